@@ -1,0 +1,222 @@
+"""The nouns of a study: frozen values, checked when made, identified by the hash of their canonical JSON."""
+
+import dataclasses
+import hashlib
+import math
+import re
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal, Self
+
+from study.errors import ConfigError, nearest
+from study.records import SCHEMA, dumps
+from study.space import Log, Uniform, domains, parse
+from study.strategies import STRATEGIES, Strategy
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ConfigError(message)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """Scientific: what is compared."""
+
+    dataset: str
+    splits: str = "official"  # protocol of its splits, with ":k" for fold k
+    backbone: str
+    strategy: str
+    train_fraction: float = 1.0  # stratified, nested: a smaller fraction is a subset of a larger one
+
+    def __post_init__(self) -> None:
+        _require(
+            self.strategy in STRATEGIES,
+            f"Unknown strategy {self.strategy!r}; choose from {nearest(self.strategy, list(STRATEGIES))}.",
+        )
+        _require(0 < self.train_fraction <= 1, f"train_fraction must be in (0, 1], not {self.train_fraction!r}.")
+
+    @property
+    def id(self) -> str:
+        """Readable and unique within a study."""
+        return f"{self.dataset}/{self.splits}/{self.backbone}/{self.strategy}/{self.train_fraction:g}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Nuisance: tuned for every cell alike, whatever its strategy."""
+
+    augmentation: Annotated[float, Uniform(0.0, 1.0)] = 0.5  # scales every magnitude of the dataset's policy
+    weight_decay: Annotated[float, Log(1e-6, 1e-1)] = 1e-4
+    label_smoothing: Annotated[float, Uniform(0.0, 0.2)] = 0.1
+
+    def __post_init__(self) -> None:
+        _require(0 <= self.augmentation <= 1, f"augmentation must be in [0, 1], not {self.augmentation!r}.")
+        _require(0 <= self.weight_decay < math.inf, f"weight_decay must be finite and >= 0, not {self.weight_decay!r}.")
+        _require(0 <= self.label_smoothing < 1, f"label_smoothing must be in [0, 1), not {self.label_smoothing!r}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Protocol:
+    """Fixed for a whole study: a caveat printed on its report."""
+
+    max_epochs: int = 10
+    warmup_epochs: float = 1.0  # linear, at the start of every phase
+    batch_size: int = 32  # global: split over workers
+    image_size: int = 224  # pixels, square
+    precision: Literal["fp32", "bf16"] = "fp32"
+    batch_norm: Literal["train", "freeze"] = "train"  # of the *trained* stages; frozen ones are always in eval mode
+    grad_clip: float = 1.0  # global norm; inf = off
+    workers: int = 1  # DDP: batch-norm statistics are per worker, so this changes numbers
+    views: int = 0  # V augmented views per image whose frozen activations are reused; 0 = fresh views, nothing reused
+    train_eval_images: int = 1024  # size of the fixed training subset scored in eval mode for the train-val gap
+
+    def __post_init__(self) -> None:
+        for name in ("max_epochs", "batch_size", "image_size", "workers", "train_eval_images"):
+            value = getattr(self, name)
+            _require(isinstance(value, int) and value >= 1, f"{name} must be a whole number >= 1, not {value!r}.")
+        _require(self.precision in ("fp32", "bf16"), f"precision must be fp32 or bf16, not {self.precision!r}.")
+        _require(self.batch_norm in ("train", "freeze"), f"batch_norm must be train or freeze, not {self.batch_norm!r}.")
+        _require(self.batch_size % self.workers == 0, f"batch_size {self.batch_size} must be divisible by workers {self.workers}.")
+        _require(0 <= self.warmup_epochs < math.inf, f"warmup_epochs must be >= 0, not {self.warmup_epochs!r}.")
+        _require(self.grad_clip > 0, f"grad_clip must be > 0 (inf = off), not {self.grad_clip!r}.")
+        _require(self.views >= 0, f"views must be >= 0, not {self.views!r}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialConfig:
+    """Everything that decides a trial's numbers. Equal configs have equal ids, wherever they run."""
+
+    cell: Cell
+    strategy: Strategy
+    recipe: Recipe = field(default_factory=Recipe)
+    protocol: Protocol = field(default_factory=Protocol)
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _require(
+            self.strategy.name == self.cell.strategy,
+            f"strategy {self.strategy.name!r} does not belong to cell {self.cell.id!r}.",
+        )
+
+    @property
+    def id(self) -> str:
+        """16 hex digits of sha256 over the canonical JSON."""
+        return hashlib.sha256(dumps(self.as_dict()).encode()).hexdigest()[:16]
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "schema": SCHEMA,
+            "cell": dataclasses.asdict(self.cell),
+            "strategy": dataclasses.asdict(self.strategy),
+            "recipe": dataclasses.asdict(self.recipe),
+            # JSON has no infinity; "grad_clip off" travels as null
+            "protocol": {k: None if v == math.inf else v for k, v in dataclasses.asdict(self.protocol).items()},
+            "seed": self.seed,
+        }
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        _require(values.get("schema") == SCHEMA, f"config of schema {values.get('schema')!r}; this version reads {SCHEMA}.")
+        cell = Cell(**values["cell"])
+        protocol = {k: math.inf if v is None else v for k, v in values["protocol"].items()}
+        return cls(
+            cell=cell,
+            strategy=STRATEGIES[cell.strategy](**values["strategy"]),
+            recipe=Recipe(**values["recipe"]),
+            protocol=Protocol(**protocol),
+            seed=values["seed"],
+        )
+
+    @classmethod
+    def default(cls, cell: Cell, protocol: Protocol, seed: int = 0) -> Self:
+        """The published default of the cell's strategy: trial 0."""
+        return cls(cell=cell, strategy=STRATEGIES[cell.strategy](), protocol=protocol, seed=seed)
+
+    def with_values(self, values: dict[str, Any]) -> Self:
+        """A copy with strategy, recipe, protocol or seed fields set by name. Raises ConfigError on an unknown name."""
+        parts: dict[str, Any] = {"strategy": self.strategy, "recipe": self.recipe, "protocol": self.protocol}
+        seed = self.seed
+        for name, value in values.items():
+            try:
+                if name == "seed":
+                    seed = int(value)
+                    continue
+                for key, part in parts.items():
+                    if name in {f.name for f in dataclasses.fields(part)}:
+                        parts[key] = dataclasses.replace(part, **{name: parse(type(part), name, value)})
+                        break
+                else:
+                    known = ["seed", *(f.name for p in parts.values() for f in dataclasses.fields(p))]
+                    raise ConfigError(f"Unknown setting {name!r}; choose from {nearest(name, known)}.")
+            except ValueError as error:
+                raise error if isinstance(error, ConfigError) else ConfigError(str(error)) from None
+        return dataclasses.replace(self, seed=seed, **parts)
+
+    def tuned(self) -> dict[str, Any]:
+        """The searched values, by name: what a search varies."""
+        return {
+            name: getattr(part, name) for part in (self.strategy, self.recipe) for name in domains(type(part))
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """A question: which cells, how many trials each, how confirmed, under which protocol."""
+
+    name: str
+    cells: tuple[Cell, ...]
+    protocol: Protocol = field(default_factory=Protocol)
+    trials: int = 12  # per cell; equal for all
+    random_trials: int = 6  # of them after trial 0: i.i.d., never stopped early; the rest is TPE with ASHA
+    grace_epochs: int = 3  # no trial is stopped before; >= warm-up
+    reduction_factor: int = 3
+    confirm_seeds: int = 5
+    confirm_folds: int = 1  # deepweeds: folds x seeds
+    seed: int = 0
+    margin: float = 1.0  # points of macro-F1 below which a difference is not worth having
+    about: str = ""
+
+    def __post_init__(self) -> None:
+        _require(NAME.fullmatch(self.name) is not None, f"Study name {self.name!r} must match {NAME.pattern} (it names a folder).")
+        _require(len(self.cells) > 0, f"Study {self.name!r} has no cells; name at least one dataset, backbone and strategy.")
+        _require(len({c.id for c in self.cells}) == len(self.cells), f"Study {self.name!r} lists a cell twice.")
+        _require(self.trials >= 1, f"trials must be >= 1, not {self.trials!r}.")
+        _require(self.random_trials >= 0, f"random_trials must be >= 0, not {self.random_trials!r}.")
+        _require(self.confirm_seeds >= 0, f"confirm_seeds must be >= 0, not {self.confirm_seeds!r}.")
+        _require(self.reduction_factor >= 2, f"reduction_factor must be >= 2, not {self.reduction_factor!r}.")
+        _require(
+            self.grace_epochs >= self.protocol.warmup_epochs,
+            f"grace_epochs {self.grace_epochs} must be >= warmup_epochs {self.protocol.warmup_epochs}: nothing may be stopped while warming up.",
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        values = dataclasses.asdict(self)
+        values["cells"] = [dataclasses.asdict(c) for c in self.cells]
+        values["protocol"] = {k: None if v == math.inf else v for k, v in values["protocol"].items()}
+        return {"schema": SCHEMA, **values}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        _require(values.get("schema") == SCHEMA, f"study of schema {values.get('schema')!r}; this version reads {SCHEMA}.")
+        values = {k: v for k, v in values.items() if k != "schema"}
+        values["cells"] = tuple(Cell(**c) for c in values["cells"])
+        values["protocol"] = Protocol(**{k: math.inf if v is None else v for k, v in values["protocol"].items()})
+        return cls(**values)
+
+
+def grid(
+    datasets: tuple[str, ...] | list[str],
+    backbones: tuple[str, ...] | list[str],
+    strategies: tuple[str, ...] | list[str],
+    train_fractions: tuple[float, ...] = (1.0,),
+) -> tuple[Cell, ...]:
+    """Every combination as cells. A dataset may carry its split protocol after "@": "deepweeds@session"."""
+    return tuple(
+        Cell(dataset=d.partition("@")[0], splits=d.partition("@")[2] or "official", backbone=b, strategy=s, train_fraction=f)
+        for d in datasets
+        for b in backbones
+        for f in train_fractions
+        for s in strategies
+    )

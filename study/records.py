@@ -1,0 +1,138 @@
+"""What remains of a study: plain frozen records, standard library only.
+
+Anything that reads results needs this file and nothing else of the project: no torch, no Ray.
+"""
+
+import dataclasses
+import json
+import math
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Self
+
+SCHEMA = 1
+"""Version of everything the ledger writes; a reader refuses others."""
+
+OBJECTIVE = "val/macro_f1"
+"""What the search maximises and what selects the kept checkpoint."""
+
+
+class Outcome(StrEnum):
+    """How a trial ended. Every one of them is a result, and its budget counts as spent."""
+
+    COMPLETED = "completed"
+    STOPPED = "stopped"  # early, by the scheduler
+    DIVERGED = "diverged"  # first non-finite loss
+    FAILED = "failed"  # an error; `reason` has it
+
+
+class Stage(StrEnum):
+    SEARCH = "search"
+    CONFIRM = "confirm"
+
+
+class Origin(StrEnum):
+    """Where a trial's hyperparameters came from."""
+
+    DEFAULT = "default"  # trial 0 of a cell: the published default
+    RANDOM = "random"  # i.i.d. draws, never stopped early: only these may feed tuning curves
+    TPE = "tpe"
+    CONFIRM = "confirm"  # the selected configuration again, with a fresh seed
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """Base of nothing but the JSON round trip."""
+
+    def as_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        known = {f.name for f in dataclasses.fields(cls)}
+        return cls(**{k: v for k, v in values.items() if k in known})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ask(Record):
+    """One planned trial: what to run, and why it was asked for."""
+
+    trial_id: str
+    cell: str  # id of the cell whose budget it spends, e.g. "fer2013/official/resnet50/partial/1.0"
+    number: int  # within its cell and stage, from 0
+    stage: Stage
+    origin: Origin
+    config: dict[str, Any]  # TrialConfig.as_dict()
+    sequence: int = 0  # order of asking within the study: ids are hashes, folder order is not time order
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "stage", Stage(self.stage))
+        object.__setattr__(self, "origin", Origin(self.origin))
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpochRecord(Record):
+    """One completed epoch, counted from 1; metrics are reduced over workers already.
+
+    Metric paths: train/loss (training mode, augmented), {train,val}/{accuracy,macro_precision,macro_recall,
+    macro_f1,balanced_accuracy,nll,ece} in eval mode without augmentation; `train/*` on a fixed subset.
+    An undefined figure (a class without images) is absent, never 0 and never NaN.
+    """
+
+    epoch: int
+    metrics: dict[str, float]
+    train_seconds: float  # optimisation alone
+    eval_seconds: float
+    images: int  # image passes through the optimiser in this epoch
+    ended_at: float  # unix time
+
+    @property
+    def seconds(self) -> float:
+        return self.train_seconds + self.eval_seconds
+
+    @property
+    def objective(self) -> float:
+        return self.metrics.get(OBJECTIVE, -math.inf)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassScores(Record):
+    """Per-class view of one split at the kept checkpoint. Lists are indexed by class."""
+
+    precision: list[float | None]  # None: no such prediction or no such image ("n/a")
+    recall: list[float | None]
+    f1: list[float | None]
+    support: list[int]
+    confusion: list[list[int]]  # rows: truth, columns: prediction
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialResult(Record):
+    """How a trial ended; written last, atomically: its existence means the trial is done."""
+
+    trial_id: str
+    outcome: Outcome
+    reason: str = ""  # one line; empty when completed
+    epochs: int  # completed epochs
+    best_epoch: int | None  # epoch of the kept checkpoint
+    metrics: dict[str, float]  # at the kept checkpoint
+    classes: list[str]
+    val: ClassScores | None
+    seconds: float  # summed over epochs and attempts: what it cost
+    images: int  # image passes spent
+    workers: int = 1
+    device: str = ""
+    attempts: int = 1
+    started_at: float = 0.0
+    ended_at: float = 0.0
+    facts: dict[str, Any] = field(default_factory=dict)  # versions, precision, parameter counts, peak memory, ...
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "outcome", Outcome(self.outcome))
+        if isinstance(self.val, dict):
+            object.__setattr__(self, "val", ClassScores.from_dict(self.val))
+
+
+def dumps(value: Any, *, indent: int | None = None) -> str:
+    """Strict JSON: NaN and infinity are refused, keys sorted, so equal values give equal text."""
+    return json.dumps(value, allow_nan=False, sort_keys=True, ensure_ascii=False, indent=indent)

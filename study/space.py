@@ -1,0 +1,107 @@
+"""Ranges of hyperparameters, written beside the type and the default on one line.
+
+    lr: Annotated[float, Log(1e-5, 1e-2)] = 1e-3
+
+Standard library only; `study.search.sample` turns ranges into values.
+"""
+
+import dataclasses
+import math
+import typing
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Log:
+    """Log-uniform on [low, high]."""
+
+    low: float
+    high: float
+
+    def __post_init__(self) -> None:
+        if not 0 < self.low < self.high < math.inf:
+            raise ValueError(f"Log({self.low}, {self.high}): needs 0 < low < high < inf.")
+
+    def position(self, value: float) -> float:
+        """Where `value` lies in the range: 0 = low end, 1 = high end."""
+        return math.log(value / self.low) / math.log(self.high / self.low)
+
+
+@dataclass(frozen=True)
+class Uniform:
+    """Uniform on [low, high]."""
+
+    low: float
+    high: float
+
+    def __post_init__(self) -> None:
+        if not -math.inf < self.low < self.high < math.inf:
+            raise ValueError(f"Uniform({self.low}, {self.high}): needs finite low < high.")
+
+    def position(self, value: float) -> float:
+        return (value - self.low) / (self.high - self.low)
+
+
+@dataclass(frozen=True)
+class Integer:
+    """Uniform on the whole numbers low..high, both included."""
+
+    low: int
+    high: int
+
+    def __post_init__(self) -> None:
+        if not self.low <= self.high:
+            raise ValueError(f"Integer({self.low}, {self.high}): needs low <= high.")
+
+    def position(self, value: float) -> float:
+        return (value - self.low) / max(self.high - self.low, 1)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One of `options`, without order."""
+
+    options: tuple[Any, ...]
+
+    def __init__(self, *options: Any) -> None:
+        if not options:
+            raise ValueError("Choice(): needs at least one option.")
+        object.__setattr__(self, "options", options)
+
+
+Domain = Log | Uniform | Integer | Choice
+
+
+def domains(cls: type) -> dict[str, Domain]:
+    """The searched fields of a dataclass, in order; fields without a range are not searched."""
+    hints = typing.get_type_hints(cls, include_extras=True)
+    found: dict[str, Domain] = {}
+    for f in dataclasses.fields(cls):
+        for extra in typing.get_args(hints[f.name])[1:]:
+            if isinstance(extra, (Log, Uniform, Integer, Choice)):
+                found[f.name] = extra
+    return found
+
+
+def parse(cls: type, name: str, text: Any) -> Any:
+    """`text` as a value for field `name` of `cls`: '1e-3' -> 0.001. Raises ValueError with the way out."""
+    hints = typing.get_type_hints(cls)
+    if name not in hints:
+        raise ValueError(f"{cls.__name__} has no field {name!r}; it has {', '.join(sorted(hints))}.")
+    kind = hints[name]
+    if isinstance(text, bool) and kind is not bool:
+        raise ValueError(f"{name} must be {kind.__name__}, not {text!r}.")
+    try:
+        if kind is int:
+            value: Any = int(text)
+            if isinstance(text, float) and text != value:
+                raise ValueError
+            return value
+        if kind is float:
+            return float(text)
+        if kind is bool:
+            return {"true": True, "false": False}[str(text).lower()]
+        return str(text) if kind is str or typing.get_origin(kind) is typing.Literal else text
+    except (ValueError, TypeError, KeyError):
+        raise ValueError(f"{name} must be {getattr(kind, '__name__', kind)}, not {text!r}.") from None

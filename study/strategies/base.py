@@ -1,0 +1,40 @@
+"""What a fine-tuning strategy is: its tuned fields, and the phases of training they stand for."""
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+@dataclass(frozen=True, kw_only=True)
+class Phase:
+    """Some epochs during which one set of stages is trained.
+
+    `lrs[0]` is the head's learning rate, `lrs[k]` that of stage k counted from the head; None = frozen.
+    """
+
+    epochs: int
+    lrs: tuple[float | None, ...]
+
+    @property
+    def cut(self) -> int:
+        """The deepest trained stage: everything below it needs no gradient and can be computed once."""
+        return max(k for k, lr in enumerate(self.lrs) if lr is not None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Strategy(ABC):
+    """Abstract; every subclass is final, one small file each, listed on the contents page (`__init__`)."""
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+
+    @abstractmethod
+    def phases(self, stages: int, epochs: int) -> tuple[Phase, ...]:
+        """The phases for a network of `stages` stages below its head; their epochs sum to `epochs`."""
+
+
+def check_lr(lr: float) -> None:
+    """Shared by every strategy's __post_init__: a learning rate must be a finite number >= 0."""
+    if not (isinstance(lr, float | int) and not isinstance(lr, bool) and 0 <= lr < math.inf):
+        raise ValueError(f"lr must be a finite number >= 0, not {lr!r}.")

@@ -1,0 +1,21 @@
+"""Full fine-tuning (Strategy B): every parameter at one small learning rate."""
+
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+from study.space import Log
+from study.strategies.base import Phase, Strategy, check_lr
+
+
+@dataclass(frozen=True, kw_only=True)
+class Full(Strategy):
+    name: ClassVar[str] = "full"
+    title: ClassVar[str] = "B: everything"
+
+    lr: Annotated[float, Log(1e-5, 3e-3)] = 1e-4
+
+    def __post_init__(self) -> None:
+        check_lr(self.lr)
+
+    def phases(self, stages: int, epochs: int) -> tuple[Phase, ...]:
+        return (Phase(epochs=epochs, lrs=(self.lr,) * (stages + 1)),)

@@ -1,0 +1,1 @@
+"""What a study remembers: the ledger (files, the truth) and its mirror in MLflow."""

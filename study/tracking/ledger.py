@@ -1,0 +1,188 @@
+"""The ledger: the only state of a study, as files.
+
+    <results>/<study>/study.json                    the question, and facts fixed when it was first asked
+                      selection.json                which trial speaks for each cell, and by which rule
+                      test_lock.json                every opening of the test set
+                      trials/<id>/config.json       the Ask: written before the trial starts
+                                  epochs.jsonl      one EpochRecord a line, appended
+                                  result.json       the TrialResult, written last: its existence means done
+                                  checkpoint/ best/ the trial's own business (study.training.checkpoint)
+                                  predictions.parquet   per-image logits of val and test; confirm runs only
+
+To resume is to read it. Only the sweep's own process writes here, except for checkpoints and predictions.
+"""
+
+import hashlib
+import json
+import os
+import time
+from typing import Any
+
+from study.config import Study
+from study.errors import ConfigError, EnvironmentProblem
+from study.records import SCHEMA, Ask, EpochRecord, Stage, TrialResult, dumps
+from study.tracking.files import Folder
+
+
+class Ledger:
+    """One study's folder."""
+
+    def __init__(self, results: str | os.PathLike[str], study: str) -> None:
+        self.study_name = study
+        self.folder = Folder(os.fspath(results)) / study
+
+    # -- the study ---------------------------------------------------------------------------------
+    def study(self) -> Study | None:
+        values = self._json("study.json")
+        return None if values is None else Study.from_dict(values["study"])
+
+    def facts(self) -> dict[str, Any]:
+        values = self._json("study.json") or {}
+        facts: dict[str, Any] = values.get("facts", {})
+        return facts
+
+    def begin(self, study: Study, facts: dict[str, Any]) -> None:
+        """Writes study.json once. Raises ConfigError, naming the fields, when another question already lies here."""
+        known = self._json("study.json")
+        if known is None:
+            self._write("study.json", {"study": study.as_dict(), "facts": facts})
+            return
+        old, new = known["study"], json.loads(dumps(study.as_dict()))
+        if old != new:
+            changed = "; ".join(
+                f"{k}: {_short(old.get(k))} -> {_short(new.get(k))}"
+                for k in sorted(old.keys() | new.keys())
+                if old.get(k) != new.get(k)
+            )
+            raise ConfigError(
+                f"{self.folder.location} holds a study with other settings ({changed}); "
+                "run it with its own settings, or choose another --name."
+            )
+
+    def add_facts(self, **facts: Any) -> None:
+        values = self._json("study.json")
+        assert values is not None, "begin() comes first"
+        values["facts"] = {**values.get("facts", {}), **facts}
+        self._write("study.json", values)
+
+    def finished(self) -> bool:
+        """Every stage is done: the study's last word is written."""
+        return bool(self.facts().get("finished_at"))
+
+    # -- trials ------------------------------------------------------------------------------------
+    def write_ask(self, ask: Ask) -> None:
+        self._write(f"trials/{ask.trial_id}/config.json", {"schema": SCHEMA, **ask.as_dict()})
+
+    def asks(self, stage: Stage | None = None) -> list[Ask]:
+        """In the order of asking."""
+        found = [self.ask(name) for name in self.folder.names("trials")]
+        return sorted((a for a in found if a is not None and stage in (None, a.stage)), key=lambda a: a.sequence)
+
+    def ask(self, trial_id: str) -> Ask | None:
+        values = self._json(f"trials/{trial_id}/config.json")
+        return None if values is None else Ask.from_dict(values)
+
+    def append_epoch(self, trial_id: str, record: EpochRecord) -> bool:
+        """Appends, unless this epoch is there already (a restarted trial repeats its last ones). True if new."""
+        if any(e.epoch >= record.epoch for e in self.epochs(trial_id)):
+            return False
+        self.folder.append_line(f"trials/{trial_id}/epochs.jsonl", dumps(record.as_dict()).encode())
+        return True
+
+    def epochs(self, trial_id: str) -> list[EpochRecord]:
+        data = self.folder.read(f"trials/{trial_id}/epochs.jsonl") or b""
+        records = []
+        for line in data.split(b"\n")[:-1]:  # a torn last line has no newline and is not read
+            records.append(EpochRecord.from_dict(json.loads(line)))
+        return records
+
+    def write_result(self, result: TrialResult) -> None:
+        self._write(f"trials/{result.trial_id}/result.json", {"schema": SCHEMA, **result.as_dict()})
+
+    def result(self, trial_id: str) -> TrialResult | None:
+        values = self._json(f"trials/{trial_id}/result.json")
+        return None if values is None else TrialResult.from_dict(values)
+
+    def results(self) -> dict[str, TrialResult]:
+        found = {name: self.result(name) for name in self.folder.names("trials")}
+        return {k: v for k, v in found.items() if v is not None}
+
+    def trial_folder(self, trial_id: str) -> Folder:
+        return self.folder / f"trials/{trial_id}"
+
+    # -- selection and the locked test set -----------------------------------------------------------
+    def write_selection(self, rule: str, chosen: dict[str, str]) -> None:
+        """`chosen`: cell id -> trial id."""
+        self._write("selection.json", {"schema": SCHEMA, "rule": rule, "chosen": chosen})
+
+    def selection(self) -> dict[str, Any] | None:
+        return self._json("selection.json")
+
+    def open_test(self, trial_ids: list[str]) -> str:
+        """Records that the test set is opened for exactly these confirm runs; returns the lock's hash.
+
+        The same runs may be finished after a crash under the same opening. Other runs are a second
+        opening: it is recorded, and every report of this study says so.
+        """
+        key = hashlib.sha256(dumps(sorted(trial_ids)).encode()).hexdigest()[:16]
+        openings = self.test_openings()
+        if key not in {o["hash"] for o in openings}:
+            openings.append({"hash": key, "trials": sorted(trial_ids), "at": time.time()})
+            self._write("test_lock.json", {"schema": SCHEMA, "openings": openings})
+        return key
+
+    def test_openings(self) -> list[dict[str, Any]]:
+        values = self._json("test_lock.json") or {"openings": []}
+        openings: list[dict[str, Any]] = values["openings"]
+        return openings
+
+    # -- plumbing ----------------------------------------------------------------------------------
+    def _json(self, name: str) -> dict[str, Any] | None:
+        data = self.folder.read(name)
+        if data is None:
+            return None
+        try:
+            values: dict[str, Any] = json.loads(data)
+            schema = values.get("schema", values.get("study", {}).get("schema"))
+        except (ValueError, AttributeError):
+            raise EnvironmentProblem(
+                f"{self.folder.path(name)} is damaged (not JSON); restore it from a backup or use another --name."
+            ) from None
+        if schema != SCHEMA:
+            raise ConfigError(
+                f"{self.folder.path(name)} was written with schema {schema}; this version reads {SCHEMA}. "
+                "Use the version that wrote it."
+            )
+        return values
+
+    def _write(self, name: str, values: dict[str, Any]) -> None:
+        self.folder.write(name, (dumps(values, indent=1) + "\n").encode())
+
+
+def _short(value: Any) -> str:
+    text = dumps(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def studies(results: str | os.PathLike[str]) -> list[str]:
+    """Names of the studies under a results folder."""
+    folder = Folder(os.fspath(results))
+    return [n for n in folder.names() if (folder / n).exists("study.json")]
+
+
+def find(location: str) -> Ledger:
+    """The ledger at a study's own folder, or at a results folder that holds exactly one. Raises ConfigError."""
+    location = location.rstrip("/")
+    if Folder(location).exists("study.json"):
+        parent, _, name = (location if "://" in location else os.path.abspath(location)).rpartition("/")
+        return Ledger(parent, name)
+    names = studies(location)
+    if len(names) == 1:
+        return Ledger(location, names[0])
+    raise ConfigError(
+        f"{location} holds {len(names)} studies ({', '.join(names)}); name one: {location}/NAME."
+        if names
+        else f"{location} holds no study: neither {location}/study.json nor {location}/*/study.json exists."
+    )
+
+
