@@ -85,6 +85,8 @@ class EpochRecord(Record):
     eval_seconds: float
     images: int  # image passes through the optimiser in this epoch
     ended_at: float  # unix time
+    facts: dict[str, Any] = field(default_factory=dict)  # where it ran: device, precision, parameter counts, versions
+    confusion: list[list[int]] | None = None  # of val, rows = truth; only where this epoch is the best so far
 
     @property
     def seconds(self) -> float:

@@ -1,0 +1,1 @@
+"""What to run next, and running it: here or on a Ray cluster."""

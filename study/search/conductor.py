@@ -1,0 +1,108 @@
+"""Between a plan and whatever runs it: writes the ledger, keeps the live view, turns endings into results.
+
+Runs in the sweep's own process only, so the ledger has one writer.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+from study.config import TrialConfig
+from study.failpoints import failpoint
+from study.records import Ask, EpochRecord, Outcome, TrialResult
+from study.search.plans import Plan
+from study.tracking.ledger import Ledger
+from study.training.metrics import class_scores
+
+log = logging.getLogger(__name__)
+
+
+class Conductor:
+    """`watch` is told of every event: ("start", ask, None), ("epoch", ask, record), ("end", ask, result)."""
+
+    def __init__(
+        self, plan: Plan, ledger: Ledger, classes: Callable[[TrialConfig], list[str]], watch: Callable[[str, Ask, object], None]
+    ) -> None:
+        self.plan, self.ledger, self.classes, self.watch = plan, ledger, classes, watch
+        self.running: dict[str, Ask] = {}
+        self.started: dict[str, float] = {}
+        self.attempts: dict[str, int] = {}
+
+    def __getstate__(self) -> dict[str, object]:
+        return {}  # Tune pickles its searcher; nothing of ours lives in that file
+
+    def ask(self) -> Ask | None:
+        ask = self.plan.ask()
+        failpoint("after_ask")
+        if ask is None:
+            return None
+        if self.ledger.ask(ask.trial_id) is None:
+            self.ledger.write_ask(ask)
+        failpoint("after_ledger_insert")
+        self.running[ask.trial_id] = ask
+        self.started[ask.trial_id] = time.time()
+        self.attempts.setdefault(ask.trial_id, 1)
+        self.watch("start", ask, None)
+        return ask
+
+    def epoch(self, trial_id: str, record: EpochRecord) -> bool:
+        """An epoch was completed; True: stop the trial (its result is written already)."""
+        ask = self.running.get(trial_id)
+        if ask is None:
+            return True
+        if any(e.epoch == record.epoch for e in self.ledger.epochs(trial_id)):
+            # Repeated after a restart. The plan may not have seen it: its memory is this process's.
+            return self._stop(ask, record) if self.plan.report(ask, record) else False
+        failpoint("before_report")
+        self.ledger.append_epoch(trial_id, record)
+        failpoint("after_report")
+        self.watch("epoch", ask, record)
+        return self._stop(ask, record) if self.plan.report(ask, record) else False
+
+    def _stop(self, ask: Ask, record: EpochRecord) -> bool:
+        self.end(ask.trial_id, Outcome.STOPPED, f"stopped by the scheduler after epoch {record.epoch}")
+        return True
+
+    def restarted(self, trial_id: str) -> None:
+        self.attempts[trial_id] = self.attempts.get(trial_id, 1) + 1
+
+    def end(self, trial_id: str, outcome: Outcome, reason: str = "") -> None:
+        """The trial is over; a second call for the same trial changes nothing."""
+        ask = self.running.pop(trial_id, None)
+        if ask is None:
+            return
+        result = self._result(ask, outcome, reason)
+        failpoint("before_tell")
+        self.ledger.write_result(result)
+        failpoint("after_tell")
+        self.plan.tell(ask, result)
+        self.ledger.trial_folder(trial_id).remove("checkpoint")  # only unfinished trials need to go on from it
+        self.watch("end", ask, result)
+
+    def _result(self, ask: Ask, outcome: Outcome, reason: str) -> TrialResult:
+        epochs = self.ledger.epochs(ask.trial_id)
+        config = TrialConfig.from_dict(ask.config)
+        if outcome is Outcome.COMPLETED and not epochs:
+            outcome, reason = Outcome.FAILED, "ended without a completed epoch"
+        best = max(epochs, key=lambda e: (e.objective, -e.epoch), default=None)
+        kept = best if outcome in (Outcome.COMPLETED, Outcome.STOPPED) else None
+        return TrialResult(
+            trial_id=ask.trial_id,
+            outcome=outcome,
+            reason=reason,
+            epochs=len(epochs),
+            best_epoch=kept.epoch if kept else None,
+            metrics=kept.metrics if kept else {},
+            classes=self.classes(config),
+            val=class_scores(np.array(kept.confusion)) if kept and kept.confusion else None,
+            seconds=sum(e.seconds for e in epochs),
+            images=sum(e.images for e in epochs),
+            workers=config.protocol.workers,
+            device=str(epochs[-1].facts.get("device", "")) if epochs else "",
+            attempts=self.attempts.get(ask.trial_id, 1),
+            started_at=self.started.get(ask.trial_id, time.time()),
+            ended_at=time.time(),
+            facts=epochs[-1].facts if epochs else {},
+        )

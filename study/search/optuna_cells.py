@@ -1,0 +1,135 @@
+"""The search: one Optuna study and one asynchronous successive halving (ASHA, Li et al. 2020) per cell.
+
+Optuna's state is rebuilt from the ledger whenever a sweep starts, so there is none to lose. Samplers are seeded by
+(study, cell, trial number): the default and the random trials are the same on every machine and in any order;
+TPE's are functions of what has been told before.
+"""
+
+from collections import deque
+
+import optuna
+from optuna.pruners import SuccessiveHalvingPruner
+from optuna.samplers import RandomSampler, TPESampler
+from optuna.trial import TrialState
+
+from study.config import Cell, Study, TrialConfig
+from study.records import OBJECTIVE, Ask, EpochRecord, Origin, Outcome, Stage, TrialResult
+from study.search.plans import Plan
+from study.search.sample import default_values, seed_for, suggest
+from study.tracking.ledger import Ledger
+
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+STATES = {
+    Outcome.COMPLETED: TrialState.COMPLETE,
+    Outcome.STOPPED: TrialState.PRUNED,
+    Outcome.DIVERGED: TrialState.FAIL,
+    Outcome.FAILED: TrialState.FAIL,
+}
+RESAMPLES = 20  # a space that keeps repeating itself is exhausted
+
+
+class SearchPlan(Plan):
+    """Asks the cell that is furthest behind in its budget; unfinished trials of an earlier run come first, under their own ids."""
+
+    def __init__(self, study: Study, ledger: Ledger) -> None:
+        self.study = study
+        self.cells = {cell.id: CellSearch(cell, study) for cell in study.cells}
+        self.total = study.trials * len(study.cells)
+        self._again: deque[Ask] = deque()
+        asks = ledger.asks()
+        self._sequence = max((a.sequence for a in asks), default=-1) + 1
+        for ask in (a for a in asks if a.stage is Stage.SEARCH and a.cell in self.cells):
+            result = ledger.result(ask.trial_id)
+            self.cells[ask.cell].replay(ask, ledger.epochs(ask.trial_id) if result else [], result)
+            if result is None:
+                self._again.append(ask)
+
+    def ask(self) -> Ask | None:
+        if self._again:
+            return self._again.popleft()
+        behind = [c for c in self.cells.values() if c.asked < self.study.trials]
+        if not behind:
+            return None
+        ask = min(behind, key=lambda c: c.asked).ask(self._sequence)
+        self._sequence += 1
+        return ask
+
+    def report(self, ask: Ask, record: EpochRecord) -> bool:
+        return self.cells[ask.cell].report(ask, record)
+
+    def tell(self, ask: Ask, result: TrialResult) -> None:
+        self.cells[ask.cell].tell(ask, result)
+
+
+class CellSearch:
+    """Ask and tell for one cell."""
+
+    def __init__(self, cell: Cell, study: Study) -> None:
+        self.cell, self.settings = cell, study
+        self.asked = 0
+        self.study = optuna.create_study(
+            direction="maximize",
+            pruner=SuccessiveHalvingPruner(min_resource=max(study.grace_epochs, 1), reduction_factor=study.reduction_factor),
+        )
+        self._live: dict[str, optuna.Trial] = {}
+        self._ids: set[str] = set()
+
+    def origin(self, number: int) -> Origin:
+        if number == 0:
+            return Origin.DEFAULT
+        return Origin.RANDOM if number <= self.settings.random_trials else Origin.TPE
+
+    def ask(self, sequence: int) -> Ask:
+        number = self.asked
+        origin = self.origin(number)
+        for attempt in range(RESAMPLES):
+            seed = seed_for(self.settings.seed, self.cell.id, number, attempt)
+            # TPE starts from the random trials; constant_liar keeps parallel trials apart
+            self.study.sampler = (
+                TPESampler(seed=seed, n_startup_trials=1, multivariate=True, constant_liar=True)
+                if origin is Origin.TPE
+                else RandomSampler(seed=seed)
+            )
+            if origin is Origin.DEFAULT:
+                self.study.enqueue_trial(default_values(self.cell))
+            trial = self.study.ask()
+            config = suggest(trial, self.cell, self.settings.protocol, self.settings.seed)
+            if config.id not in self._ids:
+                break
+            self.study.tell(trial, state=TrialState.FAIL)
+        self.asked += 1
+        self._live[config.id] = trial
+        self._ids.add(config.id)
+        return Ask(
+            trial_id=config.id, cell=self.cell.id, number=number, stage=Stage.SEARCH, origin=origin,
+            config=config.as_dict(), sequence=sequence,
+        )
+
+    def report(self, ask: Ask, record: EpochRecord) -> bool:
+        """Random trials are never stopped, but the others are measured against them."""
+        trial = self._live[ask.trial_id]
+        trial.report(record.objective, record.epoch)
+        promising = not trial.should_prune()
+        return not promising and ask.origin is Origin.TPE and record.epoch < self.settings.protocol.max_epochs
+
+    def tell(self, ask: Ask, result: TrialResult) -> None:
+        trial = self._live.pop(ask.trial_id, None)
+        if trial is not None:
+            state = STATES[result.outcome]
+            value = result.metrics.get(OBJECTIVE) if state is TrialState.COMPLETE else None
+            self.study.tell(trial, value, state=state if value is not None or state is not TrialState.COMPLETE else TrialState.FAIL)
+
+    def replay(self, ask: Ask, epochs: list[EpochRecord], result: TrialResult | None) -> None:
+        """Tells Optuna, and its pruner, what an earlier run of the sweep has seen."""
+        config = TrialConfig.from_dict(ask.config)
+        self.study.enqueue_trial(config.tuned())
+        trial = self.study.ask()
+        suggest(trial, self.cell, self.settings.protocol, config.seed)
+        self._live[ask.trial_id] = trial
+        self._ids.add(ask.trial_id)
+        self.asked = max(self.asked, ask.number + 1)
+        for record in epochs:
+            self.report(ask, record)
+        if result is not None:
+            self.tell(ask, result)

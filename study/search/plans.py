@@ -1,0 +1,42 @@
+"""Plans: what a stage of a study runs. One interface, `Plan`; the search's own plan is in optuna_cells.py."""
+
+from abc import ABC, abstractmethod
+from collections import deque
+
+from study.records import Ask, EpochRecord, TrialResult
+
+
+class Plan(ABC):
+    """What to run next. Told of every epoch and every ending; answers whether to stop early."""
+
+    total: int  # trials this stage runs in all, those done before included
+
+    @abstractmethod
+    def ask(self) -> Ask | None:
+        """The next trial, or None when all have been asked for."""
+
+    @abstractmethod
+    def report(self, ask: Ask, record: EpochRecord) -> bool:
+        """True: stop this trial now."""
+
+    @abstractmethod
+    def tell(self, ask: Ask, result: TrialResult) -> None:
+        """The trial has ended, however it did."""
+
+
+class FixedPlan(Plan):
+    """A list of trials, none stopped early: the confirm stage."""
+
+    def __init__(self, asks: list[Ask], done: set[str]) -> None:
+        self.total = len(asks)
+        self._queue = deque(a for a in asks if a.trial_id not in done)
+
+    def ask(self) -> Ask | None:
+        return self._queue.popleft() if self._queue else None
+
+    def report(self, ask: Ask, record: EpochRecord) -> bool:
+        del ask, record
+        return False
+
+    def tell(self, ask: Ask, result: TrialResult) -> None:
+        del ask, result

@@ -1,0 +1,102 @@
+"""The studies, as values. Your own: a .py file that makes one (or several) the same way, and `python -m study.sweep my_study.py`."""
+
+import dataclasses
+import importlib.util
+from dataclasses import replace
+from pathlib import Path
+
+from study.config import Cell, Protocol, Study, grid
+from study.errors import ConfigError, nearest
+
+QUICKSTART = Study(
+    name="quickstart",
+    about="Two generated miniatures, partial against full fine-tuning: a whole study in minutes on a laptop.",
+    cells=grid(["mini_faces", "mini_weeds"], ["efficientnet_lite0"], ["partial", "full"]),
+    protocol=Protocol(max_epochs=4, image_size=64, batch_size=32, views=2),
+    trials=4,
+    random_trials=2,
+    grace_epochs=1,
+    reduction_factor=2,
+    confirm_seeds=5,
+)
+
+PILOT = Study(
+    name="pilot",
+    about="Real faces and real weeds at a small image size, sized for two CPU cores.",
+    cells=grid(["fer2013", "deepweeds"], ["efficientnet_lite0"], ["linear_probe", "partial", "full"]),
+    protocol=Protocol(max_epochs=5, image_size=64, batch_size=32, views=2),
+    trials=6,
+    random_trials=3,
+    grace_epochs=1,
+    reduction_factor=2,
+    confirm_seeds=5,
+)
+
+PAPER = Study(
+    name="paper",
+    about="ResNet-50 on FER2013 and EfficientNet-B0 on DeepWeeds at 224 px: the paper's pairs, tuned alike. Needs GPUs.",
+    cells=(
+        *grid(["fer2013"], ["resnet50"], ["linear_probe", "partial", "full", "layer_decay", "lp_ft"]),
+        *grid(["deepweeds", "deepweeds@session"], ["efficientnet_b0"], ["linear_probe", "partial", "full", "layer_decay", "lp_ft"]),
+    ),
+    protocol=Protocol(max_epochs=30, warmup_epochs=2, batch_size=64, image_size=224, precision="bf16"),
+    trials=40,
+    random_trials=16,
+    grace_epochs=6,
+    confirm_seeds=10,
+)
+
+STUDIES = {s.name: s for s in (QUICKSTART, PILOT, PAPER)}
+
+
+def find_study(name: str) -> Study:
+    """A study by name, or the one in a user's own .py file ("my_study.py" or "my_study.py:NAME"). Raises ConfigError."""
+    if name in STUDIES:
+        return STUDIES[name]
+    path, _, wanted = name.partition(":")
+    if not path.endswith(".py"):
+        raise ConfigError(f"Unknown study {name!r}; choose from {nearest(name, list(STUDIES))}, or give your own file: my_study.py.")
+    if not Path(path).is_file():
+        raise ConfigError(f"Study file {path!r} does not exist (looked in {Path.cwd()}).")
+    spec = importlib.util.spec_from_file_location("user_study", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except ConfigError:
+        raise
+    except Exception as error:
+        raise ConfigError(f"{path} cannot be run: {type(error).__name__}: {error}.") from error
+    own = {k: v for k, v in vars(module).items() if isinstance(v, Study) and v not in STUDIES.values()}
+    if wanted in own:
+        return own[wanted]
+    if wanted or len(own) != 1:
+        raise ConfigError(f"{path} holds {len(own)} studies ({', '.join(own) or 'none'}); name one: {path}:NAME.")
+    return next(iter(own.values()))
+
+
+def narrowed(
+    study: Study, *, datasets: list[str] | None = None, strategies: list[str] | None = None,
+    backbones: list[str] | None = None, **fields: object,
+) -> Study:
+    """The study with its cells restricted or replaced by name, and plain fields set (None: as it is)."""
+    cells = study.cells
+    if backbones:
+        # the paper pairs each dataset with a backbone; naming backbones crosses them with every dataset
+        cells = tuple(dict.fromkeys(replace(c, backbone=b) for c in cells for b in backbones))
+    if strategies:
+        cells = tuple(dict.fromkeys(replace(c, strategy=s) for c in cells for s in strategies))
+    if datasets:
+        wanted = [(d.partition("@")[0], d.partition("@")[2] or "official") for d in datasets]
+        known = [c for c in cells if (c.dataset, c.splits) in wanted]
+        fresh = [w for w in wanted if w not in {(c.dataset, c.splits) for c in cells}]
+        pairs = dict.fromkeys((c.backbone, c.strategy, c.train_fraction) for c in cells)
+        cells = (
+            *known,
+            *(Cell(dataset=d, splits=p, backbone=b, strategy=s, train_fraction=f) for d, p in fresh for b, s, f in pairs),
+        )
+    given = {k: v for k, v in fields.items() if v is not None}
+    protocol = {k: given.pop(k) for k in [f.name for f in dataclasses.fields(Protocol)] if k in given}
+    if "trials" in given and "random_trials" not in given:
+        given["random_trials"] = min(study.random_trials, max(int(given["trials"]) - 1, 0))  # type: ignore[call-overload]
+    return replace(study, cells=cells, protocol=replace(study.protocol, **protocol), **given)  # type: ignore[arg-type]

@@ -1,0 +1,1 @@
+"""One trial: the loop, and what it is made of."""

@@ -1,0 +1,76 @@
+"""Metrics on gathered predictions, each image once. Undefined figures are absent (n/a), never 0."""
+
+import numpy as np
+from sklearn.metrics import confusion_matrix, log_loss
+
+from study.records import ClassScores
+
+CALIBRATION_BINS = 15
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """float64 [N, C] -> probabilities [N, C]."""
+    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
+    out: np.ndarray = shifted / shifted.sum(axis=1, keepdims=True)
+    return out
+
+
+def score(logits: np.ndarray, labels: np.ndarray) -> tuple[dict[str, float], np.ndarray]:
+    """(figures, confusion [C, C] with truth in rows) for logits [N, C] and labels [N].
+
+    Macro figures average over the classes that occur in `labels`; a class never predicted has precision 0 there
+    (scikit-learn's zero_division=0), a class that never occurs has no say.
+    """
+    logits = np.asarray(logits, dtype=np.float64)
+    num_classes = logits.shape[1]
+    predicted = logits.argmax(axis=1)
+    confusion = confusion_matrix(labels, predicted, labels=np.arange(num_classes))
+    probabilities = softmax(logits)
+    figures = from_confusion(confusion)
+    figures["nll"] = float(log_loss(labels, probabilities, labels=np.arange(num_classes)))
+    figures["ece"] = calibration_error(probabilities, labels)
+    return figures, confusion
+
+
+def from_confusion(confusion: np.ndarray) -> dict[str, float]:
+    """Accuracy, balanced accuracy and macro precision, recall, F1 of counts [C, C] (truth in rows)."""
+    hits, truth, predicted = np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
+    present = truth > 0
+    precision = (hits / np.maximum(predicted, 1))[present]
+    recall = (hits / np.maximum(truth, 1))[present]
+    f1 = (2 * hits / np.maximum(truth + predicted, 1))[present]
+    return {
+        "accuracy": float(hits.sum() / truth.sum()),
+        "balanced_accuracy": float(recall.mean()),
+        "macro_precision": float(precision.mean()),
+        "macro_recall": float(recall.mean()),
+        "macro_f1": float(f1.mean()),
+    }
+
+
+def class_scores(confusion: np.ndarray) -> ClassScores:
+    """Per-class precision, recall, F1 and support; None where undefined."""
+    hits, truth, predicted = np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
+
+    def ratio(top: np.ndarray, bottom: np.ndarray) -> list[float | None]:
+        return [float(a / b) if b else None for a, b in zip(top, bottom, strict=True)]
+
+    return ClassScores(
+        precision=ratio(hits, predicted),
+        recall=ratio(hits, truth),
+        f1=ratio(2 * hits, truth + predicted),
+        support=[int(n) for n in truth],
+        confusion=[[int(n) for n in row] for row in confusion],
+    )
+
+
+def calibration_error(probabilities: np.ndarray, labels: np.ndarray) -> float:
+    """Expected calibration error over 15 equal-width bins of the top probability (Guo et al. 2017, eq. 3)."""
+    confidence, hit = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
+    bins = np.minimum((confidence * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
+    count = np.bincount(bins, minlength=CALIBRATION_BINS)
+    gap = np.abs(
+        np.bincount(bins, weights=hit, minlength=CALIBRATION_BINS)
+        - np.bincount(bins, weights=confidence, minlength=CALIBRATION_BINS)
+    )
+    return float(gap.sum() / count.sum())

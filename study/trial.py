@@ -1,0 +1,94 @@
+"""One trial, no search, no Ray: `python -m study.trial DATASET/BACKBONE/STRATEGY --set lr=1e-3`.
+
+The same line under torchrun uses every GPU:  torchrun --nproc-per-node 8 -m study.trial fer2013/resnet50/full
+Needs neither ray, optuna nor mlflow.
+"""
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Sequence
+
+import torch
+import torch.distributed as dist
+
+from study.config import Cell, Protocol, TrialConfig
+from study.errors import ConfigError, StudyError
+from study.records import EpochRecord, Outcome, dumps
+from study.training.run import Workspace, run_trial
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m study.trial", description=__doc__.split("\n")[0])
+    parser.add_argument("cell", help="DATASET[@SPLITS]/BACKBONE/STRATEGY, e.g. deepweeds@session/efficientnet_b0/partial")
+    parser.add_argument("--set", nargs="+", default=[], metavar="NAME=VALUE", help="strategy, recipe, protocol fields, or seed")
+    parser.add_argument("--data", default=os.environ.get("STUDY_DATA"), help="folder that holds fer2013/, deepweeds/ (or STUDY_DATA)")
+    parser.add_argument("--weights", default=os.environ.get("STUDY_WEIGHTS"), help="folder of pretrained weights (or STUDY_WEIGHTS)")
+    parser.add_argument("--out", help="folder for checkpoints; the same folder resumes (default: a temporary one)")
+    parser.add_argument("--json", action="store_true", help="one JSON object an epoch instead of text")
+    args = parser.parse_args(argv)
+    distributed = "RANK" in os.environ and "WORLD_SIZE" in os.environ
+    try:
+        if distributed:
+            if torch.cuda.is_available():
+                torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
+            dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+        config = parse_trial(args.cell, args.set, dist.get_world_size() if distributed else 1)
+        return run(config, args)
+    except StudyError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    finally:
+        if dist.is_initialized():
+            dist.destroy_process_group()
+
+
+def parse_trial(cell: str, settings: Sequence[str], workers: int = 1) -> TrialConfig:
+    """Raises ConfigError for anything that is not DATASET[@SPLITS]/BACKBONE/STRATEGY or NAME=VALUE."""
+    parts = cell.rsplit("/", 2)  # a folder: dataset may hold slashes itself
+    if len(parts) != 3:
+        raise ConfigError(f"{cell!r} is not DATASET/BACKBONE/STRATEGY, e.g. fer2013/resnet50/partial.")
+    dataset, _, splits = parts[0].partition("@")
+    values = {}
+    for setting in settings:
+        name, equals, value = setting.partition("=")
+        if not equals:
+            raise ConfigError(f"--set {setting!r} is not NAME=VALUE, e.g. lr=1e-3.")
+        values[name] = value
+    config = TrialConfig.default(
+        Cell(dataset=dataset, splits=splits or "official", backbone=parts[1], strategy=parts[2]), Protocol(workers=workers)
+    )
+    return config.with_values(values)
+
+
+def run(config: TrialConfig, args: argparse.Namespace) -> int:
+    leader = not dist.is_initialized() or dist.get_rank() == 0
+    with tempfile.TemporaryDirectory() as temporary:
+        work = Workspace(folder=args.out or temporary, data=args.data, weights=args.weights)
+
+        def report(record: EpochRecord) -> bool:
+            if leader:
+                print(dumps({"trial": config.id, **record.as_dict()}) if args.json else _line(record), flush=True)
+            return False
+
+        if leader and not args.json:
+            print(f"trial {config.id}  {config.cell.id}  {json.dumps(config.tuned())}", flush=True)
+        ending = run_trial(config, work, report)
+    if leader and not args.json:
+        print(f"{ending.outcome}{': ' + ending.reason if ending.reason else ''}")
+    return 0 if ending.outcome is Outcome.COMPLETED else 5
+
+
+def _line(record: EpochRecord) -> str:
+    m = record.metrics
+    return (
+        f"epoch {record.epoch:3d}  loss {m['train/loss']:.4f}  train acc {m['train/accuracy']:.3f}  val acc {m['val/accuracy']:.3f}  "
+        f"val macro-F1 {m['val/macro_f1']:.3f}  nll {m['val/nll']:.3f}  ece {m['val/ece']:.3f}  "
+        f"{record.images / record.train_seconds:.0f} images/s  train {record.train_seconds:.1f}s  eval {record.eval_seconds:.1f}s"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
