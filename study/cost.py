@@ -1,0 +1,69 @@
+"""What a study will cost, measured: a few steps of every (backbone, strategy) on this machine's device."""
+
+import time
+from dataclasses import dataclass
+
+import torch
+
+from study import backbones
+from study.config import Cell, Protocol
+from study.strategies import STRATEGIES
+from study.training.loop import Device
+from study.training.split import split
+
+STEPS = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Price:
+    """Seconds an image, on one trial's share of this machine."""
+
+    train: float  # one optimiser pass, frozen half included
+    evaluate: float
+    parameters: int  # of the whole network
+    trained: int
+
+
+def measure(cell: Cell, protocol: Protocol, num_classes: int, weights: str | None) -> Price:
+    """Times `STEPS` optimiser steps on random pixels after one to warm up."""
+    where = Device.best(protocol.precision)
+    backbone = backbones.create(cell.backbone, num_classes, weights=weights)
+    phases = STRATEGIES[cell.strategy]().phases(backbone.num_stages, max(protocol.max_epochs, 2))
+    model = split(backbone, phases[-1].cut).to(where.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model.set_training(phases[-1].lrs, protocol.batch_norm)
+    size = min(protocol.batch_size, 32)
+    images = torch.randn(size, 3, protocol.image_size, protocol.image_size, device=where.device).contiguous(
+        memory_format=torch.channels_last
+    )
+
+    def step() -> None:
+        with where.autocast():
+            loss = model(images).float().logsumexp(1).mean()
+        loss.backward()
+        if where.device.type == "cuda":
+            torch.cuda.synchronize()
+
+    train = _timed(step) / size
+    model.eval()
+
+    @torch.no_grad()
+    def look() -> None:
+        with where.autocast():
+            model(images)
+        if where.device.type == "cuda":
+            torch.cuda.synchronize()
+
+    return Price(
+        train=train,
+        evaluate=_timed(look) / size,
+        parameters=sum(p.numel() for p in model.parameters()),
+        trained=sum(p.numel() for _, p in model.named() if p.requires_grad),
+    )
+
+
+def _timed(step: object) -> float:
+    step()  # type: ignore[operator]
+    began = time.perf_counter()
+    for _ in range(STEPS):
+        step()  # type: ignore[operator]
+    return (time.perf_counter() - began) / STEPS

@@ -1,0 +1,50 @@
+"""Facts about where a study runs: versions, commit, machine. They travel with its results."""
+
+import importlib.metadata
+import os
+import platform
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("torch", "torchvision", "timm", "ray", "optuna", "mlflow", "numpy", "scikit-learn", "pillow")
+
+
+def environment(argv: list[str]) -> dict[str, Any]:
+    return {
+        "command": redact("python -m study.sweep " + " ".join(argv)),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "host": platform.node(),
+        "cpus": os.cpu_count(),
+        "commit": commit(),
+        "versions": {p: _version(p) for p in PACKAGES},
+    }
+
+
+def redact(text: str) -> str:
+    """Passwords in URLs never reach a log, a ledger or a server: ://user:secret@ -> ://user:***@."""
+    return re.sub(r"(://[^/\s:@]*):[^/\s@]+@", r"\1:***@", text)
+
+
+def commit() -> str:
+    """The commit of the code that runs, with "+changes" when the tree differs from it; "unknown" outside a checkout."""
+    root = Path(__file__).resolve().parent.parent
+    try:
+        head = subprocess.run(["git", "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10, check=True)
+        dirty = subprocess.run(
+            ["git", "-C", str(root), "status", "--porcelain", "--untracked-files=no"], capture_output=True, text=True, timeout=10, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return os.environ.get("STUDY_COMMIT", "unknown")
+    return head.stdout.strip() + ("+changes" if dirty.stdout.strip() else "")
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
+
+

@@ -1,0 +1,71 @@
+"""One sweep per study at a time: a lock that says who holds it, and that a dead process cannot keep."""
+
+import contextlib
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+from filelock import FileLock, Timeout
+
+from study.errors import EnvironmentProblem
+from study.records import dumps
+from study.tracking.files import Folder, explained, make_private
+
+STALE_S = 120.0  # on shared storage, a holder on another host that has not touched its lock this long is taken for dead
+
+
+@contextlib.contextmanager
+def held(folder: Folder) -> Iterator[None]:
+    """Holds `<study>/.lock`. Raises EnvironmentProblem, naming host, pid and since when, if another sweep does."""
+    if folder.remote:
+        yield  # object stores have no locks; names of studies are the users' care there
+        return
+    with explained(folder.path(".lock")):
+        make_private(folder.root)
+        guard = FileLock(folder.path(".lock.guard"), mode=0o600)
+        path = Path(folder.path(".lock"))
+        mine = {"host": socket.gethostname(), "pid": os.getpid(), "since": time.time(), "started": psutil.Process().create_time()}
+        try:
+            with guard.acquire(timeout=10):
+                if (holder := _holder(path)) is not None:
+                    since = time.strftime("%Y-%m-%d %H:%M", time.localtime(holder["since"]))
+                    raise EnvironmentProblem(
+                        f"study in use by pid {holder['pid']} on {holder['host']} since {since} ({path}); "
+                        "wait for it, end it, or choose another --name."
+                    )
+                folder.write(".lock", dumps(mine).encode())
+        except Timeout:
+            raise EnvironmentProblem(f"{path} is being taken by another sweep right now; run the same command again.") from None
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError, ValueError):
+            if json.loads(path.read_text())["pid"] == os.getpid():
+                path.unlink()
+
+
+def touch(folder: Folder) -> None:
+    """Shows sweeps on other hosts that this one lives."""
+    if not folder.remote:
+        with contextlib.suppress(OSError):
+            os.utime(folder.path(".lock"))
+
+
+def _holder(path: Path) -> dict[str, object] | None:
+    """Who holds the lock, or None where nobody alive does."""
+    try:
+        known: dict[str, object] = json.loads(path.read_text())
+        age = time.time() - path.stat().st_mtime
+    except (OSError, ValueError):
+        return None
+    if known.get("host") != socket.gethostname():
+        return known if age < STALE_S else None
+    try:
+        alive = psutil.Process(int(str(known["pid"]))).create_time() == known.get("started")
+    except psutil.NoSuchProcess:
+        alive = False
+    return known if alive else None

@@ -1,0 +1,76 @@
+"""The plan before a study and the table after it, as text."""
+
+from collections import Counter
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from study.config import Study
+from study.cost import Price, measure
+from study.datasets.spec import ImageTable
+from study.records import Outcome, Stage
+from study.search.sample import ranges
+from study.stages import Places
+from study.tracking.ledger import Ledger
+
+
+def print_plan(study: Study, ledger: Ledger, tables: dict[tuple[str, str], ImageTable], places: Places) -> None:
+    """Cells, trials, epochs, estimated hours and disk, and what of it is done already."""
+    console = Console()
+    console.print(f"[bold]{study.name}[/]: {study.about}", highlight=False)
+    p = study.protocol
+    console.print(
+        f"protocol: {p.max_epochs} epochs, batch {p.batch_size}, {p.image_size} px, {p.precision}, {p.workers} worker(s), "
+        f"batch norm {p.batch_norm}, {p.views or 'fresh'} augmented views; selects on validation macro-F1",
+        highlight=False,
+    )
+    done = Counter((a.cell, a.stage) for a in ledger.asks() if ledger.result(a.trial_id))
+    table = Table("cell", "searched", "trials", "done", "confirm runs", "done", "epochs", "trained parameters", "hours")
+    hours, disk = 0.0, 0.0
+    prices: dict[tuple[str, str], Price] = {}
+    runs = study.confirm_seeds * study.confirm_folds
+    for cell in study.cells:
+        key = (cell.backbone, cell.strategy)
+        data = tables[cell.dataset, cell.splits.partition(":")[0]]
+        if key not in prices:
+            prices[key] = measure(cell, p, len(data.classes), places.weights)
+        price = prices[key]
+        train = int(np.sum(data.split == 0) * cell.train_fraction)
+        looked = int(np.sum(data.split == 1)) + min(train, p.train_eval_images)
+        left = study.trials - done[cell.id, Stage.SEARCH] + runs - done[cell.id, Stage.CONFIRM]
+        cost = left * p.max_epochs * (train * price.train + looked * price.evaluate) / 3600
+        hours += cost
+        disk += (study.trials + runs) * 4 * price.parameters * 1.1
+        table.add_row(
+            cell.id, ", ".join(ranges(cell)), str(study.trials), str(done[cell.id, Stage.SEARCH]), str(runs),
+            str(done[cell.id, Stage.CONFIRM]), str((study.trials + runs) * p.max_epochs), f"{price.trained:,} of {price.parameters:,}", f"{cost:.2f}",
+        )
+    console.print(table)
+    console.print(
+        f"at most {hours:.2f} hours on one trial's share of this machine, one after the other; early stopping and reused "
+        f"activations make it less. Disk: about {disk / 1e9:.2f} GB under {ledger.folder.location}.",
+        highlight=False,
+    )
+
+
+def print_results(study: Study, ledger: Ledger) -> None:
+    """A table per data set: what the search found. The verdict is the confirm stage's, not this table's."""
+    console = Console()
+    asks, results = ledger.asks(Stage.SEARCH), ledger.results()
+    chosen = (ledger.selection() or {"chosen": {}})["chosen"]
+    for dataset in dict.fromkeys((c.dataset, c.splits) for c in study.cells):
+        table = Table(
+            "strategy", "backbone", "best val macro-F1", "accuracy", "at epoch", "trials", "stopped", "diverged", "failed", "seconds",
+            title=f"{dataset[0]} ({dataset[1]} splits), search",
+        )
+        for cell in (c for c in study.cells if (c.dataset, c.splits) == dataset):
+            own = [results[a.trial_id] for a in asks if a.cell == cell.id and a.trial_id in results]
+            count = Counter(r.outcome for r in own)
+            best = results.get(chosen.get(cell.id, ""))
+            shown = (f"{best.metrics['val/macro_f1']:.3f}", f"{best.metrics['val/accuracy']:.3f}", str(best.best_epoch)) if best else ("n/a",) * 3
+            table.add_row(
+                cell.strategy, cell.backbone, *shown, str(len(own)), str(count[Outcome.STOPPED]), str(count[Outcome.DIVERGED]),
+                str(count[Outcome.FAILED]), f"{sum(r.seconds for r in own):.0f}",
+            )
+        console.print(table)

@@ -1,0 +1,33 @@
+"""SIGINT and SIGTERM: finish the epoch, checkpoint, exit 130 or 143. A second one ends at once."""
+
+import contextlib
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from types import FrameType
+
+
+class Interrupted(threading.Event):
+    """Set when a signal came; `code` is the exit code that says which."""
+
+    code = 0
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[Interrupted]:
+    event = Interrupted()
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        del frame
+        if event.is_set():
+            os._exit(128 + number)
+        event.code = 128 + number
+        event.set()
+
+    before = {s: signal.signal(s, handle) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield event
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,232 @@
+"""A whole study: check the data, search, confirm with fresh seeds, open the test set once, report.
+
+    python -m study.sweep [NAME | my_study.py] [--data ROOT] [--results URL] ...
+
+The same command resumes: finished trials are read back, half-done ones go on. See study/studies.py for the studies.
+"""
+
+import argparse
+import functools
+import logging
+import os
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+
+from analysis.selection import select
+from study import backbones, facts, lock, stages
+from study.config import Study
+from study.datasets import open_dataset
+from study.datasets.audit import audit
+from study.datasets.spec import ImageTable
+from study.errors import ConfigError, DataError, EnvironmentProblem, StudyError
+from study.failpoints import failpoint
+from study.plan import print_plan, print_results
+from study.progress import warn
+from study.records import Outcome, Stage, dumps
+from study.signals import Interrupted, interruptible
+from study.strategies import STRATEGIES
+from study.studies import STUDIES, find_study, narrowed
+from study.tracking.follower import Follower
+from study.tracking.ledger import Ledger
+
+
+def parser() -> argparse.ArgumentParser:
+    p = argparse.ArgumentParser(prog="python -m study.sweep", description=__doc__.split("\n")[0])
+    p.add_argument("study", nargs="?", default="quickstart", help=f"{', '.join(STUDIES)}, or your own my_study.py[:NAME]")
+    p.add_argument("--results", default="results", help="folder or URL (s3://...) for everything a study leaves")
+    p.add_argument("--name", help="name of the study's folder, when one question is asked twice")
+    p.add_argument("--data", default=os.environ.get("STUDY_DATA"), help="folder that holds fer2013/, deepweeds/ (or STUDY_DATA)")
+    p.add_argument("--weights", default=os.environ.get("STUDY_WEIGHTS"), help="folder of pretrained weights (or STUDY_WEIGHTS)")
+    p.add_argument("--trials", type=int, help="per cell")
+    p.add_argument("--datasets", nargs="+", help="names, folder:PATH, or NAME@SPLITS such as deepweeds@session")
+    p.add_argument("--strategies", nargs="+", help=f"of {', '.join(STRATEGIES)}")
+    p.add_argument("--backbones", nargs="+", help="any timm model")
+    p.add_argument("--workers", type=int, help="DDP workers a trial")
+    p.add_argument("--cpus-per-worker", type=float, default=1.0)
+    p.add_argument("--gpus-per-trial", type=float, help="default: 1 where the cluster has GPUs; a fraction shares one")
+    p.add_argument("--concurrent", type=int, help="most trials at once (default: as many as fit)")
+    p.add_argument("--local", action="store_true", help="in this process, without Ray")
+    p.add_argument("--address", help="a Ray cluster (default: RAY_ADDRESS, else one started on this machine)")
+    p.add_argument("--mlflow", metavar="URI", help="MLflow server (default: SQLite under the results folder; 'off' for none)")
+    p.add_argument("--strict-tracking", action="store_true", help="exit 4 when MLflow did not get everything")
+    p.add_argument("--skip-bad", action="store_true", help="leave unreadable images out, and say so on the report, instead of stopping")
+    p.add_argument("--max-failed", type=int, help="exit 5 when more trials than this failed")
+    p.add_argument("--dry-run", action="store_true", help="print what would run, what it costs and what is done already")
+    p.add_argument("--debug", action="store_true", help="tracebacks instead of one-line errors")
+    return p
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = parser().parse_args(argv)
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    try:
+        study = narrowed(
+            find_study(args.study), name=args.name, trials=args.trials, workers=args.workers,
+            datasets=args.datasets, strategies=args.strategies, backbones=args.backbones,
+        )
+        with ExitStack() as stack:
+            interrupted = stack.enter_context(interruptible())
+            code = sweep(study, args, list(sys.argv[1:] if argv is None else argv), interrupted, stack)
+        if interrupted.is_set():
+            print("stopped; resume with the same command", file=sys.stderr)
+            return interrupted.code
+        return code
+    except StudyError as error:
+        if args.debug:
+            raise
+        print(f"error: {facts.redact(str(error))}", file=sys.stderr)
+        return error.exit_code
+
+
+def sweep(study: Study, args: argparse.Namespace, argv: list[str], interrupted: Interrupted, stack: ExitStack) -> int:
+    places = stages.places(args.results, args.data, args.weights)
+    ledger = Ledger(places.results, study.name)
+
+    # ---- check: everything that can be wrong is found before a worker starts ---------------------
+    tables = open_tables(study, places)
+    classes = {key: len(t.classes) for key, t in tables.items()}
+    check_models(study, classes, places)
+    if args.dry_run:
+        print_plan(study, ledger, tables, places)
+        return 0
+    stack.enter_context(lock.held(ledger.folder))
+    failpoint("after_lock")
+    ledger.begin(study, {**facts.environment(argv), "started_at": time.time()})
+    ledger.add_facts(data_warnings=check_data(tables, ledger, args.skip_bad))
+    failpoint("after_validate")
+
+    # ---- run --------------------------------------------------------------------------------------
+    follower = None
+    if args.mlflow != "off":
+        follower = Follower(ledger, args.mlflow)
+        follower.start()
+    try:
+        run = stack.enter_context(backend(study, args, ledger))
+        execute = stages.Executor(run, ledger, study, places, tables, interrupted)
+        stages.search(execute)
+        chosen = choose(ledger) if not interrupted.is_set() else {}
+        if chosen and not interrupted.is_set():
+            stages.confirm(execute, chosen)
+        if interrupted.is_set():
+            return interrupted.code
+        # ---- report -----------------------------------------------------------------------------------
+        ledger.add_facts(finished_at=time.time())
+        verdicts = report(ledger)
+    finally:
+        tracking = follower.close() if follower else None
+    print_results(study, ledger)
+    for line in verdicts:
+        print(line)
+    print(f"report: {ledger.folder.path('report.html')}")
+    if tracking is not None:
+        print(f"MLflow: {follower.how_to_look()}" if follower else "")
+        if tracking.pending:
+            print(f"tracking: {tracking.pending} events not sent ({tracking.problem}); run python -m study.tracking sync {ledger.folder.location}")
+            if args.strict_tracking:
+                return EnvironmentProblem.exit_code
+    return verdict_code(study, ledger, args.max_failed)
+
+
+def open_tables(study: Study, places: stages.Places) -> dict[tuple[str, str], ImageTable]:
+    """Every data set of the study, headers read. Raises ConfigError or DataError."""
+    tables: dict[tuple[str, str], ImageTable] = {}
+    for cell in study.cells:
+        key = (cell.dataset, cell.splits.partition(":")[0])
+        if key not in tables:
+            tables[key] = open_dataset(cell.dataset, splits=cell.splits, root=_path(places.data))
+            print(f"{cell.dataset}: {tables[key].form}")
+    return tables
+
+
+def check_models(study: Study, classes: dict[tuple[str, str], int], places: stages.Places) -> None:
+    """Weights are there and every strategy fits its network. Raises ConfigError."""
+    stages_of = {b: backbones.create(b, 2, weights=places.weights).num_stages for b in {c.backbone for c in study.cells}}
+    for cell in study.cells:
+        try:
+            STRATEGIES[cell.strategy]().phases(stages_of[cell.backbone], study.protocol.max_epochs)
+        except ValueError as error:
+            raise ConfigError(f"{cell.id}: {error}") from None
+        if classes[cell.dataset, cell.splits.partition(":")[0]] < 2:
+            raise DataError(f"{cell.dataset} has fewer than two classes; there is nothing to tell apart.")
+
+
+def check_data(tables: dict[tuple[str, str], ImageTable], ledger: Ledger, skip_bad: bool) -> list[str]:
+    """The data doctor, once per data set and study; its findings stand in data_report.json. Raises DataError."""
+    reports, warnings = {}, []
+    for (name, splits), table in tables.items():
+        found = audit(table)
+        reports[f"{name}@{splits}"] = found.as_dict()
+        warnings += [f"{name}: {w}" for w in found.warnings]
+        if found.blocking and not skip_bad:
+            raise DataError(f"{name}: {found.problems[0]} (python -m study.datasets check {name} shows all)")
+    ledger.folder.write("data_report.json", dumps(reports, indent=1).encode())
+    for line in warnings:
+        warn(line)
+    return warnings
+
+
+@functools.cache
+def _path(path: str | None):  # type: ignore[no-untyped-def]
+    from pathlib import Path
+
+    return Path(path) if path else None
+
+
+def backend(study: Study, args: argparse.Namespace, ledger: Ledger):  # type: ignore[no-untyped-def]
+    """How trials are run, as a context manager that yields the function to call."""
+    from contextlib import contextmanager
+
+    @contextmanager
+    def local():  # type: ignore[no-untyped-def]
+        from study.search.local import run
+
+        yield lambda *a, total, **k: run(*a, **k)
+
+    @contextmanager
+    def on_ray():  # type: ignore[no-untyped-def]
+        from study.search import on_ray
+
+        with on_ray.cluster(args.address) as have:
+            gpus = args.gpus_per_trial if args.gpus_per_trial is not None else float(min(have.get("GPU", 0), study.protocol.workers))
+            resources = on_ray.Resources(
+                workers=study.protocol.workers, cpus_per_worker=args.cpus_per_worker, gpus_per_trial=gpus, concurrent=args.concurrent
+            )
+            resources.fit(have)
+            yield functools.partial(on_ray.run, resources=resources, have=have, storage=ledger.folder.path(".ray"))
+
+    return local() if args.local else on_ray()
+
+
+def choose(ledger: Ledger) -> dict[str, str]:
+    """Which trial speaks for each cell: decided once, by a named rule, and written down."""
+    known = ledger.selection()
+    if known is not None:
+        return dict(known["chosen"])
+    results = ledger.results()
+    rule, chosen = select([(a, results[a.trial_id]) for a in ledger.asks(Stage.SEARCH) if a.trial_id in results])
+    ledger.write_selection(rule, chosen)
+    return chosen
+
+
+def report(ledger: Ledger) -> list[str]:
+    from analysis.report import write_report
+
+    summary = write_report(ledger, ledger.folder.path("report.html"), tables=ledger.folder.path("tables"))
+    ledger.add_facts(verdicts=summary.verdicts)
+    return list(summary.verdicts)
+
+
+def verdict_code(study: Study, ledger: Ledger, max_failed: int | None) -> int:
+    """5 when too many trials failed, or when a cell has nothing to show."""
+    results = ledger.results()
+    failed = sum(r.outcome is Outcome.FAILED for r in results.values())
+    empty = {c.id for c in study.cells} - set((ledger.selection() or {"chosen": {}})["chosen"])
+    for cell in sorted(empty):
+        warn(f"{cell}: no finished trial")
+    return 5 if empty or (max_failed is not None and failed > max_failed) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
