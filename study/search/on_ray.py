@@ -6,6 +6,7 @@ A trial of one worker is the loop inside a Tune actor that is reused; of several
 
 import contextlib
 import dataclasses
+import json
 import logging
 import os
 import threading
@@ -36,7 +37,7 @@ from ray.tune.search import Searcher  # noqa: E402
 
 from study.config import TrialConfig  # noqa: E402
 from study.errors import EnvironmentProblem, StudyError  # noqa: E402
-from study.records import Ask, EpochRecord, Outcome  # noqa: E402
+from study.records import Ask, EpochRecord, Outcome, dumps  # noqa: E402
 from study.search.conductor import Conductor  # noqa: E402
 from study.training.run import Workspace, run_trial  # noqa: E402
 
@@ -115,6 +116,7 @@ def run(
     else:
         trainable = tune.with_resources(_trial, resources.per_worker)
     at_once = resources.fit(have)
+    logging.getLogger("ray.tune").setLevel(logging.ERROR)  # it misses files of its own that nobody reads
     tuner = tune.Tuner(
         trainable,
         tune_config=tune.TuneConfig(
@@ -203,7 +205,7 @@ class _Scheduler(FIFOScheduler):
             return TrialScheduler.STOP
         if "record" not in result or result.get("outcome"):
             return TrialScheduler.CONTINUE  # the last report: how it ended
-        stop = self._conductor.epoch(trial_id, EpochRecord.from_dict(result["record"]))
+        stop = self._conductor.epoch(trial_id, EpochRecord.from_dict(json.loads(result["record"])))
         return TrialScheduler.STOP if stop else TrialScheduler.CONTINUE
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
@@ -221,7 +223,8 @@ def _last_line(text: str) -> str:
 
 
 def _payload(record: EpochRecord) -> dict[str, Any]:
-    return {"record": record.as_dict(), "objective": record.objective, "epoch": record.epoch}
+    # as text: Tune flattens nested values before it hands them to schedulers
+    return {"record": dumps(record.as_dict()), "objective": record.objective, "epoch": record.epoch}
 
 
 def _ending(config: dict[str, Any], report: Callable[[EpochRecord], bool]) -> dict[str, Any]:
