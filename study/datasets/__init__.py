@@ -1,0 +1,61 @@
+"""The data sets. To add one of a known format: an entry here; of a new one: also a file. The laws in tests/ greet it."""
+
+from pathlib import Path
+
+from study.datasets import deepweeds, digits, fer2013, folder, miniatures
+from study.datasets.spec import DatasetSpec, ImageTable, subsample
+from study.errors import ConfigError, nearest
+
+CATALOG: dict[str, DatasetSpec] = {
+    spec.name: spec
+    for spec in (
+        DatasetSpec(
+            name="fer2013", title="FER2013", about="35,887 grey faces, 48 px, 7 expressions", policy="mild",
+            where="ROOT/fer2013/fer2013.csv (or icml_face_data.csv, train/<class>/*.jpg, FERPlus folders; also .gz .bz2 .xz)",
+            split_protocols=("official", "ferplus"), read=fer2013.read,
+        ),
+        DatasetSpec(
+            name="deepweeds", title="DeepWeeds", about="17,509 field photographs, 256 px, 8 weeds and others", policy="strong",
+            where="ROOT/deepweeds/images/*.jpg and ROOT/deepweeds/labels/*.csv",
+            split_protocols=("official", "session"), folds=5, read=deepweeds.read,
+        ),
+        DatasetSpec(
+            name="mini_faces", title="Miniature faces", about="864 generated faces, 48 px, 7 expressions, FER2013's format", policy="mild",
+            where="generated on first use", read=miniatures.read_faces,
+        ),
+        DatasetSpec(
+            name="mini_weeds", title="Miniature weeds", about="700 generated leaves, 64 px, 9 species, DeepWeeds' format", policy="strong",
+            where="generated on first use", split_protocols=("official", "session"), folds=5, read=miniatures.read_weeds,
+        ),
+        DatasetSpec(
+            name="digits", title="Digits", about="1,797 real scans, 8 px, 10 digits, from scikit-learn", policy="mild",
+            where="comes with scikit-learn", folds=5, read=digits.read,
+        ),
+    )
+}
+
+
+def open_dataset(name: str, *, splits: str = "official", root: Path | None = None) -> ImageTable:
+    """A data set by name, or `folder:PATH`. `splits` is a protocol of its, with ":k" for fold k.
+
+    Raises ConfigError for an unknown name, protocol or fold; DataError for what is wrong with the files.
+    """
+    protocol, _, fold_text = splits.partition(":")
+    if fold_text and not fold_text.isdigit():
+        raise ConfigError(f"splits {splits!r}: the fold must be a whole number, as in {protocol}:1.")
+    fold = int(fold_text or 0)
+    if name.startswith("folder:"):
+        if protocol != "official" or fold > 4:
+            raise ConfigError(f"{name} has one split protocol, official, with folds 0..4; not {splits!r}.")
+        return folder.read(Path(name.removeprefix("folder:")), fold)
+    if name not in CATALOG:
+        raise ConfigError(f"Unknown dataset {name!r}; choose from {nearest(name, list(CATALOG))}, or folder:PATH for your own images.")
+    spec = CATALOG[name]
+    if protocol not in spec.split_protocols:
+        raise ConfigError(f"{name} has no split protocol {protocol!r}; choose from {', '.join(spec.split_protocols)}.")
+    if fold >= spec.folds:
+        raise ConfigError(f"{name} has folds 0..{spec.folds - 1}, not {fold}.")
+    return spec.read(root, protocol, fold)
+
+
+__all__ = ["CATALOG", "DatasetSpec", "ImageTable", "open_dataset", "subsample"]

@@ -1,0 +1,140 @@
+"""DeepWeeds: 256 x 256 field photographs of eight weed species and everything else (Olsen et al. 2019, Sci Rep 9:2058).
+
+`official` folds 0-4 are the published ones. They leak: most test images have a training image taken seconds before by the
+same instrument. `session` keeps images of one recording session (same instrument, gaps of at most 15 minutes) together.
+Labels come from the CSV files alone; the number in a file name is the instrument.
+"""
+
+import csv
+import io
+import re
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+
+from study.datasets.imagefiles import SUFFIXES, check_headers, decode_file, fingerprint, identity, is_junk, refuse
+from study.datasets.spec import ImageTable, Metadata, stratified_split
+from study.errors import DataError
+
+CLASSES = (
+    "Chinee apple", "Lantana", "Parkinsonia", "Parthenium", "Prickly acacia", "Rubber vine", "Siam weed", "Snake weed", "Negative",
+)
+NAME = re.compile(r"(\d{8}-\d{6})-(\d+)\.\w+")
+SESSION_GAP_S = 15 * 60
+
+
+def read(root: Path | None, protocol: str, fold: int) -> ImageTable:
+    """Looks into ROOT/deepweeds, then ROOT. Raises DataError naming file, row and value."""
+    if root is None:
+        raise DataError("deepweeds needs --data ROOT (or STUDY_DATA) with ROOT/deepweeds/images and ROOT/deepweeds/labels; see `python -m study.datasets fetch deepweeds`.")
+    folder = root / "deepweeds" if (root / "deepweeds").is_dir() else root
+    return read_from(folder, protocol, fold, name="deepweeds", classes=CLASSES)
+
+
+def read_from(folder: Path, protocol: str, fold: int, *, name: str, classes: tuple[str, ...]) -> ImageTable:
+    images, labels = folder / "images", folder / "labels"
+    if not (images.is_dir() and (labels / "labels.csv").is_file()):
+        there = ", ".join(sorted(p.name for p in folder.iterdir())[:12]) if folder.is_dir() else "no such folder"
+        raise DataError(f"No DeepWeeds in {folder}: looked for images/ and labels/labels.csv; found {there or 'nothing'}.")
+    label_of = _labels(labels / "labels.csv", len(classes))
+    official = {s: _labels(path, len(classes)) for s in ("train", "val", "test") if (path := labels / f"{s}_subset{fold}.csv").is_file()}
+    if protocol == "official":
+        if len(official) != 3:
+            have = ", ".join(sorted(p.name for p in labels.glob("*_subset*.csv"))) or "none"
+            raise DataError(f"{labels} lacks the split files of fold {fold} ({{train,val,test}}_subset{fold}.csv); found {have}.")
+        _check_disjoint(official, labels, fold)
+        for part in official.values():  # the published subset files carry one correction to labels.csv
+            label_of |= {n: y for n, y in part.items() if n in label_of}
+    names = sorted(label_of if protocol == "session" else {n for part in official.values() for n in part})
+    _check_files(images, names, labels)
+    paths = [images / n for n in names]
+    size, bad = check_headers(paths)
+    if bad:
+        raise refuse([(str(paths[k]), reason) for k, reason in bad], str(images))
+    y = np.array([label_of.get(n, next((p[n] for p in official.values() if n in p), 0)) for n in names], np.int64)
+    metadata = _metadata(names, images)
+    groups = sessions(metadata)
+    if protocol == "official":
+        where = {n: k for k, s in enumerate(("train", "val", "test")) for n in official[s]}
+        split = np.array([where[n] for n in names], np.int8)
+        form = f"official fold {fold}"
+    else:
+        split = stratified_split(y, groups, seed=0, fold=fold)
+        form = f"session split {fold} ({len(np.unique(groups))} sessions)"
+    counts = "; ".join(
+        f"{s} {int((split == k).sum())} (" + " ".join(f"{c} {int(((split == k) & (y == i)).sum())}" for i, c in enumerate(classes)) + ")"
+        for k, s in enumerate(("train", "val", "test"))
+    )
+    return ImageTable(
+        name=name, classes=classes, ids=tuple(names), labels=y, split=split, groups=groups, policy="strong", channels=3, native_size=size,
+        form=f"{len(names)} images, {form}; {counts}", fingerprint=fingerprint([name, *map(identity, paths)]),
+        decode=lambda i: decode_file(paths[i], 3), metadata=metadata,
+    )
+
+
+def _labels(path: Path, num_classes: int) -> dict[str, int]:
+    """File name -> label. BOM and CRLF are accepted; anything else wrong is named by row."""
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not UTF-8 (byte {error.start}); get it again.") from None
+    rows = list(csv.reader(io.StringIO(text)))
+    header = [h.strip() for h in rows[0]] if rows else []
+    if "Filename" not in header or "Label" not in header:
+        hint = "; it looks separated by ';', save it with commas" if rows and ";" in ",".join(rows[0]) else ""
+        raise DataError(f"{path}: the header is {','.join(header)[:80]!r}; needs the columns Filename and Label{hint}.")
+    name_at, label_at = header.index("Filename"), header.index("Label")
+    found: dict[str, int] = {}
+    for line, fields in enumerate(rows[1:], start=2):
+        if not any(fields):
+            continue
+        if len(fields) != len(header):
+            raise DataError(f"{path}:{line}: has {len(fields)} columns, the header {len(header)}; the file may be cut short, get it again.")
+        name, text = fields[name_at].strip(), fields[label_at].strip()
+        if not (text.isascii() and text.isdigit() and int(text) < num_classes):
+            raise DataError(f"{path}:{line}: Label is {text[:40]!r}; must be a whole number 0..{num_classes - 1}.")
+        if "/" in name or "\\" in name or not name:
+            raise DataError(f"{path}:{line}: Filename is {name[:80]!r}; must be a bare file name.")
+        if found.setdefault(name, int(text)) != int(text):
+            raise DataError(f"{path}:{line}: {name} has label {text} here and {found[name]} above; keep one.")
+    return found
+
+
+def _check_disjoint(official: dict[str, dict[str, int]], labels: Path, fold: int) -> None:
+    seen: dict[str, str] = {}
+    for split, part in official.items():
+        for name in part:
+            if name in seen:
+                raise DataError(f"{labels}: {name} is in both {seen[name]}_subset{fold}.csv and {split}_subset{fold}.csv; an image belongs to one split.")
+            seen[name] = split
+
+
+def _check_files(images: Path, names: list[str], labels: Path) -> None:
+    there = {p.name for p in images.iterdir() if p.suffix.lower() in SUFFIXES and not is_junk(p.name)}
+    if missing := sorted(set(names) - there):
+        raise DataError(f"{len(missing)} of {len(names)} images listed in {labels} are not in {images}: {', '.join(missing[:10])}{' ...' if len(missing) > 10 else ''}. Unpack all of images.zip there.")
+
+
+def _metadata(names: list[str], images: Path) -> Metadata:
+    seconds, instrument = np.empty(len(names)), np.empty(len(names), np.int64)
+    for k, name in enumerate(names):
+        match = NAME.fullmatch(name)
+        try:
+            if match is None:
+                raise ValueError
+            seconds[k] = datetime.strptime(match[1] + "+0000", "%Y%m%d-%H%M%S%z").timestamp()
+        except ValueError:
+            raise DataError(f"{images / name}: the name must be YYYYMMDD-HHMMSS-INSTRUMENT.jpg; sessions are read from it.") from None
+        instrument[k] = int(match[2])
+    return Metadata(seconds=seconds, instrument=instrument)
+
+
+def sessions(metadata: Metadata) -> np.ndarray:
+    """int64 [N]: images of one instrument with gaps of at most 15 minutes form a session."""
+    order = np.lexsort((metadata.seconds, metadata.instrument))
+    new = np.ones(len(order), bool)
+    new[1:] = (np.diff(metadata.instrument[order]) != 0) | (np.diff(metadata.seconds[order]) > SESSION_GAP_S)
+    groups = np.empty(len(order), np.int64)
+    groups[order] = np.cumsum(new) - 1
+    return groups

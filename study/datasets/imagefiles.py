@@ -1,0 +1,110 @@
+"""Reading image files that strangers made: an allow-list of formats, a cap on pixels, every problem named in one pass."""
+
+import hashlib
+import os
+import stat
+import warnings
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from study.errors import DataError
+
+FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "GIF")
+SUFFIXES = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".gif"}
+MAX_PIXELS = 50_000_000
+SHOWN = 20
+
+Image.MAX_IMAGE_PIXELS = MAX_PIXELS
+warnings.simplefilter("error", Image.DecompressionBombWarning)
+
+
+def is_junk(name: str) -> bool:
+    """Files and folders that operating systems and notebooks leave behind."""
+    return name.startswith(".") or name in ("__MACOSX", "Thumbs.db", "desktop.ini", "__pycache__")
+
+
+def short_side(path: Path) -> int:
+    """Short side in pixels, from the header alone. Raises ValueError with the reason, whatever Pillow raised."""
+    mode = path.stat().st_mode  # a FIFO or a socket must not be opened: that would wait for ever
+    if not stat.S_ISREG(mode):
+        raise ValueError("not a regular file")
+    try:
+        with Image.open(path, formats=FORMATS) as image:
+            width, height = image.size
+    except Exception as error:
+        raise ValueError(_reason(error)) from None
+    if width * height > MAX_PIXELS:
+        raise ValueError(f"{width} x {height} pixels are more than {MAX_PIXELS:,}")
+    return min(width, height)
+
+
+def _reason(error: Exception) -> str:
+    if type(error).__name__ == "UnidentifiedImageError":
+        return "not " + "/".join(FORMATS)
+    return f"{type(error).__name__}: {error}".splitlines()[0][:160]
+
+
+def check_headers(paths: Sequence[Path]) -> tuple[int, list[tuple[int, str]]]:
+    """(longest short side, [(position, reason)] of unreadable files), looking at every header once."""
+
+    def look(path: Path) -> int | str:
+        try:
+            return short_side(path)
+        except (ValueError, OSError) as error:
+            return str(error) if not isinstance(error, OSError) else (error.strerror or str(error))
+
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(look, paths))
+    bad = [(k, f) for k, f in enumerate(found) if isinstance(f, str)]
+    return max((f for f in found if isinstance(f, int)), default=0), bad
+
+
+def refuse(bad: list[tuple[str, str]], what: str) -> DataError:
+    """One error that lists every unreadable file (the first 20 by name)."""
+    listed = "; ".join(f"{name} ({reason})" for name, reason in bad[:SHOWN])
+    more = f"; and {len(bad) - SHOWN} more" if len(bad) > SHOWN else ""
+    return DataError(f"{len(bad)} of the images in {what} cannot be read: {listed}{more}. Repair or remove them.")
+
+
+def decode_file(path: Path, channels: int) -> np.ndarray:
+    """uint8 [H, W, channels] with EXIF orientation applied; 16-bit and float images are scaled, not clipped. Raises DataError."""
+    try:
+        short_side(path)
+        with Image.open(path, formats=FORMATS) as opened:
+            image = ImageOps.exif_transpose(opened)
+            return to_array(image, channels)
+    except DataError:
+        raise
+    except Exception as error:
+        raise DataError(f"{path} cannot be decoded ({_reason(error)}); repair or remove it.") from None
+
+
+def to_array(image: Image.Image, channels: int) -> np.ndarray:
+    if image.mode.startswith(("I", "F")):
+        values = np.asarray(image, dtype=np.float64)
+        top = 65535.0 if image.mode != "F" else max(float(values.max()), 1e-12)
+        image = Image.fromarray((np.clip(values / max(top, float(values.max(initial=0))), 0, 1) * 255).round().astype(np.uint8))
+    if image.mode in ("LA", "PA", "RGBA", "P"):
+        flat = Image.new("RGBA", image.size, (255, 255, 255, 255))
+        flat.alpha_composite(image.convert("RGBA"))
+        image = flat
+    array = np.asarray(image.convert("L" if channels == 1 else "RGB"))
+    return array[..., None] if array.ndim == 2 else array
+
+
+def fingerprint(parts: Sequence[str]) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part.encode("utf-8", "surrogateescape"))
+        digest.update(b"\0")
+    return digest.hexdigest()
+
+
+def identity(path: Path) -> str:
+    """Name, size and time of change: enough to see that a file is no longer the one that was cached."""
+    info = os.stat(path)
+    return f"{path}|{info.st_size}|{info.st_mtime_ns}"

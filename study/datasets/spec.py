@@ -1,0 +1,100 @@
+"""What a data set is to the rest: a table of what was found on disk, nothing decoded yet."""
+
+import unicodedata
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ImageTable:
+    """Images by position; every array is indexed alike."""
+
+    name: str
+    classes: tuple[str, ...]  # display names; index = label
+    ids: tuple[str, ...]  # stable name per image: file name, or "fer2013.csv:17" (line number)
+    labels: np.ndarray  # int64 [N]
+    split: np.ndarray  # int8 [N]: 0 train, 1 val, 2 test, -1 unused
+    groups: np.ndarray | None = None  # int64 [N]: session or identity, where the data set has them
+    form: str  # what was found, in words
+    fingerprint: str  # of the images' content identity, whatever the splits: the pixel cache is shared by them
+    decode: Callable[[int], np.ndarray]  # -> uint8 [H, W, channels]; raises DataError naming the file
+    policy: Literal["mild", "strong"]  # augmentation
+    channels: int  # 1 or 3
+    native_size: int  # longest short side among the images, in pixels: caches never upsample
+    ignored: tuple[str, ...] = ()  # files left out, with the reason
+    metadata: "Metadata | None" = None
+
+    def counts(self) -> dict[str, list[int]]:
+        """Images per class for every split."""
+        return {
+            name: np.bincount(self.labels[self.split == k], minlength=len(self.classes)).tolist() for k, name in enumerate(SPLITS)
+        }
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Metadata:
+    """What is known of an image without looking at it: for the metadata-only baseline."""
+
+    seconds: np.ndarray  # float64 [N], time of recording
+    instrument: np.ndarray  # int64 [N]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetSpec:
+    """An entry of the catalogue."""
+
+    name: str
+    title: str
+    about: str
+    where: str  # what to put under --data
+    policy: Literal["mild", "strong"]
+    split_protocols: tuple[str, ...] = ("official",)
+    folds: int = 1
+    read: Callable[[Path | None, str, int], ImageTable]  # (root, protocol, fold) -> table
+
+
+def display_name(raw: str) -> str:
+    """NFC, control characters and lone surrogates as escapes, at most 80 characters."""
+    text = unicodedata.normalize("NFC", raw)
+    shown = "".join(
+        c if c.isprintable() and not 0xD800 <= ord(c) <= 0xDFFF else c.encode("unicode_escape", "surrogatepass").decode() for c in text
+    )
+    return shown if len(shown) <= 80 else shown[:79] + "…"
+
+
+def subsample(table: ImageTable, train_fraction: float, seed: int = 0) -> ImageTable:
+    """The table with a stratified part of its training split; a smaller fraction is a subset of a larger one.
+
+    Every class keeps at least one image; what is left out gets split -1.
+    """
+    split = table.split.copy()
+    order = np.random.Generator(np.random.Philox(key=[seed, 77])).permutation(len(split))
+    for label in range(len(table.classes)):
+        own = order[(split[order] == 0) & (table.labels[order] == label)]
+        keep = max(round(len(own) * train_fraction), min(len(own), 1))
+        split[own[keep:]] = -1
+    return replace(table, split=split)
+
+
+def stratified_split(labels: np.ndarray, groups: np.ndarray | None, seed: int, fold: int = 0) -> np.ndarray:
+    """int8 [N]: about 60 / 20 / 20 with the classes in proportion; a group never lies in two splits.
+
+    Fold k is the test split and fold k+1 (of 5) the validation split.
+    """
+    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+
+    if groups is None:
+        folds = StratifiedKFold(5, shuffle=True, random_state=seed).split(labels, labels)
+    else:
+        folds = StratifiedGroupKFold(5, shuffle=True, random_state=seed).split(labels, labels, groups)
+    parts = [test for _, test in folds]
+    split = np.zeros(len(labels), np.int8)
+    split[parts[fold % 5]] = 2
+    split[parts[(fold + 1) % 5]] = 1
+    return split
