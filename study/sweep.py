@@ -28,7 +28,6 @@ from study.records import Outcome, Stage, dumps
 from study.signals import Interrupted, interruptible
 from study.strategies import STRATEGIES
 from study.studies import STUDIES, find_study, narrowed
-from study.tracking.follower import Follower
 from study.tracking.ledger import Ledger
 
 
@@ -100,6 +99,8 @@ def sweep(study: Study, args: argparse.Namespace, argv: list[str], interrupted: 
     # ---- run --------------------------------------------------------------------------------------
     follower = None
     if args.mlflow != "off":
+        from study.tracking.to_mlflow import Follower
+
         follower = Follower(ledger, args.mlflow)
         follower.start()
     try:

@@ -1,0 +1,1 @@
+"""From results to a verdict. Reads the ledger, or MLflow; never imports torch, ray or timm."""

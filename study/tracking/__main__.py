@@ -1,0 +1,67 @@
+"""`python -m study.tracking sync RESULTS`: send MLflow what it has not got. `follow` is what a sweep starts beside itself."""
+
+import argparse
+import os
+import select
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from study.errors import StudyError
+from study.records import dumps
+from study.tracking.ledger import Ledger, find, studies
+
+POLL_S = 2.0
+LONGEST_WAIT_S = 60.0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m study.tracking", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    sync = commands.add_parser("sync", help="one pass; exit 4 when something could not be sent")
+    follow = commands.add_parser("follow", help="poll until stdin closes, then a last pass")
+    for command in (sync, follow):
+        command.add_argument("results", help="a study's folder, or the results folder")
+        command.add_argument("--mlflow", default=os.environ.get("STUDY_MLFLOW_URI"), help="server (default: SQLite under the results)")
+    args = parser.parse_args(argv)
+    try:
+        if args.command == "follow":
+            return _follow(args.results, args.mlflow)
+        ledgers = [Ledger(args.results, n) for n in studies(args.results)] or [find(args.results)]
+        return max(_sync(ledger, args.mlflow) for ledger in ledgers)
+    except StudyError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+
+
+def _sync(ledger: Ledger, uri: str | None) -> int:
+    from study.tracking.to_mlflow import Mirror
+
+    report = Mirror(ledger, uri).sync()
+    print(f"{ledger.study_name}: {report.sent} events sent, {report.pending} pending" + (f": {report.problem}" if report.problem else ""))
+    return 4 if report.pending else 0
+
+
+def _follow(location: str, uri: str | None) -> int:
+    """Waits longer after every failure; training goes on meanwhile."""
+    os.nice(10)
+    parent, _, name = location.rpartition("/")
+    from study.tracking.to_mlflow import Mirror, SyncReport
+
+    mirror, sent, wait = None, 0, POLL_S
+    while True:
+        last = bool(select.select([sys.stdin], [], [], wait)[0])  # readable: the sweep has closed it
+        try:
+            mirror = mirror or Mirror(Ledger(parent, name), uri)
+            report = mirror.sync()
+        except Exception as error:
+            report = SyncReport(pending=1, problem=f"{type(error).__name__}: {error}"[:300])
+        sent += report.sent
+        if last:
+            print(dumps({**asdict(report), "sent": sent}), flush=True)
+            return 0
+        wait = min(wait * 2, LONGEST_WAIT_S) if report.problem else POLL_S
+
+
+if __name__ == "__main__":
+    sys.exit(main())
