@@ -1,0 +1,47 @@
+"""The figures, in the order of the page. To add one: a file with `compute` and `draw`, and its line here.
+
+Every figure is `compute(frames, findings) -> tidy frame` (all the thinking) and `draw(frame) -> Figure` (none).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from analysis.figures import (
+    class_differences, confusion, cost, importance, learning_curves, pairs, parallel, slices, strategies, tuning_curves, tuning_seconds,
+)
+from analysis.load import Frames
+from analysis.verdict import Findings
+
+
+@dataclass(frozen=True, kw_only=True)
+class FigureSpec:
+    name: str
+    section: str
+    title: str
+    note: str
+    compute: Callable[[Frames, Findings], pd.DataFrame]
+    draw: Callable[[pd.DataFrame], go.Figure]
+
+
+def _spec(module, section: str) -> FigureSpec:  # type: ignore[no-untyped-def]
+    return FigureSpec(
+        name=module.__name__.rpartition(".")[2], section=section, title=module.TITLE, note=module.NOTE, compute=module.compute, draw=module.draw
+    )
+
+
+FIGURES: tuple[FigureSpec, ...] = (
+    _spec(strategies, "Strategies"),
+    _spec(pairs, "Differences"),
+    _spec(tuning_curves, "Tuning"),
+    _spec(tuning_seconds, "Tuning"),
+    _spec(cost, "Cost"),
+    _spec(confusion, "Errors"),
+    _spec(class_differences, "Errors"),
+    _spec(learning_curves, "Training"),
+    _spec(parallel, "Search"),
+    _spec(slices, "Search"),
+    _spec(importance, "Search"),
+)

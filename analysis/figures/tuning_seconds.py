@@ -1,0 +1,23 @@
+"""The tuning curves against compute: a cheap strategy gets more trials for the same seconds."""
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from analysis.figures import tuning_curves
+from analysis.load import Frames
+from analysis.verdict import Findings
+
+TITLE = "Tuning curves against compute"
+NOTE = "The same curves with trials priced at the cell's mean seconds per random trial. Where views are reused, the first trials paid for the stored activations of the later ones."
+
+
+def compute(frames: Frames, findings: Findings) -> pd.DataFrame:
+    frame = tuning_curves.compute(frames, findings)
+    return frame.assign(seconds=frame.trials * frame.seconds_each) if len(frame) else frame
+
+
+def draw(frame: pd.DataFrame) -> go.Figure:
+    figure = tuning_curves.draw_against(frame, "seconds", "seconds of training (log)")
+    if len(frame):
+        figure.update_xaxes(type="log")
+    return figure

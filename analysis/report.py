@@ -1,0 +1,171 @@
+"""`python -m analysis.report RESULTS_OR_MLFLOW_URI`: one self-contained page, the verdict first."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import plotly.graph_objects as go
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from analysis.export import write_page, write_tables
+from analysis.figures import FIGURES
+from analysis.load import Frames, load
+from analysis.theme import colour
+from analysis.verdict import Findings, findings, question_name, title
+from study.errors import StudyError
+from study.failpoints import failpoint
+from study.records import OBJECTIVE
+from study.tracking.ledger import Ledger
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportSummary:
+    verdicts: list[str]
+    warnings: list[str]
+    in_progress: bool
+
+
+def write_report(source: str | Ledger, out: str | Path, *, tables: str | None = None, kind: str = "csv", study: str | None = None) -> ReportSummary:
+    """Reads, decides, draws, writes. Raises ConfigError when there is no study of this schema."""
+    frames = load(source, study)
+    found = findings(frames)
+    computed = {spec.name: spec.compute(frames, found) for spec in FIGURES}
+    if tables:
+        write_tables(all_tables(frames, found, computed), tables, kind)
+    html = render(frames, found, computed, str(source) if isinstance(source, str) else source.folder.location)
+    failpoint("mid_report_write")
+    write_page(out, html.encode("utf-8", "backslashreplace"))
+    return ReportSummary(verdicts=found.sentences, warnings=found.warnings, in_progress=frames.in_progress)
+
+
+def all_tables(frames: Frames, found: Findings, computed: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
+    """Every table behind the page, by file name; figures' own under figure_<name>."""
+    verdicts = pd.DataFrame({"sentence": found.sentences})
+    return {
+        "trials": frames.trials, "epochs": frames.epochs, "seeds": found.seeds, "strategies": found.strategies, "pairs": found.pairs,
+        "verdicts": verdicts, "equal_compute": equal_compute(frames), **{f"figure_{k}": v for k, v in computed.items()},
+    }
+
+
+def equal_compute(frames: Frames) -> pd.DataFrame:
+    """The second view: the best each strategy found within the seconds the cheapest strategy spent in all."""
+    t = frames.trials
+    if not len(t) or OBJECTIVE not in t:
+        return pd.DataFrame()
+    search = t[(t.stage == "search") & (t.outcome != "running")]
+    rows: list[dict[str, Any]] = []
+    for _key, block in search.groupby(["dataset", "splits", "backbone", "train_fraction"], sort=False):
+        budget = float(block.groupby("strategy").seconds.sum().min())
+        for strategy, own in block.groupby("strategy", sort=False):
+            own = own.sort_values("number")
+            within = own[own.seconds.cumsum() <= budget * (1 + 1e-9)]
+            rows.append({
+                "question": question_name(own.iloc[0].to_dict()), "strategy": strategy, "budget_seconds": budget, "trials_within": len(within), "trials": len(own),
+                "seconds": float(own.seconds.sum()), "best_within": within[OBJECTIVE].max() if len(within) else float("nan"), "best": own[OBJECTIVE].max(),
+            })
+    return pd.DataFrame(rows)
+
+
+def render(frames: Frames, found: Findings, computed: dict[str, pd.DataFrame], source: str) -> str:
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, loader=FileSystemLoader(Path(__file__).parent), trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters["points"] = lambda v: "n/a" if v is None or v != v else f"{100 * v:.1f}"
+    figures = [
+        {"name": s.name, "section": s.section, "title": s.title, "note": s.note, "html": _embedded(s.name, s.draw(computed[s.name]))} for s in FIGURES
+    ]
+    return environment.get_template("page.html").render(
+        study=frames.study, facts=frames.facts, rule=frames.rule, in_progress=frames.in_progress, sentences=_split(found.sentences), warnings=found.warnings,
+        cards=_cards(found), pairs=found.pairs.to_dict("records"), figures=figures, sections=list(dict.fromkeys(f["section"] for f in figures)),
+        protocol=_protocol(frames), budget=_budget(frames), compute=equal_compute(frames).to_dict("records"), lost=_lost(frames), openings=len(frames.openings),
+        plotly_js=_plotly_js(), source=source, data_report=frames.data_report, question_name=question_name,
+    )
+
+
+def _split(sentences: list[str]) -> list[dict[str, str]]:
+    """The question, and what is said of it."""
+    out = []
+    for sentence in sentences:
+        question, _, rest = sentence.partition(": ")
+        head, _, tail = rest.partition("; ")
+        out.append({"question": question, "head": head, "tail": tail})
+    return out
+
+
+def _cards(found: Findings) -> list[dict[str, Any]]:
+    if not len(found.strategies):
+        return []
+    macro = found.strategies[found.strategies.metric == "macro_f1"]
+    return [{**row, "question": question_name(row), "colour": colour(row["strategy"]), "title": title(row["strategy"])} for row in macro.to_dict("records")]
+
+
+def _protocol(frames: Frames) -> list[tuple[str, str]]:
+    p, s = frames.study.protocol, frames.study
+    stored = f"{p.views} stored augmented views per image and seed take turns wherever a frozen part is reused, and strength is rounded to quarters there" if p.views else "fresh augmentation every epoch for every strategy"
+    return [
+        ("Search", f"{s.trials} trials a cell: the published default, {s.random_trials} random ones that are never stopped, then TPE with successive halving (from epoch {s.grace_epochs}, factor {s.reduction_factor})"),
+        ("Selection", frames.rule or "not made yet"),
+        ("Confirmation", f"{s.confirm_seeds} fresh seeds" + (f" on each of {s.confirm_folds} folds" if s.confirm_folds > 1 else "") + ": head, order and augmentation; nothing tuned"),
+        ("Test set", f"locked until the winners were chosen; opened {len(frames.openings)} time(s)"),
+        ("Training", f"at most {p.max_epochs} epochs, batch {p.batch_size}, {p.image_size} px, {p.precision}, AdamW, cosine with {p.warmup_epochs:g} epoch(s) warm-up, {p.workers} worker(s)"),
+        ("Batch norm", "statistics and weights of trained stages move, those of frozen stages do not" if p.batch_norm == "train" else "in eval mode everywhere"),
+        ("Augmentation", stored),
+        ("Intervals", "95 %, Student's t on two sources of variance: seeds, and test images (whole sessions where there are any) by bootstrap; paired over both; Holm over all pairs of the study"),
+        ("Macro averages", "over classes that occur in the split; an absent class is n/a, not 0"),
+    ]
+
+
+def _budget(frames: Frames) -> list[dict[str, Any]]:
+    t = frames.trials
+    if not len(t):
+        return []
+    grouped = t.groupby(["cell", "stage"], sort=False)
+    table = grouped.agg(trials=("trial_id", "size"), epochs=("epochs", "sum"), images=("images", "sum"), seconds=("seconds", "sum"), parameters=("trained_parameters", "median")).reset_index()
+    outcomes = t.groupby(["cell", "stage", "outcome"]).size().unstack(fill_value=0).reset_index()
+    return table.merge(outcomes, on=["cell", "stage"]).fillna(0).to_dict("records")
+
+
+def _lost(frames: Frames) -> list[dict[str, Any]]:
+    t = frames.trials
+    return t[t.outcome.isin(["failed", "diverged"])][["trial_id", "cell", "number", "outcome", "reason"]].to_dict("records") if len(t) else []
+
+
+def _embedded(name: str, figure: go.Figure) -> str:
+    """A <div> and its script; the name is ours, the data are escaped by Plotly."""
+    config = {"displaylogo": False, "responsive": True, "modeBarButtonsToRemove": ["lasso2d", "select2d", "sendDataToCloud"]}
+    return figure.to_html(full_html=False, include_plotlyjs=False, div_id=f"figure-{name}", config=config)
+
+
+def _plotly_js() -> str:
+    from plotly.offline import get_plotlyjs
+
+    return get_plotlyjs().replace("</script", "<\\/script")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m analysis.report", description=__doc__)
+    parser.add_argument("source", help="a study's folder, a results folder that holds one study, or an MLflow URI[#STUDY]")
+    parser.add_argument("--study", help="which one, where there are several")
+    parser.add_argument("--out", default="report.html")
+    parser.add_argument("--tables", metavar="DIR", help="also every table behind the page")
+    parser.add_argument("--format", choices=("csv", "parquet"), default="csv", help="of the tables")
+    args = parser.parse_args(argv)
+    try:
+        summary = write_report(args.source, args.out, tables=args.tables, kind=args.format, study=args.study)
+    except StudyError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    for line in summary.verdicts:
+        print(line)
+    for line in summary.warnings:
+        print(f"warning: {line}", file=sys.stderr)
+    print(f"report: {args.out}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

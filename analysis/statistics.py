@@ -1,0 +1,208 @@
+"""Intervals, paired comparisons and verdicts, on arrays: predictions [seeds, images] of runs that share their images.
+
+Two sources of doubt are kept apart, as Bouthillier et al. (2021) ask: the seeds (few) and the test images (many).
+The variance of a mean over K seeds is S^2 / K, from the seeds, plus the variance over resampled images (whole groups, where
+images come in sessions), from the bootstrap; the interval uses Student's t with Welch-Satterthwaite degrees of freedom,
+because a percentile bootstrap over five seeds is far too sure of itself. `benchmarks/verdict.py` measures that it holds.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+from scipy import stats
+
+CONFIDENCE = 0.95
+RESAMPLES = 1000
+ENOUGH_SEEDS = 5
+MOST_SEEDS = 200  # more than anybody would run: beyond it the test set, not the seeds, is the limit
+
+
+# ---- scores ---------------------------------------------------------------------------------------------
+
+
+def macro_f1(confusion: np.ndarray) -> np.ndarray:
+    """[..., C, C] (truth in rows) -> [...]; the mean of F1 over the classes that occur."""
+    hits = np.diagonal(confusion, axis1=-2, axis2=-1)
+    truth, said = confusion.sum(axis=-1), confusion.sum(axis=-2)
+    f1 = 2 * hits / np.maximum(truth + said, 1e-12)
+    out: np.ndarray = np.where(truth > 0, f1, 0).sum(axis=-1) / np.maximum((truth > 0).sum(axis=-1), 1)
+    return out
+
+
+def macro_precision(confusion: np.ndarray) -> np.ndarray:
+    hits, truth, said = np.diagonal(confusion, axis1=-2, axis2=-1), confusion.sum(axis=-1), confusion.sum(axis=-2)
+    out: np.ndarray = np.where(truth > 0, hits / np.maximum(said, 1e-12), 0).sum(axis=-1) / np.maximum((truth > 0).sum(axis=-1), 1)
+    return out
+
+
+def macro_recall(confusion: np.ndarray) -> np.ndarray:
+    hits, truth = np.diagonal(confusion, axis1=-2, axis2=-1), confusion.sum(axis=-1)
+    out: np.ndarray = np.where(truth > 0, hits / np.maximum(truth, 1e-12), 0).sum(axis=-1) / np.maximum((truth > 0).sum(axis=-1), 1)
+    return out
+
+
+def accuracy(confusion: np.ndarray) -> np.ndarray:
+    out: np.ndarray = np.diagonal(confusion, axis1=-2, axis2=-1).sum(axis=-1) / confusion.sum(axis=(-2, -1))
+    return out
+
+
+METRICS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "macro_f1": macro_f1, "accuracy": accuracy, "macro_precision": macro_precision, "macro_recall": macro_recall,
+}
+
+
+def confusions(predicted: np.ndarray, labels: np.ndarray, classes: int, weights: np.ndarray | None = None) -> np.ndarray:
+    """Counts [C, C] of predictions [N]; with weights [B, N], of every resample: [B, C, C]."""
+    cell = labels * classes + predicted
+    if weights is None:
+        return np.bincount(cell, minlength=classes * classes).reshape(classes, classes).astype(float)
+    onehot = np.zeros((len(cell), classes * classes), np.float32)
+    onehot[np.arange(len(cell)), cell] = 1
+    return (weights.astype(np.float32) @ onehot).reshape(len(weights), classes, classes).astype(float)
+
+
+def image_weights(count: int, groups: np.ndarray | None, resamples: int, rng: np.random.Generator) -> np.ndarray:
+    """[resamples, count]: how often each image is drawn. With `groups`, whole groups are drawn."""
+    if groups is None:
+        return rng.multinomial(count, np.full(count, 1 / count), size=resamples)
+    _, member = np.unique(groups, return_inverse=True)
+    units = int(member.max()) + 1
+    return rng.multinomial(units, np.full(units, 1 / units), size=resamples)[:, member]
+
+
+# ---- intervals ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Interval:
+    """An estimate with its two-sided interval; NaN bounds where one seed gives none."""
+
+    mean: float
+    low: float
+    high: float
+    p: float  # two-sided, of the mean being zero
+    seeds: int
+    var_seeds: float  # S^2: variance between seeds
+    var_images: float  # of the mean, over resampled images
+
+
+def interval(scores: np.ndarray, resampled: np.ndarray, units: int, confidence: float = CONFIDENCE) -> Interval:
+    """`scores` [K] by seed; `resampled` [B] the seeds' mean score on resampled images; `units` images or groups were resampled."""
+    seeds = len(scores)
+    mean, var_images = float(np.mean(scores)), float(np.var(resampled, ddof=1))
+    if seeds < 2:
+        return Interval(mean=mean, low=math.nan, high=math.nan, p=math.nan, seeds=seeds, var_seeds=math.nan, var_images=var_images)
+    var_seeds = float(np.var(scores, ddof=1))
+    half, df = _half_width(var_seeds, seeds, var_images, units, confidence)
+    total = var_seeds / seeds + var_images
+    p = 2 * float(stats.t.sf(abs(mean) / math.sqrt(total), df)) if total > 0 else float(mean == 0)
+    return Interval(mean=mean, low=mean - half, high=mean + half, p=p, seeds=seeds, var_seeds=var_seeds, var_images=var_images)
+
+
+def _half_width(var_seeds: float, seeds: int, var_images: float, units: int, confidence: float) -> tuple[float, float]:
+    a, b = var_seeds / seeds, var_images
+    if a + b == 0:
+        return 0.0, float(seeds - 1)
+    df = (a + b) ** 2 / (a * a / (seeds - 1) + b * b / max(units - 1, 1))
+    return float(stats.t.ppf((1 + confidence) / 2, df)) * math.sqrt(a + b), df
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Runs:
+    """One strategy's runs on shared images."""
+
+    scores: np.ndarray  # [K]
+    resampled: np.ndarray  # [K, B], the same resamples for every strategy
+    units: int
+
+
+def runs(predicted: Sequence[np.ndarray], labels: np.ndarray, classes: int, weights: np.ndarray, units: int, metric: str = "macro_f1") -> Runs:
+    """`predicted`: class indices [N] by seed; `weights` from image_weights, shared by all strategies compared."""
+    f = METRICS[metric]
+    return Runs(
+        scores=np.array([float(f(confusions(p, labels, classes))) for p in predicted]),
+        resampled=np.array([f(confusions(p, labels, classes, weights)) for p in predicted]),
+        units=units,
+    )
+
+
+def mean_interval(own: Runs) -> Interval:
+    return interval(own.scores, own.resampled.mean(axis=0), own.units)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """A minus B, paired over images and seeds."""
+
+    difference: Interval
+    superiority: float  # P(A > B): one run of each, on resampled images (Bouthillier et al. 2021)
+    permutation_p: float  # exact, flipping the signs of the seeds' differences; at least 2 / 2^K
+
+
+def compare(a: Runs, b: Runs) -> Comparison:
+    """Pairs the k-th runs; extra runs of either are left out."""
+    k = min(len(a.scores), len(b.scores))
+    differences = a.scores[:k] - b.scores[:k]
+    resampled = (a.resampled[:k] - b.resampled[:k]).mean(axis=0)
+    wins = a.resampled[:k, None, :] - b.resampled[None, :k, :]
+    return Comparison(
+        difference=interval(differences, resampled, a.units),
+        superiority=float(np.mean(wins > 0) + 0.5 * np.mean(wins == 0)),
+        permutation_p=sign_flip_p(differences),
+    )
+
+
+def sign_flip_p(differences: np.ndarray, most: int = 14) -> float:
+    """Two-sided exact p of the mean difference under random signs; sampled beyond `most` seeds."""
+    k = len(differences)
+    if k <= most:
+        signs = np.array(list(product((-1, 1), repeat=k)))
+    else:
+        signs = np.random.Generator(np.random.Philox(key=[5, k])).choice((-1, 1), size=(20_000, k))
+    means = np.abs(signs @ differences)
+    return float(np.mean(means >= abs(differences.sum()) - 1e-12))
+
+
+def holm(p: Sequence[float]) -> np.ndarray:
+    """Holm's adjusted p values (1979), in the order given; NaN stays NaN and counts as a comparison made."""
+    values = np.asarray(p, dtype=float)
+    order = np.argsort(np.where(np.isnan(values), 2.0, values), kind="stable")
+    adjusted, worst = np.empty(len(values)), 0.0
+    for rank, k in enumerate(order):
+        worst = max(worst, min(1.0, (len(values) - rank) * values[k])) if not math.isnan(values[k]) else math.nan
+        adjusted[k] = worst
+    return adjusted
+
+
+# ---- the verdict ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """`kind`: "a" (A beats B), "b", "equivalent" or "undecided"; `more_seeds`: for undecided, how many more would decide, None if none would."""
+
+    kind: str
+    more_seeds: int | None = None
+
+
+def decide(difference: Interval, adjusted_p: float, margin: float, alpha: float = 1 - CONFIDENCE) -> Verdict:
+    """A winner needs a Holm-adjusted p below 5 %; equivalence an interval within +- margin; anything else is undecided."""
+    if difference.seeds < 2 or math.isnan(adjusted_p):
+        return Verdict(kind="undecided", more_seeds=max(ENOUGH_SEEDS - difference.seeds, 1))
+    if adjusted_p < alpha:
+        return Verdict(kind="a" if difference.mean > 0 else "b")
+    if -margin < difference.low and difference.high < margin:
+        return Verdict(kind="equivalent")
+    return Verdict(kind="undecided", more_seeds=seeds_needed(difference, margin))
+
+
+def seeds_needed(d: Interval, margin: float, confidence: float = CONFIDENCE) -> int | None:
+    """How many more seeds would decide if the means and variances stayed as they are; None: not even MOST_SEEDS would."""
+    for seeds in range(d.seeds + 1, MOST_SEEDS + 1):
+        half, _ = _half_width(d.var_seeds, seeds, d.var_images, 10_000, confidence)
+        if abs(d.mean) > half or abs(d.mean) + half < margin:
+            return seeds - d.seeds
+    return None
