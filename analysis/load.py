@@ -66,14 +66,19 @@ def load(source: str | Ledger, study: str | None = None, cache: Path | None = No
     question = ledger.study()
     if question is None:
         raise ConfigError(f"{ledger.folder.location} holds no study.json.")
-    rows, epochs, classes, confusion = [], [], {}, {}
+    rows: list[dict[str, Any]] = []
+    epochs: list[dict[str, Any]] = []
+    classes: dict[str, list[str]] = {}
+    confusion: dict[str, np.ndarray] = {}
     for trial_id, files in _trial_files(ledger):
         ask = files.get("config.json")
         if not ask:
             continue
         config = json.loads(ask)
         if config.get("schema") != SCHEMA:
-            raise ConfigError(f"{ledger.folder.path('trials/' + trial_id)} was written with schema {config.get('schema')}; this version reads {SCHEMA}.")
+            raise ConfigError(
+                f"{ledger.folder.path('trials/' + trial_id)} was written with schema {config.get('schema')}; this version reads {SCHEMA}."
+            )
         result = json.loads(files["result.json"]) if files.get("result.json") else None
         rows.append(_row(config, result))
         if result:
@@ -82,15 +87,32 @@ def load(source: str | Ledger, study: str | None = None, cache: Path | None = No
                 confusion[trial_id] = np.array(result["val"]["confusion"])
         for line in (files.get("epochs.jsonl") or b"").split(b"\n")[:-1]:
             e = json.loads(line)
-            epochs.append({"trial_id": trial_id, "epoch": e["epoch"], "seconds": e["train_seconds"] + e["eval_seconds"], "images": e["images"], **e["metrics"]})
+            epochs.append(
+                {
+                    "trial_id": trial_id,
+                    "epoch": e["epoch"],
+                    "seconds": e["train_seconds"] + e["eval_seconds"],
+                    "images": e["images"],
+                    **e["metrics"],
+                }
+            )
     trials = pd.DataFrame(rows)
     if len(trials):
         trials = trials.sort_values("sequence", kind="stable").reset_index(drop=True)
     selection = ledger.selection() or {"chosen": {}, "rule": ""}
     report = ledger.folder.read("data_report.json")
     return Frames(
-        study=question, facts=ledger.facts(), trials=trials, epochs=pd.DataFrame(epochs), classes=classes, confusion=confusion,
-        openings=ledger.test_openings(), chosen=selection["chosen"], rule=selection["rule"], data_report=json.loads(report) if report else {}, ledger=ledger,
+        study=question,
+        facts=ledger.facts(),
+        trials=trials,
+        epochs=pd.DataFrame(epochs),
+        classes=classes,
+        confusion=confusion,
+        openings=ledger.test_openings(),
+        chosen=selection["chosen"],
+        rule=selection["rule"],
+        data_report=json.loads(report) if report else {},
+        ledger=ledger,
     )
 
 
@@ -126,14 +148,31 @@ def _row(ask: dict[str, Any], result: dict[str, Any] | None) -> dict[str, Any]:
     config = ask["config"]
     cell = config["cell"]
     row = {
-        "trial_id": ask["trial_id"], "sequence": ask["sequence"], "cell": ask["cell"], "stage": ask["stage"], "origin": ask["origin"],
-        "number": ask["number"], "seed": config["seed"], **{k: cell[k] for k in ("dataset", "splits", "backbone", "strategy", "train_fraction")},
-        "outcome": "running", "reason": "", "epochs": 0, "best_epoch": None, "seconds": 0.0, "images": 0, "attempts": 1, "device": "",
-        "started_at": None, "trained_parameters": None, "peak_gpu_bytes": None,
+        "trial_id": ask["trial_id"],
+        "sequence": ask["sequence"],
+        "cell": ask["cell"],
+        "stage": ask["stage"],
+        "origin": ask["origin"],
+        "number": ask["number"],
+        "seed": config["seed"],
+        **{k: cell[k] for k in ("dataset", "splits", "backbone", "strategy", "train_fraction")},
+        "outcome": "running",
+        "reason": "",
+        "epochs": 0,
+        "best_epoch": None,
+        "seconds": 0.0,
+        "images": 0,
+        "attempts": 1,
+        "device": "",
+        "started_at": None,
+        "trained_parameters": None,
+        "peak_gpu_bytes": None,
     }
     row |= {f"hp/{k}": v for part in ("strategy", "recipe") for k, v in config[part].items()}
     if result:
-        row |= {k: result[k] for k in ("outcome", "reason", "epochs", "best_epoch", "seconds", "images", "attempts", "device", "started_at")}
+        row |= {
+            k: result[k] for k in ("outcome", "reason", "epochs", "best_epoch", "seconds", "images", "attempts", "device", "started_at")
+        }
         row |= {k: result["facts"].get(k) for k in ("trained_parameters", "peak_gpu_bytes")}
         row |= result["metrics"]
     return row
@@ -151,5 +190,7 @@ def _predictions(data: bytes) -> dict[str, Predictions]:
         mask = split == name
         order = np.argsort(images[mask], kind="stable")  # one order for all runs, so that they pair up
         pick = np.flatnonzero(mask)[order]
-        out[name] = Predictions(images=images[pick], labels=labels[pick], groups=None if groups is None else groups[pick], logits=logits[pick])
+        out[name] = Predictions(
+            images=images[pick], labels=labels[pick], groups=None if groups is None else groups[pick], logits=logits[pick]
+        )
     return out

@@ -29,7 +29,9 @@ class ReportSummary:
     in_progress: bool
 
 
-def write_report(source: str | Ledger, out: str | Path, *, tables: str | None = None, kind: str = "csv", study: str | None = None) -> ReportSummary:
+def write_report(
+    source: str | Ledger, out: str | Path, *, tables: str | None = None, kind: str = "csv", study: str | None = None
+) -> ReportSummary:
     """Reads, decides, draws, writes. Raises ConfigError when there is no study of this schema."""
     frames = load(source, study)
     found = findings(frames)
@@ -46,8 +48,14 @@ def all_tables(frames: Frames, found: Findings, computed: dict[str, pd.DataFrame
     """Every table behind the page, by file name; figures' own under figure_<name>."""
     verdicts = pd.DataFrame({"sentence": found.sentences})
     return {
-        "trials": frames.trials, "epochs": frames.epochs, "seeds": found.seeds, "strategies": found.strategies, "pairs": found.pairs,
-        "verdicts": verdicts, "equal_compute": equal_compute(frames), **{f"figure_{k}": v for k, v in computed.items()},
+        "trials": frames.trials,
+        "epochs": frames.epochs,
+        "seeds": found.seeds,
+        "strategies": found.strategies,
+        "pairs": found.pairs,
+        "verdicts": verdicts,
+        "equal_compute": equal_compute(frames),
+        **{f"figure_{k}": v for k, v in computed.items()},
     }
 
 
@@ -63,10 +71,18 @@ def equal_compute(frames: Frames) -> pd.DataFrame:
         for strategy, own in block.groupby("strategy", sort=False):
             own = own.sort_values("number")
             within = own[own.seconds.cumsum() <= budget * (1 + 1e-9)]
-            rows.append({
-                "question": question_name(own.iloc[0].to_dict()), "strategy": strategy, "budget_seconds": budget, "trials_within": len(within), "trials": len(own),
-                "seconds": float(own.seconds.sum()), "best_within": within[OBJECTIVE].max() if len(within) else float("nan"), "best": own[OBJECTIVE].max(),
-            })
+            rows.append(
+                {
+                    "question": question_name(own.iloc[0].to_dict()),
+                    "strategy": strategy,
+                    "budget_seconds": budget,
+                    "trials_within": len(within),
+                    "trials": len(own),
+                    "seconds": float(own.seconds.sum()),
+                    "best_within": within[OBJECTIVE].max() if len(within) else float("nan"),
+                    "best": own[OBJECTIVE].max(),
+                }
+            )
     return pd.DataFrame(rows)
 
 
@@ -76,13 +92,29 @@ def render(frames: Frames, found: Findings, computed: dict[str, pd.DataFrame], s
     )
     environment.filters["points"] = lambda v: "n/a" if v is None or v != v else f"{100 * v:.1f}"
     figures = [
-        {"name": s.name, "section": s.section, "title": s.title, "note": s.note, "html": _embedded(s.name, s.draw(computed[s.name]))} for s in FIGURES
+        {"name": s.name, "section": s.section, "title": s.title, "note": s.note, "html": _embedded(s.name, s.draw(computed[s.name]))}
+        for s in FIGURES
     ]
     return environment.get_template("page.html").render(
-        study=frames.study, facts=frames.facts, rule=frames.rule, in_progress=frames.in_progress, sentences=_split(found.sentences), warnings=found.warnings,
-        cards=_cards(found), pairs=found.pairs.to_dict("records"), figures=figures, sections=list(dict.fromkeys(f["section"] for f in figures)),
-        protocol=_protocol(frames), budget=_budget(frames), compute=equal_compute(frames).to_dict("records"), lost=_lost(frames), openings=len(frames.openings),
-        plotly_js=_plotly_js(), source=source, data_report=frames.data_report, question_name=question_name,
+        study=frames.study,
+        facts=frames.facts,
+        rule=frames.rule,
+        in_progress=frames.in_progress,
+        sentences=_split(found.sentences),
+        warnings=found.warnings,
+        cards=_cards(found),
+        pairs=found.pairs.to_dict("records"),
+        figures=figures,
+        sections=list(dict.fromkeys(f["section"] for f in figures)),
+        protocol=_protocol(frames),
+        budget=_budget(frames),
+        compute=equal_compute(frames).to_dict("records"),
+        lost=_lost(frames),
+        openings=len(frames.openings),
+        plotly_js=_plotly_js(),
+        source=source,
+        data_report=frames.data_report,
+        question_name=question_name,
     )
 
 
@@ -100,21 +132,47 @@ def _cards(found: Findings) -> list[dict[str, Any]]:
     if not len(found.strategies):
         return []
     macro = found.strategies[found.strategies.metric == "macro_f1"]
-    return [{**row, "question": question_name(row), "colour": colour(row["strategy"]), "title": title(row["strategy"])} for row in macro.to_dict("records")]
+    return [
+        {**row, "question": question_name(row), "colour": colour(row["strategy"]), "title": title(row["strategy"])}
+        for row in macro.to_dict("records")
+    ]
 
 
 def _protocol(frames: Frames) -> list[tuple[str, str]]:
     p, s = frames.study.protocol, frames.study
-    stored = f"{p.views} stored augmented views per image and seed take turns wherever a frozen part is reused, and strength is rounded to quarters there" if p.views else "fresh augmentation every epoch for every strategy"
+    stored = (
+        f"{p.views} stored augmented views per image and seed take turns wherever a frozen part is reused, and strength is rounded to quarters there"
+        if p.views
+        else "fresh augmentation every epoch for every strategy"
+    )
     return [
-        ("Search", f"{s.trials} trials a cell: the published default, {s.random_trials} random ones that are never stopped, then TPE with successive halving (from epoch {s.grace_epochs}, factor {s.reduction_factor})"),
+        (
+            "Search",
+            f"{s.trials} trials a cell: the published default, {s.random_trials} random ones that are never stopped, then TPE with successive halving (from epoch {s.grace_epochs}, factor {s.reduction_factor})",
+        ),
         ("Selection", frames.rule or "not made yet"),
-        ("Confirmation", f"{s.confirm_seeds} fresh seeds" + (f" on each of {s.confirm_folds} folds" if s.confirm_folds > 1 else "") + ": head, order and augmentation; nothing tuned"),
+        (
+            "Confirmation",
+            f"{s.confirm_seeds} fresh seeds"
+            + (f" on each of {s.confirm_folds} folds" if s.confirm_folds > 1 else "")
+            + ": head, order and augmentation; nothing tuned",
+        ),
         ("Test set", f"locked until the winners were chosen; opened {len(frames.openings)} time(s)"),
-        ("Training", f"at most {p.max_epochs} epochs, batch {p.batch_size}, {p.image_size} px, {p.precision}, AdamW, cosine with {p.warmup_epochs:g} epoch(s) warm-up, {p.workers} worker(s)"),
-        ("Batch norm", "statistics and weights of trained stages move, those of frozen stages do not" if p.batch_norm == "train" else "in eval mode everywhere"),
+        (
+            "Training",
+            f"at most {p.max_epochs} epochs, batch {p.batch_size}, {p.image_size} px, {p.precision}, AdamW, cosine with {p.warmup_epochs:g} epoch(s) warm-up, {p.workers} worker(s)",
+        ),
+        (
+            "Batch norm",
+            "statistics and weights of trained stages move, those of frozen stages do not"
+            if p.batch_norm == "train"
+            else "in eval mode everywhere",
+        ),
         ("Augmentation", stored),
-        ("Intervals", "95 %, Student's t on two sources of variance: seeds, and test images (whole sessions where there are any) by bootstrap; paired over both; Holm over all pairs of the study"),
+        (
+            "Intervals",
+            "95 %, from two sources of variance: seeds (Student's t), and test images (bootstrap, whole sessions where there are any), weighted as Cochran and Cox do; paired over both; Holm over all pairs of the study",
+        ),
         ("Macro averages", "over classes that occur in the split; an absent class is n/a, not 0"),
     ]
 
@@ -124,14 +182,22 @@ def _budget(frames: Frames) -> list[dict[str, Any]]:
     if not len(t):
         return []
     grouped = t.groupby(["cell", "stage"], sort=False)
-    table = grouped.agg(trials=("trial_id", "size"), epochs=("epochs", "sum"), images=("images", "sum"), seconds=("seconds", "sum"), parameters=("trained_parameters", "median")).reset_index()
+    table = grouped.agg(
+        trials=("trial_id", "size"),
+        epochs=("epochs", "sum"),
+        images=("images", "sum"),
+        seconds=("seconds", "sum"),
+        parameters=("trained_parameters", "median"),
+    ).reset_index()
     outcomes = t.groupby(["cell", "stage", "outcome"]).size().unstack(fill_value=0).reset_index()
     return table.merge(outcomes, on=["cell", "stage"]).fillna(0).to_dict("records")
 
 
 def _lost(frames: Frames) -> list[dict[str, Any]]:
     t = frames.trials
-    return t[t.outcome.isin(["failed", "diverged"])][["trial_id", "cell", "number", "outcome", "reason"]].to_dict("records") if len(t) else []
+    return (
+        t[t.outcome.isin(["failed", "diverged"])][["trial_id", "cell", "number", "outcome", "reason"]].to_dict("records") if len(t) else []
+    )
 
 
 def _embedded(name: str, figure: go.Figure) -> str:

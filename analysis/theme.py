@@ -38,12 +38,21 @@ def label(text: object) -> str:
 def styled(figure: go.Figure, *, height: int = 380) -> go.Figure:
     """Transparent paper and no colour of its own for text: the page sets both, for light and dark."""
     figure.update_layout(
-        height=height, margin={"l": 70, "r": 20, "t": 40, "b": 60}, paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)",
-        font={"family": "system-ui, sans-serif", "size": 13}, legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
-        hoverlabel={"namelength": -1}, template="none",
+        height=height,
+        margin={"l": 70, "r": 20, "t": 40, "b": 60},
+        paper_bgcolor="rgba(0,0,0,0)",
+        plot_bgcolor="rgba(0,0,0,0)",
+        font={"family": "system-ui, sans-serif", "size": 13},
+        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
+        hoverlabel={"namelength": -1},
+        template="none",
     )
-    figure.update_xaxes(gridcolor="rgba(128,128,128,.22)", zerolinecolor="rgba(128,128,128,.5)", automargin=True, linecolor="rgba(128,128,128,.5)")
-    figure.update_yaxes(gridcolor="rgba(128,128,128,.22)", zerolinecolor="rgba(128,128,128,.5)", automargin=True, linecolor="rgba(128,128,128,.5)")
+    figure.update_xaxes(
+        gridcolor="rgba(128,128,128,.22)", zerolinecolor="rgba(128,128,128,.5)", automargin=True, linecolor="rgba(128,128,128,.5)"
+    )
+    figure.update_yaxes(
+        gridcolor="rgba(128,128,128,.22)", zerolinecolor="rgba(128,128,128,.5)", automargin=True, linecolor="rgba(128,128,128,.5)"
+    )
     return figure
 
 

@@ -16,7 +16,12 @@ from study.strategies import STRATEGIES
 COLUMNS = ("dataset", "splits", "backbone", "train_fraction")
 """What a comparison holds fixed: strategies are compared within."""
 
-SETTLED = {"a": "{a} beats {b}", "b": "{b} beats {a}", "equivalent": "no difference worth {margin:g} points between {a} and {b}", "undecided": "undecided between {a} and {b}"}
+SETTLED = {
+    "a": "{a} beats {b}",
+    "b": "{b} beats {a}",
+    "equivalent": "no difference worth {margin:g} points between {a} and {b}",
+    "undecided": "undecided between {a} and {b}",
+}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -37,7 +42,9 @@ def title(strategy: str) -> str:
 def findings(frames: Frames, resamples: int = st.RESAMPLES) -> Findings:
     """All comparisons of a study. Tables are empty, never wrong, where nothing was confirmed."""
     seeds, strategies, pairs = [], [], []
-    done = frames.trials[(frames.trials.stage == "confirm") & (frames.trials.outcome == "completed")] if len(frames.trials) else frames.trials
+    done = (
+        frames.trials[(frames.trials.stage == "confirm") & (frames.trials.outcome == "completed")] if len(frames.trials) else frames.trials
+    )
     if len(done):
         cells = frames.trials[frames.trials.stage == "search"].groupby("cell")[[*COLUMNS, "strategy"]].first()
         done = done.merge(cells, left_on="cell", right_index=True, suffixes=("_run", ""))
@@ -56,7 +63,9 @@ def findings(frames: Frames, resamples: int = st.RESAMPLES) -> Findings:
         table["more_seeds"] = [v.more_seeds for v in verdicts]
         table["text"] = [_sentence(row, frames.study.margin) for row in table.to_dict("records")]
     sentences = _sentences(table, pd.DataFrame(strategies), frames)
-    return Findings(seeds=pd.DataFrame(seeds), strategies=pd.DataFrame(strategies), pairs=table, sentences=sentences, warnings=_warnings(frames, table))
+    return Findings(
+        seeds=pd.DataFrame(seeds), strategies=pd.DataFrame(strategies), pairs=table, sentences=sentences, warnings=_warnings(frames, table)
+    )
 
 
 def _question(frames: Frames, question: dict[str, Any], block: pd.DataFrame, resamples: int) -> tuple[list[Any], list[Any], list[Any]]:
@@ -89,14 +98,44 @@ def _question(frames: Frames, question: dict[str, Any], block: pd.DataFrame, res
         own_runs = {s: st.runs(p, labels, classes, weights, units, metric) for s, p in by_strategy.items()}
         for strategy, r in own_runs.items():
             i = st.mean_interval(r)
-            strategies.append({**question, "strategy": strategy, "metric": metric, "mean": i.mean, "low": i.low, "high": i.high, "seeds": i.seeds, "sd_seeds": math.sqrt(i.var_seeds) if i.seeds > 1 else math.nan, "sd_images": math.sqrt(i.var_images), "images": len(labels), "units": units})
+            strategies.append(
+                {
+                    **question,
+                    "strategy": strategy,
+                    "metric": metric,
+                    "mean": i.mean,
+                    "low": i.low,
+                    "high": i.high,
+                    "seeds": i.seeds,
+                    "sd_seeds": math.sqrt(i.var_seeds) if i.seeds > 1 else math.nan,
+                    "sd_images": math.sqrt(i.var_images),
+                    "images": len(labels),
+                    "units": units,
+                }
+            )
             mine = [row for row in seeds if row["strategy"] == strategy]
             long += [{**row, "metric": metric, "score": float(v)} for row, v in zip(mine, r.scores, strict=True)]
         if metric == "macro_f1":
             for a, b in combinations(own_runs, 2):
                 c = st.compare(own_runs[a], own_runs[b])
                 d = c.difference
-                pairs.append({**question, "a": a, "b": b, "difference": d.mean, "low": d.low, "high": d.high, "seeds": d.seeds, "p": d.p, "permutation_p": c.permutation_p, "superiority": c.superiority, "sd_seeds": math.sqrt(d.var_seeds) if d.seeds > 1 else math.nan, "sd_images": math.sqrt(d.var_images), "interval": d})
+                pairs.append(
+                    {
+                        **question,
+                        "a": a,
+                        "b": b,
+                        "difference": d.mean,
+                        "low": d.low,
+                        "high": d.high,
+                        "seeds": d.seeds,
+                        "p": d.p,
+                        "permutation_p": c.permutation_p,
+                        "superiority": c.superiority,
+                        "sd_seeds": math.sqrt(d.var_seeds) if d.seeds > 1 else math.nan,
+                        "sd_images": math.sqrt(d.var_images),
+                        "interval": d,
+                    }
+                )
     return long, strategies, pairs
 
 
@@ -117,7 +156,11 @@ def _sentence(row: dict[str, Any], margin: float) -> str:
     numbers = f"{100 * d:+.1f} points of macro-F1, 95 % interval {100 * low:+.1f} to {100 * high:+.1f}, P(better) {sup:.2f}, Holm p {row['p_holm']:.3f}, {row['seeds']} seeds"
     if row["verdict"] != "undecided":
         return f"{text}: {numbers}"
-    more = "more test images are needed, seeds alone would not decide" if row["more_seeds"] is None or math.isnan(row["more_seeds"]) else f"about {int(row['more_seeds'])} more seeds would decide"
+    more = (
+        "more test images are needed, seeds alone would not decide"
+        if row["more_seeds"] is None or math.isnan(row["more_seeds"])
+        else f"about {int(row['more_seeds'])} more seeds would decide"
+    )
     return f"{text}: {numbers}; {more}"
 
 
@@ -128,23 +171,42 @@ def _sentences(pairs: pd.DataFrame, strategies: pd.DataFrame, frames: Frames) ->
     out = []
     for _key, block in pairs.groupby(list(COLUMNS), sort=False):
         row = block.iloc[0].to_dict()
-        mine = strategies[(strategies[list(COLUMNS)] == pd.Series({c: row[c] for c in COLUMNS})).all(axis=1) & (strategies.metric == "macro_f1")]
+        mine = strategies[
+            (strategies[list(COLUMNS)] == pd.Series({c: row[c] for c in COLUMNS})).all(axis=1) & (strategies.metric == "macro_f1")
+        ]
         ranked = mine.sort_values("mean", ascending=False)
         best = ranked.iloc[0]
         texts = []
         for other in ranked["strategy"][1:]:
-            pair = block[((block.a == best.strategy) & (block.b == other)) | ((block.a == other) & (block.b == best.strategy))].iloc[0].to_dict()
+            pair = (
+                block[((block.a == best.strategy) & (block.b == other)) | ((block.a == other) & (block.b == best.strategy))]
+                .iloc[0]
+                .to_dict()
+            )
             texts.append(str(_facing(pair, best.strategy, frames.study.margin)))
         note = "" if not math.isnan(best.low) else ", one seed only"
         spread = f" [{100 * best.low:.1f}, {100 * best.high:.1f}]" if not math.isnan(best.low) else ""
-        out.append(f"{question_name(row)}: {title(best.strategy)} has the highest test macro-F1, {100 * best['mean']:.1f}{spread}{note}; " + "; ".join(texts) + ".")
+        out.append(
+            f"{question_name(row)}: {title(best.strategy)} has the highest test macro-F1, {100 * best['mean']:.1f}{spread}{note}; "
+            + "; ".join(texts)
+            + "."
+        )
     return out
 
 
 def _facing(row: dict[str, Any], best: str, margin: float) -> str:
     """The pair's sentence with the best strategy as A."""
     if row["a"] != best:
-        row = {**row, "a": row["b"], "b": row["a"], "difference": -row["difference"], "low": -row["high"], "high": -row["low"], "superiority": 1 - row["superiority"], "verdict": {"a": "b", "b": "a"}.get(row["verdict"], row["verdict"])}
+        row = {
+            **row,
+            "a": row["b"],
+            "b": row["a"],
+            "difference": -row["difference"],
+            "low": -row["high"],
+            "high": -row["low"],
+            "superiority": 1 - row["superiority"],
+            "verdict": {"a": "b", "b": "a"}.get(row["verdict"], row["verdict"]),
+        }
     return _sentence(row, margin)
 
 
@@ -200,5 +262,7 @@ def _edges(frames: Frames) -> list[str]:
                 value = float(row.iloc[0][f"hp/{name}"])
                 position = domain.position(value)
                 if not 0.1 <= position <= 0.9:
-                    out.append(f"{cell}: the best {name} {value:.2g} lies at the {'lower' if position < 0.5 else 'upper'} end of its range [{domain.low:g}, {domain.high:g}]; widen it and run again")
+                    out.append(
+                        f"{cell}: the best {name} {value:.2g} lies at the {'lower' if position < 0.5 else 'upper'} end of its range [{domain.low:g}, {domain.high:g}]; widen it and run again"
+                    )
     return out

@@ -85,8 +85,14 @@ def simulate(world: World, points: float, seeds: int, studies: int, margin: floa
         equal += kind == "equivalent"
         held += d.low <= points / 100 <= d.high
     return {
-        "images": world.images, "true_points": points, "seeds": seeds, "named_a_winner": claims / studies, "named_the_right_one": right / studies,
-        "said_equivalent": equal / studies, "coverage": held / studies, "studies": studies,
+        "images": world.images,
+        "true_points": points,
+        "seeds": seeds,
+        "named_a_winner": claims / studies,
+        "named_the_right_one": right / studies,
+        "said_equivalent": equal / studies,
+        "coverage": held / studies,
+        "studies": studies,
     }
 
 
@@ -107,13 +113,18 @@ def main() -> None:
                 studies = args.studies * (3 if points == 0 else 1)  # the rate that matters most gets the most studies
                 row = simulate(World(images=images), points, seeds, studies, args.margin, args.resamples)
                 rows.append(row)
-                print(f"{images:6d}  {points:11.1f}  {seeds:5d}  {row['named_a_winner']:14.3f}  {row['named_the_right_one']:13.3f}  {row['said_equivalent']:10.3f}  {row['coverage']:16.3f}", flush=True)
+                print(
+                    f"{images:6d}  {points:11.1f}  {seeds:5d}  {row['named_a_winner']:14.3f}  {row['named_the_right_one']:13.3f}  {row['said_equivalent']:10.3f}  {row['coverage']:16.3f}",
+                    flush=True,
+                )
     null = [r for r in rows if r["true_points"] == 0]
     weight = np.array([r["studies"] for r in null])
     false = float(np.average([r["named_a_winner"] for r in null], weights=weight))
     coverage = float(np.average([r["coverage"] for r in rows], weights=[r["studies"] for r in rows]))
     met = false <= GOAL_FALSE and GOAL_COVERAGE[0] <= coverage <= GOAL_COVERAGE[1]
-    print(f"false claims under no difference {false:.3f} (goal <= {GOAL_FALSE}), coverage {coverage:.3f} (goal in {GOAL_COVERAGE}): {'met' if met else 'MISSED'}")
+    print(
+        f"false claims under no difference {false:.3f} (goal <= {GOAL_FALSE}), coverage {coverage:.3f} (goal in {GOAL_COVERAGE}): {'met' if met else 'MISSED'}"
+    )
     if args.json:
         print(json.dumps({"false_claim_rate": false, "coverage": coverage, "power": rows}))
 

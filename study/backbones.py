@@ -188,5 +188,3 @@ def _lite0() -> dict[str, torch.Tensor]:
     ours = timm.create_model("tf_efficientnet_lite0", pretrained=False).state_dict()
     assert [v.shape for v in theirs.values()] == [v.shape for v in ours.values()]
     return dict(zip(ours, theirs.values(), strict=True))
-
-

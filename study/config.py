@@ -120,7 +120,7 @@ class TrialConfig:
     def from_dict(cls, values: dict[str, Any]) -> Self:
         _require(values.get("schema") == SCHEMA, f"config of schema {values.get('schema')!r}; this version reads {SCHEMA}.")
         cell = Cell(**values["cell"])
-        protocol = {k: math.inf if v is None else v for k, v in values["protocol"].items()}
+        protocol: dict[str, Any] = {k: math.inf if v is None else v for k, v in values["protocol"].items()}
         return cls(
             cell=cell,
             strategy=STRATEGIES[cell.strategy](**values["strategy"]),
@@ -156,9 +156,7 @@ class TrialConfig:
 
     def tuned(self) -> dict[str, Any]:
         """The searched values, by name: what a search varies."""
-        return {
-            name: getattr(part, name) for part in (self.strategy, self.recipe) for name in domains(type(part))
-        }
+        return {name: getattr(part, name) for part in (self.strategy, self.recipe) for name in domains(type(part))}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -202,7 +200,8 @@ class Study:
         _require(values.get("schema") == SCHEMA, f"study of schema {values.get('schema')!r}; this version reads {SCHEMA}.")
         values = {k: v for k, v in values.items() if k != "schema"}
         values["cells"] = tuple(Cell(**c) for c in values["cells"])
-        values["protocol"] = Protocol(**{k: math.inf if v is None else v for k, v in values["protocol"].items()})
+        protocol: dict[str, Any] = {k: math.inf if v is None else v for k, v in values["protocol"].items()}
+        values["protocol"] = Protocol(**protocol)
         return cls(**values)
 
 

@@ -7,6 +7,7 @@ import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 from filelock import FileLock, Timeout
@@ -55,10 +56,10 @@ def touch(folder: Folder) -> None:
             os.utime(folder.path(".lock"))
 
 
-def _holder(path: Path) -> dict[str, object] | None:
+def _holder(path: Path) -> dict[str, Any] | None:
     """Who holds the lock, or None where nobody alive does."""
     try:
-        known: dict[str, object] = json.loads(path.read_text())
+        known: dict[str, Any] = json.loads(path.read_text())
         age = time.time() - path.stat().st_mtime
     except (OSError, ValueError):
         return None

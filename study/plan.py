@@ -43,8 +43,15 @@ def print_plan(study: Study, ledger: Ledger, tables: dict[tuple[str, str], Image
         hours += cost
         disk += (study.trials + runs) * 4 * price.parameters * 1.1
         table.add_row(
-            cell.id, ", ".join(ranges(cell)), str(study.trials), str(done[cell.id, Stage.SEARCH]), str(runs),
-            str(done[cell.id, Stage.CONFIRM]), str((study.trials + runs) * p.max_epochs), f"{price.trained:,} of {price.parameters:,}", f"{cost:.2f}",
+            cell.id,
+            ", ".join(ranges(cell)),
+            str(study.trials),
+            str(done[cell.id, Stage.SEARCH]),
+            str(runs),
+            str(done[cell.id, Stage.CONFIRM]),
+            str((study.trials + runs) * p.max_epochs),
+            f"{price.trained:,} of {price.parameters:,}",
+            f"{cost:.2f}",
         )
     console.print(table)
     console.print(
@@ -61,16 +68,35 @@ def print_results(study: Study, ledger: Ledger) -> None:
     chosen = (ledger.selection() or {"chosen": {}})["chosen"]
     for dataset in dict.fromkeys((c.dataset, c.splits) for c in study.cells):
         table = Table(
-            "strategy", "backbone", "best val macro-F1", "accuracy", "at epoch", "trials", "stopped", "diverged", "failed", "seconds",
+            "strategy",
+            "backbone",
+            "best val macro-F1",
+            "accuracy",
+            "at epoch",
+            "trials",
+            "stopped",
+            "diverged",
+            "failed",
+            "seconds",
             title=f"{dataset[0]} ({dataset[1]} splits), search",
         )
         for cell in (c for c in study.cells if (c.dataset, c.splits) == dataset):
             own = [results[a.trial_id] for a in asks if a.cell == cell.id and a.trial_id in results]
             count = Counter(r.outcome for r in own)
             best = results.get(chosen.get(cell.id, ""))
-            shown = (f"{best.metrics['val/macro_f1']:.3f}", f"{best.metrics['val/accuracy']:.3f}", str(best.best_epoch)) if best else ("n/a",) * 3
+            shown = (
+                (f"{best.metrics['val/macro_f1']:.3f}", f"{best.metrics['val/accuracy']:.3f}", str(best.best_epoch))
+                if best
+                else ("n/a",) * 3
+            )
             table.add_row(
-                cell.strategy, cell.backbone, *shown, str(len(own)), str(count[Outcome.STOPPED]), str(count[Outcome.DIVERGED]),
-                str(count[Outcome.FAILED]), f"{sum(r.seconds for r in own):.0f}",
+                cell.strategy,
+                cell.backbone,
+                *shown,
+                str(len(own)),
+                str(count[Outcome.STOPPED]),
+                str(count[Outcome.DIVERGED]),
+                str(count[Outcome.FAILED]),
+                f"{sum(r.seconds for r in own):.0f}",
             )
         console.print(table)

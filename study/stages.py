@@ -36,7 +36,15 @@ class Places:
 class Executor:
     """Runs a plan: in this process, or on a Ray cluster. `run` is one of study.search.local.run, on_ray.run with its settings bound."""
 
-    def __init__(self, run: Callable[..., None], ledger: Ledger, study: Study, places: Places, tables: dict[tuple[str, str], ImageTable], interrupted: Interrupted) -> None:
+    def __init__(
+        self,
+        run: Callable[..., None],
+        ledger: Ledger,
+        study: Study,
+        places: Places,
+        tables: dict[tuple[str, str], ImageTable],
+        interrupted: Interrupted,
+    ) -> None:
         self._run, self.ledger, self.study, self.places, self.tables, self.interrupted = run, ledger, study, places, tables, interrupted
 
     def __call__(self, title: str, plan: Plan, stage: Stage, *, predict_test: bool) -> None:
@@ -58,7 +66,9 @@ class Executor:
     def _workspace(self, ask: Ask) -> Workspace:
         return Workspace(
             folder=self.ledger.trial_folder(ask.trial_id).location,
-            data=self.places.data, weights=self.places.weights, cache=self.places.cache,
+            data=self.places.data,
+            weights=self.places.weights,
+            cache=self.places.cache,
         )
 
 
@@ -80,8 +90,13 @@ def confirm_asks(study: Study, ledger: Ledger, chosen: dict[str, str]) -> list[A
                 cell = dataclasses.replace(cell, splits=f"{cell.splits.partition(':')[0]}:{fold}")
             config = dataclasses.replace(winner, cell=cell, seed=seed_for(study.seed, "confirm", k) % 2**31)
             ask = known.get(config.id) or Ask(
-                trial_id=config.id, cell=cell_id, number=number, stage=Stage.CONFIRM, origin=Origin.CONFIRM,
-                config=config.as_dict(), sequence=sequence + len(asks),
+                trial_id=config.id,
+                cell=cell_id,
+                number=number,
+                stage=Stage.CONFIRM,
+                origin=Origin.CONFIRM,
+                config=config.as_dict(),
+                sequence=sequence + len(asks),
             )
             asks.append(ask)
     return asks
@@ -104,4 +119,6 @@ def places(results: str, data: str | None, weights: str | None) -> Places:
     def absolute(path: str | None) -> str | None:
         return path if path is None or "://" in path else str((base / Path(path).expanduser()).resolve())
 
-    return Places(results=absolute(results) or "", data=absolute(data), weights=absolute(weights), cache=absolute(os.environ.get("STUDY_CACHE")))
+    return Places(
+        results=absolute(results) or "", data=absolute(data), weights=absolute(weights), cache=absolute(os.environ.get("STUDY_CACHE"))
+    )

@@ -76,8 +76,12 @@ def find_study(name: str) -> Study:
 
 
 def narrowed(
-    study: Study, *, datasets: list[str] | None = None, strategies: list[str] | None = None,
-    backbones: list[str] | None = None, **fields: object,
+    study: Study,
+    *,
+    datasets: list[str] | None = None,
+    strategies: list[str] | None = None,
+    backbones: list[str] | None = None,
+    **fields: object,
 ) -> Study:
     """The study with its cells restricted or replaced by name, and plain fields set (None: as it is)."""
     cells = study.cells

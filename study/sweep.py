@@ -62,8 +62,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     try:
         study = narrowed(
-            find_study(args.study), name=args.name, trials=args.trials, workers=args.workers,
-            datasets=args.datasets, strategies=args.strategies, backbones=args.backbones,
+            find_study(args.study),
+            name=args.name,
+            trials=args.trials,
+            workers=args.workers,
+            datasets=args.datasets,
+            strategies=args.strategies,
+            backbones=args.backbones,
         )
         with ExitStack() as stack:
             interrupted = stack.enter_context(interruptible())
@@ -124,7 +129,9 @@ def sweep(study: Study, args: argparse.Namespace, argv: list[str], interrupted: 
     if tracking is not None:
         print(f"MLflow: {follower.how_to_look()}" if follower else "")
         if tracking.pending:
-            print(f"tracking: {tracking.pending} events not sent ({tracking.problem}); run python -m study.tracking sync {ledger.folder.location}")
+            print(
+                f"tracking: {tracking.pending} events not sent ({tracking.problem}); run python -m study.tracking sync {ledger.folder.location}"
+            )
             if args.strict_tracking:
                 return EnvironmentProblem.exit_code
     return verdict_code(study, ledger, args.max_failed)

@@ -10,7 +10,17 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from analysis.figures import (
-    class_differences, confusion, cost, importance, learning_curves, pairs, parallel, slices, strategies, tuning_curves, tuning_seconds,
+    class_differences,
+    confusion,
+    cost,
+    importance,
+    learning_curves,
+    pairs,
+    parallel,
+    slices,
+    strategies,
+    tuning_curves,
+    tuning_seconds,
 )
 from analysis.load import Frames
 from analysis.verdict import Findings
@@ -28,7 +38,12 @@ class FigureSpec:
 
 def _spec(module, section: str) -> FigureSpec:  # type: ignore[no-untyped-def]
     return FigureSpec(
-        name=module.__name__.rpartition(".")[2], section=section, title=module.TITLE, note=module.NOTE, compute=module.compute, draw=module.draw
+        name=module.__name__.rpartition(".")[2],
+        section=section,
+        title=module.TITLE,
+        note=module.NOTE,
+        compute=module.compute,
+        draw=module.draw,
     )
 
 

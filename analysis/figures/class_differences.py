@@ -18,10 +18,14 @@ def compute(frames: Frames, findings: Findings) -> pd.DataFrame:
     rows = []
     for (question, strategy), (total, classes) in totals(frames, findings).items():
         hits, truth, said = np.diag(total), total.sum(axis=1), total.sum(axis=0)
-        runs = max(int(findings.strategies[(findings.strategies.strategy == strategy) & (findings.strategies.metric == "macro_f1")].seeds.max()), 1)
+        runs = max(
+            int(findings.strategies[(findings.strategies.strategy == strategy) & (findings.strategies.metric == "macro_f1")].seeds.max()), 1
+        )
         for k, name in enumerate(classes):
             f1 = 2 * hits[k] / (truth[k] + said[k]) if truth[k] else np.nan
-            rows.append({"question": question, "strategy": strategy, "class_index": k, "class": name, "f1": f1, "images": int(truth[k] / runs)})
+            rows.append(
+                {"question": question, "strategy": strategy, "class_index": k, "class": name, "f1": f1, "images": int(truth[k] / runs)}
+            )
     frame = pd.DataFrame(rows)
     if len(frame):
         best = frame.groupby(["question", "class_index"])["f1"].transform("first")
@@ -40,7 +44,18 @@ def draw(frame: pd.DataFrame) -> go.Figure:
         for strategy in dict.fromkeys(block.strategy):
             own = block[block.strategy == strategy]
             names = [f"{label(n)} ({m})" for n, m in zip(own["class"], own.images, strict=True)]
-            figure.add_scatter(x=100 * own.f1, y=names, mode="markers", marker={"color": colour(strategy), "symbol": symbol(strategy), "size": 10}, name=label(strategy), legendgroup=strategy, showlegend=strategy not in shown, hovertemplate="%{y}: %{x:.1f}<extra>" + label(strategy) + "</extra>", row=1, col=column)
+            figure.add_scatter(
+                x=100 * own.f1,
+                y=names,
+                mode="markers",
+                marker={"color": colour(strategy), "symbol": symbol(strategy), "size": 10},
+                name=label(strategy),
+                legendgroup=strategy,
+                showlegend=strategy not in shown,
+                hovertemplate="%{y}: %{x:.1f}<extra>" + label(strategy) + "</extra>",
+                row=1,
+                col=column,
+            )
             shown.add(strategy)
         figure.update_yaxes(autorange="reversed", row=1, col=column)
     figure.update_xaxes(title_text="F1, points")

@@ -8,7 +8,7 @@ from plotly.subplots import make_subplots
 from analysis import statistics as st
 from analysis.load import Frames
 from analysis.theme import empty, label, styled
-from analysis.verdict import COLUMNS, Findings, question_name
+from analysis.verdict import Findings, question_name
 
 TITLE = "Where they err: confusion matrices"
 NOTE = "Rows: truth, in per cent of the class; columns: what was said. Right: A minus B in percentage points, blue where A says it more often. The two strategies with the highest means."
@@ -39,7 +39,18 @@ def compute(frames: Frames, findings: Findings) -> pd.DataFrame:
         share = total / np.maximum(total.sum(axis=1, keepdims=True), 1)
         for i, truth in enumerate(classes):
             for j, said in enumerate(classes):
-                rows.append({"question": question, "strategy": strategy, "truth": truth, "said": said, "truth_index": i, "said_index": j, "count": int(total[i, j]), "share": share[i, j]})
+                rows.append(
+                    {
+                        "question": question,
+                        "strategy": strategy,
+                        "truth": truth,
+                        "said": said,
+                        "truth_index": i,
+                        "said_index": j,
+                        "count": int(total[i, j]),
+                        "share": share[i, j],
+                    }
+                )
     return pd.DataFrame(rows)
 
 
@@ -52,8 +63,14 @@ def draw(frame: pd.DataFrame) -> go.Figure:
         own = frame[frame.question == question]
         pair = list(dict.fromkeys(own.strategy))[:2]
         blocks.append((question, own, pair))
-        titles += [f"{label(question)}: {label(pair[0])}", label(pair[1]) if len(pair) > 1 else "", f"{label(pair[0])} − {label(pair[1])}" if len(pair) > 1 else ""]
-    figure = make_subplots(rows=len(questions), cols=3, subplot_titles=titles, horizontal_spacing=0.06, vertical_spacing=0.34 / max(len(questions), 1))
+        titles += [
+            f"{label(question)}: {label(pair[0])}",
+            label(pair[1]) if len(pair) > 1 else "",
+            f"{label(pair[0])} − {label(pair[1])}" if len(pair) > 1 else "",
+        ]
+    figure = make_subplots(
+        rows=len(questions), cols=3, subplot_titles=titles, horizontal_spacing=0.06, vertical_spacing=0.34 / max(len(questions), 1)
+    )
     for row, (_question, own, pair) in enumerate(blocks, 1):
         size = int(own.truth_index.max()) + 1
         names = [label(n) for n in own[own.said_index == 0].drop_duplicates("truth_index").sort_values("truth_index").truth]
@@ -63,11 +80,38 @@ def draw(frame: pd.DataFrame) -> go.Figure:
             mine = own[own.strategy == strategy].sort_values(["truth_index", "said_index"])
             share, count = mine.share.to_numpy().reshape(size, size), mine["count"].to_numpy().reshape(size, size)
             shares.append(share)
-            figure.add_heatmap(z=100 * share, x=ticks, y=ticks, customdata=count, zmin=0, zmax=100, colorscale="Blues", showscale=False, hovertemplate="%{y} said to be %{x}: %{z:.0f} % (%{customdata:d} images)<extra></extra>", text=np.round(100 * share).astype(int) if size <= 12 else None, texttemplate="%{text}" if size <= 12 else None, row=row, col=column)
+            figure.add_heatmap(
+                z=100 * share,
+                x=ticks,
+                y=ticks,
+                customdata=count,
+                zmin=0,
+                zmax=100,
+                colorscale="Blues",
+                showscale=False,
+                hovertemplate="%{y} said to be %{x}: %{z:.0f} % (%{customdata:d} images)<extra></extra>",
+                text=np.round(100 * share).astype(int) if size <= 12 else None,
+                texttemplate="%{text}" if size <= 12 else None,
+                row=row,
+                col=column,
+            )
         if len(shares) == 2:
             change = 100 * (shares[0] - shares[1])
             most = max(float(np.abs(change).max()), 1.0)
-            figure.add_heatmap(z=change, x=ticks, y=ticks, zmin=-most, zmax=most, colorscale="RdBu", showscale=False, hovertemplate="%{y} said to be %{x}: %{z:+.1f} points<extra></extra>", text=np.round(change).astype(int) if size <= 12 else None, texttemplate="%{text:+d}" if size <= 12 else None, row=row, col=3)
+            figure.add_heatmap(
+                z=change,
+                x=ticks,
+                y=ticks,
+                zmin=-most,
+                zmax=most,
+                colorscale="RdBu",
+                showscale=False,
+                hovertemplate="%{y} said to be %{x}: %{z:+.1f} points<extra></extra>",
+                text=np.round(change).astype(int) if size <= 12 else None,
+                texttemplate="%{text:+d}" if size <= 12 else None,
+                row=row,
+                col=3,
+            )
         for column in (1, 2, 3):
             figure.update_yaxes(autorange="reversed", showticklabels=column == 1, row=row, col=column)
     figure.update_xaxes(tickangle=-45)

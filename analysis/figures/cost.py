@@ -34,10 +34,33 @@ def draw(frame: pd.DataFrame) -> go.Figure:
     for column, question in enumerate(questions, 1):
         block = frame[frame.question == question]
         front = block[block.front]
-        figure.add_scatter(x=front.seconds, y=100 * front.score, mode="lines", line={"color": "rgba(128,128,128,.7)", "shape": "hv", "dash": "dot"}, showlegend=False, hoverinfo="skip", row=1, col=column)
+        figure.add_scatter(
+            x=front.seconds,
+            y=100 * front.score,
+            mode="lines",
+            line={"color": "rgba(128,128,128,.7)", "shape": "hv", "dash": "dot"},
+            showlegend=False,
+            hoverinfo="skip",
+            row=1,
+            col=column,
+        )
         for strategy in dict.fromkeys(block.strategy):
             own = block[block.strategy == strategy]
-            figure.add_scatter(x=own.seconds, y=100 * own.score, mode="markers", marker={"color": colour(strategy), "symbol": symbol(strategy), "size": 10, "opacity": 0.85}, name=label(strategy), legendgroup=strategy, showlegend=strategy not in shown, customdata=own[["number", "outcome"]], hovertemplate="trial %{customdata[0]}, %{customdata[1]}: %{y:.1f} points in %{x:.0f} s<extra>" + label(strategy) + "</extra>", row=1, col=column)
+            figure.add_scatter(
+                x=own.seconds,
+                y=100 * own.score,
+                mode="markers",
+                marker={"color": colour(strategy), "symbol": symbol(strategy), "size": 10, "opacity": 0.85},
+                name=label(strategy),
+                legendgroup=strategy,
+                showlegend=strategy not in shown,
+                customdata=own[["number", "outcome"]],
+                hovertemplate="trial %{customdata[0]}, %{customdata[1]}: %{y:.1f} points in %{x:.0f} s<extra>"
+                + label(strategy)
+                + "</extra>",
+                row=1,
+                col=column,
+            )
             shown.add(strategy)
     figure.update_xaxes(title_text="seconds (log)", type="log")
     figure.update_yaxes(title_text="validation macro-F1, points", col=1)

@@ -24,7 +24,9 @@ def compute(frames: Frames, findings: Findings) -> pd.DataFrame:
     for cell, block in own.groupby("cell", sort=False):
         if len(block) >= FEWEST and block[OBJECTIVE].nunique() > 1:
             for name, value in _importances(block).items():
-                rows.append({"cell": cell, "strategy": block.iloc[0].strategy, "hyperparameter": name, "importance": value, "trials": len(block)})
+                rows.append(
+                    {"cell": cell, "strategy": block.iloc[0].strategy, "hyperparameter": name, "importance": value, "trials": len(block)}
+                )
     return pd.DataFrame(rows)
 
 
@@ -58,10 +60,15 @@ def draw(frame: pd.DataFrame) -> go.Figure:
     figure = go.Figure()
     for k, name in enumerate(dict.fromkeys(frame.hyperparameter)):
         own = frame[frame.hyperparameter == name]
-        figure.add_bar(y=[f"{label(c)} ({n} trials)" for c, n in zip(own.cell, own.trials, strict=True)], x=own.importance, orientation="h", name=label(name), marker_color=OKABE_ITO[k % len(OKABE_ITO)], hovertemplate=f"{label(name)}: %{{x:.2f}}<extra></extra>")
+        figure.add_bar(
+            y=[f"{label(c)} ({n} trials)" for c, n in zip(own.cell, own.trials, strict=True)],
+            x=own.importance,
+            orientation="h",
+            name=label(name),
+            marker_color=OKABE_ITO[k % len(OKABE_ITO)],
+            hovertemplate=f"{label(name)}: %{{x:.2f}}<extra></extra>",
+        )
     figure.update_layout(barmode="stack")
     figure.update_yaxes(autorange="reversed")
     figure.update_xaxes(title_text="share of the variance explained", range=[0, 1])
     return styled(figure, height=140 + 34 * frame.cell.nunique())
-
-

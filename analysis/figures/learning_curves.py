@@ -22,7 +22,11 @@ def compute(frames: Frames, findings: Findings) -> pd.DataFrame:
         return pd.DataFrame()
     shown = shown.assign(question=[question_name({**r, "splits": r["splits"].partition(":")[0]}) for r in shown.to_dict("records")])
     merged = e.merge(shown[["trial_id", "question", "strategy"]], on="trial_id")
-    grouped = merged.groupby(["question", "strategy", "epoch"], sort=False)[["val/macro_f1", "train/macro_f1", "train/loss", "val/nll"]].mean().reset_index()
+    grouped = (
+        merged.groupby(["question", "strategy", "epoch"], sort=False)[["val/macro_f1", "train/macro_f1", "train/loss", "val/nll"]]
+        .mean()
+        .reset_index()
+    )
     grouped["gap"] = grouped["train/macro_f1"] - grouped["val/macro_f1"]
     return grouped
 
@@ -37,7 +41,18 @@ def draw(frame: pd.DataFrame) -> go.Figure:
         for strategy in dict.fromkeys(frame[frame.question == question].strategy):
             own = frame[(frame.question == question) & (frame.strategy == strategy)]
             for metric, dash in (("val/macro_f1", "solid"), ("train/macro_f1", "dot")):
-                figure.add_scatter(x=own.epoch, y=100 * own[metric], mode="lines+markers", line={"color": colour(strategy), "dash": dash, "width": 2.5}, name=label(strategy), legendgroup=strategy, showlegend=metric.startswith("val") and strategy not in shown, hovertemplate="epoch %{x}: %{y:.1f}<extra>" + label(strategy) + f", {metric.split('/')[0]}</extra>", row=1, col=column)
+                figure.add_scatter(
+                    x=own.epoch,
+                    y=100 * own[metric],
+                    mode="lines+markers",
+                    line={"color": colour(strategy), "dash": dash, "width": 2.5},
+                    name=label(strategy),
+                    legendgroup=strategy,
+                    showlegend=metric.startswith("val") and strategy not in shown,
+                    hovertemplate="epoch %{x}: %{y:.1f}<extra>" + label(strategy) + f", {metric.split('/')[0]}</extra>",
+                    row=1,
+                    col=column,
+                )
             shown.add(strategy)
     figure.update_xaxes(title_text="epoch")
     figure.update_yaxes(title_text="macro-F1, points", col=1)

@@ -18,7 +18,24 @@ def compute(frames: Frames, findings: Findings) -> pd.DataFrame:
     table = findings.pairs.copy()
     table["question"] = [question_name(r) for r in table.to_dict("records")]
     table["margin"] = frames.study.margin / 100
-    return table[["question", "a", "b", "difference", "low", "high", "p", "p_holm", "permutation_p", "superiority", "seeds", "verdict", "more_seeds", "margin"]]
+    return table[
+        [
+            "question",
+            "a",
+            "b",
+            "difference",
+            "low",
+            "high",
+            "p",
+            "p_holm",
+            "permutation_p",
+            "superiority",
+            "seeds",
+            "verdict",
+            "more_seeds",
+            "margin",
+        ]
+    ]
 
 
 def draw(frame: pd.DataFrame) -> go.Figure:
@@ -33,8 +50,19 @@ def draw(frame: pd.DataFrame) -> go.Figure:
     for verdict in dict.fromkeys(frame.verdict):
         own = frame[frame.verdict == verdict]
         figure.add_scatter(
-            x=100 * own.difference, y=[names[k] for k in own.index], mode="markers", name=WORDS[verdict], marker={"size": 11, "color": tint[verdict]},
-            error_x={"type": "data", "symmetric": False, "array": 100 * (own.high - own.difference), "arrayminus": 100 * (own.difference - own.low), "thickness": 2, "color": tint[verdict]},
+            x=100 * own.difference,
+            y=[names[k] for k in own.index],
+            mode="markers",
+            name=WORDS[verdict],
+            marker={"size": 11, "color": tint[verdict]},
+            error_x={
+                "type": "data",
+                "symmetric": False,
+                "array": 100 * (own.high - own.difference),
+                "arrayminus": 100 * (own.difference - own.low),
+                "thickness": 2,
+                "color": tint[verdict],
+            },
             customdata=own[["low", "high", "p_holm", "permutation_p", "superiority"]].assign(low=100 * own.low, high=100 * own.high),
             hovertemplate="%{x:+.1f} [%{customdata[0]:+.1f}, %{customdata[1]:+.1f}] points<br>Holm p %{customdata[2]:.3f}, permutation p %{customdata[3]:.3f}<br>P(A > B) %{customdata[4]:.2f}<extra></extra>",
         )

@@ -30,7 +30,12 @@ def draw(frame: pd.DataFrame) -> go.Figure:
     code = frame.strategy.map({s: k for k, s in enumerate(strategies)}).to_numpy(float)
     datasets = list(dict.fromkeys(frame.dataset))
     dimensions = [
-        {"label": "data", "values": frame.dataset.map({d: k for k, d in enumerate(datasets)}), "tickvals": list(range(len(datasets))), "ticktext": datasets},
+        {
+            "label": "data",
+            "values": frame.dataset.map({d: k for k, d in enumerate(datasets)}),
+            "tickvals": list(range(len(datasets))),
+            "ticktext": datasets,
+        },
         {"label": "strategy", "values": code, "tickvals": list(range(len(strategies))), "ticktext": strategies},
     ]
     for column in [c for c in frame if c.startswith("hp/")]:
@@ -45,6 +50,8 @@ def draw(frame: pd.DataFrame) -> go.Figure:
     dimensions.append({"label": "val macro-F1", "values": 100 * frame[OBJECTIVE]})
     colours = [OKABE_ITO[k % len(OKABE_ITO)] for k in range(len(strategies))]
     scale = [[k / max(len(colours) - 1, 1), c] for k, c in enumerate(colours)] if len(colours) > 1 else [[0, colours[0]], [1, colours[0]]]
-    figure = go.Figure(go.Parcoords(line={"color": code, "colorscale": scale, "cmin": 0, "cmax": max(len(colours) - 1, 1)}, dimensions=dimensions))
+    figure = go.Figure(
+        go.Parcoords(line={"color": code, "colorscale": scale, "cmin": 0, "cmax": max(len(colours) - 1, 1)}, dimensions=dimensions)
+    )
     styled(figure, height=420)
     return figure.update_layout(margin={"l": 80, "r": 60, "t": 60, "b": 30})

@@ -29,7 +29,14 @@ def draw(frame: pd.DataFrame) -> go.Figure:
     if not len(frame):
         return empty("No search trial has a score yet.")
     questions, names = list(dict.fromkeys(frame.question)), list(dict.fromkeys(frame.hyperparameter))
-    figure = make_subplots(rows=len(questions), cols=len(names), shared_yaxes=True, horizontal_spacing=0.02, vertical_spacing=0.22 / max(len(questions), 1), row_titles=[label(q) for q in questions])
+    figure = make_subplots(
+        rows=len(questions),
+        cols=len(names),
+        shared_yaxes=True,
+        horizontal_spacing=0.02,
+        vertical_spacing=0.22 / max(len(questions), 1),
+        row_titles=[label(q) for q in questions],
+    )
     shown: set[str] = set()
     for row, question in enumerate(questions, 1):
         for column, name in enumerate(names, 1):
@@ -37,8 +44,26 @@ def draw(frame: pd.DataFrame) -> go.Figure:
             for strategy in dict.fromkeys(block.strategy):
                 own = block[block.strategy == strategy]
                 shapes = [symbol(strategy) + ("-open" if o == "stopped" else "") for o in own.outcome]
-                figure.add_scatter(x=own.value.astype(float), y=100 * own[OBJECTIVE], mode="markers", marker={"color": colour(strategy), "symbol": shapes, "size": 8}, name=label(strategy), legendgroup=strategy, showlegend=strategy not in shown, hovertemplate=f"{name} %{{x:.3g}}: %{{y:.1f}}<extra>{label(strategy)}</extra>", row=row, col=column)
+                figure.add_scatter(
+                    x=own.value.astype(float),
+                    y=100 * own[OBJECTIVE],
+                    mode="markers",
+                    marker={"color": colour(strategy), "symbol": shapes, "size": 8},
+                    name=label(strategy),
+                    legendgroup=strategy,
+                    showlegend=strategy not in shown,
+                    hovertemplate=f"{name} %{{x:.3g}}: %{{y:.1f}}<extra>{label(strategy)}</extra>",
+                    row=row,
+                    col=column,
+                )
                 shown.add(strategy)
-            figure.update_xaxes(type="log" if name in ("lr", "weight_decay") else "linear", title_text=name if row == len(questions) else "", exponentformat="power", dtick=1 if name in ("lr", "weight_decay") else None, row=row, col=column)
+            figure.update_xaxes(
+                type="log" if name in ("lr", "weight_decay") else "linear",
+                title_text=name if row == len(questions) else "",
+                exponentformat="power",
+                dtick=1 if name in ("lr", "weight_decay") else None,
+                row=row,
+                col=column,
+            )
         figure.update_yaxes(title_text="val macro-F1", row=row, col=1)
     return styled(figure, height=140 + 230 * len(questions))

@@ -28,16 +28,53 @@ def draw(frame: pd.DataFrame) -> go.Figure:
     if not len(frame):
         return empty("Nothing has been confirmed on the test set yet.")
     questions = list(dict.fromkeys(frame.question))
-    figure = make_subplots(rows=len(questions), cols=len(METRICS), subplot_titles=[label(t) for q in questions for t in METRICS.values()], horizontal_spacing=0.05, vertical_spacing=0.5 / max(len(questions), 1) * 0.4)
+    figure = make_subplots(
+        rows=len(questions),
+        cols=len(METRICS),
+        subplot_titles=[label(t) for q in questions for t in METRICS.values()],
+        horizontal_spacing=0.05,
+        vertical_spacing=0.5 / max(len(questions), 1) * 0.4,
+    )
     for row, question in enumerate(questions, 1):
         for column, metric in enumerate(METRICS, 1):
             block = frame[(frame.question == question) & (frame.metric == metric)]
             for strategy in dict.fromkeys(block.strategy):
                 own = block[block.strategy == strategy]
                 seeds, mean = own[own.kind == "seed"], own[own.kind == "mean"].iloc[0]
-                figure.add_scatter(x=100 * seeds.value, y=[label(strategy)] * len(seeds), mode="markers", marker={"color": colour(strategy), "size": 6, "opacity": 0.55, "symbol": symbol(strategy)}, showlegend=False, hovertemplate="seed %{customdata}: %{x:.1f}<extra></extra>", customdata=seeds.seed.astype("Int64").astype(str), row=row, col=column)
-                error = {"type": "data", "symmetric": False, "array": [100 * (mean.high - mean.value)], "arrayminus": [100 * (mean.value - mean.low)], "thickness": 2, "color": colour(strategy)} if mean.low == mean.low else None
-                figure.add_scatter(x=[100 * mean.value], y=[label(strategy)], mode="markers", error_x=error, marker={"color": colour(strategy), "size": 12, "symbol": symbol(strategy)}, showlegend=False, hovertemplate=f"{label(strategy)}: %{{x:.1f}} [{100 * mean.low:.1f}, {100 * mean.high:.1f}]<extra></extra>", row=row, col=column)
+                figure.add_scatter(
+                    x=100 * seeds.value,
+                    y=[label(strategy)] * len(seeds),
+                    mode="markers",
+                    marker={"color": colour(strategy), "size": 6, "opacity": 0.55, "symbol": symbol(strategy)},
+                    showlegend=False,
+                    hovertemplate="seed %{customdata}: %{x:.1f}<extra></extra>",
+                    customdata=seeds.seed.astype("Int64").astype(str),
+                    row=row,
+                    col=column,
+                )
+                error = (
+                    {
+                        "type": "data",
+                        "symmetric": False,
+                        "array": [100 * (mean.high - mean.value)],
+                        "arrayminus": [100 * (mean.value - mean.low)],
+                        "thickness": 2,
+                        "color": colour(strategy),
+                    }
+                    if mean.low == mean.low
+                    else None
+                )
+                figure.add_scatter(
+                    x=[100 * mean.value],
+                    y=[label(strategy)],
+                    mode="markers",
+                    error_x=error,
+                    marker={"color": colour(strategy), "size": 12, "symbol": symbol(strategy)},
+                    showlegend=False,
+                    hovertemplate=f"{label(strategy)}: %{{x:.1f}} [{100 * mean.low:.1f}, {100 * mean.high:.1f}]<extra></extra>",
+                    row=row,
+                    col=column,
+                )
             if column > 1:
                 figure.update_yaxes(showticklabels=False, row=row, col=column)
             else:

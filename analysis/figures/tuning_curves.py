@@ -39,7 +39,19 @@ def compute(frames: Frames, findings: Findings) -> pd.DataFrame:
         curves = [d.average_tuning_curve(n) for d in (high, point, low)]
         worst, best = np.minimum(curves[0], curves[2]), np.maximum(curves[0], curves[2])
         for k, trials in enumerate(n):
-            rows.append({"question": question_name(first), "strategy": first["strategy"], "cell": cell, "trials": int(trials), "low": worst[k], "expected": curves[1][k], "high": best[k], "used": len(scores), "seconds_each": float(own.seconds.mean())})
+            rows.append(
+                {
+                    "question": question_name(first),
+                    "strategy": first["strategy"],
+                    "cell": cell,
+                    "trials": int(trials),
+                    "low": worst[k],
+                    "expected": curves[1][k],
+                    "high": best[k],
+                    "used": len(scores),
+                    "seconds_each": float(own.seconds.mean()),
+                }
+            )
     return pd.DataFrame(rows)
 
 
@@ -56,8 +68,29 @@ def draw_against(frame: pd.DataFrame, x: str, title: str) -> go.Figure:
     for column, question in enumerate(questions, 1):
         for strategy in dict.fromkeys(frame[frame.question == question].strategy):
             own = frame[(frame.question == question) & (frame.strategy == strategy)]
-            figure.add_scatter(x=[*own[x], *own[x][::-1]], y=[*(100 * own.high), *(100 * own.low[::-1])], fill="toself", fillcolor=faded(strategy), line={"width": 0}, hoverinfo="skip", showlegend=False, row=1, col=column)
-            figure.add_scatter(x=own[x], y=100 * own.expected, mode="lines+markers", line={"color": colour(strategy), "width": 2.5}, name=f"{label(strategy)} ({own.used.iloc[0]} trials)" if len(questions) == 1 else label(strategy), legendgroup=strategy, showlegend=strategy not in shown, row=1, col=column, hovertemplate="%{x:.3g}: %{y:.1f}<extra>" + label(strategy) + "</extra>")
+            figure.add_scatter(
+                x=[*own[x], *own[x][::-1]],
+                y=[*(100 * own.high), *(100 * own.low[::-1])],
+                fill="toself",
+                fillcolor=faded(strategy),
+                line={"width": 0},
+                hoverinfo="skip",
+                showlegend=False,
+                row=1,
+                col=column,
+            )
+            figure.add_scatter(
+                x=own[x],
+                y=100 * own.expected,
+                mode="lines+markers",
+                line={"color": colour(strategy), "width": 2.5},
+                name=f"{label(strategy)} ({own.used.iloc[0]} trials)" if len(questions) == 1 else label(strategy),
+                legendgroup=strategy,
+                showlegend=strategy not in shown,
+                row=1,
+                col=column,
+                hovertemplate="%{x:.3g}: %{y:.1f}<extra>" + label(strategy) + "</extra>",
+            )
             shown.add(strategy)
     figure.update_xaxes(title_text=title)
     figure.update_yaxes(title_text="validation macro-F1, points", col=1)

@@ -52,7 +52,9 @@ def _list(root: Path | None) -> None:
         found = "yes" if "ROOT" not in spec.where or (folder and folder.is_dir()) else f"no {folder}" if folder else "give --data ROOT"
         splits = ", ".join(spec.split_protocols) + (f" (folds 0-{spec.folds - 1})" if spec.folds > 1 else "")
         table.add_row(spec.name, spec.about, splits, spec.where, found)
-    table.add_row("folder:PATH", "your own images", "official (folds 0-4)", "PATH/<class>/*.jpg, or PATH/{train,val,test}/<class>/*.jpg", "")
+    table.add_row(
+        "folder:PATH", "your own images", "official (folds 0-4)", "PATH/<class>/*.jpg, or PATH/{train,val,test}/<class>/*.jpg", ""
+    )
     Console().print(table)
 
 
@@ -78,11 +80,14 @@ def print_report(report: AuditReport) -> None:
         table.add_row(name, *(str(report.counts[s][k]) for s in SPLITS))
     console.print(table)
     near = "not compared" if report.near_across is None else report.near_across
-    console.print(f"exact copies {report.exact_extra}, across splits {report.exact_across}, near-duplicates across splits {near}, label conflicts {report.conflicts}")
+    console.print(
+        f"exact copies {report.exact_extra}, across splits {report.exact_across}, near-duplicates across splits {near}, label conflicts {report.conflicts}"
+    )
     console.print(f"always the commonest class: {report.majority_accuracy:.1%} of test", highlight=False)
     if report.metadata_accuracy is not None:
         console.print(
-            f"nearest training image in time: {report.metadata_accuracy:.1%} of test, macro recall {report.metadata_recall:.1%}", highlight=False
+            f"nearest training image in time: {report.metadata_accuracy:.1%} of test, macro recall {report.metadata_recall:.1%}",
+            highlight=False,
         )
     for line in report.warnings:
         console.print(f"warning: {line}", markup=False, highlight=False)

@@ -39,7 +39,13 @@ class _Count:
 
     def member(self, name: str) -> PurePosixPath:
         path = PurePosixPath(name.replace("\\", "/"))
-        if path.is_absolute() or ".." in path.parts or not path.parts or "\0" in name or (len(path.parts[0]) == 2 and path.parts[0][1] == ":"):
+        if (
+            path.is_absolute()
+            or ".." in path.parts
+            or not path.parts
+            or "\0" in name
+            or (len(path.parts[0]) == 2 and path.parts[0][1] == ":")
+        ):
             raise DataError(f"{self.archive}: member {name[:120]!r} points outside the folder; do not use this archive.")
         if len(path.parts) > self.limits.depth:
             raise DataError(f"{self.archive}: member {name[:80]!r} lies {len(path.parts)} folders deep (limit {self.limits.depth}).")
@@ -58,7 +64,9 @@ class _Count:
             while block := source.read(1 << 20):
                 self.bytes += len(block)
                 if self.bytes > self.limits.bytes or self.bytes > self.limits.ratio * self.packed + (1 << 20):
-                    raise DataError(f"{self.archive}: unpacks to more than {min(self.limits.bytes, self.limits.ratio * self.packed) / 1e6:.0f} MB; it is a bomb.")
+                    raise DataError(
+                        f"{self.archive}: unpacks to more than {min(self.limits.bytes, self.limits.ratio * self.packed) / 1e6:.0f} MB; it is a bomb."
+                    )
                 out.write(block)
 
 

@@ -90,9 +90,21 @@ def audit(table: ImageTable) -> AuditReport:
     pairs += [_pair(table, a, b, bits) for a, b, bits in (near or [])[:SHOWN]]
     majority, (by_time, recall) = _majority(table), _by_metadata(table)
     report = AuditReport(
-        dataset=table.name, form=table.form, images=len(table.ids), counts=table.counts(), classes=table.classes, unreadable=tuple(unreadable),
-        exact_extra=sum(len(g) - 1 for g in copies), exact_across=len(across), near_across=None if near is None else len({b for _, b, _ in near}),
-        conflicts=len(conflicts), pairs=tuple(pairs), majority_accuracy=majority, metadata_accuracy=by_time, metadata_recall=recall, warnings=(),
+        dataset=table.name,
+        form=table.form,
+        images=len(table.ids),
+        counts=table.counts(),
+        classes=table.classes,
+        unreadable=tuple(unreadable),
+        exact_extra=sum(len(g) - 1 for g in copies),
+        exact_across=len(across),
+        near_across=None if near is None else len({b for _, b, _ in near}),
+        conflicts=len(conflicts),
+        pairs=tuple(pairs),
+        majority_accuracy=majority,
+        metadata_accuracy=by_time,
+        metadata_recall=recall,
+        warnings=(),
     )
     return dataclasses.replace(report, warnings=tuple(_warnings(report)))
 
@@ -124,8 +136,12 @@ def _near_across(table: ImageTable, hashes: np.ndarray, valid: np.ndarray) -> li
 
 def _pair(table: ImageTable, a: int, b: int, bits: int) -> Pair:
     return Pair(
-        first=table.ids[a], second=table.ids[b], splits=(SPLITS[table.split[a]], SPLITS[table.split[b]]),
-        labels=(table.classes[table.labels[a]], table.classes[table.labels[b]]), bits=bits, positions=(a, b),
+        first=table.ids[a],
+        second=table.ids[b],
+        splits=(SPLITS[table.split[a]], SPLITS[table.split[b]]),
+        labels=(table.classes[table.labels[a]], table.classes[table.labels[b]]),
+        bits=bits,
+        positions=(a, b),
     )
 
 
@@ -156,12 +172,16 @@ def _warnings(r: AuditReport) -> list[str]:
     if r.exact_across:
         out.append(f"{r.exact_across} validation or test images are pixel for pixel in train too")
     if r.near_across:
-        out.append(f"{r.near_across} validation or test images have a near-duplicate in train (difference hash within {NEAR_BITS} of 64 bits)")
+        out.append(
+            f"{r.near_across} validation or test images have a near-duplicate in train (difference hash within {NEAR_BITS} of 64 bits)"
+        )
     if r.conflicts:
         out.append(f"{r.conflicts} groups of identical images carry different labels")
     train = r.counts["train"]
     if (low := min(train)) and max(train) / low >= 10:
-        out.append(f"imbalance: {r.classes[train.index(max(train))]} has {max(train)} training images, {r.classes[train.index(low)]} has {low}")
+        out.append(
+            f"imbalance: {r.classes[train.index(max(train))]} has {max(train)} training images, {r.classes[train.index(low)]} has {low}"
+        )
     if tiny := [f"{c} ({n})" for c, n in zip(r.classes, r.counts["test"], strict=True) if n < 10]:
         out.append(f"fewer than 10 test images of {', '.join(tiny[:5])}: their F1 is mostly noise")
     if absent := [f"{c} in {s}" for s in SPLITS for c, n in zip(r.classes, r.counts[s], strict=True) if n == 0]:
@@ -172,5 +192,3 @@ def _warnings(r: AuditReport) -> list[str]:
             f"(macro recall {r.metadata_recall:.1%}) against {r.majority_accuracy:.1%} for the commonest class; use @session splits for claims"
         )
     return out
-
-

@@ -66,7 +66,9 @@ def _build(table: ImageTable, root: Path, name: str, shape: list[int]) -> None:
     needed = int(np.prod(shape))
     free = shutil.disk_usage(root).free
     if needed * 1.1 > free:
-        raise EnvironmentProblem(f"no space left on {root}: the decoded images of {table.name} need {needed / 1e6:.0f} MB, {free / 1e6:.0f} MB are free; set STUDY_CACHE.")
+        raise EnvironmentProblem(
+            f"no space left on {root}: the decoded images of {table.name} need {needed / 1e6:.0f} MB, {free / 1e6:.0f} MB are free; set STUDY_CACHE."
+        )
     temporary = root / f"{name}.npy.{os.getpid()}.tmp"
     try:
         array = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=tuple(shape))

@@ -18,7 +18,15 @@ from study.datasets.spec import ImageTable, Metadata, stratified_split
 from study.errors import DataError
 
 CLASSES = (
-    "Chinee apple", "Lantana", "Parkinsonia", "Parthenium", "Prickly acacia", "Rubber vine", "Siam weed", "Snake weed", "Negative",
+    "Chinee apple",
+    "Lantana",
+    "Parkinsonia",
+    "Parthenium",
+    "Prickly acacia",
+    "Rubber vine",
+    "Siam weed",
+    "Snake weed",
+    "Negative",
 )
 NAME = re.compile(r"(\d{8}-\d{6})-(\d+)\.\w+")
 SESSION_GAP_S = 15 * 60
@@ -27,7 +35,9 @@ SESSION_GAP_S = 15 * 60
 def read(root: Path | None, protocol: str, fold: int) -> ImageTable:
     """Looks into ROOT/deepweeds, then ROOT. Raises DataError naming file, row and value."""
     if root is None:
-        raise DataError("deepweeds needs --data ROOT (or STUDY_DATA) with ROOT/deepweeds/images and ROOT/deepweeds/labels; see `python -m study.datasets fetch deepweeds`.")
+        raise DataError(
+            "deepweeds needs --data ROOT (or STUDY_DATA) with ROOT/deepweeds/images and ROOT/deepweeds/labels; see `python -m study.datasets fetch deepweeds`."
+        )
     folder = root / "deepweeds" if (root / "deepweeds").is_dir() else root
     return read_from(folder, protocol, fold, name="deepweeds", classes=CLASSES)
 
@@ -67,9 +77,19 @@ def read_from(folder: Path, protocol: str, fold: int, *, name: str, classes: tup
         for k, s in enumerate(("train", "val", "test"))
     )
     return ImageTable(
-        name=name, classes=classes, ids=tuple(names), labels=y, split=split, groups=groups, policy="strong", channels=3, native_size=size,
-        form=f"{len(names)} images, {form}; {counts}", fingerprint=fingerprint([name, *map(identity, paths)]),
-        decode=lambda i: decode_file(paths[i], 3), metadata=metadata,
+        name=name,
+        classes=classes,
+        ids=tuple(names),
+        labels=y,
+        split=split,
+        groups=groups,
+        policy="strong",
+        channels=3,
+        native_size=size,
+        form=f"{len(names)} images, {form}; {counts}",
+        fingerprint=fingerprint([name, *map(identity, paths)]),
+        decode=lambda i: decode_file(paths[i], 3),
+        metadata=metadata,
     )
 
 
@@ -106,14 +126,18 @@ def _check_disjoint(official: dict[str, dict[str, int]], labels: Path, fold: int
     for split, part in official.items():
         for name in part:
             if name in seen:
-                raise DataError(f"{labels}: {name} is in both {seen[name]}_subset{fold}.csv and {split}_subset{fold}.csv; an image belongs to one split.")
+                raise DataError(
+                    f"{labels}: {name} is in both {seen[name]}_subset{fold}.csv and {split}_subset{fold}.csv; an image belongs to one split."
+                )
             seen[name] = split
 
 
 def _check_files(images: Path, names: list[str], labels: Path) -> None:
     there = {p.name for p in images.iterdir() if p.suffix.lower() in SUFFIXES and not is_junk(p.name)}
     if missing := sorted(set(names) - there):
-        raise DataError(f"{len(missing)} of {len(names)} images listed in {labels} are not in {images}: {', '.join(missing[:10])}{' ...' if len(missing) > 10 else ''}. Unpack all of images.zip there.")
+        raise DataError(
+            f"{len(missing)} of {len(names)} images listed in {labels} are not in {images}: {', '.join(missing[:10])}{' ...' if len(missing) > 10 else ''}. Unpack all of images.zip there."
+        )
 
 
 def _metadata(names: list[str], images: Path) -> Metadata:

@@ -17,7 +17,15 @@ def read(root: Path | None, protocol: str, fold: int) -> ImageTable:
     labels = bunch.target.astype(np.int64)
     split = stratified_split(labels, None, 0, fold)
     return ImageTable(
-        name="digits", classes=tuple(str(d) for d in range(10)), ids=tuple(f"digit-{k:04d}" for k in range(len(labels))), labels=labels,
-        split=split, form=f"{len(labels)} scans of scikit-learn, own stratified split", fingerprint=fingerprint(["digits", images.tobytes().hex()[:4096]]),
-        decode=lambda i: images[i], policy="mild", channels=1, native_size=8,
+        name="digits",
+        classes=tuple(str(d) for d in range(10)),
+        ids=tuple(f"digit-{k:04d}" for k in range(len(labels))),
+        labels=labels,
+        split=split,
+        form=f"{len(labels)} scans of scikit-learn, own stratified split",
+        fingerprint=fingerprint(["digits", images.tobytes().hex()[:4096]]),
+        decode=lambda i: images[i],
+        policy="mild",
+        channels=1,
+        native_size=8,
     )

@@ -11,6 +11,7 @@ import io
 import lzma
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -30,7 +31,9 @@ def read(root: Path | None, protocol: str, fold: int) -> ImageTable:
     """Looks into ROOT/fer2013, then ROOT. Raises DataError saying what was looked for and what is there."""
     del fold
     if root is None:
-        raise DataError("fer2013 needs --data ROOT (or STUDY_DATA) with ROOT/fer2013/fer2013.csv; `python -m study.datasets fetch fer2013` says where to get it.")
+        raise DataError(
+            "fer2013 needs --data ROOT (or STUDY_DATA) with ROOT/fer2013/fer2013.csv; `python -m study.datasets fetch fer2013` says where to get it."
+        )
     folder = root / "fer2013" if (root / "fer2013").is_dir() else root
     for name in CSV_NAMES:
         for suffix in ("", *OPENERS):
@@ -75,14 +78,22 @@ def read_csv(path: Path, protocol: str = "official") -> ImageTable:
         labels, split, classes = _ferplus(path.parent / "fer2013new.csv", labels, split)
         note += ", FER+ majority labels"
     return ImageTable(
-        name="fer2013", classes=classes, ids=ids, labels=labels, split=split, policy="mild", channels=1, native_size=SIDE,
+        name="fer2013",
+        classes=classes,
+        ids=ids,
+        labels=labels,
+        split=split,
+        policy="mild",
+        channels=1,
+        native_size=SIDE,
         form=f"{path.name}, {len(labels)} faces ({note}); " + _summary(labels, split, classes),
-        fingerprint=fingerprint(["fer2013", digest]), decode=lambda i: images[i],
+        fingerprint=fingerprint(["fer2013", digest]),
+        decode=lambda i: images[i],
     )
 
 
 def _text(path: Path) -> tuple[str, str]:
-    opener = OPENERS.get(path.suffix, open)
+    opener: Any = OPENERS.get(path.suffix, open)
     try:
         with opener(path, "rb") as file:
             data: bytes = file.read()
@@ -158,7 +169,9 @@ def _ferplus(path: Path, labels: np.ndarray, split: np.ndarray) -> tuple[np.ndar
         raise DataError(f"fer2013@ferplus needs {path} (FER+ votes, from microsoft/FERPlus) beside the CSV.")
     rows = _rows(path, _text(path)[0])
     if len(rows) - 1 != len(labels):
-        raise DataError(f"{path} has {len(rows) - 1} rows, the images are {len(labels)}; both must be the complete originals in their order.")
+        raise DataError(
+            f"{path} has {len(rows) - 1} rows, the images are {len(labels)}; both must be the complete originals in their order."
+        )
     votes = np.array([[_whole(v, 10, path, line, "votes") for v in fields[2:12]] for line, fields in rows[1:]])
     votes = np.where(votes > 1, votes, 0)
     best, total = votes.argmax(axis=1), votes.sum(axis=1)
@@ -185,8 +198,12 @@ def read_folders(folder: Path) -> ImageTable:
                     ignored.append(str(path))
                     continue
                 if usage not in USAGE:
-                    raise DataError(f"{path}: the name must begin with {', '.join(USAGE)}, or the official split is lost; use folder:{folder} for your own split.")
-                paths.append(path), labels.append(CLASSES.index(sub.name.lower())), split.append(USAGE[usage])
+                    raise DataError(
+                        f"{path}: the name must begin with {', '.join(USAGE)}, or the official split is lost; use folder:{folder} for your own split."
+                    )
+                paths.append(path)
+                labels.append(CLASSES.index(sub.name.lower()))
+                split.append(USAGE[usage])
     return _from_files(folder, "train/<class>, test/<class>", paths, labels, split, CLASSES, ignored)
 
 
@@ -199,11 +216,15 @@ def read_ferplus_folders(folder: Path) -> ImageTable:
             votes = np.array([_whole(v, 10, table, line, "votes") for v in fields[2:12]])
             votes = np.where(votes > 1, votes, 0)
             if votes.max() > votes.sum() / 2 and votes.argmax() < len(FERPLUS):
-                paths.append(folder / part / fields[0]), labels.append(int(votes.argmax())), split.append(k)
+                paths.append(folder / part / fields[0])
+                labels.append(int(votes.argmax()))
+                split.append(k)
     return _from_files(folder, "FERPlus folders", paths, labels, split, FERPLUS, [])
 
 
-def _from_files(folder: Path, what: str, paths: list[Path], labels: list[int], split: list[int], classes: tuple[str, ...], ignored: list[str]) -> ImageTable:
+def _from_files(
+    folder: Path, what: str, paths: list[Path], labels: list[int], split: list[int], classes: tuple[str, ...], ignored: list[str]
+) -> ImageTable:
     if not paths:
         raise DataError(f"{folder} ({what}) holds no images.")
     size, bad = check_headers(paths)
@@ -211,14 +232,25 @@ def _from_files(folder: Path, what: str, paths: list[Path], labels: list[int], s
         raise refuse([(str(paths[k]), reason) for k, reason in bad], str(folder))
     y, s = np.array(labels, np.int64), np.array(split, np.int8)
     return ImageTable(
-        name="fer2013", classes=classes, ids=tuple(str(p.relative_to(folder)) for p in paths), labels=y, split=s, policy="mild", channels=1,
-        native_size=size, form=f"{what}, {len(paths)} faces, official split; " + _summary(y, s, classes),
-        fingerprint=fingerprint(["fer2013", *map(identity, paths)]), decode=lambda i: decode_file(paths[i], 1), ignored=tuple(ignored),
+        name="fer2013",
+        classes=classes,
+        ids=tuple(str(p.relative_to(folder)) for p in paths),
+        labels=y,
+        split=s,
+        policy="mild",
+        channels=1,
+        native_size=size,
+        form=f"{what}, {len(paths)} faces, official split; " + _summary(y, s, classes),
+        fingerprint=fingerprint(["fer2013", *map(identity, paths)]),
+        decode=lambda i: decode_file(paths[i], 1),
+        ignored=tuple(ignored),
     )
 
 
 def _summary(labels: np.ndarray, split: np.ndarray, classes: tuple[str, ...]) -> str:
     return "; ".join(
-        f"{name} {int((split == k).sum())} (" + " ".join(f"{c} {int(((split == k) & (labels == i)).sum())}" for i, c in enumerate(classes)) + ")"
+        f"{name} {int((split == k).sum())} ("
+        + " ".join(f"{c} {int(((split == k) & (labels == i)).sum())}" for i, c in enumerate(classes))
+        + ")"
         for k, name in enumerate(("train", "val", "test"))
     )

@@ -37,7 +37,9 @@ def fetch(name: str, out: Path) -> int:
         print(FER2013.format(out=out))
         return 0
     if name != "deepweeds":
-        raise ConfigError(f"{name!r} cannot be fetched; choose from {nearest(name, ['deepweeds', 'fer2013'])} (miniatures and digits need no download).")
+        raise ConfigError(
+            f"{name!r} cannot be fetched; choose from {nearest(name, ['deepweeds', 'fer2013'])} (miniatures and digits need no download)."
+        )
     folder = out / "deepweeds"
     (folder / "labels").mkdir(parents=True, exist_ok=True)
     for file in ("labels.csv", *(f"{s}_subset{k}.csv" for k in range(5) for s in ("train", "val", "test"))):
@@ -70,16 +72,23 @@ def download(url: str, target: Path, checksums: set[str]) -> Path:
             length = answer.headers.get("Content-Length")
             if re.match("text/html", answer.headers.get("Content-Type", "")):
                 raise EnvironmentProblem(f"{url} answered with a page instead of the file; open it in a browser and save it as {target}.")
-            with Progress(TextColumn(target.name), BarColumn(), DownloadColumn(), TransferSpeedColumn()) as bar, open(partial, "ab" if resumed else "wb") as file:
+            with (
+                Progress(TextColumn(target.name), BarColumn(), DownloadColumn(), TransferSpeedColumn()) as bar,
+                open(partial, "ab" if resumed else "wb") as file,
+            ):
                 task = bar.add_task("", total=have + int(length) if length else None, completed=have)
                 while block := answer.read(BLOCK):
                     file.write(block)
                     bar.advance(task, len(block))
     except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
-        raise EnvironmentProblem(f"cannot download {url} ({error}); run the same command again to go on, or save it as {target} by hand.") from None
+        raise EnvironmentProblem(
+            f"cannot download {url} ({error}); run the same command again to go on, or save it as {target} by hand."
+        ) from None
     if checksums and (digest := sha256(partial)) not in checksums:
         partial.unlink()
-        raise DataError(f"{url}: sha256 is {digest}, expected one of {', '.join(sorted(checksums))}; the download was damaged or the file replaced. Run again.")
+        raise DataError(
+            f"{url}: sha256 is {digest}, expected one of {', '.join(sorted(checksums))}; the download was damaged or the file replaced. Run again."
+        )
     partial.replace(target)
     return target
 

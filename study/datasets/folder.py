@@ -20,14 +20,18 @@ SPLIT_NAMES = {"train": 0, "training": 0, "val": 1, "valid": 1, "validation": 1,
 def read(path: Path, fold: int) -> ImageTable:
     """Raises DataError for anything that would make the result lie: empty classes, links out of the tree, unreadable images."""
     if not path.is_dir():
-        raise DataError(f"folder:{path}: {'is a file' if path.exists() else 'does not exist'}; give a folder of class folders, or of train/, val/ and test/.")
+        raise DataError(
+            f"folder:{path}: {'is a file' if path.exists() else 'does not exist'}; give a folder of class folders, or of train/, val/ and test/."
+        )
     tops = {p.name.lower(): p for p in _folders(path)}
     given = {n: p for n, p in tops.items() if n in SPLIT_NAMES}
     ignored: list[str] = []
     if given:
         missing = {0, 1, 2} - {SPLIT_NAMES[n] for n in given}
         if missing:
-            raise DataError(f"{path} has {', '.join(sorted(given))} but no {', '.join(SPLITS[m] for m in sorted(missing))}; give all three, or only class folders.")
+            raise DataError(
+                f"{path} has {', '.join(sorted(given))} but no {', '.join(SPLITS[m] for m in sorted(missing))}; give all three, or only class folders."
+            )
         found = [(file, cls, SPLIT_NAMES[n]) for n, top in sorted(given.items()) for file, cls in _images(path, top, ignored)]
     else:
         found = [(file, cls, 0) for file, cls in _images(path, path, ignored)]
@@ -57,11 +61,20 @@ def read(path: Path, fold: int) -> ImageTable:
         split = stratified_split(labels, groups, 0, fold)
     counts = "; ".join(f"{s} {int((split == k).sum())}" for k, s in enumerate(SPLITS))
     return ImageTable(
-        name=f"folder:{path}", classes=classes, ids=tuple(display_path(f, path) for f in files), labels=labels, split=split, groups=groups,
+        name=f"folder:{path}",
+        classes=classes,
+        ids=tuple(display_path(f, path) for f in files),
+        labels=labels,
+        split=split,
+        groups=groups,
         form=f"{len(files)} images of {len(classes)} classes, {'given' if given else 'own stratified'} split; {counts}"
         + (f"; {len(ignored)} other files ignored" if ignored else ""),
-        fingerprint=fingerprint(["folder", *map(identity, files)]), decode=lambda i: decode_file(files[i], 3), policy="mild", channels=3,
-        native_size=size, ignored=tuple(ignored),
+        fingerprint=fingerprint(["folder", *map(identity, files)]),
+        decode=lambda i: decode_file(files[i], 3),
+        policy="mild",
+        channels=3,
+        native_size=size,
+        ignored=tuple(ignored),
     )
 
 

@@ -21,17 +21,23 @@ from study.datasets.cache import cache_folder
 from study.datasets.spec import ImageTable
 
 VERSION = 1  # of the drawings: part of the folder's name
-FACE_COUNTS = {"Training": (58, 14, 60, 106, 70, 46, 72), "PublicTest": (19, 5, 20, 36, 24, 15, 24), "PrivateTest": (40, 10, 42, 72, 48, 32, 50)}
+FACE_COUNTS = {
+    "Training": (58, 14, 60, 106, 70, 46, 72),
+    "PublicTest": (19, 5, 20, 36, 24, 15, 24),
+    "PrivateTest": (40, 10, 42, 72, 48, 32, 50),
+}
 #            mouth curve, mouth open, brow angle, brow height, eye open, mouth width
-EXPRESSIONS = np.array([
-    [-0.35, 0.05, 0.55, -0.35, 0.75, 0.95],  # angry
-    [-0.45, 0.25, 0.30, -0.25, 0.45, 0.80],  # disgust
-    [-0.20, 0.45, -0.40, 0.45, 1.25, 0.85],  # fear
-    [0.70, 0.25, -0.05, 0.05, 0.75, 1.20],  # happy
-    [-0.55, 0.00, -0.50, 0.05, 0.60, 0.90],  # sad
-    [0.00, 0.95, -0.10, 0.75, 1.40, 0.65],  # surprise
-    [0.05, 0.05, 0.00, 0.00, 0.90, 1.00],  # neutral
-])
+EXPRESSIONS = np.array(
+    [
+        [-0.35, 0.05, 0.55, -0.35, 0.75, 0.95],  # angry
+        [-0.45, 0.25, 0.30, -0.25, 0.45, 0.80],  # disgust
+        [-0.20, 0.45, -0.40, 0.45, 1.25, 0.85],  # fear
+        [0.70, 0.25, -0.05, 0.05, 0.75, 1.20],  # happy
+        [-0.55, 0.00, -0.50, 0.05, 0.60, 0.90],  # sad
+        [0.00, 0.95, -0.10, 0.75, 1.40, 0.65],  # surprise
+        [0.05, 0.05, 0.00, 0.00, 0.90, 1.00],  # neutral
+    ]
+)
 WEED_CLASSES = deepweeds.CLASSES
 WEED_TOTALS = (44, 42, 42, 42, 42, 40, 42, 40, 366)
 
@@ -92,7 +98,13 @@ def _soft(distance: np.ndarray, width: float = 0.03) -> np.ndarray:
 def face(expression: int, identity: int, rng: np.random.Generator) -> np.ndarray:
     """uint8 [48, 48]."""
     who = np.random.Generator(np.random.Philox(key=[7, identity]))
-    wide, long, eye_gap, nose, tone = 0.62 + 0.1 * who.random(), 0.8 + 0.1 * who.random(), 0.26 + 0.06 * who.random(), who.random(), 0.45 + 0.4 * who.random()
+    wide, long, eye_gap, nose, tone = (
+        0.62 + 0.1 * who.random(),
+        0.8 + 0.1 * who.random(),
+        0.26 + 0.06 * who.random(),
+        who.random(),
+        0.45 + 0.4 * who.random(),
+    )
     hair = who.random()
     curve, opened, angle, height, lids, mouth = EXPRESSIONS[expression] * (0.55 + 0.5 * rng.random()) + 0.16 * (rng.random(6) - 0.5)
     lids, mouth = 0.35 + 0.55 * max(lids, 0.05), 0.55 + 0.4 * mouth
@@ -147,16 +159,18 @@ def _write_faces(folder: Path) -> None:
 # ---- weeds -----------------------------------------------------------------------------------------------
 
 #            lobes, lobe depth, elongation, serration, vein contrast, leaflets
-SPECIES = np.array([
-    [3, 0.10, 1.25, 0.02, 0.25, 1],
-    [5, 0.06, 1.35, 0.06, 0.45, 1],
-    [2, 0.02, 4.50, 0.00, 0.10, 5],
-    [7, 0.34, 1.20, 0.05, 0.20, 1],
-    [2, 0.02, 2.60, 0.00, 0.15, 7],
-    [2, 0.03, 2.10, 0.00, 0.55, 1],
-    [3, 0.22, 1.60, 0.08, 0.35, 1],
-    [9, 0.10, 1.50, 0.11, 0.20, 1],
-])
+SPECIES = np.array(
+    [
+        [3, 0.10, 1.25, 0.02, 0.25, 1],
+        [5, 0.06, 1.35, 0.06, 0.45, 1],
+        [2, 0.02, 4.50, 0.00, 0.10, 5],
+        [7, 0.34, 1.20, 0.05, 0.20, 1],
+        [2, 0.02, 2.60, 0.00, 0.15, 7],
+        [2, 0.03, 2.10, 0.00, 0.55, 1],
+        [3, 0.22, 1.60, 0.08, 0.35, 1],
+        [9, 0.10, 1.50, 0.11, 0.20, 1],
+    ]
+)
 
 
 def weed(species: int, session: int, rng: np.random.Generator, size: int = 64) -> np.ndarray:
@@ -200,7 +214,9 @@ def _turn(rng: np.random.Generator) -> tuple[float, float]:
             return float(a) / norm, float(b) / norm
 
 
-def _leaf(image: np.ndarray, x: np.ndarray, y: np.ndarray, species: int, rng: np.random.Generator, *, scale: float, own: bool) -> np.ndarray:
+def _leaf(
+    image: np.ndarray, x: np.ndarray, y: np.ndarray, species: int, rng: np.random.Generator, *, scale: float, own: bool
+) -> np.ndarray:
     lobes, depth, long, teeth, vein, leaflets = SPECIES[species]
     cx, cy = (rng.random(2) * 1.5 - 0.75) if own else (rng.random(2) * 2.1 - 1.05)
     c, s = _turn(rng)

@@ -32,9 +32,7 @@ class ImageTable:
 
     def counts(self) -> dict[str, list[int]]:
         """Images per class for every split."""
-        return {
-            name: np.bincount(self.labels[self.split == k], minlength=len(self.classes)).tolist() for k, name in enumerate(SPLITS)
-        }
+        return {name: np.bincount(self.labels[self.split == k], minlength=len(self.classes)).tolist() for k, name in enumerate(SPLITS)}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

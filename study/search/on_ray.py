@@ -147,8 +147,13 @@ class _Searcher(Searcher):
     """Ray Tune's way to ask. What Tune calls a trial id is its own; ours travels in the config."""
 
     def __init__(
-        self, conductor: Conductor, workspace: Callable[[Ask], Workspace], resources: Resources, storage: str,
-        predict_test: bool, interrupted: threading.Event,
+        self,
+        conductor: Conductor,
+        workspace: Callable[[Ask], Workspace],
+        resources: Resources,
+        storage: str,
+        predict_test: bool,
+        interrupted: threading.Event,
     ) -> None:
         super().__init__(metric="objective", mode="max")
         self._parts = (conductor, workspace, resources, storage, predict_test, interrupted)

@@ -102,8 +102,13 @@ class CellSearch:
         self._live[config.id] = trial
         self._ids.add(config.id)
         return Ask(
-            trial_id=config.id, cell=self.cell.id, number=number, stage=Stage.SEARCH, origin=origin,
-            config=config.as_dict(), sequence=sequence,
+            trial_id=config.id,
+            cell=self.cell.id,
+            number=number,
+            stage=Stage.SEARCH,
+            origin=origin,
+            config=config.as_dict(),
+            sequence=sequence,
         )
 
     def report(self, ask: Ask, record: EpochRecord) -> bool:

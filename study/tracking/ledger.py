@@ -50,9 +50,7 @@ class Ledger:
         old, new = known["study"], json.loads(dumps(study.as_dict()))
         if old != new:
             changed = "; ".join(
-                f"{k}: {_short(old.get(k))} -> {_short(new.get(k))}"
-                for k in sorted(old.keys() | new.keys())
-                if old.get(k) != new.get(k)
+                f"{k}: {_short(old.get(k))} -> {_short(new.get(k))}" for k in sorted(old.keys() | new.keys()) if old.get(k) != new.get(k)
             )
             raise ConfigError(
                 f"{self.folder.location} holds a study with other settings ({changed}); "
@@ -150,8 +148,7 @@ class Ledger:
             ) from None
         if schema != SCHEMA:
             raise ConfigError(
-                f"{self.folder.path(name)} was written with schema {schema}; this version reads {SCHEMA}. "
-                "Use the version that wrote it."
+                f"{self.folder.path(name)} was written with schema {schema}; this version reads {SCHEMA}. Use the version that wrote it."
             )
         return values
 
@@ -184,5 +181,3 @@ def find(location: str) -> Ledger:
         if names
         else f"{location} holds no study: neither {location}/study.json nor {location}/*/study.json exists."
     )
-
-

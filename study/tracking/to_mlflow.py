@@ -118,7 +118,13 @@ class Mirror:
         config = TrialConfig.from_dict(ask.config)
         epochs, result = self.ledger.epochs(ask.trial_id), self.ledger.result(ask.trial_id)
         started = result.started_at if result else (epochs[0].ended_at - epochs[0].seconds if epochs else None)
-        tags |= {"stage": ask.stage.value, "origin": ask.origin.value, "trial": ask.trial_id, "seed": str(config.seed), "number": str(ask.number)}
+        tags |= {
+            "stage": ask.stage.value,
+            "origin": ask.origin.value,
+            "trial": ask.trial_id,
+            "seed": str(config.seed),
+            "number": str(ask.number),
+        }
         run = self._run(ask.trial_id, f"{config.cell.strategy} {ask.stage} #{ask.number}", home, tags, started)
         failpoint("after_mlflow_start")
         if ask.trial_id not in self.cursor["epochs"]:
@@ -138,7 +144,12 @@ class Mirror:
     def _params(self, run: str, config: TrialConfig) -> None:
         from mlflow.entities import Param
 
-        values = {**config.tuned(), **asdict(config.cell), **{f"protocol.{k}": v for k, v in asdict(config.protocol).items()}, "seed": config.seed}
+        values = {
+            **config.tuned(),
+            **asdict(config.cell),
+            **{f"protocol.{k}": v for k, v in asdict(config.protocol).items()},
+            "seed": config.seed,
+        }
         self.client.log_batch(run, params=[Param(k, redact(str(v))) for k, v in values.items()])
 
     def _metrics(self, run: str, epochs: list[Any]) -> None:
@@ -165,11 +176,19 @@ class Mirror:
             # keyed by class index: names may hold anything, and servers refuse some of it
             per_class = [
                 Metric(f"val/{n}_c{k:03d}", v, int(result.ended_at * 1000), result.best_epoch or 0)
-                for n, values in named for k, v in enumerate(values) if v is not None
+                for n, values in named
+                for k, v in enumerate(values)
+                if v is not None
             ]
             for start in range(0, len(per_class), 900):
                 self.client.log_batch(run, metrics=per_class[start : start + 900])
-        tags = {"outcome": result.outcome.value, "reason": redact(result.reason), "device": result.device, "attempts": str(result.attempts), **_fact_tags(self.ledger.facts())}
+        tags = {
+            "outcome": result.outcome.value,
+            "reason": redact(result.reason),
+            "device": result.device,
+            "attempts": str(result.attempts),
+            **_fact_tags(self.ledger.facts()),
+        }
         for k, v in tags.items():
             self.client.set_tag(run, k, v)
 
@@ -180,7 +199,9 @@ class Mirror:
         folder = self.ledger.trial_folder(ask.trial_id)
         if ask.trial_id in self.cursor["models"] or not folder.exists("best/manifest.json"):
             return
-        name = re.sub(r"[^A-Za-z0-9._-]+", "-", f"{self.ledger.study_name}-{tags['dataset']}-{tags['splits']}-{tags['backbone']}-{tags['strategy']}")
+        name = re.sub(
+            r"[^A-Za-z0-9._-]+", "-", f"{self.ledger.study_name}-{tags['dataset']}-{tags['splits']}-{tags['backbone']}-{tags['strategy']}"
+        )
         register(self.client, name, self.cursor["runs"][ask.trial_id], folder, {"trial": ask.trial_id, **tags})
         self.cursor["models"].append(ask.trial_id)
         self.sent += 1
@@ -296,7 +317,12 @@ class Follower:
         environment.setdefault("PYTHONPATH", os.pathsep.join(sys.path[:1] + [os.getcwd()]))
         self.process = subprocess.Popen(
             [sys.executable, "-m", "study.tracking", "follow", self.ledger.folder.location],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment, start_new_session=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            env=environment,
+            start_new_session=True,
         )
 
     def close(self, timeout: float = 60.0) -> SyncReport:

@@ -51,7 +51,9 @@ class ActivationStore:
         rows: np.ndarray = array
         return rows
 
-    def _build(self, name: str, key: dict[str, object], total: int, compute: Callable[[np.ndarray], Tensor], batch: int) -> np.ndarray | None:
+    def _build(
+        self, name: str, key: dict[str, object], total: int, compute: Callable[[np.ndarray], Tensor], batch: int
+    ) -> np.ndarray | None:
         first = _half(compute(np.arange(min(batch, total))))
         shape = (total, *first.shape[1:])
         if not self._make_room(int(np.prod(shape)) * 2):

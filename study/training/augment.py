@@ -55,8 +55,16 @@ def uniforms(seed: int, epoch: int, images: np.ndarray, draws: int) -> np.ndarra
 
 
 def augment(
-    batch: Tensor, images: np.ndarray, *, policy: Policy, strength: float, seed: int, epoch: int, size: int,
-    mean: tuple[float, ...], std: tuple[float, ...],
+    batch: Tensor,
+    images: np.ndarray,
+    *,
+    policy: Policy,
+    strength: float,
+    seed: int,
+    epoch: int,
+    size: int,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
 ) -> Tensor:
     """uint8 [B, S, S, C] -> normalised float32 [B, 3, size, size], channels last. `images` are the images' own numbers, [B]."""
     if strength == 0:
@@ -70,13 +78,9 @@ def augment(
     angle = np.deg2rad((2 * u[:, 4] - 1) * strength * policy.rotation)
     mirror = np.where(u[:, 5] < policy.flip * strength, -1.0, 1.0)
     cos, sin = np.cos(angle), np.sin(angle)
-    theta = np.stack(
-        [wide * cos * mirror, -high * sin, shift_x, wide * sin * mirror, high * cos, shift_y], axis=1
-    ).reshape(-1, 2, 3)
+    theta = np.stack([wide * cos * mirror, -high * sin, shift_x, wide * sin * mirror, high * cos, shift_y], axis=1).reshape(-1, 2, 3)
     pixels = _to_float(batch)
-    grid = F.affine_grid(
-        torch.from_numpy(theta).to(pixels), [len(batch), pixels.shape[1], size, size], align_corners=False
-    )
+    grid = F.affine_grid(torch.from_numpy(theta).to(pixels), [len(batch), pixels.shape[1], size, size], align_corners=False)
     pixels = F.grid_sample(pixels, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
     if policy.brightness or policy.contrast or policy.saturation:
         v = uniforms(seed, epoch, images, 11)[:, 8:]

@@ -134,8 +134,13 @@ class Features:
             batch = plain(raw, **shown)  # type: ignore[arg-type]
         else:
             batch = augment(
-                raw, images, policy=POLICIES[self.inputs.table.policy], strength=self.strength,
-                seed=self.config.seed, epoch=view, **shown,  # type: ignore[arg-type]
+                raw,
+                images,
+                policy=POLICIES[self.inputs.table.policy],
+                strength=self.strength,
+                seed=self.config.seed,
+                epoch=view,
+                **shown,  # type: ignore[arg-type]
             )
         if self.model.frozen is None:
             return batch

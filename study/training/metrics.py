@@ -70,7 +70,6 @@ def calibration_error(probabilities: np.ndarray, labels: np.ndarray) -> float:
     bins = np.minimum((confidence * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
     count = np.bincount(bins, minlength=CALIBRATION_BINS)
     gap = np.abs(
-        np.bincount(bins, weights=hit, minlength=CALIBRATION_BINS)
-        - np.bincount(bins, weights=confidence, minlength=CALIBRATION_BINS)
+        np.bincount(bins, weights=hit, minlength=CALIBRATION_BINS) - np.bincount(bins, weights=confidence, minlength=CALIBRATION_BINS)
     )
     return float(gap.sum() / count.sum())

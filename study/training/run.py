@@ -45,7 +45,11 @@ class Ending:
 
 
 def run_trial(
-    config: TrialConfig, work: Workspace, report: Callable[[EpochRecord], bool], *, predict_test: bool = False,
+    config: TrialConfig,
+    work: Workspace,
+    report: Callable[[EpochRecord], bool],
+    *,
+    predict_test: bool = False,
 ) -> Ending:
     """Trains `config`, going on from its newest valid checkpoint. Errors of the user's making are raised as they are.
 
@@ -60,9 +64,7 @@ def run_trial(
     return _attempt(config, work, report, predict_test, micro_batches=2)
 
 
-def _attempt(
-    config: TrialConfig, work: Workspace, report: Callable[[EpochRecord], bool], predict_test: bool, micro_batches: int
-) -> Ending:
+def _attempt(config: TrialConfig, work: Workspace, report: Callable[[EpochRecord], bool], predict_test: bool, micro_batches: int) -> Ending:
     folder = Folder(work.folder)
     data, cache = work.paths()
     inputs = Inputs(config, data=data, cache=cache)
@@ -96,7 +98,9 @@ def _attempt(
 
 def keep_best(folder: Folder, config: TrialConfig, state: State, facts: dict[str, Any]) -> None:
     """Weights at the best epoch so far: the whole network, so that it can be used without anything else."""
-    checkpoint.save_weights(folder, "best", state.model.network_state(), {**facts, "arguments": state.model.arguments, "epoch": state.history[-1].epoch})
+    checkpoint.save_weights(
+        folder, "best", state.model.network_state(), {**facts, "arguments": state.model.arguments, "epoch": state.history[-1].epoch}
+    )
 
 
 def _shown(inputs: Inputs, config: TrialConfig) -> dict[str, Any]:

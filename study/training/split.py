@@ -153,6 +153,4 @@ def _equal(halves: Split, model: nn.Module) -> bool:
         return False
     finally:
         model.train(training)
-    return got.shape == expected.shape and bool(
-        (got - expected).abs().max() <= TOLERANCE * expected.abs().max().clamp(min=1e-6)
-    )
+    return got.shape == expected.shape and bool((got - expected).abs().max() <= TOLERANCE * expected.abs().max().clamp(min=1e-6))

@@ -1,0 +1,44 @@
+# make study: the embedded study, from nothing to its verdict.  make test: what CI runs.
+PYTHON ?= python3
+BIN := .venv/bin
+export OMP_NUM_THREADS ?= 1
+
+.PHONY: study install test test-slow test-faults test-chaos check lock golden clean
+
+study: install
+	$(BIN)/python -m study.sweep quickstart
+
+install: .venv/installed
+
+.venv/installed: requirements.lock pyproject.toml uv.lock.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement uv.lock.txt
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes --requirement requirements.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --no-index --editable .
+	touch $@
+
+test: install check
+	$(BIN)/python -m pytest -q
+
+test-slow: install
+	$(BIN)/python -m pytest -q -m "slow"
+
+test-faults: install
+	$(BIN)/python -m pytest -q -m "not chaos and not slow" tests/faults
+
+test-chaos: install
+	$(BIN)/python -m pytest -q -m "chaos"
+
+check: install
+	$(BIN)/ruff check .
+	$(BIN)/mypy study analysis
+
+lock:
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-annotate --no-header --no-emit-index-url --extra dev --extra bench --python-version 3.11 pyproject.toml --output-file requirements.lock
+	echo uv | $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-annotate --no-header --no-emit-index-url --python-version 3.11 - --output-file uv.lock.txt
+
+golden: install
+	$(BIN)/python -m tests.golden
+
+clean:
+	rm -rf .venv results report.html
