@@ -39,11 +39,11 @@ def styled(figure: go.Figure, *, height: int = 380) -> go.Figure:
     """Transparent paper and no colour of its own for text: the page sets both, for light and dark."""
     figure.update_layout(
         height=height,
-        margin={"l": 70, "r": 20, "t": 40, "b": 60},
+        margin={"l": 70, "r": 20, "t": 64, "b": 60},
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
         font={"family": "system-ui, sans-serif", "size": 13},
-        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
+        legend={"orientation": "h", "y": 1, "yref": "container", "yanchor": "top", "x": 0},
         hoverlabel={"namelength": -1},
         template="none",
     )

@@ -15,9 +15,15 @@ from study.stages import Places
 from study.tracking.ledger import Ledger
 
 
+def _console() -> Console:
+    """As wide as the terminal; wide enough for a table in a job log."""
+    console = Console()
+    return console if console.is_terminal else Console(width=max(console.width, 132))
+
+
 def print_plan(study: Study, ledger: Ledger, tables: dict[tuple[str, str], ImageTable], places: Places) -> None:
     """Cells, trials, epochs, estimated hours and disk, and what of it is done already."""
-    console = Console()
+    console = _console()
     console.print(f"[bold]{study.name}[/]: {study.about}", highlight=False)
     p = study.protocol
     console.print(
@@ -63,7 +69,7 @@ def print_plan(study: Study, ledger: Ledger, tables: dict[tuple[str, str], Image
 
 def print_results(study: Study, ledger: Ledger) -> None:
     """A table per data set: what the search found. The verdict is the confirm stage's, not this table's."""
-    console = Console()
+    console = _console()
     asks, results = ledger.asks(Stage.SEARCH), ledger.results()
     chosen = (ledger.selection() or {"chosen": {}})["chosen"]
     for dataset in dict.fromkeys((c.dataset, c.splits) for c in study.cells):

@@ -215,6 +215,9 @@ def choose(ledger: Ledger) -> dict[str, str]:
     results = ledger.results()
     rule, chosen = select([(a, results[a.trial_id]) for a in ledger.asks(Stage.SEARCH) if a.trial_id in results])
     ledger.write_selection(rule, chosen)
+    for ask in ledger.asks(Stage.SEARCH):  # one network a cell is kept: forty trials of checkpoints fill disks
+        if ask.trial_id not in chosen.values():
+            ledger.trial_folder(ask.trial_id).remove("best")
     return chosen
 
 

@@ -113,6 +113,7 @@ def draw(frame: pd.DataFrame) -> go.Figure:
                 col=3,
             )
         for column in (1, 2, 3):
-            figure.update_yaxes(autorange="reversed", showticklabels=column == 1, row=row, col=column)
+            figure.update_yaxes(type="category", dtick=1, autorange="reversed", showticklabels=column == 1, row=row, col=column)
+            figure.update_xaxes(type="category", dtick=1, row=row, col=column)
     figure.update_xaxes(tickangle=-45)
     return styled(figure, height=110 + 390 * len(questions))

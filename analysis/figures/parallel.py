@@ -5,12 +5,13 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from analysis.load import Frames
-from analysis.theme import OKABE_ITO, ORDER, empty, styled
+from analysis.theme import colour, empty, label, styled
 from analysis.verdict import Findings
 from study.records import OBJECTIVE
 
 TITLE = "Search: parallel coordinates"
-NOTE = "One line a trial; colour: strategy, in the order of the strategy axis. Drag along an axis to select. Rates on log axes."
+NOTE = "One line a trial, from its data set through its hyperparameters to its score; rates on log axes. Click a strategy in the legend to hide it."
+MOST_LINES = 300  # a strategy; more would be a carpet
 AXES = ("lr", "weight_decay", "augmentation", "label_smoothing", "unfreeze_depth")
 
 
@@ -24,34 +25,46 @@ def compute(frames: Frames, findings: Findings) -> pd.DataFrame:
 
 
 def draw(frame: pd.DataFrame) -> go.Figure:
+    """Plain SVG lines over normalised axes: Plotly's own parallel coordinates need WebGL, which print and many browsers lack."""
     if not len(frame):
         return empty("No search trial has a score yet.")
-    strategies = [s for s in ORDER if s in set(frame.strategy)] + sorted(set(frame.strategy) - set(ORDER))
-    code = frame.strategy.map({s: k for k, s in enumerate(strategies)}).to_numpy(float)
-    datasets = list(dict.fromkeys(frame.dataset))
-    dimensions = [
-        {
-            "label": "data",
-            "values": frame.dataset.map({d: k for k, d in enumerate(datasets)}),
-            "tickvals": list(range(len(datasets))),
-            "ticktext": datasets,
-        },
-        {"label": "strategy", "values": code, "tickvals": list(range(len(strategies))), "ticktext": strategies},
-    ]
-    for column in [c for c in frame if c.startswith("hp/")]:
-        values = frame[column].astype(float)
-        name = column.removeprefix("hp/")
-        if name in ("lr", "weight_decay"):
-            logs = np.log10(values.clip(lower=1e-12))
-            ticks = np.arange(np.floor(logs.min()), np.ceil(logs.max()) + 1)
-            dimensions.append({"label": name, "values": logs, "tickvals": ticks, "ticktext": [f"1e{int(v)}" for v in ticks]})
-        else:
-            dimensions.append({"label": name, "values": values.fillna(0)})
-    dimensions.append({"label": "val macro-F1", "values": 100 * frame[OBJECTIVE]})
-    colours = [OKABE_ITO[k % len(OKABE_ITO)] for k in range(len(strategies))]
-    scale = [[k / max(len(colours) - 1, 1), c] for k, c in enumerate(colours)] if len(colours) > 1 else [[0, colours[0]], [1, colours[0]]]
-    figure = go.Figure(
-        go.Parcoords(line={"color": code, "colorscale": scale, "cmin": 0, "cmax": max(len(colours) - 1, 1)}, dimensions=dimensions)
-    )
-    styled(figure, height=420)
-    return figure.update_layout(margin={"l": 80, "r": 60, "t": 60, "b": 30})
+    axes = [_axis(frame, c) for c in ("dataset", *[c for c in frame if str(c).startswith("hp/")], OBJECTIVE)]
+    figure = go.Figure()
+    rng = np.random.Generator(np.random.Philox(key=[9, 9]))
+    for strategy in dict.fromkeys(frame.strategy):
+        own = np.flatnonzero((frame.strategy == strategy).to_numpy())
+        own = np.sort(rng.permutation(own)[:MOST_LINES])
+        x: list[float | None] = []
+        y: list[float | None] = []
+        for trial in own:  # an axis the strategy does not have is passed over
+            heights = [(k, float(values[trial])) for k, (_, values, _) in enumerate(axes) if np.isfinite(values[trial])]
+            x += [*(k for k, _ in heights), None]
+            y += [*(h for _, h in heights), None]
+        line = {"color": colour(strategy), "width": 1.6}
+        name = label(strategy)
+        figure.add_scatter(x=x, y=y, mode="lines", line=line, opacity=0.65, name=name, hoverinfo="skip", connectgaps=False)
+    for k, (name, _, ticks) in enumerate(axes):
+        figure.add_vline(x=k, line_width=1, line_color="rgba(128,128,128,.6)")
+        figure.add_annotation(x=k, y=1.1, text=f"<b>{label(name)}</b>", showarrow=False)
+        for at, text in ticks:
+            figure.add_annotation(x=k, y=at, text=label(text), showarrow=False, xanchor="left", xshift=5, font={"size": 11})
+    figure.update_xaxes(visible=False, range=[-0.15, len(axes) - 0.35])
+    figure.update_yaxes(visible=False, range=[-0.06, 1.16])
+    return styled(figure, height=430)
+
+
+def _axis(frame: pd.DataFrame, column: str) -> tuple[str, np.ndarray, list[tuple[float, str]]]:
+    """(name, height in [0, 1] of every trial, NaN where the strategy has no such hyperparameter; ticks)."""
+    name = column.removeprefix("hp/")
+    if column == "dataset":
+        names = list(dict.fromkeys(frame.dataset))
+        at = {n: (k + 0.5) / len(names) for k, n in enumerate(names)}
+        return name, frame.dataset.map(at).to_numpy(float), [(v, n) for n, v in at.items()]
+    values = frame[column].to_numpy(float) * (100 if column == OBJECTIVE else 1)
+    logs = name in ("lr", "weight_decay")
+    scaled = np.log10(np.clip(values, 1e-12, None)) if logs else values
+    low, high = float(np.nanmin(scaled)), float(np.nanmax(scaled))
+    span = high - low or 1.0
+    shown = [(f, low + f * span) for f in (0.0, 0.5, 1.0)] if high > low else [(0.0, low)]
+    ticks = [(f, f"{10**v:.1e}" if logs else f"{v:.3g}") for f, v in shown]
+    return "val macro-F1" if column == OBJECTIVE else name, (scaled - low) / span, ticks

@@ -72,6 +72,7 @@ def draw_against(frame: pd.DataFrame, x: str, title: str) -> go.Figure:
                 x=[*own[x], *own[x][::-1]],
                 y=[*(100 * own.high), *(100 * own.low[::-1])],
                 fill="toself",
+                mode="lines",
                 fillcolor=faded(strategy),
                 line={"width": 0},
                 hoverinfo="skip",

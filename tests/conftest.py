@@ -1,0 +1,41 @@
+"""What every test shares: a cache of its own, real data when STUDY_REAL names its folder, a tiny folder of weights."""
+
+import os
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import pytest
+import torch
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Nothing is read from or left in the user's own cache."""
+    folder = tmp_path_factory.mktemp("cache")
+    os.environ["STUDY_CACHE"] = str(folder)
+    for name in ("STUDY_DATA", "STUDY_WEIGHTS", "STUDY_FAILPOINT", "RAY_ADDRESS"):
+        os.environ.pop(name, None)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def real() -> Path:
+    """The folder with real FER2013 and DeepWeeds images."""
+    if not os.environ.get("STUDY_REAL"):
+        pytest.skip("needs real images: set STUDY_REAL to a folder that holds fer2013/ and deepweeds/")
+    return Path(os.environ["STUDY_REAL"])
+
+
+@pytest.fixture(scope="session")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Weights made by timm itself, random: enough for everything but scores."""
+    import timm
+
+    folder = tmp_path_factory.mktemp("weights")
+    for name in ("resnet18", "resnet50", "efficientnet_b0", "mobilenetv3_small_050", "convnext_atto", "vit_tiny_patch16_224"):
+        torch.manual_seed(0)
+        torch.save(timm.create_model(name).state_dict(), folder / f"{name}.pth")
+    return folder

@@ -1,0 +1,34 @@
+"""`make golden`: runs the golden study anew and writes the tables the tests compare with. For when numbers are meant to change."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+
+
+def main() -> None:
+    shutil.rmtree(HERE / "study", ignore_errors=True)
+    subprocess.run(
+        [sys.executable, "-m", "study.sweep", str(HERE / "my_study.py"), "--local", "--mlflow", "off", "--results", str(HERE / "study")], check=True
+    )
+    study = HERE / "study" / "golden"
+    for path in [*study.glob("trials/*/best"), *study.glob("trials/*/checkpoint"), study / "tables"]:
+        shutil.rmtree(path, ignore_errors=True)
+    (study / "report.html").unlink()
+    for lock in study.glob(".lock*"):
+        lock.unlink()
+    write_tables(HERE / "tables")
+
+
+def write_tables(folder: Path) -> None:
+    from analysis.report import write_report
+
+    shutil.rmtree(folder, ignore_errors=True)
+    write_report(str(HERE / "study"), folder.parent / "report.html", tables=str(folder))
+    (folder.parent / "report.html").unlink()
+
+
+if __name__ == "__main__":
+    main()
