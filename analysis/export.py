@@ -1,5 +1,6 @@
 """Tables to files: CSV that a spreadsheet cannot be made to run, numbers exact."""
 
+import csv
 import io
 import os
 from pathlib import Path
@@ -23,7 +24,7 @@ def csv_bytes(table: pd.DataFrame) -> bytes:
     for column in safe.columns[[not pd.api.types.is_numeric_dtype(t) for t in safe.dtypes]]:
         safe[column] = safe[column].map(harmless)
     safe.columns = [str(harmless(c)) for c in safe.columns]
-    return safe.to_csv(index=False, lineterminator="\n").encode("utf-8", "backslashreplace")
+    return safe.to_csv(index=False, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC).encode("utf-8", "backslashreplace")
 
 
 def write_tables(tables: dict[str, pd.DataFrame], folder: str, kind: str = "csv") -> None:

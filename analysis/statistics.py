@@ -126,6 +126,8 @@ def _p_value(mean: float, var_seeds: float, seeds: int, var_images: float, units
     def reach(log_p: float) -> float:
         return _half_width(var_seeds, seeds, var_images, units, 1 - math.exp(log_p)) - abs(mean)
 
+    if reach(-1e-12) >= 0:
+        return 1.0
     smallest = math.log(1e-12)
     return math.exp(optimize.brentq(reach, smallest, -1e-12)) if reach(smallest) > 0 else 1e-12
 

@@ -10,7 +10,6 @@ from study.config import Study
 from study.cost import Price, measure
 from study.datasets.spec import ImageTable
 from study.records import Outcome, Stage
-from study.search.sample import ranges
 from study.stages import Places
 from study.tracking.ledger import Ledger
 
@@ -18,7 +17,7 @@ from study.tracking.ledger import Ledger
 def _console() -> Console:
     """As wide as the terminal; wide enough for a table in a job log."""
     console = Console()
-    return console if console.is_terminal else Console(width=max(console.width, 132))
+    return console if console.is_terminal else Console(width=max(console.width, 160))
 
 
 def print_plan(study: Study, ledger: Ledger, tables: dict[tuple[str, str], ImageTable], places: Places) -> None:
@@ -32,7 +31,8 @@ def print_plan(study: Study, ledger: Ledger, tables: dict[tuple[str, str], Image
         highlight=False,
     )
     done = Counter((a.cell, a.stage) for a in ledger.asks() if ledger.result(a.trial_id))
-    table = Table("cell", "searched", "trials", "done", "confirm runs", "done", "epochs", "trained parameters", "hours")
+    table = Table("cell", "trials", "done", "confirm runs", "done", "epochs", "trained parameters", "hours")
+    table.columns[0].no_wrap = True
     hours, disk = 0.0, 0.0
     prices: dict[tuple[str, str], Price] = {}
     runs = study.confirm_seeds * study.confirm_folds
@@ -50,7 +50,6 @@ def print_plan(study: Study, ledger: Ledger, tables: dict[tuple[str, str], Image
         disk += (study.trials + runs) * 4 * price.parameters * 1.1
         table.add_row(
             cell.id,
-            ", ".join(ranges(cell)),
             str(study.trials),
             str(done[cell.id, Stage.SEARCH]),
             str(runs),

@@ -167,7 +167,16 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(tmp_path: Path) 
 
 def test_two_processes_and_one_give_equal_metrics() -> None:
     """H3: gloo, an odd number of validation images, linear probe; equal to 1e-4."""
-    line = ["-m", "study.trial", "digits/efficientnet_lite0/linear_probe", "--json", "--set", "image_size=32", "max_epochs=2", "batch_size=64"]
+    line = [
+        "-m",
+        "study.trial",
+        "digits/efficientnet_lite0/linear_probe",
+        "--json",
+        "--set",
+        "image_size=32",
+        "max_epochs=2",
+        "batch_size=64",
+    ]
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29517", *line, "workers=2"]
     two = subprocess.run(torchrun, capture_output=True, text=True, env=env, timeout=240)

@@ -11,7 +11,8 @@ HERE = Path(__file__).parent
 def main() -> None:
     shutil.rmtree(HERE / "study", ignore_errors=True)
     subprocess.run(
-        [sys.executable, "-m", "study.sweep", str(HERE / "my_study.py"), "--local", "--mlflow", "off", "--results", str(HERE / "study")], check=True
+        [sys.executable, "-m", "study.sweep", str(HERE / "my_study.py"), "--local", "--mlflow", "off", "--results", str(HERE / "study")],
+        check=True,
     )
     study = HERE / "study" / "golden"
     for path in [*study.glob("trials/*/best"), *study.glob("trials/*/checkpoint"), study / "tables"]:

@@ -1,0 +1,87 @@
+"""`python -m analysis.compare STUDY_A STUDY_B`: two studies side by side, where they asked the same."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+import pandas as pd
+from jinja2 import Environment, StrictUndefined
+
+from analysis.export import write_page
+from analysis.load import Frames, load
+from analysis.verdict import COLUMNS, findings, question_name
+from study.errors import StudyError
+
+PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
+<title>{{ a }} and {{ b }}</title><style>:root{color-scheme:light dark}body{font:16px/1.55 system-ui,sans-serif;max-width:64rem;margin:3rem auto;padding:0 1.2rem}
+table{border-collapse:collapse;font-variant-numeric:tabular-nums}th,td{padding:.35rem 1rem .35rem 0;border-bottom:1px solid #8885;text-align:left}td.n,th.n{text-align:right}</style></head><body>
+<h1>{{ a }} and {{ b }}</h1>
+{% for title, lines in sentences %}<h2>{{ title }}</h2><ul>{% for s in lines %}<li>{{ s }}</li>{% endfor %}</ul>{% endfor %}
+<h2>Test macro-F1, in points</h2><table><thead><tr><th>question</th><th>strategy</th><th class="n">{{ a }}</th><th class="n">{{ b }}</th><th class="n">difference</th><th>intervals</th></tr></thead><tbody>
+{% for r in rows %}<tr><td>{{ r.question }}</td><td>{{ r.strategy }}</td><td class="n">{{ r.a }}</td><td class="n">{{ r.b }}</td><td class="n">{{ r.difference }}</td><td>{{ r.note }}</td></tr>{% endfor %}</tbody></table>
+<h2>Settings that differ</h2>{% if settings %}<table><thead><tr><th>setting</th><th>{{ a }}</th><th>{{ b }}</th></tr></thead><tbody>{% for k, x, y in settings %}<tr><td>{{ k }}</td><td>{{ x }}</td><td>{{ y }}</td></tr>{% endfor %}</tbody></table>{% else %}<p>None.</p>{% endif %}
+</body></html>"""
+
+
+def side_by_side(a: Frames, b: Frames) -> tuple[pd.DataFrame, list[tuple[str, list[str]]]]:
+    """(a row per question and strategy that either holds, the sentences of both)."""
+    found = [findings(f) for f in (a, b)]
+    tables = []
+    for k, f in zip("ab", found, strict=True):
+        t = (
+            f.strategies[f.strategies.metric == "macro_f1"]
+            if len(f.strategies)
+            else pd.DataFrame(columns=[*COLUMNS, "strategy", "mean", "low", "high"])
+        )
+        tables.append(t[[*COLUMNS, "strategy", "mean", "low", "high"]].rename(columns={c: f"{c}_{k}" for c in ("mean", "low", "high")}))
+    return tables[0].merge(tables[1], on=[*COLUMNS, "strategy"], how="outer"), [
+        (f.study.name, x.sentences) for f, x in zip((a, b), found, strict=True)
+    ]
+
+
+def _shown(row: dict[str, object]) -> dict[str, str]:
+    def points(k: str) -> str:
+        mean, low, high = (float(str(row[f"{n}_{k}"])) for n in ("mean", "low", "high"))
+        return "not there" if mean != mean else f"{100 * mean:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
+
+    both = row["mean_a"] == row["mean_a"] and row["mean_b"] == row["mean_b"]
+    apart = both and (float(str(row["low_a"])) > float(str(row["high_b"])) or float(str(row["low_b"])) > float(str(row["high_a"])))
+    difference = f"{100 * (float(str(row['mean_b'])) - float(str(row['mean_a']))):+.1f}" if both else ""
+    return {
+        "question": question_name(row), "strategy": str(row["strategy"]), "a": points("a"), "b": points("b"), "difference": difference,
+        "note": "" if not both else "do not overlap" if apart else "overlap",
+    }  # fmt: skip
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m analysis.compare", description=__doc__)
+    parser.add_argument("a", help="a study's folder or MLflow URI#STUDY")
+    parser.add_argument("b")
+    parser.add_argument("--out", default="comparison.html")
+    args = parser.parse_args(argv)
+    try:
+        a, b = load(args.a), load(args.b)
+        table, sentences = side_by_side(a, b)
+        rows = [_shown(r) for r in table.to_dict("records")]
+        left, right = a.study.as_dict(), b.study.as_dict()
+        settings = [(k, left[k], right[k]) for k in left if left[k] != right[k] and k not in ("cells", "protocol")]
+        settings += [(f"protocol.{k}", v, right["protocol"].get(k)) for k, v in left["protocol"].items() if v != right["protocol"].get(k)]
+        names = (f"{a.study.name} (A)", f"{b.study.name} (B)")
+        html = (
+            Environment(autoescape=True, undefined=StrictUndefined)
+            .from_string(PAGE)
+            .render(a=names[0], b=names[1], rows=rows, sentences=sentences, settings=settings)
+        )
+        write_page(args.out, html.encode())
+    except StudyError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    for row in rows:
+        print(f"{row['question']}  {row['strategy']}: {row['a']} | {row['b']}  {row['difference']}")
+    print(f"comparison: {args.out}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

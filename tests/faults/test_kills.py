@@ -1,0 +1,83 @@
+"""K1: the sweep's process is killed at every failpoint; the same command, until it is done, leaves every trial exactly once."""
+
+import random
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from study.failpoints import NAMES
+from study.records import OBJECTIVE
+from study.tracking.ledger import Ledger
+from tests import tiny
+
+AT_ONCE = ("mid_epoch", "before_tell", "mid_report_write")
+NEEDS_MLFLOW = ("after_mlflow_start", "before_mlflow_end")
+
+
+@pytest.fixture(scope="module")
+def unkilled(tmp_path_factory: pytest.TempPathFactory) -> dict[str, float]:
+    root = tmp_path_factory.mktemp("unkilled")
+    result = tiny.run(tiny.write(root, ("linear_probe",)), root / "results", "--local", "--mlflow", "off")
+    assert result.returncode == 0, result.stderr
+    return scores(root)
+
+
+def scores(root: Path) -> dict[str, float]:
+    ledger = Ledger(root / "results", "tiny")
+    return {k: r.metrics[OBJECTIVE] for k, r in ledger.results().items()}
+
+
+def check(root: Path, unkilled: dict[str, float]) -> None:
+    ledger = Ledger(root / "results", "tiny")
+    assert scores(root) == unkilled, "every trial once, with the numbers of an uninterrupted study"
+    assert {a.trial_id for a in ledger.asks()} == set(unkilled)
+    for trial in unkilled:
+        assert [e.epoch for e in ledger.epochs(trial)] == [1, 2]
+    assert len(ledger.test_openings()) == 1
+    assert (root / "results" / "tiny" / "report.html").read_text().endswith("</html>")
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[] if n in AT_ONCE else pytest.mark.slow) for n in NAMES if n not in NEEDS_MLFLOW])
+def test_K1_killed_at_a_failpoint(name: str, tmp_path: Path, unkilled: dict[str, float]) -> None:
+    study = tiny.write(tmp_path, ("linear_probe",))
+    killed = tiny.run(study, tmp_path / "results", "--local", "--mlflow", "off", env={"STUDY_FAILPOINT": f"{name}:1"})
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    again = tiny.run(study, tmp_path / "results", "--local", "--mlflow", "off")
+    assert again.returncode == 0, again.stderr
+    check(tmp_path, unkilled)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("attempt", range(3))
+def test_K2_killed_at_a_random_moment(attempt: int, tmp_path: Path, unkilled: dict[str, float]) -> None:
+    study = tiny.write(tmp_path, ("linear_probe",))
+    random.seed(attempt)
+    for _ in range(2):
+        process = subprocess.Popen(
+            tiny.command(study, tmp_path / "results", "--local", "--mlflow", "off"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        time.sleep(random.uniform(4, 14))
+        process.kill()
+        process.wait()
+    assert tiny.run(study, tmp_path / "results", "--local", "--mlflow", "off").returncode == 0
+    check(tmp_path, unkilled)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_K7_a_signal_ends_it_with_its_code_and_the_way_to_go_on(number: int, code: int, tmp_path: Path, unkilled: dict[str, float]) -> None:
+    study = tiny.write(tmp_path, ("linear_probe",))
+    process = subprocess.Popen(
+        tiny.command(study, tmp_path / "results", "--local", "--mlflow", "off"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    for line in process.stdout:
+        if "epoch 1/2" in line:
+            process.send_signal(number)
+            break
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == code and "resume with the same command" in error
+    assert tiny.run(study, tmp_path / "results", "--local", "--mlflow", "off").returncode == 0
+    check(tmp_path, unkilled)

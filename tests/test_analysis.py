@@ -1,0 +1,311 @@
+"""The verdict's numbers recomputed by other means, the page in a real browser, ten thousand trials, bad input."""
+
+import dataclasses
+import html
+import io
+import itertools
+import json
+import resource
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+from sklearn import metrics
+
+from analysis import compare, report
+from analysis import statistics as st
+from analysis.export import csv_bytes
+from analysis.figures import FIGURES
+from analysis.load import load
+from analysis.verdict import findings
+from study.config import Protocol, Study, TrialConfig, grid
+from study.records import Ask, ClassScores, EpochRecord, Outcome, TrialResult
+from study.search.sample import seed_for
+from study.tracking.ledger import Ledger
+from tests.browser import page
+
+HERE = Path(__file__).parent
+GOLDEN = HERE / "golden" / "study"
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Ledger:
+    shutil.copytree(GOLDEN, tmp_path / "results")
+    return Ledger(tmp_path / "results", "golden")
+
+
+def test_golden_tables_to_the_byte(tmp_path: Path) -> None:
+    """`make golden` writes them anew, when numbers are meant to change."""
+    report.write_report(str(GOLDEN), tmp_path / "r.html", tables=str(tmp_path / "t"))
+    expected = {p.name: p.read_bytes() for p in (HERE / "golden" / "tables").iterdir()}
+    assert {p.name for p in (tmp_path / "t").iterdir()} == set(expected)
+    for name, data in expected.items():
+        assert (tmp_path / "t" / name).read_bytes() == data, name
+
+
+def test_scores_are_those_of_scikit_learn_on_the_parquet_files(tmp_path: Path) -> None:
+    """An independent road: pandas reads the files, scikit-learn scores them; equal to 1e-9."""
+    report.write_report(str(GOLDEN), tmp_path / "r.html", tables=str(tmp_path / "t"))
+    seeds = pd.read_csv(tmp_path / "t" / "seeds.csv")
+    strategies = pd.read_csv(tmp_path / "t" / "strategies.csv")
+    found: dict[tuple[str, int, str], float] = {}
+    for path in (GOLDEN / "golden" / "trials").glob("*/predictions.parquet"):
+        config = json.loads((path.parent / "config.json").read_text())["config"]
+        frame = pd.read_parquet(path)
+        test = frame[frame.split == "test"]
+        truth, said = test.label.to_numpy(), np.stack(test.logits.to_numpy()).argmax(axis=1)
+        for name, average in (
+            ("macro_f1", metrics.f1_score),
+            ("macro_precision", metrics.precision_score),
+            ("macro_recall", metrics.recall_score),
+        ):
+            found[config["cell"]["strategy"], config["seed"], name] = average(
+                truth, said, average="macro", labels=np.unique(truth), zero_division=0
+            )
+        found[config["cell"]["strategy"], config["seed"], "accuracy"] = metrics.accuracy_score(truth, said)
+    assert len(seeds) == len(found) == 2 * 3 * 4
+    for row in seeds.to_dict("records"):
+        assert row["score"] == pytest.approx(found[row["strategy"], row["seed"], row["metric"]], abs=1e-9)
+    for row in strategies.to_dict("records"):
+        own = [v for (s, _, m), v in found.items() if (s, m) == (row["strategy"], row["metric"])]
+        assert row["mean"] == pytest.approx(np.mean(own), abs=1e-9) and row["sd_seeds"] == pytest.approx(np.std(own, ddof=1), abs=1e-9)
+    pairs = pd.read_csv(tmp_path / "t" / "pairs.csv")
+    (pair,) = pairs.to_dict("records")
+    by_seed = {s: np.array([found[s, k, "macro_f1"] for k in sorted({k for _, k, _ in found})]) for s in (pair["a"], pair["b"])}
+    difference = by_seed[pair["a"]] - by_seed[pair["b"]]
+    assert pair["difference"] == pytest.approx(difference.mean(), abs=1e-9)
+    flips = [abs(np.dot(s, difference)) for s in itertools.product((-1, 1), repeat=3)]
+    assert pair["permutation_p"] == pytest.approx(np.mean([f >= abs(difference.sum()) - 1e-12 for f in flips]), abs=1e-9)
+    a, b = difference.var(ddof=1) / 3, pair["sd_images"] ** 2
+    quantile = (a * stats.t.ppf(0.975, 2) + b * stats.t.ppf(0.975, pair_units(strategies) - 1)) / (a + b)
+    assert pair["high"] - pair["difference"] == pytest.approx(quantile * np.sqrt(a + b), abs=1e-9)
+
+
+def pair_units(strategies: pd.DataFrame) -> int:
+    return int(strategies.units.iloc[0])
+
+
+def test_p_and_interval_agree_and_holm_is_holms() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(30):
+        scores, resampled = rng.normal(0.02, 0.02, 5), rng.normal(0.02, 0.01, 400)
+        i = st.interval(scores, resampled, 700)
+        assert (i.p < 0.05) == (i.low > 0 or i.high < 0)
+    assert st.holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+
+
+def test_verdicts_in_words() -> None:
+    def decided(difference: float, sd_seeds: float, sd_images: float, seeds: int = 5) -> st.Verdict:
+        scores = difference + sd_seeds * np.array([-1.2, 0.5, 0.2, 1.3, -0.8])[:seeds]
+        resampled = np.mean(scores) + sd_images * stats.norm.ppf(np.linspace(0.001, 0.999, 999))
+        i = st.interval(scores, resampled, 3000)
+        return st.decide(i, i.p, 0.01)
+
+    assert decided(0.05, 0.005, 0.005).kind == "a" and decided(-0.05, 0.005, 0.005).kind == "b"
+    assert decided(0.0, 0.001, 0.001).kind == "equivalent"
+    close = decided(0.012, 0.012, 0.002)
+    assert close.kind == "undecided" and close.more_seeds and close.more_seeds > 0
+    assert decided(0.004, 0.002, 0.02).more_seeds is None, "the images are the limit"
+
+
+@pytest.mark.parametrize("spec", FIGURES, ids=lambda s: s.name)
+def test_every_figure_computes_and_draws_with_data_and_without(spec, copy: Ledger) -> None:
+    import plotly.graph_objects as go
+
+    frames = load(copy)
+    found = findings(frames, resamples=50)
+    frame = spec.compute(frames, found)
+    assert len(frame) and isinstance(spec.draw(frame), go.Figure)
+    assert isinstance(spec.draw(spec.compute(*nothing(copy))), go.Figure)
+    blank = spec.draw(pd.DataFrame())
+    assert blank.layout.annotations[0].text, "an empty figure says why"
+
+
+def nothing(ledger: Ledger):
+    for trial in ledger.folder.names("trials"):
+        ledger.folder.remove(f"trials/{trial}")
+    frames = load(ledger)
+    return frames, findings(frames)
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_the_page_in_a_browser(dark: bool, tmp_path: Path) -> None:
+    """Every figure is drawn, nothing is asked of the network, the console is silent, the contents work by keyboard."""
+    report.write_report(str(GOLDEN), tmp_path / "r.html")
+    assert (tmp_path / "r.html").stat().st_size < 8e6
+    with page(dark=dark) as p:
+        p.goto((tmp_path / "r.html").as_uri())
+        p.wait_for_timeout(1500)
+        assert p.locator(".plotly-graph-div .main-svg").count() >= len(FIGURES)
+        assert p.requests_seen == [] and p.problems_seen == []
+        p.keyboard.press("Tab")
+        assert p.evaluate("document.activeElement.getAttribute('href')") == "#verdict"
+        p.click("#theme")
+        assert p.evaluate("document.documentElement.dataset.theme") == ("light" if dark else "dark")
+        assert p.problems_seen == []
+
+
+XSS = ["<script>alert(1)</script>", "<img src=x onerror=alert(1)>", "</script><script>alert(1)</script>", "\"><svg onload=alert(1)>", "javascript:alert(1)", "{{7*7}}", "${alert(1)}", "<a href='http://evil.example'>x</a>", "';alert(1)//", "<b>bold</b>", "\u2028alert(1)", "=cmd|'/c calc'!A0"]  # fmt: skip
+
+
+def test_X5_names_from_the_data_are_shown_never_run(copy: Ledger, tmp_path: Path) -> None:
+    for k, trial in enumerate(copy.folder.names("trials")):
+        result = copy.result(trial)
+        assert result is not None
+        classes = [XSS[i % len(XSS)] for i in range(len(result.classes))]
+        reason = XSS[k % len(XSS)]
+        copy.write_result(dataclasses.replace(result, classes=classes, outcome=Outcome.FAILED if k == 0 else result.outcome, reason=reason))
+    copy.add_facts(command=XSS[0], data_warnings=list(XSS), commit=XSS[1])
+    report.write_report(copy, tmp_path / "r.html", tables=str(tmp_path / "t"))
+    with page() as p:
+        p.goto((tmp_path / "r.html").as_uri())
+        p.wait_for_timeout(1500)
+        assert p.requests_seen == [] and p.problems_seen == []
+        shown = p.locator(".warnings li").all_text_contents()
+        assert [x for x in XSS if x.strip() not in "\n".join(shown)] == []
+        assert p.evaluate("document.querySelectorAll('.warnings b, .warnings img, svg a').length") == 0
+
+
+def test_X6_tables_cannot_make_a_spreadsheet_run() -> None:
+    cells = ["=1+1", "+1", "-1", "@x", "\tx", "\rx", "\0x", "fine"]
+    table = pd.DataFrame({"text": cells, "number": [-1.5, 1 / 3, 1e-300, 2.0, -0.0, 5.0, 6.0, 7.0]})
+    back = pd.read_csv(io.BytesIO(csv_bytes(table).replace(b"\0", b"")), keep_default_na=False)
+    assert all(t.startswith("'") for t in back.text[:7]) and back.text[7] == "fine"
+    assert back.number.tolist() == table.number.tolist()
+
+
+def test_X2_pickles_in_the_results_are_never_opened(copy: Ledger, tmp_path: Path) -> None:
+    import pickle
+
+    class Evil:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "marker"), "w"))
+
+    for name in ("tuner.pkl", "error.pkl", "experiment_state-x.json"):
+        Path(copy.folder.path(name)).write_bytes(pickle.dumps(Evil()))
+    report.write_report(copy, tmp_path / "r.html")
+    assert not (tmp_path / "marker").exists()
+
+
+def test_K19_a_study_whose_trials_all_diverged_has_a_page_that_says_so(copy: Ledger, tmp_path: Path) -> None:
+    for trial in copy.folder.names("trials"):
+        if copy.ask(trial).stage == "confirm":
+            copy.folder.remove(f"trials/{trial}")
+        else:
+            copy.write_result(
+                dataclasses.replace(
+                    copy.result(trial), outcome=Outcome.DIVERGED, metrics={}, best_epoch=None, val=None, reason="loss became nan"
+                )
+            )
+    copy.write_selection("rule", {})
+    summary = report.write_report(copy, tmp_path / "r.html")
+    assert "no finished trial" in summary.verdicts[0] and "loss became nan" in (tmp_path / "r.html").read_text()
+
+
+def test_an_unfinished_study_is_marked_and_one_seed_claims_nothing(copy: Ledger, tmp_path: Path) -> None:
+    values = json.loads(Path(copy.folder.path("study.json")).read_text())
+    del values["facts"]["finished_at"]
+    Path(copy.folder.path("study.json")).write_text(json.dumps(values))
+    for ask in copy.asks("confirm"):
+        if ask.number > 0:
+            copy.folder.remove(f"trials/{ask.trial_id}")
+    summary = report.write_report(copy, tmp_path / "r.html", tables=str(tmp_path / "t"))
+    assert summary.in_progress and "in progress" in (tmp_path / "r.html").read_text()
+    assert "one seed" in summary.verdicts[0] and "beats" not in summary.verdicts[0]
+
+
+@pytest.mark.parametrize("what", ["missing", "empty", "schema"])
+def test_bad_sources_are_one_line(what: str, copy: Ledger, tmp_path: Path, capsys) -> None:
+    source = {"missing": "/nowhere", "empty": str(tmp_path), "schema": str(copy.folder.root)}[what]
+    if what == "empty":
+        shutil.rmtree(tmp_path / "results")
+    if what == "schema":
+        text = Path(copy.folder.path("study.json")).read_text().replace('"schema": 1', '"schema": 7')
+        Path(copy.folder.path("study.json")).write_text(text)
+    assert report.main([source, "--out", str(tmp_path / "r.html")]) == 2
+    error = capsys.readouterr().err.strip()
+    assert error.startswith("error: ") and "\n" not in error and not (tmp_path / "r.html").exists()
+
+
+def test_W10_reading_while_a_sweep_writes(copy: Ledger, tmp_path: Path) -> None:
+    trial = copy.asks()[0].trial_id
+    path = Path(copy.folder.path(f"trials/{trial}/epochs.jsonl"))
+    whole = path.read_bytes()
+    for cut in range(1, len(whole), max(len(whole) // 12, 1)):
+        path.write_bytes(whole[:cut])
+        assert len(load(copy).trials) == len(copy.asks())
+
+
+def test_two_studies_side_by_side(tmp_path: Path, copy: Ledger) -> None:
+    assert compare.main([str(GOLDEN), str(copy.folder.root), "--out", str(tmp_path / "c.html")]) == 0
+    text = (tmp_path / "c.html").read_text()
+    assert "partial" in text and "+0.0" in text and html.escape("<") not in text[:10]
+
+
+def synthetic(root: Path, trials: int) -> Ledger:
+    """A ledger of `trials` search trials, as fast as files can be written."""
+    study = Study(
+        name="big",
+        cells=grid(["digits", "mini_faces"], ["resnet18"], ["partial", "full"]),
+        protocol=Protocol(max_epochs=5),
+        trials=trials // 4,
+        random_trials=trials // 8,
+    )
+    ledger = Ledger(root, "big")
+    ledger.begin(study, {})
+    rng = np.random.default_rng(0)
+    confusion = ClassScores(precision=[0.5] * 7, recall=[0.5] * 7, f1=[0.5] * 7, support=[9] * 7, confusion=[[3] * 7] * 7)
+    for k in range(trials):
+        cell = study.cells[k % 4]
+        config = TrialConfig.default(cell, study.protocol).with_values(
+            {"lr": float(10 ** rng.uniform(-5, -2.6)), "weight_decay": float(10 ** rng.uniform(-6, -1)), "seed": seed_for(k)}
+        )
+        number = k // 4
+        origin = "default" if number == 0 else "random" if number <= study.random_trials else "tpe"
+        folder = Path(ledger.folder.path(f"trials/{config.id}"))
+        folder.mkdir(parents=True)
+        ask = Ask(trial_id=config.id, cell=cell.id, number=number, stage="search", origin=origin, config=config.as_dict(), sequence=k)
+        (folder / "config.json").write_text(json.dumps({"schema": 1, **ask.as_dict()}))
+        scores = np.clip(0.4 + 0.1 * rng.standard_normal(5), 0, 1)
+        lines = [
+            EpochRecord(
+                epoch=e + 1,
+                metrics={"val/macro_f1": float(s), "val/accuracy": float(s), "val/nll": 1.0, "train/macro_f1": float(s), "train/loss": 1.0},
+                train_seconds=1.0,
+                eval_seconds=0.1,
+                images=100,
+                ended_at=float(k),
+            )
+            for e, s in enumerate(scores)
+        ]
+        (folder / "epochs.jsonl").write_text("".join(json.dumps(x.as_dict()) + "\n" for x in lines))
+        result = TrialResult(
+            trial_id=config.id,
+            outcome="completed",
+            epochs=5,
+            best_epoch=1,
+            metrics=lines[0].metrics,
+            classes=[str(c) for c in range(7)],
+            val=confusion,
+            seconds=5.5,
+            images=500,
+        )
+        (folder / "result.json").write_text(json.dumps({"schema": 1, **result.as_dict()}))
+    return ledger
+
+
+def test_ten_thousand_trials_load_and_report(tmp_path: Path) -> None:
+    """Behaviour here; the seconds and bytes are `python -m benchmarks.scale`'s to measure."""
+    synthetic(tmp_path, 10_000)
+    script = f"import resource, analysis.report as r; r.main(['{tmp_path}/big', '--out', '{tmp_path}/r.html']); print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    began = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=250)
+    print(f"{time.monotonic() - began:.1f} s, {int(done.stdout.split()[-1]) / 1e6:.2f} GB")
+    assert done.returncode == 0 and (tmp_path / "r.html").exists(), done.stderr
+    assert resource.RUSAGE_SELF is not None and (tmp_path / "r.html").stat().st_size < 12e6

@@ -1,0 +1,198 @@
+"""A study from end to end, in this process: every stage, resume, the plan, and the errors a user meets."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from study import sweep
+from study.config import Cell, Protocol, Study, TrialConfig, grid
+from study.errors import ConfigError, EnvironmentProblem
+from study.predict import Predictor
+from study.records import Ask, Origin, Outcome, Stage
+from study.search.optuna_cells import SearchPlan
+from study.studies import STUDIES, find_study, narrowed
+from study.tracking.ledger import Ledger
+from tests import tiny
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("sweep")
+    study = tiny.write(root)
+    assert sweep.main([str(study), "--local", "--mlflow", "off", "--results", str(root / "results")]) == 0
+    return root
+
+
+def ledger_of(root: Path) -> Ledger:
+    return Ledger(root / "results", "tiny")
+
+
+def test_every_planned_trial_is_there_once(done: Path) -> None:
+    ledger = ledger_of(done)
+    asks, results = ledger.asks(), ledger.results()
+    assert len(asks) == 2 * 2 + 2 * 2 and set(results) == {a.trial_id for a in asks}
+    assert [a.sequence for a in asks] == list(range(8))
+    for cell in {a.cell for a in asks}:
+        own = [a for a in asks if a.cell == cell and a.stage is Stage.SEARCH]
+        assert [a.number for a in own] == [0, 1] and [a.origin for a in own] == [Origin.DEFAULT, Origin.RANDOM]
+    assert all(r.outcome is Outcome.COMPLETED and r.epochs == 2 for r in results.values())
+
+
+def test_only_confirm_runs_have_predictions_and_the_lock_names_them(done: Path) -> None:
+    ledger = ledger_of(done)
+    confirm = {a.trial_id for a in ledger.asks(Stage.CONFIRM)}
+    assert {a.trial_id for a in ledger.asks() if ledger.trial_folder(a.trial_id).exists("predictions.parquet")} == confirm
+    (opening,) = ledger.test_openings()
+    assert set(opening["trials"]) == confirm
+
+
+def test_fresh_seeds_pair_up_and_nothing_else_changes(done: Path) -> None:
+    ledger = ledger_of(done)
+    chosen = ledger.selection()["chosen"]
+    seeds: dict[str, list[int]] = {}
+    for ask in ledger.asks(Stage.CONFIRM):
+        winner = TrialConfig.from_dict(ledger.ask(chosen[ask.cell]).config)
+        config = TrialConfig.from_dict(ask.config)
+        assert config.tuned() == winner.tuned() and config.seed != winner.seed
+        seeds.setdefault(ask.cell, []).append(config.seed)
+    assert len({tuple(s) for s in seeds.values()}) == 1
+
+
+def test_the_same_command_again_does_nothing_new(done: Path, capsys) -> None:
+    before = {a.trial_id: ledger_of(done).result(a.trial_id) for a in ledger_of(done).asks()}
+    assert sweep.main([str(done / "my_study.py"), "--local", "--mlflow", "off", "--results", str(done / "results")]) == 0
+    assert {a.trial_id: ledger_of(done).result(a.trial_id) for a in ledger_of(done).asks()} == before
+    assert "epoch" not in [w for line in capsys.readouterr().out.splitlines() if "macro-F1 0" in line for w in line.split()[:4]]
+
+
+def test_H10_other_settings_under_the_same_name_are_refused_with_the_difference(done: Path, capsys) -> None:
+    assert sweep.main([str(done / "my_study.py"), "--trials", "5", "--local", "--mlflow", "off", "--results", str(done / "results")]) == 2
+    assert "trials: 2 -> 5" in capsys.readouterr().err
+
+
+def test_the_plan_says_what_is_done(done: Path, capsys) -> None:
+    assert sweep.main([str(done / "my_study.py"), "--dry-run", "--results", str(done / "results")]) == 0
+    out = capsys.readouterr().out
+    assert "hours" in out and "Disk" in out and "linear_probe" in out
+
+
+def test_the_kept_network_predicts_what_was_recorded(done: Path) -> None:
+    from analysis.load import load
+    from study.datasets import open_dataset
+    from study.datasets.cache import pixels
+
+    frames = load(str(done / "results"))
+    ask = ledger_of(done).asks(Stage.CONFIRM)[0]
+    predictor = Predictor.from_folder(ledger_of(done).trial_folder(ask.trial_id))
+    table = open_dataset("digits")
+    images = pixels(table, 40)
+    recorded = frames.predictions(ask.trial_id)["test"]
+    at = [table.ids.index(n) for n in recorded.images[:9]]
+    np.testing.assert_allclose(predictor.logits(images[at]), recorded.logits[:9], atol=1e-4)
+    assert np.allclose(predictor(images[at]).sum(axis=1), 1, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["quickstrat"], 2, "quickstart"),
+        (["nothere.py"], 2, "does not exist"),
+        (["quickstart", "--datasets", "fer203"], 2, "fer2013"),
+        (["quickstart", "--strategies", "ful"], 2, "full"),
+        (["quickstart", "--backbones", "resnet5000"], 2, "resnet50"),
+        (["pilot", "--data", "/nowhere"], 3, "No FER2013"),
+        (["quickstart", "--name", "../x"], 2, "must match"),
+        (["quickstart", "--name", ""], 2, "must match"),
+        (["quickstart", "--trials", "0"], 2, "trials"),
+        (["quickstart", "--weights", "/nowhere"], 2, "does not exist"),
+    ],
+)
+def test_H5_H7_H9_what_is_wrong_is_one_line_before_anything_starts(
+    arguments: list[str], code: int, message: str, tmp_path: Path, capsys
+) -> None:
+    assert sweep.main([*arguments, "--results", str(tmp_path)]) == code
+    error = capsys.readouterr().err.strip().splitlines()
+    assert len(error) == 1 and error[0].startswith("error: ") and message in error[0]
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "values",
+    [{"lr": v} for v in (-1, "inf", "nan", "abc", True)]
+    + [
+        {"weight_decay": "inf"},
+        {"weight_decay": -1},
+        {"label_smoothing": 1},
+        {"augmentation": 1.5},
+        {"batch_size": 0},
+        {"max_epochs": 1.5},
+        {"unfreeze_depth": 0},
+    ],
+    ids=str,
+)
+def test_H1_values_outside_their_range_are_refused(values: dict[str, object]) -> None:
+    config = TrialConfig.default(Cell(dataset="digits", backbone="resnet18", strategy="partial"), Protocol())
+    with pytest.raises(ConfigError):
+        config.with_values(values)
+    assert config.with_values({"lr": "1e-3"}).tuned()["lr"] == 1e-3
+
+
+def test_H8_ranges_are_checked() -> None:
+    from study.space import Choice, Integer, Log, Uniform
+
+    for bad in (lambda: Log(0, 1), lambda: Log(2, 1), lambda: Uniform(1, 1), lambda: Integer(3, 2), lambda: Choice()):
+        with pytest.raises(ValueError):
+            bad()
+    assert Choice("one").options == ("one",)
+
+
+def study(**fields) -> Study:
+    return Study(
+        name="s",
+        cells=grid(["digits"], ["resnet18"], ["partial", "full"]),
+        protocol=Protocol(max_epochs=4),
+        **{"trials": 6, "random_trials": 3, "grace_epochs": 1, **fields},
+    )
+
+
+def test_the_search_asks_the_cell_that_is_furthest_behind(tmp_path: Path) -> None:
+    plan = SearchPlan(study(), Ledger(tmp_path, "s"))
+    asks = [plan.ask() for _ in range(12)]
+    assert plan.ask() is None and all(isinstance(a, Ask) for a in asks)
+    assert all(abs(sum(a.cell == asks[0].cell for a in asks[:k]) - k / 2) <= 1 for k in range(1, 13))
+    assert [a.origin for a in asks if a.cell == asks[0].cell] == [Origin.DEFAULT, *[Origin.RANDOM] * 3, *[Origin.TPE] * 2]
+    assert len({a.trial_id for a in asks}) == 12
+
+
+def test_default_and_random_trials_are_the_same_in_any_order(tmp_path: Path) -> None:
+    one, two = (SearchPlan(study(), Ledger(tmp_path, "s")) for _ in range(2))
+    first = [one.ask().trial_id for _ in range(8)]
+    cells = list(two.cells.values())
+    backwards = [cell.ask(0).trial_id for _ in range(4) for cell in reversed(cells)]
+    assert set(first) == set(backwards)
+
+
+def test_every_study_builds_and_narrows() -> None:
+    for s in STUDIES.values():
+        assert Study.from_dict(json.loads(json.dumps(s.as_dict()))) == s
+        for cell in s.cells:
+            TrialConfig.default(cell, s.protocol)
+    pilot = narrowed(find_study("pilot"), datasets=["deepweeds@session"], strategies=["full"], backbones=["resnet18"], workers=2, trials=3)
+    assert [c.id for c in pilot.cells] == ["deepweeds/session/resnet18/full/1"] and pilot.protocol.workers == 2 and pilot.random_trials == 2
+
+
+def test_W8_a_study_in_use_is_refused_and_a_dead_ones_lock_is_taken_over(tmp_path: Path) -> None:
+    from study import lock
+    from study.tracking.files import Folder
+
+    folder = Folder(str(tmp_path))
+    with lock.held(folder), pytest.raises(EnvironmentProblem, match="in use by pid"):
+        lock.held(folder).__enter__()
+    (tmp_path / ".lock").write_text(json.dumps({"host": __import__("socket").gethostname(), "pid": 2**22 + 1, "since": 0, "started": 0}))
+    with lock.held(folder):
+        pass
+    (tmp_path / ".lock").write_text(json.dumps({"host": "elsewhere", "pid": 1, "since": 0, "started": 0}))
+    with pytest.raises(EnvironmentProblem, match="elsewhere"):
+        lock.held(folder).__enter__()
