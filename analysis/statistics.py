@@ -220,7 +220,9 @@ def decide(difference: Interval, adjusted_p: float, margin: float, alpha: float 
         return Verdict(kind="a" if difference.mean > 0 else "b")
     if -margin < difference.low and difference.high < margin:
         return Verdict(kind="equivalent")
-    return Verdict(kind="undecided", more_seeds=seeds_needed(difference, margin))
+    # the pair must clear Holm's threshold, which is as much stricter as its p was raised
+    stricter = alpha * difference.p / adjusted_p if adjusted_p > 0 else alpha
+    return Verdict(kind="undecided", more_seeds=seeds_needed(difference, margin, 1 - min(stricter, alpha)))
 
 
 def seeds_needed(d: Interval, margin: float, confidence: float = CONFIDENCE) -> int | None:

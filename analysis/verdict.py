@@ -159,9 +159,9 @@ def _sentence(row: dict[str, Any], margin: float) -> str:
     more = (
         "more test images are needed, seeds alone would not decide"
         if row["more_seeds"] is None or math.isnan(row["more_seeds"])
-        else f"about {int(row['more_seeds'])} more seeds would decide"
+        else f"about {int(row['more_seeds'])} more seed{'s' if row['more_seeds'] > 1 else ''} would decide"
     )
-    return f"{text}: {numbers}; {more}"
+    return f"{text}: {numbers} ({more})"
 
 
 def _sentences(pairs: pd.DataFrame, strategies: pd.DataFrame, frames: Frames) -> list[str]:

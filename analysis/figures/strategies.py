@@ -31,7 +31,7 @@ def draw(frame: pd.DataFrame) -> go.Figure:
     figure = make_subplots(
         rows=len(questions),
         cols=len(METRICS),
-        subplot_titles=[label(t) for q in questions for t in METRICS.values()],
+        subplot_titles=[label(t) for t in METRICS.values()],
         horizontal_spacing=0.05,
         vertical_spacing=0.5 / max(len(questions), 1) * 0.4,
     )
