@@ -98,7 +98,7 @@ class Mirror:
                 continue
             cell = TrialConfig.from_dict(ask.config).cell
             tags = {"dataset": cell.dataset, "splits": cell.splits, "backbone": cell.backbone, "strategy": cell.strategy}
-            home = self._run(ask.cell, ask.cell, parent, tags, None)
+            home = self._run(ask.cell, f"{cell.strategy}, {cell.dataset}", parent, tags, None)
             self._trial(ask, home, tags)
             if ask.trial_id in chosen:
                 self._model(ask, tags)
@@ -110,7 +110,7 @@ class Mirror:
                 self._artifact(parent, name, data)
                 self.cursor["files"][name] = _mark(data)
                 self.sent += 1
-        if facts.get("finished_at") and "" not in self.cursor["ended"]:
+        if facts.get("finished_at") and "verdicts" in facts and "" not in self.cursor["ended"]:
             self._finish(parent, facts)
         yield
 

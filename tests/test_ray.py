@@ -1,0 +1,167 @@
+"""The same study on a real Ray cluster: equal plans, DDP workers, jobs, and workers that are killed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from study.config import TrialConfig
+from study.records import OBJECTIVE, Outcome, Stage
+from study.tracking.ledger import Ledger
+from tests import tiny
+
+pytestmark = [pytest.mark.chaos, pytest.mark.timeout(900)]
+
+
+def ledger_of(root: Path) -> Ledger:
+    return Ledger(root / "results", "tiny")
+
+
+def whole(root: Path, planned: int) -> None:
+    ledger = ledger_of(root)
+    assert len(ledger.asks()) == len(ledger.results()) == planned
+    assert all(r.outcome is Outcome.COMPLETED for r in ledger.results().values())
+    for ask in ledger.asks():
+        assert [e.epoch for e in ledger.epochs(ask.trial_id)] == [1, 2]
+
+
+def test_ray_and_local_run_the_same_plan_to_the_same_numbers(tmp_path: Path) -> None:
+    for name, more in (("local", ["--local"]), ("ray", [])):
+        (tmp_path / name).mkdir()
+        done = tiny.run(tiny.write(tmp_path / name), tmp_path / name / "results", "--mlflow", "off", *more, timeout=600)
+        assert done.returncode == 0, done.stderr
+        whole(tmp_path / name, 8)
+    local, ray = (ledger_of(tmp_path / n).results() for n in ("local", "ray"))
+    assert local.keys() == ray.keys()
+    for trial in local:
+        assert local[trial].metrics[OBJECTIVE] == pytest.approx(ray[trial].metrics[OBJECTIVE], abs=1e-6)
+
+
+def test_two_ddp_workers_through_ray_train(tmp_path: Path) -> None:
+    study = tiny.write(tmp_path, ("linear_probe",), trials=1, seeds=1)
+    done = tiny.run(study, tmp_path / "results", "--mlflow", "off", "--workers", "2", timeout=600)
+    assert done.returncode == 0, done.stderr + done.stdout
+    whole(tmp_path, 2)
+    for result in ledger_of(tmp_path).results().values():
+        assert result.workers == 2 and result.facts["workers"] == 2
+    assert ledger_of(tmp_path).trial_folder(ledger_of(tmp_path).asks(Stage.CONFIRM)[0].trial_id).exists("predictions.parquet")
+
+
+def actors(process: subprocess.Popen, name: str) -> list[psutil.Process]:
+    found = []
+    for p in psutil.Process(process.pid).children(recursive=True):
+        try:
+            if name in " ".join(p.cmdline()) or name in p.name():
+                found.append(p)
+        except psutil.Error:
+            pass
+    return found
+
+
+def test_K3_a_killed_worker_is_replaced_and_its_trial_ends_once(tmp_path: Path) -> None:
+    study = tiny.write(tmp_path, ("partial",))
+    process = subprocess.Popen(
+        tiny.command(study, tmp_path / "results", "--mlflow", "off"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    for line in process.stdout:
+        if "epoch 1/2" in line:
+            for actor in actors(process, "ray::"):
+                if "_trial" in " ".join(actor.cmdline()) or "ImplicitFunc" in " ".join(actor.cmdline()):
+                    actor.send_signal(signal.SIGKILL)
+                    break
+            break
+    _, error = process.communicate(timeout=400)
+    assert process.returncode == 0, error
+    whole(tmp_path, 4)
+
+
+def test_K2_K16_the_driver_is_killed_under_ray_and_leaves_nothing_running(tmp_path: Path) -> None:
+    study = tiny.write(tmp_path, ("partial",))
+    process = subprocess.Popen(
+        tiny.command(study, tmp_path / "results", "--mlflow", "off"), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+    for line in process.stdout:
+        if "epoch 1/2" in line:
+            break
+    children = psutil.Process(process.pid).children(recursive=True)
+    process.kill()
+    process.wait()
+    _, alive = psutil.wait_procs(children, timeout=45)
+    assert alive == [], "orphans"
+    done = tiny.run(study, tmp_path / "results", "--mlflow", "off", timeout=600)
+    assert done.returncode == 0, done.stderr
+    whole(tmp_path, 4)
+
+
+def test_H4_what_does_not_fit_is_refused_at_once(tmp_path: Path) -> None:
+    study = tiny.write(tmp_path, ("linear_probe",))
+    began = time.monotonic()
+    done = tiny.run(study, tmp_path / "results", "--mlflow", "off", "--cpus-per-worker", "640", timeout=120)
+    assert done.returncode == 4 and "needs 640 CPU" in done.stderr and time.monotonic() - began < 60
+    done = tiny.run(study, tmp_path / "results", "--mlflow", "off", "--gpus-per-trial", "3", timeout=120)
+    assert done.returncode == 4 and "GPU" in done.stderr
+
+
+def test_a_job_submitted_to_a_head_runs_the_study(tmp_path: Path) -> None:
+    """`ray start --head` and `ray job submit` as the README has them, on ports of their own."""
+    environment = {**os.environ, "RAY_TMPDIR": "/tmp", "OMP_NUM_THREADS": "1"}
+    ray = str(Path(sys.executable).with_name("ray"))
+    start = [
+        ray,
+        "start",
+        "--head",
+        "--port=26379",
+        "--dashboard-port=28265",
+        "--dashboard-host=127.0.0.1",
+        "--num-cpus=2",
+        f"--temp-dir={tmp_path / 'ray'}",
+        "--disable-usage-stats",
+        "--block",
+    ]
+    head = subprocess.Popen(start, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    try:
+        study = tiny.write(tmp_path, ("linear_probe",))
+        submit = [
+            ray,
+            "job",
+            "submit",
+            "--address",
+            "http://127.0.0.1:28265",
+            "--working-dir",
+            ".",
+            "--",
+            sys.executable,
+            "-m",
+            "study.sweep",
+            str(study),
+            "--results",
+            str(tmp_path / "results"),
+            "--mlflow",
+            "off",
+        ]
+        for _ in range(8):
+            time.sleep(8)
+            done = subprocess.run(submit, env=environment, capture_output=True, text=True, timeout=600)
+            if "Failed to connect" not in done.stderr and "ConnectionError" not in done.stderr:
+                break
+        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+        whole(tmp_path, 4)
+        assert "beats" in done.stdout or "verdict" in done.stdout.lower()
+    finally:
+        for p in psutil.Process(head.pid).children(recursive=True):
+            p.kill()
+        head.kill()
+        head.wait()
+
+
+def test_configs_travel_as_plain_json(tmp_path: Path) -> None:
+    from study.studies import QUICKSTART
+
+    config = TrialConfig.default(QUICKSTART.cells[0], QUICKSTART.protocol)
+    assert TrialConfig.from_dict(json.loads(json.dumps(config.as_dict()))) == config
