@@ -11,8 +11,9 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 from analysis.selection import select
 from study import backbones, facts, lock, stages
@@ -50,7 +51,6 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--address", help="a Ray cluster (default: RAY_ADDRESS, else one started on this machine)")
     p.add_argument("--mlflow", metavar="URI", help="MLflow server (default: SQLite under the results folder; 'off' for none)")
     p.add_argument("--strict-tracking", action="store_true", help="exit 4 when MLflow did not get everything")
-    p.add_argument("--skip-bad", action="store_true", help="leave unreadable images out, and say so on the report, instead of stopping")
     p.add_argument("--max-failed", type=int, help="exit 5 when more trials than this failed")
     p.add_argument("--dry-run", action="store_true", help="print what would run, what it costs and what is done already")
     p.add_argument("--debug", action="store_true", help="tracebacks instead of one-line errors")
@@ -98,7 +98,7 @@ def sweep(study: Study, args: argparse.Namespace, argv: list[str], interrupted: 
     stack.enter_context(lock.held(ledger.folder))
     failpoint("after_lock")
     ledger.begin(study, {**facts.environment(argv), "started_at": time.time()})
-    ledger.add_facts(data_warnings=check_data(tables, ledger, args.skip_bad))
+    ledger.add_facts(data_warnings=check_data(tables, ledger))
     failpoint("after_validate")
 
     # ---- run --------------------------------------------------------------------------------------
@@ -126,8 +126,8 @@ def sweep(study: Study, args: argparse.Namespace, argv: list[str], interrupted: 
     for line in verdicts:
         print(line)
     print(f"report: {ledger.folder.path('report.html')}")
-    if tracking is not None:
-        print(f"MLflow: {follower.how_to_look()}" if follower else "")
+    if follower is not None and tracking is not None:
+        print(f"MLflow: {follower.how_to_look()}")
         if tracking.pending:
             print(
                 f"tracking: {tracking.pending} events not sent ({tracking.problem}); run python -m study.tracking sync {ledger.folder.location}"
@@ -143,7 +143,7 @@ def open_tables(study: Study, places: stages.Places) -> dict[tuple[str, str], Im
     for cell in study.cells:
         key = (cell.dataset, cell.splits.partition(":")[0])
         if key not in tables:
-            tables[key] = open_dataset(cell.dataset, splits=cell.splits, root=_path(places.data))
+            tables[key] = open_dataset(cell.dataset, splits=cell.splits, root=Path(places.data) if places.data else None)
             print(f"{cell.dataset}: {tables[key].form}")
     return tables
 
@@ -160,14 +160,14 @@ def check_models(study: Study, classes: dict[tuple[str, str], int], places: stag
             raise DataError(f"{cell.dataset} has fewer than two classes; there is nothing to tell apart.")
 
 
-def check_data(tables: dict[tuple[str, str], ImageTable], ledger: Ledger, skip_bad: bool) -> list[str]:
+def check_data(tables: dict[tuple[str, str], ImageTable], ledger: Ledger) -> list[str]:
     """The data doctor, once per data set and study; its findings stand in data_report.json. Raises DataError."""
     reports, warnings = {}, []
     for (name, splits), table in tables.items():
         found = audit(table)
         reports[f"{name}@{splits}"] = found.as_dict()
         warnings += [f"{name}: {w}" for w in found.warnings]
-        if found.blocking and not skip_bad:
+        if found.blocking:
             raise DataError(f"{name}: {found.problems[0]} (python -m study.datasets check {name} shows all)")
     ledger.folder.write("data_report.json", dumps(reports, indent=1).encode())
     for line in warnings:
@@ -175,36 +175,27 @@ def check_data(tables: dict[tuple[str, str], ImageTable], ledger: Ledger, skip_b
     return warnings
 
 
-@functools.cache
-def _path(path: str | None):  # type: ignore[no-untyped-def]
-    from pathlib import Path
+@contextmanager
+def backend(study: Study, args: argparse.Namespace, ledger: Ledger) -> Iterator[Callable[..., None]]:
+    """How trials are run: yields the function that runs a plan, here or on Ray."""
+    if args.local:
+        from study.search import local
 
-    return Path(path) if path else None
+        yield lambda *plan, total, **settings: local.run(*plan, **settings)
+        return
+    from study.search import on_ray  # the one import that is chosen at run time: Ray takes seconds to load
 
-
-def backend(study: Study, args: argparse.Namespace, ledger: Ledger):  # type: ignore[no-untyped-def]
-    """How trials are run, as a context manager that yields the function to call."""
-    from contextlib import contextmanager
-
-    @contextmanager
-    def local():  # type: ignore[no-untyped-def]
-        from study.search.local import run
-
-        yield lambda *a, total, **k: run(*a, **k)
-
-    @contextmanager
-    def on_ray():  # type: ignore[no-untyped-def]
-        from study.search import on_ray
-
-        with on_ray.cluster(args.address) as have:
-            gpus = args.gpus_per_trial if args.gpus_per_trial is not None else float(min(have.get("GPU", 0), study.protocol.workers))
-            resources = on_ray.Resources(
-                workers=study.protocol.workers, cpus_per_worker=args.cpus_per_worker, gpus_per_trial=gpus, concurrent=args.concurrent
-            )
-            resources.fit(have)
-            yield functools.partial(on_ray.run, resources=resources, have=have, storage=ledger.folder.path(".ray"))
-
-    return local() if args.local else on_ray()
+    with on_ray.cluster(args.address) as have:
+        gpus = args.gpus_per_trial if args.gpus_per_trial is not None else float(min(have.get("GPU", 0), study.protocol.workers))
+        resources = on_ray.Resources(
+            workers=study.protocol.workers, cpus_per_worker=args.cpus_per_worker, gpus_per_trial=gpus, concurrent=args.concurrent
+        )
+        resources.fit(have)
+        storage = f"{ledger.folder.location}/.ray"
+        try:
+            yield functools.partial(on_ray.run, resources=resources, have=have, storage=storage)
+        finally:
+            ledger.folder.remove(".ray")  # Tune's own files; the ledger needs none of them
 
 
 def choose(ledger: Ledger) -> dict[str, str]:
@@ -224,7 +215,7 @@ def choose(ledger: Ledger) -> dict[str, str]:
 def report(ledger: Ledger) -> list[str]:
     from analysis.report import write_report
 
-    summary = write_report(ledger, ledger.folder.path("report.html"), tables=ledger.folder.path("tables"))
+    summary = write_report(ledger, f"{ledger.folder.location}/report.html", tables=f"{ledger.folder.location}/tables")
     ledger.add_facts(verdicts=summary.verdicts)
     return list(summary.verdicts)
 

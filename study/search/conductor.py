@@ -53,6 +53,8 @@ class Conductor:
         if ask is None:
             return True
         if any(e.epoch == record.epoch for e in self.ledger.epochs(trial_id)):
+            if record.epoch == 1:  # a restarted trial tells its history again, from the start
+                self.attempts[trial_id] += 1
             # Repeated after a restart. The plan may not have seen it: its memory is this process's.
             return self._stop(ask, record) if self.plan.report(ask, record) else False
         failpoint("before_report")
@@ -64,9 +66,6 @@ class Conductor:
     def _stop(self, ask: Ask, record: EpochRecord) -> bool:
         self.end(ask.trial_id, Outcome.STOPPED, f"stopped by the scheduler after epoch {record.epoch}")
         return True
-
-    def restarted(self, trial_id: str) -> None:
-        self.attempts[trial_id] = self.attempts.get(trial_id, 1) + 1
 
     def end(self, trial_id: str, outcome: Outcome, reason: str = "") -> None:
         """The trial is over; a second call for the same trial changes nothing."""

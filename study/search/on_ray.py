@@ -25,6 +25,8 @@ SETTINGS = {  # read by Ray when it is imported or started
     "RAY_DEDUP_LOGS": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "TUNE_MAX_PENDING_TRIALS_PG": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # the sweep has its own
+    "RAY_memory_usage_threshold": "0.95",
 }
 for _name, _value in SETTINGS.items():
     os.environ.setdefault(_name, _value)
