@@ -12,7 +12,7 @@ QUICKSTART = Study(
     name="quickstart",
     about="Two generated miniatures, partial against full fine-tuning: a whole study in minutes on a laptop.",
     cells=grid(["mini_faces", "mini_weeds"], ["efficientnet_lite0"], ["partial", "full"]),
-    protocol=Protocol(max_epochs=4, image_size=48, batch_size=32, views=2),
+    protocol=Protocol(max_epochs=3, image_size=48, batch_size=32, views=2),
     trials=4,
     random_trials=2,
     grace_epochs=1,
