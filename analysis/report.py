@@ -1,6 +1,7 @@
 """`python -m analysis.report RESULTS_OR_MLFLOW_URI`: one self-contained page, the verdict first."""
 
 import argparse
+import dataclasses
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,10 +31,18 @@ class ReportSummary:
 
 
 def write_report(
-    source: str | Ledger, out: str | Path, *, tables: str | None = None, kind: str = "csv", study: str | None = None
+    source: str | Ledger,
+    out: str | Path,
+    *,
+    tables: str | None = None,
+    kind: str = "csv",
+    study: str | None = None,
+    margin: float | None = None,
 ) -> ReportSummary:
     """Reads, decides, draws, writes. Raises ConfigError when there is no study of this schema."""
     frames = load(source, study)
+    if margin is not None:
+        frames = dataclasses.replace(frames, study=dataclasses.replace(frames.study, margin=margin))
     found = findings(frames)
     computed = {spec.name: spec.compute(frames, found) for spec in FIGURES}
     if tables:
@@ -218,10 +227,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--study", help="which one, where there are several")
     parser.add_argument("--out", default="report.html")
     parser.add_argument("--tables", metavar="DIR", help="also every table behind the page")
+    parser.add_argument(
+        "--margin", type=float, help="points of macro-F1 a difference must exceed to be worth having (default: the study's)"
+    )
     parser.add_argument("--format", choices=("csv", "parquet"), default="csv", help="of the tables")
     args = parser.parse_args(argv)
     try:
-        summary = write_report(args.source, args.out, tables=args.tables, kind=args.format, study=args.study)
+        summary = write_report(args.source, args.out, tables=args.tables, kind=args.format, study=args.study, margin=args.margin)
     except StudyError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code

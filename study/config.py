@@ -183,6 +183,7 @@ class Study:
         _require(self.trials >= 1, f"trials must be >= 1, not {self.trials!r}.")
         _require(self.random_trials >= 0, f"random_trials must be >= 0, not {self.random_trials!r}.")
         _require(self.confirm_seeds >= 0, f"confirm_seeds must be >= 0, not {self.confirm_seeds!r}.")
+        _require(0 < self.margin < 100, f"margin must be in (0, 100) points, not {self.margin!r}.")
         _require(self.reduction_factor >= 2, f"reduction_factor must be >= 2, not {self.reduction_factor!r}.")
         _require(
             self.grace_epochs >= self.protocol.warmup_epochs,

@@ -242,6 +242,12 @@ def test_W10_reading_while_a_sweep_writes(copy: Ledger, tmp_path: Path) -> None:
         assert len(load(copy).trials) == len(copy.asks())
 
 
+def test_a_wider_margin_makes_more_differences_not_worth_having(tmp_path: Path, capsys) -> None:
+    assert report.main([str(GOLDEN), "--out", str(tmp_path / "r.html"), "--margin", "30"]) == 0
+    assert "beats" in capsys.readouterr().out, "a winner is a winner; equivalence is for what is undecided otherwise"
+    assert report.main([str(GOLDEN), "--out", str(tmp_path / "r.html"), "--margin", "-1"]) == 2
+
+
 def test_two_studies_side_by_side(tmp_path: Path, copy: Ledger) -> None:
     assert compare.main([str(GOLDEN), str(copy.folder.root), "--out", str(tmp_path / "c.html")]) == 0
     text = (tmp_path / "c.html").read_text()
