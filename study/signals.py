@@ -12,6 +12,7 @@ class Interrupted(threading.Event):
     """Set when a signal came; `code` is the exit code that says which."""
 
     code = 0
+    raises = False  # set while waiting for others (Ray): the wait is broken off, for the ledger holds all that is done
 
 
 @contextlib.contextmanager
@@ -24,6 +25,8 @@ def interruptible() -> Iterator[Interrupted]:
             os._exit(128 + number)
         event.code = 128 + number
         event.set()
+        if event.raises:
+            raise KeyboardInterrupt
 
     before = {s: signal.signal(s, handle) for s in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -41,6 +41,7 @@ from study.config import TrialConfig  # noqa: E402
 from study.errors import EnvironmentProblem, StudyError  # noqa: E402
 from study.records import Ask, EpochRecord, Outcome, dumps  # noqa: E402
 from study.search.conductor import Conductor  # noqa: E402
+from study.signals import Interrupted  # noqa: E402
 from study.training.run import Workspace, run_trial  # noqa: E402
 
 log = logging.getLogger(__name__)
@@ -108,7 +109,7 @@ def run(
     have: dict[str, float],
     storage: str,
     predict_test: bool,
-    interrupted: threading.Event,
+    interrupted: Interrupted,
 ) -> None:
     """Runs the plan to its end; `total` bounds the number of trials left. Errors end their trial as failed and the rest goes on."""
     several = resources.workers > 1
@@ -136,7 +137,13 @@ def run(
             failure_config=tune.FailureConfig(max_failures=MAX_FAILURES),
         ),
     )
-    tuner.fit()
+    interrupted.raises = True
+    try:
+        tuner.fit()
+    except KeyboardInterrupt:
+        return  # workers have written their checkpoints; the cluster ends them as we leave
+    finally:
+        interrupted.raises = False
     for trial_id in [] if interrupted.is_set() else list(conductor.running):
         conductor.end(trial_id, Outcome.FAILED, "its worker was lost")
 
