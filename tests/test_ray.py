@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -126,7 +127,8 @@ def test_H4_what_does_not_fit_is_refused_at_once(tmp_path: Path) -> None:
 
 def test_a_job_submitted_to_a_head_runs_the_study(tmp_path: Path) -> None:
     """`ray start --head` and `ray job submit` as the README has them, on ports of their own."""
-    environment = {**os.environ, "RAY_TMPDIR": "/tmp", "OMP_NUM_THREADS": "1"}
+    short = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # Unix sockets must have short names
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "RAY_AUTH_MODE": "token"}
     ray = str(Path(sys.executable).with_name("ray"))
     start = [
         ray,
@@ -136,7 +138,7 @@ def test_a_job_submitted_to_a_head_runs_the_study(tmp_path: Path) -> None:
         "--dashboard-port=28265",
         "--dashboard-host=127.0.0.1",
         "--num-cpus=2",
-        f"--temp-dir={tmp_path / 'ray'}",
+        f"--temp-dir={short}",
         "--disable-usage-stats",
         "--block",
     ]
