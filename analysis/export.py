@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from study.errors import ConfigError
-from study.tracking.files import Folder, explained
+from study.files import Folder, explained
 
 DANGEROUS = ("=", "+", "-", "@", "\t", "\r", "\0")
 

@@ -174,6 +174,7 @@ def _row(ask: dict[str, Any], result: dict[str, Any] | None) -> dict[str, Any]:
             k: result[k] for k in ("outcome", "reason", "epochs", "best_epoch", "seconds", "images", "attempts", "device", "started_at")
         }
         row |= {k: result["facts"].get(k) for k in ("trained_parameters", "peak_gpu_bytes")}
+        row |= {k: result["facts"][k] for k in ("straggler",) if k in result["facts"]}
         row |= result["metrics"]
     return row
 

@@ -240,6 +240,9 @@ def _warnings(frames: Frames, pairs: pd.DataFrame) -> list[str]:
         lost = float(own.outcome.isin(["diverged", "failed"]).mean())
         if lost > 0.2:
             out.append(f"{cell}: {lost:.0%} of its trials diverged or failed")
+    slow = trials.straggler.dropna() if "straggler" in trials else trials.head(0).trial_id
+    if len(slow):
+        out.append(f"{len(slow)} of {len(trials)} trials waited for a straggler ({slow.iloc[0]}); look at that machine")
     out += _edges(frames)
     out += [str(w) for w in frames.facts.get("data_warnings", [])]
     if len(pairs) and pairs["low"].isna().any():

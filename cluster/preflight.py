@@ -13,8 +13,8 @@ from typing import Any
 
 from study.errors import StudyError
 from study.facts import PACKAGES
+from study.files import Folder
 from study.search.on_ray import cluster
-from study.tracking.files import Folder
 
 LEAST_FREE_GB = 10.0
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 
 from study import backbones
-from study.config import Cell, Protocol
+from study.config import Cell, Protocol, Study
 from study.strategies import STRATEGIES
 from study.training.loop import Device
 from study.training.split import split
@@ -59,6 +59,13 @@ def measure(cell: Cell, protocol: Protocol, num_classes: int, weights: str | Non
         parameters=sum(p.numel() for p in model.parameters()),
         trained=sum(p.numel() for _, p in model.named() if p.requires_grad),
     )
+
+
+def disk(study: Study, parameters: dict[str, int], left: dict[str, int]) -> float:
+    """Bytes the study may still write: the best weights of every unfinished run, and two checkpoints (weights, Adam's two
+    moments) of those in flight. `parameters` by backbone; `left`: runs to do by cell id."""
+    weights = sum(4 * parameters[c.backbone] * left[c.id] for c in study.cells)
+    return weights + 2 * 12 * max(parameters.values()) * min(1, sum(left.values()))
 
 
 def _timed(step: object) -> float:

@@ -1,10 +1,16 @@
-"""Failpoints: `STUDY_FAILPOINT=name[:n]` kills this process with SIGKILL at the n-th pass of that point.
+"""Failpoints: how the promise "whatever is killed or broken, nothing is lost" is tested.
 
-How the promise "whatever is killed, nothing is lost" is tested; without the variable a pass costs one look-up.
+`STUDY_FAILPOINT=name[:n[:action]]` acts at the n-th pass of that point (`*`: at every pass); without the variable a pass costs one
+look-up. Actions: `kill` (SIGKILL, the default), `hang`, `sleep` (0.2 s), `exit` (as if done, code 0), `abort` (code 1), `raise` (an
+error that cannot be pickled), `eat` (memory until somebody objects). `STUDY_FAILPOINT_RANK` limits it to one DDP worker;
+`STUDY_FAILPOINT_TIMES=FOLDER:k` lets it act k times altogether, counted by files in FOLDER, whatever process passes.
 """
 
 import os
 import signal
+import sys
+import time
+from pathlib import Path
 
 NAMES = (
     "after_lock",
@@ -26,12 +32,56 @@ NAMES = (
 _passes: dict[str, int] = {}
 
 
-def failpoint(name: str) -> None:
+def failpoint(name: str, rank: int = 0) -> None:
     wanted = os.environ.get("STUDY_FAILPOINT")
     if wanted is None:
         return
-    target, _, count = wanted.partition(":")
-    if target == name:
-        _passes[name] = _passes.get(name, 0) + 1
-        if _passes[name] == int(count or 1):
+    target, _, rest = wanted.partition(":")
+    count, _, action = rest.partition(":")
+    if target != name or rank != int(os.environ.get("STUDY_FAILPOINT_RANK", rank)):
+        return
+    _passes[name] = _passes.get(name, 0) + 1
+    if (count == "*" or _passes[name] == int(count or 1)) and _may_act():
+        _act(action or "kill")
+
+
+def _may_act() -> bool:
+    folder, _, most = os.environ.get("STUDY_FAILPOINT_TIMES", "").rpartition(":")
+    if not folder:
+        return True
+    for k in range(int(most)):
+        try:
+            Path(folder, f"fired-{k}").touch(exist_ok=False)
+        except FileExistsError:
+            continue
+        Path(folder, f"fired-{k}").write_text(f"{os.getpid()} {time.time()}")
+        return True
+    return False
+
+
+class Unpicklable(Exception):
+    def __reduce__(self) -> str:
+        raise TypeError("this error cannot be pickled")
+
+
+def _act(action: str) -> None:
+    match action:
+        case "kill":
             os.kill(os.getpid(), signal.SIGKILL)
+        case "hang":
+            time.sleep(3600)
+        case "sleep":
+            time.sleep(0.2)
+        case "exit":
+            sys.exit(0)
+        case "abort":
+            os._exit(1)
+        case "raise":
+            raise Unpicklable("a fault was injected here")
+        case "eat":
+            eaten = []
+            while True:
+                eaten.append(b"x" * 50_000_000)
+                time.sleep(0.02)
+        case _:
+            raise ValueError(f"STUDY_FAILPOINT action {action!r}")

@@ -13,8 +13,8 @@ import psutil
 from filelock import FileLock, Timeout
 
 from study.errors import EnvironmentProblem
+from study.files import Folder, explained, make_private
 from study.records import dumps
-from study.tracking.files import Folder, explained, make_private
 
 STALE_S = 120.0  # on shared storage, a holder on another host that has not touched its lock this long is taken for dead
 

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from study.config import Study
-from study.cost import Price, measure
+from study.cost import Price, disk, measure
 from study.datasets.spec import ImageTable
 from study.records import Outcome, Stage
 from study.stages import Places
@@ -33,7 +33,7 @@ def print_plan(study: Study, ledger: Ledger, tables: dict[tuple[str, str], Image
     done = Counter((a.cell, a.stage) for a in ledger.asks() if ledger.result(a.trial_id))
     table = Table("cell", "trials", "done", "confirm runs", "done", "epochs", "trained parameters", "hours")
     table.columns[0].no_wrap = True
-    hours, disk = 0.0, 0.0
+    hours, left = 0.0, {}
     prices: dict[tuple[str, str], Price] = {}
     runs = study.confirm_seeds * study.confirm_folds
     for cell in study.cells:
@@ -44,10 +44,9 @@ def print_plan(study: Study, ledger: Ledger, tables: dict[tuple[str, str], Image
         price = prices[key]
         train = int(np.sum(data.split == 0) * cell.train_fraction)
         looked = int(np.sum(data.split == 1)) + min(train, p.train_eval_images)
-        left = study.trials - done[cell.id, Stage.SEARCH] + runs - done[cell.id, Stage.CONFIRM]
-        cost = left * p.max_epochs * (train * price.train + looked * price.evaluate) / 3600
+        left[cell.id] = study.trials - done[cell.id, Stage.SEARCH] + runs - done[cell.id, Stage.CONFIRM]
+        cost = left[cell.id] * p.max_epochs * (train * price.train + looked * price.evaluate) / 3600
         hours += cost
-        disk += (study.trials + runs) * 4 * price.parameters * 1.1
         table.add_row(
             cell.id,
             str(study.trials),
@@ -59,9 +58,10 @@ def print_plan(study: Study, ledger: Ledger, tables: dict[tuple[str, str], Image
             f"{cost:.2f}",
         )
     console.print(table)
+    needed = disk(study, {backbone: price.parameters for (backbone, _), price in prices.items()}, left)
     console.print(
         f"at most {hours:.2f} hours on one trial's share of this machine, one after the other; early stopping and reused "
-        f"activations make it less. Disk: about {disk / 1e9:.2f} GB under {ledger.folder.location}.",
+        f"activations make it less. Disk: about {needed / 1e9:.2f} GB under {ledger.folder.location}.",
         highlight=False,
     )
 

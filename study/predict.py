@@ -21,7 +21,7 @@ from study.config import TrialConfig
 from study.datasets import open_dataset
 from study.datasets.cache import pixels
 from study.errors import ConfigError, DataError, StudyError
-from study.tracking.files import Folder
+from study.files import Folder
 from study.training import checkpoint, distributed
 from study.training.augment import plain
 from study.training.inputs import HEADROOM, TEST, VAL

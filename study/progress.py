@@ -57,6 +57,8 @@ class Watch:
             self.bar.update(self.task, completed=self.done)
             score = f"best val macro-F1 {value.metrics['val/macro_f1']:.3f}" if value.metrics else value.reason
             self._say(f"[{self.done}/{self.total}] {name} {value.outcome}: {score} ({value.epochs} epochs, {value.seconds:.0f}s)")
+            if "straggler" in value.facts:
+                warn(f"{name}: {value.facts['straggler']}")
         if self.live is not None:
             self.live.update(self._view())
 

@@ -11,6 +11,7 @@ import logging
 import os
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -18,6 +19,7 @@ from pathlib import Path
 from analysis.selection import select
 from study import backbones, facts, lock, stages
 from study.config import Study
+from study.cost import disk
 from study.datasets import open_dataset
 from study.datasets.audit import audit
 from study.datasets.spec import ImageTable
@@ -91,10 +93,11 @@ def sweep(study: Study, args: argparse.Namespace, argv: list[str], interrupted: 
     # ---- check: everything that can be wrong is found before a worker starts ---------------------
     tables = open_tables(study, places)
     classes = {key: len(t.classes) for key, t in tables.items()}
-    check_models(study, classes, places)
+    parameters = check_models(study, classes, places)
     if args.dry_run:
         print_plan(study, ledger, tables, places)
         return 0
+    check_room(study, ledger, parameters)
     stack.enter_context(lock.held(ledger.folder))
     failpoint("after_lock")
     ledger.begin(study, {**facts.environment(argv), "started_at": time.time()})
@@ -148,9 +151,10 @@ def open_tables(study: Study, places: stages.Places) -> dict[tuple[str, str], Im
     return tables
 
 
-def check_models(study: Study, classes: dict[tuple[str, str], int], places: stages.Places) -> None:
-    """Weights are there and every strategy fits its network. Raises ConfigError."""
-    stages_of = {b: backbones.create(b, 2, weights=places.weights).num_stages for b in {c.backbone for c in study.cells}}
+def check_models(study: Study, classes: dict[tuple[str, str], int], places: stages.Places) -> dict[str, int]:
+    """Weights are there and every strategy fits its network; returns parameters by backbone. Raises ConfigError."""
+    made = {b: backbones.create(b, 2, weights=places.weights) for b in {c.backbone for c in study.cells}}
+    stages_of = {name: backbone.num_stages for name, backbone in made.items()}
     for cell in study.cells:
         try:
             STRATEGIES[cell.strategy]().phases(stages_of[cell.backbone], study.protocol.max_epochs)
@@ -158,6 +162,20 @@ def check_models(study: Study, classes: dict[tuple[str, str], int], places: stag
             raise ConfigError(f"{cell.id}: {error}") from None
         if classes[cell.dataset, cell.splits.partition(":")[0]] < 2:
             raise DataError(f"{cell.dataset} has fewer than two classes; there is nothing to tell apart.")
+    return {name: sum(p.numel() for p in backbone.model.parameters()) for name, backbone in made.items()}
+
+
+def check_room(study: Study, ledger: Ledger, parameters: dict[str, int]) -> None:
+    """Raises EnvironmentProblem when the disk cannot hold what the study will write: better now than after two days."""
+    free = ledger.folder.free()
+    done = Counter(a.cell for a in ledger.asks() if ledger.result(a.trial_id))
+    runs = study.trials + study.confirm_seeds * study.confirm_folds
+    needed = disk(study, parameters, {c.id: max(runs - done[c.id], 0) for c in study.cells})
+    if free is not None and free < needed:
+        raise EnvironmentProblem(
+            f"{ledger.folder.location} has {free / 1e9:.2f} GB free and the study may write {needed / 1e9:.2f} GB; "
+            "free some, or choose another disk with --results."
+        )
 
 
 def check_data(tables: dict[tuple[str, str], ImageTable], ledger: Ledger) -> list[str]:

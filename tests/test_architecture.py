@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 LAYERS = [
-    {"study.errors", "study.records", "study.space", "study.failpoints", "study.facts", "study.tracking.files"},
+    {"study.errors", "study.records", "study.space", "study.failpoints", "study.facts", "study.files"},
     {"study.datasets", "study.strategies", "study.backbones"},
     {"study.config"},
     {"study.training", "study.tracking", "study.studies", "study.progress", "study.lock", "study.signals"},

@@ -185,7 +185,7 @@ def test_every_study_builds_and_narrows() -> None:
 
 def test_W8_a_study_in_use_is_refused_and_a_dead_ones_lock_is_taken_over(tmp_path: Path) -> None:
     from study import lock
-    from study.tracking.files import Folder
+    from study.files import Folder
 
     folder = Folder(str(tmp_path))
     with lock.held(folder), pytest.raises(EnvironmentProblem, match="in use by pid"):

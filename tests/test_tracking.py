@@ -13,7 +13,7 @@ from analysis.load import load
 from analysis.report import all_tables
 from analysis.verdict import findings
 from study.errors import EnvironmentProblem
-from study.tracking.files import Folder
+from study.files import Folder
 from study.tracking.ledger import Ledger
 from study.tracking.to_mlflow import Mirror, explain
 

@@ -12,8 +12,8 @@ import torch
 
 from study.config import Cell, Protocol, TrialConfig
 from study.datasets import open_dataset
+from study.files import Folder
 from study.records import EpochRecord, Outcome
-from study.tracking.files import Folder
 from study.training import augment, checkpoint
 from study.training.inputs import Inputs
 from study.training.loop import fine_tune

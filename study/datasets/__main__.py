@@ -14,8 +14,8 @@ from study.datasets.audit import AuditReport, audit
 from study.datasets.page import write_page
 from study.datasets.spec import SPLITS
 from study.errors import ConfigError, StudyError
+from study.files import Folder
 from study.records import dumps
-from study.tracking.files import Folder
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -10,7 +10,7 @@ from PIL import Image
 from study.datasets.audit import AuditReport
 from study.datasets.spec import SPLITS, ImageTable
 from study.errors import DataError
-from study.tracking.files import Folder
+from study.files import Folder
 
 PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; img-src data:">

@@ -28,7 +28,6 @@ class Conductor:
         self.plan, self.ledger, self.classes, self.watch = plan, ledger, classes, watch
         self.running: dict[str, Ask] = {}
         self.started: dict[str, float] = {}
-        self.attempts: dict[str, int] = {}
 
     def __getstate__(self) -> dict[str, object]:
         return {}  # Tune pickles its searcher; nothing of ours lives in that file
@@ -43,7 +42,6 @@ class Conductor:
         failpoint("after_ledger_insert")
         self.running[ask.trial_id] = ask
         self.started[ask.trial_id] = time.time()
-        self.attempts.setdefault(ask.trial_id, 1)
         self.watch("start", ask, None)
         return ask
 
@@ -53,8 +51,6 @@ class Conductor:
         if ask is None:
             return True
         if any(e.epoch == record.epoch for e in self.ledger.epochs(trial_id)):
-            if record.epoch == 1:  # a restarted trial tells its history again, from the start
-                self.attempts[trial_id] += 1
             # Repeated after a restart. The plan may not have seen it: its memory is this process's.
             return self._stop(ask, record) if self.plan.report(ask, record) else False
         failpoint("before_report")
@@ -100,8 +96,22 @@ class Conductor:
             images=sum(e.images for e in epochs),
             workers=config.protocol.workers,
             device=str(epochs[-1].facts.get("device", "")) if epochs else "",
-            attempts=self.attempts.get(ask.trial_id, 1),
+            attempts=max(self.ledger.attempts(ask.trial_id), 1),
             started_at=self.started.get(ask.trial_id, time.time()),
             ended_at=time.time(),
-            facts=epochs[-1].facts if epochs else {},
+            facts=(epochs[-1].facts | _straggler(epochs)) if epochs else {},
         )
+
+
+SLOW = 2.0  # times the others' median: a worker that slow holds the whole group back
+
+
+def _straggler(epochs: list[EpochRecord]) -> dict[str, str]:
+    """Names the worker whose own work, waiting not counted, took much longer than the others'."""
+    paces = np.array([e.facts["busy_seconds"] for e in epochs if len(e.facts.get("busy_seconds", [])) > 1])
+    if not len(paces) or len({len(p) for p in paces}) > 1:
+        return {}
+    spent = paces.sum(axis=0)
+    slowest = int(spent.argmax())
+    ratio = float(spent[slowest] / max(np.median(np.delete(spent, slowest)), 1e-9))
+    return {"straggler": f"worker {slowest} of {len(spent)} took {ratio:.1f} times as long as the others"} if ratio > SLOW else {}

@@ -9,9 +9,12 @@ import dataclasses
 import json
 import logging
 import os
+import socket
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 SETTINGS = {  # read by Ray when it is imported or started
@@ -24,7 +27,6 @@ SETTINGS = {  # read by Ray when it is imported or started
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_DEDUP_LOGS": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "TUNE_MAX_PENDING_TRIALS_PG": "1",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # the sweep has its own
     "RAY_memory_usage_threshold": "0.95",
 }
@@ -39,14 +41,16 @@ from ray.tune.search import Searcher  # noqa: E402
 
 from study.config import TrialConfig  # noqa: E402
 from study.errors import EnvironmentProblem, StudyError  # noqa: E402
+from study.files import Folder  # noqa: E402
 from study.records import Ask, EpochRecord, Outcome, dumps  # noqa: E402
 from study.search.conductor import Conductor  # noqa: E402
 from study.signals import Interrupted  # noqa: E402
-from study.training.run import Workspace, run_trial  # noqa: E402
+from study.training.run import Workspace, mark_out_of_memory, run_trial  # noqa: E402
 
 log = logging.getLogger(__name__)
 COLLECTIVE_TIMEOUT_S = 120  # a hung worker is found within this time; torch's default is 30 minutes
 MAX_FAILURES = 2
+HEAD_LOST_S = 20  # the head answers nothing for so long: it is lost (Ray's own driver waits a minute and dies without a word)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,10 +98,28 @@ def cluster(address: str | None) -> Iterator[dict[str, float]]:
     except (ConnectionError, RuntimeError, ValueError) as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise EnvironmentProblem(f"cannot reach Ray at {address or 'this machine'}: {first}; check --address, or use --local.") from None
+    over = threading.Event()
+    threading.Thread(target=_watch_head, args=(ray.get_runtime_context().gcs_address, over), daemon=True).start()
     try:
         yield ray.cluster_resources()
     finally:
+        over.set()
         ray.shutdown()
+
+
+def _watch_head(address: str, over: threading.Event) -> None:
+    """Ends the process with 4 when the head is lost: calls into Ray would hang or abort, and the ledger is on disk already."""
+    host, _, port = address.rpartition(":")
+    silent = 0
+    while not over.wait(HEAD_LOST_S / 4):
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=HEAD_LOST_S / 4).close()
+            silent = 0
+        except OSError:
+            silent += 1
+        if silent >= 4 and not over.is_set():
+            print(f"error: Ray's head at {address} is lost; start it and run the same command again.", file=sys.stderr, flush=True)
+            os._exit(EnvironmentProblem.exit_code)
 
 
 def run(
@@ -120,11 +142,12 @@ def run(
         trainable = tune.with_resources(_trial, resources.per_worker)
     at_once = resources.fit(have)
     logging.getLogger("ray.tune").setLevel(logging.ERROR)  # it misses files of its own that nobody reads
+    driver = _Driver(conductor, workspace, resources, storage, predict_test, interrupted)
     tuner = tune.Tuner(
         trainable,
         tune_config=tune.TuneConfig(
-            search_alg=_Searcher(conductor, workspace, resources, storage, predict_test, interrupted),
-            scheduler=_Scheduler(conductor, interrupted),
+            search_alg=_Searcher(driver),
+            scheduler=_Scheduler(driver),
             num_samples=total,
             max_concurrent_trials=at_once,
             reuse_actors=not several,
@@ -135,6 +158,7 @@ def run(
             storage_path=storage,
             verbose=0,
             failure_config=tune.FailureConfig(max_failures=MAX_FAILURES),
+            callbacks=[_Recoveries()],
         ),
     )
     interrupted.raises = True
@@ -144,6 +168,8 @@ def run(
         return  # workers have written their checkpoints; the cluster ends them as we leave
     finally:
         interrupted.raises = False
+    if driver.problem:
+        raise EnvironmentProblem(driver.problem)
     for trial_id in [] if interrupted.is_set() else list(conductor.running):
         conductor.end(trial_id, Outcome.FAILED, "its worker was lost")
 
@@ -152,47 +178,69 @@ def _dirname(trial: Any) -> str:
     return str(trial.trial_id)
 
 
+@dataclass(kw_only=False)
+class _Driver:
+    """What Tune's searcher and scheduler share. Tune pickles both; nothing of ours lives in those files."""
+
+    conductor: Conductor
+    workspace: Callable[[Ask], Workspace]
+    resources: Resources
+    storage: str
+    predict_test: bool
+    interrupted: threading.Event
+    problem: str = ""  # of the environment (a full disk): every other trial would meet it too, so the sweep ends
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+    @property
+    def over(self) -> bool:
+        return bool(self.problem) or self.interrupted.is_set()
+
+
 class _Searcher(Searcher):
     """Ray Tune's way to ask. What Tune calls a trial id is its own; ours travels in the config."""
 
-    def __init__(
-        self,
-        conductor: Conductor,
-        workspace: Callable[[Ask], Workspace],
-        resources: Resources,
-        storage: str,
-        predict_test: bool,
-        interrupted: threading.Event,
-    ) -> None:
+    def __init__(self, driver: _Driver) -> None:
         super().__init__(metric="objective", mode="max")
-        self._parts = (conductor, workspace, resources, storage, predict_test, interrupted)
+        self._driver = driver
         self._ids: dict[str, str] = {}
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {}  # Tune pickles its searcher; nothing of ours lives in that file
-
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        conductor, workspace, resources, storage, predict_test, interrupted = self._parts
-        if interrupted.is_set():
+        d = self._driver
+        if d.over:
             return Searcher.FINISHED
-        ask = conductor.ask()
+        try:
+            ask = d.conductor.ask()
+        except EnvironmentProblem as error:
+            d.problem = str(error)
+            return Searcher.FINISHED
         if ask is None:
             return Searcher.FINISHED
         self._ids[trial_id] = ask.trial_id
         return {
             "ask": ask.as_dict(),
-            "work": dataclasses.asdict(workspace(ask)),
-            "resources": dataclasses.asdict(resources),
-            "storage": storage,
-            "predict_test": predict_test,
+            "work": dataclasses.asdict(d.workspace(ask)),
+            "resources": dataclasses.asdict(d.resources),
+            "storage": d.storage,
+            "predict_test": d.predict_test,
         }
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        conductor = self._parts[0]
-        if trial_id in self._ids and not self._parts[5].is_set():
-            outcome = Outcome((result or {}).get("outcome", Outcome.FAILED)) if not error else Outcome.FAILED
-            reason = str((result or {}).get("reason", "")) if not error else _Scheduler.errors.pop(self._ids[trial_id], "its worker died")
-            conductor.end(self._ids[trial_id], outcome, reason)
+        d, ours = self._driver, self._ids.get(trial_id)
+        if ours is None or d.over:
+            return
+        result = result or {}
+        if result.get("problem"):
+            d.problem = str(result["problem"])
+            return
+        try:
+            if error:
+                d.conductor.end(ours, Outcome.FAILED, _Scheduler.errors.pop(ours, "its worker died"))
+            else:
+                d.conductor.end(ours, Outcome(result.get("outcome", Outcome.FAILED)), str(result.get("reason", "ended without a word")))
+        except EnvironmentProblem as problem:
+            d.problem = str(problem)
 
     def save(self, checkpoint_path: str) -> None:
         del checkpoint_path
@@ -206,26 +254,43 @@ class _Scheduler(FIFOScheduler):
 
     errors: dict[str, str] = {}
 
-    def __init__(self, conductor: Conductor, interrupted: threading.Event) -> None:
+    def __init__(self, driver: _Driver) -> None:
         super().__init__()
-        self._conductor, self._interrupted = conductor, interrupted
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {}
+        self._driver = driver
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         trial_id = trial.config["ask"]["trial_id"]
-        if self._interrupted.is_set():
+        if self._driver.over:
             return TrialScheduler.STOP
         if "record" not in result or result.get("outcome"):
             return TrialScheduler.CONTINUE  # the last report: how it ended
-        stop = self._conductor.epoch(trial_id, EpochRecord.from_dict(json.loads(result["record"])))
+        try:
+            stop = self._driver.conductor.epoch(trial_id, EpochRecord.from_dict(json.loads(result["record"])))
+        except EnvironmentProblem as error:
+            self._driver.problem, stop = str(error), True
         return TrialScheduler.STOP if stop else TrialScheduler.CONTINUE
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
-        trial_id = trial.config["ask"]["trial_id"]
-        text = str(trial.get_pickled_error() or trial.error_file or "its worker died")
-        self.errors[trial_id] = _last_line(text)
+        self.errors[trial.config["ask"]["trial_id"]] = _last_line(_error_of(trial))
+
+
+class _Recoveries(tune.Callback):
+    """A trial whose worker ran out of memory goes on with half the batch at a time; the node's own killer leaves it no say."""
+
+    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        if _out_of_memory(_error_of(trial)):
+            mark_out_of_memory(Folder(trial.config["work"]["folder"]))
+
+
+def _error_of(trial: Any) -> str:
+    try:
+        return Path(trial.error_file).read_text() if trial.error_file else "its worker died"
+    except OSError:
+        return "its worker died"
+
+
+def _out_of_memory(text: str) -> bool:
+    return any(said in text for said in ("OutOfMemoryError", "memory pressure", "running low on memory", "OOM"))
 
 
 def _last_line(text: str) -> str:
@@ -246,6 +311,8 @@ def _ending(config: dict[str, Any], report: Callable[[EpochRecord], bool]) -> di
         ending = run_trial(
             TrialConfig.from_dict(config["ask"]["config"]), Workspace(**config["work"]), report, predict_test=config["predict_test"]
         )
+    except EnvironmentProblem as error:  # a full disk is no trial's fault: it stays unfinished
+        return {"problem": str(error), "objective": -1.0}
     except StudyError as error:  # the configuration's own fault: trying again would not help
         return {"outcome": Outcome.FAILED.value, "reason": str(error), "objective": -1.0}
     return {"outcome": ending.outcome.value, "reason": ending.reason, "objective": -1.0}
@@ -275,6 +342,11 @@ def _ddp_trial(config: dict[str, Any]) -> None:
     from ray.train.torch import TorchConfig, TorchTrainer
     from ray.tune.integration.ray_train import TuneReportCallback
 
+    class Reports(TuneReportCallback):
+        def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
+            if any(_out_of_memory(str(e)) for e in worker_exceptions.values()):
+                mark_out_of_memory(Folder(config["work"]["folder"]))
+
     resources = Resources(**config["resources"])
     gpu = resources.gpus_per_trial > 0
     TorchTrainer(
@@ -285,7 +357,7 @@ def _ddp_trial(config: dict[str, Any]) -> None:
         run_config=ray.train.RunConfig(
             name=f"train-{config['ask']['trial_id']}",
             storage_path=config["storage"],
-            callbacks=[TuneReportCallback()],
+            callbacks=[Reports()],
             failure_config=ray.train.FailureConfig(max_failures=MAX_FAILURES, controller_failure_limit=3),
         ),
     ).fit()

@@ -6,10 +6,11 @@
                       trials/<id>/config.json       the Ask: written before the trial starts
                                   epochs.jsonl      one EpochRecord a line, appended
                                   result.json       the TrialResult, written last: its existence means done
+                                  attempts.jsonl    one line a start, by the trial's worker
                                   checkpoint/ best/ the trial's own business (study.training.checkpoint)
                                   predictions.parquet   per-image logits of val and test; confirm runs only
 
-To resume is to read it. Only the sweep's own process writes here, except for checkpoints and predictions.
+To resume is to read it. Only the sweep's own process writes here, except for a trial's attempts, checkpoints and predictions.
 """
 
 import hashlib
@@ -20,8 +21,8 @@ from typing import Any
 
 from study.config import Study
 from study.errors import ConfigError, EnvironmentProblem
+from study.files import Folder
 from study.records import SCHEMA, Ask, EpochRecord, Stage, TrialResult, dumps
-from study.tracking.files import Folder
 
 
 class Ledger:
@@ -91,8 +92,18 @@ class Ledger:
         data = self.folder.read(f"trials/{trial_id}/epochs.jsonl") or b""
         records = []
         for line in data.split(b"\n")[:-1]:  # a torn last line has no newline and is not read
-            records.append(EpochRecord.from_dict(json.loads(line)))
+            try:
+                records.append(EpochRecord.from_dict(json.loads(line)))
+            except (ValueError, TypeError):
+                raise EnvironmentProblem(
+                    f"{self.folder.path(f'trials/{trial_id}/epochs.jsonl')}:{len(records) + 1} is damaged (not JSON); "
+                    "restore it from a backup, or remove this trial's folder to run it again."
+                ) from None
         return records
+
+    def attempts(self, trial_id: str) -> int:
+        """How often the trial was started, anywhere."""
+        return (self.folder.read(f"trials/{trial_id}/attempts.jsonl") or b"").count(b"\n")
 
     def write_result(self, result: TrialResult) -> None:
         self._write(f"trials/{result.trial_id}/result.json", {"schema": SCHEMA, **result.as_dict()})

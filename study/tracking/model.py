@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from study.tracking.files import Folder
+from study.files import Folder
 
 FILES = ("manifest.json", "model.safetensors")
 

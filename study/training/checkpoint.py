@@ -13,8 +13,8 @@ import torch
 from safetensors.torch import load, save
 
 from study.failpoints import failpoint
+from study.files import Folder
 from study.records import dumps
-from study.tracking.files import Folder
 
 log = logging.getLogger(__name__)
 KEEP = 2

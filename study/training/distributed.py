@@ -40,6 +40,15 @@ def mean(value: Tensor) -> Tensor:
     return value
 
 
+def each(value: float, device: torch.device) -> list[float]:
+    """One number of every worker, by rank."""
+    values = torch.zeros(world(), dtype=torch.float64, device=device)
+    values[rank()] = value
+    if world() > 1:
+        dist.all_reduce(values)
+    return [float(v) for v in values]
+
+
 def broadcast_buffers(module: nn.Module) -> None:
     """Batch-norm statistics differ between workers after their last step; worker 0's are kept."""
     if world() > 1:

@@ -116,7 +116,8 @@ def fine_tune(
         if saved and saved["phase"] == index:
             optimizer.load_state_dict(saved["optimizer"])
         start = int(ends[index]) - phase.epochs
-        ddp = DistributedDataParallel(model.trained) if distributed.world() > 1 else model.trained
+        # buffers: worker 0's are broadcast once an epoch, so that no forward pass waits for the slowest worker
+        ddp = DistributedDataParallel(model.trained, broadcast_buffers=False) if distributed.world() > 1 else model.trained
         features = inputs.behind(model, backbone, config, where)
 
         for epoch in range(max(len(history), start) + 1, int(ends[index]) + 1):
@@ -125,11 +126,14 @@ def fine_tune(
             torch.manual_seed((config.seed * 1_000_003 + epoch) * 1_009 + distributed.rank())  # dropout, drop path
             model.set_training(phase.lrs, protocol.batch_norm)
             guard = FiniteLoss(epoch)
-            losses = torch.zeros((), device=where.device)
+            losses, busy = torch.zeros((), device=where.device), 0.0
             for step, batch in enumerate(inputs.batches(config.seed, epoch, steps)):
                 _set_lr(optimizer, phase, (epoch - start - 1 + step / steps), protocol.warmup_epochs, steps)
                 optimizer.zero_grad(set_to_none=True)
                 mine = distributed.shard(batch)
+                ready = time.perf_counter()
+                if step == steps // 2:
+                    failpoint("mid_epoch", distributed.rank())
                 for part in np.array_split(mine, min(micro_batches, len(mine))):
                     with where.autocast():
                         logits = ddp(features.train(part, epoch))
@@ -137,18 +141,19 @@ def fine_tune(
                         logits.float(), inputs.targets(part), label_smoothing=config.recipe.label_smoothing, reduction="sum"
                     )
                     loss = each * (distributed.world() / len(batch))  # DDP averages over workers: exact for uneven shards
+                    busy += time.perf_counter() - ready  # a worker's own time: in backward it waits for the others
                     loss.backward()
                     losses += loss.detach() * (len(batch) / len(inputs.train))
                     guard.watch(loss.detach(), step)
+                    ready = time.perf_counter()
                 if math.isfinite(protocol.grad_clip):
                     torch.nn.utils.clip_grad_norm_(model.trained.parameters(), protocol.grad_clip)
                 optimizer.step()
-                if step == steps // 2:
-                    failpoint("mid_epoch")
             guard.finish()
             distributed.broadcast_buffers(model.trained)
             train_loss = float(distributed.mean(losses))
             train_seconds = time.perf_counter() - began
+            paces = distributed.each(busy, where.device)
 
             # ---- evaluate: eval mode, no augmentation, each image once -------------------------------
             began = time.perf_counter()
@@ -167,7 +172,7 @@ def fine_tune(
                 eval_seconds=time.perf_counter() - began,
                 images=len(inputs.train),
                 ended_at=time.time(),
-                facts=_facts(model, backbone, where, features, micro_batches),
+                facts=_facts(model, backbone, where, features, micro_batches) | {"busy_seconds": paces},
             )
             if record.objective > best:
                 record = dataclasses.replace(record, confusion=confusion.tolist())

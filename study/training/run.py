@@ -6,6 +6,8 @@ The caller gives `report(EpochRecord)`, called on every worker after every epoch
 import gc
 import logging
 import math
+import os
+import platform
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,13 +17,15 @@ from typing import Any
 import torch
 
 from study.config import TrialConfig
-from study.records import EpochRecord, Outcome
-from study.tracking.files import Folder
+from study.files import Folder
+from study.records import EpochRecord, Outcome, dumps
 from study.training import checkpoint, distributed
 from study.training.inputs import Inputs
 from study.training.loop import DivergedError, State, fine_tune
 
 log = logging.getLogger(__name__)
+ATTEMPTS = "attempts.jsonl"  # a line for every start of a trial
+OUT_OF_MEMORY = "out_of_memory"
 CHECKPOINT_SECONDS = 10.0  # at most this much work, or one epoch, is done again after a kill
 
 
@@ -53,15 +57,33 @@ def run_trial(
 ) -> Ending:
     """Trains `config`, going on from its newest valid checkpoint. Errors of the user's making are raised as they are.
 
-    Out of GPU memory is retried once with half the batch at a time and gradients accumulated: same effective batch.
+    Out of memory, the device's or the host's, is retried once with half the batch at a time and gradients accumulated:
+    same effective batch.
     """
+    folder = Folder(work.folder)
+    if distributed.rank() == 0:
+        now = {"at": time.time(), "host": platform.node(), "pid": os.getpid()}
+        folder.append_line(ATTEMPTS, dumps(now).encode())
+    if not folder.exists(OUT_OF_MEMORY):
+        try:
+            return _attempt(config, work, report, predict_test, micro_batches=1)
+        except (torch.OutOfMemoryError, MemoryError) as error:
+            log.warning("out of memory (%s); once more with half the batch at a time", error)
+            if distributed.world() > 1:
+                mark_out_of_memory(folder)
+                raise  # the other workers hang in this step: all start again
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
     try:
-        return _attempt(config, work, report, predict_test, micro_batches=1)
-    except torch.OutOfMemoryError as error:
-        log.warning("out of memory (%s); once more with half the batch at a time", error)
-    gc.collect()
-    torch.cuda.empty_cache()
-    return _attempt(config, work, report, predict_test, micro_batches=2)
+        return _attempt(config, work, report, predict_test, micro_batches=2)
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        return Ending(outcome=Outcome.FAILED, reason=f"out of memory, with half the batch at a time too ({error})")
+
+
+def mark_out_of_memory(folder: Folder) -> None:
+    """Whoever learns that a trial ran out of memory leaves this for its next attempt."""
+    folder.write(OUT_OF_MEMORY, b"")
 
 
 def _attempt(config: TrialConfig, work: Workspace, report: Callable[[EpochRecord], bool], predict_test: bool, micro_batches: int) -> Ending:

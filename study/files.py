@@ -3,6 +3,7 @@
 import errno
 import io
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -105,11 +106,18 @@ class Folder:
             if self.fs.exists(self.path(name)):
                 self.fs.rm(self.path(name), recursive=True)
         elif os.path.isdir(self.path(name)):
-            import shutil
-
             shutil.rmtree(self.path(name))
         elif os.path.exists(self.path(name)):
             os.unlink(self.path(name))
+
+    def free(self) -> int | None:
+        """Bytes free where this folder lies or will lie; None behind a URL."""
+        if self.remote:
+            return None
+        place = Path(self.root)
+        while not place.exists():
+            place = place.parent
+        return shutil.disk_usage(place).free
 
     def open_for_reading(self, name: str) -> io.BufferedIOBase:
         """Raises FileNotFoundError."""
