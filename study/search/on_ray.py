@@ -170,8 +170,8 @@ def run(
         interrupted.raises = False
     if driver.problem:
         raise EnvironmentProblem(driver.problem)
-    for trial_id in [] if interrupted.is_set() else list(conductor.running):
-        conductor.end(trial_id, Outcome.FAILED, "its worker was lost")
+    if conductor.running and not interrupted.is_set():  # no trial's fault: they stay unfinished and go on next time
+        raise EnvironmentProblem(f"Ray's head at {ray.get_runtime_context().gcs_address} is lost; start it and run the same command again.")
 
 
 def _dirname(trial: Any) -> str:
@@ -315,17 +315,27 @@ def _ending(config: dict[str, Any], report: Callable[[EpochRecord], bool]) -> di
         return {"problem": str(error), "objective": -1.0}
     except StudyError as error:  # the configuration's own fault: trying again would not help
         return {"outcome": Outcome.FAILED.value, "reason": str(error), "objective": -1.0}
+    except (Exception, SystemExit) as error:  # told in plain words: the error itself may not survive the way to the driver
+        raise RuntimeError(f"{type(error).__name__}: {error}") from None
     return {"outcome": ending.outcome.value, "reason": ending.reason, "objective": -1.0}
+
+
+class _Stopped(BaseException):
+    """Tune ends a trial's thread by SystemExit from a report; training code that exits is a failure, and must not look alike."""
 
 
 def _trial(config: dict[str, Any]) -> None:
     """One worker: the loop in the Tune actor itself."""
 
     def report(record: EpochRecord) -> bool:
-        tune.report(_payload(record))
+        try:
+            tune.report(_payload(record))
+        except SystemExit:
+            raise _Stopped from None
         return False
 
-    tune.report(_ending(config, report))
+    with contextlib.suppress(_Stopped):
+        tune.report(_ending(config, report))
 
 
 def _ddp_worker(config: dict[str, Any]) -> None:

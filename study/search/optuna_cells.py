@@ -5,6 +5,7 @@ Optuna's state is rebuilt from the ledger whenever a sweep starts, so there is n
 TPE's are functions of what has been told before.
 """
 
+import dataclasses
 from collections import deque
 
 import optuna
@@ -95,6 +96,8 @@ class CellSearch:
                 self.study.enqueue_trial(default_values(self.cell))
             trial = self.study.ask()
             config = suggest(trial, self.cell, self.settings.protocol, self.settings.seed)
+            if config.id in self._ids and attempt == RESAMPLES - 1:  # nothing new is left: a known point again, with another seed
+                config = dataclasses.replace(config, seed=seed % 2**31)
             if config.id not in self._ids:
                 break
             self.study.tell(trial, state=TrialState.FAIL)

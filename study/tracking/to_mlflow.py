@@ -5,6 +5,7 @@ by `python -m study.tracking sync RESULTS`. Every metric carries the time of its
 """
 
 import contextlib
+import functools
 import json
 import logging
 import os
@@ -16,7 +17,10 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
 for _name, _value in {  # read by the client when it is imported: never longer than 15 s for a try
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
@@ -56,17 +60,21 @@ class Mirror:
     """One study, one server."""
 
     def __init__(self, ledger: Ledger, uri: str | None = None) -> None:
-        from mlflow import MlflowClient
-
         self.ledger, self.uri = ledger, uri or default_uri(ledger)
-        self.client = MlflowClient(self.uri)
         self.sent = 0
         self.cursor: dict[str, Any] = self._load_cursor()
         self._experiment: str | None = None
 
+    @functools.cached_property
+    def client(self) -> "MlflowClient":
+        """Made where its errors are caught: a store that is no database refuses here."""
+        from mlflow import MlflowClient
+
+        return MlflowClient(self.uri)
+
     def sync(self) -> SyncReport:
         """Sends everything in the ledger that the server has not got; stops at the first refusal. Never raises for a server's fault."""
-        self.sent = 0
+        self.sent, self.refused = 0, ""
         try:
             study = self.ledger.study()
             if study is not None:
@@ -76,7 +84,7 @@ class Mirror:
             self._save_cursor()
             return SyncReport(sent=self.sent, pending=self.pending(), problem=explain(error, self.uri))
         self._save_cursor()
-        return SyncReport(sent=self.sent, pending=self.pending())
+        return SyncReport(sent=self.sent, pending=self.pending(), problem=self.refused or None)
 
     def pending(self) -> int:
         """Events in the ledger that have not been delivered."""
@@ -107,9 +115,9 @@ class Mirror:
             if self._changed(name):
                 data = self.ledger.folder.read(name)
                 assert data is not None
-                self._artifact(parent, name, data)
-                self.cursor["files"][name] = _mark(data)
-                self.sent += 1
+                if self._artifact(parent, name, data):
+                    self.cursor["files"][name] = _mark(data)
+                    self.sent += 1
         if facts.get("finished_at") and "verdicts" in facts and "" not in self.cursor["ended"]:
             self._finish(parent, facts)
         yield
@@ -135,7 +143,8 @@ class Mirror:
             self.sent += len(fresh)
         self.cursor["epochs"][ask.trial_id] = len(epochs)
         if result is not None and ask.trial_id not in self.cursor["ended"]:
-            self._end(ask, run, result)
+            if not self._end(ask, run, result):
+                return  # a run without its files is not finished
             failpoint("before_mlflow_end")
             self.client.set_terminated(run, _status(result), end_time=int(result.ended_at * 1000))
             self.cursor["ended"].append(ask.trial_id)
@@ -163,13 +172,14 @@ class Mirror:
         for start in range(0, len(metrics), 900):  # the server takes 1,000 at a time
             self.client.log_batch(run, metrics=metrics[start : start + 900])
 
-    def _end(self, ask: Ask, run: str, result: TrialResult) -> None:
-        for name in TRIAL_FILES:
-            if (data := self.ledger.trial_folder(ask.trial_id).read(name)) is not None:
-                self._artifact(run, name, data)
+    def _end(self, ask: Ask, run: str, result: TrialResult) -> bool:
+        """False when the artifact store refused a file: the run stays open, the rest goes on."""
+        files = {name: self.ledger.trial_folder(ask.trial_id).read(name) for name in TRIAL_FILES}
         if result.val is not None:
             rows = "\n".join(",".join(map(str, row)) for row in result.val.confusion)
-            self._artifact(run, "confusion_matrix.csv", (rows + "\n").encode())
+            files["confusion_matrix.csv"] = (rows + "\n").encode()
+        missing = [name for name, data in files.items() if data is not None and not self._artifact(run, name, data)]
+        if result.val is not None:
             from mlflow.entities import Metric
 
             named = [("recall", result.val.recall), ("precision", result.val.precision), ("f1", result.val.f1)]
@@ -191,6 +201,7 @@ class Mirror:
         }
         for k, v in tags.items():
             self.client.set_tag(run, k, v)
+        return not missing
 
     def _model(self, ask: Ask, tags: dict[str, str]) -> None:
         """Registers the chosen trial's network as a model version, loadable by mlflow.pyfunc.load_model."""
@@ -255,11 +266,20 @@ class Mirror:
         assert self._experiment is not None
         return self._experiment
 
-    def _artifact(self, run: str, name: str, data: bytes) -> None:
+    def _artifact(self, run: str, name: str, data: bytes) -> bool:
+        """False, and remembered, when the artifact store alone refuses: metrics go on, the file is tried again next time."""
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder, os.path.basename(name))
             file.write_bytes(data)
-            self.client.log_artifact(run, str(file), os.path.dirname(name) or None)
+            for last in (False, True):
+                try:
+                    self.client.log_artifact(run, str(file), os.path.dirname(name) or None)
+                    return True
+                except Exception as error:
+                    if last:
+                        self.refused = f"missing in the artifact store: {name} of run {run}; {explain(error, self.uri)}"
+                        self.client.get_run(run)  # raises where the whole server is away
+        return False
 
     # -- the cursor: an optimisation; without it everything is found by tag -------------------------------
     def _load_cursor(self) -> dict[str, Any]:
@@ -296,10 +316,16 @@ def _fact_tags(facts: dict[str, Any]) -> dict[str, str]:
 
 def explain(error: Exception, uri: str) -> str:
     """One line with the way out; passwords never in it."""
-    text = " ".join(str(error).split())[:300]
-    where = redact(uri)
+    whole = " ".join(str(error).split())
+    text, where = whole[:300], redact(uri)
+    if "ReadTimeout" in whole or "timed out" in whole:
+        return f"{where} accepts but does not answer (timed out)"
+    if "Connection refused" in whole:
+        return f"{where} refuses connections; is the server running?"
     if "401" in text or "UNAUTHORIZED" in text.upper():
         return f"{where} refused the login (401); set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+    if "RESOURCE_DOES_NOT_EXIST" in text or "Run with id=" in text or "not a database" in text:
+        return f"{where} has lost its runs ({text[:120]}); restore its backup, or give it an empty store and send all anew: remove mlflow.json from the study's folder, then sync"
     if "403" in text or "FORBIDDEN" in text.upper():
         return f"{where} refused (403): no permission, or the server's --allowed-hosts lacks this host name"
     return redact(f"{where}: {type(error).__name__}: {text}")
