@@ -65,7 +65,7 @@ class Protocol:
     warmup_epochs: float = 1.0  # linear, at the start of every phase
     batch_size: int = 32  # global: split over workers
     image_size: int = 224  # pixels, square
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Literal["auto", "fp32", "bf16"] = "fp32"  # auto: the faster, measured when the study first starts, kept ever after
     batch_norm: Literal["train", "freeze"] = "train"  # of the *trained* stages; frozen ones are always in eval mode
     grad_clip: float = 1.0  # global norm; inf = off
     workers: int = 1  # DDP: batch-norm statistics are per worker, so this changes numbers
@@ -76,7 +76,7 @@ class Protocol:
         for name in ("max_epochs", "batch_size", "image_size", "workers", "train_eval_images"):
             value = getattr(self, name)
             _require(isinstance(value, int) and value >= 1, f"{name} must be a whole number >= 1, not {value!r}.")
-        _require(self.precision in ("fp32", "bf16"), f"precision must be fp32 or bf16, not {self.precision!r}.")
+        _require(self.precision in ("auto", "fp32", "bf16"), f"precision must be auto, fp32 or bf16, not {self.precision!r}.")
         _require(self.batch_norm in ("train", "freeze"), f"batch_norm must be train or freeze, not {self.batch_norm!r}.")
         _require(self.batch_size % self.workers == 0, f"batch_size {self.batch_size} must be divisible by workers {self.workers}.")
         _require(0 <= self.warmup_epochs < math.inf, f"warmup_epochs must be >= 0, not {self.warmup_epochs!r}.")
@@ -99,6 +99,7 @@ class TrialConfig:
             self.strategy.name == self.cell.strategy,
             f"strategy {self.strategy.name!r} does not belong to cell {self.cell.id!r}.",
         )
+        _require(self.protocol.precision != "auto", "a trial's precision must be fp32 or bf16: it changes numbers, so 'auto' is a study's.")
 
     @property
     def id(self) -> str:

@@ -1,7 +1,13 @@
-"""What a study will cost, measured: a few steps of every (backbone, strategy) on this machine's device."""
+"""What a study will cost, measured: a few steps of every (backbone, strategy) on this machine's device.
+
+Memory is always channels-last: on every network tried it was as fast as the other layout or faster (docs/performance.md).
+Precision is another matter: bfloat16 is half as slow again on one network and half as fast again on the next.
+"""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 
@@ -12,6 +18,7 @@ from study.training.loop import Device
 from study.training.split import split
 
 STEPS = 3
+Precision = Literal["fp32", "bf16"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +66,35 @@ def measure(cell: Cell, protocol: Protocol, num_classes: int, weights: str | Non
         parameters=sum(p.numel() for p in model.parameters()),
         trained=sum(p.numel() for _, p in model.named() if p.requires_grad),
     )
+
+
+PROBE_SECONDS = 1.0
+PROBE_BATCH = 8
+
+
+def fastest_precision(backbone_names: Sequence[str], image_size: int, weights: str | None) -> tuple[Precision, dict[str, dict[str, float]]]:
+    """The precision that trains an image of every backbone in the least time; and images a second, {backbone: {precision: rate}}."""
+    rates: dict[str, dict[str, float]] = {}
+    for name in backbone_names:
+        for precision in ("fp32", "bf16"):
+            where = Device.best(precision)
+            model = backbones.create(name, 2, weights=weights).model.to(where.device, memory_format=torch.channels_last).train()
+            images = torch.randn(PROBE_BATCH, 3, image_size, image_size, device=where.device).contiguous(memory_format=torch.channels_last)
+
+            def step() -> None:
+                with where.autocast():  # noqa: B023 (called before the next round)
+                    loss = model(images).float().logsumexp(1).mean()  # noqa: B023
+                loss.backward()
+                float(loss.detach())
+
+            step()
+            steps, began = 0, time.perf_counter()
+            while steps < 2 or time.perf_counter() - began < PROBE_SECONDS / 2:
+                step()
+                steps += 1
+            rates.setdefault(name, {})[precision] = round(steps * PROBE_BATCH / (time.perf_counter() - began), 1)
+    cost = {p: sum(1 / r[p] for r in rates.values()) for p in ("fp32", "bf16")}
+    return ("bf16" if cost["bf16"] < cost["fp32"] else "fp32"), rates
 
 
 def disk(study: Study, parameters: dict[str, int], left: dict[str, int]) -> float:

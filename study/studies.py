@@ -24,7 +24,7 @@ PILOT = Study(
     name="pilot",
     about="Real faces and real weeds at a small image size, sized for two CPU cores.",
     cells=grid(["fer2013", "deepweeds"], ["efficientnet_lite0"], ["linear_probe", "partial", "full"]),
-    protocol=Protocol(max_epochs=5, image_size=64, batch_size=32, views=2),
+    protocol=Protocol(max_epochs=5, image_size=64, batch_size=32, views=2, precision="auto"),
     trials=6,
     random_trials=3,
     grace_epochs=1,

@@ -6,6 +6,7 @@ The same command resumes: finished trials are read back, half-done ones go on. S
 """
 
 import argparse
+import dataclasses
 import functools
 import logging
 import os
@@ -15,11 +16,12 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 from analysis.selection import select
 from study import backbones, facts, lock, stages
 from study.config import Study
-from study.cost import disk
+from study.cost import disk, fastest_precision
 from study.datasets import open_dataset
 from study.datasets.audit import audit
 from study.datasets.spec import ImageTable
@@ -91,6 +93,7 @@ def sweep(study: Study, args: argparse.Namespace, argv: list[str], interrupted: 
     ledger = Ledger(places.results, study.name)
 
     # ---- check: everything that can be wrong is found before a worker starts ---------------------
+    study, probe = settled(study, ledger, places)
     tables = open_tables(study, places)
     classes = {key: len(t.classes) for key, t in tables.items()}
     parameters = check_models(study, classes, places)
@@ -100,7 +103,7 @@ def sweep(study: Study, args: argparse.Namespace, argv: list[str], interrupted: 
     check_room(study, ledger, parameters)
     stack.enter_context(lock.held(ledger.folder))
     failpoint("after_lock")
-    ledger.begin(study, {**facts.environment(argv), "started_at": time.time()})
+    ledger.begin(study, {**facts.environment(argv), **probe, "started_at": time.time()})
     ledger.add_facts(data_warnings=check_data(tables, ledger))
     failpoint("after_validate")
 
@@ -138,6 +141,21 @@ def sweep(study: Study, args: argparse.Namespace, argv: list[str], interrupted: 
             if args.strict_tracking:
                 return EnvironmentProblem.exit_code
     return verdict_code(study, ledger, args.max_failed)
+
+
+def settled(study: Study, ledger: Ledger, places: stages.Places) -> tuple[Study, dict[str, Any]]:
+    """The study with its precision decided: as it was when it first started, else by a short measurement, which is returned."""
+    if study.protocol.precision != "auto":
+        return study, {}
+    known, probe = ledger.study(), dict[str, Any]()
+    if known is not None:
+        precision = known.protocol.precision
+    else:
+        names = sorted({c.backbone for c in study.cells})
+        precision, rates = fastest_precision(names, study.protocol.image_size, places.weights)
+        probe = {"precision_probe": rates}
+        print(f"precision {precision}: " + "; ".join(f"{n} {r['fp32']} images/s in fp32, {r['bf16']} in bf16" for n, r in rates.items()))
+    return dataclasses.replace(study, protocol=dataclasses.replace(study.protocol, precision=precision)), probe
 
 
 def open_tables(study: Study, places: stages.Places) -> dict[tuple[str, str], ImageTable]:

@@ -1,0 +1,241 @@
+"""The loops that are compared. Each is made for (network, strategy, size) and, when called, trains one epoch of `IMAGES` images
+and returns images a second. Random weights and random pixels: speed does not look at them.
+"""
+
+import logging
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import timm
+import torch
+from PIL import Image
+from torch import nn
+from torch.nn import functional as F
+from torchvision import transforms
+
+from study import backbones
+from study.config import Cell, Protocol, TrialConfig
+from study.datasets.spec import ImageTable
+from study.training.inputs import Inputs
+from study.training.loop import Device, _optimizer, fine_tune
+from study.training.split import split
+
+CLASSES = 7
+IMAGES = 192
+BATCH = 32
+WORKERS = 2
+Loop = Callable[[], float]
+
+
+def table(size: int, images: int | None = None) -> ImageTable:
+    """Random pixels in memory, split into mostly train."""
+    images = images or IMAGES
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (images + 16, size, size, 3), dtype=np.uint8)
+    split_of = np.r_[np.zeros(images), np.ones(8), np.full(8, 2)].astype(np.int8)
+    return ImageTable(
+        name="random", classes=tuple("abcdefg"), ids=tuple(map(str, range(images + 16))), labels=rng.integers(0, CLASSES, images + 16), split=split_of,
+        form="random pixels", fingerprint=f"random-{size}-{images}", decode=lambda i: pixels[i], policy="strong", channels=3, native_size=size,
+    )  # fmt: skip
+
+
+class Given(Inputs):
+    """Inputs of a table that is at hand instead of one that is opened by name."""
+
+    def __init__(self, given: ImageTable, cache: Path) -> None:
+        self.table, self.cache = given, cache
+        self.images = np.stack([given.decode(k) for k in range(len(given.ids))])
+        self.train, self.val = np.flatnonzero(given.split == 0), np.flatnonzero(given.split == 1)
+        self.train_eval = self.train[:8]
+        self._labels = torch.from_numpy(given.labels.astype(np.int64))
+        self._resident = None
+        self.device = torch.device("cpu")
+
+
+def device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def ours(network: str, strategy: str, size: int, precision: str, weights: str, views: int, cache: Path) -> Loop:
+    """The product's own loop; each call trains one more epoch."""
+    protocol = Protocol(max_epochs=100_000, image_size=size, batch_size=BATCH, precision=precision, views=views, train_eval_images=8)  # type: ignore[arg-type]
+    config = TrialConfig.default(Cell(dataset="digits", backbone=network, strategy=strategy), protocol)
+    epochs = fine_tune(config, Given(table(size), cache), weights=weights)
+
+    def epoch() -> float:
+        record, _ = next(epochs)
+        return record.images / record.train_seconds
+
+    return epoch
+
+
+def ceiling(network: str, strategy: str, size: int, precision: str, weights: str, compiled: bool = False) -> Loop:
+    """The same model and optimizer on one resident batch: nothing but arithmetic."""
+    where = Device.best(precision)
+    backbone = backbones.create(network, CLASSES, weights=weights)
+    config = TrialConfig.default(Cell(dataset="digits", backbone=network, strategy=strategy), Protocol(image_size=size))
+    (phase,) = config.strategy.phases(backbone.num_stages, 10)
+    model = split(backbone, phase.cut).to(where.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    optimizer = _optimizer(model, phase, 1e-4)
+    model.set_training(phase.lrs, "train")
+    forward = torch.compile(model) if compiled else model
+    x = torch.randn(BATCH, 3, size, size, device=where.device).contiguous(memory_format=torch.channels_last)
+    y = torch.randint(0, CLASSES, (BATCH,), device=where.device)
+
+    def epoch() -> float:
+        began = time.perf_counter()
+        for _ in range(IMAGES // BATCH):
+            optimizer.zero_grad(set_to_none=True)
+            with where.autocast():
+                logits = forward(x)
+            F.cross_entropy(logits.float(), y, label_smoothing=0.1).backward()
+            torch.nn.utils.clip_grad_norm_(model.trained.parameters(), 1.0)
+            optimizer.step()
+        if where.device.type == "cuda":
+            torch.cuda.synchronize()
+        return IMAGES / (time.perf_counter() - began)
+
+    return epoch
+
+
+def flops_of_a_step(network: str, strategy: str, size: int, weights: str) -> float:
+    """Floating-point operations of one training image, counted by torch (a multiply-add is two)."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    backbone = backbones.create(network, CLASSES, weights=weights)
+    config = TrialConfig.default(Cell(dataset="digits", backbone=network, strategy=strategy), Protocol(image_size=size))
+    (phase,) = config.strategy.phases(backbone.num_stages, 10)
+    model = split(backbone, phase.cut)
+    model.set_training(phase.lrs, "train")
+    with FlopCounterMode(display=False) as counter:
+        model(torch.randn(2, 3, size, size)).logsumexp(1).mean().backward()
+    return counter.get_total_flops() / 2
+
+
+def people_s_model(network: str, strategy: str) -> nn.Module:
+    """The network with requires_grad = False below what is trained: how it is usually frozen."""
+    model = timm.create_model(backbones.timm_name(network), num_classes=CLASSES).to(device())
+    if strategy != "full":
+        _, stages = backbones.stages_of(model)
+        keep = {n for names in stages[: 1 if strategy == "linear_probe" else 2] for n in names}
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(name in keep)
+    return model
+
+
+class Images(torch.utils.data.Dataset):  # type: ignore[type-arg]
+    """PIL images with a transform, as torchvision's and timm's folders are."""
+
+    def __init__(self, size: int, transform: Callable[[Any], Any] | None) -> None:
+        self.data, self.transform = table(size), transform
+
+    def __len__(self) -> int:
+        return IMAGES
+
+    def __getitem__(self, k: int) -> Any:
+        image = Image.fromarray(self.data.decode(k))
+        return (self.transform(image) if self.transform else image), int(self.data.labels[k])
+
+
+def loader(size: int) -> Any:
+    change = transforms.Compose([
+        transforms.RandomResizedCrop(size), transforms.RandomHorizontalFlip(), transforms.RandomRotation(22),
+        transforms.ColorJitter(0.15, 0.15, 0.15), transforms.ToTensor(), transforms.Normalize((0.5,) * 3, (0.5,) * 3),
+    ])  # fmt: skip
+    return torch.utils.data.DataLoader(
+        Images(size, change), batch_size=BATCH, shuffle=True, num_workers=WORKERS, persistent_workers=True, pin_memory=device().type == "cuda"
+    )  # fmt: skip
+
+
+def plain(network: str, strategy: str, size: int) -> Loop:
+    """The loop people write: torchvision transforms on PIL images, DataLoader workers, fp32."""
+    batches, model = loader(size), people_s_model(network, strategy)
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-4)
+
+    def epoch() -> float:
+        model.train()
+        began, total = time.perf_counter(), 0.0
+        for x, y in batches:
+            x, y = x.to(device()), y.to(device())
+            loss = F.cross_entropy(model(x), y, label_smoothing=0.1)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            total += loss.item()
+        return IMAGES / (time.perf_counter() - began)
+
+    return epoch
+
+
+def timm_s(network: str, strategy: str, size: int) -> Loop:
+    """timm's recipe from its own parts: loader, loss and optimizer factories, as its train.py puts them together."""
+    from timm.data import create_loader
+    from timm.loss import LabelSmoothingCrossEntropy
+    from timm.optim import create_optimizer_v2
+
+    model = people_s_model(network, strategy)
+    batches = create_loader(
+        Images(size, None), input_size=(3, size, size), batch_size=BATCH, is_training=True, num_workers=WORKERS, color_jitter=0.15,
+        use_prefetcher=device().type == "cuda", device=device(), pin_memory=device().type == "cuda",
+    )  # fmt: skip
+    loss_of = LabelSmoothingCrossEntropy(0.1)
+    optimizer = create_optimizer_v2(model, opt="adamw", lr=1e-4, weight_decay=0.05)
+
+    def epoch() -> float:
+        model.train()
+        began = time.perf_counter()
+        for x, y in batches:
+            x, y = x.to(device()), y.to(device())
+            loss = loss_of(model(x), y)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        float(loss)
+        return IMAGES / (time.perf_counter() - began)
+
+    return epoch
+
+
+def lightning_s(network: str, strategy: str, size: int) -> Loop:
+    """Lightning's Trainer with its defaults, logging and checkpoints off; an epoch is timed from its first batch to its last."""
+    import lightning
+
+    warnings.filterwarnings("ignore", module="lightning")
+    for name in ("lightning", "lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+    class Module(lightning.LightningModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = people_s_model(network, strategy)
+
+        def training_step(self, batch: Any, index: int) -> Any:
+            x, y = batch
+            return F.cross_entropy(self.model(x), y, label_smoothing=0.1)
+
+        def configure_optimizers(self) -> Any:
+            return torch.optim.AdamW([p for p in self.parameters() if p.requires_grad], lr=1e-4)
+
+    class Clock(lightning.Callback):
+        seconds = 0.0
+
+        def on_train_epoch_start(self, trainer: Any, module: Any) -> None:
+            self.began = time.perf_counter()
+
+        def on_train_epoch_end(self, trainer: Any, module: Any) -> None:
+            Clock.seconds = time.perf_counter() - self.began
+
+    module, batches = Module(), loader(size)
+
+    def epoch() -> float:
+        trainer = lightning.Trainer(
+            max_epochs=1, logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False, callbacks=[Clock()]
+        )  # fmt: skip
+        trainer.fit(module, batches)
+        return IMAGES / Clock.seconds
+
+    return epoch

@@ -1,0 +1,106 @@
+"""Is the model ever waiting for images? Decoding, the memory-mapped cache and augmentation against the model's appetite.
+
+    python -m benchmarks.input --network efficientnet_b0 --size 96 --json
+
+A folder of JPEG files is made and read as a user's would be; rates are images a second on one thread, the model's is its
+training step on a resident batch (full fine-tuning), the hungriest there is.
+"""
+
+import argparse
+import json
+import resource
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import timm
+import torch
+from PIL import Image
+
+from benchmarks import contestants
+from study import backbones
+from study.cost import fastest_precision
+from study.datasets import open_dataset
+from study.datasets.cache import pixels
+from study.training.augment import POLICIES, augment
+
+BATCH = 32
+
+
+def folder_of_jpegs(folder: Path, images: int, side: int) -> None:
+    rng = np.random.default_rng(0)
+    for name in ("a", "b"):
+        (folder / name).mkdir(parents=True)
+    # smooth noise: what JPEG makes of photographs, not of white noise
+    for k in range(images):
+        small = Image.fromarray(rng.integers(0, 256, (16, 16, 3), dtype=np.uint8))
+        small.resize((side, side), Image.Resampling.BICUBIC).save(folder / "ab"[k % 2] / f"{k}.jpg", quality=90)
+
+
+def rate(step: Callable[[int], object], batches: int) -> float:
+    began = time.perf_counter()
+    for k in range(batches):
+        step(k)
+    return batches * BATCH / (time.perf_counter() - began)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--network", default="efficientnet_b0")
+    parser.add_argument("--size", type=int, default=96)
+    parser.add_argument("--images", type=int, default=640)
+    parser.add_argument("--side", type=int, default=256, help="of the JPEG files, pixels")
+    parser.add_argument("--repetitions", type=int, default=5)
+    parser.add_argument("--json", action="store_true")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder_of_jpegs(folder / "images", args.images, args.side)
+        table = open_dataset(f"folder:{folder / 'images'}", splits="official", root=None)
+        began = time.perf_counter()
+        cached = pixels(table, round(args.size * 1.25), folder / "cache")
+        decode = args.images / (time.perf_counter() - began)
+        torch.save(timm.create_model(backbones.timm_name(args.network)).state_dict(), folder / f"{args.network}.pth")
+        precision, _ = fastest_precision([args.network], args.size, str(folder))
+        contestants.BATCH = contestants.IMAGES = BATCH
+        appetite = contestants.ceiling(args.network, "full", args.size, precision, str(folder))
+        rng, batches = np.random.default_rng(0), args.images // BATCH
+        order = rng.permutation(args.images)
+        where = contestants.device()
+
+        def read(k: int) -> torch.Tensor:
+            rows = order[k * BATCH : (k + 1) * BATCH]
+            return torch.from_numpy(cached[rows]).to(where)
+
+        def both(k: int) -> torch.Tensor:
+            rows = order[k * BATCH : (k + 1) * BATCH]
+            return augment(
+                read(k), rows, policy=POLICIES["strong"], strength=1.0, seed=0, epoch=k, size=args.size, mean=(0.5,) * 3, std=(0.25,) * 3
+            )  # fmt: skip
+
+        seen: dict[str, list[float]] = {"read": [], "read and augment": [], "model": []}
+        for step in (read, both):
+            rate(step, 2)
+        appetite()
+        for _ in range(args.repetitions):
+            seen["read"].append(rate(read, batches))
+            seen["read and augment"].append(rate(both, batches))
+            seen["model"].append(appetite())
+    shown = {k: statistics.median(v) for k, v in seen.items()}
+    share = statistics.median(m / b for m, b in zip(seen["model"], seen["read and augment"], strict=True))
+    print(f"{args.network} at {args.size} px, {precision}, batch {BATCH}; images a second")
+    print(f"  decode JPEG of {args.side} px, resize, cache (once)   {decode:10.0f}")
+    for k, v in shown.items():
+        print(f"  {k:45s}   {v:10.0f}")
+    print(
+        f"  read and augment take {share:.1%} of the model's time; peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6:.2f} GB"
+    )
+    if args.json:
+        print(json.dumps({"decode": decode, **shown, "share_of_model_time": share, "precision": precision}))
+
+
+if __name__ == "__main__":
+    main()
