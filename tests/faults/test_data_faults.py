@@ -1,9 +1,14 @@
 """Hostile data, by case id: every problem is one line that names file and way out, and nothing wraps, hangs or leaks."""
 
+import hashlib
 import io
+import json
 import os
+import pickle
 import socket
 import struct
+import subprocess
+import sys
 import tarfile
 import threading
 import time
@@ -17,13 +22,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as draw
 from PIL import Image
 
+from study.backbones import create
 from study.datasets import open_dataset
 from study.datasets.archives import Limits, extract
 from study.datasets.audit import audit
 from study.datasets.fer2013 import read_csv
 from study.datasets.imagefiles import check_headers, decode_file
 from study.datasets.page import write_page
-from study.errors import DataError
+from study.errors import ConfigError, DataError
+from study.files import Folder
+from study.training import checkpoint
 from tests.test_datasets import folder, rows
 
 GOOD = " ".join(["7"] * 2304)
@@ -364,3 +372,111 @@ def test_X4_bombs_are_stopped_by_real_bytes_and_counts(tmp_path: Path) -> None:
         extract(tmp_path / "many.zip", tmp_path / "out", Limits(files=200))
     assert sum(f.stat().st_size for f in (tmp_path / "out").rglob("*") if f.is_file()) == 0
     assert extract(tmp_path / "many.zip", tmp_path / "fine") == 300
+
+
+def chunk(kind: bytes, data: bytes, length: int | None = None) -> bytes:
+    return struct.pack(">I", len(data) if length is None else length) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def png_with(extra: bytes) -> bytes:
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 8, 8, 8, 2, 0, 0, 0))
+    body = chunk(b"IDAT", zlib.compress((b"\0" + bytes(24)) * 8))
+    return b"\x89PNG\r\n\x1a\n" + header + extra + body + chunk(b"IEND", b"")
+
+
+def gif_of(frames: int) -> bytes:
+    buffer = io.BytesIO()
+    first = Image.new("P", (8, 8))
+    first.putpalette(list(range(256)) * 3)
+    first.save(buffer, "GIF", save_all=True, append_images=[first.point(lambda v, k=k: (v + k) % 256) for k in range(1, 20)])
+    data = buffer.getvalue()
+    start = data.index(b"\x21\xf9") if b"\x21\xf9" in data else data.index(b"\x2c")
+    one = data[start:-1]
+    return data[:start] + one * (frames // 20) + b"\x3b"
+
+
+BOMBS = {
+    "zTXt": lambda: png_with(chunk(b"zTXt", b"k\0\0" + zlib.compress(bytes(200_000_000), 9))),
+    "ICC": lambda: png_with(chunk(b"iCCP", b"k\0\0" + zlib.compress(bytes(200_000_000), 9))),
+    "GIF of 10,000 frames": lambda: gif_of(10_000),
+    "IDAT of a terabyte": lambda: (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", 8, 8, 8, 2, 0, 0, 0)) + chunk(b"IDAT", b"xx", 2**31 - 1)
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_D4_bombs_inside_small_files_cost_neither_time_nor_memory(name: str, tmp_path: Path) -> None:
+    """Refused, or the first frame of what is shown, within two seconds; measured in a process of its own."""
+    (tmp_path / "a.png").write_bytes(BOMBS[name]())
+    code = (
+        "import resource, sys, time; from pathlib import Path; from study.datasets.imagefiles import decode_file; from study.errors import DataError\n"
+        "before, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.monotonic()\n"
+        "try: print(decode_file(Path(sys.argv[1]), 3).shape)\n"
+        "except DataError as error: print('refused', error)\n"
+        "print(time.monotonic() - began, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "a.png")], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    said, figures = done.stdout.splitlines()
+    seconds, megabytes = map(float, figures.split())
+    assert said.startswith("refused") or said == "(8, 8, 3)"
+    assert megabytes < 100, f"{name}: {megabytes:.0f} MB"
+    assert seconds < 20, f"{name}: {seconds:.1f} s"  # two on an idle machine; a bomb that works takes for ever
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_D13_a_hundred_thousand_files(tmp_path: Path) -> None:
+    """Hard links to a few pictures; headers are read once, and nothing is held in memory by image."""
+    root = folder(tmp_path, {"a": 4, "b": 4})
+    for k in range(50_000):
+        for c in ("a", "b"):
+            os.link(root / c / f"{k % 4:03d}.png", root / c / f"x{k:06d}.png")
+    code = (
+        "import resource, sys, time; from pathlib import Path; from study.config import Cell, Protocol, TrialConfig\n"
+        "from study.training.inputs import Inputs\n"
+        "config = TrialConfig.default(Cell(dataset=f'folder:{sys.argv[1]}', backbone='efficientnet_lite0', strategy='full'), Protocol(image_size=32))\n"
+        "for turn in ('first', 'later'):\n"
+        "    began = time.monotonic(); inputs = Inputs(config); inputs.pixels_of(inputs.train[:64])\n"
+        "    print(turn, len(inputs.table.ids), round(time.monotonic() - began, 1), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(root)], capture_output=True, text=True, timeout=1100)
+    assert done.returncode == 0, done.stderr
+    print(f"\nD13: turn, images, seconds to the first batch, peak MB\n{done.stdout}")
+    first, later = (line.split() for line in done.stdout.splitlines())
+    assert int(first[1]) == 100_008 and int(later[3]) - int(first[3]) < 500, "the second reading holds no second copy"
+
+
+def test_H2_batches_larger_than_the_data_and_last_batches_of_one(tmp_path: Path) -> None:
+    """A batch larger than the training set is the whole set; a last batch of one joins batch norm without an error."""
+    root = folder(tmp_path, {"a": 12, "b": 13})
+    for batch in (4096, 16, 17):
+        trial = f"folder:{root}/efficientnet_lite0/full"
+        command = [sys.executable, "-m", "study.trial", trial, "--json", "--set", f"batch_size={batch}", "image_size=32", "max_epochs=1"]
+        done = subprocess.run([*command, "warmup_epochs=0.5"], capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stderr
+        record = json.loads(done.stdout.splitlines()[-1])
+        assert record["images"] > 0 and record["metrics"]["train/loss"] > 0
+    bad = subprocess.run([*command[:5], "--set", "batch_size=0"], capture_output=True, text=True, timeout=120)
+    assert bad.returncode == 2 and "batch_size must be a whole number >= 1" in bad.stderr
+
+
+def test_X1_weights_that_would_run_code_are_refused(tmp_path: Path) -> None:
+    class Evil:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return os.system, (f"touch {tmp_path}/ran",)
+
+    import torch
+
+    torch.save({"conv_stem.weight": Evil()}, tmp_path / "resnet18.pth")
+    with pytest.raises(ConfigError, match="cannot be read as weights"):
+        create("resnet18", 3, weights=tmp_path)
+    (tmp_path / "checkpoint/000001").mkdir(parents=True)
+    data = (tmp_path / "resnet18.pth").read_bytes()
+    (tmp_path / "checkpoint/000001/state.pt").write_bytes(data)
+    manifest = {"file": "state.pt", "sha256": hashlib.sha256(data).hexdigest(), "trial": "x"}
+    (tmp_path / "checkpoint/000001/manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(pickle.UnpicklingError):
+        checkpoint.load_newest(Folder(str(tmp_path)), trial="x")
+    assert not (tmp_path / "ran").exists()
