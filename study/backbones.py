@@ -1,6 +1,7 @@
 """Networks: our short names for timm's, where their weights come from, and their stages counted from the head."""
 
 import difflib
+import functools
 import hashlib
 import json
 import os
@@ -82,8 +83,8 @@ def create(name: str, num_classes: int, *, weights: str | os.PathLike[str] | Non
     Raises ConfigError when the name is unknown, or when no weights can be had: it never trains from scratch silently.
     """
     full = timm_name(name)
-    state, extra, source = _find_weights(name, full, Path(weights) if weights else None)
-    classifier = str(timm.create_model(full, pretrained=False, num_classes=1, **extra).default_cfg["classifier"])
+    folder = Path(weights) if weights else (Path(os.environ["STUDY_WEIGHTS"]) if os.environ.get("STUDY_WEIGHTS") else None)
+    state, extra, source, fingerprint, classifier = _pretrained(name, full, folder, _stamp(folder))
     bias = state.get(f"{classifier}.bias")
     model = timm.create_model(full, pretrained=False, num_classes=1000 if bias is None else len(bias), **extra)
     try:
@@ -103,9 +104,27 @@ def create(name: str, num_classes: int, *, weights: str | os.PathLike[str] | Non
         mean=tuple(model.default_cfg["mean"]),
         std=tuple(model.default_cfg["std"]),
         weights=source,
-        fingerprint=_fingerprint(state),
+        fingerprint=fingerprint,
         arguments=extra,
     )
+
+
+@functools.lru_cache(maxsize=2)
+def _pretrained(
+    name: str, full: str, folder: Path | None, stamp: tuple[object, ...]
+) -> tuple[dict[str, torch.Tensor], dict[str, Any], str, str, str]:
+    """(state dict, extra arguments for timm, where from, its sha256, name of the classifier): kept by the process, since a
+    worker trains one trial after another from the same weights. `stamp` changes when the folder's files do."""
+    del stamp
+    state, extra, source = _find_weights(name, full, folder)
+    classifier = str(timm.create_model(full, pretrained=False, num_classes=1, **extra).default_cfg["classifier"])
+    return state, extra, source, _fingerprint(state), classifier
+
+
+def _stamp(folder: Path | None) -> tuple[object, ...]:
+    if folder is None or not folder.is_dir():
+        return ()
+    return tuple(sorted((p.name, p.stat().st_mtime_ns) for p in folder.iterdir() if p.is_file()))
 
 
 def _fingerprint(state: dict[str, torch.Tensor]) -> str:
@@ -118,7 +137,6 @@ def _fingerprint(state: dict[str, torch.Tensor]) -> str:
 
 def _find_weights(name: str, full: str, folder: Path | None) -> tuple[dict[str, torch.Tensor], dict[str, Any], str]:
     """(state dict, extra arguments for timm, where from). A folder given comes first, then what is installed, then timm's hub."""
-    folder = folder or (Path(os.environ["STUDY_WEIGHTS"]) if os.environ.get("STUDY_WEIGHTS") else None)
     if folder is not None:
         if not folder.is_dir():
             raise ConfigError(f"Weights folder {folder} does not exist; make it, or leave --weights / STUDY_WEIGHTS out.")

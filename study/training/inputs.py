@@ -1,5 +1,6 @@
 """What the loop eats: batches of training images, and evaluation images, behind the frozen half of the network."""
 
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +29,7 @@ class Inputs:
 
     def __init__(self, config: TrialConfig, *, data: Path | None = None, cache: Path | None = None) -> None:
         cell, protocol = config.cell, config.protocol
-        table = open_dataset(cell.dataset, splits=cell.splits, root=data)
+        table = _opened(cell.dataset, cell.splits, data)
         self.table: ImageTable = subsample(table, cell.train_fraction) if cell.train_fraction < 1 else table
         self.cache = cache
         self.images = pixels(self.table, round(protocol.image_size * HEADROOM), cache)
@@ -146,6 +147,12 @@ class Features:
             return batch
         with self.where.autocast():  # type: ignore[attr-defined]
             return self.model.activations(batch).float()
+
+
+@functools.lru_cache(maxsize=4)
+def _opened(name: str, splits: str, root: Path | None) -> ImageTable:
+    """Headers and labels are read once a process: a worker trains one trial of a study after another."""
+    return open_dataset(name, splits=splits, root=root)
 
 
 def _default_cache() -> Path:

@@ -1,0 +1,82 @@
+"""Does reusing activations change the answer, and what does it save? On real images, paired by seed.
+
+    python -m benchmarks.reuse --data DATA --seeds 12 --json
+
+The same trial with `views = 0` (every epoch sees fresh augmented images) and with `views = V` (each image has V of them, whose
+frozen activations are kept): same seed, same head, same order of images. Best validation macro-F1 of each, their paired difference
+with its 90 % interval (two one-sided tests at 5 %: equivalent within m points when it lies inside [-m, m]), and the seconds of an
+epoch once the views are stored.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from scipy import stats
+
+from study.config import Cell, Protocol, TrialConfig
+from study.training.inputs import Inputs
+from study.training.loop import fine_tune
+
+
+def trial(cell: Cell, protocol: Protocol, seed: int, data: Path) -> tuple[float, list[float]]:
+    """(best validation macro-F1, train seconds of every epoch)."""
+    config = TrialConfig.default(cell, protocol, seed)
+    records = [record for record, _ in fine_tune(config, Inputs(config, data=data))]
+    return max(r.objective for r in records), [r.train_seconds for r in records]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--data", default=os.environ.get("STUDY_DATA"), required="STUDY_DATA" not in os.environ)
+    parser.add_argument("--datasets", nargs="+", default=["deepweeds", "fer2013"])
+    parser.add_argument("--strategies", nargs="+", default=["linear_probe", "partial"])
+    parser.add_argument("--backbone", default="efficientnet_lite0")
+    parser.add_argument("--size", type=int, default=64)
+    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--views", type=int, default=4)
+    parser.add_argument("--seeds", type=int, default=12)
+    parser.add_argument("--fraction", type=float, default=1.0, help="of the training images")
+    parser.add_argument("--margin", type=float, default=0.5, help="points of macro-F1")
+    parser.add_argument("--json", action="store_true")
+    args = parser.parse_args()
+    rows = []
+    print(f"{args.backbone}, {args.size} px, {args.epochs} epochs, V = {args.views}, {args.seeds} seeds; macro-F1 in points")
+    print("data       strategy       fresh   reused   difference [90 % interval]   within margin   seconds an epoch: fresh, reused, ratio")
+    for dataset in args.datasets:
+        for strategy in args.strategies:
+            cell = Cell(dataset=dataset, backbone=args.backbone, strategy=strategy, train_fraction=args.fraction)
+            scores: dict[int, list[float]] = {0: [], args.views: []}
+            seconds: dict[int, list[float]] = {0: [], args.views: []}
+            for seed in range(args.seeds):
+                with tempfile.TemporaryDirectory() as cache:  # every seed pays for its own views
+                    os.environ["STUDY_ACTIVATIONS_GB"] = "4"
+                    for views in (0, args.views):
+                        protocol = Protocol(max_epochs=args.epochs, image_size=args.size, views=views, train_eval_images=64)
+                        os.environ["STUDY_CACHE"] = cache
+                        best, taken = trial(cell, protocol, seed, Path(args.data))
+                        scores[views].append(100 * best)
+                        # a stored epoch is one after the first pass over every view
+                        seconds[views].append(statistics.median(taken[args.views :]))
+            difference = np.subtract(scores[args.views], scores[0])
+            mean, error = float(difference.mean()), float(difference.std(ddof=1) / np.sqrt(len(difference)))
+            half = float(stats.t.ppf(0.95, len(difference) - 1)) * error
+            within = abs(mean) + half <= args.margin
+            ratio = statistics.median(a / b for a, b in zip(seconds[0], seconds[args.views], strict=True))
+            fresh, reused = statistics.median(seconds[0]), statistics.median(seconds[args.views])
+            rows.append({"dataset": dataset, "strategy": strategy, "difference": mean, "low": mean - half, "high": mean + half, "within": within, "speedup": ratio})  # fmt: skip
+            print(
+                f"{dataset:10s} {strategy:12s} {np.mean(scores[0]):7.1f} {np.mean(scores[args.views]):8.1f} {mean:+10.2f} [{mean - half:+.2f}, {mean + half:+.2f}]"
+                f" {'yes' if within else 'no':>15s} {fresh:20.2f} {reused:8.3f} {ratio:7.1f}x",
+                flush=True,
+            )
+    if args.json:
+        print(json.dumps({"rows": rows, "margin": args.margin, "views": args.views, "seeds": args.seeds}))
+
+
+if __name__ == "__main__":
+    main()
