@@ -59,19 +59,12 @@ class Head:
         return self._start(f"--address={self.address}", "--object-store-memory=80000000", cpus=cpus)
 
     def _wait(self) -> None:
-        import urllib.error
-        import urllib.request
-
-        for _ in range(120):
-            time.sleep(1)
-            try:
-                urllib.request.urlopen(f"{self.url}/api/version", timeout=5)
-            except urllib.error.HTTPError:
-                return  # it answers, and wants a token
-            except OSError:
-                continue
-            return
-        raise TimeoutError(f"no Ray dashboard at {self.url}")
+        """Until it takes jobs: the last of its processes to be ready is the agent that starts them."""
+        for _ in range(30):
+            time.sleep(3)
+            if self.cli("job", "submit", "--address", self.url, "--", "true").returncode == 0:
+                return
+        raise TimeoutError(f"the Ray head at {self.url} takes no jobs")
 
     def pid_of(self, name: str) -> psutil.Process:
         """A process of the head by its name: gcs_server, raylet."""

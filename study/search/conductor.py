@@ -5,6 +5,7 @@ Runs in the sweep's own process only, so the ledger has one writer.
 
 import logging
 import time
+from collections import deque
 from collections.abc import Callable
 
 import numpy as np
@@ -27,13 +28,15 @@ class Conductor:
     ) -> None:
         self.plan, self.ledger, self.classes, self.watch = plan, ledger, classes, watch
         self.running: dict[str, Ask] = {}
+        self._again: deque[Ask] = deque()
+        self.events = 0  # epochs and endings: whether anything moves
         self.started: dict[str, float] = {}
 
     def __getstate__(self) -> dict[str, object]:
         return {}  # Tune pickles its searcher; nothing of ours lives in that file
 
     def ask(self) -> Ask | None:
-        ask = self.plan.ask()
+        ask = self._again.popleft() if self._again else self.plan.ask()
         failpoint("after_ask")
         if ask is None:
             return None
@@ -45,6 +48,11 @@ class Conductor:
         self.watch("start", ask, None)
         return ask
 
+    def ask_again(self) -> None:
+        """What is running was lost with whatever ran it: its trials are asked for again, and go on from their checkpoints."""
+        self._again.extend(self.running.values())
+        self.running.clear()
+
     def epoch(self, trial_id: str, record: EpochRecord) -> bool:
         """An epoch was completed; True: stop the trial (its result is written already)."""
         ask = self.running.get(trial_id)
@@ -55,6 +63,7 @@ class Conductor:
             return self._stop(ask, record) if self.plan.report(ask, record) else False
         failpoint("before_report")
         self.ledger.append_epoch(trial_id, record)
+        self.events += 1
         failpoint("after_report")
         self.watch("epoch", ask, record)
         return self._stop(ask, record) if self.plan.report(ask, record) else False
@@ -68,6 +77,7 @@ class Conductor:
         ask = self.running.pop(trial_id, None)
         if ask is None:
             return
+        self.events += 1
         result = self._result(ask, outcome, reason)
         failpoint("before_tell")
         self.ledger.write_result(result)
@@ -108,10 +118,10 @@ SLOW = 2.0  # times the others' median: a worker that slow holds the whole group
 
 def _straggler(epochs: list[EpochRecord]) -> dict[str, str]:
     """Names the worker whose own work, waiting not counted, took much longer than the others'."""
-    paces = np.array([e.facts["busy_seconds"] for e in epochs if len(e.facts.get("busy_seconds", [])) > 1])
-    if not len(paces) or len({len(p) for p in paces}) > 1:
+    paces = [e.facts["busy_seconds"] for e in epochs if len(e.facts.get("busy_seconds", [])) > 1]
+    if not paces or len({len(p) for p in paces}) > 1:
         return {}
-    spent = paces.sum(axis=0)
+    spent = np.median(np.array(paces), axis=0)  # an epoch in which one worker computed activations for all says nothing
     slowest = int(spent.argmax())
     ratio = float(spent[slowest] / max(np.median(np.delete(spent, slowest)), 1e-9))
     return {"straggler": f"worker {slowest} of {len(spent)} took {ratio:.1f} times as long as the others"} if ratio > SLOW else {}

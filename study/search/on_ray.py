@@ -12,6 +12,7 @@ import os
 import socket
 import sys
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,7 @@ SETTINGS = {  # read by Ray when it is imported or started
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_DEDUP_LOGS": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "TUNE_FUNCTION_THREAD_TIMEOUT_S": "60",  # a stopped trial's thread may be slow to end on a busy machine; 2 s drops the next trial
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # the sweep has its own
     "RAY_memory_usage_threshold": "0.95",
 }
@@ -50,6 +52,8 @@ from study.training.run import Workspace, mark_out_of_memory, run_trial  # noqa:
 log = logging.getLogger(__name__)
 COLLECTIVE_TIMEOUT_S = 120  # a hung worker is found within this time; torch's default is 30 minutes
 MAX_FAILURES = 2
+WORKER = "worker"  # in a trial's folder: the Ray actor that trains it, by which Ray names whom it killed
+LOST = "Ray's head at {} is lost; start it and run the same command again."
 HEAD_LOST_S = 20  # the head answers nothing for so long: it is lost (Ray's own driver waits a minute and dies without a word)
 
 
@@ -109,17 +113,21 @@ def cluster(address: str | None) -> Iterator[dict[str, float]]:
 
 def _watch_head(address: str, over: threading.Event) -> None:
     """Ends the process with 4 when the head is lost: calls into Ray would hang or abort, and the ledger is on disk already."""
-    host, _, port = address.rpartition(":")
     silent = 0
     while not over.wait(HEAD_LOST_S / 4):
-        try:
-            socket.create_connection((host.strip("[]"), int(port)), timeout=HEAD_LOST_S / 4).close()
-            silent = 0
-        except OSError:
-            silent += 1
+        silent = 0 if _answers(address) else silent + 1
         if silent >= 4 and not over.is_set():
-            print(f"error: Ray's head at {address} is lost; start it and run the same command again.", file=sys.stderr, flush=True)
+            print("error: " + LOST.format(address), file=sys.stderr, flush=True)
             os._exit(EnvironmentProblem.exit_code)
+
+
+def _answers(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=HEAD_LOST_S / 4).close()
+    except OSError:
+        return False
+    return True
 
 
 def run(
@@ -133,16 +141,43 @@ def run(
     predict_test: bool,
     interrupted: Interrupted,
 ) -> None:
-    """Runs the plan to its end; `total` bounds the number of trials left. Errors end their trial as failed and the rest goes on."""
-    several = resources.workers > 1
+    """Runs the plan to its end; `total` bounds the number of trials left. Errors end their trial as failed and the rest goes on.
+
+    Tune itself breaks off when a worker is killed for want of memory, and drops a trial whose actor it cannot reuse in time: what
+    was running then is asked for again, in another round. Raises EnvironmentProblem when the head is lost, or nothing moves any more.
+    """
+    driver = _Driver(conductor, workspace, resources, storage, predict_test, interrupted)
+    stuck, deaths = 0, Counter[str]()
+    while True:
+        before = conductor.events
+        said = _round(driver, total, resources.fit(have))
+        if driver.problem:
+            raise EnvironmentProblem(driver.problem)
+        if interrupted.is_set() or not (conductor.running or said):
+            return
+        _require_head()
+        stuck = 0 if conductor.events > before else stuck + 1
+        if stuck > MAX_FAILURES:
+            raise EnvironmentProblem(f"Ray Tune breaks off again and again: {_first_line(said)}; run the same command again.")
+        for ask in list(conductor.running.values()):
+            if _out_of_memory(said) and _worker_of(Folder(workspace(ask).folder)) in said:
+                mark_out_of_memory(Folder(workspace(ask).folder))
+                deaths[ask.trial_id] += 1
+            if deaths[ask.trial_id] > MAX_FAILURES:
+                conductor.end(ask.trial_id, Outcome.FAILED, "out of memory, with half the batch at a time too")
+        conductor.ask_again()
+
+
+def _round(driver: "_Driver", total: int, at_once: int) -> str:
+    """One Tuner, to its end; what it said when it broke off, else nothing."""
+    several = driver.resources.workers > 1
     if several:
         # the driver of a Train run holds nothing but must name something
         trainable = tune.with_resources(_ddp_trial, {"CPU": 0, "node:__internal_head__": 0.001})
     else:
-        trainable = tune.with_resources(_trial, resources.per_worker)
-    at_once = resources.fit(have)
-    logging.getLogger("ray.tune").setLevel(logging.ERROR)  # it misses files of its own that nobody reads
-    driver = _Driver(conductor, workspace, resources, storage, predict_test, interrupted)
+        trainable = tune.with_resources(_trial, driver.resources.per_worker)
+    for name in ("ray.tune", "ray.air"):  # they miss files of their own that nobody reads, and tell every error twice
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     tuner = tune.Tuner(
         trainable,
         tune_config=tune.TuneConfig(
@@ -155,23 +190,28 @@ def run(
         ),
         run_config=tune.RunConfig(
             name="tune",
-            storage_path=storage,
+            storage_path=driver.storage,
             verbose=0,
             failure_config=tune.FailureConfig(max_failures=MAX_FAILURES),
             callbacks=[_Recoveries()],
         ),
     )
-    interrupted.raises = True
+    driver.interrupted.raises = True
     try:
         tuner.fit()
     except KeyboardInterrupt:
-        return  # workers have written their checkpoints; the cluster ends them as we leave
+        return ""  # workers have written their checkpoints; the cluster ends them as we leave
+    except Exception as error:
+        return str(error) or type(error).__name__
     finally:
-        interrupted.raises = False
-    if driver.problem:
-        raise EnvironmentProblem(driver.problem)
-    if conductor.running and not interrupted.is_set():  # no trial's fault: they stay unfinished and go on next time
-        raise EnvironmentProblem(f"Ray's head at {ray.get_runtime_context().gcs_address} is lost; start it and run the same command again.")
+        driver.interrupted.raises = False
+    return ""
+
+
+def _require_head() -> None:
+    address = ray.get_runtime_context().gcs_address
+    if not _answers(address):
+        raise EnvironmentProblem(LOST.format(address))
 
 
 def _dirname(trial: Any) -> str:
@@ -180,14 +220,14 @@ def _dirname(trial: Any) -> str:
 
 @dataclass(kw_only=False)
 class _Driver:
-    """What Tune's searcher and scheduler share. Tune pickles both; nothing of ours lives in those files."""
+    """What a plan's rounds, and in them Tune's searcher and scheduler share. Tune pickles both; nothing of ours lives in those files."""
 
     conductor: Conductor
     workspace: Callable[[Ask], Workspace]
     resources: Resources
     storage: str
     predict_test: bool
-    interrupted: threading.Event
+    interrupted: Interrupted
     problem: str = ""  # of the environment (a full disk): every other trial would meet it too, so the sweep ends
 
     def __getstate__(self) -> dict[str, Any]:
@@ -293,6 +333,14 @@ def _out_of_memory(text: str) -> bool:
     return any(said in text for said in ("OutOfMemoryError", "memory pressure", "running low on memory", "OOM"))
 
 
+def _worker_of(trial: Folder) -> str:
+    return (trial.read(WORKER) or b"?").decode()
+
+
+def _first_line(text: str) -> str:
+    return text.strip().splitlines()[0][:300] if text.strip() else "no reason given"
+
+
 def _last_line(text: str) -> str:
     lines = [line.strip() for line in text.strip().splitlines() if line.strip()]
     return lines[-1][:300] if lines else "its worker died"
@@ -334,6 +382,7 @@ def _trial(config: dict[str, Any]) -> None:
             raise _Stopped from None
         return False
 
+    Folder(config["work"]["folder"]).write(WORKER, (ray.get_runtime_context().get_actor_id() or "?").encode())
     with contextlib.suppress(_Stopped):
         tune.report(_ending(config, report))
 

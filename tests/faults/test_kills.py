@@ -11,6 +11,7 @@ import pytest
 from study.failpoints import NAMES
 from study.records import OBJECTIVE
 from study.tracking.ledger import Ledger
+from study.tracking.to_mlflow import Mirror
 from tests import tiny
 
 AT_ONCE = ("mid_epoch", "before_tell", "mid_report_write")
@@ -48,6 +49,19 @@ def test_K1_killed_at_a_failpoint(name: str, tmp_path: Path, unkilled: dict[str,
     again = tiny.run(study, tmp_path / "results", "--local", "--mlflow", "off")
     assert again.returncode == 0, again.stderr
     check(tmp_path, unkilled)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NEEDS_MLFLOW)
+def test_T7_the_mirror_killed_in_the_middle_goes_on_with_the_same_runs(name: str, tmp_path: Path, unkilled: dict[str, float]) -> None:
+    study = tiny.write(tmp_path, ("linear_probe",))
+    done = tiny.run(study, tmp_path / "results", "--local", env={"STUDY_FAILPOINT": f"{name}:2"})
+    assert done.returncode == 0 and "events not sent" in done.stdout, "the sweep itself is not touched"
+    assert scores(tmp_path) == unkilled
+    mirror = Mirror(Ledger(tmp_path / "results", "tiny"))
+    assert mirror.sync().pending == 0
+    runs = [r.data.tags["trial"] for r in mirror.client.search_runs([mirror.experiment()], max_results=100) if "trial" in r.data.tags]
+    assert sorted(runs) == sorted(unkilled), "one run a trial"
 
 
 @pytest.mark.slow

@@ -237,6 +237,7 @@ def test_K13_a_worker_out_of_memory_goes_on_with_half_the_batch(tmp_path: Path) 
 
 def test_K20_a_slow_worker_is_named_on_the_report(tmp_path: Path) -> None:
     study = tiny.write(tmp_path, ("linear_probe",), trials=1, seeds=1)
+    study.write_text(study.read_text().replace("max_epochs=2", "max_epochs=5"))
     env = {"STUDY_FAILPOINT": "mid_epoch:*:sleep", "STUDY_FAILPOINT_RANK": "1"}
     done = tiny.run(study, tmp_path / "results", "--mlflow", "off", "--workers", "2", env=env, timeout=600)
     assert done.returncode == 0, done.stderr
