@@ -194,7 +194,7 @@ def timm_s(network: str, strategy: str, size: int) -> Loop:
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-        float(loss)
+        float(loss.detach())
         return IMAGES / (time.perf_counter() - began)
 
     return epoch
