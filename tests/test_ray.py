@@ -39,6 +39,8 @@ def test_ray_and_local_run_the_same_plan_to_the_same_numbers(tmp_path: Path) -> 
         assert done.returncode == 0, done.stderr
         whole(tmp_path / name, 8)
     local, ray = (ledger_of(tmp_path / n).results() for n in ("local", "ray"))
+    spans = sorted((r.started_at, r.ended_at) for r in ray.values())
+    assert any(b[0] < a[1] for a, b in zip(spans, spans[1:], strict=False)), "two cores run two trials at once"
     assert local.keys() == ray.keys()
     for trial in local:
         assert local[trial].metrics[OBJECTIVE] == pytest.approx(ray[trial].metrics[OBJECTIVE], abs=1e-6)

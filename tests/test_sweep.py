@@ -1,5 +1,6 @@
 """A study from end to end, in this process: every stage, resume, the plan, and the errors a user meets."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from study.errors import ConfigError, EnvironmentProblem
 from study.predict import Predictor
 from study.records import Ask, Origin, Outcome, Stage
 from study.search.optuna_cells import SearchPlan
-from study.studies import STUDIES, find_study, narrowed
+from study.studies import QUICKSTART, STUDIES, find_study, narrowed
 from study.tracking.ledger import Ledger
 from tests import tiny
 
@@ -196,3 +197,19 @@ def test_W8_a_study_in_use_is_refused_and_a_dead_ones_lock_is_taken_over(tmp_pat
     (tmp_path / ".lock").write_text(json.dumps({"host": "elsewhere", "pid": 1, "since": 0, "started": 0}))
     with pytest.raises(EnvironmentProblem, match="elsewhere"):
         lock.held(folder).__enter__()
+
+
+def test_precision_is_measured_once_and_kept(tmp_path: Path, monkeypatch) -> None:
+    """What a study was started with decides, not what the machine that resumes it would choose."""
+    from study import stages, sweep
+
+    study = dataclasses.replace(QUICKSTART, name="auto", protocol=dataclasses.replace(QUICKSTART.protocol, precision="auto"))
+    ledger, places = Ledger(tmp_path, "auto"), stages.places(str(tmp_path), None, None)
+    settled, probe = sweep.settled(study, ledger, places)
+    assert settled.protocol.precision in ("fp32", "bf16") and set(probe["precision_probe"]["efficientnet_lite0"]) == {"fp32", "bf16"}
+    ledger.begin(settled, probe)
+    other = {"fp32": "bf16", "bf16": "fp32"}[settled.protocol.precision]
+    monkeypatch.setattr(sweep, "fastest_precision", lambda *a: (other, {}))
+    assert sweep.settled(study, ledger, places)[0] == settled
+    with pytest.raises(ConfigError, match="precision"):
+        TrialConfig.default(study.cells[0], study.protocol)

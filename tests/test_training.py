@@ -187,3 +187,12 @@ def test_two_processes_and_one_give_equal_metrics() -> None:
     for x, y in zip(a, b, strict=True):
         for key in x:
             assert x[key] == pytest.approx(y[key], abs=1e-4), key
+
+
+def test_memory_does_not_grow_with_epochs() -> None:
+    import psutil
+
+    config = TrialConfig.default(Cell(dataset="digits", backbone="efficientnet_lite0", strategy="full", train_fraction=0.2), QUICK)
+    config = config.with_values({"max_epochs": 8})
+    used = [psutil.Process().memory_full_info().uss for _ in fine_tune(config, Inputs(config))]
+    assert used[-1] - used[2] < 30e6, [round(u / 1e6) for u in used]

@@ -28,7 +28,7 @@ SETTINGS = {  # read by Ray when it is imported or started
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_DEDUP_LOGS": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "TUNE_FUNCTION_THREAD_TIMEOUT_S": "60",  # a stopped trial's thread may be slow to end on a busy machine; 2 s drops the next trial
+    "TUNE_FUNCTION_THREAD_TIMEOUT_S": "3600",  # a stopped trial may end slowly on a busy machine: after 2 s Tune drops the next one, and waits for it for ever
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # the sweep has its own
     "RAY_memory_usage_threshold": "0.95",
 }
@@ -383,8 +383,10 @@ def _trial(config: dict[str, Any]) -> None:
         return False
 
     Folder(config["work"]["folder"]).write(WORKER, (ray.get_runtime_context().get_actor_id() or "?").encode())
-    with contextlib.suppress(_Stopped):
+    try:
         tune.report(_ending(config, report))
+    except _Stopped:
+        sys.exit(0)  # as Tune meant it: returning instead would make it wait for one more report
 
 
 def _ddp_worker(config: dict[str, Any]) -> None:
