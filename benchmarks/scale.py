@@ -73,11 +73,11 @@ def main() -> None:
             from study.search import on_ray
 
             on_ray._trial = trial_that_trains_nothing
-            with on_ray.cluster(None) as have:
+            with on_ray.cluster(None) as nodes:
                 ready = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
                 began = time.perf_counter()
                 on_ray.run(
-                    conductor, lambda ask: Workspace(folder=folder), total=plan.total, resources=on_ray.Resources(), have=have,
+                    conductor, lambda ask: Workspace(folder=folder), total=plan.total, resources=on_ray.Resources(), nodes=nodes,
                     storage=f"{folder}/.ray", predict_test=False, interrupted=interrupted,
                 )  # fmt: skip
         else:

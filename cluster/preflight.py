@@ -59,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     marker = f".preflight-{uuid.uuid4().hex}"
     try:
         Folder(results).write(marker, b"here")
-        with cluster(args.address) as have:
+        with cluster(args.address) as resources:
             import ray
             from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -79,7 +79,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(
             f"node {node['host']}: python {node['python']}, {node['cuda']} GPU(s), {node['free_gb']:.0f} GB free, results {'seen' if node['sees'] else 'NOT SEEN'}"
         )
-    print(f"cluster: {have.get('CPU', 0):g} CPUs, {have.get('GPU', 0):g} GPUs on {len(nodes)} node(s)")
+    print(
+        f"cluster: {sum(n.get('CPU', 0) for n in resources):g} CPUs, {sum(n.get('GPU', 0) for n in resources):g} GPUs on {len(nodes)} node(s)"
+    )
     found = problems(nodes)
     if not authenticated:
         found.append("RAY_AUTH_MODE is not token: whoever reaches the dashboard can run code; start every node with RAY_AUTH_MODE=token")

@@ -20,10 +20,14 @@ def _console() -> Console:
     return console if console.is_terminal else Console(width=max(console.width, 160))
 
 
+def _span(hours: float) -> str:
+    return f"{hours:.1f} h" if hours >= 2 else f"{60 * hours:.0f} min" if hours >= 1 / 60 else "< 1 min"
+
+
 def print_plan(study: Study, ledger: Ledger, tables: dict[tuple[str, str], ImageTable], places: Places) -> None:
     """Cells, trials, epochs, estimated hours and disk, and what of it is done already."""
     console = _console()
-    console.print(f"[bold]{study.name}[/]: {study.about}", highlight=False)
+    console.print(f"[bold]{study.name}[/]" + (f": {study.about}" if study.about else ""), highlight=False)
     p = study.protocol
     console.print(
         f"protocol: {p.max_epochs} epochs, batch {p.batch_size}, {p.image_size} px, {p.precision}, {p.workers} worker(s), "
@@ -31,7 +35,7 @@ def print_plan(study: Study, ledger: Ledger, tables: dict[tuple[str, str], Image
         highlight=False,
     )
     done = Counter((a.cell, a.stage) for a in ledger.asks() if ledger.result(a.trial_id))
-    table = Table("cell", "trials", "done", "confirm runs", "done", "epochs", "trained parameters", "hours")
+    table = Table("cell", "trials", "done", "confirm runs", "done", "epochs", "trained parameters", "at most")
     table.columns[0].no_wrap = True
     hours, left = 0.0, {}
     prices: dict[tuple[str, str], Price] = {}
@@ -55,12 +59,12 @@ def print_plan(study: Study, ledger: Ledger, tables: dict[tuple[str, str], Image
             str(done[cell.id, Stage.CONFIRM]),
             str((study.trials + runs) * p.max_epochs),
             f"{price.trained:,} of {price.parameters:,}",
-            f"{cost:.2f}",
+            _span(cost),
         )
     console.print(table)
     needed = disk(study, {backbone: price.parameters for (backbone, _), price in prices.items()}, left)
     console.print(
-        f"at most {hours:.2f} hours on one trial's share of this machine, one after the other; early stopping and reused "
+        f"at most {_span(hours)} on one trial's share of this machine, one after the other; early stopping and reused "
         f"activations make it less. Disk: about {needed / 1e9:.2f} GB under {ledger.folder.location}.",
         highlight=False,
     )

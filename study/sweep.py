@@ -27,6 +27,7 @@ from study.datasets.audit import audit
 from study.datasets.spec import ImageTable
 from study.errors import ConfigError, DataError, EnvironmentProblem, StudyError
 from study.failpoints import failpoint
+from study.files import Folder
 from study.plan import print_plan, print_results
 from study.progress import warn
 from study.records import Outcome, Stage, dumps
@@ -93,7 +94,7 @@ def sweep(study: Study, args: argparse.Namespace, argv: list[str], interrupted: 
     ledger = Ledger(places.results, study.name)
 
     # ---- check: everything that can be wrong is found before a worker starts ---------------------
-    study, probe = settled(study, ledger, places)
+    study, probe = settled(study, ledger, places, None if args.local else max(int(args.cpus_per_worker), 1))
     tables = open_tables(study, places)
     classes = {key: len(t.classes) for key, t in tables.items()}
     parameters = check_models(study, classes, places)
@@ -137,13 +138,14 @@ def sweep(study: Study, args: argparse.Namespace, argv: list[str], interrupted: 
         if tracking.pending:
             print(
                 f"tracking: {tracking.pending} events not sent ({tracking.problem}); run python -m study.tracking sync {ledger.folder.location}"
+                + (f" --mlflow {facts.redact(args.mlflow)}" if args.mlflow else "")
             )
             if args.strict_tracking:
                 return EnvironmentProblem.exit_code
     return verdict_code(study, ledger, args.max_failed)
 
 
-def settled(study: Study, ledger: Ledger, places: stages.Places) -> tuple[Study, dict[str, Any]]:
+def settled(study: Study, ledger: Ledger, places: stages.Places, threads: int | None = None) -> tuple[Study, dict[str, Any]]:
     """The study with its precision decided: as it was when it first started, else by a short measurement, which is returned."""
     if study.protocol.precision != "auto":
         return study, {}
@@ -152,7 +154,7 @@ def settled(study: Study, ledger: Ledger, places: stages.Places) -> tuple[Study,
         precision = known.protocol.precision
     else:
         names = sorted({c.backbone for c in study.cells})
-        precision, rates = fastest_precision(names, study.protocol.image_size, places.weights)
+        precision, rates = fastest_precision(names, study.protocol.image_size, places.weights, threads)
         probe = {"precision_probe": rates}
         print(f"precision {precision}: " + "; ".join(f"{n} {r['fp32']} images/s in fp32, {r['bf16']} in bf16" for n, r in rates.items()))
     return dataclasses.replace(study, protocol=dataclasses.replace(study.protocol, precision=precision)), probe
@@ -221,17 +223,24 @@ def backend(study: Study, args: argparse.Namespace, ledger: Ledger) -> Iterator[
         return
     from study.search import on_ray  # the one import that is chosen at run time: Ray takes seconds to load
 
-    with on_ray.cluster(args.address) as have:
-        gpus = args.gpus_per_trial if args.gpus_per_trial is not None else float(min(have.get("GPU", 0), study.protocol.workers))
+    with cleared(ledger.folder, ".ray"), on_ray.cluster(args.address) as nodes:  # Tune's own files; the ledger needs none of them
+        gpus = args.gpus_per_trial
+        if gpus is None:
+            gpus = float(study.protocol.workers) if any(node.get("GPU", 0) for node in nodes) else 0.0
         resources = on_ray.Resources(
             workers=study.protocol.workers, cpus_per_worker=args.cpus_per_worker, gpus_per_trial=gpus, concurrent=args.concurrent
         )
-        resources.fit(have)
-        storage = f"{ledger.folder.location}/.ray"
-        try:
-            yield functools.partial(on_ray.run, resources=resources, have=have, storage=storage)
-        finally:
-            ledger.folder.remove(".ray")  # Tune's own files; the ledger needs none of them
+        resources.fit(nodes)
+        yield functools.partial(on_ray.run, resources=resources, nodes=nodes, storage=f"{ledger.folder.location}/.ray")
+
+
+@contextmanager
+def cleared(folder: Folder, name: str) -> Iterator[None]:
+    """Removes what lies there when all who write there have ended."""
+    try:
+        yield
+    finally:
+        folder.remove(name)
 
 
 def choose(ledger: Ledger) -> dict[str, str]:

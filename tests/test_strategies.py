@@ -119,3 +119,17 @@ def test_offline_without_weights_is_one_line_with_three_ways_out(monkeypatch) ->
         backbones.create("resnet34", 7)
     with pytest.raises(backbones.ConfigError, match="efficientnet_b0"):
         backbones.create("eficientnet_b0", 7)
+
+
+def test_what_fits_is_counted_node_by_node() -> None:
+    from study.errors import EnvironmentProblem
+    from study.search.on_ray import Resources
+
+    four = [{"CPU": 4.0}] * 4
+    assert Resources(cpus_per_worker=2).fit(four) == 8
+    assert Resources(cpus_per_worker=3, workers=2).fit(four) == 2, "one worker a node, though 16 CPUs would hold five"
+    with pytest.raises(EnvironmentProblem, match="needs 8 CPU but the cluster's nodes have 4 CPU"):
+        Resources(cpus_per_worker=8).fit(four)
+    with pytest.raises(EnvironmentProblem, match="NCCL"):
+        Resources(workers=2, gpus_per_trial=1).fit([{"CPU": 8.0, "GPU": 1.0}])
+    assert Resources(gpus_per_trial=0.25).fit([{"CPU": 8.0, "GPU": 1.0}]) == 4

@@ -137,7 +137,7 @@ def test_a_remote_ledger_reads_as_it_was_written() -> None:
     assert a.asks() == b.asks() and a.results() == b.results() and a.study() == b.study()
 
 
-def test_a_study_of_another_schema_or_a_damaged_one_is_named(copy: Ledger) -> None:
+def test_T9_a_study_of_another_schema_or_a_damaged_one_is_named(copy: Ledger) -> None:
     path = Path(copy.folder.path("study.json"))
     values = json.loads(path.read_text())
     values["study"]["schema"] = 99

@@ -96,7 +96,7 @@ def test_no_gradient_memory_below_the_cut() -> None:
         break
 
 
-def test_diverged_trials_end_at_the_first_bad_step(tmp_path: Path) -> None:
+def test_K18_diverged_trials_end_at_the_first_bad_step(tmp_path: Path) -> None:
     config = trial("full", lr=1e30)
     seen: list[EpochRecord] = []
     ending = run_trial(config, Workspace(folder=str(tmp_path)), lambda r: bool(seen.append(r)))
@@ -148,7 +148,7 @@ def test_metrics_on_perfect_chance_and_absent_classes() -> None:
     assert scores.recall[2] is None and scores.f1[2] is None and scores.precision[1] is None and scores.support == [2, 2, 0, 1]
 
 
-def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(tmp_path: Path) -> None:
+def test_W5_a_damaged_checkpoint_is_passed_over_for_the_one_before(tmp_path: Path) -> None:
     """W5: cut at four lengths, a flipped bit, a missing manifest, another trial."""
     folder = Folder(str(tmp_path))
     for epoch in (1, 2):
@@ -165,7 +165,7 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(tmp_path: Path) 
     assert checkpoint.load_newest(folder, trial="x")["epoch"] == 1
 
 
-def test_two_processes_and_one_give_equal_metrics() -> None:
+def test_H3_two_processes_and_one_give_equal_metrics() -> None:
     """H3: gloo, an odd number of validation images, linear probe; equal to 1e-4."""
     line = [
         "-m",

@@ -19,9 +19,10 @@ def run(conductor: Conductor, workspace: Callable[[Ask], Workspace], *, predict_
         trial_id = ask.trial_id
 
         def report(record: EpochRecord, trial_id: str = trial_id) -> bool:
-            if interrupted.is_set():
+            stop = conductor.epoch(trial_id, record)
+            if interrupted.is_set() and not stop:
                 raise InterruptedError
-            return conductor.epoch(trial_id, record)
+            return stop
 
         try:
             ending = run_trial(TrialConfig.from_dict(ask.config), workspace(ask), report, predict_test=predict_test)

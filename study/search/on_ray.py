@@ -57,6 +57,10 @@ LOST = "Ray's head at {} is lost; start it and run the same command again."
 HEAD_LOST_S = 20  # the head answers nothing for so long: it is lost (Ray's own driver waits a minute and dies without a word)
 
 
+Nodes = list[dict[str, float]]
+"""What each living node of a cluster has."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Resources:
     """What one trial takes."""
@@ -71,22 +75,28 @@ class Resources:
         needs = {"CPU": self.cpus_per_worker}
         return needs | {"GPU": self.gpus_per_trial / self.workers} if self.gpus_per_trial else needs
 
-    def fit(self, have: dict[str, float]) -> int:
+    def fit(self, nodes: Nodes) -> int:
         """How many trials run at once. Raises EnvironmentProblem naming need and have: Ray would wait for ever."""
-        need = {k: v * self.workers for k, v in self.per_worker.items()}
-        most = min(int(have.get(k, 0) / v + 1e-6) for k, v in need.items())
+        if self.workers > 1 and 0 < self.gpus_per_trial < self.workers:
+            raise EnvironmentProblem(
+                f"{self.workers} workers a trial need {self.workers} GPUs, one each (NCCL shares none), not {self.gpus_per_trial:g}; "
+                "lower --workers or raise --gpus-per-trial."
+            )
+        need = self.per_worker
+        most = sum(min(int(node.get(k, 0) / v + 1e-6) for k, v in need.items()) for node in nodes) // self.workers
         if most < 1:
             said = ", ".join(f"{v:g} {k}" for k, v in need.items())
-            there = ", ".join(f"{have.get(k, 0):g} {k}" for k in need)
+            there = "; ".join(", ".join(f"{node.get(k, 0):g} {k}" for k in need) for node in nodes)
             raise EnvironmentProblem(
-                f"a trial needs {said} but the cluster has {there}; lower --workers, --cpus-per-worker or --gpus-per-trial."
+                f"a trial needs {said}{f' for each of {self.workers} workers' if self.workers > 1 else ''} but the cluster's nodes have {there}; "
+                "lower --workers, --cpus-per-worker or --gpus-per-trial."
             )
         return min(most, self.concurrent or most)
 
 
 @contextlib.contextmanager
-def cluster(address: str | None) -> Iterator[dict[str, float]]:
-    """Connects to a cluster, or starts one on this machine; yields its resources. Raises EnvironmentProblem."""
+def cluster(address: str | None) -> Iterator[Nodes]:
+    """Connects to a cluster, or starts one on this machine; yields its nodes' resources. Raises EnvironmentProblem."""
     address = address or os.environ.get("RAY_ADDRESS") or None
     started = address is None
     env = {k: os.environ[k] for k in os.environ if k.startswith(("STUDY_", "RAY_TRAIN_", "TUNE_"))}
@@ -105,7 +115,7 @@ def cluster(address: str | None) -> Iterator[dict[str, float]]:
     over = threading.Event()
     threading.Thread(target=_watch_head, args=(ray.get_runtime_context().gcs_address, over), daemon=True).start()
     try:
-        yield ray.cluster_resources()
+        yield [node["Resources"] for node in ray.nodes() if node["Alive"]]
     finally:
         over.set()
         ray.shutdown()
@@ -136,7 +146,7 @@ def run(
     *,
     total: int,
     resources: Resources,
-    have: dict[str, float],
+    nodes: Nodes,
     storage: str,
     predict_test: bool,
     interrupted: Interrupted,
@@ -150,21 +160,21 @@ def run(
     stuck, deaths = 0, Counter[str]()
     while True:
         before = conductor.events
-        said = _round(driver, total, resources.fit(have))
+        said = _round(driver, total, resources.fit(nodes))
         if driver.problem:
             raise EnvironmentProblem(driver.problem)
         if interrupted.is_set() or not (conductor.running or said):
             return
         _require_head()
-        stuck = 0 if conductor.events > before else stuck + 1
-        if stuck > MAX_FAILURES:
-            raise EnvironmentProblem(f"Ray Tune breaks off again and again: {_first_line(said)}; run the same command again.")
         for ask in list(conductor.running.values()):
             if _out_of_memory(said) and _worker_of(Folder(workspace(ask).folder)) in said:
                 mark_out_of_memory(Folder(workspace(ask).folder))
                 deaths[ask.trial_id] += 1
             if deaths[ask.trial_id] > MAX_FAILURES:
                 conductor.end(ask.trial_id, Outcome.FAILED, "out of memory, with half the batch at a time too")
+        stuck = 0 if conductor.events > before else stuck + 1
+        if stuck > MAX_FAILURES:
+            raise EnvironmentProblem(f"Ray Tune breaks off again and again: {_first_line(said)}; run the same command again.")
         conductor.ask_again()
 
 
@@ -192,7 +202,7 @@ def _round(driver: "_Driver", total: int, at_once: int) -> str:
             name="tune",
             storage_path=driver.storage,
             verbose=0,
-            failure_config=tune.FailureConfig(max_failures=MAX_FAILURES),
+            failure_config=tune.FailureConfig(max_failures=1 if several else MAX_FAILURES),
             callbacks=[_Recoveries()],
         ),
     )
@@ -330,7 +340,8 @@ def _error_of(trial: Any) -> str:
 
 
 def _out_of_memory(text: str) -> bool:
-    return any(said in text for said in ("OutOfMemoryError", "memory pressure", "running low on memory", "OOM"))
+    # not "OOM": Ray names the kernel's OOM killer as a possible cause of every death
+    return any(said in text for said in ("OutOfMemoryError", "memory pressure", "running low on memory"))
 
 
 def _worker_of(trial: Folder) -> str:
@@ -356,6 +367,8 @@ def _payload(record: EpochRecord) -> dict[str, Any]:
 
 def _ending(config: dict[str, Any], report: Callable[[EpochRecord], bool]) -> dict[str, Any]:
     try:
+        if (actor := ray.get_runtime_context().get_actor_id()) is not None:
+            Folder(config["work"]["folder"]).write(WORKER, actor.encode())
         ending = run_trial(
             TrialConfig.from_dict(config["ask"]["config"]), Workspace(**config["work"]), report, predict_test=config["predict_test"]
         )
@@ -382,7 +395,6 @@ def _trial(config: dict[str, Any]) -> None:
             raise _Stopped from None
         return False
 
-    Folder(config["work"]["folder"]).write(WORKER, (ray.get_runtime_context().get_actor_id() or "?").encode())
     try:
         tune.report(_ending(config, report))
     except _Stopped:
@@ -419,6 +431,6 @@ def _ddp_trial(config: dict[str, Any]) -> None:
             name=f"train-{config['ask']['trial_id']}",
             storage_path=config["storage"],
             callbacks=[Reports()],
-            failure_config=ray.train.FailureConfig(max_failures=MAX_FAILURES, controller_failure_limit=3),
+            failure_config=ray.train.FailureConfig(max_failures=1, controller_failure_limit=3),  # and Tune's one around it
         ),
     ).fit()

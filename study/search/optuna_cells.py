@@ -68,7 +68,7 @@ class CellSearch:
 
     def __init__(self, cell: Cell, study: Study) -> None:
         self.cell, self.settings = cell, study
-        self.asked = 0
+        self._numbers: set[int] = set()  # asked for; one may be missing, when a damaged trial's folder was removed
         self.study = optuna.create_study(
             direction="maximize",
             pruner=SuccessiveHalvingPruner(min_resource=max(study.grace_epochs, 1), reduction_factor=study.reduction_factor),
@@ -76,13 +76,17 @@ class CellSearch:
         self._live: dict[str, optuna.Trial] = {}
         self._ids: set[str] = set()
 
+    @property
+    def asked(self) -> int:
+        return len(self._numbers)
+
     def origin(self, number: int) -> Origin:
         if number == 0:
             return Origin.DEFAULT
         return Origin.RANDOM if number <= self.settings.random_trials else Origin.TPE
 
     def ask(self, sequence: int) -> Ask:
-        number = self.asked
+        number = next(k for k in range(len(self._numbers) + 1) if k not in self._numbers)
         origin = self.origin(number)
         for attempt in range(RESAMPLES):
             seed = seed_for(self.settings.seed, self.cell.id, number, attempt)
@@ -101,7 +105,7 @@ class CellSearch:
             if config.id not in self._ids:
                 break
             self.study.tell(trial, state=TrialState.FAIL)
-        self.asked += 1
+        self._numbers.add(number)
         self._live[config.id] = trial
         self._ids.add(config.id)
         return Ask(
@@ -136,7 +140,7 @@ class CellSearch:
         suggest(trial, self.cell, self.settings.protocol, config.seed)
         self._live[ask.trial_id] = trial
         self._ids.add(ask.trial_id)
-        self.asked = max(self.asked, ask.number + 1)
+        self._numbers.add(ask.number)
         for record in epochs:
             self.report(ask, record)
         if result is not None:

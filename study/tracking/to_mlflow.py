@@ -27,6 +27,7 @@ for _name, _value in {  # read by the client when it is imported: never longer t
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_ENABLE_ASYNC_LOGGING": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
 }.items():
     os.environ.setdefault(_name, _value)
@@ -93,7 +94,8 @@ class Mirror:
             count += ask.trial_id not in self.cursor["runs"]
             count += len(self.ledger.epochs(ask.trial_id)) - self.cursor["epochs"].get(ask.trial_id, 0)
             count += ask.trial_id not in self.cursor["ended"] and self.ledger.result(ask.trial_id) is not None
-        return count + sum(1 for name in STUDY_FILES if self._changed(name))
+        unclosed = self.ledger.finished() and "" not in self.cursor["ended"]
+        return count + unclosed + sum(1 for name in STUDY_FILES if self._changed(name))
 
     # -- one pass ----------------------------------------------------------------------------------
     def _events(self) -> Iterator[None]:
@@ -118,7 +120,7 @@ class Mirror:
                 if self._artifact(parent, name, data):
                     self.cursor["files"][name] = _mark(data)
                     self.sent += 1
-        if facts.get("finished_at") and "verdicts" in facts and "" not in self.cursor["ended"]:
+        if facts.get("finished_at") and "verdicts" in facts and "" not in self.cursor["ended"] and not self.refused:
             self._finish(parent, facts)
         yield
 
@@ -223,8 +225,8 @@ class Mirror:
         tables = self.ledger.folder / "tables"
         for name in tables.names():
             data = tables.read(name)
-            if data is not None:
-                self._artifact(parent, f"tables/{name}", data)
+            if data is not None and not self._artifact(parent, f"tables/{name}", data):
+                return  # the study's run stays open until everything is there
         end = int(float(facts["finished_at"]) * 1000)
         for key, run in self.cursor["runs"].items():
             if key not in self.cursor["ended"]:

@@ -78,7 +78,10 @@ def run_trial(
     try:
         return _attempt(config, work, report, predict_test, micro_batches=2)
     except (torch.OutOfMemoryError, MemoryError) as error:
-        return Ending(outcome=Outcome.FAILED, reason=f"out of memory, with half the batch at a time too ({error})")
+        reason = f"out of memory, with half the batch at a time too ({error})"
+        if distributed.world() > 1:
+            raise RuntimeError(reason) from None  # not an ending of this worker's alone: the others wait for it
+        return Ending(outcome=Outcome.FAILED, reason=reason)
 
 
 def mark_out_of_memory(folder: Folder) -> None:
@@ -106,7 +109,13 @@ def _attempt(config: TrialConfig, work: Workspace, report: Callable[[EpochRecord
                     checkpoint.save_newest(folder, record.epoch, state.as_dict(), facts)
                     saved_at = time.monotonic()
             best = max(best, record.objective)
-            if report(record):
+            try:
+                stop = report(record)
+            except InterruptedError:  # a signal: whoever goes on starts from this epoch
+                if leader:
+                    checkpoint.save_newest(folder, record.epoch, state.as_dict(), facts)
+                raise
+            if stop:
                 ending = Ending(outcome=Outcome.STOPPED, reason=f"stopped by the scheduler after epoch {record.epoch}")
                 break
     except DivergedError as error:

@@ -65,6 +65,7 @@ def test_K3_ten_workers_killed_ten_trials_recovered(tmp_path: Path) -> None:
     done = tiny.run(study, tmp_path / "results", "--mlflow", "off", env=faults(tmp_path, "mid_epoch:3:kill", 10), timeout=800)
     assert done.returncode == 0, done.stderr
     nothing_lost(tmp_path, 22)
+    assert all(r.facts["micro_batches"] == 1 for r in ledger_of(tmp_path).results().values()), "a killed worker is not one out of memory"
     kills = len(fired(tmp_path))
     assert kills == 10
     again = [r.attempts for r in ledger_of(tmp_path).results().values() if r.attempts > 1]
