@@ -130,7 +130,7 @@ def fine_tune(
             optimizer.load_state_dict(saved["optimizer"])
         start = int(ends[index]) - phase.epochs
         # buffers: worker 0's are broadcast once an epoch, so that no forward pass waits for the slowest worker
-        ddp = DistributedDataParallel(model.trained, broadcast_buffers=False) if distributed.world() > 1 else model.trained
+        ddp = DistributedDataParallel(model.trained, forward_sync_buffers=False) if distributed.world() > 1 else model.trained
         features = inputs.behind(model, backbone, config, where)
 
         for epoch in range(max(len(history), start) + 1, int(ends[index]) + 1):
