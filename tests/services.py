@@ -91,7 +91,7 @@ class Postgres(Service):
             "-k",
             str(folder),
         ]
-        super().__init__(command, f"postgresql://mlflow@127.0.0.1:{self.port}/mlflow", {"HOME": str(folder)})
+        super().__init__(command, f"postgresql+psycopg2://mlflow@127.0.0.1:{self.port}/mlflow", {"HOME": str(folder)})
 
     def _run(self, name: str, *arguments: str) -> None:
         subprocess.run([*self.user, str(self.binaries / name), *arguments], check=True, capture_output=True, cwd=self.folder)
