@@ -12,6 +12,8 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
+
 NAMES = (
     "after_lock",
     "after_validate",
@@ -80,8 +82,9 @@ def _act(action: str) -> None:
             raise Unpicklable("a fault was injected here")
         case "eat":
             eaten = []
-            while True:
+            while psutil.virtual_memory().percent < 90:  # what does not object in time must not take the machine along
                 eaten.append(b"x" * 50_000_000)
                 time.sleep(0.02)
+            os._exit(1)
         case _:
             raise ValueError(f"STUDY_FAILPOINT action {action!r}")

@@ -102,17 +102,18 @@ def test_K2_K16_the_driver_is_killed_under_ray_and_leaves_nothing_running(tmp_pa
     whole(tmp_path, 4)
 
 
-def test_K7_a_signal_ends_a_sweep_on_ray_and_the_same_command_goes_on(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_K7_a_signal_ends_a_sweep_on_ray_and_the_same_command_goes_on(number: int, code: int, tmp_path: Path) -> None:
     study = tiny.write(tmp_path, ("partial",))
     process = subprocess.Popen(
         tiny.command(study, tmp_path / "results", "--mlflow", "off"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     for line in process.stdout:
         if "epoch 1/2" in line:
-            process.send_signal(signal.SIGINT)
+            process.send_signal(number)
             break
     _, error = process.communicate(timeout=60)
-    assert process.returncode == 130 and "resume with the same command" in error, error
+    assert process.returncode == code and "resume with the same command" in error, error
     done = tiny.run(study, tmp_path / "results", "--mlflow", "off", timeout=600)
     assert done.returncode == 0, done.stderr
     whole(tmp_path, 4)

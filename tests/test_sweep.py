@@ -179,7 +179,7 @@ def test_every_study_builds_and_narrows() -> None:
     for s in STUDIES.values():
         assert Study.from_dict(json.loads(json.dumps(s.as_dict()))) == s
         for cell in s.cells:
-            TrialConfig.default(cell, s.protocol)
+            TrialConfig.default(cell, dataclasses.replace(s.protocol, precision="fp32"))  # "auto" is settled when a study starts
     pilot = narrowed(find_study("pilot"), datasets=["deepweeds@session"], strategies=["full"], backbones=["resnet18"], workers=2, trials=3)
     assert [c.id for c in pilot.cells] == ["deepweeds/session/resnet18/full/1"] and pilot.protocol.workers == 2 and pilot.random_trials == 2
 

@@ -9,6 +9,7 @@ import dataclasses
 import json
 import logging
 import os
+import signal
 import socket
 import sys
 import threading
@@ -101,6 +102,7 @@ def cluster(address: str | None) -> Iterator[Nodes]:
     started = address is None
     env = {k: os.environ[k] for k in os.environ if k.startswith(("STUDY_", "RAY_TRAIN_", "TUNE_"))}
     env.setdefault("PYTHONPATH", os.pathsep.join(filter(None, [os.getcwd(), os.environ.get("PYTHONPATH")])))
+    handlers = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
     try:
         ray.init(
             address=address,
@@ -112,6 +114,9 @@ def cluster(address: str | None) -> Iterator[Nodes]:
     except (ConnectionError, RuntimeError, ValueError) as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise EnvironmentProblem(f"cannot reach Ray at {address or 'this machine'}: {first}; check --address, or use --local.") from None
+    if threading.current_thread() is threading.main_thread():
+        for number, handler in handlers.items():  # Ray puts its own in their place, which dump a stack and die
+            signal.signal(number, handler)
     over = threading.Event()
     threading.Thread(target=_watch_head, args=(ray.get_runtime_context().gcs_address, over), daemon=True).start()
     try:
@@ -321,7 +326,9 @@ class _Scheduler(FIFOScheduler):
         return TrialScheduler.STOP if stop else TrialScheduler.CONTINUE
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
-        self.errors[trial.config["ask"]["trial_id"]] = _last_line(_error_of(trial))
+        text = _error_of(trial)
+        reason = "out of memory: its node ended its worker, again and again" if _out_of_memory(text) else _last_line(text)
+        self.errors[trial.config["ask"]["trial_id"]] = reason
 
 
 class _Recoveries(tune.Callback):

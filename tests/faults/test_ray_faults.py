@@ -223,7 +223,7 @@ def test_K11_a_node_drained_for_preemption_loses_no_trial(tmp_path: Path) -> Non
 
 def test_K13_a_worker_out_of_memory_goes_on_with_half_the_batch(tmp_path: Path) -> None:
     used = psutil.virtual_memory()
-    threshold = (used.total - used.available) / used.total + 0.06
+    threshold = (used.total - used.available) / used.total + 0.2  # room for the cluster, the sweep and a worker
     if threshold > 0.9:
         pytest.skip("this machine's memory is nearly full already")
     env = {"RAY_memory_usage_threshold": f"{threshold:.3f}", "RAY_memory_monitor_refresh_ms": "100"}
