@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM: finish the epoch, checkpoint, exit 130 or 143. A second one ends at once."""
+"""SIGINT and SIGTERM: what is done is kept, exit 130 or 143. A second one ends at once."""
 
 import contextlib
 import os

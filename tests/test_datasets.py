@@ -148,7 +148,8 @@ def test_real_subsets_have_the_published_shape(real: Path) -> None:
     assert weeds.counts()["train"] == [46, 44, 42, 42, 44, 41, 44, 42, 375]
     report = audit(fer)
     assert (report.exact_extra, report.exact_across) == (67, 23)
-    assert audit(weeds).metadata_accuracy > 0.9, "the leak in the official folds"
+    report = audit(weeds)
+    assert report.metadata_accuracy > 0.9 and report.sessions_shared and "use @session" in report.warnings[-1], "the leak in the official folds"
 
 
 # ---- users' folders ------------------------------------------------------------------------------------------

@@ -49,6 +49,7 @@ class AuditReport:
     majority_accuracy: float  # of always saying the commonest training class, on test
     metadata_accuracy: float | None  # label of the nearest training image in time, same instrument, on test
     metadata_recall: float | None  # macro
+    sessions_shared: int | None  # val or test images whose session (group) has images in train too
     warnings: tuple[str, ...]
 
     @property
@@ -104,6 +105,7 @@ def audit(table: ImageTable) -> AuditReport:
         majority_accuracy=majority,
         metadata_accuracy=by_time,
         metadata_recall=recall,
+        sessions_shared=_sessions_shared(table),
         warnings=(),
     )
     return dataclasses.replace(report, warnings=tuple(_warnings(report)))
@@ -167,6 +169,12 @@ def _by_metadata(table: ImageTable) -> tuple[float | None, float | None]:
     return float((said == truth).mean()), float(np.mean(recalls))
 
 
+def _sessions_shared(table: ImageTable) -> int | None:
+    if table.groups is None:
+        return None
+    return int(np.isin(table.groups[table.split > 0], table.groups[table.split == 0]).sum())
+
+
 def _warnings(r: AuditReport) -> list[str]:
     out = []
     if r.exact_across:
@@ -189,6 +197,11 @@ def _warnings(r: AuditReport) -> list[str]:
     if r.metadata_accuracy is not None and r.metadata_accuracy > r.majority_accuracy + 0.05:
         out.append(
             f"leak: without looking at a pixel, the label of the nearest training image in time scores {r.metadata_accuracy:.1%} "
-            f"(macro recall {r.metadata_recall:.1%}) against {r.majority_accuracy:.1%} for the commonest class; use @session splits for claims"
+            f"(macro recall {r.metadata_recall:.1%}) against {r.majority_accuracy:.1%} for the commonest class; "
+            + (
+                f"{r.sessions_shared} held-out images share a session with train: use @session splits for claims"
+                if r.sessions_shared
+                else "no session is shared with train, but neighbouring ones are alike"
+            )
         )
     return out

@@ -27,6 +27,7 @@ img{width:6rem;height:6rem;object-fit:cover;border-radius:4px}</style></head><bo
 <h2>Figures</h2><table><tr><td>exact copies beyond the first</td><td>{{ r.exact_extra }}</td></tr>
 <tr><td>held-out images that are in train, pixel for pixel</td><td>{{ r.exact_across }}</td></tr>
 <tr><td>held-out images with a near-duplicate in train</td><td>{{ 'not compared' if r.near_across is none else r.near_across }}</td></tr>
+{% if r.sessions_shared is not none %}<tr><td>held-out images whose session has images in train</td><td>{{ r.sessions_shared }}</td></tr>{% endif %}
 <tr><td>groups of equal images with different labels</td><td>{{ r.conflicts }}</td></tr>
 <tr><td>test accuracy of the commonest class</td><td>{{ '%.1f' % (100 * r.majority_accuracy) }} %</td></tr>
 {% if r.metadata_accuracy is not none %}<tr><td>test accuracy of the nearest training image in time, same instrument</td><td>{{ '%.1f' % (100 * r.metadata_accuracy) }} %</td></tr>{% endif %}</table>
