@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,11 +18,12 @@ from study.files import Folder, explained, make_private
 from study.records import dumps
 
 STALE_S = 120.0  # on shared storage, a holder on another host that has not touched its lock this long is taken for dead
+BEAT_S = STALE_S / 4  # how often a holder touches its lock
 
 
 @contextlib.contextmanager
 def held(folder: Folder) -> Iterator[None]:
-    """Holds `<study>/.lock`. Raises EnvironmentProblem, naming host, pid and since when, if another sweep does."""
+    """Holds `<study>/.lock`, touching it every BEAT_S. Raises EnvironmentProblem, naming host, pid and since when, if another sweep does."""
     if folder.remote:
         yield  # object stores have no locks; names of studies are the users' care there
         return
@@ -41,19 +43,25 @@ def held(folder: Folder) -> Iterator[None]:
                 folder.write(".lock", dumps(mine).encode())
         except Timeout:
             raise EnvironmentProblem(f"{path} is being taken by another sweep right now; run the same command again.") from None
+    ended = threading.Event()
+    beat = threading.Thread(target=_beat, args=(path, mine, ended), name="study-lock", daemon=True)
+    beat.start()
     try:
         yield
     finally:
+        ended.set()
+        beat.join(timeout=10)  # shared storage that hangs must not keep us from ending
         with contextlib.suppress(OSError, ValueError):
-            if json.loads(path.read_text())["pid"] == os.getpid():
+            if json.loads(path.read_text()) == mine:
                 path.unlink()
 
 
-def touch(folder: Folder) -> None:
-    """Shows sweeps on other hosts that this one lives."""
-    if not folder.remote:
-        with contextlib.suppress(OSError):
-            os.utime(folder.path(".lock"))
+def _beat(path: Path, mine: dict[str, Any], ended: threading.Event) -> None:
+    """Shows sweeps on other hosts that this one lives, however long it has nothing to say. Another's lock is left alone."""
+    while not ended.wait(BEAT_S):
+        with contextlib.suppress(OSError, ValueError):
+            if json.loads(path.read_text()) == mine:
+                os.utime(path)
 
 
 def _holder(path: Path) -> dict[str, Any] | None:

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from study import lock
 from study.config import Study, TrialConfig
 from study.datasets.spec import ImageTable
 from study.progress import Watch
@@ -52,12 +51,7 @@ class Executor:
         if done >= plan.total:
             return
         with Watch(title, plan.total, done, self.study.protocol.max_epochs) as watch:
-
-            def events(event: str, ask: Ask, value: object) -> None:
-                lock.touch(self.ledger.folder)
-                watch(event, ask, value)
-
-            conductor = Conductor(plan, self.ledger, self._classes, events)
+            conductor = Conductor(plan, self.ledger, self._classes, watch)
             self._run(conductor, self._workspace, total=plan.total - done, predict_test=predict_test, interrupted=self.interrupted)
 
     def _classes(self, config: TrialConfig) -> list[str]:

@@ -2,6 +2,9 @@
 
 import dataclasses
 import json
+import os
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -197,6 +200,29 @@ def test_W8_a_study_in_use_is_refused_and_a_dead_ones_lock_is_taken_over(tmp_pat
     (tmp_path / ".lock").write_text(json.dumps({"host": "elsewhere", "pid": 1, "since": 0, "started": 0}))
     with pytest.raises(EnvironmentProblem, match="elsewhere"):
         lock.held(folder).__enter__()
+
+
+def test_a_lock_is_kept_fresh_in_silence_and_no_longer_than_held(tmp_path: Path, monkeypatch) -> None:
+    """A long decode or epoch says nothing; a sweep on another host must not take its lock for a dead one's."""
+    from study import lock
+    from study.files import Folder
+
+    monkeypatch.setattr(lock, "BEAT_S", 0.02)
+    path = tmp_path / ".lock"
+
+    def fresh_within(seconds: float) -> bool:
+        os.utime(path, (0, 0))
+        end = time.monotonic() + seconds
+        while time.monotonic() < end and path.stat().st_mtime == 0:
+            time.sleep(0.01)
+        return path.stat().st_mtime > 0
+
+    with lock.held(Folder(str(tmp_path))):
+        assert fresh_within(10)
+        theirs = json.dumps({"host": "elsewhere", "pid": os.getpid(), "since": 0, "started": 0})
+        path.write_text(theirs)
+        assert not fresh_within(0.3), "a lock taken over by another is theirs to touch"
+    assert path.read_text() == theirs and "study-lock" not in [t.name for t in threading.enumerate()]
 
 
 def test_precision_is_measured_once_and_kept(tmp_path: Path, monkeypatch) -> None:
