@@ -1,6 +1,8 @@
 """The loop: exact resume, equal numbers on one and two workers, nothing owed below the cut, reuse that changes nothing."""
 
+import errno
 import json
+import multiprocessing
 import os
 import subprocess
 import sys
@@ -12,9 +14,11 @@ import torch
 
 from study.config import Cell, Protocol, TrialConfig
 from study.datasets import open_dataset
+from study.errors import ConfigError
 from study.files import Folder
 from study.records import EpochRecord, Outcome
-from study.training import augment, checkpoint
+from study.training import activations, augment, checkpoint
+from study.training.activations import ActivationStore
 from study.training.inputs import Inputs
 from study.training.loop import fine_tune
 from study.training.metrics import score
@@ -83,6 +87,119 @@ def test_the_store_is_shared_and_built_once(tmp_path: Path) -> None:
     other = config.with_values({"lr": 1e-2})
     list(fine_tune(other, Inputs(other, cache=tmp_path)))
     assert files and {p: p.stat().st_ino for p in (tmp_path / "activations").glob("*.npy")} == files
+
+
+def ones(positions: np.ndarray) -> torch.Tensor:
+    return torch.ones(len(positions), 4) * torch.from_numpy(positions)[:, None]
+
+
+def bytes_of(rows: int) -> int:
+    return rows * 4 * 2
+
+
+def test_activations_dropped_by_others_between_two_reads_are_built_again(tmp_path: Path, monkeypatch) -> None:
+    store, load = ActivationStore(tmp_path, 1e6), np.load
+    expected = store.rows({"k": 1}, 100, ones)
+
+    def dropped(path: Path, when: str) -> np.ndarray:
+        monkeypatch.setattr(np, "load", load)  # once
+        if when == "before":
+            path.unlink()
+        array = load(path, mmap_mode="r")
+        path.with_suffix(".json").unlink()
+        return array
+
+    for when in ("before", "after"):
+        monkeypatch.setattr(np, "load", lambda path, when=when, **_: dropped(path, when))
+        np.testing.assert_array_equal(store.rows({"k": 1}, 100, ones), expected)
+    monkeypatch.setattr(activations, "_used_at", lambda path: [p.unlink() for p in tmp_path.glob("*.npy")] and 0.0)
+    assert store.rows({"k": 2}, 100, ones) is not None, "one dropped while room is made"
+
+
+def built(folder: str, key: int, barrier, other_done, answers) -> None:
+    def compute(positions: np.ndarray) -> torch.Tensor:
+        counted.append(len(positions))
+        if positions[0] == 10:  # room is made, nothing is finished: as long as it takes the other to be refused
+            other_done.wait(1 if key == 1 else 30)
+        return ones(positions)
+
+    counted: list[int] = []
+    barrier.wait()
+    rows = ActivationStore(Path(folder), bytes_of(150)).rows({"k": key}, 100, compute, batch=10)
+    other_done.set()
+    answers.put((None if rows is None else float(rows.sum(dtype=np.float64)), sum(counted)))
+
+
+@pytest.mark.parametrize("keys", [(1, 1), (2, 3)])
+def test_two_builders_at_once_share_one_file_and_one_budget(keys: tuple[int, int], tmp_path: Path) -> None:
+    """The same activations are computed once; the bytes left are promised to one of two builders."""
+    context = multiprocessing.get_context("fork")
+    barrier, done, answers = context.Barrier(2), context.Event(), context.Queue()
+    workers = [context.Process(target=built, args=(str(tmp_path), k, barrier, done, answers)) for k in keys]
+    for worker in workers:
+        worker.start()
+    got = sorted((answers.get(timeout=60) for _ in workers), key=lambda a: (a[0] is None, -a[1]))
+    for worker in workers:
+        worker.join(timeout=60)
+    whole = float(sum(range(100)) * 4)
+    assert got == ([(whole, 100), (whole, 0)] if keys[0] == keys[1] else [(whole, 100), (None, 10)])
+    assert len(list(tmp_path.glob("*.npy"))) == 1 and not list(tmp_path.glob("*.tmp"))
+
+
+def test_a_full_budget_drops_the_least_recently_used_and_nothing_in_vain(tmp_path: Path) -> None:
+    store = ActivationStore(tmp_path, 5 * bytes_of(100))
+    for key in range(4):
+        assert store.rows({"k": key}, 100, ones) is not None
+        for path in tmp_path.glob("*.json"):
+            os.utime(path, (path.stat().st_mtime - 100,) * 2)
+    assert store.rows({"k": 9}, 1000, ones) is None and len(list(tmp_path.glob("*.npy"))) == 4
+    store.rows({"k": 0}, 100, ones)
+    assert store.rows({"k": 4}, 200, ones) is not None
+    held = {p.name for p in tmp_path.glob("*.npy")}
+
+    def forbidden(positions: np.ndarray) -> torch.Tensor:
+        raise AssertionError
+
+    assert store.rows({"k": 0}, 100, forbidden) is not None and len(held) == 3
+    assert ActivationStore(tmp_path, 0).rows({"k": 7}, 1, ones) is None and {p.name for p in tmp_path.glob("*.npy")} == held
+
+
+def test_what_dead_builders_left_is_removed_and_the_living_are_left_alone(tmp_path: Path) -> None:
+    from filelock import FileLock
+
+    for name in ("dead.npy.4194305.tmp", "dead.json.tmp", "orphan.npy", "alive.npy.1.tmp"):
+        (tmp_path / name).write_bytes(b"x")
+    with FileLock(tmp_path / "alive.lock"):
+        assert ActivationStore(tmp_path, 1e6).rows({"k": 1}, 100, ones) is not None
+    left = {p.name for p in tmp_path.iterdir() if p.suffix != ".lock"}
+    assert "alive.npy.1.tmp" in left and len(left) == 3 and not {n for n in left if n.startswith(("dead", "orphan"))}
+
+
+def test_a_store_that_fails_costs_no_trial(tmp_path: Path, monkeypatch) -> None:
+    """A disk that fills up while building, a folder that is none: no reuse, nothing left behind. Other errors are not swallowed."""
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        assert ActivationStore(tmp_path / "a", 1e6).rows({"k": 1}, 100, ones) is None
+    assert {p.suffix for p in (tmp_path / "a").iterdir()} == {".lock"}
+    (tmp_path / "file").write_text("")
+    assert ActivationStore(tmp_path / "file", 1e6).rows({"k": 1}, 100, ones) is None
+    assert ActivationStore(tmp_path / "file" / "below", 1e6).rows({"k": 1}, 100, ones) is None
+
+    def broken(positions: np.ndarray) -> torch.Tensor:
+        if positions[0] > 0:
+            raise torch.OutOfMemoryError("device")
+        return ones(positions)
+
+    with pytest.raises(torch.OutOfMemoryError):
+        ActivationStore(tmp_path / "b", 1e6).rows({"k": 1}, 100, broken)
+    assert {p.suffix for p in (tmp_path / "b").iterdir()} == {".lock"}
+    monkeypatch.setenv("STUDY_ACTIVATIONS_GB", "lots")
+    with pytest.raises(ConfigError, match="'lots', must be a number"):
+        ActivationStore(tmp_path)
 
 
 def test_no_gradient_memory_below_the_cut() -> None:

@@ -1,11 +1,13 @@
 """What the frozen half puts out, computed once per (weights, cut, images, view) and shared by every trial of a machine.
 
-One memory-mapped file a view, built under a lock by whoever needs it first, its manifest written last; the oldest
-files go when the byte budget (`STUDY_ACTIVATIONS_GB`, default 20) is full. Removing a file others have mapped is safe.
+One memory-mapped file a view, built under a lock by whoever needs it first, its manifest written last; the least recently
+used go when the byte budget (`STUDY_ACTIVATIONS_GB`, default 20) is full. Any file may vanish between two reads of ours:
+removing one that others have mapped is safe. The store only saves time, so whatever is wrong with it means None, never an error.
 """
 
 import hashlib
 import json
+import logging
 import os
 import shutil
 from collections.abc import Callable
@@ -13,12 +15,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from torch import Tensor
 
+from study.errors import ConfigError
 from study.records import dumps
 
+log = logging.getLogger(__name__)
 BUDGET_GB = 20.0
+WAIT_S = 60.0  # room is made in milliseconds; whoever takes longer is stuck
 
 
 class ActivationStore:
@@ -26,61 +31,127 @@ class ActivationStore:
 
     def __init__(self, folder: Path, budget_bytes: float | None = None) -> None:
         self.folder = folder
-        self.budget = budget_bytes or float(os.environ.get("STUDY_ACTIVATIONS_GB", BUDGET_GB)) * 1e9
+        self.budget = _budget() if budget_bytes is None else budget_bytes
 
     def rows(self, key: dict[str, object], total: int, compute: Callable[[np.ndarray], Tensor], batch: int = 64) -> np.ndarray | None:
-        """Memory-mapped [total, ...], read-only; None where `total` rows do not fit into the budget or on the disk."""
+        """Memory-mapped [total, ...], read-only; None where `total` rows do not fit into the budget or on the disk, or the disk fails."""
         name = hashlib.sha256(dumps(key).encode()).hexdigest()[:24]
         if (found := self._open(name)) is not None:
             return found
-        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with FileLock(self.folder / f"{name}.lock"):
-            if (found := self._open(name)) is None:
-                found = self._build(name, key, total, compute, batch)
-        return found
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            with FileLock(self.folder / f"{name}.lock"):
+                found = self._open(name)
+                return self._build(name, key, total, compute, batch) if found is None else found
+        except OSError as error:  # Timeout is one too; an OSError of `compute` comes again when it is called without a store
+            log.warning("activations are computed anew each time: %s", error)
+            return None
 
     def _open(self, name: str) -> np.ndarray | None:
+        manifest = self.folder / f"{name}.json"
         try:
-            manifest = json.loads((self.folder / f"{name}.json").read_text())
-            array = np.load(self.folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
-        except (FileNotFoundError, ValueError):
+            shape = json.loads(manifest.read_text())["shape"]
+            array: np.ndarray = np.load(manifest.with_suffix(".npy"), mmap_mode="r", allow_pickle=False)
+        except (OSError, EOFError, ValueError, KeyError, TypeError):  # none, dropped just now, or damaged
             return None
-        if list(array.shape) != manifest["shape"]:
+        if list(array.shape) != shape:
             return None
-        os.utime(self.folder / f"{name}.json")  # most recently used last
-        rows: np.ndarray = array
-        return rows
+        try:
+            os.utime(manifest)  # most recently used last
+        except OSError:
+            pass  # dropped just now: what is mapped stays
+        return array
 
     def _build(
         self, name: str, key: dict[str, object], total: int, compute: Callable[[np.ndarray], Tensor], batch: int
     ) -> np.ndarray | None:
         first = _half(compute(np.arange(min(batch, total))))
         shape = (total, *first.shape[1:])
-        if not self._make_room(int(np.prod(shape)) * 2):
-            return None
-        temporary = self.folder / f"{name}.npy.{os.getpid()}.tmp"
-        array = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.float16, shape=shape)
-        array[: len(first)] = first
-        for start in range(len(first), total, batch):
-            positions = np.arange(start, min(start + batch, total))
-            array[positions[0] : positions[-1] + 1] = _half(compute(positions))
-        array.flush()
-        del array
-        os.replace(temporary, self.folder / f"{name}.npy")
         manifest = self.folder / f"{name}.json"
-        manifest.with_suffix(".json.tmp").write_text(dumps({"key": key, "shape": list(shape)}))
-        os.replace(manifest.with_suffix(".json.tmp"), manifest)
-        return self._open(name)
+        temporary = self.folder / f"{name}.npy.{os.getpid()}.tmp"
+        try:
+            with FileLock(self.folder / "room.lock", timeout=WAIT_S):
+                if not self._make_room(name, int(np.prod(shape)) * 2):
+                    return None
+                with open(temporary, "wb") as file:  # its full length, so that the next to make room counts it
+                    file.truncate(int(np.prod(shape)) * 2)
+            with open(temporary, "r+b") as file:  # written, not mapped: on a full disk that is an OSError, not a SIGBUS
+                np.lib.format.write_array_header_1_0(file, {"descr": "<f2", "fortran_order": False, "shape": shape})
+                file.write(first.data)
+                for start in range(len(first), total, batch):
+                    rows = _half(compute(np.arange(start, min(start + batch, total))))
+                    assert rows.shape == (min(batch, total - start), *shape[1:])
+                    file.write(rows.data)
+                file.flush()
+                os.fsync(file.fileno())
+            built: np.ndarray = np.load(temporary, mmap_mode="r", allow_pickle=False)  # before it has a name others may drop
+            manifest.with_suffix(".json.tmp").write_text(dumps({"key": key, "shape": list(shape)}))
+            os.replace(temporary, manifest.with_suffix(".npy"))
+            os.replace(manifest.with_suffix(".json.tmp"), manifest)
+            return built
+        finally:
+            temporary.unlink(missing_ok=True)
+            manifest.with_suffix(".json.tmp").unlink(missing_ok=True)
 
-    def _make_room(self, needed: int) -> bool:
-        """Drops the least recently used until `needed` bytes fit into the budget and, twice over, on the disk."""
-        kept = sorted(self.folder.glob("*.json"), key=lambda p: p.stat().st_mtime)
-        sizes = {p: p.with_suffix(".npy").stat().st_size if p.with_suffix(".npy").exists() else 0 for p in kept}
-        while kept and sum(sizes[p] for p in kept) + needed > self.budget:
-            oldest = kept.pop(0)
+    def _make_room(self, own: str, needed: int) -> bool:
+        """Drops the least recently used until `needed` bytes fit into the budget and, twice over, on the disk.
+
+        Called under the store's lock, so that two builders do not spend the same bytes; drops nothing where that would not do.
+        """
+        self._sweep_up(own)
+        building = [_size(p) for p in self.folder.glob("*.npy.*.tmp")]
+        promised, unwritten = sum(size for size, _ in building), sum(max(size - written, 0) for size, written in building)
+        kept = {p: _size(p.with_suffix(".npy"))[0] for p in sorted(self.folder.glob("*.json"), key=_used_at)}
+        free = shutil.disk_usage(self.folder).free - unwritten
+        if promised + needed > self.budget or 2 * needed >= free + sum(kept.values()):
+            return False
+        while kept and (sum(kept.values()) + promised + needed > self.budget or 2 * needed >= free):
+            oldest = next(iter(kept))
+            free += kept.pop(oldest)
             oldest.unlink(missing_ok=True)
             oldest.with_suffix(".npy").unlink(missing_ok=True)
-        return needed <= self.budget and 2 * needed < shutil.disk_usage(self.folder).free
+        return 2 * needed < shutil.disk_usage(self.folder).free - unwritten  # what others have mapped stays on the disk
+
+    def _sweep_up(self, own: str) -> None:
+        """Removes what dead builders left. Whose lock can be taken is dead: true in other containers too, where process ids lie."""
+        for path in [*self.folder.glob("*.tmp"), *self.folder.glob("*.npy")]:
+            name = path.name.partition(".")[0]
+            if name == own:  # its lock is ours
+                path.unlink(missing_ok=True)
+            elif path.suffix == ".tmp" or not path.with_suffix(".json").exists():
+                try:
+                    with FileLock(self.folder / f"{name}.lock", blocking=False):
+                        if path.suffix == ".tmp" or not path.with_suffix(".json").exists():  # not finished meanwhile
+                            path.unlink(missing_ok=True)
+                except Timeout:
+                    pass
+
+
+def _budget() -> float:
+    """Bytes. Raises ConfigError."""
+    text = os.environ.get("STUDY_ACTIVATIONS_GB") or str(BUDGET_GB)
+    try:
+        if (gigabytes := float(text)) >= 0:
+            return gigabytes * 1e9
+    except ValueError:
+        pass
+    raise ConfigError(f"STUDY_ACTIVATIONS_GB is {text!r}, must be a number of gigabytes, 0 to reuse no activations.")
+
+
+def _size(path: Path) -> tuple[int, int]:
+    """Bytes it claims and bytes it occupies; nothing once it is gone."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return 0, 0
+    return found.st_size, found.st_blocks * 512
+
+
+def _used_at(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
 
 
 def _half(rows: Tensor) -> np.ndarray:
