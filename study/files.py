@@ -1,16 +1,20 @@
 """A folder on a local disk or behind any fsspec URL, written so that a reader never sees half a file."""
 
 import errno
-import io
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
 import fsspec
 
-from study.errors import EnvironmentProblem
+from study.errors import ConfigError, EnvironmentProblem
+from study.facts import redact
+
+ANOTHER = "choose another folder with --results"
+BUGS = (AssertionError, AttributeError, NameError, TypeError)  # ours or a client's: they keep their traceback
+REMOVALS = 5  # tries at a folder somebody still writes to
 
 
 def is_url(location: str) -> bool:
@@ -18,14 +22,17 @@ def is_url(location: str) -> bool:
 
 
 class Folder:
-    """Small files by relative name. Local writes are atomic and survive a power cut; modes are 0600 / 0700."""
+    """Small files by relative name. Local writes are atomic and survive a power cut; modes are 0600 / 0700.
+
+    Everything raises EnvironmentProblem where the disk or the store behind the URL refuses; a URL nobody serves, ConfigError.
+    """
 
     def __init__(self, location: str | os.PathLike[str]) -> None:
         location = os.fspath(location)
         self.remote = is_url(location)
         if self.remote:
-            self.fs, self.root = fsspec.core.url_to_fs(location)
             self.location = location.rstrip("/")
+            self.fs, self.root = _store(location)
         else:
             self.root = os.path.abspath(location.removeprefix("file://"))
             self.location = self.root
@@ -37,21 +44,30 @@ class Folder:
         return f"{self.root}/{name}"
 
     def exists(self, name: str = "") -> bool:
-        return bool(self.fs.exists(self.path(name))) if self.remote else os.path.exists(self.path(name))
+        with self._explained(name, reading=True):
+            if self.remote:
+                return bool(self.fs.exists(self.path(name)))
+            with suppress(FileNotFoundError, NotADirectoryError):  # os.path.exists takes "not allowed to look" for "no"
+                os.stat(self.path(name))
+                return True
+        return False
 
     def read(self, name: str) -> bytes | None:
         """The file's bytes, or None where it does not exist."""
-        try:
+        with suppress(FileNotFoundError), self._explained(name, reading=True):
             if self.remote:
                 data: bytes = self.fs.cat_file(self.path(name))
                 return data
-            return Path(self.path(name)).read_bytes()
-        except FileNotFoundError:
-            return None
+            try:
+                return Path(self.path(name)).read_bytes()
+            except NotADirectoryError:  # a stray file among our folders is nobody's; one in the place of this folder is in the way
+                if not os.path.isdir(self.root):
+                    raise
+        return None
 
     def write(self, name: str, data: bytes) -> None:
         """All or nothing: temporary file in the same folder, fsync, rename, fsync of the folder."""
-        with explained(self.path(name), len(data)):
+        with self._explained(name, len(data)):
             if self.remote:
                 self.fs.makedirs(os.path.dirname(self.path(name)), exist_ok=True)
                 self.fs.pipe_file(self.path(name), data)
@@ -73,7 +89,7 @@ class Folder:
 
     def append_line(self, name: str, line: bytes) -> None:
         """Adds one line. A tail torn by a crash or a full disk is cut off first, so lines stay whole."""
-        with explained(self.path(name), len(line)):
+        with self._explained(name, len(line)):
             if self.remote:  # object stores cannot append; these files hold one short line an epoch
                 self.write(name, whole_lines(self.read(name) or b"") + line + b"\n")
                 return
@@ -94,34 +110,66 @@ class Folder:
 
     def names(self, name: str = "") -> list[str]:
         """Names directly inside a sub-folder, sorted; empty where there is none."""
-        try:
+        with suppress(FileNotFoundError), self._explained(name, reading=True):
             if self.remote:
                 return sorted(os.path.basename(p.rstrip("/")) for p in self.fs.ls(self.path(name), detail=False))
             return sorted(os.listdir(self.path(name)))
-        except FileNotFoundError:
-            return []
+        return []
 
     def remove(self, name: str) -> None:
-        if self.remote:
-            if self.fs.exists(self.path(name)):
-                self.fs.rm(self.path(name), recursive=True)
-        elif os.path.isdir(self.path(name)):
-            shutil.rmtree(self.path(name))
-        elif os.path.exists(self.path(name)):
-            os.unlink(self.path(name))
+        """A file or a folder with all it holds; what is gone already, or goes meanwhile, is fine."""
+        with self._explained(name):
+            if self.remote:
+                with suppress(FileNotFoundError):
+                    self.fs.rm(self.path(name), recursive=True)
+            else:
+                _remove(self.path(name))
 
     def free(self) -> int | None:
         """Bytes free where this folder lies or will lie; None behind a URL."""
         if self.remote:
             return None
-        place = Path(self.root)
-        while not place.exists():
-            place = place.parent
-        return shutil.disk_usage(place).free
+        with self._explained("", reading=True):
+            place = Path(self.root)
+            while not place.exists():
+                place = place.parent
+            return shutil.disk_usage(place).free
 
-    def open_for_reading(self, name: str) -> io.BufferedIOBase:
-        """Raises FileNotFoundError."""
-        return self.fs.open(self.path(name), "rb") if self.remote else open(self.path(name), "rb")  # type: ignore[return-value]
+    def _explained(self, name: str, size: int = 0, *, reading: bool = False) -> AbstractContextManager[None]:
+        if self.remote:
+            return _explained_store(f"{self.location}/{name}".rstrip("/"), reading=reading)
+        return explained(self.path(name).rstrip("/"), size, reading=reading)
+
+
+def _store(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
+    """The store behind a URL and the path in it."""
+    shown = redact(url)
+    with _explained_store(url, reading=True):
+        try:
+            store, root = fsspec.core.url_to_fs(url)
+        except ImportError as error:
+            raise EnvironmentProblem(
+                f"{shown} needs a package that is not installed here ({_one_line(error)}); install it on every machine of the study"
+            ) from error
+        except ValueError as error:
+            raise ConfigError(f"nothing serves {shown} ({_one_line(error)}); use a folder, s3://, gs://, az:// or the like") from error
+    return store, root
+
+
+def _remove(path: str) -> None:
+    tries = 0
+    while os.path.lexists(path):
+        try:
+            if os.path.isdir(path) and not os.path.islink(path):
+                shutil.rmtree(path)
+            else:
+                os.unlink(path)
+        except FileNotFoundError:
+            continue  # somebody else removes it too
+        except OSError as error:
+            tries += 1
+            if error.errno != errno.ENOTEMPTY or tries == REMOVALS:
+                raise
 
 
 def whole_lines(data: bytes) -> bytes:
@@ -141,19 +189,65 @@ def sync_folder(folder: str) -> None:
 
 
 @contextmanager
-def explained(path: str, size: int = 0) -> Iterator[None]:
-    """Turns the file system's refusals into one line that names the path and the way out."""
+def explained(path: str, size: int = 0, *, reading: bool = False) -> Iterator[None]:
+    """Turns the file system's refusals into one line that names the path and the way out.
+
+    `size`: bytes about to be written. While reading, FileNotFoundError is left to the caller. Raises EnvironmentProblem.
+    """
     try:
         yield
     except OSError as error:
-        reasons = {
-            errno.ENOSPC: f"no space left on {os.path.dirname(path)}: need about {size / 1e6:.1f} MB more; free some and run the same command again",
-            errno.EROFS: f"{os.path.dirname(path)} is on a read-only file system; choose another folder with --results",
-            errno.EACCES: f"no permission to write {path}; choose another folder with --results or change its owner",
-            errno.EPERM: f"not allowed to write {path}; choose another folder with --results or change its owner",
-            errno.EMFILE: f"too many open files while writing {path}; raise the limit with `ulimit -n 4096`",
-            errno.EDQUOT: f"disk quota exceeded on {os.path.dirname(path)}; free some and run the same command again",
-        }
-        if error.errno in reasons:
-            raise EnvironmentProblem(reasons[error.errno]) from error
+        if error.errno in (None, errno.EINTR) or (reading and error.errno == errno.ENOENT):
+            raise  # not the file system's: a signal, a time limit of ours
+        raise EnvironmentProblem(_refusal(error, path, size, "read" if reading else "write")) from error
+
+
+def _refusal(error: OSError, path: str, size: int, verb: str) -> str:
+    folder = os.path.dirname(path)
+    owner = "change its owner or its mode" if verb == "read" else f"{ANOTHER} or change its owner"
+    match error.errno:
+        case errno.ENOSPC:
+            return f"no space left on {folder}: need about {size / 1e6:.1f} MB more; free some and run the same command again"
+        case errno.EDQUOT:
+            return f"disk quota exceeded on {folder}; free some and run the same command again"
+        case errno.EROFS:
+            return f"{folder} is on a read-only file system; {ANOTHER}"
+        case errno.EACCES:
+            return f"no permission to {verb} {path}; {owner}"
+        case errno.EPERM:
+            return f"not allowed to {verb} {path}; {owner}"
+        case errno.EMFILE | errno.ENFILE:
+            return f"too many open files while trying to {verb} {path}; raise the limit with `ulimit -n 4096`"
+        case errno.ENOTDIR | errno.EEXIST:
+            return f"{_in_the_way(path)} is a file where a folder should be; move it away or {ANOTHER}"
+        case errno.EISDIR:
+            return f"{path} is a folder where a file should be; move it away or {ANOTHER}"
+        case errno.ENOENT:
+            return f"{folder} has gone while {path} was written; leave it in place and run the same command again"
+    return f"cannot {verb} {path}: {error.strerror}; look after its disk or {ANOTHER}"
+
+
+def _in_the_way(path: str) -> str:
+    """The outermost part of `path` that is no folder."""
+    return next((str(p) for p in reversed([Path(path), *Path(path).parents]) if os.path.lexists(p) and not p.is_dir()), path)
+
+
+@contextmanager
+def _explained_store(url: str, *, reading: bool) -> Iterator[None]:
+    """The same for what lies behind a URL. Its clients have errors of their own, which need not be installed to be caught."""
+    try:
+        yield
+    except (ConfigError, EnvironmentProblem, InterruptedError, MemoryError, *BUGS):
         raise
+    except Exception as error:
+        if reading and isinstance(error, FileNotFoundError):
+            raise
+        raise EnvironmentProblem(
+            f"cannot {'read' if reading else 'write'} {redact(url)}: {type(error).__name__}: {_one_line(error)}; "
+            "check the URL, the credentials and the connection, then run the same command again"
+        ) from error
+
+
+def _one_line(error: Exception) -> str:
+    text = " ".join(redact(str(error)).split())
+    return text if len(text) <= 200 else text[:197] + "..."
