@@ -71,8 +71,9 @@ def main() -> None:
         began = time.perf_counter()
         if args.ray:
             from study.search import on_ray
+            from study.search.on_ray import tuner
 
-            on_ray._trial = trial_that_trains_nothing
+            tuner.one_worker = trial_that_trains_nothing
             with on_ray.cluster(None) as nodes:
                 ready = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
                 began = time.perf_counter()

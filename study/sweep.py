@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from analysis.selection import select
 from study import backbones, facts, lock, stages
@@ -37,6 +37,10 @@ from study.studies import STUDIES, find_study, narrowed
 from study.tracking.ledger import Ledger
 
 
+def _gpus(text: str) -> float | Literal["auto"]:
+    return "auto" if text == "auto" else float(text)
+
+
 def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(prog="python -m study.sweep", description=__doc__.split("\n")[0])
     p.add_argument("study", nargs="?", default="quickstart", help=f"{', '.join(STUDIES)}, or your own my_study.py[:NAME]")
@@ -50,7 +54,11 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--backbones", nargs="+", help="any timm model")
     p.add_argument("--workers", type=int, help="DDP workers a trial")
     p.add_argument("--cpus-per-worker", type=float, default=1.0)
-    p.add_argument("--gpus-per-trial", type=float, help="default: 1 where the cluster has GPUs; a fraction shares one")
+    p.add_argument(
+        "--gpus-per-trial",
+        type=_gpus,
+        help="default: 1 where the cluster has GPUs; a fraction shares one, 'auto' as the trials' measured memory allows",
+    )
     p.add_argument("--concurrent", type=int, help="most trials at once (default: as many as fit)")
     p.add_argument("--local", action="store_true", help="in this process, without Ray")
     p.add_argument("--address", help="a Ray cluster (default: RAY_ADDRESS, else one started on this machine)")
@@ -224,11 +232,15 @@ def backend(study: Study, args: argparse.Namespace, ledger: Ledger) -> Iterator[
     from study.search import on_ray  # the one import that is chosen at run time: Ray takes seconds to load
 
     with cleared(ledger.folder, ".ray"), on_ray.cluster(args.address) as nodes:  # Tune's own files; the ledger needs none of them
-        gpus = args.gpus_per_trial
-        if gpus is None:
+        gpus, share = args.gpus_per_trial, args.gpus_per_trial == "auto"
+        if gpus is None or share:
             gpus = float(study.protocol.workers) if any(node.get("GPU", 0) for node in nodes) else 0.0
         resources = on_ray.Resources(
-            workers=study.protocol.workers, cpus_per_worker=args.cpus_per_worker, gpus_per_trial=gpus, concurrent=args.concurrent
+            workers=study.protocol.workers,
+            cpus_per_worker=args.cpus_per_worker,
+            gpus_per_trial=gpus,
+            share_gpus=share and gpus == 1,  # without GPUs there is nothing to share, and workers of one trial share none
+            concurrent=args.concurrent,
         )
         resources.fit(nodes)
         yield functools.partial(on_ray.run, resources=resources, nodes=nodes, storage=f"{ledger.folder.location}/.ray")

@@ -24,7 +24,7 @@ def free_port() -> int:
 
 
 class Head:
-    def __init__(self, cpus: int = 2, **env: str) -> None:
+    def __init__(self, cpus: int = 2, gpus: int = 0, **env: str) -> None:
         self.port, self.dashboard = free_port(), free_port()
         self.folder = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # Unix sockets must have short names
         self.env = {**os.environ, "OMP_NUM_THREADS": "1", "RAY_AUTH_MODE": "token", **env}
@@ -36,6 +36,7 @@ class Head:
             "--dashboard-host=127.0.0.1",
             "--object-store-memory=80000000",
             f"--temp-dir={self.folder}",
+            f"--num-gpus={gpus}",
             cpus=cpus,
         )
         self._wait()
@@ -49,7 +50,8 @@ class Head:
         return f"http://127.0.0.1:{self.dashboard}"
 
     def _start(self, *arguments: str, cpus: int) -> subprocess.Popen:
-        command = [RAY, "start", *arguments, f"--num-cpus={cpus}", "--disable-usage-stats", "--block"]
+        agent = f"--dashboard-agent-listen-port={free_port()}"  # its default is one a machine: a second cluster's head would take no jobs
+        command = [RAY, "start", *arguments, agent, f"--num-cpus={cpus}", "--disable-usage-stats", "--block"]
         process = subprocess.Popen(command, env=self.env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
         self.processes.append(process)
         return process
@@ -84,8 +86,8 @@ def kill_tree(process: subprocess.Popen) -> None:
 
 
 @contextlib.contextmanager
-def head(cpus: int = 2, **env: str) -> Iterator[Head]:
-    cluster = Head(cpus, **env)
+def head(cpus: int = 2, gpus: int = 0, **env: str) -> Iterator[Head]:
+    cluster = Head(cpus, gpus, **env)
     try:
         yield cluster
     finally:

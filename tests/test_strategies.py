@@ -133,3 +133,21 @@ def test_what_fits_is_counted_node_by_node() -> None:
     with pytest.raises(EnvironmentProblem, match="NCCL"):
         Resources(workers=2, gpus_per_trial=1).fit([{"CPU": 8.0, "GPU": 1.0}])
     assert Resources(gpus_per_trial=0.25).fit([{"CPU": 8.0, "GPU": 1.0}]) == 4
+
+
+def test_trials_share_a_gpu_by_their_measured_memory() -> None:
+    from study.records import Outcome, TrialResult
+    from study.search.on_ray.sharing import gpu_share
+
+    def result(peak: float, total: float = 80e9) -> TrialResult:
+        facts = {"peak_gpu_bytes": peak, "gpu_bytes": total}
+        return TrialResult(
+            trial_id="0" * 16, outcome=Outcome.COMPLETED, epochs=1, best_epoch=1, metrics={}, classes=[], val=None, seconds=1, images=1,
+            facts=facts,
+        )  # fmt: skip
+
+    assert gpu_share([]) is None and gpu_share([result(0, 0)]) is None, "a CPU has no share"
+    assert gpu_share([result(60e9)]) == 1.0 and gpu_share([result(200e9)]) == 1.0
+    share = gpu_share([result(2e9), result(7.2e9), result(3e9)])
+    assert share == 0.125 and gpu_share([result(7.2e9), result(1e9, 40e9)]) == 0.25, "the hungriest trial, the smallest GPU"
+    assert 7 * gpu_share([result(8e9)]) <= 1

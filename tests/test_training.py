@@ -4,18 +4,23 @@ import errno
 import json
 import multiprocessing
 import os
+import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 
 from study.config import Cell, Protocol, TrialConfig
 from study.datasets import open_dataset
+from study.datasets.cache import pixels
 from study.errors import ConfigError
 from study.files import Folder
+from study.predict import Predictor, write_predictions
 from study.records import EpochRecord, Outcome
 from study.training import activations, augment, checkpoint
 from study.training.activations import ActivationStore
@@ -65,8 +70,6 @@ def _bytes(state):
 @pytest.mark.parametrize("strategy", ["linear_probe", "partial"])
 def test_reused_activations_give_the_scores_of_computed_ones(strategy: str, tmp_path: Path, monkeypatch) -> None:
     """The same views, once from the store and once computed at every step (a budget of zero refuses the store)."""
-    from dataclasses import replace
-
     config = trial(strategy, replace(QUICK, views=2))
     stored = [r.metrics for r, _ in fine_tune(config, Inputs(config, cache=tmp_path / "a"))]
     monkeypatch.setenv("STUDY_ACTIVATIONS_GB", "1e-9")
@@ -79,8 +82,6 @@ def test_reused_activations_give_the_scores_of_computed_ones(strategy: str, tmp_
 
 
 def test_the_store_is_shared_and_built_once(tmp_path: Path) -> None:
-    from dataclasses import replace
-
     config = trial("linear_probe", replace(QUICK, views=2))
     list(fine_tune(config, Inputs(config, cache=tmp_path)))
     files = {p: p.stat().st_ino for p in (tmp_path / "activations").glob("*.npy")}
@@ -304,6 +305,42 @@ def test_H3_two_processes_and_one_give_equal_metrics() -> None:
     for x, y in zip(a, b, strict=True):
         for key in x:
             assert x[key] == pytest.approx(y[key], abs=1e-4), key
+
+
+def predicted(rank: int, world: int, meeting: str, config: TrialConfig, folder: str, answers) -> None:
+    torch.distributed.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=world)
+    logits, counted = Predictor.logits, []
+    Predictor.logits = lambda self, images: (counted.append(len(images)), logits(self, images))[1]
+    write_predictions(config, Workspace(folder=folder))
+    answers.put(sum(counted))
+    torch.distributed.destroy_process_group()
+
+
+def test_workers_share_the_images_they_predict_and_the_file_is_that_of_one(tmp_path: Path, monkeypatch) -> None:
+    table = open_dataset("digits")
+    odd = np.delete(np.arange(len(table.ids)), np.flatnonzero(table.split == 2)[0])  # shards of unequal length
+    odd_table = replace(table, ids=tuple(table.ids[i] for i in odd), labels=table.labels[odd], split=table.split[odd])
+    monkeypatch.setattr("study.predict.open_dataset", lambda *a, **k: odd_table)
+    monkeypatch.setattr("study.predict.pixels", lambda *a: pixels(table, 40)[odd])
+    config = trial("partial", replace(QUICK, max_epochs=1))
+    one, two = tmp_path / "one", tmp_path / "two"
+    ending = run_trial(config, Workspace(folder=str(one)), lambda r: False, predict_test=True)
+    assert ending.outcome is Outcome.COMPLETED
+    shutil.copytree(one / "best", two / "best")
+    context = multiprocessing.get_context("fork")
+    answers = context.Queue()
+    workers = [context.Process(target=predicted, args=(r, 2, str(tmp_path / "meeting"), config, str(two), answers)) for r in range(2)]
+    for worker in workers:
+        worker.start()
+    counts = sorted(answers.get(timeout=120) for _ in workers)
+    for worker in workers:
+        worker.join(timeout=60)
+    a, b = (pq.read_table(f / "predictions.parquet") for f in (one, two))
+    assert a.num_rows == 719 and counts == [359, 360] and a.schema == b.schema
+    assert a.drop(["logits"]).equals(b.drop(["logits"]))
+    x, y = (np.stack(t["logits"].to_numpy()) for t in (a, b))
+    np.testing.assert_allclose(x, y, atol=1e-4)
+    assert len(np.unique(x.round(3), axis=0)) > 500, "images differ, so their order shows"
 
 
 def test_memory_does_not_grow_with_epochs() -> None:

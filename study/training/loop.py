@@ -75,6 +75,7 @@ class Device:
         _keep_memory()
         if torch.cuda.is_available():
             torch.set_float32_matmul_precision("high")
+            torch.cuda.reset_peak_memory_stats()  # a reused worker's last trial is another's figure
             torch.backends.cudnn.benchmark = True
             return cls(device=torch.device("cuda", torch.cuda.current_device()), precision=precision)
         return cls(device=torch.device("cpu"), precision=precision)
@@ -286,5 +287,6 @@ def _facts(model: Split, backbone: backbones.Backbone, where: Device, features: 
         "weights_sha256": backbone.fingerprint,
         "activations_reused": features.reused,
         "micro_batches": micro_batches,
-        "peak_gpu_bytes": torch.cuda.max_memory_allocated(where.device) if cuda else 0,
+        "peak_gpu_bytes": torch.cuda.max_memory_reserved(where.device) if cuda else 0,
+        "gpu_bytes": torch.cuda.get_device_properties(where.device).total_memory if cuda else 0,
     }

@@ -1,0 +1,29 @@
+"""The search on a Ray cluster: Ray Tune runs the plan, Ray Train wraps trials of several workers. The only package that imports Ray.
+
+One Tuner for all cells, so that the cluster never idles. Tune's own state files are not used: the ledger is the state.
+`cluster.py` connects, `tuner.py` drives, `workers.py` is what runs far away, `sharing.py` says how much of a GPU a trial needs.
+"""
+
+import os
+
+SETTINGS = {  # read by Ray when it is imported or started
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # every report waits for a poll; the default of 2 s is felt
+    "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S": "60",
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "120",
+    "RAY_TRAIN_COLLECTIVE_TIMEOUT_S": "120",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_GLOBAL_CHECKPOINT_S": "3600",  # its state files are never read
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_DEDUP_LOGS": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "TUNE_FUNCTION_THREAD_TIMEOUT_S": "3600",  # a stopped trial may end slowly on a busy machine: after 2 s Tune drops the next one, and waits for it for ever
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # the sweep has its own
+    "RAY_memory_usage_threshold": "0.95",
+}
+for _name, _value in SETTINGS.items():
+    os.environ.setdefault(_name, _value)
+
+from study.search.on_ray.cluster import Nodes, Resources, cluster  # noqa: E402
+from study.search.on_ray.tuner import run  # noqa: E402
+
+__all__ = ["Nodes", "Resources", "cluster", "run"]

@@ -1,0 +1,245 @@
+"""Tune, driven by a plan: it asks our searcher what to run and our scheduler what to stop."""
+
+import dataclasses
+import json
+import logging
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from ray.tune.search import Searcher
+
+from study.errors import EnvironmentProblem
+from study.files import Folder
+from study.records import Ask, EpochRecord, Outcome
+from study.search.conductor import Conductor
+from study.search.on_ray.cluster import Nodes, Resources, require_head
+from study.search.on_ray.sharing import gpu_share
+from study.search.on_ray.workers import WORKER, one_worker, out_of_memory, several_workers
+from study.signals import Interrupted
+from study.training.run import Workspace, mark_out_of_memory
+
+MAX_FAILURES = 2
+
+
+def run(
+    conductor: Conductor,
+    workspace: Callable[[Ask], Workspace],
+    *,
+    total: int,
+    resources: Resources,
+    nodes: Nodes,
+    storage: str,
+    predict_test: bool,
+    interrupted: Interrupted,
+) -> None:
+    """Runs the plan to its end; `total` bounds the number of trials left. Errors end their trial as failed and the rest goes on.
+
+    Tune itself breaks off when a worker is killed for want of memory, and drops a trial whose actor it cannot reuse in time: what
+    was running then is asked for again, in another round. Trials that share GPUs by measured memory take a round more: the first of
+    every cell has one to itself. Raises EnvironmentProblem when the head is lost, or nothing moves any more.
+    """
+    driver = _Driver(conductor, workspace, resources, storage, predict_test, interrupted)
+    stuck, deaths = 0, Counter[str]()
+    measuring = resources.share_gpus and gpu_share(conductor.ledger.results().values()) is None
+    while True:
+        before = conductor.events
+        if resources.share_gpus:
+            share = gpu_share(conductor.ledger.results().values()) or 1.0
+            driver.resources = dataclasses.replace(resources, gpus_per_trial=share)
+            print(f"GPUs: a trial takes {share:g} of one" + (", and the first of every cell is measured" if measuring else ""), flush=True)
+        said = _round(driver, min(total, len(conductor.ledger.study().cells)) if measuring else total, driver.resources.fit(nodes))
+        if driver.problem:
+            raise EnvironmentProblem(driver.problem)
+        if interrupted.is_set():
+            return
+        if not (conductor.running or said):
+            if not measuring:
+                return
+            measuring = False
+            continue
+        require_head()
+        for ask in list(conductor.running.values()):
+            if out_of_memory(said) and _worker_of(Folder(workspace(ask).folder)) in said:
+                mark_out_of_memory(Folder(workspace(ask).folder))
+                deaths[ask.trial_id] += 1
+            if deaths[ask.trial_id] > MAX_FAILURES:
+                conductor.end(ask.trial_id, Outcome.FAILED, "out of memory, with half the batch at a time too")
+        stuck = 0 if conductor.events > before else stuck + 1
+        if stuck > MAX_FAILURES:
+            raise EnvironmentProblem(f"Ray Tune breaks off again and again: {_first_line(said)}; run the same command again.")
+        conductor.ask_again()
+
+
+def _round(driver: "_Driver", total: int, at_once: int) -> str:
+    """One Tuner, to its end; what it said when it broke off, else nothing."""
+    several = driver.resources.workers > 1
+    if several:
+        # the driver of a Train run holds nothing but must name something
+        trainable = tune.with_resources(several_workers, {"CPU": 0, "node:__internal_head__": 0.001})
+    else:
+        trainable = tune.with_resources(one_worker, driver.resources.per_worker)
+    for name in ("ray.tune", "ray.air"):  # they miss files of their own that nobody reads, and tell every error twice
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    tuner = tune.Tuner(
+        trainable,
+        tune_config=tune.TuneConfig(
+            search_alg=_Searcher(driver),
+            scheduler=_Scheduler(driver),
+            num_samples=total,
+            max_concurrent_trials=at_once,
+            reuse_actors=not several,
+            trial_dirname_creator=_dirname,
+        ),
+        run_config=tune.RunConfig(
+            name="tune",
+            storage_path=driver.storage,
+            verbose=0,
+            failure_config=tune.FailureConfig(max_failures=1 if several else MAX_FAILURES),
+            callbacks=[_Recoveries()],
+        ),
+    )
+    driver.interrupted.raises = True
+    try:
+        tuner.fit()
+    except KeyboardInterrupt:
+        return ""  # workers have written their checkpoints; the cluster ends them as we leave
+    except Exception as error:
+        return str(error) or type(error).__name__
+    finally:
+        driver.interrupted.raises = False
+    return ""
+
+
+def _dirname(trial: Any) -> str:
+    return str(trial.trial_id)
+
+
+@dataclass(kw_only=False)
+class _Driver:
+    """What a plan's rounds, and in them Tune's searcher and scheduler share. Tune pickles both; nothing of ours lives in those files."""
+
+    conductor: Conductor
+    workspace: Callable[[Ask], Workspace]
+    resources: Resources
+    storage: str
+    predict_test: bool
+    interrupted: Interrupted
+    problem: str = ""  # of the environment (a full disk): every other trial would meet it too, so the sweep ends
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+    @property
+    def over(self) -> bool:
+        return bool(self.problem) or self.interrupted.is_set()
+
+
+class _Searcher(Searcher):
+    """Ray Tune's way to ask. What Tune calls a trial id is its own; ours travels in the config."""
+
+    def __init__(self, driver: _Driver) -> None:
+        super().__init__(metric="objective", mode="max")
+        self._driver = driver
+        self._ids: dict[str, str] = {}
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        d = self._driver
+        if d.over:
+            return Searcher.FINISHED
+        try:
+            ask = d.conductor.ask()
+        except EnvironmentProblem as error:
+            d.problem = str(error)
+            return Searcher.FINISHED
+        if ask is None:
+            return Searcher.FINISHED
+        self._ids[trial_id] = ask.trial_id
+        return {
+            "ask": ask.as_dict(),
+            "work": dataclasses.asdict(d.workspace(ask)),
+            "resources": dataclasses.asdict(d.resources),
+            "storage": d.storage,
+            "predict_test": d.predict_test,
+        }
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        d, ours = self._driver, self._ids.get(trial_id)
+        if ours is None or d.over:
+            return
+        result = result or {}
+        if result.get("problem"):
+            d.problem = str(result["problem"])
+            return
+        try:
+            if error:
+                d.conductor.end(ours, Outcome.FAILED, _Scheduler.errors.pop(ours, "its worker died"))
+            else:
+                d.conductor.end(ours, Outcome(result.get("outcome", Outcome.FAILED)), str(result.get("reason", "ended without a word")))
+        except EnvironmentProblem as problem:
+            d.problem = str(problem)
+
+    def save(self, checkpoint_path: str) -> None:
+        del checkpoint_path
+
+    def restore(self, checkpoint_path: str) -> None:
+        del checkpoint_path
+
+
+class _Scheduler(FIFOScheduler):
+    """Ray Tune's way to stop a trial early: one successive halving per cell, kept by the plan."""
+
+    errors: dict[str, str] = {}
+
+    def __init__(self, driver: _Driver) -> None:
+        super().__init__()
+        self._driver = driver
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        trial_id = trial.config["ask"]["trial_id"]
+        if self._driver.over:
+            return TrialScheduler.STOP
+        if "record" not in result or result.get("outcome"):
+            return TrialScheduler.CONTINUE  # the last report: how it ended
+        try:
+            stop = self._driver.conductor.epoch(trial_id, EpochRecord.from_dict(json.loads(result["record"])))
+        except EnvironmentProblem as error:
+            self._driver.problem, stop = str(error), True
+        return TrialScheduler.STOP if stop else TrialScheduler.CONTINUE
+
+    def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
+        text = _error_of(trial)
+        reason = "out of memory: its node ended its worker, again and again" if out_of_memory(text) else _last_line(text)
+        self.errors[trial.config["ask"]["trial_id"]] = reason
+
+
+class _Recoveries(tune.Callback):
+    """A trial whose worker ran out of memory goes on with half the batch at a time; the node's own killer leaves it no say."""
+
+    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        if out_of_memory(_error_of(trial)):
+            mark_out_of_memory(Folder(trial.config["work"]["folder"]))
+
+
+def _error_of(trial: Any) -> str:
+    try:
+        return Path(trial.error_file).read_text() if trial.error_file else "its worker died"
+    except OSError:
+        return "its worker died"
+
+
+def _worker_of(trial: Folder) -> str:
+    return (trial.read(WORKER) or b"?").decode()
+
+
+def _first_line(text: str) -> str:
+    return text.strip().splitlines()[0][:300] if text.strip() else "no reason given"
+
+
+def _last_line(text: str) -> str:
+    lines = [line.strip() for line in text.strip().splitlines() if line.strip()]
+    return lines[-1][:300] if lines else "its worker died"

@@ -1,0 +1,100 @@
+"""What runs on the cluster's nodes: a trial of one worker in a Tune actor that is reused, of several under Ray Train."""
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import ray
+import ray.train
+from ray import tune
+
+from study.config import TrialConfig
+from study.errors import EnvironmentProblem, StudyError
+from study.files import Folder
+from study.records import EpochRecord, Outcome, dumps
+from study.search.on_ray.cluster import Resources
+from study.training.run import Workspace, mark_out_of_memory, run_trial
+
+COLLECTIVE_TIMEOUT_S = 120  # a hung worker is found within this time; torch's default is 30 minutes
+WORKER = "worker"  # in a trial's folder: the Ray actor that trains it, by which Ray names whom it killed
+
+
+def out_of_memory(text: str) -> bool:
+    # not "OOM": Ray names the kernel's OOM killer as a possible cause of every death
+    return any(said in text for said in ("OutOfMemoryError", "memory pressure", "running low on memory"))
+
+
+def _payload(record: EpochRecord) -> dict[str, Any]:
+    # as text: Tune flattens nested values before it hands them to schedulers
+    return {"record": dumps(record.as_dict()), "objective": record.objective, "epoch": record.epoch}
+
+
+def _ending(config: dict[str, Any], report: Callable[[EpochRecord], bool]) -> dict[str, Any]:
+    try:
+        if (actor := ray.get_runtime_context().get_actor_id()) is not None:
+            Folder(config["work"]["folder"]).write(WORKER, actor.encode())
+        ending = run_trial(
+            TrialConfig.from_dict(config["ask"]["config"]), Workspace(**config["work"]), report, predict_test=config["predict_test"]
+        )
+    except EnvironmentProblem as error:  # a full disk is no trial's fault: it stays unfinished
+        return {"problem": str(error), "objective": -1.0}
+    except StudyError as error:  # the configuration's own fault: trying again would not help
+        return {"outcome": Outcome.FAILED.value, "reason": str(error), "objective": -1.0}
+    except (Exception, SystemExit) as error:  # told in plain words: the error itself may not survive the way to the driver
+        raise RuntimeError(f"{type(error).__name__}: {error}") from None
+    return {"outcome": ending.outcome.value, "reason": ending.reason, "objective": -1.0}
+
+
+class _Stopped(BaseException):
+    """Tune ends a trial's thread by SystemExit from a report; training code that exits is a failure, and must not look alike."""
+
+
+def one_worker(config: dict[str, Any]) -> None:
+    """One worker: the loop in the Tune actor itself."""
+
+    def report(record: EpochRecord) -> bool:
+        try:
+            tune.report(_payload(record))
+        except SystemExit:
+            raise _Stopped from None
+        return False
+
+    try:
+        tune.report(_ending(config, report))
+    except _Stopped:
+        sys.exit(0)  # as Tune meant it: returning instead would make it wait for one more report
+
+
+def _ddp_worker(config: dict[str, Any]) -> None:
+    """One of several workers; Ray Train has made the process group. Every worker reports: it is a barrier."""
+
+    def report(record: EpochRecord) -> bool:
+        ray.train.report(_payload(record))
+        return False
+
+    ray.train.report(_ending(config, report))
+
+
+def several_workers(config: dict[str, Any]) -> None:
+    from ray.train.torch import TorchConfig, TorchTrainer
+    from ray.tune.integration.ray_train import TuneReportCallback
+
+    class Reports(TuneReportCallback):
+        def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
+            if any(out_of_memory(str(e)) for e in worker_exceptions.values()):
+                mark_out_of_memory(Folder(config["work"]["folder"]))
+
+    resources = Resources(**config["resources"])
+    gpu = resources.gpus_per_trial > 0
+    TorchTrainer(
+        _ddp_worker,
+        train_loop_config=config,
+        torch_config=TorchConfig(backend="nccl" if gpu else "gloo", timeout_s=COLLECTIVE_TIMEOUT_S),
+        scaling_config=ray.train.ScalingConfig(num_workers=resources.workers, use_gpu=gpu, resources_per_worker=resources.per_worker),
+        run_config=ray.train.RunConfig(
+            name=f"train-{config['ask']['trial_id']}",
+            storage_path=config["storage"],
+            callbacks=[Reports()],
+            failure_config=ray.train.FailureConfig(max_failures=1, controller_failure_limit=3),  # and Tune's one around it
+        ),
+    ).fit()
