@@ -20,6 +20,7 @@ from study.backbones import timm_name
 from study.config import TrialConfig
 from study.datasets import open_dataset
 from study.datasets.cache import pixels
+from study.datasets.spec import ImageTable
 from study.errors import ConfigError, DataError, StudyError
 from study.files import Folder
 from study.training import checkpoint, distributed
@@ -30,6 +31,7 @@ from study.training.metrics import softmax
 from study.training.run import Workspace
 
 BATCH = 64
+CHUNK = 512  # images read from the memory-mapped cache at a time
 
 
 class Predictor:
@@ -75,26 +77,38 @@ class Predictor:
 
 
 def write_predictions(config: TrialConfig, work: Workspace) -> None:
-    """Logits of every validation and test image at the kept checkpoint, as trials/<id>/predictions.parquet. Rank 0 writes."""
+    """Logits of every validation and test image at the kept checkpoint, as trials/<id>/predictions.parquet.
+
+    The workers share the images; rank 0 writes, the same rows in the same order whatever their number.
+    """
+    distributed.barrier()  # rank 0 may still be writing the best checkpoint
+    folder = Folder(work.folder)
+    predictor = Predictor.from_folder(folder, trial=config.id)
+    data, cache = work.paths()
+    table = open_dataset(config.cell.dataset, splits=config.cell.splits, root=data)
+    images = pixels(table, round(config.protocol.image_size * HEADROOM), cache)
+    chosen = np.flatnonzero((table.split == VAL) | (table.split == TEST))
+    mine = distributed.shard(chosen)
+    parts = [predictor.logits(images[mine[start : start + CHUNK]]) for start in range(0, len(mine), CHUNK)]
+    shard = torch.from_numpy(np.concatenate([predictor.logits(images[:0]), *parts])).to(predictor.where.device)
+    logits = distributed.gather_rows(shard, len(chosen))
     if distributed.rank() == 0:
-        folder = Folder(work.folder)
-        predictor = Predictor.from_folder(folder, trial=config.id)
-        data, cache = work.paths()
-        table = open_dataset(config.cell.dataset, splits=config.cell.splits, root=data)
-        images = pixels(table, round(config.protocol.image_size * HEADROOM), cache)
-        chosen = np.flatnonzero((table.split == VAL) | (table.split == TEST))
-        logits = np.concatenate([predictor.logits(images[part]) for part in np.array_split(chosen, -(-len(chosen) // 512))])
-        columns = {
-            "split": pa.array(np.where(table.split[chosen] == TEST, "test", "val")),
-            "image": pa.array([table.ids[i] for i in chosen]),
-            "label": pa.array(table.labels[chosen].astype(np.int64)),
-            "group": pa.array(table.groups[chosen].astype(np.int64) if table.groups is not None else [None] * len(chosen), pa.int64()),
-            "logits": pa.FixedSizeListArray.from_arrays(pa.array(logits.reshape(-1)), logits.shape[1]),
-        }
-        buffer = io.BytesIO()
-        pq.write_table(pa.table(columns), buffer, compression="zstd")
-        folder.write("predictions.parquet", buffer.getvalue())
+        folder.write("predictions.parquet", _parquet(table, chosen, logits))
     distributed.barrier()
+
+
+def _parquet(table: ImageTable, chosen: np.ndarray, logits: np.ndarray) -> bytes:
+    """One row an image: `chosen` are positions in the table, logits float32 [len(chosen), classes]."""
+    columns = {
+        "split": pa.array(np.where(table.split[chosen] == TEST, "test", "val")),
+        "image": pa.array([table.ids[i] for i in chosen]),
+        "label": pa.array(table.labels[chosen].astype(np.int64)),
+        "group": pa.array(table.groups[chosen].astype(np.int64) if table.groups is not None else [None] * len(chosen), pa.int64()),
+        "logits": pa.FixedSizeListArray.from_arrays(pa.array(logits.reshape(-1)), logits.shape[1]),
+    }
+    buffer = io.BytesIO()
+    pq.write_table(pa.table(columns), buffer, compression="zstd")
+    return buffer.getvalue()
 
 
 def read_image(path: str, channels: int, size: int) -> np.ndarray:
