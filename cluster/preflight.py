@@ -4,6 +4,7 @@ Every node must have the same versions, see the results, have room on its disk, 
 """
 
 import argparse
+import contextlib
 import os
 import shutil
 import sys
@@ -74,7 +75,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
     finally:
-        Folder(results).remove(marker)
+        with contextlib.suppress(StudyError):  # what refused the marker refuses its removal too, and has been told
+            Folder(results).remove(marker)
     for node in nodes:
         print(
             f"node {node['host']}: python {node['python']}, {node['cuda']} GPU(s), {node['free_gb']:.0f} GB free, results {'seen' if node['sees'] else 'NOT SEEN'}"
