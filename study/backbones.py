@@ -56,7 +56,7 @@ def timm_name(name: str) -> str:
 
 
 def nearest_models(name: str) -> str:
-    known = [*SHORT_NAMES, *timm.list_models()]
+    known = list(dict.fromkeys([*SHORT_NAMES, *timm.list_models()]))
     return ", ".join(difflib.get_close_matches(name, known, n=4, cutoff=0.3) or sorted(SHORT_NAMES))
 
 
@@ -172,13 +172,14 @@ def _file_for(folder: Path, stems: tuple[str, ...]) -> Path | None:
 
 def _reachable_hub() -> None:
     """Fails at once where the hub's name does not resolve and nothing is cached; its client would retry for a minute."""
-    if os.environ.get("HF_HUB_OFFLINE") == "1":
-        return  # the cache decides
     host = urllib.parse.urlparse(huggingface_hub.constants.ENDPOINT).hostname
-    try:
-        socket.getaddrinfo(host, 443)
-    except OSError:
-        huggingface_hub.constants.HF_HUB_OFFLINE = True
+    offline = os.environ.get("HF_HUB_OFFLINE") == "1"
+    if not offline:
+        try:
+            socket.getaddrinfo(host, 443)
+        except OSError:
+            offline = True
+    huggingface_hub.constants.HF_HUB_OFFLINE = offline  # then the cache decides
 
 
 def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:

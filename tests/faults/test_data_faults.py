@@ -448,18 +448,18 @@ def test_D13_a_hundred_thousand_files(tmp_path: Path) -> None:
     assert int(first[1]) == 100_008 and int(later[3]) - int(first[3]) < 500, "the second reading holds no second copy"
 
 
-def test_H2_batches_larger_than_the_data_and_last_batches_of_one(tmp_path: Path) -> None:
+def test_H2_batches_larger_than_the_data_and_last_batches_of_one(tmp_path: Path, capsys) -> None:
     """A batch larger than the training set is the whole set; a last batch of one joins batch norm without an error."""
+    from study import trial
+
     root = folder(tmp_path, {"a": 12, "b": 13})
     for batch in (4096, 16, 17):
-        trial = f"folder:{root}/efficientnet_lite0/full"
-        command = [sys.executable, "-m", "study.trial", trial, "--json", "--set", f"batch_size={batch}", "image_size=32", "max_epochs=1"]
-        done = subprocess.run([*command, "warmup_epochs=0.5"], capture_output=True, text=True, timeout=120)
-        assert done.returncode == 0, done.stderr
-        record = json.loads(done.stdout.splitlines()[-1])
+        settings = [f"batch_size={batch}", "image_size=32", "max_epochs=1", "warmup_epochs=0.5"]
+        assert trial.main([f"folder:{root}/efficientnet_lite0/full", "--json", "--set", *settings]) == 0
+        record = json.loads(capsys.readouterr().out.splitlines()[-1])
         assert record["images"] > 0 and record["metrics"]["train/loss"] > 0
-    bad = subprocess.run([*command[:5], "--set", "batch_size=0"], capture_output=True, text=True, timeout=120)
-    assert bad.returncode == 2 and "batch_size must be a whole number >= 1" in bad.stderr
+    assert trial.main([f"folder:{root}/efficientnet_lite0/full", "--set", "batch_size=0"]) == 2
+    assert "batch_size must be a whole number >= 1" in capsys.readouterr().err
 
 
 def test_X1_weights_that_would_run_code_are_refused(tmp_path: Path) -> None:

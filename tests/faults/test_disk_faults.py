@@ -68,9 +68,15 @@ def whole(results: Path, planned: int) -> None:
         assert [e.epoch for e in ledger.epochs(ask.trial_id)] == [1, 2]
 
 
-FILL = (
-    "import shutil, sys; free = shutil.disk_usage(sys.argv[1]).free; open(sys.argv[1] + '/ballast', 'wb').write(b'x' * (free - 1_000_000))"
-)
+FILL = """
+import sys
+with open(sys.argv[1] + "/ballast", "wb", buffering=0) as file:  # others may write at the same time: until there is no more
+    try:
+        while file.write(b"x" * 100_000):
+            pass
+    except OSError:
+        pass
+"""
 
 
 @pytest.mark.parametrize("when", [pytest.param("search: 2 trials", marks=[pytest.mark.slow]), "[1/2]"])
