@@ -2,7 +2,7 @@
 
     python -m benchmarks.input --network efficientnet_b0 --size 96 --json
 
-A folder of JPEG files is made and read as a user's would be; rates are images a second on one thread, the model's is its
+A folder of JPEG files is made and read as a user's would be; rates are images a second with torch's threads (OMP_NUM_THREADS), the model's is its
 training step on a resident batch (full fine-tuning), the hungriest there is.
 """
 
@@ -44,6 +44,8 @@ def rate(step: Callable[[int], object], batches: int) -> float:
     began = time.perf_counter()
     for k in range(batches):
         step(k)
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
     return batches * BATCH / (time.perf_counter() - began)
 
 
@@ -91,7 +93,7 @@ def main() -> None:
             seen["model"].append(appetite())
     shown = {k: statistics.median(v) for k, v in seen.items()}
     share = statistics.median(m / b for m, b in zip(seen["model"], seen["read and augment"], strict=True))
-    print(f"{args.network} at {args.size} px, {precision}, batch {BATCH}; images a second")
+    print(f"{args.network} at {args.size} px, {precision}, batch {BATCH}, {torch.get_num_threads()} thread(s); images a second")
     print(f"  decode JPEG of {args.side} px, resize, cache (once)   {decode:10.0f}")
     for k, v in shown.items():
         print(f"  {k:45s}   {v:10.0f}")
@@ -99,7 +101,7 @@ def main() -> None:
         f"  read and augment take {share:.1%} of the model's time; peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6:.2f} GB"
     )
     if args.json:
-        print(json.dumps({"decode": decode, **shown, "share_of_model_time": share, "precision": precision}))
+        print(json.dumps({"decode": decode, **shown, "share_of_model_time": share, "precision": precision, "threads": torch.get_num_threads()}))
 
 
 if __name__ == "__main__":

@@ -63,7 +63,7 @@ def measure(network: str, strategy: str, size: int, precision: str, weights: str
         row["reused_vs_not"] = ratios(seen["reused"], seen["ours"])
     if "compiled" in seen:
         row["compiled_vs_ceiling"] = ratios(seen["compiled"], seen["ceiling"])
-    if torch.cuda.is_available():
+    if torch.cuda.is_available() and precision == "bf16":  # the peak is of bf16
         peak = next((v for k, v in PEAK_BF16.items() if k in torch.cuda.get_device_name()), None)
         if peak:
             row["mfu"] = round(row["images_per_second"] * contestants.flops_of_a_step(network, strategy, size, weights) / peak, 4)
@@ -84,6 +84,8 @@ def main() -> None:
     parser.add_argument("--repetitions", type=int, default=5)
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
+    if args.images % args.batch:
+        parser.error(f"--images {args.images} must be a multiple of --batch {args.batch}: the ceiling takes whole batches only")
     contestants.IMAGES, contestants.BATCH, contestants.WORKERS = args.images, args.batch, args.workers
     columns = ["of_ceiling", *(f"vs_{k if k != 'plain' else 'plain_loop'}" for k in args.against), "reused_vs_not"]
     columns += ["compiled_vs_ceiling"] if args.compile else []
@@ -106,7 +108,7 @@ def main() -> None:
                         flush=True,
                     )
     if args.json:
-        key = next((r for r in rows if r["network"] == "resnet50" and r["strategy"] == "full"), rows[0])
+        key = next((r for r in rows if (r["network"], r["strategy"], r["size"]) == ("resnet50", "full", 96)), rows[0])
         print(json.dumps({**{k: v for k, v in key.items() if isinstance(v, dict)}, "rows": rows}))
 
 

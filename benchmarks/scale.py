@@ -70,15 +70,15 @@ def main() -> None:
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         began = time.perf_counter()
         if args.ray:
-            from study.search import on_ray
             from study.search.on_ray import tuner
+            from study.search.on_ray.cluster import Resources, cluster
 
             tuner.one_worker = trial_that_trains_nothing
-            with on_ray.cluster(None) as nodes:
+            with cluster(None) as nodes:
                 ready = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
                 began = time.perf_counter()
-                on_ray.run(
-                    conductor, lambda ask: Workspace(folder=folder), total=plan.total, resources=on_ray.Resources(), nodes=nodes,
+                tuner.run(
+                    conductor, lambda ask: Workspace(folder=folder), total=plan.total, resources=Resources(), nodes=nodes,
                     storage=f"{folder}/.ray", predict_test=False, interrupted=interrupted,
                 )  # fmt: skip
         else:

@@ -1,18 +1,25 @@
-"""Early stopping: how many image passes it saves, and what it risks.
+"""A whole small search: seconds and image passes until its winner, with early stopping and without; and what stopping risks.
 
-    python -m benchmarks.study --trials 24 --epochs 27 --json
+    python -m benchmarks.study --trials 24 --epochs 27 --plain --json
 
-Every trial of a small search is trained to its end once. Then the search is replayed with the product's own rule (successive
-halving over the trials in the order they were asked for) in hundreds of other orders: image passes spent, how often the winner is
-the one full training finds, and the regret, the macro-F1 lost against it. With --plain the same trials are also run as Ray's guide
-shows it, a TorchTrainer under a Tuner with no early stopping, and the seconds are compared.
+The product searches first. The trials it asked for are then trained again, to their end: by the product with nothing stopped, and with
+--plain by a Tuner over TorchTrainers as Ray's guide shows it (benchmarks/plain_ray.py). Every way is a process of its own with an
+empty cache, two trials at a time. Regret is the macro-F1, under full training, of the best trial minus that of the search's winner.
+
+One search is one draw: with the full curves at hand it is replayed in hundreds of other orders under several rules, successive halving
+as the product does it. `never stopped` counts the random trials at its start, which the product leaves alone for the sake of unbiased
+tuning curves (`Study.random_trials`): the more of them, the less there is to save.
 """
 
 import argparse
 import json
+import os
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,132 +27,164 @@ import numpy as np
 import optuna
 from optuna.pruners import SuccessiveHalvingPruner
 
-from study.config import Protocol, Study, TrialConfig, grid
-from study.records import OBJECTIVE
-from study.search.optuna_cells import SearchPlan
-from study.signals import interruptible
+from analysis.selection import select
+from benchmarks import plain_ray
+from study.config import Protocol, Study, grid
+from study.records import Ask, Outcome, dumps
 from study.tracking.ledger import Ledger
-from study.training.run import Workspace, run_trial
+
+GOAL = 3.0  # times fewer image passes
 
 
-def curves(study: Study, folder: str) -> tuple[np.ndarray, list[TrialConfig], float]:
-    """Validation macro-F1 [trials, epochs] of every random trial, trained to its end; seconds it took."""
-    plan, configs, rows = SearchPlan(study, Ledger(folder, study.name)), [], []
-    began = time.perf_counter()
-    while (ask := plan.ask()) is not None:
-        config, seen = TrialConfig.from_dict(ask.config), []
+@dataclass(frozen=True, kw_only=True)
+class Searched:
+    """What one way of searching cost, and what it found."""
 
-        def report(record: Any, seen: list[float] = seen) -> bool:
-            seen.append(record.metrics[OBJECTIVE])
-            return False
+    seconds: float
+    until_winner: float  # seconds from its start until its winner had ended
+    images: int
+    winner: str
+    score: float
 
-        run_trial(config, Workspace(folder=f"{folder}/{ask.trial_id}"), report)
-        rows.append(seen + [seen[-1]] * (study.protocol.max_epochs - len(seen)) if seen else [0.0] * study.protocol.max_epochs)
-        configs.append(config)
-    return np.array(rows), configs, time.perf_counter() - began
+
+def environment(folder: Path) -> dict[str, str]:
+    return os.environ | {"STUDY_CACHE": str(folder / "cache"), "PYTHONPATH": os.getcwd()}
+
+
+def by_product(study: Study, folder: Path, asks: list[Ask] | None = None) -> tuple[Searched, Ledger]:
+    folder.mkdir()
+    (folder / "study.json").write_text(dumps(study.as_dict()))
+    command = [sys.executable, "-m", "benchmarks.searches", str(folder / "study.json"), str(folder / "results")]
+    if asks is not None:
+        (folder / "asks.json").write_text(dumps([a.as_dict() for a in asks]))
+        command.append(str(folder / "asks.json"))
+    began, clock = time.time(), time.perf_counter()
+    done = subprocess.run(command, capture_output=True, text=True, env=environment(folder))
+    seconds = time.perf_counter() - clock
+    assert done.returncode == 0, done.stderr[-2000:]
+    ledger = Ledger(folder / "results", study.name)
+    results = ledger.results()
+    failed = [r.reason for r in results.values() if r.outcome is Outcome.FAILED]
+    assert not failed and len(results) == study.trials, f"{len(results)} of {study.trials} trials ended, {failed[:1]}"
+    _, chosen = select([(a, results[a.trial_id]) for a in ledger.asks()])
+    winner = results[chosen[study.cells[0].id]]
+    images = sum(r.images for r in results.values())
+    searched = Searched(
+        seconds=seconds, until_winner=winner.ended_at - began, images=images, winner=winner.trial_id, score=score_of(ledger, winner.trial_id)
+    )  # fmt: skip
+    return searched, ledger
+
+
+def by_plain_ray(asks: list[Ask], folder: Path) -> Searched:
+    began, clock = time.time(), time.perf_counter()
+    rows = plain_ray.run([a.config for a in asks], folder, workers=1, at_once=2, env=environment(folder))
+    seconds = time.perf_counter() - clock
+    best = max(range(len(rows)), key=lambda k: rows[k]["score"])
+    return Searched(
+        seconds=seconds, until_winner=rows[best]["ended"] - began, images=sum(r["images"] for r in rows), winner=asks[best].trial_id,
+        score=rows[best]["score"],
+    )  # fmt: skip
+
+
+def score_of(ledger: Ledger, trial_id: str) -> float:
+    return max((e.objective for e in ledger.epochs(trial_id)), default=0.0)
+
+
+def curves(ledger: Ledger, epochs: int) -> np.ndarray:
+    """Validation macro-F1 [trials, epochs]; a trial that diverged keeps its last score, as its budget is spent."""
+    rows = []
+    for ask in ledger.asks():
+        seen = [e.objective for e in ledger.epochs(ask.trial_id)] or [0.0]
+        rows.append(seen + [seen[-1]] * (epochs - len(seen)))
+    return np.array(rows)
 
 
 def replay(scores: np.ndarray, grace: int, factor: int, first_random: int, workers: int, rng: np.random.Generator) -> tuple[int, float]:
     """(epochs spent, regret) of one search in a random order, `workers` trials at a time, the first `first_random` never stopped."""
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = optuna.create_study(direction="maximize", pruner=SuccessiveHalvingPruner(min_resource=grace, reduction_factor=factor))
-    queue, running, spent, best = list(rng.permutation(len(scores))), [], 0, -1.0
-    asked = 0
+    queue, spent, best, asked = list(rng.permutation(len(scores))), 0, 0, 0
+    running: list[tuple[optuna.Trial, int, bool]] = []
+    epochs: dict[int, int] = {}
     while queue or running:
         while queue and len(running) < workers:
-            running.append([study.ask(), queue.pop(0), 0, asked < first_random])
+            running.append((study.ask(), queue.pop(0), asked < first_random))
             asked += 1
         for slot in list(running):
-            trial, row, epoch, safe = slot
-            slot[2] = epoch = epoch + 1
+            trial, row, safe = slot
+            epochs[row] = epoch = epochs.get(row, 0) + 1
             spent += 1
             trial.report(float(scores[row, epoch - 1]), epoch)
-            best = max(best, float(scores[row, epoch - 1]))
             done = epoch == scores.shape[1]
             if done or (trial.should_prune() and not safe):
-                study.tell(
-                    trial, float(scores[row, :epoch].max()) if done else None, state=None if done else optuna.trial.TrialState.PRUNED
-                )
+                state = optuna.trial.TrialState.COMPLETE if done else optuna.trial.TrialState.PRUNED
+                study.tell(trial, float(scores[row].max()) if done else None, state=state)
                 running.remove(slot)
-    return spent, float(scores.max()) - best
+    best = max(epochs, key=lambda row: scores[row, : epochs[row]].max())
+    return spent, float(scores.max() - scores[best].max())
 
 
-def plain_ray(configs: list[TrialConfig], folder: str) -> float:
-    """Seconds of the same trials, one TorchTrainer each under a Tuner, as Ray's guide has it."""
-    import ray
-    import ray.train
-    from ray import tune
-    from ray.train.torch import TorchTrainer
-    from ray.tune.integration.ray_train import TuneReportCallback
-
-    def worker(config: dict[str, Any]) -> None:
-        run_trial(
-            TrialConfig.from_dict(config["config"]),
-            Workspace(folder=config["folder"]),
-            lambda record: bool(ray.train.report({"objective": record.objective})),
+def rules(scores: np.ndarray, random_trials: int, orders: int) -> list[dict[str, Any]]:
+    print("grace  factor  never stopped   image passes saved   same winner   regret (points): mean / 95th percentile")
+    rows = []
+    for grace, factor, safe in ((3, 3, random_trials + 1), (3, 3, len(scores) // 2), (3, 3, 1), (1, 3, 1), (1, 2, 1)):
+        rng = np.random.default_rng(0)
+        runs = [replay(scores, grace, factor, safe, 2, rng) for _ in range(orders)]
+        regret = [100 * r for _, r in runs]
+        row: dict[str, Any] = {
+            "grace": grace, "factor": factor, "never_stopped": safe, "saved": scores.size / statistics.mean(s for s, _ in runs),
+            "same_winner": float(np.mean([r < 1e-9 for r in regret])), "regret_mean": float(np.mean(regret)), "regret_95": float(np.quantile(regret, 0.95)),
+        }  # fmt: skip
+        rows.append(row)
+        print(
+            f"{grace:5d} {factor:7d} {safe:14d} {row['saved']:19.2f}x {row['same_winner']:13.0%} {row['regret_mean']:18.2f} / {row['regret_95']:.2f}"
         )
-
-    def trial(config: dict[str, Any]) -> None:
-        TorchTrainer(
-            worker, train_loop_config=config["trial"], scaling_config=ray.train.ScalingConfig(num_workers=1),
-            run_config=ray.train.RunConfig(storage_path=folder, callbacks=[TuneReportCallback()]),
-        ).fit()  # fmt: skip
-
-    ray.init(
-        include_dashboard=False, log_to_driver=False, configure_logging=False, runtime_env={"env_vars": {"PYTHONPATH": str(Path.cwd())}}
-    )
-    began = time.perf_counter()
-    grid_of = [{"config": c.as_dict(), "folder": f"{folder}/plain-{c.id}"} for c in configs]
-    tune.Tuner(
-        tune.with_resources(trial, {"CPU": 0, "node:__internal_head__": 0.001}),
-        param_space={"trial": tune.grid_search(grid_of)},
-        tune_config=tune.TuneConfig(max_concurrent_trials=2),
-        run_config=tune.RunConfig(storage_path=folder, verbose=0),
-    ).fit()
-    seconds = time.perf_counter() - began
-    ray.shutdown()
-    return seconds
+    return rows
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--trials", type=int, default=24)
+    parser.add_argument("--random", type=int, default=2, help="of them after the default one: drawn at random, never stopped")
     parser.add_argument("--epochs", type=int, default=27)
     parser.add_argument("--strategy", default="partial")
     parser.add_argument("--orders", type=int, default=200)
-    parser.add_argument("--plain", type=int, default=0, help="so many of the trials also through plain Ray, and through the sweep")
+    parser.add_argument("--plain", action="store_true", help="also a Tuner over TorchTrainers: some ten seconds a trial more")
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = Study(
         name="stopping", cells=grid(["mini_faces"], ["efficientnet_lite0"], [args.strategy]),
-        protocol=Protocol(max_epochs=args.epochs, image_size=48, batch_size=32, views=2), trials=args.trials, random_trials=args.trials, confirm_seeds=0,
+        protocol=Protocol(max_epochs=args.epochs, image_size=48, batch_size=32, views=2), trials=args.trials, random_trials=args.random, confirm_seeds=0,
     )  # fmt: skip
-    out: dict[str, Any] = {}
-    with tempfile.TemporaryDirectory() as folder, interruptible():
-        scores, configs, seconds = curves(study, folder)
-        print(
-            f"{args.trials} trials of {args.epochs} epochs, all to their end: {seconds:.0f} s, best macro-F1 {scores.max():.3f}, median {np.median(scores.max(1)):.3f}"
-        )
-        print("grace  factor  never stopped   image passes saved   same winner   regret (points): mean / 95th percentile")
-        rows = []
-        for grace, factor, safe in ((3, 3, args.trials // 2), (3, 3, 1), (1, 3, 1), (1, 2, 1)):
-            rng = np.random.default_rng(0)
-            runs = [replay(scores, grace, factor, safe, 2, rng) for _ in range(args.orders)]
-            saved = scores.size / statistics.mean(s for s, _ in runs)
-            regret = [100 * r for _, r in runs]
-            same = float(np.mean([r < 1e-9 for r in regret]))
-            rows.append({"grace": grace, "factor": factor, "never_stopped": safe, "saved": saved, "same_winner": same, "regret_mean": float(np.mean(regret)), "regret_95": float(np.quantile(regret, 0.95))})  # fmt: skip
-            print(
-                f"{grace:5d} {factor:7d} {safe:14d} {saved:19.2f}x {same:13.0%} {np.mean(regret):18.2f} / {np.quantile(regret, 0.95):.2f}"
-            )
-        out |= {"rows": rows, "seconds": seconds}
+    print(
+        f"{args.trials} trials of {args.epochs} epochs, {args.strategy}       seconds   until its winner   image passes   best macro-F1",
+        flush=True,
+    )
+
+    def show(name: str, s: Searched) -> Searched:
+        print(f"{name:42s} {s.seconds:9.0f} {s.until_winner:18.0f} {s.images:14d} {s.score:15.3f}", flush=True)
+        return s
+
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        stopped, ledger = by_product(study, folder / "stopped")
+        show("early stopping", stopped)
+        full, whole = by_product(study, folder / "full", ledger.asks())
+        show("nothing stopped", full)
+        out: dict[str, Any] = {"early_stopping": vars(stopped), "nothing_stopped": vars(full)}
         if args.plain:
-            own = sum(1 for _ in configs[: args.plain])
-            plain = plain_ray(configs[:own], folder)
-            out["plain_ray_seconds"] = plain
-            print(f"{own} of them through plain Tuner + TorchTrainer, two at a time: {plain:.0f} s")
+            plain = show("plain Tuner and TorchTrainer", by_plain_ray(ledger.asks(), folder / "plain"))
+            out |= {"plain": vars(plain), "plain_seconds_ratio": plain.seconds / stopped.seconds}
+        regret = 100 * (full.score - score_of(whole, stopped.winner))
+        ratio = full.images / stopped.images
+        print(
+            f"{ratio:.2f} times fewer image passes (goal {GOAL:g}), {full.seconds / stopped.seconds:.2f} times fewer seconds; "
+            f"{'the same winner' if stopped.winner == full.winner else 'another winner'}, regret {regret:.2f} points of macro-F1"
+        )
+        rows = rules(curves(whole, args.epochs), args.random, args.orders)
     if args.json:
-        print(json.dumps(out))
+        out |= {"image_pass_ratio": ratio, "seconds_ratio": full.seconds / stopped.seconds, "regret_points": regret}
+        print(json.dumps(out | {"same_winner": stopped.winner == full.winner, "rules": rows}))
 
 
 if __name__ == "__main__":

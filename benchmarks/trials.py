@@ -2,19 +2,22 @@
 
     python -m benchmarks.trials --json
 
-Through this process, through Ray with one worker (reused actors) and with two (Ray Train), first trials and later ones; and the
-same through Ray Train as its guide has it, a TorchTrainer a trial. Read from the ledger: when a trial was asked for, when it was
-started in its worker, when its first epoch began.
+Through this process, through Ray with one worker (reused actors) and with two (Ray Train); and the same trials as Ray's guide has
+them, a TorchTrainer a trial (benchmarks/plain_ray.py). Every way starts with an empty cache: its first trial decodes images and
+computes activations, later ones find them. Read from the ledger: when a trial was asked for, when its first epoch began.
 """
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
+from benchmarks import plain_ray
 from study.tracking.ledger import Ledger
 
 STUDY = """
@@ -23,43 +26,58 @@ TINY = Study(name="tiny", cells=grid(["digits"], ["efficientnet_lite0"], ["linea
     protocol=Protocol(max_epochs=3, image_size=32, batch_size=64, views=1, train_eval_images=32), trials={trials}, random_trials={trials},
     confirm_seeds=0)
 """
+Rows = list[dict[str, float]]
 
 
-def run(trials: int, *more: str) -> list[dict[str, float]]:
+def through_sweep(trials: int, *more: str) -> tuple[Rows, list[dict[str, Any]]]:
+    """The rows, and the configs it ran."""
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "tiny.py").write_text(STUDY.format(trials=trials))
         command = [sys.executable, "-m", "study.sweep", f"{folder}/tiny.py", "--results", folder, "--mlflow", "off", *more]
-        done = subprocess.run(command, capture_output=True, text=True)
+        done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"STUDY_CACHE": f"{folder}/cache"})
         assert done.returncode == 0, done.stderr
         ledger, rows = Ledger(folder, "tiny"), []
         for ask in ledger.asks():
             asked = Path(ledger.folder.path(f"trials/{ask.trial_id}/config.json")).stat().st_mtime
             epochs, result = ledger.epochs(ask.trial_id), ledger.result(ask.trial_id)
-            assert result is not None
+            assert result is not None and epochs, f"trial {ask.trial_id} left nothing: {result}"
             rows.append({"first_step": epochs[0].ended_at - epochs[0].seconds - asked, "whole": result.ended_at - asked})
-        return rows
+        return rows, [a.config for a in ledger.asks()]
+
+
+def through_plain_ray(configs: list[dict[str, Any]], workers: int) -> Rows:
+    with tempfile.TemporaryDirectory() as folder:
+        env = os.environ | {"STUDY_CACHE": f"{folder}/cache"}
+        rows = plain_ray.run(configs, Path(folder, "plain"), workers=workers, at_once=1, env=env)
+        return [{"first_step": r["first_step"] - r["asked"], "whole": r["ended"] - r["asked"]} for r in rows]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--trials", type=int, default=6)
+    parser.add_argument("--trials", type=int, default=6, help="of ways with one worker; at least 2")
+    parser.add_argument("--slow-trials", type=int, default=3, help="of ways that start processes for every trial; at least 2")
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
-    ways = {
-        "in this process": (args.trials, ["--local"]),
-        "Ray, 1 worker (reused actor)": (args.trials, ["--concurrent", "1"]),
-        "Ray Train, 2 workers": (3, ["--workers", "2"]),
-    }
-    print("seconds from asking                    first trial: first step / whole     later trials: first step / whole (median)")
-    out = {}
-    for name, (trials, more) in ways.items():
-        rows = run(trials, *more)
+    if min(args.trials, args.slow_trials) < 2:
+        parser.error("--trials and --slow-trials must be at least 2: a first trial and a later one")
+    print(f"{'seconds from asking':42s} first trial: first step / whole     later trials: first step / whole (median)")
+    out: dict[str, Any] = {}
+
+    def show(name: str, rows: Rows) -> None:
         later = {k: statistics.median(r[k] for r in rows[1:]) for k in rows[0]}
-        out[name] = {"first": rows[0], "later": later}
+        out[name] = {"first": rows[0], "later": later, "trials": len(rows)}
         print(
-            f"{name:40s} {rows[0]['first_step']:10.2f} / {rows[0]['whole']:6.2f} {later['first_step']:27.2f} / {later['whole']:6.2f}",
+            f"{name:42s} {rows[0]['first_step']:10.2f} / {rows[0]['whole']:6.2f} {later['first_step']:27.2f} / {later['whole']:6.2f}",
             flush=True,
         )
+
+    show("in this process", through_sweep(args.trials, "--local")[0])
+    rows, configs = through_sweep(args.trials, "--concurrent", "1")
+    show("Ray, 1 worker (reused actor)", rows)
+    show("a TorchTrainer a trial, 1 worker", through_plain_ray(configs[: args.slow_trials], 1))
+    rows, configs = through_sweep(args.slow_trials, "--workers", "2")
+    show("Ray Train, 2 workers", rows)
+    show("a TorchTrainer a trial, 2 workers", through_plain_ray(configs, 2))
     if args.json:
         print(json.dumps(out))
 

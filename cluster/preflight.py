@@ -15,7 +15,7 @@ from typing import Any
 from study.errors import StudyError
 from study.facts import PACKAGES
 from study.files import Folder
-from study.search.on_ray import cluster
+from study.search.on_ray.cluster import cluster
 
 LEAST_FREE_GB = 10.0
 

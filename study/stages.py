@@ -33,7 +33,7 @@ class Places:
 
 
 class Executor:
-    """Runs a plan: in this process, or on a Ray cluster. `run` is one of study.search.local.run, on_ray.run with its settings bound."""
+    """Runs a plan: in this process, or on a Ray cluster. `run` is one of study.search.local.run, on_ray.tuner.run with its settings bound."""
 
     def __init__(
         self,

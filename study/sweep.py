@@ -229,13 +229,14 @@ def backend(study: Study, args: argparse.Namespace, ledger: Ledger) -> Iterator[
 
         yield lambda *plan, total, **settings: local.run(*plan, **settings)
         return
-    from study.search import on_ray  # the one import that is chosen at run time: Ray takes seconds to load
+    from study.search.on_ray.cluster import Resources, cluster  # chosen at run time: Ray takes seconds to load
+    from study.search.on_ray.tuner import run
 
-    with cleared(ledger.folder, ".ray"), on_ray.cluster(args.address) as nodes:  # Tune's own files; the ledger needs none of them
+    with cleared(ledger.folder, ".ray"), cluster(args.address) as nodes:  # Tune's own files; the ledger needs none of them
         gpus, share = args.gpus_per_trial, args.gpus_per_trial == "auto"
         if gpus is None or share:
             gpus = float(study.protocol.workers) if any(node.get("GPU", 0) for node in nodes) else 0.0
-        resources = on_ray.Resources(
+        resources = Resources(
             workers=study.protocol.workers,
             cpus_per_worker=args.cpus_per_worker,
             gpus_per_trial=gpus,
@@ -243,7 +244,7 @@ def backend(study: Study, args: argparse.Namespace, ledger: Ledger) -> Iterator[
             concurrent=args.concurrent,
         )
         resources.fit(nodes)
-        yield functools.partial(on_ray.run, resources=resources, nodes=nodes, storage=f"{ledger.folder.location}/.ray")
+        yield functools.partial(run, resources=resources, nodes=nodes, storage=f"{ledger.folder.location}/.ray")
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """The search on a Ray cluster: Ray Tune runs the plan, Ray Train wraps trials of several workers. The only package that imports Ray.
 
 One Tuner for all cells, so that the cluster never idles. Tune's own state files are not used: the ledger is the state.
-`cluster.py` connects, `tuner.py` drives, `workers.py` is what runs far away, `sharing.py` says how much of a GPU a trial needs.
+This file imports nothing of it: every process of a trial reads it. `cluster.py` connects, `tuner.py` drives, `workers.py` is what runs far away, `sharing.py` says how much of a GPU a trial needs.
 """
 
 import os
@@ -22,8 +22,3 @@ SETTINGS = {  # read by Ray when it is imported or started
 }
 for _name, _value in SETTINGS.items():
     os.environ.setdefault(_name, _value)
-
-from study.search.on_ray.cluster import Nodes, Resources, cluster  # noqa: E402
-from study.search.on_ray.tuner import run  # noqa: E402
-
-__all__ = ["Nodes", "Resources", "cluster", "run"]

@@ -92,7 +92,7 @@ def _round(driver: "_Driver", total: int, at_once: int) -> str:
             scheduler=_Scheduler(driver),
             num_samples=total,
             max_concurrent_trials=at_once,
-            reuse_actors=not several,
+            reuse_actors=not several,  # a stopped Ray Train run ends with its actor
             trial_dirname_creator=_dirname,
         ),
         run_config=tune.RunConfig(

@@ -1,19 +1,19 @@
-"""What runs on the cluster's nodes: a trial of one worker in a Tune actor that is reused, of several under Ray Train."""
+"""What runs on the cluster's nodes: a trial of one worker in a Tune actor that is reused, of several under Ray Train.
+
+Heavy modules are imported where they are used: a trial of several workers is four processes or more, and those that train nothing
+would spend seconds on loading torch.
+"""
 
 import sys
 from collections.abc import Callable
 from typing import Any
 
 import ray
-import ray.train
-from ray import tune
 
-from study.config import TrialConfig
 from study.errors import EnvironmentProblem, StudyError
 from study.files import Folder
 from study.records import EpochRecord, Outcome, dumps
 from study.search.on_ray.cluster import Resources
-from study.training.run import Workspace, mark_out_of_memory, run_trial
 
 COLLECTIVE_TIMEOUT_S = 120  # a hung worker is found within this time; torch's default is 30 minutes
 WORKER = "worker"  # in a trial's folder: the Ray actor that trains it, by which Ray names whom it killed
@@ -30,6 +30,9 @@ def _payload(record: EpochRecord) -> dict[str, Any]:
 
 
 def _ending(config: dict[str, Any], report: Callable[[EpochRecord], bool]) -> dict[str, Any]:
+    from study.config import TrialConfig
+    from study.training.run import Workspace, run_trial
+
     try:
         if (actor := ray.get_runtime_context().get_actor_id()) is not None:
             Folder(config["work"]["folder"]).write(WORKER, actor.encode())
@@ -51,6 +54,7 @@ class _Stopped(BaseException):
 
 def one_worker(config: dict[str, Any]) -> None:
     """One worker: the loop in the Tune actor itself."""
+    from ray import tune
 
     def report(record: EpochRecord) -> bool:
         try:
@@ -67,6 +71,7 @@ def one_worker(config: dict[str, Any]) -> None:
 
 def _ddp_worker(config: dict[str, Any]) -> None:
     """One of several workers; Ray Train has made the process group. Every worker reports: it is a barrier."""
+    import ray.train
 
     def report(record: EpochRecord) -> bool:
         ray.train.report(_payload(record))
@@ -76,12 +81,16 @@ def _ddp_worker(config: dict[str, Any]) -> None:
 
 
 def several_workers(config: dict[str, Any]) -> None:
+    """Several workers: a Ray Train run, driven from a Tune trial."""
+    import ray.train
     from ray.train.torch import TorchConfig, TorchTrainer
     from ray.tune.integration.ray_train import TuneReportCallback
 
     class Reports(TuneReportCallback):
         def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
             if any(out_of_memory(str(e)) for e in worker_exceptions.values()):
+                from study.training.run import mark_out_of_memory
+
                 mark_out_of_memory(Folder(config["work"]["folder"]))
 
     resources = Resources(**config["resources"])

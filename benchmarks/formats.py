@@ -1,0 +1,63 @@
+"""Which precision and memory format train fastest? Neither answer holds for every network, which is why a study measures its own.
+
+    python -m benchmarks.formats --json
+
+A training step on one resident batch, images a second, best of `--repetitions` (the machine's own noise only ever slows it).
+"""
+
+import argparse
+import json
+import time
+
+import timm
+import torch
+
+from study import backbones
+from study.training.loop import Device
+
+NETWORKS = ("resnet50", "efficientnet_b0", "efficientnet_lite0", "mobilenetv2_100", "convnext_atto", "regnety_002")
+FORMATS = {"channels-last": torch.channels_last, "contiguous": torch.contiguous_format}
+
+
+def rate(network: str, size: int, precision: str, layout: torch.memory_format, batch: int, repetitions: int) -> float:
+    where = Device.best(precision)
+    model = timm.create_model(backbones.timm_name(network), num_classes=7).train().to(where.device, memory_format=layout)  # type: ignore[call-overload]
+    optimizer = torch.optim.AdamW(model.parameters(), fused=True)
+    images = torch.randn(batch, 3, size, size, device=where.device).contiguous(memory_format=layout)
+
+    def step() -> float:
+        began = time.perf_counter()
+        optimizer.zero_grad(set_to_none=True)
+        with where.autocast():
+            loss = model(images).float().logsumexp(1).mean()
+        loss.backward()
+        optimizer.step()
+        float(loss.detach())
+        return time.perf_counter() - began
+
+    step()
+    return batch / min(step() for _ in range(repetitions))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--networks", nargs="+", default=list(NETWORKS))
+    parser.add_argument("--size", type=int, default=96)
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--repetitions", type=int, default=4)
+    parser.add_argument("--json", action="store_true")
+    args = parser.parse_args()
+    ways = [(p, f) for p in ("fp32", "bf16") for f in FORMATS]
+    print(f"images a second, {args.size} px, batch {args.batch}, {torch.get_num_threads()} thread(s)")
+    print(f"{'network':20s}" + "".join(f"{f'{p} {f}':>20s}" for p, f in ways), flush=True)
+    rows = []
+    for network in args.networks:
+        rates = {f"{p} {f}": round(rate(network, args.size, p, FORMATS[f], args.batch, args.repetitions), 1) for p, f in ways}
+        rows.append({"network": network, **rates})
+        print(f"{network:20s}" + "".join(f"{v:20.1f}" for v in rates.values()), flush=True)
+    if args.json:
+        print(json.dumps({"size": args.size, "threads": torch.get_num_threads(), "rows": rows}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,40 @@
+"""One way to search, in a process of its own: what `benchmarks.study` compares.
+
+    python -m benchmarks.searches STUDY.json RESULTS [ASKS.json]
+
+The search of STUDY.json on Ray, as the sweep runs it; with ASKS.json instead the trials named there, none stopped early.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+from study.config import Study
+from study.records import Ask
+from study.search.conductor import Conductor
+from study.search.on_ray import tuner
+from study.search.on_ray.cluster import Resources, cluster
+from study.search.optuna_cells import SearchPlan
+from study.search.plans import FixedPlan, Plan
+from study.signals import interruptible
+from study.tracking.ledger import Ledger
+from study.training.run import Workspace
+
+
+def main() -> None:
+    study, results = Study.from_dict(json.loads(Path(sys.argv[1]).read_text())), sys.argv[2]
+    ledger = Ledger(results, study.name)
+    ledger.begin(study, {})
+    plan: Plan = SearchPlan(study, ledger)
+    if len(sys.argv) > 3:
+        plan = FixedPlan([Ask.from_dict(a) for a in json.loads(Path(sys.argv[3]).read_text())], set())
+    conductor = Conductor(plan, ledger, lambda config: list("abcdefg"), lambda *event: None)
+    with interruptible() as interrupted, cluster(None) as nodes:
+        tuner.run(
+            conductor, lambda ask: Workspace(folder=ledger.trial_folder(ask.trial_id).location), total=plan.total,
+            resources=Resources(concurrent=2), nodes=nodes, storage=f"{results}/.ray", predict_test=False, interrupted=interrupted,
+        )  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
