@@ -1,6 +1,6 @@
 """What a study will cost, measured: a few steps of every (backbone, strategy) on this machine's device.
 
-Memory is always channels-last: on every network tried it was as fast as the other layout or faster (docs/performance.md).
+Memory is always channels-last: on every network tried it was the faster layout in the faster precision (docs/performance.md).
 Precision is another matter: bfloat16 is half as slow again on one network and half as fast again on the next.
 """
 
