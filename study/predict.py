@@ -65,7 +65,7 @@ class Predictor:
             raise DataError(f"images must be uint8 [N, H, W, 1 or 3], not {images.dtype} {list(images.shape)}.")
         rows = []
         for start in range(0, len(images), BATCH):
-            raw = torch.from_numpy(np.ascontiguousarray(images[start : start + BATCH])).to(self.where.device)
+            raw = torch.from_numpy(np.array(images[start : start + BATCH])).to(self.where.device)
             with self.where.autocast():
                 rows.append(self.model(plain(raw, size=self.image_size, mean=self.mean, std=self.std)).float().cpu())  # type: ignore[arg-type]
         out: np.ndarray = torch.cat(rows).numpy() if rows else np.zeros((0, len(self.classes)), np.float32)

@@ -187,6 +187,13 @@ def test_every_study_builds_and_narrows() -> None:
     assert [c.id for c in pilot.cells] == ["deepweeds/session/resnet18/full/1"] and pilot.protocol.workers == 2 and pilot.random_trials == 2
 
 
+def test_a_relative_folder_is_the_same_for_workers_elsewhere(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    cells = narrowed(find_study("quickstart"), datasets=["folder:my_images"]).cells
+    assert {c.dataset for c in cells} == {f"folder:{tmp_path}/my_images"}
+    assert {c.dataset for c in narrowed(find_study("quickstart")).cells} == {"mini_faces", "mini_weeds"}
+
+
 def test_W8_a_study_in_use_is_refused_and_a_dead_ones_lock_is_taken_over(tmp_path: Path) -> None:
     from study import lock
     from study.files import Folder
