@@ -39,6 +39,7 @@ class Frames:
     classes: dict[str, list[str]]  # by cell
     confusion: dict[str, np.ndarray]  # val, at the kept checkpoint, by trial
     openings: list[dict[str, Any]]
+    amendments: list[dict[str, Any]]  # how the study grew
     chosen: dict[str, str]  # cell -> trial
     rule: str
     data_report: dict[str, Any]
@@ -48,6 +49,17 @@ class Frames:
     @property
     def in_progress(self) -> bool:
         return not self.facts.get("finished_at")
+
+    def confirmed(self) -> pd.DataFrame:
+        """Completed confirm runs of the configurations that speak for their cells today: a search that grew may have replaced some."""
+        t = self.trials
+        if not len(t):
+            return t
+        done = t[(t.stage == "confirm") & (t.outcome == "completed")]
+        tuned = [c for c in t.columns if str(c).startswith("hp/")]
+        spoken = t[t.trial_id.isin(self.chosen.values())].set_index("cell")[tuned].reindex(done["cell"])
+        same = (done[tuned].to_numpy() == spoken.to_numpy()) | (done[tuned].isna().to_numpy() & spoken.isna().to_numpy())
+        return done[same.all(axis=1)]
 
     def predictions(self, trial_id: str) -> dict[str, Predictions]:
         """By split, "val" and "test"; empty where none were made."""
@@ -109,6 +121,7 @@ def load(source: str | Ledger, study: str | None = None, cache: Path | None = No
         classes=classes,
         confusion=confusion,
         openings=ledger.test_openings(),
+        amendments=ledger.amendments(),
         chosen=selection["chosen"],
         rule=selection["rule"],
         data_report=json.loads(report) if report else {},

@@ -1,6 +1,7 @@
 """From frames to the tables a verdict rests on: scores by seed, strategies with intervals, pairs, sentences, warnings."""
 
 import math
+import time
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
@@ -42,9 +43,7 @@ def title(strategy: str) -> str:
 def findings(frames: Frames, resamples: int = st.RESAMPLES) -> Findings:
     """All comparisons of a study. Tables are empty, never wrong, where nothing was confirmed."""
     seeds, strategies, pairs = [], [], []
-    done = (
-        frames.trials[(frames.trials.stage == "confirm") & (frames.trials.outcome == "completed")] if len(frames.trials) else frames.trials
-    )
+    done = frames.confirmed()
     if len(done):
         cells = frames.trials[frames.trials.stage == "search"].groupby("cell")[[*COLUMNS, "strategy"]].first()
         done = done.merge(cells, left_on="cell", right_index=True, suffixes=("_run", ""))
@@ -228,6 +227,10 @@ def _warnings(frames: Frames, pairs: pd.DataFrame) -> list[str]:
         out.append("the study is in progress: figures will change")
     if len(frames.openings) > 1:
         out.append(f"the test set was opened {len(frames.openings)} times: later looks are no longer unbiased")
+    for amendment in frames.amendments:
+        day = time.strftime("%Y-%m-%d", time.gmtime(amendment["at"]))
+        seen = ", when its test set was open already" if amendment["test_open"] else ""
+        out.append(f"the study was extended on {day}{seen}: {'; '.join(amendment['changes'])}")
     if study.confirm_seeds < ENOUGH:
         out.append(f"{study.confirm_seeds} confirm seeds are few; {ENOUGH} or more are advised")
     if not len(trials):

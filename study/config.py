@@ -7,9 +7,10 @@ import re
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, Self
 
+from study.canonical import added, canonical, restore
 from study.errors import ConfigError, nearest
 from study.records import SCHEMA, dumps
-from study.space import Log, Uniform, domains, parse
+from study.space import Domain, Log, Uniform, domains, parse, range_as_dict, range_from_dict
 from study.strategies import STRATEGIES, Strategy
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -107,26 +108,18 @@ class TrialConfig:
         return hashlib.sha256(dumps(self.as_dict()).encode()).hexdigest()[:16]
 
     def as_dict(self) -> dict[str, Any]:
-        return {
-            "schema": SCHEMA,
-            "cell": dataclasses.asdict(self.cell),
-            "strategy": dataclasses.asdict(self.strategy),
-            "recipe": dataclasses.asdict(self.recipe),
-            # JSON has no infinity; "grad_clip off" travels as null
-            "protocol": {k: None if v == math.inf else v for k, v in dataclasses.asdict(self.protocol).items()},
-            "seed": self.seed,
-        }
+        return {"schema": SCHEMA, **canonical(self)}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
-        _require(values.get("schema") == SCHEMA, f"config of schema {values.get('schema')!r}; this version reads {SCHEMA}.")
-        cell = Cell(**values["cell"])
-        protocol: dict[str, Any] = {k: math.inf if v is None else v for k, v in values["protocol"].items()}
+        """Raises ConfigError for another schema, an unknown strategy, a field this version does not know."""
+        require_schema(values, "a trial's configuration")
+        cell = restore(Cell, values["cell"])
         return cls(
             cell=cell,
-            strategy=STRATEGIES[cell.strategy](**values["strategy"]),
-            recipe=Recipe(**values["recipe"]),
-            protocol=Protocol(**protocol),
+            strategy=restore(STRATEGIES[cell.strategy], values["strategy"]),
+            recipe=restore(Recipe, values["recipe"]),
+            protocol=restore(Protocol, values["protocol"]),
             seed=values["seed"],
         )
 
@@ -136,28 +129,33 @@ class TrialConfig:
         return cls(cell=cell, strategy=STRATEGIES[cell.strategy](), protocol=protocol, seed=seed)
 
     def with_values(self, values: dict[str, Any]) -> Self:
-        """A copy with strategy, recipe, protocol or seed fields set by name. Raises ConfigError on an unknown name."""
+        """A copy with strategy, recipe, protocol or seed fields set by name. Raises ConfigError on an unknown name or a bad value."""
         parts: dict[str, Any] = {"strategy": self.strategy, "recipe": self.recipe, "protocol": self.protocol}
-        seed = self.seed
-        for name, value in values.items():
-            try:
-                if name == "seed":
-                    seed = int(value)
-                    continue
-                for key, part in parts.items():
-                    if name in {f.name for f in dataclasses.fields(part)}:
-                        parts[key] = dataclasses.replace(part, **{name: parse(type(part), name, value)})
-                        break
-                else:
-                    known = ["seed", *(f.name for p in parts.values() for f in dataclasses.fields(p))]
-                    raise ConfigError(f"Unknown setting {name!r}; choose from {nearest(name, known)}.")
-            except ValueError as error:
-                raise error if isinstance(error, ConfigError) else ConfigError(str(error)) from None
-        return dataclasses.replace(self, seed=seed, **parts)
+        owner = {f.name: part for part, value in parts.items() for f in dataclasses.fields(value)}
+        if unknown := [name for name in values if name != "seed" and name not in owner]:
+            raise ConfigError(f"Unknown setting {unknown[0]!r}; choose from {nearest(unknown[0], ['seed', *owner])}.")
+        given: dict[str, dict[str, Any]] = {part: {} for part in parts}
+        try:
+            for name in values.keys() - {"seed"}:
+                given[owner[name]][name] = parse(type(parts[owner[name]]), name, values[name])
+            parts = {part: dataclasses.replace(value, **given[part]) for part, value in parts.items()}
+            return dataclasses.replace(self, seed=int(values.get("seed", self.seed)), **parts)
+        except ConfigError:
+            raise
+        except ValueError as error:
+            raise ConfigError(str(error)) from None
 
     def tuned(self) -> dict[str, Any]:
         """The searched values, by name: what a search varies."""
         return {name: getattr(part, name) for part in (self.strategy, self.recipe) for name in domains(type(part))}
+
+
+def require_schema(values: dict[str, Any], what: str) -> None:
+    """Raises ConfigError, saying which versions read it, for what another schema wrote."""
+    _require(values.get("schema") == SCHEMA, f"{what} of schema {values.get('schema')!r}; {WHO_READS}")
+
+
+WHO_READS = f"this version reads {SCHEMA}. Use the version that wrote it: CHANGELOG.md lists schemas by version."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,6 +174,8 @@ class Study:
     seed: int = 0
     margin: float = 1.0  # points of macro-F1 below which a difference is not worth having
     about: str = ""
+    space: dict[str, Domain] = added(since=2, factory=dict)  # own ranges: {"partial.lr": Log(1e-5, 3e-2), "recipe.weight_decay": ...}
+    measure: tuple[str, ...] = added(("predictions",), since=2)  # what is measured on confirm runs, by name
 
     def __post_init__(self) -> None:
         _require(NAME.fullmatch(self.name) is not None, f"Study name {self.name!r} must match {NAME.pattern} (it names a folder).")
@@ -190,21 +190,41 @@ class Study:
             self.grace_epochs >= self.protocol.warmup_epochs,
             f"grace_epochs {self.grace_epochs} must be >= warmup_epochs {self.protocol.warmup_epochs}: nothing may be stopped while warming up.",
         )
+        _check_space(self)
+
+    def ranges(self, cell: Cell) -> dict[str, Domain]:
+        """Every searched field of the cell, strategy first, with the study's own ranges where it has some."""
+        published = {**domains(STRATEGIES[cell.strategy]), **domains(Recipe)}
+        return {
+            name: self.space.get(f"{cell.strategy}.{name}", self.space.get(f"recipe.{name}", domain)) for name, domain in published.items()
+        }
 
     def as_dict(self) -> dict[str, Any]:
-        values = dataclasses.asdict(self)
-        values["cells"] = [dataclasses.asdict(c) for c in self.cells]
-        values["protocol"] = {k: None if v == math.inf else v for k, v in values["protocol"].items()}
-        return {"schema": SCHEMA, **values}
+        values: dict[str, Any] = {"schema": SCHEMA, **canonical(self)}
+        if self.space:
+            values["space"] = {k: range_as_dict(v) for k, v in self.space.items()}
+        return values
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
-        _require(values.get("schema") == SCHEMA, f"study of schema {values.get('schema')!r}; this version reads {SCHEMA}.")
+        """Raises ConfigError for another schema, or a field this version does not know."""
+        require_schema(values, "a study")
         values = {k: v for k, v in values.items() if k != "schema"}
-        values["cells"] = tuple(Cell(**c) for c in values["cells"])
-        protocol: dict[str, Any] = {k: math.inf if v is None else v for k, v in values["protocol"].items()}
-        values["protocol"] = Protocol(**protocol)
-        return cls(**values)
+        values["cells"] = tuple(restore(Cell, c) for c in values["cells"])
+        values["protocol"] = restore(Protocol, values["protocol"])
+        values["measure"] = tuple(values.get("measure", ("predictions",)))
+        values["space"] = {k: range_from_dict(v) for k, v in values.get("space", {}).items()}
+        return restore(cls, values)
+
+
+def _check_space(study: Study) -> None:
+    known = [f"{s}.{n}" for s, cls in STRATEGIES.items() for n in {**domains(cls), **domains(Recipe)}]
+    known += [f"recipe.{n}" for n in domains(Recipe)]
+    for key, domain in study.space.items():
+        _require(
+            isinstance(domain, Domain), f"Study {study.name!r}: space[{key!r}] must be Log, Uniform, Integer or Choice, not {domain!r}."
+        )
+        _require(key in known, f"Study {study.name!r}: unknown range {key!r} in space; choose from {nearest(key, known)}.")
 
 
 def grid(

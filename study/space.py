@@ -71,6 +71,22 @@ class Choice:
 
 
 Domain = Log | Uniform | Integer | Choice
+_KINDS: dict[str, type[Any]] = {"log": Log, "uniform": Uniform, "integer": Integer, "choice": Choice}
+
+
+def range_as_dict(domain: Domain) -> dict[str, Any]:
+    """As JSON: {"log": [1e-5, 1e-2]}."""
+    kind = next(k for k, cls in _KINDS.items() if isinstance(domain, cls))
+    return {kind: list(domain.options) if isinstance(domain, Choice) else [domain.low, domain.high]}
+
+
+def range_from_dict(values: dict[str, Any]) -> Domain:
+    """Raises ValueError for what `range_as_dict` never wrote."""
+    ((kind, arguments),) = values.items()
+    if kind not in _KINDS:
+        raise ValueError(f"A range of kind {kind!r}; known: {', '.join(_KINDS)}.")
+    domain: Domain = _KINDS[kind](*arguments)
+    return domain
 
 
 def domains(cls: type) -> dict[str, Domain]:

@@ -46,13 +46,12 @@ class Executor:
     ) -> None:
         self._run, self.ledger, self.study, self.places, self.tables, self.interrupted = run, ledger, study, places, tables, interrupted
 
-    def __call__(self, title: str, plan: Plan, stage: Stage, *, predict_test: bool) -> None:
-        done = sum(1 for a in self.ledger.asks(stage) if self.ledger.result(a.trial_id))
-        if done >= plan.total:
+    def __call__(self, title: str, plan: Plan, *, predict_test: bool) -> None:
+        if plan.done >= plan.total:
             return
-        with Watch(title, plan.total, done, self.study.protocol.max_epochs) as watch:
+        with Watch(title, plan.total, plan.done, self.study.protocol.max_epochs) as watch:
             conductor = Conductor(plan, self.ledger, self._classes, watch)
-            self._run(conductor, self._workspace, total=plan.total - done, predict_test=predict_test, interrupted=self.interrupted)
+            self._run(conductor, self._workspace, total=plan.total - plan.done, predict_test=predict_test, interrupted=self.interrupted)
 
     def _classes(self, config: TrialConfig) -> list[str]:
         return list(self.tables[config.cell.dataset, config.cell.splits.partition(":")[0]].classes)
@@ -67,7 +66,7 @@ class Executor:
 
 
 def search(executor: Executor) -> None:
-    executor("search", SearchPlan(executor.study, executor.ledger), Stage.SEARCH, predict_test=False)
+    executor("search", SearchPlan(executor.study, executor.ledger), predict_test=False)
 
 
 def confirm_asks(study: Study, ledger: Ledger, chosen: dict[str, str]) -> list[Ask]:
@@ -103,7 +102,7 @@ def confirm(executor: Executor, chosen: dict[str, str]) -> None:
         return
     executor.ledger.open_test([a.trial_id for a in asks])
     done = {a.trial_id for a in asks if executor.ledger.result(a.trial_id)}
-    executor("confirm", FixedPlan(asks, done), Stage.CONFIRM, predict_test=True)
+    executor("confirm", FixedPlan(asks, done), predict_test=True)
 
 
 def places(results: str, data: str | None, weights: str | None) -> Places:

@@ -48,7 +48,8 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--name", help="name of the study's folder, when one question is asked twice")
     p.add_argument("--data", default=os.environ.get("STUDY_DATA"), help="folder that holds fer2013/, deepweeds/ (or STUDY_DATA)")
     p.add_argument("--weights", default=os.environ.get("STUDY_WEIGHTS"), help="folder of pretrained weights (or STUDY_WEIGHTS)")
-    p.add_argument("--trials", type=int, help="per cell")
+    p.add_argument("--trials", type=int, help="per cell; a study that lies here already may grow")
+    p.add_argument("--confirm-seeds", type=int, help="fresh seeds a winner is trained again with; may grow too")
     p.add_argument("--datasets", nargs="+", help="names, folder:PATH, or NAME@SPLITS such as deepweeds@session")
     p.add_argument("--strategies", nargs="+", help=f"of {', '.join(STRATEGIES)}")
     p.add_argument("--backbones", nargs="+", help="any timm model")
@@ -78,6 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             find_study(args.study),
             name=args.name,
             trials=args.trials,
+            confirm_seeds=args.confirm_seeds,
             workers=args.workers,
             datasets=args.datasets,
             strategies=args.strategies,
@@ -112,7 +114,10 @@ def sweep(study: Study, args: argparse.Namespace, argv: list[str], interrupted: 
     check_room(study, ledger, parameters)
     stack.enter_context(lock.held(ledger.folder))
     failpoint("after_lock")
-    ledger.begin(study, {**facts.environment(argv), **probe, "started_at": time.time()})
+    before = len(ledger.amendments())
+    study = ledger.begin(study, {**facts.environment(argv), **probe, "started_at": time.time()})
+    for amendment in ledger.amendments()[before:]:
+        print(f"the study grows: {'; '.join(amendment['changes'])}" + (" (its test set is open already)" if amendment["test_open"] else ""))
     ledger.add_facts(data_warnings=check_data(tables, ledger))
     failpoint("after_validate")
 
@@ -257,13 +262,13 @@ def cleared(folder: Folder, name: str) -> Iterator[None]:
 
 
 def choose(ledger: Ledger) -> dict[str, str]:
-    """Which trial speaks for each cell: decided once, by a named rule, and written down."""
-    known = ledger.selection()
-    if known is not None:
+    """Which trial speaks for each cell: decided by a named rule once its search is done, and written down. A search that grew decides again."""
+    known, results = ledger.selection(), ledger.results()
+    trials = [(a, results[a.trial_id]) for a in ledger.asks(Stage.SEARCH) if a.trial_id in results]
+    if known is not None and (not ledger.amendments() or known.get("considered") == len(trials)):
         return dict(known["chosen"])
-    results = ledger.results()
-    rule, chosen = select([(a, results[a.trial_id]) for a in ledger.asks(Stage.SEARCH) if a.trial_id in results])
-    ledger.write_selection(rule, chosen)
+    rule, chosen = select(trials)
+    ledger.write_selection(rule, chosen, len(trials))
     for ask in ledger.asks(Stage.SEARCH):  # one network a cell is kept: forty trials of checkpoints fill disks
         if ask.trial_id not in chosen.values():
             ledger.trial_folder(ask.trial_id).remove("best")

@@ -203,7 +203,7 @@ def test_K19_a_study_whose_trials_all_diverged_has_a_page_that_says_so(copy: Led
                     copy.result(trial), outcome=Outcome.DIVERGED, metrics={}, best_epoch=None, val=None, reason="loss became nan"
                 )
             )
-    copy.write_selection("rule", {})
+    copy.write_selection("rule", {}, 0)
     summary = report.write_report(copy, tmp_path / "r.html")
     assert "no finished trial" in summary.verdicts[0] and "loss became nan" in (tmp_path / "r.html").read_text()
 

@@ -149,7 +149,9 @@ def test_real_subsets_have_the_published_shape(real: Path) -> None:
     report = audit(fer)
     assert (report.exact_extra, report.exact_across) == (67, 23)
     report = audit(weeds)
-    assert report.metadata_accuracy > 0.9 and report.sessions_shared and "use @session" in report.warnings[-1], "the leak in the official folds"
+    assert report.metadata_accuracy > 0.9 and report.sessions_shared and "use @session" in report.warnings[-1], (
+        "the leak in the official folds"
+    )
 
 
 # ---- users' folders ------------------------------------------------------------------------------------------

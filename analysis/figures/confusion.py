@@ -20,7 +20,7 @@ def totals(frames: Frames, findings: Findings) -> dict[tuple[str, str], tuple[np
     out: dict[tuple[str, str], tuple[np.ndarray, list[str]]] = {}
     if not len(findings.strategies):
         return out
-    confirmed = frames.trials[(frames.trials.stage == "confirm") & (frames.trials.outcome == "completed")]
+    confirmed = frames.confirmed()
     ranked = findings.strategies[findings.strategies.metric == "macro_f1"].sort_values("mean", ascending=False)
     for row in ranked.to_dict("records"):
         cell = f"{row['dataset']}/{row['splits']}/{row['backbone']}/{row['strategy']}/{row['train_fraction']:g}"

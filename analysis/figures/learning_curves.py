@@ -16,7 +16,7 @@ def compute(frames: Frames, findings: Findings) -> pd.DataFrame:
     t, e = frames.trials, frames.epochs
     if not len(t) or not len(e):
         return pd.DataFrame()
-    confirmed = t[(t.stage == "confirm") & (t.outcome == "completed")]
+    confirmed = frames.confirmed()
     shown = confirmed if len(confirmed) else t[t.trial_id.isin(frames.chosen.values())]
     if not len(shown):
         return pd.DataFrame()

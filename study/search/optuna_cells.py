@@ -36,7 +36,7 @@ class SearchPlan(Plan):
     def __init__(self, study: Study, ledger: Ledger) -> None:
         self.study = study
         self.cells = {cell.id: CellSearch(cell, study) for cell in study.cells}
-        self.total = study.trials * len(study.cells)
+        self.total, self.done = study.trials * len(study.cells), 0
         self._again: deque[Ask] = deque()
         asks = ledger.asks()
         self._sequence = max((a.sequence for a in asks), default=-1) + 1
@@ -45,6 +45,8 @@ class SearchPlan(Plan):
             self.cells[ask.cell].replay(ask, ledger.epochs(ask.trial_id) if result else [], result)
             if result is None:
                 self._again.append(ask)
+            else:
+                self.done += 1
 
     def ask(self) -> Ask | None:
         if self._again:
@@ -97,9 +99,9 @@ class CellSearch:
                 else RandomSampler(seed=seed)
             )
             if origin is Origin.DEFAULT:
-                self.study.enqueue_trial(default_values(self.cell))
+                self.study.enqueue_trial(default_values(self.settings, self.cell))
             trial = self.study.ask()
-            config = suggest(trial, self.cell, self.settings.protocol, self.settings.seed)
+            config = suggest(trial, self.settings, self.cell, self.settings.seed)
             if config.id in self._ids and attempt == RESAMPLES - 1:  # nothing new is left: a known point again, with another seed
                 config = dataclasses.replace(config, seed=seed % 2**31)
             if config.id not in self._ids:
@@ -137,7 +139,7 @@ class CellSearch:
         config = TrialConfig.from_dict(ask.config)
         self.study.enqueue_trial(config.tuned())
         trial = self.study.ask()
-        suggest(trial, self.cell, self.settings.protocol, config.seed)
+        suggest(trial, self.settings, self.cell, config.seed)
         self._live[ask.trial_id] = trial
         self._ids.add(ask.trial_id)
         self._numbers.add(ask.number)

@@ -10,6 +10,7 @@ class Plan(ABC):
     """What to run next. Told of every epoch and every ending; answers whether to stop early."""
 
     total: int  # trials this stage runs in all, those done before included
+    done: int  # of these, ended before
 
     @abstractmethod
     def ask(self) -> Ask | None:
@@ -30,6 +31,7 @@ class FixedPlan(Plan):
     def __init__(self, asks: list[Ask], done: set[str]) -> None:
         self.total = len(asks)
         self._queue = deque(a for a in asks if a.trial_id not in done)
+        self.done = self.total - len(self._queue)
 
     def ask(self) -> Ask | None:
         return self._queue.popleft() if self._queue else None

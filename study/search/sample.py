@@ -1,24 +1,18 @@
 """From ranges to values: one walk over a cell's searched fields, for Optuna to fill in."""
 
-import dataclasses
 import hashlib
 from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from study.config import Cell, Protocol, Recipe, TrialConfig
-from study.space import Choice, Domain, Integer, Log, domains
-from study.strategies import STRATEGIES
+from study.config import Cell, Study, TrialConfig
+from study.space import Choice, Domain, Integer, Log
 
 
-def ranges(cell: Cell) -> dict[str, Domain]:
-    """Every searched field of the cell, strategy first. Names do not collide: a law test sees to it."""
-    return {**domains(STRATEGIES[cell.strategy]), **domains(Recipe)}
-
-
-def distributions(cell: Cell) -> dict[str, BaseDistribution]:
-    return {name: _distribution(domain) for name, domain in ranges(cell).items()}
+def distributions(ranges: dict[str, Domain]) -> dict[str, BaseDistribution]:
+    """A study's ranges as Optuna knows them."""
+    return {name: _distribution(domain) for name, domain in ranges.items()}
 
 
 def _distribution(domain: Domain) -> BaseDistribution:
@@ -29,10 +23,10 @@ def _distribution(domain: Domain) -> BaseDistribution:
     return FloatDistribution(domain.low, domain.high, log=isinstance(domain, Log))
 
 
-def suggest(trial: optuna.Trial, cell: Cell, protocol: Protocol, seed: int) -> TrialConfig:
+def suggest(trial: optuna.Trial, study: Study, cell: Cell, seed: int) -> TrialConfig:
     """Draws every searched field, rounded to 6 digits so that a config reads well and its id is stable."""
     values: dict[str, Any] = {}
-    for name, domain in ranges(cell).items():
+    for name, domain in study.ranges(cell).items():
         if isinstance(domain, Choice):
             values[name] = trial.suggest_categorical(name, domain.options)
         elif isinstance(domain, Integer):
@@ -40,7 +34,7 @@ def suggest(trial: optuna.Trial, cell: Cell, protocol: Protocol, seed: int) -> T
         else:
             drawn = trial.suggest_float(name, domain.low, domain.high, log=isinstance(domain, Log))
             values[name] = min(max(float(f"{drawn:.6g}"), domain.low), domain.high)
-    return TrialConfig.default(cell, protocol, seed).with_values(values)
+    return TrialConfig.default(cell, study.protocol, seed).with_values(values)
 
 
 def seed_for(*parts: object) -> int:
@@ -48,8 +42,13 @@ def seed_for(*parts: object) -> int:
     return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:4], "big")
 
 
-def default_values(cell: Cell) -> dict[str, Any]:
-    """The published default of the cell's searched fields."""
-    strategy, recipe = STRATEGIES[cell.strategy](), Recipe()
-    both = {**dataclasses.asdict(recipe), **dataclasses.asdict(strategy)}
-    return {name: both[name] for name in ranges(cell)}
+def default_values(study: Study, cell: Cell) -> dict[str, Any]:
+    """The published default of the cell's searched fields; where the study's own range leaves it out, the nearest end of that range."""
+    published = TrialConfig.default(cell, study.protocol).tuned()
+    return {name: _within(domain, published[name]) for name, domain in study.ranges(cell).items()}
+
+
+def _within(domain: Domain, value: Any) -> Any:
+    if isinstance(domain, Choice):
+        return value if value in domain.options else domain.options[0]
+    return min(max(value, domain.low), domain.high)

@@ -1,6 +1,6 @@
 """The ledger: the only state of a study, as files.
 
-    <results>/<study>/study.json                    the question, and facts fixed when it was first asked
+    <results>/<study>/study.json                    the question, facts fixed when it was first asked, and how it grew since
                       selection.json                which trial speaks for each cell, and by which rule
                       test_lock.json                every opening of the test set
                       trials/<id>/config.json       the Ask: written before the trial starts
@@ -19,9 +19,10 @@ import os
 import time
 from typing import Any
 
-from study.config import Study
+from study.config import WHO_READS, Study
 from study.errors import ConfigError, EnvironmentProblem
 from study.files import Folder
+from study.growth import grow
 from study.records import SCHEMA, Ask, EpochRecord, Stage, TrialResult, dumps
 
 
@@ -42,21 +43,28 @@ class Ledger:
         facts: dict[str, Any] = values.get("facts", {})
         return facts
 
-    def begin(self, study: Study, facts: dict[str, Any]) -> None:
-        """Writes study.json once. Raises ConfigError, naming the fields, when another question already lies here."""
+    def begin(self, study: Study, facts: dict[str, Any]) -> Study:
+        """Writes study.json once. One that lies here already may have grown since: that is an amendment, recorded and dated.
+
+        Returns the study with every cell it ever had, in the order in which they came. Raises ConfigError, naming the fields in
+        full, when the question itself would change.
+        """
         known = self._json("study.json")
         if known is None:
             self._write("study.json", {"study": study.as_dict(), "facts": facts})
-            return
-        old, new = known["study"], json.loads(dumps(study.as_dict()))
-        if old != new:
-            changed = "; ".join(
-                f"{k}: {_short(old.get(k))} -> {_short(new.get(k))}" for k in sorted(old.keys() | new.keys()) if old.get(k) != new.get(k)
-            )
-            raise ConfigError(
-                f"{self.folder.location} holds a study with other settings ({changed}); "
-                "run it with its own settings, or choose another --name."
-            )
+            return study
+        grown, changes = grow(Study.from_dict(known["study"]), study, self.folder.location)
+        if changes:
+            amendment = {"at": time.time(), "changes": [c.text for c in changes], "test_open": bool(self.test_openings())}
+            unfinished = {k: v for k, v in known.get("facts", {}).items() if k not in ("finished_at", "verdicts")}
+            values = {**known, "study": grown.as_dict(), "facts": unfinished, "amendments": [*self.amendments(), amendment]}
+            self._write("study.json", values)
+        return grown
+
+    def amendments(self) -> list[dict[str, Any]]:
+        """How the study grew: when (unix time), what changed, and whether the test set was open already."""
+        found: list[dict[str, Any]] = (self._json("study.json") or {}).get("amendments", [])
+        return found
 
     def add_facts(self, **facts: Any) -> None:
         values = self._json("study.json")
@@ -120,9 +128,12 @@ class Ledger:
         return self.folder / f"trials/{trial_id}"
 
     # -- selection and the locked test set -----------------------------------------------------------
-    def write_selection(self, rule: str, chosen: dict[str, str]) -> None:
-        """`chosen`: cell id -> trial id."""
-        self._write("selection.json", {"schema": SCHEMA, "rule": rule, "chosen": chosen})
+    def write_selection(self, rule: str, chosen: dict[str, str], considered: int) -> None:
+        """`chosen`: cell id -> trial id, out of `considered` finished search trials. An earlier choice that it replaces is kept beside it."""
+        known = self.selection()
+        earlier = [*known.get("earlier", []), {k: v for k, v in known.items() if k not in ("schema", "earlier")}] if known else []
+        values = {"schema": SCHEMA, "rule": rule, "chosen": chosen, "considered": considered}
+        self._write("selection.json", values | ({"earlier": earlier} if earlier else {}))
 
     def selection(self) -> dict[str, Any] | None:
         return self._json("selection.json")
@@ -158,18 +169,11 @@ class Ledger:
                 f"{self.folder.path(name)} is damaged (not JSON); restore it from a backup or use another --name."
             ) from None
         if schema != SCHEMA:
-            raise ConfigError(
-                f"{self.folder.path(name)} was written with schema {schema}; this version reads {SCHEMA}. Use the version that wrote it."
-            )
+            raise ConfigError(f"{self.folder.path(name)} was written with schema {schema}; {WHO_READS}")
         return values
 
     def _write(self, name: str, values: dict[str, Any]) -> None:
         self.folder.write(name, (dumps(values, indent=1) + "\n").encode())
-
-
-def _short(value: Any) -> str:
-    text = dumps(value)
-    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def studies(results: str | os.PathLike[str]) -> list[str]:

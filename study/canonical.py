@@ -1,0 +1,55 @@
+"""Values as JSON, and how they may grow: a field that came later is not written while it holds its default.
+
+So a new field changes no trial's id and no study's question until somebody uses it: what was begun before it goes on after it.
+"""
+
+import dataclasses
+import math
+import typing
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from study.errors import ConfigError, nearest
+
+T = TypeVar("T")
+
+
+def added(default: Any = dataclasses.MISSING, *, since: int, factory: Callable[[], Any] | None = None) -> Any:
+    """A dataclass field that came with version `since` of the fields (CHANGELOG.md lists them)."""
+    if factory is not None:
+        return dataclasses.field(default_factory=factory, metadata={"since": since})
+    return dataclasses.field(default=default, metadata={"since": since})
+
+
+def canonical(value: Any) -> Any:
+    """Plain JSON values of a dataclass and all it holds: late fields at their default left out, infinity as null (JSON has none)."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        shown = [f for f in dataclasses.fields(value) if "since" not in f.metadata or getattr(value, f.name) != _default(f)]
+        return {f.name: canonical(getattr(value, f.name)) for f in shown}
+    if isinstance(value, dict):
+        return {k: canonical(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [canonical(v) for v in value]
+    return None if value == math.inf else value
+
+
+def restore(cls: type[T], values: dict[str, Any]) -> T:
+    """The dataclass that `canonical` wrote. Raises ConfigError for a field this version does not know, or one that is missing."""
+    hints = typing.get_type_hints(cls)
+    fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    if unknown := sorted(values.keys() - fields.keys()):
+        raise ConfigError(
+            f"{cls.__name__} has no field {unknown[0]!r}; it has {nearest(unknown[0], list(fields))}. "
+            "A newer version wrote this: use that version or a later one."
+        )
+    if missing := [n for n, f in fields.items() if n not in values and not _has_default(f)]:
+        raise ConfigError(f"{cls.__name__} needs {', '.join(missing)}; what was read lacks it.")
+    return cls(**{k: math.inf if v is None and hints[k] is float else v for k, v in values.items()})
+
+
+def _has_default(field: "dataclasses.Field[Any]") -> bool:
+    return field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
+
+
+def _default(field: "dataclasses.Field[Any]") -> Any:
+    return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()

@@ -1,0 +1,168 @@
+"""A study may grow, and so may the code: late fields change no id, a finished study is extended in place, its question never changes."""
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from analysis.load import load
+from study import sweep
+from study.canonical import added, canonical, restore
+from study.config import Cell, Protocol, Recipe, Study, TrialConfig, grid
+from study.errors import ConfigError
+from study.growth import grow
+from study.records import Stage
+from study.search.optuna_cells import SearchPlan
+from study.space import Choice, Integer, Log, Uniform
+from study.strategies import STRATEGIES
+from study.tracking.ledger import Ledger
+from tests import tiny
+
+GOLDEN = Path(__file__).parent / "golden" / "study"
+
+
+@pytest.mark.parametrize("cls", [Cell, Recipe, Protocol, Study, *STRATEGIES.values()], ids=lambda c: c.__name__)
+def test_a_late_field_at_its_default_is_not_written(cls: type) -> None:
+    fixed = {"name": "s", "cells": grid(["digits"], ["resnet18"], ["full"])} if cls is Study else {}
+    value = cls(dataset="digits", backbone="resnet18", strategy="full") if cls is Cell else cls(**fixed)
+    late = {f.name for f in dataclasses.fields(cls) if "since" in f.metadata}
+    assert canonical(value).keys() == {f.name for f in dataclasses.fields(cls)} - late
+
+
+def test_a_late_field_is_written_and_read_back_once_it_is_used() -> None:
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class Later:
+        old: float = 1.0
+        new: float = added(2.0, since=3)
+
+    assert canonical(Later()) == {"old": 1.0} and canonical(Later(new=float("inf"))) == {"old": 1.0, "new": None}
+    assert restore(Later, canonical(Later(new=float("inf")))) == Later(new=float("inf"))
+    with pytest.raises(ConfigError, match="no field 'newer'.*newer version"):
+        restore(Later, {"newer": 1})
+
+
+def test_every_id_of_the_golden_study_is_what_it_was_when_its_folder_was_named() -> None:
+    asks = Ledger(GOLDEN, "golden").asks()
+    assert len(asks) == 18
+    for ask in asks:
+        config = TrialConfig.from_dict(ask.config)
+        assert config.id == ask.trial_id and config.as_dict() == ask.config
+
+
+def study(**fields) -> Study:
+    values = {"name": "s", "cells": grid(["digits"], ["resnet18"], ["partial"]), "trials": 6, "random_trials": 3, "confirm_seeds": 5}
+    return Study(**{**values, **fields})
+
+
+def test_what_may_grow_grows_and_the_cells_keep_their_order() -> None:
+    more = grid(["digits"], ["resnet18"], ["full", "partial"])
+    grown, changes = grow(study(), study(cells=more, confirm_seeds=8, about="more"), "here")
+    assert [c.strategy for c in grown.cells] == ["partial", "full"]
+    assert {c.field for c in changes} == {"cells", "confirm_seeds", "about"}
+    assert grow(study(), study(), "here") == (study(), [])
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"trials": 5}, "trials: 6 -> 5"),
+        ({"confirm_seeds": 3}, "confirm_seeds: 5 -> 3"),
+        (
+            {"cells": grid(["digits"], ["resnet18"], ["full"])},
+            "cells: + digits/official/resnet18/full/1, - digits/official/resnet18/partial/1",
+        ),
+        ({"protocol": Protocol(views=2, image_size=64)}, "protocol.image_size: 224 -> 64; protocol.views: 0 -> 2"),
+        ({"space": {"partial.lr": Log(1e-4, 1e-1)}}, "space: {} -> "),
+        ({"seed": 1}, "seed: 0 -> 1"),
+        ({"margin": 2.0}, "margin: 1.0 -> 2.0"),
+    ],
+    ids=lambda v: v if isinstance(v, str) else "",
+)
+def test_what_would_change_the_question_is_refused_in_full(fields: dict, said: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        grow(study(), study(**fields), "here")
+    assert said in str(refused.value) and "--name" in str(refused.value)
+
+
+def test_a_study_has_ranges_of_its_own(tmp_path: Path) -> None:
+    space = {"partial.lr": Log(1e-2, 1e-1), "recipe.weight_decay": Log(1e-3, 1e-2), "partial.unfreeze_depth": Integer(2, 2)}
+    own = study(space=space, trials=4)
+    assert Study.from_dict(json.loads(json.dumps(own.as_dict()))) == own
+    plan = SearchPlan(own, Ledger(tmp_path, "s"))
+    drawn = [TrialConfig.from_dict(plan.ask().config).tuned() for _ in range(4)]
+    assert drawn[0]["lr"] == 1e-2, "the published default is 1e-3: the nearest end of the study's range stands for it"
+    assert all(1e-2 <= d["lr"] <= 1e-1 and d["unfreeze_depth"] == 2 and 1e-3 <= d["weight_decay"] <= 1e-2 for d in drawn)
+    with pytest.raises(ConfigError, match="partial.lr"):
+        study(space={"partial.rate": Log(1, 2)})
+    with pytest.raises(ConfigError, match="must be Log"):
+        study(space={"partial.lr": 3})
+
+
+@pytest.mark.parametrize("domain", [Log(1e-3, 1.0), Uniform(-1, 2), Integer(1, 4), Choice("a", "b")], ids=lambda d: type(d).__name__)
+def test_every_kind_of_range_survives_a_file(domain) -> None:
+    key = "partial.unfreeze_depth"
+    assert Study.from_dict(json.loads(json.dumps(study(space={key: domain}).as_dict()))).space == {key: domain}
+
+
+@pytest.fixture(scope="module")
+def grown(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, bytes]]:
+    """The tiny study, finished; then three seeds instead of two and a strategy more."""
+    root = tmp_path_factory.mktemp("grown")
+    tail = ["--local", "--mlflow", "off", "--results", str(root / "results")]
+    assert sweep.main([str(tiny.write(root)), *tail]) == 0
+    before = {str(p): p.read_bytes() for p in (root / "results").rglob("*") if p.name in ("epochs.jsonl", "result.json", "attempts.jsonl")}
+    more = tiny.write(root, strategies=("linear_probe", "partial", "full"))
+    assert sweep.main([str(more), "--confirm-seeds", "3", *tail]) == 0
+    return root, before
+
+
+def test_nothing_that_was_done_is_done_again(grown: tuple[Path, dict[str, bytes]]) -> None:
+    root, before = grown
+    assert len(before) == 3 * 8 and {p: Path(p).read_bytes() for p in before} == before
+    ledger = Ledger(root / "results", "tiny")
+    assert len(ledger.asks(Stage.SEARCH)) == 3 * 2 and len(ledger.asks(Stage.CONFIRM)) == 3 * 3
+    assert set(ledger.results()) == {a.trial_id for a in ledger.asks()} and ledger.finished()
+
+
+def test_the_amendment_stands_in_the_ledger_and_on_the_page(grown: tuple[Path, dict[str, bytes]]) -> None:
+    root, _ = grown
+    ledger = Ledger(root / "results", "tiny")
+    (amendment,) = ledger.amendments()
+    assert amendment["test_open"] and len(ledger.test_openings()) == 2
+    assert amendment["changes"] == ["cells: + digits/official/efficientnet_lite0/full/0.1", "confirm_seeds: 2 -> 3"]
+    page = (root / "results" / "tiny" / "report.html").read_text()
+    assert "was extended on" in page and "confirm_seeds: 2 -&gt; 3" in page and "opened 2 times" in page
+    assert set(load(ledger).confirmed().groupby("strategy").size()) == {3}
+
+
+@pytest.mark.slow
+def test_more_trials_choose_again_and_old_confirm_runs_no_longer_speak(grown: tuple[Path, dict[str, bytes]], tmp_path: Path) -> None:
+    root, _ = grown
+    shutil.copytree(root / "results", tmp_path / "results")
+    line = [str(root / "my_study.py"), "--confirm-seeds", "3", "--trials", "5", "--local", "--mlflow", "off"]
+    assert sweep.main([*line, "--results", str(tmp_path / "results")]) == 0
+    ledger = Ledger(tmp_path / "results", "tiny")
+    selection = ledger.selection()
+    assert selection["considered"] == 15 and len(selection["earlier"]) == 2
+    changed = [c for c, t in selection["chosen"].items() if selection["earlier"][-1]["chosen"][c] != t]
+    assert changed, "more trials found nothing better: choose another study for this test"
+    frames = load(ledger)
+    assert set(frames.confirmed().groupby("cell").size()) == {3}
+    assert (frames.trials.stage == "confirm").sum() == 9 + 3 * len(changed)
+
+
+def test_the_golden_study_of_before_is_extended(tmp_path: Path) -> None:
+    """A folder of an earlier version: read, and grown by a seed without retraining what is there."""
+    shutil.copytree(GOLDEN, tmp_path / "results")
+    ledger = Ledger(tmp_path / "results", "golden")
+    old, done = ledger.study(), set(ledger.results())
+    assert old is not None
+    assert ledger.begin(dataclasses.replace(old, confirm_seeds=4), {}).confirm_seeds == 4
+    assert not ledger.finished() and ledger.amendments()[0]["test_open"]
+    assert SearchPlan(ledger.study(), ledger).ask() is None, "the search is done"
+    from study.stages import confirm_asks
+
+    left = [a.trial_id for a in confirm_asks(ledger.study(), ledger, sweep.choose(ledger)) if a.trial_id not in done]
+    assert len(left) == 2, "one seed more for each of two cells"
