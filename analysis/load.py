@@ -64,7 +64,7 @@ class Frames:
     def predictions(self, trial_id: str) -> dict[str, Predictions]:
         """By split, "val" and "test"; empty where none were made."""
         if trial_id not in self._cache:
-            data = self.ledger.folder.read(f"trials/{trial_id}/predictions.parquet")
+            data = self.ledger.measured(trial_id, "predictions")
             self._cache[trial_id] = {} if data is None else _predictions(data)
         return self._cache[trial_id]
 

@@ -8,9 +8,9 @@
                                   result.json       the TrialResult, written last: its existence means done
                                   attempts.jsonl    one line a start, by the trial's worker
                                   checkpoint/ best/ the trial's own business (study.training.checkpoint)
-                                  predictions.parquet   per-image logits of val and test; confirm runs only
+                                  measured/NAME.parquet what was measured on its network (study.measure); predictions first of all
 
-To resume is to read it. Only the sweep's own process writes here, except for a trial's attempts, checkpoints and predictions.
+To resume is to read it. Only the sweep's own process writes here, except for a trial's attempts, checkpoints and measurements.
 """
 
 import hashlib
@@ -24,6 +24,8 @@ from study.errors import ConfigError, EnvironmentProblem
 from study.files import Folder
 from study.growth import grow
 from study.records import SCHEMA, Ask, EpochRecord, Stage, TrialResult, dumps
+
+OLD_PREDICTIONS = "predictions.parquet"  # where version 0.1 left them; read for ever, written no more
 
 
 class Ledger:
@@ -126,6 +128,18 @@ class Ledger:
 
     def trial_folder(self, trial_id: str) -> Folder:
         return self.folder / f"trials/{trial_id}"
+
+    def files(self, trial_id: str) -> list[str]:
+        """What a reader needs of a trial, by name within its folder: its records, and whatever was measured on it."""
+        known = [n for n in ("config.json", "epochs.jsonl", "result.json", OLD_PREDICTIONS) if self.trial_folder(trial_id).exists(n)]
+        return known + [f"measured/{n}" for n in self.folder.names(f"trials/{trial_id}/measured") if n.endswith(".parquet")]
+
+    def measured(self, trial_id: str, name: str) -> bytes | None:
+        """The Parquet file of a measurement, or None where it was not made."""
+        data = self.folder.read(f"trials/{trial_id}/measured/{name}.parquet")
+        if data is None and name == "predictions":
+            data = self.folder.read(f"trials/{trial_id}/{OLD_PREDICTIONS}")
+        return data
 
     # -- selection and the locked test set -----------------------------------------------------------
     def write_selection(self, rule: str, chosen: dict[str, str], considered: int) -> None:
