@@ -17,12 +17,16 @@ from torch import nn
 from torch.nn import functional as F
 from torchvision import transforms
 
-from study import backbones
 from study.config import Cell, Protocol, TrialConfig
 from study.datasets.spec import ImageTable
+from study.datasets.visible import cut_off_test
+from study.networks.cut_chain import split
+from study.networks.pretrained import create, slots_of
+from study.networks.weights import timm_name
+from study.training.device import Device
 from study.training.inputs import Inputs
-from study.training.loop import Device, _optimizer, fine_tune
-from study.training.split import split
+from study.training.loop import fine_tune
+from study.training.optimizers import make_optimizer
 
 CLASSES = 7
 IMAGES = 192
@@ -43,17 +47,9 @@ def table(size: int, images: int | None = None) -> ImageTable:
     )  # fmt: skip
 
 
-class Given(Inputs):
+def given_inputs(given: ImageTable, config: TrialConfig, cache: Path) -> Inputs:
     """Inputs of a table that is at hand instead of one that is opened by name."""
-
-    def __init__(self, given: ImageTable, cache: Path) -> None:
-        self.table, self.cache = given, cache
-        self.images = np.stack([given.decode(k) for k in range(len(given.ids))])
-        self.train, self.val = np.flatnonzero(given.split == 0), np.flatnonzero(given.split == 1)
-        self.train_eval = self.train[:8]
-        self._labels = torch.from_numpy(given.labels.astype(np.int64))
-        self._resident = None
-        self.device = torch.device("cpu")
+    return Inputs(cut_off_test(given, np.stack([given.decode(k) for k in range(len(given.ids))])), config, cache)
 
 
 def device() -> torch.device:
@@ -64,7 +60,7 @@ def ours(network: str, strategy: str, size: int, precision: str, weights: str, v
     """The product's own loop; each call trains one more epoch."""
     protocol = Protocol(max_epochs=100_000, image_size=size, batch_size=BATCH, precision=precision, views=views, train_eval_images=8)  # type: ignore[arg-type]
     config = TrialConfig.default(Cell(dataset="digits", backbone=network, strategy=strategy), protocol)
-    epochs = fine_tune(config, Given(table(size), cache), weights=weights)
+    epochs = fine_tune(config, given_inputs(table(size), config, cache), weights=weights)
 
     def epoch() -> float:
         record, _ = next(epochs)
@@ -76,12 +72,12 @@ def ours(network: str, strategy: str, size: int, precision: str, weights: str, v
 def ceiling(network: str, strategy: str, size: int, precision: str, weights: str, compiled: bool = False) -> Loop:
     """The same model and optimizer on one resident batch: nothing but arithmetic."""
     where = Device.best(precision)
-    backbone = backbones.create(network, CLASSES, weights=weights)
+    backbone = create(network, CLASSES, weights=weights)
     config = TrialConfig.default(Cell(dataset="digits", backbone=network, strategy=strategy), Protocol(image_size=size))
     (phase,) = config.strategy.phases(backbone.num_stages, 10)
     model = split(backbone, phase.cut).to(where.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimizer = _optimizer(model, phase, 1e-4)
-    model.set_training(phase.lrs, "train")
+    optimizer = make_optimizer(model, phase, config.recipe, "adamw")
+    model.set_training(phase, "train")
     forward = torch.compile(model) if compiled else model
     x = torch.randn(BATCH, 3, size, size, device=where.device).contiguous(memory_format=torch.channels_last)
     y = torch.randint(0, CLASSES, (BATCH,), device=where.device)
@@ -106,11 +102,11 @@ def flops_of_a_step(network: str, strategy: str, size: int, weights: str) -> flo
     """Floating-point operations of one training image, counted by torch (a multiply-add is two)."""
     from torch.utils.flop_counter import FlopCounterMode
 
-    backbone = backbones.create(network, CLASSES, weights=weights)
+    backbone = create(network, CLASSES, weights=weights)
     config = TrialConfig.default(Cell(dataset="digits", backbone=network, strategy=strategy), Protocol(image_size=size))
     (phase,) = config.strategy.phases(backbone.num_stages, 10)
     model = split(backbone, phase.cut)
-    model.set_training(phase.lrs, "train")
+    model.set_training(phase, "train")
     with FlopCounterMode(display=False) as counter:
         model(torch.randn(2, 3, size, size)).logsumexp(1).mean().backward()
     return counter.get_total_flops() / 2
@@ -118,10 +114,9 @@ def flops_of_a_step(network: str, strategy: str, size: int, weights: str) -> flo
 
 def people_s_model(network: str, strategy: str) -> nn.Module:
     """The network with requires_grad = False below what is trained: how it is usually frozen."""
-    model = timm.create_model(backbones.timm_name(network), num_classes=CLASSES).to(device())
+    model = timm.create_model(timm_name(network), num_classes=CLASSES).to(device())
     if strategy != "full":
-        _, stages = backbones.stages_of(model)
-        keep = {n for names in stages[: 1 if strategy == "linear_probe" else 2] for n in names}
+        keep = {slot.name for slot in slots_of(model) if slot.stage <= (0 if strategy == "linear_probe" else 1)}
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(name in keep)
     return model

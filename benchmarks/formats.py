@@ -12,8 +12,8 @@ import time
 import timm
 import torch
 
-from study import backbones
-from study.training.loop import Device
+from study.networks.weights import timm_name
+from study.training.device import Device
 
 NETWORKS = ("resnet50", "efficientnet_b0", "efficientnet_lite0", "mobilenetv2_100", "convnext_atto", "regnety_002")
 FORMATS = {"channels-last": torch.channels_last, "contiguous": torch.contiguous_format}
@@ -21,7 +21,7 @@ FORMATS = {"channels-last": torch.channels_last, "contiguous": torch.contiguous_
 
 def rate(network: str, size: int, precision: str, layout: torch.memory_format, batch: int, repetitions: int) -> float:
     where = Device.best(precision)
-    model = timm.create_model(backbones.timm_name(network), num_classes=7).train().to(where.device, memory_format=layout)  # type: ignore[call-overload]
+    model = timm.create_model(timm_name(network), num_classes=7).train().to(where.device, memory_format=layout)  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW(model.parameters(), fused=True)
     images = torch.randn(batch, 3, size, size, device=where.device).contiguous(memory_format=layout)
 

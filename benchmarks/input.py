@@ -21,10 +21,10 @@ import torch
 from PIL import Image
 
 from benchmarks import contestants
-from study import backbones
 from study.cost import fastest_precision
 from study.datasets import open_dataset
 from study.datasets.cache import pixels
+from study.networks.weights import timm_name
 from study.training.augment import POLICIES, augment
 
 BATCH = 32
@@ -65,7 +65,7 @@ def main() -> None:
         began = time.perf_counter()
         cached = pixels(table, round(args.size * 1.25), folder / "cache")
         decode = args.images / (time.perf_counter() - began)
-        torch.save(timm.create_model(backbones.timm_name(args.network)).state_dict(), folder / f"{args.network}.pth")
+        torch.save(timm.create_model(timm_name(args.network)).state_dict(), folder / f"{args.network}.pth")
         precision, _ = fastest_precision([args.network], args.size, str(folder))
         contestants.BATCH = contestants.IMAGES = BATCH
         appetite = contestants.ceiling(args.network, "full", args.size, precision, str(folder))
@@ -101,7 +101,11 @@ def main() -> None:
         f"  read and augment take {share:.1%} of the model's time; peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6:.2f} GB"
     )
     if args.json:
-        print(json.dumps({"decode": decode, **shown, "share_of_model_time": share, "precision": precision, "threads": torch.get_num_threads()}))
+        print(
+            json.dumps(
+                {"decode": decode, **shown, "share_of_model_time": share, "precision": precision, "threads": torch.get_num_threads()}
+            )
+        )
 
 
 if __name__ == "__main__":

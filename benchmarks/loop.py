@@ -17,8 +17,8 @@ import timm
 import torch
 
 from benchmarks import contestants
-from study import backbones
 from study.cost import fastest_precision
+from study.networks.weights import timm_name
 
 AGAINST = ("plain", "timm", "lightning")
 PEAK_BF16 = {"H100": 989e12, "H200": 989e12, "A100": 312e12}  # dense, FLOP/s, as the vendor gives them
@@ -93,7 +93,7 @@ def main() -> None:
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         for network in args.networks:
-            torch.save(timm.create_model(backbones.timm_name(network)).state_dict(), Path(folder, f"{network}.pth"))
+            torch.save(timm.create_model(timm_name(network)).state_dict(), Path(folder, f"{network}.pth"))
         for network, size in ((n, s) for n in args.networks for s in args.sizes):
             for wanted in args.precisions:
                 precision = wanted if wanted != "auto" else fastest_precision([network], size, folder)[0]

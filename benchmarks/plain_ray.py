@@ -35,8 +35,9 @@ def run(configs: list[dict[str, Any]], folder: Path, *, workers: int, at_once: i
 def _worker(config: dict[str, Any]) -> None:
     import ray.train
 
+    from study.places import Places
+    from study.run import run_trial
     from study.training import distributed
-    from study.training.run import Workspace, run_trial
 
     def report(record: EpochRecord) -> bool:
         if distributed.rank() == 0:
@@ -46,7 +47,7 @@ def _worker(config: dict[str, Any]) -> None:
         return False
 
     Path(config["folder"]).mkdir(parents=True, exist_ok=True)
-    run_trial(TrialConfig.from_dict(config["config"]), Workspace(folder=config["folder"]), report)
+    run_trial(TrialConfig.from_dict(config["config"]), Places(folder=config["folder"]), report)
 
 
 def _driver(config: dict[str, Any]) -> None:

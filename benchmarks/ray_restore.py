@@ -20,7 +20,8 @@ from ray.air.integrations.mlflow import MLflowLoggerCallback
 from ray.tune.search.optuna import OptunaSearch
 
 from study.config import Cell, Protocol, TrialConfig
-from study.training.inputs import Inputs
+from study.places import Places
+from study.run import open_inputs
 from study.training.loop import fine_tune
 
 CELL = Cell(dataset="digits", backbone="efficientnet_lite0", strategy="partial", train_fraction=0.3)
@@ -33,7 +34,7 @@ def trainable(values: dict[str, Any]) -> None:
     if checkpoint:
         with checkpoint.as_directory() as folder:
             saved = torch.load(Path(folder, "state.pt"), weights_only=True)
-    for record, state in fine_tune(config, Inputs(config), saved=saved):
+    for record, state in fine_tune(config, open_inputs(config, Places(folder="")), saved=saved):
         with open(values["trained"], "a") as log:  # what was done, whoever hears of it
             log.write(f"{values['lr']} {record.epoch}\n")
         with tempfile.TemporaryDirectory() as folder:

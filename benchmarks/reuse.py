@@ -19,14 +19,15 @@ import numpy as np
 from scipy import stats
 
 from study.config import Cell, Protocol, TrialConfig
-from study.training.inputs import Inputs
+from study.places import Places
+from study.run import open_inputs
 from study.training.loop import fine_tune
 
 
 def trial(cell: Cell, protocol: Protocol, seed: int, data: Path) -> tuple[float, list[float]]:
     """(best validation macro-F1, train seconds of every epoch)."""
     config = TrialConfig.default(cell, protocol, seed)
-    records = [record for record, _ in fine_tune(config, Inputs(config, data=data))]
+    records = [record for record, _ in fine_tune(config, open_inputs(config, Places(folder="", data=str(data))))]
     return max(r.objective for r in records), [r.train_seconds for r in records]
 
 

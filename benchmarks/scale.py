@@ -15,13 +15,14 @@ from typing import Any
 import numpy as np
 
 from study.config import Protocol, Study, grid
-from study.records import EpochRecord, dumps
+from study.places import Places
+from study.records import EpochRecord, Outcome, dumps
+from study.run import Ending
 from study.search import local
 from study.search.conductor import Conductor
 from study.search.optuna_cells import SearchPlan
 from study.signals import interruptible
 from study.tracking.ledger import Ledger
-from study.training.run import Ending, Outcome, Workspace
 
 EPOCHS = 3
 
@@ -78,20 +79,20 @@ def main() -> None:
                 ready = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
                 began = time.perf_counter()
                 tuner.run(
-                    conductor, lambda ask: Workspace(folder=folder), total=plan.total, resources=Resources(), nodes=nodes,
-                    storage=f"{folder}/.ray", predict_test=False, interrupted=interrupted,
+                    conductor, lambda ask: Places(folder=folder), total=plan.total, resources=Resources(), nodes=nodes,
+                    storage=f"{folder}/.ray", measurements=(), interrupted=interrupted,
                 )  # fmt: skip
         else:
             ready = before
 
-            def nothing(config: Any, work: Any, report: Any, predict_test: bool) -> Ending:
+            def nothing(config: Any, places: Any, report: Any, measurements: Any) -> Ending:
                 for epoch in range(1, EPOCHS + 1):
                     if report(record(abs(hash(config.id)), epoch)):
                         return Ending(outcome=Outcome.STOPPED)
                 return Ending(outcome=Outcome.COMPLETED)
 
             local.run_trial = nothing
-            local.run(conductor, lambda ask: Workspace(folder=folder), predict_test=False, interrupted=interrupted)
+            local.run(conductor, lambda ask: Places(folder=folder), total=plan.total, measurements=(), interrupted=interrupted)
         seconds = time.perf_counter() - began
         grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - ready
         done = len(ledger.results())

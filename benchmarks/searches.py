@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 from study.config import Study
+from study.places import Places
 from study.records import Ask
 from study.search.conductor import Conductor
 from study.search.on_ray import tuner
@@ -18,7 +19,6 @@ from study.search.optuna_cells import SearchPlan
 from study.search.plans import FixedPlan, Plan
 from study.signals import interruptible
 from study.tracking.ledger import Ledger
-from study.training.run import Workspace
 
 
 def main() -> None:
@@ -31,8 +31,8 @@ def main() -> None:
     conductor = Conductor(plan, ledger, lambda config: list("abcdefg"), lambda *event: None)
     with interruptible() as interrupted, cluster(None) as nodes:
         tuner.run(
-            conductor, lambda ask: Workspace(folder=ledger.trial_folder(ask.trial_id).location), total=plan.total,
-            resources=Resources(concurrent=2), nodes=nodes, storage=f"{results}/.ray", predict_test=False, interrupted=interrupted,
+            conductor, lambda ask: Places(folder=ledger.trial_folder(ask.trial_id).location), total=plan.total,
+            resources=Resources(concurrent=2), nodes=nodes, storage=f"{results}/.ray", measurements=(), interrupted=interrupted,
         )  # fmt: skip
 
 

@@ -27,10 +27,10 @@ import numpy as np
 import optuna
 from optuna.pruners import SuccessiveHalvingPruner
 
-from analysis.selection import select
 from benchmarks import plain_ray
 from study.config import Protocol, Study, grid
 from study.records import Ask, Outcome, dumps
+from study.search.selection import select
 from study.tracking.ledger import Ledger
 
 GOAL = 3.0  # times fewer image passes

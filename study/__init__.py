@@ -1,1 +1,29 @@
-"""How much of a pretrained network should be fine-tuned? A study that answers it fairly."""
+"""How much of a pretrained network should be fine-tuned? A study that answers it fairly.
+
+    from study import Log, Protocol, Study, grid, load_study, run_study
+
+Values are loaded at once; what trains, searches or draws is loaded when it is first used.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from study.config import Cell, Protocol, Recipe, Study, TrialConfig, grid
+from study.space import Choice, Integer, Log, Uniform
+
+if TYPE_CHECKING:
+    from study.predictor import Predictor
+    from study.results import Results, load_study, run_study
+
+LATER = {"run_study": "study.results", "load_study": "study.results", "Results": "study.results", "Predictor": "study.predictor"}
+
+__all__ = [
+    "Cell", "Choice", "Integer", "Log", "Predictor", "Protocol", "Recipe", "Results", "Study", "TrialConfig", "Uniform", "grid",
+    "load_study", "run_study",
+]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    if name in LATER:
+        return getattr(import_module(LATER[name]), name)
+    raise AttributeError(f"module 'study' has no attribute {name!r}; it has {', '.join(__all__)}.")

@@ -39,6 +39,11 @@ class Cell:
         _require(0 < self.train_fraction <= 1, f"train_fraction must be in (0, 1], not {self.train_fraction!r}.")
 
     @property
+    def split_protocol(self) -> str:
+        """`splits` without its fold."""
+        return self.splits.partition(":")[0]
+
+    @property
     def id(self) -> str:
         """Readable and unique within a study."""
         return f"{self.dataset}/{self.splits}/{self.backbone}/{self.strategy}/{self.train_fraction:g}"
@@ -72,12 +77,14 @@ class Protocol:
     workers: int = 1  # DDP: batch-norm statistics are per worker, so this changes numbers
     views: int = 0  # V augmented views per image whose frozen activations are reused; 0 = fresh views, nothing reused
     train_eval_images: int = 1024  # size of the fixed training subset scored in eval mode for the train-val gap
+    optimizer: Literal["adamw", "sgd"] = added("adamw", since=2)  # rates are in AdamW's units whatever it is
 
     def __post_init__(self) -> None:
         for name in ("max_epochs", "batch_size", "image_size", "workers", "train_eval_images"):
             value = getattr(self, name)
             _require(isinstance(value, int) and value >= 1, f"{name} must be a whole number >= 1, not {value!r}.")
         _require(self.precision in ("auto", "fp32", "bf16"), f"precision must be auto, fp32 or bf16, not {self.precision!r}.")
+        _require(self.optimizer in ("adamw", "sgd"), f"optimizer must be adamw or sgd, not {self.optimizer!r}.")
         _require(self.batch_norm in ("train", "freeze"), f"batch_norm must be train or freeze, not {self.batch_norm!r}.")
         _require(self.batch_size % self.workers == 0, f"batch_size {self.batch_size} must be divisible by workers {self.workers}.")
         _require(0 <= self.warmup_epochs < math.inf, f"warmup_epochs must be >= 0, not {self.warmup_epochs!r}.")

@@ -5,20 +5,27 @@ Precision is another matter: bfloat16 is half as slow again on one network and h
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
 
-from study import backbones
-from study.config import Cell, Protocol, Study
+from study.config import Cell, Protocol, Recipe, Study
+from study.networks.cut_chain import split
+from study.networks.pretrained import create
 from study.strategies import STRATEGIES
-from study.training.loop import Device
-from study.training.split import split
+from study.training.device import Device
+from study.training.optimizers import OPTIMIZERS, make_optimizer
 
 STEPS = 3
+BATCH = 32
+PROBE_SECONDS = 1.0
+PROBE_BATCH = 8
 Precision = Literal["fp32", "bf16"]
+M = TypeVar("M", bound=nn.Module)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,44 +39,30 @@ class Price:
 
 
 def measure(cell: Cell, protocol: Protocol, num_classes: int, weights: str | None) -> Price:
-    """Times `STEPS` optimiser steps on random pixels after one to warm up."""
+    """Times `STEPS` optimiser steps of the cell's last phase on random pixels, after one to warm up."""
     where = Device.best(protocol.precision)
-    backbone = backbones.create(cell.backbone, num_classes, weights=weights)
-    phases = STRATEGIES[cell.strategy]().phases(backbone.num_stages, max(protocol.max_epochs, 2))
-    model = split(backbone, phases[-1].cut).to(where.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    model.set_training(phases[-1].lrs, protocol.batch_norm)
-    size = min(protocol.batch_size, 32)
-    images = torch.randn(size, 3, protocol.image_size, protocol.image_size, device=where.device).contiguous(
-        memory_format=torch.channels_last
-    )
-
-    def step() -> None:
-        with where.autocast():
-            loss = model(images).float().logsumexp(1).mean()
-        loss.backward()
-        if where.device.type == "cuda":
-            torch.cuda.synchronize()
-
-    train = _timed(step) / size
+    strategy = STRATEGIES[cell.strategy]()
+    backbone = create(cell.backbone, num_classes, weights=weights, start=strategy.start)
+    phase = strategy.phases(backbone.num_stages, max(protocol.max_epochs, 2))[-1]
+    model = _place(split(backbone, phase.cut), where)
+    optimizer = make_optimizer(model, phase, Recipe(), protocol.optimizer)
+    model.set_training(phase, protocol.batch_norm)
+    size = min(protocol.batch_size, BATCH)
+    images = _random_images(size, protocol.image_size, where)
+    train = _seconds(_train_step(model, images, where, optimizer), where) / size
     model.eval()
 
     @torch.no_grad()
     def look() -> None:
         with where.autocast():
             model(images)
-        if where.device.type == "cuda":
-            torch.cuda.synchronize()
 
     return Price(
         train=train,
-        evaluate=_timed(look) / size,
+        evaluate=_seconds(look, where) / size,
         parameters=sum(p.numel() for p in model.parameters()),
         trained=sum(p.numel() for _, p in model.named() if p.requires_grad),
     )
-
-
-PROBE_SECONDS = 1.0
-PROBE_BATCH = 8
 
 
 def fastest_precision(
@@ -86,36 +79,51 @@ def fastest_precision(
     for name in backbone_names:
         for precision in ("fp32", "bf16"):
             where = Device.best(precision)
-            model = backbones.create(name, 2, weights=weights).model.to(where.device, memory_format=torch.channels_last).train()
-            images = torch.randn(PROBE_BATCH, 3, image_size, image_size, device=where.device).contiguous(memory_format=torch.channels_last)
-
-            def step() -> None:
-                with where.autocast():  # noqa: B023 (called before the next round)
-                    loss = model(images).float().logsumexp(1).mean()  # noqa: B023
-                loss.backward()
-                float(loss.detach())
-
-            step()
-            steps, began = 0, time.perf_counter()
-            while steps < 2 or time.perf_counter() - began < PROBE_SECONDS / 2:
-                step()
-                steps += 1
-            rates.setdefault(name, {})[precision] = round(steps * PROBE_BATCH / (time.perf_counter() - began), 1)
+            model = _place(create(name, 2, weights=weights).model, where).train()
+            step = _train_step(model, _random_images(PROBE_BATCH, image_size, where), where)
+            rates.setdefault(name, {})[precision] = round(PROBE_BATCH / _seconds(step, where, at_least=PROBE_SECONDS / 2), 1)
     torch.set_num_threads(before)
     cost = {p: sum(1 / r[p] for r in rates.values()) for p in ("fp32", "bf16")}
     return ("bf16" if cost["bf16"] < cost["fp32"] else "fp32"), rates
 
 
-def disk(study: Study, parameters: dict[str, int], left: dict[str, int]) -> float:
-    """Bytes the study may still write: the best weights of every unfinished run, and two checkpoints (weights, Adam's two
+def disk(study: Study, parameters: dict[str, int], left: dict[str, int], in_flight: int = 1) -> float:
+    """Bytes the study may still write: the best weights of every unfinished run, and two checkpoints (weights, the optimizer's
     moments) of those in flight. `parameters` by backbone; `left`: runs to do by cell id."""
     weights = sum(4 * parameters[c.backbone] * left[c.id] for c in study.cells)
-    return weights + 2 * 12 * max(parameters.values()) * min(1, sum(left.values()))
+    checkpoint = 4 * (1 + OPTIMIZERS[study.protocol.optimizer].moments) * max(parameters.values())
+    return weights + 2 * checkpoint * min(in_flight, sum(left.values()))
 
 
-def _timed(step: object) -> float:
-    step()  # type: ignore[operator]
-    began = time.perf_counter()
-    for _ in range(STEPS):
-        step()  # type: ignore[operator]
-    return (time.perf_counter() - began) / STEPS
+def _place(model: M, where: Device) -> M:
+    return model.to(where.device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+
+
+def _random_images(count: int, size: int, where: Device) -> Tensor:
+    return torch.randn(count, 3, size, size, device=where.device).contiguous(memory_format=torch.channels_last)
+
+
+def _train_step(model: nn.Module, images: Tensor, where: Device, optimizer: torch.optim.Optimizer | None = None) -> Callable[[], None]:
+    labels = torch.zeros(len(images), dtype=torch.int64, device=where.device)
+
+    def step() -> None:
+        with where.autocast():
+            logits = model(images)
+        F.cross_entropy(logits.float(), labels).backward()
+        if optimizer is not None:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+
+    return step
+
+
+def _seconds(step: Callable[[], None], where: Device, at_least: float = 0.0) -> float:
+    """Seconds of one step, over `STEPS` of them or as many as `at_least` seconds hold, after one to warm up."""
+    step()
+    where.wait()
+    steps, began = 0, time.perf_counter()
+    while steps < STEPS or time.perf_counter() - began < at_least:
+        step()
+        where.wait()
+        steps += 1
+    return (time.perf_counter() - began) / steps

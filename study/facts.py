@@ -11,9 +11,9 @@ from typing import Any
 PACKAGES = ("torch", "torchvision", "timm", "ray", "optuna", "mlflow", "numpy", "scikit-learn", "pillow")
 
 
-def environment(argv: list[str]) -> dict[str, Any]:
+def environment(command: str) -> dict[str, Any]:
     return {
-        "command": redact("python -m study.sweep " + " ".join(argv)),
+        "command": redact(command),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "host": platform.node(),

@@ -9,8 +9,8 @@ from rich.table import Table
 from study.config import Study
 from study.cost import Price, disk, measure
 from study.datasets.spec import ImageTable
+from study.places import Places
 from study.records import Outcome, Stage
-from study.stages import Places
 from study.tracking.ledger import Ledger
 
 
@@ -42,7 +42,7 @@ def print_plan(study: Study, ledger: Ledger, tables: dict[tuple[str, str], Image
     runs = study.confirm_seeds * study.confirm_folds
     for cell in study.cells:
         key = (cell.backbone, cell.strategy)
-        data = tables[cell.dataset, cell.splits.partition(":")[0]]
+        data = tables[cell.dataset, cell.split_protocol]
         if key not in prices:
             prices[key] = measure(cell, p, len(data.classes), places.weights)
         price = prices[key]

@@ -28,6 +28,11 @@ def interruptible() -> Iterator[Interrupted]:
         if event.raises:
             raise KeyboardInterrupt
 
+    if (
+        threading.current_thread() is not threading.main_thread()
+    ):  # signals are the main thread's; a notebook's or a server's own keep theirs
+        yield event
+        return
     before = {s: signal.signal(s, handle) for s in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield event

@@ -1,72 +1,84 @@
-"""The stages of a study after its data were checked: search, confirm. Each can be resumed, and is skipped when done."""
+"""The stages of a study after its data were checked: search, select, confirm. Each can be resumed, and is skipped when done."""
 
 import dataclasses
-import logging
-import os
+import threading
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
+from typing import Protocol
 
 from study.config import Study, TrialConfig
 from study.datasets.spec import ImageTable
+from study.measure import opens_test
+from study.places import Places
 from study.progress import Watch
 from study.records import Ask, Origin, Stage
 from study.search.conductor import Conductor
 from study.search.optuna_cells import SearchPlan
 from study.search.plans import FixedPlan, Plan
 from study.search.sample import seed_for
-from study.signals import Interrupted
+from study.search.selection import select
 from study.tracking.ledger import Ledger
-from study.training.run import Workspace
-
-log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Places:
-    """Where things lie; absolute, so that every worker means the same."""
+class Runner(Protocol):
+    """What runs a plan to its end: in this process, or on a Ray cluster."""
 
-    results: str
-    data: str | None
-    weights: str | None
-    cache: str | None = None
+    def __call__(
+        self,
+        conductor: Conductor,
+        places: Callable[[Ask], Places],
+        *,
+        total: int,
+        measurements: tuple[str, ...],
+        interrupted: threading.Event,
+    ) -> None:
+        """`total`: trials left; `measurements`: made on every trial that completes."""
 
 
 class Executor:
-    """Runs a plan: in this process, or on a Ray cluster. `run` is one of study.search.local.run, on_ray.tuner.run with its settings bound."""
+    """A study's plans, run by one runner into one ledger."""
 
     def __init__(
         self,
-        run: Callable[..., None],
+        run: Runner,
         ledger: Ledger,
         study: Study,
         places: Places,
         tables: dict[tuple[str, str], ImageTable],
-        interrupted: Interrupted,
+        interrupted: threading.Event,
     ) -> None:
         self._run, self.ledger, self.study, self.places, self.tables, self.interrupted = run, ledger, study, places, tables, interrupted
 
-    def __call__(self, title: str, plan: Plan, *, predict_test: bool) -> None:
+    def __call__(self, title: str, plan: Plan, *, measurements: tuple[str, ...] = ()) -> None:
         if plan.done >= plan.total:
             return
         with Watch(title, plan.total, plan.done, self.study.protocol.max_epochs) as watch:
             conductor = Conductor(plan, self.ledger, self._classes, watch)
-            self._run(conductor, self._workspace, total=plan.total - plan.done, predict_test=predict_test, interrupted=self.interrupted)
+            left = plan.total - plan.done
+            self._run(conductor, self._places_of, total=left, measurements=measurements, interrupted=self.interrupted)
 
     def _classes(self, config: TrialConfig) -> list[str]:
-        return list(self.tables[config.cell.dataset, config.cell.splits.partition(":")[0]].classes)
+        return list(self.tables[config.cell.dataset, config.cell.split_protocol].classes)
 
-    def _workspace(self, ask: Ask) -> Workspace:
-        return Workspace(
-            folder=self.ledger.trial_folder(ask.trial_id).location,
-            data=self.places.data,
-            weights=self.places.weights,
-            cache=self.places.cache,
-        )
+    def _places_of(self, ask: Ask) -> Places:
+        return self.places.of_trial(self.ledger.trial_folder(ask.trial_id).location)
 
 
 def search(executor: Executor) -> None:
-    executor("search", SearchPlan(executor.study, executor.ledger), predict_test=False)
+    executor("search", SearchPlan(executor.study, executor.ledger))
+
+
+def choose(ledger: Ledger) -> dict[str, str]:
+    """Which trial speaks for each cell: decided by a named rule once its search is done, and written down. A search that grew decides again."""
+    known, results = ledger.selection(), ledger.results()
+    trials = [(a, results[a.trial_id]) for a in ledger.asks(Stage.SEARCH) if a.trial_id in results]
+    if known is not None and (not ledger.amendments() or known.get("considered") == len(trials)):
+        return dict(known["chosen"])
+    rule, chosen = select(trials)
+    ledger.write_selection(rule, chosen, len(trials))
+    for ask in ledger.asks(Stage.SEARCH):  # one network a cell is kept: forty trials of checkpoints fill disks
+        if ask.trial_id not in chosen.values():
+            ledger.trial_folder(ask.trial_id).remove("best")
+    return chosen
 
 
 def confirm_asks(study: Study, ledger: Ledger, chosen: dict[str, str]) -> list[Ask]:
@@ -80,7 +92,7 @@ def confirm_asks(study: Study, ledger: Ledger, chosen: dict[str, str]) -> list[A
             winner = TrialConfig.from_dict(known[trial_id].config)
             cell = winner.cell
             if study.confirm_folds > 1:
-                cell = dataclasses.replace(cell, splits=f"{cell.splits.partition(':')[0]}:{fold}")
+                cell = dataclasses.replace(cell, splits=f"{cell.split_protocol}:{fold}")
             config = dataclasses.replace(winner, cell=cell, seed=seed_for(study.seed, "confirm", k) % 2**31)
             ask = known.get(config.id) or Ask(
                 trial_id=config.id,
@@ -96,22 +108,11 @@ def confirm_asks(study: Study, ledger: Ledger, chosen: dict[str, str]) -> list[A
 
 
 def confirm(executor: Executor, chosen: dict[str, str]) -> None:
-    """Trains each winner afresh and, under the lock, opens the test set for exactly these runs."""
+    """Trains each winner afresh and measures it; where that opens the test set, for exactly these runs, the lock is asked first."""
     asks = confirm_asks(executor.study, executor.ledger, chosen)
     if not asks:
         return
-    executor.ledger.open_test([a.trial_id for a in asks])
+    if opens_test(executor.study.measure):
+        executor.ledger.open_test([a.trial_id for a in asks])
     done = {a.trial_id for a in asks if executor.ledger.result(a.trial_id)}
-    executor("confirm", FixedPlan(asks, done), predict_test=True)
-
-
-def places(results: str, data: str | None, weights: str | None) -> Places:
-    """Absolute places. Under `ray job submit` the working folder is a temporary copy, so a relative results folder means the home folder's."""
-    base = Path.home() if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ else Path.cwd()
-
-    def absolute(path: str | None) -> str | None:
-        return path if path is None or "://" in path else str((base / Path(path).expanduser()).resolve())
-
-    return Places(
-        results=absolute(results) or "", data=absolute(data), weights=absolute(weights), cache=absolute(os.environ.get("STUDY_CACHE"))
-    )
+    executor("confirm", FixedPlan(asks, done), measurements=executor.study.measure)

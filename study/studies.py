@@ -75,7 +75,7 @@ def find_study(name: str) -> Study:
     return next(iter(own.values()))
 
 
-def narrowed(
+def narrow(
     study: Study,
     *,
     datasets: list[str] | None = None,
@@ -99,7 +99,7 @@ def narrowed(
             *known,
             *(Cell(dataset=d, splits=p, backbone=b, strategy=s, train_fraction=f) for d, p in fresh for b, s, f in pairs),
         )
-    cells = tuple(replace(c, dataset=_placed(c.dataset)) for c in cells)
+    cells = tuple(replace(c, dataset=_place(c.dataset)) for c in cells)
     given = {k: v for k, v in fields.items() if v is not None}
     protocol = {k: given.pop(k) for k in [f.name for f in dataclasses.fields(Protocol)] if k in given}
     if "trials" in given and "random_trials" not in given:
@@ -107,7 +107,7 @@ def narrowed(
     return replace(study, cells=cells, protocol=replace(study.protocol, **protocol), **given)  # type: ignore[arg-type]
 
 
-def _placed(dataset: str) -> str:
+def _place(dataset: str) -> str:
     """A folder by its full path: workers on a cluster run elsewhere, and the same command must mean the same study from any folder."""
     kind, colon, path = dataset.partition(":")
     return f"{kind}:{Path(path).expanduser().absolute()}" if colon and kind == "folder" else dataset

@@ -16,8 +16,9 @@ import torch.distributed as dist
 
 from study.config import Cell, Protocol, TrialConfig
 from study.errors import ConfigError, StudyError
+from study.places import Places
 from study.records import EpochRecord, Outcome, dumps
-from study.training.run import Workspace, run_trial
+from study.run import run_trial
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -66,7 +67,7 @@ def parse_trial(cell: str, settings: Sequence[str], workers: int = 1) -> TrialCo
 def run(config: TrialConfig, args: argparse.Namespace) -> int:
     leader = not dist.is_initialized() or dist.get_rank() == 0
     with tempfile.TemporaryDirectory() as temporary:
-        work = Workspace(folder=args.out or temporary, data=args.data, weights=args.weights)
+        places = Places(folder=args.out or temporary, data=args.data, weights=args.weights)
 
         def report(record: EpochRecord) -> bool:
             if leader:
@@ -75,7 +76,7 @@ def run(config: TrialConfig, args: argparse.Namespace) -> int:
 
         if leader and not args.json:
             print(f"trial {config.id}  {config.cell.id}  {json.dumps(config.tuned())}", flush=True)
-        ending = run_trial(config, work, report)
+        ending = run_trial(config, places, report)
     if leader and not args.json:
         print(f"{ending.outcome}{': ' + ending.reason if ending.reason else ''}")
     return 0 if ending.outcome is Outcome.COMPLETED else 5

@@ -14,10 +14,11 @@ from typing import Any
 import timm
 import torch
 
-from study.backbones import create
 from study.config import Cell, Protocol, TrialConfig
+from study.networks.pretrained import create
+from study.places import Places
+from study.run import open_inputs
 from study.strategies import STRATEGIES
-from study.training.inputs import Inputs
 from study.training.loop import State, fine_tune
 
 FILE = Path(__file__).parent / "golden" / "pins.json"
@@ -44,7 +45,7 @@ def step_of(strategy: str, weights: Path) -> Iterator[dict[str, Any]]:
     config = config_of(strategy, STEP, 0.02)
     before = create(NETWORK, 10, weights=weights, seed=config.seed).model.state_dict()
     phase = -1
-    for record, state in fine_tune(config, Inputs(config), weights=str(weights)):
+    for record, state in fine_tune(config, open_inputs(config, Places(folder="")), weights=str(weights)):
         after = {k: v.detach().clone() for k, v in state.model.network_state().items()}
         if state.phase != phase:
             yield {"loss": record.metrics["train/loss"], "lrs": rates(state), "moved": distances(before, after), "tensors": len(after)}
@@ -68,7 +69,7 @@ def distances(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor]) -
 
 def epochs_of(strategy: str, views: int, weights: Path) -> list[dict[str, float]]:
     config = config_of(strategy, replace(EPOCHS, views=views), 0.1)
-    return [record.metrics for record, _ in fine_tune(config, Inputs(config), weights=str(weights))]
+    return [record.metrics for record, _ in fine_tune(config, open_inputs(config, Places(folder="")), weights=str(weights))]
 
 
 def compute(weights: Path) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from study.growth import grow
 from study.records import Stage
 from study.search.optuna_cells import SearchPlan
 from study.space import Choice, Integer, Log, Uniform
+from study.stages import choose, confirm_asks
 from study.strategies import STRATEGIES
 from study.tracking.ledger import Ledger
 from tests import tiny
@@ -162,7 +163,5 @@ def test_the_golden_study_of_before_is_extended(tmp_path: Path) -> None:
     assert ledger.begin(dataclasses.replace(old, confirm_seeds=4), {}).confirm_seeds == 4
     assert not ledger.finished() and ledger.amendments()[0]["test_open"]
     assert SearchPlan(ledger.study(), ledger).ask() is None, "the search is done"
-    from study.stages import confirm_asks
-
-    left = [a.trial_id for a in confirm_asks(ledger.study(), ledger, sweep.choose(ledger)) if a.trial_id not in done]
+    left = [a.trial_id for a in confirm_asks(ledger.study(), ledger, choose(ledger)) if a.trial_id not in done]
     assert len(left) == 2, "one seed more for each of two cells"

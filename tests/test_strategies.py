@@ -6,12 +6,15 @@ import pytest
 import timm
 import torch
 
-from study import backbones
-from study.config import Cell, Protocol, Study, TrialConfig
+from study.config import Cell, Protocol, Recipe, Study, TrialConfig
+from study.errors import ConfigError
+from study.networks.cut_chain import split
+from study.networks.pretrained import create
+from study.networks.split import Split
 from study.search.sample import distributions
-from study.strategies import STRATEGIES
-from study.training.loop import _optimizer
-from study.training.split import split
+from study.strategies import STRATEGIES, Phase
+from study.training.distance import distances
+from study.training.optimizers import OPTIMIZERS, group_slots, make_optimizer, pull_back
 
 NETWORKS = ("resnet18", "efficientnet_lite0", "mobilenetv3_small_050", "convnext_atto", "vit_tiny_patch16_224")
 EVERY = list(itertools.product(STRATEGIES, NETWORKS))
@@ -51,43 +54,118 @@ def test_phases_cover_all_epochs_and_always_train_the_head(name: str, stages: in
 
 @pytest.mark.parametrize("network", NETWORKS)
 def test_stages_cover_every_parameter_once(network: str, weights) -> None:
-    backbone = backbones.create(network, 7, weights=weights)
-    named = [n for stage in backbone.stages for n in stage]
-    assert sorted(named) == sorted(n for n, _ in backbone.model.named_parameters())
-    assert all(n.startswith(backbone.head) for n in backbone.stages[0])
+    backbone = create(network, 7, weights=weights)
+    assert [s.name for s in backbone.slots] == [n for n, _ in backbone.model.named_parameters()]
+    assert all(n.startswith(backbone.head) for n in backbone.names(0))
+    assert {s.stage for s in backbone.slots} == set(range(backbone.num_stages + 1))
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_kinds_are_what_they_say(network: str, weights) -> None:
+    backbone = create(network, 7, weights=weights)
+    parameters = dict(backbone.model.named_parameters())
+    assert all(parameters[s.name].ndim > 1 for s in backbone.slots if s.kind == "weight")
+    norms = {f"{n}.{p}" for n, m in backbone.model.named_modules() if hasattr(m, "eps") for p, _ in m.named_parameters(recurse=False)}
+    assert norms and norms <= {s.name for s in backbone.slots if s.kind == "norm"}
+    embeddings = {s.name for s in backbone.slots if s.kind == "embedding"}
+    assert embeddings == ({"cls_token", "pos_embed"} if network.startswith("vit") else set())
+
+
+def step_of(network: str, phase: Phase, weights, optimizer: str = "adamw") -> tuple[Split, dict[str, torch.Tensor]]:
+    """The network after one step of `phase`, and its state before."""
+    backbone = create(network, 7, weights=weights)
+    model = split(backbone, phase.cut)
+    made = make_optimizer(model, phase, Recipe(), optimizer)
+    grouped = {id(p) for g in made.param_groups for p in g["params"]}
+    assert grouped == {id(p) for p in model.parameters() if p.requires_grad}
+    before = {k: v.clone() for k, v in model.network_state().items()}
+    model.set_training(phase, "train")
+    side = 224 if network.startswith("vit") else 64
+    model(torch.randn(4, 3, side, side)).square().mean().backward()
+    made.step()
+    return model, before
+
+
+def moved(model: Split, before: dict[str, torch.Tensor]) -> set[str]:
+    return {k for k, v in model.network_state().items() if not torch.equal(before[k], v)}
+
+
+def may_move(model: Split, phase: Phase) -> set[str]:
+    """Parameters that the phase trains, and the statistics of modules that hold one."""
+    training = {s.name for s in model.slots.values() if phase.moves(s)}
+    modules = {n.rpartition(".")[0] for n in training}
+    return training | {k for k in model.network_state() if k not in model.slots and k.rpartition(".")[0] in modules}
 
 
 @pytest.mark.parametrize(("name", "network"), EVERY)
 def test_one_step_moves_what_is_trained_and_nothing_frozen(name: str, network: str, weights) -> None:
-    """Batch-norm statistics included: the bug detector of every freezing code."""
-    backbone = backbones.create(network, 7, weights=weights)
-    for phase in STRATEGIES[name]().phases(backbone.num_stages, 4):
-        stage_of = {n: k for k, names in enumerate(backbone.stages) for n in names}
-        model = split(backbone, phase.cut)
-        optimizer = _optimizer(model, phase, 1e-4)
-        grouped = {id(p) for g in optimizer.param_groups for p in g["params"]}
-        assert grouped == {id(p) for p in model.parameters() if p.requires_grad}
-        before = {k: v.clone() for k, v in model.network_state().items()}
-        model.set_training(phase.lrs, "train")
-        side = 224 if network.startswith("vit") else 64
-        model(torch.randn(4, 3, side, side)).square().mean().backward()
-        optimizer.step()
-        modules = dict(backbone.model.named_modules())
-        for key, value in model.network_state().items():
-            owner = next((k for n, k in stage_of.items() if n.rpartition(".")[0] == key.rpartition(".")[0]), None)
-            frozen = owner is not None and phase.lrs[owner] is None
-            if frozen:
-                assert torch.equal(before[key], value), f"{key} is frozen and moved"
-        moved = [k for k, v in model.network_state().items() if not torch.equal(before[k], v)]
-        assert any(k.startswith(backbone.head) for k in moved)
-        assert modules
+    """Parameter by parameter, batch-norm statistics included: the bug detector of every freezing code."""
+    stages = create(network, 7, weights=weights).num_stages
+    for phase in STRATEGIES[name]().phases(stages, 4):
+        model, before = step_of(network, phase, weights)
+        assert moved(model, before) <= may_move(model, phase)
+        assert {s.stage for s in model.slots.values() if s.name in moved(model, before)} == {k for k, lr in enumerate(phase.lrs) if lr}
+
+
+@pytest.mark.parametrize("kinds", [frozenset({"norm"}), frozenset({"bias"}), frozenset({"norm", "bias"})], ids="+".join)
+@pytest.mark.parametrize("network", ["resnet18", "convnext_atto"])
+def test_a_phase_may_move_some_kinds_alone(network: str, kinds, weights) -> None:
+    stages = create(network, 7, weights=weights).num_stages
+    phase = Phase(epochs=1, lrs=(1e-3,) * (stages + 1), kinds=kinds)
+    model, before = step_of(network, phase, weights)
+    parameters = {s for s in model.slots.values() if s.name in moved(model, before)}
+    assert {s.kind for s in parameters if s.stage > 0} <= kinds and {s.stage for s in parameters} >= {0}
+    assert moved(model, before) <= may_move(model, phase)
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_every_optimizer_trains_what_moves(optimizer: str, weights) -> None:
+    phase = Phase(epochs=1, lrs=(1e-3, 1e-3) + (None,) * 4)
+    model, before = step_of("resnet18", phase, weights, optimizer)
+    assert {"fc.weight", "fc.bias", "layer4.1.bn2.weight"} <= moved(model, before) <= may_move(model, phase)
+
+
+def test_a_pull_leads_back_to_the_start(weights) -> None:
+    """L2-SP's gradient is pull * (w - start), below the head alone; what is pulled is not decayed."""
+    phase = Phase(epochs=1, lrs=(1e-3, 1e-3) + (None,) * 4, pull=0.5)
+    model = split(create("resnet18", 7, weights=weights), phase.cut)
+    start = {s.name: p.detach().clone() for s, p in model.named()}
+    groups = group_slots(model, phase, Recipe(weight_decay=0.1))
+    assert {(g["stage"], g["weight_decay"]) for g in groups} == {(0, 0.1), (0, 0.0), (1, 0.0)}
+    for _, p in model.named():
+        p.data.add_(1.0)
+        p.grad = torch.zeros_like(p)
+    pull_back(model, phase, start)
+    assert all(torch.allclose(p.grad, torch.full_like(p, 0.5 if s.stage else 0.0), atol=1e-5) for s, p in model.named())
+
+
+def test_a_random_start_is_drawn_from_its_seed_and_needs_no_weights() -> None:
+    one, again, other = (create("resnet34", 7, start="random", seed=s) for s in (1, 1, 2))
+    assert one.fingerprint == again.fingerprint != other.fingerprint and "drawn from seed 1" in one.weights
+    state, same, differs = (b.model.state_dict() for b in (one, again, other))
+    assert all(torch.equal(state[k], same[k]) for k in state) and not torch.equal(state["conv1.weight"], differs["conv1.weight"])
+
+
+def test_the_head_it_came_with(weights) -> None:
+    backbone = create("resnet18", None, weights=weights)
+    stored = torch.load(weights / "resnet18.pth", weights_only=True)
+    assert torch.equal(backbone.model.state_dict()["fc.weight"], stored["fc.weight"])
+
+
+def test_distances_count_from_the_start_by_stage(weights) -> None:
+    model = split(create("resnet18", 7, weights=weights), 1)
+    start = {s.name: p.detach().clone() for s, p in model.named()}
+    assert distances(model, start) == {"distance/head": 0.0, "distance/stage_1": 0.0}
+    for slot, p in model.named():
+        p.data.mul_(1.5 if slot.stage else 1.0)
+    assert distances(model, start) == {"distance/head": 0.0, "distance/stage_1": pytest.approx(0.5)}
 
 
 @pytest.mark.parametrize("network", ["resnet18", "efficientnet_lite0", "mobilenetv3_small_050", "convnext_atto"])
 def test_the_two_halves_are_the_whole(network: str, weights) -> None:
     for cut in range(3):
-        backbone = backbones.create(network, 7, weights=weights)
-        reference = backbones.create(network, 7, weights=weights).model.eval()
+        backbone = create(network, 7, weights=weights)
+        reference = create(network, 7, weights=weights).model.eval()
         model = split(backbone, cut).eval()
         assert model.frozen is not None, "this family can be cut"
         x = torch.randn(2, 3, 64, 64)
@@ -106,20 +184,20 @@ def test_parameter_counts_are_those_of_timms_modules(network: str, last: list[st
     head = sum(p.numel() for p in reference.get_classifier().parameters())
     block = sum(p.numel() for n in last for p in reference.get_submodule(n).parameters())
     for strategy, expected in (("linear_probe", head), ("partial", head + block), ("full", total)):
-        backbone = backbones.create(network, 7, weights=weights)
+        backbone = create(network, 7, weights=weights)
         phase = STRATEGIES[strategy]().phases(backbone.num_stages, 2)[0]
         model = split(backbone, phase.cut)
-        optimizer = _optimizer(model, phase, 0.0)
+        optimizer = make_optimizer(model, phase, Recipe(), "adamw")
         assert sum(p.numel() for g in optimizer.param_groups for p in g["params"]) == expected
         assert sum(p.numel() for p in model.parameters()) == total
 
 
 def test_offline_without_weights_is_one_line_with_three_ways_out(monkeypatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with pytest.raises(backbones.ConfigError, match="Three ways out"):
-        backbones.create("resnet34", 7)
-    with pytest.raises(backbones.ConfigError, match="efficientnet_b0"):
-        backbones.create("eficientnet_b0", 7)
+    with pytest.raises(ConfigError, match="Three ways out"):
+        create("resnet34", 7)
+    with pytest.raises(ConfigError, match="efficientnet_b0"):
+        create("eficientnet_b0", 7)
 
 
 def test_what_fits_is_counted_node_by_node() -> None:

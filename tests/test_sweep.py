@@ -13,10 +13,10 @@ import pytest
 from study import sweep
 from study.config import Cell, Protocol, Study, TrialConfig, grid
 from study.errors import ConfigError, EnvironmentProblem
-from study.predict import Predictor
+from study.predictor import Predictor
 from study.records import Ask, Origin, Outcome, Stage
 from study.search.optuna_cells import SearchPlan
-from study.studies import QUICKSTART, STUDIES, find_study, narrowed
+from study.studies import QUICKSTART, STUDIES, find_study, narrow
 from study.tracking.ledger import Ledger
 from tests import tiny
 
@@ -47,7 +47,7 @@ def test_every_planned_trial_is_there_once(done: Path) -> None:
 def test_only_confirm_runs_have_predictions_and_the_lock_names_them(done: Path) -> None:
     ledger = ledger_of(done)
     confirm = {a.trial_id for a in ledger.asks(Stage.CONFIRM)}
-    assert {a.trial_id for a in ledger.asks() if ledger.trial_folder(a.trial_id).exists("predictions.parquet")} == confirm
+    assert {a.trial_id for a in ledger.asks() if ledger.trial_folder(a.trial_id).exists("measured/predictions.parquet")} == confirm
     (opening,) = ledger.test_openings()
     assert set(opening["trials"]) == confirm
 
@@ -183,15 +183,15 @@ def test_every_study_builds_and_narrows() -> None:
         assert Study.from_dict(json.loads(json.dumps(s.as_dict()))) == s
         for cell in s.cells:
             TrialConfig.default(cell, dataclasses.replace(s.protocol, precision="fp32"))  # "auto" is settled when a study starts
-    pilot = narrowed(find_study("pilot"), datasets=["deepweeds@session"], strategies=["full"], backbones=["resnet18"], workers=2, trials=3)
+    pilot = narrow(find_study("pilot"), datasets=["deepweeds@session"], strategies=["full"], backbones=["resnet18"], workers=2, trials=3)
     assert [c.id for c in pilot.cells] == ["deepweeds/session/resnet18/full/1"] and pilot.protocol.workers == 2 and pilot.random_trials == 2
 
 
 def test_a_relative_folder_is_the_same_for_workers_elsewhere(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
-    cells = narrowed(find_study("quickstart"), datasets=["folder:my_images"]).cells
+    cells = narrow(find_study("quickstart"), datasets=["folder:my_images"]).cells
     assert {c.dataset for c in cells} == {f"folder:{tmp_path}/my_images"}
-    assert {c.dataset for c in narrowed(find_study("quickstart")).cells} == {"mini_faces", "mini_weeds"}
+    assert {c.dataset for c in narrow(find_study("quickstart")).cells} == {"mini_faces", "mini_weeds"}
 
 
 def test_W8_a_study_in_use_is_refused_and_a_dead_ones_lock_is_taken_over(tmp_path: Path) -> None:
@@ -234,15 +234,16 @@ def test_a_lock_is_kept_fresh_in_silence_and_no_longer_than_held(tmp_path: Path,
 
 def test_precision_is_measured_once_and_kept(tmp_path: Path, monkeypatch) -> None:
     """What a study was started with decides, not what the machine that resumes it would choose."""
-    from study import stages, sweep
+    from study import checks
+    from study.places import find_places
 
     study = dataclasses.replace(QUICKSTART, name="auto", protocol=dataclasses.replace(QUICKSTART.protocol, precision="auto"))
-    ledger, places = Ledger(tmp_path, "auto"), stages.places(str(tmp_path), None, None)
-    settled, probe = sweep.settled(study, ledger, places)
+    ledger, places = Ledger(tmp_path, "auto"), find_places(str(tmp_path))
+    settled, probe = checks.settle_precision(study, ledger, places)
     assert settled.protocol.precision in ("fp32", "bf16") and set(probe["precision_probe"]["efficientnet_lite0"]) == {"fp32", "bf16"}
     ledger.begin(settled, probe)
     other = {"fp32": "bf16", "bf16": "fp32"}[settled.protocol.precision]
-    monkeypatch.setattr(sweep, "fastest_precision", lambda *a: (other, {}))
-    assert sweep.settled(study, ledger, places)[0] == settled
+    monkeypatch.setattr(checks, "fastest_precision", lambda *a: (other, {}))
+    assert checks.settle_precision(study, ledger, places)[0] == settled
     with pytest.raises(ConfigError, match="precision"):
         TrialConfig.default(study.cells[0], study.protocol)

@@ -15,19 +15,22 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from study import checkpoint
 from study.config import Cell, Protocol, TrialConfig
 from study.datasets import open_dataset
 from study.datasets.cache import pixels
+from study.datasets.visible import TEST, TRAIN, VAL, cut_off_test
 from study.errors import ConfigError
 from study.files import Folder
-from study.predict import Predictor, write_predictions
+from study.metrics import score
+from study.places import Places
+from study.predictor import Predictor
 from study.records import EpochRecord, Outcome
-from study.training import activations, augment, checkpoint
+from study.run import measure_trial, open_images, open_inputs, run_trial
+from study.training import activations, augment
 from study.training.activations import ActivationStore
 from study.training.inputs import Inputs
 from study.training.loop import fine_tune
-from study.training.metrics import score
-from study.training.run import Workspace, run_trial
 
 QUICK = Protocol(max_epochs=3, image_size=32, batch_size=64, train_eval_images=64)
 
@@ -35,6 +38,10 @@ QUICK = Protocol(max_epochs=3, image_size=32, batch_size=64, train_eval_images=6
 def trial(strategy: str, protocol: Protocol = QUICK, **values) -> TrialConfig:
     cell = Cell(dataset="digits", backbone="efficientnet_lite0", strategy=strategy, train_fraction=0.2)
     return TrialConfig.default(cell, protocol).with_values(values)
+
+
+def inputs_of(config: TrialConfig, cache: Path | None = None) -> Inputs:
+    return open_inputs(config, Places(folder="", cache=str(cache) if cache else None))
 
 
 def numbers(record: EpochRecord) -> dict[str, float]:
@@ -45,13 +52,13 @@ def numbers(record: EpochRecord) -> dict[str, float]:
 def test_resume_is_bit_exact(strategy: str) -> None:
     """Stopped after any epoch, saved to bytes and resumed, a trial ends with the numbers of an uninterrupted one."""
     config = trial(strategy)
-    whole = list(fine_tune(config, Inputs(config)))
+    whole = list(fine_tune(config, inputs_of(config)))
     for stop in (1, 2):
-        for record, state in fine_tune(config, Inputs(config)):
+        for record, state in fine_tune(config, inputs_of(config)):
             if record.epoch == stop:
                 saved = {k: v for k, v in torch.load(_bytes(state.as_dict()), weights_only=True).items()}
                 break
-        resumed = list(fine_tune(config, Inputs(config), saved=saved))
+        resumed = list(fine_tune(config, inputs_of(config), saved=saved))
         assert [r.epoch for r, _ in resumed] == list(range(stop + 1, 4))
         assert numbers(resumed[-1][0]) == numbers(whole[-1][0])
     final, again = whole[-1][1].model.network_state(), resumed[-1][1].model.network_state()
@@ -71,10 +78,10 @@ def _bytes(state):
 def test_reused_activations_give_the_scores_of_computed_ones(strategy: str, tmp_path: Path, monkeypatch) -> None:
     """The same views, once from the store and once computed at every step (a budget of zero refuses the store)."""
     config = trial(strategy, replace(QUICK, views=2))
-    stored = [r.metrics for r, _ in fine_tune(config, Inputs(config, cache=tmp_path / "a"))]
+    stored = [r.metrics for r, _ in fine_tune(config, inputs_of(config, tmp_path / "a"))]
     monkeypatch.setenv("STUDY_ACTIVATIONS_GB", "1e-9")
-    computed = [r.metrics for r, _ in fine_tune(config, Inputs(config, cache=tmp_path / "b"))]
-    assert (tmp_path / "a" / "activations").glob("*.npy")
+    computed = [r.metrics for r, _ in fine_tune(config, inputs_of(config, tmp_path / "b"))]
+    assert list((tmp_path / "a" / "activations").glob("*.npy")), "the store was used"
     assert not list((tmp_path / "b" / "activations").glob("*.npy"))
     for a, b in zip(stored, computed, strict=True):
         assert a["train/loss"] == pytest.approx(b["train/loss"], rel=2e-3)
@@ -83,10 +90,10 @@ def test_reused_activations_give_the_scores_of_computed_ones(strategy: str, tmp_
 
 def test_the_store_is_shared_and_built_once(tmp_path: Path) -> None:
     config = trial("linear_probe", replace(QUICK, views=2))
-    list(fine_tune(config, Inputs(config, cache=tmp_path)))
+    list(fine_tune(config, inputs_of(config, tmp_path)))
     files = {p: p.stat().st_ino for p in (tmp_path / "activations").glob("*.npy")}
     other = config.with_values({"lr": 1e-2})
-    list(fine_tune(other, Inputs(other, cache=tmp_path)))
+    list(fine_tune(other, inputs_of(other, tmp_path)))
     assert files and {p: p.stat().st_ino for p in (tmp_path / "activations").glob("*.npy")} == files
 
 
@@ -205,7 +212,7 @@ def test_a_store_that_fails_costs_no_trial(tmp_path: Path, monkeypatch) -> None:
 
 def test_no_gradient_memory_below_the_cut() -> None:
     config = trial("partial")
-    for _, state in fine_tune(config, Inputs(config)):
+    for _, state in fine_tune(config, inputs_of(config)):
         assert state.model.frozen is not None
         assert all(p.grad is None for p in state.model.frozen.parameters())
         trained = sum(p.numel() for p in state.model.trained.parameters())
@@ -217,14 +224,14 @@ def test_no_gradient_memory_below_the_cut() -> None:
 def test_K18_diverged_trials_end_at_the_first_bad_step(tmp_path: Path) -> None:
     config = trial("full", lr=1e30)
     seen: list[EpochRecord] = []
-    ending = run_trial(config, Workspace(folder=str(tmp_path)), lambda r: bool(seen.append(r)))
+    ending = run_trial(config, Places(folder=str(tmp_path)), lambda r: bool(seen.append(r)))
     assert ending.outcome is Outcome.DIVERGED and "step 2 of epoch 1" in ending.reason and not seen
 
 
 def test_a_trial_stops_when_told_and_resumes_from_its_checkpoint(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr("study.training.run.CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr("study.run.CHECKPOINT_SECONDS", 0.0)
     config = trial("partial")
-    work = Workspace(folder=str(tmp_path))
+    work = Places(folder=str(tmp_path))
     assert run_trial(config, work, lambda r: r.epoch == 2).outcome is Outcome.STOPPED
     epochs: list[int] = []
     assert run_trial(config, work, lambda r: bool(epochs.append(r.epoch))).outcome is Outcome.COMPLETED
@@ -233,11 +240,26 @@ def test_a_trial_stops_when_told_and_resumes_from_its_checkpoint(tmp_path: Path,
 
 
 def test_training_inputs_hold_no_test_image() -> None:
-    config = trial("partial")
-    inputs = Inputs(config)
-    table = open_dataset("digits")
-    test = set(np.flatnonzero(table.split == 2))
-    assert not test & (set(inputs.train) | set(inputs.val) | set(inputs.train_eval))
+    """By construction: the table has lost its test rows, and pixels go by rows of that table."""
+    table, whole = open_images(trial("partial"), Places(folder=""))
+    seen = cut_off_test(table, whole)
+    assert len(seen.table.ids) == (table.split == TRAIN).sum() + (table.split == VAL).sum()
+    assert set(seen.table.split) == {TRAIN, VAL} and not set(seen.table.ids) & {table.ids[k] for k in np.flatnonzero(table.split == TEST)}
+    rows = np.arange(len(seen.table.ids))
+    assert seen.pixels(rows).shape[0] == len(rows) and seen.num_bytes == seen.pixels(rows).nbytes
+    with pytest.raises(IndexError):
+        seen.pixels(np.array([len(rows)]))
+    np.testing.assert_array_equal(seen.table.decode(3), table.decode(int(seen.numbers[3])))
+
+
+def test_other_test_images_change_no_trained_number(tmp_path: Path) -> None:
+    config = trial("partial", replace(QUICK, max_epochs=1))
+    table, whole = open_images(config, Places(folder=""))
+    other = np.where((table.split == TEST)[:, None, None, None], 255 - whole, whole)
+    one, two = (
+        [r.metrics for r, _ in fine_tune(config, Inputs(cut_off_test(table, pixels), config, tmp_path))] for pixels in (whole, other)
+    )
+    assert one == two
 
 
 def test_augmentation_is_a_function_of_seed_epoch_and_image() -> None:
@@ -260,7 +282,7 @@ def test_metrics_on_perfect_chance_and_absent_classes() -> None:
     constant, confusion = score(np.tile([1.0, 0, 0, 0], (5, 1)), labels)
     assert constant["accuracy"] == pytest.approx(0.4) and constant["macro_recall"] == pytest.approx(1 / 3)
     assert constant["macro_f1"] == pytest.approx((2 * 2 / 7) / 3)
-    from study.training.metrics import class_scores
+    from study.metrics import class_scores
 
     scores = class_scores(confusion)
     assert scores.recall[2] is None and scores.f1[2] is None and scores.precision[1] is None and scores.support == [2, 2, 0, 1]
@@ -311,7 +333,7 @@ def predicted(rank: int, world: int, meeting: str, config: TrialConfig, folder: 
     torch.distributed.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=world)
     logits, counted = Predictor.logits, []
     Predictor.logits = lambda self, images: (counted.append(len(images)), logits(self, images))[1]
-    write_predictions(config, Workspace(folder=folder))
+    measure_trial(config, Places(folder=folder), ("predictions",), Folder(folder))
     answers.put(sum(counted))
     torch.distributed.destroy_process_group()
 
@@ -320,11 +342,10 @@ def test_workers_share_the_images_they_predict_and_the_file_is_that_of_one(tmp_p
     table = open_dataset("digits")
     odd = np.delete(np.arange(len(table.ids)), np.flatnonzero(table.split == 2)[0])  # shards of unequal length
     odd_table = replace(table, ids=tuple(table.ids[i] for i in odd), labels=table.labels[odd], split=table.split[odd])
-    monkeypatch.setattr("study.predict.open_dataset", lambda *a, **k: odd_table)
-    monkeypatch.setattr("study.predict.pixels", lambda *a: pixels(table, 40)[odd])
+    monkeypatch.setattr("study.run.open_images", lambda *a: (odd_table, pixels(table, 40)[odd]))
     config = trial("partial", replace(QUICK, max_epochs=1))
     one, two = tmp_path / "one", tmp_path / "two"
-    ending = run_trial(config, Workspace(folder=str(one)), lambda r: False, predict_test=True)
+    ending = run_trial(config, Places(folder=str(one)), lambda r: False, measurements=("predictions",))
     assert ending.outcome is Outcome.COMPLETED
     shutil.copytree(one / "best", two / "best")
     context = multiprocessing.get_context("fork")
@@ -335,7 +356,7 @@ def test_workers_share_the_images_they_predict_and_the_file_is_that_of_one(tmp_p
     counts = sorted(answers.get(timeout=120) for _ in workers)
     for worker in workers:
         worker.join(timeout=60)
-    a, b = (pq.read_table(f / "predictions.parquet") for f in (one, two))
+    a, b = (pq.read_table(f / "measured" / "predictions.parquet") for f in (one, two))
     assert a.num_rows == 719 and counts == [359, 360] and a.schema == b.schema
     assert a.drop(["logits"]).equals(b.drop(["logits"]))
     x, y = (np.stack(t["logits"].to_numpy()) for t in (a, b))
@@ -348,5 +369,5 @@ def test_memory_does_not_grow_with_epochs() -> None:
 
     config = TrialConfig.default(Cell(dataset="digits", backbone="efficientnet_lite0", strategy="full", train_fraction=0.2), QUICK)
     config = config.with_values({"max_epochs": 8})
-    used = [psutil.Process().memory_full_info().uss for _ in fine_tune(config, Inputs(config))]
+    used = [psutil.Process().memory_full_info().uss for _ in fine_tune(config, inputs_of(config))]
     assert used[-1] - used[2] < 30e6, [round(u / 1e6) for u in used]

@@ -12,10 +12,10 @@ import numpy as np
 
 from study.config import TrialConfig
 from study.failpoints import failpoint
+from study.metrics import class_scores
 from study.records import Ask, EpochRecord, Outcome, TrialResult
 from study.search.plans import Plan
 from study.tracking.ledger import Ledger
-from study.training.metrics import class_scores
 
 log = logging.getLogger(__name__)
 

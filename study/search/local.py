@@ -6,15 +6,19 @@ from collections.abc import Callable
 
 from study.config import TrialConfig
 from study.errors import StudyError
+from study.places import Places
 from study.records import Ask, EpochRecord, Outcome
+from study.run import run_trial
 from study.search.conductor import Conductor
-from study.training.run import Workspace, run_trial
 
 log = logging.getLogger(__name__)
 
 
-def run(conductor: Conductor, workspace: Callable[[Ask], Workspace], *, predict_test: bool, interrupted: threading.Event) -> None:
-    """Runs the plan to its end, one trial at a time. An error ends its trial as failed, with the reason, and the next begins."""
+def run(
+    conductor: Conductor, places: Callable[[Ask], Places], *, total: int, measurements: tuple[str, ...], interrupted: threading.Event
+) -> None:
+    """Runs the plan to its end, one trial at a time; the plan knows its own end, so `total` says nothing new here. An error ends its trial as failed, with the reason, and the next begins."""
+    del total
     while not interrupted.is_set() and (ask := conductor.ask()) is not None:
         trial_id = ask.trial_id
 
@@ -25,7 +29,7 @@ def run(conductor: Conductor, workspace: Callable[[Ask], Workspace], *, predict_
             return stop
 
         try:
-            ending = run_trial(TrialConfig.from_dict(ask.config), workspace(ask), report, predict_test=predict_test)
+            ending = run_trial(TrialConfig.from_dict(ask.config), places(ask), report, measurements=measurements)
         except InterruptedError:
             return
         except StudyError as error:

@@ -9,7 +9,7 @@ from mlflow.pyfunc import PythonModel, PythonModelContext
 
 class FineTuned(PythonModel):
     def load_context(self, context: PythonModelContext) -> None:
-        from study.predict import Predictor
+        from study.predictor import Predictor
 
         self.predictor = Predictor.from_folder(context.artifacts["best"])
 

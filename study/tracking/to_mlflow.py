@@ -337,7 +337,7 @@ class Follower:
     """The mirror as a child process, which polls the ledger while a sweep runs."""
 
     def __init__(self, ledger: Ledger, uri: str | None = None) -> None:
-        self.ledger, self.uri = ledger, uri or default_uri(ledger)
+        self.ledger, self.uri, self.is_default = ledger, uri or default_uri(ledger), uri is None
         self.process: subprocess.Popen[str] | None = None
 
     def start(self) -> None:

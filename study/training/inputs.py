@@ -1,41 +1,33 @@
 """What the loop eats: batches of training images, and evaluation images, behind the frozen half of the network."""
 
-import functools
+import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from study.backbones import Backbone
 from study.config import TrialConfig
-from study.datasets import open_dataset, subsample
-from study.datasets.cache import pixels
-from study.datasets.spec import ImageTable
+from study.datasets.visible import TRAIN, VAL, Visible
+from study.networks.pretrained import Backbone
+from study.networks.split import Split
 from study.training.activations import ActivationStore, to_device
 from study.training.augment import POLICIES, augment, plain, quantise
-from study.training.split import Split
+from study.training.device import Device
 
 HEADROOM = 1.25  # images are stored this much larger than they are shown, so that crops keep their detail
 RESIDENT_BYTES = 8e9  # on a GPU, data sets up to this size live in its memory
 
-TRAIN, VAL, TEST = 0, 1, 2
-
 
 class Inputs:
-    """Training and validation images of one cell. The test split is not in here: nothing that trains can see it."""
+    """Training and validation images of one cell. `images` holds no others: nothing that trains can see the test split."""
 
-    def __init__(self, config: TrialConfig, *, data: Path | None = None, cache: Path | None = None) -> None:
-        cell, protocol = config.cell, config.protocol
-        table = _opened(cell.dataset, cell.splits, data)
-        self.table: ImageTable = subsample(table, cell.train_fraction) if cell.train_fraction < 1 else table
-        self.cache = cache
-        self.images = pixels(self.table, round(protocol.image_size * HEADROOM), cache)
+    def __init__(self, images: Visible, config: TrialConfig, cache: Path) -> None:
+        self.images, self.table, self.cache = images, images.table, cache
         self.train = np.flatnonzero(self.table.split == TRAIN)
         self.val = np.flatnonzero(self.table.split == VAL)
-        self.train_eval = _spread(self.train, self.table.labels, protocol.train_eval_images)
+        self.train_eval = _spread(self.train, self.table.labels, config.protocol.train_eval_images)
         self._labels = torch.from_numpy(self.table.labels.astype(np.int64))
         self._resident: Tensor | None = None
         self.device = torch.device("cpu")
@@ -44,18 +36,14 @@ class Inputs:
         """Moves labels, and images where they fit, to the device."""
         self.device = device
         self._labels = self._labels.to(device)
-        if device.type == "cuda" and self._resident is None and self.images.nbytes <= RESIDENT_BYTES:
-            # test images are left out: rows no training code may touch stay zero
-            resident = np.zeros_like(self.images)
-            visible = np.concatenate([self.train, self.val])
-            resident[visible] = self.images[visible]
-            self._resident = torch.from_numpy(resident).to(device)
+        if device.type == "cuda" and self._resident is None and self.images.num_bytes <= RESIDENT_BYTES:
+            self._resident = torch.from_numpy(self.images.pixels(np.arange(len(self.table.labels)))).to(device)
 
-    def pixels_of(self, images: np.ndarray) -> Tensor:
+    def pixels_of(self, rows: np.ndarray) -> Tensor:
         """uint8 [B, S, S, C] on the device."""
         if self._resident is not None:
-            return self._resident[torch.from_numpy(images).to(self.device, non_blocking=True)]
-        return torch.from_numpy(self.images[images]).to(self.device, non_blocking=True)
+            return self._resident[torch.from_numpy(rows).to(self.device, non_blocking=True)]
+        return torch.from_numpy(self.images.pixels(rows)).to(self.device, non_blocking=True)
 
     def batches(self, seed: int, epoch: int, steps: int) -> Iterator[np.ndarray]:
         """Positions into `train`, in an order that is a function of (seed, epoch); sizes differ by one at most."""
@@ -65,29 +53,19 @@ class Inputs:
     def targets(self, positions: np.ndarray) -> Tensor:
         return self._labels[torch.from_numpy(self.train[positions]).to(self.device)]
 
-    def labels_of(self, images: np.ndarray) -> np.ndarray:
-        return self.table.labels[images]
-
-    def behind(self, model: Split, backbone: Backbone, config: TrialConfig, where: "object") -> "Features":
-        return Features(inputs=self, model=model, backbone=backbone, config=config, where=where)
+    def labels_of(self, rows: np.ndarray) -> np.ndarray:
+        return self.table.labels[rows]
 
 
-@dataclass(eq=False)
 class Features:
     """Images as the trained half sees them: through the frozen half, from the activation store where one serves."""
 
-    inputs: Inputs
-    model: Split
-    backbone: Backbone
-    config: TrialConfig
-    where: "object"
-
-    def __post_init__(self) -> None:
-        protocol = self.config.protocol
-        self.reused = self.model.frozen is not None and protocol.views > 0
-        folder = self.inputs.cache or _default_cache()
-        self.store = ActivationStore(folder / "activations")
-        self.strength = quantise(self.config.recipe.augmentation) if self.reused else self.config.recipe.augmentation
+    def __init__(self, inputs: Inputs, model: Split, backbone: Backbone, config: TrialConfig, where: Device, reuse: bool = True) -> None:
+        """`reuse=False`: the frozen half is not the pretrained one any more, so the store, which goes by its weights, serves nobody."""
+        self.inputs, self.model, self.backbone, self.config, self.where = inputs, model, backbone, config, where
+        self.reused = reuse and model.frozen is not None and config.protocol.views > 0
+        self.store = ActivationStore(inputs.cache / "activations")
+        self.strength = quantise(config.recipe.augmentation) if self.reused else config.recipe.augmentation
         self._views: dict[object, np.ndarray | None] = {}
 
     def train(self, positions: np.ndarray, epoch: int) -> Tensor:
@@ -118,7 +96,7 @@ class Features:
                 "backbone": self.backbone.name,
                 "cut": self.model.cut,
                 "pixels": table.fingerprint,
-                "images": _digest(images),
+                "images": _digest(self.inputs.images.numbers[images]),
                 "size": protocol.image_size,
                 "precision": protocol.precision,
                 "device": self.inputs.device.type,
@@ -129,36 +107,26 @@ class Features:
         return self._views[split, view]
 
     def _through(self, images: np.ndarray, view: int | None) -> Tensor:
-        shown = dict(size=self.config.protocol.image_size, mean=self.backbone.mean, std=self.backbone.std)
+        size, mean, std = self.config.protocol.image_size, self.backbone.mean, self.backbone.std
         raw = self.inputs.pixels_of(images)
         if view is None:
-            batch = plain(raw, **shown)  # type: ignore[arg-type]
+            batch = plain(raw, size=size, mean=mean, std=std)
         else:
             batch = augment(
                 raw,
-                images,
+                self.inputs.images.numbers[images],
                 policy=POLICIES[self.inputs.table.policy],
                 strength=self.strength,
                 seed=self.config.seed,
                 epoch=view,
-                **shown,  # type: ignore[arg-type]
+                size=size,
+                mean=mean,
+                std=std,
             )
         if self.model.frozen is None:
             return batch
-        with self.where.autocast():  # type: ignore[attr-defined]
+        with self.where.autocast():
             return self.model.activations(batch).float()
-
-
-@functools.lru_cache(maxsize=4)
-def _opened(name: str, splits: str, root: Path | None) -> ImageTable:
-    """Headers and labels are read once a process: a worker trains one trial of a study after another."""
-    return open_dataset(name, splits=splits, root=root)
-
-
-def _default_cache() -> Path:
-    from study.datasets.cache import cache_folder
-
-    return cache_folder()
 
 
 def _spread(images: np.ndarray, labels: np.ndarray, most: int) -> np.ndarray:
@@ -169,7 +137,5 @@ def _spread(images: np.ndarray, labels: np.ndarray, most: int) -> np.ndarray:
     return np.sort(by_class[np.linspace(0, len(images) - 1, most).round().astype(int)])
 
 
-def _digest(images: np.ndarray) -> str:
-    import hashlib
-
-    return hashlib.sha256(np.ascontiguousarray(images, dtype=np.int64).tobytes()).hexdigest()[:16]
+def _digest(numbers: np.ndarray) -> str:
+    return hashlib.sha256(np.ascontiguousarray(numbers, dtype=np.int64).tobytes()).hexdigest()[:16]

@@ -22,7 +22,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as draw
 from PIL import Image
 
-from study.backbones import create
+from study import checkpoint
 from study.datasets import open_dataset
 from study.datasets.archives import Limits, extract
 from study.datasets.audit import audit
@@ -31,7 +31,7 @@ from study.datasets.imagefiles import check_headers, decode_file
 from study.datasets.page import write_page
 from study.errors import ConfigError, DataError
 from study.files import Folder
-from study.training import checkpoint
+from study.networks.pretrained import create
 from tests.test_datasets import folder, rows
 
 GOOD = " ".join(["7"] * 2304)
@@ -435,10 +435,10 @@ def test_D13_a_hundred_thousand_files(tmp_path: Path) -> None:
             os.link(root / c / f"{k % 4:03d}.png", root / c / f"x{k:06d}.png")
     code = (
         "import resource, sys, time; from pathlib import Path; from study.config import Cell, Protocol, TrialConfig\n"
-        "from study.training.inputs import Inputs\n"
+        "from study.run import open_inputs; from study.places import Places\n"
         "config = TrialConfig.default(Cell(dataset=f'folder:{sys.argv[1]}', backbone='efficientnet_lite0', strategy='full'), Protocol(image_size=32))\n"
         "for turn in ('first', 'later'):\n"
-        "    began = time.monotonic(); inputs = Inputs(config); inputs.pixels_of(inputs.train[:64])\n"
+        "    began = time.monotonic(); inputs = open_inputs(config, Places(folder='')); inputs.pixels_of(inputs.train[:64])\n"
         "    print(turn, len(inputs.table.ids), round(time.monotonic() - began, 1), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)"
     )
     done = subprocess.run([sys.executable, "-c", code, str(root)], capture_output=True, text=True, timeout=1100)

@@ -15,26 +15,27 @@ from ray.tune.search import Searcher
 
 from study.errors import EnvironmentProblem
 from study.files import Folder
+from study.places import Places
 from study.records import Ask, EpochRecord, Outcome
+from study.run import mark_out_of_memory
 from study.search.conductor import Conductor
 from study.search.on_ray.cluster import Nodes, Resources, require_head
 from study.search.on_ray.sharing import gpu_share
 from study.search.on_ray.workers import WORKER, one_worker, out_of_memory, several_workers
 from study.signals import Interrupted
-from study.training.run import Workspace, mark_out_of_memory
 
 MAX_FAILURES = 2
 
 
 def run(
     conductor: Conductor,
-    workspace: Callable[[Ask], Workspace],
+    places: Callable[[Ask], Places],
     *,
     total: int,
     resources: Resources,
     nodes: Nodes,
     storage: str,
-    predict_test: bool,
+    measurements: tuple[str, ...],
     interrupted: Interrupted,
 ) -> None:
     """Runs the plan to its end; `total` bounds the number of trials left. Errors end their trial as failed and the rest goes on.
@@ -43,7 +44,7 @@ def run(
     was running then is asked for again, in another round. Trials that share GPUs by measured memory take a round more: the first of
     every cell has one to itself. Raises EnvironmentProblem when the head is lost, or nothing moves any more.
     """
-    driver = _Driver(conductor, workspace, resources, storage, predict_test, interrupted)
+    driver = _Driver(conductor, places, resources, storage, measurements, interrupted)
     stuck, deaths = 0, Counter[str]()
     measuring = resources.share_gpus and gpu_share(conductor.ledger.results().values()) is None
     while True:
@@ -64,8 +65,8 @@ def run(
             continue
         require_head()
         for ask in list(conductor.running.values()):
-            if out_of_memory(said) and _worker_of(Folder(workspace(ask).folder)) in said:
-                mark_out_of_memory(Folder(workspace(ask).folder))
+            if out_of_memory(said) and _worker_of(Folder(places(ask).folder)) in said:
+                mark_out_of_memory(Folder(places(ask).folder))
                 deaths[ask.trial_id] += 1
             if deaths[ask.trial_id] > MAX_FAILURES:
                 conductor.end(ask.trial_id, Outcome.FAILED, "out of memory, with half the batch at a time too")
@@ -124,10 +125,10 @@ class _Driver:
     """What a plan's rounds, and in them Tune's searcher and scheduler share. Tune pickles both; nothing of ours lives in those files."""
 
     conductor: Conductor
-    workspace: Callable[[Ask], Workspace]
+    places: Callable[[Ask], Places]
     resources: Resources
     storage: str
-    predict_test: bool
+    measurements: tuple[str, ...]
     interrupted: Interrupted
     problem: str = ""  # of the environment (a full disk): every other trial would meet it too, so the sweep ends
 
@@ -161,10 +162,10 @@ class _Searcher(Searcher):
         self._ids[trial_id] = ask.trial_id
         return {
             "ask": ask.as_dict(),
-            "work": dataclasses.asdict(d.workspace(ask)),
+            "places": dataclasses.asdict(d.places(ask)),
             "resources": dataclasses.asdict(d.resources),
             "storage": d.storage,
-            "predict_test": d.predict_test,
+            "measurements": list(d.measurements),
         }
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
@@ -222,7 +223,7 @@ class _Recoveries(tune.Callback):
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         if out_of_memory(_error_of(trial)):
-            mark_out_of_memory(Folder(trial.config["work"]["folder"]))
+            mark_out_of_memory(Folder(trial.config["places"]["folder"]))
 
 
 def _error_of(trial: Any) -> str:

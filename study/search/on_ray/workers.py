@@ -31,13 +31,14 @@ def _payload(record: EpochRecord) -> dict[str, Any]:
 
 def _ending(config: dict[str, Any], report: Callable[[EpochRecord], bool]) -> dict[str, Any]:
     from study.config import TrialConfig
-    from study.training.run import Workspace, run_trial
+    from study.places import Places
+    from study.run import run_trial
 
     try:
         if (actor := ray.get_runtime_context().get_actor_id()) is not None:
-            Folder(config["work"]["folder"]).write(WORKER, actor.encode())
+            Folder(config["places"]["folder"]).write(WORKER, actor.encode())
         ending = run_trial(
-            TrialConfig.from_dict(config["ask"]["config"]), Workspace(**config["work"]), report, predict_test=config["predict_test"]
+            TrialConfig.from_dict(config["ask"]["config"]), Places(**config["places"]), report, measurements=tuple(config["measurements"])
         )
     except EnvironmentProblem as error:  # a full disk is no trial's fault: it stays unfinished
         return {"problem": str(error), "objective": -1.0}
@@ -89,9 +90,9 @@ def several_workers(config: dict[str, Any]) -> None:
     class Reports(TuneReportCallback):
         def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
             if any(out_of_memory(str(e)) for e in worker_exceptions.values()):
-                from study.training.run import mark_out_of_memory
+                from study.run import mark_out_of_memory
 
-                mark_out_of_memory(Folder(config["work"]["folder"]))
+                mark_out_of_memory(Folder(config["places"]["folder"]))
 
     resources = Resources(**config["resources"])
     gpu = resources.gpus_per_trial > 0

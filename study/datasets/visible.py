@@ -1,0 +1,43 @@
+"""What training may see of a data set: its training and validation images. The test images are not in here, whatever is asked."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from study.datasets.spec import SPLITS, ImageTable
+
+TRAIN, VAL, TEST = (SPLITS.index(name) for name in ("train", "val", "test"))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Visible:
+    """Rows are positions in `table`, which holds training and validation images alone."""
+
+    table: ImageTable
+    numbers: np.ndarray  # int64 [N]: the images' positions in the whole data set, which randomness and caches go by
+    whole: np.ndarray  # the pixel cache's file, memory-mapped; read through `pixels` alone
+
+    def pixels(self, rows: np.ndarray) -> np.ndarray:
+        """uint8 [len(rows), S, S, C]."""
+        chosen: np.ndarray = self.whole[self.numbers[rows]]
+        return chosen
+
+    @property
+    def num_bytes(self) -> int:
+        return len(self.numbers) * int(np.prod(self.whole.shape[1:]))
+
+
+def cut_off_test(table: ImageTable, whole: np.ndarray) -> Visible:
+    """`whole`: uint8 [images of `table`, S, S, C]."""
+    numbers = np.flatnonzero((table.split == TRAIN) | (table.split == VAL))
+    decode = table.decode
+    seen = replace(
+        table,
+        ids=tuple(table.ids[k] for k in numbers),
+        labels=table.labels[numbers],
+        split=table.split[numbers],
+        groups=None if table.groups is None else table.groups[numbers],
+        metadata=None,
+        decode=lambda row: decode(int(numbers[row])),
+    )
+    return Visible(table=seen, numbers=numbers, whole=whole)

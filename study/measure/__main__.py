@@ -1,0 +1,63 @@
+"""`python -m study.measure RESULTS/STUDY NAME...`: measures the confirm runs of a study that is finished already."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from study import lock
+from study.config import TrialConfig
+from study.errors import StudyError
+from study.facts import redact
+from study.measure import MEASUREMENTS, find_measurements, opens_test
+from study.places import Places
+from study.progress import warn
+from study.records import Outcome, Stage
+from study.run import measure_trial
+from study.tracking.ledger import Ledger, find
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m study.measure", description=__doc__)
+    parser.add_argument("study", help="a study's folder, or a results folder that holds one")
+    parser.add_argument("names", nargs="+", metavar="NAME", help=f"of {', '.join(MEASUREMENTS)}, or all")
+    parser.add_argument("--data", default=os.environ.get("STUDY_DATA"), help="folder that holds fer2013/, deepweeds/ (or STUDY_DATA)")
+    parser.add_argument("--weights", default=os.environ.get("STUDY_WEIGHTS"), help="folder of pretrained weights (or STUDY_WEIGHTS)")
+    parser.add_argument("--again", action="store_true", help="also where it was measured before")
+    args = parser.parse_args(argv)
+    try:
+        names = tuple(MEASUREMENTS) if args.names == ["all"] else tuple(args.names)
+        find_measurements(names)
+        ledger = find(args.study)
+        with lock.held(ledger.folder):
+            missed = measure_study(ledger, names, args.data, args.weights, args.again)
+    except StudyError as error:
+        print(f"error: {redact(str(error))}", file=sys.stderr)
+        return error.exit_code
+    return 5 if missed else 0
+
+
+def measure_study(ledger: Ledger, names: tuple[str, ...], data: str | None, weights: str | None, again: bool = False) -> int:
+    """Measures every completed confirm run; returns how many could not be, each with a warning that says why."""
+    results = ledger.results()
+    asks = [a for a in ledger.asks(Stage.CONFIRM) if a.trial_id in results and results[a.trial_id].outcome is Outcome.COMPLETED]
+    if opens_test(names) and asks:
+        ledger.open_test([a.trial_id for a in asks])
+    missed = 0
+    for ask in asks:
+        left = tuple(n for n in names if again or ledger.measured(ask.trial_id, n) is None)
+        folder = ledger.trial_folder(ask.trial_id)
+        try:
+            measure_trial(TrialConfig.from_dict(ask.config), Places(folder=folder.location, data=data, weights=weights), left, folder)
+        except StudyError as error:
+            if error.exit_code == 4:
+                raise
+            warn(f"{ask.cell} seed #{ask.number}: {error}")
+            missed += 1
+        else:
+            print(f"{ask.cell} seed #{ask.number}: {', '.join(left) or 'nothing left to measure'}", flush=True)
+    return missed
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,42 @@
+"""What the network says of every validation and test image: the rows a verdict rests on."""
+
+from typing import ClassVar
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from study.datasets.visible import TEST, VAL
+from study.measure.base import Finished, Measurement
+from study.training import distributed
+
+CHUNK = 512  # images read from the memory-mapped cache at a time
+
+
+class Predictions(Measurement):
+    """Logits float32 [classes] of each image, with its split, id, label and group."""
+
+    name: ClassVar[str] = "predictions"
+    splits: ClassVar[tuple[str, ...]] = ("val", "test")
+
+    def rows(self, finished: Finished) -> pa.Table:
+        table = finished.table
+        chosen = np.flatnonzero((table.split == VAL) | (table.split == TEST))
+        logits = predict_shared(finished, chosen)
+        return pa.table(
+            {
+                "split": pa.array(np.where(table.split[chosen] == TEST, "test", "val")),
+                "image": pa.array([table.ids[i] for i in chosen]),
+                "label": pa.array(table.labels[chosen].astype(np.int64)),
+                "group": pa.array(table.groups[chosen].astype(np.int64) if table.groups is not None else [None] * len(chosen), pa.int64()),
+                "logits": pa.FixedSizeListArray.from_arrays(pa.array(logits.reshape(-1)), logits.shape[1]),
+            }
+        )
+
+
+def predict_shared(finished: Finished, chosen: np.ndarray) -> np.ndarray:
+    """Logits float32 [len(chosen), classes] of the images at `chosen`: the workers share them and all get the whole."""
+    network, mine = finished.network, distributed.shard(chosen)
+    parts = [network.logits(finished.pixels[mine[start : start + CHUNK]]) for start in range(0, len(mine), CHUNK)]
+    shard = torch.from_numpy(np.concatenate([network.logits(finished.pixels[:0]), *parts])).to(network.where.device)
+    return distributed.gather_rows(shard, len(chosen))

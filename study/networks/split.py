@@ -1,0 +1,68 @@
+"""A network in two halves: what lies below the cut is frozen, owes no gradient, and can be computed once."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from study.networks.slots import Slot
+from study.strategies import Phase
+
+
+class Split(nn.Module):
+    """`trained(frozen(x))` equals the whole network; `frozen` is None when nothing can be cut off.
+
+    Both halves together hold every tensor of the network once, under its own name.
+    """
+
+    def __init__(
+        self,
+        frozen: nn.Module | None,
+        trained: nn.Module,
+        *,
+        cut: int,
+        slots: tuple[Slot, ...],
+        arguments: dict[str, Any],
+        prefix: str = "",
+    ) -> None:
+        super().__init__()
+        self.frozen, self.trained, self.cut = frozen, trained, cut
+        self.prefix = prefix  # of the trained half's tensor names, when that half is the bare head
+        self.slots = {slot.name: slot for slot in slots}
+        self.arguments = arguments
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.trained(self.activations(images))
+        return logits
+
+    @torch.no_grad()
+    def activations(self, images: Tensor) -> Tensor:
+        return images if self.frozen is None else self.frozen(images)
+
+    def named(self) -> Iterator[tuple[Slot, nn.Parameter]]:
+        """The trained half's parameters with their slots, which bear the whole network's names."""
+        for name, parameter in self.trained.named_parameters():
+            yield self.slots[self.prefix + name], parameter
+
+    def network_state(self) -> dict[str, Tensor]:
+        """The whole network's state dict."""
+        state = {self.prefix + k: v for k, v in self.trained.state_dict().items()}
+        if self.frozen is not None:
+            state |= {k: v for k, v in self.frozen.state_dict().items() if k not in state}
+        return state
+
+    def trained_state(self) -> dict[str, Tensor]:
+        """What training changes; the frozen half is known from the pretrained weights."""
+        return {self.prefix + k: v for k, v in self.trained.state_dict().items()}
+
+    def set_training(self, phase: Phase, batch_norm: str) -> None:
+        """Train mode for what moves alone: a frozen batch norm left in train mode would drift (its statistics move)."""
+        self.trained.train()
+        if self.frozen is not None:
+            self.frozen.eval()
+        for name, module in self.trained.named_modules():
+            own = [self.slots[f"{self.prefix}{name}.{p}" if name else self.prefix + p] for p, _ in module.named_parameters(recurse=False)]
+            is_norm = getattr(module, "running_mean", None) is not None
+            if (own and not any(phase.moves(slot) for slot in own)) or (is_norm and batch_norm == "freeze"):
+                module.eval()

@@ -1,0 +1,155 @@
+"""A whole study, from its question to its page: check, search, confirm with fresh seeds, open the test set once, report."""
+
+import functools
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from study import facts, lock, stages
+from study.checks import Tables, check_data, check_models, check_room, open_tables, settle_precision
+from study.config import Study
+from study.failpoints import failpoint
+from study.files import Folder
+from study.options import Options
+from study.places import Places, find_places
+from study.plan import print_plan
+from study.signals import Interrupted
+from study.tracking.ledger import Ledger
+
+if TYPE_CHECKING:
+    from study.tracking.to_mlflow import Follower, SyncReport
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ended:
+    """How far a study went: all the way (`verdicts`, one line a question), or as far as a signal let it."""
+
+    study: Study
+    ledger: Ledger
+    verdicts: list[str]
+    follower: "Follower | None" = None
+    tracking: "SyncReport | None" = None
+
+    @property
+    def unsent(self) -> str:
+        """One line on what MLflow has not got, and how to send it; empty where it has everything."""
+        if self.follower is None or self.tracking is None or not self.tracking.pending:
+            return ""
+        server = "" if self.follower.is_default else f" --mlflow {facts.redact(self.follower.uri)}"
+        return (
+            f"tracking: {self.tracking.pending} events not sent ({self.tracking.problem}); "
+            f"run python -m study.tracking sync {self.ledger.folder.location}{server}"
+        )
+
+
+def conduct(study: Study, options: Options, interrupted: Interrupted) -> Ended:
+    """Runs what is left of a study. Raises StudyError for whatever a user can mend."""
+    places = find_places(options.results, options.data, options.weights)
+    ledger = Ledger(places.folder, study.name)
+    with ExitStack() as stack:
+        # ---- check: everything that can be wrong is found before a worker starts ---------------------
+        study, probe = settle_precision(study, ledger, places, None if options.local else max(int(options.cpus_per_worker), 1))
+        tables = open_tables(study, places)
+        parameters = check_models(study, places)
+        check_room(study, ledger, parameters)
+        stack.enter_context(lock.held(ledger.folder))
+        failpoint("after_lock")
+        study = _begin(study, ledger, {**facts.environment(options.command), **probe, "started_at": time.time()})
+        ledger.add_facts(data_warnings=check_data(tables, ledger))
+        failpoint("after_validate")
+        # ---- run, mirrored by a process of its own ----------------------------------------------------
+        follower = _follow(ledger, options.mlflow)
+        try:
+            verdicts = _run(study, options, ledger, places, tables, interrupted)
+        finally:
+            tracking = follower.close() if follower else None
+    return Ended(study=study, ledger=ledger, verdicts=verdicts, follower=follower, tracking=tracking)
+
+
+def show_plan(study: Study, options: Options) -> None:
+    """What would run, what it costs and what of it is done already; nothing is written."""
+    places = find_places(options.results, options.data, options.weights)
+    ledger = Ledger(places.folder, study.name)
+    study, _ = settle_precision(study, ledger, places)
+    tables = open_tables(study, places)
+    check_models(study, places)
+    print_plan(study, ledger, tables, places)
+
+
+def _begin(study: Study, ledger: Ledger, first_facts: dict[str, object]) -> Study:
+    before = len(ledger.amendments())
+    study = ledger.begin(study, first_facts)
+    for amendment in ledger.amendments()[before:]:
+        seen = " (its test set is open already)" if amendment["test_open"] else ""
+        print(f"the study grows: {'; '.join(amendment['changes'])}{seen}")
+    return study
+
+
+def _run(study: Study, options: Options, ledger: Ledger, places: Places, tables: Tables, interrupted: Interrupted) -> list[str]:
+    """The stages, each skipped when done; the verdicts, or none where a signal came first."""
+    with open_runner(study, options, ledger) as run:
+        execute = stages.Executor(run, ledger, study, places, tables, interrupted)
+        stages.search(execute)
+        chosen = stages.choose(ledger) if not interrupted.is_set() else {}
+        if chosen and not interrupted.is_set():
+            stages.confirm(execute, chosen)
+        if interrupted.is_set():
+            return []
+        ledger.add_facts(finished_at=time.time())
+        return report(ledger)
+
+
+def _follow(ledger: Ledger, uri: str | None) -> "Follower | None":
+    if uri == "off":
+        return None
+    from study.tracking.to_mlflow import Follower
+
+    follower = Follower(ledger, uri)
+    follower.start()
+    return follower
+
+
+@contextmanager
+def open_runner(study: Study, options: Options, ledger: Ledger) -> Iterator[stages.Runner]:
+    """How trials are run: here, or on Ray."""
+    if options.local:
+        from study.search import local
+
+        yield local.run
+        return
+    from study.search.on_ray.cluster import Resources, cluster  # chosen at run time: Ray takes seconds to load
+    from study.search.on_ray.tuner import run
+
+    with _removed_afterwards(ledger.folder, ".ray"), cluster(options.address) as nodes:  # Tune's own files; the ledger needs none of them
+        gpus, share = options.gpus_per_trial, options.gpus_per_trial == "auto"
+        if gpus is None or gpus == "auto":
+            gpus = float(study.protocol.workers) if any(node.get("GPU", 0) for node in nodes) else 0.0
+        resources = Resources(
+            workers=study.protocol.workers,
+            cpus_per_worker=options.cpus_per_worker,
+            gpus_per_trial=gpus,
+            share_gpus=share and gpus == 1,  # without GPUs there is nothing to share, and workers of one trial share none
+            concurrent=options.concurrent,
+        )
+        resources.fit(nodes)
+        yield functools.partial(run, resources=resources, nodes=nodes, storage=f"{ledger.folder.location}/.ray")
+
+
+@contextmanager
+def _removed_afterwards(folder: Folder, name: str) -> Iterator[None]:
+    """Removes what lies there when all who write there have ended."""
+    try:
+        yield
+    finally:
+        folder.remove(name)
+
+
+def report(ledger: Ledger) -> list[str]:
+    """Writes the page and its tables; the verdicts, which are kept among the study's facts."""
+    from analysis.report import write_report
+
+    summary = write_report(ledger, f"{ledger.folder.location}/report.html", tables=f"{ledger.folder.location}/tables")
+    ledger.add_facts(verdicts=summary.verdicts)
+    return list(summary.verdicts)

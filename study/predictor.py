@@ -1,0 +1,56 @@
+"""A trained network that takes images and gives probabilities."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from study.datasets.cache import square
+from study.datasets.imagefiles import decode_file
+from study.errors import DataError
+from study.files import Folder
+from study.metrics import softmax
+from study.networks.kept import Kept, load
+from study.networks.timm_model import as_timm
+from study.training.augment import plain
+from study.training.device import Device
+from study.training.inputs import HEADROOM
+
+BATCH = 64
+
+
+class Predictor:
+    def __init__(self, kept: Kept, model: nn.Module) -> None:
+        self.kept, self.where = kept, Device.best(kept.precision)
+        self.model = model.to(self.where.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+        self.classes, self.channels = kept.classes, kept.channels
+        settings = as_timm(model).default_cfg
+        self.mean, self.std = tuple(settings["mean"]), tuple(settings["std"])
+
+    @classmethod
+    def from_folder(cls, folder: str | Path | Folder, **expected: Any) -> "Predictor":
+        """The best checkpoint of a trial: `folder` is the trial's own, or its `best` folder. Raises ConfigError."""
+        return cls(*load(folder if isinstance(folder, Folder) else Folder(str(folder)), **expected))
+
+    @torch.no_grad()
+    def logits(self, images: np.ndarray) -> np.ndarray:
+        """uint8 [N, S, S, C] -> float32 [N, classes]."""
+        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] not in (1, 3):
+            raise DataError(f"images must be uint8 [N, H, W, 1 or 3], not {images.dtype} {list(images.shape)}.")
+        rows = []
+        for start in range(0, len(images), BATCH):
+            raw = torch.from_numpy(np.array(images[start : start + BATCH])).to(self.where.device)
+            with self.where.autocast():
+                rows.append(self.model(plain(raw, size=self.kept.image_size, mean=self.mean, std=self.std)).float().cpu())
+        out: np.ndarray = torch.cat(rows).numpy() if rows else np.zeros((0, len(self.classes)), np.float32)
+        return out
+
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        """uint8 [N, S, S, C] -> probabilities float32 [N, classes]."""
+        return softmax(self.logits(images).astype(np.float64)).astype(np.float32)
+
+    def read(self, path: str) -> np.ndarray:
+        """uint8 [S, S, channels] of an image file, as training saw images. Raises DataError naming it."""
+        return square(decode_file(Path(path), self.channels), round(self.kept.image_size * HEADROOM))

@@ -1,0 +1,163 @@
+"""A study from Python: run one, or open one that was run, and what it found as frames, figures and a network to use."""
+
+import functools
+import html
+import os
+from typing import TYPE_CHECKING, Literal
+
+import pandas as pd
+
+from analysis.figures import FIGURES
+from analysis.load import Frames, load
+from analysis.verdict import Findings, findings
+from study.config import Cell, Study
+from study.errors import ConfigError, nearest
+from study.options import Options
+from study.pipeline import conduct
+from study.signals import interruptible
+from study.studies import find_study
+from study.tracking.ledger import Ledger
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+    from study.predictor import Predictor
+
+
+class Results:
+    """What is known of a study. Scores are shares in [0, 1]; frames are read once, when first asked for."""
+
+    def __init__(self, frames: Frames) -> None:
+        self.frames = frames
+
+    @property
+    def study(self) -> Study:
+        return self.frames.study
+
+    @property
+    def folder(self) -> str:
+        return self.frames.ledger.folder.location
+
+    @property
+    def in_progress(self) -> bool:
+        return self.frames.in_progress
+
+    @functools.cached_property
+    def findings(self) -> Findings:
+        return findings(self.frames)
+
+    @property
+    def verdicts(self) -> pd.DataFrame:
+        """One row a question: the sentence, its answer first."""
+        return pd.DataFrame({"sentence": [str(s) for s in self.findings.sentences]})
+
+    @property
+    def strategies(self) -> pd.DataFrame:
+        """One row a strategy and metric, on test: mean, low, high (95 %), seeds."""
+        return self.findings.strategies
+
+    @property
+    def pairs(self) -> pd.DataFrame:
+        """One row a pair of strategies: difference in test macro-F1 with its interval, p values, verdict."""
+        return self.findings.pairs
+
+    @property
+    def seeds(self) -> pd.DataFrame:
+        """One row a confirm run and metric, on test."""
+        return self.findings.seeds
+
+    @property
+    def trials(self) -> pd.DataFrame:
+        """One row a trial, in the order of asking; searched values as hp/<name>."""
+        return self.frames.trials
+
+    @property
+    def epochs(self) -> pd.DataFrame:
+        """One row an epoch: losses, metrics, distances from the start."""
+        return self.frames.epochs
+
+    @property
+    def warnings(self) -> list[str]:
+        return self.findings.warnings
+
+    def figure(self, name: str) -> "go.Figure":
+        """A figure of the report by name. Raises ConfigError listing them."""
+        spec = {f.name: f for f in FIGURES}
+        if name not in spec:
+            raise ConfigError(f"No figure {name!r}; choose from {nearest(name, list(spec))}.")
+        return spec[name].draw(spec[name].compute(self.frames, self.findings))
+
+    def predictor(self, cell: Cell | str) -> "Predictor":
+        """A network to use: the first confirm run of a cell, the one whose test score is known; where none was confirmed, the search's
+        winner. `cell`: a Cell, its id, or its strategy where that names one cell alone. Raises ConfigError."""
+        from study.predictor import Predictor
+
+        chosen = self._cell_id(cell)
+        confirmed = self.frames.confirmed()
+        own = confirmed[confirmed.cell == chosen] if len(confirmed) else confirmed
+        trial = str(own.iloc[0].trial_id) if len(own) else self.frames.chosen.get(chosen)
+        if trial is None:
+            raise ConfigError(f"{chosen} has no finished trial yet; run the study to its end.")
+        return Predictor.from_folder(self.frames.ledger.trial_folder(trial))
+
+    def _cell_id(self, cell: Cell | str) -> str:
+        wanted = cell.id if isinstance(cell, Cell) else cell
+        found = [c.id for c in self.study.cells if wanted in (c.id, c.strategy)]
+        if len(found) != 1:
+            known = [c.id for c in self.study.cells]
+            raise ConfigError(f"{wanted!r} names {len(found)} cells of {self.study.name}; choose from {nearest(wanted, known)}.")
+        return found[0]
+
+    def __repr__(self) -> str:
+        return "\n".join([f"{self.study.name} in {self.folder}{' (in progress)' if self.in_progress else ''}", *self.verdicts.sentence])
+
+    def _repr_html_(self) -> str:
+        """The verdicts and the table of strategies, as a notebook shows them."""
+        lines = "".join(f"<p>{html.escape(s)}</p>" for s in self.verdicts.sentence)
+        table = self.strategies
+        if len(table):
+            shown = table[table.metric == "macro_f1"][["dataset", "backbone", "strategy", "mean", "low", "high", "seeds"]]
+            lines += str(shown.to_html(index=False, float_format=lambda v: f"{100 * v:.1f}"))
+        return f"<h4>{html.escape(self.study.name)}</h4>{lines}"
+
+
+def run_study(
+    study: Study | str,
+    *,
+    results: str | os.PathLike[str] = "results",
+    data: str | os.PathLike[str] | None = None,
+    weights: str | os.PathLike[str] | None = None,
+    local: bool = False,
+    address: str | None = None,
+    cpus_per_worker: float = 1.0,
+    gpus_per_trial: float | Literal["auto"] | None = None,
+    concurrent: int | None = None,
+    mlflow: str | None = "off",
+) -> Results:
+    """Runs a study (a value, or the name of one) to its end and returns what it found; the same call resumes, and grows a study that
+    gained seeds, trials or cells. An interrupt stops it after the epoch at hand: what it returns then is in progress.
+
+    `local`: in this process, without Ray. `mlflow`: a server's URI, None for SQLite under `results`, "off" for none. Raises ConfigError,
+    DataError or EnvironmentProblem, each one line with the way out.
+    """
+    options = Options(
+        results=os.fspath(results),
+        data=os.fspath(data) if data else os.environ.get("STUDY_DATA"),
+        weights=os.fspath(weights) if weights else os.environ.get("STUDY_WEIGHTS"),
+        local=local,
+        address=address,
+        cpus_per_worker=cpus_per_worker,
+        gpus_per_trial=gpus_per_trial,
+        concurrent=concurrent,
+        mlflow=mlflow,
+        command="study.run_study(...)",
+    )
+    question = find_study(study) if isinstance(study, str) else study
+    with interruptible() as interrupted:
+        ended = conduct(question, options, interrupted)
+    return Results(load(ended.ledger))
+
+
+def load_study(source: str | os.PathLike[str] | Ledger, study: str | None = None) -> Results:
+    """A study's folder, a results folder that holds one, or an MLflow URI (URI#STUDY). Raises ConfigError where there is none."""
+    return Results(load(source if isinstance(source, Ledger) else os.fspath(source), study))

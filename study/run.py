@@ -1,0 +1,176 @@
+"""One trial to its end: resume, train, keep the best network, measure it. The same under Ray, torchrun or neither; the only caller of
+training and measuring.
+
+The caller gives `report(EpochRecord)`, called on every worker after every epoch; it returns True to stop.
+"""
+
+import functools
+import gc
+import logging
+import math
+import os
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from study import checkpoint
+from study.config import TrialConfig
+from study.datasets import open_dataset, subsample
+from study.datasets.cache import cache_folder, pixels
+from study.datasets.spec import ImageTable
+from study.datasets.visible import cut_off_test
+from study.files import Folder
+from study.measure import find_measurements
+from study.measure.base import Finished, measure
+from study.networks.kept import Kept, keep
+from study.networks.pretrained import create
+from study.places import Places
+from study.predictor import Predictor
+from study.records import EpochRecord, Outcome, dumps
+from study.training import distributed
+from study.training.guard import DivergedError
+from study.training.inputs import HEADROOM, Inputs
+from study.training.loop import State, fine_tune
+
+log = logging.getLogger(__name__)
+ATTEMPTS = "attempts.jsonl"  # a line for every start of a trial
+OUT_OF_MEMORY = "out_of_memory"
+CHECKPOINT_SECONDS = 10.0  # at most this much work, or one epoch, is done again after a kill
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ending:
+    outcome: Outcome
+    reason: str = ""
+
+
+Report = Callable[[EpochRecord], bool]
+
+
+def run_trial(config: TrialConfig, places: Places, report: Report, *, measurements: tuple[str, ...] = ()) -> Ending:
+    """Trains `config`, going on from its newest valid checkpoint; a trial that completes is measured. Errors of the user's making are
+    raised as they are.
+
+    Out of memory, the device's or the host's, is retried once with half the batch at a time and gradients accumulated:
+    same effective batch.
+    """
+    folder = Folder(places.folder)
+    if distributed.rank() == 0:
+        now = {"at": time.time(), "host": platform.node(), "pid": os.getpid()}
+        folder.append_line(ATTEMPTS, dumps(now).encode())
+    if not folder.exists(OUT_OF_MEMORY):
+        try:
+            return _attempt(config, places, report, measurements, micro_batches=1)
+        except (torch.OutOfMemoryError, MemoryError) as error:
+            log.warning("out of memory (%s); once more with half the batch at a time", error)
+            if distributed.world() > 1:
+                mark_out_of_memory(folder)
+                raise  # the other workers hang in this step: all start again
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+    try:
+        return _attempt(config, places, report, measurements, micro_batches=2)
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        reason = f"out of memory, with half the batch at a time too ({error})"
+        if distributed.world() > 1:
+            raise RuntimeError(reason) from None  # not an ending of this worker's alone: the others wait for it
+        return Ending(outcome=Outcome.FAILED, reason=reason)
+
+
+def mark_out_of_memory(folder: Folder) -> None:
+    """Whoever learns that a trial ran out of memory leaves this for its next attempt."""
+    folder.write(OUT_OF_MEMORY, b"")
+
+
+def _attempt(config: TrialConfig, places: Places, report: Report, measurements: tuple[str, ...], micro_batches: int) -> Ending:
+    inputs = open_inputs(config, places)
+    ending = _train(config, places, inputs, report, micro_batches)
+    if measurements and ending.outcome is Outcome.COMPLETED:
+        distributed.barrier()  # rank 0 may still be writing the best checkpoint
+        measure_trial(config, places, measurements, Folder(places.folder))
+    return ending
+
+
+def _train(config: TrialConfig, places: Places, inputs: Inputs, report: Report, micro_batches: int) -> Ending:
+    folder = Folder(places.folder)
+    saved = checkpoint.load_newest(folder, trial=config.id)
+    history = [EpochRecord.from_dict(values) for values in saved["history"]] if saved else []
+    for record in history:
+        report(record)  # a report may have been lost with the process that awaited it
+    best = max((r.objective for r in history), default=-math.inf)
+    facts = {"trial": config.id}
+    leader, saved_at = distributed.rank() == 0, time.monotonic()
+    try:
+        for record, state in fine_tune(config, inputs, weights=places.weights, saved=saved, micro_batches=micro_batches):
+            if leader:
+                if record.objective > best:
+                    keep(folder, _describe(config, inputs.table, state), state.model.network_state())
+                if record.epoch == config.protocol.max_epochs or time.monotonic() - saved_at >= CHECKPOINT_SECONDS:
+                    checkpoint.save_newest(folder, record.epoch, state.as_dict(), facts)
+                    saved_at = time.monotonic()
+            best = max(best, record.objective)
+            try:
+                stop = report(record)
+            except InterruptedError:  # a signal: whoever goes on starts from this epoch
+                if leader:
+                    checkpoint.save_newest(folder, record.epoch, state.as_dict(), facts)
+                raise
+            if stop:
+                return Ending(outcome=Outcome.STOPPED, reason=f"stopped by the scheduler after epoch {record.epoch}")
+    except DivergedError as error:
+        return Ending(outcome=Outcome.DIVERGED, reason=str(error))
+    return Ending(outcome=Outcome.COMPLETED)
+
+
+def _describe(config: TrialConfig, table: ImageTable, state: State) -> Kept:
+    return Kept(
+        trial=config.id,
+        backbone=config.cell.backbone,
+        arguments=state.model.arguments,
+        classes=list(table.classes),
+        image_size=config.protocol.image_size,
+        channels=table.channels,
+        precision=config.protocol.precision,
+        epoch=state.history[-1].epoch,
+    )
+
+
+def open_images(config: TrialConfig, places: Places) -> tuple[ImageTable, np.ndarray]:
+    """The cell's whole table and its pixels, uint8 [N, S, S, C]: the one place where the test split is in reach."""
+    cell = config.cell
+    table = _opened(cell.dataset, cell.splits, places.data_root)
+    table = subsample(table, cell.train_fraction) if cell.train_fraction < 1 else table
+    return table, pixels(table, round(config.protocol.image_size * HEADROOM), places.cache_root)
+
+
+def open_inputs(config: TrialConfig, places: Places) -> Inputs:
+    """What training sees: the test images are cut off before it gets anything."""
+    return Inputs(cut_off_test(*open_images(config, places)), config, places.cache_root or cache_folder())
+
+
+@functools.lru_cache(maxsize=4)
+def _opened(name: str, splits: str, root: Path | None) -> ImageTable:
+    """Headers and labels are read once a process: a worker trains one trial of a study after another."""
+    return open_dataset(name, splits=splits, root=root)
+
+
+def measure_trial(config: TrialConfig, places: Places, names: tuple[str, ...], folder: Folder) -> None:
+    """Measures the network kept in `folder`, a trial's own; writes measured/NAME.parquet there. Raises ConfigError where none is kept."""
+    table, images = open_images(config, places)
+    finished = Finished(
+        config=config,
+        network=Predictor.from_folder(folder, trial=config.id),
+        start=lambda: create(
+            config.cell.backbone, len(table.classes), weights=places.weights, seed=config.seed, start=config.strategy.start
+        ),
+        table=table,
+        pixels=images,
+    )
+    for measurement in find_measurements(names):
+        measure(finished, measurement, folder)

@@ -1,0 +1,31 @@
+"""The conditions an epoch was trained under: they travel with its record."""
+
+import platform
+from typing import Any
+
+import torch
+
+from study.networks.pretrained import Backbone
+from study.training import distributed
+from study.training.device import Device
+from study.training.inputs import Features
+
+
+def describe(features: Features, backbone: Backbone, where: Device, micro_batches: int) -> dict[str, Any]:
+    model, cuda = features.model, where.device.type == "cuda"
+    return {
+        "device": torch.cuda.get_device_name(where.device) if cuda else f"cpu x{torch.get_num_threads()}",
+        "host": platform.node(),
+        "torch": str(torch.__version__),
+        "workers": distributed.world(),
+        "precision": where.precision,
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "trained_parameters": sum(p.numel() for p in model.trained.parameters() if p.requires_grad),
+        "weights": backbone.weights,
+        "weights_sha256": backbone.fingerprint,
+        "cut": "whole" if model.frozen is None else model.cut,
+        "activations_reused": features.reused,
+        "micro_batches": micro_batches,
+        "peak_gpu_bytes": torch.cuda.max_memory_reserved(where.device) if cuda else 0,
+        "gpu_bytes": torch.cuda.get_device_properties(where.device).total_memory if cuda else 0,
+    }

@@ -1,0 +1,142 @@
+"""A study from Python, as a notebook runs one; and measurements made afterwards."""
+
+import dataclasses
+import shutil
+import threading
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import study as package
+from study import Log, Protocol, Study, grid, load_study, run_study
+from study.errors import ConfigError
+from study.measure import MEASUREMENTS, Finished, Measurement
+from study.measure import __main__ as command
+from study.tracking.ledger import Ledger
+
+GOLDEN = Path(__file__).parent / "golden" / "study"
+QUESTION = Study(
+    name="notebook",
+    cells=grid(["digits"], ["efficientnet_lite0"], ["linear_probe", "partial"], (0.1,)),
+    protocol=Protocol(max_epochs=1, image_size=32, batch_size=64, views=1, train_eval_images=32, warmup_epochs=0.5),
+    trials=1,
+    random_trials=0,
+    grace_epochs=1,
+    confirm_seeds=2,
+    space={"partial.lr": Log(1e-4, 1e-2)},
+)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> package.Results:
+    return run_study(QUESTION, results=tmp_path_factory.mktemp("notebook"), local=True)
+
+
+def test_a_study_run_from_python_answers_in_frames(run: package.Results) -> None:
+    assert not run.in_progress and run.study == QUESTION
+    assert len(run.trials) == 2 + 4 and set(run.trials.stage) == {"search", "confirm"}
+    assert len(run.verdicts) == 1 and "macro-F1" in run.verdicts.sentence[0]
+    assert len(run.pairs) == 1 and set(run.strategies.strategy) == {"linear_probe", "partial"} and len(run.seeds) == 4 * 4
+    assert {"distance/head", "val/macro_f1"} <= set(run.epochs.columns)
+    assert run.epochs["distance/head"].min() > 0 and "partial" in run._repr_html_()
+
+
+def test_what_was_run_is_loaded_alike(run: package.Results) -> None:
+    again = load_study(run.folder)
+    pd.testing.assert_frame_equal(again.strategies, run.strategies)
+    assert list(again.verdicts.sentence) == list(run.verdicts.sentence)
+
+
+def test_it_is_extended_from_python(run: package.Results, tmp_path: Path) -> None:
+    shutil.copytree(Path(run.folder).parent, tmp_path / "results")
+    more = run_study(dataclasses.replace(QUESTION, confirm_seeds=3), results=tmp_path / "results", local=True)
+    assert set(more.strategies.seeds) == {3} and any("confirm_seeds: 2 -> 3" in w for w in more.warnings)
+    assert len(more.trials) == 2 + 6
+
+
+def test_figures_and_networks_by_name(run: package.Results) -> None:
+    import plotly.graph_objects as go
+
+    assert isinstance(run.figure("strategies"), go.Figure)
+    with pytest.raises(ConfigError, match="choose from cost"):
+        run.figure("costs")
+    predictor = run.predictor("partial")
+    shares = predictor(np.zeros((2, 40, 40, predictor.channels), np.uint8))
+    assert shares.shape == (2, 10) and np.allclose(shares.sum(axis=1), 1, atol=1e-5)
+    with pytest.raises(ConfigError, match="names 0 cells"):
+        run.predictor("full")
+
+
+def test_in_a_thread_signals_stay_the_main_threads(tmp_path: Path) -> None:
+    """A notebook server runs cells in threads of its own."""
+    seen: list[object] = []
+
+    def work() -> None:
+        try:
+            run_study(dataclasses.replace(QUESTION, name=""), results=tmp_path, local=True)
+        except Exception as error:
+            seen.append(error)
+
+    def ask() -> None:
+        from study.signals import interruptible
+
+        with interruptible() as event:
+            seen.append(event.is_set())
+
+    for target in (work, ask):
+        thread = threading.Thread(target=target)
+        thread.start()
+        thread.join()
+    assert isinstance(seen[0], ConfigError) and seen[1] is False
+
+
+class MeanPixel(Measurement):
+    """Mean brightness by class: a measurement of its own, made in a test."""
+
+    name: ClassVar[str] = "mean_pixel"
+    splits: ClassVar[tuple[str, ...]] = ("val",)
+
+    def rows(self, finished: Finished) -> pa.Table:
+        val = np.flatnonzero(finished.table.split == 1)
+        assert finished.start().num_stages >= 1, "the network it was before training"
+        return pa.table({"image": [finished.table.ids[k] for k in val], "mean": finished.pixels[val].mean(axis=(1, 2, 3))})
+
+
+def test_a_measurement_is_made_afterwards_and_read_as_a_frame(run: package.Results, tmp_path: Path, monkeypatch, capsys) -> None:
+    shutil.copytree(Path(run.folder).parent, tmp_path / "results")
+    monkeypatch.setitem(MEASUREMENTS, "mean_pixel", MeanPixel())
+    assert command.main([str(tmp_path / "results"), "mean_pixel"]) == 0
+    ledger = Ledger(tmp_path / "results", "notebook")
+    made = [a.trial_id for a in ledger.asks() if ledger.measured(a.trial_id, "mean_pixel") is not None]
+    assert len(made) == 4 and all("measured/mean_pixel.parquet" in ledger.files(t) for t in made)
+    assert len(ledger.test_openings()) == 1, "it looks at validation images alone: the lock is not asked"
+    assert pq.read_table(ledger.folder.path(f"trials/{made[0]}/measured/mean_pixel.parquet")).num_rows == 360
+    before = ledger.folder.read(f"trials/{made[0]}/measured/predictions.parquet")
+    capsys.readouterr()
+    assert command.main([str(tmp_path / "results"), "predictions", "mean_pixel"]) == 0
+    assert "nothing left" in capsys.readouterr().out
+    assert command.main([str(tmp_path / "results"), "predictions", "--again"]) == 0
+    assert ledger.folder.read(f"trials/{made[0]}/measured/predictions.parquet") == before and len(ledger.test_openings()) == 1
+
+
+@pytest.mark.parametrize(("arguments", "said"), [(["cka2"], "Unknown measurement 'cka2'; choose from predictions"), ([], "required: NAME")])
+def test_an_unknown_measurement_lists_the_known_ones(arguments: list[str], said: str, capsys) -> None:
+    try:
+        code = command.main([str(GOLDEN), *arguments])
+    except SystemExit as error:
+        code = error.code
+    assert code == 2 and said in capsys.readouterr().err
+    with pytest.raises(ConfigError, match="Unknown measurement"):
+        run_study(dataclasses.replace(QUESTION, measure=("cka2",)), results="nowhere", local=True)
+
+
+def test_a_trial_whose_network_is_gone_is_named(tmp_path: Path, capsys) -> None:
+    """The golden study keeps no networks."""
+    shutil.copytree(GOLDEN, tmp_path / "results")
+    assert command.main([str(tmp_path / "results"), "predictions", "--again"]) == 5
+    assert "holds no intact best checkpoint" in capsys.readouterr().err
