@@ -1,13 +1,13 @@
 """What a study will cost, measured: a few steps of every (backbone, strategy) on this machine's device.
 
-Memory is always channels-last: on every network tried it was the faster layout in the faster precision (docs/performance.md).
-Precision is another matter: bfloat16 is half as slow again on one network and half as fast again on the next.
+The memory layout is always channels-last (docs/performance.md). Precision is another matter: bfloat16 is half as slow again on one
+network and half as fast again on the next.
 """
 
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +25,6 @@ BATCH = 32
 PROBE_SECONDS = 1.0
 PROBE_BATCH = 8
 Precision = Literal["fp32", "bf16"]
-M = TypeVar("M", bound=nn.Module)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +43,7 @@ def measure(cell: Cell, protocol: Protocol, num_classes: int, weights: str | Non
     strategy = STRATEGIES[cell.strategy]()
     backbone = create(cell.backbone, num_classes, weights=weights, start=strategy.start)
     phase = strategy.phases(backbone.num_stages, max(protocol.max_epochs, 2))[-1]
-    model = _place(split(backbone, phase.cut), where)
+    model = where.place(split(backbone, phase.cut))
     optimizer = make_optimizer(model, phase, Recipe(), protocol.optimizer)
     model.set_training(phase, protocol.batch_norm)
     size = min(protocol.batch_size, BATCH)
@@ -79,7 +78,7 @@ def fastest_precision(
     for name in backbone_names:
         for precision in ("fp32", "bf16"):
             where = Device.best(precision)
-            model = _place(create(name, 2, weights=weights).model, where).train()
+            model = where.place(create(name, 2, weights=weights).model).train()
             step = _train_step(model, _random_images(PROBE_BATCH, image_size, where), where)
             rates.setdefault(name, {})[precision] = round(PROBE_BATCH / _seconds(step, where, at_least=PROBE_SECONDS / 2), 1)
     torch.set_num_threads(before)
@@ -93,10 +92,6 @@ def disk(study: Study, parameters: dict[str, int], left: dict[str, int], in_flig
     weights = sum(4 * parameters[c.backbone] * left[c.id] for c in study.cells)
     checkpoint = 4 * (1 + OPTIMIZERS[study.protocol.optimizer].moments) * max(parameters.values())
     return weights + 2 * checkpoint * min(in_flight, sum(left.values()))
-
-
-def _place(model: M, where: Device) -> M:
-    return model.to(where.device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
 
 def _random_images(count: int, size: int, where: Device) -> Tensor:

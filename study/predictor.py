@@ -24,7 +24,7 @@ BATCH = 64
 class Predictor:
     def __init__(self, kept: Kept, model: nn.Module) -> None:
         self.kept, self.where = kept, Device.best(kept.precision)
-        self.model = model.to(self.where.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+        self.model = self.where.place(model).eval()
         self.classes, self.channels = kept.classes, kept.channels
         settings = as_timm(model).default_cfg
         self.mean, self.std = tuple(settings["mean"]), tuple(settings["std"])

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import pytest
+from tests.need import missing
 
 FLAGS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
@@ -18,7 +18,7 @@ def page(dark: bool = False, width: int = 1380, height: int = 1000) -> Iterator[
     """A page with `.requests` (other than files and data) and `.problems` (console errors, dialogs, page errors)."""
     path = shutil.which("chromium")
     if path is None:
-        pytest.skip("needs Chromium (Debian: apt-get install chromium)")
+        missing("Chromium (Debian: apt-get install chromium)")
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:

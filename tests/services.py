@@ -12,8 +12,7 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
+from tests.need import missing
 from tests.raycluster import free_port, kill_tree
 
 
@@ -72,7 +71,8 @@ class Postgres(Service):
     def __init__(self, folder: Path) -> None:
         self.binaries = next(iter(sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)), None)
         if self.binaries is None:
-            pytest.skip("needs Debian's postgresql")
+            missing("PostgreSQL (Debian: apt-get install postgresql)")
+        assert self.binaries is not None
         self.folder, self.port = folder, free_port()
         folder.mkdir()
         self.user = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"] if os.getuid() == 0 else []

@@ -2,10 +2,13 @@
 
 import ast
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parent.parent
 
@@ -59,6 +62,18 @@ def test_P4_every_locked_package_has_a_hash_and_no_address(name: str) -> None:
         for package, floor in floors.items():
             version = re.search(rf"^{package}==(\d+)\.(\d+)", text, re.M)
             assert version and (int(version[1]), int(version[2])) >= floor
+
+
+def test_the_lock_holds_what_the_project_asks_for() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    asked = [Requirement(r) for group in (project["dependencies"], *project["optional-dependencies"].values()) for r in group]
+    locked = dict(re.findall(r"^([A-Za-z0-9._-]+)(?:\[[^\]]*\])?==([^ ;\\]+)", (ROOT / "requirements.lock").read_text(), re.M))
+    found = {canonicalize_name(k): v for k, v in locked.items()}
+    assert len(asked) > 20
+    for requirement in asked:
+        version = found.get(canonicalize_name(requirement.name))
+        assert version is not None, f"{requirement} is not locked: make lock"
+        assert requirement.specifier.contains(version, prereleases=True), f"{requirement} asked, {version} locked: make lock"
 
 
 FORBIDDEN = {

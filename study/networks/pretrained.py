@@ -56,7 +56,7 @@ def create(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if start == "random":
-            model, found = timm.create_model(full, pretrained=False, **({} if num_classes is None else {"num_classes": num_classes})), None
+            model, found = timm.create_model(full, pretrained=False, num_classes=1000 if num_classes is None else num_classes), None
         else:
             found = find_weights(name, weights)
             model = _load(full, found)

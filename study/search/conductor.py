@@ -32,6 +32,12 @@ class Conductor:
         self.events = 0  # epochs and endings: whether anything moves
         self.started: dict[str, float] = {}
 
+    @property
+    def cells(self) -> int:
+        """Cells of the study."""
+        study = self.ledger.study()
+        return len(study.cells) if study else 0
+
     def __getstate__(self) -> dict[str, object]:
         return {}  # Tune pickles its searcher; nothing of ours lives in that file
 

@@ -6,6 +6,7 @@ the number of workers nor on the order of batches, and a resumed trial sees what
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -38,8 +39,8 @@ def quantise(strength: float) -> float:
     return round(strength * LEVELS) / LEVELS
 
 
-def _mix(x: np.ndarray) -> np.ndarray:
-    """splitmix64's finaliser (Steele et al. 2014): uint64 -> well-mixed uint64."""
+def _mix(x: Any) -> Any:
+    """splitmix64's finaliser (Steele et al. 2014): uint64, a number or an array -> as well-mixed uint64."""
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return x ^ (x >> np.uint64(31))

@@ -5,8 +5,12 @@ import ctypes
 import functools
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
+from torch import nn
+
+M = TypeVar("M", bound=nn.Module)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,6 +22,10 @@ class Device:
         if self.precision == "fp32":
             return nullcontext()
         return torch.autocast(self.device.type, dtype=torch.bfloat16)
+
+    def place(self, module: M) -> M:
+        """The module on the device, channels last: on every network tried the faster layout in the faster precision."""
+        return module.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def wait(self) -> None:
         """Returns when all that was asked of the device is done."""

@@ -89,7 +89,7 @@ def fine_tune(
 
         # ---- model and optimizer: frozen before DDP wraps them ----------------------------------
         backbone.model.load_state_dict(backbone.model.state_dict() | carried)
-        model = split(backbone, phase.cut).to(where.device, memory_format=torch.channels_last)
+        model = where.place(split(backbone, phase.cut))
         optimizer = make_optimizer(model, phase, config.recipe, protocol.optimizer)
         if saved and saved["phase"] == index:
             optimizer.load_state_dict(saved["optimizer"])

@@ -68,7 +68,8 @@ def cluster(address: str | None) -> Iterator[Nodes]:
             runtime_env={"env_vars": env},
             log_to_driver=False,
             configure_logging=False,
-            **({"include_dashboard": False, "object_store_memory": 200_000_000} if started else {}),
+            include_dashboard=False if started else None,
+            object_store_memory=200_000_000 if started else None,
         )
     except (ConnectionError, RuntimeError, ValueError) as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -5,7 +5,7 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +53,7 @@ def run(
             share = gpu_share(conductor.ledger.results().values()) or 1.0
             driver.resources = dataclasses.replace(resources, gpus_per_trial=share)
             print(f"GPUs: a trial takes {share:g} of one" + (", and the first of every cell is measured" if measuring else ""), flush=True)
-        said = _round(driver, min(total, len(conductor.ledger.study().cells)) if measuring else total, driver.resources.fit(nodes))
+        said = _round(driver, min(total, conductor.cells) if measuring else total, driver.resources.fit(nodes))
         if driver.problem:
             raise EnvironmentProblem(driver.problem)
         if interrupted.is_set():
@@ -130,6 +130,7 @@ class _Driver:
     storage: str
     measurements: tuple[str, ...]
     interrupted: Interrupted
+    errors: dict[str, str] = field(default_factory=dict)  # by trial id: why its worker failed, told by the scheduler before the searcher ends it
     problem: str = ""  # of the environment (a full disk): every other trial would meet it too, so the sweep ends
 
     def __getstate__(self) -> dict[str, Any]:
@@ -148,7 +149,7 @@ class _Searcher(Searcher):
         self._driver = driver
         self._ids: dict[str, str] = {}
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]  # FINISHED is a word
         d = self._driver
         if d.over:
             return Searcher.FINISHED
@@ -178,7 +179,7 @@ class _Searcher(Searcher):
             return
         try:
             if error:
-                d.conductor.end(ours, Outcome.FAILED, _Scheduler.errors.pop(ours, "its worker died"))
+                d.conductor.end(ours, Outcome.FAILED, d.errors.pop(ours, "its worker died"))
             else:
                 d.conductor.end(ours, Outcome(result.get("outcome", Outcome.FAILED)), str(result.get("reason", "ended without a word")))
         except EnvironmentProblem as problem:
@@ -193,8 +194,6 @@ class _Searcher(Searcher):
 
 class _Scheduler(FIFOScheduler):
     """Ray Tune's way to stop a trial early: one successive halving per cell, kept by the plan."""
-
-    errors: dict[str, str] = {}
 
     def __init__(self, driver: _Driver) -> None:
         super().__init__()
@@ -215,7 +214,7 @@ class _Scheduler(FIFOScheduler):
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
         text = _error_of(trial)
         reason = "out of memory: its node ended its worker, again and again" if out_of_memory(text) else _last_line(text)
-        self.errors[trial.config["ask"]["trial_id"]] = reason
+        self._driver.errors[trial.config["ask"]["trial_id"]] = reason
 
 
 class _Recoveries(tune.Callback):
