@@ -20,7 +20,7 @@ from torchvision import transforms
 from study.config import Cell, Protocol, TrialConfig
 from study.datasets.spec import ImageTable
 from study.datasets.visible import cut_off_test
-from study.networks.cut_chain import split
+from study.networks.cut import split
 from study.networks.pretrained import create, slots_of
 from study.networks.weights import timm_name
 from study.training.device import Device

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from study.config import Cell, Protocol, Recipe, Study
-from study.networks.cut_chain import split
+from study.networks.cut import split
 from study.networks.pretrained import create
 from study.strategies import STRATEGIES
 from study.training.device import Device

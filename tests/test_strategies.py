@@ -8,7 +8,7 @@ import torch
 
 from study.config import Cell, Protocol, Recipe, Study, TrialConfig
 from study.errors import ConfigError
-from study.networks.cut_chain import split
+from study.networks.cut import split
 from study.networks.pretrained import create
 from study.networks.split import Split
 from study.search.sample import distributions

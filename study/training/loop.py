@@ -21,7 +21,7 @@ from study.config import TrialConfig
 from study.errors import ConfigError
 from study.failpoints import failpoint
 from study.metrics import score
-from study.networks.cut_chain import split
+from study.networks.cut import split
 from study.networks.pretrained import Backbone, create
 from study.networks.split import Split
 from study.records import EpochRecord

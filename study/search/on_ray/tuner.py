@@ -130,7 +130,9 @@ class _Driver:
     storage: str
     measurements: tuple[str, ...]
     interrupted: Interrupted
-    errors: dict[str, str] = field(default_factory=dict)  # by trial id: why its worker failed, told by the scheduler before the searcher ends it
+    errors: dict[str, str] = field(
+        default_factory=dict
+    )  # by trial id: why its worker failed, told by the scheduler before the searcher ends it
     problem: str = ""  # of the environment (a full disk): every other trial would meet it too, so the sweep ends
 
     def __getstate__(self) -> dict[str, Any]:
