@@ -76,9 +76,11 @@ def load_newest(folder: Folder, **expected: Any) -> dict[str, Any] | None:
     return None
 
 
-def save_weights(folder: Folder, name: str, tensors: dict[str, torch.Tensor], facts: dict[str, Any]) -> None:
-    """Weights alone, as safetensors: what prediction needs."""
-    data = save({k: v.detach().cpu().contiguous() for k, v in tensors.items()})
+def save_weights(
+    folder: Folder, name: str, tensors: dict[str, torch.Tensor], facts: dict[str, Any], metadata: dict[str, str] | None = None
+) -> None:
+    """Weights alone, as safetensors: what prediction needs. `metadata` travels inside the file."""
+    data = save({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, metadata)
     _write(folder, name, "model.safetensors", data, facts)
 
 

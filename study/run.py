@@ -27,14 +27,15 @@ from study.datasets.visible import cut_off_test
 from study.files import Folder
 from study.measure import find_measurements
 from study.measure.base import Finished, measure
-from study.networks.kept import Kept, keep
+from study.networks.kept import HEADROOM, Kept, keep
 from study.networks.pretrained import create
+from study.networks.weights import timm_name
 from study.places import Places
 from study.predictor import Predictor
 from study.records import EpochRecord, Outcome, dumps
 from study.training import distributed
 from study.training.guard import DivergedError
-from study.training.inputs import HEADROOM, Inputs
+from study.training.inputs import Inputs
 from study.training.loop import State, fine_tune
 
 log = logging.getLogger(__name__)
@@ -110,7 +111,7 @@ def _train(config: TrialConfig, places: Places, inputs: Inputs, report: Report, 
         for record, state in fine_tune(config, inputs, weights=places.weights, saved=saved, micro_batches=micro_batches):
             if leader:
                 if record.objective > best:
-                    keep(folder, _describe(config, inputs.table, state), state.model.network_state())
+                    keep(folder, _describe(config, inputs, state), state.model.network_state())
                 if record.epoch == config.protocol.max_epochs or time.monotonic() - saved_at >= CHECKPOINT_SECONDS:
                     checkpoint.save_newest(folder, record.epoch, state.as_dict(), facts)
                     saved_at = time.monotonic()
@@ -128,16 +129,18 @@ def _train(config: TrialConfig, places: Places, inputs: Inputs, report: Report, 
     return Ending(outcome=Outcome.COMPLETED)
 
 
-def _describe(config: TrialConfig, table: ImageTable, state: State) -> Kept:
+def _describe(config: TrialConfig, inputs: Inputs, state: State) -> Kept:
+    table = inputs.table
     return Kept(
         trial=config.id,
-        backbone=config.cell.backbone,
+        backbone=timm_name(config.cell.backbone),
         arguments=state.model.arguments,
         classes=list(table.classes),
         image_size=config.protocol.image_size,
         channels=table.channels,
         precision=config.protocol.precision,
         epoch=state.history[-1].epoch,
+        side=inputs.images.whole.shape[1],
     )
 
 

@@ -1,7 +1,8 @@
-"""A network that is kept: its weights, and all that is needed to build and use it again, in two files of plain data.
+"""A network that is kept: its weights, and all that is needed to build and use it again, in three files of plain data.
 
-best/model.safetensors   the tensors, under timm's names
-     manifest.json       a Kept, and the file's size and sha256, written last
+best/model.safetensors   the tensors, under timm's names; its metadata say how to build the network around them
+     config.json         what timm reads: timm.create_model("local-dir:.../best", pretrained=True) is this network
+     manifest.json       a Kept, and the tensors' size and sha256, written last
 """
 
 from dataclasses import dataclass, field
@@ -15,9 +16,10 @@ from study import checkpoint
 from study.errors import ConfigError
 from study.files import Folder
 from study.networks.weights import timm_name
-from study.records import Record
+from study.records import Record, dumps
 
 NAME = "best"
+HEADROOM = 1.25  # images are stored this much larger than they are shown, so that crops keep their detail
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,18 +27,46 @@ class Kept(Record):
     """What a network must know of itself to be used without the study that made it."""
 
     trial: str  # id of the trial
-    backbone: str  # as the study names it
+    backbone: str  # timm's own name (up to version 0.1: as the study named it)
     classes: list[str]
     image_size: int  # pixels, square, as it was trained
     channels: int  # of the images it takes: 1 or 3
     precision: str
     epoch: int
     arguments: dict[str, Any] = field(default_factory=dict)  # for timm, e.g. pad_type
+    side: int = 0  # pixels, square: images are brought to this size first, as the cache that training read; 0: HEADROOM times image_size
+
+    @property
+    def stored_side(self) -> int:
+        return self.side or round(self.image_size * HEADROOM)
 
 
 def keep(folder: Folder, network: Kept, tensors: dict[str, torch.Tensor]) -> None:
     """Writes the whole network into `folder`/best, so that it can be used without anything else."""
-    checkpoint.save_weights(folder, NAME, tensors, network.as_dict())
+    folder.write(f"{NAME}/config.json", dumps(timm_config(network), indent=1).encode())
+    metadata = {"format": "pt", "timm_kwargs": dumps(network.arguments), "kept": dumps(network.as_dict())}
+    checkpoint.save_weights(folder, NAME, tensors, network.as_dict(), metadata)
+
+
+def timm_config(network: Kept) -> dict[str, Any]:
+    """config.json as timm's hub models have it: the whole centre square is shown, so the crop share is 1."""
+    published = timm.get_pretrained_cfg(network.backbone)
+    settings = published.to_dict(remove_source=True, remove_null=True) if published else {}
+    own = {
+        "input_size": [3, network.image_size, network.image_size],
+        "crop_pct": 1.0,
+        "crop_mode": "center",
+        "interpolation": "bilinear",
+        "num_classes": len(network.classes),
+        "label_names": network.classes,
+    }
+    stale = ("architecture", "custom_load", "pool_size", "test_input_size", "test_crop_pct", "min_input_size", "label_offset", "tag")
+    return {
+        "architecture": network.backbone,
+        "num_classes": len(network.classes),
+        "model_args": network.arguments,
+        "pretrained_cfg": {k: v for k, v in settings.items() if k not in stale} | own,
+    }
 
 
 def load(folder: Folder, **expected: Any) -> tuple[Kept, nn.Module]:

@@ -93,8 +93,8 @@ def augment(
 def plain(batch: Tensor, *, size: int, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
     """Resize and normalise, nothing else: validation, test, and strength 0."""
     pixels = _to_float(batch)
-    if pixels.shape[-1] != size:
-        pixels = F.interpolate(pixels, size=(size, size), mode="bilinear", antialias=pixels.shape[-1] > size, align_corners=False)
+    if pixels.shape[-2:] != (size, size):
+        pixels = F.interpolate(pixels, size=(size, size), mode="bilinear", antialias=max(pixels.shape[-2:]) > size, align_corners=False)
     return _normalise(pixels, mean, std)
 
 

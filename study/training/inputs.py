@@ -16,7 +16,6 @@ from study.training.activations import ActivationStore, to_device
 from study.training.augment import POLICIES, augment, plain, quantise
 from study.training.device import Device
 
-HEADROOM = 1.25  # images are stored this much larger than they are shown, so that crops keep their detail
 RESIDENT_BYTES = 8e9  # on a GPU, data sets up to this size live in its memory
 
 
