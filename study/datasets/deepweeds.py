@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from study.datasets.imagefiles import SUFFIXES, check_headers, decode_file, fingerprint, identity, is_junk, refuse
-from study.datasets.spec import ImageTable, Metadata, stratified_split
+from study.datasets.imagefiles import check_headers, decode_file, fingerprint, identity, no_image, refuse
+from study.datasets.spec import ImageTable, Metadata, left_out, some, stratified_split
 from study.errors import DataError
 
 CLASSES = (
@@ -57,7 +57,7 @@ def read_from(folder: Path, protocol: str, fold: int, *, name: str, classes: tup
         for part in official.values():  # the published subset files carry one correction to labels.csv
             label_of |= {n: y for n, y in part.items() if n in label_of}
     names = sorted(label_of if protocol == "session" else {n for part in official.values() for n in part})
-    _check_files(images, names, labels)
+    ignored = _check_files(images, names, labels)
     paths = [images / n for n in names]
     size, bad = check_headers(paths)
     if bad:
@@ -86,9 +86,10 @@ def read_from(folder: Path, protocol: str, fold: int, *, name: str, classes: tup
         policy="strong",
         channels=3,
         native_size=size,
-        form=f"{len(names)} images, {form}; {counts}",
+        form=f"{len(names)} images, {form}; {counts}" + left_out(ignored),
         fingerprint=fingerprint([name, *map(identity, paths)]),
         decode=lambda i: decode_file(paths[i], 3),
+        ignored=tuple(ignored),
         metadata=metadata,
     )
 
@@ -132,12 +133,14 @@ def _check_disjoint(official: dict[str, dict[str, int]], labels: Path, fold: int
             seen[name] = split
 
 
-def _check_files(images: Path, names: list[str], labels: Path) -> None:
-    there = {p.name for p in images.iterdir() if p.suffix.lower() in SUFFIXES and not is_junk(p.name)}
-    if missing := sorted(set(names) - there):
+def _check_files(images: Path, names: list[str], labels: Path) -> list[tuple[str, str]]:
+    """What lies there and is not used, with the reason. Raises DataError where an image is missing."""
+    there, listed = sorted(p.name for p in images.iterdir()), set(names)
+    if missing := sorted(listed - {n for n in there if no_image(n) is None}):
         raise DataError(
-            f"{len(missing)} of {len(names)} images listed in {labels} are not in {images}: {', '.join(missing[:10])}{' ...' if len(missing) > 10 else ''}. Unpack all of images.zip there."
+            f"{len(missing)} of {len(names)} images listed in {labels} are not in {images}: {some(missing)}. Unpack all of images.zip there."
         )
+    return [(n, no_image(n) or "not listed in the CSV files") for n in there if n not in listed]
 
 
 def _metadata(names: list[str], images: Path) -> Metadata:

@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from study.datasets.imagefiles import SUFFIXES, check_headers, decode_file, fingerprint, identity, is_junk, refuse
-from study.datasets.spec import ImageTable
+from study.datasets.imagefiles import JUNK, check_headers, decode_file, fingerprint, identity, is_junk, no_image, refuse
+from study.datasets.spec import ImageTable, left_out
 from study.errors import DataError
 
 CLASSES = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
@@ -184,18 +184,19 @@ def _ferplus(path: Path, labels: np.ndarray, split: np.ndarray) -> tuple[np.ndar
 
 def read_folders(folder: Path) -> ImageTable:
     """train/<class>/Training_*.jpg and test/<class>/{PublicTest,PrivateTest}_*.jpg: the file names keep the official split."""
-    paths, labels, split, ignored = [], [], [], []
+    paths, labels, split = [], [], []
+    ignored: list[tuple[str, str]] = []
     for top in ("train", "test"):
         for sub in sorted(p for p in (folder / top).iterdir() if p.is_dir()) if (folder / top).is_dir() else []:
             if is_junk(sub.name):
-                ignored.append(str(sub))
+                ignored.append((str(sub.relative_to(folder)), JUNK))
                 continue
             if sub.name.lower() not in CLASSES:
                 raise DataError(f"{sub} is no expression; the folders must be called {', '.join(CLASSES)}.")
             for path in sorted(sub.iterdir()):
                 usage = path.name.partition("_")[0]
-                if is_junk(path.name) or path.suffix.lower() not in SUFFIXES:
-                    ignored.append(str(path))
+                if (reason := no_image(path.name)) is not None:
+                    ignored.append((str(path.relative_to(folder)), reason))
                     continue
                 if usage not in USAGE:
                     raise DataError(
@@ -223,7 +224,13 @@ def read_ferplus_folders(folder: Path) -> ImageTable:
 
 
 def _from_files(
-    folder: Path, what: str, paths: list[Path], labels: list[int], split: list[int], classes: tuple[str, ...], ignored: list[str]
+    folder: Path,
+    what: str,
+    paths: list[Path],
+    labels: list[int],
+    split: list[int],
+    classes: tuple[str, ...],
+    ignored: list[tuple[str, str]],
 ) -> ImageTable:
     if not paths:
         raise DataError(f"{folder} ({what}) holds no images.")
@@ -240,7 +247,7 @@ def _from_files(
         policy="mild",
         channels=1,
         native_size=size,
-        form=f"{what}, {len(paths)} faces, official split; " + _summary(y, s, classes),
+        form=f"{what}, {len(paths)} faces, official split; " + _summary(y, s, classes) + left_out(ignored),
         fingerprint=fingerprint(["fer2013", *map(identity, paths)]),
         decode=lambda i: decode_file(paths[i], 1),
         ignored=tuple(ignored),

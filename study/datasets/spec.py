@@ -1,7 +1,8 @@
 """What a data set is to the rest: a table of what was found on disk, nothing decoded yet."""
 
 import unicodedata
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -27,7 +28,7 @@ class ImageTable:
     policy: Literal["mild", "strong"]  # augmentation
     channels: int  # 1 or 3
     native_size: int  # longest short side among the images, in pixels: caches never upsample
-    ignored: tuple[str, ...] = ()  # files left out, with the reason
+    ignored: tuple[tuple[str, str], ...] = ()  # (name, reason) of every file or folder left out
     metadata: "Metadata | None" = None
 
     def counts(self) -> dict[str, list[int]]:
@@ -57,13 +58,26 @@ class DatasetSpec:
     read: Callable[[Path | None, str, int], ImageTable]  # (root, protocol, fold) -> table
 
 
+def shown(text: str) -> str:
+    """On one line and harmless to a terminal: what is no printable character stands there as an escape."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
+
+
 def display_name(raw: str) -> str:
     """NFC, control characters and lone surrogates as escapes, at most 80 characters."""
-    text = unicodedata.normalize("NFC", raw)
-    shown = "".join(
-        c if c.isprintable() and not 0xD800 <= ord(c) <= 0xDFFF else c.encode("unicode_escape", "surrogatepass").decode() for c in text
-    )
-    return shown if len(shown) <= 80 else shown[:79] + "…"
+    name = shown(unicodedata.normalize("NFC", raw))
+    return name if len(name) <= 80 else name[:79] + "…"
+
+
+def some(names: Sequence[str], most: int = 10) -> str:
+    """The first of them, and how many more there are."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def left_out(ignored: Sequence[tuple[str, str]]) -> str:
+    """The tail of a form: how many files and folders were left out, by reason."""
+    reasons = Counter(reason for _, reason in ignored).most_common()
+    return "; left out: " + some([f"{count} ({shown(reason)})" for reason, count in reasons]) if reasons else ""
 
 
 def subsample(table: ImageTable, train_fraction: float, seed: int = 0) -> ImageTable:
