@@ -3,7 +3,6 @@
 A file PATH/groups.csv (columns file,group) keeps images of one group (a patient, a plant, a session) in one split.
 """
 
-import csv
 import os
 import unicodedata
 from collections import defaultdict
@@ -14,6 +13,7 @@ import numpy as np
 
 from study.datasets.imagefiles import JUNK, SUFFIXES, check_headers, decode_file, fingerprint, identity, is_junk, no_image, refuse
 from study.datasets.spec import SPLITS, ImageTable, display_name, left_out, some, stratified_split
+from study.datasets.tables import read_columns
 from study.errors import DataError
 
 SPLIT_NAMES = {"train": 0, "training": 0, "val": 1, "valid": 1, "validation": 1, "test": 2, "testing": 2}
@@ -52,7 +52,7 @@ def read(path: Path, fold: int) -> ImageTable:
     else:
         if few := [c for c, n in zip(classes, np.bincount(labels), strict=True) if n < 5]:
             raise DataError(f"{path}: {some(few)} has fewer than 5 images; add some, or give train/, val/ and test/ folders.")
-        split = stratified_split(labels, groups, 0, fold)
+        split = stratified_split(labels, groups, 0, fold, what=str(path / GROUPS))
     if unseen := [c for k, c in enumerate(classes) if not ((split == 0) & (labels == k)).any()]:
         raise DataError(f"{path}: no train image of {some(unseen)}; a class must be seen to be learnt.")
     counts = "; ".join(f"{s} {int((split == k).sum())}" for k, s in enumerate(SPLITS))
@@ -185,15 +185,20 @@ def _refuse(error: OSError) -> None:
 
 
 def _groups(path: Path, files: list[Path]) -> np.ndarray | None:
+    """int64 [N], from groups.csv where there is one. Raises DataError naming its row."""
     table = path / GROUPS
-    if not table.is_file():
+    if not os.path.lexists(table):
         return None
-    with open(table, newline="", encoding="utf-8-sig") as handle:
-        rows = list(csv.DictReader(handle))
-    if not rows or not {"file", "group"} <= set(rows[0]):
-        raise DataError(f"{table}: needs the columns file and group.")
-    group_of = {r["file"]: r["group"] for r in rows}
-    if missing := [display_path(f, path) for f in files if display_path(f, path) not in group_of]:
-        raise DataError(f"{table}: {len(missing)} images have no group: {', '.join(missing[:10])}.")
-    names = sorted(set(group_of.values()))
-    return np.array([names.index(group_of[display_path(f, path)]) for f in files], np.int64)
+    group_of: dict[str, tuple[str, int]] = {}
+    for line, row in read_columns(table, ("file", "group"))[0]:
+        for column, value in row.items():
+            if not value:
+                raise DataError(f"{table}:{line}: {column} is ''; must be a name.")
+        group, first = group_of.setdefault(row["file"], (row["group"], line))
+        if group != row["group"]:
+            raise DataError(f"{table}:{line}: {row['file']} is in group {row['group']} here and in {group} at line {first}; keep one.")
+    names = [display_path(f, path) for f in files]
+    if missing := [n for n in names if n not in group_of]:
+        raise DataError(f"{table}: {len(missing)} images have no group: {some(missing)}; add a row for each.")
+    number = {group: k for k, group in enumerate(sorted({group for group, _ in group_of.values()}))}
+    return np.array([number[group_of[n][0]] for n in names], np.int64)

@@ -273,7 +273,7 @@ def _write_weeds(folder: Path) -> None:
     from study.datasets.spec import stratified_split
 
     for fold in range(5):
-        split = stratified_split(y, None, 0, fold)
+        split = stratified_split(y, None, 0, fold, what="mini_weeds")
         for code, part in enumerate(("train", "val", "test")):
             chosen = np.flatnonzero(split == code)
             lines = "".join(f"{names[i]},{y[i]}\n" for i in chosen)

@@ -9,6 +9,8 @@ from typing import Literal
 
 import numpy as np
 
+from study.errors import DataError
+
 SPLITS = ("train", "val", "test")
 
 
@@ -94,11 +96,15 @@ def subsample(table: ImageTable, train_fraction: float, seed: int = 0) -> ImageT
     return replace(table, split=split)
 
 
-def stratified_split(labels: np.ndarray, groups: np.ndarray | None, seed: int, fold: int = 0) -> np.ndarray:
+def stratified_split(labels: np.ndarray, groups: np.ndarray | None, seed: int, fold: int = 0, *, what: str) -> np.ndarray:
     """int8 [N]: about 60 / 20 / 20 with the classes in proportion; a group never lies in two splits.
 
-    Fold k is the test split and fold k+1 (of 5) the validation split.
+    Fold k is the test split and fold k+1 (of 5) the validation split. Raises DataError naming `what` for too few to be split.
     """
+    if (most := np.bincount(labels).max(initial=0)) < 5:
+        raise DataError(f"{what}: no class has more than {most} images; to be split it needs at least 5, add some.")
+    if groups is not None and (count := len(np.unique(groups))) < 5:
+        raise DataError(f"{what} has {count} group{'s' * (count > 1)}; to be split it needs at least 5, for none may lie in two splits.")
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
     if groups is None:
