@@ -13,16 +13,28 @@ from study.datasets.shared import built_once, open_array, write_array
 from study.datasets.spec import ImageTable
 from study.errors import EnvironmentProblem
 
+LONGEST = 10  # times the short side; the centre with the kernel's reach is less than 7 of them, and 10:1 is cut nowhere
+
 
 def cache_folder() -> Path:
     """`STUDY_CACHE`, else ~/.cache/finetune-study."""
     return Path(os.environ.get("STUDY_CACHE") or Path.home() / ".cache" / "finetune-study")
 
 
+def _middle(image: np.ndarray, most: int) -> np.ndarray:
+    """[H, W, C], neither side longer than `most`."""
+    top, left = (max(side - most, 0) // 2 for side in image.shape[:2])
+    return image[top : top + most, left : left + most]
+
+
 def square(image: np.ndarray, size: int) -> np.ndarray:
-    """uint8 [H, W, C] -> [size, size, C]: short side resized with antialiasing, then the centre."""
+    """uint8 [H, W, C] -> [size, size, C]: short side resized with antialiasing, then the centre.
+
+    A long image loses its ends first, or scaling would make it size * size * its aspect ratio of pixels.
+    """
     if image.shape[:2] == (size, size):
         return image
+    image = _middle(image, LONGEST * min(image.shape[:2]))
     height, width = image.shape[:2]
     scale = size / min(height, width)
     target = (max(round(width * scale), size), max(round(height * scale), size))

@@ -17,6 +17,7 @@ from study.errors import DataError
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "GIF")
 SUFFIXES = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".gif"}
 MAX_PIXELS = 50_000_000
+MAX_ASPECT = 100  # long to short side: beyond it is no photograph, and its centre square shows nothing of it
 SHOWN = 20
 JUNK = "left there by a system or an editor"
 
@@ -49,6 +50,8 @@ def short_side(path: Path) -> int:
         raise ValueError(_reason(error)) from None
     if width * height > MAX_PIXELS:
         raise ValueError(f"{width} x {height} pixels are more than {MAX_PIXELS:,}")
+    if max(width, height) > MAX_ASPECT * min(width, height):
+        raise ValueError(f"{width} x {height} pixels: one side is more than {MAX_ASPECT} times the other")
     return min(width, height)
 
 
