@@ -1,10 +1,12 @@
 """The data sets. To add one of a known format: an entry here; of a new one: also a file. The laws in tests/ greet it."""
 
+import os
+from collections import Counter
 from pathlib import Path
 
 from study.datasets import deepweeds, digits, fer2013, folder, miniatures
-from study.datasets.spec import DatasetSpec, ImageTable, subsample
-from study.errors import ConfigError, nearest
+from study.datasets.spec import SPLITS, DatasetSpec, ImageTable, shown, subsample
+from study.errors import ConfigError, DataError, nearest
 
 CATALOG: dict[str, DatasetSpec] = {
     spec.name: spec
@@ -62,8 +64,30 @@ CATALOG: dict[str, DatasetSpec] = {
 def open_dataset(name: str, *, splits: str = "official", root: Path | None = None) -> ImageTable:
     """A data set by name, or `folder:PATH`. `splits` is a protocol of its, with ":k" for fold k.
 
-    Raises ConfigError for an unknown name, protocol or fold; DataError for what is wrong with the files.
+    Raises ConfigError for an unknown name, protocol or fold; DataError for what is wrong with the files. Both are one line that
+    may be shown on a terminal, whatever names the files have.
     """
+    try:
+        return _lawful(_read(name, splits, root))
+    except (ConfigError, DataError) as error:
+        raise type(error)(shown(str(error))) from None
+    except OSError as error:
+        place = shown(os.fsdecode(error.filename or name))
+        raise DataError(f"{place[:200]} cannot be read ({error.strerror or error}); look after its path, its owner and its disk.") from None
+
+
+def _lawful(table: ImageTable) -> ImageTable:
+    """What every other part relies on, whatever the files said. Raises DataError."""
+    for k, split in enumerate(SPLITS):
+        if not (table.split == k).any():
+            raise DataError(f"{table.name}: the {split} split holds no image; training, selection and verdict need one each, add some.")
+    if len(set(table.ids)) < len(table.ids):
+        twice = next(name for name, count in Counter(table.ids).items() if count > 1)
+        raise DataError(f"{table.name}: two images are called {twice} once their names are shown; rename one of them.")
+    return table
+
+
+def _read(name: str, splits: str, root: Path | None) -> ImageTable:
     protocol, _, fold_text = splits.partition(":")
     if fold_text and not fold_text.isdigit():
         raise ConfigError(f"splits {splits!r}: the fold must be a whole number, as in {protocol}:1.")

@@ -1,6 +1,7 @@
 """`python -m study.datasets`: list the data sets, fetch one, or have one checked."""
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ from rich.table import Table
 from study.datasets import CATALOG, fetch, open_dataset
 from study.datasets.audit import AuditReport, audit
 from study.datasets.page import write_page
-from study.datasets.spec import SPLITS
+from study.datasets.spec import SPLITS, shown
 from study.errors import ConfigError, StudyError
 from study.files import Folder
 from study.records import dumps
@@ -32,6 +33,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     check.add_argument("--json", help="also as JSON")
     check.add_argument("--html", help="also as a page with thumbnails")
     args = parser.parse_args(argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a terminal of another encoding shows escapes, not a traceback
     try:
         root = Path(args.data) if args.data else None
         if args.command == "fetch":
@@ -40,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _check(args, root)
         _list(root)
     except StudyError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {shown(str(error))}", file=sys.stderr)
         return error.exit_code
     return 0
 
@@ -55,13 +58,13 @@ def _list(root: Path | None) -> None:
     table.add_row(
         "folder:PATH", "your own images", "official (folds 0-4)", "PATH/<class>/*.jpg, or PATH/{train,val,test}/<class>/*.jpg", ""
     )
-    Console().print(table)
+    Console(markup=False, emoji=False).print(table)
 
 
 def _check(args: argparse.Namespace, root: Path | None) -> int:
     name = args.what if args.what in CATALOG or args.what.startswith("folder:") else f"folder:{args.what}"
-    if name == f"folder:{args.what}" and not Path(args.what).exists():
-        raise ConfigError(f"{args.what!r} is neither a data set ({', '.join(CATALOG)}) nor a folder.")
+    if name == f"folder:{args.what}" and not os.path.exists(args.what):
+        raise ConfigError(f"{args.what[:200]!r} is neither a data set ({', '.join(CATALOG)}) nor a folder.")
     table = open_dataset(name, splits=args.splits, root=root)
     report = audit(table)
     print_report(report)
@@ -69,30 +72,28 @@ def _check(args: argparse.Namespace, root: Path | None) -> int:
         Folder(str(Path(args.json).parent)).write(Path(args.json).name, dumps(report.as_dict(), indent=1).encode())
     if args.html:
         write_page(table, report, Path(args.html))
-        print(f"page: {args.html}")
+        print(f"page: {shown(args.html)}")
     return 3 if report.blocking else 0
 
 
 def print_report(report: AuditReport) -> None:
-    console = Console()
-    table = Table("class", *SPLITS, title=f"{report.dataset}: {report.images} images")
+    """Names in it are strangers': nothing in brackets is markup, and nothing but printable characters reaches the terminal."""
+    console = Console(markup=False, emoji=False, highlight=False, soft_wrap=True)
+    table = Table("class", *SPLITS)
     for k, name in enumerate(report.classes):
         table.add_row(name, *(str(report.counts[s][k]) for s in SPLITS))
-    console.print(table)
     near = "not compared" if report.near_across is None else report.near_across
+    console.print(shown(f"{report.dataset}: {report.form}"))
+    console.print(table)
     console.print(
         f"exact copies {report.exact_extra}, across splits {report.exact_across}, near-duplicates across splits {near}, label conflicts {report.conflicts}"
     )
-    console.print(f"always the commonest class: {report.majority_accuracy:.1%} of test", highlight=False)
+    console.print(f"always the commonest class: {report.majority_accuracy:.1%} of test")
     if report.metadata_accuracy is not None:
-        console.print(
-            f"nearest training image in time: {report.metadata_accuracy:.1%} of test, macro recall {report.metadata_recall:.1%}",
-            highlight=False,
-        )
-    for line in report.warnings:
-        console.print(f"warning: {line}", markup=False, highlight=False)
-    for line in report.problems:
-        console.print(f"unreadable: {line}", markup=False, highlight=False)
+        console.print(f"nearest training image in time: {report.metadata_accuracy:.1%} of test, macro recall {report.metadata_recall:.1%}")
+    for kind, lines in (("warning", report.warnings), ("unreadable", report.problems), ("left out", report.ignored)):
+        for line in lines:
+            console.print(shown(f"{kind}: {line}"))
 
 
 if __name__ == "__main__":

@@ -1,13 +1,22 @@
-"""Unpacking archives that strangers made: nothing outside the folder, no links, no devices, no bombs."""
+"""Unpacking archives and files that strangers made: nothing outside the folder, no links, no devices, no bombs."""
 
+import bz2
+import gzip
+import lzma
 import os
 import shutil
 import tarfile
 import zipfile
+import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from study.errors import DataError
+
+BLOCK = 1 << 20
+OPENERS: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,6 +25,28 @@ class Limits:
     bytes: int = 20_000_000_000
     ratio: float = 100.0  # unpacked to packed
     depth: int = 32
+
+
+def read_unpacked(path: Path, limits: Limits) -> bytes:
+    """The bytes of a file, unpacked where its name ends in .gz, .bz2 or .xz. Raises DataError.
+
+    Read in blocks: a bomb costs what the limits allow and no more.
+    """
+    if not path.is_file():
+        raise DataError(f"{path} {'is no regular file' if os.path.lexists(path) else 'does not exist'}; put the file there.")
+    if (size := path.stat().st_size) > limits.bytes:
+        raise DataError(
+            f"{path} has {size / 1e6:.0f} MB, more than {limits.bytes / 1e6:.0f} MB; it cannot be the right file, get it again."
+        )
+    count, blocks = _Count(path, limits), []
+    try:
+        with OPENERS.get(path.suffix, open)(path, "rb") as file:
+            while block := file.read(BLOCK):
+                count.add(len(block))
+                blocks.append(block)
+    except (OSError, EOFError, ValueError, lzma.LZMAError, zlib.error) as error:
+        raise DataError(f"{path} cannot be read ({type(error).__name__}: {error}); it may be cut short or damaged, get it again.") from None
+    return b"".join(blocks)
 
 
 def extract(archive: Path, target: Path, limits: Limits | None = None) -> int:
@@ -61,13 +92,15 @@ class _Count:
     def copy(self, source, destination: Path) -> None:  # type: ignore[no-untyped-def]
         destination.parent.mkdir(parents=True, exist_ok=True)
         with open(destination, "xb") as out:
-            while block := source.read(1 << 20):
-                self.bytes += len(block)
-                if self.bytes > self.limits.bytes or self.bytes > self.limits.ratio * self.packed + (1 << 20):
-                    raise DataError(
-                        f"{self.archive}: unpacks to more than {min(self.limits.bytes, self.limits.ratio * self.packed) / 1e6:.0f} MB; it is a bomb."
-                    )
+            while block := source.read(BLOCK):
+                self.add(len(block))
                 out.write(block)
+
+    def add(self, unpacked: int) -> None:
+        self.bytes += unpacked
+        most = min(self.limits.bytes, self.limits.ratio * self.packed + BLOCK)
+        if self.bytes > most:
+            raise DataError(f"{self.archive}: unpacks to more than {most / 1e6:.0f} MB; it is a bomb, get it again elsewhere.")
 
 
 def _extract_zip(archive: Path, target: Path, limits: Limits) -> int:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from study.datasets.spec import SPLITS, ImageTable
+from study.datasets.spec import SPLITS, ImageTable, shown
 from study.errors import DataError
 
 NEAR_BITS = 3  # of 64: images whose difference hashes differ by at most this are near-duplicates
@@ -51,6 +51,7 @@ class AuditReport:
     metadata_recall: float | None  # macro
     sessions_shared: int | None  # val or test images whose session (group) has images in train too
     warnings: tuple[str, ...]
+    ignored: tuple[str, ...]  # the first of the files and folders left out, with the reason; the form counts them all
 
     @property
     def problems(self) -> tuple[str, ...]:
@@ -107,8 +108,14 @@ def audit(table: ImageTable) -> AuditReport:
         metadata_recall=recall,
         sessions_shared=_sessions_shared(table),
         warnings=(),
+        ignored=tuple(_ignored(table)),
     )
     return dataclasses.replace(report, warnings=tuple(_warnings(report)))
+
+
+def _ignored(table: ImageTable) -> list[str]:
+    lines = [shown(f"{name} ({reason})") for name, reason in sorted(table.ignored)]
+    return lines if len(lines) <= SHOWN else [*lines[:SHOWN], f"and {len(lines) - SHOWN} more"]
 
 
 def difference_hash(pixels: np.ndarray) -> np.uint64:
@@ -176,7 +183,10 @@ def _sessions_shared(table: ImageTable) -> int | None:
 
 
 def _warnings(r: AuditReport) -> list[str]:
-    out = []
+    spelt: dict[str, list[str]] = defaultdict(list)
+    for name in sorted(r.classes):
+        spelt[name.casefold()].append(name)
+    out = [f"the classes {' and '.join(names)} differ in case only" for names in spelt.values() if len(names) > 1]
     if r.exact_across:
         out.append(f"{r.exact_across} validation or test images are pixel for pixel in train too")
     if r.near_across:

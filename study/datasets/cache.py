@@ -1,17 +1,19 @@
 """Decoded once: a memory-mapped uint8 array of all images of a data set, shared by every trial of a machine."""
 
-import json
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from filelock import FileLock
 from PIL import Image
 
+from study.datasets.shared import built_once, open_array, write_array
 from study.datasets.spec import ImageTable
 from study.errors import EnvironmentProblem
-from study.records import dumps
+
+LONGEST = 10  # times the short side; the centre with the kernel's reach is less than 7 of them, and 10:1 is cut nowhere
 
 
 def cache_folder() -> Path:
@@ -19,10 +21,20 @@ def cache_folder() -> Path:
     return Path(os.environ.get("STUDY_CACHE") or Path.home() / ".cache" / "finetune-study")
 
 
+def _middle(image: np.ndarray, most: int) -> np.ndarray:
+    """[H, W, C], neither side longer than `most`."""
+    top, left = (max(side - most, 0) // 2 for side in image.shape[:2])
+    return image[top : top + most, left : left + most]
+
+
 def square(image: np.ndarray, size: int) -> np.ndarray:
-    """uint8 [H, W, C] -> [size, size, C]: short side resized with antialiasing, then the centre."""
+    """uint8 [H, W, C] -> [size, size, C]: short side resized with antialiasing, then the centre.
+
+    A long image loses its ends first, or scaling would make it size * size * its aspect ratio of pixels.
+    """
     if image.shape[:2] == (size, size):
         return image
+    image = _middle(image, LONGEST * min(image.shape[:2]))
     height, width = image.shape[:2]
     scale = size / min(height, width)
     target = (max(round(width * scale), size), max(round(height * scale), size))
@@ -36,49 +48,36 @@ def pixels(table: ImageTable, size: int, folder: Path | None = None) -> np.ndarr
     """Read-only uint8 [N, S, S, C] with S = min(size, native size), built by whoever needs it first.
 
     Keyed by content, so a changed file makes a new cache. Raises DataError for an image that cannot be decoded,
-    EnvironmentProblem when the disk is too small.
+    EnvironmentProblem when the disk is too small or refuses.
     """
     side = min(size, table.native_size)
     root = (folder or cache_folder()) / "pixels"
-    name = f"{table.fingerprint[:24]}-{side}"
-    shape = [len(table.ids), side, side, table.channels]
-    if (found := _open(root, name, shape)) is not None:
-        return found
-    root.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with FileLock(root / f"{name}.lock"):
-        if (found := _open(root, name, shape)) is None:
-            _build(table, root, name, shape)
-            found = _open(root, name, shape)
-    assert found is not None
-    return found
+    path = root / f"{table.fingerprint[:24]}-{side}.npy"
+    shape = (len(table.ids), side, side, table.channels)
+
+    def find() -> np.ndarray | None:
+        array = open_array(path)
+        return array if array is not None and array.shape == shape and array.dtype == np.uint8 else None
+
+    def build() -> np.ndarray:
+        needed, free = int(np.prod(shape)), shutil.disk_usage(root).free
+        if needed * 1.1 > free:
+            raise EnvironmentProblem(
+                f"no space left on {root}: the decoded images of {table.name} need {needed / 1e6:.0f} MB, {free / 1e6:.0f} MB are free; set STUDY_CACHE."
+            )
+        images = (square(table.decode(k), side) for k in range(len(table.ids)))
+        return write_array(path, "|u1", shape, images, {"dataset": table.name, "fingerprint": table.fingerprint})
+
+    with kept_in(root):
+        return built_once(path.with_suffix(".lock"), find, build)
 
 
-def _open(root: Path, name: str, shape: list[int]) -> np.ndarray | None:
+@contextmanager
+def kept_in(root: Path) -> Iterator[None]:
+    """The disk's refusals in one line. Raises EnvironmentProblem."""
     try:
-        manifest = json.loads((root / f"{name}.json").read_text())
-        array = np.load(root / f"{name}.npy", mmap_mode="r", allow_pickle=False)
-    except (FileNotFoundError, ValueError):
-        return None
-    return array if manifest["shape"] == shape == list(array.shape) else None
-
-
-def _build(table: ImageTable, root: Path, name: str, shape: list[int]) -> None:
-    needed = int(np.prod(shape))
-    free = shutil.disk_usage(root).free
-    if needed * 1.1 > free:
+        yield
+    except OSError as error:
         raise EnvironmentProblem(
-            f"no space left on {root}: the decoded images of {table.name} need {needed / 1e6:.0f} MB, {free / 1e6:.0f} MB are free; set STUDY_CACHE."
-        )
-    temporary = root / f"{name}.npy.{os.getpid()}.tmp"
-    try:
-        array = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=tuple(shape))
-        for position in range(shape[0]):
-            array[position] = square(table.decode(position), shape[1])
-        array.flush()
-        del array
-        os.replace(temporary, root / f"{name}.npy")
-    finally:
-        temporary.unlink(missing_ok=True)
-    manifest = root / f"{name}.json.{os.getpid()}.tmp"
-    manifest.write_text(dumps({"shape": shape, "dataset": table.name, "fingerprint": table.fingerprint}))
-    os.replace(manifest, root / f"{name}.json")
+            f"cannot write to {root} ({error.strerror or error}); free some space there, or set STUDY_CACHE to another folder."
+        ) from error

@@ -5,16 +5,15 @@ same instrument. `session` keeps images of one recording session (same instrumen
 Labels come from the CSV files alone; the number in a file name is the instrument.
 """
 
-import csv
-import io
 import re
 from datetime import datetime
 from pathlib import Path
 
 import numpy as np
 
-from study.datasets.imagefiles import SUFFIXES, check_headers, decode_file, fingerprint, identity, is_junk, refuse
-from study.datasets.spec import ImageTable, Metadata, stratified_split
+from study.datasets.imagefiles import check_headers, decode_file, fingerprint, identity, no_image, refuse
+from study.datasets.spec import ImageTable, Metadata, display_name, left_out, some, stratified_split
+from study.datasets.tables import bare_name, read_columns, whole
 from study.errors import DataError
 
 CLASSES = (
@@ -28,7 +27,7 @@ CLASSES = (
     "Snake weed",
     "Negative",
 )
-NAME = re.compile(r"(\d{8}-\d{6})-(\d+)\.\w+")
+NAME = re.compile(r"([0-9]{8}-[0-9]{6})-([0-9]{1,9})\.\w+")
 SESSION_GAP_S = 15 * 60
 
 
@@ -57,7 +56,7 @@ def read_from(folder: Path, protocol: str, fold: int, *, name: str, classes: tup
         for part in official.values():  # the published subset files carry one correction to labels.csv
             label_of |= {n: y for n, y in part.items() if n in label_of}
     names = sorted(label_of if protocol == "session" else {n for part in official.values() for n in part})
-    _check_files(images, names, labels)
+    ignored = _check_files(images, names, labels)
     paths = [images / n for n in names]
     size, bad = check_headers(paths)
     if bad:
@@ -70,7 +69,7 @@ def read_from(folder: Path, protocol: str, fold: int, *, name: str, classes: tup
         split = np.array([where[n] for n in names], np.int8)
         form = f"official fold {fold}"
     else:
-        split = stratified_split(y, groups, seed=0, fold=fold)
+        split = stratified_split(y, groups, seed=0, fold=fold, what=f"{name}@session")
         form = f"session split {fold} ({len(np.unique(groups))} sessions)"
     counts = "; ".join(
         f"{s} {int((split == k).sum())} (" + " ".join(f"{c} {int(((split == k) & (y == i)).sum())}" for i, c in enumerate(classes)) + ")"
@@ -86,38 +85,22 @@ def read_from(folder: Path, protocol: str, fold: int, *, name: str, classes: tup
         policy="strong",
         channels=3,
         native_size=size,
-        form=f"{len(names)} images, {form}; {counts}",
+        form=f"{len(names)} images, {form}; {counts}" + left_out(ignored),
         fingerprint=fingerprint([name, *map(identity, paths)]),
         decode=lambda i: decode_file(paths[i], 3),
+        ignored=tuple(ignored),
         metadata=metadata,
     )
 
 
 def _labels(path: Path, num_classes: int) -> dict[str, int]:
-    """File name -> label. BOM and CRLF are accepted; anything else wrong is named by row."""
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8 (byte {error.start}); get it again.") from None
-    rows = list(csv.reader(io.StringIO(text)))
-    header = [h.strip() for h in rows[0]] if rows else []
-    if "Filename" not in header or "Label" not in header:
-        hint = "; it looks separated by ';', save it with commas" if rows and ";" in ",".join(rows[0]) else ""
-        raise DataError(f"{path}: the header is {','.join(header)[:80]!r}; needs the columns Filename and Label{hint}.")
-    name_at, label_at = header.index("Filename"), header.index("Label")
+    """File name -> label. Raises DataError naming the row."""
     found: dict[str, int] = {}
-    for line, fields in enumerate(rows[1:], start=2):
-        if not any(fields):
-            continue
-        if len(fields) != len(header):
-            raise DataError(f"{path}:{line}: has {len(fields)} columns, the header {len(header)}; the file may be cut short, get it again.")
-        name, text = fields[name_at].strip(), fields[label_at].strip()
-        if not (text.isascii() and text.isdigit() and int(text) < num_classes):
-            raise DataError(f"{path}:{line}: Label is {text[:40]!r}; must be a whole number 0..{num_classes - 1}.")
-        if "/" in name or "\\" in name or not name:
-            raise DataError(f"{path}:{line}: Filename is {name[:80]!r}; must be a bare file name.")
-        if found.setdefault(name, int(text)) != int(text):
-            raise DataError(f"{path}:{line}: {name} has label {text} here and {found[name]} above; keep one.")
+    for line, row in read_columns(path, ("Filename", "Label"))[0]:
+        name = bare_name(row["Filename"], path, line, "Filename")
+        label = whole(row["Label"], num_classes - 1, path, line, "Label")
+        if found.setdefault(name, label) != label:
+            raise DataError(f"{path}:{line}: {name} has label {label} here and {found[name]} above; keep one.")
     return found
 
 
@@ -132,12 +115,14 @@ def _check_disjoint(official: dict[str, dict[str, int]], labels: Path, fold: int
             seen[name] = split
 
 
-def _check_files(images: Path, names: list[str], labels: Path) -> None:
-    there = {p.name for p in images.iterdir() if p.suffix.lower() in SUFFIXES and not is_junk(p.name)}
-    if missing := sorted(set(names) - there):
+def _check_files(images: Path, names: list[str], labels: Path) -> list[tuple[str, str]]:
+    """What lies there and is not used, with the reason. Raises DataError where an image is missing."""
+    there, listed = sorted(p.name for p in images.iterdir()), set(names)
+    if missing := sorted(listed - {n for n in there if no_image(n) is None}):
         raise DataError(
-            f"{len(missing)} of {len(names)} images listed in {labels} are not in {images}: {', '.join(missing[:10])}{' ...' if len(missing) > 10 else ''}. Unpack all of images.zip there."
+            f"{len(missing)} of {len(names)} images listed in {labels} are not in {images}: {some([display_name(n) for n in missing])}. Unpack all of images.zip there."
         )
+    return [(n, no_image(n) or "not listed in the CSV files") for n in there if n not in listed]
 
 
 def _metadata(names: list[str], images: Path) -> Metadata:

@@ -15,7 +15,7 @@ def read(root: Path | None, protocol: str, fold: int) -> ImageTable:
     bunch = load_digits()
     images = (bunch.images * (255 / 16)).round().astype(np.uint8)[..., None]
     labels = bunch.target.astype(np.int64)
-    split = stratified_split(labels, None, 0, fold)
+    split = stratified_split(labels, None, 0, fold, what="digits")
     return ImageTable(
         name="digits",
         classes=tuple(str(d) for d in range(10)),

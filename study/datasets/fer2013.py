@@ -3,27 +3,21 @@
 Official split: train on Training, select on PublicTest, report PrivateTest.
 """
 
-import bz2
-import csv
-import gzip
-import hashlib
-import io
-import lzma
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from study.datasets.imagefiles import SUFFIXES, check_headers, decode_file, fingerprint, identity, is_junk, refuse
-from study.datasets.spec import ImageTable
+from study.datasets.archives import OPENERS
+from study.datasets.imagefiles import JUNK, check_headers, decode_file, fingerprint, identity, is_junk, no_image, refuse
+from study.datasets.spec import ImageTable, left_out, stratified_split
+from study.datasets.tables import bare_name, check_length, read_columns, read_rows, whole
 from study.errors import DataError
 
 CLASSES = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 FERPLUS = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt")
 USAGE = {"Training": 0, "PublicTest": 1, "PrivateTest": 2}
 SIDE = 48
-OPENERS = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 CSV_NAMES = ("fer2013.csv", "icml_face_data.csv", "train.csv")
 
 
@@ -55,24 +49,14 @@ def read(root: Path | None, protocol: str, fold: int) -> ImageTable:
 
 def read_csv(path: Path, protocol: str = "official") -> ImageTable:
     """Every value is checked; a wrong one is named with row, column and value. Nothing wraps around."""
-    text, digest = _text(path)
-    rows = _rows(path, text)
-    header = [h.strip().lstrip("\ufeff").strip('"').lower() for h in rows[0][1]] if rows else []
-    if "pixels" not in header or "emotion" not in header:
-        raise DataError(f"{path}: the header is {','.join(header)[:80]!r}; needs the columns emotion and pixels (and Usage).")
-    column = {name: header.index(name) for name in ("emotion", "pixels", "usage") if name in header}
-    images = np.empty((len(rows) - 1, SIDE, SIDE, 1), np.uint8)
-    labels, usages = np.empty(len(rows) - 1, np.int64), []
-    for k, (line, fields) in enumerate(rows[1:]):
-        if len(fields) != len(header):
-            raise DataError(f"{path}:{line}: has {len(fields)} columns, the header {len(header)}; the file may be cut short, get it again.")
-        labels[k] = _whole(fields[column["emotion"]], 6, path, line, "emotion")
-        images[k, :, :, 0] = _pixels(fields[column["pixels"]], path, line)
-        usages.append(fields[column["usage"]].strip() if "usage" in column else "")
-    if not len(labels):
-        raise DataError(f"{path}: holds a header and no image; get it again.")
-    split, note = _usage_split(path, rows, usages, labels, "usage" in column)
-    ids = tuple(f"{path.name}:{line}" for line, _ in rows[1:])
+    rows, digest = read_columns(path, ("emotion", "pixels"), ("Usage",))
+    images = np.empty((len(rows), SIDE, SIDE, 1), np.uint8)
+    labels = np.empty(len(rows), np.int64)
+    for k, (line, row) in enumerate(rows):
+        labels[k] = whole(row["emotion"], 6, path, line, "emotion")
+        images[k, :, :, 0] = _pixels(row["pixels"], path, line)
+    split, note = _usage_split(path, [(line, row.get("Usage")) for line, row in rows], labels)
+    ids = tuple(f"{path.name}:{line}" for line, _ in rows)
     classes: tuple[str, ...] = CLASSES
     if protocol == "ferplus":
         labels, split, classes = _ferplus(path.parent / "fer2013new.csv", labels, split)
@@ -92,39 +76,6 @@ def read_csv(path: Path, protocol: str = "official") -> ImageTable:
     )
 
 
-def _text(path: Path) -> tuple[str, str]:
-    opener: Any = OPENERS.get(path.suffix, open)
-    try:
-        with opener(path, "rb") as file:
-            data: bytes = file.read()
-    except (OSError, EOFError, lzma.LZMAError, ValueError) as error:
-        raise DataError(f"{path} cannot be read ({type(error).__name__}: {error}); the file may be cut short, get it again.") from None
-    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        raise DataError(f"{path} is UTF-16; save it as UTF-8 (iconv -f UTF-16 -t UTF-8).")
-    if b"\0" in data:
-        raise DataError(f"{path} holds NUL bytes at byte {data.index(0)}; it is damaged or no CSV, get it again.")
-    try:
-        return data.decode("utf-8-sig"), hashlib.sha256(data).hexdigest()
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8 (byte {error.start}); it is damaged or no CSV, get it again.") from None
-
-
-def _rows(path: Path, text: str) -> list[tuple[int, list[str]]]:
-    """(line number, fields) of every row that is not empty."""
-    reader = csv.reader(io.StringIO(text), strict=True)
-    try:
-        return [(reader.line_num, fields) for fields in reader if any(f.strip() for f in fields)]
-    except csv.Error as error:
-        raise DataError(f"{path}:{reader.line_num}: {error}; the file is damaged, get it again.") from None
-
-
-def _whole(text: str, most: int, path: Path, line: int, column: str) -> int:
-    value = text.strip()
-    if not (value.isascii() and value.isdigit() and len(value) <= 3 and int(value) <= most):
-        raise DataError(f"{path}:{line}: {column} is {value[:40]!r}; must be a whole number 0..{most}.")
-    return int(value)
-
-
 def _pixels(text: str, path: Path, line: int) -> np.ndarray:
     """uint8 [48, 48]. The fast path accepts only digits and blanks; what it refuses is looked at value by value."""
     values = text.split()
@@ -134,32 +85,27 @@ def _pixels(text: str, path: Path, line: int) -> np.ndarray:
         numbers = np.array(values, dtype=np.float64) if max(map(len, values)) > 3 else np.fromstring(text, dtype=np.int64, sep=" ")
         if numbers.max() <= 255:
             return numbers.astype(np.uint8).reshape(SIDE, SIDE)
-    numbers = np.array([_whole(v, 255, path, line, f"pixels[{k}]") for k, v in enumerate(values)], dtype=np.int64)
+    numbers = np.array([whole(v, 255, path, line, f"pixels[{k}]") for k, v in enumerate(values)], dtype=np.int64)
     return numbers.astype(np.uint8).reshape(SIDE, SIDE)
 
 
-def _usage_split(
-    path: Path, rows: list[tuple[int, list[str]]], usages: list[str], labels: np.ndarray, has_usage: bool
-) -> tuple[np.ndarray, str]:
-    from study.datasets.spec import stratified_split
-
-    if not has_usage:
-        return _own_split(path, labels, stratified_split), "no Usage column: own stratified 60/20/20 split"
-    known = Counter(usages)
-    if unknown := sorted(set(known) - set(USAGE)):
-        row = next(line for (line, _), u in zip(rows[1:], usages, strict=True) if u == unknown[0])
-        raise DataError(f"{path}:{row}: Usage is {unknown[0]!r}; must be one of {', '.join(USAGE)}.")
+def _usage_split(path: Path, usages: list[tuple[int, str | None]], labels: np.ndarray) -> tuple[np.ndarray, str]:
+    known = Counter(usage for _, usage in usages if usage is not None)
+    if not known:
+        return _own_split(path, labels), "no Usage column: own stratified 60/20/20 split"
+    if wrong := next(((line, usage) for line, usage in usages if usage not in USAGE), None):
+        raise DataError(f"{path}:{wrong[0]}: Usage is {str(wrong[1])[:40]!r}; must be one of {', '.join(USAGE)}.")
     if set(known) == {"Training"}:
-        return _own_split(path, labels, stratified_split), "only Training: own stratified 60/20/20 split"
+        return _own_split(path, labels), "only Training: own stratified 60/20/20 split"
     if missing := sorted(set(USAGE) - set(known)):
         raise DataError(f"{path}: Usage never says {', '.join(missing)}; the official split needs all of {', '.join(USAGE)}.")
-    return np.array([USAGE[u] for u in usages], np.int8), "official split"
+    return np.array([USAGE[str(usage)] for _, usage in usages], np.int8), "official split"
 
 
-def _own_split(path: Path, labels: np.ndarray, stratified_split) -> np.ndarray:  # type: ignore[no-untyped-def]
+def _own_split(path: Path, labels: np.ndarray) -> np.ndarray:
     if np.bincount(labels, minlength=7)[np.unique(labels)].min() < 5:
         raise DataError(f"{path}: without the official split each expression needs at least 5 images to be split.")
-    return stratified_split(labels, None, 0)  # type: ignore[no-any-return]
+    return stratified_split(labels, None, 0, what=str(path))
 
 
 def _ferplus(path: Path, labels: np.ndarray, split: np.ndarray) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
@@ -167,16 +113,22 @@ def _ferplus(path: Path, labels: np.ndarray, split: np.ndarray) -> tuple[np.ndar
     rest; unknown, non-faces and undecided images are left out."""
     if not path.is_file():
         raise DataError(f"fer2013@ferplus needs {path} (FER+ votes, from microsoft/FERPlus) beside the CSV.")
-    rows = _rows(path, _text(path)[0])
+    rows, _ = read_rows(path)
     if len(rows) - 1 != len(labels):
         raise DataError(
             f"{path} has {len(rows) - 1} rows, the images are {len(labels)}; both must be the complete originals in their order."
         )
-    votes = np.array([[_whole(v, 10, path, line, "votes") for v in fields[2:12]] for line, fields in rows[1:]])
+    votes = np.array([_votes(path, line, fields) for line, fields in rows[1:]])
     votes = np.where(votes > 1, votes, 0)
     best, total = votes.argmax(axis=1), votes.sum(axis=1)
     sure = (votes.max(axis=1) > total / 2) & (best < len(FERPLUS))
     return np.where(sure, best, 0), np.where(sure, split, -1).astype(np.int8), FERPLUS
+
+
+def _votes(path: Path, line: int, fields: list[str]) -> np.ndarray:
+    """int64 [10] of a row of 12: usage or name, name or box, then the votes."""
+    check_length(path, line, fields, 12)
+    return np.array([whole(v, 10, path, line, "votes") for v in fields[2:]])
 
 
 # ---- folders -------------------------------------------------------------------------------------------
@@ -184,18 +136,19 @@ def _ferplus(path: Path, labels: np.ndarray, split: np.ndarray) -> tuple[np.ndar
 
 def read_folders(folder: Path) -> ImageTable:
     """train/<class>/Training_*.jpg and test/<class>/{PublicTest,PrivateTest}_*.jpg: the file names keep the official split."""
-    paths, labels, split, ignored = [], [], [], []
+    paths, labels, split = [], [], []
+    ignored: list[tuple[str, str]] = []
     for top in ("train", "test"):
         for sub in sorted(p for p in (folder / top).iterdir() if p.is_dir()) if (folder / top).is_dir() else []:
             if is_junk(sub.name):
-                ignored.append(str(sub))
+                ignored.append((str(sub.relative_to(folder)), JUNK))
                 continue
             if sub.name.lower() not in CLASSES:
                 raise DataError(f"{sub} is no expression; the folders must be called {', '.join(CLASSES)}.")
             for path in sorted(sub.iterdir()):
                 usage = path.name.partition("_")[0]
-                if is_junk(path.name) or path.suffix.lower() not in SUFFIXES:
-                    ignored.append(str(path))
+                if (reason := no_image(path.name)) is not None:
+                    ignored.append((str(path.relative_to(folder)), reason))
                     continue
                 if usage not in USAGE:
                     raise DataError(
@@ -212,18 +165,25 @@ def read_ferplus_folders(folder: Path) -> ImageTable:
     paths, labels, split = [], [], []
     for k, part in enumerate(("FER2013Train", "FER2013Valid", "FER2013Test")):
         table = folder / part / "label.csv"
-        for line, fields in _rows(table, _text(table)[0]):
-            votes = np.array([_whole(v, 10, table, line, "votes") for v in fields[2:12]])
+        for line, fields in read_rows(table)[0]:
+            votes = _votes(table, line, fields)
+            name = bare_name(fields[0].strip(), table, line, "the name")
             votes = np.where(votes > 1, votes, 0)
             if votes.max() > votes.sum() / 2 and votes.argmax() < len(FERPLUS):
-                paths.append(folder / part / fields[0])
+                paths.append(folder / part / name)
                 labels.append(int(votes.argmax()))
                 split.append(k)
     return _from_files(folder, "FERPlus folders", paths, labels, split, FERPLUS, [])
 
 
 def _from_files(
-    folder: Path, what: str, paths: list[Path], labels: list[int], split: list[int], classes: tuple[str, ...], ignored: list[str]
+    folder: Path,
+    what: str,
+    paths: list[Path],
+    labels: list[int],
+    split: list[int],
+    classes: tuple[str, ...],
+    ignored: list[tuple[str, str]],
 ) -> ImageTable:
     if not paths:
         raise DataError(f"{folder} ({what}) holds no images.")
@@ -240,7 +200,7 @@ def _from_files(
         policy="mild",
         channels=1,
         native_size=size,
-        form=f"{what}, {len(paths)} faces, official split; " + _summary(y, s, classes),
+        form=f"{what}, {len(paths)} faces, official split; " + _summary(y, s, classes) + left_out(ignored),
         fingerprint=fingerprint(["fer2013", *map(identity, paths)]),
         decode=lambda i: decode_file(paths[i], 1),
         ignored=tuple(ignored),

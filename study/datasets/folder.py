@@ -3,62 +3,58 @@
 A file PATH/groups.csv (columns file,group) keeps images of one group (a patient, a plant, a session) in one split.
 """
 
-import csv
 import os
 import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
-from study.datasets.imagefiles import SUFFIXES, check_headers, decode_file, fingerprint, identity, is_junk, refuse
-from study.datasets.spec import SPLITS, ImageTable, display_name, stratified_split
+from study.datasets.imagefiles import JUNK, SUFFIXES, check_headers, decode_file, fingerprint, identity, is_junk, no_image, refuse
+from study.datasets.spec import SPLITS, ImageTable, display_name, left_out, some, stratified_split
+from study.datasets.tables import read_columns
 from study.errors import DataError
 
 SPLIT_NAMES = {"train": 0, "training": 0, "val": 1, "valid": 1, "validation": 1, "test": 2, "testing": 2}
+GROUPS = "groups.csv"
+LINK = "a link to a folder"
+BESIDE_SPLITS, BESIDE_CLASSES = "beside the splits", "beside the class folders"
+
+Ignored = list[tuple[str, str]]
 
 
 def read(path: Path, fold: int) -> ImageTable:
     """Raises DataError for anything that would make the result lie: empty classes, links out of the tree, unreadable images."""
-    if not path.is_dir():
-        raise DataError(
-            f"folder:{path}: {'is a file' if path.exists() else 'does not exist'}; give a folder of class folders, or of train/, val/ and test/."
-        )
-    tops = {p.name.lower(): p for p in _folders(path)}
-    given = {n: p for n, p in tops.items() if n in SPLIT_NAMES}
-    ignored: list[str] = []
-    if given:
-        missing = {0, 1, 2} - {SPLIT_NAMES[n] for n in given}
-        if missing:
-            raise DataError(
-                f"{path} has {', '.join(sorted(given))} but no {', '.join(SPLITS[m] for m in sorted(missing))}; give all three, or only class folders."
-            )
-        found = [(file, cls, SPLIT_NAMES[n]) for n, top in sorted(given.items()) for file, cls in _images(path, top, ignored)]
-    else:
-        found = [(file, cls, 0) for file, cls in _images(path, path, ignored)]
+    _check_path(path)
+    ignored: Ignored = []
+    given = _given(path, ignored)
+    tops = given if given is not None else {0: path}
+    in_order = sorted(tops.items(), key=lambda item: item[1].name.lower())
+    folders = [(cls, k) for k, top in in_order for cls in _classes(path, top, ignored)]
+    name_of = _names(path, [cls for cls, _ in folders])
+    found = [(file, name_of[cls], k) for cls, k in folders for file in _images(path, cls, ignored)]
     if not found:
         raise DataError(f"{path} holds no images; expected {path}/<class>/*.jpg (also {', '.join(sorted(SUFFIXES))}).")
-    raw_classes = sorted({unicodedata.normalize("NFC", cls) for _, cls, _ in found})
+    raw_classes = sorted({cls for _, cls, _ in found})
     if len(raw_classes) < 2:
         raise DataError(f"{path} holds one class only ({display_name(raw_classes[0])}); there is nothing to tell apart.")
     files = [file for file, _, _ in found]
-    labels = np.array([raw_classes.index(unicodedata.normalize("NFC", cls)) for _, cls, _ in found], np.int64)
+    number = {cls: k for k, cls in enumerate(raw_classes)}
+    labels = np.array([number[cls] for _, cls, _ in found], np.int64)
     classes = tuple(display_name(c) for c in raw_classes)
     size, bad = check_headers(files)
     if bad:
         raise refuse([(str(files[k]), reason) for k, reason in bad], str(path))
     groups = _groups(path, files)
-    if given:
-        split = np.array([s for _, _, s in found], np.int8)
-        for k, name in enumerate(SPLITS):
-            if empty := [c for i, c in enumerate(classes) if not ((split == k) & (labels == i)).any()]:
-                if k == 0:
-                    raise DataError(f"{path}: no {name} image of {', '.join(empty)}; a class must be seen to be learnt.")
+    if given is not None:
+        split = np.array([k for _, _, k in found], np.int8)
     else:
-        least = int(np.bincount(labels).min())
-        if least < 5:
-            few = [c for i, c in enumerate(classes) if (labels == i).sum() < 5]
-            raise DataError(f"{path}: {', '.join(few)} has fewer than 5 images; add some, or give train/, val/ and test/ folders.")
-        split = stratified_split(labels, groups, 0, fold)
+        if few := [c for c, n in zip(classes, np.bincount(labels), strict=True) if n < 5]:
+            raise DataError(f"{path}: {some(few)} has fewer than 5 images; add some, or give train/, val/ and test/ folders.")
+        split = stratified_split(labels, groups, 0, fold, what=str(path / GROUPS))
+    if unseen := [c for k, c in enumerate(classes) if not ((split == 0) & (labels == k)).any()]:
+        raise DataError(f"{path}: no train image of {some(unseen)}; a class must be seen to be learnt.")
     counts = "; ".join(f"{s} {int((split == k).sum())}" for k, s in enumerate(SPLITS))
     return ImageTable(
         name=f"folder:{path}",
@@ -67,8 +63,8 @@ def read(path: Path, fold: int) -> ImageTable:
         labels=labels,
         split=split,
         groups=groups,
-        form=f"{len(files)} images of {len(classes)} classes, {'given' if given else 'own stratified'} split; {counts}"
-        + (f"; {len(ignored)} other files ignored" if ignored else ""),
+        form=f"{len(files)} images of {len(classes)} classes, {'own stratified' if given is None else 'given'} split; {counts}"
+        + left_out(ignored),
         fingerprint=fingerprint(["folder", *map(identity, files)]),
         decode=lambda i: decode_file(files[i], 3),
         policy="mild",
@@ -79,46 +75,130 @@ def read(path: Path, fold: int) -> ImageTable:
 
 
 def display_path(file: Path, root: Path) -> str:
-    return os.fsencode(file.relative_to(root)).decode("utf-8", "backslashreplace")
+    return _text(file.relative_to(root))
 
 
-def _folders(path: Path) -> list[Path]:
-    return sorted((p for p in path.iterdir() if p.is_dir() and not is_junk(p.name)), key=lambda p: os.fsencode(p.name))
+def _text(path: Path | str) -> str:
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
-def _images(root: Path, top: Path, ignored: list[str]) -> list[tuple[Path, str]]:
-    """(file, class folder's name), links that leave the tree refused, loops not followed."""
-    out: list[tuple[Path, str]] = []
-    inside = root.resolve()
-    for cls in _folders(top):
-        before = len(out)
-        for parent, names, files in os.walk(cls, followlinks=False):
-            for name in [n for n in names if is_junk(n) or os.path.islink(os.path.join(parent, n))]:
-                names.remove(name)
-                ignored.append(os.path.join(parent, name))
-            for name in sorted(files, key=os.fsencode):
-                file = Path(parent, name)
-                if is_junk(name) or file.suffix.lower() not in SUFFIXES:
-                    ignored.append(str(file))
-                elif file.is_symlink() and file.exists() and not file.resolve().is_relative_to(inside):
-                    raise DataError(f"{display_path(file, root)} links to a file outside {root}; copy it, so that the data set is whole.")
-                else:
-                    out.append((file, os.fsencode(cls.name).decode("utf-8", "backslashreplace")))
-        if len(out) == before:
-            raise DataError(f"{cls} holds no images; remove the folder, or add images of that class.")
+def _check_path(path: Path) -> None:
+    if "\0" in str(path) or _text(path) != str(path):
+        raise DataError(
+            f"folder:{_text(path)}: the path must be UTF-8 without NUL, for it is written into every result; rename the folder."
+        )
+    if not path.is_dir():
+        raise DataError(
+            f"folder:{path}: {'is a file' if path.exists() else 'does not exist'}; give a folder of class folders, or of train/, val/ and test/."
+        )
+
+
+def _given(path: Path, ignored: Ignored) -> dict[int, Path] | None:
+    """The folder of each split by its number, or None where there are class folders only."""
+    found: dict[int, list[Path]] = defaultdict(list)
+    others: list[Path] = []
+    for entry in _entries(path):
+        number = SPLIT_NAMES.get(entry.name.lower()) if entry.is_dir() else None
+        (others if number is None else found[number]).append(entry)
+    if not found:
+        return None
+    for number, folders in found.items():
+        if len(folders) > 1:
+            raise DataError(f"{path} has {' and '.join(f.name for f in folders)}, each for the {SPLITS[number]} split; keep one of them.")
+        _check_link(path, folders[0])
+    if missing := {0, 1, 2} - set(found):
+        names = ", ".join(sorted(folders[0].name for folders in found.values()))
+        raise DataError(
+            f"{path} has {names} but no {', '.join(SPLITS[m] for m in sorted(missing))}; give all three, or only class folders."
+        )
+    ignored += [(display_path(p, path), JUNK if is_junk(p.name) else BESIDE_SPLITS) for p in others if p != path / GROUPS]
+    return {number: folders[0] for number, folders in found.items()}
+
+
+def _classes(root: Path, top: Path, ignored: Ignored) -> list[Path]:
+    """The class folders in `top`; none may lie outside the tree or hold the others."""
+    out = []
+    for entry in _entries(top):
+        if is_junk(entry.name):
+            ignored.append((display_path(entry, root), JUNK))
+        elif entry.is_dir():
+            _check_link(root, entry)
+            out.append(entry)
+        elif entry != root / GROUPS:
+            ignored.append((display_path(entry, root), BESIDE_CLASSES))
     return out
 
 
+def _names(root: Path, folders: list[Path]) -> dict[Path, str]:
+    """The class of every class folder; the same name in several splits, composed or not, is one class.
+
+    Refuses two folders that would be one class, or two classes with one name, wherever names are shown: a byte that is no UTF-8
+    and its escape, names equal once normalised or cut, blanks that cannot be seen. Names that differ in case are two classes:
+    letters are real ones; the data doctor mentions them.
+    """
+    first: dict[str, Path] = {}
+    for folder in folders:
+        shown = " ".join(unicodedata.normalize("NFKC", display_name(_text(folder.name))).split())
+        other = first.setdefault(shown, folder)
+        same = unicodedata.normalize("NFC", folder.name) == unicodedata.normalize("NFC", other.name)
+        if not same or (other != folder and other.parent == folder.parent):
+            raise DataError(f"{root}: the classes {other.name!a} and {folder.name!a} look alike once they are shown; rename one of them.")
+    return {folder: unicodedata.normalize("NFC", _text(folder.name)) for folder in folders}
+
+
+def _images(root: Path, cls: Path, ignored: Ignored) -> list[Path]:
+    """Every image below a class folder, links that leave the tree refused, loops not followed."""
+    out: list[Path] = []
+    for parent, names, files in os.walk(cls, followlinks=False, onerror=_refuse):
+        for name in [n for n in names if is_junk(n) or os.path.islink(os.path.join(parent, n))]:
+            names.remove(name)
+            ignored.append((display_path(Path(parent, name), root), JUNK if is_junk(name) else LINK))
+        names.sort(key=os.fsencode)
+        for name in sorted(files, key=os.fsencode):
+            file = Path(parent, name)
+            if (reason := no_image(name)) is not None:
+                ignored.append((display_path(file, root), reason))
+            else:
+                _check_link(root, file)
+                out.append(file)
+    if not out:
+        raise DataError(f"{cls} holds no images; remove the folder, or add images of that class.")
+    return out
+
+
+def _check_link(root: Path, entry: Path) -> None:
+    """Raises DataError for a link out of the tree, or to a folder that holds the link. A broken one is left to who opens it."""
+    if entry.is_symlink() and entry.exists():
+        target, what = entry.resolve(), "folder" if entry.is_dir() else "file"
+        if not target.is_relative_to(root.resolve()):
+            raise DataError(f"{display_path(entry, root)} links to a {what} outside {root}; copy it, so that the data set is whole.")
+        if entry.parent.resolve().is_relative_to(target):
+            raise DataError(f"{display_path(entry, root)} links to a folder that holds it; remove the link.")
+
+
+def _entries(folder: Path) -> Iterable[Path]:
+    return sorted(folder.iterdir(), key=lambda p: os.fsencode(p.name))
+
+
+def _refuse(error: OSError) -> None:
+    raise error
+
+
 def _groups(path: Path, files: list[Path]) -> np.ndarray | None:
-    table = path / "groups.csv"
-    if not table.is_file():
+    """int64 [N], from groups.csv where there is one. Raises DataError naming its row."""
+    table = path / GROUPS
+    if not os.path.lexists(table):
         return None
-    with open(table, newline="", encoding="utf-8-sig") as handle:
-        rows = list(csv.DictReader(handle))
-    if not rows or not {"file", "group"} <= set(rows[0]):
-        raise DataError(f"{table}: needs the columns file and group.")
-    group_of = {r["file"]: r["group"] for r in rows}
-    if missing := [display_path(f, path) for f in files if display_path(f, path) not in group_of]:
-        raise DataError(f"{table}: {len(missing)} images have no group: {', '.join(missing[:10])}.")
-    names = sorted(set(group_of.values()))
-    return np.array([names.index(group_of[display_path(f, path)]) for f in files], np.int64)
+    group_of: dict[str, tuple[str, int]] = {}
+    for line, row in read_columns(table, ("file", "group"))[0]:
+        for column, value in row.items():
+            if not value:
+                raise DataError(f"{table}:{line}: {column} is ''; must be a name.")
+        group, first = group_of.setdefault(row["file"], (row["group"], line))
+        if group != row["group"]:
+            raise DataError(f"{table}:{line}: {row['file']} is in group {row['group']} here and in {group} at line {first}; keep one.")
+    names = [display_path(f, path) for f in files]
+    if missing := [n for n in names if n not in group_of]:
+        raise DataError(f"{table}: {len(missing)} images have no group: {some(missing)}; add a row for each.")
+    number = {group: k for k, group in enumerate(sorted({group for group, _ in group_of.values()}))}
+    return np.array([number[group_of[n][0]] for n in names], np.int64)

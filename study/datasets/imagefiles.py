@@ -11,12 +11,15 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
+from study.datasets.spec import shown
 from study.errors import DataError
 
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "GIF")
 SUFFIXES = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".gif"}
 MAX_PIXELS = 50_000_000
+MAX_ASPECT = 100  # long to short side: beyond it is no photograph, and its centre square shows nothing of it
 SHOWN = 20
+JUNK = "left there by a system or an editor"
 
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS
 warnings.simplefilter("error", Image.DecompressionBombWarning)
@@ -25,6 +28,14 @@ warnings.simplefilter("error", Image.DecompressionBombWarning)
 def is_junk(name: str) -> bool:
     """Files and folders that operating systems and notebooks leave behind."""
     return name.startswith(".") or name in ("__MACOSX", "Thumbs.db", "desktop.ini", "__pycache__")
+
+
+def no_image(name: str) -> str | None:
+    """Why a file of this name is not taken for an image; None where it is."""
+    if is_junk(name):
+        return JUNK
+    suffix = os.path.splitext(name)[1].lower()
+    return None if suffix in SUFFIXES else f"{suffix} is not read" if suffix else "no suffix"
 
 
 def short_side(path: Path) -> int:
@@ -39,6 +50,8 @@ def short_side(path: Path) -> int:
         raise ValueError(_reason(error)) from None
     if width * height > MAX_PIXELS:
         raise ValueError(f"{width} x {height} pixels are more than {MAX_PIXELS:,}")
+    if max(width, height) > MAX_ASPECT * min(width, height):
+        raise ValueError(f"{width} x {height} pixels: one side is more than {MAX_ASPECT} times the other")
     return min(width, height)
 
 
@@ -80,7 +93,7 @@ def decode_file(path: Path, channels: int) -> np.ndarray:
     except DataError:
         raise
     except Exception as error:
-        raise DataError(f"{path} cannot be decoded ({_reason(error)}); repair or remove it.") from None
+        raise DataError(shown(f"{path} cannot be decoded ({_reason(error)}); repair or remove it.")) from None
 
 
 def to_array(image: Image.Image, channels: int) -> np.ndarray:

@@ -7,17 +7,17 @@ library drawing, lossless files, so every machine makes the same pixels.
 """
 
 import io
-import os
 import shutil
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
-from filelock import FileLock
 from PIL import Image
 
 from study.datasets import deepweeds, fer2013
-from study.datasets.cache import cache_folder
+from study.datasets.cache import cache_folder, kept_in
+from study.datasets.shared import built_once, temporary
 from study.datasets.spec import ImageTable
 
 VERSION = 1  # of the drawings: part of the folder's name
@@ -60,20 +60,20 @@ def _renamed(table: ImageTable, name: str) -> ImageTable:
     return replace(table, name=name, form="generated, " + table.form)
 
 
-def _made(name: str, write) -> Path:  # type: ignore[no-untyped-def]
-    """The folder of a miniature, written once: under a lock, complete before it gets its name."""
+def _made(name: str, write: Callable[[Path], None]) -> Path:
+    """The folder of a miniature, written once. Raises EnvironmentProblem."""
     root = cache_folder() / "miniatures"
     folder = root / f"{name}-v{VERSION}"
-    if not folder.is_dir():
-        root.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with FileLock(root / f"{name}.lock"):
-            if not folder.is_dir():
-                temporary = root / f"{name}.{os.getpid()}.tmp"
-                shutil.rmtree(temporary, ignore_errors=True)
-                temporary.mkdir()
-                write(temporary)
-                os.replace(temporary, folder)
-    return folder
+
+    def build() -> Path:
+        part = temporary(folder)
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir()
+        write(part)
+        return part.rename(folder)
+
+    with kept_in(root):
+        return built_once(root / f"{name}.lock", lambda: folder if folder.is_dir() else None, build)
 
 
 def _noise(rng: np.random.Generator, size: int, cells: int) -> np.ndarray:
@@ -273,7 +273,7 @@ def _write_weeds(folder: Path) -> None:
     from study.datasets.spec import stratified_split
 
     for fold in range(5):
-        split = stratified_split(y, None, 0, fold)
+        split = stratified_split(y, None, 0, fold, what="mini_weeds")
         for code, part in enumerate(("train", "val", "test")):
             chosen = np.flatnonzero(split == code)
             lines = "".join(f"{names[i]},{y[i]}\n" for i in chosen)

@@ -24,6 +24,7 @@ li.warn{color:var(--warn)}figure{display:inline-block;margin:.5rem 1rem .5rem 0;
 img{width:6rem;height:6rem;object-fit:cover;border-radius:4px}</style></head><body>
 <h1>{{ r.dataset }}</h1><p class="form">{{ r.form }}</p>
 <h2>Findings</h2>{% if r.warnings or r.unreadable %}<ul>{% for w in r.unreadable + r.warnings %}<li class="warn">{{ w }}</li>{% endfor %}</ul>{% else %}<p>Nothing to warn about.</p>{% endif %}
+{% if r.ignored %}<h2>Left out</h2><ul>{% for name in r.ignored %}<li>{{ name }}</li>{% endfor %}</ul>{% endif %}
 <h2>Figures</h2><table><tr><td>exact copies beyond the first</td><td>{{ r.exact_extra }}</td></tr>
 <tr><td>held-out images that are in train, pixel for pixel</td><td>{{ r.exact_across }}</td></tr>
 <tr><td>held-out images with a near-duplicate in train</td><td>{{ 'not compared' if r.near_across is none else r.near_across }}</td></tr>

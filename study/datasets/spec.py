@@ -1,12 +1,15 @@
 """What a data set is to the rest: a table of what was found on disk, nothing decoded yet."""
 
 import unicodedata
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
+
+from study.errors import DataError
 
 SPLITS = ("train", "val", "test")
 
@@ -27,7 +30,7 @@ class ImageTable:
     policy: Literal["mild", "strong"]  # augmentation
     channels: int  # 1 or 3
     native_size: int  # longest short side among the images, in pixels: caches never upsample
-    ignored: tuple[str, ...] = ()  # files left out, with the reason
+    ignored: tuple[tuple[str, str], ...] = ()  # (name, reason) of every file or folder left out
     metadata: "Metadata | None" = None
 
     def counts(self) -> dict[str, list[int]]:
@@ -57,13 +60,26 @@ class DatasetSpec:
     read: Callable[[Path | None, str, int], ImageTable]  # (root, protocol, fold) -> table
 
 
+def shown(text: str) -> str:
+    """On one line and harmless to a terminal: what is no printable character stands there as an escape."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
+
+
 def display_name(raw: str) -> str:
     """NFC, control characters and lone surrogates as escapes, at most 80 characters."""
-    text = unicodedata.normalize("NFC", raw)
-    shown = "".join(
-        c if c.isprintable() and not 0xD800 <= ord(c) <= 0xDFFF else c.encode("unicode_escape", "surrogatepass").decode() for c in text
-    )
-    return shown if len(shown) <= 80 else shown[:79] + "…"
+    name = shown(unicodedata.normalize("NFC", raw))
+    return name if len(name) <= 80 else name[:79] + "…"
+
+
+def some(names: Sequence[str], most: int = 10) -> str:
+    """The first of them, and how many more there are."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def left_out(ignored: Sequence[tuple[str, str]]) -> str:
+    """The tail of a form: how many files and folders were left out, by reason."""
+    reasons = Counter(reason for _, reason in ignored).most_common()
+    return "; left out: " + some([f"{count} ({shown(reason)})" for reason, count in reasons]) if reasons else ""
 
 
 def subsample(table: ImageTable, train_fraction: float, seed: int = 0) -> ImageTable:
@@ -80,11 +96,15 @@ def subsample(table: ImageTable, train_fraction: float, seed: int = 0) -> ImageT
     return replace(table, split=split)
 
 
-def stratified_split(labels: np.ndarray, groups: np.ndarray | None, seed: int, fold: int = 0) -> np.ndarray:
+def stratified_split(labels: np.ndarray, groups: np.ndarray | None, seed: int, fold: int = 0, *, what: str) -> np.ndarray:
     """int8 [N]: about 60 / 20 / 20 with the classes in proportion; a group never lies in two splits.
 
-    Fold k is the test split and fold k+1 (of 5) the validation split.
+    Fold k is the test split and fold k+1 (of 5) the validation split. Raises DataError naming `what` for too few to be split.
     """
+    if (most := np.bincount(labels).max(initial=0)) < 5:
+        raise DataError(f"{what}: no class has more than {most} images; to be split it needs at least 5, add some.")
+    if groups is not None and (count := len(np.unique(groups))) < 5:
+        raise DataError(f"{what} has {count} group{'s' * (count > 1)}; to be split it needs at least 5, for none may lie in two splits.")
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
     if groups is None:

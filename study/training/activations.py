@@ -6,11 +6,10 @@ removing one that others have mapped is safe. The store only saves time, so what
 """
 
 import hashlib
-import json
 import logging
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +17,7 @@ import torch
 from filelock import FileLock, Timeout
 from torch import Tensor
 
+from study.datasets.shared import built_once, open_array, temporary, write_array
 from study.errors import ConfigError
 from study.records import dumps
 
@@ -36,30 +36,19 @@ class ActivationStore:
     def rows(self, key: dict[str, object], total: int, compute: Callable[[np.ndarray], Tensor], batch: int = 64) -> np.ndarray | None:
         """Memory-mapped [total, ...], read-only; None where `total` rows do not fit into the budget or on the disk, or the disk fails."""
         name = hashlib.sha256(dumps(key).encode()).hexdigest()[:24]
-        if (found := self._open(name)) is not None:
-            return found
         try:
-            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            with FileLock(self.folder / f"{name}.lock"):
-                found = self._open(name)
-                return self._build(name, key, total, compute, batch) if found is None else found
+            return built_once(self.folder / f"{name}.lock", lambda: self._open(name), lambda: self._build(name, key, total, compute, batch))
         except OSError as error:  # Timeout is one too; an OSError of `compute` comes again when it is called without a store
             log.warning("activations are computed anew each time: %s", error)
             return None
 
     def _open(self, name: str) -> np.ndarray | None:
-        manifest = self.folder / f"{name}.json"
-        try:
-            shape = json.loads(manifest.read_text())["shape"]
-            array: np.ndarray = np.load(manifest.with_suffix(".npy"), mmap_mode="r", allow_pickle=False)
-        except (OSError, EOFError, ValueError, KeyError, TypeError):  # none, dropped just now, or damaged
-            return None
-        if list(array.shape) != shape:
-            return None
-        try:
-            os.utime(manifest)  # most recently used last
-        except OSError:
-            pass  # dropped just now: what is mapped stays
+        array = open_array(self.folder / f"{name}.npy")
+        if array is not None:
+            try:
+                os.utime(self.folder / f"{name}.json")  # most recently used last
+            except OSError:
+                pass  # dropped just now: what is mapped stays
         return array
 
     def _build(
@@ -67,31 +56,21 @@ class ActivationStore:
     ) -> np.ndarray | None:
         first = _half(compute(np.arange(min(batch, total))))
         shape = (total, *first.shape[1:])
-        manifest = self.folder / f"{name}.json"
-        temporary = self.folder / f"{name}.npy.{os.getpid()}.tmp"
-        try:
-            with FileLock(self.folder / "room.lock", timeout=WAIT_S):
-                if not self._make_room(name, int(np.prod(shape)) * 2):
-                    return None
-                with open(temporary, "wb") as file:  # its full length, so that the next to make room counts it
-                    file.truncate(int(np.prod(shape)) * 2)
-            with open(temporary, "r+b") as file:  # written, not mapped: on a full disk that is an OSError, not a SIGBUS
-                np.lib.format.write_array_header_1_0(file, {"descr": "<f2", "fortran_order": False, "shape": shape})
-                file.write(first.data)
-                for start in range(len(first), total, batch):
-                    rows = _half(compute(np.arange(start, min(start + batch, total))))
-                    assert rows.shape == (min(batch, total - start), *shape[1:])
-                    file.write(rows.data)
-                file.flush()
-                os.fsync(file.fileno())
-            built: np.ndarray = np.load(temporary, mmap_mode="r", allow_pickle=False)  # before it has a name others may drop
-            manifest.with_suffix(".json.tmp").write_text(dumps({"key": key, "shape": list(shape)}))
-            os.replace(temporary, manifest.with_suffix(".npy"))
-            os.replace(manifest.with_suffix(".json.tmp"), manifest)
-            return built
-        finally:
-            temporary.unlink(missing_ok=True)
-            manifest.with_suffix(".json.tmp").unlink(missing_ok=True)
+        path = self.folder / f"{name}.npy"
+
+        def blocks() -> Iterator[np.ndarray]:
+            yield first
+            for start in range(len(first), total, batch):
+                rows = _half(compute(np.arange(start, min(start + batch, total))))
+                assert rows.shape == (min(batch, total - start), *shape[1:])
+                yield rows
+
+        with FileLock(self.folder / "room.lock", timeout=WAIT_S):
+            if not self._make_room(name, int(np.prod(shape)) * 2):
+                return None
+            with open(temporary(path), "wb") as file:  # its full length, so that the next to make room counts it
+                file.truncate(int(np.prod(shape)) * 2)
+        return write_array(path, "<f2", shape, blocks(), {"key": key})
 
     def _make_room(self, own: str, needed: int) -> bool:
         """Drops the least recently used until `needed` bytes fit into the budget and, twice over, on the disk.
