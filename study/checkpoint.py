@@ -18,13 +18,14 @@ from study.records import dumps
 
 log = logging.getLogger(__name__)
 KEEP = 2
+FILES = ("state.pt", "model.safetensors")
 
 
 def write(folder: Folder, name: str, state: dict[str, Any], facts: dict[str, Any]) -> None:
     """`state` must hold tensors, numbers, strings, lists and dicts only."""
     buffer = io.BytesIO()
     torch.save(state, buffer)
-    _write(folder, name, "state.pt", buffer.getvalue(), facts)
+    _write(folder, name, FILES[0], buffer.getvalue(), facts)
 
 
 def _write(folder: Folder, name: str, file: str, data: bytes, facts: dict[str, Any]) -> None:
@@ -50,13 +51,17 @@ def _valid(folder: Folder, name: str, expected: dict[str, Any]) -> tuple[bytes, 
         return None
     try:
         manifest: dict[str, Any] = json.loads(text)
+        if not isinstance(manifest, dict) or manifest["file"] not in FILES:  # a stranger's manifest must not choose what is opened
+            raise ValueError(f"its manifest names no file of a checkpoint ({' or '.join(FILES)})")
+        if folder.size(f"{name}/{manifest['file']}") != manifest["bytes"]:
+            raise ValueError("its file has another size than its manifest says")
         data = folder.read(f"{name}/{manifest['file']}")
         if data is None or hashlib.sha256(data).hexdigest() != manifest["sha256"]:
             raise ValueError("its contents do not match its manifest")
         for key, value in expected.items():
             if manifest.get(key) != value:
                 raise ValueError(f"{key} is {manifest.get(key)!r}, expected {value!r}")
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         log.warning("checkpoint %s/%s is not used: %s", folder.location, name, error)
         return None
     return data, manifest
@@ -81,7 +86,7 @@ def save_weights(
 ) -> None:
     """Weights alone, as safetensors: what prediction needs. `metadata` travels inside the file."""
     data = save({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, metadata)
-    _write(folder, name, "model.safetensors", data, facts)
+    _write(folder, name, FILES[1], data, facts)
 
 
 def load_weights(folder: Folder, name: str, **expected: Any) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:

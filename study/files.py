@@ -3,6 +3,7 @@
 import errno
 import os
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
@@ -63,6 +64,15 @@ class Folder:
             except NotADirectoryError:  # a stray file among our folders is nobody's; one in the place of this folder is in the way
                 if not os.path.isdir(self.root):
                     raise
+        return None
+
+    def size(self, name: str) -> int | None:
+        """Bytes of a regular file; None where there is none, or where something else (a pipe, a device) has its name."""
+        with suppress(FileNotFoundError, NotADirectoryError), self._explained(name, reading=True):
+            if self.remote:
+                return int(self.fs.size(self.path(name)) or 0)
+            found = os.stat(self.path(name))
+            return found.st_size if stat.S_ISREG(found.st_mode) else None
         return None
 
     def write(self, name: str, data: bytes) -> None:
@@ -177,7 +187,14 @@ def whole_lines(data: bytes) -> bytes:
 
 
 def make_private(folder: str) -> None:
-    os.makedirs(folder, mode=0o700, exist_ok=True)
+    """Makes the folder and those above it that are missing, each for its owner alone: `os.makedirs` gives its mode to the last one only."""
+    missing = []
+    while folder and not os.path.isdir(folder):
+        missing.append(folder)
+        folder = os.path.dirname(folder)
+    for path in reversed(missing):
+        with suppress(FileExistsError):  # made by somebody else meanwhile; a file in its place is found by whoever writes into it
+            os.mkdir(path, 0o700)
 
 
 def sync_folder(folder: str) -> None:

@@ -119,7 +119,7 @@ def open_runner(study: Study, options: Options, ledger: Ledger) -> Iterator[stag
 
         yield local.run
         return
-    from study.search.on_ray.cluster import Resources, cluster  # chosen at run time: Ray takes seconds to load
+    from study.search.on_ray.cluster import Resources, check_shared, cluster  # chosen at run time: Ray takes seconds to load
     from study.search.on_ray.tuner import run
 
     with _removed_afterwards(ledger.folder, ".ray"), cluster(options.address) as nodes:  # Tune's own files; the ledger needs none of them
@@ -134,6 +134,8 @@ def open_runner(study: Study, options: Options, ledger: Ledger) -> Iterator[stag
             concurrent=options.concurrent,
         )
         resources.fit(nodes)
+        if len(nodes) > 1:
+            check_shared(ledger.folder)
         yield functools.partial(run, resources=resources, nodes=nodes, storage=f"{ledger.folder.location}/.ray")
 
 

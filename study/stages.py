@@ -9,8 +9,8 @@ from study.config import Study, TrialConfig
 from study.datasets.spec import ImageTable
 from study.measure import opens_test
 from study.places import Places
-from study.progress import Watch
-from study.records import Ask, Origin, Stage
+from study.progress import Watch, warn
+from study.records import Ask, Origin, Outcome, Stage
 from study.search.conductor import Conductor
 from study.search.optuna_cells import SearchPlan
 from study.search.plans import FixedPlan, Plan
@@ -52,7 +52,7 @@ class Executor:
         if plan.done >= plan.total:
             return
         with Watch(title, plan.total, plan.done, self.study.protocol.max_epochs) as watch:
-            conductor = Conductor(plan, self.ledger, self._classes, watch)
+            conductor = Conductor(plan, self.ledger, self._classes, watch, measurements)
             left = plan.total - plan.done
             self._run(conductor, self._places_of, total=left, measurements=measurements, interrupted=self.interrupted)
 
@@ -114,5 +114,16 @@ def confirm(executor: Executor, chosen: dict[str, str]) -> None:
         return
     if opens_test(executor.study.measure):
         executor.ledger.open_test([a.trial_id for a in asks])
-    done = {a.trial_id for a in asks if executor.ledger.result(a.trial_id)}
+    done = {a.trial_id for a in asks if is_done(executor.ledger, a.trial_id, executor.study.measure)}
     executor("confirm", FixedPlan(asks, done), measurements=executor.study.measure)
+
+
+def is_done(ledger: Ledger, trial_id: str, measurements: tuple[str, ...]) -> bool:
+    """It ended, and left what it was run for: a completed run whose measurements are lost is run again."""
+    result = ledger.result(trial_id)
+    if result is None:
+        return False
+    lost = result.outcome is Outcome.COMPLETED and not all(ledger.measured(trial_id, n) for n in measurements)
+    if lost:
+        warn(f"{trial_id} was completed but left no {', '.join(measurements)}: it is run again")
+    return not lost

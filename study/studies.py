@@ -4,6 +4,7 @@ import dataclasses
 import importlib.util
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from study.config import Cell, Protocol, Study, grid
 from study.errors import ConfigError, nearest
@@ -65,7 +66,7 @@ def find_study(name: str) -> Study:
         spec.loader.exec_module(module)
     except ConfigError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a file that exits must not look like a study that is done
         raise ConfigError(f"{path} cannot be run: {type(error).__name__}: {error}.") from error
     own = {k: v for k, v in vars(module).items() if isinstance(v, Study) and v not in STUDIES.values()}
     if wanted in own:
@@ -100,11 +101,13 @@ def narrow(
             *(Cell(dataset=d, splits=p, backbone=b, strategy=s, train_fraction=f) for d, p in fresh for b, s, f in pairs),
         )
     cells = tuple(replace(c, dataset=_place(c.dataset)) for c in cells)
-    given = {k: v for k, v in fields.items() if v is not None}
+    given: dict[str, Any] = {k: v for k, v in fields.items() if v is not None}
+    if {(c.dataset, c.splits) for c in cells} != {(c.dataset, c.splits) for c in study.cells}:
+        given.setdefault("about", f"The protocol of {study.name} on other data.")  # what it said of its own data is not true of these
     protocol = {k: given.pop(k) for k in [f.name for f in dataclasses.fields(Protocol)] if k in given}
     if "trials" in given and "random_trials" not in given:
-        given["random_trials"] = min(study.random_trials, max(int(given["trials"]) - 1, 0))  # type: ignore[call-overload]
-    return replace(study, cells=cells, protocol=replace(study.protocol, **protocol), **given)  # type: ignore[arg-type]
+        given["random_trials"] = min(study.random_trials, max(int(given["trials"]) - 1, 0))
+    return replace(study, cells=cells, protocol=replace(study.protocol, **protocol), **given)
 
 
 def _place(dataset: str) -> str:

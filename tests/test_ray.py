@@ -49,7 +49,7 @@ def test_two_ddp_workers_through_ray_train(tmp_path: Path) -> None:
     whole(tmp_path, 2)
     for result in ledger_of(tmp_path).results().values():
         assert result.workers == 2 and result.facts["workers"] == 2
-    assert ledger_of(tmp_path).trial_folder(ledger_of(tmp_path).asks(Stage.CONFIRM)[0].trial_id).exists("predictions.parquet")
+    assert ledger_of(tmp_path).trial_folder(ledger_of(tmp_path).asks(Stage.CONFIRM)[0].trial_id).exists("measured/predictions.parquet")
 
 
 def actors(process: subprocess.Popen, name: str) -> list[psutil.Process]:

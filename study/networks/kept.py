@@ -15,7 +15,7 @@ from torch import nn
 from study import checkpoint
 from study.errors import ConfigError
 from study.files import Folder
-from study.networks.weights import timm_name
+from study.networks.weights import allow_arguments, timm_name
 from study.records import Record, dumps
 
 NAME = "best"
@@ -75,7 +75,16 @@ def load(folder: Folder, **expected: Any) -> tuple[Kept, nn.Module]:
     if found is None:
         raise ConfigError(f"{folder.location} holds no intact best checkpoint (best/manifest.json); name a trial's folder.")
     tensors, facts = found
-    kept = Kept.from_dict(facts)
-    model: nn.Module = timm.create_model(timm_name(kept.backbone), pretrained=False, num_classes=len(kept.classes), **kept.arguments)
-    model.load_state_dict(tensors, strict=True)
+    try:
+        kept = Kept.from_dict(facts)
+        allow_arguments(kept.arguments)
+        model: nn.Module = timm.create_model(timm_name(kept.backbone), pretrained=False, num_classes=len(kept.classes), **kept.arguments)
+        model.load_state_dict(tensors, strict=True)
+    except ConfigError:
+        raise
+    except Exception as error:  # whatever timm or torch make of a stranger's manifest
+        reason = " ".join(str(error).split())[:200]
+        raise ConfigError(f"{folder.location} is not the network its manifest describes ({type(error).__name__}: {reason}).") from None
+    if not all(bool(t.isfinite().all()) for t in tensors.values() if t.is_floating_point()):
+        raise ConfigError(f"{folder.location} holds weights that are not finite; it cannot predict. Train the trial again.")
     return kept, model

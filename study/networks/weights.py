@@ -137,8 +137,10 @@ def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         if path.suffix == ".safetensors":
             with safe_open(path, framework="pt") as file:
                 meta = file.metadata() or {}
-            return load_file(path), json.loads(meta.get("timm_kwargs", "{}"))
+            return load_file(path), allow_arguments(json.loads(meta.get("timm_kwargs", "{}")))
         state = torch.load(path, map_location="cpu", weights_only=True)
+    except ConfigError:
+        raise
     except Exception as error:
         raise ConfigError(f"{path} cannot be read as weights ({type(error).__name__}); give an intact .safetensors or .pth file.") from None
     if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
@@ -146,6 +148,20 @@ def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     if not (isinstance(state, dict) and all(isinstance(v, torch.Tensor) for v in state.values())):
         raise ConfigError(f"{path} holds no state dict of tensors; save model.state_dict() there.")
     return state, {}
+
+
+ARGUMENTS = frozenset({"pad_type", "act_layer", "global_pool", "img_size", "patch_size", "in_chans", "aa_layer", "output_stride"})
+"""What a weights file may say to timm about the network it belongs to; others open files or reach the network."""
+
+
+def allow_arguments(arguments: Any) -> dict[str, Any]:
+    """The arguments, where all are allowed and plain. Raises ConfigError naming the one that is not."""
+    if not isinstance(arguments, dict):
+        raise ConfigError(f"timm_kwargs must be a JSON object, not {type(arguments).__name__}; leave it out of the weights file.")
+    for name, value in arguments.items():
+        if name not in ARGUMENTS or not isinstance(value, str | int | float | None):
+            raise ConfigError(f"timm_kwargs may not set {name!r}; allowed are {', '.join(sorted(ARGUMENTS))}, as text or numbers.")
+    return arguments
 
 
 def _lite0() -> dict[str, torch.Tensor]:

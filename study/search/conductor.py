@@ -11,6 +11,7 @@ from collections.abc import Callable
 import numpy as np
 
 from study.config import TrialConfig
+from study.errors import EnvironmentProblem
 from study.failpoints import failpoint
 from study.metrics import class_scores
 from study.records import Ask, EpochRecord, Outcome, TrialResult
@@ -24,9 +25,15 @@ class Conductor:
     """`watch` is told of every event: ("start", ask, None), ("epoch", ask, record), ("end", ask, result)."""
 
     def __init__(
-        self, plan: Plan, ledger: Ledger, classes: Callable[[TrialConfig], list[str]], watch: Callable[[str, Ask, object], None]
+        self,
+        plan: Plan,
+        ledger: Ledger,
+        classes: Callable[[TrialConfig], list[str]],
+        watch: Callable[[str, Ask, object], None],
+        measurements: tuple[str, ...] = (),
     ) -> None:
-        self.plan, self.ledger, self.classes, self.watch = plan, ledger, classes, watch
+        """`measurements`: what a completed trial must have left where the ledger finds it."""
+        self.plan, self.ledger, self.classes, self.watch, self.measurements = plan, ledger, classes, watch, measurements
         self.running: dict[str, Ask] = {}
         self._again: deque[Ask] = deque()
         self.events = 0  # epochs and endings: whether anything moves
@@ -79,10 +86,17 @@ class Conductor:
         return True
 
     def end(self, trial_id: str, outcome: Outcome, reason: str = "") -> None:
-        """The trial is over; a second call for the same trial changes nothing."""
-        ask = self.running.pop(trial_id, None)
+        """The trial is over; a second call for the same trial changes nothing.
+
+        It is booked as completed only after its measurements were read back here: a verdict must not rest on files that stayed on a
+        worker's own disk. Raises EnvironmentProblem where they did.
+        """
+        ask = self.running.get(trial_id)
         if ask is None:
             return
+        if outcome is Outcome.COMPLETED:
+            self._read_back(ask)
+        del self.running[trial_id]
         self.events += 1
         result = self._result(ask, outcome, reason)
         failpoint("before_tell")
@@ -91,6 +105,15 @@ class Conductor:
         self.plan.tell(ask, result)
         self.ledger.trial_folder(trial_id).remove("checkpoint")  # only unfinished trials need to go on from it
         self.watch("end", ask, result)
+
+    def _read_back(self, ask: Ask) -> None:
+        lost = [n for n in self.measurements if not self.ledger.measured(ask.trial_id, n)]
+        if lost:
+            hosts = sorted({str(e.facts.get("host", "")) for e in self.ledger.epochs(ask.trial_id)} - {""}) or ["its worker"]
+            raise EnvironmentProblem(
+                f"{ask.cell} #{ask.number} ended on {', '.join(hosts)}, but its {', '.join(lost)} are not in "
+                f"{self.ledger.trial_folder(ask.trial_id).location}: every node must see the same --results folder; then run the same command again."
+            )
 
     def _result(self, ask: Ask, outcome: Outcome, reason: str) -> TrialResult:
         epochs = self.ledger.epochs(ask.trial_id)

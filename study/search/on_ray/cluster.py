@@ -10,10 +10,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from study.errors import EnvironmentProblem
+from study.errors import EnvironmentProblem, StudyError
+from study.files import Folder
 
 LOST = "Ray's head at {} is lost; start it and run the same command again."
+SHARED_S = 120  # a node that is asked for the first time starts a worker
 HEAD_LOST_S = 20  # the head answers nothing for so long: it is lost (Ray's own driver waits a minute and dies without a word)
 
 Nodes = list[dict[str, float]]
@@ -103,6 +106,35 @@ def _answers(address: str) -> bool:
     except OSError:
         return False
     return True
+
+
+def check_shared(folder: Folder) -> None:
+    """Raises EnvironmentProblem naming the nodes that do not see `folder` as this process does: trials there would leave files behind."""
+    name, mark = f".shared-{os.getpid()}", os.urandom(16)
+    folder.write(name, mark)
+    try:
+        look = ray.remote(num_cpus=0)(_sees)
+        nodes = [n for n in ray.nodes() if n["Alive"]]
+        asked = [
+            look.options(scheduling_strategy=NodeAffinitySchedulingStrategy(n["NodeID"], soft=False)).remote(folder.location, name, mark)
+            for n in nodes
+        ]
+        blind = [n["NodeManagerAddress"] for n, seen in zip(nodes, ray.get(asked, timeout=SHARED_S), strict=True) if not seen]
+    except ray.exceptions.GetTimeoutError:
+        raise EnvironmentProblem(f"the cluster's nodes did not answer within {SHARED_S} s; look at them with `ray status`.") from None
+    finally:
+        folder.remove(name)
+    if blind:
+        raise EnvironmentProblem(
+            f"{folder.location} is not the same folder on {', '.join(blind)} as here; choose --results on storage that every node shares."
+        )
+
+
+def _sees(location: str, name: str, mark: bytes) -> bool:
+    try:
+        return Folder(location).read(name) == mark
+    except StudyError:
+        return False
 
 
 def require_head() -> None:
