@@ -53,8 +53,9 @@ def _valid(folder: Folder, name: str, expected: dict[str, Any]) -> tuple[bytes, 
         manifest: dict[str, Any] = json.loads(text)
         if not isinstance(manifest, dict) or manifest["file"] not in FILES:  # a stranger's manifest must not choose what is opened
             raise ValueError(f"its manifest names no file of a checkpoint ({' or '.join(FILES)})")
-        if folder.size(f"{name}/{manifest['file']}") != manifest["bytes"]:
-            raise ValueError("its file has another size than its manifest says")
+        size = folder.size(f"{name}/{manifest['file']}")
+        if size is None or size != manifest.get("bytes", size):
+            raise ValueError("its file is none, or of another size than its manifest says")
         data = folder.read(f"{name}/{manifest['file']}")
         if data is None or hashlib.sha256(data).hexdigest() != manifest["sha256"]:
             raise ValueError("its contents do not match its manifest")

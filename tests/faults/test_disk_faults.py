@@ -178,9 +178,9 @@ def test_W9_a_space_that_repeats_itself_asks_no_trial_twice(tmp_path: Path, monk
     plan = SearchPlan(study, Ledger(tmp_path, "nine"))
     real = optuna_cells.suggest
 
-    def always(trial, cell, protocol, seed):
-        real(trial, cell, protocol, seed)
-        return optuna_cells.TrialConfig.default(cell, protocol, seed)
+    def always(trial, study, cell, seed):
+        real(trial, study, cell, seed)
+        return optuna_cells.TrialConfig.default(cell, study.protocol, seed)
 
     monkeypatch.setattr(optuna_cells, "suggest", always)
     asks = [plan.ask() for _ in range(plan.total)]
