@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: study install test test-slow test-faults test-chaos check lock golden clean
+.PHONY: study install test test-slow test-faults test-chaos check lock golden docs clean
 
 study: install
 	$(BIN)/python -m study.sweep quickstart
@@ -39,6 +39,9 @@ lock:
 
 golden: install
 	$(BIN)/python -m tests.golden
+
+docs: install
+	$(BIN)/python docs/make_api.py
 
 clean:
 	rm -rf .venv results report.html

@@ -48,6 +48,7 @@ class Frames:
 
     @property
     def in_progress(self) -> bool:
+        """Whether something is left to run."""
         return not self.facts.get("finished_at")
 
     def confirmed(self) -> pd.DataFrame:

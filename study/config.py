@@ -115,6 +115,7 @@ class TrialConfig:
         return hashlib.sha256(dumps(self.as_dict()).encode()).hexdigest()[:16]
 
     def as_dict(self) -> dict[str, Any]:
+        """Plain JSON values; late fields at their default are left out, so that the id stays."""
         return {"schema": SCHEMA, **canonical(self)}
 
     @classmethod
@@ -175,7 +176,7 @@ class Study:
     trials: int = 12  # per cell; equal for all
     random_trials: int = 6  # of them after trial 0: i.i.d., never stopped early; the rest is TPE with ASHA
     grace_epochs: int = 3  # no trial is stopped before; >= warm-up
-    reduction_factor: int = 3
+    reduction_factor: int = 3  # of successive halving (ASHA): of this many trials at a rung, one goes on
     confirm_seeds: int = 5
     confirm_folds: int = 1  # deepweeds: folds x seeds
     seed: int = 0
@@ -207,6 +208,7 @@ class Study:
         }
 
     def as_dict(self) -> dict[str, Any]:
+        """Plain JSON values, as study.json holds them."""
         values: dict[str, Any] = {"schema": SCHEMA, **canonical(self)}
         if self.space:
             values["space"] = {k: range_as_dict(v) for k, v in self.space.items()}

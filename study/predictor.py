@@ -22,6 +22,8 @@ BATCH = 64
 
 
 class Predictor:
+    """A trained network on the best device here, in evaluation mode; `classes` names the columns of what it gives, `kept` says how it was made."""
+
     def __init__(self, kept: Kept, model: nn.Module) -> None:
         self.kept, self.where = kept, Device.best(kept.precision)
         self.model = self.where.place(model).eval()

@@ -27,6 +27,8 @@ class Outcome(StrEnum):
 
 
 class Stage(StrEnum):
+    """A study's stages that run trials."""
+
     SEARCH = "search"
     CONFIRM = "confirm"
 
@@ -45,10 +47,12 @@ class Record:
     """Base of nothing but the JSON round trip."""
 
     def as_dict(self) -> dict[str, Any]:
+        """Plain JSON values of every field."""
         return dataclasses.asdict(self)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
+        """What `as_dict` gave; fields of a later version are passed over."""
         known = {f.name for f in dataclasses.fields(cls)}
         return cls(**{k: v for k, v in values.items() if k in known})
 
@@ -75,7 +79,8 @@ class EpochRecord(Record):
     """One completed epoch, counted from 1; metrics are reduced over workers already.
 
     Metric paths: train/loss (training mode, augmented), {train,val}/{accuracy,macro_precision,macro_recall,
-    macro_f1,balanced_accuracy,nll,ece} in eval mode without augmentation; `train/*` on a fixed subset.
+    macro_f1,balanced_accuracy,nll,ece} in eval mode without augmentation; `train/*` on a fixed subset;
+    lr (of the head); distance/{head,stage_1,...}, how far each trained stage lies from where training began, as a share of its norm.
     An undefined figure (a class without images) is absent, never 0 and never NaN.
     """
 
@@ -90,10 +95,12 @@ class EpochRecord(Record):
 
     @property
     def seconds(self) -> float:
+        """Training and evaluation together."""
         return self.train_seconds + self.eval_seconds
 
     @property
     def objective(self) -> float:
+        """The epoch's `val/macro_f1`, which the search maximises; minus infinity where it is undefined."""
         return self.metrics.get(OBJECTIVE, -math.inf)
 
 

@@ -32,18 +32,22 @@ class Results:
 
     @property
     def study(self) -> Study:
+        """The question, as it has grown."""
         return self.frames.study
 
     @property
     def folder(self) -> str:
+        """The study's own folder, a path or a URL."""
         return self.frames.ledger.folder.location
 
     @property
     def in_progress(self) -> bool:
+        """Whether something is left to run: what is said so far may change."""
         return self.frames.in_progress
 
     @functools.cached_property
     def findings(self) -> Findings:
+        """Everything the report says, as tables and sentences."""
         return findings(self.frames)
 
     @property
@@ -78,6 +82,7 @@ class Results:
 
     @property
     def warnings(self) -> list[str]:
+        """What stands on the report as a caveat, one line each."""
         return self.findings.warnings
 
     def figure(self, name: str) -> "go.Figure":

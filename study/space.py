@@ -40,6 +40,7 @@ class Uniform:
             raise ValueError(f"Uniform({self.low}, {self.high}): needs finite low < high.")
 
     def position(self, value: float) -> float:
+        """Where `value` lies in the range: 0 = low end, 1 = high end."""
         return (value - self.low) / (self.high - self.low)
 
 
@@ -55,6 +56,7 @@ class Integer:
             raise ValueError(f"Integer({self.low}, {self.high}): needs low <= high.")
 
     def position(self, value: float) -> float:
+        """Where `value` lies in the range: 0 = low end, 1 = high end."""
         return (value - self.low) / max(self.high - self.low, 1)
 
 

@@ -26,6 +26,7 @@ class Phase:
         return max(k for k, lr in enumerate(self.lrs) if lr is not None)
 
     def moves(self, slot: Slot) -> bool:
+        """Whether the parameter is trained: its stage is, and below the head its kind is one of `kinds`."""
         return self.lrs[slot.stage] is not None and (slot.stage == 0 or slot.kind in self.kinds)
 
 

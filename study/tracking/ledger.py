@@ -37,10 +37,12 @@ class Ledger:
 
     # -- the study ---------------------------------------------------------------------------------
     def study(self) -> Study | None:
+        """The question, with everything it has gained; None before it was first asked."""
         values = self._json("study.json")
         return None if values is None else Study.from_dict(values["study"])
 
     def facts(self) -> dict[str, Any]:
+        """What was fixed or found when it ran: versions, machine, precision, when it started and finished, its verdicts."""
         values = self._json("study.json") or {}
         facts: dict[str, Any] = values.get("facts", {})
         return facts
@@ -88,6 +90,7 @@ class Ledger:
         return sorted((a for a in found if a is not None and stage in (None, a.stage)), key=lambda a: a.sequence)
 
     def ask(self, trial_id: str) -> Ask | None:
+        """Why and how one trial was asked for; None where it was not."""
         values = self._json(f"trials/{trial_id}/config.json")
         return None if values is None else Ask.from_dict(values)
 
@@ -99,6 +102,7 @@ class Ledger:
         return True
 
     def epochs(self, trial_id: str) -> list[EpochRecord]:
+        """A trial's completed epochs, in order. Raises EnvironmentProblem, naming file and line, where one is damaged."""
         data = self.folder.read(f"trials/{trial_id}/epochs.jsonl") or b""
         records = []
         for line in data.split(b"\n")[:-1]:  # a torn last line has no newline and is not read
@@ -119,14 +123,17 @@ class Ledger:
         self._write(f"trials/{result.trial_id}/result.json", {"schema": SCHEMA, **result.as_dict()})
 
     def result(self, trial_id: str) -> TrialResult | None:
+        """How a trial ended; None while it has not."""
         values = self._json(f"trials/{trial_id}/result.json")
         return None if values is None else TrialResult.from_dict(values)
 
     def results(self) -> dict[str, TrialResult]:
+        """Every trial that ended, by id."""
         found = {name: self.result(name) for name in self.folder.names("trials")}
         return {k: v for k, v in found.items() if v is not None}
 
     def trial_folder(self, trial_id: str) -> Folder:
+        """Where the trial's files lie, whether or not there are any yet."""
         return self.folder / f"trials/{trial_id}"
 
     def files(self, trial_id: str) -> list[str]:
@@ -150,6 +157,7 @@ class Ledger:
         self._write("selection.json", values | ({"earlier": earlier} if earlier else {}))
 
     def selection(self) -> dict[str, Any] | None:
+        """`rule`, `chosen` (cell id -> trial id), `considered`, and `earlier` choices; None before the search is done."""
         return self._json("selection.json")
 
     def open_test(self, trial_ids: list[str]) -> str:
@@ -166,6 +174,7 @@ class Ledger:
         return key
 
     def test_openings(self) -> list[dict[str, Any]]:
+        """Every opening of the test set: `hash`, `trials`, `at` (unix time). More than one is a caveat of the report."""
         values = self._json("test_lock.json") or {"openings": []}
         openings: list[dict[str, Any]] = values["openings"]
         return openings

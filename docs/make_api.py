@@ -1,0 +1,241 @@
+"""Writes docs/api.md from the docstrings, fields and comments of the public interface: `python docs/make_api.py`.
+
+Everything is taken from the source by `ast` and `tokenize`, not from objects in memory: the page is the same on every Python version,
+and the comment that stands beside a field, where its unit is, can be read.
+"""
+
+import ast
+import importlib
+import inspect
+import io
+import re
+import sys
+import textwrap
+import tokenize
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGE = ROOT / "docs" / "api.md"
+WRITERS = ("write_", "append_", "add_", "begin", "open_test")  # of the ledger: the sweep's business, not a reader's
+SECTIONS = {
+    "Ask a question": ("study", ["Study", "Protocol", "Cell", "grid", "Recipe", "TrialConfig"]),
+    "Ranges": ("study", ["Log", "Uniform", "Integer", "Choice"]),
+    "Run it, read it, use it": ("study", ["run_study", "load_study", "Results", "Predictor"]),
+    "Tables": ("analysis.load", ["load", "Frames"]),
+    "Write a strategy": ("study.strategies.base", ["Strategy", "Phase"]),
+    "What a network is made of": ("study.networks.slots", ["Slot", "Kind"]),
+    "Write a measurement": ("study.measure.base", ["Finished", "Measurement"]),
+    "Records": ("study.records", ["Record", "Ask", "EpochRecord", "TrialResult", "ClassScores", "Outcome", "Stage", "Origin"]),
+    "The ledger": ("study.tracking.ledger", ["Ledger"]),
+    "Errors": ("study.errors", ["StudyError", "ConfigError", "DataError", "EnvironmentProblem"]),
+}
+HEAD = """# Python interface
+
+Written by `python docs/make_api.py` from the source; a test compares. Change a docstring or the comment beside a field, then run it again.
+A field marked *since N* came later: at its default it changes no id ([changes](../CHANGELOG.md)). Files and environment variables are in
+[files.md](files.md).
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Item:
+    """One documented name, or one member of a class: `signature` as it is called, `rows` its fields."""
+
+    name: str
+    signature: str = ""
+    doc: str
+    rows: tuple[tuple[str, str, str, str, str], ...] = ()  # name, type, default, range, comment
+    members: tuple["Item", ...] = ()
+
+
+def items() -> Iterator[tuple[str, str, Item]]:
+    """(section, module, item) of every public name, in the order of the page."""
+    for section, (module, names) in SECTIONS.items():
+        for name in names:
+            yield section, module, read_item(getattr(importlib.import_module(module), name), name, module)
+
+
+def read_item(value: Any, name: str, module: str) -> Item:
+    if not (inspect.isclass(value) or inspect.isfunction(value)):
+        return Item(name=name, signature=source_of(module, name)[0], doc=source_of(module, name)[1])
+    source = textwrap.dedent(inspect.getsource(value))
+    node = ast.parse(source).body[0]
+    doc = ast.get_docstring(node) or ""  # type: ignore[arg-type]
+    if isinstance(node, ast.FunctionDef):
+        return Item(name=name, signature=signature_of(node), doc=doc)
+    assert isinstance(node, ast.ClassDef)
+    members = tuple(Item(name=f.name, signature=shown(f, name), doc=ast.get_docstring(f) or "") for f in node.body if is_public(f, value))
+    init = next((f for f in node.body if isinstance(f, ast.FunctionDef) and f.name == "__init__"), None)
+    signature = signature_of(init, name).partition(" -> ")[0] if init else ""
+    return Item(name=name, signature=signature, doc=doc, rows=tuple(fields_of(node, source, value)), members=members)
+
+
+def source_of(module: str, name: str) -> tuple[str, str]:
+    """An alias such as `Kind = Literal[...]`, and the string that stands below it."""
+    body = ast.parse(inspect.getsource(importlib.import_module(module))).body
+    for k, node in enumerate(body):
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == name:
+            below = body[k + 1]
+            assert isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant), f"{module}.{name} has no docstring below it"
+            return ast.unparse(node).replace("'", '"'), inspect.cleandoc(str(below.value.value))
+    raise LookupError(f"{module} assigns no {name}")
+
+
+def is_public(node: ast.stmt, owner: type) -> bool:
+    if not isinstance(node, ast.FunctionDef):
+        return False
+    writes = owner.__name__ == "Ledger" and node.name.startswith(WRITERS)
+    return node.name == "__call__" or not (node.name.startswith("_") or writes)
+
+
+def shown(node: ast.FunctionDef, owner: str) -> str:
+    """How a member is used: a property without brackets, its type behind a colon; a class method with its class before it."""
+    marks = {ast.unparse(d).rpartition(".")[2] for d in node.decorator_list}
+    if marks & {"property", "cached_property"}:
+        return f"{node.name}: {type_of(node.returns)}"
+    prefix = f"{owner}." if "classmethod" in marks else ""
+    return signature_of(node, owner.lower() if node.name == "__call__" else prefix + node.name)
+
+
+def signature_of(node: ast.FunctionDef, name: str | None = None) -> str:
+    a = node.args
+    positional = [*a.posonlyargs, *a.args]
+    defaults = [None] * (len(positional) - len(a.defaults)) + list(a.defaults)
+    parts = [parameter(arg, default) for arg, default in zip(positional, defaults, strict=True) if arg.arg not in ("self", "cls")]
+    parts += [f"*{parameter(a.vararg, None)}"] if a.vararg else ["*"] if a.kwonlyargs else []
+    parts += [parameter(arg, default) for arg, default in zip(a.kwonlyargs, a.kw_defaults, strict=True)]
+    parts += [f"**{parameter(a.kwarg, None)}"] if a.kwarg else []
+    answer = f" -> {type_of(node.returns)}" if node.returns else ""
+    head = node.name if name is None else name
+    line = f"{head}({', '.join(parts)}){answer}"
+    return line if len(line) <= 110 else f"{head}(\n" + "".join(f"    {p},\n" for p in parts) + f"){answer}"
+
+
+def parameter(arg: ast.arg, default: ast.expr | None) -> str:
+    kind = f": {type_of(arg.annotation)}" if arg.annotation else ""
+    return arg.arg + kind + ((" = " if kind else "=") + text_of(default) if default else "")
+
+
+def text_of(node: ast.expr | None) -> str:
+    return ast.unparse(node).replace("'", '"') if node else ""
+
+
+def type_of(node: ast.expr | None) -> str:
+    """An annotation's text; one in quotes without them."""
+    return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else text_of(node)
+
+
+def fields_of(node: ast.ClassDef, source: str, owner: type) -> Iterator[tuple[str, str, str, str, str]]:
+    """Fields of a dataclass, class variables, and the values of an enumeration."""
+    from study.space import domains
+
+    comments = comments_of(source)
+    ranges = domains(owner) if hasattr(owner, "__dataclass_fields__") else {}
+    for line in node.body:
+        if isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name):
+            name, kind = line.target.id, line.annotation
+        elif isinstance(line, ast.Assign) and isinstance(line.targets[0], ast.Name):
+            name, kind = line.targets[0].id, None
+        else:
+            continue
+        if name.startswith("_"):
+            continue
+        if isinstance(kind, ast.Subscript) and ast.unparse(kind.value) == "Annotated" and isinstance(kind.slice, ast.Tuple):
+            kind = kind.slice.elts[0]
+        default, since = default_of(line.value, source)
+        comment = " ".join(comments[k] for k in range(line.lineno, (line.end_lineno or line.lineno) + 1) if k in comments)
+        note = f"*since {since}*" if since else ""
+        yield name, type_of(kind), default, describe(ranges.get(name)), "; ".join(filter(None, [comment, note]))
+
+
+def default_of(value: ast.expr | None, source: str) -> tuple[str, str]:
+    """The default as it is written, and the version of the fields with which it came."""
+    if isinstance(value, ast.Call) and ast.unparse(value.func) in ("field", "added"):
+        keywords = {str(k.arg): ast.unparse(k.value) for k in value.keywords}
+        made = keywords.get("default_factory") or keywords.get("factory")
+        return (f"{made}()" if made else text_of(value.args[0])), keywords.get("since", "")
+    return ((ast.get_source_segment(source, value) or "") if value else ""), ""
+
+
+def describe(domain: Any) -> str:
+    """A range in words."""
+    if domain is None:
+        return ""
+    kind = type(domain).__name__.lower()
+    return f"{kind}: {', '.join(map(str, domain.options))}" if kind == "choice" else f"{kind} {domain.low:g} to {domain.high:g}"
+
+
+def comments_of(source: str) -> dict[int, str]:
+    """The comment at the end of each line, by line number; what is meant for a linter is left out."""
+    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+    found = {t.start[0]: t.string.lstrip("# ").strip() for t in tokens if t.type == tokenize.COMMENT}
+    return {k: v for k, v in found.items() if not v.startswith(("type:", "noqa", "fmt:"))}
+
+
+def strategies() -> str:
+    """Every strategy's searched fields, under the names that `Study.space` takes."""
+    from study.strategies import STRATEGIES
+
+    rows = []
+    for name, cls in STRATEGIES.items():
+        for field, *rest in read_item(cls, name, cls.__module__).rows:
+            if field not in ("name", "title", "start"):
+                rows.append((f"{name}.{field}", *rest))
+    return "### Strategies' own fields\n\n`Study.space` sets other ranges under these names.\n\n" + table(rows)
+
+
+def table(rows: list[tuple[str, ...]]) -> str:
+    """Columns that are empty in every row are left out."""
+    titles = ("name", "type", "default" if any(row[1] for row in rows) else "value", "range", "what it is")
+    used = [k for k in range(5) if any(row[k] for row in rows)]
+    lines = [[titles[k] for k in used], ["---"] * len(used)]
+    lines += [[prose(row[k]) if k > 2 else code(row[k]) for k in used] for row in rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines) + "\n"
+
+
+def code(text: str) -> str:
+    return f"`{text}`" if text else ""
+
+
+def prose(text: str) -> str:
+    """Markdown that shows what a docstring says: outside code, angle brackets and asterisks stand for themselves."""
+    lines = []
+    for line in text.split("\n"):
+        parts = line.split("`")
+        escaped = [p if k % 2 else re.sub(r"(?<!\w)\*(?=\*|/)|<", lambda m: {"<": "&lt;"}.get(m[0], "\\*"), p) for k, p in enumerate(parts)]
+        lines.append(line if line.startswith("    ") else "`".join(escaped))
+    return "\n".join(lines)
+
+
+def entry(module: str, item: Item) -> str:
+    out = [f"### {item.name}\n", f"`from {module} import {item.name}`\n"]
+    if item.signature:
+        out.append(f"```python\n{item.signature}\n```\n")
+    if item.doc:
+        out.append(prose(item.doc) + "\n")
+    if item.rows:
+        out.append(table(list(item.rows)))
+    for member in item.members:
+        head = f"- `{member.signature}`" if "\n" not in member.signature else "- `" + re.sub(r",?\s*\n\s*", " ", member.signature) + "`"
+        out.append(textwrap.indent(f"{head}\n\n{prose(member.doc)}\n", "  ").replace("  - ", "- ", 1))
+    return "\n".join(out)
+
+
+def make_page() -> str:
+    out, open_section = [HEAD], ""
+    for section, module, item in items():
+        if section != open_section:
+            out.append(f"## {section}\n")
+            open_section = section
+        out.append(entry(module, item))
+        if item.name == "Strategy":
+            out.append(strategies())
+    return "\n".join(out)
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(ROOT))  # this checkout, whatever is installed
+    PAGE.write_text(make_page())
