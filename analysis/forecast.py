@@ -42,8 +42,8 @@ class Need:
     limit: int
 
 
-def forecast(e: Estimate, margin: float, level: float = ALPHA, target: float = TARGET) -> tuple[Need, Need]:
-    """For an undecided pair: more units alone, and more test images alone.
+def forecast(e: Estimate, margin: float, level: float = ALPHA, target: float = TARGET) -> tuple[Need, ...]:
+    """For an undecided pair: more units alone, more test images alone, and, where each search has several runs, more runs of each alone.
 
     `level`: what the pair must clear next time, alpha_of_look(next) / Decision.tests_left. The answer is the same on every call.
     """
@@ -55,7 +55,10 @@ def forecast(e: Estimate, margin: float, level: float = ALPHA, target: float = T
         more=_fewest(lambda n: _after_images(e, margin, level, n), most, target),
         limit=most,
     )
-    return units, images
+    if e.unit != "search" or any(p.within is None for p in e.runs):
+        return units, images
+    seeds = Need(resource="run", more=_fewest(lambda n: _after_seeds(e, margin, level, n), MOST_UNITS, target), limit=MOST_UNITS)
+    return units, images, seeds
 
 
 def _fewest(chance: Callable[[int], float], most: int, target: float) -> int | None:
@@ -96,6 +99,23 @@ def _after_images(e: Estimate, margin: float, level: float, more: int) -> float:
     removed = _drawn(e.images, rng) * (1 - 1 / growth)
     runs, df = welch(e.runs)
     return _decided(e.mean, removed, runs, df, e.images.variance / growth, (e.images.df + 1) * growth - 1, margin, level, rng)
+
+
+def _after_seeds(e: Estimate, margin: float, level: float, more: int) -> float:
+    """The chance of a decision with `more` runs of every search's winner: what the searches differ by stays."""
+    rng = np.random.Generator(np.random.Philox(key=[40, 3]))
+    removed, parts = np.zeros(DRAWS), []
+    for p in e.runs:
+        assert p.within is not None
+        w = p.within
+        own = np.minimum(_drawn(Part(variance=w.variance, df=w.df, count=w.seeds), rng), p.variance)
+        shrunk = own * more / (w.seeds + more)
+        removed += shrunk
+        parts.append((p.variance - shrunk, p.df))
+    total = np.sum([v for v, _ in parts], axis=0)
+    weights = np.sum([v**2 / df for v, df in parts], axis=0)
+    df = np.where(weights > 0, total**2 / np.where(weights > 0, weights, 1), min(df for _, df in parts))
+    return _decided(e.mean, removed, total, df, e.images.variance, e.images.df, margin, level, rng)
 
 
 def _drawn(p: Part, rng: np.random.Generator) -> np.ndarray:

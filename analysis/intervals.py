@@ -32,6 +32,16 @@ class Part:
     variance: float
     df: float
     count: float  # units (or images) it shrinks with
+    within: "Within | None" = None  # of searches with several runs each: what more runs of the same winners would shrink
+
+
+@dataclass(frozen=True, kw_only=True)
+class Within:
+    """The seeds' share of a searches' part."""
+
+    variance: float
+    df: float
+    seeds: float  # runs of each search
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +117,7 @@ def mean_estimate(own: Runs) -> Estimate:
         return _over_folds([own])
     unit, scores, resampled = _units(own)
     images = _images_part(own, _shared(resampled))
-    return _estimate(float(scores.mean()), (_spread(scores),), images, unit, own.units.images, len(np.unique(own.search)))
+    return _estimate(float(scores.mean()), (_spread(scores, _within(own)),), images, unit, own.units.images, len(np.unique(own.search)))
 
 
 def difference(a: Runs, b: Runs) -> Estimate:
@@ -119,7 +129,9 @@ def difference(a: Runs, b: Runs) -> Estimate:
     unit = unit_a if unit_a == unit_b else "run"
     across = float(np.cov(za.mean(axis=0), zb.mean(axis=0))[0, 1])
     images = _images_part(a, _shared(za) + _shared(zb) - 2 * across)
-    return _estimate(float(ya.mean() - yb.mean()), (_spread(ya), _spread(yb)), images, unit, a.units.images, searches)
+    return _estimate(
+        float(ya.mean() - yb.mean()), (_spread(ya, _within(a)), _spread(yb, _within(b))), images, unit, a.units.images, searches
+    )
 
 
 def _estimate(mean: float, runs: tuple[Part, ...], images: Part, unit: Unit, count: int, searches: int) -> Estimate:
@@ -140,12 +152,23 @@ def _units(own: Runs) -> tuple[Unit, np.ndarray, np.ndarray]:
     return "search", share @ own.scores, share @ own.resampled
 
 
-def _spread(scores: np.ndarray) -> Part:
+def _spread(scores: np.ndarray, within: Within | None = None) -> Part:
     """S^2 / U; NaN for a single unit."""
     u = len(scores)
     if u < 2:
         return Part(variance=math.nan, df=math.nan, count=u)
-    return Part(variance=float(np.var(scores, ddof=1)) / u, df=u - 1, count=u)
+    return Part(variance=float(np.var(scores, ddof=1)) / u, df=u - 1, count=u, within=within)
+
+
+def _within(own: Runs) -> Within | None:
+    """None for one search, or where no search has two runs."""
+    by_search = [own.scores[own.search == r] for r in np.unique(own.search)]
+    df = len(own.scores) - len(by_search)
+    if len(by_search) < 2 or df < 1:
+        return None
+    one_run = sum(float(((s - s.mean()) ** 2).sum()) for s in by_search) / df
+    inverse = sum(1 / len(s) for s in by_search) / len(by_search)
+    return Within(variance=one_run * inverse / len(by_search), df=df, seeds=1 / inverse)
 
 
 def _shared(resampled: np.ndarray) -> float:

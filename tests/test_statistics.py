@@ -313,7 +313,7 @@ def test_a_forecast_decides_in_four_of_five_studies_that_go_on() -> None:
     rng = np.random.default_rng(9)
     sd, k, mean = 0.03, 20, 0.016
     e = estimate(mean, sd, 0.0, runs=k, images=10**6)
-    units, images = forecast(e, 0.001)
+    units, images, *_ = forecast(e, 0.001)
     assert units.more is not None and images.more is None and units.resource == "run"
     n, decided = units.more, []
     for _ in range(600):
@@ -325,15 +325,30 @@ def test_a_forecast_decides_in_four_of_five_studies_that_go_on() -> None:
 
 
 def test_a_forecast_names_the_source_that_limits() -> None:
-    units, images = forecast(estimate(0.02, 0.0001, 0.02), 0.01)
+    units, images, *_ = forecast(estimate(0.02, 0.0001, 0.02), 0.01)
     assert units.more is None and images.more and images.resource == "image"
-    units, images = forecast(estimate(0.05, 0.04, 0.0001, searches=5), 0.01)
+    units, images, *_ = forecast(estimate(0.05, 0.04, 0.0001, searches=5), 0.01)
     assert units.more and units.resource == "search" and images.more is None
-    units, images = forecast(estimate(0.003, 0.05, 0.05), 0.003)
+    units, images, *_ = forecast(estimate(0.003, 0.05, 0.05), 0.003)
     assert units.more is None and images.more is None
     sessions = Estimate(**{**vars(estimate(0.02, 0.0001, 0.02)), "images": Part(variance=0.0004, df=7.0, count=10)})
     assert forecast(sessions, 0.01)[1].resource == "session"
     assert forecast(sessions, 0.01)[1].more > 20, "ten sessions are not ten thousand images"
+
+
+def test_more_runs_of_the_same_winners_shrink_the_seeds_part_alone() -> None:
+    """Five searches that agree, with noisy seeds; then five that differ, with quiet ones."""
+    rng = np.random.default_rng(15)
+    search = np.repeat(np.arange(5), 2)
+    noise = np.array([0.06, -0.06] * 5) + 0.002 * rng.standard_normal(10)
+    luck = np.array([0.03, -0.03, 0.02, -0.01, 0.0])[search]
+    noisy = difference(runs_of(0.55 + noise + 0.3 * luck, search=search), runs_of(0.53 - noise + 0.3 * luck, search=search))
+    within = noisy.runs[0].within
+    assert within is not None and within.seeds == 2 and within.df == 5
+    assert within.variance == pytest.approx(np.mean([runs_of(noise[search == r]).scores.var(ddof=1) for r in range(5)]) / 10, rel=0.01)
+    quiet = difference(runs_of(0.55 + 0.01 * noise + luck, search=search), runs_of(0.53 + 0.01 * noise - luck, search=search))
+    assert forecast(quiet, 0.01)[2].resource == "run" and forecast(quiet, 0.01)[2].more is None, "their luck stays"
+    assert len(forecast(difference(runs_of(luck[::2], search=search[::2]), runs_of(luck[::2], search=search[::2])), 0.01)) == 2
 
 
 def test_a_stricter_level_needs_more() -> None:
