@@ -1,6 +1,7 @@
 """The verdict's statistics against cases whose answer is known: scipy's, a formula's, or a simulation's."""
 
 import itertools
+import json
 import math
 
 import numpy as np
@@ -408,3 +409,25 @@ def test_search_luck_is_the_bootstrap_of_the_winner() -> None:
 def test_a_default_that_won_wins_again() -> None:
     got = search_luck(np.array([0.3, 0.2]), default=0.9)
     assert got.another_wins == 0 and got.likely == (2,) and got.gap == 0
+
+
+# ---- the benchmark --------------------------------------------------------------------------------------
+
+
+def test_the_benchmark_ends_with_one_object(monkeypatch, capsys) -> None:
+    from benchmarks import verdict
+
+    monkeypatch.setattr("sys.argv", ["verdict", "--studies", "4", "--only", "search sd 1 seed sd, 10 points", "--json"])
+    verdict.main()
+    ((name, row),) = json.loads(capsys.readouterr().out.strip().splitlines()[-1])["worlds"].items()
+    assert name == "search sd 1 seed sd, 10 points"
+    assert {"false_claims", "false_claims_se", "coverage", "coverage_se", "power", "power_se", "width", "width_se", "old"} <= set(row)
+
+
+def test_a_study_drawn_larger_continues_the_smaller_one() -> None:
+    from benchmarks.worlds import Latent
+
+    world = Latent(points=(4.0, 0.0), search=0.2, images=100)
+    small, large = world.draw(3, 5, 1).splits[0], world.draw(3, 7, 1, 150).splits[0]
+    assert all(np.array_equal(b[:5, :100], a) for a, b in zip(small.predicted, large.predicted, strict=True))
+    assert np.diff(world.scores(3))[0] == pytest.approx(-0.04, abs=1e-6)
