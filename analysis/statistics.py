@@ -25,33 +25,39 @@ MOST_SEEDS = 200  # more than anybody would run: beyond it the test set, not the
 # ---- scores ---------------------------------------------------------------------------------------------
 
 
-def macro_f1(confusion: np.ndarray) -> np.ndarray:
-    """[..., C, C] (truth in rows) -> [...]; the mean of F1 over the classes that occur."""
-    hits = np.diagonal(confusion, axis1=-2, axis2=-1)
-    truth, said = confusion.sum(axis=-1), confusion.sum(axis=-2)
-    f1 = 2 * hits / np.maximum(truth + said, 1e-12)
-    out: np.ndarray = np.where(truth > 0, f1, 0).sum(axis=-1) / np.maximum((truth > 0).sum(axis=-1), 1)
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Counts:
+    """What every score is made of, by class in the last axis: [..., C]."""
+
+    hits: np.ndarray  # images of the class that were named so
+    said: np.ndarray  # images named so
+    truth: np.ndarray  # images of the class
+
+
+def macro_f1(c: Counts) -> np.ndarray:
+    """[..., C] -> [...]; the mean of F1 over the classes that occur."""
+    return _over_classes(2 * c.hits / np.maximum(c.truth + c.said, 1e-12), c.truth)
+
+
+def macro_precision(c: Counts) -> np.ndarray:
+    return _over_classes(c.hits / np.maximum(c.said, 1e-12), c.truth)
+
+
+def macro_recall(c: Counts) -> np.ndarray:
+    return _over_classes(c.hits / np.maximum(c.truth, 1e-12), c.truth)
+
+
+def accuracy(c: Counts) -> np.ndarray:
+    out: np.ndarray = c.hits.sum(axis=-1) / c.truth.sum(axis=-1)
     return out
 
 
-def macro_precision(confusion: np.ndarray) -> np.ndarray:
-    hits, truth, said = np.diagonal(confusion, axis1=-2, axis2=-1), confusion.sum(axis=-1), confusion.sum(axis=-2)
-    out: np.ndarray = np.where(truth > 0, hits / np.maximum(said, 1e-12), 0).sum(axis=-1) / np.maximum((truth > 0).sum(axis=-1), 1)
+def _over_classes(values: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    out: np.ndarray = np.where(truth > 0, values, 0).sum(axis=-1) / np.maximum((truth > 0).sum(axis=-1), 1)
     return out
 
 
-def macro_recall(confusion: np.ndarray) -> np.ndarray:
-    hits, truth = np.diagonal(confusion, axis1=-2, axis2=-1), confusion.sum(axis=-1)
-    out: np.ndarray = np.where(truth > 0, hits / np.maximum(truth, 1e-12), 0).sum(axis=-1) / np.maximum((truth > 0).sum(axis=-1), 1)
-    return out
-
-
-def accuracy(confusion: np.ndarray) -> np.ndarray:
-    out: np.ndarray = np.diagonal(confusion, axis1=-2, axis2=-1).sum(axis=-1) / confusion.sum(axis=(-2, -1))
-    return out
-
-
-METRICS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+METRICS: dict[str, Callable[[Counts], np.ndarray]] = {
     "macro_f1": macro_f1,
     "accuracy": accuracy,
     "macro_precision": macro_precision,
@@ -59,14 +65,24 @@ METRICS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 }
 
 
-def confusions(predicted: np.ndarray, labels: np.ndarray, classes: int, weights: np.ndarray | None = None) -> np.ndarray:
-    """Counts [C, C] of predictions [N]; with weights [B, N], of every resample: [B, C, C]."""
-    cell = labels * classes + predicted
-    if weights is None:
-        return np.bincount(cell, minlength=classes * classes).reshape(classes, classes).astype(float)
-    onehot = np.zeros((len(cell), classes * classes), np.float32)
-    onehot[np.arange(len(cell)), cell] = 1
-    return (weights.astype(np.float32) @ onehot).reshape(len(weights), classes, classes).astype(float)
+def counts(predicted: np.ndarray, labels: np.ndarray, classes: int, weights: np.ndarray | None = None) -> Counts:
+    """Of predictions [N]: [C]; with weights [B, N], of every resample: [B, C]."""
+    rows = np.arange(len(labels))
+    onehot = np.zeros((len(labels), 3 * classes), np.float32)  # truth, said, hits side by side: one product for all three
+    onehot[rows, labels] = 1
+    onehot[rows, classes + predicted] = 1
+    right = predicted == labels
+    onehot[rows[right], 2 * classes + labels[right]] = 1
+    sums = (onehot.sum(axis=0) if weights is None else weights.astype(np.float32, copy=False) @ onehot).astype(
+        float
+    )  # whole numbers: exact
+    truth, said, hits = np.split(sums, 3, axis=-1)
+    return Counts(hits=hits, said=said, truth=truth)
+
+
+def confusions(predicted: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray:
+    """Counts [C, C] of predictions [N], truth in rows."""
+    return np.bincount(labels * classes + predicted, minlength=classes * classes).reshape(classes, classes).astype(float)
 
 
 def image_weights(count: int, groups: np.ndarray | None, resamples: int, rng: np.random.Generator) -> np.ndarray:
@@ -76,6 +92,28 @@ def image_weights(count: int, groups: np.ndarray | None, resamples: int, rng: np
     _, member = np.unique(groups, return_inverse=True)
     units = int(member.max()) + 1
     return rng.multinomial(units, np.full(units, 1 / units), size=resamples)[:, member]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageUnits:
+    """What is resampled: every image for itself, or whole recording sessions."""
+
+    images: int
+    groups: int  # sessions; the number of images where there are none
+    effective: float  # groups of equal size that would tell as much: (sum n)^2 / sum n^2
+    correction: float  # of the bootstrap's variance
+
+
+def image_units(count: int, groups: np.ndarray | None) -> ImageUnits:
+    """With w a group's share of the images, resampling groups finds 1 - 2 sum w^3 / sum w^2 + sum w^2 of the variance where groups differ as
+
+    wholes: (G - 1) / G for G equal groups, 0.7 for ten whose sizes spread as a recording day's do. The correction is its inverse.
+    """
+    sizes = np.ones(count) if groups is None else np.unique(groups, return_counts=True)[1].astype(float)
+    w = sizes / sizes.sum()
+    squares = float((w**2).sum())
+    found = 1 - 2 * float((w**3).sum()) / squares + squares
+    return ImageUnits(images=count, groups=len(sizes), effective=1 / squares, correction=1 / found if len(sizes) > 1 else math.nan)
 
 
 # ---- intervals ------------------------------------------------------------------------------------------
@@ -147,8 +185,8 @@ def runs(
     """`predicted`: class indices [N] by seed; `weights` from image_weights, shared by all strategies compared."""
     f = METRICS[metric]
     return Runs(
-        scores=np.array([float(f(confusions(p, labels, classes))) for p in predicted]),
-        resampled=np.array([f(confusions(p, labels, classes, weights)) for p in predicted]),
+        scores=np.array([float(f(counts(p, labels, classes))) for p in predicted]),
+        resampled=np.array([f(counts(p, labels, classes, weights)) for p in predicted]),
         units=units,
     )
 

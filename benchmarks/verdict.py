@@ -1,132 +1,244 @@
-"""Does the verdict keep its word? Simulated studies whose truth is known, judged by analysis.statistics.
+"""Does the verdict keep its word? Simulated studies whose truth is known (benchmarks/worlds.py), judged by analysis.
 
-Two strategies are drawn as per-image predictions with the noise seen in real runs: images of differing difficulty shared by
-both, an interaction of strategy and image, a shift per seed, and chance per (seed, image). Under no difference both have the
-same law; otherwise one is shifted until its true macro-F1 lies 0.5, 1, 2 or 4 points higher. Printed: how often a winner is
-named when there is none, how often the 95 % interval holds the truth, and how often a true winner is found.
+    python -m benchmarks.verdict [--studies 200] [--only NAME] [--json]
+
+By world: in how many studies something false is claimed of any pair, how often the 95 % interval holds the truth, how often a true
+winner is named, how wide the interval is (points), and how often what a forecast asked for then decided. Beside each figure the
+protocol before (benchmarks/verdict_before.py), in the same world with the same number of confirm runs.
 """
 
 import argparse
 import json
-from dataclasses import dataclass
+import math
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from itertools import combinations
+from typing import Any
 
 import numpy as np
 
-from analysis import statistics as st
+from analysis import collapse as cl
+from analysis.decisions import ALPHA, Decision, decide
+from analysis.forecast import alpha_of_look, forecast
+from analysis.intervals import Estimate, difference, difference_interval, mean_estimate, share_interval
+from analysis.runs import Runs, join_folds, score_runs
+from analysis.statistics import ImageUnits, image_units
+from benchmarks.verdict_before import OldPair, old_pairs, old_seeds_needed, old_verdicts
+from benchmarks.verdict_cases import Case, cases
+from benchmarks.worlds import CLASSES, Sample, Split
 
-CLASSES = 7
-SHARE = np.array([0.14, 0.03, 0.14, 0.25, 0.17, 0.12, 0.15])  # FER2013's imbalance
-GOAL_FALSE, GOAL_COVERAGE = 0.05, (0.93, 0.97)
+RESAMPLES = 150
+MARGIN = 0.01
+MOST_FOLLOWED = 4000  # images: larger forecasts are not followed up
+GOAL_FALSE, GOAL_COVERAGE, GOAL_FORECAST = 0.05, (0.93, 0.98), (0.70, 0.90)
+COLUMNS = ("false_claims", "coverage", "power", "width", "forecast_decided")
+Tally = defaultdict[str, list[float]]  # by figure, one number a study
 
 
-@dataclass(frozen=True, kw_only=True)
-class World:
-    """Spread of the latent margin of an image: predicted right when it is above zero."""
-
-    images: int = 750
-    level: float = 0.45
-    difficulty: float = 1.2  # between images, shared by both strategies
-    interaction: float = 0.5  # strategy by image: systematic disagreement
-    seed: float = 0.06  # between seeds: about 0.8 points of accuracy
-    chance: float = 0.6  # per seed and image
+# ---- from samples to runs -------------------------------------------------------------------------------
 
 
-def draw(world: World, shift: float, seeds: int, labels: np.ndarray, rng: np.random.Generator) -> list[list[np.ndarray]]:
-    """Predictions of strategies A (shifted) and B, each [seeds][images]."""
-    n = len(labels)
-    hard = world.level + world.difficulty * rng.standard_normal(n)
-    out = []
-    for extra in (shift, 0.0):
-        own = hard + extra + world.interaction * rng.standard_normal(n)
-        runs = []
-        for _ in range(seeds):
-            margin = own + world.seed * rng.standard_normal() + world.chance * rng.standard_normal(n)
-            wrong = (labels + 1 + rng.integers(CLASSES - 1, size=n)) % CLASSES
-            runs.append(np.where(margin > 0, labels, wrong))
-        out.append(runs)
+def resample(split: Split, rng: np.random.Generator) -> np.ndarray:
+    """Weights [B, N]; what statistics.image_weights draws, sooner."""
+    member = np.arange(len(split.labels)) if split.groups is None else split.groups
+    units = int(member.max()) + 1
+    drawn = rng.integers(0, units, (RESAMPLES, units)) + units * np.arange(RESAMPLES)[:, None]
+    weights: np.ndarray = np.bincount(drawn.ravel(), minlength=drawn.size).reshape(drawn.shape)[:, member].astype(np.float32)
+    return weights
+
+
+def all_runs(sample: Sample, rng: np.random.Generator) -> list[Runs]:
+    """By strategy."""
+    by_fold = []
+    for split in sample.splits:
+        weights, units = resample(split, rng), image_units(len(split.labels), split.groups)
+        by_fold.append(
+            [score_runs(p, sample.search, split.labels, CLASSES, weights, units, ["macro_f1"])["macro_f1"] for p in split.predicted]
+        )
+    return [join_folds(own) for own in zip(*by_fold, strict=True)]
+
+
+def compared(runs: Sequence[Runs]) -> tuple[list[Estimate], list[list[str]]]:
+    """All pairs, with what forbids a winner."""
+    sd = cl.robust_sd([r.scores for r in runs])
+    counted = [cl.count_collapses(r.scores, sd) for r in runs]
+    indices = list(combinations(range(len(runs)), 2))
+    found = [cl.collapse_reason(counted[i], counted[j]) for i, j in indices]
+    return [difference(runs[i], runs[j]) for i, j in indices], [[r] if r else [] for r in found]
+
+
+def true_differences(case: Case, study: int) -> list[float]:
+    scores = case.world.scores(study)
+    return [float(scores[i] - scores[j]) if abs(scores[i] - scores[j]) > 1e-9 else 0.0 for i, j in combinations(range(len(scores)), 2)]
+
+
+# ---- one study ------------------------------------------------------------------------------------------
+
+
+def judge(case: Case, study: int, tally: Tally) -> None:
+    """One study under the protocol as it is."""
+    runs = all_runs(case.world.draw(study, case.searches, case.seeds), np.random.default_rng((5, study)))
+    bounds = [share_interval(mean_estimate(r)) for r in runs]
+    tally["coverage_of_scores"].append(_share(lo <= t <= hi for (lo, hi), t in zip(bounds, case.world.scores(study), strict=True)))
+    pairs, reasons = compared(runs)
+    claims = decide(pairs, MARGIN, reasons)
+    record(tally, pairs, claims, true_differences(case, study))
+    if case.follow and claims[0].kind == "undecided":
+        follow(case, study, runs[0].units, pairs[0], tally)
+
+
+def record(tally: Tally, pairs: Sequence[Estimate], claims: Sequence[Decision], truths: Sequence[float]) -> None:
+    bounds = [difference_interval(e) for e in pairs]
+    tally["false_claims"].append(any(wrong(c.kind, c.winner, t) for c, t in zip(claims, truths, strict=True)))
+    tally["coverage"].append(_share(lo <= t <= hi for (lo, hi), t in zip(bounds, truths, strict=True)))
+    tally["joint_coverage"].append(all(c.low <= t <= c.high for c, t in zip(claims, truths, strict=True)))
+    tally["width"].append(100 * float(np.mean([hi - lo for lo, hi in bounds])))
+    tally["said_equivalent"].append(_share(c.kind == "equivalent" for c in claims))
+    tally["not_comparable"].append(_share(c.kind == "not_comparable" for c in claims))
+    inside = [-MARGIN < lo and hi < MARGIN for lo, hi in bounds]
+    tally["beats_inside_margin"].append(any(c.kind == "beats" and i for c, i in zip(claims, inside, strict=True)))
+    if any(truths):
+        tally["power"].append(_share(c.winner == ("a" if t > 0 else "b") for c, t in zip(claims, truths, strict=True) if t))
+
+
+def wrong(kind: str, winner: str | None, truth: float) -> bool:
+    """Whether a claim of the pair is false."""
+    if winner and truth * (1 if winner == "a" else -1) <= 0:
+        return True
+    return (kind == "beats" and abs(truth) < MARGIN) or (kind in ("better_by_little", "equivalent") and abs(truth) >= MARGIN)
+
+
+def follow(case: Case, study: int, units: ImageUnits, pair: Estimate, tally: Tally) -> None:
+    """Does what was forecast: the same study with as many more searches or seeds, and with as many more images; judged at the next look's level."""
+    level = alpha_of_look(2)
+    more, images = forecast(pair, MARGIN, level)[:2]
+    tally["forecast_none"].append(more.more is None and images.more is None)
+    larger: list[tuple[int, int, int | None]] = []
+    if more.more is not None:
+        larger.append((case.searches + more.more, case.seeds, None) if case.searches > 1 else (1, case.seeds + more.more, None))
+    if images.more is not None and units.images + images.more <= MOST_FOLLOWED:
+        larger.append((case.searches, case.seeds, units.images + images.more))
+    for searches, seeds, size in larger:
+        again = all_runs(case.world.draw(study, searches, seeds, size), np.random.default_rng((6, study)))
+        tally["forecast_decided"].append(decide([difference(*again)], MARGIN, alpha=level)[0].kind != "undecided")
+
+
+def judge_before(case: Case, study: int, tally: Tally) -> None:
+    """The same number of confirm runs under the protocol before."""
+    seeds = case.searches * case.seeds
+    pairs, truths = drawn_before(case, study, seeds), true_differences(case, study)
+    kinds = old_verdicts(pairs, MARGIN)
+    winners = [k if k in "ab" else None for k in kinds]
+    tally["false_claims"].append(any(wrong(k, w, t) for k, w, t in zip(kinds, winners, truths, strict=True)))
+    tally["coverage"].append(_share(abs(p.mean - t) <= p.half() for p, t in zip(pairs, truths, strict=True)))
+    tally["width"].append(200 * float(np.mean([p.half() for p in pairs])))
+    tally["said_equivalent"].append(_share(k == "equivalent" for k in kinds))
+    tally["beats_inside_margin"].append(any(w and abs(p.mean) + p.half() < MARGIN for w, p in zip(winners, pairs, strict=True)))
+    if any(truths):
+        tally["power"].append(_share(w == ("a" if t > 0 else "b") for w, t in zip(winners, truths, strict=True) if t))
+    if case.follow and kinds[0] == "undecided":
+        more = old_seeds_needed(pairs[0], seeds, MARGIN)
+        tally["forecast_none"].append(more is None)
+        if more is not None:
+            tally["forecast_decided"].append(old_verdicts(drawn_before(case, study, seeds + more), MARGIN)[0] != "undecided")
+
+
+def drawn_before(case: Case, study: int, seeds: int) -> list[OldPair]:
+    """Folds of a seed are put end to end, as if they shared a training set."""
+    folds, rng = (case.before or case.world).draw(study, 1, seeds).splits, np.random.default_rng((5, study))
+    whole = Split(
+        predicted=[np.concatenate(own, axis=1) for own in zip(*(f.predicted for f in folds), strict=True)],
+        labels=np.concatenate([f.labels for f in folds]),
+        groups=folds[0].groups,
+    )
+    runs = all_runs(Sample(search=np.zeros(seeds, int), splits=[whole]), rng)
+    return old_pairs([(r.scores, r.resampled) for r in runs], runs[0].units.groups)
+
+
+def peek(case: Case, study: int, level: Callable[[int], float], before: bool) -> bool:
+    """Looks while nothing is decided, each time with as many seeds more as there were at first; whether any look names a winner."""
+    for look in range(1, case.looks + 1):
+        if before:
+            kind = old_verdicts(drawn_before(case, study, case.seeds * look), MARGIN)[0]
+        else:
+            pairs, _ = compared(all_runs(case.world.draw(study, 1, case.seeds * look), np.random.default_rng((5, study))))
+            kind = decide(pairs, MARGIN, alpha=level(look))[0].kind
+        if kind != "undecided":
+            return kind != "equivalent"
+    return False
+
+
+def _share(values: Any) -> float:
+    return float(np.mean(list(values)))
+
+
+# ---- all studies ----------------------------------------------------------------------------------------
+
+
+def rates(tally: Tally) -> dict[str, float]:
+    """Means with their standard errors; of a rate never below that of one study in all."""
+    out: dict[str, float] = {}
+    for name, values in tally.items():
+        n = len(values)
+        out[name] = round(float(np.mean(values)), 4)
+        out[f"{name}_se"] = round(max(float(np.std(values)), 1 / math.sqrt(n + 2)) / math.sqrt(n), 4)
     return out
 
 
-def true_difference(world: World, shift: float) -> float:
-    """Macro-F1 of A minus B over very many images and seeds."""
-    rng = np.random.Generator(np.random.Philox(key=[1, 2]))
-    labels = rng.choice(CLASSES, size=200_000, p=SHARE)
-    total = np.zeros(2)
-    for _ in range(4):
-        a, b = draw(world, shift, 2, labels, rng)
-        total += [np.mean([st.macro_f1(st.confusions(p, labels, CLASSES)) for p in runs]) for runs in (a, b)]
-    return float(total[0] - total[1]) / 4
+def measure(case: Case, studies: int) -> dict[str, Any]:
+    now, before = Tally(list), Tally(list)
+    for study in range(studies):
+        if case.looks > 1:
+            now["false_claims"].append(peek(case, study, alpha_of_look, before=False))
+            now["false_claims_unspent"].append(peek(case, study, lambda look: ALPHA, before=False))
+            before["false_claims"].append(peek(case, study, lambda look: ALPHA, before=True))
+        else:
+            judge(case, study, now)
+            judge_before(case, study, before)
+    return {**rates(now), "old": rates(before)}
 
 
-def shift_for(world: World, points: float) -> float:
-    """The shift whose true difference is `points` / 100, by the secant rule; noise of the estimate cancels (same draws)."""
-    zero = true_difference(world, 0.0)
-    slope = (true_difference(world, 0.1) - zero) / 0.1
-    shift = points / 100 / slope
-    for _ in range(3):
-        got = true_difference(world, shift) - zero
-        shift *= points / 100 / got
-    return shift
+def misses(row: dict[str, Any], wide: bool) -> list[str]:
+    """Bars not held, beyond two standard errors; `wide`: too wide an interval is no miss."""
 
+    def outside(name: str, least: float, most: float) -> bool:
+        return name in row and not least - 2 * row[f"{name}_se"] <= row[name] <= most + 2 * row[f"{name}_se"]
 
-def simulate(world: World, points: float, seeds: int, studies: int, margin: float, resamples: int) -> dict[str, float]:
-    shift = 0.0 if points == 0 else shift_for(world, points)
-    rng = np.random.Generator(np.random.Philox(key=[int(points * 10) + 100, seeds]))
-    claims = right = held = equal = 0
-    for _ in range(studies):
-        labels = rng.choice(CLASSES, size=world.images, p=SHARE)
-        a, b = draw(world, shift, seeds, labels, rng)
-        weights = st.image_weights(world.images, None, resamples, rng)
-        ra, rb = (st.runs(p, labels, CLASSES, weights, world.images) for p in (a, b))
-        d = st.compare(ra, rb).difference
-        kind = st.decide(d, d.p, margin / 100).kind
-        claims += kind in "ab"
-        right += kind == "a"
-        equal += kind == "equivalent"
-        held += d.low <= points / 100 <= d.high
-    return {
-        "images": world.images,
-        "true_points": points,
-        "seeds": seeds,
-        "named_a_winner": claims / studies,
-        "named_the_right_one": right / studies,
-        "said_equivalent": equal / studies,
-        "coverage": held / studies,
-        "studies": studies,
+    bars = {
+        "false_claims": (0.0, GOAL_FALSE),
+        "coverage": (GOAL_COVERAGE[0], 1.0 if wide else GOAL_COVERAGE[1]),
+        "forecast_decided": GOAL_FORECAST,
     }
+    return [name for name, goal in bars.items() if outside(name, *goal)] + ["beats_inside_margin"] * (row.get("beats_inside_margin", 0) > 0)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--studies", type=int, default=400, help="simulated studies a row; the rates' standard error is about 1 / (2 sqrt)")
-    parser.add_argument("--resamples", type=int, default=200)
-    parser.add_argument("--margin", type=float, default=1.0)
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--studies", type=int, default=200, help="simulated studies a world; a rate's standard error is about 1 / (2 sqrt)")
+    parser.add_argument("--only", default="", help="worlds whose name contains this")
+    parser.add_argument("--json", action="store_true", help="one object on the last line")
     args = parser.parse_args()
-    rows = []
-    print("images  true points  seeds  named a winner  the right one  equivalent  coverage of 95 %")
-    for images in (750, 3500):
-        for points in (0.0, 0.5, 1.0, 2.0, 4.0):
-            for seeds in (3, 5, 10, 20):
-                if images == 3500 and (points not in (0.0, 1.0, 2.0) or seeds not in (3, 5, 10)):
-                    continue
-                studies = args.studies * (3 if points == 0 else 1)  # the rate that matters most gets the most studies
-                row = simulate(World(images=images), points, seeds, studies, args.margin, args.resamples)
-                rows.append(row)
-                print(
-                    f"{images:6d}  {points:11.1f}  {seeds:5d}  {row['named_a_winner']:14.3f}  {row['named_the_right_one']:13.3f}  {row['said_equivalent']:10.3f}  {row['coverage']:16.3f}",
-                    flush=True,
-                )
-    null = [r for r in rows if r["true_points"] == 0]
-    weight = np.array([r["studies"] for r in null])
-    false = float(np.average([r["named_a_winner"] for r in null], weights=weight))
-    coverage = float(np.average([r["coverage"] for r in rows], weights=[r["studies"] for r in rows]))
-    met = false <= GOAL_FALSE and GOAL_COVERAGE[0] <= coverage <= GOAL_COVERAGE[1]
+    found: dict[str, Any] = {}
+    print(f"{'world':52s}" + "".join(f"{h.replace('_', ' '):>18s}" for h in COLUMNS) + "   new | old")
+    for case in cases():
+        if args.only not in case.name:
+            continue
+        row = measure(case, args.studies)
+        row["missed"] = misses(row, case.wide) if case.told_apart else []
+        found[case.name] = row
+        cells = [f"{_show(row.get(k))} | {_show(row['old'].get(k))}" for k in COLUMNS]
+        note = ", ".join(row["missed"]) if case.told_apart else "cannot be held"
+        print(f"{case.name:52s}" + "".join(f"{c:>18s}" for c in cells) + "   " + note, flush=True)
+    met = not any(row["missed"] for row in found.values())
     print(
-        f"false claims under no difference {false:.3f} (goal <= {GOAL_FALSE}), coverage {coverage:.3f} (goal in {GOAL_COVERAGE}): {'met' if met else 'MISSED'}"
+        "all bars held" if met else "bars missed: " + "; ".join(f"{k} ({', '.join(r['missed'])})" for k, r in found.items() if r["missed"])
     )
     if args.json:
-        print(json.dumps({"false_claim_rate": false, "coverage": coverage, "power": rows}))
+        print(json.dumps({"studies": args.studies, "worlds": found, "met": met}))
+
+
+def _show(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}" if value < 1.5 else f"{value:.1f}"
 
 
 if __name__ == "__main__":
