@@ -43,5 +43,11 @@ golden: install
 docs: install
 	$(BIN)/python docs/make_api.py
 
+audit: install
+	$(BIN)/pip-audit --strict --require-hashes --disable-pip --progress-spinner off --requirement requirements.lock
+
+licences: install
+	$(BIN)/pip-licenses --order=license --format=markdown
+
 clean:
 	rm -rf .venv results report.html
