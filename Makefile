@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: study install test test-slow test-faults test-chaos check lock golden docs clean
+.PHONY: study install test test-slow test-faults test-chaos check lock golden docs audit licences clean
 
 study: install
 	$(BIN)/python -m study.sweep quickstart
