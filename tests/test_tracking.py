@@ -21,8 +21,9 @@ from analysis.verdict import findings
 from study import lock
 from study.errors import ConfigError, EnvironmentProblem
 from study.files import Folder
+from study.tracking.explain import explain
 from study.tracking.ledger import Ledger
-from study.tracking.to_mlflow import Mirror, explain
+from study.tracking.mirror import Mirror
 
 GOLDEN = Path(__file__).parent / "golden" / "study"
 
@@ -68,7 +69,7 @@ def tables(frames):
 def test_runs_are_nested_study_cell_trial(copy: Ledger) -> None:
     mirror = Mirror(copy)
     mirror.sync()
-    runs = {r.info.run_id: r for r in mirror.client.search_runs([mirror.experiment()], max_results=100)}
+    runs = {r.info.run_id: r for r in mirror.runs.client.search_runs([mirror.runs.experiment], max_results=100)}
     depth = {}
     for run_id, run in runs.items():
         parents, at = 0, run

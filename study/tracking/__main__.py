@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _sync(ledger: Ledger, uri: str | None) -> int:
-    from study.tracking.to_mlflow import Mirror
+    from study.tracking.mirror import Mirror
 
     report = Mirror(ledger, uri).sync()
     print(f"{ledger.study_name}: {report.sent} events sent, {report.pending} pending" + (f": {report.problem}" if report.problem else ""))
@@ -46,7 +46,7 @@ def _follow(location: str, uri: str | None) -> int:
     """Waits longer after every failure; training goes on meanwhile."""
     os.nice(10)
     parent, _, name = location.rpartition("/")
-    from study.tracking.to_mlflow import Mirror, SyncReport
+    from study.tracking.mirror import Mirror, SyncReport
 
     mirror, sent, wait = None, 0, POLL_S
     while True:

@@ -1,14 +1,11 @@
 """The mirror read back: a study's ledger folder rebuilt, byte for byte, from an MLflow server alone."""
 
-import os
 from pathlib import Path
 
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
-
-from study.errors import ConfigError, EnvironmentProblem  # noqa: E402
-from study.tracking.ledger import Ledger  # noqa: E402
-from study.tracking.to_mlflow import KEY, STUDY_FILES, TRIAL_FILES, explain  # noqa: E402
+from study.errors import ConfigError, EnvironmentProblem
+from study.tracking.client import KEY, connect
+from study.tracking.explain import explain
+from study.tracking.ledger import STUDY_FILES, TRIAL_FILE, Ledger
 
 
 def read(uri: str, study: str | None, cache: Path) -> Ledger:
@@ -16,11 +13,10 @@ def read(uri: str, study: str | None, cache: Path) -> Ledger:
 
     Raises ConfigError when the server holds no such study, EnvironmentProblem when it does not answer.
     """
-    from mlflow import MlflowClient
     from mlflow.artifacts import download_artifacts
 
-    client = MlflowClient(uri)
     try:
+        client = connect(uri)
         parents = {}
         for experiment in client.search_experiments():
             for run in client.search_runs([experiment.experiment_id], f"tags.`{KEY}` = '{experiment.name}:'", max_results=1):
@@ -39,9 +35,10 @@ def read(uri: str, study: str | None, cache: Path) -> Ledger:
                 break
         for run in [parent, *(r for r in runs if "trial" in r.data.tags)]:
             trial = run.data.tags.get("trial")
-            wanted = TRIAL_FILES if trial else STUDY_FILES
-            there = {a.path for a in client.list_artifacts(run.info.run_id)}
-            for file in (f for f in wanted if f in there):
+            there = [a.path for a in client.list_artifacts(run.info.run_id)]
+            if "measured" in there:
+                there += [a.path for a in client.list_artifacts(run.info.run_id, "measured")]
+            for file in (f for f in there if (TRIAL_FILE.fullmatch(f) if trial else f in STUDY_FILES)):
                 local = download_artifacts(run_id=run.info.run_id, artifact_path=file, tracking_uri=uri)
                 ledger.folder.write(f"trials/{trial}/{file}" if trial else file, Path(local).read_bytes())
     except ConfigError:

@@ -16,6 +16,7 @@ To resume is to read it. Only the sweep's own process writes here, except for a 
 import hashlib
 import json
 import os
+import re
 import time
 from typing import Any
 
@@ -26,6 +27,10 @@ from study.growth import grow
 from study.records import SCHEMA, Ask, EpochRecord, Stage, TrialResult, dumps
 
 OLD_PREDICTIONS = "predictions.parquet"  # where version 0.1 left them; read for ever, written no more
+STUDY_FILES = ("study.json", "selection.json", "test_lock.json", "data_report.json", "report.html")
+TRIAL_ID = re.compile(r"[0-9a-f]{16}")
+TRIAL_FILE = re.compile(rf"config\.json|epochs\.jsonl|result\.json|{re.escape(OLD_PREDICTIONS)}|measured/[a-z_]+\.parquet")
+"""What carries a study elsewhere takes these of it, and no other name."""
 
 
 class Ledger:
@@ -132,7 +137,12 @@ class Ledger:
     def files(self, trial_id: str) -> list[str]:
         """What a reader needs of a trial, by name within its folder: its records, and whatever was measured on it."""
         known = [n for n in ("config.json", "epochs.jsonl", "result.json", OLD_PREDICTIONS) if self.trial_folder(trial_id).exists(n)]
-        return known + [f"measured/{n}" for n in self.folder.names(f"trials/{trial_id}/measured") if n.endswith(".parquet")]
+        return known + [f"measured/{name}.parquet" for name in self.measurements(trial_id)]
+
+    def measurements(self, trial_id: str) -> list[str]:
+        """Names of what was measured on its network."""
+        found = self.folder.names(f"trials/{trial_id}/measured")
+        return [n.removesuffix(".parquet") for n in found if TRIAL_FILE.fullmatch(f"measured/{n}")]
 
     def measured(self, trial_id: str, name: str) -> bytes | None:
         """The Parquet file of a measurement, or None where it was not made."""

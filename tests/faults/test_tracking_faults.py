@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from study.tracking.ledger import Ledger
-from study.tracking.to_mlflow import Mirror
+from study.tracking.mirror import Mirror
 from tests import services, tiny
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "study"
@@ -37,7 +37,7 @@ def test_T3_a_server_that_accepts_and_says_nothing_is_given_up(copy: Ledger) -> 
         silent.listen()
         began = time.monotonic()
         code = (
-            "import sys; from study.tracking.to_mlflow import Mirror; from study.tracking.ledger import Ledger;"
+            "import sys; from study.tracking.mirror import Mirror; from study.tracking.ledger import Ledger;"
             "r = Mirror(Ledger(sys.argv[1], 'golden'), sys.argv[2]).sync(); print(r.pending, r.problem)"
         )
         environment = {**os.environ, "MLFLOW_HTTP_REQUEST_TIMEOUT": "2"}  # ten by default: the same road, sooner
@@ -108,7 +108,7 @@ def test_T8_a_refused_artifact_is_named_and_its_run_stays_open(copy: Ledger, tmp
             mirror = Mirror(copy, uri)
             report = mirror.sync()
             assert report.pending > 0 and "missing in the artifact store: confusion_matrix.csv" in (report.problem or "")
-            running = [r for r in mirror.client.search_runs([mirror.experiment()], max_results=100) if r.info.status == "RUNNING"]
+            running = [r for r in mirror.runs.client.search_runs([mirror.runs.experiment], max_results=100) if r.info.status == "RUNNING"]
             assert len(running) >= len(copy.asks()), "no run is finished without its files"
             handler.pattern = re.compile("(?!)")
             assert Mirror(copy, uri).sync().pending == 0
@@ -143,8 +143,8 @@ def test_T10_a_damaged_ledger_is_named_and_left_alone(copy: Ledger) -> None:
 def rows(uri: str, ledger: Ledger) -> tuple[int, int, int]:
     """(trial runs, events, doubled events) on the server."""
     mirror = Mirror(ledger, uri)
-    runs = [r for r in mirror.client.search_runs([mirror.experiment()], max_results=1000) if "trial" in r.data.tags]
-    seen = [(r.data.tags["trial"], m.step) for r in runs for m in mirror.client.get_metric_history(r.info.run_id, "val/macro_f1")]
+    runs = [r for r in mirror.runs.client.search_runs([mirror.runs.experiment], max_results=1000) if "trial" in r.data.tags]
+    seen = [(r.data.tags["trial"], m.step) for r in runs for m in mirror.runs.client.get_metric_history(r.info.run_id, "val/macro_f1")]
     return len(runs), len(set(seen)), len(seen) - len(set(seen))
 
 
