@@ -1,5 +1,6 @@
 """The ledger and its mirror: nothing doubled, nothing lost, the same tables from both."""
 
+import dataclasses
 import errno
 import http.server
 import json
@@ -21,6 +22,7 @@ from analysis.verdict import findings
 from study import lock
 from study.errors import ConfigError, EnvironmentProblem
 from study.files import Folder
+from study.tracking.client import KEY
 from study.tracking.explain import explain
 from study.tracking.ledger import Ledger
 from study.tracking.mirror import Mirror
@@ -32,6 +34,21 @@ GOLDEN = Path(__file__).parent / "golden" / "study"
 def copy(tmp_path: Path) -> Ledger:
     shutil.copytree(GOLDEN, tmp_path / "results")
     return Ledger(tmp_path / "results", "golden")
+
+
+@pytest.fixture
+def few(copy: Ledger) -> Ledger:
+    """Two chosen trials and one confirm run of each: enough for a server's side of things, in seconds."""
+    keep = {*copy.selection()["chosen"].values(), *(a.trial_id for a in copy.asks("confirm") if a.number == 0)}
+    for name in copy.folder.names("trials"):
+        if name not in keep:
+            copy.trial_folder(name).remove("")
+    return copy
+
+
+def root_of(mirror: Mirror):
+    runs = mirror.runs.client.search_runs([mirror.runs.experiment], max_results=100)
+    return next(r for r in runs if r.data.tags[KEY] == "golden:"), [r for r in runs if "trial" in r.data.tags], runs
 
 
 def count(db: Path, sql: str) -> int:
@@ -66,8 +83,54 @@ def tables(frames):
     return [(k, csv_bytes(v)) for k, v in all_tables(frames, found, {s.name: s.compute(frames, found) for s in FIGURES}).items()]
 
 
-def test_runs_are_nested_study_cell_trial(copy: Ledger) -> None:
-    mirror = Mirror(copy)
+def test_a_finished_study_that_grows_is_sent_on_and_read_back(few: Ledger, tmp_path: Path) -> None:
+    few.add_facts(verdicts=["first", "second"])
+    few.folder.write("tables/a.csv", b"1")
+    assert Mirror(few).sync().pending == 0
+    root, trials, _ = root_of(Mirror(few))
+    assert root.info.status == "FINISHED" and root.data.tags["verdict.2"] == "second" and len(trials) == 4
+
+    few.begin(dataclasses.replace(few.study(), confirm_seeds=4), {})
+    late = Ledger(GOLDEN, "golden").asks("confirm")[-1].trial_id  # a confirm run that comes with the growth
+    shutil.copytree(GOLDEN / "golden" / "trials" / late, few.trial_folder(late).root)
+    earlier = few.asks("confirm")[0].trial_id
+    few.folder.write(f"trials/{earlier}/measured/layer_change.parquet", b"made after its trial had ended")
+    assert Mirror(few).pending() > 0 and Mirror(few).sync().pending == 0
+    root, trials, runs = root_of(Mirror(few))
+    assert root.info.status == "RUNNING" and "confirm_seeds: 3 -> 4 (the test set was open)" in root.data.tags["amendment.1"]
+    assert {r.info.status for r in trials} == {"FINISHED"} and len(trials) == 5
+
+    few.add_facts(finished_at=2e9, verdicts=["only"])
+    few.folder.write("tables/a.csv", b"2")
+    assert Mirror(few).pending() > 0 and Mirror(few).sync().pending == 0
+    assert Mirror(few).sync().sent == 0
+    root, trials, runs = root_of(Mirror(few))
+    assert {r.info.status for r in runs} == {"FINISHED"} and len(runs) == 1 + 2 + 5 and root.info.end_time == 2e12
+    assert [v for k, v in sorted(root.data.tags.items()) if k.startswith("verdict.")] == ["only"]
+    db = Path(few.folder.root).parent / "mlflow.db"
+    epochs = sum(len(few.epochs(a.trial_id)) for a in few.asks())
+    assert count(db, "select count(*) from metrics where key = 'val/macro_f1'") == epochs
+
+    back = load(f"sqlite:///{db}#golden", cache=tmp_path / "back")
+    for a, b in zip(tables(load(few)), tables(back), strict=True):
+        assert a == b
+    assert back.ledger.measured(earlier, "layer_change") == b"made after its trial had ended"
+    assert back.ledger.amendments() == few.amendments() and back.study == few.study()
+
+
+def test_a_trial_called_killed_goes_on_when_its_study_grows(few: Ledger) -> None:
+    late = few.asks("confirm")[0].trial_id
+    result = few.folder.read(f"trials/{late}/result.json")
+    few.folder.remove(f"trials/{late}/result.json")
+    assert Mirror(few).sync().pending == 0
+    assert next(r for r in root_of(Mirror(few))[1] if r.data.tags["trial"] == late).info.status == "KILLED"
+    few.folder.write(f"trials/{late}/result.json", result)
+    assert Mirror(few).sync().pending == 0
+    assert next(r for r in root_of(Mirror(few))[1] if r.data.tags["trial"] == late).info.status == "FINISHED"
+
+
+def test_runs_are_nested_study_cell_trial(few: Ledger) -> None:
+    mirror = Mirror(few)
     mirror.sync()
     runs = {r.info.run_id: r for r in mirror.runs.client.search_runs([mirror.runs.experiment], max_results=100)}
     depth = {}
@@ -76,16 +139,16 @@ def test_runs_are_nested_study_cell_trial(copy: Ledger) -> None:
         while parent := at.data.tags.get("mlflow.parentRunId"):
             at, parents = runs[parent], parents + 1
         depth[run_id] = parents
-    assert sorted(depth.values()) == [0, 1, 1] + [2] * len(copy.asks())
+    assert sorted(depth.values()) == [0, 1, 1] + [2] * len(few.asks())
     trial = next(r for r in runs.values() if "trial" in r.data.tags)
     assert {"strategy", "dataset", "backbone", "seed", "commit", "device", "version.torch"} <= set(trial.data.tags)
     assert {"lr", "weight_decay", "protocol.max_epochs"} <= set(trial.data.params)
 
 
-def test_T2_server_down_costs_nothing_and_is_delivered_later(copy: Ledger) -> None:
-    down = Mirror(copy, "http://127.0.0.1:9").sync()
+def test_T2_server_down_costs_nothing_and_is_delivered_later(few: Ledger) -> None:
+    down = Mirror(few, "http://127.0.0.1:9").sync()
     assert down.pending > 0 and down.problem and "\n" not in down.problem
-    assert Mirror(copy).sync().pending == 0
+    assert Mirror(few).sync().pending == 0
 
 
 @pytest.mark.parametrize(("status", "words"), [(401, "MLFLOW_TRACKING_USERNAME"), (403, "--allowed-hosts"), (500, "127.0.0.1")])
