@@ -20,7 +20,8 @@ from study.facts import redact
 from study.tracking.client import KEY, connect
 from study.tracking.explain import explain, printable
 from study.tracking.follower import child_environment
-from study.tracking.ledger import STUDY_FILES, TRIAL_FILE, TRIAL_ID, Ledger
+from study.tracking.ledger import STUDY_FILES, TRIAL_FILE, Ledger
+from study.tracking.reader import TRIAL_ID
 
 LARGEST_FILE = 256 * 1024**2  # bytes, of a study or a trial
 LARGEST_MEMORY = 8 * 1024**3  # bytes of address space: an answer without end must not take the machine along
