@@ -7,11 +7,14 @@ import json
 import os
 import shutil
 import sqlite3
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
 import fsspec
 import pytest
+from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 from fsspec.registry import known_implementations
 
@@ -265,6 +268,51 @@ def test_what_is_removed_by_others_meanwhile_is_gone(tmp_path: Path, monkeypatch
     folder.write("a/b", b"")
     with pytest.raises(EnvironmentProblem, match="Directory not empty"):
         folder.remove("a")
+
+
+class Listed(LocalFileSystem):
+    """A store that many processes write to, and that keeps what it once listed, as those of object stores do."""
+
+    protocol = ("listed",)
+
+    def ls(self, path: str, detail: bool = False, **more: object) -> list:
+        if path not in self.dircache:
+            found = super().ls(path, detail=True, **more)
+            self.dircache[path] = found
+            return found if detail else [f["name"] for f in found]
+        return self.dircache[path] if detail else [f["name"] for f in self.dircache[path]]
+
+
+WRITER = """
+import sys, fsspec
+from pathlib import Path
+from tests.test_tracking import Listed
+from study.tracking.ledger import Ledger
+fsspec.register_implementation("listed", Listed, clobber=True)
+here, there = Ledger(sys.argv[1], "golden"), Ledger(Path("tests/golden/study"), "golden")
+for line in sys.stdin:
+    for ask in there.asks():
+        if ask.number == int(line):
+            here.write_ask(ask)
+    print("written", flush=True)
+"""
+
+
+@pytest.mark.parametrize("chain", ["", "simplecache::"])
+def test_what_another_process_writes_to_a_store_is_seen(chain: str, tmp_path: Path) -> None:
+    """The sweep writes, its mirror looks again and again: both through a store of their own."""
+    fsspec.register_implementation("listed", Listed, clobber=True)
+    url = f"listed://{tmp_path}/results"
+    with subprocess.Popen(
+        [sys.executable, "-c", WRITER, url], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=GOLDEN.parent.parent.parent
+    ) as writer:
+        ledger, seen = Ledger(chain + url, "golden"), []
+        for number in (0, 1, 2):
+            print(number, file=writer.stdin, flush=True)
+            assert writer.stdout.readline() == "written\n"
+            seen.append(len(ledger.asks()))
+        writer.stdin.close()
+    assert 0 < seen[0] < seen[1] < seen[2], seen
 
 
 class RefusedByStore(Exception):
