@@ -23,9 +23,11 @@ from analysis.load import load
 from analysis.report import all_tables
 from analysis.verdict import findings
 from study import lock
+from study.config import grid
 from study.errors import ConfigError, EnvironmentProblem
 from study.files import Folder
 from study.tracking.client import KEY
+from study.tracking.events import cell_names
 from study.tracking.explain import explain
 from study.tracking.ledger import Ledger
 from study.tracking.mirror import Mirror
@@ -118,6 +120,7 @@ def test_a_finished_study_that_grows_is_sent_on_and_read_back(few: Ledger, tmp_p
     for a, b in zip(tables(load(few)), tables(back), strict=True):
         assert a == b
     assert back.ledger.measured(earlier, "layer_change") == b"made after its trial had ended"
+    assert "- only" in root.data.tags["mlflow.note.content"] and "seeds: 3 -> 4" in root.data.tags["mlflow.note.content"].replace("\\", "")
     assert back.ledger.amendments() == few.amendments() and back.study == few.study()
 
 
@@ -146,6 +149,20 @@ def test_runs_are_nested_study_cell_trial(few: Ledger) -> None:
     trial = next(r for r in runs.values() if "trial" in r.data.tags)
     assert {"strategy", "dataset", "backbone", "seed", "commit", "device", "version.torch"} <= set(trial.data.tags)
     assert {"lr", "weight_decay", "protocol.max_epochs"} <= set(trial.data.params)
+    names = [r.info.run_name for r in runs.values()]
+    assert len(set(names)) == len(names) and {"golden", "digits partial", "digits partial confirm #0"} <= set(names)
+    note = next(r for r in runs.values() if r.info.run_name == "golden").data.tags["mlflow.note.content"]
+    assert note.startswith("Digits at 32 px") and "partial beats linear\\_probe: +12.9 points" in note
+    experiment = mirror.runs.client.get_experiment(mirror.runs.experiment)
+    assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"
+
+
+def test_runs_have_names_that_people_can_tell_apart() -> None:
+    cells = grid(["fer2013", "folder:/data/my_birds", "deepweeds@session"], ["resnet18", "resnet50"], ["full"], (0.1, 1.0))
+    names = cell_names(cells)
+    assert len(set(names.values())) == len(cells) == 12
+    assert names[cells[0]] == "fer2013@official resnet18 full 0.1 of the images"
+    assert list(cell_names(grid(["mini_faces"], ["resnet18"], ["partial"])).values()) == ["mini_faces partial"]
 
 
 def test_T2_server_down_costs_nothing_and_is_delivered_later(few: Ledger) -> None:

@@ -1,14 +1,47 @@
 """Records of the ledger in MLflow's terms: tags, parameters, rows of metrics, names of runs."""
 
+import re
 import time
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from typing import Any
 
-from study.config import Cell, TrialConfig
+from study.config import Cell, Study, TrialConfig
 from study.records import EpochRecord, TrialResult, dumps
 from study.tracking.cursor import mark
 
 Row = tuple[str, float, float, int]  # name, value, unix time, step
+
+
+def cell_names(cells: Iterable[Cell]) -> dict[Cell, str]:
+    """What people call each: data set and strategy, and of the rest what tells them apart. "mini_faces partial"."""
+    cells = list(cells)
+    several = {name: len({getattr(c, name) for c in cells}) > 1 for name in ("splits", "backbone", "train_fraction")}
+    return {cell: " ".join(_parts(cell, several)) for cell in cells}
+
+
+def _parts(cell: Cell, several: dict[str, bool]) -> Iterator[str]:
+    dataset = cell.dataset.rstrip("/").rpartition("/")[2]  # of folder:/where/it/lies its last part
+    yield f"{dataset}@{cell.splits}" if several["splits"] or cell.splits != "official" else dataset
+    if several["backbone"]:
+        yield cell.backbone
+    yield cell.strategy
+    if several["train_fraction"] or cell.train_fraction != 1:
+        yield f"{cell.train_fraction:.3g} of the images"
+
+
+def note(study: Study, facts: dict[str, Any], amendments: list[dict[str, Any]]) -> str:
+    """The study in Markdown: its question, its verdict so far, how it grew. Texts of ours are shown as they are, not as markup."""
+    verdicts = facts.get("verdicts", []) if facts.get("finished_at") else []
+    lines = [_plain(study.about or f"Study {study.name}."), ""]
+    lines += [f"- {_plain(v)}" for v in verdicts] or ["No verdict yet: the study is running."]
+    if amendments:
+        lines += ["", "It grew:", "", *(f"- {_plain(amendment_text(a))}" for a in amendments)]
+    return "\n".join([*lines, "", "The report with its figures is the artifact `report.html`."])
+
+
+def _plain(text: str) -> str:
+    return re.sub(r"([\\`*_\[\]<>#|])", r"\\\1", " ".join(text.split()))
 
 
 def cell_tags(cell: Cell) -> dict[str, str]:

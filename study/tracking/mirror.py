@@ -18,7 +18,7 @@ from study.tracking.client import default_uri
 from study.tracking.cursor import Cursor, mark
 from study.tracking.explain import explain
 from study.tracking.ledger import STUDY_FILES, Ledger
-from study.tracking.runs import Runs
+from study.tracking.runs import NOTE, Runs
 
 SAVE_S = 5.0  # how often the cursor is written during a pass
 
@@ -70,12 +70,14 @@ class Mirror:
     def _pass(self, study: Study) -> None:
         facts, kept = self.ledger.facts(), self._kept()
         root = self._run("", study.name, None, {"study": study.name, **events.fact_tags(facts)}, facts.get("started_at"))
+        names = {cell.id: name for cell, name in events.cell_names(study.cells).items()}
         if self.cursor.closed and not events.last_word(facts):
             self._reopen()
         self._amendments(root)
+        self._describe(study, root, facts)
         for ask in self.ledger.asks():
             if ask.trial_id not in self.cursor.ended:
-                self._trial(ask, root)
+                self._trial(ask, root, names)
             elif ask.trial_id in kept or ask.stage is Stage.CONFIRM:
                 for name in self._unsent_measurements(ask):  # made after the trial had ended
                     self._put_trial_file(ask, self.cursor.runs[ask.trial_id], name)
@@ -86,15 +88,16 @@ class Mirror:
         if (word := events.last_word(facts)) and "verdicts" in facts and word != self.cursor.closed and not self._refused:
             self._close(root, facts)
 
-    def _trial(self, ask: Ask, root: str) -> None:
+    def _trial(self, ask: Ask, root: str, names: dict[str, str]) -> None:
         config = self._config(ask)
         tags = events.cell_tags(config.cell)
-        home = self._run(ask.cell, f"{config.cell.strategy}, {config.cell.dataset}", root, tags, None)
+        name = names.get(ask.cell, ask.cell)
+        home = self._run(ask.cell, name, root, tags, None)
         epochs, result = self.ledger.epochs(ask.trial_id), self.ledger.result(ask.trial_id)
         started = result.started_at if result else (epochs[0].ended_at - epochs[0].seconds if epochs else None)
         tags |= {"stage": ask.stage.value, "origin": ask.origin.value, "trial": ask.trial_id}
         tags |= {"seed": str(config.seed), "number": str(ask.number)}
-        run = self._run(ask.trial_id, f"{config.cell.strategy} {ask.stage} #{ask.number}", home, tags, started)
+        run = self._run(ask.trial_id, f"{name}{' confirm' if ask.stage is Stage.CONFIRM else ''} #{ask.number}", home, tags, started)
         failpoint("after_mlflow_start")
         if ask.trial_id not in self.cursor.epochs:
             self.runs.log_params(run, events.params(config))
@@ -148,6 +151,12 @@ class Mirror:
             self.runs.replace_tags(root, "amendment.", [events.amendment_text(a) for a in found])
             self._sent += len(found) - self.cursor.amendments
             self.cursor.amendments = len(found)
+
+    def _describe(self, study: Study, root: str, facts: dict[str, Any]) -> None:
+        text = events.note(study, facts, self.ledger.amendments())
+        if self.cursor.files.get(NOTE) != mark(text.encode()):
+            self.runs.set_tags(root, {NOTE: text})
+            self.cursor.files[NOTE] = mark(text.encode())
 
     def _close(self, root: str, facts: dict[str, Any]) -> None:
         """The runs stay open until everything is there."""

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 METRICS_A_BATCH = 900  # a server takes 1,000
 TAGS_A_BATCH = 90  # and 100
 LONGEST_TAG = 5000
+KIND = {"mlflow.experimentKind": "custom_model_development"}  # else its page opens on traces of language models, and is empty
+NOTE = "mlflow.note.content"  # Markdown, shown at the top of a run's page
 
 
 class Runs:
@@ -35,11 +37,14 @@ class Runs:
         """The id of the study's experiment, which is made if it is not there."""
         known = self.client.get_experiment_by_name(self.study)
         if known is not None:
+            for name, value in KIND.items():
+                if name not in known.tags:
+                    self.client.set_experiment_tag(known.experiment_id, name, value)
             return str(known.experiment_id)
         location = None
         if self.uri.startswith("sqlite:///"):
             location = Path(self.uri.removeprefix("sqlite:///")).parent.joinpath("mlartifacts", self.study).as_uri()
-        return str(self.client.create_experiment(self.study, artifact_location=location))
+        return str(self.client.create_experiment(self.study, artifact_location=location, tags=KIND))
 
     def find_or_make(self, key: str, name: str, parent: str | None, tags: Mapping[str, str], started: float | None) -> str:
         """The id of the run of this key."""
