@@ -30,8 +30,8 @@ import numpy as np
 import psutil
 
 from study.records import Outcome
+from study.tracking.client import KEY
 from study.tracking.ledger import Ledger
-from study.tracking.to_mlflow import KEY
 
 STUDY = """
 from study.config import Study

@@ -7,8 +7,10 @@ import stat
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import fsspec
+from fsspec.dircache import DirCache
 
 from study.errors import ConfigError, EnvironmentProblem
 from study.facts import redact
@@ -163,7 +165,20 @@ def _store(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
             ) from error
         except ValueError as error:
             raise ConfigError(f"nothing serves {shown} ({_one_line(error)}); use a folder, s3://, gs://, az:// or the like") from error
+    _forget_listings(store)
     return store, root
+
+
+def _forget_listings(store: Any) -> None:
+    """Stores list a folder once and believe it for ever, so what another process writes would never be seen.
+
+    Set on what was made, since not every store takes `use_listings_cache` as an argument; a store may be wrapped in another.
+    """
+    while store is not None:
+        if isinstance(cache := getattr(store, "dircache", None), DirCache):
+            cache.use_listings_cache = False
+            cache.clear()
+        store = vars(store).get("fs")
 
 
 def _remove(path: str) -> None:

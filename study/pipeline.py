@@ -19,7 +19,8 @@ from study.signals import Interrupted
 from study.tracking.ledger import Ledger
 
 if TYPE_CHECKING:
-    from study.tracking.to_mlflow import Follower, SyncReport
+    from study.tracking.follower import Follower
+    from study.tracking.mirror import SyncReport
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +105,7 @@ def _run(study: Study, options: Options, ledger: Ledger, places: Places, tables:
 def _follow(ledger: Ledger, uri: str | None) -> "Follower | None":
     if uri == "off":
         return None
-    from study.tracking.to_mlflow import Follower
+    from study.tracking.follower import Follower
 
     follower = Follower(ledger, uri)
     follower.start()

@@ -4,10 +4,14 @@ Anything that reads results needs this file and nothing else of the project: no 
 """
 
 import dataclasses
+import functools
 import json
 import math
+import typing
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
+from itertools import chain
 from typing import Any, Self
 
 SCHEMA = 1
@@ -52,9 +56,71 @@ class Record:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
-        """What `as_dict` gave; fields of a later version are passed over."""
-        known = {f.name for f in dataclasses.fields(cls)}
-        return cls(**{k: v for k, v in values.items() if k in known})
+        """Unknown fields are left out: a later version may write more. Raises ValueError for one that is missing or of a wrong type."""
+        checks = _checks(cls)  # type: ignore[arg-type]  # mypy takes a class for unhashable
+        for name, (fits, kind, required) in checks.items():
+            if name not in values:
+                if required:
+                    raise ValueError(f"no {name!r} in it")
+            elif not fits(values[name]):
+                raise ValueError(f"{name!r} is not {kind}")
+        return cls(**{k: v for k, v in values.items() if k in checks})
+
+
+Check = Callable[[Any], bool]
+
+
+@functools.cache
+def _checks(cls: type[Record]) -> dict[str, tuple[Check, str, bool]]:
+    """By field: whether a value fits its type, the type in words, whether it must be there."""
+    hints = typing.get_type_hints(cls)
+    absent = dataclasses.MISSING
+    return {
+        f.name: (_check(hints[f.name]), str(f.type), f.default is absent and f.default_factory is absent) for f in dataclasses.fields(cls)
+    }
+
+
+def _check(hint: Any) -> Check:
+    """Whether a value from JSON fits a type. Numbers are checked a list at a time: an epoch has dozens, a study millions."""
+    inside = typing.get_args(hint)
+    if hint is Any:
+        return lambda value: True
+    if hint in (str, int):
+        return lambda value: type(value) is hint
+    if hint is float:
+        return lambda value: _are_numbers((value,))
+    if isinstance(hint, type) and issubclass(hint, StrEnum):
+        return lambda value: isinstance(value, str) and value in hint._value2member_map_
+    if typing.get_origin(hint) is list:
+        items = _all(inside[0])
+        return lambda value: type(value) is list and items(value)
+    if typing.get_origin(hint) is dict:
+        items = _all(inside[1])
+        return lambda value: type(value) is dict and items(value.values())
+    if type(None) in inside:
+        (rest,) = (i for i in inside if i is not type(None))
+        fits = _check(rest)
+        return lambda value: value is None or fits(value)
+    return lambda value: isinstance(value, (hint, dict))  # a record within a record checks itself
+
+
+@functools.cache
+def _all(hint: Any) -> Callable[[Iterable[Any]], bool]:
+    if hint is Any:
+        return lambda values: all(v - v == 0 for v in values if type(v) is float)
+    if hint is float:
+        return _are_numbers
+    if hint is int:
+        return lambda values: set(map(type, values)) <= {int}
+    if hint == list[int]:
+        return lambda values: set(map(type, values)) <= {list} and set(map(type, chain.from_iterable(values))) <= {int}
+    one = _check(hint)
+    return lambda values: all(map(one, values))
+
+
+def _are_numbers(values: Iterable[Any]) -> bool:
+    """Finite; OverflowError from an integer beyond a float is the caller's to name."""
+    return set(map(type, values)) <= {int, float} and math.isfinite(sum(values))
 
 
 @dataclass(frozen=True, kw_only=True)

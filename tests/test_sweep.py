@@ -201,7 +201,8 @@ def test_W8_a_study_in_use_is_refused_and_a_dead_ones_lock_is_taken_over(tmp_pat
     folder = Folder(str(tmp_path))
     with lock.held(folder), pytest.raises(EnvironmentProblem, match="in use by pid"):
         lock.held(folder).__enter__()
-    (tmp_path / ".lock").write_text(json.dumps({"host": __import__("socket").gethostname(), "pid": 2**22 + 1, "since": 0, "started": 0}))
+    dead = {"host": __import__("socket").gethostname(), "machine": lock.machine(), "pid": 2**22 + 1, "since": 0, "started": 0}
+    (tmp_path / ".lock").write_text(json.dumps(dead))
     with lock.held(folder):
         pass
     (tmp_path / ".lock").write_text(json.dumps({"host": "elsewhere", "pid": 1, "since": 0, "started": 0}))

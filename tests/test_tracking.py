@@ -1,16 +1,20 @@
 """The ledger and its mirror: nothing doubled, nothing lost, the same tables from both."""
 
+import dataclasses
 import errno
 import http.server
 import json
 import os
 import shutil
 import sqlite3
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
 import fsspec
 import pytest
+from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 from fsspec.registry import known_implementations
 
@@ -19,10 +23,14 @@ from analysis.load import load
 from analysis.report import all_tables
 from analysis.verdict import findings
 from study import lock
+from study.config import grid
 from study.errors import ConfigError, EnvironmentProblem
 from study.files import Folder
+from study.tracking.client import KEY
+from study.tracking.events import cell_names
+from study.tracking.explain import explain
 from study.tracking.ledger import Ledger
-from study.tracking.to_mlflow import Mirror, explain
+from study.tracking.mirror import Mirror
 
 GOLDEN = Path(__file__).parent / "golden" / "study"
 
@@ -31,6 +39,21 @@ GOLDEN = Path(__file__).parent / "golden" / "study"
 def copy(tmp_path: Path) -> Ledger:
     shutil.copytree(GOLDEN, tmp_path / "results")
     return Ledger(tmp_path / "results", "golden")
+
+
+@pytest.fixture
+def few(copy: Ledger) -> Ledger:
+    """Two chosen trials and one confirm run of each: enough for a server's side of things, in seconds."""
+    keep = {*copy.selection()["chosen"].values(), *(a.trial_id for a in copy.asks("confirm") if a.number == 0)}
+    for name in copy.folder.names("trials"):
+        if name not in keep:
+            copy.trial_folder(name).remove("")
+    return copy
+
+
+def root_of(mirror: Mirror):
+    runs = mirror.runs.client.search_runs([mirror.runs.experiment], max_results=100)
+    return next(r for r in runs if r.data.tags[KEY] == "golden:"), [r for r in runs if "trial" in r.data.tags], runs
 
 
 def count(db: Path, sql: str) -> int:
@@ -65,26 +88,87 @@ def tables(frames):
     return [(k, csv_bytes(v)) for k, v in all_tables(frames, found, {s.name: s.compute(frames, found) for s in FIGURES}).items()]
 
 
-def test_runs_are_nested_study_cell_trial(copy: Ledger) -> None:
-    mirror = Mirror(copy)
+def test_a_finished_study_that_grows_is_sent_on_and_read_back(few: Ledger, tmp_path: Path) -> None:
+    few.add_facts(verdicts=["first", "second"])
+    few.folder.write("tables/a.csv", b"1")
+    assert Mirror(few).sync().pending == 0
+    root, trials, _ = root_of(Mirror(few))
+    assert root.info.status == "FINISHED" and root.data.tags["verdict.2"] == "second" and len(trials) == 4
+
+    few.begin(dataclasses.replace(few.study(), confirm_seeds=4), {})
+    late = Ledger(GOLDEN, "golden").asks("confirm")[-1].trial_id  # a confirm run that comes with the growth
+    shutil.copytree(GOLDEN / "golden" / "trials" / late, few.trial_folder(late).root)
+    earlier = few.asks("confirm")[0].trial_id
+    few.folder.write(f"trials/{earlier}/measured/layer_change.parquet", b"made after its trial had ended")
+    assert Mirror(few).pending() > 0 and Mirror(few).sync().pending == 0
+    root, trials, runs = root_of(Mirror(few))
+    assert root.info.status == "RUNNING" and "confirm_seeds: 3 -> 4 (the test set was open)" in root.data.tags["amendment.1"]
+    assert {r.info.status for r in trials} == {"FINISHED"} and len(trials) == 5
+
+    few.add_facts(finished_at=2e9, verdicts=["only"])
+    few.folder.write("tables/a.csv", b"2")
+    assert Mirror(few).pending() > 0 and Mirror(few).sync().pending == 0
+    assert Mirror(few).sync().sent == 0
+    root, trials, runs = root_of(Mirror(few))
+    assert {r.info.status for r in runs} == {"FINISHED"} and len(runs) == 1 + 2 + 5 and root.info.end_time == 2e12
+    assert [v for k, v in sorted(root.data.tags.items()) if k.startswith("verdict.")] == ["only"]
+    db = Path(few.folder.root).parent / "mlflow.db"
+    epochs = sum(len(few.epochs(a.trial_id)) for a in few.asks())
+    assert count(db, "select count(*) from metrics where key = 'val/macro_f1'") == epochs
+
+    back = load(f"sqlite:///{db}#golden", cache=tmp_path / "back")
+    for a, b in zip(tables(load(few)), tables(back), strict=True):
+        assert a == b
+    assert back.ledger.measured(earlier, "layer_change") == b"made after its trial had ended"
+    assert "- only" in root.data.tags["mlflow.note.content"] and "seeds: 3 -> 4" in root.data.tags["mlflow.note.content"].replace("\\", "")
+    assert back.ledger.amendments() == few.amendments() and back.study == few.study()
+
+
+def test_a_trial_called_killed_goes_on_when_its_study_grows(few: Ledger) -> None:
+    late = few.asks("confirm")[0].trial_id
+    result = few.folder.read(f"trials/{late}/result.json")
+    few.folder.remove(f"trials/{late}/result.json")
+    assert Mirror(few).sync().pending == 0
+    assert next(r for r in root_of(Mirror(few))[1] if r.data.tags["trial"] == late).info.status == "KILLED"
+    few.folder.write(f"trials/{late}/result.json", result)
+    assert Mirror(few).sync().pending == 0
+    assert next(r for r in root_of(Mirror(few))[1] if r.data.tags["trial"] == late).info.status == "FINISHED"
+
+
+def test_runs_are_nested_study_cell_trial(few: Ledger) -> None:
+    mirror = Mirror(few)
     mirror.sync()
-    runs = {r.info.run_id: r for r in mirror.client.search_runs([mirror.experiment()], max_results=100)}
+    runs = {r.info.run_id: r for r in mirror.runs.client.search_runs([mirror.runs.experiment], max_results=100)}
     depth = {}
     for run_id, run in runs.items():
         parents, at = 0, run
         while parent := at.data.tags.get("mlflow.parentRunId"):
             at, parents = runs[parent], parents + 1
         depth[run_id] = parents
-    assert sorted(depth.values()) == [0, 1, 1] + [2] * len(copy.asks())
+    assert sorted(depth.values()) == [0, 1, 1] + [2] * len(few.asks())
     trial = next(r for r in runs.values() if "trial" in r.data.tags)
     assert {"strategy", "dataset", "backbone", "seed", "commit", "device", "version.torch"} <= set(trial.data.tags)
     assert {"lr", "weight_decay", "protocol.max_epochs"} <= set(trial.data.params)
+    names = [r.info.run_name for r in runs.values()]
+    assert len(set(names)) == len(names) and {"golden", "digits partial", "digits partial confirm #0"} <= set(names)
+    note = next(r for r in runs.values() if r.info.run_name == "golden").data.tags["mlflow.note.content"]
+    assert note.startswith("Digits at 32 px") and "partial beats linear\\_probe: +12.9 points" in note
+    experiment = mirror.runs.client.get_experiment(mirror.runs.experiment)
+    assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"
 
 
-def test_T2_server_down_costs_nothing_and_is_delivered_later(copy: Ledger) -> None:
-    down = Mirror(copy, "http://127.0.0.1:9").sync()
+def test_runs_have_names_that_people_can_tell_apart() -> None:
+    cells = grid(["fer2013", "folder:/data/my_birds", "deepweeds@session"], ["resnet18", "resnet50"], ["full"], (0.1, 1.0))
+    names = cell_names(cells)
+    assert len(set(names.values())) == len(cells) == 12
+    assert names[cells[0]] == "fer2013@official resnet18 full 0.1 of the images"
+    assert list(cell_names(grid(["mini_faces"], ["resnet18"], ["partial"])).values()) == ["mini_faces partial"]
+
+
+def test_T2_server_down_costs_nothing_and_is_delivered_later(few: Ledger) -> None:
+    down = Mirror(few, "http://127.0.0.1:9").sync()
     assert down.pending > 0 and down.problem and "\n" not in down.problem
-    assert Mirror(copy).sync().pending == 0
+    assert Mirror(few).sync().pending == 0
 
 
 @pytest.mark.parametrize(("status", "words"), [(401, "MLFLOW_TRACKING_USERNAME"), (403, "--allowed-hosts"), (500, "127.0.0.1")])
@@ -201,6 +285,51 @@ def test_what_is_removed_by_others_meanwhile_is_gone(tmp_path: Path, monkeypatch
     folder.write("a/b", b"")
     with pytest.raises(EnvironmentProblem, match="Directory not empty"):
         folder.remove("a")
+
+
+class Listed(LocalFileSystem):
+    """A store that many processes write to, and that keeps what it once listed, as those of object stores do."""
+
+    protocol = ("listed",)
+
+    def ls(self, path: str, detail: bool = False, **more: object) -> list:
+        if path not in self.dircache:
+            found = super().ls(path, detail=True, **more)
+            self.dircache[path] = found
+            return found if detail else [f["name"] for f in found]
+        return self.dircache[path] if detail else [f["name"] for f in self.dircache[path]]
+
+
+WRITER = """
+import sys, fsspec
+from pathlib import Path
+from tests.test_tracking import Listed
+from study.tracking.ledger import Ledger
+fsspec.register_implementation("listed", Listed, clobber=True)
+here, there = Ledger(sys.argv[1], "golden"), Ledger(Path("tests/golden/study"), "golden")
+for line in sys.stdin:
+    for ask in there.asks():
+        if ask.number == int(line):
+            here.write_ask(ask)
+    print("written", flush=True)
+"""
+
+
+@pytest.mark.parametrize("chain", ["", "simplecache::"])
+def test_what_another_process_writes_to_a_store_is_seen(chain: str, tmp_path: Path) -> None:
+    """The sweep writes, its mirror looks again and again: both through a store of their own."""
+    fsspec.register_implementation("listed", Listed, clobber=True)
+    url = f"listed://{tmp_path}/results"
+    with subprocess.Popen(
+        [sys.executable, "-c", WRITER, url], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=GOLDEN.parent.parent.parent
+    ) as writer:
+        ledger, seen = Ledger(chain + url, "golden"), []
+        for number in (0, 1, 2):
+            print(number, file=writer.stdin, flush=True)
+            assert writer.stdout.readline() == "written\n"
+            seen.append(len(ledger.asks()))
+        writer.stdin.close()
+    assert 0 < seen[0] < seen[1] < seen[2], seen
 
 
 class RefusedByStore(Exception):

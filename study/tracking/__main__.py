@@ -1,4 +1,7 @@
-"""`python -m study.tracking sync RESULTS`: send MLflow what it has not got. `follow` is what a sweep starts beside itself."""
+"""`python -m study.tracking sync RESULTS`: send MLflow what it has not got; `fetch FOLDER --study NAME`: rebuild a study from it.
+
+`follow` is what a sweep starts beside itself.
+"""
 
 import argparse
 import os
@@ -6,8 +9,9 @@ import select
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 
-from study.errors import StudyError
+from study.errors import ConfigError, StudyError
 from study.records import dumps
 from study.tracking.ledger import Ledger, find, studies
 
@@ -23,8 +27,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     for command in (sync, follow):
         command.add_argument("results", help="a study's folder, or the results folder")
         command.add_argument("--mlflow", default=os.environ.get("STUDY_MLFLOW_URI"), help="server (default: SQLite under the results)")
+    fetch = commands.add_parser("fetch", help="a study's files, from the server alone")
+    fetch.add_argument("results", help="folder that will hold the study's")
+    fetch.add_argument("--study", help="its name, where the server holds several")
+    fetch.add_argument("--mlflow", default=os.environ.get("STUDY_MLFLOW_URI"), help="server (or STUDY_MLFLOW_URI)")
     args = parser.parse_args(argv)
     try:
+        if args.command == "fetch":
+            return _fetch(args.results, args.study, args.mlflow)
         if args.command == "follow":
             return _follow(args.results, args.mlflow)
         ledgers = [Ledger(args.results, n) for n in studies(args.results)] or [find(args.results)]
@@ -35,18 +45,27 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _sync(ledger: Ledger, uri: str | None) -> int:
-    from study.tracking.to_mlflow import Mirror
+    from study.tracking.mirror import Mirror
 
     report = Mirror(ledger, uri).sync()
     print(f"{ledger.study_name}: {report.sent} events sent, {report.pending} pending" + (f": {report.problem}" if report.problem else ""))
     return 4 if report.pending else 0
 
 
+def _fetch(results: str, study: str | None, uri: str | None) -> int:
+    from study.tracking.from_mlflow import fetch
+
+    if not uri:
+        raise ConfigError("fetch needs a server: give --mlflow URI, or set STUDY_MLFLOW_URI.")
+    print(fetch(uri, study, Path(results)).study_name)
+    return 0
+
+
 def _follow(location: str, uri: str | None) -> int:
     """Waits longer after every failure; training goes on meanwhile."""
     os.nice(10)
     parent, _, name = location.rpartition("/")
-    from study.tracking.to_mlflow import Mirror, SyncReport
+    from study.tracking.mirror import Mirror, SyncReport
 
     mirror, sent, wait = None, 0, POLL_S
     while True:

@@ -1,51 +1,164 @@
-"""The mirror read back: a study's ledger folder rebuilt, byte for byte, from an MLflow server alone."""
+"""The mirror read back: a study's ledger folder rebuilt, byte for byte, from an MLflow server alone.
+
+A server is not trusted: names are matched before they become paths, sizes are bounded, and it all happens in a process of its own
+(`python -m study.tracking fetch`), which is ended when time is up, whatever it waits for.
+"""
 
 import os
+import resource
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
+from study.config import NAME
+from study.errors import ConfigError, DataError, EnvironmentProblem
+from study.facts import redact
+from study.tracking.client import KEY, connect
+from study.tracking.explain import explain, printable
+from study.tracking.follower import child_environment
+from study.tracking.ledger import STUDY_FILES, TRIAL_FILE, Ledger
+from study.tracking.reader import TRIAL_ID
 
-from study.errors import ConfigError, EnvironmentProblem  # noqa: E402
-from study.tracking.ledger import Ledger  # noqa: E402
-from study.tracking.to_mlflow import KEY, STUDY_FILES, TRIAL_FILES, explain  # noqa: E402
+LARGEST_FILE = 256 * 1024**2  # bytes, of a study or a trial
+LARGEST_MEMORY = 8 * 1024**3  # bytes of address space: an answer without end must not take the machine along
+RUNS_A_PAGE = 200
+DEADLINE_S = 600.0  # for all of it; STUDY_MLFLOW_DEADLINE sets another
 
 
-def read(uri: str, study: str | None, cache: Path) -> Ledger:
-    """The ledger of `study` (may be left out where the server holds one), rebuilt under `cache`.
+def read(uri: str, study: str | None, cache: Path, deadline: float | None = None) -> Ledger:
+    """The ledger of `study` (may be left out where the server holds one), rebuilt under `cache` within `deadline` seconds.
 
-    Raises ConfigError when the server holds no such study, EnvironmentProblem when it does not answer.
+    Raises ConfigError when the server holds no such study, EnvironmentProblem when it does not answer, not in time, or not as a
+    server of ours would.
     """
-    from mlflow import MlflowClient
-    from mlflow.artifacts import download_artifacts
-
-    client = MlflowClient(uri)
+    seconds = deadline or _deadline()
+    command = [sys.executable, "-m", "study.tracking", "fetch", str(cache), *(["--study", study] if study else [])]
     try:
-        parents = {}
-        for experiment in client.search_experiments():
-            for run in client.search_runs([experiment.experiment_id], f"tags.`{KEY}` = '{experiment.name}:'", max_results=1):
-                parents[experiment.name] = (experiment.experiment_id, run)
-        name = study or (next(iter(parents)) if len(parents) == 1 else None)
-        if name not in parents:
-            raise ConfigError(f"{uri} holds {len(parents)} studies ({', '.join(sorted(parents)) or 'none'}); name one: {uri}#NAME.")
-        experiment_id, parent = parents[name]
-        ledger = Ledger(cache, name)
-        runs, token = [], None
-        while True:
-            page = client.search_runs([experiment_id], f"tags.`{KEY}` LIKE '{name}:%'", max_results=1000, page_token=token)
-            runs += list(page)
-            token = page.token
-            if not token:
-                break
-        for run in [parent, *(r for r in runs if "trial" in r.data.tags)]:
-            trial = run.data.tags.get("trial")
-            wanted = TRIAL_FILES if trial else STUDY_FILES
-            there = {a.path for a in client.list_artifacts(run.info.run_id)}
-            for file in (f for f in wanted if f in there):
-                local = download_artifacts(run_id=run.info.run_id, artifact_path=file, tracking_uri=uri)
-                ledger.folder.write(f"trials/{trial}/{file}" if trial else file, Path(local).read_bytes())
-    except ConfigError:
-        raise
-    except Exception as error:
-        raise EnvironmentProblem(explain(error, uri)) from error
+        done = subprocess.run(command, env=child_environment(uri), capture_output=True, text=True, errors="replace", timeout=seconds)
+    except subprocess.TimeoutExpired:
+        raise EnvironmentProblem(
+            f"{redact(uri)} did not give the study within {seconds:g} s; look after it, or allow more seconds with STUDY_MLFLOW_DEADLINE."
+        ) from None
+    if done.returncode == 0:
+        return Ledger(cache, done.stdout.strip().splitlines()[-1])
+    said = (done.stderr.strip().splitlines() or ["it ended without a word"])[-1]
+    kind = {e.exit_code: e for e in (ConfigError, DataError)}.get(done.returncode, EnvironmentProblem)
+    raise kind(printable(said.removeprefix("error: "))[:1000])
+
+
+def fetch(uri: str, study: str | None, cache: Path) -> Ledger:
+    """The same within this process, which must not be needed afterwards: its memory is limited, and only the caller can hurry it."""
+    if study is not None and not NAME.fullmatch(study):
+        raise ConfigError(f"{printable(study)!r} cannot be a study's name: it must match {NAME.pattern}.")
+    with _limited_to(LARGEST_MEMORY, "RLIMIT_AS"):
+        try:
+            return _fetch(connect(uri), uri, study, cache)
+        except (ConfigError, EnvironmentProblem):
+            raise
+        except MemoryError:
+            raise EnvironmentProblem(f"{redact(uri)} answers with more than memory holds; is it MLflow?") from None
+        except Exception as error:
+            raise EnvironmentProblem(explain(error, uri)) from error
+
+
+def _fetch(client: Any, uri: str, study: str | None, cache: Path) -> Ledger:
+    found = {}
+    for experiment in _pages(uri, lambda token: client.search_experiments(page_token=token)):
+        name = experiment.name
+        if NAME.fullmatch(name) and study in (None, name):
+            for run in client.search_runs([experiment.experiment_id], f"tags.`{KEY}` = '{name}:'", max_results=1):
+                found[name] = (experiment.experiment_id, run)
+    if len(found) != 1:
+        wanted = f"no study {study}" if study else f"{len(found)} studies ({', '.join(sorted(found)) or 'none'})"
+        raise ConfigError(f"{redact(uri)} holds {wanted}; name one: {redact(uri)}#NAME.")
+    ((name, (experiment_id, root)),) = found.items()
+    ledger = Ledger(cache, name)
+    for file, data in _files(uri, root, lambda f: f in STUDY_FILES):
+        ledger.folder.write(file, data)
+    query = f"tags.`{KEY}` LIKE '{name}:%'"
+    for run in _pages(uri, lambda token: client.search_runs([experiment_id], query, max_results=RUNS_A_PAGE, page_token=token)):
+        trial = run.data.tags.get("trial")
+        if trial is None:
+            continue
+        if not TRIAL_ID.fullmatch(trial):
+            raise EnvironmentProblem(
+                f"{redact(uri)} names a trial {printable(trial)[:60]!r}: no trial of ours; the server is not to be trusted."
+            )
+        for file, data in _files(uri, run, lambda f: TRIAL_FILE.fullmatch(f) is not None):
+            ledger.folder.write(f"trials/{trial}/{file}", data)
     return ledger
+
+
+def _pages(uri: str, ask: Callable[[str | None], Any]) -> Iterator[Any]:
+    """What a paged answer holds. Raises EnvironmentProblem where the server repeats itself."""
+    token, seen = None, set[str]()
+    while True:
+        page = ask(token)
+        yield from page
+        token = page.token
+        if not token:
+            return
+        if token in seen:
+            raise EnvironmentProblem(f"{redact(uri)} repeats a page of its answer for ever; update or restart it.")
+        seen.add(token)
+
+
+def _files(uri: str, run: Any, ours: Callable[[str], bool]) -> Iterator[tuple[str, bytes]]:
+    """Names and contents of a run's files that are ours. Raises EnvironmentProblem for one larger than any of ours can be."""
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    store = get_artifact_repository(run.info.artifact_uri, tracking_uri=uri)
+    there = store.list_artifacts()
+    if any(f.is_dir and f.path == "measured" for f in there):
+        there += store.list_artifacts("measured")
+    for file in there:
+        if not file.is_dir and ours(file.path):
+            if (file.file_size or 0) > LARGEST_FILE:
+                raise _too_large(file.path, run)
+            yield file.path, _download(store, run, file.path)
+
+
+def _download(store: Any, run: Any, file: str) -> bytes:
+    """Whatever size was announced, no more than LARGEST_FILE is written."""
+    with tempfile.TemporaryDirectory() as folder, _limited_to(LARGEST_FILE, "RLIMIT_FSIZE"):
+        try:
+            return Path(store.download_artifacts(file, folder)).read_bytes()
+        except Exception:
+            if any(p.is_file() and p.stat().st_size >= LARGEST_FILE for p in Path(folder).rglob("*")):
+                raise _too_large(file, run) from None
+            raise
+
+
+def _too_large(file: str, run: Any) -> EnvironmentProblem:
+    trial = run.data.tags.get("trial")
+    whose = f"trial {printable(trial)[:60]}" if trial else "the study"
+    return EnvironmentProblem(f"{file} of {whose} is larger than {LARGEST_FILE // 1024**2} MB on the server: no file of ours is; refused.")
+
+
+@contextmanager
+def _limited_to(size: int, what: str) -> Iterator[None]:
+    """This process within a limit of the system's; nothing changes where the system has none, or a tighter one holds."""
+    kind = getattr(resource, what)
+    soft, hard = resource.getrlimit(kind)
+    if soft == resource.RLIM_INFINITY or soft > size:
+        with suppress(ValueError, OSError):
+            resource.setrlimit(kind, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(kind, (soft, hard))
+
+
+def _deadline() -> float:
+    text = os.environ.get("STUDY_MLFLOW_DEADLINE", str(DEADLINE_S))
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < 1e6:
+        raise ConfigError(f"STUDY_MLFLOW_DEADLINE must be a number of seconds, not {text!r}.")
+    return seconds

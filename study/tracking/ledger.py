@@ -14,18 +14,25 @@ To resume is to read it. Only the sweep's own process writes here, except for a 
 """
 
 import hashlib
-import json
 import os
+import re
 import time
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple, TypeVar
 
-from study.config import WHO_READS, Study
+from study.config import Study
 from study.errors import ConfigError, EnvironmentProblem
 from study.files import Folder
 from study.growth import grow
 from study.records import SCHEMA, Ask, EpochRecord, Stage, TrialResult, dumps
+from study.tracking.reader import amendments_of, ask_of, check_schema, damaged, facts_of, openings_of, parse, result_of, selection_of
+
+T = TypeVar("T")
 
 OLD_PREDICTIONS = "predictions.parquet"  # where version 0.1 left them; read for ever, written no more
+STUDY_FILES = ("study.json", "selection.json", "test_lock.json", "data_report.json", "report.html")
+TRIAL_FILE = re.compile(rf"config\.json|epochs\.jsonl|result\.json|{re.escape(OLD_PREDICTIONS)}|measured/[a-z_]+\.parquet")
+"""What carries a study elsewhere takes these of it, and no other name."""
 
 
 class Ledger:
@@ -38,14 +45,11 @@ class Ledger:
     # -- the study ---------------------------------------------------------------------------------
     def study(self) -> Study | None:
         """The question, with everything it has gained; None before it was first asked."""
-        values = self._json("study.json")
-        return None if values is None else Study.from_dict(values["study"])
+        return self._read("study.json", lambda values: Study.from_dict(values["study"]))
 
     def facts(self) -> dict[str, Any]:
         """What was fixed or found when it ran: versions, machine, precision, when it started and finished, its verdicts."""
-        values = self._json("study.json") or {}
-        facts: dict[str, Any] = values.get("facts", {})
-        return facts
+        return self._read("study.json", facts_of) or {}
 
     def begin(self, study: Study, facts: dict[str, Any]) -> Study:
         """Writes study.json once. One that lies here already may have grown since: that is an amendment, recorded and dated.
@@ -53,27 +57,26 @@ class Ledger:
         Returns the study with every cell it ever had, in the order in which they came. Raises ConfigError, naming the fields in
         full, when the question itself would change.
         """
-        known = self._json("study.json")
-        if known is None:
+        known, before = self._json("study.json"), self.study()
+        if known is None or before is None:
             self._write("study.json", {"study": study.as_dict(), "facts": facts})
             return study
-        grown, changes = grow(Study.from_dict(known["study"]), study, self.folder.location)
+        grown, changes = grow(before, study, self.folder.location)
         if changes:
             amendment = {"at": time.time(), "changes": [c.text for c in changes], "test_open": bool(self.test_openings())}
-            unfinished = {k: v for k, v in known.get("facts", {}).items() if k not in ("finished_at", "verdicts")}
+            unfinished = {k: v for k, v in self.facts().items() if k not in ("finished_at", "verdicts")}
             values = {**known, "study": grown.as_dict(), "facts": unfinished, "amendments": [*self.amendments(), amendment]}
             self._write("study.json", values)
         return grown
 
     def amendments(self) -> list[dict[str, Any]]:
         """How the study grew: when (unix time), what changed, and whether the test set was open already."""
-        found: list[dict[str, Any]] = (self._json("study.json") or {}).get("amendments", [])
-        return found
+        return self._read("study.json", amendments_of) or []
 
     def add_facts(self, **facts: Any) -> None:
         values = self._json("study.json")
         assert values is not None, "begin() comes first"
-        values["facts"] = {**values.get("facts", {}), **facts}
+        values["facts"] = {**self.facts(), **facts}
         self._write("study.json", values)
 
     def finished(self) -> bool:
@@ -91,8 +94,7 @@ class Ledger:
 
     def ask(self, trial_id: str) -> Ask | None:
         """Why and how one trial was asked for; None where it was not."""
-        values = self._json(f"trials/{trial_id}/config.json")
-        return None if values is None else Ask.from_dict(values)
+        return self._read(f"trials/{trial_id}/config.json", lambda values: ask_of(values, trial_id))
 
     def append_epoch(self, trial_id: str, record: EpochRecord) -> bool:
         """Appends, unless this epoch is there already (a restarted trial repeats its last ones). True if new."""
@@ -103,16 +105,12 @@ class Ledger:
 
     def epochs(self, trial_id: str) -> list[EpochRecord]:
         """A trial's completed epochs, in order. Raises EnvironmentProblem, naming file and line, where one is damaged."""
-        data = self.folder.read(f"trials/{trial_id}/epochs.jsonl") or b""
+        name = f"trials/{trial_id}/epochs.jsonl"
+        data = self.folder.read(name) or b""
         records = []
-        for line in data.split(b"\n")[:-1]:  # a torn last line has no newline and is not read
-            try:
-                records.append(EpochRecord.from_dict(json.loads(line)))
-            except (ValueError, TypeError):
-                raise EnvironmentProblem(
-                    f"{self.folder.path(f'trials/{trial_id}/epochs.jsonl')}:{len(records) + 1} is damaged (not JSON); "
-                    "restore it from a backup, or remove this trial's folder to run it again."
-                ) from None
+        for number, line in enumerate(data.split(b"\n")[:-1], 1):  # a torn last line has no newline and is not read
+            with damaged(f"{self.folder.path(name)}:{number}", self._way_out(name)):
+                records.append(EpochRecord.from_dict(parse(line, records=True)))
         return records
 
     def attempts(self, trial_id: str) -> int:
@@ -124,13 +122,23 @@ class Ledger:
 
     def result(self, trial_id: str) -> TrialResult | None:
         """How a trial ended; None while it has not."""
-        values = self._json(f"trials/{trial_id}/result.json")
-        return None if values is None else TrialResult.from_dict(values)
+        return self._read(f"trials/{trial_id}/result.json", lambda values: result_of(values, trial_id))
 
     def results(self) -> dict[str, TrialResult]:
         """Every trial that ended, by id."""
         found = {name: self.result(name) for name in self.folder.names("trials")}
         return {k: v for k, v in found.items() if v is not None}
+
+    def trial(self, trial_id: str) -> "Trial | None":
+        """All that was recorded of a trial; None where it was never asked for."""
+        ask = self.ask(trial_id)
+        return None if ask is None else Trial(ask, self.epochs(trial_id), self.result(trial_id))
+
+    def trials(self) -> "Iterator[Trial]":
+        """One after the other, in the order of the folders: sort by `ask.sequence` for the order of asking."""
+        for name in self.folder.names("trials"):
+            if (trial := self.trial(name)) is not None:
+                yield trial
 
     def trial_folder(self, trial_id: str) -> Folder:
         """Where the trial's files lie, whether or not there are any yet."""
@@ -139,7 +147,12 @@ class Ledger:
     def files(self, trial_id: str) -> list[str]:
         """What a reader needs of a trial, by name within its folder: its records, and whatever was measured on it."""
         known = [n for n in ("config.json", "epochs.jsonl", "result.json", OLD_PREDICTIONS) if self.trial_folder(trial_id).exists(n)]
-        return known + [f"measured/{n}" for n in self.folder.names(f"trials/{trial_id}/measured") if n.endswith(".parquet")]
+        return known + [f"measured/{name}.parquet" for name in self.measurements(trial_id)]
+
+    def measurements(self, trial_id: str) -> list[str]:
+        """Names of what was measured on its network."""
+        found = self.folder.names(f"trials/{trial_id}/measured")
+        return [n.removesuffix(".parquet") for n in found if TRIAL_FILE.fullmatch(f"measured/{n}")]
 
     def measured(self, trial_id: str, name: str) -> bytes | None:
         """The Parquet file of a measurement, or None where it was not made."""
@@ -158,7 +171,18 @@ class Ledger:
 
     def selection(self) -> dict[str, Any] | None:
         """`rule`, `chosen` (cell id -> trial id), `considered`, and `earlier` choices; None before the search is done."""
-        return self._json("selection.json")
+        return self._read("selection.json", selection_of)
+
+    def winners(self) -> dict[str, Ask]:
+        """By cell, the trial that speaks for it; empty before the choice. Raises EnvironmentProblem for a choice that is not here."""
+        found = {cell: (trial_id, self.ask(trial_id)) for cell, trial_id in (self.selection() or {"chosen": {}})["chosen"].items()}
+        for cell, (trial_id, ask) in found.items():
+            if ask is None:
+                name = "selection.json"
+                raise EnvironmentProblem(
+                    f"{self.folder.path(name)} chooses {trial_id} for {cell}, which is not here; {self._way_out(name)}"
+                )
+        return {cell: ask for cell, (_, ask) in found.items() if ask is not None}
 
     def open_test(self, trial_ids: list[str]) -> str:
         """Records that the test set is opened for exactly these confirm runs; returns the lock's hash.
@@ -175,28 +199,44 @@ class Ledger:
 
     def test_openings(self) -> list[dict[str, Any]]:
         """Every opening of the test set: `hash`, `trials`, `at` (unix time). More than one is a caveat of the report."""
-        values = self._json("test_lock.json") or {"openings": []}
-        openings: list[dict[str, Any]] = values["openings"]
-        return openings
+        return self._read("test_lock.json", openings_of) or []
+
+    def data_report(self) -> dict[str, Any]:
+        """What the data doctor found, by data set and split protocol; empty before it has looked."""
+        return self._read("data_report.json", lambda values: values, schema=False) or {}
 
     # -- plumbing ----------------------------------------------------------------------------------
     def _json(self, name: str) -> dict[str, Any] | None:
+        return self._read(name, lambda values: values)
+
+    def _read(self, name: str, make: Callable[[dict[str, Any]], T], schema: bool = True) -> T | None:
+        """What `make` makes of the file; None where there is none. Raises EnvironmentProblem, or ConfigError for another schema."""
         data = self.folder.read(name)
         if data is None:
             return None
-        try:
-            values: dict[str, Any] = json.loads(data)
-            schema = values.get("schema", values.get("study", {}).get("schema"))
-        except (ValueError, AttributeError):
-            raise EnvironmentProblem(
-                f"{self.folder.path(name)} is damaged (not JSON); restore it from a backup or use another --name."
-            ) from None
-        if schema != SCHEMA:
-            raise ConfigError(f"{self.folder.path(name)} was written with schema {schema}; {WHO_READS}")
-        return values
+        path = self.folder.path(name)
+        with damaged(path, self._way_out(name)):
+            values = parse(data)
+            if schema:
+                check_schema(values["study"]["schema"] if name == "study.json" else values.get("schema"), path)
+            return make(values)
+
+    def _way_out(self, name: str) -> str:
+        if name.startswith("trials/"):
+            trial = self.folder.path("/".join(name.split("/")[:2]))
+            return f"restore it from a backup, or remove {trial} to run this trial again."
+        if name == "study.json":
+            return "restore it from a backup, or use another --name."
+        return "restore it from a backup, or remove it to have it written again."
 
     def _write(self, name: str, values: dict[str, Any]) -> None:
         self.folder.write(name, (dumps(values, indent=1) + "\n").encode())
+
+
+class Trial(NamedTuple):
+    ask: Ask
+    epochs: list[EpochRecord]
+    result: TrialResult | None
 
 
 def studies(results: str | os.PathLike[str]) -> list[str]:

@@ -13,7 +13,7 @@ class FineTuned(PythonModel):
 
         self.predictor = Predictor.from_folder(context.artifacts["best"])
 
-    def predict(self, context: PythonModelContext, model_input: np.ndarray, params: dict[str, Any] | None = None) -> np.ndarray:  # type: ignore[override]
+    def predict(self, context: PythonModelContext, model_input: np.ndarray, params: dict[str, Any] | None = None) -> np.ndarray:
         return self.predictor(np.asarray(model_input, dtype=np.uint8))
 
 

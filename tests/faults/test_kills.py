@@ -11,7 +11,7 @@ import pytest
 from study.failpoints import NAMES
 from study.records import OBJECTIVE
 from study.tracking.ledger import Ledger
-from study.tracking.to_mlflow import Mirror
+from study.tracking.mirror import Mirror
 from tests import tiny
 
 AT_ONCE = ("mid_epoch", "before_tell", "mid_report_write")
@@ -60,7 +60,9 @@ def test_T7_the_mirror_killed_in_the_middle_goes_on_with_the_same_runs(name: str
     assert scores(tmp_path) == unkilled
     mirror = Mirror(Ledger(tmp_path / "results", "tiny"))
     assert mirror.sync().pending == 0
-    runs = [r.data.tags["trial"] for r in mirror.client.search_runs([mirror.experiment()], max_results=100) if "trial" in r.data.tags]
+    runs = [
+        r.data.tags["trial"] for r in mirror.runs.client.search_runs([mirror.runs.experiment], max_results=100) if "trial" in r.data.tags
+    ]
     assert sorted(runs) == sorted(unkilled), "one run a trial"
 
 

@@ -18,9 +18,13 @@ from pathlib import Path
 
 import pytest
 
+from study.errors import EnvironmentProblem, StudyError
+from study.tracking import from_mlflow
+from study.tracking.from_mlflow import fetch
 from study.tracking.ledger import Ledger
-from study.tracking.to_mlflow import Mirror
-from tests import services, tiny
+from study.tracking.mirror import Mirror
+from tests import mlflowserver, services, tiny
+from tests.mlflowserver import Lies
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "study"
 
@@ -37,7 +41,7 @@ def test_T3_a_server_that_accepts_and_says_nothing_is_given_up(copy: Ledger) -> 
         silent.listen()
         began = time.monotonic()
         code = (
-            "import sys; from study.tracking.to_mlflow import Mirror; from study.tracking.ledger import Ledger;"
+            "import sys; from study.tracking.mirror import Mirror; from study.tracking.ledger import Ledger;"
             "r = Mirror(Ledger(sys.argv[1], 'golden'), sys.argv[2]).sync(); print(r.pending, r.problem)"
         )
         environment = {**os.environ, "MLFLOW_HTTP_REQUEST_TIMEOUT": "2"}  # ten by default: the same road, sooner
@@ -108,7 +112,7 @@ def test_T8_a_refused_artifact_is_named_and_its_run_stays_open(copy: Ledger, tmp
             mirror = Mirror(copy, uri)
             report = mirror.sync()
             assert report.pending > 0 and "missing in the artifact store: confusion_matrix.csv" in (report.problem or "")
-            running = [r for r in mirror.client.search_runs([mirror.experiment()], max_results=100) if r.info.status == "RUNNING"]
+            running = [r for r in mirror.runs.client.search_runs([mirror.runs.experiment], max_results=100) if r.info.status == "RUNNING"]
             assert len(running) >= len(copy.asks()), "no run is finished without its files"
             handler.pattern = re.compile("(?!)")
             assert Mirror(copy, uri).sync().pending == 0
@@ -131,8 +135,6 @@ def test_T10_a_damaged_store_is_named_and_left_alone(damage: str, copy: Ledger) 
 
 
 def test_T10_a_damaged_ledger_is_named_and_left_alone(copy: Ledger) -> None:
-    from study.errors import EnvironmentProblem
-
     path = Path(copy.folder.path(f"trials/{copy.asks()[0].trial_id}/epochs.jsonl"))
     path.write_bytes(b"{}garbage\n")
     with pytest.raises(EnvironmentProblem, match=r"epochs\.jsonl:1 is damaged"):
@@ -143,8 +145,8 @@ def test_T10_a_damaged_ledger_is_named_and_left_alone(copy: Ledger) -> None:
 def rows(uri: str, ledger: Ledger) -> tuple[int, int, int]:
     """(trial runs, events, doubled events) on the server."""
     mirror = Mirror(ledger, uri)
-    runs = [r for r in mirror.client.search_runs([mirror.experiment()], max_results=1000) if "trial" in r.data.tags]
-    seen = [(r.data.tags["trial"], m.step) for r in runs for m in mirror.client.get_metric_history(r.info.run_id, "val/macro_f1")]
+    runs = [r for r in mirror.runs.client.search_runs([mirror.runs.experiment], max_results=1000) if "trial" in r.data.tags]
+    seen = [(r.data.tags["trial"], m.step) for r in runs for m in mirror.runs.client.get_metric_history(r.info.run_id, "val/macro_f1")]
     return len(runs), len(set(seen)), len(seen) - len(set(seen))
 
 
@@ -267,3 +269,56 @@ def test_X8_only_named_hosts_are_answered(tmp_path: Path) -> None:
         port = server.url.rpartition(":")[2]
         url = f"{server.url}/api/2.0/mlflow/experiments/get?experiment_id=0"
         assert [ask(url, host=h) for h in ("evil.com", "10.evil.com", f"mlflow:{port}", f"localhost:{port}")] == [403, 403, 200, 200]
+
+
+def test_an_honest_server_is_read_and_nothing_but_files_of_ours(tmp_path: Path) -> None:
+    odd = {"notes.txt": b"no", "measured/x.pickle": b"no", "measured/UP.parquet": b"no", "best/manifest.json": b"no"}
+    with mlflowserver.serve(Lies(files=Lies().files | odd)) as uri:
+        ledger = fetch(uri, None, tmp_path / "cache")
+    assert ledger.folder.read("study.json") == b"{}" and ledger.measured("0123456789abcdef", "cka") == b"cka"
+    names = {p.name for p in tmp_path.rglob("*") if p.is_file()}
+    assert names == {"study.json", "config.json", "cka.parquet"}
+
+
+HOSTILE = {
+    "a trial that climbs": (Lies(trial="../../../escaped"), "no trial of ours"),
+    "a trial of another form": (Lies(trial="0123456789ABCDEF"), "no trial of ours"),
+    "a study that climbs": (Lies(experiment="../../escaped"), "holds 0 studies"),
+    "a page for ever": (Lies(token="again"), "repeats a page"),
+    "a size that is announced": (Lies(announced=2**40), "config.json of trial 0123456789abcdef is larger than"),
+    "a file without end": (Lies(endless=True), "is larger than"),
+    "a terminal that is played": (Lies(error="boom\x1b[2J\x1b]0;owned\x07\u202e"), r"boom\x1b[2J\x1b]0;owned\x07\u202e"),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_server_is_refused_in_a_line_and_writes_nothing_outside(name: str, tmp_path: Path, monkeypatch) -> None:
+    lies, words = HOSTILE[name]
+    monkeypatch.setattr(from_mlflow, "LARGEST_FILE", 2**22)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    inside = tmp_path / "a" / "b" / "c"
+    with mlflowserver.serve(lies) as uri, pytest.raises(StudyError) as refused:
+        fetch(uri, None, inside / "cache")
+    line = str(refused.value)
+    assert words in line and line.isprintable() and refused.value.exit_code in (2, 4)
+    assert not [p for p in tmp_path.rglob("*") if p.is_file() and inside not in p.parents]
+
+
+@pytest.mark.slow
+def test_a_server_that_drips_is_left_at_the_deadline(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("STUDY_MLFLOW_DEADLINE", "8")
+    began = time.monotonic()
+    with mlflowserver.serve(Lies(drip_s=0.5)) as uri, pytest.raises(EnvironmentProblem, match="within 8 s.*STUDY_MLFLOW_DEADLINE"):
+        from_mlflow.read(uri, None, tmp_path / "cache")
+    assert time.monotonic() - began < 30
+
+
+def test_what_reading_says_reaches_the_command_line(tmp_path: Path, capsys) -> None:
+    from analysis import report
+
+    with mlflowserver.serve(Lies(trial="../../../escaped")) as uri:
+        assert report.main([uri, "--out", str(tmp_path / "r.html")]) == 4
+        assert report.main([f"{uri}#../x", "--out", str(tmp_path / "r.html")]) == 2
+    first, second = capsys.readouterr().err.strip().splitlines()
+    assert first.startswith("error: ") and "no trial of ours" in first
+    assert second.startswith("error: ") and "cannot be a study's name" in second

@@ -62,7 +62,7 @@ def test_a_pipe_or_a_device_in_the_place_of_weights_is_not_read(best: Path) -> N
         ({"arguments": {"checkpoint_path": "/etc/hostname"}}, "may not set 'checkpoint_path'"),
         ({"arguments": {"pretrained_cfg": {"url": "x"}}}, "may not set 'pretrained_cfg'"),
         ({"arguments": {"pad_type": ["same"]}}, "may not set 'pad_type'"),
-        ({"arguments": []}, "must be a JSON object"),
+        ({"arguments": []}, "is not the network its manifest describes"),
         ({"backbone": "resnet18"}, "is not the network its manifest describes"),
         ({"backbone": "no_such_network"}, "Unknown backbone"),
         ({"classes": ["a"]}, "is not the network its manifest describes"),

@@ -1,0 +1,36 @@
+"""The one door to MLflow's client: its settings, for sending and for reading back alike."""
+
+import os
+from typing import TYPE_CHECKING
+
+from study.tracking.ledger import Ledger
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+KEY = "study.key"
+"""The tag by which a run is found again: "STUDY:" for the study's own, "STUDY:CELL" for a cell's, "STUDY:TRIAL" for a trial's."""
+
+SETTINGS = {  # a user's own values win
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",  # seconds without a byte
+    "MLFLOW_ENABLE_ASYNC_LOGGING": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+}
+
+
+def connect(uri: str) -> "MlflowClient":
+    """A client of the server at `uri`. Raises what MLflow raises (study.tracking.explain): a store that is no database refuses here."""
+    for name, value in SETTINGS.items():
+        os.environ.setdefault(name, value)
+    from mlflow import MlflowClient
+
+    return MlflowClient(uri)
+
+
+def default_uri(ledger: Ledger) -> str:
+    """SQLite beside the studies; for a results URL, in the working folder."""
+    root = "." if ledger.folder.remote else os.path.dirname(ledger.folder.root)
+    return f"sqlite:///{os.path.abspath(root)}/mlflow.db"

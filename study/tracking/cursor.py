@@ -1,0 +1,68 @@
+"""What a server has got of a study, beside it in mlflow.json: an optimisation, since without it everything is found again by tag."""
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from study.facts import redact
+from study.files import Folder
+from study.records import dumps
+
+NAME = "mlflow.json"
+
+
+@dataclass(kw_only=True)
+class Cursor:
+    """Keys as in study.tracking.client.KEY: "" the study, a cell's id, a trial's id."""
+
+    uri: str  # without its password
+    runs: dict[str, str] = field(default_factory=dict)  # key -> run id
+    epochs: dict[str, int] = field(default_factory=dict)  # trial -> epochs sent
+    ended: set[str] = field(default_factory=set)  # trials whose result and files are there
+    models: set[str] = field(default_factory=set)  # trials registered as a model
+    files: dict[str, str] = field(default_factory=dict)  # name within the study's folder -> mark of what was sent
+    amendments: int = 0  # sent
+    closed: str = ""  # mark of the study's last word that was sent; empty while its runs are open
+
+    @classmethod
+    def load(cls, folder: Folder, uri: str) -> Self:
+        """As saved; a new one where none lies here, it is another server's, or it cannot be read."""
+        known: Any = None
+        with contextlib.suppress(ValueError, RecursionError):
+            known = json.loads(folder.read(NAME) or b"{}")
+        fresh = cls(uri=redact(uri))
+        if not isinstance(known, dict) or known.get("uri") != fresh.uri:
+            return fresh
+        # version 0.1 listed the runs of cells and of the study among `ended`; a trial's id has no slash
+        ended = [k for k in _texts(known.get("ended")) if k and "/" not in k]
+        return dataclasses.replace(
+            fresh,
+            runs=_entries(known.get("runs"), str),
+            epochs=_entries(known.get("epochs"), int),
+            ended=set(ended),
+            models=set(_texts(known.get("models"))),
+            files=_entries(known.get("files"), str),
+            amendments=known["amendments"] if type(known.get("amendments")) is int else 0,
+            closed=known["closed"] if isinstance(known.get("closed"), str) else "",
+        )
+
+    def save(self, folder: Folder) -> None:
+        values = {**dataclasses.asdict(self), "ended": sorted(self.ended), "models": sorted(self.models)}
+        with contextlib.suppress(Exception):  # a full disk: found by tag next time
+            folder.write(NAME, dumps(values).encode())
+
+
+def mark(data: bytes) -> str:
+    """Tells contents apart."""
+    return hashlib.sha256(data).hexdigest()[:16]
+
+
+def _entries(value: Any, kind: type) -> dict[str, Any]:
+    return {k: v for k, v in value.items() if type(v) is kind} if isinstance(value, dict) else {}
+
+
+def _texts(value: Any) -> list[str]:
+    return [v for v in value if isinstance(v, str)] if isinstance(value, list) else []

@@ -1,0 +1,171 @@
+"""JSON of the ledger's files, and what each must hold: what is no sound record of ours is one line that names the file and the way out.
+
+The functions `..._of` take a file's values apart; they raise ValueError, KeyError or ConfigError, which `damaged` turns into that line.
+"""
+
+import json
+import math
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from study.config import WHO_READS
+from study.errors import ConfigError, EnvironmentProblem
+from study.records import SCHEMA, Ask, TrialResult
+
+TRIAL_ID = re.compile(r"[0-9a-f]{16}")
+
+DAMAGES = (ValueError, TypeError, KeyError, AttributeError, IndexError, OverflowError, RecursionError)  # a record that cannot be made
+
+
+@contextmanager
+def damaged(path: str, way_out: str) -> Iterator[None]:
+    """Raises EnvironmentProblem, naming the file, for whatever cannot be made of it; ConfigError for a value that we know and refuse."""
+    try:
+        yield
+    except (OtherSchema, EnvironmentProblem):
+        raise
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
+    except DAMAGES as error:
+        raise EnvironmentProblem(f"{path} is damaged ({_why(error)}); {way_out}") from None
+
+
+def parse(data: bytes, *, records: bool = False) -> dict[str, Any]:
+    """An object in strict JSON. Raises ValueError or RecursionError. `records`: checked by Record.from_dict, so read at twice the speed."""
+    if not data.strip():
+        raise ValueError("it is empty")
+    values = (_PLAIN if records else _STRICT).decode(data.decode())
+    if not isinstance(values, dict):
+        raise ValueError(f"not an object of JSON but {_kind(values)}")
+    if b"\\u" in data:  # we write none but for control characters; half of a surrogate pair could not be printed
+        json.dumps(values, ensure_ascii=False).encode()
+    return values
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text[:20]} is beyond a number's range")
+    return value
+
+
+_PLAIN = json.JSONDecoder(parse_constant=_finite)  # the standard takes NaN and Infinity, which JSON has not
+_STRICT = json.JSONDecoder(parse_float=_finite, parse_constant=_finite)
+
+
+def check_schema(schema: Any, path: str) -> None:
+    """Raises ConfigError, saying which versions read it, for what another schema wrote; ValueError where it is no number."""
+    if type(schema) is not int:
+        raise ValueError("it names no schema")
+    if schema != SCHEMA:
+        raise OtherSchema(f"{path} was written with schema {schema}; {WHO_READS}")
+
+
+class OtherSchema(ConfigError):
+    """Sound, but not for this version."""
+
+
+def facts_of(values: dict[str, Any]) -> dict[str, Any]:
+    facts: dict[str, Any] = _require({"facts": {}, **values}, "facts", _is_object, "an object")
+    for name, fits, kind in (("started_at", _is_number, "a time"), ("finished_at", _is_number, "a time"), ("verdicts", _is_texts, "texts")):
+        if name in facts:
+            _require(facts, name, fits, kind)
+    return facts
+
+
+def amendments_of(values: dict[str, Any]) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = _require({"amendments": [], **values}, "amendments", _is_objects, "a list of objects")
+    for amendment in found:
+        _require(amendment, "at", _is_number, "a time")
+        _require(amendment, "changes", _is_texts, "a list of texts")
+        _require(amendment, "test_open", lambda v: isinstance(v, bool), "true or false")
+    return found
+
+
+def ask_of(values: dict[str, Any], trial_id: str) -> Ask:
+    ask = Ask.from_dict(values)
+    if ask.trial_id != trial_id:
+        raise ValueError(f"it is of trial {ask.trial_id[:40]!r}")
+    for part in ("cell", "strategy", "recipe", "protocol"):
+        _require(ask.config, part, _is_object, "an object")
+    _require(ask.config, "seed", lambda v: type(v) is int, "a whole number")
+    cell = ask.config["cell"]
+    for name in ("dataset", "splits", "backbone", "strategy"):
+        _require(cell, name, _is_text, "a text")
+    _require(cell, "train_fraction", _is_number, "a number")
+    return ask
+
+
+def result_of(values: dict[str, Any], trial_id: str) -> TrialResult:
+    result = TrialResult.from_dict(values)
+    if result.trial_id != trial_id:
+        raise ValueError(f"it is of trial {result.trial_id[:40]!r}")
+    return result
+
+
+def selection_of(values: dict[str, Any]) -> dict[str, Any]:
+    _require(values, "rule", _is_text, "a text")
+    _require(values, "chosen", _is_named_ids, "an object of trials' ids")
+    _require({"earlier": [], **values}, "earlier", _is_objects, "a list of objects")
+    return values
+
+
+def openings_of(values: dict[str, Any]) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = _require(values, "openings", _is_objects, "a list of objects")
+    for opening in found:
+        _require(opening, "hash", _is_text, "a text")
+        _require(opening, "trials", _is_texts, "a list of texts")
+        _require(opening, "at", _is_number, "a time")
+    return found
+
+
+def _require(values: dict[str, Any], name: str, fits: Callable[[Any], bool], kind: str) -> Any:
+    """The field of this name. Raises ValueError where it is missing or `fits` says no."""
+    if name not in values:
+        raise ValueError(f"no {name!r} in it")
+    if not fits(values[name]):
+        raise ValueError(f"{name!r} is {_kind(values[name])}, not {kind}")
+    return values[name]
+
+
+def _is_object(value: Any) -> bool:
+    return isinstance(value, dict)
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)
+
+
+def _is_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(v, str) for v in value)
+
+
+def _is_named_ids(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(v, str) and TRIAL_ID.fullmatch(v) for v in value.values())
+
+
+def _is_objects(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(v, dict) for v in value)
+
+
+def _kind(value: Any) -> str:
+    names = {dict: "an object", list: "a list", str: "a text", bool: "true or false", type(None): "null"}
+    return names.get(type(value), "a number")
+
+
+def _why(error: BaseException) -> str:
+    if isinstance(error, json.JSONDecodeError):
+        return f"not JSON: {error.msg} at line {error.lineno}, column {error.colno}"
+    if isinstance(error, UnicodeError):
+        return "not UTF-8"
+    if isinstance(error, RecursionError):
+        return "nested too deeply"
+    if isinstance(error, KeyError):
+        return f"no {str(error)[:80]} in it"
+    return " ".join(str(error).split())[:200]

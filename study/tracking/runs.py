@@ -1,0 +1,107 @@
+"""One study's experiment on one MLflow server: its runs found again by tag, or made; what is put into them."""
+
+import functools
+import os
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from study.facts import redact
+from study.tracking.client import KEY, connect
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+METRICS_A_BATCH = 900  # a server takes 1,000
+TAGS_A_BATCH = 90  # and 100
+LONGEST_TAG = 5000
+KIND = {"mlflow.experimentKind": "custom_model_development"}  # else its page opens on traces of language models, and is empty
+NOTE = "mlflow.note.content"  # Markdown, shown at the top of a run's page
+
+
+class Runs:
+    """Every method raises what MLflow's client raises."""
+
+    def __init__(self, study: str, uri: str) -> None:
+        self.study, self.uri = study, uri
+
+    @functools.cached_property
+    def client(self) -> "MlflowClient":
+        """Made where its errors are caught: a store that is no database refuses here."""
+        return connect(self.uri)
+
+    @functools.cached_property
+    def experiment(self) -> str:
+        """The id of the study's experiment, which is made if it is not there."""
+        known = self.client.get_experiment_by_name(self.study)
+        if known is not None:
+            for name, value in KIND.items():
+                if name not in known.tags:
+                    self.client.set_experiment_tag(known.experiment_id, name, value)
+            return str(known.experiment_id)
+        location = None
+        if self.uri.startswith("sqlite:///"):
+            location = Path(self.uri.removeprefix("sqlite:///")).parent.joinpath("mlartifacts", self.study).as_uri()
+        return str(self.client.create_experiment(self.study, artifact_location=location, tags=KIND))
+
+    def find_or_make(self, key: str, name: str, parent: str | None, tags: Mapping[str, str], started: float | None) -> str:
+        """The id of the run of this key."""
+        full = f"{self.study}:{key}"
+        found = self.client.search_runs([self.experiment], f"tags.`{KEY}` = '{full}'", max_results=1)
+        if found:
+            return str(found[0].info.run_id)
+        extra = {"mlflow.parentRunId": parent} if parent else {}
+        begun = int((started or time.time()) * 1000)
+        made = self.client.create_run(self.experiment, start_time=begun, run_name=name, tags={KEY: full, **_shown(tags), **extra})
+        return str(made.info.run_id)
+
+    def log_params(self, run: str, values: Mapping[str, Any]) -> None:
+        from mlflow.entities import Param
+
+        self.client.log_batch(run, params=[Param(k, redact(str(v))) for k, v in values.items()])
+
+    def log_metrics(self, run: str, rows: Sequence[tuple[str, float, float, int]]) -> None:
+        """Rows of (name, value, unix time, step). The time is the event's own, so that what is sent twice is stored once."""
+        from mlflow.entities import Metric
+
+        metrics = [Metric(name, value, int(at * 1000), step) for name, value, at, step in rows]
+        for start in range(0, len(metrics), METRICS_A_BATCH):
+            self.client.log_batch(run, metrics=metrics[start : start + METRICS_A_BATCH])
+
+    def set_tags(self, run: str, tags: Mapping[str, str]) -> None:
+        from mlflow.entities import RunTag
+
+        found = [RunTag(k, v) for k, v in _shown(tags).items()]
+        for start in range(0, len(found), TAGS_A_BATCH):
+            self.client.log_batch(run, tags=found[start : start + TAGS_A_BATCH])
+
+    def replace_tags(self, run: str, prefix: str, values: Sequence[str]) -> None:
+        """Tags prefix1, prefix2, ... hold exactly `values`: those of an earlier, longer list go."""
+        tags = {f"{prefix}{k + 1}": value for k, value in enumerate(values)}
+        for name in self.client.get_run(run).data.tags:
+            if name.startswith(prefix) and name not in tags:
+                self.client.delete_tag(run, name)
+        self.set_tags(run, tags)
+
+    def put_file(self, run: str, name: str, data: bytes) -> None:
+        """Tried twice."""
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder, os.path.basename(name))
+            file.write_bytes(data)
+            try:
+                self.client.log_artifact(run, str(file), os.path.dirname(name) or None)
+            except Exception:
+                self.client.log_artifact(run, str(file), os.path.dirname(name) or None)
+
+    def reopen(self, run: str) -> None:
+        self.client.update_run(run, status="RUNNING")
+
+    def end(self, run: str, status: str, at: float) -> None:
+        """`status`: FINISHED, FAILED or KILLED; `at`: unix time."""
+        self.client.set_terminated(run, status, end_time=int(at * 1000))
+
+
+def _shown(tags: Mapping[str, str]) -> dict[str, str]:
+    return {k: redact(v)[:LONGEST_TAG] for k, v in tags.items()}
