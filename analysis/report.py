@@ -211,7 +211,7 @@ def _lost(frames: Frames) -> list[dict[str, Any]]:
 
 def _embedded(name: str, figure: go.Figure) -> str:
     """A <div> and its script; the name is ours, the data are escaped by Plotly."""
-    config = {"displaylogo": False, "responsive": True, "modeBarButtonsToRemove": ["lasso2d", "select2d", "sendDataToCloud"]}
+    config = {"displaylogo": False, "responsive": True, "showSendToCloud": False, "modeBarButtonsToRemove": ["lasso2d", "select2d"]}
     return figure.to_html(full_html=False, include_plotlyjs=False, div_id=f"figure-{name}", config=config)
 
 

@@ -144,6 +144,9 @@ def test_the_page_in_a_browser(dark: bool, tmp_path: Path) -> None:
         p.wait_for_timeout(1500)
         assert p.locator(".plotly-graph-div .main-svg").count() >= len(FIGURES)
         assert p.requests_seen == [] and p.problems_seen == []
+        buttons = p.evaluate("[...document.querySelectorAll('.modebar-btn')].map(b => b.dataset.title)")
+        assert "Download plot as a PNG" in buttons
+        assert [b for b in buttons if any(w in b.lower() for w in ("share", "cloud", "studio", "edit", "send", "upload"))] == []
         p.keyboard.press("Tab")
         assert p.evaluate("document.activeElement.getAttribute('href')") == "#verdict"
         p.click("#theme")
