@@ -5,6 +5,7 @@ import json
 import os
 import tempfile
 from dataclasses import dataclass, field
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,12 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
-from study.config import Study
+from analysis.question import Question
+from study.config import Cell, Recipe, Study
 from study.errors import ConfigError
-from study.records import SCHEMA
+from study.records import OBJECTIVE, SCHEMA
+from study.space import Choice, Log, domains
+from study.strategies import STRATEGIES
 from study.tracking.ledger import Ledger, find
 
 
@@ -50,6 +54,35 @@ class Frames:
     def in_progress(self) -> bool:
         return not self.facts.get("finished_at")
 
+    @cached_property
+    def cells(self) -> dict[str, Cell]:
+        """By id."""
+        return {c.id: c for c in self.study.cells}
+
+    def questions(self, trials: pd.DataFrame) -> list[Question]:
+        """Of each row of `trials`, by the cell whose budget it spent: a confirm run on one fold belongs to its cell's question."""
+        by_cell = {name: Question.of(vars(self.cells[name])) for name in trials["cell"].unique()}
+        return [by_cell[name] for name in trials["cell"]]
+
+    def scored(self) -> pd.DataFrame:
+        """Search trials that have a score, in the order of asking, with their question."""
+        t = self.trials
+        if not len(t) or OBJECTIVE not in t:
+            return pd.DataFrame()
+        scored = t[(t.stage == "search") & t[OBJECTIVE].notna()]
+        return scored.assign(question=self.questions(scored))
+
+    @property
+    def scales(self) -> dict[str, str]:
+        """Every searched hyperparameter and the axis it belongs on, "log", "linear" or "category"; those that most cells share come first."""
+        scales: dict[str, str] = {}
+        cells: dict[str, int] = {}
+        for cell in self.study.cells:
+            for name, domain in self.study.ranges(cell).items():
+                scales.setdefault(name, "category" if isinstance(domain, Choice) else "log" if isinstance(domain, Log) else "linear")
+                cells[name] = cells.get(name, 0) + 1
+        return {name: scales[name] for name in sorted(scales, key=lambda n: -cells[n])}
+
     def confirmed(self) -> pd.DataFrame:
         """Completed confirm runs of the configurations that speak for their cells today: a search that grew may have replaced some."""
         t = self.trials
@@ -67,6 +100,15 @@ class Frames:
             data = self.ledger.measured(trial_id, "predictions")
             self._cache[trial_id] = {} if data is None else _predictions(data)
         return self._cache[trial_id]
+
+    def measured(self, name: str) -> pd.DataFrame:
+        """What `name` measured on every trial that has it, below one another with a trial_id; empty where no trial has."""
+        tables = []
+        for trial_id in self.trials["trial_id"] if len(self.trials) else ():
+            data = self.ledger.measured(trial_id, name)
+            if data is not None:
+                tables.append(pq.read_table(io.BytesIO(data)).to_pandas().assign(trial_id=trial_id))
+        return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 
 
 def load(source: str | Ledger, study: str | None = None, cache: Path | None = None) -> Frames:
@@ -181,7 +223,9 @@ def _row(ask: dict[str, Any], result: dict[str, Any] | None) -> dict[str, Any]:
         "trained_parameters": None,
         "peak_gpu_bytes": None,
     }
-    row |= {f"hp/{k}": v for part in ("strategy", "recipe") for k, v in config[part].items()}
+    tuned = {**config["strategy"], **config["recipe"]}
+    row |= {f"hp/{k}": v for k, v in tuned.items()}
+    row |= {f"hp/{k}": v for k, v in _published(cell["strategy"]).items() if k not in tuned}
     if result:
         row |= {
             k: result[k] for k in ("outcome", "reason", "epochs", "best_epoch", "seconds", "images", "attempts", "device", "started_at")
@@ -190,6 +234,12 @@ def _row(ask: dict[str, Any], result: dict[str, Any] | None) -> dict[str, Any]:
         row |= {k: result["facts"][k] for k in ("straggler",) if k in result["facts"]}
         row |= result["metrics"]
     return row
+
+
+@cache
+def _published(strategy: str) -> dict[str, Any]:
+    """Defaults of the searched fields. A trial asked for before one of them existed does not name it: it ran with the default."""
+    return {name: getattr(part, name) for part in (STRATEGIES[strategy](), Recipe()) for name in domains(type(part))}
 
 
 def _predictions(data: bytes) -> dict[str, Predictions]:
