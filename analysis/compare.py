@@ -8,7 +8,8 @@ import pandas as pd
 from jinja2 import Environment, StrictUndefined
 
 from analysis.export import write_page
-from analysis.load import Frames, load
+from analysis.frames import Frames
+from analysis.load import load
 from analysis.question import COLUMNS, Question
 from analysis.sentences import Sentence
 from analysis.verdict import findings

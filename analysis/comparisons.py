@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from analysis import statistics as st
-from analysis.load import Frames, Predictions
+from analysis.frames import Frames, Predictions
 from analysis.question import Question
 
 Rows = list[dict[str, Any]]

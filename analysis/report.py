@@ -14,7 +14,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from analysis.export import write_page, write_tables
 from analysis.figures import FIGURES
-from analysis.load import Frames, load
+from analysis.frames import Frames
+from analysis.load import load
 from analysis.question import COLUMNS, Question, with_names
 from analysis.sentences import decision
 from analysis.theme import colour

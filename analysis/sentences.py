@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.load import Frames
+from analysis.frames import Frames
 from analysis.question import COLUMNS, Question
 
 SETTLED = {

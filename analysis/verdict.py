@@ -6,7 +6,7 @@ import pandas as pd
 
 from analysis import statistics as st
 from analysis.comparisons import Rows, compare_all
-from analysis.load import Frames
+from analysis.frames import Frames
 from analysis.sentences import Sentence, describe_pair, sentences
 from analysis.warnings import warnings
 

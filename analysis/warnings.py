@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pandas as pd
 
 from analysis import statistics as st
-from analysis.load import Frames
+from analysis.frames import Frames
 from study.space import Choice
 
 

@@ -23,7 +23,7 @@ from analysis.figures import (
     tuning_curves,
     tuning_seconds,
 )
-from analysis.load import Frames
+from analysis.frames import Frames
 from analysis.verdict import Findings
 
 

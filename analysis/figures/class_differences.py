@@ -5,7 +5,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from analysis.figures.confusion import totals
-from analysis.load import Frames
+from analysis.frames import Frames
 from analysis.theme import colour, empty, facets, label, named, styled, symbol
 from analysis.verdict import Findings
 from study.training.metrics import class_scores

@@ -6,7 +6,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from analysis import statistics as st
-from analysis.load import Frames
+from analysis.frames import Frames
 from analysis.question import Question
 from analysis.theme import empty, label, styled
 from analysis.verdict import Findings

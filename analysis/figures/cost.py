@@ -3,7 +3,7 @@
 import pandas as pd
 import plotly.graph_objects as go
 
-from analysis.load import Frames
+from analysis.frames import Frames
 from analysis.theme import colour, empty, facets, label, named, styled, symbol
 from analysis.verdict import Findings
 from study.records import OBJECTIVE

@@ -3,7 +3,7 @@
 import pandas as pd
 import plotly.graph_objects as go
 
-from analysis.load import Frames
+from analysis.frames import Frames
 from analysis.question import Question
 from analysis.theme import OKABE_ITO, empty, label, styled
 from analysis.verdict import Findings

@@ -4,7 +4,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from analysis.load import Frames
+from analysis.frames import Frames
 from analysis.question import Question
 from analysis.theme import colour, empty, label, styled, symbol
 from analysis.verdict import Findings

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from analysis.load import Frames
+from analysis.frames import Frames
 from analysis.theme import colour, dash, empty, facets, faded, label, named, styled, symbol
 from analysis.verdict import Findings
 from study.records import OBJECTIVE
