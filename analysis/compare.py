@@ -8,8 +8,11 @@ import pandas as pd
 from jinja2 import Environment, StrictUndefined
 
 from analysis.export import write_page
-from analysis.load import Frames, load
-from analysis.verdict import COLUMNS, findings, question_name
+from analysis.frames import Frames
+from analysis.load import load
+from analysis.question import COLUMNS, Question
+from analysis.sentences import Sentence
+from analysis.verdict import findings
 from study.errors import StudyError
 
 PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
@@ -17,14 +20,14 @@ PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name=
 <title>{{ a }} and {{ b }}</title><style>:root{color-scheme:light dark}body{font:16px/1.55 system-ui,sans-serif;max-width:64rem;margin:3rem auto;padding:0 1.2rem}
 table{border-collapse:collapse;font-variant-numeric:tabular-nums}th,td{padding:.35rem 1rem .35rem 0;border-bottom:1px solid #8885;text-align:left}td.n,th.n{text-align:right}</style></head><body>
 <h1>{{ a }} and {{ b }}</h1>
-{% for title, lines in sentences %}<h2>{{ title }}</h2><ul>{% for s in lines %}<li>{{ s }}</li>{% endfor %}</ul>{% endfor %}
+{% for title, lines in sentences %}<h2>{{ title }}</h2><ul>{% for s in lines %}<li>{{ s.text }}</li>{% endfor %}</ul>{% endfor %}
 <h2>Test macro-F1, in points</h2><table><thead><tr><th>question</th><th>strategy</th><th class="n">{{ a }}</th><th class="n">{{ b }}</th><th class="n">difference</th><th>intervals</th></tr></thead><tbody>
 {% for r in rows %}<tr><td>{{ r.question }}</td><td>{{ r.strategy }}</td><td class="n">{{ r.a }}</td><td class="n">{{ r.b }}</td><td class="n">{{ r.difference }}</td><td>{{ r.note }}</td></tr>{% endfor %}</tbody></table>
 <h2>Settings that differ</h2>{% if settings %}<table><thead><tr><th>setting</th><th>{{ a }}</th><th>{{ b }}</th></tr></thead><tbody>{% for k, x, y in settings %}<tr><td>{{ k }}</td><td>{{ x }}</td><td>{{ y }}</td></tr>{% endfor %}</tbody></table>{% else %}<p>None.</p>{% endif %}
 </body></html>"""
 
 
-def side_by_side(a: Frames, b: Frames) -> tuple[pd.DataFrame, list[tuple[str, list[str]]]]:
+def side_by_side(a: Frames, b: Frames) -> tuple[pd.DataFrame, list[tuple[str, list[Sentence]]]]:
     """(a row per question and strategy that either holds, the sentences of both)."""
     found = [findings(f) for f in (a, b)]
     tables = []
@@ -49,7 +52,7 @@ def _shown(row: dict[str, object]) -> dict[str, str]:
     apart = both and (float(str(row["low_a"])) > float(str(row["high_b"])) or float(str(row["low_b"])) > float(str(row["high_a"])))
     difference = f"{100 * (float(str(row['mean_b'])) - float(str(row['mean_a']))):+.1f}" if both else ""
     return {
-        "question": question_name(row), "strategy": str(row["strategy"]), "a": points("a"), "b": points("b"), "difference": difference,
+        "question": Question.of(row).name, "strategy": str(row["strategy"]), "a": points("a"), "b": points("b"), "difference": difference,
         "note": "" if not both else "do not overlap" if apart else "overlap",
     }  # fmt: skip
 

@@ -1,73 +1,20 @@
-"""A ledger folder, or an MLflow server, as the same frames: one row a trial, one row an epoch, predictions by trial."""
+"""A ledger folder, or an MLflow server, read into the same frames."""
 
-import io
-import json
-import os
 import tempfile
-from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow.parquet as pq
 
-from study.config import Study
+from analysis.frames import Frames
+from study.config import Recipe
 from study.errors import ConfigError
-from study.records import SCHEMA
+from study.records import Ask, TrialResult
+from study.space import domains
+from study.strategies import STRATEGIES
 from study.tracking.ledger import Ledger, find
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Predictions:
-    """One confirm run on one split, images in the order of the file. logits [N, C], labels [N], groups [N] or None."""
-
-    images: np.ndarray
-    labels: np.ndarray
-    groups: np.ndarray | None
-    logits: np.ndarray
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Frames:
-    """All that is known of a study."""
-
-    study: Study
-    facts: dict[str, Any]
-    trials: pd.DataFrame  # one row a trial, in the order of asking; searched values as hp/<name>
-    epochs: pd.DataFrame  # one row an epoch
-    classes: dict[str, list[str]]  # by cell
-    confusion: dict[str, np.ndarray]  # val, at the kept checkpoint, by trial
-    openings: list[dict[str, Any]]
-    amendments: list[dict[str, Any]]  # how the study grew
-    chosen: dict[str, str]  # cell -> trial
-    rule: str
-    data_report: dict[str, Any]
-    ledger: Ledger
-    _cache: dict[str, dict[str, Predictions]] = field(default_factory=dict)
-
-    @property
-    def in_progress(self) -> bool:
-        """Whether something is left to run."""
-        return not self.facts.get("finished_at")
-
-    def confirmed(self) -> pd.DataFrame:
-        """Completed confirm runs of the configurations that speak for their cells today: a search that grew may have replaced some."""
-        t = self.trials
-        if not len(t):
-            return t
-        done = t[(t.stage == "confirm") & (t.outcome == "completed")]
-        tuned = [c for c in t.columns if str(c).startswith("hp/")]
-        spoken = t[t.trial_id.isin(self.chosen.values())].set_index("cell")[tuned].reindex(done["cell"])
-        same = (done[tuned].to_numpy() == spoken.to_numpy()) | (done[tuned].isna().to_numpy() & spoken.isna().to_numpy())
-        return done[same.all(axis=1)]
-
-    def predictions(self, trial_id: str) -> dict[str, Predictions]:
-        """By split, "val" and "test"; empty where none were made."""
-        if trial_id not in self._cache:
-            data = self.ledger.measured(trial_id, "predictions")
-            self._cache[trial_id] = {} if data is None else _predictions(data)
-        return self._cache[trial_id]
 
 
 def load(source: str | Ledger, study: str | None = None, cache: Path | None = None) -> Frames:
@@ -79,55 +26,39 @@ def load(source: str | Ledger, study: str | None = None, cache: Path | None = No
     question = ledger.study()
     if question is None:
         raise ConfigError(f"{ledger.folder.location} holds no study.json.")
-    rows: list[dict[str, Any]] = []
-    epochs: list[dict[str, Any]] = []
+    trials, epochs = [], []
     classes: dict[str, list[str]] = {}
     confusion: dict[str, np.ndarray] = {}
-    for trial_id, files in _trial_files(ledger):
-        ask = files.get("config.json")
-        if not ask:
-            continue
-        config = json.loads(ask)
-        if config.get("schema") != SCHEMA:
-            raise ConfigError(
-                f"{ledger.folder.path('trials/' + trial_id)} was written with schema {config.get('schema')}; this version reads {SCHEMA}."
-            )
-        result = json.loads(files["result.json"]) if files.get("result.json") else None
-        rows.append(_row(config, result))
+    for trial in ledger.trials():
+        ask, result = trial.ask, trial.result
+        trials.append(_row(ask, result))
+        epochs += [
+            {"trial_id": ask.trial_id, "epoch": e.epoch, "seconds": e.seconds, "images": e.images, **e.metrics} for e in trial.epochs
+        ]
         if result:
-            classes.setdefault(config["cell"], result["classes"])
-            if result.get("val"):
-                confusion[trial_id] = np.array(result["val"]["confusion"])
-        for line in (files.get("epochs.jsonl") or b"").split(b"\n")[:-1]:
-            e = json.loads(line)
-            epochs.append(
-                {
-                    "trial_id": trial_id,
-                    "epoch": e["epoch"],
-                    "seconds": e["train_seconds"] + e["eval_seconds"],
-                    "images": e["images"],
-                    **e["metrics"],
-                }
-            )
-    trials = pd.DataFrame(rows)
-    if len(trials):
-        trials = trials.sort_values("sequence", kind="stable").reset_index(drop=True)
+            classes.setdefault(ask.cell, result.classes)
+            if result.val:
+                confusion[ask.trial_id] = np.array(result.val.confusion)
     selection = ledger.selection() or {"chosen": {}, "rule": ""}
-    report = ledger.folder.read("data_report.json")
     return Frames(
         study=question,
         facts=ledger.facts(),
-        trials=trials,
+        trials=_in_order(pd.DataFrame(trials)),
         epochs=pd.DataFrame(epochs),
         classes=classes,
         confusion=confusion,
         openings=ledger.test_openings(),
         amendments=ledger.amendments(),
-        chosen=selection["chosen"],
+        chosen={cell: ask.trial_id for cell, ask in ledger.winners().items()},
         rule=selection["rule"],
-        data_report=json.loads(report) if report else {},
+        data_report=ledger.data_report(),
         ledger=ledger,
     )
+
+
+def _in_order(trials: pd.DataFrame) -> pd.DataFrame:
+    """Ids are hashes: the order of folders is not that of asking."""
+    return trials.sort_values("sequence", kind="stable").reset_index(drop=True) if len(trials) else trials
 
 
 def _ledger(source: str, study: str | None, cache: Path | None) -> Ledger:
@@ -139,35 +70,15 @@ def _ledger(source: str, study: str | None, cache: Path | None) -> Ledger:
     return Ledger(source, study) if study else find(source)
 
 
-def _trial_files(ledger: Ledger) -> list[tuple[str, dict[str, bytes]]]:
-    """Raw small files by trial; straight from the disk where it is one, since there may be tens of thousands."""
-    names = ("config.json", "epochs.jsonl", "result.json")
-    if ledger.folder.remote:
-        folder = ledger.folder
-        return [(t, {n: folder.read(f"trials/{t}/{n}") or b"" for n in names}) for t in folder.names("trials")]
-    root, out = ledger.folder.path("trials"), []
-    for trial in sorted(os.listdir(root)) if os.path.isdir(root) else []:
-        files = {}
-        for name in names:
-            try:
-                with open(f"{root}/{trial}/{name}", "rb") as file:
-                    files[name] = file.read()
-            except (FileNotFoundError, NotADirectoryError):
-                pass
-        out.append((trial, files))
-    return out
-
-
-def _row(ask: dict[str, Any], result: dict[str, Any] | None) -> dict[str, Any]:
-    config = ask["config"]
-    cell = config["cell"]
+def _row(ask: Ask, result: TrialResult | None) -> dict[str, Any]:
+    config, cell = ask.config, ask.config["cell"]
     row = {
-        "trial_id": ask["trial_id"],
-        "sequence": ask["sequence"],
-        "cell": ask["cell"],
-        "stage": ask["stage"],
-        "origin": ask["origin"],
-        "number": ask["number"],
+        "trial_id": ask.trial_id,
+        "sequence": ask.sequence,
+        "cell": ask.cell,
+        "stage": ask.stage.value,
+        "origin": ask.origin.value,
+        "number": ask.number,
         "seed": config["seed"],
         **{k: cell[k] for k in ("dataset", "splits", "backbone", "strategy", "train_fraction")},
         "outcome": "running",
@@ -182,30 +93,19 @@ def _row(ask: dict[str, Any], result: dict[str, Any] | None) -> dict[str, Any]:
         "trained_parameters": None,
         "peak_gpu_bytes": None,
     }
-    row |= {f"hp/{k}": v for part in ("strategy", "recipe") for k, v in config[part].items()}
+    tuned = {**config["strategy"], **config["recipe"]}
+    row |= {f"hp/{k}": v for k, v in tuned.items()}
+    row |= {f"hp/{k}": v for k, v in _published(cell["strategy"]).items() if k not in tuned}
     if result:
-        row |= {
-            k: result[k] for k in ("outcome", "reason", "epochs", "best_epoch", "seconds", "images", "attempts", "device", "started_at")
-        }
-        row |= {k: result["facts"].get(k) for k in ("trained_parameters", "peak_gpu_bytes")}
-        row |= {k: result["facts"][k] for k in ("straggler",) if k in result["facts"]}
-        row |= result["metrics"]
+        row |= {k: getattr(result, k) for k in ("reason", "epochs", "best_epoch", "seconds", "images", "attempts", "device", "started_at")}
+        row["outcome"] = result.outcome.value
+        row |= {k: result.facts.get(k) for k in ("trained_parameters", "peak_gpu_bytes")}
+        row |= {k: result.facts[k] for k in ("straggler",) if k in result.facts}
+        row |= result.metrics
     return row
 
 
-def _predictions(data: bytes) -> dict[str, Predictions]:
-    table = pq.read_table(io.BytesIO(data))
-    split = np.asarray(table["split"].to_pylist())
-    logits = np.array(table["logits"].combine_chunks().flatten(), dtype=np.float64).reshape(len(table), -1)
-    labels = table["label"].to_numpy()
-    images = np.asarray(table["image"].to_pylist())
-    groups = None if table["group"].null_count else table["group"].to_numpy()
-    out = {}
-    for name in ("val", "test"):
-        mask = split == name
-        order = np.argsort(images[mask], kind="stable")  # one order for all runs, so that they pair up
-        pick = np.flatnonzero(mask)[order]
-        out[name] = Predictions(
-            images=images[pick], labels=labels[pick], groups=None if groups is None else groups[pick], logits=logits[pick]
-        )
-    return out
+@cache
+def _published(strategy: str) -> dict[str, Any]:
+    """Defaults of the searched fields. A trial asked for before one of them existed does not name it: it ran with the default."""
+    return {name: getattr(part, name) for part in (STRATEGIES[strategy](), Recipe()) for name in domains(type(part))}

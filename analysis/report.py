@@ -14,9 +14,12 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from analysis.export import write_page, write_tables
 from analysis.figures import FIGURES
-from analysis.load import Frames, load
+from analysis.frames import Frames
+from analysis.load import load
+from analysis.question import COLUMNS, Question, with_names
+from analysis.sentences import decision
 from analysis.theme import colour
-from analysis.verdict import Findings, findings, question_name, title
+from analysis.verdict import Findings, findings
 from study.errors import StudyError
 from study.failpoints import failpoint
 from study.records import OBJECTIVE
@@ -50,12 +53,12 @@ def write_report(
     html = render(frames, found, computed, str(source) if isinstance(source, str) else source.folder.location)
     failpoint("mid_report_write")
     write_page(out, html.encode("utf-8", "backslashreplace"))
-    return ReportSummary(verdicts=found.sentences, warnings=found.warnings, in_progress=frames.in_progress)
+    return ReportSummary(verdicts=[s.text for s in found.sentences], warnings=found.warnings, in_progress=frames.in_progress)
 
 
 def all_tables(frames: Frames, found: Findings, computed: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
     """Every table behind the page, by file name; figures' own under figure_<name>."""
-    verdicts = pd.DataFrame({"sentence": found.sentences})
+    verdicts = pd.DataFrame({"sentence": [s.text for s in found.sentences]})
     return {
         "trials": frames.trials,
         "epochs": frames.epochs,
@@ -64,7 +67,7 @@ def all_tables(frames: Frames, found: Findings, computed: dict[str, pd.DataFrame
         "pairs": found.pairs,
         "verdicts": verdicts,
         "equal_compute": equal_compute(frames),
-        **{f"figure_{k}": v for k, v in computed.items()},
+        **{f"figure_{k}": with_names(v) for k, v in computed.items()},
     }
 
 
@@ -75,14 +78,14 @@ def equal_compute(frames: Frames) -> pd.DataFrame:
         return pd.DataFrame()
     search = t[(t.stage == "search") & (t.outcome != "running")]
     rows: list[dict[str, Any]] = []
-    for _key, block in search.groupby(["dataset", "splits", "backbone", "train_fraction"], sort=False):
+    for _, block in search.groupby(list(COLUMNS), sort=False):
         budget = float(block.groupby("strategy").seconds.sum().min())
         for strategy, own in block.groupby("strategy", sort=False):
             own = own.sort_values("number")
             within = own[own.seconds.cumsum() <= budget * (1 + 1e-9)]
             rows.append(
                 {
-                    "question": question_name(own.iloc[0].to_dict()),
+                    "question": Question.of(own.iloc[0]).name,
                     "strategy": strategy,
                     "budget_seconds": budget,
                     "trials_within": len(within),
@@ -109,10 +112,10 @@ def render(frames: Frames, found: Findings, computed: dict[str, pd.DataFrame], s
         facts=frames.facts,
         rule=frames.rule,
         in_progress=frames.in_progress,
-        sentences=_split(found.sentences),
+        sentences=found.sentences,
         warnings=found.warnings,
         cards=_cards(found),
-        pairs=found.pairs.to_dict("records"),
+        pairs=_pairs(found, frames.study.margin),
         figures=figures,
         sections=list(dict.fromkeys(f["section"] for f in figures)),
         protocol=_protocol(frames),
@@ -123,28 +126,18 @@ def render(frames: Frames, found: Findings, computed: dict[str, pd.DataFrame], s
         plotly_js=_plotly_js(),
         source=source,
         data_report=frames.data_report,
-        question_name=question_name,
     )
 
 
-def _split(sentences: list[str]) -> list[dict[str, str]]:
-    """The question, and what is said of it."""
-    out = []
-    for sentence in sentences:
-        question, _, rest = sentence.partition(": ")
-        head, _, tail = rest.partition("; ")
-        out.append({"question": question, "head": head, "tail": tail})
-    return out
+def _pairs(found: Findings, margin: float) -> list[dict[str, Any]]:
+    return [{**row, "question": Question.of(row).name, "decision": decision(row, margin)} for row in found.pairs.to_dict("records")]
 
 
 def _cards(found: Findings) -> list[dict[str, Any]]:
     if not len(found.strategies):
         return []
     macro = found.strategies[found.strategies.metric == "macro_f1"]
-    return [
-        {**row, "question": question_name(row), "colour": colour(row["strategy"]), "title": title(row["strategy"])}
-        for row in macro.to_dict("records")
-    ]
+    return [{**row, "question": Question.of(row).name, "colour": colour(row["strategy"])} for row in macro.to_dict("records")]
 
 
 def _protocol(frames: Frames) -> list[tuple[str, str]]:
@@ -211,7 +204,7 @@ def _lost(frames: Frames) -> list[dict[str, Any]]:
 
 def _embedded(name: str, figure: go.Figure) -> str:
     """A <div> and its script; the name is ours, the data are escaped by Plotly."""
-    config = {"displaylogo": False, "responsive": True, "modeBarButtonsToRemove": ["lasso2d", "select2d", "sendDataToCloud"]}
+    config = {"displaylogo": False, "responsive": True, "showSendToCloud": False, "modeBarButtonsToRemove": ["lasso2d", "select2d"]}
     return figure.to_html(full_html=False, include_plotlyjs=False, div_id=f"figure-{name}", config=config)
 
 

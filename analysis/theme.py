@@ -1,28 +1,42 @@
 """One look for every figure: a colour-blind-safe colour per strategy (Okabe and Ito), readable in print, light and dark."""
 
 import html
+import math
+from collections.abc import Iterable, Sequence
 
 import plotly.graph_objects as go
+from plotly.subplots import make_subplots
 
+from analysis.question import Question
 from study.strategies import STRATEGIES
 
 OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#999999")
-ORDER = ("partial", "full", "linear_probe", "layer_decay", "lp_ft")
 SYMBOLS = ("circle", "diamond", "square", "triangle-up", "x", "cross", "star")
+DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
+FIRST = ("partial", "full", "linear_probe", "layer_decay", "lp_ft")  # they keep the look they always had
+MOST_ACROSS = 3  # panels side by side
+AROUND = 140  # pixels above and below the panels: legend, titles
 
 
-def _place(strategy: str) -> int:
-    known = [*ORDER, *(s for s in STRATEGIES if s not in ORDER)]
-    return known.index(strategy) if strategy in known else len(known)
+def _place(strategy: str) -> tuple[int, int]:
+    """(place among the colours, times the colours ran out before): by the contents page, so that a strategy looks the same in every study."""
+    known = [*FIRST, *(s for s in STRATEGIES if s not in FIRST)]
+    turn, place = divmod(known.index(strategy) if strategy in known else len(known), len(OKABE_ITO))
+    return place, turn
 
 
 def colour(strategy: str) -> str:
-    return OKABE_ITO[_place(strategy) % len(OKABE_ITO)]
+    return OKABE_ITO[_place(strategy)[0]]
 
 
 def symbol(strategy: str) -> str:
-    """Shape says the same as colour, for those who print in grey."""
-    return SYMBOLS[_place(strategy) % len(SYMBOLS)]
+    """Shape says the same as colour, for those who print in grey; where colours come again, each goes with another shape."""
+    return SYMBOLS[sum(_place(strategy)) % len(SYMBOLS)]
+
+
+def dash(strategy: str) -> str:
+    """For lines without marks."""
+    return DASHES[_place(strategy)[1] % len(DASHES)]
 
 
 def faded(strategy: str, alpha: float = 0.18) -> str:
@@ -35,10 +49,49 @@ def label(text: object) -> str:
     return html.escape(str(text))
 
 
-def styled(figure: go.Figure, *, height: int = 380) -> go.Figure:
-    """Transparent paper and no colour of its own for text: the page sets both, for light and dark."""
+def facets(
+    questions: Iterable[Question], *, height: int, across: Sequence[str] = (), **spacing: float
+) -> tuple[go.Figure, dict[Question, list[dict[str, int]]]]:
+    """A figure with the panels of each question, and where they are: `figure.add_scatter(..., **places[question][0])`.
+
+    One panel a question, its name above, MOST_ACROSS side by side; or, with `across`, a row of one panel for each of these, scores on one scale.
+    `height`: pixels of a figure with one row of panels.
+    """
+    asked = list(dict.fromkeys(questions))
+    columns = len(across) or min(len(asked), MOST_ACROSS)
+    rows = len(asked) if across else math.ceil(len(asked) / columns)
+    names = [label(q.name) for q in asked]
+    titles = {"row_titles": names, "shared_yaxes": True} if across else {"subplot_titles": names}
+    figure = make_subplots(rows=rows, cols=columns, **titles, **({"vertical_spacing": (0.22 if across else 0.32) / rows} | spacing))
+    figure.update_layout(height=height + (rows - 1) * (height - AROUND))
+    panels = [{"row": k // columns + 1, "col": k % columns + 1} for k in range(len(asked) * (len(across) or 1))]
+    each = len(across) or 1
+    return figure, {q: panels[k * each : (k + 1) * each] for k, q in enumerate(asked)}
+
+
+def named(strategy: str) -> dict[str, str]:
+    """Of a trace: the legend names a strategy once, and a click there hides all of its traces."""
+    return {"name": label(strategy), "legendgroup": strategy}
+
+
+def _name_once(figure: go.Figure) -> None:
+    seen: set[str] = set()
+    for trace in figure.data:
+        if trace.legendgroup and trace.showlegend is not False:
+            trace.showlegend = trace.legendgroup not in seen
+            seen.add(trace.legendgroup)
+
+
+def broken(name: str) -> str:
+    """A field's name as the title of a narrow axis: on two lines at its underscores."""
+    return "_<br>".join(label(part) for part in name.split("_"))
+
+
+def styled(figure: go.Figure, *, height: int | None = None) -> go.Figure:
+    """Transparent paper and no colour of its own for text: the page sets both, for light and dark. `height`: pixels, where not set yet."""
+    _name_once(figure)
     figure.update_layout(
-        height=height,
+        height=height or figure.layout.height,
         margin={"l": 70, "r": 20, "t": 64, "b": 60},
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",

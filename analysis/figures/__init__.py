@@ -5,6 +5,7 @@ Every figure is `compute(frames, findings) -> tidy frame` (all the thinking) and
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -22,7 +23,7 @@ from analysis.figures import (
     tuning_curves,
     tuning_seconds,
 )
-from analysis.load import Frames
+from analysis.frames import Frames
 from analysis.verdict import Findings
 
 
@@ -36,7 +37,18 @@ class FigureSpec:
     draw: Callable[[pd.DataFrame], go.Figure]
 
 
-def _spec(module, section: str) -> FigureSpec:  # type: ignore[no-untyped-def]
+class FigureFile(Protocol):
+    """What a file of this folder holds."""
+
+    __name__: str
+    TITLE: str
+    NOTE: str
+
+    def compute(self, frames: Frames, findings: Findings) -> pd.DataFrame: ...
+    def draw(self, frame: pd.DataFrame) -> go.Figure: ...
+
+
+def _spec(module: FigureFile, section: str) -> FigureSpec:
     return FigureSpec(
         name=module.__name__.rpartition(".")[2],
         section=section,

@@ -3,12 +3,12 @@
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
-from plotly.subplots import make_subplots
 
 from analysis.figures.confusion import totals
-from analysis.load import Frames
-from analysis.theme import colour, empty, label, styled, symbol
+from analysis.frames import Frames
+from analysis.theme import colour, empty, facets, label, named, styled, symbol
 from analysis.verdict import Findings
+from study.metrics import class_scores
 
 TITLE = "F1 by class"
 NOTE = "On test, confusion summed over seeds. In brackets: test images of the class per run; few images make F1 noise."
@@ -17,14 +17,20 @@ NOTE = "On test, confusion summed over seeds. In brackets: test images of the cl
 def compute(frames: Frames, findings: Findings) -> pd.DataFrame:
     rows = []
     for (question, strategy), (total, classes) in totals(frames, findings).items():
-        hits, truth, said = np.diag(total), total.sum(axis=1), total.sum(axis=0)
+        scores = class_scores(total)
         runs = max(
             int(findings.strategies[(findings.strategies.strategy == strategy) & (findings.strategies.metric == "macro_f1")].seeds.max()), 1
         )
-        for k, name in enumerate(classes):
-            f1 = 2 * hits[k] / (truth[k] + said[k]) if truth[k] else np.nan
+        for k, (name, f1, support) in enumerate(zip(classes, scores.f1, scores.support, strict=True)):
             rows.append(
-                {"question": question, "strategy": strategy, "class_index": k, "class": name, "f1": f1, "images": int(truth[k] / runs)}
+                {
+                    "question": question,
+                    "strategy": strategy,
+                    "class_index": k,
+                    "class": name,
+                    "f1": f1 if support else np.nan,
+                    "images": support // runs,
+                }
             )
     frame = pd.DataFrame(rows)
     if len(frame):
@@ -36,27 +42,18 @@ def compute(frames: Frames, findings: Findings) -> pd.DataFrame:
 def draw(frame: pd.DataFrame) -> go.Figure:
     if not len(frame):
         return empty("Nothing has been confirmed on the test set yet.")
-    questions = list(dict.fromkeys(frame.question))
-    figure = make_subplots(rows=1, cols=len(questions), subplot_titles=[label(q) for q in questions], horizontal_spacing=0.16)
-    shown: set[str] = set()
-    for column, question in enumerate(questions, 1):
-        block = frame[frame.question == question]
-        for strategy in dict.fromkeys(block.strategy):
-            own = block[block.strategy == strategy]
-            names = [f"{label(n)} ({m})" for n, m in zip(own["class"], own.images, strict=True)]
+    figure, places = facets(frame.question, height=150 + 26 * int(frame.class_index.max() + 1), horizontal_spacing=0.16)
+    for question, (at,) in places.items():
+        for strategy, own in frame[frame.question == question].groupby("strategy", sort=False):
             figure.add_scatter(
                 x=100 * own.f1,
-                y=names,
+                y=[f"{label(n)} ({m})" for n, m in zip(own["class"], own.images, strict=True)],
                 mode="markers",
                 marker={"color": colour(strategy), "symbol": symbol(strategy), "size": 10},
-                name=label(strategy),
-                legendgroup=strategy,
-                showlegend=strategy not in shown,
                 hovertemplate="%{y}: %{x:.1f}<extra>" + label(strategy) + "</extra>",
-                row=1,
-                col=column,
+                **named(strategy),
+                **at,
             )
-            shown.add(strategy)
-        figure.update_yaxes(autorange="reversed", row=1, col=column)
+    figure.update_yaxes(autorange="reversed")
     figure.update_xaxes(title_text="F1, points")
-    return styled(figure, height=150 + 26 * int(frame.class_index.max() + 1))
+    return styled(figure)

@@ -6,30 +6,33 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from analysis import statistics as st
-from analysis.load import Frames
+from analysis.frames import Frames
+from analysis.question import Question
 from analysis.theme import empty, label, styled
-from analysis.verdict import Findings, question_name
+from analysis.verdict import Findings
 
 TITLE = "Where they err: confusion matrices"
 NOTE = "Rows: truth, in per cent of the class; columns: what was said. Right: A minus B in percentage points, blue where A says it more often. The two strategies with the highest means."
 MOST_CLASSES = 30
 
 
-def totals(frames: Frames, findings: Findings) -> dict[tuple[str, str], tuple[np.ndarray, list[str]]]:
+def totals(frames: Frames, findings: Findings) -> dict[tuple[Question, str], tuple[np.ndarray, list[str]]]:
     """Summed test confusion of the confirm runs by (question, strategy), best mean first within a question."""
-    out: dict[tuple[str, str], tuple[np.ndarray, list[str]]] = {}
+    out: dict[tuple[Question, str], tuple[np.ndarray, list[str]]] = {}
     if not len(findings.strategies):
         return out
     confirmed = frames.confirmed()
+    runs = confirmed.assign(question=frames.questions(confirmed)).groupby(["question", "strategy"])
     ranked = findings.strategies[findings.strategies.metric == "macro_f1"].sort_values("mean", ascending=False)
     for row in ranked.to_dict("records"):
-        cell = f"{row['dataset']}/{row['splits']}/{row['backbone']}/{row['strategy']}/{row['train_fraction']:g}"
-        classes = frames.classes[cell]
+        key = Question.of(row), row["strategy"]
+        own = runs.get_group(key)
+        classes = frames.classes[own.iloc[0].cell]
         total = np.zeros((len(classes), len(classes)))
-        for trial_id in confirmed[confirmed.cell == cell].trial_id:
+        for trial_id in own.trial_id:
             if (test := frames.predictions(trial_id).get("test")) is not None:
                 total += st.confusions(test.logits.argmax(axis=1), test.labels, len(classes))
-        out[question_name(row), row["strategy"]] = (total, classes)
+        out[key] = (total, classes)
     return out
 
 
@@ -64,7 +67,7 @@ def draw(frame: pd.DataFrame) -> go.Figure:
         pair = list(dict.fromkeys(own.strategy))[:2]
         blocks.append((question, own, pair))
         titles += [
-            f"{label(question)}: {label(pair[0])}",
+            f"{label(question.name)}: {label(pair[0])}",
             label(pair[1]) if len(pair) > 1 else "",
             f"{label(pair[0])} − {label(pair[1])}" if len(pair) > 1 else "",
         ]

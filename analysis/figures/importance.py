@@ -4,55 +4,45 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from analysis.load import Frames
+from analysis.frames import Frames
 from analysis.theme import OKABE_ITO, empty, label, styled
 from analysis.verdict import Findings
 from study.records import OBJECTIVE
-from study.space import Choice, Integer, Log, domains
-from study.strategies import STRATEGIES
+from study.space import Domain, Integer
 
 TITLE = "Search: importance of hyperparameters"
 NOTE = "fANOVA (Optuna) within each cell, over its completed trials (at most 300, evenly spaced); stopped trials are left out. With few trials this is a hint, no finding."
 FEWEST = 4
+HATCHES = ("", "/", "x", ".")  # where colours come again
 MOST = 300  # fANOVA costs more than linearly; this many, drawn evenly, say as much
 
 
 def compute(frames: Frames, findings: Findings) -> pd.DataFrame:
-    t = frames.trials
-    if not len(t) or OBJECTIVE not in t:
-        return pd.DataFrame()
+    own = frames.scored()
+    if not len(own):
+        return own
     rows = []
-    own = t[(t.stage == "search") & (t.outcome == "completed") & t[OBJECTIVE].notna()]
-    for cell, block in own.groupby("cell", sort=False):
+    for cell, block in own[own.outcome == "completed"].groupby("cell", sort=False):
         if len(block) > MOST:
             block = block.iloc[np.linspace(0, len(block) - 1, MOST).round().astype(int)]
         if len(block) >= FEWEST and block[OBJECTIVE].nunique() > 1:
-            for name, value in _importances(block).items():
+            for name, value in _importances(block, frames.study.ranges(frames.cells[str(cell)])).items():
                 rows.append(
                     {"cell": cell, "strategy": block.iloc[0].strategy, "hyperparameter": name, "importance": value, "trials": len(block)}
                 )
     return pd.DataFrame(rows)
 
 
-def _importances(block: pd.DataFrame) -> dict[str, float]:
+def _importances(block: pd.DataFrame, ranges: dict[str, Domain]) -> dict[str, float]:
     import optuna
-    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-    from study.config import Recipe
+    from study.search.sample import distributions
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    ranges = {**domains(STRATEGIES[block.iloc[0].strategy]), **domains(Recipe)}
-    made: dict[str, optuna.distributions.BaseDistribution] = {}
-    for name, d in ranges.items():
-        if isinstance(d, Choice):
-            made[name] = CategoricalDistribution(d.options)
-        elif isinstance(d, Integer):
-            made[name] = IntDistribution(d.low, d.high)
-        else:
-            made[name] = FloatDistribution(d.low, d.high, log=isinstance(d, Log))
+    made = distributions(ranges)
     study = optuna.create_study(direction="maximize")
     for row in block.to_dict("records"):
-        params = {n: int(row[f"hp/{n}"]) if isinstance(made[n], IntDistribution) else row[f"hp/{n}"] for n in made}
+        params = {n: int(row[f"hp/{n}"]) if isinstance(ranges[n], Integer) else row[f"hp/{n}"] for n in ranges}
         study.add_trial(optuna.trial.create_trial(params=params, distributions=made, value=row[OBJECTIVE]))
     evaluator = optuna.importance.FanovaImportanceEvaluator(n_trees=32, seed=0)
     return dict(optuna.importance.get_param_importances(study, evaluator=evaluator))
@@ -69,7 +59,7 @@ def draw(frame: pd.DataFrame) -> go.Figure:
             x=own.importance,
             orientation="h",
             name=label(name),
-            marker_color=OKABE_ITO[k % len(OKABE_ITO)],
+            marker={"color": OKABE_ITO[k % len(OKABE_ITO)], "pattern": {"shape": HATCHES[k // len(OKABE_ITO) % len(HATCHES)]}},
             hovertemplate=f"{label(name)}: %{{x:.2f}}<extra></extra>",
         )
     figure.update_layout(barmode="stack")

@@ -3,9 +3,10 @@
 import pandas as pd
 import plotly.graph_objects as go
 
-from analysis.load import Frames
+from analysis.frames import Frames
+from analysis.question import Question
 from analysis.theme import OKABE_ITO, empty, label, styled
-from analysis.verdict import Findings, question_name
+from analysis.verdict import Findings
 
 TITLE = "Paired differences in test macro-F1"
 NOTE = "A minus B, in points, on the same images and seeds. Shaded: differences not worth having. An interval that crosses zero names no winner."
@@ -16,7 +17,7 @@ def compute(frames: Frames, findings: Findings) -> pd.DataFrame:
     if not len(findings.pairs):
         return pd.DataFrame()
     table = findings.pairs.copy()
-    table["question"] = [question_name(r) for r in table.to_dict("records")]
+    table["question"] = [Question.of(r) for r in table.to_dict("records")]
     table["margin"] = frames.study.margin / 100
     return table[
         [
@@ -42,7 +43,7 @@ def draw(frame: pd.DataFrame) -> go.Figure:
     if not len(frame):
         return empty("No two strategies have been confirmed on the same data.")
     figure = go.Figure()
-    names = [f"{label(r.question)}<br><b>{label(r.a)}</b> − <b>{label(r.b)}</b>" for r in frame.itertuples()]
+    names = [f"{label(r.question.name)}<br><b>{label(r.a)}</b> − <b>{label(r.b)}</b>" for r in frame.itertuples()]
     margin = 100 * float(frame.margin.iloc[0])
     figure.add_vrect(x0=-margin, x1=margin, fillcolor="rgba(128,128,128,.18)", line_width=0)
     figure.add_vline(x=0, line_width=1, line_color="rgba(128,128,128,.9)")

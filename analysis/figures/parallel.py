@@ -4,24 +4,26 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from analysis.load import Frames
-from analysis.theme import colour, empty, label, styled
+from analysis.frames import Frames
+from analysis.theme import broken, colour, dash, empty, label, named, styled
 from analysis.verdict import Findings
 from study.records import OBJECTIVE
 
 TITLE = "Search: parallel coordinates"
 NOTE = "One line a trial, from its data set through its hyperparameters to its score; rates on log axes. Click a strategy in the legend to hide it."
 MOST_LINES = 300  # a strategy; more would be a carpet
-AXES = ("lr", "weight_decay", "augmentation", "label_smoothing", "unfreeze_depth")
 
 
 def compute(frames: Frames, findings: Findings) -> pd.DataFrame:
-    t = frames.trials
-    if not len(t) or OBJECTIVE not in t:
-        return pd.DataFrame()
-    own = t[(t.stage == "search") & t[OBJECTIVE].notna()]
-    columns = [c for c in (f"hp/{a}" for a in AXES) if c in own]
-    return own[["trial_id", "dataset", "strategy", *columns, OBJECTIVE]].reset_index(drop=True)
+    """One row a trial; `attrs["scales"]` says which axis a hyperparameter belongs on."""
+    own = frames.scored()
+    if not len(own):
+        return own
+    columns = [c for name in frames.scales if (c := f"hp/{name}") in own]
+    own = own.assign(dataset=[q.lines[0] for q in own.question])
+    wide = own[["trial_id", "dataset", "strategy", *columns, OBJECTIVE]].reset_index(drop=True)
+    wide.attrs["scales"] = frames.scales
+    return wide
 
 
 def draw(frame: pd.DataFrame) -> go.Figure:
@@ -40,28 +42,28 @@ def draw(frame: pd.DataFrame) -> go.Figure:
             heights = [(k, float(values[trial])) for k, (_, values, _) in enumerate(axes) if np.isfinite(values[trial])]
             x += [*(k for k, _ in heights), None]
             y += [*(h for _, h in heights), None]
-        line = {"color": colour(strategy), "width": 1.6}
-        name = label(strategy)
-        figure.add_scatter(x=x, y=y, mode="lines", line=line, opacity=0.65, name=name, hoverinfo="skip", connectgaps=False)
+        line = {"color": colour(strategy), "dash": dash(strategy), "width": 1.6}
+        figure.add_scatter(x=x, y=y, mode="lines", line=line, opacity=0.65, hoverinfo="skip", connectgaps=False, **named(strategy))
     for k, (name, _, ticks) in enumerate(axes):
         figure.add_vline(x=k, line_width=1, line_color="rgba(128,128,128,.6)")
-        figure.add_annotation(x=k, y=1.1, text=f"<b>{label(name)}</b>", showarrow=False)
+        figure.add_annotation(x=k, y=1.04, text=f"<b>{broken(name)}</b>", showarrow=False, yanchor="bottom")
         for at, text in ticks:
             figure.add_annotation(x=k, y=at, text=label(text), showarrow=False, xanchor="left", xshift=5, font={"size": 11})
     figure.update_xaxes(visible=False, range=[-0.15, len(axes) - 0.35])
-    figure.update_yaxes(visible=False, range=[-0.06, 1.16])
+    figure.update_yaxes(visible=False, range=[-0.06, 1.2])
     return styled(figure, height=430)
 
 
 def _axis(frame: pd.DataFrame, column: str) -> tuple[str, np.ndarray, list[tuple[float, str]]]:
     """(name, height in [0, 1] of every trial, NaN where the strategy has no such hyperparameter; ticks)."""
     name = column.removeprefix("hp/")
-    if column == "dataset":
-        names = list(dict.fromkeys(frame.dataset))
+    scale = frame.attrs["scales"].get(name, "category" if column == "dataset" else "linear")
+    if scale == "category":
+        names = list(dict.fromkeys(frame[column].dropna()))
         at = {n: (k + 0.5) / len(names) for k, n in enumerate(names)}
-        return name, frame.dataset.map(at).to_numpy(float), [(v, n) for n, v in at.items()]
+        return name, frame[column].map(at).to_numpy(float), [(v, str(n)) for n, v in at.items()]
     values = frame[column].to_numpy(float) * (100 if column == OBJECTIVE else 1)
-    logs = name in ("lr", "weight_decay")
+    logs = scale == "log"
     scaled = np.log10(np.clip(values, 1e-12, None)) if logs else values
     low, high = float(np.nanmin(scaled)), float(np.nanmax(scaled))
     span = high - low or 1.0

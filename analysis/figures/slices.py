@@ -1,13 +1,13 @@
 """Validation score along each hyperparameter."""
 
+import math
+
 import pandas as pd
 import plotly.graph_objects as go
-from plotly.subplots import make_subplots
 
-from analysis.figures.parallel import AXES
-from analysis.load import Frames
-from analysis.theme import colour, empty, label, styled, symbol
-from analysis.verdict import Findings, question_name
+from analysis.frames import Frames
+from analysis.theme import broken, colour, empty, facets, label, named, styled, symbol
+from analysis.verdict import Findings
 from study.records import OBJECTIVE
 
 TITLE = "Search: one hyperparameter at a time"
@@ -15,55 +15,48 @@ NOTE = "Open marks: stopped early. A best value at the end of an axis means the 
 
 
 def compute(frames: Frames, findings: Findings) -> pd.DataFrame:
-    t = frames.trials
-    if not len(t) or OBJECTIVE not in t:
-        return pd.DataFrame()
-    own = t[(t.stage == "search") & t[OBJECTIVE].notna()].copy()
-    own["question"] = [question_name(r) for r in own.to_dict("records")]
-    columns = [c for c in (f"hp/{a}" for a in AXES) if c in own]
+    """One row a trial and hyperparameter; `attrs["scales"]` says which axis a hyperparameter belongs on."""
+    own = frames.scored()
+    if not len(own):
+        return own
+    columns = [c for name in frames.scales if (c := f"hp/{name}") in own]
     long = own.melt(["question", "strategy", "trial_id", "outcome", OBJECTIVE], columns, "hyperparameter", "value").dropna(subset=["value"])
-    return long.assign(hyperparameter=long.hyperparameter.str.removeprefix("hp/")).reset_index(drop=True)
+    long = long.assign(hyperparameter=long.hyperparameter.str.removeprefix("hp/")).reset_index(drop=True)
+    long.attrs["scales"] = frames.scales
+    return long
 
 
 def draw(frame: pd.DataFrame) -> go.Figure:
     if not len(frame):
         return empty("No search trial has a score yet.")
-    questions, names = list(dict.fromkeys(frame.question)), list(dict.fromkeys(frame.hyperparameter))
-    figure = make_subplots(
-        rows=len(questions),
-        cols=len(names),
-        shared_yaxes=True,
-        horizontal_spacing=0.02,
-        vertical_spacing=0.22 / max(len(questions), 1),
-        row_titles=[label(q) for q in questions],
-    )
-    shown: set[str] = set()
-    for row, question in enumerate(questions, 1):
-        for column, name in enumerate(names, 1):
+    names, scales = list(dict.fromkeys(frame.hyperparameter)), frame.attrs["scales"]
+    figure, places = facets(frame.question, height=370, across=names, horizontal_spacing=0.02)
+    for question, panels in places.items():
+        for name, at in zip(names, panels, strict=True):
             block = frame[(frame.question == question) & (frame.hyperparameter == name)]
-            for strategy in dict.fromkeys(block.strategy):
-                own = block[block.strategy == strategy]
+            for strategy, own in block.groupby("strategy", sort=False):
                 shapes = [symbol(strategy) + ("-open" if o == "stopped" else "") for o in own.outcome]
                 figure.add_scatter(
-                    x=own.value.astype(float),
+                    x=own.value.map(label) if scales[name] == "category" else own.value.astype(float),
                     y=100 * own[OBJECTIVE],
                     mode="markers",
                     marker={"color": colour(strategy), "symbol": shapes, "size": 8},
-                    name=label(strategy),
-                    legendgroup=strategy,
-                    showlegend=strategy not in shown,
                     hovertemplate=f"{name} %{{x:.3g}}: %{{y:.1f}}<extra>{label(strategy)}</extra>",
-                    row=row,
-                    col=column,
+                    **named(strategy),
+                    **at,
                 )
-                shown.add(strategy)
-            figure.update_xaxes(
-                type="log" if name in ("lr", "weight_decay") else "linear",
-                title_text=name if row == len(questions) else "",
-                exponentformat="power",
-                dtick=1 if name in ("lr", "weight_decay") else None,
-                row=row,
-                col=column,
-            )
-        figure.update_yaxes(title_text="val macro-F1", row=row, col=1)
-    return styled(figure, height=140 + 230 * len(questions))
+            _scale(figure, frame[frame.hyperparameter == name], scales[name], at)
+        figure.update_yaxes(title_text="val macro-F1", **panels[0])
+    for at, name in zip(panels, names, strict=True):
+        figure.update_xaxes(title_text=broken(name), **at)
+    return styled(figure)
+
+
+def _scale(figure: go.Figure, own: pd.DataFrame, scale: str, at: dict[str, int]) -> None:
+    if scale == "log":
+        decades = math.log10(own.value.max() / own.value.min())
+        figure.update_xaxes(type="log", exponentformat="power", dtick=1 if decades < 4 else 2, **at)
+    elif scale == "category":
+        figure.update_xaxes(type="category", **at)
+    else:
+        figure.update_xaxes(exponentformat="power", **at)

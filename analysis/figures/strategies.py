@@ -4,9 +4,10 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from analysis.load import Frames
+from analysis.frames import Frames
+from analysis.question import Question
 from analysis.theme import colour, empty, label, styled, symbol
-from analysis.verdict import Findings, question_name
+from analysis.verdict import Findings
 
 TITLE = "Test scores of the confirmed configurations"
 NOTE = "Large mark: mean over seeds. Bar: 95 % interval over seeds and test images. Small marks: each seed."
@@ -20,7 +21,7 @@ def compute(frames: Frames, findings: Findings) -> pd.DataFrame:
     means = findings.strategies.assign(kind="mean", value=lambda t: t["mean"])
     seeds = findings.seeds.assign(kind="seed", value=lambda t: t["score"])
     both = pd.concat([means, seeds], ignore_index=True)
-    both["question"] = [question_name(r) for r in both.to_dict("records")]
+    both["question"] = [Question.of(r) for r in both.to_dict("records")]
     return both[["question", "strategy", "metric", "kind", "value", "low", "high", "seed"]]
 
 
@@ -78,6 +79,6 @@ def draw(frame: pd.DataFrame) -> go.Figure:
             if column > 1:
                 figure.update_yaxes(showticklabels=False, row=row, col=column)
             else:
-                figure.update_yaxes(title_text=label(question.replace(", ", "<br>")).replace("&lt;br&gt;", "<br>"), row=row, col=1)
+                figure.update_yaxes(title_text="<br>".join(label(part) for part in question.lines), row=row, col=1)
             figure.update_xaxes(title_text="points" if row == len(questions) else "", row=row, col=column)
     return styled(figure, height=150 + 170 * len(questions))

@@ -3,11 +3,10 @@
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
-from plotly.subplots import make_subplots
 
-from analysis.load import Frames
-from analysis.theme import colour, empty, faded, label, styled
-from analysis.verdict import Findings, question_name
+from analysis.frames import Frames
+from analysis.theme import colour, dash, empty, facets, faded, label, named, styled, symbol
+from analysis.verdict import Findings
 from study.records import OBJECTIVE
 
 TITLE = "Tuning curves: what more trials would have bought"
@@ -29,7 +28,7 @@ def compute(frames: Frames, findings: Findings) -> pd.DataFrame:
     rows: list[dict[str, object]] = []
     used = random_trials(frames)
     for cell, own in used.groupby("cell", sort=False) if len(used) else []:
-        first = own.iloc[0].to_dict()
+        question, strategy = frames.questions(own)[0], own.iloc[0].strategy
         scores = own[OBJECTIVE].fillna(0.0).to_numpy(float) if OBJECTIVE in own else np.zeros(len(own))  # a diverged trial found nothing
         if len(scores) < FEWEST:
             continue
@@ -41,8 +40,8 @@ def compute(frames: Frames, findings: Findings) -> pd.DataFrame:
         for k, trials in enumerate(n):
             rows.append(
                 {
-                    "question": question_name(first),
-                    "strategy": first["strategy"],
+                    "question": question,
+                    "strategy": strategy,
                     "cell": cell,
                     "trials": int(trials),
                     "low": worst[k],
@@ -62,12 +61,9 @@ def draw(frame: pd.DataFrame) -> go.Figure:
 def draw_against(frame: pd.DataFrame, x: str, title: str) -> go.Figure:
     if not len(frame):
         return empty(f"Needs at least {FEWEST} finished random trials in a cell.")
-    questions = list(dict.fromkeys(frame.question))
-    figure = make_subplots(rows=1, cols=len(questions), subplot_titles=[label(q) for q in questions], shared_yaxes=False)
-    shown: set[str] = set()
-    for column, question in enumerate(questions, 1):
-        for strategy in dict.fromkeys(frame[frame.question == question].strategy):
-            own = frame[(frame.question == question) & (frame.strategy == strategy)]
+    figure, places = facets(frame.question, height=400)
+    for question, (at,) in places.items():
+        for strategy, own in frame[frame.question == question].groupby("strategy", sort=False):
             figure.add_scatter(
                 x=[*own[x], *own[x][::-1]],
                 y=[*(100 * own.high), *(100 * own.low[::-1])],
@@ -77,22 +73,19 @@ def draw_against(frame: pd.DataFrame, x: str, title: str) -> go.Figure:
                 line={"width": 0},
                 hoverinfo="skip",
                 showlegend=False,
-                row=1,
-                col=column,
+                legendgroup=strategy,
+                **at,
             )
             figure.add_scatter(
                 x=own[x],
                 y=100 * own.expected,
                 mode="lines+markers",
-                line={"color": colour(strategy), "width": 2.5},
-                name=f"{label(strategy)} ({own.used.iloc[0]} trials)" if len(questions) == 1 else label(strategy),
-                legendgroup=strategy,
-                showlegend=strategy not in shown,
-                row=1,
-                col=column,
+                line={"color": colour(strategy), "dash": dash(strategy), "width": 2.5},
+                marker={"symbol": symbol(strategy)},
                 hovertemplate="%{x:.3g}: %{y:.1f}<extra>" + label(strategy) + "</extra>",
+                **named(strategy) | ({"name": f"{label(strategy)} ({own.used.iloc[0]} trials)"} if len(places) == 1 else {}),
+                **at,
             )
-            shown.add(strategy)
     figure.update_xaxes(title_text=title)
     figure.update_yaxes(title_text="validation macro-F1, points", col=1)
-    return styled(figure, height=400)
+    return styled(figure)

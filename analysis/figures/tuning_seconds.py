@@ -4,7 +4,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from analysis.figures import tuning_curves
-from analysis.load import Frames
+from analysis.frames import Frames
 from analysis.verdict import Findings
 
 TITLE = "Tuning curves against compute"

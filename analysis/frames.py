@@ -1,0 +1,123 @@
+"""All that is known of a study, as frames: one row a trial, one row an epoch, predictions and measurements by trial."""
+
+import io
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+
+from analysis.question import Question
+from study.config import Cell, Study
+from study.records import OBJECTIVE
+from study.space import Choice, Log
+from study.tracking.ledger import Ledger
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Predictions:
+    """One confirm run on one split, images in the order of the file. logits [N, C], labels [N], groups [N] or None."""
+
+    images: np.ndarray
+    labels: np.ndarray
+    groups: np.ndarray | None
+    logits: np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Frames:
+    """All that is known of a study."""
+
+    study: Study
+    facts: dict[str, Any]
+    trials: pd.DataFrame  # one row a trial, in the order of asking; searched values as hp/<name>
+    epochs: pd.DataFrame  # one row an epoch
+    classes: dict[str, list[str]]  # by cell
+    confusion: dict[str, np.ndarray]  # val, at the kept checkpoint, by trial
+    openings: list[dict[str, Any]]
+    amendments: list[dict[str, Any]]  # how the study grew
+    chosen: dict[str, str]  # cell -> trial
+    rule: str
+    data_report: dict[str, Any]
+    ledger: Ledger
+    _cache: dict[str, dict[str, Predictions]] = field(default_factory=dict)
+
+    @property
+    def in_progress(self) -> bool:
+        return not self.facts.get("finished_at")
+
+    @cached_property
+    def cells(self) -> dict[str, Cell]:
+        """By id."""
+        return {c.id: c for c in self.study.cells}
+
+    def questions(self, trials: pd.DataFrame) -> list[Question]:
+        """Of each row of `trials`, by the cell whose budget it spent: a confirm run on one fold belongs to its cell's question."""
+        by_cell = {name: Question.of(vars(self.cells[name])) for name in trials["cell"].unique()}
+        return [by_cell[name] for name in trials["cell"]]
+
+    def scored(self) -> pd.DataFrame:
+        """Search trials that have a score, in the order of asking, with their question."""
+        t = self.trials
+        if not len(t) or OBJECTIVE not in t:
+            return pd.DataFrame()
+        scored = t[(t.stage == "search") & t[OBJECTIVE].notna()]
+        return scored.assign(question=self.questions(scored))
+
+    @property
+    def scales(self) -> dict[str, str]:
+        """Every searched hyperparameter and the axis it belongs on, "log", "linear" or "category"; those that most cells share come first."""
+        scales: dict[str, str] = {}
+        cells: dict[str, int] = {}
+        for cell in self.study.cells:
+            for name, domain in self.study.ranges(cell).items():
+                scales.setdefault(name, "category" if isinstance(domain, Choice) else "log" if isinstance(domain, Log) else "linear")
+                cells[name] = cells.get(name, 0) + 1
+        return {name: scales[name] for name in sorted(scales, key=lambda n: -cells[n])}
+
+    def confirmed(self) -> pd.DataFrame:
+        """Completed confirm runs of the configurations that speak for their cells today: a search that grew may have replaced some."""
+        t = self.trials
+        if not len(t):
+            return t
+        done = t[(t.stage == "confirm") & (t.outcome == "completed")]
+        tuned = [c for c in t.columns if str(c).startswith("hp/")]
+        spoken = t[t.trial_id.isin(self.chosen.values())].set_index("cell")[tuned].reindex(done["cell"])
+        same = (done[tuned].to_numpy() == spoken.to_numpy()) | (done[tuned].isna().to_numpy() & spoken.isna().to_numpy())
+        return done[same.all(axis=1)]
+
+    def predictions(self, trial_id: str) -> dict[str, Predictions]:
+        """By split, "val" and "test"; empty where none were made."""
+        if trial_id not in self._cache:
+            data = self.ledger.measured(trial_id, "predictions")
+            self._cache[trial_id] = {} if data is None else _predictions(data)
+        return self._cache[trial_id]
+
+    def measured(self, name: str) -> pd.DataFrame:
+        """What `name` measured on every trial that has it, below one another with a trial_id; empty where no trial has."""
+        tables = []
+        for trial_id in self.trials["trial_id"] if len(self.trials) else ():
+            data = self.ledger.measured(trial_id, name)
+            if data is not None:
+                tables.append(pq.read_table(io.BytesIO(data)).to_pandas().assign(trial_id=trial_id))
+        return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+
+
+def _predictions(data: bytes) -> dict[str, Predictions]:
+    table = pq.read_table(io.BytesIO(data))
+    split = np.asarray(table["split"].to_pylist())
+    logits = np.array(table["logits"].combine_chunks().flatten(), dtype=np.float64).reshape(len(table), -1)
+    labels = table["label"].to_numpy()
+    images = np.asarray(table["image"].to_pylist())
+    groups = None if table["group"].null_count else table["group"].to_numpy()
+    out = {}
+    for name in ("val", "test"):
+        mask = split == name
+        order = np.argsort(images[mask], kind="stable")  # one order for all runs, so that they pair up
+        pick = np.flatnonzero(mask)[order]
+        out[name] = Predictions(
+            images=images[pick], labels=labels[pick], groups=None if groups is None else groups[pick], logits=logits[pick]
+        )
+    return out
