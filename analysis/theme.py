@@ -3,6 +3,7 @@
 import html
 import math
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
@@ -15,7 +16,7 @@ SYMBOLS = ("circle", "diamond", "square", "triangle-up", "x", "cross", "star")
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 FIRST = ("partial", "full", "linear_probe", "layer_decay", "lp_ft")  # they keep the look they always had
 MOST_ACROSS = 3  # panels side by side
-AROUND = 140  # pixels above and below the panels: legend, titles
+MARGIN = {"l": 70, "r": 20, "t": 64, "b": 60}  # pixels; the legend is in the one above
 
 
 def _place(strategy: str) -> tuple[int, int]:
@@ -54,18 +55,22 @@ def facets(
 ) -> tuple[go.Figure, dict[Question, list[dict[str, int]]]]:
     """A figure with the panels of each question, and where they are: `figure.add_scatter(..., **places[question][0])`.
 
-    One panel a question, its name above, MOST_ACROSS side by side; or, with `across`, a row of one panel for each of these, scores on one scale.
-    `height`: pixels of a figure with one row of panels.
+    Every figure has its questions in one order. One panel a question, its name above, MOST_ACROSS side by side; or, with `across`, a row of one
+    panel for each of these, scores on one scale. `height`: pixels of a figure with one row of panels.
     """
-    asked = list(dict.fromkeys(questions))
-    columns = len(across) or min(len(asked), MOST_ACROSS)
-    rows = len(asked) if across else math.ceil(len(asked) / columns)
-    names = [label(q.name) for q in asked]
-    titles = {"row_titles": names, "shared_yaxes": True} if across else {"subplot_titles": names}
-    figure = make_subplots(rows=rows, cols=columns, **titles, **({"vertical_spacing": (0.22 if across else 0.32) / rows} | spacing))
-    figure.update_layout(height=height + (rows - 1) * (height - AROUND))
-    panels = [{"row": k // columns + 1, "col": k % columns + 1} for k in range(len(asked) * (len(across) or 1))]
+    asked = sorted(set(questions))
     each = len(across) or 1
+    columns = len(across) or min(len(asked), MOST_ACROSS)
+    rows = math.ceil(len(asked) * each / columns)
+    plain, gap = height - MARGIN["t"] - MARGIN["b"], 60 if across else 115
+    whole = rows * plain + (rows - 1) * gap
+    if across:
+        titles: dict[str, Any] = {"row_titles": [label(q.name) for q in asked], "shared_yaxes": True}
+    else:
+        titles = {"subplot_titles": ["<br>".join(label(t) for t in (q.panel, *q.lines[2:])) for q in asked]}
+    figure = make_subplots(rows=rows, cols=columns, vertical_spacing=gap / whole, **titles, **spacing)
+    figure.update_layout(height=height + whole - plain)
+    panels = [{"row": k // columns + 1, "col": k % columns + 1} for k in range(len(asked) * each)]
     return figure, {q: panels[k * each : (k + 1) * each] for k, q in enumerate(asked)}
 
 
@@ -92,7 +97,7 @@ def styled(figure: go.Figure, *, height: int | None = None) -> go.Figure:
     _name_once(figure)
     figure.update_layout(
         height=height or figure.layout.height,
-        margin={"l": 70, "r": 20, "t": 64, "b": 60},
+        margin=MARGIN,
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
         font={"family": "system-ui, sans-serif", "size": 13},

@@ -377,6 +377,13 @@ def test_many_questions_wrap_and_a_strategy_is_named_once(tmp_path: Path) -> Non
     frames = load(synthetic(tmp_path, 140, ["full", "partial"], (0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0)))
     figure = cost.draw(cost.compute(frames, findings(frames)))
     assert len({t.xaxis for t in figure.data}) == 14
+    titles = [a.text for a in figure.layout.annotations]
+    assert titles[:2] + titles[6:8] == [
+        "digits, resnet18<br>5% of the training images",
+        "digits, resnet18<br>10% of the training images",
+        "digits, resnet18",
+        "mini_faces, resnet18<br>5% of the training images",
+    ]
     assert len({figure.layout[t.xaxis.replace("x", "xaxis")].domain for t in figure.data}) == theme.MOST_ACROSS
     for marks in (figure, slices.draw(slices.compute(frames, findings(frames)))):
         assert sorted(t.name for t in marks.data if t.mode == "markers" and t.showlegend) == ["full", "partial"]

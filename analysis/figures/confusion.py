@@ -99,24 +99,28 @@ def draw(frame: pd.DataFrame) -> go.Figure:
                 col=column,
             )
         if len(shares) == 2:
-            change = 100 * (shares[0] - shares[1])
-            most = max(float(np.abs(change).max()), 1.0)
-            figure.add_heatmap(
-                z=change,
-                x=ticks,
-                y=ticks,
-                zmin=-most,
-                zmax=most,
-                colorscale="RdBu",
-                showscale=False,
-                hovertemplate="%{y} said to be %{x}: %{z:+.1f} points<extra></extra>",
-                text=np.round(change).astype(int) if size <= 12 else None,
-                texttemplate="%{text:+d}" if size <= 12 else None,
-                row=row,
-                col=3,
-            )
+            _draw_change(figure, 100 * (shares[0] - shares[1]), ticks, row)
         for column in (1, 2, 3):
             figure.update_yaxes(type="category", dtick=1, autorange="reversed", showticklabels=column == 1, row=row, col=column)
             figure.update_xaxes(type="category", dtick=1, row=row, col=column)
     figure.update_xaxes(tickangle=-45)
     return styled(figure, height=110 + 390 * len(questions))
+
+
+def _draw_change(figure: go.Figure, change: np.ndarray, ticks: list[str], row: int) -> None:
+    """`change` [C, C] in percentage points, both directions on one scale."""
+    most = max(float(np.abs(change).max()), 1.0)
+    figure.add_heatmap(
+        z=change,
+        x=ticks,
+        y=ticks,
+        zmin=-most,
+        zmax=most,
+        colorscale="RdBu",
+        showscale=False,
+        hovertemplate="%{y} said to be %{x}: %{z:+.1f} points<extra></extra>",
+        text=np.round(change).astype(int) if len(change) <= 12 else None,
+        texttemplate="%{text:+d}" if len(change) <= 12 else None,
+        row=row,
+        col=3,
+    )
