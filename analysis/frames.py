@@ -46,6 +46,7 @@ class Frames:
 
     @property
     def in_progress(self) -> bool:
+        """Whether something is left to run."""
         return not self.facts.get("finished_at")
 
     @cached_property

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from study.config import Study, TrialConfig
 from study.datasets.spec import ImageTable
+from study.errors import EnvironmentProblem
 from study.measure import opens_test
 from study.places import Places
 from study.progress import Watch, warn
@@ -86,6 +87,10 @@ def confirm_asks(study: Study, ledger: Ledger, chosen: dict[str, str]) -> list[A
     known = {a.trial_id: a for a in ledger.asks()}
     sequence = max((a.sequence for a in known.values()), default=-1) + 1
     asks: list[Ask] = []
+    if lost := [t for t in chosen.values() if t not in known]:
+        raise EnvironmentProblem(
+            f"{ledger.folder.path('selection.json')} chooses trial {lost[0]}, which is not here; restore its folder, or remove selection.json to choose again."
+        )
     for number in range(study.confirm_seeds * study.confirm_folds):
         k, fold = divmod(number, study.confirm_folds)
         for cell_id, trial_id in chosen.items():
