@@ -8,7 +8,8 @@ from pathlib import Path
 import pandas as pd
 
 from study.errors import ConfigError
-from study.files import Folder, explained
+from study.files import Folder
+from study.refusals import explained
 
 DANGEROUS = ("=", "+", "-", "@", "\t", "\r", "\0")
 

@@ -18,8 +18,9 @@ import psutil
 from filelock import FileLock, Timeout
 
 from study.errors import EnvironmentProblem
-from study.files import Folder, explained, make_private
+from study.files import Folder, make_private
 from study.records import dumps
+from study.refusals import explained
 
 STALE_S = 120.0  # a holder that cannot be seen and has not touched its lock this long is taken for dead
 BEAT_S = STALE_S / 4  # how often a holder touches its lock
