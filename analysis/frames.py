@@ -39,6 +39,7 @@ class Frames:
     openings: list[dict[str, Any]]
     amendments: list[dict[str, Any]]  # how the study grew
     chosen: dict[str, str]  # cell -> trial
+    confirmed_trials: dict[str, list[str]]  # cell -> the search trials whose configurations are confirmed, one a search
     rule: str
     data_report: dict[str, Any]
     ledger: Ledger
@@ -85,7 +86,9 @@ class Frames:
             return t
         done = t[(t.stage == "confirm") & (t.outcome == "completed")]
         tuned = [c for c in t.columns if str(c).startswith("hp/")]
-        spoken = t[t.trial_id.isin(self.chosen.values())].set_index("cell")[tuned].reindex(done["cell"])
+        own = [self.confirmed_trials.get(cell, [""]) for cell in done["cell"]]
+        turns = (done["number"] // self.study.confirm_folds).to_numpy()
+        spoken = t.set_index("trial_id")[tuned].reindex([trials[k % len(trials)] for trials, k in zip(own, turns, strict=True)])
         same = (done[tuned].to_numpy() == spoken.to_numpy()) | (done[tuned].isna().to_numpy() & spoken.isna().to_numpy())
         return done[same.all(axis=1)]
 

@@ -50,6 +50,7 @@ def load(source: str | Ledger, study: str | None = None, cache: Path | None = No
         openings=ledger.test_openings(),
         amendments=ledger.amendments(),
         chosen={cell: ask.trial_id for cell, ask in ledger.winners().items()},
+        confirmed_trials=ledger.confirmed_trials(),
         rule=selection["rule"],
         data_report=ledger.data_report(),
         ledger=ledger,

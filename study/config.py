@@ -183,6 +183,9 @@ class Study:
     margin: float = 1.0  # points of macro-F1 below which a difference is not worth having
     about: str = ""
     space: dict[str, Domain] = added(since=2, factory=dict)  # own ranges: {"partial.lr": Log(1e-5, 3e-2), "recipe.weight_decay": ...}
+    searches: int = added(
+        1, since=3
+    )  # independent ones a cell: its trials are split among them, each with draws and a training seed of its own
     measure: tuple[str, ...] = added(("predictions",), since=2)  # what is measured on confirm runs, by name
 
     def __post_init__(self) -> None:
@@ -190,6 +193,14 @@ class Study:
         _require(len(self.cells) > 0, f"Study {self.name!r} has no cells; name at least one dataset, backbone and strategy.")
         _require(len({c.id for c in self.cells}) == len(self.cells), f"Study {self.name!r} lists a cell twice.")
         _require(self.trials >= 1, f"trials must be >= 1, not {self.trials!r}.")
+        _require(
+            isinstance(self.searches, int) and 1 <= self.searches <= self.trials and self.trials % self.searches == 0,
+            f"searches must divide trials {self.trials} evenly, so that all are given the same, not {self.searches!r}.",
+        )
+        _require(
+            self.confirm_seeds == 0 or self.confirm_seeds >= self.searches,
+            f"confirm_seeds {self.confirm_seeds} must be >= searches {self.searches}: every search's winner is trained again.",
+        )
         _require(self.random_trials >= 0, f"random_trials must be >= 0, not {self.random_trials!r}.")
         _require(self.confirm_seeds >= 0, f"confirm_seeds must be >= 0, not {self.confirm_seeds!r}.")
         _require(0 < self.margin < 100, f"margin must be in (0, 100) points, not {self.margin!r}.")

@@ -93,7 +93,7 @@ def _run(study: Study, options: Options, ledger: Ledger, places: Places, tables:
     with open_runner(study, options, ledger) as run:
         execute = stages.Executor(run, ledger, study, places, tables, interrupted)
         stages.search(execute)
-        chosen = stages.choose(ledger) if not interrupted.is_set() else {}
+        chosen = stages.choose(ledger, study.searches) if not interrupted.is_set() else {}
         if chosen and not interrupted.is_set():
             stages.confirm(execute, chosen)
         if interrupted.is_set():

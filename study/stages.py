@@ -16,7 +16,7 @@ from study.search.conductor import Conductor
 from study.search.optuna_cells import SearchPlan
 from study.search.plans import FixedPlan, Plan
 from study.search.sample import seed_for
-from study.search.selection import select
+from study.search.selection import select, select_by_search
 from study.tracking.ledger import Ledger
 
 
@@ -68,33 +68,38 @@ def search(executor: Executor) -> None:
     executor("search", SearchPlan(executor.study, executor.ledger))
 
 
-def choose(ledger: Ledger) -> dict[str, str]:
-    """Which trial speaks for each cell: decided by a named rule once its search is done, and written down. A search that grew decides again."""
+def choose(ledger: Ledger, searches: int = 1) -> dict[str, list[str]]:
+    """Which trial speaks for each cell, and for each of its independent searches: decided by a named rule once its search is done, and written down. A search that grew decides again."""
     known, results = ledger.selection(), ledger.results()
     trials = [(a, results[a.trial_id]) for a in ledger.asks(Stage.SEARCH) if a.trial_id in results]
     if known is not None and (not ledger.amendments() or known.get("considered") == len(trials)):
-        return dict(known["chosen"])
+        return ledger.confirmed_trials()
     rule, chosen = select(trials)
-    ledger.write_selection(rule, chosen, len(trials))
+    by_search = select_by_search(trials, searches) if searches > 1 else {cell: [trial_id] for cell, trial_id in chosen.items()}
+    ledger.write_selection(rule, chosen, len(trials), by_search if searches > 1 else None)
+    kept = {trial_id for own in by_search.values() for trial_id in own}
     for ask in ledger.asks(Stage.SEARCH):  # one network a cell is kept: forty trials of checkpoints fill disks
-        if ask.trial_id not in chosen.values():
+        if ask.trial_id not in kept:
             ledger.trial_folder(ask.trial_id).remove("best")
-    return chosen
+    return by_search
 
 
-def confirm_asks(study: Study, ledger: Ledger, chosen: dict[str, str]) -> list[Ask]:
-    """The chosen configuration of every cell again, with seeds nothing was tuned on; the same seeds for every cell, so runs pair up."""
+def confirm_asks(study: Study, ledger: Ledger, chosen: dict[str, list[str]]) -> list[Ask]:
+    """The chosen configurations of every cell again, with seeds nothing was tuned on; the same seeds for every cell, so runs pair up.
+
+    `chosen`: by cell, one trial, or the winner of each of R independent searches: confirm run k trains the winner of search k mod R.
+    """
     known = {a.trial_id: a for a in ledger.asks()}
     sequence = max((a.sequence for a in known.values()), default=-1) + 1
     asks: list[Ask] = []
-    if lost := [t for t in chosen.values() if t not in known]:
+    if lost := [t for own in chosen.values() for t in own if t not in known]:
         raise EnvironmentProblem(
             f"{ledger.folder.path('selection.json')} chooses trial {lost[0]}, which is not here; restore its folder, or remove selection.json to choose again."
         )
     for number in range(study.confirm_seeds * study.confirm_folds):
         k, fold = divmod(number, study.confirm_folds)
-        for cell_id, trial_id in chosen.items():
-            winner = TrialConfig.from_dict(known[trial_id].config)
+        for cell_id, winners in chosen.items():
+            winner = TrialConfig.from_dict(known[winners[k % len(winners)]].config)
             cell = winner.cell
             if study.confirm_folds > 1:
                 cell = dataclasses.replace(cell, splits=f"{cell.split_protocol}:{fold}")
@@ -112,7 +117,7 @@ def confirm_asks(study: Study, ledger: Ledger, chosen: dict[str, str]) -> list[A
     return asks
 
 
-def confirm(executor: Executor, chosen: dict[str, str]) -> None:
+def confirm(executor: Executor, chosen: dict[str, list[str]]) -> None:
     """Trains each winner afresh and measures it; where that opens the test set, for exactly these runs, the lock is asked first."""
     asks = confirm_asks(executor.study, executor.ledger, chosen)
     if not asks:

@@ -1,4 +1,4 @@
-"""The search: one Optuna study and one asynchronous successive halving (ASHA, Li et al. 2020) per cell.
+"""The search: one Optuna study and one asynchronous successive halving (ASHA, Li et al. 2020) per cell and independent search.
 
 Optuna's state is rebuilt from the ledger whenever a sweep starts, so there is none to lose. Samplers are seeded by
 (study, cell, trial number): the default and the random trials are the same on every machine and in any order;
@@ -6,6 +6,7 @@ TPE's are functions of what has been told before.
 """
 
 import dataclasses
+import itertools
 from collections import deque
 
 import optuna
@@ -35,14 +36,14 @@ class SearchPlan(Plan):
 
     def __init__(self, study: Study, ledger: Ledger) -> None:
         self.study = study
-        self.cells = {cell.id: CellSearch(cell, study) for cell in study.cells}
+        self.cells = {(cell.id, search): CellSearch(cell, study, search) for search in range(study.searches) for cell in study.cells}
         self.total, self.done = study.trials * len(study.cells), 0
         self._again: deque[Ask] = deque()
         asks = ledger.asks()
         self._sequence = max((a.sequence for a in asks), default=-1) + 1
-        for ask in (a for a in asks if a.stage is Stage.SEARCH and a.cell in self.cells):
+        for ask in (a for a in asks if a.stage is Stage.SEARCH and (a.cell, 0) in self.cells):
             result = ledger.result(ask.trial_id)
-            self.cells[ask.cell].replay(ask, ledger.epochs(ask.trial_id) if result else [], result)
+            self._search_of(ask).replay(ask, ledger.epochs(ask.trial_id) if result else [], result)
             if result is None:
                 self._again.append(ask)
             else:
@@ -51,7 +52,7 @@ class SearchPlan(Plan):
     def ask(self) -> Ask | None:
         if self._again:
             return self._again.popleft()
-        behind = [c for c in self.cells.values() if c.asked < self.study.trials]
+        behind = [c for c in self.cells.values() if c.asked < self.study.trials // self.study.searches]
         if not behind:
             return None
         ask = min(behind, key=lambda c: c.asked).ask(self._sequence)
@@ -59,17 +60,22 @@ class SearchPlan(Plan):
         return ask
 
     def report(self, ask: Ask, record: EpochRecord) -> bool:
-        return self.cells[ask.cell].report(ask, record)
+        return self._search_of(ask).report(ask, record)
 
     def tell(self, ask: Ask, result: TrialResult) -> None:
-        self.cells[ask.cell].tell(ask, result)
+        self._search_of(ask).tell(ask, result)
+
+    def _search_of(self, ask: Ask) -> "CellSearch":
+        return self.cells[ask.cell, ask.number % self.study.searches]
 
 
 class CellSearch:
-    """Ask and tell for one cell."""
+    """Ask and tell for one search of a cell. Trial n of a cell belongs to its search n mod R; each search has its own published default,
+    draws and training seed, so that how its winner turned out says nothing of another's."""
 
-    def __init__(self, cell: Cell, study: Study) -> None:
-        self.cell, self.settings = cell, study
+    def __init__(self, cell: Cell, study: Study, search: int = 0) -> None:
+        self.cell, self.settings, self.search = cell, study, search
+        self.seed = seed_for(study.seed, "search", search) % 2**31 if search else study.seed  # of training
         self._numbers: set[int] = set()  # asked for; one may be missing, when a damaged trial's folder was removed
         self.study = optuna.create_study(
             direction="maximize",
@@ -83,12 +89,14 @@ class CellSearch:
         return len(self._numbers)
 
     def origin(self, number: int) -> Origin:
-        if number == 0:
+        """`number`: within the cell; its random trials are split as all are, rounded up."""
+        own = number // self.settings.searches
+        if own == 0:
             return Origin.DEFAULT
-        return Origin.RANDOM if number <= self.settings.random_trials else Origin.TPE
+        return Origin.RANDOM if own <= -(-self.settings.random_trials // self.settings.searches) else Origin.TPE
 
     def ask(self, sequence: int) -> Ask:
-        number = next(k for k in range(len(self._numbers) + 1) if k not in self._numbers)
+        number = next(n for n in itertools.count(self.search, self.settings.searches) if n not in self._numbers)
         origin = self.origin(number)
         for attempt in range(RESAMPLES):
             seed = seed_for(self.settings.seed, self.cell.id, number, attempt)
@@ -101,7 +109,7 @@ class CellSearch:
             if origin is Origin.DEFAULT:
                 self.study.enqueue_trial(default_values(self.settings, self.cell))
             trial = self.study.ask()
-            config = suggest(trial, self.settings, self.cell, self.settings.seed)
+            config = suggest(trial, self.settings, self.cell, self.seed)
             if config.id in self._ids and attempt == RESAMPLES - 1:  # nothing new is left: a known point again, with another seed
                 config = dataclasses.replace(config, seed=seed % 2**31)
             if config.id not in self._ids:

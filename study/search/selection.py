@@ -22,12 +22,6 @@ BEST_VALIDATION = Rule(
     text="best validation macro-F1 of the kept checkpoint; ties go to the cheaper trial, then to the earlier one",
     rank=lambda ask, result: (result.metrics[OBJECTIVE], -float(result.images), -float(ask.number)),
 )
-DEFAULT_TRIAL = Rule(
-    name="default_trial",
-    text="the published default, untuned (trial 0)",
-    rank=lambda ask, result: (-float(ask.number),),
-)
-RULES = {r.name: r for r in (BEST_VALIDATION, DEFAULT_TRIAL)}
 
 
 def select(trials: Trials, rule: Rule = BEST_VALIDATION) -> tuple[str, dict[str, str]]:
@@ -40,3 +34,12 @@ def select(trials: Trials, rule: Rule = BEST_VALIDATION) -> tuple[str, dict[str,
             if ask.cell not in chosen or rank > chosen[ask.cell][0]:
                 chosen[ask.cell] = (rank, ask.trial_id)
     return rule.text, {cell: trial_id for cell, (_, trial_id) in chosen.items()}
+
+
+def select_by_search(trials: Trials, searches: int) -> dict[str, list[str]]:
+    """The winner of each independent search, by cell; a search without a usable trial has none and is left out."""
+    winners: dict[str, list[str]] = {}
+    for search in range(searches):
+        for cell, trial_id in select([(a, r) for a, r in trials if a.number % searches == search])[1].items():
+            winners.setdefault(cell, []).append(trial_id)
+    return winners

@@ -162,16 +162,22 @@ class Ledger:
         return data
 
     # -- selection and the locked test set -----------------------------------------------------------
-    def write_selection(self, rule: str, chosen: dict[str, str], considered: int) -> None:
+    def write_selection(self, rule: str, chosen: dict[str, str], considered: int, by_search: dict[str, list[str]] | None = None) -> None:
         """`chosen`: cell id -> trial id, out of `considered` finished search trials. An earlier choice that it replaces is kept beside it."""
         known = self.selection()
         earlier = [*known.get("earlier", []), {k: v for k, v in known.items() if k not in ("schema", "earlier")}] if known else []
-        values = {"schema": SCHEMA, "rule": rule, "chosen": chosen, "considered": considered}
+        values: dict[str, Any] = {"schema": SCHEMA, "rule": rule, "chosen": chosen, "considered": considered}
+        values |= {"by_search": by_search} if by_search else {}
         self._write("selection.json", values | ({"earlier": earlier} if earlier else {}))
 
     def selection(self) -> dict[str, Any] | None:
         """`rule`, `chosen` (cell id -> trial id), `considered`, and `earlier` choices; None before the search is done."""
         return self._read("selection.json", selection_of)
+
+    def confirmed_trials(self) -> dict[str, list[str]]:
+        """By cell, the search trials whose configurations are confirmed: one, or the winner of each independent search."""
+        known = self.selection() or {"chosen": {}}
+        return known.get("by_search") or {cell: [trial_id] for cell, trial_id in known["chosen"].items()}
 
     def winners(self) -> dict[str, Ask]:
         """By cell, the trial that speaks for it; empty before the choice. Raises EnvironmentProblem for a choice that is not here."""

@@ -108,6 +108,7 @@ def result_of(values: dict[str, Any], trial_id: str) -> TrialResult:
 def selection_of(values: dict[str, Any]) -> dict[str, Any]:
     _require(values, "rule", _is_text, "a text")
     _require(values, "chosen", _is_named_ids, "an object of trials' ids")
+    _require({"by_search": {}, **values}, "by_search", _is_named_lists, "an object of lists of trials' ids")
     _require({"earlier": [], **values}, "earlier", _is_objects, "a list of objects")
     return values
 
@@ -148,6 +149,12 @@ def _is_texts(value: Any) -> bool:
 
 def _is_named_ids(value: Any) -> bool:
     return isinstance(value, dict) and all(isinstance(v, str) and TRIAL_ID.fullmatch(v) for v in value.values())
+
+
+def _is_named_lists(value: Any) -> bool:
+    return isinstance(value, dict) and all(
+        isinstance(v, list) and v and all(isinstance(t, str) and TRIAL_ID.fullmatch(t) for t in v) for v in value.values()
+    )
 
 
 def _is_objects(value: Any) -> bool:
