@@ -53,8 +53,3 @@ def _units(module: nn.Module, below: set[str], path: str = "", last: bool = True
             continue
         last = sides.pop() if sides else last
         yield full, last
-
-
-def _replace(model: nn.Module, path: str) -> None:
-    parent, _, name = path.rpartition(".")
-    setattr(model.get_submodule(parent), name, nn.Identity())
