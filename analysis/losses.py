@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 from analysis.frames import Frames
 from study.config import TrialConfig
+from study.facts import shown
 from study.search.seeds import confirm_config
 
 
@@ -46,7 +47,7 @@ def _why_lost(frames: Frames, trial_id: str) -> str:
     outcome, reason = own.iloc[0]["outcome"], own.iloc[0]["reason"]
     if outcome == "running":
         return "no result.json"
-    return "no predictions" if outcome == "completed" else f"{outcome}{f', {reason}' if reason else ''}"
+    return "no predictions" if outcome == "completed" else f"{outcome}{f', {shown(reason)}' if reason else ''}"
 
 
 def _records(frames: Frames) -> Iterator[str]:

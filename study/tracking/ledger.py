@@ -31,6 +31,7 @@ from study.tracking.reader import (
     ask_of,
     check_schema,
     damaged,
+    data_report_of,
     facts_of,
     openings_of,
     parse,
@@ -222,7 +223,7 @@ class Ledger:
 
     def data_report(self) -> dict[str, Any]:
         """What the data doctor found, by data set and split protocol; empty before it has looked."""
-        return self._read("data_report.json", lambda values: values, schema=False) or {}
+        return self._read("data_report.json", data_report_of, schema=False) or {}
 
     # -- plumbing ----------------------------------------------------------------------------------
     def _json(self, name: str) -> dict[str, Any] | None:
