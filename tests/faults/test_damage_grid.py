@@ -77,6 +77,7 @@ def rows(change: Callable[[pd.DataFrame], object]) -> Callable[[bytes], bytes]:
         frame = pq.read_table(io.BytesIO(data)).to_pandas()
         changed = change(frame)
         frame = changed if isinstance(changed, pd.DataFrame) else frame
+        frame["group"] = frame["group"].astype("Int64")  # as it was: pandas takes whole numbers that are missing for floats
         buffer = io.BytesIO()
         pq.write_table(pa.Table.from_pandas(frame, preserve_index=False), buffer)
         return buffer.getvalue()
