@@ -1,7 +1,7 @@
 """From predictions to tables: the confirm runs of a question gathered, every strategy scored, every pair compared."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Any
@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 
 from analysis import statistics as st
-from analysis.frames import Frames, Predictions
+from analysis.frames import Frames
+from analysis.predictions import Predictions, measured_path, refusal
 from analysis.question import Question
 
 Rows = list[dict[str, Any]]
@@ -51,25 +52,59 @@ def compare_all(frames: Frames, resamples: int) -> Tables:
     return tables
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class WholeRun:
+    """A confirm run with predictions of every fold."""
+
+    strategy: str
+    seed: int
+    trials: list[str]  # by fold
+    tests: list[Predictions]  # by fold
+
+
 def gather(frames: Frames, question: Question, block: pd.DataFrame) -> Gathered | None:
-    """None where no confirm run has predictions of every fold. Runs on other images than the first's cannot be paired: left out."""
-    found: Gathered | None = None
-    for strategy, seed, parts in _whole_runs(frames, block):
-        labels = np.concatenate([p.labels for p in parts])
-        if found is None:
-            found = Gathered(question=question, labels=labels, groups=_groups(parts))
-        if np.array_equal(labels, found.labels):
-            found.predicted.setdefault(strategy, {})[seed] = np.concatenate([p.logits.argmax(axis=1) for p in parts])
+    """None where no confirm run has predictions of every fold. Raises EnvironmentProblem for a run on other images than the others'."""
+    runs = [*_whole_runs(frames, block)]
+    if not runs:
+        return None
+    _refuse_strangers(frames, question, runs)
+    first = runs[0].tests
+    found = Gathered(question=question, labels=np.concatenate([p.labels for p in first]), groups=_groups(first))
+    for run in runs:
+        found.predicted.setdefault(run.strategy, {})[run.seed] = np.concatenate([p.logits.argmax(axis=1) for p in run.tests])
     return found
 
 
-def _whole_runs(frames: Frames, block: pd.DataFrame) -> Iterator[tuple[str, int, list[Predictions]]]:
-    """(strategy, seed, its test predictions by fold) of confirm runs that are complete."""
+def _whole_runs(frames: Frames, block: pd.DataFrame) -> Iterator[WholeRun]:
+    """The confirm runs that are complete; those that are not, `analysis.losses` names."""
     for strategy, own in block.groupby("strategy", sort=False):
         for seed, folds in own.sort_values(["seed", "splits"]).groupby("seed", sort=False):
-            tests = [p for t in folds["trial_id"] if (p := frames.predictions(t).get("test")) is not None]
+            trials = [str(t) for t in folds["trial_id"]]
+            tests = [p for t in trials if (p := frames.predictions(t).get("test")) is not None]
             if len(tests) == len(folds) >= frames.study.confirm_folds:
-                yield str(strategy), int(seed), tests
+                yield WholeRun(strategy=str(strategy), seed=int(seed), trials=trials, tests=tests)
+
+
+def _refuse_strangers(frames: Frames, question: Question, runs: Sequence[WholeRun]) -> None:
+    """Runs on other images cannot be paired, and leaving one out would change the verdict: the file that stands alone is named."""
+    kinds: list[list[WholeRun]] = []
+    for run in runs:
+        same = [k for k in kinds if len(k[0].tests) == len(run.tests) and not any(map(Predictions.differs, k[0].tests, run.tests))]
+        if same:
+            same[0].append(run)
+        else:
+            kinds.append([run])
+    if len(kinds) == 1:
+        return
+    usual, odd = max(kinds, key=len)[0], min(kinds[::-1], key=len)[0]
+    if len(odd.tests) != len(usual.tests):
+        raise refusal(
+            frames.ledger, odd.trials[0], "predictions", f"belongs to a run of {len(odd.tests)} folds, others have {len(usual.tests)}"
+        )
+    fold, what = next((k, d) for k, pair in enumerate(zip(odd.tests, usual.tests, strict=True)) if (d := Predictions.differs(*pair)))
+    there = measured_path(frames.ledger, usual.trials[fold], "predictions")
+    reason = f"holds other {what} of test than {there}, of the same question ({question.name})"
+    raise refusal(frames.ledger, odd.trials[fold], "predictions", reason)
 
 
 def _groups(parts: list[Predictions]) -> np.ndarray | None:

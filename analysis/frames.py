@@ -1,29 +1,18 @@
 """All that is known of a study, as frames: one row a trial, one row an epoch, predictions and measurements by trial."""
 
-import io
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow.parquet as pq
 
+from analysis.predictions import Predictions, read_measured, read_predictions
 from analysis.question import Question
 from study.config import Cell, Study
 from study.records import OBJECTIVE
 from study.space import Choice, Log
 from study.tracking.ledger import Ledger
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Predictions:
-    """One confirm run on one split, images in the order of the file. logits [N, C], labels [N], groups [N] or None."""
-
-    images: np.ndarray
-    labels: np.ndarray
-    groups: np.ndarray | None
-    logits: np.ndarray
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -93,35 +82,15 @@ class Frames:
         return done[same.all(axis=1)]
 
     def predictions(self, trial_id: str) -> dict[str, Predictions]:
-        """By split, "val" and "test"; empty where none were made."""
+        """By split, "val" and "test"; empty where none were made. Raises EnvironmentProblem for a file that cannot be trusted."""
         if trial_id not in self._cache:
-            data = self.ledger.measured(trial_id, "predictions")
-            self._cache[trial_id] = {} if data is None else _predictions(data)
+            self._cache[trial_id] = read_predictions(self.ledger, trial_id)
         return self._cache[trial_id]
 
     def measured(self, name: str) -> pd.DataFrame:
         """What `name` measured on every trial that has it, below one another with a trial_id; empty where no trial has."""
         tables = []
         for trial_id in self.trials["trial_id"] if len(self.trials) else ():
-            data = self.ledger.measured(trial_id, name)
-            if data is not None:
-                tables.append(pq.read_table(io.BytesIO(data)).to_pandas().assign(trial_id=trial_id))
+            if (table := read_measured(self.ledger, trial_id, name)) is not None:
+                tables.append(table.to_pandas().assign(trial_id=trial_id))
         return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
-
-
-def _predictions(data: bytes) -> dict[str, Predictions]:
-    table = pq.read_table(io.BytesIO(data))
-    split = np.asarray(table["split"].to_pylist())
-    logits = np.array(table["logits"].combine_chunks().flatten(), dtype=np.float64).reshape(len(table), -1)
-    labels = table["label"].to_numpy()
-    images = np.asarray(table["image"].to_pylist())
-    groups = None if table["group"].null_count else table["group"].to_numpy()
-    out = {}
-    for name in ("val", "test"):
-        mask = split == name
-        order = np.argsort(images[mask], kind="stable")  # one order for all runs, so that they pair up
-        pick = np.flatnonzero(mask)[order]
-        out[name] = Predictions(
-            images=images[pick], labels=labels[pick], groups=None if groups is None else groups[pick], logits=logits[pick]
-        )
-    return out

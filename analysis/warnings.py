@@ -7,12 +7,13 @@ import pandas as pd
 
 from analysis import statistics as st
 from analysis.frames import Frames
+from analysis.losses import losses
 from study.space import Choice
 
 
 def warnings(frames: Frames, pairs: pd.DataFrame) -> list[str]:
     """One line each, the gravest first."""
-    out = [*_of_the_study(frames)]
+    out = [*_of_the_study(frames), *losses(frames)]
     if not len(frames.trials):
         return out
     out += [*_of_the_trials(frames), *_range_ends(frames), *(str(w) for w in frames.facts.get("data_warnings", []))]

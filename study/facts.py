@@ -28,6 +28,11 @@ def redact(text: str) -> str:
     return re.sub(r"(://[^/\s:@]*):[^/\s@]+@", r"\1:***@", text)
 
 
+def shown(text: str) -> str:
+    """On one line and harmless to a terminal: what is no printable character stands there as an escape."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
+
+
 def commit() -> str:
     """The commit of the code that runs, with "+changes" when the tree differs from it; "unknown" outside a checkout."""
     root = Path(__file__).resolve().parent.parent

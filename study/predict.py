@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from study.errors import StudyError
+from study.facts import shown
 from study.predictor import Predictor
 
 
@@ -20,9 +21,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         for path in args.images:
             (row,) = predictor(predictor.read(path)[None])
             top = np.argsort(-row)[:3]
-            print(path, *(f"{predictor.classes[k]} {row[k]:.3f}" for k in top), sep="\t")
+            print(shown(path), *(f"{shown(predictor.classes[k])} {row[k]:.3f}" for k in top), sep="\t")
     except StudyError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {shown(str(error))}", file=sys.stderr)
         return error.exit_code
     return 0
 

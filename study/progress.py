@@ -9,6 +9,7 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from study.facts import shown
 from study.records import Ask, EpochRecord, TrialResult
 
 log = logging.getLogger("study")
@@ -55,7 +56,7 @@ class Watch:
             self.lines.pop(ask.trial_id, None)
             self.done += 1
             self.bar.update(self.task, completed=self.done)
-            score = f"best val macro-F1 {value.metrics['val/macro_f1']:.3f}" if value.metrics else value.reason
+            score = f"best val macro-F1 {value.metrics['val/macro_f1']:.3f}" if value.metrics else shown(value.reason)
             self._say(f"[{self.done}/{self.total}] {name} {value.outcome}: {score} ({value.epochs} epochs, {value.seconds:.0f}s)")
             if "straggler" in value.facts:
                 warn(f"{name}: {value.facts['straggler']}")
@@ -80,4 +81,4 @@ class Watch:
 
 
 def warn(message: str) -> None:
-    print(f"warning: {message}", file=sys.stderr, flush=True)
+    print(f"warning: {shown(message)}", file=sys.stderr, flush=True)

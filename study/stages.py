@@ -1,6 +1,5 @@
 """The stages of a study after its data were checked: search, select, confirm. Each can be resumed, and is skipped when done."""
 
-import dataclasses
 import threading
 from collections.abc import Callable
 from typing import Protocol
@@ -15,7 +14,7 @@ from study.records import Ask, Origin, Outcome, Stage
 from study.search.conductor import Conductor
 from study.search.optuna_cells import SearchPlan
 from study.search.plans import FixedPlan, Plan
-from study.search.sample import seed_for
+from study.search.seeds import confirm_config
 from study.search.selection import select, select_by_search
 from study.tracking.ledger import Ledger
 
@@ -97,13 +96,9 @@ def confirm_asks(study: Study, ledger: Ledger, chosen: dict[str, list[str]]) -> 
             f"{ledger.folder.path('selection.json')} chooses trial {lost[0]}, which is not here; restore its folder, or remove selection.json to choose again."
         )
     for number in range(study.confirm_seeds * study.confirm_folds):
-        k, fold = divmod(number, study.confirm_folds)
         for cell_id, winners in chosen.items():
-            winner = TrialConfig.from_dict(known[winners[k % len(winners)]].config)
-            cell = winner.cell
-            if study.confirm_folds > 1:
-                cell = dataclasses.replace(cell, splits=f"{cell.split_protocol}:{fold}")
-            config = dataclasses.replace(winner, cell=cell, seed=seed_for(study.seed, "confirm", k) % 2**31)
+            winner = known[winners[number // study.confirm_folds % len(winners)]]
+            config = confirm_config(study, TrialConfig.from_dict(winner.config), number)
             ask = known.get(config.id) or Ask(
                 trial_id=config.id,
                 cell=cell_id,

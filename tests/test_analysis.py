@@ -25,7 +25,7 @@ from analysis.question import Question
 from analysis.verdict import findings
 from study.config import Protocol, Study, TrialConfig, grid
 from study.records import Ask, ClassScores, EpochRecord, Outcome, TrialResult
-from study.search.sample import seed_for
+from study.search.seeds import seed_for
 from study.tracking.ledger import Ledger
 from tests.browser import page
 

@@ -30,7 +30,7 @@ PACKAGES = ("study", "analysis", "cluster", "benchmarks")
 MAY_USE_ANALYSIS = {"study.pipeline", "study.results"}  # what a study says of itself is the analysis's to say
 ANALYSIS_MAY_USE = (
     "study.errors", "study.records", "study.space", "study.canonical", "study.failpoints", "study.facts", "study.files", "study.refusals", "study.metrics",
-    "study.strategies", "study.config", "study.tracking.ledger", "study.tracking.from_mlflow", "study.search.sample",
+    "study.strategies", "study.config", "study.tracking.ledger", "study.tracking.from_mlflow", "study.search.sample", "study.search.seeds",
 )  # fmt: skip
 FILES = {
     ".".join(p.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): p

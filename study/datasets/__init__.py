@@ -5,8 +5,9 @@ from collections import Counter
 from pathlib import Path
 
 from study.datasets import deepweeds, digits, fer2013, folder, miniatures
-from study.datasets.spec import SPLITS, DatasetSpec, ImageTable, shown, subsample
+from study.datasets.spec import SPLITS, DatasetSpec, ImageTable, subsample
 from study.errors import ConfigError, DataError, nearest
+from study.facts import shown
 
 CATALOG: dict[str, DatasetSpec] = {
     spec.name: spec

@@ -13,8 +13,9 @@ from rich.table import Table
 from study.datasets import CATALOG, fetch, open_dataset
 from study.datasets.audit import AuditReport, audit
 from study.datasets.page import write_page
-from study.datasets.spec import SPLITS, shown
+from study.datasets.spec import SPLITS
 from study.errors import ConfigError, StudyError
+from study.facts import shown
 from study.files import Folder
 from study.records import dumps
 

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from study.datasets.spec import SPLITS, ImageTable, shown
+from study.datasets.spec import SPLITS, ImageTable
 from study.errors import DataError
+from study.facts import shown
 
 NEAR_BITS = 3  # of 64: images whose difference hashes differ by at most this are near-duplicates
 NEAR_MOST = 40_000  # images; pairs are compared in blocks, and a larger set is not compared

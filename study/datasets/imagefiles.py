@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from study.datasets.spec import shown
 from study.errors import DataError
+from study.facts import shown
 
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "GIF")
 SUFFIXES = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".gif"}

@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 
 from study.errors import DataError
+from study.facts import shown
 
 SPLITS = ("train", "val", "test")
 
@@ -58,11 +59,6 @@ class DatasetSpec:
     split_protocols: tuple[str, ...] = ("official",)
     folds: int = 1
     read: Callable[[Path | None, str, int], ImageTable]  # (root, protocol, fold) -> table
-
-
-def shown(text: str) -> str:
-    """On one line and harmless to a terminal: what is no printable character stands there as an escape."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
 
 
 def display_name(raw: str) -> str:

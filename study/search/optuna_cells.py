@@ -17,7 +17,8 @@ from optuna.trial import TrialState
 from study.config import Cell, Study, TrialConfig
 from study.records import OBJECTIVE, Ask, EpochRecord, Origin, Outcome, Stage, TrialResult
 from study.search.plans import Plan
-from study.search.sample import default_values, seed_for, suggest
+from study.search.sample import default_values, suggest
+from study.search.seeds import seed_for
 from study.tracking.ledger import Ledger
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)

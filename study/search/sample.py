@@ -1,6 +1,5 @@
 """From ranges to values: one walk over a cell's searched fields, for Optuna to fill in."""
 
-import hashlib
 from typing import Any
 
 import optuna
@@ -35,11 +34,6 @@ def suggest(trial: optuna.Trial, study: Study, cell: Cell, seed: int) -> TrialCo
             drawn = trial.suggest_float(name, domain.low, domain.high, log=isinstance(domain, Log))
             values[name] = min(max(float(f"{drawn:.6g}"), domain.low), domain.high)
     return TrialConfig.default(cell, study.protocol, seed).with_values(values)
-
-
-def seed_for(*parts: object) -> int:
-    """A 32-bit seed that is a pure function of its parts: trial n of a cell draws the same wherever and whenever it is asked."""
-    return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:4], "big")
 
 
 def default_values(study: Study, cell: Cell) -> dict[str, Any]:

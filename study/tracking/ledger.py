@@ -25,7 +25,19 @@ from study.errors import ConfigError, EnvironmentProblem
 from study.files import Folder
 from study.growth import grow
 from study.records import SCHEMA, Ask, EpochRecord, Stage, TrialResult, dumps
-from study.tracking.reader import amendments_of, ask_of, check_schema, damaged, facts_of, openings_of, parse, result_of, selection_of
+from study.tracking.reader import (
+    TRIAL_ID,
+    amendments_of,
+    ask_of,
+    check_schema,
+    damaged,
+    data_report_of,
+    facts_of,
+    openings_of,
+    parse,
+    result_of,
+    selection_of,
+)
 
 T = TypeVar("T")
 
@@ -33,6 +45,8 @@ OLD_PREDICTIONS = "predictions.parquet"  # where version 0.1 left them; read for
 STUDY_FILES = ("study.json", "selection.json", "test_lock.json", "data_report.json", "report.html")
 TRIAL_FILE = re.compile(rf"config\.json|epochs\.jsonl|result\.json|{re.escape(OLD_PREDICTIONS)}|measured/[a-z_]+\.parquet")
 """What carries a study elsewhere takes these of it, and no other name."""
+LEFT_BEHIND = frozenset({"epochs.jsonl", "result.json", "attempts.jsonl", "measured", "checkpoint", "best", OLD_PREDICTIONS})
+"""What a trial leaves once it was asked for."""
 
 
 class Ledger:
@@ -93,8 +107,14 @@ class Ledger:
         return sorted((a for a in found if a is not None and stage in (None, a.stage)), key=lambda a: a.sequence)
 
     def ask(self, trial_id: str) -> Ask | None:
-        """Why and how one trial was asked for; None where it was not."""
-        return self._read(f"trials/{trial_id}/config.json", lambda values: ask_of(values, trial_id))
+        """Why and how one trial was asked for; None where it was not. Raises EnvironmentProblem where it left files and lost this one."""
+        name = f"trials/{trial_id}/config.json"
+        found = self._read(name, lambda values: ask_of(values, trial_id))
+        if found is None and TRIAL_ID.fullmatch(trial_id):  # other names are none of ours
+            left = LEFT_BEHIND.intersection(self.folder.names(f"trials/{trial_id}"))
+            if left:  # it is written first of all, so it was here
+                raise EnvironmentProblem(f"{self.folder.path(name)} is missing beside {', '.join(sorted(left))}; {self._way_out(name)}")
+        return found
 
     def append_epoch(self, trial_id: str, record: EpochRecord) -> bool:
         """Appends, unless this epoch is there already (a restarted trial repeats its last ones). True if new."""
@@ -209,7 +229,7 @@ class Ledger:
 
     def data_report(self) -> dict[str, Any]:
         """What the data doctor found, by data set and split protocol; empty before it has looked."""
-        return self._read("data_report.json", lambda values: values, schema=False) or {}
+        return self._read("data_report.json", data_report_of, schema=False) or {}
 
     # -- plumbing ----------------------------------------------------------------------------------
     def _json(self, name: str) -> dict[str, Any] | None:

@@ -113,6 +113,12 @@ def selection_of(values: dict[str, Any]) -> dict[str, Any]:
     return values
 
 
+def data_report_of(values: dict[str, Any]) -> dict[str, Any]:
+    for name in values:
+        _require(_require(values, name, _is_object, "an object"), "form", _is_text, "a text")
+    return values
+
+
 def openings_of(values: dict[str, Any]) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = _require(values, "openings", _is_objects, "a list of objects")
     for opening in found:

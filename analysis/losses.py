@@ -1,0 +1,80 @@
+"""What a finished study recorded and no longer holds: a file that was lost must not change a verdict in silence."""
+
+from collections import Counter
+from collections.abc import Iterator
+
+from analysis.frames import Frames
+from study.config import TrialConfig
+from study.facts import shown
+from study.search.seeds import confirm_config
+
+
+def losses(frames: Frames) -> Iterator[str]:
+    """One line each, those that touch the verdict first; none while the study is in progress, when nothing need be there yet."""
+    if frames.in_progress:
+        return
+    yield from _confirm_runs(frames)
+    yield from _records(frames)
+    yield from _search_trials(frames)
+    yield from _epochs(frames)
+
+
+def _confirm_runs(frames: Frames) -> Iterator[str]:
+    study = frames.study
+    planned = study.confirm_seeds * study.confirm_folds
+    completed = set(frames.confirmed()["trial_id"]) if len(frames.trials) else set()
+    usable = {t for t in completed if "predictions" not in study.measure or frames.predictions(t)}
+    cells = dict(zip(frames.trials["trial_id"], frames.trials["cell"], strict=True)) if len(frames.trials) else {}
+    counted = Counter(cells[t] for t in usable)
+    for cell, winners in frames.confirmed_trials.items():
+        if counted[cell] < planned:
+            reasons = [f"{t}: {_why_lost(frames, t)}" for t in _planned(frames, winners) if t not in usable]
+            yield f"{cell}: {counted[cell]} of {planned} confirm runs count ({'; '.join(reasons)})"
+
+
+def _planned(frames: Frames, winners: list[str]) -> list[str]:
+    """Ids of the confirm runs of a cell's chosen trials, which take turns."""
+    asks = [frames.ledger.ask(winner) for winner in winners]
+    configs = [TrialConfig.from_dict(ask.config) for ask in asks if ask is not None]  # a choice that is not here is refused when frames are made
+    folds = frames.study.confirm_folds
+    return [confirm_config(frames.study, configs[k // folds % len(configs)], k).id for k in range(frames.study.confirm_seeds * folds)]
+
+
+def _why_lost(frames: Frames, trial_id: str) -> str:
+    own = frames.trials[frames.trials.trial_id == trial_id]
+    if not len(own):
+        return "its folder is gone"
+    outcome, reason = own.iloc[0]["outcome"], own.iloc[0]["reason"]
+    if outcome == "running":
+        return "no result.json"
+    return "no predictions" if outcome == "completed" else f"{outcome}{f', {shown(reason)}' if reason else ''}"
+
+
+def _records(frames: Frames) -> Iterator[str]:
+    """Of the study itself: its choice, and the openings of its test set."""
+    confirm = frames.trials[frames.trials.stage == "confirm"] if len(frames.trials) else frames.trials
+    if not len(confirm):
+        return
+    if not frames.chosen:
+        yield f"no choice is recorded (selection.json), so none of {len(confirm)} confirm runs count; run the sweep again to choose"
+    if not frames.openings and any(frames.predictions(t) for t in confirm["trial_id"]):
+        yield "no opening of the test set is recorded (test_lock.json), though it was opened: how often is no longer known"
+
+
+def _search_trials(frames: Frames) -> Iterator[str]:
+    planned = frames.study.trials
+    for cell in frames.cells:
+        own = frames.trials[(frames.trials.stage == "search") & (frames.trials.cell == cell)] if len(frames.trials) else frames.trials
+        lost = [*own[own.outcome == "running"]["trial_id"]] if len(own) else []
+        if (here := len(own) - len(lost)) < planned:
+            gone = planned - len(own)
+            reasons = [f"{t}: no result.json" for t in lost] + [f"{gone} folder{'s' * (gone > 1)} gone"] * (gone > 0)
+            yield f"{cell}: {here} of {planned} search trials count ({'; '.join(reasons)})"
+
+
+def _epochs(frames: Frames) -> Iterator[str]:
+    """What a result counted and epochs.jsonl lacks: nothing of the verdict, but curves and costs."""
+    found = frames.epochs.groupby("trial_id").size() if len(frames.epochs) else {}
+    for trial in frames.trials.to_dict("records"):
+        if (here := int(found.get(trial["trial_id"], 0))) < trial["epochs"]:
+            yield f"{trial['trial_id']} trained {trial['epochs']} epochs, of which its epochs.jsonl holds {here}: curves lack the rest"
