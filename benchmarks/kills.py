@@ -24,17 +24,16 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from threading import Timer
 from typing import Any
 
 import numpy as np
-import psutil
 
 from benchmarks.starts import LEFT_S, MOMENTS, SILENT_S, Start
+from benchmarks.targets import TARGETS, Kind, Target
 from benchmarks.twins import Differences, differences
 
 STUDY = """
@@ -46,45 +45,6 @@ TINY = Study(
 )
 """
 TRIES = 3  # draws for a kill, at most, and starts to finish a study
-
-
-@dataclass(frozen=True, kw_only=True)
-class Kind:
-    """A study that has one twin."""
-
-    arguments: tuple[str, ...] = ()
-    strategies: tuple[str, ...] = ("linear_probe", "partial")
-    seeds: int = 2
-
-
-LOCAL, RAY = Kind(arguments=("--local",)), Kind()
-DDP = Kind(arguments=("--workers", "2"), strategies=("linear_probe",), seeds=1)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Target:
-    kind: Kind
-    share: int  # of a hundred kills
-    a_study: int  # kills
-    is_it: Callable[[psutil.Process], bool] | None = None  # None: the driver
-    moments: tuple[str, ...] = MOMENTS
-    ends: bool = False  # the sweep cannot go on without it
-
-
-TRAINING = ("search", "confirm")
-TARGETS = {
-    "driver, --local": Target(kind=LOCAL, share=60, a_study=6, ends=True),
-    "driver, Ray": Target(kind=RAY, share=12, a_study=4, ends=True),
-    "actor": Target(kind=RAY, share=8, a_study=4, is_it=lambda p: "ImplicitFunc.train" in _line(p), moments=TRAINING),
-    "raylet": Target(kind=RAY, share=6, a_study=3, is_it=lambda p: p.name() == "raylet", ends=True),
-    "GCS": Target(kind=RAY, share=6, a_study=3, is_it=lambda p: p.name() == "gcs_server", ends=True),
-    "DDP worker": Target(kind=DDP, share=4, a_study=2, is_it=lambda p: "RayTrainWorker" in _line(p), moments=TRAINING),
-    "follower": Target(kind=LOCAL, share=6, a_study=3, is_it=lambda p: "study.tracking follow" in _line(p)),
-}
-
-
-def _line(process: psutil.Process) -> str:
-    return " ".join(process.cmdline())
 
 
 @dataclass(kw_only=True)
@@ -150,9 +110,11 @@ def twin(kind: Kind, folder: Path) -> tuple[Path, dict[str, float]]:
     return study.results, lengths
 
 
-def kill_parts(name: str, wanted: int, twin_of: tuple[Path, dict[str, float]], folder: Path, seed: int, until: float) -> Row:
+def kill_parts(
+    name: str, rows: dict[str, Row], wanted: int, twin_of: tuple[Path, dict[str, float]], folder: Path, seed: int, until: float
+) -> None:
     """Studies, each under several kills, until there were `wanted` kills, TRIES times as many draws, or it is `until`."""
-    target, row, rng = TARGETS[name], Row(), np.random.default_rng([seed, list(TARGETS).index(name)])
+    target, row, rng = TARGETS[name], rows[name], np.random.default_rng([seed, list(TARGETS).index(name)])
     unkilled, lengths = twin_of
     while row.kills < wanted and row.kills + row.not_there < TRIES * wanted and time.monotonic() < until:
         study = Study(target.kind, folder / f"{name.replace(', ', '-').replace(' ', '-')}-{row.studies}")
@@ -164,8 +126,7 @@ def kill_parts(name: str, wanted: int, twin_of: tuple[Path, dict[str, float]], f
         row.studies += 1
         found = Differences(lost=[problem]) if problem else differences(study.results, unkilled, "tiny")
         row.found.add(found)
-        say(f"{name}: study {row.studies} ended, {row.kills} of {wanted} kills, {row.not_there} not there, {asdict(found)}")
-    return row
+        say(f"{name}: study {row.studies} ended, {row.kills} of {wanted} kills, {row.not_there} not there, {asdict(found)}\n" + table(rows))
 
 
 def strike(start: Start, target: Target, moment: str, length: float, rng: np.random.Generator, row: Row) -> Start | None:
@@ -206,23 +167,23 @@ def bound(kills: int) -> float:
     return 100 * (1 - 0.05 ** (1 / kills)) if kills else 100.0
 
 
-def print_table(rows: dict[str, Row]) -> None:
-    print(
-        f"\n{'target':16s} kills  " + "  ".join(MOMENTS) + "  studies  lost  doubled  unequal  left running  silent  not there  95 % below"
-    )
+def table(rows: dict[str, Row]) -> str:
+    wrong = ("lost", "doubled", "unequal", "left running", "silent")
+    lines = [
+        "| target | kills | " + " | ".join(MOMENTS) + " | studies | " + " | ".join(wrong) + " | not there | 95 % below |",
+        "| --- " * 13 + "|",
+    ]
     for name, r in rows.items():
-        by_moment = "  ".join(f"{r.moments[m]:{len(m)}d}" for m in MOMENTS)
-        wrong = (len(r.found.lost), len(r.found.doubled), len(r.found.unequal), len(r.left_running), r.silent)
-        counts = f"{wrong[0]:4d}  {wrong[1]:7d}  {wrong[2]:7d}  {wrong[3]:12d}  {wrong[4]:6d}"
-        clean = f"{bound(r.kills):9.1f} %" if not any(wrong[:3]) else "        -"
-        print(f"{name:16s} {r.kills:5d}  {by_moment}  {r.studies:7d}  {counts}  {r.not_there:9d}  {clean}")
+        counts = (len(r.found.lost), len(r.found.doubled), len(r.found.unequal), len(r.left_running), r.silent)
+        clean = f"{bound(r.kills):.1f} %" if not any(counts[:3]) else "-"
+        cells = [name, r.kills, *(r.moments[m] for m in MOMENTS), r.studies, *counts, r.not_there, clean]
+        lines.append("| " + " | ".join(map(str, cells)) + " |")
     kills = sum(r.kills for r in rows.values())
-    print(f"all together: {kills} kills; none lost, doubled or unequal would bound their rate below {bound(kills):.1f} % (95 %)")
+    lines.append(f"{kills} kills; none lost, doubled or unequal in all of them bounds the rate below {bound(kills):.1f} % (95 %)")
     for name, r in rows.items():
-        for text in [*r.found.lost, *r.found.doubled, *r.found.unequal, *r.left_running]:
-            print(f"   {name}: {text}")
-        for text, times in r.ended.items():
-            print(f"   {name}: {times} times ended with {text}")
+        lines += [f"   {name}: {text}" for text in [*r.found.lost, *r.found.doubled, *r.found.unequal, *r.left_running]]
+        lines += [f"   {name}: {times} starts ended with {text}" for text, times in r.ended.items()]
+    return "\n".join(lines)
 
 
 def main() -> None:
@@ -243,11 +204,13 @@ def main() -> None:
         twins = dict(zip(kinds, pool.map(lambda k: twin(k, root / f"twin-{kinds.index(k)}"), kinds), strict=True))
         for kind, (_, lengths) in twins.items():
             say(f"twin of {kind}: " + ", ".join(f"{m} {s:.0f} s" for m, s in lengths.items()))
-        jobs = {n: pool.submit(kill_parts, n, wanted[n], twins[TARGETS[n].kind], root, args.seed, until) for n in args.targets}
-        rows = {name: job.result() for name, job in jobs.items()}
+        rows = {name: Row() for name in args.targets}
+        jobs = [pool.submit(kill_parts, n, rows, wanted[n], twins[TARGETS[n].kind], root, args.seed, until) for n in args.targets]
+        for job in as_completed(jobs):
+            job.result()
         for timer in [t for row in rows.values() for t in row.timers]:
             timer.join()
-    print_table(rows)
+    say("done\n" + table(rows))
     if args.json:
         print(json.dumps({name: _plain(row) for name, row in rows.items()}))
 
