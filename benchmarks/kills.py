@@ -24,7 +24,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from threading import Timer
@@ -100,22 +100,24 @@ def left_later(start: Start, row: Row) -> None:
     row.timers.append(timer)
 
 
-def twin(kind: Kind, folder: Path) -> tuple[Path, dict[str, float]]:
-    """Its results, and how long each moment took, in seconds."""
+Twin = tuple[Path, dict[str, float]]
+"""The results of an unkilled study, and how long each of its moments took, in seconds."""
+
+
+def twin(kind: Kind, folder: Path) -> Twin:
     study = Study(kind, folder)
     start, row = study.start(), Row()
     lengths = start.watch()
     if problem := study.finish(start, row):
         raise SystemExit(f"the unkilled study of {kind} failed: {problem}")
+    say(f"twin of {kind}: " + ", ".join(f"{m} {s:.0f} s" for m, s in lengths.items()))
     return study.results, lengths
 
 
-def kill_parts(
-    name: str, rows: dict[str, Row], wanted: int, twin_of: tuple[Path, dict[str, float]], folder: Path, seed: int, until: float
-) -> None:
+def kill_parts(name: str, rows: dict[str, Row], wanted: int, twin_of: Future[Twin], folder: Path, seed: int, until: float) -> None:
     """Studies, each under several kills, until there were `wanted` kills, TRIES times as many draws, or it is `until`."""
     target, row, rng = TARGETS[name], rows[name], np.random.default_rng([seed, list(TARGETS).index(name)])
-    unkilled, lengths = twin_of
+    unkilled, lengths = twin_of.result()
     while row.kills < wanted and row.kills + row.not_there < TRIES * wanted and time.monotonic() < until:
         study = Study(target.kind, folder / f"{name.replace(', ', '-').replace(' ', '-')}-{row.studies}")
         start: Start | None = None
@@ -137,18 +139,18 @@ def strike(start: Start, target: Target, moment: str, length: float, rng: np.ran
     victims = start.find(target.is_it) if there and start.moment() == moment else []
     if not victims:
         row.not_there += 1
-        say(f"   {moment}: not there ({start.moment()})")
+        say(f"   {target.name} {moment}: not there ({start.moment()})")
         return start if start.runs() else _ended(start, row)
     start.remember_family()
     victims[rng.integers(len(victims))].kill()
     row.kills += 1
     row.moments[moment] += 1
-    say(f"   {moment}: killed")
+    say(f"   {target.name} {moment}: killed")
     if not target.ends:
         return start
     if start.wait(SILENT_S) is None:
         row.silent += 1
-        say(f"   silent for {SILENT_S:.0f} s; its last line: {start.last_line()}")
+        say(f"   {target.name} silent for {SILENT_S:.0f} s; its last line: {start.last_line()}")
         start.kill()
     return _ended(start, row)
 
@@ -201,9 +203,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="kills-") as temporary, ThreadPoolExecutor(args.at_once) as pool:
         root = Path(temporary)
         kinds = list(dict.fromkeys(TARGETS[name].kind for name in args.targets))
-        twins = dict(zip(kinds, pool.map(lambda k: twin(k, root / f"twin-{kinds.index(k)}"), kinds), strict=True))
-        for kind, (_, lengths) in twins.items():
-            say(f"twin of {kind}: " + ", ".join(f"{m} {s:.0f} s" for m, s in lengths.items()))
+        twins = {
+            kind: pool.submit(twin, kind, root / f"twin-{n}") for n, kind in enumerate(kinds)
+        }  # first in the queue, so nobody waits for ever
         rows = {name: Row() for name in args.targets}
         jobs = [pool.submit(kill_parts, n, rows, wanted[n], twins[TARGETS[n].kind], root, args.seed, until) for n in args.targets]
         for job in as_completed(jobs):

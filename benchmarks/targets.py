@@ -23,6 +23,7 @@ DDP = Kind(arguments=("--workers", "2"), strategies=("linear_probe",), seeds=1)
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
+    name: str
     kind: Kind
     share: int  # of a hundred kills
     a_study: int  # kills
@@ -32,15 +33,16 @@ class Target:
 
 
 TRAINING = ("search", "confirm")
-TARGETS = {
-    "driver, --local": Target(kind=LOCAL, share=60, a_study=6, ends=True),
-    "driver, Ray": Target(kind=RAY, share=12, a_study=4, ends=True),
-    "actor": Target(kind=RAY, share=8, a_study=4, is_it=lambda p: "ImplicitFunc.train" in _line(p), moments=TRAINING),
-    "raylet": Target(kind=RAY, share=6, a_study=3, is_it=lambda p: p.name() == "raylet", ends=True),
-    "GCS": Target(kind=RAY, share=6, a_study=3, is_it=lambda p: p.name() == "gcs_server", ends=True),
-    "DDP worker": Target(kind=DDP, share=4, a_study=2, is_it=lambda p: "RayTrainWorker" in _line(p), moments=TRAINING),
-    "follower": Target(kind=LOCAL, share=6, a_study=3, is_it=lambda p: "study.tracking follow" in _line(p)),
-}
+_ALL = (
+    Target(name="driver, --local", kind=LOCAL, share=60, a_study=6, ends=True),
+    Target(name="driver, Ray", kind=RAY, share=12, a_study=4, ends=True),
+    Target(name="actor", kind=RAY, share=8, a_study=4, is_it=lambda p: "ImplicitFunc.train" in _line(p), moments=TRAINING),
+    Target(name="raylet", kind=RAY, share=6, a_study=3, is_it=lambda p: p.name() == "raylet", ends=True),
+    Target(name="GCS", kind=RAY, share=6, a_study=3, is_it=lambda p: p.name() == "gcs_server", ends=True),
+    Target(name="DDP worker", kind=DDP, share=4, a_study=2, is_it=lambda p: "RayTrainWorker" in _line(p), moments=TRAINING),
+    Target(name="follower", kind=LOCAL, share=6, a_study=3, is_it=lambda p: "study.tracking follow" in _line(p)),
+)
+TARGETS = {t.name: t for t in _ALL}
 
 
 def _line(process: psutil.Process) -> str:
