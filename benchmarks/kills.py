@@ -1,17 +1,19 @@
-"""Killing the driver again and again: this system, and Ray's own restore, under the same kills.
+"""Studies whose parts are killed at moments drawn by chance, run on by the same command, and compared with an unkilled twin.
 
-    python -m benchmarks.kills --kills 10 --json
+    python -m benchmarks.kills --kills 100 --json
 
-A small study is started, killed with SIGKILL at a random moment, and started again, until it has been killed so often; then it is
-let finish. Counted at the end, against what was planned:
+Targets: the driver (with and without Ray), Ray's raylet and GCS, the actor that trains, a DDP worker, the follower that feeds MLflow.
+Moments: before the search, in it, while confirming, while reporting. A target that is not there when its moment has come is a draw
+that does not count; nothing else is killed in its place. A study takes several kills; then the same command runs to its end, and
+ids, epochs, metrics, choice, verdicts, predictions and MLflow's rows must be the twin's, bit by bit (benchmarks/twins.py).
 
-lost        trials without a result
-doubled     trials beyond the plan, and tracking runs of a trial that has one already
-zombies     tracking runs and trials of the search that are called running though nobody works on them
-repeated    epochs trained more than once, or trained by a trial that is in no result
-orphans     processes of a killed study that still live when `GRACE_S` have passed, all kills together
+lost          trials, epochs or rows that the twin has
+doubled       those that it has once, or not at all
+unequal       other values
+left running  processes that live `LEFT_S` after the start of the command that they belonged to has ended
+silent        starts that neither ended nor went on within `SILENT_S` after a kill
 
-The baseline is benchmarks/ray_restore.py: Tuner.restore, OptunaSearch in SQLite, MLflowLoggerCallback.
+The same kills against Ray's own restore: benchmarks/restore_kills.py.
 """
 
 import argparse
@@ -21,153 +23,202 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections import Counter
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from threading import Timer
 from typing import Any
 
 import numpy as np
-import psutil
 
-from study.records import Outcome
-from study.tracking.client import KEY
-from study.tracking.ledger import Ledger
+from benchmarks.starts import LEFT_S, MOMENTS, SILENT_S, Start
+from benchmarks.targets import TARGETS, Kind, Target
+from benchmarks.twins import Differences, differences
 
 STUDY = """
-from study.config import Study
-from benchmarks.ray_restore import CELL, PROTOCOL
-TINY = Study(name="tiny", cells=(CELL,), protocol=PROTOCOL, trials={trials}, random_trials={trials}, confirm_seeds=0)
+from study.config import Protocol, Study, grid
+TINY = Study(
+    name="tiny", cells=grid(["digits"], ["efficientnet_lite0"], {strategies}, (0.1,)),
+    protocol=Protocol(max_epochs=2, image_size=32, batch_size=64, views=1, train_eval_images=32, warmup_epochs=0.5),
+    trials=2, random_trials=1, grace_epochs=1, reduction_factor=2, confirm_seeds={seeds},
+)
 """
-GRACE_S = 30.0
-STARTS = 3  # a start may fail on what the kill before it left; who cannot finish in three has lost the study
+TRIES = 3  # draws for a kill, at most, and starts to finish a study
 
 
-@dataclass(frozen=True, kw_only=True)
-class Kills:
-    """When to kill, drawn anew for every contestant from the same seed."""
-
-    times: int
-    earliest: float  # seconds after the start
-    latest: float
-    seed: int
-
-
-def killed_until_done(command: list[str], kills: Kills, after: Callable[[], None], env: dict[str, str]) -> dict[str, Any]:
-    """Runs `command` under `kills`, then to its end; `after` is called when what was killed has gone."""
-    rng, began, hit, orphans = np.random.default_rng(kills.seed), time.monotonic(), 0, 0
-    for _ in range(kills.times):
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True, env=env)
-        try:
-            process.wait(rng.uniform(kills.earliest, kills.latest))
-            break  # done before it could be killed
-        except subprocess.TimeoutExpired:
-            family = psutil.Process(process.pid).children(recursive=True)
-        process.kill()
-        process.wait()
-        hit += 1
-        orphans += outlived(family)
-        after()
-    for start in range(1, STARTS + 1):
-        done = subprocess.run(command, capture_output=True, text=True, timeout=1800, env=env)
-        if done.returncode == 0:
-            break
-        print(f"   start {start} after the last kill ended with", done.returncode, (done.stderr or done.stdout).strip().splitlines()[-1:])
-    return {"kills": hit, "orphans": orphans, "seconds": time.monotonic() - began}
+@dataclass(kw_only=True)
+class Row:
+    kills: int = 0
+    not_there: int = 0
+    studies: int = 0
+    silent: int = 0
+    left_running: list[str] = field(default_factory=list)
+    found: Differences = field(default_factory=Differences)
+    moments: Counter[str] = field(default_factory=Counter)
+    ended: Counter[str] = field(default_factory=Counter)  # how starts ended that were killed by what they lost
+    timers: list[Timer] = field(default_factory=list, repr=False)
 
 
-def outlived(family: list[psutil.Process]) -> int:
-    """How many still live after the grace; they are ended then, so that the next start meets none of them."""
-    deadline = time.monotonic() + GRACE_S
-    while (left := [p for p in family if lives(p)]) and time.monotonic() < deadline:
-        time.sleep(0.2)
-    for process in left:
-        process.kill()
-    return len(left)
+class Study:
+    """One study of a kind, in a folder of its own."""
+
+    def __init__(self, kind: Kind, folder: Path) -> None:
+        folder.mkdir(parents=True)
+        self.results, file = folder / "results", folder / "tiny.py"
+        file.write_text(STUDY.format(strategies=list(kind.strategies), seeds=kind.seeds))
+        self.command = [sys.executable, "-m", "study.sweep", str(file), "--results", str(self.results), *kind.arguments]
+        self.env = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_ADDRESS", "STUDY_"))}
+        self.env |= {"STUDY_CACHE": str(folder / "cache"), "PYTHONPATH": os.getcwd(), "OMP_NUM_THREADS": "1"}
+
+    def start(self) -> Start:
+        return Start(self.command, self.env, self.results / "tiny" / "study.json")
+
+    def finish(self, start: Start | None, row: Row) -> str:
+        """Runs it to its end; an empty text, or why that was not reached. What MLflow has not got then is sent, as the sweep advises."""
+        for _ in range(TRIES):
+            start = start or self.start()
+            code = start.wait(600)
+            left_later(start, row)
+            if code == 0:
+                break
+            row.ended[f"{code} {start.last_line()}"] += 1
+            start = None
+        else:
+            return "the study was not finished: " + str(row.ended)
+        assert start is not None
+        start.wait_for_followers()
+        if any("events not sent" in line for line in start.lines):
+            sync = [sys.executable, "-m", "study.tracking", "sync", str(self.results / "tiny")]
+            subprocess.run(sync, env=self.env, capture_output=True, timeout=300)
+        return ""
 
 
-def lives(process: psutil.Process) -> bool:
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
+def left_later(start: Start, row: Row) -> None:
+    timer = Timer(LEFT_S, lambda: row.left_running.extend(start.end_what_is_left()))
+    timer.start()
+    row.timers.append(timer)
 
 
-def mlflow_runs(database: Path, key: str) -> tuple[int, int]:
-    """(runs of a trial that has another, runs called running)."""
-    from mlflow import MlflowClient
-
-    client = MlflowClient(f"sqlite:///{database}")
-    runs = [r for e in client.search_experiments() for r in client.search_runs([e.experiment_id], max_results=50_000)]
-    runs = [r for r in runs if key in r.data.tags]
-    return len(runs) - len({r.data.tags[key] for r in runs}), sum(r.info.status == "RUNNING" for r in runs)
+Twin = tuple[Path, dict[str, float]]
+"""The results of an unkilled study, and how long each of its moments took, in seconds."""
 
 
-def ours(root: Path, trials: int, kills: Kills, env: dict[str, str]) -> dict[str, Any]:
-    (root / "tiny.py").write_text(STUDY.format(trials=trials))
-    ledger, again = Ledger(root / "results", "tiny"), [0]
-
-    def to_do_again() -> None:
-        for ask in ledger.asks():
-            if ledger.result(ask.trial_id) is None:
-                checkpoints = [int(n) for n in ledger.trial_folder(ask.trial_id).names("checkpoint") if n.isdigit()]
-                again[0] += max(len(ledger.epochs(ask.trial_id)) - max(checkpoints, default=0), 0)
-
-    command = [sys.executable, "-m", "study.sweep", str(root / "tiny.py"), "--results", str(root / "results")]
-    ran = killed_until_done(command, kills, to_do_again, env)
-    asks, results = ledger.asks(), ledger.results()
-    ended = [r for r in results.values() if r.outcome is not Outcome.FAILED]
-    epochs = [[e.epoch for e in ledger.epochs(a.trial_id)] for a in asks]
-    runs, running = mlflow_runs(root / "results" / "mlflow.db", KEY)
-    return ran | {
-        "planned": trials, "lost": max(trials - len(ended), 0), "doubled_trials": max(len(asks) - trials, 0), "doubled_runs": runs,
-        "zombie_trials": len(asks) - len(results), "zombie_runs": running,
-        "epochs_repeated": again[0] + sum(len(e) - len(set(e)) for e in epochs),
-    }  # fmt: skip
+def twin(kind: Kind, folder: Path) -> Twin:
+    study = Study(kind, folder)
+    start, row = study.start(), Row()
+    lengths = start.watch()
+    if problem := study.finish(start, row):
+        raise SystemExit(f"the unkilled study of {kind} failed: {problem}")
+    say(f"twin of {kind}: " + ", ".join(f"{m} {s:.0f} s" for m, s in lengths.items()))
+    return study.results, lengths
 
 
-def baseline(root: Path, trials: int, kills: Kills, env: dict[str, str]) -> dict[str, Any]:
-    import optuna
+def kill_parts(name: str, rows: dict[str, Row], wanted: int, twin_of: Future[Twin], folder: Path, seed: int, until: float) -> None:
+    """Studies, each under several kills, until there were `wanted` kills, TRIES times as many draws, or it is `until`."""
+    target, row, rng = TARGETS[name], rows[name], np.random.default_rng([seed, list(TARGETS).index(name)])
+    unkilled, lengths = twin_of.result()
+    while row.kills < wanted and row.kills + row.not_there < TRIES * wanted and time.monotonic() < until:
+        study = Study(target.kind, folder / f"{name.replace(', ', '-').replace(' ', '-')}-{row.studies}")
+        start: Start | None = None
+        for moment in sorted(rng.choice(target.moments, min(target.a_study, wanted - row.kills)), key=MOMENTS.index):
+            start = start or study.start()
+            start = strike(start, target, str(moment), lengths[str(moment)], rng, row)
+        problem = study.finish(start, row)
+        row.studies += 1
+        found = Differences(lost=[problem]) if problem else differences(study.results, unkilled, "tiny")
+        row.found.add(found)
+        say(f"{name}: study {row.studies} ended, {row.kills} of {wanted} kills, {row.not_there} not there, {asdict(found)}\n" + table(rows))
 
-    ran = killed_until_done([sys.executable, "-m", "benchmarks.ray_restore", str(root), str(trials)], kills, lambda: None, env)
-    results, log = root / "results.json", root / "trained.log"
-    ended = json.loads(results.read_text()) if results.exists() else []
-    trained = log.read_text().splitlines() if log.exists() else []
-    runs, running = mlflow_runs(root / "mlflow.db", "trial_name")
-    asked = optuna.load_study(study_name="tiny", storage=f"sqlite:///{root}/optuna.db").trials
-    return ran | {
-        "planned": trials, "lost": max(trials - len(ended), 0), "doubled_trials": max(len(asked) - trials, 0), "doubled_runs": runs,
-        "zombie_trials": sum(t.state.name == "RUNNING" for t in asked), "zombie_runs": running,
-        "epochs_repeated": len(trained) - sum(r["epoch"] for r in ended),
-    }  # fmt: skip
+
+def strike(start: Start, target: Target, moment: str, length: float, rng: np.random.Generator, row: Row) -> Start | None:
+    """Kills the target at some time within the moment. Returns the start that goes on, or None where it has ended."""
+    there = start.reach(moment, 240)
+    if there:
+        time.sleep(rng.uniform(0, length * start.left_of(moment)))
+    victims = start.find(target.is_it) if there and start.moment() == moment else []
+    if not victims:
+        row.not_there += 1
+        say(f"   {target.name} {moment}: not there ({start.moment()})")
+        return start if start.runs() else _ended(start, row)
+    start.remember_family()
+    victims[rng.integers(len(victims))].kill()
+    row.kills += 1
+    row.moments[moment] += 1
+    say(f"   {target.name} {moment}: killed")
+    if not target.ends:
+        return start
+    if start.wait(SILENT_S) is None:
+        row.silent += 1
+        say(f"   {target.name} silent for {SILENT_S:.0f} s; its last line: {start.last_line()}")
+        start.kill()
+    return _ended(start, row)
+
+
+def _ended(start: Start, row: Row) -> None:
+    row.ended[f"{start.wait(60)} {start.last_line()}"] += 1
+    left_later(start, row)
+
+
+def say(text: str) -> None:
+    print(time.strftime("%H:%M:%S"), text, flush=True)
+
+
+def bound(kills: int) -> float:
+    """The 95 % upper bound of a rate, in per cent, of which none was seen in `kills`."""
+    return 100 * (1 - 0.05 ** (1 / kills)) if kills else 100.0
+
+
+def table(rows: dict[str, Row]) -> str:
+    wrong = ("lost", "doubled", "unequal", "left running", "silent")
+    lines = [
+        "| target | kills | " + " | ".join(MOMENTS) + " | studies | " + " | ".join(wrong) + " | not there | 95 % below |",
+        "| --- " * 13 + "|",
+    ]
+    for name, r in rows.items():
+        counts = (len(r.found.lost), len(r.found.doubled), len(r.found.unequal), len(r.left_running), r.silent)
+        clean = f"{bound(r.kills):.1f} %" if not any(counts[:3]) else "-"
+        cells = [name, r.kills, *(r.moments[m] for m in MOMENTS), r.studies, *counts, r.not_there, clean]
+        lines.append("| " + " | ".join(map(str, cells)) + " |")
+    kills = sum(r.kills for r in rows.values())
+    lines.append(f"{kills} kills; none lost, doubled or unequal in all of them bounds the rate below {bound(kills):.1f} % (95 %)")
+    for name, r in rows.items():
+        lines += [f"   {name}: {text}" for text in [*r.found.lost, *r.found.doubled, *r.found.unequal, *r.left_running]]
+        lines += [f"   {name}: {times} starts ended with {text}" for text, times in r.ended.items()]
+    return "\n".join(lines)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--kills", type=int, default=10)
-    parser.add_argument("--trials", type=int, default=40)
-    parser.add_argument("--earliest", type=float, default=10.0, help="seconds from a start to its kill, at least")
-    parser.add_argument("--latest", type=float, default=60.0, help="and at most")
+    parser.add_argument("--kills", type=int, default=100)
+    parser.add_argument("--targets", nargs="+", choices=TARGETS, default=list(TARGETS))
+    parser.add_argument("--at-once", type=int, default=2, help="studies that run side by side")
+    parser.add_argument("--minutes", type=float, default=120.0, help="no study is begun later")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
-    kills = Kills(times=args.kills, earliest=args.earliest, latest=args.latest, seed=args.seed)
-    out: dict[str, Any] = {}
-    print(
-        f"{args.trials} trials planned             kills   lost   doubled trials / runs   zombie trials / runs   epochs repeated   orphans   seconds"
-    )
-    for name, title, run in (("ours", "this system", ours), ("baseline", "Tuner.restore and OptunaSearch", baseline)):
-        with tempfile.TemporaryDirectory() as folder:
-            env = os.environ | {"STUDY_CACHE": f"{folder}/cache", "PYTHONPATH": os.getcwd()}
-            r = run(Path(folder), args.trials, kills, env)
-        out[name] = r | {"doubled": r["doubled_trials"] + r["doubled_runs"], "zombies": r["zombie_trials"] + r["zombie_runs"]}
-        print(
-            f"{title:30s} {r['kills']:8d} {r['lost']:6d} {r['doubled_trials']:16d} / {r['doubled_runs']:<4d} {r['zombie_trials']:15d} / {r['zombie_runs']:<4d}"
-            f" {r['epochs_repeated']:17d} {r['orphans']:9d} {r['seconds']:9.0f}",
-            flush=True,
-        )
-    print("zero in N kills bounds the rate only below 3/N (95 %)")
+    shares = sum(TARGETS[name].share for name in args.targets)
+    wanted = {name: max(round(args.kills * TARGETS[name].share / shares), 1) for name in args.targets}
+    until = time.monotonic() + 60 * args.minutes
+    with tempfile.TemporaryDirectory(prefix="kills-") as temporary, ThreadPoolExecutor(args.at_once) as pool:
+        root = Path(temporary)
+        kinds = list(dict.fromkeys(TARGETS[name].kind for name in args.targets))
+        twins = {
+            kind: pool.submit(twin, kind, root / f"twin-{n}") for n, kind in enumerate(kinds)
+        }  # first in the queue, so nobody waits for ever
+        rows = {name: Row() for name in args.targets}
+        jobs = [pool.submit(kill_parts, n, rows, wanted[n], twins[TARGETS[n].kind], root, args.seed, until) for n in args.targets]
+        for job in as_completed(jobs):
+            job.result()
+        for timer in [t for row in rows.values() for t in row.timers]:
+            timer.join()
+    say("done\n" + table(rows))
     if args.json:
-        print(json.dumps(out))
+        print(json.dumps({name: _plain(row) for name, row in rows.items()}))
+
+
+def _plain(row: Row) -> dict[str, Any]:
+    return {k: asdict(v) if isinstance(v, Differences) else v for k, v in vars(row).items() if k != "timers"}
 
 
 if __name__ == "__main__":

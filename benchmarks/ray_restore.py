@@ -1,4 +1,4 @@
-"""A study as Ray's guides show it, started again with Tuner.restore: what `benchmarks.kills` kills beside this system.
+"""A study as Ray's guides show it, started again with Tuner.restore: what `benchmarks.restore_kills` kills beside this system.
 
     python -m benchmarks.ray_restore FOLDER TRIALS
 

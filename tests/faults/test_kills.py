@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from study.errors import EnvironmentProblem
 from study.failpoints import NAMES
 from study.records import OBJECTIVE
 from study.tracking.ledger import Ledger
@@ -80,6 +81,20 @@ def test_K2_killed_at_a_random_moment(attempt: int, tmp_path: Path, unkilled: di
         process.wait()
     assert tiny.run(study, tmp_path / "results", "--local", "--mlflow", "off").returncode == 0
     check(tmp_path, unkilled)
+
+
+@pytest.mark.parametrize("error", [Exception("The current node timed out during startup."), ConnectionError("no"), RuntimeError("")])
+def test_K9_a_ray_that_does_not_start_is_one_line(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray
+
+    from study.search.on_ray.cluster import cluster
+
+    def refuse(**_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(ray, "init", refuse)
+    with pytest.raises(EnvironmentProblem, match="cannot reach Ray at .*; check --address, or use --local"), cluster("127.0.0.1:1"):
+        pass
 
 
 @pytest.mark.slow

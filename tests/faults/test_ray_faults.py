@@ -1,5 +1,6 @@
 """Faults on a real Ray cluster: dead workers, heads and nodes, hung and slow workers, memory, signals to jobs."""
 
+import contextlib
 import json
 import os
 import signal
@@ -168,6 +169,39 @@ def test_K9_a_lost_head_ends_the_sweep_with_a_line_and_a_rerun_finishes(tmp_path
         assert process.returncode == 4 and "is lost; start it and run the same command again" in error, (process.returncode, error)
         assert "Traceback" not in error
         print(f"\nK9: a lost head was named after {seconds:.0f} s")
+    done = tiny.run(study, tmp_path / "results", "--mlflow", "off", timeout=600)
+    assert done.returncode == 0, done.stderr
+    nothing_lost(tmp_path, 6)
+
+
+SOON_DEAD = {"RAY_health_check_timeout_ms": "2000", "RAY_health_check_period_ms": "2000", "RAY_health_check_failure_threshold": "3"}
+
+
+@pytest.mark.parametrize("goes_on", [True, False])
+def test_K9_the_only_node_stopped_is_never_silence(goes_on: bool, tmp_path: Path) -> None:
+    """For a minute, or for good, which Ray calls dead: it would wait for another node for ever. It ends right or with 4 and a line, and a rerun finishes."""
+    study = tiny.write(tmp_path, ("partial",), trials=4)
+    process = start(tmp_path, study, env={} if goes_on else SOON_DEAD)
+    until(process, "epoch 1/2")
+    (raylet,) = [p for p in psutil.Process(process.pid).children(recursive=True) if p.name() == "raylet"]
+    began = time.monotonic()
+    raylet.send_signal(signal.SIGSTOP)
+    if goes_on:
+        time.sleep(60)
+        raylet.send_signal(signal.SIGCONT)
+    try:
+        _, error = process.communicate(timeout=240)
+    finally:
+        process.kill()
+        with contextlib.suppress(psutil.NoSuchProcess):
+            raylet.kill()  # a stopped one hears nothing else
+    print(
+        f"\nK9: {time.monotonic() - began:.0f} s after its only node was stopped the sweep ended with {process.returncode} {error[-200:]}"
+    )
+    assert "Traceback" not in error
+    assert process.returncode in (0, 4), (process.returncode, error)
+    assert process.returncode == 0 or "error: no node of the Ray cluster" in error or "is lost" in error, error
+    assert goes_on or process.returncode == 4
     done = tiny.run(study, tmp_path / "results", "--mlflow", "off", timeout=600)
     assert done.returncode == 0, done.stderr
     nothing_lost(tmp_path, 6)

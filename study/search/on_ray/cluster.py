@@ -6,6 +6,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -17,6 +18,8 @@ from study.files import Folder
 
 LOST = "Ray's head at {} is lost; start it and run the same command again."
 SHARED_S = 120  # a node that is asked for the first time starts a worker
+NO_NODE = "no node of the Ray cluster at {} has been alive for {:.0f} s; look at them with `ray status`, start one and run the same command again."
+NO_NODE_S = 60  # the head lives, but knows no node that does: Tune would wait for one for ever, without a word
 HEAD_LOST_S = 20  # the head answers nothing for so long: it is lost (Ray's own driver waits a minute and dies without a word)
 
 Nodes = list[dict[str, float]]
@@ -74,14 +77,16 @@ def cluster(address: str | None) -> Iterator[Nodes]:
             include_dashboard=False if started else None,
             object_store_memory=200_000_000 if started else None,
         )
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except Exception as error:  # a node that starts too slowly is a plain Exception
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise EnvironmentProblem(f"cannot reach Ray at {address or 'this machine'}: {first}; check --address, or use --local.") from None
     if threading.current_thread() is threading.main_thread():
         for number, handler in handlers.items():  # Ray puts its own in their place, which dump a stack and die
             signal.signal(number, handler)
     over = threading.Event()
-    threading.Thread(target=_watch_head, args=(ray.get_runtime_context().gcs_address, over), daemon=True).start()
+    gcs, nodes = ray.get_runtime_context().gcs_address, _Nodes()
+    threading.Thread(target=nodes.watch, args=(over,), name="ray-nodes", daemon=True).start()
+    threading.Thread(target=_watch_head, args=(gcs, nodes, over), name="ray-head", daemon=True).start()
     try:
         yield [node["Resources"] for node in ray.nodes() if node["Alive"]]
     finally:
@@ -89,13 +94,29 @@ def cluster(address: str | None) -> Iterator[Nodes]:
         ray.shutdown()
 
 
-def _watch_head(address: str, over: threading.Event) -> None:
-    """Ends the process with 4 when the head is lost: calls into Ray would hang or abort, and the ledger is on disk already."""
+class _Nodes:
+    """When a node was last known to live. Asked in a thread of its own: the question may hang as long as the head does."""
+
+    def __init__(self) -> None:
+        self.seen = time.monotonic()
+
+    def watch(self, over: threading.Event) -> None:
+        while not over.wait(HEAD_LOST_S / 4):
+            with contextlib.suppress(Exception):  # an answer that does not come is none, whatever is raised in its place
+                if any(node["Alive"] for node in ray.nodes()):
+                    self.seen = time.monotonic()
+
+
+def _watch_head(address: str, nodes: _Nodes, over: threading.Event) -> None:
+    """Ends the process with 4 when the head or every node is lost: calls into Ray would hang or abort, and the ledger is on disk already."""
     silent = 0
     while not over.wait(HEAD_LOST_S / 4):
         silent = 0 if _answers(address) else silent + 1
-        if silent >= 4 and not over.is_set():
-            print("error: " + LOST.format(address), file=sys.stderr, flush=True)
+        lost = LOST.format(address) if silent >= 4 else ""
+        if not silent and time.monotonic() - nodes.seen > NO_NODE_S:
+            lost = NO_NODE.format(address, NO_NODE_S)
+        if lost and not over.is_set():
+            print("error: " + lost, file=sys.stderr, flush=True)
             os._exit(EnvironmentProblem.exit_code)
 
 
