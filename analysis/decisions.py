@@ -111,18 +111,23 @@ def _decision(
     )
 
 
-def not_separated_from_best(strategies: Sequence[str], pairs: Mapping[tuple[str, str], Estimate], alpha: float = ALPHA) -> list[str]:
-    """Multiple comparisons with the best (Edwards and Hsu 1983): the truly best is among them in 95 % of studies.
+def not_separated_from_best(strategies: Sequence[str], decisions: Mapping[tuple[str, str], Decision]) -> list[str]:
+    """Those that no other is shown to be better than by what may be worth having; the best is among them in 95 % of studies, as Holm holds.
 
-    `pairs` holds A minus B under (A, B), in either order. One-sided, L - 1 comparisons each, as none but those with the best can exclude it.
+    `decisions` on A and B under (A, B), in either order. What excludes a strategy is the verdict itself: multiple comparisons with
+    the best (Edwards and Hsu 1983), one-sided, would exclude more, and then some that stand as undecided beside it.
     """
+    worse = {(b if d.winner == "a" else a) for (a, b), d in decisions.items() if d.kind in ("beats", "better")}
+    return [s for s in strategies if s not in worse]
 
-    def worse(one: str, other: str) -> bool:
-        e = pairs.get((one, other))
-        at_least = e.above(0.0) if e is not None else 1 - pairs[other, one].above(0.0)
-        return at_least < alpha / (len(strategies) - 1)
 
-    return [s for s in strategies if not any(worse(s, other) for other in strategies if other != s)]
+def expected_loss(e: Estimate) -> float:
+    """What choosing B costs on average where A minus B is `e`: the mean of max(A - B, 0) over the confidence distribution; NaN for one run."""
+    reach = min(max(e.mean, 0.0) + 4 * e.half_width(), 2.0) if not math.isnan(e.variance) else math.nan
+    if not reach > 0:
+        return reach
+    at = np.linspace(0.0, reach, 80)
+    return float(np.trapezoid([e.above(float(x)) for x in at], at))
 
 
 # ---- over data sets -------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from sklearn import metrics
 
 from analysis import statistics as st
 from analysis.collapse import collapse_reason, count_collapses, robust_sd
-from analysis.decisions import across_datasets, chances, decide, equivalence_p, not_separated_from_best
+from analysis.decisions import across_datasets, chances, decide, equivalence_p, expected_loss, not_separated_from_best
 from analysis.forecast import Spread, alpha_of_look, design, forecast
 from analysis.intervals import Estimate, Part, difference, difference_interval, few_units, mean_estimate, share_interval
 from analysis.luck import search_luck
@@ -269,8 +269,19 @@ def test_chances_sum_to_one_and_agree_with_the_interval() -> None:
 def test_those_not_separated_from_the_best() -> None:
     means = {"a": 0.60, "b": 0.59, "c": 0.50}
     pairs = {(x, y): estimate(means[x] - means[y], 0.01, 0.01) for x, y in (("a", "b"), ("c", "a"), ("b", "c"))}
-    assert not_separated_from_best(list(means), pairs) == ["a", "b"]
-    assert not_separated_from_best(["a", "b"], {("b", "a"): estimate(-0.2, 0.01, 0.01)}) == ["a"]
+    decided = dict(zip(pairs, decide([*pairs.values()], 0.01), strict=True))
+    assert not_separated_from_best(list(means), decided) == ["a", "b"]
+    little = dict(zip(pairs, decide([*pairs.values()], 0.3), strict=True))
+    assert not_separated_from_best(list(means), little) == ["a", "b", "c"], "worse by less than is worth having may be taken"
+    barred = dict(zip(pairs, decide([*pairs.values()], 0.01, [["an edge"]] * 3), strict=True))
+    assert not_separated_from_best(list(means), barred) == ["a", "b", "c"]
+
+
+def test_the_expected_loss_is_the_mean_of_what_the_other_is_better_by() -> None:
+    e = estimate(0.01, 0.0, 0.02, runs=10_000)
+    drawn = 0.01 + 0.02 * stats.t.rvs(999, size=200_000, random_state=0)
+    assert expected_loss(e) == pytest.approx(np.maximum(drawn, 0).mean(), rel=0.02)
+    assert expected_loss(estimate(-0.5, 0.01, 0.01)) < 1e-6 and expected_loss(estimate(0.5, 0.01, 0.01)) == pytest.approx(0.5, rel=0.01)
 
 
 def test_data_sets_are_a_sample_and_few_are_no_generality() -> None:
