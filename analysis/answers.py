@@ -1,6 +1,5 @@
 """The answer to one question as values: who is comparable, who may be the best, which of them is cheapest, and what that may cost."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -51,8 +50,9 @@ class Answer:
 
     @property
     def cheapest(self) -> str:
-        """Of those standing; at equal cost the one with the higher mean."""
-        return min(self.standing, key=lambda s: self.seconds.get(s, math.inf))
+        """Of those standing; at equal or unknown cost the one with the highest mean."""
+        known = set(self.standing) <= set(self.seconds)
+        return min(self.standing, key=lambda s: self.seconds[s] if known else 0.0)
 
     @property
     def loss(self) -> float:

@@ -24,6 +24,7 @@ class Pair:
     estimate: Estimate
     decision: Decision
     seeds: int
+    confidence: float  # of its simultaneous interval: 95 % at the first look at the test set, more at later ones
     needs: tuple[Need, ...]  # empty where it is decided, or one run tells nothing
 
     @property
@@ -49,13 +50,16 @@ def judge(compared: Sequence[Compared], frames: Frames) -> list[Pair]:
     """All pairs of the study together, since Holm's p values know how many there are."""
     fair, margin = Fairness(frames), frames.study.margin / 100
     reasons = [(*fair.reasons(c.question, c.a, c.b), *c.collapses) for c in compared]
-    decisions = decide([c.estimate for c in compared], margin, reasons, alpha_of_look(look(frames)))
+    alpha = alpha_of_look(look(frames))
+    decisions = decide([c.estimate for c in compared], margin, reasons, alpha)
     again = alpha_of_look(look(frames) + 1)
     out = []
     for c, d in zip(compared, decisions, strict=True):
         open_yet = d.kind == "undecided" and not math.isnan(c.estimate.variance)
         needs = forecast(c.estimate, margin, again / d.tests_left) if open_yet else ()
-        out.append(Pair(question=c.question, a=c.a, b=c.b, estimate=c.estimate, decision=d, seeds=c.seeds, needs=needs))
+        out.append(
+            Pair(question=c.question, a=c.a, b=c.b, estimate=c.estimate, decision=d, seeds=c.seeds, confidence=1 - alpha, needs=needs)
+        )
     return out
 
 

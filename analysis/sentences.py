@@ -77,7 +77,7 @@ def _numbers(pair: Pair, name: bool = False) -> str:
     who = f"{first} minus {other}: " if name else ""
     if math.isnan(low):
         return f"{who}{d:+.1f} points of macro-F1"
-    return f"{who}{d:+.1f} points of macro-F1, interval {low:+.1f} to {high:+.1f}"
+    return f"{who}{d:+.1f} points of macro-F1, {100 * pair.confidence:.3g} % interval {low:+.1f} to {high:+.1f}"
 
 
 def sentences(pairs: Sequence[Pair], strategies: pd.DataFrame, frames: Frames) -> list[Sentence]:
@@ -132,19 +132,18 @@ def headline(a: Answer, margin: float) -> str:
 
 
 def scope_of(pair: Pair, lucky: dict[str, float]) -> str:
-    """What the interval contains; with one search, how much that search may have owed to luck."""
+    """What the interval contains; with one search, that it speaks of two configurations and how likely another draw chooses others."""
     e = pair.estimate
     contains = {
-        "run": "seeds and test images; one search, one training set",
+        "run": "seeds and test images of these configurations, found by one search on one training set",
         "search": f"{e.searches} searches, seeds and test images; one training set",
-        "fold": f"{e.runs[0].count:g} training sets, seeds and test images; {'one search' if e.searches == 1 else f'{e.searches} searches'}",
+        "fold": f"{e.runs[0].count:g} training sets, seeds and test images; {'configurations found by one search' if e.searches == 1 else f'{e.searches} searches'}",
     }[e.unit]
     text = f"The interval contains {contains}"
     if e.searches > 1:
         return text
-    text += ", so it speaks of these configurations: another search may choose otherwise"
     own = [f"{_sure(lucky[s])} for {s}" for s in (pair.a, pair.b) if s in lucky]
-    return f"{text} (another draw of the same random trials would: {', '.join(own)})" if own else text
+    return f"{text}: another search may choose otherwise{f', by its random trials with {joined(own)}' if own else ''}"
 
 
 def _sure(chance: float) -> str:

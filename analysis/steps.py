@@ -60,13 +60,13 @@ def _pick(a: Answer, margin: float) -> Step:
     saves = ""
     if {pick, *others} <= set(cost):
         dearest = max(others, key=lambda s: a.seconds[s])
-        saves = f" ({cost[pick]} a confirm run, {1 - a.seconds[pick] / a.seconds[dearest]:.0%} less than {dearest})"
-    loses = f"{'less than 0.1' if loss < 0.1 else f'{loss:.1f}'} points of macro-F1 against the best"
+        saves = f" ({cost[pick]} a confirm run, {100 * (1 - a.seconds[pick] / a.seconds[dearest]):.0f} % less than {dearest})"
+    loses = f"expected loss against the best {'below 0.1' if loss < 0.1 else f'{loss:.1f}'} points of macro-F1"
+    known = set(a.standing) <= set(cost)
     if loss <= margin:
-        return Step(text=f"Take {pick}: the cheapest{saves}, expected to lose {loses}, not more than is worth having")
-    return Step(
-        text=f"{joined(a.standing)} may each be the best. The cheapest is {pick}{saves}; to take it is expected to lose {loses}: take it only if that saving is worth so much"
-    )
+        return Step(text=f"Take {pick}: {'the cheapest' if known else 'the highest mean'}{saves}, {loses}, not more than is worth having")
+    either = "Either" if len(a.standing) == 2 else f"Each of {joined(a.standing)}"
+    return Step(text=f"{either} may be the best; {'cheapest' if known else 'the highest mean'} is {pick}{saves}, {loses}")
 
 
 def _what_would_decide(a: Answer, frames: Frames) -> list[Step]:

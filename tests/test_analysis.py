@@ -26,6 +26,7 @@ from analysis.load import load
 from analysis.question import Question
 from analysis.sentences import Sentence, sentences
 from analysis.verdict import findings
+from analysis.warnings import warnings
 from study.config import Protocol, Study, TrialConfig, grid
 from study.records import Ask, ClassScores, EpochRecord, Outcome, TrialResult
 from study.search.sample import seed_for
@@ -197,6 +198,15 @@ def test_confirm_runs_belong_to_searches_in_turn(copy: Ledger) -> None:
     own = own[frames.trials[(frames.trials.stage == "confirm") & (frames.trials.strategy == "partial")].set_index("number").seed].to_numpy()
     mean = found.strategies[(found.strategies.strategy == "partial") & (found.strategies.metric == "macro_f1")]["mean"].iloc[0]
     assert mean == pytest.approx(((own[0] + own[2]) / 2 + own[1]) / 2), "every search counts once"
+
+
+def test_few_sessions_are_warned_of() -> None:
+    frames = load(GOLDEN.as_posix())
+    part = Part(variance=1e-4, df=4, count=5)
+    few = Estimate(mean=0.1, runs=(part, part), images=Part(variance=1e-4, df=6.5, count=10), unit="run", searches=1, resampled=240)
+    pairs = judge([Compared(question=ELSEWHERE, a="partial", b="full", estimate=few, seeds=5, collapses=())], frames)
+    (warning,) = [w for w in warnings(frames, pairs) if "sessions" in w]
+    assert "10 sessions that tell as much as 7.5 of equal size" in warning
 
 
 def test_tuning_curves_are_the_mean_best_of_all_subsets() -> None:
