@@ -10,9 +10,12 @@ import numpy as np
 import pandas as pd
 
 from analysis import statistics as st
+from analysis.collapse import Collapse, collapse_reason, count_collapses, robust_sd
 from analysis.frames import Frames
+from analysis.intervals import Estimate, difference, mean_estimate, share_interval
 from analysis.predictions import Predictions, measured_path, refusal
 from analysis.question import Question
+from analysis.runs import Runs, join_folds, score_runs
 
 Rows = list[dict[str, Any]]
 
@@ -24,6 +27,7 @@ class Gathered:
     question: Question
     labels: np.ndarray  # [N]
     groups: np.ndarray | None  # [N]
+    fold: np.ndarray  # [N] of 0, 1, ...: which split's test set the image is in
     predicted: dict[str, dict[int, np.ndarray]] = field(default_factory=dict)  # strategy -> seed -> classes [N]
 
     @property
@@ -31,13 +35,25 @@ class Gathered:
         return max(int(self.labels.max()) + 1, *(int(p.max()) + 1 for runs in self.predicted.values() for p in runs.values()))
 
 
+@dataclass(frozen=True, kw_only=True)
+class Compared:
+    """Two strategies of a question on macro-F1, A minus B, before anything is decided."""
+
+    question: Question
+    a: str
+    b: str
+    estimate: Estimate
+    seeds: int  # runs of the strategy that has fewer
+    collapses: tuple[str, ...]  # why collapsed runs forbid to name a winner
+
+
 @dataclass(kw_only=True, eq=False)
 class Tables:
-    """Rows, as `Findings` names them; a pair's row carries its Interval until it is decided."""
+    """Rows, as `Findings` names them, and the pairs to be decided on."""
 
     seeds: Rows = field(default_factory=list)
     strategies: Rows = field(default_factory=list)
-    pairs: Rows = field(default_factory=list)
+    pairs: list[Compared] = field(default_factory=list)
 
 
 def compare_all(frames: Frames, resamples: int) -> Tables:
@@ -48,7 +64,7 @@ def compare_all(frames: Frames, resamples: int) -> Tables:
         for question, block in done.assign(question=frames.questions(done)).groupby("question", sort=False):
             gathered = gather(frames, question, block)
             if gathered is not None:
-                compare_strategies(gathered, resamples, tables)
+                compare_strategies(gathered, _searches_of(frames, block), resamples, tables)
     return tables
 
 
@@ -69,7 +85,7 @@ def gather(frames: Frames, question: Question, block: pd.DataFrame) -> Gathered 
         return None
     _refuse_strangers(frames, question, runs)
     first = runs[0].tests
-    found = Gathered(question=question, labels=np.concatenate([p.labels for p in first]), groups=_groups(first))
+    found = Gathered(question=question, labels=np.concatenate([p.labels for p in first]), groups=_groups(first), fold=_folds(first))
     for run in runs:
         found.predicted.setdefault(run.strategy, {})[run.seed] = np.concatenate([p.logits.argmax(axis=1) for p in run.tests])
     return found
@@ -107,67 +123,92 @@ def _refuse_strangers(frames: Frames, question: Question, runs: Sequence[WholeRu
     raise refusal(frames.ledger, odd.trials[fold], "predictions", reason)
 
 
+def _searches_of(frames: Frames, block: pd.DataFrame) -> dict[int, int]:
+    """By seed, whose winner its runs trained: the k-th of R searches has the confirm runs k, k + R, ...; each k runs on every fold."""
+    runs = block["number"] // frames.study.confirm_folds % frames.study.searches
+    return {int(seed): int(search) for seed, search in zip(block["seed"], runs, strict=True)}
+
+
+def _folds(parts: list[Predictions]) -> np.ndarray:
+    return np.repeat(np.arange(len(parts)), [len(p.labels) for p in parts])
+
+
 def _groups(parts: list[Predictions]) -> np.ndarray | None:
     known = [p.groups for p in parts if p.groups is not None]
     return np.concatenate(known) if len(known) == len(parts) else None
 
 
-def compare_strategies(gathered: Gathered, resamples: int, tables: Tables) -> None:
+def compare_strategies(gathered: Gathered, search: dict[int, int], resamples: int, tables: Tables) -> None:
     """Adds to `tables`: the same resampled images for every strategy and metric, so that all of it pairs up."""
-    rng = np.random.Generator(np.random.Philox(key=[20, 21]))
-    labels, groups, classes = gathered.labels, gathered.groups, gathered.num_classes
-    weights = st.image_weights(len(labels), groups, resamples, rng)
-    units = len(labels) if groups is None else len(np.unique(groups))
+    runs = {s: _runs(gathered, s, search, resamples) for s in gathered.predicted}
+    macro = {s: own["macro_f1"] for s, own in runs.items()}
+    sd = robust_sd([own.scores for own in macro.values()])
+    collapses = {s: count_collapses(_by_seed(gathered, s, own), sd) for s, own in macro.items()}
     for metric in st.METRICS:
-        runs = {s: st.runs([*by_seed.values()], labels, classes, weights, units, metric) for s, by_seed in gathered.predicted.items()}
         for strategy, own in runs.items():
-            tables.strategies.append(_strategy_row(gathered, strategy, metric, own))
-            tables.seeds += _seed_rows(gathered, strategy, metric, own)
-        if metric == "macro_f1":
-            tables.pairs += [_pair_row(gathered.question, a, b, st.compare(runs[a], runs[b])) for a, b in combinations(runs, 2)]
+            tables.strategies.append(_strategy_row(gathered, strategy, metric, own[metric], collapses[strategy]))
+            tables.seeds += _seed_rows(gathered, strategy, metric, own[metric])
+    for a, b in combinations(runs, 2):
+        tables.pairs.append(
+            Compared(
+                question=gathered.question,
+                a=a,
+                b=b,
+                estimate=difference(macro[a], macro[b]),
+                seeds=min(len(gathered.predicted[s]) for s in (a, b)),
+                collapses=tuple(f"of {s}, {why}" for s in (a, b) if (why := collapse_reason(collapses[s], collapses[s]))),
+            )
+        )
 
 
-def _strategy_row(gathered: Gathered, strategy: str, metric: str, runs: st.Runs) -> dict[str, Any]:
-    i = st.mean_interval(runs)
+def _runs(gathered: Gathered, strategy: str, search: dict[int, int], resamples: int) -> dict[str, Runs]:
+    """By metric. Where there are several folds, each is scored for itself."""
+    by_seed = gathered.predicted[strategy]
+    own_search = [search[seed] for seed in by_seed]
+    parts: list[dict[str, Runs]] = []
+    for fold in range(int(gathered.fold.max()) + 1):
+        here = gathered.fold == fold
+        groups = None if gathered.groups is None else gathered.groups[here]
+        rng = np.random.Generator(np.random.Philox(key=[20, 21]))
+        weights = st.image_weights(int(here.sum()), groups, resamples, rng)
+        predicted = (p[here] for p in by_seed.values())
+        units = st.image_units(int(here.sum()), groups)
+        parts.append(score_runs(predicted, own_search, gathered.labels[here], gathered.num_classes, weights, units))
+    return {m: join_folds([part[m] for part in parts]) for m in st.METRICS}
+
+
+def _by_seed(gathered: Gathered, strategy: str, runs: Runs) -> np.ndarray:
+    """Scores [K]; the mean over folds where there are several."""
+    return runs.scores.reshape(-1, len(gathered.predicted[strategy])).mean(axis=0)
+
+
+def _strategy_row(gathered: Gathered, strategy: str, metric: str, runs: Runs, collapse: Collapse) -> dict[str, Any]:
+    e, scores = mean_estimate(runs), _by_seed(gathered, strategy, runs)
+    low, high = share_interval(e)
     return {
         **gathered.question.columns,
         "strategy": strategy,
         "metric": metric,
-        "mean": i.mean,
-        "low": i.low,
-        "high": i.high,
-        "seeds": i.seeds,
-        **_deviations(i),
+        "mean": e.mean,
+        "low": low,
+        "high": high,
+        "median": float(np.median(scores)),
+        "seeds": len(scores),
+        "searches": len(np.unique(runs.search)),
+        "collapsed": collapse.collapsed,
+        "collapsed_at_most": collapse.at_most,
+        "sd_seeds": float(np.std(scores, ddof=1)) if len(scores) > 1 else math.nan,
+        "se_runs": math.sqrt(sum(p.variance for p in e.runs)),
+        "se_images": math.sqrt(e.images.variance),
         "images": len(gathered.labels),
-        "units": runs.units,
+        "units": runs.units.groups,
+        "effective_units": runs.units.effective,
     }
 
 
-def _seed_rows(gathered: Gathered, strategy: str, metric: str, runs: st.Runs) -> Rows:
-    seeds = gathered.predicted[strategy]
+def _seed_rows(gathered: Gathered, strategy: str, metric: str, runs: Runs) -> Rows:
+    scores = _by_seed(gathered, strategy, runs)
     return [
         {**gathered.question.columns, "strategy": strategy, "seed": seed, "number": k, "metric": metric, "score": float(score)}
-        for k, (seed, score) in enumerate(zip(seeds, runs.scores, strict=True))
+        for k, (seed, score) in enumerate(zip(gathered.predicted[strategy], scores, strict=True))
     ]
-
-
-def _pair_row(question: Question, a: str, b: str, compared: st.Comparison) -> dict[str, Any]:
-    d = compared.difference
-    return {
-        **question.columns,
-        "a": a,
-        "b": b,
-        "difference": d.mean,
-        "low": d.low,
-        "high": d.high,
-        "seeds": d.seeds,
-        "p": d.p,
-        "permutation_p": compared.permutation_p,
-        "superiority": compared.superiority,
-        **_deviations(d),
-        "interval": d,
-    }
-
-
-def _deviations(i: st.Interval) -> dict[str, float]:
-    return {"sd_seeds": math.sqrt(i.var_seeds) if i.seeds > 1 else math.nan, "sd_images": math.sqrt(i.var_images)}

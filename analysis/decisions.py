@@ -2,7 +2,7 @@
 
 | kind | when (M the margin, m pairs) |
 | --- | --- |
-| not_comparable | a reason was given from outside: a range's edge, a collapse, unequal budgets |
+| not_comparable | a doubt bars the verdict it would have been: a collapse, unequal budgets, the loser's range's edge (class Doubts) |
 | beats | Holm's p below 5 % and the whole simultaneous interval beyond M |
 | better_by_little | Holm's p below 5 %, and less than M is shown too: both one-sided tests at 5 % (TOST), Holm over pairs |
 | better | Holm's p below 5 %; whether by M is open |
@@ -41,6 +41,25 @@ class Chances:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Doubts:
+    """Why two strategies may be unfit to be compared. Those of one side say that it may do better than it did (its range was too narrow):
+    they bar a verdict that names it the loser, and one that calls both equal, and leave an open one open.
+    """
+
+    both: tuple[str, ...] = ()
+    of_a: tuple[str, ...] = ()
+    of_b: tuple[str, ...] = ()
+
+    def bar(self, kind: Kind, a_higher: bool) -> tuple[str, ...]:
+        """Those that speak against this verdict."""
+        if kind == "undecided":
+            return self.both
+        if kind == "equivalent":
+            return (*self.both, *self.of_a, *self.of_b)
+        return (*self.both, *(self.of_b if a_higher else self.of_a))
+
+
+@dataclass(frozen=True, kw_only=True)
 class Decision:
     """What may be said of A and B. `scope` "configurations": each was searched once, another search may choose otherwise."""
 
@@ -56,17 +75,14 @@ class Decision:
     tests_left: int  # pairs among which Holm still shares his level: this pair must clear alpha / tests_left
 
 
-def decide(
-    pairs: Sequence[Estimate], margin: float, reasons: Sequence[Sequence[str]] | None = None, alpha: float = ALPHA
-) -> list[Decision]:
-    """Verdicts on all pairs of a study together; `margin` in shares; `reasons` by pair; `alpha` of this look (forecast.alpha_of_look)."""
-    why: Sequence[Sequence[str]] = reasons if reasons is not None else [()] * len(pairs)
+def decide(pairs: Sequence[Estimate], margin: float, doubts: Sequence[Doubts] | None = None, alpha: float = ALPHA) -> list[Decision]:
+    """Verdicts on all pairs of a study together; `margin` in shares; `doubts` by pair; `alpha` of this look (forecast.alpha_of_look)."""
     p = holm([e.p() for e in pairs])
     equivalent = holm([equivalence_p(e, margin) for e in pairs])
     left = len(pairs) - int((p < alpha).sum())
     return [
-        _decision(e, margin, tuple(r), float(q), float(w), alpha, len(pairs), max(left, 1))
-        for e, r, q, w in zip(pairs, why, p, equivalent, strict=True)
+        _decision(e, margin, d, float(q), float(w), alpha, len(pairs), max(left, 1))
+        for e, d, q, w in zip(pairs, doubts or [Doubts()] * len(pairs), p, equivalent, strict=True)
     ]
 
 
@@ -80,22 +96,20 @@ def chances(e: Estimate, margin: float) -> Chances:
     return Chances(a_better=over, within=max(1 - over - under, 0.0) if not math.isnan(over) else math.nan, b_better=under)
 
 
-def _decision(
-    e: Estimate, margin: float, reasons: tuple[str, ...], p: float, p_equivalent: float, alpha: float, pairs: int, left: int
-) -> Decision:
+def _decision(e: Estimate, margin: float, doubts: Doubts, p: float, p_equivalent: float, alpha: float, pairs: int, left: int) -> Decision:
     low, high = difference_interval(e, 1 - alpha / pairs)
     settled = p < alpha
     if settled:
         low, high = (max(low, 0.0), high) if e.mean > 0 else (low, min(high, 0.0))
     kind: Kind
-    if reasons:
-        kind = "not_comparable"
-    elif settled and max(low, -high) >= margin:
+    if settled and max(low, -high) >= margin:
         kind = "beats"
     elif settled:
         kind = "better_by_little" if p_equivalent < alpha else "better"
     else:
         kind = "equivalent" if p_equivalent < alpha else "undecided"
+    if reasons := doubts.bar(kind, e.mean > 0):
+        kind = "not_comparable"
     named = kind in ("beats", "better", "better_by_little")
     return Decision(
         kind=kind,
@@ -111,18 +125,23 @@ def _decision(
     )
 
 
-def not_separated_from_best(strategies: Sequence[str], pairs: Mapping[tuple[str, str], Estimate], alpha: float = ALPHA) -> list[str]:
-    """Multiple comparisons with the best (Edwards and Hsu 1983): the truly best is among them in 95 % of studies.
+def not_separated_from_best(strategies: Sequence[str], decisions: Mapping[tuple[str, str], Decision]) -> list[str]:
+    """Those that no other is shown to be better than by what may be worth having; the best is among them in 95 % of studies, as Holm holds.
 
-    `pairs` holds A minus B under (A, B), in either order. One-sided, L - 1 comparisons each, as none but those with the best can exclude it.
+    `decisions` on A and B under (A, B), in either order. What excludes a strategy is the verdict itself: multiple comparisons with
+    the best (Edwards and Hsu 1983), one-sided, would exclude more, and then some that stand as undecided beside it.
     """
+    worse = {(b if d.winner == "a" else a) for (a, b), d in decisions.items() if d.kind in ("beats", "better")}
+    return [s for s in strategies if s not in worse]
 
-    def worse(one: str, other: str) -> bool:
-        e = pairs.get((one, other))
-        at_least = e.above(0.0) if e is not None else 1 - pairs[other, one].above(0.0)
-        return at_least < alpha / (len(strategies) - 1)
 
-    return [s for s in strategies if not any(worse(s, other) for other in strategies if other != s)]
+def expected_loss(e: Estimate) -> float:
+    """What choosing B costs on average where A minus B is `e`: the mean of max(A - B, 0) over the confidence distribution; NaN for one run."""
+    reach = min(max(e.mean, 0.0) + 4 * e.half_width(), 2.0) if not math.isnan(e.variance) else math.nan
+    if not reach > 0:
+        return reach
+    at = np.linspace(0.0, reach, 80)
+    return float(np.trapezoid([e.above(float(x)) for x in at], at))
 
 
 # ---- over data sets -------------------------------------------------------------------------------------

@@ -35,7 +35,9 @@ def _confirm_runs(frames: Frames) -> Iterator[str]:
 def _planned(frames: Frames, winners: list[str]) -> list[str]:
     """Ids of the confirm runs of a cell's chosen trials, which take turns."""
     asks = [frames.ledger.ask(winner) for winner in winners]
-    configs = [TrialConfig.from_dict(ask.config) for ask in asks if ask is not None]  # a choice that is not here is refused when frames are made
+    configs = [
+        TrialConfig.from_dict(ask.config) for ask in asks if ask is not None
+    ]  # a choice that is not here is refused when frames are made
     folds = frames.study.confirm_folds
     return [confirm_config(frames.study, configs[k // folds % len(configs)], k).id for k in range(frames.study.confirm_seeds * folds)]
 

@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import html
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +18,6 @@ from analysis.figures import FIGURES
 from analysis.frames import Frames
 from analysis.load import load
 from analysis.question import COLUMNS, Question, with_names
-from analysis.sentences import decision
 from analysis.theme import colour
 from analysis.verdict import Findings, findings
 from study.errors import StudyError
@@ -50,9 +50,9 @@ def write_report(
     computed = {spec.name: spec.compute(frames, found) for spec in FIGURES}
     if tables:
         write_tables(all_tables(frames, found, computed), tables, kind)
-    html = render(frames, found, computed, str(source) if isinstance(source, str) else source.folder.location)
+    page = render(frames, found, computed, str(source) if isinstance(source, str) else source.folder.location)
     failpoint("mid_report_write")
-    write_page(out, html.encode("utf-8", "backslashreplace"))
+    write_page(out, page.encode("utf-8", "backslashreplace"))
     return ReportSummary(verdicts=[s.text for s in found.sentences], warnings=found.warnings, in_progress=frames.in_progress)
 
 
@@ -106,6 +106,7 @@ def render(frames: Frames, found: Findings, computed: dict[str, pd.DataFrame], s
     figures = [
         {"name": s.name, "section": s.section, "title": s.title, "note": s.note, "html": _embedded(s.name, s.draw(computed[s.name]))}
         for s in FIGURES
+        if len(computed[s.name])
     ]
     return environment.get_template("page.html").render(
         study=frames.study,
@@ -115,10 +116,10 @@ def render(frames: Frames, found: Findings, computed: dict[str, pd.DataFrame], s
         sentences=found.sentences,
         warnings=found.warnings,
         cards=_cards(found),
-        pairs=_pairs(found, frames.study.margin),
+        pairs=_pairs(found),
         figures=figures,
         sections=list(dict.fromkeys(f["section"] for f in figures)),
-        protocol=_protocol(frames),
+        protocol=[*_protocol(frames), *_not_drawn(computed)],
         budget=_budget(frames),
         compute=equal_compute(frames).to_dict("records"),
         lost=_lost(frames),
@@ -129,8 +130,16 @@ def render(frames: Frames, found: Findings, computed: dict[str, pd.DataFrame], s
     )
 
 
-def _pairs(found: Findings, margin: float) -> list[dict[str, Any]]:
-    return [{**row, "question": Question.of(row).name, "decision": decision(row, margin)} for row in found.pairs.to_dict("records")]
+def _pairs(found: Findings) -> list[dict[str, Any]]:
+    return [{**row, "question": Question.of(row).name} for row in found.pairs.to_dict("records")]
+
+
+def _not_drawn(computed: dict[str, pd.DataFrame]) -> list[tuple[str, str]]:
+    """One line of the protocol for figures without data: the reason each would show in their place."""
+    missing = [
+        f"{s.title} ({html.unescape(s.draw(pd.DataFrame()).layout.annotations[0].text)})" for s in FIGURES if not len(computed[s.name])
+    ]
+    return [("Not drawn", "; ".join(missing))] if missing else []
 
 
 def _cards(found: Findings) -> list[dict[str, Any]]:
@@ -173,7 +182,9 @@ def _protocol(frames: Frames) -> list[tuple[str, str]]:
         ("Augmentation", stored),
         (
             "Intervals",
-            "95 %, from two sources of variance: seeds (Student's t), and test images (bootstrap, whole sessions where there are any), weighted as Cochran and Cox do; paired over both; Holm over all pairs of the study",
+            "95 %. What repeats (runs; searches, where the search was repeated; folds, where there are several) and the test images (bootstrap, "
+            "whole sessions where there are any) are two sources of variance, weighted as Cochran and Cox do; two strategies are paired over "
+            "images, not over seeds (Welch). p values by Holm over all pairs of the study, with simultaneous intervals beside them",
         ),
         ("Macro averages", "over classes that occur in the split; an absent class is n/a, not 0"),
     ]

@@ -1,20 +1,24 @@
 """What a study says, in words: values made of their parts, so that a page can lay them out without taking text apart."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import pandas as pd
 
+from analysis.answers import Answer, Mark, answer, confirm_seconds, luck, means_of
 from analysis.frames import Frames
-from analysis.question import COLUMNS, Question
+from analysis.judged import Pair
+from analysis.question import Question
+from analysis.steps import Step, joined, steps
 
-SETTLED = {
-    "a": "{a} beats {b}",
-    "b": "{b} beats {a}",
-    "equivalent": "no difference worth {margin:g} points between {a} and {b}",
-    "undecided": "undecided between {a} and {b}",
+DECIDED = {
+    "beats": "{winner} beats {loser} by at least {margin}",
+    "better": "{winner} is better than {loser}; whether by {margin} is open",
+    "better_by_little": "{winner} is better than {loser}, by less than is worth having ({margin})",
+    "equivalent": "No difference worth {margin} between {a} and {b}",
+    "undecided": "Undecided between {a} and {b}",
+    "not_comparable": "Not comparable: {a} and {b}",
 }
 
 
@@ -23,8 +27,12 @@ class Sentence:
     """The answer to one question; `question` is None where nothing can be answered yet."""
 
     question: Question | None
-    head: str  # the answer in one phrase
-    rest: tuple[str, ...] = ()  # how it stands against each other strategy
+    head: str  # the decision in one phrase
+    mark: Mark = "open"
+    numbers: str = ""  # of the pair the head rests on
+    scope: str = ""  # what the interval contains
+    steps: tuple[Step, ...] = ()  # what to do now, what would decide
+    rest: tuple[str, ...] = ()  # how the highest mean stands against each other one
 
     @property
     def about(self) -> str:
@@ -32,78 +40,115 @@ class Sentence:
 
     @property
     def text(self) -> str:
-        """On one line, as it is printed and recorded."""
-        return f"{self.about}: {'; '.join((self.head, *self.rest))}."
+        """On one line, as it is printed and recorded: the decision, its scope, what to do."""
+        head = f"{self.head} ({self.numbers})" if self.numbers else self.head
+        after = (self.scope, *(f"{s.text}: {s.command}" if s.command else s.text for s in self.steps))
+        return f"{self.about}: {'; '.join((head, *(p[0].lower() + p[1:] for p in after if p)))}."
 
 
-def decision(pair: Mapping[str, Any], margin: float) -> str:
-    """What was decided between the two strategies of a row of pairs. `margin`: points of macro-F1."""
-    return SETTLED[pair["verdict"]].format(a=pair["a"], b=pair["b"], margin=margin)
+def _points(margin: float) -> str:
+    return f"{margin:g} point{'' if margin == 1 else 's'}"
 
 
-def describe_pair(pair: Mapping[str, Any], margin: float) -> str:
-    """The decision with its numbers, the winner's side up."""
+def decision(pair: Pair, margin: float) -> str:
+    """What was decided between two strategies. `margin`: points of macro-F1."""
+    return DECIDED[pair.decision.kind].format(winner=pair.winner, loser=pair.loser, a=pair.a, b=pair.b, margin=_points(margin))
+
+
+def describe_pair(pair: Pair, margin: float) -> str:
+    """The decision with its numbers, the higher mean's side up."""
     text = decision(pair, margin)
-    facing = _turned(pair) if pair["verdict"] == "b" else pair
-    d, low, high = (100 * facing[k] for k in ("difference", "low", "high"))
+    if pair.one_run:
+        return f"{text}: one seed tells nothing of the spread ({100 * pair.estimate.mean:+.1f} points of macro-F1)"
+    up, c = pair.estimate.mean >= 0, pair.decision.chances
+    better, worse = (c.a_better, c.b_better) if up else (c.b_better, c.a_better)
+    first, p = pair.a if up else pair.b, pair.decision.p
+    chances = f"{first} better by more than {_points(margin)} {_sure(better)}, within {_sure(c.within)}, worse by more {_sure(worse)}"
+    why = f" ({'; '.join(pair.decision.reasons)})" if pair.decision.reasons else ""
+    return f"{text}{why}: {_numbers(pair)}; {chances}; Holm p {'below 0.001' if p < 0.001 else f'{p:.3f}'}, {pair.seeds} seeds"
+
+
+def _numbers(pair: Pair, name: bool = False) -> str:
+    """The difference with its simultaneous interval, the higher mean's side up."""
+    d, low, high = (100 * v for v in (pair.estimate.mean, pair.decision.low, pair.decision.high))
+    first, other = pair.a, pair.b
+    if d < 0:
+        (d, low, high), (first, other) = (-d, -high, -low), (other, first)
+    who = f"{first} minus {other}: " if name else ""
     if math.isnan(low):
-        return f"{text}: one seed tells nothing of the spread ({d:+.1f} points of macro-F1)"
-    numbers = (
-        f"{d:+.1f} points of macro-F1, 95 % interval {low:+.1f} to {high:+.1f}, P(better) {facing['superiority']:.2f}, "
-        f"Holm p {pair['p_holm']:.3f}, {pair['seeds']} seeds"
-    )
-    more = f" ({_what_would_decide(pair['more_seeds'])})" if pair["verdict"] == "undecided" else ""
-    return f"{text}: {numbers}{more}"
+        return f"{who}{d:+.1f} points of macro-F1"
+    return f"{who}{d:+.1f} points of macro-F1, {100 * pair.confidence:.3g} % interval {low:+.1f} to {high:+.1f}"
 
 
-def _what_would_decide(more_seeds: float | None) -> str:
-    if more_seeds is None or math.isnan(more_seeds):
-        return "more test images are needed, seeds alone would not decide"
-    return f"about {int(more_seeds)} more seed{'s' if more_seeds > 1 else ''} would decide"
-
-
-def _turned(pair: Mapping[str, Any]) -> dict[str, Any]:
-    """The same pair, seen from the other side."""
-    return {
-        **pair,
-        "a": pair["b"],
-        "b": pair["a"],
-        "difference": -pair["difference"],
-        "low": -pair["high"],
-        "high": -pair["low"],
-        "superiority": 1 - pair["superiority"],
-        "verdict": {"a": "b", "b": "a"}.get(pair["verdict"], pair["verdict"]),
-    }
-
-
-def sentences(pairs: pd.DataFrame, strategies: pd.DataFrame, frames: Frames) -> list[Sentence]:
-    """One a question: the best strategy, and what can be said of it against each other one."""
-    if not len(pairs):
+def sentences(pairs: Sequence[Pair], strategies: pd.DataFrame, frames: Frames) -> list[Sentence]:
+    """One a question."""
+    if not pairs:
         head, *rest = _why_none(frames)
-        return [Sentence(question=None, head=head, rest=tuple(rest))]
-    macro = strategies[strategies.metric == "macro_f1"]
-    means = {Question.of(own.iloc[0]): own for _, own in macro.groupby(list(COLUMNS), sort=False)}
-    return [
-        _answer(Question.of(block.iloc[0]), block, means[Question.of(block.iloc[0])], frames.study.margin)
-        for _, block in pairs.groupby(list(COLUMNS), sort=False)
-    ]
+        return [Sentence(question=None, head=head, steps=tuple(Step(text=t) for t in rest))]
+    out = []
+    for question in dict.fromkeys(p.question for p in pairs):
+        own = [p for p in pairs if p.question == question]
+        out.append(_sentence(answer(question, own, means_of(strategies, question), confirm_seconds(frames, question)), frames))
+    return out
 
 
-def _answer(question: Question, pairs: pd.DataFrame, means: pd.DataFrame, margin: float) -> Sentence:
-    ranked = means.sort_values("mean", ascending=False)
-    best = ranked.iloc[0]
-    spread = ", one seed only" if math.isnan(best.low) else f" [{100 * best.low:.1f}, {100 * best.high:.1f}]"
-    facing: dict[str, dict[str, Any]] = {}
-    for pair in pairs.to_dict("records"):
-        if pair["a"] == best.strategy:
-            facing[pair["b"]] = pair
-        elif pair["b"] == best.strategy:
-            facing[pair["a"]] = _turned(pair)
+def _sentence(a: Answer, frames: Frames) -> Sentence:
+    margin = frames.study.margin
+    best, *others = a.comparable if len(a.comparable) > 1 else a.ranked
+    leading = a.pairs[best, others[0]]
     return Sentence(
-        question=question,
-        head=f"{best.strategy} has the highest test macro-F1, {100 * best['mean']:.1f}{spread}",
-        rest=tuple(describe_pair(facing[other], margin) for other in ranked["strategy"][1:]),
+        question=a.question,
+        head=headline(a, margin),
+        mark=a.mark,
+        numbers=_numbers(leading, name=len(a.ranked) > 2 or leading.winner is None),
+        scope=scope_of(leading, luck(frames, a.question)),
+        steps=tuple(steps(a, leading, frames)),
+        rest=tuple(describe_pair(a.pairs[a.ranked[0], other], margin) for other in a.ranked[1:]),
     )
+
+
+def headline(a: Answer, margin: float) -> str:
+    """The decision among all strategies of a question. `margin`: points of macro-F1."""
+    if len(a.comparable) < 2:
+        return f"Not comparable: {a.reasons[0]}"
+    worse = [s for s in a.comparable if s not in a.standing]
+    left = [s for s in a.ranked if s not in a.comparable]
+    inner = a.between(a.standing)
+    behind = f"; {joined(worse)} {'is' if len(worse) == 1 else 'are'} worse" if worse else ""
+    if len(a.comparable) == 2:
+        text = decision(a.pairs[a.comparable[0], a.comparable[1]], margin)
+    elif not inner:
+        by = [a.pairs[a.standing[0], s].decision.kind for s in worse]
+        all_beaten = set(by) == {"beats"}
+        text = f"{a.standing[0]} {'beats' if all_beaten else 'is better than'} {joined(worse)}{f' by at least {_points(margin)}' if all_beaten else ''}"
+        if set(by) - {"beats", "better"}:  # some are behind another one only
+            text = f"{a.standing[0]} alone is not shown to be worse than another; {joined(worse)} are"
+    elif a.mark == "equal":
+        text = decision(inner[0], margin) if len(inner) == 1 else f"No difference worth {_points(margin)} between {joined(a.standing)}"
+        text += behind
+    else:
+        text = f"Undecided between {joined(a.standing)}{behind}"
+    return f"{text}; not comparable: {joined(left)}" if left else text
+
+
+def scope_of(pair: Pair, lucky: dict[str, float]) -> str:
+    """What the interval contains; with one search, that it speaks of two configurations and how likely another draw chooses others."""
+    e = pair.estimate
+    contains = {
+        "run": "seeds and test images of these configurations, found by one search on one training set",
+        "search": f"{e.searches} searches, seeds and test images; one training set",
+        "fold": f"{e.runs[0].count:g} training sets, seeds and test images; {'configurations found by one search' if e.searches == 1 else f'{e.searches} searches'}",
+    }[e.unit]
+    text = f"The interval contains {contains}"
+    if e.searches > 1:
+        return text
+    own = [f"{_sure(lucky[s])} for {s}" for s in (pair.a, pair.b) if s in lucky]
+    return f"{text}: another search may choose otherwise{f', by its random trials with {joined(own)}' if own else ''}"
+
+
+def _sure(chance: float) -> str:
+    """Never all or nothing."""
+    return "over 99 %" if chance > 0.99 else "below 1 %" if chance < 0.01 else f"{100 * chance:.0f} %"
 
 
 def _why_none(frames: Frames) -> tuple[str, ...]:

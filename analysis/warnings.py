@@ -1,32 +1,45 @@
 """What a careful reader would ask about a study."""
 
 import time
-from collections.abc import Iterator
-
-import pandas as pd
+from collections.abc import Iterator, Sequence
 
 from analysis import statistics as st
+from analysis.fairness import range_edges, trial_counts
+from analysis.forecast import alpha_of_look
 from analysis.frames import Frames
+from analysis.intervals import few_units
+from analysis.judged import Pair, look
 from analysis.losses import losses
-from study.space import Choice
 
 
-def warnings(frames: Frames, pairs: pd.DataFrame) -> list[str]:
+def warnings(frames: Frames, pairs: Sequence[Pair]) -> list[str]:
     """One line each, the gravest first."""
     out = [*_of_the_study(frames), *losses(frames)]
     if not len(frames.trials):
         return out
-    out += [*_of_the_trials(frames), *_range_ends(frames), *(str(w) for w in frames.facts.get("data_warnings", []))]
-    if len(pairs) and pairs["low"].isna().any():
-        out.append("some comparisons rest on one seed and carry no interval")
+    edges = (f"{cell}: the {text}; widen it and run again" for cell, text in range_edges(frames))
+    out += [*_of_the_trials(frames), *edges, *_of_the_pairs(pairs), *(str(w) for w in frames.facts.get("data_warnings", []))]
     return out
+
+
+def _of_the_pairs(pairs: Sequence[Pair]) -> Iterator[str]:
+    if any(p.one_run for p in pairs):
+        yield "some comparisons rest on one seed and carry no interval"
+    for question in dict.fromkeys(p.question for p in pairs):
+        images = next(p.estimate.images for p in pairs if p.question == question)
+        if any(few_units(p.estimate) for p in pairs if p.question == question):
+            yield (
+                f"{question.name}: its test images come from {images.count:g} sessions that tell as much as {images.df + 1:.1f} of equal size;"
+                " so few carry an interval only roughly"
+            )
 
 
 def _of_the_study(frames: Frames) -> Iterator[str]:
     if frames.in_progress:
         yield "the study is in progress: figures will change"
     if len(frames.openings) > 1:
-        yield f"the test set was opened {len(frames.openings)} times: later looks are no longer unbiased"
+        level = 100 * alpha_of_look(look(frames))
+        yield f"the test set was opened {len(frames.openings)} times: each look spends some of the 5 %, this one is held to {level:.2g} %"
     for amendment in frames.amendments:
         day = time.strftime("%Y-%m-%d", time.gmtime(amendment["at"]))
         when = ", when its test set was open already" if amendment["test_open"] else ""
@@ -36,11 +49,11 @@ def _of_the_study(frames: Frames) -> Iterator[str]:
 
 
 def _of_the_trials(frames: Frames) -> Iterator[str]:
-    trials, cells = frames.trials, frames.study.cells
+    trials = frames.trials
     search = trials[trials.stage == "search"]
-    counts = search[search.outcome != "running"].groupby("cell").size()
-    if len(counts) and (counts.min() != counts.max() or len(counts) < len(cells)):
-        yield f"budgets are unequal: {counts.min() if len(counts) == len(cells) else 0} to {counts.max()} trials a cell"
+    counts = trial_counts(frames).values()
+    if len(set(counts)) > 1:
+        yield f"budgets are unequal: {min(counts)} to {max(counts)} trials a cell"
     for cell, own in search.groupby("cell"):
         lost = float(own.outcome.isin(["diverged", "failed"]).mean())
         if lost > 0.2:
@@ -48,18 +61,3 @@ def _of_the_trials(frames: Frames) -> Iterator[str]:
     slow = trials.straggler.dropna() if "straggler" in trials else trials.head(0).trial_id
     if len(slow):
         yield f"{len(slow)} of {len(trials)} trials waited for a straggler ({slow.iloc[0]}); look at that machine"
-
-
-def _range_ends(frames: Frames) -> Iterator[str]:
-    """A best learning rate within 10 % of its range's end: the range may be too narrow."""
-    trials = frames.trials.set_index("trial_id")
-    for cell, trial_id in frames.chosen.items():
-        if trial_id not in trials.index:
-            continue
-        for name, domain in frames.study.ranges(frames.cells[cell]).items():
-            if not name.endswith("lr") or isinstance(domain, Choice):
-                continue
-            value = float(trials.at[trial_id, f"hp/{name}"])
-            if not 0.1 <= (position := domain.position(value)) <= 0.9:
-                end = "lower" if position < 0.5 else "upper"
-                yield f"{cell}: the best {name} {value:.2g} lies at the {end} end of its range [{domain.low:g}, {domain.high:g}]; widen it and run again"

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from analysis import collapse as cl
-from analysis.decisions import ALPHA, Decision, decide
+from analysis.decisions import ALPHA, Decision, Doubts, decide
 from analysis.forecast import alpha_of_look, forecast
 from analysis.intervals import Estimate, difference, difference_interval, mean_estimate, share_interval
 from analysis.runs import Runs, join_folds, score_runs
@@ -58,13 +58,13 @@ def all_runs(sample: Sample, rng: np.random.Generator) -> list[Runs]:
     return [join_folds(own) for own in zip(*by_fold, strict=True)]
 
 
-def compared(runs: Sequence[Runs]) -> tuple[list[Estimate], list[list[str]]]:
+def compared(runs: Sequence[Runs]) -> tuple[list[Estimate], list[Doubts]]:
     """All pairs, with what forbids a winner."""
     sd = cl.robust_sd([r.scores for r in runs])
     counted = [cl.count_collapses(r.scores, sd) for r in runs]
     indices = list(combinations(range(len(runs)), 2))
     found = [cl.collapse_reason(counted[i], counted[j]) for i, j in indices]
-    return [difference(runs[i], runs[j]) for i, j in indices], [[r] if r else [] for r in found]
+    return [difference(runs[i], runs[j]) for i, j in indices], [Doubts(both=(r,) if r else ()) for r in found]
 
 
 def true_differences(case: Case, study: int) -> list[float]:
@@ -80,8 +80,8 @@ def judge(case: Case, study: int, tally: Tally) -> None:
     runs = all_runs(case.world.draw(study, case.searches, case.seeds), np.random.default_rng((5, study)))
     bounds = [share_interval(mean_estimate(r)) for r in runs]
     tally["coverage_of_scores"].append(_share(lo <= t <= hi for (lo, hi), t in zip(bounds, case.world.scores(study), strict=True)))
-    pairs, reasons = compared(runs)
-    claims = decide(pairs, MARGIN, reasons)
+    pairs, doubts = compared(runs)
+    claims = decide(pairs, MARGIN, doubts)
     record(tally, pairs, claims, true_differences(case, study))
     if case.follow and claims[0].kind == "undecided":
         follow(case, study, runs[0].units, pairs[0], tally)

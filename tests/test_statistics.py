@@ -11,7 +11,7 @@ from sklearn import metrics
 
 from analysis import statistics as st
 from analysis.collapse import collapse_reason, count_collapses, robust_sd
-from analysis.decisions import across_datasets, chances, decide, equivalence_p, not_separated_from_best
+from analysis.decisions import Doubts, across_datasets, chances, decide, equivalence_p, expected_loss, not_separated_from_best
 from analysis.forecast import Spread, alpha_of_look, design, forecast
 from analysis.intervals import Estimate, Part, difference, difference_interval, few_units, mean_estimate, share_interval
 from analysis.luck import search_luck
@@ -215,8 +215,18 @@ def test_each_kind_of_verdict(mean: float, run_sd: float, image_sd: float, kind:
         named = kind in ("beats", "better", "better_by_little")
         assert (got.kind, got.winner) == (kind, (("a" if sign > 0 else "b") if named else None))
         assert got.scope == "configurations", "one search each"
-    (got,) = decide([estimate(mean, run_sd, image_sd, searches=5)], 0.01, [["undertuned"]])
-    assert (got.kind, got.winner, got.scope, got.reasons) == ("not_comparable", None, "strategies", ("undertuned",))
+    (got,) = decide([estimate(mean, run_sd, image_sd, searches=5)], 0.01, [Doubts(both=("collapsed",))])
+    assert (got.kind, got.winner, got.scope, got.reasons) == ("not_comparable", None, "strategies", ("collapsed",))
+
+
+@pytest.mark.parametrize(("mean", "run_sd", "image_sd", "kind"), KINDS)
+def test_what_is_undertuned_may_not_lose_nor_be_equal_but_may_win(mean: float, run_sd: float, image_sd: float, kind: str) -> None:
+    for sign in (1, -1):
+        winner, loser = ("of_a", "of_b") if sign > 0 else ("of_b", "of_a")
+        (wins,) = decide([estimate(sign * mean, run_sd, image_sd)], 0.01, [Doubts(**{winner: ("an edge",)})])
+        (loses,) = decide([estimate(sign * mean, run_sd, image_sd)], 0.01, [Doubts(**{loser: ("an edge",)})])
+        assert wins.kind == ("not_comparable" if kind == "equivalent" else kind)
+        assert loses.kind == ("undecided" if kind == "undecided" else "not_comparable")
 
 
 def test_no_winner_by_the_margin_has_an_interval_that_reaches_below_it() -> None:
@@ -269,8 +279,19 @@ def test_chances_sum_to_one_and_agree_with_the_interval() -> None:
 def test_those_not_separated_from_the_best() -> None:
     means = {"a": 0.60, "b": 0.59, "c": 0.50}
     pairs = {(x, y): estimate(means[x] - means[y], 0.01, 0.01) for x, y in (("a", "b"), ("c", "a"), ("b", "c"))}
-    assert not_separated_from_best(list(means), pairs) == ["a", "b"]
-    assert not_separated_from_best(["a", "b"], {("b", "a"): estimate(-0.2, 0.01, 0.01)}) == ["a"]
+    decided = dict(zip(pairs, decide([*pairs.values()], 0.01), strict=True))
+    assert not_separated_from_best(list(means), decided) == ["a", "b"]
+    little = dict(zip(pairs, decide([*pairs.values()], 0.3), strict=True))
+    assert not_separated_from_best(list(means), little) == ["a", "b", "c"], "worse by less than is worth having may be taken"
+    barred = dict(zip(pairs, decide([*pairs.values()], 0.01, [Doubts(both=("an edge",))] * 3), strict=True))
+    assert not_separated_from_best(list(means), barred) == ["a", "b", "c"]
+
+
+def test_the_expected_loss_is_the_mean_of_what_the_other_is_better_by() -> None:
+    e = estimate(0.01, 0.0, 0.02, runs=10_000)
+    drawn = 0.01 + 0.02 * stats.t.rvs(999, size=200_000, random_state=0)
+    assert expected_loss(e) == pytest.approx(np.maximum(drawn, 0).mean(), rel=0.02)
+    assert expected_loss(estimate(-0.5, 0.01, 0.01)) < 1e-6 and expected_loss(estimate(0.5, 0.01, 0.01)) == pytest.approx(0.5, rel=0.01)
 
 
 def test_data_sets_are_a_sample_and_few_are_no_generality() -> None:

@@ -9,8 +9,19 @@ from analysis.theme import OKABE_ITO, empty, label, styled
 from analysis.verdict import Findings
 
 TITLE = "Paired differences in test macro-F1"
-NOTE = "A minus B, in points, on the same images and seeds. Shaded: differences not worth having. An interval that crosses zero names no winner."
-WORDS = {"a": "A beats B", "b": "B beats A", "equivalent": "no difference worth having", "undecided": "undecided"}
+NOTE = "In points, on the same images; intervals hold for all pairs of the study at once, as Holm's p does. Shaded: differences not worth having. An interval that crosses zero names no winner."
+WORDS = {
+    "beats": "a winner, by what is worth having",
+    "better": "a winner",
+    "better_by_little": "a winner, by less than is worth having",
+    "equivalent": "no difference worth having",
+    "undecided": "undecided",
+    "not_comparable": "not comparable",
+}
+COLUMNS = [
+    "question", "a", "b", "difference", "low", "high", "simultaneous_low", "simultaneous_high", "a_better", "within_margin", "b_better",
+    "p", "p_holm", "seeds", "verdict", "margin",
+]  # fmt: skip
 
 
 def compute(frames: Frames, findings: Findings) -> pd.DataFrame:
@@ -19,37 +30,22 @@ def compute(frames: Frames, findings: Findings) -> pd.DataFrame:
     table = findings.pairs.copy()
     table["question"] = [Question.of(r) for r in table.to_dict("records")]
     table["margin"] = frames.study.margin / 100
-    return table[
-        [
-            "question",
-            "a",
-            "b",
-            "difference",
-            "low",
-            "high",
-            "p",
-            "p_holm",
-            "permutation_p",
-            "superiority",
-            "seeds",
-            "verdict",
-            "more_seeds",
-            "margin",
-        ]
-    ]
+    return table[COLUMNS]
 
 
 def draw(frame: pd.DataFrame) -> go.Figure:
     if not len(frame):
         return empty("No two strategies have been confirmed on the same data.")
     figure = go.Figure()
-    names = [f"{label(r.question.name)}<br><b>{label(r.a)}</b> − <b>{label(r.b)}</b>" for r in frame.itertuples()]
+    names = [f"{label(r.question.name)}<br><b>{label(r.a)}</b> or <b>{label(r.b)}</b>" for r in frame.itertuples()]
     margin = 100 * float(frame.margin.iloc[0])
     figure.add_vrect(x0=-margin, x1=margin, fillcolor="rgba(128,128,128,.18)", line_width=0)
     figure.add_vline(x=0, line_width=1, line_color="rgba(128,128,128,.9)")
-    tint = {"a": OKABE_ITO[0], "b": OKABE_ITO[1], "equivalent": OKABE_ITO[2], "undecided": OKABE_ITO[6]}
+    tint = dict(zip(WORDS, (OKABE_ITO[0], OKABE_ITO[5], OKABE_ITO[2], OKABE_ITO[2], OKABE_ITO[6], OKABE_ITO[4]), strict=True))
     for verdict in dict.fromkeys(frame.verdict):
         own = frame[frame.verdict == verdict]
+        shown = own[["simultaneous_low", "simultaneous_high", "p_holm", "a_better", "within_margin", "b_better"]].copy()
+        shown.iloc[:, :2] *= 100
         figure.add_scatter(
             x=100 * own.difference,
             y=[names[k] for k in own.index],
@@ -59,14 +55,22 @@ def draw(frame: pd.DataFrame) -> go.Figure:
             error_x={
                 "type": "data",
                 "symmetric": False,
-                "array": 100 * (own.high - own.difference),
-                "arrayminus": 100 * (own.difference - own.low),
+                "array": 100 * (own.simultaneous_high - own.difference),
+                "arrayminus": 100 * (own.difference - own.simultaneous_low),
                 "thickness": 2,
                 "color": tint[verdict],
             },
-            customdata=own[["low", "high", "p_holm", "permutation_p", "superiority"]].assign(low=100 * own.low, high=100 * own.high),
-            hovertemplate="%{x:+.1f} [%{customdata[0]:+.1f}, %{customdata[1]:+.1f}] points<br>Holm p %{customdata[2]:.3f}, permutation p %{customdata[3]:.3f}<br>P(A > B) %{customdata[4]:.2f}<extra></extra>",
+            customdata=shown,
+            hovertemplate="%{x:+.1f} [%{customdata[0]:+.1f}, %{customdata[1]:+.1f}] points<br>Holm p %{customdata[2]:.3f}<br>"
+            "first better by more than the margin %{customdata[3]:.2f}, within it %{customdata[4]:.2f}, second better %{customdata[5]:.2f}<extra></extra>",
         )
     figure.update_yaxes(autorange="reversed")
-    figure.update_xaxes(title_text="A − B, points of macro-F1")
+    figure.update_xaxes(title_text=_axis(frame))
     return styled(figure, height=130 + 58 * len(frame))
+
+
+def _axis(frame: pd.DataFrame) -> str:
+    """Which side is whose: by name where it is one pair, by order where there are several."""
+    named = frame[["a", "b"]].drop_duplicates()
+    first, other = (label(v) for v in named.iloc[0]) if len(named) == 1 else ("first", "second")
+    return f"← {other} better · points of macro-F1 · {first} better →"

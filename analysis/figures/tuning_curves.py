@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
+from scipy.special import gammaln
 
 from analysis.frames import Frames
 from analysis.theme import colour, dash, empty, facets, faded, label, named, styled, symbol
@@ -10,21 +11,37 @@ from analysis.verdict import Findings
 from study.records import OBJECTIVE
 
 TITLE = "Tuning curves: what more trials would have bought"
-NOTE = "Expected best validation macro-F1 of n random trials, with 80 % simultaneous bands (opda). Only the random, never-stopped trials are used: those of TPE are not independent."
+NOTE = "Expected best validation macro-F1 of n random trials (a search's own score, so optimistic), from 16 trials on with 80 % simultaneous bands (opda). Only the random, never-stopped trials are used: those of TPE are not independent. A diverged trial counts as 0."
 CONFIDENCE = 0.8
 FEWEST = 3
+FEWEST_FOR_A_BAND = 16  # below it a band spans half the scale
 
 
 def random_trials(frames: Frames) -> pd.DataFrame:
     t = frames.trials
     if not len(t):
         return t
-    return t[(t.stage == "search") & (t.origin == "random") & (t.outcome != "running")]
+    return t[(t.stage == "search") & (t.origin == "random") & ~t.outcome.isin(["running", "failed"])]  # what a machine lost is no score
+
+
+def expected_best(scores: np.ndarray) -> np.ndarray:
+    """[N] -> [N]: the mean over all subsets of 1, 2, ... N of these trials of the best among them, so without replacement: unbiased."""
+    total = len(scores)
+    rank, drawn = (
+        np.arange(total),
+        np.arange(1, total + 1)[:, None],
+    )  # the one of rank k (from 0) is the best of n in C(k, n - 1) of C(N, n)
+    best_of = np.where(rank >= drawn - 1, _log_comb(np.maximum(rank, drawn - 1), drawn - 1) - _log_comb(total, drawn), -np.inf)
+    out: np.ndarray = np.exp(best_of) @ np.sort(scores)
+    return out
+
+
+def _log_comb(n: np.ndarray | int, k: np.ndarray) -> np.ndarray:
+    out: np.ndarray = gammaln(n + 1) - gammaln(k + 1) - gammaln(n - k + 1)
+    return out
 
 
 def compute(frames: Frames, findings: Findings) -> pd.DataFrame:
-    from opda.nonparametric import EmpiricalDistribution
-
     rows: list[dict[str, object]] = []
     used = random_trials(frames)
     for cell, own in used.groupby("cell", sort=False) if len(used) else []:
@@ -32,26 +49,34 @@ def compute(frames: Frames, findings: Findings) -> pd.DataFrame:
         scores = own[OBJECTIVE].fillna(0.0).to_numpy(float) if OBJECTIVE in own else np.zeros(len(own))  # a diverged trial found nothing
         if len(scores) < FEWEST:
             continue
-        n = np.arange(1, len(scores) + 1)
-        low, point, high = EmpiricalDistribution.confidence_bands(scores, CONFIDENCE, a=0.0, b=1.0, method="dkw", n_jobs=1)
-        # a low distribution function means high scores: the bands swap
-        curves = [d.average_tuning_curve(n) for d in (high, point, low)]
-        worst, best = np.minimum(curves[0], curves[2]), np.maximum(curves[0], curves[2])
-        for k, trials in enumerate(n):
+        expected, (low, high) = expected_best(scores), _bands(scores)
+        for k in range(len(scores)):
             rows.append(
                 {
                     "question": question,
                     "strategy": strategy,
                     "cell": cell,
-                    "trials": int(trials),
-                    "low": worst[k],
-                    "expected": curves[1][k],
-                    "high": best[k],
+                    "trials": k + 1,
+                    "low": low[k],
+                    "expected": expected[k],
+                    "high": high[k],
                     "used": len(scores),
                     "seconds_each": float(own.seconds.mean()),
                 }
             )
     return pd.DataFrame(rows)
+
+
+def _bands(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Low and high [N]; NaN below FEWEST_FOR_A_BAND trials."""
+    if len(scores) < FEWEST_FOR_A_BAND:
+        return (np.full(len(scores), np.nan),) * 2
+    from opda.nonparametric import EmpiricalDistribution
+
+    low, _, high = EmpiricalDistribution.confidence_bands(scores, CONFIDENCE, a=0.0, b=1.0, method="dkw", n_jobs=1)
+    # a low distribution function means high scores: the bands swap
+    one, other = (d.average_tuning_curve(np.arange(1, len(scores) + 1)) for d in (high, low))
+    return np.minimum(one, other), np.maximum(one, other)
 
 
 def draw(frame: pd.DataFrame) -> go.Figure:
@@ -64,22 +89,24 @@ def draw_against(frame: pd.DataFrame, x: str, title: str) -> go.Figure:
     figure, places = facets(frame.question, height=400)
     for question, (at,) in places.items():
         for strategy, own in frame[frame.question == question].groupby("strategy", sort=False):
-            figure.add_scatter(
-                x=[*own[x], *own[x][::-1]],
-                y=[*(100 * own.high), *(100 * own.low[::-1])],
-                fill="toself",
-                mode="lines",
-                fillcolor=faded(strategy),
-                line={"width": 0},
-                hoverinfo="skip",
-                showlegend=False,
-                legendgroup=strategy,
-                **at,
-            )
+            banded = own.low.notna().all()
+            if banded:
+                figure.add_scatter(
+                    x=[*own[x], *own[x][::-1]],
+                    y=[*(100 * own.high), *(100 * own.low[::-1])],
+                    fill="toself",
+                    mode="lines",
+                    fillcolor=faded(strategy),
+                    line={"width": 0},
+                    hoverinfo="skip",
+                    showlegend=False,
+                    legendgroup=strategy,
+                    **at,
+                )
             figure.add_scatter(
                 x=own[x],
                 y=100 * own.expected,
-                mode="lines+markers",
+                mode="lines+markers" if banded else "markers",
                 line={"color": colour(strategy), "dash": dash(strategy), "width": 2.5},
                 marker={"symbol": symbol(strategy)},
                 hovertemplate="%{x:.3g}: %{y:.1f}<extra>" + label(strategy) + "</extra>",

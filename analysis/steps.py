@@ -1,0 +1,115 @@
+"""What to do now, in words: whom to take, what would decide and with which command, and what the looks have cost."""
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from analysis.answers import Answer
+from analysis.collapse import ENOUGH_RUNS
+from analysis.forecast import Need, alpha_of_look
+from analysis.frames import Frames
+from analysis.judged import Pair, look
+from analysis.statistics import ENOUGH_SEEDS
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """One thing to do or to know, and the command that does it."""
+
+    text: str
+    command: str = ""
+
+
+def steps(a: Answer, leading: Pair, frames: Frames) -> list[Step]:
+    """In the order of doing; `leading`: the pair the headline rests on."""
+    out = []
+    if len(a.comparable) < 2:
+        if any("collapsed" in r for r in a.reasons):
+            seeds = max(ENOUGH_RUNS, frames.study.confirm_seeds)
+            out.append(Step(text=f"{ENOUGH_RUNS} seeds tell how often runs collapse", command=extend(frames, seeds)))
+        if any("of its range" in r for r in a.reasons):
+            out.append(
+                Step(text="Widen the range (Study.space) and ask again under a new name: a wider one may have given a better configuration")
+            )
+        also = f" ({'; '.join(a.reasons[1:])}, as well)" if a.reasons[1:] else ""
+        return [*out, Step(text=f"Until then name no winner{also}")]
+    if a.reasons:
+        out.append(Step(text=f"Left out, as {'; '.join(a.reasons)}"))
+    if leading.one_run:
+        seeds = max(frames.study.confirm_seeds + 1, ENOUGH_SEEDS)
+        return [*out, Step(text="one seed tells nothing of the spread; a few give an interval", command=extend(frames, seeds))]
+    out += [_pick(a, frames.study.margin), *_what_would_decide(a, frames)]
+    if look(frames) > 1:
+        level = 100 * alpha_of_look(look(frames))
+        out.append(
+            Step(text=f"The test set was opened {look(frames)} times: the 5 % are spent over the looks, this one is held to {level:.2g} %")
+        )
+    return out
+
+
+def _pick(a: Answer, margin: float) -> Step:
+    """Whom to take now, and what that costs and saves."""
+    cost = {s: f"{a.seconds[s]:.2g} s" for s in a.seconds}
+    if len(a.standing) == 1:
+        best, cheap = a.standing[0], min(a.comparable, key=lambda s: a.seconds.get(s, math.inf))
+        dear = f" ({cost[best]} a confirm run; {cheap} takes {cost[cheap]})" if cheap != best and {best, cheap} <= set(cost) else ""
+        return Step(text=f"Take {best}{dear}")
+    pick, loss = a.cheapest, 100 * a.loss
+    others = [s for s in a.standing if s != pick]
+    saves = ""
+    if {pick, *others} <= set(cost):
+        dearest = max(others, key=lambda s: a.seconds[s])
+        saves = f" ({cost[pick]} a confirm run, {100 * (1 - a.seconds[pick] / a.seconds[dearest]):.0f} % less than {dearest})"
+    loses = f"expected loss against the best {'below 0.1' if loss < 0.1 else f'{loss:.1f}'} points of macro-F1"
+    known = set(a.standing) <= set(cost)
+    if loss <= margin:
+        return Step(text=f"Take {pick}: {'the cheapest' if known else 'the highest mean'}{saves}, {loses}, not more than is worth having")
+    either = "Either" if len(a.standing) == 2 else f"Each of {joined(a.standing)}"
+    return Step(text=f"{either} may be the best; {'cheapest' if known else 'the highest mean'} is {pick}{saves}, {loses}")
+
+
+def _what_would_decide(a: Answer, frames: Frames) -> list[Step]:
+    """Of each open pair of the highest mean among those standing."""
+    out = []
+    for other in a.standing[1:]:
+        pair = a.pairs[a.standing[0], other]
+        if not pair.needs:
+            continue
+        which = "it" if len(a.standing) == 2 else f"{pair.a} against {pair.b}"
+        found = [_need(n) for n in pair.needs if n.more is not None]
+        if not found:
+            limits = " nor ".join(f"{n.limit:,} more {_unit(n, n.limit)}" for n in pair.needs)
+            out.append(Step(text=f"Not even {limits} would decide {which} with 80 % probability"))
+            continue
+        text = f"{' or '.join(found)} would decide {which} with 80 % probability"
+        seeds = next((n for n in pair.needs if n.resource == "run"), None)
+        if seeds is not None and seeds.more is None:
+            text += f"; not even {seeds.limit} more seeds alone would"
+        more = seeds.more if seeds is not None else None
+        each = pair.estimate.searches if pair.estimate.unit == "search" else 1  # a seed more of every search
+        out.append(Step(text=text, command="" if more is None else extend(frames, frames.study.confirm_seeds + more * each)))
+    return out
+
+
+def _need(n: Need) -> str:
+    assert n.more is not None
+    return f"{n.more:,} more {_unit(n, n.more)}"
+
+
+def _unit(n: Need, count: int) -> str:
+    name = {"run": "seed", "search": "search", "fold": "fold", "image": "test image", "session": "recording session"}[n.resource]
+    return name if count == 1 else f"{name}es" if name == "search" else f"{name}s"
+
+
+def joined(names: Sequence[str]) -> str:
+    *first, last = names
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def extend(frames: Frames, confirm_seeds: int) -> str:
+    """What runs more fresh seeds of this study: the command it was started with, if that is known."""
+    command = " ".join(str(frames.facts.get("command") or f"python -m study.sweep {frames.study.name}").split())
+    if "study.sweep" not in command:
+        return f"run_study(dataclasses.replace(STUDY, confirm_seeds={confirm_seeds}))"
+    return f"{re.sub(r' --confirm-seeds[= ][^ ]+', '', command)} --confirm-seeds {confirm_seeds}"
