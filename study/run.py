@@ -6,6 +6,7 @@ The caller gives `report(EpochRecord)`, called on every worker after every epoch
 
 import functools
 import gc
+import json
 import logging
 import math
 import os
@@ -28,6 +29,7 @@ from study.files import Folder
 from study.measure import find_measurements
 from study.measure.base import Finished, measure
 from study.networks.kept import HEADROOM, Kept, keep
+from study.networks.kept import NAME as BEST
 from study.networks.pretrained import create
 from study.networks.weights import timm_name
 from study.places import Places
@@ -90,12 +92,26 @@ def mark_out_of_memory(folder: Folder) -> None:
 
 
 def _attempt(config: TrialConfig, places: Places, report: Report, measurements: tuple[str, ...], micro_batches: int) -> Ending:
+    folder = Folder(places.folder)
+    if measurements and was_completed(folder, config):
+        left = tuple(n for n in measurements if not folder.exists(f"measured/{n}.parquet"))
+        distributed.barrier()  # before anybody writes one
+        measure_trial(config, places, left, folder)
+        return Ending(outcome=Outcome.COMPLETED)
     inputs = open_inputs(config, places)
     ending = _train(config, places, inputs, report, micro_batches)
     if measurements and ending.outcome is Outcome.COMPLETED:
         distributed.barrier()  # rank 0 may still be writing the best checkpoint
-        measure_trial(config, places, measurements, Folder(places.folder))
+        measure_trial(config, places, measurements, folder)
     return ending
+
+
+def was_completed(folder: Folder, config: TrialConfig) -> bool:
+    """Whether the trial was completed before and its network is whole: what it lacks, a measurement asked for later, needs no training."""
+    data = folder.read("result.json")
+    if data is None or json.loads(data).get("outcome") != Outcome.COMPLETED:
+        return False
+    return checkpoint.load_weights(folder, BEST, trial=config.id) is not None
 
 
 def _train(config: TrialConfig, places: Places, inputs: Inputs, report: Report, micro_batches: int) -> Ending:

@@ -86,19 +86,22 @@ def choose(ledger: Ledger, searches: int = 1) -> dict[str, list[str]]:
 def confirm_asks(study: Study, ledger: Ledger, chosen: dict[str, list[str]]) -> list[Ask]:
     """The chosen configurations of every cell again, with seeds nothing was tuned on; the same seeds for every cell, so runs pair up.
 
-    `chosen`: by cell, one trial, or the winner of each of R independent searches: confirm run k trains the winner of search k mod R.
+    `chosen`: by cell, one trial, or the winner of each of R independent searches: confirm run k trains the winner of search k mod R, and
+    is left out where that search found none.
     """
     known = {a.trial_id: a for a in ledger.asks()}
     sequence = max((a.sequence for a in known.values()), default=-1) + 1
     asks: list[Ask] = []
-    if lost := [t for own in chosen.values() for t in own if t not in known]:
+    if lost := [t for own in chosen.values() for t in own if t and t not in known]:
         raise EnvironmentProblem(
             f"{ledger.folder.path('selection.json')} chooses trial {lost[0]}, which is not here; restore its folder, or remove selection.json to choose again."
         )
     for number in range(study.confirm_seeds * study.confirm_folds):
         for cell_id, winners in chosen.items():
-            winner = known[winners[number // study.confirm_folds % len(winners)]]
-            config = confirm_config(study, TrialConfig.from_dict(winner.config), number)
+            winner = winners[number // study.confirm_folds % len(winners)]
+            if not winner:
+                continue
+            config = confirm_config(study, TrialConfig.from_dict(known[winner].config), number)
             ask = known.get(config.id) or Ask(
                 trial_id=config.id,
                 cell=cell_id,
@@ -124,11 +127,13 @@ def confirm(executor: Executor, chosen: dict[str, list[str]]) -> None:
 
 
 def is_done(ledger: Ledger, trial_id: str, measurements: tuple[str, ...]) -> bool:
-    """It ended, and left what it was run for: a completed run whose measurements are lost is run again."""
+    """It ended, and left what it was run for: a completed run that lacks a measurement is asked for again (run.was_completed)."""
     result = ledger.result(trial_id)
     if result is None:
         return False
-    lost = result.outcome is Outcome.COMPLETED and not all(ledger.measured(trial_id, n) for n in measurements)
+    if result.outcome is not Outcome.COMPLETED:
+        return True
+    lost = [n for n in measurements if not ledger.measured(trial_id, n)]
     if lost:
-        warn(f"{trial_id} was completed but left no {', '.join(measurements)}: it is run again")
+        warn(f"{trial_id} was completed but left no {', '.join(lost)}: its network is measured again, or trained again where it is gone")
     return not lost

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from study import predict, sweep
+from study import predict, run, sweep
 from study.config import TrialConfig
 from study.errors import ConfigError, EnvironmentProblem
 from study.files import Folder
@@ -21,6 +21,7 @@ from study.search.conductor import Conductor
 from study.search.plans import FixedPlan
 from study.studies import find_study, narrow
 from study.tracking.ledger import Ledger
+from study.training.loop import fine_tune
 from tests import tiny
 from tests.test_kept import keep
 
@@ -144,12 +145,20 @@ def test_a_run_whose_predictions_stayed_elsewhere_is_not_booked_as_completed(don
     assert other.result(ask.trial_id) is None, "it stays unfinished"
 
 
-def test_a_completed_run_without_predictions_is_run_again_on_resume(done: Path, capsys) -> None:
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_completed_run_without_predictions_is_measured_on_resume_and_trained_again_without_its_network(
+    kept: bool, done: Path, capsys, monkeypatch
+) -> None:
     ledger = Ledger(done / "results", "tiny")
     trial = ledger.asks(Stage.CONFIRM)[0].trial_id
     before, epochs = ledger.measured(trial, "predictions"), ledger.epochs(trial)
     ledger.trial_folder(trial).remove("measured")
+    trained: list[str] = []
+    monkeypatch.setattr(run, "fine_tune", lambda config, *rest, **named: (trained.append(config.id), fine_tune(config, *rest, **named))[1])
+    if not kept:
+        ledger.trial_folder(trial).remove("best")
     assert sweep.main([str(done / "my_study.py"), "--local", "--mlflow", "off", "--results", str(done / "results")]) == 0
-    assert "left no predictions: it is run again" in capsys.readouterr().err
+    assert "left no predictions: its network is measured again" in capsys.readouterr().err
+    assert trained == ([] if kept else [trial])
     assert ledger.measured(trial, "predictions") == before and ledger.epochs(trial) == epochs and len(ledger.test_openings()) == 1
     assert TrialConfig.from_dict(ledger.ask(trial).config).id == trial and torch.is_grad_enabled()
