@@ -50,16 +50,20 @@ class Fairness:
         self._edges: dict[tuple[Question, str], list[str]] = {}
         for cell, text in range_edges(frames) if len(frames.trials) else ():
             self._edges.setdefault(_place(frames, cell), []).append(text)
+        self._empty = {
+            _place(frames, cell): f"{own.count('')} of {len(own)} searches found nothing that can be used"
+            for cell, own in frames.confirmed_trials.items()
+            if "" in own and cell in frames.cells
+        }
         self._counts = {_place(frames, cell): n for cell, n in trial_counts(frames).items()}
 
     def doubts(self, question: Question, a: str, b: str) -> Doubts:
         """None for a fair comparison."""
+        both = [f"of {s}, {self._empty[question, s]}" for s in (a, b) if (question, s) in self._empty]
         of_a, of_b = (self._counts.get((question, s)) for s in (a, b))
-        return Doubts(
-            both=() if of_a == of_b else (f"{a} had {of_a or 0} trials, {b} {of_b or 0}",),
-            of_a=self._of(question, a),
-            of_b=self._of(question, b),
-        )
+        if of_a != of_b:
+            both.append(f"{a} had {of_a or 0} trials, {b} {of_b or 0}")
+        return Doubts(both=tuple(both), of_a=self._of(question, a), of_b=self._of(question, b))
 
     def _of(self, question: Question, strategy: str) -> tuple[str, ...]:
         return tuple(f"{strategy}'s {text}" for text in self._edges.get((question, strategy), []))

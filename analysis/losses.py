@@ -21,25 +21,27 @@ def losses(frames: Frames) -> Iterator[str]:
 
 def _confirm_runs(frames: Frames) -> Iterator[str]:
     study = frames.study
-    planned = study.confirm_seeds * study.confirm_folds
     completed = set(frames.confirmed()["trial_id"]) if len(frames.trials) else set()
     usable = {t for t in completed if "predictions" not in study.measure or frames.predictions(t)}
     cells = dict(zip(frames.trials["trial_id"], frames.trials["cell"], strict=True)) if len(frames.trials) else {}
     counted = Counter(cells[t] for t in usable)
     for cell, winners in frames.confirmed_trials.items():
-        if counted[cell] < planned:
-            reasons = [f"{t}: {_why_lost(frames, t)}" for t in _planned(frames, winners) if t not in usable]
-            yield f"{cell}: {counted[cell]} of {planned} confirm runs count ({'; '.join(reasons)})"
+        if empty := winners.count(""):
+            yield f"{cell}: {empty} of {len(winners)} searches found no trial that can be used, so nothing is confirmed of them"
+        if counted[cell] < len(planned := _planned(frames, winners)):
+            reasons = [f"{t}: {_why_lost(frames, t)}" for t in planned if t not in usable]
+            yield f"{cell}: {counted[cell]} of {len(planned)} confirm runs count ({'; '.join(reasons)})"
 
 
 def _planned(frames: Frames, winners: list[str]) -> list[str]:
     """Ids of the confirm runs of a cell's chosen trials, which take turns."""
-    asks = [frames.ledger.ask(winner) for winner in winners]
-    configs = [
-        TrialConfig.from_dict(ask.config) for ask in asks if ask is not None
-    ]  # a choice that is not here is refused when frames are made
+    asks = {winner: frames.ledger.ask(winner) for winner in winners if winner}
+    configs = {
+        winner: TrialConfig.from_dict(ask.config) for winner, ask in asks.items() if ask is not None
+    }  # frames refuse a choice that is gone
     folds = frames.study.confirm_folds
-    return [confirm_config(frames.study, configs[k // folds % len(configs)], k).id for k in range(frames.study.confirm_seeds * folds)]
+    turns = [(k, winners[k // folds % len(winners)]) for k in range(frames.study.confirm_seeds * folds)]
+    return [confirm_config(frames.study, configs[winner], k).id for k, winner in turns if winner]
 
 
 def _why_lost(frames: Frames, trial_id: str) -> str:

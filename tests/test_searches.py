@@ -6,11 +6,12 @@ from pathlib import Path
 import pytest
 
 from analysis.load import load
+from analysis.verdict import findings
 from study import sweep
 from study.config import Protocol, Study, TrialConfig, grid
 from study.errors import ConfigError
 from study.growth import grow
-from study.records import Origin, Stage
+from study.records import Origin, Outcome, Stage
 from study.search.optuna_cells import SearchPlan
 from study.tracking.ledger import Ledger
 from tests import tiny
@@ -74,3 +75,23 @@ def test_each_search_has_its_winner_confirmed_in_turn(tmp_path: Path) -> None:
     confirmed = load(ledger).confirmed()
     assert set(confirmed.groupby("cell").size()) == {4}
     assert dataclasses.replace(ledger.study(), searches=1) != ledger.study()
+    _a_search_that_found_nothing_keeps_its_place(path, ledger)
+
+
+def _a_search_that_found_nothing_keeps_its_place(path: Path, ledger: Ledger) -> None:
+    """Same study: all trials of one cell's first search diverged, as if they had from the start."""
+    cell = ledger.asks()[0].cell
+    for ask in ledger.asks(Stage.SEARCH):
+        if ask.cell == cell and ask.number % 2 == 0:
+            ledger.write_result(dataclasses.replace(ledger.result(ask.trial_id), outcome=Outcome.DIVERGED, metrics={}, best_epoch=None))
+    winner = ledger.confirmed_trials()[cell][1]
+    ledger.folder.remove("selection.json")
+    assert sweep.main([str(path), "--local", "--mlflow", "off", "--results", str(path.parent / "results")]) == 0
+    assert ledger.confirmed_trials()[cell] == ["", winner]
+    frames = load(ledger)
+    assert dict(frames.confirmed().groupby("cell").size())[cell] == 2 and set(frames.confirmed().query("cell == @cell").number) == {1, 3}
+    found = findings(frames)
+    assert f"{cell}: 1 of 2 searches found no trial that can be used, so nothing is confirmed of them" in found.warnings
+    assert (
+        "1 of 2 searches found nothing that can be used" in found.pairs.iloc[0].reasons and found.pairs.iloc[0].verdict == "not_comparable"
+    )

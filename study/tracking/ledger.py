@@ -195,7 +195,7 @@ class Ledger:
         return self._read("selection.json", selection_of)
 
     def confirmed_trials(self) -> dict[str, list[str]]:
-        """By cell, the search trials whose configurations are confirmed: one, or the winner of each independent search."""
+        """By cell, the search trials whose configurations are confirmed: one, or the winner of each independent search (empty: it found none)."""
         known = self.selection() or {"chosen": {}}
         return known.get("by_search") or {cell: [trial_id] for cell, trial_id in known["chosen"].items()}
 

@@ -158,8 +158,9 @@ def _is_named_ids(value: Any) -> bool:
 
 
 def _is_named_lists(value: Any) -> bool:
+    """An empty id stands for a search that found none; a cell has one search that did."""
     return isinstance(value, dict) and all(
-        isinstance(v, list) and v and all(isinstance(t, str) and TRIAL_ID.fullmatch(t) for t in v) for v in value.values()
+        isinstance(v, list) and any(v) and all(isinstance(t, str) and (not t or TRIAL_ID.fullmatch(t)) for t in v) for v in value.values()
     )
 
 
