@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, Self
 
@@ -163,6 +164,8 @@ def require_schema(values: dict[str, Any], what: str) -> None:
     _require(values.get("schema") == SCHEMA, f"{what} of schema {values.get('schema')!r}; {WHO_READS}")
 
 
+PUBLISHED_BEFORE_4: dict[str, Domain] = {"full.lr": Log(1e-5, 3e-3)}
+"""Ranges that were others when studies did not record them yet."""
 WHO_READS = f"this version reads {SCHEMA}. Use the version that wrote it: CHANGELOG.md lists schemas by version."
 
 
@@ -187,6 +190,9 @@ class Study:
         1, since=3
     )  # independent ones a cell: its trials are split among them, each with draws and a training seed of its own
     measure: tuple[str, ...] = added(("predictions",), since=2)  # what is measured on confirm runs, by name
+    published: dict[str, Domain] = added(
+        since=4, factory=dict
+    )  # the strategies' own ranges when the study was begun; its ledger fills it in
 
     def __post_init__(self) -> None:
         _require(NAME.fullmatch(self.name) is not None, f"Study name {self.name!r} must match {NAME.pattern} (it names a folder).")
@@ -212,17 +218,22 @@ class Study:
         _check_space(self)
 
     def ranges(self, cell: Cell) -> dict[str, Domain]:
-        """Every searched field of the cell, strategy first, with the study's own ranges where it has some."""
-        published = {**domains(STRATEGIES[cell.strategy]), **domains(Recipe)}
-        return {
-            name: self.space.get(f"{cell.strategy}.{name}", self.space.get(f"recipe.{name}", domain)) for name, domain in published.items()
-        }
+        """Every searched field of the cell, strategy first: the study's own range, or the one published when it was begun, or today's."""
+        known = self.published | self.space
+        today = {**domains(STRATEGIES[cell.strategy]), **domains(Recipe)}
+        return {name: known.get(f"{cell.strategy}.{name}", known.get(f"recipe.{name}", domain)) for name, domain in today.items()}
+
+    def begun(self, before: Mapping[str, Domain]) -> Self:
+        """The study with the ranges in force from now on, those of `before` first: a later version of the strategies changes none."""
+        today = {f"{s}.{n}": domain for s in dict.fromkeys(c.strategy for c in self.cells) for n, domain in domains(STRATEGIES[s]).items()}
+        return dataclasses.replace(self, published={**today, **{f"recipe.{n}": d for n, d in domains(Recipe).items()}, **before})
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON values, as study.json holds them."""
         values: dict[str, Any] = {"schema": SCHEMA, **canonical(self)}
-        if self.space:
-            values["space"] = {k: range_as_dict(v) for k, v in self.space.items()}
+        for name in ("space", "published"):
+            if ranges := getattr(self, name):
+                values[name] = {k: range_as_dict(v) for k, v in ranges.items()}
         return values
 
     @classmethod
@@ -233,7 +244,8 @@ class Study:
         values["cells"] = tuple(restore(Cell, c) for c in values["cells"])
         values["protocol"] = restore(Protocol, values["protocol"])
         values["measure"] = tuple(values.get("measure", ("predictions",)))
-        values["space"] = {k: range_from_dict(v) for k, v in values.get("space", {}).items()}
+        for name in ("space", "published"):
+            values[name] = {k: range_from_dict(v) for k, v in values.get(name, {}).items()}
         return restore(cls, values)
 
 

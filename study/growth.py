@@ -39,7 +39,7 @@ def compare(old: Study, new: Study) -> list[Change]:
     """Every field in which two studies differ, those of the protocol by their own names."""
     found: list[Change] = []
     for part, a, b in (("", old, new), ("protocol.", old.protocol, new.protocol)):
-        for name in [f.name for f in fields(a) if f.name != "protocol"]:
+        for name in [f.name for f in fields(a) if f.name not in ("protocol", "published")]:
             was, now = _plain(name, getattr(a, name)), _plain(name, getattr(b, name))
             if name in MAY_GAIN:
                 was, now = [v for v in was if v not in now], [v for v in now if v not in was]
@@ -57,7 +57,8 @@ def grow(old: Study, new: Study, where: str) -> tuple[Study, list[Change]]:
             "nothing else: run it with its own settings, or choose another --name."
         )
     later = tuple(c for c in new.cells if c not in old.cells)
-    return replace(new, cells=(*old.cells, *later), measure=tuple(dict.fromkeys((*old.measure, *new.measure)))), changes
+    grown = replace(new, cells=(*old.cells, *later), measure=tuple(dict.fromkeys((*old.measure, *new.measure))))
+    return grown.begun(old.published), changes  # a strategy that joins brings its ranges of today
 
 
 def _plain(name: str, value: Any) -> Any:

@@ -62,7 +62,7 @@ def test_what_may_grow_grows_and_the_cells_keep_their_order() -> None:
     grown, changes = grow(study(), study(cells=more, confirm_seeds=8, about="more"), "here")
     assert [c.strategy for c in grown.cells] == ["partial", "full"]
     assert {c.field for c in changes} == {"cells", "confirm_seeds", "about"}
-    assert grow(study(), study(), "here") == (study(), [])
+    assert grow(study(), study(), "here")[1] == []
 
 
 @pytest.mark.parametrize(
@@ -99,6 +99,23 @@ def test_a_study_has_ranges_of_its_own(tmp_path: Path) -> None:
         study(space={"partial.rate": Log(1, 2)})
     with pytest.raises(ConfigError, match="must be Log"):
         study(space={"partial.lr": 3})
+
+
+def test_a_study_keeps_the_ranges_that_were_published_when_it_was_begun(tmp_path: Path) -> None:
+    before, ledger = {"partial.lr": Log(1e-9, 1e-8)}, Ledger(tmp_path, "s")
+    ledger.begin(study().begun(before), {})
+    path = tmp_path / "s" / "study.json"
+    values = json.loads(path.read_text())
+    values["study"]["published"] = {"partial.lr": {"log": [1e-9, 1e-8]}}  # as an earlier version of the strategy would have left it
+    path.write_text(json.dumps(values))
+    grown = ledger.begin(study(cells=grid(["digits"], ["resnet18"], ["partial", "full"])), {})
+    partial, full = grown.cells
+    assert ledger.study() == grown and grown.ranges(partial)["lr"] == Log(1e-9, 1e-8)
+    assert grown.ranges(full) == study(cells=(full,)).ranges(full), "what joins brings today's"
+    assert [c.split(":")[0] for a in ledger.amendments() for c in a["changes"]] == ["cells"]
+    del values["study"]["published"]
+    path.write_text(json.dumps({**values, "study": {**values["study"], "cells": [dataclasses.asdict(full)]}}))
+    assert ledger.study().ranges(full)["lr"] == Log(1e-5, 3e-3), "what it was before studies said so themselves"
 
 
 @pytest.mark.parametrize("domain", [Log(1e-3, 1.0), Uniform(-1, 2), Integer(1, 4), Choice("a", "b")], ids=lambda d: type(d).__name__)

@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, TypeVar
 
-from study.config import Study
+from study.config import PUBLISHED_BEFORE_4, Study
 from study.errors import ConfigError, EnvironmentProblem
 from study.files import Folder
 from study.growth import grow
@@ -59,7 +59,8 @@ class Ledger:
     # -- the study ---------------------------------------------------------------------------------
     def study(self) -> Study | None:
         """The question, with everything it has gained; None before it was first asked."""
-        return self._read("study.json", lambda values: Study.from_dict(values["study"]))
+        study = self._read("study.json", lambda values: Study.from_dict(values["study"]))
+        return study if study is None or study.published else study.begun(PUBLISHED_BEFORE_4)
 
     def facts(self) -> dict[str, Any]:
         """What was fixed or found when it ran: versions, machine, precision, when it started and finished, its verdicts."""
@@ -73,6 +74,7 @@ class Ledger:
         """
         known, before = self._json("study.json"), self.study()
         if known is None or before is None:
+            study = study.begun({})
             self._write("study.json", {"study": study.as_dict(), "facts": facts})
             return study
         grown, changes = grow(before, study, self.folder.location)

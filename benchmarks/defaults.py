@@ -1,0 +1,109 @@
+"""Which learning rates each strategy needs: the pilot behind the published defaults and ranges of study/strategies.
+
+    python -m benchmarks.defaults --data DATA --json
+
+The same half-decade grid of as many learning rates for every strategy, everything else at its default, fresh augmented images in every
+epoch (`views = 0`), mean best validation macro-F1 over seeds. Nothing is chosen here: the table shows where each data set's best
+learning rate lies, what the default loses against it, and whether it lies at an end of the range that a study searches.
+"""
+
+import argparse
+import dataclasses
+import json
+import os
+import statistics
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from study.config import Cell, Protocol, TrialConfig
+from study.places import Places
+from study.run import open_inputs
+from study.space import Log, domains
+from study.strategies import STRATEGIES
+from study.training.guard import DivergedError
+from study.training.loop import fine_tune
+
+LEARNING_RATES = (3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)  # half decades
+OF_A_HEAD_ALONE = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1)  # which takes larger ones
+PROTOCOLS = {  # as quickstart and pilot have them
+    "mini_faces": Protocol(max_epochs=3, image_size=48, views=0, train_eval_images=32),
+    "mini_weeds": Protocol(max_epochs=3, image_size=48, views=0, train_eval_images=32),
+    "fer2013": Protocol(max_epochs=5, image_size=64, views=0, train_eval_images=32),
+    "deepweeds": Protocol(max_epochs=5, image_size=64, views=0, train_eval_images=32),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One strategy on one data set: learning rate -> mean best validation macro-F1 (0 for a run that diverged)."""
+
+    dataset: str
+    strategy: str
+    scores: dict[float, float]
+
+    @property
+    def best(self) -> float:
+        return max(self.scores, key=lambda lr: self.scores[lr])
+
+    @property
+    def loss(self) -> float:
+        """What the default costs against the best of the grid, in shares; the default's score is its nearest neighbour's."""
+        default = TrialConfig.default(
+            Cell(dataset=self.dataset, backbone="efficientnet_lite0", strategy=self.strategy), Protocol()
+        ).strategy.lr  # type: ignore[attr-defined]
+        nearest = min(self.scores, key=lambda lr: abs(lr / default - 1) if lr > default else abs(default / lr - 1))
+        return self.scores[self.best] - self.scores[nearest]
+
+    @property
+    def position(self) -> float:
+        """Of the best one within the range that is searched, 0 to 1 on its axis."""
+        domain = domains(STRATEGIES[self.strategy])["lr"]
+        assert isinstance(domain, Log)
+        return domain.position(self.best)
+
+
+def score(config: TrialConfig, data: str | None) -> float:
+    try:
+        return max(record.objective for record, _ in fine_tune(config, open_inputs(config, Places(folder="", data=data))))
+    except DivergedError:
+        return 0.0
+
+
+def measure(args: argparse.Namespace) -> Iterator[Row]:
+    for dataset in args.datasets:
+        fraction = args.faces_fraction if dataset == "fer2013" else 1.0
+        for strategy in args.strategies:
+            cell = Cell(dataset=dataset, backbone=args.backbone, strategy=strategy, train_fraction=fraction)
+            scores = {}
+            for lr in OF_A_HEAD_ALONE if strategy == "linear_probe" else LEARNING_RATES:
+                published = [TrialConfig.default(cell, PROTOCOLS[dataset], seed) for seed in range(args.seeds)]
+                configs = [dataclasses.replace(c, strategy=dataclasses.replace(c.strategy, lr=lr)) for c in published]  # type: ignore[call-arg]
+                scores[lr] = statistics.fmean(score(c, args.data) for c in configs)
+            yield Row(dataset=dataset, strategy=strategy, scores=scores)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--data", default=os.environ.get("STUDY_DATA"), help="folder that holds fer2013/ and deepweeds/")
+    parser.add_argument("--datasets", nargs="+", default=list(PROTOCOLS), choices=list(PROTOCOLS))
+    parser.add_argument("--strategies", nargs="+", default=list(STRATEGIES), choices=list(STRATEGIES))
+    parser.add_argument("--backbone", default="efficientnet_lite0")
+    parser.add_argument("--faces-fraction", type=float, default=0.25, help="of FER2013's training images")
+    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--json", action="store_true")
+    args = parser.parse_args()
+    rows = []
+    print(f"{args.backbone}, {args.seeds} seeds; best validation macro-F1 in points by learning rate")
+    for row in measure(args):
+        rows.append(row)
+        cells = "  ".join(f"{lr:.0e} {100 * s:4.1f}" for lr, s in row.scores.items())
+        print(
+            f"{row.dataset:10s} {row.strategy:12s} {cells}  best at {row.best:.0e} ({row.position:.2f} of its range), default loses {100 * row.loss:.1f}",
+            flush=True,
+        )
+    if args.json:
+        print(json.dumps([{**dataclasses.asdict(r), "best": r.best, "loss": r.loss, "position": r.position} for r in rows]))
+
+
+if __name__ == "__main__":
+    main()
