@@ -8,7 +8,7 @@ from rich.table import Table
 
 from study.config import Study
 from study.cost import Price, disk, measure
-from study.datasets.spec import ImageTable
+from study.datasets.spec import TRAIN, VAL, ImageTable
 from study.places import Places
 from study.records import Outcome, Stage
 from study.tracking.ledger import Ledger
@@ -46,8 +46,8 @@ def print_plan(study: Study, ledger: Ledger, tables: dict[tuple[str, str], Image
         if key not in prices:
             prices[key] = measure(cell, p, len(data.classes), places.weights)
         price = prices[key]
-        train = int(np.sum(data.split == 0) * cell.train_fraction)
-        looked = int(np.sum(data.split == 1)) + min(train, p.train_eval_images)
+        train = int(np.sum(data.split == TRAIN) * cell.train_fraction)
+        looked = int(np.sum(data.split == VAL)) + min(train, p.train_eval_images)
         left[cell.id] = study.trials - done[cell.id, Stage.SEARCH] + runs - done[cell.id, Stage.CONFIRM]
         cost = left[cell.id] * p.max_epochs * (train * price.train + looked * price.evaluate) / 3600
         hours += cost

@@ -19,7 +19,8 @@ from study import checkpoint
 from study.config import Cell, Protocol, TrialConfig
 from study.datasets import open_dataset
 from study.datasets.cache import pixels
-from study.datasets.visible import TEST, TRAIN, VAL, cut_off_test
+from study.datasets.spec import TEST, TRAIN, VAL
+from study.datasets.visible import cut_off_test
 from study.errors import ConfigError
 from study.files import Folder
 from study.metrics import score

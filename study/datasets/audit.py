@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from study.datasets.spec import SPLITS, ImageTable
+from study.datasets.spec import SPLITS, TEST, TRAIN, ImageTable
 from study.errors import DataError
 from study.facts import shown
 
@@ -129,8 +129,8 @@ def difference_hash(pixels: np.ndarray) -> np.uint64:
 
 def _near_across(table: ImageTable, hashes: np.ndarray, valid: np.ndarray) -> list[tuple[int, int, int]] | None:
     """(train image, held-out image, differing bits), nearest first; exact copies of hash included only where pixels differ."""
-    train = np.flatnonzero((table.split == 0) & valid)
-    held = np.flatnonzero((table.split > 0) & valid)
+    train = np.flatnonzero((table.split == TRAIN) & valid)
+    held = np.flatnonzero((table.split > TRAIN) & valid)
     if len(train) + len(held) > NEAR_MOST:
         return None
     found: list[tuple[int, int, int]] = []
@@ -156,7 +156,7 @@ def _pair(table: ImageTable, a: int, b: int, bits: int) -> Pair:
 
 
 def _majority(table: ImageTable) -> float:
-    train, test = table.labels[table.split == 0], table.labels[table.split == 2]
+    train, test = table.labels[table.split == TRAIN], table.labels[table.split == TEST]
     if not len(train) or not len(test):
         return 0.0
     return float((test == np.bincount(train).argmax()).mean())
@@ -166,7 +166,7 @@ def _by_metadata(table: ImageTable) -> tuple[float | None, float | None]:
     """Accuracy and macro recall on test of the label of the nearest training image in time, same instrument: no pixel is looked at."""
     if table.metadata is None:
         return None, None
-    train, test = np.flatnonzero(table.split == 0), np.flatnonzero(table.split == 2)
+    train, test = np.flatnonzero(table.split == TRAIN), np.flatnonzero(table.split == TEST)
     if not len(train) or not len(test):
         return None, None
     gap = np.abs(table.metadata.seconds[test][:, None] - table.metadata.seconds[train][None, :])
@@ -180,7 +180,7 @@ def _by_metadata(table: ImageTable) -> tuple[float | None, float | None]:
 def _sessions_shared(table: ImageTable) -> int | None:
     if table.groups is None:
         return None
-    return int(np.isin(table.groups[table.split > 0], table.groups[table.split == 0]).sum())
+    return int(np.isin(table.groups[table.split > TRAIN], table.groups[table.split == TRAIN]).sum())
 
 
 def _warnings(r: AuditReport) -> list[str]:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from study.datasets.imagefiles import JUNK, SUFFIXES, check_headers, decode_file, fingerprint, identity, is_junk, no_image, refuse
-from study.datasets.spec import SPLITS, ImageTable, display_name, left_out, some, stratified_split
+from study.datasets.spec import SPLITS, TRAIN, ImageTable, display_name, left_out, some, stratified_split
 from study.datasets.tables import read_columns
 from study.errors import DataError
 
@@ -53,7 +53,7 @@ def read(path: Path, fold: int) -> ImageTable:
         if few := [c for c, n in zip(classes, np.bincount(labels), strict=True) if n < 5]:
             raise DataError(f"{path}: {some(few)} has fewer than 5 images; add some, or give train/, val/ and test/ folders.")
         split = stratified_split(labels, groups, 0, fold, what=str(path / GROUPS))
-    if unseen := [c for k, c in enumerate(classes) if not ((split == 0) & (labels == k)).any()]:
+    if unseen := [c for k, c in enumerate(classes) if not ((split == TRAIN) & (labels == k)).any()]:
         raise DataError(f"{path}: no train image of {some(unseen)}; a class must be seen to be learnt.")
     counts = "; ".join(f"{s} {int((split == k).sum())}" for k, s in enumerate(SPLITS))
     return ImageTable(

@@ -13,6 +13,7 @@ from study.errors import DataError
 from study.facts import shown
 
 SPLITS = ("train", "val", "test")
+TRAIN, VAL, TEST = range(3)  # as `ImageTable.split` has them
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -33,6 +34,11 @@ class ImageTable:
     native_size: int  # longest short side among the images, in pixels: caches never upsample
     ignored: tuple[tuple[str, str], ...] = ()  # (name, reason) of every file or folder left out
     metadata: "Metadata | None" = None
+
+    def of(self, split: int) -> "tuple[int, np.ndarray | None]":
+        """How many images a split has, and their sessions where they have any."""
+        own = self.split == split
+        return int(own.sum()), None if self.groups is None else self.groups[own]
 
     def counts(self) -> dict[str, list[int]]:
         """Images per class for every split."""

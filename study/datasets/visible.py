@@ -4,9 +4,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from study.datasets.spec import SPLITS, ImageTable
-
-TRAIN, VAL, TEST = (SPLITS.index(name) for name in ("train", "val", "test"))
+from study.datasets.spec import TRAIN, VAL, ImageTable
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

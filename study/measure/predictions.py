@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from study.datasets.visible import TEST, VAL
+from study.datasets.spec import TEST, VAL
 from study.measure.base import Finished, Measurement
 from study.training import distributed
 

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from study.config import TrialConfig
-from study.datasets.visible import TRAIN, VAL, Visible
+from study.datasets.spec import TRAIN, VAL
+from study.datasets.visible import Visible
 from study.networks.pretrained import Backbone
 from study.networks.split import Split
 from study.training.activations import ActivationStore, to_device
