@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from study import facts, lock, stages
 from study.checks import Tables, check_data, check_models, check_room, open_tables, settle_precision
 from study.config import Study
+from study.datasets.spec import TEST
 from study.failpoints import failpoint
 from study.files import Folder
 from study.options import Options
@@ -77,6 +78,11 @@ def show_plan(study: Study, options: Options) -> None:
     tables = open_tables(study, places)
     check_models(study, places)
     print_plan(study, ledger, tables, places)
+    from analysis.sight import sights
+
+    tests = {key: table.of(TEST) for key, table in tables.items()}
+    for line in sights(study, tests, Folder(places.folder)):
+        print(f"design: {line}")
 
 
 def _begin(study: Study, ledger: Ledger, first_facts: dict[str, object]) -> Study:

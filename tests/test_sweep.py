@@ -80,6 +80,7 @@ def test_the_plan_says_what_is_done(done: Path, capsys) -> None:
     assert sweep.main([str(done / "my_study.py"), "--dry-run", "--results", str(done / "results")]) == 0
     out = capsys.readouterr().out
     assert "at most" in out and "Disk" in out and "linear_probe" in out
+    assert "design: digits" in out and "(spread: as in tiny)" in out, "its own runs say what more of them would see"
 
 
 def test_the_kept_network_predicts_what_was_recorded(done: Path) -> None:

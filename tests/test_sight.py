@@ -1,0 +1,69 @@
+"""What a design can see is said before it is run, with the spread of earlier studies where there are any."""
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from analysis.forecast import Spread
+from analysis.question import Question
+from analysis.sight import sights, spread_for
+from study.files import Folder
+from study.tracking.ledger import Ledger
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Folder:
+    shutil.copytree(GOLDEN / "tables", tmp_path / "earlier" / "tables")
+    return Folder(tmp_path)
+
+
+def golden_study(**fields):
+    study = Ledger(GOLDEN / "study", "golden").study()
+    return replace(study, **fields), {(c.dataset, c.split_protocol): (360, None) for c in study.cells}
+
+
+def smallest(study, tests, results: Folder) -> list[float]:
+    return [float(line.partition("differences from ")[2].split()[0]) for line in sights(study, tests, results)]
+
+
+def test_more_seeds_and_more_images_see_smaller_differences(tmp_path: Path) -> None:
+    study, tests = golden_study(confirm_seeds=3)
+    more, images = replace(study, confirm_seeds=12), {k: (36000, None) for k in tests}
+    empty = Folder(tmp_path)
+    for few, many, large in zip(smallest(study, tests, empty), smallest(more, tests, empty), smallest(study, images, empty), strict=True):
+        assert few > many and few > large
+
+
+def test_sessions_count_and_not_their_photographs(tmp_path: Path) -> None:
+    study, tests = golden_study()
+    in_sessions = {k: (360, np.arange(360) // 36) for k in tests}
+    for alone, together in zip(smallest(study, tests, Folder(tmp_path)), smallest(study, in_sessions, Folder(tmp_path)), strict=True):
+        assert together > alone
+
+
+def test_earlier_studies_of_the_question_say_its_spread(results: Folder) -> None:
+    study, tests = golden_study()
+    question = Question.of(vars(study.cells[0]))
+    spread, source = spread_for(question, results)
+    assert source == "as in earlier" and spread != Spread() and 0 < spread.seed < 0.3
+    assert all(line.endswith("(spread: as in earlier)") for line in sights(study, tests, results))
+    assert spread_for(replace(question, dataset="other"), results) == (Spread(), "a default, measured on a small part of DeepWeeds")
+
+
+@pytest.mark.parametrize("data", [b"", b"\xff\x00", b"a,b\n1", b"[]"])
+def test_tables_that_cannot_be_read_leave_the_default(data: bytes, results: Folder) -> None:
+    study, _ = golden_study()
+    results.write("earlier/tables/pairs.csv", data)
+    assert spread_for(Question.of(vars(study.cells[0])), results)[0] == Spread()
+
+
+def test_one_seed_and_one_strategy_are_told_so(tmp_path: Path) -> None:
+    study, tests = golden_study(confirm_seeds=1)
+    assert all("no verdict can be reached" in line for line in sights(study, tests, Folder(tmp_path)))
+    alone = replace(study, cells=tuple(c for c in study.cells if c.strategy == study.cells[0].strategy))
+    assert not [*sights(alone, tests, Folder(tmp_path))]
