@@ -2,6 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 export OMP_NUM_THREADS ?= 1
+# at once, of make test; each file's tests stay together, since they share the studies that they run
+PROCESSES ?= 2
 
 .PHONY: study install test test-slow test-faults test-chaos check lock golden docs audit licences clean
 
@@ -18,7 +20,7 @@ install: .venv/installed
 	touch $@
 
 test: install check
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q --numprocesses $(PROCESSES) --dist loadfile
 
 test-slow: install
 	$(BIN)/python -m pytest -q -m "slow"
