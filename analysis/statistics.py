@@ -9,44 +9,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from study.metrics import Counts, accuracy, macro_f1, macro_precision, macro_recall
+
 CONFIDENCE = 0.95
 RESAMPLES = 1000
 ENOUGH_SEEDS = 5
 
 
 # ---- scores ---------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Counts:
-    """What every score is made of, by class in the last axis: [..., C]."""
-
-    hits: np.ndarray  # images of the class that were named so
-    said: np.ndarray  # images named so
-    truth: np.ndarray  # images of the class
-
-
-def macro_f1(c: Counts) -> np.ndarray:
-    """[..., C] -> [...]; the mean of F1 over the classes that occur."""
-    return _over_classes(2 * c.hits / np.maximum(c.truth + c.said, 1e-12), c.truth)
-
-
-def macro_precision(c: Counts) -> np.ndarray:
-    return _over_classes(c.hits / np.maximum(c.said, 1e-12), c.truth)
-
-
-def macro_recall(c: Counts) -> np.ndarray:
-    return _over_classes(c.hits / np.maximum(c.truth, 1e-12), c.truth)
-
-
-def accuracy(c: Counts) -> np.ndarray:
-    out: np.ndarray = c.hits.sum(axis=-1) / c.truth.sum(axis=-1)
-    return out
-
-
-def _over_classes(values: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    out: np.ndarray = np.where(truth > 0, values, 0).sum(axis=-1) / np.maximum((truth > 0).sum(axis=-1), 1)
-    return out
 
 
 METRICS: dict[str, Callable[[Counts], np.ndarray]] = {

@@ -1,5 +1,7 @@
 """Metrics on gathered predictions, each image once. Undefined figures are absent (n/a), never 0."""
 
+from dataclasses import dataclass
+
 import numpy as np
 from sklearn.metrics import confusion_matrix, log_loss
 
@@ -32,19 +34,48 @@ def score(logits: np.ndarray, labels: np.ndarray) -> tuple[dict[str, float], np.
     return figures, confusion
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Counts:
+    """What every score is made of, by class in the last axis: [..., C]."""
+
+    hits: np.ndarray  # images of the class that were named so
+    said: np.ndarray  # images named so
+    truth: np.ndarray  # images of the class
+
+
+def macro_f1(c: Counts) -> np.ndarray:
+    """[..., C] -> [...]; the mean of F1 over the classes that occur."""
+    return _over_classes(2 * c.hits / np.maximum(c.truth + c.said, 1), c.truth)
+
+
+def macro_precision(c: Counts) -> np.ndarray:
+    return _over_classes(c.hits / np.maximum(c.said, 1), c.truth)
+
+
+def macro_recall(c: Counts) -> np.ndarray:
+    return _over_classes(c.hits / np.maximum(c.truth, 1), c.truth)
+
+
+def accuracy(c: Counts) -> np.ndarray:
+    out: np.ndarray = c.hits.sum(axis=-1) / c.truth.sum(axis=-1)
+    return out
+
+
+def _over_classes(values: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    out: np.ndarray = np.where(truth > 0, values, 0).sum(axis=-1) / np.maximum((truth > 0).sum(axis=-1), 1)
+    return out
+
+
 def from_confusion(confusion: np.ndarray) -> dict[str, float]:
     """Accuracy, balanced accuracy and macro precision, recall, F1 of counts [C, C] (truth in rows)."""
-    hits, truth, predicted = np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
-    present = truth > 0
-    precision = (hits / np.maximum(predicted, 1))[present]
-    recall = (hits / np.maximum(truth, 1))[present]
-    f1 = (2 * hits / np.maximum(truth + predicted, 1))[present]
+    own = Counts(hits=np.diag(confusion), said=confusion.sum(axis=0), truth=confusion.sum(axis=1))
+    recall = float(macro_recall(own))
     return {
-        "accuracy": float(hits.sum() / truth.sum()),
-        "balanced_accuracy": float(recall.mean()),
-        "macro_precision": float(precision.mean()),
-        "macro_recall": float(recall.mean()),
-        "macro_f1": float(f1.mean()),
+        "accuracy": float(accuracy(own)),
+        "balanced_accuracy": recall,
+        "macro_precision": float(macro_precision(own)),
+        "macro_recall": recall,
+        "macro_f1": float(macro_f1(own)),
     }
 
 
