@@ -10,7 +10,7 @@ from study.datasets.imagefiles import decode_file
 from study.errors import DataError
 from study.files import Folder
 from study.inference.classifier import Classifier
-from study.inference.softmax import softmax
+from study.inference.softmax import probabilities
 from study.networks.kept import Kept, load
 
 
@@ -36,7 +36,7 @@ class Predictor:
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
         """uint8 [N, H, W, 1, 3 or 4] of any size -> probabilities float32 [N, classes]."""
-        return softmax(self.logits(images).astype(np.float64)).astype(np.float32)
+        return probabilities(self.logits(images))
 
     def prepare(self, image: np.ndarray) -> np.ndarray:
         """uint8 [H, W, 1, 3 or 4] -> uint8 [S, S, channels] as training saw images: short side to S, then the centre."""

@@ -14,7 +14,7 @@ from torch import nn
 from .device import Device
 from .pictures import prepare
 from .pixels import plain
-from .softmax import softmax
+from .softmax import probabilities
 
 BATCH = 64
 HEADROOM = 1.25  # images are stored this much larger than they are shown, so that crops keep their detail
@@ -75,4 +75,4 @@ class Classifier:
 
     def probabilities(self, images: list[np.ndarray]) -> np.ndarray:
         """As `logits`, through softmax in float64: float32 [N, classes]."""
-        return softmax(self.logits(images).astype(np.float64)).astype(np.float32)
+        return probabilities(self.logits(images))
