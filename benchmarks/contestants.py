@@ -20,10 +20,10 @@ from torchvision import transforms
 from study.config import Cell, Protocol, TrialConfig
 from study.datasets.spec import ImageTable
 from study.datasets.visible import cut_off_test
+from study.inference.device import Device
 from study.networks.cut import split
 from study.networks.pretrained import create, slots_of
 from study.networks.weights import timm_name
-from study.training.device import Device
 from study.training.inputs import Inputs
 from study.training.loop import fine_tune
 from study.training.optimizers import make_optimizer

@@ -12,8 +12,8 @@ import time
 import timm
 import torch
 
+from study.inference.device import Device
 from study.networks.weights import timm_name
-from study.training.device import Device
 
 NETWORKS = ("resnet50", "efficientnet_b0", "efficientnet_lite0", "mobilenetv2_100", "convnext_atto", "regnety_002")
 FORMATS = {"channels-last": torch.channels_last, "contiguous": torch.contiguous_format}

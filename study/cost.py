@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from study.config import Cell, Protocol, Recipe, Study
+from study.inference.device import Device
 from study.networks.cut import split
 from study.networks.pretrained import create
 from study.strategies import STRATEGIES
-from study.training.device import Device
 from study.training.optimizers import OPTIMIZERS, make_optimizer
 
 STEPS = 3

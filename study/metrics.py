@@ -5,16 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.metrics import confusion_matrix, log_loss
 
+from study.inference.softmax import softmax
 from study.records import ClassScores
 
 CALIBRATION_BINS = 15
-
-
-def softmax(logits: np.ndarray) -> np.ndarray:
-    """float64 [N, C] -> probabilities [N, C]."""
-    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
-    out: np.ndarray = shifted / shifted.sum(axis=1, keepdims=True)
-    return out
 
 
 def score(logits: np.ndarray, labels: np.ndarray) -> tuple[dict[str, float], np.ndarray]:

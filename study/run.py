@@ -26,10 +26,11 @@ from study.datasets.cache import cache_folder, pixels
 from study.datasets.spec import ImageTable
 from study.datasets.visible import cut_off_test
 from study.files import Folder
+from study.inference.classifier import HEADROOM
 from study.measure import find_measurements
 from study.measure.base import Finished, measure
-from study.networks.kept import HEADROOM, Kept, keep
 from study.networks.kept import NAME as BEST
+from study.networks.kept import Kept, keep
 from study.networks.pretrained import create
 from study.networks.weights import timm_name
 from study.places import Places

@@ -19,13 +19,13 @@ from tests.raycluster import free_port, kill_tree
 class Service:
     """A process that can be killed and started again."""
 
-    def __init__(self, command: list[str], url: str, env: dict[str, str] | None = None) -> None:
-        self.command, self.url, self.env = command, url, {**os.environ, **(env or {})}
+    def __init__(self, command: list[str], url: str, env: dict[str, str] | None = None, cwd: Path | None = None) -> None:
+        self.command, self.url, self.env, self.cwd = command, url, {**os.environ, **(env or {})}, cwd
         self.process: subprocess.Popen | None = None
 
     def start(self) -> None:
         self.process = subprocess.Popen(
-            self.command, env=self.env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+            self.command, env=self.env, cwd=self.cwd, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
         )
         for _ in range(240):
             if self._up():

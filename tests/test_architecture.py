@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent.parent
 LAYERS = [
     {
         "study.errors", "study.records", "study.space", "study.canonical", "study.failpoints", "study.facts", "study.files", "study.refusals", "study.places",
-        "study.metrics", "study.options", "study.signals", "study.progress", "study.lock", "study.networks.slots",
+        "study.metrics", "study.options", "study.signals", "study.progress", "study.lock", "study.networks.slots", "study.inference",
     },
     {"study.datasets", "study.strategies", "study.networks", "study.checkpoint"},
     {"study.config", "study.growth", "study.studies"},

@@ -7,41 +7,16 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from study.datasets.shared import built_once, open_array, write_array
 from study.datasets.spec import ImageTable
 from study.errors import EnvironmentProblem
-
-LONGEST = 10  # times the short side; the centre with the kernel's reach is less than 7 of them, and 10:1 is cut nowhere
+from study.inference.pictures import square
 
 
 def cache_folder() -> Path:
     """`STUDY_CACHE`, else ~/.cache/finetune-study."""
     return Path(os.environ.get("STUDY_CACHE") or Path.home() / ".cache" / "finetune-study")
-
-
-def _middle(image: np.ndarray, most: int) -> np.ndarray:
-    """[H, W, C], neither side longer than `most`."""
-    top, left = (max(side - most, 0) // 2 for side in image.shape[:2])
-    return image[top : top + most, left : left + most]
-
-
-def square(image: np.ndarray, size: int) -> np.ndarray:
-    """uint8 [H, W, C] -> [size, size, C]: short side resized with antialiasing, then the centre.
-
-    A long image loses its ends first, or scaling would make it size * size * its aspect ratio of pixels.
-    """
-    if image.shape[:2] == (size, size):
-        return image
-    image = _middle(image, LONGEST * min(image.shape[:2]))
-    height, width = image.shape[:2]
-    scale = size / min(height, width)
-    target = (max(round(width * scale), size), max(round(height * scale), size))
-    resized = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).resize(target, Image.Resampling.LANCZOS)
-    left, top = (target[0] - size) // 2, (target[1] - size) // 2
-    array = np.asarray(resized)[top : top + size, left : left + size]
-    return array[..., None] if array.ndim == 2 else array
 
 
 def pixels(table: ImageTable, size: int, folder: Path | None = None) -> np.ndarray:

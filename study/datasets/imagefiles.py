@@ -3,26 +3,19 @@
 import hashlib
 import os
 import stat
-import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
 
 from study.errors import DataError
 from study.facts import shown
+from study.inference import pictures
 
-FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "GIF")
 SUFFIXES = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".gif"}
-MAX_PIXELS = 50_000_000
-MAX_ASPECT = 100  # long to short side: beyond it is no photograph, and its centre square shows nothing of it
 SHOWN = 20
 JUNK = "left there by a system or an editor"
-
-Image.MAX_IMAGE_PIXELS = MAX_PIXELS
-warnings.simplefilter("error", Image.DecompressionBombWarning)
 
 
 def is_junk(name: str) -> bool:
@@ -40,25 +33,13 @@ def no_image(name: str) -> str | None:
 
 def short_side(path: Path) -> int:
     """Short side in pixels, from the header alone. Raises ValueError with the reason, whatever Pillow raised."""
-    mode = path.stat().st_mode  # a FIFO or a socket must not be opened: that would wait for ever
-    if not stat.S_ISREG(mode):
+    _regular(path)
+    return pictures.short_side(path)
+
+
+def _regular(path: Path) -> None:
+    if not stat.S_ISREG(path.stat().st_mode):  # a FIFO or a socket must not be opened: that would wait for ever
         raise ValueError("not a regular file")
-    try:
-        with Image.open(path, formats=FORMATS) as image:
-            width, height = image.size
-    except Exception as error:
-        raise ValueError(_reason(error)) from None
-    if width * height > MAX_PIXELS:
-        raise ValueError(f"{width} x {height} pixels are more than {MAX_PIXELS:,}")
-    if max(width, height) > MAX_ASPECT * min(width, height):
-        raise ValueError(f"{width} x {height} pixels: one side is more than {MAX_ASPECT} times the other")
-    return min(width, height)
-
-
-def _reason(error: Exception) -> str:
-    if type(error).__name__ == "UnidentifiedImageError":
-        return "not " + "/".join(FORMATS)
-    return f"{type(error).__name__}: {error}".splitlines()[0][:160]
 
 
 def check_headers(paths: Sequence[Path]) -> tuple[int, list[tuple[int, str]]]:
@@ -86,27 +67,11 @@ def refuse(bad: list[tuple[str, str]], what: str) -> DataError:
 def decode_file(path: Path, channels: int) -> np.ndarray:
     """uint8 [H, W, channels] with EXIF orientation applied; 16-bit and float images are scaled, not clipped. Raises DataError."""
     try:
-        short_side(path)
-        with Image.open(path, formats=FORMATS) as opened:
-            image = ImageOps.exif_transpose(opened)
-            return to_array(image, channels)
-    except DataError:
-        raise
-    except Exception as error:
-        raise DataError(shown(f"{path} cannot be decoded ({_reason(error)}); repair or remove it.")) from None
-
-
-def to_array(image: Image.Image, channels: int) -> np.ndarray:
-    if image.mode.startswith(("I", "F")):
-        values = np.asarray(image, dtype=np.float64)
-        top = 65535.0 if image.mode != "F" else max(float(values.max()), 1e-12)
-        image = Image.fromarray((np.clip(values / max(top, float(values.max(initial=0))), 0, 1) * 255).round().astype(np.uint8))
-    if image.mode in ("LA", "PA", "RGBA", "P"):
-        flat = Image.new("RGBA", image.size, (255, 255, 255, 255))
-        flat.alpha_composite(image.convert("RGBA"))
-        image = flat
-    array = np.asarray(image.convert("L" if channels == 1 else "RGB"))
-    return array[..., None] if array.ndim == 2 else array
+        _regular(path)
+        return pictures.decode(path, channels)
+    except (ValueError, OSError) as error:
+        why = str(error) if isinstance(error, ValueError) else pictures.reason(error)
+        raise DataError(shown(f"{path} cannot be decoded ({why}); repair or remove it.")) from None
 
 
 def fingerprint(parts: Sequence[str]) -> str:

