@@ -23,7 +23,6 @@ def equal_compute(frames: Frames) -> pd.DataFrame:
     `expected`, `low`, `high`: best validation macro-F1 within it, mean and 80 % of the orders; NaN where not a single trial fits.
     """
     own = frames.random_trials()
-    own = own[own.images > 0] if len(own) else own
     if not len(own):
         return pd.DataFrame()
     found = [a.assign(price=a.images * each, seconds_each_image=each) for _, a in own.groupby("cell", sort=False) if (each := _pace(a)) > 0]
@@ -35,8 +34,9 @@ def equal_compute(frames: Frames) -> pd.DataFrame:
 
 
 def _pace(trials: pd.DataFrame) -> float:
-    """Seconds of one image pass."""
-    return float((trials.seconds / trials.images).median())
+    """Seconds of one image pass; NaN where no trial came through an epoch."""
+    timed = trials[trials.images > 0]
+    return float((timed.seconds / timed.images).median())
 
 
 def _question(block: pd.DataFrame) -> list[dict[str, Any]]:

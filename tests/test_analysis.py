@@ -471,7 +471,7 @@ def test_no_two_strategies_look_alike(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len({(theme.colour(s), theme.dash(s)) for s in names}) == len(names), "lines without marks"
 
 
-def test_search_figures_show_every_field_whatever_its_name(tmp_path: Path) -> None:
+def test_search_figures_show_every_field_whatever_its_name(tmp_path: Path, few_forests: None) -> None:
     """What they show is read from the ranges, the study's own included: nothing is listed anywhere."""
     ledger = synthetic(tmp_path, 80, ["layer_decay", "lp_ft"])
     frames = load(ledger)
@@ -488,7 +488,7 @@ def test_search_figures_show_every_field_whatever_its_name(tmp_path: Path) -> No
     assert {axes[a] for a in axes if figure.layout[a].type == "log"} == {"lr", "weight_decay", "probe_lr"}
 
 
-def test_a_choice_is_a_field_like_others(copy: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_choice_is_a_field_like_others(copy: Ledger, monkeypatch: pytest.MonkeyPatch, few_forests: None) -> None:
     monkeypatch.setattr(importance, "FEWEST", 4)
     path = Path(copy.folder.path("study.json"))
     values = json.loads(path.read_text())
@@ -500,6 +500,44 @@ def test_a_choice_is_a_field_like_others(copy: Ledger, monkeypatch: pytest.Monke
     assert "unfreeze_depth" in set(importance.compute(frames, found).hyperparameter)
     for figure in (parallel, slices):
         assert figure.draw(figure.compute(frames, found)).data
+
+
+@pytest.fixture
+def few_forests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Permutations cost most of the figure's time."""
+    monkeypatch.setattr(importance, "PERMUTATIONS", 4)
+
+
+def test_importance_stands_beside_what_noise_reaches(tmp_path: Path, few_forests: None) -> None:
+    """Scores that are noise, then scores that one hyperparameter makes."""
+    frames = load(synthetic(tmp_path, 50, ["full"]))
+    found = importance.compute(frames, findings(frames))
+    assert set(found.trials) == {25} and (found.groupby("cell").by_chance.max() > 0.2).all()
+    assert (found.importance > found.by_chance).mean() < 0.5
+    assert found.groupby("cell").importance.sum().tolist() == pytest.approx([1, 1])
+    t = frames.trials
+    made = t.assign(**{"val/macro_f1": np.log10(t["hp/lr"]) / 10 + 0.6})
+    real = importance.compute(dataclasses.replace(frames, trials=made), findings(frames)).set_index("hyperparameter")
+    assert (real.loc["lr"].importance > 0.8).all() and (real.loc["lr"].importance > real.loc["lr"].by_chance).all()
+    assert (real.drop("lr").importance <= real.drop("lr").by_chance).all()
+
+
+def test_importance_knows_the_bad_region(tmp_path: Path, few_forests: None) -> None:
+    """High rates diverge or are stopped; the others all score alike: without them there would be nothing to see."""
+    frames = load(synthetic(tmp_path, 80, ["full"]))
+    t = frames.trials.assign(**{"val/macro_f1": 0.6})
+    high = t["hp/lr"] > t["hp/lr"].quantile(0.7)
+    t.loc[high, ["outcome", "val/macro_f1"]] = ["diverged", np.nan]
+    t.loc[high & (t.number % 2 == 0), ["outcome", "val/macro_f1"]] = ["stopped", 0.1]
+    t.loc[t.number == 3, "outcome"] = "failed"
+    found = importance.compute(dataclasses.replace(frames, trials=t), findings(frames))
+    assert set(found.trials) == {39} and (found.unfinished > 5).all()
+    assert (found[found.hyperparameter == "lr"].importance > 0.9).all()
+
+
+def test_below_sixteen_trials_no_importance_is_drawn(tmp_path: Path) -> None:
+    frames = load(synthetic(tmp_path, 30, ["full"]))
+    assert importance.compute(frames, findings(frames)).empty and "16" in importance.draw(pd.DataFrame()).layout.annotations[0].text
 
 
 def test_many_questions_wrap_and_a_strategy_is_named_once(tmp_path: Path) -> None:

@@ -68,6 +68,8 @@ def test_divergence_scores_nothing_and_what_a_machine_lost_is_left_out() -> None
     t = frames.trials.copy()
     t.loc[probe, ["outcome", "val/macro_f1"]] = ["diverged", np.nan]
     assert changed(frames, t).loc["linear_probe", ["trials", "expected"]].tolist() == [4, 0.0]
+    t.loc[probe[1:], ["images", "seconds"]] = 0  # diverged before an epoch was through
+    assert changed(frames, t).loc["linear_probe", ["trials", "expected"]].tolist() == [4, 0.0]
     t = frames.trials.copy()
     t.loc[probe[0], ["outcome", "val/macro_f1"]] = ["failed", 0.99]
     row = changed(frames, t).loc["linear_probe"]
