@@ -12,7 +12,7 @@ import pandas as pd
 from analysis import statistics as st
 from analysis.collapse import Collapse, collapse_reason, count_collapses, robust_sd
 from analysis.frames import Frames
-from analysis.intervals import Estimate, difference, mean_estimate, share_interval
+from analysis.intervals import Estimate, difference, difference_interval, mean_estimate, share_interval
 from analysis.predictions import Predictions, measured_path, refusal
 from analysis.question import Question
 from analysis.runs import Runs, join_folds, score_runs
@@ -71,7 +71,8 @@ class Tables:
 
     seeds: Rows = field(default_factory=list)
     strategies: Rows = field(default_factory=list)
-    pairs: list[Compared] = field(default_factory=list)
+    pairs: list[Compared] = field(default_factory=list)  # on the primary metric
+    secondary: Rows = field(default_factory=list)
 
 
 def compare_all(frames: Frames, resamples: int) -> Tables:
@@ -169,7 +170,7 @@ def _groups(parts: list[Predictions]) -> np.ndarray | None:
 def compare_strategies(gathered: Gathered, resamples: int, tables: Tables) -> None:
     """Adds to `tables`."""
     runs = {s: runs_by_metric(gathered, s, resamples) for s in gathered.predicted}
-    macro = {s: own["macro_f1"] for s, own in runs.items()}
+    macro = {s: own[st.PRIMARY] for s, own in runs.items()}
     sd = robust_sd([own.scores for own in macro.values()])
     collapses = {s: count_collapses(_by_seed(gathered, s, own), sd) for s, own in macro.items()}
     for metric in st.METRICS:
@@ -177,6 +178,7 @@ def compare_strategies(gathered: Gathered, resamples: int, tables: Tables) -> No
             tables.strategies.append(_strategy_row(gathered, strategy, metric, own[metric], collapses[strategy]))
             tables.seeds += _seed_rows(gathered, strategy, metric, own[metric])
     for a, b in combinations(runs, 2):
+        tables.secondary += [_secondary_row(gathered, a, b, m, difference(runs[a][m], runs[b][m])) for m in st.METRICS if m != st.PRIMARY]
         tables.pairs.append(
             Compared(
                 question=gathered.question,
@@ -204,6 +206,11 @@ def runs_by_metric(gathered: Gathered, strategy: str, resamples: int) -> dict[st
 def _by_seed(gathered: Gathered, strategy: str, runs: Runs) -> np.ndarray:
     """Scores [K]; the mean over folds where there are several."""
     return runs.scores.reshape(-1, len(gathered.predicted[strategy])).mean(axis=0)
+
+
+def _secondary_row(gathered: Gathered, a: str, b: str, metric: str, e: Estimate) -> dict[str, Any]:
+    low, high = difference_interval(e)
+    return {**gathered.question.columns, "a": a, "b": b, "metric": metric, "difference": e.mean, "low": low, "high": high}
 
 
 def _strategy_row(gathered: Gathered, strategy: str, metric: str, runs: Runs, collapse: Collapse) -> dict[str, Any]:

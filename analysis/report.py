@@ -65,6 +65,7 @@ def all_tables(frames: Frames, found: Findings, computed: dict[str, pd.DataFrame
         "seeds": found.seeds,
         "strategies": found.strategies,
         "pairs": found.pairs,
+        "pairs_secondary": found.secondary,
         "verdicts": verdicts,
         "equal_compute": equal_compute(frames),
         **{f"figure_{k}": with_names(v) for k, v in computed.items()},
@@ -89,7 +90,8 @@ def render(frames: Frames, found: Findings, computed: dict[str, pd.DataFrame], s
         sentences=found.sentences,
         warnings=found.warnings,
         cards=_cards(found),
-        pairs=_pairs(found),
+        pairs=_named(found.pairs),
+        secondary=_named(found.secondary),
         figures=figures,
         sections=list(dict.fromkeys(f["section"] for f in figures)),
         protocol=[*_protocol(frames), *_not_drawn(computed)],
@@ -103,8 +105,8 @@ def render(frames: Frames, found: Findings, computed: dict[str, pd.DataFrame], s
     )
 
 
-def _pairs(found: Findings) -> list[dict[str, Any]]:
-    return [{**row, "question": Question.of(row).name} for row in found.pairs.to_dict("records")]
+def _named(table: pd.DataFrame) -> list[dict[str, Any]]:
+    return [{**row, "question": Question.of(row).name} for row in table.to_dict("records")]
 
 
 def _not_drawn(computed: dict[str, pd.DataFrame]) -> list[tuple[str, str]]:

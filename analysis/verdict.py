@@ -19,6 +19,7 @@ class Findings:
     seeds: pd.DataFrame  # one row a confirm run and metric, on test
     strategies: pd.DataFrame  # one row a strategy and metric: mean, low, high, median, collapsed runs
     pairs: pd.DataFrame  # one row a pair: difference, intervals, p values, chances, verdict
+    secondary: pd.DataFrame  # one row a pair and other metric: difference, 95 % interval of its own (unadjusted), no verdict
     sentences: list[Sentence]  # one a question, the answer first
     warnings: list[str]
 
@@ -32,6 +33,7 @@ def findings(frames: Frames, resamples: int = st.RESAMPLES) -> Findings:
         seeds=pd.DataFrame(tables.seeds),
         strategies=strategies,
         pairs=pd.DataFrame([{**pair_row(p), "decision": decision(p, margin), "text": describe_pair(p, margin)} for p in judged]),
+        secondary=pd.DataFrame(tables.secondary),
         sentences=sentences(judged, strategies, frames),
         warnings=warnings(frames, judged),
     )

@@ -91,6 +91,23 @@ def test_scores_are_those_of_scikit_learn_on_the_parquet_files(tmp_path: Path) -
     assert pair["high"] - pair["difference"] == pytest.approx(quantile * np.sqrt(a + b), abs=1e-9)
 
 
+def test_other_metrics_have_differences_and_no_verdict(tmp_path: Path) -> None:
+    """The intervals are not much narrower than scipy's Welch intervals, which know nothing of the images."""
+    report.write_report(str(GOLDEN), tmp_path / "r.html", tables=str(tmp_path / "t"))
+    others, seeds = (pd.read_csv(tmp_path / "t" / f"{n}.csv") for n in ("pairs_secondary", "seeds"))
+    assert set(others.metric) == {"accuracy", "macro_precision", "macro_recall"} and not {"verdict", "p", "p_holm"} & set(others)
+    for row in others.to_dict("records"):
+        a, b = (seeds[(seeds.strategy == row[s]) & (seeds.metric == row["metric"])].score for s in "ab")
+        welch = stats.ttest_ind(a, b, equal_var=False).confidence_interval()
+        assert row["difference"] == pytest.approx(a.mean() - b.mean())
+        assert row["high"] - row["low"] > 0.8 * (welch.high - welch.low) and row["low"] < row["difference"] < row["high"]
+    with page() as p:
+        p.goto((tmp_path / "r.html").as_uri())
+        assert not p.locator("#secondary table").is_visible()
+        p.click("#secondary summary")
+        assert p.locator("#secondary tbody tr").count() == 3 and "unadjusted" in p.locator("#secondary").inner_text()
+
+
 ELSEWHERE = Question(dataset="made_up", splits="official", backbone="resnet18", train_fraction=1.0)
 NAMES = ("partial", "full", "linear_probe")
 
