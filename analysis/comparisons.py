@@ -34,6 +34,7 @@ class Gathered:
     """A question's confirm runs on the images they share; folds hold different images and are put end to end."""
 
     question: Question
+    images: np.ndarray  # [N] their names
     labels: np.ndarray  # [N]
     groups: np.ndarray | None  # [N]
     fold: np.ndarray  # [N] of 0, 1, ...: which split's test set the image is in
@@ -110,6 +111,7 @@ def gather(frames: Frames, question: Question, block: pd.DataFrame) -> Gathered 
     first = runs[0].tests
     found = Gathered(
         question=question,
+        images=np.concatenate([p.images for p in first]),
         labels=np.concatenate([p.labels for p in first]),
         groups=_groups(first),
         fold=_folds(first),

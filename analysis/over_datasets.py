@@ -6,14 +6,14 @@ A data set counts where all else is the same: its kind of splits, the backbone, 
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from analysis.answers import turned
 from analysis.decisions import ENOUGH_DATASETS, AcrossDatasets, across_datasets
 from analysis.judged import Pair
 from analysis.question import Question
 
-OTHER = {"a": "b", "b": "a", None: None}
+OTHER: dict[Literal["a", "b"] | None, Literal["a", "b"] | None] = {"a": "b", "b": "a", None: None}
 
 
 @dataclass(frozen=True, kw_only=True)

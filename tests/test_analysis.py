@@ -418,6 +418,52 @@ def test_two_studies_side_by_side(tmp_path: Path, copy: Ledger) -> None:
     assert "<i>" not in text and "&lt;i&gt;: x; y, efficientnet_lite0: Not comparable" in text and "not there" in text
 
 
+def rewrite_predictions(ledger: Ledger, change) -> None:
+    """`change`: from the table of one confirm run to another one."""
+    for path in Path(ledger.folder.root).rglob("predictions.parquet"):
+        table = change(pd.read_parquet(path))
+        table.assign(group=table.group.astype("Int64")).to_parquet(path)  # pandas would make missing ones floats
+
+
+def compared(copy: Ledger) -> dict[str, dict]:
+    table, _ = compare.side_by_side(load(GOLDEN.as_posix()), load(copy))
+    return {r["strategy"]: r for r in table.to_dict("records")}
+
+
+def test_two_studies_are_paired_over_the_images_both_hold(copy: Ledger) -> None:
+    """One strategy's runs are made worse: on a tenth of all images they say another class."""
+
+    def worse(t: pd.DataFrame) -> pd.DataFrame:
+        logits = np.stack(t.logits.to_numpy())
+        logits[::10] = np.roll(logits[::10], 1, axis=1)
+        return t.assign(logits=list(logits.astype(np.float32)))
+
+    same = compared(copy)["partial"]
+    assert same["difference"] == 0 and same["low"] == pytest.approx(-same["high"]) and same["why_not"] == ""
+    rewrite_predictions(copy, worse)
+    row = compared(copy)["partial"]
+    assert row["difference"] == pytest.approx(row["mean_b"] - row["mean_a"]) and row["high"] < 0
+    own = max(row["high_a"] - row["mean_a"], row["high_b"] - row["mean_b"])
+    assert row["high"] - row["difference"] < 1.5 * own, "images are shared"
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (lambda t: t.assign(image=["x" + i for i in t.image]), "the test images differ (360 in A, 360 in B, 0 of one name)"),
+        (lambda t: t[(t.split == "val") | (t.groupby("split").cumcount() >= 10)], "the test images differ (360 in A, 350 in B, 350 of one name)"),
+        (lambda t: t.assign(label=(t.label + 1) % 10), "360 of 360 test images have another label"),
+        (lambda t: t.assign(group=np.arange(len(t)) % 9), "the recording sessions of the test images differ"),
+    ],
+)  # fmt: skip
+def test_studies_on_other_images_are_not_paired_and_say_why(change, why: str, copy: Ledger, tmp_path: Path, capsys) -> None:
+    rewrite_predictions(copy, change)
+    row = compared(copy)["partial"]
+    assert row["why_not"] == why and np.isnan(row["difference"])
+    assert compare.main([str(GOLDEN), str(copy.folder.root), "--out", str(tmp_path / "c.html")]) == 0
+    assert f"cannot be paired: {why}" in capsys.readouterr().out and f"cannot be paired: {why}" in (tmp_path / "c.html").read_text()
+
+
 def test_a_folder_may_be_named_as_sentences_are_written(copy: Ledger, tmp_path: Path) -> None:
     on_folder(widened(copy), "/long/way/to/a: b; c")
     (line,) = report.write_report(copy, tmp_path / "r.html", tables=str(tmp_path / "t")).verdicts

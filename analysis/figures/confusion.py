@@ -112,13 +112,14 @@ def _draw_change(figure: go.Figure, own: pd.DataFrame, ticks: list[str], row: in
     seen = (low > 0) | (high < 0)
     most = max(float(np.nanmax(np.abs(change))), 1.0)
     first, second = label(own.strategy.iloc[0]), label(own.minus[own.minus != ""].iloc[0])
+    said = [["" if np.isnan(v) else f"{v:+.0f}" for v in line] for line in change]
     shown = {
         "x": ticks, "y": ticks, "customdata": np.stack([change, low, high], axis=-1), "showscale": False, "row": row, "col": 3,
-        "text": [["" if np.isnan(v) else f"{v:+.0f}" for v in line] for line in change], "texttemplate": "%{text}" if size <= 12 else None,
+        "text": said, "texttemplate": "%{text}" if size <= 12 else None,
         "hovertemplate": f"%{{y}} said to be %{{x}}: {first} minus {second} %{{customdata[0]:+.1f}} points "
         "[%{customdata[1]:+.1f}, %{customdata[2]:+.1f}]<extra></extra>",
     }  # fmt: skip
-    own_text = {"text": [[t if s else "" for t, s in zip(*lines, strict=True)] for lines in zip(shown["text"], seen, strict=True)]}
+    own_text = {"text": [[t if s else "" for t, s in zip(*lines, strict=True)] for lines in zip(said, seen, strict=True)]}
     faint = "rgba(128,128,128,.12)"
     figure.add_heatmap(
         z=np.where(seen | np.isnan(change), np.nan, 0.0), colorscale=[[0, faint], [1, faint]], textfont={"color": GREY}, **shown
