@@ -19,7 +19,7 @@ from sklearn import metrics
 from analysis import compare, report, theme
 from analysis.comparisons import Compared
 from analysis.export import csv_bytes
-from analysis.figures import FIGURES, cost, importance, parallel, slices, tuning_curves
+from analysis.figures import FIGURES, cost, importance, parallel, slices, strategies, tuning_curves
 from analysis.intervals import Estimate, Part
 from analysis.judged import judge
 from analysis.load import load
@@ -246,6 +246,22 @@ def test_every_figure_computes_and_draws_with_data_and_without(spec, copy: Ledge
     assert isinstance(spec.draw(spec.compute(*nothing(copy))), go.Figure)
     blank = spec.draw(pd.DataFrame())
     assert blank.layout.annotations[0].text, "an empty figure says why"
+
+
+def test_lines_join_the_runs_of_one_seed(copy: Ledger) -> None:
+    frames = load(copy)
+    frame = strategies.compute(frames, findings(frames, 50))
+    lost = frame.seed == frame.seed.dropna().iloc[0]
+    frame = frame[~(lost & (frame.strategy == "linear_probe"))]  # a seed that one strategy alone has joins nothing
+    figure = strategies.draw(frame)
+    lines = [t for t in figure.data if t.mode == "lines"]
+    assert len(lines) == len(strategies.METRICS)
+    kept = (
+        frame[(frame.kind == "seed") & (frame.metric == "macro_f1")].pivot(index="seed", columns="strategy", values="value").dropna() * 100
+    )
+    joined = {(a, b) for a, b in zip(lines[0].x[::3], lines[0].x[1::3], strict=True)}
+    assert joined == set(zip(kept["linear_probe"], kept["partial"], strict=True)) and len(joined) == 2
+    assert lines[0].y[:3] == ("linear_probe", "partial", None) and figure.layout.yaxis.categoryarray == ("linear_probe", "partial")
 
 
 def nothing(ledger: Ledger):
