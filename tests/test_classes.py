@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 from sklearn import metrics
 
 from analysis import statistics as st
@@ -35,6 +36,7 @@ def made_up(right: dict[str, list[float]], images: int = 400, seeds: int = 6, gr
     }  # fmt: skip
     gathered = Gathered(
         question=HERE,
+        images=np.arange(images).astype(str),
         labels=labels,
         groups=groups,
         fold=np.zeros(images, int),
@@ -85,6 +87,19 @@ def test_a_class_of_one_session_and_one_that_is_not_there() -> None:
     assert np.isnan(found[0].low) and not found[0].seen and np.isfinite(found[1].low)
     own = dataclasses.replace(own, names=["a", "b", "c", "never"])
     assert set(f1_runs(own, "one")) == {0, 1, 2}
+
+
+def test_folds_are_the_unit_and_one_without_the_class_is_left_out() -> None:
+    own = made_up({"one": [0.9, 0.6, 0.7], "other": [0.3, 0.6, 0.7]}, images=900)
+    own.gathered.fold = np.arange(900) // 225
+    last = own.gathered.fold == 3
+    own.gathered.labels = np.where(last & (own.gathered.labels == 2), 1, own.gathered.labels)
+    one, other = f1_runs(own, "one", 50), f1_runs(own, "other", 50)
+    assert len(np.unique(one[0].fold)) == 4 and len(np.unique(one[2].fold)) == 3
+    found = differences(one, other)
+    by_fold = [(one[0].scores - other[0].scores)[one[0].fold == f].mean() for f in range(4)]
+    assert found[0].mean == pytest.approx(np.mean(by_fold)) and found[0].seen
+    assert found[0].high - found[0].mean == pytest.approx(stats.sem(by_fold) * stats.t.ppf(0.975, 3))
 
 
 def test_the_figures_show_both_roads(tmp_path: Path) -> None:
