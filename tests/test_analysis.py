@@ -491,7 +491,7 @@ def test_a_folder_may_be_named_as_sentences_are_written(copy: Ledger, tmp_path: 
         assert p.locator(".verdict .head").all_text_contents() == [f"✓ Decided {head}"]
         assert p.locator(".steps li").all_text_contents()[0].startswith("Take partial")
         (beside,) = p.locator(".each li").all_text_contents()
-        assert beside.startswith(f"{head}: +12.9") and p.locator("#differences td:last-child").all_text_contents() == [head]
+        assert beside.startswith(f"{head}: +12.9") and p.locator("#pairs td:last-child").all_text_contents() == [head]
     assert pd.read_csv(tmp_path / "t" / "figure_cost.csv").question.unique().tolist() == ["a: b; c, efficientnet_lite0"]
 
 
