@@ -1,4 +1,4 @@
-"""`python -m analysis.compare STUDY_A STUDY_B`: two studies side by side, where they asked the same."""
+"""`python -m analysis.compare STUDY_A STUDY_B`: two studies side by side, paired over test images where they asked the same on the same ones."""
 
 import argparse
 import sys
@@ -10,6 +10,7 @@ from jinja2 import Environment, StrictUndefined
 from analysis.export import write_page
 from analysis.frames import Frames
 from analysis.load import load
+from analysis.paired import Paired, pair_studies
 from analysis.question import COLUMNS, Question
 from analysis.sentences import Sentence
 from analysis.verdict import findings
@@ -21,14 +22,14 @@ PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name=
 table{border-collapse:collapse;font-variant-numeric:tabular-nums}th,td{padding:.35rem 1rem .35rem 0;border-bottom:1px solid #8885;text-align:left}td.n,th.n{text-align:right}</style></head><body>
 <h1>{{ a }} and {{ b }}</h1>
 {% for title, lines in sentences %}<h2>{{ title }}</h2><ul>{% for s in lines %}<li>{{ s.text }}</li>{% endfor %}</ul>{% endfor %}
-<h2>Test macro-F1, in points</h2><p>Each study's own intervals; whether two of them overlap tests nothing.</p><table><thead><tr><th>question</th><th>strategy</th><th class="n">{{ a }}</th><th class="n">{{ b }}</th><th class="n">difference</th></tr></thead><tbody>
+<h2>Test macro-F1, in points</h2><p>B minus A is paired over the test images where both studies hold the same ones, with its 95 % interval (unadjusted) over runs and images; it may be due to any of the settings that differ. The intervals of each study are its own; whether two of them overlap tests nothing.</p><table><thead><tr><th>question</th><th>strategy</th><th class="n">{{ a }}</th><th class="n">{{ b }}</th><th class="n">B minus A</th></tr></thead><tbody>
 {% for r in rows %}<tr><td>{{ r.question }}</td><td>{{ r.strategy }}</td><td class="n">{{ r.a }}</td><td class="n">{{ r.b }}</td><td class="n">{{ r.difference }}</td></tr>{% endfor %}</tbody></table>
 <h2>Settings that differ</h2>{% if settings %}<table><thead><tr><th>setting</th><th>{{ a }}</th><th>{{ b }}</th></tr></thead><tbody>{% for k, x, y in settings %}<tr><td>{{ k }}</td><td>{{ x }}</td><td>{{ y }}</td></tr>{% endfor %}</tbody></table>{% else %}<p>None.</p>{% endif %}
 </body></html>"""
 
 
 def side_by_side(a: Frames, b: Frames) -> tuple[pd.DataFrame, list[tuple[str, list[Sentence]]]]:
-    """(a row per question and strategy that either holds, the sentences of both)."""
+    """(a row per question and strategy that either holds, shares, `difference` B minus A; the sentences of both)."""
     found = [findings(f) for f in (a, b)]
     tables = []
     for k, f in zip("ab", found, strict=True):
@@ -38,9 +39,13 @@ def side_by_side(a: Frames, b: Frames) -> tuple[pd.DataFrame, list[tuple[str, li
             else pd.DataFrame(columns=[*COLUMNS, "strategy", "mean", "low", "high"])
         )
         tables.append(t[[*COLUMNS, "strategy", "mean", "low", "high"]].rename(columns={c: f"{c}_{k}" for c in ("mean", "low", "high")}))
-    return tables[0].merge(tables[1], on=[*COLUMNS, "strategy"], how="outer"), [
-        (f.study.name, x.sentences) for f, x in zip((a, b), found, strict=True)
-    ]
+    both = tables[0].merge(tables[1], on=[*COLUMNS, "strategy"], how="outer")
+    pairs = pair_studies(a, b)
+    own = [pairs.get((Question.of(r), r["strategy"]), Paired()) for r in both.to_dict("records")]
+    both = both.assign(
+        difference=[p.mean for p in own], low=[p.low for p in own], high=[p.high for p in own], why_not=[p.why_not for p in own]
+    )
+    return both, [(f.study.name, x.sentences) for f, x in zip((a, b), found, strict=True)]
 
 
 def _shown(row: dict[str, object]) -> dict[str, str]:
@@ -48,11 +53,18 @@ def _shown(row: dict[str, object]) -> dict[str, str]:
         mean, low, high = (float(str(row[f"{n}_{k}"])) for n in ("mean", "low", "high"))
         return "not there" if mean != mean else f"{100 * mean:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
 
-    both = row["mean_a"] == row["mean_a"] and row["mean_b"] == row["mean_b"]
-    difference = f"{100 * (float(str(row['mean_b'])) - float(str(row['mean_a']))):+.1f}" if both else ""
     return {
-        "question": Question.of(row).name, "strategy": str(row["strategy"]), "a": points("a"), "b": points("b"), "difference": difference,
+        "question": Question.of(row).name, "strategy": str(row["strategy"]), "a": points("a"), "b": points("b"), "difference": _difference(row),
     }  # fmt: skip
+
+
+def _difference(row: dict[str, object]) -> str:
+    if row["why_not"]:
+        return f"cannot be paired: {row['why_not']}"
+    mean, low, high = (100 * float(str(row[n])) for n in ("difference", "low", "high"))
+    if mean != mean:
+        return ""
+    return f"{mean:+.1f} [{low:+.1f}, {high:+.1f}]" if low == low else f"{mean:+.1f}, no interval: one run tells nothing of the spread"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -12,7 +12,7 @@ import pandas as pd
 from analysis import statistics as st
 from analysis.collapse import Collapse, collapse_reason, count_collapses, robust_sd
 from analysis.frames import Frames
-from analysis.intervals import Estimate, difference, mean_estimate, share_interval
+from analysis.intervals import Estimate, difference, difference_interval, mean_estimate, share_interval
 from analysis.predictions import Predictions, measured_path, refusal
 from analysis.question import Question
 from analysis.runs import Runs, join_folds, score_runs
@@ -20,19 +20,38 @@ from analysis.runs import Runs, join_folds, score_runs
 Rows = list[dict[str, Any]]
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Resampled:
+    """The test images of one fold, drawn again with replacement."""
+
+    images: np.ndarray  # [n] their places among the question's images
+    groups: np.ndarray | None  # [n]
+    weights: np.ndarray  # [B, n] how often each is drawn
+
+
 @dataclass(kw_only=True, eq=False)
 class Gathered:
     """A question's confirm runs on the images they share; folds hold different images and are put end to end."""
 
     question: Question
+    images: np.ndarray  # [N] their names
     labels: np.ndarray  # [N]
     groups: np.ndarray | None  # [N]
     fold: np.ndarray  # [N] of 0, 1, ...: which split's test set the image is in
+    searches: dict[int, int]  # by seed: which search's winner its runs trained
     predicted: dict[str, dict[int, np.ndarray]] = field(default_factory=dict)  # strategy -> seed -> classes [N]
 
     @property
     def num_classes(self) -> int:
         return max(int(self.labels.max()) + 1, *(int(p.max()) + 1 for runs in self.predicted.values() for p in runs.values()))
+
+    def resample(self, resamples: int) -> Iterator[Resampled]:
+        """By fold: the same draws for every strategy, metric and class, so that all of it pairs up."""
+        for fold in range(int(self.fold.max()) + 1):
+            here = np.flatnonzero(self.fold == fold)
+            groups = None if self.groups is None else self.groups[here]
+            rng = np.random.Generator(np.random.Philox(key=[20, 21]))
+            yield Resampled(images=here, groups=groups, weights=st.image_weights(len(here), groups, resamples, rng))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,19 +72,24 @@ class Tables:
 
     seeds: Rows = field(default_factory=list)
     strategies: Rows = field(default_factory=list)
-    pairs: list[Compared] = field(default_factory=list)
+    pairs: list[Compared] = field(default_factory=list)  # on the primary metric
+    secondary: Rows = field(default_factory=list)
 
 
 def compare_all(frames: Frames, resamples: int) -> Tables:
     """Every question that has confirm runs with predictions on test."""
     tables = Tables()
-    done = frames.confirmed()
-    if len(done):
-        for question, block in done.assign(question=frames.questions(done)).groupby("question", sort=False):
-            gathered = gather(frames, question, block)
-            if gathered is not None:
-                compare_strategies(gathered, _searches_of(frames, block), resamples, tables)
+    for gathered in gather_all(frames):
+        compare_strategies(gathered, resamples, tables)
     return tables
+
+
+def gather_all(frames: Frames) -> Iterator[Gathered]:
+    """Every question that has confirm runs with predictions on test."""
+    done = frames.confirmed()
+    for question, block in done.assign(question=frames.questions(done)).groupby("question", sort=False) if len(done) else ():
+        if (gathered := gather(frames, question, block)) is not None:
+            yield gathered
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -85,7 +109,14 @@ def gather(frames: Frames, question: Question, block: pd.DataFrame) -> Gathered 
         return None
     _refuse_strangers(frames, question, runs)
     first = runs[0].tests
-    found = Gathered(question=question, labels=np.concatenate([p.labels for p in first]), groups=_groups(first), fold=_folds(first))
+    found = Gathered(
+        question=question,
+        images=np.concatenate([p.images for p in first]),
+        labels=np.concatenate([p.labels for p in first]),
+        groups=_groups(first),
+        fold=_folds(first),
+        searches=_searches_of(frames, block),
+    )
     for run in runs:
         found.predicted.setdefault(run.strategy, {})[run.seed] = np.concatenate([p.logits.argmax(axis=1) for p in run.tests])
     return found
@@ -138,10 +169,10 @@ def _groups(parts: list[Predictions]) -> np.ndarray | None:
     return np.concatenate(known) if len(known) == len(parts) else None
 
 
-def compare_strategies(gathered: Gathered, search: dict[int, int], resamples: int, tables: Tables) -> None:
-    """Adds to `tables`: the same resampled images for every strategy and metric, so that all of it pairs up."""
-    runs = {s: _runs(gathered, s, search, resamples) for s in gathered.predicted}
-    macro = {s: own["macro_f1"] for s, own in runs.items()}
+def compare_strategies(gathered: Gathered, resamples: int, tables: Tables) -> None:
+    """Adds to `tables`."""
+    runs = {s: runs_by_metric(gathered, s, resamples) for s in gathered.predicted}
+    macro = {s: own[st.PRIMARY] for s, own in runs.items()}
     sd = robust_sd([own.scores for own in macro.values()])
     collapses = {s: count_collapses(_by_seed(gathered, s, own), sd) for s, own in macro.items()}
     for metric in st.METRICS:
@@ -149,6 +180,7 @@ def compare_strategies(gathered: Gathered, search: dict[int, int], resamples: in
             tables.strategies.append(_strategy_row(gathered, strategy, metric, own[metric], collapses[strategy]))
             tables.seeds += _seed_rows(gathered, strategy, metric, own[metric])
     for a, b in combinations(runs, 2):
+        tables.secondary += [_secondary_row(gathered, a, b, m, difference(runs[a][m], runs[b][m])) for m in st.METRICS if m != st.PRIMARY]
         tables.pairs.append(
             Compared(
                 question=gathered.question,
@@ -161,25 +193,26 @@ def compare_strategies(gathered: Gathered, search: dict[int, int], resamples: in
         )
 
 
-def _runs(gathered: Gathered, strategy: str, search: dict[int, int], resamples: int) -> dict[str, Runs]:
-    """By metric. Where there are several folds, each is scored for itself."""
+def runs_by_metric(gathered: Gathered, strategy: str, resamples: int) -> dict[str, Runs]:
+    """Where there are several folds, each is scored for itself."""
     by_seed = gathered.predicted[strategy]
-    own_search = [search[seed] for seed in by_seed]
+    search = [gathered.searches[seed] for seed in by_seed]
     parts: list[dict[str, Runs]] = []
-    for fold in range(int(gathered.fold.max()) + 1):
-        here = gathered.fold == fold
-        groups = None if gathered.groups is None else gathered.groups[here]
-        rng = np.random.Generator(np.random.Philox(key=[20, 21]))
-        weights = st.image_weights(int(here.sum()), groups, resamples, rng)
-        predicted = (p[here] for p in by_seed.values())
-        units = st.image_units(int(here.sum()), groups)
-        parts.append(score_runs(predicted, own_search, gathered.labels[here], gathered.num_classes, weights, units))
+    for again in gathered.resample(resamples):
+        predicted, labels = (p[again.images] for p in by_seed.values()), gathered.labels[again.images]
+        units = st.image_units(len(labels), again.groups)
+        parts.append(score_runs(predicted, search, labels, gathered.num_classes, again.weights, units))
     return {m: join_folds([part[m] for part in parts]) for m in st.METRICS}
 
 
 def _by_seed(gathered: Gathered, strategy: str, runs: Runs) -> np.ndarray:
     """Scores [K]; the mean over folds where there are several."""
     return runs.scores.reshape(-1, len(gathered.predicted[strategy])).mean(axis=0)
+
+
+def _secondary_row(gathered: Gathered, a: str, b: str, metric: str, e: Estimate) -> dict[str, Any]:
+    low, high = difference_interval(e)
+    return {**gathered.question.columns, "a": a, "b": b, "metric": metric, "difference": e.mean, "low": low, "high": high}
 
 
 def _strategy_row(gathered: Gathered, strategy: str, metric: str, runs: Runs, collapse: Collapse) -> dict[str, Any]:

@@ -57,6 +57,11 @@ class Frames:
         scored = t[(t.stage == "search") & t[OBJECTIVE].notna()]
         return scored.assign(question=self.questions(scored))
 
+    def random_trials(self) -> pd.DataFrame:
+        """Search trials that were drawn at random and never stopped, so exchangeable. Without failed ones: what a machine lost is no score."""
+        t = self.trials
+        return t[(t.stage == "search") & (t.origin == "random") & ~t.outcome.isin(["running", "failed"])] if len(t) else t
+
     @property
     def scales(self) -> dict[str, str]:
         """Every searched hyperparameter and the axis it belongs on, "log", "linear" or "category"; those that most cells share come first."""

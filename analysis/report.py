@@ -13,16 +13,16 @@ import pandas as pd
 import plotly.graph_objects as go
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from analysis.equal_compute import equal_compute
 from analysis.export import write_page, write_tables
 from analysis.figures import FIGURES
 from analysis.frames import Frames
 from analysis.load import load
-from analysis.question import COLUMNS, Question, with_names
+from analysis.question import Question, with_names
 from analysis.theme import colour
 from analysis.verdict import Findings, findings
 from study.errors import StudyError
 from study.failpoints import failpoint
-from study.records import OBJECTIVE
 from study.tracking.ledger import Ledger
 
 
@@ -65,37 +65,12 @@ def all_tables(frames: Frames, found: Findings, computed: dict[str, pd.DataFrame
         "seeds": found.seeds,
         "strategies": found.strategies,
         "pairs": found.pairs,
+        "pairs_secondary": found.secondary,
+        "over_datasets": found.over_datasets,
         "verdicts": verdicts,
         "equal_compute": equal_compute(frames),
         **{f"figure_{k}": with_names(v) for k, v in computed.items()},
     }
-
-
-def equal_compute(frames: Frames) -> pd.DataFrame:
-    """The second view: the best each strategy found within the seconds the cheapest strategy spent in all."""
-    t = frames.trials
-    if not len(t) or OBJECTIVE not in t:
-        return pd.DataFrame()
-    search = t[(t.stage == "search") & (t.outcome != "running")]
-    rows: list[dict[str, Any]] = []
-    for _, block in search.groupby(list(COLUMNS), sort=False):
-        budget = float(block.groupby("strategy").seconds.sum().min())
-        for strategy, own in block.groupby("strategy", sort=False):
-            own = own.sort_values("number")
-            within = own[own.seconds.cumsum() <= budget * (1 + 1e-9)]
-            rows.append(
-                {
-                    "question": Question.of(own.iloc[0]).name,
-                    "strategy": strategy,
-                    "budget_seconds": budget,
-                    "trials_within": len(within),
-                    "trials": len(own),
-                    "seconds": float(own.seconds.sum()),
-                    "best_within": within[OBJECTIVE].max() if len(within) else float("nan"),
-                    "best": own[OBJECTIVE].max(),
-                }
-            )
-    return pd.DataFrame(rows)
 
 
 def render(frames: Frames, found: Findings, computed: dict[str, pd.DataFrame], source: str) -> str:
@@ -116,7 +91,9 @@ def render(frames: Frames, found: Findings, computed: dict[str, pd.DataFrame], s
         sentences=found.sentences,
         warnings=found.warnings,
         cards=_cards(found),
-        pairs=_pairs(found),
+        pairs=_named(found.pairs),
+        secondary=_named(found.secondary),
+        over_datasets=found.over_datasets.to_dict("records"),
         figures=figures,
         sections=list(dict.fromkeys(f["section"] for f in figures)),
         protocol=[*_protocol(frames), *_not_drawn(computed)],
@@ -130,8 +107,8 @@ def render(frames: Frames, found: Findings, computed: dict[str, pd.DataFrame], s
     )
 
 
-def _pairs(found: Findings) -> list[dict[str, Any]]:
-    return [{**row, "question": Question.of(row).name} for row in found.pairs.to_dict("records")]
+def _named(table: pd.DataFrame) -> list[dict[str, Any]]:
+    return [{**row, "question": Question.of(row).name} for row in table.to_dict("records")]
 
 
 def _not_drawn(computed: dict[str, pd.DataFrame]) -> list[tuple[str, str]]:

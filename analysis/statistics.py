@@ -25,6 +25,7 @@ METRICS: dict[str, Callable[[Counts], np.ndarray]] = {
     "macro_precision": macro_precision,
     "macro_recall": macro_recall,
 }
+PRIMARY = "macro_f1"  # what searches optimise, and the one metric that has verdicts
 
 
 def counts(predicted: np.ndarray, labels: np.ndarray, classes: int, weights: np.ndarray | None = None) -> Counts:

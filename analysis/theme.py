@@ -15,6 +15,7 @@ OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "
 SYMBOLS = ("circle", "diamond", "square", "triangle-up", "x", "cross", "star")
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 FIRST = ("partial", "full", "linear_probe", "layer_decay", "lp_ft")  # they keep the look they always had
+GREY = "rgba(128,128,128,.45)"  # of what the data do not show
 MOST_ACROSS = 3  # panels side by side
 MARGIN = {"l": 70, "r": 20, "t": 64, "b": 60}  # pixels; the legend is in the one above
 

@@ -8,6 +8,7 @@ from analysis import statistics as st
 from analysis.comparisons import compare_all
 from analysis.frames import Frames
 from analysis.judged import judge, pair_row
+from analysis.over_datasets import over_datasets, over_datasets_row
 from analysis.sentences import Sentence, decision, describe_pair, sentences
 from analysis.warnings import warnings
 
@@ -19,6 +20,8 @@ class Findings:
     seeds: pd.DataFrame  # one row a confirm run and metric, on test
     strategies: pd.DataFrame  # one row a strategy and metric: mean, low, high, median, collapsed runs
     pairs: pd.DataFrame  # one row a pair: difference, intervals, p values, chances, verdict
+    secondary: pd.DataFrame  # one row a pair and other metric: difference, 95 % interval of its own (unadjusted), no verdict
+    over_datasets: pd.DataFrame  # one row a pair of strategies that several data sets compare: better, worse, mean difference
     sentences: list[Sentence]  # one a question, the answer first
     warnings: list[str]
 
@@ -32,6 +35,8 @@ def findings(frames: Frames, resamples: int = st.RESAMPLES) -> Findings:
         seeds=pd.DataFrame(tables.seeds),
         strategies=strategies,
         pairs=pd.DataFrame([{**pair_row(p), "decision": decision(p, margin), "text": describe_pair(p, margin)} for p in judged]),
+        secondary=pd.DataFrame(tables.secondary),
+        over_datasets=pd.DataFrame([over_datasets_row(o) for o in over_datasets(judged)]),
         sentences=sentences(judged, strategies, frames),
         warnings=warnings(frames, judged),
     )

@@ -19,7 +19,7 @@ from sklearn import metrics
 from analysis import compare, report, theme
 from analysis.comparisons import Compared
 from analysis.export import csv_bytes
-from analysis.figures import FIGURES, cost, importance, parallel, slices, tuning_curves
+from analysis.figures import FIGURES, cost, importance, parallel, slices, strategies, tuning_curves
 from analysis.intervals import Estimate, Part
 from analysis.judged import judge
 from analysis.load import load
@@ -89,6 +89,23 @@ def test_scores_are_those_of_scikit_learn_on_the_parquet_files(tmp_path: Path) -
     welch = sum(spreads) ** 2 / sum(v**2 / 2 for v in spreads)
     quantile = (a * stats.t.ppf(0.975, welch) + b * stats.t.ppf(0.975, int(strategies.units.iloc[0]) - 1)) / (a + b)
     assert pair["high"] - pair["difference"] == pytest.approx(quantile * np.sqrt(a + b), abs=1e-9)
+
+
+def test_other_metrics_have_differences_and_no_verdict(tmp_path: Path) -> None:
+    """The intervals are not much narrower than scipy's Welch intervals, which know nothing of the images."""
+    report.write_report(str(GOLDEN), tmp_path / "r.html", tables=str(tmp_path / "t"))
+    others, seeds = (pd.read_csv(tmp_path / "t" / f"{n}.csv") for n in ("pairs_secondary", "seeds"))
+    assert set(others.metric) == {"accuracy", "macro_precision", "macro_recall"} and not {"verdict", "p", "p_holm"} & set(others)
+    for row in others.to_dict("records"):
+        a, b = (seeds[(seeds.strategy == row[s]) & (seeds.metric == row["metric"])].score for s in "ab")
+        welch = stats.ttest_ind(a, b, equal_var=False).confidence_interval()
+        assert row["difference"] == pytest.approx(a.mean() - b.mean())
+        assert row["high"] - row["low"] > 0.8 * (welch.high - welch.low) and row["low"] < row["difference"] < row["high"]
+    with page() as p:
+        p.goto((tmp_path / "r.html").as_uri())
+        assert not p.locator("#secondary table").is_visible()
+        p.click("#secondary summary")
+        assert p.locator("#secondary tbody tr").count() == 3 and "unadjusted" in p.locator("#secondary").inner_text()
 
 
 ELSEWHERE = Question(dataset="made_up", splits="official", backbone="resnet18", train_fraction=1.0)
@@ -229,6 +246,22 @@ def test_every_figure_computes_and_draws_with_data_and_without(spec, copy: Ledge
     assert isinstance(spec.draw(spec.compute(*nothing(copy))), go.Figure)
     blank = spec.draw(pd.DataFrame())
     assert blank.layout.annotations[0].text, "an empty figure says why"
+
+
+def test_lines_join_the_runs_of_one_seed(copy: Ledger) -> None:
+    frames = load(copy)
+    frame = strategies.compute(frames, findings(frames, 50))
+    lost = frame.seed == frame.seed.dropna().iloc[0]
+    frame = frame[~(lost & (frame.strategy == "linear_probe"))]  # a seed that one strategy alone has joins nothing
+    figure = strategies.draw(frame)
+    lines = [t for t in figure.data if t.mode == "lines"]
+    assert len(lines) == len(strategies.METRICS)
+    kept = (
+        frame[(frame.kind == "seed") & (frame.metric == "macro_f1")].pivot(index="seed", columns="strategy", values="value").dropna() * 100
+    )
+    joined = {(a, b) for a, b in zip(lines[0].x[::3], lines[0].x[1::3], strict=True)}
+    assert joined == set(zip(kept["linear_probe"], kept["partial"], strict=True)) and len(joined) == 2
+    assert lines[0].y[:3] == ("linear_probe", "partial", None) and figure.layout.yaxis.categoryarray == ("linear_probe", "partial")
 
 
 def nothing(ledger: Ledger):
@@ -401,6 +434,52 @@ def test_two_studies_side_by_side(tmp_path: Path, copy: Ledger) -> None:
     assert "<i>" not in text and "&lt;i&gt;: x; y, efficientnet_lite0: Not comparable" in text and "not there" in text
 
 
+def rewrite_predictions(ledger: Ledger, change) -> None:
+    """`change`: from the table of one confirm run to another one."""
+    for path in Path(ledger.folder.root).rglob("predictions.parquet"):
+        table = change(pd.read_parquet(path))
+        table.assign(group=table.group.astype("Int64")).to_parquet(path)  # pandas would make missing ones floats
+
+
+def compared(copy: Ledger) -> dict[str, dict]:
+    table, _ = compare.side_by_side(load(GOLDEN.as_posix()), load(copy))
+    return {r["strategy"]: r for r in table.to_dict("records")}
+
+
+def test_two_studies_are_paired_over_the_images_both_hold(copy: Ledger) -> None:
+    """One strategy's runs are made worse: on a tenth of all images they say another class."""
+
+    def worse(t: pd.DataFrame) -> pd.DataFrame:
+        logits = np.stack(t.logits.to_numpy())
+        logits[::10] = np.roll(logits[::10], 1, axis=1)
+        return t.assign(logits=list(logits.astype(np.float32)))
+
+    same = compared(copy)["partial"]
+    assert same["difference"] == 0 and same["low"] == pytest.approx(-same["high"]) and same["why_not"] == ""
+    rewrite_predictions(copy, worse)
+    row = compared(copy)["partial"]
+    assert row["difference"] == pytest.approx(row["mean_b"] - row["mean_a"]) and row["high"] < 0
+    own = max(row["high_a"] - row["mean_a"], row["high_b"] - row["mean_b"])
+    assert row["high"] - row["difference"] < 1.5 * own, "images are shared"
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (lambda t: t.assign(image=["x" + i for i in t.image]), "the test images differ (360 in A, 360 in B, 0 of one name)"),
+        (lambda t: t[(t.split == "val") | (t.groupby("split").cumcount() >= 10)], "the test images differ (360 in A, 350 in B, 350 of one name)"),
+        (lambda t: t.assign(label=(t.label + 1) % 10), "360 of 360 test images have another label"),
+        (lambda t: t.assign(group=np.arange(len(t)) % 9), "the recording sessions of the test images differ"),
+    ],
+)  # fmt: skip
+def test_studies_on_other_images_are_not_paired_and_say_why(change, why: str, copy: Ledger, tmp_path: Path, capsys) -> None:
+    rewrite_predictions(copy, change)
+    row = compared(copy)["partial"]
+    assert row["why_not"] == why and np.isnan(row["difference"])
+    assert compare.main([str(GOLDEN), str(copy.folder.root), "--out", str(tmp_path / "c.html")]) == 0
+    assert f"cannot be paired: {why}" in capsys.readouterr().out and f"cannot be paired: {why}" in (tmp_path / "c.html").read_text()
+
+
 def test_a_folder_may_be_named_as_sentences_are_written(copy: Ledger, tmp_path: Path) -> None:
     on_folder(widened(copy), "/long/way/to/a: b; c")
     (line,) = report.write_report(copy, tmp_path / "r.html", tables=str(tmp_path / "t")).verdicts
@@ -412,7 +491,7 @@ def test_a_folder_may_be_named_as_sentences_are_written(copy: Ledger, tmp_path: 
         assert p.locator(".verdict .head").all_text_contents() == [f"✓ Decided {head}"]
         assert p.locator(".steps li").all_text_contents()[0].startswith("Take partial")
         (beside,) = p.locator(".each li").all_text_contents()
-        assert beside.startswith(f"{head}: +12.9") and p.locator("#differences td:last-child").all_text_contents() == [head]
+        assert beside.startswith(f"{head}: +12.9") and p.locator("#pairs td:last-child").all_text_contents() == [head]
     assert pd.read_csv(tmp_path / "t" / "figure_cost.csv").question.unique().tolist() == ["a: b; c, efficientnet_lite0"]
 
 
@@ -471,7 +550,7 @@ def test_no_two_strategies_look_alike(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len({(theme.colour(s), theme.dash(s)) for s in names}) == len(names), "lines without marks"
 
 
-def test_search_figures_show_every_field_whatever_its_name(tmp_path: Path) -> None:
+def test_search_figures_show_every_field_whatever_its_name(tmp_path: Path, few_forests: None) -> None:
     """What they show is read from the ranges, the study's own included: nothing is listed anywhere."""
     ledger = synthetic(tmp_path, 80, ["layer_decay", "lp_ft"])
     frames = load(ledger)
@@ -488,7 +567,7 @@ def test_search_figures_show_every_field_whatever_its_name(tmp_path: Path) -> No
     assert {axes[a] for a in axes if figure.layout[a].type == "log"} == {"lr", "weight_decay", "probe_lr"}
 
 
-def test_a_choice_is_a_field_like_others(copy: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_choice_is_a_field_like_others(copy: Ledger, monkeypatch: pytest.MonkeyPatch, few_forests: None) -> None:
     monkeypatch.setattr(importance, "FEWEST", 4)
     path = Path(copy.folder.path("study.json"))
     values = json.loads(path.read_text())
@@ -500,6 +579,44 @@ def test_a_choice_is_a_field_like_others(copy: Ledger, monkeypatch: pytest.Monke
     assert "unfreeze_depth" in set(importance.compute(frames, found).hyperparameter)
     for figure in (parallel, slices):
         assert figure.draw(figure.compute(frames, found)).data
+
+
+@pytest.fixture
+def few_forests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Permutations cost most of the figure's time."""
+    monkeypatch.setattr(importance, "PERMUTATIONS", 4)
+
+
+def test_importance_stands_beside_what_noise_reaches(tmp_path: Path, few_forests: None) -> None:
+    """Scores that are noise, then scores that one hyperparameter makes."""
+    frames = load(synthetic(tmp_path, 50, ["full"]))
+    found = importance.compute(frames, findings(frames))
+    assert set(found.trials) == {25} and (found.groupby("cell").by_chance.max() > 0.2).all()
+    assert (found.importance > found.by_chance).mean() < 0.5
+    assert found.groupby("cell").importance.sum().tolist() == pytest.approx([1, 1])
+    t = frames.trials
+    made = t.assign(**{"val/macro_f1": np.log10(t["hp/lr"]) / 10 + 0.6})
+    real = importance.compute(dataclasses.replace(frames, trials=made), findings(frames)).set_index("hyperparameter")
+    assert (real.loc["lr"].importance > 0.8).all() and (real.loc["lr"].importance > real.loc["lr"].by_chance).all()
+    assert (real.drop("lr").importance <= real.drop("lr").by_chance).all()
+
+
+def test_importance_knows_the_bad_region(tmp_path: Path, few_forests: None) -> None:
+    """High rates diverge or are stopped; the others all score alike: without them there would be nothing to see."""
+    frames = load(synthetic(tmp_path, 80, ["full"]))
+    t = frames.trials.assign(**{"val/macro_f1": 0.6})
+    high = t["hp/lr"] > t["hp/lr"].quantile(0.7)
+    t.loc[high, ["outcome", "val/macro_f1"]] = ["diverged", np.nan]
+    t.loc[high & (t.number % 2 == 0), ["outcome", "val/macro_f1"]] = ["stopped", 0.1]
+    t.loc[t.number == 3, "outcome"] = "failed"
+    found = importance.compute(dataclasses.replace(frames, trials=t), findings(frames))
+    assert set(found.trials) == {39} and (found.unfinished > 5).all()
+    assert (found[found.hyperparameter == "lr"].importance > 0.9).all()
+
+
+def test_below_sixteen_trials_no_importance_is_drawn(tmp_path: Path) -> None:
+    frames = load(synthetic(tmp_path, 30, ["full"]))
+    assert importance.compute(frames, findings(frames)).empty and "16" in importance.draw(pd.DataFrame()).layout.annotations[0].text
 
 
 def test_many_questions_wrap_and_a_strategy_is_named_once(tmp_path: Path) -> None:

@@ -1,60 +1,60 @@
-"""Confusion on test, summed over seeds: A, B and A minus B, rows normalised, counts on hover."""
+"""Confusion on test, summed over runs: the two best strategies, rows normalised, and where they differ beyond chance."""
 
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from analysis import statistics as st
+from analysis.classes import Cell, Classes, Difference, by_question, differences, said_runs
 from analysis.frames import Frames
-from analysis.question import Question
-from analysis.theme import empty, label, styled
+from analysis.theme import GREY, empty, label, styled
 from analysis.verdict import Findings
 
 TITLE = "Where they err: confusion matrices"
-NOTE = "Rows: truth, in per cent of the class; columns: what was said. Right: A minus B in percentage points, blue where A says it more often. The two strategies with the highest means."
+NOTE = (
+    "Rows: truth, in per cent of the class; columns: what was said. The two strategies with the highest means; right, the difference that stands "
+    "above it, in percentage points: blue where the strategy named first says it more often, red where the other does. Grey: the 95 % interval over "
+    "runs and test images holds zero. Each interval is for itself: of twenty cells without a difference about one is coloured."
+)
 MOST_CLASSES = 30
 
 
-def totals(frames: Frames, findings: Findings) -> dict[tuple[Question, str], tuple[np.ndarray, list[str]]]:
-    """Summed test confusion of the confirm runs by (question, strategy), best mean first within a question."""
-    out: dict[tuple[Question, str], tuple[np.ndarray, list[str]]] = {}
-    if not len(findings.strategies):
-        return out
-    confirmed = frames.confirmed()
-    runs = confirmed.assign(question=frames.questions(confirmed)).groupby(["question", "strategy"])
-    ranked = findings.strategies[findings.strategies.metric == "macro_f1"].sort_values("mean", ascending=False)
-    for row in ranked.to_dict("records"):
-        key = Question.of(row), row["strategy"]
-        own = runs.get_group(key)
-        classes = frames.classes[own.iloc[0].cell]
-        total = np.zeros((len(classes), len(classes)))
-        for trial_id in own.trial_id:
-            if (test := frames.predictions(trial_id).get("test")) is not None:
-                total += st.confusions(test.logits.argmax(axis=1), test.labels, len(classes))
-        out[key] = (total, classes)
-    return out
-
-
 def compute(frames: Frames, findings: Findings) -> pd.DataFrame:
+    """One row a strategy and cell; on the best strategy's rows also its difference from the second, named in `minus`."""
     rows = []
-    for (question, strategy), (total, classes) in totals(frames, findings).items():
-        share = total / np.maximum(total.sum(axis=1, keepdims=True), 1)
-        for i, truth in enumerate(classes):
-            for j, said in enumerate(classes):
+    for own in by_question(frames, findings):
+        apart = _apart(own)
+        for strategy in own.ranked:
+            total = own.confusion(strategy)
+            share = total / np.maximum(total.sum(axis=1, keepdims=True), 1)
+            for (i, j), count in np.ndenumerate(total):
+                d = apart.get((i, j)) if strategy == own.ranked[0] else None
                 rows.append(
                     {
-                        "question": question,
+                        "question": own.question,
                         "strategy": strategy,
-                        "truth": truth,
-                        "said": said,
+                        "truth": own.names[i],
+                        "said": own.names[j],
                         "truth_index": i,
                         "said_index": j,
-                        "count": int(total[i, j]),
+                        "count": int(count),
                         "share": share[i, j],
+                        "minus": own.ranked[1] if d else "",
+                        "difference": d.mean if d else np.nan,
+                        "low": d.low if d else np.nan,
+                        "high": d.high if d else np.nan,
                     }
                 )
     return pd.DataFrame(rows)
+
+
+def _apart(own: Classes) -> dict[Cell, Difference]:
+    """The best strategy minus the second, in every cell that one of them hit at all."""
+    if len(own.ranked) < 2:
+        return {}
+    first, second = own.ranked[:2]
+    cells = [(int(i), int(j)) for i, j in np.argwhere(own.confusion(first) + own.confusion(second) > 0)]
+    return differences(said_runs(own, first, cells), said_runs(own, second, cells))
 
 
 def draw(frame: pd.DataFrame) -> go.Figure:
@@ -69,7 +69,7 @@ def draw(frame: pd.DataFrame) -> go.Figure:
         titles += [
             f"{label(question.name)}: {label(pair[0])}",
             label(pair[1]) if len(pair) > 1 else "",
-            f"{label(pair[0])} − {label(pair[1])}" if len(pair) > 1 else "",
+            f"{label(pair[0])} minus {label(pair[1])}" if len(pair) > 1 else "",
         ]
     figure = make_subplots(
         rows=len(questions), cols=3, subplot_titles=titles, horizontal_spacing=0.06, vertical_spacing=0.34 / max(len(questions), 1)
@@ -78,11 +78,9 @@ def draw(frame: pd.DataFrame) -> go.Figure:
         size = int(own.truth_index.max()) + 1
         names = [label(n) for n in own[own.said_index == 0].drop_duplicates("truth_index").sort_values("truth_index").truth]
         ticks = names if len(set(names)) == len(names) and size <= MOST_CLASSES else [f"{k}" for k in range(size)]
-        shares = []
         for column, strategy in enumerate(pair, 1):
             mine = own[own.strategy == strategy].sort_values(["truth_index", "said_index"])
             share, count = mine.share.to_numpy().reshape(size, size), mine["count"].to_numpy().reshape(size, size)
-            shares.append(share)
             figure.add_heatmap(
                 z=100 * share,
                 x=ticks,
@@ -98,8 +96,8 @@ def draw(frame: pd.DataFrame) -> go.Figure:
                 row=row,
                 col=column,
             )
-        if len(shares) == 2:
-            _draw_change(figure, 100 * (shares[0] - shares[1]), ticks, row)
+        if len(pair) == 2:
+            _draw_change(figure, own[own.strategy == pair[0]].sort_values(["truth_index", "said_index"]), ticks, row)
         for column in (1, 2, 3):
             figure.update_yaxes(type="category", dtick=1, autorange="reversed", showticklabels=column == 1, row=row, col=column)
             figure.update_xaxes(type="category", dtick=1, row=row, col=column)
@@ -107,20 +105,23 @@ def draw(frame: pd.DataFrame) -> go.Figure:
     return styled(figure, height=110 + 390 * len(questions))
 
 
-def _draw_change(figure: go.Figure, change: np.ndarray, ticks: list[str], row: int) -> None:
-    """`change` [C, C] in percentage points, both directions on one scale."""
-    most = max(float(np.abs(change).max()), 1.0)
+def _draw_change(figure: go.Figure, own: pd.DataFrame, ticks: list[str], row: int) -> None:
+    """`own`: the first strategy's rows in the order of the matrix. Both directions on one scale; what may be chance is grey."""
+    size = len(ticks)
+    change, low, high = (100 * own[c].to_numpy().reshape(size, size) for c in ("difference", "low", "high"))
+    seen = (low > 0) | (high < 0)
+    most = max(float(np.nanmax(np.abs(change))), 1.0)
+    first, second = label(own.strategy.iloc[0]), label(own.minus[own.minus != ""].iloc[0])
+    said = [["" if np.isnan(v) else f"{v:+.0f}" for v in line] for line in change]
+    shown = {
+        "x": ticks, "y": ticks, "customdata": np.stack([change, low, high], axis=-1), "showscale": False, "row": row, "col": 3,
+        "text": said, "texttemplate": "%{text}" if size <= 12 else None,
+        "hovertemplate": f"%{{y}} said to be %{{x}}: {first} minus {second} %{{customdata[0]:+.1f}} points "
+        "[%{customdata[1]:+.1f}, %{customdata[2]:+.1f}]<extra></extra>",
+    }  # fmt: skip
+    own_text = {"text": [[t if s else "" for t, s in zip(*lines, strict=True)] for lines in zip(said, seen, strict=True)]}
+    faint = "rgba(128,128,128,.12)"
     figure.add_heatmap(
-        z=change,
-        x=ticks,
-        y=ticks,
-        zmin=-most,
-        zmax=most,
-        colorscale="RdBu",
-        showscale=False,
-        hovertemplate="%{y} said to be %{x}: %{z:+.1f} points<extra></extra>",
-        text=np.round(change).astype(int) if len(change) <= 12 else None,
-        texttemplate="%{text:+d}" if len(change) <= 12 else None,
-        row=row,
-        col=3,
+        z=np.where(seen | np.isnan(change), np.nan, 0.0), colorscale=[[0, faint], [1, faint]], textfont={"color": GREY}, **shown
     )
+    figure.add_heatmap(z=np.where(seen, change, np.nan), zmin=-most, zmax=most, colorscale="RdBu", **{**shown, **own_text})

@@ -1,39 +1,69 @@
-"""Which hyperparameter mattered, per strategy: Optuna's fANOVA on the trials of each cell."""
+"""Which hyperparameter mattered, per strategy: Optuna's fANOVA on the trials of each cell, beside what it finds in noise."""
 
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
+from plotly.subplots import make_subplots
 
 from analysis.frames import Frames
-from analysis.theme import OKABE_ITO, empty, label, styled
+from analysis.theme import GREY, colour, empty, label, styled
 from analysis.verdict import Findings
 from study.records import OBJECTIVE
 from study.space import Domain, Integer
 
 TITLE = "Search: importance of hyperparameters"
-NOTE = "fANOVA (Optuna) within each cell, over its completed trials (at most 300, evenly spaced); stopped trials are left out. Shares of the forest's own variance: they sum to one on noise as well."
+NOTE = (
+    "fANOVA (Optuna) within each cell, from 16 trials on (at most 64, evenly spaced). A stopped trial counts with the best score it had "
+    "reached when it was stopped, a diverged one as 0: without them the bad region would be missing. Shares of the forest's own variance: they "
+    "sum to one on noise as well. The line across a bar is what noise reaches: the 90th percentile over 20 forests on permuted scores; "
+    "bars that end before it are grey."
+)
 FEWEST = 16  # below it, pure noise gives the first bar .4 of the whole on average
-HATCHES = ("", "/", "x", ".")  # where colours come again
-MOST = 300  # fANOVA costs more than linearly; this many, drawn evenly, say as much
+MOST = 64  # fANOVA costs more than linearly; this many, drawn evenly, say as much
+TREES = 16
+PERMUTATIONS = 20
+CHANCE = 0.9  # of the permutations lie below the line
+ENDED = ("completed", "stopped", "diverged")  # what a machine lost says nothing
 
 
 def compute(frames: Frames, findings: Findings) -> pd.DataFrame:
-    own = frames.scored()
-    if not len(own):
-        return own
+    """One row a cell and hyperparameter. `by_chance`: what permuted scores give it."""
+    t = frames.trials
+    if not len(t) or OBJECTIVE not in t:
+        return pd.DataFrame()
     rows = []
-    for cell, block in own[own.outcome == "completed"].groupby("cell", sort=False):
+    for cell, block in t[(t.stage == "search") & t.outcome.isin(ENDED)].groupby("cell", sort=False):
+        block = block.assign(score=block[OBJECTIVE].fillna(0.0))
         if len(block) > MOST:
             block = block.iloc[np.linspace(0, len(block) - 1, MOST).round().astype(int)]
-        if len(block) >= FEWEST and block[OBJECTIVE].nunique() > 1:
-            for name, value in _importances(block, frames.study.ranges(frames.cells[str(cell)])).items():
+        if len(block) >= FEWEST and block.score.nunique() > 1:
+            ranges = frames.study.ranges(frames.cells[str(cell)])
+            found, chance = _importances(block, block.score.to_numpy(), ranges), _by_chance(block, ranges)
+            for name, value in found.items():
                 rows.append(
-                    {"cell": cell, "strategy": block.iloc[0].strategy, "hyperparameter": name, "importance": value, "trials": len(block)}
+                    {
+                        "cell": cell,
+                        "strategy": block.iloc[0].strategy,
+                        "hyperparameter": name,
+                        "importance": value,
+                        "by_chance": chance[name],
+                        "trials": len(block),
+                        "unfinished": int((block.outcome != "completed").sum()),
+                    }
                 )
     return pd.DataFrame(rows)
 
 
-def _importances(block: pd.DataFrame, ranges: dict[str, Domain]) -> dict[str, float]:
+def _by_chance(block: pd.DataFrame, ranges: dict[str, Domain]) -> dict[str, float]:
+    """What each hyperparameter's share reaches where scores have nothing to do with it."""
+    rng = np.random.Generator(np.random.Philox(key=[24, 25]))
+    scores = block.score.to_numpy()
+    drawn = pd.DataFrame([_importances(block, rng.permutation(scores), ranges) for _ in range(PERMUTATIONS)])
+    return {str(n): float(v) for n, v in drawn.quantile(CHANCE).items()}
+
+
+def _importances(block: pd.DataFrame, scores: np.ndarray, ranges: dict[str, Domain]) -> dict[str, float]:
+    """By hyperparameter, of `scores` [trials of the block]."""
     import optuna
 
     from study.search.sample import distributions
@@ -41,28 +71,53 @@ def _importances(block: pd.DataFrame, ranges: dict[str, Domain]) -> dict[str, fl
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     made = distributions(ranges)
     study = optuna.create_study(direction="maximize")
-    for row in block.to_dict("records"):
+    for row, score in zip(block.to_dict("records"), scores, strict=True):
         params = {n: int(row[f"hp/{n}"]) if isinstance(ranges[n], Integer) else row[f"hp/{n}"] for n in ranges}
-        study.add_trial(optuna.trial.create_trial(params=params, distributions=made, value=row[OBJECTIVE]))
-    evaluator = optuna.importance.FanovaImportanceEvaluator(n_trees=32, seed=0)
+        study.add_trial(optuna.trial.create_trial(params=params, distributions=made, value=float(score)))
+    evaluator = optuna.importance.FanovaImportanceEvaluator(n_trees=TREES, seed=0)
     return dict(optuna.importance.get_param_importances(study, evaluator=evaluator))
 
 
 def draw(frame: pd.DataFrame) -> go.Figure:
     if not len(frame):
-        return empty(f"Needs at least {FEWEST} completed trials in a cell.")
-    figure = go.Figure()
-    for k, name in enumerate(dict.fromkeys(frame.hyperparameter)):
-        own = frame[frame.hyperparameter == name]
+        return empty(f"Needs at least {FEWEST} search trials in a cell.")
+    cells = list(dict.fromkeys(frame.cell))
+    titles = [f"{label(c)} ({frame[frame.cell == c].trials.iloc[0]} trials)" for c in cells]
+    counts = [int((frame.cell == c).sum()) for c in cells]
+    height = sum(24 * n + 60 for n in counts)
+    figure = make_subplots(
+        rows=len(cells),
+        cols=1,
+        shared_xaxes=True,
+        subplot_titles=titles,
+        row_heights=[n + 0.5 for n in counts],
+        vertical_spacing=60 / max(height, 60 * len(cells)),
+    )
+    for row, cell in enumerate(cells, 1):
+        own = frame[frame.cell == cell].sort_values("importance")
+        names = [label(n) for n in own.hyperparameter]
+        beyond = own.importance > own.by_chance
         figure.add_bar(
-            y=[f"{label(c)} ({n} trials)" for c, n in zip(own.cell, own.trials, strict=True)],
             x=own.importance,
+            y=names,
             orientation="h",
-            name=label(name),
-            marker={"color": OKABE_ITO[k % len(OKABE_ITO)], "pattern": {"shape": HATCHES[k // len(OKABE_ITO) % len(HATCHES)]}},
-            hovertemplate=f"{label(name)}: %{{x:.2f}}<extra></extra>",
+            showlegend=False,
+            marker={"color": [colour(s) if b else GREY for s, b in zip(own.strategy, beyond, strict=True)]},
+            customdata=own[["by_chance", "unfinished"]],
+            hovertemplate="%{y}: %{x:.2f}; noise reaches %{customdata[0]:.2f}; %{customdata[1]} of the trials did not end<extra></extra>",
+            row=row,
+            col=1,
         )
-    figure.update_layout(barmode="stack")
-    figure.update_yaxes(autorange="reversed")
-    figure.update_xaxes(title_text="share of the variance explained", range=[0, 1])
-    return styled(figure, height=140 + 34 * frame.cell.nunique())
+        figure.add_scatter(
+            x=own.by_chance,
+            y=names,
+            mode="markers",
+            marker={"symbol": "line-ns-open", "size": 16, "line": {"width": 2.5}, "color": "#7a7f8a"},
+            showlegend=False,
+            hoverinfo="skip",
+            row=row,
+            col=1,
+        )
+    figure.update_xaxes(range=[0, 1])
+    figure.update_xaxes(title_text="share of the variance explained", row=len(cells))
+    return styled(figure, height=140 + height)

@@ -10,7 +10,7 @@ from analysis.theme import colour, empty, label, styled, symbol
 from analysis.verdict import Findings
 
 TITLE = "Test scores of the confirmed configurations"
-NOTE = "Large mark: mean over seeds. Bar: 95 % interval over seeds and test images. Small marks: each seed."
+NOTE = "Large mark: mean over seeds. Bar: 95 % interval over seeds and test images. Small marks: each seed. Thin lines join runs with the same seed, to see whether strategies rise and fall together; the verdict pairs over images, not over seeds."
 METRICS = {"macro_f1": "macro-F1", "accuracy": "accuracy", "macro_precision": "macro precision", "macro_recall": "macro recall"}
 
 
@@ -39,6 +39,7 @@ def draw(frame: pd.DataFrame) -> go.Figure:
     for row, question in enumerate(questions, 1):
         for column, metric in enumerate(METRICS, 1):
             block = frame[(frame.question == question) & (frame.metric == metric)]
+            _join_seeds(figure, block[block.kind == "seed"], {"row": row, "col": column})
             for strategy in dict.fromkeys(block.strategy):
                 own = block[block.strategy == strategy]
                 seeds, mean = own[own.kind == "seed"], own[own.kind == "mean"].iloc[0]
@@ -76,9 +77,24 @@ def draw(frame: pd.DataFrame) -> go.Figure:
                     row=row,
                     col=column,
                 )
+            order = [label(s) for s in dict.fromkeys(block.strategy)]
+            figure.update_yaxes(categoryorder="array", categoryarray=order, row=row, col=column)
             if column > 1:
                 figure.update_yaxes(showticklabels=False, row=row, col=column)
             else:
                 figure.update_yaxes(title_text="<br>".join(label(part) for part in question.lines), row=row, col=1)
             figure.update_xaxes(title_text="points" if row == len(questions) else "", row=row, col=column)
     return styled(figure, height=150 + 170 * len(questions))
+
+
+def _join_seeds(figure: go.Figure, seeds: pd.DataFrame, at: dict[str, int]) -> None:
+    """One trace, lifted where a seed ends; strategies in the order of the axis. A seed that one strategy lacks is joined past it."""
+    x: list[float | None] = []
+    y: list[str | None] = []
+    for _, own in seeds.groupby("seed", sort=False):
+        if len(own) > 1:
+            x += [*(100 * own.value), None]
+            y += [*map(label, own.strategy), None]
+    if x:
+        line = {"color": "rgba(128,128,128,.35)", "width": 1}
+        figure.add_scatter(x=x, y=y, mode="lines", line=line, showlegend=False, hoverinfo="skip", **at)

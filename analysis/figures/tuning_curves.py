@@ -17,13 +17,6 @@ FEWEST = 3
 FEWEST_FOR_A_BAND = 16  # below it a band spans half the scale
 
 
-def random_trials(frames: Frames) -> pd.DataFrame:
-    t = frames.trials
-    if not len(t):
-        return t
-    return t[(t.stage == "search") & (t.origin == "random") & ~t.outcome.isin(["running", "failed"])]  # what a machine lost is no score
-
-
 def expected_best(scores: np.ndarray) -> np.ndarray:
     """[N] -> [N]: the mean over all subsets of 1, 2, ... N of these trials of the best among them, so without replacement: unbiased."""
     total = len(scores)
@@ -43,7 +36,7 @@ def _log_comb(n: np.ndarray | int, k: np.ndarray) -> np.ndarray:
 
 def compute(frames: Frames, findings: Findings) -> pd.DataFrame:
     rows: list[dict[str, object]] = []
-    used = random_trials(frames)
+    used = frames.random_trials()
     for cell, own in used.groupby("cell", sort=False) if len(used) else []:
         question, strategy = frames.questions(own)[0], own.iloc[0].strategy
         scores = own[OBJECTIVE].fillna(0.0).to_numpy(float) if OBJECTIVE in own else np.zeros(len(own))  # a diverged trial found nothing
