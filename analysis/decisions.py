@@ -166,7 +166,8 @@ def across_datasets(pairs: Sequence[Estimate], decisions: Sequence[Decision]) ->
     d = np.array([e.mean for e in pairs])
     n, spread = len(d), float(np.var(d, ddof=1)) if len(d) > 1 else math.nan
     own = float(np.mean([e.variance for e in pairs]))
-    half = float(special.stdtrit(n - 1, 0.975)) * math.sqrt(spread / n) if n > 1 else math.nan
+    # data sets that agree better than each one's own doubt allows agree by luck
+    half = float(special.stdtrit(n - 1, 0.975)) * math.sqrt(max(spread, own) / n) if n > 1 else math.nan
     return AcrossDatasets(
         datasets=n,
         better=sum(x.winner == "a" for x in decisions),

@@ -301,6 +301,9 @@ def test_data_sets_are_a_sample_and_few_are_no_generality() -> None:
     expected = stats.ttest_1samp(d, 0).confidence_interval()
     assert (got.low, got.high) == pytest.approx((expected.low, expected.high)) and got.general
     assert got.better == 4 and got.worse <= 1 and got.sd_between == pytest.approx(np.std(d, ddof=1), rel=0.1)
+    alike = [estimate(0.02, 0.01, 0.01)] * 5
+    lucky = across_datasets(alike, decide(alike, 0.01))
+    assert lucky.high - lucky.low >= 2 * 1.96 * math.sqrt(alike[0].variance / 5), "that they agree to the digit is luck"
     assert not across_datasets(pairs[:4], decide(pairs[:4], 0.01)).general and math.isnan(
         across_datasets(pairs[:1], decide(pairs[:1], 0.01)).low
     )
