@@ -15,6 +15,7 @@ from analysis.question import COLUMNS, Question
 from analysis.sentences import Sentence
 from analysis.verdict import findings
 from study.errors import StudyError
+from study.facts import tell
 
 PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
@@ -88,8 +89,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         write_page(args.out, html.encode())
     except StudyError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
+        return tell(error)
     for row in rows:
         print(f"{row['question']}  {row['strategy']}: {row['a']} | {row['b']}  {row['difference']}")
     print(f"comparison: {args.out}")

@@ -22,6 +22,7 @@ from analysis.question import Question, with_names
 from analysis.theme import colour
 from analysis.verdict import Findings, findings
 from study.errors import StudyError
+from study.facts import tell
 from study.failpoints import failpoint
 from study.tracking.ledger import Ledger
 
@@ -216,8 +217,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         summary = write_report(args.source, args.out, tables=args.tables, kind=args.format, study=args.study, margin=args.margin)
     except StudyError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
+        return tell(error)
     for line in summary.verdicts:
         print(line)
     for line in summary.warnings:

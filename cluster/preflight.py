@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from study.errors import StudyError
-from study.facts import PACKAGES
+from study.facts import PACKAGES, tell
 from study.files import Folder
 from study.search.on_ray.cluster import cluster
 
@@ -72,8 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             )
             authenticated = os.environ.get("RAY_AUTH_MODE") == "token" or args.address is None
     except StudyError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
+        return tell(error)
     finally:
         with contextlib.suppress(StudyError):  # what refused the marker refuses its removal too, and has been told
             Folder(results).remove(marker)

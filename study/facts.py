@@ -5,8 +5,11 @@ import os
 import platform
 import re
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
+
+from study.errors import StudyError
 
 PACKAGES = ("torch", "torchvision", "timm", "ray", "optuna", "mlflow", "numpy", "scikit-learn", "pillow")
 
@@ -31,6 +34,12 @@ def redact(text: str) -> str:
 def shown(text: str) -> str:
     """On one line and harmless to a terminal: what is no printable character stands there as an escape."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
+
+
+def tell(error: StudyError) -> int:
+    """Says on stderr, in one line without secrets or escapes, what ended a command; its exit code."""
+    print(f"error: {shown(redact(str(error)))}", file=sys.stderr)
+    return error.exit_code
 
 
 def commit() -> str:

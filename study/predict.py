@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from study.errors import StudyError
-from study.facts import shown
+from study.facts import shown, tell
 from study.predictor import Predictor
 
 
@@ -28,8 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             top = np.argsort(-row)[:3]
             print(shown(path), *(f"{shown(predictor.classes[k])} {row[k]:.3f}" for k in top), sep="\t")
     except StudyError as error:
-        print(f"error: {shown(str(error))}", file=sys.stderr)
-        return error.exit_code
+        return tell(error)
     return 0
 
 

@@ -14,7 +14,7 @@ from typing import Literal
 
 from study.config import Study
 from study.errors import EnvironmentProblem, StudyError
-from study.facts import redact
+from study.facts import tell
 from study.options import Options
 from study.pipeline import Ended, conduct, show_plan
 from study.plan import print_results
@@ -93,8 +93,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except StudyError as error:
         if args.debug:
             raise
-        print(f"error: {redact(str(error))}", file=sys.stderr)
-        return error.exit_code
+        return tell(error)
 
 
 def print_end(ended: Ended) -> None:

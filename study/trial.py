@@ -16,6 +16,7 @@ import torch.distributed as dist
 
 from study.config import Cell, Protocol, TrialConfig
 from study.errors import ConfigError, StudyError
+from study.facts import tell
 from study.places import Places
 from study.records import EpochRecord, Outcome, dumps
 from study.run import run_trial
@@ -39,8 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         config = parse_trial(args.cell, args.set, dist.get_world_size() if distributed else 1)
         return run(config, args)
     except StudyError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
+        return tell(error)
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()

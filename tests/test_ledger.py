@@ -108,7 +108,7 @@ FIELDS = [
     ("amendments", {"amendments": {}}), ("amendments", {"amendments": [1]}), ("amendments", {"amendments": [{"at": 1.0}]}),
     ("ask", {"schema": ...}), ("ask", {"schema": "1"}), ("ask", {"trial_id": ...}), ("ask", {"trial_id": "f" * 16}), ("ask", {"trial_id": 3}),
     ("ask", {"stage": "later"}), ("ask", {"origin": []}), ("ask", {"number": "0"}), ("ask", {"number": 1.5}), ("ask", {"config": []}),
-    ("ask", {"config__cell": ...}), ("ask", {"config__cell__dataset": 3}), ("ask", {"config__seed": None}), ("ask", {"sequence": True}),
+    ("ask", {"config__cell": ...}), ("ask", {"config__cell__dataset": 3}), ("ask", {"config__cell__strategy": "unheard-of"}), ("ask", {"config__seed": None}), ("ask", {"sequence": True}),
     ("epochs", {"epoch": "1"}), ("epochs", {"epoch": ...}), ("epochs", {"metrics": []}), ("epochs", {"metrics": {"val/macro_f1": "high"}}),
     ("epochs", {"metrics": {"val/macro_f1": 10**400}}), ("epochs", {"facts": None}), ("epochs", {"confusion": [1]}),
     ("epochs", {"confusion": [["a"]]}), ("epochs", {"ended_at": None}),

@@ -15,7 +15,7 @@ from study.datasets.audit import AuditReport, audit
 from study.datasets.page import write_page
 from study.datasets.spec import SPLITS
 from study.errors import ConfigError, StudyError
-from study.facts import shown
+from study.facts import shown, tell
 from study.files import Folder
 from study.records import dumps
 
@@ -44,8 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _check(args, root)
         _list(root)
     except StudyError as error:
-        print(f"error: {shown(str(error))}", file=sys.stderr)
-        return error.exit_code
+        return tell(error)
     return 0
 
 

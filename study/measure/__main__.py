@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from study import lock
 from study.config import TrialConfig
 from study.errors import StudyError
-from study.facts import redact
+from study.facts import tell
 from study.measure import MEASUREMENTS, find_measurements, opens_test
 from study.places import Places
 from study.progress import warn
@@ -32,8 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         with lock.held(ledger.folder):
             missed = measure_study(ledger, names, args.data, args.weights, args.again)
     except StudyError as error:
-        print(f"error: {redact(str(error))}", file=sys.stderr)
-        return error.exit_code
+        return tell(error)
     return 5 if missed else 0
 
 

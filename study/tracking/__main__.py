@@ -12,6 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from study.errors import ConfigError, StudyError
+from study.facts import tell
 from study.records import dumps
 from study.tracking.ledger import Ledger, find, studies
 
@@ -40,8 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         ledgers = [Ledger(args.results, n) for n in studies(args.results)] or [find(args.results)]
         return max(_sync(ledger, args.mlflow) for ledger in ledgers)
     except StudyError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
+        return tell(error)
 
 
 def _sync(ledger: Ledger, uri: str | None) -> int:

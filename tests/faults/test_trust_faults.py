@@ -10,16 +10,20 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from study import predict, run, sweep
+from analysis import compare, report
+from study import predict, run, sweep, trial
 from study.config import TrialConfig
+from study.datasets import __main__ as datasets_command
 from study.errors import ConfigError, EnvironmentProblem
 from study.files import Folder
+from study.measure import __main__ as measure_command
 from study.networks.weights import find_weights
 from study.predictor import Predictor
 from study.records import Outcome, Stage
 from study.search.conductor import Conductor
 from study.search.plans import FixedPlan
 from study.studies import find_study, narrow
+from study.tracking import __main__ as tracking_command
 from study.tracking.ledger import Ledger
 from study.training.loop import fine_tune
 from tests import tiny
@@ -162,3 +166,27 @@ def test_a_completed_run_without_predictions_is_measured_on_resume_and_trained_a
     assert trained == ([] if kept else [trial])
     assert ledger.measured(trial, "predictions") == before and ledger.epochs(trial) == epochs and len(ledger.test_openings()) == 1
     assert TrialConfig.from_dict(ledger.ask(trial).config).id == trial and torch.is_grad_enabled()
+
+
+EVIL = "no\x1b[31msuch://user:secret@place"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        lambda: sweep.main([f"{EVIL}.py"]),
+        lambda: trial.main(["no\x1b[31msuch/resnet18/full"]),
+        lambda: predict.main([EVIL, EVIL]),
+        lambda: measure_command.main([EVIL, "predictions"]),
+        lambda: tracking_command.main(["sync", EVIL]),
+        lambda: report.main([EVIL]),
+        lambda: compare.main([EVIL, EVIL]),
+        lambda: datasets_command.main(["check", EVIL]),
+    ],
+    ids=["sweep", "trial", "predict", "measure", "sync", "report", "compare", "datasets"],
+)
+def test_no_command_hands_a_terminal_escapes_or_a_secret(command, tmp_path: Path, capsys, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert command() in (2, 3, 4)
+    said = capsys.readouterr().err
+    assert said.startswith("error: ") and said.count("\n") == 1 and "\x1b" not in said and "secret" not in said
