@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 
 MOMENTS = ("start", "search", "confirm", "report")
-LEFT_S = 60.0
+LEFT_S = 150.0  # Ray's own agents need up to two minutes to see that their raylet is gone
 SILENT_S = 150.0
 MARK = "KILLS_START"  # in the environment of every process of a start, whoever its parent is by now
 
