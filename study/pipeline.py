@@ -53,8 +53,8 @@ def conduct(study: Study, options: Options, interrupted: Interrupted) -> Ended:
     with ExitStack() as stack:
         # ---- check: everything that can be wrong is found before a worker starts ---------------------
         study, probe = settle_precision(study, ledger, places, None if options.local else max(int(options.cpus_per_worker), 1))
+        parameters = check_models(study, places)  # a misspelt name is said before any image is looked at
         tables = open_tables(study, places)
-        parameters = check_models(study, places)
         check_room(study, ledger, parameters)
         stack.enter_context(lock.held(ledger.folder))
         failpoint("after_lock")
@@ -75,8 +75,8 @@ def show_plan(study: Study, options: Options) -> None:
     places = find_places(options.results, options.data, options.weights)
     ledger = Ledger(places.folder, study.name)
     study, _ = settle_precision(study, ledger, places)
-    tables = open_tables(study, places)
     check_models(study, places)
+    tables = open_tables(study, places)
     print_plan(study, ledger, tables, places)
     from analysis.sight import sights
 

@@ -687,6 +687,7 @@ def synthetic(root: Path, trials: int, strategies: Sequence[str] = ("partial", "
     return ledger
 
 
+@pytest.mark.slow
 def test_ten_thousand_trials_load_and_report(tmp_path: Path) -> None:
     """Behaviour here; the seconds and bytes are `python -m benchmarks.scale`'s to measure."""
     synthetic(tmp_path, 10_000)

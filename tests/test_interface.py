@@ -38,7 +38,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> package.Results:
 
 
 def test_a_study_run_from_python_answers_in_frames(run: package.Results) -> None:
-    assert not run.in_progress and run.study == QUESTION
+    assert not run.in_progress and run.study == QUESTION.begun({})
     assert len(run.trials) == 2 + 4 and set(run.trials.stage) == {"search", "confirm"}
     assert len(run.verdicts) == 1 and "macro-F1" in run.verdicts.sentence[0]
     assert len(run.pairs) == 1 and set(run.strategies.strategy) == {"linear_probe", "partial"} and len(run.seeds) == 4 * 4

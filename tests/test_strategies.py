@@ -107,7 +107,9 @@ def test_one_step_moves_what_is_trained_and_nothing_frozen(name: str, network: s
         assert {s.stage for s in model.slots.values() if s.name in moved(model, before)} == {k for k, lr in enumerate(phase.lrs) if lr}
 
 
-@pytest.mark.parametrize("kinds", [frozenset({"norm"}), frozenset({"bias"}), frozenset({"norm", "bias"})], ids=lambda k: "+".join(sorted(k)))
+@pytest.mark.parametrize(
+    "kinds", [frozenset({"norm"}), frozenset({"bias"}), frozenset({"norm", "bias"})], ids=lambda k: "+".join(sorted(k))
+)
 @pytest.mark.parametrize("network", ["resnet18", "convnext_atto"])
 def test_a_phase_may_move_some_kinds_alone(network: str, kinds, weights) -> None:
     stages = create(network, 7, weights=weights).num_stages

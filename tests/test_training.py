@@ -49,7 +49,7 @@ def numbers(record: EpochRecord) -> dict[str, float]:
     return record.metrics
 
 
-@pytest.mark.parametrize("strategy", ["partial", "full", "lp_ft"])
+@pytest.mark.parametrize("strategy", ["partial", *(pytest.param(s, marks=pytest.mark.slow) for s in ("full", "lp_ft"))])
 def test_resume_is_bit_exact(strategy: str) -> None:
     """Stopped after any epoch, saved to bytes and resumed, a trial ends with the numbers of an uninterrupted one."""
     config = trial(strategy)
@@ -306,6 +306,7 @@ def test_W5_a_damaged_checkpoint_is_passed_over_for_the_one_before(tmp_path: Pat
     assert checkpoint.load_newest(folder, trial="x")["epoch"] == 1
 
 
+@pytest.mark.slow
 def test_H3_two_processes_and_one_give_equal_metrics() -> None:
     """H3: gloo, an odd number of validation images, linear probe; equal to 1e-4."""
     line = [
@@ -365,6 +366,7 @@ def test_workers_share_the_images_they_predict_and_the_file_is_that_of_one(tmp_p
     assert len(np.unique(x.round(3), axis=0)) > 500, "images differ, so their order shows"
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_epochs() -> None:
     import psutil
 

@@ -142,6 +142,7 @@ def altered(folder: str, queue) -> None:
     queue.put(int(np.asarray(KINDS["pixels"](Path(folder))).sum()))
 
 
+@pytest.mark.slow
 def test_K5_another_process_finds_the_damage_too(tmp_path: Path) -> None:
     """Two find it at once: one builds again, both get the right numbers; a map made before keeps what it showed."""
     before = KINDS["pixels"](tmp_path)

@@ -79,7 +79,8 @@ with open(sys.argv[1] + "/ballast", "wb", buffering=0) as file:  # others may wr
 """
 
 
-@pytest.mark.parametrize("when", [pytest.param("search: 2 trials", marks=[pytest.mark.slow]), "[1/2]"])
+@pytest.mark.slow
+@pytest.mark.parametrize("when", ["search: 2 trials", "[1/2]"])
 def test_W1_a_disk_that_fills_up_ends_it_with_a_line_and_it_goes_on_with_room(when: str, disk: Namespace, tmp_path: Path) -> None:
     study, root = tiny.write(tmp_path, ("linear_probe",)), tmp_path / "disk"
     command = tiny.command(study, root / "results", "--local", "--mlflow", "off")
@@ -141,6 +142,7 @@ def test_W3_a_folder_of_somebody_else_is_a_line(tmp_path: Path) -> None:
     assert "no permission to write /root-only/results" in done.stderr, done.stderr
 
 
+@pytest.mark.slow
 def test_W4_broken_state_of_the_tuner_is_not_even_read(tmp_path: Path) -> None:
     study, results = tiny.write(tmp_path, ("linear_probe",)), tmp_path / "results"
     assert tiny.run(study, results, "--local", "--mlflow", "off").returncode == 0
@@ -187,6 +189,7 @@ def test_W9_a_space_that_repeats_itself_asks_no_trial_twice(tmp_path: Path, monk
     assert len({a.trial_id for a in asks}) == plan.total and plan.ask() is None
 
 
+@pytest.mark.slow
 def test_W11_few_open_files_are_enough_or_said(tmp_path: Path) -> None:
     study = tiny.write(tmp_path, ("linear_probe",))
     command = " ".join(tiny.command(study, tmp_path / "results", "--local", "--mlflow", "off"))
@@ -223,6 +226,7 @@ def test_K15_a_report_killed_while_it_is_written_is_never_cut(tmp_path: Path) ->
         assert out.read_bytes() == before
 
 
+@pytest.mark.slow
 def test_values_of_the_killed_and_the_spared_agree(tmp_path: Path) -> None:
     """A damaged last line of a trial's epochs is cut, and the trial's numbers are those it would have had."""
     study, results = tiny.write(tmp_path, ("linear_probe",), trials=1, seeds=0), tmp_path / "results"

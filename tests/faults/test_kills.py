@@ -15,7 +15,7 @@ from study.tracking.ledger import Ledger
 from study.tracking.mirror import Mirror
 from tests import tiny
 
-AT_ONCE = ("mid_epoch", "before_tell", "mid_report_write")
+AT_ONCE = ("mid_epoch", "before_tell")
 NEEDS_MLFLOW = ("after_mlflow_start", "before_mlflow_end")
 
 

@@ -119,7 +119,7 @@ def test_T8_a_refused_artifact_is_named_and_its_run_stays_open(copy: Ledger, tmp
             proxy.shutdown()
 
 
-@pytest.mark.parametrize("damage", ["random", "empty"])
+@pytest.mark.parametrize("damage", ["random", pytest.param("empty", marks=pytest.mark.slow)])
 def test_T10_a_damaged_store_is_named_and_left_alone(damage: str, copy: Ledger) -> None:
     assert Mirror(copy).sync().pending == 0
     db = Path(copy.folder.root).parent / "mlflow.db"
