@@ -164,7 +164,12 @@ def require_schema(values: dict[str, Any], what: str) -> None:
     _require(values.get("schema") == SCHEMA, f"{what} of schema {values.get('schema')!r}; {WHO_READS}")
 
 
-PUBLISHED_BEFORE_4: dict[str, Domain] = {"full.lr": Log(1e-5, 3e-3)}
+PUBLISHED_BEFORE_4: dict[str, Domain] = {
+    "partial.lr": Log(1e-5, 1e-2),
+    "full.lr": Log(1e-5, 3e-3),
+    "layer_decay.lr": Log(1e-5, 1e-2),
+    "lp_ft.lr": Log(3e-7, 3e-3),
+}
 """Ranges that were others when studies did not record them yet."""
 WHO_READS = f"this version reads {SCHEMA}. Use the version that wrote it: CHANGELOG.md lists schemas by version."
 

@@ -1,4 +1,4 @@
-"""Full fine-tuning (Strategy B): every parameter at one small learning rate."""
+"""Full fine-tuning (Strategy B): every parameter at one learning rate."""
 
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
@@ -12,7 +12,7 @@ class Full(Strategy):
     name: ClassVar[str] = "full"
     title: ClassVar[str] = "B: everything"
 
-    lr: Annotated[float, Log(1e-5, 3e-3)] = 1e-4
+    lr: Annotated[float, Log(3e-5, 3e-2)] = 1e-3
 
     def __post_init__(self) -> None:
         check_lr(self.lr)

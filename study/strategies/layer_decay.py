@@ -12,7 +12,7 @@ class LayerDecay(Strategy):
     name: ClassVar[str] = "layer_decay"
     title: ClassVar[str] = "layer-wise lr decay"
 
-    lr: Annotated[float, Log(1e-5, 1e-2)] = 1e-3
+    lr: Annotated[float, Log(3e-5, 3e-2)] = 1e-3
     decay: Annotated[float, Uniform(0.5, 0.95)] = 0.75
 
     def __post_init__(self) -> None:

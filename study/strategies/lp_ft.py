@@ -13,7 +13,7 @@ class LpFt(Strategy):
     title: ClassVar[str] = "probe, then everything"
 
     probe_lr: Annotated[float, Log(1e-4, 1e-1)] = 3e-3
-    lr: Annotated[float, Log(3e-7, 3e-3)] = 1e-4
+    lr: Annotated[float, Log(3e-5, 3e-2)] = 1e-3
     probe_share: Annotated[float, Uniform(0.2, 0.6)] = 0.4
 
     def __post_init__(self) -> None:

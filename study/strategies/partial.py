@@ -12,7 +12,7 @@ class Partial(Strategy):
     name: ClassVar[str] = "partial"
     title: ClassVar[str] = "A: last stages + head"
 
-    lr: Annotated[float, Log(1e-5, 1e-2)] = 1e-3
+    lr: Annotated[float, Log(3e-5, 3e-2)] = 1e-3
     unfreeze_depth: Annotated[int, Integer(1, 4)] = 1
 
     def __post_init__(self) -> None:
