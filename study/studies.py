@@ -42,7 +42,8 @@ PAPER = Study(
     ),
     protocol=Protocol(max_epochs=30, warmup_epochs=2, batch_size=64, image_size=224, precision="bf16"),
     trials=40,
-    random_trials=16,
+    random_trials=15,
+    searches=5,
     grace_epochs=6,
     confirm_seeds=10,
 )

@@ -38,6 +38,9 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--data", default=os.environ.get("STUDY_DATA"), help="folder that holds fer2013/, deepweeds/ (or STUDY_DATA)")
     p.add_argument("--weights", default=os.environ.get("STUDY_WEIGHTS"), help="folder of pretrained weights (or STUDY_WEIGHTS)")
     p.add_argument("--trials", type=int, help="per cell; a study that lies here already may grow")
+    p.add_argument(
+        "--searches", type=int, help="independent ones a cell, among which its trials are split: verdicts are then about strategies"
+    )
     p.add_argument("--confirm-seeds", type=int, help="fresh seeds a winner is trained again with; may grow too")
     p.add_argument("--datasets", nargs="+", help="names, folder:PATH, or NAME@SPLITS such as deepweeds@session")
     p.add_argument("--strategies", nargs="+", help=f"of {', '.join(STRATEGIES)}")
@@ -68,6 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             find_study(args.study),
             name=args.name,
             trials=args.trials,
+            searches=args.searches,
             confirm_seeds=args.confirm_seeds,
             workers=args.workers,
             datasets=args.datasets,
