@@ -54,7 +54,7 @@ def grow(old: Study, new: Study, where: str) -> tuple[Study, list[Change]]:
     if refused := [c for c in changes if not c.allowed]:
         raise ConfigError(
             f"{where} holds a study with other settings ({'; '.join(c.text for c in refused)}). A study may gain {', '.join((*MAY_RISE, *MAY_GAIN))}, "
-            "nothing else: run it with its own settings, or choose another --name."
+            f"nothing else: python -m study.sweep {where} goes on with its own settings, and another --name begins anew."
         )
     later = tuple(c for c in new.cells if c not in old.cells)
     grown = replace(new, cells=(*old.cells, *later), measure=tuple(dict.fromkeys((*old.measure, *new.measure))))

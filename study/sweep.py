@@ -1,6 +1,6 @@
 """A whole study from the command line: check the data, search, confirm with fresh seeds, open the test set once, report.
 
-    python -m study.sweep [NAME | my_study.py] [--data ROOT] [--results URL] ...
+    python -m study.sweep [NAME | my_study.py | RESULTS/STUDY] [--data ROOT] [--results URL] ...
 
 The same command resumes: finished trials are read back, half-done ones go on. See study/studies.py for the studies.
 """
@@ -15,6 +15,7 @@ from typing import Literal
 from study.config import Study
 from study.errors import EnvironmentProblem, StudyError
 from study.facts import tell
+from study.files import Folder
 from study.options import Options
 from study.pipeline import Ended, conduct, show_plan
 from study.plan import print_results
@@ -23,7 +24,7 @@ from study.records import Outcome
 from study.signals import interruptible
 from study.strategies import STRATEGIES
 from study.studies import STUDIES, find_study, narrow
-from study.tracking.ledger import Ledger
+from study.tracking.ledger import Ledger, find
 
 
 def _gpus(text: str) -> float | Literal["auto"]:
@@ -32,7 +33,9 @@ def _gpus(text: str) -> float | Literal["auto"]:
 
 def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(prog="python -m study.sweep", description=__doc__.split("\n")[0])
-    p.add_argument("study", nargs="?", default="quickstart", help=f"{', '.join(STUDIES)}, or your own my_study.py[:NAME]")
+    p.add_argument(
+        "study", nargs="?", default="quickstart", help=f"{', '.join(STUDIES)}, your own my_study.py[:NAME], or a begun study's folder"
+    )
     p.add_argument("--results", default="results", help="folder or URL (s3://...) for everything a study leaves")
     p.add_argument("--name", help="name of the study's folder, when one question is asked twice")
     p.add_argument("--data", default=os.environ.get("STUDY_DATA"), help="folder that holds fer2013/, deepweeds/ (or STUDY_DATA)")
@@ -63,12 +66,23 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
+def asked_for(name: str, results: str) -> tuple[Study, str]:
+    """The study and where its results lie: by name, from a file, or, by its own folder, as it was begun, whatever its name means today."""
+    if Folder(name).exists("study.json"):
+        ledger = find(name)
+        begun = ledger.study()
+        assert begun is not None, "its file is here"
+        return begun, ledger.folder.location.rpartition("/")[0]
+    return find_study(name), results
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     args = parser().parse_args(argv)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     try:
+        found, args.results = asked_for(args.study, args.results)
         study = narrow(
-            find_study(args.study),
+            found,
             name=args.name,
             trials=args.trials,
             searches=args.searches,

@@ -136,6 +136,14 @@ def grown(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, byt
     return root, before
 
 
+def test_a_begun_study_goes_on_by_its_folder_whatever_its_name_means_today(grown: tuple[Path, dict[str, bytes]], capsys) -> None:
+    root, before = grown
+    assert sweep.main([str(root / "results" / "tiny"), "--dry-run", "--confirm-seeds", "4", "--mlflow", "off", "--local"]) == 0
+    assert str(root / "results" / "tiny") in capsys.readouterr().out.replace("\n", "")
+    assert sweep.main([str(root / "results" / "tiny"), "--mlflow", "off", "--local"]) == 0
+    assert {p: Path(p).read_bytes() for p in before} == before and not Ledger(root / "results", "tiny").amendments()[1:]
+
+
 def test_nothing_that_was_done_is_done_again(grown: tuple[Path, dict[str, bytes]]) -> None:
     root, before = grown
     assert len(before) == 3 * 8 and {p: Path(p).read_bytes() for p in before} == before
