@@ -184,8 +184,8 @@ def test_every_study_builds_and_narrows() -> None:
         assert Study.from_dict(json.loads(json.dumps(s.as_dict()))) == s
         for cell in s.cells:
             TrialConfig.default(cell, dataclasses.replace(s.protocol, precision="fp32"))  # "auto" is settled when a study starts
-    pilot = narrow(find_study("pilot"), datasets=["deepweeds@session"], strategies=["full"], backbones=["resnet18"], workers=2, trials=3)
-    assert [c.id for c in pilot.cells] == ["deepweeds/session/resnet18/full/1"] and pilot.protocol.workers == 2 and pilot.random_trials == 2
+    pilot = narrow(find_study("pilot"), datasets=["deepweeds@session"], strategies=["full"], backbones=["resnet18"], workers=2, trials=5)
+    assert [c.id for c in pilot.cells] == ["deepweeds/session/resnet18/full/1"] and pilot.protocol.workers == 2 and pilot.random_trials == 4
 
 
 def test_a_relative_folder_is_the_same_for_workers_elsewhere(tmp_path: Path, monkeypatch) -> None:

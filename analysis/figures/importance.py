@@ -1,5 +1,7 @@
 """Which hyperparameter mattered, per strategy: Optuna's fANOVA on the trials of each cell, beside what it finds in noise."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
@@ -9,7 +11,7 @@ from analysis.frames import Frames
 from analysis.theme import GREY, colour, empty, label, styled
 from analysis.verdict import Findings
 from study.records import OBJECTIVE
-from study.space import Domain, Integer
+from study.space import Choice, Domain, Integer
 
 TITLE = "Search: importance of hyperparameters"
 NOTE = (
@@ -72,10 +74,18 @@ def _importances(block: pd.DataFrame, scores: np.ndarray, ranges: dict[str, Doma
     made = distributions(ranges)
     study = optuna.create_study(direction="maximize")
     for row, score in zip(block.to_dict("records"), scores, strict=True):
-        params = {n: int(row[f"hp/{n}"]) if isinstance(ranges[n], Integer) else row[f"hp/{n}"] for n in ranges}
+        params = {n: _within(ranges[n], row[f"hp/{n}"]) for n in ranges}
         study.add_trial(optuna.trial.create_trial(params=params, distributions=made, value=float(score)))
     evaluator = optuna.importance.FanovaImportanceEvaluator(n_trees=TREES, seed=0)
     return dict(optuna.importance.get_param_importances(study, evaluator=evaluator))
+
+
+def _within(domain: Domain, value: Any) -> Any:
+    """A value that was tried outside the range, under another one, stands at its end: the forest knows nothing beyond."""
+    if isinstance(domain, Choice):
+        return value
+    near = min(max(value, domain.low), domain.high)
+    return int(near) if isinstance(domain, Integer) else float(near)
 
 
 def draw(frame: pd.DataFrame) -> go.Figure:
