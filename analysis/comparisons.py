@@ -156,8 +156,7 @@ def _refuse_strangers(frames: Frames, question: Question, runs: Sequence[WholeRu
 
 def _searches_of(frames: Frames, block: pd.DataFrame) -> dict[int, int]:
     """By seed, whose winner its runs trained: the k-th of R searches has the confirm runs k, k + R, ...; each k runs on every fold."""
-    runs = block["number"] // frames.study.confirm_folds % frames.study.searches
-    return {int(seed): int(search) for seed, search in zip(block["seed"], runs, strict=True)}
+    return {int(seed): frames.study.search_of(int(number)) for seed, number in zip(block["seed"], block["number"], strict=True)}
 
 
 def _folds(parts: list[Predictions]) -> np.ndarray:

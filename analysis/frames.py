@@ -81,8 +81,8 @@ class Frames:
         done = t[(t.stage == "confirm") & (t.outcome == "completed")]
         tuned = [c for c in t.columns if str(c).startswith("hp/")]
         own = [self.confirmed_trials.get(cell, [""]) for cell in done["cell"]]
-        turns = (done["number"] // self.study.confirm_folds).to_numpy()
-        spoken = t.set_index("trial_id")[tuned].reindex([trials[k % len(trials)] for trials, k in zip(own, turns, strict=True)])
+        turns = [trials[self.study.search_of(k, len(trials))] for trials, k in zip(own, done["number"], strict=True)]
+        spoken = t.set_index("trial_id")[tuned].reindex(turns)
         same = (done[tuned].to_numpy() == spoken.to_numpy()) | (done[tuned].isna().to_numpy() & spoken.isna().to_numpy())
         return done[same.all(axis=1)]
 

@@ -39,8 +39,8 @@ def _planned(frames: Frames, winners: list[str]) -> list[str]:
     configs = {
         winner: TrialConfig.from_dict(ask.config) for winner, ask in asks.items() if ask is not None
     }  # frames refuse a choice that is gone
-    folds = frames.study.confirm_folds
-    turns = [(k, winners[k // folds % len(winners)]) for k in range(frames.study.confirm_seeds * folds)]
+    study = frames.study
+    turns = [(k, winners[study.search_of(k, len(winners))]) for k in range(study.confirm_seeds * study.confirm_folds)]
     return [confirm_config(frames.study, configs[winner], k).id for k, winner in turns if winner]
 
 

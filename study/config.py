@@ -228,6 +228,10 @@ class Study:
         today = {**domains(STRATEGIES[cell.strategy]), **domains(Recipe)}
         return {name: known.get(f"{cell.strategy}.{name}", known.get(f"recipe.{name}", domain)) for name, domain in today.items()}
 
+    def search_of(self, number: int, searches: int | None = None) -> int:
+        """Whose winner confirm run `number` trains: search r of R has the runs r, r + R, ..., each on every fold."""
+        return number // self.confirm_folds % (searches or self.searches)
+
     def begun(self, before: Mapping[str, Domain]) -> Self:
         """The study with the ranges in force from now on, those of `before` first: a later version of the strategies changes none."""
         today = {f"{s}.{n}": domain for s in dict.fromkeys(c.strategy for c in self.cells) for n, domain in domains(STRATEGIES[s]).items()}

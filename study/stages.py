@@ -98,7 +98,7 @@ def confirm_asks(study: Study, ledger: Ledger, chosen: dict[str, list[str]]) -> 
         )
     for number in range(study.confirm_seeds * study.confirm_folds):
         for cell_id, winners in chosen.items():
-            winner = winners[number // study.confirm_folds % len(winners)]
+            winner = winners[study.search_of(number, len(winners))]
             if not winner:
                 continue
             config = confirm_config(study, TrialConfig.from_dict(known[winner].config), number)

@@ -199,17 +199,8 @@ def test_later_looks_are_held_to_a_stricter_level(copy: Ledger) -> None:
 
 def test_confirm_runs_belong_to_searches_in_turn(copy: Ledger) -> None:
     frames = load(copy)
-    study = frames.study
-
-    class Repeated:
-        """The study as one whose searches were repeated."""
-
-        searches = 2
-
-        def __getattr__(self, name: str):
-            return getattr(study, name)
-
-    found = findings(dataclasses.replace(frames, study=Repeated()), 50)
+    repeated = dataclasses.replace(frames.study, searches=2)
+    found = findings(dataclasses.replace(frames, study=repeated), 50)
     assert set(found.strategies.searches) == {2} and found.pairs.scope[0] == "strategies"
     own = found.seeds[(found.seeds.strategy == "partial") & (found.seeds.metric == "macro_f1")].set_index("seed").score
     own = own[frames.trials[(frames.trials.stage == "confirm") & (frames.trials.strategy == "partial")].set_index("number").seed].to_numpy()
