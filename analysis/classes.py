@@ -17,6 +17,7 @@ from analysis.intervals import difference, difference_interval
 from analysis.question import Question
 from analysis.runs import Runs, join_folds
 from analysis.verdict import Findings
+from study.metrics import f1
 
 K = TypeVar("K", bound=Hashable)
 Cell = tuple[int, int]  # (truth, said)
@@ -70,9 +71,6 @@ def by_question(frames: Frames, findings: Findings) -> Iterator[Classes]:
 
 def f1_runs(own: Classes, strategy: str, resamples: int = st.RESAMPLES) -> dict[int, Runs]:
     """By class that occurs: the F1 of every run."""
-
-    def f1(c: st.Counts) -> np.ndarray:
-        return 2 * c.hits / np.maximum(c.truth + c.said, 1e-12)
 
     def score(said: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return f1(st.counts(said, labels, len(own.names))), f1(st.counts(said, labels, len(own.names), weights))

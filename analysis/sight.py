@@ -4,7 +4,6 @@ import dataclasses
 import io
 import math
 from collections.abc import Iterator, Mapping
-from itertools import combinations
 
 import numpy as np
 import pandas as pd
@@ -24,7 +23,7 @@ def sights(study: Study, tests: Mapping[tuple[str, str], TestSet], results: Fold
     """
     cells = {Question.of(vars(c)): c for c in study.cells}
     strategies = {q: len({c.strategy for c in study.cells if Question.of(vars(c)) == q}) for q in cells}
-    pairs = sum(len([*combinations(range(n), 2)]) for n in strategies.values())
+    pairs = sum(math.comb(n, 2) for n in strategies.values())
     for question, cell in cells.items():
         if strategies[question] < 2:
             continue
@@ -51,7 +50,7 @@ def _points(share: float) -> str:
 
 
 def spread_for(question: Question, results: Folder) -> tuple[Spread, str]:
-    """As the newest study with the same question measured it, and its name; the default's where none did."""
+    """As the first study by name with the same question measured it, and its name; the default's where none did."""
     for name in sorted(results.names()):
         found = _measured(question, results, name)
         if found is not None:

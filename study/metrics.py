@@ -37,9 +37,15 @@ class Counts:
     truth: np.ndarray  # images of the class
 
 
+def f1(c: Counts) -> np.ndarray:
+    """[..., C], by class; 0 for a class that neither occurs nor is named."""
+    out: np.ndarray = 2 * c.hits / np.maximum(c.truth + c.said, 1)
+    return out
+
+
 def macro_f1(c: Counts) -> np.ndarray:
     """[..., C] -> [...]; the mean of F1 over the classes that occur."""
-    return _over_classes(2 * c.hits / np.maximum(c.truth + c.said, 1), c.truth)
+    return _over_classes(f1(c), c.truth)
 
 
 def macro_precision(c: Counts) -> np.ndarray:

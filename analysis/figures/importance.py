@@ -1,7 +1,5 @@
 """Which hyperparameter mattered, per strategy: Optuna's fANOVA on the trials of each cell, beside what it finds in noise."""
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
@@ -11,7 +9,7 @@ from analysis.frames import Frames
 from analysis.theme import GREY, colour, empty, label, styled
 from analysis.verdict import Findings
 from study.records import OBJECTIVE
-from study.space import Choice, Domain, Integer
+from study.space import Domain, Integer
 
 TITLE = "Search: importance of hyperparameters"
 NOTE = (
@@ -68,24 +66,19 @@ def _importances(block: pd.DataFrame, scores: np.ndarray, ranges: dict[str, Doma
     """By hyperparameter, of `scores` [trials of the block]."""
     import optuna
 
-    from study.search.sample import distributions
+    from study.search.sample import distributions, within
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     made = distributions(ranges)
     study = optuna.create_study(direction="maximize")
     for row, score in zip(block.to_dict("records"), scores, strict=True):
-        params = {n: _within(ranges[n], row[f"hp/{n}"]) for n in ranges}
+        tried = {
+            n: within(ranges[n], row[f"hp/{n}"]) for n in ranges
+        }  # under a range that has moved since, its end: the forest knows no more
+        params = {n: int(v) if isinstance(ranges[n], Integer) else v for n, v in tried.items()}
         study.add_trial(optuna.trial.create_trial(params=params, distributions=made, value=float(score)))
     evaluator = optuna.importance.FanovaImportanceEvaluator(n_trees=TREES, seed=0)
     return dict(optuna.importance.get_param_importances(study, evaluator=evaluator))
-
-
-def _within(domain: Domain, value: Any) -> Any:
-    """A value that was tried outside the range, under another one, stands at its end: the forest knows nothing beyond."""
-    if isinstance(domain, Choice):
-        return value
-    near = min(max(value, domain.low), domain.high)
-    return int(near) if isinstance(domain, Integer) else float(near)
 
 
 def draw(frame: pd.DataFrame) -> go.Figure:

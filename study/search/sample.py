@@ -39,10 +39,11 @@ def suggest(trial: optuna.Trial, study: Study, cell: Cell, seed: int) -> TrialCo
 def default_values(study: Study, cell: Cell) -> dict[str, Any]:
     """The published default of the cell's searched fields; where the study's own range leaves it out, the nearest end of that range."""
     published = TrialConfig.default(cell, study.protocol).tuned()
-    return {name: _within(domain, published[name]) for name, domain in study.ranges(cell).items()}
+    return {name: within(domain, published[name]) for name, domain in study.ranges(cell).items()}
 
 
-def _within(domain: Domain, value: Any) -> Any:
+def within(domain: Domain, value: Any) -> Any:
+    """The value, or the nearest end of a range that leaves it out."""
     if isinstance(domain, Choice):
         return value if value in domain.options else domain.options[0]
     return min(max(value, domain.low), domain.high)
