@@ -258,6 +258,14 @@ class Study:
         return restore(cls, values)
 
 
+def foreign_tasks(study: Study) -> tuple[str, ...]:
+    """The study's data sets, each on its first split protocol: to each other they are foreign tasks."""
+    first: dict[str, str] = {}
+    for cell in study.cells:
+        first.setdefault(cell.dataset, cell.dataset if cell.split_protocol == "official" else f"{cell.dataset}@{cell.split_protocol}")
+    return tuple(first.values())
+
+
 def _check_space(study: Study) -> None:
     known = [f"{s}.{n}" for s, cls in STRATEGIES.items() for n in {**domains(cls), **domains(Recipe)}]
     known += [f"recipe.{n}" for n in domains(Recipe)]

@@ -95,12 +95,34 @@ def class_scores(confusion: np.ndarray) -> ClassScores:
     )
 
 
+def bin_of(confidence: np.ndarray) -> np.ndarray:
+    """Which of CALIBRATION_BINS equal parts of [0, 1] each confidence [N] lies in."""
+    out: np.ndarray = np.minimum((confidence * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
+    return out
+
+
 def calibration_error(probabilities: np.ndarray, labels: np.ndarray) -> float:
     """Expected calibration error over 15 equal-width bins of the top probability (Guo et al. 2017, eq. 3)."""
     confidence, hit = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
-    bins = np.minimum((confidence * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
+    bins = bin_of(confidence)
     count = np.bincount(bins, minlength=CALIBRATION_BINS)
     gap = np.abs(
         np.bincount(bins, weights=hit, minlength=CALIBRATION_BINS) - np.bincount(bins, weights=confidence, minlength=CALIBRATION_BINS)
     )
     return float(gap.sum() / count.sum())
+
+
+def unbiased_cka(one: np.ndarray, other: np.ndarray) -> float:
+    """Linear centred kernel alignment of two kernels [N, N] of the same N >= 4 images, from the unbiased HSIC (Song et al. 2012, eq. 5;
+    Nguyen, Raghu and Kornblith 2021): 1 for equal kernels up to scale, about 0 for unrelated ones whatever N. NaN for a constant one."""
+    own = [_hsic(kernel, kernel) for kernel in (one, other)]
+    if any(h <= 1e-12 * float((kernel**2).mean()) for h, kernel in zip(own, (one, other), strict=True)):
+        return float("nan")  # rounding is all there is
+    return float(_hsic(one, other) / np.sqrt(own[0] * own[1]))
+
+
+def _hsic(one: np.ndarray, other: np.ndarray) -> float:
+    n = len(one)
+    a, b = (kernel - np.diag(np.diag(kernel)) for kernel in (one, other))
+    rows_a, rows_b = a.sum(axis=1), b.sum(axis=1)
+    return float(((a * b).sum() + rows_a.sum() * rows_b.sum() / ((n - 1) * (n - 2)) - 2 / (n - 2) * (rows_a @ rows_b)) / (n * (n - 3)))

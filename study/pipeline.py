@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from study import facts, lock, stages
 from study.checks import Tables, check_data, check_models, check_room, open_tables, settle_precision
-from study.config import Study
+from study.config import Study, foreign_tasks
 from study.datasets.spec import TEST
 from study.failpoints import failpoint
 from study.files import Folder
@@ -48,7 +48,7 @@ class Ended:
 
 def conduct(study: Study, options: Options, interrupted: Interrupted) -> Ended:
     """Runs what is left of a study. Raises StudyError for whatever a user can mend."""
-    places = find_places(options.results, options.data, options.weights)
+    places = find_places(options.results, options.data, options.weights).with_foreign(foreign_tasks(study))
     ledger = Ledger(places.folder, study.name)
     with ExitStack() as stack:
         # ---- check: everything that can be wrong is found before a worker starts ---------------------

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,9 +15,15 @@ class Places:
     data: str | None = None
     weights: str | None = None
     cache: str | None = None
+    foreign: tuple[str, ...] = ()  # data sets by name, NAME@SPLITS or folder:PATH, whose tasks tuned features are probed on
+    labelled: str | None = None  # images of the classes that networks were pretrained on: a folder or a CSV
 
     def of_trial(self, folder: str) -> "Places":
         return dataclasses.replace(self, folder=folder)
+
+    def with_foreign(self, names: Sequence[str]) -> "Places":
+        """With these tasks first, then those given already."""
+        return dataclasses.replace(self, foreign=tuple(dict.fromkeys((*names, *self.foreign))))
 
     @property
     def data_root(self) -> Path | None:
@@ -27,7 +34,13 @@ class Places:
         return Path(self.cache) if self.cache else None
 
 
-def find_places(results: str, data: str | None = None, weights: str | None = None) -> Places:
+def find_places(
+    results: str,
+    data: str | None = None,
+    weights: str | None = None,
+    foreign: Sequence[str] = (),
+    labelled: str | None = None,
+) -> Places:
     """Absolute places. Under `ray job submit` the working folder is a temporary copy, so a relative results folder means the home folder's."""
     base = Path.home() if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ else Path.cwd()
 
@@ -35,5 +48,10 @@ def find_places(results: str, data: str | None = None, weights: str | None = Non
         return path if path is None or "://" in path else str((base / Path(path).expanduser()).resolve())
 
     return Places(
-        folder=absolute(results) or "", data=absolute(data), weights=absolute(weights), cache=absolute(os.environ.get("STUDY_CACHE"))
+        folder=absolute(results) or "",
+        data=absolute(data),
+        weights=absolute(weights),
+        cache=absolute(os.environ.get("STUDY_CACHE")),
+        foreign=tuple(f"folder:{absolute(name.removeprefix('folder:'))}" if name.startswith("folder:") else name for name in foreign),
+        labelled=absolute(labelled),
     )

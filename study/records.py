@@ -20,6 +20,9 @@ SCHEMA = 1
 OBJECTIVE = "val/macro_f1"
 """What the search maximises and what selects the kept checkpoint."""
 
+SUMMARY, LEFT_OUT = "summary", "left_out"
+"""In the schema's metadata of measured/NAME.parquet: a few numbers as JSON; or, where there are no rows, the reason why."""
+
 
 class Outcome(StrEnum):
     """How a trial ended. Every one of them is a result, and its budget counts as spent."""

@@ -6,6 +6,7 @@ The caller gives `report(EpochRecord)`, called on every worker after every epoch
 
 import functools
 import gc
+import io
 import json
 import logging
 import math
@@ -17,21 +18,24 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 
 from study import checkpoint
 from study.config import TrialConfig
 from study.datasets import open_dataset, subsample
 from study.datasets.cache import cache_folder, pixels
+from study.datasets.labelled import read_labelled
 from study.datasets.spec import ImageTable
 from study.datasets.visible import cut_off_test
 from study.files import Folder
 from study.inference.classifier import HEADROOM
 from study.measure import find_measurements
-from study.measure.base import Finished, measure
+from study.measure.base import Finished, Images, NotMeasured, measure
 from study.networks.kept import NAME as BEST
 from study.networks.kept import Kept, keep
-from study.networks.pretrained import create
+from study.networks.pretrained import Backbone, create
 from study.networks.weights import timm_name
 from study.places import Places
 from study.predictor import Predictor
@@ -166,7 +170,7 @@ def open_images(config: TrialConfig, places: Places) -> tuple[ImageTable, np.nda
     cell = config.cell
     table = _opened(cell.dataset, cell.splits, places.data_root)
     table = subsample(table, cell.train_fraction) if cell.train_fraction < 1 else table
-    return table, pixels(table, round(config.protocol.image_size * HEADROOM), places.cache_root)
+    return table, pixels(table, _side(config), places.cache_root)
 
 
 def open_inputs(config: TrialConfig, places: Places) -> Inputs:
@@ -180,17 +184,60 @@ def _opened(name: str, splits: str, root: Path | None) -> ImageTable:
     return open_dataset(name, splits=splits, root=root)
 
 
-def measure_trial(config: TrialConfig, places: Places, names: tuple[str, ...], folder: Folder) -> None:
-    """Measures the network kept in `folder`, a trial's own; writes measured/NAME.parquet there. Raises ConfigError where none is kept."""
+def measure_trial(config: TrialConfig, places: Places, names: tuple[str, ...], folder: Folder) -> dict[str, str]:
+    """Measures the network kept in `folder`, a trial's own; writes measured/NAME.parquet there. Returns why some say nothing, by name.
+
+    Raises ConfigError where no network is kept.
+    """
     table, images = open_images(config, places)
+    own = config.cell.dataset
     finished = Finished(
         config=config,
         network=Predictor.from_folder(folder, trial=config.id),
         start=lambda: create(
             config.cell.backbone, len(table.classes), weights=places.weights, seed=config.seed, start=config.strategy.start
         ),
+        published=functools.partial(_published, config, places),
         table=table,
         pixels=images,
+        foreign={
+            name: functools.partial(_foreign, name, config, places)
+            for name in places.foreign
+            if name.partition("@")[0] != own and name != own
+        },
+        labelled=functools.partial(_labelled, config, places) if places.labelled else None,
+        earlier=lambda name: _measured(folder, name),
     )
-    for measurement in find_measurements(names):
-        measure(finished, measurement, folder)
+    reasons = {m.name: measure(finished, m, folder) for m in find_measurements(names)}
+    return {name: reason for name, reason in reasons.items() if reason}
+
+
+def _published(config: TrialConfig, places: Places) -> Backbone:
+    """The network with the head it came with. Raises NotMeasured."""
+    if config.strategy.start == "random":
+        raise NotMeasured(f"{config.strategy.name} starts from random weights: there is nothing it could forget")
+    backbone = create(config.cell.backbone, None, weights=places.weights)
+    head = backbone.model.get_submodule(backbone.head)
+    if not any(True for _ in head.parameters()):
+        raise NotMeasured(f"the weights of {config.cell.backbone} came without a classifier")
+    return backbone
+
+
+def _foreign(name: str, config: TrialConfig, places: Places) -> Images:
+    dataset, _, splits = name.partition("@") if not name.startswith("folder:") else (name, "", "")
+    table = _opened(dataset, splits or "official", places.data_root)
+    return Images(table=table, pixels=pixels(table, _side(config), places.cache_root))
+
+
+def _labelled(config: TrialConfig, places: Places) -> Images:
+    table = read_labelled(Path(places.labelled or ""))
+    return Images(table=table, pixels=pixels(table, _side(config), places.cache_root))
+
+
+def _side(config: TrialConfig) -> int:
+    return round(config.protocol.image_size * HEADROOM)
+
+
+def _measured(folder: Folder, name: str) -> pa.Table | None:
+    data = folder.read(f"measured/{name}.parquet")
+    return None if data is None else pq.read_table(io.BytesIO(data))

@@ -7,6 +7,7 @@ told without looking at a single pixel.
 import dataclasses
 import hashlib
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -127,20 +128,34 @@ def difference_hash(pixels: np.ndarray) -> np.uint64:
     return np.uint64(int("".join("1" if b else "0" for b in bits), 2))
 
 
+def near_copies(pixels: np.ndarray, known: np.ndarray, asked: np.ndarray) -> list[int] | None:
+    """Positions of the images in `asked` (bool [N]) that have an exact or near copy among those in `known`; None for too many to compare.
+
+    `pixels`: uint8 [N, S, S, C]."""
+    if known.sum() + asked.sum() > NEAR_MOST:
+        return None
+    first, second = np.flatnonzero(known), np.flatnonzero(asked)
+    of_known = np.array([difference_hash(pixels[k]) for k in first], np.uint64)
+    of_asked = np.array([difference_hash(pixels[k]) for k in second], np.uint64)
+    return [int(second[row]) for row, _, _ in _nearest(of_known, of_asked)]
+
+
+def _nearest(known: np.ndarray, asked: np.ndarray) -> Iterator[tuple[int, int, int]]:
+    """(place in `asked`, place in `known`, differing bits) of hashes that lie within NEAR_BITS of their nearest."""
+    for start in range(0, len(asked) if len(known) else 0, 256):
+        bits = np.bitwise_count(asked[start : start + 256, None] ^ known[None, :])
+        for row, column in enumerate(bits.argmin(axis=1)):
+            if bits[row, column] <= NEAR_BITS:
+                yield start + row, int(column), int(bits[row, column])
+
+
 def _near_across(table: ImageTable, hashes: np.ndarray, valid: np.ndarray) -> list[tuple[int, int, int]] | None:
     """(train image, held-out image, differing bits), nearest first; exact copies of hash included only where pixels differ."""
     train = np.flatnonzero((table.split == TRAIN) & valid)
     held = np.flatnonzero((table.split > TRAIN) & valid)
     if len(train) + len(held) > NEAR_MOST:
         return None
-    found: list[tuple[int, int, int]] = []
-    for start in range(0, len(held), 256):
-        block = held[start : start + 256]
-        bits = np.bitwise_count(hashes[block][:, None] ^ hashes[train][None, :])
-        nearest = bits.argmin(axis=1) if len(train) else np.zeros(0, int)
-        for row, column in enumerate(nearest):
-            if bits[row, column] <= NEAR_BITS:
-                found.append((int(train[column]), int(block[row]), int(bits[row, column])))
+    found = [(int(train[column]), int(held[row]), bits) for row, column, bits in _nearest(hashes[train], hashes[held])]
     return sorted(found, key=lambda f: f[2])
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from study.datasets.foreground import plants
 from study.datasets.imagefiles import check_headers, decode_file, fingerprint, identity, no_image, refuse
 from study.datasets.spec import ImageTable, Metadata, display_name, left_out, some, stratified_split
 from study.datasets.tables import bare_name, read_columns, whole
@@ -90,6 +91,7 @@ def read_from(folder: Path, protocol: str, fold: int, *, name: str, classes: tup
         decode=lambda i: decode_file(paths[i], 3),
         ignored=tuple(ignored),
         metadata=metadata,
+        foreground=plants(without=(classes.index("Negative"),)),
     )
 
 

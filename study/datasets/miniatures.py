@@ -173,8 +173,8 @@ SPECIES = np.array(
 )
 
 
-def weed(species: int, session: int, rng: np.random.Generator, size: int = 64) -> np.ndarray:
-    """uint8 [64, 64, 3]; species 8 is clutter without a weed."""
+def weed(species: int, session: int, rng: np.random.Generator, size: int = 64, leaves: list[np.ndarray] | None = None) -> np.ndarray:
+    """uint8 [64, 64, 3]; species 8 is clutter without a weed. `leaves` is given the weed's own ones, how much each covers a pixel [2S, 2S]."""
     scene = np.random.Generator(np.random.Philox(key=[23, session]))
     soil = np.array([0.42, 0.33, 0.22]) + 0.22 * (scene.random(3) - 0.5)
     grass = np.array([0.34, 0.46, 0.18]) + 0.2 * (scene.random(3) - 0.5)
@@ -191,7 +191,7 @@ def weed(species: int, session: int, rng: np.random.Generator, size: int = 64) -
             image = _leaf(image, x, y, int(rng.integers(8)), rng, scale=0.10 + 0.07 * rng.random(), own=False)
     if species < 8:
         for _ in range(int(rng.integers(2, 5))):
-            image = _leaf(image, x, y, species, rng, scale=0.20 + 0.16 * rng.random(), own=True)
+            image = _leaf(image, x, y, species, rng, scale=0.20 + 0.16 * rng.random(), own=True, leaves=leaves)
     image = image * light * (1 + 0.3 * (_noise(rng, n, 2)[..., None] - 0.5)) + 0.03 * rng.standard_normal((n, n, 1))
     small = image.reshape(size, 2, size, 2, 3).mean(axis=(1, 3))
     return (np.clip(small, 0, 1) * 255).round().astype(np.uint8)
@@ -215,7 +215,15 @@ def _turn(rng: np.random.Generator) -> tuple[float, float]:
 
 
 def _leaf(
-    image: np.ndarray, x: np.ndarray, y: np.ndarray, species: int, rng: np.random.Generator, *, scale: float, own: bool
+    image: np.ndarray,
+    x: np.ndarray,
+    y: np.ndarray,
+    species: int,
+    rng: np.random.Generator,
+    *,
+    scale: float,
+    own: bool,
+    leaves: list[np.ndarray] | None = None,
 ) -> np.ndarray:
     lobes, depth, long, teeth, vein, leaflets = SPECIES[species]
     cx, cy = (rng.random(2) * 1.5 - 0.75) if own else (rng.random(2) * 2.1 - 1.05)
@@ -232,6 +240,8 @@ def _leaf(
         cos1, sin1 = u / np.sqrt(u * u + v * v + 1e-9), v / np.sqrt(u * u + v * v + 1e-9)
         edge = 1 + depth * _cosine(int(lobes), cos1, sin1) + teeth * _cosine(int(lobes) * 4 + 3, cos1, sin1)
         mask = _soft(r - edge, 0.08)[..., None]
+        if leaves is not None:
+            leaves.append(mask[..., 0])
         shade = 1 + vein * (_soft(np.abs(v) - 0.04, 0.05) - 0.3 * _soft(np.abs(((u * 3) % 1) - 0.5 - np.abs(v)) - 0.08, 0.08))[..., None]
         image = image * (1 - mask) + np.clip(colour * (0.85 + 0.3 * rng.random()) * shade, 0, 1) * mask
     return image

@@ -34,6 +34,7 @@ class ImageTable:
     native_size: int  # longest short side among the images, in pixels: caches never upsample
     ignored: tuple[tuple[str, str], ...] = ()  # (name, reason) of every file or folder left out
     metadata: "Metadata | None" = None
+    foreground: "Foreground | None" = None  # where its subject is, as far as pixels tell
 
     def of(self, split: int) -> "tuple[int, np.ndarray | None]":
         """How many images a split has, and their sessions where they have any."""
@@ -51,6 +52,15 @@ class Metadata:
 
     seconds: np.ndarray  # float64 [N], time of recording
     instrument: np.ndarray  # int64 [N]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Foreground:
+    """Where in an image its subject is, as far as that can be told from the pixels."""
+
+    subject: str  # in words, e.g. "plant"
+    mask: Callable[[np.ndarray], np.ndarray]  # uint8 [B, S, S, C] -> bool [B, S, S]
+    without: tuple[int, ...] = ()  # labels of images that show none: a mask of them is nonsense
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +92,14 @@ def left_out(ignored: Sequence[tuple[str, str]]) -> str:
     """The tail of a form: how many files and folders were left out, by reason."""
     reasons = Counter(reason for _, reason in ignored).most_common()
     return "; left out: " + some([f"{count} ({shown(reason)})" for reason, count in reasons]) if reasons else ""
+
+
+def spread(images: np.ndarray, labels: np.ndarray, most: int) -> np.ndarray:
+    """At most `most` of `images`, classes in proportion: sorted by class, every k-th is taken."""
+    if len(images) <= most:
+        return images
+    by_class = images[np.argsort(labels[images], kind="stable")]
+    return np.sort(by_class[np.linspace(0, len(images) - 1, most).round().astype(int)])
 
 
 def subsample(table: ImageTable, train_fraction: float, seed: int = 0) -> ImageTable:

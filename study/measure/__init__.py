@@ -1,17 +1,28 @@
 """What is measured on a finished trial's network. To add a measurement: a file here, and its line."""
 
 from study.errors import ConfigError, nearest
+from study.measure.background import Background
 from study.measure.base import Finished, Measurement
+from study.measure.calibration import Calibration
+from study.measure.cka import Cka
+from study.measure.copies import Copies
+from study.measure.corruptions import Corruptions
+from study.measure.forgetting import Forgetting
 from study.measure.predictions import Predictions
+from study.measure.reprobe import Reprobe
+from study.measure.way_back import WayBack
 
-MEASUREMENTS: dict[str, Measurement] = {m.name: m for m in (Predictions(),)}
+# in the order in which they are made: some rest on the predictions
+MEASUREMENTS: dict[str, Measurement] = {
+    m.name: m for m in (Predictions(), Cka(), Reprobe(), Forgetting(), WayBack(), Background(), Copies(), Corruptions(), Calibration())
+}
 
 
 def find_measurements(names: tuple[str, ...]) -> list[Measurement]:
-    """By name. Raises ConfigError listing the known ones."""
+    """By name, in the order in which they are made. Raises ConfigError listing the known ones."""
     if unknown := [n for n in names if n not in MEASUREMENTS]:
         raise ConfigError(f"Unknown measurement {unknown[0]!r}; choose from {nearest(unknown[0], list(MEASUREMENTS))}.")
-    return [MEASUREMENTS[n] for n in names]
+    return [m for n, m in MEASUREMENTS.items() if n in names]
 
 
 def opens_test(names: tuple[str, ...]) -> bool:

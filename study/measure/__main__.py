@@ -6,11 +6,11 @@ import sys
 from collections.abc import Sequence
 
 from study import lock
-from study.config import TrialConfig
+from study.config import TrialConfig, foreign_tasks
 from study.errors import StudyError
 from study.facts import tell
 from study.measure import MEASUREMENTS, find_measurements, opens_test
-from study.places import Places
+from study.places import Places, find_places
 from study.progress import warn
 from study.records import Outcome, Stage
 from study.run import measure_trial
@@ -23,38 +23,58 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("names", nargs="+", metavar="NAME", help=f"of {', '.join(MEASUREMENTS)}, or all")
     parser.add_argument("--data", default=os.environ.get("STUDY_DATA"), help="folder that holds fer2013/, deepweeds/ (or STUDY_DATA)")
     parser.add_argument("--weights", default=os.environ.get("STUDY_WEIGHTS"), help="folder of pretrained weights (or STUDY_WEIGHTS)")
+    parser.add_argument(
+        "--foreign",
+        nargs="+",
+        default=[],
+        metavar="DATA",
+        help="other tasks for reprobe, beside the study's own other data sets: names, NAME@SPLITS or folder:PATH",
+    )
+    parser.add_argument(
+        "--labelled",
+        metavar="PATH",
+        help="images of the classes the network was pretrained on, for forgetting: a folder of WordNet ids, or a CSV (filename,class_index)",
+    )
     parser.add_argument("--again", action="store_true", help="also where it was measured before")
     args = parser.parse_args(argv)
     try:
         names = tuple(MEASUREMENTS) if args.names == ["all"] else tuple(args.names)
         find_measurements(names)
         ledger = find(args.study)
+        places = find_places(ledger.folder.location, args.data, args.weights, args.foreign, args.labelled)
         with lock.held(ledger.folder):
-            missed = measure_study(ledger, names, args.data, args.weights, args.again)
+            missed = measure_study(ledger, names, places, args.again)
     except StudyError as error:
         return tell(error)
     return 5 if missed else 0
 
 
-def measure_study(ledger: Ledger, names: tuple[str, ...], data: str | None, weights: str | None, again: bool = False) -> int:
+def measure_study(ledger: Ledger, names: tuple[str, ...], places: Places, again: bool = False) -> int:
     """Measures every completed confirm run; returns how many could not be, each with a warning that says why."""
-    results = ledger.results()
+    results, study = ledger.results(), ledger.study()
+    places = places.with_foreign(foreign_tasks(study)) if study else places
     asks = [a for a in ledger.asks(Stage.CONFIRM) if a.trial_id in results and results[a.trial_id].outcome is Outcome.COMPLETED]
     if opens_test(names) and asks:
         ledger.open_test([a.trial_id for a in asks])
     missed = 0
+    said: set[str] = set()
     for ask in asks:
         left = tuple(n for n in names if again or ledger.measured(ask.trial_id, n) is None)
         folder = ledger.trial_folder(ask.trial_id)
         try:
-            measure_trial(TrialConfig.from_dict(ask.config), Places(folder=folder.location, data=data, weights=weights), left, folder)
+            reasons = measure_trial(TrialConfig.from_dict(ask.config), places.of_trial(folder.location), left, folder) if left else {}
         except StudyError as error:
             if error.exit_code == 4:
                 raise
             warn(f"{ask.cell} seed #{ask.number}: {error}")
             missed += 1
-        else:
-            print(f"{ask.cell} seed #{ask.number}: {', '.join(left) or 'nothing left to measure'}", flush=True)
+            continue
+        for name, reason in reasons.items():
+            if (line := f"{name} is left out: {reason}") not in said:
+                print(line)
+                said.add(line)
+        made = [n for n in left if n not in reasons]
+        print(f"{ask.cell} seed #{ask.number}: {', '.join(made) or 'nothing left to measure'}", flush=True)
     return missed
 
 

@@ -2,7 +2,7 @@
 
 import io
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -15,7 +15,20 @@ from study.datasets.spec import ImageTable
 from study.files import Folder
 from study.networks.pretrained import Backbone
 from study.predictor import Predictor
+from study.records import LEFT_OUT, SUMMARY, dumps
 from study.training import distributed
+
+
+class NotMeasured(Exception):
+    """A measurement says nothing about this trial; the message is the reason, one line. Never a zero instead."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Images:
+    """A data set as measurements see it."""
+
+    table: ImageTable
+    pixels: np.ndarray  # uint8 [N, S, S, C] of every image of `table`, memory-mapped
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -25,8 +38,12 @@ class Finished:
     config: TrialConfig
     network: Predictor  # at the kept checkpoint
     start: Callable[[], Backbone]  # the network it was before training, made anew at each call
+    published: Callable[[], Backbone]  # the pretrained network with the head it came with; raises NotMeasured where nothing was pretrained
     table: ImageTable
     pixels: np.ndarray  # uint8 [N, S, S, C] of every image of `table`, memory-mapped
+    foreign: Mapping[str, Callable[[], Images]]  # other tasks by name: the study's other data sets, folders given for it
+    labelled: Callable[[], Images] | None  # images of the classes the network was pretrained on, labels as its own head numbers them
+    earlier: Callable[[str], pa.Table | None]  # what another measurement found on this trial
 
 
 class Measurement(ABC):
@@ -37,14 +54,28 @@ class Measurement(ABC):
 
     @abstractmethod
     def rows(self, finished: Finished) -> pa.Table:
-        """The same on every worker, whatever their number; rows name the images or the stages they speak of."""
+        """The same on every worker, whatever their number; rows name the images or the stages they speak of. Raises NotMeasured."""
+
+    def summary(self, rows: pa.Table) -> dict[str, float]:
+        """A few finite numbers by name, which stand on the trial's run in MLflow as NAME/KEY."""
+        return {}
 
 
-def measure(finished: Finished, measurement: Measurement, folder: Folder) -> None:
-    """Writes `folder`/measured/NAME.parquet. Called by every worker of a trial; the first one writes."""
-    rows = measurement.rows(finished)
+def measure(finished: Finished, measurement: Measurement, folder: Folder) -> str:
+    """Writes `folder`/measured/NAME.parquet, with its summary, or the reason why there are no rows, in the schema's metadata; returns that
+    reason, else "". Called by every worker of a trial; the first one writes.
+    """
+    reason = ""
+    try:
+        rows = measurement.rows(finished)
+        if few := measurement.summary(rows):
+            rows = rows.replace_schema_metadata({SUMMARY: dumps(few)})
+    except NotMeasured as why:
+        reason = str(why)
+        rows = pa.table({}).replace_schema_metadata({LEFT_OUT: reason})
     if distributed.rank() == 0:
         buffer = io.BytesIO()
         pq.write_table(rows, buffer, compression="zstd")
         folder.write(f"measured/{measurement.name}.parquet", buffer.getvalue())
     distributed.barrier()
+    return reason

@@ -1,5 +1,8 @@
 """Records of the ledger in MLflow's terms: tags, parameters, rows of metrics, names of runs."""
 
+import io
+import json
+import math
 import re
 import time
 from collections.abc import Iterable, Iterator
@@ -7,10 +10,11 @@ from dataclasses import asdict
 from typing import Any
 
 from study.config import Cell, Study, TrialConfig
-from study.records import EpochRecord, TrialResult, dumps
+from study.records import SUMMARY, EpochRecord, TrialResult, dumps
 from study.tracking.cursor import mark
 
 Row = tuple[str, float, float, int]  # name, value, unix time, step
+METRIC = re.compile(r"[a-z0-9_]{1,60}")  # what a summary may call its numbers
 
 
 def cell_names(cells: Iterable[Cell]) -> dict[Cell, str]:
@@ -78,6 +82,19 @@ def class_rows(result: TrialResult) -> list[Row]:
         for k, value in enumerate(values)
         if value is not None
     ]
+
+
+def measured_rows(name: str, data: bytes, result: TrialResult) -> list[Row]:
+    """The summary in a measurement's file, as NAME/KEY; nothing where it has none, or where the file is damaged: readers of it say so."""
+    import pyarrow.parquet as pq  # of all events, only these need it
+
+    try:
+        few = json.loads((pq.read_schema(io.BytesIO(data)).metadata or {}).get(SUMMARY.encode(), b"{}"))
+        rows = [(str(k), float(v)) for k, v in few.items()]
+    except Exception:  # whatever a damaged file makes of Arrow
+        return []
+    title = name.removeprefix("measured/").removesuffix(".parquet")
+    return [(f"{title}/{k}", v, result.ended_at, result.best_epoch or 0) for k, v in rows if METRIC.fullmatch(k) and math.isfinite(v)]
 
 
 def amendment_text(amendment: dict[str, Any]) -> str:

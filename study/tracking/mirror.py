@@ -207,6 +207,8 @@ class Mirror:
         if not self._put(run, name, data):
             return False
         if name.startswith("measured/"):
+            result = self.ledger.result(ask.trial_id)
+            self.runs.log_metrics(run, events.measured_rows(name, data, result) if result else [])
             self.cursor.files[f"trials/{ask.trial_id}/{name}"] = mark(data)
             self._sent += ask.trial_id in self.cursor.ended
         return True

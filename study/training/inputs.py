@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from study.config import TrialConfig
-from study.datasets.spec import TRAIN, VAL
+from study.datasets.spec import TRAIN, VAL, spread
 from study.datasets.visible import Visible
 from study.inference.device import Device
 from study.inference.pixels import plain
@@ -28,7 +28,7 @@ class Inputs:
         self.images, self.table, self.cache = images, images.table, cache
         self.train = np.flatnonzero(self.table.split == TRAIN)
         self.val = np.flatnonzero(self.table.split == VAL)
-        self.train_eval = _spread(self.train, self.table.labels, config.protocol.train_eval_images)
+        self.train_eval = spread(self.train, self.table.labels, config.protocol.train_eval_images)
         self._labels = torch.from_numpy(self.table.labels.astype(np.int64))
         self._resident: Tensor | None = None
         self.device = torch.device("cpu")
@@ -128,14 +128,6 @@ class Features:
             return batch
         with self.where.autocast():
             return self.model.activations(batch).float()
-
-
-def _spread(images: np.ndarray, labels: np.ndarray, most: int) -> np.ndarray:
-    """At most `most` of `images`, classes in proportion: sorted by class, every k-th is taken."""
-    if len(images) <= most:
-        return images
-    by_class = images[np.argsort(labels[images], kind="stable")]
-    return np.sort(by_class[np.linspace(0, len(images) - 1, most).round().astype(int)])
 
 
 def _digest(numbers: np.ndarray) -> str:

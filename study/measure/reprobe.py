@@ -1,0 +1,115 @@
+"""What the tuned features are good for: a linear probe on them against one on the pretrained features, on its own task and on foreign ones.
+
+Below the pretrained features on the own task, they were corrupted; above, adapted. Below on foreign tasks, generality was lost (concept
+forgetting, Mukhoti et al. 2023, arXiv 2308.13320).
+"""
+
+import functools
+import warnings
+from typing import ClassVar
+
+import numpy as np
+import pyarrow as pa
+from torch import nn
+
+from study.datasets.spec import TRAIN, VAL, ImageTable
+from study.errors import DataError
+from study.measure.base import Finished, Images, Measurement
+from study.measure.looks import chosen, look, remembered, scores
+from study.networks.pretrained import Backbone
+
+MOST_TRAIN = 768
+MOST_VAL = 512
+STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0)  # C of the logistic regression, on standardised features; chosen on a quarter of its training images
+FEWEST_A_CLASS = 5
+
+
+class Reprobe(Measurement):
+    """By task (the first is the trial's own): accuracy and macro-F1 of probes on tuned and on pretrained features, validation images."""
+
+    name: ClassVar[str] = "reprobe"
+    splits: ClassVar[tuple[str, ...]] = ("val",)
+
+    def rows(self, finished: Finished) -> pa.Table:
+        start = finished.start()
+        finished.network.where.place(start.model)
+        own = Images(table=finished.table, pixels=finished.pixels)
+        tasks = {finished.config.cell.dataset: own} | {name: open_it() for name, open_it in finished.foreign.items()}
+        rows = []
+        for task, images in tasks.items():
+            train, val = chosen(images.table, TRAIN, MOST_TRAIN), chosen(images.table, VAL, MOST_VAL)
+            check_task(task, images.table, train)
+            key = _key(finished, start, task, images.table, train, val)
+            before = remembered(key, functools.partial(_probe, finished, start.model, start.head, images, train, val))
+            after = _probe(finished, finished.network.model, start.head, images, train, val)
+            rows.append(
+                {
+                    "task": task,
+                    "foreign": images is not own,
+                    "images": len(val),
+                    **after,
+                    **{f"{k}_before": v for k, v in before.items()},
+                }
+            )
+        return pa.Table.from_pylist(rows)
+
+    def summary(self, rows: pa.Table) -> dict[str, float]:
+        own, *foreign = rows.to_pylist()
+        out = {"own": own["accuracy"], "own_before": own["accuracy_before"]}
+        if foreign:
+            out["foreign_gain"] = float(np.mean([r["accuracy"] - r["accuracy_before"] for r in foreign]))
+        return out
+
+
+def check_task(task: str, table: ImageTable, train: np.ndarray) -> None:
+    """Raises DataError for a task from which nothing could be said."""
+    if len(table.classes) < 2:
+        raise DataError(f"foreign task {task} has fewer than two classes; a probe has nothing to tell apart. Leave it out.")
+    counts = np.bincount(table.labels[train], minlength=len(table.classes))
+    if counts.min() < FEWEST_A_CLASS:
+        few = table.classes[int(counts.argmin())]
+        raise DataError(
+            f"foreign task {task} has {counts.min()} training images of {few}; a probe needs {FEWEST_A_CLASS} a class. Add some."
+        )
+
+
+def _key(finished: Finished, start: Backbone, task: str, table: ImageTable, train: np.ndarray, val: np.ndarray) -> tuple[object, ...]:
+    protocol = finished.config.protocol
+    return (
+        "probe",
+        start.name,
+        start.fingerprint,
+        task,
+        table.fingerprint,
+        train.tobytes(),
+        val.tobytes(),
+        protocol.image_size,
+        protocol.precision,
+    )
+
+
+def _probe(finished: Finished, model: nn.Module, head: str, images: Images, train: np.ndarray, val: np.ndarray) -> dict[str, float]:
+    """Scores on `val` of a probe fitted to the model's features of `train`."""
+    features = [look(finished, model, head, images.pixels[rows]).features for rows in (train, val)]
+    labels = images.table.labels
+    return scores(fit_probe(features[0], labels[train], features[1]), labels[val], len(images.table.classes))
+
+
+def fit_probe(train: np.ndarray, labels: np.ndarray, val: np.ndarray) -> np.ndarray:
+    """Answers [M] of a multinomial logistic regression fitted on features [N, D]; its strength is chosen within the training images."""
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+
+    centre, scale = train.mean(axis=0), train.std(axis=0) + 1e-6
+    train, val = (train - centre) / scale, (val - centre) / scale
+    held = np.zeros(len(labels), bool)
+    held[np.random.Generator(np.random.Philox(key=[5, len(labels)])).permutation(len(labels))[: len(labels) // 4]] = True
+
+    def answer(strength: float, x: np.ndarray, y: np.ndarray, asked: np.ndarray) -> np.ndarray:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            out: np.ndarray = LogisticRegression(C=strength, max_iter=60, tol=1e-3).fit(x, y).predict(asked)
+        return out
+
+    right = [float((answer(c, train[~held], labels[~held], train[held]) == labels[held]).mean()) for c in STRENGTHS]
+    return answer(STRENGTHS[int(np.argmax(right))], train, labels, val)
