@@ -7,6 +7,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("ATEN_CPU_CAPABILITY", "avx2")  # pinned numbers agree on every x86 machine
 os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX2")
 os.environ.setdefault("MKL_ENABLE_INSTRUCTIONS", "AVX2")
+os.environ.setdefault("OPENBLAS_CORETYPE", "Haswell")  # numpy's and scipy's: else the golden tables' last digits are a processor's own
 
 import pytest
 import torch

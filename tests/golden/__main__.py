@@ -1,5 +1,7 @@
 """`make golden`: runs the golden study anew and writes the tables the tests compare with. For when numbers are meant to change."""
 
+import tests.conftest  # noqa: F401, I001 -- first: it pins the processor's instructions, for the numbers of every machine
+
 import platform
 import shutil
 import subprocess
