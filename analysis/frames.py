@@ -6,11 +6,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 from analysis.predictions import Predictions, read_measured, read_predictions
 from analysis.question import Question
 from study.config import Cell, Study
-from study.records import OBJECTIVE
+from study.facts import shown
+from study.records import LEFT_OUT, OBJECTIVE
 from study.space import Choice, Log
 from study.tracking.ledger import Ledger
 
@@ -33,6 +35,7 @@ class Frames:
     data_report: dict[str, Any]
     ledger: Ledger
     _cache: dict[str, dict[str, Predictions]] = field(default_factory=dict)
+    _tables: dict[str, dict[str, pa.Table]] = field(default_factory=dict)
 
     @property
     def in_progress(self) -> bool:
@@ -93,9 +96,19 @@ class Frames:
         return self._cache[trial_id]
 
     def measured(self, name: str) -> pd.DataFrame:
-        """What `name` measured on every trial that has it, below one another with a trial_id; empty where no trial has."""
-        tables = []
-        for trial_id in self.trials["trial_id"] if len(self.trials) else ():
-            if (table := read_measured(self.ledger, trial_id, name)) is not None:
-                tables.append(table.to_pandas().assign(trial_id=trial_id))
+        """What `name` measured on every run that has it, below one another with a trial_id; empty where none has."""
+        tables = [t.to_pandas().assign(trial_id=trial_id) for trial_id, t in self._measured(name).items() if t.num_rows]
         return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+
+    def left_out(self, name: str) -> dict[str, str]:
+        """Why `name` says nothing of a run, by trial."""
+        reasons = {trial_id: (t.schema.metadata or {}).get(LEFT_OUT.encode()) for trial_id, t in self._measured(name).items()}
+        return {trial_id: shown(reason.decode("utf-8", "replace")) for trial_id, reason in reasons.items() if reason}
+
+    def _measured(self, name: str) -> dict[str, pa.Table]:
+        """By trial; search trials are never measured. Raises EnvironmentProblem for a file that cannot be trusted."""
+        if name not in self._tables:
+            runs = self.trials[self.trials["stage"] != "search"]["trial_id"] if len(self.trials) else ()
+            tables = {trial_id: read_measured(self.ledger, trial_id, name) for trial_id in runs}
+            self._tables[name] = {trial_id: t for trial_id, t in tables.items() if t is not None}
+        return self._tables[name]

@@ -18,9 +18,11 @@ from analysis.export import write_page, write_tables
 from analysis.figures import FIGURES
 from analysis.frames import Frames
 from analysis.load import load
+from analysis.mechanisms import MEASURED
 from analysis.question import Question, with_names
 from analysis.theme import colour
 from analysis.verdict import Findings, findings
+from analysis.why import why_rows
 from study.errors import StudyError
 from study.facts import tell
 from study.failpoints import failpoint
@@ -68,6 +70,7 @@ def all_tables(frames: Frames, found: Findings, computed: dict[str, pd.DataFrame
         "pairs": found.pairs,
         "pairs_secondary": found.secondary,
         "over_datasets": found.over_datasets,
+        "why": why_rows(found.why),
         "verdicts": verdicts,
         "equal_compute": equal_compute(frames),
         **{f"figure_{k}": with_names(v) for k, v in computed.items()},
@@ -101,6 +104,8 @@ def render(frames: Frames, found: Findings, computed: dict[str, pd.DataFrame], s
         budget=_budget(frames),
         compute=equal_compute(frames).to_dict("records"),
         lost=_lost(frames),
+        why=found.why,
+        left_out=_left_out(frames),
         openings=len(frames.openings),
         plotly_js=_plotly_js(),
         source=source,
@@ -114,10 +119,24 @@ def _named(table: pd.DataFrame) -> list[dict[str, Any]]:
 
 def _not_drawn(computed: dict[str, pd.DataFrame]) -> list[tuple[str, str]]:
     """One line of the protocol for figures without data: the reason each would show in their place."""
-    missing = [
-        f"{s.title} ({html.unescape(s.draw(pd.DataFrame()).layout.annotations[0].text)})" for s in FIGURES if not len(computed[s.name])
-    ]
+    reasons: dict[str, list[str]] = {}
+    for s in FIGURES:
+        if not len(computed[s.name]):
+            reason = html.unescape(s.draw(pd.DataFrame()).layout.annotations[0].text)
+            reasons.setdefault(
+                "not measured (python -m study.measure RESULTS/STUDY all)" if reason.startswith("not measured") else reason, []
+            ).append(s.title)
+    missing = [f"{', '.join(titles)}: {reason}" for reason, titles in reasons.items()]
     return [("Not drawn", "; ".join(missing))] if missing else []
+
+
+def _left_out(frames: Frames) -> list[str]:
+    """Measurements that say nothing of some runs, one line a reason."""
+    lines: dict[str, None] = {}
+    for name in MEASURED:
+        for reason in frames.left_out(name).values():
+            lines.setdefault(f"{name}: {reason}")
+    return list(lines)
 
 
 def _cards(found: Findings) -> list[dict[str, Any]]:

@@ -115,6 +115,11 @@ def styled(figure: go.Figure, *, height: int | None = None) -> go.Figure:
     return figure
 
 
+def not_measured(name: str) -> str:
+    """Why a figure of measurement `name` is not drawn."""
+    return f"not measured: python -m study.measure RESULTS/STUDY {name}"
+
+
 def empty(reason: str) -> go.Figure:
     """Never an empty figure without a reason on it."""
     figure = styled(go.Figure(), height=160)

@@ -11,6 +11,7 @@ from analysis.judged import judge, pair_row
 from analysis.over_datasets import over_datasets, over_datasets_row
 from analysis.sentences import Sentence, decision, describe_pair, sentences
 from analysis.warnings import warnings
+from analysis.why import Why, explain
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -24,6 +25,7 @@ class Findings:
     over_datasets: pd.DataFrame  # one row a pair of strategies that several data sets compare: better, worse, mean difference
     sentences: list[Sentence]  # one a question, the answer first
     warnings: list[str]
+    why: list[Why]  # the paper's explanations, where anything was measured for them
 
 
 def findings(frames: Frames, resamples: int = st.RESAMPLES) -> Findings:
@@ -31,12 +33,14 @@ def findings(frames: Frames, resamples: int = st.RESAMPLES) -> Findings:
     tables = compare_all(frames, resamples)
     margin = frames.study.margin
     strategies, judged = pd.DataFrame(tables.strategies), judge(tables.pairs, frames)
+    seeds = pd.DataFrame(tables.seeds)
     return Findings(
-        seeds=pd.DataFrame(tables.seeds),
+        seeds=seeds,
         strategies=strategies,
         pairs=pd.DataFrame([{**pair_row(p), "decision": decision(p, margin), "text": describe_pair(p, margin)} for p in judged]),
         secondary=pd.DataFrame(tables.secondary),
         over_datasets=pd.DataFrame([over_datasets_row(o) for o in over_datasets(judged)]),
         sentences=sentences(judged, strategies, frames),
         warnings=warnings(frames, judged),
+        why=explain(frames, seeds),
     )

@@ -11,6 +11,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from analysis.figures import (
+    calibration,
     class_differences,
     confusion,
     cost,
@@ -22,6 +23,12 @@ from analysis.figures import (
     strategies,
     tuning_curves,
     tuning_seconds,
+    why_background,
+    why_corruptions,
+    why_distance,
+    why_features,
+    why_forgetting,
+    why_probes,
 )
 from analysis.frames import Frames
 from analysis.verdict import Findings
@@ -62,11 +69,18 @@ def _spec(module: FigureFile, section: str) -> FigureSpec:
 FIGURES: tuple[FigureSpec, ...] = (
     _spec(strategies, "Strategies"),
     _spec(pairs, "Differences"),
+    _spec(why_features, "Why"),
+    _spec(why_probes, "Why"),
+    _spec(why_distance, "Why"),
+    _spec(why_forgetting, "Why"),
+    _spec(why_background, "Why"),
+    _spec(why_corruptions, "Why"),
     _spec(tuning_curves, "Tuning"),
     _spec(tuning_seconds, "Tuning"),
     _spec(cost, "Cost"),
     _spec(confusion, "Errors"),
     _spec(class_differences, "Errors"),
+    _spec(calibration, "Errors"),
     _spec(learning_curves, "Training"),
     _spec(parallel, "Search"),
     _spec(slices, "Search"),

@@ -1,0 +1,50 @@
+"""How networks bear images that are worse than those they learnt from."""
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from analysis.frames import Frames
+from analysis.theme import colour, empty, facets, label, named, not_measured, styled, symbol
+from analysis.verdict import Findings
+
+TITLE = "On worse images"
+NOTE = "Accuracy on corrupted validation images as a share of that on clean ones, mean over three severities: mean over runs, bars: lowest and highest run."
+
+
+def compute(frames: Frames, findings: Findings) -> pd.DataFrame:
+    """One row a run and kind: accuracy relative to clean images."""
+    found, runs = frames.measured("corruptions"), frames.confirmed()
+    if not len(found) or not len(runs):
+        return pd.DataFrame()
+    clean = found[found.kind == "clean"].set_index("trial_id").accuracy
+    worse = found[found.kind != "clean"].groupby(["trial_id", "kind"], sort=False).accuracy.mean().reset_index()
+    worse["relative"] = worse.accuracy / worse.trial_id.map(clean)
+    runs = runs.assign(question=frames.questions(runs))[["trial_id", "question", "strategy", "seed"]]
+    return worse[worse.trial_id.map(clean) > 0].merge(runs, on="trial_id")[["question", "strategy", "seed", "kind", "relative"]]
+
+
+def draw(frame: pd.DataFrame) -> go.Figure:
+    if not len(frame):
+        return empty(not_measured("corruptions"))
+    figure, places = facets(frame.question, height=380)
+    for question, (at,) in places.items():
+        for strategy, own in frame[frame.question == question].groupby("strategy", sort=False):
+            by = own.groupby("kind", sort=False).relative.agg(["mean", "min", "max"])
+            figure.add_scatter(
+                x=[label(k) for k in by.index],
+                y=100 * by["mean"],
+                mode="markers",
+                marker={"color": colour(strategy), "symbol": symbol(strategy), "size": 11},
+                error_y={
+                    "type": "data",
+                    "symmetric": False,
+                    "array": 100 * (by["max"] - by["mean"]),
+                    "arrayminus": 100 * (by["mean"] - by["min"]),
+                },
+                hovertemplate="%{x}: %{y:.0f} % of clean<extra>" + label(strategy) + "</extra>",
+                **named(strategy),
+                **at,
+            )
+    figure.update_yaxes(rangemode="tozero")
+    figure.update_yaxes(title_text="% of the accuracy on clean images", col=1)
+    return styled(figure)

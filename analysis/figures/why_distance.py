@@ -1,0 +1,53 @@
+"""How far the weights go from where they began, and when."""
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from analysis.frames import Frames
+from analysis.mechanisms import distance_by_epoch
+from analysis.theme import colour, empty, facets, label, named, styled, symbol
+from analysis.verdict import Findings
+
+TITLE = "How far the weights go, and when"
+NOTE = (
+    "Distance from the pretrained weights as a share of their norm, root mean square over the stages below the head (frozen ones count as 0): mean over "
+    "confirm runs, thin lines: each run. The paper says that harm comes early: then the first epoch makes most of the way."
+)
+
+
+def compute(frames: Frames, findings: Findings) -> pd.DataFrame:
+    """One row a run and epoch."""
+    runs = frames.confirmed()
+    if not len(runs):
+        return pd.DataFrame()
+    runs = runs.assign(question=frames.questions(runs))[["trial_id", "question", "strategy"]]
+    far = distance_by_epoch(frames.epochs).merge(runs, on="trial_id")
+    moving = far.groupby(["question", "strategy"]).distance.transform("max") > 0  # a probe moves nothing below the head
+    return far[moving]
+
+
+def draw(frame: pd.DataFrame) -> go.Figure:
+    if not len(frame):
+        return empty("No confirmed strategy moves anything below the head.")
+    figure, places = facets(frame.question, height=380)
+    for question, (at,) in places.items():
+        for strategy, own in frame[frame.question == question].groupby("strategy", sort=False):
+            for _, run in own.groupby("trial_id", sort=False):
+                figure.add_scatter(
+                    x=[0, *run.epoch], y=[0, *run.distance], mode="lines", line={"color": colour(strategy), "width": 1}, opacity=0.35,
+                    showlegend=False, legendgroup=strategy, hoverinfo="skip", **at,
+                )  # fmt: skip
+            mean = own.groupby("epoch").distance.mean()
+            figure.add_scatter(
+                x=[0, *mean.index],
+                y=[0, *mean],
+                mode="lines+markers",
+                line={"color": colour(strategy), "width": 2.5},
+                marker={"symbol": symbol(strategy), "size": 8},
+                hovertemplate="epoch %{x}: %{y:.3f}<extra>" + label(strategy) + "</extra>",
+                **named(strategy),
+                **at,
+            )
+    figure.update_xaxes(title_text="epoch")
+    figure.update_yaxes(title_text="distance, share of the norm", rangemode="tozero", col=1)
+    return styled(figure)

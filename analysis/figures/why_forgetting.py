@@ -1,0 +1,52 @@
+"""What the network forgot of its original task, against how well it does the new one, and the way back between the two."""
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from analysis.frames import Frames
+from analysis.theme import colour, empty, facets, label, named, not_measured, styled, symbol
+from analysis.verdict import Findings
+
+TITLE = "The old task against the new one, and the way back"
+NOTE = (
+    "One mark a run. Across: validation images on which the head the network came with still gives its old answer. Upwards: macro-F1 on the new task. The line "
+    "leads back from the tuned weights to the pretrained ones (three quarters, half and a quarter of the way; mean over runs): where it goes to the right "
+    "without going down, a network on the way is a better one for free."
+)
+
+
+def compute(frames: Frames, findings: Findings) -> pd.DataFrame:
+    """One row a run and share of the tuned weights: agreement, macro_f1, shares."""
+    found, runs = frames.measured("way_back"), frames.confirmed()
+    if not len(found) or not len(runs):
+        return pd.DataFrame()
+    runs = runs.assign(question=frames.questions(runs))[["trial_id", "question", "strategy", "seed"]]
+    return found.merge(runs, on="trial_id")[["question", "strategy", "seed", "share", "agreement", "macro_f1"]]
+
+
+def draw(frame: pd.DataFrame) -> go.Figure:
+    if not len(frame):
+        return empty(not_measured("way_back"))
+    figure, places = facets(frame.question, height=420)
+    for question, (at,) in places.items():
+        for strategy, own in frame[frame.question == question].groupby("strategy", sort=False):
+            mean = own.groupby("share")[["agreement", "macro_f1"]].mean().sort_index(ascending=False)
+            if mean.agreement.max() - mean.agreement.min() > 1e-9:  # nothing below the head moved: there is no way to go back
+                figure.add_scatter(
+                    x=100 * mean.agreement, y=100 * mean.macro_f1, mode="lines+markers", line={"color": colour(strategy), "width": 1.5},
+                    marker={"symbol": "circle-open", "size": 6, "color": colour(strategy)}, showlegend=False, legendgroup=strategy, text=[f"{s:.0%} tuned" for s in mean.index],
+                    hovertemplate="%{text}: %{y:.1f} points, %{x:.0f} % as before<extra>" + label(strategy) + "</extra>", **at,
+                )  # fmt: skip
+            tuned = own[own.share == 1]
+            figure.add_scatter(
+                x=100 * tuned.agreement,
+                y=100 * tuned.macro_f1,
+                mode="markers",
+                marker={"color": colour(strategy), "symbol": symbol(strategy), "size": 10, "opacity": 0.85},
+                hovertemplate="%{y:.1f} points, %{x:.0f} % as before<extra>" + label(strategy) + "</extra>",
+                **named(strategy),
+                **at,
+            )
+    figure.update_xaxes(title_text="answers as before, % of images", range=[-4, 104])
+    figure.update_yaxes(title_text="macro-F1 on the new task, points", rangemode="tozero", col=1)
+    return styled(figure)

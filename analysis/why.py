@@ -1,0 +1,288 @@
+"""The paper's explanations, each held against what was measured: supported, contradicted or undecided, with its numbers.
+
+Supported: a measure differs between the strategies as the explanation claims (paired over runs, Holm within the explanation), none differs
+the other way, the strategy that trains less also scores better, and over the trials going that way goes with lower scores. Contradicted:
+measures differ the other way alone, or as claimed while the strategy they speak for scores worse. Otherwise undecided, and why.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from analysis.frames import Frames
+from analysis.mechanisms import EXPLANATIONS, SATURATED, Explanation, Measure, trial_figures
+from analysis.question import Question
+from analysis.statistics import CONFIDENCE, holm
+
+Verdict = Literal["supported", "contradicted", "undecided"]
+ALPHA = 1 - CONFIDENCE
+FEWEST_TRIALS = 6  # for a rank correlation
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contrast:
+    """One measure, `less` minus `more`, paired over what repeats (searches where they were repeated, else seeds)."""
+
+    measure: Measure
+    less: float  # mean of the strategy that trains less
+    more: float
+    mean: float
+    low: float  # 95 %
+    high: float
+    p: float
+    units: int
+    holm: float = math.nan
+
+    @property
+    def direction(self) -> int:
+        """+1: differs as claimed, -1: the other way, 0: not shown to differ."""
+        if not self.holm < ALPHA:
+            return 0
+        return 1 if self.mean * self.measure.claim > 0 else -1
+
+    def text(self, less: str, more: str) -> str:
+        scale, unit = (100, " points") if self.measure.points else (1, "")
+        shown = (scale * v for v in (self.less, self.more, self.mean, self.low, self.high))
+        a, b, d, low, high = (f"{v:+.3g}" if k > 1 else f"{v:.3g}" for k, v in enumerate(shown))
+        return f"{self.measure.title}: {less} {a}, {more} {b} (difference {d}{unit}, 95 % interval {low} to {high})"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Why:
+    """What the measures say of one explanation on one question."""
+
+    question: Question
+    explanation: Explanation
+    less: str  # the strategy that trains less
+    more: str
+    verdict: Verdict
+    because: str
+    score: Contrast | None  # test macro-F1
+    contrasts: tuple[Contrast, ...]
+    relation: float  # partial rank correlation over the trials of `more`; NaN where there are too few
+    trials: int
+
+    @property
+    def mark(self) -> str:
+        """As verdicts are marked on the page."""
+        return {"supported": "decided", "contradicted": "equal", "undecided": "open"}[self.verdict]
+
+    @property
+    def numbers(self) -> list[str]:
+        """Every measure, the score, and how the trials go."""
+        shown = [*self.contrasts, *([self.score] if self.score else [])]
+        lines = [c.text(self.less, self.more) for c in shown]
+        if not math.isnan(self.relation):
+            lines.append(
+                f"over {self.trials} trials of {self.more}, rank correlation of {RELATIONS[self.explanation.relation]} with the validation score, "
+                f"given the training score: {self.relation:+.2f}"
+            )
+        return lines
+
+    @property
+    def text(self) -> str:
+        """On one line."""
+        return f"{self.question.name}: {self.explanation.title} (the paper's {self.explanation.section}): {self.verdict}; {self.because}."
+
+
+def explain(frames: Frames, seeds: pd.DataFrame) -> list[Why]:
+    """One a question and explanation that anything was measured for. `seeds`: test scores by run, as in Findings."""
+    confirmed = frames.confirmed()
+    if not len(confirmed) or not len(seeds):
+        return []
+    confirmed = confirmed.assign(question=frames.questions(confirmed))
+    figures = trial_figures(frames)
+    out = []
+    for question, runs in confirmed.groupby("question", sort=False):
+        pair = less_and_more(runs)
+        if pair is None:
+            continue
+        score = _paired(frames, runs, _scores(seeds, runs), *pair)
+        for explanation in EXPLANATIONS:
+            contrasts = _contrasts(frames, runs, explanation, *pair)
+            if contrasts:
+                relation, trials = _relation(figures, frames, question, pair[1], explanation.relation)
+                verdict, because = judge(explanation, contrasts, score, relation, trials, *pair)
+                out.append(
+                    Why(
+                        question=question,
+                        explanation=explanation,
+                        less=pair[0],
+                        more=pair[1],
+                        verdict=verdict,
+                        because=because,
+                        score=score,
+                        contrasts=contrasts,
+                        relation=relation,
+                        trials=trials,
+                    )
+                )
+    return out
+
+
+def less_and_more(runs: pd.DataFrame) -> tuple[str, str] | None:
+    """The two strategies the explanations are about: the paper's A and B, else those that train the fewest and the most parameters."""
+    known = list(dict.fromkeys(runs.strategy))
+    if {"partial", "full"} <= set(known):
+        return "partial", "full"
+    if len(known) < 2:
+        return None
+    order = runs.groupby("strategy").trained_parameters.median().sort_values(kind="stable")
+    return (str(order.index[0]), str(order.index[-1])) if order.iloc[0] < order.iloc[-1] else None
+
+
+def _scores(seeds: pd.DataFrame, runs: pd.DataFrame) -> pd.Series:
+    """Test macro-F1 by trial_id: folds of one seed share theirs."""
+    own = seeds[seeds.metric == "macro_f1"].set_index(["dataset", "splits", "backbone", "train_fraction", "strategy", "seed"]).score
+    first = runs.question.iloc[0]
+    keys = [
+        (first.dataset, first.splits, first.backbone, first.train_fraction, s, k) for s, k in zip(runs.strategy, runs.seed, strict=True)
+    ]
+    return pd.Series([float(own.get(key, math.nan)) for key in keys], index=runs.trial_id).dropna()
+
+
+def _contrasts(frames: Frames, runs: pd.DataFrame, explanation: Explanation, less: str, more: str) -> tuple[Contrast, ...]:
+    found = []
+    for measure in explanation.measures:
+        values = measure.of_runs(frames, runs)
+        values = values[values.index.isin(runs.trial_id)].dropna()
+        if (contrast := _paired(frames, runs, values, less, more, measure)) is None:
+            continue
+        if not (measure.saturates and max(contrast.less, contrast.more) < SATURATED):
+            found.append(contrast)
+    adjusted = holm([c.p for c in found])
+    return tuple(Contrast(**{**vars(c), "holm": float(p)}) for c, p in zip(found, adjusted, strict=True))
+
+
+RELATIONS = {
+    "distance": "the distance gone",
+    "first_distance": "the distance gone in the first epoch",
+    "gap": "the training minus validation gap",
+}
+SCORE = Measure(
+    name="score", short="the score", title="test macro-F1", claim=+1, points=True, of_runs=lambda frames, runs: pd.Series(dtype=float)
+)
+
+
+def _paired(frames: Frames, runs: pd.DataFrame, values: pd.Series, less: str, more: str, measure: Measure = SCORE) -> Contrast | None:
+    """Student's t over the differences of what repeats; None where fewer than two of both strategies were measured."""
+    own = runs[runs.trial_id.isin(values.index)]
+    own = own.assign(value=values.reindex(own.trial_id).to_numpy())
+    repeats = frames.study.searches > 1
+    own["unit"] = [frames.study.search_of(int(n)) if repeats else int(n) for n in own.number]
+    by = own.pivot_table(index="unit", columns="strategy", values="value")
+    if not {less, more} <= set(by.columns):
+        return None
+    by = by[[less, more]].dropna()
+    if len(by) < 2:
+        return None
+    d = (by[less] - by[more]).to_numpy()
+    mean, error = float(d.mean()), float(d.std(ddof=1) / math.sqrt(len(d)))
+    reach = float(stats.t.ppf(1 - ALPHA / 2, len(d) - 1)) * error
+    p = float(2 * stats.t.sf(abs(mean) / error, len(d) - 1)) if error > 0 else float(mean == 0)
+    return Contrast(
+        measure=measure,
+        less=float(by[less].mean()),
+        more=float(by[more].mean()),
+        mean=mean,
+        low=mean - reach,
+        high=mean + reach,
+        p=p,
+        units=len(d),
+    )
+
+
+def _relation(figures: pd.DataFrame, frames: Frames, question: Question, strategy: str, column: str) -> tuple[float, int]:
+    """Over all trials of the strategy: rank correlation of `column` with the validation score, given the training score."""
+    cells = [c.id for c in frames.study.cells if c.strategy == strategy and Question.of(vars(c)) == question]
+    own = figures[figures.cell.isin(cells)][[column, "score", "train"]].dropna() if len(figures) else figures
+    if len(own) < FEWEST_TRIALS:
+        return math.nan, len(own)
+    return partial_rank_correlation(own[column].to_numpy(), own.score.to_numpy(), own.train.to_numpy()), len(own)
+
+
+def partial_rank_correlation(a: np.ndarray, b: np.ndarray, given: np.ndarray) -> float:
+    """Spearman's correlation of a and b [N] with the ranks of `given` taken out of both."""
+    ranks = [stats.rankdata(v) for v in (a, b, given)]
+    design = np.column_stack([np.ones(len(a)), ranks[2]])
+    left = [r - design @ np.linalg.lstsq(design, r, rcond=None)[0] for r in ranks[:2]]
+    norm = float(np.linalg.norm(left[0]) * np.linalg.norm(left[1]))
+    return float(left[0] @ left[1]) / norm if norm > 1e-9 else math.nan
+
+
+def judge(
+    explanation: Explanation, contrasts: Sequence[Contrast], score: Contrast | None, relation: float, trials: int, less: str, more: str
+) -> tuple[Verdict, str]:
+    """The verdict on an explanation, and its reason in words."""
+    as_claimed = [c for c in contrasts if c.direction > 0]
+    against = [c for c in contrasts if c.direction < 0]
+    if not as_claimed and not against:
+        return "undecided", f"nothing measured is shown to differ between {less} and {more}{_more_runs(contrasts)}"
+    if not as_claimed:
+        return "contradicted", f"{_named(against)} the other way"
+    if against:
+        return "undecided", f"{_named(as_claimed)} as claimed, {_named(against)} the other way"
+    said = f"{_named(as_claimed)} as claimed"
+    if score is not None and score.high < 0:
+        return "contradicted", f"{said}, yet {more} scores better"
+    if score is None or score.low <= 0:
+        return "undecided", f"{said}, but {less} is not shown to score better"
+    if math.isnan(relation):
+        return "undecided", f"{said} and {less} scores better, but {trials} trials of {more} are too few to see whether scores go with it"
+    along = f"over {trials} trials of {more}, {RELATIONS[explanation.relation]} goes with"
+    if relation >= 0:
+        return "undecided", f"{said} and {less} scores better, but {along} higher scores, not lower ones (rank correlation {relation:+.2f})"
+    return "supported", f"{said}, {less} scores better, and {along} lower scores (rank correlation {relation:+.2f})"
+
+
+def _named(contrasts: Sequence[Contrast]) -> str:
+    """ "the probe on its own task and the alignment of the last stage differ"."""
+    names = [c.measure.short for c in contrasts]
+    return f"{names[0]} differs" if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]} differ"
+
+
+def _more_runs(contrasts: Sequence[Contrast]) -> str:
+    """About how many runs would show the clearest difference, were it as large as it looks."""
+    needed = []
+    for c in contrasts:
+        error = (c.high - c.mean) / float(stats.t.ppf(1 - ALPHA / 2, c.units - 1)) * math.sqrt(c.units)
+        for n in range(c.units + 1, 101):
+            if error > 0 and abs(c.mean) / (error / math.sqrt(n)) > stats.t.ppf(1 - ALPHA / 2 / len(contrasts), n - 1) + 0.85:
+                needed.append(n)
+                break
+    return f"; about {min(needed)} runs of each would show the clearest difference, were it as large as it looks" if needed else ""
+
+
+def why_rows(found: Sequence[Why]) -> pd.DataFrame:
+    """One row a measure, for the tables."""
+    return pd.DataFrame(
+        [
+            {
+                **w.question.columns,
+                "explanation": w.explanation.name,
+                "verdict": w.verdict,
+                "measure": c.measure.name,
+                "less": w.less,
+                "more": w.more,
+                "mean_less": c.less,
+                "mean_more": c.more,
+                "difference": c.mean,
+                "low": c.low,
+                "high": c.high,
+                "p": c.p,
+                "holm_p": c.holm,
+                "claimed_sign": c.measure.claim,
+                "direction": c.direction,
+                "units": c.units,
+                "relation": w.relation,
+                "trials": w.trials,
+            }
+            for w in found
+            for c in w.contrasts
+        ]
+    )
