@@ -215,14 +215,16 @@ class Ledger:
     def open_test(self, trial_ids: list[str]) -> str:
         """Records that the test set is opened for exactly these confirm runs; returns the lock's hash.
 
-        The same runs may be finished after a crash under the same opening. Other runs are a second
-        opening: it is recorded, and every report of this study says so.
+        The same runs, or some of them, may be finished or measured again under the opening that held them. Another run among
+        them is a further opening: it is recorded, every report of this study says so, and its verdicts are held to a stricter level.
         """
-        key = hashlib.sha256(dumps(sorted(trial_ids)).encode()).hexdigest()[:16]
         openings = self.test_openings()
-        if key not in {o["hash"] for o in openings}:
-            openings.append({"hash": key, "trials": sorted(trial_ids), "at": time.time()})
-            self._write("test_lock.json", {"schema": SCHEMA, "openings": openings})
+        for opening in openings:
+            if set(trial_ids) <= set(opening["trials"]):
+                return str(opening["hash"])
+        key = hashlib.sha256(dumps(sorted(trial_ids)).encode()).hexdigest()[:16]
+        openings.append({"hash": key, "trials": sorted(trial_ids), "at": time.time()})
+        self._write("test_lock.json", {"schema": SCHEMA, "openings": openings})
         return key
 
     def test_openings(self) -> list[dict[str, Any]]:
@@ -274,8 +276,8 @@ def studies(results: str | os.PathLike[str]) -> list[str]:
 
 
 def find(location: str) -> Ledger:
-    """The ledger at a study's own folder, or at a results folder that holds exactly one. Raises ConfigError."""
-    location = location.rstrip("/")
+    """The ledger at a study's own folder (or its study.json), or at a results folder that holds exactly one. Raises ConfigError."""
+    location = location.rstrip("/").removesuffix("/study.json")
     if Folder(location).exists("study.json"):
         parent, _, name = (location if "://" in location else os.path.abspath(location)).rpartition("/")
         return Ledger(parent, name)
