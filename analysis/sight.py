@@ -36,10 +36,11 @@ def sights(study: Study, tests: Mapping[tuple[str, str], TestSet], results: Fold
 def _said(seen: Sight | None, study: Study, source: str) -> str:
     if seen is None:
         return "one run a strategy, or one test image, shows nothing of the spread: no verdict can be reached; raise confirm_seeds"
+    worth = f"{study.margin:g} point{'s' * (study.margin != 1)}"
     margin = (
-        f"and can say that nothing worth {study.margin:g} points lies between them"
+        f"and can say that nothing worth {worth} lies between them"
         if seen.reaches(study.margin / 100)
-        else f"but not that nothing worth {study.margin:g} points lies between them: that needs a margin of {_points(seen.margin)} or more, or more seeds and images"
+        else f"but not that nothing worth {worth} lies between them: that needs a margin of {_points(seen.margin)} or more, or more seeds and images"
     )
     who = f"{study.searches} searches" if study.searches > 1 else "one search, so of these configurations alone"
     return f"with {study.confirm_seeds} seeds and {who} it sees differences from {_points(seen.difference)} points of macro-F1 on in 80 % of studies, {margin} (spread: {source})"
