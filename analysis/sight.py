@@ -78,6 +78,8 @@ def _measured(question: Question, results: Folder, name: str) -> Spread | None:
     ):
         return None
     macro = strategies[strategies.metric == "macro_f1"]
+    if macro.sd_seeds.isna().all() or pairs.se_images.isna().all():
+        return None  # of one run each
     seed = float(np.sqrt(np.nanmean(macro.sd_seeds.to_numpy(float) ** 2)))
     images = float(np.nanmean(pairs.se_images.to_numpy(float) ** 2) * macro.effective_units.max())
     if not (0 < seed < 1 and 0 < images < math.inf):

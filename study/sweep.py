@@ -8,6 +8,7 @@ The same command resumes: finished trials are read back, half-done ones go on. S
 import argparse
 import logging
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from typing import Literal
@@ -106,7 +107,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         options = Options(
             **{k: v for k, v in vars(args).items() if k in Options.__dataclass_fields__},
-            command="python -m study.sweep " + " ".join(sys.argv[1:] if argv is None else argv),
+            command="python -m study.sweep " + shlex.join(sys.argv[1:] if argv is None else argv),
         )
         if args.dry_run:
             show_plan(study, options)

@@ -157,6 +157,15 @@ def test_an_unknown_measurement_lists_the_known_ones(arguments: list[str], said:
         run_study(dataclasses.replace(QUESTION, measure=("cka2",)), results="nowhere", local=True)
 
 
+def test_a_study_without_a_confirm_run_says_that_nothing_is_measured(tmp_path: Path, capsys) -> None:
+    shutil.copytree(GOLDEN, tmp_path / "results")
+    ledger = Ledger(tmp_path / "results", "golden")
+    for ask in ledger.asks(Stage.CONFIRM):
+        ledger.trial_folder(ask.trial_id).remove("")
+    assert command.main([str(tmp_path / "results"), "predictions"]) == 0
+    assert "no completed confirm run: nothing to measure" in capsys.readouterr().err
+
+
 def test_a_trial_whose_network_is_gone_is_named(tmp_path: Path, capsys) -> None:
     """The golden study keeps no networks."""
     shutil.copytree(GOLDEN, tmp_path / "results")

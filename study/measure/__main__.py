@@ -50,6 +50,8 @@ def measure_study(ledger: Ledger, names: tuple[str, ...], data: str | None, weig
     asks = [a for a in planned if a.trial_id in results and results[a.trial_id].outcome is Outcome.COMPLETED]
     if opens_test(names) and asks:
         ledger.open_test([a.trial_id for a in asks])
+    if not asks:
+        warn(f"{ledger.folder.location} has no completed confirm run: nothing to measure")
     missed = 0
     for ask in asks:
         left = tuple(n for n in names if again or ledger.measured(ask.trial_id, n) is None)
