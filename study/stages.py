@@ -95,7 +95,7 @@ def confirm_asks(study: Study, ledger: Ledger, chosen: dict[str, list[str]]) -> 
     asks: list[Ask] = []
     if lost := [t for own in chosen.values() for t in own if t and t not in known]:
         raise EnvironmentProblem(
-            f"{ledger.folder.path('selection.json')} chooses trial {lost[0]}, which is not here; restore its folder, or remove selection.json to choose again."
+            f"{ledger.folder.shown('selection.json')} chooses trial {lost[0]}, which is not here; restore its folder, or remove selection.json to choose again."
         )
     for number in range(study.confirm_seeds * study.confirm_folds):
         for cell_id, winners in chosen.items():

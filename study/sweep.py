@@ -132,7 +132,7 @@ def print_end(ended: Ended) -> None:
     print_results(ended.study, ended.ledger)
     for line in ended.verdicts:
         print(line)
-    print(f"report: {ended.ledger.folder.path('report.html')}")
+    print(f"report: {ended.ledger.folder.shown('report.html')}")
     if ended.follower is not None:
         print(f"MLflow: {ended.follower.how_to_look()}")
     if ended.unsent:

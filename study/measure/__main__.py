@@ -44,7 +44,7 @@ def measure_study(ledger: Ledger, names: tuple[str, ...], data: str | None, weig
     assert study is not None, "it was found by its study.json"
     if not (chosen := ledger.confirmed_trials()):
         raise ConfigError(
-            f"{ledger.folder.path('selection.json')} is not there, so nothing was confirmed that could be measured; run python -m study.sweep {ledger.folder.location} first."
+            f"{ledger.folder.shown('selection.json')} is not there, so nothing was confirmed that could be measured; run python -m study.sweep {ledger.folder.location} first."
         )
     planned = confirm_asks(study, ledger, chosen)
     asks = [a for a in planned if a.trial_id in results and results[a.trial_id].outcome is Outcome.COMPLETED]

@@ -115,7 +115,7 @@ class Ledger:
         if found is None and TRIAL_ID.fullmatch(trial_id):  # other names are none of ours
             left = LEFT_BEHIND.intersection(self.folder.names(f"trials/{trial_id}"))
             if left:  # it is written first of all, so it was here
-                raise EnvironmentProblem(f"{self.folder.path(name)} is missing beside {', '.join(sorted(left))}; {self._way_out(name)}")
+                raise EnvironmentProblem(f"{self.folder.shown(name)} is missing beside {', '.join(sorted(left))}; {self._way_out(name)}")
         return found
 
     def append_epoch(self, trial_id: str, record: EpochRecord) -> bool:
@@ -131,7 +131,7 @@ class Ledger:
         data = self.folder.read(name) or b""
         records = []
         for number, line in enumerate(data.split(b"\n")[:-1], 1):  # a torn last line has no newline and is not read
-            with damaged(f"{self.folder.path(name)}:{number}", self._way_out(name)):
+            with damaged(f"{self.folder.shown(name)}:{number}", self._way_out(name)):
                 records.append(EpochRecord.from_dict(parse(line, records=True)))
         return records
 
@@ -208,7 +208,7 @@ class Ledger:
             if ask is None:
                 name = "selection.json"
                 raise EnvironmentProblem(
-                    f"{self.folder.path(name)} chooses {trial_id} for {cell}, which is not here; {self._way_out(name)}"
+                    f"{self.folder.shown(name)} chooses {trial_id} for {cell}, which is not here; {self._way_out(name)}"
                 )
         return {cell: ask for cell, (_, ask) in found.items() if ask is not None}
 
@@ -244,7 +244,7 @@ class Ledger:
         data = self.folder.read(name)
         if data is None:
             return None
-        path = self.folder.path(name)
+        path = self.folder.shown(name)
         with damaged(path, self._way_out(name)):
             values = parse(data)
             if schema:
@@ -253,7 +253,7 @@ class Ledger:
 
     def _way_out(self, name: str) -> str:
         if name.startswith("trials/"):
-            trial = self.folder.path("/".join(name.split("/")[:2]))
+            trial = self.folder.shown("/".join(name.split("/")[:2]))
             return f"restore it from a backup, or remove {trial} to run this trial again."
         if name == "study.json":
             return "restore it from a backup, or use another --name."
