@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import fields
 
 import pandas as pd
 from jinja2 import Environment, StrictUndefined
@@ -14,6 +15,7 @@ from analysis.paired import Paired, pair_studies
 from analysis.question import COLUMNS, Question
 from analysis.sentences import Sentence
 from analysis.verdict import findings
+from study.config import Study
 from study.errors import StudyError
 from study.facts import tell
 
@@ -49,10 +51,25 @@ def side_by_side(a: Frames, b: Frames) -> tuple[pd.DataFrame, list[tuple[str, li
     return both, [(f.study.name, x.sentences) for f, x in zip((a, b), found, strict=True)]
 
 
+def settings_that_differ(a: Study, b: Study) -> list[tuple[str, object, object]]:
+    """(name, of A, of B): of the studies, their protocols, and what both search for one strategy. Cells are left out: they are the rows."""
+    found = []
+    for part, x, y in (("", a, b), ("protocol.", a.protocol, b.protocol)):
+        names = [f.name for f in fields(x) if f.name not in ("cells", "protocol", "space", "published")]
+        found += [(part + n, getattr(x, n), getattr(y, n)) for n in names if getattr(x, n) != getattr(y, n)]
+    cells = [{c.strategy: c for c in study.cells} for study in (a, b)]
+    for strategy in (s for s in cells[0] if s in cells[1]):
+        left, right = a.ranges(cells[0][strategy]), b.ranges(cells[1][strategy])
+        found += [(f"range of {strategy}.{n}", left[n], right[n]) for n in left if left[n] != right[n]]
+    return found
+
+
 def _shown(row: dict[str, object]) -> dict[str, str]:
     def points(k: str) -> str:
         mean, low, high = (float(str(row[f"{n}_{k}"])) for n in ("mean", "low", "high"))
-        return "not there" if mean != mean else f"{100 * mean:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
+        if mean != mean:
+            return "not there"
+        return f"{100 * mean:.1f} [{100 * low:.1f}, {100 * high:.1f}]" if low == low else f"{100 * mean:.1f}, no interval"
 
     return {
         "question": Question.of(row).name, "strategy": str(row["strategy"]), "a": points("a"), "b": points("b"), "difference": _difference(row),
@@ -78,9 +95,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         a, b = load(args.a), load(args.b)
         table, sentences = side_by_side(a, b)
         rows = [_shown(r) for r in table.to_dict("records")]
-        left, right = a.study.as_dict(), b.study.as_dict()
-        settings = [(k, left[k], right[k]) for k in left if left[k] != right[k] and k not in ("cells", "protocol")]
-        settings += [(f"protocol.{k}", v, right["protocol"].get(k)) for k, v in left["protocol"].items() if v != right["protocol"].get(k)]
+        settings = settings_that_differ(a.study, b.study)
         names = (f"{a.study.name} (A)", f"{b.study.name} (B)")
         html = (
             Environment(autoescape=True, undefined=StrictUndefined)

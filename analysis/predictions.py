@@ -72,7 +72,7 @@ def refusal(ledger: Ledger, trial_id: str, name: str, reason: str) -> Environmen
 
 def measured_path(ledger: Ledger, trial_id: str, name: str) -> str:
     folder, file = ledger.trial_folder(trial_id), f"measured/{name}.parquet"
-    return folder.path(file if name != "predictions" or folder.exists(file) else OLD_PREDICTIONS)
+    return folder.shown(file if name != "predictions" or folder.exists(file) else OLD_PREDICTIONS)
 
 
 def _is_text(kind: pa.DataType) -> bool:

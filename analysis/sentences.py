@@ -101,7 +101,7 @@ def _sentence(a: Answer, frames: Frames) -> Sentence:
         head=headline(a, margin),
         mark=a.mark,
         numbers=_numbers(leading, name=len(a.ranked) > 2 or leading.winner is None),
-        scope=scope_of(leading, luck(frames, a.question)),
+        scope="" if math.isnan(leading.decision.low) else scope_of(leading, luck(frames, a.question)),
         steps=tuple(steps(a, leading, frames)),
         rest=tuple(describe_pair(a.pairs[a.ranked[0], other], margin) for other in a.ranked[1:]),
     )

@@ -36,10 +36,11 @@ def sights(study: Study, tests: Mapping[tuple[str, str], TestSet], results: Fold
 def _said(seen: Sight | None, study: Study, source: str) -> str:
     if seen is None:
         return "one run a strategy, or one test image, shows nothing of the spread: no verdict can be reached; raise confirm_seeds"
+    worth = f"{study.margin:g} point{'s' * (study.margin != 1)}"
     margin = (
-        f"and can say that nothing worth {study.margin:g} points lies between them"
+        f"and can say that nothing worth {worth} lies between them"
         if seen.reaches(study.margin / 100)
-        else f"but not that nothing worth {study.margin:g} points lies between them: that needs a margin of {_points(seen.margin)} or more, or more seeds and images"
+        else f"but not that nothing worth {worth} lies between them: that needs a margin of {_points(seen.margin)} or more, or more seeds and images"
     )
     who = f"{study.searches} searches" if study.searches > 1 else "one search, so of these configurations alone"
     return f"with {study.confirm_seeds} seeds and {who} it sees differences from {_points(seen.difference)} points of macro-F1 on in 80 % of studies, {margin} (spread: {source})"
@@ -77,6 +78,8 @@ def _measured(question: Question, results: Folder, name: str) -> Spread | None:
     ):
         return None
     macro = strategies[strategies.metric == "macro_f1"]
+    if macro.sd_seeds.isna().all() or pairs.se_images.isna().all():
+        return None  # of one run each
     seed = float(np.sqrt(np.nanmean(macro.sd_seeds.to_numpy(float) ** 2)))
     images = float(np.nanmean(pairs.se_images.to_numpy(float) ** 2) * macro.effective_units.max())
     if not (0 < seed < 1 and 0 < images < math.inf):

@@ -2,6 +2,7 @@
 
 import math
 import re
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,6 +12,9 @@ from analysis.forecast import Need, alpha_of_look
 from analysis.frames import Frames
 from analysis.judged import Pair, look
 from analysis.statistics import ENOUGH_SEEDS
+
+HOW = ("--data", "--weights", "--mlflow", "--address", "--cpus-per-worker", "--gpus-per-trial", "--concurrent", "--max-failed")
+"""Options of a sweep with a value, of which none asks another question."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,8 +112,33 @@ def joined(names: Sequence[str]) -> str:
 
 
 def extend(frames: Frames, confirm_seeds: int) -> str:
-    """What runs more fresh seeds of this study: the command it was started with, if that is known."""
+    """What runs more fresh seeds of this study: the command it was started with, if that is known; by its folder, where it has grown since."""
     command = " ".join(str(frames.facts.get("command") or f"python -m study.sweep {frames.study.name}").split())
     if "study.sweep" not in command:
         return f"run_study(dataclasses.replace(STUDY, confirm_seeds={confirm_seeds}))"
+    if frames.amendments:
+        command = _by_folder(_words(command.split("study.sweep", 1)[1]), frames.study.name)
     return f"{re.sub(r' --confirm-seeds[= ][^ ]+', '', command)} --confirm-seeds {confirm_seeds}"
+
+
+def _by_folder(arguments: list[str], name: str) -> str:
+    """A study that has grown is no longer the one its first command asks for. What says where it lies and how it is run stays."""
+    kept, results, rest = [], "results", iter(arguments)
+    for argument in rest:
+        option, _, value = argument.partition("=")
+        if option in (*HOW, "--results"):
+            value = value or next(rest, "")
+            if option == "--results":
+                results = value
+            else:
+                kept += [option, value]
+        elif argument in ("--local", "--strict-tracking"):
+            kept.append(argument)
+    return f"python -m study.sweep {shlex.join([results.rstrip('/') + '/' + name, *kept])}"
+
+
+def _words(line: str) -> list[str]:
+    try:
+        return shlex.split(line)
+    except ValueError:  # a quote that is not closed: versions before wrote arguments as they came
+        return line.split()

@@ -45,7 +45,8 @@ def _of_the_study(frames: Frames) -> Iterator[str]:
         when = ", when its test set was open already" if amendment["test_open"] else ""
         yield f"the study was extended on {day}{when}: {'; '.join(amendment['changes'])}"
     if frames.study.confirm_seeds < st.ENOUGH_SEEDS:
-        yield f"{frames.study.confirm_seeds} confirm seeds are few; {st.ENOUGH_SEEDS} or more are advised"
+        seeds = frames.study.confirm_seeds
+        yield f"{seeds} confirm seed{' is' if seeds == 1 else 's are'} few; {st.ENOUGH_SEEDS} or more are advised"
 
 
 def _of_the_trials(frames: Frames) -> Iterator[str]:

@@ -1,7 +1,6 @@
 """Everything that can be wrong with a study, found before a worker starts."""
 
 import dataclasses
-from collections import Counter
 from typing import Any
 
 from study.config import Study
@@ -14,7 +13,8 @@ from study.measure import find_measurements
 from study.networks.pretrained import create
 from study.places import Places
 from study.progress import warn
-from study.records import dumps
+from study.records import Stage, dumps
+from study.stages import ended
 from study.strategies import STRATEGIES
 from study.tracking.ledger import Ledger
 
@@ -73,9 +73,8 @@ def check_models(study: Study, places: Places) -> dict[str, int]:
 def check_room(study: Study, ledger: Ledger, parameters: dict[str, int]) -> None:
     """Raises EnvironmentProblem when the disk cannot hold what the study will write: better now than after two days."""
     free = ledger.folder.free()
-    done = Counter(a.cell for a in ledger.asks() if ledger.result(a.trial_id))
-    runs = study.trials + study.confirm_seeds * study.confirm_folds
-    needed = disk(study, parameters, {c.id: max(runs - done[c.id], 0) for c in study.cells})
+    done, runs = ended(study, ledger), study.trials + study.confirm_seeds * study.confirm_folds
+    needed = disk(study, parameters, {c.id: max(runs - done[c.id, Stage.SEARCH] - done[c.id, Stage.CONFIRM], 0) for c in study.cells})
     if free is not None and free < needed:
         raise EnvironmentProblem(
             f"{ledger.folder.location} has {free / 1e9:.2f} GB free and the study may write {needed / 1e9:.2f} GB; "

@@ -206,7 +206,7 @@ class Study:
         _require(self.trials >= 1, f"trials must be >= 1, not {self.trials!r}.")
         _require(
             isinstance(self.searches, int) and 1 <= self.searches <= self.trials and self.trials % self.searches == 0,
-            f"searches must divide trials {self.trials} evenly, so that all are given the same, not {self.searches!r}.",
+            f"searches must divide trials {self.trials} evenly, so that all are given the same, not {self.searches!r}{_whole(self)}.",
         )
         _require(
             self.confirm_seeds == 0 or self.confirm_seeds >= self.searches,
@@ -264,6 +264,14 @@ def foreign_tasks(study: Study) -> tuple[str, ...]:
     for cell in study.cells:
         first.setdefault(cell.dataset, cell.dataset if cell.split_protocol == "official" else f"{cell.dataset}@{cell.split_protocol}")
     return tuple(first.values())
+
+
+def _whole(study: Study) -> str:
+    """The nearest numbers of trials that its searches can share."""
+    if not isinstance(study.searches, int) or study.searches < 1:
+        return ""
+    low = study.trials // study.searches * study.searches
+    return f"; choose {f'{low} or ' if low else ''}{low + study.searches} trials"
 
 
 def _check_space(study: Study) -> None:

@@ -16,6 +16,7 @@ from study.facts import redact
 from study.refusals import explained, explained_store, one_line
 
 REMOVALS = 5  # tries at a folder somebody still writes to
+BUCKETS = {"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss"}  # have no folders: asked for one, they make a bucket of the misspelt name
 
 
 def is_url(location: str) -> bool:
@@ -43,6 +44,10 @@ class Folder:
 
     def path(self, name: str) -> str:
         return f"{self.root}/{name}"
+
+    def shown(self, name: str) -> str:
+        """The same for people: behind a URL, the whole of it, without its password."""
+        return redact(f"{self.location}/{name}")
 
     def exists(self, name: str = "") -> bool:
         with self._explained(name, reading=True):
@@ -79,7 +84,8 @@ class Folder:
         """All or nothing: temporary file in the same folder, fsync, rename, fsync of the folder."""
         with self._explained(name, len(data)):
             if self.remote:
-                self.fs.makedirs(os.path.dirname(self.path(name)), exist_ok=True)
+                if self.location.rpartition("::")[2].partition("://")[0] not in BUCKETS:
+                    self.fs.makedirs(os.path.dirname(self.path(name)), exist_ok=True)
                 self.fs.pipe_file(self.path(name), data)
                 return
             target = self.path(name)

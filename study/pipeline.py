@@ -13,6 +13,7 @@ from study.config import Study, foreign_tasks
 from study.datasets.spec import TEST
 from study.failpoints import failpoint
 from study.files import Folder
+from study.growth import grow
 from study.options import Options
 from study.places import Places, find_places
 from study.plan import print_plan
@@ -71,10 +72,14 @@ def conduct(study: Study, options: Options, interrupted: Interrupted) -> Ended:
 
 
 def show_plan(study: Study, options: Options) -> None:
-    """What would run, what it costs and what of it is done already; nothing is written."""
+    """What would run, what it costs and what of it is done already; nothing is written. Raises ConfigError where the run would."""
     places = find_places(options.results, options.data, options.weights)
     ledger = Ledger(places.folder, study.name)
     study, _ = settle_precision(study, ledger, places)
+    if (begun := ledger.study()) is not None:
+        study, changes = grow(begun, study, ledger.folder.location)
+        if changes:
+            print(f"the study would grow: {'; '.join(c.text for c in changes)}")
     check_models(study, places)
     tables = open_tables(study, places)
     print_plan(study, ledger, tables, places)

@@ -11,6 +11,7 @@ from study.cost import Price, disk, measure
 from study.datasets.spec import TRAIN, VAL, ImageTable
 from study.places import Places
 from study.records import Outcome, Stage
+from study.stages import ended
 from study.tracking.ledger import Ledger
 
 
@@ -34,7 +35,7 @@ def print_plan(study: Study, ledger: Ledger, tables: dict[tuple[str, str], Image
         f"batch norm {p.batch_norm}, {p.views or 'fresh'} augmented views; selects on validation macro-F1",
         highlight=False,
     )
-    done = Counter((a.cell, a.stage) for a in ledger.asks() if ledger.result(a.trial_id))
+    done = ended(study, ledger)
     table = Table("cell", "trials", "done", "confirm runs", "done", "epochs", "trained parameters", "at most")
     table.columns[0].no_wrap = True
     hours, left = 0.0, {}

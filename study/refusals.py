@@ -9,7 +9,7 @@ from pathlib import Path
 from study.errors import ConfigError, EnvironmentProblem
 from study.facts import redact
 
-ANOTHER = "choose another folder with --results"
+ANOTHER = "choose another folder with --results (a report's: --out, --tables)"
 BUGS = (AssertionError, AttributeError, NameError, TypeError)  # ours or a client's: they keep their traceback
 
 

@@ -1,6 +1,7 @@
 """The stages of a study after its data were checked: search, select, confirm. Each can be resumed, and is skipped when done."""
 
 import threading
+from collections import Counter
 from collections.abc import Callable
 from typing import Protocol
 
@@ -94,7 +95,7 @@ def confirm_asks(study: Study, ledger: Ledger, chosen: dict[str, list[str]]) -> 
     asks: list[Ask] = []
     if lost := [t for own in chosen.values() for t in own if t and t not in known]:
         raise EnvironmentProblem(
-            f"{ledger.folder.path('selection.json')} chooses trial {lost[0]}, which is not here; restore its folder, or remove selection.json to choose again."
+            f"{ledger.folder.shown('selection.json')} chooses trial {lost[0]}, which is not here; restore its folder, or remove selection.json to choose again."
         )
     for number in range(study.confirm_seeds * study.confirm_folds):
         for cell_id, winners in chosen.items():
@@ -113,6 +114,17 @@ def confirm_asks(study: Study, ledger: Ledger, chosen: dict[str, list[str]]) -> 
             )
             asks.append(ask)
     return asks
+
+
+def ended(study: Study, ledger: Ledger) -> Counter[tuple[str, Stage]]:
+    """By cell and stage, how many of the planned trials have ended for certain: confirm runs of an earlier choice no longer speak, and
+    where a search goes on it may choose again."""
+    results = ledger.results()
+    found = Counter((a.cell, a.stage) for a in ledger.asks(Stage.SEARCH) if a.trial_id in results)
+    for ask in confirm_asks(study, ledger, ledger.confirmed_trials()):
+        if ask.trial_id in results and found[ask.cell, Stage.SEARCH] >= study.trials:
+            found[ask.cell, Stage.CONFIRM] += 1
+    return found
 
 
 def confirm(executor: Executor, chosen: dict[str, list[str]]) -> None:

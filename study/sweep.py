@@ -8,16 +8,18 @@ The same command resumes: finished trials are read back, half-done ones go on. S
 import argparse
 import logging
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from typing import Literal
 
 from study.config import Study
-from study.errors import EnvironmentProblem, StudyError
+from study.errors import ConfigError, EnvironmentProblem, StudyError
 from study.facts import tell
 from study.files import Folder
 from study.options import Options
 from study.pipeline import Ended, conduct, show_plan
+from study.places import find_places
 from study.plan import print_results
 from study.progress import warn
 from study.records import Outcome
@@ -36,7 +38,9 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "study", nargs="?", default="quickstart", help=f"{', '.join(STUDIES)}, your own my_study.py[:NAME], or a begun study's folder"
     )
-    p.add_argument("--results", default="results", help="folder or URL (s3://...) for everything a study leaves")
+    p.add_argument(
+        "--results", help="folder or URL (s3://...) for everything a study leaves (default: results; a begun study's: where it lies)"
+    )
     p.add_argument("--name", help="name of the study's folder, when one question is asked twice")
     p.add_argument("--data", default=os.environ.get("STUDY_DATA"), help="folder that holds fer2013/, deepweeds/ (or STUDY_DATA)")
     p.add_argument("--weights", default=os.environ.get("STUDY_WEIGHTS"), help="folder of pretrained weights (or STUDY_WEIGHTS)")
@@ -66,14 +70,23 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
-def asked_for(name: str, results: str) -> tuple[Study, str]:
+def asked_for(name: str, results: str | None) -> tuple[Study, str]:
     """The study and where its results lie: by name, from a file, or, by its own folder, as it was begun, whatever its name means today."""
+    if not _is_folder(name):
+        return find_study(name), results or Options.results
+    ledger = find(name)
+    begun, parent = ledger.study(), ledger.folder.location.rpartition("/")[0]
+    assert begun is not None, "its file is here"
+    if results is not None and find_places(results).folder != find_places(parent).folder:
+        raise ConfigError(f"{ledger.folder.location} goes on where it lies, not under {results}; leave --results out.")
+    return begun, parent
+
+
+def _is_folder(name: str) -> bool:
+    """A study's folder, or what can only be meant as one: not the name of a study, nor a file of studies."""
     if Folder(name).exists("study.json"):
-        ledger = find(name)
-        begun = ledger.study()
-        assert begun is not None, "its file is here"
-        return begun, ledger.folder.location.rpartition("/")[0]
-    return find_study(name), results
+        return True
+    return name not in STUDIES and not name.partition(":")[0].endswith(".py") and ("/" in name or Folder(name).exists())
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -94,7 +107,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         options = Options(
             **{k: v for k, v in vars(args).items() if k in Options.__dataclass_fields__},
-            command="python -m study.sweep " + " ".join(sys.argv[1:] if argv is None else argv),
+            command="python -m study.sweep " + shlex.join(sys.argv[1:] if argv is None else argv),
         )
         if args.dry_run:
             show_plan(study, options)
@@ -119,7 +132,7 @@ def print_end(ended: Ended) -> None:
     print_results(ended.study, ended.ledger)
     for line in ended.verdicts:
         print(line)
-    print(f"report: {ended.ledger.folder.path('report.html')}")
+    print(f"report: {ended.ledger.folder.shown('report.html')}")
     if ended.follower is not None:
         print(f"MLflow: {ended.follower.how_to_look()}")
     if ended.unsent:

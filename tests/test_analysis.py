@@ -25,11 +25,13 @@ from analysis.judged import judge
 from analysis.load import load
 from analysis.question import Question
 from analysis.sentences import Sentence, sentences
+from analysis.steps import extend
 from analysis.verdict import findings
 from analysis.warnings import warnings
 from study.config import Protocol, Study, TrialConfig, grid
 from study.records import Ask, ClassScores, EpochRecord, Outcome, TrialResult
 from study.search.seeds import seed_for
+from study.space import Log
 from study.tracking.ledger import Ledger
 from tests.browser import page
 from tests.planted import plant
@@ -182,6 +184,19 @@ def test_what_would_decide_is_said_with_the_command_that_extends_the_study() -> 
     hopeless = made_up({("partial", "full"): 0.9}, 8.0)
     (step,) = [s for s in hopeless.steps if "80 %" in s.text]
     assert step.text.startswith("Not even 100 more seeds") and not step.command
+
+
+def test_a_study_that_has_grown_is_extended_by_its_folder() -> None:
+    """Its first command asks for the study as it was, which is refused."""
+    frames = load(GOLDEN.as_posix())
+    for first, said in (
+        ("pilot --data '/my data' --trials 6 --results=out/ --local --strategies full partial", "out/golden --data '/my data' --local"),
+        ("my.py:A --mlflow http://x:1 --concurrent 2 --confirm-seeds 3", "results/golden --mlflow http://x:1 --concurrent 2"),
+        ("it's.py --local", "results/golden --local"),
+    ):
+        facts = {**frames.facts, "command": f"python -m study.sweep {first}"}
+        grown = dataclasses.replace(frames, facts=facts, amendments=[{"at": 1.0, "changes": ["trials: 4 -> 6"], "test_open": True}])
+        assert extend(grown, 8) == f"python -m study.sweep {said} --confirm-seeds 8"
 
 
 def test_repeated_searches_speak_of_strategies() -> None:
@@ -358,6 +373,7 @@ def test_an_unfinished_study_is_marked_and_one_seed_claims_nothing(copy: Ledger,
     summary = report.write_report(copy, tmp_path / "r.html")
     assert summary.in_progress and "in progress" in (tmp_path / "r.html").read_text()
     assert "one seed" in summary.verdicts[0] and "beats" not in summary.verdicts[0]
+    assert "interval contains" not in summary.verdicts[0], "there is none"
 
 
 @pytest.mark.parametrize("what", ["missing", "empty", "schema"])
@@ -429,6 +445,30 @@ def test_two_studies_side_by_side(tmp_path: Path, copy: Ledger) -> None:
     assert compare.main([str(GOLDEN), str(copy.folder.root), "--out", str(tmp_path / "c.html")]) == 0
     text = (tmp_path / "c.html").read_text()
     assert "<i>" not in text and "&lt;i&gt;: x; y, efficientnet_lite0: Not comparable" in text and "not there" in text
+
+
+def test_one_run_has_a_score_and_no_interval(copy: Ledger, tmp_path: Path, capsys) -> None:
+    for ask in copy.asks("confirm"):
+        if ask.number:
+            copy.trial_folder(ask.trial_id).remove("")
+    assert compare.main([str(GOLDEN), copy.folder.root, "--out", str(tmp_path / "c.html")]) == 0
+    said = capsys.readouterr().out
+    assert said.count(", no interval  ") == 2 and "nan" not in said + (tmp_path / "c.html").read_text()
+
+
+def test_every_setting_that_differs_is_shown_whichever_of_two_studies_has_it(copy: Ledger, tmp_path: Path) -> None:
+    """A late field is written only where it is not at its default: it is in the file of one study and not in the other's."""
+    old = copy.study()
+    own = dataclasses.replace(
+        old, searches=2, confirm_seeds=4, space={"partial.lr": Log(1e-4, 1e-3)}, protocol=dataclasses.replace(old.protocol, optimizer="sgd")
+    )
+    copy.folder.write("study.json", json.dumps({**copy._json("study.json"), "study": own.as_dict()}).encode())
+    for pair in ([str(GOLDEN), copy.folder.root], [copy.folder.root, str(GOLDEN)]):
+        assert compare.main([*pair, "--out", str(tmp_path / "c.html")]) == 0
+        text = (tmp_path / "c.html").read_text()
+        assert all(f"<td>{k}</td>" in text for k in ("searches", "protocol.optimizer", "range of partial.lr"))
+    settings = {k: (x, y) for k, x, y in compare.settings_that_differ(old, own)}
+    assert settings["searches"] == (1, 2) and settings["protocol.optimizer"] == ("adamw", "sgd") and "seed" not in settings
 
 
 def rewrite_predictions(ledger: Ledger, change) -> None:

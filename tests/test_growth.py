@@ -16,7 +16,7 @@ from study.growth import grow
 from study.records import Stage
 from study.search.optuna_cells import SearchPlan
 from study.space import Choice, Integer, Log, Uniform
-from study.stages import choose, confirm_asks
+from study.stages import choose, confirm_asks, ended
 from study.strategies import STRATEGIES
 from study.tracking.ledger import Ledger
 from tests import tiny
@@ -142,6 +142,51 @@ def test_a_begun_study_goes_on_by_its_folder_whatever_its_name_means_today(grown
     assert str(root / "results" / "tiny") in capsys.readouterr().out.replace("\n", "")
     assert sweep.main([str(root / "results" / "tiny"), "--mlflow", "off", "--local"]) == 0
     assert {p: Path(p).read_bytes() for p in before} == before and not Ledger(root / "results", "tiny").amendments()[1:]
+
+
+def test_a_folder_is_a_study_wherever_it_is_named_and_goes_on_where_it_lies(grown: tuple[Path, dict[str, bytes]], capsys) -> None:
+    results = grown[0] / "results"
+    for name in (results, results / "tiny", results / "tiny" / "study.json"):
+        assert sweep.main([str(name), "--dry-run"]) == 0
+        assert str(results / "tiny") in capsys.readouterr().out.replace("\n", "")
+    for arguments, said in (
+        ([results / "tinny"], "tinny holds no study"),
+        ([results / "tiny" / "trials"], "trials holds no study"),
+        ([results / "tiny", "--results", grown[0] / "elsewhere"], "goes on where it lies"),
+    ):
+        assert sweep.main([str(a) for a in arguments] + ["--dry-run"]) == 2
+        assert said in capsys.readouterr().err and not (grown[0] / "elsewhere").exists()
+
+
+def test_a_dry_run_says_what_the_run_would_gain_or_why_it_would_refuse(grown: tuple[Path, dict[str, bytes]], capsys) -> None:
+    folder = grown[0] / "results" / "tiny"
+    before = (folder / "study.json").read_bytes()
+    assert sweep.main([str(folder), "--confirm-seeds", "4", "--dry-run"]) == 0
+    assert "the study would grow: confirm_seeds: 3 -> 4" in capsys.readouterr().out
+    assert sweep.main([str(folder), "--strategies", "partial", "--dry-run"]) == 2
+    assert "other settings (cells: - digits/official/efficientnet_lite0/linear_probe/0.1" in capsys.readouterr().err
+    assert (folder / "study.json").read_bytes() == before
+
+
+def test_runs_of_an_earlier_choice_are_not_counted_as_done(grown: tuple[Path, dict[str, bytes]], tmp_path: Path, capsys) -> None:
+    """Counted as done, they made the disk a study still needs a number below zero."""
+    shutil.copytree(grown[0] / "results", tmp_path / "results")
+    ledger = Ledger(tmp_path / "results", "tiny")
+    study, chosen = ledger.study(), ledger.selection()["chosen"]
+    cells = [c.id for c in study.cells]
+    assert [ended(study, ledger)[c, Stage.CONFIRM] for c in cells] == [3, 3, 3]
+    others = {c: next(a.trial_id for a in ledger.asks(Stage.SEARCH) if a.cell == c and a.trial_id != t) for c, t in chosen.items()}
+    ledger.write_selection("another rule", {**chosen, cells[0]: others[cells[0]]}, 6)
+    assert [ended(study, ledger)[c, Stage.CONFIRM] for c in cells] == [0, 3, 3]
+    assert [ended(dataclasses.replace(study, trials=3), ledger)[c, Stage.CONFIRM] for c in cells] == [0, 0, 0], "it may choose again"
+    for trial in (a for a in ledger.asks(Stage.CONFIRM) if a.cell == cells[0]):  # twice the runs that are planned
+        other = TrialConfig.from_dict({**trial.config, "seed": trial.config["seed"] + 1})
+        ledger.write_ask(dataclasses.replace(trial, trial_id=other.id, config=other.as_dict()))
+        ledger.write_result(dataclasses.replace(ledger.result(trial.trial_id), trial_id=other.id))
+    assert ended(study, ledger)[cells[0], Stage.CONFIRM] == 0
+    ledger.write_selection("the first rule", chosen, 6)
+    assert sweep.main([str(tmp_path / "results"), "--dry-run"]) == 0
+    assert "Disk: about 0.00 GB" in capsys.readouterr().out
 
 
 def test_nothing_that_was_done_is_done_again(grown: tuple[Path, dict[str, bytes]]) -> None:

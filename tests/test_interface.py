@@ -14,9 +14,11 @@ import pytest
 
 import study as package
 from study import Log, Protocol, Study, grid, load_study, run_study
+from study.config import TrialConfig
 from study.errors import ConfigError
 from study.measure import MEASUREMENTS, Finished, Measurement
 from study.measure import __main__ as command
+from study.records import Stage
 from study.tracking.ledger import Ledger
 
 GOLDEN = Path(__file__).parent / "golden" / "study"
@@ -124,6 +126,26 @@ def test_a_measurement_is_made_afterwards_and_read_as_a_frame(run: package.Resul
     assert ledger.folder.read(f"trials/{made[0]}/measured/predictions.parquet") == before and len(ledger.test_openings()) == 1
 
 
+def test_only_what_speaks_today_is_measured_and_looking_again_is_no_further_opening(run: package.Results, tmp_path: Path, capsys) -> None:
+    """A search that grew chooses anew, and the runs of its earlier choice stay: measuring them would be one more look at the test set."""
+    shutil.copytree(Path(run.folder).parent, tmp_path / "results")
+    ledger = Ledger(tmp_path / "results", "notebook")
+    winner, loser = (ledger.ask(t) for t in ledger.selection()["chosen"].values())
+    other = TrialConfig.from_dict({**winner.config, "recipe": {**winner.config["recipe"], "weight_decay": 0.033}})
+    ledger.write_ask(dataclasses.replace(winner, trial_id=other.id, config=other.as_dict(), number=1))
+    ledger.write_selection("another rule", {winner.cell: other.id, loser.cell: loser.trial_id}, 3)
+    stale = [a.trial_id for a in ledger.asks(Stage.CONFIRM) if a.cell == winner.cell]
+    for trial in stale:
+        (tmp_path / "results/notebook/trials" / trial / "measured/predictions.parquet").unlink()
+    assert command.main([str(tmp_path / "results"), "predictions", "--again"]) == 0
+    said = capsys.readouterr().out
+    assert said.count("seed #") == 2 and winner.cell not in said and len(ledger.test_openings()) == 1
+    assert [ledger.measured(t, "predictions") for t in stale] == [None, None]
+    ledger.folder.remove("selection.json")
+    assert command.main([str(tmp_path / "results"), "predictions"]) == 2
+    assert "selection.json is not there" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(("arguments", "said"), [(["cka2"], "Unknown measurement 'cka2'; choose from predictions"), ([], "required: NAME")])
 def test_an_unknown_measurement_lists_the_known_ones(arguments: list[str], said: str, capsys) -> None:
     try:
@@ -133,6 +155,15 @@ def test_an_unknown_measurement_lists_the_known_ones(arguments: list[str], said:
     assert code == 2 and said in capsys.readouterr().err
     with pytest.raises(ConfigError, match="Unknown measurement"):
         run_study(dataclasses.replace(QUESTION, measure=("cka2",)), results="nowhere", local=True)
+
+
+def test_a_study_without_a_confirm_run_says_that_nothing_is_measured(tmp_path: Path, capsys) -> None:
+    shutil.copytree(GOLDEN, tmp_path / "results")
+    ledger = Ledger(tmp_path / "results", "golden")
+    for ask in ledger.asks(Stage.CONFIRM):
+        ledger.trial_folder(ask.trial_id).remove("")
+    assert command.main([str(tmp_path / "results"), "predictions"]) == 0
+    assert "no completed confirm run: nothing to measure" in capsys.readouterr().err
 
 
 def test_a_trial_whose_network_is_gone_is_named(tmp_path: Path, capsys) -> None:

@@ -153,6 +153,13 @@ def test_a_choice_that_is_no_trial_is_named(ledger: Ledger) -> None:
     assert "0000 for digits/" in str(error) and "which is not here" in str(error) and isinstance(error, EnvironmentProblem)
 
 
+def test_some_runs_of_an_opening_are_no_further_opening(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path, "s")
+    first = ledger.open_test(["a", "b", "c"])
+    assert ledger.open_test(["c", "a"]) == first and len(ledger.test_openings()) == 1
+    assert ledger.open_test(["a", "d"]) != first and len(ledger.test_openings()) == 2
+
+
 def test_absent_is_not_empty(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path, "none")
     assert ledger.study() is None and ledger.facts() == {} and ledger.asks() == [] and ledger.selection() is None

@@ -1,10 +1,13 @@
 """What a design can see is said before it is run, with the spread of earlier studies where there are any."""
 
+import io
 import shutil
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from analysis.forecast import Spread
@@ -60,6 +63,15 @@ def test_tables_that_cannot_be_read_leave_the_default(data: bytes, results: Fold
     study, _ = golden_study()
     results.write("earlier/tables/pairs.csv", data)
     assert spread_for(Question.of(vars(study.cells[0])), results)[0] == Spread()
+
+
+def test_a_study_of_one_run_each_has_no_spread_to_lend(results: Folder) -> None:
+    for name, column in (("strategies", "sd_seeds"), ("pairs", "se_images")):
+        table = pd.read_csv(io.BytesIO(results.read(f"earlier/tables/{name}.csv")))
+        results.write(f"earlier/tables/{name}.csv", table.assign(**{column: np.nan}).to_csv(index=False).encode())
+    study, _ = golden_study()
+    with warnings.catch_warnings(action="error"):
+        assert spread_for(Question.of(vars(study.cells[0])), results)[0] == Spread()
 
 
 def test_one_seed_and_one_strategy_are_told_so(tmp_path: Path) -> None:

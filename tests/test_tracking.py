@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import ClassVar
 
 import fsspec
 import pytest
@@ -22,7 +23,7 @@ from analysis.figures import FIGURES
 from analysis.load import load
 from analysis.report import all_tables
 from analysis.verdict import findings
-from study import lock
+from study import files, lock
 from study.config import grid
 from study.errors import ConfigError, EnvironmentProblem
 from study.files import Folder
@@ -374,6 +375,31 @@ def test_W3_errors_of_a_remote_store_are_a_line_with_its_url(verb: str, monkeypa
         folder.write("a", b"1")
 
 
+class Bucket(MemoryFileSystem):
+    """As the clients of object stores are: there are no folders, and whoever asks for one gets its bucket made."""
+
+    protocol = "bucket"
+    made: ClassVar[set[str]] = set()
+
+    def makedirs(self, path: str, exist_ok: bool = False) -> None:
+        self.made.add(path.partition("://")[2].partition("/")[0])
+
+    def pipe_file(self, path: str, value: bytes, mode: str = "overwrite", **more: object) -> None:
+        if path.partition("://")[2].partition("/")[0] not in self.made:
+            raise FileNotFoundError(errno.ENOENT, "The specified bucket does not exist")
+
+
+def test_a_misspelt_bucket_is_named_and_not_made(monkeypatch) -> None:
+    fsspec.register_implementation("bucket", Bucket, clobber=True)
+    monkeypatch.setattr(Bucket, "made", {"mine"})
+    monkeypatch.setattr(files, "BUCKETS", {*files.BUCKETS, "bucket"})
+    assert {"s3", "gs", "az"} <= files.BUCKETS
+    Folder("bucket://mine/results").write("study.json", b"{}")
+    with pytest.raises(EnvironmentProblem, match="cannot write bucket://mien/results/study.json.*The specified bucket does not exist"):
+        Folder("bucket://mien/results").write("study.json", b"{}")
+    assert Bucket.made == {"mine"}
+
+
 def test_a_url_nobody_serves_and_one_without_its_client_are_told_apart(tmp_path: Path, capsys) -> None:
     from study import sweep
 
@@ -386,6 +412,18 @@ def test_a_url_nobody_serves_and_one_without_its_client_are_told_apart(tmp_path:
         assert sweep.main(["quickstart", "--results", url]) == code
         (line,) = capsys.readouterr().err.strip().splitlines()
         assert line.startswith("error: ") and url in line
+
+
+def test_what_lies_behind_a_url_is_named_by_it(tmp_path: Path) -> None:
+    assert (
+        Folder("memory://me:hunter2@results/x").shown("a") == "memory://me:***@results/x/a"
+        and Folder(tmp_path).shown("a") == f"{tmp_path}/a"
+    )
+    Folder("memory://broken/s").write("trials/0123456789abcdef/config.json", b"{")
+    with pytest.raises(
+        EnvironmentProblem, match="^memory://broken/s/trials/0.*/config.json is damaged .*remove memory://broken/s/trials/0123456789abcdef "
+    ):
+        Ledger("memory://broken", "s").asks()
 
 
 def test_a_remote_ledger_reads_as_it_was_written() -> None:

@@ -7,13 +7,14 @@ from collections.abc import Sequence
 
 from study import lock
 from study.config import TrialConfig, foreign_tasks
-from study.errors import StudyError
+from study.errors import ConfigError, StudyError
 from study.facts import tell
 from study.measure import MEASUREMENTS, find_measurements, opens_test
 from study.places import Places, find_places
 from study.progress import warn
-from study.records import Outcome, Stage
+from study.records import Outcome
 from study.run import measure_trial
+from study.stages import confirm_asks
 from study.tracking.ledger import Ledger, find
 
 
@@ -50,12 +51,21 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def measure_study(ledger: Ledger, names: tuple[str, ...], places: Places, again: bool = False) -> int:
-    """Measures every completed confirm run; returns how many could not be, each with a warning that says why."""
+    """Measures every completed confirm run of the configurations that speak today; returns how many could not be, each with a warning
+    that says why. Runs of earlier choices are left alone: nothing is read off them, and test images are not shown to them again."""
     results, study = ledger.results(), ledger.study()
-    places = places.with_foreign(foreign_tasks(study)) if study else places
-    asks = [a for a in ledger.asks(Stage.CONFIRM) if a.trial_id in results and results[a.trial_id].outcome is Outcome.COMPLETED]
+    assert study is not None, "it was found by its study.json"
+    places = places.with_foreign(foreign_tasks(study))
+    if not (chosen := ledger.confirmed_trials()):
+        raise ConfigError(
+            f"{ledger.folder.shown('selection.json')} is not there, so nothing was confirmed that could be measured; run python -m study.sweep {ledger.folder.location} first."
+        )
+    planned = confirm_asks(study, ledger, chosen)
+    asks = [a for a in planned if a.trial_id in results and results[a.trial_id].outcome is Outcome.COMPLETED]
     if opens_test(names) and asks:
         ledger.open_test([a.trial_id for a in asks])
+    if not asks:
+        warn(f"{ledger.folder.location} has no completed confirm run: nothing to measure")
     missed = 0
     said: set[str] = set()
     for ask in asks:

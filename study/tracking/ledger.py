@@ -115,7 +115,7 @@ class Ledger:
         if found is None and TRIAL_ID.fullmatch(trial_id):  # other names are none of ours
             left = LEFT_BEHIND.intersection(self.folder.names(f"trials/{trial_id}"))
             if left:  # it is written first of all, so it was here
-                raise EnvironmentProblem(f"{self.folder.path(name)} is missing beside {', '.join(sorted(left))}; {self._way_out(name)}")
+                raise EnvironmentProblem(f"{self.folder.shown(name)} is missing beside {', '.join(sorted(left))}; {self._way_out(name)}")
         return found
 
     def append_epoch(self, trial_id: str, record: EpochRecord) -> bool:
@@ -131,7 +131,7 @@ class Ledger:
         data = self.folder.read(name) or b""
         records = []
         for number, line in enumerate(data.split(b"\n")[:-1], 1):  # a torn last line has no newline and is not read
-            with damaged(f"{self.folder.path(name)}:{number}", self._way_out(name)):
+            with damaged(f"{self.folder.shown(name)}:{number}", self._way_out(name)):
                 records.append(EpochRecord.from_dict(parse(line, records=True)))
         return records
 
@@ -208,21 +208,23 @@ class Ledger:
             if ask is None:
                 name = "selection.json"
                 raise EnvironmentProblem(
-                    f"{self.folder.path(name)} chooses {trial_id} for {cell}, which is not here; {self._way_out(name)}"
+                    f"{self.folder.shown(name)} chooses {trial_id} for {cell}, which is not here; {self._way_out(name)}"
                 )
         return {cell: ask for cell, (_, ask) in found.items() if ask is not None}
 
     def open_test(self, trial_ids: list[str]) -> str:
         """Records that the test set is opened for exactly these confirm runs; returns the lock's hash.
 
-        The same runs may be finished after a crash under the same opening. Other runs are a second
-        opening: it is recorded, and every report of this study says so.
+        The same runs, or some of them, may be finished or measured again under the opening that held them. Another run among
+        them is a further opening: it is recorded, every report of this study says so, and its verdicts are held to a stricter level.
         """
-        key = hashlib.sha256(dumps(sorted(trial_ids)).encode()).hexdigest()[:16]
         openings = self.test_openings()
-        if key not in {o["hash"] for o in openings}:
-            openings.append({"hash": key, "trials": sorted(trial_ids), "at": time.time()})
-            self._write("test_lock.json", {"schema": SCHEMA, "openings": openings})
+        for opening in openings:
+            if set(trial_ids) <= set(opening["trials"]):
+                return str(opening["hash"])
+        key = hashlib.sha256(dumps(sorted(trial_ids)).encode()).hexdigest()[:16]
+        openings.append({"hash": key, "trials": sorted(trial_ids), "at": time.time()})
+        self._write("test_lock.json", {"schema": SCHEMA, "openings": openings})
         return key
 
     def test_openings(self) -> list[dict[str, Any]]:
@@ -242,7 +244,7 @@ class Ledger:
         data = self.folder.read(name)
         if data is None:
             return None
-        path = self.folder.path(name)
+        path = self.folder.shown(name)
         with damaged(path, self._way_out(name)):
             values = parse(data)
             if schema:
@@ -251,7 +253,7 @@ class Ledger:
 
     def _way_out(self, name: str) -> str:
         if name.startswith("trials/"):
-            trial = self.folder.path("/".join(name.split("/")[:2]))
+            trial = self.folder.shown("/".join(name.split("/")[:2]))
             return f"restore it from a backup, or remove {trial} to run this trial again."
         if name == "study.json":
             return "restore it from a backup, or use another --name."
@@ -274,8 +276,8 @@ def studies(results: str | os.PathLike[str]) -> list[str]:
 
 
 def find(location: str) -> Ledger:
-    """The ledger at a study's own folder, or at a results folder that holds exactly one. Raises ConfigError."""
-    location = location.rstrip("/")
+    """The ledger at a study's own folder (or its study.json), or at a results folder that holds exactly one. Raises ConfigError."""
+    location = location.rstrip("/").removesuffix("/study.json")
     if Folder(location).exists("study.json"):
         parent, _, name = (location if "://" in location else os.path.abspath(location)).rpartition("/")
         return Ledger(parent, name)
