@@ -54,7 +54,8 @@ def write_report(
     page = render(frames, found, computed, str(source) if isinstance(source, str) else source.folder.location)
     failpoint("mid_report_write")
     write_page(out, page.encode("utf-8", "backslashreplace"))
-    return ReportSummary(verdicts=[s.text for s in found.sentences], warnings=found.warnings, in_progress=frames.in_progress)
+    verdicts = [a.text for a in found.advice] + [s.text for s in found.sentences]
+    return ReportSummary(verdicts=verdicts, warnings=found.warnings, in_progress=frames.in_progress)
 
 
 def all_tables(frames: Frames, found: Findings, computed: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
@@ -68,10 +69,19 @@ def all_tables(frames: Frames, found: Findings, computed: dict[str, pd.DataFrame
         "pairs": found.pairs,
         "pairs_secondary": found.secondary,
         "over_datasets": found.over_datasets,
+        **_size_tables(found),
         "verdicts": verdicts,
         "equal_compute": equal_compute(frames),
         **{f"figure_{k}": with_names(v) for k, v in computed.items()},
     }
+
+
+def _size_tables(found: Findings) -> dict[str, pd.DataFrame]:
+    """None where the study asks at one size."""
+    w = found.when
+    tables = {"sizes": w.sizes, "size_differences": w.differences, "crossings": w.crossings, "ten_times": w.more}
+    advice = pd.DataFrame({"sentence": [a.text for a in found.advice]})
+    return {**tables, "advice": advice} if w.panels else {}
 
 
 def render(frames: Frames, found: Findings, computed: dict[str, pd.DataFrame], source: str) -> str:
@@ -90,6 +100,7 @@ def render(frames: Frames, found: Findings, computed: dict[str, pd.DataFrame], s
         rule=frames.rule,
         in_progress=frames.in_progress,
         sentences=found.sentences,
+        advice=found.advice,
         warnings=found.warnings,
         cards=_cards(found),
         pairs=_named(found.pairs),
