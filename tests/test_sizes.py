@@ -1,74 +1,41 @@
 """The size of the data: a planted crossing is found and covered, none is invented, the law beyond what was measured is the planted one."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from analysis import statistics as st
-from analysis.runs import score_runs
+from analysis.intervals import mean_estimate
+from analysis.runs import Runs
 from analysis.sizes import Point, crossing, fit_power_law, minus, ten_times
-
-SIZES = np.array([50, 100, 200, 400, 800])
-CLASSES = 5
-
-
-def simulate(curves: list[np.ndarray], rng: np.random.Generator, seeds: int = 5, images: int = 300) -> list[list[Point]]:
-    """Strategies whose latent margin at each size is `curves` [M]: seeds move all sizes, images all runs; errors fall on all classes alike,
-    so that equal margins are equal scores."""
-    labels = rng.integers(0, CLASSES, images)
-    hard, weights = rng.standard_normal(images), st.image_weights(images, None, 100, np.random.default_rng(1))
-    training = 0.15 * rng.standard_normal((seeds, len(SIZES)))  # which images were labelled: alike for all strategies
-    out = []
-    for curve in curves:
-        own, taste = 0.12 * rng.standard_normal((seeds, 1)), 0.4 * rng.standard_normal(images)
-        points = []
-        for m, level in enumerate(curve):
-            said = []
-            for k in range(seeds):
-                margin = level + training[k, m] + own[k, 0] + hard + taste + 0.6 * rng.standard_normal(images)
-                said.append(np.where(margin > 0, labels, (labels + rng.integers(1, CLASSES, images)) % CLASSES))
-            runs = score_runs(said, np.zeros(seeds, int), labels, CLASSES, weights, st.image_units(images, None), (st.PRIMARY,))
-            points.append(Point(images=float(SIZES[m]), keys=tuple((k, 0) for k in range(seeds)), runs=runs[st.PRIMARY]))
-        out.append(points)
-    return out
-
-
-def differences(curves: list[np.ndarray], rng: np.random.Generator, **fields) -> list[Point]:
-    a, b = simulate(curves, rng, **fields)
-    return [minus(x, y) for x, y in zip(a, b, strict=True)]
-
-
-RISING = 0.35 * np.log(SIZES / 200)
+from benchmarks.sizes import AT, RISING, SIZES, simulate, study
 
 
 def test_a_planted_crossing_lies_in_its_interval() -> None:
-    """In at least 90 of 100 studies; the strategies cross at 150 images."""
-    slope = 0.35 * np.log(SIZES / 150)
+    """In at least 90 of 100 studies; `python -m benchmarks.sizes` has more of them."""
     rng = np.random.default_rng(0)
-    found = [crossing(differences([RISING + slope / 2, RISING - slope / 2], rng)) for _ in range(100)]
-    assert sum(c.low <= 150 <= c.high for c in found) >= 90
-    assert sum(c.kind == "crosses" for c in found) >= 60 and not any(c.kind == "none" for c in found)
+    found = [study(0.5, 0.0, rng) for _ in range(100)]
+    assert sum(c.low <= AT <= c.high for c in found) >= 90
+    assert sum(c.kind == "crosses" for c in found) >= 80 and not any(c.kind == "none" for c in found)
+    assert all(not c.a_below for c in found if c.kind == "crosses")
     at = np.array([c.at for c in found if c.kind == "crosses"])
-    assert abs(np.median(np.log(at / 150))) < 0.15
-    assert np.median([math.log(c.high / c.low) for c in found]) < math.log(8), "it says something"
+    assert abs(np.median(np.log(at / AT))) < 0.15
+    assert np.median([math.log(c.high / c.low) for c in found]) < math.log(4), "it says something"
 
 
 def test_where_none_is_planted_none_is_claimed() -> None:
     rng = np.random.default_rng(1)
-    far = [crossing(differences([RISING + 0.5, RISING - 0.5], rng)) for _ in range(40)]
+    far = [study(0.0, 1.0, rng) for _ in range(40)]
     assert sum(c.kind == "none" for c in far) >= 36 and all(math.isnan(c.at) for c in far if c.kind == "none")
-    same = [crossing(differences([RISING, RISING], rng)) for _ in range(40)]
+    same = [study(0.0, 0.0, rng) for _ in range(40)]
     assert sum(c.kind == "crosses" for c in same) <= 4 and sum(c.kind == "unclear" for c in same) >= 34
 
 
 def test_runs_that_share_their_training_images_are_paired() -> None:
     """What a subset does to both strategies is not in their difference."""
     (a, b), rng = simulate([RISING, RISING], np.random.default_rng(3)), np.random.default_rng(4)
-    from dataclasses import replace
-
-    from analysis.intervals import mean_estimate
-
     luck = 0.1 * rng.standard_normal(5)
     moved = (
         [replace(p, runs=replace(p.runs, scores=p.runs.scores + luck)) for p in a],
@@ -78,19 +45,18 @@ def test_runs_that_share_their_training_images_are_paired() -> None:
         assert mean_estimate(minus(u, v).runs).variance == pytest.approx(mean_estimate(minus(x, y).runs).variance)
 
 
-def made(scores: list[list[float]], seeds: list[list[int]] | None = None) -> list[Point]:
+def made(scores: list[list[float]], seeds: list[list[int]] | None = None, fold: list[int] | None = None) -> list[Point]:
     """Points of given scores by size and run; no doubt from images."""
-    from analysis.runs import Runs
-
     return [
         Point(
             images=float(SIZES[m]),
-            keys=tuple((k, 0) for k in (seeds[m] if seeds else range(len(own)))),
+            keys=tuple((k, fold[k] if fold else 0) for k in (seeds[m] if seeds else range(len(own)))),
             runs=Runs(
                 scores=np.array(own),
                 search=np.zeros(len(own), int),
                 resampled=np.zeros((len(own), 4)),
                 units=st.image_units(1000, None),
+                fold=None if fold is None else np.array(fold),
             ),
         )
         for m, own in enumerate(scores)
@@ -103,6 +69,18 @@ def test_a_crossing_is_interpolated_in_log_n_and_ends_where_it_was_measured() ->
     assert c.smallest == 50 < c.low < c.at < c.high < c.largest == 200 and not c.below and not c.above
     wide = crossing(made([[-0.3, 0.3, 0.05], [0.1, -0.1, 0.01]]))
     assert wide.kind == "unclear" and wide.below and wide.above and math.isnan(wide.at)
+
+
+def test_with_folds_a_fold_is_what_repeats() -> None:
+    """Two seeds on each of three folds: as far apart as they like within a fold, the interval is that of the folds' means."""
+    means = [[-0.2, -0.22, -0.18], [0.1, 0.11, 0.09]]
+    runs = [[v + s for s in (-0.05, 0.05) for v in own] for own in means]
+    folds = crossing(made(runs, fold=[0, 1, 2, 0, 1, 2]))
+    plain = crossing(made(means))
+    assert (folds.kind, folds.at) == ("crosses", pytest.approx(plain.at))
+    assert (folds.low, folds.high) == (pytest.approx(plain.low, rel=0.01), pytest.approx(plain.high, rel=0.01))
+    more = ten_times(made([[v + s for s in (-0.05, 0.05) for v in (0.3 + m / 10, 0.31 + m / 10)] for m in range(4)], fold=[0, 1, 0, 1]))
+    assert not more.why_not and more.low < more.score < more.high
 
 
 def test_of_several_changes_the_least_contradicted_is_named() -> None:
