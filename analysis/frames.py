@@ -89,6 +89,23 @@ class Frames:
         same = (done[tuned].to_numpy() == spoken.to_numpy()) | (done[tuned].isna().to_numpy() & spoken.isna().to_numpy())
         return done[same.all(axis=1)]
 
+    def training_images(self) -> dict[Question, float]:
+        """By question, how many training images its confirm runs saw: the median, where folds differ."""
+        done = self.confirmed()
+        if not len(done):
+            return {}
+        once = done["images"] / done["epochs"]  # before records said so themselves, an epoch was one pass
+        own = done["train_images"].fillna(once) if "train_images" in done else once
+        return {q: float(v) for q, v in own.groupby(pd.Series(self.questions(done), index=own.index), sort=False).median().items()}
+
+    def subsets(self, question: Question) -> int:
+        """On how many different parts of the training images the question's confirm runs were trained; 0 where all saw the same."""
+        done = self.confirmed()
+        if not len(done) or "subset" not in done:
+            return 0
+        own = done["subset"][[q == question for q in self.questions(done)]].dropna()
+        return int(own.nunique()) if own.nunique() > 1 else 0
+
     def predictions(self, trial_id: str) -> dict[str, Predictions]:
         """By split, "val" and "test"; empty where none were made. Raises EnvironmentProblem for a file that cannot be trusted."""
         if trial_id not in self._cache:

@@ -81,6 +81,7 @@ def _row(ask: Ask, result: TrialResult | None) -> dict[str, Any]:
         "origin": ask.origin.value,
         "number": ask.number,
         "seed": config["seed"],
+        **({"subset": config["subset"]} if "subset" in config else {}),
         **{k: cell[k] for k in ("dataset", "splits", "backbone", "strategy", "train_fraction")},
         "outcome": "running",
         "reason": "",
@@ -101,7 +102,7 @@ def _row(ask: Ask, result: TrialResult | None) -> dict[str, Any]:
         row |= {k: getattr(result, k) for k in ("reason", "epochs", "best_epoch", "seconds", "images", "attempts", "device", "started_at")}
         row["outcome"] = result.outcome.value
         row |= {k: result.facts.get(k) for k in ("trained_parameters", "peak_gpu_bytes")}
-        row |= {k: result.facts[k] for k in ("straggler",) if k in result.facts}
+        row |= {k: result.facts[k] for k in ("straggler", "train_images") if k in result.facts}
         row |= result.metrics
     return row
 

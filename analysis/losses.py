@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from analysis.frames import Frames
 from study.config import TrialConfig
 from study.facts import shown
-from study.search.seeds import confirm_config
+from study.records import Stage
+from study.search.seeds import confirm_config, same_subset
 
 
 def losses(frames: Frames) -> Iterator[str]:
@@ -25,15 +26,17 @@ def _confirm_runs(frames: Frames) -> Iterator[str]:
     usable = {t for t in completed if "predictions" not in study.measure or frames.predictions(t)}
     cells = dict(zip(frames.trials["trial_id"], frames.trials["cell"], strict=True)) if len(frames.trials) else {}
     counted = Counter(cells[t] for t in usable)
+    parts = any(c.train_fraction < 1 for c in study.cells)
+    same = parts and same_subset(a.config for a in frames.ledger.asks(Stage.CONFIRM))
     for cell, winners in frames.confirmed_trials.items():
         if empty := winners.count(""):
             yield f"{cell}: {empty} of {len(winners)} searches found no trial that can be used, so nothing is confirmed of them"
-        if counted[cell] < len(planned := _planned(frames, winners)):
+        if counted[cell] < len(planned := _planned(frames, winners, same)):
             reasons = [f"{t}: {_why_lost(frames, t)}" for t in planned if t not in usable]
             yield f"{cell}: {counted[cell]} of {len(planned)} confirm runs count ({'; '.join(reasons)})"
 
 
-def _planned(frames: Frames, winners: list[str]) -> list[str]:
+def _planned(frames: Frames, winners: list[str], same: bool) -> list[str]:
     """Ids of the confirm runs of a cell's chosen trials, which take turns."""
     asks = {winner: frames.ledger.ask(winner) for winner in winners if winner}
     configs = {
@@ -41,7 +44,7 @@ def _planned(frames: Frames, winners: list[str]) -> list[str]:
     }  # frames refuse a choice that is gone
     study = frames.study
     turns = [(k, winners[study.search_of(k, len(winners))]) for k in range(study.confirm_seeds * study.confirm_folds)]
-    return [confirm_config(frames.study, configs[winner], k).id for k, winner in turns if winner]
+    return [confirm_config(study, configs[winner], k, same_subset=same).id for k, winner in turns if winner]
 
 
 def _why_lost(frames: Frames, trial_id: str) -> str:

@@ -56,7 +56,8 @@ def write_report(
     page = render(frames, found, computed, str(source) if isinstance(source, str) else source.folder.location)
     failpoint("mid_report_write")
     write_page(out, page.encode("utf-8", "backslashreplace"))
-    return ReportSummary(verdicts=[s.text for s in found.sentences], warnings=found.warnings, in_progress=frames.in_progress)
+    verdicts = [a.text for a in found.advice] + [s.text for s in found.sentences]
+    return ReportSummary(verdicts=verdicts, warnings=found.warnings, in_progress=frames.in_progress)
 
 
 def all_tables(frames: Frames, found: Findings, computed: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
@@ -71,10 +72,19 @@ def all_tables(frames: Frames, found: Findings, computed: dict[str, pd.DataFrame
         "pairs_secondary": found.secondary,
         "over_datasets": found.over_datasets,
         "why": why_rows(found.why),
+        **_size_tables(found),
         "verdicts": verdicts,
         "equal_compute": equal_compute(frames),
         **{f"figure_{k}": with_names(v) for k, v in computed.items()},
     }
+
+
+def _size_tables(found: Findings) -> dict[str, pd.DataFrame]:
+    """None where the study asks at one size."""
+    w = found.when
+    tables = {"sizes": w.sizes, "size_differences": w.differences, "crossings": w.crossings, "ten_times": w.more}
+    advice = pd.DataFrame({"sentence": [a.text for a in found.advice]})
+    return {**tables, "advice": advice} if w.panels else {}
 
 
 def render(frames: Frames, found: Findings, computed: dict[str, pd.DataFrame], source: str) -> str:
@@ -93,6 +103,7 @@ def render(frames: Frames, found: Findings, computed: dict[str, pd.DataFrame], s
         rule=frames.rule,
         in_progress=frames.in_progress,
         sentences=found.sentences,
+        advice=found.advice,
         warnings=found.warnings,
         cards=_cards(found),
         pairs=_named(found.pairs),
@@ -168,7 +179,12 @@ def _protocol(frames: Frames) -> list[tuple[str, str]]:
         ("Test set", f"locked until the winners were chosen; opened {len(frames.openings)} time(s)"),
         (
             "Training",
-            f"at most {p.max_epochs} epochs, batch {p.batch_size}, {p.image_size} px, {p.precision}, AdamW, cosine with {p.warmup_epochs:g} epoch(s) warm-up, {p.workers} worker(s)",
+            f"at most {p.max_epochs} epochs, batch {p.batch_size}, {p.image_size} px, {p.precision}, AdamW, cosine with {p.warmup_epochs:g} epoch(s) warm-up, {p.workers} worker(s)"
+            + (
+                f"; at least {p.min_steps} optimiser steps a trial: where images are few, an epoch passes over them several times"
+                if p.min_steps
+                else ""
+            ),
         ),
         (
             "Batch norm",

@@ -101,7 +101,7 @@ def _sentence(a: Answer, frames: Frames) -> Sentence:
         head=headline(a, margin),
         mark=a.mark,
         numbers=_numbers(leading, name=len(a.ranked) > 2 or leading.winner is None),
-        scope="" if math.isnan(leading.decision.low) else scope_of(leading, luck(frames, a.question)),
+        scope="" if math.isnan(leading.decision.low) else scope_of(leading, luck(frames, a.question), frames.subsets(a.question)),
         steps=tuple(steps(a, leading, frames)),
         rest=tuple(describe_pair(a.pairs[a.ranked[0], other], margin) for other in a.ranked[1:]),
     )
@@ -131,12 +131,16 @@ def headline(a: Answer, margin: float) -> str:
     return f"{text}; not comparable: {joined(left)}" if left else text
 
 
-def scope_of(pair: Pair, lucky: dict[str, float]) -> str:
-    """What the interval contains; with one search, that it speaks of two configurations and how likely another draw chooses others."""
+def scope_of(pair: Pair, lucky: dict[str, float], subsets: int = 0) -> str:
+    """What the interval contains; with one search, that it speaks of two configurations and how likely another draw chooses others.
+    `subsets`: on how many parts of the training images its runs were trained; 0 where all saw the same.
+    """
     e = pair.estimate
+    trained = f"training images ({subsets} parts of them, alike for both), " if subsets else ""
+    ground = "one part of the training images" if subsets else "one training set"
     contains = {
-        "run": "seeds and test images of these configurations, found by one search on one training set",
-        "search": f"{e.searches} searches, seeds and test images; one training set",
+        "run": f"{trained}seeds and test images of these configurations, found by one search on {ground}",
+        "search": f"{e.searches} searches, {trained}seeds and test images; {'all searched on ' if subsets else ''}{ground}",
         "fold": f"{e.runs[0].count:g} training sets, seeds and test images; {'configurations found by one search' if e.searches == 1 else f'{e.searches} searches'}",
     }[e.unit]
     text = f"The interval contains {contains}"

@@ -5,12 +5,14 @@ from dataclasses import dataclass
 import pandas as pd
 
 from analysis import statistics as st
+from analysis.advice import Advice, advice
 from analysis.comparisons import compare_all
 from analysis.frames import Frames
 from analysis.judged import judge, pair_row
 from analysis.over_datasets import over_datasets, over_datasets_row
 from analysis.sentences import Sentence, decision, describe_pair, sentences
 from analysis.warnings import warnings
+from analysis.when import When, when
 from analysis.why import Why, explain
 
 
@@ -23,7 +25,9 @@ class Findings:
     pairs: pd.DataFrame  # one row a pair: difference, intervals, p values, chances, verdict
     secondary: pd.DataFrame  # one row a pair and other metric: difference, 95 % interval of its own (unadjusted), no verdict
     over_datasets: pd.DataFrame  # one row a pair of strategies that several data sets compare: better, worse, mean difference
+    when: When  # scores against the number of training images; empty where the study asks at one size
     sentences: list[Sentence]  # one a question, the answer first
+    advice: list[Advice]  # one a data set and backbone that was asked about at several sizes
     warnings: list[str]
     why: list[Why]  # the paper's explanations, where anything was measured for them
 
@@ -34,13 +38,16 @@ def findings(frames: Frames, resamples: int = st.RESAMPLES) -> Findings:
     margin = frames.study.margin
     strategies, judged = pd.DataFrame(tables.strategies), judge(tables.pairs, frames)
     seeds = pd.DataFrame(tables.seeds)
+    sizes = when(frames, resamples)
     return Findings(
         seeds=seeds,
         strategies=strategies,
         pairs=pd.DataFrame([{**pair_row(p), "decision": decision(p, margin), "text": describe_pair(p, margin)} for p in judged]),
         secondary=pd.DataFrame(tables.secondary),
         over_datasets=pd.DataFrame([over_datasets_row(o) for o in over_datasets(judged)]),
+        when=sizes,
         sentences=sentences(judged, strategies, frames),
+        advice=advice(sizes, judged, strategies, frames),
         warnings=warnings(frames, judged),
         why=explain(frames, seeds),
     )

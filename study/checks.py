@@ -7,7 +7,7 @@ from study.config import Study
 from study.cost import disk, fastest_precision
 from study.datasets import open_dataset
 from study.datasets.audit import audit
-from study.datasets.spec import ImageTable
+from study.datasets.spec import ImageTable, kept_by_class
 from study.errors import ConfigError, DataError, EnvironmentProblem
 from study.measure import find_measurements
 from study.networks.pretrained import create
@@ -47,7 +47,36 @@ def open_tables(study: Study, places: Places) -> Tables:
             print(f"{cell.dataset}: {tables[key].form}")
         if len(tables[key].classes) < 2:
             raise DataError(f"{cell.dataset} has fewer than two classes; there is nothing to tell apart.")
+    _check_sizes(study, tables)
     return tables
+
+
+def _check_sizes(study: Study, tables: Tables) -> None:
+    """Every fraction keeps what it says of each class, differs from the others, and can be trained on. Raises ConfigError."""
+    sizes: dict[tuple[str, str, int], float] = {}
+    for cell in dict.fromkeys(dataclasses.replace(c, strategy="full", backbone="any") for c in study.cells):
+        table, fraction, where = tables[cell.dataset, cell.split_protocol], cell.train_fraction, f"{cell.dataset}: train_fraction"
+        have, kept = table.counts()["train"], kept_by_class(table, cell.train_fraction)
+        fewest = min(n for n in have if n)
+        if fraction < 1 and round(fewest * fraction) < 1:
+            raise ConfigError(
+                f"{where} {fraction:g} leaves class {table.classes[have.index(fewest)]} ({fewest} training images) without any; "
+                f"take {_least(fewest):g} or more."
+            )
+        images, p = sum(kept), study.protocol
+        if fraction < 1 and (images < 2 * p.workers or p.steps(images) < 2):
+            raise ConfigError(
+                f"{where} {fraction:g} keeps {images} images, so a trial has {p.steps(images)} step(s) for {p.workers} worker(s); "
+                "it needs 2 steps, and 2 images a worker: take a larger fraction, or raise max_epochs or min_steps."
+            )
+        other = sizes.setdefault((cell.dataset, cell.splits, images), fraction)
+        if other != fraction:
+            raise ConfigError(f"{where} {other:g} and {fraction:g} keep the same {images} images; drop one of them.")
+
+
+def _least(images: int) -> float:
+    """The smallest fraction, of three digits, that keeps one of so many images."""
+    return next(f for f in (k / 1000 for k in range(1, 1001)) if round(images * f) >= 1)
 
 
 def check_models(study: Study, places: Places) -> dict[str, int]:

@@ -79,6 +79,7 @@ class Protocol:
     views: int = 0  # V augmented views per image whose frozen activations are reused; 0 = fresh views, nothing reused
     train_eval_images: int = 1024  # size of the fixed training subset scored in eval mode for the train-val gap
     optimizer: Literal["adamw", "sgd"] = added("adamw", since=2)  # rates are in AdamW's units whatever it is
+    min_steps: int = added(0, since=5)  # optimiser steps of a whole trial, at least: where images are few, an epoch passes over them often
 
     def __post_init__(self) -> None:
         for name in ("max_epochs", "batch_size", "image_size", "workers", "train_eval_images"):
@@ -91,6 +92,18 @@ class Protocol:
         _require(0 <= self.warmup_epochs < math.inf, f"warmup_epochs must be >= 0, not {self.warmup_epochs!r}.")
         _require(self.grad_clip > 0, f"grad_clip must be > 0 (inf = off), not {self.grad_clip!r}.")
         _require(self.views >= 0, f"views must be >= 0, not {self.views!r}.")
+        _require(
+            type(self.min_steps) is int and self.min_steps >= 0, f"min_steps must be a whole number >= 0 (0 = off), not {self.min_steps!r}."
+        )
+
+    def passes(self, images: int) -> int:
+        """How often an epoch passes over so many training images: once, or as often as `min_steps` asks."""
+        steps = self.max_epochs * -(-images // self.batch_size)
+        return max(-(-self.min_steps // steps), 1)
+
+    def steps(self, images: int) -> int:
+        """Optimiser steps of a whole trial on so many training images."""
+        return self.max_epochs * self.passes(images) * -(-images // self.batch_size)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,6 +115,7 @@ class TrialConfig:
     recipe: Recipe = field(default_factory=Recipe)
     protocol: Protocol = field(default_factory=Protocol)
     seed: int = 0
+    subset: int = added(0, since=5)  # which training images a fraction keeps; nested within one subset
 
     def __post_init__(self) -> None:
         _require(
@@ -130,6 +144,7 @@ class TrialConfig:
             recipe=restore(Recipe, values["recipe"]),
             protocol=restore(Protocol, values["protocol"]),
             seed=values["seed"],
+            subset=values.get("subset", 0),
         )
 
     @classmethod

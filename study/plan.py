@@ -2,13 +2,12 @@
 
 from collections import Counter
 
-import numpy as np
 from rich.console import Console
 from rich.table import Table
 
 from study.config import Study
 from study.cost import Price, disk, measure
-from study.datasets.spec import TRAIN, VAL, ImageTable
+from study.datasets.spec import VAL, ImageTable, kept_by_class
 from study.places import Places
 from study.records import Outcome, Stage
 from study.stages import ended
@@ -32,7 +31,8 @@ def print_plan(study: Study, ledger: Ledger, tables: dict[tuple[str, str], Image
     p = study.protocol
     console.print(
         f"protocol: {p.max_epochs} epochs, batch {p.batch_size}, {p.image_size} px, {p.precision}, {p.workers} worker(s), "
-        f"batch norm {p.batch_norm}, {p.views or 'fresh'} augmented views; selects on validation macro-F1",
+        f"batch norm {p.batch_norm}, {p.views or 'fresh'} augmented views"
+        f"{f', at least {p.min_steps} steps a trial' if p.min_steps else ''}; selects on validation macro-F1",
         highlight=False,
     )
     done = ended(study, ledger)
@@ -47,10 +47,10 @@ def print_plan(study: Study, ledger: Ledger, tables: dict[tuple[str, str], Image
         if key not in prices:
             prices[key] = measure(cell, p, len(data.classes), places.weights)
         price = prices[key]
-        train = int(np.sum(data.split == TRAIN) * cell.train_fraction)
-        looked = int(np.sum(data.split == VAL)) + min(train, p.train_eval_images)
+        train = sum(kept_by_class(data, cell.train_fraction))
+        looked = int((data.split == VAL).sum()) + min(train, p.train_eval_images)
         left[cell.id] = study.trials - done[cell.id, Stage.SEARCH] + runs - done[cell.id, Stage.CONFIRM]
-        cost = left[cell.id] * p.max_epochs * (train * price.train + looked * price.evaluate) / 3600
+        cost = left[cell.id] * p.max_epochs * (train * p.passes(train) * price.train + looked * price.evaluate) / 3600
         hours += cost
         table.add_row(
             cell.id,

@@ -71,6 +71,21 @@ class Results:
         return self.findings.seeds
 
     @property
+    def advice(self) -> list[str]:
+        """Which strategy with how many images, one line a data set and backbone; empty where the study asks at one size."""
+        return [a.text for a in self.findings.advice]
+
+    @property
+    def sizes(self) -> pd.DataFrame:
+        """One row a strategy and number of training images: mean, low, high (95 %); empty where the study asks at one size."""
+        return self.findings.when.sizes
+
+    @property
+    def crossings(self) -> pd.DataFrame:
+        """One row a pair of strategies: where their curves cross, in training images, with its interval; empty as above."""
+        return self.findings.when.crossings
+
+    @property
     def trials(self) -> pd.DataFrame:
         """One row a trial, in the order of asking; searched values as hp/<name>."""
         return self.frames.trials
@@ -114,11 +129,13 @@ class Results:
         return found[0]
 
     def __repr__(self) -> str:
-        return "\n".join([f"{self.study.name} in {self.folder}{' (in progress)' if self.in_progress else ''}", *self.verdicts.sentence])
+        return "\n".join(
+            [f"{self.study.name} in {self.folder}{' (in progress)' if self.in_progress else ''}", *self.advice, *self.verdicts.sentence]
+        )
 
     def _repr_html_(self) -> str:
         """The verdicts and the table of strategies, as a notebook shows them."""
-        lines = "".join(f"<p>{html.escape(s)}</p>" for s in self.verdicts.sentence)
+        lines = "".join(f"<p>{html.escape(s)}</p>" for s in [*self.advice, *self.verdicts.sentence])
         table = self.strategies
         if len(table):
             shown = table[table.metric == "macro_f1"][["dataset", "backbone", "strategy", "mean", "low", "high", "seeds"]]

@@ -169,7 +169,7 @@ def open_images(config: TrialConfig, places: Places) -> tuple[ImageTable, np.nda
     """The cell's whole table and its pixels, uint8 [N, S, S, C]: the one place where the test split is in reach."""
     cell = config.cell
     table = _opened(cell.dataset, cell.splits, places.data_root)
-    table = subsample(table, cell.train_fraction) if cell.train_fraction < 1 else table
+    table = subsample(table, cell.train_fraction, seed=config.subset) if cell.train_fraction < 1 else table
     return table, pixels(table, _side(config), places.cache_root)
 
 

@@ -15,7 +15,7 @@ from study.records import Ask, Origin, Outcome, Stage
 from study.search.conductor import Conductor
 from study.search.optuna_cells import SearchPlan
 from study.search.plans import FixedPlan, Plan
-from study.search.seeds import confirm_config
+from study.search.seeds import confirm_config, same_subset
 from study.search.selection import select, select_by_search
 from study.tracking.ledger import Ledger
 
@@ -93,6 +93,7 @@ def confirm_asks(study: Study, ledger: Ledger, chosen: dict[str, list[str]]) -> 
     known = {a.trial_id: a for a in ledger.asks()}
     sequence = max((a.sequence for a in known.values()), default=-1) + 1
     asks: list[Ask] = []
+    same = same_subset(a.config for a in known.values() if a.stage is Stage.CONFIRM)
     if lost := [t for own in chosen.values() for t in own if t and t not in known]:
         raise EnvironmentProblem(
             f"{ledger.folder.shown('selection.json')} chooses trial {lost[0]}, which is not here; restore its folder, or remove selection.json to choose again."
@@ -102,7 +103,7 @@ def confirm_asks(study: Study, ledger: Ledger, chosen: dict[str, list[str]]) -> 
             winner = winners[study.search_of(number, len(winners))]
             if not winner:
                 continue
-            config = confirm_config(study, TrialConfig.from_dict(known[winner].config), number)
+            config = confirm_config(study, TrialConfig.from_dict(known[winner].config), number, same_subset=same)
             ask = known.get(config.id) or Ask(
                 trial_id=config.id,
                 cell=cell_id,

@@ -34,6 +34,25 @@ PILOT = Study(
     confirm_seeds=5,
 )
 
+SIZES = Study(
+    name="sizes",
+    about="From how many images on is it worth tuning more? Two generated miniatures at four sizes, every strategy tuned at each.",
+    cells=grid(["mini_faces", "mini_weeds"], ["efficientnet_lite0"], ["linear_probe", "partial", "full"], (0.1, 0.2, 0.4, 1.0)),
+    protocol=QUICKSTART.protocol,
+    trials=4,
+    random_trials=2,
+    grace_epochs=1,
+    reduction_factor=2,
+    confirm_seeds=5,
+)
+
+SIZES_STEPS = replace(
+    SIZES,
+    name="sizes_steps",
+    about="The same at equal steps: small sizes pass over their images as often as the largest one's optimiser steps.",
+    protocol=replace(SIZES.protocol, min_steps=42),  # what 426 faces give in three epochs
+)
+
 PAPER = Study(
     name="paper",
     about="ResNet-50 on FER2013 and EfficientNet-B0 on DeepWeeds at 224 px: the paper's pairs, tuned alike. Needs GPUs.",
@@ -49,7 +68,7 @@ PAPER = Study(
     confirm_seeds=10,
 )
 
-STUDIES = {s.name: s for s in (QUICKSTART, PILOT, PAPER)}
+STUDIES = {s.name: s for s in (QUICKSTART, PILOT, SIZES, SIZES_STEPS, PAPER)}
 
 
 def find_study(name: str) -> Study:

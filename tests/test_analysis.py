@@ -243,7 +243,9 @@ NEEDS_MORE = {
     "importance",
     "why_distance",
     "why_background",
-}  # than the golden study's few trials, which are older than distances, on images without a mask
+    "sizes",
+    "size_differences",
+}  # than the golden study has: trials, distances (it is older), a mask, sizes
 
 
 @pytest.mark.parametrize("spec", FIGURES, ids=lambda s: s.name)

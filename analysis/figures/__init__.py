@@ -19,6 +19,8 @@ from analysis.figures import (
     learning_curves,
     pairs,
     parallel,
+    size_differences,
+    sizes,
     slices,
     strategies,
     tuning_curves,
@@ -67,6 +69,8 @@ def _spec(module: FigureFile, section: str) -> FigureSpec:
 
 
 FIGURES: tuple[FigureSpec, ...] = (
+    _spec(sizes, "When"),
+    _spec(size_differences, "When"),
     _spec(strategies, "Strategies"),
     _spec(pairs, "Differences"),
     _spec(why_features, "Why"),

@@ -102,16 +102,22 @@ def spread(images: np.ndarray, labels: np.ndarray, most: int) -> np.ndarray:
     return np.sort(by_class[np.linspace(0, len(images) - 1, most).round().astype(int)])
 
 
+def kept_by_class(table: ImageTable, train_fraction: float) -> list[int]:
+    """How many training images of each class a fraction keeps: at least one of every class that has any."""
+    counts = table.counts()["train"]
+    return [max(round(n * train_fraction), min(n, 1)) for n in counts]
+
+
 def subsample(table: ImageTable, train_fraction: float, seed: int = 0) -> ImageTable:
-    """The table with a stratified part of its training split; a smaller fraction is a subset of a larger one.
+    """The table with a stratified part of its training split, another one for each `seed`; of one seed, a smaller fraction is a subset of
+    a larger one.
 
     Every class keeps at least one image; what is left out gets split -1.
     """
     split = table.split.copy()
     order = np.random.Generator(np.random.Philox(key=[seed, 77])).permutation(len(split))
-    for label in range(len(table.classes)):
-        own = order[(split[order] == 0) & (table.labels[order] == label)]
-        keep = max(round(len(own) * train_fraction), min(len(own), 1))
+    for label, keep in enumerate(kept_by_class(table, train_fraction)):
+        own = order[(split[order] == TRAIN) & (table.labels[order] == label)]
         split[own[keep:]] = -1
     return replace(table, split=split)
 

@@ -2,6 +2,8 @@
 
 import dataclasses
 import hashlib
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from study.config import Study, TrialConfig
 
@@ -11,10 +13,20 @@ def seed_for(*parts: object) -> int:
     return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:4], "big")
 
 
-def confirm_config(study: Study, winner: TrialConfig, number: int) -> TrialConfig:
-    """The winner's settings again, with a seed nothing was tuned on; number k of every cell has the same seed and fold, so runs pair up."""
+def same_subset(confirm_runs: Iterable[Mapping[str, Any]]) -> bool:
+    """Whether the study's confirm runs (their configurations as JSON) train on the part that was searched on: begun before parts varied, it
+    goes on as it was begun."""
+    return any(c["cell"]["train_fraction"] < 1 and not c.get("subset") for c in confirm_runs)
+
+
+def confirm_config(study: Study, winner: TrialConfig, number: int, *, same_subset: bool = False) -> TrialConfig:
+    """The winner's settings again, with a seed nothing was tuned on, and where its cell trains on a part of the images, another part.
+
+    Number k of every cell has the same seed, fold and part, whatever its strategy, so runs pair up.
+    """
     k, fold = divmod(number, study.confirm_folds)
     cell = winner.cell
     if study.confirm_folds > 1:
         cell = dataclasses.replace(cell, splits=f"{cell.split_protocol}:{fold}")
-    return dataclasses.replace(winner, cell=cell, seed=seed_for(study.seed, "confirm", k) % 2**31)
+    subset = k + 1 if cell.train_fraction < 1 and not same_subset else 0  # 0 is what the search saw
+    return dataclasses.replace(winner, cell=cell, seed=seed_for(study.seed, "confirm", k) % 2**31, subset=subset)

@@ -60,7 +60,7 @@ def fact_tags(facts: dict[str, Any]) -> dict[str, str]:
 
 def params(config: TrialConfig) -> dict[str, Any]:
     protocol = {f"protocol.{k}": v for k, v in asdict(config.protocol).items()}
-    return {**config.tuned(), **asdict(config.cell), **protocol, "seed": config.seed}
+    return {**config.tuned(), **asdict(config.cell), **protocol, "seed": config.seed, "subset": config.subset}
 
 
 def epoch_rows(epochs: list[EpochRecord]) -> list[Row]:

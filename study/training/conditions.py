@@ -18,6 +18,7 @@ def describe(features: Features, backbone: Backbone, where: Device, micro_batche
         "host": platform.node(),
         "torch": str(torch.__version__),
         "workers": distributed.world(),
+        "train_images": len(features.inputs.train),
         "precision": where.precision,
         "parameters": sum(p.numel() for p in model.parameters()),
         "trained_parameters": sum(p.numel() for p in model.trained.parameters() if p.requires_grad),

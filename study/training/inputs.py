@@ -46,9 +46,9 @@ class Inputs:
             return self._resident[torch.from_numpy(rows).to(self.device, non_blocking=True)]
         return torch.from_numpy(self.images.pixels(rows)).to(self.device, non_blocking=True)
 
-    def batches(self, seed: int, epoch: int, steps: int) -> Iterator[np.ndarray]:
-        """Positions into `train`, in an order that is a function of (seed, epoch); sizes differ by one at most."""
-        order = np.random.Generator(np.random.Philox(key=[seed, epoch])).permutation(len(self.train))
+    def batches(self, seed: int, turn: int, steps: int) -> Iterator[np.ndarray]:
+        """Positions into `train`, in an order that is a function of (seed, turn); sizes differ by one at most. `turn`: which pass, from 1."""
+        order = np.random.Generator(np.random.Philox(key=[seed, turn])).permutation(len(self.train))
         yield from np.array_split(order, steps)
 
     def targets(self, positions: np.ndarray) -> Tensor:
@@ -69,9 +69,9 @@ class Features:
         self.strength = quantise(config.recipe.augmentation) if self.reused else config.recipe.augmentation
         self._views: dict[object, np.ndarray | None] = {}
 
-    def train(self, positions: np.ndarray, epoch: int) -> Tensor:
-        """Augmented images at `positions` of the training split. Stored views take turns: epoch e shows view e mod V."""
-        view = (epoch - 1) % self.config.protocol.views + 1 if self.reused else epoch
+    def train(self, positions: np.ndarray, turn: int) -> Tensor:
+        """Augmented images at `positions` of the training split on pass `turn`, from 1. Stored views take turns: pass p shows view p mod V."""
+        view = (turn - 1) % self.config.protocol.views + 1 if self.reused else turn
         if self.reused:
             rows = self._view("train", self.inputs.train, view)
             if rows is not None:

@@ -115,7 +115,7 @@ def fine_tune(
                 metrics=metrics,
                 train_seconds=train_seconds,
                 eval_seconds=time.perf_counter() - began,
-                images=len(inputs.train),
+                images=len(inputs.train) * protocol.passes(len(inputs.train)),
                 ended_at=time.time(),
                 facts=conditions.describe(features, backbone, where, micro_batches) | {"busy_seconds": paces},
             )
@@ -158,14 +158,16 @@ def _phases(config: TrialConfig, backbone: Backbone) -> tuple[Phase, ...]:
 
 
 def _train(run: _Phase, epoch: int) -> tuple[float, list[float]]:
-    """One pass over the training images: (mean loss, seconds of work by worker). Raises DivergedError."""
+    """One epoch, of as many passes over the training images as the protocol asks: (mean loss, seconds of work by worker). Raises
+    DivergedError."""
     config, protocol, inputs = run.config, run.config.protocol, run.inputs
-    steps = -(-len(inputs.train) // protocol.batch_size)
+    passes = protocol.passes(len(inputs.train))
+    steps = passes * -(-len(inputs.train) // protocol.batch_size)
     torch.manual_seed((config.seed * 1_000_003 + epoch) * 1_009 + distributed.rank())  # dropout, drop path
     run.model.set_training(run.phase, protocol.batch_norm)
     guard = FiniteLoss(epoch)
     losses, busy = torch.zeros((), device=run.where.device), 0.0
-    for step, batch in enumerate(inputs.batches(config.seed, epoch, steps)):
+    for step, (turn, batch) in enumerate(_batches(run, epoch, passes, steps // passes)):
         set_rates(run.optimizer, run.phase, epoch - run.begin - 1 + step / steps, protocol.warmup_epochs, steps)
         run.optimizer.zero_grad(set_to_none=True)
         mine = distributed.shard(batch)
@@ -174,12 +176,12 @@ def _train(run: _Phase, epoch: int) -> tuple[float, list[float]]:
             failpoint("mid_epoch", distributed.rank())
         for part in np.array_split(mine, min(run.micro_batches, len(mine))):
             with run.where.autocast():
-                logits = run.ddp(run.features.train(part, epoch))
+                logits = run.ddp(run.features.train(part, turn))
             each = F.cross_entropy(logits.float(), inputs.targets(part), label_smoothing=config.recipe.label_smoothing, reduction="sum")
             loss = each * (distributed.world() / len(batch))  # DDP averages over workers: exact for uneven shards
             busy += time.perf_counter() - ready  # a worker's own time: in backward it waits for the others
             loss.backward()
-            losses += loss.detach() * (len(batch) / len(inputs.train))
+            losses += loss.detach() * (len(batch) / (passes * len(inputs.train)))
             guard.watch(loss.detach(), step)
             ready = time.perf_counter()
         pull_back(run.model, run.phase, run.start)
@@ -189,6 +191,12 @@ def _train(run: _Phase, epoch: int) -> tuple[float, list[float]]:
     guard.finish()
     distributed.broadcast_buffers(run.model.trained)
     return float(distributed.mean(losses)), distributed.each(busy, run.where.device)
+
+
+def _batches(run: _Phase, epoch: int, passes: int, steps: int) -> Iterator[tuple[int, np.ndarray]]:
+    """(the number of the pass since training began, from 1; positions of one step). Each pass has its own order and views."""
+    for turn in range((epoch - 1) * passes + 1, epoch * passes + 1):
+        yield from ((turn, batch) for batch in run.inputs.batches(run.config.seed, turn, steps))
 
 
 def _evaluate(run: _Phase) -> tuple[dict[str, float], np.ndarray]:

@@ -1,0 +1,187 @@
+"""What a study of sizes says, in words: which strategy with how many images, where that changes, and what more images would bring."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from analysis.answers import Answer, Mark, answer, confirm_seconds, means_of
+from analysis.frames import Frames
+from analysis.intervals import difference_interval, mean_estimate
+from analysis.judged import Pair
+from analysis.question import Question
+from analysis.sizes import Crossing
+from analysis.steps import joined
+from analysis.when import Panel, When
+
+PROBE = "linear_probe"
+MOST_DOUBTS = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Advice:
+    """Of one data set and backbone: one sentence, and what stands behind it."""
+
+    question: Question  # of all images
+    head: str
+    mark: Mark = "open"
+    pairs: tuple[str, ...] = ()  # each two strategies: where they cross
+    more: str = ""  # what ten times the images would bring
+    task: str = ""  # how hard the task is
+    doubts: str = ""
+    scope: str = ""  # what the intervals contain
+
+    @property
+    def about(self) -> str:
+        return self.question.panel
+
+    @property
+    def text(self) -> str:
+        """On one line, as it is printed and recorded."""
+        return f"{self.about}: {'; '.join(p for p in (self.head, self.more, self.task) if p)}."
+
+
+def advice(found: When, judged: Sequence[Pair], strategies: pd.DataFrame, frames: Frames) -> list[Advice]:
+    """One a data set and backbone that was asked about at several sizes."""
+    out = []
+    for panel in found.panels:
+        answers = {}
+        for images, question in panel.sizes.items():
+            if own := [p for p in judged if p.question == question]:
+                answers[images] = answer(question, own, means_of(strategies, question), confirm_seconds(frames, question))
+        if answers:
+            out.append(_advice(panel, answers, frames))
+    return out
+
+
+def _advice(panel: Panel, answers: Mapping[float, Answer], frames: Frames) -> Advice:
+    images = max(answers)
+    pick, head, mark = _pick(answers[images], images)
+    return Advice(
+        question=panel.question,
+        head=f"{head}; {_change(panel, pick)}" if pick else head,
+        mark=mark,
+        pairs=tuple(describe_crossing(c, a, b) for (a, b), c in panel.crossings.items()),
+        more=_more(panel, pick or answers[images].ranked[0]),
+        task=_task(panel, frames),
+        doubts=_doubts(panel, answers),
+        scope=_scope(panel, frames),
+    )
+
+
+def _pick(a: Answer, images: float) -> tuple[str, str, Mark]:
+    """(whom to take, or nobody; the same in words; how sure)."""
+    start = f"with about {number(images)} images like these, "
+    if len(a.comparable) < 2:
+        return "", f"{start}no pick can be named: {a.reasons[0]}", "open"
+    if len(a.standing) == 1:
+        return a.standing[0], f"{start}{a.standing[0]} is the pick", "decided"
+    if a.mark == "equal":
+        reason = f"the cheapest of {joined(a.standing)}, between which nothing worth having lies"
+        return a.cheapest, f"{start}{a.cheapest} is the pick, {reason}", "equal"
+    first = a.standing[0]
+    others = joined(a.standing[1:])
+    return first, f"{start}{first} has the highest mean, but {others} may be as good", "open"
+
+
+def _change(panel: Panel, pick: str) -> str:
+    """Where the pick is no longer the better one: the nearest such place below the largest size."""
+    others = {s: c for s in panel.curves if s != pick and (c := panel.between(pick, s)) is not None}
+    shown = {s: c for s, c in others.items() if c.kind == "crosses"}
+    seen = {s: c for s, c in others.items() if not math.isnan(c.at)}
+    if shown:
+        other = max(shown, key=lambda s: shown[s].at)
+        c = shown[other]
+        below, beyond = (pick, other) if c.a_below else (other, pick)
+        return f"it changes near {number(c.at)} images ({span(c)}): {below} is better below, {beyond} above"
+    sizes = f"between {number(min(panel.sizes))} and {number(max(panel.sizes))} images"
+    if others and all(c.kind == "none" for c in others.values()):
+        return f"it does not change {sizes}"
+    if seen:
+        other = max(seen, key=lambda s: seen[s].at)
+        c = seen[other]
+        where = f" ({span(c)})" if not math.isnan(c.low) else ", with one run no interval"
+        return f"its mean and that of {other} cross near {number(c.at)} images{where}, but that either is better on one side is not shown"
+    open_yet = [s for s, c in others.items() if c.kind in ("unclear", "unknown")]
+    return f"no change is seen {sizes}, nor excluded against {joined(open_yet)}" if open_yet else f"no change is seen {sizes}"
+
+
+def describe_crossing(c: Crossing, a: str, b: str) -> str:
+    """Two strategies in one phrase."""
+    first, second = (a, b) if c.a_below else (b, a)
+    sizes = f"between {number(c.smallest)} and {number(c.largest)} images"
+    if c.kind == "none":
+        return f"{a} and {b}: no crossing {sizes}"
+    if c.kind == "unknown":
+        return f"{a} and {b}: not known, two sizes with two runs each are needed"
+    if math.isnan(c.at):
+        return f"{a} and {b}: no crossing seen {sizes}; not excluded {span(c, 'from')}"
+    often = f"; their means change places {c.changes} times" if c.changes > 1 else ""
+    sure = "" if c.kind == "crosses" else ", not shown to be better on either side"
+    return f"{a} and {b}: {first} below, {second} above {number(c.at)} images ({span(c)}){sure}{often}"
+
+
+def span(c: Crossing, start: str = "95 % interval") -> str:
+    """The interval of a crossing; where it reaches the end of what was measured, that says so."""
+    low = f"{number(c.low)}{' or fewer' if c.below else ''}"
+    return f"{start} {low} to {number(c.high)}{' or more' if c.above else ''}"
+
+
+def number(images: float) -> str:
+    """Of images, to two digits where there are more than a hundred."""
+    return f"{float(f'{images:.2g}') if images >= 100 else round(images):,.0f}"
+
+
+def _more(panel: Panel, strategy: str) -> str:
+    m = panel.more[strategy]
+    if m.why_not:
+        return f"what ten times the images would bring is not known: {m.why_not}"
+    gain, low, high = (100 * v for v in (m.gain, m.gain_low, m.gain_high))
+    return (
+        f"ten times the images ({number(m.images)}) would bring {strategy} {gain:+.1f} points of macro-F1 (95 % interval {low:+.1f} to {high:+.1f})"
+        " if its curve goes on as a power law"
+    )
+
+
+def _task(panel: Panel, frames: Frames) -> str:
+    """Complexity: classes, what the start's own features give, and how much tuning adds to them, all at the largest size."""
+    cell = next(c.id for c in frames.study.cells if Question.of(vars(c)) in panel.sizes.values() and c.id in frames.classes)
+    classes = f"{len(frames.classes[cell])} classes"
+    means = {s: mean_estimate(p.runs).mean for s, points in panel.curves.items() for p in points if p.images == panel.largest}
+    if PROBE not in means:
+        return f"the task has {classes}, the study no {PROBE}"
+    best = max(means, key=lambda s: means[s])
+    score = f"the task has {classes}, its {PROBE} scores {100 * means[PROBE]:.1f}"
+    if best == PROBE:
+        return f"{score}, the highest mean"
+    (d,) = (d for d in panel.difference(best, PROBE) if d.images == panel.largest)
+    e = mean_estimate(d.runs)
+    low, high = difference_interval(e)
+    interval = f" (95 % interval {100 * low:+.1f} to {100 * high:+.1f})" if low == low else ""
+    return f"{score}, {best} {100 * e.mean:+.1f}{interval}"
+
+
+def _doubts(panel: Panel, answers: Mapping[float, Answer]) -> str:
+    found = [f"at {number(n)} images {reason}" for n, a in answers.items() for reason in a.reasons]
+    rest = f"; and {len(found) - MOST_DOUBTS} more" if len(found) > MOST_DOUBTS else ""
+    return "; ".join([*found[:MOST_DOUBTS], *panel.left_out]) + rest
+
+
+def _scope(panel: Panel, frames: Frames) -> str:
+    p, one = frames.study.protocol, frames.study.searches == 1
+    parts = max((frames.subsets(q) for q in panel.sizes.values()), default=0)
+    trained = (
+        f"training images (each seed draws another part, the same for every strategy; {number(panel.largest)} are one set)"
+        if parts
+        else "one part of the training images a size"
+    )
+    length = (
+        f"every trial took {p.min_steps} steps or more"
+        if p.min_steps
+        else f"every trial saw each of its images {p.max_epochs} time{'s' * (p.max_epochs > 1)}, so that fewer images were fewer steps"
+    )
+    return (
+        f"Each size was tuned anew{', by one search' if one else ''}, on all validation images: better than so few images alone would allow. "
+        f"Intervals contain seeds, {trained} and test images, paired over runs and images, each for itself. {length[0].upper()}{length[1:]}"
+    )

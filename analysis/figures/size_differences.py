@@ -1,0 +1,84 @@
+"""How far the strategy with the highest mean at the largest size is above each other one, against the number of training images."""
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from analysis.advice import number
+from analysis.figures.sizes import ONE_SIZE, size_axis
+from analysis.frames import Frames
+from analysis.intervals import difference_interval, mean_estimate
+from analysis.theme import colour, dash, empty, facets, label, named, styled, symbol
+from analysis.verdict import Findings
+
+TITLE = "Difference against the number of training images"
+NOTE = "The strategy with the highest mean at the largest size minus each other one, paired over runs and test images; bars: 95 % intervals. Above zero it is better; on the zero line, where that changes, with its interval."
+
+
+def compute(frames: Frames, findings: Findings) -> pd.DataFrame:
+    """One row a size and other strategy: leader minus other in shares; `at`, `at_low`, `at_high` of their crossing, the same in every row."""
+    rows = []
+    for panel in findings.when.panels:
+        top = {s: mean_estimate(p.runs).mean for s, points in panel.curves.items() for p in points if p.images == panel.largest}
+        if not top:
+            continue
+        leader = max(top, key=lambda s: top[s])
+        for other in (s for s in panel.curves if s != leader):
+            c = panel.between(leader, other)
+            assert c is not None, "every two curves are compared"
+            for d in panel.difference(leader, other):
+                e = mean_estimate(d.runs)
+                low, high = difference_interval(e)
+                own = {"question": panel.question, "leader": leader, "strategy": other, "images": d.images}
+                rows.append({**own, "difference": e.mean, "low": low, "high": high, "at": c.at, "at_low": c.low, "at_high": c.high})
+    return pd.DataFrame(rows)
+
+
+def draw(frame: pd.DataFrame) -> go.Figure:
+    if not len(frame):
+        return empty(ONE_SIZE)
+    figure, places = facets(frame.question, height=420)
+    titles = [*figure.layout.annotations]
+    for title, (question, (at,)) in zip(titles, places.items(), strict=True):
+        block = frame[frame.question == question]
+        title.text += f"<br>{label(block.leader.iloc[0])} minus each other"
+        figure.add_hline(y=0, line_width=1.5, line_color="rgba(128,128,128,.9)", **at)
+        for turn, (strategy, own) in enumerate(block.groupby("strategy", sort=False)):
+            _line(figure, str(strategy), own, turn, at)
+        size_axis(figure, block.images, at)
+    figure.update_yaxes(title_text="points of macro-F1", col=1)
+    return styled(figure)
+
+
+def _line(figure: go.Figure, strategy: str, own: pd.DataFrame, turn: int, at: dict[str, int]) -> None:
+    tint, aside = colour(strategy), 1 + 0.025 * turn  # bars beside one another
+    bar = {"type": "data", "symmetric": False, "array": 100 * (own.high - own.difference), "arrayminus": 100 * (own.difference - own.low)}
+    figure.add_scatter(
+        x=own.images * aside,
+        y=100 * own.difference,
+        mode="lines+markers",
+        line={"color": tint, "dash": dash(strategy), "width": 2.5},
+        marker={"symbol": symbol(strategy), "size": 9},
+        error_y=bar | {"color": tint, "thickness": 1.5} if own.low.notna().all() else None,
+        customdata=pd.concat([own.images, 100 * own[["low", "high"]]], axis=1),
+        hovertemplate="%{customdata[0]:,.0f} images: %{y:+.1f} [%{customdata[1]:+.1f}, %{customdata[2]:+.1f}]<extra>"
+        + f"{label(own.leader.iloc[0])} minus {label(strategy)}</extra>",
+        **named(strategy),
+        **at,
+    )
+    c = own.iloc[0]
+    if c["at"] != c["at"]:
+        return
+    span = {"type": "data", "symmetric": False, "array": [c.at_high - c["at"]], "arrayminus": [c["at"] - c.at_low]}
+    figure.add_scatter(
+        x=[c["at"]],
+        y=[0],
+        mode="markers+text",
+        text=[number(c["at"])],
+        textposition="top center",
+        marker={"symbol": "star", "size": 14, "color": tint},
+        error_x=span | {"color": tint, "thickness": 3} if c.at_low == c.at_low else None,
+        hovertemplate=f"crosses {label(strategy)} near {number(c['at'])} images: {c.at_low:,.0f} to {c.at_high:,.0f}<extra></extra>",
+        showlegend=False,
+        legendgroup=strategy,
+        **at,
+    )

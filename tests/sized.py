@@ -1,0 +1,114 @@
+"""A finished study over sizes, made up as fast as files can be written: true scores by strategy and size, five confirm seeds."""
+
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from study.config import Protocol, Study, TrialConfig, grid
+from study.records import Ask, EpochRecord, Origin, Outcome, Stage, TrialResult
+from study.search.seeds import confirm_config
+from study.tracking.ledger import Ledger
+
+IMAGES = 1000  # training images of the whole
+CLASSES = 4
+FRACTIONS = (0.05, 0.1, 0.3, 1.0)
+
+
+def write(
+    root: Path,
+    right: Mapping[str, Sequence[float]],
+    fractions: Sequence[float] = FRACTIONS,
+    seeds: int = 5,
+    tests: int = 600,
+    spread: float = 0.01,
+    **fields: object,
+) -> Ledger:
+    """`right`: by strategy, the share of test images named rightly at each fraction; `spread`: its sd over seeds."""
+    study = Study(
+        name="sized",
+        cells=grid(["digits"], ["resnet18"], list(right), tuple(fractions)),
+        protocol=Protocol(max_epochs=1, precision="fp32"),
+        trials=1,
+        random_trials=0,
+        confirm_seeds=seeds,
+        **fields,  # type: ignore[arg-type]
+    )
+    ledger = Ledger(root, "sized")
+    ledger.begin(study, {"command": "python -m study.sweep my_study.py:SIZED"})
+    rng = np.random.default_rng(0)
+    labels, hard = rng.integers(0, CLASSES, tests), rng.random(tests)
+    order, chosen = 0, {}
+    for cell in study.cells:
+        config = TrialConfig.default(cell, study.protocol)
+        chosen[cell.id] = _trial(ledger, config, Stage.SEARCH, 0, order)
+        order += 1
+    ledger.write_selection("best", chosen, len(chosen))
+    confirmed: list[str] = []
+    for number in range(seeds):
+        drawn = rng.standard_normal(len(fractions))  # which images were labelled moves all strategies alike
+        for cell in study.cells:
+            m = list(fractions).index(cell.train_fraction)
+            config = confirm_config(study, TrialConfig.default(cell, study.protocol), number)
+            confirmed.append(_trial(ledger, config, Stage.CONFIRM, number, order))
+            order += 1
+            share = right[cell.strategy][m] + spread * (drawn[m] + rng.standard_normal()) / 2**0.5
+            margin = 0.7 * hard + 0.3 * rng.random(tests)
+            said = np.where(margin < np.quantile(margin, share), labels, (labels + rng.integers(1, CLASSES, tests)) % CLASSES)
+            _predict(ledger, confirmed[-1], labels, said)
+    ledger.open_test(confirmed)
+    ledger.add_facts(finished_at=1.0)
+    return ledger
+
+
+def _trial(ledger: Ledger, config: TrialConfig, stage: Stage, number: int, order: int) -> str:
+    images = round(IMAGES * config.cell.train_fraction)
+    origin = Origin.DEFAULT if stage is Stage.SEARCH else Origin.CONFIRM
+    ledger.write_ask(
+        Ask(trial_id=config.id, cell=config.cell.id, number=number, stage=stage, origin=origin, config=config.as_dict(), sequence=order)
+    )
+    record = EpochRecord(
+        epoch=1,
+        metrics={"val/macro_f1": 0.5, "val/accuracy": 0.5, "train/macro_f1": 0.6, "train/loss": 1.0, "val/nll": 1.0},
+        train_seconds=images / 1000,
+        eval_seconds=0.1,
+        images=images,
+        ended_at=1.0,
+        facts={"train_images": images},
+    )
+    ledger.append_epoch(config.id, record)
+    ledger.write_result(
+        TrialResult(
+            trial_id=config.id,
+            outcome=Outcome.COMPLETED,
+            epochs=1,
+            best_epoch=1,
+            metrics=record.metrics,
+            classes=[str(c) for c in range(CLASSES)],
+            val=None,
+            seconds=record.seconds,
+            images=images,
+            facts=record.facts,
+        )
+    )
+    return config.id
+
+
+def _predict(ledger: Ledger, trial_id: str, labels: np.ndarray, said: np.ndarray) -> None:
+    split = ["val"] * 8 + ["test"] * len(labels)
+    truth, logits = np.concatenate([labels[:8], labels]), np.eye(CLASSES, dtype=np.float32)[np.concatenate([said[:8], said])]
+    table = pa.table(
+        {
+            "split": split,
+            "image": [f"v{k}" for k in range(8)] + [f"t{k:05d}" for k in range(len(labels))],
+            "label": truth.astype(np.int64),
+            "group": pa.array([None] * len(truth), pa.int64()),
+            "logits": pa.FixedSizeListArray.from_arrays(pa.array(logits.reshape(-1)), CLASSES),
+        }
+    )
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer)
+    ledger.trial_folder(trial_id).write("measured/predictions.parquet", buffer.getvalue())
