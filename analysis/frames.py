@@ -49,7 +49,8 @@ class Frames:
 
     def questions(self, trials: pd.DataFrame) -> list[Question]:
         """Of each row of `trials`, by the cell whose budget it spent: a confirm run on one fold belongs to its cell's question."""
-        by_cell = {name: Question.of(vars(self.cells[name])) for name in trials["cell"].unique()}
+        first = trials.drop_duplicates("cell").to_dict("records")  # a control's cell is none of the study's
+        by_cell = {r["cell"]: Question.of(vars(self.cells[r["cell"]]) if r["cell"] in self.cells else r) for r in first}
         return [by_cell[name] for name in trials["cell"]]
 
     def scored(self) -> pd.DataFrame:
@@ -106,6 +107,11 @@ class Frames:
         own = done["subset"][[q == question for q in self.questions(done)]].dropna()
         return int(own.nunique()) if own.nunique() > 1 else 0
 
+    def explained(self, origin: str) -> pd.DataFrame:
+        """Completed runs that were trained to explain, of one origin ("memorisation", "control"): never candidates for a verdict."""
+        t = self.trials
+        return t[(t.stage == "explain") & (t.origin == origin) & (t.outcome == "completed")] if len(t) else t
+
     def predictions(self, trial_id: str) -> dict[str, Predictions]:
         """By split, "val" and "test"; empty where none were made. Raises EnvironmentProblem for a file that cannot be trusted."""
         if trial_id not in self._cache:
@@ -123,9 +129,9 @@ class Frames:
         return {trial_id: shown(reason.decode("utf-8", "replace")) for trial_id, reason in reasons.items() if reason}
 
     def _measured(self, name: str) -> dict[str, pa.Table]:
-        """By trial; search trials are never measured. Raises EnvironmentProblem for a file that cannot be trusted."""
+        """By trial; confirm runs alone are measured. Raises EnvironmentProblem for a file that cannot be trusted."""
         if name not in self._tables:
-            runs = self.trials[self.trials["stage"] != "search"]["trial_id"] if len(self.trials) else ()
+            runs = self.trials[self.trials["stage"] == "confirm"]["trial_id"] if len(self.trials) else ()
             tables = {trial_id: read_measured(self.ledger, trial_id, name) for trial_id in runs}
             self._tables[name] = {trial_id: t for trial_id, t in tables.items() if t is not None}
         return self._tables[name]

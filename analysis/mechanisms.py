@@ -1,5 +1,6 @@
 """What was measured on confirm runs, one number a run: the measures that each of the paper's explanations rests on."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -57,15 +58,19 @@ def trial_figures(frames: Frames) -> pd.DataFrame:
     at_best = t[["trial_id", "best_epoch"]].rename(columns={"best_epoch": "epoch"})
     kept = far.merge(at_best, on=["trial_id", "epoch"]).set_index("trial_id").distance
     scored = t[t["val/macro_f1"].notna()].set_index("trial_id")
+
+    def column(name: str) -> pd.Series:
+        return scored[name] if name in scored else pd.Series(math.nan, index=scored.index)
+
     return pd.DataFrame(
         {
             "cell": scored.cell,
             "stage": scored.stage,
             "score": scored["val/macro_f1"],
-            "train": scored["train/macro_f1"],
+            "train": column("train/macro_f1"),
             "distance": kept.reindex(scored.index),
             "first_distance": first.reindex(scored.index),
-            "gap": scored["train/accuracy"] - scored["val/accuracy"],
+            "gap": column("train/accuracy") - column("val/accuracy"),
         }
     )
 
@@ -91,6 +96,17 @@ def _from_trials(column: str) -> Callable[[Frames, pd.DataFrame], pd.Series]:
         return figures[column].reindex(runs.trial_id).dropna() if len(figures) else pd.Series(dtype=float)
 
     return of_runs
+
+
+def _memorised(frames: Frames, runs: pd.DataFrame) -> pd.Series:
+    """Of a confirm run: what its twin that was given wrong labels had learnt by heart in the end."""
+    twins = frames.explained("memorisation")
+    if not len(twins) or "wrong/memorised" not in frames.epochs:
+        return pd.Series(dtype=float)
+    last = frames.epochs.dropna(subset=["wrong/memorised"]).sort_values("epoch").groupby("trial_id")["wrong/memorised"].last()
+    by = {(cell, number): last.get(trial) for cell, number, trial in zip(twins.cell, twins.number, twins.trial_id, strict=True)}
+    found = [by.get((cell, number)) for cell, number in zip(runs.cell, runs.number, strict=True)]
+    return pd.Series(found, index=runs.trial_id, dtype=float).dropna()
 
 
 def _background_gap(frames: Frames, runs: pd.DataFrame) -> pd.Series:
@@ -147,6 +163,14 @@ EXPLANATIONS = (
                 claim=-1,
                 points=True,
                 of_runs=_from_trials("gap"),
+            ),
+            Measure(
+                name="memorised",
+                short="memorised wrong labels",
+                title="wrong labels learnt by heart in the end, of those given",
+                claim=-1,
+                points=True,
+                of_runs=_memorised,
             ),
             Measure(
                 name="background_gap",

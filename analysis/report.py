@@ -116,6 +116,7 @@ def render(frames: Frames, found: Findings, computed: dict[str, pd.DataFrame], s
         compute=equal_compute(frames).to_dict("records"),
         lost=_lost(frames),
         why=found.why,
+        controls=found.controls,
         left_out=_left_out(frames),
         openings=len(frames.openings),
         plotly_js=_plotly_js(),

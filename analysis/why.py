@@ -18,6 +18,7 @@ from analysis.frames import Frames
 from analysis.mechanisms import EXPLANATIONS, SATURATED, Explanation, Measure, trial_figures
 from analysis.question import Question
 from analysis.statistics import CONFIDENCE, holm
+from study.strategies import STRATEGIES
 
 Verdict = Literal["supported", "contradicted", "undecided"]
 ALPHA = 1 - CONFIDENCE
@@ -164,6 +165,10 @@ RELATIONS = {
     "first_distance": "the distance gone in the first epoch",
     "gap": "the training minus validation gap",
 }
+VALIDATION = Measure(
+    name="validation", short="the validation score", title="validation macro-F1 from pretrained against from random weights", claim=+1, points=True,
+    of_runs=lambda frames, runs: pd.Series(dtype=float),
+)  # fmt: skip
 SCORE = Measure(
     name="score", short="the score", title="test macro-F1", claim=+1, points=True, of_runs=lambda frames, runs: pd.Series(dtype=float)
 )
@@ -200,7 +205,7 @@ def _paired(frames: Frames, runs: pd.DataFrame, values: pd.Series, less: str, mo
 def _relation(figures: pd.DataFrame, frames: Frames, question: Question, strategy: str, column: str) -> tuple[float, int]:
     """Over all trials of the strategy: rank correlation of `column` with the validation score, given the training score."""
     cells = [c.id for c in frames.study.cells if c.strategy == strategy and Question.of(vars(c)) == question]
-    own = figures[figures.cell.isin(cells)][[column, "score", "train"]].dropna() if len(figures) else figures
+    own = figures[figures.cell.isin(cells) & (figures.stage != "explain")][[column, "score", "train"]].dropna() if len(figures) else figures
     if len(own) < FEWEST_TRIALS:
         return math.nan, len(own)
     return partial_rank_correlation(own[column].to_numpy(), own.score.to_numpy(), own.train.to_numpy()), len(own)
@@ -256,6 +261,24 @@ def _more_runs(contrasts: Sequence[Contrast]) -> str:
                 needed.append(n)
                 break
     return f"; about {min(needed)} runs of each would show the clearest difference, were it as large as it looks" if needed else ""
+
+
+def controls(frames: Frames) -> list[str]:
+    """One line a question and control: what a strategy gains by starting from the pretrained weights, on validation, paired over runs."""
+    random, confirmed = frames.explained("control"), frames.confirmed()
+    if not len(random) or not len(confirmed):
+        return []
+    lines = []
+    random = random.assign(question=frames.questions(random))
+    confirmed = confirmed.assign(question=frames.questions(confirmed))
+    for (question, control), own in random.groupby(["question", "strategy"], sort=False):
+        of = STRATEGIES[str(control)].control_of
+        both = pd.concat([own, confirmed[(confirmed.question == question) & (confirmed.strategy == of)]])
+        values = both.set_index("trial_id")["val/macro_f1"].dropna()
+        found = _paired(frames, both, values, of, str(control), VALIDATION)
+        if found is not None:
+            lines.append(f"{question.name}: {found.text(of, str(control))}")
+    return lines
 
 
 def why_rows(found: Sequence[Why]) -> pd.DataFrame:

@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 from study.canonical import added, canonical, restore
 from study.errors import ConfigError, nearest
@@ -14,6 +14,7 @@ from study.records import SCHEMA, dumps
 from study.space import Domain, Log, Uniform, domains, parse, range_as_dict, range_from_dict
 from study.strategies import STRATEGIES, Strategy
 
+Explain = Literal["memorisation", "controls"]
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -79,6 +80,7 @@ class Protocol:
     views: int = 0  # V augmented views per image whose frozen activations are reused; 0 = fresh views, nothing reused
     train_eval_images: int = 1024  # size of the fixed training subset scored in eval mode for the train-val gap
     optimizer: Literal["adamw", "sgd"] = added("adamw", since=2)  # rates are in AdamW's units whatever it is
+    wrong_labels: float = added(0.0, since=5)  # share of training images given a wrong label: what a network memorises
     min_steps: int = added(0, since=5)  # optimiser steps of a whole trial, at least: where images are few, an epoch passes over them often
 
     def __post_init__(self) -> None:
@@ -92,6 +94,10 @@ class Protocol:
         _require(0 <= self.warmup_epochs < math.inf, f"warmup_epochs must be >= 0, not {self.warmup_epochs!r}.")
         _require(self.grad_clip > 0, f"grad_clip must be > 0 (inf = off), not {self.grad_clip!r}.")
         _require(self.views >= 0, f"views must be >= 0, not {self.views!r}.")
+        _require(
+            isinstance(self.wrong_labels, float | int) and 0 <= self.wrong_labels < 1,
+            f"wrong_labels must be a share in [0, 1), not {self.wrong_labels!r}.",
+        )
         _require(
             type(self.min_steps) is int and self.min_steps >= 0, f"min_steps must be a whole number >= 0 (0 = off), not {self.min_steps!r}."
         )
@@ -210,6 +216,7 @@ class Study:
         1, since=3
     )  # independent ones a cell: its trials are split among them, each with draws and a training seed of its own
     measure: tuple[str, ...] = added(("predictions",), since=2)  # what is measured on confirm runs, by name
+    explain: tuple[Explain, ...] = added((), since=5)  # what is trained besides, to explain the verdict and never to change it
     published: dict[str, Domain] = added(
         since=4, factory=dict
     )  # the strategies' own ranges when the study was begun; its ledger fills it in
@@ -235,6 +242,9 @@ class Study:
             self.grace_epochs >= self.protocol.warmup_epochs,
             f"grace_epochs {self.grace_epochs} must be >= warmup_epochs {self.protocol.warmup_epochs}: nothing may be stopped while warming up.",
         )
+        known = get_args(Explain)
+        if unknown := [name for name in self.explain if name not in known]:
+            raise ConfigError(f"Study {self.name!r}: unknown explain {unknown[0]!r}; choose from {nearest(unknown[0], list(known))}.")
         _check_space(self)
 
     def ranges(self, cell: Cell) -> dict[str, Domain]:
@@ -268,6 +278,7 @@ class Study:
         values["cells"] = tuple(restore(Cell, c) for c in values["cells"])
         values["protocol"] = restore(Protocol, values["protocol"])
         values["measure"] = tuple(values.get("measure", ("predictions",)))
+        values["explain"] = tuple(values.get("explain", ()))
         for name in ("space", "published"):
             values[name] = {k: range_from_dict(v) for k, v in values.get(name, {}).items()}
         return restore(cls, values)

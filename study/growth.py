@@ -9,7 +9,7 @@ from study.errors import ConfigError
 from study.records import dumps
 
 MAY_RISE = ("trials", "random_trials", "confirm_seeds")
-MAY_GAIN = ("cells", "measure")
+MAY_GAIN = ("cells", "measure", "explain")
 FREE = ("about",)
 
 
@@ -57,7 +57,12 @@ def grow(old: Study, new: Study, where: str) -> tuple[Study, list[Change]]:
             f"nothing else: python -m study.sweep {where} goes on with its own settings, and another --name begins anew."
         )
     later = tuple(c for c in new.cells if c not in old.cells)
-    grown = replace(new, cells=(*old.cells, *later), measure=tuple(dict.fromkeys((*old.measure, *new.measure))))
+    grown = replace(
+        new,
+        cells=(*old.cells, *later),
+        measure=tuple(dict.fromkeys((*old.measure, *new.measure))),
+        explain=tuple(dict.fromkeys((*old.explain, *new.explain))),
+    )
     return grown.begun(old.published), changes  # a strategy that joins brings its ranges of today
 
 

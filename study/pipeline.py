@@ -107,6 +107,8 @@ def _run(study: Study, options: Options, ledger: Ledger, places: Places, tables:
         chosen = stages.choose(ledger, study.searches) if not interrupted.is_set() else {}
         if chosen and not interrupted.is_set():
             stages.confirm(execute, chosen)
+        if chosen and not interrupted.is_set():
+            stages.explain(execute, chosen)
         if interrupted.is_set():
             return []
         ledger.add_facts(finished_at=time.time())

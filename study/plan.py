@@ -1,6 +1,7 @@
 """The plan before a study and the table after it, as text."""
 
 from collections import Counter
+from dataclasses import replace
 
 from rich.console import Console
 from rich.table import Table
@@ -10,7 +11,7 @@ from study.cost import Price, disk, measure
 from study.datasets.spec import VAL, ImageTable, kept_by_class
 from study.places import Places
 from study.records import Outcome, Stage
-from study.stages import ended
+from study.stages import controls, ended
 from study.tracking.ledger import Ledger
 
 
@@ -63,12 +64,35 @@ def print_plan(study: Study, ledger: Ledger, tables: dict[tuple[str, str], Image
             _span(cost),
         )
     console.print(table)
+    if study.explain:
+        extra, count = _explain_hours(study, tables, places, prices)
+        hours += extra
+        console.print(f"and {count} runs that explain the verdict ({', '.join(study.explain)}): at most {_span(extra)}", highlight=False)
     needed = disk(study, {backbone: price.parameters for (backbone, _), price in prices.items()}, left)
     console.print(
         f"at most {_span(hours)} on one trial's share of this machine, one after the other; early stopping and reused "
         f"activations make it less. Disk: about {needed / 1e9:.2f} GB under {ledger.folder.location}.",
         highlight=False,
     )
+
+
+def _explain_hours(
+    study: Study, tables: dict[tuple[str, str], ImageTable], places: Places, prices: dict[tuple[str, str], Price]
+) -> tuple[float, int]:
+    """Hours and number of the runs of the explain stage, done or not."""
+    p, runs = study.protocol, study.confirm_seeds * study.confirm_folds
+    cells = list(study.cells) if "memorisation" in study.explain else []
+    if "controls" in study.explain:
+        cells += dict.fromkeys(replace(c, strategy=control) for c in study.cells for control in controls())
+    hours = 0.0
+    for cell in cells:
+        key, data = (cell.backbone, cell.strategy), tables[cell.dataset, cell.split_protocol]
+        if key not in prices:
+            prices[key] = measure(cell, p, len(data.classes), places.weights)
+        train = sum(kept_by_class(data, cell.train_fraction))
+        looked = int((data.split == VAL).sum()) + min(train, p.train_eval_images)
+        hours += runs * p.max_epochs * (train * p.passes(train) * prices[key].train + looked * prices[key].evaluate) / 3600
+    return hours, runs * len(cells)
 
 
 def print_results(study: Study, ledger: Ledger) -> None:

@@ -38,6 +38,7 @@ class Stage(StrEnum):
 
     SEARCH = "search"
     CONFIRM = "confirm"
+    EXPLAIN = "explain"  # trained to explain, never a candidate for a verdict; older versions of this code know no such stage
 
 
 class Origin(StrEnum):
@@ -47,6 +48,8 @@ class Origin(StrEnum):
     RANDOM = "random"  # i.i.d. draws, never stopped early: only these may feed tuning curves
     TPE = "tpe"
     CONFIRM = "confirm"  # the selected configuration again, with a fresh seed
+    MEMORISATION = "memorisation"  # a confirm run with a share of wrong labels
+    CONTROL = "control"  # from random weights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,7 +152,7 @@ class EpochRecord(Record):
 
     Metric paths: train/loss (training mode, augmented), {train,val}/{accuracy,macro_precision,macro_recall,
     macro_f1,balanced_accuracy,nll,ece} in eval mode without augmentation; `train/*` on a fixed subset;
-    lr (of the head); distance/{head,stage_1,...}, how far each trained stage lies from where training began, as a share of its norm.
+    wrong/{memorised,resisted} where labels were made wrong (shares of those images); lr (of the head); distance/{head,stage_1,...}, how far each trained stage lies from where training began, as a share of its norm.
     An undefined figure (a class without images) is absent, never 0 and never NaN.
     """
 

@@ -1,5 +1,6 @@
 """The stages of a study after its data were checked: search, select, confirm. Each can be resumed, and is skipped when done."""
 
+import dataclasses
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from study.search.optuna_cells import SearchPlan
 from study.search.plans import FixedPlan, Plan
 from study.search.seeds import confirm_config, same_subset
 from study.search.selection import select, select_by_search
+from study.strategies import STRATEGIES
 from study.tracking.ledger import Ledger
 
 
@@ -137,6 +139,65 @@ def confirm(executor: Executor, chosen: dict[str, list[str]]) -> None:
         executor.ledger.open_test([a.trial_id for a in asks])
     done = {a.trial_id for a in asks if is_done(executor.ledger, a.trial_id, executor.study.measure)}
     executor("confirm", FixedPlan(asks, done), measurements=executor.study.measure)
+
+
+WRONG_LABELS = 0.2  # Zhang et al. 2017 go up to 1; a fifth is what careless labelling comes to
+
+
+def explain_asks(study: Study, ledger: Ledger, chosen: dict[str, list[str]]) -> list[Ask]:
+    """What is trained besides the confirm runs, with their seeds: each again with wrong labels; each question's controls from random weights,
+    with the settings chosen for the strategy they are the control of (its published default where the study lacks it)."""
+    confirmed = confirm_asks(study, ledger, chosen)
+    known = {a.trial_id: a for a in ledger.asks()}
+    configs: list[tuple[str, int, Origin, TrialConfig]] = []
+    if "memorisation" in study.explain:
+        for ask in confirmed:
+            config = TrialConfig.from_dict(ask.config)
+            told = dataclasses.replace(config, protocol=dataclasses.replace(config.protocol, wrong_labels=WRONG_LABELS))
+            configs.append((ask.cell, ask.number, Origin.MEMORISATION, told))
+    if "controls" in study.explain:
+        own = {(a.cell, a.number): TrialConfig.from_dict(a.config) for a in confirmed}
+        for control, of in controls().items():
+            questions = dict.fromkeys(dataclasses.replace(c, strategy=control) for c in study.cells)
+            for cell in questions:
+                like = dataclasses.replace(cell, strategy=of).id
+                for number in range(study.confirm_seeds * study.confirm_folds):
+                    tuned = own.get((like, number)) or confirm_config(
+                        study, TrialConfig.default(dataclasses.replace(cell, strategy=of), study.protocol), number
+                    )
+                    strategy = STRATEGIES[control](**dataclasses.asdict(tuned.strategy))
+                    config = dataclasses.replace(tuned, cell=dataclasses.replace(tuned.cell, strategy=control), strategy=strategy)
+                    configs.append((cell.id, number, Origin.CONTROL, config))
+    sequence = max((a.sequence for a in (*known.values(), *confirmed)), default=-1) + 1
+    return [
+        known.get(config.id)
+        or Ask(
+            trial_id=config.id,
+            cell=cell,
+            number=number,
+            stage=Stage.EXPLAIN,
+            origin=origin,
+            config=config.as_dict(),
+            sequence=sequence + k,
+        )
+        for k, (cell, number, origin, config) in enumerate(configs)
+    ]
+
+
+def controls() -> dict[str, str]:
+    """By control: the strategy that does the same from the pretrained weights."""
+    return {name: cls.control_of for name, cls in STRATEGIES.items() if cls.control_of}
+
+
+def explain(executor: Executor, chosen: dict[str, list[str]]) -> None:
+    """Trains what the study asks for besides, measures nothing and keeps no network: none of it is a candidate, none sees test images."""
+    ledger = executor.ledger
+    asks = explain_asks(executor.study, ledger, chosen) if executor.study.explain else []
+    if asks:
+        executor("explain", FixedPlan(asks, {a.trial_id for a in asks if ledger.result(a.trial_id) is not None}))
+    for ask in asks:
+        if ask.stage is Stage.EXPLAIN and ledger.result(ask.trial_id) is not None:
+            ledger.trial_folder(ask.trial_id).remove("best")
 
 
 def is_done(ledger: Ledger, trial_id: str, measurements: tuple[str, ...]) -> bool:

@@ -53,6 +53,17 @@ SIZES_STEPS = replace(
     protocol=replace(SIZES.protocol, min_steps=42),  # what 426 faces give in three epochs
 )
 
+EVERY_MEASURE = ("predictions", "cka", "reprobe", "forgetting", "way_back", "background", "copies", "corruptions", "calibration")
+"""As study.measure names them."""
+
+EXPLAIN = replace(
+    QUICKSTART,
+    name="explain",
+    about="Why one wins: the quickstart with everything that is measured or trained to explain it.",
+    measure=EVERY_MEASURE,
+    explain=("memorisation", "controls"),
+)
+
 PAPER = Study(
     name="paper",
     about="ResNet-50 on FER2013 and EfficientNet-B0 on DeepWeeds at 224 px: the paper's pairs, tuned alike. Needs GPUs.",
@@ -66,9 +77,11 @@ PAPER = Study(
     searches=5,
     grace_epochs=6,
     confirm_seeds=10,
+    measure=EVERY_MEASURE,
+    explain=("memorisation", "controls"),
 )
 
-STUDIES = {s.name: s for s in (QUICKSTART, PILOT, SIZES, SIZES_STEPS, PAPER)}
+STUDIES = {s.name: s for s in (QUICKSTART, PILOT, EXPLAIN, SIZES, SIZES_STEPS, PAPER)}
 
 
 def find_study(name: str) -> Study:

@@ -146,7 +146,7 @@ def test_only_what_speaks_today_is_measured_and_looking_again_is_no_further_open
     assert "selection.json is not there" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("arguments", "said"), [(["cka2"], "Unknown measurement 'cka2'; choose from predictions"), ([], "required: NAME")])
+@pytest.mark.parametrize(("arguments", "said"), [(["cka2"], "Unknown measurement 'cka2'; choose from cka"), ([], "required: NAME")])
 def test_an_unknown_measurement_lists_the_known_ones(arguments: list[str], said: str, capsys) -> None:
     try:
         code = command.main([str(GOLDEN), *arguments])

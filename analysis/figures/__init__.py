@@ -30,6 +30,7 @@ from analysis.figures import (
     why_distance,
     why_features,
     why_forgetting,
+    why_memorisation,
     why_probes,
 )
 from analysis.frames import Frames
@@ -77,6 +78,7 @@ FIGURES: tuple[FigureSpec, ...] = (
     _spec(why_probes, "Why"),
     _spec(why_distance, "Why"),
     _spec(why_forgetting, "Why"),
+    _spec(why_memorisation, "Why"),
     _spec(why_background, "Why"),
     _spec(why_corruptions, "Why"),
     _spec(tuning_curves, "Tuning"),

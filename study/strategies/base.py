@@ -37,6 +37,7 @@ class Strategy(ABC):
     name: ClassVar[str]
     title: ClassVar[str]
     start: ClassVar[Start] = "pretrained"  # "random": nothing is reused; the strategy's name is part of a trial's id
+    control_of: ClassVar[str] = ""  # the strategy that does the same from the pretrained weights, with fields of the same names
 
     @abstractmethod
     def phases(self, stages: int, epochs: int) -> tuple[Phase, ...]:

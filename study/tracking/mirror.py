@@ -97,7 +97,8 @@ class Mirror:
         started = result.started_at if result else (epochs[0].ended_at - epochs[0].seconds if epochs else None)
         tags |= {"stage": ask.stage.value, "origin": ask.origin.value, "trial": ask.trial_id}
         tags |= {"seed": str(config.seed), "number": str(ask.number)}
-        run = self._run(ask.trial_id, f"{name}{' confirm' if ask.stage is Stage.CONFIRM else ''} #{ask.number}", home, tags, started)
+        suffix = {Stage.SEARCH: "", Stage.CONFIRM: " confirm", Stage.EXPLAIN: f" {ask.origin.value}"}[ask.stage]
+        run = self._run(ask.trial_id, f"{name}{suffix} #{ask.number}", home, tags, started)
         failpoint("after_mlflow_start")
         if ask.trial_id not in self.cursor.epochs:
             self.runs.log_params(run, events.params(config))

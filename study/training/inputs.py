@@ -29,7 +29,8 @@ class Inputs:
         self.train = np.flatnonzero(self.table.split == TRAIN)
         self.val = np.flatnonzero(self.table.split == VAL)
         self.train_eval = spread(self.train, self.table.labels, config.protocol.train_eval_images)
-        self._labels = torch.from_numpy(self.table.labels.astype(np.int64))
+        self.wrong, given = made_wrong(self.train, self.table.labels, len(self.table.classes), config.protocol.wrong_labels, config.seed)
+        self._labels = torch.from_numpy(given.astype(np.int64))  # as training is told; those of scores stay true
         self._resident: Tensor | None = None
         self.device = torch.device("cpu")
 
@@ -57,6 +58,21 @@ class Inputs:
     def labels_of(self, rows: np.ndarray) -> np.ndarray:
         return self.table.labels[rows]
 
+    def given(self, rows: np.ndarray) -> np.ndarray:
+        """Labels as training was told them, wrong ones too."""
+        told: np.ndarray = self._labels.cpu().numpy()[rows]
+        return told
+
+
+def made_wrong(train: np.ndarray, labels: np.ndarray, classes: int, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Which training images get a wrong label, sorted, and all labels as they are told: uniform among the other classes, a function of the
+    seed alone, so the same for every strategy (Zhang et al. 2017, arXiv 1611.03530)."""
+    rng = np.random.Generator(np.random.Philox(key=[seed, 911]))
+    wrong = np.sort(rng.permutation(train)[: round(share * len(train))])
+    told = labels.copy()
+    told[wrong] = (labels[wrong] + rng.integers(1, max(classes, 2), size=len(wrong))) % classes
+    return wrong, told
+
 
 class Features:
     """Images as the trained half sees them: through the frozen half, from the activation store where one serves."""
@@ -80,6 +96,9 @@ class Features:
 
     def train_plain(self, positions: np.ndarray) -> Tensor:
         return self._plain("train_eval", self.inputs.train_eval, positions)
+
+    def wrong(self, positions: np.ndarray) -> Tensor:
+        return self._plain("wrong", self.inputs.wrong, positions)
 
     def val(self, positions: np.ndarray) -> Tensor:
         return self._plain("val", self.inputs.val, positions)

@@ -205,7 +205,12 @@ def _evaluate(run: _Phase) -> tuple[dict[str, float], np.ndarray]:
     run.model.eval()
     train, _ = score(_logits(run, features.train_plain, len(inputs.train_eval)), inputs.labels_of(inputs.train_eval))
     val, confusion = score(_logits(run, features.val, len(inputs.val)), inputs.labels_of(inputs.val))
-    return {f"train/{k}": v for k, v in train.items()} | {f"val/{k}": v for k, v in val.items()}, confusion
+    metrics = {f"train/{k}": v for k, v in train.items()} | {f"val/{k}": v for k, v in val.items()}
+    if len(inputs.wrong):
+        said = _logits(run, features.wrong, len(inputs.wrong)).argmax(axis=1)
+        metrics["wrong/memorised"] = float((said == inputs.given(inputs.wrong)).mean())
+        metrics["wrong/resisted"] = float((said == inputs.labels_of(inputs.wrong)).mean())
+    return metrics, confusion
 
 
 @torch.no_grad()

@@ -1,0 +1,24 @@
+"""Everything from random weights: the control that reuses nothing (Neyshabur et al. 2020, arXiv 2008.11687)."""
+
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+from study.networks.slots import Start
+from study.space import Log
+from study.strategies.base import Phase, Strategy, check_lr
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scratch(Strategy):
+    name: ClassVar[str] = "scratch"
+    title: ClassVar[str] = "everything, from random weights"
+    start: ClassVar[Start] = "random"
+    control_of: ClassVar[str] = "full"
+
+    lr: Annotated[float, Log(3e-5, 3e-2)] = 1e-3
+
+    def __post_init__(self) -> None:
+        check_lr(self.lr)
+
+    def phases(self, stages: int, epochs: int) -> tuple[Phase, ...]:
+        return (Phase(epochs=epochs, lrs=(self.lr,) * (stages + 1)),)
