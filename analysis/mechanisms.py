@@ -109,6 +109,13 @@ def _memorised(frames: Frames, runs: pd.DataFrame) -> pd.Series:
     return pd.Series(found, index=runs.trial_id, dtype=float).dropna()
 
 
+def _disputed(frames: Frames, runs: pd.DataFrame) -> pd.Series:
+    if "disputed/memorised" not in frames.epochs:
+        return pd.Series(dtype=float)
+    last = frames.epochs.dropna(subset=["disputed/memorised"]).sort_values("epoch").groupby("trial_id")["disputed/memorised"].last()
+    return last.reindex(runs.trial_id).dropna()
+
+
 def _background_gap(frames: Frames, runs: pd.DataFrame) -> pd.Series:
     found = frames.measured("background")
     if not len(found):
@@ -171,6 +178,14 @@ EXPLANATIONS = (
                 claim=-1,
                 points=True,
                 of_runs=_memorised,
+            ),
+            Measure(
+                name="disputed",
+                short="learnt disputed labels",
+                title="labels learnt by heart in the end, of those that later annotators dispute",
+                claim=-1,
+                points=True,
+                of_runs=_disputed,
             ),
             Measure(
                 name="background_gap",

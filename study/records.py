@@ -152,7 +152,7 @@ class EpochRecord(Record):
 
     Metric paths: train/loss (training mode, augmented), {train,val}/{accuracy,macro_precision,macro_recall,
     macro_f1,balanced_accuracy,nll,ece} in eval mode without augmentation; `train/*` on a fixed subset;
-    wrong/{memorised,resisted} where labels were made wrong (shares of those images); lr (of the head); distance/{head,stage_1,...}, how far each trained stage lies from where training began, as a share of its norm.
+    {wrong,disputed}/{memorised,resisted} where labels were made wrong, or later annotators dispute them (shares of those images); lr (of the head); distance/{head,stage_1,...}, how far each trained stage lies from where training began, as a share of its norm.
     An undefined figure (a class without images) is absent, never 0 and never NaN.
     """
 

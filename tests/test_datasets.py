@@ -129,6 +129,26 @@ def test_the_folder_form_maps_classes_by_name_and_keeps_the_official_split(tmp_p
         assert ("Training", "PublicTest", "PrivateTest")[table.split[k]] in image
 
 
+def _with_votes(folder: Path, votes: list[list[int]]) -> None:
+    (folder / "fer2013new.csv").write_text("Usage,Image name," + ",".join(f"v{k}" for k in range(10)) + "\n" + "".join(f"Training,x.png,{','.join(map(str, row))}\n" for row in votes))  # fmt: skip
+
+
+def test_votes_become_soft_targets_and_disputes_are_known(tmp_path: Path) -> None:
+    """Three training faces (sure, undecided, a non-face), one each to validate and test; FER2013 calls all of them angry."""
+    usages = ["Training", "Training", "Training", "PublicTest", "PrivateTest"]
+    (tmp_path / "fer2013.csv").write_text("emotion,pixels,Usage\n" + "".join(f"0,{' '.join(['7'] * 2304)},{u}\n" for u in usages))
+    happy, undecided, none = [0, 9, 0, 0, 1, 0, 0, 0, 0, 0], [4, 0, 0, 2, 4, 0, 0, 0, 0, 0], [0, 0, 0, 0, 0, 0, 0, 0, 0, 9]
+    _with_votes(tmp_path, [happy, undecided, none, undecided, happy])
+    table = read_csv(tmp_path / "fer2013.csv", "ferplus_votes")
+    assert table.soft is not None and list(table.split) == [0, 0, -1, -1, 2] and table.classes[1] == "happiness"
+    assert table.soft[0] == pytest.approx([0, 1, 0, 0, 0, 0, 0, 0]), "a single vote is dropped, as in the majority rule"
+    assert table.soft[1] == pytest.approx([0.4, 0, 0, 0.2, 0.4, 0, 0, 0])
+    official = read_csv(tmp_path / "fer2013.csv")
+    assert official.second is not None and list(official.second) == [3, -1, -1, -1, 3] and "2 labels disputed" in official.form
+    (tmp_path / "fer2013new.csv").write_text("Usage,Image name,a\n")
+    assert read_csv(tmp_path / "fer2013.csv").second is None, "votes of other images say nothing"
+
+
 def test_ferplus_votes_make_labels_by_the_majority_rule(tmp_path: Path) -> None:
     data = rows(1)
     (tmp_path / "fer2013.csv").write_text("emotion,pixels,Usage\n" + "".join(f"{e},{p},{u}\n" for e, p, u in data))

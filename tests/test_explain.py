@@ -14,12 +14,15 @@ from study import Protocol, Study, grid, run_study
 from study.config import TrialConfig
 from study.errors import ConfigError
 from study.measure import MEASUREMENTS
+from study.places import Places
 from study.records import Origin, Outcome, Stage
 from study.results import Results
+from study.run import open_inputs
 from study.stages import controls
 from study.strategies import STRATEGIES
 from study.studies import EVERY_MEASURE
-from study.training.inputs import made_wrong
+from study.training.inputs import Inputs, made_wrong
+from study.training.loop import fine_tune
 
 QUESTION = Study(
     name="explained",
@@ -50,6 +53,28 @@ def test_wrong_labels_are_wrong_spread_evenly_and_the_seeds_alone() -> None:
         wrong, made_wrong(train, labels, 5, 0.2, seed=8)[0]
     )
     assert len(made_wrong(train, labels, 5, 0.0, seed=7)[0]) == 0
+
+
+def test_disputed_and_soft_labels_are_told_as_they_are() -> None:
+    places = Places(folder="")
+    config = TrialConfig.default(
+        dataclasses.replace(EXPLAINED.cells[0], train_fraction=0.3), dataclasses.replace(EXPLAINED.protocol, wrong_labels=0.5)
+    )
+    plain = open_inputs(config, places)
+    labels = plain.table.labels
+    second = np.where(np.arange(len(labels)) % 3 == 0, (labels + 1) % 10, -1)
+    soft = np.full((len(labels), 10), 0.1, np.float32)
+    table = dataclasses.replace(plain.table, second=second, soft=soft)
+    inputs = Inputs(dataclasses.replace(plain.images, table=table), config, Path())
+    wrong, disputed = inputs.doubtful["wrong"], inputs.doubtful["disputed"]
+    assert not set(wrong.rows) & set(disputed.rows) and set(disputed.rows) <= set(inputs.train) and len(disputed.rows) <= 32
+    assert (disputed.told == labels[disputed.rows]).all() and (disputed.true == second[disputed.rows]).all()
+    targets = inputs.targets(np.arange(len(inputs.train)))
+    assert targets.shape == (len(inputs.train), 10) and targets.sum(dim=1).numpy() == pytest.approx(1)
+    unanimous = np.isin(inputs.train, wrong.rows)
+    assert (targets.max(dim=1).values.numpy() == 1).tolist() == unanimous.tolist()
+    record, _ = next(iter(fine_tune(config, inputs)))
+    assert {"wrong/memorised", "disputed/resisted"} <= set(record.metrics) and np.isfinite(record.metrics["train/loss"])
 
 
 def test_everything_asked_for_is_trained_once_and_no_candidate(run: Results) -> None:

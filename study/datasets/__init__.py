@@ -18,7 +18,7 @@ CATALOG: dict[str, DatasetSpec] = {
             about="35,887 grey faces, 48 px, 7 expressions",
             policy="mild",
             where="ROOT/fer2013/fer2013.csv (or icml_face_data.csv, train/<class>/*.jpg, FERPlus folders; also .gz .bz2 .xz)",
-            split_protocols=("official", "ferplus"),
+            split_protocols=("official", "ferplus", "ferplus_votes"),
             read=fer2013.read,
         ),
         DatasetSpec(

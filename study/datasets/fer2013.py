@@ -4,18 +4,20 @@ Official split: train on Training, select on PublicTest, report PrivateTest.
 """
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from study.datasets.archives import OPENERS
 from study.datasets.imagefiles import JUNK, check_headers, decode_file, fingerprint, identity, is_junk, no_image, refuse
-from study.datasets.spec import ImageTable, left_out, stratified_split
+from study.datasets.spec import TRAIN, ImageTable, left_out, stratified_split
 from study.datasets.tables import bare_name, check_length, read_columns, read_rows, whole
 from study.errors import DataError
 
 CLASSES = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 FERPLUS = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt")
+AS_FER = (6, 3, 5, 4, 0, 1, 2, -1, -1, -1)  # FERPLUS, unknown and non-face as FER2013 numbers its expressions; it has no contempt
 USAGE = {"Training": 0, "PublicTest": 1, "PrivateTest": 2}
 SIDE = 48
 CSV_NAMES = ("fer2013.csv", "icml_face_data.csv", "train.csv")
@@ -34,8 +36,12 @@ def read(root: Path | None, protocol: str, fold: int) -> ImageTable:
             if (path := folder / (name + suffix)).is_file():
                 return read_csv(path, protocol)
     if (folder / "FER2013Train" / "label.csv").is_file():
-        return read_ferplus_folders(folder)
+        return read_ferplus_folders(folder, soft=protocol == "ferplus_votes")
     if (folder / "train").is_dir():
+        if protocol != "official":
+            raise DataError(
+                f"fer2013@{protocol} needs the votes of fer2013new.csv beside fer2013.csv, or FERPlus's own folders; {folder} has train/<class>."
+            )
         return read_folders(folder)
     there = ", ".join(sorted(p.name for p in folder.iterdir())[:12]) if folder.is_dir() else "no such folder"
     raise DataError(
@@ -58,9 +64,13 @@ def read_csv(path: Path, protocol: str = "official") -> ImageTable:
     split, note = _usage_split(path, [(line, row.get("Usage")) for line, row in rows], labels)
     ids = tuple(f"{path.name}:{line}" for line, _ in rows)
     classes: tuple[str, ...] = CLASSES
-    if protocol == "ferplus":
-        labels, split, classes = _ferplus(path.parent / "fer2013new.csv", labels, split)
-        note += ", FER+ majority labels"
+    votes, soft, second = path.parent / "fer2013new.csv", None, None
+    if protocol.startswith("ferplus"):
+        labels, split, classes, soft = _ferplus(votes, labels, split, soft=protocol == "ferplus_votes")
+        note += ", FER+ majority labels" if soft is None else ", FER+ votes as targets"
+    elif votes.is_file() and (counted := _count_votes(votes, len(labels))) is not None:
+        second = np.where(_sure(counted), np.array(AS_FER)[counted.argmax(axis=1)], -1)
+        note += f", {int(((second >= 0) & (second != labels)).sum())} labels disputed by FER+"
     return ImageTable(
         name="fer2013",
         classes=classes,
@@ -73,6 +83,8 @@ def read_csv(path: Path, protocol: str = "official") -> ImageTable:
         form=f"{path.name}, {len(labels)} faces ({note}); " + _summary(labels, split, classes),
         fingerprint=fingerprint(["fer2013", digest]),
         decode=lambda i: images[i],
+        soft=soft,
+        second=second,
     )
 
 
@@ -108,21 +120,42 @@ def _own_split(path: Path, labels: np.ndarray) -> np.ndarray:
     return stratified_split(labels, None, 0, what=str(path))
 
 
-def _ferplus(path: Path, labels: np.ndarray, split: np.ndarray) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+def _ferplus(
+    path: Path, labels: np.ndarray, split: np.ndarray, *, soft: bool
+) -> tuple[np.ndarray, np.ndarray, tuple[str, ...], np.ndarray | None]:
     """FER+ majority rule (Barsoum et al. 2016): classes with one vote are dropped; the winner must have more than half of the
-    rest; unknown, non-faces and undecided images are left out."""
+    rest; unknown, non-faces and undecided images are left out.
+
+    `soft`: the shares of the votes for expressions too, float32 [N, 8]; then training also keeps images without a majority."""
     if not path.is_file():
         raise DataError(f"fer2013@ferplus needs {path} (FER+ votes, from microsoft/FERPlus) beside the CSV.")
-    rows, _ = read_rows(path)
-    if len(rows) - 1 != len(labels):
+    votes = _count_votes(path, len(labels))
+    if votes is None:
         raise DataError(
-            f"{path} has {len(rows) - 1} rows, the images are {len(labels)}; both must be the complete originals in their order."
+            f"{path} has another number of rows than the images, which are {len(labels)}; both must be the complete originals in their order."
         )
+    best, kept = votes.argmax(axis=1), _sure(votes)
+    if not soft:
+        return np.where(kept, best, 0), np.where(kept, split, -1).astype(np.int8), FERPLUS, None
+    kept |= (split == TRAIN) & (best < len(FERPLUS)) & (votes.sum(axis=1) > 0)
+    expressions = votes[:, : len(FERPLUS)].astype(np.float32)
+    shares = expressions / np.maximum(expressions.sum(axis=1, keepdims=True), 1)
+    return np.where(kept, best, 0), np.where(kept, split, -1).astype(np.int8), FERPLUS, shares
+
+
+def _count_votes(path: Path, images: int) -> np.ndarray | None:
+    """int64 [images, 10], single votes dropped; None where the table is of another number of images."""
+    rows, _ = read_rows(path)
+    if len(rows) - 1 != images:
+        return None
     votes = np.array([_votes(path, line, fields) for line, fields in rows[1:]])
-    votes = np.where(votes > 1, votes, 0)
-    best, total = votes.argmax(axis=1), votes.sum(axis=1)
-    sure = (votes.max(axis=1) > total / 2) & (best < len(FERPLUS))
-    return np.where(sure, best, 0), np.where(sure, split, -1).astype(np.int8), FERPLUS
+    return np.where(votes > 1, votes, 0)
+
+
+def _sure(votes: np.ndarray) -> np.ndarray:
+    """bool [N]: one expression has more than half of the votes."""
+    most: np.ndarray = (votes.max(axis=1) > votes.sum(axis=1) / 2) & (votes.argmax(axis=1) < len(FERPLUS))
+    return most
 
 
 def _votes(path: Path, line: int, fields: list[str]) -> np.ndarray:
@@ -160,20 +193,26 @@ def read_folders(folder: Path) -> ImageTable:
     return _from_files(folder, "train/<class>, test/<class>", paths, labels, split, CLASSES, ignored)
 
 
-def read_ferplus_folders(folder: Path) -> ImageTable:
-    """FERPlus's own layout: FER2013Train, FER2013Valid, FER2013Test, each with label.csv (name, box, votes)."""
+def read_ferplus_folders(folder: Path, *, soft: bool = False) -> ImageTable:
+    """FERPlus's own layout: FER2013Train, FER2013Valid, FER2013Test, each with label.csv (name, box, votes).
+
+    `soft`: the shares of the votes for expressions too, as training's targets."""
     paths, labels, split = [], [], []
+    shares: list[np.ndarray] = []
     for k, part in enumerate(("FER2013Train", "FER2013Valid", "FER2013Test")):
         table = folder / part / "label.csv"
         for line, fields in read_rows(table)[0]:
             votes = _votes(table, line, fields)
             name = bare_name(fields[0].strip(), table, line, "the name")
             votes = np.where(votes > 1, votes, 0)
-            if votes.max() > votes.sum() / 2 and votes.argmax() < len(FERPLUS):
+            undecided = soft and k == TRAIN and votes.sum() > 0  # shares say how undecided; labels that are scored must be sure
+            if (votes.max() > votes.sum() / 2 or undecided) and votes.argmax() < len(FERPLUS):
+                shares.append(votes[: len(FERPLUS)] / votes[: len(FERPLUS)].sum())
                 paths.append(folder / part / name)
                 labels.append(int(votes.argmax()))
                 split.append(k)
-    return _from_files(folder, "FERPlus folders", paths, labels, split, FERPLUS, [])
+    found = _from_files(folder, "FERPlus folders", paths, labels, split, FERPLUS, [])
+    return replace(found, soft=np.array(shares, np.float32)) if soft else found
 
 
 def _from_files(

@@ -34,6 +34,10 @@ class ImageTable:
     native_size: int  # longest short side among the images, in pixels: caches never upsample
     ignored: tuple[tuple[str, str], ...] = ()  # (name, reason) of every file or folder left out
     metadata: "Metadata | None" = None
+    soft: np.ndarray | None = None  # float32 [N, C], rows sum to 1: training's targets where annotators voted; labels stay what is scored
+    second: np.ndarray | None = (
+        None  # int64 [N]: what later annotators say, -1 where nothing; where it differs from a label, that is disputed
+    )
     foreground: "Foreground | None" = None  # where its subject is, as far as pixels tell
 
     def of(self, split: int) -> "tuple[int, np.ndarray | None]":

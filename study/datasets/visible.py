@@ -36,6 +36,8 @@ def cut_off_test(table: ImageTable, whole: np.ndarray) -> Visible:
         split=table.split[numbers],
         groups=None if table.groups is None else table.groups[numbers],
         metadata=None,
+        soft=None if table.soft is None else table.soft[numbers],
+        second=None if table.second is None else table.second[numbers],
         decode=lambda row: decode(int(numbers[row])),
     )
     return Visible(table=seen, numbers=numbers, whole=whole)

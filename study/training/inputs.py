@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor
 
 from study.config import TrialConfig
-from study.datasets.spec import TRAIN, VAL, spread
+from study.datasets.spec import TRAIN, VAL, ImageTable, spread
 from study.datasets.visible import Visible
 from study.inference.device import Device
 from study.inference.pixels import plain
@@ -29,15 +30,16 @@ class Inputs:
         self.train = np.flatnonzero(self.table.split == TRAIN)
         self.val = np.flatnonzero(self.table.split == VAL)
         self.train_eval = spread(self.train, self.table.labels, config.protocol.train_eval_images)
-        self.wrong, given = made_wrong(self.train, self.table.labels, len(self.table.classes), config.protocol.wrong_labels, config.seed)
-        self._labels = torch.from_numpy(given.astype(np.int64))  # as training is told; those of scores stay true
+        wrong, told = made_wrong(self.train, self.table.labels, len(self.table.classes), config.protocol.wrong_labels, config.seed)
+        self._targets = torch.from_numpy(_targets(self.table, wrong, told))  # as training is told; those of scores stay true
+        self.doubtful = _doubtful(self.table, self.train, wrong, told, config.protocol.train_eval_images)
         self._resident: Tensor | None = None
         self.device = torch.device("cpu")
 
     def place(self, device: torch.device) -> None:
         """Moves labels, and images where they fit, to the device."""
         self.device = device
-        self._labels = self._labels.to(device)
+        self._targets = self._targets.to(device)
         if device.type == "cuda" and self._resident is None and self.images.num_bytes <= RESIDENT_BYTES:
             self._resident = torch.from_numpy(self.images.pixels(np.arange(len(self.table.labels)))).to(device)
 
@@ -53,15 +55,43 @@ class Inputs:
         yield from np.array_split(order, steps)
 
     def targets(self, positions: np.ndarray) -> Tensor:
-        return self._labels[torch.from_numpy(self.train[positions]).to(self.device)]
+        """int64 [B], or float32 [B, C] where annotators voted."""
+        return self._targets[torch.from_numpy(self.train[positions]).to(self.device)]
 
     def labels_of(self, rows: np.ndarray) -> np.ndarray:
         return self.table.labels[rows]
 
-    def given(self, rows: np.ndarray) -> np.ndarray:
-        """Labels as training was told them, wrong ones too."""
-        told: np.ndarray = self._labels.cpu().numpy()[rows]
-        return told
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Doubtful:
+    """Training images whose label is wrong by design, or disputed by later annotators."""
+
+    rows: np.ndarray  # [n] positions of the images
+    told: np.ndarray  # [n] as training is told
+    true: np.ndarray  # [n] as they are, or as the others say
+
+
+def _targets(table: ImageTable, wrong: np.ndarray, told: np.ndarray) -> np.ndarray:
+    """int64 [N]; float32 [N, C] where there are votes, a wrong label then being unanimous."""
+    if table.soft is None:
+        return told.astype(np.int64)
+    soft = table.soft.copy()
+    soft[wrong] = np.eye(len(table.classes), dtype=np.float32)[told[wrong]]
+    return soft
+
+
+def _doubtful(table: ImageTable, train: np.ndarray, wrong: np.ndarray, told: np.ndarray, most: int) -> dict[str, Doubtful]:
+    """By name, "wrong" and "disputed", those that there are; of disputed images at most `most`, which are looked at every epoch."""
+    found = {}
+    if len(wrong):
+        found["wrong"] = Doubtful(rows=wrong, told=told[wrong], true=table.labels[wrong])
+    if table.second is not None:
+        others = table.second[train]
+        rows = np.setdiff1d(train[(others >= 0) & (others != table.labels[train])], wrong)
+        if len(rows):
+            rows = spread(rows, table.labels, most)
+            found["disputed"] = Doubtful(rows=rows, told=table.labels[rows], true=table.second[rows])
+    return found
 
 
 def made_wrong(train: np.ndarray, labels: np.ndarray, classes: int, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -97,8 +127,8 @@ class Features:
     def train_plain(self, positions: np.ndarray) -> Tensor:
         return self._plain("train_eval", self.inputs.train_eval, positions)
 
-    def wrong(self, positions: np.ndarray) -> Tensor:
-        return self._plain("wrong", self.inputs.wrong, positions)
+    def doubtful(self, name: str, positions: np.ndarray) -> Tensor:
+        return self._plain(name, self.inputs.doubtful[name].rows, positions)
 
     def val(self, positions: np.ndarray) -> Tensor:
         return self._plain("val", self.inputs.val, positions)

@@ -5,6 +5,7 @@ resuming is passing a state back in.
 """
 
 import dataclasses
+import functools
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -206,10 +207,10 @@ def _evaluate(run: _Phase) -> tuple[dict[str, float], np.ndarray]:
     train, _ = score(_logits(run, features.train_plain, len(inputs.train_eval)), inputs.labels_of(inputs.train_eval))
     val, confusion = score(_logits(run, features.val, len(inputs.val)), inputs.labels_of(inputs.val))
     metrics = {f"train/{k}": v for k, v in train.items()} | {f"val/{k}": v for k, v in val.items()}
-    if len(inputs.wrong):
-        said = _logits(run, features.wrong, len(inputs.wrong)).argmax(axis=1)
-        metrics["wrong/memorised"] = float((said == inputs.given(inputs.wrong)).mean())
-        metrics["wrong/resisted"] = float((said == inputs.labels_of(inputs.wrong)).mean())
+    for name, doubtful in inputs.doubtful.items():
+        said = _logits(run, functools.partial(features.doubtful, name), len(doubtful.rows)).argmax(axis=1)
+        metrics[f"{name}/memorised"] = float((said == doubtful.told).mean())
+        metrics[f"{name}/resisted"] = float((said == doubtful.true).mean())
     return metrics, confusion
 
 
