@@ -3,6 +3,7 @@
 import dataclasses
 import errno
 import http.server
+import io
 import json
 import os
 import shutil
@@ -14,6 +15,8 @@ from pathlib import Path
 from typing import ClassVar
 
 import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
@@ -87,6 +90,24 @@ def tables(frames):
 
     found = findings(frames, resamples=50)
     return [(k, csv_bytes(v)) for k, v in all_tables(frames, found, {s.name: s.compute(frames, found) for s in FIGURES}).items()]
+
+
+def test_a_measurements_summary_stands_on_its_run(few: Ledger) -> None:
+    """Also where the run had ended; what is no number of ours stays away, and a damaged file harms nothing."""
+    assert Mirror(few).sync().pending == 0
+    one, other = few.asks("confirm")[:2]
+    buffer = io.BytesIO()
+    summary = json.dumps({"agreement": 0.25, "kl": float("nan"), "../odd": 1.0})
+    pq.write_table(pa.table({"kind": ["as it is"]}).replace_schema_metadata({"summary": summary}), buffer)
+    few.folder.write(f"trials/{one.trial_id}/measured/forgetting.parquet", buffer.getvalue())
+    few.folder.write(f"trials/{other.trial_id}/measured/forgetting.parquet", b"PAR1 damaged")
+    for _ in range(2):
+        assert Mirror(few).sync().problem is None
+    runs = {r.data.tags.get("trial"): r for r in root_of(Mirror(few))[1]}
+    assert runs[one.trial_id].data.metrics["forgetting/agreement"] == 0.25
+    assert not [k for r in runs.values() for k in r.data.metrics if "odd" in k or k == "forgetting/kl"]
+    db = Path(few.folder.root).parent / "mlflow.db"
+    assert count(db, "select count(*) from metrics where key = 'forgetting/agreement'") == 1
 
 
 def test_a_finished_study_that_grows_is_sent_on_and_read_back(few: Ledger, tmp_path: Path) -> None:
