@@ -28,7 +28,7 @@ from benchmarks.verdict_cases import Case
 from benchmarks.worlds import Sample, Split
 from study.metrics import macro_f1
 
-TRAININGS = ("deepweeds/linear_probe:6x10", "deepweeds/partial:8x10")
+TRAININGS = ("deepweeds/linear_probe:8x10", "deepweeds/partial:8x10")
 CONFIRMED = 5  # runs of a strategy
 
 
