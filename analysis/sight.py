@@ -12,7 +12,9 @@ from analysis.forecast import Sight, Spread, design
 from analysis.question import Question
 from analysis.statistics import image_units
 from study.config import Study
+from study.errors import ConfigError, EnvironmentProblem
 from study.files import Folder
+from study.tracking.ledger import Ledger
 
 TestSet = tuple[int, np.ndarray | None]  # how many images, and their sessions where they have any
 
@@ -51,12 +53,21 @@ def _points(share: float) -> str:
 
 
 def spread_for(question: Question, results: Folder) -> tuple[Spread, str]:
-    """As the first study by name with the same question measured it, and its name; the default's where none did."""
-    for name in sorted(results.names()):
+    """As the newest study with the same question measured it, and its name; the default's where none did."""
+    for name in sorted(results.names(), key=lambda n: _made_at(results, n), reverse=True):
         found = _measured(question, results, name)
         if found is not None:
             return found, f"as in {name}"
     return Spread(), "a default, measured on a small part of DeepWeeds"
+
+
+def _made_at(results: Folder, name: str) -> float:
+    """When the study finished, unix time; of one that did not, or that cannot be read, when its tables were written."""
+    try:
+        finished = Ledger(results.location, name).facts().get("finished_at")
+    except (ConfigError, EnvironmentProblem):
+        finished = None
+    return float(finished or results.modified(f"{name}/tables/pairs.csv") or 0.0)
 
 
 def _measured(question: Question, results: Folder, name: str) -> Spread | None:

@@ -11,7 +11,7 @@ import argparse
 import json
 import math
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import combinations
 from typing import Any
 
@@ -25,7 +25,7 @@ from analysis.runs import Runs, join_folds, score_runs
 from analysis.statistics import ImageUnits, image_units
 from benchmarks.verdict_before import OldPair, old_pairs, old_seeds_needed, old_verdicts
 from benchmarks.verdict_cases import Case, cases
-from benchmarks.worlds import CLASSES, Sample, Split
+from benchmarks.worlds import Sample, Split, World
 
 RESAMPLES = 150
 MARGIN = 0.01
@@ -53,7 +53,7 @@ def all_runs(sample: Sample, rng: np.random.Generator) -> list[Runs]:
     for split in sample.splits:
         weights, units = resample(split, rng), image_units(len(split.labels), split.groups)
         by_fold.append(
-            [score_runs(p, sample.search, split.labels, CLASSES, weights, units, ["macro_f1"])["macro_f1"] for p in split.predicted]
+            [score_runs(p, sample.search, split.labels, split.classes, weights, units, ["macro_f1"])["macro_f1"] for p in split.predicted]
         )
     return [join_folds(own) for own in zip(*by_fold, strict=True)]
 
@@ -67,8 +67,8 @@ def compared(runs: Sequence[Runs]) -> tuple[list[Estimate], list[Doubts]]:
     return [difference(runs[i], runs[j]) for i, j in indices], [Doubts(both=(r,) if r else ()) for r in found]
 
 
-def true_differences(case: Case, study: int) -> list[float]:
-    scores = case.world.scores(study)
+def true_differences(world: World, study: int) -> list[float]:
+    scores = world.scores(study)
     return [float(scores[i] - scores[j]) if abs(scores[i] - scores[j]) > 1e-9 else 0.0 for i, j in combinations(range(len(scores)), 2)]
 
 
@@ -82,7 +82,7 @@ def judge(case: Case, study: int, tally: Tally) -> None:
     tally["coverage_of_scores"].append(_share(lo <= t <= hi for (lo, hi), t in zip(bounds, case.world.scores(study), strict=True)))
     pairs, doubts = compared(runs)
     claims = decide(pairs, MARGIN, doubts)
-    record(tally, pairs, claims, true_differences(case, study))
+    record(tally, pairs, claims, true_differences(case.world, study))
     if case.follow and claims[0].kind == "undecided":
         follow(case, study, runs[0].units, pairs[0], tally)
 
@@ -126,7 +126,7 @@ def follow(case: Case, study: int, units: ImageUnits, pair: Estimate, tally: Tal
 def judge_before(case: Case, study: int, tally: Tally) -> None:
     """The same number of confirm runs under the protocol before."""
     seeds = case.searches * case.seeds
-    pairs, truths = drawn_before(case, study, seeds), true_differences(case, study)
+    pairs, truths = drawn_before(case, study, seeds), true_differences(case.before or case.world, study)
     kinds = old_verdicts(pairs, MARGIN)
     winners = [k if k in "ab" else None for k in kinds]
     tally["false_claims"].append(any(wrong(k, w, t) for k, w, t in zip(kinds, winners, truths, strict=True)))
@@ -150,6 +150,7 @@ def drawn_before(case: Case, study: int, seeds: int) -> list[OldPair]:
         predicted=[np.concatenate(own, axis=1) for own in zip(*(f.predicted for f in folds), strict=True)],
         labels=np.concatenate([f.labels for f in folds]),
         groups=folds[0].groups,
+        classes=folds[0].classes,
     )
     runs = all_runs(Sample(search=np.zeros(seeds, int), splits=[whole]), rng)
     return old_pairs([(r.scores, r.resampled) for r in runs], runs[0].units.groups)
@@ -218,23 +219,25 @@ def main() -> None:
     parser.add_argument("--only", default="", help="worlds whose name contains this")
     parser.add_argument("--json", action="store_true", help="one object on the last line")
     args = parser.parse_args()
+    found = table([c for c in cases() if args.only in c.name], args.studies)
+    if args.json:
+        print(json.dumps({"studies": args.studies, "worlds": found, "met": not any(row["missed"] for row in found.values())}))
+
+
+def table(chosen: Iterable[Case], studies: int) -> dict[str, Any]:
+    """Prints a line a world, and which bars were missed; what was measured, by world."""
     found: dict[str, Any] = {}
     print(f"{'world':52s}" + "".join(f"{h.replace('_', ' '):>18s}" for h in COLUMNS) + "   new | old")
-    for case in cases():
-        if args.only not in case.name:
-            continue
-        row = measure(case, args.studies)
+    for case in chosen:
+        row = measure(case, studies)
         row["missed"] = misses(row, case.wide) if case.told_apart else []
         found[case.name] = row
         cells = [f"{_show(row.get(k))} | {_show(row['old'].get(k))}" for k in COLUMNS]
         note = ", ".join(row["missed"]) if case.told_apart else "cannot be held"
         print(f"{case.name:52s}" + "".join(f"{c:>18s}" for c in cells) + "   " + note, flush=True)
-    met = not any(row["missed"] for row in found.values())
-    print(
-        "all bars held" if met else "bars missed: " + "; ".join(f"{k} ({', '.join(r['missed'])})" for k, r in found.items() if r["missed"])
-    )
-    if args.json:
-        print(json.dumps({"studies": args.studies, "worlds": found, "met": met}))
+    missed = "; ".join(f"{k} ({', '.join(r['missed'])})" for k, r in found.items() if r["missed"])
+    print(f"bars missed: {missed}" if missed else "all bars held")
+    return found
 
 
 def _show(value: float | None) -> str:

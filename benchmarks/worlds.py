@@ -22,6 +22,7 @@ class Split:
     predicted: list[np.ndarray]  # by strategy, [K, N] class indices
     labels: np.ndarray  # [N]
     groups: np.ndarray | None  # [N] recording sessions
+    classes: int = CLASSES
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -80,6 +80,14 @@ class Folder:
             return found.st_size if stat.S_ISREG(found.st_mode) else None
         return None
 
+    def modified(self, name: str) -> float | None:
+        """When the file was last written, unix time; None where there is none, or where the store does not know."""
+        with suppress(FileNotFoundError, NotADirectoryError), self._explained(name, reading=True), suppress(NotImplementedError):
+            if self.remote:
+                return float(self.fs.modified(self.path(name)).timestamp())
+            return os.stat(self.path(name)).st_mtime
+        return None
+
     def write(self, name: str, data: bytes) -> None:
         """All or nothing: temporary file in the same folder, fsync, rename, fsync of the folder."""
         with self._explained(name, len(data)):

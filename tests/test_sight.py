@@ -1,6 +1,7 @@
 """What a design can see is said before it is run, with the spread of earlier studies where there are any."""
 
 import io
+import os
 import shutil
 import warnings
 from dataclasses import replace
@@ -56,6 +57,24 @@ def test_earlier_studies_of_the_question_say_its_spread(results: Folder) -> None
     assert source == "as in earlier" and spread != Spread() and 0 < spread.seed < 0.3
     assert all(line.endswith("(spread: as in earlier)") for line in sights(study, tests, results))
     assert spread_for(replace(question, dataset="other"), results) == (Spread(), "a default, measured on a small part of DeepWeeds")
+
+
+def test_the_newest_of_several_earlier_studies_is_believed(results: Folder, tmp_path: Path) -> None:
+    study, _ = golden_study()
+    question = Question.of(vars(study.cells[0]))
+
+    def source() -> str:
+        return spread_for(question, results)[1]
+
+    for name, written in (("also", 10), ("before", 30), ("zuletzt", 20)):
+        shutil.copytree(GOLDEN / "tables", tmp_path / name / "tables")
+        os.utime(tmp_path / name / "tables" / "pairs.csv", (written, written))
+    os.utime(tmp_path / "earlier" / "tables" / "pairs.csv", (5, 5))
+    assert source() == "as in before"
+    Ledger(tmp_path, "also").begin(study, {"finished_at": 40.0})  # what was copied or restored since keeps its place
+    assert source() == "as in also"
+    results.write("also/study.json", b"{damaged")
+    assert source() == "as in before"
 
 
 @pytest.mark.parametrize("data", [b"", b"\xff\x00", b"a,b\n1", b"[]"])
