@@ -75,14 +75,16 @@ def _pick(a: Answer, images: float) -> tuple[str, str, Mark]:
     start = f"with about {number(images)} images like these, "
     if len(a.comparable) < 2:
         return "", f"{start}no pick can be named: {a.reasons[0]}", "open"
+    left = [s for s in a.ranked if s not in a.comparable]
+    aside = f" ({joined(left)} cannot be compared)" if left else ""
     if len(a.standing) == 1:
-        return a.standing[0], f"{start}{a.standing[0]} is the pick", "decided"
+        return a.standing[0], f"{start}{a.standing[0]} is the pick{aside}", "decided"
     if a.mark == "equal":
         reason = f"the cheapest of {joined(a.standing)}, between which nothing worth having lies"
-        return a.cheapest, f"{start}{a.cheapest} is the pick, {reason}", "equal"
+        return a.cheapest, f"{start}{a.cheapest} is the pick, {reason}{aside}", "equal"
     first = a.standing[0]
     others = joined(a.standing[1:])
-    return first, f"{start}{first} has the highest mean, but {others} may be as good", "open"
+    return first, f"{start}{first} has the highest mean, but {others} may be as good{aside}", "open"
 
 
 def _change(panel: Panel, pick: str) -> str:
@@ -95,14 +97,14 @@ def _change(panel: Panel, pick: str) -> str:
         c = shown[other]
         below, beyond = (pick, other) if c.a_below else (other, pick)
         return f"it changes near {number(c.at)} images ({span(c)}): {below} is better below, {beyond} above"
-    sizes = f"between {number(min(panel.sizes))} and {number(max(panel.sizes))} images"
+    sizes = f"between {exact(min(panel.sizes))} and {exact(max(panel.sizes))} images"
     if others and all(c.kind == "none" for c in others.values()):
         return f"it does not change {sizes}"
     if seen:
         other = max(seen, key=lambda s: seen[s].at)
         c = seen[other]
         where = f" ({span(c)})" if not math.isnan(c.low) else ", with one run no interval"
-        return f"its mean and that of {other} cross near {number(c.at)} images{where}, but that either is better on one side is not shown"
+        return f"its mean and that of {other} cross near {number(c.at)} images{where}, {_one_sided(c, pick, other)}"
     open_yet = [s for s, c in others.items() if c.kind in ("unclear", "unknown")]
     return f"no change is seen {sizes}, nor excluded against {joined(open_yet)}" if open_yet else f"no change is seen {sizes}"
 
@@ -110,7 +112,7 @@ def _change(panel: Panel, pick: str) -> str:
 def describe_crossing(c: Crossing, a: str, b: str) -> str:
     """Two strategies in one phrase."""
     first, second = (a, b) if c.a_below else (b, a)
-    sizes = f"between {number(c.smallest)} and {number(c.largest)} images"
+    sizes = f"between {exact(c.smallest)} and {exact(c.largest)} images"
     if c.kind == "none":
         return f"{a} and {b}: no crossing {sizes}"
     if c.kind == "unknown":
@@ -118,19 +120,30 @@ def describe_crossing(c: Crossing, a: str, b: str) -> str:
     if math.isnan(c.at):
         return f"{a} and {b}: no crossing seen {sizes}; not excluded {span(c, 'from')}"
     often = f"; their means change places {c.changes} times" if c.changes > 1 else ""
-    sure = "" if c.kind == "crosses" else ", not shown to be better on either side"
+    sure = "" if c.kind == "crosses" else f", {_one_sided(c, a, b)}"
     return f"{a} and {b}: {first} below, {second} above {number(c.at)} images ({span(c)}){sure}{often}"
+
+
+def _one_sided(c: Crossing, a: str, b: str) -> str:
+    """How far two means that cross are from a crossing that is shown."""
+    better = a if c.a_better else b if c.b_better else ""
+    return f"but only {better} is shown to be better at some size" if better else "but neither is shown to be better at any size"
 
 
 def span(c: Crossing, start: str = "95 % interval") -> str:
     """The interval of a crossing; where it reaches the end of what was measured, that says so."""
-    low = f"{number(c.low)}{' or fewer' if c.below else ''}"
-    return f"{start} {low} to {number(c.high)}{' or more' if c.above else ''}"
+    low = f"{exact(c.low)} or fewer" if c.below else number(c.low)
+    return f"{start} {low} to {f'{exact(c.high)} or more' if c.above else number(c.high)}"
 
 
 def number(images: float) -> str:
     """Of images, to two digits where there are more than a hundred."""
     return f"{float(f'{images:.2g}') if images >= 100 else round(images):,.0f}"
+
+
+def exact(images: float) -> str:
+    """Of images that were counted."""
+    return f"{images:,.0f}"
 
 
 def _more(panel: Panel, strategy: str) -> str:
@@ -139,7 +152,7 @@ def _more(panel: Panel, strategy: str) -> str:
         return f"what ten times the images would bring is not known: {m.why_not}"
     gain, low, high = (100 * v for v in (m.gain, m.gain_low, m.gain_high))
     return (
-        f"ten times the images ({number(m.images)}) would bring {strategy} {gain:+.1f} points of macro-F1 (95 % interval {low:+.1f} to {high:+.1f})"
+        f"ten times the images ({exact(m.images)}) would bring {strategy} {gain:+.1f} points of macro-F1 (95 % interval {low:+.1f} to {high:+.1f})"
         " if its curve goes on as a power law"
     )
 
@@ -163,7 +176,7 @@ def _task(panel: Panel, frames: Frames) -> str:
 
 
 def _doubts(panel: Panel, answers: Mapping[float, Answer]) -> str:
-    found = [f"at {number(n)} images {reason}" for n, a in answers.items() for reason in a.reasons]
+    found = [f"at {exact(n)} images {reason}" for n, a in answers.items() for reason in a.reasons]
     rest = f"; and {len(found) - MOST_DOUBTS} more" if len(found) > MOST_DOUBTS else ""
     return "; ".join([*found[:MOST_DOUBTS], *panel.left_out]) + rest
 
@@ -172,7 +185,7 @@ def _scope(panel: Panel, frames: Frames) -> str:
     p, one = frames.study.protocol, frames.study.searches == 1
     parts = max((frames.subsets(q) for q in panel.sizes.values()), default=0)
     trained = (
-        f"training images (each seed draws another part, the same for every strategy; {number(panel.largest)} are one set)"
+        f"training images (each seed draws another part, the same for every strategy; {exact(panel.largest)} are one set)"
         if parts
         else "one part of the training images a size"
     )

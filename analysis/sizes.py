@@ -48,6 +48,8 @@ class Crossing:
     at: float = math.nan  # where the means change sign; NaN where they do not
     changes: int = 0  # how often they do: `at` is then the change that the means contradict least
     a_below: bool = False  # whether A has the higher mean below `at`
+    a_better: bool = False  # whether A is shown to be better at some size, all sizes together at 95 %
+    b_better: bool = False
     low: float = math.nan  # 95 %; NaN for "none" and "unknown"
     high: float = math.nan
     smallest: float = math.nan
@@ -82,10 +84,11 @@ def crossing(differences: Sequence[Point]) -> Crossing:
     if any(math.isnan(e.variance) for _, e in grid):
         return Crossing(kind="unknown", **sign, **ends)
     inside = _holding_zero(np.array([n for n, _ in grid]), [e for _, e in grid])
-    if inside is None:
-        return Crossing(kind="none", **ends)
     signs = {_sign(mean_estimate(d.runs), 1 - (1 - CONFIDENCE) / len(points)) for d in points}
-    return Crossing(kind="crosses" if {1, -1} <= signs else "unclear", **sign, low=inside[0], high=inside[1], **ends)
+    better = {"a_better": 1 in signs, "b_better": -1 in signs}
+    if inside is None:
+        return Crossing(kind="none", **better, **ends)
+    return Crossing(kind="crosses" if {1, -1} <= signs else "unclear", **sign, **better, low=inside[0], high=inside[1], **ends)
 
 
 def _of(point: Point, keys: Sequence[Key]) -> Runs:
@@ -146,12 +149,12 @@ def _holding_zero(n: np.ndarray, estimates: Sequence[Estimate]) -> tuple[float, 
     if not len(inside):
         return None
     x, first, last = np.log(n), int(inside[0]), int(inside[-1])
-    low, high = x[first], x[last]
+    low, high = float(n[first]), float(n[last])
     if first > 0:
-        low -= (x[first] - x[first - 1]) * beyond[first] / (beyond[first] - beyond[first - 1])
+        low = math.exp(x[first] - (x[first] - x[first - 1]) * beyond[first] / (beyond[first] - beyond[first - 1]))
     if last < len(n) - 1:
-        high += (x[last + 1] - x[last]) * beyond[last] / (beyond[last] - beyond[last + 1])
-    return float(np.exp(low)), float(np.exp(high))
+        high = math.exp(x[last] + (x[last + 1] - x[last]) * beyond[last] / (beyond[last] - beyond[last + 1]))
+    return low, high
 
 
 def _sign(e: Estimate, confidence: float) -> int:
@@ -170,7 +173,7 @@ class More:
 
     images: float
     score: float = math.nan
-    low: float = math.nan  # 95 %: of the means' doubt alone, not of whether a power law holds
+    low: float = math.nan  # 95 %: the means' doubt and how far they lie from the law; not whether it holds beyond them
     high: float = math.nan
     gain: float = math.nan
     gain_low: float = math.nan
@@ -192,9 +195,9 @@ def ten_times(points: Sequence[Point], factor: float = FACTOR) -> More:
     estimates = [mean_estimate(r) for r in runs]
     n, means = np.array([p.images for p in points]), np.array([e.mean for e in estimates])
     weights = 1 / np.array([e.variance for e in estimates])
+    score, own, *there = (float(v) for v in fit_power_law(n, means[None, :], weights, np.array([images, n[-1], *n]))[0])
     at = np.array([images, n[-1]])
-    score, own = (float(v) for v in fit_power_law(n, means[None, :], weights, at)[0])
-    drawn = fit_power_law(n, means + _deviations(units, runs, estimates), weights, at)
+    drawn = fit_power_law(n, means + _deviations(units, runs, estimates) + _misfit(means - there), weights, at)
     low, high = np.quantile(drawn[:, 0], [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     gains = np.quantile(drawn[:, 0] - drawn[:, 1], [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     return More(
@@ -226,6 +229,13 @@ def _deviations(units: np.ndarray, runs: Sequence[Runs], estimates: Sequence[Est
         scale = np.sqrt([e.images.variance for e in estimates]) / spread  # what different runs share alone
         out = out + ((again - again.mean(axis=0)) * scale)[rng.integers(0, len(again), DRAWS)]
     return out
+
+
+def _misfit(residuals: np.ndarray) -> np.ndarray:
+    """[DRAWS, M]: means that lie off the law [M] will do so again."""
+    rng = np.random.Generator(np.random.Philox(key=[26, 27]))
+    sd = math.sqrt(float(residuals @ residuals) / (len(residuals) - 3))
+    return sd * rng.standard_normal((DRAWS, len(residuals)))
 
 
 def fit_power_law(n: np.ndarray, means: np.ndarray, weights: np.ndarray, at: np.ndarray) -> np.ndarray:

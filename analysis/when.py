@@ -37,7 +37,7 @@ class Panel:
         if (a, b) in self.crossings:
             return self.crossings[a, b]
         c = self.crossings.get((b, a))
-        return None if c is None else dataclasses.replace(c, a_below=not c.a_below)
+        return None if c is None else dataclasses.replace(c, a_below=not c.a_below, a_better=c.b_better, b_better=c.a_better)
 
     def difference(self, a: str, b: str) -> list[Point]:
         """A minus B at the sizes both have."""

@@ -67,8 +67,10 @@ def test_a_crossing_is_interpolated_in_log_n_and_ends_where_it_was_measured() ->
     c = crossing(made([[-0.2, -0.22, -0.18], [-0.1, -0.11, -0.09], [0.1, 0.11, 0.09]]))
     assert c.kind == "crosses" and c.changes == 1 and c.at == pytest.approx(math.sqrt(100 * 200))
     assert c.smallest == 50 < c.low < c.at < c.high < c.largest == 200 and not c.below and not c.above
+    assert c.a_better and c.b_better and not c.a_below
     wide = crossing(made([[-0.3, 0.3, 0.05], [0.1, -0.1, 0.01]]))
-    assert wide.kind == "unclear" and wide.below and wide.above and math.isnan(wide.at)
+    assert wide.kind == "unclear" and wide.below and wide.above and math.isnan(wide.at) and not wide.a_better and not wide.b_better
+    assert (wide.low, wide.high) == (50, 100), "the ends as they were counted"
 
 
 def test_with_folds_a_fold_is_what_repeats() -> None:
@@ -123,6 +125,13 @@ def test_what_ten_times_bring_is_covered() -> None:
         hits += more.low <= 0.8 - 2.0 * 8000**-0.5 <= more.high
         assert more.images == 8000 and more.gain_low <= more.gain <= more.gain_high and more.low <= more.score <= more.high <= 1
     assert hits >= 54
+
+
+def test_means_that_lie_off_the_law_widen_its_interval() -> None:
+    noise = np.random.default_rng(6).standard_normal((5, 5)) * 0.002
+    law = 0.8 - 2.0 * SIZES**-0.5
+    smooth, bent = (ten_times(made((m[:, None] + noise).tolist())) for m in (law, law + np.array([0.05, 0, -0.05, 0, 0.05])))
+    assert bent.gain_high - bent.gain_low > 2 * (smooth.gain_high - smooth.gain_low)
 
 
 @pytest.mark.parametrize(

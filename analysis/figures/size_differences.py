@@ -11,11 +11,12 @@ from analysis.theme import colour, dash, empty, facets, label, named, styled, sy
 from analysis.verdict import Findings
 
 TITLE = "Difference against the number of training images"
-NOTE = "The strategy with the highest mean at the largest size minus each other one, paired over runs and test images; bars: 95 % intervals. Above zero it is better; on the zero line, where that changes, with its interval."
+NOTE = "The strategy with the highest mean at the largest size minus each other one, paired over runs and test images; bars: 95 % intervals. Above zero it is better; a star on the zero line is where that changes: full, with its interval, where each is shown to be better on one side."
 
 
 def compute(frames: Frames, findings: Findings) -> pd.DataFrame:
-    """One row a size and other strategy: leader minus other in shares; `at`, `at_low`, `at_high` of their crossing, the same in every row."""
+    """One row a size and other strategy: leader minus other in shares; `at`, `at_low`, `at_high` of their crossing and whether
+    it is `shown`, the same in every row."""
     rows = []
     for panel in findings.when.panels:
         top = {s: mean_estimate(p.runs).mean for s, points in panel.curves.items() for p in points if p.images == panel.largest}
@@ -29,7 +30,18 @@ def compute(frames: Frames, findings: Findings) -> pd.DataFrame:
                 e = mean_estimate(d.runs)
                 low, high = difference_interval(e)
                 own = {"question": panel.question, "leader": leader, "strategy": other, "images": d.images}
-                rows.append({**own, "difference": e.mean, "low": low, "high": high, "at": c.at, "at_low": c.low, "at_high": c.high})
+                rows.append(
+                    {
+                        **own,
+                        "difference": e.mean,
+                        "low": low,
+                        "high": high,
+                        "at": c.at,
+                        "at_low": c.low,
+                        "at_high": c.high,
+                        "shown": c.kind == "crosses",
+                    }
+                )
     return pd.DataFrame(rows)
 
 
@@ -37,15 +49,13 @@ def draw(frame: pd.DataFrame) -> go.Figure:
     if not len(frame):
         return empty(ONE_SIZE)
     figure, places = facets(frame.question, height=420)
-    titles = [*figure.layout.annotations]
-    for title, (question, (at,)) in zip(titles, places.items(), strict=True):
+    for question, (at,) in places.items():
         block = frame[frame.question == question]
-        title.text += f"<br>{label(block.leader.iloc[0])} minus each other"
+        figure.update_yaxes(title_text=f"{label(block.leader.iloc[0])} minus each other, points", **at)
         figure.add_hline(y=0, line_width=1.5, line_color="rgba(128,128,128,.9)", **at)
         for turn, (strategy, own) in enumerate(block.groupby("strategy", sort=False)):
             _line(figure, str(strategy), own, turn, at)
         size_axis(figure, block.images, at)
-    figure.update_yaxes(title_text="points of macro-F1", col=1)
     return styled(figure)
 
 
@@ -75,8 +85,8 @@ def _line(figure: go.Figure, strategy: str, own: pd.DataFrame, turn: int, at: di
         mode="markers+text",
         text=[number(c["at"])],
         textposition="top center",
-        marker={"symbol": "star", "size": 14, "color": tint},
-        error_x=span | {"color": tint, "thickness": 3} if c.at_low == c.at_low else None,
+        marker={"symbol": "star" if c.shown else "star-open", "size": 14, "color": tint},
+        error_x=span | {"color": tint, "thickness": 3} if c.shown else None,
         hovertemplate=f"crosses {label(strategy)} near {number(c['at'])} images: {c.at_low:,.0f} to {c.at_high:,.0f}<extra></extra>",
         showlegend=False,
         legendgroup=strategy,

@@ -12,7 +12,7 @@ from analysis.verdict import Findings
 from analysis.when import whole
 
 TITLE = "Score against the number of training images"
-NOTE = "Test macro-F1 of each strategy, tuned anew at every size; bands: 95 % intervals. Stars mark where two means cross, with the interval of the crossing beside them: full where each strategy is shown to be better on one side, open where that is not shown."
+NOTE = "Test macro-F1 of each strategy, tuned anew at every size; bands: 95 % intervals. Stars mark where two means cross: full, with the crossing's interval, where each strategy is shown to be better on one side; open where that is not shown."
 ONE_SIZE = "the study has one size of the training set"
 
 
@@ -107,7 +107,7 @@ def _star(figure: go.Figure, crossing: "pd.Series[object]", at: dict[str, int]) 
             "color": colour(str(c.other)),
             "line": {"color": colour(str(c.strategy)), "width": 2},
         },
-        error_x=bar | {"color": colour(str(c.other))} if c.low == c.low else None,
+        error_x=bar | {"color": colour(str(c.other))} if c.shown else None,
         hovertemplate=f"{shown}<br>{c.low:,.0f} to {c.high:,.0f}<extra></extra>",
         name=shown,
         showlegend=False,
