@@ -117,6 +117,7 @@ def render(frames: Frames, found: Findings, computed: dict[str, pd.DataFrame], s
         lost=_lost(frames),
         why=found.why,
         controls=found.controls,
+        free=found.free,
         left_out=_left_out(frames),
         openings=len(frames.openings),
         plotly_js=_plotly_js(),

@@ -13,7 +13,7 @@ from analysis.over_datasets import over_datasets, over_datasets_row
 from analysis.sentences import Sentence, decision, describe_pair, sentences
 from analysis.warnings import warnings
 from analysis.when import When, when
-from analysis.why import Why, controls, explain
+from analysis.why import Why, controls, explain, free_networks
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -29,6 +29,7 @@ class Findings:
     sentences: list[Sentence]  # one a question, the answer first
     advice: list[Advice]  # one a data set and backbone that was asked about at several sizes
     warnings: list[str]
+    free: list[str]  # networks on the way back that lose nothing, a line each
     controls: list[str]  # what starting from the pretrained weights is worth, a line each
     why: list[Why]  # the paper's explanations, where anything was measured for them
 
@@ -50,6 +51,7 @@ def findings(frames: Frames, resamples: int = st.RESAMPLES) -> Findings:
         sentences=sentences(judged, strategies, frames),
         advice=advice(sizes, judged, strategies, frames),
         warnings=warnings(frames, judged),
+        free=free_networks(frames),
         controls=controls(frames),
         why=explain(frames, seeds),
     )

@@ -10,6 +10,7 @@ import pandas as pd
 from analysis.figures import FIGURES
 from analysis.load import Frames, load
 from analysis.verdict import Findings, findings
+from analysis.why import why_rows
 from study.config import Cell, Study
 from study.errors import ConfigError, nearest
 from study.options import Options
@@ -64,6 +65,11 @@ class Results:
     def pairs(self) -> pd.DataFrame:
         """One row a pair of strategies: difference in test macro-F1 with its interval, p values, verdict."""
         return self.findings.pairs
+
+    @property
+    def why(self) -> pd.DataFrame:
+        """One row an explanation and measure: both strategies' means, difference with its interval, p values, verdict."""
+        return why_rows(self.findings.why)
 
     @property
     def seeds(self) -> pd.DataFrame:

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from analysis.figures import FIGURES
@@ -106,6 +108,17 @@ def test_the_page_has_a_section_and_every_table(measured: Path, tmp_path: Path) 
         assert f'id="figure-{name}"' in page and len(pd.read_csv(tmp_path / "tables" / f"figure_{name}.csv"))
     assert 'id="figure-why_background"' not in page
     assert set(pd.read_csv(tmp_path / "tables" / "why.csv").explanation) == {"reuse", "overfitting", "forgetting"}
+
+
+def test_a_network_on_the_way_back_that_loses_nothing_is_named(measured: Path, tmp_path: Path) -> None:
+    """Planted: the new task's score falls by a tenth on the way back, so nothing is free; then it does not fall."""
+    assert findings(load(str(measured)), 50).free == []
+    shutil.copytree(measured, tmp_path / "golden")
+    for path in (tmp_path / "golden" / "trials").glob("*/measured/way_back.parquet"):
+        rows = [{**r, "macro_f1": 0.7 + 0.001 * (r["share"] < 1)} for r in pq.read_table(path).to_pylist()]
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    (line,) = findings(load(str(tmp_path / "golden")), 50).free
+    assert "partial: the network 0% of the way" in line and "keeps 30.0 % more" in line, "a probe moved nothing, so it has no way back"
 
 
 def test_a_study_without_measurements_says_how_to_get_them(tmp_path: Path) -> None:
