@@ -187,7 +187,12 @@ def measure_trial(config: TrialConfig, places: Places, names: tuple[str, ...], f
         config=config,
         network=Predictor.from_folder(folder, trial=config.id),
         start=lambda: create(
-            config.cell.backbone, len(table.classes), weights=places.weights, seed=config.seed, start=config.strategy.start
+            config.cell.backbone,
+            len(table.classes),
+            weights=places.weights,
+            seed=config.seed,
+            start=config.strategy.start,
+            image_size=config.protocol.image_size,
         ),
         table=table,
         pixels=images,
