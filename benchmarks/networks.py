@@ -167,8 +167,8 @@ def main() -> None:
     ordered = [rows[f] for f in timm.list_modules() if f in rows]
     print(summary(ordered))
     if args.write:
-        marks = re.compile(r"(<!-- made by python -m benchmarks.networks -->\n).*?(\n<!-- end -->)", re.S)
-        args.write.write_text(marks.sub(lambda m: m[1] + table(ordered) + m[2], args.write.read_text()))
+        marks = re.compile(r"(<!-- made by python -m benchmarks.networks -->\n).*?(\n?<!-- end -->)", re.S)
+        args.write.write_text(marks.sub(lambda m: m[1] + table(ordered) + "\n<!-- end -->", args.write.read_text()))
 
 
 if __name__ == "__main__":

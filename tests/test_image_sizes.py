@@ -52,9 +52,9 @@ def study_of(backbone: str, size: int, **protocol) -> Study:
     ],
 )
 def test_a_size_or_a_network_that_cannot_serve_is_refused_before_anything_starts(
-    backbone: str, size: int, says: str, weights: Path
+    backbone: str, size: int, says: str, tmp_path: Path
 ) -> None:
-    torch.save(timm.create_model(backbone).state_dict(), weights / f"{backbone}.pth")
+    torch.save(timm.create_model(backbone).state_dict(), tmp_path / f"{backbone}.pth")
     with pytest.raises(ConfigError, match=says) as caught:
         check_models(study_of(backbone, size), Places(folder="", weights=str(tmp_path)))
     assert "\n" not in str(caught.value)

@@ -9,13 +9,11 @@ from study.networks.cut_chain import cut_chain
 from study.networks.cut_head import cut_head
 from study.networks.cut_replay import cut_replay
 from study.networks.pretrained import Backbone
-from study.networks.split import Split, Uncut
+from study.networks.split import Split, Uncut, near
 from study.networks.timm_model import as_timm
 
 CUTTERS: tuple[Callable[[Backbone, int], Split | None], ...] = (cut_head, cut_chain, cut_replay)
 """Each gives the two halves for a cut, or None where it does not know how; what it gives is checked on random input."""
-
-TOLERANCE = 1e-4  # relative; the two halves must reproduce the whole network
 
 
 def split(backbone: Backbone, cut: int) -> Split:
@@ -53,17 +51,13 @@ def _equal(halves: Split, model: nn.Module, size: tuple[int, int, int]) -> bool:
     model.eval(), halves.eval()
     try:
         rows = halves.activations(probe)
-        if not _near(halves.activations(probe[1:]), rows[1:]):
+        if not near(halves.activations(probe[1:]), rows[1:]):
             return False  # an image's activations must be its own: they are stored, and met again in other company
-        return _near(halves.trained(_as_stored(rows)), model(probe))
+        return near(halves.trained(_as_stored(rows)), model(probe))
     except Exception:  # halves that do not fit each other may fail in any way
         return False
     finally:
         model.train(training)
-
-
-def _near(got: Tensor, expected: Tensor) -> bool:
-    return got.shape == expected.shape and bool((got - expected).abs().max() <= TOLERANCE * expected.abs().max().clamp(min=1e-6))
 
 
 def _as_stored(rows: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from study.networks.pretrained import Backbone
 from study.networks.replay import Below, End, Feed, Ghost, Keep, Place, Shape, Start, Tape, haunt, leaves, rebuild
-from study.networks.split import Split, Uncut
+from study.networks.split import Split, Uncut, near
 
 Look = Callable[[str, Any], None]
 
@@ -72,7 +72,7 @@ def _halves(model: nn.Module, names: set[str], images: Tensor) -> tuple[nn.Modul
                 if crossing is not inputs:
                     crossing = _needed(model, sides, heard, kept, crossing, outputs, images)
                 frozen, trained = _build(model, sides, heard, kept, crossing)
-                if _near(trained(frozen(images)), heard.logits):
+                if near(trained(frozen(images)), heard.logits):
                     return frozen, trained
             except FAILURES as error:
                 failure = error
@@ -94,7 +94,7 @@ def _needed(
 
     def right(some: dict[Place, int]) -> bool:
         frozen, trained = _build(model, sides, heard, kept, some)
-        return _near(trained(frozen(images)), heard.logits)
+        return near(trained(frozen(images)), heard.logits)
 
     def without(some: dict[Place, int], block: list[Place]) -> dict[Place, int]:
         nonlocal tries
@@ -110,10 +110,6 @@ def _needed(
     if not right(crossing):
         raise RuntimeError("what is trained needs more of what is frozen than its modules' inputs and outputs")
     return without(crossing, list(outputs))
-
-
-def _near(got: Tensor, expected: Tensor) -> bool:
-    return got.shape == expected.shape and bool((got - expected).abs().max() <= 1e-4 * expected.abs().max().clamp(min=1e-6))
 
 
 # ---- looking at the whole network ----------------------------------------------------------------
@@ -276,7 +272,7 @@ def _pure(probe: Below, sides: _Sides, heard: _Heard, images: Tensor) -> tuple[d
         for number, tensor in enumerate(leaves(value)):
             place = (path, call, number)
             shape = shape_at[which].get(place)
-            if shape and shape.floating and shape.axis is not None and _near(tensor, (heard.given, heard.values)[which][place]):
+            if shape and shape.floating and shape.axis is not None and near(tensor, (heard.given, heard.values)[which][place]):
                 alive.append(tensor)
                 found[which][place] = numbers.setdefault((tensor.data_ptr(), tensor.shape, tensor.stride()), len(numbers))
 

@@ -9,6 +9,13 @@ from torch import Tensor, nn
 from study.networks.slots import Slot
 from study.strategies import Phase
 
+TOLERANCE = 1e-4  # relative; the two halves must reproduce the whole network
+
+
+def near(got: Tensor, expected: Tensor) -> bool:
+    """Whether they are the same but for rounding; NaN is near nothing."""
+    return got.shape == expected.shape and bool((got - expected).abs().max() <= TOLERANCE * expected.abs().max().clamp(min=1e-6))
+
 
 class Uncut(Exception):
     """A way of cutting does not serve a network here; the message says why."""
