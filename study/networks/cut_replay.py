@@ -5,20 +5,16 @@ found by looking: the inputs of modules above it that come out right in a networ
 """
 
 import copy
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections import Counter
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from study.networks.listen import Heard, Sides, hooked, listen, listen_once, shape_places, sides_of
 from study.networks.pretrained import Backbone
-from study.networks.replay import Below, End, Feed, Ghost, Keep, Place, Shape, Start, Tape, haunt, leaves, rebuild
+from study.networks.replay import Below, End, Feed, Ghost, Keep, Place, Start, Tape, haunt, leaves
 from study.networks.split import Split, Uncut, near
-
-Look = Callable[[str, Any], None]
 
 FAILURES = (RuntimeError, TypeError, AttributeError, ValueError, IndexError, KeyError, NotImplementedError, AssertionError)
 """What a network's code may raise when it meets ghosts."""
@@ -43,21 +39,11 @@ def cut_replay(backbone: Backbone, cut: int) -> Split | None:
     return Split(*halves, cut=cut, slots=backbone.slots, arguments=backbone.arguments, how="replay")
 
 
-@dataclass(frozen=True)
-class _Sides:
-    """A network's modules by side of the cut: the outermost that are called and whose parameters lie on one side."""
-
-    below: tuple[str, ...]
-    above: tuple[str, ...]
-    loose_below: tuple[str, ...]  # parameters used by code of a module that is on both sides
-    loose_above: tuple[str, ...]
-
-
 @torch.no_grad()
 def _halves(model: nn.Module, names: set[str], images: Tensor) -> tuple[nn.Module, nn.Module]:
-    once = _heard_once(model, images[:1])
-    sides = _sides(model, names, set(once[0]))
-    heard = _listen(model, [*sides.below, *sides.above], once, images)
+    once = listen_once(model, images[:1])
+    sides = sides_of(model, names, set(once[0]))
+    heard = listen(model, [*sides.below, *sides.above], once, images)
 
     probe = _frozen(model, sides, heard, Tape())  # nothing crosses yet: what comes out right does not depend on what is trained
     inputs, outputs = _pure(probe, sides, heard, images)
@@ -81,8 +67,8 @@ def _halves(model: nn.Module, names: set[str], images: Tensor) -> tuple[nn.Modul
 
 def _needed(
     model: nn.Module,
-    sides: "_Sides",
-    heard: "_Heard",
+    sides: Sides,
+    heard: Heard,
     kept: frozenset[str],
     crossing: dict[Place, int],
     outputs: dict[Place, int],
@@ -112,133 +98,6 @@ def _needed(
     return without(crossing, list(outputs))
 
 
-# ---- looking at the whole network ----------------------------------------------------------------
-
-
-def _heard_once(model: nn.Module, images: Tensor) -> tuple[dict[str, list[Any]], dict[str, list[Any]]]:
-    """Shapes of what every module is given and gives, by path and call, as nests; modules that are never called are not in them."""
-    inputs: dict[str, list[Any]] = defaultdict(list)
-    outputs: dict[str, list[Any]] = defaultdict(list)
-    with _hooked(
-        model,
-        [path for path, _ in model.named_modules()],
-        lambda path, value: inputs[path].append(rebuild(value, _size)),
-        lambda path, value: outputs[path].append(rebuild(value, _size)),
-    ):
-        model(images)
-    return inputs, outputs
-
-
-def _sides(model: nn.Module, names: set[str], called: set[str]) -> _Sides:
-    found: dict[str, list[str]] = defaultdict(list)
-    last, visited = "below", set[int]()
-    below_ids = {id(model.get_parameter(name)) for name in names}  # a module may stand in several places, under one name only
-
-    def visit(path: str, module: nn.Module) -> None:
-        nonlocal last
-        if id(module) in visited:
-            return
-        visited.add(id(module))
-        below = {id(p) in below_ids for p in module.parameters()}
-        moving = any(getattr(m, "running_mean", None) is not None for m in module.modules())
-        if not below and not moving:
-            return
-        if len(below) < 2 and path in called and not (below == {False} and _wraps(module)):
-            last = ("below" if below.pop() else "above") if below else last
-            found[last].append(path)
-            return
-        for name, parameter in module.named_parameters(recurse=False):
-            found["loose_below" if id(parameter) in below_ids else "loose_above"].append(f"{path}.{name}".lstrip("."))
-        for name, child in module.named_children():
-            visit(f"{path}.{name}".lstrip("."), child)
-
-    visit("", model)
-    return _Sides(*(tuple(found[k]) for k in ("below", "above", "loose_below", "loose_above")))
-
-
-def _wraps(module: nn.Module) -> bool:
-    """Whether it only surrounds one module: what crosses is better taken behind the pooling of a head than before it."""
-    inner = [child for child in module.children() if next(child.parameters(), None) is not None]
-    return len(inner) == 1 and next(module.parameters(recurse=False), None) is None
-
-
-@dataclass(frozen=True)
-class _Heard:
-    """What the modules of both sides were given and gave, by call, as nests of Shape."""
-
-    inputs: dict[str, list[Any]]
-    outputs: dict[str, list[Any]]
-    values: dict[Place, Tensor]  # outputs of two images, to compare with
-    given: dict[Place, Tensor]  # inputs of two images
-    logits: Tensor
-    image: tuple[int, ...]
-
-
-def _listen(model: nn.Module, paths: list[str], once: Any, images: Tensor) -> _Heard:
-    """A pass with two images; `once` is what `_heard_once` gave with one."""
-    inputs: dict[str, list[Any]] = defaultdict(list)
-    outputs: dict[str, list[Any]] = defaultdict(list)
-    with _hooked(
-        model,
-        paths,
-        lambda path, value: inputs[path].append(_copied(value)),
-        lambda path, value: outputs[path].append(_copied(value)),
-    ):
-        logits = model(images)
-    return _Heard(
-        inputs={p: _shapes(once[0][p], inputs[p]) for p in paths},
-        outputs={p: _shapes(once[1][p], outputs[p]) for p in paths},
-        values=_placed(outputs),
-        given=_placed(inputs),
-        logits=logits,
-        image=tuple(images.shape[1:]),
-    )
-
-
-@contextmanager
-def _hooked(model: nn.Module, paths: Sequence[str], before: Look, after: Look) -> Iterator[None]:
-    """While it lasts, `before` is told (path, what it is given) of each call of a module in `paths`, and `after` what it gave."""
-    hooks: list[Any] = []
-    for path in paths:
-        part = model.get_submodule(path)
-        hooks.append(part.register_forward_pre_hook(lambda m, a, k, path=path: before(path, (a, k)), with_kwargs=True))
-        hooks.append(part.register_forward_hook(lambda m, a, o, path=path: after(path, o)))
-    try:
-        yield
-    finally:
-        for hook in hooks:
-            hook.remove()
-
-
-@dataclass(frozen=True)
-class _Size:
-    """A tensor's shape, in a nest: torch's own is a tuple and would be taken for a part of it."""
-
-    dims: tuple[int, ...]
-
-
-def _size(tensor: Tensor) -> _Size:
-    return _Size(tuple(tensor.shape))
-
-
-def _copied(value: Any) -> Any:
-    """What a module is given may be changed in place later."""
-    return rebuild(value, Tensor.clone)
-
-
-def _shapes(one: list[Any], two: list[Any]) -> list[Any]:
-    """Nests of Shape, from what was seen with one image (nests of _Size) and with two (nests of Tensor)."""
-    sizes: list[_Size] = []
-    rebuild(one, sizes.append, _Size)
-    remaining = iter(sizes)
-    shapes: list[Any] = rebuild(two, lambda tensor: Shape.of(next(remaining).dims, tensor))
-    return shapes
-
-
-def _placed(calls: dict[str, list[Any]]) -> dict[Place, Tensor]:
-    return {(p, call, k): t for p, values in calls.items() for call, value in enumerate(values) for k, t in enumerate(leaves(value))}
-
-
 # ---- the halves ----------------------------------------------------------------------------------
 
 
@@ -247,7 +106,7 @@ def _twin(model: nn.Module) -> nn.Module:
     return copy.deepcopy(model, {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())})
 
 
-def _frozen(model: nn.Module, sides: _Sides, heard: _Heard, tape: Tape, keeping: frozenset[str] = frozenset()) -> Below:
+def _frozen(model: nn.Module, sides: Sides, heard: Heard, tape: Tape, keeping: frozenset[str] = frozenset()) -> Below:
     frozen = _twin(model)
     for path in sides.above:
         haunt(frozen.get_submodule(path), Ghost(path, heard.outputs[path], tape, above=True))
@@ -258,11 +117,11 @@ def _frozen(model: nn.Module, sides: _Sides, heard: _Heard, tape: Tape, keeping:
     return Below(frozen, tape)
 
 
-def _pure(probe: Below, sides: _Sides, heard: _Heard, images: Tensor) -> tuple[dict[Place, int], dict[Place, int]]:
+def _pure(probe: Below, sides: Sides, heard: Heard, images: Tensor) -> tuple[dict[Place, int], dict[Place, int]]:
     """Inputs of modules above, and outputs of modules below, that do not depend on what is trained, with one number for one tensor."""
     alive: list[Any] = []  # so that no two tensors have one address
     numbers: dict[Any, int] = {}
-    shape_at = (_shape_places(heard.inputs), _shape_places(heard.outputs))
+    shape_at = (shape_places(heard.inputs), shape_places(heard.outputs))
     found: tuple[dict[Place, int], dict[Place, int]] = ({}, {})
     calls: tuple[Counter[str], Counter[str]] = (Counter(), Counter())
 
@@ -278,7 +137,7 @@ def _pure(probe: Below, sides: _Sides, heard: _Heard, images: Tensor) -> tuple[d
 
     above, below = set(sides.above), set(sides.below)
     probe.tape.rewind(images, [])
-    with _hooked(
+    with hooked(
         probe.model,
         [*above, *below],
         lambda path, value: look(0, path, value) if path in above else None,
@@ -288,20 +147,10 @@ def _pure(probe: Below, sides: _Sides, heard: _Heard, images: Tensor) -> tuple[d
     return found
 
 
-def _shape_places(shapes: dict[str, list[Any]]) -> dict[Place, Shape]:
-    found: dict[Place, Shape] = {}
-    for path, calls in shapes.items():
-        for call, value in enumerate(calls):
-            here: list[Shape] = []
-            rebuild(value, here.append, Shape)
-            found |= {(path, call, k): shape for k, shape in enumerate(here)}
-    return found
-
-
-def _build(model: nn.Module, sides: _Sides, heard: _Heard, kept: frozenset[str], crossing: dict[Place, int]) -> tuple[Below, nn.Module]:
+def _build(model: nn.Module, sides: Sides, heard: Heard, kept: frozenset[str], crossing: dict[Place, int]) -> tuple[Below, nn.Module]:
     """Both halves; modules and parameters in `kept` are used by both, around the same tensors."""
     order = {number: k for k, number in enumerate(dict.fromkeys(crossing.values()))}
-    shape_at = {**_shape_places({p: heard.inputs[p] for p in sides.above}), **_shape_places({p: heard.outputs[p] for p in sides.below})}
+    shape_at = {**shape_places({p: heard.inputs[p] for p in sides.above}), **shape_places({p: heard.outputs[p] for p in sides.below})}
     shapes = {order[number]: shape_at[place] for place, number in crossing.items()}
     places = {place: order[number] for place, number in crossing.items()}
     down, up = (Tape(places, tuple(shapes[k] for k in range(len(shapes)))) for _ in range(2))
