@@ -8,6 +8,7 @@ import timm
 import torch
 from timm.layers import resample_abs_pos_embed
 
+from study import trial
 from study.checks import check_models
 from study.config import Protocol, Study, TrialConfig, grid
 from study.errors import ConfigError
@@ -58,6 +59,13 @@ def test_a_size_or_a_network_that_cannot_serve_is_refused_before_anything_starts
     with pytest.raises(ConfigError, match=says) as caught:
         check_models(study_of(backbone, size), Places(folder="", weights=str(tmp_path)))
     assert "\n" not in str(caught.value)
+
+
+def test_one_trial_is_refused_in_one_line_too(weights: Path, capsys) -> None:
+    line = ["digits/test_vit/full", "--weights", str(weights), "--set", "image_size=70"]
+    assert trial.main(line) == ConfigError.exit_code
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and "patches of 16 px" in error
 
 
 def test_every_mode_is_left_as_it_was(weights: Path) -> None:
