@@ -86,7 +86,13 @@ def save_weights(
     folder: Folder, name: str, tensors: dict[str, torch.Tensor], facts: dict[str, Any], metadata: dict[str, str] | None = None
 ) -> None:
     """Weights alone, as safetensors: what prediction needs. `metadata` travels inside the file."""
-    data = save({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, metadata)
+    own: dict[str, torch.Tensor] = {}
+    seen: set[int] = set()
+    for name_of, tensor in tensors.items():
+        whole = tensor.detach().cpu().contiguous()
+        own[name_of] = whole.clone() if whole.data_ptr() in seen else whole  # a module in two places: the format holds no tensor twice
+        seen.add(whole.data_ptr())
+    data = save(own, metadata)
     _write(folder, name, FILES[1], data, facts)
 
 

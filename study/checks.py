@@ -11,6 +11,8 @@ from study.datasets.spec import ImageTable, kept_by_class
 from study.errors import ConfigError, DataError, EnvironmentProblem
 from study.measure import find_measurements
 from study.networks.pretrained import create
+from study.networks.sizes import check_forward
+from study.networks.weights import timm_name
 from study.places import Places
 from study.progress import warn
 from study.records import Stage, dumps
@@ -80,16 +82,19 @@ def _least(images: int) -> float:
 
 
 def check_models(study: Study, places: Places) -> dict[str, int]:
-    """Weights are there wherever a strategy starts from them, every strategy fits its network, every measurement is known.
+    """Weights are there wherever a strategy starts from them, every network takes images of the study's size, every strategy fits its
+    network, every measurement is known.
 
     Returns parameters by backbone. Raises ConfigError.
     """
     find_measurements(study.measure)
     parameters: dict[str, int] = {}
+    size = study.protocol.image_size
     for name in dict.fromkeys(c.backbone for c in study.cells):
         cells = [c for c in study.cells if c.backbone == name]
         starts = {STRATEGIES[c.strategy].start for c in cells}
-        made = create(name, 2, weights=places.weights, start="pretrained" if "pretrained" in starts else "random")
+        made = create(name, 2, weights=places.weights, start="pretrained" if "pretrained" in starts else "random", image_size=size)
+        check_forward(made.model, timm_name(name), made.input_size)
         for cell in cells:
             try:
                 STRATEGIES[cell.strategy]().phases(made.num_stages, study.protocol.max_epochs)

@@ -35,13 +35,14 @@ class Price:
     evaluate: float
     parameters: int  # of the whole network
     trained: int
+    cut: str  # "cut 1", or "whole" and, where it could not be cut, why
 
 
 def measure(cell: Cell, protocol: Protocol, num_classes: int, weights: str | None) -> Price:
     """Times `STEPS` optimiser steps of the cell's last phase on random pixels, after one to warm up."""
     where = Device.best(protocol.precision)
     strategy = STRATEGIES[cell.strategy]()
-    backbone = create(cell.backbone, num_classes, weights=weights, start=strategy.start)
+    backbone = create(cell.backbone, num_classes, weights=weights, start=strategy.start, image_size=protocol.image_size)
     phase = strategy.phases(backbone.num_stages, max(protocol.max_epochs, 2))[-1]
     model = where.place(split(backbone, phase.cut))
     optimizer = make_optimizer(model, phase, Recipe(), protocol.optimizer)
@@ -61,6 +62,7 @@ def measure(cell: Cell, protocol: Protocol, num_classes: int, weights: str | Non
         evaluate=_seconds(look, where) / size,
         parameters=sum(p.numel() for p in model.parameters()),
         trained=sum(p.numel() for _, p in model.named() if p.requires_grad),
+        cut=f"cut {model.cut}" if model.frozen is not None else f"whole: {model.why_whole}" if model.why_whole else "whole",
     )
 
 
@@ -78,7 +80,7 @@ def fastest_precision(
     for name in backbone_names:
         for precision in ("fp32", "bf16"):
             where = Device.best(precision)
-            model = where.place(create(name, 2, weights=weights).model).train()
+            model = where.place(create(name, 2, weights=weights, image_size=image_size).model).train()
             step = _train_step(model, _random_images(PROBE_BATCH, image_size, where), where)
             rates.setdefault(name, {})[precision] = round(PROBE_BATCH / _seconds(step, where, at_least=PROBE_SECONDS / 2), 1)
     torch.set_num_threads(before)

@@ -37,7 +37,7 @@ def print_plan(study: Study, ledger: Ledger, tables: dict[tuple[str, str], Image
         highlight=False,
     )
     done = ended(study, ledger)
-    table = Table("cell", "trials", "done", "confirm runs", "done", "epochs", "trained parameters", "at most")
+    table = Table("cell", "trials", "done", "confirm runs", "done", "epochs", "trained parameters", "trained above", "at most")
     table.columns[0].no_wrap = True
     hours, left = 0.0, {}
     prices: dict[tuple[str, str], Price] = {}
@@ -61,6 +61,7 @@ def print_plan(study: Study, ledger: Ledger, tables: dict[tuple[str, str], Image
             str(done[cell.id, Stage.CONFIRM]),
             str((study.trials + runs) * p.max_epochs),
             f"{price.trained:,} of {price.parameters:,}",
+            price.cut,
             _span(cost),
         )
     console.print(table)

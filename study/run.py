@@ -195,7 +195,12 @@ def measure_trial(config: TrialConfig, places: Places, names: tuple[str, ...], f
         config=config,
         network=Predictor.from_folder(folder, trial=config.id),
         start=lambda: create(
-            config.cell.backbone, len(table.classes), weights=places.weights, seed=config.seed, start=config.strategy.start
+            config.cell.backbone,
+            len(table.classes),
+            weights=places.weights,
+            seed=config.seed,
+            start=config.strategy.start,
+            image_size=config.protocol.image_size,
         ),
         published=functools.partial(_published, config, places),
         table=table,
@@ -216,7 +221,7 @@ def _published(config: TrialConfig, places: Places) -> Backbone:
     """The network with the head it came with. Raises NotMeasured."""
     if config.strategy.start == "random":
         raise NotMeasured(f"{config.strategy.name} starts from random weights: there is nothing it could forget")
-    backbone = create(config.cell.backbone, None, weights=places.weights)
+    backbone = create(config.cell.backbone, None, weights=places.weights, image_size=config.protocol.image_size)
     head = backbone.model.get_submodule(backbone.head)
     if not any(True for _ in head.parameters()):
         raise NotMeasured(f"the weights of {config.cell.backbone} came without a classifier")

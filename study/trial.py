@@ -17,6 +17,9 @@ import torch.distributed as dist
 from study.config import Cell, Protocol, TrialConfig
 from study.errors import ConfigError, StudyError
 from study.facts import tell
+from study.networks.pretrained import create
+from study.networks.sizes import check_forward
+from study.networks.weights import timm_name
 from study.places import Places
 from study.records import EpochRecord, Outcome, dumps
 from study.run import run_trial
@@ -38,6 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
             dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
         config = parse_trial(args.cell, args.set, dist.get_world_size() if distributed else 1)
+        check(config, args.weights)
         return run(config, args)
     except StudyError as error:
         return tell(error)
@@ -62,6 +66,13 @@ def parse_trial(cell: str, settings: Sequence[str], workers: int = 1) -> TrialCo
         Cell(dataset=dataset, splits=splits or "official", backbone=parts[1], strategy=parts[2]), Protocol(workers=workers)
     )
     return config.with_values(values)
+
+
+def check(config: TrialConfig, weights: str | None) -> None:
+    """Raises ConfigError where the network does not take images of the trial's size: a study's checks say so before it starts."""
+    size = config.protocol.image_size
+    made = create(config.cell.backbone, 2, weights=weights, start=config.strategy.start, image_size=size)
+    check_forward(made.model, timm_name(config.cell.backbone), made.input_size)
 
 
 def run(config: TrialConfig, args: argparse.Namespace) -> int:

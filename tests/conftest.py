@@ -12,6 +12,8 @@ os.environ.setdefault("OPENBLAS_CORETYPE", "Haswell")  # numpy's and scipy's: el
 import pytest
 import torch
 
+from tests import networks
+
 torch.set_num_threads(1)
 
 
@@ -39,7 +41,8 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import timm
 
     folder = tmp_path_factory.mktemp("weights")
-    for name in ("resnet18", "resnet50", "efficientnet_b0", "mobilenetv3_small_050", "convnext_atto", "vit_tiny_patch16_224"):
+    timms = ("resnet18", "resnet50", "efficientnet_b0", "mobilenetv3_small_050", "convnext_atto", "vit_tiny_patch16_224", "test_vit")
+    for name in (*timms, *networks.NAMES):
         torch.manual_seed(0)
         torch.save(timm.create_model(name).state_dict(), folder / f"{name}.pth")
     return folder

@@ -1,22 +1,37 @@
 """Laws over every strategy, on several networks."""
 
+import copy
 import itertools
+import pickle
 
 import pytest
 import timm
 import torch
+from timm.optim import param_groups_weight_decay
 
 from study.config import Cell, Protocol, Recipe, Study, TrialConfig
 from study.errors import ConfigError
 from study.networks.cut import split
-from study.networks.pretrained import create
+from study.networks.pretrained import create, slots_of
 from study.networks.split import Split
+from study.networks.weights import timm_name
 from study.search.sample import distributions
 from study.strategies import STRATEGIES, Phase
+from study.training.activations import to_device
 from study.training.distance import distances
 from study.training.optimizers import OPTIMIZERS, group_slots, make_optimizer, pull_back
 
-NETWORKS = ("resnet18", "efficientnet_lite0", "mobilenetv3_small_050", "convnext_atto", "vit_tiny_patch16_224")
+NETWORKS = (
+    "resnet18",
+    "efficientnet_lite0",
+    "mobilenetv3_small_050",
+    "convnext_atto",
+    "test_vit",
+    "small_swin",
+    "small_distilled",  # two heads; cut by replay
+    "small_mean_resnet",  # cannot be cut
+)
+SIZE = 64
 EVERY = list(itertools.product(STRATEGIES, NETWORKS))
 
 
@@ -54,9 +69,10 @@ def test_phases_cover_all_epochs_and_always_train_the_head(name: str, stages: in
 
 @pytest.mark.parametrize("network", NETWORKS)
 def test_stages_cover_every_parameter_once(network: str, weights) -> None:
-    backbone = create(network, 7, weights=weights)
+    backbone = create(network, 7, weights=weights, image_size=SIZE)
     assert [s.name for s in backbone.slots] == [n for n, _ in backbone.model.named_parameters()]
-    assert all(n.startswith(backbone.head) for n in backbone.names(0))
+    assert all(n.startswith(backbone.heads) for n in backbone.names(0))
+    assert all(any(n.startswith(head) for n in backbone.names(0)) for head in backbone.heads)
     assert {s.stage for s in backbone.slots} == set(range(backbone.num_stages + 1))
 
 
@@ -68,20 +84,33 @@ def test_kinds_are_what_they_say(network: str, weights) -> None:
     norms = {f"{n}.{p}" for n, m in backbone.model.named_modules() if hasattr(m, "eps") for p, _ in m.named_parameters(recurse=False)}
     assert norms and norms <= {s.name for s in backbone.slots if s.kind == "norm"}
     embeddings = {s.name for s in backbone.slots if s.kind == "embedding"}
-    assert embeddings == ({"cls_token", "pos_embed"} if network.startswith("vit") else set())
+    tables = {"test_vit": {"cls_token", "pos_embed"}, "small_distilled": {"cls_token", "dist_token", "pos_embed"}}
+    if network == "small_swin":
+        assert embeddings and all(n.endswith("relative_position_bias_table") for n in embeddings)
+    else:
+        assert embeddings == tables.get(network, set())
+
+
+@pytest.mark.parametrize("network", [*NETWORKS, "xcit_nano_12_p8_224", "levit_128s", "coat_tiny", "hiera_tiny_224", "volo_d1_224"])
+def test_what_is_decayed_is_what_timms_authors_decay(network: str) -> None:
+    with torch.device("meta"):
+        model = timm.create_model(timm_name(network))
+    listed = model.no_weight_decay() if hasattr(model, "no_weight_decay") else ()
+    theirs = param_groups_weight_decay(model, 0.1, no_weight_decay_list=listed)
+    decayed = {id(p) for group in theirs if group["weight_decay"] for p in group["params"]}
+    assert {s.name for s in slots_of(model) if s.kind == "weight"} == {n for n, p in model.named_parameters() if id(p) in decayed}
 
 
 def step_of(network: str, phase: Phase, weights, optimizer: str = "adamw") -> tuple[Split, dict[str, torch.Tensor]]:
     """The network after one step of `phase`, and its state before."""
-    backbone = create(network, 7, weights=weights)
+    backbone = create(network, 7, weights=weights, image_size=SIZE)
     model = split(backbone, phase.cut)
     made = make_optimizer(model, phase, Recipe(), optimizer)
     grouped = {id(p) for g in made.param_groups for p in g["params"]}
     assert grouped == {id(p) for p in model.parameters() if p.requires_grad}
     before = {k: v.clone() for k, v in model.network_state().items()}
     model.set_training(phase, "train")
-    side = 224 if network.startswith("vit") else 64
-    model(torch.randn(4, 3, side, side)).square().mean().backward()
+    model(torch.randn(4, 3, SIZE, SIZE)).square().mean().backward()
     made.step()
     return model, before
 
@@ -100,7 +129,7 @@ def may_move(model: Split, phase: Phase) -> set[str]:
 @pytest.mark.parametrize(("name", "network"), EVERY)
 def test_one_step_moves_what_is_trained_and_nothing_frozen(name: str, network: str, weights) -> None:
     """Parameter by parameter, batch-norm statistics included: the bug detector of every freezing code."""
-    stages = create(network, 7, weights=weights).num_stages
+    stages = create(network, 7, weights=weights, image_size=SIZE).num_stages
     for phase in STRATEGIES[name]().phases(stages, 4):
         model, before = step_of(network, phase, weights)
         assert moved(model, before) <= may_move(model, phase)
@@ -163,11 +192,11 @@ def test_distances_count_from_the_start_by_stage(weights) -> None:
     assert distances(model, start) == {"distance/head": 0.0, "distance/stage_1": pytest.approx(0.5)}
 
 
-@pytest.mark.parametrize("network", ["resnet18", "efficientnet_lite0", "mobilenetv3_small_050", "convnext_atto"])
+@pytest.mark.parametrize("network", [n for n in NETWORKS if n != "small_mean_resnet"])
 def test_the_two_halves_are_the_whole(network: str, weights) -> None:
     for cut in range(3):
-        backbone = create(network, 7, weights=weights)
-        reference = create(network, 7, weights=weights).model.eval()
+        backbone = create(network, 7, weights=weights, image_size=SIZE)
+        reference = create(network, 7, weights=weights, image_size=SIZE).model.eval()
         model = split(backbone, cut).eval()
         assert model.frozen is not None, "this family can be cut"
         x = torch.randn(2, 3, 64, 64)
@@ -176,6 +205,52 @@ def test_the_two_halves_are_the_whole(network: str, weights) -> None:
         assert model.network_state().keys() == reference.state_dict().keys()
         assert not any(p.requires_grad for p in model.frozen.parameters())
         assert not model.activations(x).requires_grad, "no autograd graph below the cut"
+
+
+HOW = {
+    "resnet18": ("head", "chain"),
+    "efficientnet_lite0": ("head", "chain"),
+    "convnext_atto": ("head", "chain"),
+    "small_swin": ("head", "chain"),
+    "test_vit": ("head", "replay"),
+    "small_distilled": ("replay", "replay"),
+}
+
+
+@pytest.mark.parametrize("network", HOW)
+def test_every_stage_can_be_cut_and_says_how(network: str, weights) -> None:
+    backbone = create(network, 7, weights=weights, image_size=SIZE)
+    models = [split(backbone, cut) for cut in range(backbone.num_stages)]
+    assert [m.where for m in models] == list(range(backbone.num_stages))
+    assert (models[0].how, *{m.how for m in models[1:]}) == HOW[network]
+
+
+def test_a_network_whose_images_are_not_their_own_stays_whole_and_says_why(weights) -> None:
+    backbone = create("small_mean_resnet", 7, weights=weights)
+    models = [split(backbone, cut) for cut in range(2)]
+    assert all(m.frozen is None and m.where == "whole" and "did not reproduce" in m.why_whole for m in models)
+
+
+@pytest.mark.parametrize("network", ["test_vit", "small_distilled"])
+def test_halves_of_a_replayed_network_are_copied_pickled_and_trained_like_the_whole(network: str, weights) -> None:
+    """What is trained may go anywhere: the frozen half owes nothing to it, and the trained half follows the whole network."""
+    for cut in (0, 1, 2):
+        reference = create(network, 7, weights=weights, image_size=SIZE).model.eval()
+        model = split(create(network, 7, weights=weights, image_size=SIZE), cut).eval()
+        with torch.no_grad():
+            for slot, parameter in model.named():
+                if slot.stage <= cut:
+                    parameter.add_(torch.randn_like(parameter) * 0.1)
+        assert reference.load_state_dict(model.network_state()).missing_keys == []
+        x = torch.randn(3, 3, SIZE, SIZE)
+        rows = model.activations(x)
+        stored = to_device(rows.half().numpy(), rows.device)
+        for again in (model, copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+            with torch.no_grad():
+                torch.testing.assert_close(again(x), reference(x), rtol=1e-4, atol=1e-4)
+                torch.testing.assert_close(again.trained(stored), reference(x), rtol=1e-2, atol=1e-2)
+        parts = torch.cat([model.activations(x[k : k + 1]) for k in range(3)])
+        torch.testing.assert_close(parts, rows, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize(("network", "last"), [("resnet50", ["layer4"]), ("efficientnet_b0", ["blocks.6", "conv_head", "bn2"])])

@@ -89,6 +89,33 @@ def test_reused_activations_give_the_scores_of_computed_ones(strategy: str, tmp_
         assert a["val/accuracy"] == pytest.approx(b["val/accuracy"], abs=0.02)
 
 
+@pytest.mark.parametrize("network", ["test_vit", "small_swin", "small_distilled"])
+def test_every_kind_of_cut_resumes_exactly_and_reuses_what_it_would_compute(
+    network: str, weights: Path, tmp_path: Path, monkeypatch
+) -> None:
+    """Token activations, those of images that are channels-last anyway, and several tensors side by side."""
+    protocol = replace(QUICK, image_size=64, views=2, max_epochs=2)
+    strategy = "linear_probe" if network == "small_distilled" else "partial"
+    cell = Cell(dataset="digits", backbone=network, strategy=strategy, train_fraction=0.1)
+    config = TrialConfig.default(cell, protocol)
+
+    def train(cache: str, saved=None):
+        return fine_tune(config, inputs_of(config, tmp_path / cache), weights=str(weights), saved=saved)
+
+    whole = []
+    for record, state in train("a"):
+        whole.append(record)
+        if record.epoch == 1:
+            saved = torch.load(_bytes(state.as_dict()), weights_only=True)
+    assert whole[0].facts["activations_reused"] and list((tmp_path / "a" / "activations").glob("*.npy"))
+    ((resumed, _),) = train("a", saved)
+    assert numbers(resumed) == numbers(whole[-1])
+    monkeypatch.setenv("STUDY_ACTIVATIONS_GB", "1e-9")
+    computed = [r for r, _ in train("b")]
+    for a, b in zip(whole, computed, strict=True):
+        assert a.metrics["train/loss"] == pytest.approx(b.metrics["train/loss"], rel=2e-3)
+
+
 def test_the_store_is_shared_and_built_once(tmp_path: Path) -> None:
     config = trial("linear_probe", replace(QUICK, views=2))
     list(fine_tune(config, inputs_of(config, tmp_path)))

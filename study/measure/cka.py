@@ -35,7 +35,9 @@ class Cka(Measurement):
             raise NotMeasured(f"{len(images)} validation images are too few for kernels; {FEWEST} are needed")
         pixels, start = finished.pixels[images], finished.start()
         of_start = remembered(_key(finished, start, images), lambda: _kernels(finished, start.model, start.slots, pixels))
-        random = create(finished.config.cell.backbone, len(finished.table.classes), start="random")
+        random = create(
+            finished.config.cell.backbone, len(finished.table.classes), start="random", image_size=finished.config.protocol.image_size
+        )
         of_random = remembered(_key(finished, random, images), lambda: _kernels(finished, random.model, random.slots, pixels))
         tuned = _kernels(finished, finished.network.model, start.slots, pixels)
         began, now = start.model.state_dict(), finished.network.model.state_dict()

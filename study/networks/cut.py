@@ -3,48 +3,63 @@
 from collections.abc import Callable
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from study.networks.cut_chain import cut_chain
 from study.networks.cut_head import cut_head
+from study.networks.cut_replay import cut_replay
 from study.networks.pretrained import Backbone
-from study.networks.split import Split
+from study.networks.split import Split, Uncut, near
 from study.networks.timm_model import as_timm
 
-CUTTERS: tuple[Callable[[Backbone, int], Split | None], ...] = (cut_head, cut_chain)
+CUTTERS: tuple[Callable[[Backbone, int], Split | None], ...] = (cut_head, cut_chain, cut_replay)
 """Each gives the two halves for a cut, or None where it does not know how; what it gives is checked on random input."""
-
-TOLERANCE = 1e-4  # relative; the two halves must reproduce the whole network
 
 
 def split(backbone: Backbone, cut: int) -> Split:
     """Cuts `backbone.model` below stage `cut` (0 = below the head). Takes the model over.
 
-    A network that nobody knows how to cut stays whole: correct, only slower.
+    A network that nobody knows how to cut stays whole: correct, only slower. `Split.why_whole` says why.
     """
     model = backbone.model
     below = {slot.name for slot in backbone.slots if slot.stage > cut}
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name not in below)
+    why = ""
     if below:
         for cutter in CUTTERS:
-            halves = cutter(backbone, cut)
-            if halves is not None and _equal(halves, model):
+            try:
+                halves = cutter(backbone, cut)
+            except Uncut as reason:
+                why = str(reason)
+                continue
+            if halves is not None and _equal(halves, model, backbone.input_size):
                 return halves
-    return Split(None, model, cut=cut, slots=backbone.slots, arguments=backbone.arguments)
+        why = why or "the two halves did not reproduce the whole"
+    return Split(None, model, cut=cut, slots=backbone.slots, arguments=backbone.arguments, why_whole=why)
 
 
 @torch.no_grad()
-def _equal(halves: Split, model: nn.Module) -> bool:
+def _equal(halves: Split, model: nn.Module, size: tuple[int, int, int]) -> bool:
     settings = as_timm(model).default_cfg
-    channels, *sides = settings.get("input_size", (3, 224, 224))
-    probe = torch.randn(2, channels, *(s if settings.get("fixed_input_size") else min(s, 96) for s in sides))
+    if halves.how == "replay" or settings.get("fixed_input_size"):
+        probe = torch.randn(2, *size)
+    else:
+        channels, *sides = settings.get("input_size", size)
+        probe = torch.randn(2, channels, *(min(side, 96) for side in sides))
     training = model.training
     model.eval(), halves.eval()
     try:
-        expected, got = model(probe), halves(probe)
-    except (RuntimeError, TypeError, AttributeError, NotImplementedError, AssertionError):
+        rows = halves.activations(probe)
+        if not near(halves.activations(probe[1:]), rows[1:]):
+            return False  # an image's activations must be its own: they are stored, and met again in other company
+        return near(halves.trained(_as_stored(rows)), model(probe))
+    except Exception:  # halves that do not fit each other may fail in any way
         return False
     finally:
         model.train(training)
-    return got.shape == expected.shape and bool((got - expected).abs().max() <= TOLERANCE * expected.abs().max().clamp(min=1e-6))
+
+
+def _as_stored(rows: Tensor) -> Tensor:
+    """In the memory layout in which the activation store gives them back: four dimensions come as channels-last images."""
+    return rows.contiguous(memory_format=torch.channels_last) if rows.ndim == 4 else rows

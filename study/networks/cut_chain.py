@@ -20,7 +20,7 @@ def cut_chain(backbone: Backbone, cut: int) -> Split | None:
     for path, is_below in _units(backbone.model, below):
         parent, _, name = path.rpartition(".")
         setattr((trained if is_below else frozen).get_submodule(parent), name, nn.Identity())
-    return Split(_Trunk(frozen), trained, cut=cut, slots=backbone.slots, arguments=backbone.arguments)
+    return Split(_Trunk(frozen), trained, cut=cut, slots=backbone.slots, arguments=backbone.arguments, how="chain")
 
 
 class _Trunk(nn.Module):

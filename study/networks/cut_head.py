@@ -11,11 +11,17 @@ from study.networks.timm_model import as_timm
 
 
 def cut_head(backbone: Backbone, cut: int) -> Split | None:
-    if cut > 0:
+    if cut > 0 or len(backbone.heads) > 1:
         return None
     frozen, head = copy.deepcopy(backbone.model), backbone.model.get_submodule(backbone.head)
     return Split(
-        _Features(frozen, backbone.head), head, cut=cut, slots=backbone.slots, arguments=backbone.arguments, prefix=backbone.head + "."
+        _Features(frozen, backbone.head),
+        head,
+        cut=cut,
+        slots=backbone.slots,
+        arguments=backbone.arguments,
+        prefix=backbone.head + ".",
+        how="head",
     )
 
 

@@ -1,5 +1,6 @@
 """A pretrained network with a fresh head: its parameters as slots (stage counted from the head, kind), each in exactly one stage."""
 
+import fnmatch
 import os
 from dataclasses import dataclass
 from typing import Any
@@ -10,9 +11,14 @@ from timm.models import group_parameters
 from torch import nn
 
 from study.errors import ConfigError
+from study.networks.sizes import refusal, sized
 from study.networks.slots import Kind, Slot, Start
 from study.networks.timm_model import as_timm
 from study.networks.weights import Weights, find_weights, timm_name
+from study.refusals import one_line
+
+SMALLEST = 0.001
+"""Share of the parameters below which a stage next to the head is joined to the one below it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,13 +27,19 @@ class Backbone:
 
     name: str
     model: nn.Module
-    head: str  # name of the classifier module
+    heads: tuple[str, ...]  # names of the classifier modules: one, or two where a network was distilled
     slots: tuple[Slot, ...]  # every parameter once, in the order of the network
     mean: tuple[float, ...]  # per channel, of images in [0, 1]
     std: tuple[float, ...]
     weights: str  # where they came from
     fingerprint: str  # sha256 of the pretrained tensors; "random:SEED" where there are none
-    arguments: dict[str, Any]  # what timm needs to build it again, e.g. pad_type
+    arguments: dict[str, Any]  # what timm needs to build it again, e.g. pad_type, img_size
+    input_size: tuple[int, int, int]  # channels, height, width of the images it will see
+
+    @property
+    def head(self) -> str:
+        """Name of the classifier module, or of the first."""
+        return self.heads[0]
 
     @property
     def num_stages(self) -> int:
@@ -46,45 +58,69 @@ def create(
     weights: str | os.PathLike[str] | None = None,
     seed: int = 0,
     start: Start = "pretrained",
+    image_size: int | None = None,
 ) -> Backbone:
     """The network with its pretrained weights, strictly loaded, and a head drawn from `seed`; with `num_classes` None, the head it came with.
 
     `start="random"` draws all of it from `seed`: the control that reuses nothing. Raises ConfigError when the name is unknown, or when
-    no weights can be had: it never trains from scratch silently.
+    no weights can be had: it never trains from scratch silently. `image_size` (pixels, square; None: the network's own) is told to
+    networks that are built for one size; timm resamples what their weights hold by position.
     """
     full = timm_name(name)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if start == "random":
-            model, found = timm.create_model(full, pretrained=False, num_classes=1000 if num_classes is None else num_classes), None
+            found, arguments = None, sized(full, image_size, {})
+            model = _build(full, 1000 if num_classes is None else num_classes, arguments)
         else:
             found = find_weights(name, weights)
-            model = _load(full, found)
+            arguments = sized(full, image_size, found.arguments)
+            model = _load(full, found, arguments)
             torch.manual_seed(seed)
             if num_classes is not None:
                 as_timm(model).reset_classifier(num_classes)
     settings = as_timm(model).default_cfg
+    channels, *sides = settings["input_size"]
     return Backbone(
         name=name,
         model=model,
-        head=str(settings["classifier"]),
+        heads=heads_of(model),
         slots=slots_of(model),
         mean=tuple(settings["mean"]),
         std=tuple(settings["std"]),
         weights=found.source if found else f"none: drawn from seed {seed}",
         fingerprint=found.fingerprint if found else f"random:{seed}",
-        arguments=found.arguments if found else {},
+        arguments=arguments,
+        input_size=(channels, *(2 * (image_size,) if image_size else sides)),
     )
 
 
-def _load(full: str, weights: Weights) -> nn.Module:
-    model: nn.Module = timm.create_model(full, pretrained=False, num_classes=weights.num_classes, **weights.arguments)
+def _load(full: str, weights: Weights, arguments: dict[str, Any]) -> nn.Module:
+    if arguments == weights.arguments:
+        model = _build(full, weights.num_classes, arguments)
+        try:
+            model.load_state_dict(weights.state, strict=True)
+        except RuntimeError as error:
+            raise _unfit(full, weights, error) from None
+        return model
+    own = {"state_dict": dict(weights.state), "num_classes": weights.num_classes, "label_offset": 0}  # of another size: timm resamples
     try:
-        model.load_state_dict(weights.state, strict=True)
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())[:200]
-        raise ConfigError(f"{weights.source} does not fit {full}: {reason}. Give weights made for this network.") from None
+        return _build(full, weights.num_classes, {**arguments, "pretrained": True, "pretrained_cfg_overlay": own})
+    except (RuntimeError, KeyError) as error:
+        raise _unfit(full, weights, error) from None
+
+
+def _build(full: str, num_classes: int, arguments: dict[str, Any]) -> nn.Module:
+    """Raises ConfigError in one line where timm does not build it so: a size that is no multiple of its patches or windows."""
+    try:
+        model: nn.Module = timm.create_model(full, **{"pretrained": False, "num_classes": num_classes, **arguments})
+    except (AssertionError, ValueError, TypeError, ZeroDivisionError, NotImplementedError) as error:
+        raise refusal(full, arguments.get("img_size"), error) from None
     return model
+
+
+def _unfit(full: str, weights: Weights, error: Exception) -> ConfigError:
+    return ConfigError(f"{weights.source} does not fit {full}: {one_line(error)}. Give weights made for this network.")
 
 
 def slots_of(model: nn.Module) -> tuple[Slot, ...]:
@@ -99,16 +135,48 @@ def slots_of(model: nn.Module) -> tuple[Slot, ...]:
     return tuple(Slot(name, stage_of[name], kinds[name]) for name, _ in model.named_parameters())
 
 
+def heads_of(model: nn.Module) -> tuple[str, ...]:
+    """Names of the classifier modules. Raises ConfigError where timm names none."""
+    named = as_timm(model).default_cfg.get("classifier")
+    if not named:
+        raise ConfigError(f"timm names no classifier of {type(model).__name__}, so there is no head to train; choose another backbone.")
+    return (named,) if isinstance(named, str) else tuple(named)
+
+
+def _groups(model: nn.Module) -> dict[int, list[str]]:
+    """timm's coarse groups of parameters, in the order of the network; where it has none, the network's modules, lists of them apart."""
+    try:
+        found: dict[int, list[str]] = group_parameters(model, as_timm(model).group_matcher(coarse=True))
+        return found
+    except (AttributeError, AssertionError, NotImplementedError):  # none, or none that is coarse
+        pass
+    prefixes: list[str] = []
+    for name, child in model.named_children():
+        inner = [f"{name}.{n}." for n, _ in child.named_children()]
+        prefixes += inner if isinstance(child, (nn.Sequential, nn.ModuleList)) else [f"{name}."]
+    groups: dict[int, list[str]] = {}
+    for parameter, _ in model.named_parameters():
+        groups.setdefault(next((k for k, p in enumerate(prefixes) if parameter.startswith(p)), 0), []).append(parameter)
+    return groups
+
+
 def _stages(model: nn.Module) -> list[list[str]]:
     """[0] = parameters of the head, [k] = of stage k counted from it."""
-    head = str(as_timm(model).default_cfg["classifier"])
-    groups = group_parameters(model, as_timm(model).group_matcher(coarse=True))
-    in_head = [n for n, _ in model.named_parameters() if n.startswith(head + ".")]
+    heads = tuple(f"{head}." for head in heads_of(model))
+    groups = _groups(model)
+    in_head = [n for n, _ in model.named_parameters() if n.startswith(heads)]
     forward = [[n for n in names if n not in set(in_head)] for _, names in sorted(groups.items())]
     if len(forward) > 1 and len(forward[-1]) < len(groups[max(groups)]):  # the classifier's own group
         rest = forward.pop()
-        forward[-1] += rest
-    return [in_head, *reversed([names for names in forward if names])]
+        order = {name: k for k, (name, _) in enumerate(model.named_parameters())}
+        early = [n for n in rest if order[n] < min(order[m] for m in forward[-1])]  # e.g. position tables that all blocks share
+        forward[-1] += [n for n in rest if n not in early]
+        forward[0] += early
+    stages = [in_head, *reversed([names for names in forward if names])]
+    size = {name: p.numel() for name, p in model.named_parameters()}
+    if len(stages) > 2 and sum(size[n] for n in stages[1]) < SMALLEST * sum(size.values()):  # a last norm alone: no depth to speak of
+        stages[1:3] = [stages[1] + stages[2]]
+    return stages
 
 
 def _kinds(model: nn.Module) -> dict[str, Kind]:
@@ -116,7 +184,7 @@ def _kinds(model: nn.Module) -> dict[str, Kind]:
     tables = set(as_timm(model).no_weight_decay()) if hasattr(model, "no_weight_decay") else set()
 
     def kind(name: str, parameter: nn.Parameter) -> Kind:
-        if name in tables:
+        if any(fnmatch.fnmatch(name, table) for table in tables):
             return "embedding"
         if id(parameter) in in_norms or (parameter.ndim <= 1 and not name.endswith("bias")):
             return "norm"  # a vector that is no bias scales something

@@ -9,6 +9,17 @@ from torch import Tensor, nn
 from study.networks.slots import Slot
 from study.strategies import Phase
 
+TOLERANCE = 1e-4  # relative; the two halves must reproduce the whole network
+
+
+def near(got: Tensor, expected: Tensor) -> bool:
+    """Whether they are the same but for rounding; NaN is near nothing."""
+    return got.shape == expected.shape and bool((got - expected).abs().max() <= TOLERANCE * expected.abs().max().clamp(min=1e-6))
+
+
+class Uncut(Exception):
+    """A way of cutting does not serve a network here; the message says why."""
+
 
 class Split(nn.Module):
     """`trained(frozen(x))` equals the whole network; `frozen` is None when nothing can be cut off.
@@ -25,10 +36,14 @@ class Split(nn.Module):
         slots: tuple[Slot, ...],
         arguments: dict[str, Any],
         prefix: str = "",
+        how: str = "",
+        why_whole: str = "",
     ) -> None:
         super().__init__()
         self.frozen, self.trained, self.cut = frozen, trained, cut
         self.prefix = prefix  # of the trained half's tensor names, when that half is the bare head
+        self.how = how  # head, chain or replay: the way it was cut
+        self.why_whole = why_whole  # one line, where nobody could cut it
         self.slots = {slot.name: slot for slot in slots}
         self.arguments = arguments
 
@@ -39,6 +54,11 @@ class Split(nn.Module):
     @torch.no_grad()
     def activations(self, images: Tensor) -> Tensor:
         return images if self.frozen is None else self.frozen(images)
+
+    @property
+    def where(self) -> int | str:
+        """The cut, or "whole"."""
+        return "whole" if self.frozen is None else self.cut
 
     def named(self) -> Iterator[tuple[Slot, nn.Parameter]]:
         """The trained half's parameters with their slots, which bear the whole network's names."""

@@ -59,10 +59,9 @@ def _loaded(name: str, full: str, folder: Path | None, stamp: tuple[object, ...]
     del stamp
     state, extra, source = _find(name, full, folder)
     classifier = as_timm(timm.create_model(full, pretrained=False, num_classes=1, **extra)).default_cfg["classifier"]
-    bias = state.get(f"{classifier}.bias")
-    return Weights(
-        state=state, arguments=extra, source=source, fingerprint=_fingerprint(state), num_classes=1000 if bias is None else len(bias)
-    )
+    head = classifier if isinstance(classifier, str) else classifier[0]
+    rows = [len(state[f"{head}.{n}"]) for n in ("bias", "weight") if f"{head}.{n}" in state]
+    return Weights(state=state, arguments=extra, source=source, fingerprint=_fingerprint(state), num_classes=rows[0] if rows else 0)
 
 
 def _stamp(folder: Path | None) -> tuple[object, ...]:

@@ -148,7 +148,14 @@ class _Phase:
 
 
 def _create(config: TrialConfig, inputs: Inputs, weights: str | None) -> Backbone:
-    return create(config.cell.backbone, len(inputs.table.classes), weights=weights, seed=config.seed, start=config.strategy.start)
+    return create(
+        config.cell.backbone,
+        len(inputs.table.classes),
+        weights=weights,
+        seed=config.seed,
+        start=config.strategy.start,
+        image_size=config.protocol.image_size,
+    )
 
 
 def _phases(config: TrialConfig, backbone: Backbone) -> tuple[Phase, ...]:
