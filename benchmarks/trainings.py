@@ -97,7 +97,7 @@ def _classes(logits: np.ndarray) -> np.ndarray:
 def _arrays(path: Path) -> dict[str, np.ndarray]:
     if not path.exists():
         return {}
-    with np.load(path) as file:
+    with np.load(path, allow_pickle=False) as file:
         return {k: file[k] for k in file.files}
 
 

@@ -243,6 +243,7 @@ NEEDS_MORE = {
     "importance",
     "why_distance",
     "why_background",
+    "why_memorisation",
     "sizes",
     "size_differences",
 }  # than the golden study has: trials, distances (it is older), a mask, sizes
