@@ -1,17 +1,19 @@
 """Catastrophic forgetting: what the head that the network came with still says of the tuned features."""
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
+from torch import nn
 
 from study.measure.base import Finished, Images, Measurement
 from study.measure.looks import Look, chosen, look
-from study.measure.original import Original, head_on, original, re_estimated
+from study.measure.original import Original, head_on, original, original_re_estimated, re_estimated
 
 
 class Forgetting(Measurement):
-    """One row as the network is, one with its batch-norm statistics estimated again: that part is drift of statistics, the rest of weights.
+    """One row as the network is; one where the batch-norm statistics of both networks, tuned and pretrained, are estimated anew on the
+    study's images: what differs there is owed to weights, not to drifted statistics.
 
     `agreement` (share) and `kl` (nats) on the study's own validation images; `accuracy` and `accuracy_before` on labelled images of the
     original classes, where some were given, else null.
@@ -22,26 +24,16 @@ class Forgetting(Measurement):
 
     def rows(self, finished: Finished) -> pa.Table:
         known = original(finished)
-        pixels = finished.pixels[known.images]
         labelled = finished.labelled() if finished.labelled else None
-        before = _accuracy(finished, known, labelled, None)
-        rows = []
-        again = re_estimated(finished, known.backbone)
-        for kind, model in (("as it is", finished.network.model), ("batch norm re-estimated", again)):
-            if model is None:
-                continue
-            found = known.kept(look(finished, model, known.backbone.head, pixels).features)
-            rows.append(
-                {
-                    "kind": kind,
-                    "images": len(known.images),
-                    **found,
-                    "accuracy": _accuracy(
-                        finished, known, labelled, look(finished, model, known.backbone.head, _of(labelled)) if labelled else None
-                    ),
-                    "accuracy_before": before,
-                }
-            )
+        as_it_is = _row("as it is", finished, known, finished.network.model)
+        if labelled is not None:
+            tuned = look(finished, finished.network.model, known.backbone.head, _of(labelled))
+            as_it_is |= {
+                "accuracy": _accuracy(finished, known, labelled, tuned),
+                "accuracy_before": _accuracy(finished, known, labelled, None),
+            }
+        again, before = re_estimated(finished, finished.network.model), original_re_estimated(finished)
+        rows = [as_it_is] if again is None or before is None else [as_it_is, _row("batch norm re-estimated", finished, before, again)]
         return pa.Table.from_pylist(rows, schema=SCHEMA)
 
     def summary(self, rows: pa.Table) -> dict[str, float]:
@@ -61,6 +53,11 @@ SCHEMA = pa.schema(
 )
 
 
+def _row(kind: str, finished: Finished, known: Original, model: nn.Module) -> dict[str, Any]:
+    seen = look(finished, model, known.backbone.head, finished.pixels[known.images])
+    return {"kind": kind, "images": len(known.images), **known.kept(seen.features)}
+
+
 def _of(labelled: Images) -> np.ndarray:
     return labelled.pixels[_used(labelled)]
 
@@ -69,10 +66,8 @@ def _used(labelled: Images) -> np.ndarray:
     return chosen(labelled.table, 0, 1024)
 
 
-def _accuracy(finished: Finished, known: Original, labelled: Images | None, tuned: Look | None) -> float | None:
+def _accuracy(finished: Finished, known: Original, labelled: Images, tuned: Look | None) -> float:
     """Of the original head on labelled images: under the tuned features, or, with `tuned` None, as it was."""
-    if labelled is None:
-        return None
     if tuned is None:
         said = look(finished, known.backbone.model, known.backbone.head, _of(labelled)).logits
     else:

@@ -1,7 +1,7 @@
 """The network's original task: what its own classifier says of the tuned backbone's features, against what it said before."""
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -36,25 +36,39 @@ class Original:
 
 def original(finished: Finished) -> Original:
     """Raises NotMeasured where nothing was pretrained or no head came with it."""
-    table, protocol = finished.table, finished.config.protocol
-    images = chosen(table, VAL)
-    cell = finished.config.cell
-    key = (
-        "original",
-        cell.backbone,
-        finished.start().fingerprint,
-        table.fingerprint,
-        images.tobytes(),
-        protocol.image_size,
-        protocol.precision,
-    )
+    images = chosen(finished.table, VAL)
 
     def make() -> Original:
         backbone = finished.published()
         model = finished.network.where.place(backbone.model)
         return Original(backbone=backbone, images=images, look=look(finished, model, backbone.head, finished.pixels[images]))
 
-    return remembered(key, make)
+    return remembered(("original", *_of_the_start(finished, images)), make)
+
+
+def original_re_estimated(finished: Finished) -> Original | None:
+    """The same with its own batch-norm statistics estimated on the study's images: what a tuned network so treated must be compared with."""
+    known = original(finished)
+
+    def make() -> Original | None:
+        model = re_estimated(finished, known.backbone.model)
+        if model is None:
+            return None
+        return replace(known, look=look(finished, model, known.backbone.head, finished.pixels[known.images]))
+
+    return remembered(("re-estimated", *_of_the_start(finished, known.images)), make)
+
+
+def _of_the_start(finished: Finished, images: np.ndarray) -> tuple[object, ...]:
+    protocol, cell = finished.config.protocol, finished.config.cell
+    return (
+        cell.backbone,
+        finished.start().fingerprint,
+        finished.table.fingerprint,
+        images.tobytes(),
+        protocol.image_size,
+        protocol.precision,
+    )
 
 
 @torch.no_grad()
@@ -67,9 +81,9 @@ def head_on(backbone: Backbone, features: np.ndarray) -> np.ndarray:
 
 
 @torch.no_grad()
-def re_estimated(finished: Finished, backbone: Backbone) -> nn.Module | None:
-    """A copy of the tuned network whose batch-norm statistics are those of training images under its own weights; None without any."""
-    model = copy.deepcopy(finished.network.model)
+def re_estimated(finished: Finished, tuned: nn.Module) -> nn.Module | None:
+    """A copy of a network whose batch-norm statistics are those of the study's training images under its own weights; None without any."""
+    model = copy.deepcopy(tuned)
     norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.running_mean is not None]
     if not norms:
         return None
