@@ -221,6 +221,15 @@ EXPLANATIONS = (
                 of_runs=_column("forgetting", lambda r: r[r.kind == "as it is"], lambda r: r.agreement),
             ),
             Measure(
+                name="agreement_anew",
+                short="the original head's answers on new batch-norm statistics",
+                title="the same where the batch-norm statistics of both networks are estimated anew",
+                claim=+1,
+                points=True,
+                saturates=True,
+                of_runs=_column("forgetting", lambda r: r[r.kind == "batch norm re-estimated"], lambda r: r.agreement),
+            ),
+            Measure(
                 name="kl",
                 short="the original head's divergence",
                 title="divergence of the original head's answers from those before (nats)",

@@ -145,11 +145,14 @@ def _not_drawn(computed: dict[str, pd.DataFrame]) -> list[tuple[str, str]]:
 
 def _left_out(frames: Frames) -> list[str]:
     """Measurements that say nothing of some runs, one line a reason."""
-    lines: dict[str, None] = {}
+    if not len(frames.trials):
+        return []
+    dataset = dict(zip(frames.trials["trial_id"], frames.trials["dataset"], strict=True))
+    lines: dict[tuple[str, str], list[str]] = {}
     for name in MEASURED:
-        for reason in frames.left_out(name).values():
-            lines.setdefault(f"{name}: {reason}")
-    return list(lines)
+        for trial_id, reason in frames.left_out(name).items():
+            lines.setdefault((name, reason), []).append(dataset[trial_id])
+    return [f"{name} on {', '.join(dict.fromkeys(where))}: {reason}" for (name, reason), where in lines.items()]
 
 
 def _cards(found: Findings) -> list[dict[str, Any]]:

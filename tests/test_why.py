@@ -65,8 +65,8 @@ def test_each_verdict_has_its_case(contrasts: list[Contrast], score: Contrast | 
 
 def test_the_claim_of_a_measure_has_a_sign() -> None:
     """Less divergence of the original head is what 'forgets less' claims; more of it is the other way."""
-    assert contrast(1, -0.3, 0.001, FORGETTING).direction == 1 and contrast(1, 0.3, 0.001, FORGETTING).direction == -1
-    assert contrast(1, -0.3, 0.2, FORGETTING).direction == 0
+    assert contrast(2, -0.3, 0.001, FORGETTING).direction == 1 and contrast(2, 0.3, 0.001, FORGETTING).direction == -1
+    assert contrast(2, -0.3, 0.2, FORGETTING).direction == 0
 
 
 def test_a_third_variable_is_taken_out_of_a_rank_correlation() -> None:
@@ -102,7 +102,7 @@ def test_the_page_has_a_section_and_every_table(measured: Path, tmp_path: Path) 
     summary = write_report(str(measured), tmp_path / "report.html", tables=str(tmp_path / "tables"))
     page = (tmp_path / "report.html").read_text()
     assert '<section id="why">' in page and "Features are reused rather than corrupted" in page
-    assert "Left out: background: digits does not say &lt;b&gt;where" in page, "reasons are escaped"
+    assert "Left out: background on digits: digits does not say &lt;b&gt;where" in page, "reasons are escaped"
     assert summary.verdicts == write_report(str(GOLDEN), tmp_path / "plain.html").verdicts, "none of it changes a verdict"
     for name in ("why_features", "why_probes", "why_forgetting", "why_corruptions", "calibration"):
         assert f'id="figure-{name}"' in page and len(pd.read_csv(tmp_path / "tables" / f"figure_{name}.csv"))
