@@ -6,7 +6,7 @@ from dataclasses import replace
 from rich.console import Console
 from rich.table import Table
 
-from study.config import Study
+from study.config import Cell, Study
 from study.cost import Price, disk, measure
 from study.datasets.spec import VAL, ImageTable, kept_by_class
 from study.places import Places
@@ -40,18 +40,12 @@ def print_plan(study: Study, ledger: Ledger, tables: dict[tuple[str, str], Image
     table = Table("cell", "trials", "done", "confirm runs", "done", "epochs", "trained parameters", "trained above", "at most")
     table.columns[0].no_wrap = True
     hours, left = 0.0, {}
-    prices: dict[tuple[str, str], Price] = {}
+    pricing = _Pricing(study, tables, places)
     runs = study.confirm_seeds * study.confirm_folds
     for cell in study.cells:
-        key = (cell.backbone, cell.strategy)
-        data = tables[cell.dataset, cell.split_protocol]
-        if key not in prices:
-            prices[key] = measure(cell, p, len(data.classes), places.weights)
-        price = prices[key]
-        train = sum(kept_by_class(data, cell.train_fraction))
-        looked = int((data.split == VAL).sum()) + min(train, p.train_eval_images)
+        price = pricing.price(cell)
         left[cell.id] = study.trials - done[cell.id, Stage.SEARCH] + runs - done[cell.id, Stage.CONFIRM]
-        cost = left[cell.id] * p.max_epochs * (train * p.passes(train) * price.train + looked * price.evaluate) / 3600
+        cost = left[cell.id] * pricing.hours(cell)
         hours += cost
         table.add_row(
             cell.id,
@@ -66,10 +60,10 @@ def print_plan(study: Study, ledger: Ledger, tables: dict[tuple[str, str], Image
         )
     console.print(table)
     if study.explain:
-        extra, count = _explain_hours(study, tables, places, prices)
+        extra, count = _explain_hours(study, pricing)
         hours += extra
         console.print(f"and {count} runs that explain the verdict ({', '.join(study.explain)}): at most {_span(extra)}", highlight=False)
-    needed = disk(study, {backbone: price.parameters for (backbone, _), price in prices.items()}, left)
+    needed = disk(study, {backbone: price.parameters for (backbone, _), price in pricing.prices.items()}, left)
     console.print(
         f"at most {_span(hours)} on one trial's share of this machine, one after the other; early stopping and reused "
         f"activations make it less. Disk: about {needed / 1e9:.2f} GB under {ledger.folder.location}.",
@@ -77,23 +71,37 @@ def print_plan(study: Study, ledger: Ledger, tables: dict[tuple[str, str], Image
     )
 
 
-def _explain_hours(
-    study: Study, tables: dict[tuple[str, str], ImageTable], places: Places, prices: dict[tuple[str, str], Price]
-) -> tuple[float, int]:
+class _Pricing:
+    """What a run of a cell costs, measured once a network and strategy."""
+
+    def __init__(self, study: Study, tables: dict[tuple[str, str], ImageTable], places: Places) -> None:
+        self.protocol, self.tables, self.weights = study.protocol, tables, places.weights
+        self.prices: dict[tuple[str, str], Price] = {}
+
+    def price(self, cell: Cell) -> Price:
+        key = (cell.backbone, cell.strategy)
+        if key not in self.prices:
+            self.prices[key] = measure(cell, self.protocol, len(self._data(cell).classes), self.weights)
+        return self.prices[key]
+
+    def hours(self, cell: Cell) -> float:
+        """Of one run, at most."""
+        p, data, price = self.protocol, self._data(cell), self.price(cell)
+        train = sum(kept_by_class(data, cell.train_fraction))
+        looked = int((data.split == VAL).sum()) + min(train, p.train_eval_images)
+        return p.max_epochs * (train * p.passes(train) * price.train + looked * price.evaluate) / 3600
+
+    def _data(self, cell: Cell) -> ImageTable:
+        return self.tables[cell.dataset, cell.split_protocol]
+
+
+def _explain_hours(study: Study, pricing: _Pricing) -> tuple[float, int]:
     """Hours and number of the runs of the explain stage, done or not."""
-    p, runs = study.protocol, study.confirm_seeds * study.confirm_folds
+    runs = study.confirm_seeds * study.confirm_folds
     cells = list(study.cells) if "memorisation" in study.explain else []
     if "controls" in study.explain:
         cells += dict.fromkeys(replace(c, strategy=control) for c in study.cells for control in controls())
-    hours = 0.0
-    for cell in cells:
-        key, data = (cell.backbone, cell.strategy), tables[cell.dataset, cell.split_protocol]
-        if key not in prices:
-            prices[key] = measure(cell, p, len(data.classes), places.weights)
-        train = sum(kept_by_class(data, cell.train_fraction))
-        looked = int((data.split == VAL).sum()) + min(train, p.train_eval_images)
-        hours += runs * p.max_epochs * (train * p.passes(train) * prices[key].train + looked * prices[key].evaluate) / 3600
-    return hours, runs * len(cells)
+    return runs * sum(map(pricing.hours, cells)), runs * len(cells)
 
 
 def print_results(study: Study, ledger: Ledger) -> None:

@@ -34,16 +34,11 @@ PILOT = Study(
     confirm_seeds=5,
 )
 
-SIZES = Study(
+SIZES = replace(
+    QUICKSTART,
     name="sizes",
     about="From how many images on is it worth tuning more? Two generated miniatures at four sizes, every strategy tuned at each.",
     cells=grid(["mini_faces", "mini_weeds"], ["efficientnet_lite0"], ["linear_probe", "partial", "full"], (0.1, 0.2, 0.4, 1.0)),
-    protocol=QUICKSTART.protocol,
-    trials=4,
-    random_trials=2,
-    grace_epochs=1,
-    reduction_factor=2,
-    confirm_seeds=5,
 )
 
 SIZES_STEPS = replace(
