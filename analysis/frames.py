@@ -123,6 +123,14 @@ class Frames:
         tables = [t.to_pandas().assign(trial_id=trial_id) for trial_id, t in self._measured(name).items() if t.num_rows]
         return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 
+    def measured_runs(self, name: str) -> pd.DataFrame:
+        """What `name` measured on the confirm runs that speak today, each row with its run's question, strategy and seed."""
+        found, runs = self.measured(name), self.confirmed()
+        if not len(found) or not len(runs):
+            return pd.DataFrame()
+        runs = runs.assign(question=self.questions(runs))[["trial_id", "question", "strategy", "seed"]]
+        return found.merge(runs, on="trial_id")
+
     def left_out(self, name: str) -> dict[str, str]:
         """Why `name` says nothing of a run, by trial."""
         reasons = {trial_id: (t.schema.metadata or {}).get(LEFT_OUT.encode()) for trial_id, t in self._measured(name).items()}

@@ -1,5 +1,6 @@
 """What was measured on confirm runs, one number a run: the measures that each of the paper's explanations rests on."""
 
+import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -48,6 +49,7 @@ def distance_by_epoch(epochs: pd.DataFrame) -> pd.DataFrame:
     return epochs[["trial_id", "epoch"]].assign(distance=np.sqrt((epochs[columns].fillna(0) ** 2).mean(axis=1)))
 
 
+@functools.lru_cache(maxsize=1)  # several measures ask, question by question
 def trial_figures(frames: Frames) -> pd.DataFrame:
     """One row a trial with a score: cell, score, train score, `distance` from the start at the kept epoch and after the first, `gap`."""
     t, e = frames.trials, frames.epochs
@@ -98,38 +100,38 @@ def _from_trials(column: str) -> Callable[[Frames, pd.DataFrame], pd.Series]:
     return of_runs
 
 
+def _last(frames: Frames, column: str) -> pd.Series:
+    """By trial, the figure of its last epoch; empty where no epoch has it."""
+    if column not in frames.epochs:
+        return pd.Series(dtype=float)
+    return frames.epochs.dropna(subset=[column]).sort_values("epoch").groupby("trial_id")[column].last()
+
+
 def _memorised(frames: Frames, runs: pd.DataFrame) -> pd.Series:
     """Of a confirm run: what its twin that was given wrong labels had learnt by heart in the end."""
-    twins = frames.explained("memorisation")
-    if not len(twins) or "wrong/memorised" not in frames.epochs:
+    twins, last = frames.explained("memorisation"), _last(frames, "wrong/memorised")
+    if not len(twins):
         return pd.Series(dtype=float)
-    last = frames.epochs.dropna(subset=["wrong/memorised"]).sort_values("epoch").groupby("trial_id")["wrong/memorised"].last()
     by = {(cell, number): last.get(trial) for cell, number, trial in zip(twins.cell, twins.number, twins.trial_id, strict=True)}
     found = [by.get((cell, number)) for cell, number in zip(runs.cell, runs.number, strict=True)]
     return pd.Series(found, index=runs.trial_id, dtype=float).dropna()
 
 
 def _disputed(frames: Frames, runs: pd.DataFrame) -> pd.Series:
-    if "disputed/memorised" not in frames.epochs:
-        return pd.Series(dtype=float)
-    last = frames.epochs.dropna(subset=["disputed/memorised"]).sort_values("epoch").groupby("trial_id")["disputed/memorised"].last()
-    return last.reindex(runs.trial_id).dropna()
+    return _last(frames, "disputed/memorised").reindex(runs.trial_id).dropna()
 
 
-def _background_gap(frames: Frames, runs: pd.DataFrame) -> pd.Series:
-    found = frames.measured("background")
-    if not len(found):
-        return pd.Series(dtype=float)
-    by = found.pivot_table(index="trial_id", columns="change", values="accuracy")
-    return by["background of its class"] - by["background of any class"]
+def _accuracy_between(name: str, column: str, first: object, second: object) -> Callable[[Frames, pd.DataFrame], pd.Series]:
+    """Of measurement `name`: accuracy where `column` is `first` minus that where it is `second`."""
 
+    def of_runs(frames: Frames, runs: pd.DataFrame) -> pd.Series:
+        found = frames.measured(name)
+        if not len(found):
+            return pd.Series(dtype=float)
+        by = found.pivot_table(index="trial_id", columns=column, values="accuracy")
+        return by[first] - by[second]
 
-def _copies_gain(frames: Frames, runs: pd.DataFrame) -> pd.Series:
-    found = frames.measured("copies")
-    if not len(found):
-        return pd.Series(dtype=float)
-    by = found.pivot_table(index="trial_id", columns="copied", values="accuracy")
-    return by[True] - by[False]
+    return of_runs
 
 
 EXPLANATIONS = (
@@ -193,7 +195,7 @@ EXPLANATIONS = (
                 title="accuracy lost when a background of its class gives way to one of any class",
                 claim=-1,
                 points=True,
-                of_runs=_background_gap,
+                of_runs=_accuracy_between("background", "change", "background of its class", "background of any class"),
             ),
             Measure(
                 name="copies",
@@ -201,7 +203,7 @@ EXPLANATIONS = (
                 title="accuracy on test images that have a copy in train minus accuracy on the others",
                 claim=-1,
                 points=True,
-                of_runs=_copies_gain,
+                of_runs=_accuracy_between("copies", "copied", True, False),
             ),
         ),
     ),

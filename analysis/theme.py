@@ -5,6 +5,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
@@ -113,6 +114,53 @@ def styled(figure: go.Figure, *, height: int | None = None) -> go.Figure:
         gridcolor="rgba(128,128,128,.22)", zerolinecolor="rgba(128,128,128,.5)", automargin=True, linecolor="rgba(128,128,128,.5)"
     )
     return figure
+
+
+def band(figure: go.Figure, strategy: str, x: "pd.Series[Any]", low: "pd.Series[Any]", high: "pd.Series[Any]", at: dict[str, int]) -> None:
+    """An interval along a curve, in the strategy's faded colour. `low` and `high`: shares, shown in points."""
+    figure.add_scatter(
+        x=[*x, *x[::-1]],
+        y=[*(100 * high), *(100 * low[::-1])],
+        fill="toself",
+        mode="lines",
+        fillcolor=faded(strategy),
+        line={"width": 0},
+        hoverinfo="skip",
+        showlegend=False,
+        legendgroup=strategy,
+        **at,
+    )
+
+
+def strips(
+    figure: go.Figure,
+    rows: pd.DataFrame,
+    *,
+    line: str,
+    value: str,
+    lines: Sequence[str],
+    order: Sequence[str],
+    shown: str,
+    at: dict[str, int],
+) -> None:
+    """A line of marks for each of `lines` (values of column `line`), strategies in `order` below one another: every run small, their mean large.
+
+    `value`: a column of shares; `shown`: how a hover writes it, in points."""
+    for k, strategy in enumerate(order):
+        own = rows[rows.strategy == strategy]
+        own = own.assign(height=[lines.index(name) + 0.7 * ((k + 0.5) / len(order) - 0.5) for name in own[line]])
+        mean = own.groupby(line, sort=False)[[value, "height"]].mean()
+        for part, size, more in ((own, 6, {"showlegend": False, "legendgroup": strategy, "opacity": 0.5}), (mean, 13, named(strategy))):
+            word = "mean " if part is mean else ""
+            figure.add_scatter(
+                x=100 * part[value],
+                y=part.height,
+                mode="markers",
+                marker={"color": colour(strategy), "symbol": symbol(strategy), "size": size},
+                hovertemplate=f"{word}{shown}<extra>{label(strategy)}</extra>",
+                **more,
+                **at,
+            )
 
 
 def not_measured(name: str) -> str:

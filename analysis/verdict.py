@@ -8,12 +8,13 @@ from analysis import statistics as st
 from analysis.advice import Advice, advice
 from analysis.comparisons import compare_all
 from analysis.frames import Frames
+from analysis.gains import controls, free_networks
 from analysis.judged import judge, pair_row
 from analysis.over_datasets import over_datasets, over_datasets_row
 from analysis.sentences import Sentence, decision, describe_pair, sentences
 from analysis.warnings import warnings
 from analysis.when import When, when
-from analysis.why import Why, controls, explain, free_networks
+from analysis.why import Why, explain
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -14,43 +14,14 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from analysis.contrasts import ALPHA, Contrast, paired
 from analysis.frames import Frames
-from analysis.mechanisms import EXPLANATIONS, SATURATED, Explanation, Measure, trial_figures
+from analysis.mechanisms import EXPLANATIONS, SATURATED, Explanation, trial_figures
 from analysis.question import Question
-from analysis.statistics import CONFIDENCE, holm
-from study.strategies import STRATEGIES
+from analysis.statistics import holm
 
 Verdict = Literal["supported", "contradicted", "undecided"]
-ALPHA = 1 - CONFIDENCE
 FEWEST_TRIALS = 6  # for a rank correlation
-
-
-@dataclass(frozen=True, kw_only=True)
-class Contrast:
-    """One measure, `less` minus `more`, paired over what repeats (searches where they were repeated, else seeds)."""
-
-    measure: Measure
-    less: float  # mean of the strategy that trains less
-    more: float
-    mean: float
-    low: float  # 95 %
-    high: float
-    p: float
-    units: int
-    holm: float = math.nan
-
-    @property
-    def direction(self) -> int:
-        """+1: differs as claimed, -1: the other way, 0: not shown to differ."""
-        if not self.holm < ALPHA:
-            return 0
-        return 1 if self.mean * self.measure.claim > 0 else -1
-
-    def text(self, less: str, more: str) -> str:
-        scale, unit = (100, " points") if self.measure.points else (1, "")
-        shown = (scale * v for v in (self.less, self.more, self.mean, self.low, self.high))
-        a, b, d, low, high = (f"{v:+.3g}" if k > 1 else f"{v:.3g}" for k, v in enumerate(shown))
-        return f"{self.measure.title}: {less} {a}, {more} {b} (difference {d}{unit}, 95 % interval {low} to {high})"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +74,7 @@ def explain(frames: Frames, seeds: pd.DataFrame) -> list[Why]:
         pair = less_and_more(runs)
         if pair is None:
             continue
-        score = _paired(frames, runs, _scores(seeds, runs), *pair)
+        score = paired(frames, runs, _scores(seeds, runs), *pair)
         for explanation in EXPLANATIONS:
             contrasts = _contrasts(frames, runs, explanation, *pair)
             if contrasts:
@@ -152,7 +123,7 @@ def _contrasts(frames: Frames, runs: pd.DataFrame, explanation: Explanation, les
     for measure in explanation.measures:
         values = measure.of_runs(frames, runs)
         values = values[values.index.isin(runs.trial_id)].dropna()
-        if (contrast := _paired(frames, runs, values, less, more, measure)) is None:
+        if (contrast := paired(frames, runs, values, less, more, measure)) is None:
             continue
         if not (measure.saturates and max(contrast.less, contrast.more) < SATURATED):
             found.append(contrast)
@@ -165,41 +136,6 @@ RELATIONS = {
     "first_distance": "the distance gone in the first epoch",
     "gap": "the training minus validation gap",
 }
-VALIDATION = Measure(
-    name="validation", short="the validation score", title="validation macro-F1 from pretrained against from random weights", claim=+1, points=True,
-    of_runs=lambda frames, runs: pd.Series(dtype=float),
-)  # fmt: skip
-SCORE = Measure(
-    name="score", short="the score", title="test macro-F1", claim=+1, points=True, of_runs=lambda frames, runs: pd.Series(dtype=float)
-)
-
-
-def _paired(frames: Frames, runs: pd.DataFrame, values: pd.Series, less: str, more: str, measure: Measure = SCORE) -> Contrast | None:
-    """Student's t over the differences of what repeats; None where fewer than two of both strategies were measured."""
-    own = runs[runs.trial_id.isin(values.index)]
-    own = own.assign(value=values.reindex(own.trial_id).to_numpy())
-    repeats = frames.study.searches > 1
-    own["unit"] = [frames.study.search_of(int(n)) if repeats else int(n) for n in own.number]
-    by = own.pivot_table(index="unit", columns="strategy", values="value")
-    if not {less, more} <= set(by.columns):
-        return None
-    by = by[[less, more]].dropna()
-    if len(by) < 2:
-        return None
-    d = (by[less] - by[more]).to_numpy()
-    mean, error = float(d.mean()), float(d.std(ddof=1) / math.sqrt(len(d)))
-    reach = float(stats.t.ppf(1 - ALPHA / 2, len(d) - 1)) * error
-    p = float(2 * stats.t.sf(abs(mean) / error, len(d) - 1)) if error > 0 else float(mean == 0)
-    return Contrast(
-        measure=measure,
-        less=float(by[less].mean()),
-        more=float(by[more].mean()),
-        mean=mean,
-        low=mean - reach,
-        high=mean + reach,
-        p=p,
-        units=len(d),
-    )
 
 
 def _relation(figures: pd.DataFrame, frames: Frames, question: Question, strategy: str, column: str) -> tuple[float, int]:
@@ -261,52 +197,6 @@ def _more_runs(contrasts: Sequence[Contrast]) -> str:
                 needed.append(n)
                 break
     return f"; about {min(needed)} runs of each would show the clearest difference, were it as large as it looks" if needed else ""
-
-
-def controls(frames: Frames) -> list[str]:
-    """One line a question and control: what a strategy gains by starting from the pretrained weights, on validation, paired over runs."""
-    random, confirmed = frames.explained("control"), frames.confirmed()
-    if not len(random) or not len(confirmed):
-        return []
-    lines = []
-    random = random.assign(question=frames.questions(random))
-    confirmed = confirmed.assign(question=frames.questions(confirmed))
-    for (question, control), own in random.groupby(["question", "strategy"], sort=False):
-        of = STRATEGIES[str(control)].control_of
-        both = pd.concat([own, confirmed[(confirmed.question == question) & (confirmed.strategy == of)]])
-        values = both.set_index("trial_id")["val/macro_f1"].dropna()
-        found = _paired(frames, both, values, of, str(control), VALIDATION)
-        if found is not None:
-            lines.append(f"{question.name}: {found.text(of, str(control))}")
-    return lines
-
-
-def free_networks(frames: Frames) -> list[str]:
-    """One line a question and strategy: the network furthest back towards the start that is not shown to lose as much as the margin on
-    validation, where it keeps more of the old answers."""
-    found, runs = frames.measured("way_back"), frames.confirmed()
-    if not len(found) or not len(runs):
-        return []
-    runs = runs.assign(question=frames.questions(runs))
-    lines = []
-    for (question, strategy), own in runs.groupby(["question", "strategy"], sort=False):
-        back = found[found.trial_id.isin(own.trial_id)]
-        if back.agreement.max() - back.agreement.min() < 1e-9:
-            continue  # nothing below the head moved
-        for share in sorted(set(back.share) - {1.0}):
-            there, tuned = (back[back.share == s].set_index("trial_id") for s in (share, 1.0))
-            pair = pd.concat([own.assign(strategy="there"), own.assign(strategy="tuned", trial_id=own.trial_id + "'")])
-            values = pd.concat([there.macro_f1, tuned.macro_f1.rename(lambda t: t + "'")])
-            lost = _paired(frames, pair, values, "there", "tuned", VALIDATION)
-            kept = float(there.agreement.mean() - tuned.agreement.mean())
-            if lost is not None and 100 * lost.low > -frames.study.margin and kept > 0:
-                lines.append(
-                    f"{question.name}, {strategy}: the network {share:.0%} of the way from the pretrained weights to the tuned ones keeps "
-                    f"{100 * kept:.1f} % more of the old answers and loses nothing worth having on validation "
-                    f"({100 * lost.mean:+.1f} points of macro-F1, {100 * lost.low:+.1f} to {100 * lost.high:+.1f}): a better network for free"
-                )
-                break
-    return lines
 
 
 def why_rows(found: Sequence[Why]) -> pd.DataFrame:

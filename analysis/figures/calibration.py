@@ -17,11 +17,10 @@ NOTE = (
 
 def compute(frames: Frames, findings: Findings) -> pd.DataFrame:
     """One row a strategy, kind ("before", "after") and bin: confidence, accuracy, images; with the mean ECE."""
-    found, runs = frames.measured("calibration"), frames.confirmed()
-    if not len(found) or not len(runs):
-        return pd.DataFrame()
-    runs = runs.assign(question=frames.questions(runs))[["trial_id", "question", "strategy"]]
-    found = found.assign(kind=np.where(found.groupby("trial_id").cumcount() == 0, "before", "after")).merge(runs, on="trial_id")
+    found = frames.measured_runs("calibration")
+    if not len(found):
+        return found
+    found = found.assign(kind=np.where(found.groupby("trial_id").cumcount() == 0, "before", "after"))
     rows = []
     for (question, strategy, kind), own in found.groupby(["question", "strategy", "kind"], sort=False):
         images = np.stack(own.bin_images.to_list()).astype(float)

@@ -7,7 +7,7 @@ import plotly.graph_objects as go
 from analysis.advice import number
 from analysis.frames import Frames
 from analysis.question import Question
-from analysis.theme import colour, dash, empty, facets, faded, label, named, styled, symbol
+from analysis.theme import band, colour, dash, empty, facets, label, named, styled, symbol
 from analysis.verdict import Findings
 from analysis.when import whole
 
@@ -65,18 +65,7 @@ def size_axis(figure: go.Figure, images: pd.Series, at: dict[str, int]) -> None:
 
 def _curve(figure: go.Figure, strategy: str, own: pd.DataFrame, at: dict[str, int]) -> None:
     if own.low.notna().all():
-        figure.add_scatter(
-            x=[*own.images, *own.images[::-1]],
-            y=[*(100 * own.high), *(100 * own.low[::-1])],
-            fill="toself",
-            mode="lines",
-            fillcolor=faded(strategy),
-            line={"width": 0},
-            hoverinfo="skip",
-            showlegend=False,
-            legendgroup=strategy,
-            **at,
-        )
+        band(figure, strategy, own.images, own.low, own.high, at)
     figure.add_scatter(
         x=own.images,
         y=100 * own.value,

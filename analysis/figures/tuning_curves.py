@@ -6,7 +6,7 @@ import plotly.graph_objects as go
 from scipy.special import gammaln
 
 from analysis.frames import Frames
-from analysis.theme import colour, dash, empty, facets, faded, label, named, styled, symbol
+from analysis.theme import band, colour, dash, empty, facets, label, named, styled, symbol
 from analysis.verdict import Findings
 from study.records import OBJECTIVE
 
@@ -84,18 +84,7 @@ def draw_against(frame: pd.DataFrame, x: str, title: str) -> go.Figure:
         for strategy, own in frame[frame.question == question].groupby("strategy", sort=False):
             banded = own.low.notna().all()
             if banded:
-                figure.add_scatter(
-                    x=[*own[x], *own[x][::-1]],
-                    y=[*(100 * own.high), *(100 * own.low[::-1])],
-                    fill="toself",
-                    mode="lines",
-                    fillcolor=faded(strategy),
-                    line={"width": 0},
-                    hoverinfo="skip",
-                    showlegend=False,
-                    legendgroup=strategy,
-                    **at,
-                )
+                band(figure, strategy, own[x], own.low, own.high, at)
             figure.add_scatter(
                 x=own[x],
                 y=100 * own.expected,

@@ -4,7 +4,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from analysis.frames import Frames
-from analysis.theme import colour, empty, facets, label, named, not_measured, styled, symbol
+from analysis.theme import empty, facets, label, not_measured, strips, styled
 from analysis.verdict import Findings
 
 TITLE = "With the subject or its background changed"
@@ -16,11 +16,8 @@ NOTE = (
 
 def compute(frames: Frames, findings: Findings) -> pd.DataFrame:
     """One row a run and change: accuracy, a share."""
-    found, runs = frames.measured("background"), frames.confirmed()
-    if not len(found) or not len(runs):
-        return pd.DataFrame()
-    runs = runs.assign(question=frames.questions(runs))[["trial_id", "question", "strategy", "seed"]]
-    return found.merge(runs, on="trial_id")[["question", "strategy", "seed", "change", "images", "accuracy"]]
+    found = frames.measured_runs("background")
+    return found[["question", "strategy", "seed", "change", "images", "accuracy"]] if len(found) else found
 
 
 def draw(frame: pd.DataFrame) -> go.Figure:
@@ -30,18 +27,8 @@ def draw(frame: pd.DataFrame) -> go.Figure:
     strategies = list(dict.fromkeys(frame.strategy))
     figure, places = facets(frame.question, height=170 + 22 * len(changes) * len(strategies), horizontal_spacing=0.2)
     for question, (at,) in places.items():
-        for k, strategy in enumerate(strategies):
-            own = frame[(frame.question == question) & (frame.strategy == strategy)]
-            own = own.assign(height=[changes.index(c) + 0.7 * ((k + 0.5) / len(strategies) - 0.5) for c in own.change])
-            figure.add_scatter(
-                x=100 * own.accuracy, y=own.height, mode="markers", marker={"color": colour(strategy), "symbol": symbol(strategy), "size": 6, "opacity": 0.5},
-                showlegend=False, legendgroup=strategy, hovertemplate="%{x:.1f} %<extra>" + label(strategy) + "</extra>", **at,
-            )  # fmt: skip
-            mean = own.groupby("change", sort=False)[["accuracy", "height"]].mean()
-            figure.add_scatter(
-                x=100 * mean.accuracy, y=mean.height, mode="markers", marker={"color": colour(strategy), "symbol": symbol(strategy), "size": 13},
-                hovertemplate="mean %{x:.1f} %<extra>" + label(strategy) + "</extra>", **named(strategy), **at,
-            )  # fmt: skip
+        rows = frame[frame.question == question]
+        strips(figure, rows, line="change", value="accuracy", lines=changes, order=strategies, shown="%{x:.1f} %", at=at)
         ticks = [label(c).replace("background of", "background<br>of") for c in changes]
         figure.update_yaxes(tickvals=list(range(len(changes))), ticktext=ticks, range=[len(changes) - 0.5, -0.5], zeroline=False, **at)
     figure.update_xaxes(title_text="accuracy, %", rangemode="tozero")

@@ -13,14 +13,14 @@ NOTE = "Accuracy on corrupted validation images as a share of that on clean ones
 
 def compute(frames: Frames, findings: Findings) -> pd.DataFrame:
     """One row a run and kind: accuracy relative to clean images."""
-    found, runs = frames.measured("corruptions"), frames.confirmed()
-    if not len(found) or not len(runs):
-        return pd.DataFrame()
+    found = frames.measured_runs("corruptions")
+    if not len(found):
+        return found
     clean = found[found.kind == "clean"].set_index("trial_id").accuracy
-    worse = found[found.kind != "clean"].groupby(["trial_id", "kind"], sort=False).accuracy.mean().reset_index()
+    run = ["trial_id", "question", "strategy", "seed"]
+    worse = found[found.kind != "clean"].groupby([*run, "kind"], sort=False).accuracy.mean().reset_index()
     worse["relative"] = worse.accuracy / worse.trial_id.map(clean)
-    runs = runs.assign(question=frames.questions(runs))[["trial_id", "question", "strategy", "seed"]]
-    return worse[worse.trial_id.map(clean) > 0].merge(runs, on="trial_id")[["question", "strategy", "seed", "kind", "relative"]]
+    return worse[worse.trial_id.map(clean) > 0][[*run[1:], "kind", "relative"]]
 
 
 def draw(frame: pd.DataFrame) -> go.Figure:

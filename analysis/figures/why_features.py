@@ -21,11 +21,9 @@ NOTE = (
 
 def compute(frames: Frames, findings: Findings) -> pd.DataFrame:
     """Rows of kind "start" (by run), "seeds" (mean over pairs of runs) and "random"."""
-    found, runs = frames.measured("cka"), frames.confirmed()
-    if not len(found) or not len(runs):
-        return pd.DataFrame()
-    runs = runs.assign(question=frames.questions(runs))[["trial_id", "question", "strategy"]]
-    merged = found.merge(runs, on="trial_id")
+    merged = frames.measured_runs("cka")
+    if not len(merged):
+        return merged
     rows = []
     for (question, strategy, stage), own in merged.groupby(["question", "strategy", "stage"], sort=False):
         at = {"question": question, "strategy": strategy, "stage": int(stage)}

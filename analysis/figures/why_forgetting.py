@@ -17,11 +17,8 @@ NOTE = (
 
 def compute(frames: Frames, findings: Findings) -> pd.DataFrame:
     """One row a run and share of the tuned weights: agreement, macro_f1, shares."""
-    found, runs = frames.measured("way_back"), frames.confirmed()
-    if not len(found) or not len(runs):
-        return pd.DataFrame()
-    runs = runs.assign(question=frames.questions(runs))[["trial_id", "question", "strategy", "seed"]]
-    return found.merge(runs, on="trial_id")[["question", "strategy", "seed", "share", "agreement", "macro_f1"]]
+    found = frames.measured_runs("way_back")
+    return found[["question", "strategy", "seed", "share", "agreement", "macro_f1"]] if len(found) else found
 
 
 def draw(frame: pd.DataFrame) -> go.Figure:

@@ -5,7 +5,7 @@ import plotly.graph_objects as go
 
 from analysis.frames import Frames
 from analysis.question import Question
-from analysis.theme import colour, empty, facets, label, named, not_measured, styled, symbol
+from analysis.theme import empty, facets, label, not_measured, strips, styled
 from analysis.verdict import Findings
 
 TITLE = "A linear probe on the tuned features against one on the pretrained ones"
@@ -17,14 +17,11 @@ NOTE = (
 
 def compute(frames: Frames, findings: Findings) -> pd.DataFrame:
     """One row a run and task: gain in accuracy, shares."""
-    found, runs = frames.measured("reprobe"), frames.confirmed()
-    if not len(found) or not len(runs):
-        return pd.DataFrame()
-    runs = runs.assign(question=frames.questions(runs))[["trial_id", "question", "strategy", "seed"]]
-    merged = found.merge(runs, on="trial_id")
-    return merged.assign(gain=merged.accuracy - merged.accuracy_before)[
-        ["question", "strategy", "seed", "task", "foreign", "gain", "accuracy_before"]
-    ]
+    found = frames.measured_runs("reprobe")
+    if not len(found):
+        return found
+    gained = found.assign(gain=found.accuracy - found.accuracy_before)
+    return gained[["question", "strategy", "seed", "task", "foreign", "gain", "accuracy_before"]]
 
 
 def draw(frame: pd.DataFrame) -> go.Figure:
@@ -36,19 +33,7 @@ def draw(frame: pd.DataFrame) -> go.Figure:
     for question, (at,) in places.items():
         block = frame[frame.question == question]
         names = list(dict.fromkeys(block.sort_values("foreign", kind="stable").task))
-        for k, strategy in enumerate(strategies):
-            own = block[block.strategy == strategy]
-            height = [names.index(t) + 0.7 * ((k + 0.5) / len(strategies) - 0.5) for t in own.task]
-            own = own.assign(height=height)
-            figure.add_scatter(
-                x=100 * own.gain, y=own.height, mode="markers", marker={"color": colour(strategy), "symbol": symbol(strategy), "size": 6, "opacity": 0.5},
-                showlegend=False, legendgroup=strategy, hovertemplate="%{x:+.1f} points<extra>" + label(strategy) + "</extra>", **at,
-            )  # fmt: skip
-            mean = own.groupby("task", sort=False)[["gain", "height"]].mean()
-            figure.add_scatter(
-                x=100 * mean.gain, y=mean.height, mode="markers", marker={"color": colour(strategy), "symbol": symbol(strategy), "size": 13},
-                hovertemplate="mean %{x:+.1f} points<extra>" + label(strategy) + "</extra>", **named(strategy), **at,
-            )  # fmt: skip
+        strips(figure, block, line="task", value="gain", lines=names, order=strategies, shown="%{x:+.1f} points", at=at)
         ticks = [_task(t, block) for t in names]
         figure.update_yaxes(tickvals=list(range(len(names))), ticktext=ticks, range=[len(names) - 0.5, -0.5], zeroline=False, **at)
         figure.update_xaxes(title_text="points of accuracy gained", zeroline=True, zerolinewidth=2, **at)
