@@ -36,7 +36,7 @@ check: install
 	$(BIN)/mypy study analysis
 
 lock:
-	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-annotate --no-header --no-emit-index-url --extra dev --extra bench --python-version 3.11 pyproject.toml --output-file requirements.lock
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-annotate --no-header --no-emit-index-url --all-extras --python-version 3.11 pyproject.toml --output-file requirements.lock
 	echo uv | $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-annotate --no-header --no-emit-index-url --python-version 3.11 - --output-file uv.lock.txt
 
 golden: install

@@ -1,6 +1,7 @@
 """What every test shares: a cache of its own, real data when STUDY_REAL names its folder, a tiny folder of weights."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -25,6 +26,16 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("STUDY_DATA", "STUDY_WEIGHTS", "STUDY_FAILPOINT", "RAY_ADDRESS"):
         os.environ.pop(name, None)
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_is_left_in_the_checkout() -> Iterator[None]:
+    """A test that writes to where it is called from once left its activations to be committed."""
+    root = Path(__file__).parent.parent
+    before = {p.name for p in root.iterdir()}
+    yield
+    left = {p.name for p in root.iterdir()} - before - {"results", "data", "weights", "mlruns", "__pycache__"}
+    assert not left, f"tests left {sorted(left)} in {root}: give them a folder of their own."
 
 
 @pytest.fixture(scope="session")

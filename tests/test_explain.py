@@ -55,7 +55,7 @@ def test_wrong_labels_are_wrong_spread_evenly_and_the_seeds_alone() -> None:
     assert len(made_wrong(train, labels, 5, 0.0, seed=7)[0]) == 0
 
 
-def test_disputed_and_soft_labels_are_told_as_they_are() -> None:
+def test_disputed_and_soft_labels_are_told_as_they_are(tmp_path: Path) -> None:
     places = Places(folder="")
     config = TrialConfig.default(
         dataclasses.replace(EXPLAINED.cells[0], train_fraction=0.3), dataclasses.replace(EXPLAINED.protocol, wrong_labels=0.5)
@@ -65,7 +65,7 @@ def test_disputed_and_soft_labels_are_told_as_they_are() -> None:
     second = np.where(np.arange(len(labels)) % 3 == 0, (labels + 1) % 10, -1)
     soft = np.full((len(labels), 10), 0.1, np.float32)
     table = dataclasses.replace(plain.table, second=second, soft=soft)
-    inputs = Inputs(dataclasses.replace(plain.images, table=table), config, Path())
+    inputs = Inputs(dataclasses.replace(plain.images, table=table), config, tmp_path)
     wrong, disputed = inputs.doubtful["wrong"], inputs.doubtful["disputed"]
     assert not set(wrong.rows) & set(disputed.rows) and set(disputed.rows) <= set(inputs.train) and len(disputed.rows) <= 32
     assert (disputed.told == labels[disputed.rows]).all() and (disputed.true == second[disputed.rows]).all()
