@@ -1,6 +1,6 @@
 """All that is known of a study, as frames: one row a trial, one row an epoch, predictions and measurements by trial."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -90,6 +90,19 @@ class Frames:
         same = (done[tuned].to_numpy() == spoken.to_numpy()) | (done[tuned].isna().to_numpy() & spoken.isna().to_numpy())
         return done[same.all(axis=1)]
 
+    def at_largest(self) -> pd.DataFrame:
+        """`confirmed` at the largest size that each data set was asked at, with a column question: there the reasons are asked for."""
+        return self._largest(self.confirmed())
+
+    def _largest(self, runs: pd.DataFrame) -> pd.DataFrame:
+        """Those of `runs` that saw the largest share of their data set, each with its question."""
+        if not len(runs):
+            return runs
+        runs = runs.assign(question=self.questions(runs))
+        sizeless = [replace(q, train_fraction=1.0) for q in runs["question"]]
+        largest = runs["train_fraction"].groupby(pd.Series(sizeless, index=runs.index)).transform("max")
+        return runs[runs["train_fraction"] == largest]
+
     def training_images(self) -> dict[Question, float]:
         """By question, how many training images its confirm runs saw: the median, where folds differ."""
         done = self.confirmed()
@@ -108,9 +121,10 @@ class Frames:
         return int(own.nunique()) if own.nunique() > 1 else 0
 
     def explained(self, origin: str) -> pd.DataFrame:
-        """Completed runs that were trained to explain, of one origin ("memorisation", "control"): never candidates for a verdict."""
+        """Completed runs that were trained to explain, of one origin ("memorisation", "control"), at the largest size, each with its question:
+        never candidates for a verdict."""
         t = self.trials
-        return t[(t.stage == "explain") & (t.origin == origin) & (t.outcome == "completed")] if len(t) else t
+        return self._largest(t[(t.stage == "explain") & (t.origin == origin) & (t.outcome == "completed")]) if len(t) else t
 
     def predictions(self, trial_id: str) -> dict[str, Predictions]:
         """By split, "val" and "test"; empty where none were made. Raises EnvironmentProblem for a file that cannot be trusted."""
@@ -124,12 +138,11 @@ class Frames:
         return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 
     def measured_runs(self, name: str) -> pd.DataFrame:
-        """What `name` measured on the confirm runs that speak today, each row with its run's question, strategy and seed."""
-        found, runs = self.measured(name), self.confirmed()
-        if not len(found) or not len(runs):
-            return pd.DataFrame()
-        runs = runs.assign(question=self.questions(runs))[["trial_id", "question", "strategy", "seed"]]
-        return found.merge(runs, on="trial_id")
+        """What `name` measured on the runs of `at_largest`, each row with its run's question, strategy and seed."""
+        found, runs = self.measured(name), self.at_largest()
+        return (
+            found.merge(runs[["trial_id", "question", "strategy", "seed"]], on="trial_id") if len(found) and len(runs) else pd.DataFrame()
+        )
 
     def left_out(self, name: str) -> dict[str, str]:
         """Why `name` says nothing of a run, by trial."""

@@ -15,12 +15,10 @@ VALIDATION = Measure(
 
 def controls(frames: Frames) -> list[str]:
     """One line a question and control: what a strategy gains by starting from the pretrained weights, on validation, paired over runs."""
-    random, confirmed = frames.explained("control"), frames.confirmed()
+    random, confirmed = frames.explained("control"), frames.at_largest()
     if not len(random) or not len(confirmed):
         return []
     lines = []
-    random = random.assign(question=frames.questions(random))
-    confirmed = confirmed.assign(question=frames.questions(confirmed))
     for (question, control), own in random.groupby(["question", "strategy"], sort=False):
         of = STRATEGIES[str(control)].control_of
         both = pd.concat([own, confirmed[(confirmed.question == question) & (confirmed.strategy == of)]])
@@ -34,10 +32,9 @@ def controls(frames: Frames) -> list[str]:
 def free_networks(frames: Frames) -> list[str]:
     """One line a question and strategy: the network furthest back towards the start that is not shown to lose as much as the margin on
     validation, where it keeps more of the old answers."""
-    found, runs = frames.measured("way_back"), frames.confirmed()
+    found, runs = frames.measured("way_back"), frames.at_largest()
     if not len(found) or not len(runs):
         return []
-    runs = runs.assign(question=frames.questions(runs))
     lines = []
     for (question, strategy), own in runs.groupby(["question", "strategy"], sort=False):
         back = found[found.trial_id.isin(own.trial_id)]

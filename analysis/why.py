@@ -63,11 +63,10 @@ class Why:
 
 
 def explain(frames: Frames, seeds: pd.DataFrame) -> list[Why]:
-    """One a question and explanation that anything was measured for. `seeds`: test scores by run, as in Findings."""
-    confirmed = frames.confirmed()
+    """One a data set (at its largest size) and explanation that anything was measured for. `seeds`: test scores by run, as in Findings."""
+    confirmed = frames.at_largest()
     if not len(confirmed) or not len(seeds):
         return []
-    confirmed = confirmed.assign(question=frames.questions(confirmed))
     figures = trial_figures(frames)
     out = []
     for question, runs in confirmed.groupby("question", sort=False):

@@ -57,6 +57,14 @@ def test_tables_hold_every_size_and_pair(found: Findings) -> None:
     assert np.allclose(both.difference_x, both.difference_y) and len(both) == 12
 
 
+def test_the_reasons_are_asked_for_at_the_largest_size_alone(crossed: Ledger) -> None:
+    frames = load(crossed)
+    every, largest = frames.confirmed(), frames.at_largest()
+    assert every.train_fraction.nunique() == 4 and set(largest.train_fraction) == {every.train_fraction.max()}
+    assert set(largest.strategy) == set(every.strategy) and {q.train_fraction for q in largest.question} == {every.train_fraction.max()}
+    assert len(largest) == (every.train_fraction == every.train_fraction.max()).sum()
+
+
 def test_the_verdict_of_a_size_says_that_training_images_are_in_its_interval(found: Findings) -> None:
     part, whole = ([s for s in found.sentences if s.question.train_fraction == f][0].scope for f in (0.1, 1.0))
     assert "contains training images (5 parts of them, alike for both), seeds and test images" in part

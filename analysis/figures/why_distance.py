@@ -17,11 +17,10 @@ NOTE = (
 
 def compute(frames: Frames, findings: Findings) -> pd.DataFrame:
     """One row a run and epoch."""
-    runs = frames.confirmed()
+    runs = frames.at_largest()
     if not len(runs):
         return pd.DataFrame()
-    runs = runs.assign(question=frames.questions(runs))[["trial_id", "question", "strategy"]]
-    far = distance_by_epoch(frames.epochs).merge(runs, on="trial_id")
+    far = distance_by_epoch(frames.epochs).merge(runs[["trial_id", "question", "strategy"]], on="trial_id")
     moving = far.groupby(["question", "strategy"]).distance.transform("max") > 0  # a probe moves nothing below the head
     return far[moving]
 

@@ -19,8 +19,8 @@ def compute(frames: Frames, findings: Findings) -> pd.DataFrame:
     runs = frames.explained("memorisation")
     if not len(runs) or "wrong/memorised" not in frames.epochs:
         return pd.DataFrame()
-    runs = runs.assign(question=frames.questions(runs))[["trial_id", "question", "strategy"]]
-    merged = frames.epochs[["trial_id", "epoch", "wrong/memorised", "wrong/resisted"]].dropna().merge(runs, on="trial_id")
+    watched = frames.epochs[["trial_id", "epoch", "wrong/memorised", "wrong/resisted"]].dropna()
+    merged = watched.merge(runs[["trial_id", "question", "strategy"]], on="trial_id")
     return merged.groupby(["question", "strategy", "epoch"], sort=False)[["wrong/memorised", "wrong/resisted"]].mean().reset_index()
 
 
