@@ -63,8 +63,11 @@ class Difference:
 
 
 def by_question(frames: Frames, findings: Findings) -> Iterator[Classes]:
-    """Every question that has been confirmed. Raises EnvironmentProblem for predictions that cannot be trusted."""
+    """Every data set that has been confirmed, at its largest size. Raises EnvironmentProblem for predictions that cannot be trusted."""
+    largest = set(frames.at_largest()["question"]) if len(frames.confirmed()) else set()
     for gathered in gather_all(frames):
+        if gathered.question not in largest:
+            continue
         cells = [name for name, cell in frames.cells.items() if Question.of(vars(cell)) == gathered.question and name in frames.classes]
         yield Classes(gathered=gathered, names=frames.classes[cells[0]], ranked=means_of(findings.strategies, gathered.question))
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.special import logsumexp
 
 from analysis import statistics as st
 from analysis.collapse import Collapse, collapse_reason, count_collapses, robust_sd
@@ -40,6 +41,7 @@ class Gathered:
     fold: np.ndarray  # [N] of 0, 1, ...: which split's test set the image is in
     searches: dict[int, int]  # by seed: which search's winner its runs trained
     predicted: dict[str, dict[int, np.ndarray]] = field(default_factory=dict)  # strategy -> seed -> classes [N]
+    truth: dict[str, dict[int, np.ndarray]] = field(default_factory=dict)  # strategy -> seed -> probability of the true class [N]
 
     @property
     def num_classes(self) -> int:
@@ -119,7 +121,14 @@ def gather(frames: Frames, question: Question, block: pd.DataFrame) -> Gathered 
     )
     for run in runs:
         found.predicted.setdefault(run.strategy, {})[run.seed] = np.concatenate([p.logits.argmax(axis=1) for p in run.tests])
+        found.truth.setdefault(run.strategy, {})[run.seed] = np.concatenate([_of_truth(p) for p in run.tests])
     return found
+
+
+def _of_truth(said: Predictions) -> np.ndarray:
+    """[N] of 0 to 1: the softmax at the true class."""
+    mine = said.logits[np.arange(len(said.labels)), said.labels]
+    return np.exp(mine - logsumexp(said.logits, axis=1))
 
 
 def _whole_runs(frames: Frames, block: pd.DataFrame) -> Iterator[WholeRun]:

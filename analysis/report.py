@@ -13,19 +13,24 @@ import pandas as pd
 import plotly.graph_objects as go
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from analysis import pictures
+from analysis.answers import confirm_seconds
 from analysis.equal_compute import equal_compute
 from analysis.export import write_page, write_tables
 from analysis.figures import FIGURES
 from analysis.frames import Frames
+from analysis.leaderboard import leaderboard
 from analysis.load import load
 from analysis.mechanisms import MEASURED
 from analysis.question import Question, with_names
+from analysis.spent import CORE_WATTS, GPU_WATTS, spent
 from analysis.theme import colour
 from analysis.verdict import Findings, findings
 from analysis.why import why_rows
 from study.errors import StudyError
 from study.facts import tell
 from study.failpoints import failpoint
+from study.records import OBJECTIVE
 from study.tracking.ledger import Ledger
 
 
@@ -44,8 +49,14 @@ def write_report(
     kind: str = "csv",
     study: str | None = None,
     margin: float | None = None,
+    fetch: pictures.Fetch | None = None,
+    images: bool = True,
+    price_per_hour: float | None = None,
 ) -> ReportSummary:
-    """Reads, decides, draws, writes. Raises ConfigError when there is no study of this schema."""
+    """Reads, decides, draws, writes. Raises ConfigError when there is no study of this schema.
+
+    `fetch` gets small copies of the images that the page shows; without it, it shows those that were fetched before. `price_per_hour`: of a
+    core, or of a GPU where trials had one, in whatever money."""
     frames = load(source, study)
     if margin is not None:
         frames = dataclasses.replace(frames, study=dataclasses.replace(frames.study, margin=margin))
@@ -53,7 +64,13 @@ def write_report(
     computed = {spec.name: spec.compute(frames, found) for spec in FIGURES}
     if tables:
         write_tables(all_tables(frames, found, computed), tables, kind)
-    page = render(frames, found, computed, str(source) if isinstance(source, str) else source.folder.location)
+    albums = pictures.albums(frames, found) if images else []
+    if fetch is not None:
+        fetch(pictures.wanted(albums))
+    shown = pictures.read(frames.ledger.pictures() if images else None)
+    page = render(
+        frames, found, computed, str(source) if isinstance(source, str) else source.folder.location, albums, shown, price_per_hour
+    )
     failpoint("mid_report_write")
     write_page(out, page.encode("utf-8", "backslashreplace"))
     verdicts = [a.text for a in found.advice] + [s.text for s in found.sentences]
@@ -87,7 +104,16 @@ def _size_tables(found: Findings) -> dict[str, pd.DataFrame]:
     return {**tables, "advice": advice} if w.panels else {}
 
 
-def render(frames: Frames, found: Findings, computed: dict[str, pd.DataFrame], source: str) -> str:
+def render(
+    frames: Frames,
+    found: Findings,
+    computed: dict[str, pd.DataFrame],
+    source: str,
+    albums: Sequence[pictures.Album] = (),
+    shown: pd.DataFrame | None = None,
+    price_per_hour: float | None = None,
+) -> str:
+    small = pictures.read(None) if shown is None else shown
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, loader=FileSystemLoader(Path(__file__).parent), trim_blocks=True, lstrip_blocks=True
     )
@@ -105,14 +131,15 @@ def render(frames: Frames, found: Findings, computed: dict[str, pd.DataFrame], s
         sentences=found.sentences,
         advice=found.advice,
         warnings=found.warnings,
-        cards=_cards(found),
+        scores=_scores(frames, found),
         pairs=_named(found.pairs),
         secondary=_named(found.secondary),
         over_datasets=found.over_datasets.to_dict("records"),
         figures=figures,
         sections=list(dict.fromkeys(f["section"] for f in figures)),
         protocol=[*_protocol(frames), *_not_drawn(computed)],
-        budget=_budget(frames),
+        budget=spent(frames, price_per_hour),
+        leaders=_named_rows(leaderboard(frames, found)),
         compute=equal_compute(frames).to_dict("records"),
         lost=_lost(frames),
         why=found.why,
@@ -123,7 +150,20 @@ def render(frames: Frames, found: Findings, computed: dict[str, pd.DataFrame], s
         plotly_js=_plotly_js(),
         source=source,
         data_report=frames.data_report,
+        albums=_with_sources(albums, small),
+        samples=pictures.samples(small),
+        watts=(CORE_WATTS, GPU_WATTS),
     )
+
+
+def _with_sources(albums: Sequence[pictures.Album], small: pd.DataFrame) -> list[dict[str, Any]]:
+    """Albums with the pictures that there are; one without any is not shown."""
+    source = pictures.sources(small)
+    shown = [
+        {"title": a.title, "note": a.note, "shown": [(s, source[(*a.key, s.image)]) for s in a.shown if (*a.key, s.image) in source]}
+        for a in albums
+    ]
+    return [a for a in shown if a["shown"]]
 
 
 def _named(table: pd.DataFrame) -> list[dict[str, Any]]:
@@ -155,11 +195,25 @@ def _left_out(frames: Frames) -> list[str]:
     return [f"{name} on {', '.join(dict.fromkeys(where))}: {reason}" for (name, reason), where in lines.items()]
 
 
-def _cards(found: Findings) -> list[dict[str, Any]]:
+def _scores(frames: Frames, found: Findings) -> list[dict[str, Any]]:
+    """One row a question and strategy: every metric on test, and beside them what its search had reached on validation."""
     if not len(found.strategies):
         return []
-    macro = found.strategies[found.strategies.metric == "macro_f1"]
-    return [{**row, "question": Question.of(row).name, "colour": colour(row["strategy"])} for row in macro.to_dict("records")]
+    rows: dict[tuple[Question, str], dict[str, Any]] = {}
+    for row in found.strategies.to_dict("records"):
+        key = (Question.of(row), str(row["strategy"]))
+        own = rows.setdefault(key, {"question": key[0].name, "strategy": key[1], "colour": colour(key[1])})
+        own[row["metric"]] = row
+    scored = frames.scored()
+    for (question, strategy), own in rows.items():
+        mine = scored[(scored.question == question) & (scored.strategy == strategy)] if len(scored) else scored
+        own["searched"] = float(mine[OBJECTIVE].max()) if len(mine) else None
+        own["seconds"] = confirm_seconds(frames, question).get(strategy)
+    return list(rows.values())
+
+
+def _named_rows(table: pd.DataFrame) -> list[dict[str, Any]]:
+    return with_names(table).to_dict("records")
 
 
 def _protocol(frames: Frames) -> list[tuple[str, str]]:
@@ -208,22 +262,6 @@ def _protocol(frames: Frames) -> list[tuple[str, str]]:
     ]
 
 
-def _budget(frames: Frames) -> list[dict[str, Any]]:
-    t = frames.trials
-    if not len(t):
-        return []
-    grouped = t.groupby(["cell", "stage"], sort=False)
-    table = grouped.agg(
-        trials=("trial_id", "size"),
-        epochs=("epochs", "sum"),
-        images=("images", "sum"),
-        seconds=("seconds", "sum"),
-        parameters=("trained_parameters", "median"),
-    ).reset_index()
-    outcomes = t.groupby(["cell", "stage", "outcome"]).size().unstack(fill_value=0).reset_index()
-    return table.merge(outcomes, on=["cell", "stage"]).fillna(0).to_dict("records")
-
-
 def _lost(frames: Frames) -> list[dict[str, Any]]:
     t = frames.trials
     return (
@@ -252,10 +290,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--margin", type=float, help="points of macro-F1 a difference must exceed to be worth having (default: the study's)"
     )
+    parser.add_argument(
+        "--price-per-hour", type=float, metavar="MONEY", help="of a core, or of a GPU where trials had one: adds what it cost"
+    )
+    parser.add_argument("--no-images", dest="images", action="store_false", help="leave out the pictures")
     parser.add_argument("--format", choices=("csv", "parquet"), default="csv", help="of the tables")
     args = parser.parse_args(argv)
     try:
-        summary = write_report(args.source, args.out, tables=args.tables, kind=args.format, study=args.study, margin=args.margin)
+        summary = write_report(
+            args.source,
+            args.out,
+            tables=args.tables,
+            kind=args.format,
+            study=args.study,
+            margin=args.margin,
+            images=args.images,
+            price_per_hour=args.price_per_hour,
+        )
     except StudyError as error:
         return tell(error)
     for line in summary.verdicts:

@@ -15,4 +15,5 @@ class Options:
     gpus_per_trial: float | Literal["auto"] | None = None  # None: 1 where there are GPUs; "auto": as the trials' measured memory allows
     concurrent: int | None = None  # most trials at once; None: as many as fit
     mlflow: str | None = None  # server's URI; None: SQLite under the results folder; "off": none
+    images: bool = True  # small copies of images on the report; False for private ones
     command: str = ""  # how it was asked for: a fact that stands on the report

@@ -15,6 +15,7 @@ from study.failpoints import failpoint
 from study.files import Folder
 from study.growth import grow
 from study.options import Options
+from study.pictures import Gatherer
 from study.places import Places, find_places
 from study.plan import print_plan
 from study.signals import Interrupted
@@ -112,7 +113,7 @@ def _run(study: Study, options: Options, ledger: Ledger, places: Places, tables:
         if interrupted.is_set():
             return []
         ledger.add_facts(finished_at=time.time())
-        return report(ledger)
+        return report(ledger, Gatherer(study, ledger, tables) if options.images else None)
 
 
 def _follow(ledger: Ledger, uri: str | None) -> "Follower | None":
@@ -162,10 +163,10 @@ def _removed_afterwards(folder: Folder, name: str) -> Iterator[None]:
         folder.remove(name)
 
 
-def report(ledger: Ledger) -> list[str]:
+def report(ledger: Ledger, fetch: Gatherer | None = None) -> list[str]:
     """Writes the page and its tables; the verdicts, which are kept among the study's facts."""
     from analysis.report import write_report
 
-    summary = write_report(ledger, f"{ledger.folder.location}/report.html", tables=f"{ledger.folder.location}/tables")
+    summary = write_report(ledger, f"{ledger.folder.location}/report.html", tables=f"{ledger.folder.location}/tables", fetch=fetch)
     ledger.add_facts(verdicts=summary.verdicts)
     return list(summary.verdicts)

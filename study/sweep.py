@@ -65,6 +65,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--mlflow", metavar="URI", help="MLflow server (default: SQLite under the results folder; 'off' for none)")
     p.add_argument("--strict-tracking", action="store_true", help="exit 4 when MLflow did not get everything")
     p.add_argument("--max-failed", type=int, help="exit 5 when more trials than this failed")
+    p.add_argument("--no-images", dest="images", action="store_false", help="no small copies of images in the results and on the report")
     p.add_argument("--dry-run", action="store_true", help="print what would run, what it costs and what is done already")
     p.add_argument("--debug", action="store_true", help="tracebacks instead of one-line errors")
     return p

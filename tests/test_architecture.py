@@ -23,7 +23,7 @@ LAYERS = [
     {"study.run"},
     {"study.search"},
     {"study.cost", "study.checks", "study.stages", "study.plan"},
-    {"study.pipeline", "study.results"},
+    {"study.pictures", "study.pipeline", "study.results"},
     {"study.sweep", "study.trial", "study.predict", "study.measure.__main__", "study.tracking.__main__", "study.datasets.__main__"},
 ]  # fmt: skip
 PACKAGES = ("study", "analysis", "cluster", "benchmarks")

@@ -117,7 +117,7 @@ def test_the_figures_show_both_roads(tmp_path: Path) -> None:
     grey, coloured = confusion.draw(cells).data[-2:]
     crosses = ((best.low <= 0) & (best.high >= 0)).to_numpy().reshape(10, 10)
     assert np.array_equal(~np.isnan(grey.z), crosses) and not (~np.isnan(coloured.z) & crosses).any() and np.isfinite(coloured.z).any()
-    assert "partial minus linear_probe" in {a.text for a in confusion.draw(cells).layout.annotations}
+    assert "<b>partial minus linear_probe</b>" in {a.text for a in confusion.draw(cells).layout.annotations}
     drawn = class_differences.draw(by_class)
     faint = [t for t in drawn.data if t.marker.color == class_differences.GREY]
     assert sum(len(t.x) for t in faint) == (~by_class.seen).sum()

@@ -71,7 +71,7 @@ def draw(frame: pd.DataFrame) -> go.Figure:
             **at,
         )
         other = label(others[0]) if len(others) == 1 else "the other"
-        figure.update_xaxes(title_text=f"← {other} better · points of F1 · {label(best)} better →", **at)
+        figure.update_xaxes(title_text=f"points of F1<br>← {other} better · {label(best)} better →", **at)
     return styled(figure)
 
 

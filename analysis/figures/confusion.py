@@ -67,9 +67,9 @@ def draw(frame: pd.DataFrame) -> go.Figure:
         pair = list(dict.fromkeys(own.strategy))[:2]
         blocks.append((question, own, pair))
         titles += [
-            f"{label(question.name)}: {label(pair[0])}",
-            label(pair[1]) if len(pair) > 1 else "",
-            f"{label(pair[0])} minus {label(pair[1])}" if len(pair) > 1 else "",
+            "<br>".join(label(line) for line in question.lines) + f"<br><b>{label(pair[0])}</b>",
+            f"<b>{label(pair[1])}</b>" if len(pair) > 1 else "",
+            f"<b>{label(pair[0])} minus {label(pair[1])}</b>" if len(pair) > 1 else "",
         ]
     figure = make_subplots(
         rows=len(questions), cols=3, subplot_titles=titles, horizontal_spacing=0.06, vertical_spacing=0.34 / max(len(questions), 1)
@@ -102,7 +102,7 @@ def draw(frame: pd.DataFrame) -> go.Figure:
             figure.update_yaxes(type="category", dtick=1, autorange="reversed", showticklabels=column == 1, row=row, col=column)
             figure.update_xaxes(type="category", dtick=1, row=row, col=column)
     figure.update_xaxes(tickangle=-45)
-    return styled(figure, height=110 + 390 * len(questions))
+    return styled(figure, height=130 + 420 * len(questions))
 
 
 def _draw_change(figure: go.Figure, own: pd.DataFrame, ticks: list[str], row: int) -> None:

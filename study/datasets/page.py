@@ -1,15 +1,13 @@
 """The data doctor's page: one self-contained HTML file with thumbnails."""
 
 import base64
-import io
 from pathlib import Path
 
 from jinja2 import Environment, StrictUndefined
-from PIL import Image
 
 from study.datasets.audit import AuditReport
 from study.datasets.spec import SPLITS, ImageTable
-from study.errors import DataError
+from study.datasets.thumbnails import thumbnail
 from study.files import Folder
 
 PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
@@ -47,12 +45,5 @@ def write_page(table: ImageTable, report: AuditReport, path: Path) -> None:
 
 
 def _thumbnail(table: ImageTable, position: int) -> str:
-    try:
-        pixels = table.decode(position)
-    except DataError:
-        return "data:,"
-    image = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
-    image.thumbnail((96, 96))
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG")
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+    small = thumbnail(table, position)
+    return "data:," if small is None else "data:image/jpeg;base64," + base64.b64encode(small).decode()

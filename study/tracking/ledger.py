@@ -42,7 +42,8 @@ from study.tracking.reader import (
 T = TypeVar("T")
 
 OLD_PREDICTIONS = "predictions.parquet"  # where version 0.1 left them; read for ever, written no more
-STUDY_FILES = ("study.json", "selection.json", "test_lock.json", "data_report.json", "report.html")
+PICTURES = "pictures.parquet"
+STUDY_FILES = ("study.json", "selection.json", "test_lock.json", "data_report.json", PICTURES, "report.html")
 TRIAL_FILE = re.compile(rf"config\.json|epochs\.jsonl|result\.json|{re.escape(OLD_PREDICTIONS)}|measured/[a-z_]+\.parquet")
 """What carries a study elsewhere takes these of it, and no other name."""
 LEFT_BEHIND = frozenset({"epochs.jsonl", "result.json", "attempts.jsonl", "measured", "checkpoint", "best", OLD_PREDICTIONS})
@@ -230,6 +231,10 @@ class Ledger:
     def test_openings(self) -> list[dict[str, Any]]:
         """Every opening of the test set: `hash`, `trials`, `at` (unix time). More than one is a caveat of the report."""
         return self._read("test_lock.json", openings_of) or []
+
+    def pictures(self) -> bytes | None:
+        """Small copies of the images that the report shows (`study.pictures`); None where none were wanted."""
+        return self.folder.read(PICTURES)
 
     def data_report(self) -> dict[str, Any]:
         """What the data doctor found, by data set and split protocol; empty before it has looked."""

@@ -1,0 +1,71 @@
+"""What the page says besides its figures: what was spent, the best trials, and how it stands on a phone."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from analysis.leaderboard import leaderboard
+from analysis.load import load
+from analysis.report import main, write_report
+from analysis.spent import CORE_WATTS, GPU_WATTS, spent
+from analysis.verdict import findings
+from study.records import OBJECTIVE
+from tests.browser import page
+
+GOLDEN = Path(__file__).parent / "golden" / "study"
+
+
+def test_what_was_spent_adds_up_and_a_price_is_an_hours() -> None:
+    frames = load(str(GOLDEN))
+    *rows, whole = spent(frames, price_per_hour=2.0)
+    seconds = frames.trials.seconds.sum() * frames.study.protocol.workers
+    assert whole["hours"] == pytest.approx(seconds / 3600) == pytest.approx(sum(r["hours"] for r in rows))
+    assert whole["trials"] == len(frames.trials) and whole["price"] == pytest.approx(2 * whole["hours"])
+    assert whole["kwh"] == pytest.approx(whole["hours"] * CORE_WATTS / 1000) and not whole["gpu"]
+    assert all(r["price"] is None for r in spent(frames))
+    frames.trials["device"] = "cuda:0"
+    assert spent(frames)[-1]["kwh"] == pytest.approx(whole["hours"] * GPU_WATTS / 1000)
+
+
+def test_the_best_trials_stand_with_their_settings_and_what_became_of_them() -> None:
+    frames = load(str(GOLDEN))
+    found = findings(frames, 50)
+    table = leaderboard(frames, found)
+    first = table.iloc[0]
+    assert first.validation == frames.scored()[OBJECTIVE].max() and list(table.place) == list(range(1, len(table) + 1))
+    assert (table.validation.diff().dropna() <= 0).all()
+    chosen = table[table.test.notna()]
+    assert set(chosen.trial_id) <= set(frames.chosen.values()) and len(chosen)
+    means = found.strategies[found.strategies.metric == "macro_f1"].set_index("strategy")["mean"]
+    assert all(row.test == means[row.strategy] for row in chosen.itertuples())
+    row = frames.trials[frames.trials.trial_id == first.trial_id].iloc[0]
+    assert f"lr {row['hp/lr']:.3g}" in first.settings
+
+
+def test_a_price_stands_on_the_page_only_when_it_is_given(tmp_path: Path) -> None:
+    assert main([str(GOLDEN), "--out", str(tmp_path / "a.html"), "--price-per-hour", "3"]) == 0
+    assert main([str(GOLDEN), "--out", str(tmp_path / "b.html")]) == 0
+    a, b = ((tmp_path / f).read_text() for f in ("a.html", "b.html"))
+    assert '<th class="n">price</th>' in a and '<th class="n">price</th>' not in b
+    assert "estimate" in b and b.count("ties go to the cheaper trial") == 2, "the rule stands below the scores and in the protocol"
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_no_figure_is_cut_on_a_phone_or_a_screen(width: int, tmp_path: Path) -> None:
+    shutil.copytree(GOLDEN, tmp_path / "results")
+    write_report(str(tmp_path / "results"), tmp_path / "r.html")
+    with page(dark=False, width=width, height=900) as p:
+        p.goto((tmp_path / "r.html").as_uri())
+        p.wait_for_timeout(1500)
+        assert p.evaluate("document.documentElement.scrollWidth") <= width
+        drawn = p.evaluate(
+            """[...document.querySelectorAll('.plotly-graph-div')].map(f => ({ name: f.id,
+            whole: f.clientHeight, kept: f.parentNode.clientHeight, drawn: f._fullLayout.height, width: f.clientWidth, room: f.parentNode.parentNode.clientWidth,
+            columns: new Set(Object.keys(f._fullLayout).filter(k => /^xaxis/.test(k)).map(k => f._fullLayout[k].domain[0].toFixed(2))).size }))"""
+        )
+        assert drawn and p.problems_seen == []
+        for f in drawn:
+            assert f["whole"] == f["kept"] == f["drawn"], f
+            if f["name"] != "figure-parallel":  # many axes side by side are its point: it can be pushed aside
+                assert f["width"] <= f["room"] and (width > 640 or f["columns"] == 1), f
