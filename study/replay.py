@@ -1,0 +1,232 @@
+"""`python -m study.replay RESULTS/STUDY TRIAL`: trains a trial again from its ledger alone and says which of its numbers come out the same.
+
+On the machine, versions and number of workers that it was trained with, all of them should, to the last digit. What differs elsewhere is
+said with how much, beside what is different here.
+"""
+
+import argparse
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+
+from analysis.load import load
+from analysis.predictions import Predictions, read_predictions
+from analysis.verdict import findings
+from study.config import TrialConfig
+from study.errors import ConfigError, StudyError
+from study.facts import environment, tell
+from study.places import Places, find_places
+from study.records import Ask, EpochRecord, Outcome, Stage
+from study.run import run_trial
+from study.tracking.ledger import Ledger, find
+
+SHOWN = 10  # differences of a trial, the first ones first
+DECIDING = ("device", "precision", "micro_batches", "cut", "activations_reused", "weights", "weights_sha256")
+"""Facts of an epoch that decide its numbers beside the configuration."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """One number, or one group of numbers, that did not come out the same."""
+
+    name: str
+    was: float
+    now: float
+
+    @property
+    def text(self) -> str:
+        return f"{self.name}: {self.was:.10g} before, {self.now:.10g} now ({self.now - self.was:+.3g})"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answers:
+    """What a confirm run said of its validation and test images, before and now."""
+
+    images: int
+    same: int  # images whose answer is the same
+    furthest: float  # largest difference of a logit
+
+    @property
+    def text(self) -> str:
+        apart = "all logits are equal" if self.furthest == 0 else f"logits differ by {self.furthest:.3g} at most"
+        return f"; the same answer on {self.same} of {self.images} images, {apart}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Replay:
+    """One trial, trained again."""
+
+    ask: Ask
+    compared: int  # numbers of its epochs
+    differences: tuple[Difference, ...]
+    answers: Answers | None  # of a confirm run
+    conditions: tuple[str, ...]  # what is not as it was
+
+    @property
+    def equal(self) -> bool:
+        return not self.differences and (self.answers is None or self.answers.furthest == 0)
+
+    @property
+    def lines(self) -> list[str]:
+        same = self.compared - len(self.differences)
+        out = [f"{self.ask.cell} #{self.ask.number} ({self.ask.trial_id}): {same} of {self.compared} numbers are equal"]
+        out[0] += self.answers.text if self.answers else ""
+        out += [f"  {d.text}" for d in self.differences[:SHOWN]]
+        if len(self.differences) > SHOWN:
+            out.append(f"  and {len(self.differences) - SHOWN} more")
+        if not self.equal:
+            out += [f"  not as it was: {c}" for c in self.conditions] or ["  nothing that is recorded is different here"]
+        return out
+
+
+def replay(ledger: Ledger, ask: Ask, places: Places, scratch: Path) -> Replay:
+    """Trains `ask` again in `scratch`, as many epochs as it had. Raises ConfigError where it has none, or ran with other workers."""
+    config, recorded = TrialConfig.from_dict(ask.config), ledger.epochs(ask.trial_id)
+    if not recorded:
+        raise ConfigError(f"trial {ask.trial_id} ({ask.cell} #{ask.number}) has no completed epoch that could be compared.")
+    workers, here = config.protocol.workers, dist.get_world_size() if dist.is_initialized() else 1
+    if workers != here:
+        raise ConfigError(
+            f"trial {ask.trial_id} ran with {workers} workers, and this is {here}: "
+            f"torchrun --nproc-per-node {workers} -m study.replay {ledger.folder.location} {ask.trial_id}"
+        )
+    again: list[EpochRecord] = []
+
+    def report(record: EpochRecord) -> bool:
+        again.append(record)
+        return len(recorded) <= record.epoch < config.protocol.max_epochs  # it was stopped there
+
+    result = ledger.result(ask.trial_id)
+    looked = ask.stage is Stage.CONFIRM and result is not None and result.outcome is Outcome.COMPLETED
+    before = read_predictions(ledger, ask.trial_id) if looked else {}
+    folder = scratch / "replay" / "trials" / ask.trial_id
+    ending = run_trial(config, places.of_trial(str(folder)), report, measurements=("predictions",) if before else ())
+    if ending.outcome in (Outcome.FAILED, Outcome.DIVERGED) and len(again) < len(recorded):
+        raise ConfigError(f"trial {ask.trial_id} {ending.outcome.value} after {len(again)} of {len(recorded)} epochs: {ending.reason}.")
+    pairs = [
+        (f"epoch {a.epoch}, {name}", value, b.metrics.get(name))
+        for a, b in zip(recorded, again, strict=False)
+        for name, value in a.metrics.items()
+    ]
+    apart = [Difference(name=n, was=a, now=float("nan") if b is None else b) for n, a, b in pairs if a != b]
+    answers = _answers(before, read_predictions(Ledger(scratch, "replay"), ask.trial_id)) if before else None
+    conditions = _conditions(ledger.facts(), recorded[0].facts, again[0].facts)
+    return Replay(ask=ask, compared=len(pairs), differences=tuple(apart), answers=answers, conditions=conditions)
+
+
+def _answers(before: Mapping[str, Predictions], now: Mapping[str, Predictions]) -> Answers:
+    """Raises ConfigError where the images are no longer the same."""
+    for split, was in before.items():
+        if what := was.differs(now[split]):
+            raise ConfigError(f"the {what} of {split} are not those that were predicted on: the data are other ones.")
+    old, new = (np.concatenate([each[split].logits for split in before]) for each in (before, now))
+    return Answers(images=len(old), same=int((old.argmax(axis=1) == new.argmax(axis=1)).sum()), furthest=float(np.abs(old - new).max()))
+
+
+def _conditions(before: dict[str, Any], epoch_before: dict[str, Any], epoch_now: dict[str, Any]) -> tuple[str, ...]:
+    """What decides rounding and is not as it was, one line each."""
+    now = environment("")
+    lines = [
+        f"{k} {before[k]}, here {now[k]}" for k in ("host", "platform", "cpus", "python", "commit") if k in before and before[k] != now[k]
+    ]
+    versions = before.get("versions", {})
+    lines += [f"{k} {v}, here {now['versions'].get(k)}" for k, v in versions.items() if v != now["versions"].get(k)]
+    lines += [
+        f"{k} {epoch_before[k]}, here {epoch_now.get(k)}" for k in DECIDING if k in epoch_before and epoch_before[k] != epoch_now.get(k)
+    ]
+    return tuple(lines)
+
+
+def chosen(ledger: Ledger, names: Sequence[str], all_confirm: bool) -> list[Ask]:
+    """Trials by id, by the beginning of one, or by CELL#NUMBER; with `all_confirm`, those that the verdict rests on. Raises ConfigError."""
+    asks = ledger.asks()
+    if all_confirm:
+        return [a for a in asks if a.stage is Stage.CONFIRM]
+    found = []
+    for name in names:
+        own = [a for a in asks if a.trial_id.startswith(name) or f"{a.cell}#{a.number}" == name]
+        if len(own) != 1:
+            raise ConfigError(
+                f"{name!r} names {len(own)} trials of {ledger.folder.location}; give an id of trials/, its beginning, or CELL#NUMBER"
+                + (f": {', '.join(f'{a.trial_id} ({a.stage.value})' for a in own[:5])}." if own else ".")
+            )
+        found += own
+    return found
+
+
+def verdict_again(ledger: Ledger, replays: Sequence[Replay], scratch: Path) -> list[str]:
+    """The study's verdict from the new predictions beside the old one, one line each, sentence by sentence."""
+    copy = Ledger(scratch, "verdict")
+    for name in ("study.json", "selection.json", "test_lock.json"):
+        copy.folder.write(name, ledger.folder.read(name) or b"{}")
+    for ask in ledger.asks():
+        for name in ("config.json", "epochs.jsonl", "result.json"):
+            if (data := ledger.trial_folder(ask.trial_id).read(name)) is not None:
+                copy.trial_folder(ask.trial_id).write(name, data)
+    for r in replays:
+        file = scratch / "replay" / "trials" / r.ask.trial_id / "measured" / "predictions.parquet"
+        if file.is_file():
+            copy.trial_folder(r.ask.trial_id).write("measured/predictions.parquet", file.read_bytes())
+    before, after = (findings(load(each)) for each in (ledger, copy))
+    lines = []
+    for old, new in zip(before.sentences, after.sentences, strict=True):
+        same = str(old) == str(new)
+        lines.append(f"verdict {'equal' if same else 'differs'}: {new.text}" + ("" if same else f" Before: {old.text}"))
+    return lines
+
+
+def _together(scratch: Path) -> Path:
+    """Under torchrun: the first worker's folder, for all of them."""
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
+    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    shared: list[Path | None] = [scratch]
+    dist.broadcast_object_list(shared)
+    return shared[0] or scratch
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m study.replay", description=__doc__.split("\n")[0])
+    parser.add_argument("study", help="a study's folder: RESULTS/STUDY (local path or URL)")
+    parser.add_argument("trials", nargs="*", help="ids of trials, the beginning of one, or CELL#NUMBER")
+    parser.add_argument("--all-confirm", action="store_true", help="every confirm run, and the verdict from what they say now")
+    parser.add_argument("--data", default=os.environ.get("STUDY_DATA"), help="folder that holds fer2013/, deepweeds/ (or STUDY_DATA)")
+    parser.add_argument("--weights", default=os.environ.get("STUDY_WEIGHTS"), help="folder of pretrained weights (or STUDY_WEIGHTS)")
+    args = parser.parse_args(argv)
+    scratch = Path(tempfile.mkdtemp(prefix="replay-"))
+    own = scratch
+    try:
+        if not args.trials and not args.all_confirm:
+            raise ConfigError("name a trial, or give --all-confirm.")
+        ledger = find(args.study)
+        asks = chosen(ledger, args.trials, args.all_confirm)
+        if "RANK" in os.environ and "WORLD_SIZE" in os.environ:
+            scratch = _together(scratch)
+        places = find_places(str(scratch), args.data, args.weights)
+        replays = []
+        for ask in asks:
+            replays.append(replay(ledger, ask, places, scratch))
+            if not dist.is_initialized() or dist.get_rank() == 0:
+                print("\n".join(replays[-1].lines), flush=True)
+        if args.all_confirm and (not dist.is_initialized() or dist.get_rank() == 0):
+            print("\n".join(verdict_again(ledger, replays, scratch)))
+        return 0 if all(r.equal for r in replays) else 5
+    except StudyError as error:
+        return tell(error)
+    finally:
+        shutil.rmtree(own, ignore_errors=True)
+        if dist.is_initialized():
+            dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,72 @@
+"""A trial trained again from its ledger: equal to the last digit here, and what differs is named."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from study.records import Stage
+from study.replay import main
+from study.tracking.ledger import Ledger
+from tests import tiny
+
+
+@pytest.fixture(scope="module")
+def studied(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("replay")
+    done = tiny.run(tiny.write(root, trials=1), root / "results", "--local", "--mlflow", "off")
+    assert done.returncode == 0, done.stderr
+    return root / "results" / "tiny"
+
+
+@pytest.fixture
+def copy(studied: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(studied, tmp_path / "results" / "tiny"))
+
+
+def test_all_confirm_runs_and_the_verdict_come_out_the_same(studied: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(studied), "--all-confirm"]) == 0
+    said = capsys.readouterr().out.splitlines()
+    runs = [line for line in said if "numbers are equal" in line]
+    assert len(runs) == len(Ledger(studied.parent, "tiny").asks(Stage.CONFIRM)) == 4
+    assert all("all logits are equal" in line for line in runs)
+    for line in runs:
+        same, _, whole = line.partition(": ")[2].partition(" numbers")[0].partition(" of ")
+        assert same == whole and int(whole) > 20
+    assert [line for line in said if line.startswith("verdict")] == [line for line in said if line.startswith("verdict equal: digits")]
+    assert not [p for p in studied.rglob("*") if "replay" in p.name], "nothing is left in the study"
+
+
+def test_what_differs_is_named_with_how_much_and_what_is_not_as_it_was(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ledger = Ledger(copy.parent, "tiny")
+    ask = ledger.asks(Stage.SEARCH)[0]
+    file = copy / "trials" / ask.trial_id / "epochs.jsonl"
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    lines[1]["metrics"]["val/macro_f1"] += 0.125
+    lines[0]["facts"]["device"] = "another processor"
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert main([str(copy), ask.trial_id[:8]]) == 5
+    said = capsys.readouterr().out
+    assert "epoch 2, val/macro_f1: " in said and "(-0.125)" in said and said.count("epoch ") == 1
+    assert "not as it was: device another processor, here cpu x1" in said
+
+
+@pytest.mark.parametrize(
+    "names, words",
+    [([], "--all-confirm"), (["nothing"], "names 0 trials"), ([""], "names 6 trials")],
+)
+def test_refusals(names: list[str], words: str, studied: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(studied), *names]) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_a_trial_of_several_workers_asks_for_as_many(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ledger = Ledger(copy.parent, "tiny")
+    ask = ledger.asks(Stage.SEARCH)[0]
+    file = copy / "trials" / ask.trial_id / "config.json"
+    values = json.loads(file.read_text())
+    values["config"]["protocol"]["workers"] = 2
+    file.write_text(json.dumps(values))
+    assert main([str(copy), ask.trial_id]) in (2, 4)
+    assert "torchrun --nproc-per-node 2 -m study.replay" in capsys.readouterr().err
