@@ -26,6 +26,7 @@ from analysis.why import why_rows
 from study.errors import StudyError
 from study.facts import tell
 from study.failpoints import failpoint
+from study.space import in_words
 from study.tracking.ledger import Ledger
 
 
@@ -162,6 +163,12 @@ def _cards(found: Findings) -> list[dict[str, Any]]:
     return [{**row, "question": Question.of(row).name, "colour": colour(row["strategy"])} for row in macro.to_dict("records")]
 
 
+def _recipe(frames: Frames) -> str:
+    """What the study searches of the recipe because it asked, with ranges; empty where it asked for nothing."""
+    ranges = {n: d for cell in frames.study.cells for n, d in frames.study.ranges(cell).items() if n in frames.study.asked(cell.strategy)}
+    return "; ".join(f"{name} {in_words(domain)}" for name, domain in ranges.items())
+
+
 def _protocol(frames: Frames) -> list[tuple[str, str]]:
     p, s = frames.study.protocol, frames.study
     stored = (
@@ -174,6 +181,7 @@ def _protocol(frames: Frames) -> list[tuple[str, str]]:
             "Search",
             f"{s.trials} trials a cell: the published default, {s.random_trials} random ones that are never stopped, then TPE with successive halving (from epoch {s.grace_epochs}, factor {s.reduction_factor})",
         ),
+        *[("Recipe", text) for text in [_recipe(frames)] if text],
         ("Selection", frames.rule or "not made yet"),
         (
             "Confirmation",
