@@ -60,7 +60,7 @@ def settings_that_differ(a: Study, b: Study) -> list[tuple[str, object, object]]
     cells = [{c.strategy: c for c in study.cells} for study in (a, b)]
     for strategy in (s for s in cells[0] if s in cells[1]):
         left, right = a.ranges(cells[0][strategy]), b.ranges(cells[1][strategy])
-        found += [(f"range of {strategy}.{n}", left[n], right[n]) for n in left if left[n] != right[n]]
+        found += [(f"range of {strategy}.{n}", left.get(n), right.get(n)) for n in left | right if left.get(n) != right.get(n)]
     return found
 
 

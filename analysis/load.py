@@ -31,7 +31,7 @@ def load(source: str | Ledger, study: str | None = None, cache: Path | None = No
     confusion: dict[str, np.ndarray] = {}
     for trial in ledger.trials():
         ask, result = trial.ask, trial.result
-        trials.append(_row(ask, result))
+        trials.append(_row(ask, result, question.asked(ask.config["cell"]["strategy"])))
         epochs += [
             {"trial_id": ask.trial_id, "epoch": e.epoch, "seconds": e.seconds, "images": e.images, **e.metrics} for e in trial.epochs
         ]
@@ -71,7 +71,8 @@ def _ledger(source: str, study: str | None, cache: Path | None) -> Ledger:
     return Ledger(source, study) if study else find(source)
 
 
-def _row(ask: Ask, result: TrialResult | None) -> dict[str, Any]:
+def _row(ask: Ask, result: TrialResult | None, asked: tuple[str, ...]) -> dict[str, Any]:
+    """`asked`: recipe fields that the study searches besides."""
     config, cell = ask.config, ask.config["cell"]
     row = {
         "trial_id": ask.trial_id,
@@ -97,7 +98,7 @@ def _row(ask: Ask, result: TrialResult | None) -> dict[str, Any]:
     }
     tuned = {**config["strategy"], **config["recipe"]}
     row |= {f"hp/{k}": v for k, v in tuned.items()}
-    row |= {f"hp/{k}": v for k, v in _published(cell["strategy"]).items() if k not in tuned}
+    row |= {f"hp/{k}": v for k, v in _published(cell["strategy"], asked).items() if k not in tuned}
     if result:
         row |= {k: getattr(result, k) for k in ("reason", "epochs", "best_epoch", "seconds", "images", "attempts", "device", "started_at")}
         row["outcome"] = result.outcome.value
@@ -108,6 +109,8 @@ def _row(ask: Ask, result: TrialResult | None) -> dict[str, Any]:
 
 
 @cache
-def _published(strategy: str) -> dict[str, Any]:
-    """Defaults of the searched fields. A trial asked for before one of them existed does not name it: it ran with the default."""
-    return {name: getattr(part, name) for part in (STRATEGIES[strategy](), Recipe()) for name in domains(type(part))}
+def _published(strategy: str, asked: tuple[str, ...]) -> dict[str, Any]:
+    """Defaults of the searched fields. A trial asked for before one of them existed does not name it, nor does one that has a late field
+    at its default."""
+    own, recipe = STRATEGIES[strategy](), Recipe()
+    return {n: getattr(own, n) for n in domains(type(own))} | {n: getattr(recipe, n) for n in (*domains(Recipe), *asked)}

@@ -31,6 +31,7 @@ from study.errors import StudyError
 from study.facts import tell
 from study.failpoints import failpoint
 from study.records import OBJECTIVE
+from study.space import in_words
 from study.tracking.ledger import Ledger
 
 
@@ -216,6 +217,12 @@ def _named_rows(table: pd.DataFrame) -> list[dict[str, Any]]:
     return with_names(table).to_dict("records")
 
 
+def _recipe(frames: Frames) -> str:
+    """What the study searches of the recipe because it asked, with ranges; empty where it asked for nothing."""
+    ranges = {n: d for cell in frames.study.cells for n, d in frames.study.ranges(cell).items() if n in frames.study.asked(cell.strategy)}
+    return "; ".join(f"{name} {in_words(domain)}" for name, domain in ranges.items())
+
+
 def _protocol(frames: Frames) -> list[tuple[str, str]]:
     p, s = frames.study.protocol, frames.study
     stored = (
@@ -228,6 +235,7 @@ def _protocol(frames: Frames) -> list[tuple[str, str]]:
             "Search",
             f"{s.trials} trials a cell: the published default, {s.random_trials} random ones that are never stopped, then TPE with successive halving (from epoch {s.grace_epochs}, factor {s.reduction_factor})",
         ),
+        *[("Recipe", text) for text in [_recipe(frames)] if text],
         ("Selection", frames.rule or "not made yet"),
         (
             "Confirmation",

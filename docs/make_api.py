@@ -22,7 +22,7 @@ PAGE = ROOT / "docs" / "api.md"
 WRITERS = ("write_", "append_", "add_", "begin", "open_test")  # of the ledger: the sweep's business, not a reader's
 SECTIONS = {
     "Ask a question": ("study", ["Study", "Protocol", "Cell", "grid", "Recipe", "TrialConfig"]),
-    "Ranges": ("study", ["Log", "Uniform", "Integer", "Choice"]),
+    "Ranges": ("study", ["Log", "Uniform", "Integer", "Steps", "Choice"]),
     "Run it, read it, use it": ("study", ["run_study", "load_study", "Results", "Predictor"]),
     "Tables": ("analysis.load", ["load", "Frames"]),
     "Write a strategy": ("study.strategies.base", ["Strategy", "Phase"]),
@@ -130,10 +130,10 @@ def type_of(node: ast.expr | None) -> str:
 
 def fields_of(node: ast.ClassDef, source: str, owner: type) -> Iterator[tuple[str, str, str, str, str]]:
     """Fields of a dataclass, class variables, and the values of an enumeration."""
-    from study.space import domains
+    from study.space import domains, offered
 
     comments = comments_of(source)
-    ranges = domains(owner) if hasattr(owner, "__dataclass_fields__") else {}
+    ranges, asked = (domains(owner), offered(owner)) if hasattr(owner, "__dataclass_fields__") else ({}, {})
     for line in node.body:
         if isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name):
             name, kind = line.target.id, line.annotation
@@ -148,7 +148,13 @@ def fields_of(node: ast.ClassDef, source: str, owner: type) -> Iterator[tuple[st
         default, since = default_of(line.value, source)
         comment = " ".join(comments[k] for k in range(line.lineno, (line.end_lineno or line.lineno) + 1) if k in comments)
         note = f"*since {since}*" if since else ""
-        yield name, type_of(kind), default, describe(ranges.get(name)), "; ".join(filter(None, [comment, note]))
+        yield (
+            name,
+            type_of(kind),
+            default,
+            describe(ranges.get(name)) or describe(asked.get(name), "where asked: "),
+            "; ".join(filter(None, [comment, note])),
+        )
 
 
 def default_of(value: ast.expr | None, source: str) -> tuple[str, str]:
@@ -160,12 +166,12 @@ def default_of(value: ast.expr | None, source: str) -> tuple[str, str]:
     return ((ast.get_source_segment(source, value) or "") if value else ""), ""
 
 
-def describe(domain: Any) -> str:
+def describe(domain: Any, before: str = "") -> str:
     """A range in words."""
     if domain is None:
         return ""
     kind = type(domain).__name__.lower()
-    return f"{kind}: {', '.join(map(str, domain.options))}" if kind == "choice" else f"{kind} {domain.low:g} to {domain.high:g}"
+    return before + (f"{kind}: {', '.join(map(str, domain.options))}" if kind == "choice" else f"{kind} {domain.low:g} to {domain.high:g}")
 
 
 def comments_of(source: str) -> dict[int, str]:

@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from study.config import Cell, Protocol, Recipe, Study, TrialConfig, grid
-from study.space import Choice, Integer, Log, Uniform
+from study.space import Choice, Integer, Log, Steps, Uniform
 
 if TYPE_CHECKING:
     from study.predictor import Predictor
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 LATER = {"run_study": "study.results", "load_study": "study.results", "Results": "study.results", "Predictor": "study.predictor"}
 
 __all__ = [
-    "Cell", "Choice", "Integer", "Log", "Predictor", "Protocol", "Recipe", "Results", "Study", "TrialConfig", "Uniform", "grid",
-    "load_study", "run_study",
+    "Cell", "Choice", "Integer", "Log", "Predictor", "Protocol", "Recipe", "Results", "Steps", "Study", "TrialConfig",
+    "Uniform", "grid", "load_study", "run_study",
 ]  # fmt: skip
 
 

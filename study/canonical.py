@@ -24,13 +24,22 @@ def added(default: Any = dataclasses.MISSING, *, since: int, factory: Callable[[
 def canonical(value: Any) -> Any:
     """Plain JSON values of a dataclass and all it holds: late fields at their default left out, infinity as null (JSON has none)."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        shown = [f for f in dataclasses.fields(value) if "since" not in f.metadata or getattr(value, f.name) != _default(f)]
-        return {f.name: canonical(getattr(value, f.name)) for f in shown}
+        unused = {f.name for f in late_fields(type(value))} - used_late(value).keys()
+        return {f.name: canonical(getattr(value, f.name)) for f in dataclasses.fields(value) if f.name not in unused}
     if isinstance(value, dict):
         return {k: canonical(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
         return [canonical(v) for v in value]
     return None if value == math.inf else value
+
+
+def late_fields(cls: type) -> list["dataclasses.Field[Any]"]:
+    return [f for f in dataclasses.fields(cls) if "since" in f.metadata]
+
+
+def used_late(value: Any) -> dict[str, Any]:
+    """The late fields of a dataclass that are not at their default."""
+    return {f.name: own for f in late_fields(type(value)) if (own := getattr(value, f.name)) != _default(f)}
 
 
 def restore(cls: type[T], values: dict[str, Any]) -> T:

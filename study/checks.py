@@ -12,10 +12,12 @@ from study.errors import ConfigError, DataError, EnvironmentProblem
 from study.measure import find_measurements
 from study.networks.pretrained import create
 from study.networks.sizes import check_forward
+from study.networks.slots import Start
 from study.networks.weights import timm_name
 from study.places import Places
 from study.progress import warn
 from study.records import Stage, dumps
+from study.space import Choice, extremes
 from study.stages import ended
 from study.strategies import STRATEGIES
 from study.tracking.ledger import Ledger
@@ -93,7 +95,9 @@ def check_models(study: Study, places: Places) -> dict[str, int]:
     for name in dict.fromkeys(c.backbone for c in study.cells):
         cells = [c for c in study.cells if c.backbone == name]
         starts = {STRATEGIES[c.strategy].start for c in cells}
-        made = create(name, 2, weights=places.weights, start="pretrained" if "pretrained" in starts else "random", image_size=size)
+        drop_path = max(max(extremes(study.ranges(c).get("drop_path", Choice(0.0)))) for c in cells)
+        start: Start = "pretrained" if "pretrained" in starts else "random"
+        made = create(name, 2, weights=places.weights, start=start, image_size=size, drop_path=drop_path)
         check_forward(made.model, timm_name(name), made.input_size)
         for cell in cells:
             try:

@@ -4,14 +4,14 @@ import dataclasses
 import hashlib
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, Self, get_args
 
-from study.canonical import added, canonical, restore
+from study.canonical import added, canonical, restore, used_late
 from study.errors import ConfigError, nearest
 from study.records import SCHEMA, dumps
-from study.space import Domain, Log, Uniform, domains, parse, range_as_dict, range_from_dict
+from study.space import Choice, Domain, Integer, Log, Offered, Uniform, domains, extremes, offered, parse, range_as_dict, range_from_dict
 from study.strategies import STRATEGIES, Strategy
 
 Explain = Literal["memorisation", "controls"]
@@ -53,16 +53,38 @@ class Cell:
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """Nuisance: tuned for every cell alike, whatever its strategy."""
+    """Nuisance: tuned for every cell alike, whatever its strategy. What is offered is off, and searched where a study asks for it."""
 
     augmentation: Annotated[float, Uniform(0.0, 1.0)] = 0.5  # scales every magnitude of the dataset's policy
     weight_decay: Annotated[float, Log(1e-6, 1e-1)] = 1e-4
     label_smoothing: Annotated[float, Uniform(0.0, 0.2)] = 0.1
+    class_weighting: Annotated[float, Offered(Choice(0.0, 0.9, 0.99, 0.999, 0.9999, 1.0))] = added(
+        0.0, since=6
+    )  # 0: none; 1: inverse frequency; between: beta of the effective number of samples (Cui et al. 2019)
+    mixup: Annotated[float, Offered(Uniform(0.0, 0.8))] = added(0.0, since=6)  # alpha of the shares' Beta(alpha, alpha); 0 = off
+    cutmix: Annotated[float, Offered(Uniform(0.0, 1.0))] = added(0.0, since=6)  # the same; with both, each batch has one of them
+    drop_path: Annotated[float, Offered(Uniform(0.0, 0.3))] = added(0.0, since=6)  # timm's drop_path_rate, of the deepest block
+    ema: Annotated[float, Offered(Choice(0.0, 0.9, 0.99, 0.999))] = added(
+        0.0, since=6
+    )  # decay a step of the running average of weights that is scored and kept; 0 = off
 
     def __post_init__(self) -> None:
         _require(0 <= self.augmentation <= 1, f"augmentation must be in [0, 1], not {self.augmentation!r}.")
         _require(0 <= self.weight_decay < math.inf, f"weight_decay must be finite and >= 0, not {self.weight_decay!r}.")
         _require(0 <= self.label_smoothing < 1, f"label_smoothing must be in [0, 1), not {self.label_smoothing!r}.")
+        _require(
+            0 <= self.class_weighting <= 1,
+            f"class_weighting must be in [0, 1] (0 = none, 1 = inverse frequency), not {self.class_weighting!r}.",
+        )
+        _require(0 <= self.mixup < math.inf, f"mixup must be finite and >= 0 (0 = off), not {self.mixup!r}.")
+        _require(0 <= self.cutmix < math.inf, f"cutmix must be finite and >= 0 (0 = off), not {self.cutmix!r}.")
+        _require(0 <= self.drop_path < 1, f"drop_path must be in [0, 1), not {self.drop_path!r}.")
+        _require(0 <= self.ema < 1, f"ema must be in [0, 1) (0 = off), not {self.ema!r}.")
+
+    @property
+    def blends(self) -> bool:
+        """Whether training images are blended with each other."""
+        return self.mixup > 0 or self.cutmix > 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,8 +198,14 @@ class TrialConfig:
             raise ConfigError(str(error)) from None
 
     def tuned(self) -> dict[str, Any]:
-        """The searched values, by name: what a search varies."""
-        return {name: getattr(part, name) for part in (self.strategy, self.recipe) for name in domains(type(part))}
+        """By name, the values that every search varies, and late ones that are not at their default."""
+        parts = (self.strategy, self.recipe)
+        return self.values(name for part in parts for name in dict.fromkeys((*domains(type(part)), *used_late(part))))
+
+    def values(self, names: Iterable[str]) -> dict[str, Any]:
+        """Fields of the strategy and the recipe, by name."""
+        known = {f.name: part for part in (self.strategy, self.recipe) for f in dataclasses.fields(part)}
+        return {name: getattr(known[name], name) for name in names}
 
 
 def require_schema(values: dict[str, Any], what: str) -> None:
@@ -190,6 +218,7 @@ PUBLISHED_BEFORE_4: dict[str, Domain] = {
     "full.lr": Log(1e-5, 3e-3),
     "layer_decay.lr": Log(1e-5, 1e-2),
     "lp_ft.lr": Log(3e-7, 3e-3),
+    "partial.unfreeze_depth": Integer(1, 4),
 }
 """Ranges that were others when studies did not record them yet."""
 WHO_READS = f"this version reads {SCHEMA}. Use the version that wrote it: CHANGELOG.md lists schemas by version."
@@ -216,6 +245,7 @@ class Study:
         1, since=3
     )  # independent ones a cell: its trials are split among them, each with draws and a training seed of its own
     measure: tuple[str, ...] = added(("predictions",), since=2)  # what is measured on confirm runs, by name
+    search: tuple[str, ...] = added((), since=6)  # recipe fields searched besides, at the ranges they are offered with: ("mixup", "ema")
     explain: tuple[Explain, ...] = added((), since=5)  # what is trained besides, to explain the verdict and never to change it
     published: dict[str, Domain] = added(
         since=4, factory=dict
@@ -245,12 +275,21 @@ class Study:
         known = get_args(Explain)
         if unknown := [name for name in self.explain if name not in known]:
             raise ConfigError(f"Study {self.name!r}: unknown explain {unknown[0]!r}; choose from {nearest(unknown[0], list(known))}.")
+        options = list(offered(Recipe))
+        if foreign := [name for name in self.search if name not in options]:
+            raise ConfigError(f"Study {self.name!r}: search cannot add {foreign[0]!r}; choose from {nearest(foreign[0], options)}.")
         _check_space(self)
+
+    def asked(self, strategy: str) -> tuple[str, ...]:
+        """Recipe fields that are searched because the study asks: in `search`, or by a range of its own."""
+        own = {key.partition(".")[2] for key in self.space if key.partition(".")[0] in (strategy, "recipe")}
+        return tuple(name for name in offered(Recipe) if name in own or name in self.search)
 
     def ranges(self, cell: Cell) -> dict[str, Domain]:
         """Every searched field of the cell, strategy first: the study's own range, or the one published when it was begun, or today's."""
         known = self.published | self.space
         today = {**domains(STRATEGIES[cell.strategy]), **domains(Recipe)}
+        today |= {name: offered(Recipe)[name] for name in self.asked(cell.strategy)}
         return {name: known.get(f"{cell.strategy}.{name}", known.get(f"recipe.{name}", domain)) for name, domain in today.items()}
 
     def search_of(self, number: int, searches: int | None = None) -> int:
@@ -260,7 +299,8 @@ class Study:
     def begun(self, before: Mapping[str, Domain]) -> Self:
         """The study with the ranges in force from now on, those of `before` first: a later version of the strategies changes none."""
         today = {f"{s}.{n}": domain for s in dict.fromkeys(c.strategy for c in self.cells) for n, domain in domains(STRATEGIES[s]).items()}
-        return dataclasses.replace(self, published={**today, **{f"recipe.{n}": d for n, d in domains(Recipe).items()}, **before})
+        recipe = domains(Recipe) | {n: d for n, d in offered(Recipe).items() if n in self.search}
+        return dataclasses.replace(self, published={**today, **{f"recipe.{n}": d for n, d in recipe.items()}, **before})
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON values, as study.json holds them."""
@@ -279,6 +319,7 @@ class Study:
         values["protocol"] = restore(Protocol, values["protocol"])
         values["measure"] = tuple(values.get("measure", ("predictions",)))
         values["explain"] = tuple(values.get("explain", ()))
+        values["search"] = tuple(values.get("search", ()))
         for name in ("space", "published"):
             values[name] = {k: range_from_dict(v) for k, v in values.get(name, {}).items()}
         return restore(cls, values)
@@ -301,13 +342,17 @@ def _whole(study: Study) -> str:
 
 
 def _check_space(study: Study) -> None:
-    known = [f"{s}.{n}" for s, cls in STRATEGIES.items() for n in {**domains(cls), **domains(Recipe)}]
-    known += [f"recipe.{n}" for n in domains(Recipe)]
+    recipe = {**domains(Recipe), **offered(Recipe)}
+    known = [f"{s}.{n}" for s, cls in STRATEGIES.items() for n in {**domains(cls), **recipe}]
+    known += [f"recipe.{n}" for n in recipe]
     for key, domain in study.space.items():
         _require(
             isinstance(domain, Domain), f"Study {study.name!r}: space[{key!r}] must be Log, Uniform, Integer or Choice, not {domain!r}."
         )
         _require(key in known, f"Study {study.name!r}: unknown range {key!r} in space; choose from {nearest(key, known)}.")
+        if (name := key.partition(".")[2]) in offered(Recipe):
+            for value in extremes(domain):
+                Recipe(**{name: value})  # refuses what no trial could be given
 
 
 def grid(

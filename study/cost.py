@@ -89,10 +89,11 @@ def fastest_precision(
 
 
 def disk(study: Study, parameters: dict[str, int], left: dict[str, int], in_flight: int = 1) -> float:
-    """Bytes the study may still write: the best weights of every unfinished run, and two checkpoints (weights, the optimizer's
-    moments) of those in flight. `parameters` by backbone; `left`: runs to do by cell id."""
+    """Bytes the study may still write: the best weights of every unfinished run, and two checkpoints (weights, their
+    running average, the optimizer's moments) of those in flight. `parameters` by backbone; `left`: runs to do by cell id."""
     weights = sum(4 * parameters[c.backbone] * left[c.id] for c in study.cells)
-    checkpoint = 4 * (1 + OPTIMIZERS[study.protocol.optimizer].moments) * max(parameters.values())
+    averaged = any("ema" in study.asked(c.strategy) for c in study.cells)
+    checkpoint = 4 * (1 + OPTIMIZERS[study.protocol.optimizer].moments + averaged) * max(parameters.values())
     return weights + 2 * checkpoint * min(in_flight, sum(left.values()))
 
 

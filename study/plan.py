@@ -11,6 +11,7 @@ from study.cost import Price, disk, measure
 from study.datasets.spec import VAL, ImageTable, kept_by_class
 from study.places import Places
 from study.records import Outcome, Stage
+from study.space import extremes, in_words
 from study.stages import controls, ended
 from study.tracking.ledger import Ledger
 
@@ -36,6 +37,9 @@ def print_plan(study: Study, ledger: Ledger, tables: dict[tuple[str, str], Image
         f"{f', at least {p.min_steps} steps a trial' if p.min_steps else ''}; selects on validation macro-F1",
         highlight=False,
     )
+    for strategy in dict.fromkeys(c.strategy for c in study.cells):
+        if asked := _asked(study, strategy):
+            console.print(f"recipe of {strategy}, searched besides: {asked}", highlight=False)
     done = ended(study, ledger)
     table = Table("cell", "trials", "done", "confirm runs", "done", "epochs", "trained parameters", "trained above", "at most")
     table.columns[0].no_wrap = True
@@ -69,6 +73,15 @@ def print_plan(study: Study, ledger: Ledger, tables: dict[tuple[str, str], Image
         f"activations make it less. Disk: about {needed / 1e9:.2f} GB under {ledger.folder.location}.",
         highlight=False,
     )
+
+
+def _asked(study: Study, strategy: str) -> str:
+    """The recipe fields that the study asks for, with their ranges, and what they cost."""
+    ranges = study.ranges(next(c for c in study.cells if c.strategy == strategy))
+    asked = {name: ranges[name] for name in study.asked(strategy)}
+    text = "; ".join(f"{name} {in_words(domain)}" for name, domain in asked.items())
+    blends = study.protocol.views and any(max(extremes(asked[n])) > 0 for n in ("mixup", "cutmix") if n in asked)
+    return text + (" (trials that blend images make fresh views and reuse none)" if blends else "")
 
 
 class _Pricing:

@@ -132,7 +132,7 @@ def _train(config: TrialConfig, places: Places, inputs: Inputs, report: Report, 
         for record, state in fine_tune(config, inputs, weights=places.weights, saved=saved, micro_batches=micro_batches):
             if leader:
                 if record.objective > best:
-                    keep(folder, _describe(config, inputs, state), state.model.network_state())
+                    keep(folder, _describe(config, inputs, state), state.network.network_state())
                 if record.epoch == config.protocol.max_epochs or time.monotonic() - saved_at >= CHECKPOINT_SECONDS:
                     checkpoint.save_newest(folder, record.epoch, state.as_dict(), facts)
                     saved_at = time.monotonic()

@@ -61,6 +61,16 @@ class Integer:
 
 
 @dataclass(frozen=True)
+class Steps(Integer):
+    """Whole numbers that count steps, `high` of them from the least to the most, whatever the network: `of` names the field that says so.
+
+    A value above 1 is written together with `high` in that field; where the field is left out, the number counts stages.
+    """
+
+    of: str = "depth_steps"
+
+
+@dataclass(frozen=True)
 class Choice:
     """One of `options`, without order."""
 
@@ -73,13 +83,20 @@ class Choice:
 
 
 Domain = Log | Uniform | Integer | Choice
-_KINDS: dict[str, type[Any]] = {"log": Log, "uniform": Uniform, "integer": Integer, "choice": Choice}
+_KINDS: dict[str, type[Any]] = {"log": Log, "uniform": Uniform, "integer": Integer, "steps": Steps, "choice": Choice}
+
+
+@dataclass(frozen=True)
+class Offered:
+    """A range that is searched only where a study asks for its field."""
+
+    domain: Domain
 
 
 def range_as_dict(domain: Domain) -> dict[str, Any]:
     """As JSON: {"log": [1e-5, 1e-2]}."""
-    kind = next(k for k, cls in _KINDS.items() if isinstance(domain, cls))
-    return {kind: list(domain.options) if isinstance(domain, Choice) else [domain.low, domain.high]}
+    kind = next(k for k, cls in _KINDS.items() if type(domain) is cls)
+    return {kind: list(domain.options) if isinstance(domain, Choice) else list(dataclasses.astuple(domain))}
 
 
 def range_from_dict(values: dict[str, Any]) -> Domain:
@@ -91,15 +108,32 @@ def range_from_dict(values: dict[str, Any]) -> Domain:
     return domain
 
 
+def extremes(domain: Domain) -> tuple[Any, ...]:
+    """Its ends, or all its options."""
+    return domain.options if isinstance(domain, Choice) else (domain.low, domain.high)
+
+
+def in_words(domain: Domain) -> str:
+    """ "0 to 0.8", "0, 0.9 or 0.99", "0.2"."""
+    *others, last = [f"{v:g}" if isinstance(v, float) else str(v) for v in extremes(domain)]
+    if isinstance(domain, Choice):
+        return f"{', '.join(others)} or {last}" if others else last
+    return f"{others[0]} to {last}{', log' if isinstance(domain, Log) else ''}"
+
+
 def domains(cls: type) -> dict[str, Domain]:
-    """The searched fields of a dataclass, in order; fields without a range are not searched."""
+    """The fields of a dataclass that every study searches, in order; fields without a range are not searched."""
+    return {name: extra for name, extra in _extras(cls) if isinstance(extra, (Log, Uniform, Integer, Choice))}
+
+
+def offered(cls: type) -> dict[str, Domain]:
+    """The fields that are searched where a study asks for them, in order."""
+    return {name: extra.domain for name, extra in _extras(cls) if isinstance(extra, Offered)}
+
+
+def _extras(cls: type) -> list[tuple[str, Any]]:
     hints = typing.get_type_hints(cls, include_extras=True)
-    found: dict[str, Domain] = {}
-    for f in dataclasses.fields(cls):
-        for extra in typing.get_args(hints[f.name])[1:]:
-            if isinstance(extra, (Log, Uniform, Integer, Choice)):
-                found[f.name] = extra
-    return found
+    return [(f.name, extra) for f in dataclasses.fields(cls) for extra in typing.get_args(hints[f.name])[1:]]
 
 
 def parse(cls: type, name: str, text: Any) -> Any:

@@ -71,7 +71,7 @@ def parse_trial(cell: str, settings: Sequence[str], workers: int = 1) -> TrialCo
 def check(config: TrialConfig, weights: str | None) -> None:
     """Raises ConfigError where the network does not take images of the trial's size: a study's checks say so before it starts."""
     size = config.protocol.image_size
-    made = create(config.cell.backbone, 2, weights=weights, start=config.strategy.start, image_size=size)
+    made = create(config.cell.backbone, 2, weights=weights, start=config.strategy.start, image_size=size, drop_path=config.recipe.drop_path)
     check_forward(made.model, timm_name(config.cell.backbone), made.input_size)
 
 

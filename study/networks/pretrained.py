@@ -1,12 +1,14 @@
 """A pretrained network with a fresh head: its parameters as slots (stage counted from the head, kind), each in exactly one stage."""
 
 import fnmatch
+import functools
 import os
 from dataclasses import dataclass
 from typing import Any
 
 import timm
 import torch
+from timm.layers import DropPath
 from timm.models import group_parameters
 from torch import nn
 
@@ -59,23 +61,25 @@ def create(
     seed: int = 0,
     start: Start = "pretrained",
     image_size: int | None = None,
+    drop_path: float = 0.0,
 ) -> Backbone:
     """The network with its pretrained weights, strictly loaded, and a head drawn from `seed`; with `num_classes` None, the head it came with.
 
     `start="random"` draws all of it from `seed`: the control that reuses nothing. Raises ConfigError when the name is unknown, or when
     no weights can be had: it never trains from scratch silently. `image_size` (pixels, square; None: the network's own) is told to
-    networks that are built for one size; timm resamples what their weights hold by position.
+    networks that are built for one size; timm resamples what their weights hold by position. `drop_path`: timm's drop_path_rate, the
+    share of images that skip the deepest block in training, less in those before it; no part of what is kept.
     """
     full = timm_name(name)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if start == "random":
             found, arguments = None, sized(full, image_size, {})
-            model = _build(full, 1000 if num_classes is None else num_classes, arguments)
+            model = _build(full, 1000 if num_classes is None else num_classes, arguments, drop_path)
         else:
             found = find_weights(name, weights)
             arguments = sized(full, image_size, found.arguments)
-            model = _load(full, found, arguments)
+            model = _load(full, found, arguments, drop_path)
             torch.manual_seed(seed)
             if num_classes is not None:
                 as_timm(model).reset_classifier(num_classes)
@@ -95,9 +99,9 @@ def create(
     )
 
 
-def _load(full: str, weights: Weights, arguments: dict[str, Any]) -> nn.Module:
+def _load(full: str, weights: Weights, arguments: dict[str, Any], drop_path: float) -> nn.Module:
     if arguments == weights.arguments:
-        model = _build(full, weights.num_classes, arguments)
+        model = _build(full, weights.num_classes, arguments, drop_path)
         try:
             model.load_state_dict(weights.state, strict=True)
         except RuntimeError as error:
@@ -105,18 +109,38 @@ def _load(full: str, weights: Weights, arguments: dict[str, Any]) -> nn.Module:
         return model
     own = {"state_dict": dict(weights.state), "num_classes": weights.num_classes, "label_offset": 0}  # of another size: timm resamples
     try:
-        return _build(full, weights.num_classes, {**arguments, "pretrained": True, "pretrained_cfg_overlay": own})
+        return _build(full, weights.num_classes, {**arguments, "pretrained": True, "pretrained_cfg_overlay": own}, drop_path)
     except (RuntimeError, KeyError) as error:
         raise _unfit(full, weights, error) from None
 
 
-def _build(full: str, num_classes: int, arguments: dict[str, Any]) -> nn.Module:
-    """Raises ConfigError in one line where timm does not build it so: a size that is no multiple of its patches or windows."""
+def _build(full: str, num_classes: int, arguments: dict[str, Any], drop_path: float = 0.0) -> nn.Module:
+    """Raises ConfigError in one line where timm does not build it so: a size that is no multiple of its patches or windows, paths that it
+    cannot drop."""
+    given: dict[str, Any] = {
+        "pretrained": False,
+        "num_classes": num_classes,
+        **arguments,
+        **({"drop_path_rate": drop_path} if drop_path else {}),
+    }
+    if drop_path and not _takes_drop_path(full):
+        raise ConfigError(f"{full} has no paths to drop (timm gives it no drop_path_rate): leave drop_path 0, or choose another backbone.")
     try:
-        model: nn.Module = timm.create_model(full, **{"pretrained": False, "num_classes": num_classes, **arguments})
+        model: nn.Module = timm.create_model(full, **given)
     except (AssertionError, ValueError, TypeError, ZeroDivisionError, NotImplementedError) as error:
         raise refusal(full, arguments.get("img_size"), error) from None
     return model
+
+
+@functools.lru_cache(maxsize=16)
+def _takes_drop_path(full: str) -> bool:
+    """Whether timm builds the network with blocks that are skipped at random: some take no such argument, some take it and do nothing."""
+    try:
+        with torch.device("meta"):
+            model = timm.create_model(full, pretrained=False, drop_path_rate=0.1)
+    except (TypeError, AssertionError):
+        return False
+    return any(isinstance(m, DropPath) and m.drop_prob for m in model.modules())
 
 
 def _unfit(full: str, weights: Weights, error: Exception) -> ConfigError:

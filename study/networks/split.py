@@ -76,13 +76,36 @@ class Split(nn.Module):
         """What training changes; the frozen half is known from the pretrained weights."""
         return {self.prefix + k: v for k, v in self.trained.state_dict().items()}
 
+    def around(self, trained: nn.Module) -> "Split":
+        """The same cut, with the frozen half it has, around other values of what is trained."""
+        return Split(
+            self.frozen,
+            trained,
+            cut=self.cut,
+            slots=tuple(self.slots.values()),
+            arguments=self.arguments,
+            prefix=self.prefix,
+            how=self.how,
+            why_whole=self.why_whole,
+        )
+
     def set_training(self, phase: Phase, batch_norm: str) -> None:
-        """Train mode for what moves alone: a frozen batch norm left in train mode would drift (its statistics move)."""
+        """Train mode for what moves alone: a frozen batch norm left in train mode would drift (its statistics move), a frozen block would
+        drop paths. What has no parameters goes by the block it stands in."""
         self.trained.train()
         if self.frozen is not None:
             self.frozen.eval()
+        moving = {"": True}  # by module that holds parameters: whether any of them moves
+        for slot, _ in self.named():
+            path = slot.name.removeprefix(self.prefix)
+            while path := path.rpartition(".")[0]:
+                moving[path] = moving.get(path, False) or phase.moves(slot)
         for name, module in self.trained.named_modules():
             own = [self.slots[f"{self.prefix}{name}.{p}" if name else self.prefix + p] for p, _ in module.named_parameters(recurse=False)]
             is_norm = getattr(module, "running_mean", None) is not None
-            if (own and not any(phase.moves(slot) for slot in own)) or (is_norm and batch_norm == "freeze"):
-                module.eval()
+            block = name
+            while block not in moving:
+                block = block.rpartition(".")[0]
+            still = not any(phase.moves(slot) for slot in own) if own else block != name and not moving[block]
+            if still or (is_norm and batch_norm == "freeze"):
+                module.training = False  # its own: what stands in it is looked at by itself

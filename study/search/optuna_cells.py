@@ -146,7 +146,7 @@ class CellSearch:
     def replay(self, ask: Ask, epochs: list[EpochRecord], result: TrialResult | None) -> None:
         """Tells Optuna, and its pruner, what an earlier run of the sweep has seen."""
         config = TrialConfig.from_dict(ask.config)
-        self.study.enqueue_trial(config.tuned())
+        self.study.enqueue_trial(config.values(self.settings.ranges(self.cell)))
         trial = self.study.ask()
         suggest(trial, self.settings, self.cell, config.seed)
         self._live[ask.trial_id] = trial

@@ -6,7 +6,7 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from study.config import Cell, Study, TrialConfig
-from study.space import Choice, Domain, Integer, Log
+from study.space import Choice, Domain, Integer, Log, Steps
 
 
 def distributions(ranges: dict[str, Domain]) -> dict[str, BaseDistribution]:
@@ -30,6 +30,8 @@ def suggest(trial: optuna.Trial, study: Study, cell: Cell, seed: int) -> TrialCo
             values[name] = trial.suggest_categorical(name, domain.options)
         elif isinstance(domain, Integer):
             values[name] = trial.suggest_int(name, domain.low, domain.high)
+            if isinstance(domain, Steps) and values[name] > 1:
+                values[domain.of] = domain.high
         else:
             drawn = trial.suggest_float(name, domain.low, domain.high, log=isinstance(domain, Log))
             values[name] = min(max(float(f"{drawn:.6g}"), domain.low), domain.high)
@@ -38,8 +40,9 @@ def suggest(trial: optuna.Trial, study: Study, cell: Cell, seed: int) -> TrialCo
 
 def default_values(study: Study, cell: Cell) -> dict[str, Any]:
     """The published default of the cell's searched fields; where the study's own range leaves it out, the nearest end of that range."""
-    published = TrialConfig.default(cell, study.protocol).tuned()
-    return {name: within(domain, published[name]) for name, domain in study.ranges(cell).items()}
+    ranges = study.ranges(cell)
+    published = TrialConfig.default(cell, study.protocol).values(ranges)
+    return {name: within(domain, published[name]) for name, domain in ranges.items()}
 
 
 def within(domain: Domain, value: Any) -> Any:

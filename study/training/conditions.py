@@ -28,6 +28,7 @@ def describe(features: Features, backbone: Backbone, where: Device, micro_batche
         **({"cut_by": model.how} if model.how else {}),
         **({"why_whole": model.why_whole} if model.why_whole else {}),
         "activations_reused": features.reused,
+        **({"why_not_reused": features.why_not} if features.why_not else {}),
         "micro_batches": micro_batches,
         "peak_gpu_bytes": torch.cuda.max_memory_reserved(where.device) if cuda else 0,
         "gpu_bytes": torch.cuda.get_device_properties(where.device).total_memory if cuda else 0,

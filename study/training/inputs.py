@@ -18,6 +18,8 @@ from study.networks.pretrained import Backbone
 from study.networks.split import Split
 from study.training.activations import ActivationStore, to_device
 from study.training.augment import POLICIES, augment, quantise
+from study.training.mixing import Blend
+from study.training.weighting import class_weights
 
 RESIDENT_BYTES = 8e9  # on a GPU, data sets up to this size live in its memory
 
@@ -57,6 +59,13 @@ class Inputs:
     def targets(self, positions: np.ndarray) -> Tensor:
         """int64 [B], or float32 [B, C] where annotators voted."""
         return self._targets[torch.from_numpy(self.train[positions]).to(self.device)]
+
+    def class_weights(self, beta: float) -> Tensor | None:
+        """float32 [C] on the device, by what training is told; None: all weigh alike."""
+        told, classes = self._targets.cpu()[self.train], len(self.table.classes)
+        images = told.sum(0).double().numpy() if told.ndim == 2 else np.bincount(told.numpy(), minlength=classes)
+        weights = class_weights(images, beta)
+        return None if weights is None else torch.from_numpy(weights).to(self.device)
 
     def labels_of(self, rows: np.ndarray) -> np.ndarray:
         return self.table.labels[rows]
@@ -110,7 +119,9 @@ class Features:
     def __init__(self, inputs: Inputs, model: Split, backbone: Backbone, config: TrialConfig, where: Device, reuse: bool = True) -> None:
         """`reuse=False`: the frozen half is not the pretrained one any more, so the store, which goes by its weights, serves nobody."""
         self.inputs, self.model, self.backbone, self.config, self.where = inputs, model, backbone, config, where
-        self.reused = reuse and model.frozen is not None and config.protocol.views > 0
+        could = reuse and model.frozen is not None and config.protocol.views > 0
+        self.reused = could and not config.recipe.blends
+        self.why_not = "mixup and cutmix blend pixels, and no two blends are alike" if could and not self.reused else ""
         self.store = ActivationStore(inputs.cache / "activations")
         self.strength = quantise(config.recipe.augmentation) if self.reused else config.recipe.augmentation
         self._views: dict[object, np.ndarray | None] = {}
@@ -123,6 +134,13 @@ class Features:
             if rows is not None:
                 return to_device(rows[positions], self.inputs.device)
         return self._through(self.inputs.train[positions], view)
+
+    def blended(self, positions: np.ndarray, partners: np.ndarray, turn: int, blend: Blend) -> Tensor:
+        """As `train`, each image blended with its partner, both as that pass shows them."""
+        both, where = np.unique(np.concatenate([positions, partners]), return_inverse=True)
+        seen = self._seen(self.inputs.train[both], turn)
+        own, other = (seen[torch.from_numpy(w).to(seen.device)] for w in np.split(where, 2))
+        return self._behind(blend.images(own, other).contiguous(memory_format=torch.channels_last))
 
     def train_plain(self, positions: np.ndarray) -> Tensor:
         return self._plain("train_eval", self.inputs.train_eval, positions)
@@ -157,22 +175,28 @@ class Features:
         return self._views[split, view]
 
     def _through(self, images: np.ndarray, view: int | None) -> Tensor:
+        return self._behind(self._seen(images, view))
+
+    def _seen(self, images: np.ndarray, view: int | None) -> Tensor:
+        """float32 [B, 3, S, S], normalised; augmented where there is a view."""
         size, mean, std = self.config.protocol.image_size, self.backbone.mean, self.backbone.std
         raw = self.inputs.pixels_of(images)
         if view is None:
-            batch = plain(raw, size=size, mean=mean, std=std)
-        else:
-            batch = augment(
-                raw,
-                self.inputs.images.numbers[images],
-                policy=POLICIES[self.inputs.table.policy],
-                strength=self.strength,
-                seed=self.config.seed,
-                epoch=view,
-                size=size,
-                mean=mean,
-                std=std,
-            )
+            return plain(raw, size=size, mean=mean, std=std)
+        return augment(
+            raw,
+            self.inputs.images.numbers[images],
+            policy=POLICIES[self.inputs.table.policy],
+            strength=self.strength,
+            seed=self.config.seed,
+            epoch=view,
+            size=size,
+            mean=mean,
+            std=std,
+        )
+
+    def _behind(self, batch: Tensor) -> Tensor:
+        """What the frozen half makes of it."""
         if self.model.frozen is None:
             return batch
         with self.where.autocast():

@@ -29,9 +29,11 @@ from study.networks.split import Split
 from study.records import EpochRecord
 from study.strategies import Phase
 from study.training import conditions, distributed
+from study.training.average import Average, averaged
 from study.training.distance import distances
 from study.training.guard import DivergedError, FiniteLoss
 from study.training.inputs import Features, Inputs
+from study.training.mixing import Blend, draw
 from study.training.optimizers import make_optimizer, pull_back
 from study.training.schedule import set_rates
 
@@ -47,6 +49,12 @@ class State:
     optimizer: torch.optim.Optimizer
     phase: int
     pristine: bool  # what is frozen now never moved before: the pretrained weights know it
+    average: Average | None = None  # of what `model` was at every step, where the recipe asks
+
+    @property
+    def network(self) -> Split:
+        """What is scored and kept."""
+        return self.average.network if self.average else self.model
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -54,6 +62,7 @@ class State:
             "model": self.model.trained_state() if self.pristine else self.model.network_state(),
             "optimizer": self.optimizer.state_dict(),
             "phase": self.phase,
+            **({"average": self.average.network.trained_state()} if self.average else {}),
         }
 
 
@@ -80,9 +89,12 @@ def fine_tune(
     phases = _phases(config, backbone)
     ends = [int(e) for e in np.cumsum([p.epochs for p in phases])]
     history = [EpochRecord.from_dict(r) for r in saved["history"]] if saved else []
+    class_weights = inputs.class_weights(config.recipe.class_weighting)
     start = {name: p.detach().clone() for name, p in backbone.model.named_parameters()}  # where training begins, resumed or not
 
     carried: dict[str, Tensor] = saved["model"] if saved else {}  # what training has changed so far
+    if saved and len(history) >= ends[saved["phase"]]:
+        carried = averaged(saved)
     for index, phase in enumerate(phases):
         if len(history) >= ends[index] and index < len(phases) - 1:
             continue  # finished before; the next phase starts from its weights
@@ -92,13 +104,16 @@ def fine_tune(
         backbone.model.load_state_dict(backbone.model.state_dict() | carried)
         model = where.place(split(backbone, phase.cut))
         optimizer = make_optimizer(model, phase, config.recipe, protocol.optimizer)
+        average = Average(model, config.recipe.ema) if config.recipe.ema else None
         if saved and saved["phase"] == index:
             optimizer.load_state_dict(saved["optimizer"])
+            if average:
+                average.load(saved["average"])
         # buffers: worker 0's are broadcast once an epoch, so that no forward pass waits for the slowest worker
         ddp = DistributedDataParallel(model.trained, forward_sync_buffers=False) if distributed.world() > 1 else model.trained
         features = Features(inputs, model, backbone, config, where, reuse=pristine)
         begin = ends[index] - phase.epochs
-        run = _Phase(config, phase, begin, where, inputs, features, model, ddp, optimizer, start, micro_batches)
+        run = _Phase(config, phase, begin, where, inputs, features, model, average, ddp, optimizer, class_weights, start, micro_batches)
 
         for epoch in range(max(len(history), begin) + 1, ends[index] + 1):
             began = time.perf_counter()
@@ -107,7 +122,7 @@ def fine_tune(
 
             began = time.perf_counter()
             metrics, confusion = _evaluate(run)
-            metrics = {"train/loss": loss, "lr": phase.lrs[0] or 0.0} | metrics | distances(model, start)
+            metrics = {"train/loss": loss, "lr": phase.lrs[0] or 0.0} | metrics | distances(run.network, start)
             if not all(map(math.isfinite, metrics.values())):
                 raise DivergedError(f"non-finite metric after epoch {epoch}")
             best = max((r.objective for r in history), default=-math.inf)
@@ -123,10 +138,11 @@ def fine_tune(
             if record.objective > best:
                 record = dataclasses.replace(record, confusion=confusion.tolist())
             history.append(record)
-            yield record, State(history=tuple(history), model=model, optimizer=optimizer, phase=index, pristine=pristine)
+            reached = State(history=tuple(history), model=model, optimizer=optimizer, phase=index, pristine=pristine, average=average)
+            yield record, reached
 
         if index < len(phases) - 1:
-            carried = {k: v.cpu() for k, v in model.network_state().items()}
+            carried = {k: v.cpu() for k, v in run.network.network_state().items()}
             backbone = _create(config, inputs, weights)
 
 
@@ -141,10 +157,17 @@ class _Phase:
     inputs: Inputs
     features: Features
     model: Split
+    average: Average | None
     ddp: torch.nn.Module
     optimizer: torch.optim.Optimizer
+    class_weights: Tensor | None
     start: Mapping[str, Tensor]
     micro_batches: int
+
+    @property
+    def network(self) -> Split:
+        """What is scored."""
+        return self.average.network if self.average else self.model
 
 
 def _create(config: TrialConfig, inputs: Inputs, weights: str | None) -> Backbone:
@@ -155,6 +178,7 @@ def _create(config: TrialConfig, inputs: Inputs, weights: str | None) -> Backbon
         seed=config.seed,
         start=config.strategy.start,
         image_size=config.protocol.image_size,
+        drop_path=config.recipe.drop_path,
     )
 
 
@@ -178,14 +202,17 @@ def _train(run: _Phase, epoch: int) -> tuple[float, list[float]]:
     for step, (turn, batch) in enumerate(_batches(run, epoch, passes, steps // passes)):
         set_rates(run.optimizer, run.phase, epoch - run.begin - 1 + step / steps, protocol.warmup_epochs, steps)
         run.optimizer.zero_grad(set_to_none=True)
-        mine = distributed.shard(batch)
+        blend = draw(config.recipe, seed=config.seed, turn=turn, step=step, size=protocol.image_size)
+        mine = distributed.shard(np.stack([batch, batch[::-1]], axis=1))  # each image and, where images are blended, its partner
         ready = time.perf_counter()
         if step == steps // 2:
             failpoint("mid_epoch", distributed.rank())
         for part in np.array_split(mine, min(run.micro_batches, len(mine))):
             with run.where.autocast():
-                logits = run.ddp(run.features.train(part, turn))
-            each = F.cross_entropy(logits.float(), inputs.targets(part), label_smoothing=config.recipe.label_smoothing, reduction="sum")
+                images, targets = _shown(run, part[:, 0], part[:, 1], turn, blend)
+                logits = run.ddp(images)
+            smoothing = config.recipe.label_smoothing
+            each = F.cross_entropy(logits.float(), targets, weight=run.class_weights, label_smoothing=smoothing, reduction="sum")
             loss = each * (distributed.world() / len(batch))  # DDP averages over workers: exact for uneven shards
             busy += time.perf_counter() - ready  # a worker's own time: in backward it waits for the others
             loss.backward()
@@ -196,8 +223,11 @@ def _train(run: _Phase, epoch: int) -> tuple[float, list[float]]:
         if math.isfinite(protocol.grad_clip):
             torch.nn.utils.clip_grad_norm_(run.model.trained.parameters(), protocol.grad_clip)
         run.optimizer.step()
+        if run.average:
+            run.average.update(run.model.trained, (epoch - run.begin - 1) * steps + step + 1)
     guard.finish()
-    distributed.broadcast_buffers(run.model.trained)
+    for network in dict.fromkeys((run.model, run.network)):
+        distributed.broadcast_buffers(network.trained)
     return float(distributed.mean(losses)), distributed.each(busy, run.where.device)
 
 
@@ -207,10 +237,19 @@ def _batches(run: _Phase, epoch: int, passes: int, steps: int) -> Iterator[tuple
         yield from ((turn, batch) for batch in run.inputs.batches(run.config.seed, turn, steps))
 
 
+def _shown(run: _Phase, own: np.ndarray, partners: np.ndarray, turn: int, blend: Blend | None) -> tuple[Tensor, Tensor]:
+    """Training images at positions `own` as the trained half sees them on pass `turn`, and their targets."""
+    inputs = run.inputs
+    if blend is None:
+        return run.features.train(own, turn), inputs.targets(own)
+    targets = blend.targets(inputs.targets(own), inputs.targets(partners), len(inputs.table.classes))
+    return run.features.blended(own, partners, turn, blend), targets
+
+
 def _evaluate(run: _Phase) -> tuple[dict[str, float], np.ndarray]:
     """Eval mode, no augmentation, each image once: (figures of train subset and validation, confusion of validation)."""
     inputs, features = run.inputs, run.features
-    run.model.eval()
+    run.network.eval()
     train, _ = score(_logits(run, features.train_plain, len(inputs.train_eval)), inputs.labels_of(inputs.train_eval))
     val, confusion = score(_logits(run, features.val, len(inputs.val)), inputs.labels_of(inputs.val))
     metrics = {f"train/{k}": v for k, v in train.items()} | {f"val/{k}": v for k, v in val.items()}
@@ -227,5 +266,5 @@ def _logits(run: _Phase, fetch: Callable[[np.ndarray], Tensor], total: int) -> n
     rows = []
     for start in range(0, len(mine), EVAL_BATCH):
         with run.where.autocast():
-            rows.append(run.model.trained(fetch(mine[start : start + EVAL_BATCH])).float())
+            rows.append(run.network.trained(fetch(mine[start : start + EVAL_BATCH])).float())
     return distributed.gather_rows(torch.cat(rows) if rows else torch.zeros(0, 0, device=run.where.device), total)
