@@ -26,6 +26,7 @@ from analysis.why import why_rows
 from study.errors import StudyError
 from study.facts import tell
 from study.failpoints import failpoint
+from study.strategies import STRATEGIES
 from study.tracking.ledger import Ledger
 
 
@@ -197,6 +198,7 @@ def _protocol(frames: Frames) -> list[tuple[str, str]]:
             if p.batch_norm == "train"
             else "in eval mode everywhere",
         ),
+        *((f"Strategy {n}", f"{STRATEGIES[n].title} ({STRATEGIES[n].source})") for n in dict.fromkeys(c.strategy for c in s.cells)),
         ("Augmentation", stored),
         (
             "Intervals",

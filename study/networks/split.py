@@ -65,6 +65,10 @@ class Split(nn.Module):
         for name, parameter in self.trained.named_parameters():
             yield self.slots[self.prefix + name], parameter
 
+    def named_whole(self) -> Iterator[tuple[Slot, Tensor]]:
+        """The parameters of both halves."""
+        yield from ((self.slots[name], tensor) for name, tensor in self.network_state().items() if name in self.slots)
+
     def network_state(self) -> dict[str, Tensor]:
         """The whole network's state dict."""
         state = {self.prefix + k: v for k, v in self.trained.state_dict().items()}
@@ -84,5 +88,5 @@ class Split(nn.Module):
         for name, module in self.trained.named_modules():
             own = [self.slots[f"{self.prefix}{name}.{p}" if name else self.prefix + p] for p, _ in module.named_parameters(recurse=False)]
             is_norm = getattr(module, "running_mean", None) is not None
-            if (own and not any(phase.moves(slot) for slot in own)) or (is_norm and batch_norm == "freeze"):
+            if (own and not any(phase.moves(slot) for slot in own)) or (is_norm and (batch_norm == "freeze" or phase.freeze_statistics)):
                 module.eval()

@@ -11,6 +11,7 @@ from study.strategies.base import Phase, Strategy, check_lr
 class Partial(Strategy):
     name: ClassVar[str] = "partial"
     title: ClassVar[str] = "A: last stages + head"
+    source: ClassVar[str] = "Yosinski et al. 2014, arXiv 1411.1792"
 
     lr: Annotated[float, Log(3e-5, 3e-2)] = 1e-3
     unfreeze_depth: Annotated[int, Integer(1, 4)] = 1

@@ -24,6 +24,7 @@ from study.failpoints import failpoint
 from study.inference.device import Device
 from study.metrics import score
 from study.networks.cut import split
+from study.networks.fits import phases_on
 from study.networks.pretrained import Backbone, create
 from study.networks.split import Split
 from study.records import EpochRecord
@@ -32,6 +33,7 @@ from study.training import conditions, distributed
 from study.training.distance import distances
 from study.training.guard import DivergedError, FiniteLoss
 from study.training.inputs import Features, Inputs
+from study.training.low_rank import Factors
 from study.training.optimizers import make_optimizer, pull_back
 from study.training.schedule import set_rates
 
@@ -47,6 +49,7 @@ class State:
     optimizer: torch.optim.Optimizer
     phase: int
     pristine: bool  # what is frozen now never moved before: the pretrained weights know it
+    factors: Factors
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -54,6 +57,7 @@ class State:
             "model": self.model.trained_state() if self.pristine else self.model.network_state(),
             "optimizer": self.optimizer.state_dict(),
             "phase": self.phase,
+            **({"factors": self.factors.state()} if self.factors.by_name else {}),
         }
 
 
@@ -77,7 +81,7 @@ def fine_tune(
 
     # ---- the plan: phases of epochs, each with its own frozen half -------------------------------
     backbone = _create(config, inputs, weights)
-    phases = _phases(config, backbone)
+    phases = phases_on(config.strategy, backbone, protocol.max_epochs, config.cell.id)
     ends = [int(e) for e in np.cumsum([p.epochs for p in phases])]
     history = [EpochRecord.from_dict(r) for r in saved["history"]] if saved else []
     start = {name: p.detach().clone() for name, p in backbone.model.named_parameters()}  # where training begins, resumed or not
@@ -87,18 +91,23 @@ def fine_tune(
         if len(history) >= ends[index] and index < len(phases) - 1:
             continue  # finished before; the next phase starts from its weights
         pristine = all(earlier.cut <= phase.cut for earlier in phases[:index])
+        half_way = saved if saved and saved["phase"] == index else None
+        if phase.fresh_head and half_way is None:
+            carried = {k: v for k, v in carried.items() if not k.startswith(tuple(f"{head}." for head in backbone.heads))}
 
         # ---- model and optimizer: frozen before DDP wraps them ----------------------------------
         backbone.model.load_state_dict(backbone.model.state_dict() | carried)
         model = where.place(split(backbone, phase.cut))
-        optimizer = make_optimizer(model, phase, config.recipe, protocol.optimizer)
-        if saved and saved["phase"] == index:
-            optimizer.load_state_dict(saved["optimizer"])
+        factors = Factors(model, phase, config.seed, half_way and half_way.get("factors"))
+        optimizer = make_optimizer(model, phase, config.recipe, protocol.optimizer, factors)
+        if half_way:
+            optimizer.load_state_dict(half_way["optimizer"])
         # buffers: worker 0's are broadcast once an epoch, so that no forward pass waits for the slowest worker
         ddp = DistributedDataParallel(model.trained, forward_sync_buffers=False) if distributed.world() > 1 else model.trained
         features = Features(inputs, model, backbone, config, where, reuse=pristine)
         begin = ends[index] - phase.epochs
-        run = _Phase(config, phase, begin, where, inputs, features, model, ddp, optimizer, start, micro_batches)
+        run = _Phase(config, phase, begin, where, inputs, features, model, ddp, optimizer, factors, start, micro_batches)
+        trained = max(p.size(backbone.slots) for p in phases[: index + 1])
 
         for epoch in range(max(len(history), begin) + 1, ends[index] + 1):
             began = time.perf_counter()
@@ -107,7 +116,7 @@ def fine_tune(
 
             began = time.perf_counter()
             metrics, confusion = _evaluate(run)
-            metrics = {"train/loss": loss, "lr": phase.lrs[0] or 0.0} | metrics | distances(model, start)
+            metrics = {"train/loss": loss, "lr": phase.lrs[0] or 0.0} | metrics | distances(model, start, whole=not pristine)
             if not all(map(math.isfinite, metrics.values())):
                 raise DivergedError(f"non-finite metric after epoch {epoch}")
             best = max((r.objective for r in history), default=-math.inf)
@@ -118,12 +127,15 @@ def fine_tune(
                 eval_seconds=time.perf_counter() - began,
                 images=len(inputs.train) * protocol.passes(len(inputs.train)),
                 ended_at=time.time(),
-                facts=conditions.describe(features, backbone, where, micro_batches) | {"busy_seconds": paces},
+                facts=conditions.describe(features, backbone, where, micro_batches, trained) | {"busy_seconds": paces},
             )
             if record.objective > best:
                 record = dataclasses.replace(record, confusion=confusion.tolist())
             history.append(record)
-            yield record, State(history=tuple(history), model=model, optimizer=optimizer, phase=index, pristine=pristine)
+            yield (
+                record,
+                State(history=tuple(history), model=model, optimizer=optimizer, phase=index, pristine=pristine, factors=factors),
+            )
 
         if index < len(phases) - 1:
             carried = {k: v.cpu() for k, v in model.network_state().items()}
@@ -143,6 +155,7 @@ class _Phase:
     model: Split
     ddp: torch.nn.Module
     optimizer: torch.optim.Optimizer
+    factors: Factors
     start: Mapping[str, Tensor]
     micro_batches: int
 
@@ -156,13 +169,6 @@ def _create(config: TrialConfig, inputs: Inputs, weights: str | None) -> Backbon
         start=config.strategy.start,
         image_size=config.protocol.image_size,
     )
-
-
-def _phases(config: TrialConfig, backbone: Backbone) -> tuple[Phase, ...]:
-    try:
-        return config.strategy.phases(backbone.num_stages, config.protocol.max_epochs)
-    except ValueError as error:
-        raise ConfigError(f"{config.cell.id}: {error}") from None
 
 
 def _train(run: _Phase, epoch: int) -> tuple[float, list[float]]:
@@ -193,8 +199,9 @@ def _train(run: _Phase, epoch: int) -> tuple[float, list[float]]:
             guard.watch(loss.detach(), step)
             ready = time.perf_counter()
         pull_back(run.model, run.phase, run.start)
+        run.factors.take_gradients()
         if math.isfinite(protocol.grad_clip):
-            torch.nn.utils.clip_grad_norm_(run.model.trained.parameters(), protocol.grad_clip)
+            torch.nn.utils.clip_grad_norm_([*run.model.trained.parameters(), *run.factors.parameters()], protocol.grad_clip)
         run.optimizer.step()
     guard.finish()
     distributed.broadcast_buffers(run.model.trained)
@@ -204,7 +211,7 @@ def _train(run: _Phase, epoch: int) -> tuple[float, list[float]]:
 def _batches(run: _Phase, epoch: int, passes: int, steps: int) -> Iterator[tuple[int, np.ndarray]]:
     """(the number of the pass since training began, from 1; positions of one step). Each pass has its own order and views."""
     for turn in range((epoch - 1) * passes + 1, epoch * passes + 1):
-        yield from ((turn, batch) for batch in run.inputs.batches(run.config.seed, turn, steps))
+        yield from ((turn, batch) for batch in run.inputs.batches(run.config.seed, turn, steps, run.phase.balanced))
 
 
 def _evaluate(run: _Phase) -> tuple[dict[str, float], np.ndarray]:
