@@ -32,6 +32,7 @@ from study.facts import tell
 from study.failpoints import failpoint
 from study.records import OBJECTIVE
 from study.space import in_words
+from study.strategies import STRATEGIES
 from study.tracking.ledger import Ledger
 
 
@@ -259,6 +260,7 @@ def _protocol(frames: Frames) -> list[tuple[str, str]]:
             if p.batch_norm == "train"
             else "in eval mode everywhere",
         ),
+        *((f"Strategy {n}", f"{STRATEGIES[n].title} ({STRATEGIES[n].source})") for n in dict.fromkeys(c.strategy for c in s.cells)),
         ("Augmentation", stored),
         (
             "Intervals",

@@ -23,6 +23,7 @@ from torch.nn import functional as F
 from study.config import Recipe
 from study.errors import ConfigError
 from study.networks.cut import split
+from study.networks.fits import phases_on
 from study.networks.pretrained import Backbone, create
 from study.networks.sizes import check_forward
 from study.strategies import STRATEGIES, Phase
@@ -104,12 +105,13 @@ def row_of(family: str, name: str, parameters: int) -> dict[str, Any]:
         done: set[Any] = set()
         for strategy, cls in STRATEGIES.items():
             try:
-                phases = cls().phases(stages, 2)
-            except ValueError as error:
+                phases = phases_on(cls(), backbone, 2)
+            except ConfigError as error:
                 row["trains"].append(f"{strategy}: {error}")
                 continue
             for phase in phases:
-                if (key := (phase.cut, phase.kinds)) not in done:
+                key = (tuple(lr is None for lr in phase.lrs), phase.kinds, phase.rank)
+                if key not in done:
                     done.add(key)
                     train_once(backbone, phase)
     except ConfigError as error:

@@ -188,7 +188,7 @@ def strategies() -> str:
     rows = []
     for name, cls in STRATEGIES.items():
         for field, *rest in read_item(cls, name, cls.__module__).rows:
-            if field not in ("name", "title", "start"):
+            if field not in ("name", "title", "source", "start"):
                 rows.append((f"{name}.{field}", *rest))
     return "### Strategies' own fields\n\n`Study.space` sets other ranges under these names.\n\n" + table(rows)
 

@@ -10,6 +10,7 @@ from study.datasets.audit import audit
 from study.datasets.spec import ImageTable, kept_by_class
 from study.errors import ConfigError, DataError, EnvironmentProblem
 from study.measure import find_measurements
+from study.networks.fits import phases_on
 from study.networks.pretrained import create
 from study.networks.sizes import check_forward
 from study.networks.slots import Start
@@ -100,10 +101,7 @@ def check_models(study: Study, places: Places) -> dict[str, int]:
         made = create(name, 2, weights=places.weights, start=start, image_size=size, drop_path=drop_path)
         check_forward(made.model, timm_name(name), made.input_size)
         for cell in cells:
-            try:
-                STRATEGIES[cell.strategy]().phases(made.num_stages, study.protocol.max_epochs)
-            except ValueError as error:
-                raise ConfigError(f"{cell.id}: {error}") from None
+            phases_on(STRATEGIES[cell.strategy](), made, study.protocol.max_epochs, cell.id)
         parameters[name] = sum(p.numel() for p in made.model.parameters())
     return parameters
 

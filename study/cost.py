@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from study.config import Cell, Protocol, Recipe, Study
 from study.inference.device import Device
 from study.networks.cut import split
+from study.networks.fits import phases_on
 from study.networks.pretrained import create
 from study.strategies import STRATEGIES
 from study.training.optimizers import OPTIMIZERS, make_optimizer
@@ -39,11 +40,12 @@ class Price:
 
 
 def measure(cell: Cell, protocol: Protocol, num_classes: int, weights: str | None) -> Price:
-    """Times `STEPS` optimiser steps of the cell's last phase on random pixels, after one to warm up."""
+    """Times `STEPS` optimiser steps of the cell's deepest phase on random pixels, after one to warm up."""
     where = Device.best(protocol.precision)
     strategy = STRATEGIES[cell.strategy]()
     backbone = create(cell.backbone, num_classes, weights=weights, start=strategy.start, image_size=protocol.image_size)
-    phase = strategy.phases(backbone.num_stages, max(protocol.max_epochs, 2))[-1]
+    phases = phases_on(strategy, backbone, max(protocol.max_epochs, 2), cell.id)
+    phase = max(phases, key=lambda p: p.cut)  # the dearest
     model = where.place(split(backbone, phase.cut))
     optimizer = make_optimizer(model, phase, Recipe(), protocol.optimizer)
     model.set_training(phase, protocol.batch_norm)
@@ -61,7 +63,7 @@ def measure(cell: Cell, protocol: Protocol, num_classes: int, weights: str | Non
         train=train,
         evaluate=_seconds(look, where) / size,
         parameters=sum(p.numel() for p in model.parameters()),
-        trained=sum(p.numel() for _, p in model.named() if p.requires_grad),
+        trained=max(p.size(backbone.slots) for p in phases),
         cut=f"cut {model.cut}" if model.frozen is not None else f"whole: {model.why_whole}" if model.why_whole else "whole",
     )
 

@@ -17,6 +17,7 @@ import torch.distributed as dist
 from study.config import Cell, Protocol, TrialConfig
 from study.errors import ConfigError, StudyError
 from study.facts import tell
+from study.networks.fits import phases_on
 from study.networks.pretrained import create
 from study.networks.sizes import check_forward
 from study.networks.weights import timm_name
@@ -69,10 +70,12 @@ def parse_trial(cell: str, settings: Sequence[str], workers: int = 1) -> TrialCo
 
 
 def check(config: TrialConfig, weights: str | None) -> None:
-    """Raises ConfigError where the network does not take images of the trial's size: a study's checks say so before it starts."""
+    """Raises ConfigError where the network does not take images of the trial's size, or serves not its strategy: a study's checks say so
+    before it starts."""
     size = config.protocol.image_size
     made = create(config.cell.backbone, 2, weights=weights, start=config.strategy.start, image_size=size, drop_path=config.recipe.drop_path)
     check_forward(made.model, timm_name(config.cell.backbone), made.input_size)
+    phases_on(config.strategy, made, config.protocol.max_epochs, config.cell.id)
 
 
 def run(config: TrialConfig, args: argparse.Namespace) -> int:

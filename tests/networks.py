@@ -3,16 +3,20 @@
 from typing import Any
 
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
+from timm.models._efficientnet_builder import decode_arch_def
 from timm.models.deit import VisionTransformerDistilled
+from timm.models.efficientnet import EfficientNet
 from timm.models.resnet import BasicBlock, ResNet
 from timm.models.swin_transformer import SwinTransformer
 from torch import Tensor, nn
 
-NAMES = ("small_swin", "small_distilled", "small_mean_resnet", "small_two_headed")
+NAMES = ("small_resnet", "small_efficientnet", "small_swin", "small_distilled", "small_mean_resnet", "small_two_headed")
 _COMMON = {"input_size": (3, 64, 64), "num_classes": 10, "mean": (0.5,) * 3, "std": (0.5,) * 3}
 
 default_cfgs = generate_default_cfgs(
     {
+        "small_resnet.none": {**_COMMON, "classifier": "fc", "first_conv": "conv1"},
+        "small_efficientnet.none": {**_COMMON, "classifier": "classifier", "first_conv": "conv_stem"},
         "small_swin.none": {**_COMMON, "fixed_input_size": True, "classifier": "head.fc", "first_conv": "patch_embed.proj"},
         "small_distilled.none": {
             **_COMMON,
@@ -46,6 +50,17 @@ class TwoHeaded(ResNet):
 
 def _made(cls: type[nn.Module], name: str, pretrained: bool, **kwargs: Any) -> nn.Module:
     return build_model_with_cfg(cls, name, pretrained, feature_cfg={"out_indices": (0, 1)}, **kwargs)
+
+
+@register_model
+def small_resnet(pretrained: bool = False, **kwargs: Any) -> nn.Module:
+    return _made(ResNet, "small_resnet", pretrained, block=BasicBlock, layers=(1, 1, 1, 1), channels=(8, 8, 16, 16), **kwargs)
+
+
+@register_model
+def small_efficientnet(pretrained: bool = False, **kwargs: Any) -> nn.Module:
+    blocks = decode_arch_def([["ds_r1_k3_s2_e1_c8_se0.25"], ["ir_r1_k3_s2_e4_c12_se0.25"], ["ir_r1_k3_s2_e4_c16_se0.25"]])
+    return _made(EfficientNet, "small_efficientnet", pretrained, block_args=blocks, stem_size=8, num_features=32, **kwargs)
 
 
 @register_model

@@ -26,7 +26,11 @@ NETWORK = "mobilenetv3_small_050"
 STEP = Protocol(max_epochs=2, image_size=32, batch_size=64, train_eval_images=16)  # 22 training images: an epoch is one step
 EPOCHS = Protocol(max_epochs=3, image_size=32, batch_size=16, train_eval_images=64)
 EXACT = platform.machine() == "x86_64"  # where the numbers were made; another architecture rounds otherwise
-RATES = {"linear_probe": 3e-3, "partial": 1e-3, "full": 1e-4, "layer_decay": 1e-3, "lp_ft": 1e-4, "scratch": 1e-4, "random_probe": 3e-3}
+RATES = {
+    **dict.fromkeys(("linear_probe", "random_probe", "norm_only", "bias_only"), 3e-3),
+    **dict.fromkeys(("partial", "partial_bn_freeze", "layer_decay", "gradual", "surgical", "lora"), 1e-3),
+    **dict.fromkeys(("full", "full_bn_freeze", "fast_head", "l2_sp", "lp_ft", "retrain_head", "scratch"), 1e-4),
+}
 TRIALS = {"partial": 0, "full": 0, "lp_ft": 0, "linear_probe": 2}  # strategy -> views
 
 

@@ -42,6 +42,15 @@ def test_markdown_shows_a_docstring_as_it_was_written() -> None:
     assert API["table"](rows).splitlines()[2] == r"| `x` | `int \| None` | a\|b |"
 
 
+# ---- docs/strategy.md --------------------------------------------------------------------------------------
+
+
+def test_the_table_of_strategies_is_what_its_generator_gives() -> None:
+    generator = runpy.run_path(str(ROOT / "docs" / "make_strategies.py"))
+    assert (ROOT / "docs" / "strategy.md").read_text() == generator["page"](), "python docs/make_strategies.py"
+    assert all(cls.source and cls.title for cls in STRATEGIES.values())
+
+
 # ---- docs/files.md -----------------------------------------------------------------------------------------
 
 

@@ -20,22 +20,11 @@ from study.places import Places
 from study.records import EpochRecord
 from study.run import open_inputs
 from study.space import Log
-from study.strategies import STRATEGIES, Phase, Strategy
+from study.strategies import L2SP, STRATEGIES, Phase, Strategy
 from study.training.loop import fine_tune
 
 DOCS = Path(__file__).parent.parent / "docs"
 QUICK = Protocol(max_epochs=2, image_size=32, batch_size=64, train_eval_images=32)
-
-
-@dataclass(frozen=True, kw_only=True)
-class L2SP(Strategy):
-    name: ClassVar[str] = "l2_sp"
-    title: ClassVar[str] = "pulled to the start"
-    lr: Annotated[float, Log(1e-5, 3e-3)] = 1e-3
-    alpha: Annotated[float, Log(1e-4, 1e2)] = 1.0
-
-    def phases(self, stages: int, epochs: int) -> tuple[Phase, ...]:
-        return (Phase(epochs=epochs, lrs=(self.lr,) * (stages + 1), pull=self.alpha),)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,8 +51,9 @@ class LastLayerAgain(Strategy):
 
 
 def documented() -> type[Strategy]:
-    """The file that docs/strategy.md prints."""
+    """The file that docs/strategy.md prints, as a newcomer would write it."""
     (source,) = re.findall(r"```python\n(.*?)```", (DOCS / "strategy.md").read_text(), re.S)
+    assert source == (DOCS.parent / "study" / "strategies" / "norm_only.py").read_text()
     module = ModuleType("norm_only")
     sys.modules["norm_only"] = module  # dataclasses look their module up
     exec(compile(source, "docs/strategy.md", "exec"), vars(module))  # our own page
@@ -83,7 +73,7 @@ def distance(record: EpochRecord) -> float:
 
 
 def test_a_pull_to_the_start_keeps_nearer_to_it(monkeypatch, tmp_path: Path) -> None:
-    near, far = (train(L2SP, monkeypatch, tmp_path, alpha=a)[1][-1][0] for a in (100.0, 1e-4))
+    near, far = (train(L2SP, monkeypatch, tmp_path, pull=a)[1][-1][0] for a in (100.0, 1e-4))
     assert distance(near) < 0.8 * distance(far)
 
 

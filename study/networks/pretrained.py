@@ -156,7 +156,7 @@ def slots_of(model: nn.Module) -> tuple[Slot, ...]:
     stages = _stages(model)
     stage_of = {name: k for k, names in enumerate(stages) for name in names}
     kinds = _kinds(model)
-    return tuple(Slot(name, stage_of[name], kinds[name]) for name, _ in model.named_parameters())
+    return tuple(Slot(name, stage_of[name], kinds[name], tuple(p.shape)) for name, p in model.named_parameters())
 
 
 def heads_of(model: nn.Module) -> tuple[str, ...]:

@@ -65,6 +65,10 @@ class Split(nn.Module):
         for name, parameter in self.trained.named_parameters():
             yield self.slots[self.prefix + name], parameter
 
+    def named_whole(self) -> Iterator[tuple[Slot, Tensor]]:
+        """The parameters of both halves."""
+        yield from ((self.slots[name], tensor) for name, tensor in self.network_state().items() if name in self.slots)
+
     def network_state(self) -> dict[str, Tensor]:
         """The whole network's state dict."""
         state = {self.prefix + k: v for k, v in self.trained.state_dict().items()}
@@ -107,5 +111,5 @@ class Split(nn.Module):
             while block not in moving:
                 block = block.rpartition(".")[0]
             still = not any(phase.moves(slot) for slot in own) if own else block != name and not moving[block]
-            if still or (is_norm and batch_norm == "freeze"):
+            if still or (is_norm and (batch_norm == "freeze" or phase.freeze_statistics)):
                 module.training = False  # its own: what stands in it is looked at by itself

@@ -1,14 +1,67 @@
 """The strategies under comparison. To add one: write its file, list it here; the laws in tests/ greet it."""
 
 from study.strategies.base import Phase, Strategy
+from study.strategies.bias_only import BiasOnly
+from study.strategies.fast_head import FastHead
 from study.strategies.full import Full
+from study.strategies.full_bn_freeze import FullBnFreeze
+from study.strategies.gradual import Gradual
+from study.strategies.l2_sp import L2SP
 from study.strategies.layer_decay import LayerDecay
 from study.strategies.linear_probe import LinearProbe
+from study.strategies.lora import LoRA
 from study.strategies.lp_ft import LpFt
+from study.strategies.norm_only import NormOnly
 from study.strategies.partial import Partial
+from study.strategies.partial_bn_freeze import PartialBnFreeze
 from study.strategies.random_probe import RandomProbe
+from study.strategies.retrain_head import RetrainHead
 from study.strategies.scratch import Scratch
+from study.strategies.surgical import Surgical
 
-STRATEGIES: dict[str, type[Strategy]] = {s.name: s for s in (LinearProbe, Partial, Full, LayerDecay, LpFt, Scratch, RandomProbe)}
+STRATEGIES: dict[str, type[Strategy]] = {
+    s.name: s
+    for s in (
+        LinearProbe,
+        Partial,
+        Full,
+        LayerDecay,
+        LpFt,
+        Scratch,
+        RandomProbe,
+        FastHead,
+        L2SP,
+        Gradual,
+        Surgical,
+        NormOnly,
+        BiasOnly,
+        LoRA,
+        RetrainHead,
+        PartialBnFreeze,
+        FullBnFreeze,
+    )
+}
+"""New ones at the end: a strategy's colour in every figure goes by its place."""
 
-__all__ = ["STRATEGIES", "Full", "LayerDecay", "LinearProbe", "LpFt", "Partial", "Phase", "RandomProbe", "Scratch", "Strategy"]
+__all__ = [
+    "STRATEGIES",
+    "BiasOnly",
+    "FastHead",
+    "Full",
+    "FullBnFreeze",
+    "Gradual",
+    "L2SP",
+    "LayerDecay",
+    "LinearProbe",
+    "LoRA",
+    "LpFt",
+    "NormOnly",
+    "Partial",
+    "PartialBnFreeze",
+    "Phase",
+    "RandomProbe",
+    "RetrainHead",
+    "Scratch",
+    "Strategy",
+    "Surgical",
+]

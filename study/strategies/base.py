@@ -2,8 +2,9 @@
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from study.networks.slots import ALL_KINDS, Kind, Slot, Start
 
@@ -17,8 +18,12 @@ class Phase:
 
     epochs: int
     lrs: tuple[float | None, ...]
-    kinds: frozenset[Kind] = ALL_KINDS  # below the head: what of a trained stage moves
+    kinds: frozenset[Kind | Literal["shift"]] = ALL_KINDS  # below the head: what of a trained stage moves; "shift": biases, of norms too
     pull: float = 0.0  # below the head: strength of the pull back to where training began (L2-SP, Li et al. 2018, arXiv 1802.01483)
+    rank: int = 0  # > 0, below the head: linear and 1x1 convolutional weights alone move, by a product of two factors of this rank (LoRA)
+    freeze_statistics: bool = False  # batch norm in eval mode though its scales and shifts are trained, whatever the protocol says
+    fresh_head: bool = False  # the head begins as it was drawn for the trial, not as the phase before left it
+    balanced: bool = False  # every class is shown equally often; a pass stays as long as it was
 
     @property
     def cut(self) -> int:
@@ -26,8 +31,17 @@ class Phase:
         return max(k for k, lr in enumerate(self.lrs) if lr is not None)
 
     def moves(self, slot: Slot) -> bool:
-        """Whether the parameter is trained: its stage is, and below the head its kind is one of `kinds`."""
-        return self.lrs[slot.stage] is not None and (slot.stage == 0 or slot.kind in self.kinds)
+        """Whether the parameter is trained: its stage is, and below the head its kind is one of `kinds`, or it takes factors."""
+        if self.lrs[slot.stage] is None:
+            return False
+        if self.rank and slot.stage > 0:
+            return slot.matrix is not None
+        return slot.stage == 0 or slot.kind in self.kinds or ("shift" in self.kinds and slot.shift)
+
+    def size(self, slots: Iterable[Slot]) -> int:
+        """How many numbers it trains: of a weight that takes factors, theirs."""
+        moving = [s for s in slots if self.moves(s)]
+        return sum(self.rank * sum(s.matrix) if self.rank and s.stage and s.matrix else s.size for s in moving)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +49,8 @@ class Strategy(ABC):
     """Abstract; every subclass is final, one small file each, listed on the contents page (`__init__`)."""
 
     name: ClassVar[str]
-    title: ClassVar[str]
+    title: ClassVar[str]  # what moves, in a few words
+    source: ClassVar[str] = ""  # whose it is, where it was published
     start: ClassVar[Start] = "pretrained"  # "random": nothing is reused; the strategy's name is part of a trial's id
     control_of: ClassVar[str] = ""  # the strategy that does the same from the pretrained weights, with fields of the same names
 
@@ -44,7 +59,13 @@ class Strategy(ABC):
         """The phases for a network of `stages` stages below its head; their epochs sum to `epochs`."""
 
 
-def check_lr(lr: float) -> None:
+def check_lr(lr: float, name: str = "lr") -> None:
     """Shared by every strategy's __post_init__: a learning rate must be a finite number >= 0."""
     if not (isinstance(lr, float | int) and not isinstance(lr, bool) and 0 <= lr < math.inf):
-        raise ValueError(f"lr must be a finite number >= 0, not {lr!r}.")
+        raise ValueError(f"{name} must be a finite number >= 0, not {lr!r}.")
+
+
+def check_whole(name: str, value: int, least: int = 1) -> None:
+    """Raises ValueError where a field that counts is no whole number >= `least`."""
+    if not (type(value) is int and value >= least):
+        raise ValueError(f"{name} must be a whole number >= {least}, not {value!r}.")

@@ -11,6 +11,7 @@ from study.strategies.base import Phase, Strategy, check_lr
 class Full(Strategy):
     name: ClassVar[str] = "full"
     title: ClassVar[str] = "B: everything"
+    source: ClassVar[str] = "Girshick et al. 2014, arXiv 1311.2524"
 
     lr: Annotated[float, Log(3e-5, 3e-2)] = 1e-3
 

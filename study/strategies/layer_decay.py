@@ -11,6 +11,7 @@ from study.strategies.base import Phase, Strategy, check_lr
 class LayerDecay(Strategy):
     name: ClassVar[str] = "layer_decay"
     title: ClassVar[str] = "layer-wise lr decay"
+    source: ClassVar[str] = "Howard and Ruder 2018, arXiv 1801.06146; Bao et al. 2022, arXiv 2106.08254"
 
     lr: Annotated[float, Log(3e-5, 3e-2)] = 1e-3
     decay: Annotated[float, Uniform(0.5, 0.95)] = 0.75

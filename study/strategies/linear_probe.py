@@ -11,6 +11,7 @@ from study.strategies.base import Phase, Strategy, check_lr
 class LinearProbe(Strategy):
     name: ClassVar[str] = "linear_probe"
     title: ClassVar[str] = "linear probe"
+    source: ClassVar[str] = "Kornblith et al. 2019, arXiv 1805.08974"
 
     lr: Annotated[float, Log(1e-4, 1e-1)] = 3e-3
 

@@ -11,6 +11,7 @@ from study.strategies.base import Phase, Strategy, check_lr
 class LpFt(Strategy):
     name: ClassVar[str] = "lp_ft"
     title: ClassVar[str] = "probe, then everything"
+    source: ClassVar[str] = "Kumar et al. 2022, arXiv 2202.10054"
 
     probe_lr: Annotated[float, Log(1e-4, 1e-1)] = 3e-3
     lr: Annotated[float, Log(3e-5, 3e-2)] = 1e-3

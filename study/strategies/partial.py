@@ -19,6 +19,7 @@ FEW = 8
 class Partial(Strategy):
     name: ClassVar[str] = "partial"
     title: ClassVar[str] = "A: last stages + head"
+    source: ClassVar[str] = "Yosinski et al. 2014, arXiv 1411.1792"
 
     lr: Annotated[float, Log(3e-5, 3e-2)] = 1e-3
     unfreeze_depth: Annotated[int, Steps(1, 4)] = 1

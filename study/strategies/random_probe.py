@@ -12,6 +12,7 @@ from study.strategies.base import Phase, Strategy, check_lr
 class RandomProbe(Strategy):
     name: ClassVar[str] = "random_probe"
     title: ClassVar[str] = "linear probe of random features"
+    source: ClassVar[str] = "a control"
     start: ClassVar[Start] = "random"
     control_of: ClassVar[str] = "linear_probe"
 

@@ -12,6 +12,7 @@ from study.strategies.base import Phase, Strategy, check_lr
 class Scratch(Strategy):
     name: ClassVar[str] = "scratch"
     title: ClassVar[str] = "everything, from random weights"
+    source: ClassVar[str] = "Neyshabur et al. 2020, arXiv 2008.11687"
     start: ClassVar[Start] = "random"
     control_of: ClassVar[str] = "full"
 

@@ -11,7 +11,8 @@ from study.training import distributed
 from study.training.inputs import Features
 
 
-def describe(features: Features, backbone: Backbone, where: Device, micro_batches: int) -> dict[str, Any]:
+def describe(features: Features, backbone: Backbone, where: Device, micro_batches: int, trained: int) -> dict[str, Any]:
+    """`trained`: the most parameters that a phase so far has trained."""
     model, cuda = features.model, where.device.type == "cuda"
     return {
         "device": torch.cuda.get_device_name(where.device) if cuda else f"cpu x{torch.get_num_threads()}",
@@ -21,7 +22,7 @@ def describe(features: Features, backbone: Backbone, where: Device, micro_batche
         "train_images": len(features.inputs.train),
         "precision": where.precision,
         "parameters": sum(p.numel() for p in model.parameters()),
-        "trained_parameters": sum(p.numel() for p in model.trained.parameters() if p.requires_grad),
+        "trained_parameters": trained,
         "weights": backbone.weights,
         "weights_sha256": backbone.fingerprint,
         "cut": model.where,

@@ -10,14 +10,15 @@ from study.networks.split import Split
 
 
 @torch.no_grad()
-def distances(model: Split, start: Mapping[str, Tensor]) -> dict[str, float]:
+def distances(model: Split, start: Mapping[str, Tensor], whole: bool = False) -> dict[str, float]:
     """norm(w - start) / norm(start) of every stage in the trained half, as {"distance/head", "distance/stage_1", ...}.
 
-    Weights alone, batch-norm statistics apart. What lies below the cut stays at zero and is left out.
+    Weights alone, batch-norm statistics apart. What lies below the cut stays at zero and is left out; `whole`: it moved in
+    an earlier phase, and is not.
     """
     moved: dict[int, float] = {}
     began: dict[int, float] = {}
-    for slot, parameter in model.named():
+    for slot, parameter in model.named_whole() if whole else model.named():
         origin = start[slot.name].to(parameter.device)
         moved[slot.stage] = moved.get(slot.stage, 0.0) + float((parameter - origin).square().sum())
         began[slot.stage] = began.get(slot.stage, 0.0) + float(origin.square().sum())

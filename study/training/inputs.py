@@ -33,6 +33,7 @@ class Inputs:
         self.val = np.flatnonzero(self.table.split == VAL)
         self.train_eval = spread(self.train, self.table.labels, config.protocol.train_eval_images)
         wrong, told = made_wrong(self.train, self.table.labels, len(self.table.classes), config.protocol.wrong_labels, config.seed)
+        self._told = told[self.train]
         self._targets = torch.from_numpy(_targets(self.table, wrong, told))  # as training is told; those of scores stay true
         self.doubtful = _doubtful(self.table, self.train, wrong, told, config.protocol.train_eval_images)
         self._resident: Tensor | None = None
@@ -51,9 +52,13 @@ class Inputs:
             return self._resident[torch.from_numpy(rows).to(self.device, non_blocking=True)]
         return torch.from_numpy(self.images.pixels(rows)).to(self.device, non_blocking=True)
 
-    def batches(self, seed: int, turn: int, steps: int) -> Iterator[np.ndarray]:
-        """Positions into `train`, in an order that is a function of (seed, turn); sizes differ by one at most. `turn`: which pass, from 1."""
-        order = np.random.Generator(np.random.Philox(key=[seed, turn])).permutation(len(self.train))
+    def batches(self, seed: int, turn: int, steps: int, balanced: bool = False) -> Iterator[np.ndarray]:
+        """Positions into `train`, in an order that is a function of (seed, turn); sizes differ by one at most. `turn`: which pass, from 1.
+
+        `balanced`: as many, but of every class equally many; images of small classes come several times, of large ones some.
+        """
+        rng = np.random.Generator(np.random.Philox(key=[seed, turn]))
+        order = balanced_order(self._told, rng) if balanced else rng.permutation(len(self.train))
         yield from np.array_split(order, steps)
 
     def targets(self, positions: np.ndarray) -> Tensor:
@@ -69,6 +74,14 @@ class Inputs:
 
     def labels_of(self, rows: np.ndarray) -> np.ndarray:
         return self.table.labels[rows]
+
+
+def balanced_order(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """As many positions as there are labels, those of every class equally often but for one."""
+    classes = np.unique(labels)
+    each = -(-len(labels) // len(classes))
+    chosen = [np.resize(rng.permutation(np.flatnonzero(labels == c)), each) for c in classes]  # small classes again from the front
+    return rng.permutation(np.stack(chosen, axis=1).ravel()[: len(labels)])
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -24,6 +24,7 @@ from study.failpoints import failpoint
 from study.inference.device import Device
 from study.metrics import score
 from study.networks.cut import split
+from study.networks.fits import phases_on
 from study.networks.pretrained import Backbone, create
 from study.networks.split import Split
 from study.records import EpochRecord
@@ -33,6 +34,7 @@ from study.training.average import Average, averaged
 from study.training.distance import distances
 from study.training.guard import DivergedError, FiniteLoss
 from study.training.inputs import Features, Inputs
+from study.training.low_rank import Factors
 from study.training.mixing import Blend, draw
 from study.training.optimizers import make_optimizer, pull_back
 from study.training.schedule import set_rates
@@ -49,6 +51,7 @@ class State:
     optimizer: torch.optim.Optimizer
     phase: int
     pristine: bool  # what is frozen now never moved before: the pretrained weights know it
+    factors: Factors
     average: Average | None = None  # of what `model` was at every step, where the recipe asks
 
     @property
@@ -63,6 +66,7 @@ class State:
             "optimizer": self.optimizer.state_dict(),
             "phase": self.phase,
             **({"average": self.average.network.trained_state()} if self.average else {}),
+            **({"factors": self.factors.state()} if self.factors.by_name else {}),
         }
 
 
@@ -86,7 +90,7 @@ def fine_tune(
 
     # ---- the plan: phases of epochs, each with its own frozen half -------------------------------
     backbone = _create(config, inputs, weights)
-    phases = _phases(config, backbone)
+    phases = phases_on(config.strategy, backbone, protocol.max_epochs, config.cell.id)
     ends = [int(e) for e in np.cumsum([p.epochs for p in phases])]
     history = [EpochRecord.from_dict(r) for r in saved["history"]] if saved else []
     class_weights = inputs.class_weights(config.recipe.class_weighting)
@@ -99,21 +103,28 @@ def fine_tune(
         if len(history) >= ends[index] and index < len(phases) - 1:
             continue  # finished before; the next phase starts from its weights
         pristine = all(earlier.cut <= phase.cut for earlier in phases[:index])
+        half_way = saved if saved and saved["phase"] == index else None
+        if phase.fresh_head and half_way is None:
+            carried = {k: v for k, v in carried.items() if not k.startswith(tuple(f"{head}." for head in backbone.heads))}
 
         # ---- model and optimizer: frozen before DDP wraps them ----------------------------------
         backbone.model.load_state_dict(backbone.model.state_dict() | carried)
         model = where.place(split(backbone, phase.cut))
-        optimizer = make_optimizer(model, phase, config.recipe, protocol.optimizer)
+        factors = Factors(model, phase, config.seed, half_way and half_way.get("factors"))
+        optimizer = make_optimizer(model, phase, config.recipe, protocol.optimizer, factors)
         average = Average(model, config.recipe.ema) if config.recipe.ema else None
-        if saved and saved["phase"] == index:
-            optimizer.load_state_dict(saved["optimizer"])
+        if half_way:
+            optimizer.load_state_dict(half_way["optimizer"])
             if average:
-                average.load(saved["average"])
+                average.load(half_way["average"])
         # buffers: worker 0's are broadcast once an epoch, so that no forward pass waits for the slowest worker
         ddp = DistributedDataParallel(model.trained, forward_sync_buffers=False) if distributed.world() > 1 else model.trained
         features = Features(inputs, model, backbone, config, where, reuse=pristine)
         begin = ends[index] - phase.epochs
-        run = _Phase(config, phase, begin, where, inputs, features, model, average, ddp, optimizer, class_weights, start, micro_batches)
+        run = _Phase(
+            config, phase, begin, where, inputs, features, model, factors, average, ddp, optimizer, class_weights, start, micro_batches
+        )
+        trained = max(p.size(backbone.slots) for p in phases[: index + 1])
 
         for epoch in range(max(len(history), begin) + 1, ends[index] + 1):
             began = time.perf_counter()
@@ -122,7 +133,7 @@ def fine_tune(
 
             began = time.perf_counter()
             metrics, confusion = _evaluate(run)
-            metrics = {"train/loss": loss, "lr": phase.lrs[0] or 0.0} | metrics | distances(run.network, start)
+            metrics = {"train/loss": loss, "lr": phase.lrs[0] or 0.0} | metrics | distances(run.network, start, whole=not pristine)
             if not all(map(math.isfinite, metrics.values())):
                 raise DivergedError(f"non-finite metric after epoch {epoch}")
             best = max((r.objective for r in history), default=-math.inf)
@@ -133,13 +144,23 @@ def fine_tune(
                 eval_seconds=time.perf_counter() - began,
                 images=len(inputs.train) * protocol.passes(len(inputs.train)),
                 ended_at=time.time(),
-                facts=conditions.describe(features, backbone, where, micro_batches) | {"busy_seconds": paces},
+                facts=conditions.describe(features, backbone, where, micro_batches, trained) | {"busy_seconds": paces},
             )
             if record.objective > best:
                 record = dataclasses.replace(record, confusion=confusion.tolist())
             history.append(record)
-            reached = State(history=tuple(history), model=model, optimizer=optimizer, phase=index, pristine=pristine, average=average)
-            yield record, reached
+            yield (
+                record,
+                State(
+                    history=tuple(history),
+                    model=model,
+                    optimizer=optimizer,
+                    phase=index,
+                    pristine=pristine,
+                    factors=factors,
+                    average=average,
+                ),
+            )
 
         if index < len(phases) - 1:
             carried = {k: v.cpu() for k, v in run.network.network_state().items()}
@@ -157,6 +178,7 @@ class _Phase:
     inputs: Inputs
     features: Features
     model: Split
+    factors: Factors
     average: Average | None
     ddp: torch.nn.Module
     optimizer: torch.optim.Optimizer
@@ -180,13 +202,6 @@ def _create(config: TrialConfig, inputs: Inputs, weights: str | None) -> Backbon
         image_size=config.protocol.image_size,
         drop_path=config.recipe.drop_path,
     )
-
-
-def _phases(config: TrialConfig, backbone: Backbone) -> tuple[Phase, ...]:
-    try:
-        return config.strategy.phases(backbone.num_stages, config.protocol.max_epochs)
-    except ValueError as error:
-        raise ConfigError(f"{config.cell.id}: {error}") from None
 
 
 def _train(run: _Phase, epoch: int) -> tuple[float, list[float]]:
@@ -220,8 +235,9 @@ def _train(run: _Phase, epoch: int) -> tuple[float, list[float]]:
             guard.watch(loss.detach(), step)
             ready = time.perf_counter()
         pull_back(run.model, run.phase, run.start)
+        run.factors.take_gradients()
         if math.isfinite(protocol.grad_clip):
-            torch.nn.utils.clip_grad_norm_(run.model.trained.parameters(), protocol.grad_clip)
+            torch.nn.utils.clip_grad_norm_([*run.model.trained.parameters(), *run.factors.parameters()], protocol.grad_clip)
         run.optimizer.step()
         if run.average:
             run.average.update(run.model.trained, (epoch - run.begin - 1) * steps + step + 1)
@@ -234,7 +250,7 @@ def _train(run: _Phase, epoch: int) -> tuple[float, list[float]]:
 def _batches(run: _Phase, epoch: int, passes: int, steps: int) -> Iterator[tuple[int, np.ndarray]]:
     """(the number of the pass since training began, from 1; positions of one step). Each pass has its own order and views."""
     for turn in range((epoch - 1) * passes + 1, epoch * passes + 1):
-        yield from ((turn, batch) for batch in run.inputs.batches(run.config.seed, turn, steps))
+        yield from ((turn, batch) for batch in run.inputs.batches(run.config.seed, turn, steps, run.phase.balanced))
 
 
 def _shown(run: _Phase, own: np.ndarray, partners: np.ndarray, turn: int, blend: Blend | None) -> tuple[Tensor, Tensor]:

@@ -10,6 +10,7 @@ from torch import Tensor
 from study.config import Recipe
 from study.networks.split import Split
 from study.strategies import Phase
+from study.training.low_rank import Factors
 
 Groups = list[dict[str, Any]]
 
@@ -29,25 +30,34 @@ OPTIMIZERS: dict[str, Optimizer] = {
 }
 
 
-def make_optimizer(model: Split, phase: Phase, recipe: Recipe, name: str) -> torch.optim.Optimizer:
-    """One group a stage and kind of decay; `stage` and `lr_factor` in each, for the schedule, which sets lr at every step."""
-    chosen = OPTIMIZERS[name]
-    return chosen.make(
+def make_optimizer(model: Split, phase: Phase, recipe: Recipe, name: str, factors: Factors | None = None) -> torch.optim.Optimizer:
+    """One group a stage and kind of decay; `stage` and `lr_factor` in each, for the schedule, which sets lr at every step.
+
+    `factors`: of the weights that move by factors (None: those that the phase begins with). A step of theirs is one of the network."""
+    chosen, factors = OPTIMIZERS[name], factors or Factors(model, phase)
+    optimizer = chosen.make(
         [
             {**g, "lr": chosen.lr_factor * (phase.lrs[g["stage"]] or 0.0), "lr_factor": chosen.lr_factor}
-            for g in group_slots(model, phase, recipe)
+            for g in group_slots(model, phase, recipe, factors)
         ]
     )
+    if factors.by_name:
+        optimizer.register_step_pre_hook(lambda *_: factors.take_gradients())
+        optimizer.register_step_post_hook(lambda *_: factors.merge())
+    return optimizer
 
 
-def group_slots(model: Split, phase: Phase, recipe: Recipe) -> Groups:
-    """The parameters that move, by stage; only weights are decayed, and none that are pulled back. Freezes all others."""
+def group_slots(model: Split, phase: Phase, recipe: Recipe, factors: Factors | None = None) -> Groups:
+    """The parameters that move, or their factors, by stage; only weights are decayed, and none that are pulled back. Freezes all others."""
+    by_name = factors.by_name if factors else {}
     groups: dict[tuple[int, bool], list[torch.nn.Parameter]] = {}
     for slot, parameter in model.named():
         parameter.requires_grad_(phase.moves(slot))
         if phase.moves(slot):
             pulled = phase.pull > 0 and slot.stage > 0
-            groups.setdefault((slot.stage, slot.kind == "weight" and not pulled), []).append(parameter)
+            groups.setdefault((slot.stage, slot.kind == "weight" and not pulled), []).extend(
+                (by_name[slot.name].up, by_name[slot.name].down) if slot.name in by_name else (parameter,)
+            )
     return [
         {"params": params, "stage": stage, "weight_decay": recipe.weight_decay if decayed else 0.0}
         for (stage, decayed), params in sorted(groups.items())

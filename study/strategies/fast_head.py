@@ -1,0 +1,24 @@
+"""Full fine-tuning with a faster head: the head is new and has far to go, the rest has not (ten times in the code of Kumar et al. 2022)."""
+
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+from study.space import Log
+from study.strategies.base import Phase, Strategy, check_lr
+
+
+@dataclass(frozen=True, kw_only=True)
+class FastHead(Strategy):
+    name: ClassVar[str] = "fast_head"
+    title: ClassVar[str] = "everything, the head faster"
+    source: ClassVar[str] = "code of Kumar et al. 2022, arXiv 2202.10054"
+
+    lr: Annotated[float, Log(3e-5, 3e-2)] = 1e-3
+    head_factor: Annotated[float, Log(1.0, 100.0)] = 10.0  # times lr, for the head
+
+    def __post_init__(self) -> None:
+        check_lr(self.lr)
+        check_lr(self.head_factor, "head_factor")
+
+    def phases(self, stages: int, epochs: int) -> tuple[Phase, ...]:
+        return (Phase(epochs=epochs, lrs=(self.lr * self.head_factor, *(self.lr,) * stages)),)
