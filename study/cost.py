@@ -17,7 +17,7 @@ from study.config import Cell, Protocol, Recipe, Study
 from study.inference.device import Device
 from study.networks.cut import split
 from study.networks.pretrained import create
-from study.strategies import STRATEGIES
+from study.strategies import STRATEGIES, Strategy
 from study.training.optimizers import OPTIMIZERS, make_optimizer
 
 STEPS = 3
@@ -38,10 +38,11 @@ class Price:
     cut: str  # "cut 1", or "whole" and, where it could not be cut, why
 
 
-def measure(cell: Cell, protocol: Protocol, num_classes: int, weights: str | None) -> Price:
-    """Times `STEPS` optimiser steps of the cell's last phase on random pixels, after one to warm up."""
+def measure(cell: Cell, protocol: Protocol, num_classes: int, weights: str | None, strategy: Strategy | None = None) -> Price:
+    """Times `STEPS` optimiser steps of the cell's last phase on random pixels, after one to warm up. `strategy`: with other settings than
+    the published default's."""
     where = Device.best(protocol.precision)
-    strategy = STRATEGIES[cell.strategy]()
+    strategy = strategy or STRATEGIES[cell.strategy]()
     backbone = create(cell.backbone, num_classes, weights=weights, start=strategy.start, image_size=protocol.image_size)
     phase = strategy.phases(backbone.num_stages, max(protocol.max_epochs, 2))[-1]
     model = where.place(split(backbone, phase.cut))
