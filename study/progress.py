@@ -196,7 +196,7 @@ def busy(what: str, *, announced: bool = False) -> Iterator[None]:
 
 def span(seconds: float) -> str:
     """48 s, 7 min, 2.3 h."""
-    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def warn(message: str) -> None:
