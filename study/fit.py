@@ -100,7 +100,7 @@ def fit(
     where = conditions(options.local, options.cpus_per_worker, first.protocol.workers, options.concurrent)
     speeds = Speeds(places, where)
     own = min(_own_size(n) for n in names)
-    with busy(f"measuring this machine, {where.at_once} trials at once, {where.threads} thread(s) each", announced=True):
+    with busy(f"measuring this machine: trials at once {where.at_once}, threads of each {where.threads}", announced=True):
         tried = _taken(sizes(pictures, own), names, speeds)
         precision = first.protocol.precision if "precision" in given else speeds.precision(tuple(names), min(SECOND_PX, max(tried)))
     rungs = ladder(pictures, names, tried, strategies=strategies, precision=precision, name=name, settle=settle)

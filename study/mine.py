@@ -299,9 +299,9 @@ def reasons(
         ("precision", p.precision, "the faster, as measured"),
         (
             "time",
-            f"{choice.cost.hours:.2g} of {choice.hours:g} h",
+            f"{choice.cost.hours:.2f} of {choice.hours:g} h",
             f"at most: search {_minutes(choice.cost.search)}, confirmation {_minutes(choice.cost.confirm)}, "
-            f"start-up and report {_minutes(choice.cost.start)}, a tenth in reserve; {machine.at_once} trials at once",
+            f"start-up and report {_minutes(choice.cost.start)}, a tenth in reserve; {_at_once(machine.at_once)}",
         ),
     ]
     return [(what, value, "given" if what in given else why) for what, value, why in rows]
@@ -311,7 +311,11 @@ def _dearer(choice: Choice, value: Callable[[Study], object], text: str, most: s
     above = choice.dearer(value)
     if above is None:
         return f"; {most}" if most and value(choice.study) == value(choice.rungs[-1][0]) != value(choice.rungs[0][0]) else ""
-    return f"; {text.format(above[0])} would take {above[1]:.2g} h"
+    return f"; {text.format(above[0])} would take {enough(above[1]):g} h"
+
+
+def _at_once(trials: int) -> str:
+    return f"{trials} trial{'s' * (trials != 1)} at once"
 
 
 def _minutes(seconds: float) -> str:
@@ -323,5 +327,5 @@ def with_about(study: Study, hours: float, at_once: int) -> Study:
     return (
         study
         if study.about
-        else replace(study, about=f"Chosen for these images and {hours:g} hours on a machine that runs {at_once} trials at once.")
+        else replace(study, about=f"Chosen for these images and {hours:g} hours on a machine that runs {_at_once(at_once)}.")
     )
