@@ -9,13 +9,17 @@ from typing import Any
 from study.config import Cell, Protocol, Study, grid
 from study.space import Domain
 
+TO_EDIT = ("trials", "random_trials", "searches", "confirm_seeds", "margin")
+"""Written whatever they are: what one changes first."""
+
 
 def as_source(study: Study, heading: str) -> str:
-    """A file `python -m study.sweep FILE` runs, that gives an equal study; `heading` is its docstring. What is at its default is left out."""
+    """A file `python -m study.sweep FILE` runs, that gives an equal study; `heading` is its docstring. What is at its
+    default is left out, but for what one changes first."""
     fields = [f"    name={_shown(study.name)},", f"    cells={_cells(study)},", f"    protocol={_made(study.protocol, 8)},"]
     for f in dataclasses.fields(study):
         value = getattr(study, f.name)
-        if f.name not in ("name", "cells", "protocol", "published") and value != _default(f):
+        if f.name not in ("name", "cells", "protocol", "published") and (value != _default(f) or f.name in TO_EDIT):
             fields.append(f"    {f.name}={_shown(value)},")
     names = ["Cell"] if "Cell(" in fields[1] else ["grid"]
     names += ["Protocol", "Study", *sorted({type(d).__name__ for d in study.space.values()})]
