@@ -18,7 +18,7 @@ from study.inference.device import Device
 from study.networks.cut import split
 from study.networks.fits import phases_on
 from study.networks.pretrained import create
-from study.strategies import STRATEGIES
+from study.strategies import STRATEGIES, Strategy
 from study.training.optimizers import OPTIMIZERS, make_optimizer
 
 STEPS = 3
@@ -39,10 +39,11 @@ class Price:
     cut: str  # "cut 1", or "whole" and, where it could not be cut, why
 
 
-def measure(cell: Cell, protocol: Protocol, num_classes: int, weights: str | None) -> Price:
-    """Times `STEPS` optimiser steps of the cell's deepest phase on random pixels, after one to warm up."""
+def measure(cell: Cell, protocol: Protocol, num_classes: int, weights: str | None, strategy: Strategy | None = None) -> Price:
+    """Times `STEPS` optimiser steps of the cell's deepest phase on random pixels, after one to warm up. `strategy`: with other settings than
+    the published default's."""
     where = Device.best(protocol.precision)
-    strategy = STRATEGIES[cell.strategy]()
+    strategy = strategy or STRATEGIES[cell.strategy]()
     backbone = create(cell.backbone, num_classes, weights=weights, start=strategy.start, image_size=protocol.image_size)
     phases = phases_on(strategy, backbone, max(protocol.max_epochs, 2), cell.id)
     phase = max(phases, key=lambda p: p.cut)  # the dearest

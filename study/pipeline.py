@@ -1,6 +1,7 @@
 """A whole study, from its question to its page: check, search, confirm with fresh seeds, open the test set once, report."""
 
 import functools
+import os
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -18,6 +19,7 @@ from study.options import Options
 from study.pictures import Gatherer
 from study.places import Places, find_places
 from study.plan import print_plan
+from study.progress import busy
 from study.signals import Interrupted
 from study.tracking.ledger import Ledger
 
@@ -54,21 +56,24 @@ def conduct(study: Study, options: Options, interrupted: Interrupted) -> Ended:
     ledger = Ledger(places.folder, study.name)
     with ExitStack() as stack:
         # ---- check: everything that can be wrong is found before a worker starts ---------------------
-        study, probe = settle_precision(study, ledger, places, None if options.local else max(int(options.cpus_per_worker), 1))
-        parameters = check_models(study, places)  # a misspelt name is said before any image is looked at
-        tables = open_tables(study, places)
+        with busy("checking networks and images"):
+            study, probe = settle_precision(study, ledger, places, None if options.local else max(int(options.cpus_per_worker), 1))
+            parameters = check_models(study, places)  # a misspelt name is said before any image is looked at
+            tables = open_tables(study, places)
         check_room(study, ledger, parameters)
         stack.enter_context(lock.held(ledger.folder))
         failpoint("after_lock")
         study = _begin(study, ledger, {**facts.environment(options.command), **probe, "started_at": time.time()})
-        ledger.add_facts(data_warnings=check_data(tables, ledger))
+        with busy("looking through all images"):
+            ledger.add_facts(data_warnings=check_data(tables, ledger))
         failpoint("after_validate")
         # ---- run, mirrored by a process of its own ----------------------------------------------------
         follower = _follow(ledger, options.mlflow)
         try:
             verdicts = _run(study, options, ledger, places, tables, interrupted)
         finally:
-            tracking = follower.close() if follower else None
+            with busy("sending the rest to MLflow"):
+                tracking = follower.close() if follower else None
     return Ended(study=study, ledger=ledger, verdicts=verdicts, follower=follower, tracking=tracking)
 
 
@@ -134,10 +139,14 @@ def open_runner(study: Study, options: Options, ledger: Ledger) -> Iterator[stag
 
         yield local.run
         return
-    from study.search.on_ray.cluster import Resources, check_shared, cluster  # chosen at run time: Ray takes seconds to load
-    from study.search.on_ray.tuner import run
+    with ExitStack() as stack:
+        address = options.address or os.environ.get("RAY_ADDRESS")
+        with busy(f"connecting to Ray at {address}" if address else f"starting Ray on {os.cpu_count()} cores", announced=True):
+            from study.search.on_ray.cluster import Resources, check_shared, cluster  # chosen at run time: Ray takes seconds to load
+            from study.search.on_ray.tuner import run
 
-    with _removed_afterwards(ledger.folder, ".ray"), cluster(options.address) as nodes:  # Tune's own files; the ledger needs none of them
+            stack.enter_context(_removed_afterwards(ledger.folder, ".ray"))  # Tune's own files; the ledger needs none of them
+            nodes = stack.enter_context(cluster(options.address))
         gpus, share = options.gpus_per_trial, options.gpus_per_trial == "auto"
         if gpus is None or gpus == "auto":
             gpus = float(study.protocol.workers) if any(node.get("GPU", 0) for node in nodes) else 0.0
@@ -165,8 +174,9 @@ def _removed_afterwards(folder: Folder, name: str) -> Iterator[None]:
 
 def report(ledger: Ledger, fetch: Gatherer | None = None) -> list[str]:
     """Writes the page and its tables; the verdicts, which are kept among the study's facts."""
-    from analysis.report import write_report
+    with busy("writing the report"):
+        from analysis.report import write_report
 
-    summary = write_report(ledger, f"{ledger.folder.location}/report.html", tables=f"{ledger.folder.location}/tables", fetch=fetch)
+        summary = write_report(ledger, f"{ledger.folder.location}/report.html", tables=f"{ledger.folder.location}/tables", fetch=fetch)
     ledger.add_facts(verdicts=summary.verdicts)
     return list(summary.verdicts)

@@ -1,8 +1,15 @@
-"""What a person sees while a study runs: a live line per trial and one bar on a terminal, plain lines in a log."""
+"""What a person sees while a study runs: a live line per trial, one bar and the time left on a terminal, plain lines in a log.
 
+A log is never silent for longer than `QUIET_S`: what runs, since when, and how long it still takes is said again.
+"""
+
+import contextlib
 import logging
 import sys
+import threading
 import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 from rich.console import Console
 from rich.live import Live
@@ -10,74 +17,186 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from study.facts import shown
-from study.records import Ask, EpochRecord, TrialResult
+from study.records import Ask, EpochRecord, Stage, TrialResult
+from study.remaining import Remaining, Running
 
 log = logging.getLogger("study")
+QUIET_S = 10.0
+
+
+class Names:
+    """Short names of cells: what all of them have in common is left out, and of a folder the last part stands."""
+
+    def __init__(self, cells: Sequence[str]) -> None:
+        """`cells`: ids, DATASET/SPLITS/BACKBONE/STRATEGY/FRACTION."""
+        rows = [_parts(c) for c in cells]
+        self._kept = [k for k in range(5) if len({r[k] for r in rows if len(r) == 5}) > 1] or [3]
+        full = {r[0] for r in rows}
+        last = {name: name.rstrip("/").rpartition("/")[2] for name in full}
+        self._dataset = last if len(set(last.values())) == len(full) else {}
+
+    def __call__(self, cell: str) -> str:
+        parts = _parts(cell)
+        if len(parts) != 5:
+            return shown(cell)
+        return shown(" ".join(self._dataset.get(parts[k], parts[k]) if k == 0 else parts[k] for k in self._kept))
+
+
+def _parts(cell: str) -> list[str]:
+    return cell.rsplit("/", 4)
+
+
+@dataclass(frozen=True)
+class _Line:
+    """A running trial, as it is shown."""
+
+    ask: Ask
+    name: str
+    since: float
+    epochs: int = 0
+    last: float = 0.0  # when the last of them ended
+    text: str = "starting"
+
+    def running(self, now: float) -> Running:
+        trained = max(self.last - self.since, 0.0)
+        return Running(cell=self.ask.cell, whole=_whole(self.ask), seconds=now - self.since, epochs=self.epochs, trained=trained)
+
+
+def _whole(ask: Ask) -> bool:
+    return ask.stage is not Stage.SEARCH
 
 
 class Watch:
     """Told of every event by the conductor; use as a context manager around a stage."""
 
-    def __init__(self, title: str, total: int, done: int, max_epochs: int) -> None:
+    def __init__(
+        self, title: str, total: int, done: int, max_epochs: int, names: Callable[[str], str] = shown, remaining: Remaining | None = None
+    ) -> None:
         self.title, self.total, self.done, self.max_epochs = title, total, done, max_epochs
+        self.names, self.remaining = names, remaining or Remaining(max_epochs=max_epochs)
         self.console = Console(stderr=False)
         self.live: Live | None = None
-        self.lines: dict[str, str] = {}
-        self.seconds: list[float] = []
+        self.running: dict[str, _Line] = {}  # replaced, never changed: another thread reads it
         self.bar = Progress(
-            TextColumn("[bold]{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=self.console
+            TextColumn("[bold]{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[left]}"),
+            console=self.console,
         )
-        self.task = self.bar.add_task(title, total=total, completed=done)
+        self.task = self.bar.add_task(title, total=total, completed=done, left="")
+        self._voice = _Voice()
 
     def __enter__(self) -> "Watch":
         if self.console.is_terminal:
-            self.live = Live(self._view(), console=self.console, refresh_per_second=4)
+            self.live = Live(console=self.console, refresh_per_second=1, get_renderable=self._view)
             self.live.start()
         else:
-            self._say(f"{self.title}: {self.total} trials, {self.done} done already")
+            self._voice.say(f"{self.title}: {self.total} trials, {self.done} done already")
+            self._voice.start(self._heartbeat)
         return self
 
     def __exit__(self, *_: object) -> None:
         if self.live is not None:
             self.live.stop()
+        self._voice.stop()
 
     def __call__(self, event: str, ask: Ask, value: object) -> None:
-        name = f"{ask.cell} #{ask.number}"
+        name = f"{self.names(ask.cell)} #{ask.number}"
         if event == "start":
-            self._set(ask.trial_id, f"{name} starting")
+            self.running = {**self.running, ask.trial_id: _Line(ask, name, time.monotonic())}
         elif isinstance(value, EpochRecord):
+            line = self.running.get(ask.trial_id) or _Line(ask, name, time.monotonic() - value.seconds)
             text = (
-                f"{name} epoch {value.epoch}/{self.max_epochs} val macro-F1 {value.objective:.3f} "
+                f"epoch {value.epoch}/{self.max_epochs} val macro-F1 {value.objective:.3f} "
                 f"loss {value.metrics.get('train/loss', float('nan')):.3f} {value.seconds:.1f}s"
             )
-            self._set(ask.trial_id, text)
-            self._say(text)
+            self.running = {**self.running, ask.trial_id: _Line(ask, name, line.since, line.epochs + 1, time.monotonic(), text)}
+            if self.live is None:
+                self._voice.say(f"{name} {text}")
         elif isinstance(value, TrialResult):
-            self.lines.pop(ask.trial_id, None)
+            own = self.running.get(ask.trial_id)
+            self.running = {k: v for k, v in self.running.items() if k != ask.trial_id}
             self.done += 1
+            if own is not None and value.epochs:
+                self.remaining.measured(ask.cell, max(time.monotonic() - own.since, value.seconds), value.epochs)
+            self.remaining.done(ask.cell, _whole(ask))
             self.bar.update(self.task, completed=self.done)
             score = f"best val macro-F1 {value.metrics['val/macro_f1']:.3f}" if value.metrics else shown(value.reason)
-            self._say(f"[{self.done}/{self.total}] {name} {value.outcome}: {score} ({value.epochs} epochs, {value.seconds:.0f}s)")
+            ended = f"[{self.done}/{self.total}] {name} {value.outcome}: {score} ({value.epochs} epochs, {value.seconds:.0f}s)"
+            if self.live is None:
+                self._voice.say(f"{ended}{self._left(', ')}")
+            else:
+                self.live.console.print(ended, markup=False, highlight=False)
             if "straggler" in value.facts:
                 warn(f"{name}: {value.facts['straggler']}")
-        if self.live is not None:
-            self.live.update(self._view())
 
-    def _set(self, trial_id: str, text: str) -> None:
-        self.lines[trial_id] = text
+    def _left(self, before: str = "") -> str:
+        now = time.monotonic()
+        left = self.remaining.left({k: r.running(now) for k, r in self.running.items()})
+        return "" if left is None else f"{before}{span(left)} left of the study"
 
-    def _say(self, text: str) -> None:
-        if self.live is None:
-            print(time.strftime("%H:%M:%S"), text, flush=True)
-        elif text.startswith("["):
-            self.live.console.print(text, markup=False, highlight=False)
+    def _heartbeat(self) -> str:
+        now = time.monotonic()
+        own = "; ".join(
+            f"{r.name} epoch {min(r.epochs + 1, self.max_epochs)}/{self.max_epochs} for {span(now - r.since)}"
+            for r in self.running.values()
+        )
+        return f"{self.title} {self.done}/{self.total}: {own or 'waiting for a worker'}{self._left('; ')}"
 
     def _view(self) -> Table:
         view = Table.grid()
-        for line in self.lines.values():
-            view.add_row(line)
+        for own in list(self.running.values()):
+            view.add_row(f"{own.name} {own.text}")
+        self.bar.update(self.task, left=self._left())
         view.add_row(self.bar)
         return view
+
+
+class _Voice:
+    """Says lines with the time before them, and says something where nothing was said for too long."""
+
+    def __init__(self) -> None:
+        self._said, self._over, self._lock = time.monotonic(), threading.Event(), threading.Lock()
+        self._thread: threading.Thread | None = None
+
+    def say(self, text: str) -> None:
+        with self._lock:
+            print(time.strftime("%H:%M:%S"), text, flush=True)
+            self._said = time.monotonic()
+
+    def start(self, text: Callable[[], str]) -> None:
+        self._thread = threading.Thread(target=self._beat, args=(text,), name="study-voice", daemon=True)
+        self._thread.start()
+
+    def _beat(self, text: Callable[[], str]) -> None:
+        while not self._over.wait(max(self._said + QUIET_S - time.monotonic(), 0.01)):
+            if time.monotonic() - self._said >= QUIET_S:
+                self.say(text())
+
+    def stop(self) -> None:
+        self._over.set()
+        if self._thread is not None:
+            self._thread.join()
+
+
+@contextlib.contextmanager
+def busy(what: str, *, announced: bool = False) -> Iterator[None]:
+    """Says what is going on where it lasts, and, `announced`, when it begins: `busy("starting Ray on 2 cores")`."""
+    voice, began = _Voice(), time.monotonic()
+    if announced:
+        voice.say(f"{what} ...")
+    voice.start(lambda: f"{what}, for {span(time.monotonic() - began)}")
+    try:
+        yield
+    finally:
+        voice.stop()
+
+
+def span(seconds: float) -> str:
+    """48 s, 7 min, 2.3 h."""
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def warn(message: str) -> None:

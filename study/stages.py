@@ -11,8 +11,9 @@ from study.datasets.spec import ImageTable
 from study.errors import EnvironmentProblem
 from study.measure import opens_test
 from study.places import Places
-from study.progress import Watch, warn
+from study.progress import Names, Watch, warn
 from study.records import Ask, Origin, Outcome, Stage
+from study.remaining import Remaining
 from study.search.conductor import Conductor
 from study.search.optuna_cells import SearchPlan
 from study.search.plans import FixedPlan, Plan
@@ -50,11 +51,12 @@ class Executor:
         interrupted: threading.Event,
     ) -> None:
         self._run, self.ledger, self.study, self.places, self.tables, self.interrupted = run, ledger, study, places, tables, interrupted
+        self._names, self._remaining = Names([c.id for c in study.cells]), remaining(study, ledger)
 
     def __call__(self, title: str, plan: Plan, *, measurements: tuple[str, ...] = ()) -> None:
         if plan.done >= plan.total:
             return
-        with Watch(title, plan.total, plan.done, self.study.protocol.max_epochs) as watch:
+        with Watch(title, plan.total, plan.done, self.study.protocol.max_epochs, self._names, self._remaining) as watch:
             conductor = Conductor(plan, self.ledger, self._classes, watch, measurements)
             left = plan.total - plan.done
             self._run(conductor, self._places_of, total=left, measurements=measurements, interrupted=self.interrupted)
@@ -64,6 +66,22 @@ class Executor:
 
     def _places_of(self, ask: Ask) -> Places:
         return self.places.of_trial(self.ledger.trial_folder(ask.trial_id).location)
+
+
+def remaining(study: Study, ledger: Ledger) -> Remaining:
+    """What all stages still have to do, and what each cell's trials took so far."""
+    found, done, runs = Remaining(max_epochs=study.protocol.max_epochs), ended(study, ledger), study.confirm_seeds * study.confirm_folds
+    for cell in study.cells:
+        found.todo[cell.id, False] = study.trials - done[cell.id, Stage.SEARCH]
+        found.todo[cell.id, True] = runs * (1 + ("memorisation" in study.explain)) - done[cell.id, Stage.CONFIRM]
+        for control in controls() if "controls" in study.explain else ():
+            found.todo[dataclasses.replace(cell, strategy=control).id, True] = runs
+    asks, results = {a.trial_id: a for a in ledger.asks()}, ledger.results()
+    for trial_id in results.keys() & asks.keys():
+        found.measured(asks[trial_id].cell, results[trial_id].seconds, results[trial_id].epochs)
+        if asks[trial_id].stage is Stage.EXPLAIN:
+            found.done(asks[trial_id].cell, True)
+    return found
 
 
 def search(executor: Executor) -> None:

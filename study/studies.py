@@ -2,12 +2,15 @@
 
 import dataclasses
 import importlib.util
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from study.config import Cell, Protocol, Study, grid
+from study.config import Cell, Protocol, Recipe, Study, grid
 from study.errors import ConfigError, nearest
+from study.space import domains, parse
+from study.strategies import STRATEGIES
 
 QUICKSTART = Study(
     name="quickstart",
@@ -76,6 +79,9 @@ PAPER = Study(
     explain=("memorisation", "controls"),
 )
 
+MINE = "mine"
+"""No value: chosen for somebody's images and hours (study/fit.py)."""
+
 STUDIES = {s.name: s for s in (QUICKSTART, PILOT, EXPLAIN, SIZES, SIZES_STEPS, PAPER)}
 
 
@@ -84,8 +90,10 @@ def find_study(name: str) -> Study:
     if name in STUDIES:
         return STUDIES[name]
     path, _, wanted = name.partition(":")
+    if name == MINE:
+        raise ConfigError("mine is made for your own images: python -m study.sweep mine --datasets folder:PATH --hours 2.")
     if not path.endswith(".py"):
-        raise ConfigError(f"Unknown study {name!r}; choose from {nearest(name, list(STUDIES))}, or give your own file: my_study.py.")
+        raise ConfigError(f"Unknown study {name!r}; choose from {nearest(name, [*STUDIES, MINE])}, or give your own file: my_study.py.")
     if not Path(path).is_file():
         raise ConfigError(f"Study file {path!r} does not exist (looked in {Path.cwd()}).")
     spec = importlib.util.spec_from_file_location("user_study", path)
@@ -137,6 +145,40 @@ def narrow(
     if "trials" in given and "random_trials" not in given:
         given["random_trials"] = min(study.random_trials, max(int(given["trials"]) - 1, 0))
     return replace(study, cells=cells, protocol=replace(study.protocol, **protocol), **given)
+
+
+def settings(pairs: Sequence[str]) -> dict[str, Any]:
+    """NAME=VALUE, as `--set` has them: fields of the protocol and of the study, by name, as `narrow` takes them. Raises ConfigError."""
+    fixed = {
+        "cells": "give --datasets, --backbones, --strategies",
+        "protocol": "name its fields",
+        "space": "write Study(space=...) in a file",
+        "published": "the ledger fills it in",
+    }
+    known = {f.name: cls for cls in (Study, Protocol) for f in dataclasses.fields(cls) if f.name not in fixed}
+    searched = {n: s for s, cls in STRATEGIES.items() for n in domains(cls)} | dict.fromkeys(domains(Recipe), "recipe")
+    found: dict[str, Any] = {}
+    for pair in pairs:
+        name, equals, text = pair.partition("=")
+        if not equals:
+            raise ConfigError(f"--set {pair!r} is not NAME=VALUE, e.g. image_size=224.")
+        if name in searched:
+            raise ConfigError(
+                f"--set {name}: a study searches it; set its range in a study file: Study(space={{'{searched[name]}.{name}': ...}})."
+            )
+        if name in fixed:
+            raise ConfigError(f"--set {name}: {fixed[name]}.")
+        if name not in known:
+            raise ConfigError(f"Unknown setting {name!r}; choose from {nearest(name, list(known))}.")
+        if name in found:
+            raise ConfigError(f"--set {name} is given twice; keep one.")
+        try:
+            found[name] = tuple(filter(None, text.split(","))) if name in ("measure", "explain") else parse(known[name], name, text)
+        except ConfigError:
+            raise
+        except ValueError as error:
+            raise ConfigError(str(error)) from None
+    return found
 
 
 def _place(dataset: str) -> str:

@@ -6,27 +6,30 @@ The same command resumes: finished trials are read back, half-done ones go on. S
 """
 
 import argparse
+import functools
 import logging
 import os
 import shlex
 import sys
 from collections.abc import Sequence
-from typing import Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 from study.config import Study
 from study.errors import ConfigError, EnvironmentProblem, StudyError
 from study.facts import tell
 from study.files import Folder
 from study.options import Options
-from study.pipeline import Ended, conduct, show_plan
 from study.places import find_places
-from study.plan import print_results
-from study.progress import warn
+from study.progress import busy, warn
 from study.records import Outcome
 from study.signals import interruptible
 from study.strategies import STRATEGIES
-from study.studies import STUDIES, find_study, narrow
+from study.studies import MINE, STUDIES, find_study, narrow, settings
 from study.tracking.ledger import Ledger, find
+
+if TYPE_CHECKING:
+    from study.pipeline import Ended
 
 
 def _gpus(text: str) -> float | Literal["auto"]:
@@ -36,7 +39,14 @@ def _gpus(text: str) -> float | Literal["auto"]:
 def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(prog="python -m study.sweep", description=__doc__.split("\n")[0])
     p.add_argument(
-        "study", nargs="?", default="quickstart", help=f"{', '.join(STUDIES)}, your own my_study.py[:NAME], or a begun study's folder"
+        "study",
+        nargs="?",
+        default="quickstart",
+        help=f"{', '.join(STUDIES)}, mine (chosen for your --datasets and --hours), your own my_study.py[:NAME], or a begun study's folder",
+    )
+    p.add_argument("--hours", type=float, help="of mine: how long it may take on this machine, confirmation included (default: 1)")
+    p.add_argument(
+        "--set", nargs="+", default=[], metavar="NAME=VALUE", help="fields of the protocol or the study: image_size=224 max_epochs=15"
     )
     p.add_argument(
         "--results", help="folder or URL (s3://...) for everything a study leaves (default: results; a begun study's: where it lies)"
@@ -71,6 +81,43 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
+def given_fields(args: argparse.Namespace) -> dict[str, Any]:
+    """Fields of the study and its protocol that the command line sets. Raises ConfigError for one that is set twice."""
+    own = {n: getattr(args, n) for n in ("name", "trials", "searches", "confirm_seeds", "workers") if getattr(args, n) is not None}
+    told = settings(args.set)
+    if twice := sorted(own.keys() & told.keys()):
+        raise ConfigError(f"{twice[0]} is given twice, as an option and with --set; keep one.")
+    return own | told
+
+
+def chosen(args: argparse.Namespace, fields: dict[str, Any], options: Options) -> Study | None:
+    """The study `mine`, chosen now or when it began; None where a dry run has said what it would be."""
+    with busy("loading PyTorch"):
+        from study import fit
+    name = fields.pop("name", MINE)
+    settle = functools.partial(narrow, **fields)
+    known = fit.begun(name, args.datasets, options)
+    if known is not None:
+        return narrow(known, strategies=args.strategies, backbones=args.backbones, **fields)
+    if not args.datasets:
+        raise ConfigError("mine needs your images: --datasets folder:PATH.")
+    fitted = fit.fit(
+        args.datasets,
+        args.hours,
+        options,
+        name=name,
+        backbones=args.backbones,
+        strategies=args.strategies,
+        settle=settle,
+        given=frozenset(fields) | ({"strategies"} if args.strategies else set()),
+    )
+    fitted.print()
+    if args.dry_run:
+        return None
+    fitted.write(Path("my_study.py" if name == MINE else f"{name}.py"))
+    return fitted.study
+
+
 def asked_for(name: str, results: str | None) -> tuple[Study, str]:
     """The study and where its results lie: by name, from a file, or, by its own folder, as it was begun, whatever its name means today."""
     if not _is_folder(name):
@@ -87,29 +134,33 @@ def _is_folder(name: str) -> bool:
     """A study's folder, or what can only be meant as one: not the name of a study, nor a file of studies."""
     if Folder(name).exists("study.json"):
         return True
-    return name not in STUDIES and not name.partition(":")[0].endswith(".py") and ("/" in name or Folder(name).exists())
+    return name not in (*STUDIES, MINE) and not name.partition(":")[0].endswith(".py") and ("/" in name or Folder(name).exists())
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = parser().parse_args(argv)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     try:
-        found, args.results = asked_for(args.study, args.results)
-        study = narrow(
-            found,
-            name=args.name,
-            trials=args.trials,
-            searches=args.searches,
-            confirm_seeds=args.confirm_seeds,
-            workers=args.workers,
-            datasets=args.datasets,
-            strategies=args.strategies,
-            backbones=args.backbones,
-        )
+        mine = args.study == MINE
+        fields = given_fields(args)
+        if not mine:
+            found, args.results = asked_for(args.study, args.results)
         options = Options(
-            **{k: v for k, v in vars(args).items() if k in Options.__dataclass_fields__},
+            **{k: v for k, v in vars(args).items() if k in Options.__dataclass_fields__ and v is not None},
             command="python -m study.sweep " + shlex.join(sys.argv[1:] if argv is None else argv),
         )
+        if mine:
+            study = chosen(args, fields, options)
+            if study is None:
+                return 0
+        else:
+            if args.hours is not None:
+                raise ConfigError(
+                    f"--hours chooses a study for your own images: mine, not {args.study}; of others, set --trials or --set max_epochs=N."
+                )
+            study = narrow(found, datasets=args.datasets, strategies=args.strategies, backbones=args.backbones, **fields)
+        with busy("loading PyTorch"):  # half a minute on a busy machine
+            from study.pipeline import conduct, show_plan
         if args.dry_run:
             show_plan(study, options)
             return 0
@@ -128,8 +179,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return tell(error)
 
 
-def print_end(ended: Ended) -> None:
+def print_end(ended: "Ended") -> None:
     """The table, the verdicts, where the page is, and what MLflow has not got."""
+    from study.plan import print_results
+
     print_results(ended.study, ended.ledger)
     for line in ended.verdicts:
         print(line)

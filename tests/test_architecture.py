@@ -13,16 +13,16 @@ ROOT = Path(__file__).parent.parent
 LAYERS = [
     {
         "study.errors", "study.records", "study.space", "study.canonical", "study.failpoints", "study.facts", "study.files", "study.refusals", "study.places",
-        "study.metrics", "study.options", "study.signals", "study.progress", "study.lock", "study.networks.slots", "study.inference",
+        "study.metrics", "study.options", "study.signals", "study.progress", "study.remaining", "study.lock", "study.networks.slots", "study.inference",
     },
     {"study.datasets", "study.strategies", "study.networks", "study.checkpoint"},
-    {"study.config", "study.growth", "study.studies"},
+    {"study.config", "study.growth", "study.studies", "study.mine", "study.source"},
     {"study.training"},
     {"study.predictor"},
     {"study.measure", "study.tracking"},
     {"study.run"},
     {"study.search"},
-    {"study.cost", "study.checks", "study.stages", "study.plan"},
+    {"study.cost", "study.checks", "study.stages", "study.plan", "study.speed", "study.fit"},
     {"study.pictures", "study.pipeline", "study.results"},
     {"study.sweep", "study.trial", "study.predict", "study.replay", "study.measure.__main__", "study.tracking.__main__", "study.datasets.__main__"},
 ]  # fmt: skip

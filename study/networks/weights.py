@@ -21,6 +21,8 @@ from study.errors import ConfigError
 from study.inference.classifier import SHORT_NAMES
 from study.networks.timm_model import as_timm
 
+SUFFIXES = (".safetensors", ".pth", ".pt")
+
 
 def timm_name(name: str) -> str:
     """Raises ConfigError with the nearest known names."""
@@ -103,7 +105,7 @@ def _find(name: str, full: str, folder: Path | None) -> tuple[dict[str, torch.Te
 
 def _file_for(folder: Path, stems: tuple[str, ...]) -> Path | None:
     """NAME.safetensors, .pth or .pt, else the only file called NAME_something, NAME-something or NAME.something."""
-    files = [p for p in sorted(folder.iterdir()) if p.suffix in (".safetensors", ".pth", ".pt") and p.is_file()]
+    files = [p for p in sorted(folder.iterdir()) if p.suffix in SUFFIXES and p.is_file()]
     for stem in stems:
         exact = [p for p in files if p.stem == stem]
         close = [p for p in files if p.name.startswith(stem) and p.name[len(stem)] in "_-."]
@@ -112,6 +114,14 @@ def _file_for(folder: Path, stems: tuple[str, ...]) -> Path | None:
         if exact or close:
             raise ConfigError(f"{folder} holds several weights for {stem!r} ({', '.join(p.name for p in exact or close)}); keep one.")
     return None
+
+
+def names_in(folder: Path) -> list[str]:
+    """The networks whose weights lie there, by their files' names: the longest beginning, up to a mark, that timm or we know."""
+    files = [p for p in sorted(folder.iterdir()) if p.suffix in SUFFIXES and p.is_file()] if folder.is_dir() else []
+    beginnings = ([p.stem, *(p.stem[:k] for k in range(len(p.stem) - 1, 0, -1) if p.stem[k] in "_-.")] for p in files)
+    known = (next((b for b in own if b in SHORT_NAMES or timm.is_model(b)), None) for own in beginnings)
+    return list(dict.fromkeys(name for name in known if name))
 
 
 def _reachable_hub() -> None:
