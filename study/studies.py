@@ -8,6 +8,7 @@ from typing import Any
 
 from study.config import Cell, Protocol, Study, grid
 from study.errors import ConfigError, nearest
+from study.naming import absolute_name, with_splits
 
 QUICKSTART = Study(
     name="quickstart",
@@ -121,7 +122,7 @@ def narrow(
     if strategies:
         cells = tuple(dict.fromkeys(replace(c, strategy=s) for c in cells for s in strategies))
     if datasets:
-        wanted = [(d.partition("@")[0], d.partition("@")[2] or "official") for d in datasets]
+        wanted = [with_splits(absolute_name(d)) for d in datasets]
         known = [c for c in cells if (c.dataset, c.splits) in wanted]
         fresh = [w for w in wanted if w not in {(c.dataset, c.splits) for c in cells}]
         pairs = dict.fromkeys((c.backbone, c.strategy, c.train_fraction) for c in cells)
@@ -129,7 +130,7 @@ def narrow(
             *known,
             *(Cell(dataset=d, splits=p, backbone=b, strategy=s, train_fraction=f) for d, p in fresh for b, s, f in pairs),
         )
-    cells = tuple(replace(c, dataset=_place(c.dataset)) for c in cells)
+    cells = tuple(replace(c, dataset=absolute_name(c.dataset)) for c in cells)
     given: dict[str, Any] = {k: v for k, v in fields.items() if v is not None}
     if {(c.dataset, c.splits) for c in cells} != {(c.dataset, c.splits) for c in study.cells}:
         given.setdefault("about", f"The protocol of {study.name} on other data.")  # what it said of its own data is not true of these
@@ -137,9 +138,3 @@ def narrow(
     if "trials" in given and "random_trials" not in given:
         given["random_trials"] = min(study.random_trials, max(int(given["trials"]) - 1, 0))
     return replace(study, cells=cells, protocol=replace(study.protocol, **protocol), **given)
-
-
-def _place(dataset: str) -> str:
-    """A folder by its full path: workers on a cluster run elsewhere, and the same command must mean the same study from any folder."""
-    kind, colon, path = dataset.partition(":")
-    return f"{kind}:{Path(path).expanduser().absolute()}" if colon and kind == "folder" else dataset
