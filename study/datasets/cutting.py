@@ -50,7 +50,7 @@ def _apart(labels: np.ndarray, groups: np.ndarray | None, seen: list[Look], held
         small = np.bincount(near).max() <= max(LARGEST * len(labels), 2)
         parts = _folds(labels, groups, near, what) if small or kind == "exact" else None
         if parts is not None and (kind == "exact" or _sound(labels, parts, held)):
-            return parts, f", {count} {kind} copies kept on one side{lost}"
+            return parts, f", {count} {kind} {'copy' if count == 1 else 'copies'} kept on one side{lost}"
         lost = f" ({_copies(near)} alike by their hash are not: too many to be split)" if not lost else lost
     raise DataError(f"{what}: {count} of {len(labels)} images are exact copies of others; too few are left to be split, add some.")
 

@@ -123,11 +123,8 @@ def _of_frame(frame: Any, columns: Mapping[str, str]) -> Iterator[Row]:
     for k in range(len(frame)):
         row = frame.iloc[k]
         label = _text(row[column["label"]])
-        yield (
-            row[column["image"]],
-            names.get(label) or label,
-            *(_text(row[column[what]]) if what in column else "" for what in ("split", "group", "weight")),
-        )
+        split, group, weight = (_text(row[column[what]]) if what in column else "" for what in ("split", "group", "weight"))
+        yield row[column["image"]], names.get(label) or label, split, group, weight
 
 
 def _text(value: Any) -> str:

@@ -84,7 +84,7 @@ def _found(
         if label is None:
             ignored.append((called, NO_LABEL))
             continue
-        values = {
+        values: dict[str, Any] = {
             "id": called,
             "label": label,
             "split": split_number(str(extra["split"][k]), f"{name}, {called}") if "split" in extra else number,
@@ -160,7 +160,7 @@ def _labels(rows: Any, column: str, name: str) -> tuple[list[str | None], list[s
         )
     texts = [None if v is None or v == "" else str(v).strip() for v in values]
     whole = all(isinstance(v, int) for v in values if v is not None)
-    return texts, sorted({t for t in texts if t is not None}, key=lambda t: (int(t), t) if whole else t)  # type: ignore[return-value, arg-type]
+    return texts, sorted({t for t in texts if t is not None}, key=lambda t: (int(t) if whole else 0, t))
 
 
 def _paths(rows: Any, column: str) -> list[str]:

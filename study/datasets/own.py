@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -35,13 +36,13 @@ class Found:
     weight: float | None = None
 
 
-def found_file(path: Path, **values: object) -> Found:
+def found_file(path: Path, **values: Any) -> Found:
     """An image in a file; a link to nowhere is left to who looks at it."""
     try:
         mark = identity(path)
     except FileNotFoundError:
         mark = f"{path}|gone"
-    return Found(source=path, identity=mark, **values)  # type: ignore[arg-type]  # the other fields, by name
+    return Found(source=path, identity=mark, **values)
 
 
 def make_table(
