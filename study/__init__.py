@@ -1,6 +1,6 @@
 """How much of a pretrained network should be fine-tuned? A study that answers it fairly.
 
-    from study import Log, Protocol, Study, grid, load_study, run_study
+    from study import Log, Protocol, Study, grid, load_study, own_dataset, run_study
 
 Values are loaded at once; what trains, searches or draws is loaded when it is first used.
 """
@@ -12,14 +12,21 @@ from study.config import Cell, Protocol, Recipe, Study, TrialConfig, grid
 from study.space import Choice, Integer, Log, Steps, Uniform
 
 if TYPE_CHECKING:
+    from study.datasets.given import own_dataset
     from study.predictor import Predictor
     from study.results import Results, load_study, run_study
 
-LATER = {"run_study": "study.results", "load_study": "study.results", "Results": "study.results", "Predictor": "study.predictor"}
+LATER = {
+    "run_study": "study.results",
+    "load_study": "study.results",
+    "Results": "study.results",
+    "Predictor": "study.predictor",
+    "own_dataset": "study.datasets.given",
+}
 
 __all__ = [
     "Cell", "Choice", "Integer", "Log", "Predictor", "Protocol", "Recipe", "Results", "Steps", "Study", "TrialConfig",
-    "Uniform", "grid", "load_study", "run_study",
+    "Uniform", "grid", "load_study", "own_dataset", "run_study",
 ]  # fmt: skip
 
 

@@ -48,7 +48,7 @@ def open_tables(study: Study, places: Places) -> Tables:
     for cell in study.cells:
         key = (cell.dataset, cell.split_protocol)
         if key not in tables:
-            tables[key] = open_dataset(cell.dataset, splits=cell.splits, root=places.data_root)
+            tables[key] = open_dataset(cell.dataset, splits=cell.splits, root=places.data_root, reading=places.reading)
             print(f"{cell.dataset}: {tables[key].form}")
         if len(tables[key].classes) < 2:
             raise DataError(f"{cell.dataset} has fewer than two classes; there is nothing to tell apart.")

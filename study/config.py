@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 
 from study.canonical import added, canonical, restore, used_late
 from study.errors import ConfigError, nearest
+from study.naming import with_splits
 from study.records import SCHEMA, dumps
 from study.space import Choice, Domain, Integer, Log, Offered, Uniform, domains, extremes, offered, parse, range_as_dict, range_from_dict
 from study.strategies import STRATEGIES, Strategy
@@ -363,7 +364,7 @@ def grid(
 ) -> tuple[Cell, ...]:
     """Every combination as cells. A dataset may carry its split protocol after "@": "deepweeds@session"."""
     return tuple(
-        Cell(dataset=d.partition("@")[0], splits=d.partition("@")[2] or "official", backbone=b, strategy=s, train_fraction=f)
+        Cell(dataset=with_splits(d)[0], splits=with_splits(d)[1], backbone=b, strategy=s, train_fraction=f)
         for d in datasets
         for b in backbones
         for f in train_fractions

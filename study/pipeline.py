@@ -1,5 +1,6 @@
 """A whole study, from its question to its page: check, search, confirm with fresh seeds, open the test set once, report."""
 
+import dataclasses
 import functools
 import os
 import time
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 from study import facts, lock, stages
 from study.checks import Tables, check_data, check_models, check_room, open_tables, settle_precision
 from study.config import Study, foreign_tasks
+from study.datasets.audit import rare
 from study.datasets.spec import TEST
 from study.failpoints import failpoint
 from study.files import Folder
@@ -56,6 +58,7 @@ def conduct(study: Study, options: Options, interrupted: Interrupted) -> Ended:
     ledger = Ledger(places.folder, study.name)
     with ExitStack() as stack:
         # ---- check: everything that can be wrong is found before a worker starts ---------------------
+        places = dataclasses.replace(places, reading=ledger.reading())
         with busy("checking networks and images"):
             study, probe = settle_precision(study, ledger, places, None if options.local else max(int(options.cpus_per_worker), 1))
             parameters = check_models(study, places)  # a misspelt name is said before any image is looked at
@@ -63,7 +66,8 @@ def conduct(study: Study, options: Options, interrupted: Interrupted) -> Ended:
         check_room(study, ledger, parameters)
         stack.enter_context(lock.held(ledger.folder))
         failpoint("after_lock")
-        study = _begin(study, ledger, {**facts.environment(options.command), **probe, "started_at": time.time()})
+        first = {**facts.environment(options.command), **probe, "reading": places.reading, "started_at": time.time()}
+        study = _begin(study, ledger, first)
         with busy("looking through all images"):
             ledger.add_facts(data_warnings=check_data(tables, ledger))
         failpoint("after_validate")
@@ -81,6 +85,7 @@ def show_plan(study: Study, options: Options) -> None:
     """What would run, what it costs and what of it is done already; nothing is written. Raises ConfigError where the run would."""
     places = find_places(options.results, options.data, options.weights)
     ledger = Ledger(places.folder, study.name)
+    places = dataclasses.replace(places, reading=ledger.reading())
     study, _ = settle_precision(study, ledger, places)
     if (begun := ledger.study()) is not None:
         study, changes = grow(begun, study, ledger.folder.location)
@@ -89,6 +94,9 @@ def show_plan(study: Study, options: Options) -> None:
     check_models(study, places)
     tables = open_tables(study, places)
     print_plan(study, ledger, tables, places)
+    for (name, _), table in tables.items():
+        for line in rare(table.classes, table.counts()):
+            print(f"data: {name}: {line}")
     from analysis.sight import sights
 
     tests = {key: table.of(TEST) for key, table in tables.items()}

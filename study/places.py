@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from study.naming import READING, absolute_name
+
 
 @dataclass(frozen=True, kw_only=True)
 class Places:
@@ -16,6 +18,7 @@ class Places:
     weights: str | None = None
     cache: str | None = None
     foreign: tuple[str, ...] = ()  # data sets by name, NAME@SPLITS or folder:PATH, whose tasks tuned features are probed on
+    reading: int = READING  # by which rules own folders are read: today's, or those a study was begun with
     labelled: str | None = None  # images of the classes that networks were pretrained on: a folder or a CSV
 
     def of_trial(self, folder: str) -> "Places":
@@ -52,6 +55,6 @@ def find_places(
         data=absolute(data),
         weights=absolute(weights),
         cache=absolute(os.environ.get("STUDY_CACHE")),
-        foreign=tuple(f"folder:{absolute(name.removeprefix('folder:'))}" if name.startswith("folder:") else name for name in foreign),
+        foreign=tuple(absolute_name(name, base) for name in foreign),
         labelled=absolute(labelled),
     )

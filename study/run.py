@@ -33,6 +33,7 @@ from study.files import Folder
 from study.inference.classifier import HEADROOM
 from study.measure import find_measurements
 from study.measure.base import Finished, Images, NotMeasured, measure
+from study.naming import with_splits
 from study.networks.kept import NAME as BEST
 from study.networks.kept import Kept, keep
 from study.networks.pretrained import Backbone, create
@@ -168,7 +169,7 @@ def _describe(config: TrialConfig, inputs: Inputs, state: State) -> Kept:
 def open_images(config: TrialConfig, places: Places) -> tuple[ImageTable, np.ndarray]:
     """The cell's whole table and its pixels, uint8 [N, S, S, C]: the one place where the test split is in reach."""
     cell = config.cell
-    table = _opened(cell.dataset, cell.splits, places.data_root)
+    table = _opened(cell.dataset, cell.splits, places.data_root, places.reading)
     table = subsample(table, cell.train_fraction, seed=config.subset) if cell.train_fraction < 1 else table
     return table, pixels(table, _side(config), places.cache_root)
 
@@ -179,9 +180,9 @@ def open_inputs(config: TrialConfig, places: Places) -> Inputs:
 
 
 @functools.lru_cache(maxsize=4)
-def _opened(name: str, splits: str, root: Path | None) -> ImageTable:
+def _opened(name: str, splits: str, root: Path | None, reading: int) -> ImageTable:
     """Headers and labels are read once a process: a worker trains one trial of a study after another."""
-    return open_dataset(name, splits=splits, root=root)
+    return open_dataset(name, splits=splits, root=root, reading=reading)
 
 
 def measure_trial(config: TrialConfig, places: Places, names: tuple[str, ...], folder: Folder) -> dict[str, str]:
@@ -208,7 +209,7 @@ def measure_trial(config: TrialConfig, places: Places, names: tuple[str, ...], f
         foreign={
             name: functools.partial(_foreign, name, config, places)
             for name in places.foreign
-            if name.partition("@")[0] != own and name != own
+            if with_splits(name)[0] != own and name != own
         },
         labelled=functools.partial(_labelled, config, places) if places.labelled else None,
         earlier=lambda name: _measured(folder, name),
@@ -229,8 +230,8 @@ def _published(config: TrialConfig, places: Places) -> Backbone:
 
 
 def _foreign(name: str, config: TrialConfig, places: Places) -> Images:
-    dataset, _, splits = name.partition("@") if not name.startswith("folder:") else (name, "", "")
-    table = _opened(dataset, splits or "official", places.data_root)
+    dataset, splits = with_splits(name)
+    table = _opened(dataset, splits, places.data_root, places.reading)
     return Images(table=table, pixels=pixels(table, _side(config), places.cache_root))
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from study.config import Cell, Protocol, Recipe, Study, grid
 from study.errors import ConfigError, nearest
+from study.naming import absolute_name, with_splits
 from study.space import domains, parse
 from study.strategies import STRATEGIES
 
@@ -129,7 +130,7 @@ def narrow(
     if strategies:
         cells = tuple(dict.fromkeys(replace(c, strategy=s) for c in cells for s in strategies))
     if datasets:
-        wanted = [(d.partition("@")[0], d.partition("@")[2] or "official") for d in datasets]
+        wanted = [with_splits(absolute_name(d)) for d in datasets]
         known = [c for c in cells if (c.dataset, c.splits) in wanted]
         fresh = [w for w in wanted if w not in {(c.dataset, c.splits) for c in cells}]
         pairs = dict.fromkeys((c.backbone, c.strategy, c.train_fraction) for c in cells)
@@ -137,7 +138,7 @@ def narrow(
             *known,
             *(Cell(dataset=d, splits=p, backbone=b, strategy=s, train_fraction=f) for d, p in fresh for b, s, f in pairs),
         )
-    cells = tuple(replace(c, dataset=_place(c.dataset)) for c in cells)
+    cells = tuple(replace(c, dataset=absolute_name(c.dataset)) for c in cells)
     given: dict[str, Any] = {k: v for k, v in fields.items() if v is not None}
     if {(c.dataset, c.splits) for c in cells} != {(c.dataset, c.splits) for c in study.cells}:
         given.setdefault("about", f"The protocol of {study.name} on other data.")  # what it said of its own data is not true of these
@@ -179,9 +180,3 @@ def settings(pairs: Sequence[str]) -> dict[str, Any]:
         except ValueError as error:
             raise ConfigError(str(error)) from None
     return found
-
-
-def _place(dataset: str) -> str:
-    """A folder by its full path: workers on a cluster run elsewhere, and the same command must mean the same study from any folder."""
-    kind, colon, path = dataset.partition(":")
-    return f"{kind}:{Path(path).expanduser().absolute()}" if colon and kind == "folder" else dataset

@@ -17,6 +17,7 @@ import torch.distributed as dist
 from study.config import Cell, Protocol, TrialConfig
 from study.errors import ConfigError, StudyError
 from study.facts import tell
+from study.naming import with_splits
 from study.networks.fits import phases_on
 from study.networks.pretrained import create
 from study.networks.sizes import check_forward
@@ -56,16 +57,14 @@ def parse_trial(cell: str, settings: Sequence[str], workers: int = 1) -> TrialCo
     parts = cell.rsplit("/", 2)  # a folder: dataset may hold slashes itself
     if len(parts) != 3:
         raise ConfigError(f"{cell!r} is not DATASET/BACKBONE/STRATEGY, e.g. fer2013/resnet50/partial.")
-    dataset, _, splits = parts[0].partition("@")
+    dataset, splits = with_splits(parts[0])
     values = {}
     for setting in settings:
         name, equals, value = setting.partition("=")
         if not equals:
             raise ConfigError(f"--set {setting!r} is not NAME=VALUE, e.g. lr=1e-3.")
         values[name] = value
-    config = TrialConfig.default(
-        Cell(dataset=dataset, splits=splits or "official", backbone=parts[1], strategy=parts[2]), Protocol(workers=workers)
-    )
+    config = TrialConfig.default(Cell(dataset=dataset, splits=splits, backbone=parts[1], strategy=parts[2]), Protocol(workers=workers))
     return config.with_values(values)
 
 

@@ -2,12 +2,14 @@
 
 import os
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
-from study.datasets import deepweeds, digits, fer2013, folder, miniatures
+from study.datasets import deepweeds, digits, fer2013, folder, huggingface, manifest, miniatures
 from study.datasets.spec import SPLITS, DatasetSpec, ImageTable, subsample
 from study.errors import ConfigError, DataError, nearest
 from study.facts import shown
+from study.naming import READING, Named, is_own, taken_apart
 
 CATALOG: dict[str, DatasetSpec] = {
     spec.name: spec
@@ -62,14 +64,19 @@ CATALOG: dict[str, DatasetSpec] = {
 }
 
 
-def open_dataset(name: str, *, splits: str = "official", root: Path | None = None) -> ImageTable:
-    """A data set by name, or `folder:PATH`. `splits` is a protocol of its, with ":k" for fold k.
+OWN: dict[str, Callable[[Named, str, int], ImageTable]] = {"table": manifest.read, "hf": huggingface.read}
+"""How a user's own data are read, by kind; folders besides."""
+
+
+def open_dataset(name: str, *, splits: str = "official", root: Path | None = None, reading: int = READING) -> ImageTable:
+    """A data set by name, or a user's own: `folder:PATH`, `table:PATH`, `hf:NAME_OR_FOLDER`. `splits` is a protocol of its, with ":k" for
+    fold k; `reading`: by which version's rules own folders are read and split (a study keeps those it was begun with).
 
     Raises ConfigError for an unknown name, protocol or fold; DataError for what is wrong with the files. Both are one line that
     may be shown on a terminal, whatever names the files have.
     """
     try:
-        return _lawful(_read(name, splits, root))
+        return _lawful(_read(name, splits, root, reading))
     except (ConfigError, DataError) as error:
         raise type(error)(shown(str(error))) from None
     except OSError as error:
@@ -88,17 +95,20 @@ def _lawful(table: ImageTable) -> ImageTable:
     return table
 
 
-def _read(name: str, splits: str, root: Path | None) -> ImageTable:
+def _read(name: str, splits: str, root: Path | None, reading: int) -> ImageTable:
     protocol, _, fold_text = splits.partition(":")
     if fold_text and not fold_text.isdigit():
         raise ConfigError(f"splits {splits!r}: the fold must be a whole number, as in {protocol}:1.")
     fold = int(fold_text or 0)
-    if name.startswith("folder:"):
+    if is_own(name):
         if protocol != "official" or fold > 4:
             raise ConfigError(f"{name} has one split protocol, official, with folds 0..4; not {splits!r}.")
-        return folder.read(Path(name.removeprefix("folder:")), fold)
+        named = taken_apart(name)
+        return folder.read(Path(named.where), fold, reading) if named.kind == "folder" else OWN[named.kind](named, name, fold)
     if name not in CATALOG:
-        raise ConfigError(f"Unknown dataset {name!r}; choose from {nearest(name, list(CATALOG))}, or folder:PATH for your own images.")
+        raise ConfigError(
+            f"Unknown dataset {name!r}; choose from {nearest(name, list(CATALOG))}, or give your own images: folder:PATH, table:PATH or hf:NAME."
+        )
     spec = CATALOG[name]
     if protocol not in spec.split_protocols:
         raise ConfigError(f"{name} has no split protocol {protocol!r}; choose from {', '.join(spec.split_protocols)}.")

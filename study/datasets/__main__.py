@@ -1,23 +1,31 @@
 """`python -m study.datasets`: list the data sets, fetch one, or have one checked."""
 
 import argparse
+import csv
+import dataclasses
 import io
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 from rich.console import Console
 from rich.table import Table
 
 from study.datasets import CATALOG, fetch, open_dataset
-from study.datasets.audit import AuditReport, audit
+from study.datasets.audit import SHOWN, AuditReport, Suspect, audit
+from study.datasets.label_errors import likely_label_errors
 from study.datasets.page import write_page
-from study.datasets.spec import SPLITS
+from study.datasets.spec import SPLITS, ImageTable
 from study.errors import ConfigError, StudyError
 from study.facts import shown, tell
 from study.files import Folder
-from study.records import dumps
+from study.naming import absolute_name, is_own
+from study.records import Outcome, Stage, dumps
+from study.tracking.ledger import find
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -28,11 +36,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     get.add_argument("name")
     get.add_argument("--out", default="data", help="folder to put it into (default: data)")
     check = commands.add_parser("check", help="the data doctor: duplicates, leaks, conflicts, imbalance, unreadable images")
-    check.add_argument("what", help="a name, or a folder of images")
+    check.add_argument("what", help="a name, a folder of images, a table of labels, folder:, table: or hf:...")
     check.add_argument("--splits", default="official")
     check.add_argument("--data", default=os.environ.get("STUDY_DATA"))
     check.add_argument("--json", help="also as JSON")
     check.add_argument("--html", help="also as a page with thumbnails")
+    check.add_argument("--csv", help="also every image worth a look, one a row: to act on")
+    check.add_argument("--study", metavar="RESULTS/STUDY", help="a finished study of these data: likely label errors by its networks")
     args = parser.parse_args(argv)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a terminal of another encoding shows escapes, not a traceback
@@ -58,22 +68,67 @@ def _list(root: Path | None) -> None:
     table.add_row(
         "folder:PATH", "your own images", "official (folds 0-4)", "PATH/<class>/*.jpg, or PATH/{train,val,test}/<class>/*.jpg", ""
     )
+    table.add_row("table:PATH", "a table of labels", "official (folds 0-4)", "a .csv, .tsv, .jsonl or .parquet; a row an image", "")
+    table.add_row("hf:NAME", "Hugging Face datasets", "official (folds 0-4)", "a name, or a folder of images, Parquet, WebDataset", "")
     Console(markup=False, emoji=False).print(table)
 
 
 def _check(args: argparse.Namespace, root: Path | None) -> int:
-    name = args.what if args.what in CATALOG or args.what.startswith("folder:") else f"folder:{args.what}"
-    if name == f"folder:{args.what}" and not os.path.exists(args.what):
-        raise ConfigError(f"{args.what[:200]!r} is neither a data set ({', '.join(CATALOG)}) nor a folder.")
+    name = args.what
+    if name not in CATALOG and not is_own(name):
+        if not os.path.exists(args.what):
+            raise ConfigError(f"{args.what[:200]!r} is neither a data set ({', '.join(CATALOG)}) nor a folder or a table.")
+        name = f"table:{args.what}" if os.path.isfile(args.what) else f"folder:{args.what}"
     table = open_dataset(name, splits=args.splits, root=root)
     report = audit(table)
+    if args.study:
+        found = _label_errors(table, args.study, name, args.splits)
+        report = dataclasses.replace(report, suspects=(*found, *report.suspects))
+        print(f"{len(found)} validation images whose label is likely wrong, by the networks of {shown(args.study)}")
     print_report(report)
     if args.json:
         Folder(str(Path(args.json).parent)).write(Path(args.json).name, dumps(report.as_dict(), indent=1).encode())
     if args.html:
         write_page(table, report, Path(args.html))
         print(f"page: {shown(args.html)}")
+    if args.csv:
+        text = io.StringIO()
+        rows = csv.writer(text, lineterminator="\n")
+        rows.writerow(["image", "split", "label", "kind", "detail"])
+        rows.writerows([s.image, s.split, s.label, s.kind, s.detail] for s in report.suspects)
+        Folder(str(Path(args.csv).resolve().parent)).write(Path(args.csv).name, text.getvalue().encode("utf-8", "backslashreplace"))
+        print(f"list: {shown(args.csv)} ({len(report.suspects)} images)")
     return 3 if report.blocking else 0
+
+
+def _label_errors(table: ImageTable, study: str, name: str, splits: str) -> list[Suspect]:
+    """By the validation predictions of the study's confirm runs on these data. Raises ConfigError where it has none."""
+    ledger = find(study)
+    begun = ledger.study()
+    assert begun is not None, "it was found by its study.json"
+    same = {c.id for c in begun.cells if (c.dataset, c.splits) in {(n, splits) for n in (name, absolute_name(name))}}
+    images: list[str] = []
+    logits = []
+    for ask, _, result in ledger.trials():
+        data = ledger.measured(ask.trial_id, "predictions")
+        if (
+            ask.cell not in same
+            or ask.stage is not Stage.CONFIRM
+            or result is None
+            or result.outcome is not Outcome.COMPLETED
+            or data is None
+        ):
+            continue
+        rows = pq.read_table(io.BytesIO(data)).filter(pc.field("split") == "val")
+        own = rows["image"].to_pylist()
+        if images and own != images:
+            continue  # another fold
+        images = own
+        logits.append(np.stack(rows["logits"].to_numpy(zero_copy_only=False)))
+    if not logits:
+        known = ", ".join(dict.fromkeys(f"{c.dataset}@{c.splits}" for c in begun.cells))
+        raise ConfigError(f"{study} has no confirm run on {name}@{splits} with predictions; it is a study of {known}.")
+    return likely_label_errors(table, images, logits)
 
 
 def print_report(report: AuditReport) -> None:
@@ -91,6 +146,12 @@ def print_report(report: AuditReport) -> None:
     console.print(f"always the commonest class: {report.majority_accuracy:.1%} of test")
     if report.metadata_accuracy is not None:
         console.print(f"nearest training image in time: {report.metadata_accuracy:.1%} of test, macro recall {report.metadata_recall:.1%}")
+    for kind in dict.fromkeys(s.kind for s in report.suspects):
+        own = [s for s in report.suspects if s.kind == kind]
+        for s in own[: SHOWN if kind == "label" else 5]:
+            console.print(shown(f"look at ({kind}): {s.image} ({s.split}, {s.label}): {s.detail}"))
+        if len(own) > (SHOWN if kind == "label" else 5):
+            console.print(f"look at ({kind}): {len(own)} in all; --csv lists them")
     for kind, lines in (("warning", report.warnings), ("unreadable", report.problems), ("left out", report.ignored)):
         for line in lines:
             console.print(shown(f"{kind}: {line}"))

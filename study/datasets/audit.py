@@ -1,26 +1,29 @@
 """The data doctor: everything that could make a study of these images lie, found in one pass.
 
-Duplicates within and across splits, label conflicts, imbalance, tiny classes, and for data with sessions how much can be
-told without looking at a single pixel.
+Duplicates within and across splits, label conflicts, imbalance, tiny classes, images of odd size, dark, blurred, and for data with
+sessions how much can be told without looking at a single pixel.
 """
 
 import dataclasses
-import hashlib
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
-from study.datasets.spec import SPLITS, TEST, TRAIN, ImageTable
+from study.datasets.copies import NEAR_BITS, difference_hash, sure_pairs
+from study.datasets.looks import Look, look
+from study.datasets.spec import SPLITS, TEST, TRAIN, ImageTable, some
 from study.errors import DataError
 from study.facts import shown
 
-NEAR_BITS = 3  # of 64: images whose difference hashes differ by at most this are near-duplicates
 NEAR_MOST = 40_000  # images; pairs are compared in blocks, and a larger set is not compared
 SHOWN = 20
+FEW = 5  # test images of a class, below which its score is a matter of one or two of them
+ODD = 4.0  # times the usual short side, or aspect ratio, or less than 1 / ODD of it
+DARK = 50  # of 255: nearly all pixels are darker
+BLURRED = 0.2  # of the usual sharpness
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +36,18 @@ class Pair:
     labels: tuple[str, str]
     bits: int  # 0: the same pixels
     positions: tuple[int, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Suspect:
+    """An image that a person should look at; nothing is done about it."""
+
+    image: str
+    split: str
+    label: str
+    kind: str  # "near copy, other label", "odd size", "dark", "blurred", "label"
+    detail: str
+    position: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +68,8 @@ class AuditReport:
     metadata_recall: float | None  # macro
     sessions_shared: int | None  # val or test images whose session (group) has images in train too
     warnings: tuple[str, ...]
+    suspects: tuple[Suspect, ...] = ()
+    near_conflicts: int | None = None  # images with a near copy of another label; None: not compared
     ignored: tuple[str, ...]  # the first of the files and folders left out, with the reason; the form counts them all
 
     @property
@@ -72,6 +89,7 @@ def audit(table: ImageTable) -> AuditReport:
     """Decodes every image once. Never raises for bad images: they are listed."""
     digests: list[str | None] = []
     hashes = np.zeros(len(table.ids), np.uint64)
+    seen: list[Look | None] = []
     unreadable: list[str] = []
     for k in range(len(table.ids)):
         try:
@@ -79,9 +97,11 @@ def audit(table: ImageTable) -> AuditReport:
         except DataError as error:
             unreadable.append(str(error))
             digests.append(None)
+            seen.append(None)
             continue
-        digests.append(hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).hexdigest())
-        hashes[k] = difference_hash(pixels)
+        seen.append(one := look(pixels))
+        digests.append(one.digest)
+        hashes[k] = one.hash
     same: dict[str, list[int]] = defaultdict(list)
     for k, digest in enumerate(digests):
         if digest is not None and table.split[k] >= 0:
@@ -92,6 +112,7 @@ def audit(table: ImageTable) -> AuditReport:
     near = _near_across(table, hashes, np.array([d is not None for d in digests]))
     pairs = [_pair(table, g[0], j, 0) for g in conflicts + [g for g in copies if g not in conflicts] for j in g[1:2]][:SHOWN]
     pairs += [_pair(table, a, b, bits) for a, b, bits in (near or [])[:SHOWN]]
+    disputed = near_conflicts(table, seen)
     majority, (by_time, recall) = _majority(table), _by_metadata(table)
     report = AuditReport(
         dataset=table.name,
@@ -110,6 +131,8 @@ def audit(table: ImageTable) -> AuditReport:
         metadata_recall=recall,
         sessions_shared=_sessions_shared(table),
         warnings=(),
+        suspects=(*disputed, *odd_images(table, seen)),
+        near_conflicts=len(disputed),
         ignored=tuple(_ignored(table)),
     )
     return dataclasses.replace(report, warnings=tuple(_warnings(report)))
@@ -120,12 +143,43 @@ def _ignored(table: ImageTable) -> list[str]:
     return lines if len(lines) <= SHOWN else [*lines[:SHOWN], f"and {len(lines) - SHOWN} more"]
 
 
-def difference_hash(pixels: np.ndarray) -> np.uint64:
-    """64 bits: in an 8 x 9 grey thumbnail, is each pixel brighter than its right neighbour (dHash)."""
-    grey = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).convert("L").resize((9, 8), Image.Resampling.BOX)
-    small = np.asarray(grey, dtype=np.int16)
-    bits = (small[:, 1:] > small[:, :-1]).reshape(-1)
-    return np.uint64(int("".join("1" if b else "0" for b in bits), 2))
+def near_conflicts(table: ImageTable, seen: list[Look | None]) -> list[Suspect]:
+    """Images with a sure near copy of another label; copies to the pixel are counted as conflicts and not listed here."""
+    known = [(k, one) for k, one in enumerate(seen) if one is not None and table.split[k] >= 0]
+    other: dict[int, int] = {}
+    for first, second in sure_pairs(np.array([one.hash for _, one in known], np.uint64), [one.thumbnail for _, one in known]):
+        for (a, left), (b, right) in zip([known[k] for k in first], [known[k] for k in second], strict=True):
+            if table.labels[a] != table.labels[b] and left.digest != right.digest:
+                other |= {a: other.get(a, b), b: other.get(b, a)}
+    return [
+        _suspect(table, k, "near copy, other label", f"{table.ids[j]} is {table.classes[table.labels[j]]}")
+        for k, j in sorted(other.items())
+    ]
+
+
+def odd_images(table: ImageTable, seen: list[Look | None]) -> list[Suspect]:
+    """Images unlike the rest in size, and dark or blurred ones. Sharpness has no unit: an image is held against the others' median."""
+    known = [(k, one) for k, one in enumerate(seen) if one is not None and table.split[k] >= 0]
+    if not known:
+        return []
+    side = np.median([min(one.height, one.width) for _, one in known])
+    shape = np.median([one.width / one.height for _, one in known])
+    sharp = np.median([one.sharp for _, one in known])
+    out = []
+    for k, one in known:
+        relative, aspect = min(one.height, one.width) / side, one.width / one.height / shape
+        if not (1 / ODD <= relative <= ODD and 1 / ODD <= aspect <= ODD):
+            out.append(_suspect(table, k, "odd size", f"{one.width} x {one.height} pixels"))
+        if one.bright < DARK:
+            out.append(_suspect(table, k, "dark", f"99 % of its pixels are below {one.bright:.0f} of 255"))
+        elif one.sharp < BLURRED * sharp:
+            out.append(_suspect(table, k, "blurred", f"{one.sharp / sharp:.0%} of the usual sharpness"))
+    return out
+
+
+def _suspect(table: ImageTable, k: int, kind: str, detail: str) -> Suspect:
+    split, label = SPLITS[table.split[k]], table.classes[table.labels[k]]
+    return Suspect(image=table.ids[k], split=split, label=label, kind=kind, detail=detail, position=k)
 
 
 def near_copies(pixels: np.ndarray, known: np.ndarray, asked: np.ndarray) -> list[int] | None:
@@ -198,6 +252,15 @@ def _sessions_shared(table: ImageTable) -> int | None:
     return int(np.isin(table.groups[table.split > TRAIN], table.groups[table.split == TRAIN]).sum())
 
 
+def rare(classes: Sequence[str], counts: dict[str, list[int]]) -> list[str]:
+    """What is to be said of classes with fewer than FEW test images, one line or none; `counts` as `ImageTable.counts` gives them."""
+    found = [f"{c} ({n})" for c, n in zip(classes, counts["test"], strict=True) if n < FEW]
+    return found and [
+        f"fewer than {FEW} test images of {some(found, 5)}: one of them moves the class's score by {100 / FEW:.0f} points or more; "
+        "add images, merge the class with another one, or leave it out"
+    ]
+
+
 def _warnings(r: AuditReport) -> list[str]:
     spelt: dict[str, list[str]] = defaultdict(list)
     for name in sorted(r.classes):
@@ -211,13 +274,17 @@ def _warnings(r: AuditReport) -> list[str]:
         )
     if r.conflicts:
         out.append(f"{r.conflicts} groups of identical images carry different labels")
+    if r.near_conflicts:
+        out.append(f"{r.near_conflicts} images have a near-duplicate with another label")
     train = r.counts["train"]
     if (low := min(train)) and max(train) / low >= 10:
         out.append(
             f"imbalance: {r.classes[train.index(max(train))]} has {max(train)} training images, {r.classes[train.index(low)]} has {low}"
         )
-    if tiny := [f"{c} ({n})" for c, n in zip(r.classes, r.counts["test"], strict=True) if n < 10]:
-        out.append(f"fewer than 10 test images of {', '.join(tiny[:5])}: their F1 is mostly noise")
+    in_test = list(zip(r.classes, r.counts["test"], strict=True))
+    out += rare(r.classes, r.counts)
+    if tiny := [f"{c} ({n})" for c, n in in_test if FEW <= n < 10]:
+        out.append(f"fewer than 10 test images of {some(tiny, 5)}: their F1 is mostly noise")
     if absent := [f"{c} in {s}" for s in SPLITS for c, n in zip(r.classes, r.counts[s], strict=True) if n == 0]:
         out.append(f"no image of {', '.join(absent[:5])}: shown as n/a")
     if r.metadata_accuracy is not None and r.metadata_accuracy > r.majority_accuracy + 0.05:

@@ -1,4 +1,4 @@
-"""Any user's images: `folder:PATH` with train/ val/ test/ inside, or one folder per class, split by us.
+"""Any user's images: `folder:PATH` with train/ val/ test/ inside (or train and one of them), or one folder per class, split by us.
 
 A file PATH/groups.csv (columns file,group) keeps images of one group (a patient, a plant, a session) in one split.
 """
@@ -6,39 +6,78 @@ A file PATH/groups.csv (columns file,group) keeps images of one group (a patient
 import os
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from pathlib import Path
 
 import numpy as np
 
-from study.datasets.imagefiles import JUNK, SUFFIXES, check_headers, decode_file, fingerprint, identity, is_junk, no_image, refuse
-from study.datasets.spec import SPLITS, TRAIN, ImageTable, display_name, left_out, some, stratified_split
+from study.datasets.imagefiles import (
+    FIRST_SUFFIXES,
+    JUNK,
+    SUFFIXES,
+    check_headers,
+    decode_file,
+    fingerprint,
+    identity,
+    is_junk,
+    no_image,
+    refuse,
+)
+from study.datasets.own import Ignored, found_file, make_table
+from study.datasets.spec import SPLIT_NAMES, SPLITS, TRAIN, ImageTable, display_name, left_out, some, stratified_split
 from study.datasets.tables import read_columns
 from study.errors import DataError
+from study.naming import READING
 
-SPLIT_NAMES = {"train": 0, "training": 0, "val": 1, "valid": 1, "validation": 1, "test": 2, "testing": 2}
 GROUPS = "groups.csv"
 LINK = "a link to a folder"
 BESIDE_SPLITS, BESIDE_CLASSES = "beside the splits", "beside the class folders"
 
-Ignored = list[tuple[str, str]]
 
+def read(path: Path, fold: int, reading: int = READING) -> ImageTable:
+    """Raises DataError for anything that would make the result lie: empty classes, links out of the tree, many unreadable images.
 
-def read(path: Path, fold: int) -> ImageTable:
-    """Raises DataError for anything that would make the result lie: empty classes, links out of the tree, unreadable images."""
-    _check_path(path)
+    `reading`: by which version's rules; 1 is what studies of version 0.1 were begun with.
+    """
+    check_path(path, "folder")
     ignored: Ignored = []
-    given = _given(path, ignored)
+    given = _given(path, ignored, whole=reading == 1)
     tops = given if given is not None else {0: path}
     in_order = sorted(tops.items(), key=lambda item: item[1].name.lower())
     folders = [(cls, k) for k, top in in_order for cls in _classes(path, top, ignored)]
     name_of = _names(path, [cls for cls, _ in folders])
-    found = [(file, name_of[cls], k) for cls, k in folders for file in _images(path, cls, ignored)]
+    found = [
+        (file, name_of[cls], k)
+        for cls, k in folders
+        for file in _images(path, cls, ignored, FIRST_SUFFIXES if reading == 1 else frozenset())
+    ]
     if not found:
-        raise DataError(f"{path} holds no images; expected {path}/<class>/*.jpg (also {', '.join(sorted(SUFFIXES))}).")
+        raise DataError(f"{path} holds no images; expected {path}/<class>/*.jpg (also {', '.join(sorted(SUFFIXES))}).{_beside(path)}")
+    if empty := set(tops) - {k for _, _, k in found}:
+        raise DataError(f"{path}: the {SPLITS[min(empty)]} split holds no image; add some, or remove its folder to have it cut from train.")
     raw_classes = sorted({cls for _, cls, _ in found})
     if len(raw_classes) < 2:
-        raise DataError(f"{path} holds one class only ({display_name(raw_classes[0])}); there is nothing to tell apart.")
+        raise DataError(f"{path} holds one class only ({display_name(raw_classes[0])}); there is nothing to tell apart.{_beside(path)}")
+    if reading > 1:
+        groups = _groups(path, [file for file, _, _ in found])
+        images = [
+            found_file(
+                file,
+                id=display_path(file, path),
+                label=cls,
+                split=None if given is None else k,
+                group=None if groups is None else groups[n],
+            )
+            for n, (file, cls, k) in enumerate(found)
+        ]
+        return make_table(f"folder:{path}", "folder", images, ignored, where=str(path), groups_in=str(path / GROUPS), fold=fold)
+    return _first_reading(path, fold, found, raw_classes, given is not None, ignored)
+
+
+def _first_reading(
+    path: Path, fold: int, found: list[tuple[Path, str, int]], raw_classes: list[str], given: bool, ignored: Ignored
+) -> ImageTable:
+    """As version 0.1 read: any unreadable image refuses all, copies may lie on two sides. For studies that were begun so."""
     files = [file for file, _, _ in found]
     number = {cls: k for k, cls in enumerate(raw_classes)}
     labels = np.array([number[cls] for _, cls, _ in found], np.int64)
@@ -46,8 +85,10 @@ def read(path: Path, fold: int) -> ImageTable:
     size, bad = check_headers(files)
     if bad:
         raise refuse([(str(files[k]), reason) for k, reason in bad], str(path))
-    groups = _groups(path, files)
-    if given is not None:
+    names = _groups(path, files)
+    number = {group: k for k, group in enumerate(sorted(set(names or [])))}
+    groups = None if names is None else np.array([number[group] for group in names], np.int64)
+    if given:
         split = np.array([k for _, _, k in found], np.int8)
     else:
         if few := [c for c, n in zip(classes, np.bincount(labels), strict=True) if n < 5]:
@@ -63,8 +104,7 @@ def read(path: Path, fold: int) -> ImageTable:
         labels=labels,
         split=split,
         groups=groups,
-        form=f"{len(files)} images of {len(classes)} classes, {'own stratified' if given is None else 'given'} split; {counts}"
-        + left_out(ignored),
+        form=f"{len(files)} images of {len(classes)} classes, {'given' if given else 'own stratified'} split; {counts}" + left_out(ignored),
         fingerprint=fingerprint(["folder", *map(identity, files)]),
         decode=lambda i: decode_file(files[i], 3),
         policy="mild",
@@ -82,19 +122,28 @@ def _text(path: Path | str) -> str:
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
-def _check_path(path: Path) -> None:
+def _beside(path: Path) -> str:
+    """Where a table of labels lies there: what to do with it."""
+    tables = [p for folder in (path, path.parent) for p in _entries(folder) if p.suffix.lower() in (".csv", ".tsv", ".jsonl", ".parquet")]
+    tables = [p for p in tables if p.is_file() and p.name != GROUPS and not is_junk(p.name)]
+    return f" There is a table beside it: try table:{tables[0]}." if tables else ""
+
+
+def check_path(path: Path, kind: str) -> None:
+    """Raises DataError for a path that cannot be written into results, or is no folder ("folder") or no file ("table")."""
     if "\0" in str(path) or _text(path) != str(path):
         raise DataError(
-            f"folder:{_text(path)}: the path must be UTF-8 without NUL, for it is written into every result; rename the folder."
+            f"{kind}:{_text(path)}: the path must be UTF-8 without NUL, for it is written into every result; rename the {kind if kind == 'folder' else 'file'}."
         )
-    if not path.is_dir():
+    if kind == "folder" and not path.is_dir():
         raise DataError(
-            f"folder:{path}: {'is a file' if path.exists() else 'does not exist'}; give a folder of class folders, or of train/, val/ and test/."
+            f"folder:{path}: {'is a file; a table of labels is table:' + str(path) if path.exists() else 'does not exist'}; "
+            "give a folder of class folders, or of train/, val/ and test/."
         )
 
 
-def _given(path: Path, ignored: Ignored) -> dict[int, Path] | None:
-    """The folder of each split by its number, or None where there are class folders only."""
+def _given(path: Path, ignored: Ignored, whole: bool) -> dict[int, Path] | None:
+    """The folder of each split by its number, or None where there are class folders only. `whole`: all three or none."""
     found: dict[int, list[Path]] = defaultdict(list)
     others: list[Path] = []
     for entry in _entries(path):
@@ -106,10 +155,10 @@ def _given(path: Path, ignored: Ignored) -> dict[int, Path] | None:
         if len(folders) > 1:
             raise DataError(f"{path} has {' and '.join(f.name for f in folders)}, each for the {SPLITS[number]} split; keep one of them.")
         _check_link(path, folders[0])
-    if missing := {0, 1, 2} - set(found):
+    if missing := ({0, 1, 2} if whole else {TRAIN}) - set(found):
         names = ", ".join(sorted(folders[0].name for folders in found.values()))
         raise DataError(
-            f"{path} has {names} but no {', '.join(SPLITS[m] for m in sorted(missing))}; give all three, or only class folders."
+            f"{path} has {names} but no {', '.join(SPLITS[m] for m in sorted(missing))}; give all three, train and one of the others, or only class folders."
         )
     ignored += [(display_path(p, path), JUNK if is_junk(p.name) else BESIDE_SPLITS) for p in others if p != path / GROUPS]
     return {number: folders[0] for number, folders in found.items()}
@@ -146,7 +195,7 @@ def _names(root: Path, folders: list[Path]) -> dict[Path, str]:
     return {folder: unicodedata.normalize("NFC", _text(folder.name)) for folder in folders}
 
 
-def _images(root: Path, cls: Path, ignored: Ignored) -> list[Path]:
+def _images(root: Path, cls: Path, ignored: Ignored, suffixes: Set[str]) -> list[Path]:
     """Every image below a class folder, links that leave the tree refused, loops not followed."""
     out: list[Path] = []
     for parent, names, files in os.walk(cls, followlinks=False, onerror=_refuse):
@@ -156,7 +205,7 @@ def _images(root: Path, cls: Path, ignored: Ignored) -> list[Path]:
         names.sort(key=os.fsencode)
         for name in sorted(files, key=os.fsencode):
             file = Path(parent, name)
-            if (reason := no_image(name)) is not None:
+            if (reason := no_image(name, suffixes)) is not None:
                 ignored.append((display_path(file, root), reason))
             else:
                 _check_link(root, file)
@@ -184,8 +233,8 @@ def _refuse(error: OSError) -> None:
     raise error
 
 
-def _groups(path: Path, files: list[Path]) -> np.ndarray | None:
-    """int64 [N], from groups.csv where there is one. Raises DataError naming its row."""
+def _groups(path: Path, files: list[Path]) -> list[str] | None:
+    """The group of each file, from groups.csv where there is one. Raises DataError naming its row."""
     table = path / GROUPS
     if not os.path.lexists(table):
         return None
@@ -200,5 +249,4 @@ def _groups(path: Path, files: list[Path]) -> np.ndarray | None:
     names = [display_path(f, path) for f in files]
     if missing := [n for n in names if n not in group_of]:
         raise DataError(f"{table}: {len(missing)} images have no group: {some(missing)}; add a row for each.")
-    number = {group: k for k, group in enumerate(sorted({group for group, _ in group_of.values()}))}
-    return np.array([number[group_of[n][0]] for n in names], np.int64)
+    return [group_of[n][0] for n in names]

@@ -3,7 +3,7 @@
 import hashlib
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -13,7 +13,9 @@ from study.errors import DataError
 from study.facts import shown
 from study.inference import pictures
 
-SUFFIXES = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".gif"}
+FIRST_SUFFIXES = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".gif"}  # all that version 0.1 read
+SUFFIXES = FIRST_SUFFIXES | {".tif", ".tiff"}
+WITH_PACKAGE = {".avif": ("AVIF", "a Pillow built with AVIF"), ".heic": ("HEIF", "pillow-heif"), ".heif": ("HEIF", "pillow-heif")}
 SHOWN = 20
 JUNK = "left there by a system or an editor"
 
@@ -23,21 +25,27 @@ def is_junk(name: str) -> bool:
     return name.startswith(".") or name in ("__MACOSX", "Thumbs.db", "desktop.ini", "__pycache__")
 
 
-def no_image(name: str) -> str | None:
-    """Why a file of this name is not taken for an image; None where it is."""
+def no_image(name: str, suffixes: Set[str] = frozenset()) -> str | None:
+    """Why a file of this name is not taken for an image; None where it is. `suffixes`: which alone are (default: all that are read)."""
     if is_junk(name):
         return JUNK
     suffix = os.path.splitext(name)[1].lower()
-    return None if suffix in SUFFIXES else f"{suffix} is not read" if suffix else "no suffix"
+    if suffix in (suffixes or SUFFIXES):
+        return None
+    if suffix in WITH_PACKAGE and not suffixes:
+        form, package = WITH_PACKAGE[suffix]
+        return None if form in pictures.formats() else f"{suffix} needs {package}"
+    return f"{suffix} is not read" if suffix else "no suffix"
 
 
 def short_side(path: Path) -> int:
     """Short side in pixels, from the header alone. Raises ValueError with the reason, whatever Pillow raised."""
-    _regular(path)
+    regular(path)
     return pictures.short_side(path)
 
 
-def _regular(path: Path) -> None:
+def regular(path: Path) -> None:
+    """Raises ValueError for what is no regular file, OSError where that cannot be seen."""
     if not stat.S_ISREG(path.stat().st_mode):  # a FIFO or a socket must not be opened: that would wait for ever
         raise ValueError("not a regular file")
 
@@ -67,7 +75,7 @@ def refuse(bad: list[tuple[str, str]], what: str) -> DataError:
 def decode_file(path: Path, channels: int) -> np.ndarray:
     """uint8 [H, W, channels] with EXIF orientation applied; 16-bit and float images are scaled, not clipped. Raises DataError."""
     try:
-        _regular(path)
+        regular(path)
         return pictures.decode(path, channels)
     except (ValueError, OSError) as error:
         why = str(error) if isinstance(error, ValueError) else pictures.reason(error)

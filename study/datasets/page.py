@@ -10,6 +10,8 @@ from study.datasets.spec import SPLITS, ImageTable
 from study.datasets.thumbnails import thumbnail
 from study.files import Folder
 
+SUSPECTS = 60  # shown with a thumbnail
+
 PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; img-src data:">
 <title>Data check: {{ r.dataset }}</title><style>
@@ -32,6 +34,8 @@ img{width:6rem;height:6rem;object-fit:cover;border-radius:4px}</style></head><bo
 {% if r.metadata_accuracy is not none %}<tr><td>test accuracy of the nearest training image in time, same instrument</td><td>{{ '%.1f' % (100 * r.metadata_accuracy) }} %</td></tr>{% endif %}</table>
 <h2>Images per class</h2><table><tr><th>class</th>{% for s in splits %}<th>{{ s }}</th>{% endfor %}</tr>
 {% for c in r.classes %}{% set outer = loop.index0 %}<tr><td>{{ c }}</td>{% for s in splits %}<td>{{ r.counts[s][outer] }}</td>{% endfor %}</tr>{% endfor %}</table>
+{% if suspects %}<h2>Worth a look</h2><p>{{ r.suspects|length }} images; all of them by name with --csv.</p>{% for s, a in suspects %}<figure><img alt="" src="{{ a }}">
+<figcaption>{{ s.image }} ({{ s.split }}, {{ s.label }})<br>{{ s.kind }}: {{ s.detail }}</figcaption></figure>{% endfor %}{% endif %}
 {% if pairs %}<h2>Pairs that are, or nearly are, the same</h2>{% for p, a, b in pairs %}<figure><img alt="" src="{{ a }}"> <img alt="" src="{{ b }}">
 <figcaption>{{ p.first }} ({{ p.splits[0] }}, {{ p.labels[0] }})<br>{{ p.second }} ({{ p.splits[1] }}, {{ p.labels[1] }})<br>{{ 'identical' if p.bits == 0 else '%d of 64 bits differ' % p.bits }}</figcaption></figure>{% endfor %}{% endif %}
 </body></html>"""
@@ -40,7 +44,8 @@ img{width:6rem;height:6rem;object-fit:cover;border-radius:4px}</style></head><bo
 def write_page(table: ImageTable, report: AuditReport, path: Path) -> None:
     environment = Environment(autoescape=True, undefined=StrictUndefined)
     pairs = [(p, _thumbnail(table, p.positions[0]), _thumbnail(table, p.positions[1])) for p in report.pairs]
-    html = environment.from_string(PAGE).render(r=report, splits=SPLITS, pairs=pairs)
+    suspects = [(s, _thumbnail(table, s.position)) for s in report.suspects[:SUSPECTS]]
+    html = environment.from_string(PAGE).render(r=report, splits=SPLITS, pairs=pairs, suspects=suspects)
     Folder(str(path.resolve().parent)).write(path.name, html.encode("utf-8", "backslashreplace"))
 
 

@@ -14,6 +14,7 @@ from study.facts import shown
 
 SPLITS = ("train", "val", "test")
 TRAIN, VAL, TEST = range(3)  # as `ImageTable.split` has them
+SPLIT_NAMES = {"train": 0, "training": 0, "val": 1, "valid": 1, "validation": 1, "test": 2, "testing": 2}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -38,6 +39,7 @@ class ImageTable:
     second: np.ndarray | None = (
         None  # int64 [N]: what later annotators say, -1 where nothing; where it differs from a label, that is disputed
     )
+    weights: np.ndarray | None = None  # float32 [N], of mean 1 over train: what an image counts in the training loss
     foreground: "Foreground | None" = None  # where its subject is, as far as pixels tell
 
     def of(self, split: int) -> "tuple[int, np.ndarray | None]":
@@ -131,6 +133,15 @@ def stratified_split(labels: np.ndarray, groups: np.ndarray | None, seed: int, f
 
     Fold k is the test split and fold k+1 (of 5) the validation split. Raises DataError naming `what` for too few to be split.
     """
+    parts = stratified_parts(labels, groups, seed, what=what)
+    split = np.zeros(len(labels), np.int8)
+    split[parts[fold % 5]] = 2
+    split[parts[(fold + 1) % 5]] = 1
+    return split
+
+
+def stratified_parts(labels: np.ndarray, groups: np.ndarray | None, seed: int = 0, *, what: str) -> list[np.ndarray]:
+    """Positions of five folds with the classes in proportion, groups whole. Raises DataError naming `what` for too few to be split."""
     if (most := np.bincount(labels).max(initial=0)) < 5:
         raise DataError(f"{what}: no class has more than {most} images; to be split it needs at least 5, add some.")
     if groups is not None and (count := len(np.unique(groups))) < 5:
@@ -141,8 +152,4 @@ def stratified_split(labels: np.ndarray, groups: np.ndarray | None, seed: int, f
         folds = StratifiedKFold(5, shuffle=True, random_state=seed).split(labels, labels)
     else:
         folds = StratifiedGroupKFold(5, shuffle=True, random_state=seed).split(labels, labels, groups)
-    parts = [test for _, test in folds]
-    split = np.zeros(len(labels), np.int8)
-    split[parts[fold % 5]] = 2
-    split[parts[(fold + 1) % 5]] = 1
-    return split
+    return [test for _, test in folds]

@@ -41,10 +41,10 @@ def read_columns(path: Path, needed: Sequence[str], optional: Sequence[str] = ()
     return out, digest
 
 
-def read_rows(path: Path) -> tuple[list[Row], str]:
+def read_rows(path: Path, delimiter: str = ",") -> tuple[list[Row], str]:
     """Every row that is not blank, the header too, and the file's SHA-256. Raises DataError."""
     text, digest = _read_text(path)
-    reader = csv.reader(io.StringIO(text), strict=True)
+    reader = csv.reader(io.StringIO(text), strict=True, delimiter=delimiter)
     try:
         return [(reader.line_num, fields) for fields in reader if any(f.strip() for f in fields)], digest
     except csv.Error as error:

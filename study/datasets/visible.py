@@ -38,6 +38,7 @@ def cut_off_test(table: ImageTable, whole: np.ndarray) -> Visible:
         metadata=None,
         soft=None if table.soft is None else table.soft[numbers],
         second=None if table.second is None else table.second[numbers],
+        weights=None if table.weights is None else table.weights[numbers],
         decode=lambda row: decode(int(numbers[row])),
     )
     return Visible(table=seen, numbers=numbers, whole=whole)

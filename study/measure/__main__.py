@@ -1,6 +1,7 @@
 """`python -m study.measure RESULTS/STUDY NAME...`: measures the confirm runs of a study that is finished already."""
 
 import argparse
+import dataclasses
 import os
 import sys
 from collections.abc import Sequence
@@ -55,7 +56,7 @@ def measure_study(ledger: Ledger, names: tuple[str, ...], places: Places, again:
     that says why. Runs of earlier choices are left alone: nothing is read off them, and test images are not shown to them again."""
     results, study = ledger.results(), ledger.study()
     assert study is not None, "it was found by its study.json"
-    places = places.with_foreign(foreign_tasks(study))
+    places = dataclasses.replace(places, reading=ledger.reading()).with_foreign(foreign_tasks(study))
     if not (chosen := ledger.confirmed_trials()):
         raise ConfigError(
             f"{ledger.folder.shown('selection.json')} is not there, so nothing was confirmed that could be measured; run python -m study.sweep {ledger.folder.location} first."

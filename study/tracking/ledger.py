@@ -24,6 +24,7 @@ from study.config import PUBLISHED_BEFORE_4, Study
 from study.errors import ConfigError, EnvironmentProblem
 from study.files import Folder
 from study.growth import grow
+from study.naming import READING
 from study.records import SCHEMA, Ask, EpochRecord, Stage, TrialResult, dumps
 from study.tracking.reader import (
     TRIAL_ID,
@@ -66,6 +67,10 @@ class Ledger:
     def facts(self) -> dict[str, Any]:
         """What was fixed or found when it ran: versions, machine, precision, when it started and finished, its verdicts."""
         return self._read("study.json", facts_of) or {}
+
+    def reading(self) -> int:
+        """By which version's rules the study reads own folders: those it was begun with, today's before it is."""
+        return int(self.facts().get("reading", 1)) if self.folder.exists("study.json") else READING
 
     def begin(self, study: Study, facts: dict[str, Any]) -> Study:
         """Writes study.json once. One that lies here already may have grown since: that is an amendment, recorded and dated.

@@ -34,7 +34,8 @@ class Inputs:
         self.train_eval = spread(self.train, self.table.labels, config.protocol.train_eval_images)
         wrong, told = made_wrong(self.train, self.table.labels, len(self.table.classes), config.protocol.wrong_labels, config.seed)
         self._told = told[self.train]
-        self._targets = torch.from_numpy(_targets(self.table, wrong, told))  # as training is told; those of scores stay true
+        # as training is told; those of scores stay true
+        self._targets = torch.from_numpy(_targets(self.table, wrong, told, config.recipe.label_smoothing))
         self.doubtful = _doubtful(self.table, self.train, wrong, told, config.protocol.train_eval_images)
         self._resident: Tensor | None = None
         self.device = torch.device("cpu")
@@ -62,13 +63,13 @@ class Inputs:
         yield from np.array_split(order, steps)
 
     def targets(self, positions: np.ndarray) -> Tensor:
-        """int64 [B], or float32 [B, C] where annotators voted."""
+        """int64 [B], or float32 [B, C] where annotators voted or images have weights."""
         return self._targets[torch.from_numpy(self.train[positions]).to(self.device)]
 
     def class_weights(self, beta: float) -> Tensor | None:
         """float32 [C] on the device, by what training is told; None: all weigh alike."""
-        told, classes = self._targets.cpu()[self.train], len(self.table.classes)
-        images = told.sum(0).double().numpy() if told.ndim == 2 else np.bincount(told.numpy(), minlength=classes)
+        voted, classes = self.table.soft is not None, len(self.table.classes)
+        images = self._targets.cpu()[self.train].sum(0).double().numpy() if voted else np.bincount(self._told, minlength=classes)
         weights = class_weights(images, beta)
         return None if weights is None else torch.from_numpy(weights).to(self.device)
 
@@ -93,13 +94,19 @@ class Doubtful:
     true: np.ndarray  # [n] as they are, or as the others say
 
 
-def _targets(table: ImageTable, wrong: np.ndarray, told: np.ndarray) -> np.ndarray:
-    """int64 [N]; float32 [N, C] where there are votes, a wrong label then being unanimous."""
-    if table.soft is None:
+def _targets(table: ImageTable, wrong: np.ndarray, told: np.ndarray, smoothing: float) -> np.ndarray:
+    """int64 [N]; float32 [N, C] where there are votes, a wrong label then being unanimous, or where images have weights."""
+    if table.soft is None and table.weights is None:
         return told.astype(np.int64)
-    soft = table.soft.copy()
-    soft[wrong] = np.eye(len(table.classes), dtype=np.float32)[told[wrong]]
-    return soft
+    one_hot = np.eye(len(table.classes), dtype=np.float32)
+    soft = table.soft.copy() if table.soft is not None else one_hot[told]
+    soft[wrong] = one_hot[told[wrong]]
+    if table.weights is None:
+        return soft
+    # Cross-entropy is linear in its target, and smooths it to (1 - s) t + s / C: the t whose smoothed target is w times the image's own
+    # makes the image's whole loss w times as large.
+    weights = table.weights[:, None]
+    return np.asarray(weights * soft + (weights - 1) * smoothing / (len(table.classes) * (1 - smoothing)), np.float32)
 
 
 def _doubtful(table: ImageTable, train: np.ndarray, wrong: np.ndarray, told: np.ndarray, most: int) -> dict[str, Doubtful]:

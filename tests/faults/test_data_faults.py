@@ -128,7 +128,9 @@ def test_D1_unreadable_images_are_all_listed_in_one_pass(tmp_path: Path) -> None
     buffer = io.BytesIO()
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(buffer, "JPEG")
     (root / "b" / "half.jpg").write_bytes(buffer.getvalue()[: len(buffer.getvalue()) // 2])
-    report = audit(open_dataset(f"folder:{root}"))
+    with pytest.raises(DataError, match=r"1 of the images .*half\.jpg"):
+        open_dataset(f"folder:{root}")
+    report = audit(open_dataset(f"folder:{root}", reading=1))
     assert report.blocking and len(report.problems) == 1 and "half.jpg" in report.problems[0]
 
 

@@ -10,6 +10,7 @@ import shutil
 import struct
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as draw
@@ -25,13 +26,20 @@ CASES = settings(
 )
 
 
+def noise(seed: int) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (12, 12, 3), dtype=np.uint8)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
 def picture(*size: int, mode: str = "RGB") -> bytes:
     buffer = io.BytesIO()
     Image.new(mode, size).save(buffer, "PNG")
     return buffer.getvalue()
 
 
-GOOD = picture(6, 6)
+GOOD = picture(12, 12)
+DIFFERENT = [noise(k) for k in range(120)]  # copies of one image could not be split
 CONTENTS = [GOOD, GOOD, GOOD, GOOD, picture(1, 60, mode="L"), picture(3, 3, mode="RGBA"), picture(1, 200), b"", b"GIF89a", GOOD[:40], GOOD[:16] + struct.pack(">II", 10**6, 10**6) + GOOD[24:]]  # fmt: skip
 SPLITS = ["train", "val", "test", "Train", "TEST", "valid", "training", "unlabelled"]
 ODD = ["a", "b", "c", "A", "a ", "é", "e\u0301", "\\xff", "[red]", "[/]", ":cat:", "\x1b[31m", "two\nlines", "\u202e", "=1+1", "x" * 90, "x" * 91, ".git", "__MACOSX", "groups.csv", "a.jpg"]  # fmt: skip
@@ -57,7 +65,7 @@ def grow(root: bytes, counts: dict[bytes, int], extra: list[tuple[bytes, bytes, 
         with contextlib.suppress(OSError):
             os.makedirs(root + b"/" + name)
             for k in range(count):
-                Path(os.fsdecode(root + b"/" + name + b"/%d.png" % k)).write_bytes(GOOD)
+                Path(os.fsdecode(root + b"/" + name + b"/%d.png" % k)).write_bytes(DIFFERENT[(31 * sum(name) + k) % 120])
     for name, suffix, content in extra:
         for folder in (root, root + b"/a"):
             with contextlib.suppress(OSError):

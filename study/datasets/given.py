@@ -1,0 +1,195 @@
+"""Data that Python holds: a DataFrame, a torchvision or any other map-style data set, made once into files that every process can read.
+
+from study import grid, own_dataset
+birds = own_dataset({"train": torchvision.datasets.ImageFolder("train"), "test": torchvision.datasets.ImageFolder("test")}, name="birds")
+cells = grid([birds], ["efficientnet_lite0"], ["linear_probe", "full"])
+"""
+
+import csv
+import hashlib
+import io
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from study.datasets.cache import cache_folder, kept_in
+from study.datasets.manifest import NAMES, find_columns, split_number
+from study.errors import ConfigError, DataError
+
+HEADER = ("file", "label", "split", "group", "weight")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,40}")
+
+Row = tuple[Any, str, str, str, str]  # picture, then label, split, group, weight as text
+
+
+def own_dataset(
+    data: Any,
+    *,
+    name: str = "own",
+    classes: Sequence[str] | None = None,
+    groups: Sequence[Any] | None = None,
+    columns: Mapping[str, str] | None = None,
+    folder: str | os.PathLike[str] | None = None,
+) -> str:
+    """The name by which a study knows these images, as `grid` and `Cell` take it: table:FOLDER/NAME-HASH/labels.csv.
+
+    `data`: a pandas DataFrame with a row an image (its file, a PIL image or an array, its label, and perhaps split, group, weight; `columns`
+    names them where their names do not); a data set with `len` and `[k]` whose items are (image, label) or mappings with these keys; or a
+    mapping from train, val and test to such data sets. Images are PIL images, uint8 [H, W] or [H, W, C], or float tensors [C, H, W] in
+    [0, 1]. `classes`: names of whole-number labels (default: the data set's own `classes`). `groups`: of each image of one data set: no
+    group lies in two splits. `folder`: where the files are made, in the cache by default; workers on other machines must see it. The
+    hash is of the contents: the same images have the same name again, others another one.
+
+    Raises ConfigError for what is no such data, DataError for an item that is no image, or that changes each time it is asked for.
+    """
+    if not NAME.fullmatch(name):
+        raise ConfigError(f"name {name!r} must match {NAME.pattern} (it names a folder).")
+    rows = _of_frame(data, columns or {}) if hasattr(data, "columns") and hasattr(data, "iloc") else _of_datasets(data, classes, groups)
+    root = Path(folder) if folder is not None else cache_folder() / "given"
+    with kept_in(root):
+        root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        making = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=root))
+        try:
+            target = root.absolute() / f"{name}-{_write(rows, making)}"
+            if not (target / "labels.csv").is_file():
+                try:
+                    os.replace(making, target)
+                except OSError:
+                    if not (target / "labels.csv").is_file():  # else another process was first, with the same contents
+                        raise
+        finally:
+            shutil.rmtree(making, ignore_errors=True)
+    return f"table:{target}/labels.csv"
+
+
+def _write(rows: Iterable[Row], folder: Path) -> str:
+    """Writes the images and labels.csv; the hash of what they say."""
+    digest, lines = hashlib.sha256(), []
+    (folder / "images").mkdir()
+    for k, (picture, *rest) in enumerate(rows):
+        if isinstance(picture, str | os.PathLike):
+            file = os.path.abspath(os.fspath(picture))
+            mark = file.encode("utf-8", "surrogateescape")
+        else:
+            image = as_image(picture, k)
+            mark = repr((image.mode, image.size)).encode() + image.tobytes()
+            file = f"images/{k:06d}.png"
+            image.save(folder / file, compress_level=1)
+        digest.update(hashlib.sha256(mark).digest() + "\0".join(rest).encode("utf-8", "surrogateescape") + b"\0")
+        lines.append((file, *rest))
+    if not lines:
+        raise DataError("own_dataset: no images were given.")
+    used = [k for k in range(len(HEADER)) if k < 2 or any(line[k] for line in lines)]
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([[row[k] for k in used] for row in [HEADER, *lines]])
+    (folder / "labels.csv").write_text(text.getvalue(), "utf-8", "backslashreplace")
+    return digest.hexdigest()[:16]
+
+
+def as_image(picture: Any, k: int) -> Image.Image:
+    """A PIL image of 8 bit, whatever was given for image `k`. Raises DataError."""
+    if isinstance(picture, Image.Image):
+        return picture if picture.mode in ("L", "LA", "RGB", "RGBA", "I;16") else picture.convert("RGB")
+    if isinstance(picture, bytes):
+        raise DataError(f"image {k} is bytes; give the image they hold, PIL.Image.open(io.BytesIO(...)).")
+    array = np.asarray(picture.detach().cpu() if hasattr(picture, "detach") else picture)
+    if hasattr(picture, "detach") and array.ndim == 3 and array.shape[0] in (1, 3, 4):
+        array = np.moveaxis(array, 0, -1)
+    if array.dtype.kind == "f":
+        low, high = (float(array.min()), float(array.max())) if array.size else (0.0, 0.0)
+        if not (0 <= low and high <= 1):
+            raise DataError(f"image {k} holds floats from {low:.3g} to {high:.3g}, not in [0, 1]; give it without normalisation.")
+        array = np.round(array * 255).astype(np.uint8)
+    if array.ndim == 3 and array.shape[-1] == 1:
+        array = array[..., 0]
+    if array.dtype != np.uint8 or array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[-1] not in (3, 4)) or not array.size:
+        raise DataError(f"image {k} is {array.dtype} {list(array.shape)}; must be a PIL image, uint8 [H, W, 1, 3 or 4] or float [C, H, W].")
+    return Image.fromarray(np.ascontiguousarray(array))
+
+
+def _of_frame(frame: Any, columns: Mapping[str, str]) -> Iterator[Row]:
+    header = [str(c) for c in frame.columns]
+    if unknown := [c for c in columns if c not in NAMES]:
+        raise ConfigError(f"own_dataset: columns has no {unknown[0]!r}; choose from {', '.join(NAMES)}.")
+    column = find_columns(header, dict(columns), "own_dataset")
+    names = dict(zip(map(_text, frame[column["label"]]), map(_text, frame[column["names"]]), strict=True)) if "names" in column else {}
+    for k in range(len(frame)):
+        row = frame.iloc[k]
+        label = _text(row[column["label"]])
+        split, group, weight = (_text(row[column[what]]) if what in column else "" for what in ("split", "group", "weight"))
+        yield row[column["image"]], names.get(label) or label, split, group, weight
+
+
+def _text(value: Any) -> str:
+    """Nothing for what is missing; whole numbers without a point."""
+    if value is None or (isinstance(value, float | np.floating) and np.isnan(value)) or str(value) in ("nan", "<NA>", "NaT"):
+        return ""
+    return str(int(value)) if isinstance(value, float | np.floating) and float(value).is_integer() else str(value)
+
+
+def _of_datasets(data: Any, classes: Sequence[str] | None, groups: Sequence[Any] | None) -> Iterator[Row]:
+    parts = dict(data.items()) if isinstance(data, Mapping) else {"": data}
+    for split, part in parts.items():
+        if not hasattr(part, "__len__") or not hasattr(part, "__getitem__"):
+            raise ConfigError(f"own_dataset: {type(part).__name__} has no len or no [k]; give a DataFrame or a map-style data set.")
+        if split:
+            split_number(str(split), "own_dataset")
+        if groups is not None and (len(parts) > 1 or len(groups) != len(part)):
+            raise ConfigError(
+                f"own_dataset: {len(groups)} groups for {len(part)} images of {len(parts)} split(s); give one a image, of one."
+            )
+        called = _namer(part, classes)
+        for k in range(len(part)):
+            picture, label = _item(part[k], k)
+            if k == 0:
+                _check_steady(picture, part)
+            yield picture, called(label), str(split), "" if groups is None else _text(groups[k]), ""
+
+
+def _item(item: Any, k: int) -> tuple[Any, Any]:
+    if isinstance(item, Mapping):
+        lower = {str(key).lower(): key for key in item}
+        found = [next((item[lower[n]] for n in NAMES[what] if n in lower), None) for what in ("image", "label")]
+        if any(v is None for v in found):
+            raise ConfigError(f"own_dataset: item {k} has {', '.join(map(str, item))}; must have an image and a label.")
+        return found[0], found[1]
+    if not isinstance(item, tuple | list) or len(item) < 2:
+        raise ConfigError(f"own_dataset: item {k} is {type(item).__name__}; must be (image, label), or a mapping with both.")
+    return item[0], item[1]
+
+
+def _check_steady(picture: Any, part: Any) -> None:
+    """Raises DataError where asking again gives another picture: training augments by itself, and tests must not be random."""
+    if isinstance(picture, str | os.PathLike):
+        return
+    again, first = as_image(_item(part[0], 0)[0], 0), as_image(picture, 0)
+    if first.size != again.size or first.tobytes() != again.tobytes():
+        raise DataError("own_dataset: item 0 is another image each time; give the data set without random transforms.")
+
+
+def _namer(part: Any, classes: Sequence[str] | None) -> Callable[[Any], str]:
+    """A label's name: of whole numbers by `classes`, the data set's own, or a Hugging Face label's names."""
+    features = getattr(part, "features", None)
+    own = (
+        next((getattr(features[c], "names", None) for c in NAMES["label"] if c in features), None)
+        if isinstance(features, Mapping)
+        else None
+    )
+    names = classes if classes is not None else getattr(part, "classes", None) or own
+
+    def called(label: Any) -> str:
+        value = label.item() if hasattr(label, "item") else label
+        if isinstance(value, bool) or not isinstance(value, int) or names is None:
+            return _text(value)
+        if not 0 <= value < len(names):
+            raise DataError(f"own_dataset: label {value} has no name; there are {len(names)} classes.")
+        return str(names[value])
+
+    return called

@@ -1,0 +1,51 @@
+"""Which labels are likely wrong, by what finished networks say of images they were not trained on (confident learning, arXiv 1911.00068)."""
+
+import numpy as np
+
+from study.datasets.audit import Suspect
+from study.datasets.spec import SPLITS, ImageTable
+from study.errors import ConfigError, DataError, EnvironmentProblem
+
+
+def likely_label_errors(table: ImageTable, images: list[str], logits: list[np.ndarray]) -> list[Suspect]:
+    """The surest first. `images`: ids; `logits`: float [len(images), classes] of each network, whose probabilities are averaged.
+
+    Raises EnvironmentProblem without the package, DataError where the study's images are not those of the table, ConfigError for too few."""
+    try:
+        from cleanlab.filter import find_label_issues
+    except ImportError:
+        raise EnvironmentProblem("--study needs the package cleanlab: pip install finetune-study[labels].") from None
+    position = {name: k for k, name in enumerate(table.ids)}
+    if lost := [name for name in images if name not in position]:
+        raise DataError(f"{table.name} has no image {lost[0]}, which the study validated on; check the data set that the study was run on.")
+    rows = np.array([position[name] for name in images])
+    probabilities = np.mean([_softmax(one) for one in logits], axis=0)
+    labels = table.labels[rows]
+    present = np.unique(labels)
+    if len(present) < 2 or len(rows) < 2 * len(table.classes):
+        raise ConfigError(f"{len(rows)} validation images of {len(present)} classes are too few to judge labels by; add images.")
+    scores = probabilities[:, present]  # a class that validation has not got cannot be judged
+    place = {int(c): k for k, c in enumerate(present)}
+    found = find_label_issues(
+        np.array([place[int(c)] for c in labels]),
+        scores / np.maximum(scores.sum(axis=1, keepdims=True), 1e-12),
+        return_indices_ranked_by="self_confidence",
+        n_jobs=1,
+    )
+    return [
+        Suspect(
+            image=images[k],
+            split=SPLITS[table.split[rows[k]]],
+            label=table.classes[labels[k]],
+            kind="label",
+            detail=f"{len(logits)} networks say {table.classes[probabilities[k].argmax()]} ({probabilities[k].max():.0%}), "
+            f"and {probabilities[k][labels[k]]:.0%} for its label",
+            position=int(rows[k]),
+        )
+        for k in found
+    ]
+
+
+def _softmax(logits: np.ndarray) -> np.ndarray:
+    scaled = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return np.asarray(scaled / scaled.sum(axis=1, keepdims=True), np.float64)

@@ -1,0 +1,257 @@
+"""A table of labels: `table:labels.csv` (.tsv, .jsonl, .parquet), one row an image: its file, its label, and perhaps split, group, weight.
+
+Columns are found by name (NAMES) or given: `table:labels.csv?image=file&label=species&group=plant`.
+"""
+
+import json
+import math
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from study.datasets.folder import check_path, display_path
+from study.datasets.imagefiles import SUFFIXES, WITH_PACKAGE, no_image
+from study.datasets.own import NO_FILE, NO_LABEL, NO_SPLIT, Found, Ignored, found_file, make_table, without_twins
+from study.datasets.spec import SPLIT_NAMES, ImageTable, some
+from study.datasets.tables import check_length, read_rows
+from study.errors import ConfigError, DataError, nearest
+from study.facts import shown
+from study.naming import COLUMNS, Named
+
+NAMES = {
+    "image": (
+        "image",
+        "file",
+        "filename",
+        "file_name",
+        "path",
+        "filepath",
+        "file_path",
+        "image_path",
+        "image_file",
+        "image_name",
+        "img",
+        "image_id",
+    ),
+    "label": ("label", "class", "species", "target", "category", "labels", "class_id", "label_id", "y"),
+    "split": ("split", "set", "subset", "usage", "partition"),
+    "group": ("group", "group_id", "patient", "patient_id", "subject", "subject_id", "plant", "session", "groups"),
+    "weight": ("weight", "sample_weight"),
+    "names": ("label_name", "class_name", "label_names", "class_names"),
+}
+"""What columns are called, the surest name first; case and blanks around do not matter."""
+KINDS = {".csv": "CSV", ".tsv": "TSV", ".jsonl": "JSON lines", ".parquet": "Parquet"}
+IMAGES = ("", "images", "imgs", "img", "data")  # folders beside the table where files are looked for, in this order
+
+Row = tuple[str, dict[str, str]]  # where it is ("labels.csv:17"), stripped text by column
+
+
+def read(named: Named, name: str, fold: int) -> ImageTable:
+    """Raises DataError for a table that cannot be read or has no image that is there, ConfigError for columns it has not got."""
+    path = Path(named.where)
+    check_path(path, "table")
+    if path.is_dir():
+        raise DataError(f"{name}: {path} is a folder; give a table in it ({', '.join(KINDS)}), or folder:{path} for class folders.")
+    header, rows = rows_of(path)
+    column = find_columns(header, named.options, name)
+    locate, ignored = _locator(path, named.options.get("images")), Ignored()
+    kept = list(_found(rows, column, locate, path, ignored))
+    if not kept:
+        missing = [image for image, why in ignored if why == NO_FILE]
+        hint = (
+            f"; {some(missing, 3)} not found in {path.parent} or {path.parent / 'images'}: give the folder as ?images=FOLDER"
+            if missing
+            else ""
+        )
+        raise DataError(f"{path}: no row has an image that is there and a label{hint}.")
+    usable = without_twins(kept, ignored)
+    raw = {one.label for one in usable}
+    names = _names_of(rows, column, raw, path, named.options.get("names"))
+    order = sorted(raw, key=lambda c: (int(c), c)) if all(_whole(c) for c in raw) else sorted(raw)
+    called = [names.get(c, c) for c in order]
+    if twice := [c for c in called if called.count(c) > 1]:
+        raise DataError(f"{path}: two classes are called {shown(twice[0])!r}; give each a name of its own.")
+    usable = [Found(**{**vars(one), "label": names.get(one.label, one.label)}) for one in usable]
+    return make_table(name, "table", usable, ignored, where=str(path), classes=called, fold=fold)
+
+
+def rows_of(path: Path) -> tuple[list[str], list[Row]]:
+    """Column names, and every row as text. Raises DataError."""
+    kind = path.suffix.lower()
+    if kind not in KINDS:
+        raise DataError(f"{path}: {kind or 'no suffix'} is no table that is read; save it as one of {', '.join(KINDS)}.")
+    if not path.is_file():
+        raise DataError(f"table:{path} {'is no regular file' if os.path.lexists(path) else 'does not exist'}; give a table of labels.")
+    header, rows = {".parquet": _parquet, ".jsonl": _json_lines}.get(kind, _separated)(path)
+    if not rows:
+        raise DataError(f"{path} holds no row; give one an image.")
+    return header, rows
+
+
+def _separated(path: Path) -> tuple[list[str], list[Row]]:
+    with open(path, "rb") as file:
+        first = file.readline(100_000).decode("utf-8", "replace")
+    by = "\t" if path.suffix.lower() == ".tsv" else next((d for d in ",;\t|" if d in first), ",")
+    lines, _ = read_rows(path, by)
+    header = [h.strip().lstrip("\ufeff") for h in lines[0][1]] if lines else []
+    out = []
+    for number, fields in lines[1:]:
+        check_length(path, number, fields, len(header))
+        out.append((f"{path}:{number}", {name: field.strip() for name, field in zip(header, fields, strict=True)}))
+    return header, out
+
+
+def _json_lines(path: Path) -> tuple[list[str], list[Row]]:
+    out, header = [], dict[str, None]()
+    for number, line in enumerate(path.read_bytes().splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            values = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise DataError(f"{path}:{number} is not JSON ({str(error)[:80]}); one object a line is needed.") from None
+        if not isinstance(values, dict):
+            raise DataError(f"{path}:{number} is {type(values).__name__}, not an object; one object a line is needed.")
+        header |= dict.fromkeys(values)
+        out.append((f"{path}:{number}", {k: _text(v) for k, v in values.items()}))
+    return list(header), out
+
+
+def _parquet(path: Path) -> tuple[list[str], list[Row]]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.read_table(path, memory_map=False)
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{path} cannot be read ({str(error).splitlines()[0][:120]}); get it again.") from None
+    binary = [f.name for f in table.schema if pa.types.is_binary(f.type) or pa.types.is_large_binary(f.type) or pa.types.is_struct(f.type)]
+    rows = table.drop_columns(binary).to_pylist()
+    if binary and not set(NAMES["image"]) & {c.lower() for c in table.column_names if c not in binary}:
+        raise DataError(f"{path} holds images themselves (column {binary[0]}), not their files; give it as hf:{path}.")
+    return table.column_names, [(f"{path}:row {k + 1}", {n: _text(v) for n, v in row.items()}) for k, row in enumerate(rows)]
+
+
+def _text(value: Any) -> str:
+    """As a CSV would hold it: nothing for what is missing, whole numbers without a point."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value).strip()
+
+
+def find_columns(header: list[str], given: dict[str, str], name: str) -> dict[str, str]:
+    """The table's column for each of NAMES that there is. Raises ConfigError where image or label has none, or one given is not there."""
+    lower = {h.strip().lower(): h for h in reversed(header)}
+    column = {}
+    for what, names in NAMES.items():
+        wanted = given.get(what)
+        if wanted is None:
+            if (found := next((lower[n] for n in names if n in lower), None)) is not None:
+                column[what] = found
+        elif wanted in header or wanted.lower() in lower:
+            column[what] = wanted if wanted in header else lower[wanted.lower()]
+        elif what in COLUMNS:
+            raise ConfigError(f"{name}: the table has no column {wanted!r}; choose from {nearest(wanted, header)}.")
+    if missing := [what for what in ("image", "label") if what not in column]:
+        raise ConfigError(
+            f"{name}: which column is the {missing[0]}? The table has {', '.join(header)[:200]}; say it: {name.partition('?')[0]}?{missing[0]}=COLUMN."
+        )
+    if column["image"] == column["label"]:
+        raise ConfigError(f"{name}: image and label are the same column, {column['label']!r}; say which is which with ?image=...&label=...")
+    return column
+
+
+def _locator(table: Path, images: str | None) -> Callable[[str], Path | None]:
+    """Where a listed file lies: beside the table, in a folder of images there, or in the one given; with any suffix where it has none."""
+    base = table.parent
+    places = [base / images] if images else [base / folder for folder in IMAGES]
+    suffixes = ["", *sorted(SUFFIXES | set(WITH_PACKAGE)), *sorted(s.upper() for s in SUFFIXES)]
+
+    def locate(text: str) -> Path | None:
+        plain = text if "\\" not in text or (base / text).exists() else text.replace("\\", "/")
+        tries = [""] if os.path.splitext(plain)[1].lower() in SUFFIXES | set(WITH_PACKAGE) else suffixes
+        try:
+            return next((p for place in places for s in tries if (p := place / (plain + s)).is_file()), None)
+        except (OSError, ValueError):  # a name too long, or with a NUL
+            return None
+
+    return locate
+
+
+def _found(rows: list[Row], column: dict[str, str], locate: Callable[[str], Path | None], table: Path, ignored: Ignored) -> Iterator[Found]:
+    """Every row with an image that is there, a label and, where there is such a column, a split; the rest is ignored by name."""
+    for where, row in rows:
+        listed, label = row.get(column["image"], ""), row.get(column["label"], "")
+        if not listed or not label:
+            ignored.append((listed or where, NO_LABEL if listed else "no image named"))
+            continue
+        file = locate(listed)
+        if file is None:
+            ignored.append((listed, NO_FILE))
+        elif (reason := no_image(file.name)) is not None:
+            ignored.append((listed, reason))
+        else:
+            split = row.get(column["split"], "") if "split" in column else None
+            if split == "":
+                ignored.append((listed, NO_SPLIT))
+                continue
+            yield found_file(
+                file,
+                id=display_path(file, table.parent) if file.is_relative_to(table.parent) else display_path(file, Path(file.anchor)),
+                label=label,
+                split=None if split is None else split_number(split, where),
+                group=(row.get(column["group"], "") or None) if "group" in column else None,
+                weight=_weight(row.get(column["weight"], ""), where) if "weight" in column else None,
+            )
+
+
+def split_number(text: str, where: str) -> int:
+    """Raises DataError for a word that is no split."""
+    number = SPLIT_NAMES.get(text.strip().lower())
+    if number is None:
+        raise DataError(f"{where}: split is {text[:40]!r}; must be train, val or test (or leave it empty: the row is left out).")
+    return number
+
+
+def _weight(text: str, where: str) -> float | None:
+    if not text:
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not (0 <= value < math.inf):
+        raise DataError(f"{where}: weight is {text[:40]!r}; must be a number >= 0.")
+    return value
+
+
+def _whole(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) < 10
+
+
+def _names_of(rows: list[Row], column: dict[str, str], raw: set[str], table: Path, given: str | None) -> dict[str, str]:
+    """Names of class ids: from a column beside the label, or a file (id, name a row; or one name a line, counted from 0). Raises DataError."""
+    if "names" in column and column["names"] != column["label"]:
+        found: dict[str, str] = {}
+        for where, row in rows:
+            label, called = row.get(column["label"], ""), row.get(column["names"], "")
+            if label and called and found.setdefault(label, called) != called:
+                raise DataError(f"{where}: class {label} is called {called[:40]!r} here and {found[label][:40]!r} above; keep one name.")
+        return found
+    places = [table.parent / given] if given else [table.parent / n for n in ("classes.csv", "classes.txt")]
+    file = next((p for p in places if p.is_file() and p != table), None)
+    if file is None:
+        if given:
+            raise ConfigError(f"names={given}: neither a column of {table} nor a file beside it; give one of them.")
+        return {}
+    if file.suffix.lower() == ".txt":
+        lines = [line.strip() for line in file.read_text("utf-8-sig", "replace").splitlines() if line.strip()]
+        found = {str(k): line for k, line in enumerate(lines)}
+    else:
+        found = {row[0].strip(): row[1].strip() for _, row in read_rows(file)[0] if len(row) > 1 and row[1].strip()}
+    if not all(_whole(c) for c in raw) and not raw <= set(found):
+        return {}
+    if unnamed := sorted(raw - set(found)):
+        raise DataError(f"{file}: no name of class {some(unnamed)}; add a line for each.")
+    return found
