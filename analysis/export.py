@@ -8,15 +8,9 @@ from pathlib import Path
 import pandas as pd
 
 from study.errors import ConfigError
+from study.facts import harmless
 from study.files import Folder
 from study.refusals import explained
-
-DANGEROUS = ("=", "+", "-", "@", "\t", "\r", "\0")
-
-
-def harmless(value: object) -> object:
-    """Text that a spreadsheet would take for a formula gets a leading apostrophe (CWE-1236); numbers are left alone."""
-    return "'" + value if isinstance(value, str) and value.startswith(DANGEROUS) else value
 
 
 def csv_bytes(table: pd.DataFrame) -> bytes:

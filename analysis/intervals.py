@@ -18,7 +18,7 @@ import numpy as np
 from scipy import optimize, special
 
 from analysis.runs import Runs
-from analysis.statistics import CONFIDENCE
+from analysis.statistics import CONFIDENCE, ImageUnits
 
 FEW_UNITS = 15  # effective sessions: below it even the corrected interval rests on few
 Unit = Literal["run", "search", "fold"]
@@ -118,6 +118,13 @@ def mean_estimate(own: Runs) -> Estimate:
     unit, scores, resampled = _units(own)
     images = _images_part(own, _shared(resampled))
     return _estimate(float(scores.mean()), (_spread(scores, _within(own)),), images, unit, own.units.images, len(np.unique(own.search)))
+
+
+def images_estimate(mean: float, resampled: np.ndarray, units: ImageUnits) -> Estimate:
+    """Of networks that are what they are: the test images alone could have been others. `resampled` [B]: the same on images drawn again."""
+    images = Part(variance=float(np.var(resampled, ddof=1)) * units.correction, df=units.effective - 1, count=units.groups)
+    fixed = Part(variance=0.0, df=images.df, count=1)
+    return _estimate(mean, (fixed,), images, "run", units.images, 1)
 
 
 def difference(a: Runs, b: Runs) -> Estimate:

@@ -25,6 +25,7 @@ from analysis.mechanisms import MEASURED
 from analysis.question import Question, with_names
 from analysis.spent import CORE_WATTS, GPU_WATTS, spent
 from analysis.theme import colour
+from analysis.use import pick_facts, use_lines, uses
 from analysis.verdict import Findings, findings
 from analysis.why import why_rows
 from study.errors import StudyError
@@ -41,6 +42,8 @@ class ReportSummary:
     verdicts: list[str]
     warnings: list[str]
     in_progress: bool
+    use: list[str]  # the network to use of each data set, in lines for a terminal
+    picks: list[dict[str, Any]]  # the same as plain values
 
 
 def write_report(
@@ -76,7 +79,13 @@ def write_report(
     failpoint("mid_report_write")
     write_page(out, page.encode("utf-8", "backslashreplace"))
     verdicts = [a.text for a in found.advice] + [s.text for s in found.sentences]
-    return ReportSummary(verdicts=verdicts, warnings=found.warnings, in_progress=frames.in_progress)
+    return ReportSummary(
+        verdicts=verdicts,
+        warnings=found.warnings,
+        in_progress=frames.in_progress,
+        use=use_lines(frames, found.picks),
+        picks=pick_facts(found.picks),
+    )
 
 
 def all_tables(frames: Frames, found: Findings, computed: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
@@ -137,6 +146,7 @@ def render(
         pairs=_named(found.pairs),
         secondary=_named(found.secondary),
         over_datasets=found.over_datasets.to_dict("records"),
+        uses=uses(frames, found.picks),
         figures=figures,
         sections=list(dict.fromkeys(f["section"] for f in figures)),
         protocol=[*_protocol(frames), *_not_drawn(computed)],
@@ -323,6 +333,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(line)
     for line in summary.warnings:
         print(f"warning: {line}", file=sys.stderr)
+    for line in summary.use:
+        print(line)
     print(f"report: {args.out}")
     return 0
 

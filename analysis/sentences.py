@@ -85,11 +85,16 @@ def sentences(pairs: Sequence[Pair], strategies: pd.DataFrame, frames: Frames) -
     if not pairs:
         head, *rest = _why_none(frames)
         return [Sentence(question=None, head=head, steps=tuple(Step(text=t) for t in rest))]
-    out = []
+    return [_sentence(a, frames) for a in answers(pairs, strategies, frames)]
+
+
+def answers(pairs: Sequence[Pair], strategies: pd.DataFrame, frames: Frames) -> list[Answer]:
+    """One a question that has a pair."""
+    found = []
     for question in dict.fromkeys(p.question for p in pairs):
         own = [p for p in pairs if p.question == question]
-        out.append(_sentence(answer(question, own, means_of(strategies, question), confirm_seconds(frames, question)), frames))
-    return out
+        found.append(answer(question, own, means_of(strategies, question), confirm_seconds(frames, question)))
+    return found
 
 
 def _sentence(a: Answer, frames: Frames) -> Sentence:

@@ -11,7 +11,8 @@ from analysis.frames import Frames
 from analysis.gains import controls, free_networks
 from analysis.judged import judge, pair_row
 from analysis.over_datasets import over_datasets, over_datasets_row
-from analysis.sentences import Sentence, decision, describe_pair, sentences
+from analysis.pick import Pick, pick_all
+from analysis.sentences import Sentence, answers, decision, describe_pair, sentences
 from analysis.warnings import warnings
 from analysis.when import When, when
 from analysis.why import Why, explain
@@ -33,6 +34,7 @@ class Findings:
     free: list[str]  # networks on the way back that lose nothing, a line each
     controls: list[str]  # what starting from the pretrained weights is worth, a line each
     why: list[Why]  # the paper's explanations, where anything was measured for them
+    picks: list[Pick]  # a network to use of every cell that has one
 
 
 def findings(frames: Frames, resamples: int = st.RESAMPLES) -> Findings:
@@ -55,4 +57,5 @@ def findings(frames: Frames, resamples: int = st.RESAMPLES) -> Findings:
         free=free_networks(frames),
         controls=controls(frames),
         why=explain(frames, seeds),
+        picks=pick_all(frames, answers(judged, strategies, frames), resamples),
     )

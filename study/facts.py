@@ -7,11 +7,13 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from study.errors import StudyError
 
 PACKAGES = ("torch", "torchvision", "timm", "ray", "optuna", "mlflow", "numpy", "scikit-learn", "pillow")
+DANGEROUS = ("=", "+", "-", "@", "\t", "\r", "\0")
+T = TypeVar("T")
 
 
 def environment(command: str) -> dict[str, Any]:
@@ -34,6 +36,13 @@ def redact(text: str) -> str:
 def shown(text: str) -> str:
     """On one line and harmless to a terminal: what is no printable character stands there as an escape."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
+
+
+def harmless(value: T) -> T:
+    """Text that a spreadsheet would take for a formula gets a leading apostrophe (CWE-1236); numbers are left alone."""
+    if isinstance(value, str) and value.startswith(DANGEROUS):
+        return "'" + value  # type: ignore[return-value]  # still a text
+    return value
 
 
 def tell(error: StudyError) -> int:

@@ -9,6 +9,7 @@ from study.inference.softmax import softmax
 from study.records import ClassScores
 
 CALIBRATION_BINS = 15
+HOTTEST = 20.0
 
 
 def score(logits: np.ndarray, labels: np.ndarray) -> tuple[dict[str, float], np.ndarray]:
@@ -110,6 +111,27 @@ def calibration_error(probabilities: np.ndarray, labels: np.ndarray) -> float:
         np.bincount(bins, weights=hit, minlength=CALIBRATION_BINS) - np.bincount(bins, weights=confidence, minlength=CALIBRATION_BINS)
     )
     return float(gap.sum() / count.sum())
+
+
+def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
+    """The T > 0 that makes the labels [N] likeliest under softmax(logits [N, C] / T), within [1 / HOTTEST, HOTTEST]."""
+    from scipy.optimize import minimize_scalar
+
+    bounds = (-np.log(HOTTEST), np.log(HOTTEST))
+    return float(
+        np.exp(
+            minimize_scalar(
+                lambda t: -log_shares(logits / np.exp(t))[np.arange(len(labels)), labels].mean(), bounds=bounds, method="bounded"
+            ).x
+        )
+    )
+
+
+def log_shares(logits: np.ndarray) -> np.ndarray:
+    """[N, C] -> log softmax [N, C]."""
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    out: np.ndarray = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    return out
 
 
 def unbiased_cka(one: np.ndarray, other: np.ndarray) -> float:

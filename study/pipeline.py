@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from study import facts, lock, stages
@@ -26,6 +26,7 @@ from study.signals import Interrupted
 from study.tracking.ledger import Ledger
 
 if TYPE_CHECKING:
+    from analysis.report import ReportSummary
     from study.tracking.follower import Follower
     from study.tracking.mirror import SyncReport
 
@@ -37,6 +38,7 @@ class Ended:
     study: Study
     ledger: Ledger
     verdicts: list[str]
+    use: list[str] = field(default_factory=list)  # the network to use of each data set, in lines for a terminal
     follower: "Follower | None" = None
     tracking: "SyncReport | None" = None
 
@@ -74,11 +76,12 @@ def conduct(study: Study, options: Options, interrupted: Interrupted) -> Ended:
         # ---- run, mirrored by a process of its own ----------------------------------------------------
         follower = _follow(ledger, options.mlflow)
         try:
-            verdicts = _run(study, options, ledger, places, tables, interrupted)
+            ending = _run(study, options, ledger, places, tables, interrupted)
         finally:
             with busy("sending the rest to MLflow"):
                 tracking = follower.close() if follower else None
-    return Ended(study=study, ledger=ledger, verdicts=verdicts, follower=follower, tracking=tracking)
+    verdicts, use = (ending.verdicts, ending.use) if ending else ([], [])
+    return Ended(study=study, ledger=ledger, verdicts=verdicts, use=use, follower=follower, tracking=tracking)
 
 
 def show_plan(study: Study, options: Options) -> None:
@@ -113,8 +116,10 @@ def _begin(study: Study, ledger: Ledger, first_facts: dict[str, object]) -> Stud
     return study
 
 
-def _run(study: Study, options: Options, ledger: Ledger, places: Places, tables: Tables, interrupted: Interrupted) -> list[str]:
-    """The stages, each skipped when done; the verdicts, or none where a signal came first."""
+def _run(
+    study: Study, options: Options, ledger: Ledger, places: Places, tables: Tables, interrupted: Interrupted
+) -> "ReportSummary | None":
+    """The stages, each skipped when done; what the report says, or None where a signal came first."""
     with open_runner(study, options, ledger) as run:
         execute = stages.Executor(run, ledger, study, places, tables, interrupted)
         stages.search(execute)
@@ -124,7 +129,7 @@ def _run(study: Study, options: Options, ledger: Ledger, places: Places, tables:
         if chosen and not interrupted.is_set():
             stages.explain(execute, chosen)
         if interrupted.is_set():
-            return []
+            return None
         ledger.add_facts(finished_at=time.time())
         return report(ledger, Gatherer(study, ledger, tables) if options.images else None)
 
@@ -180,11 +185,11 @@ def _removed_afterwards(folder: Folder, name: str) -> Iterator[None]:
         folder.remove(name)
 
 
-def report(ledger: Ledger, fetch: Gatherer | None = None) -> list[str]:
-    """Writes the page and its tables; the verdicts, which are kept among the study's facts."""
+def report(ledger: Ledger, fetch: Gatherer | None = None) -> "ReportSummary":
+    """Writes the page and its tables; verdicts and picks are kept among the study's facts."""
     with busy("writing the report"):
         from analysis.report import write_report
 
         summary = write_report(ledger, f"{ledger.folder.location}/report.html", tables=f"{ledger.folder.location}/tables", fetch=fetch)
-    ledger.add_facts(verdicts=summary.verdicts)
-    return list(summary.verdicts)
+    ledger.add_facts(verdicts=summary.verdicts, picks=summary.picks)
+    return summary

@@ -1,35 +1,123 @@
-"""`python -m study.predict RESULTS/STUDY/trials/ID IMAGE...`: classify images with what a study found."""
+"""`python -m study.predict RESULTS/STUDY[:CELL] FOLDER --csv out.csv`: classify images with what a study found."""
 
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from study.errors import StudyError
+from study.errors import ConfigError, DataError, StudyError
 from study.facts import shown, tell
+from study.files import Folder
 from study.predictor import Predictor
+from study.results import open_place
+from study.use.images import Found, find_images, read_batches
+from study.use.table import PredictionsCsv
+
+BATCH = 64
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m study.predict", description="Classify images with a trial's best checkpoint.")
-    parser.add_argument("trial", help="folder of a trial: RESULTS/STUDY/trials/ID (local path or URL)")
-    parser.add_argument("images", nargs="+", help="image files")
+    parser = argparse.ArgumentParser(
+        prog="python -m study.predict", description="Classify images with the network a study found, or with a trial's best checkpoint."
+    )
+    parser.add_argument("network", help="a study, RESULTS/STUDY or RESULTS/STUDY:CELL (a data set, a strategy, or both: mini_weeds/partial), "
+                        "or a trial's folder RESULTS/STUDY/trials/ID")  # fmt: skip
+    parser.add_argument("images", nargs="+", help="image files, or folders: what lies below them is looked through")
+    parser.add_argument("--csv", metavar="FILE", help="write a row an image; what is there already is gone on with")
     parser.add_argument("--json", action="store_true", help="a JSON object a line, with the probability of every class to its last digit")
+    parser.add_argument("--ensemble", action="store_true", help="all confirm runs of the strategy together, at as many times the cost")
+    parser.add_argument(
+        "--uncalibrated", action="store_true", help="probabilities as trained, without the temperature fitted on validation"
+    )
+    parser.add_argument("--batch", type=int, default=BATCH, help=f"images held and scored at a time (default {BATCH})")
     args = parser.parse_args(argv)
     try:
-        predictor = Predictor.from_folder(args.trial)
-        for path in args.images:
-            (row,) = predictor(predictor.read(path)[None])
-            if args.json:
-                print(json.dumps({"image": path, "probabilities": dict(zip(predictor.classes, row.tolist(), strict=True))}))
-                continue
-            top = np.argsort(-row)[:3]
-            print(shown(path), *(f"{shown(predictor.classes[k])} {row[k]:.3f}" for k in top), sep="\t")
+        if args.batch < 1:
+            raise ConfigError(f"--batch must be >= 1, not {args.batch}.")
+        predictor, name, about = open_network(args.network, ensemble=args.ensemble, calibrated=not args.uncalibrated)
+        found = find_images([Path(p) for p in args.images])
+        for line in about if args.csv else []:
+            print(line, file=sys.stderr)
+        if args.csv:
+            return to_csv(predictor, name, found, Path(args.csv), args.batch)
+        return to_lines(predictor, found, args.batch, as_json=args.json)
     except StudyError as error:
         return tell(error)
-    return 0
+
+
+def open_network(place: str, *, ensemble: bool = False, calibrated: bool = True) -> tuple[Predictor, str, list[str]]:
+    """(network, its name in a table, lines about it) of a study, a cell of it, or a trial's folder: the last as it was trained, without a
+    temperature."""
+    if any(Folder(place).exists(name) for name in ("best/manifest.json", "manifest.json", "config.json")):
+        if ensemble:
+            raise ConfigError(f"{place} is one trial; --ensemble takes a study's folder, RESULTS/STUDY[:CELL].")
+        alone = Predictor.from_folder(place)
+        return alone, alone.kept.trial, [f"trial {alone.kept.trial}, probabilities as trained"]
+    results, cell = open_place(place)
+    pick = results.pick(cell)
+    predictor = results.predictor(cell, ensemble=ensemble, calibrated=calibrated)
+    temperature = f"temperature {predictor.temperature:.2f}" if calibrated and pick.calibrated else "probabilities as trained"
+    if ensemble:
+        return predictor, "+".join(pick.trials), [f"{pick.of}: {pick.cell.strategy}, {pick.gain}; {temperature}"]
+    return predictor, pick.trial, [f"{pick.of}: {pick.cell.strategy}, trial {pick.trial}, {pick.scores}; {temperature}"]
+
+
+def to_csv(predictor: Predictor, name: str, found: Found, path: Path, batch: int) -> int:
+    """Every image a row; images that cannot be read are rows that say why."""
+    with PredictionsCsv(path, predictor.classes, name) as table:
+        left = [p for p in found.images if not table.has(str(p))]
+        if len(left) < len(found.images):
+            print(f"{path}: {len(found.images) - len(left)} images are there already, {len(left)} are left", file=sys.stderr)
+        bad: list[tuple[str, str]] = []
+        with _bar() as bar:
+            task = bar.add_task("images", total=len(left))
+            for readable, problems in read_batches(left, predictor.read, batch):
+                if readable:
+                    table.add([str(p) for p, _ in readable], predictor(np.stack([image for _, image in readable])))
+                table.add_problems(problems)
+                bad += problems
+                bar.advance(task, len(readable) + len(problems))
+    print(f"{len(left) - len(bad)} images predicted: {path}")
+    for line in [*found.left_out, *_listed(bad)]:
+        print(line, file=sys.stderr)
+    return DataError.exit_code if left and len(bad) == len(left) else 0
+
+
+def to_lines(predictor: Predictor, found: Found, batch: int, *, as_json: bool) -> int:
+    """One line an image, each scored alone, so that what else was asked changes no digit."""
+    bad: list[tuple[str, str]] = []
+    for readable, problems in read_batches(found.images, predictor.read, batch):
+        bad += problems
+        for path, image in readable:
+            (row,) = predictor(image[None])
+            if as_json:
+                print(json.dumps({"image": str(path), "probabilities": dict(zip(predictor.classes, row.tolist(), strict=True))}))
+                continue
+            top = np.argsort(-row)[:3]
+            print(shown(str(path)), *(f"{shown(predictor.classes[k])} {row[k]:.3f}" for k in top), sep="\t")
+    for line in [*found.left_out, *_listed(bad)]:
+        print(line, file=sys.stderr)
+    return DataError.exit_code if bad else 0
+
+
+def _listed(bad: list[tuple[str, str]], most: int = 20) -> Iterator[str]:
+    if bad:
+        yield f"warning: {len(bad)} cannot be read: repair or remove them"
+    for _, reason in bad[:most]:
+        yield f"  {shown(reason)}"
+    if len(bad) > most:
+        yield f"  and {len(bad) - most} more"
+
+
+def _bar() -> Progress:
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=console, disable=not console.is_terminal)
 
 
 if __name__ == "__main__":

@@ -7,17 +7,20 @@ from typing import TYPE_CHECKING, Literal
 
 import pandas as pd
 
+from analysis.card import model_card
 from analysis.figures import FIGURES
 from analysis.load import Frames, load
+from analysis.pick import Pick, find_pick, pick_row
 from analysis.verdict import Findings, findings
 from analysis.why import why_rows
 from study.config import Cell, Study
 from study.errors import ConfigError, nearest
+from study.files import Folder
 from study.options import Options
 from study.pipeline import conduct
 from study.signals import interruptible
 from study.studies import find_study
-from study.tracking.ledger import Ledger
+from study.tracking.ledger import Ledger, studies
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -113,26 +116,46 @@ class Results:
             raise ConfigError(f"No figure {name!r}; choose from {nearest(name, list(spec))}.")
         return spec[name].draw(spec[name].compute(self.frames, self.findings))
 
-    def predictor(self, cell: Cell | str) -> "Predictor":
-        """A network to use: the first confirm run of a cell, the one whose test score is known; where none was confirmed, the search's
-        winner. `cell`: a Cell, its id, or its strategy where that names one cell alone. Raises ConfigError."""
-        from study.predictor import Predictor
+    @property
+    def picks(self) -> pd.DataFrame:
+        """One row a cell that has a network to use, `leads` for the one of each data set: trial, folder, settings, validation and test
+        macro-F1, temperature."""
+        place = self.frames.ledger.folder
+        return pd.DataFrame([{**pick_row(p), "folder": place.shown(f"trials/{p.trial}")} for p in self.findings.picks])
 
-        chosen = self._cell_id(cell)
-        confirmed = self.frames.confirmed()
-        own = confirmed[confirmed.cell == chosen] if len(confirmed) else confirmed
-        trial = str(own.iloc[0].trial_id) if len(own) else self.frames.chosen.get(chosen)
-        if trial is None:
-            raise ConfigError(f"{chosen} has no finished trial yet; run the study to its end.")
-        return Predictor.from_folder(self.frames.ledger.trial_folder(trial))
+    def pick(self, cell: Cell | str = "") -> Pick:
+        """The network to use and what is known of it. `cell`: a Cell, its id, or some of its parts ("partial", "mini_weeds/partial"); of the
+        cells that fit, the one the verdict speaks for. No test score chooses: the strategy is the verdict's, and of its confirm runs it is
+        the one with the best validation macro-F1. Raises ConfigError where none fits, or several data sets do."""
+        return find_pick(self.findings.picks, cell.id if isinstance(cell, Cell) else cell)
 
-    def _cell_id(self, cell: Cell | str) -> str:
-        wanted = cell.id if isinstance(cell, Cell) else cell
-        found = [c.id for c in self.study.cells if wanted in (c.id, c.strategy)]
-        if len(found) != 1:
-            known = [c.id for c in self.study.cells]
-            raise ConfigError(f"{wanted!r} names {len(found)} cells of {self.study.name}; choose from {nearest(wanted, known)}.")
-        return found[0]
+    def predictor(self, cell: Cell | str = "", *, ensemble: bool = False, calibrated: bool = True) -> "Predictor":
+        """The pick's network as a function of images; `cell` as in `pick`.
+
+        `ensemble`: all its confirm runs together, at as many times the cost (`pick(cell).together` has what it brings). `calibrated`: with
+        the temperature fitted on validation. Raises ConfigError.
+        """
+        from study.predictor import Ensemble, Predictor
+
+        pick, ledger = self.pick(cell), self.frames.ledger
+        if not ensemble:
+            return Predictor.from_folder(ledger.trial_folder(pick.trial), pick.temperature if calibrated else 1.0)
+        if pick.together is None:
+            raise ConfigError(
+                f"{pick.cell.id} has {len(pick.trials)} confirm run(s) with predictions; an ensemble needs two: leave it out."
+            )
+        members = [Predictor.from_folder(ledger.trial_folder(trial)) for trial in pick.trials]
+        return Ensemble(members, pick.together.calibrated.temperature if calibrated else 1.0)
+
+    def model_card(self, cell: Cell | str = "") -> str:
+        """The pick in Markdown, from the ledger: data, training, scores with intervals, calibration, classes from the worst on, limits, the
+        licence of the pretrained weights; `cell` as in `pick`."""
+        from study.networks.weights import licence_of
+
+        pick = self.pick(cell)
+        result = self.frames.ledger.result(pick.trial)
+        source = str(result.facts.get("weights", "")) if result else ""
+        return model_card(self.frames, self.findings, pick, licence_of(pick.cell.backbone, source))
 
     def __repr__(self) -> str:
         return "\n".join(
@@ -184,6 +207,14 @@ def run_study(
     with interruptible() as interrupted:
         ended = conduct(question, options, interrupted)
     return Results(load(ended.ledger))
+
+
+def open_place(place: str) -> tuple[Results, str]:
+    """A study and what is named behind a colon: RESULTS/STUDY[:CELL]. Raises ConfigError where there is no study."""
+    for at in [*(k for k, c in enumerate(place) if c == ":" and not place.startswith("://", k)), len(place)]:
+        if Folder(place[:at]).exists("study.json") or studies(place[:at]):
+            return Results(load(place[:at])), place[at + 1 :]
+    return Results(load(place)), ""  # raises, and says what was looked for
 
 
 def load_study(source: str | os.PathLike[str] | Ledger, study: str | None = None) -> Results:

@@ -180,11 +180,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def print_end(ended: "Ended") -> None:
-    """The table, the verdicts, where the page is, and what MLflow has not got."""
+    """The table, the verdicts, the network to use, where the page is, and what MLflow has not got."""
     from study.plan import print_results
 
     print_results(ended.study, ended.ledger)
     for line in ended.verdicts:
+        print(line)
+    for line in ended.use:
         print(line)
     print(f"report: {ended.ledger.folder.shown('report.html')}")
     if ended.follower is not None:

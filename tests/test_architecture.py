@@ -19,18 +19,19 @@ LAYERS = [
     {"study.config", "study.growth", "study.studies", "study.mine", "study.source"},
     {"study.training"},
     {"study.predictor"},
-    {"study.measure", "study.tracking"},
+    {"study.measure", "study.tracking", "study.use"},
     {"study.run"},
     {"study.search"},
     {"study.cost", "study.checks", "study.stages", "study.plan", "study.speed", "study.fit"},
     {"study.pictures", "study.pipeline", "study.results"},
-    {"study.sweep", "study.trial", "study.predict", "study.replay", "study.measure.__main__", "study.tracking.__main__", "study.datasets.__main__"},
+    {"study.sweep", "study.trial", "study.predict", "study.replay", "study.export", "study.demo", "study.measure.__main__", "study.tracking.__main__", "study.datasets.__main__"},
 ]  # fmt: skip
 PACKAGES = ("study", "analysis", "cluster", "benchmarks")
 MAY_USE_ANALYSIS = {"study.pipeline", "study.results", "study.replay"}  # what a study says of itself is the analysis's to say
 ANALYSIS_MAY_USE = (
     "study.errors", "study.records", "study.space", "study.canonical", "study.failpoints", "study.facts", "study.files", "study.refusals", "study.metrics", "study.naming",
     "study.strategies", "study.config", "study.tracking.ledger", "study.tracking.from_mlflow", "study.search.sample", "study.search.seeds",
+    "study.inference.softmax",
 )  # fmt: skip
 FILES = {
     ".".join(p.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): p

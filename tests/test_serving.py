@@ -21,17 +21,20 @@ from packaging.requirements import Requirement
 from PIL import Image, ImageOps
 from torch import nn
 
-from study import inference, predict
+from study import inference, load_study, predict
 from study.files import Folder
 from study.inference.classifier import SHORT_NAMES
 from study.networks import kept
 from study.networks.pretrained import create
 from study.predictor import Predictor
 from study.tracking import model as registered
+from study.tracking.cursor import NAME as CURSOR
+from study.tracking.ledger import Ledger
+from study.tracking.mirror import Mirror
 from tests import tiny
 from tests.bare import Bare
 from tests.raycluster import free_port
-from tests.services import Service
+from tests.services import Service, mlflow
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "serving.md"
@@ -273,21 +276,40 @@ def test_the_lines_of_the_page_are_so(served: tuple[Path, str], pictures: list[P
 
 
 @pytest.mark.slow
-def test_what_a_sweep_registers_is_loaded_by_its_name(bare: Bare, tmp_path: Path, monkeypatch) -> None:
-    """The whole way: a study, its mirror, MLflow's registry, a machine without this project."""
-    done = tiny.run(tiny.write(tmp_path, strategies=("linear_probe",)), tmp_path / "results", "--local")
-    assert done.returncode == 0, done.stderr
-    store = f"sqlite:///{tmp_path}/results/mlflow.db"
-    from mlflow import MlflowClient
+def test_what_a_sweep_registers_is_loaded_by_its_name(bare: Bare, tmp_path: Path) -> None:
+    """The whole way: a study, its mirror, a server's registry, a machine without this project. Under a cell's name lies what its search
+    found; under the data set's, by the alias `best`, the confirm run to use, calibrated, with its test score on it."""
+    with mlflow(f"sqlite:///{tmp_path}/server.db", tmp_path / "artifacts") as server:
+        question = tiny.write(tmp_path, strategies=("linear_probe",))
+        done = tiny.run(question, tmp_path / "results", "--local", "--mlflow", server.url, timeout=600)
+        assert done.returncode == 0, done.stderr
+        mirror = Mirror(Ledger(tmp_path / "results", "tiny"), server.url)
+        assert mirror.sync().pending == 0, "a slow machine's sweep ends before its server has everything"
+        from mlflow import MlflowClient
 
-    client = MlflowClient(store)
-    (model,) = client.search_registered_models()
-    (version,) = client.search_model_versions(f"name = '{model.name}'")
-    grey = np.random.default_rng(0).integers(0, 256, (3, 20, 30, 1), dtype=np.uint8)
-    np.save(tmp_path / "array.npy", grey)
-    fresh = Bare(tmp_path)
-    fresh.env["MLFLOW_TRACKING_URI"] = store
-    answer = fresh.ask(f"models:/{model.name}/1", array=str(tmp_path / "array.npy"))
-    fresh.close()
-    predictor = Predictor.from_folder(tmp_path / "results" / "tiny" / "trials" / version.tags["trial"])
-    assert answer["rows"] == [predictor(image[None])[0].tolist() for image in grey] and answer["classes"] == predictor.classes
+        client = MlflowClient(server.url)
+        assert {m.name for m in client.search_registered_models()} == {
+            "tiny-digits",
+            "tiny-digits-official-efficientnet_lite0-linear_probe",
+        }
+        (version,) = client.search_model_versions("name = 'tiny-digits-official-efficientnet_lite0-linear_probe'")
+        found = load_study(tmp_path / "results" / "tiny")
+        pick, best = found.pick(), client.get_model_version_by_alias("tiny-digits", "best")
+        assert best.tags["trial"] == pick.trial and best.tags["test_macro_f1"] == f"{pick.test.mean:.4f}"
+        assert f"Test macro-F1 {100 * pick.test.mean:.1f} (95 % interval" in best.description
+        assert client.get_run(best.run_id).data.tags["stage"] == "confirm"
+        grey = np.random.default_rng(0).integers(0, 256, (3, 20, 30, 1), dtype=np.uint8)
+        np.save(tmp_path / "array.npy", grey)
+        fresh = Bare(tmp_path)
+        fresh.env["MLFLOW_TRACKING_URI"] = server.url
+        trial = Predictor.from_folder(tmp_path / "results" / "tiny" / "trials" / version.tags["trial"])
+        calibrated = found.predictor()
+        assert calibrated.temperature != 1
+        for name, predictor in ((f"{version.name}/1", trial), ("tiny-digits@best", calibrated)):
+            answer = fresh.ask(f"models:/{name}", array=str(tmp_path / "array.npy"))
+            expected = [predictor(image[None])[0].tolist() for image in grey]
+            assert answer == {"rows": expected, "classes": predictor.classes, "ours": False}
+        fresh.close()
+        (tmp_path / "results" / "tiny" / CURSOR).unlink()  # what was sent is found again by its tags
+        assert Mirror(mirror.ledger, server.url).sync().pending == 0
+        assert len(client.search_model_versions("name = 'tiny-digits'")) == 1

@@ -39,8 +39,8 @@ def stored_side(side: int, image_size: int) -> int:
 class Classifier:
     """A network on the best device here, in evaluation mode, with the preprocessing it was trained with."""
 
-    def __init__(self, model: nn.Module, *, size: int, side: int, channels: int, precision: str) -> None:
-        self.size, self.side, self.channels = size, side, channels
+    def __init__(self, model: nn.Module, *, size: int, side: int, channels: int, precision: str, temperature: float = 1.0) -> None:
+        self.size, self.side, self.channels, self.temperature = size, side, channels, temperature
         self.where = Device.best(precision)
         self.model = self.where.place(model).eval()
         timm_model: Any = model
@@ -57,7 +57,14 @@ class Classifier:
         model = build(facts["backbone"], len(facts["classes"]), facts.get("arguments", {}))
         model.load_state_dict(load(data), strict=True)
         side = stored_side(facts.get("side", 0), facts["image_size"])
-        return cls(model, size=facts["image_size"], side=side, channels=facts["channels"], precision=facts["precision"])
+        return cls(
+            model,
+            size=facts["image_size"],
+            side=side,
+            channels=facts["channels"],
+            precision=facts["precision"],
+            temperature=facts.get("temperature", 1.0),
+        )
 
     def prepare(self, image: np.ndarray) -> np.ndarray:
         """uint8 [H, W, 1, 3 or 4] -> uint8 [S, S, channels] as training saw images: short side to S, then the centre."""
@@ -74,5 +81,5 @@ class Classifier:
         return np.concatenate(rows)
 
     def probabilities(self, images: list[np.ndarray]) -> np.ndarray:
-        """As `logits`, through softmax in float64: float32 [N, classes]."""
-        return probabilities(self.logits(images))
+        """As `logits`, divided by the temperature, through softmax in float64: float32 [N, classes]."""
+        return probabilities(self.logits(images) / self.temperature)

@@ -1,5 +1,7 @@
 """Probabilities from logits, the same in training's figures, in files and in a served model."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 
@@ -13,4 +15,13 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 def probabilities(logits: np.ndarray) -> np.ndarray:
     """[N, C] -> float32 [N, C], computed in float64."""
     out: np.ndarray = softmax(logits.astype(np.float64)).astype(np.float32)
+    return out
+
+
+def pooled(several: Sequence[np.ndarray]) -> np.ndarray:
+    """Logits [N, C] of several networks as those of one: the log of their mean probabilities, float64. A single one's stay as they are."""
+    if len(several) == 1:
+        return several[0]
+    mean = np.mean([softmax(logits.astype(np.float64)) for logits in several], axis=0)
+    out: np.ndarray = np.log(np.maximum(mean, np.finfo(np.float64).tiny))
     return out

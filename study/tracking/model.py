@@ -7,6 +7,7 @@ import io
 import json
 import shutil
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,17 @@ from PIL import Image
 
 from study import inference
 from study.files import Folder
+from study.records import dumps
 
 FILES = ("manifest.json", "model.safetensors")
 PACKAGES = ("mlflow", "numpy", "pandas", "pillow", "safetensors", "timm", "torch", "torchvision")
 
 
-def register(client: Any, name: str, run: str, folder: Folder, tags: dict[str, str]) -> None:
-    """Saves `folder`/best as a pyfunc model of `run` and registers it as a version of `name`, once a run."""
+BEST = "best"  # alias of the version to use
+
+
+def register(client: Any, name: str, run: str, folder: Folder, tags: dict[str, str], temperature: float = 1.0, about: str = "") -> str:
+    """Saves `folder`/best as a pyfunc model of `run` and registers it as a version of `name`, once a run and name; returns the version."""
     from mlflow.exceptions import MlflowException
 
     try:
@@ -29,16 +34,33 @@ def register(client: Any, name: str, run: str, folder: Folder, tags: dict[str, s
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
-    if client.search_model_versions(f"run_id = '{run}'"):
-        return
+    if known := [v for v in client.search_model_versions(f"name = '{name}'") if v.run_id == run]:
+        return str(known[0].version)
+    place = "model" if temperature == 1 else "model_calibrated"
     with tempfile.TemporaryDirectory() as temporary:
-        save(folder, Path(temporary, "model"))
-        client.log_artifacts(run, str(Path(temporary, "model")), "model")
-    client.create_model_version(name, source=f"{client.get_run(run).info.artifact_uri}/model", run_id=run, tags=tags)
+        save(folder, Path(temporary, "model"), temperature)
+        client.log_artifacts(run, str(Path(temporary, "model")), place)
+    source = f"{client.get_run(run).info.artifact_uri}/{place}"
+    return str(client.create_model_version(name, source=source, run_id=run, tags=tags, description=about or None).version)
 
 
-def save(folder: Folder, target: Path) -> None:
-    """Writes `folder`/best as a pyfunc model to `target`, which must not exist: docs/serving.md says what it takes and gives."""
+def register_best(client: Any, name: str, run: str, folder: Folder, pick: Mapping[str, Any], tags: dict[str, str]) -> None:
+    """The network to use of a data set under one name, `models:/NAME@best`, with its test score; `pick` as the study's facts have it."""
+    scores = {"validation_macro_f1": f"{pick['validation']:.4f}", "temperature": f"{pick['temperature']:.4f}"}
+    said = f"Validation macro-F1 {100 * pick['validation']:.1f}, by which it was chosen: optimistic; not confirmed, no test score."
+    if test := pick["test"]:
+        scores |= {f"test_macro_f1{end}": f"{test[key]:.4f}" for end, key in (("", "mean"), ("_low", "low"), ("_high", "high"))}
+        interval = f"{100 * test['low']:.1f} to {100 * test['high']:.1f}"
+        said = f"Test macro-F1 {100 * test['mean']:.1f} (95 % interval over test images {interval}); no test score chose it."
+    kind = "as trained" if pick["temperature"] == 1 else "calibrated by a temperature fitted on validation"
+    about = f"{pick['cell']}: {pick['reason']}. {said} Probabilities are {kind}."
+    version = register(client, name, run, folder, tags | scores, pick["temperature"], about)
+    client.set_registered_model_alias(name, BEST, version)
+
+
+def save(folder: Folder, target: Path, temperature: float = 1.0) -> None:
+    """Writes `folder`/best as a pyfunc model to `target`, which must not exist: docs/serving.md says what it takes and gives.
+    `temperature`: what its logits are divided by before they become probabilities."""
     import mlflow
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, Schema, TensorSpec
@@ -51,6 +73,9 @@ def save(folder: Folder, target: Path) -> None:
             assert data is not None
             (best / file).write_bytes(data)
         manifest = json.loads((best / "manifest.json").read_text())
+        if temperature != 1:
+            manifest["temperature"] = temperature
+            (best / "manifest.json").write_text(dumps(manifest))
         mlflow.pyfunc.save_model(
             target,
             python_model=str(Path(__file__).with_name("pyfunc_model.py")),

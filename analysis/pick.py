@@ -1,0 +1,279 @@
+"""The network to use: whose strategy, which of its confirm runs, what that scores, and whether several together score more.
+
+No test score chooses anything here. The strategy is the verdict's: the one left standing, or the cheapest of those not shown to be worse;
+of its confirm runs the one with the best validation macro-F1; of several backbones or sizes the one whose confirm runs did best on
+validation. So the test score beside it is one that nothing was picked by.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analysis import statistics as st
+from analysis.answers import Answer
+from analysis.frames import Frames
+from analysis.intervals import difference_interval, images_estimate, share_interval
+from analysis.predictions import Predictions
+from analysis.question import Question
+from analysis.steps import joined
+from study.config import Cell
+from study.errors import ConfigError, nearest
+from study.inference.softmax import pooled
+from study.metrics import calibration_error, fit_temperature, log_shares
+from study.records import OBJECTIVE
+
+RULE = "of its confirm runs the one with the best validation macro-F1"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """Shares in [0, 1], of a difference in [-1, 1]; the interval is 95 % over test images (whole sessions where there are any)."""
+
+    mean: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibrated:
+    """One temperature fitted on validation; expected calibration error on test without and with it."""
+
+    temperature: float
+    before: float
+    after: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Together:
+    """The confirm runs of a cell as one network: the mean of their probabilities, at as many times the cost."""
+
+    networks: int
+    test: Score
+    gain: Score  # over the mean score of its networks, on the same images
+    calibrated: Calibrated
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pick:
+    """A cell's network to use."""
+
+    cell: Cell
+    question: Question
+    trials: tuple[
+        str, ...
+    ]  # its confirm runs on one split, best validation first: the first is the pick; the search's winner where none was confirmed
+    confirmed: bool
+    settings: Mapping[str, Any]  # what was searched
+    seed: int
+    epoch: int  # of the kept checkpoint
+    validation: float  # its macro-F1 there, optimistic
+    test: Score | None = None  # its macro-F1; None where nothing was confirmed
+    calibrated: Calibrated | None = None
+    together: Together | None = None
+    reason: str = ""  # why this strategy, of the one that speaks for its question; else empty
+    leads: bool = False  # the one for its data set
+
+    @property
+    def trial(self) -> str:
+        return self.trials[0]
+
+    @property
+    def temperature(self) -> float:
+        return self.calibrated.temperature if self.calibrated else 1.0
+
+    @property
+    def dataset(self) -> str:
+        """As a person says it and as a command takes it behind the study: a folder goes by its last part."""
+        kind, _, path = self.cell.dataset.partition(":")
+        return (path.rstrip("/").rpartition("/")[2] or self.cell.dataset) if kind == "folder" else self.cell.dataset
+
+    @property
+    def of(self) -> str:
+        """Its data set, with its splits where they are not the official ones."""
+        return self.dataset if self.cell.split_protocol == "official" else f"{self.dataset}@{self.cell.split_protocol}"
+
+    @property
+    def shown_settings(self) -> str:
+        return ", ".join(f"{k} {v:.3g}" if isinstance(v, float) else f"{k} {v}" for k, v in self.settings.items())
+
+    @property
+    def scores(self) -> str:
+        """Its test score in words."""
+        if self.test is None:
+            return f"validation macro-F1 {100 * self.validation:.1f} (of the search, optimistic; not confirmed, no test score)"
+        return f"test macro-F1 {points(self.test)}"
+
+    @property
+    def gain(self) -> str:
+        """What taking all its runs together brings, in words; empty where there is only one."""
+        t = self.together
+        if t is None:
+            return ""
+        return (
+            f"all {t.networks} confirm runs together: test macro-F1 {points(t.test)}, {points(t.gain, signed=True)} points over "
+            f"one of them on average, at {t.networks} times the cost"
+        )
+
+
+def points(score: Score, signed: bool = False) -> str:
+    """In points of macro-F1."""
+    form = "{:+.1f} [{:+.1f}, {:+.1f}]" if signed else "{:.1f} [{:.1f}, {:.1f}]"
+    return form.format(100 * score.mean, 100 * score.low, 100 * score.high)
+
+
+def pick_all(frames: Frames, answers: Sequence[Answer], resamples: int = st.RESAMPLES) -> list[Pick]:
+    """One of every cell that has a trained network, in the order of the study's cells."""
+    found = [p for cell in frames.study.cells if (p := _pick(frames, cell, resamples)) is not None]
+    speaking: dict[Question, Pick] = {}
+    for question in dict.fromkeys(p.question for p in found):
+        own = [p for p in found if p.question == question]
+        strategy, reason = _strategy(own, next((a for a in answers if a.question == question), None))
+        speaking[question] = dataclasses.replace(next(p for p in own if p.cell.strategy == strategy), reason=reason)
+    leading: dict[tuple[str, str], Pick] = {}
+    for p in speaking.values():
+        key = (p.cell.dataset, p.cell.split_protocol)
+        if key not in leading or _on_validation(frames, p) > _on_validation(frames, leading[key]):
+            leading[key] = p
+    leads = {p.cell: dataclasses.replace(p, leads=True) for p in leading.values()}
+    spoken = {p.cell: p for p in speaking.values()}
+    return [leads.get(p.cell) or spoken.get(p.cell) or p for p in found]
+
+
+def pick_row(pick: Pick) -> dict[str, Any]:
+    """Its row of a table; shares, not points."""
+    test = pick.test or Score(mean=np.nan, low=np.nan, high=np.nan)
+    return {
+        **pick.question.columns,
+        "strategy": pick.cell.strategy,
+        "leads": pick.leads,
+        "reason": pick.reason,
+        "trial_id": pick.trial,
+        "seed": pick.seed,
+        "validation": pick.validation,
+        "test": test.mean,
+        "low": test.low,
+        "high": test.high,
+        "temperature": pick.temperature,
+        "settings": pick.shown_settings,
+    }
+
+
+def find_pick(picks: Sequence[Pick], wanted: str = "") -> Pick:
+    """By a cell's id, or any of its parts joined by "/": data set, NAME@SPLITS, backbone, strategy, share of the images. Of several that
+    fit, the one that leads. Raises ConfigError where none fits, or several data sets do."""
+    fit = [p for p in picks if p.cell.id == wanted] or [p for p in picks if _fits(p, wanted)]
+    if len({(p.cell.dataset, p.cell.split_protocol) for p in fit}) == 1:
+        return max(fit, key=lambda p: (p.leads, bool(p.reason), p.validation))
+    known = list(dict.fromkeys([*(p.of for p in picks), *(f"{p.of}/{p.cell.strategy}" for p in picks)]))
+    if not known:
+        raise ConfigError("no trial of the study has finished yet; run it to its end.")
+    what = f"{wanted!r} names {len(fit)} cells" if wanted else "the study asks on several data sets"
+    raise ConfigError(f"{what}; name one behind a colon, as RESULTS/STUDY:{known[0]}: {nearest(wanted, known)}.")
+
+
+def _fits(pick: Pick, wanted: str) -> bool:
+    c = pick.cell
+    own = {c.dataset, pick.dataset, c.splits, pick.of, f"{pick.dataset}@{c.splits}", c.backbone, c.strategy, f"{c.train_fraction:g}"}
+    return wanted in own or all(part in own for part in wanted.split("/") if wanted)
+
+
+# ---- one cell -----------------------------------------------------------------------------------------------
+
+
+def _pick(frames: Frames, cell: Cell, resamples: int) -> Pick | None:
+    """None where nothing of it has finished."""
+    done, t = frames.confirmed(), frames.trials
+    own = done[(done.cell == cell.id) & done[OBJECTIVE].notna()] if len(done) else done
+    if len(own):
+        own = own.sort_values([OBJECTIVE, "number"], ascending=[False, True], kind="stable")
+        own = own[own.splits == own.iloc[0].splits]  # networks of other folds have trained on this one's test images
+    else:
+        own = t[t.trial_id == frames.chosen.get(cell.id, "")] if len(t) else t
+        if not len(own):
+            return None
+    first, trials = own.iloc[0], tuple(map(str, own["trial_id"]))
+    searched = {n: first[f"hp/{n}"] for n in frames.study.ranges(cell)}
+    pick = Pick(
+        cell=cell,
+        question=Question.of(vars(cell)),
+        trials=trials,
+        confirmed=first.stage == "confirm",
+        settings={k: v.item() if isinstance(v, np.generic) else v for k, v in searched.items() if not pd.isna(v)},
+        seed=int(first.seed),
+        epoch=int(first.best_epoch),
+        validation=float(first[OBJECTIVE]),
+    )
+    return _scored(frames, pick, resamples) if pick.confirmed else pick
+
+
+def _scored(frames: Frames, pick: Pick, resamples: int) -> Pick:
+    """With what its runs said of the validation and test images."""
+    said = {t: p for t in pick.trials if {"val", "test"} <= (p := frames.predictions(t)).keys()}
+    if pick.trial not in said:
+        return pick
+    val, test = ([own[split] for own in said.values()] for split in ("val", "test"))
+    same = not any(other.differs(test[0]) for other in test[1:])
+    alone, again = _macro(test[0], test[0].logits, resamples)
+    pick = dataclasses.replace(pick, test=_share(test[0], alone, again), calibrated=calibrate(val[0], test[0]))
+    if len(test) < 2 or not same:
+        return pick
+    each = [_macro(p, p.logits, resamples) for p in test]
+    both_val, both_test = (dataclasses.replace(p[0], logits=pooled([q.logits for q in p])) for p in (val, test))
+    score, resampled = _macro(both_test, both_test.logits, resamples)
+    mean, mean_again = float(np.mean([s for s, _ in each])), np.mean([r for _, r in each], axis=0)
+    gain = images_estimate(score - mean, resampled - mean_again, st.image_units(len(test[0].labels), test[0].groups))
+    low, high = difference_interval(gain)
+    together = Together(
+        networks=len(test),
+        test=_share(both_test, score, resampled),
+        gain=Score(mean=gain.mean, low=low, high=high),
+        calibrated=calibrate(both_val, both_test),
+    )
+    return dataclasses.replace(pick, trials=tuple(said), together=together)
+
+
+def calibrate(val: Predictions, test: Predictions) -> Calibrated:
+    """The temperature is fitted on `val`; `test` shows what it did."""
+    t = fit_temperature(val.logits, val.labels)
+    before, after = (calibration_error(np.exp(log_shares(test.logits / k)), test.labels) for k in (1.0, t))
+    return Calibrated(temperature=t, before=before, after=after)
+
+
+def _macro(about: Predictions, logits: np.ndarray, resamples: int) -> tuple[float, np.ndarray]:
+    """Macro-F1, and the same on resampled images [B], the same draws for every network."""
+    rng = np.random.Generator(np.random.Philox(key=[20, 21]))
+    weights = st.image_weights(len(about.labels), about.groups, resamples, rng)
+    said, classes, score = logits.argmax(axis=1), logits.shape[1], st.METRICS[st.PRIMARY]
+    return float(score(st.counts(said, about.labels, classes))), score(st.counts(said, about.labels, classes, weights))
+
+
+def _share(about: Predictions, score: float, resampled: np.ndarray) -> Score:
+    low, high = share_interval(images_estimate(score, resampled, st.image_units(len(about.labels), about.groups)))
+    return Score(mean=score, low=low, high=high)
+
+
+# ---- which strategy, which question ---------------------------------------------------------------------------
+
+
+def _strategy(picks: Sequence[Pick], answer: Answer | None) -> tuple[str, str]:
+    """(strategy, why) among the picks of one question."""
+    here = [p.cell.strategy for p in picks]
+    if len(here) == 1:
+        return here[0], "the only strategy asked about"
+    if answer is None or len(answer.comparable) < 2 or answer.cheapest not in here:
+        best = max(picks, key=lambda p: p.validation).cell.strategy
+        return best, "no verdict: the best on validation"
+    if len(answer.standing) == 1:
+        return answer.cheapest, "the verdict's"
+    which = {True: "the cheapest", False: "the highest mean"}[set(answer.standing) <= set(answer.seconds)]
+    found = "no difference worth having" if answer.mark == "equal" else "undecided"
+    return answer.cheapest, f"{found} between {joined(answer.standing)}: {which}"
+
+
+def _on_validation(frames: Frames, pick: Pick) -> float:
+    t = frames.trials
+    return float(t[t.trial_id.isin(pick.trials)][OBJECTIVE].mean())

@@ -1,0 +1,194 @@
+"""`python -m study.demo RESULTS/STUDY[:CELL]`: a page on this machine to try the network: drop a picture, see what it says and why."""
+
+import argparse
+import base64
+import io
+import os
+import sys
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image
+
+from study.config import TrialConfig
+from study.datasets.spec import TRAIN
+from study.errors import ConfigError, DataError, EnvironmentProblem, StudyError
+from study.facts import tell
+from study.inference import pictures
+from study.places import find_places
+from study.predictor import Predictor
+from study.results import Results, open_place
+from study.run import open_images
+from study.use.neighbours import Neighbour, Neighbours
+
+SHOWN_CLASSES, SHOWN_IMAGES = 8, 8
+LARGEST = 30_000_000  # bytes of a file
+STYLE = """
+:root { --ink: #16181d; --soft: #5c6370; --line: #dfe2e8; --paper: #ffffff; --card: #f6f7f9; --accent: #0072B2; }
+body.body--dark { --ink: #e9eaee; --soft: #a0a6b4; --line: #343843; --paper: #15171b; --card: #1e2127; --accent: #56B4E9; }
+body { background: var(--paper) !important; color: var(--ink); font: 16px/1.5 system-ui, -apple-system, "Segoe UI", sans-serif; }
+.nicegui-content { padding: 0; align-items: stretch; }
+.page { width: 100%; max-width: 62rem; margin: 0 auto; padding: 2rem 1.2rem 4rem; gap: 1.2rem; }
+.page h1 { font-size: 1.7rem; line-height: 1.2; font-weight: 650; margin: 0; letter-spacing: -.01em; }
+.page h2 { font-size: 1.05rem; line-height: 1.3; font-weight: 600; margin: 1rem 0 .2rem; }
+.soft { color: var(--soft); font-size: .92rem; overflow-wrap: anywhere; }
+.page .q-uploader { width: 100%; max-height: none; background: var(--card); color: var(--ink); border: 2px dashed var(--line); border-radius: 10px; box-shadow: none; }
+.page .q-uploader__header { background: transparent; color: var(--ink); } .page .q-uploader__list { display: none; }
+.page .q-uploader__subtitle { display: none; } .page .q-uploader__header-content { padding: 1.1rem .9rem; }
+.answer { display: grid; grid-template-columns: 12rem minmax(0, 1fr); gap: 1.4rem; align-items: start; width: 100%; }
+.answer img { width: 100%; border-radius: 8px; image-rendering: auto; display: block; }
+.bar { display: grid; grid-template-columns: minmax(5rem, 11rem) minmax(0, 1fr) 4rem; gap: .7rem; align-items: center; padding: .18rem 0; }
+.bar .name { overflow-wrap: anywhere; } .bar .track { background: var(--card); border-radius: 4px; height: 1.1rem; } .bar .fill { background: var(--accent); border-radius: 4px; height: 100%; min-width: 2px; }
+.bar .share { text-align: right; font-variant-numeric: tabular-nums; }
+.like { display: grid; grid-template-columns: repeat(auto-fill, minmax(6.5rem, 1fr)); gap: .8rem; width: 100%; }
+.like img { width: 100%; aspect-ratio: 1; object-fit: cover; border-radius: 8px; display: block; } .like .soft { font-size: .84rem; line-height: 1.3; }
+@media (max-width: 40rem) { .answer { grid-template-columns: minmax(0, 1fr); } .answer .given { max-width: 12rem; } .bar { grid-template-columns: 6.5rem minmax(0, 1fr) 3.6rem; } }
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m study.demo", description=__doc__.split(": ", 1)[1])
+    parser.add_argument("study", help="RESULTS/STUDY or RESULTS/STUDY:CELL (a data set, a strategy, or both: mini_weeds/partial)")
+    parser.add_argument("--port", type=int, default=8080, help="on 127.0.0.1, which other machines cannot reach (default 8080)")
+    parser.add_argument(
+        "--data", default=os.environ.get("STUDY_DATA"), help="folder that holds the data, for the training images (or STUDY_DATA)"
+    )
+    parser.add_argument(
+        "--images", type=int, default=2000, help="training images among which the nearest are looked for, at most (0: none)"
+    )
+    parser.add_argument("--open", action="store_true", help="open it in the browser")
+    args = parser.parse_args(argv)
+    try:
+        demo = Demo(*open_place(args.study), data=args.data, images=args.images)
+        serve(demo, args.port, args.open)
+    except StudyError as error:
+        return tell(error)
+    return 0
+
+
+class Demo:
+    """The pick of a study with the training images at hand."""
+
+    def __init__(self, results: Results, cell: str, *, data: str | None, images: int) -> None:
+        self.pick = results.pick(cell)
+        self.network: Predictor = results.predictor(cell)
+        self.title = f"{self.pick.of}: what does the network say?"
+        calibrated = "calibrated probabilities" if self.pick.calibrated else "probabilities as trained"
+        self.about = f"{self.pick.cell.backbone}, {self.pick.cell.strategy}, {self.pick.scores}; {calibrated}. Nothing leaves this machine."
+        self.neighbours: Neighbours | None = None
+        self.missing = "no training images were asked for (--images 0)"
+        if images > 0:
+            self._look_up(results, data, images)
+
+    def _look_up(self, results: Results, data: str | None, most: int) -> None:
+        """Training images, drawn from a seed where there are more than `most`; where the data are not at hand the page says so."""
+        ledger = results.frames.ledger
+        ask = ledger.ask(self.pick.trial)
+        assert ask is not None, "it was picked"
+        try:
+            places = find_places(ledger.folder.location, data).of_trial(ledger.trial_folder(self.pick.trial).location)
+            table, pixels = open_images(TrialConfig.from_dict(ask.config), places)
+        except (ConfigError, DataError, EnvironmentProblem) as error:
+            self.missing = f"the training images are not at hand: {error}"
+            return
+        train = np.flatnonzero(table.split == TRAIN)
+        self.count = len(train)
+        if len(train) > most:
+            train = np.sort(np.random.default_rng(0).choice(train, most, replace=False))
+        print(f"looking at {len(train)} training images ...", flush=True)
+        labels = [table.classes[table.labels[k]] for k in train]
+        self.neighbours = Neighbours(self.network, np.asarray(pixels[train]), labels, [table.ids[k] for k in train])
+
+    def answer(self, file: bytes) -> tuple[np.ndarray, list[tuple[str, float]], list[Neighbour]]:
+        """(the square that it saw, classes with their probabilities from the highest on, nearest training images). Raises ValueError with
+        the reason for what is no picture."""
+        image = self.network.prepare(pictures.decode(io.BytesIO(file), self.network.channels))
+        (shares,) = self.network(image[None])
+        ranked = [(self.network.classes[k], float(shares[k])) for k in np.argsort(-shares, kind="stable")]
+        return image, ranked, self.neighbours.nearest(image, SHOWN_IMAGES) if self.neighbours else []
+
+
+def serve(demo: Demo, port: int, show: bool) -> None:
+    """Until it is interrupted. Raises ConfigError where the extra is missing."""
+    try:
+        from nicegui import events, run, ui
+    except ImportError:
+        raise ConfigError("the page needs NiceGUI: pip install 'finetune-study[demo]'.") from None
+
+    def page() -> None:
+        ui.add_css(STYLE)
+        with ui.column().classes("page"):
+            _text(ui, "h1", demo.title)
+            _text(ui, "div", demo.about).classes("soft")
+            upload = ui.upload(label="Drop a picture here, or choose one with +", auto_upload=True, max_file_size=LARGEST)
+            upload.props('accept="image/*" flat').on("rejected", lambda: ui.notify("Not taken: an image file of at most 30 MB, please."))
+            place = ui.column().classes("w-full")
+
+        async def look(event: events.UploadEventArguments) -> None:
+            data, name = await event.file.read(), event.file.name
+            upload.reset()
+            place.clear()
+            try:
+                found = await run.io_bound(demo.answer, data)
+            except ValueError as error:
+                with place:
+                    _text(ui, "div", f"{name} is no picture that can be read: {error}.").classes("soft")
+                return
+            if found is not None:  # the server is ending
+                with place:
+                    _show(ui, demo, name, *found)
+
+        upload.on_upload(look)
+
+    print(f"http://127.0.0.1:{port} (Ctrl+C ends it)", flush=True)
+    ui.run(page, host="127.0.0.1", port=port, title=demo.title, dark=None, reload=False, show=show, show_welcome_message=False)
+
+
+def _show(ui, demo: Demo, name: str, image: np.ndarray, ranked: list[tuple[str, float]], near: list[Neighbour]) -> None:  # type: ignore[no-untyped-def]  # a module
+    with ui.element("div").classes("answer"):
+        with ui.element("div").classes("given"):
+            _picture(ui, image, f"{name}, the square the network saw")
+            _text(ui, "div", name).classes("soft")
+        with ui.element("div"):
+            for label, share in ranked[:SHOWN_CLASSES]:
+                with ui.element("div").classes("bar"):
+                    _text(ui, "span", label).classes("name")
+                    with ui.element("div").classes("track"):
+                        ui.element("div").classes("fill").style(f"width: {100 * share:.2f}%")
+                    _text(ui, "span", f"{100 * share:.1f} %").classes("share")
+            if (left := len(ranked) - SHOWN_CLASSES) > 0:
+                rest = 100 * sum(share for _, share in ranked[SHOWN_CLASSES:])
+                _text(ui, "div", f"{left} more class{'' if left == 1 else 'es'}: {rest:.1f} %").classes("soft")
+    _text(ui, "h2", "Nearest training images")
+    if demo.neighbours is None:
+        _text(ui, "div", f"Not shown: {demo.missing}").classes("soft")
+        return
+    among = len(demo.neighbours.names)
+    some = "" if among == demo.count else f" (drawn from {demo.count})"
+    _text(ui, "div", f"By the cosine of the features the head reads, among {among} training images{some}.").classes("soft")
+    with ui.element("div").classes("like"):
+        for n in near:
+            with ui.element("div"):
+                _picture(ui, n.image, n.name)
+                _text(ui, "div", n.label)
+                _text(ui, "div", f"cosine {n.cosine:.2f}").classes("soft")
+
+
+def _text(ui, tag: str, text: str):  # type: ignore[no-untyped-def]  # a module, and an element of its
+    """As text and never as markup: class and file names are strangers'."""
+    element = ui.element(tag)
+    with element:
+        ui.label(text).style("display: inline")
+    return element
+
+
+def _picture(ui, image: np.ndarray, about: str) -> None:  # type: ignore[no-untyped-def]
+    file = io.BytesIO()
+    Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(file, "PNG")
+    address = "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
+    element = ui.element("img")
+    element.props["src"], element.props["alt"] = address, about
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,118 @@
+"""`python -m study.export RESULTS/STUDY[:CELL] --format timm,onnx,torch_export --to FOLDER`: the network in formats that others read."""
+
+import argparse
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from study.config import TrialConfig
+from study.datasets.spec import VAL
+from study.errors import ConfigError, EnvironmentProblem, StudyError, nearest
+from study.facts import tell
+from study.files import Folder
+from study.places import find_places
+from study.predictor import Predictor
+from study.records import dumps
+from study.results import Results, open_place
+from study.run import open_images
+from study.use import formats
+from study.use.images import find_images, read_batches
+from study.use.soup import Souped, soup
+
+BATCH = 32
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m study.export", description=__doc__.split("\n")[0])
+    parser.add_argument("study", help="RESULTS/STUDY or RESULTS/STUDY:CELL (a data set, a strategy, or both: mini_weeds/partial)")
+    parser.add_argument("--format", default="timm", help=f"of {', '.join(formats.FORMATS)}, joined by commas (default: timm)")
+    parser.add_argument("--to", required=True, metavar="FOLDER", help="for the files, preprocessing.json and MODEL_CARD.md")
+    parser.add_argument("--check", nargs="+", metavar="IMAGES", help="files or folders to compare logits on (default: generated ones)")
+    parser.add_argument(
+        "--soup", action="store_true", help="average the weights of all confirm runs; refused where that scores less on validation"
+    )
+    parser.add_argument("--data", default=os.environ.get("STUDY_DATA"), help="for --soup: folder that holds the data (or STUDY_DATA)")
+    args = parser.parse_args(argv)
+    try:
+        names = [n.strip() for n in args.format.split(",") if n.strip()]
+        if unknown := [n for n in names if n not in formats.FORMATS]:
+            raise ConfigError(f"Unknown format {unknown[0]!r}; choose from {nearest(unknown[0], list(formats.FORMATS))}.")
+        results, cell = open_place(args.study)
+        export(results, cell, names, Path(args.to), args.check, soup_from=(args.data,) if args.soup else None)
+    except StudyError as error:
+        return tell(error)
+    return 0
+
+
+def export(
+    results: Results,
+    cell: str,
+    names: Sequence[str],
+    to: Path,
+    check: Sequence[str] | None = None,
+    soup_from: tuple[str | None] | None = None,
+) -> None:
+    """Writes each format, compares its logits on `check`, describes the preprocessing, adds the model card. Raises EnvironmentProblem where
+    a file computes something else than the network."""
+    pick = results.pick(cell)
+    predictor, told = results.predictor(cell), ""
+    print(f"{pick.of}: {pick.cell.strategy}, trial {pick.trial}, {pick.scores}")
+    if soup_from is not None:
+        made = _soup(results, cell, soup_from[0])
+        predictor, told = made.predictor, made.text
+        print(told)
+    folder = Folder(str(to.absolute()))
+    said: set[str] = set()
+    for name in names:
+        file, run = formats.write(name, predictor, Path(folder.root))
+        found = formats.compare(name, file, run, predictor, _images(predictor, check, said))
+        on = f"{found.images} {'of your' if check else 'generated'} images"
+        line = f"{name}: {file}, logits on {on} differ by at most {found.difference:.2g} (tolerance {found.tolerance:.2g})"
+        if not found.close:
+            raise EnvironmentProblem(f"{line}: this file is not the network; do not use it, and report the versions of torch and {name}.")
+        print(line)
+    folder.write("preprocessing.json", (dumps(formats.describe(predictor, predictor.temperature), indent=1) + "\n").encode())
+    card = results.model_card(cell)
+    if told:
+        card += f"\n## Not the network scored above\n\n{told}\n"
+    folder.write("MODEL_CARD.md", card.encode("utf-8", "backslashreplace"))
+    print(f"preprocessing: {folder.path('preprocessing.json')}\nmodel card: {folder.path('MODEL_CARD.md')}")
+
+
+def _images(predictor: Predictor, check: Sequence[str] | None, said: set[str]) -> Iterator[np.ndarray]:
+    """uint8 [N, S, S, C], a batch at a time; what cannot be read is `said` once. Raises ConfigError where not one can be."""
+    if not check:
+        yield formats.noise(predictor)
+        return
+    any_read = False
+    for readable, problems in read_batches(find_images([Path(p) for p in check]).images, predictor.read, BATCH):
+        for _, reason in problems:
+            if reason not in said:
+                print(f"warning: {reason}", file=sys.stderr)
+                said.add(reason)
+        if readable:
+            any_read = True
+            yield np.stack([image for _, image in readable])
+    if not any_read:
+        raise ConfigError(f"not one image of {', '.join(check)} can be read; name others with --check.")
+
+
+def _soup(results: Results, cell: str, data: str | None) -> Souped:
+    """Of the pick's confirm runs, judged on the validation images. Raises ConfigError where it is worse than they are."""
+    pick, ledger = results.pick(cell), results.frames.ledger
+    if not pick.confirmed or len(pick.trials) < 2:
+        raise ConfigError(f"{pick.cell.id} has {len(pick.trials)} network(s); a soup needs two confirm runs: leave --soup out.")
+    ask = ledger.ask(pick.trial)
+    assert ask is not None, "it was picked"
+    places = find_places(ledger.folder.location, data).of_trial(ledger.trial_folder(pick.trial).location)
+    table, pixels = open_images(TrialConfig.from_dict(ask.config), places)
+    val = np.flatnonzero(table.split == VAL)
+    members = [Predictor.from_folder(ledger.trial_folder(trial)) for trial in pick.trials]
+    return soup(members, pixels, val, table.labels[val])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

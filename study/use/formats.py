@@ -1,0 +1,190 @@
+"""A network in formats that others read, each read back and compared with the network itself on the same images.
+
+timm          config.json, model.safetensors: timm.create_model("local-dir:FOLDER/timm", pretrained=True)
+onnx          model.onnx, for onnxruntime and whatever else runs ONNX
+torch_export  model.pt2: torch.export.load("FOLDER/model.pt2").module()
+
+All take pixels float32 [N, 3, S, S], normalised, and give logits [N, classes]; `describe` says how a picture becomes such pixels.
+"""
+
+import contextlib
+import copy
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import timm
+import torch
+from torch import Tensor, nn
+
+from study.errors import ConfigError, nearest
+from study.files import Folder
+from study.inference.pixels import plain
+from study.networks.kept import keep
+from study.predictor import Predictor
+
+Run = Callable[[Tensor], np.ndarray]
+RELATIVE = 1e-4  # of the greatest logit: what other kernels may round; files are run on the CPU in float32
+COARSE = 1e-2  # where the network itself runs on a GPU (TF32) or in bf16, with 10 or 8 bits of fraction
+NOISE = 8  # generated images, where nobody gave some
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compared:
+    """How far a file's logits lie from the network's, at most, over `images`."""
+
+    format: str
+    file: Path
+    images: int
+    difference: float
+    tolerance: float
+
+    @property
+    def close(self) -> bool:
+        return self.difference <= self.tolerance
+
+
+class Pixels(nn.Module):
+    """The network under one name for its input, whatever its own forward calls it."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        logits: Tensor = self.model(pixels)
+        return logits
+
+
+def write(name: str, predictor: Predictor, folder: Path) -> tuple[Path, Run]:
+    """Writes one format below `folder` and reads it back: (file, what it computes). Raises ConfigError for an unknown one, or a missing extra."""
+    if name not in FORMATS:
+        raise ConfigError(f"Unknown format {name!r}; choose from {nearest(name, list(FORMATS))}.")
+    with _quietly():
+        return FORMATS[name](predictor, folder)
+
+
+def compare(name: str, file: Path, run: Run, predictor: Predictor, batches: Iterator[np.ndarray]) -> Compared:
+    """On uint8 [N, S, S, C] as `Predictor.prepare` gives them, a batch at a time."""
+    worst = largest = 0.0
+    count = 0
+    for images in batches:
+        expected = predictor.logits(images)
+        found = run(pixels_of(predictor, images))
+        worst = max(worst, float(np.abs(found - expected).max())) if np.isfinite(found).all() else np.inf
+        largest, count = max(largest, float(np.abs(expected).max())), count + len(images)
+    exact = predictor.where.device.type == "cpu" and predictor.kept.precision == "fp32"
+    tolerance = (RELATIVE if exact else COARSE) * max(largest, 1.0)
+    return Compared(format=name, file=file, images=count, difference=worst, tolerance=tolerance)
+
+
+def pixels_of(predictor: Predictor, images: np.ndarray) -> Tensor:
+    """uint8 [N, S, S, C] -> float32 [N, 3, size, size]: what exported networks take."""
+    return plain(torch.from_numpy(images), size=predictor.kept.image_size, mean=predictor.mean, std=predictor.std)
+
+
+def noise(predictor: Predictor) -> np.ndarray:
+    """uint8 [8, S, S, C], smooth as photographs are rather than white."""
+    rng = np.random.default_rng(0)
+    small = rng.integers(0, 256, (NOISE, 6, 6, predictor.channels), dtype=np.uint8)
+    return np.stack([predictor.prepare(np.repeat(np.repeat(image, 20, axis=0), 20, axis=1)) for image in small])
+
+
+def describe(predictor: Predictor, temperature: float) -> dict[str, Any]:
+    """How a picture becomes what the files take, and their logits probabilities."""
+    k = predictor.kept
+    return {
+        "trial": k.trial,
+        "classes": k.classes,
+        "size": k.image_size,
+        "stored_side": k.stored_side,
+        "channels": k.channels,
+        "mean": list(predictor.mean),
+        "std": list(predictor.std),
+        "temperature": temperature,
+        "steps": [
+            "turn by its EXIF orientation, put what is transparent on white, " + ("make it grey" if k.channels == 1 else "make it RGB"),
+            f"resize the short side to {k.stored_side} pixels (Lanczos), cut out the centre square",
+            *([f"resize to {k.image_size} pixels (bilinear, antialiased)"] if k.stored_side != k.image_size else []),
+            "divide by 255" + (", show grey to all three channels" if k.channels == 1 else ""),
+            "subtract mean, divide by std: float32 [N, 3, size, size]",
+            "divide the logits by temperature, then softmax: probabilities, in the order of classes",
+        ],
+    }
+
+
+# ---- the formats ---------------------------------------------------------------------------------------------
+
+
+def _timm(predictor: Predictor, folder: Path) -> tuple[Path, Run]:
+    keep(Folder(str(folder)), predictor.kept, predictor.model.state_dict(), "timm")
+    model = timm.create_model(f"local-dir:{folder / 'timm'}", pretrained=True).eval()
+    return folder / "timm", lambda pixels: _run(model, pixels)
+
+
+def _torch_export(predictor: Predictor, folder: Path) -> tuple[Path, Run]:
+    file = folder / "model.pt2"
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.export.save(torch.export.export(*_traced(predictor), dynamic_shapes=_any_batch()), file)
+    model = torch.export.load(file).module()
+    return file, lambda pixels: _run(model, pixels)
+
+
+def _onnx(predictor: Predictor, folder: Path) -> tuple[Path, Run]:
+    try:
+        import onnxruntime
+        import onnxscript  # noqa: F401  # what torch.onnx writes with
+    except ImportError as error:
+        raise ConfigError(f"the format onnx needs {error.name}: pip install 'finetune-study[export]'.") from None
+    file = folder / "model.onnx"
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.onnx.export(
+        *_traced(predictor),
+        str(file),
+        input_names=["pixels"],
+        output_names=["logits"],
+        dynamic_shapes=_any_batch(),
+        dynamo=True,
+        external_data=False,  # one file
+        verbose=False,
+    )
+    session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+    return file, lambda pixels: np.asarray(session.run(["logits"], {"pixels": pixels.contiguous().numpy()})[0])
+
+
+FORMATS: dict[str, Callable[[Predictor, Path], tuple[Path, Run]]] = {"timm": _timm, "onnx": _onnx, "torch_export": _torch_export}
+
+
+def _traced(predictor: Predictor) -> tuple[nn.Module, tuple[Tensor]]:
+    """The network on the CPU with an example of two images: one would be taken for the only batch there is."""
+    side = predictor.kept.image_size
+    model = copy.deepcopy(predictor.model).cpu().to(memory_format=torch.contiguous_format)
+    return Pixels(model).eval(), (torch.zeros(2, 3, side, side),)
+
+
+def _any_batch() -> dict[str, dict[int, Any]]:
+    return {"pixels": {0: torch.export.Dim("batch", min=1)}}
+
+
+@torch.no_grad()
+def _run(model: nn.Module, pixels: Tensor) -> np.ndarray:
+    out: np.ndarray = model(pixels).float().numpy()
+    return out
+
+
+@contextlib.contextmanager
+def _quietly() -> Iterator[None]:
+    """Exporters tell their life story."""
+    level = logging.getLogger().level
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            logging.disable(logging.WARNING)
+            yield
+    finally:
+        logging.disable(logging.NOTSET)
+        logging.getLogger().setLevel(level)

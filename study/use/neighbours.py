@@ -1,0 +1,50 @@
+"""Which training images a network finds most like a picture: by the cosine of its pooled features, those its head reads."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from study.inference.pixels import plain
+from study.networks.timm_model import as_timm
+from study.predictor import Predictor
+
+CHUNK = 64
+
+
+@torch.no_grad()
+def features(network: Predictor, images: np.ndarray) -> np.ndarray:
+    """uint8 [N, S, S, C] as `Predictor.prepare` gives them -> float32 [N, D] of length 1."""
+    model, rows = as_timm(network.model), []
+    for start in range(0, len(images), CHUNK):
+        raw = torch.from_numpy(np.ascontiguousarray(images[start : start + CHUNK])).to(network.where.device)
+        with network.where.autocast():
+            pixels = plain(raw, size=network.kept.image_size, mean=network.mean, std=network.std)
+            pooled = model.forward_head(model.forward_features(pixels), pre_logits=True)
+        rows.append(pooled.flatten(1).float().cpu().numpy())
+    found = np.concatenate(rows)
+    out: np.ndarray = found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-12)
+    return out
+
+
+@dataclass(frozen=True, kw_only=True)
+class Neighbour:
+    name: str  # of the image
+    label: str  # of its class
+    cosine: float  # of its features with the picture's
+    image: np.ndarray  # uint8 [S, S, C]
+
+
+class Neighbours:
+    """Of `images` uint8 [N, S, S, C] with class names and names of their own [N]."""
+
+    def __init__(self, network: Predictor, images: np.ndarray, labels: Sequence[str], names: Sequence[str]) -> None:
+        self.network, self.images, self.labels, self.names = network, images, labels, names
+        self.features = features(network, images)
+
+    def nearest(self, image: np.ndarray, most: int) -> list[Neighbour]:
+        """Of a prepared picture [S, S, C], the likest first."""
+        cosines = self.features @ features(self.network, image[None])[0]
+        order = np.argsort(-cosines, kind="stable")[:most]
+        return [Neighbour(name=self.names[k], label=self.labels[k], cosine=float(cosines[k]), image=self.images[k]) for k in order]

