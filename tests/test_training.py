@@ -26,11 +26,12 @@ from study.files import Folder
 from study.metrics import score
 from study.places import Places
 from study.predictor import Predictor
-from study.records import EpochRecord, Outcome
+from study.records import Ask, EpochRecord, Outcome, Stage
 from study.run import measure_trial, open_images, open_inputs, run_trial
+from study.search.plans import shows_curve
 from study.training import activations, augment
 from study.training.activations import ActivationStore
-from study.training.inputs import Inputs
+from study.training.inputs import Features, Inputs
 from study.training.loop import fine_tune
 
 QUICK = Protocol(max_epochs=3, image_size=32, batch_size=64, train_eval_images=64)
@@ -87,6 +88,39 @@ def test_reused_activations_give_the_scores_of_computed_ones(strategy: str, tmp_
     for a, b in zip(stored, computed, strict=True):
         assert a["train/loss"] == pytest.approx(b["train/loss"], rel=2e-3)
         assert a["val/accuracy"] == pytest.approx(b["val/accuracy"], abs=0.02)
+
+
+@pytest.mark.parametrize("strategy", ["linear_probe", "partial"])
+def test_what_is_not_augmented_goes_through_the_frozen_half_once(strategy: str, tmp_path: Path, monkeypatch) -> None:
+    """Without stored views too, over epochs and trials, and no score shows it: stored in full, it is what would be computed."""
+    config, shown = trial(strategy), []
+    through = Features._through
+    monkeypatch.setattr(
+        Features, "_through", lambda self, images, view: (shown.append((view, len(images))), through(self, images, view))[1]
+    )
+    first = [numbers(r) for r, _ in fine_tune(config, inputs_of(config, tmp_path / "a"))]
+    looked = sum(n for view, n in shown if view is None)
+    inputs = inputs_of(config)
+    assert looked == len(inputs.val) + len(inputs.train_eval), "once, not every epoch"
+    shown.clear()
+    again = [numbers(r) for r, _ in fine_tune(config, inputs_of(config, tmp_path / "a"))]
+    assert again == first and not any(view is None for view, _ in shown), "another trial finds it"
+    monkeypatch.setenv("STUDY_ACTIVATIONS_GB", "0")
+    assert [numbers(r) for r, _ in fine_tune(config, inputs_of(config, tmp_path / "b"))] == first
+
+
+def test_training_images_are_scored_where_somebody_looks(tmp_path: Path) -> None:
+    """A search reads the best epoch alone: whatever it keeps is what it would have been."""
+    config = trial("linear_probe", replace(QUICK, max_epochs=5), lr=0.03)
+    every, best = ([r for r, _ in fine_tune(config, inputs_of(config, tmp_path), curve=curve)] for curve in (True, False))
+    assert all("train/macro_f1" in r.metrics for r in every)
+    for k, (a, b) in enumerate(zip(every, best, strict=True)):
+        improved = a.objective > max((r.objective for r in every[:k]), default=-1)
+        assert ("train/macro_f1" in b.metrics) == improved
+        assert {n: v for n, v in a.metrics.items() if n in b.metrics} == b.metrics
+    assert sum("train/macro_f1" in r.metrics for r in best) < 5
+    ask = Ask(trial_id="t", cell="c", number=0, stage="search", origin="default", config={}, sequence=0)
+    assert not shows_curve(ask) and shows_curve(replace(ask, stage=Stage.CONFIRM))
 
 
 @pytest.mark.parametrize("network", ["test_vit", "small_swin", "small_distilled"])

@@ -3,7 +3,12 @@
 from abc import ABC, abstractmethod
 from collections import deque
 
-from study.records import Ask, EpochRecord, TrialResult
+from study.records import Ask, EpochRecord, Stage, TrialResult
+
+
+def shows_curve(ask: Ask) -> bool:
+    """Whether the report draws how this trial learned, epoch by epoch: confirm runs. Of the others it reads the best epoch alone."""
+    return ask.stage is Stage.CONFIRM
 
 
 class Plan(ABC):

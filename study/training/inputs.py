@@ -110,7 +110,8 @@ class Features:
     def __init__(self, inputs: Inputs, model: Split, backbone: Backbone, config: TrialConfig, where: Device, reuse: bool = True) -> None:
         """`reuse=False`: the frozen half is not the pretrained one any more, so the store, which goes by its weights, serves nobody."""
         self.inputs, self.model, self.backbone, self.config, self.where = inputs, model, backbone, config, where
-        self.reused = reuse and model.frozen is not None and config.protocol.views > 0
+        self.stored = reuse and model.frozen is not None  # what is not augmented: the same in every epoch and every trial
+        self.reused = self.stored and config.protocol.views > 0
         self.store = ActivationStore(inputs.cache / "activations")
         self.strength = quantise(config.recipe.augmentation) if self.reused else config.recipe.augmentation
         self._views: dict[object, np.ndarray | None] = {}
@@ -134,7 +135,7 @@ class Features:
         return self._plain("val", self.inputs.val, positions)
 
     def _plain(self, split: str, images: np.ndarray, positions: np.ndarray) -> Tensor:
-        if self.reused and (rows := self._view(split, images, None)) is not None:
+        if self.stored and (rows := self._view(split, images, None)) is not None:
             return to_device(rows[positions], self.inputs.device)
         return self._through(images[positions], None)
 
@@ -153,7 +154,8 @@ class Features:
             }
             if view is not None:
                 key |= {"policy": table.policy, "strength": self.strength, "seed": self.config.seed, "view": view}
-            self._views[split, view] = self.store.rows(key, len(images), lambda p: self._through(images[p], view))
+            exact = not self.reused  # where nothing else is stored, scores must not know of the store
+            self._views[split, view] = self.store.rows(key, len(images), lambda p: self._through(images[p], view), exact=exact)
         return self._views[split, view]
 
     def _through(self, images: np.ndarray, view: int | None) -> Tensor:

@@ -26,7 +26,7 @@ from study.metrics import score
 from study.networks.cut import split
 from study.networks.pretrained import Backbone, create
 from study.networks.split import Split
-from study.records import EpochRecord
+from study.records import OBJECTIVE, EpochRecord
 from study.strategies import Phase
 from study.training import conditions, distributed
 from study.training.distance import distances
@@ -64,8 +64,10 @@ def fine_tune(
     weights: str | None = None,
     saved: dict[str, Any] | None = None,
     micro_batches: int = 1,
+    curve: bool = True,
 ) -> Iterator[tuple[EpochRecord, State]]:
-    """Trains `config` epoch by epoch. `saved` is an earlier State.as_dict(); `micro_batches` > 1 accumulates gradients.
+    """Trains `config` epoch by epoch. `saved` is an earlier State.as_dict(); `micro_batches` > 1 accumulates gradients;
+    without `curve` the training subset is scored in the epochs that are the best so far alone: those a result may come from.
 
     Raises DivergedError at the first non-finite loss, ConfigError when the strategy does not fit the network.
     """
@@ -106,11 +108,11 @@ def fine_tune(
             train_seconds = time.perf_counter() - began
 
             began = time.perf_counter()
-            metrics, confusion = _evaluate(run)
+            best = max((r.objective for r in history), default=-math.inf)
+            metrics, confusion = _evaluate(run, -math.inf if curve else best)
             metrics = {"train/loss": loss, "lr": phase.lrs[0] or 0.0} | metrics | distances(model, start)
             if not all(map(math.isfinite, metrics.values())):
                 raise DivergedError(f"non-finite metric after epoch {epoch}")
-            best = max((r.objective for r in history), default=-math.inf)
             record = EpochRecord(
                 epoch=epoch,
                 metrics=metrics,
@@ -207,13 +209,16 @@ def _batches(run: _Phase, epoch: int, passes: int, steps: int) -> Iterator[tuple
         yield from ((turn, batch) for batch in run.inputs.batches(run.config.seed, turn, steps))
 
 
-def _evaluate(run: _Phase) -> tuple[dict[str, float], np.ndarray]:
-    """Eval mode, no augmentation, each image once: (figures of train subset and validation, confusion of validation)."""
+def _evaluate(run: _Phase, best: float) -> tuple[dict[str, float], np.ndarray]:
+    """Eval mode, no augmentation, each image once: (figures of train subset and validation, confusion of validation). The train subset is
+    left out where the objective is not above `best`."""
     inputs, features = run.inputs, run.features
     run.model.eval()
-    train, _ = score(_logits(run, features.train_plain, len(inputs.train_eval)), inputs.labels_of(inputs.train_eval))
     val, confusion = score(_logits(run, features.val, len(inputs.val)), inputs.labels_of(inputs.val))
-    metrics = {f"train/{k}": v for k, v in train.items()} | {f"val/{k}": v for k, v in val.items()}
+    metrics = {f"val/{k}": v for k, v in val.items()}
+    if metrics.get(OBJECTIVE, -math.inf) > best or best == -math.inf:
+        train, _ = score(_logits(run, features.train_plain, len(inputs.train_eval)), inputs.labels_of(inputs.train_eval))
+        metrics = {f"train/{k}": v for k, v in train.items()} | metrics
     for name, doubtful in inputs.doubtful.items():
         said = _logits(run, functools.partial(features.doubtful, name), len(doubtful.rows)).argmax(axis=1)
         metrics[f"{name}/memorised"] = float((said == doubtful.told).mean())
