@@ -31,6 +31,7 @@ from study.run import measure_trial, open_images, open_inputs, run_trial
 from study.search.plans import shows_curve
 from study.training import activations, augment
 from study.training.activations import ActivationStore
+from study.training.ahead import Ahead
 from study.training.inputs import Features, Inputs
 from study.training.loop import fine_tune
 
@@ -121,6 +122,33 @@ def test_training_images_are_scored_where_somebody_looks(tmp_path: Path) -> None
     assert sum("train/macro_f1" in r.metrics for r in best) < 5
     ask = Ask(trial_id="t", cell="c", number=0, stage="search", origin="default", config={}, sequence=0)
     assert not shows_curve(ask) and shows_curve(replace(ask, stage=Stage.CONFIRM))
+
+
+def test_images_fetched_ahead_are_the_images_asked_for(tmp_path: Path) -> None:
+    config = trial("full")
+    inputs = inputs_of(config, tmp_path)
+    ahead = Ahead(inputs.images.pixels, torch.device("cpu"))
+    rows = [np.arange(k, k + 5) for k in range(4)]
+    for k in range(4):
+        ahead.fetch(rows[k])
+    assert ahead.take(rows[0]) is None and ahead.take(np.arange(7)) is None, "two wait at most; nobody is given other rows"
+    assert all(np.array_equal(ahead.take(r).numpy(), inputs.images.pixels(r)) for r in rows[2:])
+    assert ahead.take(rows[3]) is None, "given once"
+    ahead.fetch(np.array([10**9]))
+    with pytest.raises(IndexError):
+        ahead.take(np.array([10**9]))
+
+
+def test_a_trial_that_fetches_ahead_trains_as_one_that_does_not(tmp_path: Path, monkeypatch) -> None:
+    config = trial("partial", replace(QUICK, max_epochs=2))
+    plain = [numbers(r) for r, _ in fine_tune(config, inputs_of(config, tmp_path), micro_batches=2)]
+    inputs = inputs_of(config, tmp_path)
+    inputs._ahead = Ahead(inputs.images.pixels, torch.device("cpu"))
+    taken, take = [], inputs._ahead.take
+    monkeypatch.setattr(inputs._ahead, "take", lambda rows: (taken.append(take(rows)), taken[-1])[1])
+    assert [numbers(r) for r, _ in fine_tune(config, inputs, micro_batches=2)] == plain
+    steps = -(-len(inputs.train) // 64)
+    assert sum(t is not None for t in taken) == 2 * (steps - 1), "of every step but an epoch's first"
 
 
 @pytest.mark.parametrize("network", ["test_vit", "small_swin", "small_distilled"])

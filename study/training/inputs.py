@@ -17,6 +17,7 @@ from study.inference.pixels import plain
 from study.networks.pretrained import Backbone
 from study.networks.split import Split
 from study.training.activations import ActivationStore, to_device
+from study.training.ahead import Ahead
 from study.training.augment import POLICIES, augment, quantise
 
 RESIDENT_BYTES = 8e9  # on a GPU, data sets up to this size live in its memory
@@ -34,17 +35,29 @@ class Inputs:
         self._targets = torch.from_numpy(_targets(self.table, wrong, told))  # as training is told; those of scores stay true
         self.doubtful = _doubtful(self.table, self.train, wrong, told, config.protocol.train_eval_images)
         self._resident: Tensor | None = None
+        self._ahead: Ahead | None = None
         self.device = torch.device("cpu")
 
     def place(self, device: torch.device) -> None:
-        """Moves labels, and images where they fit, to the device."""
+        """Moves labels, and images where they fit, to the device; those that do not are fetched a batch ahead."""
         self.device = device
         self._targets = self._targets.to(device)
-        if device.type == "cuda" and self._resident is None and self.images.num_bytes <= RESIDENT_BYTES:
+        if device.type != "cuda" or self._resident is not None or self._ahead is not None:
+            return
+        if self.images.num_bytes > RESIDENT_BYTES:
+            self._ahead = Ahead(self.images.pixels, device)
+        else:
             self._resident = torch.from_numpy(self.images.pixels(np.arange(len(self.table.labels)))).to(device)
+
+    def fetch(self, rows: np.ndarray) -> None:
+        """These images will be wanted next."""
+        if self._ahead is not None:
+            self._ahead.fetch(rows)
 
     def pixels_of(self, rows: np.ndarray) -> Tensor:
         """uint8 [B, S, S, C] on the device."""
+        if self._ahead is not None and (fetched := self._ahead.take(rows)) is not None:
+            return fetched
         if self._resident is not None:
             return self._resident[torch.from_numpy(rows).to(self.device, non_blocking=True)]
         return torch.from_numpy(self.images.pixels(rows)).to(self.device, non_blocking=True)
@@ -124,6 +137,11 @@ class Features:
             if rows is not None:
                 return to_device(rows[positions], self.inputs.device)
         return self._through(self.inputs.train[positions], view)
+
+    def fetch(self, positions: np.ndarray) -> None:
+        """The images at `positions` of the training split are next; where activations are stored, nobody will ask for images."""
+        if not self.reused:
+            self.inputs.fetch(self.inputs.train[positions])
 
     def train_plain(self, positions: np.ndarray) -> Tensor:
         return self._plain("train_eval", self.inputs.train_eval, positions)

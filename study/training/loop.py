@@ -180,11 +180,11 @@ def _train(run: _Phase, epoch: int) -> tuple[float, list[float]]:
     for step, (turn, batch) in enumerate(_batches(run, epoch, passes, steps // passes)):
         set_rates(run.optimizer, run.phase, epoch - run.begin - 1 + step / steps, protocol.warmup_epochs, steps)
         run.optimizer.zero_grad(set_to_none=True)
-        mine = distributed.shard(batch)
+        parts = _parts(run, batch)
         ready = time.perf_counter()
         if step == steps // 2:
             failpoint("mid_epoch", distributed.rank())
-        for part in np.array_split(mine, min(run.micro_batches, len(mine))):
+        for part in parts:
             with run.where.autocast():
                 logits = run.ddp(run.features.train(part, turn))
             each = F.cross_entropy(logits.float(), inputs.targets(part), label_smoothing=config.recipe.label_smoothing, reduction="sum")
@@ -205,8 +205,20 @@ def _train(run: _Phase, epoch: int) -> tuple[float, list[float]]:
 
 def _batches(run: _Phase, epoch: int, passes: int, steps: int) -> Iterator[tuple[int, np.ndarray]]:
     """(the number of the pass since training began, from 1; positions of one step). Each pass has its own order and views."""
-    for turn in range((epoch - 1) * passes + 1, epoch * passes + 1):
-        yield from ((turn, batch) for batch in run.inputs.batches(run.config.seed, turn, steps))
+    turns = range((epoch - 1) * passes + 1, epoch * passes + 1)
+    coming = ((turn, batch) for turn in turns for batch in run.inputs.batches(run.config.seed, turn, steps))
+    now = next(coming)
+    for then in coming:
+        run.features.fetch(_parts(run, then[1])[0])
+        yield now
+        now = then
+    yield now
+
+
+def _parts(run: _Phase, batch: np.ndarray) -> list[np.ndarray]:
+    """This worker's share of a step, in as many parts as are trained on at once."""
+    mine = distributed.shard(batch)
+    return np.array_split(mine, min(run.micro_batches, len(mine)))
 
 
 def _evaluate(run: _Phase, best: float) -> tuple[dict[str, float], np.ndarray]:
