@@ -1,6 +1,7 @@
 """The loop: exact resume, equal numbers on one and two workers, nothing owed below the cut, reuse that changes nothing."""
 
 import errno
+import itertools
 import json
 import multiprocessing
 import os
@@ -14,6 +15,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from sklearn import metrics
 
 from study import checkpoint
 from study.config import Cell, Protocol, TrialConfig
@@ -23,6 +25,7 @@ from study.datasets.spec import TEST, TRAIN, VAL
 from study.datasets.visible import cut_off_test
 from study.errors import ConfigError
 from study.files import Folder
+from study.inference.softmax import softmax
 from study.metrics import score
 from study.places import Places
 from study.predictor import Predictor
@@ -363,6 +366,18 @@ def test_augmentation_is_a_function_of_seed_epoch_and_image() -> None:
     plain = augment.plain(pixels, size=16, mean=(0.5,) * 3, std=(0.5,) * 3)
     torch.testing.assert_close(augment.augment(pixels, ids, strength=0.0, seed=1, epoch=3, **shown), plain)
     assert float(whole.std()) > 0 and whole.shape == (8, 3, 16, 16)
+
+
+def test_scores_are_scikit_learns_to_the_last_bit() -> None:
+    rng = np.random.default_rng(0)
+    for images, classes, scale in itertools.product((1, 7, 1000), (2, 9), (1.0, 300.0)):  # some are sure, and clipped
+        logits = (scale * rng.normal(size=(images, classes))).astype(np.float32)
+        labels, all_classes = rng.integers(0, classes, images), np.arange(classes)
+        figures, confusion = score(logits, labels)
+        assert figures["nll"] == metrics.log_loss(labels, softmax(logits.astype(np.float64)), labels=all_classes)
+        assert np.array_equal(confusion, metrics.confusion_matrix(labels, logits.argmax(axis=1), labels=all_classes))
+    with pytest.raises(ValueError, match="1 of 3 images"):
+        score(np.array([[0, 1], [np.nan, 0], [1, 0]]), np.array([0, 1, 0]))
 
 
 def test_metrics_on_perfect_chance_and_absent_classes() -> None:
