@@ -5,7 +5,7 @@ export OMP_NUM_THREADS ?= 1
 # at once, of make test; each file's tests stay together, since they share the studies that they run
 PROCESSES ?= 2
 
-.PHONY: study install test test-slow test-faults test-chaos check lock golden docs audit licences clean
+.PHONY: study install test test-slow test-faults test-chaos check lock golden gpu docs audit licences clean
 
 study: install
 	$(BIN)/python -m study.sweep quickstart
@@ -41,6 +41,10 @@ lock:
 
 golden: install
 	$(BIN)/python -m tests.golden
+
+# on a machine with a GPU: all that docs/performance.md promises of GPUs, in under eight minutes; writes docs/gpu.md
+gpu: install
+	$(BIN)/python -m benchmarks.gpu --write docs/gpu.md
 
 docs: install
 	$(BIN)/python docs/make_api.py

@@ -23,6 +23,7 @@ from study.datasets.visible import cut_off_test
 from study.inference.device import Device
 from study.networks.cut import split
 from study.networks.pretrained import create, slots_of
+from study.networks.sizes import sized
 from study.networks.weights import timm_name
 from study.training.inputs import Inputs
 from study.training.loop import fine_tune
@@ -72,7 +73,7 @@ def ours(network: str, strategy: str, size: int, precision: str, weights: str, v
 def ceiling(network: str, strategy: str, size: int, precision: str, weights: str, compiled: bool = False) -> Loop:
     """The same model and optimizer on one resident batch: nothing but arithmetic."""
     where = Device.best(precision)
-    backbone = create(network, CLASSES, weights=weights)
+    backbone = create(network, CLASSES, weights=weights, image_size=size)
     config = TrialConfig.default(Cell(dataset="digits", backbone=network, strategy=strategy), Protocol(image_size=size))
     (phase,) = config.strategy.phases(backbone.num_stages, 10)
     model = split(backbone, phase.cut).to(where.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -98,23 +99,25 @@ def ceiling(network: str, strategy: str, size: int, precision: str, weights: str
     return epoch
 
 
-def flops_of_a_step(network: str, strategy: str, size: int, weights: str) -> float:
-    """Floating-point operations of one training image, counted by torch (a multiply-add is two)."""
+def flops_of_a_step(network: str, strategy: str, size: int, weights: str, reused: bool = False) -> float:
+    """Floating-point operations of one training image, counted by torch (a multiply-add is two); `reused`: without the frozen half's."""
     from torch.utils.flop_counter import FlopCounterMode
 
-    backbone = create(network, CLASSES, weights=weights)
+    backbone = create(network, CLASSES, weights=weights, image_size=size)
     config = TrialConfig.default(Cell(dataset="digits", backbone=network, strategy=strategy), Protocol(image_size=size))
     (phase,) = config.strategy.phases(backbone.num_stages, 10)
     model = split(backbone, phase.cut)
     model.set_training(phase, "train")
+    rows = torch.randn(2, 3, size, size)
+    rows, forward = (model.activations(rows), model.trained) if reused else (rows, model)
     with FlopCounterMode(display=False) as counter:
-        model(torch.randn(2, 3, size, size)).logsumexp(1).mean().backward()
+        forward(rows).logsumexp(1).mean().backward()
     return counter.get_total_flops() / 2
 
 
-def people_s_model(network: str, strategy: str) -> nn.Module:
+def people_s_model(network: str, strategy: str, size: int) -> nn.Module:
     """The network with requires_grad = False below what is trained: how it is usually frozen."""
-    model = timm.create_model(timm_name(network), num_classes=CLASSES).to(device())
+    model = timm.create_model(timm_name(network), num_classes=CLASSES, **sized(timm_name(network), size, {})).to(device())
     if strategy != "full":
         keep = {slot.name for slot in slots_of(model) if slot.stage <= (0 if strategy == "linear_probe" else 1)}
         for name, parameter in model.named_parameters():
@@ -148,7 +151,7 @@ def loader(size: int) -> Any:
 
 def plain(network: str, strategy: str, size: int) -> Loop:
     """The loop people write: torchvision transforms on PIL images, DataLoader workers, fp32."""
-    batches, model = loader(size), people_s_model(network, strategy)
+    batches, model = loader(size), people_s_model(network, strategy, size)
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-4)
 
     def epoch() -> float:
@@ -172,7 +175,7 @@ def timm_s(network: str, strategy: str, size: int) -> Loop:
     from timm.loss import LabelSmoothingCrossEntropy
     from timm.optim import create_optimizer_v2
 
-    model = people_s_model(network, strategy)
+    model = people_s_model(network, strategy, size)
     batches = create_loader(
         Images(size, None), input_size=(3, size, size), batch_size=BATCH, is_training=True, num_workers=WORKERS, color_jitter=0.15,
         use_prefetcher=device().type == "cuda", device=device(), pin_memory=device().type == "cuda",
@@ -206,7 +209,7 @@ def lightning_s(network: str, strategy: str, size: int) -> Loop:
     class Module(lightning.LightningModule):
         def __init__(self) -> None:
             super().__init__()
-            self.model = people_s_model(network, strategy)
+            self.model = people_s_model(network, strategy, size)
 
         def training_step(self, batch: Any, index: int) -> Any:
             x, y = batch

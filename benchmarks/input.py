@@ -23,7 +23,8 @@ from PIL import Image
 from benchmarks import contestants
 from study.cost import fastest_precision
 from study.datasets import open_dataset
-from study.datasets.cache import pixels
+from study.datasets.cache import cores, decoded, pixels
+from study.datasets.spec import ImageTable
 from study.networks.weights import timm_name
 from study.training.augment import POLICIES, augment
 
@@ -49,6 +50,19 @@ def rate(step: Callable[[int], object], batches: int) -> float:
     return batches * BATCH / (time.perf_counter() - began)
 
 
+def decoding(table: ImageTable, side: int, repetitions: int) -> dict[str, list[float]]:
+    """Of decoding all images with every core against one thread, in turns: how many times faster, and processor seconds it took more."""
+    times: dict[int, list[tuple[float, float]]] = {1: [], cores(): []}
+    for _ in range(repetitions):
+        for threads, seen in times.items():
+            wall, busy = time.perf_counter(), time.process_time()
+            for _block in decoded(table, side, threads):
+                pass
+            seen.append((time.perf_counter() - wall, time.process_time() - busy))
+    pairs = list(zip(times[1], times[cores()], strict=True))
+    return {"faster": [one[0] / all_[0] for one, all_ in pairs], "work": [all_[1] / one[1] for one, all_ in pairs]}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--network", default="efficientnet_b0")
@@ -62,9 +76,11 @@ def main() -> None:
         folder = Path(name)
         folder_of_jpegs(folder / "images", args.images, args.side)
         table = open_dataset(f"folder:{folder / 'images'}", splits="official", root=None)
+        side = round(args.size * 1.25)
         began = time.perf_counter()
-        cached = pixels(table, round(args.size * 1.25), folder / "cache")
+        cached = pixels(table, side, folder / "cache")
         decode = args.images / (time.perf_counter() - began)
+        many = decoding(table, side, args.repetitions)
         torch.save(timm.create_model(timm_name(args.network)).state_dict(), folder / f"{args.network}.pth")
         precision, _ = fastest_precision([args.network], args.size, str(folder))
         contestants.BATCH = contestants.IMAGES = BATCH
@@ -95,6 +111,11 @@ def main() -> None:
     share = statistics.median(m / b for m, b in zip(seen["model"], seen["read and augment"], strict=True))
     print(f"{args.network} at {args.size} px, {precision}, batch {BATCH}, {torch.get_num_threads()} thread(s); images a second")
     print(f"  decode JPEG of {args.side} px, resize, cache (once)   {decode:10.0f}")
+    faster, work = ([statistics.median(v), min(v), max(v)] for v in (many["faster"], many["work"]))
+    print(
+        f"  decoded by {cores()} threads: {faster[0]:.2f} [{faster[1]:.2f}, {faster[2]:.2f}] times as fast as by one, "
+        f"for {work[0]:.2f} [{work[1]:.2f}, {work[2]:.2f}] of the processor's time"
+    )
     for k, v in shown.items():
         print(f"  {k:45s}   {v:10.0f}")
     print(
@@ -103,7 +124,14 @@ def main() -> None:
     if args.json:
         print(
             json.dumps(
-                {"decode": decode, **shown, "share_of_model_time": share, "precision": precision, "threads": torch.get_num_threads()}
+                {
+                    "decode": decode,
+                    "decode_all_cores": many,
+                    **shown,
+                    "share_of_model_time": share,
+                    "precision": precision,
+                    "threads": torch.get_num_threads(),
+                }
             )
         )
 

@@ -2,8 +2,11 @@
 
     python -m benchmarks.loop --networks resnet50 efficientnet_b0 --sizes 96 --json
 
+    python -m benchmarks.loop --networks vit_tiny_patch16_224 --sizes 224 --strategies partial --against --json
+
 Every comparison is paired in one run and given as a ratio: median over repetitions, with their range. Ours runs in the precision
 that `fastest_precision` measures to be the faster one, as a study with precision="auto" does; the others in their own defaults.
+`flops`: the same ratios of counted operations, which is what arithmetic alone would give.
 """
 
 import argparse
@@ -32,12 +35,24 @@ def ratios(a: list[float], b: list[float]) -> dict[str, float]:
     return median([x / y for x, y in zip(a, b, strict=True)])
 
 
+def peak_bf16() -> float | None:
+    """FLOP/s of the GPU at hand; None without one, or where its peak is not in the table."""
+    name = torch.cuda.get_device_name() if torch.cuda.is_available() else ""
+    return next((v for k, v in PEAK_BF16.items() if k in name), None)
+
+
+def arithmetic(strategy: str, size: int, weights: str) -> tuple[tuple[str, int, str, bool], ...]:
+    """Steps whose operations bound the ratios of time: the strategy's, full's, and the strategy's without its frozen half."""
+    return (strategy, size, weights, False), ("full", size, weights, False), (strategy, size, weights, True)
+
+
 def measure(network: str, strategy: str, size: int, precision: str, weights: str, args: argparse.Namespace) -> dict[str, Any]:
     loops = {
         "ours": contestants.ours(network, strategy, size, precision, weights, 0, Path(weights, "a")),
         "ceiling": contestants.ceiling(network, strategy, size, precision, weights),
     }
     if strategy != "full":
+        loops["full"] = contestants.ours(network, "full", size, precision, weights, 0, Path(weights, "c"))
         loops["reused"] = contestants.ours(network, strategy, size, precision, weights, 1, Path(weights, "b"))
     if args.compile:
         loops["compiled"] = contestants.ceiling(network, strategy, size, precision, weights, compiled=True)
@@ -60,13 +75,14 @@ def measure(network: str, strategy: str, size: int, precision: str, weights: str
     }
     row |= {f"vs_{k if k != 'plain' else 'plain_loop'}": ratios(seen["ours"], seen[k]) for k in args.against}
     if "reused" in seen:
+        row["vs_full"] = ratios(seen["ours"], seen["full"])
         row["reused_vs_not"] = ratios(seen["reused"], seen["ours"])
+        flops, full, left = (contestants.flops_of_a_step(network, *of) for of in arithmetic(strategy, size, weights))
+        row["flops"] = {"vs_full": round(full / flops, 2), "reused_vs_not": round(flops / left, 2)}
     if "compiled" in seen:
         row["compiled_vs_ceiling"] = ratios(seen["compiled"], seen["ceiling"])
-    if torch.cuda.is_available() and precision == "bf16":  # the peak is of bf16
-        peak = next((v for k, v in PEAK_BF16.items() if k in torch.cuda.get_device_name()), None)
-        if peak:
-            row["mfu"] = round(row["images_per_second"] * contestants.flops_of_a_step(network, strategy, size, weights) / peak, 4)
+    if precision == "bf16" and (peak := peak_bf16()) is not None:
+        row["mfu"] = round(row["images_per_second"] * contestants.flops_of_a_step(network, strategy, size, weights) / peak, 4)
     return row
 
 
@@ -87,7 +103,7 @@ def main() -> None:
     if args.images % args.batch:
         parser.error(f"--images {args.images} must be a multiple of --batch {args.batch}: the ceiling takes whole batches only")
     contestants.IMAGES, contestants.BATCH, contestants.WORKERS = args.images, args.batch, args.workers
-    columns = ["of_ceiling", *(f"vs_{k if k != 'plain' else 'plain_loop'}" for k in args.against), "reused_vs_not"]
+    columns = ["of_ceiling", *(f"vs_{k if k != 'plain' else 'plain_loop'}" for k in args.against), "vs_full", "reused_vs_not"]
     columns += ["compiled_vs_ceiling"] if args.compile else []
     print(f"{'network':16s} {'strategy':12s}   px  precision  images/s  " + "  ".join(f"{c:18s}" for c in columns), flush=True)
     rows = []
@@ -104,6 +120,7 @@ def main() -> None:
                     print(
                         f"{network:16s} {strategy:12s} {size:4d}  {precision:9s} {row['images_per_second']:9.1f}  "
                         + "  ".join(f"{s:18s}" for s in shown)
+                        + (f"  {'flops ' + ', '.join(f'{k} {v:g}' for k, v in row['flops'].items())}" if "flops" in row else "")
                         + (f"  MFU {row['mfu']:.3f}" if "mfu" in row else ""),
                         flush=True,
                     )

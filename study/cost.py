@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from study.config import Cell, Protocol, Recipe, Study
+from study.datasets.spec import VAL, ImageTable, kept_by_class
 from study.inference.device import Device
 from study.networks.cut import split
 from study.networks.fits import phases_on
@@ -67,6 +68,30 @@ def measure(cell: Cell, protocol: Protocol, num_classes: int, weights: str | Non
         trained=max(p.size(backbone.slots) for p in phases),
         cut=f"cut {model.cut}" if model.frozen is not None else f"whole: {model.why_whole}" if model.why_whole else "whole",
     )
+
+
+class Pricing:
+    """What a run of a cell costs, measured once a network and strategy."""
+
+    def __init__(self, protocol: Protocol, tables: dict[tuple[str, str], ImageTable], weights: str | None) -> None:
+        self.protocol, self.tables, self.weights = protocol, tables, weights
+        self.prices: dict[tuple[str, str], Price] = {}
+
+    def price(self, cell: Cell) -> Price:
+        key = (cell.backbone, cell.strategy)
+        if key not in self.prices:
+            self.prices[key] = measure(cell, self.protocol, len(self._data(cell).classes), self.weights)
+        return self.prices[key]
+
+    def hours(self, cell: Cell) -> float:
+        """Of one run, at most."""
+        p, data, price = self.protocol, self._data(cell), self.price(cell)
+        train = sum(kept_by_class(data, cell.train_fraction))
+        looked = int((data.split == VAL).sum()) + min(train, p.train_eval_images)
+        return p.max_epochs * (train * p.passes(train) * price.train + looked * price.evaluate) / 3600
+
+    def _data(self, cell: Cell) -> ImageTable:
+        return self.tables[cell.dataset, cell.split_protocol]
 
 
 def fastest_precision(

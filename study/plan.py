@@ -6,9 +6,9 @@ from dataclasses import replace
 from rich.console import Console
 from rich.table import Table
 
-from study.config import Cell, Study
-from study.cost import Price, disk, measure
-from study.datasets.spec import VAL, ImageTable, kept_by_class
+from study.config import Study
+from study.cost import Pricing, disk
+from study.datasets.spec import ImageTable
 from study.places import Places
 from study.records import Outcome, Stage
 from study.space import extremes, in_words
@@ -44,7 +44,7 @@ def print_plan(study: Study, ledger: Ledger, tables: dict[tuple[str, str], Image
     table = Table("cell", "trials", "done", "confirm runs", "done", "epochs", "trained parameters", "trained above", "at most")
     table.columns[0].no_wrap = True
     hours, left = 0.0, {}
-    pricing = _Pricing(study, tables, places)
+    pricing = Pricing(study.protocol, tables, places.weights)
     runs = study.confirm_seeds * study.confirm_folds
     for cell in study.cells:
         price = pricing.price(cell)
@@ -84,31 +84,7 @@ def _asked(study: Study, strategy: str) -> str:
     return text + (" (trials that blend images make fresh views and reuse none)" if blends else "")
 
 
-class _Pricing:
-    """What a run of a cell costs, measured once a network and strategy."""
-
-    def __init__(self, study: Study, tables: dict[tuple[str, str], ImageTable], places: Places) -> None:
-        self.protocol, self.tables, self.weights = study.protocol, tables, places.weights
-        self.prices: dict[tuple[str, str], Price] = {}
-
-    def price(self, cell: Cell) -> Price:
-        key = (cell.backbone, cell.strategy)
-        if key not in self.prices:
-            self.prices[key] = measure(cell, self.protocol, len(self._data(cell).classes), self.weights)
-        return self.prices[key]
-
-    def hours(self, cell: Cell) -> float:
-        """Of one run, at most."""
-        p, data, price = self.protocol, self._data(cell), self.price(cell)
-        train = sum(kept_by_class(data, cell.train_fraction))
-        looked = int((data.split == VAL).sum()) + min(train, p.train_eval_images)
-        return p.max_epochs * (train * p.passes(train) * price.train + looked * price.evaluate) / 3600
-
-    def _data(self, cell: Cell) -> ImageTable:
-        return self.tables[cell.dataset, cell.split_protocol]
-
-
-def _explain_hours(study: Study, pricing: _Pricing) -> tuple[float, int]:
+def _explain_hours(study: Study, pricing: Pricing) -> tuple[float, int]:
     """Hours and number of the runs of the explain stage, done or not."""
     runs = study.confirm_seeds * study.confirm_folds
     cells = list(study.cells) if "memorisation" in study.explain else []

@@ -151,7 +151,7 @@ class EpochRecord(Record):
     """One completed epoch, counted from 1; metrics are reduced over workers already.
 
     Metric paths: train/loss (training mode, augmented), {train,val}/{accuracy,macro_precision,macro_recall,
-    macro_f1,balanced_accuracy,nll,ece} in eval mode without augmentation; `train/*` on a fixed subset;
+    macro_f1,balanced_accuracy,nll,ece} in eval mode without augmentation; `train/*` on a fixed subset, in a search only in epochs that are the best so far;
     {wrong,disputed}/{memorised,resisted} where labels were made wrong, or later annotators dispute them (shares of those images); lr (of the head); distance/{head,stage_1,...}, how far each trained stage lies from where training began, as a share of its norm.
     An undefined figure (a class without images) is absent, never 0 and never NaN.
     """

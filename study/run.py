@@ -61,9 +61,9 @@ class Ending:
 Report = Callable[[EpochRecord], bool]
 
 
-def run_trial(config: TrialConfig, places: Places, report: Report, *, measurements: tuple[str, ...] = ()) -> Ending:
+def run_trial(config: TrialConfig, places: Places, report: Report, *, measurements: tuple[str, ...] = (), curve: bool = True) -> Ending:
     """Trains `config`, going on from its newest valid checkpoint; a trial that completes is measured. Errors of the user's making are
-    raised as they are.
+    raised as they are. Without `curve` nobody will look at how it learned, only at its best epoch (`training.loop.fine_tune`).
 
     Out of memory, the device's or the host's, is retried once with half the batch at a time and gradients accumulated:
     same effective batch.
@@ -74,7 +74,7 @@ def run_trial(config: TrialConfig, places: Places, report: Report, *, measuremen
         folder.append_line(ATTEMPTS, dumps(now).encode())
     if not folder.exists(OUT_OF_MEMORY):
         try:
-            return _attempt(config, places, report, measurements, micro_batches=1)
+            return _attempt(config, places, report, measurements, curve, micro_batches=1)
         except (torch.OutOfMemoryError, MemoryError) as error:
             log.warning("out of memory (%s); once more with half the batch at a time", error)
             if distributed.world() > 1:
@@ -84,7 +84,7 @@ def run_trial(config: TrialConfig, places: Places, report: Report, *, measuremen
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
     try:
-        return _attempt(config, places, report, measurements, micro_batches=2)
+        return _attempt(config, places, report, measurements, curve, micro_batches=2)
     except (torch.OutOfMemoryError, MemoryError) as error:
         reason = f"out of memory, with half the batch at a time too ({error})"
         if distributed.world() > 1:
@@ -97,7 +97,7 @@ def mark_out_of_memory(folder: Folder) -> None:
     folder.write(OUT_OF_MEMORY, b"")
 
 
-def _attempt(config: TrialConfig, places: Places, report: Report, measurements: tuple[str, ...], micro_batches: int) -> Ending:
+def _attempt(config: TrialConfig, places: Places, report: Report, measurements: tuple[str, ...], curve: bool, micro_batches: int) -> Ending:
     folder = Folder(places.folder)
     if measurements and was_completed(folder, config):
         left = tuple(n for n in measurements if not folder.exists(f"measured/{n}.parquet"))
@@ -105,7 +105,7 @@ def _attempt(config: TrialConfig, places: Places, report: Report, measurements: 
         measure_trial(config, places, left, folder)
         return Ending(outcome=Outcome.COMPLETED)
     inputs = open_inputs(config, places)
-    ending = _train(config, places, inputs, report, micro_batches)
+    ending = _train(config, places, inputs, report, micro_batches, curve)
     if measurements and ending.outcome is Outcome.COMPLETED:
         distributed.barrier()  # rank 0 may still be writing the best checkpoint
         measure_trial(config, places, measurements, folder)
@@ -120,7 +120,7 @@ def was_completed(folder: Folder, config: TrialConfig) -> bool:
     return checkpoint.load_weights(folder, BEST, trial=config.id) is not None
 
 
-def _train(config: TrialConfig, places: Places, inputs: Inputs, report: Report, micro_batches: int) -> Ending:
+def _train(config: TrialConfig, places: Places, inputs: Inputs, report: Report, micro_batches: int, curve: bool) -> Ending:
     folder = Folder(places.folder)
     saved = checkpoint.load_newest(folder, trial=config.id)
     history = [EpochRecord.from_dict(values) for values in saved["history"]] if saved else []
@@ -130,7 +130,8 @@ def _train(config: TrialConfig, places: Places, inputs: Inputs, report: Report, 
     facts = {"trial": config.id}
     leader, saved_at = distributed.rank() == 0, time.monotonic()
     try:
-        for record, state in fine_tune(config, inputs, weights=places.weights, saved=saved, micro_batches=micro_batches):
+        epochs = fine_tune(config, inputs, weights=places.weights, saved=saved, micro_batches=micro_batches, curve=curve)
+        for record, state in epochs:
             if leader:
                 if record.objective > best:
                     keep(folder, _describe(config, inputs, state), state.network.network_state())

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from study.config import Study, TrialConfig
+from study.cost import Pricing
 from study.datasets.spec import ImageTable
 from study.errors import EnvironmentProblem
 from study.measure import opens_test
@@ -15,6 +16,7 @@ from study.progress import Names, Watch, warn
 from study.records import Ask, Origin, Outcome, Stage
 from study.remaining import Remaining
 from study.search.conductor import Conductor
+from study.search.dearest import Expected, expected_seconds
 from study.search.optuna_cells import SearchPlan
 from study.search.plans import FixedPlan, Plan
 from study.search.seeds import confirm_config, same_subset
@@ -85,7 +87,11 @@ def remaining(study: Study, ledger: Ledger) -> Remaining:
 
 
 def search(executor: Executor) -> None:
-    executor("search", SearchPlan(executor.study, executor.ledger))
+    """Cells are priced before they were measured only where each is tried once: else its first trial tells in time."""
+    study = executor.study
+    pricing, cells = Pricing(study.protocol, executor.tables, executor.places.weights), {c.id: c for c in study.cells}
+    once = study.trials == study.searches and len(study.cells) > 1
+    executor("search", SearchPlan(study, executor.ledger, (lambda cell: 3600 * pricing.hours(cells[cell])) if once else None))
 
 
 def choose(ledger: Ledger, searches: int = 1) -> dict[str, list[str]]:
@@ -156,7 +162,12 @@ def confirm(executor: Executor, chosen: dict[str, list[str]]) -> None:
     if opens_test(executor.study.measure):
         executor.ledger.open_test([a.trial_id for a in asks])
     done = {a.trial_id for a in asks if is_done(executor.ledger, a.trial_id, executor.study.measure)}
-    executor("confirm", FixedPlan(asks, done), measurements=executor.study.measure)
+    executor("confirm", FixedPlan(asks, done, _expected(executor.ledger)), measurements=executor.study.measure)
+
+
+def _expected(ledger: Ledger) -> Expected:
+    results = ledger.results()
+    return expected_seconds(((a, results[a.trial_id]) for a in ledger.asks() if a.trial_id in results), controls())
 
 
 WRONG_LABELS = 0.2  # Zhang et al. 2017 go up to 1; a fifth is what careless labelling comes to
@@ -212,7 +223,7 @@ def explain(executor: Executor, chosen: dict[str, list[str]]) -> None:
     ledger = executor.ledger
     asks = explain_asks(executor.study, ledger, chosen) if executor.study.explain else []
     if asks:
-        executor("explain", FixedPlan(asks, {a.trial_id for a in asks if ledger.result(a.trial_id) is not None}))
+        executor("explain", FixedPlan(asks, {a.trial_id for a in asks if ledger.result(a.trial_id) is not None}, _expected(ledger)))
     for ask in asks:
         if ask.stage is Stage.EXPLAIN and ledger.result(ask.trial_id) is not None:
             ledger.trial_folder(ask.trial_id).remove("best")

@@ -4,6 +4,8 @@ import bz2
 import gzip
 import hashlib
 import multiprocessing
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +14,10 @@ from PIL import Image
 
 from study.datasets import CATALOG, open_dataset, subsample
 from study.datasets.audit import audit
-from study.datasets.cache import pixels
+from study.datasets.cache import decoded, pixels
 from study.datasets.fer2013 import CLASSES, read_csv, read_folders
 from study.errors import ConfigError, DataError
+from study.inference.pictures import square
 
 AT_HAND = [(n, s) for n in ("digits", "mini_faces", "mini_weeds") for s in CATALOG[n].split_protocols]
 
@@ -77,6 +80,27 @@ def test_the_pixel_cache_is_safe_when_two_build_it_at_once(tmp_path: Path) -> No
     assert a == b and len(list((tmp_path / "pixels").glob("*.npy"))) == 1 and not list((tmp_path / "pixels").glob("*.tmp"))
     array = pixels(open_dataset("digits"), 100, tmp_path)
     assert array.shape[1] == 8, "never upsampled" and isinstance(array, np.memmap)
+
+
+def test_threads_decode_what_one_decodes_in_its_order(tmp_path: Path) -> None:
+    """Whoever stops reading stops the threads; the first image that cannot be read is the one that is named."""
+    rng = np.random.default_rng(0)
+    for k in range(70):
+        (tmp_path / "ab"[k % 2]).mkdir(exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (20, 24, 3), dtype=np.uint8)).save(tmp_path / "ab"[k % 2] / f"{k:02}.png")
+    table = open_dataset(f"folder:{tmp_path}")
+    one, many = (np.concatenate(list(decoded(table, 16, threads))) for threads in (1, 3))
+    assert one.shape == (70, 16, 16, 3) and np.array_equal(one, many)
+    assert np.array_equal(many[40], square(table.decode(40), 16))
+
+    asked: list[int] = []
+    with closing(decoded(replace(table, decode=lambda k: (asked.append(k), table.decode(k))[1]), 16, 1)) as blocks:
+        next(blocks)
+    assert len(asked) < 70, "nobody waited for the rest"
+    for k in (50, 20):
+        Path(tmp_path, *table.ids[k].split("/")).write_bytes(b"no image")
+    with pytest.raises(DataError, match=Path(table.ids[20]).name):
+        list(decoded(table, 16, 3))
 
 
 # ---- FER2013's forms ---------------------------------------------------------------------------------------

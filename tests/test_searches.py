@@ -1,6 +1,7 @@
 """Independent searches: a cell's trials split evenly, each search with its own draws, training seed and winner."""
 
 import dataclasses
+import math
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,10 @@ from study import sweep
 from study.config import Protocol, Study, TrialConfig, grid
 from study.errors import ConfigError
 from study.growth import grow
-from study.records import Origin, Outcome, Stage
+from study.records import Ask, Origin, Outcome, Stage, TrialResult
+from study.search.dearest import expected_seconds
 from study.search.optuna_cells import SearchPlan
+from study.search.plans import FixedPlan
 from study.tracking.ledger import Ledger
 from tests import tiny
 
@@ -44,6 +47,51 @@ def test_searches_share_the_budget_evenly_and_nothing_else(tmp_path: Path) -> No
         tuned = [tuple(TrialConfig.from_dict(a.config).tuned().values()) for a in asks if a.cell == cell]
         assert len(set(tuned)) == 7, "the published default is common to both, every draw is its own"
     assert len({TrialConfig.from_dict(a.config).seed for a in asks}) == 2
+
+
+def seconds_of(ask: Ask) -> float:
+    return {"full": 9.0, "partial": 3.0}[ask.config["cell"]["strategy"]]
+
+
+def ended(ask: Ask, seconds: float) -> TrialResult:
+    return TrialResult(
+        trial_id=ask.trial_id, outcome=Outcome.COMPLETED, reason="", epochs=3, best_epoch=1, metrics={"val/macro_f1": 0.5}, classes=[], val=None,
+        seconds=seconds, images=1, workers=1, device="cpu", attempts=1,
+    )  # fmt: skip
+
+
+def test_the_dearest_starts_first_and_nothing_else_is_asked(tmp_path: Path) -> None:
+    """Rounds stay rounds: only who is first in one follows the measured seconds; what each cell asks does not."""
+    asked: dict[str, list[Ask]] = {}
+    for name, seconds in {"dear full": {"full": 9.0, "partial": 3.0}, "dear partial": {"full": 3.0, "partial": 9.0}}.items():
+        plan = SearchPlan(study(), Ledger(tmp_path, name))
+        while (ask := plan.ask()) is not None:
+            plan.tell(ask, ended(ask, seconds[ask.config["cell"]["strategy"]]))
+            asked.setdefault(name, []).append(ask)
+        first = [a.config["cell"]["strategy"] for a in asked[name][2::2]]
+        assert set(first) == {name.removeprefix("dear ")}, "from the second round on"
+    one, two = ({c: [a.trial_id for a in asks if a.cell == c] for c in {a.cell for a in asks}} for asks in asked.values())
+    assert one == two
+    priced = SearchPlan(study(trials=1, random_trials=0), Ledger(tmp_path, "priced"), lambda cell: 9.0 if cell.endswith("partial") else 1.0)
+    assert priced.ask().config["cell"]["strategy"] == "partial"
+
+
+def test_confirm_runs_start_with_those_that_took_longest(tmp_path: Path) -> None:
+    plan = SearchPlan(study(), Ledger(tmp_path, "s"))
+    asks = [plan.ask() for _ in range(12)]
+    expected = expected_seconds([(a, ended(a, seconds_of(a))) for a in asks[:4]], {"scratch": "full"})
+    control = dataclasses.replace(
+        asks[0], cell="other", config={**asks[0].config, "cell": {**asks[0].config["cell"], "strategy": "scratch"}}
+    )
+    unknown = dataclasses.replace(
+        asks[0], cell="new", config={**asks[0].config, "cell": {**asks[0].config["cell"], "dataset": "mini_weeds"}}
+    )
+    assert (expected(control), expected(unknown)) == (3.0, math.inf), "as the strategy it is the control of; unknown first"
+    queue = FixedPlan([*asks[4:], unknown], {asks[4].trial_id}, expected)
+    started = [queue.ask() for _ in range(8)]
+    assert queue.ask() is None and started[0] is unknown
+    costs = [expected(a) for a in started]
+    assert costs == sorted(costs, reverse=True) and {a.trial_id for a in started[1:]} == {a.trial_id for a in asks[5:]}
 
 
 @pytest.mark.parametrize(

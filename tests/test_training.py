@@ -1,6 +1,7 @@
 """The loop: exact resume, equal numbers on one and two workers, nothing owed below the cut, reuse that changes nothing."""
 
 import errno
+import itertools
 import json
 import multiprocessing
 import os
@@ -14,6 +15,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from sklearn import metrics
 
 from study import checkpoint
 from study.config import Cell, Protocol, TrialConfig
@@ -23,14 +25,17 @@ from study.datasets.spec import TEST, TRAIN, VAL
 from study.datasets.visible import cut_off_test
 from study.errors import ConfigError
 from study.files import Folder
+from study.inference.softmax import softmax
 from study.metrics import score
 from study.places import Places
 from study.predictor import Predictor
-from study.records import EpochRecord, Outcome
+from study.records import Ask, EpochRecord, Outcome, Stage
 from study.run import measure_trial, open_images, open_inputs, run_trial
+from study.search.plans import shows_curve
 from study.training import activations, augment
 from study.training.activations import ActivationStore
-from study.training.inputs import Inputs
+from study.training.ahead import Ahead
+from study.training.inputs import Features, Inputs
 from study.training.loop import fine_tune
 
 QUICK = Protocol(max_epochs=3, image_size=32, batch_size=64, train_eval_images=64)
@@ -87,6 +92,66 @@ def test_reused_activations_give_the_scores_of_computed_ones(strategy: str, tmp_
     for a, b in zip(stored, computed, strict=True):
         assert a["train/loss"] == pytest.approx(b["train/loss"], rel=2e-3)
         assert a["val/accuracy"] == pytest.approx(b["val/accuracy"], abs=0.02)
+
+
+@pytest.mark.parametrize("strategy", ["linear_probe", "partial"])
+def test_what_is_not_augmented_goes_through_the_frozen_half_once(strategy: str, tmp_path: Path, monkeypatch) -> None:
+    """Without stored views too, over epochs and trials, and no score shows it: stored in full, it is what would be computed."""
+    config, shown = trial(strategy), []
+    through = Features._through
+    monkeypatch.setattr(
+        Features, "_through", lambda self, images, view: (shown.append((view, len(images))), through(self, images, view))[1]
+    )
+    first = [numbers(r) for r, _ in fine_tune(config, inputs_of(config, tmp_path / "a"))]
+    looked = sum(n for view, n in shown if view is None)
+    inputs = inputs_of(config)
+    assert looked == len(inputs.val) + len(inputs.train_eval), "once, not every epoch"
+    shown.clear()
+    again = [numbers(r) for r, _ in fine_tune(config, inputs_of(config, tmp_path / "a"))]
+    assert again == first and not any(view is None for view, _ in shown), "another trial finds it"
+    monkeypatch.setenv("STUDY_ACTIVATIONS_GB", "0")
+    assert [numbers(r) for r, _ in fine_tune(config, inputs_of(config, tmp_path / "b"))] == first
+
+
+def test_training_images_are_scored_where_somebody_looks(tmp_path: Path) -> None:
+    """A search reads the best epoch alone: whatever it keeps is what it would have been."""
+    config = trial("linear_probe", replace(QUICK, max_epochs=5), lr=0.03)
+    every, best = ([r for r, _ in fine_tune(config, inputs_of(config, tmp_path), curve=curve)] for curve in (True, False))
+    assert all("train/macro_f1" in r.metrics for r in every)
+    for k, (a, b) in enumerate(zip(every, best, strict=True)):
+        improved = a.objective > max((r.objective for r in every[:k]), default=-1)
+        assert ("train/macro_f1" in b.metrics) == improved
+        assert {n: v for n, v in a.metrics.items() if n in b.metrics} == b.metrics
+    assert sum("train/macro_f1" in r.metrics for r in best) < 5
+    ask = Ask(trial_id="t", cell="c", number=0, stage="search", origin="default", config={}, sequence=0)
+    assert not shows_curve(ask) and shows_curve(replace(ask, stage=Stage.CONFIRM))
+
+
+def test_images_fetched_ahead_are_the_images_asked_for(tmp_path: Path) -> None:
+    config = trial("full")
+    inputs = inputs_of(config, tmp_path)
+    ahead = Ahead(inputs.images.pixels, torch.device("cpu"))
+    rows = [np.arange(k, k + 5) for k in range(4)]
+    for k in range(4):
+        ahead.fetch(rows[k])
+    assert ahead.take(rows[0]) is None and ahead.take(np.arange(7)) is None, "two wait at most; nobody is given other rows"
+    assert all(np.array_equal(ahead.take(r).numpy(), inputs.images.pixels(r)) for r in rows[2:])
+    assert ahead.take(rows[3]) is None, "given once"
+    ahead.fetch(np.array([10**9]))
+    with pytest.raises(IndexError):
+        ahead.take(np.array([10**9]))
+
+
+def test_a_trial_that_fetches_ahead_trains_as_one_that_does_not(tmp_path: Path, monkeypatch) -> None:
+    config = trial("partial", replace(QUICK, max_epochs=2))
+    plain = [numbers(r) for r, _ in fine_tune(config, inputs_of(config, tmp_path), micro_batches=2)]
+    inputs = inputs_of(config, tmp_path)
+    inputs._ahead = Ahead(inputs.images.pixels, torch.device("cpu"))
+    taken, take = [], inputs._ahead.take
+    monkeypatch.setattr(inputs._ahead, "take", lambda rows: (taken.append(take(rows)), taken[-1])[1])
+    assert [numbers(r) for r, _ in fine_tune(config, inputs, micro_batches=2)] == plain
+    steps = -(-len(inputs.train) // 64)
+    assert sum(t is not None for t in taken) == 2 * (steps - 1), "of every step but an epoch's first"
 
 
 @pytest.mark.parametrize("network", ["test_vit", "small_swin", "small_distilled"])
@@ -301,6 +366,18 @@ def test_augmentation_is_a_function_of_seed_epoch_and_image() -> None:
     plain = augment.plain(pixels, size=16, mean=(0.5,) * 3, std=(0.5,) * 3)
     torch.testing.assert_close(augment.augment(pixels, ids, strength=0.0, seed=1, epoch=3, **shown), plain)
     assert float(whole.std()) > 0 and whole.shape == (8, 3, 16, 16)
+
+
+def test_scores_are_scikit_learns_to_the_last_bit() -> None:
+    rng = np.random.default_rng(0)
+    for images, classes, scale in itertools.product((1, 7, 1000), (2, 9), (1.0, 300.0)):  # some are sure, and clipped
+        logits = (scale * rng.normal(size=(images, classes))).astype(np.float32)
+        labels, all_classes = rng.integers(0, classes, images), np.arange(classes)
+        figures, confusion = score(logits, labels)
+        assert figures["nll"] == metrics.log_loss(labels, softmax(logits.astype(np.float64)), labels=all_classes)
+        assert np.array_equal(confusion, metrics.confusion_matrix(labels, logits.argmax(axis=1), labels=all_classes))
+    with pytest.raises(ValueError, match="1 of 3 images"):
+        score(np.array([[0, 1], [np.nan, 0], [1, 0]]), np.array([0, 1, 0]))
 
 
 def test_metrics_on_perfect_chance_and_absent_classes() -> None:

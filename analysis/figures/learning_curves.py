@@ -8,7 +8,7 @@ from analysis.theme import colour, empty, facets, label, named, styled, symbol
 from analysis.verdict import Findings
 
 TITLE = "Learning curves and the gap between training and validation"
-NOTE = "Mean over confirm runs (search runs where none are done). Full line: validation macro-F1; dotted: the same on a fixed part of the training images, in eval mode without augmentation. The gap between them is overfitting."
+NOTE = "Mean over confirm runs (search runs where none are done; those score training images only when validation was the best so far). Full line: validation macro-F1; dotted: the same on a fixed part of the training images, in eval mode without augmentation. The gap between them is overfitting."
 
 
 def compute(frames: Frames, findings: Findings) -> pd.DataFrame:
@@ -37,9 +37,10 @@ def draw(frame: pd.DataFrame) -> go.Figure:
     for question, (at,) in places.items():
         for strategy, own in frame[frame.question == question].groupby("strategy", sort=False):
             for metric, dash in (("val/macro_f1", "solid"), ("train/macro_f1", "dot")):
+                seen = own.dropna(subset=[metric])
                 figure.add_scatter(
-                    x=own.epoch,
-                    y=100 * own[metric],
+                    x=seen.epoch,
+                    y=100 * seen[metric],
                     mode="lines+markers",
                     line={"color": colour(strategy), "dash": dash, "width": 2.5},
                     marker={"symbol": symbol(strategy)},

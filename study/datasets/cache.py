@@ -2,7 +2,9 @@
 
 import os
 import shutil
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,6 +14,8 @@ from study.datasets.shared import built_once, open_array, write_array
 from study.datasets.spec import ImageTable
 from study.errors import EnvironmentProblem
 from study.inference.pictures import square
+
+BLOCK = 16  # images a thread decodes before it asks for more
 
 
 def cache_folder() -> Path:
@@ -40,11 +44,39 @@ def pixels(table: ImageTable, size: int, folder: Path | None = None) -> np.ndarr
             raise EnvironmentProblem(
                 f"no space left on {root}: the decoded images of {table.name} need {needed / 1e6:.0f} MB, {free / 1e6:.0f} MB are free; set STUDY_CACHE."
             )
-        images = (square(table.decode(k), side) for k in range(len(table.ids)))
-        return write_array(path, "|u1", shape, images, {"dataset": table.name, "fingerprint": table.fingerprint})
+        return write_array(path, "|u1", shape, decoded(table, side, cores()), {"dataset": table.name, "fingerprint": table.fingerprint})
 
     with kept_in(root):
         return built_once(path.with_suffix(".lock"), find, build)
+
+
+def decoded(table: ImageTable, side: int, threads: int) -> Iterator[np.ndarray]:
+    """All images of `table` as squares of `side` pixels, uint8 [n, S, S, C] at a time, in order.
+
+    Threads, since Pillow lets go of the interpreter while it decodes and resizes; few blocks wait at once, whatever the reader does.
+    Raises DataError for the first image that cannot be decoded.
+    """
+
+    def block(start: int) -> np.ndarray:
+        return np.stack([square(table.decode(k), side) for k in range(start, min(start + BLOCK, len(table.ids)))])
+
+    with ThreadPoolExecutor(threads) as pool:
+        waiting: deque[Future[np.ndarray]] = deque()
+        try:
+            for start in range(0, len(table.ids), BLOCK):
+                waiting.append(pool.submit(block, start))
+                if len(waiting) > 2 * threads:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:  # the reader stopped, or an image cannot be read: nobody wants the rest
+                future.cancel()
+
+
+def cores() -> int:
+    """That this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextmanager

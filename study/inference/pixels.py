@@ -24,4 +24,4 @@ def normalise(pixels: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -
         pixels = pixels.expand(-1, 3, -1, -1)
     centre = torch.tensor(mean, device=pixels.device).view(1, 3, 1, 1)
     scale = torch.tensor(std, device=pixels.device).view(1, 3, 1, 1)
-    return ((pixels - centre) / scale).contiguous(memory_format=torch.channels_last)
+    return (pixels - centre).div_(scale).contiguous(memory_format=torch.channels_last)

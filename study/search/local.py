@@ -10,6 +10,7 @@ from study.places import Places
 from study.records import Ask, EpochRecord, Outcome
 from study.run import run_trial
 from study.search.conductor import Conductor
+from study.search.plans import shows_curve
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +30,8 @@ def run(
             return stop
 
         try:
-            ending = run_trial(TrialConfig.from_dict(ask.config), places(ask), report, measurements=measurements)
+            config, curve = TrialConfig.from_dict(ask.config), shows_curve(ask)
+            ending = run_trial(config, places(ask), report, measurements=measurements, curve=curve)
         except InterruptedError:
             return
         except StudyError as error:

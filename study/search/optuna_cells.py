@@ -8,6 +8,7 @@ TPE's are functions of what has been told before.
 import dataclasses
 import itertools
 from collections import deque
+from collections.abc import Callable
 
 import optuna
 from optuna.pruners import SuccessiveHalvingPruner
@@ -16,6 +17,7 @@ from optuna.trial import TrialState
 
 from study.config import Cell, Study, TrialConfig
 from study.records import OBJECTIVE, Ask, EpochRecord, Origin, Outcome, Stage, TrialResult
+from study.search.dearest import SecondsByCell
 from study.search.plans import Plan
 from study.search.sample import default_values, suggest
 from study.search.seeds import seed_for
@@ -33,10 +35,12 @@ RESAMPLES = 20  # a space that keeps repeating itself is exhausted
 
 
 class SearchPlan(Plan):
-    """Asks the cell that is furthest behind in its budget; unfinished trials of an earlier run come first, under their own ids."""
+    """Asks the cell that is furthest behind in its budget, of several the dearest; unfinished trials of an earlier run come first, under
+    their own ids. Which cell starts first changes no cell's trials: each asks and is told for itself."""
 
-    def __init__(self, study: Study, ledger: Ledger) -> None:
-        self.study = study
+    def __init__(self, study: Study, ledger: Ledger, price: Callable[[str], float] | None = None) -> None:
+        """`price`: seconds of a trial of the cell with this id, asked for where none was measured."""
+        self.study, self._seconds = study, SecondsByCell(price)
         self.cells = {(cell.id, search): CellSearch(cell, study, search) for search in range(study.searches) for cell in study.cells}
         self.total, self.done = study.trials * len(study.cells), 0
         self._again: deque[Ask] = deque()
@@ -48,6 +52,7 @@ class SearchPlan(Plan):
             if result is None:
                 self._again.append(ask)
             else:
+                self._seconds.add(ask, result)
                 self.done += 1
 
     def ask(self) -> Ask | None:
@@ -56,7 +61,7 @@ class SearchPlan(Plan):
         behind = [c for c in self.cells.values() if c.asked < self.study.trials // self.study.searches]
         if not behind:
             return None
-        ask = min(behind, key=lambda c: c.asked).ask(self._sequence)
+        ask = min(behind, key=lambda c: (c.asked, -self._seconds[c.cell.id])).ask(self._sequence)
         self._sequence += 1
         return ask
 
@@ -64,6 +69,7 @@ class SearchPlan(Plan):
         return self._search_of(ask).report(ask, record)
 
     def tell(self, ask: Ask, result: TrialResult) -> None:
+        self._seconds.add(ask, result)
         self._search_of(ask).tell(ask, result)
 
     def _search_of(self, ask: Ask) -> "CellSearch":

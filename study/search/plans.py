@@ -3,7 +3,13 @@
 from abc import ABC, abstractmethod
 from collections import deque
 
-from study.records import Ask, EpochRecord, TrialResult
+from study.records import Ask, EpochRecord, Stage, TrialResult
+from study.search.dearest import Expected
+
+
+def shows_curve(ask: Ask) -> bool:
+    """Whether the report draws how this trial learned, epoch by epoch: confirm runs. Of the others it reads the best epoch alone."""
+    return ask.stage is Stage.CONFIRM
 
 
 class Plan(ABC):
@@ -26,11 +32,12 @@ class Plan(ABC):
 
 
 class FixedPlan(Plan):
-    """A list of trials, none stopped early: the confirm stage."""
+    """A list of trials, none stopped early: the confirm stage. They start in order, or, with `expected`, dearest first."""
 
-    def __init__(self, asks: list[Ask], done: set[str]) -> None:
+    def __init__(self, asks: list[Ask], done: set[str], expected: Expected | None = None) -> None:
         self.total = len(asks)
-        self._queue = deque(a for a in asks if a.trial_id not in done)
+        left = [a for a in asks if a.trial_id not in done]
+        self._queue = deque(left if expected is None else sorted(left, key=expected, reverse=True))
         self.done = self.total - len(self._queue)
 
     def ask(self) -> Ask | None:

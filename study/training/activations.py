@@ -27,17 +27,22 @@ WAIT_S = 60.0  # room is made in milliseconds; whoever takes longer is stuck
 
 
 class ActivationStore:
-    """Rows of float16 activations by key. `compute(positions) -> Tensor [B, ...]` fills what is missing."""
+    """Rows of activations by key, float16 or, where `exact`, float32. `compute(positions) -> Tensor [B, ...]` fills what is missing."""
 
     def __init__(self, folder: Path, budget_bytes: float | None = None) -> None:
         self.folder = folder
         self.budget = _budget() if budget_bytes is None else budget_bytes
 
-    def rows(self, key: dict[str, object], total: int, compute: Callable[[np.ndarray], Tensor], batch: int = 64) -> np.ndarray | None:
+    def rows(
+        self, key: dict[str, object], total: int, compute: Callable[[np.ndarray], Tensor], batch: int = 64, *, exact: bool = False
+    ) -> np.ndarray | None:
         """Memory-mapped [total, ...], read-only; None where `total` rows do not fit into the budget or on the disk, or the disk fails."""
+        key, dtype = (key | {"exact": True}, "<f4") if exact else (key, "<f2")
         name = hashlib.sha256(dumps(key).encode()).hexdigest()[:24]
         try:
-            return built_once(self.folder / f"{name}.lock", lambda: self._open(name), lambda: self._build(name, key, total, compute, batch))
+            return built_once(
+                self.folder / f"{name}.lock", lambda: self._open(name), lambda: self._build(name, key, total, compute, batch, dtype)
+            )
         except OSError as error:  # Timeout is one too; an OSError of `compute` comes again when it is called without a store
             log.warning("activations are computed anew each time: %s", error)
             return None
@@ -52,25 +57,26 @@ class ActivationStore:
         return array
 
     def _build(
-        self, name: str, key: dict[str, object], total: int, compute: Callable[[np.ndarray], Tensor], batch: int
+        self, name: str, key: dict[str, object], total: int, compute: Callable[[np.ndarray], Tensor], batch: int, dtype: str
     ) -> np.ndarray | None:
-        first = _half(compute(np.arange(min(batch, total))))
+        first = _as_stored(compute(np.arange(min(batch, total))), dtype)
         shape = (total, *first.shape[1:])
+        needed = int(np.prod(shape)) * first.itemsize
         path = self.folder / f"{name}.npy"
 
         def blocks() -> Iterator[np.ndarray]:
             yield first
             for start in range(len(first), total, batch):
-                rows = _half(compute(np.arange(start, min(start + batch, total))))
+                rows = _as_stored(compute(np.arange(start, min(start + batch, total))), dtype)
                 assert rows.shape == (min(batch, total - start), *shape[1:])
                 yield rows
 
         with FileLock(self.folder / "room.lock", timeout=WAIT_S):
-            if not self._make_room(name, int(np.prod(shape)) * 2):
+            if not self._make_room(name, needed):
                 return None
             with open(temporary(path), "wb") as file:  # its full length, so that the next to make room counts it
-                file.truncate(int(np.prod(shape)) * 2)
-        return write_array(path, "<f2", shape, blocks(), {"key": key})
+                file.truncate(needed)
+        return write_array(path, dtype, shape, blocks(), {"key": key})
 
     def _make_room(self, own: str, needed: int) -> bool:
         """Drops the least recently used until `needed` bytes fit into the budget and, twice over, on the disk.
@@ -133,14 +139,14 @@ def _used_at(path: Path) -> float:
         return 0.0
 
 
-def _half(rows: Tensor) -> np.ndarray:
+def _as_stored(rows: Tensor, dtype: str) -> np.ndarray:
     if rows.ndim == 4:  # kept channels-last, as the trained half will read it
         rows = rows.permute(0, 2, 3, 1)
-    out: np.ndarray = rows.to(torch.float16).cpu().contiguous().numpy()
+    out: np.ndarray = rows.to(torch.float32 if dtype == "<f4" else torch.float16).cpu().contiguous().numpy()
     return out
 
 
 def to_device(rows: np.ndarray, device: torch.device) -> Tensor:
-    """float16 rows [B, (H, W,) C] as float32 [B, C(, H, W)], channels last."""
+    """Stored rows [B, (H, W,) C] as float32 [B, C(, H, W)], channels last."""
     tensor = torch.from_numpy(np.ascontiguousarray(rows)).to(device, non_blocking=True).float()
     return tensor.permute(0, 3, 1, 2) if tensor.ndim == 4 else tensor

@@ -93,9 +93,9 @@ def augment(
 
 
 def _colour(pixels: Tensor, factors: Tensor) -> Tensor:
-    """Brightness, saturation and contrast are all affine in the pixel: one fused pass. `factors` [B, 3]."""
+    """Brightness, saturation and contrast are all affine in the pixel: one fused pass, in place. `factors` [B, 3]."""
     brightness, contrast, saturation = (factors[:, k].view(-1, 1, 1, 1) for k in range(3))
     grey = pixels.mean(dim=1, keepdim=True)
     level = grey.mean(dim=(2, 3), keepdim=True)
-    out = pixels * saturation + grey * (1 - saturation)
-    return ((out - level) * contrast + level).mul_(brightness).clamp_(0, 1)
+    out = pixels.mul_(saturation).add_(grey * (1 - saturation))
+    return out.sub_(level).mul_(contrast).add_(level).mul_(brightness).clamp_(0, 1)

@@ -17,6 +17,7 @@ from study.inference.pixels import plain
 from study.networks.pretrained import Backbone
 from study.networks.split import Split
 from study.training.activations import ActivationStore, to_device
+from study.training.ahead import Ahead
 from study.training.augment import POLICIES, augment, quantise
 from study.training.mixing import Blend
 from study.training.weighting import class_weights
@@ -38,17 +39,29 @@ class Inputs:
         self._targets = torch.from_numpy(_targets(self.table, wrong, told, config.recipe.label_smoothing))
         self.doubtful = _doubtful(self.table, self.train, wrong, told, config.protocol.train_eval_images)
         self._resident: Tensor | None = None
+        self._ahead: Ahead | None = None
         self.device = torch.device("cpu")
 
     def place(self, device: torch.device) -> None:
-        """Moves labels, and images where they fit, to the device."""
+        """Moves labels, and images where they fit, to the device; those that do not are fetched a batch ahead."""
         self.device = device
         self._targets = self._targets.to(device)
-        if device.type == "cuda" and self._resident is None and self.images.num_bytes <= RESIDENT_BYTES:
+        if device.type != "cuda" or self._resident is not None or self._ahead is not None:
+            return
+        if self.images.num_bytes > RESIDENT_BYTES:
+            self._ahead = Ahead(self.images.pixels, device)
+        else:
             self._resident = torch.from_numpy(self.images.pixels(np.arange(len(self.table.labels)))).to(device)
+
+    def fetch(self, rows: np.ndarray) -> None:
+        """These images will be wanted next."""
+        if self._ahead is not None:
+            self._ahead.fetch(rows)
 
     def pixels_of(self, rows: np.ndarray) -> Tensor:
         """uint8 [B, S, S, C] on the device."""
+        if self._ahead is not None and (fetched := self._ahead.take(rows)) is not None:
+            return fetched
         if self._resident is not None:
             return self._resident[torch.from_numpy(rows).to(self.device, non_blocking=True)]
         return torch.from_numpy(self.images.pixels(rows)).to(self.device, non_blocking=True)
@@ -139,7 +152,8 @@ class Features:
     def __init__(self, inputs: Inputs, model: Split, backbone: Backbone, config: TrialConfig, where: Device, reuse: bool = True) -> None:
         """`reuse=False`: the frozen half is not the pretrained one any more, so the store, which goes by its weights, serves nobody."""
         self.inputs, self.model, self.backbone, self.config, self.where = inputs, model, backbone, config, where
-        could = reuse and model.frozen is not None and config.protocol.views > 0
+        self.stored = reuse and model.frozen is not None  # what is not augmented: the same in every epoch and every trial
+        could = self.stored and config.protocol.views > 0
         self.reused = could and not config.recipe.blends
         self.why_not = "mixup and cutmix blend pixels, and no two blends are alike" if could and not self.reused else ""
         self.store = ActivationStore(inputs.cache / "activations")
@@ -162,6 +176,12 @@ class Features:
         own, other = (seen[torch.from_numpy(w).to(seen.device)] for w in np.split(where, 2))
         return self._behind(blend.images(own, other).contiguous(memory_format=torch.channels_last))
 
+    def fetch(self, pairs: np.ndarray) -> None:
+        """Images and their partners [n, 2], positions of the training split, are next; where activations are stored, nobody will ask for
+        images."""
+        if not self.reused:
+            self.inputs.fetch(self.inputs.train[np.unique(pairs) if self.config.recipe.blends else pairs[:, 0]])
+
     def train_plain(self, positions: np.ndarray) -> Tensor:
         return self._plain("train_eval", self.inputs.train_eval, positions)
 
@@ -172,7 +192,7 @@ class Features:
         return self._plain("val", self.inputs.val, positions)
 
     def _plain(self, split: str, images: np.ndarray, positions: np.ndarray) -> Tensor:
-        if self.reused and (rows := self._view(split, images, None)) is not None:
+        if self.stored and (rows := self._view(split, images, None)) is not None:
             return to_device(rows[positions], self.inputs.device)
         return self._through(images[positions], None)
 
@@ -191,7 +211,8 @@ class Features:
             }
             if view is not None:
                 key |= {"policy": table.policy, "strength": self.strength, "seed": self.config.seed, "view": view}
-            self._views[split, view] = self.store.rows(key, len(images), lambda p: self._through(images[p], view))
+            exact = not self.reused  # where nothing else is stored, scores must not know of the store
+            self._views[split, view] = self.store.rows(key, len(images), lambda p: self._through(images[p], view), exact=exact)
         return self._views[split, view]
 
     def _through(self, images: np.ndarray, view: int | None) -> Tensor:

@@ -27,7 +27,7 @@ from study.networks.cut import split
 from study.networks.fits import phases_on
 from study.networks.pretrained import Backbone, create
 from study.networks.split import Split
-from study.records import EpochRecord
+from study.records import OBJECTIVE, EpochRecord
 from study.strategies import Phase
 from study.training import conditions, distributed
 from study.training.average import Average, averaged
@@ -77,8 +77,10 @@ def fine_tune(
     weights: str | None = None,
     saved: dict[str, Any] | None = None,
     micro_batches: int = 1,
+    curve: bool = True,
 ) -> Iterator[tuple[EpochRecord, State]]:
-    """Trains `config` epoch by epoch. `saved` is an earlier State.as_dict(); `micro_batches` > 1 accumulates gradients.
+    """Trains `config` epoch by epoch. `saved` is an earlier State.as_dict(); `micro_batches` > 1 accumulates gradients;
+    without `curve` the training subset is scored in the epochs that are the best so far alone: those a result may come from.
 
     Raises DivergedError at the first non-finite loss, ConfigError when the strategy does not fit the network.
     """
@@ -132,11 +134,11 @@ def fine_tune(
             train_seconds = time.perf_counter() - began
 
             began = time.perf_counter()
-            metrics, confusion = _evaluate(run)
+            best = max((r.objective for r in history), default=-math.inf)
+            metrics, confusion = _evaluate(run, -math.inf if curve else best)
             metrics = {"train/loss": loss, "lr": phase.lrs[0] or 0.0} | metrics | distances(run.network, start, whole=not pristine)
             if not all(map(math.isfinite, metrics.values())):
                 raise DivergedError(f"non-finite metric after epoch {epoch}")
-            best = max((r.objective for r in history), default=-math.inf)
             record = EpochRecord(
                 epoch=epoch,
                 metrics=metrics,
@@ -218,11 +220,11 @@ def _train(run: _Phase, epoch: int) -> tuple[float, list[float]]:
         set_rates(run.optimizer, run.phase, epoch - run.begin - 1 + step / steps, protocol.warmup_epochs, steps)
         run.optimizer.zero_grad(set_to_none=True)
         blend = draw(config.recipe, seed=config.seed, turn=turn, step=step, size=protocol.image_size)
-        mine = distributed.shard(np.stack([batch, batch[::-1]], axis=1))  # each image and, where images are blended, its partner
+        parts = _parts(run, batch)
         ready = time.perf_counter()
         if step == steps // 2:
             failpoint("mid_epoch", distributed.rank())
-        for part in np.array_split(mine, min(run.micro_batches, len(mine))):
+        for part in parts:
             with run.where.autocast():
                 images, targets = _shown(run, part[:, 0], part[:, 1], turn, blend)
                 logits = run.ddp(images)
@@ -249,8 +251,21 @@ def _train(run: _Phase, epoch: int) -> tuple[float, list[float]]:
 
 def _batches(run: _Phase, epoch: int, passes: int, steps: int) -> Iterator[tuple[int, np.ndarray]]:
     """(the number of the pass since training began, from 1; positions of one step). Each pass has its own order and views."""
-    for turn in range((epoch - 1) * passes + 1, epoch * passes + 1):
-        yield from ((turn, batch) for batch in run.inputs.batches(run.config.seed, turn, steps, run.phase.balanced))
+    turns = range((epoch - 1) * passes + 1, epoch * passes + 1)
+    coming = ((turn, batch) for turn in turns for batch in run.inputs.batches(run.config.seed, turn, steps, run.phase.balanced))
+    now = next(coming)
+    for then in coming:
+        run.features.fetch(_parts(run, then[1])[0])
+        yield now
+        now = then
+    yield now
+
+
+def _parts(run: _Phase, batch: np.ndarray) -> list[np.ndarray]:
+    """This worker's share of a step, in as many parts as are trained on at once: [n, 2], positions of each image and, where images are
+    blended, its partner's."""
+    mine = distributed.shard(np.stack([batch, batch[::-1]], axis=1))
+    return np.array_split(mine, min(run.micro_batches, len(mine)))
 
 
 def _shown(run: _Phase, own: np.ndarray, partners: np.ndarray, turn: int, blend: Blend | None) -> tuple[Tensor, Tensor]:
@@ -262,13 +277,16 @@ def _shown(run: _Phase, own: np.ndarray, partners: np.ndarray, turn: int, blend:
     return run.features.blended(own, partners, turn, blend), targets
 
 
-def _evaluate(run: _Phase) -> tuple[dict[str, float], np.ndarray]:
-    """Eval mode, no augmentation, each image once: (figures of train subset and validation, confusion of validation)."""
+def _evaluate(run: _Phase, best: float) -> tuple[dict[str, float], np.ndarray]:
+    """Eval mode, no augmentation, each image once: (figures of train subset and validation, confusion of validation). The train subset is
+    left out where the objective is not above `best`."""
     inputs, features = run.inputs, run.features
     run.network.eval()
-    train, _ = score(_logits(run, features.train_plain, len(inputs.train_eval)), inputs.labels_of(inputs.train_eval))
     val, confusion = score(_logits(run, features.val, len(inputs.val)), inputs.labels_of(inputs.val))
-    metrics = {f"train/{k}": v for k, v in train.items()} | {f"val/{k}": v for k, v in val.items()}
+    metrics = {f"val/{k}": v for k, v in val.items()}
+    if metrics.get(OBJECTIVE, -math.inf) > best or best == -math.inf:
+        train, _ = score(_logits(run, features.train_plain, len(inputs.train_eval)), inputs.labels_of(inputs.train_eval))
+        metrics = {f"train/{k}": v for k, v in train.items()} | metrics
     for name, doubtful in inputs.doubtful.items():
         said = _logits(run, functools.partial(features.doubtful, name), len(doubtful.rows)).argmax(axis=1)
         metrics[f"{name}/memorised"] = float((said == doubtful.told).mean())

@@ -12,7 +12,7 @@ import ray
 
 from study.errors import EnvironmentProblem, StudyError
 from study.files import Folder
-from study.records import EpochRecord, Outcome, dumps
+from study.records import Ask, EpochRecord, Outcome, dumps
 from study.search.on_ray.cluster import Resources
 
 COLLECTIVE_TIMEOUT_S = 120  # a hung worker is found within this time; torch's default is 30 minutes
@@ -33,12 +33,18 @@ def _ending(config: dict[str, Any], report: Callable[[EpochRecord], bool]) -> di
     from study.config import TrialConfig
     from study.places import Places
     from study.run import run_trial
+    from study.search.plans import shows_curve
 
     try:
         if (actor := ray.get_runtime_context().get_actor_id()) is not None:
             Folder(config["places"]["folder"]).write(WORKER, actor.encode())
+        ask = Ask.from_dict(config["ask"])
         ending = run_trial(
-            TrialConfig.from_dict(config["ask"]["config"]), Places(**config["places"]), report, measurements=tuple(config["measurements"])
+            TrialConfig.from_dict(ask.config),
+            Places(**config["places"]),
+            report,
+            measurements=tuple(config["measurements"]),
+            curve=shows_curve(ask),
         )
     except EnvironmentProblem as error:  # a full disk is no trial's fault: it stays unfinished
         return {"problem": str(error), "objective": -1.0}
