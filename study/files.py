@@ -16,7 +16,8 @@ from study.refusals import explained, explained_store
 
 REMOVALS = 5  # tries at a folder somebody still writes to
 
-T, R = TypeVar("T"), TypeVar("R")
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 def is_url(location: str) -> bool:
