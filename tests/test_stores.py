@@ -284,6 +284,7 @@ def test_a_mirror_misses_nothing_of_a_store(url: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_a_study_in_a_store_is_the_same_study(server: s3server.Server, url: str, tmp_path: Path) -> None:
     """Killed in its search and in its confirm runs, resumed by the same line: ids, metrics and verdict of the one on a disk."""
     path = tiny.write(tmp_path, trials=3)
