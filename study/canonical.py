@@ -4,6 +4,7 @@ So a new field changes no trial's id and no study's question until somebody uses
 """
 
 import dataclasses
+import functools
 import math
 import typing
 from collections.abc import Callable
@@ -44,7 +45,7 @@ def used_late(value: Any) -> dict[str, Any]:
 
 def restore(cls: type[T], values: dict[str, Any]) -> T:
     """The dataclass that `canonical` wrote. Raises ConfigError for a field this version does not know, or one that is missing."""
-    hints = typing.get_type_hints(cls)
+    hints = _hints(cls)  # type: ignore[arg-type]  # mypy takes a class for unhashable
     fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
     if unknown := sorted(values.keys() - fields.keys()):
         raise ConfigError(
@@ -54,6 +55,12 @@ def restore(cls: type[T], values: dict[str, Any]) -> T:
     if missing := [n for n, f in fields.items() if n not in values and not _has_default(f)]:
         raise ConfigError(f"{cls.__name__} needs {', '.join(missing)}; what was read lacks it.")
     return cls(**{k: math.inf if v is None and hints[k] is float else v for k, v in values.items()})
+
+
+@functools.cache
+def _hints(cls: type) -> dict[str, Any]:
+    """A study is made of few classes and many values."""
+    return typing.get_type_hints(cls)
 
 
 def _has_default(field: "dataclasses.Field[Any]") -> bool:

@@ -4,19 +4,20 @@ import errno
 import os
 import shutil
 import stat
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
-import fsspec
-from fsspec.dircache import DirCache
-
-from study.errors import ConfigError, EnvironmentProblem
+from study import stores
 from study.facts import redact
-from study.refusals import explained, explained_store, one_line
+from study.refusals import explained, explained_store
 
 REMOVALS = 5  # tries at a folder somebody still writes to
-BUCKETS = {"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss"}  # have no folders: asked for one, they make a bucket of the misspelt name
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 def is_url(location: str) -> bool:
@@ -34,7 +35,7 @@ class Folder:
         self.remote = is_url(location)
         if self.remote:
             self.location = location.rstrip("/")
-            self.fs, self.root = _store(location)
+            self.fs, self.root = stores.open_store(location)
         else:
             self.root = os.path.abspath(location.removeprefix("file://"))
             self.location = self.root
@@ -62,8 +63,7 @@ class Folder:
         """The file's bytes, or None where it does not exist."""
         with suppress(FileNotFoundError), self._explained(name, reading=True):
             if self.remote:
-                data: bytes = self.fs.cat_file(self.path(name))
-                return data
+                return stores.read(self.fs, self.path(name))
             try:
                 return Path(self.path(name)).read_bytes()
             except NotADirectoryError:  # a stray file among our folders is nobody's; one in the place of this folder is in the way
@@ -92,7 +92,7 @@ class Folder:
         """All or nothing: temporary file in the same folder, fsync, rename, fsync of the folder."""
         with self._explained(name, len(data)):
             if self.remote:
-                if self.location.rpartition("::")[2].partition("://")[0] not in BUCKETS:
+                if self.location.rpartition("::")[2].partition("://")[0] not in stores.BUCKETS:
                     self.fs.makedirs(os.path.dirname(self.path(name)), exist_ok=True)
                 self.fs.pipe_file(self.path(name), data)
                 return
@@ -114,7 +114,7 @@ class Folder:
     def append_line(self, name: str, line: bytes) -> None:
         """Adds one line. A tail torn by a crash or a full disk is cut off first, so lines stay whole."""
         with self._explained(name, len(line)):
-            if self.remote:  # object stores cannot append; these files hold one short line an epoch
+            if self.remote:  # object stores cannot append; what grows long is kept in many files there (study.tracking.ledger)
                 self.write(name, whole_lines(self.read(name) or b"") + line + b"\n")
                 return
             target = self.path(name)
@@ -139,6 +139,33 @@ class Folder:
                 return sorted(os.path.basename(p.rstrip("/")) for p in self.fs.ls(self.path(name), detail=False))
             return sorted(os.listdir(self.path(name)))
         return []
+
+    def marks(self, name: str = "") -> dict[str, str]:
+        """By name, each file directly inside a sub-folder, and what changes whenever its contents do: whether to read it again."""
+        with suppress(FileNotFoundError), self._explained(name, reading=True):
+            if self.remote:
+                found = self.fs.ls(self.path(name), detail=True)
+                return {os.path.basename(f["name"]): stores.mark(f) for f in found if f["type"] == "file"}
+            with os.scandir(self.path(name)) as entries:
+                return {e.name: _mark(e.stat()) for e in entries if e.is_file()}
+        return {}
+
+    def each(self, act: Callable[[T], R], items: Iterable[T]) -> list[R]:
+        """`act` done to every item, results in their order: behind a URL many at a time, since there waiting is what takes long."""
+        if not self.remote:
+            return [act(item) for item in items]
+        with ThreadPoolExecutor(stores.PARALLEL, thread_name_prefix="store") as pool:
+            return list(pool.map(act, items))
+
+    def create(self, name: str, data: bytes) -> bool:
+        """Behind a URL: writes a file that is not there yet; False where it is."""
+        with self._explained(name):
+            return stores.create(self.fs, self.path(name), data)
+
+    def replace(self, name: str, data: bytes, known: bytes) -> bool:
+        """Behind a URL: writes a file that still holds `known`; False where it holds something else, or is gone."""
+        with self._explained(name):
+            return stores.replace(self.fs, self.path(name), data, known)
 
     def remove(self, name: str) -> None:
         """A file or a folder with all it holds; what is gone already, or goes meanwhile, is fine."""
@@ -165,34 +192,6 @@ class Folder:
         return explained(self.path(name).rstrip("/"), size, reading=reading)
 
 
-def _store(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
-    """The store behind a URL and the path in it."""
-    shown = redact(url)
-    with explained_store(url, reading=True):
-        try:
-            store, root = fsspec.core.url_to_fs(url)
-        except ImportError as error:
-            raise EnvironmentProblem(
-                f"{shown} needs a package that is not installed here ({one_line(error)}); install it on every machine of the study"
-            ) from error
-        except ValueError as error:
-            raise ConfigError(f"nothing serves {shown} ({one_line(error)}); use a folder, s3://, gs://, az:// or the like") from error
-    _forget_listings(store)
-    return store, root
-
-
-def _forget_listings(store: Any) -> None:
-    """Stores list a folder once and believe it for ever, so what another process writes would never be seen.
-
-    Set on what was made, since not every store takes `use_listings_cache` as an argument; a store may be wrapped in another.
-    """
-    while store is not None:
-        if isinstance(cache := getattr(store, "dircache", None), DirCache):
-            cache.use_listings_cache = False
-            cache.clear()
-        store = vars(store).get("fs")
-
-
 def _remove(path: str) -> None:
     tries = 0
     while os.path.lexists(path):
@@ -207,6 +206,10 @@ def _remove(path: str) -> None:
             tries += 1
             if error.errno != errno.ENOTEMPTY or tries == REMOVALS:
                 raise
+
+
+def _mark(found: os.stat_result) -> str:
+    return f"{found.st_ino} {found.st_size} {found.st_mtime_ns}"
 
 
 def whole_lines(data: bytes) -> bytes:

@@ -2,6 +2,9 @@
 
 A holder is dead for certain only where its process could be seen: on this very machine, in this very space of process numbers.
 Everywhere else, and where the lock cannot be understood, its age decides: a living holder touches it every BEAT_S.
+
+In an object store the lock is put on the condition that there is none, so of two sweeps at once one is refused; a dead one's is replaced
+on the condition that it has not changed since (S3; stores without such conditions are read before and after).
 """
 
 import contextlib
@@ -29,37 +32,98 @@ BEAT_S = STALE_S / 4  # how often a holder touches its lock
 @contextlib.contextmanager
 def held(folder: Folder) -> Iterator[None]:
     """Holds `<study>/.lock`, touching it every BEAT_S. Raises EnvironmentProblem, naming host, pid and since when, if another sweep does."""
-    if folder.remote:
-        yield  # object stores have no locks; names of studies are the users' care there
-        return
-    with explained(folder.path(".lock")):
-        make_private(folder.root)
-        guard = FileLock(folder.path(".lock.guard"), mode=0o600)
-        path = Path(folder.path(".lock"))
-        mine = {
-            "host": socket.gethostname(),
-            "pid": os.getpid(),
-            "since": time.time(),
-            "started": _started(os.getpid()),
-            "machine": machine(),
-        }
-        try:
-            with guard.acquire(timeout=10):
-                _refuse_if_held(path, _age(path, Path(folder.path(".lock.guard"))))
-                folder.write(".lock", dumps(mine).encode())
-        except Timeout:
-            raise EnvironmentProblem(f"{path} is being taken by another sweep right now; run the same command again.") from None
+    mine = {
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+        "since": time.time(),
+        "started": _started(os.getpid()),
+        "machine": machine(),
+    }
+    own = _InStore(folder, mine) if folder.remote else _OnDisk(folder, mine)
+    own.take()
     ended = threading.Event()
-    beat = threading.Thread(target=_beat, args=(path, mine, ended), name="study-lock", daemon=True)
+    beat = threading.Thread(target=_beat, args=(own, ended), name="study-lock", daemon=True)
     beat.start()
     try:
         yield
     finally:
         ended.set()
         beat.join(timeout=10)  # shared storage that hangs must not keep us from ending
-        with contextlib.suppress(OSError):
-            if _contents(path) == mine:
-                path.unlink()
+        with contextlib.suppress(OSError, EnvironmentProblem):
+            own.release()
+
+
+class _OnDisk:
+    def __init__(self, folder: Folder, mine: dict[str, Any]) -> None:
+        self.folder, self.mine, self.path = folder, mine, Path(folder.path(".lock"))
+
+    def take(self) -> None:
+        with explained(str(self.path)):
+            make_private(self.folder.root)
+            guard = FileLock(self.folder.path(".lock.guard"), mode=0o600)
+            try:
+                with guard.acquire(timeout=10):
+                    age = _age(self.path, Path(self.folder.path(".lock.guard")))
+                    if age is not None:
+                        _refuse_if_held(str(self.path), self._contents(), age)
+                    self.folder.write(".lock", dumps(self.mine).encode())
+            except Timeout:
+                raise EnvironmentProblem(f"{self.path} is being taken by another sweep right now; run the same command again.") from None
+
+    def touch(self) -> None:
+        """Another's lock is left alone."""
+        if self._contents() == self.mine:
+            os.utime(self.path)
+
+    def release(self) -> None:
+        if self._contents() == self.mine:
+            self.path.unlink()
+
+    def _contents(self) -> Any:
+        try:
+            return _parsed(self.path.read_bytes())
+        except OSError:
+            return None
+
+
+class _InStore:
+    """`beat` in the file makes its contents new, so that whoever found it stale finds that it is not."""
+
+    def __init__(self, folder: Folder, mine: dict[str, Any]) -> None:
+        self.folder, self.mine, self.data = folder, mine, self._with_beat(mine)
+
+    @staticmethod
+    def _with_beat(mine: dict[str, Any]) -> bytes:
+        return dumps({**mine, "beat": time.time()}).encode()
+
+    def take(self) -> None:
+        there = self.folder.read(".lock")
+        if there is None:
+            self.folder.create(".lock", self.data)
+        else:
+            if (age := self._age()) is not None:
+                _refuse_if_held(self.folder.shown(".lock"), _parsed(there), age)
+            self.folder.replace(".lock", self.data, there)
+        if self.folder.read(".lock") != self.data:  # asked for, since a store may know no conditions, and an answer may have been lost
+            raise EnvironmentProblem(f"{self.folder.shown('.lock')} is being taken by another sweep right now; run the same command again.")
+
+    def touch(self) -> None:
+        data = self._with_beat(self.mine)
+        if self.folder.replace(".lock", data, self.data) or self.folder.read(".lock") == data:
+            self.data = data
+
+    def release(self) -> None:
+        if self.folder.read(".lock") == self.data:
+            self.folder.remove(".lock")
+
+    def _age(self) -> float | None:
+        """By the clock of the store, where it tells when it wrote; else by the clocks of the two machines. None: the lock has gone."""
+        self.folder.write(".lock.guard", b"")
+        now, then = self.folder.modified(".lock.guard"), self.folder.modified(".lock")
+        if now is not None and then is not None:
+            return now - then
+        known = _parsed(self.folder.read(".lock") or b"")
+        return time.time() - known["beat"] if isinstance(known, dict) and _is_time(known.get("beat")) else None
 
 
 def machine() -> str:
@@ -71,19 +135,16 @@ def machine() -> str:
         return f"{socket.gethostname()} {psutil.boot_time():.0f}"
 
 
-def _beat(path: Path, mine: dict[str, Any], ended: threading.Event) -> None:
-    """Shows sweeps on other hosts that this one lives, however long it has nothing to say. Another's lock is left alone."""
+def _beat(own: _OnDisk | _InStore, ended: threading.Event) -> None:
+    """Shows sweeps on other hosts that this one lives, however long it has nothing to say."""
     while not ended.wait(BEAT_S):
-        with contextlib.suppress(OSError):
-            if _contents(path) == mine:
-                os.utime(path)
+        with contextlib.suppress(OSError, EnvironmentProblem):
+            own.touch()
 
 
-def _refuse_if_held(path: Path, age: float | None) -> None:
-    """Raises EnvironmentProblem unless the lock is absent, stale, or its holder certainly dead. `age` in seconds; None: absent."""
-    if age is None:
-        return
-    known, fresh = _contents(path), age < STALE_S
+def _refuse_if_held(path: str, known: Any, age: float) -> None:
+    """Raises EnvironmentProblem unless the lock is stale or its holder certainly dead. `known`: what it says; `age` in seconds."""
+    fresh = age < STALE_S
     if not _is_ours(known):
         if fresh:
             raise EnvironmentProblem(
@@ -120,10 +181,10 @@ def _age(path: Path, clock: Path) -> float | None:
         return None
 
 
-def _contents(path: Path) -> Any:
+def _parsed(data: bytes) -> Any:
     try:
-        return json.loads(path.read_bytes().decode())
-    except (OSError, ValueError, RecursionError):
+        return json.loads(data.decode())
+    except (ValueError, RecursionError):
         return None
 
 

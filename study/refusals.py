@@ -68,9 +68,20 @@ def explained_store(url: str, *, reading: bool) -> Iterator[None]:
         if reading and isinstance(error, FileNotFoundError):
             raise
         raise EnvironmentProblem(
-            f"cannot {'read' if reading else 'write'} {redact(url)}: {type(error).__name__}: {one_line(error)}; "
-            "check the URL, the credentials and the connection, then run the same command again"
+            f"cannot {'read' if reading else 'write'} {redact(url)}: {type(error).__name__}: {one_line(error)}; {_store_way_out(error)}"
         ) from error
+
+
+def _store_way_out(error: Exception) -> str:
+    response = getattr(error.__cause__, "response", None)
+    code = str(response.get("Error", {}).get("Code")) if isinstance(response, dict) else ""
+    if isinstance(error, FileNotFoundError):
+        return "check the spelling of the bucket, or make it: none is made here"
+    if isinstance(error, PermissionError) and "Quota" not in code:
+        return "check the credentials, and what they allow there, then run the same command again"
+    if "Quota" in code or "Storage" in code:
+        return "free some room there or raise the quota, then run the same command again"
+    return "check the URL, the credentials and the connection, then run the same command again"
 
 
 def one_line(error: Exception) -> str:

@@ -161,8 +161,10 @@ def confirm(executor: Executor, chosen: dict[str, list[str]]) -> None:
         return
     if opens_test(executor.study.measure):
         executor.ledger.open_test([a.trial_id for a in asks])
-    done = {a.trial_id for a in asks if is_done(executor.ledger, a.trial_id, executor.study.measure)}
-    executor("confirm", FixedPlan(asks, done, _expected(executor.ledger)), measurements=executor.study.measure)
+    ledger, measure = executor.ledger, executor.study.measure
+    ends = ledger.folder.each(lambda ask: is_done(ledger, ask.trial_id, measure), asks)
+    done = {a.trial_id for a, end in zip(asks, ends, strict=True) if end}
+    executor("confirm", FixedPlan(asks, done, _expected(ledger)), measurements=measure)
 
 
 def _expected(ledger: Ledger) -> Expected:

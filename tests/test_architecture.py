@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 LAYERS = [
     {
-        "study.errors", "study.records", "study.space", "study.canonical", "study.failpoints", "study.facts", "study.files", "study.refusals", "study.places",
+        "study.errors", "study.records", "study.space", "study.canonical", "study.failpoints", "study.facts", "study.files", "study.stores", "study.refusals", "study.places",
         "study.metrics", "study.options", "study.signals", "study.progress", "study.remaining", "study.lock", "study.naming", "study.networks.slots", "study.inference",
     },
     {"study.datasets", "study.strategies", "study.networks", "study.checkpoint"},
@@ -29,7 +29,7 @@ LAYERS = [
 PACKAGES = ("study", "analysis", "cluster", "benchmarks")
 MAY_USE_ANALYSIS = {"study.pipeline", "study.results", "study.replay"}  # what a study says of itself is the analysis's to say
 ANALYSIS_MAY_USE = (
-    "study.errors", "study.records", "study.space", "study.canonical", "study.failpoints", "study.facts", "study.files", "study.refusals", "study.metrics", "study.naming",
+    "study.errors", "study.records", "study.space", "study.canonical", "study.failpoints", "study.facts", "study.files", "study.stores", "study.refusals", "study.metrics", "study.naming",
     "study.strategies", "study.config", "study.tracking.ledger", "study.tracking.from_mlflow", "study.search.sample", "study.search.seeds",
     "study.inference.softmax",
 )  # fmt: skip

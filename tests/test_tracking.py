@@ -26,7 +26,7 @@ from analysis.figures import FIGURES
 from analysis.load import load
 from analysis.report import all_tables
 from analysis.verdict import findings
-from study import files, lock
+from study import lock, stores
 from study.config import grid
 from study.errors import ConfigError, EnvironmentProblem
 from study.files import Folder
@@ -413,8 +413,8 @@ class Bucket(MemoryFileSystem):
 def test_a_misspelt_bucket_is_named_and_not_made(monkeypatch) -> None:
     fsspec.register_implementation("bucket", Bucket, clobber=True)
     monkeypatch.setattr(Bucket, "made", {"mine"})
-    monkeypatch.setattr(files, "BUCKETS", {*files.BUCKETS, "bucket"})
-    assert {"s3", "gs", "az"} <= files.BUCKETS
+    monkeypatch.setattr(stores, "BUCKETS", {*stores.BUCKETS, "bucket"})
+    assert {"s3", "gs", "az"} <= stores.BUCKETS
     Folder("bucket://mine/results").write("study.json", b"{}")
     with pytest.raises(EnvironmentProblem, match="cannot write bucket://mien/results/study.json.*The specified bucket does not exist"):
         Folder("bucket://mien/results").write("study.json", b"{}")

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
@@ -11,7 +12,11 @@ from analysis.verdict import Findings
 from study.records import OBJECTIVE
 
 TITLE = "Search: one hyperparameter at a time"
-NOTE = "Open marks: stopped early. A best value at the end of an axis means the range was too narrow."
+NOTE = (
+    "Open marks: stopped early. A best value at the end of an axis means the range was too narrow. "
+    "Of many trials 400 a strategy are drawn, evenly spaced in the order of asking, the best among them."
+)
+MOST = 400  # marks a strategy and panel: more hide one another, and thousands make a page heavy
 
 
 def compute(frames: Frames, findings: Findings) -> pd.DataFrame:
@@ -34,7 +39,8 @@ def draw(frame: pd.DataFrame) -> go.Figure:
     for question, panels in places.items():
         for name, at in zip(names, panels, strict=True):
             block = frame[(frame.question == question) & (frame.hyperparameter == name)]
-            for strategy, own in block.groupby("strategy", sort=False):
+            for strategy, every in block.groupby("strategy", sort=False):
+                own = _few(every)
                 shapes = [symbol(strategy) + ("-open" if o == "stopped" else "") for o in own.outcome]
                 figure.add_scatter(
                     x=own.value.map(label) if scales[name] == "category" else own.value.astype(float),
@@ -50,6 +56,13 @@ def draw(frame: pd.DataFrame) -> go.Figure:
     for at, name in zip(panels, names, strict=True):
         figure.update_xaxes(title_text=broken(name), **at)
     return styled(figure)
+
+
+def _few(block: pd.DataFrame) -> pd.DataFrame:
+    if len(block) <= MOST:
+        return block
+    kept = np.linspace(0, len(block) - 1, MOST - 1).round().astype(int)
+    return block.iloc[np.union1d(kept, block[OBJECTIVE].to_numpy().argmax())]
 
 
 def _scale(figure: go.Figure, own: pd.DataFrame, scale: str, at: dict[str, int]) -> None:

@@ -19,7 +19,7 @@ from study.config import Cell, Study, TrialConfig
 from study.records import OBJECTIVE, Ask, EpochRecord, Origin, Outcome, Stage, TrialResult
 from study.search.dearest import SecondsByCell
 from study.search.plans import Plan
-from study.search.sample import default_values, suggest
+from study.search.sample import default_values, distributions, suggest
 from study.search.seeds import seed_for
 from study.tracking.ledger import Ledger
 
@@ -46,9 +46,9 @@ class SearchPlan(Plan):
         self._again: deque[Ask] = deque()
         asks = ledger.asks()
         self._sequence = max((a.sequence for a in asks), default=-1) + 1
-        for ask in (a for a in asks if a.stage is Stage.SEARCH and (a.cell, 0) in self.cells):
-            result = ledger.result(ask.trial_id)
-            self._search_of(ask).replay(ask, ledger.epochs(ask.trial_id) if result else [], result)
+        own = [a for a in asks if a.stage is Stage.SEARCH and (a.cell, 0) in self.cells]
+        for ask, epochs, result in ledger.trials(own):
+            self._search_of(ask).replay(ask, epochs if result else [], result)
             if result is None:
                 self._again.append(ask)
             else:
@@ -152,13 +152,52 @@ class CellSearch:
     def replay(self, ask: Ask, epochs: list[EpochRecord], result: TrialResult | None) -> None:
         """Tells Optuna, and its pruner, what an earlier run of the sweep has seen."""
         config = TrialConfig.from_dict(ask.config)
+        self._ids.add(ask.trial_id)
+        self._numbers.add(ask.number)
+        if result is not None and self._add(config, epochs, result):
+            return
         self.study.enqueue_trial(config.values(self.settings.ranges(self.cell)))
         trial = self.study.ask()
         suggest(trial, self.settings, self.cell, config.seed)
         self._live[ask.trial_id] = trial
-        self._ids.add(ask.trial_id)
-        self._numbers.add(ask.number)
         for record in epochs:
             self.report(ask, record)
         if result is not None:
             self.tell(ask, result)
+
+    def _add(self, config: TrialConfig, epochs: list[EpochRecord], result: TrialResult) -> bool:
+        """What asking, reporting and telling would leave in Optuna, put there at once: the pruner compares each trial with all others.
+
+        False where Optuna would not have it so: a value that lies outside the range it has today.
+        """
+        ranges, scores = self.settings.ranges(self.cell), {e.epoch: e.objective for e in epochs}
+        state = STATES[result.outcome]
+        value = result.metrics.get(OBJECTIVE) if state is TrialState.COMPLETE else None
+        if state is TrialState.COMPLETE and value is None:
+            state = TrialState.FAIL
+        if state is TrialState.PRUNED and scores:
+            value = scores[max(scores)]
+        try:
+            params = config.values(ranges)
+            told = optuna.trial.create_trial(
+                state=state,
+                value=value,
+                params=params,
+                distributions=distributions(ranges),
+                intermediate_values=scores,
+                system_attrs=self._rungs(scores),
+            )
+            self.study.add_trial(told)
+        except (KeyError, ValueError):
+            return False
+        return True
+
+    def _rungs(self, scores: dict[int, float]) -> dict[str, float]:
+        """What the pruner notes of a trial: its score at the first epoch at or past each rung, one rung an epoch while it is not promoted;
+        promoted or not, the next rung lies epochs ahead."""
+        noted: dict[str, float] = {}
+        step = max(self.settings.grace_epochs, 1)
+        for epoch, score in sorted(scores.items()):
+            if epoch >= step * self.settings.reduction_factor ** len(noted):
+                noted[f"completed_rung_{len(noted)}"] = score
+        return noted

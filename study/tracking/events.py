@@ -12,8 +12,8 @@ from typing import Any
 from study.config import Cell, Study, TrialConfig
 from study.records import SUMMARY, EpochRecord, TrialResult, dumps
 from study.tracking.cursor import mark
+from study.tracking.runs import Row
 
-Row = tuple[str, float, float, int]  # name, value, unix time, step
 METRIC = re.compile(r"[a-z0-9_]{1,60}")  # what a summary may call its numbers
 
 

@@ -4,7 +4,8 @@
                       selection.json                which trial speaks for each cell, and by which rule
                       test_lock.json                every opening of the test set
                       trials/<id>/config.json       the Ask: written before the trial starts
-                                  epochs.jsonl      one EpochRecord a line, appended
+                                  epochs.jsonl      one EpochRecord a line, appended; behind a URL written when the trial ends,
+                                  epochs/000001.json until then one a file, since object stores cannot append
                                   result.json       the TrialResult, written last: its existence means done
                                   attempts.jsonl    one line a start, by the trial's worker
                                   checkpoint/ best/ the trial's own business (study.training.checkpoint)
@@ -17,7 +18,7 @@ import hashlib
 import os
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 from study.config import PUBLISHED_BEFORE_4, Study
@@ -47,8 +48,9 @@ PICTURES = "pictures.parquet"
 STUDY_FILES = ("study.json", "selection.json", "test_lock.json", "data_report.json", PICTURES, "report.html")
 TRIAL_FILE = re.compile(rf"config\.json|epochs\.jsonl|result\.json|{re.escape(OLD_PREDICTIONS)}|measured/[a-z_]+\.parquet")
 """What carries a study elsewhere takes these of it, and no other name."""
-LEFT_BEHIND = frozenset({"epochs.jsonl", "result.json", "attempts.jsonl", "measured", "checkpoint", "best", OLD_PREDICTIONS})
+LEFT_BEHIND = frozenset({"epochs.jsonl", "epochs", "result.json", "attempts.jsonl", "measured", "checkpoint", "best", OLD_PREDICTIONS})
 """What a trial leaves once it was asked for."""
+AT_ONCE = 200  # trials held in memory at a time while all are read
 
 
 class Ledger:
@@ -57,6 +59,11 @@ class Ledger:
     def __init__(self, results: str | os.PathLike[str], study: str) -> None:
         self.study_name = study
         self.folder = Folder(os.fspath(results)) / study
+        # behind a URL a read is a request: what is written once is read once, and what only this process writes, never again
+        self._asks: dict[str, Ask] = {}
+        self._results: dict[str, TrialResult] = {}
+        self._live: dict[str, list[EpochRecord]] = {}
+        self._parts: dict[str, EpochRecord] = {}
 
     # -- the study ---------------------------------------------------------------------------------
     def study(self) -> Study | None:
@@ -109,15 +116,23 @@ class Ledger:
     def write_ask(self, ask: Ask) -> None:
         self._write(f"trials/{ask.trial_id}/config.json", {"schema": SCHEMA, **ask.as_dict()})
 
+    def trial_ids(self) -> list[str]:
+        """Names of the trials' folders."""
+        return self.folder.names("trials")
+
     def asks(self, stage: Stage | None = None) -> list[Ask]:
         """In the order of asking."""
-        found = [self.ask(name) for name in self.folder.names("trials")]
+        found = self.folder.each(self.ask, self.folder.names("trials"))
         return sorted((a for a in found if a is not None and stage in (None, a.stage)), key=lambda a: a.sequence)
 
     def ask(self, trial_id: str) -> Ask | None:
         """Why and how one trial was asked for; None where it was not. Raises EnvironmentProblem where it left files and lost this one."""
         name = f"trials/{trial_id}/config.json"
+        if trial_id in self._asks:
+            return self._asks[trial_id]
         found = self._read(name, lambda values: ask_of(values, trial_id))
+        if found is not None and self.folder.remote:
+            self._asks[trial_id] = found
         if found is None and TRIAL_ID.fullmatch(trial_id):  # other names are none of ours
             left = LEFT_BEHIND.intersection(self.folder.names(f"trials/{trial_id}"))
             if left:  # it is written first of all, so it was here
@@ -126,47 +141,91 @@ class Ledger:
 
     def append_epoch(self, trial_id: str, record: EpochRecord) -> bool:
         """Appends, unless this epoch is there already (a restarted trial repeats its last ones). True if new."""
-        if any(e.epoch >= record.epoch for e in self.epochs(trial_id)):
+        known = self.epochs(trial_id)
+        if any(e.epoch >= record.epoch for e in known):
             return False
-        self.folder.append_line(f"trials/{trial_id}/epochs.jsonl", dumps(record.as_dict()).encode())
+        data = dumps(record.as_dict()).encode()
+        if self.folder.remote:
+            self.folder.write(f"trials/{trial_id}/epochs/{record.epoch:06d}.json", data)
+            self._live[trial_id] = [*known, record]
+        else:
+            self.folder.append_line(f"trials/{trial_id}/epochs.jsonl", data)
         return True
 
-    def epochs(self, trial_id: str) -> list[EpochRecord]:
-        """A trial's completed epochs, in order. Raises EnvironmentProblem, naming file and line, where one is damaged."""
+    def epochs(self, trial_id: str, *, ended: bool = False) -> list[EpochRecord]:
+        """A trial's completed epochs, in order; `ended`: it has a result. Raises EnvironmentProblem, naming file and line, where one is damaged."""
+        if trial_id in self._live:
+            return list(self._live[trial_id])
         name = f"trials/{trial_id}/epochs.jsonl"
         data = self.folder.read(name) or b""
         records = []
         for number, line in enumerate(data.split(b"\n")[:-1], 1):  # a torn last line has no newline and is not read
             with damaged(f"{self.folder.shown(name)}:{number}", self._way_out(name)):
                 records.append(EpochRecord.from_dict(parse(line, records=True)))
+        if self.folder.remote and not ended:
+            records += [e for e in self._loose(trial_id) if not records or e.epoch > records[-1].epoch]
         return records
+
+    def _loose(self, trial_id: str) -> list[EpochRecord]:
+        """Epochs that lie one a file, each read once."""
+        names = [f"trials/{trial_id}/epochs/{file}" for file in self.folder.names(f"trials/{trial_id}/epochs")]
+        self.folder.each(self._read_loose, [n for n in names if n not in self._parts])
+        return [self._parts[n] for n in names if n in self._parts]
+
+    def _read_loose(self, name: str) -> None:
+        if (data := self.folder.read(name)) is not None:  # else gathered meanwhile
+            with damaged(self.folder.shown(name), self._way_out(name)):
+                self._parts[name] = EpochRecord.from_dict(parse(data, records=True))
 
     def attempts(self, trial_id: str) -> int:
         """How often the trial was started, anywhere."""
         return (self.folder.read(f"trials/{trial_id}/attempts.jsonl") or b"").count(b"\n")
 
     def write_result(self, result: TrialResult) -> None:
-        self._write(f"trials/{result.trial_id}/result.json", {"schema": SCHEMA, **result.as_dict()})
+        """Behind a URL, after the trial's epochs were gathered into one file: who finds a result finds them there."""
+        folder = f"trials/{result.trial_id}"
+        if self.folder.remote and (epochs := self.epochs(result.trial_id)):
+            lines = "".join(dumps(e.as_dict()) + "\n" for e in epochs)
+            self.folder.write(f"{folder}/epochs.jsonl", lines.encode())
+        self._write(f"{folder}/result.json", {"schema": SCHEMA, **result.as_dict()})
+        if self.folder.remote:
+            self._results[result.trial_id] = result
+            self._live.pop(result.trial_id, None)
+            self.folder.remove(f"{folder}/epochs")
 
     def result(self, trial_id: str) -> TrialResult | None:
         """How a trial ended; None while it has not."""
-        return self._read(f"trials/{trial_id}/result.json", lambda values: result_of(values, trial_id))
+        if trial_id in self._results:
+            return self._results[trial_id]
+        found = self._read(f"trials/{trial_id}/result.json", lambda values: result_of(values, trial_id))
+        if found is not None and self.folder.remote:
+            self._results[trial_id] = found
+            self._parts = {k: v for k, v in self._parts.items() if not k.startswith(f"trials/{trial_id}/")} if self._parts else {}
+        return found
 
     def results(self) -> dict[str, TrialResult]:
         """Every trial that ended, by id."""
-        found = {name: self.result(name) for name in self.folder.names("trials")}
-        return {k: v for k, v in found.items() if v is not None}
+        names = self.folder.names("trials")
+        return {k: v for k, v in zip(names, self.folder.each(self.result, names), strict=True) if v is not None}
 
     def trial(self, trial_id: str) -> "Trial | None":
         """All that was recorded of a trial; None where it was never asked for."""
         ask = self.ask(trial_id)
-        return None if ask is None else Trial(ask, self.epochs(trial_id), self.result(trial_id))
+        return None if ask is None else self._with(ask)
 
-    def trials(self) -> "Iterator[Trial]":
-        """One after the other, in the order of the folders: sort by `ask.sequence` for the order of asking."""
-        for name in self.folder.names("trials"):
-            if (trial := self.trial(name)) is not None:
-                yield trial
+    def _with(self, ask: Ask) -> "Trial":
+        result = self.result(ask.trial_id)
+        return Trial(ask, self.epochs(ask.trial_id, ended=result is not None), result)
+
+    def trials(self, asks: Sequence[Ask] | None = None) -> "Iterator[Trial]":
+        """One after the other: those of `asks`, or all, in the order of the folders (sort by `ask.sequence` for the order of asking)."""
+        if asks is not None:
+            for start in range(0, len(asks), AT_ONCE):
+                yield from self.folder.each(self._with, asks[start : start + AT_ONCE])
+            return
+        names = self.trial_ids()
+        for start in range(0, len(names), AT_ONCE):
+            yield from (t for t in self.folder.each(self.trial, names[start : start + AT_ONCE]) if t is not None)
 
     def trial_folder(self, trial_id: str) -> Folder:
         """Where the trial's files lie, whether or not there are any yet."""
@@ -174,7 +233,8 @@ class Ledger:
 
     def files(self, trial_id: str) -> list[str]:
         """What a reader needs of a trial, by name within its folder: its records, and whatever was measured on it."""
-        known = [n for n in ("config.json", "epochs.jsonl", "result.json", OLD_PREDICTIONS) if self.trial_folder(trial_id).exists(n)]
+        here = set(self.folder.names(f"trials/{trial_id}"))
+        known = [n for n in ("config.json", "epochs.jsonl", "result.json", OLD_PREDICTIONS) if n in here]
         return known + [f"measured/{name}.parquet" for name in self.measurements(trial_id)]
 
     def measurements(self, trial_id: str) -> list[str]:

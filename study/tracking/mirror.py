@@ -1,12 +1,15 @@
 """MLflow as a mirror of the ledger: study > cell > trial, found again by tag, so replaying never doubles anything.
 
 It runs in a process of its own (study.tracking.follower), so a slow or dead server costs training nothing; what was not sent is
-sent by `python -m study.tracking sync RESULTS`. A study that was finished and then grew is sent on: its runs open again, what is
+sent by `python -m study.tracking sync RESULTS`. A pass reads the trials that have not ended on the server, and of the others only what
+was made since; several trials are sent at a time, each in few requests, since a server's answers are what takes long. A study that was finished and then grew is sent on: its runs open again, what is
 new comes, and its last word replaces the earlier one.
 """
 
 import re
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +24,8 @@ from study.tracking.ledger import STUDY_FILES, Ledger
 from study.tracking.runs import NOTE, Runs
 
 SAVE_S = 5.0  # how often the cursor is written during a pass
+SIDE_BY_SIDE = 4  # trials sent at a time
+FEW = 20  # runs that are looked for one by one
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +43,12 @@ class Mirror:
         self.runs = Runs(ledger.study_name, self.uri)
         self.cursor = Cursor.load(ledger.folder, self.uri)
         self._sent, self._refused, self._saved = 0, "", 0.0
-        self._configs: dict[str, TrialConfig] = {}
+        self._asks: dict[str, Ask] = {}  # written once, so read once
+        self._looked = ""  # mark of study.json when what was measured on ended trials was last looked for
+        self._same: dict[str, str] = {}  # the study's files that are as they were sent, by their mark on the disk
+        self._here: dict[str, str] = {}  # those marks now
+        self._absent: set[str] = set()  # keys of which the server has no run, as this pass began
+        self._alone = threading.Lock()  # what is counted while several trials are sent
 
     def sync(self) -> SyncReport:
         """Sends everything in the ledger that the server has not got; stops at the first refusal. Never raises for a server's fault."""
@@ -55,32 +65,38 @@ class Mirror:
 
     def pending(self) -> int:
         """Events in the ledger that have not been delivered."""
+        self._here = self.ledger.folder.marks()
         facts, kept, count = self.ledger.facts(), self._kept(), 0
-        for ask in self.ledger.asks():
+        asks = self._read_asks()
+        for ask in asks:
             count += ask.trial_id not in self.cursor.runs
-            if ask.trial_id in self.cursor.ended:
-                count += len(self._unsent_measurements(ask)) if ask.trial_id in kept or ask.stage is Stage.CONFIRM else 0
-                continue
-            count += len(self.ledger.epochs(ask.trial_id)) - self.cursor.epochs.get(ask.trial_id, 0)
-            count += self.ledger.result(ask.trial_id) is not None
+        for ask in self._measured_late(asks, kept):
+            count += len(self._unsent_measurements(ask))
+        for ask in asks:
+            if ask.trial_id not in self.cursor.ended:
+                result = self.ledger.result(ask.trial_id)
+                count += len(self.ledger.epochs(ask.trial_id, ended=result is not None)) - self.cursor.epochs.get(ask.trial_id, 0)
+                count += result is not None
         count += len(self.ledger.amendments()) - self.cursor.amendments
         return count + (events.last_word(facts) != self.cursor.closed) + sum(1 for name in STUDY_FILES if self._changed(name) is not None)
 
     # -- one pass ----------------------------------------------------------------------------------
     def _pass(self, study: Study) -> None:
+        self._here = self.ledger.folder.marks()
         facts, kept = self.ledger.facts(), self._kept()
         root = self._run("", study.name, None, {"study": study.name, **events.fact_tags(facts)}, facts.get("started_at"))
-        names = {cell.id: name for cell, name in events.cell_names(study.cells).items()}
         if self.cursor.closed and not events.last_word(facts):
             self._reopen()
         self._amendments(root)
         self._describe(study, root, facts)
-        for ask in self.ledger.asks():
-            if ask.trial_id not in self.cursor.ended:
-                self._trial(ask, root, names)
-            elif ask.trial_id in kept or ask.stage is Stage.CONFIRM:
-                for name in self._unsent_measurements(ask):  # made after the trial had ended
-                    self._put_trial_file(ask, self.cursor.runs[ask.trial_id], name)
+        asks = self._read_asks()
+        self._trials([a for a in asks if a.trial_id not in self.cursor.ended], study, root, facts)
+        for ask in self._measured_late(asks, kept):
+            for name in self._unsent_measurements(ask):
+                self._put_trial_file(ask, self.cursor.runs[ask.trial_id], name)
+        if not self._refused:
+            self._looked = self._here.get("study.json", "")
+        for ask in asks:
             if ask.trial_id in kept:
                 self._model(ask)
         for name in STUDY_FILES:
@@ -88,25 +104,62 @@ class Mirror:
         if (word := events.last_word(facts)) and "verdicts" in facts and word != self.cursor.closed and not self._refused:
             self._close(root, facts)
 
-    def _trial(self, ask: Ask, root: str, names: dict[str, str]) -> None:
-        config = self._config(ask)
-        tags = events.cell_tags(config.cell)
+    def _read_asks(self) -> list[Ask]:
+        """In the order of asking."""
+        names = self.ledger.trial_ids()
+        for ask in self.ledger.folder.each(self.ledger.ask, [n for n in names if n not in self._asks]):
+            if ask is not None:
+                self._asks[ask.trial_id] = ask
+        return sorted((self._asks[n] for n in names if n in self._asks), key=lambda a: a.sequence)
+
+    def _measured_late(self, asks: list[Ask], kept: set[str]) -> list[Ask]:
+        """Trials that had ended on the server and may have been measured since: looked for once, and whenever study.json was written,
+        which is what a study's end does."""
+        if self._looked == self._here.get("study.json", ""):
+            return []
+        return [a for a in asks if a.trial_id in self.cursor.ended and (a.trial_id in kept or a.stage is Stage.CONFIRM)]
+
+    def _trials(self, asks: list[Ask], study: Study, root: str, facts: dict[str, Any]) -> None:
+        """Sends what is new of each; several at a time over a connection, one at a time into a database beside us."""
+        names = {cell.id: name for cell, name in events.cell_names(study.cells).items()}
+        self._find_runs(asks)
+        for ask in asks:  # before they are needed side by side
+            if ask.cell not in self.cursor.runs:
+                self._run(ask.cell, names.get(ask.cell, ask.cell), root, events.cell_tags(self._config(ask).cell), None)
+        if not self.uri.startswith(("http://", "https://")):
+            for ask in asks:
+                self._trial(ask, names, facts)
+            return
+        with ThreadPoolExecutor(SIDE_BY_SIDE, thread_name_prefix="mirror") as pool:
+            sent = [pool.submit(self._trial, ask, names, facts) for ask in asks]
+            try:
+                for future in sent:
+                    future.result()
+            finally:
+                pool.shutdown(cancel_futures=True)  # the first refusal ends the pass
+
+    def _trial(self, ask: Ask, names: dict[str, str], facts: dict[str, Any]) -> None:
+        config, trial_id = self._config(ask), ask.trial_id
         name = names.get(ask.cell, ask.cell)
-        home = self._run(ask.cell, name, root, tags, None)
-        epochs, result = self.ledger.epochs(ask.trial_id), self.ledger.result(ask.trial_id)
+        result = self.ledger.result(trial_id)
+        epochs = self.ledger.epochs(trial_id, ended=result is not None)
         started = result.started_at if result else (epochs[0].ended_at - epochs[0].seconds if epochs else None)
-        tags |= {"stage": ask.stage.value, "origin": ask.origin.value, "trial": ask.trial_id}
+        tags = events.cell_tags(config.cell) | {"stage": ask.stage.value, "origin": ask.origin.value, "trial": trial_id}
         tags |= {"seed": str(config.seed), "number": str(ask.number)}
         suffix = {Stage.SEARCH: "", Stage.CONFIRM: " confirm", Stage.EXPLAIN: f" {ask.origin.value}"}[ask.stage]
-        run = self._run(ask.trial_id, f"{name}{suffix} #{ask.number}", home, tags, started)
+        run = self._run(trial_id, f"{name}{suffix} #{ask.number}", self.cursor.runs[ask.cell], tags, started)
         failpoint("after_mlflow_start")
-        if ask.trial_id not in self.cursor.epochs:
-            self.runs.log_params(run, events.params(config))
-        done = self.cursor.epochs.get(ask.trial_id, 0)
-        if fresh := epochs[done:]:
-            self.runs.log_metrics(run, events.epoch_rows(fresh))
+        params = events.params(config) if trial_id not in self.cursor.epochs else {}
+        fresh = epochs[self.cursor.epochs.get(trial_id, 0) :]
+        rows, ends = events.epoch_rows(fresh), dict[str, str]()
+        if result is not None:
+            rows += events.class_rows(result)
+            ends = {"outcome": result.outcome.value, "reason": result.reason, "device": result.device, "attempts": str(result.attempts)}
+            ends |= events.fact_tags(facts)
+        self.runs.log(run, params, rows, ends)
+        with self._alone:
             self._sent += len(fresh)
-        self.cursor.epochs[ask.trial_id] = len(epochs)
+            self.cursor.epochs[trial_id] = len(epochs)
         if result is not None:
             self._end(ask, run, result)
 
@@ -116,22 +169,22 @@ class Mirror:
         if result.val is not None:
             rows = "\n".join(",".join(map(str, row)) for row in result.val.confusion) + "\n"
             whole &= self._put(run, "confusion_matrix.csv", rows.encode())
-            self.runs.log_metrics(run, events.class_rows(result))
-        tags = {"outcome": result.outcome.value, "reason": result.reason, "device": result.device, "attempts": str(result.attempts)}
-        self.runs.set_tags(run, tags | events.fact_tags(self.ledger.facts()))
         if not whole:
             return
         failpoint("before_mlflow_end")
         self.runs.end(run, "FINISHED" if result.outcome in (Outcome.COMPLETED, Outcome.STOPPED) else "FAILED", result.ended_at)
-        self.cursor.ended.add(ask.trial_id)
-        self._sent += 1
+        with self._alone:
+            self._sent += 1
+            self.cursor.ended.add(ask.trial_id)
 
     def _model(self, ask: Ask) -> None:
         """Registers the chosen trial's network as a model version, loadable by mlflow.pyfunc.load_model."""
+        if ask.trial_id in self.cursor.models:
+            return
         from study.tracking.model import register
 
         folder, run = self.ledger.trial_folder(ask.trial_id), self.cursor.runs[ask.trial_id]
-        if ask.trial_id in self.cursor.models or not folder.exists("best/manifest.json"):
+        if not folder.exists("best/manifest.json"):
             return
         tags = events.cell_tags(self._config(ask).cell)
         name = self._model_name(*(tags[k] for k in ("dataset", "splits", "backbone", "strategy")))
@@ -183,7 +236,7 @@ class Mirror:
             return
         self._best_models(facts.get("picks", []))
         self.runs.replace_tags(root, "verdict.", [str(sentence) for sentence in facts["verdicts"]])
-        trials = {a.trial_id for a in self.ledger.asks()}
+        trials = set(self._asks)
         for key, run in self.cursor.runs.items():
             if key not in self.cursor.ended:
                 self.runs.end(run, "KILLED" if key in trials else "FINISHED", float(facts["finished_at"]))
@@ -191,14 +244,26 @@ class Mirror:
         self._sent += 1
 
     # -- plumbing -------------------------------------------------------------------------------------
+    def _find_runs(self, asks: list[Ask]) -> None:
+        """Many that are not known are looked for in one go."""
+        unknown = {key for a in asks for key in (a.cell, a.trial_id)} - self.cursor.runs.keys()
+        self._absent = set()
+        if len(unknown) > FEW:
+            found = self.runs.find_all()
+            self.cursor.runs.update({k: found[k] for k in unknown & found.keys()})
+            self._absent = unknown - found.keys()
+
     def _run(self, key: str, name: str, parent: str | None, tags: dict[str, str], started: float | None) -> str:
         """The run of this key: known, else found by tag, else made."""
         if key not in self.cursor.runs:
-            self.cursor.runs[key] = self.runs.find_or_make(key, name, parent, tags, started)
-            self._sent += 1
-            if time.monotonic() - self._saved > SAVE_S:
-                self.cursor.save(self.ledger.folder)
-                self._saved = time.monotonic()
+            found = None if key in self._absent else self.runs.find(key)
+            run = found or self.runs.make(key, name, parent, tags, started)
+            with self._alone:
+                self._sent += 1
+                self.cursor.runs[key] = run
+                if time.monotonic() - self._saved > SAVE_S:
+                    self.cursor.save(self.ledger.folder)
+                    self._saved = time.monotonic()
         return self.cursor.runs[key]
 
     def _put(self, run: str, name: str, data: bytes) -> bool:
@@ -217,6 +282,7 @@ class Mirror:
             if not self._put(root, name, data):
                 return False
             self.cursor.files[name] = mark(data)
+            self._same[name] = self._here.get(name, "")
             self._sent += 1
         return True
 
@@ -229,14 +295,21 @@ class Mirror:
         if name.startswith("measured/"):
             result = self.ledger.result(ask.trial_id)
             self.runs.log_metrics(run, events.measured_rows(name, data, result) if result else [])
-            self.cursor.files[f"trials/{ask.trial_id}/{name}"] = mark(data)
-            self._sent += ask.trial_id in self.cursor.ended
+            with self._alone:
+                self._sent += ask.trial_id in self.cursor.ended
+                self.cursor.files[f"trials/{ask.trial_id}/{name}"] = mark(data)
         return True
 
     def _changed(self, name: str) -> bytes | None:
-        """The study's file, if it differs from what was sent."""
+        """The study's file, if it differs from what was sent; not even read where it was not written since."""
+        here = self._here.get(name)
+        if here is not None and self._same.get(name) == here:
+            return None
         data = self.ledger.folder.read(name)
-        return None if data is None or self.cursor.files.get(name) == mark(data) else data
+        if data is not None and self.cursor.files.get(name) == mark(data):
+            self._same[name] = here or ""
+            return None
+        return data
 
     def _unsent_measurements(self, ask: Ask) -> list[str]:
         names = [f"measured/{name}.parquet" for name in self.ledger.measurements(ask.trial_id)]
@@ -246,7 +319,6 @@ class Mirror:
         """Trials chosen by the search: beside the confirm runs, all whose networks are kept."""
         return set((self.ledger.selection() or {"chosen": {}})["chosen"].values())
 
-    def _config(self, ask: Ask) -> TrialConfig:
-        if ask.trial_id not in self._configs:
-            self._configs[ask.trial_id] = TrialConfig.from_dict(ask.config)
-        return self._configs[ask.trial_id]
+    @staticmethod
+    def _config(ask: Ask) -> TrialConfig:
+        return TrialConfig.from_dict(ask.config)

@@ -14,6 +14,8 @@ from study.tracking.client import KEY, connect
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+Row = tuple[str, float, float, int]  # name, value, unix time, step
+PAGE = 1000  # runs an answer
 METRICS_A_BATCH = 900  # a server takes 1,000
 TAGS_A_BATCH = 90  # and 100
 LONGEST_TAG = 5000
@@ -46,23 +48,44 @@ class Runs:
             location = Path(self.uri.removeprefix("sqlite:///")).parent.joinpath("mlartifacts", self.study).as_uri()
         return str(self.client.create_experiment(self.study, artifact_location=location, tags=KIND))
 
-    def find_or_make(self, key: str, name: str, parent: str | None, tags: Mapping[str, str], started: float | None) -> str:
-        """The id of the run of this key."""
-        full = f"{self.study}:{key}"
-        found = self.client.search_runs([self.experiment], f"tags.`{KEY}` = '{full}'", max_results=1)
-        if found:
-            return str(found[0].info.run_id)
+    def find(self, key: str) -> str | None:
+        """The id of the run of this key, if there is one."""
+        found = self.client.search_runs([self.experiment], f"tags.`{KEY}` = '{self.study}:{key}'", max_results=1)
+        return str(found[0].info.run_id) if found else None
+
+    def find_all(self) -> dict[str, str]:
+        """Ids of all runs of the study, by key: one question for many, whose answer is long."""
+        known: dict[str, str] = {}
+        token = None
+        while True:
+            page = self.client.search_runs([self.experiment], f"tags.`{KEY}` LIKE '{self.study}:%'", max_results=PAGE, page_token=token)
+            for run in page:  # newest first: of two, which a crash of another version may have left, the older one stays
+                known[run.data.tags[KEY].removeprefix(f"{self.study}:")] = str(run.info.run_id)
+            token = page.token
+            if not token:
+                return known
+
+    def make(self, key: str, name: str, parent: str | None, tags: Mapping[str, str], started: float | None) -> str:
+        """The id of a new run."""
         extra = {"mlflow.parentRunId": parent} if parent else {}
         begun = int((started or time.time()) * 1000)
-        made = self.client.create_run(self.experiment, start_time=begun, run_name=name, tags={KEY: full, **_shown(tags), **extra})
-        return str(made.info.run_id)
+        full = {KEY: f"{self.study}:{key}", **_shown(tags), **extra}
+        return str(self.client.create_run(self.experiment, start_time=begun, run_name=name, tags=full).info.run_id)
 
-    def log_params(self, run: str, values: Mapping[str, Any]) -> None:
-        from mlflow.entities import Param
+    def log(self, run: str, params: Mapping[str, Any], rows: Sequence[Row], tags: Mapping[str, str]) -> None:
+        """All at once: the client splits what is more than a server takes (100 parameters and tags each, 1,000 of all)."""
+        from mlflow.entities import Metric, Param, RunTag
 
-        self.client.log_batch(run, params=[Param(k, redact(str(v))) for k, v in values.items()])
+        few = rows[:METRICS_A_BATCH]  # a request's size is limited too
+        self.client.log_batch(
+            run,
+            metrics=[Metric(name, value, int(at * 1000), step) for name, value, at, step in few],
+            params=[Param(k, redact(str(v))) for k, v in params.items()],
+            tags=[RunTag(k, v) for k, v in _shown(tags).items()],
+        )
+        self.log_metrics(run, rows[METRICS_A_BATCH:])
 
-    def log_metrics(self, run: str, rows: Sequence[tuple[str, float, float, int]]) -> None:
+    def log_metrics(self, run: str, rows: Sequence[Row]) -> None:
         """Rows of (name, value, unix time, step). The time is the event's own, so that what is sent twice is stored once."""
         from mlflow.entities import Metric
 
