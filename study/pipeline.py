@@ -101,7 +101,7 @@ def _begin(study: Study, ledger: Ledger, first_facts: dict[str, object]) -> Stud
 
 def _run(study: Study, options: Options, ledger: Ledger, places: Places, tables: Tables, interrupted: Interrupted) -> list[str]:
     """The stages, each skipped when done; the verdicts, or none where a signal came first."""
-    with open_runner(study, options, ledger) as run:
+    with open_runner(study, options, ledger, places) as run:
         execute = stages.Executor(run, ledger, study, places, tables, interrupted)
         stages.search(execute)
         chosen = stages.choose(ledger, study.searches) if not interrupted.is_set() else {}
@@ -126,17 +126,22 @@ def _follow(ledger: Ledger, uri: str | None) -> "Follower | None":
 
 
 @contextmanager
-def open_runner(study: Study, options: Options, ledger: Ledger) -> Iterator[stages.Runner]:
+def open_runner(study: Study, options: Options, ledger: Ledger, places: Places) -> Iterator[stages.Runner]:
     """How trials are run: here, or on Ray."""
     if options.local:
         from study.search import local
 
         yield local.run
         return
-    from study.search.on_ray.cluster import Resources, check_shared, cluster  # chosen at run time: Ray takes seconds to load
+    from study.search.on_ray.cluster import Resources, cluster  # chosen at run time: Ray takes seconds to load
+    from study.search.on_ray.nodes import wanted
     from study.search.on_ray.tuner import run
 
-    with _removed_afterwards(ledger.folder, ".ray"), cluster(options.address) as nodes:  # Tune's own files; the ledger needs none of them
+    with (
+        _removed_afterwards(ledger.folder, ".ray"),
+        cluster(options.address) as connected,
+    ):  # Tune's own files; the ledger needs none of them
+        nodes = connected.nodes
         gpus, share = options.gpus_per_trial, options.gpus_per_trial == "auto"
         if gpus is None or gpus == "auto":
             gpus = float(study.protocol.workers) if any(node.get("GPU", 0) for node in nodes) else 0.0
@@ -148,9 +153,9 @@ def open_runner(study: Study, options: Options, ledger: Ledger) -> Iterator[stag
             concurrent=options.concurrent,
         )
         resources.fit(nodes)
-        if len(nodes) > 1:
-            check_shared(ledger.folder)
-        yield functools.partial(run, resources=resources, nodes=nodes, storage=f"{ledger.folder.location}/.ray")
+        if not connected.started:
+            connected.check(wanted(ledger.folder, places, [c.dataset for c in study.cells]))
+        yield functools.partial(run, resources=resources, cluster=connected, storage=f"{ledger.folder.location}/.ray")
 
 
 @contextmanager
