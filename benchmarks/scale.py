@@ -75,11 +75,11 @@ def main() -> None:
             from study.search.on_ray.cluster import Resources, cluster
 
             tuner.one_worker = trial_that_trains_nothing
-            with cluster(None) as nodes:
+            with cluster(None) as connected:
                 ready = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
                 began = time.perf_counter()
                 tuner.run(
-                    conductor, lambda ask: Places(folder=folder), total=plan.total, resources=Resources(), nodes=nodes,
+                    conductor, lambda ask: Places(folder=folder), total=plan.total, resources=Resources(), cluster=connected,
                     storage=f"{folder}/.ray", measurements=(), interrupted=interrupted,
                 )  # fmt: skip
         else:

@@ -29,10 +29,10 @@ def main() -> None:
     if len(sys.argv) > 3:
         plan = FixedPlan([Ask.from_dict(a) for a in json.loads(Path(sys.argv[3]).read_text())], set())
     conductor = Conductor(plan, ledger, lambda config: list("abcdefg"), lambda *event: None)
-    with interruptible() as interrupted, cluster(None) as nodes:
+    with interruptible() as interrupted, cluster(None) as connected:
         tuner.run(
             conductor, lambda ask: Places(folder=ledger.trial_folder(ask.trial_id).location), total=plan.total,
-            resources=Resources(concurrent=2), nodes=nodes, storage=f"{results}/.ray", measurements=(), interrupted=interrupted,
+            resources=Resources(concurrent=2), cluster=connected, storage=f"{results}/.ray", measurements=(), interrupted=interrupted,
         )  # fmt: skip
 
 

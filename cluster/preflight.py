@@ -1,53 +1,78 @@
-"""`python -m cluster.preflight --address ADDRESS --results URL`: one line a check, before a study spends hours.
+"""`python -m cluster.preflight --address HOST:6379 --results URL [--data ROOT] [--weights FOLDER]`: a line a check, before a study spends hours.
 
-Every node must have the same versions, see the results, have room on its disk, and show nobody its dashboard.
+Every node must have the same code, packages, results, data and weights as this one, a cache it can write and room on its disk; the
+dashboard, which runs code for whoever reaches it, must ask for a token. A sweep with --address makes the same checks when it starts.
+`--nodes N` waits until so many nodes are there.
 """
 
 import argparse
 import contextlib
 import os
-import shutil
 import sys
-import uuid
+import time
+import urllib.error
+import urllib.request
 from collections.abc import Sequence
-from typing import Any
 
-from study.errors import StudyError
-from study.facts import PACKAGES, tell
+from study.datasets import CATALOG
+from study.errors import EnvironmentProblem, StudyError
+from study.facts import tell
 from study.files import Folder
-from study.search.on_ray.cluster import cluster
-
-LEAST_FREE_GB = 10.0
-
-
-def look(results: str, marker: str) -> dict[str, Any]:
-    """Runs on a node."""
-    import importlib.metadata
-    import platform
-
-    folder = Folder(results)
-    return {
-        "host": platform.node(),
-        "python": platform.python_version(),
-        "versions": {p: importlib.metadata.version(p) for p in PACKAGES},
-        "sees": folder.read(marker) is not None,
-        "free_gb": shutil.disk_usage("/tmp").free / 1e9,  # noqa: S108  where Ray spills
-        "cuda": __import__("torch").cuda.device_count(),
-    }
+from study.places import find_places
+from study.search.on_ray.cluster import Connected, cluster
+from study.search.on_ray.nodes import LEAST_FREE_GB, alive, ask, problems, wanted
 
 
-def problems(nodes: list[dict[str, Any]]) -> list[str]:
-    """What would make a study fail or lie, one line each."""
-    out = []
-    first = nodes[0]
-    for node in nodes:
-        if not node["sees"]:
-            out.append(f"{node['host']} does not see the results folder; use a shared folder or a URL such as s3://")
-        if node["free_gb"] < LEAST_FREE_GB:
-            out.append(f"{node['host']} has {node['free_gb']:.1f} GB free; {LEAST_FREE_GB:.0f} GB are advised")
-        differing = [f"{p} {v} (first node {first['versions'][p]})" for p, v in node["versions"].items() if v != first["versions"][p]]
-        if differing or node["python"] != first["python"]:
-            out.append(f"{node['host']} has other versions: {', '.join(differing) or 'python ' + node['python']}")
+def dashboard_is_open(address: str) -> bool:
+    """Whether whoever reaches it may run code; one that cannot be reached from here is not open to here."""
+    request = urllib.request.Request(f"http://{address}/api/jobs/")
+    try:
+        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=10):
+            return True
+    except urllib.error.HTTPError as error:
+        return error.code not in (401, 403)
+    except OSError:
+        return False
+
+
+def wait_for(nodes: int, seconds: float) -> None:
+    """Until so many nodes are alive. Raises EnvironmentProblem when they are not in time."""
+    end, before = time.monotonic() + seconds, -1
+    while (there := len(alive())) < nodes:
+        if there != before:
+            print(f"waiting: {there} of {nodes} nodes are there", flush=True)
+        if time.monotonic() > end:
+            raise EnvironmentProblem(f"{there} of {nodes} nodes joined within {seconds:.0f} s; look at the others' own output.")
+        before = there
+        time.sleep(1)
+
+
+def look(connected: Connected, results: str, data: str | None, weights: str | None) -> list[str]:
+    """Prints a line a node; gives what is wrong, a line each. Raises EnvironmentProblem where a node does not answer."""
+    places = find_places(results, data, weights)
+    own = [name for name in CATALOG if places.data and os.path.isdir(os.path.join(places.data, name))]
+    needed, missing = wanted(Folder(places.folder), places, own), []
+    for option, path in (("--data", places.data), ("--weights", places.weights)):
+        if path and not os.path.exists(path):
+            missing.append(f"{option} {path} is not here either; correct it.")
+    nodes = alive()
+    found = ask(needed, nodes)
+    for address, node in found.items():
+        shared = "seen" if node["seen"] is True else "NOT SEEN"
+        if address != "here":
+            print(
+                f"node {node['host']} ({address}): study {node['code']}, python {node['python']}, {node['free_gb']:.0f} GB free, results {shared}"
+            )
+    total = {kind: sum(node.get(kind, 0) for node in connected.nodes) for kind in ("CPU", "GPU")}
+    print(f"cluster: {total['CPU']:g} CPUs, {total['GPU']:g} GPUs on {len(nodes)} node(s)")
+    out = missing + problems(needed, found)
+    for address, node in found.items():
+        if address != "here" and node["free_gb"] < LEAST_FREE_GB:
+            out.append(f"node {node['host']} has {node['free_gb']:.1f} GB free; {LEAST_FREE_GB:.0f} GB are advised.")
+    if connected.dashboard and dashboard_is_open(connected.dashboard):
+        out.append(
+            f"the dashboard at {connected.dashboard} asks nobody for a token and runs code; start every node with RAY_AUTH_MODE=token."
+        )
     return out
 
 
@@ -55,40 +80,34 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m cluster.preflight", description=__doc__)
     parser.add_argument("--address", help="default: RAY_ADDRESS, else a cluster on this machine")
     parser.add_argument("--results", default="results")
+    parser.add_argument("--data", default=os.environ.get("STUDY_DATA"))
+    parser.add_argument("--weights", default=os.environ.get("STUDY_WEIGHTS"))
+    parser.add_argument("--nodes", type=int, default=1, help="wait for so many")
+    parser.add_argument("--wait", type=float, default=300.0, metavar="SECONDS", help="how long, for the head and for them")
+    parser.add_argument("--only-wait", action="store_true", help="look at nothing else; the sweep will")
     args = parser.parse_args(argv)
-    results = args.results if "://" in args.results else os.path.abspath(args.results)
-    marker = f".preflight-{uuid.uuid4().hex}"
     try:
-        Folder(results).write(marker, b"here")
-        with cluster(args.address) as resources:
-            import ray
-            from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-            task = ray.remote(num_cpus=0)(look)
-            alive = [n["NodeID"] for n in ray.nodes() if n["Alive"]]
-            nodes = ray.get(
-                [task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(n, soft=False)).remote(results, marker) for n in alive],
-                timeout=120,
-            )
-            authenticated = os.environ.get("RAY_AUTH_MODE") == "token" or args.address is None
+        with contextlib.ExitStack() as stack:
+            connected = connect(stack, args.address, args.wait if args.nodes > 1 or args.only_wait else 0)
+            wait_for(args.nodes, args.wait)
+            found = [] if args.only_wait else look(connected, args.results, args.data, args.weights)
     except StudyError as error:
         return tell(error)
-    finally:
-        with contextlib.suppress(StudyError):  # what refused the marker refuses its removal too, and has been told
-            Folder(results).remove(marker)
-    for node in nodes:
-        print(
-            f"node {node['host']}: python {node['python']}, {node['cuda']} GPU(s), {node['free_gb']:.0f} GB free, results {'seen' if node['sees'] else 'NOT SEEN'}"
-        )
-    print(
-        f"cluster: {sum(n.get('CPU', 0) for n in resources):g} CPUs, {sum(n.get('GPU', 0) for n in resources):g} GPUs on {len(nodes)} node(s)"
-    )
-    found = problems(nodes)
-    if not authenticated:
-        found.append("RAY_AUTH_MODE is not token: whoever reaches the dashboard can run code; start every node with RAY_AUTH_MODE=token")
     for line in found:
         print(f"problem: {line}")
-    return 4 if found else 0
+    return EnvironmentProblem.exit_code if found else 0
+
+
+def connect(stack: contextlib.ExitStack, address: str | None, seconds: float) -> Connected:
+    """The cluster, once its head answers: it may be starting still. Raises EnvironmentProblem when it does not in time."""
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            return stack.enter_context(cluster(address))
+        except EnvironmentProblem:
+            if time.monotonic() > end:
+                raise
+            time.sleep(2)
 
 
 if __name__ == "__main__":

@@ -120,7 +120,7 @@ def _run(
     study: Study, options: Options, ledger: Ledger, places: Places, tables: Tables, interrupted: Interrupted
 ) -> "ReportSummary | None":
     """The stages, each skipped when done; what the report says, or None where a signal came first."""
-    with open_runner(study, options, ledger) as run:
+    with open_runner(study, options, ledger, places) as run:
         execute = stages.Executor(run, ledger, study, places, tables, interrupted)
         stages.search(execute)
         chosen = stages.choose(ledger, study.searches) if not interrupted.is_set() else {}
@@ -145,7 +145,7 @@ def _follow(ledger: Ledger, uri: str | None) -> "Follower | None":
 
 
 @contextmanager
-def open_runner(study: Study, options: Options, ledger: Ledger) -> Iterator[stages.Runner]:
+def open_runner(study: Study, options: Options, ledger: Ledger, places: Places) -> Iterator[stages.Runner]:
     """How trials are run: here, or on Ray."""
     if options.local:
         from study.search import local
@@ -155,11 +155,13 @@ def open_runner(study: Study, options: Options, ledger: Ledger) -> Iterator[stag
     with ExitStack() as stack:
         address = options.address or os.environ.get("RAY_ADDRESS")
         with busy(f"connecting to Ray at {address}" if address else f"starting Ray on {os.cpu_count()} cores", announced=True):
-            from study.search.on_ray.cluster import Resources, check_shared, cluster  # chosen at run time: Ray takes seconds to load
+            from study.search.on_ray.cluster import Resources, cluster  # chosen at run time: Ray takes seconds to load
+            from study.search.on_ray.nodes import wanted
             from study.search.on_ray.tuner import run
 
             stack.enter_context(_removed_afterwards(ledger.folder, ".ray"))  # Tune's own files; the ledger needs none of them
-            nodes = stack.enter_context(cluster(options.address))
+            connected = stack.enter_context(cluster(options.address))
+        nodes = connected.nodes
         gpus, share = options.gpus_per_trial, options.gpus_per_trial == "auto"
         if gpus is None or gpus == "auto":
             gpus = float(study.protocol.workers) if any(node.get("GPU", 0) for node in nodes) else 0.0
@@ -171,9 +173,9 @@ def open_runner(study: Study, options: Options, ledger: Ledger) -> Iterator[stag
             concurrent=options.concurrent,
         )
         resources.fit(nodes)
-        if len(nodes) > 1:
-            check_shared(ledger.folder)
-        yield functools.partial(run, resources=resources, nodes=nodes, storage=f"{ledger.folder.location}/.ray")
+        if not connected.started:
+            connected.check(wanted(ledger.folder, places, [c.dataset for c in study.cells]))
+        yield functools.partial(run, resources=resources, cluster=connected, storage=f"{ledger.folder.location}/.ray")
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """The search on a Ray cluster: Ray Tune runs the plan, Ray Train wraps trials of several workers. The only package that imports Ray.
 
 One Tuner for all cells, so that the cluster never idles. Tune's own state files are not used: the ledger is the state.
-This file imports nothing of it: every process of a trial reads it. `cluster.py` connects, `tuner.py` drives, `workers.py` is what runs far away, `sharing.py` says how much of a GPU a trial needs.
+This file imports nothing of it: every process of a trial reads it. `cluster.py` connects, `nodes.py` asks each node (by `look.py`) whether it is fit, `tuner.py` drives, `workers.py` is what runs far away, `sharing.py` says how much of a GPU a trial needs.
 """
 
 import os
@@ -13,6 +13,7 @@ SETTINGS = {  # read by Ray when it is imported or started
     "RAY_TRAIN_COLLECTIVE_TIMEOUT_S": "120",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_GLOBAL_CHECKPOINT_S": "3600",  # its state files are never read
+    "RAY_USAGE_STATS_ENABLED": "0",  # Ray would report every cluster to its makers
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_DEDUP_LOGS": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",

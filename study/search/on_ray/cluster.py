@@ -7,19 +7,20 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import ray
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from study.errors import EnvironmentProblem, StudyError
-from study.files import Folder
+from study.errors import ConfigError, EnvironmentProblem, StudyError
+from study.progress import warn
+from study.search.on_ray.nodes import Wanted, alive, ask, check, first_line, problems
 
 LOST = "Ray's head at {} is lost; start it and run the same command again."
-SHARED_S = 120  # a node that is asked for the first time starts a worker
 NO_NODE = "no node of the Ray cluster at {} has been alive for {:.0f} s; look at them with `ray status`, start one and run the same command again."
 NO_NODE_S = 60  # the head lives, but knows no node that does: Tune would wait for one for ever, without a word
+PASSED_ON = ("STUDY_", "RAY_TRAIN_", "TUNE_", "GLOO_", "NCCL_")  # variables of this shell that hold for every worker
+REACHED_S = 12.0  # most time until a wrong address is said
 HEAD_LOST_S = 20  # the head answers nothing for so long: it is lost (Ray's own driver waits a minute and dies without a word)
 
 Nodes = list[dict[str, float]]
@@ -60,16 +61,60 @@ class Resources:
         return min(most, self.concurrent or most)
 
 
+class Connected:
+    """A cluster that was reached. Nodes that join later are checked as the first were; `on_unfit` is told of one that is not fit."""
+
+    def __init__(self, dashboard: str, started: bool) -> None:
+        self.started = started  # here, for this study alone
+        self.dashboard = dashboard  # HOST:PORT, as Ray says it; empty where there is none
+        self.nodes: Nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        self.on_unfit: Callable[[str], None] = warn
+        self.seen = time.monotonic()  # when a node was last known to live
+        self._wanted: Wanted | None = None
+        self._fit: set[str] = set()
+
+    def check(self, wanted: Wanted) -> None:
+        """Raises EnvironmentProblem unless every node is fit for a study; from then on each that joins is checked too."""
+        nodes = alive()
+        check(wanted, nodes)
+        self._fit, self._wanted = set(nodes), wanted
+
+    def watch(self, over: threading.Event) -> None:
+        """In a thread of its own: a question may hang as long as the head does."""
+        while not over.wait(HEAD_LOST_S / 4):
+            with contextlib.suppress(Exception):  # an answer that does not come is none, whatever is raised in its place
+                nodes = alive()
+                if nodes:
+                    self.seen = time.monotonic()
+                joined = {n: a for n, a in nodes.items() if n not in self._fit}
+                if self._wanted is not None and joined:
+                    self._fit |= set(joined)
+                    threading.Thread(target=self._look_at, args=(joined, self._wanted, over), name="ray-joined", daemon=True).start()
+
+    def _look_at(self, joined: dict[str, str], wanted: Wanted, over: threading.Event) -> None:
+        for node, address in joined.items():
+            try:
+                found = problems(wanted, ask(wanted, {node: address}))
+            except StudyError as error:
+                found = []
+                if not over.is_set():
+                    warn(f"a node that joined was not looked at: {error}")
+            if found and node in alive() and not over.is_set():  # one that went again harms nobody
+                self.on_unfit(f"a node that joined is not fit: {found[0]}")
+
+
 @contextlib.contextmanager
-def cluster(address: str | None) -> Iterator[Nodes]:
-    """Connects to a cluster, or starts one on this machine; yields its nodes' resources. Raises EnvironmentProblem."""
+def cluster(address: str | None) -> Iterator[Connected]:
+    """Connects to a cluster, or starts one on this machine. Raises EnvironmentProblem, also for what Ray raises meanwhile."""
     address = address or os.environ.get("RAY_ADDRESS") or None
     started = address is None
-    env = {k: os.environ[k] for k in os.environ if k.startswith(("STUDY_", "RAY_TRAIN_", "TUNE_"))}
+    if address is not None:
+        _require_ray_at(address)
+    env = {k: os.environ[k] for k in os.environ if k.startswith(PASSED_ON)}
     env.setdefault("PYTHONPATH", os.pathsep.join(filter(None, [os.getcwd(), os.environ.get("PYTHONPATH")])))
     handlers = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
     try:
-        ray.init(
+        context = ray.init(
             address=address,
             runtime_env={"env_vars": env},
             log_to_driver=False,
@@ -78,36 +123,53 @@ def cluster(address: str | None) -> Iterator[Nodes]:
             object_store_memory=200_000_000 if started else None,
         )
     except Exception as error:  # a node that starts too slowly is a plain Exception
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise EnvironmentProblem(f"cannot reach Ray at {address or 'this machine'}: {first}; check --address, or use --local.") from None
+        ray.shutdown()  # what was half connected could not be tried again
+        raise EnvironmentProblem(
+            f"cannot reach Ray at {address or 'this machine'}: {first_line(error)}; check --address, or use --local."
+        ) from None
     if threading.current_thread() is threading.main_thread():
         for number, handler in handlers.items():  # Ray puts its own in their place, which dump a stack and die
             signal.signal(number, handler)
     over = threading.Event()
-    gcs, nodes = ray.get_runtime_context().gcs_address, _Nodes()
-    threading.Thread(target=nodes.watch, args=(over,), name="ray-nodes", daemon=True).start()
-    threading.Thread(target=_watch_head, args=(gcs, nodes, over), name="ray-head", daemon=True).start()
     try:
-        yield [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        gcs, connected = ray.get_runtime_context().gcs_address, Connected(context.dashboard_url or "", started)
+        threading.Thread(target=connected.watch, args=(over,), name="ray-nodes", daemon=True).start()
+        threading.Thread(target=_watch_head, args=(gcs, connected, over), name="ray-head", daemon=True).start()
+        yield connected
+    except ray.exceptions.RayError as error:
+        raise EnvironmentProblem(
+            f"Ray at {address or 'this machine'} broke off: {first_line(error)}; run the same command again."
+        ) from None
     finally:
         over.set()
         ray.shutdown()
 
 
-class _Nodes:
-    """When a node was last known to live. Asked in a thread of its own: the question may hang as long as the head does."""
+def _require_ray_at(address: str) -> None:
+    """Raises EnvironmentProblem within REACHED_S where nobody answers, or somebody who is no head: Ray itself would try for minutes."""
+    if "://" in address or address in ("auto", "local"):
+        return
+    _, found, port = address.rpartition(":")
+    if not found or not port.isdigit():
+        raise ConfigError(f"--address {address} is not HOST:PORT (the head's; 6379 unless it was started with another).")
+    if not _answers(address):
+        raise EnvironmentProblem(
+            f"nothing answers at {address}: start the head there (`ray start --head`), or correct --address; or use --local."
+        )
+    if os.environ.get("RAY_USE_TLS", "0") not in ("", "0"):
+        return  # a plain question would be refused
+    import grpc  # comes with Ray
 
-    def __init__(self) -> None:
-        self.seen = time.monotonic()
+    with grpc.insecure_channel(address, options=[("grpc.enable_http_proxy", 0)]) as channel:
+        try:
+            grpc.channel_ready_future(channel).result(timeout=REACHED_S / 2)
+        except grpc.FutureTimeoutError:
+            raise EnvironmentProblem(
+                f"what answers at {address} is no Ray head: --address takes the head's own port (6379 by default), not the dashboard's."
+            ) from None
 
-    def watch(self, over: threading.Event) -> None:
-        while not over.wait(HEAD_LOST_S / 4):
-            with contextlib.suppress(Exception):  # an answer that does not come is none, whatever is raised in its place
-                if any(node["Alive"] for node in ray.nodes()):
-                    self.seen = time.monotonic()
 
-
-def _watch_head(address: str, nodes: _Nodes, over: threading.Event) -> None:
+def _watch_head(address: str, nodes: Connected, over: threading.Event) -> None:
     """Ends the process with 4 when the head or every node is lost: calls into Ray would hang or abort, and the ledger is on disk already."""
     silent = 0
     while not over.wait(HEAD_LOST_S / 4):
@@ -127,35 +189,6 @@ def _answers(address: str) -> bool:
     except OSError:
         return False
     return True
-
-
-def check_shared(folder: Folder) -> None:
-    """Raises EnvironmentProblem naming the nodes that do not see `folder` as this process does: trials there would leave files behind."""
-    name, mark = f".shared-{os.getpid()}", os.urandom(16)
-    folder.write(name, mark)
-    try:
-        look = ray.remote(num_cpus=0)(_sees)
-        nodes = [n for n in ray.nodes() if n["Alive"]]
-        asked = [
-            look.options(scheduling_strategy=NodeAffinitySchedulingStrategy(n["NodeID"], soft=False)).remote(folder.location, name, mark)
-            for n in nodes
-        ]
-        blind = [n["NodeManagerAddress"] for n, seen in zip(nodes, ray.get(asked, timeout=SHARED_S), strict=True) if not seen]
-    except ray.exceptions.GetTimeoutError:
-        raise EnvironmentProblem(f"the cluster's nodes did not answer within {SHARED_S} s; look at them with `ray status`.") from None
-    finally:
-        folder.remove(name)
-    if blind:
-        raise EnvironmentProblem(
-            f"{folder.location} is not the same folder on {', '.join(blind)} as here; choose --results on storage that every node shares."
-        )
-
-
-def _sees(location: str, name: str, mark: bytes) -> bool:
-    try:
-        return Folder(location).read(name) == mark
-    except StudyError:
-        return False
 
 
 def require_head() -> None:

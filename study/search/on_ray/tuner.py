@@ -3,6 +3,8 @@
 import dataclasses
 import json
 import logging
+import signal
+import threading
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -19,7 +21,7 @@ from study.places import Places
 from study.records import Ask, EpochRecord, Outcome
 from study.run import mark_out_of_memory
 from study.search.conductor import Conductor
-from study.search.on_ray.cluster import Nodes, Resources, require_head
+from study.search.on_ray.cluster import Connected, Resources, require_head
 from study.search.on_ray.sharing import gpu_share
 from study.search.on_ray.workers import WORKER, one_worker, out_of_memory, several_workers
 from study.signals import Interrupted
@@ -33,7 +35,7 @@ def run(
     *,
     total: int,
     resources: Resources,
-    nodes: Nodes,
+    cluster: Connected,
     storage: str,
     measurements: tuple[str, ...],
     interrupted: Interrupted,
@@ -45,6 +47,7 @@ def run(
     every cell has one to itself. Raises EnvironmentProblem when the head is lost, or nothing moves any more.
     """
     driver = _Driver(conductor, places, resources, storage, measurements, interrupted)
+    cluster.on_unfit = driver.break_off
     stuck, deaths = 0, Counter[str]()
     measuring = resources.share_gpus and gpu_share(conductor.ledger.results().values()) is None
     while True:
@@ -53,7 +56,7 @@ def run(
             share = gpu_share(conductor.ledger.results().values()) or 1.0
             driver.resources = dataclasses.replace(resources, gpus_per_trial=share)
             print(f"GPUs: a trial takes {share:g} of one" + (", and the first of every cell is measured" if measuring else ""), flush=True)
-        said = _round(driver, min(total, conductor.cells) if measuring else total, driver.resources.fit(nodes))
+        said = _round(driver, min(total, conductor.cells) if measuring else total, driver.resources.fit(cluster.nodes))
         if driver.problem:
             raise EnvironmentProblem(driver.problem)
         if interrupted.is_set():
@@ -133,10 +136,17 @@ class _Driver:
     errors: dict[str, str] = field(
         default_factory=dict
     )  # by trial id: why its worker failed, told by the scheduler before the searcher ends it
+    main: bool = field(default_factory=lambda: threading.current_thread() is threading.main_thread())
     problem: str = ""  # of the environment (a full disk): every other trial would meet it too, so the sweep ends
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
+
+    def break_off(self, problem: str) -> None:
+        """From another thread: Tune may wait for long before it asks or tells anything."""
+        self.problem = self.problem or problem
+        if self.interrupted.raises and self.main:
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
     @property
     def over(self) -> bool:

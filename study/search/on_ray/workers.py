@@ -4,6 +4,7 @@ Heavy modules are imported where they are used: a trial of several workers is fo
 would spend seconds on loading torch.
 """
 
+import platform
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -29,17 +30,20 @@ def _payload(record: EpochRecord) -> dict[str, Any]:
     return {"record": dumps(record.as_dict()), "objective": record.objective, "epoch": record.epoch}
 
 
-def _ending(config: dict[str, Any], report: Callable[[EpochRecord], bool]) -> dict[str, Any]:
+def ending(config: dict[str, Any], report: Callable[[EpochRecord], bool]) -> dict[str, Any]:
+    """Runs a trial; how it ended, as its last report: an outcome and its reason, or a problem of the node's that ends the sweep."""
     from study.config import TrialConfig
     from study.places import Places
     from study.run import run_trial
     from study.search.plans import shows_curve
 
+    if problem := _blind(config):
+        return {"problem": problem, "objective": -1.0}
     try:
         if (actor := ray.get_runtime_context().get_actor_id()) is not None:
             Folder(config["places"]["folder"]).write(WORKER, actor.encode())
         ask = Ask.from_dict(config["ask"])
-        ending = run_trial(
+        done = run_trial(
             TrialConfig.from_dict(ask.config),
             Places(**config["places"]),
             report,
@@ -52,7 +56,20 @@ def _ending(config: dict[str, Any], report: Callable[[EpochRecord], bool]) -> di
         return {"outcome": Outcome.FAILED.value, "reason": str(error), "objective": -1.0}
     except (Exception, SystemExit) as error:  # told in plain words: the error itself may not survive the way to the driver
         raise RuntimeError(f"{type(error).__name__}: {error}") from None
-    return {"outcome": ending.outcome.value, "reason": ending.reason, "objective": -1.0}
+    return {"outcome": done.outcome.value, "reason": done.reason, "objective": -1.0}
+
+
+def _blind(config: dict[str, Any]) -> str:
+    """A node that does not see what the sweep wrote must not train: what it left would stay behind. Whoever trains asks, so that no node
+    is too new to be asked."""
+    try:
+        folder = Folder(config["places"]["folder"])
+        if folder.exists("config.json"):
+            return ""
+        why = f"does not see {folder.shown('config.json')}, which the sweep wrote"
+    except StudyError as error:
+        why = f"cannot look at it ({error})"
+    return f"node {platform.node()} {why}: every node must see the same --results folder; mend or end the node, then run the same command again."
 
 
 class _Stopped(BaseException):
@@ -71,7 +88,7 @@ def one_worker(config: dict[str, Any]) -> None:
         return False
 
     try:
-        tune.report(_ending(config, report))
+        tune.report(ending(config, report))
     except _Stopped:
         sys.exit(0)  # as Tune meant it: returning instead would make it wait for one more report
 
@@ -79,12 +96,19 @@ def one_worker(config: dict[str, Any]) -> None:
 def _ddp_worker(config: dict[str, Any]) -> None:
     """One of several workers; Ray Train has made the process group. Every worker reports: it is a barrier."""
     import ray.train
+    import torch.distributed
+
+    told = [""] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(told, _blind(config))  # the others would wait for one that does not train
+    if problem := next(filter(None, told), ""):
+        ray.train.report({"problem": problem, "objective": -1.0})
+        return
 
     def report(record: EpochRecord) -> bool:
         ray.train.report(_payload(record))
         return False
 
-    ray.train.report(_ending(config, report))
+    ray.train.report(ending(config, report))
 
 
 def several_workers(config: dict[str, Any]) -> None:

@@ -1,0 +1,36 @@
+#!/usr/bin/env bash
+# One Slurm node's part of a job's own Ray cluster, started by slurm.sh: slurm_node.sh RAY PORT [HEAD]. With HEAD it joins, else it is the head.
+set -uo pipefail
+ray=$1 port=$2 head=${3:-} folder=/tmp/ray-$SLURM_JOB_ID over=${RAY_AUTH_TOKEN_PATH%/*}/over
+free() { "${ray%/*}/python" -c 'import socket; s = socket.socket(); s.bind(("", 0)); print(s.getsockname()[1])'; }
+# what would be a fixed number is drawn, and sizes are told: another job may run on this very node
+sizes=("--num-cpus=${SLURM_CPUS_PER_TASK:-${SLURM_CPUS_ON_NODE:-1}}" "--num-gpus=${SLURM_GPUS_ON_NODE:-0}" --min-worker-port=0 --max-worker-port=0
+  --object-store-memory=200000000 --log-color false) # trials pass nothing through the store
+mkdir -p "$folder"
+for left in 2 1 0; do
+  where=("--dashboard-agent-listen-port=$(free)" "--temp-dir=$folder")
+  if [ -z "$head" ]; then
+    where+=(--head "--port=$port" --include-dashboard=false "--ray-client-server-port=$(free)")
+  else
+    where+=("--address=$head:$port")
+  fi
+  "$ray" start --block "${sizes[@]}" "${where[@]}" > >(tee "$folder/start.log") 2>&1 &
+  part=$!
+  trap 'kill -TERM "$part" 2>/dev/null; wait "$part"; exit 0' TERM INT
+  while kill -0 "$part" 2>/dev/null; do
+    if [ -e "$over" ]; then # a step that slurm.sh ended by a signal would be shot, and called failed
+      kill -TERM "$part" 2>/dev/null
+      wait "$part"
+      exit 0
+    fi
+    sleep 1
+  done
+  wait "$part" && code=0 || code=$?
+  # Ray gives up on a busy machine after 15 and 30 s: again. What was up and ended is lost.
+  if [ "$left" = 0 ] || grep -q "Ray runtime started" "$folder/start.log"; then
+    echo "slurm_node.sh: Ray ended on $(hostname) ($code)" >&2
+    exit $((code ? code : 1))
+  fi
+  echo "slurm_node.sh: Ray did not start on $(hostname); again" >&2
+  sleep 2
+done

@@ -1,0 +1,206 @@
+"""Machines of one's own for a test: each with its address, name, processes, /tmp/ray and shared memory, on a switch of their own.
+
+They are Linux namespaces without names, so that nothing is left when their last process ends; each ends with the test that started it,
+however that ends. They share the machine's disk: a folder that one of them must not share gets a mount of its own.
+"""
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+
+from tests.need import missing
+
+ROOT = Path(__file__).parent.parent
+VENV = Path(sys.executable).parent
+T = TypeVar("T")
+LIMIT_S = 300  # for what takes seconds on an idle machine
+
+
+def until(what: str, look: Callable[[], T], seconds: float = LIMIT_S) -> T:
+    """What `look` gives, once it gives something."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if found := look():
+            return found
+        time.sleep(0.5)
+    pytest.fail(f"{what}: not within {seconds:.0f} s")
+
+
+class Hosts:
+    """A switch, and the machines on it: `up`, `run` and `start` commands there, `down` as a power cut."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.names = folder / "hosts"  # every machine's /etc/hosts, one file
+        self.names.write_text("127.0.0.1 localhost\n")
+        self._inside: dict[str, subprocess.Popen[bytes]] = {}
+        self.addresses: dict[str, str] = {}
+        self._switch = self._spawn("switch", "ip link add br0 type bridge && ip link set br0 up")
+
+    def up(self, name: str) -> str:
+        """Starts a machine and gives its address, the same whenever it is started again."""
+        address = self.addresses.setdefault(name, f"10.77.0.{11 + len(self.addresses)}")
+        known = "".join(f"{a} {n}\n" for n, a in self.addresses.items())
+        with open(self.names, "r+") as file:  # in place: it is mounted
+            file.truncate()
+            file.write("127.0.0.1 localhost\n" + known)
+        own = self.folder / f"{name}.ray"
+        own.mkdir(exist_ok=True)
+        self._inside[name] = self._spawn(
+            name,
+            f"hostname {name} && mkdir -p /tmp/ray && mount --bind {own} /tmp/ray && mount --bind {self.names} /etc/hosts && "
+            f"{{ [ ! -e /etc/resolv.conf ] || mount --bind /dev/null /etc/resolv.conf; }} && "  # nobody there answers: names would take seconds
+            "mount -t tmpfs -o size=2g tmpfs /dev/shm && mount -t tmpfs tmpfs /run && ip link set lo up",
+        )
+        port, switch, inside = f"v-{name}", _child(self._switch), _child(self._inside[name])
+        _enter(switch, "ip", "link", "add", port, "type", "veth", "peer", "name", "eth0", "netns", str(inside))
+        _enter(switch, "ip", "link", "set", port, "master", "br0", "up")
+        _enter(inside, "ip", "addr", "add", f"{address}/24", "dev", "eth0")
+        _enter(inside, "ip", "link", "set", "eth0", "up")
+        return address
+
+    def command(self, name: str, *command: str) -> list[str]:
+        """Such that it runs there."""
+        return [*_into(_child(self._inside[name])), *command]
+
+    def run(
+        self, name: str, *command: str, env: dict[str, str] | None = None, timeout: float = LIMIT_S, cwd: Path = ROOT
+    ) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(self.command(name, *command), capture_output=True, text=True, env=env, timeout=timeout, cwd=cwd)
+
+    def start(self, name: str, *command: str, env: dict[str, str] | None = None, cwd: Path = ROOT) -> "subprocess.Popen[str]":
+        return subprocess.Popen(self.command(name, *command), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env, cwd=cwd)
+
+    def down(self, name: str) -> None:
+        """All its processes end at once; nobody is told."""
+        process = self._inside.pop(name)
+        os.kill(_child(process), signal.SIGKILL)
+        process.wait(30)
+
+    def close(self) -> None:
+        for name in list(self._inside):
+            self.down(name)
+        os.kill(_child(self._switch), signal.SIGKILL)
+        self._switch.wait(30)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _spawn(self, name: str, prepare: str) -> "subprocess.Popen[bytes]":
+        """Namespaces with a first process that collects the dead; --pdeathsig: a test that is killed leaves no machine behind."""
+        ready = self.folder / f"{name}.up"
+        ready.unlink(missing_ok=True)
+        script = f"{prepare} && touch {ready} && while :; do sleep 1000 & wait; done"
+        process = subprocess.Popen(
+            ["setpriv", "--pdeathsig", "KILL", "unshare", "-n", "-u", "-m", "-p", "-f", "--kill-child", "--mount-proc", "bash", "-c", script],
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True,
+        )  # fmt: skip
+
+        def there() -> bool:
+            assert process.poll() is None, f"{name}: {process.stderr.read().decode()}"
+            return ready.exists()
+
+        until(f"host {name} is up", there, 60)
+        return process
+
+
+def _child(process: "subprocess.Popen[bytes]") -> int:
+    return int(Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()[0])
+
+
+def _into(pid: int) -> Sequence[str]:
+    return ("nsenter", "-t", str(pid), "-n", "-u", "-m", "-p", "--wd=.", "--")
+
+
+def _enter(pid: int, *command: str) -> None:
+    """In its network alone: a number of a process means the same as here."""
+    subprocess.run(["nsenter", "-t", str(pid), "-n", "--", *command], check=True, capture_output=True)
+
+
+def need_hosts() -> None:
+    """Skips, with the reason, where this machine cannot start any."""
+    for tool, package in (("ip", "iproute2"), ("unshare", "util-linux"), ("nsenter", "util-linux"), ("setpriv", "util-linux")):
+        if shutil.which(tool) is None:
+            missing(f"{tool} (Debian: apt-get install {package})")
+    if os.geteuid() != 0:
+        pytest.skip("needs root: machines of their own are network namespaces")
+    tried = subprocess.run(
+        ["unshare", "-n", "-u", "-m", "-p", "-f", "--mount-proc", "ip", "link", "add", "br0", "type", "bridge"],
+        capture_output=True,
+        text=True,
+    )
+    if tried.returncode:
+        pytest.skip(f"this machine gives no network namespaces: {tried.stderr.strip()}")
+
+
+@contextlib.contextmanager
+def hosts(*names: str) -> Iterator[Hosts]:
+    """Machines of these names, up."""
+    need_hosts()
+    made_ray = not os.path.isdir("/tmp/ray")
+    machines = Hosts(Path(tempfile.mkdtemp(prefix="hosts-", dir="/tmp")))
+    try:
+        for name in names:
+            machines.up(name)
+        yield machines
+    finally:
+        machines.close()
+        if made_ray:
+            with contextlib.suppress(OSError):
+                os.rmdir("/tmp/ray")
+
+
+class RayHosts:
+    """A Ray cluster over machines, started as docs/cluster.md says: `python -m` and `ray` are those of one environment on every node."""
+
+    def __init__(self, machines: Hosts, head: str, **env: str) -> None:
+        self.machines, self.head, self.address = machines, head, f"{head}:6379"
+        token = machines.folder / "token"
+        token.write_text("a" * 64)
+        token.chmod(0o600)
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "TUNE_"))}
+        self.env = {
+            **kept,
+            "PATH": f"{VENV}:{os.environ['PATH']}",
+            "PYTHONPATH": str(ROOT),
+            "OMP_NUM_THREADS": "1",
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN_PATH": str(token),
+            "RAY_USAGE_STATS_ENABLED": "0",
+            "RAY_ADDRESS": "",
+            **env,
+        }
+        self.ray(head, "start", "--head", "--port=6379", "--dashboard-host=127.0.0.1")
+
+    def ray(self, name: str, *arguments: str, cpus: int = 1) -> None:
+        """`ray start` there, again where a busy machine made it give up: its own limits are 15 and 30 s."""
+        sizes = (f"--num-cpus={cpus}", "--num-gpus=0", "--object-store-memory=100000000")
+        for left in (2, 1, 0):
+            done = self.machines.run(name, str(VENV / "ray"), *arguments, *sizes, env=self.env)
+            if done.returncode == 0:
+                return
+            assert left, done.stdout + done.stderr
+            self.machines.run(name, str(VENV / "ray"), "stop", "--force", env=self.env)
+
+    def join(self, name: str, cpus: int = 1) -> None:
+        self.ray(name, "start", f"--address={self.address}", cpus=cpus)
+
+    def sweep(self, *arguments: str) -> list[str]:
+        return [sys.executable, "-m", "study.sweep", *arguments, "--address", self.address, "--mlflow", "off"]
+
+
+@contextlib.contextmanager
+def ray_hosts(head: str, *nodes: str, **env: str) -> Iterator[RayHosts]:
+    with hosts(head, *nodes) as machines:
+        cluster = RayHosts(machines, head, **env)
+        for name in nodes:
+            cluster.join(name)
+        yield cluster

@@ -1,0 +1,166 @@
+"""What every node of a cluster must have, and how it is told where one has not; on several hosts for real in tests/test_hosts.py."""
+
+import copy
+import http.server
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from study.errors import ConfigError, EnvironmentProblem
+from study.files import Folder
+from study.places import Places
+from study.search.on_ray import SETTINGS, cluster, look, nodes
+
+pytestmark = pytest.mark.timeout(120)
+
+
+def found(results: Path, *folders: Path, cache: Path | None = None) -> tuple[nodes.Wanted, dict[str, Any]]:
+    """What this process sees, as though a node had answered."""
+    wanted = nodes.Wanted(results=Folder(results), folders=tuple(map(str, folders)), cache=str(cache) if cache else None)
+    asked = {"results": str(results), "name": "m", "mark": "yes", "folders": list(wanted.folders), "cache": wanted.cache}
+    wanted.results.write("m", b"yes")
+    return wanted, look.look({**asked, "packages": ["numpy"]}, "n2")
+
+
+def test_a_node_like_this_one_has_no_problem(tmp_path: Path) -> None:
+    wanted, here = found(tmp_path, tmp_path, cache=tmp_path / "cache")
+    assert (tmp_path / "m-n2").read_bytes() == b"yes" and here["seen"] is here["wrote"] is True
+    assert nodes.problems(wanted, {"here": here, "10.0.0.2": copy.deepcopy(here)}) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"code": None}, "cannot import study: it needs this checkout"),
+        ({"code": "other"}, "has other code of study (other, here "),
+        ({"versions": {"numpy": "1.0"}}, "has other versions: numpy 1.0 (here "),
+        ({"python": "3.9"}, "has other versions: Python 3.9 (here "),
+        ({"seen": False, "wrote": False}, "is not the same folder on node n2 (10.0.0.2) as here; choose --results on storage"),
+        ({"wrote": False}, "is not the same folder on node n2 (10.0.0.2) as here (it can only read it)"),
+        ({"seen": "ImportError: s3fs", "wrote": False}, "(ImportError: s3fs); choose --results"),
+        ({"cache": "/c: Read-only file system"}, "cannot write its cache (/c: Read-only file system); set STUDY_CACHE"),
+    ],
+)
+def test_what_differs_is_a_line_with_the_node_and_the_way_out(changes: dict[str, Any], said: str, tmp_path: Path) -> None:
+    wanted, here = found(tmp_path)
+    (line,) = nodes.problems(wanted, {"here": here, "10.0.0.2": {**here, "host": "n2", **changes}})
+    assert said in line and "node n2 (10.0.0.2)" in line and "\n" not in line, line
+
+
+def test_folders_are_compared_by_their_names_and_the_sizes_at_the_top(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    (data / "train" / "0").mkdir(parents=True)
+    (data / "labels.csv").write_text("a")
+    before = look.contents(str(data))
+    (data / "train" / "0" / "1.png").touch()
+    more = look.contents(str(data))
+    (data / "labels.csv").write_text("ab")
+    assert len({before, more, look.contents(str(data)), look.contents(str(tmp_path / "none"))}) == 4
+    wanted, here = found(tmp_path, data)
+    for held, said in ((None, f"has no {data}, which is here"), ("other", f"holds other files in {data}")):
+        (line,) = nodes.problems(wanted, {"here": here, "10.0.0.2": {**here, "folders": {str(data): held}}})
+        assert said in line
+
+
+def test_the_code_is_compared_byte_by_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import shutil
+    import sys
+
+    import study
+
+    own = look.code()
+    copied = tmp_path / "study"
+    shutil.copytree(Path(study.__file__).parent, copied, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.delitem(sys.modules, "study")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert look.code() == own
+    with open(copied / "training" / "loop.py", "a") as file:
+        file.write("\n")
+    assert look.code() not in (own, None)
+
+
+def test_only_what_a_study_reads_is_compared(tmp_path: Path) -> None:
+    (tmp_path / "data" / "fer2013").mkdir(parents=True)
+    (tmp_path / "mine").mkdir()
+    places = Places(folder=str(tmp_path), data=str(tmp_path / "data"), weights=str(tmp_path / "mine"))
+    asked = nodes.wanted(Folder(tmp_path), places, ["fer2013", "digits", f"folder:{tmp_path}/mine"])
+    assert asked.folders == (f"{tmp_path}/data/fer2013", f"{tmp_path}/mine")
+
+
+def test_a_worker_that_does_not_see_its_trial_trains_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from study.search.on_ray import workers
+
+    monkeypatch.setattr("study.run.run_trial", lambda *a, **k: pytest.fail("it trained"))
+    ending = workers.ending({"places": {"folder": str(tmp_path / "trials" / ("0" * 16))}}, lambda record: False)
+    assert "does not see" in ending["problem"] and "--results" in ending["problem"] and not (tmp_path / "trials").exists()
+
+
+# ---- a wrong address ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def listener() -> Iterator[str]:
+    """A port that takes connections and says nothing: no head of Ray's."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield f"127.0.0.1:{server.getsockname()[1]}"
+
+
+def test_a_wrong_address_is_said_within_15_seconds(listener: str) -> None:
+    for address, said in (("127.0.0.1:1", "nothing answers at 127.0.0.1:1: start the head there"), (listener, "is no Ray head")):
+        began = time.monotonic()
+        with pytest.raises(EnvironmentProblem, match=said), cluster.cluster(address):
+            pass
+        assert time.monotonic() - began < 15
+    with pytest.raises(ConfigError, match="--address head is not HOST:PORT"), cluster.cluster("head"):
+        pass
+
+
+def test_what_ray_raises_meanwhile_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray
+
+    class Context:
+        dashboard_url = ""
+        gcs_address = "127.0.0.1:1"
+
+    monkeypatch.setattr(ray, "init", lambda **_: Context())
+    monkeypatch.setattr(ray, "nodes", lambda: [])
+    monkeypatch.setattr(ray, "get_runtime_context", Context)
+    with (
+        pytest.raises(EnvironmentProblem, match="^Ray at this machine broke off: System error: gone; run the same command again.$"),
+        cluster.cluster(None),
+    ):
+        raise ray.exceptions.RaySystemError("gone\nTraceback ...")
+
+
+def test_rays_usage_statistics_are_off() -> None:
+    assert SETTINGS["RAY_USAGE_STATS_ENABLED"] == "0" and os.environ["RAY_USAGE_STATS_ENABLED"] == "0"
+
+
+@pytest.mark.parametrize(("code", "is_open"), [(200, True), (401, False), (403, False)])
+def test_the_dashboard_is_asked_not_a_variable(code: int, is_open: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    from cluster.preflight import dashboard_is_open
+
+    class Answer(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            assert "Authorization" not in self.headers
+            self.send_response(code)
+            self.end_headers()
+
+        def log_message(self, *arguments: object) -> None:
+            pass
+
+    monkeypatch.setenv("RAY_AUTH_MODE", "token" if is_open else "disabled")
+    server = http.server.HTTPServer(("127.0.0.1", 0), Answer)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        assert dashboard_is_open(f"127.0.0.1:{server.server_port}") is is_open
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert dashboard_is_open("127.0.0.1:1") is False
