@@ -24,6 +24,7 @@ def page(dark: bool = False, width: int = 1380, height: int = 1000) -> Iterator[
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
         made = browser.new_page(viewport={"width": width, "height": height}, color_scheme="dark" if dark else "light")
+        made.set_default_timeout(200_000)  # milliseconds: on a busy machine a page of five megabytes takes a minute
         requests: list[str] = []
         problems: list[str] = []
         made.on("request", lambda r: requests.append(r.url) if not r.url.startswith(("file:", "data:", "blob:")) else None)
