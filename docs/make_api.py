@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "api.md"
 WRITERS = ("write_", "append_", "add_", "begin", "open_test")  # of the ledger: the sweep's business, not a reader's
 SECTIONS = {
-    "Ask a question": ("study", ["Study", "Protocol", "Cell", "grid", "Recipe", "TrialConfig"]),
+    "Ask a question": ("study", ["Study", "Protocol", "Cell", "grid", "own_dataset", "Recipe", "TrialConfig"]),
     "Ranges": ("study", ["Log", "Uniform", "Integer", "Steps", "Choice"]),
     "Run it, read it, use it": ("study", ["run_study", "load_study", "Results", "Predictor"]),
     "Tables": ("analysis.load", ["load", "Frames"]),

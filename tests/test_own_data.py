@@ -236,7 +236,7 @@ def test_a_class_with_few_test_images_is_said_before_the_run_with_what_to_do(tmp
     assert (
         sweep(["quickstart", "--datasets", f"folder:{root}", "--strategies", "linear_probe", "--results", str(tmp_path), "--dry-run"]) == 0
     )
-    assert "fewer than 5 test images of rare (1)" in capsys.readouterr().out
+    assert "fewer than 5 test images of rare (2)" in capsys.readouterr().out
 
 
 # ---- the doctor --------------------------------------------------------------------------------------------
