@@ -74,7 +74,8 @@ watched() {
 
 part "$SLURMD_NODENAME"
 export RAY_ADDRESS=$head:$port
-watched bash -c 'for _ in {1..600}; do (exec 3<>"/dev/tcp/$0/$1") 2>/dev/null && exit 0; sleep 1; done; exit 4' "$head" "$port" || exit $?
+# Not its port: a head that gives up and starts again had it open, as another cluster, which whoever knew it would be refused by
+watched bash -c 'for _ in {1..900}; do [ -e "$0" ] && exit 0; sleep 1; done; echo "slurm.sh: no Ray head within 15 minutes" >&2; exit 4' "$secret/up" || exit $?
 mapfile -t others < <(scontrol show hostnames "$SLURM_JOB_NODELIST" | grep -vx "$SLURMD_NODENAME")
 for node in "${others[@]}"; do part "$node" "$head"; done
 watched "$venv/bin/python" -m cluster.preflight --only-wait --nodes "$nodes" --wait 600 || exit $?

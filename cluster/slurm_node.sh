@@ -6,8 +6,9 @@ free() { "${ray%/*}/python" -c 'import socket; s = socket.socket(); s.bind(("", 
 # what would be a fixed number is drawn, and sizes are told: another job may run on this very node
 sizes=("--num-cpus=${SLURM_CPUS_PER_TASK:-${SLURM_CPUS_ON_NODE:-1}}" "--num-gpus=${SLURM_GPUS_ON_NODE:-0}" --min-worker-port=0 --max-worker-port=0
   --object-store-memory=200000000 --log-color false) # trials pass nothing through the store
+export RAY_worker_niceness=${RAY_worker_niceness:-0} # 15 without: trials would wait for every other job on the node
 mkdir -p "$folder"
-for left in 2 1 0; do
+for ((left = ${RAY_TRIES:-6} - 1; left >= 0; left--)); do
   where=("--dashboard-agent-listen-port=$(free)" "--temp-dir=$folder")
   if [ -z "$head" ]; then
     where+=(--head "--port=$port" --include-dashboard=false "--ray-client-server-port=$(free)")
@@ -23,10 +24,11 @@ for left in 2 1 0; do
       wait "$part"
       exit 0
     fi
+    [ -n "$head" ] || [ -e "${over%over}up" ] || ! grep -qs "Ray runtime started" "$folder/start.log" || touch "${over%over}up"
     sleep 1
   done
   wait "$part" && code=0 || code=$?
-  # Ray gives up on a busy machine after 15 and 30 s: again. What was up and ended is lost.
+  # Ray gives up on a busy machine after 15 and 30 s, fixed in its code: again. What was up and ended is lost.
   if [ "$left" = 0 ] || grep -q "Ray runtime started" "$folder/start.log"; then
     echo "slurm_node.sh: Ray ended on $(hostname) ($code)" >&2
     exit $((code ? code : 1))

@@ -13,7 +13,8 @@ os.environ.setdefault("OPENBLAS_CORETYPE", "Haswell")  # numpy's and scipy's: el
 import pytest
 import torch
 
-from tests import networks
+from study.tracking.ledger import Ledger
+from tests import networks, tiny
 
 torch.set_num_threads(1)
 
@@ -57,3 +58,12 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
         torch.manual_seed(0)
         torch.save(timm.create_model(name).state_dict(), folder / f"{name}.pth")
     return folder
+
+
+@pytest.fixture(scope="session")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Ledger:
+    """The tiny study (`tiny.in_any_order`) in one process: what it must be wherever else it runs."""
+    folder = tmp_path_factory.mktemp("alone")
+    done = tiny.run(tiny.in_any_order(folder), folder / "results", "--mlflow", "off", "--local", timeout=2400)
+    assert done.returncode == 0, done.stderr
+    return Ledger(folder / "results", "tiny")

@@ -23,7 +23,8 @@ from tests.need import missing
 ROOT = Path(__file__).parent.parent
 VENV = Path(sys.executable).parent
 T = TypeVar("T")
-LIMIT_S = 300  # for what takes seconds on an idle machine
+LIMIT_S = 900  # for what takes seconds on an idle machine
+STUDY_S = 2400  # for a whole tiny study, which takes two minutes there
 
 
 def until(what: str, look: Callable[[], T], seconds: float = LIMIT_S) -> T:
@@ -161,7 +162,7 @@ def hosts(*names: str) -> Iterator[Hosts]:
 class RayHosts:
     """A Ray cluster over machines, started as docs/cluster.md says: `python -m` and `ray` are those of one environment on every node."""
 
-    def __init__(self, machines: Hosts, head: str, **env: str) -> None:
+    def __init__(self, machines: Hosts, head: str, dashboard: bool = True, **env: str) -> None:
         self.machines, self.head, self.address = machines, head, f"{head}:6379"
         token = machines.folder / "token"
         token.write_text("a" * 64)
@@ -175,15 +176,17 @@ class RayHosts:
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN_PATH": str(token),
             "RAY_USAGE_STATS_ENABLED": "0",
+            "RAY_worker_niceness": "0",  # 15 without: beside anything else that computes, a trial would never get its turn
             "RAY_ADDRESS": "",
             **env,
         }
-        self.ray(head, "start", "--head", "--port=6379", "--dashboard-host=127.0.0.1")
+        # a dashboard is ten processes: only where a test asks for it
+        self.ray(head, "start", "--head", "--port=6379", "--dashboard-host=127.0.0.1" if dashboard else "--include-dashboard=false")
 
     def ray(self, name: str, *arguments: str, cpus: int = 1) -> None:
-        """`ray start` there, again where a busy machine made it give up: its own limits are 15 and 30 s."""
+        """`ray start` there, again where a busy machine made it give up: its own limits are 15 and 30 s, fixed in its code."""
         sizes = (f"--num-cpus={cpus}", "--num-gpus=0", "--object-store-memory=100000000")
-        for left in (2, 1, 0):
+        for left in reversed(range(6)):
             done = self.machines.run(name, str(VENV / "ray"), *arguments, *sizes, env=self.env)
             if done.returncode == 0:
                 return
@@ -198,9 +201,9 @@ class RayHosts:
 
 
 @contextlib.contextmanager
-def ray_hosts(head: str, *nodes: str, **env: str) -> Iterator[RayHosts]:
+def ray_hosts(head: str, *nodes: str, dashboard: bool = True, **env: str) -> Iterator[RayHosts]:
     with hosts(head, *nodes) as machines:
-        cluster = RayHosts(machines, head, **env)
+        cluster = RayHosts(machines, head, dashboard, **env)
         for name in nodes:
             cluster.join(name)
         yield cluster

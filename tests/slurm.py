@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.hosts import ROOT, Hosts, hosts, until
+from tests.hosts import LIMIT_S, ROOT, Hosts, hosts, until
 from tests.need import missing
 
 TOOLS = {"slurmctld": "slurmctld", "slurmd": "slurmd", "sbatch": "slurm-client", "munged": "munge"}
@@ -33,6 +33,7 @@ ReturnToService=2
 SlurmdParameters=config_overrides
 MessageTimeout=60
 KillWait=30
+FirstJobId={first}
 {nodes}
 PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE OverSubscribe=NO State=UP
 """
@@ -41,12 +42,13 @@ PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE OverSubscribe=NO State
 class Slurm:
     def __init__(self, machines: Hosts, nodes: tuple[str, ...]) -> None:
         self.machines, self.nodes, self.folder = machines, nodes, machines.folder / "slurm"
+        self.first = os.getpid() % 600_000 * 100 + 1  # a job's folder is /tmp/ray-JOB, on the disk that test sessions share
         for name in ("state", *(f"spool.{n}" for n in nodes), "home"):
             (self.folder / name).mkdir(parents=True)
         # CPUs of Slurm's are no more than numbers here
         lines = "\n".join(f"NodeName={n} NodeAddr={machines.addresses[n]} CPUs=4 RealMemory=8000 Gres=gpu:2" for n in nodes)
         conf = self.folder / "slurm.conf"
-        conf.write_text(CONF.format(address=machines.addresses["ctl"], folder=self.folder, nodes=lines))
+        conf.write_text(CONF.format(address=machines.addresses["ctl"], folder=self.folder, nodes=lines, first=self.first))
         (self.folder / "cgroup.conf").write_text("CgroupPlugin=cgroup/v1\n")
         for k in range(2):
             (self.folder / f"gpu{k}").touch()
@@ -85,7 +87,7 @@ class Slurm:
         said = dict(w.split("=", 1) for w in self._run("ctl", "scontrol", "show", "job", job).split() if "=" in w)
         return f"{said['JobState']} {said['ExitCode']}"
 
-    def ended(self, job: str, seconds: float = 500) -> str:
+    def ended(self, job: str, seconds: float = LIMIT_S) -> str:
         """The same, once its nodes are free."""
         until(f"job {job} has ended", lambda: not self.state(job).startswith(("PENDING", "CONFIGURING", "RUNNING", "COMPLETING")), seconds)
         return self.state(job)
@@ -104,7 +106,10 @@ def slurm(*nodes: str) -> Iterator[Slurm]:
         if shutil.which(tool) is None and not Path(f"/usr/sbin/{tool}").exists():
             missing(f"{tool} (Debian: apt-get install {package})")
     with hosts("ctl", *nodes) as machines:
-        yield Slurm(machines, nodes)
+        made = Slurm(machines, nodes)
+        yield made
+    for job in range(made.first, made.first + 100):  # of jobs that their test did not see to their end
+        shutil.rmtree(f"/tmp/ray-{job}", ignore_errors=True)
 
 
 def processes_of(machines: Hosts, name: str) -> list[str]:
@@ -113,12 +118,17 @@ def processes_of(machines: Hosts, name: str) -> list[str]:
 
 
 RAY = """#!/usr/bin/env bash
-# Stands in for `ray start --block`: a head keeps its port until it is ended. FAILS: how many starts on a host give up first.
+# Stands in for `ray start --block`: a head keeps its port until it is ended. FAILS: how many starts on a host give up first; a head that
+# does had its port open for a while, as Ray's has.
 echo "$*" >> "{log}/$SLURM_JOB_ID.$(hostname)"
-if [ "$(wc -l < "{log}/$SLURM_JOB_ID.$(hostname)")" -le "${FAILS:-0}" ]; then echo "timed out during startup"; exit 1; fi
+hostname >> "{log}/../order.$SLURM_JOB_ID"
+port=$(grep -o -- ' --port=[0-9]*' <<< "$*" | cut -d= -f2)
+if [ "$(wc -l < "{log}/$SLURM_JOB_ID.$(hostname)")" -le "${FAILS:-0}" ]; then
+  [ -z "$port" ] || {python} -c "import socket, time; s = socket.create_server(('', $port)); time.sleep(3)"
+  echo "timed out during startup"; exit 1
+fi
 echo "Ray runtime started."
 touch "{log}/$SLURM_JOB_ID.$(hostname).up"
-port=$(grep -o -- ' --port=[0-9]*' <<< "$*" | cut -d= -f2)
 [ -z "$port" ] || exec {python} -c "import socket, time; s = socket.create_server(('', $port)); time.sleep(1000)" stand-in-head
 exec {python} -c "import time; time.sleep(1000)" stand-in-node
 """

@@ -10,10 +10,10 @@ import pytest
 from study.records import Outcome
 from study.tracking.ledger import Ledger
 from tests import tiny
-from tests.hosts import ROOT, until
+from tests.hosts import ROOT, STUDY_S, until
 from tests.slurm import Slurm, processes_of, slurm, stand_in
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(3 * STUDY_S)]
 SCRIPT = "cluster/slurm.sh"
 
 
@@ -63,7 +63,7 @@ def training(root: Path) -> bool:
 
 def test_a_job_on_two_nodes_runs_a_study_to_its_end(batch: Slurm, tmp_path: Path) -> None:
     job = submit(batch, tmp_path, tiny.write(tmp_path))
-    assert batch.ended(job, 900) == "COMPLETED 0:0", log(tmp_path, job)
+    assert batch.ended(job, STUDY_S) == "COMPLETED 0:0", log(tmp_path, job)
     whole(tmp_path, 8)
     said = log(tmp_path, job)
     assert "report: " in said and "Traceback" not in said, said
@@ -80,18 +80,19 @@ def test_a_job_on_two_nodes_runs_a_study_to_its_end(batch: Slurm, tmp_path: Path
     assert max(sum(a <= t < b for a, b in spans) for t, _ in spans) <= 2
 
 
-def test_a_job_that_is_stopped_closes_its_ledger_and_the_same_line_goes_on(batch: Slurm, tmp_path: Path) -> None:
-    """As `--signal=B:TERM@120` does before the limit: a TERM to the batch script alone."""
-    study = tiny.write(tmp_path, ("partial",), trials=6)
+def test_a_job_that_is_stopped_closes_its_ledger_and_the_same_line_goes_on(alone: Ledger, batch: Slurm, tmp_path: Path) -> None:
+    """As `--signal=B:TERM@120` does before the limit: a TERM to the batch script alone. No number differs from one process's."""
+    study = tiny.in_any_order(tmp_path)
     job = submit(batch, tmp_path, study)
-    until("an epoch", lambda: training(tmp_path), 600)
+    until("an epoch", lambda: training(tmp_path), STUDY_S)
     batch.signal(job)
     assert batch.ended(job).split()[1] in ("143:0", "0:15"), log(tmp_path, job)
     assert "resume with the same command" in log(tmp_path, job) and not ledger_of(tmp_path).folder.exists(".lock")
     nothing_is_left(batch, job)
     job = submit(batch, tmp_path, study)
-    assert batch.ended(job, 900) == "COMPLETED 0:0", log(tmp_path, job)
-    whole(tmp_path, 8)
+    assert batch.ended(job, STUDY_S) == "COMPLETED 0:0", log(tmp_path, job)
+    whole(tmp_path, 10)
+    tiny.same(alone, ledger_of(tmp_path))
 
 
 def test_two_jobs_on_one_node_have_each_their_own(batch: Slurm, tmp_path: Path) -> None:
@@ -106,7 +107,7 @@ def test_two_jobs_on_one_node_have_each_their_own(batch: Slurm, tmp_path: Path) 
     both = until("both have a head", lambda: heads(batch), 600)
     assert len({h for h in both}) == 2
     for one in jobs:
-        assert batch.ended(one, 900) == "COMPLETED 0:0", log(tmp_path, one)
+        assert batch.ended(one, STUDY_S) == "COMPLETED 0:0", log(tmp_path, one)
     for k in (0, 1):
         assert Ledger(tmp_path / "results", f"tiny-{k}").finished()
 
@@ -174,11 +175,12 @@ def test_a_part_that_dies_ends_the_job_and_frees_its_nodes(
     nothing_is_left(batch, job)
 
 
-def test_a_ray_that_gives_up_on_a_busy_node_is_started_again_three_times(batch: Slurm, light: dict[str, str], tmp_path: Path) -> None:
-    job = submit(batch, tmp_path, Path("quickstart"), FAILS="2", **light)
+def test_a_ray_that_gives_up_on_a_busy_node_is_started_again_so_many_times(batch: Slurm, light: dict[str, str], tmp_path: Path) -> None:
+    job = submit(batch, tmp_path, Path("quickstart"), FAILS="2", RAY_TRIES="3", **light)
     assert batch.ended(job) == "COMPLETED 0:0", log(tmp_path, job)
     assert len(starts(tmp_path, job, "n1")) == len(starts(tmp_path, job, "n2")) == 3
-    job = submit(batch, tmp_path, Path("quickstart"), FAILS="3", **light)
+    assert (tmp_path / "env" / f"order.{job}").read_text().split() == ["n1"] * 3 + ["n2"] * 3, "nobody joins a head that is not up"
+    job = submit(batch, tmp_path, Path("quickstart"), FAILS="3", RAY_TRIES="3", **light)
     assert batch.ended(job) == "FAILED 4:0" and "Ray ended on n1" in log(tmp_path, job), log(tmp_path, job)
     nothing_is_left(batch, job)
 

@@ -5,12 +5,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+from study.tracking.ledger import Ledger, Trial
+
 SOURCE = """
 from study.config import Protocol, Study, grid
 TINY = Study(
     name="tiny", cells=grid(["digits"], ["efficientnet_lite0"], {strategies!r}, (0.1,)),
     protocol=Protocol(max_epochs=2, image_size=32, batch_size=64, views=1, train_eval_images=32, warmup_epochs=0.5{protocol}),
-    trials={trials}, random_trials=1, grace_epochs=1, reduction_factor=2, confirm_seeds={seeds},
+    trials={trials}, random_trials={random}, grace_epochs={grace}, reduction_factor=2, confirm_seeds={seeds},
 )
 """
 
@@ -18,8 +20,18 @@ TINY = Study(
 def write(
     folder: Path, strategies: tuple[str, ...] = ("linear_probe", "partial"), trials: int = 2, seeds: int = 2, protocol: str = ""
 ) -> Path:
+    return _write(folder, strategies=list(strategies), trials=trials, seeds=seeds, protocol=protocol, random=1, grace=1)
+
+
+def in_any_order(folder: Path) -> Path:
+    """Ten trials whose ids and numbers hang on no order: what TPE proposes and what is stopped early follows from the trials that have ended
+    by then, which differ with how many run at once."""
+    return _write(folder, strategies=["linear_probe", "partial"], trials=3, seeds=2, protocol="", random=2, grace=2)
+
+
+def _write(folder: Path, **values: object) -> Path:
     path = folder / "my_study.py"
-    path.write_text(SOURCE.format(strategies=list(strategies), trials=trials, seeds=seeds, protocol=protocol))
+    path.write_text(SOURCE.format(**values))
     return path
 
 
@@ -32,3 +44,17 @@ def run(
 ) -> subprocess.CompletedProcess[str]:
     full = {**os.environ, "OMP_NUM_THREADS": "1", **(env or {})}
     return subprocess.run(command(study, results, *more), capture_output=True, text=True, env=full, timeout=timeout)
+
+
+def same(a: Ledger, b: Ledger) -> None:
+    """Two studies to the last digit: ids, every epoch's metrics, choice, and verdicts."""
+    ours, theirs = ([told(t) for t in sorted(ledger.trials(), key=lambda t: t.ask.trial_id)] for ledger in (a, b))
+    assert ours == theirs and ours
+    assert a.selection() == b.selection() and a.facts()["verdicts"] == b.facts()["verdicts"] != []
+
+
+def told(trial: Trial) -> tuple:
+    """All but times, places, and the order in which a resumed stage asks again."""
+    epochs = [(e.epoch, {k: v for k, v in e.metrics.items() if "seconds" not in k}, e.confusion) for e in trial.epochs]
+    assert trial.result is not None
+    return {**trial.ask.as_dict(), "sequence": 0}, epochs, trial.result.outcome, trial.result.metrics, trial.result.best_epoch
