@@ -38,9 +38,14 @@ check: install
 	$(BIN)/ruff check .
 	$(BIN)/mypy study analysis
 
+# requirements.lock: all, for a checkout. The other two are the images', of the same versions.
+COMPILE := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-annotate --no-header --no-emit-index-url --python-version 3.11
+
 lock:
-	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-annotate --no-header --no-emit-index-url --all-extras --python-version 3.11 pyproject.toml --output-file requirements.lock
-	echo uv | $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-annotate --no-header --no-emit-index-url --python-version 3.11 - --output-file uv.lock.txt
+	$(COMPILE) --all-extras pyproject.toml --output-file requirements.lock
+	$(COMPILE) --constraints requirements.lock pyproject.toml --output-file requirements.run.lock
+	printf 'mlflow\npsycopg2-binary\n' | $(COMPILE) --constraints requirements.lock - --output-file requirements.mlflow.lock
+	echo uv | $(COMPILE) - --output-file uv.lock.txt
 
 golden: install
 	$(BIN)/python -m tests.golden

@@ -1,0 +1,82 @@
+"""An image small enough to be made in seconds from this machine's own Python, and a Docker daemon of its own: what compose gives and withholds."""
+
+import io
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+DOCKER = Path(__file__).parent.parent / "docker"
+TOOLS = ("sh", "cat", "id", "sed", "sleep")
+
+
+def missing() -> str | None:
+    """Why no daemon can be started here; None where one can."""
+    if os.geteuid() != 0:
+        return "needs root, to start a Docker daemon"
+    absent = [p for p in ("dockerd", "docker", "docker-compose", "iptables") if not shutil.which(p)]
+    return f"{', '.join(absent)} not installed (docker.io docker-compose iptables)" if absent else None
+
+
+@contextmanager
+def daemon(folder: Path) -> Iterator[str]:
+    """Docker's address, on a network and in a folder of its own. Raises RuntimeError with the log's end when it does not start."""
+    address = f"unix://{folder}/s.sock"
+    command = ["dockerd", "--data-root", f"{folder}/data", "--exec-root", f"{folder}/exec", "-H", address, "-p", f"{folder}/pid"]
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen([*command, "--bip", "10.79.0.1/24"], stdout=log, stderr=log)
+    try:
+        for _ in range(240):
+            if subprocess.run(["docker", "-H", address, "info"], capture_output=True).returncode == 0:
+                break
+            if process.poll() is not None:
+                raise RuntimeError((folder / "log").read_text()[-600:])
+            time.sleep(0.5)
+        yield address
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+def small_image(address: str, name: str) -> None:
+    """Python and a shell of this machine, with what docker/Dockerfile says of user, owned folders and HOME."""
+    text = (DOCKER / "Dockerfile").read_text()
+    owned = re.search(r"chown study:study (.+)$", text, re.M)
+    home = re.search(r"^ENV .*\b(HOME=\S+)", text, re.M)
+    assert owned
+    python = Path(sys.base_prefix) / "bin" / f"python3.{sys.version_info.minor}"
+    files = {str(Path(p).resolve()): f"/usr/bin/{n}" for n, p in (("python", str(python)), *((t, shutil.which(t) or "") for t in TOOLS))}
+    library = Path(sys.base_prefix) / "lib" / python.name
+    needed = [*files, *map(str, (library / "lib-dynload").glob("*.so"))]
+    listed = subprocess.run(["ldd", *needed], capture_output=True, text=True).stdout
+    libraries = set(re.findall(r"(/\S+) \(0x", listed))
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w") as tar:
+        for source, target in [*files.items(), *((p, p) for p in libraries)]:
+            info = tar.gettarinfo(str(Path(source).resolve()), arcname=target.lstrip("/"))
+            with Path(source).resolve().open("rb") as f:
+                info.type = tarfile.REGTYPE  # the same file twice would become a link
+                info.size = Path(source).resolve().stat().st_size
+                tar.addfile(info, f)
+        skip = re.compile(r"/(test|tests|idlelib|ensurepip|site-packages|dist-packages|__pycache__|config-.*)(/|$)")
+        tar.add(library, arcname=f"usr/lib/{python.name}", filter=lambda i: None if skip.search(i.name) else i)
+        passwd = b"root:x:0:0::/:/usr/bin/sh\nstudy:x:1000:1000::/tmp:/usr/bin/sh\n"
+        info = tarfile.TarInfo("etc/passwd")
+        info.size = len(passwd)
+        tar.addfile(info, io.BytesIO(passwd))
+        link = tarfile.TarInfo("bin")
+        link.type, link.linkname = tarfile.SYMTYPE, "usr/bin"
+        tar.addfile(link)
+        for folder in owned[1].split():
+            info = tarfile.TarInfo(folder.lstrip("/"))
+            info.type, info.mode, info.uid, info.gid = tarfile.DIRTYPE, 0o755, 1000, 1000
+            tar.addfile(info)
+    changes = ["USER 1000", "ENV PATH=/usr/bin", *([f"ENV {home[1]}"] if home else [])]
+    arguments = [a for c in changes for a in ("-c", c)]
+    subprocess.run(["docker", "-H", address, "import", *arguments, "-", name], input=stream.getvalue(), check=True, capture_output=True)
