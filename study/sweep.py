@@ -10,6 +10,7 @@ import functools
 import logging
 import os
 import shlex
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -177,6 +178,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.debug:
             raise
         return tell(error)
+    except KeyboardInterrupt:  # while images were read or libraries loaded: nothing to keep yet
+        print("stopped; start again with the same command", file=sys.stderr)
+        return 128 + signal.SIGINT
 
 
 def print_end(ended: "Ended") -> None:

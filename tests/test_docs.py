@@ -173,6 +173,35 @@ def test_generated_data_sets_are_in_a_row_of_the_cache(cache: Path) -> None:
     assert [f for f in in_no_row(cache, "What lies in the cache") if f.startswith("miniatures")] == []
 
 
+# ---- links -------------------------------------------------------------------------------------------------
+
+
+def anchor(heading: str) -> str:
+    """As GitHub makes it: lower case, blanks to hyphens, other signs left out."""
+    return re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
+
+
+@pytest.mark.parametrize("page", [*ROOT.glob("*.md"), *sorted((ROOT / "docs").glob("*.md"))], ids=lambda p: p.name)
+def test_every_link_leads_somewhere(page: Path) -> None:
+    text = re.sub("```.*?```", "", page.read_text(), flags=re.S)
+    broken = []
+    for link in re.findall(r"\]\(([^)\s]+)\)", text):
+        if link.startswith(("http://", "https://", "mailto:")):
+            continue
+        file, _, part = link.partition("#")
+        to = page.parent / file if file else page
+        headings = re.findall("^#+ (.+)$", to.read_text(), re.M) if part and to.is_file() else []
+        if not to.exists() or (part and part not in map(anchor, headings)):
+            broken.append(link)
+    assert broken == []
+
+
+def test_readme_leads_to_the_pages_of_own_images_and_names_the_notebook() -> None:
+    text = (ROOT / "README.md").read_text()
+    assert all(f"](docs/{name}.md)" in text for name in ("own-images", "mine", "data", "use", "recipe"))
+    assert "](examples/own_images.ipynb)" in text
+
+
 # ---- CHANGELOG.md ------------------------------------------------------------------------------------------
 
 

@@ -249,12 +249,15 @@ def test_the_doctor_finds_what_a_person_should_look_at(tmp_path: Path, capsys: p
     scene(1).point(lambda v: v // 8).save(root / "b" / "night.png")
     Image.new("RGB", (48, 36), (200, 190, 180)).save(root / "b" / "fog.png")
     (root / "b" / "twin.jpg").write_bytes(jpeg(Image.open(root / "a" / "007.png"), 70))
+    (root / "b" / "same.png").write_bytes((root / "a" / "009.png").read_bytes())
     page, listed = tmp_path / "page.html", tmp_path / "list.csv"
     assert main(["check", str(root), "--html", str(page), "--csv", str(listed)]) == 0
-    found = {tuple(line.split(",")[k] for k in (0, 3)) for line in listed.read_text().splitlines()[1:] if "near copy" not in line}
+    found = {tuple(line.split(",")[k] for k in (0, 3)) for line in listed.read_text().splitlines()[1:] if "copy, other" not in line}
     assert {("a/huge.png", "odd size"), ("a/long.png", "odd size"), ("b/night.png", "dark"), ("b/fog.png", "blurred")} <= found
     assert len(found) <= 6, f"the 50 others are like one another: {found}"
     said = capsys.readouterr().out
+    copies = {line.split(",", 3)[0]: line.split(",", 3)[3] for line in listed.read_text().splitlines() if '"copy, other label"' in line}
+    assert copies == {"a/009.png": '"copy, other label",b/same.png is b', "b/same.png": '"copy, other label",a/009.png is a'}
     assert "2 images have a near-duplicate with another label" in said and "b/twin.jpg" in listed.read_text()
     assert "Worth a look" in page.read_text() and "near copy, other label: " in page.read_text()
 

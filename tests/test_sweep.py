@@ -179,6 +179,15 @@ def test_default_and_random_trials_are_the_same_in_any_order(tmp_path: Path) -> 
     assert set(first) == set(backwards)
 
 
+def test_an_interrupt_before_the_study_begins_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sweep, "chosen", interrupted)
+    assert sweep.main(["mine", "--datasets", "digits"]) == 130
+    assert capsys.readouterr().err == "stopped; start again with the same command\n"
+
+
 def test_every_study_builds_and_narrows() -> None:
     for s in STUDIES.values():
         assert Study.from_dict(json.loads(json.dumps(s.as_dict()))) == s

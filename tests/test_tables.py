@@ -52,6 +52,11 @@ def test_every_kind_of_table_gives_the_same_data(images: Path) -> None:
     bare = [{**row, "file": str(row["file"])[7:-4]} for row in ROWS]  # and without a suffix, as competitions have them
     others = [write(images / "tabs.tsv", ROWS, "\t"), write(images / "semicolons.csv", ROWS, ";"), write(images / "short.csv", short)]
     others += [f"table:{images / 'labels.parquet'}", f"table:{images / 'labels.jsonl'}", write(images / "bare.csv", bare)]
+    (images / "photos").mkdir()
+    moved = [{"Photo": f"moved{k:02d}.png", "Species": row["species"]} for k, row in enumerate(ROWS)]
+    for k, row in enumerate(ROWS):
+        (images / "photos" / f"moved{k:02d}.png").write_bytes((images / str(row["file"])).read_bytes())
+    assert facts(write(images / "moved.csv", moved, ";"))[1:3] == expected[1:3], "as people call them: Photo, in photos/"
     others += [write(images / "full.csv", [{**row, "file": str(images / str(row["file"]))} for row in ROWS])]
     for name in others:
         assert facts(name) == expected, name

@@ -45,7 +45,7 @@ class Suspect:
     image: str
     split: str
     label: str
-    kind: str  # "near copy, other label", "odd size", "dark", "blurred", "label"
+    kind: str  # "copy, other label", "near copy, other label", "odd size", "dark", "blurred", "label"
     detail: str
     position: int
 
@@ -131,7 +131,7 @@ def audit(table: ImageTable) -> AuditReport:
         metadata_recall=recall,
         sessions_shared=_sessions_shared(table),
         warnings=(),
-        suspects=(*disputed, *odd_images(table, seen)),
+        suspects=(*_disputed_copies(table, conflicts), *disputed, *odd_images(table, seen)),
         near_conflicts=len(disputed),
         ignored=tuple(_ignored(table)),
     )
@@ -143,8 +143,18 @@ def _ignored(table: ImageTable) -> list[str]:
     return lines if len(lines) <= SHOWN else [*lines[:SHOWN], f"and {len(lines) - SHOWN} more"]
 
 
+def _disputed_copies(table: ImageTable, conflicts: Sequence[Sequence[int]]) -> list[Suspect]:
+    """Every image of the groups of equal pixels whose labels differ, with one that says otherwise."""
+    return [
+        _suspect(table, k, "copy, other label", f"{table.ids[j]} is {table.classes[table.labels[j]]}")
+        for group in conflicts
+        for k in group
+        for j in [next(j for j in group if table.labels[j] != table.labels[k])]
+    ]
+
+
 def near_conflicts(table: ImageTable, seen: list[Look | None]) -> list[Suspect]:
-    """Images with a sure near copy of another label; copies to the pixel are counted as conflicts and not listed here."""
+    """Images with a sure near copy of another label; copies to the pixel are conflicts, listed as such."""
     known = [(k, one) for k, one in enumerate(seen) if one is not None and table.split[k] >= 0]
     other: dict[int, int] = {}
     for first, second in sure_pairs(np.array([one.hash for _, one in known], np.uint64), [one.thumbnail for _, one in known]):

@@ -33,6 +33,8 @@ NAMES = {
         "image_name",
         "img",
         "image_id",
+        "photo",
+        "picture",
     ),
     "label": ("label", "class", "species", "target", "category", "labels", "class_id", "label_id", "y"),
     "split": ("split", "set", "subset", "usage", "partition"),
@@ -42,7 +44,7 @@ NAMES = {
 }
 """What columns are called, the surest name first; case and blanks around do not matter."""
 KINDS = {".csv": "CSV", ".tsv": "TSV", ".jsonl": "JSON lines", ".parquet": "Parquet"}
-IMAGES = ("", "images", "imgs", "img", "data")  # folders beside the table where files are looked for, in this order
+IMAGES = ("", "images", "imgs", "img", "data", "photos", "pictures")  # folders beside the table where files are looked for, in this order
 
 Row = tuple[str, dict[str, str]]  # where it is ("labels.csv:17"), stripped text by column
 
