@@ -340,3 +340,23 @@ def test_the_untouched_head_knows_as_much_as_before_of_labelled_images(tmp_path:
     )
     rows = MEASUREMENTS["forgetting"].rows(finished).to_pylist()
     assert rows[0]["accuracy"] == rows[0]["accuracy_before"] is not None and rows[0]["kl"] == pytest.approx(0, abs=1e-6)
+
+
+def test_statistics_of_the_start_are_those_of_the_runs_own_training_images() -> None:
+    """Two seeds of a fraction train on different images; an untouched network has forgotten nothing on either's statistics."""
+    backbone = create("efficientnet_lite0", None)
+    where = SimpleNamespace(place=lambda m: m, autocast=torch.no_grad, device=torch.device("cpu"))
+    network = SimpleNamespace(model=backbone.model.eval(), where=where, mean=backbone.mean, std=backbone.std)
+    images = np.random.default_rng(8).integers(0, 255, (24, SIZE, SIZE, 3), np.uint8)
+    images[16:] //= 4  # another part, of other statistics
+    for part in (slice(8, 16), slice(16, 24)):
+        split = np.full(24, -1)
+        split[:8], split[part] = VAL, TRAIN
+        finished = dataclasses.replace(
+            made_up(images, np.arange(24) % 2, split, by_subject),
+            network=network,  # type: ignore[arg-type]
+            start=lambda: backbone,
+            published=lambda: create("efficientnet_lite0", None),
+        )
+        as_it_is, anew = MEASUREMENTS["forgetting"].rows(finished).to_pylist()
+        assert as_it_is["agreement"] == anew["agreement"] == 1 and anew["kl"] == pytest.approx(0, abs=1e-6)

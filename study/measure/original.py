@@ -56,7 +56,8 @@ def original_re_estimated(finished: Finished) -> Original | None:
             return None
         return replace(known, look=look(finished, model, known.backbone.head, finished.pixels[known.images]))
 
-    return remembered(("re-estimated", *_of_the_start(finished, known.images)), make)
+    seen = chosen(finished.table, TRAIN).tobytes()  # each seed of a fraction has its own training images
+    return remembered(("re-estimated", seen, *_of_the_start(finished, known.images)), make)
 
 
 def _of_the_start(finished: Finished, images: np.ndarray) -> tuple[object, ...]:
