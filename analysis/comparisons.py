@@ -13,7 +13,7 @@ from scipy.special import logsumexp
 from analysis import statistics as st
 from analysis.collapse import Collapse, collapse_reason, count_collapses, robust_sd
 from analysis.frames import Frames
-from analysis.intervals import Estimate, difference, difference_interval, mean_estimate, share_interval
+from analysis.intervals import Estimate, difference, difference_interval, images_estimate, mean_estimate, share_interval
 from analysis.predictions import Predictions, measured_path, refusal
 from analysis.question import Question
 from analysis.runs import Runs, join_folds, score_runs
@@ -42,6 +42,7 @@ class Gathered:
     searches: dict[int, int]  # by seed: which search's winner its runs trained
     predicted: dict[str, dict[int, np.ndarray]] = field(default_factory=dict)  # strategy -> seed -> classes [N]
     truth: dict[str, dict[int, np.ndarray]] = field(default_factory=dict)  # strategy -> seed -> probability of the true class [N]
+    trials: dict[str, dict[int, list[str]]] = field(default_factory=dict)  # strategy -> seed -> its trial on every fold
 
     @property
     def num_classes(self) -> int:
@@ -73,6 +74,7 @@ class Tables:
     """Rows, as `Findings` names them, and the pairs to be decided on."""
 
     seeds: Rows = field(default_factory=list)
+    runs: Rows = field(default_factory=list)
     strategies: Rows = field(default_factory=list)
     pairs: list[Compared] = field(default_factory=list)  # on the primary metric
     secondary: Rows = field(default_factory=list)
@@ -122,6 +124,7 @@ def gather(frames: Frames, question: Question, block: pd.DataFrame) -> Gathered 
     for run in runs:
         found.predicted.setdefault(run.strategy, {})[run.seed] = np.concatenate([p.logits.argmax(axis=1) for p in run.tests])
         found.truth.setdefault(run.strategy, {})[run.seed] = np.concatenate([_of_truth(p) for p in run.tests])
+        found.trials.setdefault(run.strategy, {})[run.seed] = run.trials
     return found
 
 
@@ -179,7 +182,9 @@ def _groups(parts: list[Predictions]) -> np.ndarray | None:
 
 def compare_strategies(gathered: Gathered, resamples: int, tables: Tables) -> None:
     """Adds to `tables`."""
-    runs = {s: runs_by_metric(gathered, s, resamples) for s in gathered.predicted}
+    folds = {s: runs_by_fold(gathered, s, resamples) for s in gathered.predicted}
+    tables.runs += [row for strategy, parts in folds.items() for row in _run_rows(gathered, strategy, parts)]
+    runs = {s: _joined(parts) for s, parts in folds.items()}
     macro = {s: own[st.PRIMARY] for s, own in runs.items()}
     sd = robust_sd([own.scores for own in macro.values()])
     collapses = {s: count_collapses(_by_seed(gathered, s, own), sd) for s, own in macro.items()}
@@ -203,6 +208,10 @@ def compare_strategies(gathered: Gathered, resamples: int, tables: Tables) -> No
 
 def runs_by_metric(gathered: Gathered, strategy: str, resamples: int) -> dict[str, Runs]:
     """Where there are several folds, each is scored for itself."""
+    return _joined(runs_by_fold(gathered, strategy, resamples))
+
+
+def runs_by_fold(gathered: Gathered, strategy: str, resamples: int) -> list[dict[str, Runs]]:
     by_seed = gathered.predicted[strategy]
     search = [gathered.searches[seed] for seed in by_seed]
     parts: list[dict[str, Runs]] = []
@@ -210,7 +219,22 @@ def runs_by_metric(gathered: Gathered, strategy: str, resamples: int) -> dict[st
         predicted, labels = (p[again.images] for p in by_seed.values()), gathered.labels[again.images]
         units = st.image_units(len(labels), again.groups)
         parts.append(score_runs(predicted, search, labels, gathered.num_classes, again.weights, units))
+    return parts
+
+
+def _joined(parts: Sequence[dict[str, Runs]]) -> dict[str, Runs]:
     return {m: join_folds([part[m] for part in parts]) for m in st.METRICS}
+
+
+def _run_rows(gathered: Gathered, strategy: str, parts: Sequence[dict[str, Runs]]) -> Rows:
+    """Each network's own score: it is what it is, so its interval is over test images alone."""
+    out: Rows = []
+    for fold, part in enumerate(parts) if gathered.trials else ():
+        for metric, runs in part.items():
+            for trials, score, again in zip(gathered.trials[strategy].values(), runs.scores, runs.resampled, strict=True):
+                low, high = share_interval(images_estimate(float(score), again, runs.units))
+                out.append({"trial_id": trials[fold], "metric": metric, "score": float(score), "low": low, "high": high})
+    return out
 
 
 def _by_seed(gathered: Gathered, strategy: str, runs: Runs) -> np.ndarray:

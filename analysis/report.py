@@ -25,6 +25,7 @@ from analysis.mechanisms import MEASURED
 from analysis.question import Question, with_names
 from analysis.spent import CORE_WATTS, GPU_WATTS, spent
 from analysis.theme import colour
+from analysis.told import score_facts
 from analysis.use import pick_facts, use_lines, uses
 from analysis.verdict import Findings, findings
 from analysis.why import why_rows
@@ -44,6 +45,7 @@ class ReportSummary:
     in_progress: bool
     use: list[str]  # the network to use of each data set, in lines for a terminal
     picks: list[dict[str, Any]]  # the same as plain values
+    scores: dict[str, Any]  # on test, of every confirm run and cell, as plain values
 
 
 def write_report(
@@ -85,6 +87,7 @@ def write_report(
         in_progress=frames.in_progress,
         use=use_lines(frames, found.picks),
         picks=pick_facts(found.picks),
+        scores=score_facts(frames, found),
     )
 
 

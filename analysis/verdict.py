@@ -23,6 +23,7 @@ class Findings:
     """Everything the page says, as tables. Scores are shares in [0, 1]; the page shows points."""
 
     seeds: pd.DataFrame  # one row a confirm run and metric, on test
+    runs: pd.DataFrame  # one row a confirm trial and metric: its own score on test, low, high over test images
     strategies: pd.DataFrame  # one row a strategy and metric: mean, low, high, median, collapsed runs
     pairs: pd.DataFrame  # one row a pair: difference, intervals, p values, chances, verdict
     secondary: pd.DataFrame  # one row a pair and other metric: difference, 95 % interval of its own (unadjusted), no verdict
@@ -46,6 +47,7 @@ def findings(frames: Frames, resamples: int = st.RESAMPLES) -> Findings:
     sizes = when(frames, resamples)
     return Findings(
         seeds=seeds,
+        runs=pd.DataFrame(tables.runs),
         strategies=strategies,
         pairs=pd.DataFrame([{**pair_row(p), "decision": decision(p, margin), "text": describe_pair(p, margin)} for p in judged]),
         secondary=pd.DataFrame(tables.secondary),

@@ -188,10 +188,10 @@ def _removed_afterwards(folder: Folder, name: str) -> Iterator[None]:
 
 
 def report(ledger: Ledger, fetch: Gatherer | None = None) -> "ReportSummary":
-    """Writes the page and its tables; verdicts and picks are kept among the study's facts."""
+    """Writes the page and its tables; verdicts, picks and test scores are kept among the study's facts."""
     with busy("writing the report"):
         from analysis.report import write_report
 
         summary = write_report(ledger, f"{ledger.folder.location}/report.html", tables=f"{ledger.folder.location}/tables", fetch=fetch)
-    ledger.add_facts(verdicts=summary.verdicts, picks=summary.picks)
+    ledger.add_facts(verdicts=summary.verdicts, picks=summary.picks, scores=summary.scores)
     return summary

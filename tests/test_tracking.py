@@ -21,20 +21,21 @@ import pytest
 from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 from fsspec.registry import known_implementations
+from sklearn.metrics import f1_score
 
 from analysis.figures import FIGURES
 from analysis.load import load
-from analysis.report import all_tables
+from analysis.report import all_tables, write_report
 from analysis.verdict import findings
 from study import lock, stores
 from study.config import grid
 from study.errors import ConfigError, EnvironmentProblem
 from study.files import Folder
 from study.tracking.client import KEY
-from study.tracking.events import cell_names
 from study.tracking.explain import explain
 from study.tracking.ledger import Ledger
 from study.tracking.mirror import Mirror
+from study.tracking.names import cell_names, class_names
 
 GOLDEN = Path(__file__).parent / "golden" / "study"
 
@@ -170,21 +171,139 @@ def test_runs_are_nested_study_cell_trial(few: Ledger) -> None:
     assert sorted(depth.values()) == [0, 1, 1] + [2] * len(few.asks())
     trial = next(r for r in runs.values() if "trial" in r.data.tags)
     assert {"strategy", "dataset", "backbone", "seed", "commit", "device", "version.torch"} <= set(trial.data.tags)
-    assert {"lr", "weight_decay", "protocol.max_epochs"} <= set(trial.data.params)
+    assert {"lr", "weight_decay"} <= set(trial.data.params) and len(trial.data.params) < 10, "what is searched, no protocol"
+    assert not [k for k in trial.data.metrics if k.endswith("_c000")] and "val_f1/7" in trial.data.metrics
+    assert trial.data.metrics["Macro-F1/validation"] == trial.data.metrics["val/macro_f1"]
     names = [r.info.run_name for r in runs.values()]
-    assert len(set(names)) == len(names) and {"golden", "digits partial", "digits partial confirm #0"} <= set(names)
-    note = next(r for r in runs.values() if r.info.run_name == "golden").data.tags["mlflow.note.content"]
+    assert len(set(names)) == len(names) and {"golden", "partial", "partial confirm #0"} <= set(names)
+    root = next(r for r in runs.values() if r.info.run_name == "golden")
+    note = root.data.tags["mlflow.note.content"]
+    assert root.data.tags["protocol.max_epochs"] == "3"
     assert note.startswith("Digits at 32 px") and "partial beats linear\\_probe: +12.9 points" in note
     experiment = mirror.runs.client.get_experiment(mirror.runs.experiment)
     assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"
+    assert experiment.tags["mlflow.note.content"] == note
+    assert "metrics.`Macro-F1/test`" in json.loads(experiment.tags["mlflow.sharedViewState.study"])["selectedColumns"]
+
+
+def test_test_scores_with_intervals_stand_on_confirm_cell_and_study_runs(few: Ledger, tmp_path: Path) -> None:
+    """Also where an earlier version had sent the study to its end: its next sync brings them, and a second one doubles nothing."""
+    assert Mirror(few).sync().pending == 0 and Mirror(few).sync().sent == 0
+    written = write_report(few, few.folder.path("report.html"))
+    few.add_facts(verdicts=written.verdicts, picks=written.picks, scores=written.scores)
+    assert Mirror(few).pending() > 0 and Mirror(few).sync().problem is None and Mirror(few).sync().sent == 0
+    root, trials, runs = root_of(Mirror(few))
+    by_key = {r.data.tags[KEY].partition(":")[2]: r for r in runs}
+    confirmed = [r for r in trials if r.data.tags["stage"] == "confirm"]
+    assert len(confirmed) == 2
+    for run in confirmed:
+        said = load(few).predictions(run.data.tags["trial"])["test"]
+        own = run.data.metrics
+        assert own["test/macro_f1"] == pytest.approx(f1_score(said.labels, said.logits.argmax(axis=1), average="macro"))
+        assert own["Macro-F1/test_low"] < own["Macro-F1/test"] == own["test/macro_f1"] < own["Macro-F1/test_high"]
+        assert own["test/accuracy_low"] < own["test/accuracy"] < own["test/accuracy_high"]
+        cell = next(r for k, r in by_key.items() if r.info.run_id == run.data.tags["mlflow.parentRunId"])
+        assert cell.data.metrics["Macro-F1/test"] == pytest.approx(own["Macro-F1/test"]), "the mean of one run"
+        assert "Macro-F1/test_low" not in cell.data.metrics and "no interval" in cell.data.tags["mlflow.note.content"]
+    (pick,) = (r for r in confirmed if r.data.tags["trial"] == written.picks[0]["trial"])
+    assert root.data.metrics["Macro-F1/test"] == pick.data.metrics["test/macro_f1"], "the pick's"
+    assert (
+        f"(#/experiments/{root.info.experiment_id}/runs/{root.info.run_id}/artifacts/report.html?workflowType=machine_learning)"
+        in root.data.tags["mlflow.note.content"]
+    )
+    db = Path(few.folder.root).parent / "mlflow.db"
+    assert count(db, "select count(*) from metrics where key = 'Macro-F1/test'") == 2 + 2 + 1
+
+    few.add_facts(scores={"trials": {}, "cells": {few.asks()[0].cell: {"macro_f1": {"mean": 0.5, "low": 0.25, "high": 0.75}}}})
+    assert Mirror(few).sync().problem is None
+    cell = next(r for r in root_of(Mirror(few))[2] if r.data.tags[KEY] == f"golden:{few.asks()[0].cell}")
+    assert (cell.data.metrics["Macro-F1/test_low"], cell.data.metrics["Macro-F1/test_high"]) == (0.25, 0.75)
+    assert "50.0, 95 % interval 25.0 to 75.0" in cell.data.tags["mlflow.note.content"]
+
+
+def test_data_sets_are_logged_as_inputs_by_their_content(few: Ledger) -> None:
+    from study.tracking.inputs import inputs
+
+    for _ in range(2):
+        assert Mirror(few).sync().problem is None
+    root, trials, _ = root_of(Mirror(few))
+    search = next(r for r in trials if r.data.tags["stage"] == "search")
+    contexts = {r.info.run_id: [i.tags[0].value for i in r.inputs.dataset_inputs] for r in (root, *trials)}
+    assert contexts[root.info.run_id] == ["training", "validation", "test"] and contexts[search.info.run_id] == ["training", "validation"]
+    assert {len(contexts[r.info.run_id]) for r in trials if r.data.tags["stage"] == "confirm"} == {3}
+    known = search.inputs.dataset_inputs[0].dataset
+    profile = json.loads(known.profile)
+    assert known.name == "digits" and profile["images"] == 1077 and profile["images_by_class"]["9"] == 108
+
+    cell, found = few.study().cells[0], few.data_report()
+    digests = [i.dataset.digest for i in inputs(cell, found)]
+    other = {"digits@official": found["digits@official"] | {"fingerprint": "other pixels"}}
+    assert len({*digests, *(i.dataset.digest for i in inputs(cell, other))}) == 6
+    assert inputs(cell, {}) == []
+
+
+def test_class_names_are_made_fit_for_a_server_and_stay_apart() -> None:
+    from mlflow.utils.validation import _validate_metric_name
+
+    classes = ["happy", "Happy", "cat/dog", "cat dog", "..", "", "señal", "senal", "x" * 300, "a: b?", "表情", "sad."]
+    names = class_names(classes)
+    assert names[0] == "happy c000" and names[1] == "Happy c001" and names[9] == "a b" and names[10] == "表情" and names[4] == "c004"
+    assert len({n.casefold() for n in names}) == len(classes)
+    for name in names:
+        _validate_metric_name(f"val_f1/{name}")
+    assert class_names(["angry", "very sad"]) == ["angry", "very sad"]
+
+
+def test_the_search_opens_in_optuna(copy: Ledger, tmp_path: Path, capsys) -> None:
+    import optuna
+
+    from study.tracking.__main__ import main
+
+    url = f"sqlite:///{tmp_path}/x.db"
+    unfinished = next(a for a in copy.asks("search") if a.number == 5)
+    copy.folder.remove(f"trials/{unfinished.trial_id}/result.json")
+    for _ in range(2):  # a second one replaces the first
+        assert main(["export", copy.folder.root, "--optuna", url]) == 0
+    assert optuna.get_all_study_names(url) == ["golden: linear_probe", "golden: partial"]
+    states = []
+    for name, cell in zip(optuna.get_all_study_names(url), copy.study().cells, strict=True):
+        trials = optuna.load_study(study_name=name, storage=url).trials
+        asks = [a for a in copy.asks("search") if a.cell == cell.id]
+        assert [t.user_attrs["trial"] for t in trials] == [a.trial_id for a in asks] and len(trials) == 6
+        for trial, ask in zip(trials, asks, strict=True):
+            states.append(trial.state.name)
+            assert set(trial.distributions) == set(copy.study().ranges(cell)) and trial.params["lr"] == ask.config["strategy"]["lr"]
+            assert trial.intermediate_values == {e.epoch: e.objective for e in copy.epochs(ask.trial_id)}
+            if trial.state.name == "COMPLETE":
+                result = copy.result(ask.trial_id)
+                assert trial.value == result.metrics["val/macro_f1"] and trial.datetime_complete.timestamp() == pytest.approx(
+                    result.ended_at
+                )
+    assert states.count("RUNNING") == 1 and states.count("COMPLETE") >= 8
+
+    optuna.delete_study(study_name="golden: partial", storage=url)
+    optuna.create_study(study_name="golden: partial", storage=url)
+    assert main(["export", copy.folder.root, "--optuna", url]) == ConfigError.exit_code
+    assert main(["export", copy.folder.root, "--optuna", "sqlite:////no/such/folder/x.db"]) == EnvironmentProblem.exit_code
+    taken, refused = capsys.readouterr().err.strip().splitlines()
+    assert "was not written here" in taken and "/no/such/folder/x.db does not take the search" in refused
 
 
 def test_runs_have_names_that_people_can_tell_apart() -> None:
     cells = grid(["fer2013", "folder:/data/my_birds", "deepweeds@session"], ["resnet18", "resnet50"], ["full"], (0.1, 1.0))
     names = cell_names(cells)
     assert len(set(names.values())) == len(cells) == 12
-    assert names[cells[0]] == "fer2013@official resnet18 full 0.1 of the images"
+    assert names[cells[0]] == "fer2013@official resnet18 0.1 of the images"
     assert list(cell_names(grid(["mini_faces"], ["resnet18"], ["partial"])).values()) == ["mini_faces partial"]
+    assert list(cell_names(grid(["mini_faces"], ["resnet18"], ["partial", "full"])).values()) == ["partial", "full"]
+    assert list(cell_names(grid(["folder:/a/birds", "table:/b/birds.csv?label=x"], ["resnet18"], ["full"])).values()) == [
+        "birds",
+        "birds.csv",
+    ]
+    assert list(cell_names(grid(["folder:/a/birds", "folder:/b/birds"], ["resnet18"], ["full"])).values()) == [
+        "folder:/a/birds",
+        "folder:/b/birds",
+    ]
 
 
 def test_T2_server_down_costs_nothing_and_is_delivered_later(few: Ledger) -> None:

@@ -56,6 +56,7 @@ class AuditReport:
     form: str
     images: int
     counts: dict[str, list[int]]
+    fingerprint: str = ""  # of the images' contents, whatever the splits
     classes: tuple[str, ...]
     unreadable: tuple[str, ...]
     exact_extra: int  # copies beyond the first, anywhere
@@ -119,6 +120,7 @@ def audit(table: ImageTable) -> AuditReport:
         form=table.form,
         images=len(table.ids),
         counts=table.counts(),
+        fingerprint=table.fingerprint,
         classes=table.classes,
         unreadable=tuple(unreadable),
         exact_extra=sum(len(g) - 1 for g in copies),

@@ -1,4 +1,5 @@
-"""`python -m study.tracking sync RESULTS`: send MLflow what it has not got; `fetch FOLDER --study NAME`: rebuild a study from it.
+"""`python -m study.tracking sync RESULTS`: send MLflow what it has not got; `fetch FOLDER --study NAME`: rebuild a study from it;
+`export RESULTS/STUDY --optuna sqlite:///x.db`: the search for optuna-dashboard.
 
 `follow` is what a sweep starts beside itself.
 """
@@ -12,7 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from study.errors import ConfigError, StudyError
-from study.facts import tell
+from study.facts import redact, tell
 from study.records import dumps
 from study.tracking.ledger import Ledger, find, studies
 
@@ -32,10 +33,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     fetch.add_argument("results", help="folder that will hold the study's")
     fetch.add_argument("--study", help="its name, where the server holds several")
     fetch.add_argument("--mlflow", default=os.environ.get("STUDY_MLFLOW_URI"), help="server (or STUDY_MLFLOW_URI)")
+    export = commands.add_parser("export", help="the whole search, every cell a study of Optuna's")
+    export.add_argument("results", help="a study's folder")
+    export.add_argument("--optuna", required=True, metavar="URL", help="database that Optuna opens, as sqlite:///x.db")
     args = parser.parse_args(argv)
     try:
         if args.command == "fetch":
             return _fetch(args.results, args.study, args.mlflow)
+        if args.command == "export":
+            return _export(find(args.results), args.optuna)
         if args.command == "follow":
             return _follow(args.results, args.mlflow)
         ledgers = [Ledger(args.results, n) for n in studies(args.results)] or [find(args.results)]
@@ -58,6 +64,15 @@ def _fetch(results: str, study: str | None, uri: str | None) -> int:
     if not uri:
         raise ConfigError("fetch needs a server: give --mlflow URI, or set STUDY_MLFLOW_URI.")
     print(fetch(uri, study, Path(results)).study_name)
+    return 0
+
+
+def _export(ledger: Ledger, uri: str) -> int:
+    from study.search.to_optuna import export
+
+    for name, trials in export(ledger, uri).items():
+        print(f"{name}: {trials} trials")
+    print(f"optuna-dashboard {redact(uri)}")
     return 0
 
 

@@ -1,47 +1,38 @@
-"""Records of the ledger in MLflow's terms: tags, parameters, rows of metrics, names of runs."""
+"""Records of the ledger in MLflow's terms: tags, parameters, rows of metrics, descriptions."""
 
 import io
 import json
 import math
 import re
 import time
-from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from typing import Any
 
 from study.config import Cell, Study, TrialConfig
-from study.records import SUMMARY, EpochRecord, TrialResult, dumps
+from study.records import OBJECTIVE, SUMMARY, EpochRecord, TrialResult, dumps
 from study.tracking.cursor import mark
+from study.tracking.names import FIRST, class_names, dataset_name
 from study.tracking.runs import Row
 
 METRIC = re.compile(r"[a-z0-9_]{1,60}")  # what a summary may call its numbers
 
 
-def cell_names(cells: Iterable[Cell]) -> dict[Cell, str]:
-    """What people call each: data set and strategy, and of the rest what tells them apart. "mini_faces partial"."""
-    cells = list(cells)
-    several = {name: len({getattr(c, name) for c in cells}) > 1 for name in ("splits", "backbone", "train_fraction")}
-    return {cell: " ".join(_parts(cell, several)) for cell in cells}
-
-
-def _parts(cell: Cell, several: dict[str, bool]) -> Iterator[str]:
-    dataset = cell.dataset.rstrip("/").rpartition("/")[2]  # of folder:/where/it/lies its last part
-    yield f"{dataset}@{cell.splits}" if several["splits"] or cell.splits != "official" else dataset
-    if several["backbone"]:
-        yield cell.backbone
-    yield cell.strategy
-    if several["train_fraction"] or cell.train_fraction != 1:
-        yield f"{cell.train_fraction:.3g} of the images"
-
-
-def note(study: Study, facts: dict[str, Any], amendments: list[dict[str, Any]]) -> str:
-    """The study in Markdown: its question, its verdict so far, how it grew. Texts of ours are shown as they are, not as markup."""
+def note(study: Study, facts: dict[str, Any], amendments: list[dict[str, Any]], links: str) -> str:
+    """The study in Markdown: its question, `links` (a long verdict may be cut), its verdict so far, how it grew. Texts of ours are shown as
+    they are, not as markup."""
     verdicts = facts.get("verdicts", []) if facts.get("finished_at") else []
-    lines = [_plain(study.about or f"Study {study.name}."), ""]
+    lines = [_plain(study.about or f"Study {study.name}."), "", links, ""]
     lines += [f"- {_plain(v)}" for v in verdicts] or ["No verdict yet: the study is running."]
     if amendments:
         lines += ["", "It grew:", "", *(f"- {_plain(amendment_text(a))}" for a in amendments)]
-    return "\n".join([*lines, "", "The report with its figures is the artifact `report.html`."])
+    return "\n".join(lines)
+
+
+def cell_note(scores: dict[str, Any]) -> str:
+    """Of a cell whose runs were confirmed, in points."""
+    score = scores["macro_f1"]
+    interval = f", 95 % interval {100 * score['low']:.1f} to {100 * score['high']:.1f}" if "low" in score else ", a single run: no interval"
+    return f"Mean test macro-F1 of its confirm runs {100 * score['mean']:.1f}{interval}."
 
 
 def _plain(text: str) -> str:
@@ -58,30 +49,56 @@ def fact_tags(facts: dict[str, Any]) -> dict[str, str]:
     return {k: str(facts[k]) for k in ("commit", "host", "python", "command") if k in facts} | known
 
 
+def protocol_tags(study: Study) -> dict[str, str]:
+    """What all of its trials share."""
+    return {f"protocol.{k}": str(v) for k, v in asdict(study.protocol).items()}
+
+
 def params(config: TrialConfig) -> dict[str, Any]:
-    protocol = {f"protocol.{k}": v for k, v in asdict(config.protocol).items()}
-    return {**config.tuned(), **asdict(config.cell), **protocol, "seed": config.seed, "subset": config.subset}
+    """What tells a cell's trials apart; everything else that was set is in config.json beside them."""
+    return config.tuned()
 
 
 def epoch_rows(epochs: list[EpochRecord]) -> list[Row]:
     return [
         (name, value, e.ended_at, e.epoch)
         for e in epochs
-        for name, value in {**e.metrics, "train_seconds": e.train_seconds, "eval_seconds": e.eval_seconds}.items()
+        for name, value in {**_first(e.metrics), **e.metrics, "train_seconds": e.train_seconds, "eval_seconds": e.eval_seconds}.items()
     ]
 
 
+def _first(metrics: dict[str, float]) -> dict[str, float]:
+    return {f"{FIRST}/validation": metrics[OBJECTIVE]} if OBJECTIVE in metrics else {}
+
+
 def class_rows(result: TrialResult) -> list[Row]:
-    """Keyed by class index: names may hold anything, and servers refuse some of it."""
+    """By the classes' names, each figure a section of charts."""
     if result.val is None:
         return []
     named = [("recall", result.val.recall), ("precision", result.val.precision), ("f1", result.val.f1)]
     return [
-        (f"val/{name}_c{k:03d}", value, result.ended_at, result.best_epoch or 0)
+        (f"val_{name}/{of}", value, result.ended_at, result.best_epoch or 0)
         for name, values in named
-        for k, value in enumerate(values)
+        for of, value in zip(class_names(result.classes), values, strict=False)
         if value is not None
     ]
+
+
+def score_rows(scores: dict[str, dict[str, float]], at: float, of: str = "") -> list[Row]:
+    """Test scores of a run, a cell or (`of` a data set) a study: by metric {mean, low, high}, the interval 95 %."""
+    named = {f"test/{metric}{of}": score for metric, score in scores.items()}
+    named |= {f"{FIRST}/test{of}": scores["macro_f1"]} if "macro_f1" in scores else {}
+    ends = {"mean": "", "low": "_low", "high": "_high"}
+    return [(name + end, float(score[key]), at, 0) for name, score in named.items() for key, end in ends.items() if key in score]
+
+
+def best_rows(picks: list[dict[str, Any]], at: float) -> list[Row]:
+    """Of the study's run: the network to use of each data set. By name where there are several."""
+    rows: list[Row] = []
+    for pick, name in zip(picks, class_names([dataset_name(p["of"]) for p in picks]), strict=True):
+        if pick["test"]:
+            rows += score_rows({"macro_f1": pick["test"]}, at, f" of {name}" if len(picks) > 1 else "")
+    return rows
 
 
 def measured_rows(name: str, data: bytes, result: TrialResult) -> list[Row]:
@@ -106,4 +123,5 @@ def last_word(facts: dict[str, Any]) -> str:
     """A mark of how the study ended; empty while it has not."""
     if not facts.get("finished_at"):
         return ""
-    return mark(dumps([facts["finished_at"], facts.get("verdicts")]).encode())
+    scores = [facts["scores"]] if facts.get("scores") else []  # a study of version 0.1 has none, and stays as it was sent
+    return mark(dumps([facts["finished_at"], facts.get("verdicts"), *scores]).encode())

@@ -93,7 +93,7 @@ class Ledger:
         grown, changes = grow(before, study, self.folder.location)
         if changes:
             amendment = {"at": time.time(), "changes": [c.text for c in changes], "test_open": bool(self.test_openings())}
-            unfinished = {k: v for k, v in self.facts().items() if k not in ("finished_at", "verdicts", "picks")}
+            unfinished = {k: v for k, v in self.facts().items() if k not in ("finished_at", "verdicts", "picks", "scores")}
             values = {**known, "study": grown.as_dict(), "facts": unfinished, "amendments": [*self.amendments(), amendment]}
             self._write("study.json", values)
         return grown

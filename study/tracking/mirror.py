@@ -20,12 +20,15 @@ from study.tracking import events
 from study.tracking.client import default_uri
 from study.tracking.cursor import Cursor, mark
 from study.tracking.explain import explain
+from study.tracking.inputs import inputs
 from study.tracking.ledger import STUDY_FILES, Ledger
+from study.tracking.names import FIRST, cell_names
 from study.tracking.runs import NOTE, Runs
 
 SAVE_S = 5.0  # how often the cursor is written during a pass
 SIDE_BY_SIDE = 4  # trials sent at a time
 FEW = 20  # runs that are looked for one by one
+MOST_COLUMNS = 16  # of what was searched, in the table of runs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +50,7 @@ class Mirror:
         self._looked = ""  # mark of study.json when what was measured on ended trials was last looked for
         self._same: dict[str, str] = {}  # the study's files that are as they were sent, by their mark on the disk
         self._here: dict[str, str] = {}  # those marks now
+        self._data: dict[str, Any] = {}  # the data report
         self._absent: set[str] = set()  # keys of which the server has no run, as this pass began
         self._alone = threading.Lock()  # what is counted while several trials are sent
 
@@ -84,11 +88,13 @@ class Mirror:
     def _pass(self, study: Study) -> None:
         self._here = self.ledger.folder.marks()
         facts, kept = self.ledger.facts(), self._kept()
-        root = self._run("", study.name, None, {"study": study.name, **events.fact_tags(facts)}, facts.get("started_at"))
+        root = self._run(
+            "", study.name, None, {"study": study.name, **events.fact_tags(facts), **events.protocol_tags(study)}, facts.get("started_at")
+        )
         if self.cursor.closed and not events.last_word(facts):
             self._reopen()
         self._amendments(root)
-        self._describe(study, root, facts)
+        self._describe(study, root, facts)  # first of all: what a person sees of a running study
         asks = self._read_asks()
         self._trials([a for a in asks if a.trial_id not in self.cursor.ended], study, root, facts)
         for ask in self._measured_late(asks, kept):
@@ -103,6 +109,7 @@ class Mirror:
             self._put_study_file(root, name)
         if (word := events.last_word(facts)) and "verdicts" in facts and word != self.cursor.closed and not self._refused:
             self._close(root, facts)
+        self._describe(study, root, facts)  # the report is there by now
 
     def _read_asks(self) -> list[Ask]:
         """In the order of asking."""
@@ -121,11 +128,12 @@ class Mirror:
 
     def _trials(self, asks: list[Ask], study: Study, root: str, facts: dict[str, Any]) -> None:
         """Sends what is new of each; several at a time over a connection, one at a time into a database beside us."""
-        names = {cell.id: name for cell, name in events.cell_names(study.cells).items()}
+        names = {cell.id: name for cell, name in cell_names(study.cells).items()}
         self._find_runs(asks)
         for ask in asks:  # before they are needed side by side
             if ask.cell not in self.cursor.runs:
-                self._run(ask.cell, names.get(ask.cell, ask.cell), root, events.cell_tags(self._config(ask).cell), None)
+                self._run(ask.cell, names.get(ask.cell, ask.cell), root, events.cell_tags(self._config(ask).cell), facts.get("started_at"))
+        self._inputs(study, root)
         if not self.uri.startswith(("http://", "https://")):
             for ask in asks:
                 self._trial(ask, names, facts)
@@ -149,7 +157,11 @@ class Mirror:
         suffix = {Stage.SEARCH: "", Stage.CONFIRM: " confirm", Stage.EXPLAIN: f" {ask.origin.value}"}[ask.stage]
         run = self._run(trial_id, f"{name}{suffix} #{ask.number}", self.cursor.runs[ask.cell], tags, started)
         failpoint("after_mlflow_start")
-        params = events.params(config) if trial_id not in self.cursor.epochs else {}
+        params = dict[str, Any]()
+        if trial_id not in self.cursor.epochs:
+            params = events.params(config)
+            splits = ("train", "val", "test") if ask.stage is Stage.CONFIRM else ("train", "val")
+            self.runs.add_inputs(run, inputs(config.cell, self._data, splits))
         fresh = epochs[self.cursor.epochs.get(trial_id, 0) :]
         rows, ends = events.epoch_rows(fresh), dict[str, str]()
         if result is not None:
@@ -225,16 +237,47 @@ class Mirror:
             self.cursor.amendments = len(found)
 
     def _describe(self, study: Study, root: str, facts: dict[str, Any]) -> None:
-        text = events.note(study, facts, self.ledger.amendments())
-        if self.cursor.files.get(NOTE) != mark(text.encode()):
-            self.runs.set_tags(root, {NOTE: text})
-            self.cursor.files[NOTE] = mark(text.encode())
+        report = "The report with its figures will be the artifact `report.html`."
+        if "report.html" in self.cursor.files:
+            report = f"[The report with its figures]({self.runs.page(root, 'report.html')})."
+        amendments = self.ledger.amendments()
+        content = mark(events.note(study, facts, amendments, report).encode())
+        if self.cursor.files.get(NOTE) == content:
+            return
+        columns = [f"metrics.`{FIRST}/{name}`" for name in ("test", "test_low", "test_high", "validation")]
+        searched = [*dict.fromkeys(name for cell in study.cells for name in study.ranges(cell))][:MOST_COLUMNS]
+        view = self.runs.offer_view("study", [*columns, *(f"params.`{name}`" for name in searched)], columns[0])
+        self.runs.describe(root, events.note(study, facts, amendments, f"{report} [All runs, the best on test first]({view})."))
+        self.cursor.files[NOTE] = content
+
+    def _inputs(self, study: Study, root: str) -> None:
+        """What each cell, and the study, was trained and measured on; again where the data report changed."""
+        self._data = self.ledger.data_report()
+        for cell in study.cells:
+            run, found = self.cursor.runs.get(cell.id), inputs(cell, self._data)
+            name, content = f"inputs of {cell.id}", mark("".join(i.dataset.digest for i in found).encode())
+            if run is not None and found and self.cursor.files.get(name) != content:
+                self.runs.add_inputs(run, found)
+                self.runs.add_inputs(root, found)
+                self.cursor.files[name] = content
+
+    def _scores(self, root: str, facts: dict[str, Any]) -> None:
+        """On test: known with the verdict, so they come with the study's last word."""
+        at, scores = float(facts["finished_at"]), facts.get("scores") or {}
+        for key, own in {**scores.get("trials", {}), **scores.get("cells", {})}.items():
+            if run := self.cursor.runs.get(key):
+                self.runs.log_metrics(run, events.score_rows(own, at))
+        for key, own in scores.get("cells", {}).items():
+            if run := self.cursor.runs.get(key):
+                self.runs.set_tags(run, {NOTE: events.cell_note(own)})
+        self.runs.log_metrics(root, events.best_rows(facts.get("picks", []), at))
 
     def _close(self, root: str, facts: dict[str, Any]) -> None:
         """The runs stay open until everything is there."""
         if not all([self._put_study_file(root, f"tables/{name}") for name in self.ledger.folder.names("tables")]):
             return
         self._best_models(facts.get("picks", []))
+        self._scores(root, facts)
         self.runs.replace_tags(root, "verdict.", [str(sentence) for sentence in facts["verdicts"]])
         trials = set(self._asks)
         for key, run in self.cursor.runs.items():

@@ -70,7 +70,12 @@ class OtherSchema(ConfigError):
 
 def facts_of(values: dict[str, Any]) -> dict[str, Any]:
     facts: dict[str, Any] = _require({"facts": {}, **values}, "facts", _is_object, "an object")
-    for name, fits, kind in (("started_at", _is_number, "a time"), ("finished_at", _is_number, "a time"), ("verdicts", _is_texts, "texts")):
+    for name, fits, kind in (
+        ("started_at", _is_number, "a time"),
+        ("finished_at", _is_number, "a time"),
+        ("verdicts", _is_texts, "texts"),
+        ("scores", _is_object, "an object"),
+    ):
         if name in facts:
             _require(facts, name, fits, kind)
     return facts

@@ -9,18 +9,29 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from study.facts import redact
+from study.records import dumps
 from study.tracking.client import KEY, connect
+from study.tracking.names import FIRST
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import DatasetInput
 
 Row = tuple[str, float, float, int]  # name, value, unix time, step
 PAGE = 1000  # runs an answer
 METRICS_A_BATCH = 900  # a server takes 1,000
 TAGS_A_BATCH = 90  # and 100
 LONGEST_TAG = 5000
-KIND = {"mlflow.experimentKind": "custom_model_development"}  # else its page opens on traces of language models, and is empty
-NOTE = "mlflow.note.content"  # Markdown, shown at the top of a run's page
+KIND = "mlflow.experimentKind"
+OF_THE_STUDY = {
+    KIND: "custom_model_development",  # "model training"; else its page opens on traces of language models, and is empty
+    "mlflow.experiment.primaryMetric.name": f"{FIRST}/test",
+    "mlflow.experiment.primaryMetric.greaterIsBetter": "True",
+}
+GUESSED = ("_inferred", "no_inferred_type")  # kinds that a page which was opened too early has put there
+NOTE = "mlflow.note.content"  # Markdown, shown at the top of a run's page, and of an experiment's
+TRAINING = "workflowType=machine_learning"  # MLflow's pages about training, not those about language models
+VIEW = "mlflow.sharedViewState."  # + a key: columns and order of the table of runs, for a link that names the key
 
 
 class Runs:
@@ -39,14 +50,34 @@ class Runs:
         """The id of the study's experiment, which is made if it is not there."""
         known = self.client.get_experiment_by_name(self.study)
         if known is not None:
-            for name, value in KIND.items():
-                if name not in known.tags:
+            for name, value in OF_THE_STUDY.items():
+                if name not in known.tags or (name == KIND and known.tags[name].endswith(GUESSED)):
                     self.client.set_experiment_tag(known.experiment_id, name, value)
             return str(known.experiment_id)
         location = None
         if self.uri.startswith("sqlite:///"):
             location = Path(self.uri.removeprefix("sqlite:///")).parent.joinpath("mlartifacts", self.study).as_uri()
-        return str(self.client.create_experiment(self.study, artifact_location=location, tags=KIND))
+        return str(self.client.create_experiment(self.study, artifact_location=location, tags=OF_THE_STUDY))
+
+    def describe(self, run: str, text: str) -> None:
+        """The study's run and its experiment alike: a person comes by the one or the other."""
+        self.set_tags(run, {NOTE: text})
+        self.client.set_experiment_tag(self.experiment, NOTE, redact(text)[:LONGEST_TAG])
+
+    def offer_view(self, key: str, columns: Sequence[str], order: str) -> str:
+        """A table of the runs with these columns (metrics.`NAME`, params.`NAME`), the highest of `order` first: its place in MLflow's pages."""
+        view = {"selectedColumns": list(columns), "columnOrder": list(columns), "orderByKey": order, "orderByAsc": False}
+        self.client.set_experiment_tag(self.experiment, VIEW + key, dumps(view))
+        return f"#/experiments/{self.experiment}/runs?{TRAINING}&viewStateShareKey={key}"
+
+    def page(self, run: str, artifact: str) -> str:
+        """Where MLflow's pages show a run's file."""
+        return f"#/experiments/{self.experiment}/runs/{run}/artifacts/{artifact}?{TRAINING}"
+
+    def add_inputs(self, run: str, inputs: "Sequence[DatasetInput]") -> None:
+        """What is known already is stored once."""
+        if inputs:
+            self.client.log_inputs(run, datasets=list(inputs))
 
     def find(self, key: str) -> str | None:
         """The id of the run of this key, if there is one."""

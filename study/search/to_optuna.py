@@ -1,0 +1,118 @@
+"""The search as Optuna keeps one: every cell a study in a database of Optuna's, for optuna-dashboard and whatever else reads those."""
+
+import math
+import warnings
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.exceptions import ExperimentalWarning
+from optuna.trial import FrozenTrial, TrialState
+
+from study.config import Cell, Study, TrialConfig
+from study.errors import ConfigError, EnvironmentProblem
+from study.facts import redact
+from study.records import OBJECTIVE, Stage
+from study.search.optuna_cells import STATES
+from study.search.sample import distributions
+from study.tracking.ledger import Ledger, Trial
+from study.tracking.names import cell_names
+
+OURS = "study"
+"""Attribute of every study written here: one that has it is replaced, one of the same name without it is left alone."""
+
+
+def export(ledger: Ledger, uri: str) -> dict[str, int]:
+    """Writes the search of `ledger` to the database at `uri` (as sqlite:///x.db), anew where it was written before; by name of the Optuna
+    study, its trials. Raises ConfigError where there is no search or a name is taken, EnvironmentProblem where the database refuses."""
+    study = ledger.study()
+    if study is None:
+        raise ConfigError(f"{ledger.folder.location} holds no study; give RESULTS/STUDY.")
+    asks = ledger.asks(Stage.SEARCH)
+    if not asks:
+        raise ConfigError(f"{ledger.folder.location} has no search trial yet; run the sweep first.")
+    trials = {cell.id: [*ledger.trials([a for a in asks if a.cell == cell.id])] for cell in study.cells}
+    try:
+        storage = optuna.storages.RDBStorage(uri)
+        return {name: _write(storage, name, study, cell, trials[cell.id]) for name, cell in _named(study) if trials[cell.id]}
+    except ConfigError:
+        raise
+    except Exception as error:  # SQLAlchemy's, a driver's, Optuna's own: whatever a database refuses by
+        said = redact(" ".join(str(error).split()))[:300]
+        way_out = "give a database that SQLAlchemy knows, as sqlite:///x.db, in a folder that exists"
+        raise EnvironmentProblem(f"{redact(uri)} does not take the search ({type(error).__name__}: {said}); {way_out}.") from None
+
+
+def _named(study: Study) -> list[tuple[str, Cell]]:
+    return [(f"{study.name}: {name}", cell) for cell, name in cell_names(study.cells).items()]
+
+
+def _write(storage: optuna.storages.RDBStorage, name: str, study: Study, cell: Cell, trials: Sequence[Trial]) -> int:
+    known = {s.study_name: s for s in optuna.get_all_study_summaries(storage)}
+    if name in known:
+        if known[name].user_attrs.get(OURS) != study.name:
+            raise ConfigError(f"the database has an Optuna study {name!r} that was not written here; give another database.")
+        optuna.delete_study(study_name=name, storage=storage)
+    made = optuna.create_study(storage=storage, study_name=name, direction="maximize")
+    for key, value in {OURS: study.name, "cell": cell.id, "objective": OBJECTIVE, "about": study.about}.items():
+        made.set_user_attr(key, value)
+    with warnings.catch_warnings():  # of Optuna's that this is new
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        made.set_metric_names([OBJECTIVE])
+    ranges = _wide_enough(distributions(study.ranges(cell)), [_values(study, cell, t) for t in trials])
+    for trial in sorted(trials, key=lambda t: t.ask.number):
+        made.add_trial(_frozen(study, cell, trial, ranges))
+    return len(trials)
+
+
+def _values(study: Study, cell: Cell, trial: Trial) -> dict[str, Any]:
+    return TrialConfig.from_dict(trial.ask.config).values(study.ranges(cell))
+
+
+def _wide_enough(ranges: Mapping[str, BaseDistribution], values: Sequence[Mapping[str, Any]]) -> dict[str, BaseDistribution]:
+    """A range that changed as the study grew left trials outside: Optuna takes none such, so it is told the range that holds all."""
+    out: dict[str, BaseDistribution] = {}
+    for name, known in ranges.items():
+        tried = [v[name] for v in values]
+        if isinstance(known, CategoricalDistribution):
+            out[name] = CategoricalDistribution([*known.choices, *(v for v in dict.fromkeys(tried) if v not in known.choices)])
+        elif isinstance(known, IntDistribution):
+            out[name] = IntDistribution(min(known.low, *tried), max(known.high, *tried))
+        else:
+            assert isinstance(known, FloatDistribution)
+            low, high = min(known.low, *tried), max(known.high, *tried)
+            out[name] = FloatDistribution(low, high, log=known.log and low > 0)
+    return out
+
+
+def _frozen(study: Study, cell: Cell, trial: Trial, ranges: dict[str, BaseDistribution]) -> FrozenTrial:
+    ask, epochs, result = trial
+    # an undefined score is no number: it is left out, as everywhere
+    scores = {e.epoch: e.objective for e in epochs if math.isfinite(e.objective)}
+    state = STATES[result.outcome] if result else TrialState.RUNNING
+    value = result.metrics.get(OBJECTIVE) if result and state is TrialState.COMPLETE else None
+    if state is TrialState.COMPLETE and value is None:
+        state = TrialState.FAIL
+    if state is TrialState.PRUNED and scores:
+        value = scores[max(scores)]
+    attributes = {"trial": ask.trial_id, "number": ask.number, "origin": ask.origin.value, "seed": ask.config["seed"]}
+    if study.searches > 1:
+        attributes["search"] = ask.number % study.searches
+    if result:
+        attributes |= {"outcome": result.outcome.value, "reason": result.reason, "seconds": result.seconds, "best_epoch": result.best_epoch}
+    values = _values(study, cell, trial)
+    made = optuna.trial.create_trial(
+        state=state,
+        value=value,
+        params=values,
+        distributions=ranges,
+        intermediate_values=scores,
+        user_attrs=attributes,
+    )
+    began = result.started_at if result else (epochs[0].ended_at - epochs[0].seconds if epochs else 0.0)
+    made.datetime_start = datetime.fromtimestamp(began) if began else made.datetime_start
+    if result and result.ended_at:
+        made.datetime_complete = datetime.fromtimestamp(result.ended_at)
+    return made

@@ -1,0 +1,41 @@
+"""What a run was trained and measured on, as MLflow's dataset inputs: one a split, told apart by content."""
+
+import hashlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from study.config import Cell
+from study.records import dumps
+from study.tracking.names import dataset_name
+
+if TYPE_CHECKING:
+    from mlflow.entities import DatasetInput
+
+CONTEXTS = {"train": "training", "val": "validation", "test": "test"}
+
+
+def inputs(cell: Cell, found: dict[str, Any], splits: Sequence[str] = tuple(CONTEXTS)) -> "list[DatasetInput]":
+    """Of `found`, the data report; empty where it does not know the cell's data."""
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+    from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
+
+    known = found.get(f"{cell.dataset}@{cell.splits}")
+    if not known:
+        return []
+    out = []
+    for split in splits:
+        counts = known.get("counts", {}).get(split)
+        if not counts:
+            continue
+        # the images' own fingerprint, and how they were split; those of version 0.1 have none, and go by their counts
+        content = [known.get("fingerprint", ""), cell.splits, split, counts, known.get("classes")]
+        by_class = dict(zip(known.get("classes", []), counts, strict=False))
+        dataset = Dataset(
+            name=dataset_name(cell.dataset)[:500],
+            digest=hashlib.sha256(dumps(content).encode()).hexdigest()[:12],
+            source_type="study",
+            source=dumps({"dataset": cell.dataset, "splits": cell.splits, "form": known.get("form", "")}),
+            profile=dumps({"split": split, "images": sum(counts), "classes": len(counts), "images_by_class": by_class}),
+        )
+        out.append(DatasetInput(dataset=dataset, tags=[InputTag(MLFLOW_DATASET_CONTEXT, CONTEXTS[split])]))
+    return out

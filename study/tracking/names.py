@@ -1,0 +1,51 @@
+"""What a server may call things: MLflow takes letters, digits and _ - . space in the name of a metric, and a slash makes a section of charts."""
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from study.config import Cell
+
+FIRST = "Macro-F1"
+"""Section of the metric that decides: charts stand in the alphabet's order, capitals first. It repeats val/macro_f1 and test/macro_f1."""
+LONGEST = 60  # characters of a class's name
+
+
+def class_names(classes: Sequence[str]) -> list[str]:
+    """Each class as a part of a metric's name, no two alike even for a database that takes e for é and A for a."""
+    plain = [re.sub(r"[^\w.-]+", " ", name).strip(" .")[:LONGEST].strip(" .") for name in classes]
+    count = Counter(map(_folded, plain))
+    alone = [count[_folded(name)] == 1 and not re.search(r"(^| )c\d{3,}$", name) and name != "" for name in plain]
+    return [name if own else f"{name} c{k:03d}".strip() for k, (name, own) in enumerate(zip(plain, alone, strict=True))]
+
+
+def _folded(name: str) -> str:
+    return "".join(c for c in unicodedata.normalize("NFKD", name.casefold()) if not unicodedata.combining(c))
+
+
+def cell_names(cells: Iterable[Cell]) -> dict[Cell, str]:
+    """What people call each: what tells it from the others, and no more. "partial"; of a study of one cell "mini_faces partial"."""
+    cells = list(cells)
+    several = {name: len({getattr(c, name) for c in cells}) > 1 for name in ("dataset", "splits", "backbone", "strategy", "train_fraction")}
+    if not several["strategy"] and sum(several.values()) <= several["splits"]:
+        several |= {"dataset": True, "strategy": True}
+    several["dataset"] |= several["splits"]
+    short = {c: _name(c, several, dataset_name(c.dataset)) for c in cells}
+    count = Counter(short.values())
+    return {c: name if count[name] == 1 else _name(c, several, c.dataset) for c, name in short.items()}
+
+
+def _name(cell: Cell, several: dict[str, bool], dataset: str) -> str:
+    parts = {
+        "dataset": f"{dataset}@{cell.splits}" if several["splits"] else dataset,
+        "backbone": cell.backbone,
+        "strategy": cell.strategy,
+        "train_fraction": f"{cell.train_fraction:.3g} of the images",
+    }
+    return " ".join(part for name, part in parts.items() if several[name])
+
+
+def dataset_name(dataset: str) -> str:
+    """Of folder:/where/it/lies and table:/where/it/lies.csv?label=x its last part."""
+    return dataset.partition("?")[0].rstrip("/").rpartition("/")[2] or dataset
