@@ -69,10 +69,10 @@ def test_a_frame_of_files_keeps_the_files_and_one_of_arrays_makes_them(tmp_path:
     frame = pd.DataFrame({"path": files, "species": [f.parent.name for f in files], "plant": [k // 3 for k in range(24)]})
     table = open_dataset(own_dataset(frame, folder=tmp_path / "made"))
     assert table.classes == ("a", "b") and not list((tmp_path / "made").rglob("*.png")) and len(set(table.groups)) == 8
-    arrays = pd.DataFrame({"picture": [np.asarray(scene(k)) for k in range(20)], "y": [k % 2 for k in range(20)]})
+    arrays = pd.DataFrame({"scan": [np.asarray(scene(k)) for k in range(20)], "y": [k % 2 for k in range(20)]})
     with pytest.raises(ConfigError, match="which column is the image"):
         own_dataset(arrays, folder=tmp_path / "made")
-    table = open_dataset(own_dataset(arrays, columns={"image": "picture"}, folder=tmp_path / "made"))
+    table = open_dataset(own_dataset(arrays, columns={"image": "scan"}, folder=tmp_path / "made"))
     assert table.classes == ("0", "1") and np.array_equal(table.decode(1), np.asarray(scene(1)))
 
 
