@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.special import logsumexp
 
 from analysis import statistics as st
 from analysis.collapse import Collapse, collapse_reason, count_collapses, robust_sd
@@ -17,6 +16,7 @@ from analysis.intervals import Estimate, difference, difference_interval, images
 from analysis.predictions import Predictions, measured_path, refusal
 from analysis.question import Question
 from analysis.runs import Runs, join_folds, score_runs
+from study.metrics import log_shares
 
 Rows = list[dict[str, Any]]
 
@@ -53,8 +53,7 @@ class Gathered:
         for fold in range(int(self.fold.max()) + 1):
             here = np.flatnonzero(self.fold == fold)
             groups = None if self.groups is None else self.groups[here]
-            rng = np.random.Generator(np.random.Philox(key=[20, 21]))
-            yield Resampled(images=here, groups=groups, weights=st.image_weights(len(here), groups, resamples, rng))
+            yield Resampled(images=here, groups=groups, weights=st.shared_weights(len(here), groups, resamples))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,8 +129,7 @@ def gather(frames: Frames, question: Question, block: pd.DataFrame) -> Gathered 
 
 def _of_truth(said: Predictions) -> np.ndarray:
     """[N] of 0 to 1: the softmax at the true class."""
-    mine = said.logits[np.arange(len(said.labels)), said.labels]
-    return np.exp(mine - logsumexp(said.logits, axis=1))
+    return np.asarray(np.exp(log_shares(said.logits)[np.arange(len(said.labels)), said.labels]))
 
 
 def _whole_runs(frames: Frames, block: pd.DataFrame) -> Iterator[WholeRun]:

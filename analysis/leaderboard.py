@@ -5,6 +5,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.frames import Frames
+from analysis.pick import in_words
 from analysis.verdict import Findings
 from study.records import OBJECTIVE
 
@@ -47,6 +48,6 @@ def leaderboard(frames: Frames, findings: Findings) -> pd.DataFrame:
 
 
 def settings(row: dict[str, Any], names: list[str]) -> str:
-    """ "lr 0.0003, unfreeze_depth 2": of the searched fields, those that the trial has."""
+    """Of the searched fields, those that the trial has."""
     found = {name: row.get(f"hp/{name}") for name in names}
-    return ", ".join(f"{k} {v:.3g}" if isinstance(v, float) else f"{k} {v}" for k, v in found.items() if v is not None and v == v)
+    return in_words({k: v for k, v in found.items() if v is not None and v == v})

@@ -26,8 +26,6 @@ from study.inference.softmax import pooled
 from study.metrics import calibration_error, fit_temperature, log_shares
 from study.records import OBJECTIVE
 
-RULE = "of its confirm runs the one with the best validation macro-F1"
-
 
 @dataclass(frozen=True, kw_only=True)
 class Score:
@@ -98,7 +96,7 @@ class Pick:
 
     @property
     def shown_settings(self) -> str:
-        return ", ".join(f"{k} {v:.3g}" if isinstance(v, float) else f"{k} {v}" for k, v in self.settings.items())
+        return in_words(self.settings)
 
     @property
     def scores(self) -> str:
@@ -117,6 +115,11 @@ class Pick:
             f"all {t.networks} confirm runs together: test macro-F1 {points(t.test)}, {points(t.gain, signed=True)} points over "
             f"one of them on average, at {t.networks} times the cost"
         )
+
+
+def in_words(settings: Mapping[str, Any]) -> str:
+    """ "lr 0.0003, unfreeze_depth 2"."""
+    return ", ".join(f"{k} {v:.3g}" if isinstance(v, float) else f"{k} {v}" for k, v in settings.items())
 
 
 def points(score: Score, signed: bool = False) -> str:
@@ -245,8 +248,7 @@ def calibrate(val: Predictions, test: Predictions) -> Calibrated:
 
 def _macro(about: Predictions, logits: np.ndarray, resamples: int) -> tuple[float, np.ndarray]:
     """Macro-F1, and the same on resampled images [B], the same draws for every network."""
-    rng = np.random.Generator(np.random.Philox(key=[20, 21]))
-    weights = st.image_weights(len(about.labels), about.groups, resamples, rng)
+    weights = st.shared_weights(len(about.labels), about.groups, resamples)
     said, classes, score = logits.argmax(axis=1), logits.shape[1], st.METRICS[st.PRIMARY]
     return float(score(st.counts(said, about.labels, classes))), score(st.counts(said, about.labels, classes, weights))
 

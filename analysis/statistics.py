@@ -3,6 +3,7 @@
 Macro averages go over the classes that occur among the labels. Images are drawn with replacement; whole sessions, where they have them.
 """
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -55,6 +56,19 @@ def image_weights(count: int, groups: np.ndarray | None, resamples: int, rng: np
     _, member = np.unique(groups, return_inverse=True)
     units = int(member.max()) + 1
     return rng.multinomial(units, np.full(units, 1 / units), size=resamples)[:, member]
+
+
+def shared_weights(count: int, groups: np.ndarray | None, resamples: int) -> np.ndarray:
+    """The `image_weights` that a whole analysis shares, so that everything on the same images pairs up: drawn once, read-only."""
+    return _drawn(count, None if groups is None else groups.astype(np.int64).tobytes(), resamples)
+
+
+@functools.lru_cache(maxsize=2)
+def _drawn(count: int, groups: bytes | None, resamples: int) -> np.ndarray:
+    rng = np.random.Generator(np.random.Philox(key=[20, 21]))
+    weights = image_weights(count, None if groups is None else np.frombuffer(groups, np.int64), resamples, rng)
+    weights.flags.writeable = False
+    return weights
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from study.checks import Tables
 from study.config import Study
-from study.datasets.spec import TRAIN, ImageTable
+from study.datasets.spec import TRAIN, ImageTable, spread
 from study.datasets.thumbnails import thumbnail
 from study.tracking.ledger import PICTURES, Ledger
 
@@ -47,5 +47,5 @@ def samples(table: ImageTable) -> list[int]:
     out: list[int] = []
     for label in range(min(len(table.classes), MOST_CLASSES)):
         own = np.flatnonzero((table.split == TRAIN) & (table.labels == label))
-        out += [int(own[k]) for k in np.unique(np.linspace(0, len(own) - 1, min(SAMPLES, len(own))).round().astype(int))]
+        out += spread(own, table.labels, SAMPLES).tolist()
     return out

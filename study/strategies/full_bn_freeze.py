@@ -1,10 +1,11 @@
 """Strategy B with batch norm in eval mode: its statistics stay as pretrained, its scales and shifts are trained."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, ClassVar
 
 from study.space import Log
 from study.strategies.base import Phase, Strategy, check_lr
+from study.strategies.full import Full
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,4 +20,4 @@ class FullBnFreeze(Strategy):
         check_lr(self.lr)
 
     def phases(self, stages: int, epochs: int) -> tuple[Phase, ...]:
-        return (Phase(epochs=epochs, lrs=(self.lr,) * (stages + 1), freeze_statistics=True),)
+        return tuple(replace(phase, freeze_statistics=True) for phase in Full(lr=self.lr).phases(stages, epochs))
