@@ -4,7 +4,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from analysis.advice import number
-from analysis.figures.sizes import ONE_SIZE, size_axis
+from analysis.figures.sizes import ONE_SIZE, sides, size_axis
 from analysis.frames import Frames
 from analysis.intervals import difference_interval, mean_estimate
 from analysis.theme import colour, dash, empty, facets, label, named, styled, symbol
@@ -53,13 +53,15 @@ def draw(frame: pd.DataFrame) -> go.Figure:
         block = frame[frame.question == question]
         figure.update_yaxes(title_text=f"{label(block.leader.iloc[0])} minus each other, points", **at)
         figure.add_hline(y=0, line_width=1.5, line_color="rgba(128,128,128,.9)", **at)
-        for turn, (strategy, own) in enumerate(block.groupby("strategy", sort=False)):
-            _line(figure, str(strategy), own, turn, at)
+        others = [(str(strategy), own) for strategy, own in block.groupby("strategy", sort=False)]
+        beside = sides(own["at"].iloc[0] for _, own in others)
+        for turn, (strategy, own) in enumerate(others):
+            _line(figure, strategy, own, turn, beside[turn], at)
         size_axis(figure, block.images, at)
     return styled(figure)
 
 
-def _line(figure: go.Figure, strategy: str, own: pd.DataFrame, turn: int, at: dict[str, int]) -> None:
+def _line(figure: go.Figure, strategy: str, own: pd.DataFrame, turn: int, side: str, at: dict[str, int]) -> None:
     tint, aside = colour(strategy), 1 + 0.025 * turn  # bars beside one another
     bar = {"type": "data", "symmetric": False, "array": 100 * (own.high - own.difference), "arrayminus": 100 * (own.difference - own.low)}
     figure.add_scatter(
@@ -84,7 +86,7 @@ def _line(figure: go.Figure, strategy: str, own: pd.DataFrame, turn: int, at: di
         y=[0],
         mode="markers+text",
         text=[number(c["at"])],
-        textposition="top center",
+        textposition=side,
         marker={"symbol": "star" if c.shown else "star-open", "size": 14, "color": tint},
         error_x=span | {"color": tint, "thickness": 3} if c.shown else None,
         hovertemplate=f"crosses {label(strategy)} near {number(c['at'])} images: {c.at_low:,.0f} to {c.at_high:,.0f}<extra></extra>",

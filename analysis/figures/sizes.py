@@ -1,5 +1,7 @@
 """Score against the number of training images, with the crossings marked."""
 
+from collections.abc import Iterable
+
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
@@ -13,6 +15,7 @@ from analysis.when import whole
 
 TITLE = "Score against the number of training images"
 NOTE = "Test macro-F1 of each strategy, tuned anew at every size; bands: 95 % intervals. Stars mark where two means cross: full, with the crossing's interval, where each strategy is shown to be better on one side; open where that is not shown."
+NEIGHBOURS = 1.5  # times as many images: numbers of stars that are closer would cover one another
 ONE_SIZE = "the study has one size of the training set"
 
 
@@ -48,11 +51,24 @@ def draw(frame: pd.DataFrame) -> go.Figure:
         block = frame[frame.question == question]
         for strategy, own in block[block.kind == "mean"].groupby("strategy", sort=False):
             _curve(figure, str(strategy), own, at)
-        for r in block[block.kind == "crossing"].itertuples():
-            _star(figure, r, at)
+        stars = block[block.kind == "crossing"]
+        for r, side in zip(stars.itertuples(), sides(stars.images), strict=True):
+            _star(figure, r, side, at)
         size_axis(figure, block[block.kind == "mean"].images, at)
     figure.update_yaxes(title_text="test macro-F1, points", col=1)
     return styled(figure)
+
+
+def sides(images: Iterable[float]) -> list[str]:
+    """Where each star's number stands, so that those of neighbours do not cover one another: above, below, beside it."""
+    sizes = np.asarray(list(images), dtype=float)
+    found = ["top center"] * len(sizes)
+    turn = 0
+    order = np.argsort(sizes)
+    for before, now in zip(order[:-1], order[1:], strict=True):
+        turn = turn + 1 if sizes[now] < NEIGHBOURS * sizes[before] else 0
+        found[now] = ("top center", "bottom center", "middle right")[turn % 3]
+    return found
 
 
 def size_axis(figure: go.Figure, images: pd.Series, at: dict[str, int]) -> None:
@@ -79,7 +95,7 @@ def _curve(figure: go.Figure, strategy: str, own: pd.DataFrame, at: dict[str, in
     )
 
 
-def _star(figure: go.Figure, crossing: "pd.Series[object]", at: dict[str, int]) -> None:
+def _star(figure: go.Figure, crossing: "pd.Series[object]", side: str, at: dict[str, int]) -> None:
     """The crossing of two strategies, half in the colour of each."""
     c = crossing
     shown = f"{label(c.strategy)} and {label(c.other)} cross near {number(c.images)} images"
@@ -89,7 +105,7 @@ def _star(figure: go.Figure, crossing: "pd.Series[object]", at: dict[str, int]) 
         y=[100 * c.value],
         mode="markers+text",
         text=[number(c.images)],
-        textposition="top center",
+        textposition=side,
         marker={
             "symbol": "star" if c.shown else "star-open",
             "size": 15,
