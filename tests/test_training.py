@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -478,3 +479,19 @@ def test_memory_does_not_grow_with_epochs() -> None:
     config = config.with_values({"max_epochs": 8})
     used = [psutil.Process().memory_full_info().uss for _ in fine_tune(config, inputs_of(config))]
     assert used[-1] - used[2] < 30e6, [round(u / 1e6) for u in used]
+
+
+def test_trials_of_one_worker_process_train_in_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tune starts a thread a trial; what torch keeps per thread (cuDNN's choice of kernels) would be lost with each."""
+    from ray import tune
+
+    from study.search.on_ray import workers
+
+    seen: list[int] = []
+    monkeypatch.setattr(tune, "report", lambda metrics: None)
+    monkeypatch.setattr(workers, "ending", lambda config, report: seen.append(threading.get_ident()) or {})
+    for _ in range(3):
+        trial = threading.Thread(target=workers.one_worker, args=({},))
+        trial.start()
+        trial.join()
+    assert len(seen) == 3 and len(set(seen)) == 1

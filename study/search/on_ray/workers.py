@@ -4,9 +4,11 @@ Heavy modules are imported where they are used: a trial of several workers is fo
 would spend seconds on loading torch.
 """
 
+import functools
 import platform
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import ray
@@ -72,6 +74,13 @@ def _blind(config: dict[str, Any]) -> str:
     return f"node {platform.node()} {why}: every node must see the same --results folder; mend or end the node, then run the same command again."
 
 
+@functools.cache
+def _one_thread() -> ThreadPoolExecutor:
+    """Where all trials of a reused actor train, one after the other. Tune starts a thread a trial, and cuDNN's choice of a kernel for each
+    shape, seconds of trying, is kept a thread (`thread_local` in torch's Conv_v8.cpp)."""
+    return ThreadPoolExecutor(1, thread_name_prefix="trials")
+
+
 class _Stopped(BaseException):
     """Tune ends a trial's thread by SystemExit from a report; training code that exits is a failure, and must not look alike."""
 
@@ -88,7 +97,7 @@ def one_worker(config: dict[str, Any]) -> None:
         return False
 
     try:
-        tune.report(ending(config, report))
+        tune.report(_one_thread().submit(ending, config, report).result())
     except _Stopped:
         sys.exit(0)  # as Tune meant it: returning instead would make it wait for one more report
 
