@@ -70,17 +70,25 @@ def ours(network: str, strategy: str, size: int, precision: str, weights: str, v
     return epoch
 
 
-def ceiling(network: str, strategy: str, size: int, precision: str, weights: str, compiled: bool = False) -> Loop:
+def ceiling(
+    network: str,
+    strategy: str,
+    size: int,
+    precision: str,
+    weights: str,
+    compiled: bool = False,
+    layout: torch.memory_format = torch.channels_last,
+) -> Loop:
     """The same model and optimizer on one resident batch: nothing but arithmetic."""
     where = Device.best(precision)
     backbone = create(network, CLASSES, weights=weights, image_size=size)
     config = TrialConfig.default(Cell(dataset="digits", backbone=network, strategy=strategy), Protocol(image_size=size))
     (phase,) = config.strategy.phases(backbone.num_stages, 10)
-    model = split(backbone, phase.cut).to(where.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model = split(backbone, phase.cut).to(where.device, memory_format=layout)  # type: ignore[call-overload]
     optimizer = make_optimizer(model, phase, config.recipe, "adamw")
     model.set_training(phase, "train")
     forward = torch.compile(model) if compiled else model
-    x = torch.randn(BATCH, 3, size, size, device=where.device).contiguous(memory_format=torch.channels_last)
+    x = torch.randn(BATCH, 3, size, size, device=where.device).contiguous(memory_format=layout)
     y = torch.randint(0, CLASSES, (BATCH,), device=where.device)
 
     def epoch() -> float:

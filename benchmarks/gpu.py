@@ -2,8 +2,8 @@
 
     python -m benchmarks.gpu --write docs/gpu.md
 
-The loop against its ceiling at 224 px and its share of the peak (MFU), bf16 against fp32, images that do not fit the GPU, one real
-trial, trials that share a GPU by measured memory, and two workers where there are two GPUs. What fails, or does not come to its turn in
+The loop against its ceiling at 224 px and its share of the peak (MFU), bf16 against fp32, the loop people write, memory layouts and compiled
+steps, images that do not fit the GPU, one real trial, trials that share a GPU by measured memory, and two workers where there are two. What fails, or does not come to its turn in
 time, stands in the table as such, and the exit code is 1. `--rehearse` does the same with tiny networks on the processor and writes
 nothing: it shows that the benchmark runs.
 """
@@ -47,7 +47,7 @@ class Scale:
 
 def whole(gpus: int) -> Scale:
     networks = ("resnet50", "efficientnet_b0", "vit_small_patch16_224")
-    return Scale(networks=networks, size=224, images=768, batch=64, repetitions=3, seconds=450, fraction=0.5, gpus=gpus)
+    return Scale(networks=networks, size=224, images=1024, batch=64, repetitions=3, seconds=450, fraction=0.5, gpus=gpus)
 
 
 REHEARSAL = Scale(
@@ -113,6 +113,34 @@ def not_resident(network: str, scale: Scale, weights: str) -> Lines:
     yield (
         f"{network}, full: images that do not fit the GPU",
         f"fetched a batch ahead {ratio(seen['ahead'], seen['resident'])} of resident, fetched when wanted {ratio(seen['at once'], seen['resident'])}",
+    )
+
+
+def people_s(network: str, scale: Scale, weights: str) -> Lines:
+    """Ours against torchvision's transforms behind a DataLoader with as many workers as there are processors, up to 16."""
+    contestants.WORKERS = min(os.cpu_count() or 1, 16)
+    at = (network, "full", scale.size)
+    made = {"ours": contestants.ours(*at, "bf16", weights, 0, Path(weights, "h")), "plain": contestants.plain(*at)}
+    seen = turns(made, scale.repetitions)
+    yield (
+        f"{network}, full: against the loop people write ({contestants.WORKERS} DataLoader workers, fp32)",
+        f"{ratio(seen['ours'], seen['plain'])}; it trains on {statistics.median(seen['plain']):.0f} images/s",
+    )
+
+
+def layouts(network: str, scale: Scale, weights: str) -> Lines:
+    """Arithmetic alone, as the loop lays it out, against contiguous memory and against a compiled step."""
+    at = (network, "full", scale.size, "bf16", weights)
+    began = time.perf_counter()
+    made = {"ceiling": contestants.ceiling(*at), "contiguous": contestants.ceiling(*at, layout=torch.contiguous_format)}
+    made["compiled"] = contestants.ceiling(*at, compiled=True)
+    made["compiled"]()
+    compiling = time.perf_counter() - began
+    seen = turns(made, scale.repetitions)
+    yield (
+        f"{network}, full: arithmetic alone, bf16",
+        f"channels-last / contiguous {ratio(seen['ceiling'], seen['contiguous'])}, compiled / not {ratio(seen['compiled'], seen['ceiling'])} "
+        f"after {compiling:.0f} s of compiling",
     )
 
 
@@ -184,10 +212,13 @@ def sharing(scale: Scale) -> Lines:
     """The same six trials, one at a time and as many at once as their measured memory allows."""
     (one, alone), (many, shared) = study(scale, 6, "--concurrent", "1"), study(scale, 6, "--gpus-per-trial", "auto", "--concurrent", "3")
     peak = max(e.facts["peak_gpu_bytes"] for e in epochs_of(many))
+    scores = [{i: r.metrics["val/macro_f1"] for i, r in ledger.results().items()} for ledger in (one, many)]
+    later = statistics.median(sorted(r.seconds for r in one.results().values())[:-1])  # the slowest, the first, chose its kernels
+    apart = max(abs(score - scores[1][i]) for i, score in scores[0].items())
     yield (
         "six trials that share a GPU by measured memory, three at most, against one at a time",
         f"{at_once(many)} at once (against {at_once(one)}), {alone / shared:.2f} times as fast in all ({alone:.0f} and {shared:.0f} s, Ray's start "
-        f"included); {peak / 1e9:.2f} GB a trial at most",
+        f"included); alone, the first took {max(r.seconds for r in one.results().values()):.1f} s of training, a later one {later:.1f}; {peak / 1e9:.2f} GB a trial at most; the same trial's macro-F1 differs by {100 * apart:.2f} points at most",
     )
 
 
@@ -212,6 +243,9 @@ def parts(scale: Scale, weights: str) -> list[tuple[str, Callable[[], Lines]]]:
     found.append(("not resident", lambda: not_resident(scale.networks[0], scale, weights)))
     if scale.gpus:
         found += [("sharing", lambda: sharing(scale)), ("two workers", lambda: two_workers(scale))]
+    found.append(("the loop people write", lambda: people_s(scale.networks[0], scale, weights)))
+    if scale.gpus:
+        found.append(("layouts and compiled steps", lambda: layouts(scale.networks[0], scale, weights)))
     return found
 
 
@@ -226,9 +260,10 @@ def measure(scale: Scale, weights: str) -> tuple[list[tuple[str, str]], bool]:
             rows, good = [*rows, (name, "not measured: no time was left")], False
             continue
         try:
+            since = time.perf_counter()
             for row in part():
                 rows.append(row)
-                print(f"{row[0]}: {row[1]}", flush=True)
+                print(f"{row[0]}: {row[1]} ({time.perf_counter() - since:.0f} s to measure)", flush=True)
         except Exception as error:  # the others' rows are worth having
             rows, good = [*rows, (name, f"failed: {type(error).__name__}: {' '.join(str(error).split())[:200]}")], False
             print(": ".join(rows[-1]), flush=True)

@@ -143,7 +143,7 @@ def idle(ledger: Ledger) -> dict[str, Any]:
     uri, asks, study = "http://127.0.0.1:9", ledger.asks(), ledger.study()
     assert study is not None
     files = {n: mark(d) for n in STUDY_FILES if (d := ledger.folder.read(n)) is not None}
-    files[NOTE] = mark(events.note(study, ledger.facts(), ledger.amendments()).encode())
+    files[NOTE] = mark(events.note(study, ledger.facts(), ledger.amendments(), events.REPORT_TO_COME).encode())
     runs = {key: "r" for a in asks for key in ("", a.cell, a.trial_id)}
     epochs = {a.trial_id: len(ledger.epochs(a.trial_id)) for a in asks}
     cursor = Cursor(uri=uri, runs=runs, epochs=epochs, ended=set(epochs), files=files, models=set(epochs))

@@ -17,6 +17,9 @@ from study.tracking.runs import Row
 METRIC = re.compile(r"[a-z0-9_]{1,60}")  # what a summary may call its numbers
 
 
+REPORT_TO_COME = "The report with its figures will be the artifact `report.html`."
+
+
 def note(study: Study, facts: dict[str, Any], amendments: list[dict[str, Any]], links: str) -> str:
     """The study in Markdown: its question, `links` (a long verdict may be cut), its verdict so far, how it grew. Texts of ours are shown as
     they are, not as markup."""

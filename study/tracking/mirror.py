@@ -237,7 +237,7 @@ class Mirror:
             self.cursor.amendments = len(found)
 
     def _describe(self, study: Study, root: str, facts: dict[str, Any]) -> None:
-        report = "The report with its figures will be the artifact `report.html`."
+        report = events.REPORT_TO_COME
         if "report.html" in self.cursor.files:
             report = f"[The report with its figures]({self.runs.page(root, 'report.html')})."
         amendments = self.ledger.amendments()
