@@ -130,7 +130,8 @@ def shown(row: dict[str, Any]) -> str:
     count = Counter(stages)
     at = f"all {len(stages)}" if "whole" not in count else f"{len(stages) - count['whole']} of {len(stages)}"
     how = ", ".join(f"{h} {n}" if len(count) > 1 else h for h, n in count.items() if h != "whole")
-    notes = "; ".join([*row["why"], *row.get("trains", []), *(row[k] for k in ("refused", "traceback") if k in row)])
+    unfit = ", ".join(said.partition(":")[0] for said in row.get("trains", []))
+    notes = "; ".join([*row["why"], *([f"refused: {unfit}"] if unfit else []), *(row[k] for k in ("refused", "traceback") if k in row)])
     return (
         f"| {row['family']} | {row['network']} | {row['parameters'] / 1e6:.1f} | {row['size']} | {row['cuts'][0]} | {at}: {how} | {notes} |"
     )
@@ -140,9 +141,11 @@ def summary(rows: list[dict[str, Any]]) -> str:
     tried = [r for r in rows if r["parameters"] <= MOST]
     whole = [r for r in tried if "cuts" in r and not r.get("traceback") and "whole" not in r["cuts"]]
     refused = [r for r in tried if "refused" in r]
+    every = sum(not r["trains"] for r in whole)
     return (
-        f"Of {len(tried)} families tried, {len(whole)} are cut at the probe and at every stage ({100 * len(whole) / len(tried):.0f} %) and train "
-        f"under every strategy; {len(refused)} are refused in one line; {sum('traceback' in r for r in rows)} end in a traceback."
+        f"Of {len(tried)} families tried, {len(whole)} are cut at the probe and at every stage ({100 * len(whole) / len(tried):.0f} %). "
+        f"{every} of them train under each of the {len(STRATEGIES)} strategies, {len(whole) - every} under all but those that would find nothing of "
+        f"theirs and say so in one line before anything starts (no batch norm, no biases); {len(refused)} networks are refused in one line; {sum('traceback' in r for r in rows)} end in a traceback."
     )
 
 
