@@ -11,7 +11,13 @@ from timm.models.swin_transformer import SwinTransformer
 from torch import Tensor, nn
 
 NAMES = ("small_resnet", "small_efficientnet", "small_swin", "small_distilled", "small_mean_resnet", "small_two_headed")
+NO_STATISTICS = ("test_vit", "small_swin")  # of batch norm: the strategies that keep them are refused there
 _COMMON = {"input_size": (3, 64, 64), "num_classes": 10, "mean": (0.5,) * 3, "std": (0.5,) * 3}
+
+
+def serves(network: str, strategy: str) -> bool:
+    return not (strategy.endswith("bn_freeze") and network in NO_STATISTICS)
+
 
 default_cfgs = generate_default_cfgs(
     {

@@ -25,15 +25,15 @@ from study.strategies import STRATEGIES, LoRA, LpFt, NormOnly, Phase, RetrainHea
 from study.training.inputs import balanced_order
 from study.training.loop import State, fine_tune
 from study.training.low_rank import ALPHA, Factors
+from tests.networks import serves
 from tests.test_strategies import SMALL
 
 QUICK = Protocol(max_epochs=3, image_size=64, batch_size=64, train_eval_images=16, views=1)  # two steps an epoch
-NO_STATISTICS = ("test_vit", "small_swin")
 FAST = ("small_resnet",)
 CASES = [
     pytest.param(s, n, marks=() if n in FAST or s == "lora" else pytest.mark.slow)
     for s, n in itertools.product(STRATEGIES, SMALL)
-    if not (s.endswith("bn_freeze") and n in NO_STATISTICS)
+    if serves(n, s)
 ]
 Trained = list[tuple[EpochRecord, State]]
 
