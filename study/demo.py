@@ -6,6 +6,7 @@ import io
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
@@ -19,6 +20,7 @@ from study.places import find_places
 from study.predictor import Predictor
 from study.results import Results, open_place
 from study.run import open_images
+from study.use import gradcam
 from study.use.neighbours import Neighbour, Neighbours
 
 SHOWN_CLASSES, SHOWN_IMAGES = 8, 8
@@ -28,7 +30,7 @@ STYLE = """
 body.body--dark { --ink: #e9eaee; --soft: #a0a6b4; --line: #343843; --paper: #15171b; --card: #1e2127; --accent: #56B4E9; }
 body { background: var(--paper) !important; color: var(--ink); font: 16px/1.5 system-ui, -apple-system, "Segoe UI", sans-serif; }
 .nicegui-content { padding: 0; align-items: stretch; }
-.page { width: 100%; max-width: 62rem; margin: 0 auto; padding: 2rem 1.2rem 4rem; gap: 1.2rem; }
+.page { overflow-wrap: anywhere; width: 100%; max-width: 62rem; margin: 0 auto; padding: 2rem 1.2rem 4rem; gap: 1.2rem; }
 .page h1 { font-size: 1.7rem; line-height: 1.2; font-weight: 650; margin: 0; letter-spacing: -.01em; }
 .page h2 { font-size: 1.05rem; line-height: 1.3; font-weight: 600; margin: 1rem 0 .2rem; }
 .soft { color: var(--soft); font-size: .92rem; overflow-wrap: anywhere; }
@@ -99,13 +101,25 @@ class Demo:
         labels = [table.classes[table.labels[k]] for k in train]
         self.neighbours = Neighbours(self.network, np.asarray(pixels[train]), labels, [table.ids[k] for k in train])
 
-    def answer(self, file: bytes) -> tuple[np.ndarray, list[tuple[str, float]], list[Neighbour]]:
-        """(the square that it saw, classes with their probabilities from the highest on, nearest training images). Raises ValueError with
-        the reason for what is no picture."""
+    def answer(self, file: bytes) -> "Said":
+        """Raises ValueError with the reason for what is no picture."""
         image = self.network.prepare(pictures.decode(io.BytesIO(file), self.network.channels))
         (shares,) = self.network(image[None])
         ranked = [(self.network.classes[k], float(shares[k])) for k in np.argsort(-shares, kind="stable")]
-        return image, ranked, self.neighbours.nearest(image, SHOWN_IMAGES) if self.neighbours else []
+        near = self.neighbours.nearest(image, SHOWN_IMAGES) if self.neighbours else []
+        heat, why = gradcam.heat_map(self.network, image, int(shares.argmax()))
+        return Said(image, ranked, near, None if heat is None else gradcam.shown(image, heat), why)
+
+
+@dataclass(frozen=True)
+class Said:
+    """Of one picture."""
+
+    image: np.ndarray  # uint8 [S, S, C], the square that it saw
+    ranked: list[tuple[str, float]]  # classes with their probabilities, from the highest on
+    near: list[Neighbour]  # training images
+    looked: np.ndarray | None  # uint8 [S, S, C], dark where it did not look for the first class
+    blind: str  # why that is missing
 
 
 def serve(demo: Demo, port: int, show: bool) -> None:
@@ -136,7 +150,7 @@ def serve(demo: Demo, port: int, show: bool) -> None:
                 return
             if found is not None:  # the server is ending
                 with place:
-                    _show(ui, demo, name, *found)
+                    _show(ui, demo, name, found)
 
         upload.on_upload(look)
 
@@ -144,11 +158,17 @@ def serve(demo: Demo, port: int, show: bool) -> None:
     ui.run(page, host="127.0.0.1", port=port, title=demo.title, dark=None, reload=False, show=show, show_welcome_message=False)
 
 
-def _show(ui, demo: Demo, name: str, image: np.ndarray, ranked: list[tuple[str, float]], near: list[Neighbour]) -> None:  # type: ignore[no-untyped-def]  # a module
+def _show(ui, demo: Demo, name: str, said: Said) -> None:  # type: ignore[no-untyped-def]  # a module
+    ranked = said.ranked
     with ui.element("div").classes("answer"):
         with ui.element("div").classes("given"):
-            _picture(ui, image, f"{name}, the square the network saw")
+            _picture(ui, said.image, f"{name}, the square the network saw")
             _text(ui, "div", name).classes("soft")
+            if said.looked is not None:
+                _picture(ui, said.looked, f"{name}, dark where the network did not look")
+                _text(ui, "div", f"bright: what speaks for {ranked[0][0]} (Grad-CAM)").classes("soft")
+            else:
+                _text(ui, "div", said.blind).classes("soft")
         with ui.element("div"):
             for label, share in ranked[:SHOWN_CLASSES]:
                 with ui.element("div").classes("bar"):
@@ -167,7 +187,7 @@ def _show(ui, demo: Demo, name: str, image: np.ndarray, ranked: list[tuple[str, 
     some = "" if among == demo.count else f" (drawn from {demo.count})"
     _text(ui, "div", f"By the cosine of the features the head reads, among {among} training images{some}.").classes("soft")
     with ui.element("div").classes("like"):
-        for n in near:
+        for n in said.near:
             with ui.element("div"):
                 _picture(ui, n.image, n.name)
                 _text(ui, "div", n.label)

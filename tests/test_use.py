@@ -10,22 +10,26 @@ import sys
 import tomllib
 import urllib.request
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 from sklearn.datasets import load_digits
+from torch import nn
 
 from analysis.pick import find_pick, pick_all
 from analysis.sentences import answers
 from study import Protocol, Results, Study, demo, export, grid, load_study, predict, run_study
 from study.errors import ConfigError
+from study.inference.device import Device
 from study.inference.softmax import pooled, softmax
+from study.networks.pretrained import create
 from study.predictor import Ensemble, Predictor
 from study.results import open_place
 from study.tracking.ledger import Ledger
-from study.use import formats
+from study.use import formats, gradcam
 from study.use.images import find_images, read_batches
 from study.use.neighbours import Neighbours, features
 from study.use.soup import soup
@@ -341,6 +345,47 @@ def test_without_the_training_images_the_page_says_so(run: Results, tmp_path: Pa
     assert shown.neighbours is None and shown.missing.startswith("the training images are not at hand: ")
 
 
+class Colours(nn.Module):
+    """Says "red" by the red places of a picture, "green" by the green ones."""
+
+    num_features = 3
+
+    def forward_features(self, images: torch.Tensor) -> torch.Tensor:
+        return nn.functional.avg_pool2d(images, 8)
+
+    def forward_head(self, features: torch.Tensor) -> torch.Tensor:
+        return features.mean((2, 3))[:, :2]
+
+
+def test_where_the_network_looked_is_where_the_evidence_lies() -> None:
+    image = np.zeros((32, 32, 3), np.uint8)
+    image[:16, :16, 0], image[16:, 16:, 1] = 255, 255
+    network = SimpleNamespace(
+        model=Colours(), where=Device.best("fp32"), kept=SimpleNamespace(image_size=32), mean=(0.0,) * 3, std=(1.0,) * 3
+    )
+    red, green = (gradcam.heat_map(network, image, k)[0] for k in (0, 1))  # type: ignore[arg-type]
+    assert red is not None and green is not None and red.max() == green.max() == 1
+    assert red[:12, :12].min() > 0.5 > 0.1 > red[20:, 20:].max() and green[20:, 20:].min() > 0.5 > 0.1 > green[:12, :12].max()
+    assert (gradcam.shown(image, red)[:8, :8, 0] == 255).all()
+
+
+@pytest.mark.parametrize(("name", "shown"), [("small_resnet", True), ("small_swin", True), ("test_vit", False), ("small_distilled", False)])
+def test_every_kind_of_network_shows_where_it_looked_or_says_why_not(name: str, shown: bool) -> None:
+    """A head that reads the class token alone has no gradient at the patches."""
+    torch.manual_seed(0)
+    backbone = create(name, 10, start="random", image_size=64)
+    network = SimpleNamespace(
+        model=backbone.model.eval(), where=Device.best("fp32"), kept=SimpleNamespace(image_size=64), mean=(0.5,) * 3, std=(0.5,) * 3
+    )
+    image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    with torch.no_grad():
+        said = int(network.model((torch.tensor(image[None]).permute(0, 3, 1, 2) / 255 - 0.5) / 0.5).argmax())
+    heat, why = gradcam.heat_map(network, image, said)  # type: ignore[arg-type]
+    assert (heat is not None) == shown and bool(why) != shown
+    if heat is not None:
+        assert heat.shape == (64, 64) and heat.min() >= 0 and heat.max() == pytest.approx(1)
+
+
 @pytest.mark.slow
 def test_a_picture_is_dropped_in_a_browser(run: Results, folder: Path) -> None:
     pytest.importorskip("nicegui")
@@ -359,6 +404,7 @@ def test_a_picture_is_dropped_in_a_browser(run: Results, folder: Path) -> None:
                 assert browser.locator(".bar .name").first.inner_text() == network.classes[shares.argmax()]
                 assert browser.locator(".bar .share").first.inner_text() == f"{100 * shares.max():.1f} %"
                 assert browser.locator(".like img").count() == demo.SHOWN_IMAGES
+                browser.evaluate("document.querySelector('h1').textContent = 'folder:' + 'x'.repeat(80)")
                 assert browser.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), "nothing is cut at this width"
                 browser.set_input_files("input[type=file]", str(folder / "broken.jpg"))
                 browser.wait_for_selector("text=is no picture that can be read", timeout=60000)

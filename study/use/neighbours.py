@@ -18,7 +18,7 @@ def features(network: Predictor, images: np.ndarray) -> np.ndarray:
     """uint8 [N, S, S, C] as `Predictor.prepare` gives them -> float32 [N, D] of length 1."""
     model, rows = as_timm(network.model), []
     for start in range(0, len(images), CHUNK):
-        raw = torch.from_numpy(np.ascontiguousarray(images[start : start + CHUNK])).to(network.where.device)
+        raw = torch.tensor(images[start : start + CHUNK]).to(network.where.device)
         with network.where.autocast():
             pixels = plain(raw, size=network.kept.image_size, mean=network.mean, std=network.std)
             pooled = model.forward_head(model.forward_features(pixels), pre_logits=True)

@@ -1,0 +1,81 @@
+"""Where a network looked: Grad-CAM (Selvaraju et al. 2017, arXiv 1610.02391) by Captum, on the maps that the head reads."""
+
+import math
+from collections.abc import Callable
+from typing import cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from study.inference.pixels import plain
+from study.networks.timm_model import as_timm
+from study.predictor import Predictor
+
+EXTRA = "where it looked is shown by Captum: pip install 'finetune-study[demo]'"
+NO_PLACES = "not shown where it looked: the head of this network reads no map of the picture"
+NOTHING = "not shown where it looked: no place of the picture speaks for its answer, or its head does not read the places (a class token)"
+
+
+def heat_map(network: Predictor, image: np.ndarray, answer: int) -> tuple[np.ndarray | None, str]:
+    """(float32 [S, S] from 0 to 1, what of the picture [S, S, C] speaks for class number `answer`; ""), or (None, why there is none).
+
+    A transformer whose head reads its class token alone has none: nothing leads from there to the patches beside it.
+    """
+    try:
+        from captum.attr import LayerAttribution, LayerGradCam
+    except ImportError:
+        return None, EXTRA
+    seen = _Seen(network.model)
+    pixels = plain(torch.tensor(image[None]).to(network.where.device), size=network.kept.image_size, mean=network.mean, std=network.std)
+    if not seen.places(pixels):
+        return None, NO_PLACES
+    with torch.enable_grad():
+        found = LayerGradCam(seen, seen.maps).attribute(pixels, target=answer, relu_attributions=True).detach()
+    heat = LayerAttribution.interpolate(found, image.shape[:2], "bilinear")[0].mean(0).float().cpu().numpy()
+    most = float(heat.max())
+    return (heat / most, "") if most > 0 and math.isfinite(most) else (None, NOTHING)
+
+
+def shown(image: np.ndarray, heat: np.ndarray) -> np.ndarray:
+    """uint8 [S, S, C]: the picture, dark where the network did not look."""
+    return cast(np.ndarray, (image * (0.2 + 0.8 * heat[..., None])).round().astype(np.uint8))
+
+
+class _Seen(nn.Module):
+    """The network with a module that its feature maps [N, C, h, w] pass through, for Captum to look at."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model, self.maps = model, nn.Identity()
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        features = as_timm(self.model).forward_features(pixels)
+        turned = _as_maps(self.model, features)
+        assert turned is not None, "asked before"
+        maps, back = turned
+        return as_timm(self.model).forward_head(back(self.maps(maps)))
+
+    @torch.no_grad()
+    def places(self, pixels: Tensor) -> bool:
+        """Whether there are maps."""
+        return _as_maps(self.model, as_timm(self.model).forward_features(pixels)) is not None
+
+
+def _as_maps(model: nn.Module, features: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]] | None:
+    """(features as [N, C, h, w], the way back): timm's networks give that, or channels last, or tokens."""
+    if not isinstance(features, Tensor):
+        return None
+    channels = int(cast(int, model.num_features))
+    if features.ndim == 4 and features.shape[1] == channels:
+        return features, lambda maps: maps
+    if features.ndim == 4 and features.shape[-1] == channels:
+        return features.permute(0, 3, 1, 2), lambda maps: maps.permute(0, 2, 3, 1)
+    if features.ndim == 3 and features.shape[-1] == channels:
+        before = int(cast(int, getattr(model, "num_prefix_tokens", 0)))
+        patches = features[:, before:]
+        side = math.isqrt(patches.shape[1])
+        if side * side == patches.shape[1] and side > 1:
+            maps = patches.transpose(1, 2).unflatten(2, (side, side))
+            return maps, lambda maps: torch.cat([features[:, :before], maps.flatten(2).transpose(1, 2)], dim=1)
+    return None
