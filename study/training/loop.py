@@ -8,7 +8,7 @@ import dataclasses
 import functools
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -95,7 +95,6 @@ def fine_tune(
     phases = phases_on(config.strategy, backbone, protocol.max_epochs, config.cell.id)
     ends = [int(e) for e in np.cumsum([p.epochs for p in phases])]
     history = [EpochRecord.from_dict(r) for r in saved["history"]] if saved else []
-    class_weights = inputs.class_weights(config.recipe.class_weighting)
     start = {name: p.detach().clone() for name, p in backbone.model.named_parameters()}  # where training begins, resumed or not
 
     carried: dict[str, Tensor] = saved["model"] if saved else {}  # what training has changed so far
@@ -104,31 +103,14 @@ def fine_tune(
     for index, phase in enumerate(phases):
         if len(history) >= ends[index] and index < len(phases) - 1:
             continue  # finished before; the next phase starts from its weights
-        pristine = all(earlier.cut <= phase.cut for earlier in phases[:index])
         half_way = saved if saved and saved["phase"] == index else None
         if phase.fresh_head and half_way is None:
             carried = {k: v for k, v in carried.items() if not k.startswith(tuple(f"{head}." for head in backbone.heads))}
 
-        # ---- model and optimizer: frozen before DDP wraps them ----------------------------------
-        backbone.model.load_state_dict(backbone.model.state_dict() | carried)
-        model = where.place(split(backbone, phase.cut))
-        factors = Factors(model, phase, config.seed, half_way and half_way.get("factors"))
-        optimizer = make_optimizer(model, phase, config.recipe, protocol.optimizer, factors)
-        average = Average(model, config.recipe.ema) if config.recipe.ema else None
-        if half_way:
-            optimizer.load_state_dict(half_way["optimizer"])
-            if average:
-                average.load(half_way["average"])
-        # buffers: worker 0's are broadcast once an epoch, so that no forward pass waits for the slowest worker
-        ddp = DistributedDataParallel(model.trained, forward_sync_buffers=False) if distributed.world() > 1 else model.trained
-        features = Features(inputs, model, backbone, config, where, reuse=pristine)
-        begin = ends[index] - phase.epochs
-        run = _Phase(
-            config, phase, begin, where, inputs, features, model, factors, average, ddp, optimizer, class_weights, start, micro_batches
-        )
+        run = _begin(config, inputs, where, backbone, phases, index, carried, half_way, start, micro_batches)
         trained = max(p.size(backbone.slots) for p in phases[: index + 1])
 
-        for epoch in range(max(len(history), begin) + 1, ends[index] + 1):
+        for epoch in range(max(len(history), run.begin) + 1, ends[index] + 1):
             began = time.perf_counter()
             loss, paces = _train(run, epoch)
             train_seconds = time.perf_counter() - began
@@ -136,7 +118,7 @@ def fine_tune(
             began = time.perf_counter()
             best = max((r.objective for r in history), default=-math.inf)
             metrics, confusion = _evaluate(run, -math.inf if curve else best)
-            metrics = {"train/loss": loss, "lr": phase.lrs[0] or 0.0} | metrics | distances(run.network, start, whole=not pristine)
+            metrics = {"train/loss": loss, "lr": phase.lrs[0] or 0.0} | metrics | distances(run.network, start, whole=not run.pristine)
             if not all(map(math.isfinite, metrics.values())):
                 raise DivergedError(f"non-finite metric after epoch {epoch}")
             record = EpochRecord(
@@ -146,23 +128,12 @@ def fine_tune(
                 eval_seconds=time.perf_counter() - began,
                 images=len(inputs.train) * protocol.passes(len(inputs.train)),
                 ended_at=time.time(),
-                facts=conditions.describe(features, backbone, where, micro_batches, trained) | {"busy_seconds": paces},
+                facts=conditions.describe(run.features, backbone, where, micro_batches, trained) | {"busy_seconds": paces},
             )
             if record.objective > best:
                 record = dataclasses.replace(record, confusion=confusion.tolist())
             history.append(record)
-            yield (
-                record,
-                State(
-                    history=tuple(history),
-                    model=model,
-                    optimizer=optimizer,
-                    phase=index,
-                    pristine=pristine,
-                    factors=factors,
-                    average=average,
-                ),
-            )
+            yield record, run.state(index, history)
 
         if index < len(phases) - 1:
             carried = {k: v.cpu() for k, v in run.network.network_state().items()}
@@ -187,11 +158,67 @@ class _Phase:
     class_weights: Tensor | None
     start: Mapping[str, Tensor]
     micro_batches: int
+    pristine: bool
 
     @property
     def network(self) -> Split:
         """What is scored."""
         return self.average.network if self.average else self.model
+
+    def state(self, index: int, history: Sequence[EpochRecord]) -> State:
+        return State(
+            history=tuple(history),
+            model=self.model,
+            optimizer=self.optimizer,
+            phase=index,
+            pristine=self.pristine,
+            factors=self.factors,
+            average=self.average,
+        )
+
+
+def _begin(
+    config: TrialConfig,
+    inputs: Inputs,
+    where: Device,
+    backbone: Backbone,
+    phases: Sequence[Phase],
+    index: int,
+    carried: dict[str, Tensor],
+    half_way: Mapping[str, Any] | None,
+    start: Mapping[str, Tensor],
+    micro_batches: int,
+) -> _Phase:
+    """The model, cut and frozen before DDP wraps it, and its optimizer, as phase `index` begins, or as a saved state of it left them."""
+    phase, earlier = phases[index], phases[:index]
+    pristine = all(before.cut <= phase.cut for before in earlier)
+    backbone.model.load_state_dict(backbone.model.state_dict() | carried)
+    model = where.place(split(backbone, phase.cut))
+    factors = Factors(model, phase, config.seed, half_way and half_way.get("factors"))
+    optimizer = make_optimizer(model, phase, config.recipe, config.protocol.optimizer, factors)
+    average = Average(model, config.recipe.ema) if config.recipe.ema else None
+    if half_way:
+        optimizer.load_state_dict(half_way["optimizer"])
+        if average:
+            average.load(half_way["average"])
+    return _Phase(
+        config=config,
+        phase=phase,
+        begin=sum(before.epochs for before in earlier),
+        where=where,
+        inputs=inputs,
+        features=Features(inputs, model, backbone, config, where, reuse=pristine),
+        model=model,
+        factors=factors,
+        average=average,
+        # buffers: worker 0's are broadcast once an epoch, so that no forward pass waits for the slowest worker
+        ddp=DistributedDataParallel(model.trained, forward_sync_buffers=False) if distributed.world() > 1 else model.trained,
+        optimizer=optimizer,
+        class_weights=inputs.class_weights(config.recipe.class_weighting),
+        start=start,
+        micro_batches=micro_batches,
+        pristine=pristine,
+    )
 
 
 def _create(config: TrialConfig, inputs: Inputs, weights: str | None) -> Backbone:
