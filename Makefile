@@ -50,7 +50,7 @@ lock:
 golden: install
 	$(BIN)/python -m tests.golden
 
-# on a machine with a GPU: all that docs/performance.md promises of GPUs, in under eight minutes; writes docs/gpu.md
+# on a machine with a GPU: all that docs/performance.md promises of GPUs, in about eight minutes; writes the table of docs/gpu.md
 gpu: install
 	$(BIN)/python -m benchmarks.gpu --write docs/gpu.md
 

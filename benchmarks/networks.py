@@ -144,8 +144,8 @@ def summary(rows: list[dict[str, Any]]) -> str:
     every = sum(not r["trains"] for r in whole)
     return (
         f"Of {len(tried)} families tried, {len(whole)} are cut at the probe and at every stage ({100 * len(whole) / len(tried):.0f} %). "
-        f"{every} of them train under each of the {len(STRATEGIES)} strategies, {len(whole) - every} under all but those that would find nothing of "
-        f"theirs and say so in one line before anything starts (no batch norm, no biases); {len(refused)} networks are refused in one line; {sum('traceback' in r for r in rows)} end in a traceback."
+        f"{every} of them train under each of the {len(STRATEGIES)} strategies, {len(whole) - every} under all but those that would find nothing to "
+        f"train or keep and say so in one line before anything starts (no batch norm, no biases); {len(refused)} networks are refused in one line; {sum('traceback' in r for r in rows)} end in a traceback."
     )
 
 

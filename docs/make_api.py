@@ -8,6 +8,7 @@ import ast
 import importlib
 import inspect
 import io
+import itertools
 import re
 import sys
 import textwrap
@@ -187,7 +188,8 @@ def strategies() -> str:
 
     rows = []
     for name, cls in STRATEGIES.items():
-        for field, *rest in read_item(cls, name, cls.__module__).rows:
+        inherited = [read_item(own, name, own.__module__).rows for own in cls.__mro__ if own is cls or own in STRATEGIES.values()]
+        for field, *rest in itertools.chain(*inherited):
             if field not in ("name", "title", "source", "start"):
                 rows.append((f"{name}.{field}", *rest))
     return "### Strategies' own fields\n\n`Study.space` sets other ranges under these names.\n\n" + table(rows)

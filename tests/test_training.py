@@ -1,5 +1,6 @@
 """The loop: exact resume, equal numbers on one and two workers, nothing owed below the cut, reuse that changes nothing."""
 
+import contextlib
 import errno
 import itertools
 import json
@@ -489,9 +490,24 @@ def test_trials_of_one_worker_process_train_in_one_thread(monkeypatch: pytest.Mo
 
     seen: list[int] = []
     monkeypatch.setattr(tune, "report", lambda metrics: None)
-    monkeypatch.setattr(workers, "ending", lambda config, report: seen.append(threading.get_ident()) or {})
-    for _ in range(3):
-        trial = threading.Thread(target=workers.one_worker, args=({},))
+
+    def ending(config: dict[str, str], report: object) -> dict[str, str]:
+        seen.append(threading.get_ident())
+        if config.get("stopped"):
+            raise workers._Stopped  # as a report does when Tune ends a trial early
+        return {}
+
+    monkeypatch.setattr(workers, "ending", ending)
+
+    def one(config: dict[str, str]) -> None:
+        with contextlib.suppress(SystemExit):
+            workers.one_worker(config)
+
+    for config in ({}, {"stopped": "yes"}, {}):
+        trial = threading.Thread(target=one, args=(config,))
         trial.start()
         trial.join()
     assert len(seen) == 3 and len(set(seen)) == 1
+    with pytest.raises(SystemExit):
+        workers.one_worker({"stopped": "yes"})
+    assert all(t.daemon for t in threading.enumerate() if t.name == "trials"), "nobody waits for a trial to end a process"

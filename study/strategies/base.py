@@ -46,7 +46,7 @@ class Phase:
 
 @dataclass(frozen=True, kw_only=True)
 class Strategy(ABC):
-    """Abstract; every subclass is final, one small file each, listed on the contents page (`__init__`)."""
+    """Abstract; every strategy is one small file, listed on the contents page (`__init__`)."""
 
     name: ClassVar[str]
     title: ClassVar[str]  # what moves, in a few words

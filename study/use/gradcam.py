@@ -20,7 +20,7 @@ NOTHING = "not shown where it looked: no place of the picture speaks for its ans
 def heat_map(network: Predictor, image: np.ndarray, answer: int) -> tuple[np.ndarray | None, str]:
     """(float32 [S, S] from 0 to 1, what of the picture [S, S, C] speaks for class number `answer`; ""), or (None, why there is none).
 
-    A transformer whose head reads its class token alone has none: nothing leads from there to the patches beside it.
+    Of an ensemble, of its first network. A transformer whose head reads its class token alone has none: nothing leads from there to the patches beside it.
     """
     try:
         from captum.attr import LayerAttribution, LayerGradCam
@@ -67,9 +67,9 @@ def _as_maps(model: nn.Module, features: Tensor) -> tuple[Tensor, Callable[[Tens
     if not isinstance(features, Tensor):
         return None
     channels = int(cast(int, model.num_features))
-    if features.ndim == 4 and features.shape[1] == channels:
+    if features.ndim == 4 and features.shape[1] == channels and min(features.shape[2:]) > 1:  # one place would be all of the picture
         return features, lambda maps: maps
-    if features.ndim == 4 and features.shape[-1] == channels:
+    if features.ndim == 4 and features.shape[-1] == channels and min(features.shape[1:3]) > 1:
         return features.permute(0, 3, 1, 2), lambda maps: maps.permute(0, 2, 3, 1)
     if features.ndim == 3 and features.shape[-1] == channels:
         before = int(cast(int, getattr(model, "num_prefix_tokens", 0)))

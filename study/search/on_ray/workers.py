@@ -6,9 +6,11 @@ would spend seconds on loading torch.
 
 import functools
 import platform
+import queue
 import sys
+import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from typing import Any
 
 import ray
@@ -74,11 +76,34 @@ def _blind(config: dict[str, Any]) -> str:
     return f"node {platform.node()} {why}: every node must see the same --results folder; mend or end the node, then run the same command again."
 
 
+Call = Callable[[], dict[str, Any]]
+
+
 @functools.cache
-def _one_thread() -> ThreadPoolExecutor:
-    """Where all trials of a reused actor train, one after the other. Tune starts a thread a trial, and cuDNN's choice of a kernel for each
-    shape, seconds of trying, is kept a thread (`thread_local` in torch's Conv_v8.cpp)."""
-    return ThreadPoolExecutor(1, thread_name_prefix="trials")
+def _calls() -> "queue.SimpleQueue[tuple[Call, Future[dict[str, Any]]]]":
+    """What is put here is called in one thread, where all trials of a reused actor train, one after the other. Tune starts a thread a trial,
+    and cuDNN's choice of a kernel for each shape, seconds of trying, is kept a thread (`thread_local` in torch's Conv_v8.cpp).
+
+    A daemon's thread, as Tune's own are and an executor's is not: a process that is told to end does not wait for a trial.
+    """
+    calls: queue.SimpleQueue[tuple[Call, Future[dict[str, Any]]]] = queue.SimpleQueue()
+
+    def work() -> None:
+        while True:
+            call, ended = calls.get()
+            try:
+                ended.set_result(call())
+            except BaseException as error:  # whoever waits for it raises it
+                ended.set_exception(error)
+
+    threading.Thread(target=work, name="trials", daemon=True).start()
+    return calls
+
+
+def in_one_thread(call: Call) -> dict[str, Any]:
+    ended: Future[dict[str, Any]] = Future()
+    _calls().put((call, ended))
+    return ended.result()
 
 
 class _Stopped(BaseException):
@@ -97,7 +122,7 @@ def one_worker(config: dict[str, Any]) -> None:
         return False
 
     try:
-        tune.report(_one_thread().submit(ending, config, report).result())
+        tune.report(in_one_thread(lambda: ending(config, report)))
     except _Stopped:
         sys.exit(0)  # as Tune meant it: returning instead would make it wait for one more report
 
