@@ -310,7 +310,8 @@ def test_a_node_that_joins_unfit_ends_the_sweep_with_its_name(cluster: RayHosts,
     [
         ("n9:6379", "nothing answers at n9:6379: start the head there"),
         ("n1:1", "nothing answers at n1:1"),
-        ("n1:8265", "no Ray head: --address takes the head's own port"),
+        ("127.0.0.1:8265", "no Ray head: --address takes the head's own port"),  # the dashboard listens on the head's loopback alone
+        ("n1:8265", "nothing answers at n1:8265"),
         ("n1", "--address n1 is not HOST:PORT"),
     ],
 )

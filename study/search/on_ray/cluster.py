@@ -124,8 +124,11 @@ def cluster(address: str | None) -> Iterator[Connected]:
         )
     except Exception as error:  # a node that starts too slowly is a plain Exception
         ray.shutdown()  # what was half connected could not be tried again
+        token = (
+            "" if started else " and that this shell has the cluster's token (RAY_AUTH_TOKEN_PATH, else ~/.ray/auth_token)"
+        )  # Ray says neither
         raise EnvironmentProblem(
-            f"cannot reach Ray at {address or 'this machine'}: {first_line(error)}; check --address, or use --local."
+            f"cannot reach Ray at {address or 'this machine'}: {first_line(error)}; check --address{token}, or use --local."
         ) from None
     if threading.current_thread() is threading.main_thread():
         for number, handler in handlers.items():  # Ray puts its own in their place, which dump a stack and die
