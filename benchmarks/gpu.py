@@ -10,7 +10,6 @@ nothing: it shows that the benchmark runs.
 
 import argparse
 import os
-import re
 import statistics
 import subprocess
 import sys
@@ -25,12 +24,12 @@ import timm
 import torch
 
 from benchmarks import contestants, loop
+from benchmarks.marked import write_between_marks
 from study.networks.weights import timm_name
 from study.records import EpochRecord, Outcome
 from study.tracking.ledger import Ledger
 from study.training import inputs
 
-MARKS = re.compile(r"(<!-- made by make gpu -->\n).*?(\n<!-- end -->)", re.S)
 Lines = Iterator[tuple[str, str]]
 """What was measured, and what came out."""
 
@@ -295,7 +294,7 @@ def main() -> None:
     text = page(rows, time.perf_counter() - began)
     print(f"\n{text}")
     if args.write and not args.rehearse:
-        args.write.write_text(MARKS.sub(lambda m: m[1] + text + m[2], args.write.read_text()))
+        write_between_marks(args.write, "make gpu", text)
     sys.exit(0 if good else 1)
 
 

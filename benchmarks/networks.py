@@ -8,7 +8,6 @@ random: where a network can be cut does not depend on them.
 
 import argparse
 import json
-import re
 import time
 import traceback
 import warnings
@@ -20,6 +19,7 @@ import timm
 import torch
 from torch.nn import functional as F
 
+from benchmarks.marked import write_between_marks
 from study.config import Recipe
 from study.errors import ConfigError
 from study.networks.cut import split
@@ -172,8 +172,7 @@ def main() -> None:
     ordered = [rows[f] for f in timm.list_modules() if f in rows]
     print(summary(ordered))
     if args.write:
-        marks = re.compile(r"(<!-- made by python -m benchmarks.networks -->\n).*?(\n?<!-- end -->)", re.S)
-        args.write.write_text(marks.sub(lambda m: m[1] + table(ordered) + "\n<!-- end -->", args.write.read_text()))
+        write_between_marks(args.write, "python -m benchmarks.networks", table(ordered))
 
 
 if __name__ == "__main__":
