@@ -105,6 +105,7 @@ def test_gloo_takes_the_interface_it_is_told(cluster: RayHosts, tmp_path: Path) 
     done = sweep(cluster, tmp_path, study, "--workers", "2", GLOO_SOCKET_IFNAME="none0")
     (result,) = ledger_of(tmp_path).results().values()
     assert done.returncode == 5 and result.outcome is Outcome.FAILED, (done.stderr, result)
+    assert "none0" in result.reason, "not that a next try waited for the hosts that this one kept"
     done = sweep(cluster, tmp_path / "told", study, "--workers", "2", GLOO_SOCKET_IFNAME="eth0")
     assert done.returncode == 0, done.stderr
     assert all(r.outcome is Outcome.COMPLETED for r in ledger_of(tmp_path / "told").results().values())

@@ -148,8 +148,10 @@ def _ddp_worker(config: dict[str, Any]) -> None:
 def several_workers(config: dict[str, Any]) -> None:
     """Several workers: a Ray Train run, driven from a Tune trial."""
     import ray.train
-    from ray.train.torch import TorchConfig, TorchTrainer
+    from ray.train.torch import TorchTrainer
     from ray.tune.integration.ray_train import TuneReportCallback
+
+    from study.search.on_ray.process_group import Released
 
     class Reports(TuneReportCallback):
         def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
@@ -163,7 +165,7 @@ def several_workers(config: dict[str, Any]) -> None:
     TorchTrainer(
         _ddp_worker,
         train_loop_config=config,
-        torch_config=TorchConfig(backend="nccl" if gpu else "gloo", timeout_s=COLLECTIVE_TIMEOUT_S),
+        torch_config=Released(backend="nccl" if gpu else "gloo", timeout_s=COLLECTIVE_TIMEOUT_S),
         scaling_config=ray.train.ScalingConfig(num_workers=resources.workers, use_gpu=gpu, resources_per_worker=resources.per_worker),
         run_config=ray.train.RunConfig(
             name=f"train-{config['ask']['trial_id']}",
