@@ -1,13 +1,16 @@
 """P1-P5: what ships, checked statically (no container engine, Kubernetes or Slurm is needed)."""
 
 import ast
+import os
 import re
 import shutil
 import subprocess
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 import yaml
 from packaging.requirements import Requirement
@@ -51,7 +54,10 @@ def test_defect_10_images_hold_no_test_tools_and_only_the_study_holds_torch() ->
     every, run, mlflow = (pins(n) for n in LOCKS[:3])
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = {canonicalize_name(Requirement(r).name) for group in project["optional-dependencies"].values() for r in group}
-    extras -= {canonicalize_name(Requirement(r).name) for r in project["dependencies"]} | {"pyyaml"}  # mlflow[auth]; ray needs pyyaml
+    extras -= {canonicalize_name(Requirement(r).name) for r in project["dependencies"]} | {
+        "pyyaml",
+        "jsonschema",
+    }  # mlflow[auth]; ray needs both
     assert len(extras) > 20 and not extras & set(run)
     assert not [p for p in mlflow if p in ("torch", "ray", "triton") or p.startswith(("nvidia-", "cuda-"))] and "psycopg2-binary" in mlflow
     assert run.items() <= every.items() and mlflow.items() <= every.items(), "other versions than those that are tested: make lock"
@@ -175,6 +181,45 @@ def test_P3_kubernetes_manifests_have_no_field_that_is_not_known() -> None:
     assert cluster["authOptions"] == {"mode": "token"}
     for name, template in pods(job).items():
         kubernetes_validate.validate({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, **template}, version, strict=True)
+
+
+OPEN = "x-kubernetes-preserve-unknown-fields"
+
+
+def strict(schema: Any) -> Any:
+    """A CRD's schema that refuses what it does not name, where an API server would drop it in silence."""
+    if isinstance(schema, list):
+        return [strict(s) for s in schema]
+    if not isinstance(schema, dict):
+        return schema
+    made = {k: strict(v) for k, v in schema.items()}
+    if isinstance(schema.get("properties"), dict) and schema.get("type") == "object" and not schema.get(OPEN):
+        made.setdefault("additionalProperties", False)
+    if schema.get("x-kubernetes-int-or-string"):
+        made["type"] = ["integer", "string"]
+    return made
+
+
+def test_the_job_is_what_a_clusters_own_definition_of_a_rayjob_says() -> None:
+    """Of any version of KubeRay: the file that `kubectl get crd rayjobs.ray.io -o yaml` prints."""
+    if not (path := os.environ.get("STUDY_RAYJOB_CRD")):
+        pytest.skip("needs KubeRay's definition of a RayJob in STUDY_RAYJOB_CRD: kubectl get crd rayjobs.ray.io -o yaml > FILE")
+    (version,) = [v for v in yaml.safe_load(Path(path).read_text())["spec"]["versions"] if v["name"] == "v1"]
+    whole = strict(version["schema"]["openAPIV3Schema"])
+    check, (job, _) = jsonschema.Draft4Validator(whole), kuberay()
+    wrong = [f"{'.'.join(map(str, e.absolute_path))}: {e.message}" for e in check.iter_errors(job)]
+    assert wrong == []
+    places: dict[str, Callable[[dict[str, Any]], Any]] = {
+        "job": lambda spec: spec,
+        "submitter": lambda spec: spec["submitterPodTemplate"]["spec"],
+        "cluster": lambda spec: spec["rayClusterSpec"],
+        "worker": lambda spec: spec["rayClusterSpec"]["workerGroupSpecs"][0],
+        "container": lambda spec: spec["rayClusterSpec"]["headGroupSpec"]["template"]["spec"]["containers"][0],
+    }
+    for name, at in places.items():
+        planted, _ = kuberay()
+        at(planted["spec"])["misspelt"] = 1
+        assert any("misspelt" in e.message for e in check.iter_errors(planted)), name
 
 
 def test_K1_the_submitter_reaches_the_dashboard() -> None:
