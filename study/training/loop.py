@@ -96,6 +96,7 @@ def fine_tune(
     ends = [int(e) for e in np.cumsum([p.epochs for p in phases])]
     history = [EpochRecord.from_dict(r) for r in saved["history"]] if saved else []
     start = {name: p.detach().clone() for name, p in backbone.model.named_parameters()}  # where training begins, resumed or not
+    trial = _Trial(config, inputs, where, phases, start, micro_batches)
 
     carried: dict[str, Tensor] = saved["model"] if saved else {}  # what training has changed so far
     if saved and len(history) >= ends[saved["phase"]]:
@@ -107,7 +108,7 @@ def fine_tune(
         if phase.fresh_head and half_way is None:
             carried = {k: v for k, v in carried.items() if not k.startswith(tuple(f"{head}." for head in backbone.heads))}
 
-        run = _begin(config, inputs, where, backbone, phases, index, carried, half_way, start, micro_batches)
+        run = _begin(trial, index, backbone, carried, half_way)
         trained = max(p.size(backbone.slots) for p in phases[: index + 1])
 
         for epoch in range(max(len(history), run.begin) + 1, ends[index] + 1):
@@ -141,14 +142,24 @@ def fine_tune(
 
 
 @dataclass(frozen=True)
+class _Trial:
+    """What all phases of a trial share."""
+
+    config: TrialConfig
+    inputs: Inputs
+    where: Device
+    phases: Sequence[Phase]
+    start: Mapping[str, Tensor]  # of every parameter, as it was before the first phase
+    micro_batches: int
+
+
+@dataclass(frozen=True)
 class _Phase:
     """One phase being trained."""
 
-    config: TrialConfig
+    trial: _Trial
     phase: Phase
     begin: int  # epochs before it
-    where: Device
-    inputs: Inputs
     features: Features
     model: Split
     factors: Factors
@@ -156,8 +167,6 @@ class _Phase:
     ddp: torch.nn.Module
     optimizer: torch.optim.Optimizer
     class_weights: Tensor | None
-    start: Mapping[str, Tensor]
-    micro_batches: int
     pristine: bool
 
     @property
@@ -177,20 +186,10 @@ class _Phase:
         )
 
 
-def _begin(
-    config: TrialConfig,
-    inputs: Inputs,
-    where: Device,
-    backbone: Backbone,
-    phases: Sequence[Phase],
-    index: int,
-    carried: dict[str, Tensor],
-    half_way: Mapping[str, Any] | None,
-    start: Mapping[str, Tensor],
-    micro_batches: int,
-) -> _Phase:
+def _begin(trial: _Trial, index: int, backbone: Backbone, carried: dict[str, Tensor], half_way: Mapping[str, Any] | None) -> _Phase:
     """The model, cut and frozen before DDP wraps it, and its optimizer, as phase `index` begins, or as a saved state of it left them."""
-    phase, earlier = phases[index], phases[:index]
+    config, inputs, where = trial.config, trial.inputs, trial.where
+    phase, earlier = trial.phases[index], trial.phases[:index]
     pristine = all(before.cut <= phase.cut for before in earlier)
     backbone.model.load_state_dict(backbone.model.state_dict() | carried)
     model = where.place(split(backbone, phase.cut))
@@ -202,11 +201,9 @@ def _begin(
         if average:
             average.load(half_way["average"])
     return _Phase(
-        config=config,
+        trial=trial,
         phase=phase,
         begin=sum(before.epochs for before in earlier),
-        where=where,
-        inputs=inputs,
         features=Features(inputs, model, backbone, config, where, reuse=pristine),
         model=model,
         factors=factors,
@@ -215,8 +212,6 @@ def _begin(
         ddp=DistributedDataParallel(model.trained, forward_sync_buffers=False) if distributed.world() > 1 else model.trained,
         optimizer=optimizer,
         class_weights=inputs.class_weights(config.recipe.class_weighting),
-        start=start,
-        micro_batches=micro_batches,
         pristine=pristine,
     )
 
@@ -236,13 +231,13 @@ def _create(config: TrialConfig, inputs: Inputs, weights: str | None) -> Backbon
 def _train(run: _Phase, epoch: int) -> tuple[float, list[float]]:
     """One epoch, of as many passes over the training images as the protocol asks: (mean loss, seconds of work by worker). Raises
     DivergedError."""
-    config, protocol, inputs = run.config, run.config.protocol, run.inputs
+    config, protocol, inputs = run.trial.config, run.trial.config.protocol, run.trial.inputs
     passes = protocol.passes(len(inputs.train))
     steps = passes * -(-len(inputs.train) // protocol.batch_size)
     torch.manual_seed((config.seed * 1_000_003 + epoch) * 1_009 + distributed.rank())  # dropout, drop path
     run.model.set_training(run.phase, protocol.batch_norm)
     guard = FiniteLoss(epoch)
-    losses, busy = torch.zeros((), device=run.where.device), 0.0
+    losses, busy = torch.zeros((), device=run.trial.where.device), 0.0
     for step, (turn, batch) in enumerate(_batches(run, epoch, passes, steps // passes)):
         set_rates(run.optimizer, run.phase, epoch - run.begin - 1 + step / steps, protocol.warmup_epochs, steps)
         run.optimizer.zero_grad(set_to_none=True)
@@ -252,7 +247,7 @@ def _train(run: _Phase, epoch: int) -> tuple[float, list[float]]:
         if step == steps // 2:
             failpoint("mid_epoch", distributed.rank())
         for part in parts:
-            with run.where.autocast():
+            with run.trial.where.autocast():
                 images, targets = _shown(run, part[:, 0], part[:, 1], turn, blend)
                 logits = run.ddp(images)
             smoothing = config.recipe.label_smoothing
@@ -263,7 +258,7 @@ def _train(run: _Phase, epoch: int) -> tuple[float, list[float]]:
             losses += loss.detach() * (len(batch) / (passes * len(inputs.train)))
             guard.watch(loss.detach(), step)
             ready = time.perf_counter()
-        pull_back(run.model, run.phase, run.start)
+        pull_back(run.model, run.phase, run.trial.start)
         run.factors.take_gradients()
         if math.isfinite(protocol.grad_clip):
             torch.nn.utils.clip_grad_norm_([*run.model.trained.parameters(), *run.factors.parameters()], protocol.grad_clip)
@@ -273,13 +268,13 @@ def _train(run: _Phase, epoch: int) -> tuple[float, list[float]]:
     guard.finish()
     for network in dict.fromkeys((run.model, run.network)):
         distributed.broadcast_buffers(network.trained)
-    return float(distributed.mean(losses)), distributed.each(busy, run.where.device)
+    return float(distributed.mean(losses)), distributed.each(busy, run.trial.where.device)
 
 
 def _batches(run: _Phase, epoch: int, passes: int, steps: int) -> Iterator[tuple[int, np.ndarray]]:
     """(the number of the pass since training began, from 1; positions of one step). Each pass has its own order and views."""
     turns = range((epoch - 1) * passes + 1, epoch * passes + 1)
-    coming = ((turn, batch) for turn in turns for batch in run.inputs.batches(run.config.seed, turn, steps, run.phase.balanced))
+    coming = ((turn, batch) for turn in turns for batch in run.trial.inputs.batches(run.trial.config.seed, turn, steps, run.phase.balanced))
     now = next(coming)
     for then in coming:
         run.features.fetch(_parts(run, then[1])[0])
@@ -292,12 +287,12 @@ def _parts(run: _Phase, batch: np.ndarray) -> list[np.ndarray]:
     """This worker's share of a step, in as many parts as are trained on at once: [n, 2], positions of each image and, where images are
     blended, its partner's."""
     mine = distributed.shard(np.stack([batch, batch[::-1]], axis=1))
-    return np.array_split(mine, min(run.micro_batches, len(mine)))
+    return np.array_split(mine, min(run.trial.micro_batches, len(mine)))
 
 
 def _shown(run: _Phase, own: np.ndarray, partners: np.ndarray, turn: int, blend: Blend | None) -> tuple[Tensor, Tensor]:
     """Training images at positions `own` as the trained half sees them on pass `turn`, and their targets."""
-    inputs = run.inputs
+    inputs = run.trial.inputs
     if blend is None:
         return run.features.train(own, turn), inputs.targets(own)
     targets = blend.targets(inputs.targets(own), inputs.targets(partners), len(inputs.table.classes))
@@ -307,7 +302,7 @@ def _shown(run: _Phase, own: np.ndarray, partners: np.ndarray, turn: int, blend:
 def _evaluate(run: _Phase, best: float) -> tuple[dict[str, float], np.ndarray]:
     """Eval mode, no augmentation, each image once: (figures of train subset and validation, confusion of validation). The train subset is
     left out where the objective is not above `best`."""
-    inputs, features = run.inputs, run.features
+    inputs, features = run.trial.inputs, run.features
     run.network.eval()
     val, confusion = score(_logits(run, features.val, len(inputs.val)), inputs.labels_of(inputs.val))
     metrics = {f"val/{k}": v for k, v in val.items()}
@@ -326,6 +321,6 @@ def _logits(run: _Phase, fetch: Callable[[np.ndarray], Tensor], total: int) -> n
     mine = distributed.shard(np.arange(total))
     rows = []
     for start in range(0, len(mine), EVAL_BATCH):
-        with run.where.autocast():
+        with run.trial.where.autocast():
             rows.append(run.network.trained(fetch(mine[start : start + EVAL_BATCH])).float())
-    return distributed.gather_rows(torch.cat(rows) if rows else torch.zeros(0, 0, device=run.where.device), total)
+    return distributed.gather_rows(torch.cat(rows) if rows else torch.zeros(0, 0, device=run.trial.where.device), total)
