@@ -28,10 +28,11 @@ def heat_map(network: Predictor, image: np.ndarray, answer: int) -> tuple[np.nda
         return None, EXTRA
     seen = _Seen(network.model)
     pixels = plain(torch.tensor(image[None]).to(network.where.device), size=network.kept.image_size, mean=network.mean, std=network.std)
-    if not seen.places(pixels):
+    try:
+        with torch.enable_grad():
+            found = LayerGradCam(seen, seen.maps).attribute(pixels, target=answer, relu_attributions=True).detach()
+    except _NoMapsError:
         return None, NO_PLACES
-    with torch.enable_grad():
-        found = LayerGradCam(seen, seen.maps).attribute(pixels, target=answer, relu_attributions=True).detach()
     heat = LayerAttribution.interpolate(found, image.shape[:2], "bilinear")[0].mean(0).float().cpu().numpy()
     most = float(heat.max())
     return (heat / most, "") if most > 0 and math.isfinite(most) else (None, NOTHING)
@@ -40,6 +41,10 @@ def heat_map(network: Predictor, image: np.ndarray, answer: int) -> tuple[np.nda
 def shown(image: np.ndarray, heat: np.ndarray) -> np.ndarray:
     """uint8 [S, S, C]: the picture, dark where the network did not look."""
     return cast(np.ndarray, (image * (0.2 + 0.8 * heat[..., None])).round().astype(np.uint8))
+
+
+class _NoMapsError(Exception):
+    """What the head reads has no places."""
 
 
 class _Seen(nn.Module):
@@ -51,15 +56,10 @@ class _Seen(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         features = as_timm(self.model).forward_features(pixels)
-        turned = _as_maps(self.model, features)
-        assert turned is not None, "asked before"
+        if (turned := _as_maps(self.model, features)) is None:
+            raise _NoMapsError
         maps, back = turned
         return as_timm(self.model).forward_head(back(self.maps(maps)))
-
-    @torch.no_grad()
-    def places(self, pixels: Tensor) -> bool:
-        """Whether there are maps."""
-        return _as_maps(self.model, as_timm(self.model).forward_features(pixels)) is not None
 
 
 def _as_maps(model: nn.Module, features: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]] | None:
