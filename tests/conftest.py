@@ -1,6 +1,7 @@
 """What every test shares: a cache of its own, real data when STUDY_REAL names its folder, a tiny folder of weights."""
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import torch
 
 from study.tracking.ledger import Ledger
 from tests import networks, tiny
+from tests.goldens import GOLDEN
 
 torch.set_num_threads(1)
 
@@ -58,6 +60,13 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
         torch.manual_seed(0)
         torch.save(timm.create_model(name).state_dict(), folder / f"{name}.pth")
     return folder
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Ledger:
+    """Of the golden study, for a test to change."""
+    shutil.copytree(GOLDEN, tmp_path / "results")
+    return Ledger(tmp_path / "results", "golden")
 
 
 @pytest.fixture(scope="session")

@@ -1,12 +1,17 @@
-"""Measurements as study.measure writes them, made up: tuning more corrupts and forgets, by construction."""
+"""Made up: measurements as study.measure writes them, in which tuning more corrupts and forgets, and a study of many trials."""
 
 import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from study.records import LEFT_OUT, Stage
+from study.config import Protocol, Study, TrialConfig, grid
+from study.records import LEFT_OUT, Ask, ClassScores, EpochRecord, Stage, TrialResult
+from study.search.seeds import seed_for
 from study.tracking.ledger import Ledger
 
 
@@ -40,3 +45,55 @@ def plant(ledger: Ledger) -> None:
             buffer = io.BytesIO()
             pq.write_table(table, buffer)
             ledger.folder.write(f"trials/{ask.trial_id}/measured/{name}.parquet", buffer.getvalue())
+
+
+def synthetic(root: Path, trials: int, strategies: Sequence[str] = ("partial", "full"), sizes: tuple[float, ...] = (1.0,)) -> Ledger:
+    """A ledger of `trials` search trials, as fast as files can be written."""
+    cells = grid(["digits", "mini_faces"], ["resnet18"], [*strategies], sizes)
+    study = Study(
+        name="big",
+        cells=cells,
+        protocol=Protocol(max_epochs=5),
+        trials=trials // len(cells),
+        random_trials=trials // len(cells) // 2,
+    )
+    ledger = Ledger(root, "big")
+    ledger.begin(study, {})
+    rng = np.random.default_rng(0)
+    confusion = ClassScores(precision=[0.5] * 7, recall=[0.5] * 7, f1=[0.5] * 7, support=[9] * 7, confusion=[[3] * 7] * 7)
+    for k in range(trials):
+        cell = cells[k % len(cells)]
+        drawn = {"lr": float(10 ** rng.uniform(-4.5, -2.1)), "weight_decay": float(10 ** rng.uniform(-6, -1)), "seed": seed_for(k)}
+        config = TrialConfig.default(cell, study.protocol).with_values(drawn)
+        number = k // len(cells)
+        origin = "default" if number == 0 else "random" if number <= study.random_trials else "tpe"
+        folder = Path(ledger.folder.path(f"trials/{config.id}"))
+        folder.mkdir(parents=True)
+        ask = Ask(trial_id=config.id, cell=cell.id, number=number, stage="search", origin=origin, config=config.as_dict(), sequence=k)
+        (folder / "config.json").write_text(json.dumps({"schema": 1, **ask.as_dict()}))
+        scores = np.clip(0.4 + 0.1 * rng.standard_normal(5), 0, 1)
+        lines = [
+            EpochRecord(
+                epoch=e + 1,
+                metrics={"val/macro_f1": float(s), "val/accuracy": float(s), "val/nll": 1.0, "train/macro_f1": float(s), "train/loss": 1.0},
+                train_seconds=1.0,
+                eval_seconds=0.1,
+                images=100,
+                ended_at=float(k),
+            )
+            for e, s in enumerate(scores)
+        ]
+        (folder / "epochs.jsonl").write_text("".join(json.dumps(x.as_dict()) + "\n" for x in lines))
+        result = TrialResult(
+            trial_id=config.id,
+            outcome="completed",
+            epochs=5,
+            best_epoch=1,
+            metrics=lines[0].metrics,
+            classes=[str(c) for c in range(7)],
+            val=confusion,
+            seconds=5.5,
+            images=500,
+        )
+        (folder / "result.json").write_text(json.dumps({"schema": 1, **result.as_dict()}))
+    return ledger

@@ -17,8 +17,8 @@ from analysis.intervals import difference
 from analysis.load import load
 from analysis.question import Question
 from analysis.verdict import findings
+from tests.goldens import GOLDEN
 
-GOLDEN = Path(__file__).parent / "golden" / "study"
 HERE = Question(dataset="made_up", splits="official", backbone="resnet18", train_fraction=1.0)
 
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 import itertools
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -11,8 +10,7 @@ import pytest
 from analysis.equal_compute import best_within, equal_compute
 from analysis.frames import Frames
 from analysis.load import load
-
-GOLDEN = Path(__file__).parent / "golden" / "study"
+from tests.goldens import GOLDEN
 
 
 def random_ones(frames: Frames, strategy: str) -> pd.Series:

@@ -20,8 +20,7 @@ from study.stages import choose, confirm_asks, ended
 from study.strategies import STRATEGIES
 from study.tracking.ledger import Ledger
 from tests import tiny
-
-GOLDEN = Path(__file__).parent / "golden" / "study"
+from tests.goldens import GOLDEN
 
 
 @pytest.mark.parametrize("cls", [Cell, Recipe, Protocol, Study, *STRATEGIES.values()], ids=lambda c: c.__name__)

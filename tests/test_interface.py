@@ -20,8 +20,8 @@ from study.measure import MEASUREMENTS, Finished, Measurement
 from study.measure import __main__ as command
 from study.records import Stage
 from study.tracking.ledger import Ledger
+from tests.goldens import GOLDEN
 
-GOLDEN = Path(__file__).parent / "golden" / "study"
 QUESTION = Study(
     name="notebook",
     cells=grid(["digits"], ["efficientnet_lite0"], ["linear_probe", "partial"], (0.1,)),

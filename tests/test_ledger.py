@@ -10,8 +10,8 @@ import pytest
 from study.errors import ConfigError, EnvironmentProblem, StudyError
 from study.records import EpochRecord
 from study.tracking.ledger import Ledger
+from tests.goldens import GOLDEN
 
-GOLDEN = Path(__file__).parent / "golden" / "study"
 TRIAL = "trials/{trial}/"
 
 READERS: dict[str, tuple[str, Callable[[Ledger, str], object]]] = {

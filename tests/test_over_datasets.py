@@ -19,8 +19,8 @@ from analysis.over_datasets import OverDatasets, over_datasets
 from analysis.question import Question
 from study.tracking.ledger import Ledger
 from tests.browser import page
+from tests.goldens import GOLDEN
 
-GOLDEN = Path(__file__).parent / "golden" / "study"
 PLACE = {"splits": "official", "backbone": "resnet18", "train_fraction": 1.0}
 
 

@@ -12,8 +12,7 @@ from analysis.spent import CORE_WATTS, GPU_WATTS, spent
 from analysis.verdict import findings
 from study.records import OBJECTIVE
 from tests.browser import page
-
-GOLDEN = Path(__file__).parent / "golden" / "study"
+from tests.goldens import GOLDEN
 
 
 def test_what_was_spent_adds_up_and_a_price_is_an_hours() -> None:

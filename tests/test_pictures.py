@@ -17,8 +17,7 @@ from analysis.verdict import findings
 from study.datasets import open_dataset
 from study.pictures import Gatherer, samples
 from study.tracking.ledger import Ledger
-
-GOLDEN = Path(__file__).parent / "golden" / "study"
+from tests.goldens import GOLDEN
 
 
 @pytest.fixture(scope="module")

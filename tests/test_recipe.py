@@ -37,11 +37,11 @@ from study.training.loop import State, fine_tune
 from study.training.mixing import Blend, draw
 from study.training.weighting import class_weights
 from study.trial import parse_trial
+from tests.goldens import GOLDEN
 from tests.networks import serves
 
 QUICK = Protocol(max_epochs=2, image_size=32, batch_size=32, train_eval_images=16)
 FIELDS = {"class_weighting": 0.99, "mixup": 0.4, "cutmix": 1.0, "drop_path": 0.3, "ema": 0.9}
-GOLDEN = Path(__file__).parent / "golden" / "study"
 
 
 def trial(strategy: str, protocol: Protocol = QUICK, network: str = "mobilenetv3_small_050", **values: Any) -> TrialConfig:

@@ -18,8 +18,7 @@ from study.search.optuna_cells import SearchPlan
 from study.search.plans import FixedPlan
 from study.tracking.ledger import Ledger
 from tests import tiny
-
-GOLDEN = Path(__file__).parent / "golden" / "study"
+from tests.goldens import GOLDEN
 
 
 def study(**fields) -> Study:

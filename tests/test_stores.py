@@ -21,8 +21,6 @@ from study.tracking.ledger import Ledger
 from study.tracking.mirror import Mirror
 from tests import s3server, tiny
 
-GOLDEN = Path(__file__).parent / "golden" / "study"
-
 
 @pytest.fixture(scope="module")
 def moto() -> Iterator[s3server.Server]:

@@ -17,8 +17,8 @@ from study.tracking.ledger import Ledger
 from study.tracking.mirror import Mirror
 from tests import sized
 from tests.browser import page
+from tests.goldens import GOLDEN
 
-GOLDEN = Path(__file__).parent / "golden" / "study"
 RISING = np.array([0.45, 0.53, 0.65, 0.75])
 CROSSING = {"linear_probe": [0.40, 0.42, 0.45, 0.47], "partial": [0.55, 0.59, 0.65, 0.70], "full": list(RISING)}  # at 300 images
 APART = {"partial": list(RISING + 0.12), "full": list(RISING)}

@@ -26,14 +26,6 @@ from study.tracking.mirror import Mirror
 from tests import mlflowserver, services, tiny
 from tests.mlflowserver import Lies
 
-GOLDEN = Path(__file__).parent.parent / "golden" / "study"
-
-
-@pytest.fixture
-def copy(tmp_path: Path) -> Ledger:
-    shutil.copytree(GOLDEN, tmp_path / "results")
-    return Ledger(tmp_path / "results", "golden")
-
 
 def test_T3_a_server_that_accepts_and_says_nothing_is_given_up(copy: Ledger) -> None:
     with socket.socket() as silent:
