@@ -5,7 +5,7 @@ export OMP_NUM_THREADS ?= 1
 # at once, of make test; each file's tests stay together, since they share the studies that they run
 PROCESSES ?= 2
 
-.PHONY: study install test test-slow test-faults test-chaos test-cluster check lock golden gpu docs audit licences clean
+.PHONY: study install test test-slow test-faults test-chaos test-cluster test-cluster-quick check lock golden gpu docs audit licences clean
 
 study: install
 	$(BIN)/python -m study.sweep quickstart
@@ -32,7 +32,12 @@ test-chaos: install
 	$(BIN)/python -m pytest -q -m "chaos"
 
 test-cluster: install
+	tests/needs.sh cluster
 	$(BIN)/python -m pytest -q -rs -m "cluster"
+
+test-cluster-quick: install
+	tests/needs.sh cluster
+	$(BIN)/python -m pytest -q -rs -m "cluster and quick"
 
 check: install
 	$(BIN)/ruff check .

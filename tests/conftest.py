@@ -17,6 +17,7 @@ import torch
 from study.tracking.ledger import Ledger
 from tests import networks, tiny
 from tests.goldens import GOLDEN
+from tests.hosts import traces
 
 torch.set_num_threads(1)
 
@@ -39,6 +40,17 @@ def nothing_is_left_in_the_checkout() -> Iterator[None]:
     yield
     left = {p.name for p in root.iterdir()} - before - {"results", "data", "weights", "mlruns", "__pycache__"}
     assert not left, f"tests left {sorted(left)} in {root}: give them a folder of their own."
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_is_left_on_the_machine(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Of hosts, Slurm and containers: no process, mount, network or folder of theirs outlives the tests."""
+    if not any(item.get_closest_marker("cluster") for item in request.session.items):
+        yield
+        return
+    before = traces()
+    yield
+    assert not (left := traces() - before), f"tests left {sorted(left)}"
 
 
 @pytest.fixture(scope="session")

@@ -4,13 +4,16 @@ import io
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tarfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from tests.hosts import child
 
 DOCKER = Path(__file__).parent.parent / "docker"
 TOOLS = ("sh", "cat", "id", "sed", "sleep")
@@ -25,12 +28,19 @@ def missing() -> str | None:
 
 
 @contextmanager
-def daemon(folder: Path) -> Iterator[str]:
-    """Docker's address, on a network and in a folder of its own. Raises RuntimeError with the log's end when it does not start."""
+def daemon(folder: Path, network: bool = False) -> Iterator[str]:
+    """Docker's address. The daemon has namespaces of its own, so that its bridge, rules, mounts and containers end with it, however the
+    test ends; with `network` it has this machine's, for builds (`--network host`) that ask a package registry, and changes nothing there.
+    Raises RuntimeError with the log's end when it does not start."""
     address = f"unix://{folder}/s.sock"
-    command = ["dockerd", "--data-root", f"{folder}/data", "--exec-root", f"{folder}/exec", "-H", address, "-p", f"{folder}/pid"]
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen([*command, "--bip", "10.79.0.1/24"], stdout=log, stderr=log)
+    command = f"dockerd --data-root {folder}/data --exec-root {folder}/exec -H {address} -p /run/docker.pid"
+    alone = "ip link set lo up && mount --bind /dev/null /etc/resolv.conf && " if not network else ""
+    only = "--bridge=none --iptables=false --ip6tables=false" if network else "--bip 10.79.0.1/24"
+    # the first wait ends at TERM
+    script = f"mount -t tmpfs tmpfs /run && {alone}{{ {command} {only} & }} && d=$!; trap 'kill $d' TERM; wait $d; wait $d"
+    spaces = ["unshare", "-m", "-p", "-f", "--kill-child", "--mount-proc", *([] if network else ["-n"])]
+    with (folder / "log").open("ab") as log:
+        process = subprocess.Popen(["setpriv", "--pdeathsig", "KILL", *spaces, "bash", "-c", script], stdout=log, stderr=log)
     try:
         for _ in range(240):
             if subprocess.run(["docker", "-H", address, "info"], capture_output=True).returncode == 0:
@@ -40,8 +50,12 @@ def daemon(folder: Path) -> Iterator[str]:
             time.sleep(0.5)
         yield address
     finally:
-        process.terminate()
-        process.wait(60)
+        if process.poll() is None:
+            os.kill(child(process), signal.SIGTERM)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(60)
+        process.kill()
+        process.wait()
 
 
 def small_image(address: str, name: str) -> None:

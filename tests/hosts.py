@@ -63,7 +63,7 @@ class Hosts:
             f"{{ [ ! -e /etc/resolv.conf ] || mount --bind /dev/null /etc/resolv.conf; }} && "  # nobody there answers: names would take seconds
             "mount -t tmpfs -o size=2g tmpfs /dev/shm && mount -t tmpfs tmpfs /run && ip link set lo up",
         )
-        port, switch, inside = f"v-{name}", _child(self._switch), _child(self._inside[name])
+        port, switch, inside = f"v-{name}", child(self._switch), child(self._inside[name])
         _enter(switch, "ip", "link", "add", port, "type", "veth", "peer", "name", "eth0", "netns", str(inside))
         _enter(switch, "ip", "link", "set", port, "master", "br0", "up")
         _enter(inside, "ip", "addr", "add", f"{address}/24", "dev", "eth0")
@@ -72,7 +72,7 @@ class Hosts:
 
     def command(self, name: str, *command: str) -> list[str]:
         """Such that it runs there."""
-        return [*_into(_child(self._inside[name])), *command]
+        return [*_into(child(self._inside[name])), *command]
 
     def run(
         self, name: str, *command: str, env: dict[str, str] | None = None, timeout: float = LIMIT_S, cwd: Path = ROOT
@@ -85,13 +85,13 @@ class Hosts:
     def down(self, name: str) -> None:
         """All its processes end at once; nobody is told."""
         process = self._inside.pop(name)
-        os.kill(_child(process), signal.SIGKILL)
+        os.kill(child(process), signal.SIGKILL)
         process.wait(30)
 
     def close(self) -> None:
         for name in list(self._inside):
             self.down(name)
-        os.kill(_child(self._switch), signal.SIGKILL)
+        os.kill(child(self._switch), signal.SIGKILL)
         self._switch.wait(30)
         shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -113,7 +113,8 @@ class Hosts:
         return process
 
 
-def _child(process: "subprocess.Popen[bytes]") -> int:
+def child(process: "subprocess.Popen[bytes]") -> int:
+    """The first process of the namespaces that `unshare` made."""
     return int(Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()[0])
 
 
@@ -140,6 +141,21 @@ def need_hosts() -> None:
     )
     if tried.returncode:
         pytest.skip(f"this machine gives no network namespaces: {tried.stderr.strip()}")
+
+
+SERVERS = {"dockerd", "containerd", "slurmctld", "slurmd", "slurmstepd", "munged", "raylet", "gcs_server", "postgres", "mlflow"}
+
+
+def traces() -> set[str]:
+    """What could be left on this machine by any of these tests: servers, mounts, networks, folders."""
+    found = {line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()}
+    found |= {f"network {p.name}" for p in Path("/sys/class/net").iterdir()}
+    found |= {str(p) for pattern in ("ray", "ray-*", "hosts-*") for p in Path("/tmp").glob(pattern) if p.is_dir()}
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it ended meanwhile
+            if (name := (process / "comm").read_text().strip()) in SERVERS:
+                found.add(f"process {process.name} {name}")
+    return found
 
 
 @contextlib.contextmanager

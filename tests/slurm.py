@@ -114,7 +114,7 @@ def slurm(*nodes: str) -> Iterator[Slurm]:
 
 def processes_of(machines: Hosts, name: str) -> list[str]:
     """Command lines of all that runs on a machine."""
-    return machines.run(name, "ps", "-eo", "args").stdout.splitlines()[1:]
+    return machines.run(name, "ps", "-wweo", "args").stdout.splitlines()[1:]
 
 
 RAY = """#!/usr/bin/env bash

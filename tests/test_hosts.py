@@ -71,6 +71,7 @@ def test_ray_on_one_host_changes_no_number(alone: Ledger, tmp_path: Path) -> Non
     tiny.same(alone, ledger_of(tmp_path))
 
 
+@pytest.mark.quick
 def test_a_host_cut_off_and_one_that_joins_change_no_number(alone: Ledger, tmp_path: Path) -> None:
     """The same study on three hosts, of which one loses its power and another joins in the middle of it."""
     study = tiny.in_any_order(tmp_path)
@@ -91,6 +92,7 @@ def test_a_host_cut_off_and_one_that_joins_change_no_number(alone: Ledger, tmp_p
     assert len(hosts_of(tmp_path)) > 1
 
 
+@pytest.mark.quick
 def test_two_ddp_workers_on_two_hosts(cluster: RayHosts, tmp_path: Path) -> None:
     """Each host has one CPU, so the two workers of a trial lie on two; gloo finds the network between them by itself."""
     done = sweep(cluster, tmp_path, tiny.write(tmp_path, ("linear_probe",), trials=1, seeds=1), "--workers", "2")
@@ -159,6 +161,7 @@ echo "$(hostname) $RAY_AUTH_MODE $(wc -c < "$RAY_AUTH_TOKEN_PATH") $RAY_USAGE_ST
 """
 
 
+@pytest.mark.quick
 def test_the_ssh_script_alone(tmp_path: Path) -> None:
     """ssh and its server are real, Ray is stood in for: token, environment, order, a start that is tried again, and what is said where a host lacks something."""
     need_ssh()
@@ -224,6 +227,7 @@ def with_ssh(machines: Hosts, folder: Path) -> dict[str, str]:
 # ---- it is refused -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.quick
 def test_results_that_a_node_does_not_share_are_named_with_it(cluster: RayHosts, tmp_path: Path) -> None:
     machines = cluster.machines
     assert machines.run("n3", "mount", "-t", "tmpfs", "tmpfs", str(tmp_path)).returncode == 0
@@ -242,6 +246,7 @@ def preflight(cluster: RayHosts, *arguments: str, **env: str) -> subprocess.Comp
     return cluster.machines.run(cluster.head, *command, env={**cluster.env, **env})
 
 
+@pytest.mark.quick
 def test_other_code_of_ours_on_a_node_is_named(cluster: RayHosts, tmp_path: Path) -> None:
     """Also where it lacks what the check itself is made of: the check travels with the question."""
     old = tmp_path / "old"
@@ -259,6 +264,7 @@ def test_other_code_of_ours_on_a_node_is_named(cluster: RayHosts, tmp_path: Path
     assert said in line and "bring both to one commit" in line and not ledger_of(tmp_path).asks()
 
 
+@pytest.mark.quick
 def test_data_weights_and_cache_that_a_node_lacks_are_named(cluster: RayHosts, tmp_path: Path) -> None:
     machines, data = cluster.machines, tmp_path / "data"
     for name in ("data/fer2013", "weights", "cache", "results"):
@@ -342,6 +348,7 @@ def test_a_driver_without_a_node_of_its_own_and_one_without_the_token_are_told(c
     assert "cannot reach Ray at n1:6379" in line, line
 
 
+@pytest.mark.quick
 def test_the_dashboard_itself_is_asked_whether_it_is_open(cluster: RayHosts, tmp_path: Path) -> None:
     """401 without a token, whatever the asking shell's own variables say; 200 is a problem."""
     from cluster.preflight import dashboard_is_open

@@ -61,6 +61,7 @@ def training(root: Path) -> bool:
     return any(ledger.epochs(a.trial_id) for a in ledger.asks())
 
 
+@pytest.mark.quick
 def test_a_job_on_two_nodes_runs_a_study_to_its_end(batch: Slurm, tmp_path: Path) -> None:
     job = submit(batch, tmp_path, tiny.write(tmp_path))
     assert batch.ended(job, STUDY_S) == "COMPLETED 0:0", log(tmp_path, job)
@@ -141,6 +142,7 @@ def both_up(batch: Slurm) -> bool:
     return all(any("stand-in" in p for p in processes_of(batch.machines, name)) for name in ("n1", "n2"))
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("code", [0, 5])
 def test_the_sweep_gets_its_arguments_and_the_job_its_code(code: int, batch: Slurm, light: dict[str, str], tmp_path: Path) -> None:
     job = submit(batch, tmp_path, Path("quickstart"), SWEEP_CODE=str(code), **light)
@@ -154,6 +156,7 @@ def test_the_sweep_gets_its_arguments_and_the_job_its_code(code: int, batch: Slu
     nothing_is_left(batch, job)
 
 
+@pytest.mark.quick
 def test_a_term_reaches_the_sweep_and_the_job_ends_with_its_code(batch: Slurm, light: dict[str, str], tmp_path: Path) -> None:
     job = submit(batch, tmp_path, Path("quickstart"), SWEEP_S="600", **light)
     until("the sweep runs", lambda: "sweep quickstart" in log(tmp_path, job))
@@ -198,6 +201,7 @@ def test_jobs_on_one_node_share_no_port_folder_or_token(batch: Slurm, light: dic
     until("the array has ended", lambda: batch.squeue("-h", "-j", array) == "")
 
 
+@pytest.mark.quick
 def test_an_environment_that_a_node_lacks_is_one_line(batch: Slurm, tmp_path: Path) -> None:
     study = tiny.write(tmp_path)
     job = submit(batch, tmp_path, study, VIRTUAL_ENV=str(tmp_path / "none"))
@@ -206,6 +210,7 @@ def test_an_environment_that_a_node_lacks_is_one_line(batch: Slurm, tmp_path: Pa
     assert not (tmp_path / "results").exists()
 
 
+@pytest.mark.quick
 def test_the_script_leaves_sizes_to_the_command_line_and_asks_to_be_requeued() -> None:
     text = (ROOT / SCRIPT).read_text()
     asked = {line.split()[1].partition("=")[0] for line in text.splitlines() if line.startswith("#SBATCH")}
