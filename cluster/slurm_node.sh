@@ -7,8 +7,23 @@ free() { "${ray%/*}/python" -c 'import socket; s = socket.socket(); s.bind(("", 
 sizes=("--num-cpus=${SLURM_CPUS_PER_TASK:-${SLURM_CPUS_ON_NODE:-1}}" "--num-gpus=${SLURM_GPUS_ON_NODE:-0}" --min-worker-port=0 --max-worker-port=0
   --object-store-memory=200000000 --log-color false) # trials pass nothing through the store
 export RAY_worker_niceness=${RAY_worker_niceness:-0} # 15 without: trials would wait for every other job on the node
+left() {  # processes of this node's Ray that go on without it: they write into the job's own folder
+  local p
+  for p in /proc/[0-9]*; do
+    tr '\0' ' ' 2>/dev/null <"$p/cmdline" | grep -qE 'ray::|/ray/' || continue
+    [ -z "$(find "$p/fd" -lname "$folder/*" -print -quit 2>/dev/null)" ] || echo "${p#/proc/}"
+  done
+}
+clear_up() {  # an agent may not notice for minutes that its Ray has ended
+  local end=$((SECONDS + 10)) found
+  while mapfile -t found < <(left) && [ "${#found[@]}" -gt 0 ]; do
+    [ "$SECONDS" -lt "$end" ] && kill -TERM "${found[@]}" 2>/dev/null || kill -KILL "${found[@]}" 2>/dev/null
+    sleep 0.5
+  done
+}
+trap clear_up EXIT
 mkdir -p "$folder"
-for ((left = ${RAY_TRIES:-6} - 1; left >= 0; left--)); do
+for ((again = ${RAY_TRIES:-6} - 1; again >= 0; again--)); do
   where=("--dashboard-agent-listen-port=$(free)" "--temp-dir=$folder")
   if [ -z "$head" ]; then
     where+=(--head "--port=$port" --include-dashboard=false "--ray-client-server-port=$(free)")
@@ -29,7 +44,7 @@ for ((left = ${RAY_TRIES:-6} - 1; left >= 0; left--)); do
   done
   wait "$part" && code=0 || code=$?
   # Ray gives up on a busy machine after 15 and 30 s, fixed in its code: again. What was up and ended is lost.
-  if [ "$left" = 0 ] || grep -q "Ray runtime started" "$folder/start.log"; then
+  if [ "$again" = 0 ] || grep -q "Ray runtime started" "$folder/start.log"; then
     echo "slurm_node.sh: Ray ended on $(hostname) ($code)" >&2
     exit $((code ? code : 1))
   fi

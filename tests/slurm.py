@@ -118,8 +118,8 @@ def processes_of(machines: Hosts, name: str) -> list[str]:
 
 
 RAY = """#!/usr/bin/env bash
-# Stands in for `ray start --block`: a head keeps its port until it is ended. FAILS: how many starts on a host give up first; a head that
-# does had its port open for a while, as Ray's has.
+# Stands in for `ray start --block`: a head keeps its port until it is ended, and an agent outlives it, as Ray's may. FAILS: how many starts
+# on a host give up first; a head that does had its port open for a while, as Ray's has.
 echo "$*" >> "{log}/$SLURM_JOB_ID.$(hostname)"
 hostname >> "{log}/../order.$SLURM_JOB_ID"
 port=$(grep -o -- ' --port=[0-9]*' <<< "$*" | cut -d= -f2)
@@ -127,6 +127,7 @@ if [ "$(wc -l < "{log}/$SLURM_JOB_ID.$(hostname)")" -le "${FAILS:-0}" ]; then
   [ -z "$port" ] || {python} -c "import socket, time; s = socket.create_server(('', $port)); time.sleep(3)"
   echo "timed out during startup"; exit 1
 fi
+setsid bash -c 'exec -a ray::Agent sleep 1000' > "$(grep -o -- '--temp-dir=[^ ]*' <<< "$*" | cut -d= -f2)/agent.out" 2>&1 < /dev/null &
 echo "Ray runtime started."
 touch "{log}/$SLURM_JOB_ID.$(hostname).up"
 [ -z "$port" ] || exec {python} -c "import socket, time; s = socket.create_server(('', $port)); time.sleep(1000)" stand-in-head

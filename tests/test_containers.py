@@ -73,14 +73,14 @@ def daemon(folder: Path, network: bool = False) -> Iterator[str]:
 
 
 class Compose:
-    """`docker-compose` on compose.yaml and what a test lays over it."""
+    """`docker-compose` as docs/cluster.md calls it, with what a test lays over compose.yaml."""
 
-    def __init__(self, folder: Path, address: str, services: dict[str, dict[str, object]], **settings: str) -> None:
-        self.folder, self.env = folder / "docker", os.environ | {"DOCKER_HOST": address} | settings
-        (self.folder / "over.yaml").write_text(yaml.safe_dump({"services": services}))
+    def __init__(self, folder: Path, address: str, services: dict[str, dict[str, object]]) -> None:
+        self.folder, self.env = folder, os.environ | {"DOCKER_HOST": address}
+        (folder / "over.yaml").write_text(yaml.safe_dump({"services": services}))
 
     def __call__(self, *verb: str, check: bool = True) -> str:
-        return self.run("docker-compose", "-p", "test", "-f", "compose.yaml", "-f", "over.yaml", *verb, check=check)
+        return self.run("docker-compose", "-p", "test", "-f", "docker/compose.yaml", "-f", "over.yaml", *verb, check=check)
 
     def run(self, *command: str, check: bool = True) -> str:
         done = subprocess.run(command, cwd=self.folder, env=self.env, capture_output=True, text=True)
