@@ -93,6 +93,10 @@ def _what_would_decide(a: Answer, frames: Frames) -> list[Step]:
         more = seeds.more if seeds is not None else None
         each = pair.estimate.searches if pair.estimate.unit == "search" else 1  # a seed more of every search
         out.append(Step(text=text, command="" if more is None else extend(frames, frames.study.confirm_seeds + more * each)))
+        searches = next((n.more for n in pair.needs if n.resource == "search" and n.more is not None), None)
+        if searches is not None:
+            text = "Searches cannot join a study whose runs belong to those it has: so many are a study of its own"
+            out.append(Step(text=text, command=repeat(frames, frames.study.searches + searches)))
     return out
 
 
@@ -119,6 +123,25 @@ def extend(frames: Frames, confirm_seeds: int) -> str:
     if frames.amendments:
         command = _by_folder(_words(command.split("study.sweep", 1)[1]), frames.study.name)
     return f"{re.sub(r' --confirm-seeds[= ][^ ]+', '', command)} --confirm-seeds {confirm_seeds}"
+
+
+def repeat(frames: Frames, searches: int) -> str:
+    """The same question asked by so many independent searches, each of the size it has now: a study of another name."""
+    study = frames.study
+    sizes = {n: -(-getattr(study, n) // study.searches) * searches for n in ("trials", "random_trials", "confirm_seeds")}
+    name = f"{study.name}-{searches}-searches"
+    command = " ".join(str(frames.facts.get("command") or f"python -m study.sweep {study.name}").split())
+    if "study.sweep" not in command or frames.amendments:  # its first command is not what it asks today
+        return (
+            f"run_study(dataclasses.replace(STUDY, name={name!r}, searches={searches}, {', '.join(f'{k}={v}' for k, v in sizes.items())}))"
+        )
+    command = re.sub(
+        r" --(name|searches|trials|confirm-seeds)[= ][^ ]+| (?:random_trials|searches|trials|confirm_seeds)=[^ ]+", "", command
+    )
+    command = re.sub(r" --set(?= --|$)", "", command)  # nothing is left of it
+    asked = f"--name {name} --searches {searches} --trials {sizes['trials']} --confirm-seeds {sizes['confirm_seeds']}"
+    drawn = f" --set random_trials={sizes['random_trials']}"
+    return f"{command.replace(' --set', drawn, 1)} {asked}" if " --set " in command else f"{command} {asked}{drawn}"
 
 
 def _by_folder(arguments: list[str], name: str) -> str:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from analysis.sentences import Sentence, sentences
 from analysis.steps import extend
 from analysis.verdict import findings
 from analysis.warnings import warnings
+from study import sweep
 from study.tracking.ledger import Ledger
 from tests.browser import page
 from tests.goldens import GOLDEN, widened
@@ -156,6 +158,24 @@ def test_what_would_decide_is_said_with_the_command_that_extends_the_study() -> 
     hopeless = made_up({("partial", "full"): 0.9}, 8.0)
     (step,) = [s for s in hopeless.steps if "80 %" in s.text]
     assert step.text.startswith("Not even 100 more seeds") and not step.command
+
+
+@pytest.mark.parametrize(
+    "options",
+    ["--local", "--searches 1 --name old --set random_trials=3 image_size=32 --trials=9 --local", "--set random_trials=3 --local"],
+)
+def test_more_searches_are_a_study_of_their_own_and_the_command_asks_for_it(options: str) -> None:
+    found = made_up({("partial", "full"): 2.0}, 1.6, searches=5, command=f"python -m study.sweep pilot {options}")
+    (step,) = [s for s in found.steps if "a study of its own" in s.text]
+    more = int(re.search(r"(\d+) more search", found.text)[1])  # type: ignore[index]
+    told = sweep.parser().parse_args(step.command.split("study.sweep ")[1].split())
+    golden = load(GOLDEN.as_posix()).study  # one search a cell
+    fields = sweep.given_fields(told)
+    wanted = {n: getattr(golden, n) * (1 + more) for n in ("searches", "trials", "random_trials", "confirm_seeds")}
+    assert fields.pop("name") == f"golden-{1 + more}-searches" and told.local
+    assert fields.pop("image_size", 32) == 32 and fields == wanted
+    by_python = made_up({("partial", "full"): 2.0}, 1.6, searches=5, command="my_notebook.py")
+    assert any(s.command.startswith("run_study(dataclasses.replace(STUDY, name='golden-") for s in by_python.steps)
 
 
 def test_a_study_that_has_grown_is_extended_by_its_folder() -> None:
