@@ -1,6 +1,7 @@
 """Everything that can be wrong with a study, found before a worker starts."""
 
 import dataclasses
+import hashlib
 from typing import Any
 
 from study.config import Study
@@ -118,12 +119,25 @@ def check_room(study: Study, ledger: Ledger, parameters: dict[str, int]) -> None
         )
 
 
+def _labelled(table: ImageTable) -> str:
+    """16 hex digits of which images there are, by name, what each shows, and on which side of the split it lies."""
+    content = [table.classes, table.ids, table.labels.tolist(), table.split.tolist()]
+    return hashlib.sha256(dumps(content).encode("utf-8", "surrogateescape")).hexdigest()[:16]
+
+
 def check_data(tables: Tables, ledger: Ledger) -> list[str]:
-    """The data doctor, once per data set and study; its findings stand in data_report.json. Raises DataError."""
-    reports, warnings = {}, []
+    """The data doctor, once per data set and study; its findings stand in data_report.json. Raises DataError, also where a study that goes
+    on would be asked about other images, labels or splits than those it was begun with."""
+    reports, warnings, before = {}, [], ledger.data_report()
     for (name, splits), table in tables.items():
+        key, asked = f"{name}@{splits}", _labelled(table)
+        if before.get(key, {}).get("labelled", asked) != asked:
+            raise DataError(
+                f"{name}: its images, their labels or their splits are not those {ledger.folder.location} was begun with; "
+                "put them back, or ask anew under another --name."
+            )
         found = audit(table)
-        reports[f"{name}@{splits}"] = found.as_dict()
+        reports[key] = {**found.as_dict(), "labelled": asked}
         warnings += [f"{name}: {w}" for w in found.warnings]
         if found.blocking:
             raise DataError(f"{name}: {found.problems[0]} (python -m study.datasets check {name} shows all)")

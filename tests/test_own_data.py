@@ -284,3 +284,38 @@ def test_looks_measure_what_they_say() -> None:
     assert (one.height, one.width) == (200, 300) and one.bright > 150 > 30 > dark.bright and one.digest != dark.digest
     assert look(np.asarray(scene(1, (12, 9)).resize((300, 200), Image.Resampling.BICUBIC))).sharp <= one.sharp * 1.01
     assert json.dumps(one.hash) and look(sharp).digest == one.digest
+
+
+def test_a_study_is_not_asked_about_other_labels_than_it_was_begun_with(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Runs on changed labels were averaged with those on the former ones, without a word."""
+    root = with_copies(tmp_path / "own", 6)
+    names = sorted(p.relative_to(root).as_posix() for p in root.rglob("*.png"))
+    rows = [f"{n},{n.split('/')[0]}" for n in names]
+    table = root / "labels.csv"
+    table.write_text("\n".join(["image,label", *rows]))
+    cells = grid([f"table:{table}"], ["efficientnet_lite0"], ["linear_probe"])
+    study = Study(name="s", cells=cells, protocol=Protocol(max_epochs=1, warmup_epochs=0, image_size=32), trials=1, random_trials=0, grace_epochs=1, confirm_seeds=1)  # fmt: skip
+    run_study(study, results=tmp_path, local=True)
+    other = {"a": "b", "b": "a"}
+    first = next(k for k, r in enumerate(rows) if r.endswith(",a"))
+    second = next(k for k, r in enumerate(rows) if r.endswith(",b"))
+    for k in (first, second):
+        rows[k] = rows[k][:-1] + other[rows[k][-1]]
+    table.write_text("\n".join(["image,label", *rows]))
+    with pytest.raises(
+        DataError, match="labels or their splits are not those .* was begun with; put them back, or ask anew under another --name"
+    ):
+        run_study(dataclasses.replace(study, confirm_seeds=2), results=tmp_path, local=True)
+    assert len(Ledger(str(tmp_path), "s").asks()) == 2
+    run_study(dataclasses.replace(study, name="t"), results=tmp_path, local=True)
+
+
+def test_a_check_writes_its_list_over_no_other_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = with_copies(tmp_path / "own", 6)
+    table = tmp_path / "labels.csv"
+    table.write_text("\n".join(["image,label", *(f"{p},{p.parent.name}" for p in sorted(root.rglob("*.png")))]))
+    before = table.read_bytes()
+    assert main(["check", f"table:{table}", "--csv", str(table)]) == 2
+    assert table.read_bytes() == before and "is no list of an earlier check" in capsys.readouterr().err
+    for _ in range(2):
+        assert main(["check", f"table:{table}", "--csv", str(tmp_path / "list.csv")]) in (0, 3)

@@ -27,6 +27,8 @@ from study.naming import absolute_name, is_own
 from study.records import Outcome, Stage, dumps
 from study.tracking.ledger import find
 
+LISTED = ["image", "split", "label", "kind", "detail"]
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m study.datasets", description=__doc__)
@@ -79,6 +81,8 @@ def _check(args: argparse.Namespace, root: Path | None) -> int:
         if not os.path.exists(args.what):
             raise ConfigError(f"{args.what[:200]!r} is neither a data set ({', '.join(CATALOG)}) nor a folder or a table.")
         name = f"table:{args.what}" if os.path.isfile(args.what) else f"folder:{args.what}"
+    if args.csv and os.path.isfile(args.csv) and not _is_list(args.csv):
+        raise ConfigError(f"{shown(args.csv)} is there already and is no list of an earlier check; choose another file for --csv.")
     table = open_dataset(name, splits=args.splits, root=root)
     report = audit(table)
     if args.study:
@@ -94,11 +98,17 @@ def _check(args: argparse.Namespace, root: Path | None) -> int:
     if args.csv:
         text = io.StringIO()
         rows = csv.writer(text, lineterminator="\n")
-        rows.writerow(["image", "split", "label", "kind", "detail"])
+        rows.writerow(LISTED)
         rows.writerows([s.image, s.split, s.label, s.kind, s.detail] for s in report.suspects)
         Folder(str(Path(args.csv).resolve().parent)).write(Path(args.csv).name, text.getvalue().encode("utf-8", "backslashreplace"))
         print(f"list: {shown(args.csv)} ({len(report.suspects)} images)")
     return 3 if report.blocking else 0
+
+
+def _is_list(path: str) -> bool:
+    """Whether a file is what `check --csv` writes: any other, the table that is checked for one, is not written over."""
+    with open(path, "rb") as file:
+        return file.readline().strip() in (b"", ",".join(LISTED).encode())
 
 
 def _label_errors(table: ImageTable, study: str, name: str, splits: str) -> list[Suspect]:
