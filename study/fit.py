@@ -26,6 +26,7 @@ from study.tracking.ledger import Ledger
 
 BACKBONE = "efficientnet_lite0"  # its weights are installed
 HOURS = 1.0
+YEAR = 24 * 365
 LOOKED_AT = 24  # images decoded to learn their sizes, and how long one takes
 SECOND_PX = 128  # measured besides the smallest size: what lies between, or beyond, goes by pixels until it is chosen
 STARTS = 4.0  # times a new process's start: Ray, its workers (at once), MLflow's follower, the report
@@ -87,8 +88,8 @@ def fit(
 ) -> Fitted:
     """Chooses. `settle` sets what the user gave, `given` names it. Raises ConfigError where no useful study fits, DataError for images."""
     budget = HOURS if hours is None else hours
-    if not 0 < budget < 24 * 365:
-        raise ConfigError(f"--hours must be a number above 0, not {hours!r}.")
+    if not 0 < budget < YEAR:
+        raise ConfigError(f"--hours must be above 0 and below {YEAR:,} (a year), not {hours!r}.")
     places = find_places(options.results, options.data, options.weights)
     names, why_backbone = _backbones(backbones, places.weights)
     placed = _placed(datasets)

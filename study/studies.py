@@ -148,6 +148,10 @@ def narrow(
     return replace(study, cells=cells, protocol=replace(study.protocol, **protocol), **given)
 
 
+NAMES = ("measure", "explain", "search")
+"""Fields that hold several names: told with commas between."""
+
+
 def settings(pairs: Sequence[str]) -> dict[str, Any]:
     """NAME=VALUE, as `--set` has them: fields of the protocol and of the study, by name, as `narrow` takes them. Raises ConfigError."""
     fixed = {
@@ -174,7 +178,7 @@ def settings(pairs: Sequence[str]) -> dict[str, Any]:
         if name in found:
             raise ConfigError(f"--set {name} is given twice; keep one.")
         try:
-            found[name] = tuple(filter(None, text.split(","))) if name in ("measure", "explain") else parse(known[name], name, text)
+            found[name] = tuple(filter(None, text.split(","))) if name in NAMES else parse(known[name], name, text)
         except ConfigError:
             raise
         except ValueError as error:

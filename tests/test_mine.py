@@ -162,9 +162,12 @@ def test_the_dearest_settings_of_a_search_are_priced() -> None:
 
 
 def test_settings_set_protocol_and_study_as_python_does() -> None:
-    found = narrow(QUICKSTART, **settings(["image_size=224", "max_epochs=15", "margin=0.5", "measure=predictions,cka", "precision=bf16"]))
+    found = narrow(
+        QUICKSTART,
+        **settings(["image_size=224", "max_epochs=15", "margin=0.5", "measure=predictions,cka", "precision=bf16", "search=mixup,ema"]),
+    )
     protocol = dataclasses.replace(QUICKSTART.protocol, image_size=224, max_epochs=15, precision="bf16")
-    assert found == dataclasses.replace(QUICKSTART, protocol=protocol, margin=0.5, measure=("predictions", "cka"))
+    assert found == dataclasses.replace(QUICKSTART, protocol=protocol, margin=0.5, measure=("predictions", "cka"), search=("mixup", "ema"))
 
 
 @pytest.mark.parametrize(
