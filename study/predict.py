@@ -2,6 +2,8 @@
 
 import argparse
 import json
+import os
+import signal
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -48,6 +50,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return to_lines(predictor, found, args.batch, as_json=args.json)
     except StudyError as error:
         return tell(error)
+    except KeyboardInterrupt:
+        print(f"stopped{'; the same command goes on' if args.csv else ''}", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # its reader, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
 
 
 def open_network(place: str, *, ensemble: bool = False, calibrated: bool = True) -> tuple[Predictor, str, list[str]]:
@@ -62,9 +70,10 @@ def open_network(place: str, *, ensemble: bool = False, calibrated: bool = True)
     pick = results.pick(cell)
     predictor = results.predictor(cell, ensemble=ensemble, calibrated=calibrated)
     temperature = f"temperature {predictor.temperature:.2f}" if calibrated and pick.calibrated else "probabilities as trained"
+    kind = "" if calibrated or not pick.calibrated else " uncalibrated"  # one table holds one kind of probabilities
     if ensemble:
-        return predictor, "+".join(pick.trials), [f"{pick.of}: {pick.cell.strategy}, {pick.gain}; {temperature}"]
-    return predictor, pick.trial, [f"{pick.of}: {pick.cell.strategy}, trial {pick.trial}, {pick.scores}; {temperature}"]
+        return predictor, "+".join(pick.trials) + kind, [f"{pick.of}: {pick.cell.strategy}, {pick.gain}; {temperature}"]
+    return predictor, pick.trial + kind, [f"{pick.of}: {pick.cell.strategy}, trial {pick.trial}, {pick.scores}; {temperature}"]
 
 
 def to_csv(predictor: Predictor, name: str, found: Found, path: Path, batch: int) -> int:

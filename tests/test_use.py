@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -13,6 +14,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
@@ -421,3 +423,40 @@ def outside() -> str:
     if not found:
         pytest.skip("this machine has one address only")
     return found[0]
+
+
+def test_a_table_of_predictions_holds_one_kind_and_only_a_file_is_gone_on_with(
+    run: Results, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place, table = run.folder, tmp_path / "out.csv"
+    assert predict.main([place, str(folder), "--csv", str(table)]) == 0
+    before = table.read_bytes()
+    assert predict.main([place, str(folder), "--csv", str(table), "--uncalibrated"]) == 2
+    assert table.read_bytes() == before and "another network" in capsys.readouterr().err
+    (tmp_path / "odd").mkdir()
+    for name in ("ret\rurn.png", "line\nfeed.png"):
+        (tmp_path / "odd" / name).write_bytes((folder / "d00.png").read_bytes())
+    for _ in range(2):  # the second time there is nothing left to do
+        assert predict.main([place, str(tmp_path / "odd"), "--csv", str(tmp_path / "odd.csv")]) == 0
+    assert len(pd.read_csv(tmp_path / "odd.csv")) == 2
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", tmp_path):
+        assert predict.main([place, str(folder), "--csv", str(path)]) == 2
+        assert "no file that rows can be added to" in capsys.readouterr().err
+
+
+def test_a_reader_that_has_seen_enough_is_no_traceback(run: Results, folder: Path, monkeypatch: pytest.MonkeyPatch, capfd) -> None:
+    def gone(*_: object, **__: object) -> None:
+        raise BrokenPipeError
+
+    monkeypatch.setattr(predict, "to_lines", gone)
+    kept = os.dup(1)  # the command gives its own away
+    try:
+        with os.fdopen(os.dup(1), "w") as out:
+            monkeypatch.setattr(sys, "stdout", out)
+            assert predict.main([run.folder, str(folder)]) == 141
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+    monkeypatch.setattr(predict, "to_lines", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+    assert predict.main([run.folder, str(folder)]) == 130

@@ -29,6 +29,8 @@ class PredictionsCsv:
         self._file: IO[str] | None = None
 
     def __enter__(self) -> "PredictionsCsv":
+        if self.path.exists() and not self.path.is_file():
+            raise ConfigError(f"{self.path} is no file that rows can be added to; choose another with --csv.")
         with explained(str(self.path)):
             whole = self._resume() if self.path.exists() else 0
             make_private(str(self.path.parent))
@@ -44,20 +46,20 @@ class PredictionsCsv:
         self._file.close()
 
     def has(self, image: str) -> bool:
-        return harmless(image) in self.done
+        return _named(image) in self.done
 
     def add(self, images: Sequence[str], shares: np.ndarray) -> None:
         """Probabilities [N, classes], each in its shortest exact form."""
         best = shares.argmax(axis=1)
         texts = [[str(v) for v in row] for row in shares]
         self._write(
-            [harmless(name), harmless(self.classes[k]), row[k], *row, "", self.network]
+            [_named(name), harmless(self.classes[k]), row[k], *row, "", self.network]
             for name, k, row in zip(images, best, texts, strict=True)
         )
 
     def add_problems(self, problems: Sequence[tuple[str, str]]) -> None:
         """(image, why it cannot be read)."""
-        self._write([harmless(name), "", "", *("" for _ in self.classes), reason, self.network] for name, reason in problems)
+        self._write([_named(name), "", "", *("" for _ in self.classes), reason, self.network] for name, reason in problems)
 
     def _write(self, rows: Any) -> None:
         assert self._file is not None
@@ -89,3 +91,8 @@ class PredictionsCsv:
                     self.done.add(row[0])
                 whole = read
         return whole
+
+
+def _named(image: str) -> str:
+    """Its path; a carriage return in it would end a row for whoever reads the table."""
+    return harmless(image).replace("\r", "\\r")
