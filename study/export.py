@@ -38,6 +38,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     try:
         names = [n.strip() for n in args.format.split(",") if n.strip()]
+        if not names:
+            raise ConfigError(f"--format names none; choose from {', '.join(formats.FORMATS)}.")
+        if not args.to:
+            raise ConfigError("--to is empty; name the folder for the files.")
         if unknown := [n for n in names if n not in formats.FORMATS]:
             raise ConfigError(f"Unknown format {unknown[0]!r}; choose from {nearest(unknown[0], list(formats.FORMATS))}.")
         results, cell = open_place(args.study)
@@ -66,6 +70,10 @@ def export(
         print(told)
     folder = Folder(str(to.absolute()))
     said: set[str] = set()
+    about = (dumps(formats.describe(predictor, predictor.temperature), indent=1) + "\n").encode()
+    if folder.read("preprocessing.json") not in (None, about):
+        raise ConfigError(f"{folder.location} holds what was exported of another network; choose another folder with --to.")
+    folder.write("preprocessing.json", about)
     for name in names:
         file, run = formats.write(name, predictor, Path(folder.root))
         found = formats.compare(name, file, run, predictor, _images(predictor, check, said))
@@ -74,7 +82,6 @@ def export(
         if not found.close:
             raise EnvironmentProblem(f"{line}: this file is not the network; do not use it, and report the versions of torch and {name}.")
         print(line)
-    folder.write("preprocessing.json", (dumps(formats.describe(predictor, predictor.temperature), indent=1) + "\n").encode())
     card = results.model_card(cell)
     if told:
         card += f"\n## Not the network scored above\n\n{told}\n"

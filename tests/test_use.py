@@ -460,3 +460,14 @@ def test_a_reader_that_has_seen_enough_is_no_traceback(run: Results, folder: Pat
         os.close(kept)
     monkeypatch.setattr(predict, "to_lines", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
     assert predict.main([run.folder, str(folder)]) == 130
+
+
+def test_a_folder_holds_the_export_of_one_network(run: Results, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    to = ["--to", str(tmp_path / "out")]
+    first, other = (c.strategy for c in (run.pick().cell, next(p.cell for p in run.findings.picks if p.cell != run.pick().cell)))
+    for _ in range(2):
+        assert export.main([f"{run.folder}:{first}", *to]) == 0
+    card = (tmp_path / "out" / "MODEL_CARD.md").read_bytes()
+    assert export.main([f"{run.folder}:{other}", *to]) == 2
+    assert "another network" in capsys.readouterr().err and (tmp_path / "out" / "MODEL_CARD.md").read_bytes() == card
+    assert export.main([run.folder, "--format", "", *to]) == 2 and export.main([run.folder, "--to", ""]) == 2
