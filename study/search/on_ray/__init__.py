@@ -1,7 +1,7 @@
 """The search on a Ray cluster: Ray Tune runs the plan, Ray Train wraps trials of several workers. The only package that imports Ray.
 
 One Tuner for all cells, so that the cluster never idles. Tune's own state files are not used: the ledger is the state.
-This file imports nothing of it: every process of a trial reads it. `cluster.py` connects, `nodes.py` asks each node (by `look.py`) whether it is fit, `tuner.py` drives, `workers.py` is what runs far away, `sharing.py` says how much of a GPU a trial needs.
+This file imports nothing of it: every process of a trial reads it. `cluster.py` connects, `nodes.py` asks each node (by `look.py`) whether it is fit, `tuner.py` drives, `workers.py` is what runs far away, `process_group.py` lets go of what DDP workers that cannot begin hold, `sharing.py` says how much of a GPU a trial needs.
 """
 
 import os
