@@ -117,7 +117,7 @@ def joined(names: Sequence[str]) -> str:
 
 def extend(frames: Frames, confirm_seeds: int) -> str:
     """What runs more fresh seeds of this study: the command it was started with, if that is known; by its folder, where it has grown since."""
-    command = " ".join(str(frames.facts.get("command") or f"python -m study.sweep {frames.study.name}").split())
+    command = _command(frames)
     if "study.sweep" not in command:
         return f"run_study(dataclasses.replace(STUDY, confirm_seeds={confirm_seeds}))"
     if frames.amendments:
@@ -130,7 +130,7 @@ def repeat(frames: Frames, searches: int) -> str:
     study = frames.study
     sizes = {n: -(-getattr(study, n) // study.searches) * searches for n in ("trials", "random_trials", "confirm_seeds")}
     name = f"{study.name}-{searches}-searches"
-    command = " ".join(str(frames.facts.get("command") or f"python -m study.sweep {study.name}").split())
+    command = _command(frames)
     if "study.sweep" not in command or frames.amendments:  # its first command is not what it asks today
         return (
             f"run_study(dataclasses.replace(STUDY, name={name!r}, searches={searches}, {', '.join(f'{k}={v}' for k, v in sizes.items())}))"
@@ -142,6 +142,11 @@ def repeat(frames: Frames, searches: int) -> str:
     asked = f"--name {name} --searches {searches} --trials {sizes['trials']} --confirm-seeds {sizes['confirm_seeds']}"
     drawn = f" --set random_trials={sizes['random_trials']}"
     return f"{command.replace(' --set', drawn, 1)} {asked}" if " --set " in command else f"{command} {asked}{drawn}"
+
+
+def _command(frames: Frames) -> str:
+    """What the study was started with, in one line; of one that Python started, not a sweep."""
+    return " ".join(str(frames.facts.get("command") or f"python -m study.sweep {frames.study.name}").split())
 
 
 def _by_folder(arguments: list[str], name: str) -> str:
