@@ -13,6 +13,7 @@ from analysis.judged import Pair
 from analysis.luck import search_luck
 from analysis.question import Question
 from study.records import OBJECTIVE
+from study.strategies import EVERY
 
 Mark = Literal["decided", "equal", "open"]
 ALIKE = ("equivalent", "better_by_little")
@@ -117,7 +118,7 @@ def luck(frames: Frames, question: Question) -> dict[str, float]:
 
 
 def means_of(strategies: pd.DataFrame, question: Question) -> list[str]:
-    """Names, highest test macro-F1 first."""
+    """Names of those that take part in the verdict, highest test macro-F1 first."""
     own = strategies[strategies.metric == "macro_f1"]
     own = own[[Question.of(r) == question for r in own.to_dict("records")]]
-    return [str(s) for s in own.sort_values("mean", ascending=False, kind="stable")["strategy"]]
+    return [str(s) for s in own.sort_values("mean", ascending=False, kind="stable")["strategy"] if not EVERY[str(s)].yardstick]

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 from typing import Any
 
@@ -17,6 +17,7 @@ from analysis.predictions import Predictions, measured_path, refusal
 from analysis.question import Question
 from analysis.runs import Runs, join_folds, score_runs
 from study.metrics import log_shares
+from study.strategies import EVERY
 
 Rows = list[dict[str, Any]]
 
@@ -111,6 +112,7 @@ def gather(frames: Frames, question: Question, block: pd.DataFrame) -> Gathered 
     if not runs:
         return None
     _refuse_strangers(frames, question, runs)
+    runs = _alike(runs)
     first = runs[0].tests
     found = Gathered(
         question=question,
@@ -125,6 +127,14 @@ def gather(frames: Frames, question: Question, block: pd.DataFrame) -> Gathered 
         found.truth.setdefault(run.strategy, {})[run.seed] = np.concatenate([_of_truth(p) for p in run.tests])
         found.trials.setdefault(run.strategy, {})[run.seed] = run.trials
     return found
+
+
+def _alike(runs: Sequence[WholeRun]) -> list[WholeRun]:
+    """What is solved would be the same with every seed: where it was solved once, its run stands beside each of the others', so that its
+    runs do not vary, as they would not."""
+    once = [r for r in runs if EVERY[r.strategy].exact and sum(r.strategy == o.strategy for o in runs) == 1]
+    others = [r for r in runs if r not in once]
+    return [*others, *(replace(r, seed=seed) for r in once for seed in dict.fromkeys(o.seed for o in others) or [r.seed])]
 
 
 def _of_truth(said: Predictions) -> np.ndarray:
@@ -184,13 +194,13 @@ def compare_strategies(gathered: Gathered, resamples: int, tables: Tables) -> No
     tables.runs += [row for strategy, parts in folds.items() for row in _run_rows(gathered, strategy, parts)]
     runs = {s: _joined(parts) for s, parts in folds.items()}
     macro = {s: own[st.PRIMARY] for s, own in runs.items()}
-    sd = robust_sd([own.scores for own in macro.values()])
+    sd = robust_sd([own.scores for s, own in macro.items() if not EVERY[s].exact] or [np.zeros(1)])
     collapses = {s: count_collapses(_by_seed(gathered, s, own), sd) for s, own in macro.items()}
     for metric in st.METRICS:
         for strategy, own in runs.items():
             tables.strategies.append(_strategy_row(gathered, strategy, metric, own[metric], collapses[strategy]))
             tables.seeds += _seed_rows(gathered, strategy, metric, own[metric])
-    for a, b in combinations(runs, 2):
+    for a, b in combinations([s for s in runs if not EVERY[s].yardstick], 2):
         tables.secondary += [_secondary_row(gathered, a, b, m, difference(runs[a][m], runs[b][m])) for m in st.METRICS if m != st.PRIMARY]
         tables.pairs.append(
             Compared(
@@ -229,7 +239,8 @@ def _run_rows(gathered: Gathered, strategy: str, parts: Sequence[dict[str, Runs]
     out: Rows = []
     for fold, part in enumerate(parts) if gathered.trials else ():
         for metric, runs in part.items():
-            for trials, score, again in zip(gathered.trials[strategy].values(), runs.scores, runs.resampled, strict=True):
+            own = zip(gathered.trials[strategy].values(), runs.scores, runs.resampled, strict=True)
+            for trials, score, again in {trials[fold]: (trials, score, again) for trials, score, again in own}.values():
                 low, high = share_interval(images_estimate(float(score), again, runs.units))
                 out.append({"trial_id": trials[fold], "metric": metric, "score": float(score), "low": low, "high": high})
     return out

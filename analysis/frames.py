@@ -12,8 +12,9 @@ from analysis.predictions import Predictions, read_measured, read_predictions
 from analysis.question import Question
 from study.config import Cell, Study
 from study.facts import shown
-from study.records import LEFT_OUT, OBJECTIVE
+from study.records import LEFT_OUT, OBJECTIVE, Origin
 from study.space import Choice, Log
+from study.strategies import LINES
 from study.tracking.ledger import Ledger
 
 
@@ -44,8 +45,10 @@ class Frames:
 
     @cached_property
     def cells(self) -> dict[str, Cell]:
-        """By id."""
-        return {c.id: c for c in self.study.cells}
+        """By id: those that the study asks about, and the lines to beat that were solved for them."""
+        solved = set(self.trials[self.trials["origin"] == Origin.LINE]["cell"]) if len(self.trials) else set()
+        lines = (replace(c, strategy=name) for c in self.study.cells for name in LINES)
+        return {c.id: c for c in self.study.cells} | {c.id: c for c in lines if c.id in solved}
 
     def questions(self, trials: pd.DataFrame) -> list[Question]:
         """Of each row of `trials`, by the cell whose budget it spent: a confirm run on one fold belongs to its cell's question."""
@@ -78,17 +81,19 @@ class Frames:
         return {name: scales[name] for name in sorted(scales, key=lambda n: -cells[n])}
 
     def confirmed(self) -> pd.DataFrame:
-        """Completed confirm runs of the configurations that speak for their cells today: a search that grew may have replaced some."""
+        """Completed confirm runs of the configurations that speak for their cells today (a search that grew may have replaced some), and of
+        the lines to beat."""
         t = self.trials
         if not len(t):
             return t
         done = t[(t.stage == "confirm") & (t.outcome == "completed")]
+        solved = done["origin"] == Origin.LINE
         tuned = [c for c in t.columns if str(c).startswith("hp/")]
         own = [self.confirmed_trials.get(cell, [""]) for cell in done["cell"]]
         turns = [trials[self.study.search_of(k, len(trials))] for trials, k in zip(own, done["number"], strict=True)]
         spoken = t.set_index("trial_id")[tuned].reindex(turns)
         same = (done[tuned].to_numpy() == spoken.to_numpy()) | (done[tuned].isna().to_numpy() & spoken.isna().to_numpy())
-        return done[same.all(axis=1)]
+        return done[same.all(axis=1) | (solved & done["cell"].isin(list(self.cells))).to_numpy()]
 
     def at_largest(self) -> pd.DataFrame:
         """`confirmed` at the largest size that each data set was asked at, with a column question: there the reasons are asked for."""

@@ -13,7 +13,7 @@ from study.config import Recipe
 from study.errors import ConfigError
 from study.records import Ask, TrialResult
 from study.space import domains
-from study.strategies import STRATEGIES
+from study.strategies import EVERY
 from study.tracking.ledger import Ledger, find
 
 
@@ -96,14 +96,15 @@ def _row(ask: Ask, result: TrialResult | None, asked: tuple[str, ...]) -> dict[s
         "trained_parameters": None,
         "peak_gpu_bytes": None,
     }
-    tuned = {**config["strategy"], **config["recipe"]}
-    row |= {f"hp/{k}": v for k, v in tuned.items()}
-    row |= {f"hp/{k}": v for k, v in _published(cell["strategy"], asked).items() if k not in tuned}
+    if not EVERY[cell["strategy"]].exact:
+        tuned = {**config["strategy"], **config["recipe"]}
+        row |= {f"hp/{k}": v for k, v in tuned.items()}
+        row |= {f"hp/{k}": v for k, v in _published(cell["strategy"], asked).items() if k not in tuned}
     if result:
         row |= {k: getattr(result, k) for k in ("reason", "epochs", "best_epoch", "seconds", "images", "attempts", "device", "started_at")}
         row["outcome"] = result.outcome.value
         row |= {k: result.facts.get(k) for k in ("trained_parameters", "peak_gpu_bytes")}
-        row |= {k: result.facts[k] for k in ("straggler", "train_images") if k in result.facts}
+        row |= {k: result.facts[k] for k in ("straggler", "train_images", "strength") if k in result.facts}
         row |= result.metrics
     return row
 
@@ -112,5 +113,5 @@ def _row(ask: Ask, result: TrialResult | None, asked: tuple[str, ...]) -> dict[s
 def _published(strategy: str, asked: tuple[str, ...]) -> dict[str, Any]:
     """Defaults of the searched fields. A trial asked for before one of them existed does not name it, nor does one that has a late field
     at its default."""
-    own, recipe = STRATEGIES[strategy](), Recipe()
+    own, recipe = EVERY[strategy](), Recipe()
     return {n: getattr(own, n) for n in domains(type(own))} | {n: getattr(recipe, n) for n in (*domains(Recipe), *asked)}

@@ -70,7 +70,7 @@ def _records(frames: Frames) -> Iterator[str]:
 
 def _search_trials(frames: Frames) -> Iterator[str]:
     planned = frames.study.trials
-    for cell in frames.cells:
+    for cell in (c.id for c in frames.study.cells):
         own = frames.trials[(frames.trials.stage == "search") & (frames.trials.cell == cell)] if len(frames.trials) else frames.trials
         lost = [*own[own.outcome == "running"]["trial_id"]] if len(own) else []
         if (here := len(own) - len(lost)) < planned:

@@ -25,6 +25,7 @@ from study.errors import ConfigError, nearest
 from study.inference.softmax import pooled
 from study.metrics import calibration_error, fit_temperature, log_shares
 from study.records import OBJECTIVE
+from study.strategies import EVERY
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,8 +130,8 @@ def points(score: Score, signed: bool = False) -> str:
 
 
 def pick_all(frames: Frames, answers: Sequence[Answer], resamples: int = st.RESAMPLES) -> list[Pick]:
-    """One of every cell that has a trained network, in the order of the study's cells."""
-    found = [p for cell in frames.study.cells if (p := _pick(frames, cell, resamples)) is not None]
+    """One of every cell that has a network, in the order of the study's cells, the lines to beat last."""
+    found = [p for cell in frames.cells.values() if (p := _pick(frames, cell, resamples)) is not None]
     speaking: dict[Question, Pick] = {}
     for question in dict.fromkeys(p.question for p in found):
         own = [p for p in found if p.question == question]
@@ -199,7 +200,7 @@ def _pick(frames: Frames, cell: Cell, resamples: int) -> Pick | None:
         if not len(own):
             return None
     first, trials = own.iloc[0], tuple(map(str, own["trial_id"]))
-    searched = {n: first[f"hp/{n}"] for n in frames.study.ranges(cell)}
+    searched = {"strength": first["strength"]} if EVERY[cell.strategy].exact else {n: first[f"hp/{n}"] for n in frames.study.ranges(cell)}
     pick = Pick(
         cell=cell,
         question=Question.of(vars(cell)),

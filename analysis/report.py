@@ -34,7 +34,7 @@ from study.facts import tell
 from study.failpoints import failpoint
 from study.records import OBJECTIVE
 from study.space import in_words
-from study.strategies import STRATEGIES
+from study.strategies import EVERY
 from study.tracking.ledger import Ledger
 
 
@@ -273,7 +273,7 @@ def _protocol(frames: Frames) -> list[tuple[str, str]]:
             if p.batch_norm == "train"
             else "in eval mode everywhere",
         ),
-        *((f"Strategy {n}", f"{STRATEGIES[n].title} ({STRATEGIES[n].source})") for n in dict.fromkeys(c.strategy for c in s.cells)),
+        *((f"Strategy {n}", f"{EVERY[n].title} ({EVERY[n].source})") for n in dict.fromkeys(c.strategy for c in frames.cells.values())),
         ("Augmentation", stored),
         (
             "Intervals",

@@ -11,6 +11,7 @@ from analysis.frames import Frames
 from analysis.judged import Pair
 from analysis.question import Question
 from analysis.steps import Step, joined, steps
+from study.strategies import EVERY
 
 DECIDED = {
     "beats": "{winner} beats {loser} by at least {margin}",
@@ -20,6 +21,7 @@ DECIDED = {
     "undecided": "Undecided between {a} and {b}",
     "not_comparable": "Not comparable: {a} and {b}",
 }
+NOT_BEATEN = "Training is not shown to beat frozen features (the line to beat)"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,7 +135,13 @@ def headline(a: Answer, margin: float) -> str:
         text += behind
     else:
         text = f"Undecided between {joined(a.standing)}{behind}"
-    return f"{text}; not comparable: {joined(left)}" if left else text
+    text = f"{text}; not comparable: {joined(left)}" if left else text
+    return f"{NOT_BEATEN}; {text[0].lower() if text.startswith(('Undecided', 'No ')) else text[0]}{text[1:]}" if _not_beaten(a) else text
+
+
+def _not_beaten(a: Answer) -> bool:
+    """Whether an exact classifier on frozen features stands, of which no trained strategy is shown to be better."""
+    return any(EVERY[s].exact for s in a.standing) and any(not EVERY[s].exact for s in a.comparable)
 
 
 def scope_of(pair: Pair, lucky: dict[str, float], subsets: int = 0) -> str:

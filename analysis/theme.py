@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from analysis.question import Question
-from study.strategies import STRATEGIES
+from study.strategies import LINES, STRATEGIES
 
 OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#999999")
 SYMBOLS = ("circle", "diamond", "square", "triangle-up", "x", "cross", "star")
@@ -23,7 +23,7 @@ MARGIN = {"l": 70, "r": 20, "t": 64, "b": 60}  # pixels; the legend is in the on
 
 def _place(strategy: str) -> tuple[int, int]:
     """(place among the colours, times the colours ran out before): by the contents page, so that a strategy looks the same in every study."""
-    known = [*FIRST, *(s for s in STRATEGIES if s not in FIRST)]
+    known = [*FIRST, *LINES, *(s for s in STRATEGIES if s not in FIRST)]
     turn, place = divmod(known.index(strategy) if strategy in known else len(known), len(OKABE_ITO))
     return place, turn
 

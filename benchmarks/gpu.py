@@ -170,7 +170,7 @@ STUDY = """
 from study.config import Protocol, Study, grid
 GPU = Study(name="gpu", cells=grid(["digits"], ["efficientnet_lite0"], ["partial"], ({fraction},)),
     protocol=Protocol(max_epochs=4, image_size={size}, batch_size=32, train_eval_images=64),
-    trials={trials}, random_trials={trials}, confirm_seeds=0)
+    trials={trials}, random_trials={trials}, confirm_seeds=0, line_size={size})
 """
 
 

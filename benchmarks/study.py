@@ -154,7 +154,7 @@ def main() -> None:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = Study(
         name="stopping", cells=grid(["mini_faces"], ["efficientnet_lite0"], [args.strategy]),
-        protocol=Protocol(max_epochs=args.epochs, image_size=48, batch_size=32, views=2), trials=args.trials, random_trials=args.random, confirm_seeds=0,
+        protocol=Protocol(max_epochs=args.epochs, image_size=48, batch_size=32, views=2), trials=args.trials, random_trials=args.random, confirm_seeds=0, line_size=48,
     )  # fmt: skip
     print(
         f"{args.trials} trials of {args.epochs} epochs, {args.strategy}       seconds   until its winner   image passes   best macro-F1",

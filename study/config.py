@@ -13,7 +13,7 @@ from study.errors import ConfigError, nearest
 from study.naming import with_splits
 from study.records import SCHEMA, dumps
 from study.space import Choice, Domain, Integer, Log, Offered, Uniform, domains, extremes, offered, parse, range_as_dict, range_from_dict
-from study.strategies import STRATEGIES, Strategy
+from study.strategies import EVERY, LINES, STRATEGIES, Strategy
 
 Explain = Literal["memorisation", "controls"]
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -36,7 +36,7 @@ class Cell:
 
     def __post_init__(self) -> None:
         _require(
-            self.strategy in STRATEGIES,
+            self.strategy in EVERY,
             f"Unknown strategy {self.strategy!r}; choose from {nearest(self.strategy, list(STRATEGIES))}.",
         )
         _require(0 < self.train_fraction <= 1, f"train_fraction must be in (0, 1], not {self.train_fraction!r}.")
@@ -169,7 +169,7 @@ class TrialConfig:
         cell = restore(Cell, values["cell"])
         return cls(
             cell=cell,
-            strategy=restore(STRATEGIES[cell.strategy], values["strategy"]),
+            strategy=restore(EVERY[cell.strategy], values["strategy"]),
             recipe=restore(Recipe, values["recipe"]),
             protocol=restore(Protocol, values["protocol"]),
             seed=values["seed"],
@@ -179,7 +179,7 @@ class TrialConfig:
     @classmethod
     def default(cls, cell: Cell, protocol: Protocol, seed: int = 0) -> Self:
         """The published default of the cell's strategy: trial 0."""
-        return cls(cell=cell, strategy=STRATEGIES[cell.strategy](), protocol=protocol, seed=seed)
+        return cls(cell=cell, strategy=EVERY[cell.strategy](), protocol=protocol, seed=seed)
 
     def with_values(self, values: dict[str, Any]) -> Self:
         """A copy with strategy, recipe, protocol or seed fields set by name. Raises ConfigError on an unknown name or a bad value."""
@@ -199,7 +199,9 @@ class TrialConfig:
             raise ConfigError(str(error)) from None
 
     def tuned(self) -> dict[str, Any]:
-        """By name, the values that every search varies, and late ones that are not at their default."""
+        """By name, the values that every search varies, and late ones that are not at their default; none of what is solved."""
+        if self.strategy.exact:
+            return {}
         parts = (self.strategy, self.recipe)
         return self.values(name for part in parts for name in dict.fromkeys((*domains(type(part)), *used_late(part))))
 
@@ -247,6 +249,7 @@ class Study:
     )  # independent ones a cell: its trials are split among them, each with draws and a training seed of its own
     measure: tuple[str, ...] = added(("predictions",), since=2)  # what is measured on confirm runs, by name
     search: tuple[str, ...] = added((), since=6)  # recipe fields searched besides, at the ranges they are offered with: ("mixup", "ema")
+    line_size: int = added(0, since=7)  # pixels of the line to beat, frozen features with an exact classifier; 0: the network's own
     explain: tuple[Explain, ...] = added((), since=5)  # what is trained besides, to explain the verdict and never to change it
     published: dict[str, Domain] = added(
         since=4, factory=dict
@@ -256,6 +259,8 @@ class Study:
         _require(NAME.fullmatch(self.name) is not None, f"Study name {self.name!r} must match {NAME.pattern} (it names a folder).")
         _require(len(self.cells) > 0, f"Study {self.name!r} has no cells; name at least one dataset, backbone and strategy.")
         _require(len({c.id for c in self.cells}) == len(self.cells), f"Study {self.name!r} lists a cell twice.")
+        if solved := [c.strategy for c in self.cells if c.strategy in LINES]:
+            raise ConfigError(f"Study {self.name!r}: {solved[0]} is part of every study; leave it out of the strategies.")
         _require(self.trials >= 1, f"trials must be >= 1, not {self.trials!r}.")
         _require(
             isinstance(self.searches, int) and 1 <= self.searches <= self.trials and self.trials % self.searches == 0,
@@ -267,6 +272,10 @@ class Study:
         )
         _require(self.random_trials >= 0, f"random_trials must be >= 0, not {self.random_trials!r}.")
         _require(self.confirm_seeds >= 0, f"confirm_seeds must be >= 0, not {self.confirm_seeds!r}.")
+        _require(
+            type(self.line_size) is int and self.line_size >= 0,
+            f"line_size must be a whole number of pixels, or 0 for the network's own, not {self.line_size!r}.",
+        )
         _require(0 < self.margin < 100, f"margin must be in (0, 100) points, not {self.margin!r}.")
         _require(self.reduction_factor >= 2, f"reduction_factor must be >= 2, not {self.reduction_factor!r}.")
         _require(
@@ -288,6 +297,8 @@ class Study:
 
     def ranges(self, cell: Cell) -> dict[str, Domain]:
         """Every searched field of the cell, strategy first: the study's own range, or the one published when it was begun, or today's."""
+        if cell.strategy in LINES:
+            return {}
         known = self.published | self.space
         today = {**domains(STRATEGIES[cell.strategy]), **domains(Recipe)}
         today |= {name: offered(Recipe)[name] for name in self.asked(cell.strategy)}

@@ -19,7 +19,7 @@ from study.inference.device import Device
 from study.networks.cut import split
 from study.networks.fits import phases_on
 from study.networks.pretrained import create
-from study.strategies import STRATEGIES, Strategy
+from study.strategies import EVERY, Strategy
 from study.training.optimizers import OPTIMIZERS, make_optimizer
 
 STEPS = 3
@@ -44,7 +44,7 @@ def measure(cell: Cell, protocol: Protocol, num_classes: int, weights: str | Non
     """Times `STEPS` optimiser steps of the cell's deepest phase on random pixels, after one to warm up. `strategy`: with other settings than
     the published default's."""
     where = Device.best(protocol.precision)
-    strategy = strategy or STRATEGIES[cell.strategy]()
+    strategy = strategy or EVERY[cell.strategy]()
     backbone = create(cell.backbone, num_classes, weights=weights, start=strategy.start, image_size=protocol.image_size)
     phases = phases_on(strategy, backbone, max(protocol.max_epochs, 2), cell.id)
     phase = max(phases, key=lambda p: p.cut)  # the dearest

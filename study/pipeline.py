@@ -22,6 +22,7 @@ from study.pictures import Gatherer
 from study.places import Places, find_places
 from study.plan import print_plan
 from study.progress import busy
+from study.remaining import Remaining
 from study.signals import Interrupted
 from study.tracking.ledger import Ledger
 
@@ -120,18 +121,29 @@ def _run(
     study: Study, options: Options, ledger: Ledger, places: Places, tables: Tables, interrupted: Interrupted
 ) -> "ReportSummary | None":
     """The stages, each skipped when done; what the report says, or None where a signal came first."""
+    here = stages.Executor(_this_process(), ledger, study, places, tables, interrupted, Remaining(max_epochs=1))
+    stages.set_line(here)
+    if interrupted.is_set():
+        return None
     with open_runner(study, options, ledger, places) as run:
         execute = stages.Executor(run, ledger, study, places, tables, interrupted)
         stages.search(execute)
         chosen = stages.choose(ledger, study.searches) if not interrupted.is_set() else {}
         if chosen and not interrupted.is_set():
             stages.confirm(execute, chosen)
+            stages.measure_line(here)
         if chosen and not interrupted.is_set():
             stages.explain(execute, chosen)
         if interrupted.is_set():
             return None
         ledger.add_facts(finished_at=time.time())
         return report(ledger, Gatherer(study, ledger, tables) if options.images else None)
+
+
+def _this_process() -> stages.Runner:
+    from study.search import local  # chosen at run time: it loads what trains
+
+    return local.run
 
 
 def _follow(ledger: Ledger, uri: str | None) -> "Follower | None":
@@ -148,9 +160,7 @@ def _follow(ledger: Ledger, uri: str | None) -> "Follower | None":
 def open_runner(study: Study, options: Options, ledger: Ledger, places: Places) -> Iterator[stages.Runner]:
     """How trials are run: here, or on Ray."""
     if options.local:
-        from study.search import local
-
-        yield local.run
+        yield _this_process()
         return
     with ExitStack() as stack:
         address = options.address or os.environ.get("RAY_ADDRESS")

@@ -9,8 +9,9 @@ from rich.table import Table
 from study.config import Study
 from study.cost import Pricing, disk
 from study.datasets.spec import ImageTable
+from study.lines import line_cells, line_hours
 from study.places import Places
-from study.records import Outcome, Stage
+from study.records import OBJECTIVE, Outcome, Stage
 from study.space import extremes, in_words
 from study.stages import controls, ended
 from study.tracking.ledger import Ledger
@@ -63,6 +64,9 @@ def print_plan(study: Study, ledger: Ledger, tables: dict[tuple[str, str], Image
             _span(cost),
         )
     console.print(table)
+    line = line_hours(study, {key: len(t.ids) for key, t in tables.items()}, places.weights)
+    hours += line
+    console.print(f"and the line to beat, frozen features with an exact classifier, before all else: about {_span(line)}", highlight=False)
     if study.explain:
         extra, count = _explain_hours(study, pricing)
         hours += extra
@@ -112,6 +116,13 @@ def print_results(study: Study, ledger: Ledger) -> None:
             "seconds",
             title=f"{dataset[0]} ({dataset[1]} splits), search",
         )
+        lines = [c for c in line_cells(study) if (c.dataset, c.splits) == dataset]
+        for cell in lines:
+            for ask in (a for a in ledger.asks(Stage.CONFIRM) if a.cell == cell.id and a.trial_id in results):
+                size, metrics = ask.config["protocol"]["image_size"], results[ask.trial_id].metrics
+                scores = [f"{metrics[m]:.3f}" if m in metrics else "n/a" for m in (OBJECTIVE, "val/accuracy")]
+                took = f"{results[ask.trial_id].seconds:.0f}"
+                table.add_row(f"{cell.strategy} ({size} px)", cell.backbone, *scores, "solved", "1", "", "", "", took)
         for cell in (c for c in study.cells if (c.dataset, c.splits) == dataset):
             own = [results[a.trial_id] for a in asks if a.cell == cell.id and a.trial_id in results]
             count = Counter(r.outcome for r in own)

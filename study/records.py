@@ -50,6 +50,7 @@ class Origin(StrEnum):
     CONFIRM = "confirm"  # the selected configuration again, with a fresh seed
     MEMORISATION = "memorisation"  # a confirm run with a share of wrong labels
     CONTROL = "control"  # from random weights
+    LINE = "line"  # solved, not trained: the line to beat, a confirm run that needs no search
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -42,9 +43,10 @@ from study.places import Places
 from study.predictor import Predictor
 from study.records import EpochRecord, Outcome, dumps
 from study.training import distributed
+from study.training.exact import solve
 from study.training.guard import DivergedError
 from study.training.inputs import Inputs
-from study.training.loop import State, fine_tune
+from study.training.loop import fine_tune
 
 log = logging.getLogger(__name__)
 ATTEMPTS = "attempts.jsonl"  # a line for every start of a trial
@@ -105,7 +107,10 @@ def _attempt(config: TrialConfig, places: Places, report: Report, measurements: 
         measure_trial(config, places, left, folder)
         return Ending(outcome=Outcome.COMPLETED)
     inputs = open_inputs(config, places)
-    ending = _train(config, places, inputs, report, micro_batches, curve)
+    if config.strategy.exact:
+        ending = _solve(config, places, inputs, report)
+    else:
+        ending = _train(config, places, inputs, report, micro_batches, curve)
     if measurements and ending.outcome is Outcome.COMPLETED:
         distributed.barrier()  # rank 0 may still be writing the best checkpoint
         measure_trial(config, places, measurements, folder)
@@ -134,7 +139,7 @@ def _train(config: TrialConfig, places: Places, inputs: Inputs, report: Report, 
         for record, state in epochs:
             if leader:
                 if record.objective > best:
-                    keep(folder, _describe(config, inputs, state), state.network.network_state())
+                    keep(folder, _describe(config, inputs, state.model.arguments, record.epoch), state.network.network_state())
                 if record.epoch == config.protocol.max_epochs or time.monotonic() - saved_at >= CHECKPOINT_SECONDS:
                     checkpoint.save_newest(folder, record.epoch, state.as_dict(), facts)
                     saved_at = time.monotonic()
@@ -152,17 +157,28 @@ def _train(config: TrialConfig, places: Places, inputs: Inputs, report: Report, 
     return Ending(outcome=Outcome.COMPLETED)
 
 
-def _describe(config: TrialConfig, inputs: Inputs, state: State) -> Kept:
+def _solve(config: TrialConfig, places: Places, inputs: Inputs, report: Report) -> Ending:
+    """What is solved has one epoch and nothing to go on from: after a kill it is solved again."""
+    solved = solve(config, inputs, weights=places.weights)
+    if distributed.rank() == 0:
+        kept = _describe(config, inputs, solved.network.arguments, solved.record.epoch)
+        keep(Folder(places.folder), kept, solved.network.network_state())
+    report(solved.record)
+    return Ending(outcome=Outcome.COMPLETED)
+
+
+def _describe(config: TrialConfig, inputs: Inputs, arguments: dict[str, Any], epoch: int) -> Kept:
+    """The network that was trained, for whoever uses it; `arguments` are timm's."""
     table = inputs.table
     return Kept(
         trial=config.id,
         backbone=timm_name(config.cell.backbone),
-        arguments=state.model.arguments,
+        arguments=arguments,
         classes=list(table.classes),
         image_size=config.protocol.image_size,
         channels=table.channels,
         precision=config.protocol.precision,
-        epoch=state.history[-1].epoch,
+        epoch=epoch,
         side=inputs.images.whole.shape[1],
     )
 

@@ -10,6 +10,7 @@ from study.config import Study, TrialConfig
 from study.cost import Pricing
 from study.datasets.spec import ImageTable
 from study.errors import EnvironmentProblem
+from study.lines import describe, line_asks
 from study.measure import opens_test
 from study.places import Places
 from study.progress import Names, Watch, warn
@@ -51,14 +52,16 @@ class Executor:
         places: Places,
         tables: dict[tuple[str, str], ImageTable],
         interrupted: threading.Event,
+        left: Remaining | None = None,
     ) -> None:
+        """`left`: what the time left is told from; else all that the study still has to do."""
         self._run, self.ledger, self.study, self.places, self.tables, self.interrupted = run, ledger, study, places, tables, interrupted
-        self._names, self._remaining = Names([c.id for c in study.cells]), remaining(study, ledger)
+        self._names, self._remaining = Names([c.id for c in study.cells]), left or remaining(study, ledger)
 
     def __call__(self, title: str, plan: Plan, *, measurements: tuple[str, ...] = ()) -> None:
         if plan.done >= plan.total:
             return
-        with Watch(title, plan.total, plan.done, self.study.protocol.max_epochs, self._names, self._remaining) as watch:
+        with Watch(title, plan.total, plan.done, self._remaining.max_epochs, self._names, self._remaining) as watch:
             conductor = Conductor(plan, self.ledger, self._classes, watch, measurements)
             left = plan.total - plan.done
             self._run(conductor, self._places_of, total=left, measurements=measurements, interrupted=self.interrupted)
@@ -79,11 +82,39 @@ def remaining(study: Study, ledger: Ledger) -> Remaining:
         for control in controls() if "controls" in study.explain else ():
             found.todo[dataclasses.replace(cell, strategy=control).id, True] = runs
     asks, results = {a.trial_id: a for a in ledger.asks()}, ledger.results()
-    for trial_id in results.keys() & asks.keys():
+    for trial_id in results.keys() & {k for k, ask in asks.items() if ask.origin is not Origin.LINE}:
         found.measured(asks[trial_id].cell, results[trial_id].seconds, results[trial_id].epochs)
         if asks[trial_id].stage is Stage.EXPLAIN:
             found.done(asks[trial_id].cell, True)
     return found
+
+
+def set_line(executor: Executor) -> None:
+    """Solves the line to beat of every question, and says what it came to: the first answer of a study, before anything is searched."""
+    ledger = executor.ledger
+    asks = line_asks(executor.study, ledger.asks())
+    executor("the line to beat", FixedPlan(asks, {a.trial_id for a in asks if ledger.result(a.trial_id) is not None}))
+    for ask in asks:
+        if (result := ledger.result(ask.trial_id)) is not None:
+            print(f"the line to beat: {ask.config['cell']['dataset']}: {describe(ask, result)}")
+
+
+def measure_line(executor: Executor) -> None:
+    """Scores the line to beat on the test images, which `confirm` has opened for it."""
+    ledger, measure = executor.ledger, measured_on_line(executor.study)
+    asks = [a for a in line_asks(executor.study, ledger.asks()) if _completed(ledger, a.trial_id)]
+    done = {a.trial_id for a in asks if all(ledger.measured(a.trial_id, name) for name in measure)}
+    executor("the line to beat, on test images", FixedPlan(asks, done), measurements=measure)
+
+
+def measured_on_line(study: Study) -> tuple[str, ...]:
+    """Of what the study measures, what is of use on a network whose features are the pretrained ones."""
+    return tuple(name for name in study.measure if name in ("predictions", "calibration"))
+
+
+def _completed(ledger: Ledger, trial_id: str) -> bool:
+    result = ledger.result(trial_id)
+    return result is not None and result.outcome is Outcome.COMPLETED
 
 
 def search(executor: Executor) -> None:
@@ -160,7 +191,8 @@ def confirm(executor: Executor, chosen: dict[str, list[str]]) -> None:
     if not asks:
         return
     if opens_test(executor.study.measure):
-        executor.ledger.open_test([a.trial_id for a in asks])
+        lines = line_asks(executor.study, executor.ledger.asks())
+        executor.ledger.open_test([a.trial_id for a in (*lines, *asks)])
     ledger, measure = executor.ledger, executor.study.measure
     ends = ledger.folder.each(lambda ask: is_done(ledger, ask.trial_id, measure), asks)
     done = {a.trial_id for a, end in zip(asks, ends, strict=True) if end}

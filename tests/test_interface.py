@@ -30,6 +30,7 @@ QUESTION = Study(
     random_trials=0,
     grace_epochs=1,
     confirm_seeds=2,
+    line_size=32,
     space={"partial.lr": Log(1e-4, 1e-2)},
 )
 

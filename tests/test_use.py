@@ -48,6 +48,7 @@ QUESTION = Study(
     random_trials=0,
     grace_epochs=1,
     confirm_seeds=2,
+    line_size=32,
 )
 
 

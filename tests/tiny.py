@@ -12,7 +12,7 @@ from study.config import Protocol, Study, grid
 TINY = Study(
     name="tiny", cells=grid(["digits"], ["efficientnet_lite0"], {strategies!r}, (0.1,)),
     protocol=Protocol(max_epochs=2, image_size=32, batch_size=64, views=1, train_eval_images=32, warmup_epochs=0.5{protocol}),
-    trials={trials}, random_trials={random}, grace_epochs={grace}, reduction_factor=2, confirm_seeds={seeds},
+    trials={trials}, random_trials={random}, grace_epochs={grace}, reduction_factor=2, confirm_seeds={seeds}, line_size=32,
 )
 """
 

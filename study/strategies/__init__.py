@@ -9,6 +9,7 @@ from study.strategies.gradual import Gradual
 from study.strategies.l2_sp import L2SP
 from study.strategies.layer_decay import LayerDecay
 from study.strategies.linear_probe import LinearProbe
+from study.strategies.lines import LINES, Features, FeaturesSmall
 from study.strategies.lora import LoRA
 from study.strategies.lp_ft import LpFt
 from study.strategies.norm_only import NormOnly
@@ -43,10 +44,17 @@ STRATEGIES: dict[str, type[Strategy]] = {
 }
 """New ones at the end: a strategy's colour in every figure goes by its place."""
 
+EVERY: dict[str, type[Strategy]] = STRATEGIES | LINES
+"""Those that a study asks for, and those that every study has."""
+
 __all__ = [
+    "EVERY",
+    "LINES",
     "STRATEGIES",
     "BiasOnly",
     "FastHead",
+    "Features",
+    "FeaturesSmall",
     "Full",
     "FullBnFreeze",
     "Gradual",

@@ -53,6 +53,8 @@ class Strategy(ABC):
     source: ClassVar[str] = ""  # whose it is, where it was published
     start: ClassVar[Start] = "pretrained"  # "random": nothing is reused; the strategy's name is part of a trial's id
     control_of: ClassVar[str] = ""  # the strategy that does the same from the pretrained weights, with fields of the same names
+    exact: ClassVar[bool] = False  # solved, not trained: nothing is searched, no seed decides, one run is all runs
+    yardstick: ClassVar[bool] = False  # stands beside the others in tables and figures, and takes part in no verdict
 
     @abstractmethod
     def phases(self, stages: int, epochs: int) -> tuple[Phase, ...]:

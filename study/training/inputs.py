@@ -89,6 +89,10 @@ class Inputs:
     def labels_of(self, rows: np.ndarray) -> np.ndarray:
         return self.table.labels[rows]
 
+    def weights_of(self, rows: np.ndarray) -> np.ndarray | None:
+        """What images [n] count in the training loss; None where all count alike."""
+        return None if self.table.weights is None else self.table.weights[rows]
+
 
 def balanced_order(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """As many positions as there are labels, those of every class equally often but for one."""
@@ -184,6 +188,10 @@ class Features:
 
     def train_plain(self, positions: np.ndarray) -> Tensor:
         return self._plain("train_eval", self.inputs.train_eval, positions)
+
+    def train_unaugmented(self, positions: np.ndarray) -> Tensor:
+        """Every training image as it is, at `positions` of the training split."""
+        return self._plain("train_plain", self.inputs.train, positions)
 
     def doubtful(self, name: str, positions: np.ndarray) -> Tensor:
         return self._plain(name, self.inputs.doubtful[name].rows, positions)

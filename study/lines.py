@@ -1,0 +1,100 @@
+"""The line to beat, of every question of a study: frozen features and an exact classifier, before anything is searched.
+
+`features` sees images at the size that the network was made for: one pass over the images is all that size costs. Smaller images are
+enlarged to it, since a pretrained network's filters expect things at that scale (measured on six data sets of 48 to 160 px: 0 to 20 points
+of macro-F1 more than at the images' own size, never fewer). `features_small` sees them at the fewer pixels that the study trains at, so
+that everybody sees what these cost.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import timm
+
+from study.config import Cell, Protocol, Recipe, Study, TrialConfig
+from study.cost import measure
+from study.networks.weights import timm_name
+from study.records import OBJECTIVE, Ask, Origin, Stage, TrialResult
+from study.search.seeds import confirm_config
+from study.strategies import EVERY, LINES, Features, FeaturesSmall
+
+USUAL_PX = 224
+"""Of a network that timm does not know."""
+
+
+def own_size(backbone: str) -> int:
+    """Pixels a side of the images that the network was trained on."""
+    settings = timm.get_pretrained_cfg(timm_name(backbone))
+    return int(settings.input_size[-1]) if settings else USUAL_PX
+
+
+def line_cells(study: Study) -> list[Cell]:
+    """A cell of each line for every question of the study that starts from a pretrained network, whatever its size turns out to be."""
+    pretrained = (cell for cell in study.cells if EVERY[cell.strategy].start == "pretrained")
+    questions = dict.fromkeys(dataclasses.replace(cell, strategy=Features.name) for cell in pretrained)
+    return [dataclasses.replace(cell, strategy=name) for cell in questions for name in LINES]
+
+
+def line_config(cell: Cell, study: Study) -> TrialConfig | None:
+    """What is solved for a cell of `line_cells`; None where the study's size is the full one, so that both lines are one."""
+    size = max(study.line_size or own_size(cell.backbone), study.protocol.image_size)
+    if cell.strategy == FeaturesSmall.name:
+        if size == study.protocol.image_size:
+            return None
+        size = study.protocol.image_size
+    protocol = Protocol(max_epochs=1, image_size=size, precision=study.protocol.precision)
+    return TrialConfig(cell=cell, strategy=EVERY[cell.strategy](), recipe=Recipe(), protocol=protocol)
+
+
+def line_asks(study: Study, known: Sequence[Ask]) -> list[Ask]:
+    """One run of every line on every split and part of the training images that confirm runs see; seeds change nothing of it.
+
+    `known`: all that was asked for before.
+    """
+    before = {a.trial_id: a for a in known}
+    sequence = max((a.sequence for a in known), default=-1) + 1
+    found: dict[str, Ask] = {}
+    for cell in line_cells(study):
+        config = line_config(cell, study)
+        for number in range(max(study.confirm_seeds, 1) * study.confirm_folds) if config else ():
+            assert config is not None
+            own = confirm_config(study, config, number)
+            if cell.train_fraction == 1:  # every seed would solve the same
+                own = dataclasses.replace(own, seed=confirm_config(study, config, 0).seed)
+            found.setdefault(
+                own.id,
+                before.get(own.id)
+                or Ask(
+                    trial_id=own.id,
+                    cell=cell.id,
+                    number=number,
+                    stage=Stage.CONFIRM,
+                    origin=Origin.LINE,
+                    config=own.as_dict(),
+                    sequence=sequence + len(found),
+                ),
+            )
+    return list(found.values())
+
+
+def line_hours(study: Study, images: Mapping[tuple[str, str], int], weights: str | None) -> float:
+    """Hours of one pass over all images (their number by data set and split protocol) for every line, measured on this machine."""
+    paces: dict[tuple[str, int], float] = {}
+    total = 0.0
+    for ask in line_asks(study, ()):
+        config = TrialConfig.from_dict(ask.config)
+        key = (config.cell.backbone, config.protocol.image_size)
+        if key not in paces:
+            paces[key] = measure(config.cell, config.protocol, 2, weights).evaluate
+        total += paces[key] * images[config.cell.dataset, config.cell.split_protocol]
+    return total / 3600
+
+
+def describe(ask: Ask, result: TrialResult) -> str:
+    """What the line came to, in one line."""
+    config = TrialConfig.from_dict(ask.config)
+    cell, size = config.cell, config.protocol.image_size
+    what = f"{EVERY[cell.strategy].title.partition(', at')[0]}, {cell.backbone}, {size} px"
+    if OBJECTIVE not in result.metrics:
+        return f"{what}: not known ({result.reason})"
+    return f"{what}: {100 * result.metrics[OBJECTIVE]:.1f} points of macro-F1 on validation ({result.seconds:.0f} s)"

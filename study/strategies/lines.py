@@ -1,0 +1,34 @@
+"""The lines to beat: a linear classifier on frozen features, solved exactly. No epochs, no learning rate, no luck: what training must beat.
+
+They are no members of `STRATEGIES`: nobody searches them and every study has them (study/lines.py), so no study asks for them by name.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from study.strategies.base import Phase, Strategy
+
+
+@dataclass(frozen=True, kw_only=True)
+class Features(Strategy):
+    """Logistic regression on the pooled features of the pretrained network, at the image size that the network was made for."""
+
+    name: ClassVar[str] = "features"
+    title: ClassVar[str] = "frozen features, exact"
+    source: ClassVar[str] = "Kornblith et al. 2019, arXiv 1805.08974, section 3"
+    exact: ClassVar[bool] = True
+
+    def phases(self, stages: int, epochs: int) -> tuple[Phase, ...]:
+        return (Phase(epochs=epochs, lrs=(0.0,) + (None,) * stages),)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeaturesSmall(Features):
+    """The same at the fewer pixels that the study trains at: what these pixels cost, and what training brings at this size."""
+
+    name: ClassVar[str] = "features_small"
+    title: ClassVar[str] = "frozen features, exact, at the study's image size"
+    yardstick: ClassVar[bool] = True
+
+
+LINES: dict[str, type[Strategy]] = {cls.name: cls for cls in (Features, FeaturesSmall)}

@@ -1,0 +1,157 @@
+"""The line to beat: logistic regression on frozen features, solved exactly instead of trained.
+
+One pass over the images gives the features; L-BFGS solves the same convex problem for a path of strengths, and validation chooses among
+them. No epoch, learning rate, augmentation or seed has a say, so one run is all runs.
+"""
+
+import time
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from study.config import TrialConfig
+from study.errors import ConfigError
+from study.inference.device import Device
+from study.metrics import score
+from study.networks.cut import split
+from study.networks.pretrained import create
+from study.networks.split import Split
+from study.records import OBJECTIVE, EpochRecord
+from study.training import conditions
+from study.training.inputs import Features, Inputs
+
+STRENGTHS = tuple(float(f"{10.0**k:.3g}") for k in np.arange(-4.0, 1.01, 0.5))
+"""C of scikit-learn's LogisticRegression on standardised features, from a classifier that hardly dares to one that fits every image."""
+ITERATIONS = 2000
+TOLERANCE = 1e-5
+THREADS_PAY = 2e7
+"""Numbers in the features from which several threads solve faster than one: below, they wait for each other."""
+BATCH = 256
+"""Features fetched at a time."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Classifier:
+    """A linear classifier of features [N, D]: logits are `features @ weight.T + bias`."""
+
+    weight: np.ndarray  # float64 [C, D]
+    bias: np.ndarray  # float64 [C]
+    strength: float
+
+    def logits(self, features: np.ndarray) -> np.ndarray:
+        """Logits float64 [N, C] of features [N, D]."""
+        out: np.ndarray = features @ self.weight.T + self.bias
+        return out
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Solved:
+    """A network whose head was solved, with what an epoch's record says of any other."""
+
+    record: EpochRecord
+    network: Split
+
+
+def solve(config: TrialConfig, inputs: Inputs, *, weights: str | None = None) -> Solved:
+    """Solves the head of `config`'s network on its frozen features of the training images; validation chooses the strength.
+
+    Raises ConfigError for a network that cannot be cut below a single linear head.
+    """
+    where = Device.best(config.protocol.precision)
+    inputs.place(where.device)
+    backbone = create(
+        config.cell.backbone, len(inputs.table.classes), weights=weights, seed=config.seed, image_size=config.protocol.image_size
+    )
+    network = where.place(split(backbone, 0))
+    head = getattr(network.trained, "weight", None)
+    if network.frozen is None or head is None or getattr(network.trained, "bias", None) is None:
+        raise ConfigError(
+            f"{config.cell.backbone}: no linear head to solve for ({network.why_whole or type(network.trained).__name__}); "
+            "the line to beat is left out for this network."
+        )
+    network.eval()
+    features = Features(inputs, network, backbone, config, where)
+
+    began = time.perf_counter()
+    train = _rows(features.train_unaugmented, len(inputs.train))
+    val = _rows(features.val, len(inputs.val))
+    path = fit_path(train, inputs.labels_of(inputs.train), len(inputs.table.classes), inputs.weights_of(inputs.train))
+    by_strength = [score(c.logits(val), inputs.labels_of(inputs.val)) for c in path]
+    best = choose([figures for figures, _ in by_strength])
+    chosen, (found, confusion) = path[best], by_strength[best]
+    with torch.no_grad():
+        head.copy_(torch.from_numpy(chosen.weight).to(head).view_as(head))
+        network.trained.bias.copy_(torch.from_numpy(chosen.bias).to(head))  # type: ignore[operator]
+    train_seconds = time.perf_counter() - began
+
+    own, _ = score(chosen.logits(train), inputs.labels_of(inputs.train))
+    facts: dict[str, Any] = conditions.describe(features, backbone, where, 1, sum(p.numel() for p in network.trained.parameters()))
+    record = EpochRecord(
+        epoch=1,
+        metrics={"train/loss": own["nll"]} | {f"train/{k}": v for k, v in own.items()} | {f"val/{k}": v for k, v in found.items()},
+        train_seconds=train_seconds,
+        eval_seconds=time.perf_counter() - began - train_seconds,
+        images=len(inputs.train),
+        ended_at=time.time(),
+        facts=facts | {"strength": chosen.strength},
+        confusion=confusion.tolist(),
+    )
+    return Solved(record=record, network=network)
+
+
+def choose(by_strength: list[dict[str, float]]) -> int:
+    """The place of the strength with the best validation score; of several, the one whose probabilities are likeliest."""
+    return max(range(len(by_strength)), key=lambda k: (by_strength[k][OBJECTIVE.removeprefix("val/")], -by_strength[k]["nll"]))
+
+
+def fit_path(features: np.ndarray, labels: np.ndarray, classes: int, weights: np.ndarray | None = None) -> list[Classifier]:
+    """A classifier of `classes` classes for each of STRENGTHS, from features [N, D], labels [N] and, where there are any, weights [N] of
+    images. A class without training images is never named. Each solution begins at the one before it."""
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+    from threadpoolctl import threadpool_limits
+
+    centre, scale = features.mean(axis=0, dtype=np.float64), features.std(axis=0, dtype=np.float64)
+    scale = np.where(scale > 1e-6 * max(float(scale.max()), 1e-30), scale, 1.0)  # what never varies is no feature
+    standard = ((features - centre) / scale).astype(np.float64)
+    known = np.unique(labels)
+    if len(known) < 2:
+        raise ConfigError(f"the training images show {len(known)} class; a classifier needs two or more.")
+    rotation = None
+    if len(standard) < standard.shape[1]:  # the penalty knows no axes: the same solution in the space that the images span, and faster
+        left, lengths, rotation = np.linalg.svd(standard, full_matrices=False)
+        standard = left * lengths
+    model = LogisticRegression(max_iter=ITERATIONS, tol=TOLERANCE, warm_start=True)
+    found = []
+    for strength in STRENGTHS:
+        model.C = strength
+        with warnings.catch_warnings(), threadpool_limits(1 if standard.size < THREADS_PAY else None):
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            model.fit(standard, labels, sample_weight=weights)
+        coefficients, intercept = _by_class(model.coef_, model.intercept_)
+        weight, bias = np.zeros((classes, features.shape[1])), np.full(classes, float(intercept.min()) - NEVER)
+        weight[known] = (coefficients if rotation is None else coefficients @ rotation) / scale
+        bias[known] = intercept - weight[known] @ centre
+        found.append(Classifier(weight=weight, bias=bias, strength=strength))
+    return found
+
+
+NEVER = 50.0
+"""Logits below the least that a class without training images stands."""
+
+
+def _by_class(coefficients: np.ndarray, intercept: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of two classes scikit-learn solves for their difference: half of it goes to each."""
+    if len(coefficients) > 1:
+        return coefficients, intercept
+    return np.concatenate([-coefficients, coefficients]) / 2, np.concatenate([-intercept, intercept]) / 2
+
+
+def _rows(fetch: Any, total: int) -> np.ndarray:
+    """Features float32 [total, D]."""
+    parts: list[Tensor] = [fetch(np.arange(k, min(k + BATCH, total))).flatten(1) for k in range(0, total, BATCH)]
+    return torch.cat(parts).float().cpu().numpy()
