@@ -1,6 +1,7 @@
-"""Values as JSON, and how they may grow: a field that came later is not written while it holds its default.
+"""Values as JSON, and how they may grow: a field that came later is not written while it holds what all meant before it came.
 
-So a new field changes no trial's id and no study's question until somebody uses it: what was begun before it goes on after it.
+So a new field changes no trial's id and no study's question until somebody uses it: what was begun before it goes on after it. That holds
+where its default is another one today, too: what was written before means what it meant then.
 """
 
 import dataclasses
@@ -13,17 +14,29 @@ from typing import Any, TypeVar
 from study.errors import ConfigError, nearest
 
 T = TypeVar("T")
+BEFORE = "before"
 
 
-def added(default: Any = dataclasses.MISSING, *, since: int, factory: Callable[[], Any] | None = None) -> Any:
-    """A dataclass field that came with version `since` of the fields (CHANGELOG.md lists them)."""
+def added(
+    default: Any = dataclasses.MISSING,
+    *,
+    since: int,
+    factory: Callable[[], Any] | None = None,
+    before: Any = dataclasses.MISSING,
+) -> Any:
+    """A dataclass field that came with version `since` of the fields (CHANGELOG.md lists them).
+
+    `before`: what was meant by values written before it came, where that is not today's default. Then it is left out where it equals
+    `before`, written where it is the default, and read as `before` where it is missing.
+    """
+    metadata = {"since": since} if before is dataclasses.MISSING else {"since": since, BEFORE: before}
     if factory is not None:
-        return dataclasses.field(default_factory=factory, metadata={"since": since})
-    return dataclasses.field(default=default, metadata={"since": since})
+        return dataclasses.field(default_factory=factory, metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
 
 
 def canonical(value: Any) -> Any:
-    """Plain JSON values of a dataclass and all it holds: late fields at their default left out, infinity as null (JSON has none)."""
+    """Plain JSON values of a dataclass and all it holds: late fields that say nothing new left out, infinity as null (JSON has none)."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         unused = {f.name for f in late_fields(type(value))} - used_late(value).keys()
         return {f.name: canonical(getattr(value, f.name)) for f in dataclasses.fields(value) if f.name not in unused}
@@ -39,8 +52,8 @@ def late_fields(cls: type) -> list["dataclasses.Field[Any]"]:
 
 
 def used_late(value: Any) -> dict[str, Any]:
-    """The late fields of a dataclass that are not at their default."""
-    return {f.name: own for f in late_fields(type(value)) if (own := getattr(value, f.name)) != _default(f)}
+    """The late fields of a dataclass that hold anything else than what was meant before they came."""
+    return {f.name: own for f in late_fields(type(value)) if (own := getattr(value, f.name)) != _meant_before(f)}
 
 
 def restore(cls: type[T], values: dict[str, Any]) -> T:
@@ -54,7 +67,8 @@ def restore(cls: type[T], values: dict[str, Any]) -> T:
         )
     if missing := [n for n, f in fields.items() if n not in values and not _has_default(f)]:
         raise ConfigError(f"{cls.__name__} needs {', '.join(missing)}; what was read lacks it.")
-    return cls(**{k: math.inf if v is None and hints[k] is float else v for k, v in values.items()})
+    earlier = {f.name: f.metadata[BEFORE] for f in fields.values() if BEFORE in f.metadata}
+    return cls(**earlier | {k: math.inf if v is None and hints[k] is float else v for k, v in values.items()})
 
 
 @functools.cache
@@ -67,5 +81,7 @@ def _has_default(field: "dataclasses.Field[Any]") -> bool:
     return field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
 
 
-def _default(field: "dataclasses.Field[Any]") -> Any:
+def _meant_before(field: "dataclasses.Field[Any]") -> Any:
+    if BEFORE in field.metadata:
+        return field.metadata[BEFORE]
     return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()

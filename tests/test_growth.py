@@ -24,11 +24,15 @@ from tests.goldens import GOLDEN
 
 
 @pytest.mark.parametrize("cls", [Cell, Recipe, Protocol, Study, *STRATEGIES.values()], ids=lambda c: c.__name__)
-def test_a_late_field_at_its_default_is_not_written(cls: type) -> None:
+def test_a_late_field_that_says_nothing_new_is_not_written(cls: type) -> None:
     fixed = {"name": "s", "cells": grid(["digits"], ["resnet18"], ["full"])} if cls is Study else {}
     value = cls(dataset="digits", backbone="resnet18", strategy="full") if cls is Cell else cls(**fixed)
-    late = {f.name for f in dataclasses.fields(cls) if "since" in f.metadata}
-    assert canonical(value).keys() == {f.name for f in dataclasses.fields(cls)} - late
+    late = {f.name: f.metadata for f in dataclasses.fields(cls) if "since" in f.metadata}
+    was = dataclasses.replace(value, **{name: known["before"] for name, known in late.items() if "before" in known})
+    assert canonical(was).keys() == {f.name for f in dataclasses.fields(cls)} - late.keys()
+    assert all("before" in late[name] for name in canonical(value).keys() & late.keys()), "at its default, only where that is new"
+    if cls is not Study:  # which holds others, and reads itself
+        assert restore(cls, canonical(was)) == was and restore(cls, canonical(value)) == value
 
 
 def test_a_late_field_is_written_and_read_back_once_it_is_used() -> None:
@@ -41,6 +45,20 @@ def test_a_late_field_is_written_and_read_back_once_it_is_used() -> None:
     assert restore(Later, canonical(Later(new=float("inf")))) == Later(new=float("inf"))
     with pytest.raises(ConfigError, match="no field 'newer'.*newer version"):
         restore(Later, {"newer": 1})
+
+
+def test_a_late_field_whose_default_is_another_one_today_is_read_as_it_was_meant_before() -> None:
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class Now:
+        old: float = 1.0
+        new: str = added("today", since=3, before="then")
+        many: dict = added(since=3, factory=lambda: {"a": 1}, before={})
+
+    assert canonical(Now(new="then", many={})) == {"old": 1.0} and restore(Now, {"old": 1.0}) == Now(new="then", many={})
+    assert canonical(Now()) == {"old": 1.0, "new": "today", "many": {"a": 1}}
+    assert canonical(Now(new="other", many={})) == {"old": 1.0, "new": "other"}
+    for value in (Now(), Now(new="then"), Now(new="other", many={}), Now(old=float("inf"))):
+        assert restore(Now, json.loads(json.dumps(canonical(value)))) == value
 
 
 def test_every_id_of_the_golden_study_is_what_it_was_when_its_folder_was_named() -> None:
