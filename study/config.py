@@ -105,6 +105,7 @@ class Protocol:
     optimizer: Literal["adamw", "sgd"] = added("adamw", since=2)  # rates are in AdamW's units whatever it is
     wrong_labels: float = added(0.0, since=5)  # share of training images given a wrong label: what a network memorises
     min_steps: int = added(0, since=5)  # optimiser steps of a whole trial, at least: where images are few, an epoch passes over them often
+    keep: Literal["last", "best"] = added("last", since=7, before="best")  # which epoch's network a trial keeps, and is scored by
 
     def __post_init__(self) -> None:
         for name in ("max_epochs", "batch_size", "image_size", "workers", "train_eval_images"):
@@ -113,6 +114,10 @@ class Protocol:
         _require(self.precision in ("auto", "fp32", "bf16"), f"precision must be auto, fp32 or bf16, not {self.precision!r}.")
         _require(self.optimizer in ("adamw", "sgd"), f"optimizer must be adamw or sgd, not {self.optimizer!r}.")
         _require(self.batch_norm in ("train", "freeze"), f"batch_norm must be train or freeze, not {self.batch_norm!r}.")
+        _require(
+            self.keep in ("last", "best"),
+            f"keep must be last (the last epoch's network) or best (the best epoch's on validation), not {self.keep!r}.",
+        )
         _require(self.batch_size % self.workers == 0, f"batch_size {self.batch_size} must be divisible by workers {self.workers}.")
         _require(0 <= self.warmup_epochs < math.inf, f"warmup_epochs must be >= 0, not {self.warmup_epochs!r}.")
         _require(self.grad_clip > 0, f"grad_clip must be > 0 (inf = off), not {self.grad_clip!r}.")
@@ -159,7 +164,7 @@ class TrialConfig:
         return hashlib.sha256(dumps(self.as_dict()).encode()).hexdigest()[:16]
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain JSON values; late fields at their default are left out, so that the id stays."""
+        """Plain JSON values; late fields that say nothing new are left out, so that the id stays."""
         return {"schema": SCHEMA, **canonical(self)}
 
     @classmethod
@@ -199,7 +204,7 @@ class TrialConfig:
             raise ConfigError(str(error)) from None
 
     def tuned(self) -> dict[str, Any]:
-        """By name, the values that every search varies, and late ones that are not at their default; none of what is solved."""
+        """By name, the values that every search varies, and late ones that say something new; none of what is solved."""
         if self.strategy.exact:
             return {}
         parts = (self.strategy, self.recipe)

@@ -18,7 +18,7 @@ SCHEMA = 1
 """Version of everything the ledger writes; a reader refuses others."""
 
 OBJECTIVE = "val/macro_f1"
-"""What the search maximises and what selects the kept checkpoint."""
+"""What the search maximises, of the epoch that speaks for a trial (`study.which_epoch`)."""
 
 SUMMARY, LEFT_OUT = "summary", "left_out"
 """In the schema's metadata of measured/NAME.parquet: a few numbers as JSON; or, where there are no rows, the reason why."""
@@ -152,7 +152,7 @@ class EpochRecord(Record):
     """One completed epoch, counted from 1; metrics are reduced over workers already.
 
     Metric paths: train/loss (training mode, augmented), {train,val}/{accuracy,macro_precision,macro_recall,
-    macro_f1,balanced_accuracy,nll,ece} in eval mode without augmentation; `train/*` on a fixed subset, in a search only in epochs that are the best so far;
+    macro_f1,balanced_accuracy,nll,ece} in eval mode without augmentation; `train/*` on a fixed subset, in a search only in epochs that may be kept: the last one and the rungs, or, where the best epoch is kept, those that are the best so far;
     {wrong,disputed}/{memorised,resisted} where labels were made wrong, or later annotators dispute them (shares of those images); lr (of the head); distance/{head,stage_1,...}, how far each trained stage lies from where training began, as a share of its norm.
     An undefined figure (a class without images) is absent, never 0 and never NaN.
     """
@@ -164,7 +164,7 @@ class EpochRecord(Record):
     images: int  # image passes through the optimiser in this epoch
     ended_at: float  # unix time
     facts: dict[str, Any] = field(default_factory=dict)  # where it ran: device, precision, parameter counts, versions
-    confusion: list[list[int]] | None = None  # of val, rows = truth; only where this epoch is the best so far
+    confusion: list[list[int]] | None = None  # of val, rows = truth; only where this epoch may be the kept one
 
     @property
     def seconds(self) -> float:
@@ -196,7 +196,7 @@ class TrialResult(Record):
     outcome: Outcome
     reason: str = ""  # one line; empty when completed
     epochs: int  # completed epochs
-    best_epoch: int | None  # epoch of the kept checkpoint
+    best_epoch: int | None  # epoch of the kept checkpoint: the last one, or the best on validation, as the protocol keeps
     metrics: dict[str, float]  # at the kept checkpoint
     classes: list[str]
     val: ClassScores | None

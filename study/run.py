@@ -1,4 +1,4 @@
-"""One trial to its end: resume, train, keep the best network, measure it. The same under Ray, torchrun or neither; the only caller of
+"""One trial to its end: resume, train, keep its network, measure it. The same under Ray, torchrun or neither; the only caller of
 training and measuring.
 
 The caller gives `report(EpochRecord)`, called on every worker after every epoch; it returns True to stop.
@@ -9,11 +9,10 @@ import gc
 import io
 import json
 import logging
-import math
 import os
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,6 +46,7 @@ from study.training.exact import solve
 from study.training.guard import DivergedError
 from study.training.inputs import Inputs
 from study.training.loop import fine_tune
+from study.which_epoch import may_be_kept
 
 log = logging.getLogger(__name__)
 ATTEMPTS = "attempts.jsonl"  # a line for every start of a trial
@@ -63,9 +63,18 @@ class Ending:
 Report = Callable[[EpochRecord], bool]
 
 
-def run_trial(config: TrialConfig, places: Places, report: Report, *, measurements: tuple[str, ...] = (), curve: bool = True) -> Ending:
+def run_trial(
+    config: TrialConfig,
+    places: Places,
+    report: Report,
+    *,
+    measurements: tuple[str, ...] = (),
+    curve: bool = True,
+    stops: Collection[int] = (),
+) -> Ending:
     """Trains `config`, going on from its newest valid checkpoint; a trial that completes is measured. Errors of the user's making are
-    raised as they are. Without `curve` nobody will look at how it learned, only at its best epoch (`training.loop.fine_tune`).
+    raised as they are. Without `curve` nobody will look at how it learned, only at the epoch that is kept (`training.loop.fine_tune`).
+    After the epochs in `stops` it may be stopped, by `report` or from outside: its network is whole by then.
 
     Out of memory, the device's or the host's, is retried once with half the batch at a time and gradients accumulated:
     same effective batch.
@@ -76,7 +85,7 @@ def run_trial(config: TrialConfig, places: Places, report: Report, *, measuremen
         folder.append_line(ATTEMPTS, dumps(now).encode())
     if not folder.exists(OUT_OF_MEMORY):
         try:
-            return _attempt(config, places, report, measurements, curve, micro_batches=1)
+            return _attempt(config, places, report, measurements, curve, stops, micro_batches=1)
         except (torch.OutOfMemoryError, MemoryError) as error:
             log.warning("out of memory (%s); once more with half the batch at a time", error)
             if distributed.world() > 1:
@@ -86,7 +95,7 @@ def run_trial(config: TrialConfig, places: Places, report: Report, *, measuremen
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
     try:
-        return _attempt(config, places, report, measurements, curve, micro_batches=2)
+        return _attempt(config, places, report, measurements, curve, stops, micro_batches=2)
     except (torch.OutOfMemoryError, MemoryError) as error:
         reason = f"out of memory, with half the batch at a time too ({error})"
         if distributed.world() > 1:
@@ -99,7 +108,15 @@ def mark_out_of_memory(folder: Folder) -> None:
     folder.write(OUT_OF_MEMORY, b"")
 
 
-def _attempt(config: TrialConfig, places: Places, report: Report, measurements: tuple[str, ...], curve: bool, micro_batches: int) -> Ending:
+def _attempt(
+    config: TrialConfig,
+    places: Places,
+    report: Report,
+    measurements: tuple[str, ...],
+    curve: bool,
+    stops: Collection[int],
+    micro_batches: int,
+) -> Ending:
     folder = Folder(places.folder)
     if measurements and was_completed(folder, config):
         left = tuple(n for n in measurements if not folder.exists(f"measured/{n}.parquet"))
@@ -110,9 +127,9 @@ def _attempt(config: TrialConfig, places: Places, report: Report, measurements: 
     if config.strategy.exact:
         ending = _solve(config, places, inputs, report)
     else:
-        ending = _train(config, places, inputs, report, micro_batches, curve)
+        ending = _train(config, places, inputs, report, micro_batches, curve, stops)
     if measurements and ending.outcome is Outcome.COMPLETED:
-        distributed.barrier()  # rank 0 may still be writing the best checkpoint
+        distributed.barrier()  # rank 0 may still be writing the network
         measure_trial(config, places, measurements, folder)
     return ending
 
@@ -125,25 +142,28 @@ def was_completed(folder: Folder, config: TrialConfig) -> bool:
     return checkpoint.load_weights(folder, BEST, trial=config.id) is not None
 
 
-def _train(config: TrialConfig, places: Places, inputs: Inputs, report: Report, micro_batches: int, curve: bool) -> Ending:
-    folder = Folder(places.folder)
+def _train(
+    config: TrialConfig, places: Places, inputs: Inputs, report: Report, micro_batches: int, curve: bool, stops: Collection[int]
+) -> Ending:
+    """The network is written before the epoch's checkpoint, and before it is reported: whoever is killed or stopped then has it."""
+    folder, protocol = Folder(places.folder), config.protocol
     saved = checkpoint.load_newest(folder, trial=config.id)
     history = [EpochRecord.from_dict(values) for values in saved["history"]] if saved else []
     for record in history:
-        report(record)  # a report may have been lost with the process that awaited it
-    best = max((r.objective for r in history), default=-math.inf)
+        if report(record):  # a report may have been lost with the process that awaited it
+            return _stopped(record)
     facts = {"trial": config.id}
     leader, saved_at = distributed.rank() == 0, time.monotonic()
     try:
-        epochs = fine_tune(config, inputs, weights=places.weights, saved=saved, micro_batches=micro_batches, curve=curve)
+        epochs = fine_tune(config, inputs, weights=places.weights, saved=saved, micro_batches=micro_batches, curve=curve, stops=stops)
         for record, state in epochs:
+            kept = may_be_kept(protocol, record.epoch, record.objective, state.history[:-1], stops)
             if leader:
-                if record.objective > best:
+                if kept:
                     keep(folder, _describe(config, inputs, state.model.arguments, record.epoch), state.network.network_state())
-                if record.epoch == config.protocol.max_epochs or time.monotonic() - saved_at >= CHECKPOINT_SECONDS:
+                if record.epoch == protocol.max_epochs or time.monotonic() - saved_at >= CHECKPOINT_SECONDS:
                     checkpoint.save_newest(folder, record.epoch, state.as_dict(), facts)
                     saved_at = time.monotonic()
-            best = max(best, record.objective)
             try:
                 stop = report(record)
             except InterruptedError:  # a signal: whoever goes on starts from this epoch
@@ -151,10 +171,16 @@ def _train(config: TrialConfig, places: Places, inputs: Inputs, report: Report, 
                     checkpoint.save_newest(folder, record.epoch, state.as_dict(), facts)
                 raise
             if stop:
-                return Ending(outcome=Outcome.STOPPED, reason=f"stopped by the scheduler after epoch {record.epoch}")
+                if leader and protocol.keep == "last" and not kept:  # by a caller who had not said that it might
+                    keep(folder, _describe(config, inputs, state), state.network.network_state())
+                return _stopped(record)
     except DivergedError as error:
         return Ending(outcome=Outcome.DIVERGED, reason=str(error))
     return Ending(outcome=Outcome.COMPLETED)
+
+
+def _stopped(record: EpochRecord) -> Ending:
+    return Ending(outcome=Outcome.STOPPED, reason=f"stopped by the scheduler after epoch {record.epoch}")
 
 
 def _solve(config: TrialConfig, places: Places, inputs: Inputs, report: Report) -> Ending:

@@ -16,7 +16,7 @@ LAYERS = [
         "study.metrics", "study.options", "study.signals", "study.progress", "study.remaining", "study.lock", "study.naming", "study.networks.slots", "study.inference",
     },
     {"study.datasets", "study.strategies", "study.networks", "study.checkpoint"},
-    {"study.config", "study.growth", "study.studies", "study.mine", "study.source"},
+    {"study.config", "study.which_epoch", "study.growth", "study.studies", "study.mine", "study.source"},
     {"study.training"},
     {"study.predictor"},
     {"study.measure", "study.tracking", "study.use"},

@@ -61,6 +61,43 @@ def test_a_late_field_whose_default_is_another_one_today_is_read_as_it_was_meant
         assert restore(Now, json.loads(json.dumps(canonical(value)))) == value
 
 
+BEFORE_KEEP = {
+    "schema": 1,
+    "cell": {"dataset": "digits", "splits": "official", "backbone": "resnet18", "strategy": "full", "train_fraction": 1.0},
+    "strategy": {"lr": 0.001},
+    "recipe": {"augmentation": 0.5, "weight_decay": 0.0001, "label_smoothing": 0.1},
+    "protocol": {
+        "max_epochs": 10, "warmup_epochs": 1.0, "batch_size": 32, "image_size": 224, "precision": "fp32", "batch_norm": "train",
+        "grad_clip": 1.0, "workers": 1, "views": 0, "train_eval_images": 1024,
+    },
+    "seed": 0,
+}  # fmt: skip
+"""A configuration as it was written, and the id it had, before a protocol said which epoch it keeps."""
+
+
+def test_what_kept_the_best_epoch_before_there_was_a_choice_keeps_it_under_its_own_id() -> None:
+    old = TrialConfig.from_dict(BEFORE_KEEP)
+    assert old.protocol.keep == "best" and old.as_dict() == BEFORE_KEEP and old.id == "b058f75cc6f5bc29"
+    cell = Cell(dataset="digits", backbone="resnet18", strategy="full")
+    assert TrialConfig.default(cell, Protocol(keep="best")) == old
+    new = TrialConfig.default(cell, Protocol())
+    assert new.protocol.keep == "last" and new.id != old.id and TrialConfig.from_dict(new.as_dict()) == new
+    assert new.as_dict()["protocol"] == {**BEFORE_KEEP["protocol"], "keep": "last"}
+    assert Ledger(GOLDEN, "golden").study().protocol.keep == "best"
+    with pytest.raises(ConfigError, match="keep must be last .* or best .*, not 'first'"):
+        Protocol(keep="first")
+    with pytest.raises(ConfigError, match="keep"):
+        new.with_values({"keep": "newest"})
+    assert new.with_values({"keep": "best"}).id == old.id
+
+
+def test_a_study_that_kept_the_best_epoch_does_not_grow_into_one_that_keeps_the_last() -> None:
+    old = study(protocol=Protocol(keep="best"))
+    assert Study.from_dict(json.loads(json.dumps(old.as_dict()))) == old and "keep" not in old.as_dict()["protocol"]
+    with pytest.raises(ConfigError, match="protocol.keep: best -> last"):
+        grow(old, study(), "here")
+
+
 def test_every_id_of_the_golden_study_is_what_it_was_when_its_folder_was_named() -> None:
     asks = Ledger(GOLDEN, "golden").asks()
     assert len(asks) == 18

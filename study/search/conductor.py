@@ -17,6 +17,7 @@ from study.metrics import class_scores
 from study.records import Ask, EpochRecord, Outcome, TrialResult
 from study.search.plans import Plan
 from study.tracking.ledger import Ledger
+from study.which_epoch import kept_epoch
 
 log = logging.getLogger(__name__)
 
@@ -71,9 +72,12 @@ class Conductor:
         ask = self.running.get(trial_id)
         if ask is None:
             return True
-        if any(e.epoch == record.epoch for e in self.ledger.epochs(trial_id)):
-            # Repeated after a restart. The plan may not have seen it: its memory is this process's.
-            return self._stop(ask, record) if self.plan.report(ask, record) else False
+        seen = [e.epoch for e in self.ledger.epochs(trial_id)]
+        if record.epoch in seen:
+            # Repeated after a restart. The plan may not have seen it: its memory is this process's. Past an epoch that is not the last
+            # one known the trial was let go on: that stands, whatever the others have reached since.
+            stop = self.plan.report(ask, record) and record.epoch == max(seen)
+            return self._stop(ask, record) if stop else False
         failpoint("before_report")
         self.ledger.append_epoch(trial_id, record)
         self.events += 1
@@ -120,8 +124,7 @@ class Conductor:
         config = TrialConfig.from_dict(ask.config)
         if outcome is Outcome.COMPLETED and not epochs:
             outcome, reason = Outcome.FAILED, "ended without a completed epoch"
-        best = max(epochs, key=lambda e: (e.objective, -e.epoch), default=None)
-        kept = best if outcome in (Outcome.COMPLETED, Outcome.STOPPED) else None
+        kept = kept_epoch(config.protocol, epochs) if outcome in (Outcome.COMPLETED, Outcome.STOPPED) else None
         return TrialResult(
             trial_id=ask.trial_id,
             outcome=outcome,

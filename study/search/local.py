@@ -31,7 +31,8 @@ def run(
 
         try:
             config, curve = TrialConfig.from_dict(ask.config), shows_curve(ask)
-            ending = run_trial(config, places(ask), report, measurements=measurements, curve=curve)
+            stops = conductor.plan.stops(ask)
+            ending = run_trial(config, places(ask), report, measurements=measurements, curve=curve, stops=stops)
         except InterruptedError:
             return
         except StudyError as error:

@@ -68,6 +68,9 @@ class SearchPlan(Plan):
     def report(self, ask: Ask, record: EpochRecord) -> bool:
         return self._search_of(ask).report(ask, record)
 
+    def stops(self, ask: Ask) -> tuple[int, ...]:
+        return self._search_of(ask).stops(ask)
+
     def tell(self, ask: Ask, result: TrialResult) -> None:
         self._seconds.add(ask, result)
         self._search_of(ask).tell(ask, result)
@@ -142,6 +145,16 @@ class CellSearch:
         promising = not trial.should_prune()
         return not promising and ask.origin is Origin.TPE and record.epoch < self.settings.protocol.max_epochs
 
+    def stops(self, ask: Ask) -> tuple[int, ...]:
+        """The rungs below the last epoch: nowhere else does `report` stop a trial."""
+        if ask.origin is not Origin.TPE:
+            return ()
+        rungs = (self._rung(k) for k in itertools.count())
+        return tuple(itertools.takewhile(lambda epoch: epoch < self.settings.protocol.max_epochs, rungs))
+
+    def _rung(self, number: int) -> int:
+        return max(self.settings.grace_epochs, 1) * self.settings.reduction_factor**number
+
     def tell(self, ask: Ask, result: TrialResult) -> None:
         trial = self._live.pop(ask.trial_id, None)
         if trial is not None:
@@ -196,8 +209,7 @@ class CellSearch:
         """What the pruner notes of a trial: its score at the first epoch at or past each rung, one rung an epoch while it is not promoted;
         promoted or not, the next rung lies epochs ahead."""
         noted: dict[str, float] = {}
-        step = max(self.settings.grace_epochs, 1)
         for epoch, score in sorted(scores.items()):
-            if epoch >= step * self.settings.reduction_factor ** len(noted):
+            if epoch >= self._rung(len(noted)):
                 noted[f"completed_rung_{len(noted)}"] = score
         return noted

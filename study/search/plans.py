@@ -8,7 +8,7 @@ from study.search.dearest import Expected
 
 
 def shows_curve(ask: Ask) -> bool:
-    """Whether the report draws how this trial learned, epoch by epoch: confirm runs. Of the others it reads the best epoch alone."""
+    """Whether the report draws how this trial learned, epoch by epoch: confirm runs. Of the others it reads the kept epoch alone."""
     return ask.stage is Stage.CONFIRM
 
 
@@ -25,6 +25,10 @@ class Plan(ABC):
     @abstractmethod
     def report(self, ask: Ask, record: EpochRecord) -> bool:
         """True: stop this trial now."""
+
+    @abstractmethod
+    def stops(self, ask: Ask) -> tuple[int, ...]:
+        """The epochs after which `report` may stop this trial: whoever trains it has its network ready there."""
 
     @abstractmethod
     def tell(self, ask: Ask, result: TrialResult) -> None:
@@ -46,6 +50,10 @@ class FixedPlan(Plan):
     def report(self, ask: Ask, record: EpochRecord) -> bool:
         del ask, record
         return False
+
+    def stops(self, ask: Ask) -> tuple[int, ...]:
+        del ask
+        return ()
 
     def tell(self, ask: Ask, result: TrialResult) -> None:
         del ask, result

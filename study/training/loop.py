@@ -8,7 +8,7 @@ import dataclasses
 import functools
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,6 +38,7 @@ from study.training.low_rank import Factors
 from study.training.mixing import Blend, draw
 from study.training.optimizers import make_optimizer, pull_back
 from study.training.schedule import set_rates
+from study.which_epoch import may_be_kept
 
 EVAL_BATCH = 64
 
@@ -78,9 +79,11 @@ def fine_tune(
     saved: dict[str, Any] | None = None,
     micro_batches: int = 1,
     curve: bool = True,
+    stops: Collection[int] = (),
 ) -> Iterator[tuple[EpochRecord, State]]:
     """Trains `config` epoch by epoch. `saved` is an earlier State.as_dict(); `micro_batches` > 1 accumulates gradients;
-    without `curve` the training subset is scored in the epochs that are the best so far alone: those a result may come from.
+    without `curve` the training subset is scored in those epochs alone that a result may come from (`study.which_epoch`): the best so far, or
+    the last one and those of `stops`, after which the trial may be stopped.
 
     Raises DivergedError at the first non-finite loss, ConfigError when the strategy does not fit the network.
     """
@@ -117,8 +120,8 @@ def fine_tune(
             train_seconds = time.perf_counter() - began
 
             began = time.perf_counter()
-            best = max((r.objective for r in history), default=-math.inf)
-            metrics, confusion = _evaluate(run, -math.inf if curve else best)
+            kept = functools.partial(may_be_kept, protocol, epoch, earlier=tuple(history), stops=stops)
+            metrics, confusion = _evaluate(run, (lambda objective: True) if curve else kept)
             metrics = {"train/loss": loss, "lr": phase.lrs[0] or 0.0} | metrics | distances(run.network, start, whole=not run.pristine)
             if not all(map(math.isfinite, metrics.values())):
                 raise DivergedError(f"non-finite metric after epoch {epoch}")
@@ -131,7 +134,7 @@ def fine_tune(
                 ended_at=time.time(),
                 facts=conditions.describe(run.features, backbone, where, micro_batches, trained) | {"busy_seconds": paces},
             )
-            if record.objective > best:
+            if kept(record.objective):
                 record = dataclasses.replace(record, confusion=confusion.tolist())
             history.append(record)
             yield record, run.state(index, history)
@@ -299,14 +302,14 @@ def _shown(run: _Phase, own: np.ndarray, partners: np.ndarray, turn: int, blend:
     return run.features.blended(own, partners, turn, blend), targets
 
 
-def _evaluate(run: _Phase, best: float) -> tuple[dict[str, float], np.ndarray]:
+def _evaluate(run: _Phase, looked: Callable[[float], bool]) -> tuple[dict[str, float], np.ndarray]:
     """Eval mode, no augmentation, each image once: (figures of train subset and validation, confusion of validation). The train subset is
-    left out where the objective is not above `best`."""
+    left out where `looked`, asked with the objective, says that nobody will look at it."""
     inputs, features = run.trial.inputs, run.features
     run.network.eval()
     val, confusion = score(_logits(run, features.val, len(inputs.val)), inputs.labels_of(inputs.val))
     metrics = {f"val/{k}": v for k, v in val.items()}
-    if metrics.get(OBJECTIVE, -math.inf) > best or best == -math.inf:
+    if looked(metrics.get(OBJECTIVE, -math.inf)):
         train, _ = score(_logits(run, features.train_plain, len(inputs.train_eval)), inputs.labels_of(inputs.train_eval))
         metrics = {f"train/{k}": v for k, v in train.items()} | metrics
     for name, doubtful in inputs.doubtful.items():

@@ -179,6 +179,7 @@ class _Searcher(Searcher):
             "resources": dataclasses.asdict(d.resources),
             "storage": d.storage,
             "measurements": list(d.measurements),
+            "stops": list(d.conductor.plan.stops(ask)),
         }
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:

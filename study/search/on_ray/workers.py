@@ -53,6 +53,7 @@ def ending(config: dict[str, Any], report: Callable[[EpochRecord], bool]) -> dic
             report,
             measurements=tuple(config["measurements"]),
             curve=shows_curve(ask),
+            stops=config["stops"],
         )
     except EnvironmentProblem as error:  # a full disk is no trial's fault: it stays unfinished
         return {"problem": str(error), "objective": -1.0}
