@@ -10,6 +10,7 @@ from analysis.frames import Frames
 from analysis.pick import Pick, points
 from analysis.verdict import Findings
 from study.metrics import class_scores
+from study.which_epoch import IN_WORDS
 
 
 def model_card(frames: Frames, found: Findings, pick: Pick, licence: str = "") -> str:
@@ -63,7 +64,7 @@ def _training(frames: Frames, p: Pick) -> list[str]:
     result = frames.ledger.result(p.trial)
     facts = result.facts if result else {}
     return [
-        f"- Settings: {p.shown_settings}; seed {p.seed}, the network of epoch {p.epoch} of {q.max_epochs}.",
+        f"- Settings: {p.shown_settings}; seed {p.seed}, the network of epoch {p.epoch} of {q.max_epochs} ({IN_WORDS[q.keep]}).",
         f"- Protocol: batch {q.batch_size}, {q.optimizer}, {q.precision}, batch norm `{q.batch_norm}`; the settings are the best of {s.trials} "
         f"trials on validation; selected by {frames.rule or 'no rule yet'}.",
         f"- Pretrained weights: {_plain(str(facts.get('weights', 'unknown')))}, sha256 `{facts.get('weights_sha256', 'unknown')}`.",

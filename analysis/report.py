@@ -36,6 +36,7 @@ from study.records import OBJECTIVE
 from study.space import in_words
 from study.strategies import EVERY
 from study.tracking.ledger import Ledger
+from study.which_epoch import IN_WORDS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -265,7 +266,8 @@ def _protocol(frames: Frames) -> list[tuple[str, str]]:
                 f"; at least {p.min_steps} optimiser steps a trial: where images are few, an epoch passes over them several times"
                 if p.min_steps
                 else ""
-            ),
+            )
+            + f"; {IN_WORDS[p.keep]} is kept",
         ),
         (
             "Batch norm",

@@ -36,7 +36,7 @@ SECTIONS = {
 HEAD = """# Python interface
 
 Written by `python docs/make_api.py` from the source; a test compares. Change a docstring or the comment beside a field, then run it again.
-A field marked *since N* came later: at its default it changes no id ([changes](../CHANGELOG.md)). Files and environment variables are in
+A field marked *since N* came later: at its default (where *before* stands: at that value) it changes no id ([changes](../CHANGELOG.md)). Files and environment variables are in
 [files.md](files.md).
 """
 
@@ -159,11 +159,12 @@ def fields_of(node: ast.ClassDef, source: str, owner: type) -> Iterator[tuple[st
 
 
 def default_of(value: ast.expr | None, source: str) -> tuple[str, str]:
-    """The default as it is written, and the version of the fields with which it came."""
+    """The default as it is written, and the version of the fields with which it came, with what was meant before where that differs."""
     if isinstance(value, ast.Call) and ast.unparse(value.func) in ("field", "added"):
         keywords = {str(k.arg): ast.unparse(k.value) for k in value.keywords}
         made = keywords.get("default_factory") or keywords.get("factory")
-        return (f"{made}()" if made else text_of(value.args[0])), keywords.get("since", "")
+        came = keywords.get("since", "") + (f", before: {keywords['before']}" if "before" in keywords else "")
+        return (f"{made}()" if made else text_of(value.args[0])), came
     return ((ast.get_source_segment(source, value) or "") if value else ""), ""
 
 

@@ -25,7 +25,7 @@ BATCH = 64
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m study.predict", description="Classify images with the network a study found, or with a trial's best checkpoint."
+        prog="python -m study.predict", description="Classify images with the network a study found, or with a trial's."
     )
     parser.add_argument("network", help="a study, RESULTS/STUDY or RESULTS/STUDY:CELL (a data set, a strategy, or both: mini_weeds/partial), "
                         "or a trial's folder RESULTS/STUDY/trials/ID")  # fmt: skip

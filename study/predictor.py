@@ -29,7 +29,7 @@ class Predictor:
 
     @classmethod
     def from_folder(cls, folder: str | Path | Folder, temperature: float = 1.0, **expected: Any) -> "Predictor":
-        """The best checkpoint of a trial: `folder` is the trial's own, or its `best` folder. Raises ConfigError."""
+        """The network that a trial kept: `folder` is the trial's own, or its `best` folder. Raises ConfigError."""
         return cls(*load(folder if isinstance(folder, Folder) else Folder(str(folder)), **expected), temperature)
 
     def logits(self, images: np.ndarray) -> np.ndarray:

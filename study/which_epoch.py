@@ -11,6 +11,9 @@ from collections.abc import Collection, Sequence
 from study.config import Protocol
 from study.records import EpochRecord
 
+IN_WORDS = {"last": "the last epoch", "best": "the epoch that is best on validation"}
+"""What a protocol's `keep` keeps."""
+
 
 def kept_epoch(protocol: Protocol, epochs: Sequence[EpochRecord]) -> EpochRecord | None:
     """The epoch of `epochs`, all that the trial completed, that speaks for it; None where there is none."""

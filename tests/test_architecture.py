@@ -30,7 +30,7 @@ PACKAGES = ("study", "analysis", "cluster", "benchmarks")
 MAY_USE_ANALYSIS = {"study.pipeline", "study.results", "study.replay"}  # what a study says of itself is the analysis's to say
 ANALYSIS_MAY_USE = (
     "study.errors", "study.records", "study.space", "study.canonical", "study.failpoints", "study.facts", "study.files", "study.stores", "study.refusals", "study.metrics", "study.naming",
-    "study.strategies", "study.config", "study.tracking.ledger", "study.tracking.from_mlflow", "study.search.sample", "study.search.seeds",
+    "study.strategies", "study.config", "study.which_epoch", "study.tracking.ledger", "study.tracking.from_mlflow", "study.search.sample", "study.search.seeds",
     "study.inference.softmax",
 )  # fmt: skip
 FILES = {

@@ -13,8 +13,8 @@ from study.space import Domain, Integer
 
 TITLE = "Search: importance of hyperparameters"
 NOTE = (
-    "fANOVA (Optuna) within each cell, from 16 trials on (at most 64, evenly spaced). A stopped trial counts with the best score it had "
-    "reached when it was stopped, a diverged one as 0: without them the bad region would be missing. Shares of the forest's own variance: they "
+    "fANOVA (Optuna) within each cell, from 16 trials on (at most 64, evenly spaced). A stopped trial counts with the score of the "
+    "epoch it kept, a diverged one as 0: without them the bad region would be missing. Shares of the forest's own variance: they "
     "sum to one on noise as well. The line across a bar is what noise reaches: the 90th percentile over 20 forests on permuted scores; "
     "bars that end before it are grey."
 )

@@ -8,7 +8,7 @@ from analysis.theme import colour, empty, facets, label, named, styled, symbol
 from analysis.verdict import Findings
 
 TITLE = "Learning curves and the gap between training and validation"
-NOTE = "Mean over confirm runs (search runs where none are done; those score training images only when validation was the best so far). Full line: validation macro-F1; dotted: the same on a fixed part of the training images, in eval mode without augmentation. The gap between them is overfitting."
+NOTE = "Mean over confirm runs (search runs where none are done; those score training images only in epochs that may be kept). Full line: validation macro-F1; dotted: the same on a fixed part of the training images, in eval mode without augmentation. The gap between them is overfitting."
 
 
 def compute(frames: Frames, findings: Findings) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""A trial's best checkpoint as an MLflow model that needs nothing of this project: plain weights, and a copy of `study.inference`."""
+"""The network that a trial kept, as an MLflow model that needs nothing of this project: plain weights, and a copy of `study.inference`."""
 
 import base64
 import hashlib
