@@ -18,6 +18,7 @@ from typing import Any
 
 from study.config import TrialConfig
 from study.records import EpochRecord, dumps
+from study.which_epoch import kept_epoch
 
 
 def run(configs: list[dict[str, Any]], folder: Path, *, workers: int, at_once: int, env: Mapping[str, str]) -> list[dict[str, Any]]:
@@ -111,9 +112,11 @@ def main() -> None:
     for number, asked in InOrder.asked.values():
         lines = Path(given[number]["folder"], "seen.jsonl").read_text().splitlines()
         records = [EpochRecord.from_dict(json.loads(line)) for line in lines]
+        kept = kept_epoch(TrialConfig.from_dict(given[number]["config"]).protocol, records)
+        assert kept is not None
         rows.append({
             "asked": asked, "first_step": records[0].ended_at - records[0].seconds, "ended": InOrder.ended[number],
-            "score": max(r.objective for r in records), "images": sum(r.images for r in records),
+            "score": kept.objective, "images": sum(r.images for r in records),
         })  # fmt: skip
     print(json.dumps(rows))
 

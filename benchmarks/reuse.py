@@ -22,13 +22,16 @@ from study.config import Cell, Protocol, TrialConfig
 from study.places import Places
 from study.run import open_inputs
 from study.training.loop import fine_tune
+from study.which_epoch import kept_epoch
 
 
 def trial(cell: Cell, protocol: Protocol, seed: int, data: Path) -> tuple[float, list[float]]:
-    """(best validation macro-F1, train seconds of every epoch)."""
+    """(validation macro-F1 of the kept epoch, train seconds of every epoch)."""
     config = TrialConfig.default(cell, protocol, seed)
     records = [record for record, _ in fine_tune(config, open_inputs(config, Places(folder="", data=str(data))))]
-    return max(r.objective for r in records), [r.train_seconds for r in records]
+    kept = kept_epoch(protocol, records)
+    assert kept is not None
+    return kept.objective, [r.train_seconds for r in records]
 
 
 def main() -> None:

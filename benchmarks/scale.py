@@ -85,7 +85,7 @@ def main() -> None:
         else:
             ready = before
 
-            def nothing(config: Any, places: Any, report: Any, measurements: Any) -> Ending:
+            def nothing(config: Any, places: Any, report: Any, **rest: Any) -> Ending:
                 for epoch in range(1, EPOCHS + 1):
                     if report(record(abs(hash(config.id)), epoch)):
                         return Ending(outcome=Outcome.STOPPED)

@@ -28,10 +28,11 @@ import optuna
 from optuna.pruners import SuccessiveHalvingPruner
 
 from benchmarks import plain_ray
-from study.config import Protocol, Study, grid
+from study.config import Protocol, Study, TrialConfig, grid
 from study.records import Ask, Outcome, dumps
 from study.search.selection import select
 from study.tracking.ledger import Ledger
+from study.which_epoch import kept_epoch
 
 GOAL = 3.0  # times fewer image passes
 
@@ -87,7 +88,9 @@ def by_plain_ray(asks: list[Ask], folder: Path) -> Searched:
 
 
 def score_of(ledger: Ledger, trial_id: str) -> float:
-    return max((e.objective for e in ledger.epochs(trial_id)), default=0.0)
+    ask = ledger.ask(trial_id)
+    kept = kept_epoch(TrialConfig.from_dict(ask.config).protocol, ledger.epochs(trial_id)) if ask else None
+    return kept.objective if kept else 0.0
 
 
 def curves(ledger: Ledger, epochs: int) -> np.ndarray:
@@ -117,10 +120,10 @@ def replay(scores: np.ndarray, grace: int, factor: int, first_random: int, worke
             done = epoch == scores.shape[1]
             if done or (trial.should_prune() and not safe):
                 state = optuna.trial.TrialState.COMPLETE if done else optuna.trial.TrialState.PRUNED
-                study.tell(trial, float(scores[row].max()) if done else None, state=state)
+                study.tell(trial, float(scores[row, -1]) if done else None, state=state)
                 running.remove(slot)
-    best = max(epochs, key=lambda row: scores[row, : epochs[row]].max())
-    return spent, float(scores.max() - scores[best].max())
+    best = max(epochs, key=lambda row: scores[row, epochs[row] - 1])
+    return spent, float(scores[:, -1].max() - scores[best, -1])
 
 
 def rules(scores: np.ndarray, random_trials: int, orders: int) -> list[dict[str, Any]]:

@@ -26,6 +26,7 @@ from study.search.sample import suggest
 from study.search.seeds import seed_for
 from study.space import Integer
 from study.studies import PILOT, narrow
+from study.which_epoch import kept_epoch
 
 SAVE_EVERY = 5  # trainings
 optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -66,7 +67,7 @@ def configuration(study: Study, cell: Cell, number: int) -> TrialConfig:
 
 
 def train(config: TrialConfig, data: str, cache: str) -> tuple[float, np.ndarray | None, np.ndarray | None]:
-    """(best validation macro-F1, test logits [N, C], test labels [N]); (-inf, None, None) where it diverged."""
+    """(validation macro-F1 of the kept epoch, test logits [N, C], test labels [N]); (-inf, None, None) where it diverged."""
     records: list[EpochRecord] = []
     with tempfile.TemporaryDirectory() as folder:
         places = Places(folder=folder, data=data, cache=cache)
@@ -75,7 +76,9 @@ def train(config: TrialConfig, data: str, cache: str) -> tuple[float, np.ndarray
             return -np.inf, None, None
         table = pq.read_table(io.BytesIO(Folder(folder).read("measured/predictions.parquet") or b"")).to_pandas()
     test = table[table.split == "test"].sort_values("image")
-    return max(r.objective for r in records), np.stack([*test.logits]), test.label.to_numpy()
+    kept = kept_epoch(config.protocol, records)
+    assert kept is not None
+    return kept.objective, np.stack([*test.logits]), test.label.to_numpy()
 
 
 # ---- the file -------------------------------------------------------------------------------------------

@@ -1,0 +1,141 @@
+"""Which epoch to keep: from one training each, the test score of the epoch that was best on validation beside that of the last one.
+
+    python -m benchmarks.which_epoch --data DATA --more FOLDER --out RUNS.jsonl
+
+Every training is the product's own (`run_trial`), with published defaults and fresh augmented images, and is looked at by both rules: the
+network is written after every epoch, that of the best one so far is put aside, and at the end both are measured on the same test images.
+The difference is paired by training. RUNS.jsonl is filled up where it was left; a line a training. Nothing is chosen on test images.
+"""
+
+import argparse
+import dataclasses
+import io
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from study.config import Cell, Protocol, TrialConfig
+from study.files import Folder
+from study.metrics import score
+from study.places import Places
+from study.records import EpochRecord, Outcome
+from study.run import measure_trial, run_trial
+from study.which_epoch import kept_epoch
+
+FRACTION = {"fer2013": 0.2}  # of the training images, to be affordable
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--data", default=os.environ.get("STUDY_DATA"), help="folder that holds fer2013/ and deepweeds/")
+    parser.add_argument("--datasets", nargs="*", default=["deepweeds", "fer2013"])
+    parser.add_argument("--more", nargs="*", default=[], metavar="FOLDER", help="folders of images, one a class, besides")
+    parser.add_argument("--strategies", nargs="+", default=["partial", "full"])
+    parser.add_argument("--backbone", default="efficientnet_lite0")
+    parser.add_argument("--size", type=int, default=64, help="pixels")
+    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--out", type=Path, required=True, help="file of finished trainings, filled up where it was left")
+    args = parser.parse_args()
+    protocol = Protocol(max_epochs=args.epochs, image_size=args.size, train_eval_images=32)
+    cells = [
+        Cell(dataset=dataset, backbone=args.backbone, strategy=strategy, train_fraction=FRACTION.get(dataset, 1.0))
+        for dataset in (*args.datasets, *(f"folder:{Path(f).resolve()}" for f in args.more))
+        for strategy in args.strategies
+    ]
+    wanted = {(c.id, seed): TrialConfig.default(c, protocol, seed) for seed in range(args.seeds) for c in cells}
+    for line in fill(args.out, list(wanted.values()), args.data):
+        print(line, flush=True)
+    print("\n".join(table([run for run in finished(args.out) if run["trial"] in {c.id for c in wanted.values()}])))
+
+
+def fill(path: Path, configs: Sequence[TrialConfig], data: str | None) -> Iterator[str]:
+    """Trains what `path` lacks; a line after each training."""
+    done = {run["trial"] for run in finished(path)}
+    for config in (c for c in configs if c.id not in done):
+        began = time.perf_counter()
+        run = train(config, Places(folder="", data=data, cache=str(path.with_suffix(".cache"))))
+        with path.open("a") as file:
+            file.write(json.dumps(run) + "\n")
+        yield f"{run['data']} {run['strategy']} seed {config.seed}: {run} in {time.perf_counter() - began:.0f} s"
+
+
+def finished(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def train(config: TrialConfig, places: Places) -> dict[str, Any]:
+    """One training: by rule, the epoch, its validation and its test macro-F1 (None where it diverged)."""
+    best, records = dataclasses.replace(config.protocol, keep="best"), list[EpochRecord]()
+    with tempfile.TemporaryDirectory() as scratch:
+        own, aside = Path(scratch) / "trial", Path(scratch) / "aside"
+
+        def report(record: EpochRecord) -> bool:
+            records.append(record)
+            if kept_epoch(best, records) is record:
+                shutil.rmtree(aside, ignore_errors=True)
+                shutil.copytree(own / "best", aside / "best")
+            return False
+
+        here = places.of_trial(str(own))
+        ending = run_trial(config, here, report, measurements=("predictions",), curve=False, stops=range(1, config.protocol.max_epochs))
+        name = Path(config.cell.dataset).name
+        run: dict[str, Any] = {"trial": config.id, "data": name, "strategy": config.cell.strategy, "seed": config.seed}
+        if ending.outcome is not Outcome.COMPLETED:
+            return {**run, "best": None, "last": None}
+        measure_trial(config, here, ("predictions",), Folder(str(aside)))
+        for protocol, folder in ((best, aside), (config.protocol, own)):
+            kept = kept_epoch(protocol, records)
+            assert kept is not None
+            run[protocol.keep] = {"epoch": kept.epoch, "val": kept.objective, "test": on_test(folder)}
+    return run
+
+
+def on_test(folder: Path) -> float:
+    """Macro-F1 on the test images, from the predictions measured in `folder`."""
+    table = pq.read_table(io.BytesIO((folder / "measured" / "predictions.parquet").read_bytes())).to_pandas()
+    test = table[table.split == "test"]
+    return score(np.stack([*test.logits]), test.label.to_numpy())[0]["macro_f1"]
+
+
+def table(runs: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """A row a data set and strategy: means and standard deviations over its trainings, in points; the last row joins them, the deviations
+    as the root of their mean square."""
+    yield "| data | strategy | trainings | best epoch, mean (range) | best on validation (sd) | last (sd) | last - best (standard error) |"
+    yield "| --- | --- | --- | --- | --- | --- | --- |"
+    apart, joined = [], []
+    for data, strategy in dict.fromkeys((run["data"], run["strategy"]) for run in runs):
+        own = [run for run in runs if (run["data"], run["strategy"]) == (data, strategy)]
+        scores = 100 * np.array([[run[rule]["test"] for rule in ("best", "last")] for run in own if run["last"]]).reshape(-1, 2)
+        epochs = [run["best"]["epoch"] for run in own if run["last"]]
+        lost = f", {len(own) - len(epochs)} diverged" if len(own) > len(epochs) else ""
+        if len(epochs) < 2:
+            yield f"| {data} | {strategy} | {len(epochs)}{lost} | | | | |"
+            continue
+        apart.append(scores[:, 1] - scores[:, 0])
+        joined.append(scores.var(axis=0, ddof=1))
+        shown = " | ".join(f"{m:.1f} ({s:.2f})" for m, s in zip(scores.mean(axis=0), scores.std(axis=0, ddof=1), strict=True))
+        yield (
+            f"| {data} | {strategy} | {len(epochs)}{lost} | {np.mean(epochs):.1f} ({min(epochs)} to {max(epochs)}) | {shown} "
+            f"| {apart[-1].mean():+.1f} ({_error(apart[-1]):.1f}) |"
+        )
+    if joined:
+        every = np.concatenate(apart)
+        sds = " | ".join(f"({sd:.2f})" for sd in np.sqrt(np.mean(joined, axis=0)))
+        yield f"| all | | {len(every)} | | {sds} | {every.mean():+.1f} ({_error(every):.1f}) |"
+
+
+def _error(values: np.ndarray) -> float:
+    return float(values.std(ddof=1) / np.sqrt(len(values)))
+
+
+if __name__ == "__main__":
+    main()
