@@ -117,7 +117,7 @@ def fastest_precision(
 
 
 def disk(study: Study, parameters: dict[str, int], left: dict[str, int], in_flight: int = 1) -> float:
-    """Bytes the study may still write: the best weights of every unfinished run, and two checkpoints (weights, their
+    """Bytes the study may still write: the network of every unfinished run, and two checkpoints (weights, their
     running average, the optimizer's moments) of those in flight. `parameters` by backbone; `left`: runs to do by cell id."""
     weights = sum(4 * parameters[c.backbone] * left[c.id] for c in study.cells)
     averaged = any("ema" in study.asked(c.strategy) for c in study.cells)

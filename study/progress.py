@@ -123,7 +123,7 @@ class Watch:
                 self.remaining.measured(ask.cell, max(time.monotonic() - own.since, value.seconds), value.epochs)
             self.remaining.done(ask.cell, _whole(ask))
             self.bar.update(self.task, completed=self.done)
-            score = f"best val macro-F1 {value.metrics['val/macro_f1']:.3f}" if value.metrics else shown(value.reason)
+            score = f"val macro-F1 {value.metrics['val/macro_f1']:.3f}" if value.metrics else shown(value.reason)
             ended = f"[{self.done}/{self.total}] {name} {value.outcome}: {score} ({value.epochs} epochs, {value.seconds:.0f}s)"
             if self.live is None:
                 self._voice.say(f"{ended}{self._left(', ')}")
