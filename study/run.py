@@ -172,7 +172,7 @@ def _train(
                 raise
             if stop:
                 if leader and protocol.keep == "last" and not kept:  # by a caller who had not said that it might
-                    keep(folder, _describe(config, inputs, state), state.network.network_state())
+                    keep(folder, _describe(config, inputs, state.model.arguments, record.epoch), state.network.network_state())
                 return _stopped(record)
     except DivergedError as error:
         return Ending(outcome=Outcome.DIVERGED, reason=str(error))
