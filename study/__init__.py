@@ -5,11 +5,16 @@
 Values are loaded at once; what trains, searches or draws is loaded when it is first used.
 """
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from study.config import Cell, Protocol, Recipe, Study, TrialConfig, grid
 from study.space import Choice, Integer, Log, Steps, Uniform
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+"""Threads that wait for one another sleep. Torch's would spin, and on a busy machine take the cores from those they wait for: a step is ten
+times as slow (docs/performance.md). OpenMP reads it once, when torch is loaded; every module of ours loads this one first."""
 
 if TYPE_CHECKING:
     from study.datasets.given import own_dataset

@@ -19,7 +19,7 @@ from study.search.on_ray.nodes import Wanted, alive, ask, check, first_line, pro
 LOST = "Ray's head at {} is lost; start it and run the same command again."
 NO_NODE = "no node of the Ray cluster at {} has been alive for {:.0f} s; look at them with `ray status`, start one and run the same command again."
 NO_NODE_S = 60  # the head lives, but knows no node that does: Tune would wait for one for ever, without a word
-PASSED_ON = ("STUDY_", "RAY_TRAIN_", "TUNE_", "GLOO_", "NCCL_")  # variables of this shell that hold for every worker
+PASSED_ON = ("STUDY_", "RAY_TRAIN_", "TUNE_", "GLOO_", "NCCL_", "OMP_WAIT_POLICY")  # variables of this shell that hold for every worker
 REACHED_S = 12.0  # most time until a wrong address is said
 HEAD_LOST_S = 20  # the head answers nothing for so long: it is lost (Ray's own driver waits a minute and dies without a word)
 
