@@ -1,11 +1,19 @@
-"""SIGINT and SIGTERM: what is done is kept, exit 130 or 143. A second one ends at once."""
+"""SIGINT and SIGTERM: what is done is kept, exit 130 or 143. A second one ends at once.
+
+Both are answered as they come. Python calls its handlers between two instructions of the main thread, which inside a long step of
+training is too late to say anything; the numbers of signals come through a socket to a thread that waits for them.
+"""
 
 import contextlib
 import os
 import signal
+import socket
+import sys
 import threading
 from collections.abc import Iterator
 from types import FrameType
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interrupted(threading.Event):
@@ -13,29 +21,72 @@ class Interrupted(threading.Event):
 
     code = 0
     raises = False  # set while waiting for others (Ray): the wait is broken off, for the ledger holds all that is done
+    doing = "what is being done"  # what is brought to its end first, where nothing is raised
+    told = False  # what comes is answered by somebody else
+
+    def came(self, number: int) -> None:
+        self.code = 128 + number
+        self.set()
+
+    @contextlib.contextmanager
+    def during(self, doing: str) -> Iterator[None]:
+        before, self.doing = self.doing, doing
+        try:
+            yield
+        finally:
+            self.doing = before
+
+    def answer(self) -> str:
+        return "stopping (again: at once)" if self.raises else f"stopping after {self.doing} (again: at once)"
+
+    def break_off(self) -> None:
+        """Ends the main thread's wait from another thread, for a reason that is told elsewhere."""
+        if not self.is_set():
+            self.told = True
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[Interrupted]:
     event = Interrupted()
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        del frame
-        if event.is_set():
-            os._exit(128 + number)
-        event.code = 128 + number
-        event.set()
-        if event.raises:
-            raise KeyboardInterrupt
-
     if (
         threading.current_thread() is not threading.main_thread()
     ):  # signals are the main thread's; a notebook's or a server's own keep theirs
         yield event
         return
-    before = {s: signal.signal(s, handle) for s in (signal.SIGINT, signal.SIGTERM)}
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        del frame
+        event.came(number)
+        if event.raises:
+            raise KeyboardInterrupt
+
+    numbers, bell = socket.socketpair()
+    bell.setblocking(False)
+    listener = threading.Thread(target=_listen, args=(numbers, event), name="study-signals", daemon=True)
+    listener.start()
+    before = {s: signal.signal(s, handle) for s in SIGNALS}
+    rung = signal.set_wakeup_fd(bell.fileno(), warn_on_full_buffer=False)
     try:
         yield event
     finally:
+        signal.set_wakeup_fd(rung)
         for number, handler in before.items():
             signal.signal(number, handler)
+        bell.close()  # the listener ends
+        listener.join()
+        numbers.close()
+
+
+def _listen(numbers: socket.socket, event: Interrupted) -> None:
+    stopping = False
+    while came := numbers.recv(1):
+        number = came[0]
+        if number not in SIGNALS:
+            continue
+        if stopping:
+            os._exit(128 + number)
+        stopping = True
+        event.came(number)
+        if not event.told:
+            print(event.answer(), file=sys.stderr, flush=True)

@@ -1,7 +1,6 @@
 """The stages of a study after its data were checked: search, select, confirm. Each can be resumed, and is skipped when done."""
 
 import dataclasses
-import threading
 from collections import Counter
 from collections.abc import Callable
 from typing import Protocol
@@ -22,6 +21,7 @@ from study.search.optuna_cells import SearchPlan
 from study.search.plans import FixedPlan, Plan
 from study.search.seeds import confirm_config, same_subset
 from study.search.selection import select, select_by_search
+from study.signals import Interrupted
 from study.strategies import STRATEGIES
 from study.tracking.ledger import Ledger
 
@@ -36,7 +36,7 @@ class Runner(Protocol):
         *,
         total: int,
         measurements: tuple[str, ...],
-        interrupted: threading.Event,
+        interrupted: Interrupted,
     ) -> None:
         """`total`: trials left; `measurements`: made on every trial that completes."""
 
@@ -51,7 +51,7 @@ class Executor:
         study: Study,
         places: Places,
         tables: dict[tuple[str, str], ImageTable],
-        interrupted: threading.Event,
+        interrupted: Interrupted,
         left: Remaining | None = None,
     ) -> None:
         """`left`: what the time left is told from; else all that the study still has to do."""

@@ -1,7 +1,6 @@
 """The same search in this process, without Ray."""
 
 import logging
-import threading
 from collections.abc import Callable
 
 from study.config import TrialConfig
@@ -11,12 +10,13 @@ from study.records import Ask, EpochRecord, Outcome
 from study.run import run_trial
 from study.search.conductor import Conductor
 from study.search.plans import shows_curve
+from study.signals import Interrupted
 
 log = logging.getLogger(__name__)
 
 
 def run(
-    conductor: Conductor, places: Callable[[Ask], Places], *, total: int, measurements: tuple[str, ...], interrupted: threading.Event
+    conductor: Conductor, places: Callable[[Ask], Places], *, total: int, measurements: tuple[str, ...], interrupted: Interrupted
 ) -> None:
     """Runs the plan to its end, one trial at a time; the plan knows its own end, so `total` says nothing new here. An error ends its trial as failed, with the reason, and the next begins."""
     del total
@@ -32,7 +32,8 @@ def run(
         try:
             config, curve = TrialConfig.from_dict(ask.config), shows_curve(ask)
             stops = conductor.plan.stops(ask)
-            ending = run_trial(config, places(ask), report, measurements=measurements, curve=curve, stops=stops)
+            with interrupted.during("this epoch"):
+                ending = run_trial(config, places(ask), report, measurements=measurements, curve=curve, stops=stops)
         except InterruptedError:
             return
         except StudyError as error:

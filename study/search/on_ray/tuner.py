@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import logging
-import signal
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -146,7 +145,7 @@ class _Driver:
         """From another thread: Tune may wait for long before it asks or tells anything."""
         self.problem = self.problem or problem
         if self.interrupted.raises and self.main:
-            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+            self.interrupted.break_off()
 
     @property
     def over(self) -> bool:
