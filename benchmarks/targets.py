@@ -17,7 +17,7 @@ class Kind:
     seeds: int = 2
 
 
-LOCAL, RAY = Kind(arguments=("--local",)), Kind()
+LOCAL, RAY = Kind(arguments=("--local",)), Kind(arguments=("--ray",))
 DDP = Kind(arguments=("--workers", "2"), strategies=("linear_probe",), seeds=1)
 
 

@@ -10,6 +10,7 @@ class Options:
     data: str | None = None  # folder that holds fer2013/, deepweeds/
     weights: str | None = None  # folder of pretrained weights
     local: bool = False  # in this process, without Ray
+    ray: bool = False  # on Ray; with neither, whatever is expected to end first (study/runners.py)
     address: str | None = None  # a Ray cluster; else RAY_ADDRESS, else one started on this machine
     cpus_per_worker: float = 1.0
     gpus_per_trial: float | Literal["auto"] | None = None  # None: 1 where there are GPUs; "auto": as the trials' measured memory allows

@@ -1,11 +1,8 @@
 """A whole study, from its question to its page: check, search, confirm with fresh seeds, open the test set once, report."""
 
 import dataclasses
-import functools
-import os
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -23,6 +20,8 @@ from study.places import Places, find_places
 from study.plan import print_plan
 from study.progress import busy
 from study.remaining import Remaining
+from study.runners import open_runner
+from study.search import local
 from study.signals import Interrupted
 from study.tracking.ledger import Ledger
 
@@ -121,11 +120,11 @@ def _run(
     study: Study, options: Options, ledger: Ledger, places: Places, tables: Tables, interrupted: Interrupted
 ) -> "ReportSummary | None":
     """The stages, each skipped when done; what the report says, or None where a signal came first."""
-    here = stages.Executor(_this_process(), ledger, study, places, tables, interrupted, Remaining(max_epochs=1))
+    here = stages.Executor(local.run, ledger, study, places, tables, interrupted, Remaining(max_epochs=1))
     stages.set_line(here)
     if interrupted.is_set():
         return None
-    with open_runner(study, options, ledger, places) as run:
+    with open_runner(study, options, ledger, places, tables) as run:
         execute = stages.Executor(run, ledger, study, places, tables, interrupted)
         stages.search(execute)
         chosen = stages.choose(ledger, study.searches) if not interrupted.is_set() else {}
@@ -140,12 +139,6 @@ def _run(
         return report(ledger, Gatherer(study, ledger, tables) if options.images else None)
 
 
-def _this_process() -> stages.Runner:
-    from study.search import local  # chosen at run time: it loads what trains
-
-    return local.run
-
-
 def _follow(ledger: Ledger, uri: str | None) -> "Follower | None":
     if uri == "off":
         return None
@@ -155,46 +148,6 @@ def _follow(ledger: Ledger, uri: str | None) -> "Follower | None":
     follower.start()
     return follower
 
-
-@contextmanager
-def open_runner(study: Study, options: Options, ledger: Ledger, places: Places) -> Iterator[stages.Runner]:
-    """How trials are run: here, or on Ray."""
-    if options.local:
-        yield _this_process()
-        return
-    with ExitStack() as stack:
-        address = options.address or os.environ.get("RAY_ADDRESS")
-        with busy(f"connecting to Ray at {address}" if address else f"starting Ray on {os.cpu_count()} cores", announced=True):
-            from study.search.on_ray.cluster import Resources, cluster  # chosen at run time: Ray takes seconds to load
-            from study.search.on_ray.nodes import wanted
-            from study.search.on_ray.tuner import run
-
-            stack.enter_context(_removed_afterwards(ledger.folder, ".ray"))  # Tune's own files; the ledger needs none of them
-            connected = stack.enter_context(cluster(options.address))
-        nodes = connected.nodes
-        gpus, share = options.gpus_per_trial, options.gpus_per_trial == "auto"
-        if gpus is None or gpus == "auto":
-            gpus = float(study.protocol.workers) if any(node.get("GPU", 0) for node in nodes) else 0.0
-        resources = Resources(
-            workers=study.protocol.workers,
-            cpus_per_worker=options.cpus_per_worker,
-            gpus_per_trial=gpus,
-            share_gpus=share and gpus == 1,  # without GPUs there is nothing to share, and workers of one trial share none
-            concurrent=options.concurrent,
-        )
-        resources.fit(nodes)
-        if not connected.started:
-            connected.check(wanted(ledger.folder, places, [c.dataset for c in study.cells]))
-        yield functools.partial(run, resources=resources, cluster=connected, storage=f"{ledger.folder.location}/.ray")
-
-
-@contextmanager
-def _removed_afterwards(folder: Folder, name: str) -> Iterator[None]:
-    """Removes what lies there when all who write there have ended."""
-    try:
-        yield
-    finally:
-        folder.remove(name)
 
 
 def report(ledger: Ledger, fetch: Gatherer | None = None) -> "ReportSummary":

@@ -179,6 +179,7 @@ def run_study(
     data: str | os.PathLike[str] | None = None,
     weights: str | os.PathLike[str] | None = None,
     local: bool = False,
+    ray: bool = False,
     address: str | None = None,
     cpus_per_worker: float = 1.0,
     gpus_per_trial: float | Literal["auto"] | None = None,
@@ -188,7 +189,7 @@ def run_study(
     """Runs a study (a value, or the name of one) to its end and returns what it found; the same call resumes, and grows a study that
     gained seeds, trials or cells. An interrupt stops it after the epoch at hand: what it returns then is in progress.
 
-    `local`: in this process, without Ray. `mlflow`: a server's URI, None for SQLite under `results`, "off" for none. Raises ConfigError,
+    `local`: in this process, without Ray; `ray`: on Ray; with neither, whatever is expected to end first. `mlflow`: a server's URI, None for SQLite under `results`, "off" for none. Raises ConfigError,
     DataError or EnvironmentProblem, each one line with the way out.
     """
     options = Options(
@@ -196,6 +197,7 @@ def run_study(
         data=os.fspath(data) if data else os.environ.get("STUDY_DATA"),
         weights=os.fspath(weights) if weights else os.environ.get("STUDY_WEIGHTS"),
         local=local,
+        ray=ray,
         address=address,
         cpus_per_worker=cpus_per_worker,
         gpus_per_trial=gpus_per_trial,

@@ -71,7 +71,9 @@ def parser() -> argparse.ArgumentParser:
         help="default: 1 where the cluster has GPUs; a fraction shares one, 'auto' as the trials' measured memory allows",
     )
     p.add_argument("--concurrent", type=int, help="most trials at once (default: as many as fit)")
-    p.add_argument("--local", action="store_true", help="in this process, without Ray")
+    where = p.add_mutually_exclusive_group()
+    where.add_argument("--local", action="store_true", help="in this process, without Ray (default: whatever is expected to end first)")
+    where.add_argument("--ray", action="store_true", help="on Ray, however few the trials are")
     p.add_argument("--address", help="a Ray cluster (default: RAY_ADDRESS, else one started on this machine)")
     p.add_argument("--mlflow", metavar="URI", help="MLflow server (default: SQLite under the results folder; 'off' for none)")
     p.add_argument("--strict-tracking", action="store_true", help="exit 4 when MLflow did not get everything")

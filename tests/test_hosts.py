@@ -63,7 +63,7 @@ def test_ray_on_one_host_changes_no_number(alone: Ledger, tmp_path: Path) -> Non
     """The line of docs/cluster.md for one machine: the sweep starts Ray by itself."""
     study = tiny.in_any_order(tmp_path)
     with hosts("n1") as machines:
-        command = tiny.command(study, tmp_path / "results", "--mlflow", "off")
+        command = tiny.command(study, tmp_path / "results", "--mlflow", "off", "--ray")
         env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "RAY_worker_niceness": "0"}
         done = machines.run("n1", *command, env=env, timeout=STUDY_S)
     assert done.returncode == 0, done.stderr

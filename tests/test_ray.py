@@ -29,7 +29,7 @@ def whole(root: Path, planned: int) -> None:
 
 
 def test_ray_and_local_run_the_same_plan_to_the_same_numbers(tmp_path: Path) -> None:
-    for name, more in (("local", ["--local"]), ("ray", [])):
+    for name, more in (("local", ["--local"]), ("ray", ["--ray"])):
         (tmp_path / name).mkdir()
         done = tiny.run(tiny.write(tmp_path / name), tmp_path / name / "results", "--mlflow", "off", *more, timeout=600)
         assert done.returncode == 0, done.stderr
@@ -66,7 +66,7 @@ def actors(process: subprocess.Popen, name: str) -> list[psutil.Process]:
 def test_K3_a_killed_worker_is_replaced_and_its_trial_ends_once(tmp_path: Path) -> None:
     study = tiny.write(tmp_path, ("partial",))
     process = subprocess.Popen(
-        tiny.command(study, tmp_path / "results", "--mlflow", "off"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        tiny.command(study, tmp_path / "results", "--mlflow", "off", "--ray"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     for line in process.stdout:
         if "epoch 1/2" in line:
@@ -83,7 +83,7 @@ def test_K3_a_killed_worker_is_replaced_and_its_trial_ends_once(tmp_path: Path) 
 def test_K2_K16_the_driver_is_killed_under_ray_and_leaves_nothing_running(tmp_path: Path) -> None:
     study = tiny.write(tmp_path, ("partial",))
     process = subprocess.Popen(
-        tiny.command(study, tmp_path / "results", "--mlflow", "off"), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        tiny.command(study, tmp_path / "results", "--mlflow", "off", "--ray"), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     )
     for line in process.stdout:
         if "epoch 1/2" in line:
@@ -93,7 +93,7 @@ def test_K2_K16_the_driver_is_killed_under_ray_and_leaves_nothing_running(tmp_pa
     process.wait()
     _, alive = psutil.wait_procs(children, timeout=120)  # Ray's agents notice by asking now and then
     assert alive == [], "orphans"
-    done = tiny.run(study, tmp_path / "results", "--mlflow", "off", timeout=600)
+    done = tiny.run(study, tmp_path / "results", "--mlflow", "off", "--ray", timeout=600)
     assert done.returncode == 0, done.stderr
     whole(tmp_path, 4)
 
@@ -102,7 +102,7 @@ def test_K2_K16_the_driver_is_killed_under_ray_and_leaves_nothing_running(tmp_pa
 def test_K7_a_signal_ends_a_sweep_on_ray_and_the_same_command_goes_on(number: int, code: int, tmp_path: Path) -> None:
     study = tiny.write(tmp_path, ("partial",))
     process = subprocess.Popen(
-        tiny.command(study, tmp_path / "results", "--mlflow", "off"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        tiny.command(study, tmp_path / "results", "--mlflow", "off", "--ray"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     for line in process.stdout:
         if "epoch 1/2" in line:
@@ -110,7 +110,7 @@ def test_K7_a_signal_ends_a_sweep_on_ray_and_the_same_command_goes_on(number: in
             break
     _, error = process.communicate(timeout=60)
     assert process.returncode == code and "resume with the same command" in error, error
-    done = tiny.run(study, tmp_path / "results", "--mlflow", "off", timeout=600)
+    done = tiny.run(study, tmp_path / "results", "--mlflow", "off", "--ray", timeout=600)
     assert done.returncode == 0, done.stderr
     whole(tmp_path, 4)
 
@@ -139,7 +139,7 @@ def test_trials_that_share_gpus_begin_with_a_measuring_round(tmp_path: Path) -> 
 def test_a_job_submitted_to_a_head_runs_the_study(tmp_path: Path) -> None:
     """`ray start --head` and `ray job submit` as the README has them, on ports of their own."""
     study = tiny.write(tmp_path, ("linear_probe",))
-    sweep = [sys.executable, "-m", "study.sweep", str(study), "--results", str(tmp_path / "results"), "--mlflow", "off"]
+    sweep = [sys.executable, "-m", "study.sweep", str(study), "--results", str(tmp_path / "results"), "--mlflow", "off", "--ray"]
     with raycluster.head() as head:
         done = head.cli("job", "submit", "--address", head.url, "--working-dir", ".", "--", *sweep)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]

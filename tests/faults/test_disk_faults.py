@@ -206,7 +206,7 @@ def test_W11_little_shared_memory_is_enough_under_ray(tmp_path: Path) -> None:
     space = Namespace("mount -t tmpfs -o size=1m tmpfs /dev/shm")
     try:
         study = tiny.write(tmp_path, ("linear_probe",))
-        done = space.run(*tiny.command(study, tmp_path / "results", "--mlflow", "off"), timeout=500)
+        done = space.run(*tiny.command(study, tmp_path / "results", "--mlflow", "off", "--ray"), timeout=500)
         assert done.returncode == 0 or (done.returncode == 4 and "/dev/shm" in done.stderr), done.stderr
         if done.returncode == 0:
             whole(tmp_path / "results", 4)

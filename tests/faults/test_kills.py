@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from study.errors import EnvironmentProblem
+from study.errors import EnvironmentProblem, RayDoesNotStart
 from study.failpoints import NAMES
 from study.records import OBJECTIVE
 from study.tracking.ledger import Ledger
@@ -87,14 +87,22 @@ def test_K2_killed_at_a_random_moment(attempt: int, tmp_path: Path, unkilled: di
 def test_K9_a_ray_that_does_not_start_is_one_line(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
     import ray
 
-    from study.search.on_ray.cluster import cluster
+    from study.search.on_ray import cluster
 
     def refuse(**_: object) -> None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # as Ray puts its own handlers in before it fails
         raise error
 
     monkeypatch.setattr(ray, "init", refuse)
-    with pytest.raises(EnvironmentProblem, match="cannot reach Ray at .*; check --address, or use --local"), cluster(None):
+    monkeypatch.setattr(cluster, "_require_ray_at", lambda address: None)
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(RayDoesNotStart, match=r"^Ray does not start on this machine \(.+\)\.$"), cluster.cluster(None):
         pass
+    with pytest.raises(EnvironmentProblem, match="cannot reach Ray at .*; check --address .*, or use --local") as raised:
+        with cluster.cluster("10.0.0.1:6379"):
+            pass
+    assert not isinstance(raised.value, RayDoesNotStart), "an address that was given is not done without"
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 @pytest.mark.slow

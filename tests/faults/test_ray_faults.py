@@ -48,7 +48,7 @@ def fired(root: Path) -> list[tuple[int, float]]:
 
 
 def start(root: Path, study: Path, *more: str, env: dict[str, str] | None = None) -> subprocess.Popen:
-    command = tiny.command(study, root / "results", "--mlflow", "off", *more)
+    command = tiny.command(study, root / "results", "--mlflow", "off", "--ray", *more)
     full = {**os.environ, "OMP_NUM_THREADS": "1", **(env or {})}
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=full)
 
@@ -63,7 +63,7 @@ def until(process: subprocess.Popen, text: str) -> None:
 def test_K3_ten_workers_killed_ten_trials_recovered(tmp_path: Path) -> None:
     study = tiny.write(tmp_path, ("linear_probe",), trials=20)
     # the third middle of an epoch in a process: never twice in the same trial
-    done = tiny.run(study, tmp_path / "results", "--mlflow", "off", env=faults(tmp_path, "mid_epoch:3:kill", 10), timeout=800)
+    done = tiny.run(study, tmp_path / "results", "--mlflow", "off", "--ray", env=faults(tmp_path, "mid_epoch:3:kill", 10), timeout=800)
     assert done.returncode == 0, done.stderr
     nothing_lost(tmp_path, 22)
     assert all(r.facts["micro_batches"] == 1 for r in ledger_of(tmp_path).results().values()), "a killed worker is not one out of memory"
@@ -142,7 +142,7 @@ def test_K8_a_stopped_job_checkpoints_and_the_same_job_goes_on(tmp_path: Path) -
     with raycluster.head(RAY_JOB_STOP_WAIT_TIME_S="60") as head:
         study = tiny.write(tmp_path, ("partial",))
         submit = ("job", "submit", "--address", head.url, "--working-dir", ".")
-        more = ("--", sys.executable, "-m", "study.sweep", str(study), "--results", str(tmp_path / "results"), "--mlflow", "off")
+        more = ("--", sys.executable, "-m", "study.sweep", str(study), "--results", str(tmp_path / "results"), "--mlflow", "off", "--ray")
         done = head.cli(*submit, "--no-wait", "--submission-id", "first", *more)
         assert done.returncode == 0, done.stdout + done.stderr
         for _ in range(180):
@@ -169,7 +169,7 @@ def test_K9_a_lost_head_ends_the_sweep_with_a_line_and_a_rerun_finishes(tmp_path
         assert process.returncode == 4 and "is lost; start it and run the same command again" in error, (process.returncode, error)
         assert "Traceback" not in error
         print(f"\nK9: a lost head was named after {seconds:.0f} s")
-    done = tiny.run(study, tmp_path / "results", "--mlflow", "off", timeout=600)
+    done = tiny.run(study, tmp_path / "results", "--mlflow", "off", "--ray", timeout=600)
     assert done.returncode == 0, done.stderr
     nothing_lost(tmp_path, 6)
 
@@ -202,7 +202,7 @@ def test_K9_the_only_node_stopped_is_never_silence(goes_on: bool, tmp_path: Path
     assert process.returncode in (0, 4), (process.returncode, error)
     assert process.returncode == 0 or "error: no node of the Ray cluster" in error or "is lost" in error, error
     assert goes_on or process.returncode == 4
-    done = tiny.run(study, tmp_path / "results", "--mlflow", "off", timeout=600)
+    done = tiny.run(study, tmp_path / "results", "--mlflow", "off", "--ray", timeout=600)
     assert done.returncode == 0, done.stderr
     nothing_lost(tmp_path, 6)
 

@@ -1,6 +1,7 @@
 """Connecting to Ray, or starting it here; what its nodes have and what a trial takes of them."""
 
 import contextlib
+import logging
 import os
 import signal
 import socket
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 
 import ray
 
-from study.errors import ConfigError, EnvironmentProblem, StudyError
+from study.errors import ConfigError, EnvironmentProblem, RayDoesNotStart, StudyError
 from study.progress import warn
 from study.search.on_ray.nodes import Wanted, alive, ask, check, first_line, problems
 
@@ -25,6 +26,14 @@ HEAD_LOST_S = 20  # the head answers nothing for so long: it is lost (Ray's own 
 
 Nodes = list[dict[str, float]]
 """What each living node of a cluster has."""
+
+
+def _worth_saying(record: logging.LogRecord) -> bool:
+    """Not that tokens are asked for, as they should be, and with which variable they would not; that they are not is said."""
+    return "Token authentication is enabled" not in record.getMessage()
+
+
+logging.getLogger("ray._private.authentication.authentication_token_setup").addFilter(_worth_saying)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,15 +133,16 @@ def cluster(address: str | None) -> Iterator[Connected]:
         )
     except Exception as error:  # a node that starts too slowly is a plain Exception
         ray.shutdown()  # what was half connected could not be tried again
-        token = (
-            "" if started else " and that this shell has the cluster's token (RAY_AUTH_TOKEN_PATH, else ~/.ray/auth_token)"
-        )  # Ray says neither
-        raise EnvironmentProblem(
-            f"cannot reach Ray at {address or 'this machine'}: {first_line(error)}; check --address{token}, or use --local."
+        if started:
+            raise RayDoesNotStart(f"Ray does not start on this machine ({first_line(error).rstrip('.')}).") from None
+        raise EnvironmentProblem(  # Ray says neither
+            f"cannot reach Ray at {address}: {first_line(error)}; check --address and that this shell has the cluster's token "
+            "(RAY_AUTH_TOKEN_PATH, else ~/.ray/auth_token), or use --local."
         ) from None
-    if threading.current_thread() is threading.main_thread():
-        for number, handler in handlers.items():  # Ray puts its own in their place, which dump a stack and die
-            signal.signal(number, handler)
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in handlers.items():  # Ray puts its own in their place, which dump a stack and die
+                signal.signal(number, handler)
     over = threading.Event()
     try:
         gcs, connected = ray.get_runtime_context().gcs_address, Connected(context.dashboard_url or "", started)

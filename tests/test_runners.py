@@ -1,0 +1,220 @@
+"""Where trials run: as asked, else wherever they are expected to end first; a Ray that does not start is done without."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from study import runners, sweep
+from study.checks import Tables, open_tables
+from study.config import Protocol, Study, grid
+from study.errors import ConfigError, EnvironmentProblem, RayDoesNotStart
+from study.options import Options
+from study.places import Places, find_places
+from study.runners import LONGEST_HERE_S, expected_seconds, here_first, in_this_process, open_runner
+from study.search import local
+from study.speed import Conditions
+from study.studies import narrow
+from study.tracking.ledger import Ledger
+from tests.goldens import GOLDEN
+
+STUDY = Study(
+    name="short", cells=grid(["digits"], ["efficientnet_lite0"], ["linear_probe", "full"], (0.1,)), trials=2, random_trials=1, confirm_seeds=2,
+    grace_epochs=1, protocol=Protocol(max_epochs=2, image_size=32, train_eval_images=32),
+)  # fmt: skip
+Case = tuple[Ledger, Places, Tables]
+
+
+@pytest.fixture
+def case(tmp_path: Path) -> Case:
+    places = find_places(str(tmp_path))
+    return Ledger(tmp_path, "short"), places, open_tables(STUDY, places)
+
+
+def dear(*_: object) -> float:
+    return 1e9
+
+
+def unasked(*_: object) -> float:
+    raise AssertionError("there is nothing to estimate")
+
+
+# ---- the rule ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("seconds", "at_once", "threads", "load", "here"),
+    [
+        (10, 2, 2, 1, True),
+        (100, 2, 2, 1, True),  # two at once on one core each save a sixth of it
+        (300, 2, 2, 1, False),
+        (300, 2, 2, 4, True),  # Ray's start takes longer too
+        (30, 16, 16, 1, True),
+        (60, 16, 16, 1, False),
+        (30, 16, 1, 1, False),  # here fifteen cores would idle
+        (1000, 1, 8, 1, True),  # one at a time either way
+        (LONGEST_HERE_S + 1, 1, 8, 1, False),
+    ],
+)
+def test_the_rule(seconds: float, at_once: int, threads: int, load: float, here: bool) -> None:
+    assert here_first(seconds, at_once, threads, load) is here
+
+
+def test_longer_studies_never_come_back_from_ray() -> None:
+    for at_once in (1, 2, 4, 16, 64):
+        for load in (1.0, 3.0, 10.0):
+            told = [here_first(s, at_once, at_once, load) for s in range(0, 4000, 10)]
+            assert told[0] and told == sorted(told, reverse=True)
+
+
+# ---- what decides before it --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "here"),
+    [
+        (Options(local=True), True),
+        (Options(ray=True), False),
+        (Options(address="head:6379"), False),
+        (Options(concurrent=2), False),
+        (Options(gpus_per_trial=0.5), False),
+        (Options(cpus_per_worker=2), False),
+        (Options(local=True, address="head:6379"), True),
+    ],
+)
+def test_what_is_asked_for_is_done_and_nothing_measured(options: Options, here: bool, case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runners, "expected_seconds", unasked)
+    ledger, places, tables = case
+    assert in_this_process(STUDY, options, ledger, places, tables) is here
+
+
+def test_several_workers_a_cluster_in_the_shell_and_several_gpus_go_to_ray(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    ledger, places, tables = case
+    monkeypatch.setattr(runners, "expected_seconds", unasked)
+    assert not in_this_process(narrow(STUDY, workers=2), Options(), ledger, places, tables)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert not in_this_process(STUDY, Options(), ledger, places, tables)
+    monkeypatch.undo()
+    monkeypatch.setenv("RAY_ADDRESS", "head:6379")
+    assert not in_this_process(STUDY, Options(), ledger, places, tables)
+
+
+def test_both_are_refused(case: Case) -> None:
+    ledger, places, tables = case
+    with pytest.raises(ConfigError, match="not both"):
+        in_this_process(STUDY, Options(local=True, ray=True), ledger, places, tables)
+    with pytest.raises(SystemExit) as ended:
+        sweep.parser().parse_args(["quickstart", "--local", "--ray"])
+    assert ended.value.code == 2
+
+
+# ---- what is left, and how long it takes ---------------------------------------------------------------------
+
+
+def test_few_short_trials_stay_here_and_say_so(case: Case, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    ledger, places, tables = case
+    assert in_this_process(STUDY, Options(), ledger, places, tables)
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith("Running in this process: 8 trials of about ") and "--ray" in line
+    monkeypatch.setattr(runners, "expected_seconds", dear)
+    assert not in_this_process(STUDY, Options(), ledger, places, tables) and capsys.readouterr().out == ""
+
+
+def test_many_trials_go_to_ray_without_an_estimate(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    ledger, places, tables = case
+    monkeypatch.setattr(runners, "expected_seconds", unasked)
+    monkeypatch.setattr(runners, "conditions", lambda *_: Conditions(at_once=2, threads=1, ray=True))
+    assert not in_this_process(narrow(STUDY, trials=10_000), Options(), ledger, places, tables)
+
+
+def test_a_study_that_is_done_starts_nothing(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(runners, "expected_seconds", unasked)
+    ledger = Ledger(GOLDEN, "golden")
+    study = ledger.study()
+    assert study is not None
+    assert in_this_process(study, Options(), ledger, find_places(str(GOLDEN)), {}) and capsys.readouterr().out == ""
+
+
+def test_the_estimate_goes_by_images_epochs_and_trials(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And by how far down a strategy trains; measured seconds of trials that ended take its place."""
+    ledger, places, tables = case
+    backbone, forward = runners.forward("efficientnet_lite0", STUDY.protocol, None)
+    assert 0 < forward < 1
+    monkeypatch.setattr(runners, "forward", lambda *_: (backbone, 0.01))
+    probe, full = (expected_seconds(narrow(STUDY, strategies=[s]), ledger, places, tables) for s in ("linear_probe", "full"))
+    train = sum(tables["digits", "official"].counts()["train"]) // 10
+    looked = sum(tables["digits", "official"].counts()["val"]) + 32
+    assert probe == pytest.approx(4 * (runners.TRIAL_S + 2 * 0.01 * (train + looked)), rel=0.05)
+    assert full == pytest.approx(4 * (runners.TRIAL_S + 2 * 0.01 * (3 * train + looked)), rel=0.05)
+    golden = Ledger(GOLDEN, "golden")
+    begun = golden.study()
+    assert begun is not None
+    more = narrow(begun, confirm_seeds=begun.confirm_seeds + 2)
+    monkeypatch.setattr(runners, "forward", unasked)
+    assert expected_seconds(more, golden, places, {}) > 0
+
+
+# ---- a Ray that does not start -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def broken(monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray
+
+    def refuse(**_: object) -> None:
+        raise Exception("The current node timed out during startup. More on another line\nand so on")
+
+    monkeypatch.setattr(ray, "init", refuse)
+    monkeypatch.setattr(runners, "in_this_process", lambda *_: False)
+
+
+def test_a_ray_that_does_not_start_is_done_without(broken: None, case: Case, capsys: pytest.CaptureFixture[str]) -> None:
+    ledger, places, tables = case
+    with open_runner(STUDY, Options(), ledger, places, tables) as run:
+        assert run is local.run
+    assert capsys.readouterr().err == (
+        "Ray does not start on this machine (The current node timed out during startup. More on another line). "
+        "Running in this process instead, one trial at a time.\n"
+    )
+    assert ".ray" not in ledger.folder.names()
+
+
+@pytest.mark.parametrize(("options", "workers"), [(Options(ray=True), 1), (Options(), 2)])
+def test_unless_it_was_asked_for_or_is_needed(options: Options, workers: int, broken: None, case: Case) -> None:
+    ledger, places, tables = case
+    with pytest.raises(RayDoesNotStart), open_runner(narrow(STUDY, workers=workers), options, ledger, places, tables):
+        pass
+
+
+def test_an_address_that_was_given_is_not_done_without(broken: None, case: Case) -> None:
+    ledger, places, tables = case
+    options = Options(address="127.0.0.1:1")
+    with pytest.raises(EnvironmentProblem, match="nothing answers"), open_runner(STUDY, options, ledger, places, tables):
+        pass
+
+
+def test_a_machine_without_ray_runs_all_the_same(case: Case, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    ledger, places, tables = case
+    monkeypatch.setattr(runners, "in_this_process", lambda *_: False)
+    monkeypatch.setitem(sys.modules, "study.search.on_ray.cluster", None)
+    with open_runner(STUDY, Options(), ledger, places, tables) as run:
+        assert run is local.run
+    assert "Ray cannot be loaded" in capsys.readouterr().err
+
+
+def test_a_failure_of_the_trials_is_not_taken_for_one_of_the_start(case: Case) -> None:
+    ledger, places, tables = case
+    with pytest.raises(EnvironmentProblem, match="disk"), open_runner(STUDY, Options(local=True), ledger, places, tables):
+        raise EnvironmentProblem("the disk is full")
+
+
+def test_ray_says_nothing_of_tokens_that_it_uses(caplog: pytest.LogCaptureFixture) -> None:
+    from ray._private.authentication import authentication_token_setup as tokens
+
+    import study.search.on_ray.cluster  # noqa: F401
+
+    tokens._warn_token_auth_enabled()
+    assert caplog.text == ""
+    tokens._warn_token_auth_disabled()
+    assert "Token authentication is disabled" in caplog.text
