@@ -14,7 +14,7 @@ from study.errors import ConfigError
 from study.records import Ask, TrialResult
 from study.space import domains
 from study.strategies import EVERY
-from study.tracking.ledger import Ledger, find
+from study.tracking.ledger import SERVERS, Ledger, find
 
 
 def load(source: str | Ledger, study: str | None = None, cache: Path | None = None) -> Frames:
@@ -63,7 +63,7 @@ def _in_order(trials: pd.DataFrame) -> pd.DataFrame:
 
 
 def _ledger(source: str, study: str | None, cache: Path | None) -> Ledger:
-    if source.startswith(("http://", "https://", "sqlite://", "postgresql://", "mysql://")):
+    if source.startswith(SERVERS):
         from study.tracking.from_mlflow import read
 
         uri, _, name = source.partition("#")

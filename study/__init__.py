@@ -37,5 +37,8 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name in LATER:
+        from study.progress import load
+
+        load(LATER[name], what="PyTorch" if name == "Predictor" else "pandas and Plotly")
         return getattr(import_module(LATER[name]), name)
     raise AttributeError(f"module 'study' has no attribute {name!r}; it has {', '.join(__all__)}.")

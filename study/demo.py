@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
@@ -17,11 +18,13 @@ from study.errors import ConfigError, DataError, EnvironmentProblem, StudyError
 from study.facts import tell
 from study.inference import pictures
 from study.places import find_places
-from study.predictor import Predictor
-from study.results import Results, open_place
-from study.run import open_images
-from study.use import gradcam
-from study.use.neighbours import Neighbour, Neighbours
+from study.progress import load
+from study.tracking.ledger import placed
+
+if TYPE_CHECKING:
+    from study.predictor import Predictor
+    from study.results import Results
+    from study.use.neighbours import Neighbour, Neighbours
 
 SHOWN_CLASSES, SHOWN_IMAGES = 8, 8
 LARGEST = 30_000_000  # bytes of a file
@@ -61,6 +64,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--open", action="store_true", help="open it in the browser")
     args = parser.parse_args(argv)
     try:
+        placed(args.study)
+        load("study.run", "study.use.gradcam", "study.results")
+        from study.results import open_place
+
         demo = Demo(*open_place(args.study), data=args.data, images=args.images)
         serve(demo, args.port, args.open)
     except StudyError as error:
@@ -71,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 class Demo:
     """The pick of a study with the training images at hand."""
 
-    def __init__(self, results: Results, cell: str, *, data: str | None, images: int) -> None:
+    def __init__(self, results: "Results", cell: str, *, data: str | None, images: int) -> None:
         self.pick = results.pick(cell)
         self.network: Predictor = results.predictor(cell)
         self.title = f"{self.pick.of}: what does the network say?"
@@ -82,8 +89,11 @@ class Demo:
         if images > 0:
             self._look_up(results, data, images)
 
-    def _look_up(self, results: Results, data: str | None, most: int) -> None:
+    def _look_up(self, results: "Results", data: str | None, most: int) -> None:
         """Training images, drawn from a seed where there are more than `most`; where the data are not at hand the page says so."""
+        from study.run import open_images
+        from study.use.neighbours import Neighbours
+
         ledger = results.frames.ledger
         ask = ledger.ask(self.pick.trial)
         assert ask is not None, "it was picked"
@@ -103,6 +113,8 @@ class Demo:
 
     def answer(self, file: bytes) -> "Said":
         """Raises ValueError with the reason for what is no picture."""
+        from study.use import gradcam
+
         image = self.network.prepare(pictures.decode(io.BytesIO(file), self.network.channels))
         (shares,) = self.network(image[None])
         ranked = [(self.network.classes[k], float(shares[k])) for k in np.argsort(-shares, kind="stable")]
@@ -117,7 +129,7 @@ class Said:
 
     image: np.ndarray  # uint8 [S, S, C], the square that it saw
     ranked: list[tuple[str, float]]  # classes with their probabilities, from the highest on
-    near: list[Neighbour]  # training images
+    near: "list[Neighbour]"  # training images
     looked: np.ndarray | None  # uint8 [S, S, C], dark where it did not look for the first class
     blind: str  # why that is missing
 

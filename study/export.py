@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,13 +15,16 @@ from study.errors import ConfigError, EnvironmentProblem, StudyError, nearest
 from study.facts import tell
 from study.files import Folder
 from study.places import find_places
-from study.predictor import Predictor
+from study.progress import load
 from study.records import dumps
-from study.results import Results, open_place
-from study.run import open_images
-from study.use import formats
+from study.tracking.ledger import placed
+from study.use import FORMATS
 from study.use.images import find_images, read_batches
-from study.use.soup import Souped, soup
+
+if TYPE_CHECKING:
+    from study.predictor import Predictor
+    from study.results import Results
+    from study.use.soup import Souped
 
 BATCH = 32
 
@@ -28,7 +32,7 @@ BATCH = 32
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m study.export", description=__doc__.split("\n")[0])
     parser.add_argument("study", help="RESULTS/STUDY or RESULTS/STUDY:CELL (a data set, a strategy, or both: mini_weeds/partial)")
-    parser.add_argument("--format", default="timm", help=f"of {', '.join(formats.FORMATS)}, joined by commas (default: timm)")
+    parser.add_argument("--format", default="timm", help=f"of {', '.join(FORMATS)}, joined by commas (default: timm)")
     parser.add_argument("--to", required=True, metavar="FOLDER", help="for the files, preprocessing.json and MODEL_CARD.md")
     parser.add_argument("--check", nargs="+", metavar="IMAGES", help="files or folders to compare logits on (default: generated ones)")
     parser.add_argument(
@@ -39,11 +43,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         names = [n.strip() for n in args.format.split(",") if n.strip()]
         if not names:
-            raise ConfigError(f"--format names none; choose from {', '.join(formats.FORMATS)}.")
+            raise ConfigError(f"--format names none; choose from {', '.join(FORMATS)}.")
         if not args.to:
             raise ConfigError("--to is empty; name the folder for the files.")
-        if unknown := [n for n in names if n not in formats.FORMATS]:
-            raise ConfigError(f"Unknown format {unknown[0]!r}; choose from {nearest(unknown[0], list(formats.FORMATS))}.")
+        if unknown := [n for n in names if n not in FORMATS]:
+            raise ConfigError(f"Unknown format {unknown[0]!r}; choose from {nearest(unknown[0], list(FORMATS))}.")
+        placed(args.study)
+        if args.check:
+            find_images([Path(p) for p in args.check])
+        load("study.use.formats", "study.results")
+        from study.results import open_place
+
         results, cell = open_place(args.study)
         export(results, cell, names, Path(args.to), args.check, soup_from=(args.data,) if args.soup else None)
     except StudyError as error:
@@ -52,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def export(
-    results: Results,
+    results: "Results",
     cell: str,
     names: Sequence[str],
     to: Path,
@@ -61,6 +71,8 @@ def export(
 ) -> None:
     """Writes each format, compares its logits on `check`, describes the preprocessing, adds the model card. Raises EnvironmentProblem where
     a file computes something else than the network."""
+    from study.use import formats
+
     pick = results.pick(cell)
     predictor, told = results.predictor(cell), ""
     print(f"{pick.of}: {pick.cell.strategy}, trial {pick.trial}, {pick.scores}")
@@ -89,8 +101,10 @@ def export(
     print(f"preprocessing: {folder.path('preprocessing.json')}\nmodel card: {folder.path('MODEL_CARD.md')}")
 
 
-def _images(predictor: Predictor, check: Sequence[str] | None, said: set[str]) -> Iterator[np.ndarray]:
+def _images(predictor: "Predictor", check: Sequence[str] | None, said: set[str]) -> Iterator[np.ndarray]:
     """uint8 [N, S, S, C], a batch at a time; what cannot be read is `said` once. Raises ConfigError where not one can be."""
+    from study.use import formats
+
     if not check:
         yield formats.noise(predictor)
         return
@@ -107,8 +121,12 @@ def _images(predictor: Predictor, check: Sequence[str] | None, said: set[str]) -
         raise ConfigError(f"not one image of {', '.join(check)} can be read; name others with --check.")
 
 
-def _soup(results: Results, cell: str, data: str | None) -> Souped:
+def _soup(results: "Results", cell: str, data: str | None) -> "Souped":
     """Of the pick's confirm runs, judged on the validation images. Raises ConfigError where it is worse than they are."""
+    from study.predictor import Predictor
+    from study.run import open_images
+    from study.use.soup import soup
+
     pick, ledger = results.pick(cell), results.frames.ledger
     if not pick.confirmed or len(pick.trials) < 2:
         raise ConfigError(f"{pick.cell.id} has {len(pick.trials)} network(s); a soup needs two confirm runs: leave --soup out.")

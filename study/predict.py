@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from rich.console import Console
@@ -15,10 +16,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from study.errors import ConfigError, DataError, StudyError
 from study.facts import shown, tell
 from study.files import Folder
-from study.predictor import Predictor
-from study.results import open_place
+from study.progress import load
+from study.tracking.ledger import placed
 from study.use.images import Found, find_images, read_batches
 from study.use.table import PredictionsCsv
+
+if TYPE_CHECKING:
+    from study.predictor import Predictor
 
 BATCH = 64
 
@@ -41,8 +45,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if args.batch < 1:
             raise ConfigError(f"--batch must be >= 1, not {args.batch}.")
-        predictor, name, about = open_network(args.network, ensemble=args.ensemble, calibrated=not args.uncalibrated)
+        if not _is_network(args.network):
+            placed(args.network)
         found = find_images([Path(p) for p in args.images])
+        load("study.predictor", "study.results")
+        predictor, name, about = open_network(args.network, ensemble=args.ensemble, calibrated=not args.uncalibrated)
         for line in about if args.csv else []:
             print(line, file=sys.stderr)
         if args.csv:
@@ -58,10 +65,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 128 + signal.SIGPIPE
 
 
-def open_network(place: str, *, ensemble: bool = False, calibrated: bool = True) -> tuple[Predictor, str, list[str]]:
+def _is_network(place: str) -> bool:
+    """A trial's folder, or a network's own."""
+    return any(Folder(place).exists(name) for name in ("best/manifest.json", "manifest.json", "config.json"))
+
+
+def open_network(place: str, *, ensemble: bool = False, calibrated: bool = True) -> tuple["Predictor", str, list[str]]:
     """(network, its name in a table, lines about it) of a study, a cell of it, or a trial's folder: the last as it was trained, without a
     temperature."""
-    if any(Folder(place).exists(name) for name in ("best/manifest.json", "manifest.json", "config.json")):
+    from study.predictor import Predictor
+    from study.results import open_place
+
+    if _is_network(place):
         if ensemble:
             raise ConfigError(f"{place} is one trial; --ensemble takes a study's folder, RESULTS/STUDY[:CELL].")
         alone = Predictor.from_folder(place)
@@ -76,7 +91,7 @@ def open_network(place: str, *, ensemble: bool = False, calibrated: bool = True)
     return predictor, pick.trial + kind, [f"{pick.of}: {pick.cell.strategy}, trial {pick.trial}, {pick.scores}; {temperature}"]
 
 
-def to_csv(predictor: Predictor, name: str, found: Found, path: Path, batch: int) -> int:
+def to_csv(predictor: "Predictor", name: str, found: Found, path: Path, batch: int) -> int:
     """Every image a row; images that cannot be read are rows that say why."""
     with PredictionsCsv(path, predictor.classes, name) as table:
         left = [p for p in found.images if not table.has(str(p))]
@@ -97,7 +112,7 @@ def to_csv(predictor: Predictor, name: str, found: Found, path: Path, batch: int
     return DataError.exit_code if left and len(bad) == len(left) else 0
 
 
-def to_lines(predictor: Predictor, found: Found, batch: int, *, as_json: bool) -> int:
+def to_lines(predictor: "Predictor", found: Found, batch: int, *, as_json: bool) -> int:
     """One line an image, each scored alone, so that what else was asked changes no digit."""
     bad: list[tuple[str, str]] = []
     for readable, problems in read_batches(found.images, predictor.read, batch):

@@ -10,6 +10,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from importlib import import_module
+from typing import TextIO
 
 from rich.console import Console
 from rich.live import Live
@@ -22,6 +24,7 @@ from study.remaining import Remaining, Running
 
 log = logging.getLogger("study")
 QUIET_S = 10.0
+SOON_S = 1.5  # until a command says what it loads
 
 
 class Names:
@@ -157,22 +160,24 @@ class Watch:
 class _Voice:
     """Says lines with the time before them, and says something where nothing was said for too long."""
 
-    def __init__(self) -> None:
+    def __init__(self, stream: TextIO | None = None, first: float | None = None) -> None:
+        """On stdout, or `stream`; `first`: seconds until something is said where nothing was, the first time."""
         self._said, self._over, self._lock = time.monotonic(), threading.Event(), threading.Lock()
+        self._stream, self._quiet = stream, QUIET_S if first is None else first
         self._thread: threading.Thread | None = None
 
     def say(self, text: str) -> None:
         with self._lock:
-            print(time.strftime("%H:%M:%S"), text, flush=True)
-            self._said = time.monotonic()
+            print(time.strftime("%H:%M:%S"), text, file=self._stream, flush=True)
+            self._said, self._quiet = time.monotonic(), QUIET_S
 
     def start(self, text: Callable[[], str]) -> None:
         self._thread = threading.Thread(target=self._beat, args=(text,), name="study-voice", daemon=True)
         self._thread.start()
 
     def _beat(self, text: Callable[[], str]) -> None:
-        while not self._over.wait(max(self._said + QUIET_S - time.monotonic(), 0.01)):
-            if time.monotonic() - self._said >= QUIET_S:
+        while not self._over.wait(max(self._said + self._quiet - time.monotonic(), 0.01)):
+            if time.monotonic() - self._said >= self._quiet:
                 self.say(text())
 
     def stop(self) -> None:
@@ -182,9 +187,9 @@ class _Voice:
 
 
 @contextlib.contextmanager
-def busy(what: str, *, announced: bool = False) -> Iterator[None]:
-    """Says what is going on where it lasts, and, `announced`, when it begins: `busy("starting Ray on 2 cores")`."""
-    voice, began = _Voice(), time.monotonic()
+def busy(what: str, *, announced: bool = False, soon: bool = False, stream: TextIO | None = None) -> Iterator[None]:
+    """Says what is going on where it lasts, `soon`, and, `announced`, when it begins: `busy("starting Ray on 2 cores")`."""
+    voice, began = _Voice(stream, SOON_S if soon else None), time.monotonic()
     if announced:
         voice.say(f"{what} ...")
     voice.start(lambda: f"{what}, for {span(time.monotonic() - began)}")
@@ -192,6 +197,13 @@ def busy(what: str, *, announced: bool = False) -> Iterator[None]:
         yield
     finally:
         voice.stop()
+
+
+def load(*modules: str, what: str = "PyTorch") -> None:
+    """Loads modules that take seconds, and says so on stderr: stdout is for what a command was asked for."""
+    with busy(f"loading {what}", soon=True, stream=sys.stderr):
+        for module in modules:
+            import_module(module)
 
 
 def span(seconds: float) -> str:

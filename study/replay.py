@@ -12,22 +12,20 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-import torch.distributed as dist
 
-from analysis.load import load
-from analysis.predictions import Predictions, read_predictions
-from analysis.verdict import findings
 from study.config import TrialConfig
 from study.errors import ConfigError, StudyError
 from study.facts import environment, tell
 from study.places import Places, find_places
+from study.progress import load
 from study.records import Ask, EpochRecord, Outcome, Stage
-from study.run import run_trial
 from study.tracking.ledger import Ledger, find
+
+if TYPE_CHECKING:
+    from analysis.predictions import Predictions
 
 SHOWN = 10  # differences of a trial, the first ones first
 DECIDING = ("device", "precision", "micro_batches", "cut", "activations_reused", "weights", "weights_sha256")
@@ -90,6 +88,11 @@ class Replay:
 
 def replay(ledger: Ledger, ask: Ask, places: Places, scratch: Path) -> Replay:
     """Trains `ask` again in `scratch`, as many epochs as it had. Raises ConfigError where it has none, or ran with other workers."""
+    import torch.distributed as dist
+
+    from analysis.predictions import read_predictions
+    from study.run import run_trial
+
     config, recorded = TrialConfig.from_dict(ask.config), ledger.epochs(ask.trial_id)
     if not recorded:
         raise ConfigError(f"trial {ask.trial_id} ({ask.cell} #{ask.number}) has no completed epoch that could be compared.")
@@ -123,7 +126,7 @@ def replay(ledger: Ledger, ask: Ask, places: Places, scratch: Path) -> Replay:
     return Replay(ask=ask, compared=len(pairs), differences=tuple(apart), answers=answers, conditions=conditions)
 
 
-def _answers(before: Mapping[str, Predictions], now: Mapping[str, Predictions]) -> Answers:
+def _answers(before: Mapping[str, "Predictions"], now: Mapping[str, "Predictions"]) -> Answers:
     """Raises ConfigError where the images are no longer the same."""
     for split, was in before.items():
         if what := was.differs(now[split]):
@@ -165,6 +168,9 @@ def chosen(ledger: Ledger, names: Sequence[str], all_confirm: bool) -> list[Ask]
 
 def verdict_again(ledger: Ledger, replays: Sequence[Replay], scratch: Path) -> list[str]:
     """The study's verdict from the new predictions beside the old one, one line each, sentence by sentence."""
+    from analysis.load import load
+    from analysis.verdict import findings
+
     copy = Ledger(scratch, "verdict")
     for name in ("study.json", "selection.json", "test_lock.json"):
         copy.folder.write(name, ledger.folder.read(name) or b"{}")
@@ -186,6 +192,9 @@ def verdict_again(ledger: Ledger, replays: Sequence[Replay], scratch: Path) -> l
 
 def _together(scratch: Path) -> Path:
     """Under torchrun: the first worker's folder, for all of them."""
+    import torch
+    import torch.distributed as dist
+
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
     dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
@@ -209,6 +218,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise ConfigError("name a trial, or give --all-confirm.")
         ledger = find(args.study)
         asks = chosen(ledger, args.trials, args.all_confirm)
+        load("study.run", "analysis.verdict")
+        import torch.distributed as dist
+
         if "RANK" in os.environ and "WORLD_SIZE" in os.environ:
             scratch = _together(scratch)
         places = find_places(str(scratch), args.data, args.weights)
@@ -224,8 +236,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return tell(error)
     finally:
         shutil.rmtree(own, ignore_errors=True)
-        if dist.is_initialized():
-            dist.destroy_process_group()
+        if (torch := sys.modules.get("torch")) is not None and torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
 
 
 if __name__ == "__main__":

@@ -15,12 +15,11 @@ from analysis.verdict import Findings, findings
 from analysis.why import why_rows
 from study.config import Cell, Study
 from study.errors import ConfigError, nearest
-from study.files import Folder
 from study.options import Options
-from study.pipeline import conduct
+from study.progress import load as load_modules
 from study.signals import interruptible
 from study.studies import find_study
-from study.tracking.ledger import Ledger, studies
+from study.tracking.ledger import Ledger, placed
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -206,6 +205,9 @@ def run_study(
         command="study.run_study(...)",
     )
     question = find_study(study) if isinstance(study, str) else study
+    load_modules("study.pipeline")
+    from study.pipeline import conduct
+
     with interruptible() as interrupted:
         ended = conduct(question, options, interrupted)
     return Results(load(ended.ledger))
@@ -213,10 +215,8 @@ def run_study(
 
 def open_place(place: str) -> tuple[Results, str]:
     """A study and what is named behind a colon: RESULTS/STUDY[:CELL]. Raises ConfigError where there is no study."""
-    for at in [*(k for k, c in enumerate(place) if c == ":" and not place.startswith("://", k)), len(place)]:
-        if Folder(place[:at]).exists("study.json") or studies(place[:at]):
-            return Results(load(place[:at])), place[at + 1 :]
-    return Results(load(place)), ""  # raises, and says what was looked for
+    folder, cell = placed(place)
+    return Results(load(folder)), cell
 
 
 def load_study(source: str | os.PathLike[str] | Ledger, study: str | None = None) -> Results:

@@ -24,6 +24,7 @@ from study.errors import ConfigError, StudyError
 from study.facts import shown, tell
 from study.files import Folder
 from study.naming import absolute_name, is_own
+from study.progress import busy
 from study.records import Outcome, Stage, dumps
 from study.tracking.ledger import find
 
@@ -83,8 +84,11 @@ def _check(args: argparse.Namespace, root: Path | None) -> int:
         name = f"table:{args.what}" if os.path.isfile(args.what) else f"folder:{args.what}"
     if args.csv and os.path.isfile(args.csv) and not _is_list(args.csv):
         raise ConfigError(f"{shown(args.csv)} is there already and is no list of an earlier check; choose another file for --csv.")
-    table = open_dataset(name, splits=args.splits, root=root)
-    report = audit(table)
+    if args.study:
+        find(args.study)  # refused before the images are read
+    with busy("looking through all images", soon=True, stream=sys.stderr):
+        table = open_dataset(name, splits=args.splits, root=root)
+        report = audit(table)
     if args.study:
         found = _label_errors(table, args.study, name, args.splits)
         report = dataclasses.replace(report, suspects=(*found, *report.suspects))

@@ -1,33 +1,25 @@
-"""What is measured on a finished trial's network. To add a measurement: a file here, and its line."""
+"""What is measured on a finished trial's network; `contents` lists it, and is loaded when it is first asked for: the command looks at its
+arguments before PyTorch is there."""
 
-from study.errors import ConfigError, nearest
-from study.measure.background import Background
-from study.measure.base import Finished, Measurement
-from study.measure.calibration import Calibration
-from study.measure.cka import Cka
-from study.measure.copies import Copies
-from study.measure.corruptions import Corruptions
-from study.measure.forgetting import Forgetting
-from study.measure.predictions import Predictions
-from study.measure.reprobe import Reprobe
-from study.measure.way_back import WayBack
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-# in the order in which they are made: some rest on the predictions
-MEASUREMENTS: dict[str, Measurement] = {
-    m.name: m for m in (Predictions(), Cka(), Reprobe(), Forgetting(), WayBack(), Background(), Copies(), Corruptions(), Calibration())
+if TYPE_CHECKING:
+    from study.measure.base import Finished, Measurement
+    from study.measure.contents import MEASUREMENTS, find_measurements, opens_test
+
+LATER = {
+    "Finished": "study.measure.base",
+    "Measurement": "study.measure.base",
+    "MEASUREMENTS": "study.measure.contents",
+    "find_measurements": "study.measure.contents",
+    "opens_test": "study.measure.contents",
 }
 
-
-def find_measurements(names: tuple[str, ...]) -> list[Measurement]:
-    """By name, in the order in which they are made. Raises ConfigError listing the known ones."""
-    if unknown := [n for n in names if n not in MEASUREMENTS]:
-        raise ConfigError(f"Unknown measurement {unknown[0]!r}; choose from {nearest(unknown[0], list(MEASUREMENTS))}.")
-    return [m for n, m in MEASUREMENTS.items() if n in names]
-
-
-def opens_test(names: tuple[str, ...]) -> bool:
-    """Whether any of them looks at the test split: then whoever runs it asks the ledger's lock first."""
-    return any("test" in m.splits for m in find_measurements(names))
-
-
 __all__ = ["MEASUREMENTS", "Finished", "Measurement", "find_measurements", "opens_test"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in LATER:
+        return getattr(import_module(LATER[name]), name)
+    raise AttributeError(f"module 'study.measure' has no attribute {name!r}")

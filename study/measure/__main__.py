@@ -10,19 +10,17 @@ from study import lock
 from study.config import TrialConfig, foreign_tasks
 from study.errors import ConfigError, StudyError
 from study.facts import tell
-from study.measure import MEASUREMENTS, find_measurements, opens_test
 from study.places import Places, find_places
-from study.progress import warn
+from study.progress import load, warn
 from study.records import Outcome
-from study.run import measure_trial
-from study.stages import confirm_asks
+from study.studies import EVERY_MEASURE
 from study.tracking.ledger import Ledger, find
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m study.measure", description=__doc__)
     parser.add_argument("study", help="a study's folder, or a results folder that holds one")
-    parser.add_argument("names", nargs="+", metavar="NAME", help=f"of {', '.join(MEASUREMENTS)}, or all")
+    parser.add_argument("names", nargs="+", metavar="NAME", help=f"of {', '.join(EVERY_MEASURE)}, or all")
     parser.add_argument("--data", default=os.environ.get("STUDY_DATA"), help="folder that holds fer2013/, deepweeds/ (or STUDY_DATA)")
     parser.add_argument("--weights", default=os.environ.get("STUDY_WEIGHTS"), help="folder of pretrained weights (or STUDY_WEIGHTS)")
     parser.add_argument(
@@ -40,9 +38,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--again", action="store_true", help="also where it was measured before")
     args = parser.parse_args(argv)
     try:
+        ledger = find(args.study)
+        load("study.run", "study.stages")
+        from study.measure import MEASUREMENTS, find_measurements
+
         names = tuple(MEASUREMENTS) if args.names == ["all"] else tuple(args.names)
         find_measurements(names)
-        ledger = find(args.study)
         places = find_places(ledger.folder.location, args.data, args.weights, args.foreign, args.labelled)
         with lock.held(ledger.folder):
             missed = measure_study(ledger, names, places, args.again)
@@ -54,6 +55,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 def measure_study(ledger: Ledger, names: tuple[str, ...], places: Places, again: bool = False) -> int:
     """Measures every completed confirm run of the configurations that speak today; returns how many could not be, each with a warning
     that says why. Runs of earlier choices are left alone: nothing is read off them, and test images are not shown to them again."""
+    from study.measure import opens_test
+    from study.run import measure_trial
+    from study.stages import confirm_asks
+
     results, study = ledger.results(), ledger.study()
     assert study is not None, "it was found by its study.json"
     places = dataclasses.replace(places, reading=ledger.reading()).with_foreign(foreign_tasks(study))

@@ -339,6 +339,22 @@ class Trial(NamedTuple):
     result: TrialResult | None
 
 
+SERVERS = ("http://", "https://", "sqlite://", "postgresql://", "mysql://")
+"""How an MLflow server's address begins."""
+
+
+def placed(place: str) -> tuple[str, str]:
+    """A study's folder, or a results folder that holds one, and what is named behind a colon: RESULTS/STUDY[:CELL]. Raises ConfigError where
+    there is no study; a server's address is taken as it is."""
+    if place.startswith(SERVERS):
+        return place, ""
+    for at in [*(k for k, c in enumerate(place) if c == ":" and not place.startswith("://", k)), len(place)]:
+        if Folder(place[:at]).exists("study.json") or studies(place[:at]):
+            return place[:at], place[at + 1 :]
+    find(place)  # raises, and says what was looked for
+    return place, ""
+
+
 def studies(results: str | os.PathLike[str]) -> list[str]:
     """Names of the studies under a results folder."""
     folder = Folder(os.fspath(results))

@@ -156,6 +156,7 @@ def _onnx(predictor: Predictor, folder: Path) -> tuple[Path, Run]:
     return file, lambda pixels: np.asarray(session.run(["logits"], {"pixels": pixels.contiguous().numpy()})[0])
 
 
+# by the names of study/use/__init__.py
 FORMATS: dict[str, Callable[[Predictor, Path], tuple[Path, Run]]] = {"timm": _timm, "onnx": _onnx, "torch_export": _torch_export}
 
 

@@ -1,0 +1,30 @@
+"""The measurements, by name. To add one: a file beside this one, and its line."""
+
+from study.errors import ConfigError, nearest
+from study.measure.background import Background
+from study.measure.base import Measurement
+from study.measure.calibration import Calibration
+from study.measure.cka import Cka
+from study.measure.copies import Copies
+from study.measure.corruptions import Corruptions
+from study.measure.forgetting import Forgetting
+from study.measure.predictions import Predictions
+from study.measure.reprobe import Reprobe
+from study.measure.way_back import WayBack
+
+# in the order in which they are made: some rest on the predictions
+MEASUREMENTS: dict[str, Measurement] = {
+    m.name: m for m in (Predictions(), Cka(), Reprobe(), Forgetting(), WayBack(), Background(), Copies(), Corruptions(), Calibration())
+}
+
+
+def find_measurements(names: tuple[str, ...]) -> list[Measurement]:
+    """By name, in the order in which they are made. Raises ConfigError listing the known ones."""
+    if unknown := [n for n in names if n not in MEASUREMENTS]:
+        raise ConfigError(f"Unknown measurement {unknown[0]!r}; choose from {nearest(unknown[0], list(MEASUREMENTS))}.")
+    return [m for n, m in MEASUREMENTS.items() if n in names]
+
+
+def opens_test(names: tuple[str, ...]) -> bool:
+    """Whether any of them looks at the test split: then whoever runs it asks the ledger's lock first."""
+    return any("test" in m.splits for m in find_measurements(names))
