@@ -36,7 +36,3 @@ def nearest(name: str, known: list[str]) -> str:
     close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     rest = [k for k in sorted(known) if k not in close]
     return ", ".join(close + rest)
-
-
-class RayDoesNotStart(EnvironmentProblem):
-    """Ray was to be started on this machine, and was not: a study may do without."""

@@ -18,7 +18,7 @@ from study import stages
 from study.checks import Tables
 from study.config import Cell, Protocol, Study
 from study.datasets.spec import VAL, kept_by_class
-from study.errors import ConfigError, EnvironmentProblem, RayDoesNotStart
+from study.errors import ConfigError, EnvironmentProblem
 from study.facts import shown
 from study.files import Folder
 from study.inference.device import Device
@@ -27,7 +27,7 @@ from study.networks.pretrained import Backbone, create
 from study.options import Options
 from study.places import Places
 from study.progress import busy, span
-from study.search import local
+from study.search import RayDoesNotStart, local
 from study.speed import conditions
 from study.strategies import STRATEGIES
 from study.tracking.ledger import Ledger

@@ -9,11 +9,11 @@ import torch
 from study import runners, sweep
 from study.checks import Tables, open_tables
 from study.config import Protocol, Study, grid
-from study.errors import ConfigError, EnvironmentProblem, RayDoesNotStart
+from study.errors import ConfigError, EnvironmentProblem
 from study.options import Options
 from study.places import Places, find_places
 from study.runners import LONGEST_HERE_S, expected_seconds, here_first, in_this_process, open_runner
-from study.search import local
+from study.search import RayDoesNotStart, local
 from study.speed import Conditions
 from study.studies import narrow
 from study.tracking.ledger import Ledger

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from study.errors import EnvironmentProblem, RayDoesNotStart
+from study.errors import EnvironmentProblem
 from study.failpoints import NAMES
 from study.records import OBJECTIVE
+from study.search import RayDoesNotStart
 from study.tracking.ledger import Ledger
 from study.tracking.mirror import Mirror
 from tests import tiny

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 
 import ray
 
-from study.errors import ConfigError, EnvironmentProblem, RayDoesNotStart, StudyError
+from study.errors import ConfigError, EnvironmentProblem, StudyError
 from study.progress import warn
+from study.search import RayDoesNotStart
 from study.search.on_ray.nodes import Wanted, alive, ask, check, first_line, problems
 
 LOST = "Ray's head at {} is lost; start it and run the same command again."
