@@ -1,7 +1,7 @@
 """What a study of sizes says, in words: which strategy with how many images, where that changes, and what more images would bring."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -11,12 +11,15 @@ from analysis.frames import Frames
 from analysis.intervals import difference_interval, mean_estimate
 from analysis.judged import Pair
 from analysis.question import Question
+from analysis.short import shorts
 from analysis.sizes import Crossing
-from analysis.steps import joined
+from analysis.steps import joined, were_cut_short
 from analysis.when import Panel, When
 
 PROBE = "linear_probe"
 MOST_DOUBTS = 3
+Cut = Mapping[str, Sequence[float]]
+"""By strategy that was cut short, at which numbers of training images."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,25 +48,30 @@ class Advice:
 def advice(found: When, judged: Sequence[Pair], strategies: pd.DataFrame, frames: Frames) -> list[Advice]:
     """One a data set and backbone that was asked about at several sizes."""
     out = []
+    short = shorts(frames)
     for panel in found.panels:
         answers = {}
         for images, question in panel.sizes.items():
             if own := [p for p in judged if p.question == question]:
                 answers[images] = answer(question, own, means_of(strategies, question), confirm_seconds(frames, question))
         if answers:
-            out.append(_advice(panel, answers, frames))
+            cut = {s: [n for n, q in panel.sizes.items() if (q, s) in short] for s in panel.curves}
+            out.append(_advice(panel, answers, {s: sizes for s, sizes in cut.items() if sizes}, frames))
     return out
 
 
-def _advice(panel: Panel, answers: Mapping[float, Answer], frames: Frames) -> Advice:
+def _advice(panel: Panel, answers: Mapping[float, Answer], cut: Cut, frames: Frames) -> Advice:
     images = max(answers)
     pick, head, mark = _pick(answers[images], images)
     return Advice(
         question=panel.question,
-        head=f"{head}; {_change(panel, pick)}" if pick else head,
+        head=f"{head}; {_change(panel, pick, cut)}" if pick else head,
         mark=mark,
-        pairs=tuple(describe_crossing(c, a, b) for (a, b), c in panel.crossings.items()),
-        more=_more(panel, pick or answers[images].ranked[0]),
+        pairs=tuple(
+            f"{a} and {b}: {why}" if (why := _not_judged((a, b), cut)) else describe_crossing(c, a, b)
+            for (a, b), c in panel.crossings.items()
+        ),
+        more=_more(panel, pick or answers[images].ranked[0], cut),
         task=_task(panel, frames),
         doubts=_doubts(panel, answers),
         scope=_scope(panel, frames),
@@ -84,12 +92,22 @@ def _pick(a: Answer, images: float) -> tuple[str, str, Mark]:
         return a.cheapest, f"{start}{a.cheapest} is the pick, {reason}{aside}", "equal"
     first = a.standing[0]
     others = joined(a.standing[1:])
-    return first, f"{start}{first} has the highest mean, but {others} may be as good{aside}", "open"
+    short = f": {were_cut_short(list(a.short))}, so longer training may change this" if a.cut_short else ""
+    return first, f"{start}{first} has the highest mean, but {others} may be as good{aside}{short}", "open"
 
 
-def _change(panel: Panel, pick: str) -> str:
-    """Where the pick is no longer the better one: the nearest such place below the largest size."""
-    others = {s: c for s in panel.curves if s != pick and (c := panel.between(pick, s)) is not None}
+def _change(panel: Panel, pick: str, cut: Cut) -> str:
+    """Where the pick is no longer the better one: the nearest such place below the largest size. Curves of strategies that were cut short
+    show where training begins to work, so they say nothing of it."""
+    others = {s: c for s in panel.curves if s not in (pick, *cut) and (c := panel.between(pick, s)) is not None}
+    if cut and (pick in cut or not others):
+        return f"whether it changes with their number is {_not_judged(panel.curves, cut)}"
+    rest = f" (against {joined(list(cut))} it is {_not_judged(panel.curves, cut)})" if cut else ""
+    return f"{_where(panel, pick, others)}{rest}"
+
+
+def _where(panel: Panel, pick: str, others: Mapping[str, Crossing]) -> str:
+    """`others`: by strategy, where it crosses the pick."""
     shown = {s: c for s, c in others.items() if c.kind == "crosses"}
     seen = {s: c for s, c in others.items() if not math.isnan(c.at)}
     if shown:
@@ -107,6 +125,14 @@ def _change(panel: Panel, pick: str) -> str:
         return f"its mean and that of {other} cross near {number(c.at)} images{where}, {_one_sided(c, pick, other)}"
     open_yet = [s for s, c in others.items() if c.kind in ("unclear", "unknown")]
     return f"no change is seen {sizes}, nor excluded against {joined(open_yet)}" if open_yet else f"no change is seen {sizes}"
+
+
+def _not_judged(strategies: Iterable[str], cut: Cut) -> str:
+    """ "not judged: full was cut short at 50 and 100 images"; empty where none of them was."""
+    if not (short := [s for s in strategies if s in cut]):
+        return ""
+    sizes = joined([exact(n) for n in sorted({n for s in short for n in cut[s]})])
+    return f"not judged: {were_cut_short(short)} at {sizes} images"
 
 
 def describe_crossing(c: Crossing, a: str, b: str) -> str:
@@ -146,7 +172,9 @@ def exact(images: float) -> str:
     return f"{images:,.0f}"
 
 
-def _more(panel: Panel, strategy: str) -> str:
+def _more(panel: Panel, strategy: str, cut: Cut) -> str:
+    if why := _not_judged([strategy], cut):
+        return f"what ten times the images would bring is {why}"
     m = panel.more[strategy]
     if m.why_not:
         return f"what ten times the images would bring is not known: {m.why_not}"

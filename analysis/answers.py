@@ -12,6 +12,7 @@ from analysis.intervals import Estimate
 from analysis.judged import Pair
 from analysis.luck import search_luck
 from analysis.question import Question
+from analysis.short import Short
 from study.records import OBJECTIVE
 from study.strategies import EVERY
 
@@ -40,13 +41,30 @@ class Answer:
         return list(dict.fromkeys(r for p in self.between(self.ranked) for r in p.decision.reasons))
 
     @property
+    def winner(self) -> str:
+        """The only one left standing of several; empty where there is none."""
+        return self.standing[0] if len(self.comparable) > 1 and len(self.standing) == 1 else ""
+
+    @property
+    def short(self) -> dict[str, Short]:
+        """By strategy, those that were cut short."""
+        found = {s.strategy: s for p in self.pairs.values() for s in p.short}
+        return {s: found[s] for s in self.ranked if s in found}
+
+    @property
+    def cut_short(self) -> tuple[Short, ...]:
+        """Of these, those that longer training may lift over another one: all but a winner."""
+        return tuple(found for s, found in self.short.items() if s != self.winner)
+
+    @property
     def mark(self) -> Mark:
         if len(self.comparable) < 2:
             return "open"
         inner = self.between(self.standing)
         if not inner:
             return "decided"
-        return "equal" if all(p.decision.kind in ALIKE for p in inner) else "open"
+        alike = all(p.decision.kind in ALIKE for p in inner) and not any(p.short for p in inner)
+        return "equal" if alike else "open"
 
     @property
     def cheapest(self) -> str:
@@ -87,7 +105,9 @@ def _comparable(ranked: Sequence[str], pairs: Sequence[Pair]) -> list[str]:
     """Without those whose leaving takes most reasons away, until no pair of the rest has one."""
     left = list(ranked)
     while True:
-        barred = [{p.a, p.b} for p in pairs if p.decision.reasons and {p.a, p.b} <= set(left)]
+        barred = [
+            {{"a": p.a, "b": p.b}[side] for side in p.decision.suspects} for p in pairs if p.decision.reasons and {p.a, p.b} <= set(left)
+        ]
         if not barred:
             return left
         left.remove(max(reversed(left), key=lambda s: sum(s in b for b in barred)))

@@ -2,7 +2,7 @@
 
 | kind | when (M the margin, m pairs) |
 | --- | --- |
-| not_comparable | a doubt bars the verdict it would have been: a collapse, unequal budgets, the loser's range's edge (class Doubts) |
+| not_comparable | a doubt bars the verdict it would have been: a collapse, unequal budgets, the loser's range's edge, a loser cut short (class Doubts) |
 | beats | Holm's p below 5 % and the whole simultaneous interval beyond M |
 | better_by_little | Holm's p below 5 %, and less than M is shown too: both one-sided tests at 5 % (TOST), Holm over pairs |
 | better | Holm's p below 5 %; whether by M is open |
@@ -29,6 +29,7 @@ ALPHA = 0.05
 ENOUGH_DATASETS = 5
 Kind = Literal["beats", "better", "better_by_little", "equivalent", "undecided", "not_comparable"]
 Scope = Literal["strategies", "configurations"]
+Side = Literal["a", "b"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,8 +43,8 @@ class Chances:
 
 @dataclass(frozen=True, kw_only=True)
 class Doubts:
-    """Why two strategies may be unfit to be compared. Those of one side say that it may do better than it did (its range was too narrow):
-    they bar a verdict that names it the loser, and one that calls both equal, and leave an open one open.
+    """Why two strategies may be unfit to be compared. Those of one side say that it may do better than it did (its range was too narrow, its
+    training too short): they bar a verdict that names it the loser, and one that calls both equal, and leave an open one open.
     """
 
     both: tuple[str, ...] = ()
@@ -58,13 +59,21 @@ class Doubts:
             return (*self.both, *self.of_a, *self.of_b)
         return (*self.both, *(self.of_b if a_higher else self.of_a))
 
+    def suspects(self, kind: Kind, a_higher: bool) -> tuple[Side, ...]:
+        """Of a verdict that is barred: whose leaving would end it."""
+        if self.both:
+            return ("a", "b")
+        if kind == "equivalent":
+            return (*(("a",) if self.of_a else ()), *(("b",) if self.of_b else ()))
+        return ("b",) if a_higher else ("a",)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Decision:
     """What may be said of A and B. `scope` "configurations": each was searched once, another search may choose otherwise."""
 
     kind: Kind
-    winner: Literal["a", "b"] | None
+    winner: Side | None
     scope: Scope
     reasons: tuple[str, ...]  # why not comparable
     p: float  # two-sided, Holm over the study's pairs
@@ -73,6 +82,7 @@ class Decision:
     high: float
     chances: Chances
     tests_left: int  # pairs among which Holm still shares his level: this pair must clear alpha / tests_left
+    suspects: tuple[Side, ...] = ()  # of what is not comparable: whose leaving would end it
 
 
 def decide(pairs: Sequence[Estimate], margin: float, doubts: Sequence[Doubts] | None = None, alpha: float = ALPHA) -> list[Decision]:
@@ -108,8 +118,9 @@ def _decision(e: Estimate, margin: float, doubts: Doubts, p: float, p_equivalent
         kind = "better_by_little" if p_equivalent < alpha else "better"
     else:
         kind = "equivalent" if p_equivalent < alpha else "undecided"
+    suspects: tuple[Side, ...] = ()
     if reasons := doubts.bar(kind, e.mean > 0):
-        kind = "not_comparable"
+        kind, suspects = "not_comparable", doubts.suspects(kind, e.mean > 0)
     named = kind in ("beats", "better", "better_by_little")
     return Decision(
         kind=kind,
@@ -122,6 +133,7 @@ def _decision(e: Estimate, margin: float, doubts: Doubts, p: float, p_equivalent
         high=high,
         chances=chances(e, margin),
         tests_left=left,
+        suspects=suspects,
     )
 
 

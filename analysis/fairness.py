@@ -1,10 +1,11 @@
-"""What makes strategies unfit to be compared: a search that ended at its range's edge, or had another budget."""
+"""What makes strategies unfit to be compared: a search that ended at its range's edge, had another budget, or trained for too short a time."""
 
 from collections.abc import Iterator
 
 from analysis.decisions import Doubts
 from analysis.frames import Frames
 from analysis.question import Question
+from analysis.short import Short, shorts
 from study.space import Choice
 from study.strategies import LINES
 
@@ -56,6 +57,7 @@ class Fairness:
             for cell, own in frames.confirmed_trials.items()
             if "" in own and cell in frames.cells
         }
+        self._shorts = shorts(frames)
         self._counts = {_place(frames, cell): n for cell, n in trial_counts(frames).items()}
 
     def doubts(self, question: Question, a: str, b: str) -> Doubts:
@@ -66,8 +68,13 @@ class Fairness:
             both.append(f"{a} had {of_a or 0} trials, {b} {of_b or 0}")
         return Doubts(both=tuple(both), of_a=self._of(question, a), of_b=self._of(question, b))
 
+    def short(self, question: Question, *strategies: str) -> tuple[Short, ...]:
+        """Those of the strategies that were cut short."""
+        return tuple(self._shorts[question, s] for s in strategies if (question, s) in self._shorts)
+
     def _of(self, question: Question, strategy: str) -> tuple[str, ...]:
-        return tuple(f"{strategy}'s {text}" for text in self._edges.get((question, strategy), []))
+        edges = (f"{strategy}'s {text}" for text in self._edges.get((question, strategy), []))
+        return (*edges, *(s.reason for s in self.short(question, strategy)))
 
 
 def _place(frames: Frames, cell: str) -> tuple[Question, str]:

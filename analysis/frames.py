@@ -1,5 +1,6 @@
 """All that is known of a study, as frames: one row a trial, one row an epoch, predictions and measurements by trial."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -16,6 +17,14 @@ from study.records import LEFT_OUT, OBJECTIVE, Origin
 from study.space import Choice, Log
 from study.strategies import LINES
 from study.tracking.ledger import Ledger
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checked:
+    """What a budget check found of a strategy: whether it scores higher on validation when it is trained longer."""
+
+    gains: bool  # False: flat
+    found: str = ""  # of one that gains, in words that begin with its name
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -35,6 +44,7 @@ class Frames:
     rule: str
     data_report: dict[str, Any]
     ledger: Ledger
+    checked: Mapping[tuple[Question, str], Checked] = field(default_factory=dict)  # by question and strategy, where a budget check tells
     _cache: dict[str, dict[str, Predictions]] = field(default_factory=dict)
     _tables: dict[str, dict[str, pa.Table]] = field(default_factory=dict)
 

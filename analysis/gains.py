@@ -5,6 +5,8 @@ import pandas as pd
 from analysis.contrasts import paired
 from analysis.frames import Frames
 from analysis.mechanisms import Measure
+from analysis.short import shorts
+from analysis.steps import were_cut_short
 from study.strategies import STRATEGIES
 
 VALIDATION = Measure(
@@ -18,14 +20,16 @@ def controls(frames: Frames) -> list[str]:
     random, confirmed = frames.explained("control"), frames.at_largest()
     if not len(random) or not len(confirmed):
         return []
-    lines = []
+    lines, cut = [], {**shorts(frames), **shorts(frames, random)}
     for (question, control), own in random.groupby(["question", "strategy"], sort=False):
         of = STRATEGIES[str(control)].control_of
         both = pd.concat([own, confirmed[(confirmed.question == question) & (confirmed.strategy == of)]])
         values = both.set_index("trial_id")["val/macro_f1"].dropna()
         found = paired(frames, both, values, of, str(control), VALIDATION)
         if found is not None:
-            lines.append(f"{question.name}: {found.text(of, str(control))}")
+            short = [s for s in (of, str(control)) if (question, s) in cut]
+            doubt = f"; {were_cut_short(short)}, so longer training may change this" if short else ""
+            lines.append(f"{question.name}: {found.text(of, str(control))}{doubt}")
     return lines
 
 

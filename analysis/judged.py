@@ -13,6 +13,7 @@ from analysis.forecast import Need, alpha_of_look, forecast
 from analysis.frames import Frames
 from analysis.intervals import Estimate, difference_interval, welch
 from analysis.question import Question
+from analysis.short import Short
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +28,7 @@ class Pair:
     seeds: int
     confidence: float  # of its simultaneous interval: 95 % at the first look at the test set, more at later ones
     needs: tuple[Need, ...]  # empty where it is decided, or one run tells nothing
+    short: tuple[Short, ...] = ()  # of A and B, what was cut short
 
     @property
     def winner(self) -> str | None:
@@ -60,7 +62,17 @@ def judge(compared: Sequence[Compared], frames: Frames) -> list[Pair]:
         open_yet = d.kind == "undecided" and not math.isnan(c.estimate.variance)
         needs = forecast(c.estimate, margin, again / d.tests_left) if open_yet else ()
         out.append(
-            Pair(question=c.question, a=c.a, b=c.b, estimate=c.estimate, decision=d, seeds=c.seeds, confidence=1 - alpha, needs=needs)
+            Pair(
+                question=c.question,
+                a=c.a,
+                b=c.b,
+                estimate=c.estimate,
+                decision=d,
+                seeds=c.seeds,
+                confidence=1 - alpha,
+                needs=needs,
+                short=fair.short(c.question, c.a, c.b),
+            )
         )
     return out
 

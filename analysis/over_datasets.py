@@ -6,14 +6,14 @@ A data set counts where all else is the same: its kind of splits, the backbone, 
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from analysis.answers import turned
-from analysis.decisions import ENOUGH_DATASETS, AcrossDatasets, across_datasets
+from analysis.decisions import ENOUGH_DATASETS, AcrossDatasets, Side, across_datasets
 from analysis.judged import Pair
 from analysis.question import Question
 
-OTHER: dict[Literal["a", "b"] | None, Literal["a", "b"] | None] = {"a": "b", "b": "a", None: None}
+OTHER: dict[Side | None, Side | None] = {"a": "b", "b": "a", None: None}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +24,7 @@ class OverDatasets:
     b: str
     questions: tuple[Question, ...]  # that differ in their data set alone
     across: AcrossDatasets
+    short: int = 0  # data sets on which one of both was cut short
 
     @property
     def setting(self) -> str:
@@ -39,8 +40,10 @@ class OverDatasets:
         neither = x.datasets - x.better - x.worse
         stands = f"{self.a} against {self.b} ({self.setting}): better in {x.better} of {x.datasets} data sets, worse in {x.worse}"
         rest = f", neither shown in {neither}" if neither else ""
+        short = f", cut short in {self.short}" if self.short else ""
         mean = f"mean difference {100 * x.mean:+.1f} points of macro-F1, 95 % interval over data sets {100 * x.low:+.1f} to {100 * x.high:+.1f}"
-        return f"{stands}{rest}; {mean}.{'' if x.general else f' From fewer than {ENOUGH_DATASETS} data sets nothing general is claimed.'}"
+        doubt = " Longer training may change this." if self.short else ""
+        return f"{stands}{rest}{short}; {mean}.{doubt}{'' if x.general else f' From fewer than {ENOUGH_DATASETS} data sets nothing general is claimed.'}"
 
 
 def over_datasets(pairs: Sequence[Pair]) -> list[OverDatasets]:
@@ -56,7 +59,7 @@ def _joined(pairs: Sequence[Pair]) -> OverDatasets:
     a, b = pairs[0].a, pairs[0].b
     same = [p if p.a == a else _turned(p) for p in pairs]
     across = across_datasets([p.estimate for p in same], [p.decision for p in same])
-    return OverDatasets(a=a, b=b, questions=tuple(p.question for p in same), across=across)
+    return OverDatasets(a=a, b=b, questions=tuple(p.question for p in same), across=across, short=sum(bool(p.short) for p in same))
 
 
 def _turned(p: Pair) -> Pair:

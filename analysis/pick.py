@@ -1,6 +1,7 @@
 """The network to use: whose strategy, which of its confirm runs, what that scores, and whether several together score more.
 
 No test score chooses anything here. The strategy is the verdict's: the one left standing, or the cheapest of those not shown to be worse;
+where one of them was cut short there is none yet, and the best on validation is taken;
 of its confirm runs the one with the best validation macro-F1; of several backbones or sizes the one whose confirm runs did best on
 validation. So the test score beside it is one that nothing was picked by.
 """
@@ -19,7 +20,7 @@ from analysis.frames import Frames
 from analysis.intervals import difference_interval, images_estimate, share_interval
 from analysis.predictions import Predictions
 from analysis.question import Question
-from analysis.steps import joined
+from analysis.steps import joined, were_cut_short
 from study.config import Cell
 from study.errors import ConfigError, nearest
 from study.inference.softmax import pooled
@@ -267,11 +268,14 @@ def _strategy(picks: Sequence[Pick], answer: Answer | None) -> tuple[str, str]:
     here = [p.cell.strategy for p in picks]
     if len(here) == 1:
         return here[0], "the only strategy asked about"
+    best = max(picks, key=lambda p: p.validation).cell.strategy
+    if answer is not None and answer.cut_short and not answer.winner:
+        return best, f"no verdict yet: {were_cut_short([s.strategy for s in answer.cut_short])}; the best on validation"
     if answer is None or len(answer.comparable) < 2 or answer.cheapest not in here:
-        best = max(picks, key=lambda p: p.validation).cell.strategy
         return best, "no verdict: the best on validation"
-    if len(answer.standing) == 1:
-        return answer.cheapest, "the verdict's"
+    if answer.winner:
+        rest = f" among those comparable ({were_cut_short([s.strategy for s in answer.cut_short])})" if answer.cut_short else ""
+        return answer.winner, f"the verdict's{rest}"
     which = {True: "the cheapest", False: "the highest mean"}[set(answer.standing) <= set(answer.seconds)]
     found = "no difference worth having" if answer.mark == "equal" else "undecided"
     return answer.cheapest, f"{found} between {joined(answer.standing)}: {which}"

@@ -10,7 +10,7 @@ from analysis.answers import Answer, Mark, answer, confirm_seconds, luck, means_
 from analysis.frames import Frames
 from analysis.judged import Pair
 from analysis.question import Question
-from analysis.steps import Step, joined, steps
+from analysis.steps import Step, joined, steps, were_cut_short
 from study.strategies import EVERY
 
 DECIDED = {
@@ -66,7 +66,8 @@ def describe_pair(pair: Pair, margin: float) -> str:
     better, worse = (c.a_better, c.b_better) if up else (c.b_better, c.a_better)
     first, p = pair.a if up else pair.b, pair.decision.p
     chances = f"{first} better by more than {_points(margin)} {_sure(better)}, within {_sure(c.within)}, worse by more {_sure(worse)}"
-    why = f" ({'; '.join(pair.decision.reasons)})" if pair.decision.reasons else ""
+    short = [were_cut_short([s.strategy for s in pair.short])] if pair.short and not pair.decision.reasons else []
+    why = f" ({'; '.join((*pair.decision.reasons, *short))})" if pair.decision.reasons or short else ""
     return f"{text}{why}: {_numbers(pair)}; {chances}; Holm p {'below 0.001' if p < 0.001 else f'{p:.3f}'}, {pair.seeds} seeds"
 
 

@@ -3,7 +3,7 @@
 import math
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from analysis.answers import Answer
@@ -11,10 +11,12 @@ from analysis.collapse import ENOUGH_RUNS
 from analysis.forecast import Need, alpha_of_look
 from analysis.frames import Frames
 from analysis.judged import Pair, look
+from analysis.short import LONGER
 from analysis.statistics import ENOUGH_SEEDS
 
 HOW = ("--data", "--weights", "--mlflow", "--address", "--cpus-per-worker", "--gpus-per-trial", "--concurrent", "--max-failed")
 """Options of a sweep with a value, of which none asks another question."""
+MOST_LETTERS = 64  # of a study's name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,8 +28,10 @@ class Step:
 
 
 def steps(a: Answer, leading: Pair, frames: Frames) -> list[Step]:
-    """In the order of doing; `leading`: the pair the headline rests on."""
-    out = []
+    """In the order of doing; `leading`: the pair the headline rests on. Longer training comes first: whatever else is bought for trainings
+    that were cut short is bought for nothing."""
+    out = _longer(a, frames)
+    reasons = [r for r in a.reasons if r not in [s.reason for s in a.cut_short]]
     if len(a.comparable) < 2:
         if any("collapsed" in r for r in a.reasons):
             seeds = max(ENOUGH_RUNS, frames.study.confirm_seeds)
@@ -36,14 +40,17 @@ def steps(a: Answer, leading: Pair, frames: Frames) -> list[Step]:
             out.append(
                 Step(text="Widen the range (Study.space) and ask again under a new name: a wider one may have given a better configuration")
             )
-        also = f" ({'; '.join(a.reasons[1:])}, as well)" if a.reasons[1:] else ""
+        rest = [r for r in reasons if r != a.reasons[0]]
+        also = f" ({'; '.join(rest)}, as well)" if rest else ""
         return [*out, Step(text=f"Until then name no winner{also}")]
-    if a.reasons:
-        out.append(Step(text=f"Left out, as {'; '.join(a.reasons)}"))
+    if reasons:
+        out.append(Step(text=f"Left out, as {'; '.join(reasons)}"))
     if leading.one_run:
         seeds = max(frames.study.confirm_seeds + 1, ENOUGH_SEEDS)
         return [*out, Step(text="one seed tells nothing of the spread; a few give an interval", command=extend(frames, seeds))]
-    out += [_pick(a, frames.study.margin), *_what_would_decide(a, frames)]
+    if a.winner or not a.cut_short:
+        out.append(_pick(a, frames.study.margin))
+    out += [*_winner_too(a, frames), *_what_would_decide(a, frames)]
     if look(frames) > 1:
         level = 100 * alpha_of_look(look(frames))
         out.append(
@@ -52,13 +59,34 @@ def steps(a: Answer, leading: Pair, frames: Frames) -> list[Step]:
     return out
 
 
+def _longer(a: Answer, frames: Frames) -> list[Step]:
+    """Where the answer hangs on a strategy that was cut short."""
+    if not a.cut_short:
+        return []
+    headline = a.reasons[0] if len(a.comparable) < 2 else ""
+    found = "; ".join(s.found for s in a.cut_short if s.reason != headline)
+    text = f"{f'The comparison was cut short: {found}. ' if found else ''}First train {LONGER} times as long, for about {LONGER} times the compute"
+    return [Step(text=text, command=longer(frames))]
+
+
+def _winner_too(a: Answer, frames: Frames) -> list[Step]:
+    """A winner that was cut short wins all the same."""
+    found = a.short.get(a.winner)
+    return [Step(text=f"{found.found}, so longer training may raise its score", command=longer(frames))] if found else []
+
+
+def were_cut_short(strategies: Sequence[str]) -> str:
+    """ "partial and full were cut short"."""
+    return f"{joined(strategies)} {'was' if len(strategies) == 1 else 'were'} cut short"
+
+
 def _pick(a: Answer, margin: float) -> Step:
     """Whom to take now, and what that costs and saves."""
     cost = {s: f"{a.seconds[s]:.2g} s" for s in a.seconds}
     if len(a.standing) == 1:
         best, cheap = a.standing[0], min(a.comparable, key=lambda s: a.seconds.get(s, math.inf))
         dear = f" ({cost[best]} a confirm run; {cheap} takes {cost[cheap]})" if cheap != best and {best, cheap} <= set(cost) else ""
-        return Step(text=f"Take {best}{dear}")
+        return Step(text=f"{'Until then take' if a.cut_short else 'Take'} {best}{dear}")
     pick, loss = a.cheapest, 100 * a.loss
     others = [s for s in a.standing if s != pick]
     saves = ""
@@ -83,13 +111,13 @@ def _what_would_decide(a: Answer, frames: Frames) -> list[Step]:
         which = "it" if len(a.standing) == 2 else f"{pair.a} against {pair.b}"
         found = [_need(n) for n in pair.needs if n.more is not None]
         if not found:
-            limits = " nor ".join(f"{n.limit:,} more {_unit(n, n.limit)}" for n in pair.needs)
-            out.append(Step(text=f"Not even {limits} would decide {which} with 80 % probability"))
+            limits = " or ".join(f"{n.limit:,} more {_unit(n, n.limit)}" for n in pair.needs)
+            out.append(Step(text=f"More repeats will not settle {which}: {limits} would decide it with less than 80 % probability"))
             continue
         text = f"{' or '.join(found)} would decide {which} with 80 % probability"
         seeds = next((n for n in pair.needs if n.resource == "run"), None)
         if seeds is not None and seeds.more is None:
-            text += f"; not even {seeds.limit} more seeds alone would"
+            text += f"; {seeds.limit} more seeds alone would not"
         more = seeds.more if seeds is not None else None
         each = pair.estimate.searches if pair.estimate.unit == "search" else 1  # a seed more of every search
         out.append(Step(text=text, command="" if more is None else extend(frames, frames.study.confirm_seeds + more * each)))
@@ -142,6 +170,58 @@ def repeat(frames: Frames, searches: int) -> str:
     asked = f"--name {name} --searches {searches} --trials {sizes['trials']} --confirm-seeds {sizes['confirm_seeds']}"
     drawn = f" --set random_trials={sizes['random_trials']}"
     return f"{command.replace(' --set', drawn, 1)} {asked}" if " --set " in command else f"{command} {asked}{drawn}"
+
+
+def longer(frames: Frames) -> str:
+    """The same question with `LONGER` times the epochs, and of whatever is counted along with them: stored views, one an epoch, and steps."""
+    p = frames.study.protocol
+    settings = {"max_epochs": LONGER * p.max_epochs}
+    if p.views >= p.max_epochs:
+        settings["views"] = settings["max_epochs"]
+    if p.min_steps:
+        settings["min_steps"] = LONGER * p.min_steps
+    return anew(frames, f"{settings['max_epochs']}-epochs", **settings)
+
+
+def anew(frames: Frames, what: str, **settings: int) -> str:
+    """The same question with some of its settings changed, as a study of another name, which ends with `what`.
+
+    By its first command; by its folder, where that command no longer asks for what the study is: it has grown, or was chosen for hours.
+    """
+    kind = what.partition("-")[2]
+    base = re.sub(rf"-\d+-{kind}$", "", frames.study.name)
+    name = f"{base[: MOST_LETTERS - len(what) - 1]}-{what}"
+    command = _command(frames)
+    if "study.sweep" not in command:
+        fields = ", ".join(f"{k}={v}" for k, v in settings.items())
+        return f"run_study(dataclasses.replace(STUDY, name={name!r}, protocol=dataclasses.replace(STUDY.protocol, {fields})))"
+    arguments = _words(command.split("study.sweep", 1)[1])
+    if frames.amendments or "mine" in arguments:
+        arguments = _words(_by_folder(arguments, frames.study.name).split("study.sweep", 1)[1])
+    kept, was_set = _without(arguments, settings)
+    given = [*was_set, *(f"{k}={v}" for k, v in settings.items())]
+    return f"python -m study.sweep {shlex.join([*kept, '--name', name, '--set', *given])}"
+
+
+def _without(arguments: Sequence[str], settings: Mapping[str, int]) -> tuple[list[str], list[str]]:
+    """(the arguments without a name, and without what --set says; that, without these settings and the name)."""
+    kept: list[str] = []
+    was_set: list[str] = []
+    option = ""
+    for argument in arguments:
+        if argument.startswith("--"):
+            option, equals, value = argument.partition("=")
+            if equals and option == "--set":
+                was_set.append(value)
+            elif option not in ("--set", "--name"):
+                kept.append(argument)
+        elif option == "--set":
+            was_set.append(argument)
+        elif option == "--name":
+            option = ""
+        else:
+            kept.append(argument)
+    return kept, [pair for pair in was_set if pair.partition("=")[0] not in (*settings, "name")]
 
 
 def _command(frames: Frames) -> str:

@@ -10,6 +10,7 @@ from analysis.frames import Frames
 from analysis.intervals import few_units
 from analysis.judged import Pair, look
 from analysis.losses import losses
+from analysis.short import shorts
 
 
 def warnings(frames: Frames, pairs: Sequence[Pair]) -> list[str]:
@@ -18,8 +19,19 @@ def warnings(frames: Frames, pairs: Sequence[Pair]) -> list[str]:
     if not len(frames.trials):
         return out
     edges = (f"{cell}: the {text}; widen it and run again" for cell, text in range_edges(frames))
-    out += [*_of_the_trials(frames), *edges, *_of_the_pairs(pairs), *(str(w) for w in frames.facts.get("data_warnings", []))]
+    out += [
+        *_cut_short(frames),
+        *_of_the_trials(frames),
+        *edges,
+        *_of_the_pairs(pairs),
+        *(str(w) for w in frames.facts.get("data_warnings", [])),
+    ]
     return out
+
+
+def _cut_short(frames: Frames) -> Iterator[str]:
+    for (question, _), found in shorts(frames).items():
+        yield f"{question.name}: {found.found}; longer training may raise its score"
 
 
 def _of_the_pairs(pairs: Sequence[Pair]) -> Iterator[str]:

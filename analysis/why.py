@@ -2,7 +2,8 @@
 
 Supported: a measure differs between the strategies as the explanation claims (paired over runs, Holm within the explanation), none differs
 the other way, the strategy that trains less also scores better, and over the trials going that way goes with lower scores. Contradicted:
-measures differ the other way alone, or as claimed while the strategy they speak for scores worse. Otherwise undecided, and why.
+measures differ the other way alone, or as claimed while the strategy they speak for scores worse. Otherwise undecided, and why. Not judged
+where one of both was cut short: what a network has not learned yet explains nothing.
 """
 
 import math
@@ -18,9 +19,11 @@ from analysis.contrasts import ALPHA, Contrast, paired
 from analysis.frames import Frames
 from analysis.mechanisms import EXPLANATIONS, SATURATED, Explanation, trial_figures
 from analysis.question import Question
+from analysis.short import shorts
 from analysis.statistics import holm
+from analysis.steps import were_cut_short
 
-Verdict = Literal["supported", "contradicted", "undecided"]
+Verdict = Literal["supported", "contradicted", "undecided", "not judged"]
 FEWEST_TRIALS = 6  # for a rank correlation
 
 
@@ -42,7 +45,7 @@ class Why:
     @property
     def mark(self) -> str:
         """As verdicts are marked on the page."""
-        return {"supported": "decided", "contradicted": "equal", "undecided": "open"}[self.verdict]
+        return {"supported": "decided", "contradicted": "equal"}.get(self.verdict, "open")
 
     @property
     def numbers(self) -> list[str]:
@@ -59,7 +62,7 @@ class Why:
     @property
     def text(self) -> str:
         """On one line."""
-        return f"{self.question.name}: {self.explanation.title} (the paper's {self.explanation.section}): {self.verdict}; {self.because}."
+        return f"{self.question.name}: {self.explanation.title} (the paper's {self.explanation.section}): {self.verdict}{':' if self.verdict == 'not judged' else ';'} {self.because}."
 
 
 def explain(frames: Frames, seeds: pd.DataFrame) -> list[Why]:
@@ -67,7 +70,7 @@ def explain(frames: Frames, seeds: pd.DataFrame) -> list[Why]:
     confirmed = frames.at_largest()
     if not len(confirmed) or not len(seeds):
         return []
-    figures = trial_figures(frames)
+    figures, short = trial_figures(frames), shorts(frames)
     out = []
     for question, runs in confirmed.groupby("question", sort=False):
         pair = less_and_more(runs)
@@ -79,6 +82,8 @@ def explain(frames: Frames, seeds: pd.DataFrame) -> list[Why]:
             if contrasts:
                 relation, trials = _relation(figures, frames, question, pair[1], explanation.relation)
                 verdict, because = judge(explanation, contrasts, score, relation, trials, *pair)
+                if cut := [s for s in pair if (question, s) in short]:
+                    verdict, because = "not judged", were_cut_short(cut)
                 out.append(
                     Why(
                         question=question,

@@ -9,12 +9,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from study.config import Protocol, Study, TrialConfig, grid
+from study.metrics import class_scores
 from study.records import Ask, EpochRecord, Origin, Outcome, Stage, TrialResult
 from study.search.seeds import confirm_config
 from study.tracking.ledger import Ledger
 
 IMAGES = 1000  # training images of the whole
 CLASSES = 4
+ONE = Protocol(max_epochs=1, precision="fp32")
 FRACTIONS = (0.05, 0.1, 0.3, 1.0)
 
 
@@ -25,13 +27,17 @@ def write(
     seeds: int = 5,
     tests: int = 600,
     spread: float = 0.01,
+    fitted: Mapping[str, float] = {},
+    validation: Mapping[str, Sequence[Sequence[int]]] = {},
+    protocol: Protocol = ONE,
     **fields: object,
 ) -> Ledger:
-    """`right`: by strategy, the share of test images named rightly at each fraction; `spread`: its sd over seeds."""
+    """`right`: by strategy, the share of test images named rightly at each fraction; `spread`: its sd over seeds; `fitted`: by strategy, the
+    share of its own training images that it names rightly; `validation`: by strategy, its confusion there."""
     study = Study(
         name="sized",
         cells=grid(["digits"], ["resnet18"], list(right), tuple(fractions)),
-        protocol=Protocol(max_epochs=1, precision="fp32"),
+        protocol=protocol,
         trials=1,
         random_trials=0,
         confirm_seeds=seeds,
@@ -53,7 +59,8 @@ def write(
         for cell in study.cells:
             m = list(fractions).index(cell.train_fraction)
             config = confirm_config(study, TrialConfig.default(cell, study.protocol), number)
-            confirmed.append(_trial(ledger, config, Stage.CONFIRM, number, order))
+            metrics = {"train/accuracy": fitted[cell.strategy]} if cell.strategy in fitted else {}
+            confirmed.append(_trial(ledger, config, Stage.CONFIRM, number, order, metrics, validation.get(cell.strategy)))
             order += 1
             share = right[cell.strategy][m] + spread * (drawn[m] + rng.standard_normal()) / 2**0.5
             margin = 0.7 * hard + 0.3 * rng.random(tests)
@@ -64,33 +71,44 @@ def write(
     return ledger
 
 
-def _trial(ledger: Ledger, config: TrialConfig, stage: Stage, number: int, order: int) -> str:
+def _trial(
+    ledger: Ledger,
+    config: TrialConfig,
+    stage: Stage,
+    number: int,
+    order: int,
+    more: Mapping[str, float] = {},
+    confusion: Sequence[Sequence[int]] | None = None,
+) -> str:
     images = round(IMAGES * config.cell.train_fraction)
     origin = Origin.DEFAULT if stage is Stage.SEARCH else Origin.CONFIRM
     ledger.write_ask(
         Ask(trial_id=config.id, cell=config.cell.id, number=number, stage=stage, origin=origin, config=config.as_dict(), sequence=order)
     )
-    record = EpochRecord(
-        epoch=1,
-        metrics={"val/macro_f1": 0.5, "val/accuracy": 0.5, "train/macro_f1": 0.6, "train/loss": 1.0, "val/nll": 1.0},
-        train_seconds=images / 1000,
-        eval_seconds=0.1,
-        images=images,
-        ended_at=1.0,
-        facts={"train_images": images},
-    )
-    ledger.append_epoch(config.id, record)
+    last = config.protocol.max_epochs
+    plain = {"val/macro_f1": 0.5, "val/accuracy": 0.5, "train/macro_f1": 0.6, "train/loss": 1.0, "val/nll": 1.0}
+    for epoch in range(1, last + 1):
+        record = EpochRecord(
+            epoch=epoch,
+            metrics={**plain, **{name: value * epoch / last for name, value in more.items()}},  # what is learned is learned bit by bit
+            train_seconds=images / 1000,
+            eval_seconds=0.1,
+            images=images,
+            ended_at=1.0,
+            facts={"train_images": images},
+        )
+        ledger.append_epoch(config.id, record)
     ledger.write_result(
         TrialResult(
             trial_id=config.id,
             outcome=Outcome.COMPLETED,
-            epochs=1,
-            best_epoch=1,
+            epochs=last,
+            best_epoch=last,
             metrics=record.metrics,
             classes=[str(c) for c in range(CLASSES)],
-            val=None,
-            seconds=record.seconds,
-            images=images,
+            val=None if confusion is None else class_scores(np.array(confusion)),
+            seconds=last * record.seconds,
+            images=last * images,
             facts=record.facts,
         )
     )

@@ -157,7 +157,7 @@ def test_what_would_decide_is_said_with_the_command_that_extends_the_study() -> 
     assert step.command == f"python -m study.sweep pilot --local --confirm-seeds {3 + more}" and step.command in found.text
     hopeless = made_up({("partial", "full"): 0.9}, 8.0)
     (step,) = [s for s in hopeless.steps if "80 %" in s.text]
-    assert step.text.startswith("Not even 100 more seeds") and not step.command
+    assert step.text.startswith("More repeats will not settle it: 100 more seeds or ") and not step.command
 
 
 @pytest.mark.parametrize(

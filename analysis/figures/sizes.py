@@ -9,12 +9,13 @@ import plotly.graph_objects as go
 from analysis.advice import number
 from analysis.frames import Frames
 from analysis.question import Question
+from analysis.short import shorts
 from analysis.theme import band, colour, dash, empty, facets, label, named, styled, symbol
 from analysis.verdict import Findings
 from analysis.when import whole
 
 TITLE = "Score against the number of training images"
-NOTE = "Test macro-F1 of each strategy, tuned anew at every size; bands: 95 % intervals. Stars mark where two means cross: full, with the crossing's interval, where each strategy is shown to be better on one side; open where that is not shown."
+NOTE = "Test macro-F1 of each strategy, tuned anew at every size; bands: 95 % intervals. Stars mark where two means cross: full, with the crossing's interval, where each strategy is shown to be better on one side; open where that is not shown, or one of both was cut short."
 NEIGHBOURS = 1.5  # times as many images: numbers of stars that are closer would cover one another
 ONE_SIZE = "the study has one size of the training set"
 
@@ -26,14 +27,15 @@ def compute(frames: Frames, findings: Findings) -> pd.DataFrame:
         return pd.DataFrame()
     means = w.sizes.assign(question=[whole(Question.of(r)) for r in w.sizes.to_dict("records")], kind="mean", other="", shown=True)
     means = means.rename(columns={"mean": "value"})
-    rows = []
+    rows, short = [], shorts(frames)
     for panel in w.panels:
         curves = means[means.question == panel.question]
         for (a, b), c in panel.crossings.items():
             if c.at == c.at:
                 value = at_size(curves[curves.strategy == a], c.at)
+                cut = any((q, s) in short for q in panel.sizes.values() for s in (a, b))
                 own = {"question": panel.question, "kind": "crossing", "strategy": a, "other": b, "images": c.at}
-                rows.append({**own, "value": value, "low": c.low, "high": c.high, "shown": c.kind == "crosses"})
+                rows.append({**own, "value": value, "low": c.low, "high": c.high, "shown": c.kind == "crosses" and not cut})
     columns = ["question", "kind", "strategy", "other", "images", "value", "low", "high", "shown"]
     return pd.concat([means[columns], *([pd.DataFrame(rows)[columns]] if rows else [])], ignore_index=True)
 
