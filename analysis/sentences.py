@@ -9,6 +9,7 @@ import pandas as pd
 from analysis.answers import Answer, Mark, answer, confirm_seconds, luck, means_of
 from analysis.frames import Frames
 from analysis.judged import Pair
+from analysis.pixels import small
 from analysis.question import Question
 from analysis.steps import Step, joined, steps, were_cut_short
 from study.strategies import EVERY
@@ -109,10 +110,20 @@ def _sentence(a: Answer, frames: Frames) -> Sentence:
         head=headline(a, margin),
         mark=a.mark,
         numbers=_numbers(leading, name=len(a.ranked) > 2 or leading.winner is None),
-        scope="" if math.isnan(leading.decision.low) else scope_of(leading, luck(frames, a.question), frames.subsets(a.question)),
+        scope=_scope(a, leading, frames),
         steps=tuple(steps(a, leading, frames)),
         rest=tuple(describe_pair(a.pairs[a.ranked[0], other], margin) for other in a.ranked[1:]),
     )
+
+
+def _scope(a: Answer, leading: Pair, frames: Frames) -> str:
+    """What the interval contains, and at which size of images, where that is a small one."""
+    found = small(frames, a.question)
+    parts = [
+        *([] if math.isnan(leading.decision.low) else [scope_of(leading, luck(frames, a.question), frames.subsets(a.question))]),
+        *([f"All of it {found.found}"] if found else []),
+    ]
+    return ". ".join(parts)
 
 
 def headline(a: Answer, margin: float) -> str:

@@ -11,6 +11,7 @@ from analysis.collapse import ENOUGH_RUNS
 from analysis.forecast import Need, alpha_of_look
 from analysis.frames import Frames
 from analysis.judged import Pair, look
+from analysis.pixels import small
 from analysis.short import LONGER
 from analysis.statistics import ENOUGH_SEEDS
 
@@ -50,7 +51,7 @@ def steps(a: Answer, leading: Pair, frames: Frames) -> list[Step]:
         return [*out, Step(text="one seed tells nothing of the spread; a few give an interval", command=extend(frames, seeds))]
     if a.winner or not a.cut_short:
         out.append(_pick(a, frames.study.margin))
-    out += [*_winner_too(a, frames), *_what_would_decide(a, frames)]
+    out += [*_winner_too(a, frames), *_larger(a, frames), *_what_would_decide(a, frames)]
     if look(frames) > 1:
         level = 100 * alpha_of_look(look(frames))
         out.append(
@@ -73,6 +74,15 @@ def _winner_too(a: Answer, frames: Frames) -> list[Step]:
     """A winner that was cut short wins all the same."""
     found = a.short.get(a.winner)
     return [Step(text=f"{found.found}, so longer training may raise its score", command=longer(frames))] if found else []
+
+
+def _larger(a: Answer, frames: Frames) -> list[Step]:
+    """Where nothing is decided, and what was trained on is far smaller than it could be."""
+    found = small(frames, a.question)
+    if found is None or a.mark == "decided":
+        return []
+    text = f"Larger images may decide it: it was trained {found.found}. {found.cost}"
+    return [Step(text=text, command=anew(frames, f"{found.larger}-px", image_size=found.larger))]
 
 
 def were_cut_short(strategies: Sequence[str]) -> str:

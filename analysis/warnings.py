@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from analysis import statistics as st
 from analysis.fairness import range_edges, trial_counts
@@ -10,6 +11,8 @@ from analysis.frames import Frames
 from analysis.intervals import few_units
 from analysis.judged import Pair, look
 from analysis.losses import losses
+from analysis.pixels import small
+from analysis.question import Question
 from analysis.short import shorts
 
 
@@ -21,6 +24,7 @@ def warnings(frames: Frames, pairs: Sequence[Pair]) -> list[str]:
     edges = (f"{cell}: the {text}; widen it and run again" for cell, text in range_edges(frames))
     out += [
         *_cut_short(frames),
+        *_small_images(frames),
         *_of_the_trials(frames),
         *edges,
         *_of_the_pairs(pairs),
@@ -32,6 +36,13 @@ def warnings(frames: Frames, pairs: Sequence[Pair]) -> list[str]:
 def _cut_short(frames: Frames) -> Iterator[str]:
     for (question, _), found in shorts(frames).items():
         yield f"{question.name}: {found.found}; longer training may raise its score"
+
+
+def _small_images(frames: Frames) -> Iterator[str]:
+    asked = dict.fromkeys(replace(Question.of(vars(c)), train_fraction=1.0) for c in frames.study.cells)
+    for question in asked:
+        if (found := small(frames, question)) is not None:
+            yield f"{question.name}: trained {found.found}. {found.cost}"
 
 
 def _of_the_pairs(pairs: Sequence[Pair]) -> Iterator[str]:

@@ -13,7 +13,7 @@ from study.errors import ConfigError, DataError, EnvironmentProblem
 from study.measure import find_measurements
 from study.networks.fits import phases_on
 from study.networks.pretrained import create
-from study.networks.sizes import check_forward
+from study.networks.sizes import check_forward, own_size
 from study.networks.slots import Start
 from study.networks.weights import timm_name
 from study.places import Places
@@ -105,6 +105,12 @@ def check_models(study: Study, places: Places) -> dict[str, int]:
             phases_on(STRATEGIES[cell.strategy](), made, study.protocol.max_epochs, cell.id)
         parameters[name] = sum(p.numel() for p in made.model.parameters())
     return parameters
+
+
+def own_sizes(study: Study) -> dict[str, int]:
+    """By backbone, the pixels a side that it was made for, where timm says so: what a page holds the study's size against."""
+    names = dict.fromkeys(c.backbone for c in study.cells)
+    return {name: size for name in names if (size := own_size(timm_name(name))) is not None}
 
 
 def check_room(study: Study, ledger: Ledger, parameters: dict[str, int]) -> None:

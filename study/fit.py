@@ -15,6 +15,7 @@ from study.datasets import ImageTable, open_dataset
 from study.datasets.spec import SPLITS
 from study.errors import ConfigError
 from study.mine import Choice, Machine, Pace, Pictures, choose, ladder, reasons, sizes, with_about
+from study.networks.sizes import own_size
 from study.networks.weights import names_in, timm_name
 from study.options import Options
 from study.places import find_places
@@ -172,8 +173,7 @@ def _backbones(given: Sequence[str] | None, weights: str | None) -> tuple[list[s
 
 def _own_size(backbone: str) -> int:
     """Pixels a side that the network was trained at."""
-    settings = timm.get_pretrained_cfg(timm_name(backbone))
-    return int(settings.input_size[-1]) if settings else 224
+    return own_size(timm_name(backbone)) or 224
 
 
 def _taken(tried: Sequence[int], names: Sequence[str], speeds: Speeds) -> tuple[int, ...]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from study import facts, lock, stages
-from study.checks import Tables, check_data, check_models, check_room, open_tables, settle_precision
+from study.checks import Tables, check_data, check_models, check_room, open_tables, own_sizes, settle_precision
 from study.config import Study, foreign_tasks
 from study.datasets.audit import rare
 from study.datasets.spec import TEST
@@ -71,7 +71,7 @@ def conduct(study: Study, options: Options, interrupted: Interrupted) -> Ended:
         first = {**facts.environment(options.command), **probe, "reading": places.reading, "started_at": time.time()}
         study = _begin(study, ledger, first)
         with busy("looking through all images"):
-            ledger.add_facts(data_warnings=check_data(tables, ledger))
+            ledger.add_facts(data_warnings=check_data(tables, ledger), own_sizes=own_sizes(study))
         failpoint("after_validate")
         # ---- run, mirrored by a process of its own ----------------------------------------------------
         follower = _follow(ledger, options.mlflow)

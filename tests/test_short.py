@@ -18,6 +18,7 @@ from analysis.gains import controls
 from analysis.judged import Pair, judge
 from analysis.load import load
 from analysis.over_datasets import over_datasets
+from analysis.pixels import Small
 from analysis.question import Question
 from analysis.report import write_report
 from analysis.sentences import Sentence
@@ -376,3 +377,42 @@ def test_the_command_of_python_of_a_grown_study_and_of_a_second_time(tmp_path: P
     assert "--name sized-27-epochs " in anew(again, "27-epochs", max_epochs=27)
     long = dataclasses.replace(frames, study=dataclasses.replace(frames.study, name="n" * 64))
     assert f"--name {'n' * 55}-9-epochs " in anew(long, "9-epochs", max_epochs=9)
+
+
+# ---- pixels ---------------------------------------------------------------------------------------------
+
+
+def with_sizes(frames: Frames, images: int | None, network: int | None) -> Frames:
+    return dataclasses.replace(
+        frames,
+        data_report={"digits@official": {"form": "f", **({"median_side": images} if images else {})}},
+        facts={**frames.facts, **({"own_sizes": {"resnet18": network}} if network else {})},
+    )
+
+
+def test_small_images_are_said_in_the_scope_among_the_warnings_and_before_more_repeats(tmp_path: Path) -> None:
+    frames = made(tmp_path / "a", NEAR, protocol=dataclasses.replace(THREE, image_size=64))
+    found, sentence = said(with_sizes(frames, 384, 224))
+    assert sentence.scope.endswith(". All of it at 64 px; the images have 384 px and the network was made for 224")
+    assert (
+        "digits, resnet18: trained at 64 px; the images have 384 px and the network was made for 224. 128 px would take about 4 times the compute"
+        in found.warnings
+    )
+    larger = [s for s in sentence.steps if s.text.startswith("Larger images may decide it")]
+    assert [s.command for s in larger] == ["python -m study.sweep my_study.py:SIZED --name sized-128-px --set image_size=128"]
+    assert sentence.steps.index(larger[0]) < next(k for k, s in enumerate(sentence.steps) if "80 %" in s.text)
+    decided = said(with_sizes(made(tmp_path / "b", FAR, {"full": 0.95}), 384, 224))[1]
+    assert "All of it at 48 px" in decided.text and "Larger images may" not in decided.text
+
+
+@pytest.mark.parametrize(("images", "network", "said_of_it"), [(384, 224, True), (96, 224, False), (128, 224, False), (129, 224, True), (384, 112, False), (384, None, False), (None, 224, False)])  # fmt: skip
+def test_below_half_of_the_smaller_of_both(tmp_path: Path, images: int | None, network: int | None, said_of_it: bool) -> None:
+    frames = with_sizes(made(tmp_path, NEAR, protocol=dataclasses.replace(THREE, image_size=64)), images, network)
+    found, sentence = said(frames)
+    assert ("All of it at" in sentence.scope) == any("px" in w for w in found.warnings) == said_of_it
+
+
+@pytest.mark.parametrize(("sizes", "larger", "times"), [((64, 384, 224), 128, "4"), ((100, 384, 224), 192, "3.7"), ((112, 300, 240), 224, "4"), ((64, 130, 224), 128, "4"), ((110, 384, 224), 192, "3")])  # fmt: skip
+def test_the_next_size_and_what_it_costs(sizes: tuple[int, int, int], larger: int, times: str) -> None:
+    small = Small(trained=sizes[0], images=sizes[1], network=sizes[2])
+    assert small.larger == larger and small.cost == f"{larger} px would take about {times} times the compute"

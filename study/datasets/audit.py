@@ -70,6 +70,7 @@ class AuditReport:
     sessions_shared: int | None  # val or test images whose session (group) has images in train too
     warnings: tuple[str, ...]
     suspects: tuple[Suspect, ...] = ()
+    median_side: int | None = None  # of the images' shorter sides, in pixels
     near_conflicts: int | None = None  # images with a near copy of another label; None: not compared
     ignored: tuple[str, ...]  # the first of the files and folders left out, with the reason; the form counts them all
 
@@ -134,10 +135,16 @@ def audit(table: ImageTable) -> AuditReport:
         sessions_shared=_sessions_shared(table),
         warnings=(),
         suspects=(*_disputed_copies(table, conflicts), *disputed, *odd_images(table, seen)),
+        median_side=_median_side(seen),
         near_conflicts=len(disputed),
         ignored=tuple(_ignored(table)),
     )
     return dataclasses.replace(report, warnings=tuple(_warnings(report)))
+
+
+def _median_side(seen: Sequence[Look | None]) -> int | None:
+    sides = [min(one.height, one.width) for one in seen if one is not None]
+    return int(np.median(sides)) if sides else None
 
 
 def _ignored(table: ImageTable) -> list[str]:

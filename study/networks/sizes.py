@@ -19,10 +19,15 @@ def sized(full: str, image_size: int | None, arguments: dict[str, Any]) -> dict[
     return arguments if own == image_size else {**arguments, "img_size": image_size}
 
 
+def own_size(full: str) -> int | None:
+    """Pixels a side that the network was made for; None where timm does not say."""
+    settings = timm.get_pretrained_cfg(full)
+    return int(settings.input_size[-1]) if settings else None
+
+
 def refusal(full: str, size: int | None, error: Exception) -> ConfigError:
     """One line: the size, what timm says of it, the network's patches and windows, its own size as the way out."""
-    settings = timm.get_pretrained_cfg(full)
-    own = settings.input_size[-1] if settings else None
+    own = own_size(full)
     if size in (None, own):
         return ConfigError(f"{full} cannot be used: {type(error).__name__}: {one_line(error)}. Choose another backbone.")
     with torch.device("meta"):
