@@ -102,6 +102,11 @@ def test_a_study_begun_before_reads_its_folder_as_before(tmp_path: Path) -> None
     run_study(dataclasses.replace(study, name="new"), results=tmp_path, local=True)
     report = Ledger(str(tmp_path), "new").data_report()[f"folder:{root}@official"]
     assert report["exact_across"] == 0 and Ledger(str(tmp_path), "new").reading() == 2
+    sides = np.median([min(Image.open(f).size) for f in root.rglob("*.*")])
+    for name in ("old", "new"):  # what a page holds the size of its images against is recorded at every start
+        known = Ledger(str(tmp_path), name)
+        assert known.facts()["own_sizes"] == {"efficientnet_lite0": 224}
+        assert known.data_report()[f"folder:{root}@official"]["median_side"] == sides
 
 
 def test_images_that_the_hash_takes_for_one_are_split_all_the_same_and_that_is_said(tmp_path: Path) -> None:
