@@ -19,11 +19,11 @@ class Small:
 
     @property
     def larger(self) -> int:
-        """The next size worth asking for: twice the side, up to the smaller of both."""
-        most = min(self.images, self.network)
-        return (
-            self.network if 2 * self.trained >= self.network == most else max(min(2 * self.trained, most) // STEP * STEP, self.trained + 1)
-        )
+        """The next size worth asking for: about twice the side, which is less than both; the network's own where that is hardly more."""
+        side = 2 * self.trained
+        if self.network - side < STEP and self.network <= self.images:
+            return self.network
+        return side // STEP * STEP if side >= STEP else side
 
     @property
     def times(self) -> float:
@@ -33,7 +33,7 @@ class Small:
     @property
     def found(self) -> str:
         """In words, without a subject."""
-        return f"at {self.trained} px; the images have {self.images} px and the network was made for {self.network}"
+        return f"at {self.trained} px, while the images have {self.images} px and the network was made for {self.network}"
 
     @property
     def cost(self) -> str:

@@ -50,34 +50,39 @@ def shorts(frames: Frames, runs: pd.DataFrame | None = None) -> dict[tuple[Quest
     runs = frames.confirmed() if runs is None else runs
     if not len(runs):
         return {}
-    out = {}
+    out, fitted = {}, _fitted(frames, runs)
     for (question, strategy), own in runs.assign(question=frames.questions(runs)).groupby(["question", "strategy"], sort=False):
-        if (found := _short(frames, question, str(strategy), own)) is not None:
+        if (found := _short(frames, question, str(strategy), own, fitted)) is not None:
             out[question, str(strategy)] = found
     return out
 
 
-def _short(frames: Frames, question: Question, strategy: str, runs: pd.DataFrame) -> Short | None:
+def _fitted(frames: Frames, runs: pd.DataFrame) -> "pd.Series[float]":
+    """By trial, accuracy on its own training images after its last epoch, where it was recorded."""
+    if "train/accuracy" not in frames.epochs:
+        return pd.Series(dtype=float)
+    last = frames.epochs.merge(runs[["trial_id", "epochs"]], left_on=["trial_id", "epoch"], right_on=["trial_id", "epochs"])
+    return last.set_index("trial_id")["train/accuracy"].dropna()
+
+
+def _short(frames: Frames, question: Question, strategy: str, runs: pd.DataFrame, fitted: "pd.Series[float]") -> Short | None:
     if getattr(STRATEGIES[strategy], "exact", False):  # solved, not trained step by step
         return None
     checked = frames.checked.get((question, strategy))
     if checked is not None and checked.gains:
         return Short(strategy=strategy, kind="gains", found=checked.found or f"{strategy} scores higher on validation when trained longer")
-    fitting = _still_fitting(frames, strategy, runs) if checked is None else ""
+    fitting = _still_fitting(frames, strategy, runs, fitted) if checked is None else ""
     if nothing := _nothing_learnt(frames, strategy, runs):
         return Short(strategy=strategy, kind="nothing learnt", found=fitting or nothing)
     return Short(strategy=strategy, kind="still fitting", found=fitting) if fitting else None
 
 
-def _still_fitting(frames: Frames, strategy: str, runs: pd.DataFrame) -> str:
+def _still_fitting(frames: Frames, strategy: str, runs: pd.DataFrame, fitted: "pd.Series[float]") -> str:
     """In words; empty where it is not, or not known."""
-    if not below_the_head(strategy) or "train/accuracy" not in frames.epochs:
+    own = fitted.reindex(runs.trial_id).median()
+    if not below_the_head(strategy) or not own < FITTED * (1 - frames.study.protocol.wrong_labels):  # NaN where no run recorded it
         return ""
-    by_epoch = frames.epochs.set_index(["trial_id", "epoch"])["train/accuracy"]
-    fitted = by_epoch.reindex(pd.MultiIndex.from_arrays([runs.trial_id, runs.epochs])).median()
-    if not fitted < FITTED * (1 - frames.study.protocol.wrong_labels):  # NaN where no run recorded it
-        return ""
-    return f"{strategy} had learned {math.floor(100 * fitted)} % of its own training images {_after(runs)}"
+    return f"{strategy} had learned {math.floor(100 * own)} % of its own training images {_after(runs)}"
 
 
 def _nothing_learnt(frames: Frames, strategy: str, runs: pd.DataFrame) -> str:

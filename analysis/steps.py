@@ -81,7 +81,7 @@ def _larger(a: Answer, frames: Frames) -> list[Step]:
     found = small(frames, a.question)
     if found is None or a.mark == "decided":
         return []
-    text = f"Larger images may decide it: it was trained {found.found}. {found.cost}"
+    text = f"Larger images may decide it. Training was {found.found}. {found.cost}"
     return [Step(text=text, command=anew(frames, f"{found.larger}-px", image_size=found.larger))]
 
 

@@ -34,8 +34,13 @@ def warnings(frames: Frames, pairs: Sequence[Pair]) -> list[str]:
 
 
 def _cut_short(frames: Frames) -> Iterator[str]:
-    for (question, _), found in shorts(frames).items():
-        yield f"{question.name}: {found.found}; longer training may raise its score"
+    """One line a strategy; of several sizes of the training set, what was found at the largest."""
+    by_size: dict[tuple[Question, str], dict[float, str]] = {}
+    for (question, strategy), short in shorts(frames).items():
+        by_size.setdefault((replace(question, train_fraction=1.0), strategy), {})[question.train_fraction] = short.found
+    for (question, _), found in by_size.items():
+        sizes = f" (the same at {len(found) - 1} more size{'' if len(found) == 2 else 's'} of the training set)" if len(found) > 1 else ""
+        yield f"{question.name}: {found[max(found)]}{sizes}; longer training may raise its score"
 
 
 def _small_images(frames: Frames) -> Iterator[str]:
