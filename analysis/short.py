@@ -30,14 +30,18 @@ FITTED = 0.9  # measured on whole networks: from 0.94 of the training images on 
 LONGER = 3  # times the epochs: what is advised
 STAGES, EPOCHS = 8, 30  # of a network and a training on which every strategy can say what it trains
 
+Kind = Literal["nothing learnt", "still fitting", "gains"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Short:
     """Why longer training may lift a strategy's score."""
 
     strategy: str
-    kind: Literal["nothing learnt", "still fitting", "gains"]
+    kind: Kind
     found: str  # begins with the strategy's name
+    learned: str = ""  # of one that is still fitting: "63 %"
+    of: str = ""  # "training images after 3 epochs"
 
     @property
     def reason(self) -> str:
@@ -72,17 +76,21 @@ def _short(frames: Frames, question: Question, strategy: str, runs: pd.DataFrame
     if checked is not None and checked.gains:
         return Short(strategy=strategy, kind="gains", found=checked.found or f"{strategy} scores higher on validation when trained longer")
     fitting = _still_fitting(frames, strategy, runs, fitted) if checked is None else ""
-    if nothing := _nothing_learnt(frames, strategy, runs):
-        return Short(strategy=strategy, kind="nothing learnt", found=fitting or nothing)
-    return Short(strategy=strategy, kind="still fitting", found=fitting) if fitting else None
+    nothing = _nothing_learnt(frames, strategy, runs)
+    if not fitting and not nothing:
+        return None
+    kind: Kind = "nothing learnt" if nothing else "still fitting"
+    of = f"training images {_after(runs)}"
+    found = f"{strategy} had learned {fitting} of its own {of}" if fitting else nothing
+    return Short(strategy=strategy, kind=kind, found=found, learned=fitting, of=of)
 
 
 def _still_fitting(frames: Frames, strategy: str, runs: pd.DataFrame, fitted: "pd.Series[float]") -> str:
-    """In words; empty where it is not, or not known."""
+    """The share of its own training images that it has learned; empty where that is enough, or not known."""
     own = fitted.reindex(runs.trial_id).median()
     if not below_the_head(strategy) or not own < FITTED * (1 - frames.study.protocol.wrong_labels):  # NaN where no run recorded it
         return ""
-    return f"{strategy} had learned {math.floor(100 * own)} % of its own training images {_after(runs)}"
+    return f"{math.floor(100 * own + 1e-9)} %"
 
 
 def _nothing_learnt(frames: Frames, strategy: str, runs: pd.DataFrame) -> str:

@@ -12,7 +12,7 @@ from analysis.forecast import Need, alpha_of_look
 from analysis.frames import Frames
 from analysis.judged import Pair, look
 from analysis.pixels import small
-from analysis.short import LONGER
+from analysis.short import LONGER, Short
 from analysis.statistics import ENOUGH_SEEDS
 
 HOW = ("--data", "--weights", "--mlflow", "--address", "--cpus-per-worker", "--gpus-per-trial", "--concurrent", "--max-failed")
@@ -65,7 +65,7 @@ def _longer(a: Answer, frames: Frames) -> list[Step]:
     if not a.cut_short:
         return []
     headline = a.reasons[0] if len(a.comparable) < 2 else ""
-    found = "; ".join(s.found for s in a.cut_short if s.reason != headline)
+    found = together([s for s in a.cut_short if s.reason != headline])
     text = f"{f'The comparison was cut short: {found}. ' if found else ''}First train {LONGER} times as long, for about {LONGER} times the compute"
     return [Step(text=text, command=longer(frames))]
 
@@ -83,6 +83,19 @@ def _larger(a: Answer, frames: Frames) -> list[Step]:
         return []
     text = f"Larger images may decide it. Training was {found.found}. {found.cost}"
     return [Step(text=text, command=anew(frames, f"{found.larger}-px", image_size=found.larger))]
+
+
+def together(found: Sequence[Short]) -> str:
+    """What was found, a sentence a kind: "partial had learned 78 % and full 63 % of their own training images after 3 epochs"."""
+    by_length: dict[str, list[Short]] = {}
+    for s in found:
+        if s.learned:
+            by_length.setdefault(s.of, []).append(s)
+    said = []
+    for of, (first, *rest) in by_length.items():
+        shares = [f"{first.strategy} had learned {first.learned}", *(f"{s.strategy} {s.learned}" for s in rest)]
+        said.append(f"{joined(shares)} of their own {of}" if rest else first.found)
+    return ". ".join([*said, *(s.found for s in found if not s.learned)])
 
 
 def were_cut_short(strategies: Sequence[str]) -> str:

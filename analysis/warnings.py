@@ -40,7 +40,7 @@ def _cut_short(frames: Frames) -> Iterator[str]:
         by_size.setdefault((replace(question, train_fraction=1.0), strategy), {})[question.train_fraction] = short.found
     for (question, _), found in by_size.items():
         sizes = f" (the same at {len(found) - 1} more size{'' if len(found) == 2 else 's'} of the training set)" if len(found) > 1 else ""
-        yield f"{question.name}: {found[max(found)]}{sizes}; longer training may raise its score"
+        yield f"{question.name}: {found[max(found)]}{sizes}, so longer training may raise its score"
 
 
 def _small_images(frames: Frames) -> Iterator[str]:

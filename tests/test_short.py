@@ -79,7 +79,7 @@ def test_a_loser_that_was_cut_short_has_not_lost(tmp_path: Path) -> None:
         "no verdict yet: full was cut short; the best on validation"
     }
     assert (
-        "digits, resnet18: full had learned 63 % of its own training images after 3 epochs; longer training may raise its score"
+        "digits, resnet18: full had learned 63 % of its own training images after 3 epochs, so longer training may raise its score"
         in found.warnings
     )
 
@@ -107,6 +107,21 @@ def test_where_nothing_is_decided_longer_training_comes_before_more_repeats(tmp_
     assert after.steps[1:] == before.steps[1:], "what more seeds and images would bring is said after it"
     assert "Undecided between partial and full (full was cut short): " in after.rest[0]
     assert {p.reason for p in findings(short, 50).picks if p.leads} == {"no verdict yet: full was cut short; the best on validation"}
+
+
+def test_several_that_were_cut_short_are_said_in_few_words(tmp_path: Path) -> None:
+    frames = made(
+        tmp_path,
+        {"partial": [0.6], "full": [0.6], "linear_probe": [0.6]},
+        {"partial": 0.78, "full": 0.63},
+        validation={"linear_probe": NO_BETTER},
+    )
+    first = said(frames)[1].steps[0].text
+    assert (
+        "partial had learned 78 % and full 63 % of their own training images after 3 epochs. linear_probe is not shown to be better"
+        in first
+    )
+    assert first.endswith("against 50 %) after 3 epochs. First train 3 times as long, for about 3 times the compute")
 
 
 def test_training_that_learned_nothing_is_seen_on_validation(tmp_path: Path) -> None:
@@ -308,7 +323,7 @@ def test_curves_of_strategies_that_were_cut_short_cross_nowhere(tmp_path: Path) 
     assert "partial and full: not judged: full was cut short at 50 and 100 images" in after.pairs
     assert "what ten times the images would bring is not judged: full was cut short" in after.more
     assert [w for w in found.warnings if "cut" in w or "learned" in w] == [
-        "digits, resnet18: full had learned 50 % of its own training images after 3 epochs (the same at 1 more size of the training set); "
+        "digits, resnet18: full had learned 50 % of its own training images after 3 epochs (the same at 1 more size of the training set), so "
         "longer training may raise its score"
     ]
     stars = sizes.compute(cut, found)
