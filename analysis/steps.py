@@ -65,8 +65,12 @@ def _longer(a: Answer, frames: Frames) -> list[Step]:
     if not a.cut_short:
         return []
     headline = a.reasons[0] if len(a.comparable) < 2 else ""
-    found = together([s for s in a.cut_short if s.reason != headline])
-    text = f"{f'The comparison was cut short: {found}. ' if found else ''}First train {LONGER} times as long, for about {LONGER} times the compute"
+    rest = [s for s in a.cut_short if s.reason != headline]
+    if len(rest) == len(a.cut_short):
+        why = f"The comparison was cut short: {together(rest)}. "
+    else:
+        why = f"{together(rest)}, as well. " if rest else ""
+    text = f"{why}First train {LONGER} times as long, for about {LONGER} times the compute"
     return [Step(text=text, command=longer(frames))]
 
 

@@ -124,6 +124,14 @@ def test_several_that_were_cut_short_are_said_in_few_words(tmp_path: Path) -> No
     assert first.endswith("against 50 %) after 3 epochs. First train 3 times as long, for about 3 times the compute")
 
 
+def test_what_the_headline_says_is_not_said_twice(tmp_path: Path) -> None:
+    sentence = said(made(tmp_path, fitted={"partial": 0.79, "full": 0.63}))[1]
+    assert sentence.head.startswith("Not comparable: full had learned 63 %")
+    assert sentence.steps[0].text.startswith(
+        "partial had learned 79 % of its own training images after 3 epochs, as well. First train 3 times"
+    )
+
+
 def test_training_that_learned_nothing_is_seen_on_validation(tmp_path: Path) -> None:
     frames = made(tmp_path, {"linear_probe": [0.4], "full": [0.7]}, {"full": 0.95}, validation={"linear_probe": NO_BETTER, "full": LEARNT})
     (found,) = found_of(frames).values()
