@@ -24,7 +24,7 @@ import pandas as pd
 
 from analysis.frames import Frames
 from analysis.question import Question
-from study.strategies import STRATEGIES
+from study.strategies import EVERY
 
 FITTED = 0.9  # measured on whole networks: from 0.94 of the training images on three times the epochs brought nothing, up to 0.82 they did
 LONGER = 3  # times the epochs: what is advised
@@ -70,7 +70,7 @@ def _fitted(frames: Frames, runs: pd.DataFrame) -> "pd.Series[float]":
 
 
 def _short(frames: Frames, question: Question, strategy: str, runs: pd.DataFrame, fitted: "pd.Series[float]") -> Short | None:
-    if getattr(STRATEGIES[strategy], "exact", False):  # solved, not trained step by step
+    if EVERY[strategy].exact:  # solved, not trained step by step
         return None
     checked = frames.checked.get((question, strategy))
     if checked is not None and checked.gains:
@@ -126,13 +126,13 @@ def _on_validation(frames: Frames, runs: pd.DataFrame) -> np.ndarray:
 
 def below_the_head(strategy: str) -> bool:
     """Whether the strategy trains more than the head."""
-    return any(phase.cut > 0 for phase in STRATEGIES[strategy]().phases(STAGES, EPOCHS))
+    return any(phase.cut > 0 for phase in EVERY[strategy]().phases(STAGES, EPOCHS))
 
 
 def _weighs_classes(strategy: str, runs: pd.DataFrame) -> bool:
     """Whether training counts an image of a rare class for more."""
     weighed = "hp/class_weighting" in runs and bool((runs["hp/class_weighting"].fillna(0) > 0).any())
-    return weighed or any(phase.balanced for phase in STRATEGIES[strategy]().phases(STAGES, EPOCHS))
+    return weighed or any(phase.balanced for phase in EVERY[strategy]().phases(STAGES, EPOCHS))
 
 
 def _after(runs: pd.DataFrame) -> str:

@@ -9,10 +9,9 @@ that everybody sees what these cost.
 import dataclasses
 from collections.abc import Mapping, Sequence
 
-import timm
-
 from study.config import Cell, Protocol, Recipe, Study, TrialConfig
 from study.cost import measure
+from study.networks.sizes import own_size
 from study.networks.weights import timm_name
 from study.records import OBJECTIVE, Ask, Origin, Stage, TrialResult
 from study.search.seeds import confirm_config
@@ -20,12 +19,6 @@ from study.strategies import EVERY, LINES, Features, FeaturesSmall
 
 USUAL_PX = 224
 """Of a network that timm does not know."""
-
-
-def own_size(backbone: str) -> int:
-    """Pixels a side of the images that the network was trained on."""
-    settings = timm.get_pretrained_cfg(timm_name(backbone))
-    return int(settings.input_size[-1]) if settings else USUAL_PX
 
 
 def line_cells(study: Study) -> list[Cell]:
@@ -37,7 +30,7 @@ def line_cells(study: Study) -> list[Cell]:
 
 def line_config(cell: Cell, study: Study) -> TrialConfig | None:
     """What is solved for a cell of `line_cells`; None where the study's size is the full one, so that both lines are one."""
-    size = max(study.line_size or own_size(cell.backbone), study.protocol.image_size)
+    size = max(study.line_size or own_size(timm_name(cell.backbone)) or USUAL_PX, study.protocol.image_size)
     if cell.strategy == FeaturesSmall.name:
         if size == study.protocol.image_size:
             return None

@@ -15,7 +15,8 @@ from analysis.verdict import findings
 from study import Results, run_study
 from study.config import Cell, Protocol, Study, TrialConfig, grid
 from study.errors import ConfigError
-from study.lines import line_asks, line_cells, own_size
+from study.lines import line_asks, line_cells
+from study.networks.sizes import own_size
 from study.records import Origin, Stage
 from study.strategies import EVERY, LINES
 from study.training.exact import STRENGTHS, choose, fit_path
@@ -105,8 +106,10 @@ def test_seeds_solve_nothing_anew_where_all_see_the_same_images() -> None:
 
 
 def test_the_line_is_asked_at_the_networks_own_size_and_at_the_studys() -> None:
-    sizes = {a.config["cell"]["strategy"]: a.config["protocol"]["image_size"] for a in line_asks(dataclasses.replace(ASKED, line_size=0), [])}
-    assert sizes == {"features": own_size("efficientnet_lite0"), "features_small": 32}
+    sizes = {
+        a.config["cell"]["strategy"]: a.config["protocol"]["image_size"] for a in line_asks(dataclasses.replace(ASKED, line_size=0), [])
+    }
+    assert sizes == {"features": own_size("tf_efficientnet_lite0"), "features_small": 32}
     large = dataclasses.replace(ASKED, protocol=dataclasses.replace(ASKED.protocol, image_size=224), line_size=0)
     assert {a.config["cell"]["strategy"] for a in line_asks(large, [])} == {"features"}
 
