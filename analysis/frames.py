@@ -11,12 +11,17 @@ import pyarrow as pa
 
 from analysis.predictions import Predictions, read_measured, read_predictions
 from analysis.question import Question
-from study.config import Cell, Study
+from study.config import Cell, Protocol, Study
 from study.facts import shown
 from study.records import LEFT_OUT, OBJECTIVE, Origin
+from study.search.confirmed import factors_of
+from study.search.seeds import stretched
 from study.space import Choice, Log
 from study.strategies import LINES
 from study.tracking.ledger import Ledger
+
+CONFIRMING = ("confirm", "budget")
+"""Stages that ask for runs which may speak: one of the budget check may be a confirm run of the longer budget."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +46,8 @@ class Frames:
     amendments: list[dict[str, Any]]  # how the study grew
     chosen: dict[str, str]  # cell -> trial
     confirmed_trials: dict[str, list[str]]  # cell -> the search trials whose configurations are confirmed, one a search
+    planned: dict[str, list[str]]  # cell -> the confirm runs that speak for it, by id, in their order: made or to be made
+    budgets: list[dict[str, Any]]  # by question: what longer training brought on validation, and how long it is confirmed
     rule: str
     data_report: dict[str, Any]
     ledger: Ledger
@@ -91,19 +98,20 @@ class Frames:
         return {name: scales[name] for name in sorted(scales, key=lambda n: -cells[n])}
 
     def confirmed(self) -> pd.DataFrame:
-        """Completed confirm runs of the configurations that speak for their cells today (a search that grew may have replaced some), and of
-        the lines to beat."""
+        """Completed confirm runs that speak for their cells today, by id, and the lines to beat: a search that grew may have replaced some,
+        and a question may be confirmed at a longer budget, one run of which was the check's."""
         t = self.trials
         if not len(t):
             return t
-        done = t[(t.stage == "confirm") & (t.outcome == "completed")]
-        solved = done["origin"] == Origin.LINE
-        tuned = [c for c in t.columns if str(c).startswith("hp/")]
-        own = [self.confirmed_trials.get(cell, [""]) for cell in done["cell"]]
-        turns = [trials[self.study.search_of(k, len(trials))] for trials, k in zip(own, done["number"], strict=True)]
-        spoken = t.set_index("trial_id")[tuned].reindex(turns)
-        same = (done[tuned].to_numpy() == spoken.to_numpy()) | (done[tuned].isna().to_numpy() & spoken.isna().to_numpy())
-        return done[same.all(axis=1) | (solved & done["cell"].isin(list(self.cells))).to_numpy()]
+        speaking = {trial_id for own in self.planned.values() for trial_id in own}
+        lines = (t.origin == Origin.LINE) & t.cell.isin(list(self.cells))
+        return t[(t.trial_id.isin(speaking) | lines) & (t.outcome == "completed")]
+
+    def confirmed_protocol(self, question: Question) -> Protocol:
+        """Under which the question's winners are confirmed: the study's, or that of longer training or more pixels."""
+        factors = factors_of(self.study, self.budgets, self.confirmed_trials)
+        protocol = stretched(self.study.protocol, next((f for c, f in factors.items() if Question.of(vars(self.cells[c])) == question), 1))
+        return replace(protocol, image_size=self.study.confirm_size or protocol.image_size)
 
     def at_largest(self) -> pd.DataFrame:
         """`confirmed` at the largest size that each data set was asked at, with a column question: there the reasons are asked for."""
@@ -167,7 +175,7 @@ class Frames:
     def _measured(self, name: str) -> dict[str, pa.Table]:
         """By trial; confirm runs alone are measured. Raises EnvironmentProblem for a file that cannot be trusted."""
         if name not in self._tables:
-            runs = self.trials[self.trials["stage"] == "confirm"]["trial_id"] if len(self.trials) else ()
+            runs = self.trials[self.trials["stage"].isin(CONFIRMING)]["trial_id"] if len(self.trials) else ()
             tables = {trial_id: read_measured(self.ledger, trial_id, name) for trial_id in runs}
             self._tables[name] = {trial_id: t for trial_id, t in tables.items() if t is not None}
         return self._tables[name]

@@ -9,9 +9,11 @@ import numpy as np
 import pandas as pd
 
 from analysis.frames import Frames
-from study.config import Recipe
+from study.config import Recipe, Study, TrialConfig
 from study.errors import ConfigError
-from study.records import Ask, TrialResult
+from study.records import Ask, Stage, TrialResult
+from study.search.confirmed import factors_of, planned
+from study.search.seeds import same_subset
 from study.space import domains
 from study.strategies import EVERY
 from study.tracking.ledger import SERVERS, Ledger, find
@@ -51,10 +53,25 @@ def load(source: str | Ledger, study: str | None = None, cache: Path | None = No
         amendments=ledger.amendments(),
         chosen={cell: ask.trial_id for cell, ask in ledger.winners().items()},
         confirmed_trials=ledger.confirmed_trials(),
+        planned=_planned(ledger, question),
+        budgets=ledger.budgets(),
         rule=selection["rule"],
         data_report=ledger.data_report(),
         ledger=ledger,
     )
+
+
+def _planned(ledger: Ledger, study: Study) -> dict[str, list[str]]:
+    """By cell, the ids of the confirm runs that speak for it."""
+    chosen = ledger.confirmed_trials()
+    known = {t: ask for own in chosen.values() for t in own if t and (ask := ledger.ask(t)) is not None}
+    winners = {cell: [TrialConfig.from_dict(known[t].config) if t in known else None for t in own] for cell, own in chosen.items()}
+    parts = any(c.train_fraction < 1 for c in study.cells)
+    same = parts and same_subset(a.config for a in ledger.asks(Stage.CONFIRM))
+    found: dict[str, list[str]] = {cell: [] for cell in chosen}
+    for cell, _, config in planned(study, winners, factors_of(study, ledger.budgets(), chosen), same):
+        found[cell].append(config.id)
+    return found
 
 
 def _in_order(trials: pd.DataFrame) -> pd.DataFrame:

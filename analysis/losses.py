@@ -3,11 +3,8 @@
 from collections import Counter
 from collections.abc import Iterator
 
-from analysis.frames import Frames
-from study.config import TrialConfig
+from analysis.frames import CONFIRMING, Frames
 from study.facts import shown
-from study.records import Stage
-from study.search.seeds import confirm_config, same_subset
 
 
 def losses(frames: Frames) -> Iterator[str]:
@@ -26,25 +23,12 @@ def _confirm_runs(frames: Frames) -> Iterator[str]:
     usable = {t for t in completed if "predictions" not in study.measure or frames.predictions(t)}
     cells = dict(zip(frames.trials["trial_id"], frames.trials["cell"], strict=True)) if len(frames.trials) else {}
     counted = Counter(cells[t] for t in usable)
-    parts = any(c.train_fraction < 1 for c in study.cells)
-    same = parts and same_subset(a.config for a in frames.ledger.asks(Stage.CONFIRM))
     for cell, winners in frames.confirmed_trials.items():
         if empty := winners.count(""):
             yield f"{cell}: {empty} of {len(winners)} searches found no trial that can be used, so nothing is confirmed of them"
-        if counted[cell] < len(planned := _planned(frames, winners, same)):
+        if counted[cell] < len(planned := frames.planned.get(cell, [])):
             reasons = [f"{t}: {_why_lost(frames, t)}" for t in planned if t not in usable]
             yield f"{cell}: {counted[cell]} of {len(planned)} confirm runs count ({'; '.join(reasons)})"
-
-
-def _planned(frames: Frames, winners: list[str], same: bool) -> list[str]:
-    """Ids of the confirm runs of a cell's chosen trials, which take turns."""
-    asks = {winner: frames.ledger.ask(winner) for winner in winners if winner}
-    configs = {
-        winner: TrialConfig.from_dict(ask.config) for winner, ask in asks.items() if ask is not None
-    }  # frames refuse a choice that is gone
-    study = frames.study
-    turns = [(k, winners[study.search_of(k, len(winners))]) for k in range(study.confirm_seeds * study.confirm_folds)]
-    return [confirm_config(study, configs[winner], k, same_subset=same).id for k, winner in turns if winner]
 
 
 def _why_lost(frames: Frames, trial_id: str) -> str:
@@ -59,7 +43,7 @@ def _why_lost(frames: Frames, trial_id: str) -> str:
 
 def _records(frames: Frames) -> Iterator[str]:
     """Of the study itself: its choice, and the openings of its test set."""
-    confirm = frames.trials[frames.trials.stage == "confirm"] if len(frames.trials) else frames.trials
+    confirm = frames.trials[frames.trials.stage.isin(CONFIRMING)] if len(frames.trials) else frames.trials
     if not len(confirm):
         return
     if not frames.chosen:

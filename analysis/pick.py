@@ -193,7 +193,8 @@ def _pick(frames: Frames, cell: Cell, resamples: int) -> Pick | None:
     """None where nothing of it has finished."""
     done, t = frames.confirmed(), frames.trials
     own = done[(done.cell == cell.id) & done[OBJECTIVE].notna()] if len(done) else done
-    if len(own):
+    confirmed = len(own) > 0
+    if confirmed:
         own = own.sort_values([OBJECTIVE, "number"], ascending=[False, True], kind="stable")
         own = own[own.splits == own.iloc[0].splits]  # networks of other folds have trained on this one's test images
     else:
@@ -206,7 +207,7 @@ def _pick(frames: Frames, cell: Cell, resamples: int) -> Pick | None:
         cell=cell,
         question=Question.of(vars(cell)),
         trials=trials,
-        confirmed=first.stage == "confirm",
+        confirmed=confirmed,
         settings={k: v.item() if isinstance(v, np.generic) else v for k, v in searched.items() if not pd.isna(v)},
         seed=int(first.seed),
         epoch=int(first.best_epoch),

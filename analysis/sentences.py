@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from analysis.answers import Answer, Mark, answer, confirm_seconds, luck, means_of
-from analysis.frames import Frames
+from analysis.frames import CONFIRMING, Frames
 from analysis.judged import Pair
 from analysis.pixels import small
 from analysis.question import Question
@@ -187,6 +187,6 @@ def _why_none(frames: Frames) -> tuple[str, ...]:
     if not trials.outcome.isin(["completed", "stopped"]).any():
         ends = ", ".join(sorted(set(trials.outcome)))
         return ("no finished trial", f"all {len(trials)} {ends} (see reasons in the protocol section)")
-    if (trials.stage == "confirm").any():
+    if trials.stage.isin(CONFIRMING).any():
         return ("the confirm runs of two strategies on the same data are not complete",)
     return ("the search's winners have not been confirmed with fresh seeds",)

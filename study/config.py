@@ -47,6 +47,11 @@ class Cell:
         return self.splits.partition(":")[0]
 
     @property
+    def question(self) -> tuple[str, str, str, float]:
+        """What its strategy is compared within: all of it but the strategy."""
+        return self.dataset, self.splits, self.backbone, self.train_fraction
+
+    @property
     def id(self) -> str:
         """Readable and unique within a study."""
         return f"{self.dataset}/{self.splits}/{self.backbone}/{self.strategy}/{self.train_fraction:g}"
@@ -256,6 +261,11 @@ class Study:
     search: tuple[str, ...] = added((), since=6)  # recipe fields searched besides, at the ranges they are offered with: ("mixup", "ema")
     line_size: int = added(0, since=7)  # pixels of the line to beat, frozen features with an exact classifier; 0: the network's own
     explain: tuple[Explain, ...] = added((), since=5)  # what is trained besides, to explain the verdict and never to change it
+    budget_check: int = added(
+        3, since=7, before=0
+    )  # before the test set is opened, each winner once at so many times max_epochs, on validation; 0 = off
+    longest: int = added(3, since=7, before=1)  # a question is confirmed at most at so many times max_epochs; 1 = never longer
+    confirm_size: int = added(0, since=7)  # pixels of the confirm runs; 0 = the protocol's
     published: dict[str, Domain] = added(
         since=4, factory=dict
     )  # the strategies' own ranges when the study was begun; its ledger fills it in
@@ -287,6 +297,7 @@ class Study:
             self.grace_epochs >= self.protocol.warmup_epochs,
             f"grace_epochs {self.grace_epochs} must be >= warmup_epochs {self.protocol.warmup_epochs}: nothing may be stopped while warming up.",
         )
+        _check_budget(self)
         known = get_args(Explain)
         if unknown := [name for name in self.explain if name not in known]:
             raise ConfigError(f"Study {self.name!r}: unknown explain {unknown[0]!r}; choose from {nearest(unknown[0], list(known))}.")
@@ -348,6 +359,20 @@ def foreign_tasks(study: Study) -> tuple[str, ...]:
     for cell in study.cells:
         first.setdefault(cell.dataset, cell.dataset if cell.split_protocol == "official" else f"{cell.dataset}@{cell.split_protocol}")
     return tuple(first.values())
+
+
+def _check_budget(study: Study) -> None:
+    check, longest, size = study.budget_check, study.longest, study.confirm_size
+    _require(
+        type(check) is int and (check == 0 or check >= 2),
+        f"budget_check must be a whole number >= 2 of times max_epochs, or 0 (off), not {check!r}.",
+    )
+    _require(type(longest) is int and longest >= 1, f"longest must be a whole number >= 1 (1 = never longer), not {longest!r}.")
+    _require(
+        check == 0 or longest == 1 or longest >= check,
+        f"longest {longest} must be 1 (never longer), or at least budget_check {check}: what was not checked is not confirmed. Set longest={check}.",
+    )
+    _require(type(size) is int and size >= 0, f"confirm_size must be a whole number of pixels, or 0 (the protocol's image_size), not {size!r}.")
 
 
 def _whole(study: Study) -> str:

@@ -28,6 +28,8 @@ NAMES = (
     "before_tell",
     "after_tell",
     "before_mlflow_end",
+    "before_budgets",
+    "after_budgets",
     "mid_report_write",
 )
 

@@ -1,4 +1,4 @@
-"""A whole study, from its question to its page: check, search, confirm with fresh seeds, open the test set once, report."""
+"""A whole study, from its question to its page: check, search, confirm with fresh seeds, check the budget, open the test set once, report."""
 
 import dataclasses
 import time
@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from study import facts, lock, stages
+from study import budgets, facts, lock, stages
 from study.checks import Tables, check_data, check_models, check_room, open_tables, own_sizes, settle_precision
 from study.config import Study, foreign_tasks
 from study.datasets.audit import rare
@@ -128,7 +128,8 @@ def _run(
         execute = stages.Executor(run, ledger, study, places, tables, interrupted)
         stages.search(execute)
         chosen = stages.choose(ledger, study.searches) if not interrupted.is_set() else {}
-        if chosen and not interrupted.is_set():
+        settled = bool(chosen) and budgets.settle(execute, chosen)
+        if settled and not interrupted.is_set():
             stages.confirm(execute, chosen)
             stages.measure_line(here)
         if chosen and not interrupted.is_set():

@@ -19,8 +19,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from study.facts import shown
-from study.records import Ask, EpochRecord, Stage, TrialResult
-from study.remaining import Remaining, Running
+from study.records import Ask, EpochRecord, TrialResult
+from study.remaining import Remaining, Running, pixels, times
 
 log = logging.getLogger("study")
 QUIET_S = 10.0
@@ -60,13 +60,19 @@ class _Line:
     last: float = 0.0  # when the last of them ended
     text: str = "starting"
 
-    def running(self, now: float) -> Running:
-        trained = max(self.last - self.since, 0.0)
-        return Running(cell=self.ask.cell, whole=_whole(self.ask), seconds=now - self.since, epochs=self.epochs, trained=trained)
+    def max_epochs(self, usual: int) -> int:
+        """Of its own: a run of the budget check trains longer."""
+        return int(self.ask.config.get("protocol", {}).get("max_epochs", usual))
 
-
-def _whole(ask: Ask) -> bool:
-    return ask.stage is not Stage.SEARCH
+    def running(self, now: float, of: Remaining) -> Running:
+        trained, size = max(self.last - self.since, 0.0), of.image_size
+        return Running(
+            cell=self.ask.cell,
+            whole=times(self.ask, of.max_epochs, size),
+            seconds=now - self.since,
+            epochs=self.epochs * pixels(self.ask, size),
+            trained=trained,
+        )
 
 
 class Watch:
@@ -112,7 +118,7 @@ class Watch:
         elif isinstance(value, EpochRecord):
             line = self.running.get(ask.trial_id) or _Line(ask, name, time.monotonic() - value.seconds)
             text = (
-                f"epoch {value.epoch}/{self.max_epochs} val macro-F1 {value.objective:.3f} "
+                f"epoch {value.epoch}/{line.max_epochs(self.max_epochs)} val macro-F1 {value.objective:.3f} "
                 f"loss {value.metrics.get('train/loss', float('nan')):.3f} {value.seconds:.1f}s"
             )
             self.running = {**self.running, ask.trial_id: _Line(ask, name, line.since, line.epochs + 1, time.monotonic(), text)}
@@ -123,8 +129,9 @@ class Watch:
             self.running = {k: v for k, v in self.running.items() if k != ask.trial_id}
             self.done += 1
             if own is not None and value.epochs:
-                self.remaining.measured(ask.cell, max(time.monotonic() - own.since, value.seconds), value.epochs)
-            self.remaining.done(ask.cell, _whole(ask))
+                passed = value.epochs * pixels(ask, self.remaining.image_size)
+                self.remaining.measured(ask.cell, max(time.monotonic() - own.since, value.seconds), passed)
+            self.remaining.done(ask.cell, times(ask, self.max_epochs, self.remaining.image_size))
             self.bar.update(self.task, completed=self.done)
             score = f"val macro-F1 {value.metrics['val/macro_f1']:.3f}" if value.metrics else shown(value.reason)
             ended = f"[{self.done}/{self.total}] {name} {value.outcome}: {score} ({value.epochs} epochs, {value.seconds:.0f}s)"
@@ -137,13 +144,13 @@ class Watch:
 
     def _left(self, before: str = "") -> str:
         now = time.monotonic()
-        left = self.remaining.left({k: r.running(now) for k, r in self.running.items()})
+        left = self.remaining.left({k: r.running(now, self.remaining) for k, r in self.running.items()})
         return "" if left is None else f"{before}{span(left)} left of the study"
 
     def _heartbeat(self) -> str:
         now = time.monotonic()
         own = "; ".join(
-            f"{r.name} epoch {min(r.epochs + 1, self.max_epochs)}/{self.max_epochs} for {span(now - r.since)}"
+            f"{r.name} epoch {min(r.epochs + 1, r.max_epochs(self.max_epochs))}/{r.max_epochs(self.max_epochs)} for {span(now - r.since)}"
             for r in self.running.values()
         )
         return f"{self.title} {self.done}/{self.total}: {own or 'waiting for a worker'}{self._left('; ')}"

@@ -38,6 +38,7 @@ class Stage(StrEnum):
 
     SEARCH = "search"
     CONFIRM = "confirm"
+    BUDGET = "budget"  # a winner once with more epochs, on validation; one that equals a confirm run of the longer budget is that run
     EXPLAIN = "explain"  # trained to explain, never a candidate for a verdict; older versions of this code know no such stage
 
 
@@ -165,6 +166,7 @@ class EpochRecord(Record):
     ended_at: float  # unix time
     facts: dict[str, Any] = field(default_factory=dict)  # where it ran: device, precision, parameter counts, versions
     confusion: list[list[int]] | None = None  # of val, rows = truth; only where this epoch may be the kept one
+    said: list[int] | None = None  # the class named for each image of val, in the table's order; of confirm runs' last epoch alone
 
     @property
     def seconds(self) -> float:

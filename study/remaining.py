@@ -4,16 +4,30 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-Kind = tuple[str, bool]
-"""A cell, and whether its runs are trained to their end: a search stops some early."""
+from study.records import Ask, Stage
+
+Kind = tuple[str, float]
+"""A cell, and how much one of its runs is: 0 in a search, which stops some early; else times the study's epochs, at the search's size of
+images (True, that is 1: a plain confirm run)."""
+
+
+def times(ask: Ask, max_epochs: int, image_size: int) -> float:
+    """How much a trial is, as `Kind` says it."""
+    return 0.0 if ask.stage is Stage.SEARCH else ask.config["protocol"]["max_epochs"] / max_epochs * pixels(ask, image_size)
+
+
+def pixels(ask: Ask, image_size: int) -> float:
+    """What an image costs: as many times the search's as it has pixels."""
+    own = ask.config.get("protocol", {}).get("image_size", image_size)
+    return float((own / image_size) ** 2) if image_size else 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Running:
     cell: str
-    whole: bool
+    whole: float  # as in Kind
     seconds: float  # since it started
-    epochs: int  # completed
+    epochs: float  # completed, of the search's size
     trained: float  # seconds from its start to the end of the last of them
 
 
@@ -22,16 +36,17 @@ class Remaining:
     """`todo`: runs that have not ended, the running ones among them."""
 
     max_epochs: int
+    image_size: int = 0  # of the search; 0: alike for all
     todo: Counter[Kind] = field(default_factory=Counter)
     at_once: int = 1  # most seen running
-    _ended: dict[str, tuple[int, float, int]] = field(default_factory=dict)  # by cell: how many, their seconds, their epochs
+    _ended: dict[str, tuple[int, float, float]] = field(default_factory=dict)  # by cell: how many, their seconds, their epochs
 
-    def measured(self, cell: str, seconds: float, epochs: int) -> None:
-        """A trial of the cell took so many seconds of wall time."""
-        count, total, passed = self._ended.get(cell, (0, 0.0, 0))
+    def measured(self, cell: str, seconds: float, epochs: float) -> None:
+        """A trial of the cell took so many seconds of wall time for so many epochs of the search's size."""
+        count, total, passed = self._ended.get(cell, (0, 0.0, 0.0))
         self._ended = {**self._ended, cell: (count + 1, total + seconds, passed + epochs)}  # another thread reads it
 
-    def done(self, cell: str, whole: bool) -> None:
+    def done(self, cell: str, whole: float) -> None:
         """One less to do."""
         self.todo[cell, whole] -= self.todo[cell, whole] > 0
 
@@ -49,9 +64,9 @@ class Remaining:
             return None
         mean = sum(epoch.values()) / len(epoch)
 
-        def price(cell: str, whole: bool) -> float:
-            count, _, passed = self._ended.get(cell, (0, 0.0, 0))
-            epochs = self.max_epochs if whole or not count else passed / count
+        def price(cell: str, whole: float) -> float:
+            count, _, passed = self._ended.get(cell, (0, 0.0, 0.0))
+            epochs = self.max_epochs * (whole or 1) if whole or not count else passed / count
             return epoch.get(cell, mean) * epochs
 
         own = [max(price(r.cell, r.whole) - r.seconds, 0.0) for r in running.values()]

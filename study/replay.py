@@ -109,7 +109,7 @@ def replay(ledger: Ledger, ask: Ask, places: Places, scratch: Path) -> Replay:
         return len(recorded) <= record.epoch < config.protocol.max_epochs  # it was stopped there
 
     result = ledger.result(ask.trial_id)
-    looked = ask.stage is Stage.CONFIRM and result is not None and result.outcome is Outcome.COMPLETED
+    looked = ask.stage in (Stage.CONFIRM, Stage.BUDGET) and result is not None and result.outcome is Outcome.COMPLETED
     before = read_predictions(ledger, ask.trial_id) if looked else {}
     folder = scratch / "replay" / "trials" / ask.trial_id
     ending = run_trial(config, places.of_trial(str(folder)), report, measurements=("predictions",) if before else ())
@@ -151,9 +151,12 @@ def _conditions(before: dict[str, Any], epoch_before: dict[str, Any], epoch_now:
 
 def chosen(ledger: Ledger, names: Sequence[str], all_confirm: bool) -> list[Ask]:
     """Trials by id, by the beginning of one, or by CELL#NUMBER; with `all_confirm`, those that the verdict rests on. Raises ConfigError."""
-    asks = ledger.asks()
-    if all_confirm:
-        return [a for a in asks if a.stage is Stage.CONFIRM]
+    asks, study = ledger.asks(), ledger.study()
+    if all_confirm and study is not None:
+        from study.stages import confirm_asks
+
+        speak = {a.trial_id for a in confirm_asks(study, ledger, ledger.confirmed_trials())}
+        return [a for a in asks if a.trial_id in speak]
     found = []
     for name in names:
         own = [a for a in asks if a.trial_id.startswith(name) or f"{a.cell}#{a.number}" == name]
@@ -172,8 +175,9 @@ def verdict_again(ledger: Ledger, replays: Sequence[Replay], scratch: Path) -> l
     from analysis.verdict import findings
 
     copy = Ledger(scratch, "verdict")
-    for name in ("study.json", "selection.json", "test_lock.json"):
-        copy.folder.write(name, ledger.folder.read(name) or b"{}")
+    for name in ("study.json", "selection.json", "budgets.json", "test_lock.json"):
+        if (data := ledger.folder.read(name)) is not None:
+            copy.folder.write(name, data)
     for ask in ledger.asks():
         for name in ("config.json", "epochs.jsonl", "result.json"):
             if (data := ledger.trial_folder(ask.trial_id).read(name)) is not None:

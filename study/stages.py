@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from study.config import Study, TrialConfig
@@ -14,8 +14,9 @@ from study.measure import opens_test
 from study.places import Places
 from study.progress import Names, Watch, warn
 from study.records import Ask, Origin, Outcome, Stage
-from study.remaining import Remaining
+from study.remaining import Remaining, pixels, times
 from study.search.conductor import Conductor
+from study.search.confirmed import Chosen, Round, checked_number, factors_of, next_round, planned, record_of
 from study.search.dearest import Expected, expected_seconds
 from study.search.optuna_cells import SearchPlan
 from study.search.plans import FixedPlan, Plan
@@ -66,6 +67,10 @@ class Executor:
             left = plan.total - plan.done
             self._run(conductor, self._places_of, total=left, measurements=measurements, interrupted=self.interrupted)
 
+    def look_again(self) -> None:
+        """What is left is another number: a question will train longer."""
+        self._remaining = remaining(self.study, self.ledger)
+
     def _classes(self, config: TrialConfig) -> list[str]:
         return list(self.tables[config.cell.dataset, config.cell.split_protocol].classes)
 
@@ -74,19 +79,30 @@ class Executor:
 
 
 def remaining(study: Study, ledger: Ledger) -> Remaining:
-    """What all stages still have to do, and what each cell's trials took so far."""
-    found, done, runs = Remaining(max_epochs=study.protocol.max_epochs), ended(study, ledger), study.confirm_seeds * study.confirm_folds
+    """What all stages still have to do, and what each cell's trials took so far. Of a longer confirmation nothing is known before it is
+    decided on."""
+    p, done, runs = study.protocol, ended(study, ledger), study.confirm_seeds * study.confirm_folds
+    found, factors = Remaining(max_epochs=p.max_epochs, image_size=p.image_size), factors_of(study, ledger.budgets(), ledger.confirmed_trials())
+    size = ((study.confirm_size or p.image_size) / p.image_size) ** 2
     for cell in study.cells:
-        found.todo[cell.id, False] = study.trials - done[cell.id, Stage.SEARCH]
-        found.todo[cell.id, True] = runs * (1 + ("memorisation" in study.explain)) - done[cell.id, Stage.CONFIRM]
+        whole = factors.get(cell.id, 1) * size
+        found.todo[cell.id, 0] = study.trials - done[cell.id, Stage.SEARCH]
+        found.todo[cell.id, whole] = runs * (1 + ("memorisation" in study.explain)) - done[cell.id, Stage.CONFIRM]
+        found.todo[cell.id, study.budget_check * size] += checks(study) - done[cell.id, Stage.BUDGET]
         for control in controls() if "controls" in study.explain else ():
-            found.todo[dataclasses.replace(cell, strategy=control).id, True] = runs
+            found.todo[dataclasses.replace(cell, strategy=control).id, whole] = runs
     asks, results = {a.trial_id: a for a in ledger.asks()}, ledger.results()
     for trial_id in results.keys() & {k for k, ask in asks.items() if ask.origin is not Origin.LINE}:
-        found.measured(asks[trial_id].cell, results[trial_id].seconds, results[trial_id].epochs)
-        if asks[trial_id].stage is Stage.EXPLAIN:
-            found.done(asks[trial_id].cell, True)
+        ask, result = asks[trial_id], results[trial_id]
+        found.measured(ask.cell, result.seconds, result.epochs * pixels(ask, p.image_size))
+        if ask.stage is Stage.EXPLAIN:
+            found.done(ask.cell, times(ask, p.max_epochs, p.image_size))
     return found
+
+
+def checks(study: Study) -> int:
+    """Runs of the budget check that are planned for a cell, at least."""
+    return int(bool(study.budget_check and study.confirm_seeds))
 
 
 def set_line(executor: Executor) -> None:
@@ -141,73 +157,102 @@ def choose(ledger: Ledger, searches: int = 1) -> dict[str, list[str]]:
     return by_search
 
 
-def confirm_asks(study: Study, ledger: Ledger, chosen: dict[str, list[str]]) -> list[Ask]:
+def confirm_asks(study: Study, ledger: Ledger, chosen: Chosen, factors: Mapping[str, int] | None = None) -> list[Ask]:
     """The chosen configurations of every cell again, with seeds nothing was tuned on; the same seeds for every cell, so runs pair up.
+    These are the runs that speak, whatever stage asked for them first.
 
     `chosen`: by cell, one trial, or the winner of each of R independent searches: confirm run k trains the winner of search k mod R, and
-    is left out where that search found none.
+    is left out where that search found none. `factors`: by cell, times the study's epochs; what was decided, where it is not given.
     """
     known = {a.trial_id: a for a in ledger.asks()}
     sequence = max((a.sequence for a in known.values()), default=-1) + 1
-    asks: list[Ask] = []
     same = same_subset(a.config for a in known.values() if a.stage is Stage.CONFIRM)
+    factors = factors_of(study, ledger.budgets(), chosen) if factors is None else factors
     if lost := [t for own in chosen.values() for t in own if t and t not in known]:
         raise EnvironmentProblem(
             f"{ledger.folder.shown('selection.json')} chooses trial {lost[0]}, which is not here; restore its folder, or remove selection.json to choose again."
         )
-    for number in range(study.confirm_seeds * study.confirm_folds):
-        for cell_id, winners in chosen.items():
-            winner = winners[study.search_of(number, len(winners))]
-            if not winner:
-                continue
-            config = confirm_config(study, TrialConfig.from_dict(known[winner].config), number, same_subset=same)
-            ask = known.get(config.id) or Ask(
-                trial_id=config.id,
-                cell=cell_id,
-                number=number,
-                stage=Stage.CONFIRM,
-                origin=Origin.CONFIRM,
-                config=config.as_dict(),
-                sequence=sequence + len(asks),
-            )
-            asks.append(ask)
+    winners = {cell: [TrialConfig.from_dict(known[t].config) if t else None for t in own] for cell, own in chosen.items()}
+    return [
+        known.get(config.id)
+        or Ask(
+            trial_id=config.id,
+            cell=cell,
+            number=number,
+            stage=Stage.CONFIRM,
+            origin=Origin.CONFIRM,
+            config=config.as_dict(),
+            sequence=sequence + k,
+        )
+        for k, (cell, number, config) in enumerate(planned(study, winners, factors, same))
+    ]
+
+
+def check_asks(study: Study, ledger: Ledger, chosen: Chosen, rounds: Mapping[str, Round]) -> list[Ask]:
+    """Of every cell of `rounds`, the best of its winners once more with more epochs, with the seed of the first confirm run of its search:
+    where the question is then confirmed at that budget, it is that confirm run."""
+    known, best = {a.trial_id: a for a in ledger.asks()}, (ledger.selection() or {"chosen": {}})["chosen"]
+    sequence = 1 + max((a.sequence for a in known.values()), default=-1) + len(chosen) * study.confirm_seeds * study.confirm_folds
+    same, asks = same_subset(a.config for a in known.values() if a.stage is Stage.CONFIRM), []
+    for k, (cell, part) in enumerate(rounds.items()):
+        number = checked_number(study, chosen[cell], best.get(cell, ""))
+        winner = known[chosen[cell][study.search_of(number, len(chosen[cell]))]]
+        config = confirm_config(study, TrialConfig.from_dict(winner.config), number, same_subset=same, factor=part.factor)
+        asked = Ask(
+            trial_id=config.id,
+            cell=cell,
+            number=number,
+            stage=Stage.BUDGET,
+            origin=Origin.CONFIRM,
+            config=config.as_dict(),
+            sequence=sequence + k,
+        )
+        asks.append(known.get(config.id) or asked)
     return asks
 
 
 def ended(study: Study, ledger: Ledger) -> Counter[tuple[str, Stage]]:
     """By cell and stage, how many of the planned trials have ended for certain: confirm runs of an earlier choice no longer speak, and
-    where a search goes on it may choose again."""
-    results = ledger.results()
+    where a search goes on it may choose again. Of the budget check one a cell is planned; more only where the question moves on."""
+    results, chosen, budgets = ledger.results(), ledger.confirmed_trials(), ledger.budgets()
     found = Counter((a.cell, a.stage) for a in ledger.asks(Stage.SEARCH) if a.trial_id in results)
-    for ask in confirm_asks(study, ledger, ledger.confirmed_trials()):
-        if ask.trial_id in results and found[ask.cell, Stage.SEARCH] >= study.trials:
-            found[ask.cell, Stage.CONFIRM] += 1
+    searched = {cell for cell in chosen if found[cell, Stage.SEARCH] >= study.trials}
+    for ask in confirm_asks(study, ledger, chosen):
+        found[ask.cell, Stage.CONFIRM] += ask.trial_id in results and ask.cell in searched
+    rounds = {cell: next_round(study, record_of(study, budgets, chosen, cell)) for cell in chosen}
+    for ask in check_asks(study, ledger, chosen, {cell: part for cell, part in rounds.items() if part is not None}):
+        found[ask.cell, Stage.BUDGET] += ask.trial_id in results and ask.cell in searched
+    for cell in searched:
+        found[cell, Stage.BUDGET] += checks(study) and rounds[cell] is None  # settled
     return found
 
 
-def confirm(executor: Executor, chosen: dict[str, list[str]]) -> None:
-    """Trains each winner afresh and measures it; where that opens the test set, for exactly these runs, the lock is asked first."""
-    asks = confirm_asks(executor.study, executor.ledger, chosen)
+def confirm(executor: Executor, chosen: Chosen) -> None:
+    """Trains each winner afresh, where that was not done to decide on its budget, and measures it; where that opens the test set, for
+    exactly these runs, the lock is asked first."""
+    ledger, measure = executor.ledger, executor.study.measure
+    asks = confirm_asks(executor.study, ledger, chosen)
     if not asks:
         return
-    if opens_test(executor.study.measure):
-        lines = line_asks(executor.study, executor.ledger.asks())
-        executor.ledger.open_test([a.trial_id for a in (*lines, *asks)])
-    ledger, measure = executor.ledger, executor.study.measure
-    ends = ledger.folder.each(lambda ask: is_done(ledger, ask.trial_id, measure), asks)
+    seen = {t for opening in ledger.test_openings() for t in opening["trials"]}
+    if opens_test(measure):
+        ledger.open_test([a.trial_id for a in (*line_asks(executor.study, ledger.asks()), *asks)])
+    ends = ledger.folder.each(lambda ask: is_done(ledger, ask.trial_id, measure, said=ask.trial_id in seen), asks)
     done = {a.trial_id for a, end in zip(asks, ends, strict=True) if end}
-    executor("confirm", FixedPlan(asks, done, _expected(ledger)), measurements=measure)
+    executor("confirm", FixedPlan(asks, done, expected_in(ledger)), measurements=measure)
 
 
-def _expected(ledger: Ledger) -> Expected:
+def expected_in(ledger: Ledger) -> Expected:
+    """Seconds of a trial to come, by what this ledger's took; a trial that only lacks its measurements takes none."""
     results = ledger.results()
-    return expected_seconds(((a, results[a.trial_id]) for a in ledger.asks() if a.trial_id in results), controls())
+    expected = expected_seconds(((a, results[a.trial_id]) for a in ledger.asks() if a.trial_id in results), controls())
+    return lambda ask: 0.0 if ask.trial_id in results else expected(ask)
 
 
 WRONG_LABELS = 0.2  # Zhang et al. 2017 go up to 1; a fifth is what careless labelling comes to
 
 
-def explain_asks(study: Study, ledger: Ledger, chosen: dict[str, list[str]]) -> list[Ask]:
+def explain_asks(study: Study, ledger: Ledger, chosen: Chosen) -> list[Ask]:
     """What is trained besides the confirm runs, with their seeds: each again with wrong labels; each question's controls from random weights,
     with the settings chosen for the strategy they are the control of (its published default where the study lacks it)."""
     confirmed = confirm_asks(study, ledger, chosen)
@@ -252,25 +297,26 @@ def controls() -> dict[str, str]:
     return {name: cls.control_of for name, cls in STRATEGIES.items() if cls.control_of}
 
 
-def explain(executor: Executor, chosen: dict[str, list[str]]) -> None:
+def explain(executor: Executor, chosen: Chosen) -> None:
     """Trains what the study asks for besides, measures nothing and keeps no network: none of it is a candidate, none sees test images."""
     ledger = executor.ledger
     asks = explain_asks(executor.study, ledger, chosen) if executor.study.explain else []
     if asks:
-        executor("explain", FixedPlan(asks, {a.trial_id for a in asks if ledger.result(a.trial_id) is not None}, _expected(ledger)))
+        executor("explain", FixedPlan(asks, {a.trial_id for a in asks if ledger.result(a.trial_id) is not None}, expected_in(ledger)))
     for ask in asks:
         if ask.stage is Stage.EXPLAIN and ledger.result(ask.trial_id) is not None:
             ledger.trial_folder(ask.trial_id).remove("best")
 
 
-def is_done(ledger: Ledger, trial_id: str, measurements: tuple[str, ...]) -> bool:
-    """It ended, and left what it was run for: a completed run that lacks a measurement is asked for again (run.was_completed)."""
+def is_done(ledger: Ledger, trial_id: str, measurements: tuple[str, ...], *, said: bool = True) -> bool:
+    """It ended, and left what it was run for: a completed run that lacks a measurement is asked for again (run.was_completed). `said`: it
+    was to be measured before, so a warning says what was lost."""
     result = ledger.result(trial_id)
     if result is None:
         return False
     if result.outcome is not Outcome.COMPLETED:
         return True
     lost = [n for n in measurements if not ledger.measured(trial_id, n)]
-    if lost:
+    if lost and said:
         warn(f"{trial_id} was completed but left no {', '.join(lost)}: its network is measured again, or trained again where it is gone")
     return not lost

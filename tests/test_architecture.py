@@ -14,6 +14,7 @@ LAYERS = [
     {
         "study.errors", "study.records", "study.space", "study.canonical", "study.failpoints", "study.facts", "study.files", "study.stores", "study.refusals", "study.places",
         "study.metrics", "study.options", "study.signals", "study.progress", "study.remaining", "study.lock", "study.naming", "study.networks.slots", "study.inference",
+        "study.budget_decision",
     },
     {"study.datasets", "study.strategies", "study.networks", "study.checkpoint"},
     {"study.config", "study.which_epoch", "study.growth", "study.studies", "study.mine", "study.source"},
@@ -22,7 +23,7 @@ LAYERS = [
     {"study.measure", "study.tracking", "study.use"},
     {"study.run"},
     {"study.search"},
-    {"study.cost", "study.checks", "study.stages", "study.plan", "study.speed", "study.fit", "study.runners"},
+    {"study.cost", "study.checks", "study.stages", "study.budgets", "study.plan", "study.speed", "study.fit", "study.runners"},
     {"study.pictures", "study.pipeline", "study.results"},
     {"study.sweep", "study.trial", "study.predict", "study.replay", "study.export", "study.demo", "study.measure.__main__", "study.tracking.__main__", "study.datasets.__main__"},
 ]  # fmt: skip
@@ -30,7 +31,7 @@ PACKAGES = ("study", "analysis", "cluster", "benchmarks")
 MAY_USE_ANALYSIS = {"study.pipeline", "study.results", "study.replay"}  # what a study says of itself is the analysis's to say
 ANALYSIS_MAY_USE = (
     "study.errors", "study.records", "study.space", "study.canonical", "study.failpoints", "study.facts", "study.files", "study.stores", "study.refusals", "study.metrics", "study.naming",
-    "study.strategies", "study.config", "study.which_epoch", "study.tracking.ledger", "study.tracking.from_mlflow", "study.search.sample", "study.search.seeds",
+    "study.strategies", "study.config", "study.which_epoch", "study.tracking.ledger", "study.tracking.from_mlflow", "study.search.sample", "study.search.seeds", "study.search.confirmed",
     "study.inference.softmax",
 )  # fmt: skip
 FILES = {

@@ -127,7 +127,7 @@ def _label_errors(table: ImageTable, study: str, name: str, splits: str) -> list
         data = ledger.measured(ask.trial_id, "predictions")
         if (
             ask.cell not in same
-            or ask.stage is not Stage.CONFIRM
+            or ask.stage not in (Stage.CONFIRM, Stage.BUDGET)
             or result is None
             or result.outcome is not Outcome.COMPLETED
             or data is None

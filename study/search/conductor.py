@@ -102,9 +102,12 @@ class Conductor:
             self._read_back(ask)
         del self.running[trial_id]
         self.events += 1
-        result = self._result(ask, outcome, reason)
+        known = self.ledger.result(trial_id)
+        measured_only = outcome is Outcome.COMPLETED and known is not None and known.outcome is Outcome.COMPLETED
+        result = known if known is not None and measured_only else self._result(ask, outcome, reason)
         failpoint("before_tell")
-        self.ledger.write_result(result)
+        if result is not known:  # what it took to train stands as it was
+            self.ledger.write_result(result)
         failpoint("after_tell")
         self.plan.tell(ask, result)
         self.ledger.trial_folder(trial_id).remove("checkpoint")  # only unfinished trials need to go on from it

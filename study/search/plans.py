@@ -8,8 +8,9 @@ from study.search.dearest import Expected
 
 
 def shows_curve(ask: Ask) -> bool:
-    """Whether the report draws how this trial learned, epoch by epoch: confirm runs. Of the others it reads the kept epoch alone."""
-    return ask.stage is Stage.CONFIRM
+    """Whether the report draws how this trial learned, epoch by epoch: confirm runs, and those of the budget check, which may become
+    some. Of the others it reads the kept epoch alone."""
+    return ask.stage in (Stage.CONFIRM, Stage.BUDGET)
 
 
 class Plan(ABC):

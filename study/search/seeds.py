@@ -5,7 +5,7 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from study.config import Study, TrialConfig
+from study.config import Protocol, Study, TrialConfig
 
 
 def seed_for(*parts: object) -> int:
@@ -19,8 +19,17 @@ def same_subset(confirm_runs: Iterable[Mapping[str, Any]]) -> bool:
     return any(c["cell"]["train_fraction"] < 1 and not c.get("subset") for c in confirm_runs)
 
 
-def confirm_config(study: Study, winner: TrialConfig, number: int, *, same_subset: bool = False) -> TrialConfig:
-    """The winner's settings again, with a seed nothing was tuned on, and where its cell trains on a part of the images, another part.
+def stretched(protocol: Protocol, factor: int) -> Protocol:
+    """So many times the epochs: the schedule is stretched, the warm-up as long as it was. Stored views and least steps grow alike, so that
+    reuse costs no strategy a view."""
+    return dataclasses.replace(
+        protocol, max_epochs=factor * protocol.max_epochs, views=factor * protocol.views, min_steps=factor * protocol.min_steps
+    )
+
+
+def confirm_config(study: Study, winner: TrialConfig, number: int, *, same_subset: bool = False, factor: int = 1) -> TrialConfig:
+    """The winner's settings again, with a seed nothing was tuned on, and where its cell trains on a part of the images, another part; at
+    `factor` times its epochs, and at the study's size of confirm runs.
 
     Number k of every cell has the same seed, fold and part, whatever its strategy, so runs pair up.
     """
@@ -29,4 +38,7 @@ def confirm_config(study: Study, winner: TrialConfig, number: int, *, same_subse
     if study.confirm_folds > 1:
         cell = dataclasses.replace(cell, splits=f"{cell.split_protocol}:{fold}")
     subset = k + 1 if cell.train_fraction < 1 and not same_subset else 0  # 0 is what the search saw
-    return dataclasses.replace(winner, cell=cell, seed=seed_for(study.seed, "confirm", k) % 2**31, subset=subset)
+    protocol = stretched(winner.protocol, factor)
+    if study.confirm_size:
+        protocol = dataclasses.replace(protocol, image_size=study.confirm_size)
+    return dataclasses.replace(winner, cell=cell, protocol=protocol, seed=seed_for(study.seed, "confirm", k) % 2**31, subset=subset)

@@ -2,6 +2,7 @@
 
     <results>/<study>/study.json                    the question, facts fixed when it was first asked, and how it grew since
                       selection.json                which trial speaks for each cell, and by which rule
+                      budgets.json                  what longer training brought on validation, and how long each question is confirmed
                       test_lock.json                every opening of the test set
                       trials/<id>/config.json       the Ask: written before the trial starts
                                   epochs.jsonl      one EpochRecord a line, appended; behind a URL written when the trial ends,
@@ -31,6 +32,7 @@ from study.tracking.reader import (
     TRIAL_ID,
     amendments_of,
     ask_of,
+    budgets_of,
     check_schema,
     damaged,
     data_report_of,
@@ -45,7 +47,7 @@ T = TypeVar("T")
 
 OLD_PREDICTIONS = "predictions.parquet"  # where version 0.1 left them; read for ever, written no more
 PICTURES = "pictures.parquet"
-STUDY_FILES = ("study.json", "selection.json", "test_lock.json", "data_report.json", PICTURES, "report.html")
+STUDY_FILES = ("study.json", "selection.json", "budgets.json", "test_lock.json", "data_report.json", PICTURES, "report.html")
 TRIAL_FILE = re.compile(rf"config\.json|epochs\.jsonl|result\.json|{re.escape(OLD_PREDICTIONS)}|measured/[a-z_]+\.parquet")
 """What carries a study elsewhere takes these of it, and no other name."""
 LEFT_BEHIND = frozenset({"epochs.jsonl", "epochs", "result.json", "attempts.jsonl", "measured", "checkpoint", "best", OLD_PREDICTIONS})
@@ -266,6 +268,15 @@ class Ledger:
         """By cell, the search trials whose configurations are confirmed: one, or the winner of each independent search (empty: it found none)."""
         known = self.selection() or {"chosen": {}}
         return known.get("by_search") or {cell: [trial_id] for cell, trial_id in known["chosen"].items()}
+
+    def write_budgets(self, questions: list[dict[str, Any]]) -> None:
+        """One entry a question that was decided on."""
+        self._write("budgets.json", {"schema": SCHEMA, "questions": questions})
+
+    def budgets(self) -> list[dict[str, Any]]:
+        """By question (`dataset`, `splits`, `backbone`, `train_fraction`): for which choice (`on`: cell -> winners), the `rounds` of the
+        check with each strategy's state and figures, the `factor` on the epochs at which it is confirmed, and `earlier` decisions."""
+        return self._read("budgets.json", budgets_of) or []
 
     def winners(self) -> dict[str, Ask]:
         """By cell, the trial that speaks for it; empty before the choice. Raises EnvironmentProblem for a choice that is not here."""

@@ -124,7 +124,7 @@ class Mirror:
         which is what a study's end does."""
         if self._looked == self._here.get("study.json", ""):
             return []
-        return [a for a in asks if a.trial_id in self.cursor.ended and (a.trial_id in kept or a.stage is Stage.CONFIRM)]
+        return [a for a in asks if a.trial_id in self.cursor.ended and (a.trial_id in kept or a.stage in (Stage.CONFIRM, Stage.BUDGET))]
 
     def _trials(self, asks: list[Ask], study: Study, root: str, facts: dict[str, Any]) -> None:
         """Sends what is new of each; several at a time over a connection, one at a time into a database beside us."""
@@ -154,7 +154,7 @@ class Mirror:
         started = result.started_at if result else (epochs[0].ended_at - epochs[0].seconds if epochs else None)
         tags = events.cell_tags(config.cell) | {"stage": ask.stage.value, "origin": ask.origin.value, "trial": trial_id}
         tags |= {"seed": str(config.seed), "number": str(ask.number)}
-        suffix = {Stage.SEARCH: "", Stage.CONFIRM: " confirm", Stage.EXPLAIN: f" {ask.origin.value}"}[ask.stage]
+        suffix = {Stage.SEARCH: "", Stage.CONFIRM: " confirm", Stage.BUDGET: " budget", Stage.EXPLAIN: f" {ask.origin.value}"}[ask.stage]
         run = self._run(trial_id, f"{name}{suffix} #{ask.number}", self.cursor.runs[ask.cell], tags, started)
         failpoint("after_mlflow_start")
         params = dict[str, Any]()

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from study.budget_decision import STATES
 from study.config import WHO_READS
 from study.errors import ConfigError, EnvironmentProblem
 from study.records import SCHEMA, Ask, TrialResult
@@ -121,6 +122,25 @@ def selection_of(values: dict[str, Any]) -> dict[str, Any]:
     return values
 
 
+def budgets_of(values: dict[str, Any]) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = _require(values, "questions", _is_objects, "a list of objects")
+    for question in found:
+        for name in ("dataset", "splits", "backbone"):
+            _require(question, name, _is_text, "a text")
+        _require(question, "train_fraction", _is_number, "a number")
+        _require(question, "factor", _is_factor, "a whole number >= 1")
+        _require(question, "on", _is_named_lists, "an object of lists of trials' ids")
+        for part in _require(question, "rounds", _is_objects, "a list of objects"):
+            _require(part, "factor", _is_factor, "a whole number >= 1")
+            _require(part, "against", _is_factor, "a whole number >= 1")
+            for strategy in _require(part, "strategies", _is_object, "an object"):
+                own = _require(part["strategies"], strategy, _is_object, "an object")
+                _require(own, "state", lambda v: v in STATES, f"one of {', '.join(STATES)}")
+                for name in ("gain", "se", "low", "high", "longer", "shorter"):
+                    _require({name: 0.0, **own}, name, _is_number, "a number")
+    return found
+
+
 def data_report_of(values: dict[str, Any]) -> dict[str, Any]:
     for name in values:
         _require(_require(values, name, _is_object, "an object"), "form", _is_text, "a text")
@@ -155,6 +175,10 @@ def _is_text(value: Any) -> bool:
 
 def _is_number(value: Any) -> bool:
     return type(value) in (int, float) and math.isfinite(value)
+
+
+def _is_factor(value: Any) -> bool:
+    return type(value) is int and value >= 1
 
 
 def _is_texts(value: Any) -> bool:

@@ -121,7 +121,7 @@ def fine_tune(
 
             began = time.perf_counter()
             kept = functools.partial(may_be_kept, protocol, epoch, earlier=tuple(history), stops=stops)
-            metrics, confusion = _evaluate(run, (lambda objective: True) if curve else kept)
+            metrics, confusion, said = _evaluate(run, (lambda objective: True) if curve else kept)
             metrics = {"train/loss": loss, "lr": phase.lrs[0] or 0.0} | metrics | distances(run.network, start, whole=not run.pristine)
             if not all(map(math.isfinite, metrics.values())):
                 raise DivergedError(f"non-finite metric after epoch {epoch}")
@@ -136,6 +136,8 @@ def fine_tune(
             )
             if kept(record.objective):
                 record = dataclasses.replace(record, confusion=confusion.tolist())
+            if curve and epoch == protocol.max_epochs:
+                record = dataclasses.replace(record, said=said.tolist())
             history.append(record)
             yield record, run.state(index, history)
 
@@ -302,12 +304,13 @@ def _shown(run: _Phase, own: np.ndarray, partners: np.ndarray, turn: int, blend:
     return run.features.blended(own, partners, turn, blend), targets
 
 
-def _evaluate(run: _Phase, looked: Callable[[float], bool]) -> tuple[dict[str, float], np.ndarray]:
-    """Eval mode, no augmentation, each image once: (figures of train subset and validation, confusion of validation). The train subset is
-    left out where `looked`, asked with the objective, says that nobody will look at it."""
+def _evaluate(run: _Phase, looked: Callable[[float], bool]) -> tuple[dict[str, float], np.ndarray, np.ndarray]:
+    """Eval mode, no augmentation, each image once: (figures of train subset and validation, confusion of validation, the class named for
+    each of its images). The train subset is left out where `looked`, asked with the objective, says that nobody will look at it."""
     inputs, features = run.trial.inputs, run.features
     run.network.eval()
-    val, confusion = score(_logits(run, features.val, len(inputs.val)), inputs.labels_of(inputs.val))
+    logits = _logits(run, features.val, len(inputs.val))
+    val, confusion = score(logits, inputs.labels_of(inputs.val))
     metrics = {f"val/{k}": v for k, v in val.items()}
     if looked(metrics.get(OBJECTIVE, -math.inf)):
         train, _ = score(_logits(run, features.train_plain, len(inputs.train_eval)), inputs.labels_of(inputs.train_eval))
@@ -316,7 +319,7 @@ def _evaluate(run: _Phase, looked: Callable[[float], bool]) -> tuple[dict[str, f
         said = _logits(run, functools.partial(features.doubtful, name), len(doubtful.rows)).argmax(axis=1)
         metrics[f"{name}/memorised"] = float((said == doubtful.told).mean())
         metrics[f"{name}/resisted"] = float((said == doubtful.true).mean())
-    return metrics, confusion
+    return metrics, confusion, logits.argmax(axis=1)
 
 
 @torch.no_grad()

@@ -1,0 +1,64 @@
+"""Which runs confirm a study's winners, and for how many times its epochs: what speaks is known by id, whatever stage asked for it first."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from study.config import Study, TrialConfig
+from study.search.seeds import confirm_config
+
+Chosen = Mapping[str, Sequence[str]]
+"""By cell, the search trials whose configurations are confirmed: one a search, empty where that search found none."""
+QUESTION = ("dataset", "splits", "backbone", "train_fraction")
+
+
+def planned(
+    study: Study, winners: Mapping[str, Sequence[TrialConfig | None]], factors: Mapping[str, int], same_subset: bool
+) -> Iterator[tuple[str, int, TrialConfig]]:
+    """(cell, number, configuration) of every confirm run. `winners`: by cell, the winner of each search; `factors`: times the epochs, 1
+    where a cell is not named. Run k trains the winner of search k mod R, and is left out where that search found none."""
+    for number in range(study.confirm_seeds * study.confirm_folds):
+        for cell, own in winners.items():
+            winner = own[study.search_of(number, len(own))]
+            if winner is not None:
+                yield cell, number, confirm_config(study, winner, number, same_subset=same_subset, factor=factors.get(cell, 1))
+
+
+def record_of(study: Study, budgets: Sequence[Mapping[str, Any]], chosen: Chosen, cell: str) -> Mapping[str, Any] | None:
+    """What was decided on the budget of the cell's question; None where nothing was, or for other winners or cells than it has today."""
+    question = next((c.question for c in study.cells if c.id == cell), None)
+    on = {c.id: list(chosen[c.id]) for c in study.cells if c.question == question and c.id in chosen}
+    return next((b for b in budgets if tuple(b[k] for k in QUESTION) == question and b["on"] == on), None)
+
+
+def factors_of(study: Study, budgets: Sequence[Mapping[str, Any]], chosen: Chosen) -> dict[str, int]:
+    """By cell, how many times the study's epochs its confirm runs train."""
+    if not budgets:
+        return {}
+    found = {cell: record_of(study, budgets, chosen, cell) for cell in chosen}
+    return {cell: int(record["factor"]) for cell, record in found.items() if record is not None}
+
+
+class Round(NamedTuple):
+    """One check of a question: what runs at `factor` times the epochs bring over those at `against` times."""
+
+    against: int
+    factor: int
+
+
+def next_round(study: Study, record: Mapping[str, Any] | None) -> Round | None:
+    """The check that a question still needs after what was decided on it; None where its budget is settled."""
+    if not study.budget_check or not study.confirm_seeds:
+        return None
+    if record is None:
+        return Round(1, study.budget_check)
+    last = record["rounds"][-1]
+    longer = last["factor"] * study.budget_check
+    if any(own["state"] == "gains" for own in last["strategies"].values()) and longer <= study.longest:
+        return Round(last["factor"], longer)
+    return None
+
+
+def checked_number(study: Study, winners: Sequence[str], best: str) -> int:
+    """The confirm run whose seed, fold and part a cell's check takes: the first of the search that found its `best` trial."""
+    search = winners.index(best) if best in winners else next(k for k, t in enumerate(winners) if t)
+    return search * study.confirm_folds
