@@ -209,6 +209,14 @@ def _doubts(panel: Panel, answers: Mapping[float, Answer]) -> str:
     return "; ".join([*found[:MOST_DOUBTS], *panel.left_out]) + rest
 
 
+def _times(panel: Panel, frames: Frames) -> str:
+    """How often: sizes may be confirmed at different budgets."""
+    epochs = sorted({frames.confirmed_protocol(q).max_epochs for q in panel.sizes.values()})
+    if len(epochs) > 1:
+        return f"{epochs[0]} to {epochs[-1]} times (by what the budget check found at each size)"
+    return f"{epochs[0]} time{'s' * (epochs[0] > 1)}"
+
+
 def _scope(panel: Panel, frames: Frames) -> str:
     p, one = frames.study.protocol, frames.study.searches == 1
     parts = max((frames.subsets(q) for q in panel.sizes.values()), default=0)
@@ -220,7 +228,7 @@ def _scope(panel: Panel, frames: Frames) -> str:
     length = (
         f"every trial took {p.min_steps} steps or more"
         if p.min_steps
-        else f"every trial saw each of its images {p.max_epochs} time{'s' * (p.max_epochs > 1)}, so that fewer images were fewer steps"
+        else f"every trial saw each of its images {_times(panel, frames)}, so that fewer images were fewer steps"
     )
     return (
         f"Each size was tuned anew{', by one search' if one else ''}, on all validation images: better than so few images alone would allow. "

@@ -9,6 +9,7 @@ from analysis import statistics as st
 from analysis.frames import Frames
 from analysis.pick import Pick, points
 from analysis.verdict import Findings
+from study.config import Protocol
 from study.metrics import class_scores
 from study.which_epoch import IN_WORDS
 
@@ -32,7 +33,7 @@ def model_card(frames: Frames, found: Findings, pick: Pick, licence: str = "") -
 
 def _what(frames: Frames, p: Pick) -> list[str]:
     names = frames.classes.get(p.cell.id, [])
-    size = frames.study.protocol.image_size
+    size = _protocol(frames, p).image_size
     return [
         f"An image classifier of {len(names)} classes ({', '.join(map(_plain, names))}): {p.cell.backbone}, pretrained, fine-tuned as "
         f"`{p.cell.strategy}`, {size} x {size} pixels. Trial `{p.trial}` of the study `{frames.study.name}`.",
@@ -41,6 +42,11 @@ def _what(frames: Frames, p: Pick) -> list[str]:
         + ("of its confirm runs the one with the best validation macro-F1." if p.confirmed else "the search's winner, not confirmed.")
         + " No test score chose it.",
     ]
+
+
+def _protocol(frames: Frames, p: Pick) -> Protocol:
+    """Under which the pick was trained: a confirm run may have had more epochs or pixels than the search."""
+    return frames.confirmed_protocol(p.question) if p.confirmed else frames.study.protocol
 
 
 def _data(frames: Frames, p: Pick) -> list[str]:
@@ -60,7 +66,7 @@ def _data(frames: Frames, p: Pick) -> list[str]:
 
 
 def _training(frames: Frames, p: Pick) -> list[str]:
-    q, s = frames.study.protocol, frames.study
+    q, s = _protocol(frames, p), frames.study
     result = frames.ledger.result(p.trial)
     facts = result.facts if result else {}
     return [

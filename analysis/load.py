@@ -1,6 +1,7 @@
 """A ledger folder, or an MLflow server, read into the same frames."""
 
 import tempfile
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from analysis.budget import checked
 from analysis.frames import Frames
 from study.config import Recipe, Study, TrialConfig
 from study.errors import ConfigError
@@ -42,7 +44,7 @@ def load(source: str | Ledger, study: str | None = None, cache: Path | None = No
             if result.val:
                 confusion[ask.trial_id] = np.array(result.val.confusion)
     selection = ledger.selection() or {"chosen": {}, "rule": ""}
-    return Frames(
+    frames = Frames(
         study=question,
         facts=ledger.facts(),
         trials=_in_order(pd.DataFrame(trials)),
@@ -59,6 +61,7 @@ def load(source: str | Ledger, study: str | None = None, cache: Path | None = No
         data_report=ledger.data_report(),
         ledger=ledger,
     )
+    return replace(frames, checked=checked(frames))
 
 
 def _planned(ledger: Ledger, study: Study) -> dict[str, list[str]]:

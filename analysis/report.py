@@ -15,6 +15,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from analysis import pictures
 from analysis.answers import confirm_seconds
+from analysis.budget import budget_lines, budget_rows, confirmed_at
 from analysis.equal_compute import equal_compute
 from analysis.export import write_page, write_tables
 from analysis.figures import FIGURES
@@ -29,6 +30,7 @@ from analysis.told import score_facts
 from analysis.use import pick_facts, use_lines, uses
 from analysis.verdict import Findings, findings
 from analysis.why import why_rows
+from study.config import Study
 from study.errors import StudyError
 from study.facts import tell
 from study.failpoints import failpoint
@@ -107,6 +109,7 @@ def all_tables(frames: Frames, found: Findings, computed: dict[str, pd.DataFrame
         **_size_tables(found),
         "verdicts": verdicts,
         "equal_compute": equal_compute(frames),
+        **({"budgets": pd.DataFrame(budget_rows(frames))} if frames.budgets else {}),
         **{f"figure_{k}": with_names(v) for k, v in computed.items()},
     }
 
@@ -157,6 +160,8 @@ def render(
         budget=spent(frames, price_per_hour),
         leaders=_named_rows(leaderboard(frames, found)),
         compute=equal_compute(frames).to_dict("records"),
+        longer=[{**row, "question": Question.of(row).name} for row in budget_rows(frames)],
+        longer_lines=budget_lines(frames),
         lost=_lost(frames),
         why=found.why,
         controls=found.controls,
@@ -256,9 +261,14 @@ def _protocol(frames: Frames) -> list[tuple[str, str]]:
             "Confirmation",
             f"{s.confirm_seeds} fresh seeds"
             + (f" on each of {s.confirm_folds} folds" if s.confirm_folds > 1 else "")
-            + ": head, order and augmentation; nothing tuned",
+            + ": head, order and augmentation; nothing tuned"
+            + "".join(f"; {text}" for text in confirmed_at(frames)),
         ),
-        ("Test set", f"locked until the winners were chosen; opened {len(frames.openings)} time(s)"),
+        ("Budget check", _budget_check(s)),
+        (
+            "Test set",
+            f"locked until the winners were chosen{' and their budget was settled' if s.budget_check else ''}; opened {len(frames.openings)} time(s)",
+        ),
         (
             "Training",
             f"at most {p.max_epochs} epochs, batch {p.batch_size}, {p.image_size} px, {p.precision}, AdamW, cosine with {p.warmup_epochs:g} epoch(s) warm-up, {p.workers} worker(s)"
@@ -285,6 +295,18 @@ def _protocol(frames: Frames) -> list[tuple[str, str]]:
         ),
         ("Macro averages", "over classes that occur in the split; an absent class is n/a, not 0"),
     ]
+
+
+def _budget_check(study: Study) -> str:
+    """What was asked of longer training."""
+    if not study.budget_check:
+        return "off: nobody knows whether longer training would turn the verdict"
+    p = study.protocol
+    longest = "never" if study.longest == 1 else f"at {study.longest} times the epochs at most"
+    return (
+        f"each winner once more at {study.budget_check * p.max_epochs} epochs instead of {p.max_epochs}, the schedule stretched, scored on "
+        f"validation at its last epoch before the test set was opened; where a strategy gains, its question is confirmed longer, {longest}"
+    )
 
 
 def _lost(frames: Frames) -> list[dict[str, Any]]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from analysis.answers import Answer
+from analysis.budget import beyond
 from analysis.collapse import ENOUGH_RUNS
 from analysis.forecast import Need, alpha_of_look
 from analysis.frames import Frames
@@ -64,6 +65,11 @@ def _longer(a: Answer, frames: Frames) -> list[Step]:
     """Where the answer hangs on a strategy that was cut short."""
     if not a.cut_short:
         return []
+    gains = {s: found for (q, s), found in beyond(frames).items() if q == a.question}
+    if all(s.strategy in gains for s in a.cut_short):
+        factor, epochs = max(gains.values())
+        text = f"Train longer: {joined(list(gains))} would gain on validation. This confirms all at {epochs} epochs"
+        return [Step(text=text, command=_allow(frames, factor))]
     headline = a.reasons[0] if len(a.comparable) < 2 else ""
     rest = [s for s in a.cut_short if s.reason != headline]
     if len(rest) == len(a.cut_short):
@@ -72,6 +78,14 @@ def _longer(a: Answer, frames: Frames) -> list[Step]:
         why = f"{together(rest)}, as well. " if rest else ""
     text = f"{why}First train {LONGER} times as long, for about {LONGER} times the compute"
     return [Step(text=text, command=longer(frames))]
+
+
+def _allow(frames: Frames, longest: int) -> str:
+    """What confirms the study at so many times its epochs."""
+    command = _command(frames)
+    if "study.sweep" not in command:
+        return f"run_study(dataclasses.replace(STUDY, longest={longest}))"
+    return f"{_by_folder(_words(command.split('study.sweep', 1)[1]), frames.study.name)} --set longest={longest}"
 
 
 def _winner_too(a: Answer, frames: Frames) -> list[Step]:

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from analysis import statistics as st
+from analysis.budget import longer
 from analysis.fairness import range_edges, trial_counts
 from analysis.forecast import alpha_of_look
 from analysis.frames import Frames
@@ -25,6 +26,7 @@ def warnings(frames: Frames, pairs: Sequence[Pair]) -> list[str]:
     out += [
         *_cut_short(frames),
         *_small_images(frames),
+        *_of_the_budget(frames),
         *_of_the_trials(frames),
         *edges,
         *_of_the_pairs(pairs),
@@ -75,6 +77,20 @@ def _of_the_study(frames: Frames) -> Iterator[str]:
     if frames.study.confirm_seeds < st.ENOUGH_SEEDS:
         seeds = frames.study.confirm_seeds
         yield f"{seeds} confirm seed{' is' if seeds == 1 else 's are'} few; {st.ENOUGH_SEEDS} or more are advised"
+
+
+def _of_the_budget(frames: Frames) -> Iterator[str]:
+    """Who would gain by longer training than it was confirmed at, and whose score longer training lowered."""
+    last = {(own.question, own.strategy): own for own in longer(frames)}
+    for (question, strategy), own in last.items():
+        if own.open:
+            yield (
+                f"{question.name}: {strategy} gained {own.points} points on validation by {own.epochs} epochs instead of {own.against}, "
+                f"and was confirmed at {own.confirmed}: its verdicts are about short training"
+            )
+        elif own.falls:
+            where = f", at which it was confirmed for equal epochs (at {own.against} its score was higher)" * (own.confirmed == own.epochs)
+            yield f"{question.name}: the score of {strategy} falls with longer training, by {own.points[1:]} points at {own.epochs} epochs{where}"
 
 
 def _of_the_trials(frames: Frames) -> Iterator[str]:

@@ -41,7 +41,7 @@ from study.config import Protocol, Study, grid
 TINY = Study(
     name="tiny", cells=grid(["digits"], ["efficientnet_lite0"], {strategies}, (0.1,)),
     protocol=Protocol(max_epochs=2, image_size=32, batch_size=64, views=1, train_eval_images=32, warmup_epochs=0.5),
-    trials=2, random_trials=1, grace_epochs=1, reduction_factor=2, confirm_seeds={seeds}, line_size=32,
+    trials=2, random_trials=1, grace_epochs=1, reduction_factor=2, confirm_seeds={seeds}, line_size=32, budget_check=0,
 )
 """
 TRIES = 3  # draws for a kill, at most, and starts to finish a study

@@ -181,9 +181,7 @@ def _influences(compared: Mapping[str, Compared], labels: np.ndarray, groups: np
         return None
     classes = 1 + max(int(labels.max()), *(int(r.said.max()) for r in runs if r.said is not None))
     member = np.arange(len(labels)) if groups is None else np.unique(groups, return_inverse=True)[1]
-    return {
-        id(r): np.bincount(member, weights=influences(r.said, labels, classes)) / len(labels) for r in runs if r.said is not None
-    }
+    return {id(r): np.bincount(member, weights=influences(r.said, labels, classes)) / len(labels) for r in runs if r.said is not None}
 
 
 def _noise(compared: Mapping[str, Compared], influence: Mapping[int, np.ndarray]) -> float:

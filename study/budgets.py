@@ -189,5 +189,3 @@ def _tidy(study: Study, ledger: Ledger, chosen: Chosen) -> None:
         trained = ask.stage in (Stage.CONFIRM, Stage.BUDGET) and ask.origin is not Origin.LINE
         if trained and ask.trial_id not in speak and not ledger.measurements(ask.trial_id):
             ledger.trial_folder(ask.trial_id).remove("best")
-
-

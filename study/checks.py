@@ -20,7 +20,7 @@ from study.places import Places
 from study.progress import warn
 from study.records import Stage, dumps
 from study.space import Choice, extremes
-from study.stages import ended
+from study.stages import checks, ended
 from study.strategies import STRATEGIES
 from study.tracking.ledger import Ledger
 
@@ -93,14 +93,15 @@ def check_models(study: Study, places: Places) -> dict[str, int]:
     """
     find_measurements(study.measure)
     parameters: dict[str, int] = {}
-    size = study.protocol.image_size
+    sizes = dict.fromkeys((study.confirm_size or study.protocol.image_size, study.protocol.image_size))
     for name in dict.fromkeys(c.backbone for c in study.cells):
         cells = [c for c in study.cells if c.backbone == name]
         starts = {STRATEGIES[c.strategy].start for c in cells}
         drop_path = max(max(extremes(study.ranges(c).get("drop_path", Choice(0.0)))) for c in cells)
         start: Start = "pretrained" if "pretrained" in starts else "random"
-        made = create(name, 2, weights=places.weights, start=start, image_size=size, drop_path=drop_path)
-        check_forward(made.model, timm_name(name), made.input_size)
+        for size in sizes:
+            made = create(name, 2, weights=places.weights, start=start, image_size=size, drop_path=drop_path)
+            check_forward(made.model, timm_name(name), made.input_size)
         for cell in cells:
             phases_on(STRATEGIES[cell.strategy](), made, study.protocol.max_epochs, cell.id)
         parameters[name] = sum(p.numel() for p in made.model.parameters())
@@ -116,8 +117,9 @@ def own_sizes(study: Study) -> dict[str, int]:
 def check_room(study: Study, ledger: Ledger, parameters: dict[str, int]) -> None:
     """Raises EnvironmentProblem when the disk cannot hold what the study will write: better now than after two days."""
     free = ledger.folder.free()
-    done, runs = ended(study, ledger), study.trials + study.confirm_seeds * study.confirm_folds
-    needed = disk(study, parameters, {c.id: max(runs - done[c.id, Stage.SEARCH] - done[c.id, Stage.CONFIRM], 0) for c in study.cells})
+    done, runs = ended(study, ledger), study.trials + study.confirm_seeds * study.confirm_folds + checks(study)
+    left = {c.id: max(runs - sum(done[c.id, s] for s in (Stage.SEARCH, Stage.CONFIRM, Stage.BUDGET)), 0) for c in study.cells}
+    needed = disk(study, parameters, left)
     if free is not None and free < needed:
         raise EnvironmentProblem(
             f"{ledger.folder.location} has {free / 1e9:.2f} GB free and the study may write {needed / 1e9:.2f} GB; "

@@ -372,7 +372,9 @@ def _check_budget(study: Study) -> None:
         check == 0 or longest == 1 or longest >= check,
         f"longest {longest} must be 1 (never longer), or at least budget_check {check}: what was not checked is not confirmed. Set longest={check}.",
     )
-    _require(type(size) is int and size >= 0, f"confirm_size must be a whole number of pixels, or 0 (the protocol's image_size), not {size!r}.")
+    _require(
+        type(size) is int and size >= 0, f"confirm_size must be a whole number of pixels, or 0 (the protocol's image_size), not {size!r}."
+    )
 
 
 def _whole(study: Study) -> str:

@@ -8,7 +8,9 @@ from study.config import Study
 from study.errors import ConfigError
 from study.records import dumps
 
-MAY_RISE = ("trials", "random_trials", "confirm_seeds")
+MAY_RISE = ("trials", "random_trials", "confirm_seeds", "longest")
+MAY_BEGIN = ("budget_check",)
+"""Off until now: what it finds may confirm a question anew at a longer budget, which is a further look at the test set where it was open."""
 MAY_GAIN = ("cells", "measure", "explain")
 FREE = ("about",)
 
@@ -32,7 +34,8 @@ class Change:
     def allowed(self) -> bool:
         if self.field in MAY_GAIN:
             return not self.was
-        return self.field in FREE or (self.field in MAY_RISE and self.now > self.was)
+        begins = self.field in MAY_BEGIN and not self.was
+        return self.field in FREE or begins or (self.field in MAY_RISE and self.now > self.was)
 
 
 def compare(old: Study, new: Study) -> list[Change]:
@@ -54,7 +57,7 @@ def grow(old: Study, new: Study, where: str) -> tuple[Study, list[Change]]:
     if refused := [c for c in changes if not c.allowed]:
         raise ConfigError(
             f"{where} holds a study with other settings ({'; '.join(c.text for c in refused)}). A study may gain {', '.join((*MAY_RISE, *MAY_GAIN))}, "
-            f"nothing else: python -m study.sweep {where} goes on with its own settings, and another --name begins anew."
+            f"and begin a {MAY_BEGIN[0]} where it had none, nothing else: python -m study.sweep {where} goes on with its own settings, and another --name begins anew."
         )
     later = tuple(c for c in new.cells if c not in old.cells)
     grown = replace(

@@ -180,6 +180,7 @@ def ladder(
             grace_epochs=max(now["epochs"] // 3, 1),
             reduction_factor=2,
             confirm_seeds=now["seeds"],
+            budget_check=0,  # its hours are in no price here
         )
         try:
             study = _follow(settle(study), study)

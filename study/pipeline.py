@@ -150,7 +150,6 @@ def _follow(ledger: Ledger, uri: str | None) -> "Follower | None":
     return follower
 
 
-
 def report(ledger: Ledger, fetch: Gatherer | None = None) -> "ReportSummary":
     """Writes the page and its tables; verdicts, picks and test scores are kept among the study's facts."""
     with busy("writing the report"):

@@ -1,7 +1,7 @@
 """The plan before a study and the table after it, as text."""
 
 from collections import Counter
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from rich.console import Console
 from rich.table import Table
@@ -12,8 +12,9 @@ from study.datasets.spec import ImageTable
 from study.lines import line_cells, line_hours
 from study.places import Places
 from study.records import OBJECTIVE, Outcome, Stage
+from study.search.confirmed import factors_of
 from study.space import extremes, in_words
-from study.stages import controls, ended
+from study.stages import checks, controls, ended
 from study.tracking.ledger import Ledger
 
 
@@ -35,6 +36,7 @@ def print_plan(study: Study, ledger: Ledger, tables: dict[tuple[str, str], Image
     console.print(
         f"protocol: {p.max_epochs} epochs, batch {p.batch_size}, {p.image_size} px, {p.precision}, {p.workers} worker(s), "
         f"batch norm {p.batch_norm}, {p.views or 'fresh'} augmented views"
+        f"{f', winners confirmed at {study.confirm_size} px' if study.confirm_size not in (0, p.image_size) else ''}"
         f"{f', at least {p.min_steps} steps a trial' if p.min_steps else ''}; selects on validation macro-F1",
         highlight=False,
     )
@@ -42,15 +44,22 @@ def print_plan(study: Study, ledger: Ledger, tables: dict[tuple[str, str], Image
         if asked := _asked(study, strategy):
             console.print(f"recipe of {strategy}, searched besides: {asked}", highlight=False)
     done = ended(study, ledger)
+    factors = factors_of(study, ledger.budgets(), ledger.confirmed_trials())
     table = Table("cell", "trials", "done", "confirm runs", "done", "epochs", "trained parameters", "trained above", "at most")
     table.columns[0].no_wrap = True
     hours, left = 0.0, {}
-    pricing = Pricing(study.protocol, tables, places.weights)
-    runs = study.confirm_seeds * study.confirm_folds
+    pricing = confirming = Pricing(study.protocol, tables, places.weights)
+    if study.confirm_size not in (0, p.image_size):
+        confirming = Pricing(replace(p, image_size=study.confirm_size), tables, places.weights)
+    runs, check = study.confirm_seeds * study.confirm_folds, Checked()
     for cell in study.cells:
-        price = pricing.price(cell)
-        left[cell.id] = study.trials - done[cell.id, Stage.SEARCH] + runs - done[cell.id, Stage.CONFIRM]
-        cost = left[cell.id] * pricing.hours(cell)
+        price, factor = pricing.price(cell), factors.get(cell.id, 1)
+        searches, confirms = study.trials - done[cell.id, Stage.SEARCH], runs - done[cell.id, Stage.CONFIRM]
+        looks = checks(study) - done[cell.id, Stage.BUDGET]
+        left[cell.id] = searches + confirms + looks
+        once = confirming.hours(cell)
+        check.add(once, looks * study.budget_check, 0 if cell.id in factors else study.budget_check * (runs - 1))
+        cost = searches * pricing.hours(cell) + (confirms * factor + looks * study.budget_check) * once
         hours += cost
         table.add_row(
             cell.id,
@@ -58,7 +67,7 @@ def print_plan(study: Study, ledger: Ledger, tables: dict[tuple[str, str], Image
             str(done[cell.id, Stage.SEARCH]),
             str(runs),
             str(done[cell.id, Stage.CONFIRM]),
-            str((study.trials + runs) * p.max_epochs),
+            str((study.trials + runs * factor + checks(study) * study.budget_check) * p.max_epochs),
             f"{price.trained:,} of {price.parameters:,}",
             price.cut,
             _span(cost),
@@ -67,8 +76,10 @@ def print_plan(study: Study, ledger: Ledger, tables: dict[tuple[str, str], Image
     line = line_hours(study, {key: len(t.ids) for key, t in tables.items()}, places.weights)
     hours += line
     console.print(f"and the line to beat, frozen features with an exact classifier, before all else: about {_span(line)}", highlight=False)
+    for said in _budget_check(study, check):
+        console.print(said, highlight=False)
     if study.explain:
-        extra, count = _explain_hours(study, pricing)
+        extra, count = _explain_hours(study, confirming)
         hours += extra
         console.print(f"and {count} runs that explain the verdict ({', '.join(study.explain)}): at most {_span(extra)}", highlight=False)
     needed = disk(study, {backbone: price.parameters for (backbone, _), price in pricing.prices.items()}, left)
@@ -77,6 +88,36 @@ def print_plan(study: Study, ledger: Ledger, tables: dict[tuple[str, str], Image
         f"activations make it less. Disk: about {needed / 1e9:.2f} GB under {ledger.folder.location}.",
         highlight=False,
     )
+
+
+@dataclass
+class Checked:
+    """What the budget check may still cost."""
+
+    hours: float = 0.0
+    longer: float = 0.0  # of confirming everything at the longer budget
+
+    def add(self, once: float, check: int, longer: int) -> None:
+        """`once`: hours of one confirm run of a cell; the others in such runs."""
+        self.hours += once * check
+        self.longer += once * longer
+
+
+def _budget_check(study: Study, check: Checked) -> list[str]:
+    """What is asked before the test set is opened, and what that may cost besides; nothing where it is off."""
+    if not checks(study):
+        return ["budget check: off, so nobody will know whether longer training would turn the verdict"]
+    epochs = study.budget_check * study.protocol.max_epochs
+    lines = [
+        f"budget check, before the test set is opened: each winner once at {epochs} epochs, on validation ({_span(check.hours)} of it; "
+        "--budget-check off leaves it out)"
+    ]
+    if study.longest >= study.budget_check:
+        lines.append(
+            f"where a strategy gains, its question is confirmed at {epochs} epochs: at most {_span(check.longer)} more, in no sum here "
+            "(--set longest=1: never)"
+        )
+    return lines
 
 
 def _asked(study: Study, strategy: str) -> str:

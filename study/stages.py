@@ -82,7 +82,10 @@ def remaining(study: Study, ledger: Ledger) -> Remaining:
     """What all stages still have to do, and what each cell's trials took so far. Of a longer confirmation nothing is known before it is
     decided on."""
     p, done, runs = study.protocol, ended(study, ledger), study.confirm_seeds * study.confirm_folds
-    found, factors = Remaining(max_epochs=p.max_epochs, image_size=p.image_size), factors_of(study, ledger.budgets(), ledger.confirmed_trials())
+    found, factors = (
+        Remaining(max_epochs=p.max_epochs, image_size=p.image_size),
+        factors_of(study, ledger.budgets(), ledger.confirmed_trials()),
+    )
     size = ((study.confirm_size or p.image_size) / p.image_size) ** 2
     for cell in study.cells:
         whole = factors.get(cell.id, 1) * size

@@ -23,6 +23,7 @@ QUICKSTART = Study(
     grace_epochs=1,
     reduction_factor=2,
     confirm_seeds=5,
+    budget_check=0,  # it is to end in minutes
 )
 
 PILOT = Study(

@@ -37,6 +37,10 @@ def _gpus(text: str) -> float | Literal["auto"]:
     return "auto" if text == "auto" else float(text)
 
 
+def _factor(text: str) -> int:
+    return 0 if text == "off" else int(text)
+
+
 def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(prog="python -m study.sweep", description=__doc__.split("\n")[0])
     p.add_argument(
@@ -60,6 +64,13 @@ def parser() -> argparse.ArgumentParser:
         "--searches", type=int, help="independent ones a cell, among which its trials are split: verdicts are then about strategies"
     )
     p.add_argument("--confirm-seeds", type=int, help="fresh seeds a winner is trained again with; may grow too")
+    p.add_argument(
+        "--budget-check",
+        type=_factor,
+        metavar="N|off",
+        help="before the test set is opened, each winner once at N times the epochs, on validation; where that gains, the question is "
+        "confirmed at the longer budget, up to --set longest=N (default: 3 and 3)",
+    )
     p.add_argument("--datasets", nargs="+", help="names, folder:PATH, or NAME@SPLITS such as deepweeds@session")
     p.add_argument("--strategies", nargs="+", help=f"of {', '.join(STRATEGIES)}")
     p.add_argument("--backbones", nargs="+", help="any timm model")
@@ -86,7 +97,11 @@ def parser() -> argparse.ArgumentParser:
 
 def given_fields(args: argparse.Namespace) -> dict[str, Any]:
     """Fields of the study and its protocol that the command line sets. Raises ConfigError for one that is set twice."""
-    own = {n: getattr(args, n) for n in ("name", "trials", "searches", "confirm_seeds", "workers") if getattr(args, n) is not None}
+    own = {
+        n: getattr(args, n)
+        for n in ("name", "trials", "searches", "confirm_seeds", "budget_check", "workers")
+        if getattr(args, n) is not None
+    }
     told = settings(args.set)
     if twice := sorted(own.keys() & told.keys()):
         raise ConfigError(f"{twice[0]} is given twice, as an option and with --set; keep one.")

@@ -65,7 +65,7 @@ def write(
             share = right[cell.strategy][m] + spread * (drawn[m] + rng.standard_normal()) / 2**0.5
             margin = 0.7 * hard + 0.3 * rng.random(tests)
             said = np.where(margin < np.quantile(margin, share), labels, (labels + rng.integers(1, CLASSES, tests)) % CLASSES)
-            _predict(ledger, confirmed[-1], labels, said)
+            predict(ledger, confirmed[-1], labels, said)
     ledger.open_test(confirmed)
     ledger.add_facts(finished_at=1.0)
     return ledger
@@ -115,16 +115,17 @@ def _trial(
     return config.id
 
 
-def _predict(ledger: Ledger, trial_id: str, labels: np.ndarray, said: np.ndarray) -> None:
+def predict(ledger: Ledger, trial_id: str, labels: np.ndarray, said: np.ndarray, classes: int = CLASSES) -> None:
+    """Writes what a run is made to have said of test images, and of eight validation images like the first of them."""
     split = ["val"] * 8 + ["test"] * len(labels)
-    truth, logits = np.concatenate([labels[:8], labels]), np.eye(CLASSES, dtype=np.float32)[np.concatenate([said[:8], said])]
+    truth, logits = np.concatenate([labels[:8], labels]), np.eye(classes, dtype=np.float32)[np.concatenate([said[:8], said])]
     table = pa.table(
         {
             "split": split,
             "image": [f"v{k}" for k in range(8)] + [f"t{k:05d}" for k in range(len(labels))],
             "label": truth.astype(np.int64),
             "group": pa.array([None] * len(truth), pa.int64()),
-            "logits": pa.FixedSizeListArray.from_arrays(pa.array(logits.reshape(-1)), CLASSES),
+            "logits": pa.FixedSizeListArray.from_arrays(pa.array(logits.reshape(-1)), classes),
         }
     )
     buffer = io.BytesIO()

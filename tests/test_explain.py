@@ -33,6 +33,7 @@ QUESTION = Study(
     grace_epochs=1,
     confirm_seeds=2,
     line_size=32,
+    budget_check=0,
 )
 EXPLAINED = dataclasses.replace(QUESTION, cells=grid(["digits"], ["efficientnet_lite0"], ["linear_probe", "partial"], (0.1,)), explain=("memorisation", "controls"))  # fmt: skip
 

@@ -98,6 +98,46 @@ def test_a_study_that_kept_the_best_epoch_does_not_grow_into_one_that_keeps_the_
         grow(old, study(), "here")
 
 
+def test_what_was_written_before_a_field_came_goes_on_as_it_was() -> None:
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class Later:
+        old: float = 1.0
+        check: int = added(3, since=3, before=0)
+
+    assert canonical(Later(check=0)) == {"old": 1.0} and restore(Later, {"old": 1.0}).check == 0
+    assert canonical(Later()) == {"old": 1.0, "check": 3} and restore(Later, canonical(Later())) == Later()
+    begun = {k: v for k, v in study().as_dict().items() if k not in ("budget_check", "longest")}
+    was = Study.from_dict(begun)
+    assert (was.budget_check, was.longest, was.confirm_size) == (0, 1, 0) and was.as_dict() == begun
+    assert Study.from_dict(study().as_dict()) == study() and study().budget_check == 3
+
+
+def test_a_budget_check_may_begin_and_may_not_end() -> None:
+    off = study(budget_check=0, longest=1)
+    grown, changes = grow(off, study(), "here")
+    assert grown == study().begun({}) and [c.text for c in changes] == ["budget_check: 0 -> 3", "longest: 1 -> 3"]
+    assert grow(study(), study(longest=9), "here")[0].longest == 9
+    for fields in ({"budget_check": 0}, {"budget_check": 2}, {"longest": 1}, {"confirm_size": 96}):
+        with pytest.raises(ConfigError, match=f"{next(iter(fields))}: .*begin a budget_check where it had none"):
+            grow(study(), study(**fields), "here")
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"budget_check": 1}, "budget_check must be a whole number >= 2 of times max_epochs, or 0 (off), not 1."),
+        ({"budget_check": True}, "not True"),
+        ({"longest": 0}, "longest must be a whole number >= 1 (1 = never longer), not 0."),
+        ({"longest": 2}, "longest 2 must be 1 (never longer), or at least budget_check 3"),
+        ({"confirm_size": -1}, "confirm_size must be a whole number of pixels, or 0 (the protocol's image_size), not -1."),
+    ],
+)
+def test_a_budget_that_cannot_be_is_refused_in_one_line(fields: dict, said: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        study(**fields)
+    assert said in str(refused.value) and "\n" not in str(refused.value)
+
+
 def test_every_id_of_the_golden_study_is_what_it_was_when_its_folder_was_named() -> None:
     asks = Ledger(GOLDEN, "golden").asks()
     assert len(asks) == 18

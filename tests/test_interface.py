@@ -31,6 +31,7 @@ QUESTION = Study(
     grace_epochs=1,
     confirm_seeds=2,
     line_size=32,
+    budget_check=0,
     space={"partial.lr": Log(1e-4, 1e-2)},
 )
 

@@ -299,7 +299,7 @@ def test_a_study_is_not_asked_about_other_labels_than_it_was_begun_with(tmp_path
     table = root / "labels.csv"
     table.write_text("\n".join(["image,label", *rows]))
     cells = grid([f"table:{table}"], ["efficientnet_lite0"], ["linear_probe"])
-    study = Study(name="s", cells=cells, protocol=Protocol(max_epochs=1, warmup_epochs=0, image_size=32), trials=1, random_trials=0, grace_epochs=1, confirm_seeds=1)  # fmt: skip
+    study = Study(name="s", cells=cells, protocol=Protocol(max_epochs=1, warmup_epochs=0, image_size=32), trials=1, random_trials=0, grace_epochs=1, confirm_seeds=1, budget_check=0)  # fmt: skip
     run_study(study, results=tmp_path, local=True)
     other = {"a": "b", "b": "a"}
     first = next(k for k, r in enumerate(rows) if r.endswith(",a"))

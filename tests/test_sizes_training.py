@@ -53,7 +53,18 @@ def test_subsets_differ_are_nested_and_leave_other_splits_alone() -> None:
 
 def study(**fields) -> Study:
     cells = grid(["digits"], ["efficientnet_lite0"], ["partial", "full"], (0.1, 0.5, 1.0))
-    return Study(**{"name": "s", "cells": cells, "protocol": PROTOCOL, "trials": 2, "random_trials": 1, "confirm_seeds": 3, **fields})
+    return Study(
+        **{
+            "name": "s",
+            "cells": cells,
+            "protocol": PROTOCOL,
+            "trials": 2,
+            "random_trials": 1,
+            "confirm_seeds": 3,
+            "budget_check": 0,
+            **fields,
+        }
+    )
 
 
 def test_a_confirm_seed_has_one_subset_whatever_strategy_and_size() -> None:

@@ -49,6 +49,7 @@ QUESTION = Study(
     grace_epochs=1,
     confirm_seeds=2,
     line_size=32,
+    budget_check=0,
 )
 
 

@@ -19,7 +19,12 @@ TINY = Study(
 
 
 def write(
-    folder: Path, strategies: tuple[str, ...] = ("linear_probe", "partial"), trials: int = 2, seeds: int = 2, protocol: str = "", check: int = 0
+    folder: Path,
+    strategies: tuple[str, ...] = ("linear_probe", "partial"),
+    trials: int = 2,
+    seeds: int = 2,
+    protocol: str = "",
+    check: int = 0,
 ) -> Path:
     """`check`: the factor of its budget check; 0 trains nothing for it."""
     return _write(folder, strategies=list(strategies), trials=trials, seeds=seeds, protocol=protocol, random=1, grace=1, check=check)
