@@ -21,9 +21,9 @@ runs, so nothing is decided, however large g is. Where predictions are not known
 | flat | its one-sided 90 % upper bound is below 5 points; with fewer than 240 validation images, which never show that: g < 2 points |
 | not known | otherwise |
 
-Few images: "flat" is then the word for a point estimate, and misses a gain of 5 points in about a quarter of studies (`tests/test_budget.py`
-simulates the rates). It ends no search for the truth: a strategy that still fits its training images worse than it could is doubted by
-other means.
+Few images: "flat" is then the word for a point estimate. With 60 it hides a gain of 5 points in a third of studies, one of 10 in a tenth; with
+240 and more one of 5 in less than a tenth, and a gain is claimed where there is none in a tenth at most (docs/verdict.md has the rates,
+`tests/test_budget.py` the simulation).
 """
 
 import math

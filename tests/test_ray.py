@@ -42,6 +42,28 @@ def test_ray_and_local_run_the_same_plan_to_the_same_numbers(tmp_path: Path) -> 
         assert local[trial].metrics[OBJECTIVE] == pytest.approx(ray[trial].metrics[OBJECTIVE], abs=1e-6)
 
 
+@pytest.mark.parametrize("longest", [1, 3])
+def test_the_budget_is_settled_on_ray_as_it_is_here(longest: int, tmp_path: Path) -> None:
+    """With `longest` 3 the question is confirmed longer and the check's run is only measured; with 1 all confirm runs are."""
+    for name, more in (("local", ["--local"]), ("ray", [])):
+        (tmp_path / name).mkdir()
+        study = tiny.write(tmp_path / name, ("linear_probe",), seeds=4, check=3)
+        study.write_text(study.read_text().replace("max_epochs=2", "max_epochs=1"))
+        more = [*more, "--mlflow", "off", "--set", f"longest={longest}"]
+        done = tiny.run(study, tmp_path / name / "results", *more, timeout=600)
+        assert done.returncode == 0, done.stderr
+    local, ray = (ledger_of(tmp_path / n) for n in ("local", "ray"))
+    ((record,), (other,)) = local.budgets(), ray.budgets()
+    assert record["factor"] == other["factor"] == longest and record["on"] == other["on"]
+    assert local.results().keys() == ray.results().keys()
+    for ledger in (local, ray):
+        (opening,) = ledger.test_openings()
+        assert {a.trial_id for a in ledger.asks() if ledger.measurements(a.trial_id)} == set(opening["trials"]) and len(
+            opening["trials"]
+        ) == 4
+        assert all(r.outcome is Outcome.COMPLETED for r in ledger.results().values())
+
+
 def test_two_ddp_workers_through_ray_train(tmp_path: Path) -> None:
     study = tiny.write(tmp_path, ("linear_probe",), trials=1, seeds=1)
     done = tiny.run(study, tmp_path / "results", "--mlflow", "off", "--workers", "2", timeout=600)

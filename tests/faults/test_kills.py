@@ -18,6 +18,7 @@ from tests import tiny
 
 AT_ONCE = ("mid_epoch", "before_tell")
 NEEDS_MLFLOW = ("after_mlflow_start", "before_mlflow_end")
+NEEDS_A_CHECK = ("before_budgets", "after_budgets")
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +44,9 @@ def check(root: Path, unkilled: dict[str, float]) -> None:
     assert (root / "results" / "tiny" / "report.html").read_text().endswith("</html>")
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=[] if n in AT_ONCE else pytest.mark.slow) for n in NAMES if n not in NEEDS_MLFLOW])
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[] if n in AT_ONCE else pytest.mark.slow) for n in NAMES if n not in (*NEEDS_MLFLOW, *NEEDS_A_CHECK)]
+)
 def test_K1_killed_at_a_failpoint(name: str, tmp_path: Path, unkilled: dict[str, float]) -> None:
     study = tiny.write(tmp_path, ("linear_probe",))
     killed = tiny.run(study, tmp_path / "results", "--local", "--mlflow", "off", env={"STUDY_FAILPOINT": f"{name}:1"})
@@ -51,6 +54,23 @@ def test_K1_killed_at_a_failpoint(name: str, tmp_path: Path, unkilled: dict[str,
     again = tiny.run(study, tmp_path / "results", "--local", "--mlflow", "off")
     assert again.returncode == 0, again.stderr
     check(tmp_path, unkilled)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NEEDS_A_CHECK)
+def test_K1_killed_while_the_budget_is_settled(name: str, tmp_path: Path) -> None:
+    study = tiny.write(tmp_path, ("linear_probe",), seeds=3, check=3)
+    study.write_text(study.read_text().replace("max_epochs=2", "max_epochs=1"))
+    whole = tiny.run(study, tmp_path / "whole", "--local", "--mlflow", "off")
+    assert whole.returncode == 0, whole.stderr
+    killed = tiny.run(study, tmp_path / "results", "--local", "--mlflow", "off", env={"STUDY_FAILPOINT": f"{name}:1"})
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    ledger = Ledger(tmp_path / "results", "tiny")
+    assert not ledger.test_openings() and bool(ledger.budgets()) == (name == "after_budgets")
+    again = tiny.run(study, tmp_path / "results", "--local", "--mlflow", "off")
+    assert again.returncode == 0, again.stderr
+    tiny.same(ledger, Ledger(tmp_path / "whole", "tiny"))
+    assert ledger.budgets() == Ledger(tmp_path / "whole", "tiny").budgets() != [] and len(ledger.test_openings()) == 1
 
 
 @pytest.mark.slow
