@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+from study.config import TrialConfig
 from study.tracking.ledger import Ledger
 
 GOLDEN = Path(__file__).parent / "golden" / "study"
@@ -19,9 +20,16 @@ def widened(ledger: Ledger) -> Ledger:
 
 
 def rewrite(ledger: Ledger, was: str, now: str) -> Ledger:
-    """The same study as if it had been asked otherwise, in every file that says so."""
-    for path in Path(ledger.folder.root).rglob("*.json"):
-        path.write_text(path.read_text().replace(was, now))
+    """The same study as if it had been asked otherwise, in every file that says so; its trials then have other ids."""
+    files = [*Path(ledger.folder.root).rglob("*.json")]
+    texts = {path: path.read_text().replace(was, now) for path in files}
+    asked = {path.parent: TrialConfig.from_dict(json.loads(texts[path])["config"]).id for path in files if path.name == "config.json"}
+    for path, text in texts.items():
+        for folder, trial in asked.items():
+            text = text.replace(f'"{folder.name}"', f'"{trial}"')
+        path.write_text(text)
+    for folder, trial in asked.items():
+        folder.rename(folder.with_name(trial))
     return ledger
 
 

@@ -17,6 +17,7 @@ from analysis.judged import judge
 from analysis.load import load
 from analysis.over_datasets import OverDatasets, over_datasets
 from analysis.question import Question
+from study.config import TrialConfig
 from study.tracking.ledger import Ledger
 from tests.browser import page
 from tests.goldens import GOLDEN
@@ -80,7 +81,8 @@ def test_one_data_set_has_no_such_section(tmp_path: Path) -> None:
 def twice(ledger: Ledger) -> Ledger:
     """Every cell and every run a second time, as of a data set named other."""
     root = Path(ledger.folder.root)
-    ids = {p.name: p.name[::-1] for p in (root / "trials").iterdir()}
+    asks = {p.name: json.loads((p / "config.json").read_text().replace('"digits"', '"other"')) for p in (root / "trials").iterdir()}
+    ids = {name: TrialConfig.from_dict(ask["config"]).id for name, ask in asks.items()}
     for old, new in ids.items():
         shutil.copytree(root / "trials" / old, root / "trials" / new)
         for path in (root / "trials" / new).glob("*.json"):
