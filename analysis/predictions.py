@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from study.errors import EnvironmentProblem
+from study.records import HELD
 from study.tracking.ledger import OLD_PREDICTIONS, Ledger
 
 SPLITS = ("val", "test")
@@ -36,15 +37,16 @@ class Predictions:
         return ""
 
 
-def read_predictions(ledger: Ledger, trial_id: str) -> dict[str, Predictions]:
-    """By split, "val" and "test"; empty where none were made. Raises EnvironmentProblem, naming the file, for what cannot be trusted."""
-    table = read_measured(ledger, trial_id, "predictions")
+def read_predictions(ledger: Ledger, trial_id: str, name: str = "predictions") -> dict[str, Predictions]:
+    """By split, "val" and "test", or the one that the file says it is about; empty where none were made. Raises EnvironmentProblem, naming
+    the file, for what cannot be trusted."""
+    table = read_measured(ledger, trial_id, name)
     if table is None:
         return {}
     try:
         return _by_split(table)
     except (ValueError, pa.ArrowException) as error:
-        raise refusal(ledger, trial_id, "predictions", f"is damaged ({_line(error)})") from None
+        raise refusal(ledger, trial_id, name, f"is damaged ({_line(error)})") from None
 
 
 def read_measured(ledger: Ledger, trial_id: str, name: str) -> pa.Table | None:
@@ -104,14 +106,16 @@ def _by_split(table: pa.Table) -> dict[str, Predictions]:
             raise ValueError(f"values are missing in its column {name!r}")
     split, images = (np.asarray(table[name].to_pylist()) for name in ("split", "image"))
     labels, logits, groups = table["label"].to_numpy(), _logits(table), _groups(table)
-    if stray := sorted(set(split.tolist()) - set(SPLITS)):
+    alone = (table.schema.metadata or {}).get(HELD.encode(), b"").decode("utf-8", "replace")
+    held = (alone,) if alone in SPLITS else SPLITS
+    if stray := sorted(set(split.tolist()) - set(held)):
         raise ValueError(f"it names a split {stray[0][:40]!r}")
     if len(set(images.tolist())) != len(images):
         raise ValueError("an image stands in it twice")
     if len(labels) and not (labels.min() >= 0 and labels.max() < logits.shape[1]):
         raise ValueError(f"a label lies outside 0 to {logits.shape[1] - 1}")
     found = {}
-    for name in SPLITS:
+    for name in held:
         mask = split == name
         if not mask.any():
             raise ValueError(f"it holds no image of {name}")

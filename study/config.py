@@ -16,6 +16,7 @@ from study.space import Choice, Domain, Integer, Log, Offered, Uniform, domains,
 from study.strategies import EVERY, LINES, STRATEGIES, Strategy
 
 Explain = Literal["memorisation", "controls"]
+TrainOn = Literal["train", "train+val"]
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -155,8 +156,10 @@ class TrialConfig:
     protocol: Protocol = field(default_factory=Protocol)
     seed: int = 0
     subset: int = added(0, since=5)  # which training images a fraction keeps; nested within one subset
+    train_on: TrainOn = added("train", since=7)  # with the validation images none are left to choose by
 
     def __post_init__(self) -> None:
+        _require(self.train_on in get_args(TrainOn), f"train_on must be {' or '.join(get_args(TrainOn))}, not {self.train_on!r}.")
         _require(
             self.strategy.name == self.cell.strategy,
             f"strategy {self.strategy.name!r} does not belong to cell {self.cell.id!r}.",
@@ -184,6 +187,7 @@ class TrialConfig:
             protocol=restore(Protocol, values["protocol"]),
             seed=values["seed"],
             subset=values.get("subset", 0),
+            train_on=values.get("train_on", "train"),
         )
 
     @classmethod
@@ -266,6 +270,7 @@ class Study:
     )  # before the test set is opened, each winner once at so many times max_epochs, on validation; 0 = off
     longest: int = added(3, since=7, before=1)  # a question is confirmed at most at so many times max_epochs; 1 = never longer
     confirm_size: int = added(0, since=7)  # pixels of the confirm runs; 0 = the protocol's
+    deliver: bool = added(False, since=7)  # after the report, train the network that is handed over (study.delivery); no claim rests on it
     published: dict[str, Domain] = added(
         since=4, factory=dict
     )  # the strategies' own ranges when the study was begun; its ledger fills it in

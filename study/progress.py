@@ -19,7 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from study.facts import shown
-from study.records import Ask, EpochRecord, TrialResult
+from study.records import OBJECTIVE, Ask, EpochRecord, TrialResult
 from study.remaining import Remaining, Running, pixels, times
 
 log = logging.getLogger("study")
@@ -117,10 +117,9 @@ class Watch:
             self.running = {**self.running, ask.trial_id: _Line(ask, name, time.monotonic())}
         elif isinstance(value, EpochRecord):
             line = self.running.get(ask.trial_id) or _Line(ask, name, time.monotonic() - value.seconds)
-            text = (
-                f"epoch {value.epoch}/{line.max_epochs(self.max_epochs)} val macro-F1 {value.objective:.3f} "
-                f"loss {value.metrics.get('train/loss', float('nan')):.3f} {value.seconds:.1f}s"
-            )
+            score = f"val macro-F1 {value.objective:.3f} " if OBJECTIVE in value.metrics else ""
+            loss = value.metrics.get("train/loss", float("nan"))
+            text = f"epoch {value.epoch}/{line.max_epochs(self.max_epochs)} {score}loss {loss:.3f} {value.seconds:.1f}s"
             self.running = {**self.running, ask.trial_id: _Line(ask, name, line.since, line.epochs + 1, time.monotonic(), text)}
             if self.live is None:
                 self._voice.say(f"{name} {text}")
@@ -133,7 +132,8 @@ class Watch:
                 self.remaining.measured(ask.cell, max(time.monotonic() - own.since, value.seconds), passed)
             self.remaining.done(ask.cell, times(ask, self.max_epochs, self.remaining.image_size))
             self.bar.update(self.task, completed=self.done)
-            score = f"val macro-F1 {value.metrics['val/macro_f1']:.3f}" if value.metrics else shown(value.reason)
+            scored = OBJECTIVE in value.metrics
+            score = f"val macro-F1 {value.metrics[OBJECTIVE]:.3f}" if scored else shown(value.reason) or "no validation image was left"
             ended = f"[{self.done}/{self.total}] {name} {value.outcome}: {score} ({value.epochs} epochs, {value.seconds:.0f}s)"
             if self.live is None:
                 self._voice.say(f"{ended}{self._left(', ')}")

@@ -23,6 +23,9 @@ OBJECTIVE = "val/macro_f1"
 SUMMARY, LEFT_OUT = "summary", "left_out"
 """In the schema's metadata of measured/NAME.parquet: a few numbers as JSON; or, where there are no rows, the reason why."""
 
+HELD = "splits"
+"""The same of predictions that do not speak of validation and test images both: the one split that they are about."""
+
 
 class Outcome(StrEnum):
     """How a trial ended. Every one of them is a result, and its budget counts as spent."""
@@ -40,6 +43,7 @@ class Stage(StrEnum):
     CONFIRM = "confirm"
     BUDGET = "budget"  # a winner once with more epochs, on validation; one that equals a confirm run of the longer budget is that run
     EXPLAIN = "explain"  # trained to explain, never a candidate for a verdict; older versions of this code know no such stage
+    DELIVER = "deliver"  # trained for the network that is handed over, after the verdict and no part of it
 
 
 class Origin(StrEnum):
@@ -52,6 +56,8 @@ class Origin(StrEnum):
     MEMORISATION = "memorisation"  # a confirm run with a share of wrong labels
     CONTROL = "control"  # from random weights
     LINE = "line"  # solved, not trained: the line to beat, a confirm run that needs no search
+    LENGTH = "length"  # the configuration that is delivered, for some number of epochs, with a fresh seed
+    REFIT = "refit"  # the network that is handed over: trained on training and validation images
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -27,7 +27,7 @@ from study.config import TrialConfig
 from study.datasets import open_dataset, subsample
 from study.datasets.cache import cache_folder, pixels
 from study.datasets.labelled import read_labelled
-from study.datasets.spec import ImageTable
+from study.datasets.spec import ImageTable, with_validation
 from study.datasets.visible import cut_off_test
 from study.files import Folder
 from study.inference.classifier import HEADROOM
@@ -214,6 +214,7 @@ def open_images(config: TrialConfig, places: Places) -> tuple[ImageTable, np.nda
     cell = config.cell
     table = _opened(cell.dataset, cell.splits, places.data_root, places.reading)
     table = subsample(table, cell.train_fraction, seed=config.subset) if cell.train_fraction < 1 else table
+    table = with_validation(table) if config.train_on == "train+val" else table
     return table, pixels(table, _side(config), places.cache_root)
 
 

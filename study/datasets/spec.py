@@ -128,6 +128,15 @@ def subsample(table: ImageTable, train_fraction: float, seed: int = 0) -> ImageT
     return replace(table, split=split)
 
 
+def with_validation(table: ImageTable) -> ImageTable:
+    """The table with its validation images as training images: none are left to choose by."""
+    split = np.where(table.split == VAL, TRAIN, table.split).astype(table.split.dtype)
+    weights = table.weights
+    if weights is not None:  # of mean 1 over what is trained on
+        weights = (weights / weights[split == TRAIN].mean()).astype(weights.dtype)
+    return replace(table, split=split, weights=weights)
+
+
 def stratified_split(labels: np.ndarray, groups: np.ndarray | None, seed: int, fold: int = 0, *, what: str) -> np.ndarray:
     """int8 [N]: about 60 / 20 / 20 with the classes in proportion; a group never lies in two splits.
 

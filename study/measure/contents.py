@@ -8,7 +8,7 @@ from study.measure.cka import Cka
 from study.measure.copies import Copies
 from study.measure.corruptions import Corruptions
 from study.measure.forgetting import Forgetting
-from study.measure.predictions import Predictions
+from study.measure.predictions import Predictions, Validation
 from study.measure.reprobe import Reprobe
 from study.measure.way_back import WayBack
 
@@ -18,11 +18,16 @@ MEASUREMENTS: dict[str, Measurement] = {
 }
 
 
+OF_DELIVERY: dict[str, Measurement] = {m.name: m for m in (Validation(),)}
+"""Made on the runs that decide how long the network is trained that is handed over: no study asks for them."""
+
+
 def find_measurements(names: tuple[str, ...]) -> list[Measurement]:
     """By name, in the order in which they are made. Raises ConfigError listing the known ones."""
-    if unknown := [n for n in names if n not in MEASUREMENTS]:
+    known = MEASUREMENTS | OF_DELIVERY
+    if unknown := [n for n in names if n not in known]:
         raise ConfigError(f"Unknown measurement {unknown[0]!r}; choose from {nearest(unknown[0], list(MEASUREMENTS))}.")
-    return [m for n, m in MEASUREMENTS.items() if n in names]
+    return [m for n, m in known.items() if n in names]
 
 
 def opens_test(names: tuple[str, ...]) -> bool:

@@ -8,30 +8,45 @@ import torch
 
 from study.datasets.spec import TEST, VAL
 from study.measure.base import Finished, Measurement
+from study.records import HELD
 from study.training import distributed
 
 CHUNK = 512  # images read from the memory-mapped cache at a time
 
 
 class Predictions(Measurement):
-    """Logits float32 [classes] of each image, with its split, id, label and group."""
+    """Logits float32 [classes] of each image, with its split, id, label and group; of test images alone where the others were trained on."""
 
     name: ClassVar[str] = "predictions"
     splits: ClassVar[tuple[str, ...]] = ("val", "test")
 
     def rows(self, finished: Finished) -> pa.Table:
-        table = finished.table
-        chosen = np.flatnonzero((table.split == VAL) | (table.split == TEST))
-        logits = predict_shared(finished, chosen)
-        return pa.table(
-            {
-                "split": pa.array(np.where(table.split[chosen] == TEST, "test", "val")),
-                "image": pa.array([table.ids[i] for i in chosen]),
-                "label": pa.array(table.labels[chosen].astype(np.int64)),
-                "group": pa.array(table.groups[chosen].astype(np.int64) if table.groups is not None else [None] * len(chosen), pa.int64()),
-                "logits": pa.FixedSizeListArray.from_arrays(pa.array(logits.reshape(-1)), logits.shape[1]),
-            }
-        )
+        split = finished.table.split
+        found = _said_of(finished, np.flatnonzero((split == VAL) | (split == TEST)))
+        return found.replace_schema_metadata({HELD: "test"}) if finished.config.train_on == "train+val" else found
+
+
+class Validation(Measurement):
+    """The same of validation images alone: the test set stays closed."""
+
+    name: ClassVar[str] = "validation"
+    splits: ClassVar[tuple[str, ...]] = ("val",)
+
+    def rows(self, finished: Finished) -> pa.Table:
+        return _said_of(finished, np.flatnonzero(finished.table.split == VAL)).replace_schema_metadata({HELD: "val"})
+
+
+def _said_of(finished: Finished, chosen: np.ndarray) -> pa.Table:
+    table, logits = finished.table, predict_shared(finished, chosen)
+    return pa.table(
+        {
+            "split": pa.array(np.where(table.split[chosen] == TEST, "test", "val")),
+            "image": pa.array([table.ids[i] for i in chosen]),
+            "label": pa.array(table.labels[chosen].astype(np.int64)),
+            "group": pa.array(table.groups[chosen].astype(np.int64) if table.groups is not None else [None] * len(chosen), pa.int64()),
+            "logits": pa.FixedSizeListArray.from_arrays(pa.array(logits.reshape(-1)), logits.shape[1]),
+        }
+    )
 
 
 def predict_shared(finished: Finished, chosen: np.ndarray) -> np.ndarray:

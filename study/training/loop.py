@@ -134,7 +134,7 @@ def fine_tune(
                 ended_at=time.time(),
                 facts=conditions.describe(run.features, backbone, where, micro_batches, trained) | {"busy_seconds": paces},
             )
-            if kept(record.objective):
+            if confusion is not None and kept(record.objective):
                 record = dataclasses.replace(record, confusion=confusion.tolist())
             if curve and epoch == protocol.max_epochs:
                 record = dataclasses.replace(record, said=said.tolist())
@@ -304,13 +304,16 @@ def _shown(run: _Phase, own: np.ndarray, partners: np.ndarray, turn: int, blend:
     return run.features.blended(own, partners, turn, blend), targets
 
 
-def _evaluate(run: _Phase, looked: Callable[[float], bool]) -> tuple[dict[str, float], np.ndarray, np.ndarray]:
+def _evaluate(run: _Phase, looked: Callable[[float], bool]) -> tuple[dict[str, float], np.ndarray | None, np.ndarray]:
     """Eval mode, no augmentation, each image once: (figures of train subset and validation, confusion of validation, the class named for
-    each of its images). The train subset is left out where `looked`, asked with the objective, says that nobody will look at it."""
+    each of its images). The train subset is left out where `looked`, asked with the objective, says that nobody will look at it; there is
+    nothing of validation where its images are trained on."""
     inputs, features = run.trial.inputs, run.features
     run.network.eval()
-    logits = _logits(run, features.val, len(inputs.val))
-    val, confusion = score(logits, inputs.labels_of(inputs.val))
+    val, confusion, logits = dict[str, float](), None, np.zeros((0, 1))
+    if len(inputs.val):
+        logits = _logits(run, features.val, len(inputs.val))
+        val, confusion = score(logits, inputs.labels_of(inputs.val))
     metrics = {f"val/{k}": v for k, v in val.items()}
     if looked(metrics.get(OBJECTIVE, -math.inf)):
         train, _ = score(_logits(run, features.train_plain, len(inputs.train_eval)), inputs.labels_of(inputs.train_eval))
