@@ -9,7 +9,7 @@ from analysis import statistics as st
 from analysis.frames import Frames
 from analysis.pick import Pick, points
 from analysis.verdict import Findings
-from study.config import Protocol
+from study.config import Protocol, TrialConfig
 from study.metrics import class_scores
 from study.which_epoch import IN_WORDS
 
@@ -34,19 +34,25 @@ def model_card(frames: Frames, found: Findings, pick: Pick, licence: str = "") -
 def _what(frames: Frames, p: Pick) -> list[str]:
     names = frames.classes.get(p.cell.id, [])
     size = _protocol(frames, p).image_size
+    if p.delivered:
+        chosen = f"Chosen so: {_plain(p.reason)}; its settings and its number of epochs by validation. No test score chose it."
+    else:
+        chosen = f"Chosen so: {_plain(p.reason or 'named by its cell')}; " + (
+            "of its confirm runs the one with the best validation macro-F1." if p.confirmed else "the search's winner, not confirmed."
+        )
+        chosen += " No test score chose it."
     return [
         f"An image classifier of {len(names)} classes ({', '.join(map(_plain, names))}): {p.cell.backbone}, pretrained, fine-tuned as "
         f"`{p.cell.strategy}`, {size} x {size} pixels. Trial `{p.trial}` of the study `{frames.study.name}`.",
         "",
-        f"Chosen so: {_plain(p.reason or 'named by its cell')}; "
-        + ("of its confirm runs the one with the best validation macro-F1." if p.confirmed else "the search's winner, not confirmed.")
-        + " No test score chose it.",
+        chosen,
     ]
 
 
 def _protocol(frames: Frames, p: Pick) -> Protocol:
-    """Under which the pick was trained: a confirm run may have had more epochs or pixels than the search."""
-    return frames.confirmed_protocol(p.question) if p.confirmed else frames.study.protocol
+    """Its own: a confirm run may have had more epochs or pixels than the search, and a network that is handed over more than those compared."""
+    ask = frames.ledger.ask(p.trial)
+    return TrialConfig.from_dict(ask.config).protocol if ask else frames.study.protocol
 
 
 def _data(frames: Frames, p: Pick) -> list[str]:
@@ -61,7 +67,9 @@ def _data(frames: Frames, p: Pick) -> list[str]:
         out += [f"| {split} | " + " | ".join(map(str, n)) + f" | {sum(n)} |" for split, n in counts.items()]
         out.append("")
     if p.cell.train_fraction < 1:
-        out += [f"Trained on {p.cell.train_fraction:.0%} of the training images.", ""]
+        out += [f"Trained on {p.cell.train_fraction:.0%} of the training images{' and all validation images' if p.delivered else ''}.", ""]
+    elif p.delivered:
+        out += ["Trained on the training images and the validation images.", ""]
     return out + [f"- {_plain(w)}" for w in report.get("warnings", [])]
 
 
@@ -70,7 +78,10 @@ def _training(frames: Frames, p: Pick) -> list[str]:
     result = frames.ledger.result(p.trial)
     facts = result.facts if result else {}
     return [
-        f"- Settings: {p.shown_settings}; seed {p.seed}, the network of epoch {p.epoch} of {q.max_epochs} ({IN_WORDS[q.keep]}).",
+        f"- Settings: {p.shown_settings}; seed {p.seed}, the network of epoch {p.epoch} of {q.max_epochs} ({IN_WORDS[q.keep]})"
+        + (f", trained on {p.delivered.images:,} images." if p.delivered else "."),
+        *([f"- Epochs: {_plain(p.delivered.tried)}."] if p.delivered and p.delivered.tried else []),
+        *([f"- {_plain(p.outdated[0].upper() + p.outdated[1:])}."] if p.outdated else []),
         f"- Protocol: batch {q.batch_size}, {q.optimizer}, {q.precision}, batch norm `{q.batch_norm}`; the settings are the best of {s.trials} "
         f"trials on validation; selected by {frames.rule or 'no rule yet'}.",
         f"- Pretrained weights: {_plain(str(facts.get('weights', 'unknown')))}, sha256 `{facts.get('weights_sha256', 'unknown')}`.",
@@ -81,13 +92,16 @@ def _training(frames: Frames, p: Pick) -> list[str]:
 
 
 def _scores(frames: Frames, found: Findings, p: Pick) -> list[str]:
-    if p.test is None:
+    if p.test is None and p.delivered is None:
         return [
             f"Not confirmed: nothing is known but its validation macro-F1, {100 * p.validation:.1f}, by which it was chosen: optimistic."
         ]
     out = ["Points; intervals are 95 %.", "", "| macro-F1 | score | interval contains |", "| --- | ---: | --- |"]
-    out.append(f"| this network, test | {points(p.test)} | test images |")
-    for row in found.strategies.to_dict("records") if len(found.strategies) else []:
+    out.append(f"| this network, test | {points(p.test) if p.test else 'no predictions are kept'} | test images |")
+    if p.delivered and p.delivered.compared is not None:
+        whose = f", {p.delivered.compared_strategy}" if p.delivered.compared_strategy else ""
+        out.append(f"| the networks that the study compares{whose} (mean) | {100 * p.delivered.compared:.1f} | none |")
+    for row in found.strategies.to_dict("records") if len(found.strategies) and not p.delivered else []:
         mine = row["strategy"] == p.cell.strategy and all(row[k] == v for k, v in p.question.columns.items())
         if mine and row["metric"] == st.PRIMARY and row["low"] == row["low"]:
             score = f"{100 * row['mean']:.1f} [{100 * row['low']:.1f}, {100 * row['high']:.1f}]"
@@ -95,14 +109,16 @@ def _scores(frames: Frames, found: Findings, p: Pick) -> list[str]:
     if p.together:
         out.append(f"| all {p.together.networks} confirm runs together | {points(p.together.test)} | test images |")
         out.append(f"| the same, over one of them on average | {points(p.together.gain, signed=True)} | test images |")
-    out.append(f"| this network, validation | {100 * p.validation:.1f} | none: it was chosen there, optimistic |")
+    what = "its settings and epochs on the training images alone, validation" if p.delivered else "this network, validation"
+    out.append(f"| {what} | {100 * p.validation:.1f} | none: it was chosen there, optimistic |")
+    divide = "Divide logits by it before the softmax."
+    if p.delivered:
+        out += ["", f"Calibration: {p.delivered.calibration}. {divide if p.delivered.calibration_runs else ''}".rstrip()]
     if p.calibrated:
         c = p.calibrated
-        out += [
-            "",
-            f"Calibration: expected calibration error on test {100 * c.before:.1f} % as trained, {100 * c.after:.1f} % with the temperature "
-            f"{c.temperature:.3f}, fitted on validation. Divide logits by it before the softmax.",
-        ]
+        error = f"expected calibration error on test {100 * c.before:.1f} % as trained, {100 * c.after:.1f} % with the temperature"
+        own = f"Calibration: {error} {c.temperature:.3f}, fitted on validation. {divide}"
+        out += ["", f"In all: {error}." if p.delivered else own]
     return out
 
 

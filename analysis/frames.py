@@ -42,7 +42,7 @@ class Frames:
     epochs: pd.DataFrame  # one row an epoch
     classes: dict[str, list[str]]  # by cell
     confusion: dict[str, np.ndarray]  # val, at the kept checkpoint, by trial
-    openings: list[dict[str, Any]]
+    openings: list[dict[str, Any]]  # of the test set, those that verdicts rest on
     amendments: list[dict[str, Any]]  # how the study grew
     chosen: dict[str, str]  # cell -> trial
     confirmed_trials: dict[str, list[str]]  # cell -> the search trials whose configurations are confirmed, one a search
@@ -52,6 +52,7 @@ class Frames:
     data_report: dict[str, Any]
     ledger: Ledger
     checked: Mapping[tuple[Question, str], Checked] = field(default_factory=dict)  # by question and strategy, where a budget check tells
+    delivered: dict[str, dict[str, Any]] = field(default_factory=dict)  # by data set and split protocol, what was handed over
     _cache: dict[str, dict[str, Predictions]] = field(default_factory=dict)
     _tables: dict[str, dict[str, pa.Table]] = field(default_factory=dict)
 

@@ -16,6 +16,7 @@ import pandas as pd
 
 from analysis import statistics as st
 from analysis.answers import Answer
+from analysis.delivered import Delivered
 from analysis.frames import Frames
 from analysis.intervals import difference_interval, images_estimate, share_interval
 from analysis.predictions import Predictions
@@ -76,6 +77,8 @@ class Pick:
     together: Together | None = None
     reason: str = ""  # why this strategy, of the one that speaks for its question; else empty
     leads: bool = False  # the one for its data set
+    average: float | None = None  # mean test macro-F1 of its runs
+    delivered: Delivered | None = None  # how it came about, where it is no compared network but the one that is handed over
 
     @property
     def trial(self) -> str:
@@ -83,7 +86,19 @@ class Pick:
 
     @property
     def temperature(self) -> float:
-        return self.calibrated.temperature if self.calibrated else 1.0
+        if self.calibrated:
+            return self.calibrated.temperature
+        return self.delivered.temperature if self.delivered else 1.0
+
+    @property
+    def named(self) -> str:
+        """Its strategy; with a delivered one's training."""
+        return self.cell.strategy if self.delivered is None else f"{self.cell.strategy}, delivered: {self.delivered.text}"
+
+    @property
+    def outdated(self) -> str:
+        """Of a delivered one: that it is older than what its study has grown to; else empty."""
+        return self.delivered.outdated if self.delivered else ""
 
     @property
     def dataset(self) -> str:
@@ -103,6 +118,9 @@ class Pick:
     @property
     def scores(self) -> str:
         """Its test score in words."""
+        if self.delivered is not None:
+            own = "no test predictions are kept" if self.test is None else f"test macro-F1 {points(self.test)}"
+            return f"{own}; {self.delivered.beside}" if self.delivered.beside else own
         if self.test is None:
             return f"validation macro-F1 {100 * self.validation:.1f} (of the search, optimistic; not confirmed, no test score)"
         return f"test macro-F1 {points(self.test)}"
@@ -155,6 +173,7 @@ def pick_row(pick: Pick) -> dict[str, Any]:
         **pick.question.columns,
         "strategy": pick.cell.strategy,
         "leads": pick.leads,
+        "delivered": pick.delivered is not None,
         "reason": pick.reason,
         "trial_id": pick.trial,
         "seed": pick.seed,
@@ -167,12 +186,18 @@ def pick_row(pick: Pick) -> dict[str, Any]:
     }
 
 
-def find_pick(picks: Sequence[Pick], wanted: str = "") -> Pick:
+COMPARED = "compared"
+"""Behind a colon: the network that the report compares, where another was delivered."""
+
+
+def find_pick(picks: Sequence[Pick], wanted: str = "", *, compared: bool = False) -> Pick:
     """By a cell's id, or any of its parts joined by "/": data set, NAME@SPLITS, backbone, strategy, share of the images. Of several that
-    fit, the one that leads. Raises ConfigError where none fits, or several data sets do."""
-    fit = [p for p in picks if p.cell.id == wanted] or [p for p in picks if _fits(p, wanted)]
+    fit, the one that was delivered, else the one that leads. Who names a strategy, a backbone, a share or `COMPARED` means a compared
+    network, and so does who asks for one. Raises ConfigError where none fits, or several data sets do."""
+    among = [p for p in picks if p.delivered is None] if compared else picks
+    fit = [p for p in among if p.delivered is None and p.cell.id == wanted] or [p for p in among if _fits(p, wanted)]
     if len({(p.cell.dataset, p.cell.split_protocol) for p in fit}) == 1:
-        return max(fit, key=lambda p: (p.leads, bool(p.reason), p.validation))
+        return max(fit, key=lambda p: (p.delivered is not None, p.leads, bool(p.reason), p.validation))
     known = list(dict.fromkeys([*(p.of for p in picks), *(f"{p.of}/{p.cell.strategy}" for p in picks)]))
     if not known:
         raise ConfigError("no trial of the study has finished yet; run it to its end.")
@@ -182,7 +207,9 @@ def find_pick(picks: Sequence[Pick], wanted: str = "") -> Pick:
 
 def _fits(pick: Pick, wanted: str) -> bool:
     c = pick.cell
-    own = {c.dataset, pick.dataset, c.splits, pick.of, f"{pick.dataset}@{c.splits}", c.backbone, c.strategy, f"{c.train_fraction:g}"}
+    own = {c.dataset, pick.dataset, c.splits, pick.of, f"{pick.dataset}@{c.splits}"}
+    if pick.delivered is None:
+        own |= {c.backbone, c.strategy, f"{c.train_fraction:g}", COMPARED}
     return wanted in own or all(part in own for part in wanted.split("/") if wanted)
 
 
@@ -223,40 +250,44 @@ def _scored(frames: Frames, pick: Pick, resamples: int) -> Pick:
         return pick
     val, test = ([own[split] for own in said.values()] for split in ("val", "test"))
     same = not any(other.differs(test[0]) for other in test[1:])
-    alone, again = _macro(test[0], test[0].logits, resamples)
-    pick = dataclasses.replace(pick, test=_share(test[0], alone, again), calibrated=calibrate(val[0], test[0]))
+    alone, again = macro(test[0], test[0].logits, resamples)
+    pick = dataclasses.replace(pick, test=share_of(test[0], alone, again), calibrated=calibrate(val[0], test[0]), average=alone)
     if len(test) < 2 or not same:
         return pick
-    each = [_macro(p, p.logits, resamples) for p in test]
+    each = [macro(p, p.logits, resamples) for p in test]
     both_val, both_test = (dataclasses.replace(p[0], logits=pooled([q.logits for q in p])) for p in (val, test))
-    score, resampled = _macro(both_test, both_test.logits, resamples)
+    score, resampled = macro(both_test, both_test.logits, resamples)
     mean, mean_again = float(np.mean([s for s, _ in each])), np.mean([r for _, r in each], axis=0)
     gain = images_estimate(score - mean, resampled - mean_again, st.image_units(len(test[0].labels), test[0].groups))
     low, high = difference_interval(gain)
     together = Together(
         networks=len(test),
-        test=_share(both_test, score, resampled),
+        test=share_of(both_test, score, resampled),
         gain=Score(mean=gain.mean, low=low, high=high),
         calibrated=calibrate(both_val, both_test),
     )
-    return dataclasses.replace(pick, trials=tuple(said), together=together)
+    return dataclasses.replace(pick, trials=tuple(said), together=together, average=mean)
 
 
 def calibrate(val: Predictions, test: Predictions) -> Calibrated:
     """The temperature is fitted on `val`; `test` shows what it did."""
-    t = fit_temperature(val.logits, val.labels)
+    return calibrated_by(fit_temperature(val.logits, val.labels), test)
+
+
+def calibrated_by(t: float, test: Predictions) -> Calibrated:
+    """What the temperature `t` does on `test`."""
     before, after = (calibration_error(np.exp(log_shares(test.logits / k)), test.labels) for k in (1.0, t))
     return Calibrated(temperature=t, before=before, after=after)
 
 
-def _macro(about: Predictions, logits: np.ndarray, resamples: int) -> tuple[float, np.ndarray]:
+def macro(about: Predictions, logits: np.ndarray, resamples: int) -> tuple[float, np.ndarray]:
     """Macro-F1, and the same on resampled images [B], the same draws for every network."""
     weights = st.shared_weights(len(about.labels), about.groups, resamples)
     said, classes, score = logits.argmax(axis=1), logits.shape[1], st.METRICS[st.PRIMARY]
     return float(score(st.counts(said, about.labels, classes))), score(st.counts(said, about.labels, classes, weights))
 
 
-def _share(about: Predictions, score: float, resampled: np.ndarray) -> Score:
+def share_of(about: Predictions, score: float, resampled: np.ndarray) -> Score:
     low, high = share_interval(images_estimate(score, resampled, st.image_units(len(about.labels), about.groups)))
     return Score(mean=score, low=low, high=high)
 

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from analysis.frames import Frames
+from analysis.handed import to_use
 from analysis.pick import Pick
 from analysis.steps import Step
 
@@ -14,14 +15,23 @@ from analysis.steps import Step
 class Use:
     """A pick, where it lies and what to do with it."""
 
+    study: str  # its folder
     pick: Pick
     folder: str  # of its trial; its network lies in best/ there
     kept: bool  # whether it lies here: a study that was read from MLflow, or moved, has it elsewhere
     commands: tuple[Step, ...]
 
     @property
+    def again(self) -> str:
+        """That it was delivered before the study grew, and the way out; else empty."""
+        old = self.pick.outdated
+        return f"{old}: to deliver anew, run python -m study.deliver {shlex.quote(self.study)} --again" if old else ""
+
+    @property
     def why(self) -> str:
         p = self.pick
+        if p.delivered is not None:
+            return f"{p.reason}; validation macro-F1 {100 * p.validation:.1f} before it was trained on the validation images too"
         if not p.confirmed:
             return f"{p.reason}; the search's winner, epoch {p.epoch}"
         which = (
@@ -32,7 +42,7 @@ class Use:
 
 def uses(frames: Frames, picks: Sequence[Pick]) -> list[Use]:
     """One a data set of the study."""
-    leading = [p for p in picks if p.leads]
+    leading = to_use(picks)
     place = frames.ledger.folder
     out = []
     for p in leading:
@@ -40,6 +50,7 @@ def uses(frames: Frames, picks: Sequence[Pick]) -> list[Use]:
         source = shlex.quote(place.location + ("" if len(leading) == 1 else f":{p.of}"))
         out.append(
             Use(
+                study=place.location,
                 pick=p,
                 folder=place.shown(name),
                 kept=place.exists(f"{name}/best/manifest.json"),
@@ -63,9 +74,12 @@ def use_lines(frames: Frames, picks: Sequence[Pick]) -> list[str]:
     for use in uses(frames, picks):
         p = use.pick
         out += [
-            f"best model of {p.of}: {p.cell.strategy} on {p.cell.backbone} ({p.shown_settings}), {p.scores}",
+            f"best model of {p.of}: {p.cell.strategy} on {p.cell.backbone} ({p.shown_settings}), {p.scores}"
+            if p.delivered is None
+            else f"delivered for {p.of}: {p.cell.strategy} on {p.cell.backbone}, {p.delivered.text}: {p.scores}",
             f"  {use.why}{f': {use.folder}/best' if use.kept else ''}",
         ]
+        out += [f"  {line}" for line in (p.delivered.tried, use.again) if line] if p.delivered else []
         out += [f"  {c.text[0].lower()}{c.text[1:]}: {c.command}" for c in use.commands[:3] if use.kept]
     return out
 
@@ -83,7 +97,7 @@ def pick_facts(picks: Sequence[Pick]) -> list[dict[str, Any]]:
             "test": asdict(p.test) if p.test else None,
             "temperature": p.temperature,
             "reason": p.reason,
+            **({"delivered": f"Delivered: {p.delivered.text}; {p.delivered.calibration}."} if p.delivered else {}),
         }
-        for p in picks
-        if p.leads
+        for p in to_use(picks)
     ]

@@ -9,6 +9,7 @@ from analysis.advice import Advice, advice
 from analysis.comparisons import compare_all
 from analysis.frames import Frames
 from analysis.gains import controls, free_networks
+from analysis.handed import with_delivered
 from analysis.judged import judge, pair_row
 from analysis.over_datasets import over_datasets, over_datasets_row
 from analysis.pick import Pick, pick_all
@@ -35,7 +36,7 @@ class Findings:
     free: list[str]  # networks on the way back that lose nothing, a line each
     controls: list[str]  # what starting from the pretrained weights is worth, a line each
     why: list[Why]  # the paper's explanations, where anything was measured for them
-    picks: list[Pick]  # a network to use of every cell that has one
+    picks: list[Pick]  # a network to use of every cell that has one, and those that were delivered
 
 
 def findings(frames: Frames, resamples: int = st.RESAMPLES) -> Findings:
@@ -59,5 +60,5 @@ def findings(frames: Frames, resamples: int = st.RESAMPLES) -> Findings:
         free=free_networks(frames),
         controls=controls(frames),
         why=explain(frames, seeds),
-        picks=pick_all(frames, answers(judged, strategies, frames), resamples),
+        picks=with_delivered(frames, pick_all(frames, answers(judged, strategies, frames), resamples), resamples),
     )

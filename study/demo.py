@@ -53,7 +53,10 @@ body { background: var(--paper) !important; color: var(--ink); font: 16px/1.5 sy
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m study.demo", description=__doc__.split(": ", 1)[1])
-    parser.add_argument("study", help="RESULTS/STUDY or RESULTS/STUDY:CELL (a data set, a strategy, or both: mini_weeds/partial)")
+    parser.add_argument(
+        "study",
+        help="RESULTS/STUDY or RESULTS/STUDY:CELL (a data set, a strategy, or both: mini_weeds/partial; 'compared' for the one of the report)",
+    )
     parser.add_argument("--port", type=int, default=8080, help="on 127.0.0.1, which other machines cannot reach (default 8080)")
     parser.add_argument(
         "--data", default=os.environ.get("STUDY_DATA"), help="folder that holds the data, for the training images (or STUDY_DATA)"
@@ -83,7 +86,7 @@ class Demo:
         self.network: Predictor = results.predictor(cell)
         self.title = f"{self.pick.of}: what does the network say?"
         calibrated = "calibrated probabilities" if self.pick.calibrated else "probabilities as trained"
-        self.about = f"{self.pick.cell.backbone}, {self.pick.cell.strategy}, {self.pick.scores}; {calibrated}. Nothing leaves this machine."
+        self.about = f"{self.pick.cell.backbone}, {self.pick.named}, {self.pick.scores}; {calibrated}. Nothing leaves this machine."
         self.neighbours: Neighbours | None = None
         self.missing = "no training images were asked for (--images 0)"
         if images > 0:

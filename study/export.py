@@ -31,7 +31,10 @@ BATCH = 32
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m study.export", description=__doc__.split("\n")[0])
-    parser.add_argument("study", help="RESULTS/STUDY or RESULTS/STUDY:CELL (a data set, a strategy, or both: mini_weeds/partial)")
+    parser.add_argument(
+        "study",
+        help="RESULTS/STUDY or RESULTS/STUDY:CELL (a data set, a strategy, or both: mini_weeds/partial; 'compared' for the one of the report)",
+    )
     parser.add_argument("--format", default="timm", help=f"of {', '.join(FORMATS)}, joined by commas (default: timm)")
     parser.add_argument("--to", required=True, metavar="FOLDER", help="for the files, preprocessing.json and MODEL_CARD.md")
     parser.add_argument("--check", nargs="+", metavar="IMAGES", help="files or folders to compare logits on (default: generated ones)")
@@ -73,9 +76,10 @@ def export(
     a file computes something else than the network."""
     from study.use import formats
 
-    pick = results.pick(cell)
-    predictor, told = results.predictor(cell), ""
-    print(f"{pick.of}: {pick.cell.strategy}, trial {pick.trial}, {pick.scores}")
+    compared = soup_from is not None  # a soup is of confirm runs
+    pick = results.pick(cell, compared=compared)
+    predictor, told = results.predictor(cell, compared=compared), ""
+    print(f"{pick.of}: {pick.named}, trial {pick.trial}, {pick.scores}")
     if soup_from is not None:
         made = _soup(results, cell, soup_from[0])
         predictor, told = made.predictor, made.text
@@ -94,7 +98,7 @@ def export(
         if not found.close:
             raise EnvironmentProblem(f"{line}: this file is not the network; do not use it, and report the versions of torch and {name}.")
         print(line)
-    card = results.model_card(cell)
+    card = results.model_card(cell, compared=compared)
     if told:
         card += f"\n## Not the network scored above\n\n{told}\n"
     folder.write("MODEL_CARD.md", card.encode("utf-8", "backslashreplace"))
@@ -127,7 +131,7 @@ def _soup(results: "Results", cell: str, data: str | None) -> "Souped":
     from study.run import open_images
     from study.use.soup import soup
 
-    pick, ledger = results.pick(cell), results.frames.ledger
+    pick, ledger = results.pick(cell, compared=True), results.frames.ledger
     if not pick.confirmed or len(pick.trials) < 2:
         raise ConfigError(f"{pick.cell.id} has {len(pick.trials)} network(s); a soup needs two confirm runs: leave --soup out.")
     ask = ledger.ask(pick.trial)

@@ -31,8 +31,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m study.predict", description="Classify images with the network a study found, or with a trial's."
     )
-    parser.add_argument("network", help="a study, RESULTS/STUDY or RESULTS/STUDY:CELL (a data set, a strategy, or both: mini_weeds/partial), "
-                        "or a trial's folder RESULTS/STUDY/trials/ID")  # fmt: skip
+    parser.add_argument("network", help="a study, RESULTS/STUDY or RESULTS/STUDY:CELL (a data set, a strategy, or both: mini_weeds/partial; "
+                        "'compared' for the one of the report where another was delivered), or a trial's folder RESULTS/STUDY/trials/ID")  # fmt: skip
     parser.add_argument("images", nargs="+", help="image files, or folders: what lies below them is looked through")
     parser.add_argument("--csv", metavar="FILE", help="write a row an image; what is there already is gone on with")
     parser.add_argument("--json", action="store_true", help="a JSON object a line, with the probability of every class to its last digit")
@@ -82,13 +82,14 @@ def open_network(place: str, *, ensemble: bool = False, calibrated: bool = True)
         alone = Predictor.from_folder(place)
         return alone, alone.kept.trial, [f"trial {alone.kept.trial}, probabilities as trained"]
     results, cell = open_place(place)
-    pick = results.pick(cell)
+    pick = results.pick(cell, compared=ensemble)
     predictor = results.predictor(cell, ensemble=ensemble, calibrated=calibrated)
     temperature = f"temperature {predictor.temperature:.2f}" if calibrated and pick.calibrated else "probabilities as trained"
+    older = [f"warning: {pick.outdated}; to deliver anew, run python -m study.deliver {results.folder} --again"] if pick.outdated else []
     kind = "" if calibrated or not pick.calibrated else " uncalibrated"  # one table holds one kind of probabilities
     if ensemble:
         return predictor, "+".join(pick.trials) + kind, [f"{pick.of}: {pick.cell.strategy}, {pick.gain}; {temperature}"]
-    return predictor, pick.trial + kind, [f"{pick.of}: {pick.cell.strategy}, trial {pick.trial}, {pick.scores}; {temperature}"]
+    return predictor, pick.trial + kind, [f"{pick.of}: {pick.named}, trial {pick.trial}, {pick.scores}; {temperature}", *older]
 
 
 def to_csv(predictor: "Predictor", name: str, found: Found, path: Path, batch: int) -> int:

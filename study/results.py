@@ -117,26 +117,27 @@ class Results:
 
     @property
     def picks(self) -> pd.DataFrame:
-        """One row a cell that has a network to use, `leads` for the one of each data set: trial, folder, settings, validation and test
-        macro-F1, temperature."""
+        """One row a cell that has a network to use, `leads` for the one of each data set, then one for each that was `delivered`: trial,
+        folder, settings, validation and test macro-F1, temperature."""
         place = self.frames.ledger.folder
         return pd.DataFrame([{**pick_row(p), "folder": place.shown(f"trials/{p.trial}")} for p in self.findings.picks])
 
-    def pick(self, cell: Cell | str = "") -> Pick:
-        """The network to use and what is known of it. `cell`: a Cell, its id, or some of its parts ("partial", "mini_weeds/partial"); of the
-        cells that fit, the one the verdict speaks for. No test score chooses: the strategy is the verdict's, and of its confirm runs it is
-        the one with the best validation macro-F1. Raises ConfigError where none fits, or several data sets do."""
-        return find_pick(self.findings.picks, cell.id if isinstance(cell, Cell) else cell)
+    def pick(self, cell: Cell | str = "", *, compared: bool = False) -> Pick:
+        """The network to use and what is known of it: the one that was delivered for the data set, where there is one. `cell`: a Cell, its
+        id, or some of its parts ("partial", "mini_weeds/partial"); with a strategy in it, or with `compared` (also as a part: "compared"), a
+        network of the comparison: of the cells that fit, the one the verdict speaks for, and of its confirm runs the one with the best
+        validation macro-F1. No test score chooses. Raises ConfigError where none fits, or several data sets do."""
+        return find_pick(self.findings.picks, cell.id if isinstance(cell, Cell) else cell, compared=compared)
 
-    def predictor(self, cell: Cell | str = "", *, ensemble: bool = False, calibrated: bool = True) -> "Predictor":
-        """The pick's network as a function of images; `cell` as in `pick`.
+    def predictor(self, cell: Cell | str = "", *, ensemble: bool = False, calibrated: bool = True, compared: bool = False) -> "Predictor":
+        """The pick's network as a function of images; `cell` and `compared` as in `pick`.
 
-        `ensemble`: all its confirm runs together, at as many times the cost (`pick(cell).together` has what it brings). `calibrated`: with
-        the temperature fitted on validation. Raises ConfigError.
+        `ensemble`: all confirm runs of a compared cell together, at as many times the cost (`pick(cell, compared=True).together` has what
+        it brings). `calibrated`: with the temperature fitted on validation. Raises ConfigError.
         """
         from study.predictor import Ensemble, Predictor
 
-        pick, ledger = self.pick(cell), self.frames.ledger
+        pick, ledger = self.pick(cell, compared=compared or ensemble), self.frames.ledger
         if not ensemble:
             return Predictor.from_folder(ledger.trial_folder(pick.trial), pick.temperature if calibrated else 1.0)
         if pick.together is None:
@@ -146,12 +147,12 @@ class Results:
         members = [Predictor.from_folder(ledger.trial_folder(trial)) for trial in pick.trials]
         return Ensemble(members, pick.together.calibrated.temperature if calibrated else 1.0)
 
-    def model_card(self, cell: Cell | str = "") -> str:
+    def model_card(self, cell: Cell | str = "", *, compared: bool = False) -> str:
         """The pick in Markdown, from the ledger: data, training, scores with intervals, calibration, classes from the worst on, limits, the
-        licence of the pretrained weights; `cell` as in `pick`."""
+        licence of the pretrained weights; `cell` and `compared` as in `pick`."""
         from study.networks.weights import licence_of
 
-        pick = self.pick(cell)
+        pick = self.pick(cell, compared=compared)
         result = self.frames.ledger.result(pick.trial)
         source = str(result.facts.get("weights", "")) if result else ""
         return model_card(self.frames, self.findings, pick, licence_of(pick.cell.backbone, source))

@@ -127,4 +127,5 @@ def last_word(facts: dict[str, Any]) -> str:
     if not facts.get("finished_at"):
         return ""
     scores = [facts["scores"]] if facts.get("scores") else []  # a study of version 0.1 has none, and stays as it was sent
+    scores += [p for p in facts.get("picks", []) if "delivered" in p]
     return mark(dumps([facts["finished_at"], facts.get("verdicts"), *scores]).encode())

@@ -4,6 +4,7 @@
                       selection.json                which trial speaks for each cell, and by which rule
                       budgets.json                  what longer training brought on validation, and how long each question is confirmed
                       test_lock.json                every opening of the test set
+                      delivered.json                the network that is handed over, by data set, and how it came about
                       trials/<id>/config.json       the Ask: written before the trial starts
                                   epochs.jsonl      one EpochRecord a line, appended; behind a URL written when the trial ends,
                                   epochs/000001.json until then one a file, since object stores cannot append
@@ -36,6 +37,7 @@ from study.tracking.reader import (
     check_schema,
     damaged,
     data_report_of,
+    delivered_of,
     facts_of,
     openings_of,
     parse,
@@ -45,9 +47,19 @@ from study.tracking.reader import (
 
 T = TypeVar("T")
 
+DELIVERY = "delivery, not counted"  # the note of an opening: chosen by validation alone, it enters no comparison
 OLD_PREDICTIONS = "predictions.parquet"  # where version 0.1 left them; read for ever, written no more
 PICTURES = "pictures.parquet"
-STUDY_FILES = ("study.json", "selection.json", "budgets.json", "test_lock.json", "data_report.json", PICTURES, "report.html")
+STUDY_FILES = (
+    "study.json",
+    "selection.json",
+    "budgets.json",
+    "test_lock.json",
+    "delivered.json",
+    "data_report.json",
+    PICTURES,
+    "report.html",
+)
 TRIAL_FILE = re.compile(rf"config\.json|epochs\.jsonl|result\.json|{re.escape(OLD_PREDICTIONS)}|measured/[a-z_]+\.parquet")
 """What carries a study elsewhere takes these of it, and no other name."""
 LEFT_BEHIND = frozenset({"epochs.jsonl", "epochs", "result.json", "attempts.jsonl", "measured", "checkpoint", "best", OLD_PREDICTIONS})
@@ -289,24 +301,42 @@ class Ledger:
                 )
         return {cell: ask for cell, (_, ask) in found.items() if ask is not None}
 
-    def open_test(self, trial_ids: list[str]) -> str:
+    def open_test(self, trial_ids: list[str], note: str = "") -> str:
         """Records that the test set is opened for exactly these confirm runs; returns the lock's hash.
 
         The same runs, or some of them, may be finished or measured again under the opening that held them. Another run among
         them is a further opening: it is recorded, every report of this study says so, and its verdicts are held to a stricter level.
+        With a `note` it is no look: the run was chosen by validation alone, and no comparison has it.
         """
         openings = self.test_openings()
         for opening in openings:
-            if set(trial_ids) <= set(opening["trials"]):
+            if set(trial_ids) <= set(opening["trials"]) and opening.get("note", "") == note:
                 return str(opening["hash"])
         key = hashlib.sha256(dumps(sorted(trial_ids)).encode()).hexdigest()[:16]
-        openings.append({"hash": key, "trials": sorted(trial_ids), "at": time.time()})
+        openings.append({"hash": key, "trials": sorted(trial_ids), "at": time.time(), **({"note": note} if note else {})})
         self._write("test_lock.json", {"schema": SCHEMA, "openings": openings})
         return key
 
     def test_openings(self) -> list[dict[str, Any]]:
-        """Every opening of the test set: `hash`, `trials`, `at` (unix time). More than one is a caveat of the report."""
+        """Every opening of the test set: `hash`, `trials`, `at` (unix time), and a `note` where it does not count (`looks`)."""
         return self._read("test_lock.json", openings_of) or []
+
+    def looks(self) -> list[dict[str, Any]]:
+        """The openings that verdicts rest on. More than one is a caveat of the report."""
+        return [o for o in self.test_openings() if "note" not in o]
+
+    # -- what is handed over ---------------------------------------------------------------------------
+    def delivered(self) -> dict[str, dict[str, Any]]:
+        """By data set and split protocol: the trial that is handed over, how its length was chosen, its scores; `earlier` ones beside it."""
+        return self._read("delivered.json", delivered_of) or {}
+
+    def write_delivered(self, key: str, values: dict[str, Any]) -> None:
+        """One that was delivered before is kept under `earlier`."""
+        known = self.delivered()
+        before = known.get(key)
+        earlier = [*before.get("earlier", []), {k: v for k, v in before.items() if k != "earlier"}] if before else []
+        known[key] = values | ({"earlier": earlier} if earlier else {})
+        self._write("delivered.json", {"schema": SCHEMA, "delivered": known})
 
     def pictures(self) -> bytes | None:
         """Small copies of the images that the report shows (`study.pictures`); None where none were wanted."""

@@ -15,7 +15,7 @@ from typing import Any
 
 from study.config import Study, TrialConfig
 from study.failpoints import failpoint
-from study.records import Ask, Outcome, Stage, TrialResult
+from study.records import Ask, Origin, Outcome, Stage, TrialResult
 from study.tracking import events
 from study.tracking.client import default_uri
 from study.tracking.cursor import Cursor, mark
@@ -154,13 +154,14 @@ class Mirror:
         started = result.started_at if result else (epochs[0].ended_at - epochs[0].seconds if epochs else None)
         tags = events.cell_tags(config.cell) | {"stage": ask.stage.value, "origin": ask.origin.value, "trial": trial_id}
         tags |= {"seed": str(config.seed), "number": str(ask.number)}
-        suffix = {Stage.SEARCH: "", Stage.CONFIRM: " confirm", Stage.BUDGET: " budget", Stage.EXPLAIN: f" {ask.origin.value}"}[ask.stage]
+        suffix = {Stage.SEARCH: "", Stage.CONFIRM: " confirm", Stage.BUDGET: " budget"}.get(ask.stage, f" {ask.origin.value}")
         run = self._run(trial_id, f"{name}{suffix} #{ask.number}", self.cursor.runs[ask.cell], tags, started)
         failpoint("after_mlflow_start")
         params = dict[str, Any]()
         if trial_id not in self.cursor.epochs:
             params = events.params(config)
-            splits = ("train", "val", "test") if ask.stage is Stage.CONFIRM else ("train", "val")
+            looks = ask.stage is Stage.CONFIRM or ask.origin is Origin.REFIT
+            splits = ("train", "val", "test") if looks else ("train", "val")
             self.runs.add_inputs(run, inputs(config.cell, self._data, splits))
         fresh = epochs[self.cursor.epochs.get(trial_id, 0) :]
         rows, ends = events.epoch_rows(fresh), dict[str, str]()

@@ -53,7 +53,7 @@ def register_best(client: Any, name: str, run: str, folder: Folder, pick: Mappin
         interval = f"{100 * test['low']:.1f} to {100 * test['high']:.1f}"
         said = f"Test macro-F1 {100 * test['mean']:.1f} (95 % interval over test images {interval}); no test score chose it."
     kind = "as trained" if pick["temperature"] == 1 else "calibrated by a temperature fitted on validation"
-    about = f"{pick['cell']}: {pick['reason']}. {said} Probabilities are {kind}."
+    about = " ".join(filter(None, [f"{pick['cell']}: {pick['reason']}.", pick.get("delivered", ""), f"{said} Probabilities are {kind}."]))
     version = register(client, name, run, folder, tags | scores, pick["temperature"], about)
     client.set_registered_model_alias(name, BEST, version)
 

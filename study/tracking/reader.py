@@ -147,6 +147,29 @@ def data_report_of(values: dict[str, Any]) -> dict[str, Any]:
     return values
 
 
+def delivered_of(values: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = _require(values, "delivered", _is_object, "an object")
+    for key in found:
+        own = _require(found, key, _is_object, "an object")
+        _require(own, "trial", lambda v: isinstance(v, str) and TRIAL_ID.fullmatch(v) is not None, "a trial's id")
+        for name in ("cell", "reason"):
+            _require(own, name, _is_text, "a text")
+        for name in ("epochs", "images"):
+            _require(own, name, lambda v: type(v) is int and v > 0, "a whole number above 0")
+        for name in ("at", "validation", "temperature"):
+            _require(own, name, _is_number, "a number")
+        if not own["temperature"] > 0:
+            raise ValueError(f"its temperature {own['temperature']:g} is not above 0")
+        for length in _require(own, "lengths", _is_objects, "a list of objects"):
+            _require(length, "epochs", lambda v: type(v) is int, "a whole number")
+            _require(length, "validation", lambda v: isinstance(v, list) and all(map(_is_number, v)), "a list of numbers")
+        _require({"earlier": [], **own}, "earlier", _is_objects, "a list of objects")
+        calibration = _require({"calibration": {}, **own}, "calibration", _is_object, "an object")
+        for name in calibration:
+            _require(calibration, name, lambda v: v is None or _is_number(v), "a number or null")
+    return found
+
+
 def openings_of(values: dict[str, Any]) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = _require(values, "openings", _is_objects, "a list of objects")
     for opening in found:

@@ -1,0 +1,105 @@
+"""What was handed over in the place of a compared network, and what to say of it: how long it was trained, on how many images, and why."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class Length:
+    """A number of epochs that was tried, and the validation macro-F1 of each of its runs at the last one."""
+
+    epochs: int
+    validation: tuple[float, ...]
+
+    @property
+    def text(self) -> str:
+        mean = 100 * sum(self.validation) / len(self.validation)
+        return f"{mean:.1f} after {epochs_of(self.epochs)} ({len(self.validation)} run{'s' * (len(self.validation) != 1)})"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Delivered:
+    """How a network that is handed over came about. Scores are shares in [0, 1]."""
+
+    epochs: int
+    images: int  # it was trained on, validation images among them
+    at: float  # unix time
+    lengths: tuple[Length, ...]
+    temperature: float
+    calibration_runs: int  # whose validation images the temperature was fitted on; 0: it was not fitted
+    calibration_images: int
+    error: float | None  # expected calibration error to expect: on validation images that the temperature was not fitted on
+    compared: float | None  # mean test macro-F1 of the compared networks of its data set
+    compared_strategy: str  # theirs, where it is another; else empty
+    grown: float | None = None  # when the study first grew since
+
+    @property
+    def text(self) -> str:
+        """Of its training, in a few words."""
+        return f"{epochs_of(self.epochs)}, trained on {self.images:,} images"
+
+    @property
+    def tried(self) -> str:
+        """How its length was chosen; empty where there was nothing to choose."""
+        if len(self.lengths) < 2:
+            return ""
+        tried = ", ".join(n.text for n in self.lengths)
+        return f"validation macro-F1 {tried}; taken is the longest that is not lower by more than one standard error"
+
+    @property
+    def calibration(self) -> str:
+        """Where its temperature comes from, with the error that was measured."""
+        if not self.calibration_runs:
+            return "no temperature: no validation predictions were kept"
+        many = self.calibration_runs > 1
+        fitted = (
+            f"fitted on {self.calibration_images} validation images of {self.calibration_runs} run{'s' * many} of this length, "
+            "which had not trained on them"
+        )
+        error = (
+            f"expected calibration error on images it was not fitted on {100 * self.error:.1f} %"
+            if self.error is not None
+            else "too few images to say how well it does on others"
+        )
+        return f"temperature {self.temperature:.2f}, {fitted}; {error}"
+
+    @property
+    def beside(self) -> str:
+        """The compared networks' score, in points; empty where they have none."""
+        whose = f" ({self.compared_strategy})" if self.compared_strategy else ""
+        return "" if self.compared is None else f"the networks compared above{whose}: {100 * self.compared:.1f}"
+
+    @property
+    def outdated(self) -> str:
+        """That it was delivered before the study grew; else empty."""
+        return "" if self.grown is None else f"delivered on {day(self.at)}, before the study grew on {day(self.grown)}"
+
+
+def delivered_of(entry: Mapping[str, Any], amendments: Sequence[Mapping[str, Any]], compared: float | None, strategy: str) -> Delivered:
+    """`entry`: of delivered.json; `compared`: the mean test score of the compared `strategy`'s networks."""
+    calibration = entry.get("calibration", {})
+    return Delivered(
+        epochs=entry["epochs"],
+        images=entry["images"],
+        at=entry["at"],
+        lengths=tuple(Length(epochs=n["epochs"], validation=tuple(n["validation"])) for n in entry["lengths"] if n["validation"]),
+        temperature=entry["temperature"],
+        calibration_runs=int(calibration.get("runs") or 0),
+        calibration_images=int(calibration.get("images") or 0),
+        error=calibration.get("after"),
+        compared=compared,
+        compared_strategy=strategy,
+        grown=min((a["at"] for a in amendments if a["at"] > entry["at"]), default=None),
+    )
+
+
+def day(at: float) -> str:
+    """2026-11-30, UTC."""
+    return time.strftime("%Y-%m-%d", time.gmtime(at))
+
+
+def epochs_of(count: int) -> str:
+    """1 epoch, 30 epochs."""
+    return f"{count} epoch{'s' * (count != 1)}"
