@@ -133,19 +133,26 @@ def _labelled(table: ImageTable) -> str:
     return hashlib.sha256(dumps(content).encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
 
+def check_same(tables: Tables, ledger: Ledger) -> dict[str, str]:
+    """A mark of each data set, by NAME@SPLITS. Raises DataError where one is no longer what the study was begun with."""
+    before, marks = ledger.data_report(), {f"{name}@{splits}": _labelled(table) for (name, splits), table in tables.items()}
+    for key, mark in marks.items():
+        if before.get(key, {}).get("labelled", mark) != mark:
+            raise DataError(
+                f"{key.rpartition('@')[0]}: its images, their labels or their splits are not those {ledger.folder.location} was begun with; "
+                "put them back, or ask anew under another --name."
+            )
+    return marks
+
+
 def check_data(tables: Tables, ledger: Ledger) -> list[str]:
     """The data doctor, once per data set and study; its findings stand in data_report.json. Raises DataError, also where a study that goes
     on would be asked about other images, labels or splits than those it was begun with."""
-    reports, warnings, before = {}, [], ledger.data_report()
+    reports, warnings, labelled = {}, [], check_same(tables, ledger)
     for (name, splits), table in tables.items():
-        key, asked = f"{name}@{splits}", _labelled(table)
-        if before.get(key, {}).get("labelled", asked) != asked:
-            raise DataError(
-                f"{name}: its images, their labels or their splits are not those {ledger.folder.location} was begun with; "
-                "put them back, or ask anew under another --name."
-            )
+        key = f"{name}@{splits}"
         found = audit(table)
-        reports[key] = {**found.as_dict(), "labelled": asked}
+        reports[key] = {**found.as_dict(), "labelled": labelled[key]}
         warnings += [f"{name}: {w}" for w in found.warnings]
         if found.blocking:
             raise DataError(f"{name}: {found.problems[0]} (python -m study.datasets check {name} shows all)")

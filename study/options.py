@@ -1,5 +1,6 @@
 """Operations of a study: where it lies, what it runs on, who is told. Never science: nothing here changes a number."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -17,4 +18,5 @@ class Options:
     concurrent: int | None = None  # most trials at once; None: as many as fit
     mlflow: str | None = None  # server's URI; None: SQLite under the results folder; "off": none
     images: bool = True  # small copies of images on the report; False for private ones
+    delivery_hours: float = math.inf  # most that the delivery may take of a study that delivers by itself (Study.deliver)
     command: str = ""  # how it was asked for: a fact that stands on the report

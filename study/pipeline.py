@@ -11,6 +11,8 @@ from study.checks import Tables, check_data, check_models, check_room, open_tabl
 from study.config import Study, foreign_tasks
 from study.datasets.audit import rare
 from study.datasets.spec import TEST
+from study.delivery import deliver
+from study.errors import ConfigError
 from study.failpoints import failpoint
 from study.files import Folder
 from study.growth import grow
@@ -18,8 +20,7 @@ from study.options import Options
 from study.pictures import Gatherer
 from study.places import Places, find_places
 from study.plan import print_plan
-from study.progress import busy
-from study.remaining import Remaining
+from study.progress import busy, warn
 from study.runners import open_runner
 from study.search import local
 from study.signals import Interrupted
@@ -74,7 +75,7 @@ def conduct(study: Study, options: Options, interrupted: Interrupted) -> Ended:
             ledger.add_facts(data_warnings=check_data(tables, ledger), own_sizes=own_sizes(study))
         failpoint("after_validate")
         # ---- run, mirrored by a process of its own ----------------------------------------------------
-        follower = _follow(ledger, options.mlflow)
+        follower = follow(ledger, options.mlflow)
         try:
             ending = _run(study, options, ledger, places, tables, interrupted)
         finally:
@@ -120,7 +121,7 @@ def _run(
     study: Study, options: Options, ledger: Ledger, places: Places, tables: Tables, interrupted: Interrupted
 ) -> "ReportSummary | None":
     """The stages, each skipped when done; what the report says, or None where a signal came first."""
-    here = stages.Executor(local.run, ledger, study, places, tables, interrupted, Remaining(max_epochs=1))
+    here = stages.Executor(local.run, ledger, study, places, tables, interrupted)
     stages.set_line(here)
     if interrupted.is_set():
         return None
@@ -137,10 +138,29 @@ def _run(
         if interrupted.is_set():
             return None
         ledger.add_facts(finished_at=time.time())
-        return report(ledger, Gatherer(study, ledger, tables) if options.images else None)
+        summary = report(ledger, Gatherer(study, ledger, tables) if options.images else None)
+        return _hand_over(execute, options.delivery_hours, summary) if study.deliver else summary
 
 
-def _follow(ledger: Ledger, uri: str | None) -> "Follower | None":
+def _hand_over(execute: stages.Executor, hours: float, summary: "ReportSummary") -> "ReportSummary | None":
+    """The last stage: the network that is handed over, then the page again, which shows it; None where a signal came first. Hours that
+    hold no delivery leave the study as it is, with a warning."""
+    before = execute.ledger.delivered()
+    try:
+        stay = deliver(execute, hours=hours)
+    except ConfigError as error:
+        warn(str(error))
+        return summary
+    for network in stay:
+        if network.grown:
+            warn(network.text)
+    if execute.interrupted.is_set():
+        return None
+    return report(execute.ledger) if execute.ledger.delivered() != before else summary
+
+
+def follow(ledger: Ledger, uri: str | None) -> "Follower | None":
+    """What mirrors the ledger into MLflow until it is closed; None where nobody wants it ("off")."""
     if uri == "off":
         return None
     from study.tracking.follower import Follower

@@ -53,16 +53,16 @@ class Executor:
         places: Places,
         tables: dict[tuple[str, str], ImageTable],
         interrupted: Interrupted,
-        left: Remaining | None = None,
     ) -> None:
-        """`left`: what the time left is told from; else all that the study still has to do."""
         self._run, self.ledger, self.study, self.places, self.tables, self.interrupted = run, ledger, study, places, tables, interrupted
-        self._names, self._remaining = Names([c.id for c in study.cells]), left or remaining(study, ledger)
+        self._names, self._remaining = Names([c.id for c in study.cells]), remaining(study, ledger)
 
-    def __call__(self, title: str, plan: Plan, *, measurements: tuple[str, ...] = ()) -> None:
+    def __call__(self, title: str, plan: Plan, *, measurements: tuple[str, ...] = (), remaining: Remaining | None = None) -> None:
+        """`remaining`: what is left of this plan alone, where its trials have another number of epochs than the study's."""
         if plan.done >= plan.total:
             return
-        with Watch(title, plan.total, plan.done, self._remaining.max_epochs, self._names, self._remaining) as watch:
+        left_of = remaining or self._remaining
+        with Watch(title, plan.total, plan.done, left_of.max_epochs, self._names, left_of) as watch:
             conductor = Conductor(plan, self.ledger, self._classes, watch, measurements)
             left = plan.total - plan.done
             self._run(conductor, self._places_of, total=left, measurements=measurements, interrupted=self.interrupted)
@@ -112,7 +112,8 @@ def set_line(executor: Executor) -> None:
     """Solves the line to beat of every question, and says what it came to: the first answer of a study, before anything is searched."""
     ledger = executor.ledger
     asks = line_asks(executor.study, ledger.asks())
-    executor("the line to beat", FixedPlan(asks, {a.trial_id for a in asks if ledger.result(a.trial_id) is not None}))
+    done = {a.trial_id for a in asks if ledger.result(a.trial_id) is not None}
+    executor("the line to beat", FixedPlan(asks, done), remaining=Remaining(max_epochs=1))
     for ask in asks:
         if (result := ledger.result(ask.trial_id)) is not None:
             print(f"the line to beat: {ask.config['cell']['dataset']}: {describe(ask, result)}")
@@ -123,7 +124,7 @@ def measure_line(executor: Executor) -> None:
     ledger, measure = executor.ledger, measured_on_line(executor.study)
     asks = [a for a in line_asks(executor.study, ledger.asks()) if _completed(ledger, a.trial_id)]
     done = {a.trial_id for a in asks if all(ledger.measured(a.trial_id, name) for name in measure)}
-    executor("the line to beat, on test images", FixedPlan(asks, done), measurements=measure)
+    executor("the line to beat, on test images", FixedPlan(asks, done), measurements=measure, remaining=Remaining(max_epochs=1))
 
 
 def measured_on_line(study: Study) -> tuple[str, ...]:

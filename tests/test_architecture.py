@@ -24,11 +24,17 @@ LAYERS = [
     {"study.run"},
     {"study.search"},
     {"study.cost", "study.checks", "study.stages", "study.budgets", "study.lines", "study.plan", "study.speed", "study.fit", "study.runners"},
-    {"study.pictures", "study.pipeline", "study.results"},
-    {"study.sweep", "study.trial", "study.predict", "study.replay", "study.export", "study.demo", "study.measure.__main__", "study.tracking.__main__", "study.datasets.__main__"},
+    {"study.pictures", "study.candidates", "study.delivery", "study.pipeline", "study.results"},
+    {"study.sweep", "study.trial", "study.predict", "study.replay", "study.export", "study.demo", "study.deliver", "study.measure.__main__", "study.tracking.__main__", "study.datasets.__main__"},
 ]  # fmt: skip
 PACKAGES = ("study", "analysis", "cluster", "benchmarks")
-MAY_USE_ANALYSIS = {"study.pipeline", "study.results", "study.replay"}  # what a study says of itself is the analysis's to say
+MAY_USE_ANALYSIS = {
+    "study.pipeline",
+    "study.results",
+    "study.replay",
+    "study.candidates",
+    "study.delivery",
+}  # what a study says of itself is the analysis's to say
 ANALYSIS_MAY_USE = (
     "study.errors", "study.records", "study.space", "study.canonical", "study.failpoints", "study.facts", "study.files", "study.stores", "study.refusals", "study.metrics", "study.naming",
     "study.strategies", "study.config", "study.which_epoch", "study.tracking.ledger", "study.tracking.from_mlflow", "study.search.sample", "study.search.seeds", "study.search.confirmed",

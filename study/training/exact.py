@@ -6,6 +6,7 @@ them. No epoch, learning rate, augmentation or seed has a say, so one run is all
 
 import time
 import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +22,7 @@ from study.networks.cut import split
 from study.networks.pretrained import create
 from study.networks.split import Split
 from study.records import OBJECTIVE, EpochRecord
+from study.strategies import Features as Line
 from study.training import conditions
 from study.training.inputs import Features, Inputs
 
@@ -79,10 +81,11 @@ def solve(config: TrialConfig, inputs: Inputs, *, weights: str | None = None) ->
     began = time.perf_counter()
     train = _rows(features.train_unaugmented, len(inputs.train))
     val = _rows(features.val, len(inputs.val))
-    path = fit_path(train, inputs.labels_of(inputs.train), len(inputs.table.classes), inputs.weights_of(inputs.train))
-    by_strength = [score(c.logits(val), inputs.labels_of(inputs.val)) for c in path]
-    best = choose([figures for figures, _ in by_strength])
-    chosen, (found, confusion) = path[best], by_strength[best]
+    strengths = _strengths(config, len(inputs.val))
+    path = fit_path(train, inputs.labels_of(inputs.train), len(inputs.table.classes), inputs.weights_of(inputs.train), strengths)
+    by_strength = [score(c.logits(val), inputs.labels_of(inputs.val)) for c in path] if len(val) else []
+    best = choose([figures for figures, _ in by_strength]) if len(path) > 1 else 0
+    chosen, (found, confusion) = path[best], by_strength[best] if by_strength else ({}, None)
     with torch.no_grad():
         head.copy_(torch.from_numpy(chosen.weight).to(head).view_as(head))
         network.trained.bias.copy_(torch.from_numpy(chosen.bias).to(head))  # type: ignore[operator]
@@ -98,9 +101,17 @@ def solve(config: TrialConfig, inputs: Inputs, *, weights: str | None = None) ->
         images=len(inputs.train),
         ended_at=time.time(),
         facts=facts | {"strength": chosen.strength},
-        confusion=confusion.tolist(),
+        confusion=None if confusion is None else confusion.tolist(),
     )
     return Solved(record=record, network=network)
+
+
+def _strengths(config: TrialConfig, validation: int) -> tuple[float, ...]:
+    """Those that are tried. Raises ConfigError where there are several and no validation image to choose by."""
+    own = config.strategy.strength if isinstance(config.strategy, Line) else 0.0
+    if not own and not validation:
+        raise ConfigError("no validation image is left to choose the strength by: give the strategy's strength.")
+    return (own,) if own else STRENGTHS
 
 
 def choose(by_strength: list[dict[str, float]]) -> int:
@@ -108,8 +119,10 @@ def choose(by_strength: list[dict[str, float]]) -> int:
     return max(range(len(by_strength)), key=lambda k: (by_strength[k][OBJECTIVE.removeprefix("val/")], -by_strength[k]["nll"]))
 
 
-def fit_path(features: np.ndarray, labels: np.ndarray, classes: int, weights: np.ndarray | None = None) -> list[Classifier]:
-    """A classifier of `classes` classes for each of STRENGTHS, from features [N, D], labels [N] and, where there are any, weights [N] of
+def fit_path(
+    features: np.ndarray, labels: np.ndarray, classes: int, weights: np.ndarray | None = None, strengths: Sequence[float] = STRENGTHS
+) -> list[Classifier]:
+    """A classifier of `classes` classes for each of `strengths`, from features [N, D], labels [N] and, where there are any, weights [N] of
     images. A class without training images is never named. Each solution begins at the one before it."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
@@ -127,7 +140,7 @@ def fit_path(features: np.ndarray, labels: np.ndarray, classes: int, weights: np
         standard = left * lengths
     model = LogisticRegression(max_iter=ITERATIONS, tol=TOLERANCE, warm_start=True)
     found = []
-    for strength in STRENGTHS:
+    for strength in strengths:
         model.C = strength
         with warnings.catch_warnings(), threadpool_limits(1 if standard.size < THREADS_PAY else None):
             warnings.simplefilter("ignore", ConvergenceWarning)
@@ -151,7 +164,9 @@ def _by_class(coefficients: np.ndarray, intercept: np.ndarray) -> tuple[np.ndarr
     return np.concatenate([-coefficients, coefficients]) / 2, np.concatenate([-intercept, intercept]) / 2
 
 
-def _rows(fetch: Any, total: int) -> np.ndarray:
+def _rows(fetch: Callable[[np.ndarray], Tensor], total: int) -> np.ndarray:
     """Features float32 [total, D]."""
-    parts: list[Tensor] = [fetch(np.arange(k, min(k + BATCH, total))).flatten(1) for k in range(0, total, BATCH)]
+    if not total:
+        return np.zeros((0, 0), np.float32)
+    parts = [fetch(np.arange(k, min(k + BATCH, total))).flatten(1) for k in range(0, total, BATCH)]
     return torch.cat(parts).float().cpu().numpy()

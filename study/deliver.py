@@ -1,0 +1,114 @@
+"""`python -m study.deliver RESULTS/STUDY[:WHICH]`: train the network that is handed over, as long as it pays, on all images that may be used.
+
+    python -m study.deliver results/mine --dry-run      # what would be trained, and how long it would take
+    python -m study.deliver results/mine --hours 1
+
+The same command resumes. It changes nothing of the verdict: docs/deliver.md says what it does.
+"""
+
+import argparse
+import dataclasses
+import json
+import logging
+import math
+import os
+import signal
+import sys
+from collections.abc import Sequence
+
+from study import lock
+from study.errors import ConfigError, StudyError
+from study.facts import redact, shown, tell
+from study.places import find_places
+from study.progress import busy
+from study.signals import Interrupted, interruptible
+from study.tracking.client import default_uri
+from study.tracking.ledger import Ledger, find, placed
+
+
+def parser() -> argparse.ArgumentParser:
+    p = argparse.ArgumentParser(prog="python -m study.deliver", description=__doc__.split(": ", 1)[1].split("\n")[0])
+    p.add_argument(
+        "study",
+        help="a finished study, RESULTS/STUDY; behind a colon one of its data sets, or a strategy to deliver in the place of the verdict's",
+    )
+    p.add_argument("--hours", type=float, default=math.inf, help="most that it may take (default: as long as longer training pays)")
+    p.add_argument("--again", action="store_true", help="also where a network was delivered before, which is kept beside the new one")
+    p.add_argument("--data", default=os.environ.get("STUDY_DATA"), help="folder that holds fer2013/, deepweeds/ (or STUDY_DATA)")
+    p.add_argument("--weights", default=os.environ.get("STUDY_WEIGHTS"), help="folder of pretrained weights (or STUDY_WEIGHTS)")
+    p.add_argument(
+        "--mlflow", metavar="URI", help="MLflow server (default: SQLite under the results, where the study was sent there; or off)"
+    )
+    p.add_argument("--dry-run", action="store_true", help="print what would be trained, and how long it would take")
+    return p
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = parser().parse_args(argv)
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    try:
+        if not args.hours > 0:
+            raise ConfigError(f"--hours must be above 0, not {args.hours:g}.")
+        location, wanted = placed(args.study)
+        ledger = find(location)
+        with interruptible() as interrupted:
+            lines = _deliver(ledger, wanted, args, interrupted)
+        if interrupted.is_set():
+            print("stopped; resume with the same command", file=sys.stderr)
+            return interrupted.code
+        for line in lines:
+            print(line)
+        return 0
+    except StudyError as error:
+        return tell(error)
+    except KeyboardInterrupt:  # while images were read or libraries loaded: nothing to keep yet
+        print("stopped; start again with the same command", file=sys.stderr)
+        return 128 + signal.SIGINT
+
+
+def _deliver(ledger: Ledger, wanted: str, args: argparse.Namespace, interrupted: Interrupted) -> list[str]:
+    """Checks, then trains in this process; what to say at the end. Raises StudyError for whatever a user can mend."""
+    with busy("loading PyTorch"):
+        from study.checks import check_models, check_same, open_tables
+        from study.delivery import deliver, ordered, plan_lines
+        from study.pipeline import follow, report
+        from study.search import local
+        from study.stages import Executor
+    study = ledger.study()
+    assert study is not None, "it was found by its study.json"
+    places = find_places(ledger.folder.location.rpartition("/")[0], args.data, args.weights)
+    places = dataclasses.replace(places, reading=ledger.reading())
+    tables = open_tables(study, places)
+    check_same(tables, ledger)
+    with busy("reading the study"):
+        orders, stay = ordered(ledger, tables, wanted, hours=args.hours, again=args.again)
+    kept = [s.text for s in stay]
+    if args.dry_run or not orders:
+        return [*plan_lines(orders, ledger), *kept]
+    check_models(dataclasses.replace(study, cells=tuple(o.pick.cell for o in orders)), places)
+    for line in plan_lines(orders, ledger):
+        print(line, flush=True)
+    uri, unsent = _mlflow(ledger, args.mlflow)
+    with lock.held(ledger.folder):
+        follower = follow(ledger, uri)
+        try:
+            deliver(Executor(local.run, ledger, study, places, tables, interrupted), wanted, hours=args.hours, again=args.again)
+            use = [] if interrupted.is_set() else report(ledger).use
+        finally:
+            sent = follower.close() if follower else None
+    problem = [f"tracking: {sent.pending} events not sent ({sent.problem})"] if sent and sent.pending else []
+    return [*kept, *use, f"report: {ledger.folder.shown('report.html')}", *problem, *unsent]
+
+
+def _mlflow(ledger: Ledger, given: str | None) -> tuple[str | None, list[str]]:
+    """(where to mirror it, None being the SQLite beside the study; what is left to do): as the study was mirrored before."""
+    if given is not None or not (data := ledger.folder.read("mlflow.json")):
+        return given or "off", []
+    known = json.loads(data).get("uri")
+    if known == redact(default_uri(ledger)):
+        return None, []
+    return "off", [f"tracking: not sent; run python -m study.tracking sync {ledger.folder.location} --mlflow {shown(str(known))}"]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
