@@ -43,6 +43,9 @@ def _why_lost(frames: Frames, trial_id: str) -> str:
 
 def _records(frames: Frames) -> Iterator[str]:
     """Of the study itself: its choice, and the openings of its test set."""
+    for key, entry in frames.delivered.items():
+        if frames.ledger.ask(entry["trial"]) is None:
+            yield f"{key}: trial {entry['trial']}, which was delivered, is gone: the compared network is the one to use"
     confirm = frames.trials[frames.trials.stage.isin(CONFIRMING)] if len(frames.trials) else frames.trials
     if not len(confirm):
         return

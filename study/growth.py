@@ -13,6 +13,7 @@ MAY_BEGIN = ("budget_check",)
 """Off until now: what it finds may confirm a question anew at a longer budget, which is a further look at the test set where it was open."""
 MAY_GAIN = ("cells", "measure", "explain")
 FREE = ("about",)
+NO_QUESTION = ("deliver",)  # what is done after the verdict: it may come and go, and is no growth
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +43,7 @@ def compare(old: Study, new: Study) -> list[Change]:
     """Every field in which two studies differ, those of the protocol by their own names."""
     found: list[Change] = []
     for part, a, b in (("", old, new), ("protocol.", old.protocol, new.protocol)):
-        for name in [f.name for f in fields(a) if f.name not in ("protocol", "published")]:
+        for name in [f.name for f in fields(a) if f.name not in ("protocol", "published", *NO_QUESTION)]:
             was, now = _plain(name, getattr(a, name)), _plain(name, getattr(b, name))
             if name in MAY_GAIN:
                 was, now = [v for v in was if v not in now], [v for v in now if v not in was]

@@ -110,6 +110,8 @@ class Ledger:
             unfinished = {k: v for k, v in self.facts().items() if k not in ("finished_at", "verdicts", "picks", "scores")}
             values = {**known, "study": grown.as_dict(), "facts": unfinished, "amendments": [*self.amendments(), amendment]}
             self._write("study.json", values)
+        elif grown.deliver != before.deliver:
+            self._write("study.json", {**known, "study": grown.as_dict()})
         return grown
 
     def amendments(self) -> list[dict[str, Any]]:

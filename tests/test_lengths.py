@@ -1,0 +1,93 @@
+"""Which length is taken, what hours hold, and the temperature: laws of pure functions."""
+
+import math
+
+import numpy as np
+import pytest
+
+from analysis.crossfit import crossfit
+from analysis.predictions import Predictions
+from study.metrics import log_shares
+from study.search.lengths import Tried, affordable, choose, is_lower, price, standard_error
+
+
+def tried(*rows: tuple[int, tuple[float, ...]]) -> list[Tried]:
+    return [Tried(epochs=epochs, scores=scores) for epochs, scores in rows]
+
+
+def drawn(seed: int) -> list[Tried]:
+    rng = np.random.default_rng(seed)
+    runs = [int(rng.integers(1, 6)), 2, 2]
+    centre = rng.uniform(0.3, 0.8, 3)
+    return tried(*((e, tuple((c + rng.normal(0, 0.03, n)).tolist())) for e, c, n in zip((3, 9, 30), centre, runs, strict=True)))
+
+
+@pytest.mark.parametrize("seed", range(50))
+def test_the_choice_obeys_its_rule(seed: int) -> None:
+    rows = drawn(seed)
+    taken = choose(rows)
+    assert taken in rows
+    longer = [t for t in rows if t.epochs > taken.epochs]
+    assert all(t.mean < taken.mean - standard_error(t, taken) for t in longer), "a longer one that is not taken is lower by more"
+    assert choose(rows[::-1]) == taken, "whatever order they come in"
+    shifted = [Tried(epochs=t.epochs, scores=tuple(s + 0.1 for s in reversed(t.scores))) for t in rows]
+    assert choose(shifted).epochs == taken.epochs, "nor whose run it was, nor where zero lies"
+    assert choose([taken]) == taken
+
+
+def test_longer_is_taken_unless_it_is_lower_by_more_than_a_standard_error() -> None:
+    short = (10, (0.60, 0.62))
+    assert choose(tried(short, (30, (0.60, 0.62)))).epochs == 30, "equal"
+    # 0.61 against 0.60: pooled sd 0.0141, standard error 0.0141
+    assert standard_error(*tried(short, (30, (0.59, 0.61)))) == pytest.approx(math.sqrt(0.0002))
+    assert choose(tried(short, (30, (0.59, 0.61)))).epochs == 30, "lower by less"
+    assert choose(tried(short, (30, (0.57, 0.59)))).epochs == 10, "lower by more"
+    assert choose(tried(short, (30, (0.50, 0.52)), (100, (0.7, 0.7)))).epochs == 100
+    assert choose(tried((10, (0.6,)), (30, (0.6,)))).epochs == 30 and choose(tried((10, (0.6,)), (30, (0.59,)))).epochs == 10
+
+
+def test_a_slow_fall_is_judged_against_what_is_taken() -> None:
+    rows = tried((10, (0.60, 0.64)), (30, (0.59, 0.63)), (100, (0.40, 0.44)))
+    assert not is_lower(rows[1], rows[0]) and choose(rows).epochs == 30
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_more_hours_never_hold_less_and_what_they_hold_is_within_them(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    lengths, pace, share = (3, 9, 30), float(rng.uniform(0.1, 20)), float(rng.uniform(1, 2))
+    to_train = {3: int(rng.integers(0, 3)), 9: 2, 30: 2}
+    before: tuple[int, ...] = ()
+    for seconds in np.linspace(0, price(lengths, to_train, pace, share), 40):
+        held = affordable(lengths, to_train, pace, share, float(seconds) * (1 + 1e-12))
+        assert held == lengths[: len(held)] and len(held) >= len(before)
+        assert not held or price(held, to_train, pace, share) <= seconds * (1 + 1e-9)
+        before = held
+    assert before == lengths and affordable(lengths, to_train, pace, share, math.inf) == lengths
+    assert affordable(lengths, to_train, pace, share, 0.0) == ()
+
+
+def said(temperature: float, images: int, seed: int) -> Predictions:
+    """Labels drawn from softmax(logits / temperature)."""
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(0, 3, (images, 4))
+    shares = np.exp(log_shares(logits / temperature))
+    labels = np.array([rng.choice(4, p=row) for row in shares])
+    return Predictions(images=np.arange(images).astype(str), labels=labels, groups=None, logits=logits)
+
+
+def test_a_temperature_is_found_and_judged_on_images_it_was_not_fitted_on() -> None:
+    found = crossfit([said(2.5, 2000, 1), said(2.5, 2000, 2)])
+    assert found.temperature == pytest.approx(2.5, rel=0.1) and (found.runs, found.images) == (2, 2000)
+    assert found.before is not None and found.after is not None and found.after < 0.06 < 0.15 < found.before
+    few = crossfit([said(2.5, 30, 3)])
+    assert few.before is few.after is None and few.temperature > 0, "too few images to say"
+
+
+def test_an_error_that_is_cross_fitted_is_no_better_than_chance_allows() -> None:
+    """Labels that have nothing to do with the logits: the fitted half cannot make the other half right."""
+    rng = np.random.default_rng(0)
+    noise = Predictions(
+        images=np.arange(400).astype(str), labels=rng.integers(0, 4, 400), groups=None, logits=np.asarray(rng.normal(0, 3, (400, 4)))
+    )
+    found = crossfit([noise])
+    assert found.temperature > 10 and found.after is not None and found.before is not None and found.after < found.before
