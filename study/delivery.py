@@ -220,13 +220,13 @@ def _settle(executor: Executor, candidate: Candidate, lengths: Sequence[int]) ->
         known = candidate.known(ledger, epochs)
         here = {a.trial_id for a in known}
         lost = [a for a in asks if a.trial_id not in here]
+        if tried and (lost or not known):
+            break
         if not known:
             reason = (r.reason or r.outcome.value) if lost and (r := ledger.result(lost[0].trial_id)) else "nothing completed"
             raise EnvironmentProblem(
                 f"{candidate.cell} cannot be delivered: {reason}. Look at the reason, remove the trial's folder, run again."
             )
-        if tried and lost:
-            break
         tried.append(Tried(epochs=epochs, scores=tuple(_last(ledger, a) for a in known)))
         runs[epochs] = [a.trial_id for a in known]
         if len(tried) > 1 and is_lower(tried[-1], choose(tried[:-1])):
