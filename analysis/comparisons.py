@@ -10,12 +10,14 @@ import numpy as np
 import pandas as pd
 
 from analysis import statistics as st
-from analysis.collapse import Collapse, collapse_reason, count_collapses, robust_sd
+from analysis.collapse import Collapse, collapse_reason, count_collapses
 from analysis.frames import Frames
 from analysis.intervals import Estimate, difference, difference_interval, images_estimate, mean_estimate, share_interval
+from analysis.own_search import over_search
 from analysis.predictions import Predictions, measured_path, refusal
 from analysis.question import Question
 from analysis.runs import Runs, join_folds, score_runs
+from analysis.small_classes import small_classes
 from study.metrics import log_shares
 from study.strategies import EVERY
 
@@ -41,6 +43,8 @@ class Gathered:
     groups: np.ndarray | None  # [N]
     fold: np.ndarray  # [N] of 0, 1, ...: which split's test set the image is in
     searches: dict[int, int]  # by seed: which search's winner its runs trained
+    classes: Sequence[str] = ()  # their names
+    over_search: dict[str, dict[int, float]] = field(default_factory=dict)  # strategy -> seed -> validation beside its search's
     predicted: dict[str, dict[int, np.ndarray]] = field(default_factory=dict)  # strategy -> seed -> classes [N]
     truth: dict[str, dict[int, np.ndarray]] = field(default_factory=dict)  # strategy -> seed -> probability of the true class [N]
     trials: dict[str, dict[int, list[str]]] = field(default_factory=dict)  # strategy -> seed -> its trial on every fold
@@ -67,6 +71,7 @@ class Compared:
     estimate: Estimate
     seeds: int  # runs of the strategy that has fewer
     collapses: tuple[str, ...]  # why collapsed runs forbid to name a winner
+    small_classes: str = ""  # why no verdict rests on these test images; empty: one may
 
 
 @dataclass(kw_only=True, eq=False)
@@ -121,6 +126,8 @@ def gather(frames: Frames, question: Question, block: pd.DataFrame) -> Gathered 
         groups=_groups(first),
         fold=_folds(first),
         searches=_searches_of(frames, block),
+        classes=frames.classes.get(str(block["cell"].iloc[0]), ()),
+        over_search=over_search(frames, block),
     )
     for run in runs:
         found.predicted.setdefault(run.strategy, {})[run.seed] = np.concatenate([p.logits.argmax(axis=1) for p in run.tests])
@@ -194,8 +201,9 @@ def compare_strategies(gathered: Gathered, resamples: int, tables: Tables) -> No
     tables.runs += [row for strategy, parts in folds.items() for row in _run_rows(gathered, strategy, parts)]
     runs = {s: _joined(parts) for s, parts in folds.items()}
     macro = {s: own[st.PRIMARY] for s, own in runs.items()}
-    sd = robust_sd([own.scores for s, own in macro.items() if not EVERY[s].exact] or [np.zeros(1)])
-    collapses = {s: count_collapses(_by_seed(gathered, s, own), sd) for s, own in macro.items()}
+    scores = [_by_seed(gathered, s, own) for s, own in macro.items()]
+    collapses = dict(zip(macro, count_collapses(scores, [_over_search(gathered, s) for s in macro]), strict=True))
+    small = small_classes(gathered.labels, gathered.classes)
     for metric in st.METRICS:
         for strategy, own in runs.items():
             tables.strategies.append(_strategy_row(gathered, strategy, metric, own[metric], collapses[strategy]))
@@ -210,6 +218,7 @@ def compare_strategies(gathered: Gathered, resamples: int, tables: Tables) -> No
                 estimate=difference(macro[a], macro[b]),
                 seeds=min(len(gathered.predicted[s]) for s in (a, b)),
                 collapses=tuple(f"of {s}, {why}" for s in (a, b) if (why := collapse_reason(collapses[s], collapses[s]))),
+                small_classes=small,
             )
         )
 
@@ -249,6 +258,12 @@ def _run_rows(gathered: Gathered, strategy: str, parts: Sequence[dict[str, Runs]
 def _by_seed(gathered: Gathered, strategy: str, runs: Runs) -> np.ndarray:
     """Scores [K]; the mean over folds where there are several."""
     return runs.scores.reshape(-1, len(gathered.predicted[strategy])).mean(axis=0)
+
+
+def _over_search(gathered: Gathered, strategy: str) -> np.ndarray:
+    """[K], in the order of its runs; NaN where it is not known."""
+    known = gathered.over_search.get(strategy, {})
+    return np.array([known.get(seed, math.nan) for seed in gathered.predicted[strategy]])
 
 
 def _secondary_row(gathered: Gathered, a: str, b: str, metric: str, e: Estimate) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 | kind | when (M the margin, m pairs) |
 | --- | --- |
-| not_comparable | a doubt bars the verdict it would have been: a collapse, unequal budgets, the loser's range's edge, a loser cut short (class Doubts) |
+| not_comparable | a doubt bars the verdict it would have been: small classes, a collapse, unequal budgets, the loser's range's edge, a loser cut short (Doubts) |
 | beats | Holm's p below 5 % and the whole simultaneous interval beyond M |
 | better_by_little | Holm's p below 5 %, and less than M is shown too: both one-sided tests at 5 % (TOST), Holm over pairs |
 | better | Holm's p below 5 %; whether by M is open |

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from analysis.comparisons import Compared
-from analysis.decisions import Decision, decide
+from analysis.decisions import Decision, Doubts, decide
 from analysis.fairness import Fairness
 from analysis.forecast import Need, alpha_of_look, forecast
 from analysis.frames import Frames
@@ -29,6 +29,7 @@ class Pair:
     confidence: float  # of its simultaneous interval: 95 % at the first look at the test set, more at later ones
     needs: tuple[Need, ...]  # empty where it is decided, or one run tells nothing
     short: tuple[Short, ...] = ()  # of A and B, what was cut short
+    small_classes: str = ""  # why no verdict rests on these test images; empty: one may
 
     @property
     def winner(self) -> str | None:
@@ -53,7 +54,7 @@ def judge(compared: Sequence[Compared], frames: Frames) -> list[Pair]:
     """All pairs of the study together, since Holm's p values know how many there are."""
     fair, margin = Fairness(frames), frames.study.margin / 100
     fairness = [fair.doubts(c.question, c.a, c.b) for c in compared]
-    doubts = [dataclasses.replace(d, both=(*d.both, *c.collapses)) for c, d in zip(compared, fairness, strict=True)]
+    doubts = [_with_own(d, c) for c, d in zip(compared, fairness, strict=True)]
     alpha = alpha_of_look(look(frames))
     decisions = decide([c.estimate for c in compared], margin, doubts, alpha)
     again = alpha_of_look(look(frames) + 1)
@@ -72,9 +73,16 @@ def judge(compared: Sequence[Compared], frames: Frames) -> list[Pair]:
                 confidence=1 - alpha,
                 needs=needs,
                 short=fair.short(c.question, c.a, c.b),
+                small_classes=c.small_classes,
             )
         )
     return out
+
+
+def _with_own(fairness: Doubts, compared: Compared) -> Doubts:
+    """What the test images forbid comes first: it is said of all pairs alike, and no further training changes it."""
+    images = (compared.small_classes,) if compared.small_classes else ()
+    return dataclasses.replace(fairness, both=(*images, *fairness.both, *compared.collapses))
 
 
 def pair_row(pair: Pair) -> dict[str, Any]:

@@ -35,9 +35,12 @@ def steps(a: Answer, leading: Pair, frames: Frames) -> list[Step]:
     out = _longer(a, frames)
     reasons = [r for r in a.reasons if r not in [s.reason for s in a.cut_short]]
     if len(a.comparable) < 2:
-        if any("collapsed" in r for r in a.reasons):
+        if leading.small_classes:
+            out.append(Step(text="Collect more test images of these classes, or merge them"))
+        if any("runs collapsed" in r for r in a.reasons):
             seeds = max(ENOUGH_RUNS, frames.study.confirm_seeds)
-            out.append(Step(text=f"{ENOUGH_RUNS} seeds tell how often runs collapse", command=extend(frames, seeds)))
+            meant = "A collapsed run scored far below the others, and far below what its settings reached in the search"
+            out.append(Step(text=f"{meant}. {ENOUGH_RUNS} seeds tell how often that happens", command=extend(frames, seeds)))
         if any("of its range" in r for r in a.reasons):
             out.append(
                 Step(text="Widen the range (Study.space) and ask again under a new name: a wider one may have given a better configuration")

@@ -25,7 +25,7 @@ from analysis.statistics import counts
 from benchmarks.trainings import Bank, fill, load_banks
 from benchmarks.verdict import table
 from benchmarks.verdict_cases import Case
-from benchmarks.worlds import Sample, Split
+from benchmarks.worlds import Sample, Searched, Split
 from study.metrics import macro_f1
 
 TRAININGS = ("deepweeds/linear_probe:8x10", "deepweeds/partial:8x10")
@@ -111,6 +111,11 @@ class Drawn:
         said = [bank.predicted[side.config, side.seed][:, rows] for bank, side in zip(self.banks, (a, b), strict=True)]
         split = Split(predicted=said, labels=labels[rows], groups=None, classes=int(labels.max()) + 1)
         return Sample(search=a.search, splits=[split])
+
+    def searched(self, study: int, searches: int, seeds: int) -> Searched:
+        """Of a bank's run only the kept epoch's score is known; whether it collapsed is not."""
+        sides = zip(self.banks, self.sides(study, searches, seeds), strict=True)
+        return Searched(over_search=[b.val[s.config, s.seed] - b.val[s.config, s.searched[s.search]] for b, s in sides], lost=None)
 
 
 def spread(bank: Bank, tuning: Tuning) -> dict[str, float]:

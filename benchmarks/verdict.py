@@ -4,7 +4,9 @@
 
 By world: in how many studies something false is claimed of any pair, how often the 95 % interval holds the truth, how often a true
 winner is named, how wide the interval is (points), and how often what a forecast asked for then decided. Beside each figure the
-protocol before (benchmarks/verdict_before.py), in the same world with the same number of confirm runs.
+protocol before (benchmarks/verdict_before.py), in the same world with the same number of confirm runs. A second table holds what bars a
+verdict against the rule before it (benchmarks/verdict_rules.py): false claims; of the pairs of which no run collapsed, those with a run that counts
+as collapsed all the same, and those barred by it (below ten runs); pairs not comparable for any reason; of the runs that collapsed, those found.
 """
 
 import argparse
@@ -17,21 +19,23 @@ from typing import Any
 
 import numpy as np
 
-from analysis import collapse as cl
-from analysis.decisions import ALPHA, Decision, Doubts, decide
+from analysis.decisions import ALPHA, Decision, decide
 from analysis.forecast import alpha_of_look, forecast
 from analysis.intervals import Estimate, difference, difference_interval, mean_estimate, share_interval
 from analysis.runs import Runs, join_folds, score_runs
 from analysis.statistics import ImageUnits, image_units
 from benchmarks.verdict_before import OldPair, old_pairs, old_seeds_needed, old_verdicts
 from benchmarks.verdict_cases import Case, cases
+from benchmarks.verdict_rules import rule_before, rules_now
 from benchmarks.worlds import Sample, Split, World
 
 RESAMPLES = 150
 MARGIN = 0.01
 MOST_FOLLOWED = 4000  # images: larger forecasts are not followed up
 GOAL_FALSE, GOAL_COVERAGE, GOAL_FORECAST = 0.05, (0.93, 0.98), (0.70, 0.90)
+GOAL_BARRED = 0.06  # pairs that a collapse bars though no run collapsed
 COLUMNS = ("false_claims", "coverage", "power", "width", "forecast_decided")
+RULED = ("false_claims", "mistaken", "barred", "not_comparable", "found")
 Tally = defaultdict[str, list[float]]  # by figure, one number a study
 
 
@@ -58,13 +62,9 @@ def all_runs(sample: Sample, rng: np.random.Generator) -> list[Runs]:
     return [join_folds(own) for own in zip(*by_fold, strict=True)]
 
 
-def compared(runs: Sequence[Runs]) -> tuple[list[Estimate], list[Doubts]]:
-    """All pairs, with what forbids a winner."""
-    sd = cl.robust_sd([r.scores for r in runs])
-    counted = [cl.count_collapses(r.scores, sd) for r in runs]
-    indices = list(combinations(range(len(runs)), 2))
-    found = [cl.collapse_reason(counted[i], counted[j]) for i, j in indices]
-    return [difference(runs[i], runs[j]) for i, j in indices], [Doubts(both=(r,) if r else ()) for r in found]
+def compared(runs: Sequence[Runs]) -> list[Estimate]:
+    """All pairs."""
+    return [difference(a, b) for a, b in combinations(runs, 2)]
 
 
 def true_differences(world: World, study: int) -> list[float]:
@@ -77,19 +77,27 @@ def true_differences(world: World, study: int) -> list[float]:
 
 def judge(case: Case, study: int, tally: Tally) -> None:
     """One study under the protocol as it is."""
-    runs = all_runs(case.world.draw(study, case.searches, case.seeds), np.random.default_rng((5, study)))
+    sample, searched = case.world.draw(study, case.searches, case.seeds), case.world.searched(study, case.searches, case.seeds)
+    runs = all_runs(sample, np.random.default_rng((5, study)))
     bounds = [share_interval(mean_estimate(r)) for r in runs]
     tally["coverage_of_scores"].append(_share(lo <= t <= hi for (lo, hi), t in zip(bounds, case.world.scores(study), strict=True)))
-    pairs, doubts = compared(runs)
-    claims = decide(pairs, MARGIN, doubts)
-    record(tally, pairs, claims, true_differences(case.world, study))
+    pairs, truths = compared(runs), true_differences(case.world, study)
+    now, once = rules_now(runs, searched.over_search, sample.splits), rule_before(runs)
+    claims, before = (decide(pairs, MARGIN, ruled.doubts) for ruled in (now, once))
+    record(tally, pairs, claims, truths)
+    tally["false_claims_before"].append(_any_wrong(before, truths))
+    tally["not_comparable_before"].append(_share(c.kind == "not_comparable" for c in before))
+    for name, ruled in (("", now), ("_before", once)) if searched.lost is not None else ():
+        tally[f"mistaken{name}"] += ruled.mistaken(searched.lost)
+        tally[f"barred{name}"] += ruled.barred(searched.lost)
+        tally[f"found{name}"] += ruled.found(searched.lost)
     if case.follow and claims[0].kind == "undecided":
         follow(case, study, runs[0].units, pairs[0], tally)
 
 
 def record(tally: Tally, pairs: Sequence[Estimate], claims: Sequence[Decision], truths: Sequence[float]) -> None:
     bounds = [difference_interval(e) for e in pairs]
-    tally["false_claims"].append(any(wrong(c.kind, c.winner, t) for c, t in zip(claims, truths, strict=True)))
+    tally["false_claims"].append(_any_wrong(claims, truths))
     tally["coverage"].append(_share(lo <= t <= hi for (lo, hi), t in zip(bounds, truths, strict=True)))
     tally["joint_coverage"].append(all(c.low <= t <= c.high for c, t in zip(claims, truths, strict=True)))
     tally["width"].append(100 * float(np.mean([hi - lo for lo, hi in bounds])))
@@ -99,6 +107,10 @@ def record(tally: Tally, pairs: Sequence[Estimate], claims: Sequence[Decision], 
     tally["beats_inside_margin"].append(any(c.kind == "beats" and i for c, i in zip(claims, inside, strict=True)))
     if any(truths):
         tally["power"].append(_share(c.winner == ("a" if t > 0 else "b") for c, t in zip(claims, truths, strict=True) if t))
+
+
+def _any_wrong(claims: Sequence[Decision], truths: Sequence[float]) -> bool:
+    return any(wrong(c.kind, c.winner, t) for c, t in zip(claims, truths, strict=True))
 
 
 def wrong(kind: str, winner: str | None, truth: float) -> bool:
@@ -162,7 +174,7 @@ def peek(case: Case, study: int, level: Callable[[int], float], before: bool) ->
         if before:
             kind = old_verdicts(drawn_before(case, study, case.seeds * look), MARGIN)[0]
         else:
-            pairs, _ = compared(all_runs(case.world.draw(study, 1, case.seeds * look), np.random.default_rng((5, study))))
+            pairs = compared(all_runs(case.world.draw(study, 1, case.seeds * look), np.random.default_rng((5, study))))
             kind = decide(pairs, MARGIN, alpha=level(look))[0].kind
         if kind != "undecided":
             return kind != "equivalent"
@@ -181,6 +193,8 @@ def rates(tally: Tally) -> dict[str, float]:
     out: dict[str, float] = {}
     for name, values in tally.items():
         n = len(values)
+        if not n:
+            continue
         out[name] = round(float(np.mean(values)), 4)
         out[f"{name}_se"] = round(max(float(np.std(values)), 1 / math.sqrt(n + 2)) / math.sqrt(n), 4)
     return out
@@ -208,6 +222,7 @@ def misses(row: dict[str, Any], wide: bool) -> list[str]:
     bars = {
         "false_claims": (0.0, GOAL_FALSE),
         "coverage": (GOAL_COVERAGE[0], 1.0 if wide else GOAL_COVERAGE[1]),
+        "barred": (0.0, GOAL_BARRED),
         "forecast_decided": GOAL_FORECAST,
     }
     return [name for name, goal in bars.items() if outside(name, *goal)] + ["beats_inside_margin"] * (row.get("beats_inside_margin", 0) > 0)
@@ -237,7 +252,16 @@ def table(chosen: Iterable[Case], studies: int) -> dict[str, Any]:
         print(f"{case.name:52s}" + "".join(f"{c:>18s}" for c in cells) + "   " + note, flush=True)
     missed = "; ".join(f"{k} ({', '.join(r['missed'])})" for k, r in found.items() if r["missed"])
     print(f"bars missed: {missed}" if missed else "all bars held")
+    _ruled(found)
     return found
+
+
+def _ruled(found: dict[str, Any]) -> None:
+    """The second table."""
+    print(f"\n{'world':52s}" + "".join(f"{h.replace('_', ' '):>18s}" for h in RULED) + "   rules now | rule before")
+    for name, row in found.items():
+        cells = [f"{_show(row.get(k))} | {_show(row.get(f'{k}_before'))}" for k in RULED]
+        print(f"{name:52s}" + "".join(f"{c:>18s}" for c in cells))
 
 
 def _show(value: float | None) -> str:

@@ -11,8 +11,12 @@ from typing import Protocol
 import numpy as np
 from scipy import optimize, special
 
-CLASSES = 7
-SHARE = np.array([0.14, 0.03, 0.14, 0.25, 0.17, 0.12, 0.15])  # FER2013's imbalance
+from analysis.statistics import counts
+from study.metrics import macro_f1
+
+SHARES = (0.14, 0.03, 0.14, 0.25, 0.17, 0.12, 0.15)  # FER2013's imbalance
+VALIDATION = 240  # images a run's validation score is of
+TRIES = 3  # of a search, that none of its other trials could be told from: the luckiest run of them wins
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -22,7 +26,7 @@ class Split:
     predicted: list[np.ndarray]  # by strategy, [K, N] class indices
     labels: np.ndarray  # [N]
     groups: np.ndarray | None  # [N] recording sessions
-    classes: int = CLASSES
+    classes: int = len(SHARES)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -33,6 +37,14 @@ class Sample:
     splits: list[Split]  # one, or one a fold
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Searched:
+    """What validation tells of the runs of a sample, by strategy."""
+
+    over_search: list[np.ndarray]  # [K] a run's validation score minus the one that its settings won their search with
+    lost: list[np.ndarray] | None  # [K] whether the run collapsed in truth; None: not known
+
+
 class World(Protocol):
     """Where studies come from."""
 
@@ -41,6 +53,9 @@ class World(Protocol):
 
     def draw(self, study: int, searches: int, seeds: int, images: int | None = None) -> Sample:
         """Study number `study` with `seeds` runs of each of `searches` winners."""
+
+    def searched(self, study: int, searches: int, seeds: int) -> Searched:
+        """The same study's runs beside their searches."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -59,6 +74,7 @@ class Latent:
     chance: float = 0.6  # run by image
     seed: float = 0.2
     search: float = 0.0  # between the winners of a strategy's searches, normal
+    tail: float = 0.0  # the same with a poor tail: some searches miss by far (exponential)
     trials: int = 0  # instead: the winner of that many random trials, in a rugged space (loss 1.5 U^(1/2), validation noise 0.22)
     seeds_by: tuple[float, ...] = ()  # factor on the seed's sd, by strategy
     sessions: int = 0
@@ -69,6 +85,11 @@ class Latent:
     training: float = 0.0  # between training sets, by strategy and fold
     collapse: tuple[float, ...] = ()  # share of runs that collapse, by strategy
     drop: float = 1.2
+    shares: tuple[float, ...] = SHARES  # of the images, by class
+    even: bool = False  # every study has the same number of images of each class, as a stratified split has
+    common: float = 0.0  # so much easier is the last class, the commonest
+    lure: float = 0.0  # share of the other classes' errors that fall on it; the rest fall on all classes alike
+    bold: float = 0.0  # the first strategy names rare classes more readily: better there, worse by twice that at the last
     number: int = field(default=0)  # another stream of studies
 
     def _rng(self, *path: int) -> np.random.Generator:
@@ -80,9 +101,10 @@ class Latent:
         rng, n = self._rng(1), 60_000
         base, seed, u = rng.standard_normal(n), rng.standard_normal(n), rng.random(n)
         tuned = self._tuned(n, self._rng(2))
+        missed = self._missed(n, self._rng(18))
         out = []
         for s in range(len(self.points)):
-            sd = self._seed(s) * seed + np.hypot(self.search, self.training) * base + tuned
+            sd = self._seed(s) * seed + np.hypot(self.search, self.training) * base + tuned + missed
             out.append(sd - (self.drop * (u < self.collapse[s]) if self.collapse else 0.0))
         return out
 
@@ -90,9 +112,14 @@ class Latent:
         """Over infinitely many images, from the accuracy: errors fall on all other classes alike."""
         session = 0.0 if not self.sessions else 1.25 * self.session**2
         sd = np.sqrt(self.difficulty**2 + self.interaction**2 + self.taste**2 + self.chance**2 + session)
-        a = special.ndtr((self.level + shift + self._moves[s]) / sd)[:, None]
-        said = SHARE * a + (1 - SHARE) * (1 - a) / (CLASSES - 1)
-        return float((2 * SHARE * a / (SHARE + said)).mean(axis=1).mean())
+        share = np.array(self.shares)
+        a = special.ndtr((self.level + shift + self._moves[s][:, None] + self._ease(s)) / sd)
+        missed = share * (1 - a)
+        lured = missed * self._lured
+        astray = missed - lured
+        said = share * a + (astray.sum(axis=1, keepdims=True) - astray) / (len(share) - 1)
+        said[:, -1] += lured.sum(axis=1)
+        return float((2 * share * a / (share + said)).mean(axis=1).mean())
 
     @cached_property
     def _shifts(self) -> list[float]:
@@ -121,6 +148,20 @@ class Latent:
         best = (loss + 0.22 * special.ndtri(u[:, 1])).argmin(axis=1)
         return -loss[np.arange(n), best]
 
+    def _missed(self, n: int, rng: np.random.Generator) -> np.ndarray:
+        """[n] effects of the winners of n searches, of which some miss by far; 0 on average."""
+        return -self.tail * (rng.standard_exponential(n) - 1) if self.tail else np.zeros(n)
+
+    def _ease(self, s: int) -> np.ndarray:
+        """[C] how much easier a class is for a strategy; the second one is as careful as the first is bold."""
+        bold = self.bold if s % 2 == 0 else -self.bold
+        return np.array([bold] * (len(self.shares) - 1) + [self.common - 2 * bold])
+
+    @property
+    def _lured(self) -> np.ndarray:
+        """[C] share of a class's errors that fall on the last one."""
+        return np.array([self.lure] * (len(self.shares) - 1) + [0.0])
+
     def draw(self, study: int, searches: int, seeds: int, images: int | None = None) -> Sample:
         runs = searches * seeds
         splits = []
@@ -129,44 +170,87 @@ class Latent:
             splits.append(self._split(study, fold, moves, searches, images or self.images))
         return Sample(search=np.arange(runs) % searches, splits=splits)
 
+    def searched(self, study: int, searches: int, seeds: int) -> Searched:
+        """A search's winner is the luckiest of TRIES runs that are as good; its score and its settings' confirm runs are of the same images."""
+        runs, strategies = searches * seeds, range(len(self.points))
+        won = np.stack([self._won_moves(study, s, searches) for s in strategies])
+        scores = _scores_of(self._split(study, 0, won, searches, VALIDATION, part=2))
+        confirmed, lost = [], np.zeros((len(self.points), runs), bool)
+        for fold in range(self.folds):
+            moves = np.stack([self._run_moves(study, fold, s, searches, runs) for s in strategies])
+            confirmed.append(_scores_of(self._split(study, fold, moves, searches, VALIDATION, part=1)))
+            lost |= np.stack([self._lost(study, fold, s, runs) for s in strategies])
+        over = np.mean(confirmed, axis=0) - scores[:, np.arange(runs) % searches]
+        return Searched(over_search=[*over], lost=[*lost])
+
     def _run_moves(self, study: int, fold: int, s: int, searches: int, runs: int) -> np.ndarray:
         """[K] of one strategy: its searches', which all folds share; its seeds' and collapses, which every training draws anew."""
-        luck = self.search * self._rng(study, 3, s).standard_normal(searches) + self._tuned(searches, self._rng(study, 14, s))
         seeds = self._seed(s) * self._rng(study, 15, fold, s).standard_normal(runs)
-        lost = self._rng(study, 16, fold, s).random(runs) < (self.collapse[s] if self.collapse else 0.0)
-        return self._shifts[s] + luck[np.arange(runs) % searches] + seeds - self.drop * lost
+        luck = self._luck(study, s, searches)
+        return self._shifts[s] + luck[np.arange(runs) % searches] + seeds - self.drop * self._lost(study, fold, s, runs)
 
-    def _split(self, study: int, fold: int, moves: np.ndarray, searches: int, images: int) -> Split:
-        labels, groups, hard, own = self._images(study, fold, images)
-        n, out = len(labels), []
+    def _won_moves(self, study: int, s: int, searches: int) -> np.ndarray:
+        """[R] of the runs that won."""
+        tries = self._rng(study, 17, s).standard_normal((searches, TRIES))
+        return self._shifts[s] + self._luck(study, s, searches) + self._seed(s) * tries.max(axis=1)
+
+    def _luck(self, study: int, s: int, searches: int) -> np.ndarray:
+        """[R] of a strategy's searches."""
+        luck = self.search * self._rng(study, 3, s).standard_normal(searches) + self._tuned(searches, self._rng(study, 14, s))
+        return luck + self._missed(searches, self._rng(study, 18, s))
+
+    def _lost(self, study: int, fold: int, s: int, runs: int) -> np.ndarray:
+        """[K] whether a run collapsed."""
+        out: np.ndarray = self._rng(study, 16, fold, s).random(runs) < (self.collapse[s] if self.collapse else 0.0)
+        return out
+
+    def _split(self, study: int, fold: int, moves: np.ndarray, searches: int, images: int, part: int = 0) -> Split:
+        """`part`: 0 the confirm runs on test, 1 the same on validation, 2 the search's runs on validation."""
+        labels, groups, hard, own = self._images(study, fold, images, min(part, 1))
+        n, classes, out = len(labels), len(self.shares), []
         for s, by_run in enumerate(moves):
-            tastes = [self._rng(study, 4, fold, s, r).standard_normal(n, np.float32) for r in range(searches)]
-            base = hard + own[s] + self.training * self._rng(study, 5, fold, s).standard_normal()
+            tastes = [self._rng(study, 4 + 100 * min(part, 1), fold, s, r).standard_normal(n, np.float32) for r in range(searches)]
+            base = hard + own[s] + self._ease(s)[labels] + self.training * self._rng(study, 5, fold, s).standard_normal()
             said = np.empty((len(by_run), n), np.int64)
             for k, move in enumerate(by_run):
-                rng = self._rng(study, 6, fold, s, k)
+                rng = self._rng(study, 6 + 100 * part, fold, s, k)
                 margin = base + move + self.taste * tastes[k % searches] + self.chance * rng.standard_normal(n, np.float32)
-                wrong = (labels + self._rng(study, 7, fold, s, k).integers(1, CLASSES, n)) % CLASSES
+                where = self._rng(study, 7 + 100 * part, fold, s, k)
+                wrong = (labels + where.integers(1, classes, n)) % classes
+                if self.lure:
+                    wrong = np.where(where.random(n) < self._lured[labels], classes - 1, wrong)
                 said[k] = np.where(margin > 0, labels, wrong)
             out.append(said)
-        return Split(predicted=out, labels=labels, groups=groups)
+        return Split(predicted=out, labels=labels, groups=groups, classes=classes)
 
-    def _images(self, study: int, fold: int, images: int) -> tuple[np.ndarray, np.ndarray | None, np.ndarray, list[np.ndarray]]:
-        """Labels, sessions, and what moves an image: for all strategies [N], and by strategy."""
-        groups = None
+    def _images(
+        self, study: int, fold: int, images: int, part: int = 0
+    ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray, list[np.ndarray]]:
+        """Labels, sessions, and what moves an image: for all strategies [N], and by strategy. `part`: 0 test, 1 validation."""
+        at, shares, groups = 100 * part, np.array(self.shares), None
         if self.sessions:
-            sizes = np.exp(self.uneven * self._rng(study, 8, fold).standard_normal(self.sessions))
+            sizes = np.exp(self.uneven * self._rng(study, 8 + at, fold).standard_normal(self.sessions))
             sizes = np.maximum(np.round(sizes / sizes.sum() * images), 2).astype(int)
             groups, images = np.repeat(np.arange(self.sessions), sizes), int(sizes.sum())
-        labels = self._rng(study, 9, fold).choice(CLASSES, size=images, p=SHARE)
+        labels = self._rng(study, 9 + at, fold).choice(len(shares), size=images, p=shares)
         if groups is not None and self.pure:
-            labels = self._rng(study, 9, fold).choice(CLASSES, size=self.sessions, p=SHARE)[groups]
-        hard = self.level + self.difficulty * self._rng(study, 10, fold).standard_normal(images)
-        own = [self.interaction * self._rng(study, 11, fold, s).standard_normal(images) for s in range(len(self.points))]
+            labels = self._rng(study, 9 + at, fold).choice(len(shares), size=self.sessions, p=shares)[groups]
+        if self.even:
+            labels = np.searchsorted(np.cumsum(shares), (np.arange(images) + 0.5) / images)
+        hard = self.level + self.difficulty * self._rng(study, 10 + at, fold).standard_normal(images)
+        own = [self.interaction * self._rng(study, 11 + at, fold, s).standard_normal(images) for s in range(len(self.points))]
         if groups is not None:
-            hard = hard + self.session * self._rng(study, 12, fold).standard_normal(self.sessions)[groups]
-            own = [o + 0.5 * self.session * self._rng(study, 13, fold, s).standard_normal(self.sessions)[groups] for s, o in enumerate(own)]
+            hard = hard + self.session * self._rng(study, 12 + at, fold).standard_normal(self.sessions)[groups]
+            own = [
+                o + 0.5 * self.session * self._rng(study, 13 + at, fold, s).standard_normal(self.sessions)[groups]
+                for s, o in enumerate(own)
+            ]
         return labels, groups, hard, own
+
+
+def _scores_of(split: Split) -> np.ndarray:
+    """Macro-F1 [S, K] by strategy and run."""
+    return np.array([[float(macro_f1(counts(p, split.labels, split.classes))) for p in runs] for runs in split.predicted])
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -180,3 +264,6 @@ class Mixed:
 
     def draw(self, study: int, searches: int, seeds: int, images: int | None = None) -> Sample:
         return self.worlds[study % len(self.worlds)].draw(study, searches, seeds, images)
+
+    def searched(self, study: int, searches: int, seeds: int) -> Searched:
+        return self.worlds[study % len(self.worlds)].searched(study, searches, seeds)

@@ -69,7 +69,7 @@ def test_drawn_studies_are_compared_as_a_report_compares_them() -> None:
     sample = world.draw(3, 5, 1)
     tables = Tables()
     compare_strategies(gathered(sample), 150, tables)
-    ((ours,), _), (theirs,) = verdict.compared(verdict.all_runs(sample, np.random.default_rng(0))), tables.pairs
+    (ours,), (theirs,) = verdict.compared(verdict.all_runs(sample, np.random.default_rng(0))), tables.pairs
     assert ours.mean == pytest.approx(theirs.estimate.mean) and ours.unit == theirs.estimate.unit == "search"
     assert ours.runs == theirs.estimate.runs
     assert ours.images.variance == pytest.approx(theirs.estimate.images.variance, rel=0.5)  # other resamples

@@ -10,7 +10,6 @@ from scipy import stats
 from sklearn import metrics
 
 from analysis import statistics as st
-from analysis.collapse import collapse_reason, count_collapses, robust_sd
 from analysis.decisions import Doubts, across_datasets, chances, decide, equivalence_p, expected_loss, not_separated_from_best
 from analysis.forecast import Spread, alpha_of_look, design, forecast
 from analysis.intervals import Estimate, Part, difference, difference_interval, few_units, mean_estimate, share_interval
@@ -307,27 +306,6 @@ def test_data_sets_are_a_sample_and_few_are_no_generality() -> None:
     assert not across_datasets(pairs[:4], decide(pairs[:4], 0.01)).general and math.isnan(
         across_datasets(pairs[:1], decide(pairs[:1], 0.01)).low
     )
-
-
-# ---- collapse -------------------------------------------------------------------------------------------
-
-
-def test_a_collapsed_run_is_found_and_its_rate_bounded() -> None:
-    full, partial = np.array([0.284, 0.331, 0.324, 0.198, 0.347]), np.array([0.33, 0.34, 0.35, 0.36, 0.345])
-    sd = robust_sd([full, partial])
-    a, b = count_collapses(full, sd), count_collapses(partial, sd)
-    assert (a.collapsed, b.collapsed, a.median) == (1, 0, 0.324)
-    assert b.at_most == pytest.approx(1 - 0.05 ** (1 / 5)) and a.at_most == pytest.approx(
-        stats.binomtest(1, 5, alternative="less").proportion_ci(0.95).high
-    )
-    assert "1 of 5" in str(collapse_reason(b, a)) and collapse_reason(b, b) is None
-    assert collapse_reason(count_collapses(np.tile(full, 2), sd), b) is None, "ten runs are enough"
-
-
-def test_a_run_below_the_untuned_one_collapsed() -> None:
-    scores = np.array([0.5, 0.52, 0.4, 0.51, 0.49])
-    assert count_collapses(scores, 0.05).collapsed == 0 and count_collapses(scores, 0.05, reference=0.45).collapsed == 1
-    assert count_collapses(scores, 0.001).collapsed == 1, "alike runs: what is within five points of them has not collapsed"
 
 
 # ---- forecasts and design -------------------------------------------------------------------------------

@@ -1,0 +1,78 @@
+"""What bars a verdict, by the rules as they are and by the rule before them, on the same simulated studies.
+
+The rule before: a run had collapsed when it lay below its strategy's median test score by three robust standard deviations and five points,
+whatever its search had found. It knew of no small classes.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+
+from analysis.collapse import LEAST_DROP, Collapse, collapse_reason, count, count_collapses
+from analysis.decisions import Doubts
+from analysis.runs import Runs
+from analysis.small_classes import small_classes
+from benchmarks.worlds import Split
+
+SDS_BEFORE = 3.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ruled:
+    """What a rule says of a study."""
+
+    collapses: list[Collapse]  # by strategy
+    small: str
+
+    @property
+    def reasons(self) -> list[str | None]:
+        """By pair, why collapses bar it."""
+        return [collapse_reason(a, b) for a, b in combinations(self.collapses, 2)]
+
+    @property
+    def doubts(self) -> list[Doubts]:
+        """By pair."""
+        return [Doubts(both=tuple(x for x in (self.small, r) if x)) for r in self.reasons]
+
+    def mistaken(self, lost: Sequence[np.ndarray]) -> list[bool]:
+        """Of each pair of which no run collapsed in truth, whether one counts as collapsed; from ten runs on that bars nothing."""
+        pairs = zip(combinations(self.collapses, 2), combinations(lost, 2), strict=True)
+        return [c.collapsed + d.collapsed > 0 for (c, d), (a, b) in pairs if not a.any() and not b.any()]
+
+    def barred(self, lost: Sequence[np.ndarray]) -> list[bool]:
+        """Of each pair of which no run collapsed in truth, whether a collapse bars it."""
+        return [r is not None for r, (a, b) in zip(self.reasons, combinations(lost, 2), strict=True) if not a.any() and not b.any()]
+
+    def found(self, lost: Sequence[np.ndarray]) -> list[bool]:
+        """Of each run that collapsed in truth, whether it counts as one."""
+        return [w for c, own in zip(self.collapses, lost, strict=True) for w, gone in zip(c.which, own, strict=True) if gone]
+
+
+def rules_now(runs: Sequence[Runs], over_search: Sequence[np.ndarray], splits: Sequence[Split]) -> Ruled:
+    """`over_search` [K] by strategy, see analysis.collapse."""
+    return Ruled(
+        collapses=count_collapses([_by_run(r) for r in runs], over_search),
+        small=small_classes(np.concatenate([s.labels for s in splits])),
+    )
+
+
+def rule_before(runs: Sequence[Runs]) -> Ruled:
+    """By test scores alone."""
+    scores = [_by_run(r) for r in runs]
+    sd = _sd_before(scores)
+    which = [np.median(s) - s > max(SDS_BEFORE * sd, LEAST_DROP) for s in scores]
+    return Ruled(collapses=[count(s, w) for s, w in zip(scores, which, strict=True)], small="")
+
+
+def _sd_before(scores: Sequence[np.ndarray]) -> float:
+    deviations = np.concatenate([np.abs(s - np.median(s)) for s in scores])
+    k = len(scores[0])
+    return float(1.4826 * np.median(deviations) * k / max(k - 0.9, 0.1))
+
+
+def _by_run(runs: Runs) -> np.ndarray:
+    """Scores [K]; the mean over folds where there are several."""
+    folds = 1 if runs.fold is None else len(np.unique(runs.fold))
+    return runs.scores.reshape(folds, -1).mean(axis=0)
