@@ -44,7 +44,7 @@ CATALOG: dict[str, DatasetSpec] = {
         DatasetSpec(
             name="mini_weeds",
             title="Miniature weeds",
-            about="700 generated leaves, 64 px, 9 species, DeepWeeds' format",
+            about="766 generated leaves, 64 px, 9 species, DeepWeeds' format",
             policy="strong",
             where="generated on first use",
             split_protocols=("official", "session"),
