@@ -6,8 +6,8 @@ count leaves open, the median stands beside the mean, and below ten runs nobody 
 
 The test score alone cannot tell a run that collapsed from one whose search found poor settings, which is the search's luck and inside the
 interval. What can is the validation score at the run's last epoch minus the one with which its settings won their search: poor settings
-scored low both times. Judged by the test score alone, 12 to 22 % of the pairs of runs of which none had collapsed were barred; by both,
-3 to 5 % (docs/verdict.md).
+scored low both times. Of simulated pairs of which no run had collapsed, 13 to 35 % were barred by the test score alone, 2 to 4 % are by both
+(docs/verdict.md).
 """
 
 from collections.abc import Sequence

@@ -26,7 +26,7 @@ def small_classes(labels: np.ndarray, names: Sequence[str] = ()) -> str:
     small = sorted((int(n), c) for c, n in enumerate(counts) if 0 < n < FEW_IMAGES)
     if len(small) < 2:
         return ""
-    said = [f"{shown(names[c]) if c < len(names) else c} {n}" for n, c in small]
+    said = [f"{shown(names[c]) if c < len(names) else c}: {n}" for n, c in small]
     more = len(said) - NAMED
     which = ", ".join(said if more < 2 else [*said[:NAMED], f"and {more} more"])
     return f"{len(small)} of {int((counts > 0).sum())} classes have fewer than {FEW_IMAGES} test images ({which}): macro-F1 cannot be decided on them"

@@ -57,7 +57,8 @@ def _of_the_pairs(pairs: Sequence[Pair]) -> Iterator[str]:
         yield "some comparisons rest on one seed and carry no interval"
     for question in dict.fromkeys(p.question for p in pairs):
         if small := next((p.small_classes for p in pairs if p.question == question), ""):
-            yield f"{question.name}: {small}; its intervals of macro-F1 are too narrow, those of accuracy hold"
+            why = small.partition(" (")[0]  # which they are, the verdict says
+            yield f"{question.name}: intervals of macro-F1 are too narrow, since {why}; those of accuracy hold"
         images = next(p.estimate.images for p in pairs if p.question == question)
         if any(few_units(p.estimate) for p in pairs if p.question == question):
             yield (

@@ -211,11 +211,11 @@ def test_gathered_runs_carry_what_they_did_beside_their_searches() -> None:
 def test_more_than_one_small_class_is_named_with_its_images() -> None:
     labels = np.repeat([0, 1, 2, 4], [30, 6, 4, 12])  # none of class 3
     said = small_classes(labels, ["elm", "oak", "ash", "fir", "yew"])
-    assert said == "2 of 4 classes have fewer than 10 test images (ash 4, oak 6): macro-F1 cannot be decided on them"
+    assert said == "2 of 4 classes have fewer than 10 test images (ash: 4, oak: 6): macro-F1 cannot be decided on them"
     assert small_classes(labels) == said.replace("ash", "2").replace("oak", "1")
     assert small_classes(np.repeat([0, 1], [30, 9])) == "" == small_classes(np.repeat([0, 1, 2], 10)), "one small class is borne"
     many = small_classes(np.repeat(range(7), [50, 3, 3, 3, 4, 5, 9]), [f"c{k}\n" for k in range(7)])
-    assert "(c1\\n 3, c2\\n 3, c3\\n 3, c4\\n 4, and 2 more)" in many
+    assert "(c1\\n: 3, c2\\n: 3, c3\\n: 3, c4\\n: 4, and 2 more)" in many
 
 
 def test_images_of_all_folds_count() -> None:
@@ -223,7 +223,7 @@ def test_images_of_all_folds_count() -> None:
     assert small_classes(labels) and not small_classes(np.concatenate([labels, labels]))
 
 
-SMALL = "2 of 4 classes have fewer than 10 test images (ash 4, oak 6): macro-F1 cannot be decided on them"
+SMALL = "2 of 4 classes have fewer than 10 test images (ash: 4, oak: 6): macro-F1 cannot be decided on them"
 
 
 @pytest.mark.parametrize(("points", "sd"), [(12.0, 1.0), (0.5, 0.2), (0.0, 0.2), (2.0, 4.0)])
@@ -248,7 +248,8 @@ def test_nobody_wins_on_small_classes_and_what_to_do_is_said(points: float, sd: 
     assert found.steps[-1].text.startswith("Until then name no winner") and "take" not in found.text.split(SMALL)[1].lower()
     (answer,) = answers([pair], means, frames)
     assert answer.reasons == [SMALL, *collapses]
-    assert any("intervals of macro-F1 are too narrow" in w for w in warnings(frames, [pair]))
+    (warning,) = [w for w in warnings(frames, [pair]) if "too narrow" in w]
+    assert "intervals of macro-F1 are too narrow, since 2 of 4 classes have fewer than 10 test images; those of accuracy hold" in warning
 
 
 def test_the_golden_studys_classes_are_large_enough(copy: Ledger) -> None:
