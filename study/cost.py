@@ -4,6 +4,7 @@ The memory layout is always channels-last (docs/performance.md). Precision is an
 network and half as fast again on the next.
 """
 
+import itertools
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,9 +21,10 @@ from study.networks.cut import split
 from study.networks.fits import phases_on
 from study.networks.pretrained import create
 from study.strategies import EVERY, Strategy
+from study.training.activations import as_stored, to_device
 from study.training.optimizers import OPTIMIZERS, make_optimizer
 
-STEPS = 3
+STEPS = 2
 BATCH = 32
 PROBE_SECONDS = 1.0
 PROBE_BATCH = 8
@@ -33,16 +35,17 @@ Precision = Literal["fp32", "bf16"]
 class Price:
     """Seconds an image, on one trial's share of this machine."""
 
-    train: float  # one optimiser pass, frozen half included
-    evaluate: float
+    frozen: float  # forward through the frozen half, computed once a view where views are stored; 0 where nothing is frozen
+    train: float  # one optimiser pass through the trained half, from stored activations where there is a frozen one
+    evaluate: float  # forward through the trained half
     parameters: int  # of the whole network
     trained: int
     cut: str  # "cut 1", or "whole" and, where it could not be cut, why
 
 
 def measure(cell: Cell, protocol: Protocol, num_classes: int, weights: str | None, strategy: Strategy | None = None) -> Price:
-    """Times `STEPS` optimiser steps of the cell's deepest phase on random pixels, after one to warm up. `strategy`: with other settings than
-    the published default's."""
+    """Times `STEPS` passes of random pixels through each half of the cell's deepest phase, after one to warm up. `strategy`: with other
+    settings than the published default's."""
     where = Device.best(protocol.precision)
     strategy = strategy or EVERY[cell.strategy]()
     backbone = create(cell.backbone, num_classes, weights=weights, start=strategy.start, image_size=protocol.image_size)
@@ -53,15 +56,26 @@ def measure(cell: Cell, protocol: Protocol, num_classes: int, weights: str | Non
     model.set_training(phase, protocol.batch_norm)
     size = min(protocol.batch_size, BATCH)
     images = _random_images(size, protocol.image_size, where)
-    train = _seconds(_train_step(model, images, where, optimizer), where) / size
-    model.eval()
+    with where.autocast():
+        seen = model.activations(images).float()
+    stored = as_stored(seen, "<f2") if model.frozen is not None else None
+
+    def halfway() -> Tensor:
+        return seen if stored is None else to_device(stored, where.device)
+
+    def freeze() -> None:
+        with where.autocast():
+            model.activations(images)
 
     @torch.no_grad()
     def look() -> None:
         with where.autocast():
-            model(images)
+            model.trained(halfway())
 
+    train = _seconds(_train_step(model.trained, halfway, where, optimizer), where) / size
+    model.eval()
     return Price(
+        frozen=_seconds(freeze, where) / size if model.frozen is not None else 0.0,
         train=train,
         evaluate=_seconds(look, where) / size,
         parameters=sum(p.numel() for p in model.parameters()),
@@ -83,12 +97,17 @@ class Pricing:
             self.prices[key] = measure(cell, self.protocol, len(self._data(cell).classes), self.weights)
         return self.prices[key]
 
-    def hours(self, cell: Cell) -> float:
-        """Of one run, at most."""
+    def hours(self, cell: Cell, times: int = 1, size: int = 0) -> float:
+        """Of one run that is not stopped, at so many times the epochs and at `size` pixels (0: the protocol's), of which its strategy's
+        stored views are passed through the frozen half once."""
         p, data, price = self.protocol, self._data(cell), self.price(cell)
         train = sum(kept_by_class(data, cell.train_fraction))
         looked = int((data.split == VAL).sum()) + min(train, p.train_eval_images)
-        return p.max_epochs * (train * p.passes(train) * price.train + looked * price.evaluate) / 3600
+        epochs = times * p.max_epochs
+        passes = epochs * p.passes(train)
+        views = min(passes, p.views) if p.views else passes
+        seconds = (views * train + looked) * price.frozen + passes * train * price.train + epochs * looked * price.evaluate
+        return ((size or p.image_size) / p.image_size) ** 2 * seconds / 3600
 
     def _data(self, cell: Cell) -> ImageTable:
         return self.tables[cell.dataset, cell.split_protocol]
@@ -109,7 +128,8 @@ def fastest_precision(
         for precision in ("fp32", "bf16"):
             where = Device.best(precision)
             model = where.place(create(name, 2, weights=weights, image_size=image_size).model).train()
-            step = _train_step(model, _random_images(PROBE_BATCH, image_size, where), where)
+            images = _random_images(PROBE_BATCH, image_size, where)
+            step = _train_step(model, itertools.repeat(images).__next__, where)
             rates.setdefault(name, {})[precision] = round(PROBE_BATCH / _seconds(step, where, at_least=PROBE_SECONDS / 2), 1)
     torch.set_num_threads(before)
     cost = {p: sum(1 / r[p] for r in rates.values()) for p in ("fp32", "bf16")}
@@ -129,13 +149,13 @@ def _random_images(count: int, size: int, where: Device) -> Tensor:
     return torch.randn(count, 3, size, size, device=where.device).contiguous(memory_format=torch.channels_last)
 
 
-def _train_step(model: nn.Module, images: Tensor, where: Device, optimizer: torch.optim.Optimizer | None = None) -> Callable[[], None]:
-    labels = torch.zeros(len(images), dtype=torch.int64, device=where.device)
-
+def _train_step(
+    model: nn.Module, batch: Callable[[], Tensor], where: Device, optimizer: torch.optim.Optimizer | None = None
+) -> Callable[[], None]:
     def step() -> None:
         with where.autocast():
-            logits = model(images)
-        F.cross_entropy(logits.float(), labels).backward()
+            logits = model(batch())
+        F.cross_entropy(logits.float(), torch.zeros(len(logits), dtype=torch.int64, device=where.device)).backward()
         if optimizer is not None:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)

@@ -14,14 +14,16 @@ from study.config import Study, grid
 from study.datasets import ImageTable, open_dataset
 from study.datasets.spec import SPLITS
 from study.errors import ConfigError
-from study.mine import Choice, Machine, Pace, Pictures, choose, ladder, reasons, sizes, with_about
+from study.mine import Choice, Ladder, choose, sizes, with_about
 from study.networks.sizes import own_size
 from study.networks.weights import names_in, timm_name
 from study.options import Options
 from study.places import find_places
+from study.price import Machine, Paces, Pictures, line_size, named
 from study.progress import busy
+from study.reasons import bought, reasons
 from study.source import as_source
-from study.speed import Speeds, conditions
+from study.speed import Speeds, conditions, usable_cores
 from study.studies import find_study, narrow
 from study.tracking.ledger import Ledger
 
@@ -29,7 +31,8 @@ BACKBONE = "efficientnet_lite0"  # its weights are installed
 HOURS = 1.0
 YEAR = 24 * 365
 LOOKED_AT = 24  # images decoded to learn their sizes, and how long one takes
-SECOND_PX = 128  # measured besides the smallest size: what lies between, or beyond, goes by pixels until it is chosen
+SECOND_PX = 128  # measured besides the smallest size: others go by pixels
+MEASURED_H = 1.0  # from so many hours on, the sizes chosen are measured themselves: less would be missed
 STARTS = 4.0  # times a new process's start: Ray, its workers (at once), MLflow's follower, the report
 STARTS_LOCAL = 2.0
 
@@ -44,10 +47,15 @@ class Fitted:
 
     def print(self) -> None:
         console = Console()
+        console = console if console.is_terminal else Console(width=max(console.width, 140))
         table = Table("", "chosen", "why", title=f"{self.study.name}: {', '.join(dict.fromkeys(c.dataset for c in self.study.cells))}")
         for row in self.rows:
             table.add_row(*row)
-        (console if console.is_terminal else Console(width=max(console.width, 140))).print(table, highlight=False)
+        console.print(table, highlight=False)
+        table = Table("what hours buy, in this order, each with all above it", "from", "bought")
+        for row in bought(self.choice):
+            table.add_row(*row)
+        console.print(table, highlight=False)
 
     def write(self, path: Path) -> None:
         """The study as a file to edit. Raises ConfigError where another study stands there."""
@@ -61,7 +69,7 @@ class Fitted:
         path.write_text(
             as_source(self.study, f"{self.study.about}\n\nTo edit, and to run: python -m study.sweep {path}\n\n{why}"), encoding="utf-8"
         )
-        print(f"{path} holds this study, to edit")
+        print(f"{path.resolve()} holds this study. To change max_epochs, image_size or anything else, edit it and run: python -m study.sweep {path}")
 
 
 def begun(name: str, datasets: Sequence[str] | None, options: Options) -> Study | None:
@@ -70,7 +78,7 @@ def begun(name: str, datasets: Sequence[str] | None, options: Options) -> Study 
     study = ledger.study()
     if study is None:
         return None
-    if datasets is not None and set(_placed(datasets)) != {_named(c.dataset, c.splits) for c in study.cells}:
+    if datasets is not None and set(_placed(datasets)) != {named(c) for c in study.cells}:
         raise ConfigError(f"{ledger.folder.location} is a study of other images; choose another --name, or leave --datasets out.")
     print(f"{ledger.folder.location} goes on as it was chosen when it began; another --name chooses anew")
     return study
@@ -97,53 +105,74 @@ def fit(
     looked = [_look(d, places.data_root) for d in placed]
     pictures = [p for p, _, _ in looked]
 
-    # ---- what the machine can do, measured; the size chosen is always one that was ------------------------
-    first = ladder(pictures, names, (SECOND_PX,), strategies=strategies, name=name, settle=settle)[0]
+    # ---- what the machine can do, measured ---------------------------------------------------------------
+    asked = tuple(strategies or ())
+    ladder = Ladder(pictures=tuple(pictures), backbones=tuple(names), sizes=(SECOND_PX,), strategies=asked, name=name, settle=settle)
+    _, first = ladder.base()
     where = conditions(options.local, options.cpus_per_worker, first.protocol.workers, options.concurrent)
     speeds = Speeds(places, where)
     own = min(_own_size(n) for n in names)
-    with busy(f"measuring this machine: trials at once {where.at_once}, threads of each {where.threads}", announced=True):
+    slow = "" if speeds.quiet else f" (it is busy: load {speeds.now:.0f} on {usable_cores()} cores, so this takes longer)"
+    with busy(f"measuring this machine{slow}: trials at once {where.at_once}, threads of each {where.threads}", announced=True):
         tried = _taken(sizes(pictures, own), names, speeds)
         precision = first.protocol.precision if "precision" in given else speeds.precision(tuple(names), min(SECOND_PX, max(tried)))
-    rungs = ladder(pictures, names, tried, strategies=strategies, precision=precision, name=name, settle=settle)
+    ladder = replace(ladder, sizes=tried, precision=precision)
     policy = "strong" if any(table.policy == "strong" for _, table, _ in looked) else "mild"
-    paces: dict[tuple[str, str], dict[int, Pace]] = {}
+    paces: dict[tuple[str, str], dict[int, Paces]] = {}
+    cells = grid(["any"], names, list(asked or dict.fromkeys(s for c in ladder.changes() for s in c.fields.get("strategies", ()))))
 
     def measure(size: int) -> Machine:
-        protocol = replace(rungs[0].protocol, image_size=size)
+        protocol = replace(first.protocol, image_size=size, precision="bf16" if precision == "bf16" else "fp32")
         with busy(f"measuring {', '.join(names)} at {size} px", announced=True):
-            for cell in dict.fromkeys(replace(c, dataset="any", splits="official") for s in rungs for c in s.cells):
-                pace = speeds.pace(cell, protocol, pictures[0].classes, policy)
+            for cell in cells:
+                pace = speeds.paces(cell, protocol, pictures[0].classes, policy)
                 paces.setdefault((cell.backbone, cell.strategy), {})[size] = pace
             processes = (STARTS if where.ray else STARTS_LOCAL) * speeds.process()
-            trial = max(speeds.trial(n) for n in names)
+            trial, solve = max(speeds.trial(n) for n in names), speeds.solve()
         reading = 2 * sum(seconds * len(table.ids) for _, table, seconds in looked)  # looked through by the doctor, then kept as pixels
-        return Machine(at_once=where.at_once, start=processes + reading + speeds.spent, trial=trial, paces=paces)
+        return Machine(
+            at_once=where.at_once,
+            start=processes + reading + speeds.spent,
+            trial=trial,
+            solve=solve,
+            own=own,
+            paces=paces,
+            load=speeds.load,
+            cores=usable_cores(),
+        )
 
-    possible = sorted({s.protocol.image_size for s in rungs})
-    for size in {possible[0], min(possible, key=lambda s: abs(s - SECOND_PX))}:
+    for size in {tried[0], min(tried, key=lambda s: abs(s - SECOND_PX))}:
         machine = measure(size)
-    while True:
-        choice = choose(rungs, pictures, machine, budget)
-        chosen = choice.study.protocol.image_size
-        if all(chosen in known for known in paces.values()):
-            break
-        machine = measure(chosen)
+    try:
+        choice = choose(ladder, machine, budget)
+        while budget >= MEASURED_H and (missing := _sizes_of(choice.study, pictures, own) - set(next(iter(paces.values())))):
+            machine = measure(missing.pop())
+            choice = choose(ladder, machine, budget)
+    except ConfigError as error:
+        raise ConfigError(f"{error}{_unused(backbones, names, places.weights)}") from None
 
-    rows = reasons(choice, pictures, machine, own, given)
+    rows = reasons(choice, pictures, machine, given)
     at = [what for what, _, _ in rows].index("strategies")
     rows.insert(at, ("backbone", ", ".join(names), why_backbone))
-    return Fitted(choice=choice, rows=rows, study=with_about(choice.study, budget, where.at_once))
+    return Fitted(choice=choice, rows=rows, study=with_about(choice.study, choice, where.at_once))
+
+
+def _sizes_of(study: Study, pictures: Sequence[Pictures], own: int) -> set[int]:
+    """Sizes at which images go through the network in this study."""
+    confirmed = study.confirm_size or study.protocol.image_size
+    return {study.protocol.image_size, confirmed} | {line_size(p, own, confirmed) for p in pictures}
+
+
+def _unused(given: Sequence[str] | None, names: Sequence[str], weights: str | None) -> str:
+    """What a refusal should say of a folder of weights that was not used."""
+    found = names_in(Path(weights)) if weights and not given else []
+    return f" This is for {names[0]}. {weights} holds {', '.join(found)}: name one with --backbones." if len(found) > 1 else ""
 
 
 def _placed(datasets: Sequence[str]) -> list[str]:
     """As `narrow` names them: folders by their full path."""
     study = narrow(Study(name="placed", cells=grid(list(datasets), ["any"], ["full"])))
-    return [_named(c.dataset, c.splits) for c in study.cells]
-
-
-def _named(dataset: str, splits: str) -> str:
-    return dataset if splits == "official" else f"{dataset}@{splits}"
+    return [named(c) for c in study.cells]
 
 
 def _look(dataset: str, root: Path | None) -> tuple[Pictures, ImageTable, float]:

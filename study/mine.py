@@ -1,123 +1,58 @@
-"""A study for one's own images: the most that fits into the hours given, by what was measured of images and machine.
+"""A study for one's own images: what hours buy, in the order in which it matters.
 
-One ladder of studies, each rung asking for more than the one below it; the highest whose price fits is taken, so more hours never
-give less. In the order in which time buys them: five fresh seeds for every winner and a small equal search; a fair search (epochs,
-then trials); larger images; independent searches; more strategies. Nothing here looks at a disk or a clock.
+A ladder of changes to the smallest study. Each is bought if the study with it still ends in time; a change that does not fit is left out
+and the next one is looked at. So more hours never give less, by the order of the ladder: frozen features at full size are a row of every
+study; then one strategy trained fairly; pixels, to the network's own; more strategies; a budget check; longer training; repeats.
+Nothing here looks at a disk or a clock.
 """
 
+import dataclasses
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
-from study.config import Cell, Protocol, Study, grid
+from study.config import Protocol, Study, grid
 from study.errors import ConfigError
+from study.price import Cost, Machine, Pictures, cost_of
 
 NAME = "mine"
-STRATEGIES = ("linear_probe", "partial", "full")
+STRATEGIES = ("linear_probe", "partial", "full")  # from the cheapest to the dearest
 MORE_STRATEGIES = ("layer_decay", "lp_ft")
 SEEDS = 5  # confirm runs of every winner, whatever the hours
-TRIALS = (4, 6, 8)  # a search: the published default, then random ones, then ones that learn from these
-SEARCHES = ((3, 6), (5, 10))  # independent ones, and the confirm seeds they share; of two, the spread is hardly known
-STEPS = 300  # optimiser steps a trial, where 5 to 20 epochs hold them
+TRIALS = 4  # a search: the published default, then random ones; more hardly find better ones once training is long enough
+SEARCHES = (5, 10)  # independent ones; of two, the spread is hardly known
+COUNTS = (1, 5, 10, 2, 3, 4, 6, 7, 8, 9)  # searches to begin with: one, or what the user's own numbers allow
+CHECK = 3  # times the epochs, of the budget check and of the longest confirmation
+FAIR_STEPS, FAIR_EPOCHS = 300, 10  # below, full fine-tuning has hardly begun to learn
+MANY_STEPS, FEW_EPOCHS = 600, 5  # of many images, fewer epochs hold as many steps
+LONG_STEPS, LONG_EPOCHS = 1000, 60
+LONGEST_STEPS, LONGEST_EPOCHS = 3000, 200
+VIEWS = 10  # of an image, whose frozen activations are kept: more epochs show them again
 BATCHES = (32, 16, 8)
 SMALLEST_PX = 64
 STEP_PX = 32  # every stage of a convolutional network halves: five times
-RESERVE = 1.1  # times the price: other programs run too
+DELIVERY = 0.15  # of the hours, for training what is handed over
 
 
-@dataclass(frozen=True, kw_only=True)
-class Pictures:
-    """What of a data set's images decides."""
-
-    dataset: str  # as `grid` takes it: NAME[@SPLITS]
-    train: int
-    val: int
-    test: int
-    classes: int
-    side: int  # median shorter side, pixels
+_DELIVERED: dict[str, Any] = {"deliver": True} if "deliver" in {f.name for f in dataclasses.fields(Study)} else {}
 
 
-@dataclass(frozen=True, kw_only=True)
-class Pace:
-    """Seconds an image, in one of the trials that run at once."""
-
-    train: float  # augmented, forward, backward, its share of the optimiser's step
-    evaluate: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class Machine:
-    """What was measured."""
-
-    at_once: int  # trials
-    start: float  # seconds of a whole study that no trial takes: start-up, the images read, the report
-    trial: float  # seconds a trial besides its images: the network made, its weights kept
-    paces: Mapping[tuple[str, str], Mapping[int, Pace]]  # by (backbone, strategy), then by image size
-
-    def pace(self, cell: Cell, size: int) -> Pace:
-        """Measured, or between two sizes that were: in proportion to pixels. Below the smallest, the smallest's."""
-        known = self.paces[cell.backbone, cell.strategy]
-        if size in known:
-            return known[size]
-        low, high = max((s for s in known if s < size), default=0), min((s for s in known if s > size), default=0)
-        if not low:
-            return known[high]
-        if not high:
-            return _times(known[low], (size / low) ** 2)
-        share = (size**2 - low**2) / (high**2 - low**2)
-        a, b = known[low], known[high]
-        return Pace(train=a.train + share * (b.train - a.train), evaluate=a.evaluate + share * (b.evaluate - a.evaluate))
-
-
-def _times(pace: Pace, factor: float) -> Pace:
-    return Pace(train=factor * pace.train, evaluate=factor * pace.evaluate)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Cost:
-    """Seconds of a study, at most: early stopping and stored activations make it less."""
-
-    start: float
-    search: float
-    confirm: float
-
-    @property
-    def hours(self) -> float:
-        return RESERVE * (self.start + self.search + self.confirm) / 3600
-
-
-def cost_of(study: Study, pictures: Sequence[Pictures], machine: Machine) -> Cost:
-    """By list scheduling's bound (Graham 1969): work shared by the trials that run at once, and the longest trial waited for."""
-    by_name = {p.dataset: p for p in pictures}
-
-    def trial(cell: Cell, confirmed: bool) -> float:
-        own, p = by_name[_named(cell)], study.protocol
-        pace = machine.pace(cell, p.image_size)
-        train = round(own.train * cell.train_fraction)
-        epoch = train * p.passes(train) * pace.train + (own.val + min(train, p.train_eval_images)) * pace.evaluate
-        return machine.trial + p.max_epochs * epoch + confirmed * (machine.trial + (own.val + own.test) * pace.evaluate)
-
-    def stage(runs: int, confirmed: bool) -> float:
-        each = [trial(c, confirmed) for c in study.cells]
-        return (runs * sum(each) + (machine.at_once - 1) * max(each) * (runs > 0)) / machine.at_once
-
-    runs = study.confirm_seeds * study.confirm_folds
-    return Cost(start=machine.start, search=stage(study.trials, False), confirm=stage(runs, True))
-
-
-def _named(cell: Cell) -> str:
-    return cell.dataset if cell.splits == "official" else f"{cell.dataset}@{cell.splits}"
-
-
-# ---- the ladder -------------------------------------------------------------------------------------------
+def reserved(study: Study) -> float:
+    """The share of the hours that is set aside for delivery."""
+    return DELIVERY if getattr(study, "deliver", True) else 0.0
 
 
 def sizes(pictures: Sequence[Pictures], own: int) -> tuple[int, ...]:
     """Image sizes worth trying: up to the images' own and the size the network was made for (`own`), whichever is less."""
     largest = max(p.side for p in pictures)
     top = min(own, max(SMALLEST_PX, math.ceil(largest / STEP_PX) * STEP_PX))
-    steps = [s for s in range(SMALLEST_PX, top, STEP_PX)]
-    return (*steps, top)
+    return (*range(SMALLEST_PX, top, STEP_PX), top)
+
+
+def half(size: int, sizes: Sequence[int]) -> int:
+    """The smallest of `sizes` with at least half of `size` a side: a quarter of the pixels, and learning rates that carry over."""
+    return min(s for s in (*sizes, size) if 2 * s >= size)
 
 
 def batch_size(pictures: Sequence[Pictures]) -> int:
@@ -126,207 +61,260 @@ def batch_size(pictures: Sequence[Pictures]) -> int:
     return next((b for b in BATCHES if fewest >= 10 * b), BATCHES[-1])
 
 
-def epochs(pictures: Sequence[Pictures], batch: int) -> int:
-    """As many as `STEPS` optimiser steps take, 5 to 20."""
-    return min(max(math.ceil(STEPS * batch / min(p.train for p in pictures)), 5), 20)
+def fair_epochs(train: int, batch: int) -> int:
+    """Epochs below which a strategy is not trained fairly: 300 steps and ten epochs, or, where images are many, 600 steps and five."""
+    steps = -(-train // batch)
+    least = min(max(-(-MANY_STEPS // steps), FEW_EPOCHS), FAIR_EPOCHS)
+    return min(max(-(-FAIR_STEPS // steps), least), LONG_EPOCHS)
 
 
-def ladder(
-    pictures: Sequence[Pictures],
-    backbones: Sequence[str],
-    sizes: Sequence[int],
-    *,
-    strategies: Sequence[str] | None = None,
-    precision: str = "fp32",
-    name: str = NAME,
-    settle: Callable[[Study], Study] = lambda study: study,
-) -> tuple[Study, ...]:
-    """Studies from the smallest useful to the largest that is worth it. `strategies` given are the ones; `settle` sets what the user
-    gave, and what it refuses is no rung. Raises ConfigError where it refuses all."""
-    batch = batch_size(pictures)
-    most = epochs(pictures, batch)
-    base = {"epochs": max(-(-most // 2), 3), "trials": TRIALS[0], "size": min(sizes), "searches": 1, "seeds": SEEDS}
-    first = tuple(strategies or STRATEGIES)
+def _epochs(train: int, batch: int, steps: int, most: int) -> int:
+    return max(min(-(-steps * batch // train), most), fair_epochs(train, batch))
 
-    def rungs() -> Iterator[tuple[dict[str, int], tuple[str, ...]]]:
-        now, chosen = dict(base), first
-        yield dict(now), chosen
-        steps: list[dict[str, int]] = [{"epochs": most}, *({"trials": t} for t in TRIALS[1:]), *({"size": s} for s in sorted(sizes)[1:])]
-        for step in [*steps, *({"searches": r, "seeds": s} for r, s in SEARCHES)]:
-            now |= step
-            yield dict(now), chosen
-        for more in () if strategies else MORE_STRATEGIES:
-            chosen = (*chosen, more)
-            yield dict(now), chosen
 
-    found: list[Study] = []
-    refused: ConfigError | None = None
-    for now, chosen in rungs():
-        per, searches = now["trials"], now["searches"]
-        study = Study(
-            name=name,
-            cells=grid([p.dataset for p in pictures], list(backbones), list(chosen)),
-            protocol=Protocol(
-                max_epochs=now["epochs"],
-                batch_size=batch,
-                image_size=now["size"],
-                precision="bf16" if precision == "bf16" else "fp32",
-                views=now["epochs"],  # one for each epoch: reuse must cost no strategy a view
-                train_eval_images=256,
-            ),
-            trials=per * searches,
-            random_trials=min(per - 1, 5) * searches,
-            searches=searches,
-            grace_epochs=max(now["epochs"] // 3, 1),
-            reduction_factor=2,
-            confirm_seeds=now["seeds"],
-            budget_check=0,  # its hours are in no price here
-        )
-        try:
-            study = _follow(settle(study), study)
-        except ConfigError as error:
-            refused = error
-            continue
-        if study not in found:
-            found.append(study)
-    if not found:
+def _between(low: int, high: int) -> Iterator[int]:
+    """From above `low` to `high` in steps of a tenth."""
+    now = low
+    while now < high:
+        now = min(max(now + 1, round(1.1 * now)), high)
+        yield now
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What of a study hours decide."""
+
+    strategies: tuple[str, ...]
+    size: int  # pixels of the confirm runs
+    epochs: int
+    searches: int = 1
+    check: int = 0
+    longest: int = 1
+    whole_search: bool = False  # searched at the pixels that are confirmed
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """One thing that hours may buy. Without a `title` it is a step on the way to the next that has one."""
+
+    fields: dict[str, Any]  # of a Plan
+    title: str = ""
+    why: str = ""
+    adds: str = ""  # the strategy that it adds
+    after: str = ""  # the strategy without which it is not worth having
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ladder:
+    """All that may be bought for some images. `settle` sets what the user gave; what it refuses is left out."""
+
+    pictures: tuple[Pictures, ...]
+    backbones: tuple[str, ...]
+    sizes: tuple[int, ...]
+    strategies: tuple[str, ...] = ()  # given by the user, and then the only ones
+    precision: str = "fp32"
+    name: str = NAME
+    settle: Callable[[Study], Study] = field(default=lambda study: study)
+
+    @property
+    def batch(self) -> int:
+        return batch_size(self.pictures)
+
+    @property
+    def fewest(self) -> int:
+        """Training images, of the smallest data set."""
+        return min(p.train for p in self.pictures)
+
+    def base(self) -> tuple[Plan, Study]:
+        """The smallest useful study. Raises ConfigError where the user's own settings allow none."""
+        fair = fair_epochs(self.fewest, self.batch)
+        refused: ConfigError | None = None
+        for searches in COUNTS:
+            plan = Plan(strategies=self.strategies or STRATEGIES[:1], size=min(self.sizes), epochs=fair, searches=searches)
+            try:
+                return plan, self.study(plan)
+            except ConfigError as error:
+                refused = refused or error
         assert refused is not None
         raise refused
-    return tuple(found)
+
+    def changes(self) -> Iterator[Change]:
+        """In the order in which they are bought."""
+        top, fair = self.sizes[-1], fair_epochs(self.fewest, self.batch)
+        middle = half(top, self.sizes)
+        first, *others = (self.strategies,) if self.strategies else [STRATEGIES[: k + 1] for k in range(len(STRATEGIES))]
+        yield from (Change(fields={"size": s}, title=f"{s} px") for s in self.sizes[1:] if s < middle)
+        if middle > self.sizes[0]:
+            yield Change(fields={"size": middle}, title=f"{middle} px", why="half of what the images and the network have")
+        for chosen in others[:1]:
+            yield Change(fields={"strategies": chosen}, adds=chosen[-1], title=chosen[-1], why="the last stages are trained too")
+        yield from (Change(fields={"size": s}, title=f"{s} px") for s in self.sizes if middle < s < top)
+        if top > middle:
+            yield Change(fields={"size": top}, title=f"{top} px", why="all that the images or the network have: before any repeats")
+        for chosen in others[1:]:
+            yield Change(fields={"strategies": chosen}, adds=chosen[-1], title=chosen[-1], why="everything is trained, fairly or not at all")
+        yield Change(
+            fields={"check": CHECK},
+            title=f"budget check at {CHECK} times the epochs",
+            why="tells whether a strategy was cut short, before the test set is opened",
+        )
+        yield from self._longer(fair, LONG_STEPS, LONG_EPOCHS, "longer training changes scores, and the ranking")
+        for searches in SEARCHES:
+            why = "the verdict is about strategies, not about the settings found" if searches == SEARCHES[0] else "a narrower interval"
+            yield Change(fields={"searches": searches}, title=f"{searches} searches", why=why)
+        if top > self.sizes[0]:
+            yield Change(fields={"whole_search": True}, title="searched at the confirmed size", why="no setting has to carry over")
+        yield Change(
+            fields={"check": CHECK, "longest": CHECK},
+            title=f"confirmed at {CHECK} times the epochs where a strategy gains",
+            why="a question is answered at the budget that its strategies need",
+        )
+        chosen = STRATEGIES
+        for more in () if self.strategies else MORE_STRATEGIES:
+            chosen = (*chosen, more)
+            yield Change(fields={"strategies": chosen}, adds=more, after=STRATEGIES[-1], title=more, why="another way of training everything")
+        long = _epochs(self.fewest, self.batch, LONG_STEPS, LONG_EPOCHS)
+        after = "" if self.strategies else STRATEGIES[-1]
+        yield from self._longer(long, LONGEST_STEPS, LONGEST_EPOCHS, "all that a small data set can use", after)
+
+    def _longer(self, low: int, steps: int, most: int, why: str, after: str = "") -> Iterator[Change]:
+        high = _epochs(self.fewest, self.batch, steps, most)
+        for epochs in _between(low, high):
+            done = epochs * -(-self.fewest // self.batch)
+            last = epochs == high
+            title = f"{epochs} epochs ({done:,} steps)" if last else ""
+            yield Change(fields={"epochs": epochs}, title=title, why=why if last else "", after=after)
+
+    def study(self, plan: Plan) -> Study:
+        """The plan as a study, with what the user gave. Raises ConfigError where that does not go together."""
+        searched = plan.size if plan.whole_search else half(plan.size, self.sizes)
+        study = Study(
+            name=self.name,
+            cells=grid([p.dataset for p in self.pictures], list(self.backbones), list(plan.strategies)),
+            protocol=Protocol(
+                max_epochs=plan.epochs,
+                batch_size=self.batch,
+                image_size=searched,
+                precision="bf16" if self.precision == "bf16" else "fp32",
+                views=min(plan.epochs, VIEWS),
+                train_eval_images=256,
+            ),
+            trials=TRIALS * plan.searches,
+            random_trials=(TRIALS - 1) * plan.searches,
+            searches=plan.searches,
+            grace_epochs=max(plan.epochs // 3, 1),
+            reduction_factor=2,
+            confirm_seeds=max(SEEDS, plan.searches),
+            confirm_size=plan.size if plan.size != searched else 0,
+            budget_check=plan.check,
+            longest=plan.longest,
+            **_DELIVERED,
+        )
+        return _follow(self.settle(study), study)
 
 
 def _follow(study: Study, was: Study) -> Study:
-    """What goes by the epochs follows them where they were given, unless it was given too."""
+    """What goes by settings that the user gave follows them, unless it was given too."""
     p, before = study.protocol, was.protocol
-    if p.max_epochs == before.max_epochs:
-        return study
-    views = p.max_epochs if p.views == before.views else p.views
-    grace = max(p.max_epochs // 3, math.ceil(p.warmup_epochs), 1) if study.grace_epochs == was.grace_epochs else study.grace_epochs
-    return replace(study, protocol=replace(p, views=views), grace_epochs=grace)
+    changed: dict[str, Any] = {}
+    if p.max_epochs != before.max_epochs:
+        if p.views == before.views:
+            changed["protocol"] = replace(p, views=min(p.max_epochs, VIEWS))
+        if study.grace_epochs == was.grace_epochs:
+            changed["grace_epochs"] = max(p.max_epochs // 3, math.ceil(p.warmup_epochs), 1)
+    if p.image_size != before.image_size and study.confirm_size == was.confirm_size:
+        changed["confirm_size"] = 0
+    elif study.confirm_size == p.image_size:
+        changed["confirm_size"] = 0
+    return replace(study, **changed) if changed else study
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rung:
+    """A change, with the study that everything up to it makes and what that costs."""
+
+    change: Change
+    hours: float  # to give, so that this and all before it are bought, with what is set aside for delivery
+    bought: bool
 
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """The rung taken, and all there were."""
+    """What the hours bought, and what they did not."""
 
     hours: float
-    rungs: tuple[tuple[Study, Cost], ...]
-    taken: int
+    study: Study
+    cost: Cost
+    first: Cost  # of the smallest study
+    rungs: tuple[Rung, ...]
 
     @property
-    def study(self) -> Study:
-        return self.rungs[self.taken][0]
+    def left_out(self) -> dict[str, float]:
+        """Strategies that the hours did not hold, with the hours that would."""
+        return {r.change.adds: r.hours for r in self.rungs if r.change.adds in STRATEGIES and not r.bought}
 
     @property
-    def cost(self) -> Cost:
-        return self.rungs[self.taken][1]
+    def next(self) -> Rung | None:
+        """The first that was not bought, of those with a name."""
+        return next((r for r in self.rungs if not r.bought and r.change.title), None)
 
-    def dearer(self, value: Callable[[Study], object]) -> tuple[object, float] | None:
-        """The next value of something on the ladder, and the hours that it takes; None where there is no more."""
-        own = value(self.study)
-        return next(((value(s), c.hours) for s, c in self.rungs[self.taken + 1 :] if value(s) != own and c.hours > self.hours), None)
+    @property
+    def unspent(self) -> float:
+        """Hours that neither the study nor what is set aside for delivery takes."""
+        return max(self.hours * (1 - reserved(self.study)) - self.cost.hours, 0.0)
 
 
-def choose(rungs: Sequence[Study], pictures: Sequence[Pictures], machine: Machine, hours: float) -> Choice:
-    """The highest rung whose price fits. Raises ConfigError saying what would hold where none does."""
-    priced = tuple((study, cost_of(study, pictures, machine)) for study in rungs)
-    fitting = [k for k, (_, cost) in enumerate(priced) if cost.hours <= hours]
-    if not fitting:
-        study, cost = min(priced, key=lambda rung: rung[1].hours)
-        raise ConfigError(
-            f"{hours:g} h hold no study with confirmation: the smallest useful one ({study.protocol.image_size} px, "
-            f"{study.protocol.max_epochs} epochs, {study.trials} trials and {study.confirm_seeds} confirm runs of each of {len(study.cells)} "
-            f"cells, {cost.start / 60:.1f} minutes of start-up and report) needs about {enough(cost.hours):g} h: --hours {enough(cost.hours):g}."
-        )
-    return Choice(hours=hours, rungs=priced, taken=max(fitting))
+def choose(ladder: Ladder, machine: Machine, hours: float) -> Choice:
+    """Buys. Raises ConfigError saying what would hold where not even the smallest study does."""
+    plan, study = ladder.base()
+    every = plan  # with everything so far, bought or not: for the hours that would buy it
+    cost = first = cost_of(study, ladder.pictures, machine)
+    if cost.hours > hours:
+        raise ConfigError(_refusal(ladder, study, cost, machine, hours))
+    every_study, rungs = study, list[Rung]()
+    for change in ladder.changes():
+        try:
+            wider = replace(every, **change.fields)
+            wider_study = ladder.study(wider)
+            tried = replace(plan, **change.fields)
+            tried_study = ladder.study(tried)
+        except ConfigError:
+            continue
+        if wider_study == every_study and tried_study == study:
+            continue  # given by the user, or no change here
+        every, every_study = wider, wider_study
+        price = cost_of(tried_study, ladder.pictures, machine)
+        bought = price.hours <= hours * (1 - reserved(tried_study)) and (not change.after or change.after in plan.strategies)
+        if bought:
+            plan, study, cost = tried, tried_study, price
+        in_all = price if bought and tried == wider else cost_of(wider_study, ladder.pictures, machine)
+        rungs.append(Rung(change=change, hours=in_all.hours / (1 - reserved(wider_study)), bought=bought))
+    return Choice(hours=hours, study=study, cost=cost, first=first, rungs=tuple(rungs))
+
+
+def _refusal(ladder: Ladder, study: Study, cost: Cost, machine: Machine, hours: float) -> str:
+    needs = enough(cost.hours)
+    strategies = " and ".join(dict.fromkeys(c.strategy for c in study.cells))
+    why = f"That is the line to beat and {strategies} at {study.protocol.image_size} px, {study.protocol.max_epochs} epochs"
+    busy = f" ({machine.busy})" if machine.busy else ""
+    fewer = " Or leave --strategies out." if ladder.strategies and ladder.strategies != STRATEGIES[:1] else ""
+    return f"{hours:g} hours are not enough for this study. It needs about {needs:g}: --hours {needs:g}. {why}{busy}.{fewer}"
 
 
 def enough(hours: float) -> float:
-    """Rounded up to what one would type: 0.37 -> 0.4, 2.31 -> 2.4, 37.2 -> 38."""
-    step = 10 if hours < 10 else 1
+    """Rounded up to what one would type: 0.07 -> 0.07, 0.37 -> 0.4, 2.31 -> 2.4, 37.2 -> 38."""
+    step = 100 if hours < 0.1 else 10 if hours < 10 else 1
     return math.ceil(hours * step - 1e-9) / step
 
 
-# ---- in words ---------------------------------------------------------------------------------------------
-
-
-def reasons(
-    choice: Choice, pictures: Sequence[Pictures], machine: Machine, own: int, given: frozenset[str] = frozenset()
-) -> list[tuple[str, str, str]]:
-    """(what, chosen, why) for every choice; `own`: the size the network was made for; `given`: the names of what the user set."""
-    study, p = choice.study, choice.study.protocol
-    train = min(x.train for x in pictures)
-    per = study.trials // study.searches
-    taught = max(per - 1 - -(-study.random_trials // study.searches), 0)
-    own_side = max(x.side for x in pictures)
-    stopped = "the images are no larger" if own_side <= p.image_size else f"the network was made for {own} px"
-    strategies = tuple(dict.fromkeys(c.strategy for c in study.cells))
-    rows = [
-        *(
-            (
-                "images",
-                f"{x.train + x.val + x.test}",
-                f"{x.train} train, {x.val} validation, {x.test} test; {x.classes} classes; shorter side {x.side} px (median)",
-            )
-            for x in pictures
-        ),
-        ("confirm_seeds", f"{study.confirm_seeds}", f"fresh seeds for every winner, scored once on test images; never fewer than {SEEDS}"),
-        (
-            "strategies",
-            ", ".join(strategies),
-            "from the head alone to everything"
-            + _dearer(choice, lambda s: len({c.strategy for c in s.cells}), "{} strategies", "and the time holds two more"),
-        ),
-        (
-            "trials",
-            f"{study.trials}",
-            f"a strategy, equal for all; a search: the published default, {per - 1 - taught} random"
-            + (f", {taught} that learn from these" if taught else "")
-            + _dearer(choice, lambda s: s.trials // s.searches, "{} a search"),
-        ),
-        (
-            "max_epochs",
-            f"{p.max_epochs}",
-            f"{p.steps(train)} optimiser steps a trial" + _dearer(choice, lambda s: s.protocol.max_epochs, "{} epochs"),
-        ),
-        ("batch_size", f"{p.batch_size}", f"{train} training images: {-(-train // p.batch_size)} steps an epoch"),
-        ("image_size", f"{p.image_size}", (_dearer(choice, lambda s: s.protocol.image_size, "{} px") or f"; {stopped}").removeprefix("; ")),
-        (
-            "searches",
-            f"{study.searches}",
-            ("the verdict is about strategies" if study.searches > 1 else "the verdict is about the settings found")
-            + _dearer(choice, lambda s: s.searches, "{} searches"),
-        ),
-        ("precision", p.precision, "the faster, as measured"),
-        (
-            "time",
-            f"{choice.cost.hours:.2f} of {choice.hours:g} h",
-            f"at most: search {_minutes(choice.cost.search)}, confirmation {_minutes(choice.cost.confirm)}, "
-            f"start-up and report {_minutes(choice.cost.start)}, a tenth in reserve; {_at_once(machine.at_once)}",
-        ),
-    ]
-    return [(what, value, "given" if what in given else why) for what, value, why in rows]
-
-
-def _dearer(choice: Choice, value: Callable[[Study], object], text: str, most: str = "") -> str:
-    above = choice.dearer(value)
-    if above is None:
-        return f"; {most}" if most and value(choice.study) == value(choice.rungs[-1][0]) != value(choice.rungs[0][0]) else ""
-    return f"; {text.format(above[0])} would take {enough(above[1]):g} h"
-
-
-def _at_once(trials: int) -> str:
-    return f"{trials} trial{'s' * (trials != 1)} at once"
-
-
-def _minutes(seconds: float) -> str:
-    return f"{seconds / 60:.0f} min" if seconds >= 60 else "< 1 min"
-
-
-def with_about(study: Study, hours: float, at_once: int) -> Study:
-    """The study, saying what it was chosen for, unless the user said what it is about."""
-    return (
-        study
-        if study.about
-        else replace(study, about=f"Chosen for these images and {hours:g} hours on a machine that runs {_at_once(at_once)}.")
+def with_about(study: Study, choice: Choice, at_once: int) -> Study:
+    """The study, saying what it was chosen for and what it leaves out, unless the user said what it is about."""
+    if study.about:
+        return study
+    left = " ".join(
+        f"{name} was left out: to train it fairly, the study needs about {enough(hours):g} hours." for name, hours in choice.left_out.items()
+    )
+    trials = f"{at_once} trial{'s' * (at_once != 1)} at once"
+    return dataclasses.replace(
+        study, about=f"Chosen for these images and {choice.hours:g} hours on a machine that runs {trials}. {left}".strip()
     )

@@ -1,6 +1,7 @@
 """How fast this machine is at a study's work, measured in its own conditions: as many at once as trials will run, each with its threads.
 
-Kept for a day in the cache's speeds.json, so that the same command chooses the same study.
+Kept for a day in the cache's speeds.json with the load that the machine was under, so that the same command chooses the same study, and
+measured again where the machine is much busier or quieter now.
 """
 
 import json
@@ -13,7 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,15 +24,16 @@ import torch
 from study.config import Cell, Protocol
 from study.cost import BATCH, fastest_precision, measure
 from study.datasets.cache import cache_folder
+from study.datasets.cache import cores as usable_cores
 from study.errors import ConfigError
 from study.files import Folder
 from study.inference.classifier import HEADROOM
 from study.inference.device import Device
-from study.mine import Pace
 from study.networks.pretrained import Backbone, create
 from study.networks.sizes import check_forward
 from study.networks.weights import timm_name
 from study.places import Places
+from study.price import Pace
 from study.records import dumps
 from study.space import Integer, domains
 from study.strategies import STRATEGIES, Strategy
@@ -40,6 +42,9 @@ from study.training.augment import POLICIES, augment
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 FRESH_S = 24 * 3600.0
+OTHERWISE = 1.5  # times as slow, or as fast, by its load: what was measured then says little of now
+SOLVING = 1500  # passes over the features, of all strengths together, until the line to beat is solved
+SOLVED_ROWS, SOLVED_CLASSES, WIDTH = 512, 8, 1280
 MOST_COPIES = 8  # measured at once: more tell nothing new, and each holds a network
 
 
@@ -67,6 +72,8 @@ class Speeds:
     def __init__(self, places: Places, where: Conditions) -> None:
         self.weights, self.where = places.weights, where
         self._took: dict[str, float] = {}
+        self._loads: dict[str, float] = {}
+        self.now = load()  # before anything is measured: what is measured is load too
         self._folder = Folder(str(places.cache_root or cache_folder()))
         self._networks: dict[str, Backbone] = {}
         device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or platform.machine()
@@ -76,6 +83,16 @@ class Speeds:
     def spent(self) -> float:
         """Seconds that went into what was asked for, now or earlier: counted alike, so that the same command chooses the same."""
         return sum(self._took.values())
+
+    @property
+    def quiet(self) -> bool:
+        """Whether no program waits for a processor now."""
+        return alike(self.now, 0.0)
+
+    @property
+    def load(self) -> float:
+        """Programs that wanted a processor while what was asked for was measured, the most of them."""
+        return max(self._loads.values(), default=self.now)
 
     def network(self, name: str) -> Backbone:
         """As its weights come; raises ConfigError where there are none."""
@@ -92,18 +109,26 @@ class Speeds:
             return False
         return True
 
-    def pace(self, cell: Cell, protocol: Protocol, classes: int, policy: str) -> Pace:
-        """Of the dearest settings that a search may draw: its deepest cut. Strategies with the same cut are measured once."""
+    def paces(self, cell: Cell, protocol: Protocol, classes: int, policy: str) -> tuple[Pace, ...]:
+        """Of the settings that a search begins with and, where others cut the network deeper, of the deepest. Strategies with the same cut
+        are measured once."""
         stages = self.network(cell.backbone).num_stages
-        strategy = dearest(STRATEGIES[cell.strategy], stages, protocol.max_epochs)
-        cut = strategy.phases(stages, max(protocol.max_epochs, 2))[-1].cut
+        cls, epochs = STRATEGIES[cell.strategy], max(protocol.max_epochs, 2)
+        ends = {s.phases(stages, epochs)[-1].cut: s for s in (cls(), dearest(cls, stages, protocol.max_epochs))}
+        return tuple(self._pace(cell, protocol, classes, policy, cut, strategy) for cut, strategy in ends.items())
+
+    def _pace(self, cell: Cell, protocol: Protocol, classes: int, policy: str, cut: int, strategy: Strategy) -> Pace:
         what = {"backbone": cell.backbone, "cut": cut, "size": protocol.image_size, "batch": min(protocol.batch_size, BATCH)}
         what |= {"precision": protocol.precision, "optimizer": protocol.optimizer, "policy": policy}
         copies = 1 if torch.cuda.is_available() else min(self.where.at_once, MOST_COPIES)
         found = self._known(
-            {"pace": what}, lambda: _mean(self._copies(copies, lambda: _pace(cell, protocol, classes, self.weights, strategy, policy)))
+            {"halves": what}, lambda: _mean(self._copies(copies, lambda: _pace(cell, protocol, classes, self.weights, strategy, policy)))
         )
-        return Pace(train=found["train"], evaluate=found["evaluate"])
+        return Pace(frozen=found["frozen"], train=found["train"], evaluate=found["evaluate"])
+
+    def solve(self) -> float:
+        """Seconds for one image and one class until the line to beat is solved."""
+        return float(self._known({"solve": WIDTH}, lambda: {"seconds": _solving()})["seconds"])
 
     def precision(self, backbones: tuple[str, ...], size: int) -> str:
         found = self._known(
@@ -132,22 +157,38 @@ class Speeds:
     def _known(self, what: dict[str, Any], work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         key = dumps({**what, **self._machine})
         kept = self._read()
-        if key not in kept:
+        if key not in kept or not alike(kept[key]["load"], self.now):
             began = time.perf_counter()
             found = work()
-            kept = self._read() | {key: {**found, "at": time.time(), "took": time.perf_counter() - began}}
+            took = time.perf_counter() - began
+            kept = self._read() | {key: {**found, "at": time.time(), "took": took, "load": self.now}}
             self._folder.write("speeds.json", dumps(kept, indent=1).encode())
-        self._took[key] = kept[key]["took"]
+        self._took[key], self._loads[key] = kept[key]["took"], kept[key]["load"]
         return dict(kept[key])
 
     def _read(self) -> dict[str, dict[str, Any]]:
-        """What is younger than a day; of a damaged file, nothing: it only saves time."""
+        """What is younger than a day, and says under which load it was measured; of a damaged file, nothing: it only saves time."""
         try:
             found = json.loads(self._folder.read("speeds.json") or b"{}")
-            return {k: v for k, v in found.items() if 0 <= time.time() - v["at"] < FRESH_S}
+            return {k: v for k, v in found.items() if 0 <= time.time() - v["at"] < FRESH_S and "load" in v}
         except (ValueError, TypeError, KeyError, AttributeError):
             log.warning("speeds.json cannot be read; speeds are measured anew")
             return {}
+
+
+def load() -> float:
+    """Programs that want a processor, over the last minute; 0 where the system does not say."""
+    try:
+        return os.getloadavg()[0]
+    except (OSError, AttributeError):
+        return 0.0
+
+
+def alike(then: float, now: float, cores: int | None = None) -> bool:
+    """Whether a machine is about as fast under one load as under another: up to one program a core, none waits for another."""
+    cores = cores or usable_cores()
+    slow = sorted(max(one / cores, 1.0) for one in (then, now))
+    return slow[1] <= OTHERWISE * slow[0]
 
 
 def dearest(cls: type[Strategy], stages: int, epochs: int) -> Strategy:
@@ -182,11 +223,22 @@ def _pace(cell: Cell, protocol: Protocol, classes: int, weights: str | None, str
             std=(0.5,) * 3,
         )
         where.wait()
-    return Pace(train=price.train + (time.perf_counter() - began) / 2 / count, evaluate=price.evaluate)
+    augmented = (time.perf_counter() - began) / 2 / count
+    if price.frozen:
+        return Pace(frozen=price.frozen + augmented, train=price.train, evaluate=price.evaluate)
+    return Pace(frozen=0.0, train=price.train + augmented, evaluate=price.evaluate)
 
 
 def _mean(paces: list[Pace]) -> dict[str, float]:
-    return {"train": float(np.mean([p.train for p in paces])), "evaluate": float(np.mean([p.evaluate for p in paces]))}
+    return {f.name: float(np.mean([getattr(p, f.name) for p in paces])) for f in fields(Pace)}
+
+
+def _solving() -> float:
+    features, weights = np.random.default_rng(0).standard_normal((SOLVED_ROWS, WIDTH)), np.zeros((WIDTH, SOLVED_CLASSES))
+    began = time.perf_counter()
+    for _ in range(4):
+        features.T @ (features @ weights)
+    return SOLVING * (time.perf_counter() - began) / 4 / (SOLVED_ROWS * SOLVED_CLASSES)
 
 
 def _process(ray: bool) -> float:

@@ -17,7 +17,7 @@ LAYERS = [
         "study.budget_decision",
     },
     {"study.datasets", "study.strategies", "study.networks", "study.checkpoint"},
-    {"study.config", "study.which_epoch", "study.growth", "study.studies", "study.mine", "study.source"},
+    {"study.config", "study.which_epoch", "study.growth", "study.studies", "study.mine", "study.price", "study.reasons", "study.source"},
     {"study.training"},
     {"study.predictor"},
     {"study.measure", "study.tracking", "study.use"},

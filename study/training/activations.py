@@ -59,7 +59,7 @@ class ActivationStore:
     def _build(
         self, name: str, key: dict[str, object], total: int, compute: Callable[[np.ndarray], Tensor], batch: int, dtype: str
     ) -> np.ndarray | None:
-        first = _as_stored(compute(np.arange(min(batch, total))), dtype)
+        first = as_stored(compute(np.arange(min(batch, total))), dtype)
         shape = (total, *first.shape[1:])
         needed = int(np.prod(shape)) * first.itemsize
         path = self.folder / f"{name}.npy"
@@ -67,7 +67,7 @@ class ActivationStore:
         def blocks() -> Iterator[np.ndarray]:
             yield first
             for start in range(len(first), total, batch):
-                rows = _as_stored(compute(np.arange(start, min(start + batch, total))), dtype)
+                rows = as_stored(compute(np.arange(start, min(start + batch, total))), dtype)
                 assert rows.shape == (min(batch, total - start), *shape[1:])
                 yield rows
 
@@ -139,7 +139,8 @@ def _used_at(path: Path) -> float:
         return 0.0
 
 
-def _as_stored(rows: Tensor, dtype: str) -> np.ndarray:
+def as_stored(rows: Tensor, dtype: str) -> np.ndarray:
+    """Rows [B, C(, H, W)] as a file holds them: channels last, on the host."""
     if rows.ndim == 4:  # kept channels-last, as the trained half will read it
         rows = rows.permute(0, 2, 3, 1)
     out: np.ndarray = rows.to(torch.float32 if dtype == "<f4" else torch.float16).cpu().contiguous().numpy()
