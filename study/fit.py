@@ -69,7 +69,9 @@ class Fitted:
         path.write_text(
             as_source(self.study, f"{self.study.about}\n\nTo edit, and to run: python -m study.sweep {path}\n\n{why}"), encoding="utf-8"
         )
-        print(f"{path.resolve()} holds this study. To change max_epochs, image_size or anything else, edit it and run: python -m study.sweep {path}")
+        print(
+            f"{path.resolve()} holds this study. To change max_epochs, image_size or anything else, edit it and run: python -m study.sweep {path}"
+        )
 
 
 def begun(name: str, datasets: Sequence[str] | None, options: Options) -> Study | None:

@@ -69,7 +69,7 @@ def fair_epochs(train: int, batch: int) -> int:
 
 
 def _epochs(train: int, batch: int, steps: int, most: int) -> int:
-    return max(min(-(-steps * batch // train), most), fair_epochs(train, batch))
+    return max(min(-(-steps // -(-train // batch)), most), fair_epochs(train, batch))
 
 
 def _between(low: int, high: int) -> Iterator[int]:
@@ -152,7 +152,9 @@ class Ladder:
         if top > middle:
             yield Change(fields={"size": top}, title=f"{top} px", why="all that the images or the network have: before any repeats")
         for chosen in others[1:]:
-            yield Change(fields={"strategies": chosen}, adds=chosen[-1], title=chosen[-1], why="everything is trained, fairly or not at all")
+            yield Change(
+                fields={"strategies": chosen}, adds=chosen[-1], title=chosen[-1], why="everything is trained, fairly or not at all"
+            )
         yield Change(
             fields={"check": CHECK},
             title=f"budget check at {CHECK} times the epochs",
@@ -172,7 +174,9 @@ class Ladder:
         chosen = STRATEGIES
         for more in () if self.strategies else MORE_STRATEGIES:
             chosen = (*chosen, more)
-            yield Change(fields={"strategies": chosen}, adds=more, after=STRATEGIES[-1], title=more, why="another way of training everything")
+            yield Change(
+                fields={"strategies": chosen}, adds=more, after=STRATEGIES[-1], title=more, why="another way of training everything"
+            )
         long = _epochs(self.fewest, self.batch, LONG_STEPS, LONG_EPOCHS)
         after = "" if self.strategies else STRATEGIES[-1]
         yield from self._longer(long, LONGEST_STEPS, LONGEST_EPOCHS, "all that a small data set can use", after)
@@ -217,6 +221,10 @@ def _follow(study: Study, was: Study) -> Study:
     """What goes by settings that the user gave follows them, unless it was given too."""
     p, before = study.protocol, was.protocol
     changed: dict[str, Any] = {}
+    if study.searches != was.searches and study.trials == was.trials:
+        changed |= {"trials": TRIALS * study.searches, "random_trials": (TRIALS - 1) * study.searches}
+        if study.confirm_seeds == was.confirm_seeds:
+            changed["confirm_seeds"] = max(SEEDS, study.searches)
     if p.max_epochs != before.max_epochs:
         if p.views == before.views:
             changed["protocol"] = replace(p, views=min(p.max_epochs, VIEWS))
@@ -273,21 +281,20 @@ def choose(ladder: Ladder, machine: Machine, hours: float) -> Choice:
         raise ConfigError(_refusal(ladder, study, cost, machine, hours))
     every_study, rungs = study, list[Rung]()
     for change in ladder.changes():
+        wider, tried = replace(every, **change.fields), replace(plan, **change.fields)
         try:
-            wider = replace(every, **change.fields)
             wider_study = ladder.study(wider)
-            tried = replace(plan, **change.fields)
-            tried_study = ladder.study(tried)
+            tried_study = ladder.study(tried) if tried != wider else wider_study
         except ConfigError:
             continue
         if wider_study == every_study and tried_study == study:
             continue  # given by the user, or no change here
         every, every_study = wider, wider_study
-        price = cost_of(tried_study, ladder.pictures, machine)
+        in_all = cost_of(wider_study, ladder.pictures, machine)
+        price = cost_of(tried_study, ladder.pictures, machine) if tried != wider else in_all
         bought = price.hours <= hours * (1 - reserved(tried_study)) and (not change.after or change.after in plan.strategies)
         if bought:
             plan, study, cost = tried, tried_study, price
-        in_all = price if bought and tried == wider else cost_of(wider_study, ladder.pictures, machine)
         rungs.append(Rung(change=change, hours=in_all.hours / (1 - reserved(wider_study)), bought=bought))
     return Choice(hours=hours, study=study, cost=cost, first=first, rungs=tuple(rungs))
 
@@ -312,7 +319,8 @@ def with_about(study: Study, choice: Choice, at_once: int) -> Study:
     if study.about:
         return study
     left = " ".join(
-        f"{name} was left out: to train it fairly, the study needs about {enough(hours):g} hours." for name, hours in choice.left_out.items()
+        f"{name} was left out: to train it fairly, the study needs about {enough(hours):g} hours."
+        for name, hours in choice.left_out.items()
     )
     trials = f"{at_once} trial{'s' * (at_once != 1)} at once"
     return dataclasses.replace(

@@ -40,7 +40,9 @@ class Pace:
     """Seconds an image takes in one of the trials that run at once."""
 
     frozen: float  # through the frozen half, augmented before and stored after; 0 where nothing is frozen
-    train: float  # forward and backward through the trained half, with its share of the optimiser's step; augmented, where nothing is frozen
+    train: (
+        float  # forward and backward through the trained half, with its share of the optimiser's step; augmented, where nothing is frozen
+    )
     evaluate: float  # forward through the trained half
 
     @property

@@ -35,7 +35,11 @@ def reasons(choice: Choice, pictures: Sequence[Pictures], machine: Machine, give
         ("strategies", ", ".join(strategies), _strategies(choice)),
         ("image_size", f"{p.image_size}", _size(choice, pictures, machine)),
         *((("confirm_size", f"{confirmed}", "the pixels of the runs that the verdict rests on"),) if study.confirm_size else ()),
-        ("max_epochs", f"{p.max_epochs}", f"{steps:,} optimiser steps a trial" + ("" if steps >= 300 else ". Below 300, training has hardly begun")),
+        (
+            "max_epochs",
+            f"{p.max_epochs}",
+            f"{steps:,} optimiser steps a trial" + ("" if steps >= 300 else ". Below 300, training has hardly begun"),
+        ),
         (
             "trials",
             f"{study.trials}",
@@ -45,9 +49,15 @@ def reasons(choice: Choice, pictures: Sequence[Pictures], machine: Machine, give
         (
             "searches",
             f"{study.searches}",
-            "the verdict is about strategies" if study.searches > 1 else "the verdict is about the settings found, not yet about strategies",
+            "the verdict is about strategies"
+            if study.searches > 1
+            else "the verdict is about the settings found, not yet about strategies",
         ),
-        ("confirm_seeds", f"{study.confirm_seeds}", "every winner is trained again with so many fresh seeds, and scored once on the test images"),
+        (
+            "confirm_seeds",
+            f"{study.confirm_seeds}",
+            "every winner is trained again with so many fresh seeds, and scored once on the test images",
+        ),
         ("budget_check", f"{study.budget_check}", _check(choice)),
         ("batch_size", f"{p.batch_size}", f"{train:,} training images: {-(-train // p.batch_size)} steps an epoch"),
         ("precision", p.precision, "the faster, as measured"),

@@ -6,6 +6,7 @@ Standard library only; `study.search.sample` turns ranges into values.
 """
 
 import dataclasses
+import functools
 import math
 import typing
 from dataclasses import dataclass
@@ -131,9 +132,11 @@ def offered(cls: type) -> dict[str, Domain]:
     return {name: extra.domain for name, extra in _extras(cls) if isinstance(extra, Offered)}
 
 
-def _extras(cls: type) -> list[tuple[str, Any]]:
+@functools.cache
+def _extras(cls: type) -> tuple[tuple[str, Any], ...]:
+    """A study is made of few classes, and asked for their ranges often."""
     hints = typing.get_type_hints(cls, include_extras=True)
-    return [(f.name, extra) for f in dataclasses.fields(cls) for extra in typing.get_args(hints[f.name])[1:]]
+    return tuple((f.name, extra) for f in dataclasses.fields(cls) for extra in typing.get_args(hints[f.name])[1:])
 
 
 def parse(cls: type, name: str, text: Any) -> Any:

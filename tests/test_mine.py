@@ -5,102 +5,291 @@ import threading
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from study import sweep
 from study.config import Protocol, Study, grid
 from study.errors import ConfigError
-from study.mine import BATCHES, SEEDS, Choice, Machine, Pace, Pictures, batch_size, choose, cost_of, enough, ladder, reasons, sizes
+from study.mine import BATCHES, SEEDS, Choice, Ladder, batch_size, choose, enough, fair_epochs, half, sizes, with_about
+from study.price import Cost, Machine, Pace, Pictures, cost_of, distinct, trained_share
 from study.progress import Names, Watch, busy
+from study.reasons import reasons
 from study.records import Ask, EpochRecord, Origin, Outcome, Stage, TrialResult
 from study.remaining import Remaining, Running
 from study.source import as_source
-from study.speed import dearest
+from study.speed import alike, dearest
 from study.strategies import STRATEGIES
 from study.studies import QUICKSTART, STUDIES, find_study, narrow, settings
 from study.tracking.ledger import Ledger
 
 EVERY = ("linear_probe", "partial", "full", "layer_decay", "lp_ft")
-DEPTH = {"linear_probe": 0.3, "partial": 0.7}
+NET = "efficientnet_lite0"
+MEASURED = {  # milliseconds an image of EfficientNet-Lite0 on one core: (frozen, trained, evaluated)
+    64: {"linear_probe": [(1.3, 0.02, 0.01)], "partial": [(1.3, 0.6, 0.13), (0.7, 4.1, 0.7)], "full": [(0, 6.6, 1.2)]},
+    128: {"linear_probe": [(5.6, 0.02, 0.01)], "partial": [(5.3, 1.4, 0.7), (3.1, 9.7, 2.4)], "full": [(0, 22.8, 4.8)]},
+    224: {"linear_probe": [(17.5, 0.02, 0.01)], "partial": [(18, 3.9, 1.2), (10.5, 29.9, 7.5)], "full": [(0, 68.3, 15.7)]},
+}
 
 
-def machine(speed: float = 1.0, at_once: int = 2) -> Machine:
-    def pace(strategy: str, size: int) -> Pace:
-        return Pace(train=DEPTH.get(strategy, 1.0) * size**2 / 4e5 / speed, evaluate=size**2 / 1.2e6 / speed)
-
-    paces = {("efficientnet_lite0", s): {size: pace(s, size) for size in (64, 128)} for s in EVERY}
-    return Machine(at_once=at_once, start=60, trial=1, paces=paces)
-
-
-def pictures(train: int = 300, side: int = 500) -> list[Pictures]:
-    return [Pictures(dataset="folder:/images", train=train, val=train // 3, test=train // 3, classes=6, side=side)]
+def machine(speed: float = 1.0, at_once: int = 2, start: float = 60, **more) -> Machine:
+    """Two cores as they were measured, `speed` times as fast."""
+    paces: dict[tuple[str, str], dict[int, tuple[Pace, ...]]] = {}
+    for size, rows in MEASURED.items():
+        for strategy in EVERY:
+            halves = [[ms / 1000 / speed for ms in row] for row in rows.get(strategy, rows["full"])]
+            paces.setdefault((NET, strategy), {})[size] = tuple(Pace(frozen=f, train=t, evaluate=e) for f, t, e in halves)
+    return Machine(at_once=at_once, start=start, trial=0.5, solve=1e-3, own=224, paces=paces, **more)
 
 
-def chosen(hours: float, images: list[Pictures] | None = None, m: Machine | None = None, **options) -> Choice:
+def pictures(images: int = 500, side: int = 500, classes: int = 6) -> tuple[Pictures, ...]:
+    train = round(0.6 * images)
+    val = (images - train) // 2
+    return (Pictures(dataset="folder:/images", train=train, val=val, test=images - train - val, classes=classes, side=side),)
+
+
+def a_ladder(images: tuple[Pictures, ...] | None = None, **options) -> Ladder:
     images = images or pictures()
-    return choose(ladder(images, ["efficientnet_lite0"], sizes(images, 224), **options), images, m or machine(), hours)
+    return Ladder(pictures=images, backbones=(NET,), sizes=sizes(images, 224), **options)
 
 
-HOURS = [0.2, 0.3, 0.5, 0.8, 1, 1.5, 2, 4, 8, 16, 40, 1000]
+def chosen(hours: float, images: tuple[Pictures, ...] | None = None, m: Machine | None = None, **options) -> Choice:
+    return choose(a_ladder(images, **options), m or machine(), hours)
 
 
-@pytest.mark.parametrize("train", [60, 300, 5000])
-@pytest.mark.parametrize("speed", [0.5, 3, 50])
-def test_more_hours_never_give_less_and_none_costs_more_than_was_given(train: int, speed: float) -> None:
-    images, m, before = pictures(train), machine(speed), None
+def strategies(study: Study) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(c.strategy for c in study.cells))
+
+
+def confirmed(study: Study) -> int:
+    return study.confirm_size or study.protocol.image_size
+
+
+HOURS = [0.05, 0.1, 0.2, 0.3, 0.5, 0.8, 1, 1.5, 2, 4, 8, 16, 40, 1000]
+IMAGES = [60, 300, 1200, 6000, 20_000]
+
+
+# ---- laws -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("images", IMAGES)
+@pytest.mark.parametrize(("side", "speed"), [(32, 0.3), (160, 1), (2000, 0.3), (2000, 30)])
+def test_more_hours_never_give_less_and_none_costs_more_than_was_given(images: int, side: int, speed: float) -> None:
+    own, m, before = pictures(images, side), machine(speed), None
     for hours in HOURS:
         try:
-            choice = chosen(hours, images, m)
+            choice = chosen(hours, own, m)
         except ConfigError:
             assert before is None, "what fitted into fewer hours fits into more"
             continue
         study = choice.study
-        assert cost_of(study, images, m).hours <= hours
-        assert study.confirm_seeds >= SEEDS and study.confirm_seeds >= study.searches
-        assert {"linear_probe", "partial", "full"} <= {c.strategy for c in study.cells}
-        if before is not None:
-            for rises in (
-                lambda s: s.protocol.max_epochs,
-                lambda s: s.protocol.image_size,
-                lambda s: s.trials,
-                lambda s: s.searches,
-                lambda s: s.confirm_seeds,
-                lambda s: len(s.cells),
-            ):
-                assert rises(study) >= rises(before)
-        before = study
-    assert before is not None, "a thousand hours hold something"
+        assert cost_of(study, own, m) == choice.cost and choice.cost.hours <= hours
+        assert study.confirm_seeds >= SEEDS and study.confirm_seeds >= study.searches and study.trials == 4 * study.searches
+        assert confirmed(study) >= study.protocol.image_size >= min(confirmed(study) / 2, 64)
+        bought = [r.bought for r in choice.rungs]
+        assert before is None or bought >= before, "in the order of the ladder, what was bought is bought again, or something before it"
+        before = bought
+    assert before is not None and len(before) - sum(before) < 20, "a thousand hours hold something of everything, or nearly"
+
+
+@pytest.mark.parametrize("images", IMAGES)
+@pytest.mark.parametrize("side", [48, 160, 384])
+def test_every_strategy_is_trained_fairly_or_left_out(images: int, side: int) -> None:
+    for hours in HOURS:
+        try:
+            study = chosen(hours, pictures(images, side)).study
+        except ConfigError:
+            continue
+        train, p = pictures(images, side)[0].train, study.protocol
+        assert p.steps(train) >= 300 or p.max_epochs == 60
+        assert p.max_epochs >= 10 or (p.max_epochs >= 5 and p.steps(train) >= 600)
+        if "full" in strategies(study):
+            assert confirmed(study) == sizes(pictures(images, side), 224)[-1], "pixels come before the dearest strategy"
+
+
+@pytest.mark.parametrize("images", [60, 300, 1200, 6000])
+@pytest.mark.parametrize("speed", [0.5, 1, 5])
+def test_a_tenth_at_most_is_left_while_there_is_something_to_buy(images: int, speed: float) -> None:
+    for hours in (1, 1.5, 2, 4, 8, 16):
+        choice = chosen(hours, pictures(images, 160), machine(speed))
+        if not all(r.bought for r in choice.rungs) and "full" in strategies(choice.study):
+            assert choice.unspent <= 0.1 * hours, (images, speed, hours)
+        assert choice.cost.hours + choice.unspent <= 0.85 * hours + 1e-9, "the rest is set aside for delivery"
 
 
 def test_a_faster_machine_and_more_at_once_never_give_less() -> None:
-    taken = [chosen(2, m=machine(speed)).taken for speed in (0.5, 1, 2, 5, 20)]
-    assert taken == sorted(taken) and taken[0] < taken[-1]
-    assert chosen(2, m=machine(at_once=8)).taken > chosen(2, m=machine(at_once=1)).taken
+    bought = [[r.bought for r in chosen(1, m=machine(speed)).rungs] for speed in (0.5, 1, 2, 5, 20)]
+    assert bought == sorted(bought) and bought[0] < bought[-1]
+    assert [r.bought for r in chosen(1, m=machine(at_once=8)).rungs] > [r.bought for r in chosen(1, m=machine(at_once=1)).rungs]
 
 
-def test_time_buys_a_fair_search_then_pixels_then_searches_then_strategies() -> None:
-    rungs = [s for s, _ in chosen(1000).rungs]
-    order = ["max_epochs", "trials", "image_size", "searches", "strategies"]
-    seen: list[str] = []
-    for a, b in zip(rungs, rungs[1:], strict=False):
-        changed = {
-            "max_epochs": a.protocol.max_epochs != b.protocol.max_epochs,
-            "trials": a.trials // a.searches != b.trials // b.searches,
-            "image_size": a.protocol.image_size != b.protocol.image_size,
-            "searches": a.searches != b.searches,
-            "strategies": len(a.cells) != len(b.cells),
-        }
-        (name,) = [n for n, c in changed.items() if c]
-        seen.append(name)
-    assert list(dict.fromkeys(seen)) == order and seen == sorted(seen, key=order.index)
+@pytest.mark.parametrize("images", IMAGES)
+@pytest.mark.parametrize("side", [32, 224, 2000])
+@pytest.mark.parametrize("speed", [0.2, 1, 20])
+def test_nothing_is_refused_that_holds_the_line_to_beat_and_one_strategy(images: int, side: int, speed: float) -> None:
+    own, m = pictures(images, side), machine(speed)
+    ladder = a_ladder(own)
+    smallest = cost_of(ladder.base()[1], own, m)
+    study = choose(ladder, m, 1.0001 * smallest.hours).study
+    assert strategies(study) == ("linear_probe",) and study.protocol.image_size == 64
+    with pytest.raises(ConfigError, match="not enough"):
+        choose(ladder, m, 0.999 * smallest.hours)
+    line, start = own[0].images * 0.0175 / speed, 60
+    assert smallest.seconds < start + 4 * line + 30 + own[0].train * own[0].classes * 2e-3 + 15 * own[0].train * 10 * 0.0013 / speed
+
+
+# ---- the order --------------------------------------------------------------------------------------------
+
+
+def test_pixels_come_before_the_check_and_training_before_repeats() -> None:
+    names = [r.change.title for r in chosen(1000, pictures(1200, 384)).rungs if r.change.title]
+    order = [
+        "128 px",
+        "partial",
+        "224 px",
+        "full",
+        "budget check at 3 times the epochs",
+        "44 epochs (1,012 steps)",
+        "5 searches",
+        "10 searches",
+    ]
+    assert [n for n in names if n in order] == order
+    after = ["searched at the confirmed size", "confirmed at 3 times the epochs where a strategy gains", "layer_decay", "lp_ft"]
+    assert [n for n in names[names.index("10 searches") :] if n in after] == after
+
+
+def test_every_rung_costs_more_than_the_one_before() -> None:
+    hours = [r.hours for r in chosen(1000, pictures(1200, 384)).rungs]
+    assert hours == sorted(hours) and hours[0] > 0
+
+
+def test_what_is_left_out_is_said_with_the_hours_that_hold_it() -> None:
+    images = pictures(1200, 384)
+    choice = chosen(1, images)
+    assert strategies(choice.study) == ("linear_probe", "partial") and list(choice.left_out) == ["full"]
+    needed = choice.left_out["full"]
+    assert "full" in strategies(chosen(needed * 1.001, images).study) and "full" not in strategies(chosen(needed * 0.99, images).study)
+    (why,) = [why for what, _, why in reasons(choice, images, machine()) if what == "strategies"]
+    assert f"full was left out: to train it fairly needs --hours {enough(needed):g}" in why
+    assert (
+        f"full was left out: to train it fairly, the study needs about {enough(needed):g} hours."
+        in with_about(choice.study, choice, 2).about
+    )
 
 
 def test_hours_that_cannot_hold_say_which_would() -> None:
-    with pytest.raises(ConfigError, match=r"--hours [\d.]+\.$") as refused:
+    with pytest.raises(
+        ConfigError, match=r"^0.01 hours are not enough for this study\. It needs about [\d.]+: --hours [\d.]+\. "
+    ) as refused:
         chosen(0.01)
-    told = float(str(refused.value).rsplit(" ", 1)[1].rstrip("."))
-    assert chosen(told).taken == 0 and "\n" not in str(refused.value)
-    assert [enough(h) for h in (0.31, 0.3, 2.31, 37.2)] == [0.4, 0.3, 2.4, 38]
+    told = float(str(refused.value).partition("--hours ")[2].partition(". ")[0])
+    assert not any(r.bought for r in chosen(told).rungs[1:] if r.change.adds) and "\n" not in str(refused.value)
+    assert [enough(h) for h in (0.041, 0.31, 0.3, 2.31, 37.2)] == [0.05, 0.4, 0.3, 2.4, 38]
+
+
+def test_a_busy_machine_is_named_in_table_and_refusal() -> None:
+    busy = machine(load=22, cores=2)
+    said = "measured while this machine was busy: load 22 on 2 cores"
+    with pytest.raises(ConfigError, match=said):
+        chosen(0.01, m=busy)
+    (time_row,) = [why for what, _, why in reasons(chosen(1, m=busy), pictures(), busy) if what == "time"]
+    assert said.capitalize() in time_row
+    assert machine(load=1.9, cores=2).busy == "" and machine(load=22, cores=64).busy == ""
+
+
+@pytest.mark.parametrize(
+    ("images", "side", "hours", "plan"),
+    [
+        (500, 500, 0.1, (("linear_probe",), 128, 224, 1)),
+        (500, 500, 0.25, (("linear_probe", "partial"), 96, 192, 1)),
+        (1200, 384, 1, (("linear_probe", "partial"), 128, 224, 1)),
+        (1200, 384, 10, (("linear_probe", "partial", "full"), 224, 224, 1)),
+        (840, 150, 0.25, (("linear_probe", "partial"), 64, 128, 1)),
+        (397, 160, 0.5, (("linear_probe", "partial", "full"), 96, 160, 1)),
+        (1295, 128, 1, (("linear_probe", "partial", "full"), 64, 128, 1)),
+        (6000, 48, 1, (("linear_probe", "partial", "full"), 64, 64, 1)),
+        (1200, 160, 10, (("linear_probe", "partial", "full"), 160, 160, 5)),
+    ],
+)
+def test_plans_for_two_cores(images: int, side: int, hours: float, plan: tuple[tuple[str, ...], int, int, int]) -> None:
+    study = chosen(hours, pictures(images, side)).study
+    assert (strategies(study)[:3], study.protocol.image_size, confirmed(study), study.searches) == plan
+
+
+def test_ten_hours_on_1200_images_train_a_thousand_steps_at_the_networks_own_size() -> None:
+    images = pictures(1200, 384)
+    choice = chosen(10, images)
+    assert confirmed(choice.study) == 224 and choice.study.protocol.steps(images[0].train) >= 1000
+    assert choice.unspent < 1 and choice.study.budget_check == 3
+
+
+# ---- prices -----------------------------------------------------------------------------------------------
+
+
+def priced(strategy: str, m: Machine | None = None, **fields) -> Cost:
+    protocol = Protocol(**{"max_epochs": 10, "image_size": 64, "views": 10, "train_eval_images": 256} | fields.pop("protocol", {}))
+    cells = grid(["folder:/images"], [NET], [strategy])
+    study = Study(name="a", cells=cells, protocol=protocol, **{"trials": 4, "random_trials": 3, "confirm_seeds": 5} | fields)
+    return cost_of(study, pictures(), m or machine(at_once=1))
+
+
+def test_epochs_beyond_the_stored_views_cost_the_trained_half_alone() -> None:
+    ten, hundred = priced("linear_probe"), priced("linear_probe", protocol={"max_epochs": 100})
+    assert hundred.confirm < 1.2 * ten.confirm
+    assert priced("full", protocol={"max_epochs": 100}).confirm > 8 * priced("full").confirm
+    assert priced("linear_probe", protocol={"views": 0, "max_epochs": 100}).confirm > 5 * ten.confirm, "nothing stored, nothing reused"
+
+
+def test_a_full_trial_is_its_epochs_times_its_images() -> None:
+    (p,) = pictures()
+    trial = 0.5 + 10 * (p.train * 0.0066 + (p.val + 256) * 0.0012)
+    cost = priced("full")
+    assert cost.search == pytest.approx(4 * trial)
+    assert cost.confirm == pytest.approx(5 * (trial + 0.5 + (p.val + p.test) * 0.0012))
+    assert priced("full", budget_check=3).check == pytest.approx(0.5 + 3 * (trial - 0.5))
+    assert priced("full", confirm_size=128).confirm > 3 * cost.confirm and priced("full", confirm_size=128).search == cost.search
+
+
+def test_trials_share_the_machine_and_the_longest_is_waited_for() -> None:
+    one, two = priced("full", machine(at_once=1)), priced("full", machine(at_once=2))
+    assert two.search == pytest.approx(one.search / 2 + one.search / 8)
+
+
+def test_trials_that_may_be_stopped_are_priced_at_the_share_that_is_trained() -> None:
+    def share(epochs: int, grace: int, factor: int) -> float:
+        study = dataclasses.replace(QUICKSTART, protocol=Protocol(max_epochs=epochs), grace_epochs=grace, reduction_factor=factor)
+        return trained_share(study)
+
+    assert share(10, 10, 2) == 1
+    assert share(9, 3, 3) == pytest.approx(3 / 9 + 1 / 3 * 6 / 9)
+    assert share(12, 3, 2) == pytest.approx((3 + 3 / 2 + 6 / 4) / 12)
+    many, few = priced("full", trials=12, random_trials=3, grace_epochs=3), priced("full", trials=12, random_trials=11, grace_epochs=3)
+    assert many.search < 0.8 * few.search
+
+
+def test_trials_of_a_search_share_views_that_look_alike() -> None:
+    assert distinct(0, 4) == 1 and distinct(1000, 1) == pytest.approx(5) and distinct(1000, 4) == pytest.approx(20)
+    drawn = np.random.default_rng(0)
+    found = [len({2, *(round(4 * s) for s in drawn.uniform(size=3))}) for _ in range(4000)]
+    assert distinct(3, 1) == pytest.approx(np.mean(found), abs=0.05)
+
+
+def test_the_line_to_beat_is_one_pass_over_the_images() -> None:
+    cost = priced("full", protocol={"image_size": 224})
+    assert cost.line == pytest.approx(1 + 500 * 0.0157 + 300 * 6 * 1e-3)
+    assert cost.line < priced("full").line, "below the full size it is solved at the study's size too"
+
+
+def test_a_size_that_was_not_measured_goes_by_pixels() -> None:
+    for strategy, end in (("linear_probe", 0), ("partial", 0), ("partial", 1), ("full", 0)):
+        known = machine().paces[NET, strategy]
+        two = dataclasses.replace(machine(), paces={(NET, strategy): {s: known[s] for s in (64, 128)}})
+        got, measured = two.pace(NET, strategy, 224)[end], known[224][end]
+        assert got.frozen + got.train == pytest.approx(measured.frozen + measured.train, rel=0.15), "as it was measured"
+    assert two.pace(NET, "full", 32) == two.pace(NET, "full", 64)
+
+
+# ---- what is given ----------------------------------------------------------------------------------------
 
 
 def test_sizes_stop_at_the_images_own_and_the_networks() -> None:
@@ -108,13 +297,14 @@ def test_sizes_stop_at_the_images_own_and_the_networks() -> None:
     assert sizes(pictures(side=100), 224) == (64, 96, 128)
     assert sizes(pictures(side=8), 224) == (64,)
     assert sizes(pictures(side=3000), 384)[-1] == 384
+    assert [half(s, sizes(pictures(), 224)) for s in (64, 96, 128, 160, 224, 100)] == [64, 64, 64, 96, 128, 64]
 
 
 def test_few_images_get_small_batches_and_many_epochs() -> None:
-    assert [batch_size(pictures(n)) for n in (40, 200, 5000)] == [8, 16, 32]
+    assert [batch_size(pictures(n)) for n in (60, 400, 9000)] == [8, 16, 32]
     assert set(BATCHES) == {8, 16, 32}
-    few, many = chosen(1000, pictures(60)).study.protocol, chosen(1000, pictures(20_000)).study.protocol
-    assert few.max_epochs == 20 and many.max_epochs == 5 and few.views == 20
+    assert [fair_epochs(n, 32) for n in (720, 320, 3000, 4500, 12_000)] == [14, 30, 7, 5, 5]
+    assert fair_epochs(36, 8) == 60
 
 
 def test_what_is_given_stays_and_the_rest_is_chosen_around_it() -> None:
@@ -123,18 +313,29 @@ def test_what_is_given_stays_and_the_rest_is_chosen_around_it() -> None:
 
     choice = chosen(1000, settle=settle)
     study = choice.study
-    assert (study.protocol.image_size, study.protocol.max_epochs, study.trials) == (96, 3, 10)
+    assert (study.protocol.image_size, confirmed(study), study.protocol.max_epochs, study.trials) == (96, 96, 3, 10)
     assert study.protocol.views == 3 and study.grace_epochs == 1
-    assert study.searches == 5 and len(study.cells) == 5, "three searches cannot share ten trials, five can"
-    assert {why for what, _, why in reasons(choice, pictures(), machine(), 224, frozenset({"image_size"})) if what == "image_size"} == {
-        "given"
-    }
+    assert study.searches == 10 and strategies(study) == EVERY
+    given = {what: why for what, _, why in reasons(choice, pictures(), machine(), frozenset({"image_size"}))}
+    assert given["image_size"] == "given" != given["trials"]
 
 
-def test_a_size_between_two_measured_ones_goes_by_pixels() -> None:
-    cell = grid(["d"], ["efficientnet_lite0"], ["full"])[0]
-    for size in (64, 96, 128, 224):
-        assert machine().pace(cell, size).train == pytest.approx(size**2 / 4e5)
+@pytest.mark.parametrize("searches", [2, 5, 7])
+def test_searches_that_are_given_have_their_trials_and_seeds(searches: int) -> None:
+    study = chosen(1000, settle=lambda s: narrow(s, searches=searches)).study
+    assert study.searches == searches and study.trials == 4 * searches and study.confirm_seeds == max(searches, 5)
+
+
+def test_strategies_that_are_given_are_the_ones_and_pixels_come_next() -> None:
+    choice = chosen(1, strategies=("full",))
+    assert strategies(choice.study) == ("full",) and choice.left_out == {}
+    with pytest.raises(ConfigError, match="leave --strategies out"):
+        chosen(0.05, strategies=("partial", "full"))
+
+
+def test_what_cannot_be_is_refused() -> None:
+    with pytest.raises(ConfigError, match="searches"):
+        chosen(1, settle=lambda s: narrow(s, searches=5, confirm_seeds=3))
 
 
 def test_the_file_gives_the_same_study(tmp_path: Path) -> None:
@@ -205,11 +406,17 @@ def test_hours_and_images_belong_to_mine(arguments: list[str], message: str, tmp
 # ---- the command --------------------------------------------------------------------------------------------
 
 
+def test_speeds_are_measured_again_where_the_load_is_another() -> None:
+    assert alike(0.1, 1.9, 2) and alike(8, 10, 2) and alike(0, 3, 2)
+    assert not alike(0.1, 8, 2) and not alike(22, 0.8, 2) and alike(8, 0.1, 16)
+
+
 def speedy(monkeypatch) -> None:
     from study import fit, speed
 
-    monkeypatch.setattr(speed, "measure", lambda *a: type("P", (), {"train": 0.002, "evaluate": 0.001})())
+    monkeypatch.setattr(speed, "measure", lambda *a: type("P", (), {"frozen": 0.001, "train": 0.002, "evaluate": 0.001})())
     monkeypatch.setattr(speed, "_process", lambda ray: 1.0)
+    monkeypatch.setattr(speed, "load", lambda: 0.0)
     monkeypatch.setattr(speed.Speeds, "precision", lambda *a: "fp32")
     monkeypatch.setattr(fit, "LOOKED_AT", 3)
 
@@ -221,7 +428,7 @@ def test_a_dry_run_only_says_and_a_second_one_says_the_same(tmp_path: Path, monk
     for _ in range(2):
         assert sweep.main(["mine", "--datasets", "digits", "--hours", "1", "--dry-run", "--results", str(tmp_path / "r")]) == 0
         said.append(capsys.readouterr().out.split("px ...")[-1])  # after the lines that say the time
-    assert said[0] == said[1] and "image_size" in said[0] and "never fewer than 5" in said[0]
+    assert said[0] == said[1] and "image_size" in said[0] and "what hours buy, in this order" in said[0]
     assert not (tmp_path / "my_study.py").exists() and not (tmp_path / "r").exists()
     assert sweep.main(["mine", "--datasets", "digits", "--hours", "0.001", "--dry-run", "--results", str(tmp_path / "r")]) == 2
     assert "--hours" in capsys.readouterr().err
