@@ -13,6 +13,7 @@ from analysis.judged import Pair
 from analysis.luck import search_luck
 from analysis.question import Question
 from analysis.short import Short
+from analysis.spent import cost_seconds
 from study.records import OBJECTIVE
 from study.strategies import EVERY
 
@@ -114,12 +115,13 @@ def _comparable(ranked: Sequence[str], pairs: Sequence[Pair]) -> list[str]:
 
 
 def confirm_seconds(frames: Frames, question: Question) -> dict[str, float]:
-    """Median of one confirm run by strategy; empty where no run says."""
+    """Median of one confirm run by strategy: seconds of a processor where the runs had no GPU and all say, since the clock also tells of
+    other programs; else the clock's. Empty where no run says."""
     done = frames.confirmed()
     if not len(done):
         return {}
     own = done[[q == question for q in frames.questions(done)]]
-    return {str(s): float(v) for s, v in own.groupby("strategy").seconds.median().items() if v > 0}
+    return {str(s): float(v) for s, v in own.assign(cost=cost_seconds(own)).groupby("strategy").cost.median().items() if v > 0}
 
 
 def luck(frames: Frames, question: Question) -> dict[str, float]:

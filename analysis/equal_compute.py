@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.frames import Frames
+from analysis.spent import cost_seconds
 from study.records import OBJECTIVE
 
 ORDERS = 500
@@ -36,7 +37,7 @@ def equal_compute(frames: Frames) -> pd.DataFrame:
 def _pace(trials: pd.DataFrame) -> float:
     """Seconds of one image pass; NaN where no trial came through an epoch."""
     timed = trials[trials.images > 0]
-    return float((timed.seconds / timed.images).median())
+    return float((cost_seconds(timed) / timed.images).median())
 
 
 def _question(block: pd.DataFrame) -> list[dict[str, Any]]:

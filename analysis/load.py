@@ -125,7 +125,7 @@ def _row(ask: Ask, result: TrialResult | None, asked: tuple[str, ...]) -> dict[s
         row |= {k: getattr(result, k) for k in ("reason", "epochs", "best_epoch", "seconds", "images", "attempts", "device", "started_at")}
         row["outcome"] = result.outcome.value
         row |= {k: result.facts.get(k) for k in ("trained_parameters", "peak_gpu_bytes")}
-        row |= {k: result.facts[k] for k in ("straggler", "train_images", "strength") if k in result.facts}
+        row |= {k: result.facts[k] for k in ("straggler", "train_images", "cpu_seconds", "strength") if k in result.facts}
         row |= result.metrics
     return row
 

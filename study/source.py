@@ -11,6 +11,8 @@ from study.space import Domain
 
 TO_EDIT = ("trials", "random_trials", "searches", "confirm_seeds", "margin")
 """Written whatever they are: what one changes first."""
+TO_EDIT_TOO = ("max_epochs", "image_size", "batch_size")
+"""The same of the protocol."""
 
 
 def as_source(study: Study, heading: str) -> str:
@@ -45,13 +47,13 @@ def _call(value: Cell | Protocol) -> str:
 
 
 def _made(value: Protocol, indent: int) -> str:
-    inside = "".join(f"{' ' * indent}{a},\n" for a in _arguments(value))
+    inside = "".join(f"{' ' * indent}{a},\n" for a in _arguments(value, TO_EDIT_TOO))
     return f"{type(value).__name__}(\n{inside}{' ' * (indent - 4)})"
 
 
-def _arguments(value: Cell | Protocol) -> Sequence[str]:
+def _arguments(value: Cell | Protocol, always: Sequence[str] = ()) -> Sequence[str]:
     own = [(f, getattr(value, f.name)) for f in dataclasses.fields(value)]
-    return [f"{f.name}={_shown(v)}" for f, v in own if v != _default(f)]
+    return [f"{f.name}={_shown(v)}" for f, v in own if v != _default(f) or f.name in always]
 
 
 def _default(field: "dataclasses.Field[Any]") -> Any:

@@ -3,12 +3,14 @@
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from analysis.answers import confirm_seconds
 from analysis.leaderboard import leaderboard
 from analysis.load import load
 from analysis.report import main, write_report
-from analysis.spent import CORE_WATTS, GPU_WATTS, spent
+from analysis.spent import CORE_WATTS, GPU_WATTS, cost_seconds, spent
 from analysis.verdict import findings
 from study.records import OBJECTIVE
 from tests.browser import page
@@ -25,6 +27,20 @@ def test_what_was_spent_adds_up_and_a_price_is_an_hours() -> None:
     assert all(r["price"] is None for r in spent(frames))
     frames.trials["device"] = "cuda:0"
     assert spent(frames)[-1]["kwh"] == pytest.approx(whole["hours"] * GPU_WATTS / 1000)
+
+
+def test_costs_are_the_processors_where_it_was_measured_and_the_clocks_stand_beside() -> None:
+    frames = load(str(GOLDEN))
+    by_clock, question = spent(frames)[-1], frames.questions(frames.confirmed())[0]
+    clock = confirm_seconds(frames, question)
+    frames.trials["cpu_seconds"] = frames.trials.seconds / 4  # three of four seconds went to other programs
+    whole = spent(frames)[-1]
+    assert whole["hours"] == pytest.approx(by_clock["clock"] / 4) and whole["clock"] == pytest.approx(by_clock["clock"])
+    assert confirm_seconds(frames, question) == pytest.approx({s: v / 4 for s, v in clock.items()})
+    frames.trials.loc[frames.trials.index[-1], "cpu_seconds"] = np.nan
+    assert cost_seconds(frames.trials).equals(frames.trials.seconds), "what one trial does not say is compared by the clock for all"
+    frames.trials["cpu_seconds"], frames.trials["device"] = 1.0, "cuda:0"
+    assert confirm_seconds(frames, question) == pytest.approx(clock), "a GPU's work is not the processor's"
 
 
 def test_the_best_trials_stand_with_their_settings_and_what_became_of_them() -> None:

@@ -331,8 +331,11 @@ def test_a_trial_stops_when_told_and_resumes_from_its_checkpoint(tmp_path: Path,
     work = Places(folder=str(tmp_path))
     assert run_trial(config, work, lambda r: r.epoch == 2).outcome is Outcome.STOPPED
     epochs: list[int] = []
-    assert run_trial(config, work, lambda r: bool(epochs.append(r.epoch))).outcome is Outcome.COMPLETED
+    worked: list[float] = []
+    ending = run_trial(config, work, lambda r: bool(epochs.append(r.epoch) or worked.append(r.facts["cpu_seconds"])))
+    assert ending.outcome is Outcome.COMPLETED
     assert epochs == [1, 2, 3], "what was done is reported again, the rest is trained"
+    assert min(worked) > 0, "the processor's own seconds, whatever else ran"
     assert Folder(str(tmp_path)).names("checkpoint") == ["000002", "000003"]
 
 

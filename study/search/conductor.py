@@ -144,8 +144,15 @@ class Conductor:
             attempts=max(self.ledger.attempts(ask.trial_id), 1),
             started_at=self.started.get(ask.trial_id, time.time()),
             ended_at=time.time(),
-            facts=(epochs[-1].facts | _straggler(epochs)) if epochs else {},
+            facts=(epochs[-1].facts | _processor(epochs) | _straggler(epochs)) if epochs else {},
         )
+
+
+def _processor(epochs: list[EpochRecord]) -> dict[str, float]:
+    """Seconds of a processor, over all epochs and workers, where every epoch says."""
+    if any("cpu_seconds" not in e.facts for e in epochs):
+        return {}
+    return {"cpu_seconds": sum(e.facts["cpu_seconds"] for e in epochs)}
 
 
 SLOW = 2.0  # times the others' median: a worker that slow holds the whole group back

@@ -115,7 +115,7 @@ def fine_tune(
         trained = max(p.size(backbone.slots) for p in phases[: index + 1])
 
         for epoch in range(max(len(history), run.begin) + 1, ends[index] + 1):
-            began = time.perf_counter()
+            began, worked = time.perf_counter(), time.process_time()
             loss, paces = _train(run, epoch)
             train_seconds = time.perf_counter() - began
 
@@ -125,6 +125,7 @@ def fine_tune(
             metrics = {"train/loss": loss, "lr": phase.lrs[0] or 0.0} | metrics | distances(run.network, start, whole=not run.pristine)
             if not all(map(math.isfinite, metrics.values())):
                 raise DivergedError(f"non-finite metric after epoch {epoch}")
+            cpu = sum(distributed.each(time.process_time() - worked, where.device))  # the clock also runs while others have the processor
             record = EpochRecord(
                 epoch=epoch,
                 metrics=metrics,
@@ -132,7 +133,7 @@ def fine_tune(
                 eval_seconds=time.perf_counter() - began,
                 images=len(inputs.train) * protocol.passes(len(inputs.train)),
                 ended_at=time.time(),
-                facts=conditions.describe(run.features, backbone, where, micro_batches, trained) | {"busy_seconds": paces},
+                facts=conditions.describe(run.features, backbone, where, micro_batches, trained) | {"busy_seconds": paces, "cpu_seconds": cpu},
             )
             if confusion is not None and kept(record.objective):
                 record = dataclasses.replace(record, confusion=confusion.tolist())
