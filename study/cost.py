@@ -97,17 +97,14 @@ class Pricing:
             self.prices[key] = measure(cell, self.protocol, len(self._data(cell).classes), self.weights)
         return self.prices[key]
 
-    def hours(self, cell: Cell, times: int = 1, size: int = 0) -> float:
-        """Of one run that is not stopped, at so many times the epochs and at `size` pixels (0: the protocol's), of which its strategy's
-        stored views are passed through the frozen half once."""
+    def hours(self, cell: Cell) -> float:
+        """Of one run that is not stopped: every stored view is passed through the frozen half once, whatever the epochs."""
         p, data, price = self.protocol, self._data(cell), self.price(cell)
         train = sum(kept_by_class(data, cell.train_fraction))
         looked = int((data.split == VAL).sum()) + min(train, p.train_eval_images)
-        epochs = times * p.max_epochs
-        passes = epochs * p.passes(train)
+        passes = p.max_epochs * p.passes(train)
         views = min(passes, p.views) if p.views else passes
-        seconds = (views * train + looked) * price.frozen + passes * train * price.train + epochs * looked * price.evaluate
-        return ((size or p.image_size) / p.image_size) ** 2 * seconds / 3600
+        return ((views * train + looked) * price.frozen + passes * train * price.train + p.max_epochs * looked * price.evaluate) / 3600
 
     def _data(self, cell: Cell) -> ImageTable:
         return self.tables[cell.dataset, cell.split_protocol]

@@ -14,7 +14,7 @@ from study.config import Study, grid
 from study.datasets import ImageTable, open_dataset
 from study.datasets.spec import SPLITS
 from study.errors import ConfigError
-from study.mine import Choice, Ladder, choose, sizes, with_about
+from study.mine import HOURS, Choice, Ladder, choose, sizes, with_about
 from study.networks.sizes import own_size
 from study.networks.weights import names_in, timm_name
 from study.options import Options
@@ -28,7 +28,6 @@ from study.studies import find_study, narrow
 from study.tracking.ledger import Ledger
 
 BACKBONE = "efficientnet_lite0"  # its weights are installed
-HOURS = 1.0
 YEAR = 24 * 365
 LOOKED_AT = 24  # images decoded to learn their sizes, and how long one takes
 SECOND_PX = 128  # measured besides the smallest size: others go by pixels

@@ -17,6 +17,7 @@ from study.errors import ConfigError
 from study.price import Cost, Machine, Pictures, cost_of
 
 NAME = "mine"
+HOURS = 1.0  # where none are given
 STRATEGIES = ("linear_probe", "partial", "full")  # from the cheapest to the dearest
 MORE_STRATEGIES = ("layer_decay", "lp_ft")
 SEEDS = 5  # confirm runs of every winner, whatever the hours

@@ -1,6 +1,7 @@
 """Operations of a study: where it lies, what it runs on, who is told. Never science: nothing here changes a number."""
 
 import math
+import time
 from dataclasses import dataclass
 from typing import Literal
 
@@ -18,5 +19,9 @@ class Options:
     concurrent: int | None = None  # most trials at once; None: as many as fit
     mlflow: str | None = None  # server's URI; None: SQLite under the results folder; "off": none
     images: bool = True  # small copies of images on the report; False for private ones
-    delivery_hours: float = math.inf  # most that the delivery may take of a study that delivers by itself (Study.deliver)
+    ends_at: float = math.inf  # unix time by which all should have ended: --hours of mine
     command: str = ""  # how it was asked for: a fact that stands on the report
+
+    def left(self) -> float:
+        """Hours until all should have ended, for a stage that can do with less; never below 0."""
+        return max(self.ends_at - time.time(), 0.0) / 3600

@@ -139,7 +139,7 @@ def _run(
             return None
         ledger.add_facts(finished_at=time.time())
         summary = report(ledger, Gatherer(study, ledger, tables) if options.images else None)
-        return _hand_over(execute, options.delivery_hours, summary) if study.deliver else summary
+        return _hand_over(execute, options.left(), summary) if study.deliver else summary
 
 
 def _hand_over(execute: stages.Executor, hours: float, summary: "ReportSummary") -> "ReportSummary | None":

@@ -84,8 +84,8 @@ def print_plan(study: Study, ledger: Ledger, tables: dict[tuple[str, str], Image
         console.print(f"and {count} runs that explain the verdict ({', '.join(study.explain)}): at most {_span(extra)}", highlight=False)
     needed = disk(study, {backbone: price.parameters for (backbone, _), price in pricing.prices.items()}, left)
     console.print(
-        f"at most {_span(hours)} on one trial's share of this machine, one after the other; early stopping and reused "
-        f"activations make it less. Disk: about {needed / 1e9:.2f} GB under {ledger.folder.location}.",
+        f"at most {_span(hours)} on one trial's share of this machine, one after the other; early stopping makes it "
+        f"less, deep cuts make it more. Disk: about {needed / 1e9:.2f} GB under {ledger.folder.location}.",
         highlight=False,
     )
 

@@ -69,7 +69,15 @@ class Remaining:
             epochs = self.max_epochs * (whole or 1) if whole or not count else passed / count
             return epoch.get(cell, mean) * epochs
 
-        own = [max(price(r.cell, r.whole) - r.seconds, 0.0) for r in running.values()]
+        own = [_left_of(r, price(r.cell, r.whole), self.max_epochs * max(float(r.whole), 1.0)) for r in running.values()]
         waiting = Counter(dict(self.todo)) - Counter((r.cell, r.whole) for r in running.values())
         work = sum(own) + sum(count * price(cell, whole) for (cell, whole), count in waiting.items())
         return max([work / self.at_once, *own])
+
+
+def _left_of(run: Running, expected: float, epochs: float) -> float:
+    """Seconds of a running trial that is to take `expected` in all; of one that is late, by its own pace: the machine became busier."""
+    if run.seconds <= expected:
+        return expected - run.seconds
+    done = min(run.epochs / epochs, 1.0)
+    return run.seconds * (1 - done) / done if done else run.seconds

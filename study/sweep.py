@@ -12,7 +12,9 @@ import os
 import shlex
 import signal
 import sys
+import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -20,6 +22,7 @@ from study.config import Study
 from study.errors import ConfigError, EnvironmentProblem, StudyError
 from study.facts import tell
 from study.files import Folder
+from study.mine import HOURS
 from study.options import Options
 from study.places import find_places
 from study.progress import busy, warn
@@ -168,6 +171,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             command="python -m study.sweep " + shlex.join(sys.argv[1:] if argv is None else argv),
         )
         if mine:
+            options = replace(options, ends_at=time.time() + 3600 * (args.hours or HOURS))
             study = chosen(args, fields, options)
             if study is None:
                 return 0

@@ -483,6 +483,12 @@ def test_what_is_left_is_measured_and_never_guessed() -> None:
     assert left.left({}) == pytest.approx(3 * 50 + 2 * 100 + 4 * 200)
     both = {k: Running(cell="b", whole=False, seconds=0, epochs=0, trained=0) for k in "12"}
     assert left.left(both) == pytest.approx((3 * 50 + 2 * 100 + 4 * 200) / 2), "two at once"
+    late = Running(cell="b", whole=True, seconds=800, epochs=4, trained=790)
+    alone = Remaining(max_epochs=10)
+    alone.todo["b", True] = 1
+    alone.measured("b", 200, 10)
+    assert alone.left({"1": late}) == pytest.approx(1200), "four of ten epochs took 800 seconds, whatever the others took"
+    assert alone.left({"1": dataclasses.replace(late, epochs=0, trained=0)}) == 800, "nothing of it is known: as long again"
     for _ in range(4):
         for cell, whole in (("b", False), ("a", False), ("a", True)):
             left.done(cell, whole)

@@ -133,7 +133,8 @@ def fine_tune(
                 eval_seconds=time.perf_counter() - began,
                 images=len(inputs.train) * protocol.passes(len(inputs.train)),
                 ended_at=time.time(),
-                facts=conditions.describe(run.features, backbone, where, micro_batches, trained) | {"busy_seconds": paces, "cpu_seconds": cpu},
+                facts=conditions.describe(run.features, backbone, where, micro_batches, trained)
+                | {"busy_seconds": paces, "cpu_seconds": cpu},
             )
             if confusion is not None and kept(record.objective):
                 record = dataclasses.replace(record, confusion=confusion.tolist())
