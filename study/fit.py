@@ -51,7 +51,7 @@ class Fitted:
         for row in self.rows:
             table.add_row(*row)
         console.print(table, highlight=False)
-        table = Table("what hours buy, in this order, each with all above it", "from", "bought")
+        table = Table("what hours buy, in this order", "bought", "with all above it")
         for row in bought(self.choice):
             table.add_row(*row)
         console.print(table, highlight=False)

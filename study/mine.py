@@ -254,7 +254,8 @@ class Choice:
     hours: float
     study: Study
     cost: Cost
-    first: Cost  # of the smallest study
+    smallest: Study
+    least: float  # hours of the smallest
     rungs: tuple[Rung, ...]
 
     @property
@@ -277,7 +278,8 @@ def choose(ladder: Ladder, machine: Machine, hours: float) -> Choice:
     """Buys. Raises ConfigError saying what would hold where not even the smallest study does."""
     plan, study = ladder.base()
     every = plan  # with everything so far, bought or not: for the hours that would buy it
-    cost = first = cost_of(study, ladder.pictures, machine)
+    cost, smallest = cost_of(study, ladder.pictures, machine), study
+    least = cost.hours
     if cost.hours > hours:
         raise ConfigError(_refusal(ladder, study, cost, machine, hours))
     every_study, rungs = study, list[Rung]()
@@ -297,7 +299,7 @@ def choose(ladder: Ladder, machine: Machine, hours: float) -> Choice:
         if bought:
             plan, study, cost = tried, tried_study, price
         rungs.append(Rung(change=change, hours=in_all.hours / (1 - reserved(wider_study)), bought=bought))
-    return Choice(hours=hours, study=study, cost=cost, first=first, rungs=tuple(rungs))
+    return Choice(hours=hours, study=study, cost=cost, smallest=smallest, least=least, rungs=tuple(rungs))
 
 
 def _refusal(ladder: Ladder, study: Study, cost: Cost, machine: Machine, hours: float) -> str:

@@ -148,8 +148,8 @@ def named(cell: Cell) -> str:
 
 
 def line_size(pictures: Pictures, own: int, smallest: int, step: int = 32) -> int:
-    """Pixels a side of the line to beat: the network's own size, or the images' where they are smaller."""
-    return min(own, max(smallest, -(-pictures.side // step) * step))
+    """Pixels a side of the line to beat: the network's own size, or the images' where they are smaller; no less than `smallest`."""
+    return max(min(own, -(-pictures.side // step) * step), smallest)
 
 
 def _lines(study: Study, by_name: Mapping[str, Pictures], machine: Machine) -> float:

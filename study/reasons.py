@@ -72,15 +72,15 @@ def reasons(choice: Choice, pictures: Sequence[Pictures], machine: Machine, give
 
 
 def bought(choice: Choice) -> list[Row]:
-    """(what hours buy, from how many, whether these did), each with everything above it: all that was bought, and the next three."""
-    study = choice.study
-    smallest = f"the line to beat; {study.cells[0].strategy}, a search and {study.confirm_seeds} confirm runs"
-    rows = [(smallest, _from(choice.first.hours), "yes")]
-    left = 0
+    """(what hours buy, whether these did, how many would, with everything above it): all that was bought, and the next three."""
+    study = choice.smallest
+    strategies = " and ".join(dict.fromkeys(c.strategy for c in study.cells))
+    smallest = f"the line to beat, and {strategies} at {study.protocol.image_size} px: a search and {study.confirm_seeds} confirm runs"
+    rows, left = [(smallest, "yes", _from(choice.least))], 0
     for rung in choice.rungs:
         if rung.change.title and left < 3:
             left += not rung.bought
-            rows.append((_title(rung), _from(rung.hours), "yes" if rung.bought else "no"))
+            rows.append((_title(rung), "yes" if rung.bought else "no", _from(rung.hours) if not (rung.bought and left) else ""))
     return rows
 
 
