@@ -1,6 +1,7 @@
 """`mine`: the choice is a function of images, speeds and hours, with laws; what is left of a study is measured; a log is never silent."""
 
 import dataclasses
+import json
 import threading
 import time
 from pathlib import Path
@@ -411,6 +412,39 @@ def test_speeds_are_measured_again_where_the_load_is_another() -> None:
     assert not alike(0.1, 8, 2) and not alike(22, 0.8, 2) and alike(8, 0.1, 16)
 
 
+def test_speeds_are_kept_with_their_load_and_what_was_kept_without_is_measured(tmp_path: Path, monkeypatch) -> None:
+    from study import speed
+    from study.places import Places
+
+    took: list[float] = []
+    monkeypatch.setattr(speed, "usable_cores", lambda: 2)
+    monkeypatch.setattr(speed, "_process", lambda ray: took.append(1.0) or 1.0)
+
+    def measured(load: float) -> speed.Speeds:
+        monkeypatch.setattr(speed, "load", lambda: load)
+        speeds = speed.Speeds(Places(folder="", cache=str(tmp_path)), speed.Conditions(at_once=2, threads=1, ray=True))
+        speeds.process()
+        return speeds
+
+    assert [measured(load).load for load in (0.1, 1.5)] == [0.1, 0.1] and len(took) == 1, "kept: both are quiet"
+    busy = measured(22)
+    assert busy.load == 22 and not busy.quiet and len(took) == 2
+    assert measured(0.8).load == 0.8 and len(took) == 3, "a busy hour says nothing of a quiet one"
+    kept = json.loads((tmp_path / "speeds.json").read_text())
+    (tmp_path / "speeds.json").write_text(json.dumps({k: {n: x for n, x in v.items() if n != "load"} for k, v in kept.items()}))
+    assert measured(0.8).load == 0.8 and len(took) == 4
+
+
+def test_a_refusal_names_the_networks_that_it_is_not_about(tmp_path: Path) -> None:
+    from study.fit import _unused
+
+    for name in ("resnet50_imagenet.safetensors", "mobilenetv2_100.pth"):
+        (tmp_path / name).touch()
+    said = _unused(None, ["efficientnet_lite0"], str(tmp_path))
+    assert "This is for efficientnet_lite0." in said and "holds mobilenetv2_100, resnet50: name one with --backbones" in said
+    assert _unused(["resnet50"], ["resnet50"], str(tmp_path)) == "" == _unused(None, ["efficientnet_lite0"], None)
+
+
 def speedy(monkeypatch) -> None:
     from study import fit, speed
 
@@ -449,6 +483,8 @@ def test_the_same_command_goes_on_with_what_was_chosen_first(tmp_path: Path, mon
     monkeypatch.setattr(pipeline, "conduct", conduct)
     command = ["mine", "--datasets", "digits", "--results", str(tmp_path / "r"), "--set", "confirm_seeds=6"]
     assert sweep.main([*command, "--hours", "1"]) == 2
+    assert f"{tmp_path / 'my_study.py'} holds this study. To change max_epochs, image_size" in capsys.readouterr().out
+    assert all(f"{n}=" in (tmp_path / "my_study.py").read_text() for n in ("max_epochs", "image_size", "confirm_seeds"))
     assert (tmp_path / "my_study.py").exists() and find_study("my_study.py") == ran[0] and ran[0].confirm_seeds == 6
     assert sweep.main([*command, "--hours", "50"]) == 2
     assert dataclasses.replace(ran[1], published={}) == ran[0], "a begun study is no other one because of other hours"
