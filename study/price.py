@@ -104,7 +104,7 @@ class Cost:
     search: float
     confirm: float
     check: float = 0.0  # the budget check: every winner once more, trained longer
-    longer: float = 0.0  # at most: all confirm runs again at the longer budget, where a strategy gains by it
+    longer: float = 0.0  # at most: all confirm runs but the checked one again at the longer budget, where a strategy gains by it
 
     @property
     def seconds(self) -> float:
@@ -138,7 +138,7 @@ def cost_of(study: Study, pictures: Sequence[Pictures], machine: Machine) -> Cos
         search=stage(lambda t: t.search() + t.once(p), lambda t: t.usual(p)),
         confirm=confirm(1, runs),
         check=confirm(study.budget_check, 1, tested=False) if study.budget_check and runs else 0.0,
-        longer=confirm(study.longest, runs) if study.budget_check and study.longest > 1 else 0.0,
+        longer=confirm(study.longest, runs - (study.longest == study.budget_check)) if study.budget_check and study.longest > 1 else 0.0,
     )
 
 
