@@ -52,7 +52,7 @@ def sizes(pictures: Sequence[Pictures], own: int) -> tuple[int, ...]:
 
 
 def half(size: int, sizes: Sequence[int]) -> int:
-    """The smallest of `sizes` with at least half of `size` a side: a quarter of the pixels, and learning rates that carry over."""
+    """The smallest of `sizes` with at least half of `size` a side: what is searched at a quarter of the price and confirmed at `size`."""
     return min(s for s in (*sizes, size) if 2 * s >= size)
 
 
