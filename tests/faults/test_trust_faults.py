@@ -78,7 +78,8 @@ def test_a_pipe_or_a_device_in_the_place_of_weights_is_not_read(best: Path) -> N
 )
 def test_a_strangers_manifest_is_refused_in_one_line(values: dict, said: str, best: Path, capsys) -> None:
     rewrite(best, **values)
-    assert predict.main([str(best.parent), "x.png"]) == 2
+    (best.parent / "x.png").touch()  # what is not there is said first
+    assert predict.main([str(best.parent), str(best.parent / "x.png")]) == 2
     error = capsys.readouterr().err
     assert said in error and error.count("\n") == 1
 
