@@ -13,7 +13,6 @@ import io
 import json
 import os
 import shutil
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -62,7 +61,8 @@ def fill(path: Path, configs: Sequence[TrialConfig], data: str | None) -> Iterat
     done = {run["trial"] for run in finished(path)}
     for config in (c for c in configs if c.id not in done):
         began = time.perf_counter()
-        run = train(config, Places(folder="", data=data, cache=str(path.with_suffix(".cache"))))
+        cache = path.with_suffix(".cache")
+        run = train(config, Places(folder="", data=data, cache=str(cache)), cache / "trainings" / config.id)
         with path.open("a") as file:
             file.write(json.dumps(run) + "\n")
         yield f"{run['data']} {run['strategy']} seed {config.seed}: {run} in {time.perf_counter() - began:.0f} s"
@@ -72,31 +72,42 @@ def finished(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
-def train(config: TrialConfig, places: Places) -> dict[str, Any]:
-    """One training: by rule, the epoch, its validation and its test macro-F1 (None where it diverged)."""
-    best, records = dataclasses.replace(config.protocol, keep="best"), list[EpochRecord]()
-    with tempfile.TemporaryDirectory() as scratch:
-        own, aside = Path(scratch) / "trial", Path(scratch) / "aside"
+def train(config: TrialConfig, places: Places, folder: Path) -> dict[str, Any]:
+    """One training, in `folder`, where it goes on if it was left: by rule, the epoch, its validation and its test macro-F1 (None where it
+    diverged)."""
+    best, records, own, aside = dataclasses.replace(config.protocol, keep="best"), list[EpochRecord](), folder / "trial", folder / "aside"
 
-        def report(record: EpochRecord) -> bool:
-            records.append(record)
-            if kept_epoch(best, records) is record:
-                shutil.rmtree(aside, ignore_errors=True)
-                shutil.copytree(own / "best", aside / "best")
-            return False
+    def report(record: EpochRecord) -> bool:
+        records.append(record)
+        if kept_epoch(best, records) is record and _epoch_of(own) == record.epoch:  # told again, it was put aside before
+            shutil.rmtree(aside, ignore_errors=True)
+            shutil.copytree(own / "best", aside / "best")
+        return False
 
-        here = places.of_trial(str(own))
-        ending = run_trial(config, here, report, measurements=("predictions",), curve=False, stops=range(1, config.protocol.max_epochs))
-        name = Path(config.cell.dataset).name
-        run: dict[str, Any] = {"trial": config.id, "data": name, "strategy": config.cell.strategy, "seed": config.seed}
-        if ending.outcome is not Outcome.COMPLETED:
-            return {**run, "best": None, "last": None}
+    here = places.of_trial(str(own))
+    ending = run_trial(config, here, report, measurements=("predictions",), curve=False, stops=range(1, config.protocol.max_epochs))
+    name = Path(config.cell.dataset).name
+    run: dict[str, Any] = {
+        "trial": config.id,
+        "data": name,
+        "strategy": config.cell.strategy,
+        "seed": config.seed,
+        "best": None,
+        "last": None,
+    }
+    if ending.outcome is Outcome.COMPLETED:
         measure_trial(config, here, ("predictions",), Folder(str(aside)))
-        for protocol, folder in ((best, aside), (config.protocol, own)):
+        for protocol, kept_in in ((best, aside), (config.protocol, own)):
             kept = kept_epoch(protocol, records)
-            assert kept is not None
-            run[protocol.keep] = {"epoch": kept.epoch, "val": kept.objective, "test": on_test(folder)}
+            assert kept is not None and kept.epoch == _epoch_of(kept_in)
+            run[protocol.keep] = {"epoch": kept.epoch, "val": kept.objective, "test": on_test(kept_in)}
+    shutil.rmtree(folder)
     return run
+
+
+def _epoch_of(folder: Path) -> int:
+    """Of the network that a trial's folder holds."""
+    return int(json.loads((folder / "best" / "manifest.json").read_text())["epoch"])
 
 
 def on_test(folder: Path) -> float:
