@@ -131,7 +131,7 @@ def test_each_search_has_its_winner_confirmed_in_turn(tmp_path: Path) -> None:
 
 def _a_search_that_found_nothing_keeps_its_place(path: Path, ledger: Ledger) -> None:
     """Same study: all trials of one cell's first search diverged, as if they had from the start."""
-    cell = ledger.asks()[0].cell
+    cell = ledger.asks(Stage.SEARCH)[0].cell
     for ask in ledger.asks(Stage.SEARCH):
         if ask.cell == cell and ask.number % 2 == 0:
             ledger.write_result(dataclasses.replace(ledger.result(ask.trial_id), outcome=Outcome.DIVERGED, metrics={}, best_epoch=None))

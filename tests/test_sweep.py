@@ -36,12 +36,13 @@ def ledger_of(root: Path) -> Ledger:
 def test_every_planned_trial_is_there_once(done: Path) -> None:
     ledger = ledger_of(done)
     asks, results = ledger.asks(), ledger.results()
-    assert len(asks) == 2 * 2 + 2 * 2 and set(results) == {a.trial_id for a in asks}
-    assert [a.sequence for a in asks] == list(range(8))
-    for cell in {a.cell for a in asks}:
+    assert len(asks) == 2 + 2 * 2 + 2 * 2 and set(results) == {a.trial_id for a in asks}
+    assert [a.sequence for a in asks] == list(range(10))
+    assert [a.origin for a in asks][:2] == [Origin.LINE] * 2
+    for cell in {a.cell for a in asks[2:]}:
         own = [a for a in asks if a.cell == cell and a.stage is Stage.SEARCH]
         assert [a.number for a in own] == [0, 1] and [a.origin for a in own] == [Origin.DEFAULT, Origin.RANDOM]
-    assert all(r.outcome is Outcome.COMPLETED and r.epochs == 2 for r in results.values())
+    assert all(results[a.trial_id].outcome is Outcome.COMPLETED and results[a.trial_id].epochs == 2 - (a in asks[:2]) for a in asks)
 
 
 def test_only_confirm_runs_have_predictions_and_the_lock_names_them(done: Path) -> None:
@@ -56,7 +57,7 @@ def test_fresh_seeds_pair_up_and_nothing_else_changes(done: Path) -> None:
     ledger = ledger_of(done)
     chosen = ledger.selection()["chosen"]
     seeds: dict[str, list[int]] = {}
-    for ask in ledger.asks(Stage.CONFIRM):
+    for ask in (a for a in ledger.asks(Stage.CONFIRM) if a.origin is not Origin.LINE):
         winner = TrialConfig.from_dict(ledger.ask(chosen[ask.cell]).config)
         config = TrialConfig.from_dict(ask.config)
         assert config.tuned() == winner.tuned() and config.seed != winner.seed
