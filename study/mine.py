@@ -143,7 +143,7 @@ class Ladder:
         """In the order in which they are bought."""
         top, fair = self.sizes[-1], fair_epochs(self.fewest, self.batch)
         middle = half(top, self.sizes)
-        first, *others = (self.strategies,) if self.strategies else [STRATEGIES[: k + 1] for k in range(len(STRATEGIES))]
+        others = [] if self.strategies else [STRATEGIES[: k + 1] for k in range(1, len(STRATEGIES))]
         yield from (Change(fields={"size": s}, title=f"{s} px") for s in self.sizes[1:] if s < middle)
         if middle > self.sizes[0]:
             yield Change(fields={"size": middle}, title=f"{middle} px", why="half of what the images and the network have")
@@ -222,6 +222,8 @@ def _follow(study: Study, was: Study) -> Study:
     """What goes by settings that the user gave follows them, unless it was given too."""
     p, before = study.protocol, was.protocol
     changed: dict[str, Any] = {}
+    if study.confirm_size and study.confirm_size != was.confirm_size and p.image_size > study.confirm_size:
+        return _follow(replace(study, protocol=replace(p, image_size=study.confirm_size)), was)
     if study.searches != was.searches and study.trials == was.trials:
         changed |= {"trials": TRIALS * study.searches, "random_trials": (TRIALS - 1) * study.searches}
         if study.confirm_seeds == was.confirm_seeds:

@@ -334,6 +334,12 @@ def test_strategies_that_are_given_are_the_ones_and_pixels_come_next() -> None:
         chosen(0.05, strategies=("partial", "full"))
 
 
+def test_a_size_that_is_given_for_confirmation_is_the_largest_searched() -> None:
+    for hours in (0.1, 1000):
+        study = chosen(hours, settle=lambda s: narrow(s, confirm_size=96)).study
+        assert confirmed(study) == 96 and study.protocol.image_size in (64, 96)
+
+
 def test_what_cannot_be_is_refused() -> None:
     with pytest.raises(ConfigError, match="searches"):
         chosen(1, settle=lambda s: narrow(s, searches=5, confirm_seeds=3))
