@@ -78,7 +78,7 @@ def solve(config: TrialConfig, inputs: Inputs, *, weights: str | None = None) ->
     network.eval()
     features = Features(inputs, network, backbone, config, where)
 
-    began = time.perf_counter()
+    began, worked = time.perf_counter(), time.process_time()
     train = _rows(features.train_unaugmented, len(inputs.train))
     val = _rows(features.val, len(inputs.val))
     strengths = _strengths(config, len(inputs.val))
@@ -100,7 +100,7 @@ def solve(config: TrialConfig, inputs: Inputs, *, weights: str | None = None) ->
         eval_seconds=time.perf_counter() - began - train_seconds,
         images=len(inputs.train),
         ended_at=time.time(),
-        facts=facts | {"strength": chosen.strength},
+        facts=facts | {"strength": chosen.strength, "cpu_seconds": time.process_time() - worked},
         confusion=None if confusion is None else confusion.tolist(),
     )
     return Solved(record=record, network=network)
