@@ -130,14 +130,13 @@ def _line(question: Question, epochs: int, against: int, parts: list[Longer]) ->
     text = f"{question.name}: {epochs} epochs instead of {against} brought on validation, in points of macro-F1: {told}. "
     gaining = [p.strategy for p in parts if p.state == "gains"]
     confirmed = parts[0].confirmed
+    at = f"{confirmed} epoch{'s' * (confirmed > 1)}"
     if not gaining:
-        text += f"None is known to gain, so all were confirmed at {confirmed} epochs"
+        text += f"None is known to gain, so all were confirmed at {at}"
     elif confirmed >= epochs:
-        text += f"So all were confirmed at {confirmed} epochs" if confirmed == epochs else "So all were trained longer"
+        text += f"So all were confirmed at {at}" if confirmed == epochs else "So all were trained longer"
     else:
-        text += (
-            f"{_and(gaining)} would gain by longer training, but all were confirmed at {confirmed} epochs (longest {confirmed // against})"
-        )
+        text += f"{_and(gaining)} would gain by longer training, but all were confirmed at {at}, as this study may not be longer"
     falls = [p.strategy for p in parts if p.falls]
     return text + (f". The score of {_and(falls)} falls with longer training" if falls else "")
 

@@ -271,7 +271,7 @@ def _protocol(frames: Frames) -> list[tuple[str, str]]:
         ),
         (
             "Training",
-            f"at most {p.max_epochs} epochs, batch {p.batch_size}, {p.image_size} px, {p.precision}, AdamW, cosine with {p.warmup_epochs:g} epoch(s) warm-up, {p.workers} worker(s)"
+            f"{'in the search ' if confirmed_at(frames) else ''}at most {p.max_epochs} epochs, batch {p.batch_size}, {p.image_size} px, {p.precision}, AdamW, cosine with {p.warmup_epochs:g} epoch(s) warm-up, {p.workers} worker(s)"
             + (
                 f"; at least {p.min_steps} optimiser steps a trial: where images are few, an epoch passes over them several times"
                 if p.min_steps

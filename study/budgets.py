@@ -21,7 +21,7 @@ from study.datasets.spec import VAL, ImageTable
 from study.failpoints import failpoint
 from study.metrics import Counts, macro_f1
 from study.progress import Names
-from study.records import OBJECTIVE, Ask, Origin, Outcome, Stage
+from study.records import OBJECTIVE, Ask, Origin, Outcome
 from study.search.confirmed import QUESTION, Chosen, Round, next_round, record_of
 from study.search.plans import FixedPlan
 from study.stages import Executor, check_asks, confirm_asks, expected_in
@@ -115,7 +115,7 @@ def _told(executor: Executor, cells: Sequence[str], decided: Mapping[str, Any], 
         for name, own in decided["strategies"].items()
     ]
     length = f"{once * decided['factor']} epochs instead of {once * decided['against']}: {', '.join(parts)} points on validation"
-    return f"{where + ': ' if where else ''}{length}; confirmed at {once * factor} epochs"
+    return f"{where + ': ' if where else ''}{length}; confirmed at {once * factor} epoch{'s' * (once * factor > 1)}"
 
 
 # ---- from runs to figures -------------------------------------------------------------------------------------
@@ -186,6 +186,5 @@ def _tidy(study: Study, ledger: Ledger, chosen: Chosen) -> None:
     """Networks of runs that were trained to decide and do not speak are removed; one that was measured is left."""
     speak = {a.trial_id for a in confirm_asks(study, ledger, chosen)}
     for ask in ledger.asks():
-        trained = ask.stage in (Stage.CONFIRM, Stage.BUDGET) and ask.origin is not Origin.LINE
-        if trained and ask.trial_id not in speak and not ledger.measurements(ask.trial_id):
+        if ask.origin is Origin.CONFIRM and ask.trial_id not in speak and not ledger.measurements(ask.trial_id):
             ledger.trial_folder(ask.trial_id).remove("best")
