@@ -4,6 +4,7 @@ import dataclasses
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -290,6 +291,26 @@ def test_the_network_is_written_when_it_may_be_the_one_that_is_kept(keep: str, t
     stopped, last = run("stopped", lambda r: r.epoch == 4)
     assert last == kept_epoch(config.protocol, seen[:4]).epoch, "stopped where nobody had said that it might be"
     assert stopped == ([4] if keep == "last" else [k for k in improved if k <= 4])
+
+    def ended_from_outside(record: EpochRecord) -> bool:
+        if record.epoch == 3:
+            raise SystemExit  # as Tune ends a trial
+        return False
+
+    with pytest.raises(SystemExit):
+        run("outside", ended_from_outside, stops=(3,))
+    assert checkpoint.load_weights(Folder(str(tmp_path / "outside")), "best")[1]["epoch"] == kept_epoch(config.protocol, seen[:3]).epoch
+
+
+def test_ray_is_told_where_a_trial_may_be_stopped(tmp_path: Path) -> None:
+    from study.search.on_ray.cluster import Resources
+    from study.search.on_ray.tuner import _Searcher
+
+    conductor = Conductor(Stopping([asked("last")], at=2), Ledger(tmp_path, "s"), lambda config: [], lambda *event: None)
+    driver = SimpleNamespace(
+        over=False, conductor=conductor, places=lambda ask: Places(folder=""), resources=Resources(), storage="", measurements=()
+    )
+    assert _Searcher(driver).suggest("1")["stops"] == [2]
 
 
 # ---- the search ------------------------------------------------------------------------------------
