@@ -115,7 +115,7 @@ def fit(
     own = min(_own_size(n) for n in names)
     slow = "" if speeds.quiet else f" (it is busy: load {speeds.now:.0f} on {usable_cores()} cores, so this takes longer)"
     with busy(f"measuring this machine{slow}: trials at once {where.at_once}, threads of each {where.threads}", announced=True):
-        tried = _taken(sizes(pictures, own), names, speeds)
+        tried = _taken(sizes(own), names, speeds)
         precision = first.protocol.precision if "precision" in given else speeds.precision(tuple(names), min(SECOND_PX, max(tried)))
     ladder = replace(ladder, sizes=tried, precision=precision)
     policy = "strong" if any(table.policy == "strong" for _, table, _ in looked) else "mild"
@@ -146,7 +146,7 @@ def fit(
         machine = measure(size)
     try:
         choice = choose(ladder, machine, budget)
-        while budget >= MEASURED_H and (missing := _sizes_of(choice.study, pictures, own) - set(next(iter(paces.values())))):
+        while budget >= MEASURED_H and (missing := _sizes_of(choice.study, own) - set(next(iter(paces.values())))):
             machine = measure(missing.pop())
             choice = choose(ladder, machine, budget)
     except ConfigError as error:
@@ -158,10 +158,10 @@ def fit(
     return Fitted(choice=choice, rows=rows, study=with_about(choice.study, choice, where.at_once))
 
 
-def _sizes_of(study: Study, pictures: Sequence[Pictures], own: int) -> set[int]:
+def _sizes_of(study: Study, own: int) -> set[int]:
     """Sizes at which images go through the network in this study."""
     confirmed = study.confirm_size or study.protocol.image_size
-    return {study.protocol.image_size, confirmed} | {line_size(p, own, confirmed) for p in pictures}
+    return {study.protocol.image_size, confirmed} | {line_size(own, confirmed)}
 
 
 def _unused(given: Sequence[str] | None, names: Sequence[str], weights: str | None) -> str:

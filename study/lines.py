@@ -30,11 +30,12 @@ def line_cells(study: Study) -> list[Cell]:
 
 def line_config(cell: Cell, study: Study) -> TrialConfig | None:
     """What is solved for a cell of `line_cells`; None where the study's size is the full one, so that both lines are one."""
-    size = max(study.line_size or own_size(timm_name(cell.backbone)) or USUAL_PX, study.protocol.image_size)
+    confirmed = study.confirm_size or study.protocol.image_size
+    size = max(study.line_size or own_size(timm_name(cell.backbone)) or USUAL_PX, confirmed)
     if cell.strategy == FeaturesSmall.name:
-        if size == study.protocol.image_size:
+        if size == confirmed:
             return None
-        size = study.protocol.image_size
+        size = confirmed
     protocol = Protocol(max_epochs=1, image_size=size, precision=study.protocol.precision)
     return TrialConfig(cell=cell, strategy=EVERY[cell.strategy](), recipe=Recipe(), protocol=protocol)
 
@@ -51,7 +52,7 @@ def line_asks(study: Study, known: Sequence[Ask]) -> list[Ask]:
         config = line_config(cell, study)
         for number in range(max(study.confirm_seeds, 1) * study.confirm_folds) if config else ():
             assert config is not None
-            own = confirm_config(study, config, number)
+            own = dataclasses.replace(confirm_config(study, config, number), protocol=config.protocol)  # its fold, part and seed
             if cell.train_fraction == 1:  # every seed would solve the same
                 own = dataclasses.replace(own, seed=confirm_config(study, config, 0).seed)
             found.setdefault(

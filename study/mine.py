@@ -44,10 +44,10 @@ def reserved(study: Study) -> float:
     return DELIVERY if getattr(study, "deliver", True) else 0.0
 
 
-def sizes(pictures: Sequence[Pictures], own: int) -> tuple[int, ...]:
-    """Image sizes worth trying: up to the images' own and the size the network was made for (`own`), whichever is less."""
-    largest = max(p.side for p in pictures)
-    top = min(own, max(SMALLEST_PX, math.ceil(largest / STEP_PX) * STEP_PX))
+def sizes(own: int) -> tuple[int, ...]:
+    """Image sizes worth trying: up to the one that the network was made for (`own`). Smaller images are enlarged to it: its filters expect
+    things at that scale (study/lines.py)."""
+    top = max(own, SMALLEST_PX)
     return (*range(SMALLEST_PX, top, STEP_PX), top)
 
 
@@ -139,9 +139,15 @@ class Ladder:
         assert refused is not None
         raise refused
 
+    @property
+    def full_px(self) -> int:
+        """The largest size at which images need not be enlarged."""
+        largest = max(p.side for p in self.pictures)
+        return next((s for s in self.sizes if s >= largest), self.sizes[-1])
+
     def changes(self) -> Iterator[Change]:
         """In the order in which they are bought."""
-        top, fair = self.sizes[-1], fair_epochs(self.fewest, self.batch)
+        top, fair = self.full_px, fair_epochs(self.fewest, self.batch)
         middle = half(top, self.sizes)
         others = [] if self.strategies else [STRATEGIES[: k + 1] for k in range(1, len(STRATEGIES))]
         yield from (Change(fields={"size": s}, title=f"{s} px") for s in self.sizes[1:] if s < middle)
@@ -156,6 +162,9 @@ class Ladder:
             yield Change(
                 fields={"strategies": chosen}, adds=chosen[-1], title=chosen[-1], why="everything is trained, fairly or not at all"
             )
+        if self.sizes[-1] > top:
+            own = self.sizes[-1]
+            yield Change(fields={"size": own}, title=f"{own} px", why="what the network was made for: smaller images are enlarged to it")
         yield Change(
             fields={"check": CHECK},
             title=f"budget check at {CHECK} times the epochs",

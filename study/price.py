@@ -147,9 +147,9 @@ def named(cell: Cell) -> str:
     return cell.dataset if cell.splits == "official" else f"{cell.dataset}@{cell.splits}"
 
 
-def line_size(pictures: Pictures, own: int, smallest: int, step: int = 32) -> int:
-    """Pixels a side of the line to beat: the network's own size, or the images' where they are smaller; no less than `smallest`."""
-    return max(min(own, -(-pictures.side // step) * step), smallest)
+def line_size(own: int, smallest: int) -> int:
+    """Pixels a side of the line to beat: the network's own size, to which smaller images are enlarged; no less than `smallest`."""
+    return max(own, smallest)
 
 
 def _lines(study: Study, by_name: Mapping[str, Pictures], machine: Machine) -> float:
@@ -157,7 +157,7 @@ def _lines(study: Study, by_name: Mapping[str, Pictures], machine: Machine) -> f
     seconds, size = 0.0, study.confirm_size or study.protocol.image_size
     for name, backbone in dict.fromkeys((named(c), c.backbone) for c in study.cells):
         own, strategy = by_name[name], next(c.strategy for c in study.cells if c.backbone == backbone)
-        for pixels in {line_size(own, machine.own, size), size}:
+        for pixels in {line_size(machine.own, size), size}:
             forward = fmean(pace.whole for pace in machine.pace(backbone, strategy, pixels))
             seconds += 2 * machine.trial + own.images * forward / machine.at_once + own.train * own.classes * machine.solve
     return seconds

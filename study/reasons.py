@@ -17,7 +17,7 @@ def reasons(choice: Choice, pictures: Sequence[Pictures], machine: Machine, give
     taught = per - 1 - drawn
     confirmed = study.confirm_size or p.image_size
     strategies = tuple(dict.fromkeys(c.strategy for c in study.cells))
-    line = max(line_size(x, machine.own, confirmed) for x in pictures)
+    line = line_size(machine.own, confirmed)
     rows = [
         *(
             (
@@ -100,10 +100,10 @@ def _strategies(choice: Choice) -> str:
 def _size(choice: Choice, pictures: Sequence[Pictures], machine: Machine) -> str:
     study = choice.study
     confirmed, side = study.confirm_size or study.protocol.image_size, max(x.side for x in pictures)
-    best = sizes(pictures, machine.own)[-1]
+    best = sizes(machine.own)[-1]
     searched = "searched at this size, confirmed at more" if study.confirm_size else ""
     if confirmed >= best:
-        most = f"the images have no more than {side} px" if side < machine.own else f"the network was made for {machine.own} px"
+        most = f"the network was made for {machine.own} px" + (f", to which images of {side} px are enlarged" if side < machine.own else "")
         return f"{searched}. Confirmed at {confirmed} px: {most}" if searched else most
     fewer = f"few for images of {side} px and a network made for {machine.own} px. More pixels mostly mean better scores"
     wider = next((r for r in choice.rungs if not r.bought and r.change.fields.keys() == {"size"}), None)

@@ -17,10 +17,10 @@ QUICKSTART = Study(
     name="quickstart",
     about="Two generated miniatures, partial against full fine-tuning: a whole study in minutes on a laptop.",
     cells=grid(["mini_faces", "mini_weeds"], ["efficientnet_lite0"], ["partial", "full"]),
-    protocol=Protocol(max_epochs=3, image_size=48, batch_size=32, views=3),  # one for each epoch: reuse must cost no strategy a view
-    trials=4,
+    protocol=Protocol(max_epochs=10, image_size=48, batch_size=32, views=10),  # one for each epoch: reuse must cost no strategy a view
+    trials=3,
     random_trials=2,
-    grace_epochs=1,
+    grace_epochs=3,
     reduction_factor=2,
     confirm_seeds=5,
     budget_check=0,  # it is to end in minutes
@@ -30,11 +30,11 @@ PILOT = Study(
     name="pilot",
     about="Real faces and real weeds at a small image size, sized for two CPU cores.",
     cells=grid(["fer2013", "deepweeds"], ["efficientnet_lite0"], ["linear_probe", "partial", "full"]),
-    protocol=Protocol(max_epochs=5, image_size=64, batch_size=32, views=5, precision="auto"),
+    protocol=Protocol(max_epochs=15, image_size=64, batch_size=32, views=10, precision="auto"),
     trials=10,
     random_trials=5,
     searches=5,
-    grace_epochs=1,
+    grace_epochs=5,
     reduction_factor=2,
     confirm_seeds=5,
 )
@@ -50,7 +50,7 @@ SIZES_STEPS = replace(
     SIZES,
     name="sizes_steps",
     about="The same at equal steps: small sizes pass over their images as often as the largest one's optimiser steps.",
-    protocol=replace(SIZES.protocol, min_steps=42),  # what 426 faces give in three epochs
+    protocol=replace(SIZES.protocol, min_steps=150),  # what the miniatures give in ten epochs
 )
 
 EVERY_MEASURE = ("predictions", "cka", "reprobe", "forgetting", "way_back", "background", "copies", "corruptions", "calibration")
