@@ -19,6 +19,7 @@ from scipy.spatial.distance import pdist
 
 ENOUGH_RUNS = 10  # below it one collapse leaves the rate so open that no winner is called
 ROBUST_SDS = 2.0  # below the median, in both
+ONE_SEARCH_SDS = 2.5  # the same where one search found all settings: test and validation then tell nearly the same
 ALONE_SDS = 3.0  # below the median, where nothing is known of the search
 QUANTILE = 0.4  # of the differences between runs: low enough that those of collapsed runs hardly count
 LEAST_DROP = 0.05  # a run within five points of the median has not collapsed, however alike the others are
@@ -53,18 +54,19 @@ def robust_sd(scores: Sequence[np.ndarray]) -> float:
     return float(np.quantile(np.concatenate(between), QUANTILE) / expected) if between else 0.0
 
 
-def count_collapses(scores: Sequence[np.ndarray], over_search: Sequence[np.ndarray]) -> list[Collapse]:
+def count_collapses(scores: Sequence[np.ndarray], over_search: Sequence[np.ndarray], searches: int) -> list[Collapse]:
     """Of all strategies of a question together, since how far runs differ is pooled over them.
 
     `scores` [K] of each: on test. `over_search` [K]: validation score at the run's last epoch minus the one with which its settings won
-    their search; NaN where that is not known.
+    their search; NaN where that is not known. `searches`: of each strategy, whose settings its runs trained.
     """
+    sds = ROBUST_SDS if searches > 1 else ONE_SEARCH_SDS
     known = [r[np.isfinite(r)] for r in over_search]
     sd, sd_over = robust_sd(scores), robust_sd(known)
-    return [count(own, _which(own, r, sd, sd_over)) for own, r in zip(scores, over_search, strict=True)]
+    return [count(own, _which(own, r, sd, sd_over, sds)) for own, r in zip(scores, over_search, strict=True)]
 
 
-def _which(scores: np.ndarray, over_search: np.ndarray, sd: float, sd_over: float) -> np.ndarray:
+def _which(scores: np.ndarray, over_search: np.ndarray, sd: float, sd_over: float, sds: float) -> np.ndarray:
     """[K]. Where less than two runs can be held against their search, the test score must do alone, and be further below."""
     below = np.median(scores) - scores
     known = np.isfinite(over_search)
@@ -72,7 +74,7 @@ def _which(scores: np.ndarray, over_search: np.ndarray, sd: float, sd_over: floa
     if known.sum() < 2:
         return alone
     fell = np.median(over_search[known]) - over_search
-    both = (below > max(ROBUST_SDS * sd, LEAST_DROP)) & (fell > max(ROBUST_SDS * sd_over, LEAST_DROP))
+    both = (below > max(sds * sd, LEAST_DROP)) & (fell > max(sds * sd_over, LEAST_DROP))
     return np.where(known, both, alone)
 
 

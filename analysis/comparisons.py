@@ -202,7 +202,8 @@ def compare_strategies(gathered: Gathered, resamples: int, tables: Tables) -> No
     runs = {s: _joined(parts) for s, parts in folds.items()}
     macro = {s: own[st.PRIMARY] for s, own in runs.items()}
     scores = [_by_seed(gathered, s, own) for s, own in macro.items()]
-    collapses = dict(zip(macro, count_collapses(scores, [_over_search(gathered, s) for s in macro]), strict=True))
+    beside, searches = [_over_search(gathered, s) for s in macro], len(set(gathered.searches.values()))
+    collapses = dict(zip(macro, count_collapses(scores, beside, searches), strict=True))
     small = small_classes(gathered.labels, gathered.classes)
     for metric in st.METRICS:
         for strategy, own in runs.items():

@@ -53,7 +53,7 @@ class Ruled:
 def rules_now(runs: Sequence[Runs], over_search: Sequence[np.ndarray], splits: Sequence[Split]) -> Ruled:
     """`over_search` [K] by strategy, see analysis.collapse."""
     return Ruled(
-        collapses=count_collapses([_by_run(r) for r in runs], over_search),
+        collapses=count_collapses([_by_run(r) for r in runs], over_search, len(np.unique(runs[0].search))),
         small=small_classes(np.concatenate([s.labels for s in splits])),
     )
 

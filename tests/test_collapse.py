@@ -31,18 +31,30 @@ TEST = [np.array([0.50, 0.52, 0.51, 0.30, 0.49]), np.array([0.52, 0.51, 0.50, 0.
 OVER = [np.array([-0.01, 0.02, 0.0, -0.21, 0.01]), np.array([0.0, -0.02, 0.01, 0.02, 0.0])]
 
 
-def which(scores, over) -> list[tuple[bool, ...]]:
-    return [c.which for c in count_collapses(scores, over)]
+def which(scores, over, searches: int = 5) -> list[tuple[bool, ...]]:
+    return [c.which for c in count_collapses(scores, over, searches)]
 
 
 def test_a_run_far_below_the_others_and_below_its_own_search_collapsed() -> None:
-    a, b = count_collapses(TEST, OVER)
+    a, b = count_collapses(TEST, OVER, 5)
     assert a.which == (False, False, False, True, False) and (a.collapsed, a.runs, a.median) == (1, 5, 0.50)
     assert b.collapsed == 0 and b.at_most == pytest.approx(1 - 0.05 ** (1 / 5))
     assert a.at_most == pytest.approx(stats.binomtest(1, 5, alternative="less").proportion_ci(0.95).high)
     assert "1 of 5 runs collapsed" in str(collapse_reason(b, a)) and collapse_reason(b, b) is None
     often = Collapse(which=a.which * 2, at_most=0.5, median=0.5)
     assert collapse_reason(often, b) is None, "ten runs are enough"
+
+
+def test_one_search_asks_for_more_since_validation_tells_nearly_the_same() -> None:
+    seen = set()
+    other = 2 * TEST[1]
+    for drop in np.linspace(0.05, 0.15, 41):
+        low = np.array([0.50, 0.54, 0.48, 0.50 - drop, 0.52])
+        sds = drop / robust_sd([low, other])
+        found = which([low, other], [low, other], searches=1)[0][3]
+        assert found is bool(sds > 2.5 and drop > 0.05)
+        seen.add((found, which([low, other], [low, other])[0][3]))
+    assert (False, True) in seen and (True, True) in seen
 
 
 def test_a_search_that_found_poor_settings_is_no_collapse() -> None:
