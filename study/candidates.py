@@ -26,6 +26,7 @@ class Candidate:
     reason: str  # why it is one
     seed: int  # the study's
     strength: float = 0.0  # of what is solved: the one that validation chose
+    seeds: tuple[tuple[int, int], ...] = ()  # of its compared runs, the first of them, each with its part of the images
 
     @property
     def name(self) -> str:
@@ -47,9 +48,11 @@ class Candidate:
         return 1 if self.exact else RUNS
 
     def trained(self, epochs: int, number: int) -> TrialConfig:
-        """Fresh run `number` of a length: the same seeds at every length, so that these pair up."""
-        subset = number + 1 if self.base.cell.train_fraction < 1 else 0  # 0 is what the search saw
-        return replace(self._for(epochs), seed=seed_for(self.seed, "deliver", number) % 2**31, subset=subset)
+        """Run `number` of a length: the same seeds at every length, those of the compared runs first, so that lengths pair up. Nothing was
+        tuned on any of them."""
+        fresh = (seed_for(self.seed, "deliver", number) % 2**31, number + 1 if self.base.cell.train_fraction < 1 else 0)  # part 0: searched
+        seed, subset = self.seeds[number] if number < len(self.seeds) else fresh
+        return replace(self._for(epochs), seed=seed, subset=subset)
 
     def refitted(self, epochs: int) -> TrialConfig:
         """The network that is handed over: of its last epoch, since no image is left to choose one by."""
@@ -72,10 +75,12 @@ class Candidate:
         return [a for a in own if (r := ledger.result(a.trial_id)) is not None and r.outcome is Outcome.COMPLETED]
 
     def to_train(self, ledger: Ledger, epochs: int) -> list[Ask]:
-        """The fresh runs that a length needs beside what the study has, trained already or not."""
-        missing = max(self.runs - len(self.known(ledger, epochs, fresh=False)), 0)
+        """The runs that a length needs beside what the study has, trained already or not."""
+        have = {a.trial_id for a in self.known(ledger, epochs, fresh=False)}
+        configs = [self.trained(epochs, k) for k in range(self.runs)]
+        missing = [(k, c) for k, c in enumerate(configs) if c.id not in have][: max(self.runs - len(have), 0)]
         first = RUNS * self.lengths.index(epochs)
-        return [self._ask(ledger, self.trained(epochs, k), first + k, Origin.LENGTH) for k in range(missing)]
+        return [self._ask(ledger, config, first + k, Origin.LENGTH) for k, config in missing]
 
     def refit(self, ledger: Ledger, epochs: int) -> Ask:
         return self._ask(ledger, self.refitted(epochs), RUNS * len(FACTORS), Origin.REFIT)
@@ -117,10 +122,16 @@ def _of_pick(study: Study, ledger: Ledger, pick: Pick) -> Candidate:
         base = replace(base, strategy=tuned.strategy, recipe=tuned.recipe)
     if study.confirm_folds > 1:
         base = replace(base, cell=replace(base.cell, splits=f"{base.cell.split_protocol}:0"))
-    reason = pick.reason or "you named it"
-    return Candidate(
-        cell=pick.cell.id, base=replace(base, seed=0, subset=0), reason=reason, seed=study.seed, strength=_strength(ledger, pick.trial)
+    own = Candidate(
+        cell=pick.cell.id,
+        base=replace(base, seed=0, subset=0),
+        reason=pick.reason or "you named it",
+        seed=study.seed,
+        strength=_strength(ledger, pick.trial),
     )
+    compared = [a for a in own.known(ledger, base.protocol.max_epochs) if a.stage is Stage.CONFIRM]
+    seeds = [(int(a.config["seed"]), int(a.config.get("subset", 0))) for a in sorted(compared, key=lambda a: a.number)]
+    return replace(own, seeds=tuple(seeds[:RUNS]))
 
 
 def _strength(ledger: Ledger, trial_id: str) -> float:

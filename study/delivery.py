@@ -1,8 +1,8 @@
 """Delivery: after the verdict, and no part of it, the network that is handed over is trained as long as it pays on all that may be used.
 
 The strategy is the verdict's, its settings are the best of all its searches on validation. How many epochs is tried (`search.lengths`): as
-many as the confirm runs had, three and ten times as many, two fresh seeds each, judged by validation at the last epoch; runs that the
-study has already are taken and not trained again, and a length that is lower ends it. Whatever is solved exactly competes by its own
+many as the confirm runs had, three and ten times as many, with the seeds of two confirm runs, judged by validation at the last epoch; runs
+that the study has already are taken and not trained again, and a length that is lower than a shorter one ends it. Whatever is solved exactly competes by its own
 validation score. The winner is trained once more on training and validation images for as many epochs, its last epoch kept, and predicts
 the test images once: an opening that is recorded and does not count, for validation alone chose it and no comparison has it.
 
@@ -227,9 +227,10 @@ def _settle(executor: Executor, candidate: Candidate, lengths: Sequence[int]) ->
             raise EnvironmentProblem(
                 f"{candidate.cell} cannot be delivered: {reason}. Look at the reason, remove the trial's folder, run again."
             )
-        tried.append(Tried(epochs=epochs, scores=tuple(_last(ledger, a) for a in known)))
+        scores, seeds = tuple(_last(ledger, a) for a in known), tuple(int(a.config["seed"]) for a in known)
+        tried.append(Tried(epochs=epochs, scores=scores, seeds=seeds))
         runs[epochs] = [a.trial_id for a in known]
-        if len(tried) > 1 and is_lower(tried[-1], choose(tried[:-1])):
+        if any(is_lower(tried[-1], shorter) for shorter in tried[:-1]):
             break
     return Settled(candidate=candidate, tried=tuple(tried), runs=runs)
 

@@ -141,8 +141,10 @@ def test_what_was_delivered_was_trained_on_all_images_for_the_length_that_did_be
         assert last == length["validation"] and len(last) == 2
         assert all(TrialConfig.from_dict(ledger.ask(t).config).protocol.max_epochs == length["epochs"] for t in length["trials"])
     assert entry["validation"] == np.mean(next(n["validation"] for n in entry["lengths"] if n["epochs"] == entry["epochs"]))
-    seeds = {ledger.ask(t).config["seed"] for n in entry["lengths"] for t in n["trials"]} | {config.seed}
-    assert not seeds & {a.config["seed"] for a in ledger.asks(Stage.SEARCH)}, "fresh ones"
+    seeds = [[ledger.ask(t).config["seed"] for t in n["trials"]] for n in entry["lengths"]]
+    assert all(set(own) == set(seeds[0]) for own in seeds) and len(set(seeds[0])) == 2, "lengths pair up"
+    assert config.seed not in seeds[0]
+    assert not {*seeds[0], config.seed} & {a.config["seed"] for a in ledger.asks(Stage.SEARCH)}, "nothing was tuned on them"
 
 
 def test_confirm_runs_are_taken_and_not_trained_again(delivered: Path) -> None:

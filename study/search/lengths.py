@@ -3,20 +3,21 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from statistics import fmean
+from statistics import fmean, stdev
 
 FACTORS = (1, 3, 10)
 """Of the confirm runs' epochs."""
 RUNS = 2
-"""Fresh seeds a length: one run alone says nothing of chance."""
+"""Seeds a length, the same at every length, so that lengths pair up: one run alone says nothing of chance."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tried:
-    """A length, and the validation macro-F1 of each of its runs at the last epoch."""
+    """A length, and the validation macro-F1 of each of its runs at the last epoch; `seeds` of the runs, where they are known."""
 
     epochs: int
     scores: tuple[float, ...]
+    seeds: tuple[int, ...] = ()
 
     @property
     def mean(self) -> float:
@@ -24,26 +25,27 @@ class Tried:
 
 
 def choose(tried: Sequence[Tried]) -> Tried:
-    """The longest that pays: from the shortest on, a longer one is taken unless it is lower by more than one standard error."""
+    """The longest that pays: the longest that is lower than no shorter one by more than one standard error."""
     ordered = sorted(tried, key=lambda t: t.epochs)
-    taken = ordered[0]
-    for longer in ordered[1:]:
-        taken = taken if is_lower(longer, taken) else longer
-    return taken
+    return next(t for k, t in reversed([*enumerate(ordered)]) if not any(is_lower(t, shorter) for shorter in ordered[:k]))
 
 
 def is_lower(longer: Tried, shorter: Tried) -> bool:
-    """Whether `longer` did worse by more than one standard error of the difference."""
-    return longer.mean < shorter.mean - standard_error(longer, shorter)
+    """Whether `longer` did worse by more than one standard error of the difference. Of two seeds that both have: whether both did worse."""
+    difference, error = compare(longer, shorter)
+    return difference < -error
 
 
-def standard_error(a: Tried, b: Tried) -> float:
-    """Of the difference of two means, by the spread of the runs that both lengths share; 0 where no length has two runs."""
+def compare(a: Tried, b: Tried) -> tuple[float, float]:
+    """(mean of `a` minus `b`, its standard error): over the seeds that both have, where there are two; else by the spread of all runs, which
+    is 0 where neither has two."""
+    of_b = dict(zip(b.seeds, b.scores, strict=False))
+    pairs = [score - of_b[seed] for seed, score in zip(a.seeds, a.scores, strict=False) if seed in of_b]
+    if len(pairs) > 1:
+        return fmean(pairs), stdev(pairs) / math.sqrt(len(pairs))
     freedom = len(a.scores) + len(b.scores) - 2
-    if freedom < 1:
-        return 0.0
     squares = sum((score - t.mean) ** 2 for t in (a, b) for score in t.scores)
-    return math.sqrt(squares / freedom * (1 / len(a.scores) + 1 / len(b.scores)))
+    return a.mean - b.mean, math.sqrt(squares / max(freedom, 1) * (1 / len(a.scores) + 1 / len(b.scores)))
 
 
 def price(lengths: Sequence[int], to_train: Mapping[int, int], epoch_seconds: float, share: float) -> float:
