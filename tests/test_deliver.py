@@ -253,6 +253,27 @@ def test_a_soup_is_still_of_confirm_runs(delivered: Path, tmp_path: Path, capsys
     assert "no confirm run" not in capsys.readouterr().err
 
 
+def test_the_registered_best_is_what_was_delivered(finished: Path, tmp_path: Path) -> None:
+    """Also where the study was sent to its end before: the alias moves, and the compared network stays a version."""
+    from study.pipeline import report
+    from study.tracking.mirror import Mirror
+
+    place = shutil.copytree(finished, tmp_path / "tiny")
+    ledger = ledger_at(place)
+    assert Mirror(ledger).sync().pending == 0
+    client = Mirror(ledger).runs.client
+    compared = load_study(place).pick().trial
+    assert client.get_model_version_by_alias("tiny-digits", "best").tags["trial"] == compared
+    assert deliver.main([str(place), "--hours", "1", "--mlflow", "off"]) == 0
+    report(ledger)
+    assert Mirror(ledger).sync().pending == 0 and Mirror(ledger).sync().sent == 0
+    best, entry = client.get_model_version_by_alias("tiny-digits", "best"), entry_of(place)
+    assert best.tags["trial"] == entry["trial"] != compared and f"trained on {entry['images']} images" in best.description
+    assert float(best.tags["test_macro_f1"]) == pytest.approx(entry["test"]["mean"], abs=1e-4)
+    assert float(best.tags["temperature"]) == pytest.approx(entry["temperature"], abs=1e-4)
+    assert {v.tags["trial"] for v in client.search_model_versions("name = 'tiny-digits'")} == {compared, entry["trial"]}
+
+
 # ---- interrupted, grown, again ----------------------------------------------------------------------------------
 
 
