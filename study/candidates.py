@@ -146,7 +146,13 @@ def _exact(study: Study, ledger: Ledger, beside: Candidate) -> Iterator[Candidat
     cell = beside.base.cell
     for ask in ledger.asks(Stage.CONFIRM):
         strategy, result = EVERY[ask.config["cell"]["strategy"]], ledger.result(ask.trial_id)
-        if not strategy.exact or strategy.name == beside.name or result is None or result.outcome is not Outcome.COMPLETED:
+        if (
+            not strategy.exact
+            or strategy.yardstick
+            or strategy.name == beside.name
+            or result is None
+            or result.outcome is not Outcome.COMPLETED
+        ):
             continue
         config = TrialConfig.from_dict(ask.config)
         if replace(config.cell, strategy=cell.strategy) == cell:

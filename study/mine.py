@@ -36,12 +36,9 @@ STEP_PX = 32  # every stage of a convolutional network halves: five times
 DELIVERY = 0.15  # of the hours, for training what is handed over
 
 
-_DELIVERED: dict[str, Any] = {"deliver": True} if "deliver" in {f.name for f in dataclasses.fields(Study)} else {}
-
-
 def reserved(study: Study) -> float:
     """The share of the hours that is set aside for delivery."""
-    return DELIVERY if getattr(study, "deliver", True) else 0.0
+    return DELIVERY if study.deliver else 0.0
 
 
 def sizes(own: int) -> tuple[int, ...]:
@@ -222,7 +219,7 @@ class Ladder:
             confirm_size=plan.size if plan.size != searched else 0,
             budget_check=plan.check,
             longest=plan.longest,
-            **_DELIVERED,
+            deliver=True,
         )
         return _follow(self.settle(study), study)
 
