@@ -112,22 +112,24 @@ def expected_seconds(study: Study, ledger: Ledger, places: Places, tables: Table
     cells = {c.id: c for c in (*study.cells, *controls)}
     networks: dict[str, tuple[Backbone, float]] = {}
     total = 0.0
-    for (name, _), runs in left.todo.items():
+    for (name, whole), runs in left.todo.items():
         cell = cells[name]
         if cell.backbone not in networks:
             networks[cell.backbone] = forward(cell.backbone, study.protocol, places.weights)
-        total += runs * (TRIAL_S + study.protocol.max_epochs * _epoch(cell, study.protocol, tables, *networks[cell.backbone]))
+        total += runs * (TRIAL_S + (whole or 1) * _seconds(cell, study.protocol, tables, *networks[cell.backbone]))
     return total
 
 
-def _epoch(cell: Cell, protocol: Protocol, tables: Tables, backbone: Backbone, forward: float) -> float:
-    """Seconds: an image passes the network once, and twice more as far down as it is trained."""
+def _seconds(cell: Cell, protocol: Protocol, tables: Tables, backbone: Backbone, forward: float) -> float:
+    """Of a run: an image passes the network once, and twice more as far down as it is trained; the frozen part once a stored view."""
     table = tables[cell.dataset, cell.split_protocol]
     train = sum(kept_by_class(table, cell.train_fraction))
     looked = int((table.split == VAL).sum()) + min(train, protocol.train_eval_images)
-    epochs = max(protocol.max_epochs, 2)
-    deepest = max(p.cut for p in phases_on(STRATEGIES[cell.strategy](), backbone, epochs, cell.id))
-    return forward * (train * protocol.passes(train) * (1 + 2 * deepest / max(backbone.num_stages, 1)) + looked)
+    passes = protocol.max_epochs * protocol.passes(train)
+    deepest = max(p.cut for p in phases_on(STRATEGIES[cell.strategy](), backbone, max(protocol.max_epochs, 2), cell.id))
+    trained = deepest / max(backbone.num_stages, 1)
+    frozen = (1 - trained) * (train * (min(protocol.views, passes) or passes) + looked)
+    return forward * (frozen + trained * (3 * train * passes + protocol.max_epochs * looked))
 
 
 @torch.no_grad()
