@@ -20,8 +20,9 @@ class Options:
     mlflow: str | None = None  # server's URI; None: SQLite under the results folder; "off": none
     images: bool = True  # small copies of images on the report; False for private ones
     ends_at: float = math.inf  # unix time by which all should have ended: --hours of mine
+    aside: float = 0.0  # hours that are kept for the last stage, however long the stages before it took
     command: str = ""  # how it was asked for: a fact that stands on the report
 
     def left(self) -> float:
-        """Hours until all should have ended, for a stage that can do with less; never below 0."""
-        return max(self.ends_at - time.time(), 0.0) / 3600
+        """Hours until all should have ended, for a stage that can do with less; never below what is kept for it."""
+        return max((self.ends_at - time.time()) / 3600, self.aside)

@@ -22,7 +22,7 @@ from study.config import Study
 from study.errors import ConfigError, EnvironmentProblem, StudyError
 from study.facts import tell
 from study.files import Folder
-from study.mine import HOURS
+from study.mine import DELIVERY, HOURS
 from study.options import Options
 from study.places import find_places
 from study.progress import busy, warn
@@ -171,7 +171,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             command="python -m study.sweep " + shlex.join(sys.argv[1:] if argv is None else argv),
         )
         if mine:
-            options = replace(options, ends_at=time.time() + 3600 * (args.hours or HOURS))
+            hours = args.hours or HOURS
+            options = replace(options, ends_at=time.time() + 3600 * hours, aside=DELIVERY * hours)
             study = chosen(args, fields, options)
             if study is None:
                 return 0

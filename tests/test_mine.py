@@ -13,6 +13,7 @@ from study import sweep
 from study.config import Protocol, Study, grid
 from study.errors import ConfigError
 from study.mine import BATCHES, SEEDS, Choice, Ladder, batch_size, choose, enough, fair_epochs, half, sizes, with_about
+from study.options import Options
 from study.price import Cost, Machine, Pace, Pictures, cost_of, distinct, trained_share
 from study.progress import Names, Watch, busy
 from study.reasons import reasons
@@ -595,3 +596,8 @@ def test_weights_are_known_by_their_files_names(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     assert names_in(tmp_path) == ["efficientnet_lite0", "mobilenetv2_100", "resnet50"]
     assert names_in(tmp_path / "nowhere") == []
+
+
+def test_the_last_stage_keeps_its_share_however_late_the_others_end() -> None:
+    assert Options(ends_at=1.0, aside=0.3).left() == 0.3 and Options(ends_at=1.0).left() == 0
+    assert Options(ends_at=time.time() + 3600, aside=0.3).left() == pytest.approx(1, abs=0.01)
