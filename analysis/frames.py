@@ -115,8 +115,10 @@ class Frames:
         return replace(protocol, image_size=self.study.confirm_size or protocol.image_size)
 
     def at_largest(self) -> pd.DataFrame:
-        """`confirmed` at the largest size that each data set was asked at, with a column question: there the reasons are asked for."""
-        return self._largest(self.confirmed())
+        """What was trained of `confirmed`, at the largest size that each data set was asked at, with a column question: there the reasons
+        are asked for."""
+        done = self.confirmed()
+        return self._largest(done[~done.strategy.isin(list(LINES))] if len(done) else done)
 
     def _largest(self, runs: pd.DataFrame) -> pd.DataFrame:
         """Those of `runs` that saw the largest share of their data set, each with its question."""

@@ -89,8 +89,8 @@ def test_everything_asked_for_is_trained_once_and_no_candidate(run: Results) -> 
     assert all(r.outcome is Outcome.COMPLETED for a in asks if (r := ledger.result(a.trial_id)))
     assert (
         len(ledger.test_openings()) == 1
-        and set(run.strategies.strategy) == {"linear_probe", "partial"}
-        and set(run.seeds.strategy) == {"linear_probe", "partial"}
+        and set(run.strategies.strategy) == {"features", "linear_probe", "partial"}
+        and set(run.seeds.strategy) == {"features", "linear_probe", "partial"}
     )
     assert not any(ledger.trial_folder(a.trial_id).exists("best/manifest.json") for a in asks), "their networks are not kept"
     assert not any(ledger.measurements(a.trial_id) for a in asks), "they see no test image"

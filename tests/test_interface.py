@@ -43,9 +43,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> package.Results:
 
 def test_a_study_run_from_python_answers_in_frames(run: package.Results) -> None:
     assert not run.in_progress and run.study == QUESTION.begun({})
-    assert len(run.trials) == 2 + 4 and set(run.trials.stage) == {"search", "confirm"}
+    assert len(run.trials) == 2 + 2 + 4 and set(run.trials.stage) == {"search", "confirm"}
     assert len(run.verdicts) == 1 and "macro-F1" in run.verdicts.sentence[0]
-    assert len(run.pairs) == 1 and set(run.strategies.strategy) == {"linear_probe", "partial"} and len(run.seeds) == 4 * 4
+    assert len(run.pairs) == 3 and set(run.strategies.strategy) == {"features", "linear_probe", "partial"} and len(run.seeds) == 6 * 4
     assert {"distance/head", "val/macro_f1"} <= set(run.epochs.columns)
     assert run.epochs["distance/head"].min() > 0 and "partial" in run._repr_html_()
 
@@ -60,7 +60,7 @@ def test_it_is_extended_from_python(run: package.Results, tmp_path: Path) -> Non
     shutil.copytree(Path(run.folder).parent, tmp_path / "results")
     more = run_study(dataclasses.replace(QUESTION, confirm_seeds=3), results=tmp_path / "results", local=True)
     assert set(more.strategies.seeds) == {3} and any("confirm_seeds: 2 -> 3" in w for w in more.warnings)
-    assert len(more.trials) == 2 + 6
+    assert len(more.trials) == 2 + 3 * 3
 
 
 def test_figures_and_networks_by_name(run: package.Results) -> None:
