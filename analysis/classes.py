@@ -64,7 +64,8 @@ class Difference:
 
 def by_question(frames: Frames, findings: Findings) -> Iterator[Classes]:
     """Every data set that has been confirmed, at its largest size. Raises EnvironmentProblem for predictions that cannot be trusted."""
-    largest = set(frames.at_largest()["question"]) if len(frames.confirmed()) else set()
+    trained = frames.at_largest()
+    largest = set(trained["question"]) if len(trained) else set()
     for gathered in gather_all(frames):
         if gathered.question not in largest:
             continue

@@ -120,9 +120,10 @@ def set_line(executor: Executor) -> None:
 
 
 def measure_line(executor: Executor) -> None:
-    """Scores the line to beat on the test images, which `confirm` has opened for it."""
+    """Scores the line to beat on the test images, where `confirm` has opened them for it: with nothing confirmed they stay closed."""
     ledger, measure = executor.ledger, measured_on_line(executor.study)
-    asks = [a for a in line_asks(executor.study, ledger.asks()) if _completed(ledger, a.trial_id)]
+    opened = {t for opening in ledger.test_openings() for t in opening["trials"]}
+    asks = [a for a in line_asks(executor.study, ledger.asks()) if a.trial_id in opened and _completed(ledger, a.trial_id)]
     done = {a.trial_id for a in asks if all(ledger.measured(a.trial_id, name) for name in measure)}
     executor("the line to beat, on test images", FixedPlan(asks, done), measurements=measure, remaining=Remaining(max_epochs=1))
 

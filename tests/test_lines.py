@@ -181,6 +181,13 @@ def test_what_is_solved_once_stands_beside_every_seed(tmp_path: Path) -> None:
     assert (found.runs.groupby(["trial_id", "metric"]).size() == 1).all()
 
 
+def test_where_nothing_is_confirmed_the_test_set_stays_closed_for_the_line_too(tmp_path: Path) -> None:
+    ledger = run_study(dataclasses.replace(ASKED, confirm_seeds=0), results=tmp_path, local=True).frames.ledger
+    lines = [a for a in ledger.asks() if a.origin is Origin.LINE]
+    assert lines and all(ledger.result(a.trial_id).metrics["val/macro_f1"] > 0.5 for a in lines if "small" not in a.cell)
+    assert ledger.test_openings() == [] and not any(ledger.measurements(a.trial_id) for a in lines)
+
+
 def test_every_line_is_known_by_its_name() -> None:
     assert LINES.items() <= EVERY.items() and all(cls.exact for cls in LINES.values())
     assert not any(cls.exact or cls.yardstick for name, cls in EVERY.items() if name not in LINES)
