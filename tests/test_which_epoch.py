@@ -1,7 +1,6 @@
 """Which epoch speaks for a trial: by either rule, network, scores and result are of one epoch, however the trial came to its end."""
 
 import dataclasses
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -25,6 +24,7 @@ from study.search.conductor import Conductor
 from study.search.optuna_cells import SearchPlan
 from study.search.plans import FixedPlan
 from study.tracking.ledger import Ledger
+from study.signals import Interrupted
 from study.training.loop import fine_tune
 from study.which_epoch import kept_epoch, may_be_kept
 
@@ -94,7 +94,7 @@ class Run:
     def __call__(
         self, plan: FixedPlan, measurements: tuple[str, ...] = (), interrupt_after: int = 0
     ) -> tuple[TrialResult | None, list[EpochRecord]]:
-        interrupted, seen = threading.Event(), []
+        interrupted, seen = Interrupted(), []
 
         def watch(event: str, ask: Ask, value: object) -> None:
             seen.append(ask)
