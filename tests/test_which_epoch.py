@@ -23,8 +23,8 @@ from study.search import local
 from study.search.conductor import Conductor
 from study.search.optuna_cells import SearchPlan
 from study.search.plans import FixedPlan
-from study.tracking.ledger import Ledger
 from study.signals import Interrupted
+from study.tracking.ledger import Ledger
 from study.training.loop import fine_tune
 from study.which_epoch import kept_epoch, may_be_kept
 
