@@ -1,5 +1,8 @@
 """The strategies under comparison. To add one: write its file, list it here; the laws in tests/ greet it."""
 
+from collections import ChainMap
+from collections.abc import Mapping
+
 from study.strategies.base import Phase, Strategy
 from study.strategies.bias_only import BiasOnly
 from study.strategies.fast_head import FastHead
@@ -44,8 +47,8 @@ STRATEGIES: dict[str, type[Strategy]] = {
 }
 """New ones at the end: a strategy's colour in every figure goes by its place."""
 
-EVERY: dict[str, type[Strategy]] = STRATEGIES | LINES
-"""Those that a study asks for, and those that every study has."""
+EVERY: Mapping[str, type[Strategy]] = ChainMap(STRATEGIES, LINES)
+"""Those that a study asks for, and those that every study has; what joins the former is here too."""
 
 __all__ = [
     "EVERY",
