@@ -79,7 +79,7 @@ def gathered(sample: Sample) -> Gathered:
     (split,) = sample.splits
     n = len(split.labels)
     question = Question.of({"dataset": "d", "splits": "official", "backbone": "b", "train_fraction": 1.0})
-    said = {name: dict(enumerate(own)) for name, own in zip("ab", split.predicted, strict=True)}
+    said = {name: dict(enumerate(own)) for name, own in zip(("linear_probe", "full"), split.predicted, strict=True)}
     searches = {k: int(r) for k, r in enumerate(sample.search)}
     return Gathered(
         question=question,
