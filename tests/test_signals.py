@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from study.records import Outcome
+from study.records import Origin, Outcome
 from study.signals import interruptible
 from study.tracking.ledger import Ledger
 from tests import tiny
@@ -93,5 +93,7 @@ def test_a_study_that_hangs_is_ended_by_a_second_interrupt_and_goes_on(tmp_path:
         assert process.wait(timeout=5) == 130
     assert tiny.run(study, tmp_path / "results", "--local", "--mlflow", "off").returncode == 0
     ledger = Ledger(tmp_path / "results", "tiny")
-    assert [r.outcome for r in ledger.results().values()] == [Outcome.COMPLETED] * 2
-    assert all([e.epoch for e in ledger.epochs(a.trial_id)] == [1, 2] for a in ledger.asks())
+    asks = ledger.asks()
+    assert [ledger.result(a.trial_id).outcome for a in asks] == [Outcome.COMPLETED] * 3
+    trained = [a for a in asks if a.origin is not Origin.LINE]
+    assert len(trained) == 2 and all([e.epoch for e in ledger.epochs(a.trial_id)] == [1, 2] for a in trained)
