@@ -153,9 +153,13 @@ def chosen(ledger: Ledger, names: Sequence[str], all_confirm: bool) -> list[Ask]
     """Trials by id, by the beginning of one, or by CELL#NUMBER; with `all_confirm`, those that the verdict rests on. Raises ConfigError."""
     asks, study = ledger.asks(), ledger.study()
     if all_confirm and study is not None:
+        load("study.stages")
+        from study.lines import line_asks
         from study.stages import confirm_asks
 
-        speak = {a.trial_id for a in confirm_asks(study, ledger, ledger.confirmed_trials())}
+        results = ledger.results()
+        line = {a.trial_id for a in line_asks(study, asks) if a.trial_id in results and results[a.trial_id].outcome is Outcome.COMPLETED}
+        speak = {a.trial_id for a in confirm_asks(study, ledger, ledger.confirmed_trials())} | line
         return [a for a in asks if a.trial_id in speak]
     found = []
     for name in names:
@@ -211,7 +215,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m study.replay", description=__doc__.split("\n")[0])
     parser.add_argument("study", help="a study's folder: RESULTS/STUDY (local path or URL)")
     parser.add_argument("trials", nargs="*", help="ids of trials, the beginning of one, or CELL#NUMBER")
-    parser.add_argument("--all-confirm", action="store_true", help="every confirm run, and the verdict from what they say now")
+    parser.add_argument(
+        "--all-confirm", action="store_true", help="every confirm run and the line to beat, and the verdict from what they say now"
+    )
     parser.add_argument("--data", default=os.environ.get("STUDY_DATA"), help="folder that holds fer2013/, deepweeds/ (or STUDY_DATA)")
     parser.add_argument("--weights", default=os.environ.get("STUDY_WEIGHTS"), help="folder of pretrained weights (or STUDY_WEIGHTS)")
     args = parser.parse_args(argv)

@@ -29,11 +29,11 @@ def test_all_confirm_runs_and_the_verdict_come_out_the_same(studied: Path, capsy
     assert main([str(studied), "--all-confirm"]) == 0
     said = capsys.readouterr().out.splitlines()
     runs = [line for line in said if "numbers are equal" in line]
-    assert len(runs) == len(Ledger(studied.parent, "tiny").asks(Stage.CONFIRM)) == 4
+    assert len(runs) == len(Ledger(studied.parent, "tiny").asks(Stage.CONFIRM)) == 6, "the line to beat among them"
     assert all("all logits are equal" in line for line in runs)
     for line in runs:
         same, _, whole = line.partition(": ")[2].partition(" numbers")[0].partition(" of ")
-        assert same == whole and int(whole) > 20
+        assert same == whole and int(whole) > (10 if "/features/" in line else 20), "what is solved has one epoch"
     assert [line for line in said if line.startswith("verdict")] == [line for line in said if line.startswith("verdict equal: digits")]
     assert not [p for p in studied.rglob("*") if "replay" in p.name], "nothing is left in the study"
 
@@ -54,7 +54,7 @@ def test_what_differs_is_named_with_how_much_and_what_is_not_as_it_was(copy: Pat
 
 @pytest.mark.parametrize(
     "names, words",
-    [([], "--all-confirm"), (["nothing"], "names 0 trials"), ([""], "names 6 trials")],
+    [([], "--all-confirm"), (["nothing"], "names 0 trials"), ([""], "names 8 trials")],
 )
 def test_refusals(names: list[str], words: str, studied: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(studied), *names]) == 2
