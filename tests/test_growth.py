@@ -219,12 +219,13 @@ def test_every_kind_of_range_survives_a_file(domain) -> None:
 
 @pytest.fixture(scope="module")
 def grown(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, bytes]]:
-    """The tiny study, finished; then three seeds instead of two and a strategy more."""
+    """The tiny study, as it keeps the best epoch, finished; then three seeds instead of two and a strategy more."""
     root = tmp_path_factory.mktemp("grown")
     tail = ["--local", "--mlflow", "off", "--results", str(root / "results")]
-    assert sweep.main([str(tiny.write(root)), *tail]) == 0
+    best = ', keep="best"'
+    assert sweep.main([str(tiny.write(root, protocol=best)), *tail]) == 0
     before = {str(p): p.read_bytes() for p in (root / "results").rglob("*") if p.name in ("epochs.jsonl", "result.json", "attempts.jsonl")}
-    more = tiny.write(root, strategies=("linear_probe", "partial", "full"))
+    more = tiny.write(root, strategies=("linear_probe", "partial", "full"), protocol=best)
     assert sweep.main([str(more), "--confirm-seeds", "3", *tail]) == 0
     return root, before
 

@@ -79,4 +79,7 @@ def test_the_golden_study_retrained_gives_its_own_epochs(tmp_path: Path) -> None
     assert old.keys() == new.keys()
     for key, row in old.items():
         for name in (n for n in row if "/" in n):
+            if not new[key][name]:
+                assert name.startswith("train/"), "training images alone are scored in fewer epochs than they were"
+                continue
             assert float(new[key][name]) == pytest.approx(float(row[name]), rel=1e-3, abs=2e-3), (key, name)
