@@ -1,6 +1,7 @@
 """Operations of a study: where it lies, what it runs on, who is told. Never science: nothing here changes a number."""
 
 import math
+import os
 import time
 from dataclasses import dataclass
 from typing import Literal
@@ -22,6 +23,11 @@ class Options:
     ends_at: float = math.inf  # unix time by which all should have ended: --hours of mine
     aside: float = 0.0  # hours that are kept for the last stage, however long the stages before it took
     command: str = ""  # how it was asked for: a fact that stands on the report
+
+    @property
+    def named_cluster(self) -> str:
+        """Where a Ray cluster was said to be; empty for this machine."""
+        return "" if self.local else self.address or os.environ.get("RAY_ADDRESS", "")
 
     def left(self) -> float:
         """Hours until all should have ended, for a stage that can do with less; never below what is kept for it."""

@@ -121,18 +121,22 @@ def _run(
     study: Study, options: Options, ledger: Ledger, places: Places, tables: Tables, interrupted: Interrupted
 ) -> "ReportSummary | None":
     """The stages, each skipped when done; what the report says, or None where a signal came first."""
-    here = stages.Executor(local.run, ledger, study, places, tables, interrupted)
-    stages.set_line(here)
-    if interrupted.is_set():
-        return None
+    solve = stages.Executor(local.run, ledger, study, places, tables, interrupted)
+    if not options.named_cluster:  # in this process, before anything has to start: the first answer comes within a minute
+        stages.set_line(solve)
+        if interrupted.is_set():
+            return None
     with open_runner(study, options, ledger, places, tables) as run:
         execute = stages.Executor(run, ledger, study, places, tables, interrupted)
+        if options.named_cluster:  # its nodes were checked by now, and may have the GPUs that this machine lacks
+            solve = execute
+            stages.set_line(solve)
         stages.search(execute)
         chosen = stages.choose(ledger, study.searches) if not interrupted.is_set() else {}
         settled = bool(chosen) and budgets.settle(execute, chosen)
         if settled and not interrupted.is_set():
             stages.confirm(execute, chosen)
-            stages.measure_line(here)
+            stages.measure_line(solve)
         if chosen and not interrupted.is_set():
             stages.explain(execute, chosen)
         if interrupted.is_set():

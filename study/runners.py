@@ -80,7 +80,7 @@ def in_this_process(study: Study, options: Options, ledger: Ledger, places: Plac
 
 def _asks_for_ray(study: Study, options: Options) -> bool:
     """By an option that only Ray takes, or by more than one process a trial."""
-    named = options.address or os.environ.get("RAY_ADDRESS")
+    named = options.named_cluster
     placed = options.concurrent is not None or options.gpus_per_trial is not None or options.cpus_per_worker != Options.cpus_per_worker
     return bool(named) or placed or study.protocol.workers > 1
 
