@@ -2,9 +2,10 @@
 
 import dataclasses
 import hashlib
+from collections.abc import Sequence
 from typing import Any
 
-from study.config import Study
+from study.config import Cell, Study
 from study.cost import disk, fastest_precision
 from study.datasets import open_dataset
 from study.datasets.audit import audit
@@ -21,7 +22,7 @@ from study.progress import warn
 from study.records import Stage, dumps
 from study.space import Choice, extremes
 from study.stages import checks, ended
-from study.strategies import STRATEGIES
+from study.strategies import EVERY
 from study.tracking.ledger import Ledger
 
 Tables = dict[tuple[str, str], ImageTable]
@@ -85,25 +86,27 @@ def _least(images: int) -> float:
     return next(f for f in (k / 1000 for k in range(1, 1001)) if round(images * f) >= 1)
 
 
-def check_models(study: Study, places: Places) -> dict[str, int]:
+def check_models(study: Study, places: Places, cells: Sequence[Cell] | None = None) -> dict[str, int]:
     """Weights are there wherever a strategy starts from them, every network takes images of the study's size, every strategy fits its
     network, every measurement is known.
 
-    Returns parameters by backbone. Raises ConfigError.
+    `cells`: what is to be run where that is not the study's own; the lines to beat may be among them. Returns parameters by backbone.
+    Raises ConfigError.
     """
+    cells = study.cells if cells is None else cells
     find_measurements(study.measure)
     parameters: dict[str, int] = {}
     sizes = dict.fromkeys((study.confirm_size or study.protocol.image_size, study.protocol.image_size))
-    for name in dict.fromkeys(c.backbone for c in study.cells):
-        cells = [c for c in study.cells if c.backbone == name]
-        starts = {STRATEGIES[c.strategy].start for c in cells}
-        drop_path = max(max(extremes(study.ranges(c).get("drop_path", Choice(0.0)))) for c in cells)
+    for name in dict.fromkeys(c.backbone for c in cells):
+        own = [c for c in cells if c.backbone == name]
+        starts = {EVERY[c.strategy].start for c in own}
+        drop_path = max(max(extremes(study.ranges(c).get("drop_path", Choice(0.0)))) for c in own)
         start: Start = "pretrained" if "pretrained" in starts else "random"
         for size in sizes:
             made = create(name, 2, weights=places.weights, start=start, image_size=size, drop_path=drop_path)
             check_forward(made.model, timm_name(name), made.input_size)
-        for cell in cells:
-            phases_on(STRATEGIES[cell.strategy](), made, study.protocol.max_epochs, cell.id)
+        for cell in own:
+            phases_on(EVERY[cell.strategy](), made, study.protocol.max_epochs, cell.id)
         parameters[name] = sum(p.numel() for p in made.model.parameters())
     return parameters
 

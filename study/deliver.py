@@ -85,7 +85,7 @@ def _deliver(ledger: Ledger, wanted: str, args: argparse.Namespace, interrupted:
     kept = [s.text for s in stay]
     if args.dry_run or not orders:
         return [*plan_lines(orders, ledger), *kept]
-    check_models(dataclasses.replace(study, cells=tuple(o.pick.cell for o in orders)), places)
+    check_models(study, places, [o.pick.cell for o in orders])
     for line in plan_lines(orders, ledger):
         print(line, flush=True)
     uri, unsent = _mlflow(ledger, args.mlflow)
