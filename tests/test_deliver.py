@@ -31,7 +31,6 @@ from study.records import Outcome, Stage
 from study.run import Ending, open_images, open_inputs, run_trial
 from study.search import local
 from study.signals import Interrupted
-from study.strategies import STRATEGIES
 from study.tracking.ledger import DELIVERY, Ledger
 from tests import tiny
 
@@ -41,9 +40,10 @@ SMALL = Protocol(max_epochs=2, image_size=32, batch_size=64, views=2, train_eval
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny study, as a sweep leaves it."""
+    """The tiny study, as a sweep leaves it; trained long enough that a trained network leads, and not the line to beat."""
     root = tmp_path_factory.mktemp("finished")
-    assert sweep.main([str(tiny.write(root)), "--local", "--mlflow", "off", "--results", str(root / "results")]) == 0
+    study = tiny.write(root, protocol=", min_steps=60")
+    assert sweep.main([str(study), "--local", "--mlflow", "off", "--results", str(root / "results")]) == 0
     return root / "results" / "tiny"
 
 
@@ -483,16 +483,26 @@ def test_a_damaged_record_is_named_with_the_way_out(delivered: Path, tmp_path: P
 # ---- who competes --------------------------------------------------------------------------------------------------
 
 
-def test_what_is_solved_exactly_competes_by_one_run(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_solved_exactly_competes_by_one_run(finished: Path) -> None:
     ledger, found = ledger_at(finished), load_study(finished)
     study, pick = found.study, found.pick("partial")
-    assert [c.name for c in candidates(study, ledger, pick)] == ["partial"]
-    monkeypatch.setattr(STRATEGIES["linear_probe"], "exact", True)
     own, rival = candidates(study, ledger, pick)
-    assert (own.name, rival.name) == ("partial", "linear_probe") and rival.lengths == (2,) and own.lengths == (2, 6, 20)
-    assert rival.runs == 1 and rival.to_train(ledger, 2) == [] and len(rival.known(ledger, 2)) > 0
-    assert rival.refitted(2).train_on == "train+val" and rival.cell.endswith("/linear_probe/0.1")
+    assert (own.name, rival.name) == ("partial", "features") and rival.lengths == (1,) and own.lengths == (2, 6, 20)
+    assert rival.runs == 1 and rival.to_train(ledger, 1) == [] and len(rival.known(ledger, 1)) == 2
+    assert rival.refitted(1).train_on == "train+val" and rival.cell.endswith("/features/0.1")
+    strengths = {ledger.result(a.trial_id).facts["strength"] for a in rival.known(ledger, 1)}
+    assert rival.refitted(1).strategy.strength in strengths, "validation chose it, and none is left to choose again"
     assert len(candidates(study, ledger, pick, alone=True)) == 1, "who names a strategy gets it"
+
+
+def test_the_line_to_beat_is_delivered_where_it_is_taken(fresh: Path) -> None:
+    """It is part of no study's cells, and its network is checked and solved again like any other."""
+    assert deliver.main([f"{fresh}:features"]) == 0
+    ledger, entry = ledger_at(fresh), entry_of(fresh)
+    assert (entry["strategy"], entry["epochs"], [n["epochs"] for n in entry["lengths"]]) == ("features", 1, [1])
+    (ask,) = ledger.asks(Stage.DELIVER)
+    assert ask.trial_id == entry["trial"] and ask.config["train_on"] == "train+val" and entry["images"] == 468
+    assert load_study(fresh).pick().trial == entry["trial"]
 
 
 def test_longer_is_longer_whatever_the_protocol_counts_in() -> None:
@@ -510,5 +520,5 @@ def test_longer_is_longer_whatever_the_protocol_counts_in() -> None:
 
 def test_of_several_folds_the_first_is_delivered_on(finished: Path) -> None:
     ledger, found = ledger_at(finished), load_study(finished)
-    (own,) = candidates(dataclasses.replace(found.study, confirm_folds=2), ledger, found.pick("partial"))
+    own = candidates(dataclasses.replace(found.study, confirm_folds=2), ledger, found.pick("partial"))[0]
     assert own.base.cell.splits == "official:0" and own.refitted(2).cell.splits == "official:0"
