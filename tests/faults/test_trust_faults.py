@@ -19,7 +19,7 @@ from study.files import Folder
 from study.measure import __main__ as measure_command
 from study.networks.weights import find_weights
 from study.predictor import Predictor
-from study.records import Outcome, Stage
+from study.records import Origin, Outcome, Stage
 from study.search.conductor import Conductor
 from study.search.plans import FixedPlan
 from study.studies import find_study, narrow
@@ -139,7 +139,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_run_whose_predictions_stayed_elsewhere_is_not_booked_as_completed(done: Path, tmp_path: Path) -> None:
     ledger = Ledger(done / "results", "tiny")
-    ask = ledger.asks(Stage.CONFIRM)[0]
+    ask = next(a for a in ledger.asks(Stage.CONFIRM) if a.origin is not Origin.LINE)
     other = Ledger(tmp_path, "tiny")
     conductor = Conductor(FixedPlan([ask], set()), other, lambda config: ["a"], lambda *event: None, ("predictions",))
     assert conductor.ask() == ask
@@ -155,7 +155,7 @@ def test_a_completed_run_without_predictions_is_measured_on_resume_and_trained_a
     kept: bool, done: Path, capsys, monkeypatch
 ) -> None:
     ledger = Ledger(done / "results", "tiny")
-    trial = ledger.asks(Stage.CONFIRM)[0].trial_id
+    trial = next(a.trial_id for a in ledger.asks(Stage.CONFIRM) if a.origin is not Origin.LINE)
     before, epochs = ledger.measured(trial, "predictions"), ledger.epochs(trial)
     ledger.trial_folder(trial).remove("measured")
     trained: list[str] = []
