@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 from analysis.frames import CONFIRMING, Frames
 from study.facts import shown
+from study.records import Origin
 
 
 def losses(frames: Frames) -> Iterator[str]:
@@ -12,6 +13,7 @@ def losses(frames: Frames) -> Iterator[str]:
     if frames.in_progress:
         return
     yield from _confirm_runs(frames)
+    yield from _lines(frames)
     yield from _records(frames)
     yield from _search_trials(frames)
     yield from _epochs(frames)
@@ -29,6 +31,20 @@ def _confirm_runs(frames: Frames) -> Iterator[str]:
         if counted[cell] < len(planned := frames.planned.get(cell, [])):
             reasons = [f"{t}: {_why_lost(frames, t)}" for t in planned if t not in usable]
             yield f"{cell}: {counted[cell]} of {len(planned)} confirm runs count ({'; '.join(reasons)})"
+
+
+def _lines(frames: Frames) -> Iterator[str]:
+    """Runs of the line to beat that the test set was opened for and that no longer count."""
+    if not len(frames.trials) or "predictions" not in frames.study.measure:
+        return
+    known = frames.trials.set_index("trial_id")["origin"]
+    planned = {t for own in frames.planned.values() for t in own}
+    opened = dict.fromkeys(t for opening in frames.openings for t in opening["trials"])
+    usable = {t for t in frames.confirmed()["trial_id"] if frames.predictions(t)}
+    handed = {entry["trial"] for entry in frames.delivered.values()}
+    for trial_id in opened:
+        if trial_id not in {*planned, *usable, *handed} and known.get(trial_id, Origin.LINE) == Origin.LINE:
+            yield f"{trial_id}, which the test set was opened for, does not count: {_why_lost(frames, trial_id)}"
 
 
 def _why_lost(frames: Frames, trial_id: str) -> str:

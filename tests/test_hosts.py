@@ -44,7 +44,7 @@ def refused(done: subprocess.CompletedProcess[str], code: int = 4) -> str:
 
 def whole(root: Path, planned: int) -> None:
     ledger = ledger_of(root)
-    assert len(ledger.asks()) == len(ledger.results()) == planned
+    assert len(tiny.trained(ledger)) == planned and len(ledger.asks()) == len(ledger.results())
     assert all(r.outcome is Outcome.COMPLETED for r in ledger.results().values())
     for ask in ledger.asks(Stage.CONFIRM):
         assert ledger.measured(ask.trial_id, "predictions") is not None
@@ -98,14 +98,14 @@ def test_two_ddp_workers_on_two_hosts(cluster: RayHosts, tmp_path: Path) -> None
     done = sweep(cluster, tmp_path, tiny.write(tmp_path, ("linear_probe",), trials=1, seeds=1), "--workers", "2")
     assert done.returncode == 0, done.stderr
     whole(tmp_path, 2)
-    assert all(r.workers == 2 for r in ledger_of(tmp_path).results().values())
+    assert all(r.workers == 2 for r in tiny.trained(ledger_of(tmp_path)).values())
 
 
 def test_gloo_takes_the_interface_it_is_told(cluster: RayHosts, tmp_path: Path) -> None:
     """GLOO_SOCKET_IFNAME of the shell that starts the sweep reaches the workers on every host: one that does not exist ends their trial."""
     study = tiny.write(tmp_path, ("linear_probe",), trials=1, seeds=0)
     done = sweep(cluster, tmp_path, study, "--workers", "2", GLOO_SOCKET_IFNAME="none0")
-    (result,) = ledger_of(tmp_path).results().values()
+    (result,) = tiny.trained(ledger_of(tmp_path)).values()
     assert done.returncode == 5 and result.outcome is Outcome.FAILED, (done.stderr, result)
     assert "none0" in result.reason, "not that a next try waited for the hosts that this one kept"
     done = sweep(cluster, tmp_path / "told", study, "--workers", "2", GLOO_SOCKET_IFNAME="eth0")

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from study.records import Origin, TrialResult
 from study.tracking.ledger import Ledger, Trial
 
 SOURCE = """
@@ -51,6 +52,11 @@ def run(
 ) -> subprocess.CompletedProcess[str]:
     full = {**os.environ, "OMP_NUM_THREADS": "1", **(env or {})}
     return subprocess.run(command(study, results, *more), capture_output=True, text=True, env=full, timeout=timeout)
+
+
+def trained(ledger: Ledger) -> dict[str, TrialResult | None]:
+    """How every trial ended but the line to beat, which is solved; None of one that has not."""
+    return {a.trial_id: ledger.result(a.trial_id) for a in ledger.asks() if a.origin is not Origin.LINE}
 
 
 def same(a: Ledger, b: Ledger) -> None:
