@@ -315,7 +315,8 @@ def test_a_mirror(case: Case, copy: Path) -> None:
 
 
 def trials_of(root: Path) -> Iterator[tuple[str, Path]]:
-    for ask in Ledger(root / "results", "tiny").asks(Stage.CONFIRM):
+    """The trained ones first, the line to beat last."""
+    for ask in sorted(Ledger(root / "results", "tiny").asks(Stage.CONFIRM), key=lambda a: a.origin is Origin.LINE):
         yield ask.trial_id, root / "results/tiny/trials" / ask.trial_id
 
 
@@ -331,6 +332,16 @@ def test_a_confirm_run_that_is_gone_is_named_with_its_cell(lost: str, said: str,
     ended = run(report.main, copy / "results", "--out", copy / "r.html")
     assert ended.code == 0 and f"{cell}: {RUNS - 1} of {RUNS} confirm runs count ({trial}: {said})" in ended.warnings, ended
     assert f"{RUNS - 1} of {RUNS} confirm runs count ({trial}: {said})" in (copy / "r.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("lost", "said"), [("", "its folder is gone"), ("measured/predictions.parquet", "no predictions")], ids=["folder", "predictions"]
+)
+def test_a_run_of_the_line_to_beat_that_is_gone_is_named(lost: str, said: str, copy: Path, no_figures: None) -> None:
+    *_, (trial, folder) = trials_of(copy)
+    (folder / lost).unlink() if lost else shutil.rmtree(folder)
+    ended = run(report.main, copy / "results", "--out", copy / "r.html")
+    assert ended.code == 0 and f"{trial}, which the test set was opened for, does not count: {said}" in ended.warnings, ended
 
 
 def test_damaged_predictions_name_the_way_out_and_it_leads_there(copy: Path, done: Done, no_figures: None) -> None:
