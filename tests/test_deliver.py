@@ -365,7 +365,7 @@ def test_a_study_that_asks_delivers_by_itself_once(fresh: Path, delivered: Path,
 
 
 def test_hours_that_hold_no_delivery_leave_the_study_as_it_is(fresh: Path, capsys) -> None:
-    options = Options(results=str(fresh.parent), local=True, mlflow="off", images=False, ends_at=1.0)
+    options = Options(results=str(fresh.parent), local=True, mlflow="off", images=False, ends_at=1.0, aside=1e-9)
     ended = conduct(dataclasses.replace(ledger_at(fresh).study(), deliver=True), options, Interrupted())
     assert "1e-09 hours are not enough to deliver" in capsys.readouterr().err and "best model of digits" in ended.use[0]
     assert not (fresh / "delivered.json").exists()
