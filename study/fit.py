@@ -15,7 +15,7 @@ from study.datasets import ImageTable, open_dataset
 from study.datasets.spec import SPLITS
 from study.errors import ConfigError
 from study.mine import HOURS, Choice, Ladder, choose, sizes, with_about
-from study.networks.sizes import own_size
+from study.networks.sizes import full_size
 from study.networks.weights import names_in, timm_name
 from study.options import Options
 from study.places import find_places
@@ -112,7 +112,7 @@ def fit(
     _, first = ladder.base()
     where = conditions(options.local, options.cpus_per_worker, first.protocol.workers, options.concurrent)
     speeds = Speeds(places, where)
-    own = min(_own_size(n) for n in names)
+    own = min(full_size(timm_name(n)) for n in names)
     slow = "" if speeds.quiet else f" (it is busy: load {speeds.now:.0f} on {usable_cores()} cores, so this takes longer)"
     with busy(f"measuring this machine{slow}: trials at once {where.at_once}, threads of each {where.threads}", announced=True):
         tried = _taken(sizes(own), names, speeds)
@@ -201,13 +201,8 @@ def _backbones(given: Sequence[str] | None, weights: str | None) -> tuple[list[s
     return [BACKBONE], f"its weights are installed{also}"
 
 
-def _own_size(backbone: str) -> int:
-    """Pixels a side that the network was trained at."""
-    return own_size(timm_name(backbone)) or 224
-
-
 def _taken(tried: Sequence[int], names: Sequence[str], speeds: Speeds) -> tuple[int, ...]:
     """The sizes that every network takes; networks built for one size are asked. Their own where they take none of them."""
     fixed = [n for n in names if (cfg := timm.get_pretrained_cfg(timm_name(n))) is not None and cfg.fixed_input_size]
     taken = tuple(s for s in tried if all(speeds.takes(n, s) for n in fixed))
-    return taken or (min(_own_size(n) for n in names),)
+    return taken or (min(full_size(timm_name(n)) for n in names),)

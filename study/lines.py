@@ -11,14 +11,11 @@ from collections.abc import Mapping, Sequence
 
 from study.config import Cell, Protocol, Recipe, Study, TrialConfig
 from study.cost import measure
-from study.networks.sizes import own_size
+from study.networks.sizes import full_size
 from study.networks.weights import timm_name
 from study.records import OBJECTIVE, Ask, Origin, Stage, TrialResult
 from study.search.seeds import confirm_config
 from study.strategies import EVERY, LINES, Features, FeaturesSmall
-
-USUAL_PX = 224
-"""Of a network that timm does not know."""
 
 
 def line_cells(study: Study) -> list[Cell]:
@@ -31,7 +28,7 @@ def line_cells(study: Study) -> list[Cell]:
 def line_config(cell: Cell, study: Study) -> TrialConfig | None:
     """What is solved for a cell of `line_cells`; None where the study's size is the full one, so that both lines are one."""
     confirmed = study.confirm_size or study.protocol.image_size
-    size = max(study.line_size or own_size(timm_name(cell.backbone)) or USUAL_PX, confirmed)
+    size = max(study.line_size or full_size(timm_name(cell.backbone)), confirmed)
     if cell.strategy == FeaturesSmall.name:
         if size == confirmed:
             return None

@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from study.errors import ConfigError
 from study.refusals import one_line
 
+USUAL_PX = 224
+
 
 def sized(full: str, image_size: int | None, arguments: dict[str, Any]) -> dict[str, Any]:
     """`arguments` for timm, with img_size where the network is built for one size and it is not the one it has anyway."""
@@ -23,6 +25,11 @@ def own_size(full: str) -> int | None:
     """Pixels a side that the network was made for; None where timm does not say."""
     settings = timm.get_pretrained_cfg(full)
     return int(settings.input_size[-1]) if settings else None
+
+
+def full_size(full: str) -> int:
+    """As `own_size`, or what is usual for a network that timm does not know."""
+    return own_size(full) or USUAL_PX
 
 
 def refusal(full: str, size: int | None, error: Exception) -> ConfigError:
