@@ -14,6 +14,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from study.config import NAME
 from study.errors import ConfigError, DataError, EnvironmentProblem
 from study.facts import redact
@@ -24,7 +26,7 @@ from study.tracking.ledger import STUDY_FILES, TRIAL_FILE, Ledger
 from study.tracking.reader import TRIAL_ID
 
 LARGEST_FILE = 256 * 1024**2  # bytes, of a study or a trial
-LARGEST_MEMORY = 8 * 1024**3  # bytes of address space: an answer without end must not take the machine along
+LARGEST_MEMORY = 8 * 1024**3  # bytes of address space beside what is taken: an answer without end must not take the machine along
 RUNS_A_PAGE = 200
 DEADLINE_S = 600.0  # for all of it; STUDY_MLFLOW_DEADLINE sets another
 
@@ -54,7 +56,7 @@ def fetch(uri: str, study: str | None, cache: Path) -> Ledger:
     """The same within this process, which must not be needed afterwards: its memory is limited, and only the caller can hurry it."""
     if study is not None and not NAME.fullmatch(study):
         raise ConfigError(f"{printable(study)!r} cannot be a study's name: it must match {NAME.pattern}.")
-    with _limited_to(LARGEST_MEMORY, "RLIMIT_AS"):
+    with _limited_to(psutil.Process().memory_info().vms + LARGEST_MEMORY, "RLIMIT_AS"):
         try:
             return _fetch(connect(uri), uri, study, cache)
         except (ConfigError, EnvironmentProblem):

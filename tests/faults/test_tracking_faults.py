@@ -3,6 +3,7 @@
 import base64
 import http.server
 import json
+import mmap
 import os
 import re
 import shutil
@@ -270,6 +271,12 @@ def test_an_honest_server_is_read_and_nothing_but_files_of_ours(tmp_path: Path) 
     assert ledger.folder.read("study.json") == b"{}" and ledger.measured("0123456789abcdef", "cka") == b"cka"
     names = {p.name for p in tmp_path.rglob("*") if p.is_file()}
     assert names == {"study.json", "config.json", "cka.parquet"}
+
+
+def test_memory_that_is_taken_already_is_not_counted(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(from_mlflow, "LARGEST_MEMORY", 2**30)
+    with mmap.mmap(-1, 2**33, prot=0), mlflowserver.serve(Lies()) as uri:
+        assert fetch(uri, None, tmp_path / "cache").folder.read("study.json") == b"{}"
 
 
 HOSTILE = {
