@@ -1,7 +1,8 @@
 """The network to use: whose strategy, which of its confirm runs, what that scores, and whether several together score more.
 
-No test score chooses anything here. The strategy is the verdict's: the one left standing, or the cheapest of those not shown to be worse;
-where one of them was cut short there is none yet, and the best on validation is taken;
+No test score chooses anything here. The strategy is the verdict's: the one left standing; or of those not shown to be worse the cheapest,
+where that is not expected to cost more than is worth having, and the best on validation where it is. Where one of them was cut short there
+is no verdict yet, and the best on validation is taken;
 of its confirm runs the one with the best validation macro-F1; of several backbones or sizes the one whose confirm runs did best on
 validation. So the test score beside it is one that nothing was picked by.
 """
@@ -154,7 +155,7 @@ def pick_all(frames: Frames, answers: Sequence[Answer], resamples: int = st.RESA
     speaking: dict[Question, Pick] = {}
     for question in dict.fromkeys(p.question for p in found):
         own = [p for p in found if p.question == question]
-        strategy, reason = _strategy(own, next((a for a in answers if a.question == question), None))
+        strategy, reason = _strategy(frames, own, next((a for a in answers if a.question == question), None))
         speaking[question] = dataclasses.replace(next(p for p in own if p.cell.strategy == strategy), reason=reason)
     leading: dict[tuple[str, str], Pick] = {}
     for p in speaking.values():
@@ -295,24 +296,28 @@ def share_of(about: Predictions, score: float, resampled: np.ndarray) -> Score:
 # ---- which strategy, which question ---------------------------------------------------------------------------
 
 
-def _strategy(picks: Sequence[Pick], answer: Answer | None) -> tuple[str, str]:
+def _strategy(frames: Frames, picks: Sequence[Pick], answer: Answer | None) -> tuple[str, str]:
     """(strategy, why) among the picks of one question."""
-    here = [p.cell.strategy for p in picks]
-    if len(here) == 1:
-        return here[0], "the only strategy asked about"
-    best = max(picks, key=lambda p: p.validation).cell.strategy
+    own = {p.cell.strategy: _on_validation(frames, p) for p in picks if not EVERY[p.cell.strategy].yardstick}
+    if len(own) == 1:
+        return next(iter(own)), "the only strategy asked about"
+    best = max(own, key=own.__getitem__)
     if answer is not None and answer.cut_short and not answer.winner:
         return best, f"no verdict yet: {were_cut_short([s.strategy for s in answer.cut_short])}; the best on validation"
-    if answer is None or len(answer.comparable) < 2 or answer.cheapest not in here:
+    if answer is None or len(answer.comparable) < 2 or not set(answer.standing) <= own.keys():
         return best, "no verdict: the best on validation"
     if answer.winner:
         rest = f" among those comparable ({were_cut_short([s.strategy for s in answer.cut_short])})" if answer.cut_short else ""
         return answer.winner, f"the verdict's{rest}"
-    which = {True: "the cheapest", False: "the highest mean"}[set(answer.standing) <= set(answer.seconds)]
+    if answer.mark == "open" and 100 * answer.loss > frames.study.margin:
+        best = max(answer.standing, key=own.__getitem__)
+        return best, f"undecided between {joined(answer.standing)}: the best on validation"
+    which = "the cheapest" if set(answer.standing) <= set(answer.seconds) else "the highest mean"
     found = "no difference worth having" if answer.mark == "equal" else "undecided"
     return answer.cheapest, f"{found} between {joined(answer.standing)}: {which}"
 
 
 def _on_validation(frames: Frames, pick: Pick) -> float:
+    """Mean validation macro-F1 of its runs."""
     t = frames.trials
     return float(t[t.trial_id.isin(pick.trials)][OBJECTIVE].mean())

@@ -100,7 +100,17 @@ def test_of_several_strategies_the_verdicts_is_picked() -> None:
     }
     (one,) = (p for p in picks[told.ranked[1:]] if p.leads)
     assert one.cell.strategy == told.ranked[1] and one.reason == "the verdict's"
-    (cheap,) = (p for p in picks[told.ranked] if p.leads)
+    (open_yet,) = (p for p in picks[told.ranked] if p.leads)
+    confirmed = found.trials[found.trials.stage == "confirm"]
+    means = confirmed[confirmed.strategy.isin(told.ranked)].groupby("strategy")["val/macro_f1"].mean()
+    assert open_yet.cell.strategy == means.idxmax() and open_yet.reason.endswith("the best on validation")
+
+
+def test_of_strategies_alike_the_cheapest_is_picked() -> None:
+    found = load_study(GOLDEN)
+    frames = dataclasses.replace(found.frames, study=dataclasses.replace(found.frames.study, margin=99.0))
+    (told,) = answers_of(found)
+    (cheap,) = (p for p in pick_all(frames, [dataclasses.replace(told, comparable=told.ranked, standing=told.ranked)]) if p.leads)
     assert cheap.cell.strategy == min(told.seconds, key=told.seconds.__getitem__) and cheap.reason.endswith("the cheapest")
 
 
