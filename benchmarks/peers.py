@@ -1,10 +1,12 @@
 """The same images, network, weights, pixels and processor seconds for us and for fastai, AutoGluon MultiModal and timm's train.py.
 
-    python -m benchmarks.peers --data DATA --weights WEIGHTS --peers PEERS/bin/python --train train.py --work FOLDER --hours 0.2
+    python -m benchmarks.peers deepweeds --data DATA --weights WEIGHTS --peers PEERS/bin/python --train train.py --work FOLDER --hours 0.2
+    python -m benchmarks.peers folder:PATH ... --seed 1 --work FOLDER1
 
-DeepWeeds' fold 0 as folders. Ours is `study.sweep mine` within `--hours`; what it used in processor seconds each peer is given. Then: test
-macro-F1 of the network that each delivered, with its interval over test images, and ours minus theirs, paired by image. What is in
-FOLDER is not made again.
+The data set as folders, in its own splits. Ours is `study.sweep mine` within `--hours`, and the network that it delivers; what it used in
+processor seconds each peer is given. Ours chooses its pixels, up to the network's own size, which is what the peers train at (`--size`).
+Then: test macro-F1 of the network that each delivered, with its interval over test images, and ours minus theirs, paired by image. What is
+in FOLDER is not made again.
 """
 
 import argparse
@@ -24,14 +26,16 @@ from analysis import statistics as st
 from analysis.intervals import difference_interval, images_estimate, share_interval
 from study.datasets import open_dataset
 from study.datasets.spec import TEST, TRAIN, VAL
+from study.naming import with_splits
 
 PEERS = ("fastai", "autogluon", "timm")
 RESAMPLES = 2000
 
 
-def make_images(data: str, folder: Path) -> None:
+def make_images(dataset: str, data: str | None, folder: Path) -> None:
     """train/, val/, test/ with a folder a class."""
-    table = open_dataset("deepweeds", root=Path(data))
+    name, splits = with_splits(dataset)
+    table = open_dataset(name, splits=splits, root=Path(data) if data else None)
     for k in range(len(table.ids)):
         split = {TRAIN: "train", VAL: "val", TEST: "test"}[int(table.split[k])]
         place = folder / split / table.classes[table.labels[k]].replace(" ", "_")
@@ -54,17 +58,7 @@ def ours(images: Path, work: Path, args: argparse.Namespace) -> None:
     (work / "ours").mkdir(parents=True, exist_ok=True)
     results = work / "ours" / "results"
     sweep = ["study.sweep", "mine", "--datasets", f"folder:{images}", "--hours", f"{args.hours:g}", "--backbones", args.network]
-    sweep += [
-        "--weights",
-        str(Path(args.weights).resolve()),
-        "--results",
-        str(results),
-        "--mlflow",
-        "off",
-        "--local",
-        "--set",
-        f"image_size={args.size}",
-    ]
+    sweep += ["--weights", str(Path(args.weights).resolve()), "--results", str(results), "--mlflow", "off", "--set", f"seed={args.seed}"]
     used = timed([sys.executable, "-m", *sweep], work / "ours" / "sweep.log")
     table = work / "ours" / "predictions.csv"
     predict = ["study.predict", str(results / "mine"), str(images / "test"), "--csv", str(table)]
@@ -115,19 +109,21 @@ def table(work: Path, images: Path) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--data", required=True, help="folder that holds deepweeds/")
+    parser.add_argument("dataset", help="as --datasets of a study takes it: deepweeds, folder:PATH")
+    parser.add_argument("--data", help="folder that holds deepweeds/, fer2013/")
     parser.add_argument("--weights", required=True, help="folder of the network's weights")
     parser.add_argument("--network", default="tf_efficientnetv2_b0")
     parser.add_argument("--peers", required=True, help="interpreter that has fastai and AutoGluon MultiModal")
     parser.add_argument("--train", required=True, help="train.py of the timm that we use")
     parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--size", type=int, default=64)
+    parser.add_argument("--size", type=int, default=224, help="pixels that the peers train at")
+    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--hours", type=float, default=0.2)
     args = parser.parse_args()
     work = args.work.resolve()
     images = work / "images"
     if not images.exists():
-        make_images(args.data, images)
+        make_images(args.dataset, args.data, images)
     if not (work / "ours" / "told.json").exists():
         ours(images, work, args)
     given = json.loads((work / "ours" / "told.json").read_text())
@@ -146,6 +142,7 @@ def main() -> None:
             ]
             command += ["--weights", str(weights), "--size", str(args.size), "--seconds", str(given["cpu_seconds"])]
             command += ["--wall", str(given["seconds"]), "--train", str(Path(args.train).resolve()), "--out", str(work / peer)]
+            command += ["--seed", str(args.seed)]
             try:
                 timed(command, work / f"{peer}.log")
             except subprocess.CalledProcessError as error:

@@ -19,8 +19,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-SEED = 0
-
 
 def spent() -> float:
     """Processor seconds so far, of children that have ended too."""
@@ -56,9 +54,16 @@ def fastai_s(args: argparse.Namespace) -> None:
     from fastai.torch_core import set_seed
     from fastai.vision.all import ImageDataLoaders, Resize, aug_transforms, vision_learner
 
-    set_seed(SEED)
+    set_seed(args.seed)
     data = ImageDataLoaders.from_folder(
-        args.images, train="train", valid="val", item_tfms=Resize(args.size), batch_tfms=aug_transforms(), bs=32, num_workers=0, seed=SEED
+        args.images,
+        train="train",
+        valid="val",
+        item_tfms=Resize(args.size),
+        batch_tfms=aug_transforms(),
+        bs=32,
+        num_workers=0,
+        seed=args.seed,
     )
 
     def learner() -> Any:
@@ -109,7 +114,7 @@ def autogluon_s(args: argparse.Namespace) -> None:
         frame("train"),
         tuning_data=frame("val"),
         time_limit=args.wall,
-        seed=SEED,
+        seed=args.seed,
         hyperparameters={
             "model.names": ["timm_image"],
             "model.timm_image.checkpoint_name": str(place),
@@ -135,7 +140,7 @@ def timm_s(args: argparse.Namespace) -> None:
         command += ["--model", args.network, "--pretrained", "--pretrained-path", str(args.weights), "--num-classes", str(len(classes))]
         command += ["--img-size", str(args.size), "--batch-size", "32", "--opt", "adamw", "--lr", "1e-3", "--weight-decay", "0.05"]
         command += ["--epochs", str(epochs), "--warmup-epochs", str(epochs // 10), "--sched", "cosine", "--device", "cpu", "--workers", "1"]
-        command += ["--no-prefetcher", "--seed", str(SEED), "--output", str(args.out), "--experiment", name, "--log-interval", "1000"]
+        command += ["--no-prefetcher", "--seed", str(args.seed), "--output", str(args.out), "--experiment", name, "--log-interval", "1000"]
         subprocess.run(command, check=True, stdout=sys.stderr)
 
     classes = classes_of(args.images)
@@ -165,6 +170,7 @@ def main() -> None:
     parser.add_argument("--network", required=True)
     parser.add_argument("--weights", type=Path, required=True, help="safetensors file")
     parser.add_argument("--size", type=int, required=True)
+    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--seconds", type=float, required=True, help="processor seconds")
     parser.add_argument("--wall", type=float, required=True, help="seconds by the clock, for a peer that goes by it")
     parser.add_argument("--train", type=Path, help="timm's train.py")

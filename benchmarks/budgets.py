@@ -1,0 +1,170 @@
+"""How often a verdict is taken back by a longer training, or by larger images: the same study three times.
+
+    python -m benchmarks.budgets --data DATA --more FOLDER... --work WORK --epochs 15 --size 64
+    python -m benchmarks.budgets --table WORK
+
+Every data set is asked the same question (`linear_probe`, `partial`, `full`, and the line to beat where there is one) three times, with the
+same settings, seeds and test images: with E epochs and S pixels, with 3 E epochs, and with 2 S pixels. A claim of the first study is a pair
+of strategies of which one is named better, or both equal; or the strategy it says to take without a loss worth having. It is taken back
+where the larger study's own 95 % interval leaves no room for it: below zero, or beyond the margin. Claims that a larger study does not
+repeat, because it is undecided itself, are not counted against it.
+
+WORK holds the studies, and is filled up where it was left. This file needs nothing else of `benchmarks`: an older version is measured by a copy
+of it in its checkout, into a folder of its own.
+"""
+
+import argparse
+import dataclasses
+import json
+import math
+import os
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from study.config import Protocol, Study, grid
+from study.datasets import open_dataset
+from study.naming import with_splits
+from study.results import Results, run_study
+
+STRATEGIES = ("linear_probe", "partial", "full")
+BASE = "ES"
+SIZES = {BASE: (1, 1), "3E": (3, 1), "2S": (1, 2)}
+"""By name, times the epochs and times the pixels."""
+MINIATURES = ("mini_weeds", "mini_faces")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--data", default=os.environ.get("STUDY_DATA"), help="folder that holds fer2013/ and deepweeds/")
+    parser.add_argument("--weights", default=os.environ.get("STUDY_WEIGHTS"))
+    parser.add_argument("--datasets", nargs="*", default=["deepweeds", "fer2013", *MINIATURES])
+    parser.add_argument("--more", nargs="*", default=[], metavar="FOLDER", help="folders of images, one a class, besides")
+    parser.add_argument("--backbone", default="efficientnet_lite0")
+    parser.add_argument("--epochs", type=int, default=15, help="E")
+    parser.add_argument("--size", type=int, default=64, help="S, in pixels")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--images", type=int, default=400, help="training images, at most")
+    parser.add_argument("--work", type=Path, help="folder of the studies, filled up where it was left")
+    parser.add_argument(
+        "--table", nargs="*", type=Path, metavar="WORK", help="print the table of what these folders hold, and train nothing"
+    )
+    args = parser.parse_args()
+    if args.table is not None:
+        print("\n".join(line for work in args.table for line in table(work)))
+        return
+    for name in (*args.datasets, *(f"folder:{Path(f).resolve()}" for f in args.more)):
+        for size in SIZES:
+            run = run_study(study_of(name, size, args), results=args.work / size, data=args.data, weights=args.weights, local=True)
+            (args.work / "said").mkdir(exist_ok=True)
+            (args.work / "said" / f"{run.study.name} {size}.json").write_text(json.dumps(said(run)))
+    print("\n".join(table(args.work)))
+
+
+def study_of(dataset: str, size: str, args: argparse.Namespace) -> Study:
+    """The question at one size. Budgets are not lengthened here: what is judged is the verdict of E epochs."""
+    name, splits = with_splits(dataset)
+    train = open_dataset(name, splits=splits, root=Path(args.data) if args.data else None).counts()["train"]
+    times, pixels = SIZES[size]
+    epochs = times * args.epochs
+    short = {"longest": 1, "budget_check": 3 if size == BASE else 0}
+    return Study(
+        name=Path(name).name,
+        cells=grid([dataset], [args.backbone], list(STRATEGIES), (min(1.0, round(args.images / sum(train), 3)),)),
+        protocol=Protocol(max_epochs=epochs, image_size=pixels * args.size, views=epochs),
+        trials=1,
+        random_trials=0,
+        confirm_seeds=args.seeds,
+        **{k: v for k, v in short.items() if k in {f.name for f in dataclasses.fields(Study)}},
+    )
+
+
+def said(run: Results) -> dict[str, Any]:
+    """What a study says: its scores, of every pair the verdict and the difference, and its sentence."""
+    means = run.strategies[run.strategies.metric == "macro_f1"]
+    protocol = run.study.protocol
+    return {
+        "data": run.study.name,
+        "epochs": protocol.max_epochs,
+        "size": protocol.image_size,
+        "seeds": run.study.confirm_seeds,
+        "margin": run.study.margin / 100,
+        "scores": dict(zip(means.strategy, means["mean"], strict=True)),
+        "pairs": run.pairs[["a", "b", "verdict", "winner", "difference", "low", "high"]].to_dict("records"),
+        "sentence": " ".join(run.verdicts.sentence),
+    }
+
+
+# ---- which claims a larger study takes back -------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """`kind` as the verdict says it, or "take": of `a`, that no other strategy is better by more than the margin."""
+
+    kind: str
+    a: str
+    b: str = ""
+
+    @property
+    def text(self) -> str:
+        if self.kind == "take":
+            return f"take {self.a}"
+        return f"{self.a} and {self.b} equal" if self.kind == "equivalent" else f"{self.a} over {self.b} ({self.kind.replace('_', ' ')})"
+
+    def taken_back(self, study: dict[str, Any]) -> bool:
+        """Whether the larger study's intervals leave no room for it. Pairs that it lacks take nothing back."""
+        margin = study["margin"]
+        if self.kind == "take":
+            return any(low > margin for other in study["scores"] if other != self.a for low, _ in [_interval(study, other, self.a)])
+        low, high = _interval(study, self.a, self.b)
+        if self.kind == "equivalent":
+            return low > margin or high < -margin
+        return high < (margin if self.kind == "beats" else 0.0) or (self.kind == "better_by_little" and low > margin)
+
+
+def claims(study: dict[str, Any]) -> list[Claim]:
+    found = [
+        Claim(kind=p["verdict"], a=p["b"] if p["winner"] == p["b"] else p["a"], b=p["a"] if p["winner"] == p["b"] else p["b"])
+        for p in study["pairs"]
+        if p["verdict"] in ("beats", "better", "better_by_little", "equivalent")
+    ]
+    take = re.search(r"\b[Tt]ake (\w+)", study["sentence"])
+    return [*found, *([Claim(kind="take", a=take[1])] if take else [])]
+
+
+def _interval(study: dict[str, Any], a: str, b: str) -> tuple[float, float]:
+    """95 % of A minus B; without bounds where the study has no such pair."""
+    for p in study["pairs"]:
+        if (p["a"], p["b"]) == (a, b):
+            return p["low"], p["high"]
+        if (p["a"], p["b"]) == (b, a):
+            return -p["high"], -p["low"]
+    return -math.inf, math.inf
+
+
+def table(work: Path) -> Iterator[str]:
+    """A row a data set, and what was taken back of all."""
+    yield f"| data ({work.name}) | E, S | claims | scores at E, S | at 3 E | at 2 S | taken back by 3 E | by 2 S |"
+    yield "| --- | --- | --- | --- | --- | --- | --- | --- |"
+    count = Counter[str]()
+    for path in sorted((work / "said").glob(f"* {BASE}.json")):
+        found = {k: json.loads(p.read_text()) for k in SIZES if (p := path.with_name(path.name.replace(BASE, k))).exists()}
+        base, own = found[BASE], claims(found[BASE])
+        back = {k: [c.text for c in own if c.taken_back(found[k])] if k in found else None for k in SIZES if k != BASE}
+        for k, texts in back.items():
+            count[k] += len(texts or ())
+            count[f"of {k}"] += len(own) if texts is not None else 0
+        scores = [", ".join(f"{s} {100 * v:.1f}" for s, v in found[k]["scores"].items()) if k in found else "" for k in SIZES]
+        shown = ["not run" if texts is None else "; ".join(texts) or "none" for texts in back.values()]
+        cells = [base["data"], f"{base['epochs']}, {base['size']} px", "; ".join(c.text for c in own) or "none", *scores, *shown]
+        yield f"| {' | '.join(cells)} |"
+    every = [f"{count[k]} of {count['of ' + k]}" for k in SIZES if k != BASE]
+    yield f"| all | | | | | | {' | '.join(every)} |"
+
+
+if __name__ == "__main__":
+    main()
