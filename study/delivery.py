@@ -189,8 +189,12 @@ def plan_lines(orders: Sequence[Order], ledger: Ledger) -> list[str]:
 # ---- doing it -------------------------------------------------------------------------------------------------------
 
 
-def deliver(executor: Executor, wanted: str = "", *, hours: float = math.inf, again: bool = False) -> list[Stays]:
-    """Trains and hands over; returns what was delivered before and stays as it is. A signal ends it early, and the same call goes on. Raises ConfigError as `ordered` does, EnvironmentProblem where a run failed."""
+def deliver(
+    executor: Executor, wanted: str = "", *, hours: float = math.inf, again: bool = False, alone: Executor | None = None
+) -> list[Stays]:
+    """Trains and hands over; returns what was delivered before and stays as it is. `alone`: what runs a single trial best, where that is
+    not `executor`. A signal ends it early, and the same call goes on. Raises ConfigError as `ordered` does, EnvironmentProblem where a run
+    failed."""
     orders, kept = ordered(executor.ledger, executor.tables, wanted, hours=hours, again=again)
     for order in orders:
         settled = []
@@ -201,7 +205,7 @@ def deliver(executor: Executor, wanted: str = "", *, hours: float = math.inf, ag
             settled.append(own)
         best = max(settled, key=lambda s: (s.taken.mean, s.candidate.exact))
         ask = best.candidate.refit(executor.ledger, best.taken.epochs)
-        if not _refit(executor, ask):
+        if not _refit(alone or executor, ask):
             return kept
         executor.ledger.write_delivered(order.key, _entry(executor.ledger, order, settled, best, ask))
         _let_go(executor.ledger, settled)

@@ -143,15 +143,15 @@ def _run(
             return None
         ledger.add_facts(finished_at=time.time())
         summary = report(ledger, Gatherer(study, ledger, tables) if options.images else None)
-        return _hand_over(execute, options.left(), summary) if study.deliver else summary
+        return _hand_over(execute, solve, options.left(), summary) if study.deliver else summary
 
 
-def _hand_over(execute: stages.Executor, hours: float, summary: "ReportSummary") -> "ReportSummary | None":
-    """The last stage: the network that is handed over, then the page again, which shows it; None where a signal came first. Hours that
-    hold no delivery leave the study as it is, with a warning."""
+def _hand_over(execute: stages.Executor, alone: stages.Executor, hours: float, summary: "ReportSummary") -> "ReportSummary | None":
+    """The last stage: the network that is handed over, trained by itself with all cores of this machine, then the page again, which shows
+    it; None where a signal came first. Hours that hold no delivery leave the study as it is, with a warning."""
     before = execute.ledger.delivered()
     try:
-        stay = deliver(execute, hours=hours)
+        stay = deliver(execute, hours=hours, alone=alone)
     except ConfigError as error:
         warn(str(error))
         return summary

@@ -20,6 +20,7 @@ SETTINGS = {  # read by Ray when it is imported or started
     "TUNE_FUNCTION_THREAD_TIMEOUT_S": "3600",  # a stopped trial may end slowly on a busy machine: after 2 s Tune drops the next one, and waits for it for ever
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # the sweep has its own
     "RAY_memory_usage_threshold": "0.95",
+    "RAY_worker_niceness": "0",  # 15 by default: beside any other program a trial took many times as long as it was measured to take
 }
 for _name, _value in SETTINGS.items():
     os.environ.setdefault(_name, _value)
