@@ -6,8 +6,8 @@
 Every data set is asked the same question (`linear_probe`, `partial`, `full`, and the line to beat where there is one) three times, with the
 same settings, seeds and test images: with E epochs and S pixels, with 3 E epochs, and with 2 S pixels. A claim of the first study is a pair
 of strategies of which one is named better, or both equal; or the strategy it says to take without a loss worth having. It is taken back
-where the larger study's own 95 % interval leaves no room for it: below zero, or beyond the margin. Claims that a larger study does not
-repeat, because it is undecided itself, are not counted against it.
+where the larger study has the named loser ahead, or where its 95 % interval leaves no room for the claim. Claims that a larger study does
+not repeat, because it is undecided itself, are not counted against it.
 
 WORK holds the studies, and is filled up where it was left. This file needs nothing else of `benchmarks`: an older version is measured by a copy
 of it in its checkout, into a folder of its own.
@@ -116,14 +116,14 @@ class Claim:
         return f"{self.a} and {self.b} equal" if self.kind == "equivalent" else f"{self.a} over {self.b} ({self.kind.replace('_', ' ')})"
 
     def taken_back(self, study: dict[str, Any]) -> bool:
-        """Whether the larger study's intervals leave no room for it. Pairs that it lacks take nothing back."""
+        """Whether the larger study has the loser ahead, or leaves no room for the claim. Pairs that it lacks take nothing back."""
         margin = study["margin"]
         if self.kind == "take":
-            return any(low > margin for other in study["scores"] if other != self.a for low, _ in [_interval(study, other, self.a)])
-        low, high = _interval(study, self.a, self.b)
+            return any(_difference(study, other, self.a)[1] > margin for other in study["scores"] if other != self.a)
+        mean, low, high = _difference(study, self.a, self.b)
         if self.kind == "equivalent":
             return low > margin or high < -margin
-        return high < (margin if self.kind == "beats" else 0.0) or (self.kind == "better_by_little" and low > margin)
+        return mean < 0 or (self.kind == "beats" and high < margin) or (self.kind == "better_by_little" and low > margin)
 
 
 def claims(study: dict[str, Any]) -> list[Claim]:
@@ -136,14 +136,14 @@ def claims(study: dict[str, Any]) -> list[Claim]:
     return [*found, *([Claim(kind="take", a=take[1])] if take else [])]
 
 
-def _interval(study: dict[str, Any], a: str, b: str) -> tuple[float, float]:
-    """95 % of A minus B; without bounds where the study has no such pair."""
+def _difference(study: dict[str, Any], a: str, b: str) -> tuple[float, float, float]:
+    """A minus B and its 95 % interval; nothing is known where the study has no such pair."""
     for p in study["pairs"]:
         if (p["a"], p["b"]) == (a, b):
-            return p["low"], p["high"]
+            return p["difference"], p["low"], p["high"]
         if (p["a"], p["b"]) == (b, a):
-            return -p["high"], -p["low"]
-    return -math.inf, math.inf
+            return -p["difference"], -p["high"], -p["low"]
+    return 0.0, -math.inf, math.inf
 
 
 def table(work: Path) -> Iterator[str]:
