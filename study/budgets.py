@@ -5,6 +5,8 @@ brought on validation (`study.budget_decision`) is printed and written to budget
 whole question is confirmed at the longer budget: equal epochs for all of its strategies. Confirming at nine times the epochs takes a check
 at three, and one at nine that is held against three.
 
+Of questions that differ in their budget alone only the longest's is checked: the others have what a check looks for in the study itself.
+
 Each step follows from the ledger, so it can be killed anywhere. A decision holds for the winners and cells that it was made on: a search
 that chooses again, or a strategy that joins, is decided on anew, and what was decided before stands beside it under `earlier`.
 """
@@ -15,14 +17,14 @@ from typing import Any
 import numpy as np
 
 from study.budget_decision import Compared, Gain, Scored, decide
-from study.config import Cell, Study, TrialConfig
+from study.config import QUESTION, Cell, Study, TrialConfig, question_json, question_of
 from study.datasets import open_dataset
 from study.datasets.spec import VAL, ImageTable
 from study.failpoints import failpoint
 from study.metrics import Counts, macro_f1
 from study.progress import Names
 from study.records import OBJECTIVE, Ask, Origin, Outcome
-from study.search.confirmed import QUESTION, Chosen, Round, next_round, record_of
+from study.search.confirmed import Chosen, Round, next_round, record_of
 from study.search.plans import FixedPlan
 from study.stages import Executor, check_asks, confirm_asks, expected_in
 from study.tracking.ledger import Ledger
@@ -57,8 +59,8 @@ def settle(executor: Executor, chosen: Chosen) -> bool:
 
 def next_rounds(study: Study, ledger: Ledger, chosen: Chosen) -> dict[str, Round]:
     """By cell, the check that its question still needs."""
-    budgets = ledger.budgets()
-    found = {cell: next_round(study, record_of(study, budgets, chosen, cell)) for cell in chosen}
+    budgets, cells = ledger.budgets(), {c.id: c for c in study.cells}
+    found = {cell: next_round(study, cells[cell], record_of(study, budgets, chosen, cell)) for cell in chosen if cell in cells}
     return {cell: part for cell, part in found.items() if part is not None}
 
 
@@ -93,13 +95,13 @@ def _decide(executor: Executor, chosen: Chosen, pending: Mapping[str, Round], sh
             "against": part.against,
             "strategies": {cells[c].strategy: {**gains[c].as_dict(), "runs": runs[c]} for c in own},
         }
-        known = next((b for b in budgets if tuple(b[k] for k in QUESTION) == question), None)
+        known = next((b for b in budgets if question_of(b) == question), None)
         rounds, earlier = [decided], list(known.get("earlier", [])) if known else []
         if known and known["on"] == on:
             rounds = [*known["rounds"], decided]
         elif known:
             earlier.append({k: v for k, v in known.items() if k not in (*QUESTION, "earlier")})
-        record: Record = {**dict(zip(QUESTION, question, strict=True)), "on": on, "rounds": rounds, "factor": _factor(study, rounds)}
+        record: Record = {**question_json(question), "on": on, "rounds": rounds, "factor": _factor(study, rounds)}
         budgets = [b for b in budgets if b is not known] + [record | ({"earlier": earlier} if earlier else {})]
         print(f"budget check, {_told(executor, own, decided, record['factor'])}", flush=True)
     ledger.write_budgets(budgets)
@@ -107,8 +109,9 @@ def _decide(executor: Executor, chosen: Chosen, pending: Mapping[str, Round], sh
 
 def _told(executor: Executor, cells: Sequence[str], decided: Mapping[str, Any], factor: int) -> str:
     """ "weeds: 15 epochs instead of 5: partial +3.0 (not known), full +9.1 points on validation (gains); confirmed at 15 epochs"."""
-    once, names = executor.study.protocol.max_epochs, Names([c.id for c in executor.study.cells])
-    strategy = cells[0].rsplit("/", 2)[1]
+    study, names = executor.study, Names([c.id for c in executor.study.cells])
+    first = next(c for c in study.cells if c.id == cells[0])
+    once, strategy = study.protocol_of(first).max_epochs, first.strategy
     where = " ".join(part for part in names(cells[0]).split(" ") if part != strategy)
     parts = [
         f"{name} {100 * own['gain']:+.1f} ({own['state']})" if "gain" in own else f"{name} {own['state']}: {own['why']}"

@@ -20,8 +20,9 @@ from study.networks.weights import timm_name
 from study.places import Places
 from study.progress import warn
 from study.records import Stage, dumps
+from study.search.confirmed import checks
 from study.space import Choice, extremes
-from study.stages import checks, ended
+from study.stages import ended
 from study.strategies import EVERY
 from study.tracking.ledger import Ledger
 
@@ -70,7 +71,7 @@ def _check_sizes(study: Study, tables: Tables) -> None:
                 f"{where} {fraction:g} leaves class {table.classes[have.index(fewest)]} ({fewest} training images) without any; "
                 f"take {_least(fewest):g} or more."
             )
-        images, p = sum(kept), study.protocol
+        images, p = sum(kept), study.protocol_of(cell)
         if fraction < 1 and (images < 2 * p.workers or p.steps(images) < 2):
             raise ConfigError(
                 f"{where} {fraction:g} keeps {images} images, so a trial has {p.steps(images)} step(s) for {p.workers} worker(s); "
@@ -96,17 +97,16 @@ def check_models(study: Study, places: Places, cells: Sequence[Cell] | None = No
     cells = study.cells if cells is None else cells
     find_measurements(study.measure)
     parameters: dict[str, int] = {}
-    sizes = dict.fromkeys((study.confirm_size or study.protocol.image_size, study.protocol.image_size))
     for name in dict.fromkeys(c.backbone for c in cells):
         own = [c for c in cells if c.backbone == name]
         starts = {EVERY[c.strategy].start for c in own}
         drop_path = max(max(extremes(study.ranges(c).get("drop_path", Choice(0.0)))) for c in own)
         start: Start = "pretrained" if "pretrained" in starts else "random"
-        for size in sizes:
+        for size in dict.fromkeys(p(c).image_size for c in own for p in (study.confirmed_protocol, study.protocol_of)):
             made = create(name, 2, weights=places.weights, start=start, image_size=size, drop_path=drop_path)
             check_forward(made.model, timm_name(name), made.input_size)
         for cell in own:
-            phases_on(EVERY[cell.strategy](), made, study.protocol.max_epochs, cell.id)
+            phases_on(EVERY[cell.strategy](), made, study.protocol_of(cell).max_epochs, cell.id)
         parameters[name] = sum(p.numel() for p in made.model.parameters())
     return parameters
 
@@ -120,8 +120,10 @@ def own_sizes(study: Study) -> dict[str, int]:
 def check_room(study: Study, ledger: Ledger, parameters: dict[str, int]) -> None:
     """Raises EnvironmentProblem when the disk cannot hold what the study will write: better now than after two days."""
     free = ledger.folder.free()
-    done, runs = ended(study, ledger), study.trials + study.confirm_seeds * study.confirm_folds + checks(study)
-    left = {c.id: max(runs - sum(done[c.id, s] for s in (Stage.SEARCH, Stage.CONFIRM, Stage.BUDGET)), 0) for c in study.cells}
+    done, runs = ended(study, ledger), study.trials + study.confirm_seeds * study.confirm_folds
+    left = {
+        c.id: max(runs + checks(study, c) - sum(done[c.id, s] for s in (Stage.SEARCH, Stage.CONFIRM, Stage.BUDGET)), 0) for c in study.cells
+    }
     needed = disk(study, parameters, left)
     if free is not None and free < needed:
         raise EnvironmentProblem(

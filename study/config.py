@@ -4,11 +4,11 @@ import dataclasses
 import hashlib
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, Self, get_args
 
-from study.canonical import added, canonical, restore, used_late
+from study.canonical import added, canonical, late_fields, restore, used_late
 from study.errors import ConfigError, nearest
 from study.naming import with_splits
 from study.records import SCHEMA, dumps
@@ -34,6 +34,8 @@ class Cell:
     backbone: str
     strategy: str
     train_fraction: float = 1.0  # stratified, nested: a smaller fraction is a subset of a larger one
+    budget: int = added(1, since=7)  # so many times the protocol's epochs
+    image_size: int = added(0, since=7)  # pixels, square; 0 = the protocol's, and what `Study.confirm_size` says of confirm runs
 
     def __post_init__(self) -> None:
         _require(
@@ -41,6 +43,14 @@ class Cell:
             f"Unknown strategy {self.strategy!r}; choose from {nearest(self.strategy, list(STRATEGIES))}.",
         )
         _require(0 < self.train_fraction <= 1, f"train_fraction must be in (0, 1], not {self.train_fraction!r}.")
+        _require(
+            type(self.budget) is int and self.budget >= 1,
+            f"budget must be a whole number >= 1 of times max_epochs, not {self.budget!r}. For 1, 3 and 10 times, give budgets=(1, 3, 10).",
+        )
+        _require(
+            type(self.image_size) is int and self.image_size >= 0,
+            f"image_size must be a whole number of pixels, or 0 for the protocol's, not {self.image_size!r}. Give image_sizes=(64, 128).",
+        )
 
     @property
     def split_protocol(self) -> str:
@@ -48,14 +58,38 @@ class Cell:
         return self.splits.partition(":")[0]
 
     @property
-    def question(self) -> tuple[str, str, str, float]:
-        """What its strategy is compared within: all of it but the strategy."""
-        return self.dataset, self.splits, self.backbone, self.train_fraction
+    def question(self) -> tuple[Any, ...]:
+        """What its strategy is compared within: all of it but the strategy, in the order of QUESTION."""
+        return tuple(getattr(self, name) for name in QUESTION)
 
     @property
     def id(self) -> str:
-        """Readable and unique within a study."""
-        return f"{self.dataset}/{self.splits}/{self.backbone}/{self.strategy}/{self.train_fraction:g}"
+        """Readable and unique within a study: DATASET/SPLITS/BACKBONE/STRATEGY/FRACTION, with ",3x" for a budget and ",128px" for a size of
+        images of its own."""
+        own = f"{f',{self.budget}x' * (self.budget != 1)}{f',{self.image_size}px' * (self.image_size != 0)}"
+        return f"{self.dataset}/{self.splits}/{self.backbone}/{self.strategy}/{self.train_fraction:g}{own}"
+
+
+QUESTION = tuple(f.name for f in dataclasses.fields(Cell) if f.name != "strategy")
+"""The fields of a cell that make a question: strategies are compared where all of these are alike."""
+
+
+def question_of(cell: Mapping[str, Any]) -> tuple[Any, ...]:
+    """`Cell.question` of a cell, or of a question, as JSON has it: without the late fields that it does not use."""
+    return tuple(
+        cell.get(f.name, f.default) if "since" in f.metadata else cell[f.name] for f in dataclasses.fields(Cell) if f.name in QUESTION
+    )
+
+
+def line_of(cell: Cell, strategy: str) -> Cell:
+    """Whose the line to beat is that stands beside the cell: epochs are nothing to what is solved, so all budgets share it."""
+    return dataclasses.replace(cell, strategy=strategy, budget=1)
+
+
+def question_json(question: Sequence[Any]) -> dict[str, Any]:
+    """By name, as `question_of` reads it."""
+    unused = {f.name: f.default for f in late_fields(Cell)}
+    return {name: value for name, value in zip(QUESTION, question, strict=True) if value != unused.get(name)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,6 +178,14 @@ class Protocol:
     def steps(self, images: int) -> int:
         """Optimiser steps of a whole trial on so many training images."""
         return self.max_epochs * self.passes(images) * -(-images // self.batch_size)
+
+
+def stretched(protocol: Protocol, factor: int) -> Protocol:
+    """So many times the epochs: the schedule is stretched, the warm-up as long as it was. Stored views and least steps grow alike, so that
+    reuse costs no strategy a view."""
+    return dataclasses.replace(
+        protocol, max_epochs=factor * protocol.max_epochs, views=factor * protocol.views, min_steps=factor * protocol.min_steps
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -303,6 +345,7 @@ class Study:
             f"grace_epochs {self.grace_epochs} must be >= warmup_epochs {self.protocol.warmup_epochs}: nothing may be stopped while warming up.",
         )
         _check_budget(self)
+        _check_questions(self)
         known = get_args(Explain)
         if unknown := [name for name in self.explain if name not in known]:
             raise ConfigError(f"Study {self.name!r}: unknown explain {unknown[0]!r}; choose from {nearest(unknown[0], list(known))}.")
@@ -324,6 +367,26 @@ class Study:
         today = {**domains(STRATEGIES[cell.strategy]), **domains(Recipe)}
         today |= {name: offered(Recipe)[name] for name in self.asked(cell.strategy)}
         return {name: known.get(f"{cell.strategy}.{name}", known.get(f"recipe.{name}", domain)) for name, domain in today.items()}
+
+    def protocol_of(self, cell: Cell) -> Protocol:
+        """Under which the cell is searched: the study's, at the cell's own budget and size of images."""
+        own = stretched(self.protocol, cell.budget)
+        return dataclasses.replace(own, image_size=cell.image_size or own.image_size)
+
+    def confirmed_protocol(self, cell: Cell, factor: int = 1) -> Protocol:
+        """Under which the cell's winners are trained again; `factor`: times its epochs, where a budget check found that it pays."""
+        own = stretched(self.protocol_of(cell), factor)
+        return dataclasses.replace(own, image_size=self.confirm_size or own.image_size)
+
+    def is_longest(self, cell: Cell) -> bool:
+        """Whether no cell asks the same at a longer budget. What longer training brings one that has such a sibling, the study measures."""
+        alike = dataclasses.replace(cell, budget=1)
+        return not any(c.budget > cell.budget and dataclasses.replace(c, budget=1) == alike for c in self.cells)
+
+    def is_largest(self, cell: Cell) -> bool:
+        """Whether no cell asks the same at a larger size of images."""
+        alike, own = dataclasses.replace(cell, image_size=0), self.protocol_of(cell).image_size
+        return not any(self.protocol_of(c).image_size > own and dataclasses.replace(c, image_size=0) == alike for c in self.cells)
 
     def search_of(self, number: int, searches: int | None = None) -> int:
         """Whose winner confirm run `number` trains: search r of R has the runs r, r + R, ..., each on every fold."""
@@ -382,6 +445,22 @@ def _check_budget(study: Study) -> None:
     )
 
 
+def _check_questions(study: Study) -> None:
+    """Sizes of images are named once, and confirm runs have one size."""
+    sized = [c for c in study.cells if c.image_size]
+    _require(
+        not sized or not study.confirm_size,
+        f"confirm_size {study.confirm_size} and image_sizes do not go together: each question is confirmed at its own size "
+        f"({sized[0].image_size if sized else 0} px here). Leave out one of both.",
+    )
+    usual = study.protocol.image_size
+    asked = {c for c in study.cells if not c.image_size}
+    if twice := [c for c in sized if c.image_size == usual and dataclasses.replace(c, image_size=0) in asked]:
+        raise ConfigError(
+            f"Study {study.name!r} lists {twice[0].id} twice: image_size 0 means the protocol's, which is {usual}. Leave out one of 0 and {usual}."
+        )
+
+
 def _whole(study: Study) -> str:
     """The nearest numbers of trials that its searches can share."""
     if not isinstance(study.searches, int) or study.searches < 1:
@@ -409,12 +488,30 @@ def grid(
     backbones: tuple[str, ...] | list[str],
     strategies: tuple[str, ...] | list[str],
     train_fractions: tuple[float, ...] = (1.0,),
+    budgets: tuple[int, ...] = (1,),
+    image_sizes: tuple[int, ...] = (0,),
 ) -> tuple[Cell, ...]:
-    """Every combination as cells. A dataset may carry its split protocol after "@": "deepweeds@session"."""
+    """Every combination as cells. A dataset may carry its split protocol after "@": "deepweeds@session".
+
+    `budgets`: times the protocol's max_epochs; `image_sizes`: pixels, 0 for the protocol's. Each is a question of its own, tuned and
+    confirmed for itself.
+    """
+    _check_several("budgets", budgets, "a budget once, as in budgets=(1, 3, 10)")
+    _check_several("image_sizes", image_sizes, "a size once, as in image_sizes=(64, 128, 224)")
     return tuple(
-        Cell(dataset=with_splits(d)[0], splits=with_splits(d)[1], backbone=b, strategy=s, train_fraction=f)
+        Cell(dataset=with_splits(d)[0], splits=with_splits(d)[1], backbone=b, strategy=s, train_fraction=f, budget=n, image_size=px)
         for d in datasets
         for b in backbones
         for f in train_fractions
+        for n in budgets
+        for px in image_sizes
         for s in strategies
     )
+
+
+def _check_several(name: str, values: Sequence[int], way_out: str) -> None:
+    _require(
+        isinstance(values, (tuple, list)) and len(values) > 0, f"{name} must be a tuple of whole numbers, not {values!r}. Give {way_out}."
+    )
+    twice = next((v for k, v in enumerate(values) if v in values[:k]), None)
+    _require(twice is None, f"{name} names {twice!r} twice. Give {way_out}.")

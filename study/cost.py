@@ -85,21 +85,23 @@ def measure(cell: Cell, protocol: Protocol, num_classes: int, weights: str | Non
 
 
 class Pricing:
-    """What a run of a cell costs, measured once a network and strategy."""
+    """What a run of a cell costs, measured once a network, strategy and size of images."""
 
-    def __init__(self, protocol: Protocol, tables: dict[tuple[str, str], ImageTable], weights: str | None) -> None:
-        self.protocol, self.tables, self.weights = protocol, tables, weights
-        self.prices: dict[tuple[str, str], Price] = {}
+    def __init__(self, protocol_of: Callable[[Cell], Protocol], tables: dict[tuple[str, str], ImageTable], weights: str | None) -> None:
+        """`protocol_of`: of a cell, as `Study.protocol_of` gives that of its search."""
+        self.protocol_of, self.tables, self.weights = protocol_of, tables, weights
+        self.prices: dict[tuple[str, str, int], Price] = {}
 
     def price(self, cell: Cell) -> Price:
-        key = (cell.backbone, cell.strategy)
+        protocol = self.protocol_of(cell)
+        key = (cell.backbone, cell.strategy, protocol.image_size)
         if key not in self.prices:
-            self.prices[key] = measure(cell, self.protocol, len(self._data(cell).classes), self.weights)
+            self.prices[key] = measure(cell, protocol, len(self._data(cell).classes), self.weights)
         return self.prices[key]
 
     def hours(self, cell: Cell) -> float:
         """Of one run that is not stopped: every stored view is passed through the frozen half once, whatever the epochs."""
-        p, data, price = self.protocol, self._data(cell), self.price(cell)
+        p, data, price = self.protocol_of(cell), self._data(cell), self.price(cell)
         train = sum(kept_by_class(data, cell.train_fraction))
         looked = int((data.split == VAL).sum()) + min(train, p.train_eval_images)
         passes = p.max_epochs * p.passes(train)

@@ -4,12 +4,15 @@
 enlarged to it, since a pretrained network's filters expect things at that scale (measured on eight data sets of 48 to 160 px with
 EfficientNet-Lite0: -1 to +23 points of test macro-F1 against the images' own size, +5 in the mean). `features_small` sees them at the
 fewer pixels that the study trains at, so that everybody sees what these cost.
+
+A study that asks at several budgets or sizes of images solves each line once: epochs are nothing to it, and `features` sees every size of
+images at the network's own, but for sizes above that.
 """
 
 import dataclasses
 from collections.abc import Mapping, Sequence
 
-from study.config import Cell, Protocol, Recipe, Study, TrialConfig
+from study.config import Cell, Protocol, Recipe, Study, TrialConfig, line_of
 from study.cost import measure
 from study.networks.sizes import full_size
 from study.networks.weights import timm_name
@@ -21,14 +24,27 @@ from study.strategies import EVERY, LINES, Features, FeaturesSmall
 def line_cells(study: Study) -> list[Cell]:
     """A cell of each line for every question of the study that starts from a pretrained network, whatever its size turns out to be."""
     pretrained = (cell for cell in study.cells if EVERY[cell.strategy].start == "pretrained")
-    questions = dict.fromkeys(dataclasses.replace(cell, strategy=Features.name) for cell in pretrained)
-    return [dataclasses.replace(cell, strategy=name) for cell in questions for name in LINES]
+    cells = (_whole(line_of(cell, name), study) for cell in pretrained for name in LINES)
+    return list(dict.fromkeys(cells))
+
+
+def _whole(cell: Cell, study: Study) -> Cell:
+    """`features` is one for all sizes of images up to the network's own."""
+    if cell.strategy == Features.name and cell.image_size and cell.image_size <= _full(cell, study):
+        return dataclasses.replace(cell, image_size=0)
+    return cell
+
+
+def _full(cell: Cell, study: Study) -> int:
+    return study.line_size or full_size(timm_name(cell.backbone))
 
 
 def line_config(cell: Cell, study: Study) -> TrialConfig | None:
     """What is solved for a cell of `line_cells`; None where the study's size is the full one, so that both lines are one."""
-    confirmed = study.confirm_size or study.protocol.image_size
-    size = max(study.line_size or full_size(timm_name(cell.backbone)), confirmed)
+    confirmed = study.confirmed_protocol(cell).image_size
+    if not cell.image_size and all(c.image_size for c in study.cells):  # nothing is trained at the protocol's size
+        confirmed = 0
+    size = max(_full(cell, study), confirmed)
     if cell.strategy == FeaturesSmall.name:
         if size == confirmed:
             return None

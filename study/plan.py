@@ -12,9 +12,9 @@ from study.datasets.spec import ImageTable
 from study.lines import line_cells, line_hours
 from study.places import Places
 from study.records import OBJECTIVE, Outcome, Stage
-from study.search.confirmed import factors_of
+from study.search.confirmed import checks, factors_of
 from study.space import extremes, in_words
-from study.stages import checks, controls, ended
+from study.stages import controls, ended
 from study.tracking.ledger import Ledger
 
 
@@ -34,10 +34,10 @@ def print_plan(study: Study, ledger: Ledger, tables: dict[tuple[str, str], Image
     console.print(f"[bold]{study.name}[/]" + (f": {study.about}" if study.about else ""), highlight=False)
     p = study.protocol
     console.print(
-        f"protocol: {p.max_epochs} epochs, batch {p.batch_size}, {p.image_size} px, {p.precision}, {p.workers} worker(s), "
-        f"batch norm {p.batch_norm}, {p.views or 'fresh'} augmented views"
+        f"protocol: {_each(study, 'max_epochs')} epochs, batch {p.batch_size}, {_each(study, 'image_size')} px, {p.precision}, {p.workers} worker(s), "
+        f"batch norm {p.batch_norm}, {_each(study, 'views') if p.views else 'fresh'} augmented views"
         f"{f', winners confirmed at {study.confirm_size} px' if study.confirm_size not in (0, p.image_size) else ''}"
-        f"{f', at least {p.min_steps} steps a trial' if p.min_steps else ''}; selects on validation macro-F1",
+        f"{', at least ' + _each(study, 'min_steps') + ' steps a trial' if p.min_steps else ''}; selects on validation macro-F1",
         highlight=False,
     )
     for strategy in dict.fromkeys(c.strategy for c in study.cells):
@@ -48,17 +48,19 @@ def print_plan(study: Study, ledger: Ledger, tables: dict[tuple[str, str], Image
     table = Table("cell", "trials", "done", "confirm runs", "done", "epochs", "trained parameters", "trained above", "at most")
     table.columns[0].no_wrap = True
     hours, left = 0.0, {}
-    pricing = confirming = Pricing(study.protocol, tables, places.weights)
+    pricing = confirming = Pricing(study.protocol_of, tables, places.weights)
     if study.confirm_size not in (0, p.image_size):
-        confirming = Pricing(replace(p, image_size=study.confirm_size), tables, places.weights)
+        confirming = Pricing(study.confirmed_protocol, tables, places.weights)
     runs, check = study.confirm_seeds * study.confirm_folds, Checked()
     for cell in study.cells:
         price, factor = pricing.price(cell), factors.get(cell.id, 1)
         searches, confirms = study.trials - done[cell.id, Stage.SEARCH], runs - done[cell.id, Stage.CONFIRM]
-        looks = checks(study) - done[cell.id, Stage.BUDGET]
+        looks = checks(study, cell) - done[cell.id, Stage.BUDGET]
         left[cell.id] = searches + confirms + looks
         once = confirming.hours(cell)
-        check.add(once, looks * study.budget_check, 0 if cell.id in factors else study.budget_check * (runs - 1))
+        check.add(
+            once, looks * study.budget_check, study.budget_check * (runs - 1) if checks(study, cell) and cell.id not in factors else 0
+        )
         cost = searches * pricing.hours(cell) + (confirms * factor + looks * study.budget_check) * once
         hours += cost
         table.add_row(
@@ -67,7 +69,7 @@ def print_plan(study: Study, ledger: Ledger, tables: dict[tuple[str, str], Image
             str(done[cell.id, Stage.SEARCH]),
             str(runs),
             str(done[cell.id, Stage.CONFIRM]),
-            str((study.trials + runs * factor + checks(study) * study.budget_check) * p.max_epochs),
+            str((study.trials + runs * factor + checks(study, cell) * study.budget_check) * study.protocol_of(cell).max_epochs),
             f"{price.trained:,} of {price.parameters:,}",
             price.cut,
             _span(cost),
@@ -82,12 +84,18 @@ def print_plan(study: Study, ledger: Ledger, tables: dict[tuple[str, str], Image
         extra, count = _explain_hours(study, confirming)
         hours += extra
         console.print(f"and {count} runs that explain the verdict ({', '.join(study.explain)}): at most {_span(extra)}", highlight=False)
-    needed = disk(study, {backbone: price.parameters for (backbone, _), price in pricing.prices.items()}, left)
+    needed = disk(study, {backbone: price.parameters for (backbone, *_), price in pricing.prices.items()}, left)
     console.print(
         f"at most {_span(hours)} on one trial's share of this machine, one after the other; early stopping makes it "
         f"less, deep cuts make it more. Disk: about {needed / 1e9:.2f} GB under {ledger.folder.location}.",
         highlight=False,
     )
+
+
+def _each(study: Study, field: str) -> str:
+    """A field of the protocol as the study's questions have it: "10, 30 and 100"."""
+    first, *more = sorted({getattr(study.protocol_of(c), field) for c in study.cells}, reverse=True)
+    return f"{', '.join(map(str, more[::-1]))} and {first}" if more else str(first)
 
 
 @dataclass
@@ -105,13 +113,18 @@ class Checked:
 
 def _budget_check(study: Study, check: Checked) -> list[str]:
     """What is asked before the test set is opened, and what that may cost besides; nothing where it is off."""
-    if not checks(study):
+    checked = [c for c in study.cells if checks(study, c)]
+    if not checked:
         return ["budget check: off, so nobody will know whether longer training would turn the verdict"]
-    epochs = study.budget_check * study.protocol.max_epochs
+    longer = " and ".join(map(str, dict.fromkeys(study.protocol_of(c).max_epochs for c in checked)))
+    epochs = " and ".join(map(str, dict.fromkeys(study.budget_check * study.protocol_of(c).max_epochs for c in checked)))
+    of = f" of {longer} epochs" if len(checked) < len(study.cells) else ""
     lines = [
-        f"budget check, before the test set is opened: each winner once at {epochs} epochs, on validation ({_span(check.hours)} of it; "
+        f"budget check, before the test set is opened: each winner{of} once at {epochs} epochs, on validation ({_span(check.hours)} of it; "
         "--budget-check off leaves it out)"
     ]
+    if of:
+        lines.append("the shorter budgets need no check: this study trains longer too, and shows what that brings")
     if study.longest >= study.budget_check:
         lines.append(
             f"where a strategy gains, its question is confirmed at {epochs} epochs: at most {_span(check.longer)} more, in no sum here "

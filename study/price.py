@@ -120,25 +120,29 @@ def cost_of(study: Study, pictures: Sequence[Pictures], machine: Machine) -> Cos
     once, and the longest one is waited for."""
     by_name = {p.dataset: p for p in pictures}
     trials = {cell: _Trial(study, cell, by_name[named(cell)], machine) for cell in study.cells}
-    p, runs = study.protocol, study.confirm_seeds * study.confirm_folds
-    confirmed = dataclasses.replace(p, image_size=study.confirm_size or p.image_size)
+    runs = study.confirm_seeds * study.confirm_folds
 
-    def stage(count: Callable[["_Trial"], float], longest: Callable[["_Trial"], float]) -> float:
+    def stage(of: Sequence["_Trial"], count: Callable[["_Trial"], float], longest: Callable[["_Trial"], float]) -> float:
         together = machine.at_once
-        return (sum(map(count, trials.values())) + (together - 1) * max(map(longest, trials.values()))) / together
+        return (sum(map(count, of)) + (together - 1) * max(map(longest, of), default=0.0)) / together
 
-    def confirm(factor: int, count: int, *, tested: bool = True) -> float:
-        long = dataclasses.replace(confirmed, max_epochs=factor * p.max_epochs)
-        each = {trial: trial.won(long, tested=tested) for trial in trials.values()}
-        return stage(lambda t: count * each[t] + t.once(long), lambda t: each[t]) if count else 0.0
+    def confirm(factor: int, count: int, *, tested: bool = True, checked: bool = False) -> float:
+        """`checked`: of the questions whose budget is checked alone."""
+        of = [t for t in trials.values() if not checked or study.is_longest(t.cell)]
+        usual = {t: study.confirmed_protocol(t.cell) for t in of}
+        long = {t: dataclasses.replace(p, max_epochs=factor * p.max_epochs) for t, p in usual.items()}
+        each = {t: t.won(long[t], tested=tested) for t in of}
+        return stage(of, lambda t: count * each[t] + t.once(long[t]), lambda t: each[t]) if count else 0.0
 
     return Cost(
         start=machine.start,
         line=_lines(study, by_name, machine),
-        search=stage(lambda t: t.search() + t.once(p), lambda t: t.usual(p)),
+        search=stage(list(trials.values()), lambda t: t.search() + t.once(t.protocol), lambda t: t.usual(t.protocol)),
         confirm=confirm(1, runs),
-        check=confirm(study.budget_check, 1, tested=False) if study.budget_check and runs else 0.0,
-        longer=confirm(study.longest, runs - (study.longest == study.budget_check)) if study.budget_check and study.longest > 1 else 0.0,
+        check=confirm(study.budget_check, 1, tested=False, checked=True) if study.budget_check and runs else 0.0,
+        longer=confirm(study.longest, runs - (study.longest == study.budget_check), checked=True)
+        if study.budget_check and study.longest > 1
+        else 0.0,
     )
 
 
@@ -154,10 +158,11 @@ def line_size(own: int, smallest: int) -> int:
 
 def _lines(study: Study, by_name: Mapping[str, Pictures], machine: Machine) -> float:
     """One trial at a time, before all others: features of all images at the full size, and at the study's where that is less."""
-    seconds, size = 0.0, study.confirm_size or study.protocol.image_size
+    seconds = 0.0
     for name, backbone in dict.fromkeys((named(c), c.backbone) for c in study.cells):
         own, strategy = by_name[name], next(c.strategy for c in study.cells if c.backbone == backbone)
-        for pixels in {line_size(machine.own, size), size}:
+        sizes = {study.confirmed_protocol(c).image_size for c in study.cells if (named(c), c.backbone) == (name, backbone)}
+        for pixels in {line_size(machine.own, size) for size in sizes} | sizes:
             forward = fmean(pace.whole for pace in machine.pace(backbone, strategy, pixels))
             seconds += 2 * machine.trial + own.images * forward / machine.at_once + own.train * own.classes * machine.solve
     return seconds
@@ -168,6 +173,7 @@ class _Trial:
 
     def __init__(self, study: Study, cell: Cell, pictures: Pictures, machine: Machine) -> None:
         self.study, self.cell, self.pictures, self.machine = study, cell, pictures, machine
+        self.protocol = study.protocol_of(cell)
         self.images = round(pictures.train * cell.train_fraction)
         self.blends = any(max(extremes(d)) > 0 for n, d in study.ranges(cell).items() if n in ("mixup", "cutmix"))
 
@@ -183,7 +189,7 @@ class _Trial:
 
     def search(self) -> float:
         """All trials of the cell: the published defaults, then random ones, then those that learn from them and may be stopped early."""
-        study, p = self.study, self.study.protocol
+        study, p = self.study, self.protocol
         each = study.trials // study.searches
         drawn = min(-(-study.random_trials // study.searches), each - 1)
         depths = max((d.high - d.low + 1 for d in _whole(study.ranges(self.cell))), default=1)

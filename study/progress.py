@@ -31,22 +31,30 @@ class Names:
     """Short names of cells: what all of them have in common is left out, and of a folder the last part stands."""
 
     def __init__(self, cells: Sequence[str]) -> None:
-        """`cells`: ids, DATASET/SPLITS/BACKBONE/STRATEGY/FRACTION."""
+        """`cells`: ids, as `Cell.id` writes them."""
         rows = [_parts(c) for c in cells]
-        self._kept = [k for k in range(5) if len({r[k] for r in rows if len(r) == 5}) > 1] or [3]
+        self._kept = [k for k in range(PARTS) if len({r[k] for r in rows if len(r) == PARTS}) > 1] or [3]
         full = {r[0] for r in rows}
         last = {name: name.rstrip("/").rpartition("/")[2] for name in full}
         self._dataset = last if len(set(last.values())) == len(full) else {}
 
     def __call__(self, cell: str) -> str:
         parts = _parts(cell)
-        if len(parts) != 5:
+        if len(parts) != PARTS:
             return shown(cell)
-        return shown(" ".join(self._dataset.get(parts[k], parts[k]) if k == 0 else parts[k] for k in self._kept))
+        named = (self._dataset.get(parts[k], parts[k]) if k == 0 else parts[k] for k in self._kept)
+        return shown(" ".join(part for part in named if part))
+
+
+PARTS = 7
 
 
 def _parts(cell: str) -> list[str]:
-    return cell.rsplit("/", 4)
+    """Data set, splits, backbone, strategy, fraction, budget ("3x"), size of images ("128px"; empty for the study's)."""
+    *parts, last = cell.rsplit("/", 4)
+    fraction, *own = last.split(",")
+    size = next((part for part in own if part.endswith("px")), "")
+    return [*parts, fraction, next((part for part in own if part != size), "1x"), size]
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from study.records import Ask, Stage
 
 Kind = tuple[str, float]
-"""A cell, and how much one of its runs is: 0 in a search, which stops some early; else times the study's epochs, at the search's size of
+"""A cell, and how much one of its runs is: 0 in a search, which stops some early; else times the study's epochs, at the study's size of
 images (True, that is 1: a plain confirm run)."""
 
 
@@ -38,6 +38,7 @@ class Remaining:
     max_epochs: int
     image_size: int = 0  # of the search; 0: alike for all
     todo: Counter[Kind] = field(default_factory=Counter)
+    searched: dict[str, float] = field(default_factory=dict)  # by cell, how much a trial of its search is that is not stopped; else 1
     at_once: int = 1  # most seen running
     _ended: dict[str, tuple[int, float, float]] = field(default_factory=dict)  # by cell: how many, their seconds, their epochs
 
@@ -49,6 +50,10 @@ class Remaining:
     def done(self, cell: str, whole: float) -> None:
         """One less to do."""
         self.todo[cell, whole] -= self.todo[cell, whole] > 0
+
+    def size(self, cell: str, whole: float) -> float:
+        """How much a run is, one of a search that is not stopped among them."""
+        return float(whole) or self.searched.get(cell, 1.0)
 
     def left(self, running: Mapping[str, Running]) -> float | None:
         """Seconds until the last run has ended; None where nothing has been measured yet.
@@ -66,10 +71,10 @@ class Remaining:
 
         def price(cell: str, whole: float) -> float:
             count, _, passed = self._ended.get(cell, (0, 0.0, 0.0))
-            epochs = self.max_epochs * (whole or 1) if whole or not count else passed / count
+            epochs = self.max_epochs * self.size(cell, whole) if whole or not count else passed / count
             return epoch.get(cell, mean) * epochs
 
-        own = [_left_of(r, price(r.cell, r.whole), self.max_epochs * max(float(r.whole), 1.0)) for r in running.values()]
+        own = [_left_of(r, price(r.cell, r.whole), self.max_epochs * self.size(r.cell, r.whole)) for r in running.values()]
         waiting = Counter(dict(self.todo)) - Counter((r.cell, r.whole) for r in running.values())
         work = sum(own) + sum(count * price(cell, whole) for (cell, whole), count in waiting.items())
         return max([work / self.at_once, *own])

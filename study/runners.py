@@ -116,7 +116,7 @@ def expected_seconds(study: Study, ledger: Ledger, places: Places, tables: Table
         cell = cells[name]
         if cell.backbone not in networks:
             networks[cell.backbone] = forward(cell.backbone, study.protocol, places.weights)
-        total += runs * (TRIAL_S + (whole or 1) * _seconds(cell, study.protocol, tables, *networks[cell.backbone]))
+        total += runs * (TRIAL_S + left.size(name, whole) * _seconds(cell, study.protocol, tables, *networks[cell.backbone]))
     return total
 
 

@@ -36,8 +36,10 @@ def _cells(study: Study) -> str:
         list(dict.fromkeys(c.strategy for c in study.cells)),
         tuple(dict.fromkeys(c.train_fraction for c in study.cells)),
     )
-    if grid(datasets, backbones, strategies, fractions) == study.cells:
-        more = "" if fractions == (1.0,) else f", {_shown(fractions)}"
+    budgets, sizes = (tuple(dict.fromkeys(getattr(c, name) for c in study.cells)) for name in ("budget", "image_size"))
+    if grid(datasets, backbones, strategies, fractions, budgets, sizes) == study.cells:
+        given = {"train_fractions": (fractions, (1.0,)), "budgets": (budgets, (1,)), "image_sizes": (sizes, (0,))}
+        more = "".join(f", {name}={_shown(own)}" for name, (own, usual) in given.items() if own != usual)
         return f"grid({_shown(datasets)}, {_shown(backbones)}, {_shown(strategies)}{more})"
     return "(\n" + "".join(f"        {_call(cell)},\n" for cell in study.cells) + "    )"
 

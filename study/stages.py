@@ -16,7 +16,7 @@ from study.progress import Names, Watch, warn
 from study.records import Ask, Origin, Outcome, Stage
 from study.remaining import Remaining, pixels, times
 from study.search.conductor import Conductor
-from study.search.confirmed import Chosen, Round, checked_number, factors_of, next_round, planned, record_of
+from study.search.confirmed import Chosen, Round, checked_number, checks, factors_of, next_round, planned, record_of
 from study.search.dearest import Expected, expected_seconds
 from study.search.optuna_cells import SearchPlan
 from study.search.plans import FixedPlan, Plan
@@ -86,12 +86,14 @@ def remaining(study: Study, ledger: Ledger) -> Remaining:
         Remaining(max_epochs=p.max_epochs, image_size=p.image_size),
         factors_of(study, ledger.budgets(), ledger.confirmed_trials()),
     )
-    size = ((study.confirm_size or p.image_size) / p.image_size) ** 2
     for cell in study.cells:
+        searched, confirmed = study.protocol_of(cell), study.confirmed_protocol(cell)
+        size = cell.budget * (confirmed.image_size / p.image_size) ** 2
         whole = factors.get(cell.id, 1) * size
+        found.searched[cell.id] = cell.budget * (searched.image_size / p.image_size) ** 2
         found.todo[cell.id, 0] = study.trials - done[cell.id, Stage.SEARCH]
         found.todo[cell.id, whole] = runs * (1 + ("memorisation" in study.explain)) - done[cell.id, Stage.CONFIRM]
-        found.todo[cell.id, study.budget_check * size] += checks(study) - done[cell.id, Stage.BUDGET]
+        found.todo[cell.id, study.budget_check * size] += checks(study, cell) - done[cell.id, Stage.BUDGET]
         for control in controls() if "controls" in study.explain else ():
             found.todo[dataclasses.replace(cell, strategy=control).id, whole] = runs
     asks, results = {a.trial_id: a for a in ledger.asks()}, ledger.results()
@@ -101,11 +103,6 @@ def remaining(study: Study, ledger: Ledger) -> Remaining:
         if ask.stage is Stage.EXPLAIN:
             found.done(ask.cell, times(ask, p.max_epochs, p.image_size))
     return found
-
-
-def checks(study: Study) -> int:
-    """Runs of the budget check that are planned for a cell, at least."""
-    return int(bool(study.budget_check and study.confirm_seeds))
 
 
 def set_line(executor: Executor) -> None:
@@ -141,7 +138,7 @@ def _completed(ledger: Ledger, trial_id: str) -> bool:
 def search(executor: Executor) -> None:
     """Cells are priced before they were measured only where each is tried once: else its first trial tells in time."""
     study = executor.study
-    pricing, cells = Pricing(study.protocol, executor.tables, executor.places.weights), {c.id: c for c in study.cells}
+    pricing, cells = Pricing(study.protocol_of, executor.tables, executor.places.weights), {c.id: c for c in study.cells}
     once = study.trials == study.searches and len(study.cells) > 1
     executor("search", SearchPlan(study, executor.ledger, (lambda cell: 3600 * pricing.hours(cells[cell])) if once else None))
 
@@ -224,11 +221,12 @@ def ended(study: Study, ledger: Ledger) -> Counter[tuple[str, Stage]]:
     searched = {cell for cell in chosen if found[cell, Stage.SEARCH] >= study.trials}
     for ask in confirm_asks(study, ledger, chosen):
         found[ask.cell, Stage.CONFIRM] += ask.trial_id in results and ask.cell in searched
-    rounds = {cell: next_round(study, record_of(study, budgets, chosen, cell)) for cell in chosen}
+    cells = {c.id: c for c in study.cells}
+    rounds = {cell: next_round(study, cells[cell], record_of(study, budgets, chosen, cell)) for cell in chosen if cell in cells}
     for ask in check_asks(study, ledger, chosen, {cell: part for cell, part in rounds.items() if part is not None}):
         found[ask.cell, Stage.BUDGET] += ask.trial_id in results and ask.cell in searched
-    for cell in searched:
-        found[cell, Stage.BUDGET] += checks(study) and rounds[cell] is None  # settled
+    for cell in searched & rounds.keys():
+        found[cell, Stage.BUDGET] += checks(study, cells[cell]) and rounds[cell] is None  # settled
     return found
 
 
@@ -276,7 +274,7 @@ def explain_asks(study: Study, ledger: Ledger, chosen: Chosen) -> list[Ask]:
                 like = dataclasses.replace(cell, strategy=of).id
                 for number in range(study.confirm_seeds * study.confirm_folds):
                     tuned = own.get((like, number)) or confirm_config(
-                        study, TrialConfig.default(dataclasses.replace(cell, strategy=of), study.protocol), number
+                        study, TrialConfig.default(dataclasses.replace(cell, strategy=of), study.protocol_of(cell)), number
                     )
                     strategy = STRATEGIES[control](**dataclasses.asdict(tuned.strategy))
                     config = dataclasses.replace(tuned, cell=dataclasses.replace(tuned.cell, strategy=control), strategy=strategy)

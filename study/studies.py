@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from study.config import Cell, Protocol, Recipe, Study, grid
+from study.config import Protocol, Recipe, Study, grid
 from study.errors import ConfigError, nearest
 from study.naming import absolute_name, with_splits
 from study.space import domains, parse
@@ -134,16 +134,17 @@ def narrow(
         wanted = [with_splits(absolute_name(d)) for d in datasets]
         known = [c for c in cells if (c.dataset, c.splits) in wanted]
         fresh = [w for w in wanted if w not in {(c.dataset, c.splits) for c in cells}]
-        pairs = dict.fromkeys((c.backbone, c.strategy, c.train_fraction) for c in cells)
-        cells = (
-            *known,
-            *(Cell(dataset=d, splits=p, backbone=b, strategy=s, train_fraction=f) for d, p in fresh for b, s, f in pairs),
-        )
+        cells = (*known, *dict.fromkeys(replace(c, dataset=d, splits=p) for d, p in fresh for c in cells))
     cells = tuple(replace(c, dataset=absolute_name(c.dataset)) for c in cells)
     given: dict[str, Any] = {k: v for k, v in fields.items() if v is not None}
     if {(c.dataset, c.splits) for c in cells} != {(c.dataset, c.splits) for c in study.cells}:
         given.setdefault("about", f"The protocol of {study.name} on other data.")  # what it said of its own data is not true of these
     protocol = {k: given.pop(k) for k in [f.name for f in dataclasses.fields(Protocol)] if k in given}
+    if "image_size" in protocol and all(c.image_size for c in cells):
+        sizes = ", ".join(map(str, sorted({c.image_size for c in cells})))
+        raise ConfigError(
+            f"image_size {protocol['image_size']} would change nothing: {study.name} asks at {sizes} px. Change image_sizes in its file."
+        )
     if "trials" in given and "random_trials" not in given:
         given["random_trials"] = min(study.random_trials, max(int(given["trials"]) - 1, 0))
     return replace(study, cells=cells, protocol=replace(study.protocol, **protocol), **given)

@@ -17,7 +17,7 @@ from analysis.verdict import findings
 from study import budgets, stages, sweep
 from study.budget_decision import Compared, Gain, Scored, decide, influences
 from study.budgets import next_rounds, settle
-from study.config import Cell, Protocol, Study, TrialConfig, grid
+from study.config import Cell, Protocol, Study, TrialConfig, grid, stretched
 from study.datasets import open_dataset
 from study.datasets.spec import VAL
 from study.growth import grow
@@ -26,7 +26,7 @@ from study.metrics import Counts, macro_f1
 from study.places import Places
 from study.records import Ask, EpochRecord, Origin, Outcome, Stage
 from study.search.conductor import Conductor
-from study.search.seeds import confirm_config, stretched
+from study.search.seeds import confirm_config
 from study.signals import Interrupted
 from study.tracking.ledger import Ledger
 from tests import tiny

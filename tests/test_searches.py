@@ -85,7 +85,8 @@ def test_confirm_runs_start_with_those_that_took_longest(tmp_path: Path) -> None
     unknown = dataclasses.replace(
         asks[0], cell="new", config={**asks[0].config, "cell": {**asks[0].config["cell"], "dataset": "mini_weeds"}}
     )
-    assert (expected(control), expected(unknown)) == (3.0, math.inf), "as the strategy it is the control of; unknown first"
+    epochs = asks[0].config["protocol"]["max_epochs"]
+    assert (expected(control), expected(unknown)) == (3.0 * epochs, math.inf), "as the strategy it is the control of; unknown first"
     queue = FixedPlan([*asks[4:], unknown], {asks[4].trial_id}, expected)
     started = [queue.ask() for _ in range(8)]
     assert queue.ask() is None and started[0] is unknown

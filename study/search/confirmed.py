@@ -3,12 +3,11 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from study.config import Study, TrialConfig
+from study.config import Cell, Study, TrialConfig, question_of
 from study.search.seeds import confirm_config
 
 Chosen = Mapping[str, Sequence[str]]
 """By cell, the search trials whose configurations are confirmed: one a search, empty where that search found none."""
-QUESTION = ("dataset", "splits", "backbone", "train_fraction")
 
 
 def planned(
@@ -24,10 +23,13 @@ def planned(
 
 
 def record_of(study: Study, budgets: Sequence[Mapping[str, Any]], chosen: Chosen, cell: str) -> Mapping[str, Any] | None:
-    """What was decided on the budget of the cell's question; None where nothing was, or for other winners or cells than it has today."""
-    question = next((c.question for c in study.cells if c.id == cell), None)
-    on = {c.id: list(chosen[c.id]) for c in study.cells if c.question == question and c.id in chosen}
-    return next((b for b in budgets if tuple(b[k] for k in QUESTION) == question and b["on"] == on), None)
+    """What was decided on the budget of the cell's question; None where nothing was, or for other winners or cells than it has today, or
+    before the study asked the same at a longer budget."""
+    own = next((c for c in study.cells if c.id == cell), None)
+    if own is None or not study.is_longest(own):
+        return None
+    on = {c.id: list(chosen[c.id]) for c in study.cells if c.question == own.question and c.id in chosen}
+    return next((b for b in budgets if question_of(b) == own.question and b["on"] == on), None)
 
 
 def factors_of(study: Study, budgets: Sequence[Mapping[str, Any]], chosen: Chosen) -> dict[str, int]:
@@ -45,9 +47,15 @@ class Round(NamedTuple):
     factor: int
 
 
-def next_round(study: Study, record: Mapping[str, Any] | None) -> Round | None:
-    """The check that a question still needs after what was decided on it; None where its budget is settled."""
-    if not study.budget_check or not study.confirm_seeds:
+def checks(study: Study, cell: Cell) -> int:
+    """Runs of the budget check that are planned for the cell, at least: none where the study asks the same at a longer budget, since that
+    is what a check would look for."""
+    return int(bool(study.budget_check and study.confirm_seeds and study.is_longest(cell)))
+
+
+def next_round(study: Study, cell: Cell, record: Mapping[str, Any] | None) -> Round | None:
+    """The check that the cell's question still needs after what was decided on it; None where its budget is settled."""
+    if not checks(study, cell):
         return None
     if record is None:
         return Round(1, study.budget_check)

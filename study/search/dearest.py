@@ -7,14 +7,15 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 from statistics import mean
 
+from study.config import question_of
 from study.records import Ask, TrialResult, dumps
 
 Expected = Callable[[Ask], float]
 
 
 def expected_seconds(ended: Iterable[tuple[Ask, TrialResult]], control_of: dict[str, str]) -> Expected:
-    """Seconds an epoch of a trial to come: as measured with its own settings in its cell, else in its cell, else, for a control, in the
-    cell of the strategy that it is the control of. Infinite where nothing is known: that becomes known first."""
+    """Seconds of a trial to come, by those of an epoch: as measured with its own settings in its cell, else in its cell, else, for a
+    control, in the cell of the strategy that it is the control of. Infinite where nothing is known: that becomes known first."""
     exact: dict[tuple[str, str], list[float]] = defaultdict(list)
     cells: dict[tuple[str, ...], list[float]] = defaultdict(list)
     for ask, result in ended:
@@ -25,15 +26,15 @@ def expected_seconds(ended: Iterable[tuple[Ask, TrialResult]], control_of: dict[
     def expected(ask: Ask) -> float:
         of = control_of.get(ask.config["cell"]["strategy"], "")
         found = exact.get((ask.cell, dumps(ask.config["strategy"]))) or cells.get(_question(ask)) or cells.get(_question(ask, of))
-        return mean(found) if found else math.inf
+        return mean(found) * int(ask.config["protocol"]["max_epochs"]) if found else math.inf
 
     return expected
 
 
 def _question(ask: Ask, strategy: str = "") -> tuple[str, ...]:
-    """What a trial costs goes by, whatever its fold."""
+    """What an epoch costs goes by, whatever the fold and however many epochs there are."""
     cell = ask.config["cell"]
-    return (*(str(cell[k]) for k in ("dataset", "backbone", "train_fraction")), strategy or cell["strategy"])
+    return (*map(str, question_of({**cell, "splits": "", "budget": 1})), strategy or cell["strategy"])
 
 
 class SecondsByCell:

@@ -80,16 +80,18 @@ class SearchPlan(Plan):
 
 
 class CellSearch:
-    """Ask and tell for one search of a cell. Trial n of a cell belongs to its search n mod R; each search has its own published default,
+    """Ask and tell for one search of a cell. Its rungs go by the cell's own budget: of a schedule ten times as long, the same shares are
+    trained before a trial may be stopped. Trial n of a cell belongs to its search n mod R; each search has its own published default,
     draws and training seed, so that how its winner turned out says nothing of another's."""
 
     def __init__(self, cell: Cell, study: Study, search: int = 0) -> None:
         self.cell, self.settings, self.search = cell, study, search
+        self.grace, self.max_epochs = max(study.grace_epochs, 1) * cell.budget, study.protocol_of(cell).max_epochs
         self.seed = seed_for(study.seed, "search", search) % 2**31 if search else study.seed  # of training
         self._numbers: set[int] = set()  # asked for; one may be missing, when a damaged trial's folder was removed
         self.study = optuna.create_study(
             direction="maximize",
-            pruner=SuccessiveHalvingPruner(min_resource=max(study.grace_epochs, 1), reduction_factor=study.reduction_factor),
+            pruner=SuccessiveHalvingPruner(min_resource=self.grace, reduction_factor=study.reduction_factor),
         )
         self._live: dict[str, optuna.Trial] = {}
         self._ids: set[str] = set()
@@ -143,17 +145,17 @@ class CellSearch:
         trial = self._live[ask.trial_id]
         trial.report(record.objective, record.epoch)
         promising = not trial.should_prune()
-        return not promising and ask.origin is Origin.TPE and record.epoch < self.settings.protocol.max_epochs
+        return not promising and ask.origin is Origin.TPE and record.epoch < self.max_epochs
 
     def stops(self, ask: Ask) -> tuple[int, ...]:
         """The rungs below the last epoch: nowhere else does `report` stop a trial."""
         if ask.origin is not Origin.TPE:
             return ()
         rungs = (self._rung(k) for k in itertools.count())
-        return tuple(itertools.takewhile(lambda epoch: epoch < self.settings.protocol.max_epochs, rungs))
+        return tuple(itertools.takewhile(lambda epoch: epoch < self.max_epochs, rungs))
 
     def _rung(self, number: int) -> int:
-        return max(self.settings.grace_epochs, 1) * self.settings.reduction_factor**number
+        return self.grace * self.settings.reduction_factor**number
 
     def tell(self, ask: Ask, result: TrialResult) -> None:
         trial = self._live.pop(ask.trial_id, None)

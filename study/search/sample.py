@@ -35,13 +35,13 @@ def suggest(trial: optuna.Trial, study: Study, cell: Cell, seed: int) -> TrialCo
         else:
             drawn = trial.suggest_float(name, domain.low, domain.high, log=isinstance(domain, Log))
             values[name] = min(max(float(f"{drawn:.6g}"), domain.low), domain.high)
-    return TrialConfig.default(cell, study.protocol, seed).with_values(values)
+    return TrialConfig.default(cell, study.protocol_of(cell), seed).with_values(values)
 
 
 def default_values(study: Study, cell: Cell) -> dict[str, Any]:
     """The published default of the cell's searched fields; where the study's own range leaves it out, the nearest end of that range."""
     ranges = study.ranges(cell)
-    published = TrialConfig.default(cell, study.protocol).values(ranges)
+    published = TrialConfig.default(cell, study.protocol_of(cell)).values(ranges)
     return {name: within(domain, published[name]) for name, domain in ranges.items()}
 
 

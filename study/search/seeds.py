@@ -5,7 +5,7 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from study.config import Protocol, Study, TrialConfig
+from study.config import Study, TrialConfig, stretched
 
 
 def seed_for(*parts: object) -> int:
@@ -17,14 +17,6 @@ def same_subset(confirm_runs: Iterable[Mapping[str, Any]]) -> bool:
     """Whether the study's confirm runs (their configurations as JSON) train on the part that was searched on: begun before parts varied, it
     goes on as it was begun."""
     return any(c["cell"]["train_fraction"] < 1 and not c.get("subset") for c in confirm_runs)
-
-
-def stretched(protocol: Protocol, factor: int) -> Protocol:
-    """So many times the epochs: the schedule is stretched, the warm-up as long as it was. Stored views and least steps grow alike, so that
-    reuse costs no strategy a view."""
-    return dataclasses.replace(
-        protocol, max_epochs=factor * protocol.max_epochs, views=factor * protocol.views, min_steps=factor * protocol.min_steps
-    )
 
 
 def confirm_config(study: Study, winner: TrialConfig, number: int, *, same_subset: bool = False, factor: int = 1) -> TrialConfig:

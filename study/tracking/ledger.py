@@ -288,7 +288,7 @@ class Ledger:
         self._write("budgets.json", {"schema": SCHEMA, "questions": questions})
 
     def budgets(self) -> list[dict[str, Any]]:
-        """By question (`dataset`, `splits`, `backbone`, `train_fraction`): for which choice (`on`: cell -> winners), the `rounds` of the
+        """By question (the fields of `config.QUESTION`): for which choice (`on`: cell -> winners), the `rounds` of the
         check with each strategy's state and figures, the `factor` on the epochs at which it is confirmed, and `earlier` decisions."""
         return self._read("budgets.json", budgets_of) or []
 

@@ -5,7 +5,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from study.config import Cell
+from study.config import QUESTION, Cell
 
 FIRST = "Macro-F1"
 """Section of the metric that decides: charts stand in the alphabet's order, capitals first. It repeats val/macro_f1 and test/macro_f1."""
@@ -27,7 +27,7 @@ def _folded(name: str) -> str:
 def cell_names(cells: Iterable[Cell]) -> dict[Cell, str]:
     """What people call each: what tells it from the others, and no more. "partial"; of a study of one cell "mini_faces partial"."""
     cells = list(cells)
-    several = {name: len({getattr(c, name) for c in cells}) > 1 for name in ("dataset", "splits", "backbone", "strategy", "train_fraction")}
+    several = {name: len({getattr(c, name) for c in cells}) > 1 for name in (*QUESTION, "strategy")}
     if not several["strategy"] and sum(several.values()) <= several["splits"]:
         several |= {"dataset": True, "strategy": True}
     several["dataset"] |= several["splits"]
@@ -42,8 +42,10 @@ def _name(cell: Cell, several: dict[str, bool], dataset: str) -> str:
         "backbone": cell.backbone,
         "strategy": cell.strategy,
         "train_fraction": f"{cell.train_fraction:.3g} of the images",
+        "budget": f"{cell.budget}x the epochs",
+        "image_size": f"{cell.image_size} px" if cell.image_size else "",
     }
-    return " ".join(part for name, part in parts.items() if several[name])
+    return " ".join(part for name, part in parts.items() if several[name] and part)
 
 
 def dataset_name(dataset: str) -> str:

@@ -8,10 +8,11 @@ import math
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import fields
 from typing import Any
 
 from study.budget_decision import STATES
-from study.config import WHO_READS
+from study.config import QUESTION, WHO_READS, Cell
 from study.errors import ConfigError, EnvironmentProblem
 from study.records import SCHEMA, Ask, TrialResult
 from study.strategies import EVERY
@@ -99,9 +100,8 @@ def ask_of(values: dict[str, Any], trial_id: str) -> Ask:
         _require(ask.config, part, _is_object, "an object")
     _require(ask.config, "seed", lambda v: type(v) is int, "a whole number")
     cell = ask.config["cell"]
-    for name in ("dataset", "splits", "backbone", "strategy"):
-        _require(cell, name, _is_text, "a text")
-    _require(cell, "train_fraction", _is_number, "a number")
+    _require(cell, "strategy", _is_text, "a text")
+    _requires_question(cell)
     if cell["strategy"] not in EVERY:
         raise ValueError(f"it tunes by {cell['strategy'][:40]!r}, which this version does not know")
     return ask
@@ -125,9 +125,7 @@ def selection_of(values: dict[str, Any]) -> dict[str, Any]:
 def budgets_of(values: dict[str, Any]) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = _require(values, "questions", _is_objects, "a list of objects")
     for question in found:
-        for name in ("dataset", "splits", "backbone"):
-            _require(question, name, _is_text, "a text")
-        _require(question, "train_fraction", _is_number, "a number")
+        _requires_question(question)
         _require(question, "factor", _is_factor, "a whole number >= 1")
         _require(question, "on", _is_named_lists, "an object of lists of trials' ids")
         for part in _require(question, "rounds", _is_objects, "a list of objects"):
@@ -139,6 +137,15 @@ def budgets_of(values: dict[str, Any]) -> list[dict[str, Any]]:
                 for name in ("gain", "se", "low", "high", "longer", "shorter"):
                     _require({name: 0.0, **own}, name, _is_number, "a number")
     return found
+
+
+def _requires_question(values: dict[str, Any]) -> None:
+    """The fields of a cell that make its question, each of its kind; those that came late may be missing."""
+    for f in fields(Cell):
+        if f.name in QUESTION:
+            late = {f.name: f.default} if "since" in f.metadata else {}
+            fits, kind = KINDS[f.type]
+            _require({**late, **values}, f.name, fits, kind)
 
 
 def data_report_of(values: dict[str, Any]) -> dict[str, Any]:
@@ -238,3 +245,10 @@ def _why(error: BaseException) -> str:
     if isinstance(error, KeyError):
         return f"no {str(error)[:80]} in it"
     return " ".join(str(error).split())[:200]
+
+
+KINDS: dict[Any, tuple[Callable[[Any], bool], str]] = {
+    str: (_is_text, "a text"),
+    float: (_is_number, "a number"),
+    int: (lambda value: type(value) is int, "a whole number"),
+}
