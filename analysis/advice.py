@@ -1,4 +1,5 @@
-"""What a study of sizes says, in words: which strategy with how many images, where that changes, and what more images would bring."""
+"""What a study of sizes says, in words: which strategy with how many images, steps or pixels, where that changes, and what more images would
+bring."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -6,7 +7,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from analysis.answers import Answer, Mark, answer, confirm_seconds, means_of
+from analysis.answers import Answer, Mark, answer, means_of
+from analysis.axes import IMAGES, Axis
 from analysis.frames import Frames
 from analysis.intervals import difference_interval, mean_estimate
 from analysis.judged import Pair
@@ -15,18 +17,19 @@ from analysis.short import shorts
 from analysis.sizes import Crossing
 from analysis.steps import joined, were_cut_short
 from analysis.when import Panel, When
+from study.strategies import EVERY
 
 PROBE = "linear_probe"
 MOST_DOUBTS = 3
 Cut = Mapping[str, Sequence[float]]
-"""By strategy that was cut short, at which numbers of training images."""
+"""By strategy that was cut short, at which places of the axis; empty where the axis is the length of training: that is what it shows."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Advice:
-    """Of one data set and backbone: one sentence, and what stands behind it."""
+    """Of one data set and backbone along one axis: one sentence, and what stands behind it."""
 
-    question: Question  # of all images
+    question: Question  # what the places on the axis have in common
     head: str
     mark: Mark = "open"
     pairs: tuple[str, ...] = ()  # each two strategies: where they cross
@@ -37,7 +40,7 @@ class Advice:
 
     @property
     def about(self) -> str:
-        return self.question.panel
+        return self.question.name
 
     @property
     def text(self) -> str:
@@ -46,41 +49,40 @@ class Advice:
 
 
 def advice(found: When, judged: Sequence[Pair], strategies: pd.DataFrame, frames: Frames) -> list[Advice]:
-    """One a data set and backbone that was asked about at several sizes."""
+    """One a data set and backbone that was asked about at several places on an axis."""
     out = []
     short = shorts(frames)
     for panel in found.panels:
         answers = {}
-        for images, question in panel.sizes.items():
+        for place, question in panel.sizes.items():
             if own := [p for p in judged if p.question == question]:
-                answers[images] = answer(question, own, means_of(strategies, question), confirm_seconds(frames, question))
+                answers[place] = answer(question, own, means_of(strategies, question), panel.seconds[place])
         if answers:
-            cut = {s: [n for n, q in panel.sizes.items() if (q, s) in short] for s in panel.curves}
+            cut = {s: [n for n, q in panel.sizes.items() if (q, s) in short and not panel.axis.training] for s in panel.curves}
             out.append(_advice(panel, answers, {s: sizes for s, sizes in cut.items() if sizes}, frames))
     return out
 
 
 def _advice(panel: Panel, answers: Mapping[float, Answer], cut: Cut, frames: Frames) -> Advice:
-    images = max(answers)
-    pick, head, mark = _pick(answers[images], images)
+    axis, largest = panel.axis, max(answers)
+    pick, head, mark = _pick(answers[largest], f"{axis.beginning(panel.sizes[largest], largest)}, ")
     return Advice(
         question=panel.question,
         head=f"{head}; {_change(panel, pick, cut)}" if pick else head,
         mark=mark,
         pairs=tuple(
-            f"{a} and {b}: {why}" if (why := _not_judged((a, b), cut)) else describe_crossing(c, a, b)
+            f"{a} and {b}: {why}" if (why := _not_judged((a, b), cut, axis)) else describe_crossing(c, a, b, axis)
             for (a, b), c in panel.crossings.items()
         ),
-        more=_more(panel, pick or answers[images].ranked[0], cut),
-        task=_task(panel, frames),
+        more=_more(panel, pick or answers[largest].ranked[0], cut) if axis.extrapolates else "",
+        task=_task(panel, frames) if axis.extrapolates else "",
         doubts=_doubts(panel, answers),
         scope=_scope(panel, frames),
     )
 
 
-def _pick(a: Answer, images: float) -> tuple[str, str, Mark]:
+def _pick(a: Answer, start: str) -> tuple[str, str, Mark]:
     """(whom to take, or nobody; the same in words; how sure)."""
-    start = f"with about {number(images)} images like these, "
     if len(a.comparable) < 2:
         return "", f"{start}no pick can be named: {a.reasons[0]}", "open"
     left = [s for s in a.ranked if s not in a.comparable]
@@ -99,55 +101,62 @@ def _pick(a: Answer, images: float) -> tuple[str, str, Mark]:
 def _change(panel: Panel, pick: str, cut: Cut) -> str:
     """Where the pick is no longer the better one: the nearest such place below the largest size. Curves of strategies that were cut short
     show where training begins to work, so they say nothing of it."""
-    others = {s: c for s in panel.curves if s not in (pick, *cut) and (c := panel.between(pick, s)) is not None}
+    axis = panel.axis
+    others = {s: c for s in _compared(panel) if s not in (pick, *cut) and (c := panel.between(pick, s)) is not None}
     if cut and (pick in cut or not others):
-        return f"whether it changes with their number is {_not_judged(panel.curves, cut)}"
-    rest = f" (against {joined(list(cut))} it is {_not_judged(panel.curves, cut)})" if cut else ""
+        return f"whether it changes with {axis.changes} is {_not_judged(panel.curves, cut, axis)}"
+    rest = f" (against {joined(list(cut))} it is {_not_judged(panel.curves, cut, axis)})" if cut else ""
     return f"{_where(panel, pick, others)}{rest}"
+
+
+def _compared(panel: Panel) -> list[str]:
+    """Along pixels a yardstick is no rival: what stands at every size of images is the line to beat at the network's own."""
+    return [s for s in panel.curves if not EVERY[s].yardstick]
 
 
 def _where(panel: Panel, pick: str, others: Mapping[str, Crossing]) -> str:
     """`others`: by strategy, where it crosses the pick."""
+    axis = panel.axis
     shown = {s: c for s, c in others.items() if c.kind == "crosses"}
     seen = {s: c for s, c in others.items() if not math.isnan(c.at)}
     if shown:
         other = max(shown, key=lambda s: shown[s].at)
         c = shown[other]
         below, beyond = (pick, other) if c.a_below else (other, pick)
-        return f"it changes near {number(c.at)} images ({span(c)}): {below} is better below, {beyond} above"
-    sizes = f"between {exact(min(panel.sizes))} and {exact(max(panel.sizes))} images"
+        return f"below {axis.shown(c.at)} {below} is ahead, above it {beyond} ({span(c, axis)})"
+    sizes = f"between {exact(min(panel.sizes))} and {exact(max(panel.sizes))} {axis.unit}"
     if others and all(c.kind == "none" for c in others.values()):
         return f"it does not change {sizes}"
     if seen:
         other = max(seen, key=lambda s: seen[s].at)
         c = seen[other]
-        where = f" ({span(c)})" if not math.isnan(c.low) else ", with one run no interval"
-        return f"its mean and that of {other} cross near {number(c.at)} images{where}, {_one_sided(c, pick, other)}"
+        where = f" ({span(c, axis)})" if not math.isnan(c.low) else ", with one run no interval"
+        return f"its mean and that of {other} cross near {axis.shown(c.at)}{where}, {_one_sided(c, pick, other)}"
     open_yet = [s for s, c in others.items() if c.kind in ("unclear", "unknown")]
     return f"no change is seen {sizes}, nor excluded against {joined(open_yet)}" if open_yet else f"no change is seen {sizes}"
 
 
-def _not_judged(strategies: Iterable[str], cut: Cut) -> str:
+def _not_judged(strategies: Iterable[str], cut: Cut, axis: Axis) -> str:
     """ "not judged: full was cut short at 50 and 100 images"; empty where none of them was."""
     if not (short := [s for s in strategies if s in cut]):
         return ""
     sizes = joined([exact(n) for n in sorted({n for s in short for n in cut[s]})])
-    return f"not judged: {were_cut_short(short)} at {sizes} images"
+    return f"not judged: {were_cut_short(short)} at {sizes} {axis.unit}"
 
 
-def describe_crossing(c: Crossing, a: str, b: str) -> str:
+def describe_crossing(c: Crossing, a: str, b: str, axis: Axis = IMAGES) -> str:
     """Two strategies in one phrase."""
     first, second = (a, b) if c.a_below else (b, a)
-    sizes = f"between {exact(c.smallest)} and {exact(c.largest)} images"
+    sizes = f"between {exact(c.smallest)} and {exact(c.largest)} {axis.unit}"
     if c.kind == "none":
         return f"{a} and {b}: no crossing {sizes}"
     if c.kind == "unknown":
         return f"{a} and {b}: not known, two sizes with two runs each are needed"
     if math.isnan(c.at):
-        return f"{a} and {b}: no crossing seen {sizes}; not excluded {span(c, 'from')}"
+        return f"{a} and {b}: no crossing seen {sizes}; not excluded {span(c, axis, 'from')}"
     often = f"; their means change places {c.changes} times" if c.changes > 1 else ""
     sure = "" if c.kind == "crosses" else f", {_one_sided(c, a, b)}"
-    return f"{a} and {b}: {first} below, {second} above {number(c.at)} images ({span(c)}){sure}{often}"
+    return f"{a} and {b}: {first} below, {second} above {axis.shown(c.at)} ({span(c, axis)}){sure}{often}"
 
 
 def _one_sided(c: Crossing, a: str, b: str) -> str:
@@ -156,24 +165,18 @@ def _one_sided(c: Crossing, a: str, b: str) -> str:
     return f"but only {better} is shown to be better at some size" if better else "but neither is shown to be better at any size"
 
 
-def span(c: Crossing, start: str = "95 % interval") -> str:
+def span(c: Crossing, axis: Axis = IMAGES, start: str = "95 % interval") -> str:
     """The interval of a crossing; where it reaches the end of what was measured, that says so."""
-    low = f"{exact(c.low)} or fewer" if c.below else number(c.low)
-    return f"{start} {low} to {f'{exact(c.high)} or more' if c.above else number(c.high)}"
+    low = f"{exact(c.low)} or fewer" if c.below else axis.rounded(c.low)
+    return f"{start} {low} to {f'{exact(c.high)} or more' if c.above else axis.rounded(c.high)}"
 
 
-def number(images: float) -> str:
-    """Of images, to two digits where there are more than a hundred."""
-    return f"{float(f'{images:.2g}') if images >= 100 else round(images):,.0f}"
-
-
-def exact(images: float) -> str:
-    """Of images that were counted."""
-    return f"{images:,.0f}"
+def exact(counted: float) -> str:
+    return f"{counted:,.0f}"
 
 
 def _more(panel: Panel, strategy: str, cut: Cut) -> str:
-    if why := _not_judged([strategy], cut):
+    if why := _not_judged([strategy], cut, panel.axis):
         return f"what ten times the images would bring is {why}"
     m = panel.more[strategy]
     if m.why_not:
@@ -187,16 +190,16 @@ def _more(panel: Panel, strategy: str, cut: Cut) -> str:
 
 def _task(panel: Panel, frames: Frames) -> str:
     """Complexity: classes, what the start's own features give, and how much tuning adds to them, all at the largest size."""
-    cell = next(c.id for c in frames.study.cells if Question.of(vars(c)) in panel.sizes.values() and c.id in frames.classes)
+    cell = next(c.id for c in frames.study.cells if frames.question_of(c) in panel.sizes.values() and c.id in frames.classes)
     classes = f"{len(frames.classes[cell])} classes"
-    means = {s: mean_estimate(p.runs).mean for s, points in panel.curves.items() for p in points if p.images == panel.largest}
+    means = {s: mean_estimate(p.runs).mean for s, points in panel.curves.items() for p in points if p.place == panel.largest}
     if PROBE not in means:
         return f"the task has {classes}, the study no {PROBE}"
     best = max(means, key=lambda s: means[s])
     score = f"the task has {classes}, its {PROBE} scores {100 * means[PROBE]:.1f}"
     if best == PROBE:
         return f"{score}, the highest mean"
-    (d,) = (d for d in panel.difference(best, PROBE) if d.images == panel.largest)
+    (d,) = (d for d in panel.difference(best, PROBE) if d.place == panel.largest)
     e = mean_estimate(d.runs)
     low, high = difference_interval(e)
     interval = f" (95 % interval {100 * low:+.1f} to {100 * high:+.1f})" if low == low else ""
@@ -204,7 +207,7 @@ def _task(panel: Panel, frames: Frames) -> str:
 
 
 def _doubts(panel: Panel, answers: Mapping[float, Answer]) -> str:
-    found = [f"at {exact(n)} images {reason}" for n, a in answers.items() for reason in a.reasons]
+    found = [f"at {exact(n)} {panel.axis.unit} {reason}" for n, a in answers.items() for reason in a.reasons]
     rest = f"; and {len(found) - MOST_DOUBTS} more" if len(found) > MOST_DOUBTS else ""
     return "; ".join([*found[:MOST_DOUBTS], *panel.left_out]) + rest
 
@@ -218,19 +221,34 @@ def _times(panel: Panel, frames: Frames) -> str:
 
 
 def _scope(panel: Panel, frames: Frames) -> str:
-    p, one = frames.study.protocol, frames.study.searches == 1
+    one = frames.study.searches == 1
     parts = max((frames.subsets(q) for q in panel.sizes.values()), default=0)
-    trained = (
-        f"training images (each seed draws another part, the same for every strategy; {exact(panel.largest)} are one set)"
-        if parts
-        else "one part of the training images a size"
-    )
-    length = (
-        f"every trial took {p.min_steps} steps or more"
-        if p.min_steps
-        else f"every trial saw each of its images {_times(panel, frames)}, so that fewer images were fewer steps"
-    )
+    if not panel.axis.extrapolates:
+        trained = "training images, " if parts else ""
+        sources = f"{trained}seeds and test images"
+        rest = ""
+    else:
+        trained = (
+            f"training images (each seed draws another part, the same for every strategy; {exact(panel.largest)} are one set)"
+            if parts
+            else "one part of the training images a size"
+        )
+        sources, rest = f"seeds, {trained} and test images", ", on all validation images: better than so few images alone would allow"
     return (
-        f"Each size was tuned anew{', by one search' if one else ''}, on all validation images: better than so few images alone would allow. "
-        f"Intervals contain seeds, {trained} and test images, paired over runs and images, each for itself. {length[0].upper()}{length[1:]}"
+        f"{panel.axis.tuned} was tuned anew{', by one search' if one else ''}{rest}. "
+        f"Intervals contain {sources}, paired over runs and images, each for itself. {_length(panel, frames)}"
     )
+
+
+def _length(panel: Panel, frames: Frames) -> str:
+    """How long was trained, and what that took."""
+    p = frames.study.protocol
+    if not panel.axis.extrapolates:
+        took = "; ".join(
+            f"at {exact(place)} {panel.axis.unit} {', '.join(f'{s} {v:.2g} s' for s, v in own.items())}"
+            for place, own in panel.seconds.items()
+        )
+        return f"One confirm run took: {took}" if took else "What a run took is not known"
+    if p.min_steps:
+        return f"Every trial took {p.min_steps} steps or more"
+    return f"Every trial saw each of its images {_times(panel, frames)}, so that fewer images were fewer steps"

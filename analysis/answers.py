@@ -134,7 +134,7 @@ def luck(frames: Frames, question: Question) -> dict[str, float]:
     for cell, own in search.groupby("cell", sort=False):
         random = own[own.origin == "random"][OBJECTIVE].to_numpy(float)
         default = own[(own.origin == "default") & own[OBJECTIVE].notna()][OBJECTIVE]
-        if Question.of(vars(frames.cells[str(cell)])) == question and len(random) > 1:
+        if frames.question_of(frames.cells[str(cell)]) == question and len(random) > 1:
             out[own.iloc[0].strategy] = search_luck(random, float(default.iloc[0]) if len(default) else None).another_wins
     return out
 

@@ -43,9 +43,10 @@ class Longer:
 
 def longer(frames: Frames) -> list[Longer]:
     """Every check that the study's choice of today rests on, in the order in which they were made."""
-    once, found = frames.study.protocol.max_epochs, []
+    found = []
     order = list(dict.fromkeys(c.strategy for c in frames.study.cells))  # that of the study: JSON's is the alphabet's
     for question, record in _records(frames).items():
+        once = _once(frames, question)
         for part in record["rounds"]:
             for strategy, own in sorted(part["strategies"].items(), key=lambda item: order.index(item[0])):
                 found.append(
@@ -72,8 +73,13 @@ def _records(frames: Frames) -> dict[Question, Any]:
     for cell in frames.confirmed_trials if frames.budgets else ():
         record = record_of(frames.study, frames.budgets, frames.confirmed_trials, cell)
         if record is not None and cell in frames.cells:
-            found[Question.of(vars(frames.cells[cell]))] = record
+            found[frames.question_of(frames.cells[cell])] = record
     return found
+
+
+def _once(frames: Frames, question: Question) -> int:
+    """The epochs of its search."""
+    return frames.study.protocol_of(frames.asked(question)[0]).max_epochs
 
 
 def states(frames: Frames) -> dict[tuple[Question, str], State]:
@@ -99,15 +105,15 @@ def checked(frames: Frames) -> dict[tuple[Question, str], Checked]:
 
 def beyond(frames: Frames) -> dict[tuple[Question, str], tuple[int, int]]:
     """By question and strategy that gains beyond the budget it was confirmed at: (times the study's epochs, epochs) at which it did."""
-    once, last = frames.study.protocol.max_epochs, {(own.question, own.strategy): own for own in longer(frames)}
-    return {key: (own.epochs // once, own.epochs) for key, own in last.items() if own.open}
+    last = {(own.question, own.strategy): own for own in longer(frames)}
+    return {key: (own.epochs // _once(frames, own.question), own.epochs) for key, own in last.items() if own.open}
 
 
 def confirmed_at(frames: Frames) -> list[str]:
     """Where confirm runs train longer than the search, or on other sizes of images: one phrase each; empty where they do not."""
     p, size = frames.study.protocol, frames.study.confirm_size
-    moved = {q.name: r["factor"] for q, r in _records(frames).items() if r["factor"] > 1}
-    found = [f"{name} at {factor * p.max_epochs} epochs" for name, factor in moved.items()]
+    moved = {q: r["factor"] for q, r in _records(frames).items() if r["factor"] > 1}
+    found = [f"{q.name} at {factor * _once(frames, q)} epochs" for q, factor in moved.items()]
     return [*([f"at {size} px, where the search saw {p.image_size} px"] if size not in (0, p.image_size) else []), *found]
 
 

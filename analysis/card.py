@@ -52,7 +52,7 @@ def _what(frames: Frames, p: Pick) -> list[str]:
 def _protocol(frames: Frames, p: Pick) -> Protocol:
     """Its own: a confirm run may have had more epochs or pixels than the search, and a network that is handed over more than those compared."""
     ask = frames.ledger.ask(p.trial)
-    return TrialConfig.from_dict(ask.config).protocol if ask else frames.study.protocol
+    return TrialConfig.from_dict(ask.config).protocol if ask else frames.study.protocol_of(p.cell)
 
 
 def _data(frames: Frames, p: Pick) -> list[str]:

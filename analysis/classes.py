@@ -69,7 +69,7 @@ def by_question(frames: Frames, findings: Findings) -> Iterator[Classes]:
     for gathered in gather_all(frames):
         if gathered.question not in largest:
             continue
-        cells = [name for name, cell in frames.cells.items() if Question.of(vars(cell)) == gathered.question and name in frames.classes]
+        cells = [name for name, cell in frames.cells.items() if frames.question_of(cell) == gathered.question and name in frames.classes]
         yield Classes(gathered=gathered, names=frames.classes[cells[0]], ranked=means_of(findings.strategies, gathered.question))
 
 

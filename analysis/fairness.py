@@ -79,4 +79,4 @@ class Fairness:
 
 def _place(frames: Frames, cell: str) -> tuple[Question, str]:
     own = frames.cells[cell]
-    return Question.of(vars(own)), own.strategy
+    return frames.question_of(own), own.strategy

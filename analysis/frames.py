@@ -11,13 +11,12 @@ import pyarrow as pa
 
 from analysis.predictions import Predictions, read_measured, read_predictions
 from analysis.question import Question
-from study.config import Cell, Protocol, Study
+from study.config import Cell, Protocol, Study, line_of
 from study.facts import shown
 from study.records import LEFT_OUT, OBJECTIVE, Origin
 from study.search.confirmed import factors_of
-from study.search.seeds import stretched
 from study.space import Choice, Log
-from study.strategies import LINES
+from study.strategies import LINES, Features
 from study.tracking.ledger import Ledger
 
 CONFIRMING = ("confirm", "budget")
@@ -64,14 +63,30 @@ class Frames:
     @cached_property
     def cells(self) -> dict[str, Cell]:
         """By id: those that the study asks about, and the lines to beat that were solved for them."""
+        return {c.id: c for c in self.study.cells} | {c.id: c for own in self._lines.values() for c in own}
+
+    @cached_property
+    def _lines(self) -> dict[str, list[Cell]]:
+        """By the cell that a line to beat was solved for: those that it stands beside as, one a question. What is solved once is the line of
+        every budget, and that of the network's own size of images is the line of every smaller size."""
         solved = set(self.trials[self.trials["origin"] == Origin.LINE]["cell"]) if len(self.trials) else set()
-        lines = (replace(c, strategy=name) for c in self.study.cells for name in LINES)
-        return {c.id: c for c in self.study.cells} | {c.id: c for c in lines if c.id in solved}
+        found: dict[str, dict[str, Cell]] = {}
+        for cell in self.study.cells:
+            for name in LINES:
+                own = line_of(cell, name)
+                sources = (own.id, replace(own, image_size=0).id) if name == Features.name else (own.id,)
+                shown = replace(cell, strategy=name)
+                for source in [s for s in sources if s in solved][:1]:
+                    found.setdefault(source, {})[shown.id] = shown
+        return {source: list(cells.values()) for source, cells in found.items()}
+
+    def question_of(self, cell: Cell) -> Question:
+        return Question.of_cell(cell, self.study)
 
     def questions(self, trials: pd.DataFrame) -> list[Question]:
         """Of each row of `trials`, by the cell whose budget it spent: a confirm run on one fold belongs to its cell's question."""
         first = trials.drop_duplicates("cell").to_dict("records")  # a control's cell is none of the study's
-        by_cell = {r["cell"]: Question.of(vars(self.cells[r["cell"]]) if r["cell"] in self.cells else r) for r in first}
+        by_cell = {r["cell"]: self.question_of(self.cells[r["cell"]]) if r["cell"] in self.cells else Question.of(r) for r in first}
         return [by_cell[name] for name in trials["cell"]]
 
     def scored(self) -> pd.DataFrame:
@@ -99,20 +114,30 @@ class Frames:
         return {name: scales[name] for name in sorted(scales, key=lambda n: -cells[n])}
 
     def confirmed(self) -> pd.DataFrame:
-        """Completed confirm runs that speak for their cells today, by id, and the lines to beat: a search that grew may have replaced some,
-        and a question may be confirmed at a longer budget, one run of which was the check's."""
+        """Completed confirm runs that speak for their cells today, by id, and the lines to beat, a row for each question that they stand
+        beside: a search that grew may have replaced some, and a question may be confirmed at a longer budget, one run of which was the
+        check's."""
         t = self.trials
         if not len(t):
             return t
         speaking = {trial_id for own in self.planned.values() for trial_id in own}
-        lines = (t.origin == Origin.LINE) & t.cell.isin(list(self.cells))
-        return t[(t.trial_id.isin(speaking) | lines) & (t.outcome == "completed")]
+        lines = (t.origin == Origin.LINE) & t.cell.isin(list(self._lines))
+        done = t[(t.trial_id.isin(speaking) | lines) & (t.outcome == "completed")]
+        if all(len(own) == 1 and own[0].id == source for source, own in self._lines.items()):
+            return done
+        beside = {source: [c.id for c in own] for source, own in self._lines.items()}
+        return done.assign(cell=[beside.get(c, [c]) for c in done["cell"]]).explode("cell", ignore_index=True)
 
     def confirmed_protocol(self, question: Question) -> Protocol:
         """Under which the question's winners are confirmed: the study's, or that of longer training or more pixels."""
         factors = factors_of(self.study, self.budgets, self.confirmed_trials)
-        protocol = stretched(self.study.protocol, next((f for c, f in factors.items() if Question.of(vars(self.cells[c])) == question), 1))
-        return replace(protocol, image_size=self.study.confirm_size or protocol.image_size)
+        own = self.asked(question)
+        cell = own[0] if own else self.study.cells[0]
+        return self.study.confirmed_protocol(cell, next((factors[c.id] for c in own if c.id in factors), 1))
+
+    def asked(self, question: Question) -> list[Cell]:
+        """The study's cells of a question."""
+        return [c for c in self.study.cells if self.question_of(c) == question]
 
     def at_largest(self) -> pd.DataFrame:
         """What was trained of `confirmed`, at the largest size that each data set was asked at, with a column question: there the reasons
@@ -121,13 +146,15 @@ class Frames:
         return self._largest(done[~done.strategy.isin(list(LINES))] if len(done) else done)
 
     def _largest(self, runs: pd.DataFrame) -> pd.DataFrame:
-        """Those of `runs` that saw the largest share of their data set, each with its question."""
+        """Those of `runs` that saw the largest share of their data set, at the longest budget and the largest size of images there, each
+        with its question."""
         if not len(runs):
             return runs
         runs = runs.assign(question=self.questions(runs))
-        sizeless = [replace(q, train_fraction=1.0) for q in runs["question"]]
-        largest = runs["train_fraction"].groupby(pd.Series(sizeless, index=runs.index)).transform("max")
-        return runs[runs["train_fraction"] == largest]
+        largest: dict[Question, Question] = {}
+        for q in dict.fromkeys(runs["question"]):
+            largest[q.base] = max(q, largest.get(q.base, q), key=lambda own: own.size)
+        return runs[[largest[q.base] == q for q in runs["question"]]]
 
     def training_images(self) -> dict[Question, float]:
         """By question, how many training images its confirm runs saw: the median, where folds differ."""

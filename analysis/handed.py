@@ -8,7 +8,6 @@ from analysis.delivered import delivered_of
 from analysis.frames import Frames
 from analysis.pick import Pick, calibrated_by, macro, share_of
 from analysis.predictions import read_predictions
-from analysis.question import Question
 from study.config import TrialConfig
 from study.records import Ask
 
@@ -44,7 +43,7 @@ def _pick(frames: Frames, entry: Mapping[str, Any], ask: Ask, compared: Pick | N
     score = share_of(test, *macro(test, test.logits, resamples)) if test is not None else None
     return Pick(
         cell=cell,
-        question=Question.of(vars(cell)),
+        question=frames.question_of(cell),
         trials=(ask.trial_id,),
         confirmed=True,
         settings=config.values(n for n in frames.study.ranges(cell)),

@@ -6,6 +6,7 @@ import pandas as pd
 
 from analysis.frames import Frames
 from analysis.pick import in_words
+from analysis.question import COLUMNS
 from analysis.verdict import Findings
 from study.records import OBJECTIVE
 
@@ -20,11 +21,7 @@ def leaderboard(frames: Frames, findings: Findings) -> pd.DataFrame:
         return pd.DataFrame()
     chosen = set(frames.chosen.values()) | {t for own in frames.confirmed_trials.values() for t in own}
     s = findings.strategies
-    means = (
-        s[s.metric == "macro_f1"].set_index(["dataset", "splits", "backbone", "train_fraction", "strategy"])["mean"]
-        if len(s)
-        else pd.Series()
-    )
+    means = s[s.metric == "macro_f1"].set_index([*COLUMNS, "strategy"])["mean"] if len(s) else pd.Series()
     rows: list[dict[str, Any]] = []
     for question, own in scored.groupby("question", sort=False):
         best = own.sort_values([OBJECTIVE, "seconds"], ascending=[False, True], kind="stable").head(MOST)

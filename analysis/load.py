@@ -11,7 +11,9 @@ import pandas as pd
 
 from analysis.budget import checked
 from analysis.frames import Frames
-from study.config import Recipe, Study, TrialConfig
+from analysis.question import LATE, Question
+from study.canonical import restore
+from study.config import Cell, Recipe, Study, TrialConfig
 from study.errors import ConfigError
 from study.records import Ask, Stage, TrialResult
 from study.search.confirmed import factors_of, planned
@@ -35,7 +37,7 @@ def load(source: str | Ledger, study: str | None = None, cache: Path | None = No
     confusion: dict[str, np.ndarray] = {}
     for trial in ledger.trials():
         ask, result = trial.ask, trial.result
-        trials.append(_row(ask, result, question.asked(ask.config["cell"]["strategy"])))
+        trials.append(_row(ask, result, question))
         epochs += [
             {"trial_id": ask.trial_id, "epoch": e.epoch, "seconds": e.seconds, "images": e.images, **e.metrics} for e in trial.epochs
         ]
@@ -92,9 +94,9 @@ def _ledger(source: str, study: str | None, cache: Path | None) -> Ledger:
     return Ledger(source, study) if study else find(source)
 
 
-def _row(ask: Ask, result: TrialResult | None, asked: tuple[str, ...]) -> dict[str, Any]:
-    """`asked`: recipe fields that the study searches besides."""
+def _row(ask: Ask, result: TrialResult | None, study: Study) -> dict[str, Any]:
     config, cell = ask.config, ask.config["cell"]
+    asked, of = study.asked(cell["strategy"]), Question.of_cell(restore(Cell, cell), study)
     row = {
         "trial_id": ask.trial_id,
         "sequence": ask.sequence,
@@ -105,6 +107,7 @@ def _row(ask: Ask, result: TrialResult | None, asked: tuple[str, ...]) -> dict[s
         "seed": config["seed"],
         **({"subset": config["subset"]} if "subset" in config else {}),
         **{k: cell[k] for k in ("dataset", "splits", "backbone", "strategy", "train_fraction")},
+        **{k: of.columns[k] for k in LATE},
         "outcome": "running",
         "reason": "",
         "epochs": 0,

@@ -1,6 +1,6 @@
 """Two strategies over several data sets: where each was better, and the mean difference with what differs between data sets in its interval.
 
-A data set counts where all else is the same: its kind of splits, the backbone, the share of the training images, and the study's protocol.
+A data set counts where all else is the same: its kind of splits, the backbone, the share of the training images, the budget, the size of images, and the study's protocol.
 """
 
 import dataclasses
@@ -51,7 +51,7 @@ def over_datasets(pairs: Sequence[Pair]) -> list[OverDatasets]:
     groups: dict[tuple[object, ...], list[Pair]] = {}
     for p in pairs:
         q = p.question
-        groups.setdefault((q.splits, q.backbone, q.train_fraction, frozenset((p.a, p.b))), []).append(p)
+        groups.setdefault((dataclasses.replace(q, dataset=""), frozenset((p.a, p.b))), []).append(p)
     return [_joined(sorted(own, key=lambda p: p.question)) for own in groups.values() if len(own) > 1]
 
 
@@ -71,9 +71,7 @@ def over_datasets_row(o: OverDatasets) -> dict[str, Any]:
     """Its row of the table; shares, not points."""
     q, x = o.questions[0], o.across
     return {
-        "splits": q.splits,
-        "backbone": q.backbone,
-        "train_fraction": q.train_fraction,
+        **{name: value for name, value in q.columns.items() if name != "dataset"},
         "a": o.a,
         "b": o.b,
         **dataclasses.asdict(x),

@@ -233,7 +233,7 @@ def _pick(frames: Frames, cell: Cell, resamples: int) -> Pick | None:
     searched = {"strength": first["strength"]} if EVERY[cell.strategy].exact else {n: first[f"hp/{n}"] for n in frames.study.ranges(cell)}
     pick = Pick(
         cell=cell,
-        question=Question.of(vars(cell)),
+        question=frames.question_of(cell),
         trials=trials,
         confirmed=confirmed,
         settings={k: v.item() if isinstance(v, np.generic) else v for k, v in searched.items() if not pd.isna(v)},

@@ -23,7 +23,7 @@ from analysis.frames import Frames
 from analysis.leaderboard import leaderboard
 from analysis.load import load
 from analysis.mechanisms import MEASURED
-from analysis.question import Question, with_names
+from analysis.question import Question, with_names, without_unused
 from analysis.spent import CORE_WATTS, GPU_WATTS, spent
 from analysis.theme import colour
 from analysis.told import score_facts
@@ -97,7 +97,7 @@ def write_report(
 def all_tables(frames: Frames, found: Findings, computed: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
     """Every table behind the page, by file name; figures' own under figure_<name>."""
     verdicts = pd.DataFrame({"sentence": [s.text for s in found.sentences]})
-    return {
+    tables = {
         "trials": frames.trials,
         "epochs": frames.epochs,
         "seeds": found.seeds,
@@ -110,8 +110,9 @@ def all_tables(frames: Frames, found: Findings, computed: dict[str, pd.DataFrame
         "verdicts": verdicts,
         "equal_compute": equal_compute(frames),
         **({"budgets": pd.DataFrame(budget_rows(frames))} if frames.budgets else {}),
-        **{f"figure_{k}": with_names(v) for k, v in computed.items()},
+        **{f"figure_{s.name}": with_names(computed[s.name]) for s in FIGURES if len(computed[s.name]) or not s.optional},
     }
+    return {name: without_unused(table) for name, table in tables.items()}
 
 
 def _size_tables(found: Findings) -> dict[str, pd.DataFrame]:
@@ -195,7 +196,7 @@ def _not_drawn(computed: dict[str, pd.DataFrame]) -> list[tuple[str, str]]:
     """One line of the protocol for figures without data: the reason each would show in their place."""
     reasons: dict[str, list[str]] = {}
     for s in FIGURES:
-        if not len(computed[s.name]):
+        if not len(computed[s.name]) and not s.optional:
             reason = html.unescape(s.draw(pd.DataFrame()).layout.annotations[0].text)
             reasons.setdefault(
                 "not measured (python -m study.measure RESULTS/STUDY all)" if reason.startswith("not measured") else reason, []

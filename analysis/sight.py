@@ -23,8 +23,8 @@ def sights(study: Study, tests: Mapping[tuple[str, str], TestSet], results: Fold
     """One line a question. `tests`: by data set and split protocol; `results`: where earlier studies lie, whose spread is better than
     a default's.
     """
-    cells = {Question.of(vars(c)): c for c in study.cells}
-    strategies = {q: len({c.strategy for c in study.cells if Question.of(vars(c)) == q}) for q in cells}
+    cells = {Question.of_cell(c, study): c for c in study.cells}
+    strategies = {q: len({c.strategy for c in study.cells if c.question == cell.question}) for q, cell in cells.items()}
     pairs = sum(math.comb(n, 2) for n in strategies.values())
     for question, cell in cells.items():
         if strategies[question] < 2:

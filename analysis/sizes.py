@@ -1,6 +1,7 @@
-"""How a score depends on the number of training images: where two strategies' curves cross, and what ten times the images would bring.
+"""How a score depends on the place on an axis, the number of training images, the steps of training or the pixels: where two strategies'
+curves cross, and what ten times the images would bring.
 
-Runs of all sizes and strategies share seeds and test images, and with a seed its training images (nested over sizes): so two strategies are
+Runs of all places and strategies share seeds and test images, and with a seed its training images (nested over their numbers): so two strategies are
 paired over runs as well as over images, and two sizes of one run are. Between two measured sizes a run's score is taken as linear in log n.
 
 The interval of a crossing holds every n at which the difference's own 95 % interval contains zero: whatever the true n*, it is missed only when
@@ -30,16 +31,16 @@ Key = tuple[int, int]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Point:
-    """One strategy at one size."""
+    """One strategy at one place."""
 
-    images: float  # training images
+    place: float  # training images, steps or pixels
     keys: tuple[Key, ...]  # [K] of its runs
     runs: Runs
 
 
 @dataclass(frozen=True, kw_only=True)
 class Crossing:
-    """Where A minus B changes sign, in training images. `kind`: "crosses" where A is better at one size and B at another, all sizes together
+    """Where A minus B changes sign, on an axis. `kind`: "crosses" where A is better at one size and B at another, all sizes together
     at 95 %; "none" where no n between the smallest and the largest is consistent with a crossing; "unclear" between the two; "unknown"
     where there is no interval (one run, one size).
     """
@@ -69,18 +70,18 @@ def minus(a: Point, b: Point) -> Point:
     """A minus B over the runs both have."""
     keys = tuple(k for k in a.keys if k in set(b.keys))
     one, other = _of(a, keys), _of(b, keys)
-    return Point(images=a.images, keys=keys, runs=_blend(one, other, 1.0, -1.0))
+    return Point(place=a.place, keys=keys, runs=_blend(one, other, 1.0, -1.0))
 
 
 def crossing(differences: Sequence[Point]) -> Crossing:
     """`differences`: A minus B at every size."""
-    points = sorted((d for d in differences if d.keys), key=lambda d: d.images)
+    points = sorted((d for d in differences if d.keys), key=lambda d: d.place)
     if len(points) < 2:
         return Crossing(kind="unknown")
-    ends: dict[str, Any] = {"smallest": points[0].images, "largest": points[-1].images}
+    ends: dict[str, Any] = {"smallest": points[0].place, "largest": points[-1].place}
     means = np.array([mean_estimate(d.runs).mean for d in points])
-    sign = _sign_change(np.log([d.images for d in points]), means)
-    grid = [*_between(points), (points[-1].images, mean_estimate(points[-1].runs))]
+    sign = _sign_change(np.log([d.place for d in points]), means)
+    grid = [*_between(points), (points[-1].place, mean_estimate(points[-1].runs))]
     if any(math.isnan(e.variance) for _, e in grid):
         return Crossing(kind="unknown", **sign, **ends)
     inside = _holding_zero(np.array([n for n, _ in grid]), [e for _, e in grid])
@@ -120,7 +121,7 @@ def _between(points: Sequence[Point]) -> list[tuple[float, Estimate]]:
         keys = [k for k in a.keys if k in set(b.keys)]
         left, right = _of(a, keys), _of(b, keys)
         for share in np.arange(STEPS) / STEPS:
-            n = a.images ** (1 - share) * b.images**share
+            n = a.place ** (1 - share) * b.place**share
             runs = a.runs if share == 0 else _blend(left, right, 1 - share, share)
             out.append((float(n), mean_estimate(runs)))
     return out
@@ -183,8 +184,8 @@ class More:
 
 def ten_times(points: Sequence[Point], factor: float = FACTOR) -> More:
     """Of one strategy's sizes."""
-    points = sorted((p for p in points if p.keys), key=lambda p: p.images)
-    images = factor * points[-1].images if points else math.nan
+    points = sorted((p for p in points if p.keys), key=lambda p: p.place)
+    images = factor * points[-1].place if points else math.nan
     if len(points) < FEWEST_FOR_A_LAW:
         return More(images=images, why_not=f"a power law needs {FEWEST_FOR_A_LAW} sizes, there are {len(points)}")
     keys = [k for k in points[0].keys if all(k in p.keys for p in points)]
@@ -193,7 +194,7 @@ def ten_times(points: Sequence[Point], factor: float = FACTOR) -> More:
     if len(units) < 2:
         return More(images=images, why_not="fewer than two runs have every size")
     estimates = [mean_estimate(r) for r in runs]
-    n, means = np.array([p.images for p in points]), np.array([e.mean for e in estimates])
+    n, means = np.array([p.place for p in points]), np.array([e.mean for e in estimates])
     weights = 1 / np.array([e.variance for e in estimates])
     score, own, *there = (float(v) for v in fit_power_law(n, means[None, :], weights, np.array([images, n[-1], *n]))[0])
     at = np.array([images, n[-1]])

@@ -7,12 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from analysis.answers import Answer
+from analysis.axes import PIXELS, STEPS, Axis
 from analysis.budget import beyond
 from analysis.collapse import ENOUGH_RUNS
 from analysis.forecast import Need, alpha_of_look
 from analysis.frames import Frames
 from analysis.judged import Pair, look
 from analysis.pixels import small
+from analysis.question import Question
 from analysis.short import LONGER, Short
 from analysis.statistics import ENOUGH_SEEDS
 
@@ -68,6 +70,9 @@ def _longer(a: Answer, frames: Frames) -> list[Step]:
     """Where the answer hangs on a strategy that was cut short."""
     if not a.cut_short:
         return []
+    if further := _further(frames, a.question, STEPS):
+        text = f"{were_cut_short([s.strategy for s in a.cut_short])} at this budget. This study trains longer too: see its answer at {further} epochs"
+        return [Step(text=text)]
     gains = {s: found for (q, s), found in beyond(frames).items() if q == a.question}
     if all(s.strategy in gains for s in a.cut_short):
         factor, epochs = max(gains.values())
@@ -94,7 +99,18 @@ def _allow(frames: Frames, longest: int) -> str:
 def _winner_too(a: Answer, frames: Frames) -> list[Step]:
     """A winner that was cut short wins all the same."""
     found = a.short.get(a.winner)
-    return [Step(text=f"{found.found}, so longer training may raise its score", command=longer(frames))] if found else []
+    if found is None:
+        return []
+    if further := _further(frames, a.question, STEPS):
+        return [Step(text=f"{found.found}. This study trains longer too: see its answer at {further} epochs")]
+    return [Step(text=f"{found.found}, so longer training may raise its score", command=longer(frames))]
+
+
+def _further(frames: Frames, question: Question, axis: Axis) -> int:
+    """The longest budget, in epochs, or the largest size of images at which the study asks the same; 0 where it is the question's own."""
+    own = getattr(question, axis.column)
+    asked = (q for c in frames.study.cells if axis.without(q := frames.question_of(c)) == axis.without(question))
+    return max((further for q in asked if (further := getattr(q, axis.column)) > own), default=0)
 
 
 def _larger(a: Answer, frames: Frames) -> list[Step]:
@@ -103,6 +119,10 @@ def _larger(a: Answer, frames: Frames) -> list[Step]:
     if found is None or a.mark == "decided":
         return []
     text = f"Larger images may decide it. Training was {found.found}. {found.cost}"
+    if further := _further(frames, a.question, PIXELS):
+        return [Step(text=f"Larger images may decide it: see this study's answer at {further} px")]
+    if a.question.image_size:
+        return [Step(text=f"{text}. Add {found.larger} to the image_sizes of the study")]
     return [Step(text=text, command=anew(frames, f"{found.larger}-px", image_size=found.larger))]
 
 

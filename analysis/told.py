@@ -18,7 +18,7 @@ def score_facts(frames: Frames, found: Findings) -> dict[str, Any]:
         trials.setdefault(row["trial_id"], {})[row["metric"]] = _score(row["score"], row["low"], row["high"])
     cells: dict[str, dict[str, dict[str, float]]] = {}
     for cell in frames.cells.values():
-        for row in _of(found.strategies, Question.of(vars(cell)), cell.strategy).to_dict("records"):
+        for row in _of(found.strategies, frames.question_of(cell), cell.strategy).to_dict("records"):
             cells.setdefault(cell.id, {})[row["metric"]] = _score(row["mean"], row["low"], row["high"])
     return {"trials": trials, "cells": cells} if trials else {}
 

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 
 from analysis import statistics as st
 from analysis.budget import longer
@@ -15,6 +14,9 @@ from analysis.losses import losses
 from analysis.pixels import small
 from analysis.question import Question
 from analysis.short import shorts
+
+PARTS = ("size of the training set", "sizes of the training set")
+QUESTIONS = ("question", "questions")
 
 
 def warnings(frames: Frames, pairs: Sequence[Pair]) -> list[str]:
@@ -36,20 +38,25 @@ def warnings(frames: Frames, pairs: Sequence[Pair]) -> list[str]:
 
 
 def _cut_short(frames: Frames) -> Iterator[str]:
-    """One line a strategy; of several sizes of the training set, what was found at the largest."""
-    by_size: dict[tuple[Question, str], dict[float, str]] = {}
+    """One line a strategy; of several sizes of the training set or of images, what was found at the largest. What longer training brings a
+    question that the study asks at a longer budget too, it measures."""
+    longest = {frames.question_of(c) for c in frames.study.cells if frames.study.is_longest(c)}
+    by_size: dict[tuple[Question, str], dict[Question, str]] = {}
     for (question, strategy), short in shorts(frames).items():
-        by_size.setdefault((replace(question, train_fraction=1.0), strategy), {})[question.train_fraction] = short.found
+        if question in longest:
+            by_size.setdefault((question.base, strategy), {})[question] = short.found
     for (question, _), found in by_size.items():
-        sizes = f" (the same at {len(found) - 1} more size{'' if len(found) == 2 else 's'} of the training set)" if len(found) > 1 else ""
-        yield f"{question.name}: {found[max(found)]}{sizes}, so longer training may raise its score"
+        one, several = PARTS if len({q.image_size for q in found}) == 1 else QUESTIONS
+        sizes = f" (the same at {len(found) - 1} more {one if len(found) == 2 else several})" if len(found) > 1 else ""
+        yield f"{question.name}: {found[max(found, key=lambda q: q.size)]}{sizes}, so longer training may raise its score"
 
 
 def _small_images(frames: Frames) -> Iterator[str]:
-    asked = dict.fromkeys(replace(Question.of(vars(c)), train_fraction=1.0) for c in frames.study.cells)
-    for question in asked:
+    asked = dict.fromkeys(frames.question_of(c) for c in frames.study.cells)
+    largest = {base: max((q for q in asked if q.base == base), key=lambda q: (q.image_size, q.size)) for base in (q.base for q in asked)}
+    for base, question in largest.items():
         if (found := small(frames, question)) is not None:
-            yield f"{question.name}: trained {found.found}. {found.cost}"
+            yield f"{base.name}: trained {found.found}. {found.cost}"
 
 
 def _of_the_pairs(pairs: Sequence[Pair]) -> Iterator[str]:

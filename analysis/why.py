@@ -18,7 +18,7 @@ from scipy import stats
 from analysis.contrasts import ALPHA, Contrast, paired
 from analysis.frames import Frames
 from analysis.mechanisms import EXPLANATIONS, SATURATED, Explanation, trial_figures
-from analysis.question import Question
+from analysis.question import COLUMNS, Question
 from analysis.short import shorts
 from analysis.statistics import holm
 from analysis.steps import were_cut_short
@@ -114,11 +114,9 @@ def less_and_more(runs: pd.DataFrame) -> tuple[str, str] | None:
 
 def _scores(seeds: pd.DataFrame, runs: pd.DataFrame) -> pd.Series:
     """Test macro-F1 by trial_id: folds of one seed share theirs."""
-    own = seeds[seeds.metric == "macro_f1"].set_index(["dataset", "splits", "backbone", "train_fraction", "strategy", "seed"]).score
+    own = seeds[seeds.metric == "macro_f1"].set_index([*COLUMNS, "strategy", "seed"]).score
     first = runs.question.iloc[0]
-    keys = [
-        (first.dataset, first.splits, first.backbone, first.train_fraction, s, k) for s, k in zip(runs.strategy, runs.seed, strict=True)
-    ]
+    keys = [(*first.columns.values(), s, k) for s, k in zip(runs.strategy, runs.seed, strict=True)]
     return pd.Series([float(own.get(key, math.nan)) for key in keys], index=runs.trial_id).dropna()
 
 
@@ -144,7 +142,7 @@ RELATIONS = {
 
 def _relation(figures: pd.DataFrame, frames: Frames, question: Question, strategy: str, column: str) -> tuple[float, int]:
     """Over all trials of the strategy: rank correlation of `column` with the validation score, given the training score."""
-    cells = [c.id for c in frames.study.cells if c.strategy == strategy and Question.of(vars(c)) == question]
+    cells = [c.id for c in frames.study.cells if c.strategy == strategy and frames.question_of(c) == question]
     own = figures[figures.cell.isin(cells) & (figures.stage != "explain")][[column, "score", "train"]].dropna() if len(figures) else figures
     if len(own) < FEWEST_TRIALS:
         return math.nan, len(own)

@@ -37,7 +37,7 @@ def simulate(curves: list[np.ndarray], rng: np.random.Generator, seeds: int = 5,
                 margin = level + training[k, m] + own[k, 0] + hard + taste + 0.6 * rng.standard_normal(images)
                 said.append(np.where(margin > 0, labels, (labels + rng.integers(1, CLASSES, images)) % CLASSES))
             runs = score_runs(said, np.zeros(seeds, int), labels, CLASSES, weights, st.image_units(images, None), (st.PRIMARY,))
-            points.append(Point(images=float(SIZES[m]), keys=tuple((k, 0) for k in range(seeds)), runs=runs[st.PRIMARY]))
+            points.append(Point(place=float(SIZES[m]), keys=tuple((k, 0) for k in range(seeds)), runs=runs[st.PRIMARY]))
         out.append(points)
     return out
 

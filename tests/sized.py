@@ -1,5 +1,6 @@
 """A finished study over sizes, made up as fast as files can be written: true scores by strategy and size, five confirm seeds."""
 
+import dataclasses
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -30,13 +31,16 @@ def write(
     fitted: Mapping[str, float] = {},
     validation: Mapping[str, Sequence[Sequence[int]]] = {},
     protocol: Protocol = ONE,
+    budgets: Sequence[int] = (1,),
+    image_sizes: Sequence[int] = (0,),
     **fields: object,
 ) -> Ledger:
-    """`right`: by strategy, the share of test images named rightly at each fraction; `spread`: its sd over seeds; `fitted`: by strategy, the
+    """`right`: by strategy, the share of test images named rightly at each fraction, budget and size of images, in the order of `grid`;
+    `spread`: its sd over seeds; `fitted`: by strategy, the
     share of its own training images that it names rightly; `validation`: by strategy, its confusion there."""
     study = Study(
         name="sized",
-        cells=grid(["digits"], ["resnet18"], list(right), tuple(fractions)),
+        cells=grid(["digits"], ["resnet18"], list(right), tuple(fractions), tuple(budgets), tuple(image_sizes)),
         protocol=protocol,
         trials=1,
         random_trials=0,
@@ -49,16 +53,17 @@ def write(
     labels, hard = rng.integers(0, CLASSES, tests), rng.random(tests)
     order, chosen = 0, {}
     for cell in study.cells:
-        config = TrialConfig.default(cell, study.protocol)
+        config = TrialConfig.default(cell, study.protocol_of(cell))
         chosen[cell.id] = _trial(ledger, config, Stage.SEARCH, 0, order)
         order += 1
     ledger.write_selection("best", chosen, len(chosen))
     confirmed: list[str] = []
+    places = list(dict.fromkeys(dataclasses.replace(c, strategy="full") for c in study.cells))
     for number in range(seeds):
-        drawn = rng.standard_normal(len(fractions))  # which images were labelled moves all strategies alike
+        drawn = rng.standard_normal(len(places))  # which images were labelled moves all strategies alike
         for cell in study.cells:
-            m = list(fractions).index(cell.train_fraction)
-            config = confirm_config(study, TrialConfig.default(cell, study.protocol), number)
+            m = places.index(dataclasses.replace(cell, strategy="full"))
+            config = confirm_config(study, TrialConfig.default(cell, study.protocol_of(cell)), number)
             metrics = {"train/accuracy": fitted[cell.strategy]} if cell.strategy in fitted else {}
             confirmed.append(_trial(ledger, config, Stage.CONFIRM, number, order, metrics, validation.get(cell.strategy)))
             order += 1

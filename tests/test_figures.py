@@ -30,7 +30,11 @@ NEEDS_MORE = {
     "why_memorisation",
     "sizes",
     "size_differences",
-}  # than the golden study has: trials, distances (it is older), a mask, sizes
+    "steps",
+    "step_differences",
+    "pixels",
+    "pixel_differences",
+}  # than the golden study has: trials, distances (it is older), a mask, sizes, budgets
 
 
 @pytest.mark.parametrize("spec", FIGURES, ids=lambda s: s.name)

@@ -321,7 +321,7 @@ def test_curves_of_strategies_that_were_cut_short_cross_nowhere(tmp_path: Path) 
     curves = {"linear_probe": [0.5, 0.5, 0.5, 0.5], "partial": [0.55, 0.59, 0.65, 0.70], "full": [0.45, 0.53, 0.65, 0.75]}
     frames = made(tmp_path, curves, {"full": 0.95}, sized.FRACTIONS, spread=0.01)
     (before,) = findings(frames, 100).advice
-    assert "full is the pick; it changes near" in before.head
+    assert "full is the pick; below" in before.head
     smallest = frames.trials[(frames.trials.train_fraction < 0.2) & (frames.trials.strategy == "full")].trial_id
     values = frames.epochs["train/accuracy"].where(~frames.epochs.trial_id.isin(smallest), 0.5)
     cut = dataclasses.replace(frames, epochs=frames.epochs.assign(**{"train/accuracy": values}))

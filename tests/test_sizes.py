@@ -49,7 +49,7 @@ def made(scores: list[list[float]], seeds: list[list[int]] | None = None, fold: 
     """Points of given scores by size and run; no doubt from images."""
     return [
         Point(
-            images=float(SIZES[m]),
+            place=float(SIZES[m]),
             keys=tuple((k, fold[k] if fold else 0) for k in (seeds[m] if seeds else range(len(own)))),
             runs=Runs(
                 scores=np.array(own),

@@ -1,15 +1,19 @@
 """The figures, in the order of the page. To add one: a file with `compute` and `draw`, and its line here.
 
-Every figure is `compute(frames, findings) -> tidy frame` (all the thinking) and `draw(frame) -> Figure` (none).
+Every figure is `compute(frames, findings) -> tidy frame` (all the thinking) and `draw(frame) -> Figure` (none). What is drawn along an axis
+is drawn along each of `analysis.axes` by the same file.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from types import ModuleType
 from typing import Protocol
 
 import pandas as pd
 import plotly.graph_objects as go
 
+from analysis.axes import IMAGES, PIXELS, STEPS, Axis
 from analysis.figures import (
     calibration,
     class_differences,
@@ -45,6 +49,7 @@ class FigureSpec:
     note: str
     compute: Callable[[Frames, Findings], pd.DataFrame]
     draw: Callable[[pd.DataFrame], go.Figure]
+    optional: bool = False  # of few studies: where it has nothing to show, no table is written and nothing is said of it
 
 
 class FigureFile(Protocol):
@@ -69,9 +74,25 @@ def _spec(module: FigureFile, section: str) -> FigureSpec:
     )
 
 
+def _along(module: ModuleType, name: str, axis: Axis) -> FigureSpec:
+    return FigureSpec(
+        name=name,
+        section="When",
+        title=module.title(axis),
+        note=module.note(axis),
+        compute=partial(module.compute, axis=axis),
+        draw=partial(module.draw, axis=axis),
+        optional=axis is not IMAGES,
+    )
+
+
 FIGURES: tuple[FigureSpec, ...] = (
-    _spec(sizes, "When"),
-    _spec(size_differences, "When"),
+    _along(sizes, "sizes", IMAGES),
+    _along(size_differences, "size_differences", IMAGES),
+    _along(sizes, "steps", STEPS),
+    _along(size_differences, "step_differences", STEPS),
+    _along(sizes, "pixels", PIXELS),
+    _along(size_differences, "pixel_differences", PIXELS),
     _spec(strategies, "Strategies"),
     _spec(pairs, "Differences"),
     _spec(why_features, "Why"),

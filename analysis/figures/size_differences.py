@@ -1,25 +1,37 @@
-"""How far the strategy with the highest mean at the largest size is above each other one, against the number of training images."""
+"""How far the strategy with the highest mean at the largest place is above each other one, along one axis."""
 
 import pandas as pd
 import plotly.graph_objects as go
 
-from analysis.advice import number
-from analysis.figures.sizes import ONE_SIZE, sides, size_axis
+from analysis.axes import IMAGES, Axis
+from analysis.figures.sizes import sides, size_axis
 from analysis.frames import Frames
 from analysis.intervals import difference_interval, mean_estimate
 from analysis.theme import colour, dash, empty, facets, label, named, styled, symbol
 from analysis.verdict import Findings
 
-TITLE = "Difference against the number of training images"
-NOTE = "The strategy with the highest mean at the largest size minus each other one, paired over runs and test images; bars: 95 % intervals. Above zero it is better; a star on the zero line is where that changes: full, with its interval, where each is shown to be better on one side."
+NOTE = (
+    "The strategy with the highest mean at the largest place minus each other one, paired over runs and test images; bars: 95 % intervals. "
+    "Above zero it is better; a star on the zero line is where that changes: full, with its interval, where each is shown to be better on one "
+    "side."
+)
 
 
-def compute(frames: Frames, findings: Findings) -> pd.DataFrame:
-    """One row a size and other strategy: leader minus other in shares; `at`, `at_low`, `at_high` of their crossing and whether
+def title(axis: Axis) -> str:
+    return f"Difference against {axis.title}"
+
+
+def note(axis: Axis) -> str:
+    del axis
+    return NOTE
+
+
+def compute(frames: Frames, findings: Findings, axis: Axis = IMAGES) -> pd.DataFrame:
+    """One row a place and other strategy: leader minus other in shares; `at`, `at_low`, `at_high` of their crossing and whether
     it is `shown`, the same in every row."""
     rows = []
-    for panel in findings.when.panels:
-        top = {s: mean_estimate(p.runs).mean for s, points in panel.curves.items() for p in points if p.images == panel.largest}
+    for panel in (p for p in findings.when.panels if p.axis == axis):
+        top = {s: mean_estimate(p.runs).mean for s, points in panel.curves.items() for p in points if p.place == panel.largest}
         if not top:
             continue
         leader = max(top, key=lambda s: top[s])
@@ -29,10 +41,11 @@ def compute(frames: Frames, findings: Findings) -> pd.DataFrame:
             for d in panel.difference(leader, other):
                 e = mean_estimate(d.runs)
                 low, high = difference_interval(e)
-                own = {"question": panel.question, "leader": leader, "strategy": other, "images": d.images}
+                own = {"question": panel.question, "leader": leader, "strategy": other, "place": d.place}
                 rows.append(
                     {
                         **own,
+                        "tick": axis.tick(panel.sizes[d.place], d.place),
                         "difference": e.mean,
                         "low": low,
                         "high": high,
@@ -45,9 +58,9 @@ def compute(frames: Frames, findings: Findings) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def draw(frame: pd.DataFrame) -> go.Figure:
+def draw(frame: pd.DataFrame, axis: Axis = IMAGES) -> go.Figure:
     if not len(frame):
-        return empty(ONE_SIZE)
+        return empty(axis.one_place)
     figure, places = facets(frame.question, height=420)
     for question, (at,) in places.items():
         block = frame[frame.question == question]
@@ -56,23 +69,25 @@ def draw(frame: pd.DataFrame) -> go.Figure:
         others = [(str(strategy), own) for strategy, own in block.groupby("strategy", sort=False)]
         beside = sides(own["at"].iloc[0] for _, own in others)
         for turn, (strategy, own) in enumerate(others):
-            _line(figure, strategy, own, turn, beside[turn], at)
-        size_axis(figure, block.images, at)
+            _line(figure, strategy, own, turn, beside[turn], at, axis)
+        size_axis(figure, block, at, axis)
     return styled(figure)
 
 
-def _line(figure: go.Figure, strategy: str, own: pd.DataFrame, turn: int, side: str, at: dict[str, int]) -> None:
+def _line(figure: go.Figure, strategy: str, own: pd.DataFrame, turn: int, side: str, at: dict[str, int], axis: Axis) -> None:
     tint, aside = colour(strategy), 1 + 0.025 * turn  # bars beside one another
     bar = {"type": "data", "symmetric": False, "array": 100 * (own.high - own.difference), "arrayminus": 100 * (own.difference - own.low)}
     figure.add_scatter(
-        x=own.images * aside,
+        x=own.place * aside,
         y=100 * own.difference,
         mode="lines+markers",
         line={"color": tint, "dash": dash(strategy), "width": 2.5},
         marker={"symbol": symbol(strategy), "size": 9},
         error_y=bar | {"color": tint, "thickness": 1.5} if own.low.notna().all() else None,
-        customdata=pd.concat([own.images, 100 * own[["low", "high"]]], axis=1),
-        hovertemplate="%{customdata[0]:,.0f} images: %{y:+.1f} [%{customdata[1]:+.1f}, %{customdata[2]:+.1f}]<extra>"
+        customdata=pd.concat([own.place, 100 * own[["low", "high"]]], axis=1),
+        hovertemplate="%{customdata[0]:,.0f} "
+        + axis.unit
+        + ": %{y:+.1f} [%{customdata[1]:+.1f}, %{customdata[2]:+.1f}]<extra>"
         + f"{label(own.leader.iloc[0])} minus {label(strategy)}</extra>",
         **named(strategy),
         **at,
@@ -85,11 +100,11 @@ def _line(figure: go.Figure, strategy: str, own: pd.DataFrame, turn: int, side: 
         x=[c["at"]],
         y=[0],
         mode="markers+text",
-        text=[number(c["at"])],
+        text=[axis.rounded(c["at"])],
         textposition=side,
         marker={"symbol": "star" if c.shown else "star-open", "size": 14, "color": tint},
         error_x=span | {"color": tint, "thickness": 3} if c.shown else None,
-        hovertemplate=f"crosses {label(strategy)} near {number(c['at'])} images: {c.at_low:,.0f} to {c.at_high:,.0f}<extra></extra>",
+        hovertemplate=f"crosses {label(strategy)} near {axis.shown(c['at'])}: {c.at_low:,.0f} to {c.at_high:,.0f}<extra></extra>",
         showlegend=False,
         legendgroup=strategy,
         **at,

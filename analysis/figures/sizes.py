@@ -1,4 +1,4 @@
-"""Score against the number of training images, with the crossings marked."""
+"""Score against the number of training images, the length of training or the size of images, with the crossings marked."""
 
 from collections.abc import Iterable
 
@@ -6,64 +6,79 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from analysis.advice import number
+from analysis.axes import IMAGES, Axis
 from analysis.frames import Frames
 from analysis.question import Question
 from analysis.short import shorts
 from analysis.theme import band, colour, dash, empty, facets, label, named, styled, symbol
 from analysis.verdict import Findings
-from analysis.when import whole
 
-TITLE = "Score against the number of training images"
-NOTE = "Test macro-F1 of each strategy, tuned anew at every size; bands: 95 % intervals. Stars mark where two means cross: full, with the crossing's interval, where each strategy is shown to be better on one side; open where that is not shown, or one of both was cut short."
-NEIGHBOURS = 1.5  # times as many images: numbers of stars that are closer would cover one another
-ONE_SIZE = "the study has one size of the training set"
+NEIGHBOURS = 1.5  # times as much: numbers of stars that are closer would cover one another
+ONE_SIZE = IMAGES.one_place
 
 
-def compute(frames: Frames, findings: Findings) -> pd.DataFrame:
-    """Rows of kind "mean" (images, value, low, high) and "crossing" (of `strategy` and `other`: images, with low and high in images)."""
+def title(axis: Axis) -> str:
+    return f"Score against {axis.title}"
+
+
+def note(axis: Axis) -> str:
+    open_star = "that is not shown" if axis.training else "that is not shown, or one of both was cut short"
+    took = " What a run took stands beside each point." if axis.training else ""
+    return (
+        f"Test macro-F1 of each strategy, tuned anew at every place; bands: 95 % intervals.{took} Stars mark where two means cross: full, with "
+        f"the crossing's interval, where each strategy is shown to be better on one side; open where {open_star}."
+    )
+
+
+def compute(frames: Frames, findings: Findings, axis: Axis = IMAGES) -> pd.DataFrame:
+    """Rows of kind "mean" (place, value, low, high) and "crossing" (of `strategy` and `other`: place, with low and high on the axis)."""
     w = findings.when
-    if not len(w.sizes):
+    own = w.sizes[w.sizes.axis == axis.name] if len(w.sizes) else w.sizes
+    if not len(own):
         return pd.DataFrame()
-    means = w.sizes.assign(question=[whole(Question.of(r)) for r in w.sizes.to_dict("records")], kind="mean", other="", shown=True)
+    asked = [Question.of(r) for r in own.to_dict("records")]
+    means = own.assign(question=[axis.without(q) for q in asked], kind="mean", other="", shown=True)
+    means["tick"] = [axis.tick(q, place) for q, place in zip(asked, own.place, strict=True)]
     means = means.rename(columns={"mean": "value"})
-    rows, short = [], shorts(frames)
-    for panel in w.panels:
+    rows, short = [], {} if axis.training else shorts(frames)
+    for panel in (p for p in w.panels if p.axis == axis):
         curves = means[means.question == panel.question]
         for (a, b), c in panel.crossings.items():
             if c.at == c.at:
                 value = at_size(curves[curves.strategy == a], c.at)
                 cut = any((q, s) in short for q in panel.sizes.values() for s in (a, b))
-                own = {"question": panel.question, "kind": "crossing", "strategy": a, "other": b, "images": c.at}
-                rows.append({**own, "value": value, "low": c.low, "high": c.high, "shown": c.kind == "crosses" and not cut})
-    columns = ["question", "kind", "strategy", "other", "images", "value", "low", "high", "shown"]
+                star = {"question": panel.question, "kind": "crossing", "strategy": a, "other": b, "place": c.at, "tick": ""}
+                rows.append({**star, "value": value, "low": c.low, "high": c.high, "shown": c.kind == "crosses" and not cut})
+    columns = ["question", "kind", "strategy", "other", "place", "value", "low", "high", "seconds", "tick", "shown"]
+    for row in rows:
+        row["seconds"] = None
     return pd.concat([means[columns], *([pd.DataFrame(rows)[columns]] if rows else [])], ignore_index=True)
 
 
-def at_size(curve: pd.DataFrame, images: float) -> float:
+def at_size(curve: pd.DataFrame, place: float) -> float:
     """The mean there, linear in log n."""
-    return float(np.interp(np.log(images), np.log(curve.images.to_numpy(float)), curve.value.to_numpy(float)))
+    return float(np.interp(np.log(place), np.log(curve.place.to_numpy(float)), curve.value.to_numpy(float)))
 
 
-def draw(frame: pd.DataFrame) -> go.Figure:
+def draw(frame: pd.DataFrame, axis: Axis = IMAGES) -> go.Figure:
     if not len(frame):
-        return empty(ONE_SIZE)
+        return empty(axis.one_place)
     figure, places = facets(frame.question, height=440)
     for question, (at,) in places.items():
         block = frame[frame.question == question]
         for strategy, own in block[block.kind == "mean"].groupby("strategy", sort=False):
-            _curve(figure, str(strategy), own, at)
+            _curve(figure, str(strategy), own, at, axis)
         stars = block[block.kind == "crossing"]
-        for r, side in zip(stars.itertuples(), sides(stars.images), strict=True):
-            _star(figure, r, side, at)
-        size_axis(figure, block[block.kind == "mean"].images, at)
+        for r, side in zip(stars.itertuples(), sides(stars.place), strict=True):
+            _star(figure, r, side, at, axis)
+        size_axis(figure, block[block.kind == "mean"], at, axis)
     figure.update_yaxes(title_text="test macro-F1, points", col=1)
     return styled(figure)
 
 
-def sides(images: Iterable[float]) -> list[str]:
+def sides(places: Iterable[float]) -> list[str]:
     """Where each star's number stands, so that those of neighbours do not cover one another: above, below, beside it."""
-    sizes = np.asarray(list(images), dtype=float)
+    sizes = np.asarray(list(places), dtype=float)
     found = ["top center"] * len(sizes)
     turn = 0
     order = np.argsort(sizes)
@@ -73,40 +88,43 @@ def sides(images: Iterable[float]) -> list[str]:
     return found
 
 
-def size_axis(figure: go.Figure, images: pd.Series, at: dict[str, int]) -> None:
-    """Logarithmic, with a tick at every size that was measured."""
-    sizes = sorted(set(images))
-    figure.update_xaxes(
-        title_text="training images (log)", type="log", tickmode="array", tickvals=sizes, ticktext=[f"{n:,.0f}" for n in sizes], **at
-    )
+def size_axis(figure: go.Figure, measured: pd.DataFrame, at: dict[str, int], axis: Axis) -> None:
+    """Logarithmic, with a tick at every place that was measured."""
+    ticks = dict(sorted(zip(measured.place, measured.tick, strict=True)))
+    figure.update_xaxes(title_text=axis.label, type="log", tickmode="array", tickvals=list(ticks), ticktext=list(ticks.values()), **at)
 
 
-def _curve(figure: go.Figure, strategy: str, own: pd.DataFrame, at: dict[str, int]) -> None:
+def _curve(figure: go.Figure, strategy: str, own: pd.DataFrame, at: dict[str, int], axis: Axis) -> None:
     if own.low.notna().all():
-        band(figure, strategy, own.images, own.low, own.high, at)
+        band(figure, strategy, own.place, own.low, own.high, at)
+    took = [f" ({s:.2g} s a run)" if s == s and s is not None else "" for s in own.seconds]
     figure.add_scatter(
-        x=own.images,
+        x=own.place,
         y=100 * own.value,
         mode="lines+markers",
         line={"color": colour(strategy), "dash": dash(strategy), "width": 2.5},
         marker={"symbol": symbol(strategy), "size": 9},
-        customdata=100 * own[["low", "high"]],
-        hovertemplate="%{x:,.0f} images: %{y:.1f} [%{customdata[0]:.1f}, %{customdata[1]:.1f}]<extra>" + label(strategy) + "</extra>",
+        customdata=[[100 * low, 100 * high, text] for low, high, text in zip(own.low, own.high, took, strict=True)],
+        hovertemplate="%{x:,.0f} "
+        + axis.unit
+        + "%{customdata[2]}: %{y:.1f} [%{customdata[0]:.1f}, %{customdata[1]:.1f}]<extra>"
+        + label(strategy)
+        + "</extra>",
         **named(strategy),
         **at,
     )
 
 
-def _star(figure: go.Figure, crossing: "pd.Series[object]", side: str, at: dict[str, int]) -> None:
+def _star(figure: go.Figure, crossing: "pd.Series[object]", side: str, at: dict[str, int], axis: Axis) -> None:
     """The crossing of two strategies, half in the colour of each."""
     c = crossing
-    shown = f"{label(c.strategy)} and {label(c.other)} cross near {number(c.images)} images"
-    bar = {"type": "data", "symmetric": False, "array": [c.high - c.images], "arrayminus": [c.images - c.low], "thickness": 1.5}
+    shown = f"{label(c.strategy)} and {label(c.other)} cross near {axis.shown(c.place)}"
+    bar = {"type": "data", "symmetric": False, "array": [c.high - c.place], "arrayminus": [c.place - c.low], "thickness": 1.5}
     figure.add_scatter(
-        x=[c.images],
+        x=[c.place],
         y=[100 * c.value],
         mode="markers+text",
-        text=[number(c.images)],
+        text=[axis.rounded(c.place)],
         textposition=side,
         marker={
             "symbol": "star" if c.shown else "star-open",
