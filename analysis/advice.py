@@ -245,10 +245,11 @@ def _length(panel: Panel, frames: Frames) -> str:
     p = frames.study.protocol
     if not panel.axis.extrapolates:
         took = "; ".join(
-            f"at {exact(place)} {panel.axis.unit} {', '.join(f'{s} {v:.2g} s' for s, v in own.items())}"
+            f"at {exact(place)} {panel.axis.unit} {', '.join(f'{s} {own[s]:.2g}' for s in panel.curves if s in own)}"
             for place, own in panel.seconds.items()
+            if own
         )
-        return f"One confirm run took: {took}" if took else "What a run took is not known"
+        return f"One confirm run took, in seconds: {took}" if took else "What a run took is not known"
     if p.min_steps:
         return f"Every trial took {p.min_steps} steps or more"
     return f"Every trial saw each of its images {_times(panel, frames)}, so that fewer images were fewer steps"

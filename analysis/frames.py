@@ -63,10 +63,10 @@ class Frames:
     @cached_property
     def cells(self) -> dict[str, Cell]:
         """By id: those that the study asks about, and the lines to beat that were solved for them."""
-        return {c.id: c for c in self.study.cells} | {c.id: c for own in self._lines.values() for c in own}
+        return {c.id: c for c in self.study.cells} | {c.id: c for own in self.lines_beside.values() for c in own}
 
     @cached_property
-    def _lines(self) -> dict[str, list[Cell]]:
+    def lines_beside(self) -> dict[str, list[Cell]]:
         """By the cell that a line to beat was solved for: those that it stands beside as, one a question. What is solved once is the line of
         every budget, and that of the network's own size of images is the line of every smaller size."""
         solved = set(self.trials[self.trials["origin"] == Origin.LINE]["cell"]) if len(self.trials) else set()
@@ -121,11 +121,11 @@ class Frames:
         if not len(t):
             return t
         speaking = {trial_id for own in self.planned.values() for trial_id in own}
-        lines = (t.origin == Origin.LINE) & t.cell.isin(list(self._lines))
+        lines = (t.origin == Origin.LINE) & t.cell.isin(list(self.lines_beside))
         done = t[(t.trial_id.isin(speaking) | lines) & (t.outcome == "completed")]
-        if all(len(own) == 1 and own[0].id == source for source, own in self._lines.items()):
+        if all(len(own) == 1 and own[0].id == source for source, own in self.lines_beside.items()):
             return done
-        beside = {source: [c.id for c in own] for source, own in self._lines.items()}
+        beside = {source: [c.id for c in own] for source, own in self.lines_beside.items()}
         return done.assign(cell=[beside.get(c, [c]) for c in done["cell"]]).explode("cell", ignore_index=True)
 
     def confirmed_protocol(self, question: Question) -> Protocol:

@@ -64,6 +64,7 @@ def load(source: str | Ledger, study: str | None = None, cache: Path | None = No
         data_report=ledger.data_report(),
         ledger=ledger,
     )
+    classes.update({c.id: classes[source] for source, own in frames.lines_beside.items() for c in own if source in classes})
     return replace(frames, checked=checked(frames))
 
 

@@ -102,6 +102,12 @@ class Pick:
         return self.delivered.outdated if self.delivered else ""
 
     @property
+    def among(self) -> str:
+        """At which of the study's sizes, budgets and sizes of images it was trained, in words; empty where the study has one of each."""
+        asked = ", ".join(self.question.lines[2:])
+        return f" ({asked})" if asked and self.delivered is None else ""
+
+    @property
     def dataset(self) -> str:
         """As a person says it and as a command takes it behind the study: a folder goes by its last part."""
         kind, _, path = self.cell.dataset.partition(":")
@@ -192,8 +198,8 @@ COMPARED = "compared"
 
 
 def find_pick(picks: Sequence[Pick], wanted: str = "", *, compared: bool = False) -> Pick:
-    """By a cell's id, or any of its parts joined by "/": data set, NAME@SPLITS, backbone, strategy, share of the images. Of several that
-    fit, the one that was delivered, else the one that leads. Who names a strategy, a backbone, a share or `COMPARED` means a compared
+    """By a cell's id, or any of its parts joined by "/": data set, NAME@SPLITS, backbone, strategy, share of the images, budget
+    ("3x", "30 epochs"), size of images ("128px"). Of several that fit, the one that was delivered, else the one that leads. Who names a strategy, a backbone, a share or `COMPARED` means a compared
     network, and so does who asks for one. Raises ConfigError where none fits, or several data sets do."""
     among = [p for p in picks if p.delivered is None] if compared else picks
     fit = [p for p in among if p.delivered is None and p.cell.id == wanted] or [p for p in among if _fits(p, wanted)]
@@ -210,7 +216,8 @@ def _fits(pick: Pick, wanted: str) -> bool:
     c = pick.cell
     own = {c.dataset, pick.dataset, c.splits, pick.of, f"{pick.dataset}@{c.splits}"}
     if pick.delivered is None:
-        own |= {c.backbone, c.strategy, f"{c.train_fraction:g}", COMPARED}
+        own |= {c.backbone, c.strategy, f"{c.train_fraction:g}", f"{c.budget}x", f"{c.image_size}px", COMPARED, *pick.question.lines[2:]}
+        own.add(c.id.rpartition("/")[2])
     return wanted in own or all(part in own for part in wanted.split("/") if wanted)
 
 

@@ -33,11 +33,11 @@ class Use:
         if p.delivered is not None:
             return f"{p.reason}; validation macro-F1 {100 * p.validation:.1f} before it was trained on the validation images too"
         if not p.confirmed:
-            return f"{p.reason}; the search's winner, epoch {p.epoch}"
+            return f"{p.reason}{p.among}; the search's winner, epoch {p.epoch}"
         which = (
             "its only confirm run" if len(p.trials) == 1 else f"of {len(p.trials)} confirm runs the one with the best validation macro-F1"
         )
-        return f"{p.reason}; {which} ({100 * p.validation:.1f} there), epoch {p.epoch}"
+        return f"{p.reason}{p.among}; {which} ({100 * p.validation:.1f} there), epoch {p.epoch}"
 
 
 def uses(frames: Frames, picks: Sequence[Pick]) -> list[Use]:

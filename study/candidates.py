@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from statistics import median
 
 from analysis.pick import Pick
-from study.config import Study, TrialConfig
+from study.config import Cell, Study, TrialConfig
 from study.errors import EnvironmentProblem
 from study.records import Ask, Origin, Outcome, Stage
 from study.search.lengths import FACTORS, RUNS
@@ -123,7 +123,7 @@ def _of_pick(study: Study, ledger: Ledger, pick: Pick) -> Candidate:
     if study.confirm_folds > 1:
         base = replace(base, cell=replace(base.cell, splits=f"{base.cell.split_protocol}:0"))
     own = Candidate(
-        cell=pick.cell.id,
+        cell=run.cell,
         base=replace(base, seed=0, subset=0),
         reason=pick.reason or "you named it",
         seed=study.seed,
@@ -155,7 +155,7 @@ def _exact(study: Study, ledger: Ledger, beside: Candidate) -> Iterator[Candidat
         ):
             continue
         config = TrialConfig.from_dict(ask.config)
-        if replace(config.cell, strategy=cell.strategy) == cell:
+        if _any_size(replace(config.cell, strategy=cell.strategy)) == _any_size(cell):
             found.setdefault(config.protocol.image_size, (ask.cell, config, ask.trial_id))
     if found:
         name, config, trial = found[max(found)]
@@ -163,6 +163,11 @@ def _exact(study: Study, ledger: Ledger, beside: Candidate) -> Iterator[Candidat
         yield Candidate(
             cell=name, base=base, reason="solved exactly on frozen features", seed=study.seed, strength=_strength(ledger, trial)
         )
+
+
+def _any_size(cell: Cell) -> Cell:
+    """What is solved once stands beside every budget and size of images."""
+    return replace(cell, budget=1, image_size=0)
 
 
 def _bare(config: TrialConfig) -> TrialConfig:

@@ -23,7 +23,7 @@ def title(axis: Axis) -> str:
 
 def note(axis: Axis) -> str:
     open_star = "that is not shown" if axis.training else "that is not shown, or one of both was cut short"
-    took = " What a run took stands beside each point." if axis.training else ""
+    took = " Point at a mark to see how long a run took." if axis.training else ""
     return (
         f"Test macro-F1 of each strategy, tuned anew at every place; bands: 95 % intervals.{took} Stars mark where two means cross: full, with "
         f"the crossing's interval, where each strategy is shown to be better on one side; open where {open_star}."
