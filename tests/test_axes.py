@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -11,19 +12,20 @@ import pytest
 
 from analysis import report
 from analysis.axes import AXES, IMAGES, PIXELS, STEPS
+from analysis.card import model_card
 from analysis.figures import sizes
 from analysis.frames import Frames
 from analysis.load import load
 from analysis.question import COLUMNS, Question
 from analysis.verdict import Findings, findings
-from study import run_study
+from study import deliver, load_study, run_study
 from study.config import QUESTION, Cell, Protocol, Study, TrialConfig, grid, question_json, question_of, stretched
 from study.errors import ConfigError
 from study.growth import compare, grow
 from study.lines import line_asks, line_cells, line_config
 from study.progress import Names
 from study.records import Origin, Stage
-from study.search.confirmed import checks
+from study.search.confirmed import checks, factors_of
 from study.search.optuna_cells import CellSearch
 from study.source import as_source
 from study.studies import find_study, narrow
@@ -260,14 +262,11 @@ def test_the_page_has_a_figure_for_each_and_says_what_is_what(results: Path, fra
 
 
 def test_the_network_to_use_is_of_its_own_question(results: Path, frames: Frames, found: Findings) -> None:
-    from study.results import load_study
-
     done = load_study(str(results / "asking"))
-    pick = done.pick()
-    ask = frames.ledger.ask(pick.trial)
+    ask = frames.ledger.ask(done.pick().trial)
     assert ask is not None
-    size = TrialConfig.from_dict(ask.config).protocol.image_size
-    assert done.predictor().preprocessing.image_size == size if hasattr(done.predictor(), "preprocessing") else True
+    assert done.predictor().kept.image_size == TrialConfig.from_dict(ask.config).protocol.image_size
+    assert done.predictor("partial/3x/24px").kept.image_size == 24 != done.predictor("partial/3x/32px").kept.image_size
     for words, budget in (
         ("partial/3x/24px", 3),
         ("partial/1 epoch/24 px", 1),
@@ -278,8 +277,6 @@ def test_the_network_to_use_is_of_its_own_question(results: Path, frames: Frames
 
 
 def test_a_study_that_is_resumed_half_way_is_the_same(results: Path, tmp_path: Path) -> None:
-    import shutil
-
     shutil.copytree(results / "asking", tmp_path / "asking")
     ledger = Ledger(tmp_path, "asking")
     kept, lost = {t.ask.trial_id: t for t in ledger.trials()}, []
@@ -295,6 +292,41 @@ def test_a_study_that_is_resumed_half_way_is_the_same(results: Path, tmp_path: P
         assert {k: v for k, v in now.metrics.items() if "seconds" not in k} == {
             k: v for k, v in before.metrics.items() if "seconds" not in k
         }
+
+
+@pytest.mark.slow
+def test_what_is_delivered_is_of_the_question_that_was_named(results: Path, tmp_path: Path) -> None:
+    shutil.copytree(results / "asking", tmp_path / "asking")
+    assert deliver.main([f"{tmp_path / 'asking'}:partial/3x/24px", "--mlflow", "off"]) == 0
+    ledger = Ledger(tmp_path, "asking")
+    (entry,) = ledger.delivered().values()
+    ask = ledger.ask(entry["trial"])
+    assert ask is not None and entry["cell"] == ask.cell == "digits/official/efficientnet_lite0/partial/0.1,3x,24px"
+    own = TrialConfig.from_dict(ask.config)
+    assert own.protocol.image_size == 24 and own.protocol.max_epochs == entry["epochs"] and entry["epochs"] % 3 == 0
+    assert {length["epochs"] for length in entry["lengths"]} <= {3, 9, 30}
+    frames = load(ledger)
+    found = findings(frames, 50)
+    assert "24 x 24 pixels" in model_card(frames, found, found.picks[-1])
+
+
+def test_the_longest_budget_alone_is_checked_and_lengthened(tmp_path: Path) -> None:
+    study = asking((1, 2), budget_check=2, longest=2, confirm_seeds=2)
+    done = run_study(study, results=tmp_path, local=True)
+    ledger = done.frames.ledger
+    (record,) = ledger.budgets()
+    assert record["budget"] == 2 and "image_size" not in record and record["rounds"][0]["factor"] == 2
+    epochs = done.frames.confirmed().query("strategy == 'partial'").groupby("max_epochs").epochs.agg(["min", "max"])
+    assert epochs.loc[1].tolist() == [1, 1] and epochs.loc[2].tolist() == [2 * record["factor"]] * 2
+    assert all(",2x" in a.cell for a in ledger.asks() if a.stage is Stage.BUDGET)
+    (panel,) = findings(done.frames, 50).when.panels
+    one = study.protocol.steps(int(next(iter(done.frames.training_images().values()))))
+    assert sorted(panel.sizes) == [one, 2 * record["factor"] * one], "the steps that were confirmed"
+    longer = asking((1, 2, 4), budget_check=2, longest=2)
+    assert factors_of(study, ledger.budgets(), ledger.confirmed_trials()).keys() == {c.id for c in study.cells if c.budget == 2}
+    assert factors_of(longer, ledger.budgets(), ledger.confirmed_trials()) == {}, (
+        "once the study trains longer itself, nothing is lengthened"
+    )
 
 
 @pytest.mark.slow
