@@ -81,6 +81,7 @@ class Frames:
         return {source: list(cells.values()) for source, cells in found.items()}
 
     def question_of(self, cell: Cell) -> Question:
+        """What the cell's strategy is compared within."""
         return Question.of_cell(cell, self.study)
 
     def questions(self, trials: pd.DataFrame) -> list[Question]:

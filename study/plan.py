@@ -115,7 +115,11 @@ def _budget_check(study: Study, check: Checked) -> list[str]:
     """What is asked before the test set is opened, and what that may cost besides; nothing where it is off."""
     checked = [c for c in study.cells if checks(study, c)]
     if not checked:
-        return ["budget check: off, so nobody will know whether longer training would turn the verdict"]
+        if all(study.is_longest(c) for c in study.cells):
+            return ["budget check: off, so nobody will know whether longer training would turn the verdict"]
+        return [
+            f"budget check: off; up to {max(study.protocol_of(c).max_epochs for c in study.cells)} epochs this study shows what it brings"
+        ]
     longer = " and ".join(map(str, dict.fromkeys(study.protocol_of(c).max_epochs for c in checked)))
     epochs = " and ".join(map(str, dict.fromkeys(study.budget_check * study.protocol_of(c).max_epochs for c in checked)))
     of = f" of {longer} epochs" if len(checked) < len(study.cells) else ""

@@ -80,17 +80,17 @@ class Results:
 
     @property
     def advice(self) -> list[str]:
-        """Which strategy with how many images, one line a data set and backbone; empty where the study asks at one size."""
+        """Which strategy with how many images, steps or pixels, one line a data set and backbone; empty where the study varies none of them."""
         return [a.text for a in self.findings.advice]
 
     @property
     def sizes(self) -> pd.DataFrame:
-        """One row a strategy and number of training images: mean, low, high (95 %); empty where the study asks at one size."""
+        """One row a strategy and `place` on an `axis` ("images", "steps", "pixels"): mean, low, high (95 %), seconds of a run; empty as above."""
         return self.findings.when.sizes
 
     @property
     def crossings(self) -> pd.DataFrame:
-        """One row a pair of strategies: where their curves cross, in training images, with its interval; empty as above."""
+        """One row a pair of strategies and `axis`: where their curves cross on it, with its interval; empty as above."""
         return self.findings.when.crossings
 
     @property

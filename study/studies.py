@@ -53,6 +53,15 @@ SIZES_STEPS = replace(
     protocol=replace(SIZES.protocol, min_steps=150),  # what the miniatures give in ten epochs
 )
 
+BUDGETS = replace(
+    QUICKSTART,
+    name="budgets",
+    about="From how much training on is it worth tuning more? Two generated miniatures at 1, 3 and 10 epochs, every strategy tuned at each.",
+    cells=grid(["mini_faces", "mini_weeds"], ["efficientnet_lite0"], ["linear_probe", "partial", "full"], budgets=(1, 3, 10)),
+    protocol=replace(QUICKSTART.protocol, max_epochs=1, views=1, warmup_epochs=0.5),
+    grace_epochs=1,
+)
+
 EVERY_MEASURE = ("predictions", "cka", "reprobe", "forgetting", "way_back", "background", "copies", "corruptions", "calibration")
 """As study.measure names them."""
 
@@ -84,7 +93,7 @@ PAPER = Study(
 MINE = "mine"
 """No value: chosen for somebody's images and hours (study/fit.py)."""
 
-STUDIES = {s.name: s for s in (QUICKSTART, PILOT, EXPLAIN, SIZES, SIZES_STEPS, PAPER)}
+STUDIES = {s.name: s for s in (QUICKSTART, PILOT, EXPLAIN, SIZES, SIZES_STEPS, BUDGETS, PAPER)}
 
 
 def find_study(name: str) -> Study:

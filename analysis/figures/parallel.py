@@ -1,10 +1,13 @@
 """Every search trial as a line through its hyperparameters."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
 from analysis.frames import Frames
+from analysis.question import Question
 from analysis.theme import broken, colour, dash, empty, label, named, styled
 from analysis.verdict import Findings
 from study.records import OBJECTIVE
@@ -20,10 +23,16 @@ def compute(frames: Frames, findings: Findings) -> pd.DataFrame:
     if not len(own):
         return own
     columns = [c for name in frames.scales if (c := f"hp/{name}") in own]
-    own = own.assign(dataset=[q.lines[0] for q in own.question])
+    own = own.assign(dataset=[_shown(q) for q in own.question])
     wide = own[["trial_id", "dataset", "strategy", *columns, OBJECTIVE]].reset_index(drop=True)
     wide.attrs["scales"] = frames.scales
     return wide
+
+
+def _shown(question: Question) -> str:
+    """The data set, with its budget and size of images where the study has several."""
+    first, _, *asked = replace(question, train_fraction=1.0).lines
+    return ", ".join((first, *asked))
 
 
 def draw(frame: pd.DataFrame) -> go.Figure:
