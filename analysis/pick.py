@@ -104,7 +104,10 @@ class Pick:
     @property
     def among(self) -> str:
         """At which of the study's sizes, budgets and sizes of images it was trained, in words; empty where the study has one of each."""
-        asked = ", ".join(self.question.lines[2:])
+        own = self.question
+        if EVERY[self.cell.strategy].exact:  # it stands beside all of them
+            own = dataclasses.replace(own, max_epochs=0, image_size=0)
+        asked = ", ".join(own.lines[2:])
         return f" ({asked})" if asked and self.delivered is None else ""
 
     @property
@@ -166,7 +169,7 @@ def pick_all(frames: Frames, answers: Sequence[Answer], resamples: int = st.RESA
     leading: dict[tuple[str, str], Pick] = {}
     for p in speaking.values():
         key = (p.cell.dataset, p.cell.split_protocol)
-        if key not in leading or _on_validation(frames, p) > _on_validation(frames, leading[key]):
+        if key not in leading or _rank(frames, p) > _rank(frames, leading[key]):
             leading[key] = p
     leads = {p.cell: dataclasses.replace(p, leads=True) for p in leading.values()}
     spoken = {p.cell: p for p in speaking.values()}
@@ -322,6 +325,11 @@ def _strategy(frames: Frames, picks: Sequence[Pick], answer: Answer | None) -> t
     which = "the cheapest" if set(answer.standing) <= set(answer.seconds) else "the highest mean"
     found = "no difference worth having" if answer.mark == "equal" else "undecided"
     return answer.cheapest, f"{found} between {joined(answer.standing)}: {which}"
+
+
+def _rank(frames: Frames, pick: Pick) -> tuple[float, tuple[float, int, int]]:
+    """Of several questions on a data set the highest leads; of one network that stands beside several, the longest and largest."""
+    return _on_validation(frames, pick), pick.question.size
 
 
 def _on_validation(frames: Frames, pick: Pick) -> float:

@@ -69,7 +69,7 @@ def facets(
     if across:
         titles: dict[str, Any] = {"row_titles": [label(q.name) for q in asked], "shared_yaxes": True}
     else:
-        titles = {"subplot_titles": ["<br>".join(label(t) for t in (q.panel, *q.lines[2:])) for q in asked]}
+        titles = {"subplot_titles": ["<br>".join(label(t) for t in (q.panel, ", ".join(q.lines[2:])) if t) for q in asked]}
     figure = make_subplots(rows=rows, cols=columns, vertical_spacing=gap / whole if rows > 1 else 0, **titles, **spacing)
     figure.update_layout(height=height + whole - plain)
     panels = [{"row": k // columns + 1, "col": k % columns + 1} for k in range(len(asked) * each)]

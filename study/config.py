@@ -383,11 +383,6 @@ class Study:
         alike = dataclasses.replace(cell, budget=1)
         return not any(c.budget > cell.budget and dataclasses.replace(c, budget=1) == alike for c in self.cells)
 
-    def is_largest(self, cell: Cell) -> bool:
-        """Whether no cell asks the same at a larger size of images."""
-        alike, own = dataclasses.replace(cell, image_size=0), self.protocol_of(cell).image_size
-        return not any(self.protocol_of(c).image_size > own and dataclasses.replace(c, image_size=0) == alike for c in self.cells)
-
     def search_of(self, number: int, searches: int | None = None) -> int:
         """Whose winner confirm run `number` trains: search r of R has the runs r, r + R, ..., each on every fold."""
         return number // self.confirm_folds % (searches or self.searches)

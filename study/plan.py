@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from rich.console import Console
 from rich.table import Table
 
-from study.config import Study
+from study.config import Cell, Study
 from study.cost import Pricing, disk
 from study.datasets.spec import ImageTable
 from study.lines import line_cells, line_hours
@@ -155,6 +155,14 @@ def _explain_hours(study: Study, pricing: Pricing) -> tuple[float, int]:
     return runs * sum(map(pricing.hours, cells)), runs * len(cells)
 
 
+def _at(study: Study, cell: Cell) -> str:
+    """The budget and the size of images of a cell, where the study has several: " (3 epochs, 128 px)"."""
+    own = study.protocol_of(cell)
+    epochs = [f"{own.max_epochs} epoch{'s' * (own.max_epochs > 1)}"] if any(c.budget != 1 for c in study.cells) else []
+    pixels = [f"{own.image_size} px"] if any(c.image_size for c in study.cells) else []
+    return f" ({', '.join([*epochs, *pixels])})" if epochs or pixels else ""
+
+
 def print_results(study: Study, ledger: Ledger) -> None:
     """A table per data set: what the search found. The verdict is the confirm stage's, not this table's."""
     console = _console()
@@ -191,7 +199,7 @@ def print_results(study: Study, ledger: Ledger) -> None:
                 else ("n/a",) * 3
             )
             table.add_row(
-                cell.strategy,
+                f"{cell.strategy}{_at(study, cell)}",
                 cell.backbone,
                 *shown,
                 str(len(own)),

@@ -75,7 +75,7 @@ def draw(frame: pd.DataFrame, axis: Axis = IMAGES) -> go.Figure:
 
 
 def _line(figure: go.Figure, strategy: str, own: pd.DataFrame, turn: int, side: str, at: dict[str, int], axis: Axis) -> None:
-    tint, aside = colour(strategy), 1 + 0.025 * turn  # bars beside one another
+    tint, aside = colour(strategy), (own.place.max() / own.place.min()) ** (0.008 * turn)  # bars beside one another
     bar = {"type": "data", "symmetric": False, "array": 100 * (own.high - own.difference), "arrayminus": 100 * (own.difference - own.low)}
     figure.add_scatter(
         x=own.place * aside,
