@@ -73,6 +73,7 @@ def _advice(panel: Panel, answers: Mapping[float, Answer], cut: Cut, frames: Fra
         pairs=tuple(
             f"{a} and {b}: {why}" if (why := _not_judged((a, b), cut, axis)) else describe_crossing(c, a, b, axis)
             for (a, b), c in panel.crossings.items()
+            if {a, b} <= set(_compared(panel))
         ),
         more=_more(panel, pick or answers[largest].ranked[0], cut) if axis.extrapolates else "",
         task=_task(panel, frames) if axis.extrapolates else "",
@@ -110,7 +111,7 @@ def _change(panel: Panel, pick: str, cut: Cut) -> str:
 
 
 def _compared(panel: Panel) -> list[str]:
-    """Along pixels a yardstick is no rival: what stands at every size of images is the line to beat at the network's own."""
+    """Without yardsticks: what is delivered, and held against the rest, is the line to beat at the network's own size."""
     return [s for s in panel.curves if not EVERY[s].yardstick]
 
 

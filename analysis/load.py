@@ -1,6 +1,7 @@
 """A ledger folder, or an MLflow server, read into the same frames."""
 
 import tempfile
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -35,9 +36,10 @@ def load(source: str | Ledger, study: str | None = None, cache: Path | None = No
     trials, epochs = [], []
     classes: dict[str, list[str]] = {}
     confusion: dict[str, np.ndarray] = {}
+    late = _late(question)
     for trial in ledger.trials():
         ask, result = trial.ask, trial.result
-        trials.append(_row(ask, result, question))
+        trials.append(_row(ask, result, question.asked(ask.config["cell"]["strategy"]), late))
         epochs += [
             {"trial_id": ask.trial_id, "epoch": e.epoch, "seconds": e.seconds, "images": e.images, **e.metrics} for e in trial.epochs
         ]
@@ -95,9 +97,16 @@ def _ledger(source: str, study: str | None, cache: Path | None) -> Ledger:
     return Ledger(source, study) if study else find(source)
 
 
-def _row(ask: Ask, result: TrialResult | None, study: Study) -> dict[str, Any]:
+def _late(study: Study) -> Callable[[dict[str, Any]], dict[str, int]]:
+    """By a cell as JSON has it, the late columns of its question."""
+    if all(c.budget == 1 and not c.image_size for c in study.cells):
+        return lambda cell: dict.fromkeys(LATE, 0)
+    return lambda cell: {k: Question.of_cell(restore(Cell, cell), study).columns[k] for k in LATE}
+
+
+def _row(ask: Ask, result: TrialResult | None, asked: tuple[str, ...], late: Callable[[dict[str, Any]], dict[str, int]]) -> dict[str, Any]:
+    """`asked`: recipe fields that the study searches besides; `late`: as `_late` gives it."""
     config, cell = ask.config, ask.config["cell"]
-    asked, of = study.asked(cell["strategy"]), Question.of_cell(restore(Cell, cell), study)
     row = {
         "trial_id": ask.trial_id,
         "sequence": ask.sequence,
@@ -108,7 +117,7 @@ def _row(ask: Ask, result: TrialResult | None, study: Study) -> dict[str, Any]:
         "seed": config["seed"],
         **({"subset": config["subset"]} if "subset" in config else {}),
         **{k: cell[k] for k in ("dataset", "splits", "backbone", "strategy", "train_fraction")},
-        **{k: of.columns[k] for k in LATE},
+        **late(cell),
         "outcome": "running",
         "reason": "",
         "epochs": 0,

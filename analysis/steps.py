@@ -85,7 +85,15 @@ def _longer(a: Answer, frames: Frames) -> list[Step]:
     else:
         why = f"{together(rest)}, as well. " if rest else ""
     text = f"{why}First train {LONGER} times as long, for about {LONGER} times the compute"
-    return [Step(text=text, command=longer(frames))]
+    return [_train_longer(a, frames, text)]
+
+
+def _train_longer(a: Answer, frames: Frames, text: str) -> Step:
+    """By a study of another name; one that asks at several budgets gains a longer one."""
+    if not a.question.max_epochs:
+        return Step(text=text, command=longer(frames))
+    longer_yet = LONGER * frames.asked(a.question)[0].budget
+    return Step(text=f"{text}. Add {longer_yet} to the budgets of this study, and run it again")
 
 
 def _allow(frames: Frames, longest: int) -> str:
@@ -103,7 +111,7 @@ def _winner_too(a: Answer, frames: Frames) -> list[Step]:
         return []
     if further := _further(frames, a.question, STEPS):
         return [Step(text=f"{found.found}. This study trains longer too: see its answer at {further} epochs")]
-    return [Step(text=f"{found.found}, so longer training may raise its score", command=longer(frames))]
+    return [_train_longer(a, frames, f"{found.found}, so longer training may raise its score")]
 
 
 def _further(frames: Frames, question: Question, axis: Axis) -> int:
@@ -122,7 +130,7 @@ def _larger(a: Answer, frames: Frames) -> list[Step]:
     if further := _further(frames, a.question, PIXELS):
         return [Step(text=f"Larger images may decide it: see this study's answer at {further} px")]
     if a.question.image_size:
-        return [Step(text=f"{text}. Add {found.larger} to the image_sizes of the study")]
+        return [Step(text=f"{text}. Add {found.larger} to the image_sizes of this study, and run it again")]
     return [Step(text=text, command=anew(frames, f"{found.larger}-px", image_size=found.larger))]
 
 

@@ -39,7 +39,8 @@ def settle_precision(study: Study, ledger: Ledger, places: Places, threads: int 
         precision = known.protocol.precision
     else:
         names = sorted({c.backbone for c in study.cells})
-        precision, rates = fastest_precision(names, study.protocol.image_size, places.weights, threads)
+        size = max(study.protocol_of(c).image_size for c in study.cells)
+        precision, rates = fastest_precision(names, size, places.weights, threads)
         probe = {"precision_probe": rates}
         print(f"precision {precision}: " + "; ".join(f"{n} {r['fp32']} images/s in fp32, {r['bf16']} in bf16" for n, r in rates.items()))
     return dataclasses.replace(study, protocol=dataclasses.replace(study.protocol, precision=precision)), probe

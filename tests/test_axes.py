@@ -358,4 +358,6 @@ def test_words_of_a_crossing_in_steps(tmp_path: Path) -> None:
     ]
     texts = [step.text for s in found.sentences for step in s.steps if "trains longer too" in step.text]
     assert texts and all("see its answer at 10 epochs" in text for text in texts)
+    (last,) = (s for s in found.sentences if s.question.max_epochs == 10)
+    assert any("Add 30 to the budgets of this study" in step.text and not step.command for step in last.steps)
     assert {axis.name for axis in AXES} == {"images", "steps", "pixels"}
