@@ -18,6 +18,8 @@ from analysis.predictions import Predictions, measured_path, refusal
 from analysis.question import Question
 from analysis.runs import Runs, join_folds, score_runs
 from analysis.small_classes import small_classes
+from study.errors import DataError
+from study.folds import in_common
 from study.metrics import log_shares
 from study.strategies import EVERY
 
@@ -117,6 +119,7 @@ def gather(frames: Frames, question: Question, block: pd.DataFrame) -> Gathered 
     if not runs:
         return None
     _refuse_strangers(frames, question, runs)
+    _refuse_repeats(question, runs[0])
     runs = _alike(runs)
     first = runs[0].tests
     found = Gathered(
@@ -179,6 +182,16 @@ def _refuse_strangers(frames: Frames, question: Question, runs: Sequence[WholeRu
     there = measured_path(frames.ledger, usual.trials[fold], "predictions")
     reason = f"holds other {what} of test than {there}, of the same question ({question.name})"
     raise refusal(frames.ledger, odd.trials[fold], "predictions", reason)
+
+
+def _refuse_repeats(question: Question, run: WholeRun) -> None:
+    """Folds that share test images are no repeats of each other: taken for some, one training would be counted several times. Raises
+    DataError, whatever the study was begun as."""
+    if (twice := in_common([p.images.tolist() for p in run.tests])) is not None:
+        raise DataError(
+            f"{question.name}: folds {twice[0]} and {twice[1]} are both tested on {twice[2]} images, so they are no repeats of each other and no "
+            "verdict can rest on them; ask anew under another --name, with more confirm_seeds and without confirm_folds."
+        )
 
 
 def _searches_of(frames: Frames, block: pd.DataFrame) -> dict[int, int]:

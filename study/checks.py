@@ -5,12 +5,15 @@ import hashlib
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from study.config import Cell, Study
 from study.cost import disk, fastest_precision
 from study.datasets import open_dataset
 from study.datasets.audit import audit
-from study.datasets.spec import ImageTable, kept_by_class
+from study.datasets.spec import TEST, ImageTable, kept_by_class
 from study.errors import ConfigError, DataError, EnvironmentProblem
+from study.folds import in_common
 from study.measure import find_measurements
 from study.networks.fits import phases_on
 from study.networks.pretrained import create
@@ -47,17 +50,42 @@ def settle_precision(study: Study, ledger: Ledger, places: Places, threads: int 
 
 
 def open_tables(study: Study, places: Places) -> Tables:
-    """Every data set of the study, headers read. Raises ConfigError or DataError."""
+    """Every data set of the study, headers read, on every fold that it will be asked about. Raises ConfigError or DataError."""
     tables: Tables = {}
-    for cell in study.cells:
-        key = (cell.dataset, cell.split_protocol)
-        if key not in tables:
-            tables[key] = open_dataset(cell.dataset, splits=cell.splits, root=places.data_root, reading=places.reading)
-            print(f"{cell.dataset}: {tables[key].form}")
-        if len(tables[key].classes) < 2:
-            raise DataError(f"{cell.dataset} has fewer than two classes; there is nothing to tell apart.")
+    for dataset, splits in dict.fromkeys((c.dataset, c.splits) for c in study.cells):
+        table = open_dataset(dataset, splits=splits, root=places.data_root, reading=places.reading)
+        if tables.setdefault((dataset, splits.partition(":")[0]), table) is table:
+            print(f"{dataset}: {table.form}")
+        if len(table.classes) < 2:
+            raise DataError(f"{dataset} has fewer than two classes; there is nothing to tell apart.")
+    _check_folds(study, places)
     _check_sizes(study, tables)
     return tables
+
+
+def _check_folds(study: Study, places: Places) -> None:
+    """There are as many folds as confirm runs are trained on, and no image is tested on two of them. Raises ConfigError or DataError."""
+    if study.confirm_folds == 1:
+        return
+    own = dict.fromkeys((c.dataset, c.splits) for c in study.cells)
+    for dataset, protocol in dict.fromkeys((d, s.partition(":")[0]) for d, s in own):
+        if len(named := [s for d, s in own if (d, s.partition(":")[0]) == (dataset, protocol)]) > 1:
+            raise ConfigError(
+                f"{dataset} is asked about on {' and '.join(named)}, and with confirm_folds {study.confirm_folds} each is confirmed on the same "
+                "folds: name one of them, or leave confirm_folds out."
+            )
+        tests = []
+        for fold in range(study.confirm_folds):
+            try:
+                table = open_dataset(dataset, splits=f"{protocol}:{fold}", root=places.data_root, reading=places.reading)
+            except ConfigError as error:
+                raise ConfigError(f"confirm_folds {study.confirm_folds}: {error} For more confirm runs, raise confirm_seeds.") from None
+            tests.append([table.ids[k] for k in np.flatnonzero(table.split == TEST)])
+        if (twice := in_common(tests)) is not None:
+            raise DataError(
+                f"{dataset}@{protocol}: folds {twice[0]} and {twice[1]} are both tested on {twice[2]} images, so they are no repeats of each other; "
+                "leave confirm_folds out and raise confirm_seeds."
+            )
 
 
 def _check_sizes(study: Study, tables: Tables) -> None:

@@ -54,7 +54,7 @@ def write(
     order, chosen = 0, {}
     for cell in study.cells:
         config = TrialConfig.default(cell, study.protocol_of(cell))
-        chosen[cell.id] = _trial(ledger, config, Stage.SEARCH, 0, order)
+        chosen[cell.id] = _trial(ledger, config, Stage.SEARCH, 0, order, cell.id)
         order += 1
     ledger.write_selection("best", chosen, len(chosen))
     confirmed: list[str] = []
@@ -65,7 +65,7 @@ def write(
             m = places.index(dataclasses.replace(cell, strategy="full"))
             config = confirm_config(study, TrialConfig.default(cell, study.protocol_of(cell)), number)
             metrics = {"train/accuracy": fitted[cell.strategy]} if cell.strategy in fitted else {}
-            confirmed.append(_trial(ledger, config, Stage.CONFIRM, number, order, metrics, validation.get(cell.strategy)))
+            confirmed.append(_trial(ledger, config, Stage.CONFIRM, number, order, cell.id, metrics, validation.get(cell.strategy)))
             order += 1
             share = right[cell.strategy][m] + spread * (drawn[m] + rng.standard_normal()) / 2**0.5
             margin = 0.7 * hard + 0.3 * rng.random(tests)
@@ -82,14 +82,13 @@ def _trial(
     stage: Stage,
     number: int,
     order: int,
+    cell: str,
     more: Mapping[str, float] = {},
     confusion: Sequence[Sequence[int]] | None = None,
 ) -> str:
     images = round(IMAGES * config.cell.train_fraction)
     origin = Origin.DEFAULT if stage is Stage.SEARCH else Origin.CONFIRM
-    ledger.write_ask(
-        Ask(trial_id=config.id, cell=config.cell.id, number=number, stage=stage, origin=origin, config=config.as_dict(), sequence=order)
-    )
+    ledger.write_ask(Ask(trial_id=config.id, cell=cell, number=number, stage=stage, origin=origin, config=config.as_dict(), sequence=order))
     last = config.protocol.max_epochs
     plain = {"val/macro_f1": 0.5, "val/accuracy": 0.5, "train/macro_f1": 0.6, "train/loss": 1.0, "val/nll": 1.0}
     for epoch in range(1, last + 1):

@@ -14,7 +14,7 @@ LAYERS = [
     {
         "study.errors", "study.records", "study.space", "study.canonical", "study.failpoints", "study.facts", "study.files", "study.stores", "study.refusals", "study.places",
         "study.metrics", "study.options", "study.signals", "study.progress", "study.remaining", "study.lock", "study.naming", "study.networks.slots", "study.inference",
-        "study.budget_decision",
+        "study.budget_decision", "study.folds",
     },
     {"study.datasets", "study.strategies", "study.networks", "study.checkpoint"},
     {"study.config", "study.which_epoch", "study.growth", "study.studies", "study.mine", "study.price", "study.reasons", "study.source"},
@@ -36,7 +36,7 @@ MAY_USE_ANALYSIS = {
     "study.delivery",
 }  # what a study says of itself is the analysis's to say
 ANALYSIS_MAY_USE = (
-    "study.errors", "study.records", "study.space", "study.canonical", "study.failpoints", "study.facts", "study.files", "study.stores", "study.refusals", "study.metrics", "study.naming",
+    "study.errors", "study.records", "study.space", "study.canonical", "study.failpoints", "study.facts", "study.files", "study.stores", "study.refusals", "study.metrics", "study.naming", "study.folds",
     "study.strategies", "study.config", "study.which_epoch", "study.tracking.ledger", "study.tracking.from_mlflow", "study.search.sample", "study.search.seeds", "study.search.confirmed",
     "study.inference.softmax",
 )  # fmt: skip

@@ -113,7 +113,8 @@ def _read(name: str, splits: str, root: Path | None, reading: int) -> ImageTable
     if protocol not in spec.split_protocols:
         raise ConfigError(f"{name} has no split protocol {protocol!r}; choose from {', '.join(spec.split_protocols)}.")
     if fold >= spec.folds:
-        raise ConfigError(f"{name} has folds 0..{spec.folds - 1}, not {fold}.")
+        have = f"folds 0..{spec.folds - 1}" if spec.folds > 1 else "one split alone, fold 0"
+        raise ConfigError(f"{name} has {have}, not fold {fold}.")
     return spec.read(root, protocol, fold)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from study.datasets.copies import clusters, merged
 from study.datasets.looks import Look
 from study.datasets.spec import SPLITS, TEST, TRAIN, VAL, stratified_parts
-from study.errors import DataError
+from study.errors import ConfigError, DataError
 
 FOLDS = 5
 LARGEST = 0.2  # of the images: a larger cluster fills a fold alone, and says that the hash cannot tell these images apart
@@ -17,8 +17,10 @@ def cut(
     labels: np.ndarray, groups: np.ndarray | None, seen: Sequence[Look], given: np.ndarray | None, fold: int, *, what: str
 ) -> tuple[np.ndarray, str]:
     """(int8 [N] splits, what is to be said of them). `given`: int8 [N], as the user has them; None: none. What is missing of validation
-    and test is a fifth of train each: fold k of 5 is test, k + 1 validation. Raises DataError naming `what`."""
+    and test is a fifth of train each: fold k of 5 is test, k + 1 validation. Raises DataError naming `what`, ConfigError for a fold of
+    images whose test split is given."""
     given = np.zeros(len(labels), np.int8) if given is None else given
+    check_fold(fold, bool((given == TEST).any()), what)
     missing = {k: (fold + (k == VAL)) % FOLDS for k in (VAL, TEST) if not (given == k).any()}
     names = " and ".join(SPLITS[k] for k in missing)
     split, own = given.copy(), np.flatnonzero(given == TRAIN)
@@ -30,6 +32,16 @@ def cut(
     for k, number in missing.items():
         split[own[parts[number]]] = k
     return split, (f"given split, {names} cut from train" if (given > TRAIN).any() else "own stratified split") + copies
+
+
+def check_fold(fold: int, given: bool, what: str) -> None:
+    """Folds are of splits that we make. `given`: the test split is the user's, so every fold would be tested on the same images, and where
+    validation is given too be the same training. Raises ConfigError."""
+    if fold and given:
+        raise ConfigError(
+            f"{what}: its test split is given, so there is no fold {fold}, which would be tested on the same images again; "
+            "leave folds out, or take the test split away to have one cut for each fold."
+        )
 
 
 def _apart(labels: np.ndarray, groups: np.ndarray | None, seen: list[Look], held: list[int], what: str) -> tuple[list[np.ndarray], str]:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from study.datasets.cutting import check_fold
 from study.datasets.imagefiles import (
     FIRST_SUFFIXES,
     JUNK,
@@ -88,6 +89,7 @@ def _first_reading(
     names = _groups(path, files)
     number = {group: k for k, group in enumerate(sorted(set(names or [])))}
     groups = None if names is None else np.array([number[group] for group in names], np.int64)
+    check_fold(fold, given, str(path))
     if given:
         split = np.array([k for _, _, k in found], np.int8)
     else:
