@@ -56,6 +56,7 @@ def measure_study(ledger: Ledger, names: tuple[str, ...], places: Places, again:
     """Measures every completed confirm run of the configurations that speak today; returns how many could not be, each with a warning
     that says why. Runs of earlier choices are left alone: nothing is read off them, and test images are not shown to them again."""
     from study.measure import opens_test
+    from study.measure.base import FAILED
     from study.run import measure_trial
     from study.stages import confirm_asks
 
@@ -85,6 +86,7 @@ def measure_study(ledger: Ledger, names: tuple[str, ...], places: Places, again:
             warn(f"{ask.cell} seed #{ask.number}: {error}")
             missed += 1
             continue
+        missed += any(reason.startswith(FAILED) for reason in reasons.values())
         for name, reason in reasons.items():
             if (line := f"{name} is left out: {reason}") not in said:
                 print(line)

@@ -1,6 +1,7 @@
 """What a measurement is, and what it is given."""
 
 import io
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,15 +13,23 @@ import pyarrow.parquet as pq
 
 from study.config import TrialConfig
 from study.datasets.spec import ImageTable
+from study.errors import EnvironmentProblem, StudyError
 from study.files import Folder
 from study.networks.pretrained import Backbone
 from study.predictor import Predictor
 from study.records import LEFT_OUT, SUMMARY, dumps
+from study.refusals import one_line
 from study.training import distributed
+
+log = logging.getLogger(__name__)
 
 
 class NotMeasured(Exception):
     """A measurement says nothing about this trial; the message is the reason, one line. Never a zero instead."""
+
+
+FAILED = "failed: "
+"""How the reason begins where a measurement ended in an error that nobody had foreseen."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -51,6 +60,7 @@ class Measurement(ABC):
 
     name: ClassVar[str]
     splits: ClassVar[tuple[str, ...]]  # of which it looks at images: "test" among them makes the test lock its business
+    aside: ClassVar[bool] = True  # no verdict rests on it, so no error of its own fails the run that it measures
 
     @abstractmethod
     def rows(self, finished: Finished) -> pa.Table:
@@ -64,18 +74,29 @@ class Measurement(ABC):
 def measure(finished: Finished, measurement: Measurement, folder: Folder) -> str:
     """Writes `folder`/measured/NAME.parquet, with its summary, or the reason why there are no rows, in the schema's metadata; returns that
     reason, else "". Called by every worker of a trial; the first one writes.
+
+    Whatever goes wrong in a measurement that stands aside is such a reason, and takes the place of no rows that were measured before. Raises
+    EnvironmentProblem for what every other run would meet too, a full disk, and InterruptedError.
     """
-    reason = ""
+    reason, file = "", f"measured/{measurement.name}.parquet"
     try:
         rows = measurement.rows(finished)
         if few := measurement.summary(rows):
             rows = rows.replace_schema_metadata({SUMMARY: dumps(few)})
     except NotMeasured as why:
         reason = str(why)
+    except (EnvironmentProblem, InterruptedError):
+        raise
+    except Exception as error:
+        if not measurement.aside:
+            raise
+        log.warning("%s of trial %s failed", measurement.name, finished.config.id, exc_info=not isinstance(error, StudyError))
+        reason = FAILED + one_line(error) if isinstance(error, StudyError) else f"{FAILED}{type(error).__name__}: {one_line(error)}"
+    if reason:
         rows = pa.table({}).replace_schema_metadata({LEFT_OUT: reason})
-    if distributed.rank() == 0:
+    if distributed.rank() == 0 and not (reason.startswith(FAILED) and folder.exists(file)):
         buffer = io.BytesIO()
         pq.write_table(rows, buffer, compression="zstd")
-        folder.write(f"measured/{measurement.name}.parquet", buffer.getvalue())
+        folder.write(file, buffer.getvalue())
     distributed.barrier()
     return reason

@@ -19,6 +19,7 @@ class Predictions(Measurement):
 
     name: ClassVar[str] = "predictions"
     splits: ClassVar[tuple[str, ...]] = ("val", "test")
+    aside: ClassVar[bool] = False
 
     def rows(self, finished: Finished) -> pa.Table:
         split = finished.table.split
@@ -31,6 +32,7 @@ class Validation(Measurement):
 
     name: ClassVar[str] = "validation"
     splits: ClassVar[tuple[str, ...]] = ("val",)
+    aside: ClassVar[bool] = False
 
     def rows(self, finished: Finished) -> pa.Table:
         return _said_of(finished, np.flatnonzero(finished.table.split == VAL)).replace_schema_metadata({HELD: "val"})

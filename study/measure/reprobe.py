@@ -13,10 +13,10 @@ import pyarrow as pa
 from torch import nn
 
 from study.datasets.spec import TRAIN, VAL, ImageTable
-from study.errors import DataError
-from study.measure.base import Finished, Images, Measurement
+from study.measure.base import Finished, Images, Measurement, NotMeasured
 from study.measure.looks import chosen, look, remembered, scores
 from study.networks.pretrained import Backbone
+from study.progress import warn
 
 MOST_TRAIN = 768
 MOST_VAL = 512
@@ -38,7 +38,11 @@ class Reprobe(Measurement):
         rows = []
         for task, images in tasks.items():
             train, val = chosen(images.table, TRAIN, MOST_TRAIN), chosen(images.table, VAL, MOST_VAL)
-            check_task(task, images.table, train)
+            if why := unfit(images.table, train):
+                if images is own:
+                    raise NotMeasured(why)
+                remembered(("unfit", task), functools.partial(warn, f"reprobe leaves out the foreign task {task}: {why}"))
+                continue
             key = _key(finished, start, task, images.table, train, val)
             before = remembered(key, functools.partial(_probe, finished, start.model, start.head, images, train, val))
             after = _probe(finished, finished.network.model, start.head, images, train, val)
@@ -61,16 +65,15 @@ class Reprobe(Measurement):
         return out
 
 
-def check_task(task: str, table: ImageTable, train: np.ndarray) -> None:
-    """Raises DataError for a task from which nothing could be said."""
+def unfit(table: ImageTable, train: np.ndarray) -> str:
+    """Why nothing could be said from a task; empty where something can."""
     if len(table.classes) < 2:
-        raise DataError(f"foreign task {task} has fewer than two classes; a probe has nothing to tell apart. Leave it out.")
+        return "it has fewer than two classes, so a probe has nothing to tell apart"
     counts = np.bincount(table.labels[train], minlength=len(table.classes))
     if counts.min() < FEWEST_A_CLASS:
         few = table.classes[int(counts.argmin())]
-        raise DataError(
-            f"foreign task {task} has {counts.min()} training images of {few}; a probe needs {FEWEST_A_CLASS} a class. Add some."
-        )
+        return f"a probe needs {FEWEST_A_CLASS} training images of each class, and of {few} it is given {counts.min()}"
+    return ""
 
 
 def _key(finished: Finished, start: Backbone, task: str, table: ImageTable, train: np.ndarray, val: np.ndarray) -> tuple[object, ...]:
