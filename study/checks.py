@@ -1,7 +1,6 @@
 """Everything that can be wrong with a study, found before a worker starts."""
 
 import dataclasses
-import hashlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,7 +10,7 @@ from study.config import Cell, Study
 from study.cost import disk, fastest_precision
 from study.datasets import open_dataset
 from study.datasets.audit import audit
-from study.datasets.spec import TEST, ImageTable, kept_by_class
+from study.datasets.spec import TEST, kept_by_class
 from study.errors import ConfigError, DataError, EnvironmentProblem
 from study.folds import in_common
 from study.measure import find_measurements
@@ -23,14 +22,12 @@ from study.networks.weights import timm_name
 from study.places import Places
 from study.progress import warn
 from study.records import Stage, dumps
+from study.same_images import Tables, check_same
 from study.search.confirmed import checks
 from study.space import Choice, extremes
 from study.stages import ended
 from study.strategies import EVERY
 from study.tracking.ledger import Ledger
-
-Tables = dict[tuple[str, str], ImageTable]
-"""By (dataset, protocol of its splits)."""
 
 
 def settle_precision(study: Study, ledger: Ledger, places: Places, threads: int | None = None) -> tuple[Study, dict[str, Any]]:
@@ -161,32 +158,14 @@ def check_room(study: Study, ledger: Ledger, parameters: dict[str, int]) -> None
         )
 
 
-def _labelled(table: ImageTable) -> str:
-    """16 hex digits of which images there are, by name, what each shows, and on which side of the split it lies."""
-    content = [table.classes, table.ids, table.labels.tolist(), table.split.tolist()]
-    return hashlib.sha256(dumps(content).encode("utf-8", "surrogateescape")).hexdigest()[:16]
-
-
-def check_same(tables: Tables, ledger: Ledger) -> dict[str, str]:
-    """A mark of each data set, by NAME@SPLITS. Raises DataError where one is no longer what the study was begun with."""
-    before, marks = ledger.data_report(), {f"{name}@{splits}": _labelled(table) for (name, splits), table in tables.items()}
-    for key, mark in marks.items():
-        if before.get(key, {}).get("labelled", mark) != mark:
-            raise DataError(
-                f"{key.rpartition('@')[0]}: its images, their labels or their splits are not those {ledger.folder.location} was begun with; "
-                "put them back, or ask anew under another --name."
-            )
-    return marks
-
-
 def check_data(tables: Tables, ledger: Ledger) -> list[str]:
     """The data doctor, once per data set and study; its findings stand in data_report.json. Raises DataError, also where a study that goes
     on would be asked about other images, labels or splits than those it was begun with."""
-    reports, warnings, labelled = {}, [], check_same(tables, ledger)
+    reports, warnings, marks = {}, [], check_same(tables, ledger)
     for (name, splits), table in tables.items():
         key = f"{name}@{splits}"
         found = audit(table)
-        reports[key] = {**found.as_dict(), "labelled": labelled[key]}
+        reports[key] = {**found.as_dict(), **marks[key]}
         warnings += [f"{name}: {w}" for w in found.warnings]
         if found.blocking:
             raise DataError(f"{name}: {found.problems[0]} (python -m study.datasets check {name} shows all)")

@@ -69,9 +69,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _deliver(ledger: Ledger, wanted: str, args: argparse.Namespace, interrupted: Interrupted) -> list[str]:
     """Checks, then trains in this process; what to say at the end. Raises StudyError for whatever a user can mend."""
     with busy("loading PyTorch"):
-        from study.checks import check_models, check_same, open_tables
+        from study.checks import check_models, open_tables
         from study.delivery import deliver, ordered, plan_lines
         from study.pipeline import follow, report
+        from study.same_images import check_same
         from study.search import local
         from study.stages import Executor
     study = ledger.study()

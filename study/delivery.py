@@ -24,13 +24,13 @@ from analysis.predictions import Predictions, read_predictions
 from analysis.statistics import RESAMPLES
 from analysis.verdict import findings
 from study.candidates import Candidate, candidates, images_of
-from study.checks import Tables
 from study.config import Study
 from study.datasets.spec import kept_by_class
 from study.errors import ConfigError, EnvironmentProblem
 from study.progress import span
 from study.records import OBJECTIVE, Ask, Outcome
 from study.remaining import Remaining
+from study.same_images import Tables
 from study.search.lengths import Tried, affordable, choose, is_lower, price
 from study.search.plans import FixedPlan
 from study.stages import Executor, is_done

@@ -6,7 +6,7 @@ import io
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -101,7 +101,9 @@ class Demo:
         ask = ledger.ask(self.pick.trial)
         assert ask is not None, "it was picked"
         try:
-            places = find_places(ledger.folder.location, data).of_trial(ledger.trial_folder(self.pick.trial).location)
+            places = replace(find_places(ledger.folder.location, data), reading=ledger.reading()).of_trial(
+                ledger.trial_folder(self.pick.trial).location
+            )
             table, pixels = open_images(TrialConfig.from_dict(ask.config), places)
         except (ConfigError, DataError, EnvironmentProblem) as error:
             self.missing = f"the training images are not at hand: {error}"

@@ -4,6 +4,7 @@ import argparse
 import os
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -129,6 +130,7 @@ def _soup(results: "Results", cell: str, data: str | None) -> "Souped":
     """Of the pick's confirm runs, judged on the validation images. Raises ConfigError where it is worse than they are."""
     from study.predictor import Predictor
     from study.run import open_images
+    from study.same_images import check_begun
     from study.use.soup import soup
 
     pick, ledger = results.pick(cell, compared=True), results.frames.ledger
@@ -136,8 +138,9 @@ def _soup(results: "Results", cell: str, data: str | None) -> "Souped":
         raise ConfigError(f"{pick.cell.id} has {len(pick.trials)} network(s); a soup needs two confirm runs: leave --soup out.")
     ask = ledger.ask(pick.trial)
     assert ask is not None, "it was picked"
-    places = find_places(ledger.folder.location, data).of_trial(ledger.trial_folder(pick.trial).location)
-    table, pixels = open_images(TrialConfig.from_dict(ask.config), places)
+    places = replace(find_places(ledger.folder.location, data), reading=ledger.reading())
+    check_begun(ledger, {pick.cell.dataset}, places)
+    table, pixels = open_images(TrialConfig.from_dict(ask.config), places.of_trial(ledger.trial_folder(pick.trial).location))
     val = np.flatnonzero(table.split == VAL)
     members = [Predictor.from_folder(ledger.trial_folder(trial)) for trial in pick.trials]
     return soup(members, pixels, val, table.labels[val])

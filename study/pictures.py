@@ -8,10 +8,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from study.checks import Tables
 from study.config import Study
 from study.datasets.spec import TRAIN, ImageTable, spread
 from study.datasets.thumbnails import thumbnail
+from study.same_images import Tables
 from study.tracking.ledger import PICTURES, Ledger
 
 SAMPLES, MOST_CLASSES = 3, 40

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from study import budgets, facts, lock, stages
-from study.checks import Tables, check_data, check_models, check_room, open_tables, own_sizes, settle_precision
+from study.checks import check_data, check_models, check_room, open_tables, own_sizes, settle_precision
 from study.config import Study, foreign_tasks
 from study.datasets.audit import rare
 from study.datasets.spec import TEST
@@ -22,6 +22,7 @@ from study.places import Places, find_places
 from study.plan import print_plan
 from study.progress import busy, warn
 from study.runners import open_runner
+from study.same_images import Tables, check_same
 from study.search import local
 from study.signals import Interrupted
 from study.tracking.ledger import Ledger
@@ -97,6 +98,7 @@ def show_plan(study: Study, options: Options) -> None:
             print(f"the study would grow: {'; '.join(c.text for c in changes)}")
     check_models(study, places)
     tables = open_tables(study, places)
+    check_same(tables, ledger)
     print_plan(study, ledger, tables, places)
     for (name, _), table in tables.items():
         for line in rare(table.classes, table.counts()):

@@ -5,6 +5,7 @@ said with how much, beside what is different here.
 """
 
 import argparse
+import dataclasses
 import os
 import shutil
 import sys
@@ -231,9 +232,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         load("study.run", "analysis.verdict")
         import torch.distributed as dist
 
+        from study.same_images import check_begun
+
         if "RANK" in os.environ and "WORLD_SIZE" in os.environ:
             scratch = _together(scratch)
-        places = find_places(str(scratch), args.data, args.weights)
+        places = dataclasses.replace(find_places(str(scratch), args.data, args.weights), reading=ledger.reading())
+        check_begun(ledger, {TrialConfig.from_dict(a.config).cell.dataset for a in asks}, places)
         replays = []
         for ask in asks:
             replays.append(replay(ledger, ask, places, scratch))

@@ -15,7 +15,6 @@ from dataclasses import replace
 import torch
 
 from study import stages
-from study.checks import Tables
 from study.config import Cell, Protocol, Study
 from study.datasets.spec import VAL, kept_by_class
 from study.errors import ConfigError, EnvironmentProblem
@@ -27,6 +26,7 @@ from study.networks.pretrained import Backbone, create
 from study.options import Options
 from study.places import Places
 from study.progress import busy, span
+from study.same_images import Tables
 from study.search import RayDoesNotStart, local
 from study.speed import conditions
 from study.strategies import STRATEGIES

@@ -7,13 +7,14 @@ import pytest
 import torch
 
 from study import runners, sweep
-from study.checks import Tables, open_tables
+from study.checks import open_tables
 from study.config import Protocol, Study, grid
 from study.datasets.spec import kept_by_class
 from study.errors import ConfigError, EnvironmentProblem
 from study.options import Options
 from study.places import Places, find_places
 from study.runners import LONGEST_HERE_S, expected_seconds, here_first, in_this_process, open_runner
+from study.same_images import Tables
 from study.search import RayDoesNotStart, local
 from study.speed import Conditions
 from study.studies import narrow

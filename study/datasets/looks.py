@@ -4,7 +4,6 @@ A look decodes, so it is kept in the cache: looks/FINGERPRINT.parquet, by the fi
 """
 
 import dataclasses
-import hashlib
 import io
 import os
 from collections.abc import Callable, Sequence
@@ -18,6 +17,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from study.datasets.cache import cache_folder, kept_in
+from study.datasets.contents import digest
 from study.datasets.copies import difference_hash, thumbnail
 from study.datasets.imagefiles import regular
 from study.datasets.shared import built_once, temporary
@@ -57,7 +57,7 @@ def look(pixels: np.ndarray) -> Look:
     small = np.asarray(grey, dtype=np.float32)
     edges = 4 * small[1:-1, 1:-1] - small[:-2, 1:-1] - small[2:, 1:-1] - small[1:-1, :-2] - small[1:-1, 2:]
     return Look(
-        digest=hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).hexdigest(),
+        digest=digest(pixels),
         hash=int(difference_hash(pixels)),
         thumbnail=thumbnail(pixels),
         height=height,

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from study.datasets.contents import DIGITS
 from study.datasets.cutting import cut
 from study.datasets.imagefiles import decode_file, fingerprint, identity, refuse
 from study.datasets.looks import Look, Source, looks
@@ -85,6 +86,7 @@ def make_table(
         native_size=max(min(one.height, one.width) for one in seen),
         ignored=tuple(ignored),
         weights=_weights(usable, split, where),
+        contents=tuple(one.digest[:DIGITS] for one in seen),
     )
 
 

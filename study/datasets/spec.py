@@ -41,6 +41,7 @@ class ImageTable:
     )
     weights: np.ndarray | None = None  # float32 [N], of mean 1 over train: what an image counts in the training loss
     foreground: "Foreground | None" = None  # where its subject is, as far as pixels tell
+    contents: tuple[str, ...] | None = None  # what each image shows, in the digits of `datasets.contents`, where it was looked at already
 
     def of(self, split: int) -> "tuple[int, np.ndarray | None]":
         """How many images a split has, and their sessions where they have any."""

@@ -11,7 +11,7 @@ from study.config import TrialConfig, foreign_tasks
 from study.errors import ConfigError, StudyError
 from study.facts import tell
 from study.places import Places, find_places
-from study.progress import load, warn
+from study.progress import busy, load, warn
 from study.records import Outcome
 from study.studies import EVERY_MEASURE
 from study.tracking.ledger import Ledger, find
@@ -58,6 +58,7 @@ def measure_study(ledger: Ledger, names: tuple[str, ...], places: Places, again:
     from study.measure import opens_test
     from study.measure.base import FAILED
     from study.run import measure_trial
+    from study.same_images import check_begun
     from study.stages import confirm_asks
 
     results, study = ledger.results(), ledger.study()
@@ -69,6 +70,8 @@ def measure_study(ledger: Ledger, names: tuple[str, ...], places: Places, again:
         )
     planned = confirm_asks(study, ledger, chosen)
     asks = [a for a in planned if a.trial_id in results and results[a.trial_id].outcome is Outcome.COMPLETED]
+    with busy("looking at the images"):
+        check_begun(ledger, {TrialConfig.from_dict(a.config).cell.dataset for a in asks}, places)
     if opens_test(names) and asks:
         ledger.open_test([a.trial_id for a in asks])
     if not asks:

@@ -150,7 +150,11 @@ def _requires_question(values: dict[str, Any]) -> None:
 
 def data_report_of(values: dict[str, Any]) -> dict[str, Any]:
     for name in values:
-        _require(_require(values, name, _is_object, "an object"), "form", _is_text, "a text")
+        own = _require(values, name, _is_object, "an object")
+        _require(own, "form", _is_text, "a text")
+        known = _require({"contents": {"decoder": "", "digests": ""}, **own}, "contents", _is_object, "an object")
+        for part in ("decoder", "digests"):
+            _require(known, part, _is_text, "a text")
     return values
 
 
