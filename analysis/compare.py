@@ -8,18 +8,20 @@ from dataclasses import fields
 import pandas as pd
 from jinja2 import Environment, StrictUndefined
 
-from analysis.export import write_page
 from analysis.frames import Frames
 from analysis.load import load
 from analysis.paired import Paired, pair_studies
 from analysis.question import COLUMNS, Question
 from analysis.sentences import Sentence
 from analysis.verdict import findings
+from study import outputs
 from study.config import Study
 from study.errors import StudyError
 from study.facts import tell
 
+KIND = outputs.page("a comparison", before=r'<th class="n">B minus A</th>')
 PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<meta name="generator" content="finetune-study: a comparison">
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
 <title>{{ a }} and {{ b }}</title><style>:root{color-scheme:light dark}body{font:16px/1.55 system-ui,sans-serif;max-width:64rem;margin:3rem auto;padding:0 1.2rem}
 table{border-collapse:collapse;font-variant-numeric:tabular-nums}th,td{padding:.35rem 1rem .35rem 0;border-bottom:1px solid #8885;text-align:left}td.n,th.n{text-align:right}</style></head><body>
@@ -90,8 +92,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("a", help="a study's folder or MLflow URI#STUDY")
     parser.add_argument("b")
     parser.add_argument("--out", default="comparison.html")
+    parser.add_argument("--overwrite", action="store_true", help="replace what lies under --out, whatever it is")
     args = parser.parse_args(argv)
     try:
+        outputs.check_output(args.out, KIND, "--out", overwrite=args.overwrite)
         a, b = load(args.a), load(args.b)
         table, sentences = side_by_side(a, b)
         rows = [_shown(r) for r in table.to_dict("records")]
@@ -102,7 +106,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             .from_string(PAGE)
             .render(a=names[0], b=names[1], rows=rows, sentences=sentences, settings=settings)
         )
-        write_page(args.out, html.encode())
+        outputs.write_output(args.out, html.encode("utf-8", "backslashreplace"), KIND, "--out", overwrite=args.overwrite)
     except StudyError as error:
         return tell(error)
     for row in rows:

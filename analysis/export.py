@@ -2,15 +2,12 @@
 
 import csv
 import io
-import os
-from pathlib import Path
 
 import pandas as pd
 
+from study import outputs
 from study.errors import ConfigError
 from study.facts import harmless
-from study.files import Folder
-from study.refusals import explained
 
 
 def csv_bytes(table: pd.DataFrame) -> bytes:
@@ -22,26 +19,20 @@ def csv_bytes(table: pd.DataFrame) -> bytes:
     return safe.to_csv(index=False, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC).encode("utf-8", "backslashreplace")
 
 
-def write_tables(tables: dict[str, pd.DataFrame], folder: str, kind: str = "csv") -> None:
-    """One file a table. `kind`: csv or parquet. Raises ConfigError for another kind."""
+def write_tables(tables: dict[str, pd.DataFrame], folder: str, kind: str = "csv", *, overwrite: bool = False) -> None:
+    """One file a table; none is written where one of them must not be. `kind`: csv or parquet. Raises ConfigError for another kind, and
+    where another file has a table's name."""
     if kind not in ("csv", "parquet"):
         raise ConfigError(f"tables can be csv or parquet, not {kind!r}.")
-    target = Folder(folder)
-    for name, table in tables.items():
-        if kind == "csv":
-            target.write(f"{name}.csv", csv_bytes(table))
-        else:
-            buffer = io.BytesIO()
-            table.to_parquet(buffer, index=False)
-            target.write(f"{name}.parquet", buffer.getvalue())
+    named = {f"{folder.rstrip('/')}/{name}.{kind}": t for name, t in tables.items()}
+    kinds = {path: outputs.table([str(harmless(c)) for c in t.columns], kind) for path, t in named.items()}
+    for path in named:
+        outputs.check_output(path, kinds[path], "--tables", overwrite=overwrite)
+    for path, own in named.items():
+        outputs.write_output(path, csv_bytes(own) if kind == "csv" else _parquet(own), kinds[path], "--tables", overwrite=overwrite)
 
 
-def write_page(path: str | os.PathLike[str], data: bytes) -> None:
-    """Atomically: an old page stays whole until the new one is."""
-    if "://" in str(path):
-        parent, _, name = str(path).rpartition("/")
-        Folder(parent).write(name, data)
-        return
-    full = Path(path).absolute()
-    with explained(str(full), len(data)):
-        Folder(str(full.parent)).write(full.name, data)
+def _parquet(table: pd.DataFrame) -> bytes:
+    buffer = io.BytesIO()
+    table.to_parquet(buffer, index=False)
+    return buffer.getvalue()

@@ -17,7 +17,7 @@ from analysis import pictures
 from analysis.answers import confirm_seconds
 from analysis.budget import budget_lines, budget_rows, confirmed_at
 from analysis.equal_compute import equal_compute
-from analysis.export import write_page, write_tables
+from analysis.export import write_tables
 from analysis.figures import FIGURES
 from analysis.frames import Frames
 from analysis.leaderboard import leaderboard
@@ -30,6 +30,7 @@ from analysis.told import score_facts
 from analysis.use import pick_facts, use_lines, uses
 from analysis.verdict import Findings, findings
 from analysis.why import why_rows
+from study import outputs
 from study.config import Study
 from study.errors import StudyError
 from study.facts import tell
@@ -39,6 +40,8 @@ from study.space import in_words
 from study.strategies import EVERY
 from study.tracking.ledger import Ledger
 from study.which_epoch import IN_WORDS
+
+PAGE = outputs.page("a study's report", before=r"<title>[^<]*: how much should be fine-tuned\?</title>")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,18 +65,21 @@ def write_report(
     fetch: pictures.Fetch | None = None,
     images: bool = True,
     price_per_hour: float | None = None,
+    overwrite: bool = False,
 ) -> ReportSummary:
-    """Reads, decides, draws, writes. Raises ConfigError when there is no study of this schema.
+    """Reads, decides, draws, writes. Raises ConfigError when there is no study of this schema, and where `out` or a table is another file
+    that would be lost; `overwrite` replaces it.
 
     `fetch` gets small copies of the images that the page shows; without it, it shows those that were fetched before. `price_per_hour`: of a
     core, or of a GPU where trials had one, in whatever money."""
+    outputs.check_output(out, PAGE, "--out", overwrite=overwrite)
     frames = load(source, study)
     if margin is not None:
         frames = dataclasses.replace(frames, study=dataclasses.replace(frames.study, margin=margin))
     found = findings(frames)
     computed = {spec.name: spec.compute(frames, found) for spec in FIGURES}
     if tables:
-        write_tables(all_tables(frames, found, computed), tables, kind)
+        write_tables(all_tables(frames, found, computed), tables, kind, overwrite=overwrite)
     albums = pictures.albums(frames, found) if images else []
     if fetch is not None:
         fetch(pictures.wanted(albums))
@@ -82,7 +88,7 @@ def write_report(
         frames, found, computed, str(source) if isinstance(source, str) else source.folder.location, albums, shown, price_per_hour
     )
     failpoint("mid_report_write")
-    write_page(out, page.encode("utf-8", "backslashreplace"))
+    outputs.write_output(out, page.encode("utf-8", "backslashreplace"), PAGE, "--out", overwrite=overwrite)
     verdicts = [a.text for a in found.advice] + [s.text for s in found.sentences]
     return ReportSummary(
         verdicts=verdicts,
@@ -343,6 +349,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--no-images", dest="images", action="store_false", help="leave out the pictures")
     parser.add_argument("--format", choices=("csv", "parquet"), default="csv", help="of the tables")
+    parser.add_argument("--overwrite", action="store_true", help="replace what lies under --out and --tables, whatever it is")
     args = parser.parse_args(argv)
     try:
         summary = write_report(
@@ -354,6 +361,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             margin=args.margin,
             images=args.images,
             price_per_hour=args.price_per_hour,
+            overwrite=args.overwrite,
         )
     except StudyError as error:
         return tell(error)

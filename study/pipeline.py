@@ -181,6 +181,7 @@ def report(ledger: Ledger, fetch: Gatherer | None = None) -> "ReportSummary":
     with busy("writing the report"):
         from analysis.report import write_report
 
-        summary = write_report(ledger, f"{ledger.folder.location}/report.html", tables=f"{ledger.folder.location}/tables", fetch=fetch)
+        place = ledger.folder.location
+        summary = write_report(ledger, f"{place}/report.html", tables=f"{place}/tables", fetch=fetch, overwrite=True)
     ledger.add_facts(verdicts=summary.verdicts, picks=summary.picks, scores=summary.scores)
     return summary

@@ -4,10 +4,12 @@ import argparse
 import csv
 import dataclasses
 import io
+import json
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pyarrow.compute as pc
@@ -15,20 +17,23 @@ import pyarrow.parquet as pq
 from rich.console import Console
 from rich.table import Table
 
+from study import outputs
 from study.datasets import CATALOG, fetch, open_dataset
 from study.datasets.audit import SHOWN, AuditReport, Suspect, audit
 from study.datasets.label_errors import likely_label_errors
+from study.datasets.page import KIND as PAGE
 from study.datasets.page import write_page
 from study.datasets.spec import SPLITS, ImageTable
 from study.errors import ConfigError, StudyError
 from study.facts import shown, tell
-from study.files import Folder
 from study.naming import absolute_name, is_own
 from study.progress import busy
 from study.records import Outcome, Stage, dumps
 from study.tracking.ledger import find
 
 LISTED = ["image", "split", "label", "kind", "detail"]
+LIST = outputs.listed("list of an earlier check", LISTED)
+OUTPUTS = {"json": outputs.Kind("report of an earlier check", lambda file: _is_report(file)), "html": PAGE, "csv": LIST}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -45,6 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     check.add_argument("--json", help="also as JSON")
     check.add_argument("--html", help="also as a page with thumbnails")
     check.add_argument("--csv", help="also every image worth a look, one a row: to act on")
+    check.add_argument("--overwrite", action="store_true", help="replace what lies under --json, --html, --csv, whatever it is")
     check.add_argument("--study", metavar="RESULTS/STUDY", help="a finished study of these data: likely label errors by its networks")
     args = parser.parse_args(argv)
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -82,8 +88,9 @@ def _check(args: argparse.Namespace, root: Path | None) -> int:
         if not os.path.exists(args.what):
             raise ConfigError(f"{args.what[:200]!r} is neither a data set ({', '.join(CATALOG)}) nor a folder or a table.")
         name = f"table:{args.what}" if os.path.isfile(args.what) else f"folder:{args.what}"
-    if args.csv and os.path.isfile(args.csv) and not _is_list(args.csv):
-        raise ConfigError(f"{shown(args.csv)} is there already and is no list of an earlier check; choose another file for --csv.")
+    written = [(f"--{n}", path, kind) for n, kind in OUTPUTS.items() if (path := getattr(args, n))]
+    for option, path, kind in written:
+        outputs.check_output(path, kind, option, overwrite=args.overwrite)  # before minutes of reading
     if args.study:
         find(args.study)  # refused before the images are read
     with busy("looking through all images", soon=True, stream=sys.stderr):
@@ -94,25 +101,29 @@ def _check(args: argparse.Namespace, root: Path | None) -> int:
         report = dataclasses.replace(report, suspects=(*found, *report.suspects))
         print(f"{len(found)} validation images whose label is likely wrong, by the networks of {shown(args.study)}")
     print_report(report)
-    if args.json:
-        Folder(str(Path(args.json).parent)).write(Path(args.json).name, dumps(report.as_dict(), indent=1).encode())
-    if args.html:
-        write_page(table, report, Path(args.html))
-        print(f"page: {shown(args.html)}")
-    if args.csv:
-        text = io.StringIO()
-        rows = csv.writer(text, lineterminator="\n")
-        rows.writerow(LISTED)
-        rows.writerows([s.image, s.split, s.label, s.kind, s.detail] for s in report.suspects)
-        Folder(str(Path(args.csv).resolve().parent)).write(Path(args.csv).name, text.getvalue().encode("utf-8", "backslashreplace"))
-        print(f"list: {shown(args.csv)} ({len(report.suspects)} images)")
+    for option, path, kind in written:
+        if kind is PAGE:
+            write_page(table, report, Path(path), overwrite=args.overwrite)
+            print(f"page: {shown(path)}")
+        elif kind is LIST:
+            outputs.write_output(path, _listed(report), kind, option, overwrite=args.overwrite)
+            print(f"list: {shown(path)} ({len(report.suspects)} images)")
+        else:
+            outputs.write_output(path, dumps(report.as_dict(), indent=1).encode(), kind, option, overwrite=args.overwrite)
     return 3 if report.blocking else 0
 
 
-def _is_list(path: str) -> bool:
-    """Whether a file is what `check --csv` writes: any other, the table that is checked for one, is not written over."""
-    with open(path, "rb") as file:
-        return file.readline().strip() in (b"", ",".join(LISTED).encode())
+def _listed(report: AuditReport) -> bytes:
+    text = io.StringIO()
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow(LISTED)
+    rows.writerows([s.image, s.split, s.label, s.kind, s.detail] for s in report.suspects)
+    return text.getvalue().encode("utf-8", "backslashreplace")
+
+
+def _is_report(file: BinaryIO) -> bool:
+    known = json.load(file)
+    return isinstance(known, dict) and {"dataset", "form", "classes", "counts", "exact_extra"} <= known.keys()
 
 
 def _label_errors(table: ImageTable, study: str, name: str, splits: str) -> list[Suspect]:

@@ -5,14 +5,16 @@ from pathlib import Path
 
 from jinja2 import Environment, StrictUndefined
 
+from study import outputs
 from study.datasets.audit import AuditReport
 from study.datasets.spec import SPLITS, ImageTable
 from study.datasets.thumbnails import thumbnail
-from study.files import Folder
 
 SUSPECTS = 60  # shown with a thumbnail
+KIND = outputs.page("a check of data", before="<title>Data check: ")
 
 PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<meta name="generator" content="finetune-study: a check of data">
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; img-src data:">
 <title>Data check: {{ r.dataset }}</title><style>
 :root{color-scheme:light dark;--ink:#1a1c20;--soft:#667;--line:#d8dae0;--paper:#fff;--warn:#8a4b00}
@@ -41,12 +43,12 @@ img{width:6rem;height:6rem;object-fit:cover;border-radius:4px}</style></head><bo
 </body></html>"""
 
 
-def write_page(table: ImageTable, report: AuditReport, path: Path) -> None:
+def write_page(table: ImageTable, report: AuditReport, path: Path, *, overwrite: bool = False) -> None:
     environment = Environment(autoescape=True, undefined=StrictUndefined)
     pairs = [(p, _thumbnail(table, p.positions[0]), _thumbnail(table, p.positions[1])) for p in report.pairs]
     suspects = [(s, _thumbnail(table, s.position)) for s in report.suspects[:SUSPECTS]]
     html = environment.from_string(PAGE).render(r=report, splits=SPLITS, pairs=pairs, suspects=suspects)
-    Folder(str(path.resolve().parent)).write(path.name, html.encode("utf-8", "backslashreplace"))
+    outputs.write_output(path, html.encode("utf-8", "backslashreplace"), KIND, "--html", overwrite=overwrite)
 
 
 def _thumbnail(table: ImageTable, position: int) -> str:
