@@ -94,10 +94,12 @@ def open_network(place: str, *, ensemble: bool = False, calibrated: bool = True)
 
 def to_csv(predictor: "Predictor", name: str, found: Found, path: Path, batch: int) -> int:
     """Every image a row; images that cannot be read are rows that say why."""
-    with PredictionsCsv(path, predictor.classes, name) as table:
+    with PredictionsCsv(path, predictor.classes, name, map(str, found.images)) as table:
         left = [p for p in found.images if not table.has(str(p))]
         if len(left) < len(found.images):
             print(f"{path}: {len(found.images) - len(left)} images are there already, {len(left)} are left", file=sys.stderr)
+        if table.retried:
+            print(f"{path}: {len(table.retried)} images that could not be read before are tried again", file=sys.stderr)
         bad: list[tuple[str, str]] = []
         with _bar() as bar:
             task = bar.add_task("images", total=len(left))
@@ -110,7 +112,7 @@ def to_csv(predictor: "Predictor", name: str, found: Found, path: Path, batch: i
     print(f"{len(left) - len(bad)} images predicted: {path}")
     for line in [*found.left_out, *_listed(bad)]:
         print(line, file=sys.stderr)
-    return DataError.exit_code if left and len(bad) == len(left) else 0
+    return DataError.exit_code if len(bad) == len(found.images) else 0
 
 
 def to_lines(predictor: "Predictor", found: Found, batch: int, *, as_json: bool) -> int:

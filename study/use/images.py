@@ -45,7 +45,13 @@ def find_images(places: Sequence[Path]) -> Found:
     if not images:
         held = f" ({', '.join(f'{n} files: {why}' for why, n in others.most_common())})" if others else ""
         raise ConfigError(f"{', '.join(map(str, places))} holds no image{held}; name image files, or a folder that holds some.")
-    return Found(images=list(dict.fromkeys(images)), left_out=[f"left out: {n} files, {why}" for why, n in others.most_common()])
+    return Found(images=_once(images), left_out=[f"left out: {n} files, {why}" for why, n in others.most_common()])
+
+
+def _once(images: Sequence[Path]) -> list[Path]:
+    """Each picture by the first of its names: NEW and NEW/../NEW are one folder. A link to a picture is a picture of its own."""
+    folders = {p.parent: os.path.realpath(p.parent) for p in images}
+    return list({(folders[p.parent], p.name): p for p in reversed(images)}.values())[::-1]
 
 
 def _below(folder: Path) -> Iterator[Path]:

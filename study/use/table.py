@@ -4,38 +4,55 @@ Columns: image, class, probability (of that class), p(CLASS) of every class, pro
 """
 
 import csv
+import errno
+import fcntl
+import functools
+import io
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
 import numpy as np
 
-from study.errors import ConfigError
+from study import outputs
+from study.errors import ConfigError, EnvironmentProblem
 from study.facts import harmless
-from study.files import make_private
+from study.files import make_private, sync_folder
 from study.refusals import explained
+
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # of file systems that have none
 
 
 class PredictionsCsv:
-    """Use as a context manager; `done` are the images that have a row. Raises ConfigError where the file is of another network."""
+    """Use as a context manager; it holds the file alone. `done` are the images that have a row, `retried` those of `images` that could not be
+    read before and have lost that row. Raises ConfigError where the file is of another network, EnvironmentProblem where another writes it."""
 
-    def __init__(self, path: Path, classes: Sequence[str], network: str) -> None:
-        self.path, self.network = path.absolute(), network
+    def __init__(self, path: Path, classes: Sequence[str], network: str, images: Iterable[str] = ()) -> None:
+        self.path, self.network = Path(os.path.realpath(path)), network
         self.classes = list(classes)
-        self.header = ["image", "class", "probability", *(f"p({c})" for c in classes), "problem", "network"]
+        self.header = ["image", "class", "probability", *(_utf8(f"p({c})") for c in classes), "problem", "network"]
         self.done: set[str] = set()
+        self.retried: set[str] = set()
+        self._asked = {_key(_named(i)) for i in images}
         self._file: IO[str] | None = None
 
     def __enter__(self) -> "PredictionsCsv":
-        if self.path.exists() and not self.path.is_file():
-            raise ConfigError(f"{self.path} is no file that rows can be added to; choose another with --csv.")
+        outputs.check_place(self.path, "--csv")
         with explained(str(self.path)):
-            whole = self._resume() if self.path.exists() else 0
             make_private(str(self.path.parent))
-            self._file = open(self.path, "a", newline="", encoding="utf-8", errors="surrogateescape")
-            self._file.truncate(whole)
+            self._file = self._opened(self.path)
+            try:
+                whole = self._resume()
+                if self.retried:
+                    self._leave_out()
+                else:
+                    self._file.truncate(whole)
+            except BaseException:
+                self._file.close()
+                raise
+        self._file.seek(0, os.SEEK_END)
         self._writer = csv.writer(self._file, lineterminator="\n")
         if not whole:
             self._write([self.header])
@@ -43,10 +60,10 @@ class PredictionsCsv:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         assert self._file is not None
-        self._file.close()
+        self._file.close()  # and with it the lock
 
     def has(self, image: str) -> bool:
-        return _named(image) in self.done
+        return _key(_named(image)) in self.done
 
     def add(self, images: Sequence[str], shares: np.ndarray) -> None:
         """Probabilities [N, classes], each in its shortest exact form."""
@@ -68,10 +85,55 @@ class PredictionsCsv:
             self._file.flush()
             os.fsync(self._file.fileno())
 
-    def _resume(self) -> int:
-        """Bytes of the rows that are whole; the images they speak of go to `done`. What a kill tore at the end is written anew."""
-        read = whole = 0
-        ended = False
+    def _opened(self, path: Path) -> IO[str]:
+        """Made where it is missing, and locked. Another may have put a new file there between the two: then that is opened."""
+        while True:
+            file = open(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+", newline="", encoding="utf-8", errors="backslashreplace")
+            try:
+                self._lock(file)
+                if os.path.exists(path) and os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
+                    return file
+            except BaseException:
+                file.close()
+                raise
+            file.close()
+
+    def _lock(self, file: IO[str]) -> None:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise EnvironmentProblem(
+                f"{self.path} is being written by another study.predict; wait for it, or choose another file with --csv."
+            ) from None
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                raise
+
+    def _leave_out(self) -> None:
+        """Writes the table anew without the rows of images that are tried again: whole before it takes the old one's place."""
+        temporary = self.path.with_name(f"{self.path.name}.{os.getpid()}.tmp")
+        try:
+            new = self._opened(temporary)
+            new.truncate(0)
+            writer = csv.writer(new, lineterminator="\n")
+            for row, ended in self._rows():
+                if ended and not (_is_problem(row) and _key(_named(row[0])) in self.retried):
+                    writer.writerow([_named(row[0]), *row[1:]])
+            new.flush()
+            os.fsync(new.fileno())
+            os.chmod(temporary, os.stat(self.path).st_mode)
+            os.replace(temporary, self.path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        sync_folder(str(self.path.parent))
+        assert self._file is not None
+        self._file.close()
+        self._file = new
+
+    def _rows(self) -> Iterator[tuple[list[str], int]]:
+        """Each row with the bytes read up to its end, or 0 where it is torn."""
+        read, ended = 0, False
 
         def lines() -> Iterator[str]:
             nonlocal read, ended
@@ -80,19 +142,54 @@ class PredictionsCsv:
                 yield line.decode("utf-8", "surrogateescape")
 
         with open(self.path, "rb") as file:
-            for number, row in enumerate(csv.reader(lines())):
-                if not ended:
-                    break
-                if number == 0 and row != self.header:
-                    raise ConfigError(f"{self.path} has other columns than these predictions; choose another file with --csv.")
-                if number and (len(row) != len(self.header) or row[-1] != self.network):
-                    raise ConfigError(f"{self.path} holds predictions of another network ({row[-1][:60]}); choose another file with --csv.")
-                if number:
-                    self.done.add(row[0])
-                whole = read
+            try:
+                for row in csv.reader(lines()):
+                    yield row, read if ended else 0
+            except csv.Error:
+                raise ConfigError(f"{self.path} is no table of predictions; choose another file with --csv.") from None
+
+    def _resume(self) -> int:
+        """Bytes of the rows that are whole; the images they speak of go to `done`. What a kill tore at the end is written anew."""
+        whole = 0
+        for number, (row, end) in enumerate(self._rows()):
+            if number == 0 and row != self.header and (end or not self._is_torn_header()):
+                raise ConfigError(f"{self.path} has other columns than these predictions; choose another file with --csv.")
+            if not end:
+                break
+            if number and (len(row) != len(self.header) or row[-1] != self.network):
+                raise ConfigError(f"{self.path} holds predictions of another network ({row[-1][:60]}); choose another file with --csv.")
+            if number:
+                key = _key(_named(row[0]))
+                (self.retried if _is_problem(row) and key in self._asked else self.done).add(key)
+            whole = end
         return whole
+
+    def _is_torn_header(self) -> bool:
+        """Whether all that the file holds is the beginning of our first row: what a kill leaves."""
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerow(self.header)
+        return text.getvalue().encode("utf-8", "backslashreplace").startswith(self.path.read_bytes())
+
+
+def _is_problem(row: Sequence[str]) -> bool:
+    return bool(row[-2])
 
 
 def _named(image: str) -> str:
-    """Its path; a carriage return in it would end a row for whoever reads the table."""
-    return harmless(image).replace("\r", "\\r")
+    """Its path, in UTF-8 whatever the disk holds; a carriage return in it would end a row for whoever reads the table."""
+    return harmless(_utf8(image)).replace("\r", "\\r")
+
+
+def _utf8(text: str) -> str:
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def _key(named: str) -> str:
+    """One for all ways to name an image: relative, in full, or by a link to its folder."""
+    folder, name = os.path.split(named)
+    return f"{_resolved(folder)}/{name}"
+
+
+@functools.lru_cache(maxsize=4096)
+def _resolved(folder: str) -> str:
+    return os.path.realpath(folder)
