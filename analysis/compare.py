@@ -1,6 +1,5 @@
 """`python -m analysis.compare STUDY_A STUDY_B`: two studies side by side, paired over test images where they asked the same on the same ones."""
 
-import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import fields
@@ -15,6 +14,7 @@ from analysis.question import COLUMNS, Question
 from analysis.sentences import Sentence
 from analysis.verdict import findings
 from study import outputs
+from study.command import Parser, command
 from study.config import Study
 from study.errors import StudyError
 from study.facts import tell
@@ -87,8 +87,9 @@ def _difference(row: dict[str, object]) -> str:
     return f"{mean:+.1f} [{low:+.1f}, {high:+.1f}]" if low == low else f"{mean:+.1f}, no interval: one run tells nothing of the spread"
 
 
+@command("stopped")
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m analysis.compare", description=__doc__)
+    parser = Parser(prog="python -m analysis.compare", description=__doc__)
     parser.add_argument("a", help="a study's folder or MLflow URI#STUDY")
     parser.add_argument("b")
     parser.add_argument("--out", default="comparison.html")

@@ -1,6 +1,5 @@
 """`python -m analysis.report RESULTS_OR_MLFLOW_URI`: one self-contained page, the verdict first."""
 
-import argparse
 import dataclasses
 import html
 import sys
@@ -31,6 +30,7 @@ from analysis.use import pick_facts, use_lines, uses
 from analysis.verdict import Findings, findings
 from analysis.why import why_rows
 from study import outputs
+from study.command import Parser, command
 from study.config import Study
 from study.errors import StudyError
 from study.facts import tell
@@ -335,8 +335,9 @@ def _plotly_js() -> str:
     return get_plotlyjs().replace("</script", "<\\/script")
 
 
+@command("stopped")
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m analysis.report", description=__doc__)
+    parser = Parser(prog="python -m analysis.report", description=__doc__)
     parser.add_argument("source", help="a study's folder, a results folder that holds one study, or an MLflow URI[#STUDY]")
     parser.add_argument("--study", help="which one, where there are several")
     parser.add_argument("--out", default="report.html")

@@ -9,6 +9,7 @@ import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from study import early as early  # before all others: it begins as it is imported
 from study.config import Cell, Protocol, Recipe, Study, TrialConfig, grid
 from study.space import Choice, Integer, Log, Steps, Uniform
 

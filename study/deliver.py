@@ -12,11 +12,11 @@ import json
 import logging
 import math
 import os
-import signal
 import sys
 from collections.abc import Sequence
 
-from study import lock
+from study import early, lock
+from study.command import Parser, command
 from study.errors import ConfigError, StudyError
 from study.facts import redact, shown, tell
 from study.places import find_places
@@ -26,8 +26,8 @@ from study.tracking.client import default_uri
 from study.tracking.ledger import Ledger, find, placed
 
 
-def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(prog="python -m study.deliver", description=__doc__.split(": ", 1)[1].split("\n")[0])
+def parser() -> Parser:
+    p = Parser(prog="python -m study.deliver", description=__doc__.split(": ", 1)[1].split("\n")[0])
     p.add_argument(
         "study",
         help="a finished study, RESULTS/STUDY; behind a colon one of its data sets, or a strategy to deliver in the place of the verdict's",
@@ -43,6 +43,7 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
+@command("stopped; start again with the same command")
 def main(argv: Sequence[str] | None = None) -> int:
     args = parser().parse_args(argv)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
@@ -61,14 +62,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     except StudyError as error:
         return tell(error)
-    except KeyboardInterrupt:  # while images were read or libraries loaded: nothing to keep yet
-        print("stopped; start again with the same command", file=sys.stderr)
-        return 128 + signal.SIGINT
 
 
 def _deliver(ledger: Ledger, wanted: str, args: argparse.Namespace, interrupted: Interrupted) -> list[str]:
     """Checks, then trains in this process; what to say at the end. Raises StudyError for whatever a user can mend."""
-    with busy("loading PyTorch"):
+    with busy("loading PyTorch"), early.loading():
         from study.checks import check_models, open_tables
         from study.delivery import deliver, ordered, plan_lines
         from study.pipeline import follow, report

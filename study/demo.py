@@ -1,6 +1,5 @@
 """`python -m study.demo RESULTS/STUDY[:CELL]`: a page on this machine to try the network: drop a picture, see what it says and why."""
 
-import argparse
 import base64
 import io
 import os
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
+from study.command import Parser, command
 from study.config import TrialConfig
 from study.datasets.spec import TRAIN
 from study.errors import ConfigError, DataError, EnvironmentProblem, StudyError
@@ -51,8 +51,9 @@ body { background: var(--paper) !important; color: var(--ink); font: 16px/1.5 sy
 """
 
 
+@command("")
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m study.demo", description=__doc__.split(": ", 1)[1])
+    parser = Parser(prog="python -m study.demo", description=__doc__.split(": ", 1)[1])
     parser.add_argument(
         "study",
         help="RESULTS/STUDY or RESULTS/STUDY:CELL (a data set, a strategy, or both: mini_weeds/partial; 'compared' for the one of the report)",

@@ -1,7 +1,7 @@
 """Errors a user can act on: one line that names the value, the rule and the way out.
 
 Exit codes: 0 done, 2 usage or configuration, 3 data, 4 environment (disk, permission, server, Ray),
-5 finished but too many trials failed, 130/143 ended by SIGINT/SIGTERM, 1 a bug of ours.
+5 finished but too many trials failed, 130/143 ended by SIGINT/SIGTERM, 141 by a reader of stdout that went away, 1 a bug of ours.
 """
 
 

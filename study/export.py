@@ -1,6 +1,5 @@
 """`python -m study.export RESULTS/STUDY[:CELL] --format timm,onnx,torch_export --to FOLDER`: the network in formats that others read."""
 
-import argparse
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from study.command import Parser, command
 from study.config import TrialConfig
 from study.datasets.spec import VAL
 from study.errors import ConfigError, EnvironmentProblem, StudyError, nearest
@@ -30,8 +30,9 @@ if TYPE_CHECKING:
 BATCH = 32
 
 
+@command("stopped; the same command writes it anew")
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m study.export", description=__doc__.split("\n")[0])
+    parser = Parser(prog="python -m study.export", description=__doc__.split("\n")[0])
     parser.add_argument(
         "study",
         help="RESULTS/STUDY or RESULTS/STUDY:CELL (a data set, a strategy, or both: mini_weeds/partial; 'compared' for the one of the report)",

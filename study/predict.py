@@ -1,9 +1,6 @@
 """`python -m study.predict RESULTS/STUDY[:CELL] FOLDER --csv out.csv`: classify images with what a study found."""
 
-import argparse
 import json
-import os
-import signal
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,6 +10,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from study.command import Parser, command
 from study.errors import ConfigError, DataError, StudyError
 from study.facts import shown, tell
 from study.files import Folder
@@ -27,10 +25,9 @@ if TYPE_CHECKING:
 BATCH = 64
 
 
+@command("stopped; with --csv, the same command goes on")
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m study.predict", description="Classify images with the network a study found, or with a trial's."
-    )
+    parser = Parser(prog="python -m study.predict", description="Classify images with the network a study found, or with a trial's.")
     parser.add_argument("network", help="a study, RESULTS/STUDY or RESULTS/STUDY:CELL (a data set, a strategy, or both: mini_weeds/partial; "
                         "'compared' for the one of the report where another was delivered), or a trial's folder RESULTS/STUDY/trials/ID")  # fmt: skip
     parser.add_argument("images", nargs="+", help="image files, or folders: what lies below them is looked through")
@@ -57,12 +54,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         return to_lines(predictor, found, args.batch, as_json=args.json)
     except StudyError as error:
         return tell(error)
-    except KeyboardInterrupt:
-        print(f"stopped{'; the same command goes on' if args.csv else ''}", file=sys.stderr)
-        return 130
-    except BrokenPipeError:  # its reader, such as head, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 128 + signal.SIGPIPE
 
 
 def _is_network(place: str) -> bool:

@@ -18,6 +18,7 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from study import early
 from study.facts import shown
 from study.records import OBJECTIVE, Ask, EpochRecord, TrialResult
 from study.remaining import Remaining, Running, pixels, times
@@ -216,7 +217,7 @@ def busy(what: str, *, announced: bool = False, soon: bool = False, stream: Text
 
 def load(*modules: str, what: str = "PyTorch") -> None:
     """Loads modules that take seconds, and says so on stderr: stdout is for what a command was asked for."""
-    with busy(f"loading {what}", soon=True, stream=sys.stderr):
+    with busy(f"loading {what}", soon=True, stream=sys.stderr), early.loading():
         for module in modules:
             import_module(module)
 

@@ -4,7 +4,6 @@ On the machine, versions and number of workers that it was trained with, all of 
 said with how much, beside what is different here.
 """
 
-import argparse
 import dataclasses
 import os
 import shutil
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from study.command import Parser, command
 from study.config import TrialConfig
 from study.errors import ConfigError, StudyError
 from study.facts import environment, tell
@@ -212,8 +212,9 @@ def _together(scratch: Path) -> Path:
     return shared[0] or scratch
 
 
+@command("stopped")
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m study.replay", description=__doc__.split("\n")[0])
+    parser = Parser(prog="python -m study.replay", description=__doc__.split("\n")[0])
     parser.add_argument("study", help="a study's folder: RESULTS/STUDY (local path or URL)")
     parser.add_argument("trials", nargs="*", help="ids of trials, the beginning of one, or CELL#NUMBER")
     parser.add_argument(

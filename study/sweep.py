@@ -10,7 +10,6 @@ import functools
 import logging
 import os
 import shlex
-import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -18,6 +17,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from study import early
+from study.command import Parser, command
 from study.config import Study
 from study.errors import ConfigError, EnvironmentProblem, StudyError
 from study.facts import tell
@@ -44,8 +45,8 @@ def _factor(text: str) -> int:
     return 0 if text == "off" else int(text)
 
 
-def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(prog="python -m study.sweep", description=__doc__.split("\n")[0])
+def parser() -> Parser:
+    p = Parser(prog="python -m study.sweep", description=__doc__.split("\n")[0])
     p.add_argument(
         "study",
         nargs="?",
@@ -113,7 +114,7 @@ def given_fields(args: argparse.Namespace) -> dict[str, Any]:
 
 def chosen(args: argparse.Namespace, fields: dict[str, Any], options: Options) -> Study | None:
     """The study `mine`, chosen now or when it began; None where a dry run has said what it would be."""
-    with busy("loading PyTorch", soon=True):
+    with busy("loading PyTorch", soon=True), early.loading():
         from study import fit
     name = fields.pop("name", MINE)
     settle = functools.partial(narrow, **fields)
@@ -158,6 +159,7 @@ def _is_folder(name: str) -> bool:
     return name not in (*STUDIES, MINE) and not name.partition(":")[0].endswith(".py") and ("/" in name or Folder(name).exists())
 
 
+@command("stopped; start again with the same command")
 def main(argv: Sequence[str] | None = None) -> int:
     args = parser().parse_args(argv)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
@@ -182,7 +184,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                     f"--hours chooses a study for your own images: mine, not {args.study}; of others, set --trials or --set max_epochs=N."
                 )
             study = narrow(found, datasets=args.datasets, strategies=args.strategies, backbones=args.backbones, **fields)
-        with busy("loading PyTorch", soon=True):  # half a minute on a busy machine
+        with busy("loading PyTorch", soon=True), early.loading():  # half a minute on a busy machine
             from study.pipeline import conduct, show_plan
         if args.dry_run:
             show_plan(study, options)
@@ -200,9 +202,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.debug:
             raise
         return tell(error)
-    except KeyboardInterrupt:  # while images were read or libraries loaded: nothing to keep yet
-        print("stopped; start again with the same command", file=sys.stderr)
-        return 128 + signal.SIGINT
 
 
 def print_end(ended: "Ended") -> None:

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 import torch
 import torch.distributed as dist
 
+from study.command import Parser, command
 from study.config import Cell, Protocol, TrialConfig
 from study.errors import ConfigError, StudyError
 from study.facts import tell
@@ -27,8 +28,9 @@ from study.records import EpochRecord, Outcome, dumps
 from study.run import run_trial
 
 
+@command("stopped; with --out, the same command goes on")
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m study.trial", description=__doc__.split("\n")[0])
+    parser = Parser(prog="python -m study.trial", description=__doc__.split("\n")[0])
     parser.add_argument("cell", help="DATASET[@SPLITS]/BACKBONE/STRATEGY, e.g. deepweeds@session/efficientnet_b0/partial")
     parser.add_argument("--set", nargs="+", default=[], metavar="NAME=VALUE", help="strategy, recipe, protocol fields, or seed")
     parser.add_argument("--data", default=os.environ.get("STUDY_DATA"), help="folder that holds fer2013/, deepweeds/ (or STUDY_DATA)")

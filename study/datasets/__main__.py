@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from study import outputs
+from study.command import Parser, command
 from study.datasets import CATALOG, fetch, open_dataset
 from study.datasets.audit import SHOWN, AuditReport, Suspect, audit
 from study.datasets.label_errors import likely_label_errors
@@ -36,8 +37,9 @@ LIST = outputs.listed("list of an earlier check", LISTED)
 OUTPUTS = {"json": outputs.Kind("report of an earlier check", lambda file: _is_report(file)), "html": PAGE, "csv": LIST}
 
 
+@command("stopped; the same command starts again")
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m study.datasets", description=__doc__)
+    parser = Parser(prog="python -m study.datasets", description=__doc__)
     parser.add_argument("--data", default=os.environ.get("STUDY_DATA"), help="folder that holds fer2013/, deepweeds/ (or STUDY_DATA)")
     commands = parser.add_subparsers(dest="command")
     get = commands.add_parser("fetch", help="download a data set, or say how to get it")
@@ -53,8 +55,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     check.add_argument("--overwrite", action="store_true", help="replace what lies under --json, --html, --csv, whatever it is")
     check.add_argument("--study", metavar="RESULTS/STUDY", help="a finished study of these data: likely label errors by its networks")
     args = parser.parse_args(argv)
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # a terminal of another encoding shows escapes, not a traceback
     try:
         root = Path(args.data) if args.data else None
         if args.command == "fetch":

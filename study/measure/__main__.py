@@ -1,12 +1,12 @@
 """`python -m study.measure RESULTS/STUDY NAME...`: measures the confirm runs of a study that is finished already."""
 
-import argparse
 import dataclasses
 import os
 import sys
 from collections.abc import Sequence
 
 from study import lock
+from study.command import Parser, command
 from study.config import TrialConfig, foreign_tasks
 from study.errors import ConfigError, StudyError
 from study.facts import tell
@@ -17,8 +17,9 @@ from study.studies import EVERY_MEASURE
 from study.tracking.ledger import Ledger, find
 
 
+@command("stopped; the same command goes on")
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m study.measure", description=__doc__)
+    parser = Parser(prog="python -m study.measure", description=__doc__)
     parser.add_argument("study", help="a study's folder, or a results folder that holds one")
     parser.add_argument("names", nargs="+", metavar="NAME", help=f"of {', '.join(EVERY_MEASURE)}, or all")
     parser.add_argument("--data", default=os.environ.get("STUDY_DATA"), help="folder that holds fer2013/, deepweeds/ (or STUDY_DATA)")

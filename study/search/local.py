@@ -12,6 +12,11 @@ from study.search.conductor import Conductor
 from study.search.plans import shows_curve
 from study.signals import Interrupted
 
+
+class _NotTheTrials(BaseException):
+    """Carries an error of what is told of an epoch (the ledger, the plan, a terminal that has gone) past all that is the trial's own."""
+
+
 log = logging.getLogger(__name__)
 
 
@@ -24,7 +29,10 @@ def run(
         trial_id = ask.trial_id
 
         def report(record: EpochRecord, trial_id: str = trial_id) -> bool:
-            stop = conductor.epoch(trial_id, record)
+            try:
+                stop = conductor.epoch(trial_id, record)
+            except Exception as error:
+                raise _NotTheTrials from error
             if interrupted.is_set() and not stop:
                 raise InterruptedError
             return stop
@@ -36,6 +44,9 @@ def run(
                 ending = run_trial(config, places(ask), report, measurements=measurements, curve=curve, stops=stops)
         except InterruptedError:
             return
+        except _NotTheTrials as carried:
+            assert carried.__cause__ is not None
+            raise carried.__cause__ from None
         except StudyError as error:
             if error.exit_code == 4:  # disk, permission: every other trial would meet it too
                 raise

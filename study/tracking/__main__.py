@@ -4,7 +4,6 @@
 `follow` is what a sweep starts beside itself.
 """
 
-import argparse
 import os
 import select
 import sys
@@ -12,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from study.command import Parser, command
 from study.errors import ConfigError, StudyError
 from study.facts import redact, tell
 from study.records import dumps
@@ -21,14 +21,15 @@ POLL_S = 2.0
 LONGEST_WAIT_S = 60.0
 
 
+@command("stopped; the same command goes on")
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m study.tracking", description=__doc__)
+    parser = Parser(prog="python -m study.tracking", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     sync = commands.add_parser("sync", help="one pass; exit 4 when something could not be sent")
     follow = commands.add_parser("follow", help="poll until stdin closes, then a last pass")
-    for command in (sync, follow):
-        command.add_argument("results", help="a study's folder, or the results folder")
-        command.add_argument("--mlflow", default=os.environ.get("STUDY_MLFLOW_URI"), help="server (default: SQLite under the results)")
+    for own in (sync, follow):
+        own.add_argument("results", help="a study's folder, or the results folder")
+        own.add_argument("--mlflow", default=os.environ.get("STUDY_MLFLOW_URI"), help="server (default: SQLite under the results)")
     fetch = commands.add_parser("fetch", help="a study's files, from the server alone")
     fetch.add_argument("results", help="folder that will hold the study's")
     fetch.add_argument("--study", help="its name, where the server holds several")

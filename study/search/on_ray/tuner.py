@@ -56,6 +56,8 @@ def run(
             driver.resources = dataclasses.replace(resources, gpus_per_trial=share)
             print(f"GPUs: a trial takes {share:g} of one" + (", and the first of every cell is measured" if measuring else ""), flush=True)
         said = _round(driver, min(total, conductor.cells) if measuring else total, driver.resources.fit(cluster.nodes))
+        if driver.failure is not None:
+            raise driver.failure
         if driver.problem:
             raise EnvironmentProblem(driver.problem)
         if interrupted.is_set():
@@ -136,6 +138,7 @@ class _Driver:
         default_factory=dict
     )  # by trial id: why its worker failed, told by the scheduler before the searcher ends it
     main: bool = field(default_factory=lambda: threading.current_thread() is threading.main_thread())
+    failure: BaseException | None = None  # of ours (a bug, a reader of stdout that went away), which Tune would take for the trial's
     problem: str = ""  # of the environment (a full disk): every other trial would meet it too, so the sweep ends
 
     def __getstate__(self) -> dict[str, Any]:
@@ -149,7 +152,7 @@ class _Driver:
 
     @property
     def over(self) -> bool:
-        return bool(self.problem) or self.interrupted.is_set()
+        return bool(self.problem) or self.failure is not None or self.interrupted.is_set()
 
 
 class _Searcher(Searcher):
@@ -168,6 +171,9 @@ class _Searcher(Searcher):
             ask = d.conductor.ask()
         except EnvironmentProblem as error:
             d.problem = str(error)
+            return Searcher.FINISHED
+        except (Exception, SystemExit) as error:
+            d.failure = error
             return Searcher.FINISHED
         if ask is None:
             return Searcher.FINISHED
@@ -196,6 +202,8 @@ class _Searcher(Searcher):
                 d.conductor.end(ours, Outcome(result.get("outcome", Outcome.FAILED)), str(result.get("reason", "ended without a word")))
         except EnvironmentProblem as problem:
             d.problem = str(problem)
+        except (Exception, SystemExit) as failure:
+            d.failure = failure
 
     def save(self, checkpoint_path: str) -> None:
         del checkpoint_path
@@ -221,6 +229,8 @@ class _Scheduler(FIFOScheduler):
             stop = self._driver.conductor.epoch(trial_id, EpochRecord.from_dict(json.loads(result["record"])))
         except EnvironmentProblem as error:
             self._driver.problem, stop = str(error), True
+        except (Exception, SystemExit) as error:
+            self._driver.failure, stop = error, True
         return TrialScheduler.STOP if stop else TrialScheduler.CONTINUE
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:

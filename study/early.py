@@ -1,0 +1,83 @@
+"""What holds before anything is loaded, where `python -m` runs a command of ours: Ctrl-C ends it without a traceback, and a stream that was
+closed is no file's number. A program that imports us is left as it is.
+"""
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from types import FrameType
+
+OURS = ("study", "analysis")
+CODE = 128 + signal.SIGINT
+Handler = Callable[[int, FrameType | None], object]
+
+
+def begin() -> None:
+    """Before our packages import anything else."""
+    if sys.argv[:1] == ["-m"] and _is_command():
+        open_streams()
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not where it is ignored, as under nohup
+            signal.signal(signal.SIGINT, _at_once)
+
+
+def _is_command() -> bool:
+    line = sys.orig_argv
+    return any(a == "-m" and b.partition(".")[0] in OURS for a, b in zip(line, line[1:], strict=False))
+
+
+def open_streams() -> None:
+    """A process may be started without stdin, stdout or stderr. Their numbers would go to the next files that are opened, and whatever writes
+    to 1 or 2, a C library or a child, would write into those."""
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest number that is free is this one
+    if sys.stdout is None:
+        sys.stdout = open(1, "w", closefd=False)
+    if sys.stderr is None:  # print(file=None) would write to stdout
+        sys.stderr = open(2, "w", closefd=False)
+
+
+@contextlib.contextmanager
+def running() -> Iterator[None]:
+    """While a command runs an interrupt is KeyboardInterrupt, so that what is open is closed on its way out; once it is over there is nothing
+    left to say."""
+    with _answered(_at_once, by=signal.default_int_handler, then=_silently):
+        yield
+
+
+@contextlib.contextmanager
+def loading() -> Iterator[None]:
+    """While a command imports libraries nothing is open yet, and not all of them bear an exception in the middle of it."""
+    with _answered(signal.default_int_handler if _is_command() else None, by=_at_once, then=signal.default_int_handler):
+        yield
+
+
+@contextlib.contextmanager
+def _answered(now: Handler | None, *, by: Handler, then: Handler) -> Iterator[None]:
+    """Interrupts answered `by` another handler meanwhile, and `then` by a third; as before where another than `now` answers them."""
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGINT) is not now:
+        yield
+        return
+    signal.signal(signal.SIGINT, by)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, then)
+
+
+def _at_once(number: int, frame: FrameType | None) -> None:
+    with contextlib.suppress(OSError):
+        os.write(2, b"stopped; the same command starts again\n")
+    os._exit(CODE)
+
+
+def _silently(number: int, frame: FrameType | None) -> None:
+    os._exit(CODE)
+
+
+begin()

@@ -1,0 +1,256 @@
+"""Whatever becomes of a terminal, a pipe or a disk under stdout, and whenever Ctrl-C comes: one line at most, a documented code, no trial's fate."""
+
+import dataclasses
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from study.command import OutputGone, Parser
+from study.config import Cell, Protocol, TrialConfig
+from study.errors import ConfigError, DataError, EnvironmentProblem
+from study.places import Places
+from study.records import Ask, EpochRecord, Origin, Outcome, Stage
+from study.run import Ending
+from study.search import local
+from study.signals import Interrupted
+from study.tracking.ledger import Ledger
+from tests import tiny
+from tests.goldens import GOLDEN
+from tests.test_architecture import LAYERS, ROOT
+
+STUDY = str(GOLDEN / "golden")
+COMMANDS = [*sorted(m.removesuffix(".__main__") for m in LAYERS[-1]), "analysis.compare", "analysis.report"]
+
+
+def environment(**more: str) -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in (more.pop("first", ""), str(ROOT)) if p), **more}
+
+
+# ---- stdout ------------------------------------------------------------------------------------------------------
+
+
+def no_reader() -> int:
+    out, into = os.pipe()
+    os.close(out)
+    return into
+
+
+def no_terminal() -> int:
+    main, other = pty.openpty()
+    os.close(main)
+    return other
+
+
+STDOUT: dict[str, tuple[Callable[[], int], int]] = {
+    "its reader has gone": (no_reader, 141),
+    "its disk is full": (lambda: os.open("/dev/full", os.O_WRONLY), 4),
+    "its terminal has gone": (no_terminal, 4),
+}
+
+
+@pytest.mark.parametrize("module", COMMANDS)
+@pytest.mark.parametrize("what", STDOUT)
+def test_a_command_that_cannot_speak_ends_quietly(module: str, what: str) -> None:
+    opened, code = STDOUT[what]
+    number = opened()
+    try:
+        done = subprocess.run([sys.executable, "-m", module, "--help"], stdout=number, stderr=subprocess.PIPE, text=True, env=environment(COLUMNS="300"), timeout=120)  # fmt: skip
+    finally:
+        os.close(number)
+    assert done.returncode == code, done.stderr
+    assert len(done.stderr.splitlines()) == (code != 141) and "Traceback" not in done.stderr and "Exception" not in done.stderr
+
+
+@pytest.mark.parametrize("closed", [(0,), (1,), (2,), (1, 2), (0, 1, 2)])
+def test_a_stream_that_is_closed_becomes_no_files_number(closed: tuple[int, ...], tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    line = [sys.executable, "-m", "analysis.report", STUDY, "--no-images", "--out", str(page)]
+    shut = " ".join(f"{n}{'<' if n == 0 else '>'}&-" for n in closed)
+    done = subprocess.run(["bash", "-c", f'"$@" {shut}', "bash", *line], capture_output=True, text=True, env=environment(), timeout=120)
+    assert done.returncode == 0 and page.read_bytes().startswith(b"<!doctype html")
+    assert "warning" not in done.stdout, "what belongs on stderr"
+    assert ("report: " in done.stdout) == (1 not in closed)
+
+
+# ---- and trials --------------------------------------------------------------------------------------------------
+
+ERRORS: dict[str, Callable[[], BaseException]] = {
+    "reader gone": lambda: BrokenPipeError(32, "Broken pipe"),
+    "disk full": lambda: OSError(28, "No space left on device"),
+    "terminal gone": lambda: OSError(5, "Input/output error"),
+    "closed": lambda: ValueError("I/O operation on closed file."),
+    "encoding": lambda: UnicodeEncodeError("ascii", "ä", 0, 1, "ordinal not in range(128)"),
+    "no one to tell": lambda: OutputGone(BrokenPipeError()),
+    "a bug": lambda: KeyError("x"),
+    "usage": lambda: ConfigError("x"),
+    "data": lambda: DataError("x"),
+    "environment": lambda: EnvironmentProblem("x"),
+    "memory": lambda: MemoryError(),
+}
+CONFIG = TrialConfig.default(Cell(dataset="digits", splits="official", backbone="efficientnet_lite0", strategy="partial"), Protocol())
+EPOCH = EpochRecord(epoch=1, metrics={}, train_seconds=1.0, eval_seconds=1.0, images=1, ended_at=1.0)
+
+
+class Told:
+    """A conductor of three trials; it fails at what it is told of one epoch."""
+
+    def __init__(self, at: tuple[int, int] | None, error: BaseException) -> None:
+        self.at, self.error, self.asked = at, error, 0
+        self.ended: dict[str, Outcome] = {}
+        self.plan = SimpleNamespace(stops=lambda ask: ())
+
+    def ask(self) -> Ask | None:
+        self.asked += 1
+        config = {**CONFIG.as_dict(), "seed": self.asked}
+        return Ask(sequence=0, number=0, stage=Stage.SEARCH, origin=Origin.RANDOM, cell=CONFIG.cell.id, config=config, trial_id=f"t{self.asked}") if self.asked <= 3 else None  # fmt: skip
+
+    def epoch(self, trial_id: str, record: EpochRecord) -> bool:
+        if (int(trial_id[1:]), record.epoch) == self.at:
+            raise self.error
+        return False
+
+    def end(self, trial_id: str, outcome: Outcome, reason: str = "") -> None:
+        self.ended[trial_id] = outcome
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.sampled_from(sorted(ERRORS)), st.integers(1, 3), st.integers(1, 2), st.booleans())
+def test_only_a_trials_own_errors_end_it(what: str, trial: int, epoch: int, own: bool) -> None:
+    error = ERRORS[what]()
+    conductor = Told(None if own else (trial, epoch), error)
+
+    def run_trial(config: TrialConfig, places: Places, report: Callable[[EpochRecord], bool], **_: object) -> Ending:
+        for n in (1, 2):
+            if own and (config.seed, n) == (trial, epoch):
+                raise error
+            report(dataclasses.replace(EPOCH, epoch=n))
+        return Ending(outcome=Outcome.COMPLETED)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(local, "run_trial", run_trial)
+        raised: BaseException | None = None
+        try:
+            local.run(conductor, lambda ask: Places(folder="."), total=3, measurements=(), interrupted=Interrupted())  # type: ignore[arg-type]
+        except BaseException as found:
+            raised = found
+    everyone = own and not isinstance(error, EnvironmentProblem | SystemExit)  # the others would meet these too
+    if everyone:
+        assert raised is None
+        assert conductor.ended == {f"t{n}": Outcome.FAILED if n == trial else Outcome.COMPLETED for n in (1, 2, 3)}
+    else:
+        assert raised is error
+        assert conductor.ended == {f"t{n}": Outcome.COMPLETED for n in range(1, trial)}
+
+
+@pytest.mark.parametrize("what", ERRORS)
+def test_on_ray_too(what: str) -> None:
+    from study.search.on_ray.tuner import _Driver, _Scheduler, _Searcher
+
+    error = ERRORS[what]()
+
+    def fails(*_: object, **__: object) -> Any:
+        raise error
+
+    conductor = SimpleNamespace(epoch=fails, ask=fails, end=fails)
+    for call in ("epoch", "ask", "end"):
+        driver = _Driver(conductor, lambda ask: Places(folder="."), None, "", (), Interrupted())  # type: ignore[arg-type]
+        searcher = _Searcher(driver)
+        searcher._ids["theirs"] = "ours"
+        trial = SimpleNamespace(config={"ask": {"trial_id": "ours"}})
+        if call == "epoch":
+            assert _Scheduler(driver).on_trial_result(None, trial, {"record": json.dumps(EPOCH.as_dict())}) == "STOP"
+        elif call == "ask":
+            assert searcher.suggest("theirs") == "FINISHED"
+        else:
+            searcher.on_trial_complete("theirs", {"outcome": "completed"})
+        assert driver.over and (driver.failure is error or (isinstance(error, EnvironmentProblem) and driver.problem == "x"))
+
+
+@pytest.mark.parametrize("after", ["trials, ", "epoch 1/2"])
+def test_a_study_whose_reader_leaves_is_gone_on_with_and_lacks_no_trial(after: str, tmp_path: Path) -> None:
+    study = tiny.write(tmp_path, ("linear_probe",), trials=2, seeds=1)
+    line = tiny.command(study, tmp_path / "results", "--local", "--mlflow", "off")
+    process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment())
+    assert process.stdout is not None and process.stderr is not None
+    for said in process.stdout:
+        if after in said:
+            break
+    process.stdout.close()
+    assert process.wait(120) == 141
+    assert all(s.startswith("warning: ") for s in process.stderr.read().splitlines())
+    process.stderr.close()
+    ledger = Ledger(tmp_path / "results", "tiny")
+    assert all(r.outcome is Outcome.COMPLETED for r in ledger.results().values())
+    assert tiny.run(study, tmp_path / "results", "--local", "--mlflow", "off").returncode == 0
+    ended = list(tiny.trained(Ledger(tmp_path / "results", "tiny")).values())
+    assert len(ended) == 3 and all(r is not None and r.outcome is Outcome.COMPLETED for r in ended)
+
+
+# ---- Ctrl-C ------------------------------------------------------------------------------------------------------
+
+STOPS = """
+import importlib.abc, sys, time
+
+class Stops(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name == {name!r} and "study" in sys.modules:
+            sys.meta_path.remove(self)
+            open({mark!r}, "w").close()
+            time.sleep(60)
+
+sys.meta_path.insert(0, Stops())
+"""
+LOADING = {
+    "study.config": COMMANDS,  # our own first
+    "numpy": ["study.sweep", "study.datasets", "analysis.report"],
+    "torch": ["study.trial", f"study.predict {STUDY} docs/demo.png", "study.sweep quickstart --dry-run --local", f"study.measure {STUDY} cka", f"study.replay {STUDY} --all-confirm"],
+    "pandas": ["analysis.report", "analysis.compare"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "line"), [(name, line) for name, lines in LOADING.items() for line in lines])
+def test_an_interrupt_while_libraries_are_loaded_is_one_line(name: str, line: str, tmp_path: Path) -> None:
+    mark = tmp_path / "loading"
+    (tmp_path / "sitecustomize.py").write_text(STOPS.format(name=name, mark=str(mark)))
+    process = subprocess.Popen([sys.executable, "-m", *line.split()], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT, env=environment(first=str(tmp_path)))  # fmt: skip
+    began = time.monotonic()
+    while not mark.exists() and process.poll() is None and time.monotonic() - began < 60:
+        time.sleep(0.02)
+    assert mark.exists(), process.communicate()
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=20)
+    assert process.returncode == 130 and "Traceback" not in said
+    assert [s for s in said.splitlines() if "loading" not in s] == ["stopped; the same command starts again"]
+
+
+# ---- arguments ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("module", COMMANDS)
+@pytest.mark.parametrize("wrong", [["--nosuch"], ["--nosuch", "a\x1b[2Jb\nc"]])
+def test_wrong_arguments_are_said_first_and_in_two_lines(module: str, wrong: list[str]) -> None:
+    done = subprocess.run([sys.executable, "-m", module, *wrong], capture_output=True, text=True, env=environment(), timeout=120)
+    reason, usage = done.stderr.splitlines()
+    assert done.returncode == 2 and reason.startswith("error: ") and usage.startswith(f"usage: python -m {module}")
+    assert "\x1b" not in done.stderr and len(usage) < 140
+
+
+def test_a_parser_shows_what_it_takes(capsys: pytest.CaptureFixture[str]) -> None:
+    parser = Parser(prog="p")
+    parser.add_argument("one")
+    parser.add_argument("many", nargs="*")
+    with pytest.raises(SystemExit):
+        parser.parse_args([])
+    assert capsys.readouterr().err.splitlines()[1] == "usage: p ONE [MANY ...] [options]; --help lists them"
