@@ -34,13 +34,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     fetch.add_argument("results", help="folder that will hold the study's")
     fetch.add_argument("--study", help="its name, where the server holds several")
     fetch.add_argument("--mlflow", default=os.environ.get("STUDY_MLFLOW_URI"), help="server (or STUDY_MLFLOW_URI)")
+    fetch.add_argument("--overwrite", action="store_true", help="also replace files that lie there and were not fetched as they are")
     export = commands.add_parser("export", help="the whole search, every cell a study of Optuna's")
     export.add_argument("results", help="a study's folder")
     export.add_argument("--optuna", required=True, metavar="URL", help="database that Optuna opens, as sqlite:///x.db")
     args = parser.parse_args(argv)
     try:
         if args.command == "fetch":
-            return _fetch(args.results, args.study, args.mlflow)
+            return _fetch(args.results, args.study, args.mlflow, args.overwrite)
         if args.command == "export":
             return _export(find(args.results), args.optuna)
         if args.command == "follow":
@@ -59,12 +60,12 @@ def _sync(ledger: Ledger, uri: str | None) -> int:
     return 4 if report.pending else 0
 
 
-def _fetch(results: str, study: str | None, uri: str | None) -> int:
+def _fetch(results: str, study: str | None, uri: str | None, overwrite: bool) -> int:
     from study.tracking.from_mlflow import fetch
 
     if not uri:
         raise ConfigError("fetch needs a server: give --mlflow URI, or set STUDY_MLFLOW_URI.")
-    print(fetch(uri, study, Path(results)).study_name)
+    print(fetch(uri, study, Path(results), overwrite=overwrite).study_name)
     return 0
 
 

@@ -4,6 +4,7 @@ A server is not trusted: names are matched before they become paths, sizes are b
 (`python -m study.tracking fetch`), which is ended when time is up, whatever it waits for.
 """
 
+import functools
 import os
 import resource
 import subprocess
@@ -16,13 +17,16 @@ from typing import Any
 
 import psutil
 
+from study import lock
 from study.config import NAME
 from study.errors import ConfigError, DataError, EnvironmentProblem
 from study.facts import redact
+from study.tracking import fetched
 from study.tracking.client import KEY, connect
 from study.tracking.explain import explain, printable
 from study.tracking.follower import child_environment
 from study.tracking.ledger import STUDY_FILES, TRIAL_FILE, Ledger
+from study.tracking.moved import Moved, moved
 from study.tracking.reader import TRIAL_ID
 
 LARGEST_FILE = 256 * 1024**2  # bytes, of a study or a trial
@@ -52,13 +56,14 @@ def read(uri: str, study: str | None, cache: Path, deadline: float | None = None
     raise kind(printable(said.removeprefix("error: "))[:1000])
 
 
-def fetch(uri: str, study: str | None, cache: Path) -> Ledger:
-    """The same within this process, which must not be needed afterwards: its memory is limited, and only the caller can hurry it."""
+def fetch(uri: str, study: str | None, cache: Path, *, overwrite: bool = False) -> Ledger:
+    """The same within this process, which must not be needed afterwards: its memory is limited, and only the caller can hurry it. What lies
+    there and is not as it was fetched stays as it is, unless `overwrite`: then ConfigError is raised."""
     if study is not None and not NAME.fullmatch(study):
         raise ConfigError(f"{printable(study)!r} cannot be a study's name: it must match {NAME.pattern}.")
     with _limited_to(psutil.Process().memory_info().vms + LARGEST_MEMORY, "RLIMIT_AS"):
         try:
-            return _fetch(connect(uri), uri, study, cache)
+            return _fetch(connect(uri), uri, study, cache, overwrite)
         except (ConfigError, EnvironmentProblem):
             raise
         except MemoryError:
@@ -67,7 +72,7 @@ def fetch(uri: str, study: str | None, cache: Path) -> Ledger:
             raise EnvironmentProblem(explain(error, uri)) from error
 
 
-def _fetch(client: Any, uri: str, study: str | None, cache: Path) -> Ledger:
+def _fetch(client: Any, uri: str, study: str | None, cache: Path, overwrite: bool) -> Ledger:
     found = {}
     for experiment in _pages(uri, lambda token: client.search_experiments(page_token=token)):
         name = experiment.name
@@ -79,8 +84,20 @@ def _fetch(client: Any, uri: str, study: str | None, cache: Path) -> Ledger:
         raise ConfigError(f"{redact(uri)} holds {wanted}; name one: {redact(uri)}#NAME.")
     ((name, (experiment_id, root)),) = found.items()
     ledger = Ledger(cache, name)
-    for file, data in _files(uri, root, lambda f: f in STUDY_FILES):
-        ledger.folder.write(file, data)
+    everything = functools.partial(_everything, client, uri, name, experiment_id, root)
+    if not ledger.folder.exists("study.json"):
+        fetched.write(ledger.folder, everything(), {})
+        return ledger
+    with lock.held(ledger.folder):
+        known = fetched.check(ledger.folder, everything(), overwrite=overwrite)
+        fetched.write(ledger.folder, everything(), known)
+    return ledger
+
+
+def _everything(client: Any, uri: str, name: str, experiment_id: str, root: Any) -> Iterator[tuple[str, bytes]]:
+    """Every file of the study that the server has, by its name within the study's folder, one in memory at a time."""
+    place = (moved(uri, name) or Moved("-", "-")).place
+    yield from _files(uri, root, place, lambda f: f in STUDY_FILES)
     query = f"tags.`{KEY}` LIKE '{name}:%'"
     for run in _pages(uri, lambda token: client.search_runs([experiment_id], query, max_results=RUNS_A_PAGE, page_token=token)):
         trial = run.data.tags.get("trial")
@@ -90,9 +107,8 @@ def _fetch(client: Any, uri: str, study: str | None, cache: Path) -> Ledger:
             raise EnvironmentProblem(
                 f"{redact(uri)} names a trial {printable(trial)[:60]!r}: no trial of ours; the server is not to be trusted."
             )
-        for file, data in _files(uri, run, lambda f: TRIAL_FILE.fullmatch(f) is not None):
-            ledger.folder.write(f"trials/{trial}/{file}", data)
-    return ledger
+        for file, data in _files(uri, run, place, lambda f: TRIAL_FILE.fullmatch(f) is not None):
+            yield f"trials/{trial}/{file}", data
 
 
 def _pages(uri: str, ask: Callable[[str | None], Any]) -> Iterator[Any]:
@@ -109,11 +125,11 @@ def _pages(uri: str, ask: Callable[[str | None], Any]) -> Iterator[Any]:
         seen.add(token)
 
 
-def _files(uri: str, run: Any, ours: Callable[[str], bool]) -> Iterator[tuple[str, bytes]]:
+def _files(uri: str, run: Any, place: Callable[[str], str], ours: Callable[[str], bool]) -> Iterator[tuple[str, bytes]]:
     """Names and contents of a run's files that are ours. Raises EnvironmentProblem for one larger than any of ours can be."""
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-    store = get_artifact_repository(run.info.artifact_uri, tracking_uri=uri)
+    store = get_artifact_repository(place(run.info.artifact_uri), tracking_uri=uri)
     there = store.list_artifacts()
     if any(f.is_dir and f.path == "measured" for f in there):
         there += store.list_artifacts("measured")

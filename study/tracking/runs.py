@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from study.facts import redact
 from study.records import dumps
 from study.tracking.client import KEY, connect
+from study.tracking.moved import beside, bring_along
 from study.tracking.names import FIRST
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ class Runs:
     @functools.cached_property
     def client(self) -> "MlflowClient":
         """Made where its errors are caught: a store that is no database refuses here."""
+        bring_along(self.uri, self.study)
         return connect(self.uri)
 
     @functools.cached_property
@@ -54,9 +56,8 @@ class Runs:
                 if name not in known.tags or (name == KIND and known.tags[name].endswith(GUESSED)):
                     self.client.set_experiment_tag(known.experiment_id, name, value)
             return str(known.experiment_id)
-        location = None
-        if self.uri.startswith("sqlite:///"):
-            location = Path(self.uri.removeprefix("sqlite:///")).parent.joinpath("mlartifacts", self.study).as_uri()
+        place = beside(self.uri)
+        location = f"{place}/{self.study}" if place else None
         return str(self.client.create_experiment(self.study, artifact_location=location, tags=OF_THE_STUDY))
 
     def describe(self, run: str, text: str) -> None:

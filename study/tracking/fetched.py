@@ -1,0 +1,58 @@
+"""A study that is fetched where it lies already: what is as it was fetched may be replaced by what is newer, and nothing else."""
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from study.errors import ConfigError
+from study.files import Folder
+from study.records import dumps
+from study.tracking.cursor import mark
+
+NAME = ".fetched.json"
+SHOWN = 3  # names of files that differ
+
+Marks = dict[str, list[str]]
+"""By a file's name within the study's folder, the marks of what a server has given for it: the newest two, since a fetch may end between."""
+
+
+def check(folder: Folder, files: Iterable[tuple[str, bytes]], *, overwrite: bool) -> Marks:
+    """What was fetched before, and what is about to be. Raises ConfigError where a file here has another origin than a server and differs."""
+    known, coming, differ = _known(folder), Marks(), list[str]()
+    for name, data in files:
+        coming[name] = [*known.get(name, [])[-1:], mark(data)]
+        here = folder.read(name)
+        if here is not None and here != data and mark(here) not in known.get(name, []):
+            differ.append(name)
+    if differ and not overwrite:
+        more = f" and {len(differ) - SHOWN} more" if len(differ) > SHOWN else ""
+        raise ConfigError(
+            f"{folder.location} holds what the server has not: {', '.join(differ[:SHOWN])}{more} differ, and were not fetched as they are. "
+            "Nothing was changed; fetch into another folder, or replace them with --overwrite."
+        )
+    folder.write(NAME, dumps(known | coming).encode())
+    return known | coming
+
+
+def write(folder: Folder, files: Iterable[tuple[str, bytes]], known: Marks) -> None:
+    """Writes what differs, and remembers all of it, also where it is broken off by an error."""
+    marks = dict(known)
+    try:
+        for name, data in files:
+            if folder.read(name) != data:
+                folder.write(name, data)
+            marks[name] = [*known.get(name, [])[-1:], mark(data)]
+    finally:
+        if marks:
+            folder.write(NAME, dumps(marks).encode())
+
+
+def _known(folder: Folder) -> Marks:
+    """Empty where nothing was fetched, or it cannot be read: then nothing that differs is replaced."""
+    try:
+        values: Any = json.loads(folder.read(NAME) or b"{}")
+    except (ValueError, RecursionError):
+        return {}
+    if not isinstance(values, dict):
+        return {}
+    return {k: [m for m in v if isinstance(m, str)] for k, v in values.items() if isinstance(v, list)}
