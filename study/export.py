@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from study import outputs
 from study.command import Parser, command
 from study.config import TrialConfig
 from study.datasets.spec import VAL
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from study.use.soup import Souped
 
 BATCH = 32
+ABOUT, CARD = "preprocessing.json", "MODEL_CARD.md"
 
 
 @command("stopped; the same command writes it anew")
@@ -44,6 +46,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--soup", action="store_true", help="average the weights of all confirm runs; refused where that scores less on validation"
     )
     parser.add_argument("--data", default=os.environ.get("STUDY_DATA"), help="for --soup: folder that holds the data (or STUDY_DATA)")
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace files of the same names that lie in the folder, whatever they are"
+    )
     args = parser.parse_args(argv)
     try:
         names = [n.strip() for n in args.format.split(",") if n.strip()]
@@ -53,6 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise ConfigError("--to is empty; name the folder for the files.")
         if unknown := [n for n in names if n not in FORMATS]:
             raise ConfigError(f"Unknown format {unknown[0]!r}; choose from {nearest(unknown[0], list(FORMATS))}.")
+        check_folder(Path(args.to), names, overwrite=args.overwrite)
         placed(args.study)
         if args.check:
             find_images([Path(p) for p in args.check])
@@ -60,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         from study.results import open_place
 
         results, cell = open_place(args.study)
-        export(results, cell, names, Path(args.to), args.check, soup_from=(args.data,) if args.soup else None)
+        export(results, cell, names, Path(args.to), args.check, soup_from=(args.data,) if args.soup else None, overwrite=args.overwrite)
     except StudyError as error:
         return tell(error)
     return 0
@@ -73,6 +79,7 @@ def export(
     to: Path,
     check: Sequence[str] | None = None,
     soup_from: tuple[str | None] | None = None,
+    overwrite: bool = False,
 ) -> None:
     """Writes each format, compares its logits on `check`, describes the preprocessing, adds the model card. Raises EnvironmentProblem where
     a file computes something else than the network."""
@@ -86,12 +93,13 @@ def export(
         made = _soup(results, cell, soup_from[0])
         predictor, told = made.predictor, made.text
         print(told)
+    check_folder(to, names, overwrite=overwrite)
     folder = Folder(str(to.absolute()))
     said: set[str] = set()
     about = (dumps(formats.describe(predictor, predictor.temperature), indent=1) + "\n").encode()
-    if folder.read("preprocessing.json") not in (None, about):
+    if not overwrite and folder.read(ABOUT) not in (None, about):
         raise ConfigError(f"{folder.location} holds what was exported of another network; choose another folder with --to.")
-    folder.write("preprocessing.json", about)
+    folder.write(ABOUT, about)
     for name in names:
         file, run = formats.write(name, predictor, Path(folder.root))
         found = formats.compare(name, file, run, predictor, _images(predictor, check, said))
@@ -103,8 +111,26 @@ def export(
     card = results.model_card(cell, compared=compared)
     if told:
         card += f"\n## Not the network scored above\n\n{told}\n"
-    folder.write("MODEL_CARD.md", card.encode("utf-8", "backslashreplace"))
+    folder.write(CARD, card.encode("utf-8", "backslashreplace"))
     print(f"preprocessing: {folder.path('preprocessing.json')}\nmodel card: {folder.path('MODEL_CARD.md')}")
+
+
+def check_folder(to: Path, names: Sequence[str], *, overwrite: bool) -> None:
+    """Raises ConfigError where a file of the export would replace one that no export has written: where there is one, it is described."""
+    files = [ABOUT, CARD, *(FORMATS[name] for name in names)]
+    for file in files:
+        path = to / file
+        if file == FORMATS["timm"]:
+            if path.exists() and not path.is_dir():
+                raise ConfigError(f"{path} is a file where the format timm has a folder; choose another folder with --to.")
+            path = path / "config.json"
+        outputs.check_place(path, "--to")
+    there = [file for file in files if (to / file).exists()]
+    if there and ABOUT not in there and not overwrite:
+        raise ConfigError(
+            f"{to / there[0]} is there already, and no {ABOUT} beside it says that it was exported; choose another folder with --to, "
+            "or replace it with --overwrite."
+        )
 
 
 def _images(predictor: "Predictor", check: Sequence[str] | None, said: set[str]) -> Iterator[np.ndarray]:

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 import torch
 import torch.distributed as dist
 
+from study import outputs
 from study.command import Parser, command
 from study.config import Cell, Protocol, TrialConfig
 from study.errors import ConfigError, StudyError
@@ -25,7 +26,7 @@ from study.networks.sizes import check_forward
 from study.networks.weights import timm_name
 from study.places import Places
 from study.records import EpochRecord, Outcome, dumps
-from study.run import run_trial
+from study.run import ATTEMPTS, run_trial
 
 
 @command("stopped; with --out, the same command goes on")
@@ -45,6 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
             dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
         config = parse_trial(args.cell, args.set, dist.get_world_size() if distributed else 1)
+        if args.out is not None:
+            outputs.check_place(f"{args.out.rstrip('/') or '/'}/{ATTEMPTS}", "--out")
         check(config, args.weights)
         return run(config, args)
     except StudyError as error:

@@ -95,4 +95,4 @@ def test_soon_and_then_seldom(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
 
 
 def test_formats_are_known_by_name_before_they_are_loaded() -> None:
-    assert tuple(formats.FORMATS) == FORMATS
+    assert [*formats.FORMATS] == [*FORMATS]

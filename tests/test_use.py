@@ -281,7 +281,7 @@ def test_a_file_that_computes_something_else_is_refused(run: Results, tmp_path: 
         return file, lambda pixels: right(pixels) + 0.01
 
     monkeypatch.setitem(formats.FORMATS, "off", off)
-    monkeypatch.setattr(export, "FORMATS", (*export.FORMATS, "off"))
+    monkeypatch.setattr(export, "FORMATS", {**export.FORMATS, "off": "off"})
     assert export.main([run.folder, "--format", "off", "--to", str(tmp_path)]) == 4
     assert "this file is not the network" in capsys.readouterr().err and not (tmp_path / "MODEL_CARD.md").exists()
     assert export.main([run.folder, "--format", "onx", "--to", str(tmp_path)]) == 2 and "choose from onnx" in capsys.readouterr().err

@@ -3,8 +3,10 @@
 import csv
 import os
 import shutil
+import sqlite3
 import stat
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +18,11 @@ from PIL import Image
 
 from analysis import compare, report
 from analysis.export import write_tables
-from study import outputs
+from study import export, outputs, trial
 from study.datasets import __main__ as datasets
 from study.errors import ConfigError
+from study.tracking import __main__ as tracking
+from study.use.table import PredictionsCsv
 from tests.goldens import GOLDEN
 
 SENTINEL = b"the only copy\n"
@@ -189,3 +193,46 @@ def test_a_table_with_a_column_that_would_be_lost_is_kept(
         csv.writer(file, quoting=csv.QUOTE_ALL if quoted else csv.QUOTE_MINIMAL).writerow(columns)
     with pytest.raises(ConfigError):
         outputs.check_output(place, outputs.table(columns[:-1], "csv"), "--tables")
+
+
+@pytest.mark.parametrize("file", ["preprocessing.json", "MODEL_CARD.md", "model.onnx", "model.pt2", "timm"])
+@pytest.mark.parametrize("what", ["a user's text", "a folder", "a pipe", "a device"])
+def test_an_export_replaces_nothing_that_was_not_exported(file: str, what: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    place = tmp_path / file
+    IN_THE_WAY[what](place)
+    before = state(place)
+    line = [str(GOLDEN / "golden"), "--to", str(tmp_path), "--format", "timm,onnx,torch_export"]
+    passes = (what, file) in {("a user's text", "preprocessing.json"), ("a folder", "timm")}  # looked into later; gone on with
+    code = export.main(line)
+    said = capsys.readouterr().err
+    assert code == 2 and (passes or f"{place} is" in said) and state(place) == before
+    assert [p.name for p in tmp_path.iterdir()] == [file]
+
+
+def test_a_study_takes_no_export_no_table_and_no_trial(study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    copy = tmp_path / "golden"
+    shutil.copytree(study, copy)
+    before = {p: p.read_bytes() for p in copy.rglob("*") if p.is_file()}
+    network = next((copy / "trials").iterdir())
+    for to in (copy, network, copy / "trials"):
+        assert export.main([str(copy), "--to", str(to)]) == 2
+        assert trial.main(["digits/efficientnet_lite0/partial", "--out", str(to)]) == 2
+        assert tracking.main(["export", str(copy), "--optuna", f"sqlite:///{to}/x.db"]) == 2
+        with pytest.raises(ConfigError, match="study's own files"), PredictionsCsv(to / "budgets.json", ["a"], "n"):
+            pass
+        said = capsys.readouterr().err.splitlines()
+        assert len(said) == 3 and all("study's own files" in s for s in said)
+    assert {p: p.read_bytes() for p in copy.rglob("*") if p.is_file()} == before
+
+
+@pytest.mark.parametrize("what", ["text", "another database", "a folder", "a pipe"])
+def test_a_database_of_another_is_not_added_to(what: str, study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    place = tmp_path / "x.db"
+    if what == "another database":
+        with closing(sqlite3.connect(place)) as database, database:
+            database.execute("CREATE TABLE experiments (name)")
+    else:
+        IN_THE_WAY[{"text": "a user's text"}.get(what, what)](place)
+    before = state(place)
+    assert tracking.main(["export", str(study), "--optuna", f"sqlite:///{place}"]) == 2
+    assert str(place) in capsys.readouterr().err and state(place) == before
