@@ -20,6 +20,7 @@ from study.inference import pictures
 from study.places import find_places
 from study.progress import load
 from study.tracking.ledger import placed
+from study.use.local_only import HERE, LocalOnly, port_here
 
 if TYPE_CHECKING:
     from study.predictor import Predictor
@@ -58,7 +59,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         "study",
         help="RESULTS/STUDY or RESULTS/STUDY:CELL (a data set, a strategy, or both: mini_weeds/partial; 'compared' for the one of the report)",
     )
-    parser.add_argument("--port", type=int, default=8080, help="on 127.0.0.1, which other machines cannot reach (default 8080)")
+    parser.add_argument(
+        "--port", type=int, default=8080, help="on 127.0.0.1, which other machines cannot reach (default 8080; 0: any that is free)"
+    )
     parser.add_argument(
         "--data", default=os.environ.get("STUDY_DATA"), help="folder that holds the data, for the training images (or STUDY_DATA)"
     )
@@ -68,12 +71,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--open", action="store_true", help="open it in the browser")
     args = parser.parse_args(argv)
     try:
+        port = port_here(args.port)
         placed(args.study)
         load("study.run", "study.use.gradcam", "study.results")
         from study.results import open_place
 
         demo = Demo(*open_place(args.study), data=args.data, images=args.images)
-        serve(demo, args.port, args.open)
+        serve(demo, port, args.open)
     except StudyError as error:
         return tell(error)
     return 0
@@ -141,9 +145,9 @@ class Said:
 
 
 def serve(demo: Demo, port: int, show: bool) -> None:
-    """Until it is interrupted. Raises ConfigError where the extra is missing."""
+    """Until it is interrupted. Raises ConfigError where the extra is missing, EnvironmentProblem where another has taken the port."""
     try:
-        from nicegui import events, run, ui
+        from nicegui import app, events, run, ui
     except ImportError:
         raise ConfigError("the page needs NiceGUI: pip install 'finetune-study[demo]'.") from None
 
@@ -172,8 +176,13 @@ def serve(demo: Demo, port: int, show: bool) -> None:
 
         upload.on_upload(look)
 
-    print(f"http://127.0.0.1:{port} (Ctrl+C ends it)", flush=True)
-    ui.run(page, host="127.0.0.1", port=port, title=demo.title, dark=None, reload=False, show=show, show_welcome_message=False)
+    port_here(port)
+    app.add_middleware(LocalOnly, most=LARGEST)
+    app.on_startup(lambda: print(f"http://{HERE}:{port} (Ctrl+C ends it)", flush=True))
+    try:
+        ui.run(page, host=HERE, port=port, title=demo.title, dark=None, reload=False, show=show, show_welcome_message=False)
+    except SystemExit:  # the server's, which has said why
+        raise EnvironmentProblem(f"port {port} was taken meanwhile; give another with --port (0: any that is free).") from None
 
 
 def _show(ui, demo: Demo, name: str, said: Said) -> None:  # type: ignore[no-untyped-def]  # a module

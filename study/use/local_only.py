@@ -1,0 +1,94 @@
+"""The guard of a page for the people at this machine: other sites' pages, names that lead here and large uploads do not get past it.
+
+ASGI, around the whole application, so that nothing it serves (uploads, sockets, files of its own) is left out.
+"""
+
+import re
+import socket
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from study.errors import ConfigError, EnvironmentProblem
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Message, Receive, Send], Awaitable[None]]
+
+HERE = "127.0.0.1"
+OWN = re.compile(r"(127\.0\.0\.1|localhost|\[::1\])(:[0-9]{1,5})?")  # however its port is forwarded
+WRAPPING = 65_536  # bytes that a form adds to the file it sends
+
+
+def port_here(port: int) -> int:
+    """The port to serve on: as asked for, any that is free for 0. Raises ConfigError for what is no port, EnvironmentProblem where it is taken."""
+    if not 0 <= port <= 65535:
+        raise ConfigError(f"--port must be 1..65535, or 0 for any that is free, not {port}.")
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server does: one that ended a minute ago is no other
+        try:
+            probe.bind((HERE, port))
+        except OSError as error:
+            raise EnvironmentProblem(
+                f"port {port} of this machine is not to be had ({error.strerror}); end what uses it, or give another with --port (0: any that is free)."
+            ) from None
+        return int(probe.getsockname()[1])
+
+
+class LocalOnly:
+    """Answers 403 to whoever asks for another host, or comes from another site's page, 413 to a body of more than `most` bytes."""
+
+    def __init__(self, app: App, most: int) -> None:
+        self.app, self.most = app, most + WRAPPING
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        if scope["type"] not in ("http", "websocket"):
+            await self.app(scope, receive, send)
+        elif not is_from_here(scope["headers"]):
+            await self._refuse(scope, send, 403, "This page answers at its own address on this machine only.")
+        elif scope["type"] == "websocket":
+            await self.app(scope, receive, send)
+        elif (body := await self._body(scope, receive)) is None:
+            await self._refuse(scope, send, 413, f"More than {(self.most - WRAPPING) / 1e6:.0f} MB: not taken.")
+        else:
+            await self.app(scope, _again(body, receive), send)
+
+    async def _body(self, scope: Message, receive: Receive) -> list[Message] | None:
+        """All of it, before anything looks at it; None where it is too much. A length that is announced is believed where it is too large."""
+        said = dict(scope["headers"]).get(b"content-length", b"0")
+        if not said.isdigit() or len(said) > 18 or int(said) > self.most:
+            return None
+        messages, size = [], 0
+        while True:
+            message = await receive()
+            messages.append(message)
+            size += len(message.get("body", b""))
+            if size > self.most:
+                return None
+            if message["type"] != "http.request" or not message.get("more_body", False):
+                return messages
+
+    async def _refuse(self, scope: Message, send: Send, status: int, text: str) -> None:
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1008})
+            return
+        headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"connection", b"close")]
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": f"{text}\n".encode()})
+
+
+def is_from_here(headers: list[tuple[bytes, bytes]]) -> bool:
+    """By one Host, of this machine, and, where a page of another site asks, by its Origin: a name of the asker's own may lead to 127.0.0.1."""
+    hosts = [v.decode("latin-1").lower() for k, v in headers if k == b"host"]
+    origins = [v.decode("latin-1").lower() for k, v in headers if k == b"origin"]
+    return len(hosts) == 1 and OWN.fullmatch(hosts[0]) is not None and all(o == f"http://{hosts[0]}" for o in origins)
+
+
+def _again(messages: list[Message], receive: Receive) -> Receive:
+    rest = iter(messages)
+
+    async def replayed() -> Message:
+        message = next(rest, None)
+        return await receive() if message is None else message
+
+    return replayed
