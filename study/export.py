@@ -100,6 +100,7 @@ def export(
     if not overwrite and folder.read(ABOUT) not in (None, about):
         raise ConfigError(f"{folder.location} holds what was exported of another network; choose another folder with --to.")
     folder.write(ABOUT, about)
+    formats.carry_reading(folder)
     for name in names:
         file, run = formats.write(name, predictor, Path(folder.root))
         found = formats.compare(name, file, run, predictor, _images(predictor, check, said))

@@ -11,6 +11,7 @@ import sys
 import tomllib
 import urllib.request
 from pathlib import Path
+from textwrap import dedent
 from types import SimpleNamespace
 
 import numpy as np
@@ -39,6 +40,7 @@ from tests.browser import page
 from tests.raycluster import free_port
 from tests.services import Service
 
+DOCS = Path(__file__).parents[1] / "docs"
 GOLDEN = Path(__file__).parent / "golden" / "study" / "golden"
 QUESTION = Study(
     name="used",
@@ -273,6 +275,16 @@ def test_exported_files_compute_the_same_on_the_users_images(run: Results, folde
     (logits,) = onnxruntime.InferenceSession(str(tmp_path / "out" / "model.onnx")).run(None, {"pixels": given})
     np.testing.assert_allclose(softmax(logits.astype(float) / about["temperature"]), network(image[None]), atol=1e-4)
     assert (tmp_path / "out" / "MODEL_CARD.md").read_text() == run.model_card()
+    recipe = dedent(re.search(r"python - <<'PYTHON'\n(.*?)\n    PYTHON", (DOCS / "use.md").read_text(), re.DOTALL)[1])
+    (tmp_path / "exported").symlink_to(tmp_path / "out")
+    for picture in sorted(folder.glob("d0*.png"))[:3]:  # the page's own lines, where this project cannot be imported
+        shutil.copy(picture, tmp_path / "leaf.jpg")
+        alone = "import sys; sys.modules['study'] = None\n" + recipe
+        answer = subprocess.run(
+            [sys.executable, "-P", "-c", alone], cwd=tmp_path, capture_output=True, text=True, check=True
+        ).stdout.split()
+        (shares,) = network(network.read(str(picture))[None])
+        assert answer[0] == network.classes[shares.argmax()] and float(answer[1]) == pytest.approx(shares.max(), abs=1e-4)
 
 
 def test_a_file_that_computes_something_else_is_refused(run: Results, tmp_path: Path, monkeypatch, capsys) -> None:

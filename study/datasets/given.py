@@ -21,7 +21,9 @@ from PIL import Image
 
 from study.datasets.cache import cache_folder, kept_in
 from study.datasets.manifest import NAMES, find_columns, split_number
+from study.datasets.wrapped import as_its_file, classes_of
 from study.errors import ConfigError, DataError
+from study.inference import pictures
 
 HEADER = ("file", "label", "split", "group", "weight")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,40}")
@@ -96,7 +98,10 @@ def _write(rows: Iterable[Row], folder: Path) -> str:
 def as_image(picture: Any, k: int) -> Image.Image:
     """A PIL image of 8 bit, whatever was given for image `k`. Raises DataError."""
     if isinstance(picture, Image.Image):
-        return picture if picture.mode in ("L", "LA", "RGB", "RGBA", "I;16") else picture.convert("RGB")
+        try:
+            return pictures.held(picture)
+        except ValueError as error:
+            raise DataError(f"image {k}: {error}.") from None
     if isinstance(picture, bytes):
         raise DataError(f"image {k} is bytes; give the image they hold, PIL.Image.open(io.BytesIO(...)).")
     array = np.asarray(picture.detach().cpu() if hasattr(picture, "detach") else picture)
@@ -150,7 +155,7 @@ def _of_datasets(data: Any, classes: Sequence[str] | None, groups: Sequence[Any]
             picture, label = _item(part[k], k)
             if k == 0:
                 _check_steady(picture, part)
-            yield picture, called(label), str(split), "" if groups is None else _text(groups[k]), ""
+            yield as_its_file(picture, part, k), called(label), str(split), "" if groups is None else _text(groups[k]), ""
 
 
 def _item(item: Any, k: int) -> tuple[Any, Any]:
@@ -182,7 +187,7 @@ def _namer(part: Any, classes: Sequence[str] | None) -> Callable[[Any], str]:
         if isinstance(features, Mapping)
         else None
     )
-    names = classes if classes is not None else getattr(part, "classes", None) or own
+    names = classes if classes is not None else classes_of(part) or own
 
     def called(label: Any) -> str:
         value = label.item() if hasattr(label, "item") else label

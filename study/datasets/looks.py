@@ -25,7 +25,7 @@ from study.errors import DataError
 from study.inference import pictures
 
 TYPES = {"hash": pa.uint64()}
-VERSION = 1  # of what a look says
+VERSION = 2  # of what a look says
 MANY = 2_000  # images, from which on a first look is announced
 SHARP_SIDE = 256  # pixels: sharpness is compared at one size
 
@@ -47,6 +47,7 @@ class Look:
     sharp: float = 0.0  # standard deviation of the Laplacian, at SHARP_SIDE
     deep: bool = False  # more than 8 bits a channel
     pages: bool = False  # more than one
+    new: bool = False  # earlier versions read it otherwise: what was kept of it then is not read again
 
 
 def look(pixels: np.ndarray) -> Look:
@@ -102,11 +103,11 @@ def _look_at(source: Source) -> Look:
                 pass
         picture = source if isinstance(source, Path) else io.BytesIO(source())
         pixels = pictures.decode(picture, 3)
-        deep, pages = pictures.notes(picture)
+        notes = pictures.notes(picture)
     except ValueError as error:
         return Look(reason=str(error))
     except FileNotFoundError:
         return Look(reason="a link to nowhere")
     except OSError as error:
         raise DataError(f"{source} cannot be read ({error.strerror or error}); look after its path, its owner and its disk.") from None
-    return dataclasses.replace(look(pixels), deep=deep, pages=pages)
+    return dataclasses.replace(look(pixels), deep=notes.deep, pages=notes.pages, new=notes.new)

@@ -79,7 +79,7 @@ def make_table(
         split=split,
         groups=groups,
         form=f"{len(usable)} images of {len(names)} classes, {about}; {counts}{_formats(seen)}{left_out(ignored)}",
-        fingerprint=fingerprint([kind, *(one.identity for one in usable)]),
+        fingerprint=fingerprint([kind, *(one.identity + "|2" * look.new for one, look in zip(usable, seen, strict=True))]),
         decode=lambda i: _decode(sources[i], usable[i].id),
         policy="mild",
         channels=3,
@@ -96,7 +96,7 @@ def _usable(name: str, kind: str, found: Sequence[Found], ignored: Ignored, wher
     bad = [(one.id, look.reason) for one, look in zip(found, taken, strict=True) if look.reason]
     if len(bad) > UNREADABLE_MOST * len(found):
         raise refuse(bad, where)
-    ignored += [(image, f"corrupt: {reason}" if "pixels" not in reason and "channels" not in reason else reason) for image, reason in bad]
+    ignored += [(image, reason if _whole(reason) else f"corrupt: {reason}") for image, reason in bad]
     kept = []
     for one, look in zip(found, taken, strict=True):
         if not look.reason and min(look.height, look.width) < SMALLEST:
@@ -106,6 +106,11 @@ def _usable(name: str, kind: str, found: Sequence[Found], ignored: Ignored, wher
     if not kept:
         raise DataError(f"{where}: none of its {len(found)} images can be used{left_out(ignored)}.")
     return [one for one, _ in kept], [look for _, look in kept]
+
+
+def _whole(reason: str) -> bool:
+    """Whether an image that cannot be taken is an intact file all the same: of another form than those that are."""
+    return any(word in reason for word in ("pixels", "channels", "save it", "nothing says"))
 
 
 def _labels(found: Sequence[Found], classes: Sequence[str] | None, where: str) -> tuple[np.ndarray, list[str]]:

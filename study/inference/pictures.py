@@ -2,18 +2,24 @@
 
 import functools
 import logging
+import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, ImageOps, TiffImagePlugin, features
 
+from .scales import BITS, SAMPLES, NoScale, Scale, on_white, scale_of
+
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "GIF", "TIFF")
 MOST_CHANNELS = 4  # of a TIFF: what is more is no photograph, and which of them to show is not ours to choose
 TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-SAMPLES, BITS, MAX_SAMPLE = 277, 258, 281  # TIFF tags
-FULL_SCALES = (1023, 4095, 16383)  # of cameras of 10, 12 and 14 bit, where a TIFF's MaxSampleValue says so
+ORIENTATION, TURNS = 0x0112, range(2, 9)  # EXIF tag, and what of its values is not upright
+UNTOUCHED = ("L", "LA", "RGB", "RGBA", "I;16")  # modes that a PNG keeps, so that its decoding is the picture's
 MAX_PIXELS = 50_000_000
 MAX_ASPECT = 100  # long to short side: beyond it is no photograph, and its centre square shows nothing of it
 LONGEST = 10  # times the short side; the centre with the kernel's reach is less than 7 of them, and 10:1 is cut nowhere
@@ -35,10 +41,18 @@ def formats() -> tuple[str, ...]:
     return (*known, "HEIF")
 
 
+@contextmanager
+def opened(source: Path | BinaryIO) -> Iterator[Image.Image]:
+    """As Pillow has it, nothing decoded yet. Never by the name of a file: Pillow maps some into memory then, and takes the sides of a TIFF
+    that its tag turns for each other (13.0)."""
+    with open(source, "rb") if isinstance(source, Path) else nullcontext(source) as file, Image.open(file, formats=formats()) as image:
+        yield image
+
+
 def short_side(source: Path | BinaryIO) -> int:
     """Short side in pixels, from the header alone. Raises ValueError with the reason, whatever Pillow raised."""
     try:
-        with Image.open(source, formats=formats()) as image:
+        with opened(source) as image:
             width, height = image.size
             channels = image.tag_v2.get(SAMPLES, 1) if isinstance(image, TiffImagePlugin.TiffImageFile) else 1
     except Exception as error:
@@ -84,45 +98,70 @@ def _tiff_reason(source: Path | BinaryIO) -> str:
     return _too_many(channels) if channels > MOST_CHANNELS else f"a TIFF of {channels} channels of {max(bits)} bit; save it as 8-bit RGB"
 
 
-def notes(source: Path | BinaryIO) -> tuple[bool, bool]:
-    """(more than 8 bits a channel, several pages), of a picture that can be read, from its header."""
-    with Image.open(source, formats=formats()) as image:
-        bits = image.tag_v2.get(BITS, (8,)) if isinstance(image, TiffImagePlugin.TiffImageFile) else None
-        deep = image.mode.startswith(("I", "F")) or (bits is not None and max(bits) > 8)
-        return deep, bits is not None and getattr(image, "n_frames", 1) > 1
+@dataclass(frozen=True, kw_only=True)
+class Notes:
+    """What is to be said of a picture that can be read."""
+
+    deep: bool  # more than 8 bits a channel
+    pages: bool  # more than one
+    new: bool  # earlier versions read it otherwise
+    transparent: bool  # in part, perhaps
+    turned: bool  # by its EXIF
+
+
+def notes(source: Path | BinaryIO) -> Notes:
+    """From the header alone. Raises ValueError for numbers without a scale."""
+    with opened(source) as image:
+        scale = scale_of(image)
+        several = isinstance(image, TiffImagePlugin.TiffImageFile) and getattr(image, "n_frames", 1) > 1
+        return Notes(
+            deep=scale.bits > 8,
+            pages=several,
+            new=scale.new,
+            transparent=image.has_transparency_data,
+            turned=image.format != "TIFF" and image.getexif().get(ORIENTATION, 1) in TURNS,  # Pillow turns these itself
+        )
 
 
 def decode(source: Path | BinaryIO, channels: int) -> np.ndarray:
     """A file, or its bytes, as uint8 [H, W, channels] with EXIF orientation applied. Raises ValueError with the reason."""
     short_side(source)
     try:
-        with Image.open(source, formats=formats()) as opened:
-            return to_array(ImageOps.exif_transpose(opened), channels, _full_scale(opened))
+        with opened(source) as image:
+            scale = scale_of(image)
+            return _array(on_white(ImageOps.exif_transpose(image), scale), channels)
+    except NoScale:
+        raise
     except Exception as error:
         raise ValueError(reason(error)) from None
 
 
-def _full_scale(image: Image.Image) -> float:
-    """The value of white in a 16-bit image: 65535, or what a TIFF of a 10, 12 or 14-bit camera names. Never the image's own
-    brightest pixel: a dark photograph must stay dark beside the others."""
-    named = image.tag_v2.get(MAX_SAMPLE) if isinstance(image, TiffImagePlugin.TiffImageFile) else None
-    value = named[0] if isinstance(named, tuple) and named else named
-    return float(value) if value in FULL_SCALES else 65535.0
+def held(image: Image.Image) -> Image.Image:
+    """A picture that Python holds, such that its PNG is decoded as its own file would be: turned by its EXIF, 8 bits on white; one that is
+    so already is given back. Raises ValueError with the reason."""
+    name = getattr(image, "filename", "")
+    if isinstance(image, TiffImagePlugin.TiffImageFile) and image.tile and name:
+        with opened(Path(os.fsdecode(name))) as again:
+            return held(again)
+    try:
+        scale = scale_of(image)
+        image.load()
+        turned = image.getexif().get(ORIENTATION, 1) in TURNS
+        plain = image.mode in UNTOUCHED and not scale.new and (scale.bits <= 8 or scale.white == 65535)
+        upright = ImageOps.exif_transpose(image) if turned else image
+        return upright if plain else Image.fromarray(_array(on_white(upright, scale), 3))
+    except NoScale:
+        raise
+    except Exception as error:
+        raise ValueError(reason(error)) from None
 
 
-def to_array(image: Image.Image, channels: int, white: float = 65535.0) -> np.ndarray:
-    """uint8 [H, W, channels]; transparency is put on white, 16-bit and float images are scaled, not clipped.
+def to_array(image: Image.Image, channels: int) -> np.ndarray:
+    """uint8 [H, W, channels] of a picture of 8 bits; transparency is put on white."""
+    return _array(on_white(image, Scale(mode=image.mode)), channels)
 
-    `white`: the value of white in a 16-bit image; one that is exceeded gives way to the brightest pixel.
-    """
-    if image.mode.startswith(("I", "F")):
-        values = np.asarray(image, dtype=np.float64)
-        top = white if image.mode != "F" else max(float(values.max()), 1e-12)
-        image = Image.fromarray((np.clip(values / max(top, float(values.max(initial=0))), 0, 1) * 255).round().astype(np.uint8))
-    if image.mode in ("LA", "PA", "RGBA", "P"):
-        flat = Image.new("RGBA", image.size, (255, 255, 255, 255))
-        flat.alpha_composite(image.convert("RGBA"))
-        image = flat
+
+def _array(image: Image.Image, channels: int) -> np.ndarray:
     array = np.asarray(image.convert("L" if channels == 1 else "RGB"))
     return array[..., None] if array.ndim == 2 else array
 

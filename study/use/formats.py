@@ -21,6 +21,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
+from study import inference
 from study.errors import ConfigError, nearest
 from study.files import Folder
 from study.inference.pixels import plain
@@ -30,6 +31,7 @@ from study.predictor import Predictor
 Run = Callable[[Tensor], np.ndarray]
 RELATIVE = 1e-4  # of the greatest logit: what other kernels may round; files are run on the CPU in float32
 COARSE = 1e-2  # where the network itself runs on a GPU (TF32) or in bf16, with 10 or 8 bits of fraction
+READING = ("__init__.py", "scales.py", "pictures.py", "outside.py")
 NOISE = 8  # generated images, where nobody gave some
 
 
@@ -115,6 +117,13 @@ def describe(predictor: Predictor, temperature: float) -> dict[str, Any]:
             "divide the logits by temperature, then softmax: probabilities, in the order of classes",
         ],
     }
+
+
+def carry_reading(folder: Folder) -> None:
+    """Copies the pages that read a picture into `reading/`: they import nothing of ours, and so work where this project is not."""
+    source = Path(inference.__file__).parent
+    for page in READING:
+        folder.write(f"reading/{page}", (source / page).read_bytes())
 
 
 # ---- the formats ---------------------------------------------------------------------------------------------

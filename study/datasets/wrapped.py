@@ -1,0 +1,83 @@
+"""Data sets inside data sets, as torch's Subset and ConcatDataset wrap them: whose item it is, what its classes are called, which file it is."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from study.errors import ConfigError, DataError
+from study.inference import pictures
+
+TURNED = "lies turned in its file"
+LOADERS = ("default_loader", "pil_loader")  # torchvision's: RGB of whatever the file holds
+
+
+def innermost(part: Any, k: int) -> tuple[Any, int]:
+    """The data set that has the image at `k`, and where: wrappers of torch are looked through."""
+    while type(part).__name__ in ("Subset", "ConcatDataset"):
+        if hasattr(part, "indices"):
+            part, k = part.dataset, int(part.indices[k])
+        else:
+            before = [0, *part.cumulative_sizes]
+            place = int(np.searchsorted(part.cumulative_sizes, k, side="right"))
+            part, k = part.datasets[place], k - before[place]
+    return part, k
+
+
+def classes_of(part: Any) -> Sequence[str] | None:
+    """Its own names of classes, or those of what it wraps. Raises ConfigError where it wraps data sets of different classes."""
+    for _ in range(20):
+        own = getattr(part, "classes", None)
+        if own is not None:
+            return list(own)
+        parts = getattr(part, "datasets", None)
+        if isinstance(parts, list | tuple) and parts:
+            known = [classes_of(p) for p in parts]
+            if any(k != known[0] for k in known):
+                raise ConfigError("own_dataset: the data sets that are joined have different classes; say them with classes=[...].")
+            return known[0]
+        part = getattr(part, "dataset", None)
+        if part is None:
+            return None
+    return None
+
+
+def as_its_file(picture: Any, part: Any, k: int) -> Any:
+    """`picture`, item `k` of `part`; or what its file holds, where torchvision's loader lost some of that: transparency, more than 8 bits.
+    Raises DataError where a transform stands between, so that neither the file nor what came of it is the picture."""
+    inner, place = innermost(part, k)
+    path = _path(inner, place)
+    if path is None or getattr(getattr(inner, "loader", None), "__name__", "") not in LOADERS:
+        return picture
+    try:
+        why = _lost(path)
+    except (ValueError, OSError) as error:
+        raise DataError(f"image {k}, {path}, cannot be read ({error}); repair or remove it.") from None
+    if why is None:
+        return picture
+    if getattr(inner, "transform", None) is None and getattr(inner, "transforms", None) is None:
+        return Image.fromarray(pictures.decode(path, 3))
+    if why == TURNED and isinstance(picture, Image.Image):
+        return picture  # it has its EXIF still, or was turned by it
+    raise DataError(f"image {k} {why} ({path}), which its transform no longer shows; give the data set without transform.")
+
+
+def _path(inner: Any, k: int) -> Path | None:
+    samples = getattr(inner, "samples", None)
+    if not isinstance(samples, list) or len(samples) <= k or not isinstance(samples[k], tuple):
+        return None
+    first = samples[k][0]
+    return Path(os.fspath(first)) if isinstance(first, str | os.PathLike) else None
+
+
+def _lost(path: Path) -> str | None:
+    """What RGB of 8 bits, as the file lies, does not say of it. Raises ValueError for what is no picture."""
+    found = pictures.notes(path)
+    if found.deep:
+        return "has more than 8 bits in its file"
+    if found.transparent:
+        return "is transparent in part in its file"
+    return TURNED if found.turned else None
