@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from study.datasets.called import as_read, look_alike
 from study.datasets.cutting import check_fold
 from study.datasets.imagefiles import (
     FIRST_SUFFIXES,
@@ -183,17 +184,14 @@ def _classes(root: Path, top: Path, ignored: Ignored) -> list[Path]:
 def _names(root: Path, folders: list[Path]) -> dict[Path, str]:
     """The class of every class folder; the same name in several splits, composed or not, is one class.
 
-    Refuses two folders that would be one class, or two classes with one name, wherever names are shown: a byte that is no UTF-8
-    and its escape, names equal once normalised or cut, blanks that cannot be seen. Names that differ in case are two classes:
-    letters are real ones; the data doctor mentions them.
+    Refuses two folders that would be one class, or two classes that are read alike (`datasets.called`).
     """
     first: dict[str, Path] = {}
     for folder in folders:
-        shown = " ".join(unicodedata.normalize("NFKC", display_name(_text(folder.name))).split())
-        other = first.setdefault(shown, folder)
+        other = first.setdefault(as_read(_text(folder.name)), folder)
         same = unicodedata.normalize("NFC", folder.name) == unicodedata.normalize("NFC", other.name)
         if not same or (other != folder and other.parent == folder.parent):
-            raise DataError(f"{root}: the classes {other.name!a} and {folder.name!a} look alike once they are shown; rename one of them.")
+            raise look_alike(other.name, folder.name, str(root))
     return {folder: unicodedata.normalize("NFC", _text(folder.name)) for folder in folders}
 
 

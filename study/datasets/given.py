@@ -20,7 +20,9 @@ import numpy as np
 from PIL import Image
 
 from study.datasets.cache import cache_folder, kept_in
+from study.datasets.called import missing
 from study.datasets.manifest import NAMES, find_columns, split_number
+from study.datasets.spec import some
 from study.datasets.wrapped import as_its_file, classes_of
 from study.errors import ConfigError, DataError
 from study.inference import pictures
@@ -134,7 +136,7 @@ def _of_frame(frame: Any, columns: Mapping[str, str]) -> Iterator[Row]:
 
 def _text(value: Any) -> str:
     """Nothing for what is missing; whole numbers without a point."""
-    if value is None or (isinstance(value, float | np.floating) and np.isnan(value)) or str(value) in ("nan", "<NA>", "NaT"):
+    if value is None or (isinstance(value, float | np.floating) and np.isnan(value)) or missing(str(value)):
         return ""
     return str(int(value)) if isinstance(value, float | np.floating) and float(value).is_integer() else str(value)
 
@@ -187,14 +189,22 @@ def _namer(part: Any, classes: Sequence[str] | None) -> Callable[[Any], str]:
         if isinstance(features, Mapping)
         else None
     )
-    names = classes if classes is not None else classes_of(part) or own
+    known = classes if classes is not None else classes_of(part) or own
+    names = None if known is None else [str(c) for c in known]
 
     def called(label: Any) -> str:
         value = label.item() if hasattr(label, "item") else label
-        if isinstance(value, bool) or not isinstance(value, int) or names is None:
-            return _text(value)
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)
+        if names is None or isinstance(value, bool) or not isinstance(value, int):
+            text = _text(value)
+            if names is not None and text and text not in names:
+                raise DataError(
+                    f"own_dataset: label {text[:40]!r} is none of the {len(names)} classes ({some(names, 5)}); correct one of them."
+                )
+            return text
         if not 0 <= value < len(names):
             raise DataError(f"own_dataset: label {value} has no name; there are {len(names)} classes.")
-        return str(names[value])
+        return names[value]
 
     return called

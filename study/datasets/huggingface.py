@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from study.datasets.cache import cache_folder
+from study.datasets.called import missing
 from study.datasets.imagefiles import identity
 from study.datasets.manifest import NAMES, split_number
 from study.datasets.own import NO_LABEL, Found, Ignored, found_file, make_table
@@ -153,12 +154,13 @@ def _labels(rows: Any, column: str, name: str) -> tuple[list[str | None], list[s
     kind = rows.features[top]
     names = list(getattr(kind, "names", None) or []) if not below else []
     if names:
-        return [None if v is None or v < 0 else names[v] for v in values], names
+        named = [None if v is None or v < 0 else names[v] for v in values]
+        return [None if n is None or missing(n) else n for n in named], names
     if wrong := [v for v in values if v is not None and not isinstance(v, str | int)]:
         raise ConfigError(
             f"{name}: {column} holds {type(wrong[0]).__name__}, and a label is a word or a whole number; name another column."
         )
-    texts = [None if v is None or v == "" else str(v).strip() for v in values]
+    texts = [None if v is None or missing(str(v)) else str(v).strip() for v in values]
     whole = all(isinstance(v, int) for v in values if v is not None)
     return texts, sorted({t for t in texts if t is not None}, key=lambda t: (int(t) if whole else 0, t))
 

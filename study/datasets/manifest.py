@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from study.datasets.called import missing
 from study.datasets.folder import check_path, display_path
 from study.datasets.imagefiles import SUFFIXES, WITH_PACKAGE, no_image
 from study.datasets.own import NO_FILE, NO_LABEL, NO_SPLIT, Found, Ignored, found_file, make_table, without_twins
@@ -60,11 +61,9 @@ def read(named: Named, name: str, fold: int) -> ImageTable:
     locate, ignored = _locator(path, named.options.get("images")), Ignored()
     kept = list(_found(rows, column, locate, path, ignored))
     if not kept:
-        missing = [image for image, why in ignored if why == NO_FILE]
+        gone = [image for image, why in ignored if why == NO_FILE]
         hint = (
-            f"; {some(missing, 3)} not found in {path.parent} or {path.parent / 'images'}: give the folder as ?images=FOLDER"
-            if missing
-            else ""
+            f"; {some(gone, 3)} not found in {path.parent} or {path.parent / 'images'}: give the folder as ?images=FOLDER" if gone else ""
         )
         raise DataError(f"{path}: no row has an image that is there and a label{hint}.")
     usable = without_twins(kept, ignored)
@@ -185,7 +184,7 @@ def _found(rows: list[Row], column: dict[str, str], locate: Callable[[str], Path
     """Every row with an image that is there, a label and, where there is such a column, a split; the rest is ignored by name."""
     for where, row in rows:
         listed, label = row.get(column["image"], ""), row.get(column["label"], "")
-        if not listed or not label:
+        if not listed or missing(label):
             ignored.append((listed or where, NO_LABEL if listed else "no image named"))
             continue
         file = locate(listed)

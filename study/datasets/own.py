@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from study.datasets.called import check_names
 from study.datasets.contents import DIGITS
 from study.datasets.cutting import cut
 from study.datasets.imagefiles import decode_file, fingerprint, identity, refuse
@@ -119,6 +120,7 @@ def _labels(found: Sequence[Found], classes: Sequence[str] | None, where: str) -
     raw = [c for c in classes if c in present] if classes is not None else sorted(present)
     if len(raw) < 2:
         raise DataError(f"{where} holds one class only ({display_name(raw[0])}); there is nothing to tell apart.")
+    check_names(raw, where)
     number = {label: k for k, label in enumerate(raw)}
     return np.array([number[one.label] for one in found], np.int64), [display_name(c) for c in raw]
 
