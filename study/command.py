@@ -12,14 +12,19 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NoReturn, TextIO, cast
+from typing import Any, NoReturn, Protocol, TextIO, cast
 
 from study import early
 from study.errors import EnvironmentProblem
 from study.facts import shown
 
-Main = Callable[[Sequence[str] | None], int]
 READER_GONE = 128 + signal.SIGPIPE
+
+
+class Main(Protocol):
+    """Runs a command with these arguments, else with the shell's; returns its exit code."""
+
+    def __call__(self, argv: Sequence[str] | None = None) -> int: ...
 
 
 class Parser(argparse.ArgumentParser):
