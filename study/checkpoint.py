@@ -97,5 +97,11 @@ def save_weights(
 
 
 def load_weights(folder: Folder, name: str, **expected: Any) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
-    valid = _valid(folder, name, expected)
+    """(tensors, manifest), or None where nothing valid lies there."""
+    valid = weights_file(folder, name, **expected)
     return None if valid is None else (load(valid[0]), valid[1])
+
+
+def weights_file(folder: Folder, name: str, **expected: Any) -> tuple[bytes, dict[str, Any]] | None:
+    """The same as the file's bytes."""
+    return _valid(folder, name, expected)

@@ -8,6 +8,7 @@ best/model.safetensors   the tensors, under timm's names; its metadata say how t
 from dataclasses import dataclass, field
 from typing import Any
 
+import safetensors.torch
 import timm
 import torch
 from torch import nn
@@ -15,7 +16,7 @@ from torch import nn
 from study import checkpoint
 from study.errors import ConfigError
 from study.files import Folder
-from study.inference.classifier import build, stored_side
+from study.inference.classifier import build, check_manifest, stored_side
 from study.networks.weights import allow_arguments, timm_name
 from study.records import Record, dumps
 
@@ -71,15 +72,17 @@ def timm_config(network: Kept) -> dict[str, Any]:
 
 def load(folder: Folder, **expected: Any) -> tuple[Kept, nn.Module]:
     """The network kept in a trial's folder, or in `folder` itself. Raises ConfigError where none is whole."""
-    found = checkpoint.load_weights(folder, NAME, **expected) or checkpoint.load_weights(folder, ".", **expected)
+    found = checkpoint.weights_file(folder, NAME, **expected) or checkpoint.weights_file(folder, ".", **expected)
     if found is None:
         raise ConfigError(f"{folder.location} holds no intact best checkpoint (best/manifest.json); name a trial's folder.")
-    tensors, facts = found
+    data, facts = found
     try:
+        tensors = safetensors.torch.load(data)
         kept = Kept.from_dict(facts)
         allow_arguments(kept.arguments)
         model = build(timm_name(kept.backbone), len(kept.classes), kept.arguments)
         model.load_state_dict(tensors, strict=True)
+        check_manifest(facts, data)
     except ConfigError:
         raise
     except Exception as error:  # whatever timm or torch make of a stranger's manifest
