@@ -5,7 +5,6 @@ anywhere; an image that nobody fetched is not shown.
 """
 
 import base64
-import io
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,11 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from analysis.classes import Classes, by_question
 from analysis.frames import Frames
 from analysis.verdict import Findings
+from study import parquet
 
 HARDEST, PAIRS, EACH, APART = 12, 3, 4, 8
 """Pictures of an album, confused pairs, pictures of each, pictures that one strategy alone gets right."""
@@ -129,7 +128,7 @@ def read(data: bytes | None) -> pd.DataFrame:
     """dataset, splits, image, label, role ("sample" or ""), jpeg: what `study.pictures` left; empty where nothing was, or nothing legible."""
     columns = {"dataset": str, "splits": str, "image": str, "label": str, "role": str, "jpeg": bytes}
     try:
-        rows = pq.read_table(io.BytesIO(data), columns=[*columns]).to_pylist() if data else []
+        rows = parquet.read(data, columns=[*columns]).to_pylist() if data else []
     except (pa.ArrowException, OSError, ValueError):
         rows = []
     sound = [r for r in rows if all(isinstance(r[c], kind) for c, kind in columns.items())]

@@ -1,13 +1,12 @@
 """What a confirm run said of every validation and test image: read with distrust, since the verdict rests on it."""
 
-import io
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from study import parquet
 from study.errors import EnvironmentProblem
 from study.records import HELD
 from study.tracking.ledger import OLD_PREDICTIONS, Ledger
@@ -57,7 +56,7 @@ def read_measured(ledger: Ledger, trial_id: str, name: str) -> pa.Table | None:
     try:
         if not data:
             raise ValueError("it is empty")
-        table = pq.read_table(io.BytesIO(data))
+        table = parquet.read(data)
         table.validate(full=True)
     except (pa.ArrowException, OSError, ValueError, KeyError, TypeError, OverflowError) as error:
         raise refusal(ledger, trial_id, name, f"is damaged ({_line(error)})") from None

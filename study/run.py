@@ -6,7 +6,6 @@ The caller gives `report(EpochRecord)`, called on every worker after every epoch
 
 import functools
 import gc
-import io
 import json
 import logging
 import os
@@ -19,10 +18,9 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 
-from study import checkpoint
+from study import checkpoint, parquet
 from study.config import TrialConfig
 from study.datasets import open_dataset, subsample
 from study.datasets.cache import cache_folder, pixels
@@ -290,4 +288,4 @@ def _side(config: TrialConfig) -> int:
 
 def _measured(folder: Folder, name: str) -> pa.Table | None:
     data = folder.read(f"measured/{name}.parquet")
-    return None if data is None else pq.read_table(io.BytesIO(data))
+    return None if data is None else parquet.read(data)

@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 LAYERS = [
     {
-        "study.early", "study.errors", "study.command", "study.records", "study.space", "study.canonical", "study.failpoints", "study.facts", "study.files", "study.stores", "study.refusals", "study.outputs", "study.places",
+        "study.early", "study.errors", "study.command", "study.records", "study.space", "study.canonical", "study.failpoints", "study.facts", "study.files", "study.stores", "study.refusals", "study.outputs", "study.parquet", "study.places",
         "study.metrics", "study.options", "study.signals", "study.progress", "study.remaining", "study.lock", "study.naming", "study.networks.slots", "study.inference",
         "study.budget_decision", "study.folds",
     },
@@ -36,7 +36,7 @@ MAY_USE_ANALYSIS = {
     "study.delivery",
 }  # what a study says of itself is the analysis's to say
 ANALYSIS_MAY_USE = (
-    "study.early", "study.errors", "study.command", "study.records", "study.space", "study.canonical", "study.failpoints", "study.facts", "study.files", "study.stores", "study.refusals", "study.outputs", "study.metrics", "study.naming", "study.folds",
+    "study.early", "study.errors", "study.command", "study.records", "study.space", "study.canonical", "study.failpoints", "study.facts", "study.files", "study.stores", "study.refusals", "study.outputs", "study.parquet", "study.metrics", "study.naming", "study.folds",
     "study.strategies", "study.config", "study.which_epoch", "study.tracking.ledger", "study.tracking.from_mlflow", "study.search.sample", "study.search.seeds", "study.search.confirmed",
     "study.inference.softmax",
 )  # fmt: skip

@@ -10,12 +10,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from study.datasets.archives import read_unpacked
 from study.datasets.called import missing
 from study.datasets.folder import check_path, display_path
 from study.datasets.imagefiles import SUFFIXES, WITH_PACKAGE, no_image
 from study.datasets.own import NO_FILE, NO_LABEL, NO_SPLIT, Found, Ignored, found_file, make_table, without_twins
 from study.datasets.spec import SPLIT_NAMES, ImageTable, some
-from study.datasets.tables import check_length, read_rows
+from study.datasets.tables import BOUNDS, LIMITS, Count, check_length, read_rows
 from study.errors import ConfigError, DataError, nearest
 from study.facts import shown
 from study.naming import COLUMNS, Named
@@ -105,8 +106,9 @@ def _separated(path: Path) -> tuple[list[str], list[Row]]:
 
 def _json_lines(path: Path) -> tuple[list[str], list[Row]]:
     out, header = [], dict[str, None]()
-    for number, line in enumerate(path.read_bytes().splitlines(), 1):
-        if not line.strip():
+    count = Count(path)
+    for number, line in enumerate(read_unpacked(path, LIMITS).splitlines(), 1):
+        if not count.line(line).strip():
             continue
         try:
             values = json.loads(line)
@@ -114,6 +116,7 @@ def _json_lines(path: Path) -> tuple[list[str], list[Row]]:
             raise DataError(f"{path}:{number} is not JSON ({str(error)[:80]}); one object a line is needed.") from None
         if not isinstance(values, dict):
             raise DataError(f"{path}:{number} is {type(values).__name__}, not an object; one object a line is needed.")
+        count.row(len(values))
         header |= dict.fromkeys(values)
         out.append((f"{path}:{number}", {k: _text(v) for k, v in values.items()}))
     return list(header), out
@@ -121,17 +124,21 @@ def _json_lines(path: Path) -> tuple[list[str], list[Row]]:
 
 def _parquet(path: Path) -> tuple[list[str], list[Row]]:
     import pyarrow as pa
-    import pyarrow.parquet as pq
+
+    from study import parquet
+
+    def is_image(kind: pa.DataType) -> bool:
+        return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_struct(kind))
 
     try:
-        table = pq.read_table(path, memory_map=False)
-    except (pa.ArrowException, OSError) as error:
+        header, batches = parquet.batches(path, BOUNDS, lambda kind: not is_image(kind))
+        rows = [row for batch in batches for row in batch.to_pylist()]
+    except (pa.ArrowException, OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read ({str(error).splitlines()[0][:120]}); get it again.") from None
-    binary = [f.name for f in table.schema if pa.types.is_binary(f.type) or pa.types.is_large_binary(f.type) or pa.types.is_struct(f.type)]
-    rows = table.drop_columns(binary).to_pylist()
-    if binary and not set(NAMES["image"]) & {c.lower() for c in table.column_names if c not in binary}:
-        raise DataError(f"{path} holds images themselves (column {binary[0]}), not their files; give it as hf:{path}.")
-    return table.column_names, [(f"{path}:row {k + 1}", {n: _text(v) for n, v in row.items()}) for k, row in enumerate(rows)]
+    images = [name for name in header if rows and name not in rows[0]]
+    if images and not set(NAMES["image"]) & {c.lower() for c in header if c not in images}:
+        raise DataError(f"{path} holds images themselves (column {images[0]}), not their files; give it as hf:{path}.")
+    return header, [(f"{path}:row {k + 1}", {n: _text(v) for n, v in row.items()}) for k, row in enumerate(rows)]
 
 
 def _text(value: Any) -> str:

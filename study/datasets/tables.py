@@ -5,11 +5,17 @@ import hashlib
 import io
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from study.datasets.archives import Limits, read_unpacked
 from study.errors import DataError
+from study.parquet import Bounds
 
 LIMITS = Limits(bytes=2_000_000_000)  # FER2013, the largest known, has 0.3 GB
+
+LONGEST_LINE = 10_000_000  # characters; an image of FER2013 has 10,000
+BOUNDS = Bounds(values=50_000_000, bytes=2_000_000_000)  # read into Python's own texts, which take fifty bytes each
+T = TypeVar("T", str, bytes)
 
 Row = tuple[int, list[str]]  # line number, fields
 
@@ -44,12 +50,38 @@ def read_columns(path: Path, needed: Sequence[str], optional: Sequence[str] = ()
 def read_rows(path: Path, delimiter: str = ",") -> tuple[list[Row], str]:
     """Every row that is not blank, the header too, and the file's SHA-256. Raises DataError."""
     text, digest = _read_text(path)
-    reader = csv.reader(io.StringIO(text), strict=True, delimiter=delimiter)
+    count = Count(path)
+    reader = csv.reader((count.line(line) for line in io.StringIO(text)), strict=True, delimiter=delimiter)
+    rows: list[Row] = []
     try:
-        return [(reader.line_num, fields) for fields in reader if any(f.strip() for f in fields)], digest
+        for fields in reader:
+            if any(f.strip() for f in fields):
+                count.row(len(fields))
+                rows.append((reader.line_num, fields))
+        return rows, digest
     except csv.Error as error:
         reason = "a line ends in CR alone; save it with the line ends of Unix or Windows" if "new-line" in str(error) else str(error)
         raise DataError(f"{path}:{reader.line_num}: {reason}; correct it, or get it again.") from None
+
+
+class Count:
+    """What was read of a table so far: a stranger's few megabytes must not become the machine's whole memory. Its methods raise DataError."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.rows, self.values = path, 0, 0
+
+    def line(self, text: T) -> T:
+        if len(text) > LONGEST_LINE:
+            raise DataError(
+                f"{self.path}: a line has {len(text):,} characters, more than the {LONGEST_LINE:,} that are read; get it again."
+            )
+        return text
+
+    def row(self, values: int) -> None:
+        self.rows, self.values = self.rows + 1, self.values + values
+        for what, found, most in (("rows", self.rows, BOUNDS.rows), ("values", self.values, BOUNDS.values)):
+            if found > most:
+                raise DataError(f"{self.path} has more than the {most:,} {what} that are read; split it, or get it again.")
 
 
 def check_length(path: Path, line: int, fields: Sequence[str], length: int) -> None:
