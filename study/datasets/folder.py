@@ -25,6 +25,7 @@ from study.datasets.imagefiles import (
     no_image,
     refuse,
 )
+from study.datasets.layout import check_beside, check_layout
 from study.datasets.own import Ignored, found_file, make_table
 from study.datasets.spec import SPLIT_NAMES, SPLITS, TRAIN, ImageTable, display_name, left_out, some, stratified_split
 from study.datasets.tables import read_columns
@@ -48,11 +49,9 @@ def read(path: Path, fold: int, reading: int = READING) -> ImageTable:
     in_order = sorted(tops.items(), key=lambda item: item[1].name.lower())
     folders = [(cls, k) for k, top in in_order for cls in _classes(path, top, ignored)]
     name_of = _names(path, [cls for cls, _ in folders])
-    found = [
-        (file, name_of[cls], k)
-        for cls, k in folders
-        for file in _images(path, cls, ignored, FIRST_SUFFIXES if reading == 1 else frozenset())
-    ]
+    inside = {cls: _images(path, cls, ignored, FIRST_SUFFIXES if reading == 1 else frozenset()) for cls, _ in folders}
+    notes = check_layout(path, inside, given is not None) if reading > 1 else []
+    found = [(file, name_of[cls], k) for cls, k in folders for file in inside[cls]]
     if not found:
         raise DataError(f"{path} holds no images; expected {path}/<class>/*.jpg (also {', '.join(sorted(SUFFIXES))}).{_beside(path)}")
     if empty := set(tops) - {k for _, _, k in found}:
@@ -72,7 +71,9 @@ def read(path: Path, fold: int, reading: int = READING) -> ImageTable:
             )
             for n, (file, cls, k) in enumerate(found)
         ]
-        return make_table(f"folder:{path}", "folder", images, ignored, where=str(path), groups_in=str(path / GROUPS), fold=fold)
+        return make_table(
+            f"folder:{path}", "folder", images, ignored, where=str(path), groups_in=str(path / GROUPS), notes=notes, fold=fold
+        )
     return _first_reading(path, fold, found, raw_classes, given is not None, ignored)
 
 
@@ -163,7 +164,11 @@ def _given(path: Path, ignored: Ignored, whole: bool) -> dict[int, Path] | None:
         raise DataError(
             f"{path} has {names} but no {', '.join(SPLITS[m] for m in sorted(missing))}; give all three, train and one of the others, or only class folders."
         )
-    ignored += [(display_path(p, path), JUNK if is_junk(p.name) else BESIDE_SPLITS) for p in others if p != path / GROUPS]
+    classes = {c.name for folders in found.values() for c in _entries(folders[0]) if c.is_dir()}
+    for other in others:
+        cost = check_beside(path, other, classes) if not (whole or is_junk(other.name) or other.is_symlink()) and other.is_dir() else ""
+        if other != path / GROUPS:
+            ignored.append((display_path(other, path), JUNK if is_junk(other.name) else BESIDE_SPLITS + cost))
     return {number: folders[0] for number, folders in found.items()}
 
 

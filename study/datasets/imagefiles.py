@@ -17,12 +17,21 @@ FIRST_SUFFIXES = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".g
 SUFFIXES = FIRST_SUFFIXES | {".tif", ".tiff"}
 WITH_PACKAGE = {".avif": ("AVIF", "a Pillow built with AVIF"), ".heic": ("HEIF", "pillow-heif"), ".heif": ("HEIF", "pillow-heif")}
 SHOWN = 20
-JUNK = "left there by a system or an editor"
+JUNK = "left there by a system, a device or an editor"
+
+
+OF_SYSTEMS = {
+    *("__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "__pycache__", "icon\r", "lost+found", "lost.dir"),
+    *("$recycle.bin", "recycler", "system volume information", "found.000", "network trash folder", "temporary items"),
+    *("@eadir", "@tmp", "@recycle", "@__thumb", "@recently-snapshot", "@sharebin", "#recycle", "#snapshot"),  # network drives
+    *("thumbs", "thumbnails", "_thumbs", "_thumbnails", "picasaoriginals", "picasa.ini", "zbthumbnail.info"),
+}
+OF_DEVICES = ("@__", "synophoto_", "synoindex_", "~$")  # how what they write begins
 
 
 def is_junk(name: str) -> bool:
-    """Files and folders that operating systems and notebooks leave behind."""
-    return name.startswith(".") or name in ("__MACOSX", "Thumbs.db", "desktop.ini", "__pycache__")
+    """Files and folders that operating systems, network drives, cameras and notebooks leave behind."""
+    return name.startswith(".") or name.lower() in OF_SYSTEMS or name.lower().startswith(OF_DEVICES)
 
 
 def no_image(name: str, suffixes: Set[str] = frozenset()) -> str | None:

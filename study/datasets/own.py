@@ -56,9 +56,10 @@ def make_table(
     where: str,
     groups_in: str | None = None,
     classes: Sequence[str] | None = None,
+    notes: Sequence[str] = (),
     fold: int,
 ) -> ImageTable:
-    """`classes`: in the order of labels (default: sorted by name). `where`, `groups_in`: what errors name. Raises DataError for what would make the
+    """`notes`: what else is to be said of the data in the line that describes them. `classes`: in the order of labels (default: sorted by name). `where`, `groups_in`: what errors name. Raises DataError for what would make the
     result lie: one class only, a class that train has not got, more than one image in twenty unreadable."""
     ignored = list(ignored)
     usable, seen = _usable(name, kind, found, ignored, where)
@@ -79,7 +80,7 @@ def make_table(
         labels=labels,
         split=split,
         groups=groups,
-        form=f"{len(usable)} images of {len(names)} classes, {about}; {counts}{_formats(seen)}{left_out(ignored)}",
+        form=f"{len(usable)} images of {len(names)} classes, {about}; {counts}{_formats(seen)}{''.join(f'; {note}' for note in notes)}{left_out(ignored)}",
         fingerprint=fingerprint([kind, *(one.identity + "|2" * look.new for one, look in zip(usable, seen, strict=True))]),
         decode=lambda i: _decode(sources[i], usable[i].id),
         policy="mild",

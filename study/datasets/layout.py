@@ -1,0 +1,89 @@
+"""Folders that are perhaps not what their place says: splits by another name, splits below classes, class folders within class folders."""
+
+import difflib
+import os
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from study.datasets.imagefiles import is_junk, no_image
+from study.datasets.spec import SPLIT_NAMES, some
+from study.errors import DataError
+
+SPLIT_WORDS = {*SPLIT_NAMES, "trn", "dev", "devel", "development", "validate", "validating", "eval", "evaluation", "tst", "holdout"}
+FILLERS = {"", "set", "sets", "data", "dataset", "image", "images", "img", "imgs", "photo", "photos", "picture", "pictures", "split", "splits", "folder", "dir", "new", "my", "the", "final", "full", "all", "out", "held", "hold", "jpg", "png"}  # fmt: skip
+ALIKE = 0.7  # of letters in common (difflib), from which on a name may be another's with a slip: "tets"
+NAMED = "the folders of splits are called train, val (valid, validation) and test"
+
+
+def like_split(name: str) -> bool:
+    """Whether a folder's name says nothing but that it is a split: "training_set", "images-val2017", "dev"."""
+    words = re.split(r"[^a-z]+", name.lower())
+    words = [part for word in words for part in _apart(word)]
+    said = [w for w in words if w not in FILLERS]
+    return (bool(said) and all(w in SPLIT_WORDS for w in said)) or {"hold", "out"} <= set(words) or {"held", "out"} <= set(words)
+
+
+def _apart(word: str) -> list[str]:
+    """ "trainset" is two words."""
+    return next(([word[: -len(end)], end] for end in ("set", "data", "images", "imgs") if word[: -len(end)] in SPLIT_WORDS and word.endswith(end)), [word])  # fmt: skip
+
+
+def check_layout(root: Path, images: Mapping[Path, Sequence[Path]], given: bool) -> list[str]:
+    """What is to be said of class folders that hold folders; `images`: of each class folder. Raises DataError where they look like splits."""
+    inner = {folder: Counter(file.relative_to(folder).parts[0] for file in files if file.parent != folder) for folder, files in images.items()}  # fmt: skip
+    only = {
+        folder: set(inside) for folder, inside in inner.items() if inside.total() == len(images[folder])
+    }  # no image lies in them directly
+    for top, folders in _by_top(images).items():
+        if not given and (named := [f.name for f in folders if like_split(f.name)]):
+            raise _refuse(root, named, "would be classes, and their names are those of splits")
+        if twice := [f.name for f in folders if f in only and len(only[f] & {g.name for g in folders}) > 1]:
+            raise _refuse(
+                root, twice, f"would be classes, and hold folders named as the classes beside them ({some([f.name for f in folders], 4)})"
+            )
+        if below := {name for f in folders for name in inner[f] if like_split(name)}:
+            raise _refuse(root, sorted(below), "lie in class folders; put them above these")
+        same = set.intersection(*(only.get(f, set()) for f in folders)) if len(folders) > 1 else set()
+        if len(same) > 1 and not any(re.search(r"\d", name) for name in same):
+            what = f"would be classes, and all of them hold the same folders ({some(sorted(same), 4)})"
+            raise _refuse(top, [f.name for f in folders], f"{what}; are these the classes?")
+    names = sorted({name for inside in inner.values() for name in inside})
+    count = sum(inside.total() for inside in inner.values())
+    few = f"{count} image{'s lie' if count != 1 else ' lies'} in folders within a class folder, and {'have' if count != 1 else 'has'} its class"
+    return [f"{few} ({some(names, 5)})"] if count else []
+
+
+def check_beside(root: Path, folder: Path, classes: set[str]) -> str:
+    """What is to be said of a folder that lies beside those of the splits: what it costs. Raises DataError where it looks like one."""
+    count = images_below(folder)
+    if not count:
+        return ""
+    own = {entry.name for entry in folder.iterdir() if entry.is_dir()}
+    slip = difflib.get_close_matches(folder.name.lower(), SPLIT_WORDS, 1, ALIKE) if own & classes else []
+    if like_split(folder.name) or slip:
+        raise _refuse(root, [folder.name], f"lies beside the splits with {count} image{'s' * (count != 1)} that would be left out")
+    return f", {count} image{'s' * (count != 1)} in it"
+
+
+def images_below(folder: Path) -> int:
+    """How many files are named as images are; links are not followed."""
+    count = 0
+    for _, folders, files in os.walk(folder):
+        folders[:] = [f for f in folders if not is_junk(f)]
+        count += sum(no_image(f) is None for f in files)
+    return count
+
+
+def _by_top(images: Mapping[Path, Sequence[Path]]) -> dict[Path, list[Path]]:
+    tops: dict[Path, list[Path]] = {}
+    for folder in images:
+        tops.setdefault(folder.parent, []).append(folder)
+    return tops
+
+
+def _refuse(root: Path, names: Sequence[str], why: str) -> DataError:
+    return DataError(
+        f"{root}: {some(list(names), 4)} {why}. {NAMED.capitalize()}: rename or move what is one; where it is none, say each image's class in a table (table:PATH)."
+    )
