@@ -64,7 +64,9 @@ def test_S2_what_is_left_out_is_said_with_its_reason(tmp_path: Path, capsys) -> 
     assert "left out: " in table.form and "2 (.psd is not read)" in table.form and "1 (beside the splits, 6 images in it)" in table.form
     assert main(["check", str(root)]) == 0
     said = capsys.readouterr().out
-    assert all(n in said for n in ("unlabelled (beside the splits, 6 images in it)", "scan.psd (.psd is not read)", "loop (a link to a folder)"))
+    assert all(
+        n in said for n in ("unlabelled (beside the splits, 6 images in it)", "scan.psd (.psd is not read)", "loop (a link to a folder)")
+    )
     root = folder(tmp_path / "flat", {"a": 5, "b": 5})
     (root / "c.png").write_bytes((root / "a" / "000.png").read_bytes())
     assert open_dataset(f"folder:{root}").ignored == (("c.png", "beside the class folders"),)
