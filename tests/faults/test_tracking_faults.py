@@ -270,7 +270,7 @@ def test_an_honest_server_is_read_and_nothing_but_files_of_ours(tmp_path: Path) 
         ledger = fetch(uri, None, tmp_path / "cache")
     assert ledger.folder.read("study.json") == b"{}" and ledger.measured("0123456789abcdef", "cka") == b"cka"
     names = {p.name for p in tmp_path.rglob("*") if p.is_file()}
-    assert names == {"study.json", "config.json", "cka.parquet"}
+    assert names == {"study.json", "config.json", "cka.parquet", ".fetched.json"}
 
 
 def test_memory_that_is_taken_already_is_not_counted(tmp_path: Path, monkeypatch) -> None:
