@@ -66,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _deliver(ledger: Ledger, wanted: str, args: argparse.Namespace, interrupted: Interrupted) -> list[str]:
     """Checks, then trains in this process; what to say at the end. Raises StudyError for whatever a user can mend."""
-    with busy("loading PyTorch"), early.loading():
+    with busy("loading PyTorch"), early.at_once():
         from study.checks import check_models, open_tables
         from study.delivery import deliver, ordered, plan_lines
         from study.pipeline import follow, report

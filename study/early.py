@@ -20,7 +20,7 @@ def begin() -> None:
     if sys.argv[:1] == ["-m"] and _is_command():
         open_streams()
         if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not where it is ignored, as under nohup
-            signal.signal(signal.SIGINT, _at_once)
+            signal.signal(signal.SIGINT, _end)
 
 
 def _is_command() -> bool:
@@ -46,14 +46,15 @@ def open_streams() -> None:
 def running() -> Iterator[None]:
     """While a command runs an interrupt is KeyboardInterrupt, so that what is open is closed on its way out; once it is over there is nothing
     left to say."""
-    with _answered(_at_once, by=signal.default_int_handler, then=_silently):
+    with _answered(_end, by=signal.default_int_handler, then=_silently):
         yield
 
 
 @contextlib.contextmanager
-def loading() -> Iterator[None]:
-    """While a command imports libraries nothing is open yet, and not all of them bear an exception in the middle of it."""
-    with _answered(signal.default_int_handler if _is_command() else None, by=_at_once, then=signal.default_int_handler):
+def at_once() -> Iterator[None]:
+    """What a command may be killed in: libraries are imported, with nothing open yet, or a server is sent what it takes but once. Not all that
+    runs there bears an exception in the middle of it, and some of it takes one for the server's."""
+    with _answered(signal.default_int_handler if _is_command() else None, by=_end, then=signal.default_int_handler):
         yield
 
 
@@ -70,7 +71,7 @@ def _answered(now: Handler | None, *, by: Handler, then: Handler) -> Iterator[No
         signal.signal(signal.SIGINT, then)
 
 
-def _at_once(number: int, frame: FrameType | None) -> None:
+def _end(number: int, frame: FrameType | None) -> None:
     with contextlib.suppress(OSError):
         os.write(2, b"stopped; the same command starts again\n")
     os._exit(CODE)

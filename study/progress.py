@@ -217,7 +217,7 @@ def busy(what: str, *, announced: bool = False, soon: bool = False, stream: Text
 
 def load(*modules: str, what: str = "PyTorch") -> None:
     """Loads modules that take seconds, and says so on stderr: stdout is for what a command was asked for."""
-    with busy(f"loading {what}", soon=True, stream=sys.stderr), early.loading():
+    with busy(f"loading {what}", soon=True, stream=sys.stderr), early.at_once():
         for module in modules:
             import_module(module)
 

@@ -114,7 +114,7 @@ def given_fields(args: argparse.Namespace) -> dict[str, Any]:
 
 def chosen(args: argparse.Namespace, fields: dict[str, Any], options: Options) -> Study | None:
     """The study `mine`, chosen now or when it began; None where a dry run has said what it would be."""
-    with busy("loading PyTorch", soon=True), early.loading():
+    with busy("loading PyTorch", soon=True), early.at_once():
         from study import fit
     name = fields.pop("name", MINE)
     settle = functools.partial(narrow, **fields)
@@ -184,7 +184,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                     f"--hours chooses a study for your own images: mine, not {args.study}; of others, set --trials or --set max_epochs=N."
                 )
             study = narrow(found, datasets=args.datasets, strategies=args.strategies, backbones=args.backbones, **fields)
-        with busy("loading PyTorch", soon=True), early.loading():  # half a minute on a busy machine
+        with busy("loading PyTorch", soon=True), early.at_once():  # half a minute on a busy machine
             from study.pipeline import conduct, show_plan
         if args.dry_run:
             show_plan(study, options)

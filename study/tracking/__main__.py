@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from study import early
 from study.command import Parser, command
 from study.errors import ConfigError, StudyError
 from study.facts import redact, tell
@@ -55,7 +56,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _sync(ledger: Ledger, uri: str | None) -> int:
     from study.tracking.mirror import Mirror
 
-    report = Mirror(ledger, uri).sync()
+    with early.at_once():
+        report = Mirror(ledger, uri).sync()
     print(f"{ledger.study_name}: {report.sent} events sent, {report.pending} pending" + (f": {report.problem}" if report.problem else ""))
     return 4 if report.pending else 0
 

@@ -254,3 +254,30 @@ def test_a_parser_shows_what_it_takes(capsys: pytest.CaptureFixture[str]) -> Non
     with pytest.raises(SystemExit):
         parser.parse_args([])
     assert capsys.readouterr().err.splitlines()[1] == "usage: p ONE [MANY ...] [options]; --help lists them"
+
+
+SWALLOWS = """
+import sys, time, types
+class Mirror:
+    def __init__(self, *_): pass
+    def sync(self):
+        print("sending", flush=True)
+        try:
+            time.sleep(60)
+        except BaseException:
+            return types.SimpleNamespace(sent=0, pending=1, problem="it did not answer")
+
+if "study.tracking" in sys.orig_argv:
+    fake = sys.modules["study.tracking.mirror"] = types.ModuleType("study.tracking.mirror")
+    fake.Mirror = Mirror
+"""
+
+
+def test_what_takes_an_interrupt_for_a_servers_error_is_ended_too(tmp_path: Path) -> None:
+    """As MLflow's client may: it is sent what it takes but once, so it may be ended anywhere."""
+    (tmp_path / "sitecustomize.py").write_text(SWALLOWS)
+    process = subprocess.Popen([sys.executable, "-m", "study.tracking", "sync", STUDY], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT, env=environment(first=str(tmp_path)))  # fmt: skip
+    assert process.stdout is not None and process.stdout.readline() == "sending\n"
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=20)
+    assert (process.returncode, said) == (130, "stopped; the same command starts again\n")
