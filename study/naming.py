@@ -66,4 +66,7 @@ def absolute_name(name: str, base: Path | None = None) -> str:
     full = str((base or Path.cwd()) / Path(rest).expanduser())
     if kind == "hf" and not os.path.exists(taken_apart(f"hf:{full}").where):
         return name
-    return f"{kind}:{os.path.abspath(full)}" if kind != "folder" else f"{kind}:{Path(rest).expanduser().absolute()}"
+    if kind == "folder":
+        return f"{kind}:{Path(rest).expanduser().absolute()}"
+    where = taken_apart(f"{kind}:{full}").where  # options may hold paths of their own, from the table on
+    return f"{kind}:{os.path.abspath(where)}{full[len(where) :]}"
