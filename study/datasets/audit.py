@@ -14,7 +14,7 @@ import numpy as np
 
 from study.datasets.copies import NEAR_BITS, difference_hash, sure_pairs
 from study.datasets.looks import Look, look
-from study.datasets.spec import SPLITS, TEST, TRAIN, ImageTable, some
+from study.datasets.spec import SPLITS, TEST, TRAIN, ImageTable, astride, some
 from study.errors import DataError
 from study.facts import shown
 
@@ -68,6 +68,7 @@ class AuditReport:
     metadata_accuracy: float | None  # label of the nearest training image in time, same instrument, on test
     metadata_recall: float | None  # macro
     sessions_shared: int | None  # val or test images whose session (group) has images in train too
+    groups_astride: int | None = None  # groups, known by nothing but their name, that have images in more than one split
     warnings: tuple[str, ...]
     suspects: tuple[Suspect, ...] = ()
     median_side: int | None = None  # of the images' shorter sides, in pixels
@@ -133,6 +134,7 @@ def audit(table: ImageTable) -> AuditReport:
         metadata_accuracy=by_time,
         metadata_recall=recall,
         sessions_shared=_sessions_shared(table),
+        groups_astride=None if table.groups is None or table.metadata is not None else astride(table.groups, table.split),
         warnings=(),
         suspects=(*_disputed_copies(table, conflicts), *disputed, *odd_images(table, seen)),
         median_side=_median_side(seen),
@@ -290,6 +292,11 @@ def _warnings(r: AuditReport) -> list[str]:
     if r.near_across:
         out.append(
             f"{r.near_across} validation or test images have a near-duplicate in train (difference hash within {NEAR_BITS} of 64 bits)"
+        )
+    if r.groups_astride:
+        out.append(
+            f"{r.groups_astride} group{'s have' if r.groups_astride > 1 else ' has'} images in more than one split; {r.sessions_shared} validation "
+            "or test images are of a group that train has too, so that scores are too high: keep groups whole, or leave the splits to us"
         )
     if r.conflicts:
         out.append(f"{r.conflicts} groups of identical images carry different labels")

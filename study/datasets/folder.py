@@ -61,6 +61,7 @@ def read(path: Path, fold: int, reading: int = READING) -> ImageTable:
         raise DataError(f"{path} holds one class only ({display_name(raw_classes[0])}); there is nothing to tell apart.{_beside(path)}")
     if reading > 1:
         groups = _groups(path, [file for file, _, _ in found])
+        notes += [f"group {GROUPS}"] if groups is not None else []
         images = [
             found_file(
                 file,

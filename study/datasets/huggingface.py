@@ -13,6 +13,7 @@ from study.datasets.called import missing
 from study.datasets.imagefiles import identity
 from study.datasets.manifest import NAMES, split_number
 from study.datasets.own import NO_LABEL, Found, Ignored, found_file, make_table
+from study.datasets.roles import roles_said
 from study.datasets.spec import SPLIT_NAMES, ImageTable, some
 from study.errors import ConfigError, DataError, EnvironmentProblem, nearest
 from study.naming import Named
@@ -29,11 +30,15 @@ def read(named: Named, name: str, fold: int) -> ImageTable:
     ignored += [(f"split {split}", "is none of train, validation, test") for split in parts if split not in known]
     found: list[Found] = []
     order: dict[str, None] = {}
+    notes: dict[str, None] = {}
     for split, number in known.items():
+        column = _columns(parts[split], named.options, name)
+        given = {} if len(known) == 1 else {"split": "of the data set"}
+        notes |= dict.fromkeys(roles_said(parts[split].features, given | column, NAMES))
         found += _found(parts[split], split, number if len(known) > 1 else None, named.options, name, ignored, order)
     if not found:
         raise DataError(f"{name}: no row has an image and a label.")
-    return make_table(name, "hf", found, ignored, where=name, classes=list(order) or None, fold=fold)
+    return make_table(name, "hf", found, ignored, where=name, classes=list(order) or None, notes=list(notes), fold=fold)
 
 
 def _load(named: Named, name: str) -> dict[str, Any]:

@@ -3,6 +3,8 @@
 Columns are found by name (NAMES) or given: `table:labels.csv?image=file&label=species&group=plant`.
 """
 
+import filecmp
+import functools
 import json
 import math
 import os
@@ -13,8 +15,10 @@ from typing import Any
 from study.datasets.archives import read_unpacked
 from study.datasets.called import missing
 from study.datasets.folder import check_path, display_path
-from study.datasets.imagefiles import SUFFIXES, WITH_PACKAGE, no_image
+from study.datasets.ids import check_ids, names_in
+from study.datasets.imagefiles import SUFFIXES, WITH_PACKAGE, is_junk, no_image
 from study.datasets.own import NO_FILE, NO_LABEL, NO_SPLIT, Found, Ignored, found_file, make_table, without_twins
+from study.datasets.roles import roles_said
 from study.datasets.spec import SPLIT_NAMES, ImageTable, some
 from study.datasets.tables import BOUNDS, LIMITS, Count, check_length, read_rows
 from study.errors import ConfigError, DataError, nearest
@@ -69,13 +73,14 @@ def read(named: Named, name: str, fold: int) -> ImageTable:
         raise DataError(f"{path}: no row has an image that is there and a label{hint}.")
     usable = without_twins(kept, ignored)
     raw = {one.label for one in usable}
+    check_ids(raw, str(path))
     names = _names_of(rows, column, raw, path, named.options.get("names"))
     order = sorted(raw, key=lambda c: (int(c), c)) if all(_whole(c) for c in raw) else sorted(raw)
     called = [names.get(c, c) for c in order]
     if twice := [c for c in called if called.count(c) > 1]:
         raise DataError(f"{path}: two classes are called {shown(twice[0])!r}; give each a name of its own.")
     usable = [Found(**{**vars(one), "label": names.get(one.label, one.label)}) for one in usable]
-    return make_table(name, "table", usable, ignored, where=str(path), classes=called, fold=fold)
+    return make_table(name, "table", usable, ignored, where=str(path), classes=called, notes=roles_said(header, column, NAMES), fold=fold)
 
 
 def rows_of(path: Path) -> tuple[list[str], list[Row]]:
@@ -111,7 +116,7 @@ def _json_lines(path: Path) -> tuple[list[str], list[Row]]:
         if not count.line(line).strip():
             continue
         try:
-            values = json.loads(line)
+            values = json.loads(line, object_pairs_hook=_once)
         except (ValueError, RecursionError) as error:
             raise DataError(f"{path}:{number} is not JSON ({str(error)[:80]}); one object a line is needed.") from None
         if not isinstance(values, dict):
@@ -120,6 +125,14 @@ def _json_lines(path: Path) -> tuple[list[str], list[Row]]:
         header |= dict.fromkeys(values)
         out.append((f"{path}:{number}", {k: _text(v) for k, v in values.items()}))
     return list(header), out
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object whose keys differ. Raises ValueError."""
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        raise ValueError(f"a key twice: {', '.join(key for key, _ in pairs)[:60]}")
+    return values
 
 
 def _parquet(path: Path) -> tuple[list[str], list[Row]]:
@@ -149,13 +162,14 @@ def _text(value: Any) -> str:
 
 
 def find_columns(header: list[str], given: dict[str, str], name: str) -> dict[str, str]:
-    """The table's column for each of NAMES that there is. Raises ConfigError where image or label has none, or one given is not there."""
+    """The table's column for each of NAMES that there is; y is a place beside an x. Raises ConfigError where image or label has none, or one
+    given is not there, DataError where one is there twice."""
     lower = {h.strip().lower(): h for h in reversed(header)}
     column = {}
     for what, names in NAMES.items():
         wanted = given.get(what)
         if wanted is None:
-            if (found := next((lower[n] for n in names if n in lower), None)) is not None:
+            if (found := next((lower[n] for n in names if n in lower and not (n == "y" and "x" in lower)), None)) is not None:
                 column[what] = found
         elif wanted in header or wanted.lower() in lower:
             column[what] = wanted if wanted in header else lower[wanted.lower()]
@@ -165,24 +179,50 @@ def find_columns(header: list[str], given: dict[str, str], name: str) -> dict[st
         raise ConfigError(
             f"{name}: which column is the {missing[0]}? The table has {', '.join(header)[:200]}; say it: {name.partition('?')[0]}?{missing[0]}=COLUMN."
         )
+    for taken in column.values():
+        same = [h for h in header if h.strip().lower() == taken.strip().lower()]
+        if len(same) > 1 and (same.count(taken) > 1 or taken not in given.values()):
+            raise DataError(f"{name}: the header has the column {taken!r} twice ({', '.join(same)}); keep one, or rename the other.")
     if column["image"] == column["label"]:
         raise ConfigError(f"{name}: image and label are the same column, {column['label']!r}; say which is which with ?image=...&label=...")
     return column
 
 
 def _locator(table: Path, images: str | None) -> Callable[[str], Path | None]:
-    """Where a listed file lies: beside the table, in a folder of images there, or in the one given; with any suffix where it has none."""
+    """Where a listed file lies: beside the table, in a folder of images there, or in the one given; with any suffix where it has none.
+    Raises DataError for a name of two files that differ: which of them is meant is not ours to choose."""
     base = table.parent
     places = [base / images] if images else [base / folder for folder in IMAGES]
-    suffixes = ["", *sorted(SUFFIXES | set(WITH_PACKAGE)), *sorted(s.upper() for s in SUFFIXES)]
+    known = SUFFIXES | set(WITH_PACKAGE)
+
+    @functools.cache
+    def by_stem(folder: Path) -> dict[str, list[str]]:
+        stems: dict[str, list[str]] = {}
+        for name in sorted(os.listdir(folder)) if folder.is_dir() else []:
+            stem, suffix = os.path.splitext(name)
+            if suffix.lower() in known and not is_junk(name):
+                stems.setdefault(stem, []).append(name)
+        return stems
+
+    def candidates(place: Path, plain: str, whole: bool) -> list[Path]:
+        file = place / plain
+        others = [] if whole else [file.with_name(name) for name in by_stem(file.parent).get(file.name, [])]
+        return [p for p in others or [file] if p.is_file()]
 
     def locate(text: str) -> Path | None:
         plain = text if "\\" not in text or (base / text).exists() else text.replace("\\", "/")
-        tries = [""] if os.path.splitext(plain)[1].lower() in SUFFIXES | set(WITH_PACKAGE) else suffixes
+        whole = os.path.splitext(plain)[1].lower() in known
         try:
-            return next((p for place in places for s in tries if (p := place / (plain + s)).is_file()), None)
+            found = [p for place in places for p in candidates(place, plain, whole)]
+            others = [p for p in found[1:] if not (p.samefile(found[0]) or filecmp.cmp(p, found[0], shallow=False))]
         except (OSError, ValueError):  # a name too long, or with a NUL
             return None
+        if others:
+            raise DataError(
+                f"{table}: {shown(text)} is the name of two files, {found[0]} and {others[0]}; "
+                "say which: with its suffix and folder in the table, or its folder as ?images=FOLDER."
+            )
+        return found[0] if found else None
 
     return locate
 
@@ -239,13 +279,17 @@ def _whole(text: str) -> bool:
 
 
 def _names_of(rows: list[Row], column: dict[str, str], raw: set[str], table: Path, given: str | None) -> dict[str, str]:
-    """Names of class ids: from a column beside the label, or a file (id, name a row; or one name a line, counted from 0). Raises DataError."""
+    """Names of class ids: from a column beside the label, or a file (`datasets.ids`). Raises DataError for names that do not fit."""
     if "names" in column and column["names"] != column["label"]:
         found: dict[str, str] = {}
         for where, row in rows:
             label, called = row.get(column["label"], ""), row.get(column["names"], "")
             if label and called and found.setdefault(label, called) != called:
                 raise DataError(f"{where}: class {label} is called {called[:40]!r} here and {found[label][:40]!r} above; keep one name.")
+        if unnamed := sorted(raw - set(found)):
+            raise DataError(
+                f"{table}: the column {column['names']} has no name of class {some(unnamed)}; fill it in, or name another with ?names=."
+            )
         return found
     places = [table.parent / given] if given else [table.parent / n for n in ("classes.csv", "classes.txt")]
     file = next((p for p in places if p.is_file() and p != table), None)
@@ -253,13 +297,4 @@ def _names_of(rows: list[Row], column: dict[str, str], raw: set[str], table: Pat
         if given:
             raise ConfigError(f"names={given}: neither a column of {table} nor a file beside it; give one of them.")
         return {}
-    if file.suffix.lower() == ".txt":
-        lines = [line.strip() for line in file.read_text("utf-8-sig", "replace").splitlines() if line.strip()]
-        found = {str(k): line for k, line in enumerate(lines)}
-    else:
-        found = {row[0].strip(): row[1].strip() for _, row in read_rows(file)[0] if len(row) > 1 and row[1].strip()}
-    if not all(_whole(c) for c in raw) and not raw <= set(found):
-        return {}
-    if unnamed := sorted(raw - set(found)):
-        raise DataError(f"{file}: no name of class {some(unnamed)}; add a line for each.")
-    return found
+    return names_in(file, raw)

@@ -13,7 +13,7 @@ from study.datasets.contents import DIGITS
 from study.datasets.cutting import cut
 from study.datasets.imagefiles import decode_file, fingerprint, identity, refuse
 from study.datasets.looks import Look, Source, looks
-from study.datasets.spec import SPLITS, TRAIN, ImageTable, display_name, left_out, some
+from study.datasets.spec import SPLITS, TRAIN, ImageTable, astride, display_name, left_out, some
 from study.errors import DataError
 from study.facts import shown
 from study.inference import pictures
@@ -72,6 +72,8 @@ def make_table(
     if unseen := [c for k, c in enumerate(names) if not ((split == TRAIN) & (labels == k)).any()]:
         raise DataError(f"{where}: no train image of {some(unseen)}; a class must be seen to be learnt.")
     counts = "; ".join(f"{s} {int((split == k).sum())}" for k, s in enumerate(SPLITS))
+    if given is not None and groups is not None and (count := astride(groups, split)):
+        notes = [*notes, f"{count} group{'s' * (count > 1)} in more than one split"]
     sources = [one.source for one in usable]
     return ImageTable(
         name=name,

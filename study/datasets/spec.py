@@ -109,6 +109,12 @@ def spread(images: np.ndarray, labels: np.ndarray, most: int) -> np.ndarray:
     return np.sort(by_class[np.linspace(0, len(images) - 1, most).round().astype(int)])
 
 
+def astride(groups: np.ndarray, split: np.ndarray) -> int:
+    """How many groups have images in more than one split; images in none do not count."""
+    pairs = np.unique(np.stack([groups, split])[:, split >= 0], axis=1)
+    return int((np.unique(pairs[0], return_counts=True)[1] > 1).sum())
+
+
 def kept_by_class(table: ImageTable, train_fraction: float) -> list[int]:
     """How many training images of each class a fraction keeps: at least one of every class that has any."""
     counts = table.counts()["train"]

@@ -1,0 +1,104 @@
+"""Names of class ids from a file beside a table: proven by the ids that it lists or by a count from 0 that the labels bear out, or refused."""
+
+import csv
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from study.datasets.spec import some
+from study.errors import DataError
+from study.facts import shown
+
+IDS = ("id", "class_id", "label_id", "category_id", "label", "class", "index", "idx", "number", "code")
+WORDS = ("name", "class_name", "label_name", "category_name", "names", "species", "class", "label", "category")
+HEADERS = {*IDS, *WORDS, "classes", "labels", "categories"}
+
+
+def as_id(text: str) -> str:
+    """The text of a class id: "1.0" and "01" are 1."""
+    found = re.fullmatch(r"0*(\d{1,9})(\.0*)?", text.strip(), re.ASCII)
+    return found[1] if found else text.strip()
+
+
+def check_ids(labels: Iterable[str], where: str) -> None:
+    """Raises DataError where two labels are one number."""
+    first: dict[str, str] = {}
+    for label in sorted(labels):
+        other = first.setdefault(as_id(label), label)
+        if other != label:
+            raise DataError(f"{where}: the classes {other!a} and {label!a} are one number; write it in one way.")
+
+
+def names_in(file: Path, labels: set[str]) -> dict[str, str]:
+    """The name of each label; nothing where the labels are names that the file lists. Raises DataError for names that do not fit."""
+    lines = file.read_text("utf-8-sig", "replace").rstrip().splitlines()
+    rows = _rows(lines, table=file.suffix.lower() != ".txt")
+    by_id = _by_id(file, rows, labels) if rows else _by_position(file, lines, labels)
+    if by_id is None:
+        return {}
+    if unnamed := sorted(label for label in labels if as_id(label) not in by_id):
+        if labels <= set(by_id.values()):
+            return {}
+        raise DataError(
+            f"{file}: no name of class {shown(some(unnamed))}; add a line for each, or remove the file if it names something else."
+        )
+    return {label: by_id[as_id(label)] for label in labels}
+
+
+def _rows(lines: Sequence[str], table: bool) -> list[list[str]]:
+    """Fields of lines that hold an id and a name each; nothing for a list of names alone."""
+    full = [line for line in lines if line.strip()]
+    by = next((d for d in ",;\t|" if full and d in full[0]), "")
+    if by:
+        rows = [[f.strip() for f in fields] for fields in csv.reader(full, delimiter=by)]
+        if table or all(len(row) > 1 for row in rows):
+            return [row for row in rows if len(row) > 1]
+    numbered = [re.fullmatch(r"\s*(\d+)[\s.:)]+(\S.*)", line, re.ASCII) for line in full]
+    return [[m[1], m[2].strip()] for m in numbered if m] if full and all(numbered) else []
+
+
+def _by_id(file: Path, rows: list[list[str]], labels: set[str]) -> dict[str, str] | None:
+    """By the column that holds the labels; None where that is the one of names."""
+    header = [h.lower() for h in rows[0]]
+    width = min(map(len, rows))
+    wanted = {as_id(label) for label in labels}
+    values = [{as_id(row[k]) for row in rows} for k in range(width)]
+    at = next((header.index(n) for n in IDS if n in header[:width] and wanted <= values[header.index(n)]), None)
+    if at is None and any(n in header[:width] and labels <= {row[header.index(n)] for row in rows} for n in WORDS):
+        return None
+    at = next((k for k in range(width) if wanted <= values[k]), None) if at is None else at
+    if at is None:
+        at = next((header.index(n) for n in IDS if n in header[:width]), 0)  # what it lacks is said by who asks
+    word = next((header.index(n) for n in WORDS if n in header[:width] and header.index(n) != at), None)
+    if word is None and width != 2:
+        raise DataError(f"{file}: which column is the name of a class? It has {shown(', '.join(rows[0])[:200])}; call one of them name.")
+    word = 1 - at if word is None else word
+    out: dict[str, str] = {}
+    for row in rows:
+        if row[word] and out.setdefault(as_id(row[at]), row[word]) != row[word]:
+            raise DataError(f"{file}: class {row[at][:40]} is called {row[word][:40]!r} and {out[as_id(row[at])][:40]!r}; keep one name.")
+    return out
+
+
+def _by_position(file: Path, lines: Sequence[str], labels: set[str]) -> dict[str, str] | None:
+    """By a count from 0, which only labels with a 0 bear out; None where the labels are names that it lists."""
+    names = [line.strip() for line in lines]
+    if labels <= set(names):
+        return None
+    ids = [as_id(label) for label in labels]
+    if not all(i.isdigit() for i in ids):
+        raise DataError(
+            f"{file}: lists none of {shown(some(sorted(labels - set(names)), 3))}; write an id and a name a line, or remove the file."
+        )
+    why = ""
+    if "" in names:
+        why = f"line {names.index('') + 1} is empty"
+    elif names and (names[0].lower() in HEADERS or names[0].startswith("#")):
+        why = f"its first line, {names[0][:40]!r}, is no class"
+    elif "0" not in ids:
+        why = f"no label is 0: they go from {min(map(int, ids))} to {max(map(int, ids))}"
+    if why:
+        raise DataError(
+            f"{file}: {why}, so that nothing says which line is which id; write each line as an id and its name (0 {names[0] or 'oak'})."
+        )
+    return {str(k): name for k, name in enumerate(names)}
