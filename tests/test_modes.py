@@ -19,7 +19,7 @@ from study.inference import outside, pictures
 from study.inference.pixels import plain
 from study.tracking.model import carry
 from tests.own import classes, scene
-from tests.raw_pictures import PAGE, Case, cases, colour, grey, page, png, saved, tiff
+from tests.raw_pictures import PAGE, Case, cases, colour, grey, page, png, saved, seen, tiff
 
 CASES = list(cases())
 READ, REFUSED = [c for c in CASES if c.shows is not None], [c for c in CASES if c.shows is None]
@@ -67,6 +67,30 @@ def test_what_a_person_sees_is_what_training_sees(case: Case, way: str, tmp_path
     assert found.dtype == np.uint8 and found.shape == case.shows.shape
     assert np.abs(found.astype(int) - case.shows).max() <= case.loss
     assert np.array_equal(found, pictures.decode(io.BytesIO(case.data), 3)), "to the pixel, whichever way"
+
+
+@pytest.mark.parametrize(
+    ("numbers", "bits", "options", "shows"),
+    [
+        (grey(8), 8, {}, seen(grey(8))),
+        (grey(16), 16, {}, seen(grey(16), 16)),
+        (grey(12), 16, {"tags": {281: 4095}}, seen(grey(12), 12)),
+        (colour(16), 16, {}, seen(colour(16), 16)),
+        (grey(8) / 255, 32, {"form": 3}, seen(grey(8))),
+        (grey(12), 12, {}, "1 channel of 12 bits"),
+        (grey(8), 32, {}, "1 channel of 32 bits"),
+        (grey(7), 16, {"form": 2}, "whole numbers with a sign"),
+        (grey(8) / 255, 64, {"form": 3}, "1 channel of 64 bits"),
+        (grey(8) / 255, 16, {"form": 3}, "1 channel of 16 bits"),
+    ],
+)
+def test_the_order_of_bytes_changes_nothing_but_what_pillow_reads(numbers, bits: int, options, shows) -> None:
+    data = tiff(numbers, bits, order=">", **options)
+    if isinstance(shows, str):
+        with pytest.raises(ValueError, match=f"{shows}.* save it as 8-bit"):
+            pictures.decode(io.BytesIO(data), 3)
+    else:
+        assert np.abs(pictures.decode(io.BytesIO(data), 3).astype(int) - shows).max() <= 1
 
 
 ABOUT = {"stored_side": 12, "size": 8, "channels": 3, "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}

@@ -95,7 +95,11 @@ def _tiff_reason(source: Path | BinaryIO) -> str:
                 file.close()
     except Exception:
         return ""
-    return _too_many(channels) if channels > MOST_CHANNELS else f"a TIFF of {channels} channels of {max(bits)} bit; save it as 8-bit RGB"
+    return (
+        _too_many(channels)
+        if channels > MOST_CHANNELS
+        else f"a TIFF of {channels} channel{'s' * (channels != 1)} of {max(bits)} bits; save it as 8-bit RGB"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
