@@ -192,7 +192,7 @@ def _locator(table: Path, images: str | None) -> Callable[[str], Path | None]:
     """Where a listed file lies: beside the table, in a folder of images there, or in the one given; with any suffix where it has none.
     Raises DataError for a name of two files that differ: which of them is meant is not ours to choose."""
     base = table.parent
-    places = [base / images] if images else [base / folder for folder in IMAGES]
+    places = [base / images] if images else [place for folder in IMAGES if (place := base / folder).is_dir()]
     known = SUFFIXES | set(WITH_PACKAGE)
 
     @functools.cache
@@ -213,7 +213,8 @@ def _locator(table: Path, images: str | None) -> Callable[[str], Path | None]:
         plain = text if "\\" not in text or (base / text).exists() else text.replace("\\", "/")
         whole = os.path.splitext(plain)[1].lower() in known
         try:
-            found = [p for place in places for p in candidates(place, plain, whole)]
+            here = places[:1] if os.path.isabs(plain) else places
+            found = [p for place in here for p in candidates(place, plain, whole)]
             others = [p for p in found[1:] if not (p.samefile(found[0]) or filecmp.cmp(p, found[0], shallow=False))]
         except (OSError, ValueError):  # a name too long, or with a NUL
             return None
