@@ -30,6 +30,7 @@ from analysis.use import pick_facts, use_lines, uses
 from analysis.verdict import Findings, findings
 from analysis.why import why_rows
 from study import outputs
+from study.bounds import check_options
 from study.command import Parser, command
 from study.config import Study
 from study.errors import StudyError
@@ -73,6 +74,7 @@ def write_report(
     `fetch` gets small copies of the images that the page shows; without it, it shows those that were fetched before. `price_per_hour`: of a
     core, or of a GPU where trials had one, in whatever money."""
     outputs.check_output(out, PAGE, "--out", overwrite=overwrite)
+    check_options(margin=margin, price_per_hour=price_per_hour)
     frames = load(source, study)
     if margin is not None:
         frames = dataclasses.replace(frames, study=dataclasses.replace(frames.study, margin=margin))

@@ -14,6 +14,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Sequence
 
+from study.bounds import check_options
 from study.datasets import CATALOG
 from study.errors import EnvironmentProblem, StudyError
 from study.facts import tell
@@ -87,6 +88,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--only-wait", action="store_true", help="look at nothing else; the sweep will")
     args = parser.parse_args(argv)
     try:
+        check_options(nodes=args.nodes, wait=args.wait)
         with contextlib.ExitStack() as stack:
             connected = connect(stack, args.address, args.wait if args.nodes > 1 or args.only_wait else 0)
             wait_for(args.nodes, args.wait)

@@ -2,12 +2,12 @@
 
 import dataclasses
 import hashlib
-import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, Self, get_args
 
+from study.bounds import BOUNDS, check, check_fields
 from study.canonical import added, canonical, late_fields, restore, used_late
 from study.errors import ConfigError, nearest
 from study.naming import with_splits
@@ -42,15 +42,10 @@ class Cell:
             self.strategy in EVERY,
             f"Unknown strategy {self.strategy!r}; choose from {nearest(self.strategy, list(STRATEGIES))}.",
         )
-        _require(0 < self.train_fraction <= 1, f"train_fraction must be in (0, 1], not {self.train_fraction!r}.")
-        _require(
-            type(self.budget) is int and self.budget >= 1,
-            f"budget must be a whole number >= 1 of times max_epochs, not {self.budget!r}. For 1, 3 and 10 times, give budgets=(1, 3, 10).",
-        )
-        _require(
-            type(self.image_size) is int and self.image_size >= 0,
-            f"image_size must be a whole number of pixels, or 0 for the protocol's, not {self.image_size!r}. Give image_sizes=(64, 128).",
-        )
+        check("train_fraction", self.train_fraction)
+        check("budget", self.budget)
+        if self.image_size != 0 or isinstance(self.image_size, bool):
+            check("image_size", self.image_size, "image_size of a cell (0 = the protocol's)")
 
     @property
     def split_protocol(self) -> str:
@@ -110,17 +105,7 @@ class Recipe:
     )  # decay a step of the running average of weights that is scored and kept; 0 = off
 
     def __post_init__(self) -> None:
-        _require(0 <= self.augmentation <= 1, f"augmentation must be in [0, 1], not {self.augmentation!r}.")
-        _require(0 <= self.weight_decay < math.inf, f"weight_decay must be finite and >= 0, not {self.weight_decay!r}.")
-        _require(0 <= self.label_smoothing < 1, f"label_smoothing must be in [0, 1), not {self.label_smoothing!r}.")
-        _require(
-            0 <= self.class_weighting <= 1,
-            f"class_weighting must be in [0, 1] (0 = none, 1 = inverse frequency), not {self.class_weighting!r}.",
-        )
-        _require(0 <= self.mixup < math.inf, f"mixup must be finite and >= 0 (0 = off), not {self.mixup!r}.")
-        _require(0 <= self.cutmix < math.inf, f"cutmix must be finite and >= 0 (0 = off), not {self.cutmix!r}.")
-        _require(0 <= self.drop_path < 1, f"drop_path must be in [0, 1), not {self.drop_path!r}.")
-        _require(0 <= self.ema < 1, f"ema must be in [0, 1) (0 = off), not {self.ema!r}.")
+        check_fields(self)
 
     @property
     def blends(self) -> bool:
@@ -148,9 +133,7 @@ class Protocol:
     keep: Literal["last", "best"] = added("last", since=7, before="best")  # which epoch's network a trial keeps, and is scored by
 
     def __post_init__(self) -> None:
-        for name in ("max_epochs", "batch_size", "image_size", "workers", "train_eval_images"):
-            value = getattr(self, name)
-            _require(isinstance(value, int) and value >= 1, f"{name} must be a whole number >= 1, not {value!r}.")
+        check_fields(self)
         _require(self.precision in ("auto", "fp32", "bf16"), f"precision must be auto, fp32 or bf16, not {self.precision!r}.")
         _require(self.optimizer in ("adamw", "sgd"), f"optimizer must be adamw or sgd, not {self.optimizer!r}.")
         _require(self.batch_norm in ("train", "freeze"), f"batch_norm must be train or freeze, not {self.batch_norm!r}.")
@@ -159,16 +142,6 @@ class Protocol:
             f"keep must be last (the last epoch's network) or best (the best epoch's on validation), not {self.keep!r}.",
         )
         _require(self.batch_size % self.workers == 0, f"batch_size {self.batch_size} must be divisible by workers {self.workers}.")
-        _require(0 <= self.warmup_epochs < math.inf, f"warmup_epochs must be >= 0, not {self.warmup_epochs!r}.")
-        _require(self.grad_clip > 0, f"grad_clip must be > 0 (inf = off), not {self.grad_clip!r}.")
-        _require(self.views >= 0, f"views must be >= 0, not {self.views!r}.")
-        _require(
-            isinstance(self.wrong_labels, float | int) and 0 <= self.wrong_labels < 1,
-            f"wrong_labels must be a share in [0, 1), not {self.wrong_labels!r}.",
-        )
-        _require(
-            type(self.min_steps) is int and self.min_steps >= 0, f"min_steps must be a whole number >= 0 (0 = off), not {self.min_steps!r}."
-        )
 
     def passes(self, images: int) -> int:
         """How often an epoch passes over so many training images: once, or as often as `min_steps` asks."""
@@ -201,6 +174,7 @@ class TrialConfig:
     train_on: TrainOn = added("train", since=7)  # with the validation images none are left to choose by
 
     def __post_init__(self) -> None:
+        check_fields(self)
         _require(self.train_on in get_args(TrainOn), f"train_on must be {' or '.join(get_args(TrainOn))}, not {self.train_on!r}.")
         _require(
             self.strategy.name == self.cell.strategy,
@@ -248,7 +222,7 @@ class TrialConfig:
             for name in values.keys() - {"seed"}:
                 given[owner[name]][name] = parse(type(parts[owner[name]]), name, values[name])
             parts = {part: dataclasses.replace(value, **given[part]) for part, value in parts.items()}
-            return dataclasses.replace(self, seed=int(values.get("seed", self.seed)), **parts)
+            return dataclasses.replace(self, seed=parse(TrialConfig, "seed", values.get("seed", self.seed)), **parts)
         except ConfigError:
             raise
         except ValueError as error:
@@ -323,23 +297,15 @@ class Study:
         _require(len({c.id for c in self.cells}) == len(self.cells), f"Study {self.name!r} lists a cell twice.")
         if solved := [c.strategy for c in self.cells if c.strategy in LINES]:
             raise ConfigError(f"Study {self.name!r}: {solved[0]} is part of every study; leave it out of the strategies.")
-        _require(self.trials >= 1, f"trials must be >= 1, not {self.trials!r}.")
+        check_fields(self)
         _require(
-            isinstance(self.searches, int) and 1 <= self.searches <= self.trials and self.trials % self.searches == 0,
+            self.searches <= self.trials and self.trials % self.searches == 0,
             f"searches must divide trials {self.trials} evenly, so that all are given the same, not {self.searches!r}{_whole(self)}.",
         )
         _require(
             self.confirm_seeds == 0 or self.confirm_seeds >= self.searches,
             f"confirm_seeds {self.confirm_seeds} must be >= searches {self.searches}: every search's winner is trained again.",
         )
-        _require(self.random_trials >= 0, f"random_trials must be >= 0, not {self.random_trials!r}.")
-        _require(self.confirm_seeds >= 0, f"confirm_seeds must be >= 0, not {self.confirm_seeds!r}.")
-        _require(
-            type(self.line_size) is int and self.line_size >= 0,
-            f"line_size must be a whole number of pixels, or 0 for the network's own, not {self.line_size!r}.",
-        )
-        _require(0 < self.margin < 100, f"margin must be in (0, 100) points, not {self.margin!r}.")
-        _require(self.reduction_factor >= 2, f"reduction_factor must be >= 2, not {self.reduction_factor!r}.")
         _require(
             self.grace_epochs >= self.protocol.warmup_epochs,
             f"grace_epochs {self.grace_epochs} must be >= warmup_epochs {self.protocol.warmup_epochs}: nothing may be stopped while warming up.",
@@ -425,19 +391,19 @@ def foreign_tasks(study: Study) -> tuple[str, ...]:
 
 
 def _check_budget(study: Study) -> None:
-    check, longest, size = study.budget_check, study.longest, study.confirm_size
+    check, longest = study.budget_check, study.longest
     _require(
         type(check) is int and (check == 0 or check >= 2),
         f"budget_check must be a whole number >= 2 of times max_epochs, or 0 (off), not {check!r}.",
     )
-    _require(type(longest) is int and longest >= 1, f"longest must be a whole number >= 1 (1 = never longer), not {longest!r}.")
     _require(
         check == 0 or longest == 1 or longest >= check,
         f"longest {longest} must be 1 (never longer), or at least budget_check {check}: what was not checked is not confirmed. Set longest={check}.",
     )
-    _require(
-        type(size) is int and size >= 0, f"confirm_size must be a whole number of pixels, or 0 (the protocol's image_size), not {size!r}."
-    )
+    for name in ("max_epochs", "views", "min_steps"):  # what a longer confirmation trains with
+        times = max(check, longest, *(c.budget for c in study.cells))
+        if refused := BOUNDS[name].refusal(f"{name} at {times} times its number", times * getattr(study.protocol, name)):
+            raise ConfigError(f"{refused} Lower {name}, budget_check or longest.")
 
 
 def _check_questions(study: Study) -> None:
@@ -473,9 +439,9 @@ def _check_space(study: Study) -> None:
             isinstance(domain, Domain), f"Study {study.name!r}: space[{key!r}] must be Log, Uniform, Integer or Choice, not {domain!r}."
         )
         _require(key in known, f"Study {study.name!r}: unknown range {key!r} in space; choose from {nearest(key, known)}.")
-        if (name := key.partition(".")[2]) in offered(Recipe):
-            for value in extremes(domain):
-                Recipe(**{name: value})  # refuses what no trial could be given
+        for value in extremes(domain):  # refuses what no trial could be given
+            if (name := key.partition(".")[2]) in BOUNDS:
+                check(name, value, f"Study {study.name!r}: space[{key!r}]: {name}")
 
 
 def grid(

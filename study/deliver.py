@@ -16,9 +16,11 @@ import sys
 from collections.abc import Sequence
 
 from study import early, lock
+from study.bounds import check_options
 from study.command import Parser, command
-from study.errors import ConfigError, StudyError
+from study.errors import StudyError
 from study.facts import redact, shown, tell
+from study.options import check_tracking
 from study.places import find_places
 from study.progress import busy
 from study.signals import Interrupted, interruptible
@@ -48,8 +50,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser().parse_args(argv)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     try:
-        if not args.hours > 0:
-            raise ConfigError(f"--hours must be above 0, not {args.hours:g}.")
+        check_options(hours=None if args.hours == math.inf else args.hours)
+        check_tracking(args.mlflow)
         location, wanted = placed(args.study)
         ledger = find(location)
         with interruptible() as interrupted:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
+from study.bounds import check_options
 from study.command import Parser, command
 from study.config import TrialConfig
 from study.datasets.spec import TRAIN
@@ -71,6 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--open", action="store_true", help="open it in the browser")
     args = parser.parse_args(argv)
     try:
+        check_options(port=args.port, images=args.images)
         port = port_here(args.port)
         placed(args.study)
         load("study.run", "study.use.gradcam", "study.results")

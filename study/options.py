@@ -6,6 +6,21 @@ import time
 from dataclasses import dataclass
 from typing import Literal
 
+from study.bounds import check_options
+from study.errors import ConfigError
+
+TRACKING = ("http", "https", "sqlite", "postgresql", "mysql", "mssql", "file", "databricks")
+"""What an MLflow address may begin with."""
+
+
+def check_tracking(uri: str | None) -> None:
+    """Raises ConfigError for an address at which no MLflow is reached, before anything is trained and not sent."""
+    scheme, separated, _ = (uri or "").partition("://")
+    if separated and scheme.partition("+")[0].lower() not in TRACKING:
+        raise ConfigError(
+            f"--mlflow {scheme}://... is no address of MLflow; give one that begins with {'://, '.join(TRACKING)}://, or off."
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
@@ -23,6 +38,15 @@ class Options:
     ends_at: float = math.inf  # unix time by which all should have ended: --hours of mine
     aside: float = 0.0  # hours that are kept for the last stage, however long the stages before it took
     command: str = ""  # how it was asked for: a fact that stands on the report
+
+    def __post_init__(self) -> None:
+        """Raises ConfigError for a number that cannot be, or an MLflow address that is none."""
+        check_options(cpus_per_worker=self.cpus_per_worker, concurrent=self.concurrent)
+        if self.gpus_per_trial != "auto":
+            check_options(gpus_per_trial=self.gpus_per_trial)
+            if self.gpus_per_trial is not None and self.gpus_per_trial > 1 and self.gpus_per_trial != int(self.gpus_per_trial):
+                raise ConfigError(f"--gpus-per-trial must be a whole number above 1, not {self.gpus_per_trial!r}: only one GPU is shared.")
+        check_tracking(self.mlflow)
 
     @property
     def named_cluster(self) -> str:

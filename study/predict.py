@@ -10,6 +10,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from study.bounds import check_options
 from study.command import Parser, command
 from study.errors import ConfigError, DataError, StudyError
 from study.facts import shown, tell
@@ -40,8 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--batch", type=int, default=BATCH, help=f"images held and scored at a time (default {BATCH})")
     args = parser.parse_args(argv)
     try:
-        if args.batch < 1:
-            raise ConfigError(f"--batch must be >= 1, not {args.batch}.")
+        check_options(batch=args.batch)
         if not _is_network(args.network):
             placed(args.network)
         found = find_images([Path(p) for p in args.images])

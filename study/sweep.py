@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from study import early
+from study.bounds import check_options
 from study.command import Parser, command
 from study.config import Study
 from study.errors import ConfigError, EnvironmentProblem, StudyError
@@ -164,6 +165,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser().parse_args(argv)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     try:
+        check_options(hours=args.hours, max_failed=args.max_failed)
         mine = args.study == MINE
         fields = given_fields(args)
         if not mine:

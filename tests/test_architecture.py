@@ -14,7 +14,7 @@ LAYERS = [
     {
         "study.early", "study.errors", "study.command", "study.records", "study.space", "study.canonical", "study.failpoints", "study.facts", "study.files", "study.stores", "study.refusals", "study.outputs", "study.parquet", "study.places",
         "study.metrics", "study.options", "study.signals", "study.progress", "study.remaining", "study.lock", "study.naming", "study.networks.slots", "study.inference",
-        "study.budget_decision", "study.folds",
+        "study.budget_decision", "study.folds", "study.bounds",
     },
     {"study.datasets", "study.strategies", "study.networks", "study.checkpoint"},
     {"study.config", "study.which_epoch", "study.growth", "study.studies", "study.mine", "study.price", "study.reasons", "study.source"},
@@ -36,7 +36,7 @@ MAY_USE_ANALYSIS = {
     "study.delivery",
 }  # what a study says of itself is the analysis's to say
 ANALYSIS_MAY_USE = (
-    "study.early", "study.errors", "study.command", "study.records", "study.space", "study.canonical", "study.failpoints", "study.facts", "study.files", "study.stores", "study.refusals", "study.outputs", "study.parquet", "study.metrics", "study.naming", "study.folds",
+    "study.early", "study.errors", "study.command", "study.records", "study.space", "study.canonical", "study.failpoints", "study.facts", "study.files", "study.stores", "study.refusals", "study.outputs", "study.parquet", "study.metrics", "study.naming", "study.folds", "study.bounds",
     "study.strategies", "study.config", "study.which_epoch", "study.tracking.ledger", "study.tracking.from_mlflow", "study.search.sample", "study.search.seeds", "study.search.confirmed",
     "study.inference.softmax",
 )  # fmt: skip

@@ -396,8 +396,8 @@ def test_a_dry_run_prints_what_would_be_trained_at_the_trials_own_pace(fresh: Pa
     ("place", "options", "said"),
     [
         ("", ["--hours", "1e-9"], "1e-09 hours are not enough to deliver: digits needs"),
-        ("", ["--hours", "0"], "--hours must be above 0"),
-        ("", ["--hours", "nan"], "--hours must be above 0"),
+        ("", ["--hours", "0"], "--hours must be finite and > 0"),
+        ("", ["--hours", "nan"], "--hours must be finite and > 0"),
         (":fulll", [], "'fulll' names 0 cells"),
         ("/trials", [], "holds no study"),
     ],

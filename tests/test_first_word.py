@@ -39,7 +39,7 @@ def run(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     [
         ("study.predict NOWHERE examples", "NOWHERE holds no study"),
         (f"study.predict {STUDY} NOWHERE", "NOWHERE does not exist"),
-        (f"study.predict {STUDY} examples --batch 0", "--batch must be >= 1"),
+        (f"study.predict {STUDY} examples --batch 0", "--batch must be a whole number >= 1"),
         ("study.export NOWHERE --to OUT", "NOWHERE holds no study"),
         (f"study.export {STUDY} --to OUT --format onx", "Unknown format 'onx'"),
         (f"study.export {STUDY} --to OUT --check NOWHERE", "NOWHERE does not exist"),

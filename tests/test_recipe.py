@@ -446,5 +446,5 @@ def test_a_search_counts_in_steps_and_one_begun_before_goes_on_counting_stages(t
 
 def test_a_number_of_steps_that_cannot_be_is_refused() -> None:
     for values in ({"unfreeze_depth": 5, "depth_steps": 4}, {"depth_steps": 1}, {"depth_steps": -4}):
-        with pytest.raises(ValueError, match="depth_steps must be 0"):
+        with pytest.raises(ValueError, match="depth_steps must be (0|a whole number)"):
             Partial(**values)

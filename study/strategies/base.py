@@ -1,11 +1,11 @@
 """What a fine-tuning strategy is: its tuned fields, and the phases of training they stand for."""
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from study.bounds import check, check_fields
 from study.networks.slots import ALL_KINDS, Kind, Slot, Start
 
 
@@ -56,18 +56,15 @@ class Strategy(ABC):
     exact: ClassVar[bool] = False  # solved, not trained: nothing is searched, no seed decides, one run is all runs
     yardstick: ClassVar[bool] = False  # stands beside the others in tables and figures, and takes part in no verdict
 
+    def __post_init__(self) -> None:
+        """Every number within its bounds (study/bounds.py). Raises ConfigError."""
+        check_fields(self)
+
     @abstractmethod
     def phases(self, stages: int, epochs: int) -> tuple[Phase, ...]:
         """The phases for a network of `stages` stages below its head; their epochs sum to `epochs`."""
 
 
 def check_lr(lr: float, name: str = "lr") -> None:
-    """Shared by every strategy's __post_init__: a learning rate must be a finite number >= 0."""
-    if not (isinstance(lr, float | int) and not isinstance(lr, bool) and 0 <= lr < math.inf):
-        raise ValueError(f"{name} must be a finite number >= 0, not {lr!r}.")
-
-
-def check_whole(name: str, value: int, least: int = 1) -> None:
-    """Raises ValueError where a field that counts is no whole number >= `least`."""
-    if not (type(value) is int and value >= least):
-        raise ValueError(f"{name} must be a whole number >= {least}, not {value!r}.")
+    """A rate that a strategy computes, or has under another name: a finite number >= 0. Raises ConfigError."""
+    check("lr", lr, name)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
 from study.space import Log
-from study.strategies.base import Phase, Strategy, check_lr
+from study.strategies.base import Phase, Strategy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,10 +15,6 @@ class FastHead(Strategy):
 
     lr: Annotated[float, Log(3e-5, 3e-2)] = 1e-3
     head_factor: Annotated[float, Log(1.0, 100.0)] = 10.0  # times lr, for the head
-
-    def __post_init__(self) -> None:
-        check_lr(self.lr)
-        check_lr(self.head_factor, "head_factor")
 
     def phases(self, stages: int, epochs: int) -> tuple[Phase, ...]:
         return (Phase(epochs=epochs, lrs=(self.lr * self.head_factor, *(self.lr,) * stages)),)

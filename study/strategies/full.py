@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
 from study.space import Log
-from study.strategies.base import Phase, Strategy, check_lr
+from study.strategies.base import Phase, Strategy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,9 +14,6 @@ class Full(Strategy):
     source: ClassVar[str] = "Girshick et al. 2014, arXiv 1311.2524"
 
     lr: Annotated[float, Log(3e-5, 3e-2)] = 1e-3
-
-    def __post_init__(self) -> None:
-        check_lr(self.lr)
 
     def phases(self, stages: int, epochs: int) -> tuple[Phase, ...]:
         return (Phase(epochs=epochs, lrs=(self.lr,) * (stages + 1)),)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
 from study.space import Integer, Log, Uniform
-from study.strategies.base import Phase, Strategy, check_lr, check_whole
+from study.strategies.base import Phase, Strategy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,12 +16,6 @@ class Gradual(Strategy):
     lr: Annotated[float, Log(3e-5, 3e-2)] = 1e-3
     decay: Annotated[float, Uniform(0.3, 1.0)] = 0.385  # of a stage's rate, for the one below it: published as 1 / 2.6
     epochs_each: Annotated[int, Integer(1, 3)] = 1  # of every phase but the last
-
-    def __post_init__(self) -> None:
-        check_lr(self.lr)
-        check_whole("epochs_each", self.epochs_each)
-        if not 0 < self.decay <= 1:
-            raise ValueError(f"decay must be in (0, 1], not {self.decay!r}.")
 
     def phases(self, stages: int, epochs: int) -> tuple[Phase, ...]:
         """As many phases as there are stages, or as the epochs allow; then a phase unfreezes several stages at once."""

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
 from study.space import Log
-from study.strategies.base import Phase, Strategy, check_lr
+from study.strategies.base import Phase, Strategy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,10 +15,6 @@ class L2SP(Strategy):
 
     lr: Annotated[float, Log(3e-5, 3e-2)] = 1e-3
     pull: Annotated[float, Log(1e-4, 1e-1)] = 1e-2  # the paper's alpha; the head is decayed to zero as in every strategy
-
-    def __post_init__(self) -> None:
-        check_lr(self.lr)
-        check_lr(self.pull, "pull")
 
     def phases(self, stages: int, epochs: int) -> tuple[Phase, ...]:
         return (Phase(epochs=epochs, lrs=(self.lr,) * (stages + 1), pull=self.pull),)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
 from study.space import Log, Uniform
-from study.strategies.base import Phase, Strategy, check_lr
+from study.strategies.base import Phase, Strategy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,11 +15,6 @@ class LayerDecay(Strategy):
 
     lr: Annotated[float, Log(3e-5, 3e-2)] = 1e-3
     decay: Annotated[float, Uniform(0.5, 0.95)] = 0.75
-
-    def __post_init__(self) -> None:
-        check_lr(self.lr)
-        if not 0 < self.decay <= 1:
-            raise ValueError(f"decay must be in (0, 1], not {self.decay!r}.")
 
     def phases(self, stages: int, epochs: int) -> tuple[Phase, ...]:
         return (Phase(epochs=epochs, lrs=tuple(self.lr * self.decay**k for k in range(stages + 1))),)

@@ -3,7 +3,6 @@
 They are no members of `STRATEGIES`: nobody searches them and every study has them (study/lines.py), so no study asks for them by name.
 """
 
-import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -20,10 +19,6 @@ class Features(Strategy):
     exact: ClassVar[bool] = True
 
     strength: float = 0.0  # C of the logistic regression; 0: validation chooses
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.strength < math.inf:
-            raise ValueError(f"strength must be a finite number >= 0 (0: validation chooses), not {self.strength!r}.")
 
     def phases(self, stages: int, epochs: int) -> tuple[Phase, ...]:
         return (Phase(epochs=epochs, lrs=(0.0,) + (None,) * stages),)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
 from study.space import Integer, Log, Uniform
-from study.strategies.base import Phase, Strategy, check_lr, check_whole
+from study.strategies.base import Phase, Strategy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,12 +16,6 @@ class LoRA(Strategy):
     lr: Annotated[float, Log(3e-5, 3e-2)] = 1e-3
     rank: Annotated[int, Integer(2, 16)] = 8
     reach: Annotated[float, Uniform(0.25, 1.0)] = 1.0  # share of the stages, from the head, whose weights take factors
-
-    def __post_init__(self) -> None:
-        check_lr(self.lr)
-        check_whole("rank", self.rank)
-        if not 0 < self.reach <= 1:
-            raise ValueError(f"reach must be in (0, 1], not {self.reach!r}.")
 
     def phases(self, stages: int, epochs: int) -> tuple[Phase, ...]:
         depth = max(round(self.reach * stages), 1)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
 from study.space import Log, Uniform
-from study.strategies.base import Phase, Strategy, check_lr
+from study.strategies.base import Phase, Strategy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,12 +16,6 @@ class LpFt(Strategy):
     probe_lr: Annotated[float, Log(1e-4, 1e-1)] = 3e-3
     lr: Annotated[float, Log(3e-5, 3e-2)] = 1e-3
     probe_share: Annotated[float, Uniform(0.2, 0.6)] = 0.4
-
-    def __post_init__(self) -> None:
-        check_lr(self.lr)
-        check_lr(self.probe_lr)
-        if not 0 < self.probe_share < 1:
-            raise ValueError(f"probe_share must be in (0, 1), not {self.probe_share!r}.")
 
     def phases(self, stages: int, epochs: int) -> tuple[Phase, ...]:
         if epochs < 2:

@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar
 
 from study.canonical import added
 from study.space import Log, Steps
-from study.strategies.base import Phase, Strategy, check_lr
+from study.strategies.base import Phase, Strategy
 
 FEW = 8
 """Stages below the head, the stem among them, up to which a step is a stage: ResNets have 5, EfficientNets 8, small transformers 13."""
@@ -26,9 +26,7 @@ class Partial(Strategy):
     depth_steps: int = added(0, since=6)  # so many steps lead through the whole depth; 0: unfreeze_depth counts stages
 
     def __post_init__(self) -> None:
-        check_lr(self.lr)
-        if not (isinstance(self.unfreeze_depth, int) and self.unfreeze_depth >= 1):
-            raise ValueError(f"unfreeze_depth must be a whole number >= 1, not {self.unfreeze_depth!r}.")
+        super().__post_init__()
         if not (type(self.depth_steps) is int and (self.depth_steps == 0 or self.depth_steps >= max(self.unfreeze_depth, 2))):
             raise ValueError(
                 f"depth_steps must be 0 (unfreeze_depth counts stages) or at least 2 and unfreeze_depth {self.unfreeze_depth}, "

@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar
 
 from study.networks.slots import Start
 from study.space import Log
-from study.strategies.base import Phase, Strategy, check_lr
+from study.strategies.base import Phase, Strategy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,9 +17,6 @@ class RandomProbe(Strategy):
     control_of: ClassVar[str] = "linear_probe"
 
     lr: Annotated[float, Log(1e-4, 1e-1)] = 3e-3
-
-    def __post_init__(self) -> None:
-        check_lr(self.lr)
 
     def phases(self, stages: int, epochs: int) -> tuple[Phase, ...]:
         return (Phase(epochs=epochs, lrs=(self.lr,) + (None,) * stages),)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
 from study.space import Choice, Log, Uniform
-from study.strategies.base import Phase, Strategy, check_lr
+from study.strategies.base import Phase, Strategy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,10 +19,7 @@ class RetrainHead(Strategy):
     shown: Annotated[Literal["balanced", "all"], Choice("balanced", "all")] = "balanced"  # to the fresh head: every class equally often
 
     def __post_init__(self) -> None:
-        check_lr(self.lr)
-        check_lr(self.head_lr, "head_lr")
-        if not 0 < self.head_share < 1:
-            raise ValueError(f"head_share must be in (0, 1), not {self.head_share!r}.")
+        super().__post_init__()
         if self.shown not in ("balanced", "all"):
             raise ValueError(f"shown must be balanced or all, not {self.shown!r}.")
 

@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar
 
 from study.networks.slots import Start
 from study.space import Log
-from study.strategies.base import Phase, Strategy, check_lr
+from study.strategies.base import Phase, Strategy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,9 +17,6 @@ class Scratch(Strategy):
     control_of: ClassVar[str] = "full"
 
     lr: Annotated[float, Log(3e-5, 3e-2)] = 1e-3
-
-    def __post_init__(self) -> None:
-        check_lr(self.lr)
 
     def phases(self, stages: int, epochs: int) -> tuple[Phase, ...]:
         return (Phase(epochs=epochs, lrs=(self.lr,) * (stages + 1)),)

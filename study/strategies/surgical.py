@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
 from study.space import Integer, Log
-from study.strategies.base import Phase, Strategy, check_lr, check_whole
+from study.strategies.base import Phase, Strategy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,12 +15,6 @@ class Surgical(Strategy):
 
     lr: Annotated[float, Log(3e-5, 3e-2)] = 1e-3
     block: Annotated[int, Integer(1, 4)] = 4  # a quarter of the stages, counted from the head; 4, with the stem, is the paper's first block
-
-    def __post_init__(self) -> None:
-        check_lr(self.lr)
-        check_whole("block", self.block)
-        if self.block > 4:
-            raise ValueError(f"block must be 1, 2, 3 or 4, not {self.block!r}.")
 
     def phases(self, stages: int, epochs: int) -> tuple[Phase, ...]:
         above = (self.block - 1) * stages // 4

@@ -15,6 +15,7 @@ from study import early
 from study.command import Parser, command
 from study.errors import ConfigError, StudyError
 from study.facts import redact, tell
+from study.options import check_tracking
 from study.records import dumps
 from study.tracking.ledger import Ledger, find, studies
 
@@ -41,6 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     export.add_argument("--optuna", required=True, metavar="URL", help="database that Optuna opens, as sqlite:///x.db")
     args = parser.parse_args(argv)
     try:
+        check_tracking(args.mlflow)
         if args.command == "fetch":
             return _fetch(args.results, args.study, args.mlflow, args.overwrite)
         if args.command == "export":
