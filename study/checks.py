@@ -10,7 +10,7 @@ from study.config import Cell, Study
 from study.cost import disk, fastest_precision
 from study.datasets import open_dataset
 from study.datasets.audit import audit
-from study.datasets.spec import TEST, kept_by_class
+from study.datasets.spec import TEST, VAL, kept_by_class
 from study.errors import ConfigError, DataError, EnvironmentProblem
 from study.folds import in_common
 from study.measure import find_measurements
@@ -28,6 +28,7 @@ from study.space import Choice, extremes
 from study.stages import ended
 from study.strategies import EVERY
 from study.tracking.ledger import Ledger
+from study.training.batches import check_share, fewest_images
 
 
 def settle_precision(study: Study, ledger: Ledger, places: Places, threads: int | None = None) -> tuple[Study, dict[str, Any]]:
@@ -106,6 +107,26 @@ def _check_sizes(study: Study, tables: Tables) -> None:
         other = sizes.setdefault((cell.dataset, cell.splits, images), fraction)
         if other != fraction:
             raise ConfigError(f"{where} {other:g} and {fraction:g} keep the same {images} images; drop one of them.")
+
+
+def check_batches(study: Study, tables: Tables, places: Places) -> None:
+    """No step of any training is left with fewer images than its network can be trained on. Raises ConfigError with the smallest batch size.
+
+    Networks are made only where a worker would get one image, or none.
+    """
+    p, fewest = study.protocol, dict[tuple[str, str, int], int]()
+    for cell in study.cells:
+        table = tables[cell.dataset, cell.split_protocol]
+        trained = [sum(kept_by_class(table, cell.train_fraction))]
+        trained += [trained[0] + table.of(VAL)[0]] if study.deliver else []
+        for images in (n for n in trained if p.share(n) < 2):
+            for size in dict.fromkeys((p.image_size, study.confirm_size or p.image_size)):
+                key = (cell.backbone, cell.strategy, size)
+                if key not in fewest:
+                    strategy = EVERY[cell.strategy]()
+                    made = create(cell.backbone, 2, weights=places.weights, start=strategy.start, image_size=size)
+                    fewest[key] = fewest_images(made, phases_on(strategy, made, max(p.max_epochs, 2), cell.id), p.batch_norm)
+                check_share(cell.id, p, images, fewest[key])
 
 
 def _least(images: int) -> float:

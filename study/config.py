@@ -148,6 +148,11 @@ class Protocol:
         steps = self.max_epochs * -(-images // self.batch_size)
         return max(-(-self.min_steps // steps), 1)
 
+    def share(self, images: int, batch_size: int = 0) -> int:
+        """The fewest of so many training images that a worker gets at a step: the batches of a pass differ by one at most, and so do the
+        workers' parts of one."""
+        return images // -(-images // (batch_size or self.batch_size)) // self.workers if images else 0
+
     def steps(self, images: int) -> int:
         """Optimiser steps of a whole trial on so many training images."""
         return self.max_epochs * self.passes(images) * -(-images // self.batch_size)

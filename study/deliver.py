@@ -69,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _deliver(ledger: Ledger, wanted: str, args: argparse.Namespace, interrupted: Interrupted) -> list[str]:
     """Checks, then trains in this process; what to say at the end. Raises StudyError for whatever a user can mend."""
     with busy("loading PyTorch"), early.at_once():
-        from study.checks import check_models, open_tables
+        from study.checks import check_batches, check_models, open_tables
         from study.delivery import deliver, ordered, plan_lines
         from study.pipeline import follow, report
         from study.same_images import check_same
@@ -81,6 +81,7 @@ def _deliver(ledger: Ledger, wanted: str, args: argparse.Namespace, interrupted:
     places = dataclasses.replace(places, reading=ledger.reading())
     tables = open_tables(study, places)
     check_same(tables, ledger)
+    check_batches(dataclasses.replace(study, deliver=True), tables, places)
     with busy("reading the study"):
         orders, stay = ordered(ledger, tables, wanted, hours=args.hours, again=args.again)
     kept = [s.text for s in stay]

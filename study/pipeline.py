@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from study import budgets, facts, lock, stages
-from study.checks import check_data, check_models, check_room, open_tables, own_sizes, settle_precision
+from study.checks import check_batches, check_data, check_models, check_room, open_tables, own_sizes, settle_precision
 from study.config import Study, foreign_tasks
 from study.datasets.audit import rare
 from study.datasets.spec import TEST
@@ -67,6 +67,7 @@ def conduct(study: Study, options: Options, interrupted: Interrupted) -> Ended:
             study, probe = settle_precision(study, ledger, places, None if options.local else max(int(options.cpus_per_worker), 1))
             parameters = check_models(study, places)  # a misspelt name is said before any image is looked at
             tables = open_tables(study, places)
+            check_batches(study, tables, places)
         check_room(study, ledger, parameters)
         stack.enter_context(lock.held(ledger.folder))
         failpoint("after_lock")
@@ -98,6 +99,7 @@ def show_plan(study: Study, options: Options) -> None:
             print(f"the study would grow: {'; '.join(c.text for c in changes)}")
     check_models(study, places)
     tables = open_tables(study, places)
+    check_batches(study, tables, places)
     check_same(tables, ledger)
     print_plan(study, ledger, tables, places)
     for (name, _), table in tables.items():

@@ -209,11 +209,16 @@ def _describe(config: TrialConfig, inputs: Inputs, arguments: dict[str, Any], ep
 
 def open_images(config: TrialConfig, places: Places) -> tuple[ImageTable, np.ndarray]:
     """The cell's whole table and its pixels, uint8 [N, S, S, C]: the one place where the test split is in reach."""
+    table = open_table(config, places)
+    return table, pixels(table, _side(config), places.cache_root)
+
+
+def open_table(config: TrialConfig, places: Places) -> ImageTable:
+    """The same, nothing decoded."""
     cell = config.cell
     table = _opened(cell.dataset, cell.splits, places.data_root, places.reading)
     table = subsample(table, cell.train_fraction, seed=config.subset) if cell.train_fraction < 1 else table
-    table = with_validation(table) if config.train_on == "train+val" else table
-    return table, pixels(table, _side(config), places.cache_root)
+    return with_validation(table) if config.train_on == "train+val" else table
 
 
 def open_inputs(config: TrialConfig, places: Places) -> Inputs:

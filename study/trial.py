@@ -17,6 +17,7 @@ import torch.distributed as dist
 from study import outputs
 from study.command import Parser, command
 from study.config import Cell, Protocol, TrialConfig
+from study.datasets.spec import TRAIN
 from study.errors import ConfigError, StudyError
 from study.facts import tell
 from study.naming import with_splits
@@ -26,7 +27,8 @@ from study.networks.sizes import check_forward
 from study.networks.weights import timm_name
 from study.places import Places
 from study.records import EpochRecord, Outcome, dumps
-from study.run import ATTEMPTS, run_trial
+from study.run import ATTEMPTS, open_table, run_trial
+from study.training.batches import check_share, fewest_images
 
 
 @command("stopped; with --out, the same command goes on")
@@ -48,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         config = parse_trial(args.cell, args.set, dist.get_world_size() if distributed else 1)
         if args.out is not None:
             outputs.check_place(f"{args.out.rstrip('/') or '/'}/{ATTEMPTS}", "--out")
-        check(config, args.weights)
+        check(config, Places(folder="", data=args.data, weights=args.weights))
         return run(config, args)
     except StudyError as error:
         return tell(error)
@@ -70,16 +72,22 @@ def parse_trial(cell: str, settings: Sequence[str], workers: int = 1) -> TrialCo
             raise ConfigError(f"--set {setting!r} is not NAME=VALUE, e.g. lr=1e-3.")
         values[name] = value
     config = TrialConfig.default(Cell(dataset=dataset, splits=splits, backbone=parts[1], strategy=parts[2]), Protocol(workers=workers))
-    return config.with_values(values)
+    found = config.with_values(values)
+    if (asked := found.protocol.workers) != workers:
+        raise ConfigError(f"workers={asked}, and this is {workers}: start it as torchrun --nproc-per-node {asked} -m study.trial ...")
+    return found
 
 
-def check(config: TrialConfig, weights: str | None) -> None:
-    """Raises ConfigError where the network does not take images of the trial's size, or serves not its strategy: a study's checks say so
-    before it starts."""
-    size = config.protocol.image_size
-    made = create(config.cell.backbone, 2, weights=weights, start=config.strategy.start, image_size=size, drop_path=config.recipe.drop_path)
-    check_forward(made.model, timm_name(config.cell.backbone), made.input_size)
-    phases_on(config.strategy, made, config.protocol.max_epochs, config.cell.id)
+def check(config: TrialConfig, places: Places) -> None:
+    """Raises ConfigError where the network does not take images of the trial's size or batches of so few, or serves not its strategy: a
+    study's checks say so before it starts."""
+    size, cell = config.protocol.image_size, config.cell
+    made = create(cell.backbone, 2, weights=places.weights, start=config.strategy.start, image_size=size, drop_path=config.recipe.drop_path)
+    check_forward(made.model, timm_name(cell.backbone), made.input_size)
+    phases = phases_on(config.strategy, made, config.protocol.max_epochs, cell.id)
+    images = int((open_table(config, places).split == TRAIN).sum())
+    if config.protocol.share(images) < 2 and not config.strategy.exact:
+        check_share(cell.id, config.protocol, images, fewest_images(made, phases, config.protocol.batch_norm))
 
 
 def run(config: TrialConfig, args: argparse.Namespace) -> int:
