@@ -15,6 +15,7 @@ from study.errors import ConfigError, DataError, EnvironmentProblem
 from study.folds import in_common
 from study.measure import find_measurements
 from study.networks.fits import phases_on
+from study.networks.memory import check_memory
 from study.networks.pretrained import create
 from study.networks.sizes import check_forward, own_size
 from study.networks.slots import Start
@@ -114,13 +115,13 @@ def check_batches(study: Study, tables: Tables, places: Places) -> None:
 
     Networks are made only where a worker would get one image, or none.
     """
-    p, fewest = study.protocol, dict[tuple[str, str, int], int]()
+    fewest = dict[tuple[str, str, int], int]()
     for cell in study.cells:
-        table = tables[cell.dataset, cell.split_protocol]
+        p, table = study.protocol_of(cell), tables[cell.dataset, cell.split_protocol]
         trained = [sum(kept_by_class(table, cell.train_fraction))]
         trained += [trained[0] + table.of(VAL)[0]] if study.deliver else []
         for images in (n for n in trained if p.share(n) < 2):
-            for size in dict.fromkeys((p.image_size, study.confirm_size or p.image_size)):
+            for size in dict.fromkeys((p.image_size, study.confirmed_protocol(cell).image_size)):
                 key = (cell.backbone, cell.strategy, size)
                 if key not in fewest:
                     strategy = EVERY[cell.strategy]()
@@ -151,9 +152,10 @@ def check_models(study: Study, places: Places, cells: Sequence[Cell] | None = No
         start: Start = "pretrained" if "pretrained" in starts else "random"
         for size in dict.fromkeys(p(c).image_size for c in own for p in (study.confirmed_protocol, study.protocol_of)):
             made = create(name, 2, weights=places.weights, start=start, image_size=size, drop_path=drop_path)
+            phases = [phase for c in own for phase in phases_on(EVERY[c.strategy](), made, study.protocol_of(c).max_epochs, c.id)]
+            whole = any(phase.cut == made.num_stages for phase in phases)
+            check_memory(name, made.model, made.input_size, study.protocol.at_once if whole else 0)
             check_forward(made.model, timm_name(name), made.input_size)
-        for cell in own:
-            phases_on(EVERY[cell.strategy](), made, study.protocol_of(cell).max_epochs, cell.id)
         parameters[name] = sum(p.numel() for p in made.model.parameters())
     return parameters
 

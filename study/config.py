@@ -148,6 +148,11 @@ class Protocol:
         steps = self.max_epochs * -(-images // self.batch_size)
         return max(-(-self.min_steps // steps), 1)
 
+    @property
+    def at_once(self) -> int:
+        """The fewest images that a worker must be able to train on at once: half of its part of a batch, where the whole does not fit."""
+        return max(self.batch_size // self.workers // 2, 1)
+
     def share(self, images: int, batch_size: int = 0) -> int:
         """The fewest of so many training images that a worker gets at a step: the batches of a pass differ by one at most, and so do the
         workers' parts of one."""

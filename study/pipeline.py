@@ -64,8 +64,8 @@ def conduct(study: Study, options: Options, interrupted: Interrupted) -> Ended:
         # ---- check: everything that can be wrong is found before a worker starts ---------------------
         places = dataclasses.replace(places, reading=ledger.reading())
         with busy("checking networks and images"):
+            parameters = check_models(study, places)  # a misspelt name is said before any image is looked at, a size before it is tried
             study, probe = settle_precision(study, ledger, places, None if options.local else max(int(options.cpus_per_worker), 1))
-            parameters = check_models(study, places)  # a misspelt name is said before any image is looked at
             tables = open_tables(study, places)
             check_batches(study, tables, places)
         check_room(study, ledger, parameters)
@@ -92,12 +92,12 @@ def show_plan(study: Study, options: Options) -> None:
     places = find_places(options.results, options.data, options.weights)
     ledger = Ledger(places.folder, study.name)
     places = dataclasses.replace(places, reading=ledger.reading())
+    check_models(study, places)
     study, _ = settle_precision(study, ledger, places)
     if (begun := ledger.study()) is not None:
         study, changes = grow(begun, study, ledger.folder.location)
         if changes:
             print(f"the study would grow: {'; '.join(c.text for c in changes)}")
-    check_models(study, places)
     tables = open_tables(study, places)
     check_batches(study, tables, places)
     check_same(tables, ledger)

@@ -22,6 +22,7 @@ from study.errors import ConfigError, StudyError
 from study.facts import tell
 from study.naming import with_splits
 from study.networks.fits import phases_on
+from study.networks.memory import check_memory
 from study.networks.pretrained import create
 from study.networks.sizes import check_forward
 from study.networks.weights import timm_name
@@ -83,8 +84,10 @@ def check(config: TrialConfig, places: Places) -> None:
     study's checks say so before it starts."""
     size, cell = config.protocol.image_size, config.cell
     made = create(cell.backbone, 2, weights=places.weights, start=config.strategy.start, image_size=size, drop_path=config.recipe.drop_path)
-    check_forward(made.model, timm_name(cell.backbone), made.input_size)
     phases = phases_on(config.strategy, made, config.protocol.max_epochs, cell.id)
+    whole = any(phase.cut == made.num_stages for phase in phases)
+    check_memory(cell.backbone, made.model, made.input_size, config.protocol.at_once if whole else 0)
+    check_forward(made.model, timm_name(cell.backbone), made.input_size)
     images = int((open_table(config, places).split == TRAIN).sum())
     if config.protocol.share(images) < 2 and not config.strategy.exact:
         check_share(cell.id, config.protocol, images, fewest_images(made, phases, config.protocol.batch_norm))
