@@ -186,7 +186,7 @@ def test_options_that_cannot_be_end_in_one_line_and_code_2(
     except SystemExit as ended:  # argparse's own: no whole number
         code = int(ended.code or 0)
     said = capsys.readouterr().err.strip().splitlines()
-    assert code == 2 and option.removeprefix("--").replace("-", "_") in said[-1].replace("-", "_") and not list(tmp_path.iterdir())
+    assert code == 2 and option.removeprefix("--").replace("-", "_") in " ".join(said).replace("-", "_") and not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
