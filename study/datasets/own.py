@@ -19,6 +19,7 @@ from study.facts import shown
 from study.inference import pictures
 
 SMALLEST = 8  # pixels of the short side: below it there is nothing to see
+WEIGHT_MOST = 1e9
 UNREADABLE_MOST = 0.05  # of the images: where more cannot be read something is wrong with all of them
 TWICE, DISPUTED, NO_LABEL, NO_FILE, NO_SPLIT = "duplicate path", "listed with two labels", "no label", "no such file", "no split"
 
@@ -137,13 +138,26 @@ def _numbers(groups: Sequence[str | None]) -> np.ndarray | None:
 
 
 def _weights(found: Sequence[Found], split: np.ndarray, where: str) -> np.ndarray | None:
-    """float32 [N] with mean 1 over train; an image without a weight counts as one of the data set's mean."""
+    """float32 [N] with mean 1 over train; an image without a weight counts as one of the data set's mean. Raises DataError for one that no
+    number of single precision can hold beside the others, and for a class that nothing would be learnt of."""
     given = np.array([np.nan if one.weight is None else one.weight for one in found], np.float64)
     if np.isnan(given).all():
         return None
+    most = int(np.nanargmax(given))
+    if given[most] > WEIGHT_MOST:
+        raise DataError(
+            f"{where}: {found[most].id} has the weight {given[most]:g}; weights must be at most {WEIGHT_MOST:g}, for they are compared."
+        )
     values = np.where(np.isnan(given), np.nanmean(given), given)
     if (mean := values[split == TRAIN].mean()) <= 0:
         raise DataError(f"{where}: the weights of all training images are 0; give some a weight above it.")
+    trained = dict.fromkeys(sorted({one.label for one in found}), 0.0)
+    for one, value, side in zip(found, values, split, strict=True):
+        trained[one.label] += value if side == TRAIN else 0.0
+    if silent := [display_name(label) for label, total in trained.items() if not total]:
+        raise DataError(
+            f"{where}: the weights of all training images of {some(silent)} are 0, so nothing would be learnt of it; give some a weight above it."
+        )
     return (values / mean).astype(np.float32)
 
 
