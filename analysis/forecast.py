@@ -171,7 +171,7 @@ class Sight:
 def design(searches: int, seeds: int, units: float, spread: Spread, pairs: int = 1, alpha: float = ALPHA) -> Sight | None:
     """`seeds` runs of each of `searches` winners, on `units` test images (or effective sessions); None where nothing repeats."""
     repeats = searches if searches > 1 else seeds
-    if repeats < 2 or units <= 1:
+    if repeats < 2 or seeds < 1 or units <= 1:
         return None
     one = spread.search**2 + spread.seed**2 / seeds if searches > 1 else spread.seed**2
     runs, df = welch((Part(variance=one / repeats, df=repeats - 1, count=repeats),) * 2)

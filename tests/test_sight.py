@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.forecast import Spread
+from analysis.forecast import Spread, design
 from analysis.question import Question
 from analysis.sight import sights, spread_for
 from study.files import Folder
@@ -98,3 +98,10 @@ def test_one_seed_and_one_strategy_are_told_so(tmp_path: Path) -> None:
     assert all("no verdict can be reached" in line for line in sights(study, tests, Folder(tmp_path)))
     alone = replace(study, cells=tuple(c for c in study.cells if c.strategy == study.cells[0].strategy))
     assert not [*sights(alone, tests, Folder(tmp_path))]
+
+
+@pytest.mark.parametrize(("searches", "seeds"), [(s, k) for s in range(1, 5) for k in range(4)])
+def test_a_design_without_confirm_runs_shows_nothing(searches: int, seeds: int) -> None:
+    """Two searches and no confirm runs: ZeroDivisionError in a dry run."""
+    found = design(searches, seeds, 500.0, Spread())
+    assert (found is None) == (seeds < 1 or (seeds if searches == 1 else searches) < 2)
