@@ -94,6 +94,7 @@ BOUNDS: dict[str, Bound] = {
     "block": Bound(low=1, high=4, whole=True),
     # ---- cell and trial
     "train_fraction": Bound(high=1, open_low=True),
+    "Cell.image_size": whole(0, SIDE, " pixels", "0 = the protocol's"),
     "budget": whole(1, 1_000, note="of times max_epochs: budgets=(1, 3, 10)"),
     "seed": whole(0, 2**32 - 1, note="up to 2**32-1"),
     "subset": whole(0, 1_000_000),
@@ -134,8 +135,13 @@ def check(name: str, value: object, called: str = "") -> None:
 def check_fields(value: Any) -> None:
     """Every field of a dataclass that has a bound. Raises ConfigError for the first that cannot be."""
     for field in dataclasses.fields(value):
-        if field.name in BOUNDS:
-            check(field.name, getattr(value, field.name))
+        if (name := bound_of(type(value).__name__, field.name)) in BOUNDS:
+            check(name, getattr(value, field.name), field.name)
+
+
+def bound_of(owner: str, field: str) -> str:
+    """Under which name BOUNDS has a field: its own, or with its class where that allows others."""
+    return f"{owner}.{field}" if f"{owner}.{field}" in BOUNDS else field
 
 
 def check_options(**values: object) -> None:

@@ -42,10 +42,7 @@ class Cell:
             self.strategy in EVERY,
             f"Unknown strategy {self.strategy!r}; choose from {nearest(self.strategy, list(STRATEGIES))}.",
         )
-        check("train_fraction", self.train_fraction)
-        check("budget", self.budget)
-        if self.image_size != 0 or isinstance(self.image_size, bool):
-            check("image_size", self.image_size, "image_size of a cell (0 = the protocol's)")
+        check_fields(self)
 
     @property
     def split_protocol(self) -> str:

@@ -98,7 +98,7 @@ def test_a_question_of_a_study_that_varies_neither_is_what_it_was() -> None:
         ({"budgets": (1, 3, 1)}, r"budgets names 1 twice\. Give a budget once"),
         ({"budgets": ()}, r"budgets must be a tuple .* not \(\)"),
         ({"budgets": 3}, r"budgets must be a tuple .* not 3"),
-        ({"image_sizes": (-64,)}, r"image_size of a cell .* must be a whole number >= 1, not -64"),
+        ({"image_sizes": (-64,)}, r"image_size must be a whole number >= 0 pixels \(0 = the protocol's\), not -64"),
         ({"image_sizes": (64.0,)}, r"not 64\.0"),
         ({"image_sizes": (64, 64)}, r"image_sizes names 64 twice"),
     ],

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from analysis import report
 from cluster import preflight
 from study import deliver, demo, predict, sweep
-from study.bounds import BOUNDS, check
+from study.bounds import BOUNDS, bound_of, check
 from study.config import Cell, Protocol, Recipe, Study, TrialConfig, grid
 from study.errors import ConfigError
 from study.options import Options
@@ -49,8 +49,8 @@ NEVER_WHOLE: tuple[Any, ...] = (0.5, 1.5, 1e300, math.inf, 1e-300, 10**12, 2**63
 
 def test_every_number_has_a_bound() -> None:
     assert {field for _, field, _ in NUMBERS} <= BOUNDS.keys() and len(NUMBERS) > 60
-    for _, field, whole in NUMBERS:
-        assert BOUNDS[field].whole == whole, field
+    for owner, field, whole in NUMBERS:
+        assert BOUNDS[bound_of(owner, field)].whole == whole, field
 
 
 @pytest.mark.parametrize(("name", "field", "whole"), NUMBERS, ids=lambda v: str(v))
@@ -80,7 +80,7 @@ def test_what_is_taken_is_within_bounds_and_can_be_written_down(data: st.DataObj
     except ConfigError as error:
         assert "\n" not in str(error)
         return
-    assert BOUNDS[field].refusal(field, value) == "" and not isinstance(value, bool | str)
+    assert BOUNDS[bound_of(name, field)].refusal(field, value) == "" and not isinstance(value, bool | str)
     assert dumps(made.as_dict() if hasattr(made, "as_dict") else dataclasses.asdict(made))
 
 
