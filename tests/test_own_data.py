@@ -17,7 +17,7 @@ from study.datasets.copies import NEAR_BITS, clusters, difference_hash, near_pai
 from study.datasets.imagefiles import decode_file
 from study.datasets.label_errors import likely_label_errors
 from study.datasets.looks import look
-from study.errors import DataError
+from study.errors import ConfigError, DataError
 from study.inference import pictures
 from study.records import Origin
 from study.results import run_study
@@ -135,8 +135,11 @@ def test_a_missing_split_is_cut_from_train(given: str, cut: str, tmp_path: Path)
     }
     split = dict(zip(table.ids, table.split, strict=True))
     assert split["train/a/000.png"] == split["train/b/copy.png"]
-    other = open_dataset(f"folder:{tmp_path}", splits="official:1")
-    assert not np.array_equal(table.split, other.split)
+    if given == "test":
+        with pytest.raises(ConfigError, match="its test split is given, so there is no fold 1"):
+            open_dataset(f"folder:{tmp_path}", splits="official:1")
+    else:
+        assert not np.array_equal(table.split, open_dataset(f"folder:{tmp_path}", splits="official:1").split)
 
 
 def test_a_missing_split_is_cut_by_groups(tmp_path: Path) -> None:
