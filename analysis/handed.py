@@ -46,7 +46,7 @@ def _pick(frames: Frames, entry: Mapping[str, Any], ask: Ask, compared: Pick | N
         question=frames.question_of(cell),
         trials=(ask.trial_id,),
         confirmed=True,
-        settings=config.values(n for n in frames.study.ranges(cell)),
+        settings=config.values(["strength"] if config.strategy.exact else frames.study.ranges(cell)),
         seed=config.seed,
         epoch=delivered.epochs,
         validation=entry["validation"],

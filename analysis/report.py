@@ -154,6 +154,7 @@ def render(
         study=frames.study,
         facts=frames.facts,
         rule=frames.rule,
+        kept_epoch=IN_WORDS[frames.study.protocol.keep],
         in_progress=frames.in_progress,
         sentences=found.sentences,
         advice=found.advice,

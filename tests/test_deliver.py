@@ -500,6 +500,7 @@ def test_the_line_to_beat_is_delivered_where_it_is_taken(fresh: Path) -> None:
     assert deliver.main([f"{fresh}:features"]) == 0
     ledger, entry = ledger_at(fresh), entry_of(fresh)
     assert (entry["strategy"], entry["epochs"], [n["epochs"] for n in entry["lengths"]]) == ("features", 1, [1])
+    assert re.search(r"<dd>strength [\d.e-]+; seed", (fresh / "report.html").read_text())
     (ask,) = ledger.asks(Stage.DELIVER)
     assert ask.trial_id == entry["trial"] and ask.config["train_on"] == "train+val" and entry["images"] == 468
     assert load_study(fresh).pick().trial == entry["trial"]
