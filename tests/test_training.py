@@ -20,6 +20,7 @@ import torch
 from sklearn import metrics
 
 from study import checkpoint
+from study.bounds import BOUNDS, Bound
 from study.config import Cell, Protocol, TrialConfig
 from study.datasets import open_dataset
 from study.datasets.cache import pixels
@@ -318,7 +319,8 @@ def test_no_gradient_memory_below_the_cut() -> None:
         break
 
 
-def test_K18_diverged_trials_end_at_the_first_bad_step(tmp_path: Path) -> None:
+def test_K18_diverged_trials_end_at_the_first_bad_step(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setitem(BOUNDS, "lr", Bound())  # no rate that a study may have is lost within one step
     config = trial("full", lr=1e30)
     seen: list[EpochRecord] = []
     ending = run_trial(config, Places(folder=str(tmp_path)), lambda r: bool(seen.append(r)))

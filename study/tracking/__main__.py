@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     export.add_argument("--optuna", required=True, metavar="URL", help="database that Optuna opens, as sqlite:///x.db")
     args = parser.parse_args(argv)
     try:
-        check_tracking(args.mlflow)
+        check_tracking(getattr(args, "mlflow", None))  # export writes to no server
         if args.command == "fetch":
             return _fetch(args.results, args.study, args.mlflow, args.overwrite)
         if args.command == "export":

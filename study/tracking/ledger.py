@@ -43,6 +43,7 @@ from study.tracking.reader import (
     parse,
     result_of,
     selection_of,
+    study_of,
 )
 
 T = TypeVar("T")
@@ -82,7 +83,7 @@ class Ledger:
     # -- the study ---------------------------------------------------------------------------------
     def study(self) -> Study | None:
         """The question, with everything it has gained; None before it was first asked."""
-        study = self._read("study.json", lambda values: Study.from_dict(values["study"]))
+        study = self._read("study.json", study_of)
         return study if study is None or study.published else study.begun(PUBLISHED_BEFORE_4)
 
     def facts(self) -> dict[str, Any]:

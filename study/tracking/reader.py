@@ -11,8 +11,9 @@ from contextlib import contextmanager
 from dataclasses import fields
 from typing import Any
 
+from study.bounds import BOUNDS
 from study.budget_decision import STATES
-from study.config import QUESTION, WHO_READS, Cell
+from study.config import QUESTION, WHO_READS, Cell, Study
 from study.errors import ConfigError, EnvironmentProblem
 from study.records import SCHEMA, Ask, TrialResult
 from study.strategies import EVERY
@@ -68,6 +69,15 @@ def check_schema(schema: Any, path: str) -> None:
 
 class OtherSchema(ConfigError):
     """Sound, but not for this version."""
+
+
+def study_of(values: dict[str, Any]) -> Study:
+    """Raises ValueError for a word where a number belongs: that is damage. A number that cannot be is a matter of configuration."""
+    told = values["study"]
+    for part in (told, told.get("protocol", {})):
+        for name in part.keys() & BOUNDS.keys():
+            _require(part, name, lambda v: v is None or _is_number(v), "a number")  # None: infinity
+    return Study.from_dict(told)
 
 
 def facts_of(values: dict[str, Any]) -> dict[str, Any]:
