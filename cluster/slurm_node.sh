@@ -7,6 +7,7 @@ free() { "${ray%/*}/python" -c 'import socket; s = socket.socket(); s.bind(("", 
 sizes=("--num-cpus=${SLURM_CPUS_PER_TASK:-${SLURM_CPUS_ON_NODE:-1}}" "--num-gpus=${SLURM_GPUS_ON_NODE:-0}" --min-worker-port=0 --max-worker-port=0
   --object-store-memory=200000000 --log-color false) # trials pass nothing through the store
 export RAY_worker_niceness=${RAY_worker_niceness:-0} # 15 without: trials would wait for every other job on the node
+away() { find "${over%/*}" -name "away.*" | wc -l; } # nodes that joined and have ended
 left() {  # processes of this node's Ray that go on without it: they write into the job's own folder
   local p
   for p in /proc/[0-9]*; do
@@ -35,8 +36,11 @@ for ((again = ${RAY_TRIES:-6} - 1; again >= 0; again--)); do
   trap 'kill -TERM "$part" 2>/dev/null; wait "$part"; exit 0' TERM INT
   while kill -0 "$part" 2>/dev/null; do
     if [ -e "$over" ]; then # a step that slurm.sh ended by a signal would be shot, and called failed
+      # the head last: a node that ends tells the head, and waits 30 s for one that is gone
+      for _ in {1..25}; do [ -z "$head" ] && [ "$(away)" -lt "$((${SLURM_JOB_NUM_NODES:-1} - 1))" ] && sleep 1 || break; done
       kill -TERM "$part" 2>/dev/null
       wait "$part"
+      [ -z "$head" ] || touch "${over%over}away.${SLURM_NODEID:-0}.$(hostname)"
       exit 0
     fi
     [ -n "$head" ] || [ -e "${over%over}up" ] || ! grep -qs "Ray runtime started" "$folder/start.log" || touch "${over%over}up"
