@@ -54,10 +54,6 @@ def _epochs(question: Question) -> str:
     return f"{question.max_epochs} epoch{'s' * (question.max_epochs > 1)}"
 
 
-def _images(frames: Frames) -> dict[Question, float]:
-    return frames.training_images()
-
-
 def _steps(frames: Frames) -> dict[Question, float]:
     """Optimiser steps of a whole confirm run."""
     return {q: float(frames.confirmed_protocol(q).steps(max(round(n), 1))) for q, n in frames.training_images().items()}
@@ -72,7 +68,7 @@ IMAGES = Axis(
     name="images",
     column="train_fraction",
     rest=1.0,
-    places=_images,
+    places=Frames.training_images,
     unit="images",
     title="the number of training images",
     label="training images (log)",

@@ -408,7 +408,7 @@ def _check_budget(study: Study) -> None:
         f"longest {longest} must be 1 (never longer), or at least budget_check {check}: what was not checked is not confirmed. Set longest={check}.",
     )
     for name in ("max_epochs", "views", "min_steps"):  # what a longer confirmation trains with
-        times = max(check, longest, *(c.budget for c in study.cells))
+        times = max(check, longest) * max(c.budget for c in study.cells)
         if refused := BOUNDS[name].refusal(f"{name} at {times} times its number", times * getattr(study.protocol, name)):
             raise ConfigError(f"{refused} Lower {name}, budget_check or longest.")
 

@@ -72,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--open", action="store_true", help="open it in the browser")
     args = parser.parse_args(argv)
     try:
-        check_options(port=args.port, images=args.images)
+        check_options(images=args.images)
         port = port_here(args.port)
         placed(args.study)
         load("study.run", "study.use.gradcam", "study.results")

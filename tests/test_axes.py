@@ -361,3 +361,9 @@ def test_words_of_a_crossing_in_steps(tmp_path: Path) -> None:
     (last,) = (s for s in found.sentences if s.question.max_epochs == 10)
     assert any("Add 30 to the budgets of this study" in step.text and not step.command for step in last.steps)
     assert {axis.name for axis in AXES} == {"images", "steps", "pixels"}
+
+
+def test_what_the_longest_question_would_be_confirmed_at_is_bounded() -> None:
+    """Its own budget, times what a check may lengthen it by."""
+    with pytest.raises(ConfigError, match="max_epochs at 30 times its number must be at most 100,000, not 150000. Lower max_epochs"):
+        Study(name="s", cells=grid(["digits"], ["resnet18"], ["full"], budgets=(1, 10)), protocol=Protocol(max_epochs=5000))

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from study.bounds import check, check_fields
+from study.bounds import check_fields
 from study.networks.slots import ALL_KINDS, Kind, Slot, Start
 
 
@@ -63,8 +63,3 @@ class Strategy(ABC):
     @abstractmethod
     def phases(self, stages: int, epochs: int) -> tuple[Phase, ...]:
         """The phases for a network of `stages` stages below its head; their epochs sum to `epochs`."""
-
-
-def check_lr(lr: float, name: str = "lr") -> None:
-    """A rate that a strategy computes, or has under another name: a finite number >= 0. Raises ConfigError."""
-    check("lr", lr, name)

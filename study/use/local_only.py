@@ -8,7 +8,8 @@ import socket
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-from study.errors import ConfigError, EnvironmentProblem
+from study.bounds import check
+from study.errors import EnvironmentProblem
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -22,8 +23,7 @@ WRAPPING = 65_536  # bytes that a form adds to the file it sends
 
 def port_here(port: int) -> int:
     """The port to serve on: as asked for, any that is free for 0. Raises ConfigError for what is no port, EnvironmentProblem where it is taken."""
-    if not 0 <= port <= 65535:
-        raise ConfigError(f"--port must be 1..65535, or 0 for any that is free, not {port}.")
+    check("port", port, "--port")
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server does: one that ended a minute ago is no other
         try:
