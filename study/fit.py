@@ -14,7 +14,8 @@ from study.config import Study, grid
 from study.datasets import ImageTable, open_dataset
 from study.datasets.spec import SPLITS
 from study.errors import ConfigError
-from study.mine import HOURS, Choice, Ladder, choose, sizes, with_about
+from study.leftover import Leftover
+from study.mine import HEAD, HOURS, Choice, Ladder, choose, sizes, with_about
 from study.networks.sizes import full_size
 from study.networks.weights import names_in, timm_name
 from study.options import Options
@@ -43,6 +44,7 @@ class Fitted:
     choice: Choice
     rows: list[tuple[str, str, str]]  # what, chosen, why
     study: Study
+    leftover: Leftover  # what the hours may still buy once its search has ended
 
     def print(self) -> None:
         console = Console()
@@ -120,7 +122,9 @@ def fit(
     ladder = replace(ladder, sizes=tried, precision=precision)
     policy = "strong" if any(table.policy == "strong" for _, table, _ in looked) else "mild"
     paces: dict[tuple[str, str], dict[int, Paces]] = {}
-    cells = grid(["any"], names, list(asked or dict.fromkeys(s for c in ladder.changes() for s in c.fields.get("strategies", ()))))
+    cells = grid(
+        ["any"], names, list(asked or dict.fromkeys((*HEAD, *(s for c in ladder.changes() for s in c.fields.get("strategies", ())))))
+    )
 
     def measure(size: int) -> Machine:
         protocol = replace(first.protocol, image_size=size, precision="bf16" if precision == "bf16" else "fp32")
@@ -155,7 +159,8 @@ def fit(
     rows = reasons(choice, pictures, machine, given)
     at = [what for what, _, _ in rows].index("strategies")
     rows.insert(at, ("backbone", ", ".join(names), why_backbone))
-    return Fitted(choice=choice, rows=rows, study=with_about(choice.study, choice, where.at_once))
+    left = Leftover(choice=choice, pictures=tuple(pictures), machine=machine, given=given)
+    return Fitted(choice=choice, rows=rows, study=with_about(choice.study, choice, where.at_once), leftover=left)
 
 
 def _sizes_of(study: Study, own: int) -> set[int]:

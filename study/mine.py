@@ -2,7 +2,8 @@
 
 A ladder of changes to the smallest study. Each is bought if the study with it still ends in time; a change that does not fit is left out
 and the next one is looked at. So more hours never give less, by the order of the ladder: frozen features at full size are a row of every
-study; then one strategy trained fairly; pixels, to the network's own; more strategies; a budget check; longer training; repeats.
+study; then one strategy trained fairly; pixels, to the network's own; more strategies; a budget check; longer training; repeats. What is
+left of the hours when the search has ended is spent by `study.leftover`.
 Nothing here looks at a disk or a clock.
 """
 
@@ -18,9 +19,11 @@ from study.price import Cost, Machine, Pictures, cost_of
 
 NAME = "mine"
 HOURS = 1.0  # where none are given
-STRATEGIES = ("linear_probe", "partial", "full")  # from the cheapest to the dearest
+HEAD = ("linear_probe",)  # where nothing dearer fits: what it trains, the line to beat solves exactly
+STRATEGIES = ("partial", "full")  # from the cheaper to the dearer
 MORE_STRATEGIES = ("layer_decay", "lp_ft")
 SEEDS = 5  # confirm runs of every winner, whatever the hours
+MOST_SEEDS = 20  # where nothing else is left to buy
 TRIALS = 4  # a search: the published default, then random ones; more hardly find better ones once training is long enough
 SEARCHES = (5, 10)  # independent ones; of two, the spread is hardly known
 COUNTS = (1, 5, 10, 2, 3, 4, 6, 7, 8, 9)  # searches to begin with: one, or what the user's own numbers allow
@@ -89,6 +92,7 @@ class Plan:
     check: int = 0
     longest: int = 1
     whole_search: bool = False  # searched at the pixels that are confirmed
+    seeds: int = SEEDS  # confirm runs, or one a search where that is more
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,7 +132,7 @@ class Ladder:
         fair = fair_epochs(self.fewest, self.batch)
         refused: ConfigError | None = None
         for searches in COUNTS:
-            plan = Plan(strategies=self.strategies or STRATEGIES[:1], size=min(self.sizes), epochs=fair, searches=searches)
+            plan = Plan(strategies=self.strategies or HEAD, size=min(self.sizes), epochs=fair, searches=searches)
             try:
                 return plan, self.study(plan)
             except ConfigError as error:
@@ -146,12 +150,13 @@ class Ladder:
         """In the order in which they are bought."""
         top, fair = self.full_px, fair_epochs(self.fewest, self.batch)
         middle = half(top, self.sizes)
-        others = [] if self.strategies else [STRATEGIES[: k + 1] for k in range(1, len(STRATEGIES))]
+        others = [] if self.strategies else [STRATEGIES[: k + 1] for k in range(len(STRATEGIES))]
         yield from (Change(fields={"size": s}, title=f"{s} px") for s in self.sizes[1:] if s < middle)
         if middle > self.sizes[0]:
             yield Change(fields={"size": middle}, title=f"{middle} px", why="half of what the images and the network have")
         for chosen in others[:1]:
-            yield Change(fields={"strategies": chosen}, adds=chosen[-1], title=chosen[-1], why="the last stages are trained too")
+            why = f"the last stages are trained too, instead of {HEAD[0]}, whose head the line to beat solves exactly"
+            yield Change(fields={"strategies": chosen}, adds=chosen[-1], title=chosen[-1], why=why)
         yield from (Change(fields={"size": s}, title=f"{s} px") for s in self.sizes if middle < s < top)
         if top > middle:
             yield Change(fields={"size": top}, title=f"{top} px", why="all that the images or the network have: before any repeats")
@@ -187,6 +192,9 @@ class Ladder:
         long = _epochs(self.fewest, self.batch, LONG_STEPS, LONG_EPOCHS)
         after = "" if self.strategies else STRATEGIES[-1]
         yield from self._longer(long, LONGEST_STEPS, LONGEST_EPOCHS, "all that a small data set can use", after)
+        for seeds in range(SEEDS + 1, MOST_SEEDS + 1):
+            last = seeds == MOST_SEEDS
+            yield Change(fields={"seeds": seeds}, title=f"{seeds} confirm runs" if last else "", why="a narrower interval" if last else "")
 
     def _longer(self, low: int, steps: int, most: int, why: str, after: str = "") -> Iterator[Change]:
         high = _epochs(self.fewest, self.batch, steps, most)
@@ -215,7 +223,7 @@ class Ladder:
             searches=plan.searches,
             grace_epochs=max(plan.epochs // 3, 1),
             reduction_factor=2,
-            confirm_seeds=max(SEEDS, plan.searches),
+            confirm_seeds=max(plan.seeds, plan.searches),
             confirm_size=plan.size if plan.size != searched else 0,
             budget_check=plan.check,
             longest=plan.longest,
@@ -233,7 +241,7 @@ def _follow(study: Study, was: Study) -> Study:
     if study.searches != was.searches and study.trials == was.trials:
         changed |= {"trials": TRIALS * study.searches, "random_trials": (TRIALS - 1) * study.searches}
         if study.confirm_seeds == was.confirm_seeds:
-            changed["confirm_seeds"] = max(SEEDS, study.searches)
+            changed["confirm_seeds"] = max(was.confirm_seeds, study.searches)
     if p.max_epochs != before.max_epochs:
         if p.views == before.views:
             changed["protocol"] = replace(p, views=min(p.max_epochs, VIEWS))
@@ -315,7 +323,7 @@ def _refusal(ladder: Ladder, study: Study, cost: Cost, machine: Machine, hours: 
     strategies = " and ".join(dict.fromkeys(c.strategy for c in study.cells))
     why = f"That is the line to beat and {strategies} at {study.protocol.image_size} px, {study.protocol.max_epochs} epochs"
     busy = f" ({machine.busy})" if machine.busy else ""
-    fewer = " Or leave --strategies out." if ladder.strategies and ladder.strategies != STRATEGIES[:1] else ""
+    fewer = " Or leave --strategies out." if ladder.strategies and ladder.strategies != HEAD else ""
     return f"{hours:g} hours are not enough for this study. It needs about {needs:g}: --hours {needs:g}. {why}{busy}.{fewer}"
 
 
@@ -325,14 +333,16 @@ def enough(hours: float) -> float:
     return math.ceil(hours * step - 1e-9) / step
 
 
+def not_asked(strategy: str, hours: float) -> str:
+    """What a study says of a strategy that its hours did not hold."""
+    return f"{strategy} was left out: to train it fairly, the study needs about {enough(hours):g} hours."
+
+
 def with_about(study: Study, choice: Choice, at_once: int) -> Study:
     """The study, saying what it was chosen for and what it leaves out, unless the user said what it is about."""
     if study.about:
         return study
-    left = " ".join(
-        f"{name} was left out: to train it fairly, the study needs about {enough(hours):g} hours."
-        for name, hours in choice.left_out.items()
-    )
+    left = " ".join(not_asked(name, hours) for name, hours in choice.left_out.items())
     trials = f"{at_once} trial{'s' * (at_once != 1)} at once"
     return dataclasses.replace(
         study, about=f"Chosen for these images and {choice.hours:g} hours on a machine that runs {trials}. {left}".strip()

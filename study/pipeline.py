@@ -15,12 +15,11 @@ from study.delivery import deliver
 from study.errors import ConfigError
 from study.failpoints import failpoint
 from study.files import Folder
-from study.growth import grow
 from study.options import Options
 from study.pictures import Gatherer
 from study.places import Places, find_places
 from study.plan import print_plan
-from study.progress import busy, warn
+from study.progress import busy, span, warn
 from study.runners import open_runner
 from study.same_images import Tables, check_same
 from study.search import local
@@ -29,6 +28,7 @@ from study.tracking.ledger import Ledger
 
 if TYPE_CHECKING:
     from analysis.report import ReportSummary
+    from study.leftover import Leftover
     from study.tracking.follower import Follower
     from study.tracking.mirror import SyncReport
 
@@ -56,8 +56,9 @@ class Ended:
         )
 
 
-def conduct(study: Study, options: Options, interrupted: Interrupted) -> Ended:
-    """Runs what is left of a study. Raises StudyError for whatever a user can mend."""
+def conduct(study: Study, options: Options, interrupted: Interrupted, leftover: "Leftover | None" = None) -> Ended:
+    """Runs what is left of a study; `leftover`: what else may be bought until `options.ends_at`. Raises StudyError for whatever a user can
+    mend."""
     places = find_places(options.results, options.data, options.weights).with_foreign(foreign_tasks(study))
     ledger = Ledger(places.folder, study.name)
     with ExitStack() as stack:
@@ -79,7 +80,7 @@ def conduct(study: Study, options: Options, interrupted: Interrupted) -> Ended:
         # ---- run, mirrored by a process of its own ----------------------------------------------------
         follower = follow(ledger, options.mlflow)
         try:
-            ending = _run(study, options, ledger, places, tables, interrupted)
+            ending = _run(study, options, ledger, places, tables, interrupted, leftover)
         finally:
             with busy("sending the rest to MLflow"):
                 tracking = follower.close() if follower else None
@@ -95,7 +96,7 @@ def show_plan(study: Study, options: Options) -> None:
     check_models(study, places)
     study, _ = settle_precision(study, ledger, places)
     if (begun := ledger.study()) is not None:
-        study, changes = grow(begun, study, ledger.folder.location)
+        study, changes = ledger.grown(study, begun)
         if changes:
             print(f"the study would grow: {'; '.join(c.text for c in changes)}")
     tables = open_tables(study, places)
@@ -122,7 +123,13 @@ def _begin(study: Study, ledger: Ledger, first_facts: dict[str, object]) -> Stud
 
 
 def _run(
-    study: Study, options: Options, ledger: Ledger, places: Places, tables: Tables, interrupted: Interrupted
+    study: Study,
+    options: Options,
+    ledger: Ledger,
+    places: Places,
+    tables: Tables,
+    interrupted: Interrupted,
+    leftover: "Leftover | None" = None,
 ) -> "ReportSummary | None":
     """The stages, each skipped when done; what the report says, or None where a signal came first."""
     solve = stages.Executor(local.run, ledger, study, places, tables, interrupted)
@@ -135,9 +142,17 @@ def _run(
         if options.named_cluster:  # its nodes were checked by now, and may have the GPUs that this machine lacks
             solve = execute
             stages.set_line(solve)
-        stages.search(execute)
-        chosen = stages.choose(ledger, study.searches) if not interrupted.is_set() else {}
-        settled = bool(chosen) and budgets.settle(execute, chosen)
+        began, trained, settled = time.time(), False, False
+        while True:  # until nothing is left to be bought
+            stages.search(execute)
+            chosen = stages.choose(ledger, execute.study.searches) if not interrupted.is_set() else {}
+            if chosen and leftover and (wider := _wider(execute, leftover, options.ends_at, began, trained)):
+                execute = stages.Executor(run, ledger, _begin(wider, ledger, {}), places, tables, interrupted)
+                continue
+            settled = trained or (bool(chosen) and budgets.settle(execute, chosen))
+            if trained or not settled or not execute.study.budget_check:
+                break
+            trained = True
         if settled and not interrupted.is_set():
             stages.confirm(execute, chosen)
             stages.measure_line(solve)
@@ -148,6 +163,22 @@ def _run(
         ledger.add_facts(finished_at=time.time())
         summary = report(ledger, Gatherer(study, ledger, tables) if options.images else None)
         return _hand_over(execute, solve, options.left(), summary) if study.deliver else summary
+
+
+def _wider(executor: stages.Executor, leftover: "Leftover", ends_at: float, began: float, trained: bool) -> Study | None:
+    """The study with what is left of the hours spent; None where nothing is, or the test set was opened before."""
+    from study.leftover import Sofar
+
+    study, ledger, now = executor.study, executor.ledger, time.time()
+    if ledger.test_openings():
+        return None
+    lengthened = any(b["factor"] > 1 for b in ledger.budgets())
+    sofar = Sofar(now=now, seconds=now - began, trained=trained, lengthened=lengthened, exact=stages.line_leads(ledger))
+    wider = leftover.grown(study, sofar, ends_at)
+    if wider == study:
+        return None
+    print(f"about {span(max(ends_at - now, 0.0))} are left and more fits", flush=True)
+    return wider
 
 
 def _hand_over(execute: stages.Executor, alone: stages.Executor, hours: float, summary: "ReportSummary") -> "ReportSummary | None":

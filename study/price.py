@@ -146,6 +146,12 @@ def cost_of(study: Study, pictures: Sequence[Pictures], machine: Machine) -> Cos
     )
 
 
+def run_seconds(study: Study, cell: Cell, pictures: Sequence[Pictures], machine: Machine) -> float:
+    """Of one confirm run of the cell, measured on no test image."""
+    trial = _Trial(study, cell, next(p for p in pictures if p.dataset == named(cell)), machine)
+    return trial.won(study.confirmed_protocol(cell), tested=False)
+
+
 def named(cell: Cell) -> str:
     """The cell's data set with its splits, as `grid` takes it."""
     return cell.dataset if cell.splits == "official" else f"{cell.dataset}@{cell.splits}"

@@ -13,7 +13,7 @@ from study.lines import describe, line_asks
 from study.measure import opens_test
 from study.places import Places
 from study.progress import Names, Watch, warn
-from study.records import Ask, Origin, Outcome, Stage
+from study.records import OBJECTIVE, Ask, Origin, Outcome, Stage
 from study.remaining import Remaining, pixels, times
 from study.search.conductor import Conductor
 from study.search.confirmed import Chosen, Round, checked_number, checks, factors_of, next_round, planned, record_of
@@ -114,6 +114,20 @@ def set_line(executor: Executor) -> None:
     for ask in asks:
         if (result := ledger.result(ask.trial_id)) is not None:
             print(f"the line to beat: {ask.config['cell']['dataset']}: {describe(ask, result)}")
+
+
+def line_leads(ledger: Ledger) -> bool:
+    """Whether some line to beat is at least as high on validation as all that the search chose for its data set."""
+    results, best = ledger.results(), (ledger.selection() or {"chosen": {}})["chosen"]
+    lines, won = dict[str, float](), dict[str, float]()
+    for ask in ledger.asks():
+        score = results[ask.trial_id].metrics.get(OBJECTIVE) if ask.trial_id in results else None
+        if score is None or not (ask.origin is Origin.LINE or best.get(ask.cell) == ask.trial_id):
+            continue
+        scores = lines if ask.origin is Origin.LINE else won
+        name = ask.config["cell"]["dataset"]
+        scores[name] = max(score, scores.get(name, 0.0))
+    return any(score >= won.get(name, 0.0) for name, score in lines.items())
 
 
 def measure_line(executor: Executor) -> None:

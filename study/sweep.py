@@ -35,6 +35,7 @@ from study.studies import MINE, STUDIES, find_study, narrow, settings
 from study.tracking.ledger import Ledger, find
 
 if TYPE_CHECKING:
+    from study.leftover import Leftover
     from study.pipeline import Ended
 
 
@@ -113,15 +114,16 @@ def given_fields(args: argparse.Namespace) -> dict[str, Any]:
     return own | told
 
 
-def chosen(args: argparse.Namespace, fields: dict[str, Any], options: Options) -> Study | None:
-    """The study `mine`, chosen now or when it began; None where a dry run has said what it would be."""
+def chosen(args: argparse.Namespace, fields: dict[str, Any], options: Options) -> "tuple[Study, Leftover | None] | None":
+    """The study `mine`, chosen now, with what its hours may still buy, or as it was when it began; None where a dry run has said what it
+    would be."""
     with busy("loading PyTorch", soon=True), early.at_once():
         from study import fit
     name = fields.pop("name", MINE)
     settle = functools.partial(narrow, **fields)
     known = fit.begun(name, args.datasets, options)
     if known is not None:
-        return narrow(known, strategies=args.strategies, backbones=args.backbones, **fields)
+        return narrow(known, strategies=args.strategies, backbones=args.backbones, **fields), None
     if not args.datasets:
         raise ConfigError("mine needs your images: --datasets folder:PATH.")
     fitted = fit.fit(
@@ -138,7 +140,7 @@ def chosen(args: argparse.Namespace, fields: dict[str, Any], options: Options) -
     if args.dry_run:
         return None
     fitted.write(Path("my_study.py" if name == MINE else f"{name}.py"))
-    return fitted.study
+    return fitted.study, fitted.leftover
 
 
 def asked_for(name: str, results: str | None) -> tuple[Study, str]:
@@ -177,14 +179,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         if mine:
             hours = args.hours or HOURS
             options = replace(options, ends_at=time.time() + 3600 * hours, aside=DELIVERY * hours)
-            study = chosen(args, fields, options)
-            if study is None:
+            found_for = chosen(args, fields, options)
+            if found_for is None:
                 return 0
+            study, leftover = found_for
         else:
             if args.hours is not None:
                 raise ConfigError(
                     f"--hours chooses a study for your own images: mine, not {args.study}; of others, set --trials or --set max_epochs=N."
                 )
+            leftover = None
             study = narrow(found, datasets=args.datasets, strategies=args.strategies, backbones=args.backbones, **fields)
         with busy("loading PyTorch", soon=True), early.at_once():  # half a minute on a busy machine
             from study.pipeline import conduct, show_plan
@@ -192,7 +196,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             show_plan(study, options)
             return 0
         with interruptible() as interrupted:
-            ended = conduct(study, options, interrupted)
+            ended = conduct(study, options, interrupted, leftover)
         if interrupted.is_set():
             print("stopped; resume with the same command", file=sys.stderr)
             return interrupted.code

@@ -21,12 +21,13 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple, TypeVar
 
 from study.config import PUBLISHED_BEFORE_4, Study
 from study.errors import ConfigError, EnvironmentProblem
 from study.files import Folder
-from study.growth import grow
+from study.growth import Change, compare, grow
 from study.naming import READING
 from study.records import SCHEMA, Ask, EpochRecord, Stage, TrialResult, dumps
 from study.tracking.reader import (
@@ -39,6 +40,7 @@ from study.tracking.reader import (
     data_report_of,
     delivered_of,
     facts_of,
+    first_of,
     openings_of,
     parse,
     result_of,
@@ -105,15 +107,24 @@ class Ledger:
             study = study.begun({})
             self._write("study.json", {"study": study.as_dict(), "facts": facts})
             return study
-        grown, changes = grow(before, study, self.folder.location)
+        grown, changes = self.grown(study, before)
         if changes:
             amendment = {"at": time.time(), "changes": [c.text for c in changes], "test_open": bool(self.test_openings())}
             unfinished = {k: v for k, v in self.facts().items() if k not in ("finished_at", "verdicts", "picks", "scores")}
-            values = {**known, "study": grown.as_dict(), "facts": unfinished, "amendments": [*self.amendments(), amendment]}
+            first = known.get("first", known["study"])
+            values = {**known, "study": grown.as_dict(), "first": first, "facts": unfinished, "amendments": [*self.amendments(), amendment]}
             self._write("study.json", values)
         elif grown.deliver != before.deliver:
             self._write("study.json", {**known, "study": grown.as_dict()})
         return grown
+
+    def grown(self, study: Study, before: Study) -> tuple[Study, list[Change]]:
+        """(`before` with what `study` has besides, what changed). Asked for just as it was first begun, a study goes on as it is: it may have
+        grown by itself, by what was left of its hours. Raises ConfigError as `grow` does."""
+        first = self._read("study.json", first_of)
+        if first is not None and not compare(first, replace(study, published=first.published)):
+            return replace(before, deliver=study.deliver), []
+        return grow(before, study, self.folder.location)
 
     def amendments(self) -> list[dict[str, Any]]:
         """How the study grew: when (unix time), what changed, and whether the test set was open already."""

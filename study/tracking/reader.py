@@ -93,6 +93,11 @@ def facts_of(values: dict[str, Any]) -> dict[str, Any]:
     return facts
 
 
+def first_of(values: dict[str, Any]) -> Study | None:
+    """The study as it was first begun; None where it never grew."""
+    return study_of({"study": values["first"]}) if "first" in values else None
+
+
 def amendments_of(values: dict[str, Any]) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = _require({"amendments": [], **values}, "amendments", _is_objects, "a list of objects")
     for amendment in found:

@@ -1,0 +1,85 @@
+"""What is left of the hours when a search has ended: it is spent before the test set is opened, on what the user left to us."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from study.config import Study
+from study.errors import ConfigError
+from study.leftover import SPARE, Leftover, Sofar
+from study.mine import MOST_SEEDS, choose, not_asked, with_about
+from study.price import cost_of
+from study.tracking.ledger import Ledger
+from tests.test_mine import a_ladder, machine, pictures, strategies
+
+SPEEDS = [0.2, 0.5, 1, 2, 5]
+
+
+def chosen(hours: float, given: frozenset[str] = frozenset(), **ladder: object) -> tuple[Leftover, Study]:
+    own, m = pictures(800, 160), machine()
+    choice = choose(a_ladder(own, **ladder), m, hours)
+    return Leftover(choice=choice, pictures=tuple(own), machine=m, given=given), with_about(choice.study, choice, 2)
+
+
+def after_search(of: Leftover, study: Study, slower: float, hours: float) -> tuple[Study, float, float]:
+    """The grown study, when its search had ended and when all would end; time 0 is the command's start."""
+    cost = cost_of(study, of.pictures, of.machine)
+    now = slower * (0.6 * cost.start + cost.line + cost.search)
+    grown = of.grown(study, Sofar(now=now, seconds=slower * cost.search), 3600 * hours)
+    wider = cost_of(grown, of.pictures, of.machine)
+    return grown, now, now + slower * (wider.search - cost.search + wider.confirm + wider.check + wider.longer)
+
+
+@pytest.mark.parametrize("slower", SPEEDS)
+@pytest.mark.parametrize("hours", [0.25, 0.5, 1, 3, 10])
+def test_what_is_left_is_spent_and_no_more(slower: float, hours: float) -> None:
+    of, study = chosen(hours)
+    grown, now, ends = after_search(of, study, slower, hours)
+    planned = now + slower * sum(getattr(cost_of(study, of.pictures, of.machine), part) for part in ("confirm", "check", "longer"))
+    assert ends <= max(planned, (1 - SPARE) * 3600 * hours), "a study that is late already grows by nothing"
+    if slower <= 1:
+        assert ends >= 0.7 * 3600 * hours or grown.confirm_seeds >= MOST_SEEDS, "delivery, the report and a spare have the rest"
+    assert grown == study or (grown.confirm_seeds, grown.trials, len(grown.cells)) > (study.confirm_seeds, study.trials, len(study.cells))
+    assert dataclasses.replace(grown, about="") != dataclasses.replace(study, about="") or grown is study
+
+
+def test_a_faster_machine_than_was_measured_buys_the_strategy_that_was_left_out() -> None:
+    of, study = chosen(0.3)
+    assert strategies(study) == ("partial",) and not_asked("full", of.choice.left_out["full"]) in study.about
+    slow, *_ = after_search(of, study, 1.0, 0.3)
+    fast, *_ = after_search(of, study, 0.15, 0.3)
+    assert strategies(slow) == ("partial",) and strategies(fast) == ("partial", "full") and "full" not in fast.about
+
+
+@pytest.mark.parametrize("field", ["strategies", "confirm_seeds", "trials", "budget_check"])
+def test_what_the_user_gave_stays(field: str) -> None:
+    free, study = chosen(0.3)
+    kept, _ = chosen(0.3, given=frozenset({field}))
+
+    def of(grown: Study) -> object:
+        return strategies(grown) if field == "strategies" else getattr(grown, field)
+
+    assert of(after_search(free, study, 0.05, 0.3)[0]) != of(study) == of(after_search(kept, study, 0.05, 0.3)[0])
+
+
+def test_once_the_budget_was_checked_only_seeds_are_added() -> None:
+    of, study = chosen(3)
+    cost = cost_of(study, of.pictures, of.machine)
+    assert study.budget_check
+    trained = cost.search + cost.confirm + cost.check
+    sofar = Sofar(now=0.5 * trained, seconds=0.5 * trained, trained=True)
+    grown = of.grown(study, sofar, 3 * 3600)
+    assert grown == dataclasses.replace(study, confirm_seeds=grown.confirm_seeds) and grown.confirm_seeds > study.confirm_seeds
+    longer = of.grown(study, dataclasses.replace(sofar, lengthened=True), 3 * 3600)
+    assert longer.confirm_seeds <= grown.confirm_seeds, "each costs as many times as much"
+
+
+def test_a_study_asked_for_as_it_began_goes_on_as_it_grew(tmp_path: Path) -> None:
+    _, study = chosen(0.3)
+    ledger = Ledger(tmp_path, study.name)
+    ledger.begin(study, {})
+    grown = ledger.begin(dataclasses.replace(study, confirm_seeds=9), {})
+    assert ledger.begin(study, {}) == grown == ledger.study() and grown.confirm_seeds == 9 and len(ledger.amendments()) == 1
+    with pytest.raises(ConfigError, match="confirm_seeds: 9 -> 8"):
+        ledger.begin(dataclasses.replace(study, confirm_seeds=8), {})
