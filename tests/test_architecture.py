@@ -23,7 +23,7 @@ LAYERS = [
     {"study.measure", "study.tracking", "study.use"},
     {"study.run"},
     {"study.search"},
-    {"study.cost", "study.checks", "study.same_images", "study.stages", "study.budgets", "study.lines", "study.plan", "study.speed", "study.fit", "study.runners"},
+    {"study.cost", "study.checks", "study.same_images", "study.stages", "study.budgets", "study.lines", "study.plan", "study.speed", "study.leftover", "study.fit", "study.runners"},
     {"study.pictures", "study.candidates", "study.delivery", "study.pipeline", "study.results"},
     {"study.sweep", "study.trial", "study.predict", "study.replay", "study.export", "study.demo", "study.deliver", "study.measure.__main__", "study.tracking.__main__", "study.datasets.__main__"},
 ]  # fmt: skip
