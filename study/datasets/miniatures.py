@@ -8,7 +8,7 @@ library drawing, lossless files, so every machine makes the same pixels.
 
 import io
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -200,9 +200,20 @@ def weed(species: int, session: int, rng: np.random.Generator, size: int = 64, l
 def _blade(image: np.ndarray, x: np.ndarray, y: np.ndarray, rng: np.random.Generator, grass: np.ndarray) -> np.ndarray:
     cx, cy = rng.random(2) * 2.2 - 1.1
     c, s = _turn(rng)
-    u, v = (x - cx) * c + (y - cy) * s, (y - cy) * c - (x - cx) * s
-    mask = (_soft(np.abs(v - 0.25 * u * u) - 0.012, 0.012) * _soft(np.abs(u) - 0.3 - 0.3 * rng.random(), 0.04))[..., None]
-    return image * (1 - mask) + (grass * (0.7 + 0.7 * rng.random())) * mask
+    half = 0.3 * rng.random()
+    ends = 0.34 + half
+    at = _around(x, y, ((cx + u * c - v * s, cy + u * s + v * c) for u in (-ends, ends) for v in (-0.024, 0.024 + 0.25 * ends * ends)))
+    u, v = (x[at] - cx) * c + (y[at] - cy) * s, (y[at] - cy) * c - (x[at] - cx) * s
+    mask = (_soft(np.abs(v - 0.25 * u * u) - 0.012, 0.012) * _soft(np.abs(u) - 0.3 - half, 0.04))[..., None]
+    image[at] = image[at] * (1 - mask) + (grass * (0.7 + 0.7 * rng.random())) * mask
+    return image
+
+
+def _around(x: np.ndarray, y: np.ndarray, corners: Iterable[tuple[float, float]]) -> tuple[slice, slice]:
+    """The pixels of a picture in which all corners lie, and what lies between them: elsewhere a mask of theirs is 0 and changes nothing."""
+    xs, ys = zip(*corners, strict=True)
+    rows, columns = (np.searchsorted(axis, (min(own) - 1e-6, max(own) + 1e-6)) for axis, own in ((y[:, 0], ys), (x[0], xs)))
+    return slice(*rows), slice(*columns)
 
 
 def _turn(rng: np.random.Generator) -> tuple[float, float]:
@@ -231,7 +242,12 @@ def _leaf(
     colour = np.array([0.28, 0.48, 0.16]) + 0.16 * (rng.random(3) - 0.5)
     for k in range(int(leaflets)):
         shift = (k - (leaflets - 1) / 2) * scale * 0.75 if leaflets > 1 else 0.0
-        px, py = x - cx - shift * -s, y - cy - shift * c
+        reach = 1.08 + depth + teeth
+        along, across = (reach * long**0.5, reach) if leaflets == 1 else (reach, reach / long**0.5)
+        middle = 0.5 if leaflets > 1 else 0.0
+        sides = ((scale * (middle + k * along), scale * j * across) for k in (-1, 1) for j in (-1, 1))
+        at = _around(x, y, ((cx - shift * s + u * c - v * s, cy + shift * c + u * s + v * c) for u, v in sides))
+        px, py = x[at] - cx - shift * -s, y[at] - cy - shift * c
         u, v = (px * c + py * s) / scale, (py * c - px * s) / scale
         if leaflets > 1:
             u = u - 0.5
@@ -241,9 +257,10 @@ def _leaf(
         edge = 1 + depth * _cosine(int(lobes), cos1, sin1) + teeth * _cosine(int(lobes) * 4 + 3, cos1, sin1)
         mask = _soft(r - edge, 0.08)[..., None]
         if leaves is not None:
-            leaves.append(mask[..., 0])
+            leaves.append(np.zeros_like(x))
+            leaves[-1][at] = mask[..., 0]
         shade = 1 + vein * (_soft(np.abs(v) - 0.04, 0.05) - 0.3 * _soft(np.abs(((u * 3) % 1) - 0.5 - np.abs(v)) - 0.08, 0.08))[..., None]
-        image = image * (1 - mask) + np.clip(colour * (0.85 + 0.3 * rng.random()) * shade, 0, 1) * mask
+        image[at] = image[at] * (1 - mask) + np.clip(colour * (0.85 + 0.3 * rng.random()) * shade, 0, 1) * mask
     return image
 
 
