@@ -5,31 +5,22 @@ Needs neither ray, optuna nor mlflow.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import sys
 import tempfile
-from collections.abc import Sequence
-
-import torch
-import torch.distributed as dist
+from collections.abc import Iterator, Sequence
 
 from study import outputs
 from study.command import Parser, command
 from study.config import Cell, Protocol, TrialConfig
-from study.datasets.spec import TRAIN
 from study.errors import ConfigError, StudyError
 from study.facts import tell
 from study.naming import with_splits
-from study.networks.fits import phases_on
-from study.networks.memory import check_memory
-from study.networks.pretrained import create
-from study.networks.sizes import check_forward
-from study.networks.weights import timm_name
 from study.places import Places
+from study.progress import load
 from study.records import EpochRecord, Outcome, dumps
-from study.run import ATTEMPTS, open_table, run_trial
-from study.training.batches import check_share, fewest_images
 
 
 @command("stopped; with --out, the same command goes on")
@@ -42,22 +33,37 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", help="folder for checkpoints; the same folder resumes (default: a temporary one)")
     parser.add_argument("--json", action="store_true", help="one JSON object an epoch instead of text")
     args = parser.parse_args(argv)
-    distributed = "RANK" in os.environ and "WORLD_SIZE" in os.environ
     try:
-        if distributed:
-            if torch.cuda.is_available():
-                torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
-            dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
-        config = parse_trial(args.cell, args.set, dist.get_world_size() if distributed else 1)
+        distributed = "RANK" in os.environ and "WORLD_SIZE" in os.environ
+        config = parse_trial(args.cell, args.set, int(os.environ["WORLD_SIZE"]) if distributed else 1)
+        load("torch", "study.run", "study.networks.fits", "study.training.batches")  # once nothing is wrong with what was asked
+        from study.run import ATTEMPTS
+
         if args.out is not None:
             outputs.check_place(f"{args.out.rstrip('/') or '/'}/{ATTEMPTS}", "--out")
-        check(config, Places(folder="", data=args.data, weights=args.weights))
-        return run(config, args)
+        with _workers(distributed) as leader:
+            check(config, Places(folder="", data=args.data, weights=args.weights))
+            return run(config, args, leader)
     except StudyError as error:
         return tell(error)
+
+
+@contextlib.contextmanager
+def _workers(distributed: bool) -> Iterator[bool]:
+    """Whether this process is the one that speaks; under torchrun, with all its processes connected meanwhile."""
+    if not distributed:
+        yield True
+        return
+    import torch
+    import torch.distributed as dist
+
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
+    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    try:
+        yield dist.get_rank() == 0
     finally:
-        if dist.is_initialized():
-            dist.destroy_process_group()
+        dist.destroy_process_group()
 
 
 def parse_trial(cell: str, settings: Sequence[str], workers: int = 1) -> TrialConfig:
@@ -82,6 +88,15 @@ def parse_trial(cell: str, settings: Sequence[str], workers: int = 1) -> TrialCo
 def check(config: TrialConfig, places: Places) -> None:
     """Raises ConfigError where the network does not take images of the trial's size or batches of so few, or serves not its strategy: a
     study's checks say so before it starts."""
+    from study.datasets.spec import TRAIN
+    from study.networks.fits import phases_on
+    from study.networks.memory import check_memory
+    from study.networks.pretrained import create
+    from study.networks.sizes import check_forward
+    from study.networks.weights import timm_name
+    from study.run import open_table
+    from study.training.batches import check_share, fewest_images
+
     size, cell = config.protocol.image_size, config.cell
     made = create(cell.backbone, 2, weights=places.weights, start=config.strategy.start, image_size=size, drop_path=config.recipe.drop_path)
     phases = phases_on(config.strategy, made, config.protocol.max_epochs, cell.id)
@@ -93,8 +108,10 @@ def check(config: TrialConfig, places: Places) -> None:
         check_share(cell.id, config.protocol, images, fewest_images(made, phases, config.protocol.batch_norm))
 
 
-def run(config: TrialConfig, args: argparse.Namespace) -> int:
-    leader = not dist.is_initialized() or dist.get_rank() == 0
+def run(config: TrialConfig, args: argparse.Namespace, leader: bool) -> int:
+    """`leader`: whether this process speaks."""
+    from study.run import run_trial
+
     with tempfile.TemporaryDirectory() as temporary:
         places = Places(folder=args.out or temporary, data=args.data, weights=args.weights)
 

@@ -11,9 +11,12 @@ from hypothesis import strategies as st
 
 from study import sweep, trial
 from study.config import Protocol
+from study.datasets.spec import TRAIN
 from study.errors import ConfigError
 from study.networks.fits import phases_on
 from study.networks.pretrained import create
+from study.places import Places
+from study.run import open_table
 from study.strategies import EVERY
 from study.training.batches import check_share, fewest_images
 
@@ -69,8 +72,8 @@ TRIALS = list(itertools.product(("full", "partial", "linear_probe"), (1, 2), ("t
 def test_a_trial_of_batches_of_one_is_refused_where_it_could_not_be_trained(strategy: str, batch: int, norm: str, capsys) -> None:
     """ValueError: Expected more than 1 value per channel when training. Of 1077 training images, batches of two leave one alone."""
     config = trial.parse_trial(f"digits/efficientnet_lite0/{strategy}", [f"batch_size={batch}", "image_size=32", f"batch_norm={norm}"])
-    places = trial.Places(folder="")
-    images = int((trial.open_table(config, places).split == trial.TRAIN).sum())
+    places = Places(folder="")
+    images = int((open_table(config, places).split == TRAIN).sum())
     if strategy == "linear_probe" or norm == "freeze" or (batch == 2 and images % 2 == 0):
         trial.check(config, places)
         return

@@ -178,7 +178,7 @@ def test_what_a_network_cannot_serve_is_refused_in_one_line(weights: Path) -> No
         with pytest.raises(ConfigError, match=f"^digits: {name} trains {what}, and small_resnet has none"):
             phases_on(STRATEGIES[name](), bare, 4, "digits")
     with pytest.raises(ConfigError, match="full_bn_freeze keeps the statistics of batch norm, and test_vit has none"):
-        trial.check(config_of("full_bn_freeze", "test_vit"), trial.Places(folder="", weights=str(weights)))
+        trial.check(config_of("full_bn_freeze", "test_vit"), Places(folder="", weights=str(weights)))
     for strategy in (LpFt(), RetrainHead(), STRATEGIES["gradual"]()):
         with pytest.raises(ConfigError, match="needs at least 2 epochs"):
             phases_on(strategy, backbone, 1)
