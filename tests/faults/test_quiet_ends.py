@@ -17,6 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from study import sweep
 from study.command import OutputGone, Parser
 from study.config import Cell, Protocol, TrialConfig
 from study.errors import ConfigError, DataError, EnvironmentProblem
@@ -193,7 +194,7 @@ def test_a_study_whose_reader_leaves_is_gone_on_with_and_lacks_no_trial(after: s
     process.stderr.close()
     ledger = Ledger(tmp_path / "results", "tiny")
     assert all(r.outcome is Outcome.COMPLETED for r in ledger.results().values())
-    assert tiny.run(study, tmp_path / "results", "--local", "--mlflow", "off").returncode == 0
+    assert sweep.main(line[3:]) == 0
     ended = list(tiny.trained(Ledger(tmp_path / "results", "tiny")).values())
     assert len(ended) == 3 and all(r is not None and r.outcome is Outcome.COMPLETED for r in ended)
 
@@ -215,7 +216,7 @@ sys.meta_path.insert(0, Stops())
 LOADING = {
     "study.config": COMMANDS,  # our own first
     "numpy": ["study.sweep", "study.datasets", "analysis.report"],
-    "torch": ["study.trial", f"study.predict {STUDY} docs/demo.png", "study.sweep quickstart --dry-run --local", f"study.measure {STUDY} cka", f"study.replay {STUDY} --all-confirm"],
+    "torch": ["study.trial digits/efficientnet_lite0/full", f"study.predict {STUDY} docs/demo.png", "study.sweep quickstart --dry-run --local", f"study.measure {STUDY} cka", f"study.replay {STUDY} --all-confirm"],
     "pandas": ["analysis.report", "analysis.compare"],
 }  # fmt: skip
 
