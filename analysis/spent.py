@@ -5,6 +5,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.frames import Frames
+from study.records import on_gpu
 
 CORE_WATTS, GPU_WATTS = 10.0, 350.0
 """Assumed under load, with what belongs to it (memory, fans, power supply): a server core, a training GPU. Nothing here measures power."""
@@ -20,7 +21,7 @@ def spent(frames: Frames, price_per_hour: float | None = None) -> list[dict[str,
     t = frames.trials
     if not len(t):
         return []
-    t = t.assign(gpu=t["device"].astype(str).str.startswith("cuda"), clock=t["seconds"] / 3600)
+    t = t.assign(gpu=t["device"].map(on_gpu), clock=t["seconds"] / 3600)
     t["hours"] = t["clock"] * frames.study.protocol.workers
     if "cpu_seconds" in t:
         t["hours"] = (t["cpu_seconds"] / 3600).where(~t["gpu"] & t["cpu_seconds"].notna(), t["hours"])
@@ -45,5 +46,5 @@ def spent(frames: Frames, price_per_hour: float | None = None) -> list[dict[str,
 
 def cost_seconds(trials: pd.DataFrame) -> pd.Series:
     """What trials cost that are to be compared: all in seconds of a processor, or, where one had a GPU or does not say, of the clock."""
-    known = "cpu_seconds" in trials and trials.cpu_seconds.notna().all() and not trials.device.astype(str).str.startswith("cuda").any()
+    known = "cpu_seconds" in trials and trials.cpu_seconds.notna().all() and not trials.device.map(on_gpu).any()
     return trials.cpu_seconds if known else trials.seconds

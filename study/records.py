@@ -223,6 +223,12 @@ class TrialResult(Record):
             object.__setattr__(self, "val", ClassScores.from_dict(self.val))
 
 
+def on_gpu(device: str) -> bool:
+    """Whether the `device` of a record is a GPU, which goes by its maker's name, "NVIDIA H200"; processors are "cpu x4", and what was never
+    said is ""."""
+    return bool(device) and not device.startswith("cpu")
+
+
 def dumps(value: Any, *, indent: int | None = None) -> str:
     """Strict JSON: NaN and infinity are refused, keys sorted, so equal values give equal text."""
     return json.dumps(value, allow_nan=False, sort_keys=True, ensure_ascii=False, indent=indent)

@@ -4,7 +4,9 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
+import torch
 
 from analysis.answers import confirm_seconds
 from analysis.leaderboard import leaderboard
@@ -12,7 +14,7 @@ from analysis.load import load
 from analysis.report import main, write_report
 from analysis.spent import CORE_WATTS, GPU_WATTS, cost_seconds, spent
 from analysis.verdict import findings
-from study.records import OBJECTIVE
+from study.records import OBJECTIVE, on_gpu
 from tests.browser import page
 from tests.goldens import GOLDEN
 
@@ -25,8 +27,38 @@ def test_what_was_spent_adds_up_and_a_price_is_an_hours() -> None:
     assert whole["trials"] == len(frames.trials) and whole["price"] == pytest.approx(2 * whole["hours"])
     assert whole["kwh"] == pytest.approx(whole["hours"] * CORE_WATTS / 1000) and not whole["gpu"]
     assert all(r["price"] is None for r in spent(frames))
-    frames.trials["device"] = "cuda:0"
-    assert spent(frames)[-1]["kwh"] == pytest.approx(whole["hours"] * GPU_WATTS / 1000)
+
+
+DEVICES = {
+    **dict.fromkeys(("NVIDIA H200", "NVIDIA H100 80GB HBM3 MIG 1g.10gb", "Tesla T4", "AMD Instinct MI300X", "Quadro P400", "GRID A100D-8C"), True),
+    **dict.fromkeys(("cpu x1", "cpu x96", ""), False),
+}  # fmt: skip
+"""What `training/conditions.py` writes: PyTorch's own name of a GPU, the number of threads of a processor, nothing where no epoch ended."""
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+@pytest.mark.parametrize("device", DEVICES)
+def test_hours_are_of_a_gpu_where_the_trials_had_one(device: str, mixed: bool) -> None:
+    frames = load(str(GOLDEN))
+    clock = frames.trials.seconds / 3600 * frames.study.protocol.workers
+    frames.trials["cpu_seconds"], frames.trials["device"] = frames.trials.seconds / 4, device
+    first = frames.trials.index[0]
+    if mixed:
+        frames.trials.loc[first, "device"] = "cpu x1"
+    gpu = pd.Series(DEVICES[device], frames.trials.index) & ~((frames.trials.index == first) & mixed)
+    *rows, whole = spent(frames)
+    assert whole["gpu"] == DEVICES[device] and whole["gpu"] == any(r["gpu"] for r in rows)
+    hours = clock.where(gpu, clock / 4)
+    assert whole["hours"] == pytest.approx(hours.sum())
+    assert whole["kwh"] == pytest.approx((hours * gpu.map({True: GPU_WATTS, False: CORE_WATTS})).sum() / 1000)
+    assert cost_seconds(frames.trials).equals(frames.trials.seconds if DEVICES[device] else frames.trials.cpu_seconds)
+
+
+def test_what_an_epoch_of_this_processor_says_is_no_gpu() -> None:
+    from study.inference.device import Device
+    from study.training.conditions import device_name
+
+    assert not on_gpu(device_name(Device(device=torch.device("cpu"), precision="fp32")))
 
 
 def test_costs_are_the_processors_where_it_was_measured_and_the_clocks_stand_beside() -> None:
@@ -39,7 +71,7 @@ def test_costs_are_the_processors_where_it_was_measured_and_the_clocks_stand_bes
     assert confirm_seconds(frames, question) == pytest.approx({s: v / 4 for s, v in clock.items()})
     frames.trials.loc[frames.trials.index[-1], "cpu_seconds"] = np.nan
     assert cost_seconds(frames.trials).equals(frames.trials.seconds), "what one trial does not say is compared by the clock for all"
-    frames.trials["cpu_seconds"], frames.trials["device"] = 1.0, "cuda:0"
+    frames.trials["cpu_seconds"], frames.trials["device"] = 1.0, "NVIDIA H200"
     assert confirm_seconds(frames, question) == pytest.approx(clock), "a GPU's work is not the processor's"
 
 

@@ -15,7 +15,7 @@ def describe(features: Features, backbone: Backbone, where: Device, micro_batche
     """`trained`: the most parameters that a phase so far has trained."""
     model, cuda = features.model, where.device.type == "cuda"
     return {
-        "device": torch.cuda.get_device_name(where.device) if cuda else f"cpu x{torch.get_num_threads()}",
+        "device": device_name(where),
         "host": platform.node(),
         "torch": str(torch.__version__),
         "workers": distributed.world(),
@@ -34,3 +34,8 @@ def describe(features: Features, backbone: Backbone, where: Device, micro_batche
         "peak_gpu_bytes": torch.cuda.max_memory_reserved(where.device) if cuda else 0,
         "gpu_bytes": torch.cuda.get_device_properties(where.device).total_memory if cuda else 0,
     }
+
+
+def device_name(where: Device) -> str:
+    """The GPU's own name, as PyTorch has it, or "cpu x4" of four threads: what `records.on_gpu` tells apart."""
+    return torch.cuda.get_device_name(where.device) if where.device.type == "cuda" else f"cpu x{torch.get_num_threads()}"
