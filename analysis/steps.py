@@ -3,7 +3,7 @@
 import math
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from analysis.answers import Answer
@@ -20,6 +20,10 @@ from analysis.statistics import ENOUGH_SEEDS
 
 HOW = ("--data", "--weights", "--mlflow", "--address", "--cpus-per-worker", "--gpus-per-trial", "--concurrent", "--max-failed")
 """Options of a sweep with a value, of which none asks another question."""
+FLAGS = ("--local", "--ray", "--no-images", "--strict-tracking")
+"""The same without a value."""
+SETTING = ("name", "trials", "searches", "confirm_seeds", "budget_check", "workers")
+"""Fields that a sweep has an option for, which `--set` must not name as well."""
 MOST_LETTERS = 64  # of a study's name
 
 
@@ -98,10 +102,9 @@ def _train_longer(a: Answer, frames: Frames, text: str) -> Step:
 
 def _allow(frames: Frames, longest: int) -> str:
     """What confirms the study at so many times its epochs."""
-    command = _command(frames)
-    if "study.sweep" not in command:
+    if (arguments := _asks_for_it(frames)) is None:
         return f"run_study(dataclasses.replace(STUDY, longest={longest}))"
-    return f"{_by_folder(_words(command.split('study.sweep', 1)[1]), frames.study.name)} --set longest={longest}"
+    return _sweep(_by_folder(arguments, frames.study.name), {}, [f"longest={longest}"])
 
 
 def _winner_too(a: Answer, frames: Frames) -> list[Step]:
@@ -216,13 +219,11 @@ def joined(names: Sequence[str]) -> str:
 
 
 def extend(frames: Frames, confirm_seeds: int) -> str:
-    """What runs more fresh seeds of this study: the command it was started with, if that is known; by its folder, where it has grown since."""
-    command = _command(frames)
-    if "study.sweep" not in command:
+    """What runs more fresh seeds of this study: the command it was started with, if that still asks for it; else by its folder."""
+    if (arguments := _asks_for_it(frames)) is None:
         return f"run_study(dataclasses.replace(STUDY, confirm_seeds={confirm_seeds}))"
-    if frames.amendments:
-        command = _by_folder(_words(command.split("study.sweep", 1)[1]), frames.study.name)
-    return f"{re.sub(r' --confirm-seeds[= ][^ ]+', '', command)} --confirm-seeds {confirm_seeds}"
+    kept, was_set = _without(arguments, {"confirm_seeds"})
+    return _sweep(kept, {"confirm_seeds": confirm_seeds}, was_set)
 
 
 def repeat(frames: Frames, searches: int) -> str:
@@ -230,18 +231,13 @@ def repeat(frames: Frames, searches: int) -> str:
     study = frames.study
     sizes = {n: -(-getattr(study, n) // study.searches) * searches for n in ("trials", "random_trials", "confirm_seeds")}
     name = f"{study.name}-{searches}-searches"
-    command = _command(frames)
-    if "study.sweep" not in command or frames.amendments:  # its first command is not what it asks today
+    if (arguments := _asks_for_it(frames)) is None:
         return (
             f"run_study(dataclasses.replace(STUDY, name={name!r}, searches={searches}, {', '.join(f'{k}={v}' for k, v in sizes.items())}))"
         )
-    command = re.sub(
-        r" --(name|searches|trials|confirm-seeds)[= ][^ ]+| (?:random_trials|searches|trials|confirm_seeds)=[^ ]+", "", command
-    )
-    command = re.sub(r" --set(?= --|$)", "", command)  # nothing is left of it
-    asked = f"--name {name} --searches {searches} --trials {sizes['trials']} --confirm-seeds {sizes['confirm_seeds']}"
-    drawn = f" --set random_trials={sizes['random_trials']}"
-    return f"{command.replace(' --set', drawn, 1)} {asked}" if " --set " in command else f"{command} {asked}{drawn}"
+    kept, was_set = _without(arguments, {"name", "searches", *sizes})
+    asked = {"name": name, "searches": searches, "trials": sizes["trials"], "confirm_seeds": sizes["confirm_seeds"]}
+    return _sweep(kept, asked, [*was_set, f"random_trials={sizes['random_trials']}"])
 
 
 def longer(frames: Frames) -> str:
@@ -256,44 +252,54 @@ def longer(frames: Frames) -> str:
 
 
 def anew(frames: Frames, what: str, **settings: int) -> str:
-    """The same question with some of its settings changed, as a study of another name, which ends with `what`.
-
-    By its first command; by its folder, where that command no longer asks for what the study is: it has grown, or was chosen for hours.
-    """
+    """The same question with some of its settings changed, as a study of another name, which ends with `what`."""
     kind = what.partition("-")[2]
     base = re.sub(rf"-\d+-{kind}$", "", frames.study.name)
     name = f"{base[: MOST_LETTERS - len(what) - 1]}-{what}"
-    command = _command(frames)
-    if "study.sweep" not in command:
+    if (arguments := _asks_for_it(frames)) is None:
         fields = ", ".join(f"{k}={v}" for k, v in settings.items())
         return f"run_study(dataclasses.replace(STUDY, name={name!r}, protocol=dataclasses.replace(STUDY.protocol, {fields})))"
+    kept, was_set = _without(arguments, {"name", *settings})
+    return _sweep(kept, {"name": name}, [*was_set, *(f"{k}={v}" for k, v in settings.items())])
+
+
+def _asks_for_it(frames: Frames) -> list[str] | None:
+    """A sweep's arguments that ask for what the study is today: its first command's; by its folder, where that command no longer does: it has
+    grown, or was chosen for hours, which would choose anew. None of a study that Python started."""
+    command = _command(frames)
+    if "study.sweep" not in command:
+        return None
     arguments = _words(command.split("study.sweep", 1)[1])
-    if frames.amendments or "mine" in arguments:
-        arguments = _words(_by_folder(arguments, frames.study.name).split("study.sweep", 1)[1])
-    kept, was_set = _without(arguments, settings)
-    given = [*was_set, *(f"{k}={v}" for k, v in settings.items())]
-    return f"python -m study.sweep {shlex.join([*kept, '--name', name, '--set', *given])}"
+    return _by_folder(arguments, frames.study.name) if frames.amendments or "mine" in arguments else arguments
 
 
-def _without(arguments: Sequence[str], settings: Mapping[str, int]) -> tuple[list[str], list[str]]:
-    """(the arguments without a name, and without what --set says; that, without these settings and the name)."""
+def _without(arguments: Sequence[str], fields: Collection[str]) -> tuple[list[str], list[str]]:
+    """(the arguments without what sets one of these fields, and without what --set says; that, without these fields)."""
+    options = [f"--{field.replace('_', '-')}" for field in SETTING if field in fields]
     kept: list[str] = []
     was_set: list[str] = []
-    option = ""
+    option = ""  # whose values come
     for argument in arguments:
         if argument.startswith("--"):
             option, equals, value = argument.partition("=")
             if equals and option == "--set":
                 was_set.append(value)
-            elif option not in ("--set", "--name"):
+            elif option != "--set" and not _among(option, options):
                 kept.append(argument)
+            option = "" if equals else option
         elif option == "--set":
             was_set.append(argument)
-        elif option == "--name":
+        elif option and _among(option, options):
             option = ""
         else:
             kept.append(argument)
-    return kept, [pair for pair in was_set if pair.partition("=")[0] not in (*settings, "name")]
+    return kept, [pair for pair in was_set if pair.partition("=")[0] not in fields]
+
+
+def _sweep(kept: Sequence[str], given: Mapping[str, object], was_set: Sequence[str]) -> str:
+    """A sweep of these arguments, options and settings, in one line."""
+    options = [word for field, value in given.items() for word in (f"--{field.replace('_', '-')}", str(value))]
+    return f"python -m study.sweep {shlex.join([*kept, *options, *(['--set', *was_set] if was_set else [])])}"
 
 
 def _command(frames: Frames) -> str:
@@ -301,20 +307,27 @@ def _command(frames: Frames) -> str:
     return " ".join(str(frames.facts.get("command") or f"python -m study.sweep {frames.study.name}").split())
 
 
-def _by_folder(arguments: list[str], name: str) -> str:
-    """A study that has grown is no longer the one its first command asks for. What says where it lies and how it is run stays."""
+def _by_folder(arguments: list[str], name_of_study: str) -> list[str]:
+    """The study by where it lies. What says how it is run stays."""
     kept, results, rest = [], "results", iter(arguments)
+    if arguments and "/" in arguments[0] and not arguments[0].startswith("--") and not arguments[0].partition(":")[0].endswith(".py"):
+        results = arguments[0].rstrip("/").rpartition("/")[0]  # it was begun with what another study's folder holds
     for argument in rest:
-        option, _, value = argument.partition("=")
-        if option in (*HOW, "--results"):
-            value = value or next(rest, "")
-            if option == "--results":
+        option, equals, value = argument.partition("=")
+        if option.startswith("--") and (name := _among(option, (*HOW, "--results"))):
+            value = value if equals else next(rest, "")
+            if name == "--results":
                 results = value
             else:
-                kept += [option, value]
-        elif argument in ("--local", "--strict-tracking"):
-            kept.append(argument)
-    return f"python -m study.sweep {shlex.join([results.rstrip('/') + '/' + name, *kept])}"
+                kept += [name, value]
+        elif option.startswith("--") and (name := _among(option, FLAGS)):
+            kept.append(name)
+    return [results.rstrip("/") + "/" + name_of_study, *kept]
+
+
+def _among(option: str, names: Sequence[str]) -> str:
+    """Which of these an option is, which may be shortened as far as it stays clear; empty: none of them."""
+    return option if option in names else next((name for name in names if name.startswith(option)), "")
 
 
 def _words(line: str) -> list[str]:

@@ -1,0 +1,88 @@
+"""What the page advises to run is taken by a sweep, and asks for what it says, whatever the study was started with."""
+
+import dataclasses
+import itertools
+import shlex
+from pathlib import Path
+
+import pytest
+
+from analysis.frames import Frames
+from analysis.load import load
+from analysis.steps import anew, extend, longer, repeat
+from study import sweep
+from study.config import Study
+from study.studies import find_study, narrow
+from tests.goldens import GOLDEN
+
+HOW_MANY = ("", "--confirm-seeds 3", "--confirm-seeds=3", "--confirm 3", "--set confirm_seeds=3", "--set=confirm_seeds=3")
+SET = ("", "--set image_size=48", "--set image_size=48 random_trials=2")
+MORE = (
+    "",
+    "--trials 6 --local",
+    "--trials=6 --name mine-too",
+    "--name=other --data '/my data'",
+    "--datasets digits mini_faces --no-images",
+)
+
+
+def first_commands() -> list[str]:
+    found = []
+    for many, given, more in itertools.product(HOW_MANY, SET, MORE):
+        if "--set" in many and given:
+            many, given = "", f"{many.replace('=confirm', ' confirm')} {given.removeprefix('--set ')}"
+        for words in ((more, many, given), (given, more, many)):
+            found.append(" ".join(filter(None, ("quickstart", *words))))
+    return list(dict.fromkeys(found))
+
+
+def asked(command: str) -> tuple[Study, list[str]]:
+    """(the study that a sweep would run, what says how). Raises ConfigError where the sweep would refuse it."""
+    args = sweep.parser().parse_args(shlex.split(command.split("study.sweep", 1)[1]))
+    study = narrow(
+        find_study(args.study), datasets=args.datasets, strategies=args.strategies, backbones=args.backbones, **sweep.given_fields(args)
+    )
+    return study, [f"{args.data} {args.local} {args.images}"]
+
+
+@pytest.fixture(scope="module")
+def frames() -> Frames:
+    return load(GOLDEN.as_posix())
+
+
+@pytest.mark.parametrize("first", first_commands())
+def test_what_is_advised_asks_for_it_and_for_nothing_else(first: str, frames: Frames) -> None:
+    command = f"python -m study.sweep {first}"
+    study, how = asked(command)
+    begun = dataclasses.replace(frames, study=study, facts={**frames.facts, "command": command}, amendments=[])
+    assert asked(extend(begun, 8)) == (dataclasses.replace(study, confirm_seeds=8), how)
+    again, same = asked(repeat(begun, 2))
+    sizes = {n: 2 * getattr(study, n) for n in ("trials", "random_trials", "confirm_seeds")}
+    assert (again, same) == (dataclasses.replace(study, name=f"{study.name}-2-searches", searches=2, **sizes), how)
+    larger, same = asked(anew(begun, "96-px", image_size=96))
+    assert larger == dataclasses.replace(study, name=f"{study.name}-96-px", protocol=dataclasses.replace(study.protocol, image_size=96))
+    assert same == how and asked(longer(begun))[0].protocol.max_epochs == 3 * study.protocol.max_epochs
+
+
+@pytest.mark.parametrize("grown", [False, True])
+@pytest.mark.parametrize(
+    ("first", "kept"),
+    [
+        ("mine --datasets folder:x --hours 2 --no-images", "results/golden --no-images"),
+        ("--hours 2 --datasets folder:x --results /out --ray mine", "/out/golden --ray"),
+        ("mine --datasets folder:x --res /out --name golden --strict", "/out/golden --strict-tracking"),
+        ("quickstart --results out --set confirm_seeds=3 --conc 2", "out/golden --concurrent 2"),
+        ("out/golden --name golden --set max_epochs=9 --local", "out/golden --local"),
+    ],
+)  # fmt: skip
+def test_one_that_was_chosen_or_has_grown_goes_by_its_folder(first: str, kept: str, grown: bool, frames: Frames) -> None:
+    amendments = [{"at": 1.0, "changes": ["trials: 4 -> 6"], "test_open": True}] if grown else []
+    begun = dataclasses.replace(frames, facts={**frames.facts, "command": f"python -m study.sweep {first}"}, amendments=amendments)
+    if not grown and "mine" not in first:
+        assert first.split()[0] in extend(begun, 8)
+        return
+    assert extend(begun, 8) == f"python -m study.sweep {kept} --confirm-seeds 8"
+    told = sweep.parser().parse_args(shlex.split(repeat(begun, 2))[3:])
+    assert told.study == kept.split()[0] and told.name == "golden-2-searches" and told.hours is None
+    assert told.study == sweep.parser().parse_args(shlex.split(longer(begun))[3:]).study
+    assert Path(told.study).name == "golden"
