@@ -27,6 +27,7 @@ from study.config import Cell
 from study.errors import ConfigError, nearest
 from study.inference.softmax import pooled
 from study.metrics import calibration_error, fit_temperature, log_shares
+from study.naming import dataset_name
 from study.records import OBJECTIVE
 from study.strategies import EVERY
 
@@ -112,9 +113,8 @@ class Pick:
 
     @property
     def dataset(self) -> str:
-        """As a person says it and as a command takes it behind the study: a folder goes by its last part."""
-        kind, _, path = self.cell.dataset.partition(":")
-        return (path.rstrip("/").rpartition("/")[2] or self.cell.dataset) if kind == "folder" else self.cell.dataset
+        """As a person says it and as a command takes it behind the study."""
+        return dataset_name(self.cell.dataset)
 
     @property
     def of(self) -> str:

@@ -10,6 +10,7 @@ from typing import Any, Self
 import pandas as pd
 
 from study.config import Cell, Study
+from study.naming import dataset_name
 
 LATE = ("max_epochs", "image_size")
 """Columns that a study may not use: then they are 0, and no table that is written has them."""
@@ -69,15 +70,13 @@ class Question:
 
     @property
     def lines(self) -> tuple[str, ...]:
-        """Its parts to read; last, where a study has several, the share of the images, the epochs and the pixels. A folder goes by its last
-        part."""
-        kind, _, path = self.dataset.partition(":")
-        shown = (kind == "folder" and path.rstrip("/").rpartition("/")[2]) or self.dataset
+        """Its parts to read; last, where a study has several, the share of the images, the epochs and the pixels. One's own images go by the last
+        part of where they lie."""
         splits = "" if self.splits == "official" else f" ({self.splits} splits)"
         size = () if self.train_fraction == 1 else (f"{self.train_fraction:.0%} of the training images",)
         budget = (f"{self.max_epochs} epoch{'s' * (self.max_epochs > 1)}",) if self.max_epochs else ()
         pixels = (f"{self.image_size} px",) if self.image_size else ()
-        return f"{shown}{splits}", self.backbone, *size, *budget, *pixels
+        return f"{dataset_name(self.dataset)}{splits}", self.backbone, *size, *budget, *pixels
 
     @property
     def panel(self) -> str:

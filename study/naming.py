@@ -70,3 +70,10 @@ def absolute_name(name: str, base: Path | None = None) -> str:
         return f"{kind}:{Path(rest).expanduser().absolute()}"
     where = taken_apart(f"{kind}:{full}").where  # options may hold paths of their own, from the table on
     return f"{kind}:{os.path.abspath(where)}{full[len(where) :]}"
+
+
+def dataset_name(dataset: str) -> str:
+    """As people say it: of folder:/where/it/lies and table:/where/it/lies.csv?label=x the last part, without where and how it is read."""
+    options = "|".join(OPTIONS.get(dataset.partition(":")[0], ()))
+    where = re.split(rf"\?(?:{options})=", dataset)[0] if options else dataset
+    return where.rstrip("/").rpartition("/")[2] or dataset

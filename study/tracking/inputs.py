@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from study.config import Cell
+from study.naming import dataset_name
 from study.records import dumps
-from study.tracking.names import dataset_name
 
 if TYPE_CHECKING:
     from mlflow.entities import DatasetInput

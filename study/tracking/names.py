@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from study.config import QUESTION, Cell
+from study.naming import dataset_name
 
 FIRST = "Macro-F1"
 """Section of the metric that decides: charts stand in the alphabet's order, capitals first. It repeats val/macro_f1 and test/macro_f1."""
@@ -46,8 +47,3 @@ def _name(cell: Cell, several: dict[str, bool], dataset: str) -> str:
         "image_size": f"{cell.image_size} px" if cell.image_size else "",
     }
     return " ".join(part for name, part in parts.items() if several[name] and part)
-
-
-def dataset_name(dataset: str) -> str:
-    """Of folder:/where/it/lies and table:/where/it/lies.csv?label=x its last part."""
-    return dataset.partition("?")[0].rstrip("/").rpartition("/")[2] or dataset
