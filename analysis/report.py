@@ -2,6 +2,7 @@
 
 import dataclasses
 import html
+import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -42,6 +43,7 @@ from study.strategies import EVERY
 from study.tracking.ledger import Ledger
 from study.which_epoch import IN_WORDS
 
+OPTIMIZERS = {"adamw": "AdamW", "sgd": "SGD with Nesterov momentum 0.9, its rates 100 times those named"}
 PAGE = outputs.page("a study's report", before=r"<title>[^<]*: how much should be fine-tuned\?</title>")
 
 
@@ -281,7 +283,10 @@ def _protocol(frames: Frames) -> list[tuple[str, str]]:
         ),
         (
             "Training",
-            f"{'in the search ' if confirmed_at(frames) else ''}at most {p.max_epochs} epochs, batch {p.batch_size}, {p.image_size} px, {p.precision}, AdamW, cosine with {p.warmup_epochs:g} epoch(s) warm-up, {p.workers} worker(s)"
+            f"{'in the search ' if confirmed_at(frames) else ''}at most {p.max_epochs} epochs, batch {p.batch_size}, {p.image_size} px, {p.precision}, {OPTIMIZERS[p.optimizer]}, cosine with {p.warmup_epochs:g} epoch(s) warm-up, {p.workers} worker(s)"
+            + ("; gradients are not clipped" if p.grad_clip == math.inf else f"; gradients are clipped at norm {p.grad_clip:g}")
+            + f"; scores on training images are of {p.train_eval_images:,} of them at most"
+            + (f"; {p.wrong_labels:.0%} of the training images have wrong labels, made so" if p.wrong_labels else "")
             + (
                 f"; at least {p.min_steps} optimiser steps a trial: where images are few, an epoch passes over them several times"
                 if p.min_steps

@@ -15,6 +15,7 @@ from analysis import report
 from analysis.export import csv_bytes
 from analysis.figures import FIGURES
 from analysis.load import load
+from study.config import Protocol
 from study.records import Outcome
 from study.tracking.ledger import Ledger
 from tests.browser import page
@@ -193,3 +194,23 @@ def test_ten_thousand_trials_load_and_report(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=250)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "r.html").stat().st_size < 12e6
+
+
+OTHER = {
+    "max_epochs": 77, "warmup_epochs": 0.25, "batch_size": 48, "image_size": 61, "precision": "bf16", "batch_norm": "freeze", "grad_clip": 3.5,
+    "workers": 4, "views": 9, "train_eval_images": 771, "optimizer": "sgd", "wrong_labels": 0.25, "min_steps": 333, "keep": "last",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [f.name for f in dataclasses.fields(Protocol)])
+def test_what_the_page_says_of_training_is_the_studys_own(name: str) -> None:
+    """A field of the protocol that is another one makes another protocol on the page."""
+    frames = load(str(GOLDEN))
+    other = {name: OTHER[name]} | ({"batch_size": 48} if name == "workers" else {})
+    assert getattr(frames.study.protocol, name) != OTHER[name]
+    changed = dataclasses.replace(
+        frames, study=dataclasses.replace(frames.study, protocol=dataclasses.replace(frames.study.protocol, **other))
+    )
+    assert report._protocol(changed) != report._protocol(frames)
+    if name == "optimizer":
+        assert "AdamW" in str(report._protocol(frames)) and "AdamW" not in str(report._protocol(changed))
