@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from study.config import Cell, Protocol, Study, grid
-from study.space import Domain
+from study.space import Choice, Domain
 
 TO_EDIT = ("trials", "random_trials", "searches", "confirm_seeds", "margin")
 """Written whatever they are: what one changes first."""
@@ -66,8 +66,10 @@ def _shown(value: Any) -> str:
     if isinstance(value, dict):
         return "{" + ", ".join(f"{_shown(k)}: {_shown(v)}" for k, v in value.items()) + "}"
     if isinstance(value, Domain):
-        parts = value.options if hasattr(value, "options") else (value.low, value.high)
-        return f"{type(value).__name__}({', '.join(map(_shown, parts))})"
+        if isinstance(value, Choice):
+            return f"Choice({', '.join(map(_shown, value.options))})"
+        own = [(f, getattr(value, f.name)) for f in dataclasses.fields(value)]
+        return f"{type(value).__name__}({', '.join(_shown(v) for f, v in own if v != _default(f))})"
     if isinstance(value, (tuple, list)):
         inside = ", ".join(map(_shown, value))
         return f"[{inside}]" if isinstance(value, list) else f"({inside}{',' * (len(value) == 1)})"
