@@ -1,6 +1,7 @@
 """A study from Python, as a notebook runs one; and measurements made afterwards."""
 
 import dataclasses
+import inspect
 import shutil
 import threading
 from pathlib import Path
@@ -18,6 +19,7 @@ from study.config import TrialConfig
 from study.errors import ConfigError
 from study.measure import MEASUREMENTS, Finished, Measurement
 from study.measure import __main__ as command
+from study.options import Options
 from study.records import Stage
 from study.tracking.ledger import Ledger
 from tests.goldens import GOLDEN
@@ -173,3 +175,23 @@ def test_a_trial_whose_network_is_gone_is_named(tmp_path: Path, capsys) -> None:
     shutil.copytree(GOLDEN, tmp_path / "results")
     assert command.main([str(tmp_path / "results"), "predictions", "--again"]) == 5
     assert "holds no intact best checkpoint" in capsys.readouterr().err
+
+
+def test_what_can_be_asked_of_a_sweep_can_be_asked_in_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every option but when it ends, which `mine` sets, and how it was asked for; images are left out where that is asked."""
+    own = {f.name for f in dataclasses.fields(Options)} - {"ends_at", "aside", "command"}
+    assert own <= set(inspect.signature(run_study).parameters)
+    seen: list[Options] = []
+
+    class Asked(Exception):
+        pass
+
+    def conduct(study: object, options: Options, interrupted: object) -> None:
+        seen.append(options)
+        raise Asked
+
+    monkeypatch.setattr("study.pipeline.conduct", conduct)
+    for images in (True, False):
+        with pytest.raises(Asked):
+            run_study("quickstart", results=tmp_path, images=images)
+        assert seen[-1].images is images
