@@ -18,10 +18,11 @@ from analysis.figures import FIGURES
 from analysis.load import load
 from analysis.report import all_tables, write_report
 from analysis.verdict import findings
-from study.config import grid
+from study.config import Cell, grid
 from study.errors import ConfigError, EnvironmentProblem
 from study.tracking.client import KEY
 from study.tracking.explain import explain
+from study.tracking.inputs import inputs
 from study.tracking.ledger import Ledger
 from study.tracking.mirror import Mirror
 from study.tracking.names import cell_names, class_names
@@ -286,6 +287,22 @@ def test_runs_have_names_that_people_can_tell_apart() -> None:
         "folder:/a/birds",
         "folder:/b/birds",
     ]
+
+
+@pytest.mark.parametrize("splits", ["official", *(f"official:{fold}" for fold in range(5)), "session:2"])
+@pytest.mark.parametrize("dataset", ["digits", "folder:/a/b@c", "table:/a/labels.csv?label=x"])
+def test_every_fold_says_what_it_was_trained_and_measured_on(dataset: str, splits: str) -> None:
+    """The data are audited once for all folds; what is said of one fold's numbers is not said of another's."""
+    counts = {"train": [6, 4], "val": [2, 2], "test": [2, 1]}
+    found = {f"{dataset}@{splits.partition(':')[0]}": {"counts": counts, "classes": ["a", "b"], "fingerprint": "f", "form": "ten images"}}
+    cell = Cell(dataset=dataset, splits=splits, backbone="resnet18", strategy="full")
+    own = inputs(cell, found)
+    assert [i.tags[0].value for i in own] == ["training", "validation", "test"]
+    digests = {i.dataset.digest for i in own}
+    assert len(digests) == 3 and not digests & {i.dataset.digest for i in inputs(dataclasses.replace(cell, splits="official:7"), found)}
+    first = splits in ("official", "official:0")
+    assert [json.loads(i.dataset.profile).get("images") for i in own] == ([10, 4, 3] if first else [None] * 3)
+    assert inputs(cell, {}) == inputs(dataclasses.replace(cell, dataset="other"), found) == []
 
 
 def test_T2_server_down_costs_nothing_and_is_delivered_later(few: Ledger) -> None:

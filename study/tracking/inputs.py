@@ -15,11 +15,12 @@ CONTEXTS = {"train": "training", "val": "validation", "test": "test"}
 
 
 def inputs(cell: Cell, found: dict[str, Any], splits: Sequence[str] = tuple(CONTEXTS)) -> "list[DatasetInput]":
-    """Of `found`, the data report; empty where it does not know the cell's data."""
+    """Of `found`, the data report; empty where it does not know the cell's data. It counts the images of the first fold: of others, which
+    hold about as many, the profile has no numbers."""
     from mlflow.entities import Dataset, DatasetInput, InputTag
     from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
 
-    known = found.get(f"{cell.dataset}@{cell.splits}")
+    known = found.get(f"{cell.dataset}@{cell.split_protocol}")
     if not known:
         return []
     out = []
@@ -29,13 +30,18 @@ def inputs(cell: Cell, found: dict[str, Any], splits: Sequence[str] = tuple(CONT
             continue
         # the images' own fingerprint, and how they were split; those of version 0.1 have none, and go by their counts
         content = [known.get("fingerprint", ""), cell.splits, split, counts, known.get("classes")]
-        by_class = dict(zip(known.get("classes", []), counts, strict=False))
+        numbers = {
+            "images": sum(counts),
+            "classes": len(counts),
+            "images_by_class": dict(zip(known.get("classes", []), counts, strict=False)),
+        }
+        counted = cell.splits in (cell.split_protocol, f"{cell.split_protocol}:0")
         dataset = Dataset(
             name=dataset_name(cell.dataset)[:500],
             digest=hashlib.sha256(dumps(content).encode()).hexdigest()[:12],
             source_type="study",
             source=dumps({"dataset": cell.dataset, "splits": cell.splits, "form": known.get("form", "")}),
-            profile=dumps({"split": split, "images": sum(counts), "classes": len(counts), "images_by_class": by_class}),
+            profile=dumps({"split": split, **(numbers if counted else {"classes": len(counts)})}),
         )
         out.append(DatasetInput(dataset=dataset, tags=[InputTag(MLFLOW_DATASET_CONTEXT, CONTEXTS[split])]))
     return out
