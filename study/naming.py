@@ -12,6 +12,8 @@ READING = 2  # by which rules own folders are read, in versions: 1 (0.1.0) knew 
 COLUMNS = ("image", "label", "split", "group", "weight")
 OPTIONS: dict[str, tuple[str, ...]] = {"folder": (), "table": (*COLUMNS, "names", "images"), "hf": (*COLUMNS, "config")}
 """What may be given after "?", by kind."""
+IMAGES = ("", "images", "imgs", "img", "data", "photos", "pictures")
+"""Folders beside a table where its files are looked for, in this order."""
 SPLITS = re.compile(r"(.*)@(official(?::\d+)?)", re.DOTALL)
 
 

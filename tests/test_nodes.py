@@ -93,6 +93,35 @@ def test_only_what_a_study_reads_is_compared(tmp_path: Path) -> None:
     assert asked.folders == (f"{tmp_path}/data/fer2013", f"{tmp_path}/mine")
 
 
+@pytest.mark.parametrize("splits", ["", "@official", "@official:3"])
+@pytest.mark.parametrize("place", ["mine", "a@b", "x@official/leaves", "two words", "what!"])
+@pytest.mark.parametrize(
+    ("kind", "options", "asked"),
+    [
+        ("folder", "", [""]),
+        ("table", "", ["/labels.csv", "/images", "/photos"]),
+        ("table", "?label=species", ["/labels.csv", "/images", "/photos"]),
+        ("table", "?images=pixels&label=species", ["/labels.csv", "/pixels"]),
+        ("table", "?images={root}/pixels", ["/labels.csv", "/pixels"]),
+        ("table", "?names=classes.csv&images=../{name}/pixels", ["/labels.csv", "/../{name}/pixels", "/classes.csv"]),
+        ("hf", "", [""]),
+        ("hf", "?label=kind", [""]),
+    ],
+)
+def test_nodes_are_asked_for_all_that_ones_own_images_are_read_from(
+    kind: str, options: str, asked: list[str], place: str, splits: str, tmp_path: Path
+) -> None:
+    root = tmp_path / place
+    for folder in ("images", "photos", "pixels", "unrelated"):
+        (root / folder).mkdir(parents=True)
+    for file in ("labels.csv", "classes.csv"):
+        (root / file).write_text("file,species")
+    name = f"{kind}:{root}{'/labels.csv' if kind == 'table' else ''}{options.format(root=root, name=root.name)}{splits}"
+    wanted = nodes.wanted(Folder(tmp_path), Places(folder=str(tmp_path)), [name])
+    assert set(wanted.folders) == {f"{root}{path.format(name=root.name)}" for path in asked}
+    assert nodes.wanted(Folder(tmp_path), Places(folder=str(tmp_path), foreign=(name,)), []).folders == wanted.folders
+
+
 def test_a_worker_that_does_not_see_its_trial_trains_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from study.search.on_ray import workers
 

@@ -23,7 +23,7 @@ from study.datasets.spec import SPLIT_NAMES, ImageTable, some
 from study.datasets.tables import BOUNDS, LIMITS, Count, check_length, read_rows
 from study.errors import ConfigError, DataError, nearest
 from study.facts import shown
-from study.naming import COLUMNS, Named
+from study.naming import COLUMNS, IMAGES, Named
 
 NAMES = {
     "image": (
@@ -50,7 +50,6 @@ NAMES = {
 }
 """What columns are called, the surest name first; case and blanks around do not matter."""
 KINDS = {".csv": "CSV", ".tsv": "TSV", ".jsonl": "JSON lines", ".parquet": "Parquet"}
-IMAGES = ("", "images", "imgs", "img", "data", "photos", "pictures")  # folders beside the table where files are looked for, in this order
 
 Row = tuple[str, dict[str, str]]  # where it is ("labels.csv:17"), stripped text by column
 

@@ -16,6 +16,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from study.errors import EnvironmentProblem, StudyError
 from study.facts import PACKAGES
 from study.files import Folder
+from study.naming import IMAGES, is_own, taken_apart, with_splits
 from study.places import Places
 from study.search.on_ray import look
 
@@ -35,11 +36,24 @@ class Wanted:
 
 
 def wanted(results: Folder, places: Places, datasets: Iterable[str]) -> Wanted:
-    """`datasets`: names, or folder:PATH; what is generated or installed has no folder."""
-    named = [n.partition("@")[0] for n in (*datasets, *places.foreign)]
-    folders = [n.removeprefix("folder:") if n.startswith("folder:") else os.path.join(places.data or "", n) for n in named]
-    own = [f for f in (*folders, places.weights, places.labelled) if f and os.path.isabs(f) and os.path.exists(f)]
+    """`datasets`: names as a study has them, or one's own images; what is generated or installed has no folder."""
+    read = [path for name in (*datasets, *places.foreign) for path in _read_from(with_splits(name)[0], places.data or "")]
+    own = [f for f in (*read, places.weights, places.labelled) if f and os.path.isabs(f) and os.path.exists(f)]
     return Wanted(results=results, folders=tuple(dict.fromkeys(own)), cache=places.cache)
+
+
+def _read_from(dataset: str, data: str) -> list[str]:
+    """Where a data set's files may lie. Of a table: itself, and folders of images that it names or that lie beside it by a usual name; not
+    the folder it is in, which may hold anything."""
+    if not is_own(dataset):
+        return [os.path.join(data, dataset)]
+    named = taken_apart(dataset)
+    if named.kind != "table":
+        return [named.where]
+    beside = [named.options[o] for o in ("images", "names") if o in named.options] + (
+        [] if "images" in named.options else [*filter(None, IMAGES)]
+    )
+    return [named.where, *(os.path.join(os.path.dirname(named.where), name) for name in beside)]
 
 
 def alive() -> dict[str, str]:
