@@ -1,66 +1,112 @@
-"""A server's fault as one line with the way out."""
+"""A server's fault as one line with the way out. What it was is told by classes, codes and HTTP status, never by what stands in a text."""
 
 import os
-import re
+import socket
+import sqlite3
+import ssl
+from collections.abc import Iterator
+from typing import Any
 
 from study.errors import StudyError
 from study.facts import redact
 
-LOGIN, FORBIDDEN, GONE = 401, 403, 404
-STATUS = {"CUSTOMER_UNAUTHORIZED": LOGIN, "UNAUTHENTICATED": LOGIN, "PERMISSION_DENIED": FORBIDDEN, "RESOURCE_DOES_NOT_EXIST": GONE}
-"""HTTP's number of MLflow's own codes, which its database stores use too."""
-INACTIVE = re.compile(r"The (run|experiment) (\S+) must be in the 'active' state")
+STATUS = {
+    **dict.fromkeys(("UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED"), 401),
+    "PERMISSION_DENIED": 403,
+    **dict.fromkeys(("RESOURCE_DOES_NOT_EXIST", "NOT_FOUND"), 404),
+    **dict.fromkeys(("REQUEST_LIMIT_EXCEEDED", "RESOURCE_EXHAUSTED"), 429),
+    "TEMPORARILY_UNAVAILABLE": 503,
+}
+"""MLflow's words for the status of an answer, those of them that have a way out."""
+NO_SUCH_PATH = "ENDPOINT_NOT_FOUND"  # 404 of a server that knows nothing of MLflow there
+LOST = (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT)
 
 
 def explain(error: Exception, uri: str) -> str:
-    """One line; passwords never in it, nor anything that a terminal would obey: its text is the server's, and holds names and ids of others,
-    so that refusals are told by the error's code and never by its text."""
+    """One line; passwords never in it, nor anything that a terminal would obey: its text is the server's."""
     if isinstance(error, StudyError):  # ours already: about the ledger, or about what the server holds
         return str(error)
-    whole = printable(" ".join(str(error).split()))
-    text, where, status = whole[:300], redact(uri), status_of(error)
-    if status == LOGIN:
-        return f"{where} refused the login (401); set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
-    if status == FORBIDDEN:
-        return f"{where} refused (403): no permission, or the server's --allowed-hosts lacks this host name"
-    if found := INACTIVE.match(whole.removeprefix("INVALID_PARAMETER_VALUE: ")):
-        kind, name = found.groups()
-        option = "--run-id" if kind == "run" else "--experiment-id"
-        return (
-            f"the {kind} {name} was deleted in {where}; restore it, then sync: "
-            f"MLFLOW_TRACKING_URI={where} mlflow {kind}s restore {option} {name}; or give the study another --name"
-        )
-    if status == GONE or "not a database" in text:
-        return (
-            f"{where} has lost its runs ({redact(text[:120])}); restore its backup, or give it an empty store and send all anew: "
-            f"remove mlflow.json from the study's folder, then sync{_taken_from(uri)}"
-        )
-    if "ReadTimeout" in whole or "timed out" in whole:
-        return f"{where} accepts but does not answer (timed out)"
-    if "Connection refused" in whole:
-        return f"{where} refuses connections; is the server running?"
-    return redact(f"{where}: {type(error).__name__}: {text}")
+    text, where = printable(" ".join(str(error).split()))[:300], redact(uri)
+    known = next((line for cause in causes(error) if (line := _way_out(cause, text))), None)
+    return f"{where} {known}" if known else redact(f"{where}: {type(error).__name__}: {text}")
 
 
-def status_of(error: BaseException) -> int | None:
-    """HTTP's status that an error stands for: of the answer it carries, of MLflow's code, or as MLflow says it of an answer that is no
-    JSON. None where it stands for none."""
-    answered = getattr(getattr(error, "response", None), "status_code", None)
-    if isinstance(answered, int):
-        return answered
-    code = str(getattr(error, "error_code", ""))
-    if code in STATUS:
-        return STATUS[code]
-    said = re.match(r"API request to endpoint \S+ failed with error code (\d{3}) != \d{3}", str(error)) if code else None
-    return int(said[1]) if said else None
+def causes(error: BaseException) -> Iterator[BaseException]:
+    """The error, and what it came of, the nearest first: what it was raised from or while, what it wraps (requests, urllib3, SQLAlchemy)."""
+    waiting: list[Any] = [error]
+    seen: list[BaseException] = []
+    while waiting:
+        one = waiting.pop(0)
+        if not isinstance(one, BaseException) or any(one is other for other in seen):
+            continue
+        seen.append(one)
+        yield one
+        context = None if one.__suppress_context__ else one.__context__
+        waiting += [one.__cause__, context, getattr(one, "reason", None), getattr(one, "orig", None), *one.args]
 
 
-def _taken_from(uri: str) -> str:
-    """Of an SQLite path that begins in the folder of today: that it does."""
-    scheme, _, path = uri.partition("///")
-    if not scheme.startswith("sqlite") or path.startswith("/"):
-        return ""
-    return f". Its path is taken from {os.getcwd()}; from everywhere, write sqlite:////full/path/mlflow.db"
+def _way_out(error: BaseException, text: str) -> str | None:
+    """What follows the address; None where the error says nothing that has a way out."""
+    if isinstance(error, socket.gaierror):
+        return "has a host name that is not known here; check its spelling, or give its address"
+    if isinstance(error, ConnectionRefusedError):
+        return "refuses connections; is the server running?"
+    if isinstance(error, TimeoutError) or any(kind.__name__ == "Timeout" for kind in type(error).__mro__):
+        return "accepts but does not answer (timed out)"
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return "has a certificate that is not trusted here; name its authority's file as MLFLOW_TRACKING_SERVER_CERT_PATH"
+    if isinstance(error, ssl.SSLError):
+        return "does not speak TLS as asked; is it http:// rather than https://?"
+    if isinstance(error, sqlite3.Error):
+        return _of_sqlite(getattr(error, "sqlite_errorcode", 0) & 0xFF, text)
+    if getattr(error, "error_code", None) == NO_SUCH_PATH:
+        return "answers, but knows no MLflow at that path; give the address by which its page opens"
+    return _of_status(_status(error), text)
+
+
+def _of_sqlite(code: int, text: str) -> str | None:
+    if code in LOST:
+        return _lost(text)
+    if code == sqlite3.SQLITE_CANTOPEN:
+        return f"cannot be opened or made; make its folder, or mend its permissions (a path of three slashes starts at {os.getcwd()})"
+    if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM):
+        return "may not be written here; mend its permissions, or name another with --mlflow"
+    if code == sqlite3.SQLITE_FULL:
+        return "lies on a full disk; make room"
+    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return "is held by another process; end that, or wait"
+    return None
+
+
+def _of_status(status: int | None, text: str) -> str | None:
+    if status == 401:
+        return "refused the login (401); set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+    if status == 403:
+        return "refused (403): no permission, or the server's --allowed-hosts lacks this host name"
+    if status == 404:
+        return _lost(text)
+    if status == 429:
+        return "takes no more requests now (429); sync later"
+    if status in (502, 503, 504):
+        return f"is not ready ({status}); sync once it is"
+    return None
+
+
+def _status(error: BaseException) -> int | None:
+    """As MLflow's client names it, else as the answer has it that requests or boto3 keep."""
+    named = STATUS.get(str(getattr(error, "error_code", None)))
+    answer = getattr(error, "response", None)
+    if isinstance(answer, dict):
+        answer = answer.get("ResponseMetadata", {}).get("HTTPStatusCode")
+    held = getattr(answer, "status_code", answer)
+    return named or (held if isinstance(held, int) else None)
+
+
+def _lost(text: str) -> str:
+    return (
+        f"has lost its runs ({redact(text[:120])}); restore its backup, or give it an empty store and send all anew: "
+        "remove mlflow.json from the study's folder, then sync"
+    )
 
 
 def printable(text: str) -> str:

@@ -27,6 +27,7 @@ from study.tracking.runs import NOTE, Runs
 
 SAVE_S = 5.0  # how often the cursor is written during a pass
 SIDE_BY_SIDE = 4  # trials sent at a time
+REFUSED = ("INVALID_PARAMETER_VALUE", "INVALID_STATE", "RESOURCE_DOES_NOT_EXIST")  # how MLflow answers of what was deleted
 FEW = 20  # runs that are looked for one by one
 MOST_COLUMNS = 16  # of what was searched, in the table of runs
 
@@ -63,9 +64,18 @@ class Mirror:
             if study is not None:
                 self._pass(study)
         except Exception as error:  # whatever the client raises, training goes on and the ledger keeps the events
-            problem = explain(error, self.uri)
+            problem = self._deleted(error) or explain(error, self.uri)
         self.cursor.save(self.ledger.folder)
         return SyncReport(sent=self._sent, pending=self.pending(), problem=problem or self._refused or None)
+
+    def _deleted(self, error: Exception) -> str | None:
+        """Of a request that the server found wrong: whether that is because a person deleted what it was about."""
+        if getattr(error, "error_code", None) not in REFUSED:
+            return None
+        try:
+            return self.runs.deleted()
+        except Exception:  # then the first error has to do
+            return None
 
     def pending(self) -> int:
         """Events in the ledger that have not been delivered."""

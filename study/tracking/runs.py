@@ -51,14 +51,40 @@ class Runs:
     def experiment(self) -> str:
         """The id of the study's experiment, which is made if it is not there."""
         known = self.client.get_experiment_by_name(self.study)
-        if known is not None:
+        if known is not None and known.lifecycle_stage == "active":
             for name, value in OF_THE_STUDY.items():
                 if name not in known.tags or (name == KIND and known.tags[name].endswith(GUESSED)):
                     self.client.set_experiment_tag(known.experiment_id, name, value)
+        if known is not None:  # what is deleted takes neither tags nor runs, and says so where that is tried
             return str(known.experiment_id)
         place = beside(self.uri)
         location = f"{place}/{self.study}" if place else None
         return str(self.client.create_experiment(self.study, artifact_location=location, tags=OF_THE_STUDY))
+
+    def deleted(self) -> str | None:
+        """What of the study was deleted on the server, in a line with the way out; None where nothing was."""
+        from mlflow.entities import ViewType
+
+        known = self.client.get_experiment_by_name(self.study)
+        if known is None:
+            return None
+        if known.lifecycle_stage != "active":
+            number = known.experiment_id
+            return (
+                f"{redact(self.uri)}: the experiment {self.study} was deleted there. Restore it (MLFLOW_TRACKING_URI={redact(self.uri)} mlflow "
+                f"experiments restore --experiment-id {number}), then sync; or give the study another name with --name"
+            )
+        gone = self.client.search_runs(
+            [known.experiment_id], f"tags.`{KEY}` LIKE '{self.study}:%'", ViewType.DELETED_ONLY, max_results=PAGE
+        )
+        if not gone:
+            return None
+        first = gone[0].info.run_id
+        return (
+            f"{redact(self.uri)}: {len(gone)} run{'s' * (len(gone) > 1)} of the study {'were' if len(gone) > 1 else 'was'} deleted there. "
+            f"Restore {'them' if len(gone) > 1 else 'it'} (mlflow runs restore --run-id {first}{', ...' * (len(gone) > 1)}), "
+            "or send all anew: remove mlflow.json from the study's folder, then sync"
+        )
 
     def describe(self, run: str, text: str) -> None:
         """The study's run and its experiment alike: a person comes by the one or the other."""

@@ -1,0 +1,194 @@
+"""A server's fault is told by code, whatever digits and words its text has; what was deleted there is named, and its way out leads out."""
+
+import errno
+import itertools
+import os
+import re
+import shutil
+import socket
+import sqlite3
+import ssl
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from mlflow import MlflowClient
+from mlflow.entities import ViewType
+from mlflow.exceptions import MlflowException, RestException
+
+from study.tracking.client import KEY
+from study.tracking.explain import explain
+from study.tracking.ledger import Ledger
+from study.tracking.mirror import Mirror
+
+URI = "http://h:5000"
+WAYS = {  # what of the line says which way out it is
+    "INVALID_PARAMETER_VALUE": None,
+    "INTERNAL_ERROR": None,
+    "BAD_REQUEST": None,
+    "UNAUTHENTICATED": "refused the login (401)",
+    "CUSTOMER_UNAUTHORIZED": "refused the login (401)",
+    "PERMISSION_DENIED": "refused (403)",
+    "RESOURCE_DOES_NOT_EXIST": "has lost its runs",
+    "NOT_FOUND": "has lost its runs",
+    "ENDPOINT_NOT_FOUND": "knows no MLflow at that path",
+    "RESOURCE_EXHAUSTED": "takes no more requests",
+    "TEMPORARILY_UNAVAILABLE": "is not ready (503)",
+}
+TEXTS = (
+    "run 8f4012c7 of 403",
+    "API request to http://h:4010/api failed to resolve",
+    "FORBIDDEN words, UNAUTHORIZED ones",
+    "Run with id=7 timed out",
+    "RESOURCE_DOES_NOT_EXIST: Connection refused",
+    "file is not a database",
+    "ReadTimeout 404 503 429",
+)
+
+
+def line_of(code: str, text: str) -> str:
+    return explain(RestException({"error_code": code, "message": text}), URI)
+
+
+def told(line: str) -> set[str]:
+    """The ways out that a line gives; the text of the error itself is left aside."""
+    return {way for way in WAYS.values() if way and way in line}
+
+
+@pytest.mark.parametrize(("code", "text"), list(itertools.product(WAYS, TEXTS)))
+def test_the_code_decides_and_no_text_does(code: str, text: str) -> None:
+    assert told(line_of(code, text)) == {WAYS[code]} - {None}
+    for other in ("refuses connections", "accepts but"):
+        assert other not in line_of(code, text)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.sampled_from(list(WAYS)), st.text(max_size=60) | st.from_regex(r"[0-9a-f]{0,8}40[134][0-9a-f]{0,8}", fullmatch=True))
+def test_no_text_makes_another_way_out_of_a_code(code: str, text: str) -> None:
+    line = line_of(code, text)
+    assert "\n" not in line and told(line) == {WAYS[code]} - {None}
+
+
+def raised(*causes: BaseException, wrap: type[Exception] = MlflowException) -> Exception:
+    """As MLflow's client raises: a text, and the cause as what was handled."""
+    error: BaseException = causes[0]
+    for outer in (*causes[1:], wrap("API request to http://h:4010/x failed with exception 403 401 404")):
+        outer.__context__ = error
+        error = outer
+    assert isinstance(error, Exception)
+    return error
+
+
+def sqlite(code: int) -> sqlite3.OperationalError:
+    error = sqlite3.OperationalError("401 403 words")
+    error.sqlite_errorcode = code
+    return error
+
+
+class Answer:
+    def __init__(self, status: int) -> None:
+        self.status_code = status
+
+
+def http_error(held: Any) -> Exception:
+    error = RuntimeError("words with 401, 403 and 404")
+    error.response = held  # type: ignore[attr-defined]
+    return error
+
+
+CAUSES = [
+    (socket.gaierror(socket.EAI_NONAME, "401"), "host name that is not known"),
+    (ConnectionRefusedError(errno.ECONNREFUSED, "403"), "is the server running?"),
+    (TimeoutError("404"), "timed out"),
+    (ssl.SSLCertVerificationError("401"), "certificate"),
+    (ssl.SSLError("403"), "rather than https"),
+    (sqlite(sqlite3.SQLITE_NOTADB), "lost its runs"),
+    (sqlite(sqlite3.SQLITE_CORRUPT), "lost its runs"),
+    (sqlite(sqlite3.SQLITE_CORRUPT | 1 << 8), "lost its runs"),
+    (sqlite(sqlite3.SQLITE_CANTOPEN), os.getcwd()),
+    (sqlite(sqlite3.SQLITE_READONLY), "may not be written"),
+    (sqlite(sqlite3.SQLITE_FULL), "full disk"),
+    (sqlite(sqlite3.SQLITE_BUSY), "held by another process"),
+    (sqlite(sqlite3.SQLITE_CONSTRAINT), "MlflowException: API request"),
+    (http_error(Answer(401)), "(401)"),
+    (http_error(Answer(403)), "(403)"),
+    (http_error({"ResponseMetadata": {"HTTPStatusCode": 403}}), "(403)"),
+    (http_error(Answer(502)), "not ready (502)"),
+    (http_error(Answer(418)), "MlflowException: API request"),
+    (http_error("no answer"), "MlflowException: API request"),
+]
+
+
+@pytest.mark.parametrize("depth", [0, 1, 4])
+@pytest.mark.parametrize(("cause", "words"), CAUSES)
+def test_the_cause_is_found_however_deep_it_lies(cause: Exception, words: str, depth: int) -> None:
+    line = explain(raised(cause, *(RuntimeError(f"layer {k}, 403") for k in range(depth))), URI)
+    assert words in line and line.startswith(URI)
+    ways = [w for _, w in CAUSES if w not in words and words not in w and "MlflowException" not in w]
+    assert not [w for w in ways if w in line.partition(" ")[2]]
+
+
+def test_what_the_client_itself_raises_is_known_by_its_cause(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name, value in (("MAX_RETRIES", "0"), ("TIMEOUT", "2")):
+        monkeypatch.setenv(f"MLFLOW_HTTP_REQUEST_{name}", value)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        for uri, words in (
+            ("http://127.0.0.1:9", "refuses connections"),
+            ("http://nosuch.invalid:4010", "host name"),
+            (f"http://127.0.0.1:{silent.getsockname()[1]}", "does not answer"),
+        ):
+            with pytest.raises(Exception) as error:
+                MlflowClient(uri).search_experiments()
+            assert words in explain(error.value, uri)
+
+
+@pytest.fixture
+def late(copy: Ledger, tmp_path: Path) -> Iterator[Callable[[], None]]:
+    """Called, it brings a trial of which the server knows nothing yet."""
+    trial = copy.asks("confirm")[-1].trial_id
+    away, place = tmp_path / trial, Path(copy.folder.path(f"trials/{trial}"))
+    shutil.move(place, away)
+    yield lambda: shutil.move(away, place)
+
+
+def test_a_deleted_experiment_is_named_and_restoring_it_is_enough(copy: Ledger, late: Callable[[], None]) -> None:
+    mirror = Mirror(copy)
+    assert mirror.sync().pending == 0
+    client, number = mirror.runs.client, mirror.runs.experiment
+    client.delete_experiment(number)
+    late()
+    for _ in range(2):  # as a new process, and as the one that had sent
+        problem = Mirror(copy).sync().problem or ""
+        assert "was deleted there" in problem and "403" not in problem.replace(mirror.uri, "") and "lost its runs" not in problem
+    found = re.search(r"experiments restore --experiment-id (\d+)", problem)
+    assert found and "--name" in problem
+    client.restore_experiment(found[1])
+    assert Mirror(copy).sync().pending == 0
+    copy.folder.remove("mlflow.json")  # a study that knows nothing of its runs there
+    client.delete_experiment(number)
+    assert "was deleted there" in (Mirror(copy).sync().problem or "")
+
+
+@pytest.mark.parametrize("way", ["restore", "anew"])
+def test_deleted_runs_are_named_and_both_ways_out_lead_out(way: str, copy: Ledger) -> None:
+    mirror = Mirror(copy)
+    assert mirror.sync().pending == 0
+    client, number = mirror.runs.client, mirror.runs.experiment
+    trial = copy.asks("confirm")[-1].trial_id
+    client.delete_run(mirror.cursor.runs[trial])
+    mirror.cursor.ended.discard(trial)  # as while it trains
+    mirror.cursor.save(copy.folder)
+    problem = Mirror(copy).sync().problem or ""
+    found = re.search(r"1 run of the study was deleted there.*--run-id (\w+)\)", problem)
+    assert found, problem
+    if way == "restore":
+        client.restore_run(found[1])
+    else:
+        assert "remove mlflow.json from the study's folder, then sync" in problem
+        copy.folder.remove("mlflow.json")
+    assert Mirror(copy).sync().pending == 0
+    runs = client.search_runs([number], f"tags.`{KEY}` = 'golden:{trial}'", ViewType.ACTIVE_ONLY)
+    assert len(runs) == 1
