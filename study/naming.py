@@ -65,6 +65,8 @@ def absolute_name(name: str, base: Path | None = None) -> str:
     if not is_own(name):
         return name
     kind, _, rest = name.partition(":")
+    if not rest.partition("?")[0].strip():  # no path: not the folder where we are
+        return name
     full = str((base or Path.cwd()) / Path(rest).expanduser())
     if kind == "hf" and not os.path.exists(taken_apart(f"hf:{full}").where):
         return name

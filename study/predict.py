@@ -12,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from study.bounds import check_options
 from study.command import Parser, command
+from study.datasets.no_images import ways_out
 from study.errors import ConfigError, DataError, StudyError
 from study.facts import shown, tell
 from study.files import Folder
@@ -125,7 +126,7 @@ def to_lines(predictor: "Predictor", found: Found, batch: int, *, as_json: bool)
 
 def _listed(bad: list[tuple[str, str]], most: int = 20) -> Iterator[str]:
     if bad:
-        yield f"warning: {len(bad)} cannot be read: repair or remove them"
+        yield f"warning: {len(bad)} cannot be read. {ways_out(reason for _, reason in bad)}"
     for _, reason in bad[:most]:
         yield f"  {shown(reason)}"
     if len(bad) > most:

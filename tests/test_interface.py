@@ -174,7 +174,7 @@ def test_a_trial_whose_network_is_gone_is_named(tmp_path: Path, capsys) -> None:
     """The golden study keeps no networks."""
     shutil.copytree(GOLDEN, tmp_path / "results")
     assert command.main([str(tmp_path / "results"), "predictions", "--again"]) == 5
-    assert "holds no intact best checkpoint" in capsys.readouterr().err
+    assert "the trial's network, best/, is gone or damaged" in capsys.readouterr().err
 
 
 def test_what_can_be_asked_of_a_sweep_can_be_asked_in_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from study.datasets import deepweeds, digits, fer2013, folder, huggingface, manifest, miniatures
+from study.datasets.instead import instead_of
+from study.datasets.layout import NotByClass
 from study.datasets.spec import SPLITS, DatasetSpec, ImageTable, subsample
 from study.errors import ConfigError, DataError, nearest
 from study.facts import shown
@@ -64,6 +66,7 @@ CATALOG: dict[str, DatasetSpec] = {
 }
 
 
+WHERE = {"folder": "a folder of images", "table": "a table of labels", "hf": "a folder, or a name on the Hugging Face hub"}
 OWN: dict[str, Callable[[Named, str, int], ImageTable]] = {"table": manifest.read, "hf": huggingface.read}
 """How a user's own data are read, by kind; folders besides."""
 
@@ -104,7 +107,9 @@ def _read(name: str, splits: str, root: Path | None, reading: int) -> ImageTable
         if protocol != "official" or fold > 4:
             raise ConfigError(f"{name} has one split protocol, official, with folds 0..4; not {splits!r}.")
         named = taken_apart(name)
-        return folder.read(Path(named.where), fold, reading) if named.kind == "folder" else OWN[named.kind](named, name, fold)
+        if not named.where.strip():
+            raise ConfigError(f"{name} names nothing; write {named.kind}: and {WHERE[named.kind]}.")
+        return OWN[named.kind](named, name, fold) if named.kind in OWN else _folder(Path(named.where), fold, reading)
     if name not in CATALOG:
         raise ConfigError(
             f"Unknown dataset {name!r}; choose from {nearest(name, list(CATALOG))}, or give your own images: folder:PATH, table:PATH or hf:NAME."
@@ -116,6 +121,13 @@ def _read(name: str, splits: str, root: Path | None, reading: int) -> ImageTable
         have = f"folds 0..{spec.folds - 1}" if spec.folds > 1 else "one split alone, fold 0"
         raise ConfigError(f"{name} has {have}, not fold {fold}.")
     return spec.read(root, protocol, fold)
+
+
+def _folder(path: Path, fold: int, reading: int) -> ImageTable:
+    try:
+        return folder.read(path, fold, reading)
+    except NotByClass as error:
+        raise DataError(f"{error}{instead_of(path)}") from None
 
 
 __all__ = ["CATALOG", "DatasetSpec", "ImageTable", "open_dataset", "subsample"]

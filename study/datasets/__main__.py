@@ -25,9 +25,9 @@ from study.datasets.label_errors import likely_label_errors
 from study.datasets.page import KIND as PAGE
 from study.datasets.page import write_page
 from study.datasets.spec import SPLITS, ImageTable
-from study.errors import ConfigError, StudyError
+from study.errors import ConfigError, StudyError, nearest
 from study.facts import shown, tell
-from study.naming import absolute_name, is_own
+from study.naming import absolute_name, is_own, with_splits
 from study.progress import busy
 from study.records import Outcome, Stage, dumps
 from study.tracking.ledger import find
@@ -83,21 +83,17 @@ def _list(root: Path | None) -> None:
 
 
 def _check(args: argparse.Namespace, root: Path | None) -> int:
-    name = args.what
-    if name not in CATALOG and not is_own(name):
-        if not os.path.exists(args.what):
-            raise ConfigError(f"{args.what[:200]!r} is neither a data set ({', '.join(CATALOG)}) nor a folder or a table.")
-        name = f"table:{args.what}" if os.path.isfile(args.what) else f"folder:{args.what}"
+    name, splits = _named(args.what, args.splits)
     written = [(f"--{n}", path, kind) for n, kind in OUTPUTS.items() if (path := getattr(args, n))]
     for option, path, kind in written:
         outputs.check_output(path, kind, option, overwrite=args.overwrite)  # before minutes of reading
     if args.study:
         find(args.study)  # refused before the images are read
     with busy("looking through all images", soon=True, stream=sys.stderr):
-        table = open_dataset(name, splits=args.splits, root=root)
+        table = open_dataset(name, splits=splits, root=root)
         report = audit(table)
     if args.study:
-        found = _label_errors(table, args.study, name, args.splits)
+        found = _label_errors(table, args.study, name, splits)
         report = dataclasses.replace(report, suspects=(*found, *report.suspects))
         print(f"{len(found)} validation images whose label is likely wrong, by the networks of {shown(args.study)}")
     print_report(report)
@@ -111,6 +107,21 @@ def _check(args: argparse.Namespace, root: Path | None) -> int:
         else:
             outputs.write_output(path, dumps(report.as_dict(), indent=1).encode(), kind, option, overwrite=args.overwrite)
     return 3 if report.blocking else 0
+
+
+def _named(what: str, splits: str) -> tuple[str, str]:
+    """(data set, protocol of its splits), as --splits or as a study's cells say it: NAME@SPLITS. Raises ConfigError where there is none."""
+    if os.path.exists(what):
+        return f"table:{what}" if os.path.isfile(what) else f"folder:{what}", splits
+    name, own = with_splits(what)
+    if name not in CATALOG and not is_own(name):
+        near = nearest(name, list(CATALOG))
+        raise ConfigError(
+            f"{what[:200]!r} is no folder or table here, and no data set: choose from {near}, or give folder:PATH or table:PATH."
+        )
+    if "official" not in (own, splits) and own != splits:
+        raise ConfigError(f"{what} and --splits {splits} name two protocols; leave --splits out.")
+    return name, splits if own == "official" else own
 
 
 def _listed(report: AuditReport) -> bytes:

@@ -25,7 +25,7 @@ from study.datasets.imagefiles import (
     no_image,
     refuse,
 )
-from study.datasets.layout import check_beside, check_layout
+from study.datasets.layout import NotByClass, check_beside, check_layout
 from study.datasets.own import Ignored, found_file, make_table
 from study.datasets.spec import SPLIT_NAMES, SPLITS, TRAIN, ImageTable, display_name, left_out, some, stratified_split
 from study.datasets.tables import read_columns
@@ -53,12 +53,12 @@ def read(path: Path, fold: int, reading: int = READING) -> ImageTable:
     notes = check_layout(path, inside, given is not None) if reading > 1 else []
     found = [(file, name_of[cls], k) for cls, k in folders for file in inside[cls]]
     if not found:
-        raise DataError(f"{path} holds no images; expected {path}/<class>/*.jpg (also {', '.join(sorted(SUFFIXES))}).{_beside(path)}")
+        raise NotByClass(f"{path} holds no images; expected {path}/<class>/*.jpg (also {', '.join(sorted(SUFFIXES))}).")
     if empty := set(tops) - {k for _, _, k in found}:
         raise DataError(f"{path}: the {SPLITS[min(empty)]} split holds no image; add some, or remove its folder to have it cut from train.")
     raw_classes = sorted({cls for _, cls, _ in found})
     if len(raw_classes) < 2:
-        raise DataError(f"{path} holds one class only ({display_name(raw_classes[0])}); there is nothing to tell apart.{_beside(path)}")
+        raise NotByClass(f"{path} holds one class only ({display_name(raw_classes[0])}); there is nothing to tell apart.")
     if reading > 1:
         groups = _groups(path, [file for file, _, _ in found])
         notes += [f"group {GROUPS}"] if groups is not None else []
@@ -125,13 +125,6 @@ def display_path(file: Path, root: Path) -> str:
 
 def _text(path: Path | str) -> str:
     return os.fsencode(path).decode("utf-8", "backslashreplace")
-
-
-def _beside(path: Path) -> str:
-    """Where a table of labels lies there: what to do with it."""
-    tables = [p for folder in (path, path.parent) for p in _entries(folder) if p.suffix.lower() in (".csv", ".tsv", ".jsonl", ".parquet")]
-    tables = [p for p in tables if p.is_file() and p.name != GROUPS and not is_junk(p.name)]
-    return f" There is a table beside it: try table:{tables[0]}." if tables else ""
 
 
 def check_path(path: Path, kind: str) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from study.datasets.no_images import said, way_out, ways_out
 from study.errors import DataError
 from study.facts import shown
 from study.inference import pictures
@@ -66,7 +67,7 @@ def check_headers(paths: Sequence[Path]) -> tuple[int, list[tuple[int, str]]]:
         try:
             return short_side(path)
         except (ValueError, OSError) as error:
-            return str(error) if not isinstance(error, OSError) else (error.strerror or str(error))
+            return said(path, str(error) if not isinstance(error, OSError) else (error.strerror or str(error)))
 
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(look, paths))
@@ -78,7 +79,7 @@ def refuse(bad: list[tuple[str, str]], what: str) -> DataError:
     """One error that lists every unreadable file (the first 20 by name)."""
     listed = "; ".join(f"{name} ({reason})" for name, reason in bad[:SHOWN])
     more = f"; and {len(bad) - SHOWN} more" if len(bad) > SHOWN else ""
-    return DataError(f"{len(bad)} of the images in {what} cannot be read: {listed}{more}. Repair or remove them.")
+    return DataError(f"{len(bad)} of the images in {what} cannot be read: {listed}{more}. {ways_out(reason for _, reason in bad)}")
 
 
 def decode_file(path: Path, channels: int) -> np.ndarray:
@@ -87,8 +88,8 @@ def decode_file(path: Path, channels: int) -> np.ndarray:
         regular(path)
         return pictures.decode(path, channels)
     except (ValueError, OSError) as error:
-        why = str(error) if isinstance(error, ValueError) else pictures.reason(error)
-        raise DataError(shown(f"{path} cannot be decoded ({why}); repair or remove it.")) from None
+        why = said(path, str(error) if isinstance(error, ValueError) else pictures.reason(error))
+        raise DataError(shown(f"{path} cannot be decoded ({why}); {way_out(why).way_out}.")) from None
 
 
 def fingerprint(parts: Sequence[str]) -> str:

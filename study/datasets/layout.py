@@ -17,6 +17,10 @@ ALIKE = 0.7  # of letters in common (difflib), from which on a name may be anoth
 NAMED = "the folders of splits are called train, val (valid, validation) and test"
 
 
+class NotByClass(DataError):
+    """A folder in which no class folders were found, or one alone."""
+
+
 def like_split(name: str) -> bool:
     """Whether a folder's name says nothing but that it is a split: "training_set", "images-val2017", "dev"."""
     words = re.split(r"[^a-z]+", name.lower())
@@ -44,7 +48,7 @@ def check_layout(root: Path, images: Mapping[Path, Sequence[Path]], given: bool)
                 root, twice, f"would be classes, and hold folders named as the classes beside them ({some([f.name for f in folders], 4)})"
             )
         if below := {name for f in folders for name in inner[f] if like_split(name)}:
-            raise _refuse(root, sorted(below), "lie in class folders; put them above these")
+            raise NotByClass(str(_refuse(root, sorted(below), "lie in class folders; put them above these")))
         same = set.intersection(*(only.get(f, set()) for f in folders)) if len(folders) > 1 else set()
         if len(same) > 1 and not any(re.search(r"\d", name) for name in same):
             what = f"would be classes, and all of them hold the same folders ({some(sorted(same), 4)})"

@@ -3,12 +3,10 @@
 Columns are found by name (NAMES) or given: `table:labels.csv?image=file&label=species&group=plant`.
 """
 
-import filecmp
-import functools
 import json
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +14,16 @@ from study.datasets.archives import read_unpacked
 from study.datasets.called import missing
 from study.datasets.folder import check_path, display_path
 from study.datasets.ids import check_ids, names_in
-from study.datasets.imagefiles import SUFFIXES, WITH_PACKAGE, is_junk, no_image
+from study.datasets.imagefiles import no_image
 from study.datasets.own import NO_FILE, NO_LABEL, NO_SPLIT, Found, Ignored, found_file, make_table, without_twins
 from study.datasets.roles import roles_said
-from study.datasets.spec import SPLIT_NAMES, ImageTable, some
+from study.datasets.shapes import check_header, delimiter_said, one_hot, why_no_label
+from study.datasets.spec import SPLIT_NAMES, ImageTable, left_out, some
 from study.datasets.tables import BOUNDS, LIMITS, Count, check_length, read_rows
+from study.datasets.whereabouts import Locate, as_named, by_what_is_left, why_none
 from study.errors import ConfigError, DataError, nearest
 from study.facts import shown
-from study.naming import COLUMNS, IMAGES, Named
+from study.naming import COLUMNS, Named, taken_apart
 
 NAMES = {
     "image": (
@@ -61,15 +61,9 @@ def read(named: Named, name: str, fold: int) -> ImageTable:
     if path.is_dir():
         raise DataError(f"{name}: {path} is a folder; give a table in it ({', '.join(KINDS)}), or folder:{path} for class folders.")
     header, rows = rows_of(path)
-    column = find_columns(header, named.options, name)
-    locate, ignored = _locator(path, named.options.get("images")), Ignored()
-    kept = list(_found(rows, column, locate, path, ignored))
-    if not kept:
-        gone = [image for image, why in ignored if why == NO_FILE]
-        hint = (
-            f"; {some(gone, 3)} not found in {path.parent} or {path.parent / 'images'}: give the folder as ?images=FOLDER" if gone else ""
-        )
-        raise DataError(f"{path}: no row has an image that is there and a label{hint}.")
+    column, kept, ignored, notes = usable_rows(header, rows, path, named, name)
+    if column["label"] in (columns := one_hot(header, rows, column["image"])) and len(columns) > 2:
+        notes.append(f"label {column['label']} is one of {len(columns)} columns with one 1 a row, a class each")
     usable = without_twins(kept, ignored)
     raw = {one.label for one in usable}
     check_ids(raw, str(path))
@@ -79,7 +73,36 @@ def read(named: Named, name: str, fold: int) -> ImageTable:
     if twice := [c for c in called if called.count(c) > 1]:
         raise DataError(f"{path}: two classes are called {shown(twice[0])!r}; give each a name of its own.")
     usable = [Found(**{**vars(one), "label": names.get(one.label, one.label)}) for one in usable]
-    return make_table(name, "table", usable, ignored, where=str(path), classes=called, notes=roles_said(header, column, NAMES), fold=fold)
+    return make_table(
+        name, "table", usable, ignored, where=str(path), classes=called, notes=[*roles_said(header, column, NAMES), *notes], fold=fold
+    )
+
+
+def usable_rows(
+    header: list[str], rows: list[Row], path: Path, named: Named, name: str
+) -> tuple[dict[str, str], list[Found], Ignored, list[str]]:
+    """The columns by role, the rows that can be used, the others, and what is to be said. Raises DataError where none can, ConfigError for
+    columns that it has not got."""
+    if path.suffix.lower() in (".csv", ".tsv"):
+        known = any(h.lower() in names for names in NAMES.values() for h in header) or "image" in named.options
+        check_header(path, header, (lambda _: None) if known else as_named(path, named.options.get("images")))
+    column = find_columns(header, named.options, name, rows, path)
+    return column, *_kept(rows, column, path, named)
+
+
+def _kept(rows: list[Row], column: dict[str, str], path: Path, named: Named) -> tuple[list[Found], Ignored, list[str]]:
+    """The rows that can be used, the others, and what is to be said. Raises DataError where there is none of the first."""
+    images, ignored = named.options.get("images"), Ignored()
+    if kept := list(_found(rows, column, as_named(path, images), path, ignored)):
+        return kept, ignored, []
+    gone = list(dict.fromkeys(image for image, why in ignored if why == NO_FILE))
+    if not gone:
+        raise DataError(f"{path}: no row has both an image and a label{left_out(ignored)}. Fill them in, or name other columns.")
+    if images and (found := by_what_is_left(gone, path.parent / images)):
+        ignored = Ignored()
+        kept = list(_found(rows, column, found.get, path, ignored))
+        return kept, ignored, [f"files in {images} by what is left of their names"]
+    raise DataError(f"{path}: {why_none(path, gone, named)}.")
 
 
 def rows_of(path: Path) -> tuple[list[str], list[Row]]:
@@ -98,8 +121,10 @@ def rows_of(path: Path) -> tuple[list[str], list[Row]]:
 def _separated(path: Path) -> tuple[list[str], list[Row]]:
     with open(path, "rb") as file:
         first = file.readline(100_000).decode("utf-8", "replace")
-    by = "\t" if path.suffix.lower() == ".tsv" else next((d for d in ",;\t|" if d in first), ",")
+    said = delimiter_said(first)
+    by = said or ("\t" if path.suffix.lower() == ".tsv" else next((d for d in ",;\t|" if d in first), ","))
     lines, _ = read_rows(path, by)
+    lines = lines[1:] if said else lines
     header = [h.strip().lstrip("\ufeff") for h in lines[0][1]] if lines else []
     out = []
     for number, fields in lines[1:]:
@@ -160,9 +185,9 @@ def _text(value: Any) -> str:
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value).strip()
 
 
-def find_columns(header: list[str], given: dict[str, str], name: str) -> dict[str, str]:
+def find_columns(header: list[str], given: dict[str, str], name: str, rows: Sequence[Row] = (), path: Path | None = None) -> dict[str, str]:
     """The table's column for each of NAMES that there is; y is a place beside an x. Raises ConfigError where image or label has none, or one
-    given is not there, DataError where one is there twice."""
+    given is not there, DataError where one is there twice, or the rows say that the table has another shape."""
     lower = {h.strip().lower(): h for h in reversed(header)}
     column = {}
     for what, names in NAMES.items():
@@ -175,59 +200,32 @@ def find_columns(header: list[str], given: dict[str, str], name: str) -> dict[st
         elif what in COLUMNS:
             raise ConfigError(f"{name}: the table has no column {wanted!r}; choose from {nearest(wanted, header)}.")
     if missing := [what for what in ("image", "label") if what not in column]:
+        if path is not None and (shape := why_no_label(path, header, rows, column.get("image", ""))):
+            raise DataError(f"{shape}.")
         raise ConfigError(
-            f"{name}: which column is the {missing[0]}? The table has {', '.join(header)[:200]}; say it: {name.partition('?')[0]}?{missing[0]}=COLUMN."
+            f"{name}: which column is the {missing[0]}? The table has {shown(', '.join(header)[:200])}; say it: {_with(name, missing[0])}."
         )
     for taken in column.values():
         same = [h for h in header if h.strip().lower() == taken.strip().lower()]
         if len(same) > 1 and (same.count(taken) > 1 or taken not in given.values()):
             raise DataError(f"{name}: the header has the column {taken!r} twice ({', '.join(same)}); keep one, or rename the other.")
     if column["image"] == column["label"]:
-        raise ConfigError(f"{name}: image and label are the same column, {column['label']!r}; say which is which with ?image=...&label=...")
+        raise ConfigError(
+            f"{name}: image and label are the same column, {column['label']!r}; say which is which: {_with(name, 'image', 'label')}."
+        )
     return column
 
 
-def _locator(table: Path, images: str | None) -> Callable[[str], Path | None]:
-    """Where a listed file lies: beside the table, in a folder of images there, or in the one given; with any suffix where it has none.
-    Raises DataError for a name of two files that differ: which of them is meant is not ours to choose."""
-    base = table.parent
-    places = [base / images] if images else [place for folder in IMAGES if (place := base / folder).is_dir()]
-    known = SUFFIXES | set(WITH_PACKAGE)
-
-    @functools.cache
-    def by_stem(folder: Path) -> dict[str, list[str]]:
-        stems: dict[str, list[str]] = {}
-        for name in sorted(os.listdir(folder)) if folder.is_dir() else []:
-            stem, suffix = os.path.splitext(name)
-            if suffix.lower() in known and not is_junk(name):
-                stems.setdefault(stem, []).append(name)
-        return stems
-
-    def candidates(place: Path, plain: str, whole: bool) -> list[Path]:
-        file = place / plain
-        others = [] if whole else [file.with_name(name) for name in by_stem(file.parent).get(file.name, [])]
-        return [p for p in others or [file] if p.is_file()]
-
-    def locate(text: str) -> Path | None:
-        plain = text if "\\" not in text or (base / text).exists() else text.replace("\\", "/")
-        whole = os.path.splitext(plain)[1].lower() in known
-        try:
-            here = places[:1] if os.path.isabs(plain) else places
-            found = [p for place in here for p in candidates(place, plain, whole)]
-            others = [p for p in found[1:] if not (p.samefile(found[0]) or filecmp.cmp(p, found[0], shallow=False))]
-        except (OSError, ValueError):  # a name too long, or with a NUL
-            return None
-        if others:
-            raise DataError(
-                f"{table}: {shown(text)} is the name of two files, {found[0]} and {others[0]}; "
-                "say which: with its suffix and folder in the table, or its folder as ?images=FOLDER."
-            )
-        return found[0] if found else None
-
-    return locate
+def _with(name: str, *roles: str) -> str:
+    """How columns are named, beside what was given already."""
+    if ":" not in name:  # a table that Python holds
+        return "columns={" + ", ".join(f'"{role}": "COLUMN"' for role in roles) + "}"
+    before, _, given = name.rpartition("?") if taken_apart(name).options else (name, "", "")
+    kept = [option for option in given.split("&") if option and option.partition("=")[0] not in roles]
+    return f"{before}?{'&'.join([*kept, *(f'{role}=COLUMN' for role in roles)])}"
 
 
-def _found(rows: list[Row], column: dict[str, str], locate: Callable[[str], Path | None], table: Path, ignored: Ignored) -> Iterator[Found]:
+def _found(rows: list[Row], column: dict[str, str], locate: Locate, table: Path, ignored: Ignored) -> Iterator[Found]:
     """Every row with an image that is there, a label and, where there is such a column, a split; the rest is ignored by name."""
     for where, row in rows:
         listed, label = row.get(column["image"], ""), row.get(column["label"], "")

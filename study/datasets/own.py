@@ -13,6 +13,7 @@ from study.datasets.contents import DIGITS
 from study.datasets.cutting import cut
 from study.datasets.imagefiles import decode_file, fingerprint, identity, refuse
 from study.datasets.looks import Look, Source, looks
+from study.datasets.no_images import said, way_out
 from study.datasets.spec import SPLITS, TRAIN, ImageTable, astride, display_name, left_out, some
 from study.errors import DataError
 from study.facts import shown
@@ -98,7 +99,11 @@ def make_table(
 def _usable(name: str, kind: str, found: Sequence[Found], ignored: Ignored, where: str) -> tuple[list[Found], list[Look]]:
     """Those that can be read and are no smaller than SMALLEST, each with a look at it; the others are added to `ignored`."""
     taken = looks([one.source for one in found], fingerprint([kind, *(one.identity for one in found)]), name)
-    bad = [(one.id, look.reason) for one, look in zip(found, taken, strict=True) if look.reason]
+    bad = [
+        (one.id, said(one.source, look.reason) if isinstance(one.source, Path) else look.reason)
+        for one, look in zip(found, taken, strict=True)
+        if look.reason
+    ]
     if len(bad) > UNREADABLE_MOST * len(found):
         raise refuse(bad, where)
     ignored += [(image, reason if _whole(reason) else f"corrupt: {reason}") for image, reason in bad]
@@ -177,7 +182,7 @@ def _decode(source: Source, name: str) -> np.ndarray:
     try:
         return pictures.decode(io.BytesIO(source()), 3)
     except ValueError as error:
-        raise DataError(shown(f"{name} cannot be decoded ({error}); repair or remove it.")) from None
+        raise DataError(shown(f"{name} cannot be decoded ({error}); {way_out(str(error)).way_out}.")) from None
 
 
 def without_twins(found: Sequence[Found], ignored: Ignored) -> list[Found]:

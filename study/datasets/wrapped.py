@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from study.datasets.no_images import said, way_out
 from study.errors import ConfigError, DataError
 from study.inference import pictures
 
@@ -55,7 +56,8 @@ def as_its_file(picture: Any, part: Any, k: int) -> Any:
     try:
         why = _lost(path)
     except (ValueError, OSError) as error:
-        raise DataError(f"image {k}, {path}, cannot be read ({error}); repair or remove it.") from None
+        why = said(path, str(error))
+        raise DataError(f"image {k}, {path}, cannot be read ({why}); {way_out(why).way_out}.") from None
     if why is None:
         return picture
     if getattr(inner, "transform", None) is None and getattr(inner, "transforms", None) is None:

@@ -1,0 +1,82 @@
+"""What a folder holds that is no data set of class folders as it stands, and what to give instead: only what was seen to fit is named."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from study.datasets import manifest
+from study.datasets.folder import GROUPS, display_path
+from study.datasets.imagefiles import is_junk, no_image
+from study.datasets.spec import SPLIT_NAMES, some
+from study.errors import StudyError
+from study.facts import shown
+from study.naming import Named
+
+DEEPEST = 5  # folders that hold one folder each
+OURS = ({"class", "probability", "problem", "network"}, {"image", "split", "label", "kind", "detail"})
+"""Columns of tables that we write ourselves: predictions, and lists of images worth a look. Their labels are nobody's."""
+
+
+def instead_of(path: Path) -> str:
+    """A sentence that follows why `path` was refused; empty where nothing more is known."""
+    if inner := _wrapped(path):
+        holds = some([shown(e.name) for e in _folders(inner)], 4)
+        return f" It holds one folder, in which {holds} lie: give 'folder:{inner}'."
+    if table := next(_tables(path), None):
+        return f" There is a table of labels: give 'table:{table}'."
+    for split in _folders(path):
+        if split.name.lower() in SPLIT_NAMES and (count := _images_in(split)) and not _folders(split):
+            return (
+                f" {shown(split.name)} was taken for a folder of a split, and holds {count} image{'s' * (count > 1)} and no class folders. If "
+                f"{shown(split.name)} is a class, rename the folder, or say each image's class in a table (table:PATH)."
+            )
+    if count := _images_in(path):
+        return f" {count} image{'s lie' if count > 1 else ' lies'} in it directly: put those of each class into a folder of its name, or say their classes in a table (table:PATH)."
+    return ""
+
+
+def _wrapped(path: Path) -> Path | None:
+    """The folder below it that holds class folders, or those of splits, where nothing but folders with one folder each lie between."""
+    here = path
+    for _ in range(DEEPEST):
+        inside = _folders(here)
+        if len(inside) != 1 or _images_in(here):
+            break
+        here = inside[0]
+    return here if here != path and len(_folders(here)) > 1 else None
+
+
+def _tables(path: Path) -> Iterator[Path]:
+    """Tables with an image that is there and two labels or more, in it, in its folders, and beside it."""
+    for folder in (path, *_folders(path), path.parent):
+        try:
+            entries = sorted(e for e in folder.iterdir() if e.suffix.lower() in manifest.KINDS and e.is_file())
+        except OSError:
+            continue
+        yield from (e for e in entries if e.name != GROUPS and not is_junk(e.name) and _fits(e, path))
+
+
+def _fits(table: Path, path: Path) -> bool:
+    """Whether its rows are labels of images, of which at least one lies in `path`."""
+    if display_path(table, table.parent) != table.name:
+        return False
+    try:
+        header, rows = manifest.rows_of(table)
+        if any(ours <= {h.lower() for h in header} for ours in OURS):
+            return False
+        _, kept, _, _ = manifest.usable_rows(header, rows, table, Named(kind="table", where=str(table), options={}), f"table:{table}")
+    except (StudyError, OSError):
+        return False
+    inside = any(isinstance(one.source, Path) and one.source.is_relative_to(path) for one in kept)
+    return inside and len({one.label for one in kept}) > 1
+
+
+def _folders(path: Path) -> list[Path]:
+    try:
+        return sorted(e for e in path.iterdir() if e.is_dir() and not is_junk(e.name))
+    except OSError:
+        return []
+
+
+def _images_in(path: Path) -> int:
+    return sum(no_image(name) is None for name in os.listdir(path))

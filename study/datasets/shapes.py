@@ -1,0 +1,67 @@
+"""Tables of another shape than a row an image with one label: what shape it is, and what to make of it."""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from study.datasets.imagefiles import SUFFIXES, WITH_PACKAGE
+from study.datasets.spec import some
+from study.errors import DataError
+from study.facts import shown
+
+BITS = {"0": False, "0.0": False, "false": False, "": False, "1": True, "1.0": True, "true": True}
+KNOWN = (*SUFFIXES, *WITH_PACKAGE)
+Cells = Sequence[tuple[str, Mapping[str, str]]]
+
+
+def check_header(path: Path, header: Sequence[str], there: Callable[[str], object]) -> None:
+    """Raises DataError where the first line is a row: it names an image, by its suffix or because it is `there`."""
+    at = next((k for k, cell in enumerate(header) if cell.lower().endswith(KNOWN)), None)
+    if at is None:
+        at = next((k for k, cell in enumerate(header) if "." not in cell and len(cell) > 2 and there(cell)), None)
+    if at is None:
+        return
+    label = next((k for k in range(len(header)) if k != at), None)
+    names = ["image" if k == at else "label" if k == label else f"column{k + 1}" for k in range(len(header))]
+    raise DataError(
+        f"{path}: its first line ({shown(', '.join(header)[:80])}) is a row, not the names of the columns. "
+        f"Put a line above it that names them, as {','.join(names)}"
+    )
+
+
+def one_hot(header: Sequence[str], rows: Cells, aside: str) -> list[str]:
+    """The columns beside `aside` of which each row has a 1 in exactly one and a 0 in the others; none where that is not so."""
+    columns = _bits(header, rows, aside)
+    sums = {sum(BITS[row.get(c, "").lower()] for c in columns) for _, row in rows}
+    return columns if len(columns) > 1 and sums == {1} else []
+
+
+def why_no_label(path: Path, header: Sequence[str], rows: Cells, image: str) -> str | None:
+    """What the shape of a table is in which no column is called as a label's is; None where that says nothing."""
+    if len(header) == 1:
+        return (
+            f"{path} has one column alone ({shown(header[0][:80])}); give each row the class of its image too, after a comma, semicolon, "
+            "tab or |. Images in a folder for each class need no table: folder:PATH"
+        )
+    if columns := one_hot(header, rows, image):
+        return (
+            f"{path} has a column for each class with a 1 in one of them a row ({some(columns, 4)}: one-hot); write the name of that column "
+            "into one column, label"
+        )
+    if len(columns := _bits(header, rows, image)) > 2:
+        return (
+            f"{path} has {len(columns)} columns of 0 and 1 ({some(columns, 4)}), and not one 1 a row; a study tells apart classes of which "
+            "an image has one: name one of the columns with ?label=, or write each image's class into one column, label"
+        )
+    return None
+
+
+def delimiter_said(first: str) -> str | None:
+    """What a first line says of the separator, as Excel writes it; None where it says nothing."""
+    found = re.fullmatch(r'\ufeff?"?sep=(.)"?\s*', first, re.IGNORECASE)
+    return found[1] if found else None
+
+
+def _bits(header: Sequence[str], rows: Cells, aside: str) -> list[str]:
+    columns = [c for c in header if c != aside]
+    return [c for c in columns if all(row.get(c, "").lower() in BITS for _, row in rows) and any(row.get(c) for _, row in rows)]
