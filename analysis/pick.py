@@ -8,6 +8,7 @@ validation. So the test score beside it is one that nothing was picked by.
 """
 
 import dataclasses
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -196,23 +197,35 @@ def pick_row(pick: Pick) -> dict[str, Any]:
     }
 
 
+NOTHING = "no trial of the study has finished yet; run it to its end."
 COMPARED = "compared"
 """Behind a colon: the network that the report compares, where another was delivered."""
 
 
-def find_pick(picks: Sequence[Pick], wanted: str = "", *, compared: bool = False) -> Pick:
+def find_pick(picks: Sequence[Pick], wanted: str = "", *, compared: bool = False, none: str = NOTHING) -> Pick:
     """By a cell's id, or any of its parts joined by "/": data set, NAME@SPLITS, backbone, strategy, share of the images, budget
     ("3x", "30 epochs"), size of images ("128px"). Of several that fit, the one that was delivered, else the one that leads. Who names a strategy, a backbone, a share or `COMPARED` means a compared
-    network, and so does who asks for one. Raises ConfigError where none fits, or several data sets do."""
+    network, and so does who asks for one. Raises ConfigError where none fits, or several data sets do; `none`: what it says where there is no
+    pick at all."""
     among = [p for p in picks if p.delivered is None] if compared else picks
     fit = [p for p in among if p.delivered is None and p.cell.id == wanted] or [p for p in among if _fits(p, wanted)]
     if len({(p.cell.dataset, p.cell.split_protocol) for p in fit}) == 1:
         return max(fit, key=lambda p: (p.delivered is not None, p.leads, bool(p.reason), p.validation))
     known = list(dict.fromkeys([*(p.of for p in picks), *(f"{p.of}/{p.cell.strategy}" for p in picks)]))
     if not known:
-        raise ConfigError("no trial of the study has finished yet; run it to its end.")
+        raise ConfigError(none)
     what = f"{wanted!r} names {len(fit)} cells" if wanted else "the study asks on several data sets"
     raise ConfigError(f"{what}; name one behind a colon, as RESULTS/STUDY:{known[0]}: {nearest(wanted, known)}.")
+
+
+def why_nothing(frames: Frames) -> str:
+    """Why a study has no network to use, and what to do."""
+    done = int((frames.trials.outcome == "completed").sum()) if len(frames.trials) else 0
+    run = f"python -m study.sweep {shlex.quote(frames.ledger.folder.location)}"
+    if not done:
+        return f"No trial of {frames.ledger.folder.location} has finished yet. Run it to its end: {run}"
+    lost = frames.ledger.folder.shown("selection.json")
+    return f"{lost} is not there, so none of {done} finished trials was chosen. Restore it, or choose again: {run}"
 
 
 def _fits(pick: Pick, wanted: str) -> bool:

@@ -10,7 +10,7 @@ import pandas as pd
 from analysis.card import model_card
 from analysis.figures import FIGURES
 from analysis.load import Frames, load
-from analysis.pick import Pick, find_pick, pick_row
+from analysis.pick import Pick, find_pick, pick_row, why_nothing
 from analysis.verdict import Findings, findings
 from analysis.why import why_rows
 from study.config import Cell, Study
@@ -127,7 +127,8 @@ class Results:
         id, or some of its parts ("partial", "mini_weeds/partial"); with a strategy in it, or with `compared` (also as a part: "compared"), a
         network of the comparison: of the cells that fit, the one the verdict speaks for, and of its confirm runs the one with the best
         validation macro-F1. No test score chooses. Raises ConfigError where none fits, or several data sets do."""
-        return find_pick(self.findings.picks, cell.id if isinstance(cell, Cell) else cell, compared=compared)
+        wanted = cell.id if isinstance(cell, Cell) else cell
+        return find_pick(self.findings.picks, wanted, compared=compared, none=why_nothing(self.frames))
 
     def predictor(self, cell: Cell | str = "", *, ensemble: bool = False, calibrated: bool = True, compared: bool = False) -> "Predictor":
         """The pick's network as a function of images; `cell` and `compared` as in `pick`.

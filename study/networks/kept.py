@@ -70,11 +70,22 @@ def timm_config(network: Kept) -> dict[str, Any]:
     }
 
 
+def _no_network(folder: Folder) -> str:
+    """Why there is none to load, and what brings one."""
+    place, trials = folder.location.rpartition("/trials/")[0], folder.location.rpartition("/")[0]
+    if not (place and trials.endswith("/trials") and folder.exists("config.json")):
+        return f"{folder.location} holds no network (best/manifest.json); name a study, RESULTS/STUDY, or a trial's folder in it."
+    return (
+        f"{folder.location}: the trial's network, {NAME}/, is gone or damaged. Restore it from a copy, or train the trial again: "
+        f"remove {folder.location} and run python -m study.sweep {place}"
+    )
+
+
 def load(folder: Folder, **expected: Any) -> tuple[Kept, nn.Module]:
     """The network kept in a trial's folder, or in `folder` itself. Raises ConfigError where none is whole."""
     found = checkpoint.weights_file(folder, NAME, **expected) or checkpoint.weights_file(folder, ".", **expected)
     if found is None:
-        raise ConfigError(f"{folder.location} holds no intact best checkpoint (best/manifest.json); name a trial's folder.")
+        raise ConfigError(_no_network(folder))
     data, facts = found
     try:
         tensors = safetensors.torch.load(data)
@@ -89,5 +100,7 @@ def load(folder: Folder, **expected: Any) -> tuple[Kept, nn.Module]:
         reason = " ".join(str(error).split())[:200]
         raise ConfigError(f"{folder.location} is not the network its manifest describes ({type(error).__name__}: {reason}).") from None
     if not all(bool(t.isfinite().all()) for t in tensors.values() if t.is_floating_point()):
-        raise ConfigError(f"{folder.location} holds weights that are not finite; it cannot predict. Train the trial again.")
+        raise ConfigError(
+            f"{folder.location} holds weights that are not finite; it cannot predict. To train the trial again, remove its folder and resume its study."
+        )
     return kept, model
