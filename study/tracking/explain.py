@@ -1,6 +1,7 @@
 """A server's fault as one line with the way out. What it was is told by classes, codes and HTTP status, never by what stands in a text."""
 
 import os
+import re
 import socket
 import sqlite3
 import ssl
@@ -19,6 +20,9 @@ STATUS = {
 }
 """MLflow's words for the status of an answer, those of them that have a way out."""
 NO_SUCH_PATH = "ENDPOINT_NOT_FOUND"  # 404 of a server that knows nothing of MLflow there
+ANSWERED = re.compile(r"API request to endpoint \S+ failed with error code (\d{3}) != \d{3}")
+"""Of an answer that is no JSON, MLflow's client keeps the status in this sentence alone."""
+LOST_RUNS = "has lost its runs"
 LOST = (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT)
 
 
@@ -28,6 +32,8 @@ def explain(error: Exception, uri: str) -> str:
         return str(error)
     text, where = printable(" ".join(str(error).split()))[:300], redact(uri)
     known = next((line for cause in causes(error) if (line := _way_out(cause, text))), None)
+    if known and known.startswith(LOST_RUNS):
+        known += _taken_from(uri)
     return f"{where} {known}" if known else redact(f"{where}: {type(error).__name__}: {text}")
 
 
@@ -99,12 +105,21 @@ def _status(error: BaseException) -> int | None:
     if isinstance(answer, dict):
         answer = answer.get("ResponseMetadata", {}).get("HTTPStatusCode")
     held = getattr(answer, "status_code", answer)
-    return named or (held if isinstance(held, int) else None)
+    told = ANSWERED.match(str(error)) if getattr(error, "error_code", None) else None
+    return named or (held if isinstance(held, int) else int(told[1]) if told else None)
+
+
+def _taken_from(uri: str) -> str:
+    """Of an SQLite path that begins in the folder of today: that it does."""
+    scheme, _, path = uri.partition("///")
+    if not scheme.startswith("sqlite") or path.startswith("/"):
+        return ""
+    return f". Its path is taken from {os.getcwd()}; from everywhere, write sqlite:////full/path/mlflow.db"
 
 
 def _lost(text: str) -> str:
     return (
-        f"has lost its runs ({redact(text[:120])}); restore its backup, or give it an empty store and send all anew: "
+        f"{LOST_RUNS} ({redact(text[:120])}); restore its backup, or give it an empty store and send all anew: "
         "remove mlflow.json from the study's folder, then sync"
     )
 
