@@ -42,7 +42,7 @@ SMALL = Protocol(max_epochs=2, image_size=32, batch_size=64, views=2, train_eval
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny study, as a sweep leaves it; trained long enough that a trained network leads, and not the line to beat."""
     root = tmp_path_factory.mktemp("finished")
-    study = tiny.write(root, protocol=", min_steps=60")
+    study = tiny.write(root, protocol=", min_steps=40", batch=16)
     assert sweep.main([str(study), "--local", "--mlflow", "off", "--results", str(root / "results")]) == 0
     return root / "results" / "tiny"
 
@@ -346,7 +346,7 @@ def test_growth_keeps_it_and_again_keeps_the_earlier_one(delivered: Path, tmp_pa
     assert deliver.main([str(place)]) == 0 and "before the study grew on" in capsys.readouterr().out and entry_of(place) == before
     assert look(load(str(place))) == 2, "the runs that joined are a look, the delivery is none"
 
-    assert deliver.main([str(place), "--again"]) == 0
+    assert deliver.main([f"{place}:linear_probe", "--again"]) == 0  # by name: on frozen features ten times the epochs are soon trained
     after = entry_of(place)
     assert after["earlier"] == [before] and after["at"] > before["at"] and len(after["lengths"][0]["trials"]) == 3
     assert not load_study(place).pick().outdated and look(load(str(place))) == 2

@@ -13,7 +13,7 @@ SOURCE = """
 from study.config import Protocol, Study, grid
 TINY = Study(
     name="tiny", cells=grid(["digits"], ["efficientnet_lite0"], {strategies!r}, (0.1,)),
-    protocol=Protocol(max_epochs=2, image_size=32, batch_size=64, views=1, train_eval_images=32, warmup_epochs=0.5{protocol}),
+    protocol=Protocol(max_epochs=2, image_size=32, batch_size={batch}, views=1, train_eval_images=32, warmup_epochs=0.5{protocol}),
     trials={trials}, random_trials={random}, grace_epochs={grace}, reduction_factor=2, confirm_seeds={seeds}, line_size=32,
     budget_check={check},
 )
@@ -27,15 +27,18 @@ def write(
     seeds: int = 2,
     protocol: str = "",
     check: int = 0,
+    batch: int = 64,
 ) -> Path:
-    """`check`: the factor of its budget check; 0 trains nothing for it."""
-    return _write(folder, strategies=list(strategies), trials=trials, seeds=seeds, protocol=protocol, random=1, grace=1, check=check)
+    """`check`: the factor of its budget check; 0 trains nothing for it. `batch`: a step of fewer images is the cheaper one, where many are taken."""
+    return _write(
+        folder, strategies=list(strategies), trials=trials, seeds=seeds, protocol=protocol, random=1, grace=1, check=check, batch=batch
+    )
 
 
 def in_any_order(folder: Path) -> Path:
     """Ten trials whose ids and numbers hang on no order: what TPE proposes and what is stopped early follows from the trials that have ended
     by then, which differ with how many run at once."""
-    return _write(folder, strategies=["linear_probe", "partial"], trials=3, seeds=2, protocol="", random=2, grace=2, check=0)
+    return _write(folder, strategies=["linear_probe", "partial"], trials=3, seeds=2, protocol="", random=2, grace=2, check=0, batch=64)
 
 
 def _write(folder: Path, **values: object) -> Path:
