@@ -34,23 +34,29 @@ STATUS = {
 
 
 class Troubled:
-    """WSGI: PUT to /.trouble says how slow and faulty the server is from now on; the answer counts the requests since the last time."""
+    """WSGI: PUT to /.trouble says how slow and faulty the server is from now on; the answer counts the requests since the last time,
+    and the most that waited "at once"."""
 
     def __init__(self, app: Callable[..., Any]) -> None:
         self.app, self.trouble, self.seen, self.alone = app, {}, {}, threading.Lock()  # type: ignore[var-annotated]
+        self.waiting = self.most = 0
 
     def __call__(self, environ: dict[str, Any], start: Callable[..., Any]) -> Any:
         method = environ["REQUEST_METHOD"]
         if environ["PATH_INFO"] == "/.trouble":
             with self.alone:
-                seen, self.seen = self.seen, {}
+                seen, self.seen, self.most = {**self.seen, "at once": self.most}, {}, 0
                 self.trouble = json.loads(environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"])))
             start("200 OK", [("Content-Type", "application/json")])
             return [json.dumps(seen).encode()]
         with self.alone:
             self.seen[method] = self.seen.get(method, 0) + 1
             turn = sum(self.seen.values())
+            self.waiting += 1
+            self.most = max(self.most, self.waiting)
         time.sleep(self.trouble.get("latency", 0))
+        with self.alone:
+            self.waiting -= 1
         every, methods = self.trouble.get("every", 0), self.trouble.get("methods", [method])
         if every and method in methods and turn % every == 0:
             code = self.trouble["code"]
@@ -64,12 +70,15 @@ class Server:
     url: str
     bucket: str
     env: dict[str, str]
+    at_once: int = 0  # the most requests that waited together between the last two calls of `trouble`
 
     def trouble(self, **how: Any) -> dict[str, int]:
         """`latency` in seconds a request; `code` for every `every`-th of `methods`. Returns requests by method since the last call."""
         asked = urllib.request.Request(f"{self.url}/.trouble", json.dumps(how).encode(), method="PUT")
         with urllib.request.urlopen(asked, timeout=30) as answer:
-            return dict(json.load(answer))
+            seen = dict(json.load(answer))
+        self.at_once = seen.pop("at once")
+        return seen
 
 
 @contextlib.contextmanager

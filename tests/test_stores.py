@@ -171,14 +171,13 @@ def test_an_epoch_costs_one_request(slow: str, moto: s3server.Server) -> None:
 def test_resuming_costs_three_requests_a_trial_many_at_a_time(slow: str, moto: s3server.Server) -> None:
     filled(slow, 60)
     moto.trouble(latency=0.1)
-    began = time.perf_counter()
     ledger = Ledger(slow, "s")
     assert len(ledger.results()) == len(ledger.asks()) == 60
     plan = SearchPlan(ledger.study(), ledger)
-    seconds, asked = time.perf_counter() - began, sum(moto.trouble().values())
+    asked = sum(moto.trouble().values())
     assert plan.done == plan.total == 60
     assert asked <= 3 * 60 + 10
-    assert seconds < 0.1 * asked / 2, "one after the other"
+    assert moto.at_once > 1, "one after the other"
 
 
 def test_of_many_that_want_a_lock_one_gets_it(slow: str) -> None:
