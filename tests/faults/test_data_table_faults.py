@@ -192,28 +192,27 @@ def test_F3_a_doubled_column_is_refused(tmp_path: Path) -> None:
 
 PACKERS = {".gz": lambda p: gzip.open(p, "wb", 1), ".bz2": lambda p: bz2.open(p, "wb", 1), ".xz": lambda p: lzma.open(p, "wb", preset=0)}
 READ = """
-import resource, sys, time
+import resource, sys
 from pathlib import Path
 from study.datasets import open_dataset
 from study.errors import DataError
-before, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.monotonic()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 try: open_dataset("fer2013", root=Path(sys.argv[1]))
 except DataError as error: print(error)
-print(time.monotonic() - began, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
 """
 
 
 @pytest.mark.parametrize("suffix", PACKERS)
-def test_B1_a_bomb_is_refused_by_name_in_seconds_with_little_memory(suffix: str, tmp_path: Path) -> None:
+def test_B1_a_bomb_is_refused_by_name_with_little_memory(suffix: str, tmp_path: Path) -> None:
     with PACKERS[suffix](tmp_path / f"fer2013.csv{suffix}") as file:
         for _ in range(300):
             file.write(b"0" * 1_000_000)
     done = subprocess.run([sys.executable, "-c", READ, str(tmp_path)], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
-    said, figures = done.stdout.splitlines()
-    seconds, megabytes = map(float, figures.split())
+    said, megabytes = done.stdout.splitlines()
     assert f"fer2013.csv{suffix}" in said and "bomb" in said
-    assert megabytes < 300 and seconds < 20, f"{megabytes:.0f} MB, {seconds:.1f} s"
+    assert float(megabytes) < 300, f"{megabytes} MB"
 
 
 @pytest.mark.parametrize("suffix", PACKERS)
