@@ -7,17 +7,17 @@ from dataclasses import fields
 import pandas as pd
 from jinja2 import Environment, StrictUndefined
 
-from analysis.frames import Frames
+from analysis.data.frames import Frames
+from analysis.data.question import COLUMNS, Question
+from analysis.findings.across_studies import Paired, pair_studies
 from analysis.load import load
-from analysis.paired import Paired, pair_studies
-from analysis.question import COLUMNS, Question
-from analysis.sentences import Sentence
 from analysis.verdict import findings
-from study import outputs
-from study.command import Parser, command
-from study.config import Study
+from analysis.words.sentences import Sentence
+from study.console.command import Parser, command
+from study.environment import tell
 from study.errors import StudyError
-from study.facts import tell
+from study.question.config import Study
+from study.storage import outputs
 
 KIND = outputs.page("a comparison", before=r'<th class="n">B minus A</th>')
 PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">

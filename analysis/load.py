@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.budget import checked
-from analysis.frames import Frames
-from analysis.question import LATE, Question
+from analysis.data.frames import Frames
+from analysis.data.question import LATE, Question
+from analysis.findings.budget_check import checked
 from study.canonical import restore
-from study.config import Cell, Recipe, Study, TrialConfig
 from study.errors import ConfigError
+from study.question.config import Cell, Recipe, Study, TrialConfig
 from study.records import Ask, Stage, TrialResult
 from study.search.confirmed import factors_of, planned
 from study.search.seeds import same_subset

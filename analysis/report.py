@@ -13,35 +13,35 @@ import pandas as pd
 import plotly.graph_objects as go
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from analysis import pictures
-from analysis.answers import confirm_seconds
-from analysis.budget import budget_lines, budget_rows, confirmed_at
-from analysis.equal_compute import equal_compute
-from analysis.export import write_tables
+from analysis.data.frames import Frames
+from analysis.data.question import Question, with_names, without_unused
+from analysis.data.spent import CORE_WATTS, GPU_WATTS, spent
 from analysis.figures import FIGURES
-from analysis.frames import Frames
-from analysis.leaderboard import leaderboard
+from analysis.findings.answers import confirm_seconds
+from analysis.findings.budget_check import budget_lines, budget_rows, confirmed_at
+from analysis.findings.equal_compute import equal_compute
 from analysis.load import load
-from analysis.mechanisms import MEASURED
-from analysis.question import Question, with_names, without_unused
-from analysis.spent import CORE_WATTS, GPU_WATTS, spent
-from analysis.theme import colour
-from analysis.told import score_facts
-from analysis.use import pick_facts, use_lines, uses
+from analysis.page import albums as pictures
+from analysis.page.leaderboard import leaderboard
+from analysis.page.theme import colour
+from analysis.page.write import write_tables
+from analysis.score_facts import score_facts
 from analysis.verdict import Findings, findings
-from analysis.why import why_rows
-from study import outputs
+from analysis.why.explanations import why_rows
+from analysis.why.measures import MEASURED
+from analysis.words.use_network import pick_facts, use_lines, uses
 from study.bounds import check_options
-from study.command import Parser, command
-from study.config import Study
+from study.console.command import Parser, command
+from study.environment import tell
 from study.errors import StudyError
-from study.facts import tell
 from study.failpoints import failpoint
+from study.question.config import Study
+from study.question.which_epoch import IN_WORDS
 from study.records import OBJECTIVE
 from study.space import in_words
+from study.storage import outputs
 from study.strategies import EVERY
 from study.tracking.ledger import Ledger
-from study.which_epoch import IN_WORDS
 
 OPTIMIZERS = {"adamw": "AdamW", "sgd": "SGD with Nesterov momentum 0.9, its rates 100 times those named"}
 PAGE = outputs.page("a study's report", before=r"<title>[^<]*: how much should be fine-tuned\?</title>")
@@ -144,7 +144,11 @@ def render(
 ) -> str:
     small = pictures.read(None) if shown is None else shown
     environment = Environment(
-        autoescape=True, undefined=StrictUndefined, loader=FileSystemLoader(Path(__file__).parent), trim_blocks=True, lstrip_blocks=True
+        autoescape=True,
+        undefined=StrictUndefined,
+        loader=FileSystemLoader(Path(__file__).parent / "page"),
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     environment.filters["points"] = lambda v: "n/a" if v is None or v != v else f"{100 * v:.1f}"
     figures = [

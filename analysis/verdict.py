@@ -4,19 +4,19 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from analysis import statistics as st
-from analysis.advice import Advice, advice
-from analysis.comparisons import compare_all
-from analysis.frames import Frames
-from analysis.gains import controls, free_networks
-from analysis.handed import with_delivered
-from analysis.judged import judge, pair_row
-from analysis.over_datasets import over_datasets, over_datasets_row
-from analysis.pick import Pick, pick_all
-from analysis.sentences import Sentence, answers, decision, describe_pair, sentences
-from analysis.warnings import warnings
-from analysis.when import When, when
-from analysis.why import Why, explain
+from analysis.data.frames import Frames
+from analysis.findings.by_axis import When, when
+from analysis.findings.comparisons import compare_all
+from analysis.findings.handed import with_delivered
+from analysis.findings.over_datasets import over_datasets, over_datasets_row
+from analysis.findings.pick import Pick, pick_all
+from analysis.findings.verdict_pairs import judge, pair_row
+from analysis.statistics import resampling as st
+from analysis.why.explanations import Why, explain
+from analysis.why.gains import controls, free_networks
+from analysis.words.advice import Advice, advice
+from analysis.words.sentences import Sentence, answers, decision, describe_pair, sentences
+from analysis.words.warnings import warnings
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from analysis.statistics import counts
+from analysis.statistics.resampling import counts
 from benchmarks.trainings import Bank, fill, load_banks
 from benchmarks.verdict import table
 from benchmarks.verdict_cases import Case

@@ -25,9 +25,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from study.config import Protocol, Study, grid
 from study.datasets import open_dataset
-from study.naming import with_splits
+from study.question.config import Protocol, Study, grid
+from study.question.naming import with_splits
 from study.results import Results, run_study
 
 STRATEGIES = ("linear_probe", "partial", "full")

@@ -17,14 +17,14 @@ from torch import nn
 from torch.nn import functional as F
 from torchvision import transforms
 
-from study.config import Cell, Protocol, TrialConfig
 from study.datasets.spec import ImageTable
 from study.datasets.visible import cut_off_test
 from study.inference.device import Device
-from study.networks.cut import split
+from study.networks.cutting.cut import split
+from study.networks.image_sizes import sized
 from study.networks.pretrained import create, slots_of
-from study.networks.sizes import sized
 from study.networks.weights import timm_name
+from study.question.config import Cell, Protocol, TrialConfig
 from study.training.inputs import Inputs
 from study.training.loop import fine_tune
 from study.training.optimizers import make_optimizer

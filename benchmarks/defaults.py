@@ -15,14 +15,14 @@ import statistics
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from study.config import Cell, Protocol, TrialConfig
-from study.places import Places
+from study.question.config import Cell, Protocol, TrialConfig
+from study.question.which_epoch import kept_epoch
 from study.run import open_inputs
 from study.space import Log, domains
+from study.storage.places import Places
 from study.strategies import STRATEGIES
-from study.training.guard import DivergedError
+from study.training.divergence import DivergedError
 from study.training.loop import fine_tune
-from study.which_epoch import kept_epoch
 
 LEARNING_RATES = (3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)  # half decades
 OF_A_HEAD_ALONE = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1)  # which takes larger ones

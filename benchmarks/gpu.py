@@ -167,7 +167,7 @@ def never_ahead() -> Iterator[None]:
 # ---- trials, as users run them -------------------------------------------------------------------------------
 
 STUDY = """
-from study.config import Protocol, Study, grid
+from study.question.config import Protocol, Study, grid
 GPU = Study(name="gpu", cells=grid(["digits"], ["efficientnet_lite0"], ["partial"], ({fraction},)),
     protocol=Protocol(max_epochs=4, image_size={size}, batch_size=32, train_eval_images=64),
     trials={trials}, random_trials={trials}, confirm_seeds=0, line_size={size})

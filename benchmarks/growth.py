@@ -22,18 +22,18 @@ from typing import Any
 import numpy as np
 
 from benchmarks.scale import record
-from study.config import Protocol, Study, TrialConfig, grid
-from study.files import Folder
 from study.metrics import class_scores
+from study.question.config import Protocol, Study, TrialConfig, grid
 from study.records import SCHEMA, Ask, Origin, Outcome, Stage, TrialResult, dumps
 from study.search.optuna_cells import SearchPlan
 from study.space import Choice, Integer, Log
+from study.storage.folder import Folder
 from study.tracking import events
 from study.tracking.client import KEY
 from study.tracking.cursor import Cursor, mark
 from study.tracking.ledger import STUDY_FILES, Ledger
 from study.tracking.mirror import Mirror
-from study.tracking.runs import NOTE
+from study.tracking.mlflow_runs import NOTE
 
 CELLS = grid(["digits", "mini_faces"], ["efficientnet_lite0"], ["partial", "full"])
 

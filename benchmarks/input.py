@@ -21,7 +21,7 @@ import torch
 from PIL import Image
 
 from benchmarks import contestants
-from study.cost import fastest_precision
+from study.budget.cost import fastest_precision
 from study.datasets import open_dataset
 from study.datasets.cache import cores, decoded, pixels
 from study.datasets.spec import ImageTable

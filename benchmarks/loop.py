@@ -20,7 +20,7 @@ import timm
 import torch
 
 from benchmarks import contestants
-from study.cost import fastest_precision
+from study.budget.cost import fastest_precision
 from study.networks.weights import timm_name
 
 AGAINST = ("plain", "timm", "lightning")

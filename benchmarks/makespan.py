@@ -3,7 +3,7 @@
     python -m benchmarks.makespan RESULTS/STUDY --workers 2 4 8
 
 Every trial takes the seconds that it was measured to take; whoever is free starts the next. Before: the search asks its cells in the
-study's order, confirm runs start seed by seed. After: as `study/search/dearest.py` has them start. `seen` is what the study itself took.
+study's order, confirm runs start seed by seed. After: as `study/search/scheduling_order.py` has them start. `seen` is what the study itself took.
 """
 
 import argparse
@@ -12,10 +12,10 @@ import json
 from pathlib import Path
 from statistics import mean
 
-from study.config import Cell
+from study.conduct.stages import controls
+from study.question.config import Cell
 from study.records import Ask, Stage, TrialResult
-from study.search.dearest import expected_seconds
-from study.stages import controls
+from study.search.scheduling_order import expected_seconds
 from study.tracking.ledger import Ledger
 
 

@@ -20,12 +20,12 @@ import torch
 from torch.nn import functional as F
 
 from benchmarks.marked import write_between_marks
-from study.config import Recipe
 from study.errors import ConfigError
-from study.networks.cut import split
+from study.networks.cutting.cut import split
 from study.networks.fits import phases_on
+from study.networks.image_sizes import check_forward
 from study.networks.pretrained import Backbone, create
-from study.networks.sizes import check_forward
+from study.question.config import Recipe
 from study.strategies import STRATEGIES, Phase
 from study.training.optimizers import make_optimizer
 

@@ -22,11 +22,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from analysis import statistics as st
-from analysis.intervals import difference_interval, images_estimate, share_interval
+from analysis.statistics import resampling as st
+from analysis.statistics.intervals import difference_interval, images_estimate, share_interval
 from study.datasets import open_dataset
 from study.datasets.spec import TEST, TRAIN, VAL
-from study.naming import with_splits
+from study.question.naming import with_splits
 
 PEERS = ("fastai", "autogluon", "timm")
 RESAMPLES = 2000

@@ -16,9 +16,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from study.config import TrialConfig
+from study.question.config import TrialConfig
+from study.question.which_epoch import kept_epoch
 from study.records import EpochRecord, dumps
-from study.which_epoch import kept_epoch
 
 
 def run(configs: list[dict[str, Any]], folder: Path, *, workers: int, at_once: int, env: Mapping[str, str]) -> list[dict[str, Any]]:
@@ -36,8 +36,8 @@ def run(configs: list[dict[str, Any]], folder: Path, *, workers: int, at_once: i
 def _worker(config: dict[str, Any]) -> None:
     import ray.train
 
-    from study.places import Places
     from study.run import run_trial
+    from study.storage.places import Places
     from study.training import distributed
 
     def report(record: EpochRecord) -> bool:

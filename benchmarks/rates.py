@@ -20,12 +20,12 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from study.config import Cell, Protocol, TrialConfig
 from study.datasets import open_dataset
-from study.naming import with_splits
-from study.places import Places
+from study.question.config import Cell, Protocol, TrialConfig
+from study.question.naming import with_splits
 from study.records import OBJECTIVE, EpochRecord
 from study.run import run_trial
+from study.storage.places import Places
 
 RATES = {"linear_probe": (1e-3, 3e-3, 1e-2, 3e-2), "partial": (1e-4, 3e-4, 1e-3, 3e-3), "full": (1e-4, 3e-4, 1e-3, 3e-3)}
 SIZES = (64, 128, 224)

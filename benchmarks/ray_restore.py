@@ -19,9 +19,9 @@ from ray import tune
 from ray.air.integrations.mlflow import MLflowLoggerCallback
 from ray.tune.search.optuna import OptunaSearch
 
-from study.config import Cell, Protocol, TrialConfig
-from study.places import Places
+from study.question.config import Cell, Protocol, TrialConfig
 from study.run import open_inputs
+from study.storage.places import Places
 from study.training.loop import fine_tune
 
 CELL = Cell(dataset="digits", backbone="efficientnet_lite0", strategy="partial", train_fraction=0.3)

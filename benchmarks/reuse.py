@@ -18,11 +18,11 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
-from study.config import Cell, Protocol, TrialConfig
-from study.places import Places
+from study.question.config import Cell, Protocol, TrialConfig
+from study.question.which_epoch import kept_epoch
 from study.run import open_inputs
+from study.storage.places import Places
 from study.training.loop import fine_tune
-from study.which_epoch import kept_epoch
 
 
 def trial(cell: Cell, protocol: Protocol, seed: int, data: Path) -> tuple[float, list[float]]:

@@ -14,14 +14,14 @@ from typing import Any
 
 import numpy as np
 
-from study.config import Protocol, Study, grid
-from study.places import Places
+from study.console.signals import interruptible
+from study.question.config import Protocol, Study, grid
 from study.records import EpochRecord, Outcome, dumps
 from study.run import Ending
 from study.search import local
 from study.search.conductor import Conductor
 from study.search.optuna_cells import SearchPlan
-from study.signals import interruptible
+from study.storage.places import Places
 from study.tracking.ledger import Ledger
 
 EPOCHS = 3

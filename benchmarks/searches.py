@@ -9,15 +9,15 @@ import json
 import sys
 from pathlib import Path
 
-from study.config import Study
-from study.places import Places
+from study.console.signals import interruptible
+from study.question.config import Study
 from study.records import Ask
 from study.search.conductor import Conductor
 from study.search.on_ray import tuner
 from study.search.on_ray.cluster import Resources, cluster
 from study.search.optuna_cells import SearchPlan
 from study.search.plans import FixedPlan, Plan
-from study.signals import interruptible
+from study.storage.places import Places
 from study.tracking.ledger import Ledger
 
 

@@ -11,9 +11,9 @@ import math
 
 import numpy as np
 
-from analysis import statistics as st
-from analysis.runs import score_runs
-from analysis.sizes import Crossing, Point, crossing, minus
+from analysis.statistics import resampling as st
+from analysis.statistics.crossing import Crossing, Point, crossing, minus
+from analysis.statistics.scored_runs import score_runs
 
 SIZES = np.array([50, 100, 200, 400, 800])
 AT = 150

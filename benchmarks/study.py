@@ -28,11 +28,11 @@ import optuna
 from optuna.pruners import SuccessiveHalvingPruner
 
 from benchmarks import plain_ray
-from study.config import Protocol, Study, TrialConfig, grid
+from study.question.config import Protocol, Study, TrialConfig, grid
+from study.question.which_epoch import kept_epoch
 from study.records import Ask, Outcome, dumps
 from study.search.selection import select
 from study.tracking.ledger import Ledger
-from study.which_epoch import kept_epoch
 
 GOAL = 3.0  # times fewer image passes
 

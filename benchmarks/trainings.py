@@ -17,16 +17,16 @@ import numpy as np
 import optuna
 import pyarrow.parquet as pq
 
-from study.config import Cell, Study, TrialConfig
-from study.files import Folder
-from study.places import Places
+from study.question.config import Cell, Study, TrialConfig
+from study.question.studies import PILOT, narrow
+from study.question.which_epoch import kept_epoch
 from study.records import EpochRecord, Outcome
 from study.run import run_trial
 from study.search.sample import suggest
 from study.search.seeds import seed_for
 from study.space import Integer
-from study.studies import PILOT, narrow
-from study.which_epoch import kept_epoch
+from study.storage.folder import Folder
+from study.storage.places import Places
 
 SAVE_EVERY = 5  # trainings
 optuna.logging.set_verbosity(optuna.logging.WARNING)

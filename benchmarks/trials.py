@@ -21,7 +21,7 @@ from benchmarks import plain_ray
 from study.tracking.ledger import Ledger
 
 STUDY = """
-from study.config import Protocol, Study, grid
+from study.question.config import Protocol, Study, grid
 TINY = Study(name="tiny", cells=grid(["digits"], ["efficientnet_lite0"], ["linear_probe"], (0.1,)),
     protocol=Protocol(max_epochs=3, image_size=32, batch_size=64, views=1, train_eval_images=32), trials={trials}, random_trials={trials},
     confirm_seeds=0, line_size=32)

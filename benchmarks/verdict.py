@@ -19,11 +19,11 @@ from typing import Any
 
 import numpy as np
 
-from analysis.decisions import ALPHA, Decision, decide
-from analysis.forecast import alpha_of_look, forecast
-from analysis.intervals import Estimate, difference, difference_interval, mean_estimate, share_interval
-from analysis.runs import Runs, join_folds, score_runs
-from analysis.statistics import ImageUnits, image_units
+from analysis.statistics.decisions import ALPHA, Decision, decide
+from analysis.statistics.forecast import alpha_of_look, forecast
+from analysis.statistics.intervals import Estimate, difference, difference_interval, mean_estimate, share_interval
+from analysis.statistics.resampling import ImageUnits, image_units
+from analysis.statistics.scored_runs import Runs, join_folds, score_runs
 from benchmarks.verdict_before import OldPair, old_pairs, old_seeds_needed, old_verdicts
 from benchmarks.verdict_cases import Case, cases
 from benchmarks.verdict_rules import rule_before, rules_now

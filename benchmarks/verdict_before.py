@@ -8,7 +8,7 @@ from itertools import combinations
 import numpy as np
 from scipy import optimize, stats
 
-from analysis.statistics import holm
+from analysis.statistics.resampling import holm
 
 
 @dataclass(frozen=True, kw_only=True)

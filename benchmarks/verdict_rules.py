@@ -10,10 +10,10 @@ from itertools import combinations
 
 import numpy as np
 
-from analysis.collapse import LEAST_DROP, Collapse, collapse_reason, count, count_collapses
-from analysis.decisions import Doubts
-from analysis.runs import Runs
-from analysis.small_classes import small_classes
+from analysis.findings.small_classes import small_classes
+from analysis.statistics.collapse import LEAST_DROP, Collapse, collapse_reason, count, count_collapses
+from analysis.statistics.decisions import Doubts
+from analysis.statistics.scored_runs import Runs
 from benchmarks.worlds import Split
 
 SDS_BEFORE = 3.0
@@ -51,7 +51,7 @@ class Ruled:
 
 
 def rules_now(runs: Sequence[Runs], over_search: Sequence[np.ndarray], splits: Sequence[Split]) -> Ruled:
-    """`over_search` [K] by strategy, see analysis.collapse."""
+    """`over_search` [K] by strategy, see analysis.statistics.collapse."""
     return Ruled(
         collapses=count_collapses([_by_run(r) for r in runs], over_search, len(np.unique(runs[0].search))),
         small=small_classes(np.concatenate([s.labels for s in splits])),

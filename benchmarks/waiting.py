@@ -41,11 +41,11 @@ def steps(way: str, network: str, px: int, batch: int, seconds: float) -> list[t
     os.environ |= {"OMP_NUM_THREADS": str(threads)} | ({"OMP_WAIT_POLICY": policy} if policy else {})
     from torch.nn import functional as F
 
-    from study.config import Recipe
     from study.inference.device import Device
-    from study.networks.cut import split
+    from study.networks.cutting.cut import split
     from study.networks.fits import phases_on
     from study.networks.pretrained import create
+    from study.question.config import Recipe
     from study.strategies import STRATEGIES
     from study.training.optimizers import make_optimizer
 

@@ -21,13 +21,13 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from study.config import Cell, Protocol, TrialConfig
-from study.files import Folder
 from study.metrics import score
-from study.places import Places
+from study.question.config import Cell, Protocol, TrialConfig
+from study.question.which_epoch import kept_epoch
 from study.records import EpochRecord, Outcome
 from study.run import measure_trial, run_trial
-from study.which_epoch import kept_epoch
+from study.storage.folder import Folder
+from study.storage.places import Places
 
 FRACTION = {"fer2013": 0.2}  # of the training images, to be affordable
 

@@ -16,12 +16,12 @@ from collections.abc import Sequence
 
 from study.bounds import check_options
 from study.datasets import CATALOG
+from study.environment import tell
 from study.errors import EnvironmentProblem, StudyError
-from study.facts import tell
-from study.files import Folder
-from study.places import find_places
 from study.search.on_ray.cluster import Connected, cluster
 from study.search.on_ray.nodes import LEAST_FREE_GB, alive, ask, problems, wanted
+from study.storage.folder import Folder
+from study.storage.places import find_places
 
 
 def dashboard_is_open(address: str) -> bool:

@@ -27,7 +27,7 @@ SECTIONS = {
     "Run it, read it, use it": ("study", ["run_study", "load_study", "Results", "Predictor"]),
     "Tables": ("analysis.load", ["load", "Frames"]),
     "Write a strategy": ("study.strategies.base", ["Strategy", "Phase"]),
-    "What a network is made of": ("study.networks.slots", ["Slot", "Kind"]),
+    "What a network is made of": ("study.strategies.slots", ["Slot", "Kind"]),
     "Write a measurement": ("study.measure.base", ["Finished", "Measurement"]),
     "Records": ("study.records", ["Record", "Ask", "EpochRecord", "TrialResult", "ClassScores", "Outcome", "Stage", "Origin"]),
     "The ledger": ("study.tracking.ledger", ["Ledger"]),

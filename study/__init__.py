@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from study import early as early  # before all others: it begins as it is imported
-from study.config import Cell, Protocol, Recipe, Study, TrialConfig, grid
+from study.question.config import Cell, Protocol, Recipe, Study, TrialConfig, grid
 from study.space import Choice, Integer, Log, Steps, Uniform
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -18,16 +18,16 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 times as slow (docs/performance.md). OpenMP reads it once, when torch is loaded; every module of ours loads this one first."""
 
 if TYPE_CHECKING:
-    from study.datasets.given import own_dataset
-    from study.predictor import Predictor
+    from study.datasets.from_python import own_dataset
     from study.results import Results, load_study, run_study
+    from study.use.predictor import Predictor
 
 LATER = {
     "run_study": "study.results",
     "load_study": "study.results",
     "Results": "study.results",
-    "Predictor": "study.predictor",
-    "own_dataset": "study.datasets.given",
+    "Predictor": "study.use.predictor",
+    "own_dataset": "study.datasets.from_python",
 }
 
 __all__ = [
@@ -38,7 +38,7 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name in LATER:
-        from study.progress import load
+        from study.console.progress import load
 
         load(LATER[name], what="PyTorch" if name == "Predictor" else "pandas and Plotly")
         return getattr(import_module(LATER[name]), name)

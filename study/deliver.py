@@ -15,15 +15,16 @@ import os
 import sys
 from collections.abc import Sequence
 
-from study import early, lock
+from study import early
 from study.bounds import check_options
-from study.command import Parser, command
+from study.console.command import Parser, command
+from study.console.progress import busy
+from study.console.signals import Interrupted, interruptible
+from study.environment import redact, shown, tell
 from study.errors import StudyError
-from study.facts import redact, shown, tell
-from study.options import check_tracking
-from study.places import find_places
-from study.progress import busy
-from study.signals import Interrupted, interruptible
+from study.storage import lock
+from study.storage.options import check_tracking
+from study.storage.places import find_places
 from study.tracking.client import default_uri
 from study.tracking.ledger import Ledger, find, placed
 
@@ -69,12 +70,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _deliver(ledger: Ledger, wanted: str, args: argparse.Namespace, interrupted: Interrupted) -> list[str]:
     """Checks, then trains in this process; what to say at the end. Raises StudyError for whatever a user can mend."""
     with busy("loading PyTorch"), early.at_once():
-        from study.checks import check_batches, check_models, open_tables
-        from study.delivery import deliver, ordered, plan_lines
-        from study.pipeline import follow, report
-        from study.same_images import check_same
+        from study.conduct.checks import check_batches, check_models, open_tables
+        from study.conduct.delivery import deliver, ordered, plan_lines
+        from study.conduct.pipeline import follow, report
+        from study.conduct.same_images import check_same
+        from study.conduct.stages import Executor
         from study.search import local
-        from study.stages import Executor
     study = ledger.study()
     assert study is not None, "it was found by its study.json"
     places = find_places(ledger.folder.location.rpartition("/")[0], args.data, args.weights)

@@ -12,21 +12,21 @@ import numpy as np
 from PIL import Image
 
 from study.bounds import check_options
-from study.command import Parser, command
-from study.config import TrialConfig
+from study.console.command import Parser, command
+from study.console.progress import load
 from study.datasets.spec import TRAIN
+from study.environment import tell
 from study.errors import ConfigError, DataError, EnvironmentProblem, StudyError
-from study.facts import tell
 from study.inference import pictures
-from study.places import find_places
-from study.progress import load
+from study.question.config import TrialConfig
+from study.storage.places import find_places
 from study.tracking.ledger import placed
 from study.use.local_only import HERE, LocalOnly, port_here
 
 if TYPE_CHECKING:
-    from study.predictor import Predictor
     from study.results import Results
     from study.use.neighbours import Neighbour, Neighbours
+    from study.use.predictor import Predictor
 
 SHOWN_CLASSES, SHOWN_IMAGES = 8, 8
 LARGEST = 30_000_000  # bytes of a file

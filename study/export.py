@@ -9,23 +9,23 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from study import outputs
-from study.command import Parser, command
-from study.config import TrialConfig
+from study.console.command import Parser, command
+from study.console.progress import load
 from study.datasets.spec import VAL
+from study.environment import tell
 from study.errors import ConfigError, EnvironmentProblem, StudyError, nearest
-from study.facts import tell
-from study.files import Folder
-from study.places import find_places
-from study.progress import load
+from study.question.config import TrialConfig
 from study.records import dumps
+from study.storage import outputs
+from study.storage.folder import Folder
+from study.storage.places import find_places
 from study.tracking.ledger import placed
 from study.use import FORMATS
 from study.use.images import find_images, read_batches
 
 if TYPE_CHECKING:
-    from study.predictor import Predictor
     from study.results import Results
+    from study.use.predictor import Predictor
     from study.use.soup import Souped
 
 BATCH = 32
@@ -156,9 +156,9 @@ def _images(predictor: "Predictor", check: Sequence[str] | None, said: set[str])
 
 def _soup(results: "Results", cell: str, data: str | None) -> "Souped":
     """Of the pick's confirm runs, judged on the validation images. Raises ConfigError where it is worse than they are."""
-    from study.predictor import Predictor
+    from study.conduct.same_images import check_begun
     from study.run import open_images
-    from study.same_images import check_begun
+    from study.use.predictor import Predictor
     from study.use.soup import soup
 
     pick, ledger = results.pick(cell, compared=True), results.frames.ledger

@@ -11,18 +11,18 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from study.bounds import check_options
-from study.command import Parser, command
+from study.console.command import Parser, command
+from study.console.progress import load
 from study.datasets.no_images import ways_out
+from study.environment import shown, tell
 from study.errors import ConfigError, DataError, StudyError
-from study.facts import shown, tell
-from study.files import Folder
-from study.progress import load
+from study.storage.folder import Folder
 from study.tracking.ledger import placed
 from study.use.images import Found, find_images, read_batches
 from study.use.table import PredictionsCsv
 
 if TYPE_CHECKING:
-    from study.predictor import Predictor
+    from study.use.predictor import Predictor
 
 BATCH = 64
 
@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not _is_network(args.network):
             placed(args.network)
         found = find_images([Path(p) for p in args.images])
-        load("study.predictor", "study.results")
+        load("study.use.predictor", "study.results")
         predictor, name, about = open_network(args.network, ensemble=args.ensemble, calibrated=not args.uncalibrated)
         for line in about if args.csv else []:
             print(line, file=sys.stderr)
@@ -65,8 +65,8 @@ def _is_network(place: str) -> bool:
 def open_network(place: str, *, ensemble: bool = False, calibrated: bool = True) -> tuple["Predictor", str, list[str]]:
     """(network, its name in a table, lines about it) of a study, a cell of it, or a trial's folder: the last as it was trained, without a
     temperature."""
-    from study.predictor import Predictor
     from study.results import open_place
+    from study.use.predictor import Predictor
 
     if _is_network(place):
         if ensemble:

@@ -18,7 +18,7 @@ SCHEMA = 1
 """Version of everything the ledger writes; a reader refuses others."""
 
 OBJECTIVE = "val/macro_f1"
-"""What the search maximises, of the epoch that speaks for a trial (`study.which_epoch`)."""
+"""What the search maximises, of the epoch that speaks for a trial (`study.question.which_epoch`)."""
 
 SUMMARY, LEFT_OUT = "summary", "left_out"
 """In the schema's metadata of measured/NAME.parquet: a few numbers as JSON; or, where there are no rows, the reason why."""

@@ -16,17 +16,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from study.command import Parser, command
-from study.config import TrialConfig
+from study.console.command import Parser, command
+from study.console.progress import load
+from study.environment import environment, tell
 from study.errors import ConfigError, StudyError
-from study.facts import environment, tell
-from study.places import Places, find_places
-from study.progress import load
+from study.question.config import TrialConfig
 from study.records import Ask, EpochRecord, Outcome, Stage
+from study.storage.places import Places, find_places
 from study.tracking.ledger import Ledger, find
 
 if TYPE_CHECKING:
-    from analysis.predictions import Predictions
+    from analysis.data.predictions import Predictions
 
 SHOWN = 10  # differences of a trial, the first ones first
 DECIDING = ("device", "precision", "micro_batches", "cut", "activations_reused", "weights", "weights_sha256")
@@ -91,7 +91,7 @@ def replay(ledger: Ledger, ask: Ask, places: Places, scratch: Path) -> Replay:
     """Trains `ask` again in `scratch`, as many epochs as it had. Raises ConfigError where it has none, or ran with other workers."""
     import torch.distributed as dist
 
-    from analysis.predictions import read_predictions
+    from analysis.data.predictions import read_predictions
     from study.run import run_trial
 
     config, recorded = TrialConfig.from_dict(ask.config), ledger.epochs(ask.trial_id)
@@ -154,9 +154,9 @@ def chosen(ledger: Ledger, names: Sequence[str], all_confirm: bool) -> list[Ask]
     """Trials by id, by the beginning of one, or by CELL#NUMBER; with `all_confirm`, those that the verdict rests on. Raises ConfigError."""
     asks, study = ledger.asks(), ledger.study()
     if all_confirm and study is not None:
-        load("study.stages")
-        from study.lines import line_asks
-        from study.stages import confirm_asks
+        load("study.conduct.stages")
+        from study.conduct.lines import line_asks
+        from study.conduct.stages import confirm_asks
 
         results = ledger.results()
         line = {a.trial_id for a in line_asks(study, asks) if a.trial_id in results and results[a.trial_id].outcome is Outcome.COMPLETED}
@@ -233,7 +233,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         load("study.run", "analysis.verdict")
         import torch.distributed as dist
 
-        from study.same_images import check_begun
+        from study.conduct.same_images import check_begun
 
         if "RANK" in os.environ and "WORLD_SIZE" in os.environ:
             scratch = _together(scratch)

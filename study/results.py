@@ -7,24 +7,24 @@ from typing import TYPE_CHECKING, Literal
 
 import pandas as pd
 
-from analysis.card import model_card
 from analysis.figures import FIGURES
+from analysis.findings.pick import Pick, find_pick, pick_row, why_nothing
 from analysis.load import Frames, load
-from analysis.pick import Pick, find_pick, pick_row, why_nothing
+from analysis.page.model_card import model_card
 from analysis.verdict import Findings, findings
-from analysis.why import why_rows
-from study.config import Cell, Study
+from analysis.why.explanations import why_rows
+from study.console.progress import load as load_modules
+from study.console.signals import interruptible
 from study.errors import ConfigError, nearest
-from study.options import Options
-from study.progress import load as load_modules
-from study.signals import interruptible
-from study.studies import find_study
+from study.question.config import Cell, Study
+from study.question.studies import find_study
+from study.storage.options import Options
 from study.tracking.ledger import Ledger, placed
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-    from study.predictor import Predictor
+    from study.use.predictor import Predictor
 
 
 class Results:
@@ -136,7 +136,7 @@ class Results:
         `ensemble`: all confirm runs of a compared cell together, at as many times the cost (`pick(cell, compared=True).together` has what
         it brings). `calibrated`: with the temperature fitted on validation. Raises ConfigError.
         """
-        from study.predictor import Ensemble, Predictor
+        from study.use.predictor import Ensemble, Predictor
 
         pick, ledger = self.pick(cell, compared=compared or ensemble), self.frames.ledger
         if not ensemble:
@@ -209,8 +209,8 @@ def run_study(
         command="study.run_study(...)",
     )
     question = find_study(study) if isinstance(study, str) else study
-    load_modules("study.pipeline")
-    from study.pipeline import conduct
+    load_modules("study.conduct.pipeline")
+    from study.conduct.pipeline import conduct
 
     with interruptible() as interrupted:
         ended = conduct(question, options, interrupted)

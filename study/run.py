@@ -20,31 +20,31 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from study import checkpoint, parquet
-from study.config import TrialConfig
 from study.datasets import open_dataset, subsample
 from study.datasets.cache import cache_folder, pixels
 from study.datasets.labelled import read_labelled
 from study.datasets.spec import ImageTable, with_validation
 from study.datasets.visible import cut_off_test
-from study.files import Folder
 from study.inference.classifier import HEADROOM
 from study.measure import find_measurements
 from study.measure.base import Finished, Images, NotMeasured, measure
-from study.naming import with_splits
 from study.networks.kept import NAME as BEST
 from study.networks.kept import Kept, keep
 from study.networks.pretrained import Backbone, create
 from study.networks.weights import timm_name
-from study.places import Places
-from study.predictor import Predictor
+from study.question.config import TrialConfig
+from study.question.naming import with_splits
+from study.question.which_epoch import may_be_kept
 from study.records import EpochRecord, Outcome, dumps
+from study.storage import checkpoint, parquet
+from study.storage.folder import Folder
+from study.storage.places import Places
 from study.training import distributed
+from study.training.divergence import DivergedError
 from study.training.exact import solve
-from study.training.guard import DivergedError
 from study.training.inputs import Inputs
 from study.training.loop import fine_tune
-from study.which_epoch import may_be_kept
+from study.use.predictor import Predictor
 
 log = logging.getLogger(__name__)
 ATTEMPTS = "attempts.jsonl"  # a line for every start of a trial

@@ -2,7 +2,7 @@
 
     python -m study.sweep [NAME | my_study.py | RESULTS/STUDY] [--data ROOT] [--results URL] ...
 
-The same command resumes: finished trials are read back, half-done ones go on. See study/studies.py for the studies.
+The same command resumes: finished trials are read back, half-done ones go on. See study/question/studies.py for the studies.
 """
 
 import argparse
@@ -19,24 +19,24 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from study import early
 from study.bounds import check_options
-from study.command import Parser, command
-from study.config import Study
+from study.budget.ladder import DELIVERY, HOURS
+from study.console.command import Parser, command
+from study.console.progress import busy, warn
+from study.console.signals import interruptible
+from study.environment import tell
 from study.errors import ConfigError, EnvironmentProblem, StudyError
-from study.facts import tell
-from study.files import Folder
-from study.mine import DELIVERY, HOURS
-from study.options import Options
-from study.places import find_places
-from study.progress import busy, warn
+from study.question.config import Study
+from study.question.studies import MINE, STUDIES, find_study, narrow, settings
 from study.records import Outcome
-from study.signals import interruptible
+from study.storage.folder import Folder
+from study.storage.options import Options
+from study.storage.places import find_places
 from study.strategies import STRATEGIES
-from study.studies import MINE, STUDIES, find_study, narrow, settings
 from study.tracking.ledger import Ledger, find
 
 if TYPE_CHECKING:
-    from study.leftover import Leftover
-    from study.pipeline import Ended
+    from study.budget.leftover import Leftover
+    from study.conduct.pipeline import Ended
 
 
 def _gpus(text: str) -> float | Literal["auto"]:
@@ -118,15 +118,15 @@ def chosen(args: argparse.Namespace, fields: dict[str, Any], options: Options) -
     """The study `mine`, chosen now, with what its hours may still buy, or as it was when it began; None where a dry run has said what it
     would be."""
     with busy("loading PyTorch", soon=True), early.at_once():
-        from study import fit
+        from study.budget import choose
     name = fields.pop("name", MINE)
     settle = functools.partial(narrow, **fields)
-    known = fit.begun(name, args.datasets, options)
+    known = choose.begun(name, args.datasets, options)
     if known is not None:
         return narrow(known, strategies=args.strategies, backbones=args.backbones, **fields), None
     if not args.datasets:
         raise ConfigError("mine needs your images: --datasets folder:PATH.")
-    fitted = fit.fit(
+    fitted = choose.fit(
         args.datasets,
         args.hours,
         options,
@@ -191,7 +191,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             leftover = None
             study = narrow(found, datasets=args.datasets, strategies=args.strategies, backbones=args.backbones, **fields)
         with busy("loading PyTorch", soon=True), early.at_once():  # half a minute on a busy machine
-            from study.pipeline import conduct, show_plan
+            from study.conduct.pipeline import conduct, show_plan
         if args.dry_run:
             show_plan(study, options)
             return 0
@@ -212,7 +212,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def print_end(ended: "Ended") -> None:
     """The table, the verdicts, the network to use, where the page is, and what MLflow has not got."""
-    from study.plan import print_results
+    from study.conduct.plan_tables import print_results
 
     print_results(ended.study, ended.ledger)
     for line in ended.verdicts:

@@ -12,15 +12,15 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 
-from study import outputs
-from study.command import Parser, command
-from study.config import Cell, Protocol, TrialConfig
+from study.console.command import Parser, command
+from study.console.progress import load
+from study.environment import tell
 from study.errors import ConfigError, StudyError
-from study.facts import tell
-from study.naming import with_splits
-from study.places import Places
-from study.progress import load
+from study.question.config import Cell, Protocol, TrialConfig
+from study.question.naming import with_splits
 from study.records import EpochRecord, Outcome, dumps
+from study.storage import outputs
+from study.storage.places import Places
 
 
 @command("stopped; with --out, the same command goes on")
@@ -90,9 +90,9 @@ def check(config: TrialConfig, places: Places) -> None:
     study's checks say so before it starts."""
     from study.datasets.spec import TRAIN
     from study.networks.fits import phases_on
+    from study.networks.image_sizes import check_forward
     from study.networks.memory import check_memory
     from study.networks.pretrained import create
-    from study.networks.sizes import check_forward
     from study.networks.weights import timm_name
     from study.run import open_table
     from study.training.batches import check_share, fewest_images

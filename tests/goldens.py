@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from study.config import TrialConfig
+from study.question.config import TrialConfig
 from study.tracking.ledger import Ledger
 
 GOLDEN = Path(__file__).parent / "golden" / "study"

@@ -14,10 +14,10 @@ from typing import Any
 import timm
 import torch
 
-from study.config import Cell, Protocol, TrialConfig
 from study.networks.pretrained import create
-from study.places import Places
+from study.question.config import Cell, Protocol, TrialConfig
 from study.run import open_inputs
+from study.storage.places import Places
 from study.strategies import STRATEGIES
 from study.training.loop import State, fine_tune
 

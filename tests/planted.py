@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from study.config import Protocol, Study, TrialConfig, grid
+from study.question.config import Protocol, Study, TrialConfig, grid
 from study.records import LEFT_OUT, Ask, ClassScores, EpochRecord, Stage, TrialResult
 from study.search.seeds import seed_for
 from study.tracking.ledger import Ledger

@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from study.config import Protocol, Study, TrialConfig, grid
 from study.metrics import class_scores
+from study.question.config import Protocol, Study, TrialConfig, grid
 from study.records import Ask, EpochRecord, Origin, Outcome, Stage, TrialResult
 from study.search.seeds import confirm_config
 from study.tracking.ledger import Ledger

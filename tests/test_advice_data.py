@@ -17,7 +17,7 @@ from study.datasets import no_images, open_dataset
 from study.datasets.__main__ import main as datasets
 from study.datasets.manifest import NAMES, find_columns
 from study.errors import ConfigError, StudyError
-from study.naming import absolute_name
+from study.question.naming import absolute_name
 from tests.own import scene
 
 COUNT = 12

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from analysis.frames import Frames
+from analysis.data.frames import Frames
 from analysis.load import load
-from analysis.steps import anew, extend, longer, repeat
+from analysis.words.steps import anew, extend, longer, repeat
 from study import sweep
-from study.config import Study
-from study.studies import find_study, narrow
+from study.question.config import Study
+from study.question.studies import find_study, narrow
 from tests.goldens import GOLDEN
 
 HOW_MANY = ("", "--confirm-seeds 3", "--confirm-seeds=3", "--confirm 3", "--set confirm_seeds=3", "--set=confirm_seeds=3")

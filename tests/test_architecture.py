@@ -12,32 +12,32 @@ import pytest
 ROOT = Path(__file__).parent.parent
 LAYERS = [
     {
-        "study.early", "study.errors", "study.command", "study.records", "study.space", "study.canonical", "study.failpoints", "study.facts", "study.files", "study.stores", "study.refusals", "study.outputs", "study.parquet", "study.places",
-        "study.metrics", "study.options", "study.signals", "study.progress", "study.remaining", "study.lock", "study.naming", "study.networks.slots", "study.inference",
-        "study.budget_decision", "study.folds", "study.bounds",
+        "study.early", "study.errors", "study.console.command", "study.records", "study.space", "study.canonical", "study.failpoints", "study.environment", "study.storage.folder", "study.storage.object_store", "study.storage.refusals", "study.storage.outputs", "study.storage.parquet", "study.storage.places",
+        "study.metrics", "study.storage.options", "study.console.signals", "study.console.progress", "study.console.eta", "study.storage.lock", "study.question.naming", "study.strategies.slots", "study.inference",
+        "study.question.budget_decision", "study.question.folds", "study.bounds",
     },
-    {"study.datasets", "study.strategies", "study.networks", "study.checkpoint"},
-    {"study.config", "study.which_epoch", "study.growth", "study.studies", "study.mine", "study.price", "study.reasons", "study.source"},
+    {"study.datasets", "study.strategies", "study.networks", "study.storage.checkpoint"},
+    {"study.question.config", "study.question.which_epoch", "study.question.growth", "study.question.studies", "study.budget.ladder", "study.budget.price", "study.budget.reasons", "study.question.as_python"},
     {"study.training"},
-    {"study.predictor"},
+    {"study.use.predictor"},
     {"study.measure", "study.tracking", "study.use"},
     {"study.run"},
     {"study.search"},
-    {"study.cost", "study.checks", "study.same_images", "study.stages", "study.budgets", "study.lines", "study.plan", "study.speed", "study.leftover", "study.fit", "study.runners"},
-    {"study.pictures", "study.candidates", "study.delivery", "study.pipeline", "study.results"},
+    {"study.budget.cost", "study.conduct.checks", "study.conduct.same_images", "study.conduct.stages", "study.conduct.settle_budget", "study.conduct.lines", "study.conduct.plan_tables", "study.budget.machine", "study.budget.leftover", "study.budget.choose", "study.conduct.runners"},
+    {"study.conduct.report_pictures", "study.conduct.candidates", "study.conduct.delivery", "study.conduct.pipeline", "study.results"},
     {"study.sweep", "study.trial", "study.predict", "study.replay", "study.export", "study.demo", "study.deliver", "study.measure.__main__", "study.tracking.__main__", "study.datasets.__main__"},
 ]  # fmt: skip
 PACKAGES = ("study", "analysis", "cluster", "benchmarks")
 MAY_USE_ANALYSIS = {
-    "study.pipeline",
+    "study.conduct.pipeline",
     "study.results",
     "study.replay",
-    "study.candidates",
-    "study.delivery",
+    "study.conduct.candidates",
+    "study.conduct.delivery",
 }  # what a study says of itself is the analysis's to say
 ANALYSIS_MAY_USE = (
-    "study.early", "study.errors", "study.command", "study.records", "study.space", "study.canonical", "study.failpoints", "study.facts", "study.files", "study.stores", "study.refusals", "study.outputs", "study.parquet", "study.metrics", "study.naming", "study.folds", "study.bounds",
-    "study.strategies", "study.config", "study.which_epoch", "study.tracking.ledger", "study.tracking.from_mlflow", "study.search.sample", "study.search.seeds", "study.search.confirmed",
+    "study.early", "study.errors", "study.console.command", "study.records", "study.space", "study.canonical", "study.failpoints", "study.environment", "study.storage.folder", "study.storage.object_store", "study.storage.refusals", "study.storage.outputs", "study.storage.parquet", "study.metrics", "study.question.naming", "study.question.folds", "study.bounds",
+    "study.strategies", "study.question.config", "study.question.which_epoch", "study.tracking.ledger", "study.tracking.from_mlflow", "study.search.sample", "study.search.seeds", "study.search.confirmed",
     "study.inference.softmax",
 )  # fmt: skip
 FILES = {

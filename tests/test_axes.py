@@ -11,24 +11,24 @@ from typing import Any
 import pytest
 
 from analysis import report
-from analysis.axes import AXES, IMAGES, PIXELS, STEPS
-from analysis.card import model_card
+from analysis.data.axes import AXES, IMAGES, PIXELS, STEPS
+from analysis.data.frames import Frames
+from analysis.data.question import COLUMNS, Question
 from analysis.figures import sizes
-from analysis.frames import Frames
 from analysis.load import load
-from analysis.question import COLUMNS, Question
+from analysis.page.model_card import model_card
 from analysis.verdict import Findings, findings
 from study import deliver, load_study, run_study
-from study.config import QUESTION, Cell, Protocol, Study, TrialConfig, grid, question_json, question_of, stretched
+from study.conduct.lines import line_asks, line_cells, line_config
+from study.console.progress import Names
 from study.errors import ConfigError
-from study.growth import compare, grow
-from study.lines import line_asks, line_cells, line_config
-from study.progress import Names
+from study.question.as_python import as_source
+from study.question.config import QUESTION, Cell, Protocol, Study, TrialConfig, grid, question_json, question_of, stretched
+from study.question.growth import compare, grow
+from study.question.studies import find_study, narrow
 from study.records import Origin, Stage
 from study.search.confirmed import checks, factors_of
 from study.search.optuna_cells import CellSearch
-from study.source import as_source
-from study.studies import find_study, narrow
 from study.tracking.ledger import Ledger
 from study.tracking.mirror import Mirror
 from study.tracking.names import cell_names

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from analysis.comparisons import Gathered, Tables, compare_strategies
-from analysis.question import Question
+from analysis.data.question import Question
+from analysis.findings.comparisons import Gathered, Tables, compare_strategies
 from benchmarks import trainings, verdict
 from benchmarks.bank import CONFIRMED, Drawn, Tuning, confirm, real_cases, spread, usable
 from benchmarks.trainings import Bank, fill, load_banks

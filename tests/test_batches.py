@@ -10,13 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from study import sweep, trial
-from study.config import Protocol
 from study.datasets.spec import TRAIN
 from study.errors import ConfigError
 from study.networks.fits import phases_on
 from study.networks.pretrained import create
-from study.places import Places
+from study.question.config import Protocol
 from study.run import open_table
+from study.storage.places import Places
 from study.strategies import EVERY
 from study.training.batches import check_share, fewest_images
 

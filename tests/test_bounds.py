@@ -16,14 +16,14 @@ from analysis import report
 from cluster import preflight
 from study import deliver, demo, predict, sweep
 from study.bounds import BOUNDS, bound_of, check
-from study.config import Cell, Protocol, Recipe, Study, TrialConfig, grid
 from study.errors import ConfigError
-from study.options import Options
+from study.question.config import Cell, Protocol, Recipe, Study, TrialConfig, grid
+from study.question.studies import narrow
+from study.question.studies import settings as told
 from study.records import dumps
 from study.space import Log, Uniform
+from study.storage.options import Options
 from study.strategies import EVERY
-from study.studies import narrow
-from study.studies import settings as told
 from study.tracking import __main__ as tracking
 from study.trial import parse_trial
 

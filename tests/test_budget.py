@@ -9,25 +9,27 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from analysis import budget, report
-from analysis.fairness import Fairness
+from analysis import report
+from analysis.data.question import Question
+from analysis.findings import budget_check
+from analysis.findings.fairness import Fairness
 from analysis.load import load
-from analysis.question import Question
 from analysis.verdict import findings
-from study import budgets, stages, sweep
-from study.budget_decision import Compared, Gain, Scored, decide, influences
-from study.budgets import next_rounds, settle
-from study.config import Cell, Protocol, Study, TrialConfig, grid, stretched
+from study import sweep
+from study.conduct import settle_budget, stages
+from study.conduct.lines import line_asks
+from study.conduct.settle_budget import next_rounds, settle
+from study.console.signals import Interrupted
 from study.datasets import open_dataset
 from study.datasets.spec import VAL
-from study.growth import grow
-from study.lines import line_asks
 from study.metrics import Counts, macro_f1
-from study.places import Places
+from study.question.budget_decision import Compared, Gain, Scored, decide, influences
+from study.question.config import Cell, Protocol, Study, TrialConfig, grid, stretched
+from study.question.growth import grow
 from study.records import Ask, EpochRecord, Origin, Outcome, Stage
 from study.search.conductor import Conductor
 from study.search.seeds import confirm_config
-from study.signals import Interrupted
+from study.storage.places import Places
 from study.tracking.ledger import Ledger
 from tests import tiny
 from tests.sized import predict
@@ -321,7 +323,7 @@ def test_killed_between_its_steps_it_ends_as_if_nothing_had_been(where: str, tmp
         raise Killed
 
     with monkeypatch.context() as m:
-        m.setattr(*((Ledger, "open_test", cut) if where == "open_test" else (budgets, where, cut)))
+        m.setattr(*((Ledger, "open_test", cut) if where == "open_test" else (settle_budget, where, cut)))
         with pytest.raises(Killed):
             go(STUDY, ledger, Made(ledger))
     assert not ledger.test_openings()
@@ -346,7 +348,7 @@ def test_never_longer_bars_the_loser_that_gains_and_says_what_would_decide(tmp_p
     ledger, run = finish(dataclasses.replace(STUDY, longest=1), tmp_path)
     assert not Counter(run.log)["trained", "confirm", 6] and Counter(run.log)["measured", "confirm", 2] == 6
     frames, question = load(ledger), Question.of(vars(CELLS[0]))
-    assert budget.states(frames) == {(question, "linear_probe"): "flat", (question, "full"): "gains"}
+    assert budget_check.states(frames) == {(question, "linear_probe"): "flat", (question, "full"): "gains"}
     doubts = Fairness(frames).doubts(question, "linear_probe", "full")
     assert not any("epochs" in d for d in doubts.of_a) and "by 6 epochs instead of 2" in doubts.of_b[-1] and doubts.both == ()
     (pair,) = findings(frames).pairs.to_dict("records")
@@ -367,8 +369,8 @@ def test_never_longer_bars_the_loser_that_gains_and_says_what_would_decide(tmp_p
     assert Counter(more.log)["trained", "confirm", 6] == 4 and not Counter(more.log)["trained", "budget", 6]
     frames = load(ledger)
     assert len(frames.openings) == 2 and frames.amendments[0]["test_open"]
-    assert budget.states(frames)[question, "full"] == "not known", "nobody looked beyond six epochs"
-    assert not budget.open_gains(frames) and set(frames.confirmed().epochs) == {6}
+    assert budget_check.states(frames)[question, "full"] == "not known", "nobody looked beyond six epochs"
+    assert not budget_check.open_gains(frames) and set(frames.confirmed().epochs) == {6}
 
 
 def test_the_budget_climbs_as_far_as_it_is_allowed_and_gains(tmp_path: Path) -> None:
@@ -378,7 +380,7 @@ def test_the_budget_climbs_as_far_as_it_is_allowed_and_gains(tmp_path: Path) -> 
     assert record["factor"] == 9 and [(r["against"], r["factor"]) for r in record["rounds"]] == [(1, 3), (3, 9)]
     assert Counter(run.log)["measured", "confirm", 18] == 4 and Counter(run.log)["measured", "budget", 18] == 2
     assert not [e for e in run.log if e[0] == "measured" and e[2] < 18], "one opening, for the runs that speak"
-    assert [line.rpartition(". ")[2] for line in budget.budget_lines(load(ledger))] == ["So all were trained longer", "So all were confirmed at 18 epochs"]  # fmt: skip
+    assert [line.rpartition(". ")[2] for line in budget_check.budget_lines(load(ledger))] == ["So all were trained longer", "So all were confirmed at 18 epochs"]  # fmt: skip
 
 
 def test_a_score_that_falls_is_said_and_equal_epochs_stay(tmp_path: Path) -> None:
@@ -387,7 +389,7 @@ def test_a_score_that_falls_is_said_and_equal_epochs_stay(tmp_path: Path) -> Non
     frames = load(ledger)
     assert ledger.budgets()[0]["rounds"][0]["strategies"]["linear_probe"]["falls"] and set(frames.confirmed().epochs) == {6}
     assert any("score of linear_probe falls with longer training" in w for w in findings(frames).warnings)
-    assert budget.budget_lines(frames)[0].endswith("The score of linear_probe falls with longer training")
+    assert budget_check.budget_lines(frames)[0].endswith("The score of linear_probe falls with longer training")
 
 
 def test_more_seeds_train_at_the_budget_that_was_decided_and_a_new_strategy_is_decided_on_anew(tmp_path: Path) -> None:

@@ -9,13 +9,13 @@ import pytest
 from scipy import stats
 from sklearn import metrics
 
-from analysis import statistics as st
-from analysis.classes import Classes, differences, f1_runs, said_runs
-from analysis.comparisons import Gathered
+from analysis.data.question import Question
 from analysis.figures import class_differences, confusion
-from analysis.intervals import difference
+from analysis.findings.comparisons import Gathered
 from analysis.load import load
-from analysis.question import Question
+from analysis.page.by_class import Classes, differences, f1_runs, said_runs
+from analysis.statistics import resampling as st
+from analysis.statistics.intervals import difference
 from analysis.verdict import findings
 from tests.goldens import GOLDEN
 

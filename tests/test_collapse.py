@@ -10,17 +10,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from analysis.collapse import Collapse, collapse_reason, count_collapses, robust_sd
-from analysis.comparisons import Compared, gather_all
-from analysis.intervals import Estimate, Part
-from analysis.judged import judge
+from analysis.data.question import Question
+from analysis.findings.comparisons import Compared, gather_all
+from analysis.findings.small_classes import small_classes
+from analysis.findings.verdict_pairs import judge
 from analysis.load import load
-from analysis.own_search import over_search
-from analysis.question import Question
-from analysis.sentences import answers, sentences
-from analysis.small_classes import small_classes
+from analysis.statistics.collapse import Collapse, collapse_reason, count_collapses, robust_sd
+from analysis.statistics.intervals import Estimate, Part
+from analysis.statistics.own_search import over_search
 from analysis.verdict import findings
-from analysis.warnings import warnings
+from analysis.words.sentences import answers, sentences
+from analysis.words.warnings import warnings
 from benchmarks.verdict_rules import rule_before, rules_now
 from benchmarks.worlds import Latent
 from study.records import OBJECTIVE

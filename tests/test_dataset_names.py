@@ -6,10 +6,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from analysis.pick import Pick
-from analysis.question import Question
-from study.config import Cell
-from study.naming import OPTIONS, dataset_name
+from analysis.data.question import Question
+from analysis.findings.pick import Pick
+from study.question.config import Cell
+from study.question.naming import OPTIONS, dataset_name
 from study.tracking.names import cell_names
 
 PLACES = ("/home/me/", "", "/mnt/a@b/c d/", "/x/why?/", "C:/Users/me/")

@@ -14,23 +14,23 @@ from PIL import Image
 from sklearn.datasets import load_digits
 from sklearn.metrics import f1_score
 
-from analysis.judged import look
+from analysis.data.predictions import read_predictions
+from analysis.findings.verdict_pairs import look
 from analysis.load import load
-from analysis.predictions import read_predictions
 from study import Results, deliver, demo, export, load_study, predict, sweep
-from study.candidates import Candidate, candidates
-from study.config import Cell, Protocol, TrialConfig
+from study.conduct.candidates import Candidate, candidates
+from study.conduct.delivery import ordered, plan_lines
+from study.conduct.pipeline import conduct
+from study.console.signals import Interrupted
 from study.datasets import open_dataset
 from study.datasets.spec import TEST, TRAIN, VAL, subsample, with_validation
-from study.delivery import ordered, plan_lines
 from study.errors import ConfigError, EnvironmentProblem
-from study.options import Options
-from study.pipeline import conduct
-from study.places import Places
+from study.question.config import Cell, Protocol, TrialConfig
 from study.records import Outcome, Stage
 from study.run import Ending, open_images, open_inputs, run_trial
 from study.search import local
-from study.signals import Interrupted
+from study.storage.options import Options
+from study.storage.places import Places
 from study.tracking.ledger import DELIVERY, Ledger
 from tests import tiny
 
@@ -255,7 +255,7 @@ def test_a_soup_is_still_of_confirm_runs(delivered: Path, tmp_path: Path, capsys
 
 def test_the_registered_best_is_what_was_delivered(finished: Path, tmp_path: Path) -> None:
     """Also where the study was sent to its end before: the alias moves, and the compared network stays a version."""
-    from study.pipeline import report
+    from study.conduct.pipeline import report
     from study.tracking.mirror import Mirror
 
     place = shutil.copytree(finished, tmp_path / "tiny")
@@ -439,7 +439,7 @@ def test_a_network_whose_weights_are_gone_is_refused_before_anything_is_trained(
     def gone(*_: object, **__: object) -> None:
         raise ConfigError("no weights of efficientnet_lite0 are here; give --weights.")
 
-    monkeypatch.setattr("study.checks.create", gone)
+    monkeypatch.setattr("study.conduct.checks.create", gone)
     before = ledger_at(fresh).trial_ids()
     assert deliver.main([str(fresh)]) == 2 and "no weights" in capsys.readouterr().err
     assert ledger_at(fresh).trial_ids() == before and len(ledger_at(fresh).test_openings()) == 1

@@ -12,7 +12,7 @@ import pytest
 
 import study
 from study import errors
-from study.config import Cell, Protocol, Recipe, Study, TrialConfig
+from study.question.config import Cell, Protocol, Recipe, Study, TrialConfig
 from study.records import SCHEMA
 from study.strategies import STRATEGIES
 from tests import tiny

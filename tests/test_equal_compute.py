@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.equal_compute import best_within, equal_compute
-from analysis.frames import Frames
+from analysis.data.frames import Frames
+from analysis.findings.equal_compute import best_within, equal_compute
 from analysis.load import load
 from tests.goldens import GOLDEN
 

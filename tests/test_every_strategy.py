@@ -13,18 +13,18 @@ import timm
 import torch
 
 from study import trial
-from study.config import Cell, Protocol, TrialConfig
 from study.errors import ConfigError
-from study.networks.cut import split
+from study.networks.cutting.cut import split
 from study.networks.fits import phases_on
 from study.networks.pretrained import Backbone, create
-from study.places import Places
+from study.question.config import Cell, Protocol, TrialConfig
 from study.records import EpochRecord
 from study.run import open_inputs
+from study.storage.places import Places
 from study.strategies import STRATEGIES, LoRA, LpFt, NormOnly, Phase, RetrainHead, Surgical
 from study.training.inputs import balanced_order
 from study.training.loop import State, fine_tune
-from study.training.low_rank import ALPHA, Factors
+from study.training.lora import ALPHA, Factors
 from tests.networks import serves
 from tests.test_strategies import SMALL
 

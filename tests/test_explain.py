@@ -11,16 +11,16 @@ import pytest
 from analysis.load import load
 from analysis.report import write_report
 from study import Protocol, Study, grid, run_study
-from study.config import TrialConfig
+from study.conduct.stages import controls
 from study.errors import ConfigError
 from study.measure import MEASUREMENTS
-from study.places import Places
+from study.question.config import TrialConfig
+from study.question.studies import EVERY_MEASURE
 from study.records import Origin, Outcome, Stage
 from study.results import Results
 from study.run import open_inputs
-from study.stages import controls
+from study.storage.places import Places
 from study.strategies import STRATEGIES
-from study.studies import EVERY_MEASURE
 from study.training.inputs import Inputs, made_wrong
 from study.training.loop import fine_tune
 

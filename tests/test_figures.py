@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis import theme
 from analysis.figures import FIGURES, cost, importance, parallel, slices, strategies, tuning_curves
 from analysis.load import load
+from analysis.page import theme
 from analysis.verdict import findings
 from study.tracking.ledger import Ledger
 from tests.planted import plant, synthetic

@@ -14,9 +14,9 @@ from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 from fsspec.registry import known_implementations
 
-from study import lock, stores
 from study.errors import ConfigError, EnvironmentProblem
-from study.files import Folder
+from study.storage import lock, object_store
+from study.storage.folder import Folder
 from study.tracking.ledger import Ledger
 from tests.goldens import GOLDEN
 
@@ -217,8 +217,8 @@ class Bucket(MemoryFileSystem):
 def test_a_misspelt_bucket_is_named_and_not_made(monkeypatch) -> None:
     fsspec.register_implementation("bucket", Bucket, clobber=True)
     monkeypatch.setattr(Bucket, "made", {"mine"})
-    monkeypatch.setattr(stores, "BUCKETS", {*stores.BUCKETS, "bucket"})
-    assert {"s3", "gs", "az"} <= stores.BUCKETS
+    monkeypatch.setattr(object_store, "BUCKETS", {*object_store.BUCKETS, "bucket"})
+    assert {"s3", "gs", "az"} <= object_store.BUCKETS
     Folder("bucket://mine/results").write("study.json", b"{}")
     with pytest.raises(EnvironmentProblem, match="cannot write bucket://mien/results/study.json.*The specified bucket does not exist"):
         Folder("bucket://mien/results").write("study.json", b"{}")

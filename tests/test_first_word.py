@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from study import progress
-from study.progress import busy, load
+from study.console import progress
+from study.console.progress import busy, load
 from study.use import FORMATS, formats
 from tests.goldens import GOLDEN
 from tests.test_architecture import ROOT

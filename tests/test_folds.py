@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 
 from analysis.load import load
 from analysis.verdict import findings
-from study.checks import open_tables
-from study.config import Protocol, Study, grid
+from study.conduct.checks import open_tables
 from study.datasets import CATALOG, open_dataset
 from study.errors import ConfigError, DataError
-from study.folds import in_common
-from study.places import find_places
+from study.question.config import Protocol, Study, grid
+from study.question.folds import in_common
+from study.storage.places import find_places
 from study.sweep import main
 from tests.own import scene
 from tests.sized import write

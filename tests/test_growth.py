@@ -10,13 +10,13 @@ import pytest
 from analysis.load import load
 from study import sweep
 from study.canonical import added, canonical, restore
-from study.config import Cell, Protocol, Recipe, Study, TrialConfig, grid
+from study.conduct.stages import choose, confirm_asks, ended
 from study.errors import ConfigError
-from study.growth import grow
+from study.question.config import Cell, Protocol, Recipe, Study, TrialConfig, grid
+from study.question.growth import grow
 from study.records import Stage
 from study.search.optuna_cells import SearchPlan
 from study.space import Choice, Integer, Log, Uniform
-from study.stages import choose, confirm_asks, ended
 from study.strategies import STRATEGIES
 from study.tracking.ledger import Ledger
 from tests import tiny

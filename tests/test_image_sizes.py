@@ -9,16 +9,16 @@ import torch
 from timm.layers import resample_abs_pos_embed
 
 from study import trial
-from study.checks import check_models
-from study.config import Protocol, Study, TrialConfig, grid
+from study.conduct.checks import check_models
+from study.conduct.plan_tables import print_plan
 from study.errors import ConfigError
+from study.networks.image_sizes import check_forward
 from study.networks.pretrained import create
-from study.networks.sizes import check_forward
-from study.places import Places
-from study.plan import print_plan
-from study.predictor import Predictor
+from study.question.config import Protocol, Study, TrialConfig, grid
 from study.run import run_trial
+from study.storage.places import Places
 from study.tracking.ledger import Ledger
+from study.use.predictor import Predictor
 
 
 def test_positions_are_resampled_as_timm_does_it(weights: Path) -> None:

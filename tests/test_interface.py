@@ -15,12 +15,12 @@ import pytest
 
 import study as package
 from study import Log, Protocol, Study, grid, load_study, run_study
-from study.config import TrialConfig
 from study.errors import ConfigError
 from study.measure import MEASUREMENTS, Finished, Measurement
 from study.measure import __main__ as command
-from study.options import Options
+from study.question.config import TrialConfig
 from study.records import Stage
+from study.storage.options import Options
 from study.tracking.ledger import Ledger
 from tests.goldens import GOLDEN
 
@@ -89,7 +89,7 @@ def test_in_a_thread_signals_stay_the_main_threads(tmp_path: Path) -> None:
             seen.append(error)
 
     def ask() -> None:
-        from study.signals import interruptible
+        from study.console.signals import interruptible
 
         with interruptible() as event:
             seen.append(event.is_set())
@@ -190,7 +190,7 @@ def test_what_can_be_asked_of_a_sweep_can_be_asked_in_python(tmp_path: Path, mon
         seen.append(options)
         raise Asked
 
-    monkeypatch.setattr("study.pipeline.conduct", conduct)
+    monkeypatch.setattr("study.conduct.pipeline.conduct", conduct)
     for images in (True, False):
         with pytest.raises(Asked):
             run_study("quickstart", results=tmp_path, images=images)

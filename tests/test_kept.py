@@ -10,14 +10,14 @@ import torch
 from PIL import Image
 from safetensors import safe_open
 
-from study.config import Cell, Protocol, TrialConfig
-from study.files import Folder
 from study.inference.pixels import plain
 from study.networks import kept
 from study.networks.pretrained import create
-from study.places import Places
-from study.predictor import Predictor
+from study.question.config import Cell, Protocol, TrialConfig
 from study.run import run_trial
+from study.storage.folder import Folder
+from study.storage.places import Places
+from study.use.predictor import Predictor
 
 NETWORKS = ("efficientnet_lite0", "resnet18", "mobilenetv3_small_050")
 

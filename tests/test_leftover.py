@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from study.config import Study
+from study.budget.ladder import MOST_SEEDS, choose, not_asked, with_about
+from study.budget.leftover import SPARE, Leftover, Sofar
+from study.budget.price import cost_of
 from study.errors import ConfigError
-from study.leftover import SPARE, Leftover, Sofar
-from study.mine import MOST_SEEDS, choose, not_asked, with_about
-from study.price import cost_of
+from study.question.config import Study
 from study.tracking.ledger import Ledger
 from tests.test_mine import a_ladder, machine, pictures, strategies
 

@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from analysis.crossfit import crossfit
-from analysis.predictions import Predictions
+from analysis.data.predictions import Predictions
+from analysis.statistics.temperature import crossfit
 from study.metrics import log_shares
 from study.search.lengths import Tried, affordable, choose, compare, is_lower, price
 

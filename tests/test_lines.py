@@ -13,10 +13,10 @@ from sklearn.metrics import f1_score
 
 from analysis.verdict import findings
 from study import Results, run_study
-from study.config import Cell, Protocol, Study, TrialConfig, grid
+from study.conduct.lines import line_asks, line_cells
 from study.errors import ConfigError
-from study.lines import line_asks, line_cells
-from study.networks.sizes import own_size
+from study.networks.image_sizes import own_size
+from study.question.config import Cell, Protocol, Study, TrialConfig, grid
 from study.records import Origin, Stage
 from study.strategies import EVERY, LINES
 from study.training.exact import STRENGTHS, choose, fit_path

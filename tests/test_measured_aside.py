@@ -12,17 +12,17 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from study.config import Cell, Protocol, TrialConfig
 from study.datasets.spec import TRAIN
 from study.errors import ConfigError, DataError, EnvironmentProblem
-from study.files import Folder
 from study.measure import MEASUREMENTS
 from study.measure.base import FAILED, Images, measure
 from study.measure.contents import OF_DELIVERY
 from study.measure.reprobe import FEWEST_A_CLASS, unfit
-from study.places import Places
+from study.question.config import Cell, Protocol, TrialConfig
 from study.records import LEFT_OUT, Outcome
 from study.run import run_trial
+from study.storage.folder import Folder
+from study.storage.places import Places
 
 ERRORS: tuple[Exception, ...] = (
     DataError("no images there."),

@@ -14,25 +14,25 @@ import pytest
 import torch
 from PIL import Image
 
-from study.config import Cell, Protocol, TrialConfig
 from study.datasets.foreground import plant_mask, plants
 from study.datasets.labelled import read_labelled
 from study.datasets.miniatures import weed
 from study.datasets.spec import TEST, TRAIN, VAL, ImageTable
 from study.errors import DataError
-from study.files import Folder
 from study.measure import MEASUREMENTS, Finished
 from study.measure.background import CHANGES
 from study.measure.base import Images, Measurement, NotMeasured, measure
 from study.measure.calibration import fit_temperature
 from study.measure.corruptions import KINDS, corrupt
-from study.measure.looks import spread
+from study.measure.features import spread
 from study.measure.reprobe import fit_probe
 from study.metrics import unbiased_cka
 from study.networks.pretrained import create
-from study.places import Places
+from study.question.config import Cell, Protocol, TrialConfig
 from study.records import LEFT_OUT, SUMMARY
 from study.run import measure_trial, run_trial
+from study.storage.folder import Folder
+from study.storage.places import Places
 
 SIZE = 32
 PROTOCOL = Protocol(max_epochs=1, image_size=SIZE, batch_size=64, views=1, train_eval_images=32, warmup_epochs=0.5)

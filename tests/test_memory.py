@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from study.config import Protocol, Study, grid
+from study.question.config import Protocol, Study, grid
 from study.records import OBJECTIVE, EpochRecord, Outcome, TrialResult
 from study.search.optuna_cells import CellSearch, SearchPlan
 from study.tracking.ledger import Ledger

@@ -10,19 +10,19 @@ import numpy as np
 import pytest
 
 from study import sweep
-from study.config import Protocol, Study, grid
+from study.budget.ladder import BATCHES, SEEDS, Choice, Ladder, batch_size, choose, enough, fair_epochs, half, sizes, with_about
+from study.budget.machine import alike, dearest
+from study.budget.price import Cost, Machine, Pace, Pictures, cost_of, distinct, trained_share
+from study.budget.reasons import reasons
+from study.console.eta import Remaining, Running
+from study.console.progress import Names, Watch, busy
 from study.errors import ConfigError
-from study.mine import BATCHES, SEEDS, Choice, Ladder, batch_size, choose, enough, fair_epochs, half, sizes, with_about
-from study.options import Options
-from study.price import Cost, Machine, Pace, Pictures, cost_of, distinct, trained_share
-from study.progress import Names, Watch, busy
-from study.reasons import reasons
+from study.question.as_python import as_source
+from study.question.config import Protocol, Study, grid
+from study.question.studies import QUICKSTART, STUDIES, find_study, narrow, settings
 from study.records import Ask, EpochRecord, Origin, Outcome, Stage, TrialResult
-from study.remaining import Remaining, Running
-from study.source import as_source
-from study.speed import alike, dearest
+from study.storage.options import Options
 from study.strategies import STRATEGIES
-from study.studies import QUICKSTART, STUDIES, find_study, narrow, settings
 from study.tracking.ledger import Ledger
 
 EVERY = ("partial", "full", "layer_decay", "lp_ft")
@@ -420,8 +420,8 @@ def test_speeds_are_measured_again_where_the_load_is_another() -> None:
 
 
 def test_speeds_are_kept_with_their_load_and_what_was_kept_without_is_measured(tmp_path: Path, monkeypatch) -> None:
-    from study import speed
-    from study.places import Places
+    from study.budget import machine as speed
+    from study.storage.places import Places
 
     took: list[float] = []
     monkeypatch.setattr(speed, "usable_cores", lambda: 2)
@@ -443,7 +443,7 @@ def test_speeds_are_kept_with_their_load_and_what_was_kept_without_is_measured(t
 
 
 def test_a_refusal_names_the_networks_that_it_is_not_about(tmp_path: Path) -> None:
-    from study.fit import _unused
+    from study.budget.choose import _unused
 
     for name in ("resnet50_imagenet.safetensors", "mobilenetv2_100.pth"):
         (tmp_path / name).touch()
@@ -453,13 +453,14 @@ def test_a_refusal_names_the_networks_that_it_is_not_about(tmp_path: Path) -> No
 
 
 def speedy(monkeypatch) -> None:
-    from study import fit, speed
+    from study.budget import choose
+    from study.budget import machine as speed
 
     monkeypatch.setattr(speed, "measure", lambda *a: type("P", (), {"frozen": 0.001, "train": 0.002, "evaluate": 0.001})())
     monkeypatch.setattr(speed, "_process", lambda ray: 1.0)
     monkeypatch.setattr(speed, "load", lambda: 0.0)
     monkeypatch.setattr(speed.Speeds, "precision", lambda *a: "fp32")
-    monkeypatch.setattr(fit, "LOOKED_AT", 3)
+    monkeypatch.setattr(choose, "LOOKED_AT", 3)
 
 
 def test_a_dry_run_only_says_and_a_second_one_says_the_same(tmp_path: Path, monkeypatch, capsys) -> None:
@@ -476,7 +477,7 @@ def test_a_dry_run_only_says_and_a_second_one_says_the_same(tmp_path: Path, monk
 
 
 def test_the_same_command_goes_on_with_what_was_chosen_first(tmp_path: Path, monkeypatch, capsys) -> None:
-    from study import pipeline
+    from study.conduct import pipeline
 
     speedy(monkeypatch)
     monkeypatch.chdir(tmp_path)
@@ -543,7 +544,7 @@ def record(epoch: int) -> EpochRecord:
 
 
 def test_a_log_names_the_time_left_and_is_never_silent(monkeypatch, capsys) -> None:
-    from study import progress
+    from study.console import progress
 
     monkeypatch.setattr(progress, "QUIET_S", 0.05)
     ask = Ask(trial_id="t", cell="d/official/net/full/1", number=3, stage=Stage.SEARCH, origin=Origin.RANDOM, config={}, sequence=0)
@@ -567,7 +568,7 @@ def test_a_log_names_the_time_left_and_is_never_silent(monkeypatch, capsys) -> N
 
 
 def test_what_lasts_is_said_again(monkeypatch, capsys) -> None:
-    from study import progress
+    from study.console import progress
 
     with busy("nothing"):
         pass
@@ -580,7 +581,7 @@ def test_what_lasts_is_said_again(monkeypatch, capsys) -> None:
 
 
 def test_a_study_begun_knows_what_is_left(tmp_path: Path) -> None:
-    from study.stages import remaining
+    from study.conduct.stages import remaining
 
     study = dataclasses.replace(QUICKSTART, explain=("memorisation",))
     ledger = Ledger(tmp_path, study.name)

@@ -12,7 +12,7 @@ from torchvision.datasets import ImageFolder
 
 from study import own_dataset
 from study.datasets import open_dataset
-from study.datasets.given import as_image
+from study.datasets.from_python import as_image
 from study.datasets.imagefiles import decode_file
 from study.errors import DataError
 from study.inference import outside, pictures

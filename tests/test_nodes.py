@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from study.errors import ConfigError, EnvironmentProblem
-from study.files import Folder
-from study.places import Places
-from study.search.on_ray import SETTINGS, cluster, look, nodes
+from study.search.on_ray import SETTINGS, cluster, node_report, nodes
+from study.storage.folder import Folder
+from study.storage.places import Places
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -24,7 +24,7 @@ def found(results: Path, *folders: Path, cache: Path | None = None) -> tuple[nod
     wanted = nodes.Wanted(results=Folder(results), folders=tuple(map(str, folders)), cache=str(cache) if cache else None)
     asked = {"results": str(results), "name": "m", "mark": "yes", "folders": list(wanted.folders), "cache": wanted.cache}
     wanted.results.write("m", b"yes")
-    return wanted, look.look({**asked, "packages": ["numpy"]}, "n2")
+    return wanted, node_report.look({**asked, "packages": ["numpy"]}, "n2")
 
 
 def test_a_node_like_this_one_has_no_problem(tmp_path: Path) -> None:
@@ -56,11 +56,11 @@ def test_folders_are_compared_by_their_names_and_the_sizes_at_the_top(tmp_path: 
     data = tmp_path / "data"
     (data / "train" / "0").mkdir(parents=True)
     (data / "labels.csv").write_text("a")
-    before = look.contents(str(data))
+    before = node_report.contents(str(data))
     (data / "train" / "0" / "1.png").touch()
-    more = look.contents(str(data))
+    more = node_report.contents(str(data))
     (data / "labels.csv").write_text("ab")
-    assert len({before, more, look.contents(str(data)), look.contents(str(tmp_path / "none"))}) == 4
+    assert len({before, more, node_report.contents(str(data)), node_report.contents(str(tmp_path / "none"))}) == 4
     wanted, here = found(tmp_path, data)
     for held, said in ((None, f"has no {data}, which is here"), ("other", f"holds other files in {data}")):
         (line,) = nodes.problems(wanted, {"here": here, "10.0.0.2": {**here, "folders": {str(data): held}}})
@@ -73,15 +73,15 @@ def test_the_code_is_compared_byte_by_byte(tmp_path: Path, monkeypatch: pytest.M
 
     import study
 
-    own = look.code()
+    own = node_report.code()
     copied = tmp_path / "study"
     shutil.copytree(Path(study.__file__).parent, copied, ignore=shutil.ignore_patterns("__pycache__"))
     monkeypatch.delitem(sys.modules, "study")
     monkeypatch.syspath_prepend(str(tmp_path))
-    assert look.code() == own
+    assert node_report.code() == own
     with open(copied / "training" / "loop.py", "a") as file:
         file.write("\n")
-    assert look.code() not in (own, None)
+    assert node_report.code() not in (own, None)
 
 
 def test_only_what_a_study_reads_is_compared(tmp_path: Path) -> None:

@@ -11,13 +11,13 @@ import pytest
 from scipy import stats
 
 from analysis import report
-from analysis.comparisons import Compared
-from analysis.intervals import Estimate, Part
-from analysis.judged import judge
+from analysis.data.question import Question
+from analysis.findings.comparisons import Compared
+from analysis.findings.over_datasets import OverDatasets, over_datasets
+from analysis.findings.verdict_pairs import judge
 from analysis.load import load
-from analysis.over_datasets import OverDatasets, over_datasets
-from analysis.question import Question
-from study.config import TrialConfig
+from analysis.statistics.intervals import Estimate, Part
+from study.question.config import TrialConfig
 from study.tracking.ledger import Ledger
 from tests.browser import page
 from tests.goldens import GOLDEN

@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from study.config import Protocol, Study, grid
 from study.datasets import open_dataset
 from study.datasets.__main__ import main
 from study.datasets.audit import audit
 from study.datasets.copies import NEAR_BITS, clusters, difference_hash, near_pairs
+from study.datasets.image_scan import look
 from study.datasets.imagefiles import decode_file
 from study.datasets.label_errors import likely_label_errors
-from study.datasets.looks import look
 from study.errors import ConfigError, DataError
 from study.inference import pictures
+from study.question.config import Protocol, Study, grid
 from study.records import Origin
 from study.results import run_study
 from study.tracking.ledger import Ledger

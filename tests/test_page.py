@@ -8,11 +8,11 @@ import pandas as pd
 import pytest
 import torch
 
-from analysis.answers import confirm_seconds
-from analysis.leaderboard import leaderboard
+from analysis.data.spent import CORE_WATTS, GPU_WATTS, cost_seconds, spent
+from analysis.findings.answers import confirm_seconds
 from analysis.load import load
+from analysis.page.leaderboard import leaderboard
 from analysis.report import main, write_report
-from analysis.spent import CORE_WATTS, GPU_WATTS, cost_seconds, spent
 from analysis.verdict import findings
 from study.records import OBJECTIVE, on_gpu
 from tests.browser import page
@@ -56,7 +56,7 @@ def test_hours_are_of_a_gpu_where_the_trials_had_one(device: str, mixed: bool) -
 
 def test_what_an_epoch_of_this_processor_says_is_no_gpu() -> None:
     from study.inference.device import Device
-    from study.training.conditions import device_name
+    from study.training.epoch_facts import device_name
 
     assert not on_gpu(device_name(Device(device=torch.device("cpu"), precision="fp32")))
 

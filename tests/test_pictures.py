@@ -9,13 +9,13 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from analysis import pictures
+from analysis.data.predictions import read_predictions
 from analysis.load import load
-from analysis.predictions import read_predictions
+from analysis.page import albums as pictures
 from analysis.report import write_report
 from analysis.verdict import findings
+from study.conduct.report_pictures import Gatherer, samples
 from study.datasets import open_dataset
-from study.pictures import Gatherer, samples
 from study.tracking.ledger import Ledger
 from tests.goldens import GOLDEN
 

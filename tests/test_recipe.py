@@ -18,24 +18,24 @@ from torch import nn
 from torch.nn import functional as F
 
 from analysis.load import load
-from study import checkpoint
-from study.config import Cell, Protocol, Recipe, Study, TrialConfig, grid
 from study.errors import ConfigError
-from study.files import Folder
-from study.networks.cut import split
+from study.networks.cutting.cut import split
+from study.networks.cutting.halves import Split
 from study.networks.pretrained import create
-from study.networks.split import Split
-from study.places import Places
+from study.question.config import Cell, Protocol, Recipe, Study, TrialConfig, grid
 from study.run import open_inputs, run_trial
 from study.search.optuna_cells import SearchPlan
 from study.space import Choice, Integer, Steps, Uniform
+from study.storage import checkpoint
+from study.storage.folder import Folder
+from study.storage.places import Places
 from study.strategies import STRATEGIES, Phase
 from study.strategies.partial import Partial
 from study.tracking.ledger import Ledger
-from study.training.average import Average
+from study.training.class_weights import class_weights
+from study.training.ema import Average
 from study.training.loop import State, fine_tune
-from study.training.mixing import Blend, draw
-from study.training.weighting import class_weights
+from study.training.mixup import Blend, draw
 from study.trial import parse_trial
 from tests.goldens import GOLDEN
 from tests.networks import serves
@@ -379,7 +379,7 @@ def test_what_a_study_may_not_ask_is_refused_before_it_starts() -> None:
 
 
 def test_networks_that_a_study_cannot_drop_paths_of_are_refused_by_its_checks(weights: Path) -> None:
-    from study.checks import check_models
+    from study.conduct.checks import check_models
 
     cells = grid(["digits"], ["vgg11"], ["scratch"])
     protocol = Protocol(image_size=32)

@@ -12,10 +12,10 @@ import pandas as pd
 import pytest
 
 from analysis import report
-from analysis.export import csv_bytes
 from analysis.figures import FIGURES
 from analysis.load import load
-from study.config import Protocol
+from analysis.page.write import csv_bytes
+from study.question.config import Protocol
 from study.records import Outcome
 from study.tracking.ledger import Ledger
 from tests.browser import page

@@ -18,7 +18,7 @@ from study.datasets.ids import as_id, names_in
 from study.datasets.manifest import NAMES, find_columns
 from study.datasets.spec import astride
 from study.errors import ConfigError, DataError, StudyError
-from study.naming import absolute_name
+from study.question.naming import absolute_name
 from tests.own import classes, scene
 
 COUNT = 24

@@ -6,18 +6,19 @@ from pathlib import Path
 import pytest
 import torch
 
-from study import runners, sweep
-from study.checks import open_tables
-from study.config import Protocol, Study, grid
+from study import sweep
+from study.budget.machine import Conditions
+from study.conduct import runners
+from study.conduct.checks import open_tables
+from study.conduct.runners import LONGEST_HERE_S, expected_seconds, here_first, in_this_process, open_runner
+from study.conduct.same_images import Tables
 from study.datasets.spec import kept_by_class
 from study.errors import ConfigError, EnvironmentProblem
-from study.options import Options
-from study.places import Places, find_places
-from study.runners import LONGEST_HERE_S, expected_seconds, here_first, in_this_process, open_runner
-from study.same_images import Tables
+from study.question.config import Protocol, Study, grid
+from study.question.studies import narrow
 from study.search import RayDoesNotStart, local
-from study.speed import Conditions
-from study.studies import narrow
+from study.storage.options import Options
+from study.storage.places import Places, find_places
 from study.tracking.ledger import Ledger
 from tests.goldens import GOLDEN
 

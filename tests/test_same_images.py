@@ -13,15 +13,15 @@ import pytest
 from PIL import Image
 
 from study import replay, sweep
-from study.config import Protocol, Study, grid
+from study.conduct.same_images import check_begun, check_same
 from study.datasets import CATALOG, open_dataset
 from study.datasets.contents import DIGITS, contents, digest
 from study.errors import DataError
 from study.measure import __main__ as measuring
-from study.places import find_places
+from study.question.config import Protocol, Study, grid
 from study.records import dumps
 from study.results import run_study
-from study.same_images import check_begun, check_same
+from study.storage.places import find_places
 from study.tracking.ledger import Ledger
 from tests.own import classes, scene
 

@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 import torch
 
-from study.config import Cell, Protocol, TrialConfig
-from study.networks import cut
-from study.networks.cut import split
+from study.networks.cutting import cut
+from study.networks.cutting.cut import split
+from study.networks.cutting.halves import Split
 from study.networks.pretrained import Backbone, create
-from study.networks.split import Split
-from study.places import Places
+from study.question.config import Cell, Protocol, TrialConfig
 from study.records import EpochRecord
 from study.run import open_inputs
 from study.space import Log
+from study.storage.places import Places
 from study.strategies import L2SP, STRATEGIES, Phase, Strategy
 from study.training.loop import fine_tune
 

@@ -9,13 +9,13 @@ import pytest
 from analysis.load import load
 from analysis.verdict import findings
 from study import sweep
-from study.config import Protocol, Study, TrialConfig, grid
 from study.errors import ConfigError
-from study.growth import grow
+from study.question.config import Protocol, Study, TrialConfig, grid
+from study.question.growth import grow
 from study.records import Ask, Origin, Outcome, Stage, TrialResult
-from study.search.dearest import expected_seconds
 from study.search.optuna_cells import SearchPlan
 from study.search.plans import FixedPlan
+from study.search.scheduling_order import expected_seconds
 from study.tracking.ledger import Ledger
 from tests import tiny
 from tests.goldens import GOLDEN

@@ -22,15 +22,15 @@ from PIL import Image, ImageOps
 from torch import nn
 
 from study import inference, load_study, predict
-from study.files import Folder
 from study.inference.classifier import SHORT_NAMES
 from study.networks import kept
 from study.networks.pretrained import create
-from study.predictor import Predictor
+from study.storage.folder import Folder
 from study.tracking import model as registered
 from study.tracking.cursor import NAME as CURSOR
 from study.tracking.ledger import Ledger
 from study.tracking.mirror import Mirror
+from study.use.predictor import Predictor
 from tests import tiny
 from tests.bare import Bare
 from tests.raycluster import free_port

@@ -10,26 +10,26 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.answers import answer
-from analysis.decisions import Doubts, decide
+from analysis.data.frames import Checked, Frames
+from analysis.data.question import Question
 from analysis.figures import sizes
-from analysis.frames import Checked, Frames
-from analysis.gains import controls
-from analysis.judged import Pair, judge
+from analysis.findings.answers import answer
+from analysis.findings.over_datasets import over_datasets
+from analysis.findings.short import Short, below_the_head, shorts
+from analysis.findings.too_few_pixels import Small
+from analysis.findings.verdict_pairs import Pair, judge
 from analysis.load import load
-from analysis.over_datasets import over_datasets
-from analysis.pixels import Small
-from analysis.question import Question
 from analysis.report import write_report
-from analysis.sentences import Sentence
-from analysis.short import Short, below_the_head, shorts
-from analysis.steps import anew
+from analysis.statistics.decisions import Doubts, decide
 from analysis.verdict import Findings, findings
-from analysis.why import explain
+from analysis.why.explanations import explain
+from analysis.why.gains import controls
+from analysis.words.sentences import Sentence
+from analysis.words.steps import anew
 from study import sweep
-from study.config import Protocol
+from study.question.config import Protocol
+from study.question.studies import narrow
 from study.strategies import STRATEGIES
-from study.studies import narrow
 from tests import sized
 from tests.browser import page
 from tests.planted import plant
@@ -349,7 +349,7 @@ def test_means_over_data_sets_say_how_many_were_cut_short(tmp_path: Path) -> Non
 
 
 def _compared(frames: Frames) -> Any:
-    from analysis.comparisons import compare_all
+    from analysis.findings.comparisons import compare_all
 
     return compare_all(frames, 50).pairs
 

@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.forecast import Spread, design
-from analysis.question import Question
-from analysis.sight import sights, spread_for
-from study.files import Folder
+from analysis.data.question import Question
+from analysis.statistics.forecast import Spread, design
+from analysis.words.design_power import sights, spread_for
+from study.storage.folder import Folder
 from study.tracking.ledger import Ledger
 
 GOLDEN = Path(__file__).parent / "golden"

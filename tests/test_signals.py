@@ -13,14 +13,14 @@ from pathlib import Path
 import pytest
 
 from study import sweep
+from study.console.signals import interruptible
 from study.records import Origin, Outcome
-from study.signals import interruptible
 from study.tracking.ledger import Ledger
 from tests import tiny
 
 LONG_STEP = """
 import hashlib, sys
-from study.signals import interruptible
+from study.console.signals import interruptible
 with interruptible() as interrupted, interrupted.during("this epoch"):
     print("ready", flush=True)
     hashlib.pbkdf2_hmac("sha256", b"a", b"b", 2_000_000_000)  # minutes in which the main thread runs no Python, as in a step of training

@@ -6,10 +6,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from analysis import statistics as st
-from analysis.intervals import mean_estimate
-from analysis.runs import Runs
-from analysis.sizes import Point, crossing, fit_power_law, minus, ten_times
+from analysis.statistics import resampling as st
+from analysis.statistics.crossing import Point, crossing, fit_power_law, minus, ten_times
+from analysis.statistics.intervals import mean_estimate
+from analysis.statistics.scored_runs import Runs
 from benchmarks.sizes import AT, RISING, SIZES, simulate, study
 
 

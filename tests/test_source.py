@@ -6,11 +6,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from study.config import Study, grid
-from study.source import as_source
+from study.question.as_python import as_source
+from study.question.config import Study, grid
+from study.question.studies import find_study
 from study.space import Choice, Domain, Integer, Log, Steps, Uniform, domains
 from study.strategies import EVERY
-from study.studies import find_study
 
 RANGED = [f"{name}.{field}" for name, cls in EVERY.items() for field in domains(cls)]
 NUMBERS = st.floats(1e-6, 0.4, allow_nan=False)
@@ -32,7 +32,7 @@ def ranges() -> st.SearchStrategy[Domain]:
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(domain=ranges())
 def test_every_range_is_written_as_it_is(domain: Domain, tmp_path: Path) -> None:
-    from study.source import _shown
+    from study.question.as_python import _shown
 
     made = eval(_shown(domain), {"Log": Log, "Uniform": Uniform, "Integer": Integer, "Steps": Steps, "Choice": Choice})  # noqa: S307  ours
     assert made == domain and type(made) is type(domain)

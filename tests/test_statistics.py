@@ -9,12 +9,12 @@ import pytest
 from scipy import stats
 from sklearn import metrics
 
-from analysis import statistics as st
-from analysis.decisions import Doubts, across_datasets, chances, decide, equivalence_p, expected_loss, not_separated_from_best
-from analysis.forecast import Spread, alpha_of_look, design, forecast
-from analysis.intervals import Estimate, Part, difference, difference_interval, few_units, mean_estimate, share_interval
-from analysis.luck import search_luck
-from analysis.runs import Runs, join_folds, score_runs
+from analysis.statistics import resampling as st
+from analysis.statistics.decisions import Doubts, across_datasets, chances, decide, equivalence_p, expected_loss, not_separated_from_best
+from analysis.statistics.forecast import Spread, alpha_of_look, design, forecast
+from analysis.statistics.intervals import Estimate, Part, difference, difference_interval, few_units, mean_estimate, share_interval
+from analysis.statistics.scored_runs import Runs, join_folds, score_runs
+from analysis.statistics.search_luck import search_luck
 
 B = 400
 

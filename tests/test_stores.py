@@ -11,12 +11,12 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from study import lock
-from study.config import Protocol, Study, grid
 from study.errors import EnvironmentProblem
-from study.files import Folder
+from study.question.config import Protocol, Study, grid
 from study.records import Ask, EpochRecord, Outcome, TrialResult
 from study.search.optuna_cells import SearchPlan
+from study.storage import lock
+from study.storage.folder import Folder
 from study.tracking.ledger import Ledger
 from study.tracking.mirror import Mirror
 from tests import s3server, tiny

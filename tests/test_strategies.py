@@ -9,13 +9,13 @@ import timm
 import torch
 from timm.optim import param_groups_weight_decay
 
-from study.config import Cell, Protocol, Recipe, Study, TrialConfig
 from study.errors import ConfigError
-from study.networks.cut import split
+from study.networks.cutting.cut import split
+from study.networks.cutting.halves import Split
 from study.networks.fits import phases_on
 from study.networks.pretrained import create, slots_of
-from study.networks.split import Split
 from study.networks.weights import timm_name
+from study.question.config import Cell, Protocol, Recipe, Study, TrialConfig
 from study.search.sample import distributions
 from study.strategies import STRATEGIES, Phase
 from study.training.activations import to_device
@@ -301,7 +301,7 @@ def test_what_fits_is_counted_node_by_node() -> None:
 
 def test_trials_share_a_gpu_by_their_measured_memory() -> None:
     from study.records import Outcome, TrialResult
-    from study.search.on_ray.sharing import gpu_share
+    from study.search.on_ray.gpu_share import gpu_share
 
     def result(peak: float, total: float = 80e9) -> TrialResult:
         facts = {"peak_gpu_bytes": peak, "gpu_bytes": total}

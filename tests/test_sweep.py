@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 
 from study import sweep
-from study.config import Cell, Protocol, Study, TrialConfig, grid
 from study.errors import ConfigError, EnvironmentProblem
-from study.predictor import Predictor
+from study.question.config import Cell, Protocol, Study, TrialConfig, grid
+from study.question.studies import QUICKSTART, STUDIES, find_study, narrow
 from study.records import Ask, Origin, Outcome, Stage
 from study.search.optuna_cells import SearchPlan
-from study.studies import QUICKSTART, STUDIES, find_study, narrow
 from study.tracking.ledger import Ledger
+from study.use.predictor import Predictor
 from tests import tiny
 
 
@@ -206,8 +206,8 @@ def test_a_relative_folder_is_the_same_for_workers_elsewhere(tmp_path: Path, mon
 
 
 def test_W8_a_study_in_use_is_refused_and_a_dead_ones_lock_is_taken_over(tmp_path: Path) -> None:
-    from study import lock
-    from study.files import Folder
+    from study.storage import lock
+    from study.storage.folder import Folder
 
     folder = Folder(str(tmp_path))
     with lock.held(folder), pytest.raises(EnvironmentProblem, match="in use by pid"):
@@ -223,8 +223,8 @@ def test_W8_a_study_in_use_is_refused_and_a_dead_ones_lock_is_taken_over(tmp_pat
 
 def test_a_lock_is_kept_fresh_in_silence_and_no_longer_than_held(tmp_path: Path, monkeypatch) -> None:
     """A long decode or epoch says nothing; a sweep on another host must not take its lock for a dead one's."""
-    from study import lock
-    from study.files import Folder
+    from study.storage import lock
+    from study.storage.folder import Folder
 
     monkeypatch.setattr(lock, "BEAT_S", 0.02)
     path = tmp_path / ".lock"
@@ -246,8 +246,8 @@ def test_a_lock_is_kept_fresh_in_silence_and_no_longer_than_held(tmp_path: Path,
 
 def test_precision_is_measured_once_and_kept(tmp_path: Path, monkeypatch) -> None:
     """What a study was started with decides, not what the machine that resumes it would choose."""
-    from study import checks
-    from study.places import find_places
+    from study.conduct import checks
+    from study.storage.places import find_places
 
     study = dataclasses.replace(QUICKSTART, name="auto", protocol=dataclasses.replace(QUICKSTART.protocol, precision="auto"))
     ledger, places = Ledger(tmp_path, "auto"), find_places(str(tmp_path))

@@ -8,13 +8,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from study.config import Cell, Protocol, Recipe, TrialConfig, grid
 from study.datasets import open_dataset
 from study.errors import ConfigError, DataError, StudyError
-from study.naming import absolute_name, taken_apart, with_splits
-from study.places import Places
+from study.question.config import Cell, Protocol, Recipe, TrialConfig, grid
+from study.question.naming import absolute_name, taken_apart, with_splits
+from study.question.studies import find_study, narrow
 from study.run import open_inputs, run_trial
-from study.studies import find_study, narrow
+from study.storage.places import Places
 from tests.own import scene
 
 ROWS = [{"file": f"images/{k:02d}.png", "species": "oak" if k % 2 else "ash", "patient": f"p{k // 4}"} for k in range(40)]

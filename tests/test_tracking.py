@@ -18,8 +18,8 @@ from analysis.figures import FIGURES
 from analysis.load import load
 from analysis.report import all_tables, write_report
 from analysis.verdict import findings
-from study.config import Cell, grid
 from study.errors import ConfigError, EnvironmentProblem
+from study.question.config import Cell, grid
 from study.tracking.client import KEY
 from study.tracking.explain import explain
 from study.tracking.inputs import inputs
@@ -70,7 +70,7 @@ def test_T7_replaying_doubles_nothing_and_analysis_is_the_same_from_both(copy: L
 
 
 def tables(frames):
-    from analysis.export import csv_bytes
+    from analysis.page.write import csv_bytes
 
     found = findings(frames, resamples=50)
     return [(k, csv_bytes(v)) for k, v in all_tables(frames, found, {s.name: s.compute(frames, found) for s in FIGURES}).items()]

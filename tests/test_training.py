@@ -19,27 +19,27 @@ import pytest
 import torch
 from sklearn import metrics
 
-from study import checkpoint
 from study.bounds import BOUNDS, Bound
-from study.config import Cell, Protocol, TrialConfig
 from study.datasets import open_dataset
 from study.datasets.cache import pixels
 from study.datasets.spec import TEST, TRAIN, VAL
 from study.datasets.visible import cut_off_test
 from study.errors import ConfigError
-from study.files import Folder
 from study.inference.softmax import softmax
 from study.metrics import score
-from study.places import Places
-from study.predictor import Predictor
+from study.question.config import Cell, Protocol, TrialConfig
 from study.records import Ask, EpochRecord, Outcome, Stage
 from study.run import measure_trial, open_images, open_inputs, run_trial
 from study.search.plans import shows_curve
+from study.storage import checkpoint
+from study.storage.folder import Folder
+from study.storage.places import Places
 from study.training import activations, augment
 from study.training.activations import ActivationStore
-from study.training.ahead import Ahead
 from study.training.inputs import Features, Inputs
 from study.training.loop import fine_tune
+from study.training.prefetch import Ahead
+from study.use.predictor import Predictor
 
 QUICK = Protocol(max_epochs=3, image_size=32, batch_size=64, train_eval_images=64)
 

@@ -22,19 +22,19 @@ from PIL import Image
 from sklearn.datasets import load_digits
 from torch import nn
 
-from analysis.pick import find_pick, pick_all
-from analysis.sentences import answers
+from analysis.findings.pick import find_pick, pick_all
+from analysis.words.sentences import answers
 from study import Protocol, Results, Study, demo, export, grid, load_study, predict, run_study
 from study.errors import ConfigError
 from study.inference.device import Device
 from study.inference.softmax import pooled, softmax
 from study.networks.pretrained import create
-from study.predictor import Ensemble, Predictor
 from study.results import open_place
 from study.tracking.ledger import Ledger
 from study.use import formats, gradcam
 from study.use.images import find_images, read_batches
 from study.use.neighbours import Neighbours, features
+from study.use.predictor import Ensemble, Predictor
 from study.use.soup import soup
 from tests.browser import page
 from tests.raycluster import free_port
@@ -117,8 +117,8 @@ def test_of_strategies_alike_the_cheapest_is_picked() -> None:
 
 
 def answers_of(found: Results) -> list:
-    from analysis.comparisons import compare_all
-    from analysis.judged import judge
+    from analysis.findings.comparisons import compare_all
+    from analysis.findings.verdict_pairs import judge
 
     return answers(judge(compare_all(found.frames, 200).pairs, found.frames), found.strategies, found.frames)
 

@@ -12,16 +12,16 @@ from scipy import stats
 from sklearn import metrics
 
 from analysis import compare, report
-from analysis.comparisons import Compared
+from analysis.data.question import Question
 from analysis.figures import cost
-from analysis.intervals import Estimate, Part
-from analysis.judged import judge
+from analysis.findings.comparisons import Compared
+from analysis.findings.verdict_pairs import judge
 from analysis.load import load
-from analysis.question import Question
-from analysis.sentences import Sentence, sentences
-from analysis.steps import extend
+from analysis.statistics.intervals import Estimate, Part
 from analysis.verdict import findings
-from analysis.warnings import warnings
+from analysis.words.sentences import Sentence, sentences
+from analysis.words.steps import extend
+from analysis.words.warnings import warnings
 from study import sweep
 from study.tracking.ledger import Ledger
 from tests.browser import page

@@ -8,11 +8,11 @@ import pandas as pd
 import pytest
 
 from analysis import report
+from analysis.data.frames import Frames
 from analysis.figures import FIGURES, size_differences, sizes
-from analysis.frames import Frames
 from analysis.load import load
 from analysis.verdict import Findings, findings
-from study.config import Protocol, TrialConfig
+from study.question.config import Protocol, TrialConfig
 from study.tracking.ledger import Ledger
 from study.tracking.mirror import Mirror
 from tests import sized
@@ -171,7 +171,7 @@ def test_figures_mark_the_crossing_where_the_lines_meet(crossed: Ledger, found: 
 
 def test_confirm_runs_of_the_made_up_study_are_those_a_sweep_would_ask_for(crossed: Ledger) -> None:
     """So that what is tested here is what a real study leaves."""
-    from study.stages import confirm_asks
+    from study.conduct.stages import confirm_asks
 
     study = crossed.study()
     assert study is not None

@@ -9,13 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from analysis.predictions import read_predictions
-from study import checkpoint
-from study.config import Cell, Protocol, Study, TrialConfig, grid
-from study.files import Folder
+from analysis.data.predictions import read_predictions
+from study.console.signals import Interrupted
 from study.metrics import class_scores, score
 from study.networks.kept import keep as write
-from study.places import Places
+from study.question.config import Cell, Protocol, Study, TrialConfig, grid
+from study.question.which_epoch import kept_epoch, may_be_kept
 from study.records import Ask, EpochRecord, Origin, Outcome, Stage, TrialResult
 from study.replay import replay
 from study.run import run_trial
@@ -23,10 +22,11 @@ from study.search import local
 from study.search.conductor import Conductor
 from study.search.optuna_cells import SearchPlan
 from study.search.plans import FixedPlan
-from study.signals import Interrupted
+from study.storage import checkpoint
+from study.storage.folder import Folder
+from study.storage.places import Places
 from study.tracking.ledger import Ledger
 from study.training.loop import fine_tune
-from study.which_epoch import kept_epoch, may_be_kept
 
 KEEPS = ("last", "best")
 PROTOCOL = Protocol(max_epochs=5, image_size=32, batch_size=64, train_eval_images=64)
@@ -194,7 +194,7 @@ def test_killed_while_it_writes_it_loses_nothing(
     monkeypatch.setattr("study.run.CHECKPOINT_SECONDS", 0.0)
     config, places = TrialConfig.from_dict(asked(keep).config), Places(folder=str(tmp_path), cache=cache)
     with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr("study.checkpoint.failpoint", failpoint)
+        patch.setattr("study.storage.checkpoint.failpoint", failpoint)
         run_trial(config, places, lambda r: bool(reached.append(r.epoch)), curve=False)
     assert reached[-1] == epoch - 1 and written
     again: list[int] = []

@@ -12,13 +12,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from analysis.contrasts import Contrast
 from analysis.figures import FIGURES
 from analysis.load import load
-from analysis.mechanisms import EXPLANATIONS, MEASURED
 from analysis.report import main, write_report
 from analysis.verdict import findings
-from analysis.why import explain, judge, partial_rank_correlation, why_rows
+from analysis.why.contrasts import Contrast
+from analysis.why.explanations import explain, judge, partial_rank_correlation, why_rows
+from analysis.why.measures import EXPLANATIONS, MEASURED
 from study.measure import MEASUREMENTS
 from study.tracking.ledger import Ledger
 from tests.planted import plant

@@ -1,7 +1,7 @@
 """The figures, in the order of the page. To add one: a file with `compute` and `draw`, and its line here.
 
 Every figure is `compute(frames, findings) -> tidy frame` (all the thinking) and `draw(frame) -> Figure` (none). What is drawn along an axis
-is drawn along each of `analysis.axes` by the same file.
+is drawn along each of `analysis.data.axes` by the same file.
 """
 
 from collections.abc import Callable
@@ -13,7 +13,8 @@ from typing import Protocol
 import pandas as pd
 import plotly.graph_objects as go
 
-from analysis.axes import IMAGES, PIXELS, STEPS, Axis
+from analysis.data.axes import IMAGES, PIXELS, STEPS, Axis
+from analysis.data.frames import Frames
 from analysis.figures import (
     calibration,
     class_differences,
@@ -37,7 +38,6 @@ from analysis.figures import (
     why_memorisation,
     why_probes,
 )
-from analysis.frames import Frames
 from analysis.verdict import Findings
 
 

@@ -5,9 +5,9 @@ import math
 import pandas as pd
 import plotly.graph_objects as go
 
-from analysis.classes import by_question, differences, f1_runs
-from analysis.frames import Frames
-from analysis.theme import GREY, colour, empty, facets, label, named, styled, symbol
+from analysis.data.frames import Frames
+from analysis.page.by_class import by_question, differences, f1_runs
+from analysis.page.theme import GREY, colour, empty, facets, label, named, styled, symbol
 from analysis.verdict import Findings
 
 TITLE = "F1 by class: the highest mean against the others"

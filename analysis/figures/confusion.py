@@ -5,9 +5,9 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from analysis.classes import Cell, Classes, Difference, by_question, differences, said_runs
-from analysis.frames import Frames
-from analysis.theme import GREY, empty, label, styled
+from analysis.data.frames import Frames
+from analysis.page.by_class import Cell, Classes, Difference, by_question, differences, said_runs
+from analysis.page.theme import GREY, empty, label, styled
 from analysis.verdict import Findings
 
 TITLE = "Where they err: confusion matrices"

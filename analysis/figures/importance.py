@@ -5,8 +5,8 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from analysis.frames import Frames
-from analysis.theme import GREY, colour, empty, label, styled
+from analysis.data.frames import Frames
+from analysis.page.theme import GREY, colour, empty, label, styled
 from analysis.verdict import Findings
 from study.records import OBJECTIVE
 from study.space import Domain, Integer

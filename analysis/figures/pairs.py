@@ -3,9 +3,9 @@
 import pandas as pd
 import plotly.graph_objects as go
 
-from analysis.frames import Frames
-from analysis.question import Question
-from analysis.theme import OKABE_ITO, empty, label, styled
+from analysis.data.frames import Frames
+from analysis.data.question import Question
+from analysis.page.theme import OKABE_ITO, empty, label, styled
 from analysis.verdict import Findings
 
 TITLE = "Paired differences in test macro-F1"

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from analysis.frames import Frames
-from analysis.question import Question
-from analysis.theme import broken, colour, dash, empty, label, named, styled
+from analysis.data.frames import Frames
+from analysis.data.question import Question
+from analysis.page.theme import broken, colour, dash, empty, label, named, styled
 from analysis.verdict import Findings
 from study.records import OBJECTIVE
 

@@ -3,11 +3,11 @@
 import pandas as pd
 import plotly.graph_objects as go
 
-from analysis.axes import IMAGES, Axis
+from analysis.data.axes import IMAGES, Axis
+from analysis.data.frames import Frames
 from analysis.figures.sizes import sides, size_axis
-from analysis.frames import Frames
-from analysis.intervals import difference_interval, mean_estimate
-from analysis.theme import colour, dash, empty, facets, label, named, styled, symbol
+from analysis.page.theme import colour, dash, empty, facets, label, named, styled, symbol
+from analysis.statistics.intervals import difference_interval, mean_estimate
 from analysis.verdict import Findings
 
 NOTE = (

@@ -6,11 +6,11 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from analysis.axes import IMAGES, Axis
-from analysis.frames import Frames
-from analysis.question import Question
-from analysis.short import shorts
-from analysis.theme import band, colour, dash, empty, facets, label, named, styled, symbol
+from analysis.data.axes import IMAGES, Axis
+from analysis.data.frames import Frames
+from analysis.data.question import Question
+from analysis.findings.short import shorts
+from analysis.page.theme import band, colour, dash, empty, facets, label, named, styled, symbol
 from analysis.verdict import Findings
 
 NEIGHBOURS = 1.5  # times as much: numbers of stars that are closer would cover one another

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from analysis.frames import Frames
-from analysis.theme import broken, colour, empty, facets, label, named, styled, symbol
+from analysis.data.frames import Frames
+from analysis.page.theme import broken, colour, empty, facets, label, named, styled, symbol
 from analysis.verdict import Findings
 from study.records import OBJECTIVE
 

@@ -3,9 +3,9 @@
 import pandas as pd
 import plotly.graph_objects as go
 
-from analysis.frames import Frames
-from analysis.question import Question
-from analysis.theme import colour, empty, facets, label, styled, symbol
+from analysis.data.frames import Frames
+from analysis.data.question import Question
+from analysis.page.theme import colour, empty, facets, label, styled, symbol
 from analysis.verdict import Findings
 
 TITLE = "Test scores of the confirmed configurations"

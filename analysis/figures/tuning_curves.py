@@ -5,8 +5,8 @@ import pandas as pd
 import plotly.graph_objects as go
 from scipy.special import gammaln
 
-from analysis.frames import Frames
-from analysis.theme import band, colour, dash, empty, facets, label, named, styled, symbol
+from analysis.data.frames import Frames
+from analysis.page.theme import band, colour, dash, empty, facets, label, named, styled, symbol
 from analysis.verdict import Findings
 from study.records import OBJECTIVE
 

@@ -3,8 +3,8 @@
 import pandas as pd
 import plotly.graph_objects as go
 
+from analysis.data.frames import Frames
 from analysis.figures import tuning_curves
-from analysis.frames import Frames
 from analysis.verdict import Findings
 
 TITLE = "Tuning curves against compute"

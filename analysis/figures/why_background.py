@@ -3,8 +3,8 @@
 import pandas as pd
 import plotly.graph_objects as go
 
-from analysis.frames import Frames
-from analysis.theme import empty, facets, label, not_measured, strips, styled
+from analysis.data.frames import Frames
+from analysis.page.theme import empty, facets, label, not_measured, strips, styled
 from analysis.verdict import Findings
 
 TITLE = "With the subject or its background changed"

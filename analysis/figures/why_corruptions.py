@@ -3,8 +3,8 @@
 import pandas as pd
 import plotly.graph_objects as go
 
-from analysis.frames import Frames
-from analysis.theme import colour, empty, facets, label, named, not_measured, styled, symbol
+from analysis.data.frames import Frames
+from analysis.page.theme import colour, empty, facets, label, named, not_measured, styled, symbol
 from analysis.verdict import Findings
 
 TITLE = "On worse images"

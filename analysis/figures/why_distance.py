@@ -3,10 +3,10 @@
 import pandas as pd
 import plotly.graph_objects as go
 
-from analysis.frames import Frames
-from analysis.mechanisms import distance_by_epoch
-from analysis.theme import colour, empty, facets, label, named, styled, symbol
+from analysis.data.frames import Frames
+from analysis.page.theme import colour, empty, facets, label, named, styled, symbol
 from analysis.verdict import Findings
+from analysis.why.measures import distance_by_epoch
 
 TITLE = "How far the weights go, and when"
 NOTE = (

@@ -3,9 +3,9 @@
 import pandas as pd
 import plotly.graph_objects as go
 
-from analysis.frames import Frames
-from analysis.question import Question
-from analysis.theme import empty, facets, label, not_measured, strips, styled
+from analysis.data.frames import Frames
+from analysis.data.question import Question
+from analysis.page.theme import empty, facets, label, not_measured, strips, styled
 from analysis.verdict import Findings
 
 TITLE = "A linear probe on the tuned features against one on the pretrained ones"

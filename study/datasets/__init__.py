@@ -9,9 +9,9 @@ from study.datasets import deepweeds, digits, fer2013, folder, huggingface, mani
 from study.datasets.instead import instead_of
 from study.datasets.layout import NotByClass
 from study.datasets.spec import SPLITS, DatasetSpec, ImageTable, subsample
+from study.environment import shown
 from study.errors import ConfigError, DataError, nearest
-from study.facts import shown
-from study.naming import READING, Named, is_own, taken_apart
+from study.question.naming import READING, Named, is_own, taken_apart
 
 CATALOG: dict[str, DatasetSpec] = {
     spec.name: spec

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from study.datasets.shared import built_once, open_array, write_array
+from study.datasets.built_arrays import built_once, open_array, write_array
 from study.datasets.spec import ImageTable
 from study.errors import EnvironmentProblem
 from study.inference.pictures import square

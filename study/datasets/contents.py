@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import PIL
 
+from study.datasets.built_arrays import built_once, open_array, write_array
 from study.datasets.cache import BLOCK, cache_folder, cores, kept_in
-from study.datasets.shared import built_once, open_array, write_array
 from study.datasets.spec import ImageTable
 from study.errors import DataError
 

@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 
 from study.datasets.called import as_read, look_alike
-from study.datasets.cutting import check_fold
 from study.datasets.imagefiles import (
     FIRST_SUFFIXES,
     JUNK,
@@ -26,11 +25,12 @@ from study.datasets.imagefiles import (
     refuse,
 )
 from study.datasets.layout import NotByClass, check_beside, check_layout
-from study.datasets.own import Ignored, found_file, make_table
+from study.datasets.make_splits import check_fold
 from study.datasets.spec import SPLIT_NAMES, SPLITS, TRAIN, ImageTable, display_name, left_out, some, stratified_split
 from study.datasets.tables import read_columns
+from study.datasets.user_table import Ignored, found_file, make_table
 from study.errors import DataError
-from study.naming import READING
+from study.question.naming import READING
 
 GROUPS = "groups.csv"
 LINK = "a link to a folder"

@@ -12,11 +12,11 @@ from study.datasets.cache import cache_folder
 from study.datasets.called import missing
 from study.datasets.imagefiles import identity
 from study.datasets.manifest import NAMES, split_number
-from study.datasets.own import NO_LABEL, Found, Ignored, found_file, make_table
 from study.datasets.roles import roles_said
 from study.datasets.spec import SPLIT_NAMES, ImageTable, some
+from study.datasets.user_table import NO_LABEL, Found, Ignored, found_file, make_table
 from study.errors import ConfigError, DataError, EnvironmentProblem, nearest
-from study.naming import Named
+from study.question.naming import Named
 
 MODULES = {".parquet": "parquet", ".tar": "webdataset", ".arrow": "arrow"}  # of single files
 

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from study.datasets.spec import some
+from study.environment import shown
 from study.errors import DataError
-from study.facts import shown
 
 IDS = ("id", "class_id", "label_id", "category_id", "label", "class", "index", "idx", "number", "code")
 WORDS = ("name", "class_name", "label_name", "category_name", "names", "species", "class", "label", "category")

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from study.datasets.no_images import said, way_out, ways_out
+from study.environment import shown
 from study.errors import DataError
-from study.facts import shown
 from study.inference import pictures
 
 FIRST_SUFFIXES = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".gif"}  # all that version 0.1 read

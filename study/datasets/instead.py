@@ -8,9 +8,9 @@ from study.datasets import manifest
 from study.datasets.folder import GROUPS, display_path
 from study.datasets.imagefiles import is_junk, no_image
 from study.datasets.spec import SPLIT_NAMES, some
+from study.environment import shown
 from study.errors import StudyError
-from study.facts import shown
-from study.naming import Named
+from study.question.naming import Named
 
 DEEPEST = 5  # folders that hold one folder each
 OURS = ({"class", "probability", "problem", "network"}, {"image", "split", "label", "kind", "detail"})

@@ -15,15 +15,15 @@ from study.datasets.called import missing
 from study.datasets.folder import check_path, display_path
 from study.datasets.ids import check_ids, names_in
 from study.datasets.imagefiles import no_image
-from study.datasets.own import NO_FILE, NO_LABEL, NO_SPLIT, Found, Ignored, found_file, make_table, without_twins
 from study.datasets.roles import roles_said
 from study.datasets.shapes import check_header, delimiter_said, one_hot, why_no_label
 from study.datasets.spec import SPLIT_NAMES, ImageTable, left_out, some
 from study.datasets.tables import BOUNDS, LIMITS, Count, check_length, read_rows
+from study.datasets.user_table import NO_FILE, NO_LABEL, NO_SPLIT, Found, Ignored, found_file, make_table, without_twins
 from study.datasets.whereabouts import Locate, as_named, by_what_is_left, why_none
+from study.environment import shown
 from study.errors import ConfigError, DataError, nearest
-from study.facts import shown
-from study.naming import COLUMNS, Named, taken_apart
+from study.question.naming import COLUMNS, Named, taken_apart
 
 NAMES = {
     "image": (
@@ -162,7 +162,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _parquet(path: Path) -> tuple[list[str], list[Row]]:
     import pyarrow as pa
 
-    from study import parquet
+    from study.storage import parquet
 
     def is_image(kind: pa.DataType) -> bool:
         return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_struct(kind))

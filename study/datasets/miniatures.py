@@ -16,8 +16,8 @@ import numpy as np
 from PIL import Image
 
 from study.datasets import deepweeds, fer2013
+from study.datasets.built_arrays import built_once, temporary
 from study.datasets.cache import cache_folder, kept_in
-from study.datasets.shared import built_once, temporary
 from study.datasets.spec import ImageTable
 
 VERSIONS = {"faces": 1, "weeds": 2}  # of the drawings: part of the folder's name

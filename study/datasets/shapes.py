@@ -6,8 +6,8 @@ from pathlib import Path
 
 from study.datasets.imagefiles import SUFFIXES, WITH_PACKAGE
 from study.datasets.spec import some
+from study.environment import shown
 from study.errors import DataError
-from study.facts import shown
 
 BITS = {"0": False, "0.0": False, "false": False, "": False, "1": True, "1.0": True, "true": True}
 KNOWN = (*SUFFIXES, *WITH_PACKAGE)

@@ -9,8 +9,8 @@ from typing import Literal
 
 import numpy as np
 
+from study.environment import shown
 from study.errors import DataError
-from study.facts import shown
 
 SPLITS = ("train", "val", "test")
 TRAIN, VAL, TEST = range(3)  # as `ImageTable.split` has them

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from study.datasets.archives import Limits, read_unpacked
 from study.errors import DataError
-from study.parquet import Bounds
+from study.storage.parquet import Bounds
 
 LIMITS = Limits(bytes=2_000_000_000)  # FER2013, the largest known, has 0.3 GB
 

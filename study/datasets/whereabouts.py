@@ -12,9 +12,9 @@ from urllib.parse import quote
 
 from study.datasets.imagefiles import SUFFIXES, WITH_PACKAGE, is_junk, no_image
 from study.datasets.spec import some
+from study.environment import shown
 from study.errors import DataError
-from study.facts import shown
-from study.naming import Named
+from study.question.naming import Named
 
 IMAGES = ("", "images", "imgs", "img", "data", "photos", "pictures")  # folders beside the table where files are looked for, in this order
 KNOWN = SUFFIXES | set(WITH_PACKAGE)

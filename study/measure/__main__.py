@@ -5,15 +5,15 @@ import os
 import sys
 from collections.abc import Sequence
 
-from study import lock
-from study.command import Parser, command
-from study.config import TrialConfig, foreign_tasks
+from study.console.command import Parser, command
+from study.console.progress import busy, load, warn
+from study.environment import tell
 from study.errors import ConfigError, StudyError
-from study.facts import tell
-from study.places import Places, find_places
-from study.progress import busy, load, warn
+from study.question.config import TrialConfig, foreign_tasks
+from study.question.studies import EVERY_MEASURE
 from study.records import Outcome
-from study.studies import EVERY_MEASURE
+from study.storage import lock
+from study.storage.places import Places, find_places
 from study.tracking.ledger import Ledger, find
 
 
@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     try:
         ledger = find(args.study)
-        load("study.run", "study.stages")
+        load("study.run", "study.conduct.stages")
         from study.measure import MEASUREMENTS, find_measurements
 
         names = tuple(MEASUREMENTS) if args.names == ["all"] else tuple(args.names)
@@ -56,11 +56,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 def measure_study(ledger: Ledger, names: tuple[str, ...], places: Places, again: bool = False) -> int:
     """Measures every completed confirm run of the configurations that speak today; returns how many could not be, each with a warning
     that says why. Runs of earlier choices are left alone: nothing is read off them, and test images are not shown to them again."""
+    from study.conduct.same_images import check_begun
+    from study.conduct.stages import confirm_asks
     from study.measure import opens_test
     from study.measure.base import FAILED
     from study.run import measure_trial
-    from study.same_images import check_begun
-    from study.stages import confirm_asks
 
     results, study = ledger.results(), ledger.study()
     assert study is not None, "it was found by its study.json"

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from study.datasets.spec import VAL
 from study.measure.base import Finished, Measurement, NotMeasured
-from study.measure.looks import chosen, scores
+from study.measure.features import chosen, scores
 
 CHANGES = ("as it is", "subject only", "background only", "background of its class", "background of any class")
 

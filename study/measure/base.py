@@ -11,15 +11,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from study.config import TrialConfig
 from study.datasets.spec import ImageTable
 from study.errors import EnvironmentProblem, StudyError
-from study.files import Folder
 from study.networks.pretrained import Backbone
-from study.predictor import Predictor
+from study.question.config import TrialConfig
 from study.records import LEFT_OUT, SUMMARY, dumps
-from study.refusals import one_line
+from study.storage.folder import Folder
+from study.storage.refusals import one_line
 from study.training import distributed
+from study.use.predictor import Predictor
 
 log = logging.getLogger(__name__)
 

@@ -14,10 +14,10 @@ from torch import nn
 
 from study.datasets.spec import VAL
 from study.measure.base import Finished, Measurement, NotMeasured
-from study.measure.looks import batches, chosen, pooled, remembered, stage_outputs
+from study.measure.features import batches, chosen, pooled, remembered, stage_outputs
 from study.metrics import unbiased_cka
 from study.networks.pretrained import Backbone, create
-from study.networks.slots import Slot
+from study.strategies.slots import Slot
 
 FEWEST = 20  # images
 KEPT = 96  # images whose kernel is kept, for comparing runs with each other

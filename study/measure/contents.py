@@ -5,12 +5,12 @@ from study.measure.background import Background
 from study.measure.base import Measurement
 from study.measure.calibration import Calibration
 from study.measure.cka import Cka
-from study.measure.copies import Copies
 from study.measure.corruptions import Corruptions
 from study.measure.forgetting import Forgetting
 from study.measure.predictions import Predictions, Validation
 from study.measure.reprobe import Reprobe
-from study.measure.way_back import WayBack
+from study.measure.seen_copies import Copies
+from study.measure.wise_ft import WayBack
 
 # in the order in which they are made: some rest on the predictions
 MEASUREMENTS: dict[str, Measurement] = {

@@ -17,7 +17,7 @@ from torchvision.transforms.v2 import functional as tv
 
 from study.datasets.spec import VAL
 from study.measure.base import Finished, Measurement
-from study.measure.looks import chosen, scores
+from study.measure.features import chosen, scores
 
 MOST_IMAGES = 128  # 22 passes over them
 

@@ -7,8 +7,8 @@ import pyarrow as pa
 from torch import nn
 
 from study.measure.base import Finished, Images, Measurement
-from study.measure.looks import Look, chosen, look
-from study.measure.original import Original, head_on, original, original_re_estimated, re_estimated
+from study.measure.features import Look, chosen, look
+from study.measure.pretrained_head import Original, head_on, original, original_re_estimated, re_estimated
 
 
 class Forgetting(Measurement):

@@ -12,11 +12,11 @@ import numpy as np
 import pyarrow as pa
 from torch import nn
 
+from study.console.progress import warn
 from study.datasets.spec import TRAIN, VAL, ImageTable
 from study.measure.base import Finished, Images, Measurement, NotMeasured
-from study.measure.looks import chosen, look, remembered, scores
+from study.measure.features import chosen, look, remembered, scores
 from study.networks.pretrained import Backbone
-from study.progress import warn
 
 MOST_TRAIN = 768
 MOST_VAL = 512

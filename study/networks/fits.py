@@ -6,8 +6,8 @@ from torch import nn
 
 from study.errors import ConfigError
 from study.networks.pretrained import Backbone
-from study.networks.slots import Slot
 from study.strategies import Phase, Strategy
+from study.strategies.slots import Slot
 
 
 def phases_on(strategy: Strategy, backbone: Backbone, epochs: int, where: str = "") -> tuple[Phase, ...]:

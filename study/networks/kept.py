@@ -13,12 +13,12 @@ import timm
 import torch
 from torch import nn
 
-from study import checkpoint
 from study.errors import ConfigError
-from study.files import Folder
 from study.inference.classifier import build, check_manifest, stored_side
 from study.networks.weights import allow_arguments, timm_name
 from study.records import Record, dumps
+from study.storage import checkpoint
+from study.storage.folder import Folder
 
 NAME = "best"
 

@@ -13,11 +13,11 @@ from timm.models import group_parameters
 from torch import nn
 
 from study.errors import ConfigError
-from study.networks.sizes import refusal, sized
-from study.networks.slots import Kind, Slot, Start
+from study.networks.image_sizes import refusal, sized
 from study.networks.timm_model import as_timm
 from study.networks.weights import Weights, find_weights, timm_name
-from study.refusals import one_line
+from study.storage.refusals import one_line
+from study.strategies.slots import Kind, Slot, Start
 
 SMALLEST = 0.001
 """Share of the parameters below which a stage next to the head is joined to the one below it."""

@@ -10,14 +10,14 @@ from collections.abc import Callable
 
 import numpy as np
 
-from study.config import TrialConfig
 from study.errors import EnvironmentProblem
 from study.failpoints import failpoint
 from study.metrics import class_scores
+from study.question.config import TrialConfig
+from study.question.which_epoch import kept_epoch
 from study.records import Ask, EpochRecord, Outcome, TrialResult
 from study.search.plans import Plan
 from study.tracking.ledger import Ledger
-from study.which_epoch import kept_epoch
 
 log = logging.getLogger(__name__)
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from study.config import Cell, Study, TrialConfig, question_of
+from study.question.config import Cell, Study, TrialConfig, question_of
 from study.search.seeds import confirm_config
 
 Chosen = Mapping[str, Sequence[str]]

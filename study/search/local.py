@@ -3,14 +3,14 @@
 import logging
 from collections.abc import Callable
 
-from study.config import TrialConfig
+from study.console.signals import Interrupted
 from study.errors import StudyError
-from study.places import Places
+from study.question.config import TrialConfig
 from study.records import Ask, EpochRecord, Outcome
 from study.run import run_trial
 from study.search.conductor import Conductor
 from study.search.plans import shows_curve
-from study.signals import Interrupted
+from study.storage.places import Places
 
 
 class _NotTheTrials(BaseException):

@@ -15,11 +15,11 @@ from optuna.pruners import SuccessiveHalvingPruner
 from optuna.samplers import RandomSampler, TPESampler
 from optuna.trial import TrialState
 
-from study.config import Cell, Study, TrialConfig
+from study.question.config import Cell, Study, TrialConfig
 from study.records import OBJECTIVE, Ask, EpochRecord, Origin, Outcome, Stage, TrialResult
-from study.search.dearest import SecondsByCell
 from study.search.plans import Plan
 from study.search.sample import default_values, distributions, suggest
+from study.search.scheduling_order import SecondsByCell
 from study.search.seeds import seed_for
 from study.tracking.ledger import Ledger
 

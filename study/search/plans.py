@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 
 from study.records import Ask, EpochRecord, Stage, TrialResult
-from study.search.dearest import Expected
+from study.search.scheduling_order import Expected
 
 
 def shows_curve(ask: Ask) -> bool:

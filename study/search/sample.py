@@ -5,7 +5,7 @@ from typing import Any
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from study.config import Cell, Study, TrialConfig
+from study.question.config import Cell, Study, TrialConfig
 from study.space import Choice, Domain, Integer, Log, Steps
 
 

@@ -5,7 +5,7 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from study.config import Study, TrialConfig, stretched
+from study.question.config import Study, TrialConfig, stretched
 
 
 def seed_for(*parts: object) -> int:

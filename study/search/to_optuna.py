@@ -15,13 +15,13 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.exceptions import ExperimentalWarning
 from optuna.trial import FrozenTrial, TrialState
 
-from study import outputs
-from study.config import Cell, Study, TrialConfig
+from study.environment import redact
 from study.errors import ConfigError, EnvironmentProblem
-from study.facts import redact
+from study.question.config import Cell, Study, TrialConfig
 from study.records import OBJECTIVE, Stage
 from study.search.optuna_cells import STATES
 from study.search.sample import distributions
+from study.storage import outputs
 from study.tracking.ledger import Ledger, Trial
 from study.tracking.names import cell_names
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from study.bounds import check_fields
-from study.networks.slots import ALL_KINDS, Kind, Slot, Start
+from study.strategies.slots import ALL_KINDS, Kind, Slot, Start
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,6 @@
 """The lines to beat: a linear classifier on frozen features, solved exactly. No epochs, no learning rate, no luck: what training must beat.
 
-They are no members of `STRATEGIES`: nobody searches them and every study has them (study/lines.py), so no study asks for them by name.
+They are no members of `STRATEGIES`: nobody searches them and every study has them (study/conduct/lines.py), so no study asks for them by name.
 """
 
 from dataclasses import dataclass

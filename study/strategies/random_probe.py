@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
-from study.networks.slots import Start
 from study.space import Log
 from study.strategies.base import Phase, Strategy
+from study.strategies.slots import Start
 
 
 @dataclass(frozen=True, kw_only=True)

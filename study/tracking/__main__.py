@@ -12,11 +12,11 @@ from dataclasses import asdict
 from pathlib import Path
 
 from study import early
-from study.command import Parser, command
+from study.console.command import Parser, command
+from study.environment import redact, tell
 from study.errors import ConfigError, StudyError
-from study.facts import redact, tell
-from study.options import check_tracking
 from study.records import dumps
+from study.storage.options import check_tracking
 from study.tracking.ledger import Ledger, find, studies
 
 POLL_S = 2.0

@@ -7,9 +7,9 @@ import json
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from study.facts import redact
-from study.files import Folder
+from study.environment import redact
 from study.records import dumps
+from study.storage.folder import Folder
 
 NAME = "mlflow.json"
 

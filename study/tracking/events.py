@@ -8,12 +8,12 @@ import time
 from dataclasses import asdict
 from typing import Any
 
-from study.config import Cell, Study, TrialConfig
-from study.naming import dataset_name
+from study.question.config import Cell, Study, TrialConfig
+from study.question.naming import dataset_name
 from study.records import OBJECTIVE, SUMMARY, EpochRecord, TrialResult, dumps
 from study.tracking.cursor import mark
+from study.tracking.mlflow_runs import Row
 from study.tracking.names import FIRST, class_names
-from study.tracking.runs import Row
 
 METRIC = re.compile(r"[a-z0-9_]{1,60}")  # what a summary may call its numbers
 

@@ -8,8 +8,8 @@ import ssl
 from collections.abc import Iterator
 from typing import Any
 
+from study.environment import redact
 from study.errors import StudyError
-from study.facts import redact
 
 STATUS = {
     **dict.fromkeys(("UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED"), 401),

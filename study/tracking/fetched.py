@@ -5,8 +5,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from study.errors import ConfigError
-from study.files import Folder
 from study.records import dumps
+from study.storage.folder import Folder
 from study.tracking.cursor import mark
 
 NAME = ".fetched.json"

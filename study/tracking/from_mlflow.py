@@ -17,10 +17,10 @@ from typing import Any
 
 import psutil
 
-from study import lock
-from study.config import NAME
+from study.environment import redact
 from study.errors import ConfigError, DataError, EnvironmentProblem
-from study.facts import redact
+from study.question.config import NAME
+from study.storage import lock
 from study.tracking import fetched
 from study.tracking.client import KEY, connect
 from study.tracking.explain import explain, printable

@@ -4,8 +4,8 @@ import hashlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from study.config import Cell
-from study.naming import dataset_name
+from study.question.config import Cell
+from study.question.naming import dataset_name
 from study.records import dumps
 
 if TYPE_CHECKING:

@@ -24,12 +24,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple, TypeVar
 
-from study.config import PUBLISHED_BEFORE_4, Study
 from study.errors import ConfigError, EnvironmentProblem
-from study.files import Folder
-from study.growth import Change, compare, grow
-from study.naming import READING
+from study.question.config import PUBLISHED_BEFORE_4, Study
+from study.question.growth import Change, compare, grow
+from study.question.naming import READING
 from study.records import SCHEMA, Ask, EpochRecord, Stage, TrialResult, dumps
+from study.storage.folder import Folder
 from study.tracking.reader import (
     TRIAL_ID,
     amendments_of,
@@ -353,7 +353,7 @@ class Ledger:
         self._write("delivered.json", {"schema": SCHEMA, "delivered": known})
 
     def pictures(self) -> bytes | None:
-        """Small copies of the images that the report shows (`study.pictures`); None where none were wanted."""
+        """Small copies of the images that the report shows (`study.conduct.report_pictures`); None where none were wanted."""
         return self.folder.read(PICTURES)
 
     def data_report(self) -> dict[str, Any]:

@@ -13,8 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from study.config import Study, TrialConfig
 from study.failpoints import failpoint
+from study.question.config import Study, TrialConfig
 from study.records import Ask, Origin, Outcome, Stage, TrialResult
 from study.tracking import events
 from study.tracking.client import default_uri
@@ -22,8 +22,8 @@ from study.tracking.cursor import Cursor, mark
 from study.tracking.explain import explain
 from study.tracking.inputs import inputs
 from study.tracking.ledger import STUDY_FILES, Ledger
+from study.tracking.mlflow_runs import NOTE, Runs
 from study.tracking.names import FIRST, cell_names
-from study.tracking.runs import NOTE, Runs
 
 SAVE_S = 5.0  # how often the cursor is written during a pass
 SIDE_BY_SIDE = 4  # trials sent at a time

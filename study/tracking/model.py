@@ -15,8 +15,8 @@ import numpy as np
 from PIL import Image
 
 from study import inference
-from study.files import Folder
 from study.records import dumps
+from study.storage.folder import Folder
 
 FILES = ("manifest.json", "model.safetensors")
 PACKAGES = ("mlflow", "numpy", "pandas", "pillow", "safetensors", "timm", "torch", "torchvision")

@@ -5,8 +5,8 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from study.config import QUESTION, Cell
-from study.naming import dataset_name
+from study.question.config import QUESTION, Cell
+from study.question.naming import dataset_name
 
 FIRST = "Macro-F1"
 """Section of the metric that decides: charts stand in the alphabet's order, capitals first. It repeats val/macro_f1 and test/macro_f1."""

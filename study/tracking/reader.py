@@ -12,9 +12,9 @@ from dataclasses import fields
 from typing import Any
 
 from study.bounds import BOUNDS
-from study.budget_decision import STATES
-from study.config import QUESTION, WHO_READS, Cell, Study
 from study.errors import ConfigError, EnvironmentProblem
+from study.question.budget_decision import STATES
+from study.question.config import QUESTION, WHO_READS, Cell, Study
 from study.records import SCHEMA, Ask, TrialResult
 from study.strategies import EVERY
 

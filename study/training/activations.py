@@ -17,7 +17,7 @@ import torch
 from filelock import FileLock, Timeout
 from torch import Tensor
 
-from study.datasets.shared import built_once, open_array, temporary, write_array
+from study.datasets.built_arrays import built_once, open_array, temporary, write_array
 from study.errors import ConfigError
 from study.records import dumps
 

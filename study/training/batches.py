@@ -6,10 +6,10 @@ from typing import Literal
 
 import torch
 
-from study.config import Protocol
 from study.errors import ConfigError
-from study.networks.cut import split
+from study.networks.cutting.cut import split
 from study.networks.pretrained import Backbone
+from study.question.config import Protocol
 from study.strategies import Phase
 
 ONE = "more than 1 value per channel"  # how torch says it

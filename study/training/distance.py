@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from study.networks.split import Split
+from study.networks.cutting.halves import Split
 
 
 @torch.no_grad()

@@ -14,16 +14,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from study.config import TrialConfig
 from study.errors import ConfigError
 from study.inference.device import Device
 from study.metrics import score
-from study.networks.cut import split
+from study.networks.cutting.cut import split
+from study.networks.cutting.halves import Split
 from study.networks.pretrained import create
-from study.networks.split import Split
+from study.question.config import TrialConfig
 from study.records import OBJECTIVE, EpochRecord
 from study.strategies import Features as Line
-from study.training import conditions
+from study.training import epoch_facts
 from study.training.inputs import Features, Inputs
 
 STRENGTHS = tuple(float(f"{10.0**k:.3g}") for k in np.arange(-4.0, 1.01, 0.5))
@@ -92,7 +92,7 @@ def solve(config: TrialConfig, inputs: Inputs, *, weights: str | None = None) ->
     train_seconds = time.perf_counter() - began
 
     own, _ = score(chosen.logits(train), inputs.labels_of(inputs.train))
-    facts: dict[str, Any] = conditions.describe(features, backbone, where, 1, sum(p.numel() for p in network.trained.parameters()))
+    facts: dict[str, Any] = epoch_facts.describe(features, backbone, where, 1, sum(p.numel() for p in network.trained.parameters()))
     record = EpochRecord(
         epoch=1,
         metrics={"train/loss": own["nll"]} | {f"train/{k}": v for k, v in own.items()} | {f"val/{k}": v for k, v in found.items()},

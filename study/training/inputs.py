@@ -9,18 +9,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from study.config import TrialConfig
 from study.datasets.spec import TRAIN, VAL, ImageTable, spread
 from study.datasets.visible import Visible
 from study.inference.device import Device
 from study.inference.pixels import plain
+from study.networks.cutting.halves import Split
 from study.networks.pretrained import Backbone
-from study.networks.split import Split
+from study.question.config import TrialConfig
 from study.training.activations import ActivationStore, to_device
-from study.training.ahead import Ahead
 from study.training.augment import POLICIES, augment, quantise
-from study.training.mixing import Blend
-from study.training.weighting import class_weights
+from study.training.class_weights import class_weights
+from study.training.mixup import Blend
+from study.training.prefetch import Ahead
 
 RESIDENT_BYTES = 8e9  # on a GPU, data sets up to this size live in its memory
 

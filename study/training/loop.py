@@ -18,27 +18,27 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 
-from study.config import TrialConfig
 from study.errors import ConfigError
 from study.failpoints import failpoint
 from study.inference.device import Device
 from study.metrics import score
-from study.networks.cut import split
+from study.networks.cutting.cut import split
+from study.networks.cutting.halves import Split
 from study.networks.fits import phases_on
 from study.networks.pretrained import Backbone, create
-from study.networks.split import Split
+from study.question.config import TrialConfig
+from study.question.which_epoch import may_be_kept
 from study.records import OBJECTIVE, EpochRecord
 from study.strategies import Phase
-from study.training import conditions, distributed
-from study.training.average import Average, averaged
+from study.training import distributed, epoch_facts
 from study.training.distance import distances
-from study.training.guard import DivergedError, FiniteLoss
+from study.training.divergence import DivergedError, FiniteLoss
+from study.training.ema import Average, averaged
 from study.training.inputs import Features, Inputs
-from study.training.low_rank import Factors
-from study.training.mixing import Blend, draw
+from study.training.lora import Factors
+from study.training.mixup import Blend, draw
 from study.training.optimizers import make_optimizer, pull_back
 from study.training.schedule import set_rates
-from study.which_epoch import may_be_kept
 
 EVAL_BATCH = 64
 
@@ -82,7 +82,7 @@ def fine_tune(
     stops: Collection[int] = (),
 ) -> Iterator[tuple[EpochRecord, State]]:
     """Trains `config` epoch by epoch. `saved` is an earlier State.as_dict(); `micro_batches` > 1 accumulates gradients;
-    without `curve` the training subset is scored in those epochs alone that a result may come from (`study.which_epoch`): the best so far, or
+    without `curve` the training subset is scored in those epochs alone that a result may come from (`study.question.which_epoch`): the best so far, or
     the last one and those of `stops`, after which the trial may be stopped.
 
     Raises DivergedError at the first non-finite loss, ConfigError when the strategy does not fit the network.
@@ -133,7 +133,7 @@ def fine_tune(
                 eval_seconds=time.perf_counter() - began,
                 images=len(inputs.train) * protocol.passes(len(inputs.train)),
                 ended_at=time.time(),
-                facts=conditions.describe(run.features, backbone, where, micro_batches, trained)
+                facts=epoch_facts.describe(run.features, backbone, where, micro_batches, trained)
                 | {"busy_seconds": paces, "cpu_seconds": cpu},
             )
             if confusion is not None and kept(record.objective):

@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from study.config import Recipe
-from study.networks.split import Split
+from study.networks.cutting.halves import Split
+from study.question.config import Recipe
 from study.strategies import Phase
-from study.training.low_rank import Factors
+from study.training.lora import Factors
 
 Groups = list[dict[str, Any]]
 

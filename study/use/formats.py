@@ -23,10 +23,10 @@ from torch import Tensor, nn
 
 from study import inference
 from study.errors import ConfigError, nearest
-from study.files import Folder
 from study.inference.pixels import plain
 from study.networks.kept import keep
-from study.predictor import Predictor
+from study.storage.folder import Folder
+from study.use.predictor import Predictor
 
 Run = Callable[[Tensor], np.ndarray]
 RELATIVE = 1e-4  # of the greatest logit: what other kernels may round; files are run on the CPU in float32

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from study.inference.pixels import plain
 from study.networks.timm_model import as_timm
-from study.predictor import Predictor
+from study.use.predictor import Predictor
 
 EXTRA = "where it looked is shown by Captum: pip install 'finetune-study[demo]'"
 NO_PLACES = "not shown where it looked: the head of this network reads no map of the picture"

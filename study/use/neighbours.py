@@ -8,7 +8,7 @@ import torch
 
 from study.inference.pixels import plain
 from study.networks.timm_model import as_timm
-from study.predictor import Predictor
+from study.use.predictor import Predictor
 
 CHUNK = 64
 

@@ -8,7 +8,7 @@ import torch
 
 from study.errors import ConfigError
 from study.metrics import fit_temperature, score
-from study.predictor import Predictor
+from study.use.predictor import Predictor
 
 CHUNK = 256  # images read from the memory-mapped cache at a time
 

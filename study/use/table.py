@@ -16,11 +16,11 @@ from typing import IO, Any
 
 import numpy as np
 
-from study import outputs
+from study.environment import harmless
 from study.errors import ConfigError, EnvironmentProblem
-from study.facts import harmless
-from study.files import make_private, sync_folder
-from study.refusals import explained
+from study.storage import outputs
+from study.storage.folder import make_private, sync_folder
+from study.storage.refusals import explained
 
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # of file systems that have none
 

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from study import parquet
 from study.datasets import tables
 from study.datasets.manifest import rows_of
 from study.errors import DataError
-from study.parquet import Bounds
+from study.storage import parquet
+from study.storage.parquet import Bounds
 from tests.test_architecture import ROOT
 
 SMALL = Bounds(rows=50, columns=8, values=120, bytes=4000)

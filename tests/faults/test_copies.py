@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from study.errors import ConfigError
-from study.files import Folder
+from study.storage.folder import Folder
 from study.tracking import __main__ as command
 from study.tracking import fetched, moved
 from study.tracking.ledger import Ledger

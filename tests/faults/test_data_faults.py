@@ -21,16 +21,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as draw
 from PIL import Image
 
-from study import checkpoint
 from study.datasets import open_dataset
 from study.datasets.archives import Limits, extract
 from study.datasets.audit import audit
+from study.datasets.audit_page import write_page
 from study.datasets.fer2013 import read_csv
 from study.datasets.imagefiles import check_headers, decode_file
-from study.datasets.page import write_page
 from study.errors import ConfigError, DataError
-from study.files import Folder
 from study.networks.pretrained import create
+from study.storage import checkpoint
+from study.storage.folder import Folder
 from tests.test_datasets import folder, rows
 
 GOOD = " ".join(["7"] * 2304)
@@ -432,8 +432,8 @@ def test_D13_a_hundred_thousand_files(tmp_path: Path) -> None:
         for c in ("a", "b"):
             os.link(root / c / f"{k % 4:03d}.png", root / c / f"x{k:06d}.png")
     code = (
-        "import resource, sys, time; from pathlib import Path; from study.config import Cell, Protocol, TrialConfig\n"
-        "from study.run import open_inputs; from study.places import Places\n"
+        "import resource, sys, time; from pathlib import Path; from study.question.config import Cell, Protocol, TrialConfig\n"
+        "from study.run import open_inputs; from study.storage.places import Places\n"
         "config = TrialConfig.default(Cell(dataset=f'folder:{sys.argv[1]}', backbone='efficientnet_lite0', strategy='full'), Protocol(image_size=32))\n"
         "for turn in ('first', 'later'):\n"
         "    began = time.monotonic(); inputs = open_inputs(config, Places(folder='')); inputs.pixels_of(inputs.train[:64])\n"

@@ -13,7 +13,7 @@ from PIL import Image
 from study.datasets import open_dataset
 from study.datasets.__main__ import main, print_report
 from study.datasets.audit import audit
-from study.datasets.page import write_page
+from study.datasets.audit_page import write_page
 from study.errors import ConfigError, DataError
 from tests.test_datasets import folder
 

@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from analysis import report
+from study.question.studies import QUICKSTART
 from study.records import OBJECTIVE, Origin, Outcome
 from study.search import optuna_cells
 from study.search.optuna_cells import SearchPlan
-from study.studies import QUICKSTART
 from study.tracking.ledger import Ledger
 from tests import tiny
 
@@ -134,7 +134,7 @@ def test_W3_a_folder_that_cannot_be_written_is_a_line(tmp_path: Path) -> None:
 def test_W3_a_folder_of_somebody_else_is_a_line(tmp_path: Path) -> None:
     if os.getuid() != 0:
         pytest.skip("needs root, to become somebody else")
-    code = "from study.files import Folder; Folder('/root-only/results').write('a', b'1')"
+    code = "from study.storage.folder import Folder; Folder('/root-only/results').write('a', b'1')"
     os.makedirs("/root-only", mode=0o755, exist_ok=True)
     try:
         command = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", sys.executable, "-c", code]

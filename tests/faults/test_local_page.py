@@ -102,7 +102,7 @@ SERVES = """
 import sys
 from types import SimpleNamespace
 from study import demo
-from study.command import command
+from study.console.command import command
 from study.use.local_only import port_here
 
 @command("")

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from study.errors import ConfigError
 from study.inference.classifier import Classifier
-from study.predictor import Predictor
+from study.use.predictor import Predictor
 from tests.test_kept import keep
 
 VALUES: dict[str, list[Any]] = {

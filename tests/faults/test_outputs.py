@@ -17,10 +17,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from analysis import compare, report
-from analysis.export import write_tables
-from study import export, outputs, trial
+from analysis.page.write import write_tables
+from study import export, trial
 from study.datasets import __main__ as datasets
 from study.errors import ConfigError
+from study.storage import outputs
 from study.tracking import __main__ as tracking
 from study.use.table import PredictionsCsv
 from tests.goldens import GOLDEN

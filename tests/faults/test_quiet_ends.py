@@ -18,14 +18,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from study import sweep
-from study.command import OutputGone, Parser
-from study.config import Cell, Protocol, TrialConfig
+from study.console.command import OutputGone, Parser
+from study.console.signals import Interrupted
 from study.errors import ConfigError, DataError, EnvironmentProblem
-from study.places import Places
+from study.question.config import Cell, Protocol, TrialConfig
 from study.records import Ask, EpochRecord, Origin, Outcome, Stage
 from study.run import Ending
 from study.search import local
-from study.signals import Interrupted
+from study.storage.places import Places
 from study.tracking.ledger import Ledger
 from tests import tiny
 from tests.goldens import GOLDEN
@@ -214,7 +214,7 @@ class Stops(importlib.abc.MetaPathFinder):
 sys.meta_path.insert(0, Stops())
 """
 LOADING = {
-    "study.config": COMMANDS,  # our own first
+    "study.question.config": COMMANDS,  # our own first
     "numpy": ["study.sweep", "study.datasets", "analysis.report"],
     "torch": ["study.trial digits/efficientnet_lite0/full", f"study.predict {STUDY} docs/demo.png", "study.sweep quickstart --dry-run --local", f"study.measure {STUDY} cka", f"study.replay {STUDY} --all-confirm"],
     "pandas": ["analysis.report", "analysis.compare"],

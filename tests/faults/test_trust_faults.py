@@ -12,20 +12,20 @@ from safetensors.torch import save_file
 
 from analysis import compare, report
 from study import predict, run, sweep, trial
-from study.config import TrialConfig
 from study.datasets import __main__ as datasets_command
 from study.errors import ConfigError, EnvironmentProblem
-from study.files import Folder
 from study.measure import __main__ as measure_command
 from study.networks.weights import find_weights
-from study.predictor import Predictor
+from study.question.config import TrialConfig
+from study.question.studies import find_study, narrow
 from study.records import Origin, Outcome, Stage
 from study.search.conductor import Conductor
 from study.search.plans import FixedPlan
-from study.studies import find_study, narrow
+from study.storage.folder import Folder
 from study.tracking import __main__ as tracking_command
 from study.tracking.ledger import Ledger
 from study.training.loop import fine_tune
+from study.use.predictor import Predictor
 from tests import tiny
 from tests.test_kept import keep
 

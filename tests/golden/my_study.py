@@ -1,6 +1,6 @@
 """The golden study: tiny and real. `make golden` runs it and writes the tables that tests compare byte for byte."""
 
-from study.config import Protocol, Study, grid
+from study.question.config import Protocol, Study, grid
 
 GOLDEN = Study(
     name="golden",

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 import ray
 
+from study.console.progress import warn
 from study.errors import ConfigError, EnvironmentProblem, StudyError
-from study.progress import warn
 from study.search import RayDoesNotStart
 from study.search.on_ray.nodes import Wanted, alive, ask, check, first_line, problems
 

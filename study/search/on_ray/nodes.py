@@ -13,17 +13,17 @@ import ray
 from ray import cloudpickle
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from study.environment import PACKAGES
 from study.errors import EnvironmentProblem, StudyError
-from study.facts import PACKAGES
-from study.files import Folder
-from study.naming import IMAGES, is_own, taken_apart, with_splits
-from study.places import Places
-from study.search.on_ray import look
+from study.question.naming import IMAGES, is_own, taken_apart, with_splits
+from study.search.on_ray import node_report
+from study.storage.folder import Folder
+from study.storage.places import Places
 
 LOOK_S = 180  # a node that is asked for the first time starts a worker, which takes long on a busy machine
 LEAST_FREE_GB = 10.0
 
-cloudpickle.register_pickle_by_value(look)
+cloudpickle.register_pickle_by_value(node_report)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +68,7 @@ def ask(wanted: Wanted, nodes: dict[str, str]) -> dict[str, dict[str, Any]]:
     asked |= {"cache": wanted.cache, "packages": list(PACKAGES)}
     wanted.results.write(name, mark.encode())
     try:
-        task = ray.remote(num_cpus=0, max_retries=1)(look.look)
+        task = ray.remote(num_cpus=0, max_retries=1)(node_report.look)
         pending = {
             node: task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(asked, node) for node in nodes
         }
@@ -82,7 +82,7 @@ def ask(wanted: Wanted, nodes: dict[str, str]) -> dict[str, dict[str, Any]]:
                 ) from None
             if found[nodes[node]]["wrote"] is True:  # it says so: whether it wrote here is seen here
                 found[nodes[node]]["wrote"] = wanted.results.read(f"{name}-{node}") == mark.encode()
-        return {"here": look.look(asked, "here"), **found}
+        return {"here": node_report.look(asked, "here"), **found}
     finally:
         with contextlib.suppress(StudyError):
             for left in (name, *(f"{name}-{node}" for node in (*nodes, "here"))):

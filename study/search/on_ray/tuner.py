@@ -14,16 +14,16 @@ from ray import tune
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
+from study.console.signals import Interrupted
 from study.errors import EnvironmentProblem
-from study.files import Folder
-from study.places import Places
 from study.records import Ask, EpochRecord, Outcome
 from study.run import mark_out_of_memory
 from study.search.conductor import Conductor
 from study.search.on_ray.cluster import Connected, Resources, require_head
-from study.search.on_ray.sharing import gpu_share
+from study.search.on_ray.gpu_share import gpu_share
 from study.search.on_ray.workers import WORKER, one_worker, out_of_memory, several_workers
-from study.signals import Interrupted
+from study.storage.folder import Folder
+from study.storage.places import Places
 
 MAX_FAILURES = 2
 

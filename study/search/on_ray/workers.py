@@ -16,9 +16,9 @@ from typing import Any
 import ray
 
 from study.errors import EnvironmentProblem, StudyError
-from study.files import Folder
 from study.records import Ask, EpochRecord, Outcome, dumps
 from study.search.on_ray.cluster import Resources
+from study.storage.folder import Folder
 
 COLLECTIVE_TIMEOUT_S = 120  # a hung worker is found within this time; torch's default is 30 minutes
 WORKER = "worker"  # in a trial's folder: the Ray actor that trains it, by which Ray names whom it killed
@@ -36,10 +36,10 @@ def _payload(record: EpochRecord) -> dict[str, Any]:
 
 def ending(config: dict[str, Any], report: Callable[[EpochRecord], bool]) -> dict[str, Any]:
     """Runs a trial; how it ended, as its last report: an outcome and its reason, or a problem of the node's that ends the sweep."""
-    from study.config import TrialConfig
-    from study.places import Places
+    from study.question.config import TrialConfig
     from study.run import run_trial
     from study.search.plans import shows_curve
+    from study.storage.places import Places
 
     if problem := _blind(config):
         return {"problem": problem, "objective": -1.0}

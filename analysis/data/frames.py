@@ -1,0 +1,212 @@
+"""All that is known of a study, as frames: one row a trial, one row an epoch, predictions and measurements by trial."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from analysis.data.predictions import Predictions, read_measured, read_predictions
+from analysis.data.question import Question
+from study.environment import shown
+from study.question.config import Cell, Protocol, Study, line_of
+from study.records import LEFT_OUT, OBJECTIVE, Origin
+from study.search.confirmed import factors_of
+from study.space import Choice, Log
+from study.strategies import LINES, Features
+from study.tracking.ledger import Ledger
+
+CONFIRMING = ("confirm", "budget")
+"""Stages that ask for runs which may speak: one of the budget check may be a confirm run of the longer budget."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checked:
+    """What a budget check found of a strategy: whether it scores higher on validation when it is trained longer."""
+
+    gains: bool  # False: flat
+    found: str = ""  # of one that gains, in words that begin with its name
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Frames:
+    """All that is known of a study."""
+
+    study: Study
+    facts: dict[str, Any]
+    trials: pd.DataFrame  # one row a trial, in the order of asking; searched values as hp/<name>
+    epochs: pd.DataFrame  # one row an epoch
+    classes: dict[str, list[str]]  # by cell
+    confusion: dict[str, np.ndarray]  # val, at the kept checkpoint, by trial
+    openings: list[dict[str, Any]]  # of the test set, those that verdicts rest on
+    amendments: list[dict[str, Any]]  # how the study grew
+    chosen: dict[str, str]  # cell -> trial
+    confirmed_trials: dict[str, list[str]]  # cell -> the search trials whose configurations are confirmed, one a search
+    planned: dict[str, list[str]]  # cell -> the confirm runs that speak for it, by id, in their order: made or to be made
+    budgets: list[dict[str, Any]]  # by question: what longer training brought on validation, and how long it is confirmed
+    rule: str
+    data_report: dict[str, Any]
+    ledger: Ledger
+    checked: Mapping[tuple[Question, str], Checked] = field(default_factory=dict)  # by question and strategy, where a budget check tells
+    delivered: dict[str, dict[str, Any]] = field(default_factory=dict)  # by data set and split protocol, what was handed over
+    _cache: dict[str, dict[str, Predictions]] = field(default_factory=dict)
+    _tables: dict[str, dict[str, pa.Table]] = field(default_factory=dict)
+
+    @property
+    def in_progress(self) -> bool:
+        """Whether something is left to run."""
+        return not self.facts.get("finished_at")
+
+    @cached_property
+    def cells(self) -> dict[str, Cell]:
+        """By id: those that the study asks about, and the lines to beat that were solved for them."""
+        return {c.id: c for c in self.study.cells} | {c.id: c for own in self.lines_beside.values() for c in own}
+
+    @cached_property
+    def lines_beside(self) -> dict[str, list[Cell]]:
+        """By the cell that a line to beat was solved for: those that it stands beside as, one a question. What is solved once is the line of
+        every budget, and that of the network's own size of images is the line of every smaller size."""
+        solved = set(self.trials[self.trials["origin"] == Origin.LINE]["cell"]) if len(self.trials) else set()
+        found: dict[str, dict[str, Cell]] = {}
+        for cell in self.study.cells:
+            for name in LINES:
+                own = line_of(cell, name)
+                sources = (own.id, replace(own, image_size=0).id) if name == Features.name else (own.id,)
+                shown = replace(cell, strategy=name)
+                for source in [s for s in sources if s in solved][:1]:
+                    found.setdefault(source, {})[shown.id] = shown
+        return {source: list(cells.values()) for source, cells in found.items()}
+
+    def question_of(self, cell: Cell) -> Question:
+        """What the cell's strategy is compared within."""
+        return Question.of_cell(cell, self.study)
+
+    def questions(self, trials: pd.DataFrame) -> list[Question]:
+        """Of each row of `trials`, by the cell whose budget it spent: a confirm run on one fold belongs to its cell's question."""
+        first = trials.drop_duplicates("cell").to_dict("records")  # a control's cell is none of the study's
+        by_cell = {r["cell"]: self.question_of(self.cells[r["cell"]]) if r["cell"] in self.cells else Question.of(r) for r in first}
+        return [by_cell[name] for name in trials["cell"]]
+
+    def scored(self) -> pd.DataFrame:
+        """Search trials that have a score, in the order of asking, with their question."""
+        t = self.trials
+        if not len(t) or OBJECTIVE not in t:
+            return pd.DataFrame()
+        scored = t[(t.stage == "search") & t[OBJECTIVE].notna()]
+        return scored.assign(question=self.questions(scored))
+
+    def random_trials(self) -> pd.DataFrame:
+        """Search trials that were drawn at random and never stopped, so exchangeable. Without failed ones: what a machine lost is no score."""
+        t = self.trials
+        return t[(t.stage == "search") & (t.origin == "random") & ~t.outcome.isin(["running", "failed"])] if len(t) else t
+
+    @property
+    def scales(self) -> dict[str, str]:
+        """Every searched hyperparameter and the axis it belongs on, "log", "linear" or "category"; those that most cells share come first."""
+        scales: dict[str, str] = {}
+        cells: dict[str, int] = {}
+        for cell in self.study.cells:
+            for name, domain in self.study.ranges(cell).items():
+                scales.setdefault(name, "category" if isinstance(domain, Choice) else "log" if isinstance(domain, Log) else "linear")
+                cells[name] = cells.get(name, 0) + 1
+        return {name: scales[name] for name in sorted(scales, key=lambda n: -cells[n])}
+
+    def confirmed(self) -> pd.DataFrame:
+        """Completed confirm runs that speak for their cells today, by id, and the lines to beat, a row for each question that they stand
+        beside: a search that grew may have replaced some, and a question may be confirmed at a longer budget, one run of which was the
+        check's."""
+        t = self.trials
+        if not len(t):
+            return t
+        speaking = {trial_id for own in self.planned.values() for trial_id in own}
+        lines = (t.origin == Origin.LINE) & t.cell.isin(list(self.lines_beside))
+        done = t[(t.trial_id.isin(speaking) | lines) & (t.outcome == "completed")]
+        if all(len(own) == 1 and own[0].id == source for source, own in self.lines_beside.items()):
+            return done
+        beside = {source: [c.id for c in own] for source, own in self.lines_beside.items()}
+        return done.assign(cell=[beside.get(c, [c]) for c in done["cell"]]).explode("cell", ignore_index=True)
+
+    def confirmed_protocol(self, question: Question) -> Protocol:
+        """Under which the question's winners are confirmed: the study's, or that of longer training or more pixels."""
+        factors = factors_of(self.study, self.budgets, self.confirmed_trials)
+        own = self.asked(question)
+        cell = own[0] if own else self.study.cells[0]
+        return self.study.confirmed_protocol(cell, next((factors[c.id] for c in own if c.id in factors), 1))
+
+    def asked(self, question: Question) -> list[Cell]:
+        """The study's cells of a question."""
+        return [c for c in self.study.cells if self.question_of(c) == question]
+
+    def at_largest(self) -> pd.DataFrame:
+        """What was trained of `confirmed`, at the largest size that each data set was asked at, with a column question: there the reasons
+        are asked for."""
+        done = self.confirmed()
+        return self._largest(done[~done.strategy.isin(list(LINES))] if len(done) else done)
+
+    def _largest(self, runs: pd.DataFrame) -> pd.DataFrame:
+        """Those of `runs` that saw the largest share of their data set, at the longest budget and the largest size of images there, each
+        with its question."""
+        if not len(runs):
+            return runs
+        runs = runs.assign(question=self.questions(runs))
+        largest: dict[Question, Question] = {}
+        for q in dict.fromkeys(runs["question"]):
+            largest[q.base] = max(q, largest.get(q.base, q), key=lambda own: own.size)
+        return runs[[largest[q.base] == q for q in runs["question"]]]
+
+    def training_images(self) -> dict[Question, float]:
+        """By question, how many training images its confirm runs saw: the median, where folds differ."""
+        done = self.confirmed()
+        if not len(done):
+            return {}
+        once = done["images"] / done["epochs"]  # before records said so themselves, an epoch was one pass
+        own = done["train_images"].fillna(once) if "train_images" in done else once
+        return {q: float(v) for q, v in own.groupby(pd.Series(self.questions(done), index=own.index), sort=False).median().items()}
+
+    def subsets(self, question: Question) -> int:
+        """On how many different parts of the training images the question's confirm runs were trained; 0 where all saw the same."""
+        done = self.confirmed()
+        if not len(done) or "subset" not in done:
+            return 0
+        own = done["subset"][[q == question for q in self.questions(done)]].dropna()
+        return int(own.nunique()) if own.nunique() > 1 else 0
+
+    def explained(self, origin: str) -> pd.DataFrame:
+        """Completed runs that were trained to explain, of one origin ("memorisation", "control"), at the largest size, each with its question:
+        never candidates for a verdict."""
+        t = self.trials
+        return self._largest(t[(t.stage == "explain") & (t.origin == origin) & (t.outcome == "completed")]) if len(t) else t
+
+    def predictions(self, trial_id: str) -> dict[str, Predictions]:
+        """By split, "val" and "test"; empty where none were made. Raises EnvironmentProblem for a file that cannot be trusted."""
+        if trial_id not in self._cache:
+            self._cache[trial_id] = read_predictions(self.ledger, trial_id)
+        return self._cache[trial_id]
+
+    def measured(self, name: str) -> pd.DataFrame:
+        """What `name` measured on every run that has it, below one another with a trial_id; empty where none has."""
+        tables = [t.to_pandas().assign(trial_id=trial_id) for trial_id, t in self._measured(name).items() if t.num_rows]
+        return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+
+    def measured_runs(self, name: str) -> pd.DataFrame:
+        """What `name` measured on the runs of `at_largest`, each row with its run's question, strategy and seed."""
+        found, runs = self.measured(name), self.at_largest()
+        return (
+            found.merge(runs[["trial_id", "question", "strategy", "seed"]], on="trial_id") if len(found) and len(runs) else pd.DataFrame()
+        )
+
+    def left_out(self, name: str) -> dict[str, str]:
+        """Why `name` says nothing of a run, by trial."""
+        reasons = {trial_id: (t.schema.metadata or {}).get(LEFT_OUT.encode()) for trial_id, t in self._measured(name).items()}
+        return {trial_id: shown(reason.decode("utf-8", "replace")) for trial_id, reason in reasons.items() if reason}
+
+    def _measured(self, name: str) -> dict[str, pa.Table]:
+        """By trial; confirm runs alone are measured. Raises EnvironmentProblem for a file that cannot be trusted."""
+        if name not in self._tables:
+            runs = self.trials[self.trials["stage"].isin(CONFIRMING)]["trial_id"] if len(self.trials) else ()
+            tables = {trial_id: read_measured(self.ledger, trial_id, name) for trial_id in runs}
+            self._tables[name] = {trial_id: t for trial_id, t in tables.items() if t is not None}
+        return self._tables[name]

@@ -1,0 +1,149 @@
+"""What a confirm run said of every validation and test image: read with distrust, since the verdict rests on it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from study.errors import EnvironmentProblem
+from study.records import HELD
+from study.storage import parquet
+from study.tracking.ledger import OLD_PREDICTIONS, Ledger
+
+SPLITS = ("val", "test")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Predictions:
+    """One confirm run on one split, images in the order of their names. logits [N, C], labels [N], groups [N] or None."""
+
+    images: np.ndarray
+    labels: np.ndarray
+    groups: np.ndarray | None
+    logits: np.ndarray
+
+    def differs(self, other: "Predictions") -> str:
+        """In which column it is about something else than `other`; empty where both are about the same images."""
+        if not np.array_equal(self.images, other.images):
+            return "images"
+        if not np.array_equal(self.labels, other.labels):
+            return "labels"
+        if self.logits.shape[1] != other.logits.shape[1]:
+            return "classes"
+        if (self.groups is None) != (other.groups is None) or not np.array_equal(self.groups, other.groups):  # type: ignore[arg-type]
+            return "groups"
+        return ""
+
+
+def read_predictions(ledger: Ledger, trial_id: str, name: str = "predictions") -> dict[str, Predictions]:
+    """By split, "val" and "test", or the one that the file says it is about; empty where none were made. Raises EnvironmentProblem, naming
+    the file, for what cannot be trusted."""
+    table = read_measured(ledger, trial_id, name)
+    if table is None:
+        return {}
+    try:
+        return _by_split(table)
+    except (ValueError, pa.ArrowException) as error:
+        raise refusal(ledger, trial_id, name, f"is damaged ({_line(error)})") from None
+
+
+def read_measured(ledger: Ledger, trial_id: str, name: str) -> pa.Table | None:
+    """The rows that `name` measured, whatever their columns; None where it was not made. Raises EnvironmentProblem for no Parquet."""
+    data = ledger.measured(trial_id, name)
+    if data is None:
+        return None
+    try:
+        if not data:
+            raise ValueError("it is empty")
+        table = parquet.read(data)
+        table.validate(full=True)
+    except (pa.ArrowException, OSError, ValueError, KeyError, TypeError, OverflowError) as error:
+        raise refusal(ledger, trial_id, name, f"is damaged ({_line(error)})") from None
+    return table
+
+
+def refusal(ledger: Ledger, trial_id: str, name: str, reason: str) -> EnvironmentProblem:
+    """One line: the file, what is wrong with it, the way out."""
+    return EnvironmentProblem(
+        f"{measured_path(ledger, trial_id, name)} {reason}; restore it from a backup, "
+        f"or run python -m study.measure {ledger.folder.location} {name} --again."
+    )
+
+
+def measured_path(ledger: Ledger, trial_id: str, name: str) -> str:
+    folder, file = ledger.trial_folder(trial_id), f"measured/{name}.parquet"
+    return folder.shown(file if name != "predictions" or folder.exists(file) else OLD_PREDICTIONS)
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
+
+
+def _is_row_of_numbers(kind: pa.DataType) -> bool:
+    lists = (pa.types.is_fixed_size_list, pa.types.is_list, pa.types.is_large_list)
+    return any(fits(kind) for fits in lists) and pa.types.is_floating(kind.value_type)
+
+
+COLUMNS: dict[str, tuple[Callable[[pa.DataType], bool], str]] = {
+    "split": (_is_text, "texts"),
+    "image": (_is_text, "texts"),
+    "label": (pa.types.is_integer, "whole numbers"),
+    "group": (pa.types.is_integer, "whole numbers"),
+    "logits": (_is_row_of_numbers, "rows of numbers"),
+}
+
+
+def _by_split(table: pa.Table) -> dict[str, Predictions]:
+    """Raises ValueError for whatever no network of ours says."""
+    for name, (fits, kind) in COLUMNS.items():
+        if table.schema.names.count(name) != 1:
+            raise ValueError(f"it has no column {name!r}, or several")
+        if not fits(table.schema.field(name).type):
+            raise ValueError(f"its column {name!r} does not hold {kind}")
+        if table[name].null_count and name != "group":
+            raise ValueError(f"values are missing in its column {name!r}")
+    split, images = (np.asarray(table[name].to_pylist()) for name in ("split", "image"))
+    labels, logits, groups = table["label"].to_numpy(), _logits(table), _groups(table)
+    alone = (table.schema.metadata or {}).get(HELD.encode(), b"").decode("utf-8", "replace")
+    held = (alone,) if alone in SPLITS else SPLITS
+    if stray := sorted(set(split.tolist()) - set(held)):
+        raise ValueError(f"it names a split {stray[0][:40]!r}")
+    if len(set(images.tolist())) != len(images):
+        raise ValueError("an image stands in it twice")
+    if len(labels) and not (labels.min() >= 0 and labels.max() < logits.shape[1]):
+        raise ValueError(f"a label lies outside 0 to {logits.shape[1] - 1}")
+    found = {}
+    for name in held:
+        mask = split == name
+        if not mask.any():
+            raise ValueError(f"it holds no image of {name}")
+        order = np.argsort(images[mask], kind="stable")  # one order for all runs, so that they pair up
+        pick = np.flatnonzero(mask)[order]
+        found[name] = Predictions(
+            images=images[pick], labels=labels[pick], groups=None if groups is None else groups[pick], logits=logits[pick]
+        )
+    return found
+
+
+def _logits(table: pa.Table) -> np.ndarray:
+    """float64 [N, C]."""
+    rows = table["logits"].combine_chunks()
+    values = np.array(rows.flatten().to_numpy(zero_copy_only=False), dtype=np.float64)
+    widths = {len(row) for row in rows}
+    if len(widths) != 1 or widths == {0}:
+        raise ValueError("its logits are not of one number of classes")
+    if not np.isfinite(values).all():
+        raise ValueError("logits in it are not finite")
+    return values.reshape(len(table), -1)
+
+
+def _groups(table: pa.Table) -> np.ndarray | None:
+    missing = table["group"].null_count
+    if missing not in (0, len(table)):
+        raise ValueError("groups are known of some images alone")
+    return None if missing else table["group"].to_numpy()
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:200]

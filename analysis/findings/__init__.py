@@ -1,0 +1,1 @@
+"""What was found: strategies compared, winners, doubts, the network to use."""

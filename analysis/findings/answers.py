@@ -1,0 +1,146 @@
+"""The answer to one question as values: who is comparable, who may be the best, which of them is cheapest, and what that may cost."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import pandas as pd
+
+from analysis.data.frames import Frames
+from analysis.data.question import Question
+from analysis.data.spent import cost_seconds
+from analysis.findings.short import Short
+from analysis.findings.verdict_pairs import Pair
+from analysis.statistics.decisions import expected_loss, not_separated_from_best
+from analysis.statistics.intervals import Estimate
+from analysis.statistics.search_luck import search_luck
+from study.records import OBJECTIVE
+from study.strategies import EVERY
+
+Mark = Literal["decided", "equal", "open"]
+ALIKE = ("equivalent", "better_by_little")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """Strategies stand in the order of their means, highest first."""
+
+    question: Question
+    ranked: tuple[str, ...]
+    comparable: tuple[str, ...]  # with each other; the others have a reason against every comparison that would keep them
+    standing: tuple[str, ...]  # of these, those not shown to be worse by what may be worth having
+    pairs: Mapping[tuple[str, str], Pair]  # under (A, B) and (B, A)
+    seconds: Mapping[str, float]  # of one confirm run, the median
+
+    def between(self, some: Sequence[str]) -> list[Pair]:
+        """Every pair of these once."""
+        return [self.pairs[a, b] for k, a in enumerate(some) for b in some[k + 1 :]]
+
+    @property
+    def reasons(self) -> list[str]:
+        """Why some are not comparable."""
+        return list(dict.fromkeys(r for p in self.between(self.ranked) for r in p.decision.reasons))
+
+    @property
+    def winner(self) -> str:
+        """The only one left standing of several; empty where there is none."""
+        return self.standing[0] if len(self.comparable) > 1 and len(self.standing) == 1 else ""
+
+    @property
+    def short(self) -> dict[str, Short]:
+        """By strategy, those that were cut short."""
+        found = {s.strategy: s for p in self.pairs.values() for s in p.short}
+        return {s: found[s] for s in self.ranked if s in found}
+
+    @property
+    def cut_short(self) -> tuple[Short, ...]:
+        """Of these, those that longer training may lift over another one: all but a winner."""
+        return tuple(found for s, found in self.short.items() if s != self.winner)
+
+    @property
+    def mark(self) -> Mark:
+        if len(self.comparable) < 2:
+            return "open"
+        inner = self.between(self.standing)
+        if not inner:
+            return "decided"
+        alike = all(p.decision.kind in ALIKE for p in inner) and not any(p.short for p in inner)
+        return "equal" if alike else "open"
+
+    @property
+    def cheapest(self) -> str:
+        """Of those standing; at equal or unknown cost the one with the highest mean."""
+        known = set(self.standing) <= set(self.seconds)
+        return min(self.standing, key=lambda s: self.seconds[s] if known else 0.0)
+
+    @property
+    def loss(self) -> float:
+        """Expected, of taking the cheapest: against whichever other one standing it would be largest."""
+        return max((expected_loss(self._minus(other, self.cheapest)) for other in self.standing if other != self.cheapest), default=0.0)
+
+    def _minus(self, one: str, other: str) -> Estimate:
+        pair = self.pairs[one, other]
+        return pair.estimate if pair.a == one else turned(pair.estimate)
+
+
+def turned(e: Estimate) -> Estimate:
+    """B minus A."""
+    return Estimate(mean=-e.mean, runs=e.runs[::-1], images=e.images, unit=e.unit, searches=e.searches, resampled=e.resampled)
+
+
+def answer(question: Question, pairs: Sequence[Pair], ranked: Sequence[str], seconds: Mapping[str, float]) -> Answer:
+    both = {key: p for p in pairs for key in ((p.a, p.b), (p.b, p.a))}
+    comparable = _comparable(ranked, pairs)
+    own = {(p.a, p.b): p.decision for p in pairs if {p.a, p.b} <= set(comparable)}
+    return Answer(
+        question=question,
+        ranked=tuple(ranked),
+        comparable=tuple(comparable),
+        standing=tuple(not_separated_from_best(comparable, own)),
+        pairs=both,
+        seconds=seconds,
+    )
+
+
+def _comparable(ranked: Sequence[str], pairs: Sequence[Pair]) -> list[str]:
+    """Without those whose leaving takes most reasons away, until no pair of the rest has one."""
+    left = list(ranked)
+    while True:
+        barred = [
+            {{"a": p.a, "b": p.b}[side] for side in p.decision.suspects} for p in pairs if p.decision.reasons and {p.a, p.b} <= set(left)
+        ]
+        if not barred:
+            return left
+        left.remove(max(reversed(left), key=lambda s: sum(s in b for b in barred)))
+
+
+def confirm_seconds(frames: Frames, question: Question) -> dict[str, float]:
+    """Median of one confirm run by strategy: seconds of a processor where the runs had no GPU and all say, since the clock also tells of
+    other programs; else the clock's. Empty where no run says."""
+    done = frames.confirmed()
+    if not len(done):
+        return {}
+    own = done[[q == question for q in frames.questions(done)]]
+    return {str(s): float(v) for s, v in own.assign(cost=cost_seconds(own)).groupby("strategy").cost.median().items() if v > 0}
+
+
+def luck(frames: Frames, question: Question) -> dict[str, float]:
+    """By strategy, the chance that another draw of its random trials had chosen otherwise; empty where searches were repeated."""
+    t = frames.trials
+    if frames.study.searches > 1 or not len(t) or OBJECTIVE not in t:
+        return {}
+    out: dict[str, float] = {}
+    search = t[(t.stage == "search") & ~t.outcome.isin(["running", "failed"])]
+    for cell, own in search.groupby("cell", sort=False):
+        random = own[own.origin == "random"][OBJECTIVE].to_numpy(float)
+        default = own[(own.origin == "default") & own[OBJECTIVE].notna()][OBJECTIVE]
+        if frames.question_of(frames.cells[str(cell)]) == question and len(random) > 1:
+            out[own.iloc[0].strategy] = search_luck(random, float(default.iloc[0]) if len(default) else None).another_wins
+    return out
+
+
+def means_of(strategies: pd.DataFrame, question: Question) -> list[str]:
+    """Names of those that take part in the verdict, highest test macro-F1 first."""
+    own = strategies[strategies.metric == "macro_f1"]
+    own = own[[Question.of(r) == question for r in own.to_dict("records")]]
+    return [str(s) for s in own.sort_values("mean", ascending=False, kind="stable")["strategy"] if not EVERY[str(s)].yardstick]

@@ -1,0 +1,317 @@
+"""From predictions to tables: the confirm runs of a question gathered, every strategy scored, every pair compared."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analysis.data.frames import Frames
+from analysis.data.predictions import Predictions, measured_path, refusal
+from analysis.data.question import Question
+from analysis.findings.small_classes import small_classes
+from analysis.statistics import resampling as st
+from analysis.statistics.collapse import Collapse, collapse_reason, count_collapses
+from analysis.statistics.intervals import Estimate, difference, difference_interval, images_estimate, mean_estimate, share_interval
+from analysis.statistics.own_search import over_search
+from analysis.statistics.scored_runs import Runs, join_folds, score_runs
+from study.errors import DataError
+from study.metrics import log_shares
+from study.question.folds import in_common
+from study.strategies import EVERY
+
+Rows = list[dict[str, Any]]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Resampled:
+    """The test images of one fold, drawn again with replacement."""
+
+    images: np.ndarray  # [n] their places among the question's images
+    groups: np.ndarray | None  # [n]
+    weights: np.ndarray  # [B, n] how often each is drawn
+
+
+@dataclass(kw_only=True, eq=False)
+class Gathered:
+    """A question's confirm runs on the images they share; folds hold different images and are put end to end."""
+
+    question: Question
+    images: np.ndarray  # [N] their names
+    labels: np.ndarray  # [N]
+    groups: np.ndarray | None  # [N]
+    fold: np.ndarray  # [N] of 0, 1, ...: which split's test set the image is in
+    searches: dict[int, int]  # by seed: which search's winner its runs trained
+    classes: Sequence[str] = ()  # their names
+    over_search: dict[str, dict[int, float]] = field(default_factory=dict)  # strategy -> seed -> validation beside its search's
+    predicted: dict[str, dict[int, np.ndarray]] = field(default_factory=dict)  # strategy -> seed -> classes [N]
+    truth: dict[str, dict[int, np.ndarray]] = field(default_factory=dict)  # strategy -> seed -> probability of the true class [N]
+    trials: dict[str, dict[int, list[str]]] = field(default_factory=dict)  # strategy -> seed -> its trial on every fold
+
+    @property
+    def num_classes(self) -> int:
+        return max(int(self.labels.max()) + 1, *(int(p.max()) + 1 for runs in self.predicted.values() for p in runs.values()))
+
+    def resample(self, resamples: int) -> Iterator[Resampled]:
+        """By fold: the same draws for every strategy, metric and class, so that all of it pairs up."""
+        for fold in range(int(self.fold.max()) + 1):
+            here = np.flatnonzero(self.fold == fold)
+            groups = None if self.groups is None else self.groups[here]
+            yield Resampled(images=here, groups=groups, weights=st.shared_weights(len(here), groups, resamples))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compared:
+    """Two strategies of a question on macro-F1, A minus B, before anything is decided."""
+
+    question: Question
+    a: str
+    b: str
+    estimate: Estimate
+    seeds: int  # runs of the strategy that has fewer
+    collapses: tuple[str, ...]  # why collapsed runs forbid to name a winner
+    small_classes: str = ""  # why no verdict rests on these test images; empty: one may
+
+
+@dataclass(kw_only=True, eq=False)
+class Tables:
+    """Rows, as `Findings` names them, and the pairs to be decided on."""
+
+    seeds: Rows = field(default_factory=list)
+    runs: Rows = field(default_factory=list)
+    strategies: Rows = field(default_factory=list)
+    pairs: list[Compared] = field(default_factory=list)  # on the primary metric
+    secondary: Rows = field(default_factory=list)
+
+
+def compare_all(frames: Frames, resamples: int) -> Tables:
+    """Every question that has confirm runs with predictions on test."""
+    tables = Tables()
+    for gathered in gather_all(frames):
+        compare_strategies(gathered, resamples, tables)
+    return tables
+
+
+def gather_all(frames: Frames) -> Iterator[Gathered]:
+    """Every question that has confirm runs with predictions on test."""
+    done = frames.confirmed()
+    for question, block in done.assign(question=frames.questions(done)).groupby("question", sort=False) if len(done) else ():
+        if (gathered := gather(frames, question, block)) is not None:
+            yield gathered
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class WholeRun:
+    """A confirm run with predictions of every fold."""
+
+    strategy: str
+    seed: int
+    trials: list[str]  # by fold
+    tests: list[Predictions]  # by fold
+
+
+def gather(frames: Frames, question: Question, block: pd.DataFrame) -> Gathered | None:
+    """None where no confirm run has predictions of every fold. Raises EnvironmentProblem for a run on other images than the others'."""
+    runs = [*_whole_runs(frames, block)]
+    if not runs:
+        return None
+    _refuse_strangers(frames, question, runs)
+    _refuse_repeats(question, runs[0])
+    runs = _alike(runs)
+    first = runs[0].tests
+    found = Gathered(
+        question=question,
+        images=np.concatenate([p.images for p in first]),
+        labels=np.concatenate([p.labels for p in first]),
+        groups=_groups(first),
+        fold=_folds(first),
+        searches=_searches_of(frames, block),
+        classes=frames.classes.get(str(block["cell"].iloc[0]), ()),
+        over_search=over_search(frames, block),
+    )
+    for run in runs:
+        found.predicted.setdefault(run.strategy, {})[run.seed] = np.concatenate([p.logits.argmax(axis=1) for p in run.tests])
+        found.truth.setdefault(run.strategy, {})[run.seed] = np.concatenate([_of_truth(p) for p in run.tests])
+        found.trials.setdefault(run.strategy, {})[run.seed] = run.trials
+    return found
+
+
+def _alike(runs: Sequence[WholeRun]) -> list[WholeRun]:
+    """What is solved would be the same with every seed: where it was solved once, its run stands beside each of the others', so that its
+    runs do not vary, as they would not."""
+    once = [r for r in runs if EVERY[r.strategy].exact and sum(r.strategy == o.strategy for o in runs) == 1]
+    others = [r for r in runs if r not in once]
+    return [*others, *(replace(r, seed=seed) for r in once for seed in dict.fromkeys(o.seed for o in others) or [r.seed])]
+
+
+def _of_truth(said: Predictions) -> np.ndarray:
+    """[N] of 0 to 1: the softmax at the true class."""
+    return np.asarray(np.exp(log_shares(said.logits)[np.arange(len(said.labels)), said.labels]))
+
+
+def _whole_runs(frames: Frames, block: pd.DataFrame) -> Iterator[WholeRun]:
+    """The confirm runs that are complete; those that are not, `analysis.data.missing` names."""
+    for strategy, own in block.groupby("strategy", sort=False):
+        for seed, folds in own.sort_values(["seed", "splits"]).groupby("seed", sort=False):
+            trials = [str(t) for t in folds["trial_id"]]
+            tests = [p for t in trials if (p := frames.predictions(t).get("test")) is not None]
+            if len(tests) == len(folds) >= frames.study.confirm_folds:
+                yield WholeRun(strategy=str(strategy), seed=int(seed), trials=trials, tests=tests)
+
+
+def _refuse_strangers(frames: Frames, question: Question, runs: Sequence[WholeRun]) -> None:
+    """Runs on other images cannot be paired, and leaving one out would change the verdict: the file that stands alone is named."""
+    kinds: list[list[WholeRun]] = []
+    for run in runs:
+        same = [k for k in kinds if len(k[0].tests) == len(run.tests) and not any(map(Predictions.differs, k[0].tests, run.tests))]
+        if same:
+            same[0].append(run)
+        else:
+            kinds.append([run])
+    if len(kinds) == 1:
+        return
+    usual, odd = max(kinds, key=len)[0], min(kinds[::-1], key=len)[0]
+    if len(odd.tests) != len(usual.tests):
+        raise refusal(
+            frames.ledger, odd.trials[0], "predictions", f"belongs to a run of {len(odd.tests)} folds, others have {len(usual.tests)}"
+        )
+    fold, what = next((k, d) for k, pair in enumerate(zip(odd.tests, usual.tests, strict=True)) if (d := Predictions.differs(*pair)))
+    there = measured_path(frames.ledger, usual.trials[fold], "predictions")
+    reason = f"holds other {what} of test than {there}, of the same question ({question.name})"
+    raise refusal(frames.ledger, odd.trials[fold], "predictions", reason)
+
+
+def _refuse_repeats(question: Question, run: WholeRun) -> None:
+    """Folds that share test images are no repeats of each other: taken for some, one training would be counted several times. Raises
+    DataError, whatever the study was begun as."""
+    if (twice := in_common([p.images.tolist() for p in run.tests])) is not None:
+        raise DataError(
+            f"{question.name}: folds {twice[0]} and {twice[1]} are both tested on {twice[2]} images, so they are no repeats of each other and no "
+            "verdict can rest on them; ask anew under another --name, with more confirm_seeds and without confirm_folds."
+        )
+
+
+def _searches_of(frames: Frames, block: pd.DataFrame) -> dict[int, int]:
+    """By seed, whose winner its runs trained: the k-th of R searches has the confirm runs k, k + R, ...; each k runs on every fold."""
+    return {int(seed): frames.study.search_of(int(number)) for seed, number in zip(block["seed"], block["number"], strict=True)}
+
+
+def _folds(parts: list[Predictions]) -> np.ndarray:
+    return np.repeat(np.arange(len(parts)), [len(p.labels) for p in parts])
+
+
+def _groups(parts: list[Predictions]) -> np.ndarray | None:
+    known = [p.groups for p in parts if p.groups is not None]
+    return np.concatenate(known) if len(known) == len(parts) else None
+
+
+def compare_strategies(gathered: Gathered, resamples: int, tables: Tables) -> None:
+    """Adds to `tables`."""
+    folds = {s: runs_by_fold(gathered, s, resamples) for s in gathered.predicted}
+    tables.runs += [row for strategy, parts in folds.items() for row in _run_rows(gathered, strategy, parts)]
+    runs = {s: _joined(parts) for s, parts in folds.items()}
+    macro = {s: own[st.PRIMARY] for s, own in runs.items()}
+    scores = [_by_seed(gathered, s, own) for s, own in macro.items()]
+    beside, searches = [_over_search(gathered, s) for s in macro], len(set(gathered.searches.values()))
+    collapses = dict(zip(macro, count_collapses(scores, beside, searches), strict=True))
+    small = small_classes(gathered.labels, gathered.classes)
+    for metric in st.METRICS:
+        for strategy, own in runs.items():
+            tables.strategies.append(_strategy_row(gathered, strategy, metric, own[metric], collapses[strategy]))
+            tables.seeds += _seed_rows(gathered, strategy, metric, own[metric])
+    for a, b in combinations([s for s in runs if not EVERY[s].yardstick], 2):
+        tables.secondary += [_secondary_row(gathered, a, b, m, difference(runs[a][m], runs[b][m])) for m in st.METRICS if m != st.PRIMARY]
+        tables.pairs.append(
+            Compared(
+                question=gathered.question,
+                a=a,
+                b=b,
+                estimate=difference(macro[a], macro[b]),
+                seeds=min(len(gathered.predicted[s]) for s in (a, b)),
+                collapses=tuple(f"of {s}, {why}" for s in (a, b) if (why := collapse_reason(collapses[s], collapses[s]))),
+                small_classes=small,
+            )
+        )
+
+
+def runs_by_metric(gathered: Gathered, strategy: str, resamples: int) -> dict[str, Runs]:
+    """Where there are several folds, each is scored for itself."""
+    return _joined(runs_by_fold(gathered, strategy, resamples))
+
+
+def runs_by_fold(gathered: Gathered, strategy: str, resamples: int) -> list[dict[str, Runs]]:
+    by_seed = gathered.predicted[strategy]
+    search = [gathered.searches[seed] for seed in by_seed]
+    parts: list[dict[str, Runs]] = []
+    for again in gathered.resample(resamples):
+        predicted, labels = (p[again.images] for p in by_seed.values()), gathered.labels[again.images]
+        units = st.image_units(len(labels), again.groups)
+        parts.append(score_runs(predicted, search, labels, gathered.num_classes, again.weights, units))
+    return parts
+
+
+def _joined(parts: Sequence[dict[str, Runs]]) -> dict[str, Runs]:
+    return {m: join_folds([part[m] for part in parts]) for m in st.METRICS}
+
+
+def _run_rows(gathered: Gathered, strategy: str, parts: Sequence[dict[str, Runs]]) -> Rows:
+    """Each network's own score: it is what it is, so its interval is over test images alone."""
+    out: Rows = []
+    for fold, part in enumerate(parts) if gathered.trials else ():
+        for metric, runs in part.items():
+            own = zip(gathered.trials[strategy].values(), runs.scores, runs.resampled, strict=True)
+            for trials, score, again in {trials[fold]: (trials, score, again) for trials, score, again in own}.values():
+                low, high = share_interval(images_estimate(float(score), again, runs.units))
+                out.append({"trial_id": trials[fold], "metric": metric, "score": float(score), "low": low, "high": high})
+    return out
+
+
+def _by_seed(gathered: Gathered, strategy: str, runs: Runs) -> np.ndarray:
+    """Scores [K]; the mean over folds where there are several."""
+    return runs.scores.reshape(-1, len(gathered.predicted[strategy])).mean(axis=0)
+
+
+def _over_search(gathered: Gathered, strategy: str) -> np.ndarray:
+    """[K], in the order of its runs; NaN where it is not known."""
+    known = gathered.over_search.get(strategy, {})
+    return np.array([known.get(seed, math.nan) for seed in gathered.predicted[strategy]])
+
+
+def _secondary_row(gathered: Gathered, a: str, b: str, metric: str, e: Estimate) -> dict[str, Any]:
+    low, high = difference_interval(e)
+    return {**gathered.question.columns, "a": a, "b": b, "metric": metric, "difference": e.mean, "low": low, "high": high}
+
+
+def _strategy_row(gathered: Gathered, strategy: str, metric: str, runs: Runs, collapse: Collapse) -> dict[str, Any]:
+    e, scores = mean_estimate(runs), _by_seed(gathered, strategy, runs)
+    low, high = share_interval(e)
+    return {
+        **gathered.question.columns,
+        "strategy": strategy,
+        "metric": metric,
+        "mean": e.mean,
+        "low": low,
+        "high": high,
+        "median": float(np.median(scores)),
+        "seeds": len(scores),
+        "searches": len(np.unique(runs.search)),
+        "collapsed": collapse.collapsed,
+        "collapsed_at_most": collapse.at_most,
+        "sd_seeds": float(np.std(scores, ddof=1)) if len(scores) > 1 else math.nan,
+        "se_runs": math.sqrt(sum(p.variance for p in e.runs)),
+        "se_images": math.sqrt(e.images.variance),
+        "images": len(gathered.labels),
+        "units": runs.units.groups,
+        "effective_units": runs.units.effective,
+    }
+
+
+def _seed_rows(gathered: Gathered, strategy: str, metric: str, runs: Runs) -> Rows:
+    scores = _by_seed(gathered, strategy, runs)
+    return [
+        {**gathered.question.columns, "strategy": strategy, "seed": seed, "number": k, "metric": metric, "score": float(score)}
+        for k, (seed, score) in enumerate(zip(gathered.predicted[strategy], scores, strict=True))
+    ]

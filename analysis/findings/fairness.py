@@ -1,0 +1,82 @@
+"""What makes strategies unfit to be compared: a search that ended at its range's edge, had another budget, or trained for too short a time."""
+
+from collections.abc import Iterator
+
+from analysis.data.frames import Frames
+from analysis.data.question import Question
+from analysis.findings.short import Short, shorts
+from analysis.statistics.decisions import Doubts
+from study.space import Choice
+from study.strategies import LINES
+
+EDGE = 0.1  # of the range, at either end
+
+
+def range_edges(frames: Frames) -> Iterator[tuple[str, str]]:
+    """(cell, what was found) where a learning rate was chosen within a tenth of the same end of its range by more than half of a
+    cell's searches: a wider range may have given a better one.
+    """
+    trials = frames.trials.set_index("trial_id")
+    for cell, winners in frames.confirmed_trials.items():
+        here = [w for w in winners if w in trials.index]
+        if not here or cell not in frames.cells:
+            continue
+        for name, domain in frames.study.ranges(frames.cells[cell]).items():
+            if not name.endswith("lr") or isinstance(domain, Choice):
+                continue
+            values = [float(trials.at[w, f"hp/{name}"]) for w in here]
+            for end, near in (
+                ("lower", [v for v in values if domain.position(v) < EDGE]),
+                ("upper", [v for v in values if domain.position(v) > 1 - EDGE]),
+            ):
+                if 2 * len(near) > len(here):
+                    found = (
+                        f"best {name} {near[0]:.2g} lies" if len(here) == 1 else f"best {name} of {len(near)} of {len(here)} searches lies"
+                    )
+                    yield cell, f"{found} at the {end} end of its range [{domain.low:g}, {domain.high:g}]"
+
+
+def trial_counts(frames: Frames) -> dict[str, int]:
+    """Search trials that ended, by cell; 0 where none did. Empty for a study without any."""
+    search = frames.trials[frames.trials.stage == "search"] if len(frames.trials) else frames.trials
+    if not len(search):
+        return {}
+    ended = search[search.outcome != "running"].groupby("cell").size()
+    return {c.id: int(ended.get(c.id, 0)) for c in frames.study.cells}
+
+
+class Fairness:
+    """Of a study: why two of its strategies may not be compared."""
+
+    def __init__(self, frames: Frames) -> None:
+        self._edges: dict[tuple[Question, str], list[str]] = {}
+        for cell, text in range_edges(frames) if len(frames.trials) else ():
+            self._edges.setdefault(_place(frames, cell), []).append(text)
+        self._empty = {
+            _place(frames, cell): f"{own.count('')} of {len(own)} searches found nothing that can be used"
+            for cell, own in frames.confirmed_trials.items()
+            if "" in own and cell in frames.cells
+        }
+        self._shorts = shorts(frames)
+        self._counts = {_place(frames, cell): n for cell, n in trial_counts(frames).items()}
+
+    def doubts(self, question: Question, a: str, b: str) -> Doubts:
+        """None for a fair comparison."""
+        both = [f"of {s}, {self._empty[question, s]}" for s in (a, b) if (question, s) in self._empty]
+        of_a, of_b = (self._counts.get((question, s)) for s in (a, b))
+        if of_a != of_b and not (a in LINES or b in LINES):  # what is solved needs no search
+            both.append(f"{a} had {of_a or 0} trials, {b} {of_b or 0}")
+        return Doubts(both=tuple(both), of_a=self._of(question, a), of_b=self._of(question, b))
+
+    def short(self, question: Question, *strategies: str) -> tuple[Short, ...]:
+        """Those of the strategies that were cut short."""
+        return tuple(self._shorts[question, s] for s in strategies if (question, s) in self._shorts)
+
+    def _of(self, question: Question, strategy: str) -> tuple[str, ...]:
+        edges = (f"{strategy}'s {text}" for text in self._edges.get((question, strategy), []))
+        return (*edges, *(s.reason for s in self.short(question, strategy)))
+
+
+def _place(frames: Frames, cell: str) -> tuple[Question, str]:
+    own = frames.cells[cell]
+    return frames.question_of(own), own.strategy

@@ -1,0 +1,58 @@
+"""The networks that are handed over, beside the compared ones: each data set's, where one was delivered."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from analysis.data.frames import Frames
+from analysis.data.predictions import read_predictions
+from analysis.findings.delivered import delivered_of
+from analysis.findings.pick import Pick, calibrated_by, macro, share_of
+from analysis.statistics import resampling as st
+from study.question.config import TrialConfig
+from study.records import Ask
+
+
+def with_delivered(frames: Frames, picks: Sequence[Pick], resamples: int = st.RESAMPLES) -> list[Pick]:
+    """The compared networks, then one that was delivered of every data set that has one here."""
+    out = list(picks)
+    for key, entry in frames.delivered.items():
+        ask = frames.ledger.ask(entry["trial"])
+        if ask is not None:
+            compared = next((p for p in picks if p.leads and key == f"{p.cell.dataset}@{p.cell.split_protocol}"), None)
+            out.append(_pick(frames, entry, ask, compared, resamples))
+    return out
+
+
+def to_use(picks: Sequence[Pick]) -> list[Pick]:
+    """One a data set: the network that was delivered, else the compared one that the verdict speaks for."""
+    chosen: dict[tuple[str, str], Pick] = {}
+    for p in picks:
+        key = (p.cell.dataset, p.cell.split_protocol)
+        if p.leads and (key not in chosen or p.delivered is not None):
+            chosen[key] = p
+    return list(chosen.values())
+
+
+def _pick(frames: Frames, entry: Mapping[str, Any], ask: Ask, compared: Pick | None, resamples: int) -> Pick:
+    config = TrialConfig.from_dict(ask.config)
+    cell = frames.cells.get(ask.cell, config.cell)
+    average = compared.average if compared else None
+    other = compared.cell.strategy if compared and compared.cell.strategy != cell.strategy else ""
+    test = read_predictions(frames.ledger, ask.trial_id).get("test")
+    delivered = delivered_of(entry, frames.amendments, average, other)
+    score = share_of(test, *macro(test, test.logits, resamples)) if test is not None else None
+    return Pick(
+        cell=cell,
+        question=frames.question_of(cell),
+        trials=(ask.trial_id,),
+        confirmed=True,
+        settings=config.values(["strength"] if config.strategy.exact else frames.study.ranges(cell)),
+        seed=config.seed,
+        epoch=delivered.epochs,
+        validation=entry["validation"],
+        test=score,
+        calibrated=calibrated_by(delivered.temperature, test) if test is not None and delivered.calibration_runs else None,
+        reason=entry["reason"],
+        leads=True,
+        delivered=delivered,
+    )

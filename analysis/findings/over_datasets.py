@@ -1,0 +1,80 @@
+"""Two strategies over several data sets: where each was better, and the mean difference with what differs between data sets in its interval.
+
+A data set counts where all else is the same: its kind of splits, the backbone, the share of the training images, the budget, the size of images, and the study's protocol.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from analysis.data.question import Question
+from analysis.findings.answers import turned
+from analysis.findings.verdict_pairs import Pair
+from analysis.statistics.decisions import ENOUGH_DATASETS, AcrossDatasets, Side, across_datasets
+
+OTHER: dict[Side | None, Side | None] = {"a": "b", "b": "a", None: None}
+
+
+@dataclass(frozen=True, kw_only=True)
+class OverDatasets:
+    """A minus B."""
+
+    a: str
+    b: str
+    questions: tuple[Question, ...]  # that differ in their data set alone
+    across: AcrossDatasets
+    short: int = 0  # data sets on which one of both was cut short
+
+    @property
+    def setting(self) -> str:
+        """What the data sets have in common, to read."""
+        q = self.questions[0]
+        splits = "" if q.splits == "official" else f", {q.splits} splits"
+        return f"{q.backbone}{splits}{''.join(f', {size}' for size in q.lines[2:])}"
+
+    @property
+    def text(self) -> str:
+        """One sentence; without its data sets' names."""
+        x = self.across
+        neither = x.datasets - x.better - x.worse
+        stands = f"{self.a} against {self.b} ({self.setting}): better in {x.better} of {x.datasets} data sets, worse in {x.worse}"
+        rest = f", neither shown in {neither}" if neither else ""
+        short = f", cut short in {self.short}" if self.short else ""
+        mean = f"mean difference {100 * x.mean:+.1f} points of macro-F1, 95 % interval over data sets {100 * x.low:+.1f} to {100 * x.high:+.1f}"
+        doubt = " Longer training may change this." if self.short else ""
+        return f"{stands}{rest}{short}; {mean}.{doubt}{'' if x.general else f' From fewer than {ENOUGH_DATASETS} data sets nothing general is claimed.'}"
+
+
+def over_datasets(pairs: Sequence[Pair]) -> list[OverDatasets]:
+    """Every pair of strategies that at least two such questions compare."""
+    groups: dict[tuple[object, ...], list[Pair]] = {}
+    for p in pairs:
+        q = p.question
+        groups.setdefault((dataclasses.replace(q, dataset=""), frozenset((p.a, p.b))), []).append(p)
+    return [_joined(sorted(own, key=lambda p: p.question)) for own in groups.values() if len(own) > 1]
+
+
+def _joined(pairs: Sequence[Pair]) -> OverDatasets:
+    a, b = pairs[0].a, pairs[0].b
+    same = [p if p.a == a else _turned(p) for p in pairs]
+    across = across_datasets([p.estimate for p in same], [p.decision for p in same])
+    return OverDatasets(a=a, b=b, questions=tuple(p.question for p in same), across=across, short=sum(bool(p.short) for p in same))
+
+
+def _turned(p: Pair) -> Pair:
+    decision = dataclasses.replace(p.decision, winner=OTHER[p.decision.winner])  # all that is read of it here
+    return dataclasses.replace(p, a=p.b, b=p.a, estimate=turned(p.estimate), decision=decision)
+
+
+def over_datasets_row(o: OverDatasets) -> dict[str, Any]:
+    """Its row of the table; shares, not points."""
+    q, x = o.questions[0], o.across
+    return {
+        **{name: value for name, value in q.columns.items() if name != "dataset"},
+        "a": o.a,
+        "b": o.b,
+        **dataclasses.asdict(x),
+        "names": "; ".join(p.dataset for p in o.questions),
+        "text": o.text,
+    }

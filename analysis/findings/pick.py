@@ -1,0 +1,351 @@
+"""The network to use: whose strategy, which of its confirm runs, what that scores, and whether several together score more.
+
+No test score chooses anything here. The strategy is the verdict's: the one left standing; or of those not shown to be worse the cheapest,
+where that is not expected to cost more than is worth having, and the best on validation where it is. Where one of them was cut short there
+is no verdict yet, and the best on validation is taken;
+of its confirm runs the one with the best validation macro-F1; of several backbones or sizes the one whose confirm runs did best on
+validation. So the test score beside it is one that nothing was picked by.
+"""
+
+import dataclasses
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analysis.data.frames import Frames
+from analysis.data.predictions import Predictions
+from analysis.data.question import Question
+from analysis.findings.answers import Answer
+from analysis.findings.delivered import Delivered
+from analysis.statistics import resampling as st
+from analysis.statistics.intervals import difference_interval, images_estimate, share_interval
+from analysis.words.steps import joined, were_cut_short
+from study.errors import ConfigError, nearest
+from study.inference.softmax import pooled
+from study.metrics import calibration_error, fit_temperature, log_shares
+from study.question.config import Cell
+from study.question.naming import dataset_name
+from study.records import OBJECTIVE
+from study.strategies import EVERY
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """Shares in [0, 1], of a difference in [-1, 1]; the interval is 95 % over test images (whole sessions where there are any)."""
+
+    mean: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibrated:
+    """One temperature fitted on validation; expected calibration error on test without and with it."""
+
+    temperature: float
+    before: float
+    after: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Together:
+    """The confirm runs of a cell as one network: the mean of their probabilities, at as many times the cost."""
+
+    networks: int
+    test: Score
+    gain: Score  # over the mean score of its networks, on the same images
+    calibrated: Calibrated
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pick:
+    """A cell's network to use."""
+
+    cell: Cell
+    question: Question
+    trials: tuple[
+        str, ...
+    ]  # its confirm runs on one split, best validation first: the first is the pick; the search's winner where none was confirmed
+    confirmed: bool
+    settings: Mapping[str, Any]  # what was searched
+    seed: int
+    epoch: int  # of the kept checkpoint
+    validation: float  # its macro-F1 there, optimistic
+    test: Score | None = None  # its macro-F1; None where nothing was confirmed
+    calibrated: Calibrated | None = None
+    together: Together | None = None
+    reason: str = ""  # why this strategy, of the one that speaks for its question; else empty
+    leads: bool = False  # the one for its data set
+    average: float | None = None  # mean test macro-F1 of its runs
+    delivered: Delivered | None = None  # how it came about, where it is no compared network but the one that is handed over
+
+    @property
+    def trial(self) -> str:
+        return self.trials[0]
+
+    @property
+    def temperature(self) -> float:
+        if self.calibrated:
+            return self.calibrated.temperature
+        return self.delivered.temperature if self.delivered else 1.0
+
+    @property
+    def named(self) -> str:
+        """Its strategy; with a delivered one's training."""
+        return self.cell.strategy if self.delivered is None else f"{self.cell.strategy}, delivered: {self.delivered.text}"
+
+    @property
+    def outdated(self) -> str:
+        """Of a delivered one: that it is older than what its study has grown to; else empty."""
+        return self.delivered.outdated if self.delivered else ""
+
+    @property
+    def among(self) -> str:
+        """At which of the study's sizes, budgets and sizes of images it was trained, in words; empty where the study has one of each."""
+        own = self.question
+        if EVERY[self.cell.strategy].exact:  # it stands beside all of them
+            own = dataclasses.replace(own, max_epochs=0, image_size=0)
+        asked = ", ".join(own.lines[2:])
+        return f" ({asked})" if asked and self.delivered is None else ""
+
+    @property
+    def dataset(self) -> str:
+        """As a person says it and as a command takes it behind the study."""
+        return dataset_name(self.cell.dataset)
+
+    @property
+    def of(self) -> str:
+        """Its data set, with its splits where they are not the official ones."""
+        return self.dataset if self.cell.split_protocol == "official" else f"{self.dataset}@{self.cell.split_protocol}"
+
+    @property
+    def shown_settings(self) -> str:
+        return in_words(self.settings)
+
+    @property
+    def scores(self) -> str:
+        """Its test score in words."""
+        if self.delivered is not None:
+            own = "no test predictions are kept" if self.test is None else f"test macro-F1 {points(self.test)}"
+            return f"{own}; {self.delivered.beside}" if self.delivered.beside else own
+        if self.test is None:
+            return f"validation macro-F1 {100 * self.validation:.1f} (of the search, optimistic; not confirmed, no test score)"
+        return f"test macro-F1 {points(self.test)}"
+
+    @property
+    def gain(self) -> str:
+        """What taking all its runs together brings, in words; empty where there is only one."""
+        t = self.together
+        if t is None:
+            return ""
+        return (
+            f"all {t.networks} confirm runs together: test macro-F1 {points(t.test)}, {points(t.gain, signed=True)} points over "
+            f"one of them on average, at {t.networks} times the cost"
+        )
+
+
+def in_words(settings: Mapping[str, Any]) -> str:
+    """ "lr 0.0003, unfreeze_depth 2"."""
+    return ", ".join(f"{k} {v:.3g}" if isinstance(v, float) else f"{k} {v}" for k, v in settings.items())
+
+
+def points(score: Score, signed: bool = False) -> str:
+    """In points of macro-F1."""
+    form = "{:+.1f} [{:+.1f}, {:+.1f}]" if signed else "{:.1f} [{:.1f}, {:.1f}]"
+    return form.format(100 * score.mean, 100 * score.low, 100 * score.high)
+
+
+def pick_all(frames: Frames, answers: Sequence[Answer], resamples: int = st.RESAMPLES) -> list[Pick]:
+    """One of every cell that has a network, in the order of the study's cells, the lines to beat last."""
+    found = [p for cell in frames.cells.values() if (p := _pick(frames, cell, resamples)) is not None]
+    speaking: dict[Question, Pick] = {}
+    for question in dict.fromkeys(p.question for p in found):
+        own = [p for p in found if p.question == question]
+        strategy, reason = _strategy(frames, own, next((a for a in answers if a.question == question), None))
+        speaking[question] = dataclasses.replace(next(p for p in own if p.cell.strategy == strategy), reason=reason)
+    leading: dict[tuple[str, str], Pick] = {}
+    for p in speaking.values():
+        key = (p.cell.dataset, p.cell.split_protocol)
+        if key not in leading or _rank(frames, p) > _rank(frames, leading[key]):
+            leading[key] = p
+    leads = {p.cell: dataclasses.replace(p, leads=True) for p in leading.values()}
+    spoken = {p.cell: p for p in speaking.values()}
+    return [leads.get(p.cell) or spoken.get(p.cell) or p for p in found]
+
+
+def pick_row(pick: Pick) -> dict[str, Any]:
+    """Its row of a table; shares, not points."""
+    test = pick.test or Score(mean=np.nan, low=np.nan, high=np.nan)
+    return {
+        **pick.question.columns,
+        "strategy": pick.cell.strategy,
+        "leads": pick.leads,
+        "delivered": pick.delivered is not None,
+        "reason": pick.reason,
+        "trial_id": pick.trial,
+        "seed": pick.seed,
+        "validation": pick.validation,
+        "test": test.mean,
+        "low": test.low,
+        "high": test.high,
+        "temperature": pick.temperature,
+        "settings": pick.shown_settings,
+    }
+
+
+NOTHING = "no trial of the study has finished yet; run it to its end."
+COMPARED = "compared"
+"""Behind a colon: the network that the report compares, where another was delivered."""
+
+
+def find_pick(picks: Sequence[Pick], wanted: str = "", *, compared: bool = False, none: str = NOTHING) -> Pick:
+    """By a cell's id, or any of its parts joined by "/": data set, NAME@SPLITS, backbone, strategy, share of the images, budget
+    ("3x", "30 epochs"), size of images ("128px"). Of several that fit, the one that was delivered, else the one that leads. Who names a strategy, a backbone, a share or `COMPARED` means a compared
+    network, and so does who asks for one. Raises ConfigError where none fits, or several data sets do; `none`: what it says where there is no
+    pick at all."""
+    among = [p for p in picks if p.delivered is None] if compared else picks
+    fit = [p for p in among if p.delivered is None and p.cell.id == wanted] or [p for p in among if _fits(p, wanted)]
+    if len({(p.cell.dataset, p.cell.split_protocol) for p in fit}) == 1:
+        return max(fit, key=lambda p: (p.delivered is not None, p.leads, bool(p.reason), p.validation))
+    known = list(dict.fromkeys([*(p.of for p in picks), *(f"{p.of}/{p.cell.strategy}" for p in picks)]))
+    if not known:
+        raise ConfigError(none)
+    what = f"{wanted!r} names {len(fit)} cells" if wanted else "the study asks on several data sets"
+    raise ConfigError(f"{what}; name one behind a colon, as RESULTS/STUDY:{known[0]}: {nearest(wanted, known)}.")
+
+
+def why_nothing(frames: Frames) -> str:
+    """Why a study has no network to use, and what to do."""
+    done = int((frames.trials.outcome == "completed").sum()) if len(frames.trials) else 0
+    run = f"python -m study.sweep {shlex.quote(frames.ledger.folder.location)}"
+    if not done:
+        return f"No trial of {frames.ledger.folder.location} has finished yet. Run it to its end: {run}"
+    lost = frames.ledger.folder.shown("selection.json")
+    return f"{lost} is not there, so none of {done} finished trials was chosen. Restore it, or choose again: {run}"
+
+
+def _fits(pick: Pick, wanted: str) -> bool:
+    c = pick.cell
+    own = {c.dataset, pick.dataset, c.splits, pick.of, f"{pick.dataset}@{c.splits}"}
+    if pick.delivered is None:
+        own |= {c.backbone, c.strategy, f"{c.train_fraction:g}", f"{c.budget}x", f"{c.image_size}px", COMPARED, *pick.question.lines[2:]}
+        own.add(c.id.rpartition("/")[2])
+    return wanted in own or all(part in own for part in wanted.split("/") if wanted)
+
+
+# ---- one cell -----------------------------------------------------------------------------------------------
+
+
+def _pick(frames: Frames, cell: Cell, resamples: int) -> Pick | None:
+    """None where nothing of it has finished."""
+    done, t = frames.confirmed(), frames.trials
+    own = done[(done.cell == cell.id) & done[OBJECTIVE].notna()] if len(done) else done
+    confirmed = len(own) > 0
+    if confirmed:
+        own = own.sort_values([OBJECTIVE, "number"], ascending=[False, True], kind="stable")
+        own = own[own.splits == own.iloc[0].splits]  # networks of other folds have trained on this one's test images
+    else:
+        own = t[t.trial_id == frames.chosen.get(cell.id, "")] if len(t) else t
+        if not len(own):
+            return None
+    first, trials = own.iloc[0], tuple(map(str, own["trial_id"]))
+    searched = {"strength": first["strength"]} if EVERY[cell.strategy].exact else {n: first[f"hp/{n}"] for n in frames.study.ranges(cell)}
+    pick = Pick(
+        cell=cell,
+        question=frames.question_of(cell),
+        trials=trials,
+        confirmed=confirmed,
+        settings={k: v.item() if isinstance(v, np.generic) else v for k, v in searched.items() if not pd.isna(v)},
+        seed=int(first.seed),
+        epoch=int(first.best_epoch),
+        validation=float(first[OBJECTIVE]),
+    )
+    return _scored(frames, pick, resamples) if pick.confirmed else pick
+
+
+def _scored(frames: Frames, pick: Pick, resamples: int) -> Pick:
+    """With what its runs said of the validation and test images."""
+    said = {t: p for t in pick.trials if {"val", "test"} <= (p := frames.predictions(t)).keys()}
+    if pick.trial not in said:
+        return pick
+    val, test = ([own[split] for own in said.values()] for split in ("val", "test"))
+    same = not any(other.differs(test[0]) for other in test[1:])
+    alone, again = macro(test[0], test[0].logits, resamples)
+    pick = dataclasses.replace(pick, test=share_of(test[0], alone, again), calibrated=calibrate(val[0], test[0]), average=alone)
+    if len(test) < 2 or not same:
+        return pick
+    each = [macro(p, p.logits, resamples) for p in test]
+    both_val, both_test = (dataclasses.replace(p[0], logits=pooled([q.logits for q in p])) for p in (val, test))
+    score, resampled = macro(both_test, both_test.logits, resamples)
+    mean, mean_again = float(np.mean([s for s, _ in each])), np.mean([r for _, r in each], axis=0)
+    gain = images_estimate(score - mean, resampled - mean_again, st.image_units(len(test[0].labels), test[0].groups))
+    low, high = difference_interval(gain)
+    together = Together(
+        networks=len(test),
+        test=share_of(both_test, score, resampled),
+        gain=Score(mean=gain.mean, low=low, high=high),
+        calibrated=calibrate(both_val, both_test),
+    )
+    return dataclasses.replace(pick, trials=tuple(said), together=together, average=mean)
+
+
+def calibrate(val: Predictions, test: Predictions) -> Calibrated:
+    """The temperature is fitted on `val`; `test` shows what it did."""
+    return calibrated_by(fit_temperature(val.logits, val.labels), test)
+
+
+def calibrated_by(t: float, test: Predictions) -> Calibrated:
+    """What the temperature `t` does on `test`."""
+    before, after = (calibration_error(np.exp(log_shares(test.logits / k)), test.labels) for k in (1.0, t))
+    return Calibrated(temperature=t, before=before, after=after)
+
+
+def macro(about: Predictions, logits: np.ndarray, resamples: int) -> tuple[float, np.ndarray]:
+    """Macro-F1, and the same on resampled images [B], the same draws for every network."""
+    weights = st.shared_weights(len(about.labels), about.groups, resamples)
+    said, classes, score = logits.argmax(axis=1), logits.shape[1], st.METRICS[st.PRIMARY]
+    return float(score(st.counts(said, about.labels, classes))), score(st.counts(said, about.labels, classes, weights))
+
+
+def share_of(about: Predictions, score: float, resampled: np.ndarray) -> Score:
+    low, high = share_interval(images_estimate(score, resampled, st.image_units(len(about.labels), about.groups)))
+    return Score(mean=score, low=low, high=high)
+
+
+# ---- which strategy, which question ---------------------------------------------------------------------------
+
+
+def _strategy(frames: Frames, picks: Sequence[Pick], answer: Answer | None) -> tuple[str, str]:
+    """(strategy, why) among the picks of one question."""
+    own = {p.cell.strategy: _on_validation(frames, p) for p in picks if not EVERY[p.cell.strategy].yardstick}
+    if len(own) == 1:
+        return next(iter(own)), "the only strategy asked about"
+    best = max(own, key=own.__getitem__)
+    if answer is not None and answer.cut_short and not answer.winner:
+        return best, f"no verdict yet: {were_cut_short([s.strategy for s in answer.cut_short])}; the best on validation"
+    if answer is None or len(answer.comparable) < 2 or not set(answer.standing) <= own.keys():
+        return best, "no verdict: the best on validation"
+    if answer.winner:
+        rest = f" among those comparable ({were_cut_short([s.strategy for s in answer.cut_short])})" if answer.cut_short else ""
+        return answer.winner, f"the verdict's{rest}"
+    if answer.mark == "open" and 100 * answer.loss > frames.study.margin:
+        best = max(answer.standing, key=own.__getitem__)
+        return best, f"undecided between {joined(answer.standing)}: the best on validation"
+    which = "the cheapest" if set(answer.standing) <= set(answer.seconds) else "the highest mean"
+    found = "no difference worth having" if answer.mark == "equal" else "undecided"
+    return answer.cheapest, f"{found} between {joined(answer.standing)}: {which}"
+
+
+def _rank(frames: Frames, pick: Pick) -> tuple[float, tuple[float, int, int]]:
+    """Of several questions on a data set the highest leads; of one network that stands beside several, the longest and largest."""
+    return _on_validation(frames, pick), pick.question.size
+
+
+def _on_validation(frames: Frames, pick: Pick) -> float:
+    """Mean validation macro-F1 of its runs."""
+    t = frames.trials
+    return float(t[t.trial_id.isin(pick.trials)][OBJECTIVE].mean())

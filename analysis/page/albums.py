@@ -1,0 +1,152 @@
+"""Which images a reader of the report should see, and why: chosen from what the confirm runs said of them, never from their pixels.
+
+The pixels are fetched by whoever has the data (`study.conduct.report_pictures`) and lie small in the study's folder, so that the page can be made
+anywhere; an image that nobody fetched is not shown.
+"""
+
+import base64
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from analysis.data.frames import Frames
+from analysis.page.by_class import Classes, by_question
+from analysis.verdict import Findings
+from study.storage import parquet
+
+HARDEST, PAIRS, EACH, APART = 12, 3, 4, 8
+"""Pictures of an album, confused pairs, pictures of each, pictures that one strategy alone gets right."""
+LARGEST = 60_000  # bytes of one small picture: nothing of ours is larger
+
+Key = tuple[str, str]
+"""(data set, protocol of its splits)."""
+Fetch = Callable[[Mapping[Key, Sequence[str]]], None]
+"""Puts small copies of these images into the study's folder."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shown:
+    """One picture and what stands below it."""
+
+    image: str
+    truth: str
+    said: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Album:
+    """Pictures that belong together."""
+
+    key: Key
+    title: str
+    note: str
+    shown: tuple[Shown, ...]
+
+
+def albums(frames: Frames, findings: Findings) -> list[Album]:
+    """Of each data set at its largest size: its hardest test images, its most confused pairs, and where two strategies differ for good."""
+    return [album for own in by_question(frames, findings) for album in _of(own)]
+
+
+def wanted(found: Sequence[Album]) -> dict[Key, list[str]]:
+    """By data set, the images to be fetched, each once."""
+    out: dict[Key, dict[str, None]] = {}
+    for album in found:
+        out.setdefault(album.key, {}).update(dict.fromkeys(s.image for s in album.shown))
+    return {key: list(images) for key, images in out.items()}
+
+
+def _of(own: Classes) -> Iterator[Album]:
+    key, first = (own.question.dataset, own.question.splits), own.ranked[0]
+    gathered, runs = own.gathered, len(own.gathered.predicted[first])
+    said, truth = (np.stack([*kind[first].values()]) for kind in (gathered.predicted, gathered.truth))  # [K, N]
+
+    def show(images: np.ndarray, answers: np.ndarray, chances: np.ndarray) -> tuple[Shown, ...]:
+        return tuple(
+            Shown(
+                image=str(gathered.images[n]),
+                truth=own.names[gathered.labels[n]],
+                said=f"{_answers(answers[:, n], own.names)}; {100 * chances[:, n].mean():.0f} % on the truth",
+            )
+            for n in images
+        )
+
+    name = own.question.name
+    loss = -np.log(np.maximum(truth, 1e-12)).mean(axis=0)
+    yield Album(
+        key=key,
+        title=f"{name}: the hardest test images",
+        note=f"Those with the highest mean loss over {runs} runs of {first}. Often the label is wrong, or the image shows something else.",
+        shown=show(np.argsort(-loss, kind="stable")[:HARDEST], said, truth),
+    )
+    confusion = own.confusion(first)
+    np.fill_diagonal(confusion, 0)
+    for place in np.argsort(-confusion, axis=None, kind="stable")[:PAIRS]:
+        i, j = np.unravel_index(place, confusion.shape)
+        if confusion[i, j] == 0:
+            break
+        hits = np.where(gathered.labels == i, (said == j).sum(axis=0), 0)
+        taken = np.argsort(-hits, kind="stable")[:EACH]
+        yield Album(
+            key=key,
+            title=f"{name}: {own.names[i]} taken for {own.names[j]}",
+            note=f"{confusion[i, j] / runs / max(int(own.images[i]), 1):.0%} of the {own.images[i]} test images of {own.names[i]}, by {first}.",
+            shown=show(taken[hits[taken] > 0], said, truth),
+        )
+    if len(own.ranked) > 1:
+        yield from _one_alone(own, key, first, own.ranked[1], show)
+
+
+def _one_alone(own: Classes, key: Key, first: str, second: str, show: Callable[..., tuple[Shown, ...]]) -> Iterator[Album]:
+    """What one strategy gets right in all of its runs and the other in none, both ways."""
+    gathered = own.gathered
+    right = {s: np.stack([p == gathered.labels for p in gathered.predicted[s].values()]) for s in (first, second)}
+    for a, b in ((first, second), (second, first)):
+        alone = np.flatnonzero(right[a].all(axis=0) & ~right[b].any(axis=0))
+        said, truth = (np.stack([*kind[b].values()]) for kind in (gathered.predicted, gathered.truth))
+        order = alone[np.argsort(truth[:, alone].mean(axis=0), kind="stable")]
+        yield Album(
+            key=key,
+            title=f"{own.question.name}: {a} is always right, {b} always wrong",
+            note=f"{len(alone)} of {len(gathered.labels)} test images, over all runs of both; below each, what {b} says.",
+            shown=show(order[:APART], said, truth),
+        )
+
+
+def _answers(said: np.ndarray, names: Sequence[str]) -> str:
+    """ "said to be happy (4 of 5 runs)"."""
+    label, count = Counter(int(s) for s in said).most_common(1)[0]
+    return f"said to be {names[label]} ({count} of {len(said)} runs)"
+
+
+# -- the small copies -----------------------------------------------------------------------------------
+def read(data: bytes | None) -> pd.DataFrame:
+    """dataset, splits, image, label, role ("sample" or ""), jpeg: what `study.conduct.report_pictures` left; empty where nothing was, or nothing legible."""
+    columns = {"dataset": str, "splits": str, "image": str, "label": str, "role": str, "jpeg": bytes}
+    try:
+        rows = parquet.read(data, columns=[*columns]).to_pylist() if data else []
+    except (pa.ArrowException, OSError, ValueError):
+        rows = []
+    sound = [r for r in rows if all(isinstance(r[c], kind) for c, kind in columns.items())]
+    return pd.DataFrame([r for r in sound if r["jpeg"][:2] == b"\xff\xd8" and len(r["jpeg"]) <= LARGEST], columns=[*columns])
+
+
+def sources(small: pd.DataFrame) -> dict[tuple[str, str, str], str]:
+    """By (data set, splits, image): the picture as a data URL."""
+    rows = small[["dataset", "splits", "image", "jpeg"]].itertuples(index=False)
+    return {(r.dataset, r.splits, r.image): "data:image/jpeg;base64," + base64.b64encode(r.jpeg).decode() for r in rows}
+
+
+def samples(small: pd.DataFrame) -> dict[str, list[dict[str, str]]]:
+    """By data set: its samples by class, {label, image, source}."""
+    own = small[small["role"] == "sample"]
+    source = sources(own)
+    out: dict[str, list[dict[str, str]]] = {}
+    for r in own.itertuples(index=False):
+        name = r.dataset if r.splits == "official" else f"{r.dataset} ({r.splits} splits)"
+        out.setdefault(name, []).append({"label": r.label, "image": r.image, "source": source[r.dataset, r.splits, r.image]})
+    return out

@@ -1,0 +1,131 @@
+"""Two strategies class by class, from the runs and the resampled images that the verdict rests on: differences with 95 % intervals.
+
+A class's interval takes the degrees of freedom of the class's own images or sessions, and the resamples that drew one of them.
+"""
+
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+
+from analysis.data.frames import Frames
+from analysis.data.question import Question
+from analysis.findings.answers import means_of
+from analysis.findings.comparisons import Gathered, gather_all
+from analysis.statistics import resampling as st
+from analysis.statistics.intervals import difference, difference_interval
+from analysis.statistics.scored_runs import Runs, join_folds
+from analysis.verdict import Findings
+from study.metrics import f1
+
+K = TypeVar("K", bound=Hashable)
+Cell = tuple[int, int]  # (truth, said)
+# predictions [n], labels [n], weights [B, n] -> M scores [M], and the same on each resample [B, M]
+Score = Callable[[np.ndarray, np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Classes:
+    """A question's confirm runs with the names of its classes; strategies in the order of their means, highest first."""
+
+    gathered: Gathered
+    names: Sequence[str]
+    ranked: Sequence[str]
+
+    @property
+    def question(self) -> Question:
+        return self.gathered.question
+
+    @property
+    def images(self) -> np.ndarray:
+        """[C] test images by class."""
+        return np.bincount(self.gathered.labels, minlength=len(self.names))
+
+    def confusion(self, strategy: str) -> np.ndarray:
+        """Counts [C, C] summed over runs, truth in rows."""
+        runs = self.gathered.predicted[strategy].values()
+        return np.sum([st.confusions(p, self.gathered.labels, len(self.names)) for p in runs], axis=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """A minus B, shares in [-1, 1]; NaN where one run, or one session of the class, tells nothing."""
+
+    mean: float
+    low: float
+    high: float
+
+    @property
+    def seen(self) -> bool:
+        """Whether the interval lies on one side of zero."""
+        return self.low > 0 or self.high < 0
+
+
+def by_question(frames: Frames, findings: Findings) -> Iterator[Classes]:
+    """Every data set that has been confirmed, at its largest size. Raises EnvironmentProblem for predictions that cannot be trusted."""
+    trained = frames.at_largest()
+    largest = set(trained["question"]) if len(trained) else set()
+    for gathered in gather_all(frames):
+        if gathered.question not in largest:
+            continue
+        cells = [name for name, cell in frames.cells.items() if frames.question_of(cell) == gathered.question and name in frames.classes]
+        yield Classes(gathered=gathered, names=frames.classes[cells[0]], ranked=means_of(findings.strategies, gathered.question))
+
+
+def f1_runs(own: Classes, strategy: str, resamples: int = st.RESAMPLES) -> dict[int, Runs]:
+    """By class that occurs: the F1 of every run."""
+
+    def score(said: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return f1(st.counts(said, labels, len(own.names))), f1(st.counts(said, labels, len(own.names), weights))
+
+    return _runs(own, strategy, score, range(len(own.names)), resamples)
+
+
+def said_runs(own: Classes, strategy: str, cells: Sequence[Cell], resamples: int = st.RESAMPLES) -> dict[Cell, Runs]:
+    """By cell of the confusion matrix: the share of the images of class `truth` that every run said to be `said`."""
+    by_truth: dict[int, list[int]] = {}
+    for m, (truth, _) in enumerate(cells):
+        by_truth.setdefault(truth, []).append(m)
+
+    def score(said: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        now, then = np.zeros(len(cells)), np.zeros((len(weights), len(cells)), np.float32)
+        for truth, places in by_truth.items():
+            if (here := labels == truth).any():
+                hit = (said[here][:, None] == [cells[m][1] for m in places]).astype(np.float32)
+                now[places] = hit.mean(axis=0, dtype=float)
+                then[:, places] = weights[:, here] @ hit / np.maximum(weights[:, here].sum(axis=1, keepdims=True), 1)
+        return now, then
+
+    return {cells[m]: runs for m, runs in _runs(own, strategy, score, [t for t, _ in cells], resamples).items()}
+
+
+def _runs(own: Classes, strategy: str, score: Score, about: Sequence[int], resamples: int) -> dict[int, Runs]:
+    """By score, whose class is about[m]; without those whose class has no image. A fold without one is left out."""
+    by_seed, parts = own.gathered.predicted[strategy], dict[int, list[Runs]]()
+    search = np.array([own.gathered.searches[seed] for seed in by_seed])
+    for again in own.gathered.resample(resamples):
+        labels, weights = own.gathered.labels[again.images], again.weights.astype(np.float32)
+        scored = [score(p[again.images], labels, weights) for p in by_seed.values()]
+        for m, truth in enumerate(about):
+            if not (members := labels == truth).any():
+                continue
+            drawn = weights[:, members].any(axis=1)  # where the class was not drawn it has no score
+            runs = Runs(
+                scores=np.array([now[m] for now, _ in scored], float),
+                search=search,
+                resampled=np.stack([then[drawn, m] for _, then in scored]).astype(float),
+                units=st.image_units(int(members.sum()), None if again.groups is None else again.groups[members]),
+            )
+            parts.setdefault(m, []).append(runs)
+    return {m: join_folds(p) for m, p in parts.items()}
+
+
+def differences(a: Mapping[K, Runs], b: Mapping[K, Runs]) -> dict[K, Difference]:
+    """A minus B, each for itself: unadjusted."""
+    out = {}
+    for k in a:
+        e = difference(a[k], b[k])
+        low, high = difference_interval(e)
+        out[k] = Difference(mean=e.mean, low=low, high=high)
+    return out

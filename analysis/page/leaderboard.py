@@ -1,0 +1,50 @@
+"""The best trials of each search with their settings, and what became of those that were confirmed."""
+
+from typing import Any
+
+import pandas as pd
+
+from analysis.data.frames import Frames
+from analysis.data.question import COLUMNS
+from analysis.findings.pick import in_words
+from analysis.verdict import Findings
+from study.records import OBJECTIVE
+
+MOST = 10  # a question
+
+
+def leaderboard(frames: Frames, findings: Findings) -> pd.DataFrame:
+    """question, place, strategy, number, validation (a share: optimistic, the search chose by it), test (mean over confirm runs of the
+    configuration's cell, where it was chosen), epochs, seconds, settings in words, trial_id."""
+    scored = frames.scored()
+    if not len(scored):
+        return pd.DataFrame()
+    chosen = set(frames.chosen.values()) | {t for own in frames.confirmed_trials.values() for t in own}
+    s = findings.strategies
+    means = s[s.metric == "macro_f1"].set_index([*COLUMNS, "strategy"])["mean"] if len(s) else pd.Series()
+    rows: list[dict[str, Any]] = []
+    for question, own in scored.groupby("question", sort=False):
+        best = own.sort_values([OBJECTIVE, "seconds"], ascending=[False, True], kind="stable").head(MOST)
+        for place, row in enumerate(best.to_dict("records"), 1):
+            key = (*question.columns.values(), row["strategy"])
+            rows.append(
+                {
+                    "question": question,
+                    "place": place,
+                    "strategy": row["strategy"],
+                    "number": row["number"],
+                    "validation": row[OBJECTIVE],
+                    "test": means.get(key) if row["trial_id"] in chosen else None,
+                    "epochs": row["epochs"],
+                    "seconds": row["seconds"],
+                    "settings": settings(row, list(frames.scales)),
+                    "trial_id": row["trial_id"],
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def settings(row: dict[str, Any], names: list[str]) -> str:
+    """Of the searched fields, those that the trial has."""
+    found = {name: row.get(f"hp/{name}") for name in names}
+    return in_words({k: v for k, v in found.items() if v is not None and v == v})

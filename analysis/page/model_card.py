@@ -1,0 +1,182 @@
+"""MODEL_CARD.md of a pick: what a stranger must know before using the network, all of it read off the ledger."""
+
+import math
+import re
+
+import numpy as np
+
+from analysis.data.frames import Frames
+from analysis.findings.pick import Pick, points
+from analysis.statistics import resampling as st
+from analysis.verdict import Findings
+from study.metrics import class_scores
+from study.question.config import Protocol, TrialConfig
+from study.question.which_epoch import IN_WORDS
+
+
+def model_card(frames: Frames, found: Findings, pick: Pick, licence: str = "") -> str:
+    """Markdown. `licence`: of the pretrained weights, as one line; empty where nobody knows."""
+    sections = {
+        "What it is": _what(frames, pick),
+        "Data": _data(frames, pick),
+        "How it was trained": _training(frames, pick),
+        "Scores": _scores(frames, found, pick),
+        "Classes": _classes(frames, pick),
+        "Limits": _limits(frames, found, pick),
+        "Licence": [licence or "The licence of the pretrained weights is not known here; ask whoever published them.", _own_licence()],
+    }
+    lines = [f"# {_plain(pick.of)}: {pick.cell.backbone}, {pick.cell.strategy}", ""]
+    for title, body in sections.items():
+        lines += [f"## {title}", "", *body, ""]
+    return "\n".join(lines)
+
+
+def _what(frames: Frames, p: Pick) -> list[str]:
+    names = frames.classes.get(p.cell.id, [])
+    size = _protocol(frames, p).image_size
+    if p.delivered:
+        chosen = f"Chosen so: {_plain(p.reason)}; its settings and its number of epochs by validation. No test score chose it."
+    else:
+        chosen = f"Chosen so: {_plain(p.reason or 'named by its cell')}; " + (
+            "of its confirm runs the one with the best validation macro-F1." if p.confirmed else "the search's winner, not confirmed."
+        )
+        chosen += " No test score chose it."
+    return [
+        f"An image classifier of {len(names)} classes ({', '.join(map(_plain, names))}): {p.cell.backbone}, pretrained, fine-tuned as "
+        f"`{p.cell.strategy}`, {size} x {size} pixels. Trial `{p.trial}` of the study `{frames.study.name}`.",
+        "",
+        chosen,
+    ]
+
+
+def _protocol(frames: Frames, p: Pick) -> Protocol:
+    """Its own: a confirm run may have had more epochs or pixels than the search, and a network that is handed over more than those compared."""
+    ask = frames.ledger.ask(p.trial)
+    return TrialConfig.from_dict(ask.config).protocol if ask else frames.study.protocol_of(p.cell)
+
+
+def _data(frames: Frames, p: Pick) -> list[str]:
+    report = frames.data_report.get(f"{p.cell.dataset}@{p.cell.split_protocol}") or {}
+    out = [f"{_plain(p.of)}: {_plain(str(report.get('form', 'no report of the data is kept')))}.", ""]
+    counts = report.get("counts")
+    if counts:
+        out += [
+            "| images | " + " | ".join(map(_plain, report["classes"])) + " | all |",
+            "| --- |" + " ---: |" * (len(report["classes"]) + 1),
+        ]
+        out += [f"| {split} | " + " | ".join(map(str, n)) + f" | {sum(n)} |" for split, n in counts.items()]
+        out.append("")
+    if p.cell.train_fraction < 1:
+        out += [f"Trained on {p.cell.train_fraction:.0%} of the training images{' and all validation images' if p.delivered else ''}.", ""]
+    elif p.delivered:
+        out += ["Trained on the training images and the validation images.", ""]
+    return out + [f"- {_plain(w)}" for w in report.get("warnings", [])]
+
+
+def _training(frames: Frames, p: Pick) -> list[str]:
+    q, s = _protocol(frames, p), frames.study
+    result = frames.ledger.result(p.trial)
+    facts = result.facts if result else {}
+    return [
+        f"- Settings: {p.shown_settings}; seed {p.seed}, the network of epoch {p.epoch} of {q.max_epochs} ({IN_WORDS[q.keep]})"
+        + (f", trained on {p.delivered.images:,} images." if p.delivered else "."),
+        *([f"- Epochs: {_plain(p.delivered.tried)}."] if p.delivered and p.delivered.tried else []),
+        *([f"- {_plain(p.outdated[0].upper() + p.outdated[1:])}."] if p.outdated else []),
+        f"- Protocol: batch {q.batch_size}, {q.optimizer}, {q.precision}, batch norm `{q.batch_norm}`; the settings are the best of {s.trials} "
+        f"trials on validation; selected by {frames.rule or 'no rule yet'}.",
+        f"- Pretrained weights: {_plain(str(facts.get('weights', 'unknown')))}, sha256 `{facts.get('weights_sha256', 'unknown')}`.",
+        f"- {facts.get('trained_parameters', 0):,} of {facts.get('parameters', 0):,} parameters were trained, in "
+        f"{result.seconds if result else 0:.0f} s on {_plain(result.device if result else '')}.",
+        f"- Code: commit `{frames.facts.get('commit', 'unknown')}`; repeat it with `{_code(frames.facts.get('command', 'unknown'))}`.",
+    ]
+
+
+def _scores(frames: Frames, found: Findings, p: Pick) -> list[str]:
+    if p.test is None and p.delivered is None:
+        return [
+            f"Not confirmed: nothing is known but its validation macro-F1, {100 * p.validation:.1f}, by which it was chosen: optimistic."
+        ]
+    out = ["Points; intervals are 95 %.", "", "| macro-F1 | score | interval contains |", "| --- | ---: | --- |"]
+    out.append(f"| this network, test | {points(p.test) if p.test else 'no predictions are kept'} | test images |")
+    if p.delivered and p.delivered.compared is not None:
+        whose = f", {p.delivered.compared_strategy}" if p.delivered.compared_strategy else ""
+        out.append(f"| the networks that the study compares{whose} (mean) | {100 * p.delivered.compared:.1f} | none |")
+    for row in found.strategies.to_dict("records") if len(found.strategies) and not p.delivered else []:
+        mine = row["strategy"] == p.cell.strategy and all(row[k] == v for k, v in p.question.columns.items())
+        if mine and row["metric"] == st.PRIMARY and row["low"] == row["low"]:
+            score = f"{100 * row['mean']:.1f} [{100 * row['low']:.1f}, {100 * row['high']:.1f}]"
+            out.append(f"| a network trained so (mean of {row['seeds']}) | {score} | seeds and test images |")
+    if p.together:
+        out.append(f"| all {p.together.networks} confirm runs together | {points(p.together.test)} | test images |")
+        out.append(f"| the same, over one of them on average | {points(p.together.gain, signed=True)} | test images |")
+    what = "its settings and epochs on the training images alone, validation" if p.delivered else "this network, validation"
+    out.append(f"| {what} | {100 * p.validation:.1f} | none: it was chosen there, optimistic |")
+    divide = "Divide logits by it before the softmax."
+    if p.delivered:
+        out += ["", f"Calibration: {p.delivered.calibration}. {divide if p.delivered.calibration_runs else ''}".rstrip()]
+    if p.calibrated:
+        c = p.calibrated
+        error = f"expected calibration error on test {100 * c.before:.1f} % as trained, {100 * c.after:.1f} % with the temperature"
+        own = f"Calibration: {error} {c.temperature:.3f}, fitted on validation. {divide}"
+        out += ["", f"In all: {error}." if p.delivered else own]
+    return out
+
+
+def _classes(frames: Frames, p: Pick) -> list[str]:
+    test = frames.predictions(p.trial).get("test") if p.confirmed else None
+    if test is None:
+        return ["No test predictions are kept."]
+    names, said = frames.classes[p.cell.id], test.logits.argmax(axis=1)
+    counts = st.confusions(said, test.labels, len(names))
+    rows = class_scores(counts)
+    known = [k for k in np.argsort([v if v is not None else 2.0 for v in rows.f1], kind="stable") if rows.support[k]]
+    out = [
+        "On test, worst first; recall with its 95 % interval (Wilson; images of one class taken as independent).",
+        "",
+        "| class | F1 | precision | recall | test images | most often taken for |",
+    ]
+    out.append("| --- | ---: | ---: | ---: | ---: | --- |")
+    for k in known:
+        wrong = counts[k].copy()
+        wrong[k] = 0
+        other = f"{_plain(names[int(wrong.argmax())])} ({int(wrong.max())})" if wrong.any() else ""
+        precision = rows.precision[k]
+        low, high = _wilson(int(counts[k, k]), rows.support[k])
+        out.append(
+            f"| {_plain(names[k])} | {100 * float(rows.f1[k] or 0):.0f} | {'n/a' if precision is None else f'{100 * precision:.0f}'} | "
+            f"{100 * float(rows.recall[k] or 0):.0f} [{100 * low:.0f}, {100 * high:.0f}] | {rows.support[k]} | {other} |"
+        )
+    return out
+
+
+def _wilson(hits: int, images: int) -> tuple[float, float]:
+    """95 % interval of a share (Wilson 1927): of a class's few images a bootstrap would say too much."""
+    z, share = 1.959964, hits / images
+    centre, half = share + z**2 / (2 * images), z * math.sqrt(share * (1 - share) / images + z**2 / (4 * images**2))
+    return tuple(float(np.clip((centre + sign * half) / (1 + z**2 / images), 0, 1)) for sign in (-1, 1))  # type: ignore[return-value]
+
+
+def _limits(frames: Frames, found: Findings, p: Pick) -> list[str]:
+    out = [
+        "- It names one of its classes whatever it is shown: a picture of something else gets a class and a probability too.",
+        "- Scores and calibration hold for images like the test images: same cameras, places and kinds, same shares of the classes.",
+    ]
+    if not p.confirmed:
+        out.append("- It was not confirmed with fresh seeds: its score is that of a search, optimistic.")
+    if len(frames.openings) > 1:
+        out.append(f"- The study opened its test set {len(frames.openings)} times.")
+    about = [w for w in found.warnings if p.cell.dataset in w or p.cell.id in w]
+    return out + [f"- {_plain(w)}" for w in about]
+
+
+def _own_licence() -> str:
+    return "What the training images allow is not known here either: their own terms hold for networks made from them, where they say so."
+
+
+def _plain(text: str) -> str:
+    """On one line, shown as it is and never as markup: class names are strangers' texts."""
+    return re.sub(r"([\\`*_\[\]<>#|])", r"\\\1", " ".join(text.split()))
+
+
+def _code(text: str) -> str:
+    return " ".join(text.replace("`", "'").split())

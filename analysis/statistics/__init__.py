@@ -1,0 +1,1 @@
+"""Arrays in, numbers out: scores, intervals, decisions. Nothing here knows a study."""

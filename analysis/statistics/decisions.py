@@ -1,0 +1,192 @@
+"""What may be said of the pairs of a study: six kinds of verdict, each with its condition, and whom it is about.
+
+| kind | when (M the margin, m pairs) |
+| --- | --- |
+| not_comparable | a doubt bars the verdict it would have been: small classes, a collapse, unequal budgets, the loser's range's edge, a loser cut short (Doubts) |
+| beats | Holm's p below 5 % and the whole simultaneous interval beyond M |
+| better_by_little | Holm's p below 5 %, and less than M is shown too: both one-sided tests at 5 % (TOST), Holm over pairs |
+| better | Holm's p below 5 %; whether by M is open |
+| equivalent | less than M is shown, a difference is not |
+| undecided | otherwise |
+
+The simultaneous interval is Bonferroni's, at 5 % / m, cut at zero where Holm, who is stronger, settles the sign: so it agrees with
+Holm's p and holds for all pairs at once (the wider level of the step at which Holm tests a pair does not: with ten pairs that all
+differ such intervals miss one in up to 15 % of studies). It decides `beats`, so "by at least M" holds for all pairs at once as well.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from scipy import special
+
+from analysis.statistics.intervals import Estimate, difference_interval
+from analysis.statistics.resampling import holm
+
+ALPHA = 0.05
+ENOUGH_DATASETS = 5
+Kind = Literal["beats", "better", "better_by_little", "equivalent", "undecided", "not_comparable"]
+Scope = Literal["strategies", "configurations"]
+Side = Literal["a", "b"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chances:
+    """How probable each answer is, from the difference's confidence distribution: approximate, and of this design's sources alone."""
+
+    a_better: float  # by more than the margin
+    within: float
+    b_better: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Doubts:
+    """Why two strategies may be unfit to be compared. Those of one side say that it may do better than it did (its range was too narrow, its
+    training too short): they bar a verdict that names it the loser, and one that calls both equal, and leave an open one open.
+    """
+
+    both: tuple[str, ...] = ()
+    of_a: tuple[str, ...] = ()
+    of_b: tuple[str, ...] = ()
+
+    def bar(self, kind: Kind, a_higher: bool) -> tuple[str, ...]:
+        """Those that speak against this verdict."""
+        if kind == "undecided":
+            return self.both
+        if kind == "equivalent":
+            return (*self.both, *self.of_a, *self.of_b)
+        return (*self.both, *(self.of_b if a_higher else self.of_a))
+
+    def suspects(self, kind: Kind, a_higher: bool) -> tuple[Side, ...]:
+        """Of a verdict that is barred: whose leaving would end it."""
+        if self.both:
+            return ("a", "b")
+        if kind == "equivalent":
+            return (*(("a",) if self.of_a else ()), *(("b",) if self.of_b else ()))
+        return ("b",) if a_higher else ("a",)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decision:
+    """What may be said of A and B. `scope` "configurations": each was searched once, another search may choose otherwise."""
+
+    kind: Kind
+    winner: Side | None
+    scope: Scope
+    reasons: tuple[str, ...]  # why not comparable
+    p: float  # two-sided, Holm over the study's pairs
+    p_equivalent: float  # of the difference being at least the margin, Holm over the study's pairs
+    low: float  # simultaneous over the study's pairs
+    high: float
+    chances: Chances
+    tests_left: int  # pairs among which Holm still shares his level: this pair must clear alpha / tests_left
+    suspects: tuple[Side, ...] = ()  # of what is not comparable: whose leaving would end it
+
+
+def decide(pairs: Sequence[Estimate], margin: float, doubts: Sequence[Doubts] | None = None, alpha: float = ALPHA) -> list[Decision]:
+    """Verdicts on all pairs of a study together; `margin` in shares; `doubts` by pair; `alpha` of this look (forecast.alpha_of_look)."""
+    p = holm([e.p() for e in pairs])
+    equivalent = holm([equivalence_p(e, margin) for e in pairs])
+    left = len(pairs) - int((p < alpha).sum())
+    return [
+        _decision(e, margin, d, float(q), float(w), alpha, len(pairs), max(left, 1))
+        for e, d, q, w in zip(pairs, doubts or [Doubts()] * len(pairs), p, equivalent, strict=True)
+    ]
+
+
+def equivalence_p(e: Estimate, margin: float) -> float:
+    """Two one-sided tests (Schuirmann 1987): below alpha exactly when the 1 - 2 alpha interval lies within +- margin."""
+    return max(1 - e.above(-margin), e.above(margin))
+
+
+def chances(e: Estimate, margin: float) -> Chances:
+    over, under = e.above(margin), 1 - e.above(-margin)
+    return Chances(a_better=over, within=max(1 - over - under, 0.0) if not math.isnan(over) else math.nan, b_better=under)
+
+
+def _decision(e: Estimate, margin: float, doubts: Doubts, p: float, p_equivalent: float, alpha: float, pairs: int, left: int) -> Decision:
+    low, high = difference_interval(e, 1 - alpha / pairs)
+    settled = p < alpha
+    if settled:
+        low, high = (max(low, 0.0), high) if e.mean > 0 else (low, min(high, 0.0))
+    kind: Kind
+    if settled and max(low, -high) >= margin:
+        kind = "beats"
+    elif settled:
+        kind = "better_by_little" if p_equivalent < alpha else "better"
+    else:
+        kind = "equivalent" if p_equivalent < alpha else "undecided"
+    suspects: tuple[Side, ...] = ()
+    if reasons := doubts.bar(kind, e.mean > 0):
+        kind, suspects = "not_comparable", doubts.suspects(kind, e.mean > 0)
+    named = kind in ("beats", "better", "better_by_little")
+    return Decision(
+        kind=kind,
+        winner=("a" if e.mean > 0 else "b") if named else None,
+        scope="strategies" if e.searches > 1 else "configurations",
+        reasons=reasons,
+        p=p,
+        p_equivalent=p_equivalent,
+        low=low,
+        high=high,
+        chances=chances(e, margin),
+        tests_left=left,
+        suspects=suspects,
+    )
+
+
+def not_separated_from_best(strategies: Sequence[str], decisions: Mapping[tuple[str, str], Decision]) -> list[str]:
+    """Those that no other is shown to be better than by what may be worth having; the best is among them in 95 % of studies, as Holm holds.
+
+    `decisions` on A and B under (A, B), in either order. What excludes a strategy is the verdict itself: multiple comparisons with
+    the best (Edwards and Hsu 1983), one-sided, would exclude more, and then some that stand as undecided beside it.
+    """
+    worse = {(b if d.winner == "a" else a) for (a, b), d in decisions.items() if d.kind in ("beats", "better")}
+    return [s for s in strategies if s not in worse]
+
+
+def expected_loss(e: Estimate) -> float:
+    """What choosing B costs on average where A minus B is `e`: the mean of max(A - B, 0) over the confidence distribution; NaN for one run."""
+    reach = min(max(e.mean, 0.0) + 4 * e.half_width(), 2.0) if not math.isnan(e.variance) else math.nan
+    if not reach > 0:
+        return reach
+    at = np.linspace(0.0, reach, 80)
+    return float(np.trapezoid([e.above(float(x)) for x in at], at))
+
+
+# ---- over data sets -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class AcrossDatasets:
+    """One pair of strategies over several data sets, of which these are taken as a sample."""
+
+    datasets: int
+    better: int  # A named the winner
+    worse: int
+    mean: float
+    low: float  # 95 %, Student's t over data sets: what differs between them is in it
+    high: float
+    sd_between: float  # of the true difference between data sets, beyond what each one's own doubt explains
+    general: bool  # whether there are enough data sets to speak of others at all
+
+
+def across_datasets(pairs: Sequence[Estimate], decisions: Sequence[Decision]) -> AcrossDatasets:
+    """The same A minus B on each data set."""
+    d = np.array([e.mean for e in pairs])
+    n, spread = len(d), float(np.var(d, ddof=1)) if len(d) > 1 else math.nan
+    own = float(np.mean([e.variance for e in pairs]))
+    # data sets that agree better than each one's own doubt allows agree by luck
+    half = float(special.stdtrit(n - 1, 0.975)) * math.sqrt(max(spread, own) / n) if n > 1 else math.nan
+    return AcrossDatasets(
+        datasets=n,
+        better=sum(x.winner == "a" for x in decisions),
+        worse=sum(x.winner == "b" for x in decisions),
+        mean=float(d.mean()),
+        low=max(float(d.mean()) - half, -1.0) if n > 1 else math.nan,
+        high=min(float(d.mean()) + half, 1.0) if n > 1 else math.nan,
+        sd_between=math.sqrt(max(spread - own, 0.0)) if n > 1 else math.nan,
+        general=n >= ENOUGH_DATASETS,
+    )

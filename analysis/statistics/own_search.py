@@ -1,0 +1,51 @@
+"""How each confirm run did beside the search that chose its settings: what tells an unlucky run from a search that found poor settings."""
+
+import math
+
+import numpy as np
+import pandas as pd
+
+from analysis.data.frames import Frames
+from study.records import OBJECTIVE
+
+
+def over_search(frames: Frames, runs: pd.DataFrame) -> dict[str, dict[int, float]]:
+    """By strategy and seed, a confirm run's validation score at its last epoch minus the one with which its settings won their search,
+    as shares; the mean over folds, where there are several.
+
+    `runs`: of one question, as Frames.confirmed gives them. NaN where a score is missing: nothing is left of the run's epochs or of the
+    search's trial. Where one search found the settings of all of a strategy's runs, its score moves them alike and tells none from
+    another: it is left out where it is missing.
+    """
+    last, won = last_scores(frames, runs), _won(frames)
+    out: dict[str, dict[int, float]] = {}
+    for strategy, own in runs.groupby("strategy", sort=False):
+        winners = [_winner(frames, str(cell), int(number)) for cell, number in zip(own["cell"], own["number"], strict=True)]
+        missing = 0.0 if len(set(winners)) == 1 else math.nan
+        found = own.assign(over=[last.get(t, math.nan) - won.get(w, missing) for t, w in zip(own["trial_id"], winners, strict=True)])
+        by_seed = found.groupby("seed", sort=False)["over"]
+        out[str(strategy)] = {int(seed): float(np.mean(folds.to_numpy())) for seed, folds in by_seed}
+    return out
+
+
+def last_scores(frames: Frames, runs: pd.DataFrame) -> dict[str, float]:
+    """By trial, the validation score at the last epoch of those of `runs` that have epochs; which epoch was kept does not matter."""
+    epochs = frames.epochs
+    if OBJECTIVE not in epochs:
+        return {}
+    own = epochs[epochs["trial_id"].isin(runs["trial_id"])].sort_values("epoch", kind="stable").groupby("trial_id").tail(1)
+    return {str(t): float(score) for t, score in zip(own["trial_id"], own[OBJECTIVE], strict=True)}
+
+
+def _won(frames: Frames) -> dict[str, float]:
+    """By search trial that won, the score it won with."""
+    t = frames.trials
+    winners = {w for own in frames.confirmed_trials.values() for w in own}
+    own = t[t["trial_id"].isin(winners) & t[OBJECTIVE].notna()] if OBJECTIVE in t else t.head(0)
+    return {str(w): float(score) for w, score in zip(own["trial_id"], own[OBJECTIVE], strict=True)} if len(own) else {}
+
+
+def _winner(frames: Frames, cell: str, number: int) -> str:
+    """The search trial whose settings confirm run `number` of a cell trains; empty where none is known."""
+    own = frames.confirmed_trials.get(cell) or [""]
+    return own[frames.study.search_of(number, len(own))]

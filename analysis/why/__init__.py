@@ -1,0 +1,1 @@
+"""The paper's reasons, each held against what was measured."""

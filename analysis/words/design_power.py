@@ -1,0 +1,98 @@
+"""Before the run: the smallest difference a study's design can see, and whether "no difference worth having" can be said at all."""
+
+import dataclasses
+import io
+import math
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+import pandas as pd
+
+from analysis.data.question import Question
+from analysis.statistics.forecast import Sight, Spread, design
+from analysis.statistics.resampling import image_units
+from study.errors import ConfigError, EnvironmentProblem
+from study.question.config import Study
+from study.storage.folder import Folder
+from study.tracking.ledger import Ledger
+
+TestSet = tuple[int, np.ndarray | None]  # how many images, and their sessions where they have any
+
+
+def sights(study: Study, tests: Mapping[tuple[str, str], TestSet], results: Folder) -> Iterator[str]:
+    """One line a question. `tests`: by data set and split protocol; `results`: where earlier studies lie, whose spread is better than
+    a default's.
+    """
+    cells = {Question.of_cell(c, study): c for c in study.cells}
+    strategies = {q: len({c.strategy for c in study.cells if c.question == cell.question}) for q, cell in cells.items()}
+    pairs = sum(math.comb(n, 2) for n in strategies.values())
+    for question, cell in cells.items():
+        if strategies[question] < 2:
+            continue
+        count, groups = tests[cell.dataset, cell.split_protocol]
+        spread, source = spread_for(question, results)
+        seen = design(study.searches, study.confirm_seeds // study.searches, image_units(count, groups).effective, spread, pairs)
+        yield f"{question.name}: {_said(seen, study, source)}"
+
+
+def _said(seen: Sight | None, study: Study, source: str) -> str:
+    if seen is None:
+        return "one run a strategy, or one test image, shows nothing of the spread: no verdict can be reached; raise confirm_seeds"
+    worth = f"{study.margin:g} point{'s' * (study.margin != 1)}"
+    margin = (
+        f"and can say that nothing worth {worth} lies between them"
+        if seen.reaches(study.margin / 100)
+        else f"but not that nothing worth {worth} lies between them: that needs a margin of {_points(seen.margin)} or more, or more seeds and images"
+    )
+    who = f"{study.searches} searches" if study.searches > 1 else "one search, so of these configurations alone"
+    return f"with {study.confirm_seeds} seeds and {who} it sees differences from {_points(seen.difference)} points of macro-F1 on in 80 % of studies, {margin} (spread: {source})"
+
+
+def _points(share: float) -> str:
+    return f"{math.ceil(1000 * share) / 10:g}" if share < 1 else "100"
+
+
+def spread_for(question: Question, results: Folder) -> tuple[Spread, str]:
+    """As the newest study with the same question measured it, and its name; the default's where none did."""
+    for name in sorted(results.names(), key=lambda n: _made_at(results, n), reverse=True):
+        found = _measured(question, results, name)
+        if found is not None:
+            return found, f"as in {name}"
+    return Spread(), "a default, measured on a small part of DeepWeeds"
+
+
+def _made_at(results: Folder, name: str) -> float:
+    """When the study finished, unix time; of one that did not, or that cannot be read, when its tables were written."""
+    try:
+        finished = Ledger(results.location, name).facts().get("finished_at")
+    except (ConfigError, EnvironmentProblem):
+        finished = None
+    return float(finished or results.modified(f"{name}/tables/pairs.csv") or 0.0)
+
+
+def _measured(question: Question, results: Folder, name: str) -> Spread | None:
+    """None where that study has no such question, or no tables that can be read: this is a forecast's input, no verdict's."""
+    rows = {}
+    for table in ("strategies", "pairs"):
+        data = results.read(f"{name}/tables/{table}.csv")
+        try:
+            frame = pd.read_csv(io.BytesIO(data or b""))
+            rows[table] = frame[[Question.of(r) == question for r in frame.to_dict("records")]]
+        except (ValueError, KeyError):
+            return None
+    strategies, pairs = rows["strategies"], rows["pairs"]
+    if (
+        not len(strategies)
+        or not len(pairs)
+        or not {"metric", "sd_seeds", "effective_units"} <= set(strategies)
+        or "se_images" not in pairs
+    ):
+        return None
+    macro = strategies[strategies.metric == "macro_f1"]
+    if macro.sd_seeds.isna().all() or pairs.se_images.isna().all():
+        return None  # of one run each
+    seed = float(np.sqrt(np.nanmean(macro.sd_seeds.to_numpy(float) ** 2)))
+    images = float(np.nanmean(pairs.se_images.to_numpy(float) ** 2) * macro.effective_units.max())
+    if not (0 < seed < 1 and 0 < images < math.inf):
+        return None
+    return dataclasses.replace(Spread(), seed=seed, disagreement=images)

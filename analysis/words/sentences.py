@@ -1,0 +1,192 @@
+"""What a study says, in words: values made of their parts, so that a page can lay them out without taking text apart."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from analysis.data.frames import CONFIRMING, Frames
+from analysis.data.question import Question
+from analysis.findings.answers import Answer, Mark, answer, confirm_seconds, luck, means_of
+from analysis.findings.too_few_pixels import small
+from analysis.findings.verdict_pairs import Pair
+from analysis.words.steps import Step, joined, steps, were_cut_short
+from study.strategies import EVERY
+
+DECIDED = {
+    "beats": "{winner} beats {loser} by at least {margin}",
+    "better": "{winner} is better than {loser}; whether by {margin} is open",
+    "better_by_little": "{winner} is better than {loser}, by less than is worth having ({margin})",
+    "equivalent": "No difference worth {margin} between {a} and {b}",
+    "undecided": "Undecided between {a} and {b}",
+    "not_comparable": "Not comparable: {a} and {b}",
+}
+NOT_BEATEN = "Training is not shown to beat frozen features (the line to beat)"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sentence:
+    """The answer to one question; `question` is None where nothing can be answered yet."""
+
+    question: Question | None
+    head: str  # the decision in one phrase
+    mark: Mark = "open"
+    numbers: str = ""  # of the pair the head rests on
+    scope: str = ""  # what the interval contains
+    steps: tuple[Step, ...] = ()  # what to do now, what would decide
+    rest: tuple[str, ...] = ()  # how the highest mean stands against each other one
+
+    @property
+    def about(self) -> str:
+        return "No verdict yet" if self.question is None else self.question.name
+
+    @property
+    def text(self) -> str:
+        """On one line, as it is printed and recorded: the decision, its scope, what to do."""
+        head = f"{self.head} ({self.numbers})" if self.numbers else self.head
+        after = (self.scope, *(f"{s.text}: {s.command}" if s.command else s.text for s in self.steps))
+        return f"{self.about}: {'; '.join((head, *(p[0].lower() + p[1:] for p in after if p)))}."
+
+
+def _points(margin: float) -> str:
+    return f"{margin:g} point{'' if margin == 1 else 's'}"
+
+
+def decision(pair: Pair, margin: float) -> str:
+    """What was decided between two strategies. `margin`: points of macro-F1."""
+    return DECIDED[pair.decision.kind].format(winner=pair.winner, loser=pair.loser, a=pair.a, b=pair.b, margin=_points(margin))
+
+
+def describe_pair(pair: Pair, margin: float) -> str:
+    """The decision with its numbers, the higher mean's side up."""
+    text = decision(pair, margin)
+    if pair.one_run:
+        return f"{text}: one seed tells nothing of the spread ({100 * pair.estimate.mean:+.1f} points of macro-F1)"
+    up, c = pair.estimate.mean >= 0, pair.decision.chances
+    better, worse = (c.a_better, c.b_better) if up else (c.b_better, c.a_better)
+    first, p = pair.a if up else pair.b, pair.decision.p
+    chances = f"{first} better by more than {_points(margin)} {_sure(better)}, within {_sure(c.within)}, worse by more {_sure(worse)}"
+    short = [were_cut_short([s.strategy for s in pair.short])] if pair.short and not pair.decision.reasons else []
+    why = f" ({'; '.join((*pair.decision.reasons, *short))})" if pair.decision.reasons or short else ""
+    return f"{text}{why}: {_numbers(pair)}; {chances}; Holm p {'below 0.001' if p < 0.001 else f'{p:.3f}'}, {pair.seeds} seeds"
+
+
+def _numbers(pair: Pair, name: bool = False) -> str:
+    """The difference with its simultaneous interval, the higher mean's side up."""
+    d, low, high = (100 * v for v in (pair.estimate.mean, pair.decision.low, pair.decision.high))
+    first, other = pair.a, pair.b
+    if d < 0:
+        (d, low, high), (first, other) = (-d, -high, -low), (other, first)
+    who = f"{first} minus {other}: " if name else ""
+    if math.isnan(low):
+        return f"{who}{d:+.1f} points of macro-F1"
+    return f"{who}{d:+.1f} points of macro-F1, {100 * pair.confidence:.3g} % interval {low:+.1f} to {high:+.1f}"
+
+
+def sentences(pairs: Sequence[Pair], strategies: pd.DataFrame, frames: Frames) -> list[Sentence]:
+    """One a question."""
+    if not pairs:
+        head, *rest = _why_none(frames)
+        return [Sentence(question=None, head=head, steps=tuple(Step(text=t) for t in rest))]
+    return [_sentence(a, frames) for a in answers(pairs, strategies, frames)]
+
+
+def answers(pairs: Sequence[Pair], strategies: pd.DataFrame, frames: Frames) -> list[Answer]:
+    """One a question that has a pair."""
+    found = []
+    for question in dict.fromkeys(p.question for p in pairs):
+        own = [p for p in pairs if p.question == question]
+        found.append(answer(question, own, means_of(strategies, question), confirm_seconds(frames, question)))
+    return found
+
+
+def _sentence(a: Answer, frames: Frames) -> Sentence:
+    margin = frames.study.margin
+    best, *others = a.comparable if len(a.comparable) > 1 else a.ranked
+    leading = a.pairs[best, others[0]]
+    return Sentence(
+        question=a.question,
+        head=headline(a, margin),
+        mark=a.mark,
+        numbers=_numbers(leading, name=len(a.ranked) > 2 or leading.winner is None),
+        scope=_scope(a, leading, frames),
+        steps=tuple(steps(a, leading, frames)),
+        rest=tuple(describe_pair(a.pairs[a.ranked[0], other], margin) for other in a.ranked[1:]),
+    )
+
+
+def _scope(a: Answer, leading: Pair, frames: Frames) -> str:
+    """What the interval contains, and at which size of images, where that is a small one."""
+    found = small(frames, a.question)
+    parts = [
+        *([] if math.isnan(leading.decision.low) else [scope_of(leading, luck(frames, a.question), frames.subsets(a.question))]),
+        *([f"All of it {found.found}"] if found else []),
+    ]
+    return ". ".join(parts)
+
+
+def headline(a: Answer, margin: float) -> str:
+    """The decision among all strategies of a question. `margin`: points of macro-F1."""
+    if len(a.comparable) < 2:
+        return f"Not comparable: {a.reasons[0]}"
+    worse = [s for s in a.comparable if s not in a.standing]
+    left = [s for s in a.ranked if s not in a.comparable]
+    inner = a.between(a.standing)
+    behind = f"; {joined(worse)} {'is' if len(worse) == 1 else 'are'} worse" if worse else ""
+    if len(a.comparable) == 2:
+        text = decision(a.pairs[a.comparable[0], a.comparable[1]], margin)
+    elif not inner:
+        by = [a.pairs[a.standing[0], s].decision.kind for s in worse]
+        all_beaten = set(by) == {"beats"}
+        text = f"{a.standing[0]} {'beats' if all_beaten else 'is better than'} {joined(worse)}{f' by at least {_points(margin)}' if all_beaten else ''}"
+        if set(by) - {"beats", "better"}:  # some are behind another one only
+            text = f"{a.standing[0]} alone is not shown to be worse than another; {joined(worse)} are"
+    elif a.mark == "equal":
+        text = decision(inner[0], margin) if len(inner) == 1 else f"No difference worth {_points(margin)} between {joined(a.standing)}"
+        text += behind
+    else:
+        text = f"Undecided between {joined(a.standing)}{behind}"
+    text = f"{text}; not comparable: {joined(left)}" if left else text
+    return f"{NOT_BEATEN}; {text[0].lower() if text.startswith(('Undecided', 'No ')) else text[0]}{text[1:]}" if _not_beaten(a) else text
+
+
+def _not_beaten(a: Answer) -> bool:
+    """Whether an exact classifier on frozen features stands, of which no trained strategy is shown to be better."""
+    return any(EVERY[s].exact for s in a.standing) and any(not EVERY[s].exact for s in a.comparable)
+
+
+def scope_of(pair: Pair, lucky: dict[str, float], subsets: int = 0) -> str:
+    """What the interval contains; with one search, that it speaks of two configurations and how likely another draw chooses others.
+    `subsets`: on how many parts of the training images its runs were trained; 0 where all saw the same.
+    """
+    e = pair.estimate
+    trained = f"training images ({subsets} parts of them, alike for both), " if subsets else ""
+    ground = "one part of the training images" if subsets else "one training set"
+    contains = {
+        "run": f"{trained}seeds and test images of these configurations, found by one search on {ground}",
+        "search": f"{e.searches} searches, {trained}seeds and test images; {'all searched on ' if subsets else ''}{ground}",
+        "fold": f"{e.runs[0].count:g} training sets, seeds and test images; {'configurations found by one search' if e.searches == 1 else f'{e.searches} searches'}",
+    }[e.unit]
+    text = f"The interval contains {contains}"
+    if e.searches > 1:
+        return text
+    own = [f"{_sure(lucky[s])} for {s}" for s in (pair.a, pair.b) if s in lucky]
+    return f"{text}: another search may choose otherwise{f', by its random trials with {joined(own)}' if own else ''}"
+
+
+def _sure(chance: float) -> str:
+    """Never all or nothing."""
+    return "over 99 %" if chance > 0.99 else "below 1 %" if chance < 0.01 else f"{100 * chance:.0f} %"
+
+
+def _why_none(frames: Frames) -> tuple[str, ...]:
+    trials = frames.trials
+    if not len(trials) or not (trials.outcome != "running").any():
+        return ("no trial has finished",)
+    if not trials.outcome.isin(["completed", "stopped"]).any():
+        ends = ", ".join(sorted(set(trials.outcome)))
+        return ("no finished trial", f"all {len(trials)} {ends} (see reasons in the protocol section)")
+    if trials.stage.isin(CONFIRMING).any():
+        return ("the confirm runs of two strategies on the same data are not complete",)
+    return ("the search's winners have not been confirmed with fresh seeds",)

@@ -1,0 +1,337 @@
+"""What to do now, in words: whom to take, what would decide and with which command, and what the looks have cost."""
+
+import math
+import re
+import shlex
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from analysis.data.axes import PIXELS, STEPS, Axis
+from analysis.data.frames import Frames
+from analysis.data.question import Question
+from analysis.findings.answers import Answer
+from analysis.findings.budget_check import beyond
+from analysis.findings.short import LONGER, Short
+from analysis.findings.too_few_pixels import small
+from analysis.findings.verdict_pairs import Pair, look
+from analysis.statistics.collapse import ENOUGH_RUNS
+from analysis.statistics.forecast import Need, alpha_of_look
+from analysis.statistics.resampling import ENOUGH_SEEDS
+
+HOW = ("--data", "--weights", "--mlflow", "--address", "--cpus-per-worker", "--gpus-per-trial", "--concurrent", "--max-failed")
+"""Options of a sweep with a value, of which none asks another question."""
+FLAGS = ("--local", "--ray", "--no-images", "--strict-tracking")
+"""The same without a value."""
+SETTING = ("name", "trials", "searches", "confirm_seeds", "budget_check", "workers")
+"""Fields that a sweep has an option for, which `--set` must not name as well."""
+MOST_LETTERS = 64  # of a study's name
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """One thing to do or to know, and the command that does it."""
+
+    text: str
+    command: str = ""
+
+
+def steps(a: Answer, leading: Pair, frames: Frames) -> list[Step]:
+    """In the order of doing; `leading`: the pair the headline rests on. Longer training comes first: whatever else is bought for trainings
+    that were cut short is bought for nothing."""
+    out = _longer(a, frames)
+    reasons = [r for r in a.reasons if r not in [s.reason for s in a.cut_short]]
+    if len(a.comparable) < 2:
+        if leading.small_classes:
+            out.append(Step(text="Collect more test images of these classes, or merge them"))
+        if any("runs collapsed" in r for r in a.reasons):
+            seeds = max(ENOUGH_RUNS, frames.study.confirm_seeds)
+            meant = "A collapsed run scored far below the others, and far below what its settings reached in the search"
+            out.append(Step(text=f"{meant}. {ENOUGH_RUNS} seeds tell how often that happens", command=extend(frames, seeds)))
+        if any("of its range" in r for r in a.reasons):
+            out.append(
+                Step(text="Widen the range (Study.space) and ask again under a new name: a wider one may have given a better configuration")
+            )
+        rest = [r for r in reasons if r != a.reasons[0]]
+        also = f" ({'; '.join(rest)}, as well)" if rest else ""
+        return [*out, Step(text=f"Until then name no winner{also}")]
+    if reasons:
+        out.append(Step(text=f"Left out, as {'; '.join(reasons)}"))
+    if leading.one_run:
+        seeds = max(frames.study.confirm_seeds + 1, ENOUGH_SEEDS)
+        return [*out, Step(text="one seed tells nothing of the spread; a few give an interval", command=extend(frames, seeds))]
+    if a.winner or not a.cut_short:
+        out.append(_pick(a, frames.study.margin))
+    out += [*_winner_too(a, frames), *_larger(a, frames), *_what_would_decide(a, frames)]
+    if look(frames) > 1:
+        level = 100 * alpha_of_look(look(frames))
+        out.append(
+            Step(text=f"The test set was opened {look(frames)} times: the 5 % are spent over the looks, this one is held to {level:.2g} %")
+        )
+    return out
+
+
+def _longer(a: Answer, frames: Frames) -> list[Step]:
+    """Where the answer hangs on a strategy that was cut short."""
+    if not a.cut_short:
+        return []
+    if further := _further(frames, a.question, STEPS):
+        text = f"{were_cut_short([s.strategy for s in a.cut_short])} at this budget. This study trains longer too: see its answer at {further} epochs"
+        return [Step(text=text)]
+    gains = {s: found for (q, s), found in beyond(frames).items() if q == a.question}
+    if all(s.strategy in gains for s in a.cut_short):
+        factor, epochs = max(gains.values())
+        text = f"Train longer: {joined(list(gains))} would gain on validation. This confirms all at {epochs} epochs"
+        return [Step(text=text, command=_allow(frames, factor))]
+    headline = a.reasons[0] if len(a.comparable) < 2 else ""
+    rest = [s for s in a.cut_short if s.reason != headline]
+    if len(rest) == len(a.cut_short):
+        why = f"The comparison was cut short: {together(rest)}. "
+    else:
+        why = f"{together(rest)}, as well. " if rest else ""
+    text = f"{why}First train {LONGER} times as long, for about {LONGER} times the compute"
+    return [_train_longer(a, frames, text)]
+
+
+def _train_longer(a: Answer, frames: Frames, text: str) -> Step:
+    """By a study of another name; one that asks at several budgets gains a longer one."""
+    if not a.question.max_epochs:
+        return Step(text=text, command=longer(frames))
+    longer_yet = LONGER * frames.asked(a.question)[0].budget
+    return Step(text=f"{text}. Add {longer_yet} to the budgets of this study, and run it again")
+
+
+def _allow(frames: Frames, longest: int) -> str:
+    """What confirms the study at so many times its epochs."""
+    if (arguments := _asks_for_it(frames)) is None:
+        return f"run_study(dataclasses.replace(STUDY, longest={longest}))"
+    return _sweep(_by_folder(arguments, frames.study.name), {}, [f"longest={longest}"])
+
+
+def _winner_too(a: Answer, frames: Frames) -> list[Step]:
+    """A winner that was cut short wins all the same."""
+    found = a.short.get(a.winner)
+    if found is None:
+        return []
+    if further := _further(frames, a.question, STEPS):
+        return [Step(text=f"{found.found}. This study trains longer too: see its answer at {further} epochs")]
+    return [_train_longer(a, frames, f"{found.found}, so longer training may raise its score")]
+
+
+def _further(frames: Frames, question: Question, axis: Axis) -> int:
+    """The longest budget, in epochs, or the largest size of images at which the study asks the same; 0 where it is the question's own."""
+    own = getattr(question, axis.column)
+    asked = (q for c in frames.study.cells if axis.without(q := frames.question_of(c)) == axis.without(question))
+    return max((further for q in asked if (further := getattr(q, axis.column)) > own), default=0)
+
+
+def _larger(a: Answer, frames: Frames) -> list[Step]:
+    """Where nothing is decided, and what was trained on is far smaller than it could be."""
+    found = small(frames, a.question)
+    if found is None or a.mark == "decided":
+        return []
+    text = f"Larger images may decide it. Training was {found.found}. {found.cost}"
+    if further := _further(frames, a.question, PIXELS):
+        return [Step(text=f"Larger images may decide it: see this study's answer at {further} px")]
+    if a.question.image_size:
+        return [Step(text=f"{text}. Add {found.larger} to the image_sizes of this study, and run it again")]
+    return [Step(text=text, command=anew(frames, f"{found.larger}-px", image_size=found.larger))]
+
+
+def together(found: Sequence[Short]) -> str:
+    """What was found, a sentence a kind: "partial had learned 78 % and full 63 % of their own training images after 3 epochs"."""
+    by_length: dict[str, list[Short]] = {}
+    for s in found:
+        if s.learned:
+            by_length.setdefault(s.of, []).append(s)
+    said = []
+    for of, (first, *rest) in by_length.items():
+        shares = [f"{first.strategy} had learned {first.learned}", *(f"{s.strategy} {s.learned}" for s in rest)]
+        said.append(f"{joined(shares)} of their own {of}" if rest else first.found)
+    return ". ".join([*said, *(s.found for s in found if not s.learned)])
+
+
+def were_cut_short(strategies: Sequence[str]) -> str:
+    """ "partial and full were cut short"."""
+    return f"{joined(strategies)} {'was' if len(strategies) == 1 else 'were'} cut short"
+
+
+def _pick(a: Answer, margin: float) -> Step:
+    """Whom to take now, and what that costs and saves."""
+    cost = {s: f"{a.seconds[s]:.2g} s" for s in a.seconds}
+    if len(a.standing) == 1:
+        best, cheap = a.standing[0], min(a.comparable, key=lambda s: a.seconds.get(s, math.inf))
+        dear = f" ({cost[best]} a confirm run; {cheap} takes {cost[cheap]})" if cheap != best and {best, cheap} <= set(cost) else ""
+        return Step(text=f"{'Until then take' if a.cut_short else 'Take'} {best}{dear}")
+    pick, loss = a.cheapest, 100 * a.loss
+    others = [s for s in a.standing if s != pick]
+    saves = ""
+    if {pick, *others} <= set(cost):
+        dearest = max(others, key=lambda s: a.seconds[s])
+        saves = f" ({cost[pick]} a confirm run, {100 * (1 - a.seconds[pick] / a.seconds[dearest]):.0f} % less than {dearest})"
+    loses = f"expected loss against the best {'below 0.1' if loss < 0.1 else f'{loss:.1f}'} points of macro-F1"
+    known = set(a.standing) <= set(cost)
+    if loss <= margin:
+        return Step(text=f"Take {pick}: {'the cheapest' if known else 'the highest mean'}{saves}, {loses}, not more than is worth having")
+    either = "Either" if len(a.standing) == 2 else f"Each of {joined(a.standing)}"
+    return Step(text=f"{either} may be the best; {'cheapest' if known else 'the highest mean'} is {pick}{saves}, {loses}")
+
+
+def _what_would_decide(a: Answer, frames: Frames) -> list[Step]:
+    """Of each open pair of the highest mean among those standing."""
+    out = []
+    for other in a.standing[1:]:
+        pair = a.pairs[a.standing[0], other]
+        if not pair.needs:
+            continue
+        which = "it" if len(a.standing) == 2 else f"{pair.a} against {pair.b}"
+        found = [_need(n) for n in pair.needs if n.more is not None]
+        if not found:
+            limits = " or ".join(f"{n.limit:,} more {_unit(n, n.limit)}" for n in pair.needs)
+            out.append(Step(text=f"More repeats will not settle {which}: {limits} would decide it with less than 80 % probability"))
+            continue
+        text = f"{' or '.join(found)} would decide {which} with 80 % probability"
+        seeds = next((n for n in pair.needs if n.resource == "run"), None)
+        if seeds is not None and seeds.more is None:
+            text += f"; {seeds.limit} more seeds alone would not"
+        more = seeds.more if seeds is not None else None
+        each = pair.estimate.searches if pair.estimate.unit == "search" else 1  # a seed more of every search
+        out.append(Step(text=text, command="" if more is None else extend(frames, frames.study.confirm_seeds + more * each)))
+        searches = next((n.more for n in pair.needs if n.resource == "search" and n.more is not None), None)
+        if searches is not None:
+            text = "Searches cannot join a study whose runs belong to those it has: so many are a study of its own"
+            out.append(Step(text=text, command=repeat(frames, frames.study.searches + searches)))
+    return out
+
+
+def _need(n: Need) -> str:
+    assert n.more is not None
+    return f"{n.more:,} more {_unit(n, n.more)}"
+
+
+def _unit(n: Need, count: int) -> str:
+    name = {"run": "seed", "search": "search", "fold": "fold", "image": "test image", "session": "recording session"}[n.resource]
+    return name if count == 1 else f"{name}es" if name == "search" else f"{name}s"
+
+
+def joined(names: Sequence[str]) -> str:
+    *first, last = names
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def extend(frames: Frames, confirm_seeds: int) -> str:
+    """What runs more fresh seeds of this study: the command it was started with, if that still asks for it; else by its folder."""
+    if (arguments := _asks_for_it(frames)) is None:
+        return f"run_study(dataclasses.replace(STUDY, confirm_seeds={confirm_seeds}))"
+    kept, was_set = _without(arguments, {"confirm_seeds"})
+    return _sweep(kept, {"confirm_seeds": confirm_seeds}, was_set)
+
+
+def repeat(frames: Frames, searches: int) -> str:
+    """The same question asked by so many independent searches, each of the size it has now: a study of another name."""
+    study = frames.study
+    sizes = {n: -(-getattr(study, n) // study.searches) * searches for n in ("trials", "random_trials", "confirm_seeds")}
+    name = f"{study.name}-{searches}-searches"
+    if (arguments := _asks_for_it(frames)) is None:
+        return (
+            f"run_study(dataclasses.replace(STUDY, name={name!r}, searches={searches}, {', '.join(f'{k}={v}' for k, v in sizes.items())}))"
+        )
+    kept, was_set = _without(arguments, {"name", "searches", *sizes})
+    asked = {"name": name, "searches": searches, "trials": sizes["trials"], "confirm_seeds": sizes["confirm_seeds"]}
+    return _sweep(kept, asked, [*was_set, f"random_trials={sizes['random_trials']}"])
+
+
+def longer(frames: Frames) -> str:
+    """The same question with `LONGER` times the epochs, and of whatever is counted along with them: stored views, one an epoch, and steps."""
+    p = frames.study.protocol
+    settings = {"max_epochs": LONGER * p.max_epochs}
+    if p.views >= p.max_epochs:
+        settings["views"] = settings["max_epochs"]
+    if p.min_steps:
+        settings["min_steps"] = LONGER * p.min_steps
+    return anew(frames, f"{settings['max_epochs']}-epochs", **settings)
+
+
+def anew(frames: Frames, what: str, **settings: int) -> str:
+    """The same question with some of its settings changed, as a study of another name, which ends with `what`."""
+    kind = what.partition("-")[2]
+    base = re.sub(rf"-\d+-{kind}$", "", frames.study.name)
+    name = f"{base[: MOST_LETTERS - len(what) - 1]}-{what}"
+    if (arguments := _asks_for_it(frames)) is None:
+        fields = ", ".join(f"{k}={v}" for k, v in settings.items())
+        return f"run_study(dataclasses.replace(STUDY, name={name!r}, protocol=dataclasses.replace(STUDY.protocol, {fields})))"
+    kept, was_set = _without(arguments, {"name", *settings})
+    return _sweep(kept, {"name": name}, [*was_set, *(f"{k}={v}" for k, v in settings.items())])
+
+
+def _asks_for_it(frames: Frames) -> list[str] | None:
+    """A sweep's arguments that ask for what the study is today: its first command's; by its folder, where that command no longer does: it has
+    grown, or was chosen for hours, which would choose anew. None of a study that Python started."""
+    command = _command(frames)
+    if "study.sweep" not in command:
+        return None
+    arguments = _words(command.split("study.sweep", 1)[1])
+    return _by_folder(arguments, frames.study.name) if frames.amendments or "mine" in arguments else arguments
+
+
+def _without(arguments: Sequence[str], fields: Collection[str]) -> tuple[list[str], list[str]]:
+    """(the arguments without what sets one of these fields, and without what --set says; that, without these fields)."""
+    options = [f"--{field.replace('_', '-')}" for field in SETTING if field in fields]
+    kept: list[str] = []
+    was_set: list[str] = []
+    option = ""  # whose values come
+    for argument in arguments:
+        if argument.startswith("--"):
+            option, equals, value = argument.partition("=")
+            if equals and option == "--set":
+                was_set.append(value)
+            elif option != "--set" and not _among(option, options):
+                kept.append(argument)
+            option = "" if equals else option
+        elif option == "--set":
+            was_set.append(argument)
+        elif option and _among(option, options):
+            option = ""
+        else:
+            kept.append(argument)
+    return kept, [pair for pair in was_set if pair.partition("=")[0] not in fields]
+
+
+def _sweep(kept: Sequence[str], given: Mapping[str, object], was_set: Sequence[str]) -> str:
+    """A sweep of these arguments, options and settings, in one line."""
+    options = [word for field, value in given.items() for word in (f"--{field.replace('_', '-')}", str(value))]
+    return f"python -m study.sweep {shlex.join([*kept, *options, *(['--set', *was_set] if was_set else [])])}"
+
+
+def _command(frames: Frames) -> str:
+    """What the study was started with, in one line; of one that Python started, not a sweep."""
+    return " ".join(str(frames.facts.get("command") or f"python -m study.sweep {frames.study.name}").split())
+
+
+def _by_folder(arguments: list[str], name_of_study: str) -> list[str]:
+    """The study by where it lies. What says how it is run stays."""
+    kept, results, rest = [], "results", iter(arguments)
+    if arguments and "/" in arguments[0] and not arguments[0].startswith("--") and not arguments[0].partition(":")[0].endswith(".py"):
+        results = arguments[0].rstrip("/").rpartition("/")[0]  # it was begun with what another study's folder holds
+    for argument in rest:
+        option, equals, value = argument.partition("=")
+        if option.startswith("--") and (name := _among(option, (*HOW, "--results"))):
+            value = value if equals else next(rest, "")
+            if name == "--results":
+                results = value
+            else:
+                kept += [name, value]
+        elif option.startswith("--") and (name := _among(option, FLAGS)):
+            kept.append(name)
+    return [results.rstrip("/") + "/" + name_of_study, *kept]
+
+
+def _among(option: str, names: Sequence[str]) -> str:
+    """Which of these an option is, which may be shortened as far as it stays clear; empty: none of them."""
+    return option if option in names else next((name for name in names if name.startswith(option)), "")
+
+
+def _words(line: str) -> list[str]:
+    try:
+        return shlex.split(line)
+    except ValueError:  # a quote that is not closed: versions before wrote arguments as they came
+        return line.split()

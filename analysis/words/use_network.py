@@ -1,0 +1,103 @@
+"""How a study's network is used: the pick of every data set with the commands that take it, for a terminal, the page and MLflow."""
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from analysis.data.frames import Frames
+from analysis.findings.handed import to_use
+from analysis.findings.pick import Pick
+from analysis.words.steps import Step
+
+
+@dataclass(frozen=True, kw_only=True)
+class Use:
+    """A pick, where it lies and what to do with it."""
+
+    study: str  # its folder
+    pick: Pick
+    folder: str  # of its trial; its network lies in best/ there
+    kept: bool  # whether it lies here: a study that was read from MLflow, or moved, has it elsewhere
+    commands: tuple[Step, ...]
+
+    @property
+    def again(self) -> str:
+        """That it was delivered before the study grew, and the way out; else empty."""
+        old = self.pick.outdated
+        return f"{old}: to deliver anew, run python -m study.deliver {shlex.quote(self.study)} --again" if old else ""
+
+    @property
+    def why(self) -> str:
+        p = self.pick
+        if p.delivered is not None:
+            return f"{p.reason}; validation macro-F1 {100 * p.validation:.1f} before it was trained on the validation images too"
+        if not p.confirmed:
+            return f"{p.reason}{p.among}; the search's winner, epoch {p.epoch}"
+        which = (
+            "its only confirm run" if len(p.trials) == 1 else f"of {len(p.trials)} confirm runs the one with the best validation macro-F1"
+        )
+        return f"{p.reason}{p.among}; {which} ({100 * p.validation:.1f} there), epoch {p.epoch}"
+
+
+def uses(frames: Frames, picks: Sequence[Pick]) -> list[Use]:
+    """One a data set of the study."""
+    leading = to_use(picks)
+    place = frames.ledger.folder
+    out = []
+    for p in leading:
+        name = f"trials/{p.trial}"
+        source = shlex.quote(place.location + ("" if len(leading) == 1 else f":{p.of}"))
+        out.append(
+            Use(
+                study=place.location,
+                pick=p,
+                folder=place.shown(name),
+                kept=place.exists(f"{name}/best/manifest.json"),
+                commands=(
+                    Step(text="Predict a folder", command=f"python -m study.predict {source} FOLDER --csv predictions.csv"),
+                    Step(
+                        text="Export, with its model card",
+                        command=f"python -m study.export {source} --format timm,onnx --to FOLDER --check IMAGES",
+                    ),
+                    Step(text="Try it in a browser", command=f"python -m study.demo {source}"),
+                    Step(text="In Python", command=f"study.load_study({place.location!r}).predictor({p.of!r})"),
+                ),
+            )
+        )
+    return out
+
+
+def use_lines(frames: Frames, picks: Sequence[Pick]) -> list[str]:
+    """For the end of a terminal's output: what it is, where it lies, what to do with it."""
+    out = []
+    for use in uses(frames, picks):
+        p = use.pick
+        out += [
+            f"best model of {p.of}: {p.cell.strategy} on {p.cell.backbone} ({p.shown_settings}), {p.scores}"
+            if p.delivered is None
+            else f"delivered for {p.of}: {p.cell.strategy} on {p.cell.backbone}, {p.delivered.text}: {p.scores}",
+            f"  {use.why}{f': {use.folder}/best' if use.kept else ''}",
+        ]
+        out += [f"  {line}" for line in (p.delivered.tried, use.again) if line] if p.delivered else []
+        out += [f"  {c.text[0].lower()}{c.text[1:]}: {c.command}" for c in use.commands[:3] if use.kept]
+    return out
+
+
+def pick_facts(picks: Sequence[Pick]) -> list[dict[str, Any]]:
+    """The picks of the data sets as plain values: what a registry is told."""
+    return [
+        {
+            "of": p.of,
+            "cell": p.cell.id,
+            "trial": p.trial,
+            "confirmed": p.confirmed,
+            "settings": dict(p.settings),
+            "validation": p.validation,
+            "test": asdict(p.test) if p.test else None,
+            "temperature": p.temperature,
+            "reason": p.reason,
+            **({"delivered": f"Delivered: {p.delivered.text}; {p.delivered.calibration}."} if p.delivered else {}),
+        }
+        for p in to_use(picks)
+    ]

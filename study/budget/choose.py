@@ -1,0 +1,213 @@
+"""`python -m study.sweep mine`: looks at the images, measures the machine, chooses a study that ends in the hours given, and says why."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import timm
+from rich.console import Console
+from rich.table import Table
+
+from study.budget.ladder import HEAD, HOURS, Choice, Ladder, choose, sizes, with_about
+from study.budget.leftover import Leftover
+from study.budget.machine import Speeds, conditions, usable_cores
+from study.budget.price import Machine, Paces, Pictures, line_size, named
+from study.budget.reasons import bought, reasons
+from study.console.progress import busy
+from study.datasets import ImageTable, open_dataset
+from study.datasets.spec import SPLITS
+from study.errors import ConfigError
+from study.networks.image_sizes import full_size
+from study.networks.weights import names_in, timm_name
+from study.question.as_python import as_source
+from study.question.config import Study, grid
+from study.question.studies import find_study, narrow
+from study.storage.options import Options
+from study.storage.places import find_places
+from study.tracking.ledger import Ledger
+
+BACKBONE = "efficientnet_lite0"  # its weights are installed
+YEAR = 24 * 365
+LOOKED_AT = 24  # images decoded to learn their sizes, and how long one takes
+SECOND_PX = 128  # measured besides the smallest size: others go by pixels
+MEASURED_H = 1.0  # from so many hours on, the sizes chosen are measured themselves: less would be missed
+STARTS = 4.0  # times a new process's start: Ray, its workers (at once), MLflow's follower, the report
+STARTS_LOCAL = 2.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fitted:
+    """A study chosen for somebody's images."""
+
+    choice: Choice
+    rows: list[tuple[str, str, str]]  # what, chosen, why
+    study: Study
+    leftover: Leftover  # what the hours may still buy once its search has ended
+
+    def print(self) -> None:
+        console = Console()
+        console = console if console.is_terminal else Console(width=max(console.width, 140))
+        table = Table("", "chosen", "why", title=f"{self.study.name}: {', '.join(dict.fromkeys(c.dataset for c in self.study.cells))}")
+        for row in self.rows:
+            table.add_row(*row)
+        console.print(table, highlight=False)
+        table = Table("what hours buy, in this order", "bought", "with all above it")
+        for row in bought(self.choice):
+            table.add_row(*row)
+        console.print(table, highlight=False)
+
+    def write(self, path: Path) -> None:
+        """The study as a file to edit. Raises ConfigError where another study stands there."""
+        if path.exists() and find_study(str(path)) == self.study:
+            return
+        if path.exists():
+            raise ConfigError(
+                f"{path} holds another study: run it (python -m study.sweep {path}), move it away, or choose another --name than {self.study.name}."
+            )
+        why = "\n".join(f"    {what}: {value} ({why})" for what, value, why in self.rows)
+        path.write_text(
+            as_source(self.study, f"{self.study.about}\n\nTo edit, and to run: python -m study.sweep {path}\n\n{why}"), encoding="utf-8"
+        )
+        print(
+            f"{path.resolve()} holds this study. To change max_epochs, image_size or anything else, edit it and run: python -m study.sweep {path}"
+        )
+
+
+def begun(name: str, datasets: Sequence[str] | None, options: Options) -> Study | None:
+    """The study of that name as it was chosen when it first ran: the same command goes on with it. Raises ConfigError for other images."""
+    ledger = Ledger(find_places(options.results).folder, name)
+    study = ledger.study()
+    if study is None:
+        return None
+    if datasets is not None and set(_placed(datasets)) != {named(c) for c in study.cells}:
+        raise ConfigError(f"{ledger.folder.location} is a study of other images; choose another --name, or leave --datasets out.")
+    print(f"{ledger.folder.location} goes on as it was chosen when it began; another --name chooses anew")
+    return study
+
+
+def fit(
+    datasets: Sequence[str],
+    hours: float | None,
+    options: Options,
+    *,
+    name: str,
+    backbones: Sequence[str] | None = None,
+    strategies: Sequence[str] | None = None,
+    settle: Callable[[Study], Study] = lambda study: study,
+    given: frozenset[str] = frozenset(),
+) -> Fitted:
+    """Chooses. `settle` sets what the user gave, `given` names it. Raises ConfigError where no useful study fits, DataError for images."""
+    budget = HOURS if hours is None else hours
+    if not 0 < budget < YEAR:
+        raise ConfigError(f"--hours must be above 0 and below {YEAR:,} (a year), not {hours!r}.")
+    places = find_places(options.results, options.data, options.weights)
+    names, why_backbone = _backbones(backbones, places.weights)
+    placed = _placed(datasets)
+    looked = [_look(d, places.data_root) for d in placed]
+    pictures = [p for p, _, _ in looked]
+
+    # ---- what the machine can do, measured ---------------------------------------------------------------
+    asked = tuple(strategies or ())
+    ladder = Ladder(pictures=tuple(pictures), backbones=tuple(names), sizes=(SECOND_PX,), strategies=asked, name=name, settle=settle)
+    _, first = ladder.base()
+    where = conditions(options.local, options.cpus_per_worker, first.protocol.workers, options.concurrent)
+    speeds = Speeds(places, where)
+    own = min(full_size(timm_name(n)) for n in names)
+    slow = "" if speeds.quiet else f" (it is busy: load {speeds.now:.0f} on {usable_cores()} cores, so this takes longer)"
+    with busy(f"measuring this machine{slow}: trials at once {where.at_once}, threads of each {where.threads}", announced=True):
+        tried = _taken(sizes(own), names, speeds)
+        precision = first.protocol.precision if "precision" in given else speeds.precision(tuple(names), min(SECOND_PX, max(tried)))
+    ladder = replace(ladder, sizes=tried, precision=precision)
+    policy = "strong" if any(table.policy == "strong" for _, table, _ in looked) else "mild"
+    paces: dict[tuple[str, str], dict[int, Paces]] = {}
+    cells = grid(
+        ["any"], names, list(asked or dict.fromkeys((*HEAD, *(s for c in ladder.changes() for s in c.fields.get("strategies", ())))))
+    )
+
+    def measure(size: int) -> Machine:
+        protocol = replace(first.protocol, image_size=size, precision="bf16" if precision == "bf16" else "fp32")
+        with busy(f"measuring {', '.join(names)} at {size} px", announced=True):
+            for cell in cells:
+                pace = speeds.paces(cell, protocol, pictures[0].classes, policy)
+                paces.setdefault((cell.backbone, cell.strategy), {})[size] = pace
+            processes = (STARTS if where.ray else STARTS_LOCAL) * speeds.process()
+            trial, solve = max(speeds.trial(n) for n in names), speeds.solve()
+        reading = 2 * sum(seconds * len(table.ids) for _, table, seconds in looked)  # looked through by the doctor, then kept as pixels
+        return Machine(
+            at_once=where.at_once,
+            start=processes + reading + speeds.spent,
+            trial=trial,
+            solve=solve,
+            own=own,
+            paces=paces,
+            load=speeds.load,
+            cores=usable_cores(),
+        )
+
+    for size in {tried[0], min(tried, key=lambda s: abs(s - SECOND_PX))}:
+        machine = measure(size)
+    try:
+        choice = choose(ladder, machine, budget)
+        while budget >= MEASURED_H and (missing := _sizes_of(choice.study, own) - set(next(iter(paces.values())))):
+            machine = measure(missing.pop())
+            choice = choose(ladder, machine, budget)
+    except ConfigError as error:
+        raise ConfigError(f"{error}{_unused(backbones, names, places.weights)}") from None
+
+    rows = reasons(choice, pictures, machine, given)
+    at = [what for what, _, _ in rows].index("strategies")
+    rows.insert(at, ("backbone", ", ".join(names), why_backbone))
+    left = Leftover(choice=choice, pictures=tuple(pictures), machine=machine, given=given)
+    return Fitted(choice=choice, rows=rows, study=with_about(choice.study, choice, where.at_once), leftover=left)
+
+
+def _sizes_of(study: Study, own: int) -> set[int]:
+    """Sizes at which images go through the network in this study."""
+    confirmed = study.confirm_size or study.protocol.image_size
+    return {study.protocol.image_size, confirmed} | {line_size(own, confirmed)}
+
+
+def _unused(given: Sequence[str] | None, names: Sequence[str], weights: str | None) -> str:
+    """What a refusal should say of a folder of weights that was not used."""
+    found = names_in(Path(weights)) if weights and not given else []
+    return f" This is for {names[0]}. {weights} holds {', '.join(found)}: name one with --backbones." if len(found) > 1 else ""
+
+
+def _placed(datasets: Sequence[str]) -> list[str]:
+    """As `narrow` names them: folders by their full path."""
+    study = narrow(Study(name="placed", cells=grid(list(datasets), ["any"], ["full"])))
+    return [named(c) for c in study.cells]
+
+
+def _look(dataset: str, root: Path | None) -> tuple[Pictures, ImageTable, float]:
+    """What of the images decides, their table, and seconds to read one."""
+    name, _, splits = dataset.partition("@")
+    table = open_dataset(name, splits=splits or "official", root=root)
+    print(f"{name}: {table.form}", flush=True)
+    at = np.unique(np.linspace(0, len(table.ids) - 1, LOOKED_AT).round().astype(int))
+    began = time.perf_counter()
+    sides = [min(table.decode(int(k)).shape[:2]) for k in at]
+    seconds = (time.perf_counter() - began) / len(at)
+    train, val, test = (sum(table.counts()[s]) for s in SPLITS)
+    side = int(np.median(sides))
+    return Pictures(dataset=dataset, train=train, val=val, test=test, classes=len(table.classes), side=side), table, seconds
+
+
+def _backbones(given: Sequence[str] | None, weights: str | None) -> tuple[list[str], str]:
+    """The networks, and why."""
+    if given:
+        return list(given), "given"
+    found = names_in(Path(weights)) if weights else []
+    if len(found) == 1:
+        return found, f"the one network whose weights lie in {weights}"
+    also = f"; {weights} holds {', '.join(found)}: name one with --backbones" if found else ""
+    return [BACKBONE], f"its weights are installed{also}"
+
+
+def _taken(tried: Sequence[int], names: Sequence[str], speeds: Speeds) -> tuple[int, ...]:
+    """The sizes that every network takes; networks built for one size are asked. Their own where they take none of them."""
+    fixed = [n for n in names if (cfg := timm.get_pretrained_cfg(timm_name(n))) is not None and cfg.fixed_input_size]
+    taken = tuple(s for s in tried if all(speeds.takes(n, s) for n in fixed))
+    return taken or (min(full_size(timm_name(n)) for n in names),)

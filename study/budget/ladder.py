@@ -1,0 +1,349 @@
+"""A study for one's own images: what hours buy, in the order in which it matters.
+
+A ladder of changes to the smallest study. Each is bought if the study with it still ends in time; a change that does not fit is left out
+and the next one is looked at. So more hours never give less, by the order of the ladder: frozen features at full size are a row of every
+study; then one strategy trained fairly; pixels, to the network's own; more strategies; a budget check; longer training; repeats. What is
+left of the hours when the search has ended is spent by `study.budget.leftover`.
+Nothing here looks at a disk or a clock.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from study.budget.price import Cost, Machine, Pictures, cost_of
+from study.errors import ConfigError
+from study.question.config import Protocol, Study, grid
+
+NAME = "mine"
+HOURS = 1.0  # where none are given
+HEAD = ("linear_probe",)  # where nothing dearer fits: what it trains, the line to beat solves exactly
+STRATEGIES = ("partial", "full")  # from the cheaper to the dearer
+MORE_STRATEGIES = ("layer_decay", "lp_ft")
+SEEDS = 5  # confirm runs of every winner, whatever the hours
+MOST_SEEDS = 20  # where nothing else is left to buy
+TRIALS = 4  # a search: the published default, then random ones; more hardly find better ones once training is long enough
+SEARCHES = (5, 10)  # independent ones; of two, the spread is hardly known
+COUNTS = (1, 5, 10, 2, 3, 4, 6, 7, 8, 9)  # searches to begin with: one, or what the user's own numbers allow
+CHECK = 3  # times the epochs, of the budget check and of the longest confirmation
+FAIR_STEPS, FAIR_EPOCHS = 300, 10  # below, full fine-tuning has hardly begun to learn
+MANY_STEPS, FEW_EPOCHS = 600, 5  # of many images, fewer epochs hold as many steps
+LONG_STEPS, LONG_EPOCHS = 1000, 60
+LONGEST_STEPS, LONGEST_EPOCHS = 3000, 200
+VIEWS = 10  # of an image, whose frozen activations are kept: more epochs show them again
+BATCHES = (32, 16, 8)
+SMALLEST_PX = 64
+STEP_PX = 32  # every stage of a convolutional network halves: five times
+DELIVERY = 0.15  # of the hours, for training what is handed over
+
+
+def reserved(study: Study) -> float:
+    """The share of the hours that is set aside for delivery."""
+    return DELIVERY if study.deliver else 0.0
+
+
+def sizes(own: int) -> tuple[int, ...]:
+    """Image sizes worth trying: up to the one that the network was made for (`own`). Smaller images are enlarged to it: its filters expect
+    things at that scale (study/conduct/lines.py)."""
+    top = max(own, SMALLEST_PX)
+    return (*range(SMALLEST_PX, top, STEP_PX), top)
+
+
+def half(size: int, sizes: Sequence[int]) -> int:
+    """The smallest of `sizes` with at least half of `size` a side: what is searched at a quarter of the price and confirmed at `size`."""
+    return min(s for s in (*sizes, size) if 2 * s >= size)
+
+
+def batch_size(pictures: Sequence[Pictures]) -> int:
+    """The largest that gives ten steps an epoch; batch norm wants eight images."""
+    fewest = min(p.train for p in pictures)
+    return next((b for b in BATCHES if fewest >= 10 * b), BATCHES[-1])
+
+
+def fair_epochs(train: int, batch: int) -> int:
+    """Epochs below which a strategy is not trained fairly: 300 steps and ten epochs, or, where images are many, 600 steps and five."""
+    steps = -(-train // batch)
+    least = min(max(-(-MANY_STEPS // steps), FEW_EPOCHS), FAIR_EPOCHS)
+    return min(max(-(-FAIR_STEPS // steps), least), LONG_EPOCHS)
+
+
+def _epochs(train: int, batch: int, steps: int, most: int) -> int:
+    return max(min(-(-steps // -(-train // batch)), most), fair_epochs(train, batch))
+
+
+def _between(low: int, high: int) -> Iterator[int]:
+    """From above `low` to `high` in steps of a tenth."""
+    now = low
+    while now < high:
+        now = min(max(now + 1, round(1.1 * now)), high)
+        yield now
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What of a study hours decide."""
+
+    strategies: tuple[str, ...]
+    size: int  # pixels of the confirm runs
+    epochs: int
+    searches: int = 1
+    check: int = 0
+    longest: int = 1
+    whole_search: bool = False  # searched at the pixels that are confirmed
+    seeds: int = SEEDS  # confirm runs, or one a search where that is more
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """One thing that hours may buy. Without a `title` it is a step on the way to the next that has one."""
+
+    fields: dict[str, Any]  # of a Plan
+    title: str = ""
+    why: str = ""
+    adds: str = ""  # the strategy that it adds
+    after: str = ""  # the strategy without which it is not worth having
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ladder:
+    """All that may be bought for some images. `settle` sets what the user gave; what it refuses is left out."""
+
+    pictures: tuple[Pictures, ...]
+    backbones: tuple[str, ...]
+    sizes: tuple[int, ...]
+    strategies: tuple[str, ...] = ()  # given by the user, and then the only ones
+    precision: str = "fp32"
+    name: str = NAME
+    settle: Callable[[Study], Study] = field(default=lambda study: study)
+
+    @property
+    def batch(self) -> int:
+        return batch_size(self.pictures)
+
+    @property
+    def fewest(self) -> int:
+        """Training images, of the smallest data set."""
+        return min(p.train for p in self.pictures)
+
+    def base(self) -> tuple[Plan, Study]:
+        """The smallest useful study. Raises ConfigError where the user's own settings allow none."""
+        fair = fair_epochs(self.fewest, self.batch)
+        refused: ConfigError | None = None
+        for searches in COUNTS:
+            plan = Plan(strategies=self.strategies or HEAD, size=min(self.sizes), epochs=fair, searches=searches)
+            try:
+                return plan, self.study(plan)
+            except ConfigError as error:
+                refused = refused or error
+        assert refused is not None
+        raise refused
+
+    @property
+    def full_px(self) -> int:
+        """The largest size at which images need not be enlarged."""
+        largest = max(p.side for p in self.pictures)
+        return next((s for s in self.sizes if s >= largest), self.sizes[-1])
+
+    def changes(self) -> Iterator[Change]:
+        """In the order in which they are bought."""
+        top, fair = self.full_px, fair_epochs(self.fewest, self.batch)
+        middle = half(top, self.sizes)
+        others = [] if self.strategies else [STRATEGIES[: k + 1] for k in range(len(STRATEGIES))]
+        yield from (Change(fields={"size": s}, title=f"{s} px") for s in self.sizes[1:] if s < middle)
+        if middle > self.sizes[0]:
+            yield Change(fields={"size": middle}, title=f"{middle} px", why="half of what the images and the network have")
+        for chosen in others[:1]:
+            why = f"the last stages are trained too, instead of {HEAD[0]}, whose head the line to beat solves exactly"
+            yield Change(fields={"strategies": chosen}, adds=chosen[-1], title=chosen[-1], why=why)
+        yield from (Change(fields={"size": s}, title=f"{s} px") for s in self.sizes if middle < s < top)
+        if top > middle:
+            yield Change(fields={"size": top}, title=f"{top} px", why="all that the images or the network have: before any repeats")
+        for chosen in others[1:]:
+            yield Change(
+                fields={"strategies": chosen}, adds=chosen[-1], title=chosen[-1], why="everything is trained, fairly or not at all"
+            )
+        if self.sizes[-1] > top:
+            own = self.sizes[-1]
+            yield Change(fields={"size": own}, title=f"{own} px", why="what the network was made for: smaller images are enlarged to it")
+        yield Change(
+            fields={"check": CHECK},
+            title=f"budget check at {CHECK} times the epochs",
+            why="tells whether a strategy was cut short, before the test set is opened",
+        )
+        yield from self._longer(fair, LONG_STEPS, LONG_EPOCHS, "longer training changes scores, and the ranking")
+        for searches in SEARCHES:
+            why = "the verdict is about strategies, not about the settings found" if searches == SEARCHES[0] else "a narrower interval"
+            yield Change(fields={"searches": searches}, title=f"{searches} searches", why=why)
+        if top > self.sizes[0]:
+            yield Change(fields={"whole_search": True}, title="searched at the confirmed size", why="no setting has to carry over")
+        yield Change(
+            fields={"check": CHECK, "longest": CHECK},
+            title=f"confirmed at {CHECK} times the epochs where a strategy gains",
+            why="a question is answered at the budget that its strategies need",
+        )
+        chosen = STRATEGIES
+        for more in () if self.strategies else MORE_STRATEGIES:
+            chosen = (*chosen, more)
+            yield Change(
+                fields={"strategies": chosen}, adds=more, after=STRATEGIES[-1], title=more, why="another way of training everything"
+            )
+        long = _epochs(self.fewest, self.batch, LONG_STEPS, LONG_EPOCHS)
+        after = "" if self.strategies else STRATEGIES[-1]
+        yield from self._longer(long, LONGEST_STEPS, LONGEST_EPOCHS, "all that a small data set can use", after)
+        for seeds in range(SEEDS + 1, MOST_SEEDS + 1):
+            last = seeds == MOST_SEEDS
+            yield Change(fields={"seeds": seeds}, title=f"{seeds} confirm runs" if last else "", why="a narrower interval" if last else "")
+
+    def _longer(self, low: int, steps: int, most: int, why: str, after: str = "") -> Iterator[Change]:
+        high = _epochs(self.fewest, self.batch, steps, most)
+        for epochs in _between(low, high):
+            done = epochs * -(-self.fewest // self.batch)
+            last = epochs == high
+            title = f"{epochs} epochs ({done:,} steps)" if last else ""
+            yield Change(fields={"epochs": epochs}, title=title, why=why if last else "", after=after)
+
+    def study(self, plan: Plan) -> Study:
+        """The plan as a study, with what the user gave. Raises ConfigError where that does not go together."""
+        searched = plan.size if plan.whole_search else half(plan.size, self.sizes)
+        study = Study(
+            name=self.name,
+            cells=grid([p.dataset for p in self.pictures], list(self.backbones), list(plan.strategies)),
+            protocol=Protocol(
+                max_epochs=plan.epochs,
+                batch_size=self.batch,
+                image_size=searched,
+                precision="bf16" if self.precision == "bf16" else "fp32",
+                views=min(plan.epochs, VIEWS),
+                train_eval_images=256,
+            ),
+            trials=TRIALS * plan.searches,
+            random_trials=(TRIALS - 1) * plan.searches,
+            searches=plan.searches,
+            grace_epochs=max(plan.epochs // 3, 1),
+            reduction_factor=2,
+            confirm_seeds=max(plan.seeds, plan.searches),
+            confirm_size=plan.size if plan.size != searched else 0,
+            budget_check=plan.check,
+            longest=plan.longest,
+            deliver=True,
+        )
+        return _follow(self.settle(study), study)
+
+
+def _follow(study: Study, was: Study) -> Study:
+    """What goes by settings that the user gave follows them, unless it was given too."""
+    p, before = study.protocol, was.protocol
+    changed: dict[str, Any] = {}
+    if study.confirm_size and study.confirm_size != was.confirm_size and p.image_size > study.confirm_size:
+        return _follow(replace(study, protocol=replace(p, image_size=study.confirm_size)), was)
+    if study.searches != was.searches and study.trials == was.trials:
+        changed |= {"trials": TRIALS * study.searches, "random_trials": (TRIALS - 1) * study.searches}
+        if study.confirm_seeds == was.confirm_seeds:
+            changed["confirm_seeds"] = max(was.confirm_seeds, study.searches)
+    if p.max_epochs != before.max_epochs:
+        if p.views == before.views:
+            changed["protocol"] = replace(p, views=min(p.max_epochs, VIEWS))
+        if study.grace_epochs == was.grace_epochs:
+            changed["grace_epochs"] = max(p.max_epochs // 3, math.ceil(p.warmup_epochs), 1)
+    if p.image_size != before.image_size and study.confirm_size == was.confirm_size:
+        changed["confirm_size"] = 0
+    elif study.confirm_size == p.image_size:
+        changed["confirm_size"] = 0
+    return replace(study, **changed) if changed else study
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rung:
+    """A change, with the study that everything up to it makes and what that costs."""
+
+    change: Change
+    hours: float  # to give, so that this and all before it are bought, with what is set aside for delivery
+    bought: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """What the hours bought, and what they did not."""
+
+    hours: float
+    study: Study
+    cost: Cost
+    smallest: Study
+    least: float  # hours of the smallest
+    rungs: tuple[Rung, ...]
+
+    @property
+    def left_out(self) -> dict[str, float]:
+        """Strategies that the hours did not hold, with the hours that would."""
+        return {r.change.adds: r.hours for r in self.rungs if r.change.adds in STRATEGIES and not r.bought}
+
+    @property
+    def next(self) -> Rung | None:
+        """The first that was not bought, of those with a name."""
+        return next((r for r in self.rungs if not r.bought and r.change.title), None)
+
+    @property
+    def unspent(self) -> float:
+        """Hours that neither the study nor what is set aside for delivery takes."""
+        return max(self.hours * (1 - reserved(self.study)) - self.cost.hours, 0.0)
+
+
+def choose(ladder: Ladder, machine: Machine, hours: float) -> Choice:
+    """Buys. Raises ConfigError saying what would hold where not even the smallest study does."""
+    plan, study = ladder.base()
+    every = plan  # with everything so far, bought or not: for the hours that would buy it
+    cost, smallest = cost_of(study, ladder.pictures, machine), study
+    least = cost.hours
+    if cost.hours > hours:
+        raise ConfigError(_refusal(ladder, study, cost, machine, hours))
+    every_study, rungs = study, list[Rung]()
+    for change in ladder.changes():
+        wider, tried = replace(every, **change.fields), replace(plan, **change.fields)
+        try:
+            wider_study = ladder.study(wider)
+            tried_study = ladder.study(tried) if tried != wider else wider_study
+        except ConfigError:
+            continue
+        if wider_study == every_study and tried_study == study:
+            continue  # given by the user, or no change here
+        every, every_study = wider, wider_study
+        in_all = cost_of(wider_study, ladder.pictures, machine)
+        price = cost_of(tried_study, ladder.pictures, machine) if tried != wider else in_all
+        bought = price.hours <= hours * (1 - reserved(tried_study)) and (not change.after or change.after in plan.strategies)
+        if bought:
+            plan, study, cost = tried, tried_study, price
+        rungs.append(Rung(change=change, hours=in_all.hours / (1 - reserved(wider_study)), bought=bought))
+    return Choice(hours=hours, study=study, cost=cost, smallest=smallest, least=least, rungs=tuple(rungs))
+
+
+def _refusal(ladder: Ladder, study: Study, cost: Cost, machine: Machine, hours: float) -> str:
+    needs = enough(cost.hours)
+    strategies = " and ".join(dict.fromkeys(c.strategy for c in study.cells))
+    why = f"That is the line to beat and {strategies} at {study.protocol.image_size} px, {study.protocol.max_epochs} epochs"
+    busy = f" ({machine.busy})" if machine.busy else ""
+    fewer = " Or leave --strategies out." if ladder.strategies and ladder.strategies != HEAD else ""
+    return f"{hours:g} hours are not enough for this study. It needs about {needs:g}: --hours {needs:g}. {why}{busy}.{fewer}"
+
+
+def enough(hours: float) -> float:
+    """Rounded up to what one would type: 0.07 -> 0.07, 0.37 -> 0.4, 2.31 -> 2.4, 37.2 -> 38."""
+    step = 100 if hours < 0.1 else 10 if hours < 10 else 1
+    return math.ceil(hours * step - 1e-9) / step
+
+
+def not_asked(strategy: str, hours: float) -> str:
+    """What a study says of a strategy that its hours did not hold."""
+    return f"{strategy} was left out: to train it fairly, the study needs about {enough(hours):g} hours."
+
+
+def with_about(study: Study, choice: Choice, at_once: int) -> Study:
+    """The study, saying what it was chosen for and what it leaves out, unless the user said what it is about."""
+    if study.about:
+        return study
+    left = " ".join(not_asked(name, hours) for name, hours in choice.left_out.items())
+    trials = f"{at_once} trial{'s' * (at_once != 1)} at once"
+    return dataclasses.replace(
+        study, about=f"Chosen for these images and {choice.hours:g} hours on a machine that runs {trials}. {left}".strip()
+    )

@@ -1,0 +1,110 @@
+"""What is left of the hours once a search has ended, spent before the test set is opened: strategies left out, trials, seeds.
+
+A study for some hours is chosen by speeds that were measured before it began, in whole steps. Other programs come and go since, and its own
+search tells better. So all that is still to do is priced anew, by the same prices (`study.budget.price`) times what the search took of its own,
+and the study grows by what fits. This goes by the clock and by validation alone; no test image was looked at.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+from study.budget.ladder import CHECK, MOST_SEEDS, STRATEGIES, TRIALS, Choice, not_asked, reserved
+from study.budget.price import Machine, Pictures, cost_of, run_seconds
+from study.question.config import Study
+from study.search.lengths import FACTORS, RUNS, affordable, price
+
+MOST_TRIALS = 4 * TRIALS  # of a search
+REPORT = 0.4  # of the seconds that starting and reporting take together
+SPARE = 0.03  # of the hours
+ALL_IMAGES = 4 / 3  # training and validation images, as a share of the training images
+
+Growth = Callable[[Study], Study | None]
+"""The next larger study of a kind; None after the last."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sofar:
+    """How far a study came, and how long it took."""
+
+    now: float  # unix time
+    seconds: float  # of its search, and of its confirm runs where they are trained
+    trained: bool = False  # its confirm runs too: the budget was checked
+    lengthened: bool = False  # at a longer budget than was planned
+    exact: bool = False  # on validation the line to beat leads: delivery hardly trains
+
+
+@dataclass(frozen=True, kw_only=True)
+class Leftover:
+    """What the hours that a study was chosen for may still buy."""
+
+    choice: Choice
+    pictures: tuple[Pictures, ...]
+    machine: Machine
+    given: frozenset[str] = frozenset()  # fields that the user set: they stay
+
+    def grown(self, study: Study, sofar: Sofar, ends_at: float) -> Study:
+        """The study with what still fits before `ends_at` (unix time), in the order in which it is worth having; itself where nothing does."""
+        done = self._trained(study, sofar) if sofar.trained else cost_of(study, self.pictures, self.machine).search
+        slower = sofar.seconds / done if done else 1.0
+        until = ends_at - SPARE * 3600 * self.choice.hours - REPORT * self.machine.start
+
+        def fits(wider: Study) -> bool:
+            left = slower * (self._trained(wider, sofar) - done) + self._delivery(wider, slower, sofar)
+            return sofar.now + left <= until
+
+        for widen in self._growths(sofar):
+            while (wider := widen(study)) is not None and fits(wider):
+                study = wider
+        return study
+
+    def _trained(self, study: Study, sofar: Sofar) -> float:
+        """The price of all that trains until the test set is opened."""
+        cost = cost_of(study, self.pictures, self.machine)
+        return cost.search + cost.confirm + cost.check + cost.longer * (sofar.lengthened or not sofar.trained)
+
+    def _delivery(self, study: Study, slower: float, sofar: Sofar) -> float:
+        """What will be trained of the share that was set aside for it, one run after the other: whole lengths, so hardly ever all of it."""
+        if not study.deliver:
+            return 0.0
+        run = slower * max(run_seconds(study, c, self.pictures, self.machine) for c in study.cells)
+        to_train = {factor: RUNS * (factor > 1) for factor in FACTORS}
+        lengths = affordable(FACTORS, to_train, run, ALL_IMAGES, 3600 * self.choice.hours * reserved(study))
+        tried = FACTORS[:1] if sofar.exact or not lengths else lengths
+        return cost_of(study, self.pictures, self.machine).line + price(tried, to_train, run, ALL_IMAGES)
+
+    def _growths(self, sofar: Sofar) -> Iterator[Growth]:
+        """What a study may grow by, the most useful first. What was searched and confirmed stays as it is, but for more seeds."""
+        if not sofar.trained:
+            if "strategies" not in self.given:
+                yield self._strategies
+            if not {"budget_check", "longest"} & self.given:
+                yield _budget_check
+            if not {"trials", "random_trials"} & self.given:
+                yield _trials
+        if "confirm_seeds" not in self.given:
+            yield _seeds
+
+    def _strategies(self, study: Study) -> Study | None:
+        """With the cheapest that was left out."""
+        have = {c.strategy for c in study.cells}
+        name = next((s for s in STRATEGIES if s not in have), None)
+        if name is None:
+            return None
+        cells = dict.fromkeys((*study.cells, *(replace(c, strategy=name) for c in study.cells)))
+        about = study.about.replace(not_asked(name, self.choice.left_out.get(name, 0.0)), "").strip()
+        return replace(study, cells=tuple(cells), about=about)
+
+
+def _budget_check(study: Study) -> Study | None:
+    return None if study.budget_check or not study.confirm_seeds else replace(study, budget_check=CHECK)
+
+
+def _trials(study: Study) -> Study | None:
+    """One more for each search, which learns from those before it."""
+    return None if study.trials >= MOST_TRIALS * study.searches else replace(study, trials=study.trials + study.searches)
+
+
+def _seeds(study: Study) -> Study | None:
+    """One more confirm run for each search's winner."""
+    more = study.confirm_seeds + study.searches
+    return None if not study.confirm_seeds or more > max(MOST_SEEDS, 2 * study.searches) else replace(study, confirm_seeds=more)

@@ -1,0 +1,245 @@
+"""What a study costs in seconds, from what was measured of its images and of the machine. Nothing here looks at a disk or a clock.
+
+Each strategy is priced by what it really does: a frozen half is passed once for every stored view, whatever the epochs; trials of a search
+that may be stopped early are priced at the share that is trained of them; the line to beat is one pass over the images.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+from study.question.config import Cell, Protocol, Study
+from study.space import Domain, Integer, extremes
+
+RESERVE = 1.1  # times the price: other programs run too
+STRENGTHS = (1 / 8, 1 / 4, 1 / 4, 1 / 4, 1 / 8)
+"""Shares of the strengths of augmentation to which stored views are rounded (`training.augment.LEVELS`), where a search draws evenly."""
+BUSY = 1.5
+"""Programs that want a processor, for each processor there is: from here on a machine is called busy."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pictures:
+    """What of a data set's images decides."""
+
+    dataset: str  # as `grid` takes it: NAME[@SPLITS]
+    train: int
+    val: int
+    test: int
+    classes: int
+    side: int  # median shorter side, pixels
+
+    @property
+    def images(self) -> int:
+        return self.train + self.val + self.test
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pace:
+    """Seconds an image takes in one of the trials that run at once."""
+
+    frozen: float  # through the frozen half, augmented before and stored after; 0 where nothing is frozen
+    train: (
+        float  # forward and backward through the trained half, with its share of the optimiser's step; augmented, where nothing is frozen
+    )
+    evaluate: float  # forward through the trained half
+
+    @property
+    def whole(self) -> float:
+        """Forward through the whole network."""
+        return self.frozen + self.evaluate
+
+
+Paces = tuple[Pace, ...]
+"""Of a strategy at one image size: at the settings that a search may draw at one end of their ranges, and at the other."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """What was measured."""
+
+    at_once: int  # trials
+    start: float  # seconds of a whole study that no trial takes: start-up, the images read, the report
+    trial: float  # seconds a trial takes besides its images: the network made, its weights kept
+    solve: float  # seconds to solve for one image and one class on the network's features
+    own: int  # pixels a side that the network was made for
+    paces: Mapping[tuple[str, str], Mapping[int, Paces]]  # by (backbone, strategy), then by image size
+    load: float = 0.0  # programs that wanted a processor when it was measured
+    cores: int = 1
+
+    @property
+    def busy(self) -> str:
+        """What to say of a machine that other programs were using; empty for a quiet one."""
+        if self.load < BUSY * self.cores:
+            return ""
+        return f"measured while this machine was busy: load {self.load:.0f} on {self.cores} core{'s' * (self.cores != 1)}"
+
+    def pace(self, backbone: str, strategy: str, size: int) -> Paces:
+        """Measured, or a fixed part and one in proportion to pixels, as the two nearest sizes that were measured have it; in proportion to
+        pixels where there is one. Below the smallest, the smallest's."""
+        known = self.paces[backbone, strategy]
+        sizes = sorted(known)
+        if size in known or size < sizes[0]:
+            return known[max(size, sizes[0])]
+        if len(sizes) == 1:
+            return tuple(_mixed(p, p, (size / sizes[0]) ** 2, 0.0) for p in known[sizes[0]])
+        high = next((s for s in sizes if s > size), sizes[-1])
+        low = sizes[sizes.index(high) - 1]
+        share = (size**2 - low**2) / (high**2 - low**2)
+        return tuple(_mixed(a, b, 1 - share, share) for a, b in zip(known[low], known[high], strict=True))
+
+
+def _mixed(a: Pace, b: Pace, first: float, second: float) -> Pace:
+    fields = [f.name for f in dataclasses.fields(Pace)]
+    return Pace(**{n: max(first * getattr(a, n) + second * getattr(b, n), min(getattr(a, n), getattr(b, n))) for n in fields})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """Seconds of a study by what they go into."""
+
+    start: float
+    line: float  # the line to beat
+    search: float
+    confirm: float
+    check: float = 0.0  # the budget check: every winner once more, trained longer
+    longer: float = 0.0  # at most: all confirm runs but the checked one again at the longer budget, where a strategy gains by it
+
+    @property
+    def seconds(self) -> float:
+        return self.start + self.line + self.search + self.confirm + self.check + self.longer
+
+    @property
+    def hours(self) -> float:
+        return RESERVE * self.seconds / 3600
+
+
+def cost_of(study: Study, pictures: Sequence[Pictures], machine: Machine) -> Cost:
+    """The price of a study. Stages are priced by list scheduling's bound (Graham 1969): the work is shared by the trials that run at
+    once, and the longest one is waited for."""
+    by_name = {p.dataset: p for p in pictures}
+    trials = {cell: _Trial(study, cell, by_name[named(cell)], machine) for cell in study.cells}
+    runs = study.confirm_seeds * study.confirm_folds
+
+    def stage(of: Sequence["_Trial"], count: Callable[["_Trial"], float], longest: Callable[["_Trial"], float]) -> float:
+        together = machine.at_once
+        return (sum(map(count, of)) + (together - 1) * max(map(longest, of), default=0.0)) / together
+
+    def confirm(factor: int, count: int, *, tested: bool = True, checked: bool = False) -> float:
+        """`checked`: of the questions whose budget is checked alone."""
+        of = [t for t in trials.values() if not checked or study.is_longest(t.cell)]
+        usual = {t: study.confirmed_protocol(t.cell) for t in of}
+        long = {t: dataclasses.replace(p, max_epochs=factor * p.max_epochs) for t, p in usual.items()}
+        each = {t: t.won(long[t], tested=tested) for t in of}
+        return stage(of, lambda t: count * each[t] + t.once(long[t]), lambda t: each[t]) if count else 0.0
+
+    return Cost(
+        start=machine.start,
+        line=_lines(study, by_name, machine),
+        search=stage(list(trials.values()), lambda t: t.search() + t.once(t.protocol), lambda t: t.usual(t.protocol)),
+        confirm=confirm(1, runs),
+        check=confirm(study.budget_check, 1, tested=False, checked=True) if study.budget_check and runs else 0.0,
+        longer=confirm(study.longest, runs - (study.longest == study.budget_check), checked=True)
+        if study.budget_check and study.longest > 1
+        else 0.0,
+    )
+
+
+def run_seconds(study: Study, cell: Cell, pictures: Sequence[Pictures], machine: Machine) -> float:
+    """Of one confirm run of the cell, measured on no test image."""
+    trial = _Trial(study, cell, next(p for p in pictures if p.dataset == named(cell)), machine)
+    return trial.won(study.confirmed_protocol(cell), tested=False)
+
+
+def named(cell: Cell) -> str:
+    """The cell's data set with its splits, as `grid` takes it."""
+    return cell.dataset if cell.splits == "official" else f"{cell.dataset}@{cell.splits}"
+
+
+def line_size(own: int, smallest: int) -> int:
+    """Pixels a side of the line to beat: the network's own size, to which smaller images are enlarged; no less than `smallest`."""
+    return max(own, smallest)
+
+
+def _lines(study: Study, by_name: Mapping[str, Pictures], machine: Machine) -> float:
+    """One trial at a time, before all others: features of all images at the full size, and at the study's where that is less."""
+    seconds = 0.0
+    for name, backbone in dict.fromkeys((named(c), c.backbone) for c in study.cells):
+        own, strategy = by_name[name], next(c.strategy for c in study.cells if c.backbone == backbone)
+        sizes = {study.confirmed_protocol(c).image_size for c in study.cells if (named(c), c.backbone) == (name, backbone)}
+        for pixels in {line_size(machine.own, size) for size in sizes} | sizes:
+            forward = fmean(pace.whole for pace in machine.pace(backbone, strategy, pixels))
+            seconds += 2 * machine.trial + own.images * forward / machine.at_once + own.train * own.classes * machine.solve
+    return seconds
+
+
+class _Trial:
+    """What one trial of a cell costs, in seconds of the machine's one share."""
+
+    def __init__(self, study: Study, cell: Cell, pictures: Pictures, machine: Machine) -> None:
+        self.study, self.cell, self.pictures, self.machine = study, cell, pictures, machine
+        self.protocol = study.protocol_of(cell)
+        self.images = round(pictures.train * cell.train_fraction)
+        self.blends = any(max(extremes(d)) > 0 for n, d in study.ranges(cell).items() if n in ("mixup", "cutmix"))
+
+    def usual(self, protocol: Protocol) -> float:
+        """Of settings from anywhere in their ranges."""
+        return fmean(self._seconds(protocol, pace) for pace in self._paces(protocol))
+
+    def won(self, protocol: Protocol, *, tested: bool) -> float:
+        """Of the settings that a search chose: halfway from the usual to the dearest, since deep cuts win more often than shallow ones.
+        `tested`: measured on the test images too."""
+        each = [self._seconds(protocol, pace) + tested * self._measured(pace) for pace in self._paces(protocol)]
+        return (fmean(each) + max(each)) / 2
+
+    def search(self) -> float:
+        """All trials of the cell: the published defaults, then random ones, then those that learn from them and may be stopped early."""
+        study, p = self.study, self.protocol
+        each = study.trials // study.searches
+        drawn = min(-(-study.random_trials // study.searches), each - 1)
+        depths = max((d.high - d.low + 1 for d in _whole(study.ranges(self.cell))), default=1)
+        views = distinct(each - 1, depths) / each  # trials of one search share the views that look alike
+        trained = fmean(self._seconds(p, pace, views) for pace in self._paces(p))
+        return study.searches * trained * (1 + drawn + (each - 1 - drawn) * trained_share(study))
+
+    def once(self, protocol: Protocol) -> float:
+        """What is scored through the frozen half, once for all trials at one size."""
+        paces = self._paces(protocol)
+        return sum(self._looked(protocol) * pace.frozen for pace in paces)
+
+    def _paces(self, protocol: Protocol) -> Paces:
+        return self.machine.pace(self.cell.backbone, self.cell.strategy, protocol.image_size)
+
+    def _looked(self, protocol: Protocol) -> int:
+        return self.pictures.val + min(self.images, protocol.train_eval_images)
+
+    def _measured(self, pace: Pace) -> float:
+        return self.machine.trial + (self.pictures.val + self.pictures.test) * pace.whole
+
+    def _seconds(self, protocol: Protocol, pace: Pace, new_views: float = 1.0) -> float:
+        passes = protocol.max_epochs * protocol.passes(self.images)
+        views = passes if self.blends or not protocol.views else new_views * min(passes, protocol.views)
+        trained = self.images * (views * pace.frozen + passes * pace.train)
+        return self.machine.trial + trained + protocol.max_epochs * self._looked(protocol) * pace.evaluate
+
+
+def _whole(ranges: Mapping[str, Domain]) -> list[Integer]:
+    return [d for d in ranges.values() if isinstance(d, Integer)]
+
+
+def distinct(drawn: int, cuts: int) -> float:
+    """How many kinds of stored views so many random trials and the published default need, where strengths of augmentation are rounded and
+    networks are cut at `cuts` places."""
+    shares = [share / cuts for share in STRENGTHS for _ in range(cuts)]
+    default = STRENGTHS[len(STRENGTHS) // 2] / cuts
+    return 1 + sum(1 - (1 - share) ** drawn for share in shares) - (1 - (1 - default) ** drawn)
+
+
+def trained_share(study: Study) -> float:
+    """What successive halving trains of a trial that it may stop, on average: one in `reduction_factor` goes on at every rung."""
+    going, share, before, rung = 1.0, 0.0, 0, study.grace_epochs
+    while rung < study.protocol.max_epochs:
+        share += going * (rung - before)
+        going, before, rung = going / study.reduction_factor, rung, rung * study.reduction_factor
+    return (share + going * (study.protocol.max_epochs - before)) / study.protocol.max_epochs

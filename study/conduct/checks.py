@@ -1,0 +1,198 @@
+"""Everything that can be wrong with a study, found before a worker starts."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from study.budget.cost import disk, fastest_precision
+from study.conduct.same_images import Tables, check_same
+from study.conduct.stages import ended
+from study.console.progress import warn
+from study.datasets import open_dataset
+from study.datasets.audit import audit
+from study.datasets.spec import TEST, VAL, kept_by_class
+from study.errors import ConfigError, DataError, EnvironmentProblem
+from study.measure import find_measurements
+from study.networks.fits import phases_on
+from study.networks.image_sizes import check_forward, own_size
+from study.networks.memory import check_memory
+from study.networks.pretrained import create
+from study.networks.weights import timm_name
+from study.question.config import Cell, Study
+from study.question.folds import in_common
+from study.records import Stage, dumps
+from study.search.confirmed import checks
+from study.space import Choice, extremes
+from study.storage.places import Places
+from study.strategies import EVERY
+from study.strategies.slots import Start
+from study.tracking.ledger import Ledger
+from study.training.batches import check_share, fewest_images
+
+
+def settle_precision(study: Study, ledger: Ledger, places: Places, threads: int | None = None) -> tuple[Study, dict[str, Any]]:
+    """The study with its precision decided: as it was when it first started, else by a short measurement, which is returned."""
+    if study.protocol.precision != "auto":
+        return study, {}
+    known, probe = ledger.study(), dict[str, Any]()
+    if known is not None:
+        precision = known.protocol.precision
+    else:
+        names = sorted({c.backbone for c in study.cells})
+        size = max(study.protocol_of(c).image_size for c in study.cells)
+        precision, rates = fastest_precision(names, size, places.weights, threads)
+        probe = {"precision_probe": rates}
+        print(f"precision {precision}: " + "; ".join(f"{n} {r['fp32']} images/s in fp32, {r['bf16']} in bf16" for n, r in rates.items()))
+    return dataclasses.replace(study, protocol=dataclasses.replace(study.protocol, precision=precision)), probe
+
+
+def open_tables(study: Study, places: Places) -> Tables:
+    """Every data set of the study, headers read, on every fold that it will be asked about. Raises ConfigError or DataError."""
+    tables: Tables = {}
+    for dataset, splits in dict.fromkeys((c.dataset, c.splits) for c in study.cells):
+        table = open_dataset(dataset, splits=splits, root=places.data_root, reading=places.reading)
+        if tables.setdefault((dataset, splits.partition(":")[0]), table) is table:
+            print(f"{dataset}: {table.form}")
+        if len(table.classes) < 2:
+            raise DataError(f"{dataset} has fewer than two classes; there is nothing to tell apart.")
+    _check_folds(study, places)
+    _check_sizes(study, tables)
+    return tables
+
+
+def _check_folds(study: Study, places: Places) -> None:
+    """There are as many folds as confirm runs are trained on, and no image is tested on two of them. Raises ConfigError or DataError."""
+    if study.confirm_folds == 1:
+        return
+    own = dict.fromkeys((c.dataset, c.splits) for c in study.cells)
+    for dataset, protocol in dict.fromkeys((d, s.partition(":")[0]) for d, s in own):
+        if len(named := [s for d, s in own if (d, s.partition(":")[0]) == (dataset, protocol)]) > 1:
+            raise ConfigError(
+                f"{dataset} is asked about on {' and '.join(named)}, and with confirm_folds {study.confirm_folds} each is confirmed on the same "
+                "folds: name one of them, or leave confirm_folds out."
+            )
+        tests = []
+        for fold in range(study.confirm_folds):
+            try:
+                table = open_dataset(dataset, splits=f"{protocol}:{fold}", root=places.data_root, reading=places.reading)
+            except ConfigError as error:
+                raise ConfigError(f"confirm_folds {study.confirm_folds}: {error} For more confirm runs, raise confirm_seeds.") from None
+            tests.append([table.ids[k] for k in np.flatnonzero(table.split == TEST)])
+        if (twice := in_common(tests)) is not None:
+            raise DataError(
+                f"{dataset}@{protocol}: folds {twice[0]} and {twice[1]} are both tested on {twice[2]} images, so they are no repeats of each other; "
+                "leave confirm_folds out and raise confirm_seeds."
+            )
+
+
+def _check_sizes(study: Study, tables: Tables) -> None:
+    """Every fraction keeps what it says of each class, differs from the others, and can be trained on. Raises ConfigError."""
+    sizes: dict[tuple[str, str, int], float] = {}
+    for cell in dict.fromkeys(dataclasses.replace(c, strategy="full", backbone="any") for c in study.cells):
+        table, fraction, where = tables[cell.dataset, cell.split_protocol], cell.train_fraction, f"{cell.dataset}: train_fraction"
+        have, kept = table.counts()["train"], kept_by_class(table, cell.train_fraction)
+        fewest = min(n for n in have if n)
+        if fraction < 1 and round(fewest * fraction) < 1:
+            raise ConfigError(
+                f"{where} {fraction:g} leaves class {table.classes[have.index(fewest)]} ({fewest} training images) without any; "
+                f"take {_least(fewest):g} or more."
+            )
+        images, p = sum(kept), study.protocol_of(cell)
+        if fraction < 1 and (images < 2 * p.workers or p.steps(images) < 2):
+            raise ConfigError(
+                f"{where} {fraction:g} keeps {images} images, so a trial has {p.steps(images)} step(s) for {p.workers} worker(s); "
+                "it needs 2 steps, and 2 images a worker: take a larger fraction, or raise max_epochs or min_steps."
+            )
+        other = sizes.setdefault((cell.dataset, cell.splits, images), fraction)
+        if other != fraction:
+            raise ConfigError(f"{where} {other:g} and {fraction:g} keep the same {images} images; drop one of them.")
+
+
+def check_batches(study: Study, tables: Tables, places: Places) -> None:
+    """No step of any training is left with fewer images than its network can be trained on. Raises ConfigError with the smallest batch size.
+
+    Networks are made only where a worker would get one image, or none.
+    """
+    fewest = dict[tuple[str, str, int], int]()
+    for cell in study.cells:
+        p, table = study.protocol_of(cell), tables[cell.dataset, cell.split_protocol]
+        trained = [sum(kept_by_class(table, cell.train_fraction))]
+        trained += [trained[0] + table.of(VAL)[0]] if study.deliver else []
+        for images in (n for n in trained if p.share(n) < 2):
+            for size in dict.fromkeys((p.image_size, study.confirmed_protocol(cell).image_size)):
+                key = (cell.backbone, cell.strategy, size)
+                if key not in fewest:
+                    strategy = EVERY[cell.strategy]()
+                    made = create(cell.backbone, 2, weights=places.weights, start=strategy.start, image_size=size)
+                    fewest[key] = fewest_images(made, phases_on(strategy, made, max(p.max_epochs, 2), cell.id), p.batch_norm)
+                check_share(cell.id, p, images, fewest[key])
+
+
+def _least(images: int) -> float:
+    """The smallest fraction, of three digits, that keeps one of so many images."""
+    return next(f for f in (k / 1000 for k in range(1, 1001)) if round(images * f) >= 1)
+
+
+def check_models(study: Study, places: Places, cells: Sequence[Cell] | None = None) -> dict[str, int]:
+    """Weights are there wherever a strategy starts from them, every network takes images of the study's size, every strategy fits its
+    network, every measurement is known.
+
+    `cells`: what is to be run where that is not the study's own; the lines to beat may be among them. Returns parameters by backbone.
+    Raises ConfigError.
+    """
+    cells = study.cells if cells is None else cells
+    find_measurements(study.measure)
+    parameters: dict[str, int] = {}
+    for name in dict.fromkeys(c.backbone for c in cells):
+        own = [c for c in cells if c.backbone == name]
+        starts = {EVERY[c.strategy].start for c in own}
+        drop_path = max(max(extremes(study.ranges(c).get("drop_path", Choice(0.0)))) for c in own)
+        start: Start = "pretrained" if "pretrained" in starts else "random"
+        for size in dict.fromkeys(p(c).image_size for c in own for p in (study.confirmed_protocol, study.protocol_of)):
+            made = create(name, 2, weights=places.weights, start=start, image_size=size, drop_path=drop_path)
+            phases = [phase for c in own for phase in phases_on(EVERY[c.strategy](), made, study.protocol_of(c).max_epochs, c.id)]
+            whole = any(phase.cut == made.num_stages for phase in phases)
+            check_memory(name, made.model, made.input_size, study.protocol.at_once if whole else 0)
+            check_forward(made.model, timm_name(name), made.input_size)
+        parameters[name] = sum(p.numel() for p in made.model.parameters())
+    return parameters
+
+
+def own_sizes(study: Study) -> dict[str, int]:
+    """By backbone, the pixels a side that it was made for, where timm says so: what a page holds the study's size against."""
+    names = dict.fromkeys(c.backbone for c in study.cells)
+    return {name: size for name in names if (size := own_size(timm_name(name))) is not None}
+
+
+def check_room(study: Study, ledger: Ledger, parameters: dict[str, int]) -> None:
+    """Raises EnvironmentProblem when the disk cannot hold what the study will write: better now than after two days."""
+    free = ledger.folder.free()
+    done, runs = ended(study, ledger), study.trials + study.confirm_seeds * study.confirm_folds
+    left = {
+        c.id: max(runs + checks(study, c) - sum(done[c.id, s] for s in (Stage.SEARCH, Stage.CONFIRM, Stage.BUDGET)), 0) for c in study.cells
+    }
+    needed = disk(study, parameters, left)
+    if free is not None and free < needed:
+        raise EnvironmentProblem(
+            f"{ledger.folder.location} has {free / 1e9:.2f} GB free and the study may write {needed / 1e9:.2f} GB; "
+            "free some, or choose another disk with --results."
+        )
+
+
+def check_data(tables: Tables, ledger: Ledger) -> list[str]:
+    """The data doctor, once per data set and study; its findings stand in data_report.json. Raises DataError, also where a study that goes
+    on would be asked about other images, labels or splits than those it was begun with."""
+    reports, warnings, marks = {}, [], check_same(tables, ledger)
+    for (name, splits), table in tables.items():
+        key = f"{name}@{splits}"
+        found = audit(table)
+        reports[key] = {**found.as_dict(), **marks[key]}
+        warnings += [f"{name}: {w}" for w in found.warnings]
+        if found.blocking:
+            raise DataError(f"{name}: {found.problems[0]} (python -m study.datasets check {name} shows all)")
+    ledger.folder.write("data_report.json", dumps(reports, indent=1).encode())
+    for line in warnings:
+        warn(line)
+    return warnings

@@ -1,0 +1,308 @@
+"""Delivery: after the verdict, and no part of it, the network that is handed over is trained as long as it pays on all that may be used.
+
+The strategy is the verdict's, its settings are the best of all its searches on validation. How many epochs is tried (`search.lengths`): as
+many as the confirm runs had, three and ten times as many, with the seeds of two confirm runs, judged by validation at the last epoch; runs
+that the study has already are taken and not trained again, and a length that is lower than a shorter one ends it. Whatever is solved exactly competes by its own
+validation score. The winner is trained once more on training and validation images for as many epochs, its last epoch kept, and predicts
+the test images once: an opening that is recorded and does not count, for validation alone chose it and no comparison has it.
+
+Every run is an ask of the ledger with a seed that is a pure function of the study's, so whatever ends this, the same call goes on.
+"""
+
+import math
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from analysis.data.predictions import Predictions, read_predictions
+from analysis.findings.delivered import day, epochs_of
+from analysis.findings.pick import Pick, find_pick, macro, share_of
+from analysis.load import load
+from analysis.statistics.resampling import RESAMPLES
+from analysis.statistics.temperature import crossfit
+from analysis.verdict import findings
+from study.conduct.candidates import Candidate, candidates, images_of
+from study.conduct.same_images import Tables
+from study.conduct.stages import Executor, is_done
+from study.console.eta import Remaining
+from study.console.progress import span
+from study.datasets.spec import kept_by_class
+from study.errors import ConfigError, EnvironmentProblem
+from study.question.config import Study
+from study.records import OBJECTIVE, Ask, Outcome
+from study.search.lengths import Tried, affordable, choose, is_lower, price
+from study.search.plans import FixedPlan
+from study.tracking.ledger import DELIVERY, Ledger
+
+
+@dataclass(frozen=True, kw_only=True)
+class Order:
+    """What is to be delivered for one data set: who competes, and which numbers of epochs of the first are tried."""
+
+    key: str  # of delivered.json
+    pick: Pick
+    candidates: list[Candidate]
+    lengths: tuple[int, ...]
+    images: int  # that it is trained on in the end
+    share: float  # the same as a share of the training images
+    seconds: float  # at most
+
+    @property
+    def first(self) -> Candidate:
+        return self.candidates[0]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stays:
+    """A network that was delivered before; `text` says how to deliver anew."""
+
+    text: str
+    grown: bool  # the study has, since
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settled:
+    """A candidate's length, chosen."""
+
+    candidate: Candidate
+    tried: tuple[Tried, ...]
+    runs: dict[int, list[str]]  # trials by epochs
+
+    @property
+    def taken(self) -> Tried:
+        return choose(self.tried)
+
+
+# ---- what is to be done, and its price ---------------------------------------------------------------------------
+
+
+def ordered(
+    ledger: Ledger, tables: Tables, wanted: str = "", *, hours: float = math.inf, again: bool = False
+) -> tuple[list[Order], list[Stays]]:
+    """(what is to be delivered, what was delivered before and stays). Raises ConfigError for a study that is not finished, or hours that
+    hold nothing."""
+    frames = load(ledger)
+    if frames.in_progress:
+        raise ConfigError(
+            f"{ledger.folder.location} is not finished. Run python -m study.sweep {ledger.folder.location} to its end, then deliver."
+        )
+    picks = [p for p in findings(frames).picks if p.delivered is None]
+    chosen = [find_pick(picks, wanted)] if wanted else [p for p in picks if p.leads]
+    if not chosen:
+        raise ConfigError(f"{ledger.folder.location} has no trained network to deliver: no trial of it has completed.")
+    orders, kept = [], []
+    for pick in chosen:
+        key = f"{pick.cell.dataset}@{pick.cell.split_protocol}"
+        if key in frames.delivered and not again:
+            kept.append(_stays(ledger, pick, frames.delivered[key], frames.amendments))
+            continue
+        named = wanted == pick.cell.id or pick.cell.strategy in wanted.split("/")
+        orders.append(_order(frames.study, ledger, tables, pick, key, candidates(frames.study, ledger, pick, alone=named)))
+    return _within(orders, ledger, hours), kept
+
+
+def _stays(ledger: Ledger, pick: Pick, entry: dict[str, Any], amendments: Sequence[dict[str, Any]]) -> Stays:
+    grown = [a["at"] for a in amendments if a["at"] > entry["at"]]
+    since = f", before the study grew on {day(min(grown))}" if grown else ""
+    text = (
+        f"{pick.of}: delivered on {day(entry['at'])}{since} (trial {entry['trial']}), and it stays. To deliver anew, and keep this one "
+        f"beside it, run python -m study.deliver {ledger.folder.location} --again"
+    )
+    return Stays(text=text, grown=bool(grown))
+
+
+def _order(study: Study, ledger: Ledger, tables: Tables, pick: Pick, key: str, found: list[Candidate]) -> Order:
+    table, first = tables[pick.cell.dataset, pick.cell.split_protocol], found[0]
+    images, share = images_of(kept_by_class(table, pick.cell.train_fraction), sum(table.counts()["val"]))
+    return Order(
+        key=key,
+        pick=pick,
+        candidates=found,
+        lengths=first.lengths,
+        images=images,
+        share=share,
+        seconds=price(first.lengths, _to_train(ledger, first), first.epoch_seconds(ledger), share),
+    )
+
+
+def _to_train(ledger: Ledger, candidate: Candidate) -> dict[int, int]:
+    """By epochs, how many fresh runs, those that were trained before among them: a delivery that goes on is the one that was begun."""
+    return {epochs: len(candidate.to_train(ledger, epochs)) for epochs in candidate.lengths}
+
+
+def _within(orders: Sequence[Order], ledger: Ledger, hours: float) -> list[Order]:
+    """Each with the lengths that its part of the hours holds: parts go by what all of it would take. Raises ConfigError where one holds
+    none."""
+    whole = sum(o.seconds for o in orders)
+    out = []
+    for order in orders:
+        first, to_train = order.first, _to_train(ledger, order.first)
+        pace, part = first.epoch_seconds(ledger), 3600 * hours * (order.seconds / whole if whole and len(orders) > 1 else 1)
+        lengths = affordable(first.lengths, to_train, pace, order.share, part)
+        if not lengths:
+            least = price(first.lengths[:1], to_train, pace, order.share)
+            needed = _enough(least / 3600 * (hours * 3600 / part if part else len(orders)))
+            raise ConfigError(
+                f"{hours:g} hours are not enough to deliver: {order.pick.of} needs {span(least)} for {first.name} with "
+                f"{epochs_of(first.lengths[0])} on {order.images:,} images. Give --hours {needed:g}, or leave it out."
+            )
+        seconds = price(lengths, to_train, pace, order.share)
+        out.append(replace(order, lengths=lengths, seconds=seconds))
+    return out
+
+
+def _enough(hours: float) -> float:
+    """Rounded up to two digits."""
+    digit = 10.0 ** (math.floor(math.log10(hours)) - 1) if hours > 0 else 0.01
+    return round(math.ceil(hours / digit - 1e-9) * digit, 12)
+
+
+def plan_lines(orders: Sequence[Order], ledger: Ledger) -> list[str]:
+    """What would be trained, with times from what the study's trials took."""
+    out = []
+    for order in orders:
+        first, pace = order.first, order.first.epoch_seconds(ledger)
+        out.append(f"{order.pick.of}: {first.name} ({first.reason}) on {order.pick.cell.backbone}")
+        for rival in order.candidates[1:]:
+            out.append(f"  {rival.name} competes by its validation score ({rival.reason})")
+        for epochs in order.lengths:
+            asks, known = first.to_train(ledger, epochs), first.known(ledger, epochs, fresh=False)
+            left = sum(ledger.result(a.trial_id) is None for a in asks)
+            parts = [f"{len(known)} of the study's own runs"] if known else []
+            parts += [f"{len(asks) - left} trained already"] if left < len(asks) else []
+            parts += [f"{left} to train, about {span(left * epochs * pace)}"] if left else []
+            out.append(f"  {epochs_of(epochs)}: {', '.join(parts)}")
+        longest = max(order.lengths)
+        out.append(f"  then once more on {order.images:,} training and validation images, at most {span(longest * pace * order.share)}")
+        if missing := [e for e in first.lengths if e not in order.lengths]:
+            out.append(f"  not within the hours: {', '.join(map(str, missing))} epochs")
+    if orders:
+        out.append(
+            f"at most {span(sum(o.seconds for o in orders))} in all, one run after the other, as the study's trials took their epochs; "
+            "a length that scores lower than the one before it ends the trying."
+        )
+    return out
+
+
+# ---- doing it -------------------------------------------------------------------------------------------------------
+
+
+def deliver(
+    executor: Executor, wanted: str = "", *, hours: float = math.inf, again: bool = False, alone: Executor | None = None
+) -> list[Stays]:
+    """Trains and hands over; returns what was delivered before and stays as it is. `alone`: what runs a single trial best, where that is
+    not `executor`. A signal ends it early, and the same call goes on. Raises ConfigError as `ordered` does, EnvironmentProblem where a run
+    failed."""
+    orders, kept = ordered(executor.ledger, executor.tables, wanted, hours=hours, again=again)
+    for order in orders:
+        settled = []
+        for candidate in order.candidates:
+            own = _settle(executor, candidate, order.lengths if candidate is order.first else candidate.lengths)
+            if own is None:
+                return kept
+            settled.append(own)
+        best = max(settled, key=lambda s: (s.taken.mean, s.candidate.exact))
+        ask = best.candidate.refit(executor.ledger, best.taken.epochs)
+        if not _refit(alone or executor, ask):
+            return kept
+        executor.ledger.write_delivered(order.key, _entry(executor.ledger, order, settled, best, ask))
+        _let_go(executor.ledger, settled)
+    return kept
+
+
+def _settle(executor: Executor, candidate: Candidate, lengths: Sequence[int]) -> Settled | None:
+    """Trains what is missing, from the shortest length on; None where a signal came. A longer length one of whose runs diverged or failed
+    is not taken. Raises EnvironmentProblem where not one run of the shortest completed."""
+    ledger, tried, runs = executor.ledger, list[Tried](), dict[int, list[str]]()
+    for epochs in lengths:
+        asks = candidate.to_train(ledger, epochs)
+        _run(executor, f"delivery: {candidate.name}, {epochs_of(epochs)}", asks, ("validation",), epochs)
+        if executor.interrupted.is_set():
+            return None
+        known = candidate.known(ledger, epochs)
+        here = {a.trial_id for a in known}
+        lost = [a for a in asks if a.trial_id not in here]
+        if tried and (lost or not known):
+            break
+        if not known:
+            reason = (r.reason or r.outcome.value) if lost and (r := ledger.result(lost[0].trial_id)) else "nothing completed"
+            raise EnvironmentProblem(
+                f"{candidate.cell} cannot be delivered: {reason}. Look at the reason, remove the trial's folder, run again."
+            )
+        scores, seeds = tuple(_last(ledger, a) for a in known), tuple(int(a.config["seed"]) for a in known)
+        tried.append(Tried(epochs=epochs, scores=scores, seeds=seeds))
+        runs[epochs] = [a.trial_id for a in known]
+        if any(is_lower(tried[-1], shorter) for shorter in tried[:-1]):
+            break
+    return Settled(candidate=candidate, tried=tuple(tried), runs=runs)
+
+
+def _last(ledger: Ledger, ask: Ask) -> float:
+    """Validation macro-F1 at the last epoch, whatever epoch was kept; at the kept one where no curve is left."""
+    result, epochs = ledger.result(ask.trial_id), ledger.epochs(ask.trial_id, ended=True)
+    assert result is not None, "it was asked for completed runs"
+    return (epochs[-1].metrics if epochs else result.metrics)[OBJECTIVE]
+
+
+def _refit(executor: Executor, ask: Ask) -> bool:
+    """The network that is handed over, and what it says of the test images; False where a signal came. Raises EnvironmentProblem."""
+    executor.ledger.open_test([ask.trial_id], DELIVERY)
+    epochs = int(ask.config["protocol"]["max_epochs"])
+    _run(executor, f"delivery: {ask.config['cell']['strategy']}, all images", [ask], ("predictions",), epochs)
+    if executor.interrupted.is_set():
+        return False
+    result = executor.ledger.result(ask.trial_id)
+    if result is None or result.outcome is not Outcome.COMPLETED:
+        reason = f"{result.outcome.value}: {result.reason}" if result else "it did not end"
+        place = executor.ledger.trial_folder(ask.trial_id).location
+        raise EnvironmentProblem(f"{ask.cell} cannot be delivered: {reason}. Look at the reason, remove {place}, run again.")
+    return True
+
+
+def _run(executor: Executor, title: str, asks: list[Ask], measurements: tuple[str, ...], epochs: int) -> None:
+    done = {a.trial_id for a in asks if is_done(executor.ledger, a.trial_id, measurements)}
+    left = Counter((a.cell, 1.0) for a in asks if a.trial_id not in done)
+    executor(title, FixedPlan(asks, done), measurements=measurements, remaining=Remaining(max_epochs=epochs, todo=left))
+
+
+def _entry(ledger: Ledger, order: Order, settled: Sequence[Settled], best: Settled, ask: Ask) -> dict[str, Any]:
+    """What delivered.json holds of it."""
+    taken, facts = best.taken, ledger.epochs(ask.trial_id, ended=True)[-1].facts
+    first, reason = settled[0], best.candidate.reason
+    if best is not first:
+        reason += f", and better on validation than {first.candidate.name} ({100 * taken.mean:.1f} against {100 * first.taken.mean:.1f})"
+    said = [p for t in best.runs[taken.epochs] if (p := _on_validation(ledger, t)) is not None]
+    temperature = crossfit(said) if said else None
+    test = read_predictions(ledger, ask.trial_id)["test"]
+    return {
+        "trial": ask.trial_id,
+        "cell": ask.cell,
+        "strategy": best.candidate.name,
+        "reason": reason,
+        "seed": ask.config["seed"],
+        "epochs": taken.epochs,
+        "images": int(facts.get("train_images", order.images)),
+        "lengths": [{"epochs": t.epochs, "validation": list(t.scores), "trials": best.runs[t.epochs]} for t in best.tried],
+        "validation": taken.mean,
+        "candidates": [{"strategy": s.candidate.name, "epochs": s.taken.epochs, "validation": s.taken.mean} for s in settled],
+        "temperature": temperature.temperature if temperature else 1.0,
+        "calibration": {k: v for k, v in asdict(temperature).items() if k != "temperature"} if temperature else {},
+        "test": asdict(share_of(test, *macro(test, test.logits, RESAMPLES))),
+        "compared": {"strategy": order.pick.cell.strategy, "trial": order.pick.trial, "test": order.pick.average},
+        "at": time.time(),
+    }
+
+
+def _on_validation(ledger: Ledger, trial_id: str) -> Predictions | None:
+    """What a run said of its validation images; None where that was not kept."""
+    return read_predictions(ledger, trial_id, "validation").get("val") or read_predictions(ledger, trial_id).get("val")
+
+
+def _let_go(ledger: Ledger, settled: Sequence[Settled]) -> None:
+    """Networks that were trained to choose a length are not kept: what they said of validation is."""
+    for own in settled:
+        for epochs in own.candidate.lengths:
+            for ask in own.candidate.to_train(ledger, epochs):
+                ledger.trial_folder(ask.trial_id).remove("best")

@@ -1,0 +1,222 @@
+"""A whole study, from its question to its page: check, search, confirm with fresh seeds, check the budget, open the test set once, report."""
+
+import dataclasses
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from study import environment
+from study.conduct import settle_budget, stages
+from study.conduct.checks import check_batches, check_data, check_models, check_room, open_tables, own_sizes, settle_precision
+from study.conduct.delivery import deliver
+from study.conduct.plan_tables import print_plan
+from study.conduct.report_pictures import Gatherer
+from study.conduct.runners import open_runner
+from study.conduct.same_images import Tables, check_same
+from study.console.progress import busy, span, warn
+from study.console.signals import Interrupted
+from study.datasets.audit import rare
+from study.datasets.spec import TEST
+from study.errors import ConfigError
+from study.failpoints import failpoint
+from study.question.config import Study, foreign_tasks
+from study.search import local
+from study.storage import lock
+from study.storage.folder import Folder
+from study.storage.options import Options
+from study.storage.places import Places, find_places
+from study.tracking.ledger import Ledger
+
+if TYPE_CHECKING:
+    from analysis.report import ReportSummary
+    from study.budget.leftover import Leftover
+    from study.tracking.follower import Follower
+    from study.tracking.mirror import SyncReport
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ended:
+    """How far a study went: all the way (`verdicts`, one line a question), or as far as a signal let it."""
+
+    study: Study
+    ledger: Ledger
+    verdicts: list[str]
+    use: list[str] = field(default_factory=list)  # the network to use of each data set, in lines for a terminal
+    follower: "Follower | None" = None
+    tracking: "SyncReport | None" = None
+
+    @property
+    def unsent(self) -> str:
+        """One line on what MLflow has not got, and how to send it; empty where it has everything."""
+        if self.follower is None or self.tracking is None or not self.tracking.pending:
+            return ""
+        server = "" if self.follower.is_default else f" --mlflow {environment.redact(self.follower.uri)}"
+        return (
+            f"tracking: {self.tracking.pending} events not sent ({self.tracking.problem}); "
+            f"run python -m study.tracking sync {self.ledger.folder.location}{server}"
+        )
+
+
+def conduct(study: Study, options: Options, interrupted: Interrupted, leftover: "Leftover | None" = None) -> Ended:
+    """Runs what is left of a study; `leftover`: what else may be bought until `options.ends_at`. Raises StudyError for whatever a user can
+    mend."""
+    places = find_places(options.results, options.data, options.weights).with_foreign(foreign_tasks(study))
+    ledger = Ledger(places.folder, study.name)
+    with ExitStack() as stack:
+        # ---- check: everything that can be wrong is found before a worker starts ---------------------
+        places = dataclasses.replace(places, reading=ledger.reading())
+        with busy("checking networks and images"):
+            parameters = check_models(study, places)  # a misspelt name is said before any image is looked at, a size before it is tried
+            study, probe = settle_precision(study, ledger, places, None if options.local else max(int(options.cpus_per_worker), 1))
+            tables = open_tables(study, places)
+            check_batches(study, tables, places)
+        check_room(study, ledger, parameters)
+        stack.enter_context(lock.held(ledger.folder))
+        failpoint("after_lock")
+        first = {**environment.environment(options.command), **probe, "reading": places.reading, "started_at": time.time()}
+        study = _begin(study, ledger, first)
+        with busy("looking through all images"):
+            ledger.add_facts(data_warnings=check_data(tables, ledger), own_sizes=own_sizes(study))
+        failpoint("after_validate")
+        # ---- run, mirrored by a process of its own ----------------------------------------------------
+        follower = follow(ledger, options.mlflow)
+        try:
+            ending = _run(study, options, ledger, places, tables, interrupted, leftover)
+        finally:
+            with busy("sending the rest to MLflow"):
+                tracking = follower.close() if follower else None
+    verdicts, use = (ending.verdicts, ending.use) if ending else ([], [])
+    return Ended(study=study, ledger=ledger, verdicts=verdicts, use=use, follower=follower, tracking=tracking)
+
+
+def show_plan(study: Study, options: Options) -> None:
+    """What would run, what it costs and what of it is done already; nothing is written. Raises ConfigError where the run would."""
+    places = find_places(options.results, options.data, options.weights)
+    ledger = Ledger(places.folder, study.name)
+    places = dataclasses.replace(places, reading=ledger.reading())
+    check_models(study, places)
+    study, _ = settle_precision(study, ledger, places)
+    if (begun := ledger.study()) is not None:
+        study, changes = ledger.grown(study, begun)
+        if changes:
+            print(f"the study would grow: {'; '.join(c.text for c in changes)}")
+    tables = open_tables(study, places)
+    check_batches(study, tables, places)
+    check_same(tables, ledger)
+    print_plan(study, ledger, tables, places)
+    for (name, _), table in tables.items():
+        for line in rare(table.classes, table.counts()):
+            print(f"data: {name}: {line}")
+    from analysis.words.design_power import sights
+
+    tests = {key: table.of(TEST) for key, table in tables.items()}
+    for line in sights(study, tests, Folder(places.folder)):
+        print(f"design: {line}")
+
+
+def _begin(study: Study, ledger: Ledger, first_facts: dict[str, object]) -> Study:
+    before = len(ledger.amendments())
+    study = ledger.begin(study, first_facts)
+    for amendment in ledger.amendments()[before:]:
+        seen = " (its test set is open already)" if amendment["test_open"] else ""
+        print(f"the study grows: {'; '.join(amendment['changes'])}{seen}")
+    return study
+
+
+def _run(
+    study: Study,
+    options: Options,
+    ledger: Ledger,
+    places: Places,
+    tables: Tables,
+    interrupted: Interrupted,
+    leftover: "Leftover | None" = None,
+) -> "ReportSummary | None":
+    """The stages, each skipped when done; what the report says, or None where a signal came first."""
+    solve = stages.Executor(local.run, ledger, study, places, tables, interrupted)
+    if not options.named_cluster:  # in this process, before anything has to start: the first answer comes within a minute
+        stages.set_line(solve)
+        if interrupted.is_set():
+            return None
+    with open_runner(study, options, ledger, places, tables) as run:
+        execute = stages.Executor(run, ledger, study, places, tables, interrupted)
+        if options.named_cluster:  # its nodes were checked by now, and may have the GPUs that this machine lacks
+            solve = execute
+            stages.set_line(solve)
+        began, trained, settled = time.time(), False, False
+        while True:  # until nothing is left to be bought
+            stages.search(execute)
+            chosen = stages.choose(ledger, execute.study.searches) if not interrupted.is_set() else {}
+            if chosen and leftover and (wider := _wider(execute, leftover, options.ends_at, began, trained)):
+                execute = stages.Executor(run, ledger, _begin(wider, ledger, {}), places, tables, interrupted)
+                continue
+            settled = trained or (bool(chosen) and settle_budget.settle(execute, chosen))
+            if trained or not settled or not execute.study.budget_check:
+                break
+            trained = True
+        if settled and not interrupted.is_set():
+            stages.confirm(execute, chosen)
+            stages.measure_line(solve)
+        if chosen and not interrupted.is_set():
+            stages.explain(execute, chosen)
+        if interrupted.is_set():
+            return None
+        ledger.add_facts(finished_at=time.time())
+        summary = report(ledger, Gatherer(study, ledger, tables) if options.images else None)
+        return _hand_over(execute, solve, options.left(), summary) if study.deliver else summary
+
+
+def _wider(executor: stages.Executor, leftover: "Leftover", ends_at: float, began: float, trained: bool) -> Study | None:
+    """The study with what is left of the hours spent; None where nothing is, or the test set was opened before."""
+    from study.budget.leftover import Sofar
+
+    study, ledger, now = executor.study, executor.ledger, time.time()
+    if ledger.test_openings():
+        return None
+    lengthened = any(b["factor"] > 1 for b in ledger.budgets())
+    sofar = Sofar(now=now, seconds=now - began, trained=trained, lengthened=lengthened, exact=stages.line_leads(ledger))
+    wider = leftover.grown(study, sofar, ends_at)
+    if wider == study:
+        return None
+    print(f"about {span(max(ends_at - now, 0.0))} are left and more fits", flush=True)
+    return wider
+
+
+def _hand_over(execute: stages.Executor, alone: stages.Executor, hours: float, summary: "ReportSummary") -> "ReportSummary | None":
+    """The last stage: the network that is handed over, trained by itself with all cores of this machine, then the page again, which shows
+    it; None where a signal came first. Hours that hold no delivery leave the study as it is, with a warning."""
+    before = execute.ledger.delivered()
+    try:
+        stay = deliver(execute, hours=hours, alone=alone)
+    except ConfigError as error:
+        warn(str(error))
+        return summary
+    for network in stay:
+        if network.grown:
+            warn(network.text)
+    if execute.interrupted.is_set():
+        return None
+    return report(execute.ledger) if execute.ledger.delivered() != before else summary
+
+
+def follow(ledger: Ledger, uri: str | None) -> "Follower | None":
+    """What mirrors the ledger into MLflow until it is closed; None where nobody wants it ("off")."""
+    if uri == "off":
+        return None
+    from study.tracking.follower import Follower
+
+    follower = Follower(ledger, uri)
+    follower.start()
+    return follower
+
+
+def report(ledger: Ledger, fetch: Gatherer | None = None) -> "ReportSummary":
+    """Writes the page and its tables; verdicts, picks and test scores are kept among the study's facts."""
+    with busy("writing the report"):
+        from analysis.report import write_report
+
+        place = ledger.folder.location
+        summary = write_report(ledger, f"{place}/report.html", tables=f"{place}/tables", fetch=fetch, overwrite=True)
+    ledger.add_facts(verdicts=summary.verdicts, picks=summary.picks, scores=summary.scores)
+    return summary

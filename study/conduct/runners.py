@@ -1,0 +1,196 @@
+"""How a study's trials are run: in this process, or on Ray; and which of the two where nobody said.
+
+Ids, seeds and epochs are the same either way. What differs is time: Ray runs as many trials at once as the machine holds, and takes
+a while to start and to end; here one trial after the other has all the cores, and starts at once.
+"""
+
+import functools
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+
+import torch
+
+from study.budget.machine import conditions
+from study.conduct import stages
+from study.conduct.same_images import Tables
+from study.console.progress import busy, span
+from study.datasets.spec import VAL, kept_by_class
+from study.environment import shown
+from study.errors import ConfigError, EnvironmentProblem
+from study.inference.device import Device
+from study.networks.fits import phases_on
+from study.networks.pretrained import Backbone, create
+from study.question.config import Cell, Protocol, Study
+from study.search import RayDoesNotStart, local
+from study.storage.folder import Folder
+from study.storage.options import Options
+from study.storage.places import Places
+from study.strategies import STRATEGIES
+from study.tracking.ledger import Ledger
+
+START_S = 20.0  # Ray, its workers' imports, and its end, on an idle machine
+SCALES = 0.75  # a trial of n threads is n^0.75 times as fast as of one: measured with two, more is an extrapolation
+TRIAL_S = 0.3  # of a trial besides its images: the network made and kept
+LONGEST_HERE_S = 1800.0  # beyond, what Ray's workers are worth besides: one that dies takes no other trial along
+PROBE = 8  # images
+"""docs/performance.md has how the first three were measured."""
+
+
+@contextmanager
+def open_runner(study: Study, options: Options, ledger: Ledger, places: Places, tables: Tables) -> Iterator[stages.Runner]:
+    """Raises ConfigError or EnvironmentProblem where trials can be run neither way. A Ray that does not start here is done without."""
+    with ExitStack() as stack:
+        if in_this_process(study, options, ledger, places, tables):
+            yield local.run
+            return
+        try:
+            run = stack.enter_context(_on_ray(study, options, ledger, places))
+        except RayDoesNotStart as error:
+            if options.ray or study.protocol.workers > 1:
+                raise
+            print(f"{shown(str(error))} Running in this process instead, one trial at a time.", file=sys.stderr, flush=True)
+            run = local.run
+        yield run
+
+
+def in_this_process(study: Study, options: Options, ledger: Ledger, places: Places, tables: Tables) -> bool:
+    """What was asked for; else whatever is expected to end first. Says so where it decides for this process. Raises ConfigError."""
+    if options.local and options.ray:
+        raise ConfigError("trials run in this process (local) or on Ray, not both; keep one.")
+    if options.local or options.ray or _asks_for_ray(study, options):
+        return options.local
+    trials = sum(stages.remaining(study, ledger).todo.values())
+    if not trials:
+        return True
+    where = conditions(False, options.cpus_per_worker, study.protocol.workers, options.concurrent)
+    if torch.cuda.device_count() > 1 or not _is_short(trials * TRIAL_S, where.at_once):
+        return False
+    with busy("estimating the trials' seconds"):
+        seconds = expected_seconds(study, ledger, places, tables)
+    if not _is_short(seconds, where.at_once):
+        return False
+    said = f"{trials} trials of about {span(seconds)} in all" if trials > 1 else f"1 trial of about {span(seconds)}"
+    print(f"Running in this process: {said}. Starting Ray would take longer than it saves; --ray starts it.", flush=True)
+    return True
+
+
+def _asks_for_ray(study: Study, options: Options) -> bool:
+    """By an option that only Ray takes, or by more than one process a trial."""
+    named = options.named_cluster
+    placed = options.concurrent is not None or options.gpus_per_trial is not None or options.cpus_per_worker != Options.cpus_per_worker
+    return bool(named) or placed or study.protocol.workers > 1
+
+
+def _is_short(seconds: float, at_once: int) -> bool:
+    return here_first(seconds, at_once, torch.get_num_threads(), max(os.getloadavg()[0] / (os.cpu_count() or 1), 1.0))
+
+
+def here_first(seconds: float, at_once: int, threads: int, load: float) -> bool:
+    """Whether trials that take so many `seconds` in this process, of so many `threads`, end before Ray has run them, `at_once` together.
+
+    `load`: processes a core, 1 or more; Ray's start suffers from them as trials do.
+    """
+    saved = seconds * (1 - min(threads**SCALES / at_once, 1.0))
+    return saved <= START_S * load and seconds <= LONGEST_HERE_S
+
+
+# ---- what is left, in seconds -------------------------------------------------------------------------------
+
+
+def expected_seconds(study: Study, ledger: Ledger, places: Places, tables: Tables) -> float:
+    """Of all trials left, one after the other: as those that ended took, else by a forward pass of each network. At most: nothing is
+    known of what is stopped early or found stored."""
+    left = stages.remaining(study, ledger)
+    known = left.left({})
+    if known is not None:
+        return known
+    controls = (replace(c, strategy=name) for c in study.cells for name in stages.controls())
+    cells = {c.id: c for c in (*study.cells, *controls)}
+    networks: dict[str, tuple[Backbone, float]] = {}
+    total = 0.0
+    for (name, whole), runs in left.todo.items():
+        cell = cells[name]
+        if cell.backbone not in networks:
+            networks[cell.backbone] = forward(cell.backbone, study.protocol, places.weights)
+        total += runs * (TRIAL_S + left.size(name, whole) * _seconds(cell, study.protocol, tables, *networks[cell.backbone]))
+    return total
+
+
+def _seconds(cell: Cell, protocol: Protocol, tables: Tables, backbone: Backbone, forward: float) -> float:
+    """Of a run: an image passes the network once, and twice more as far down as it is trained; the frozen part once a stored view."""
+    table = tables[cell.dataset, cell.split_protocol]
+    train = sum(kept_by_class(table, cell.train_fraction))
+    looked = int((table.split == VAL).sum()) + min(train, protocol.train_eval_images)
+    passes = protocol.max_epochs * protocol.passes(train)
+    deepest = max(p.cut for p in phases_on(STRATEGIES[cell.strategy](), backbone, max(protocol.max_epochs, 2), cell.id))
+    trained = deepest / max(backbone.num_stages, 1)
+    frozen = (1 - trained) * (train * (min(protocol.views, passes) or passes) + looked)
+    return forward * (frozen + trained * (3 * train * passes + protocol.max_epochs * looked))
+
+
+@torch.no_grad()
+def forward(name: str, protocol: Protocol, weights: str | None) -> tuple[Backbone, float]:
+    """The network, and seconds an image of a forward pass."""
+    where = Device.best("bf16" if protocol.precision == "bf16" else "fp32")
+    backbone = create(name, 2, weights=weights, image_size=protocol.image_size)
+    model = where.place(backbone.model).eval()
+    images = torch.zeros(PROBE, 3, protocol.image_size, protocol.image_size, device=where.device).contiguous(
+        memory_format=torch.channels_last
+    )
+    took = []
+    for _ in range(2):  # the first one warms up
+        began = time.perf_counter()
+        with where.autocast():
+            model(images)
+        where.wait()
+        took.append(time.perf_counter() - began)
+    return backbone, took[-1] / PROBE
+
+
+# ---- on Ray -------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _on_ray(study: Study, options: Options, ledger: Ledger, places: Places) -> Iterator[stages.Runner]:
+    with ExitStack() as stack:
+        address = options.address or os.environ.get("RAY_ADDRESS")
+        with busy(f"connecting to Ray at {address}" if address else f"starting Ray on {os.cpu_count()} cores", announced=True):
+            try:
+                from study.search.on_ray.cluster import Resources, cluster  # chosen at run time: Ray takes seconds to load
+                from study.search.on_ray.nodes import wanted
+                from study.search.on_ray.tuner import run
+            except ImportError as error:
+                if address:
+                    raise EnvironmentProblem(f"Ray cannot be loaded ({error}); install it, or use --local.") from None
+                raise RayDoesNotStart(f"Ray cannot be loaded ({error}).") from None
+
+            stack.enter_context(_removed_afterwards(ledger.folder, ".ray"))  # Tune's own files; the ledger needs none of them
+            connected = stack.enter_context(cluster(options.address))
+        nodes = connected.nodes
+        gpus, share = options.gpus_per_trial, options.gpus_per_trial == "auto"
+        if gpus is None or gpus == "auto":
+            gpus = float(study.protocol.workers) if any(node.get("GPU", 0) for node in nodes) else 0.0
+        resources = Resources(
+            workers=study.protocol.workers,
+            cpus_per_worker=options.cpus_per_worker,
+            gpus_per_trial=gpus,
+            share_gpus=share and gpus == 1,  # without GPUs there is nothing to share, and workers of one trial share none
+            concurrent=options.concurrent,
+        )
+        resources.fit(nodes)
+        if not connected.started:
+            connected.check(wanted(ledger.folder, places, [c.dataset for c in study.cells]))
+        yield functools.partial(run, resources=resources, cluster=connected, storage=f"{ledger.folder.location}/.ray")
+
+
+@contextmanager
+def _removed_afterwards(folder: Folder, name: str) -> Iterator[None]:
+    """Removes what lies there when all who write there have ended."""
+    try:
+        yield
+    finally:
+        folder.remove(name)

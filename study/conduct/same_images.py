@@ -1,0 +1,74 @@
+"""A study that goes on, and whoever measures or trains its runs again, is asked about the images that it was begun with: by their names,
+labels and splits, and by what they show."""
+
+import hashlib
+from collections.abc import Collection
+from typing import Any
+
+from study.console.progress import warn
+from study.datasets import open_dataset
+from study.datasets.contents import DIGITS, contents, decoder
+from study.datasets.spec import ImageTable, some
+from study.errors import DataError
+from study.records import dumps
+from study.storage.places import Places
+from study.tracking.ledger import Ledger
+
+Tables = dict[tuple[str, str], ImageTable]
+"""By (dataset, protocol of its splits)."""
+Marks = dict[str, dict[str, Any]]
+"""By NAME@SPLITS, how its images are known again: `labelled` and `contents` of data_report.json."""
+
+
+def check_same(tables: Tables, ledger: Ledger) -> Marks:
+    """How each data set is known again. Raises DataError where one is no longer what the study was begun with: other names, labels or splits,
+    or other pictures under the same names."""
+    before = ledger.data_report()
+    marks: Marks = {}
+    for (name, splits), table in tables.items():
+        known, labelled = before.get(f"{name}@{splits}", {}), _labelled(table)
+        if known.get("labelled", labelled) != labelled:
+            raise DataError(
+                f"{name}: its images, their labels or their splits are not those {ledger.folder.location} was begun with; "
+                "put them back, or ask anew under another --name."
+            )
+        marks[f"{name}@{splits}"] = {"labelled": labelled, "contents": _check_contents(name, table, known.get("contents"), ledger)}
+    return marks
+
+
+def check_begun(ledger: Ledger, datasets: Collection[str], places: Places) -> None:
+    """These of the study's data sets are what it was begun with: whoever trains or measures again asks this first. Raises ConfigError or
+    DataError."""
+    study, tables = ledger.study(), Tables()
+    for cell in study.cells if study is not None else ():
+        key = (cell.dataset, cell.split_protocol)
+        if cell.dataset in datasets and key not in tables:
+            tables[key] = open_dataset(cell.dataset, splits=cell.splits, root=places.data_root, reading=places.reading)
+    check_same(tables, ledger)
+
+
+def _labelled(table: ImageTable) -> str:
+    """16 hex digits of which images there are, by name, what each shows, and on which side of the split it lies."""
+    content = [table.classes, table.ids, table.labels.tolist(), table.split.tolist()]
+    return hashlib.sha256(dumps(content).encode("utf-8", "surrogateescape")).hexdigest()[:16]
+
+
+def _check_contents(name: str, table: ImageTable, known: dict[str, str] | None, ledger: Ledger) -> dict[str, str]:
+    """What is known of the pictures from now on. Raises DataError naming those that are others than before."""
+    now = contents(table)
+    own = {"decoder": decoder(), "digests": "".join(one or "0" * DIGITS for one in now)}
+    if known is None or len(known["digests"]) != len(own["digests"]):
+        return own
+    was = [known["digests"][k : k + DIGITS] for k in range(0, len(known["digests"]), DIGITS)]
+    others = [table.ids[k] for k, (a, b) in enumerate(zip(was, now, strict=True)) if b and a != b]
+    if others and known["decoder"] != own["decoder"]:
+        warn(
+            f"{name}: {len(others)} of its {len(now)} images have other pixels than {ledger.folder.location} was begun with, by {own['decoder']} "
+            f"where it was {known['decoder']} then; whether the files are the same cannot be told ({some(others, 3)})"
+        )
+    elif others:
+        raise DataError(
+            f"{name}: {len(others)} of its {len(now)} images are not those {ledger.folder.location} was begun with, by their pixels "
+            f"({some(others)}); put them back, or ask anew under another --name."
+        )
+    return known

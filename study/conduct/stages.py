@@ -1,0 +1,339 @@
+"""The stages of a study after its data were checked: search, select, confirm. Each can be resumed, and is skipped when done."""
+
+import dataclasses
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+from study.budget.cost import Pricing
+from study.conduct.lines import describe, line_asks
+from study.console.eta import Remaining, pixels, times
+from study.console.progress import Names, Watch, warn
+from study.console.signals import Interrupted
+from study.datasets.spec import ImageTable
+from study.errors import EnvironmentProblem
+from study.measure import opens_test
+from study.question.config import Study, TrialConfig
+from study.records import OBJECTIVE, Ask, Origin, Outcome, Stage
+from study.search.conductor import Conductor
+from study.search.confirmed import Chosen, Round, checked_number, checks, factors_of, next_round, planned, record_of
+from study.search.optuna_cells import SearchPlan
+from study.search.plans import FixedPlan, Plan
+from study.search.scheduling_order import Expected, expected_seconds
+from study.search.seeds import confirm_config, same_subset
+from study.search.selection import select, select_by_search
+from study.storage.places import Places
+from study.strategies import STRATEGIES
+from study.tracking.ledger import Ledger
+
+
+class Runner(Protocol):
+    """What runs a plan to its end: in this process, or on a Ray cluster."""
+
+    def __call__(
+        self,
+        conductor: Conductor,
+        places: Callable[[Ask], Places],
+        *,
+        total: int,
+        measurements: tuple[str, ...],
+        interrupted: Interrupted,
+    ) -> None:
+        """`total`: trials left; `measurements`: made on every trial that completes."""
+
+
+class Executor:
+    """A study's plans, run by one runner into one ledger."""
+
+    def __init__(
+        self,
+        run: Runner,
+        ledger: Ledger,
+        study: Study,
+        places: Places,
+        tables: dict[tuple[str, str], ImageTable],
+        interrupted: Interrupted,
+    ) -> None:
+        self._run, self.ledger, self.study, self.places, self.tables, self.interrupted = run, ledger, study, places, tables, interrupted
+        self._names, self._remaining = Names([c.id for c in study.cells]), remaining(study, ledger)
+
+    def __call__(self, title: str, plan: Plan, *, measurements: tuple[str, ...] = (), remaining: Remaining | None = None) -> None:
+        """`remaining`: what is left of this plan alone, where its trials have another number of epochs than the study's."""
+        if plan.done >= plan.total:
+            return
+        left_of = remaining or self._remaining
+        with Watch(title, plan.total, plan.done, left_of.max_epochs, self._names, left_of) as watch:
+            conductor = Conductor(plan, self.ledger, self._classes, watch, measurements)
+            left = plan.total - plan.done
+            self._run(conductor, self._places_of, total=left, measurements=measurements, interrupted=self.interrupted)
+
+    def look_again(self) -> None:
+        """What is left is another number: a question will train longer."""
+        self._remaining = remaining(self.study, self.ledger)
+
+    def _classes(self, config: TrialConfig) -> list[str]:
+        return list(self.tables[config.cell.dataset, config.cell.split_protocol].classes)
+
+    def _places_of(self, ask: Ask) -> Places:
+        return self.places.of_trial(self.ledger.trial_folder(ask.trial_id).location)
+
+
+def remaining(study: Study, ledger: Ledger) -> Remaining:
+    """What all stages still have to do, and what each cell's trials took so far. Of a longer confirmation nothing is known before it is
+    decided on."""
+    p, done, runs = study.protocol, ended(study, ledger), study.confirm_seeds * study.confirm_folds
+    found, factors = (
+        Remaining(max_epochs=p.max_epochs, image_size=p.image_size),
+        factors_of(study, ledger.budgets(), ledger.confirmed_trials()),
+    )
+    for cell in study.cells:
+        searched, confirmed = study.protocol_of(cell), study.confirmed_protocol(cell)
+        size = cell.budget * (confirmed.image_size / p.image_size) ** 2
+        whole = factors.get(cell.id, 1) * size
+        found.searched[cell.id] = cell.budget * (searched.image_size / p.image_size) ** 2
+        found.todo[cell.id, 0] = study.trials - done[cell.id, Stage.SEARCH]
+        found.todo[cell.id, whole] = runs * (1 + ("memorisation" in study.explain)) - done[cell.id, Stage.CONFIRM]
+        found.todo[cell.id, study.budget_check * size] += checks(study, cell) - done[cell.id, Stage.BUDGET]
+        for control in controls() if "controls" in study.explain else ():
+            found.todo[dataclasses.replace(cell, strategy=control).id, whole] = runs
+    asks, results = {a.trial_id: a for a in ledger.asks()}, ledger.results()
+    for trial_id in results.keys() & {k for k, ask in asks.items() if ask.origin is not Origin.LINE}:
+        ask, result = asks[trial_id], results[trial_id]
+        found.measured(ask.cell, result.seconds, result.epochs * pixels(ask, p.image_size))
+        if ask.stage is Stage.EXPLAIN:
+            found.done(ask.cell, times(ask, p.max_epochs, p.image_size))
+    return found
+
+
+def set_line(executor: Executor) -> None:
+    """Solves the line to beat of every question, and says what it came to: the first answer of a study, before anything is searched."""
+    ledger = executor.ledger
+    asks = line_asks(executor.study, ledger.asks())
+    done = {a.trial_id for a in asks if ledger.result(a.trial_id) is not None}
+    executor("the line to beat", FixedPlan(asks, done), remaining=Remaining(max_epochs=1))
+    for ask in asks:
+        if (result := ledger.result(ask.trial_id)) is not None:
+            print(f"the line to beat: {ask.config['cell']['dataset']}: {describe(ask, result)}")
+
+
+def line_leads(ledger: Ledger) -> bool:
+    """Whether some line to beat is at least as high on validation as all that the search chose for its data set."""
+    results, best = ledger.results(), (ledger.selection() or {"chosen": {}})["chosen"]
+    lines, won = dict[str, float](), dict[str, float]()
+    for ask in ledger.asks():
+        score = results[ask.trial_id].metrics.get(OBJECTIVE) if ask.trial_id in results else None
+        if score is None or not (ask.origin is Origin.LINE or best.get(ask.cell) == ask.trial_id):
+            continue
+        scores = lines if ask.origin is Origin.LINE else won
+        name = ask.config["cell"]["dataset"]
+        scores[name] = max(score, scores.get(name, 0.0))
+    return any(score >= won.get(name, 0.0) for name, score in lines.items())
+
+
+def measure_line(executor: Executor) -> None:
+    """Scores the line to beat on the test images, where `confirm` has opened them for it: with nothing confirmed they stay closed."""
+    ledger, measure = executor.ledger, measured_on_line(executor.study)
+    opened = {t for opening in ledger.test_openings() for t in opening["trials"]}
+    asks = [a for a in line_asks(executor.study, ledger.asks()) if a.trial_id in opened and _completed(ledger, a.trial_id)]
+    done = {a.trial_id for a in asks if all(ledger.measured(a.trial_id, name) for name in measure)}
+    executor("the line to beat, on test images", FixedPlan(asks, done), measurements=measure, remaining=Remaining(max_epochs=1))
+
+
+def measured_on_line(study: Study) -> tuple[str, ...]:
+    """Of what the study measures, what is of use on a network whose features are the pretrained ones."""
+    return tuple(name for name in study.measure if name in ("predictions", "calibration"))
+
+
+def _completed(ledger: Ledger, trial_id: str) -> bool:
+    result = ledger.result(trial_id)
+    return result is not None and result.outcome is Outcome.COMPLETED
+
+
+def search(executor: Executor) -> None:
+    """Cells are priced before they were measured only where each is tried once: else its first trial tells in time."""
+    study = executor.study
+    pricing, cells = Pricing(study.protocol_of, executor.tables, executor.places.weights), {c.id: c for c in study.cells}
+    once = study.trials == study.searches and len(study.cells) > 1
+    executor("search", SearchPlan(study, executor.ledger, (lambda cell: 3600 * pricing.hours(cells[cell])) if once else None))
+
+
+def choose(ledger: Ledger, searches: int = 1) -> dict[str, list[str]]:
+    """Which trial speaks for each cell, and for each of its independent searches: decided by a named rule once its search is done, and written down. A search that grew decides again."""
+    known, results = ledger.selection(), ledger.results()
+    trials = [(a, results[a.trial_id]) for a in ledger.asks(Stage.SEARCH) if a.trial_id in results]
+    if known is not None and (not ledger.amendments() or known.get("considered") == len(trials)):
+        return ledger.confirmed_trials()
+    rule, chosen = select(trials)
+    by_search = select_by_search(trials, searches) if searches > 1 else {cell: [trial_id] for cell, trial_id in chosen.items()}
+    ledger.write_selection(rule, chosen, len(trials), by_search if searches > 1 else None)
+    kept = {trial_id for own in by_search.values() for trial_id in own}
+    for ask in ledger.asks(Stage.SEARCH):  # one network a cell is kept: forty trials of checkpoints fill disks
+        if ask.trial_id not in kept:
+            ledger.trial_folder(ask.trial_id).remove("best")
+    return by_search
+
+
+def confirm_asks(study: Study, ledger: Ledger, chosen: Chosen, factors: Mapping[str, int] | None = None) -> list[Ask]:
+    """The chosen configurations of every cell again, with seeds nothing was tuned on; the same seeds for every cell, so runs pair up.
+    These are the runs that speak, whatever stage asked for them first.
+
+    `chosen`: by cell, one trial, or the winner of each of R independent searches: confirm run k trains the winner of search k mod R, and
+    is left out where that search found none. `factors`: by cell, times the study's epochs; what was decided, where it is not given.
+    """
+    known = {a.trial_id: a for a in ledger.asks()}
+    sequence = max((a.sequence for a in known.values()), default=-1) + 1
+    same = same_subset(a.config for a in known.values() if a.stage is Stage.CONFIRM)
+    factors = factors_of(study, ledger.budgets(), chosen) if factors is None else factors
+    if lost := [t for own in chosen.values() for t in own if t and t not in known]:
+        raise EnvironmentProblem(
+            f"{ledger.folder.shown('selection.json')} chooses trial {lost[0]}, which is not here; restore its folder, or remove selection.json to choose again."
+        )
+    winners = {cell: [TrialConfig.from_dict(known[t].config) if t else None for t in own] for cell, own in chosen.items()}
+    return [
+        known.get(config.id)
+        or Ask(
+            trial_id=config.id,
+            cell=cell,
+            number=number,
+            stage=Stage.CONFIRM,
+            origin=Origin.CONFIRM,
+            config=config.as_dict(),
+            sequence=sequence + k,
+        )
+        for k, (cell, number, config) in enumerate(planned(study, winners, factors, same))
+    ]
+
+
+def check_asks(study: Study, ledger: Ledger, chosen: Chosen, rounds: Mapping[str, Round]) -> list[Ask]:
+    """Of every cell of `rounds`, the best of its winners once more with more epochs, with the seed of the first confirm run of its search:
+    where the question is then confirmed at that budget, it is that confirm run."""
+    known, best = {a.trial_id: a for a in ledger.asks()}, (ledger.selection() or {"chosen": {}})["chosen"]
+    sequence = 1 + max((a.sequence for a in known.values()), default=-1) + len(chosen) * study.confirm_seeds * study.confirm_folds
+    same, asks = same_subset(a.config for a in known.values() if a.stage is Stage.CONFIRM), []
+    for k, (cell, part) in enumerate(rounds.items()):
+        number = checked_number(study, chosen[cell], best.get(cell, ""))
+        winner = known[chosen[cell][study.search_of(number, len(chosen[cell]))]]
+        config = confirm_config(study, TrialConfig.from_dict(winner.config), number, same_subset=same, factor=part.factor)
+        asked = Ask(
+            trial_id=config.id,
+            cell=cell,
+            number=number,
+            stage=Stage.BUDGET,
+            origin=Origin.CONFIRM,
+            config=config.as_dict(),
+            sequence=sequence + k,
+        )
+        asks.append(known.get(config.id) or asked)
+    return asks
+
+
+def ended(study: Study, ledger: Ledger) -> Counter[tuple[str, Stage]]:
+    """By cell and stage, how many of the planned trials have ended for certain: confirm runs of an earlier choice no longer speak, and
+    where a search goes on it may choose again. Of the budget check one a cell is planned; more only where the question moves on."""
+    results, chosen, budgets = ledger.results(), ledger.confirmed_trials(), ledger.budgets()
+    found = Counter((a.cell, a.stage) for a in ledger.asks(Stage.SEARCH) if a.trial_id in results)
+    searched = {cell for cell in chosen if found[cell, Stage.SEARCH] >= study.trials}
+    for ask in confirm_asks(study, ledger, chosen):
+        found[ask.cell, Stage.CONFIRM] += ask.trial_id in results and ask.cell in searched
+    cells = {c.id: c for c in study.cells}
+    rounds = {cell: next_round(study, cells[cell], record_of(study, budgets, chosen, cell)) for cell in chosen if cell in cells}
+    for ask in check_asks(study, ledger, chosen, {cell: part for cell, part in rounds.items() if part is not None}):
+        found[ask.cell, Stage.BUDGET] += ask.trial_id in results and ask.cell in searched
+    for cell in searched & rounds.keys():
+        found[cell, Stage.BUDGET] += checks(study, cells[cell]) and rounds[cell] is None  # settled
+    return found
+
+
+def confirm(executor: Executor, chosen: Chosen) -> None:
+    """Trains each winner afresh, where that was not done to decide on its budget, and measures it; where that opens the test set, for
+    exactly these runs, the lock is asked first."""
+    ledger, measure = executor.ledger, executor.study.measure
+    asks = confirm_asks(executor.study, ledger, chosen)
+    if not asks:
+        return
+    seen = {t for opening in ledger.test_openings() for t in opening["trials"]}
+    if opens_test(measure):
+        ledger.open_test([a.trial_id for a in (*line_asks(executor.study, ledger.asks()), *asks)])
+    ends = ledger.folder.each(lambda ask: is_done(ledger, ask.trial_id, measure, said=ask.trial_id in seen), asks)
+    done = {a.trial_id for a, end in zip(asks, ends, strict=True) if end}
+    executor("confirm", FixedPlan(asks, done, expected_in(ledger)), measurements=measure)
+
+
+def expected_in(ledger: Ledger) -> Expected:
+    """Seconds of a trial to come, by what this ledger's took; a trial that only lacks its measurements takes none."""
+    results = ledger.results()
+    expected = expected_seconds(((a, results[a.trial_id]) for a in ledger.asks() if a.trial_id in results), controls())
+    return lambda ask: 0.0 if ask.trial_id in results else expected(ask)
+
+
+WRONG_LABELS = 0.2  # Zhang et al. 2017 go up to 1; a fifth is what careless labelling comes to
+
+
+def explain_asks(study: Study, ledger: Ledger, chosen: Chosen) -> list[Ask]:
+    """What is trained besides the confirm runs, with their seeds: each again with wrong labels; each question's controls from random weights,
+    with the settings chosen for the strategy they are the control of (its published default where the study lacks it)."""
+    confirmed = confirm_asks(study, ledger, chosen)
+    known = {a.trial_id: a for a in ledger.asks()}
+    configs: list[tuple[str, int, Origin, TrialConfig]] = []
+    if "memorisation" in study.explain:
+        for ask in confirmed:
+            config = TrialConfig.from_dict(ask.config)
+            told = dataclasses.replace(config, protocol=dataclasses.replace(config.protocol, wrong_labels=WRONG_LABELS))
+            configs.append((ask.cell, ask.number, Origin.MEMORISATION, told))
+    if "controls" in study.explain:
+        own = {(a.cell, a.number): TrialConfig.from_dict(a.config) for a in confirmed}
+        for control, of in controls().items():
+            questions = dict.fromkeys(dataclasses.replace(c, strategy=control) for c in study.cells)
+            for cell in questions:
+                like = dataclasses.replace(cell, strategy=of).id
+                for number in range(study.confirm_seeds * study.confirm_folds):
+                    tuned = own.get((like, number)) or confirm_config(
+                        study, TrialConfig.default(dataclasses.replace(cell, strategy=of), study.protocol_of(cell)), number
+                    )
+                    strategy = STRATEGIES[control](**dataclasses.asdict(tuned.strategy))
+                    config = dataclasses.replace(tuned, cell=dataclasses.replace(tuned.cell, strategy=control), strategy=strategy)
+                    configs.append((cell.id, number, Origin.CONTROL, config))
+    sequence = max((a.sequence for a in (*known.values(), *confirmed)), default=-1) + 1
+    return [
+        known.get(config.id)
+        or Ask(
+            trial_id=config.id,
+            cell=cell,
+            number=number,
+            stage=Stage.EXPLAIN,
+            origin=origin,
+            config=config.as_dict(),
+            sequence=sequence + k,
+        )
+        for k, (cell, number, origin, config) in enumerate(configs)
+    ]
+
+
+def controls() -> dict[str, str]:
+    """By control: the strategy that does the same from the pretrained weights."""
+    return {name: cls.control_of for name, cls in STRATEGIES.items() if cls.control_of}
+
+
+def explain(executor: Executor, chosen: Chosen) -> None:
+    """Trains what the study asks for besides, measures nothing and keeps no network: none of it is a candidate, none sees test images."""
+    ledger = executor.ledger
+    asks = explain_asks(executor.study, ledger, chosen) if executor.study.explain else []
+    if asks:
+        executor("explain", FixedPlan(asks, {a.trial_id for a in asks if ledger.result(a.trial_id) is not None}, expected_in(ledger)))
+    for ask in asks:
+        if ask.stage is Stage.EXPLAIN and ledger.result(ask.trial_id) is not None:
+            ledger.trial_folder(ask.trial_id).remove("best")
+
+
+def is_done(ledger: Ledger, trial_id: str, measurements: tuple[str, ...], *, said: bool = True) -> bool:
+    """It ended, and left what it was run for: a completed run that lacks a measurement is asked for again (run.was_completed). `said`: it
+    was to be measured before, so a warning says what was lost."""
+    result = ledger.result(trial_id)
+    if result is None:
+        return False
+    if result.outcome is not Outcome.COMPLETED:
+        return True
+    lost = [n for n in measurements if not ledger.measured(trial_id, n)]
+    if lost and said:
+        warn(f"{trial_id} was completed but left no {', '.join(lost)}: its network is measured again, or trained again where it is gone")
+    return not lost

@@ -1,0 +1,132 @@
+"""What all commands have in common: how their arguments are read, and how they end, whatever happens to them.
+
+A wrong argument, an interrupt, a reader that has seen enough, a full disk under stdout: one line at most, and a code of study.errors.
+"""
+
+import argparse
+import contextlib
+import errno
+import functools
+import io
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NoReturn, Protocol, TextIO, cast
+
+from study import early
+from study.environment import shown
+from study.errors import EnvironmentProblem
+
+READER_GONE = 128 + signal.SIGPIPE
+
+
+class Main(Protocol):
+    """Runs a command with these arguments, else with the shell's; returns its exit code."""
+
+    def __call__(self, argv: Sequence[str] | None = None) -> int: ...
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong first, then in one line what it takes."""
+
+    def error(self, message: str) -> NoReturn:
+        names = " ".join(_shown(a) for a in self._actions if not a.option_strings)
+        print(f"error: {shown(message)}\nusage: {self.prog} {names} [options]; --help lists them", file=sys.stderr)
+        sys.exit(2)
+
+
+def _shown(action: argparse.Action) -> str:
+    name = str(action.metavar or action.dest).upper()
+    if isinstance(action.choices, dict):
+        name = "|".join(action.choices)
+    many = action.nargs in ("+", "*")
+    return f"[{name}{' ...' if many else ''}]" if action.nargs in ("?", "*") else f"{name}{' ...' if many else ''}"
+
+
+def command(stopped: str) -> Callable[[Main], Main]:
+    """A main function that ends quietly. `stopped`: the line said where it is interrupted; empty: none."""
+
+    def wrapped(main: Main) -> Main:
+        @functools.wraps(main)
+        def run(argv: Sequence[str] | None = None) -> int:
+            out, err = _Out(sys.stdout), _Err(sys.stderr)
+            with early.running(), contextlib.redirect_stdout(cast(TextIO, out)), contextlib.redirect_stderr(cast(TextIO, err)):
+                try:
+                    try:
+                        return main(argv)
+                    finally:
+                        out.flush()
+                except OutputGone as gone:
+                    if gone.reason:
+                        print(f"error: {gone.reason}", file=sys.stderr)
+                    return gone.status
+                except KeyboardInterrupt:
+                    if stopped:
+                        print(stopped, file=sys.stderr)
+                    return early.CODE
+
+        return run
+
+    return wrapped
+
+
+class OutputGone(SystemExit):
+    """Nobody can be told anything any more. No exception of what was being done: it ends a thread in silence, and no trial."""
+
+    def __init__(self, error: Exception) -> None:
+        self.status = READER_GONE if isinstance(error, BrokenPipeError) else EnvironmentProblem.exit_code
+        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+        way_out = "free some room, or write elsewhere" if full else "give it another"
+        said = getattr(error, "strerror", None) or str(error)
+        self.reason = "" if self.status == READER_GONE else f"stdout takes no more ({said}); {way_out}, then run the same command again."
+        super().__init__(self.status)
+
+
+class _Out:
+    """Stdout, whose refusals are OutputGone, from the first on. What the terminal's encoding lacks stands there as an escape."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._gone: Exception | None = None
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+    def write(self, text: str) -> int:
+        return int(self._tried(self._stream.write, text))
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        for line in lines:
+            self.write(line)
+
+    def flush(self) -> None:
+        self._tried(self._stream.flush)
+
+    def _tried(self, act: Callable[..., Any], *arguments: Any) -> Any:
+        if self._gone is None:
+            try:
+                return act(*arguments)
+            except (OSError, ValueError) as error:  # ValueError: it was closed
+                self._gone = error
+                _leave(self._stream)
+        raise OutputGone(self._gone) from None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+class _Err(_Out):
+    """Stderr: where it is gone there is nobody to tell."""
+
+    def _tried(self, act: Callable[..., Any], *arguments: Any) -> Any:
+        with contextlib.suppress(OSError, ValueError):
+            return act(*arguments)
+        return 0
+
+
+def _leave(stream: TextIO) -> None:
+    """What is left in its buffer goes nowhere, or Python would try it again at its end, and complain."""
+    with contextlib.suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)

@@ -1,0 +1,202 @@
+"""A user's own images as a table, wherever they were found: what cannot be used is left out by name, what is missing of the splits is cut."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from study.datasets.called import check_names
+from study.datasets.contents import DIGITS
+from study.datasets.image_scan import Look, Source, looks
+from study.datasets.imagefiles import decode_file, fingerprint, identity, refuse
+from study.datasets.make_splits import cut
+from study.datasets.no_images import said, way_out
+from study.datasets.spec import SPLITS, TRAIN, ImageTable, astride, display_name, left_out, some
+from study.environment import shown
+from study.errors import DataError
+from study.inference import pictures
+
+SMALLEST = 8  # pixels of the short side: below it there is nothing to see
+WEIGHT_MOST = 1e9
+UNREADABLE_MOST = 0.05  # of the images: where more cannot be read something is wrong with all of them
+TWICE, DISPUTED, NO_LABEL, NO_FILE, NO_SPLIT = "duplicate path", "listed with two labels", "no label", "no such file", "no split"
+
+Ignored = list[tuple[str, str]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """One image, nothing decoded yet."""
+
+    id: str
+    source: Source
+    identity: str  # of its content: changes when that does
+    label: str
+    split: int | None = None  # None: the user has none
+    group: str | None = None
+    weight: float | None = None
+
+
+def found_file(path: Path, **values: Any) -> Found:
+    """An image in a file; a link to nowhere is left to who looks at it."""
+    try:
+        mark = identity(path)
+    except FileNotFoundError:
+        mark = f"{path}|gone"
+    return Found(source=path, identity=mark, **values)
+
+
+def make_table(
+    name: str,
+    kind: str,
+    found: Sequence[Found],
+    ignored: Ignored,
+    *,
+    where: str,
+    groups_in: str | None = None,
+    classes: Sequence[str] | None = None,
+    notes: Sequence[str] = (),
+    fold: int,
+) -> ImageTable:
+    """`notes`: what else is to be said of the data in the line that describes them. `classes`: in the order of labels (default: sorted by name). `where`, `groups_in`: what errors name. Raises DataError for what would make the
+    result lie: one class only, a class that train has not got, more than one image in twenty unreadable."""
+    ignored = list(ignored)
+    usable, seen = _usable(name, kind, found, ignored, where)
+    labels, names = _labels(usable, classes, where)
+    groups = _numbers([one.group for one in usable])
+    given = None if all(one.split is None for one in usable) else np.array([one.split for one in usable], np.int8)
+    if given is None and (few := [names[k] for k, n in enumerate(np.bincount(labels, minlength=len(names))) if n < 5]):
+        raise DataError(f"{where}: {some(few)} has fewer than 5 images; add some, or give train, val and test splits.")
+    split, about = cut(labels, groups, seen, given, fold, what=(groups_in if groups is not None else None) or where)
+    if unseen := [c for k, c in enumerate(names) if not ((split == TRAIN) & (labels == k)).any()]:
+        raise DataError(f"{where}: no train image of {some(unseen)}; a class must be seen to be learnt.")
+    counts = "; ".join(f"{s} {int((split == k).sum())}" for k, s in enumerate(SPLITS))
+    if given is not None and groups is not None and (count := astride(groups, split)):
+        notes = [*notes, f"{count} group{'s' * (count > 1)} in more than one split"]
+    sources = [one.source for one in usable]
+    return ImageTable(
+        name=name,
+        classes=tuple(names),
+        ids=tuple(one.id for one in usable),
+        labels=labels,
+        split=split,
+        groups=groups,
+        form=f"{len(usable)} images of {len(names)} classes, {about}; {counts}{_formats(seen)}{''.join(f'; {note}' for note in notes)}{left_out(ignored)}",
+        fingerprint=fingerprint([kind, *(one.identity + "|2" * look.new for one, look in zip(usable, seen, strict=True))]),
+        decode=lambda i: _decode(sources[i], usable[i].id),
+        policy="mild",
+        channels=3,
+        native_size=max(min(one.height, one.width) for one in seen),
+        ignored=tuple(ignored),
+        weights=_weights(usable, split, where),
+        contents=tuple(one.digest[:DIGITS] for one in seen),
+    )
+
+
+def _usable(name: str, kind: str, found: Sequence[Found], ignored: Ignored, where: str) -> tuple[list[Found], list[Look]]:
+    """Those that can be read and are no smaller than SMALLEST, each with a look at it; the others are added to `ignored`."""
+    taken = looks([one.source for one in found], fingerprint([kind, *(one.identity for one in found)]), name)
+    bad = [
+        (one.id, said(one.source, look.reason) if isinstance(one.source, Path) else look.reason)
+        for one, look in zip(found, taken, strict=True)
+        if look.reason
+    ]
+    if len(bad) > UNREADABLE_MOST * len(found):
+        raise refuse(bad, where)
+    ignored += [(image, reason if _whole(reason) else f"corrupt: {reason}") for image, reason in bad]
+    kept = []
+    for one, look in zip(found, taken, strict=True):
+        if not look.reason and min(look.height, look.width) < SMALLEST:
+            ignored.append((one.id, f"too small: short side below {SMALLEST} pixels"))
+        elif not look.reason:
+            kept.append((one, look))
+    if not kept:
+        raise DataError(f"{where}: none of its {len(found)} images can be used{left_out(ignored)}.")
+    return [one for one, _ in kept], [look for _, look in kept]
+
+
+def _whole(reason: str) -> bool:
+    """Whether an image that cannot be taken is an intact file all the same: of another form than those that are."""
+    return any(word in reason for word in ("pixels", "channels", "save it", "nothing says"))
+
+
+def _labels(found: Sequence[Found], classes: Sequence[str] | None, where: str) -> tuple[np.ndarray, list[str]]:
+    """int64 [N], and the classes' display names; a class without images is none."""
+    present = {one.label for one in found}
+    raw = [c for c in classes if c in present] if classes is not None else sorted(present)
+    if len(raw) < 2:
+        raise DataError(f"{where} holds one class only ({display_name(raw[0])}); there is nothing to tell apart.")
+    check_names(raw, where)
+    number = {label: k for k, label in enumerate(raw)}
+    return np.array([number[one.label] for one in found], np.int64), [display_name(c) for c in raw]
+
+
+def _numbers(groups: Sequence[str | None]) -> np.ndarray | None:
+    """int64 [N] by the groups' names in order; an image without one is a group of its own where others have one."""
+    if all(g is None for g in groups):
+        return None
+    number = {g: k for k, g in enumerate(sorted({g for g in groups if g is not None}))}
+    return np.array([number[g] if g is not None else len(number) + k for k, g in enumerate(groups)], np.int64)
+
+
+def _weights(found: Sequence[Found], split: np.ndarray, where: str) -> np.ndarray | None:
+    """float32 [N] with mean 1 over train; an image without a weight counts as one of the data set's mean. Raises DataError for one that no
+    number of single precision can hold beside the others, and for a class that nothing would be learnt of."""
+    given = np.array([np.nan if one.weight is None else one.weight for one in found], np.float64)
+    if np.isnan(given).all():
+        return None
+    most = int(np.nanargmax(given))
+    if given[most] > WEIGHT_MOST:
+        raise DataError(
+            f"{where}: {found[most].id} has the weight {given[most]:g}; weights must be at most {WEIGHT_MOST:g}, for they are compared."
+        )
+    values = np.where(np.isnan(given), np.nanmean(given), given)
+    if (mean := values[split == TRAIN].mean()) <= 0:
+        raise DataError(f"{where}: the weights of all training images are 0; give some a weight above it.")
+    trained = dict.fromkeys(sorted({one.label for one in found}), 0.0)
+    for one, value, side in zip(found, values, split, strict=True):
+        trained[one.label] += value if side == TRAIN else 0.0
+    if silent := [display_name(label) for label, total in trained.items() if not total]:
+        raise DataError(
+            f"{where}: the weights of all training images of {some(silent)} are 0, so nothing would be learnt of it; give some a weight above it."
+        )
+    return (values / mean).astype(np.float32)
+
+
+def _formats(seen: Sequence[Look]) -> str:
+    """What was done to unusual files, for the form."""
+    deep, pages = sum(one.deep for one in seen), sum(one.pages for one in seen)
+    return (f"; {deep} of more than 8 bit, scaled to 8" if deep else "") + (
+        f"; {pages} of several pages, the first is taken" if pages else ""
+    )
+
+
+def _decode(source: Source, name: str) -> np.ndarray:
+    if isinstance(source, Path):
+        return decode_file(source, 3)
+    import io
+
+    try:
+        return pictures.decode(io.BytesIO(source()), 3)
+    except ValueError as error:
+        raise DataError(shown(f"{name} cannot be decoded ({error}); {way_out(str(error)).way_out}.")) from None
+
+
+def without_twins(found: Sequence[Found], ignored: Ignored) -> list[Found]:
+    """One of each id; the others left out by name, and all of an id that is listed with different labels."""
+    labels: dict[str, set[str]] = {}
+    for one in found:
+        labels.setdefault(one.id, set()).add(one.label)
+    often, kept = Counter[str](), []
+    for one in found:
+        if len(labels[one.id]) > 1:
+            ignored.append((one.id, DISPUTED))
+        elif often[one.id]:
+            ignored.append((one.id, TWICE))
+        else:
+            kept.append(one)
+        often[one.id] += 1
+    return kept

@@ -1,0 +1,1 @@
+"""Where a network is cut, so that its frozen half is computed once."""

@@ -1,0 +1,78 @@
+"""A study may grow under its own name: more seeds, trials, cells or measurements. What would change its question is refused."""
+
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from study.canonical import canonical
+from study.errors import ConfigError
+from study.question.config import Study
+from study.records import dumps
+
+MAY_RISE = ("trials", "random_trials", "confirm_seeds", "longest")
+MAY_BEGIN = ("budget_check",)
+"""Off until now: what it finds may confirm a question anew at a longer budget, which is a further look at the test set where it was open."""
+MAY_GAIN = ("cells", "measure", "explain")
+FREE = ("about",)
+NO_QUESTION = ("deliver",)  # what is done after the verdict: it may come and go, and is no growth
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """One field that differs: `was` and `now` as JSON values; for a field that holds many, what was lost and what was gained."""
+
+    field: str
+    was: Any
+    now: Any
+
+    @property
+    def text(self) -> str:
+        if self.field in MAY_GAIN:
+            signs = [f"+ {_shown(v)}" for v in self.now] + [f"- {_shown(v)}" for v in self.was]
+            return f"{self.field}: {', '.join(signs)}"
+        return f"{self.field}: {_shown(self.was)} -> {_shown(self.now)}"
+
+    @property
+    def allowed(self) -> bool:
+        if self.field in MAY_GAIN:
+            return not self.was
+        begins = self.field in MAY_BEGIN and not self.was
+        return self.field in FREE or begins or (self.field in MAY_RISE and self.now > self.was)
+
+
+def compare(old: Study, new: Study) -> list[Change]:
+    """Every field in which two studies differ, those of the protocol by their own names."""
+    found: list[Change] = []
+    for part, a, b in (("", old, new), ("protocol.", old.protocol, new.protocol)):
+        for name in [f.name for f in fields(a) if f.name not in ("protocol", "published", *NO_QUESTION)]:
+            was, now = _plain(name, getattr(a, name)), _plain(name, getattr(b, name))
+            if name in MAY_GAIN:
+                was, now = [v for v in was if v not in now], [v for v in now if v not in was]
+            if was != now:
+                found.append(Change(field=part + name, was=was, now=now))
+    return found
+
+
+def grow(old: Study, new: Study, where: str) -> tuple[Study, list[Change]]:
+    """The grown study, its cells in the order in which they came, and what changed. Raises ConfigError naming what may not."""
+    changes = compare(old, new)
+    if refused := [c for c in changes if not c.allowed]:
+        raise ConfigError(
+            f"{where} holds a study with other settings ({'; '.join(c.text for c in refused)}). A study may gain {', '.join((*MAY_RISE, *MAY_GAIN))}, "
+            f"and begin a {MAY_BEGIN[0]} where it had none, nothing else: python -m study.sweep {where} goes on with its own settings, and another --name begins anew."
+        )
+    later = tuple(c for c in new.cells if c not in old.cells)
+    grown = replace(
+        new,
+        cells=(*old.cells, *later),
+        measure=tuple(dict.fromkeys((*old.measure, *new.measure))),
+        explain=tuple(dict.fromkeys((*old.explain, *new.explain))),
+    )
+    return grown.begun(old.published), changes  # a strategy that joins brings its ranges of today
+
+
+def _plain(name: str, value: Any) -> Any:
+    return [c.id for c in value] if name == "cells" else canonical(value)
+
+
+def _shown(value: Any) -> str:
+    return value if isinstance(value, str) else dumps(value)

@@ -1,0 +1,58 @@
+"""Operations of a study: where it lies, what it runs on, who is told. Never science: nothing here changes a number."""
+
+import math
+import os
+import time
+from dataclasses import dataclass
+from typing import Literal
+
+from study.bounds import check_options
+from study.errors import ConfigError
+
+TRACKING = ("http", "https", "sqlite", "postgresql", "mysql", "mssql", "file", "databricks")
+"""What an MLflow address may begin with."""
+
+
+def check_tracking(uri: str | None) -> None:
+    """Raises ConfigError for an address at which no MLflow is reached, before anything is trained and not sent."""
+    scheme, separated, _ = (uri or "").partition("://")
+    if separated and scheme.partition("+")[0].lower() not in TRACKING:
+        raise ConfigError(
+            f"--mlflow {scheme}://... is no address of MLflow; give one that begins with {'://, '.join(TRACKING)}://, or off."
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    results: str = "results"  # folder or URL for everything a study leaves
+    data: str | None = None  # folder that holds fer2013/, deepweeds/
+    weights: str | None = None  # folder of pretrained weights
+    local: bool = False  # in this process, without Ray
+    ray: bool = False  # on Ray; with neither, whatever is expected to end first (study/conduct/runners.py)
+    address: str | None = None  # a Ray cluster; else RAY_ADDRESS, else one started on this machine
+    cpus_per_worker: float = 1.0
+    gpus_per_trial: float | Literal["auto"] | None = None  # None: 1 where there are GPUs; "auto": as the trials' measured memory allows
+    concurrent: int | None = None  # most trials at once; None: as many as fit
+    mlflow: str | None = None  # server's URI; None: SQLite under the results folder; "off": none
+    images: bool = True  # small copies of images on the report; False for private ones
+    ends_at: float = math.inf  # unix time by which all should have ended: --hours of mine
+    aside: float = 0.0  # hours that are kept for the last stage, however long the stages before it took
+    command: str = ""  # how it was asked for: a fact that stands on the report
+
+    def __post_init__(self) -> None:
+        """Raises ConfigError for a number that cannot be, or an MLflow address that is none."""
+        check_options(cpus_per_worker=self.cpus_per_worker, concurrent=self.concurrent)
+        if self.gpus_per_trial != "auto":
+            check_options(gpus_per_trial=self.gpus_per_trial)
+            if self.gpus_per_trial is not None and self.gpus_per_trial > 1 and self.gpus_per_trial != int(self.gpus_per_trial):
+                raise ConfigError(f"--gpus-per-trial must be a whole number above 1, not {self.gpus_per_trial!r}: only one GPU is shared.")
+        check_tracking(self.mlflow)
+
+    @property
+    def named_cluster(self) -> str:
+        """Where a Ray cluster was said to be; empty for this machine."""
+        return "" if self.local else self.address or os.environ.get("RAY_ADDRESS", "")
+
+    def left(self) -> float:
+        """Hours until all should have ended, for a stage that can do with less; never below what is kept for it."""
+        return max((self.ends_at - time.time()) / 3600, self.aside)

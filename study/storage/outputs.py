@@ -1,0 +1,164 @@
+"""Every file that a person names for us to write (a page, a list, a table, a database) is checked here, and pages and tables are written here.
+
+What may be replaced is a regular file that holds what is to be written: a page of the same kind, a table of the same columns, or nothing
+at all. A device, a pipe and a study's own files are never replaced; anything else only where the person says so (--overwrite).
+"""
+
+import csv
+import io
+import os
+import re
+import stat
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from study.environment import redact, shown
+from study.errors import ConfigError
+from study.storage.folder import Folder, is_url
+from study.storage.refusals import explained
+
+HEAD = 65_536  # bytes: all that tells pages and lists from others
+KEPT = (".html", ".csv")  # what may lie in a study's folder beside its own files
+TRIALS = "trials"
+STUDY = "study.json"  # marks a study's folder
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a file of ours is, in words, and how one is told from all others. `is_ours` may raise anything for what it cannot read."""
+
+    name: str
+    is_ours: Callable[[BinaryIO], bool]
+
+
+def page(name: str, *, before: str) -> Kind:
+    """A page that says of itself what it is: `stamp(name)` stands in its head. `before`: a regular expression that tells older ones."""
+
+    def is_ours(file: BinaryIO) -> bool:
+        head = file.read(HEAD).decode("utf-8", "replace")
+        return head.lstrip().lower().startswith("<!doctype html") and (stamp(name) in head or re.search(before, head) is not None)
+
+    return Kind(f"page of {name}", is_ours)
+
+
+def stamp(name: str) -> str:
+    """The line in a page's head by which it is known again."""
+    return f'<meta name="generator" content="finetune-study: {name}">'
+
+
+def listed(name: str, columns: Sequence[str]) -> Kind:
+    """A CSV file with exactly these columns."""
+    return Kind(name, lambda file: _header(file.read(HEAD)) == list(columns))
+
+
+def table(columns: Sequence[str], format: str) -> Kind:
+    """A table of a study, csv or parquet, which may have had fewer columns before the study grew; one with a column more is another's."""
+
+    def is_ours(file: BinaryIO) -> bool:
+        if format == "parquet":
+            from pyarrow.parquet import read_schema
+
+            known = list(read_schema(file).names)
+        else:
+            head = file.read(HEAD)
+            if not head.startswith((b'"', b"\n")):  # ours have every name in quotes
+                return False
+            known = _header(head)
+        return set(known) - {""} <= set(columns)
+
+    return Kind(f"{format} table of a study", is_ours)
+
+
+def _header(data: bytes) -> list[str]:
+    return next(csv.reader(io.StringIO(data.decode("utf-8", "replace"))), [])
+
+
+def check_place(path: str | os.PathLike[str], option: str) -> None:
+    """Raises ConfigError where no file of ours may ever lie: in the place of a folder, a device, a pipe, or a study's own file."""
+    text = os.fspath(path)
+    where, way_out = shown(redact(text)), f"choose another file with {option}."
+    if not text or text.endswith("/"):
+        raise ConfigError(f"{where or 'nothing'} is no name of a file; {way_out}")
+    if (study := _study_of(text)) is not None:
+        raise ConfigError(f"{where} is a place for the study's own files ({shown(redact(study))}); {way_out}")
+    if is_url(text):
+        return
+    with explained(text, reading=True), suppress(FileNotFoundError):
+        mode = os.stat(_local(text)).st_mode
+        if stat.S_ISDIR(mode):
+            raise ConfigError(f"{where} is a folder; name a file in it with {option}.")
+        if not stat.S_ISREG(mode):
+            raise ConfigError(f"{where} is {_special(mode)}, no file: nothing is written there; {way_out}")
+
+
+def check_output(path: str | os.PathLike[str], kind: Kind, option: str, *, overwrite: bool = False) -> None:
+    """Before work that takes long, and again before each write. Raises ConfigError where `path` holds, or is, what must not be replaced."""
+    text = os.fspath(path)
+    check_place(text, option)
+    if overwrite:
+        return
+    there = _opened(text)
+    if there is None:
+        return
+    with there:
+        if not there.read(1):
+            return
+        there.seek(0)
+        with suppress(Exception):  # whatever a reader makes of bytes that are not its own
+            if kind.is_ours(there):
+                return
+    raise ConfigError(
+        f"{shown(redact(text))} is there already and is no {kind.name}; choose another file with {option}, or replace it with --overwrite."
+    )
+
+
+def write_output(path: str | os.PathLike[str], data: bytes, kind: Kind, option: str, *, overwrite: bool = False) -> None:
+    """Writes all or nothing, where `check_output` allows it; where a link leads, the link stays. Raises ConfigError, EnvironmentProblem."""
+    check_output(path, kind, option, overwrite=overwrite)
+    folder, name = _parted(os.fspath(path))
+    folder.write(name, data)
+
+
+def _parted(path: str) -> tuple[Folder, str]:
+    if is_url(path):
+        parent, _, name = path.rpartition("/")
+        return Folder(parent), name
+    full = Path(os.path.realpath(_local(path)))
+    return Folder(str(full.parent)), full.name
+
+
+def _local(path: str) -> str:
+    return path.removeprefix("file://")
+
+
+def _opened(path: str) -> BinaryIO | None:
+    """What lies there, None where nothing does."""
+    if is_url(path):
+        folder, name = _parted(path)
+        data = folder.read(name)
+        return None if data is None else io.BytesIO(data)
+    with explained(path, reading=True), suppress(FileNotFoundError):
+        return open(os.path.realpath(_local(path)), "rb")
+    return None
+
+
+def _study_of(path: str) -> str | None:
+    """The folder of a study whose own file this is or would be; None where it is none's."""
+    if is_url(path):
+        parent, _, name = path.rpartition("/")
+        return parent if not name.endswith(KEPT) and Folder(parent).exists(STUDY) else None
+    full = Path(os.path.realpath(_local(path)))
+    for folder in full.parents:
+        below = full.relative_to(folder).parts
+        own = below[0] == TRIALS or (len(below) == 1 and not below[0].endswith(KEPT))
+        if own and (folder / STUDY).is_file():
+            return str(folder)
+    return None
+
+
+def _special(mode: int) -> str:
+    kinds = ((stat.S_ISFIFO, "a pipe"), (stat.S_ISSOCK, "a socket"))
+    return next((name for test, name in kinds if test(mode)), "a device")

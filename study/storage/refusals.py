@@ -1,0 +1,89 @@
+"""What a file system or a store refuses, as one line that names the path and the way out."""
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from study.environment import redact
+from study.errors import ConfigError, EnvironmentProblem
+
+ANOTHER = "choose another folder with --results (a report's: --out, --tables)"
+BUGS = (AssertionError, AttributeError, NameError, TypeError)  # ours or a client's: they keep their traceback
+
+
+@contextmanager
+def explained(path: str, size: int = 0, *, reading: bool = False) -> Iterator[None]:
+    """Turns the file system's refusals into one line that names the path and the way out.
+
+    `size`: bytes about to be written. While reading, FileNotFoundError is left to the caller. Raises EnvironmentProblem.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (None, errno.EINTR) or (reading and error.errno == errno.ENOENT):
+            raise  # not the file system's: a signal, a time limit of ours
+        raise EnvironmentProblem(_refusal(error, path, size, "read" if reading else "write")) from error
+
+
+def _refusal(error: OSError, path: str, size: int, verb: str) -> str:
+    folder = os.path.dirname(path)
+    owner = "change its owner or its mode" if verb == "read" else f"{ANOTHER} or change its owner"
+    match error.errno:
+        case errno.ENOSPC:
+            return f"no space left on {folder}: need about {size / 1e6:.1f} MB more; free some and run the same command again"
+        case errno.EDQUOT:
+            return f"disk quota exceeded on {folder}; free some and run the same command again"
+        case errno.EROFS:
+            return f"{folder} is on a read-only file system; {ANOTHER}"
+        case errno.EACCES:
+            return f"no permission to {verb} {path}; {owner}"
+        case errno.EPERM:
+            return f"not allowed to {verb} {path}; {owner}"
+        case errno.EMFILE | errno.ENFILE:
+            return f"too many open files while trying to {verb} {path}; raise the limit with `ulimit -n 4096`"
+        case errno.ENOTDIR | errno.EEXIST:
+            return f"{_in_the_way(path)} is a file where a folder should be; move it away or {ANOTHER}"
+        case errno.EISDIR:
+            return f"{path} is a folder where a file should be; move it away or {ANOTHER}"
+        case errno.ENOENT:
+            return f"{folder} has gone while {path} was written; leave it in place and run the same command again"
+    return f"cannot {verb} {path}: {error.strerror}; look after its disk or {ANOTHER}"
+
+
+def _in_the_way(path: str) -> str:
+    """The outermost part of `path` that is no folder."""
+    return next((str(p) for p in reversed([Path(path), *Path(path).parents]) if os.path.lexists(p) and not p.is_dir()), path)
+
+
+@contextmanager
+def explained_store(url: str, *, reading: bool) -> Iterator[None]:
+    """The same for what lies behind a URL. Its clients have errors of their own, which need not be installed to be caught."""
+    try:
+        yield
+    except (ConfigError, EnvironmentProblem, InterruptedError, MemoryError, *BUGS):
+        raise
+    except Exception as error:
+        if reading and isinstance(error, FileNotFoundError):
+            raise
+        raise EnvironmentProblem(
+            f"cannot {'read' if reading else 'write'} {redact(url)}: {type(error).__name__}: {one_line(error)}; {_store_way_out(error)}"
+        ) from error
+
+
+def _store_way_out(error: Exception) -> str:
+    response = getattr(error.__cause__, "response", None)
+    code = str(response.get("Error", {}).get("Code")) if isinstance(response, dict) else ""
+    if isinstance(error, FileNotFoundError):
+        return "check the spelling of the bucket, or make it: none is made here"
+    if isinstance(error, PermissionError) and "Quota" not in code:
+        return "check the credentials, and what they allow there, then run the same command again"
+    if "Quota" in code or "Storage" in code:
+        return "free some room there or raise the quota, then run the same command again"
+    return "check the URL, the credentials and the connection, then run the same command again"
+
+
+def one_line(error: Exception) -> str:
+    text = " ".join(redact(str(error)).split())
+    return text if len(text) <= 200 else text[:197] + "..."

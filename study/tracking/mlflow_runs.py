@@ -1,0 +1,188 @@
+"""One study's experiment on one MLflow server: its runs found again by tag, or made; what is put into them."""
+
+import functools
+import os
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from study.environment import redact
+from study.records import dumps
+from study.tracking.client import KEY, connect
+from study.tracking.moved import beside, bring_along
+from study.tracking.names import FIRST
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import DatasetInput
+
+Row = tuple[str, float, float, int]  # name, value, unix time, step
+PAGE = 1000  # runs an answer
+METRICS_A_BATCH = 900  # a server takes 1,000
+TAGS_A_BATCH = 90  # and 100
+LONGEST_TAG = 5000
+KIND = "mlflow.experimentKind"
+OF_THE_STUDY = {
+    KIND: "custom_model_development",  # "model training"; else its page opens on traces of language models, and is empty
+    "mlflow.experiment.primaryMetric.name": f"{FIRST}/test",
+    "mlflow.experiment.primaryMetric.greaterIsBetter": "True",
+}
+GUESSED = ("_inferred", "no_inferred_type")  # kinds that a page which was opened too early has put there
+NOTE = "mlflow.note.content"  # Markdown, shown at the top of a run's page, and of an experiment's
+TRAINING = "workflowType=machine_learning"  # MLflow's pages about training, not those about language models
+VIEW = "mlflow.sharedViewState."  # + a key: columns and order of the table of runs, for a link that names the key
+
+
+class Runs:
+    """Every method raises what MLflow's client raises."""
+
+    def __init__(self, study: str, uri: str) -> None:
+        self.study, self.uri = study, uri
+
+    @functools.cached_property
+    def client(self) -> "MlflowClient":
+        """Made where its errors are caught: a store that is no database refuses here."""
+        bring_along(self.uri, self.study)
+        return connect(self.uri)
+
+    @functools.cached_property
+    def experiment(self) -> str:
+        """The id of the study's experiment, which is made if it is not there."""
+        known = self.client.get_experiment_by_name(self.study)
+        if known is not None and known.lifecycle_stage == "active":
+            for name, value in OF_THE_STUDY.items():
+                if name not in known.tags or (name == KIND and known.tags[name].endswith(GUESSED)):
+                    self.client.set_experiment_tag(known.experiment_id, name, value)
+        if known is not None:  # what is deleted takes neither tags nor runs, and says so where that is tried
+            return str(known.experiment_id)
+        place = beside(self.uri)
+        location = f"{place}/{self.study}" if place else None
+        return str(self.client.create_experiment(self.study, artifact_location=location, tags=OF_THE_STUDY))
+
+    def deleted(self) -> str | None:
+        """What of the study was deleted on the server, in a line with the way out; None where nothing was."""
+        from mlflow.entities import ViewType
+
+        known = self.client.get_experiment_by_name(self.study)
+        if known is None:
+            return None
+        if known.lifecycle_stage != "active":
+            number = known.experiment_id
+            return (
+                f"{redact(self.uri)}: the experiment {self.study} was deleted there. Restore it (MLFLOW_TRACKING_URI={redact(self.uri)} mlflow "
+                f"experiments restore --experiment-id {number}), then sync; or give the study another name with --name"
+            )
+        gone = self.client.search_runs(
+            [known.experiment_id], f"tags.`{KEY}` LIKE '{self.study}:%'", ViewType.DELETED_ONLY, max_results=PAGE
+        )
+        if not gone:
+            return None
+        first = gone[0].info.run_id
+        return (
+            f"{redact(self.uri)}: {len(gone)} run{'s' * (len(gone) > 1)} of the study {'were' if len(gone) > 1 else 'was'} deleted there. "
+            f"Restore {'them' if len(gone) > 1 else 'it'} (mlflow runs restore --run-id {first}{', ...' * (len(gone) > 1)}), "
+            "or send all anew: remove mlflow.json from the study's folder, then sync"
+        )
+
+    def describe(self, run: str, text: str) -> None:
+        """The study's run and its experiment alike: a person comes by the one or the other."""
+        self.set_tags(run, {NOTE: text})
+        self.client.set_experiment_tag(self.experiment, NOTE, redact(text)[:LONGEST_TAG])
+
+    def offer_view(self, key: str, columns: Sequence[str], order: str) -> str:
+        """A table of the runs with these columns (metrics.`NAME`, params.`NAME`), the highest of `order` first: its place in MLflow's pages."""
+        view = {"selectedColumns": list(columns), "columnOrder": list(columns), "orderByKey": order, "orderByAsc": False}
+        self.client.set_experiment_tag(self.experiment, VIEW + key, dumps(view))
+        return f"#/experiments/{self.experiment}/runs?{TRAINING}&viewStateShareKey={key}"
+
+    def page(self, run: str, artifact: str) -> str:
+        """Where MLflow's pages show a run's file."""
+        return f"#/experiments/{self.experiment}/runs/{run}/artifacts/{artifact}?{TRAINING}"
+
+    def add_inputs(self, run: str, inputs: "Sequence[DatasetInput]") -> None:
+        """What is known already is stored once."""
+        if inputs:
+            self.client.log_inputs(run, datasets=list(inputs))
+
+    def find(self, key: str) -> str | None:
+        """The id of the run of this key, if there is one."""
+        found = self.client.search_runs([self.experiment], f"tags.`{KEY}` = '{self.study}:{key}'", max_results=1)
+        return str(found[0].info.run_id) if found else None
+
+    def find_all(self) -> dict[str, str]:
+        """Ids of all runs of the study, by key: one question for many, whose answer is long."""
+        known: dict[str, str] = {}
+        token = None
+        while True:
+            page = self.client.search_runs([self.experiment], f"tags.`{KEY}` LIKE '{self.study}:%'", max_results=PAGE, page_token=token)
+            for run in page:  # newest first: of two, which a crash of another version may have left, the older one stays
+                known[run.data.tags[KEY].removeprefix(f"{self.study}:")] = str(run.info.run_id)
+            token = page.token
+            if not token:
+                return known
+
+    def make(self, key: str, name: str, parent: str | None, tags: Mapping[str, str], started: float | None) -> str:
+        """The id of a new run."""
+        extra = {"mlflow.parentRunId": parent} if parent else {}
+        begun = int((started or time.time()) * 1000)
+        full = {KEY: f"{self.study}:{key}", **_shown(tags), **extra}
+        return str(self.client.create_run(self.experiment, start_time=begun, run_name=name, tags=full).info.run_id)
+
+    def log(self, run: str, params: Mapping[str, Any], rows: Sequence[Row], tags: Mapping[str, str]) -> None:
+        """All at once: the client splits what is more than a server takes (100 parameters and tags each, 1,000 of all)."""
+        from mlflow.entities import Metric, Param, RunTag
+
+        few = rows[:METRICS_A_BATCH]  # a request's size is limited too
+        self.client.log_batch(
+            run,
+            metrics=[Metric(name, value, int(at * 1000), step) for name, value, at, step in few],
+            params=[Param(k, redact(str(v))) for k, v in params.items()],
+            tags=[RunTag(k, v) for k, v in _shown(tags).items()],
+        )
+        self.log_metrics(run, rows[METRICS_A_BATCH:])
+
+    def log_metrics(self, run: str, rows: Sequence[Row]) -> None:
+        """Rows of (name, value, unix time, step). The time is the event's own, so that what is sent twice is stored once."""
+        from mlflow.entities import Metric
+
+        metrics = [Metric(name, value, int(at * 1000), step) for name, value, at, step in rows]
+        for start in range(0, len(metrics), METRICS_A_BATCH):
+            self.client.log_batch(run, metrics=metrics[start : start + METRICS_A_BATCH])
+
+    def set_tags(self, run: str, tags: Mapping[str, str]) -> None:
+        from mlflow.entities import RunTag
+
+        found = [RunTag(k, v) for k, v in _shown(tags).items()]
+        for start in range(0, len(found), TAGS_A_BATCH):
+            self.client.log_batch(run, tags=found[start : start + TAGS_A_BATCH])
+
+    def replace_tags(self, run: str, prefix: str, values: Sequence[str]) -> None:
+        """Tags prefix1, prefix2, ... hold exactly `values`: those of an earlier, longer list go."""
+        tags = {f"{prefix}{k + 1}": value for k, value in enumerate(values)}
+        for name in self.client.get_run(run).data.tags:
+            if name.startswith(prefix) and name not in tags:
+                self.client.delete_tag(run, name)
+        self.set_tags(run, tags)
+
+    def put_file(self, run: str, name: str, data: bytes) -> None:
+        """Tried twice."""
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder, os.path.basename(name))
+            file.write_bytes(data)
+            try:
+                self.client.log_artifact(run, str(file), os.path.dirname(name) or None)
+            except Exception:
+                self.client.log_artifact(run, str(file), os.path.dirname(name) or None)
+
+    def reopen(self, run: str) -> None:
+        self.client.update_run(run, status="RUNNING")
+
+    def end(self, run: str, status: str, at: float) -> None:
+        """`status`: FINISHED, FAILED or KILLED; `at`: unix time."""
+        self.client.set_terminated(run, status, end_time=int(at * 1000))
+
+
+def _shown(tags: Mapping[str, str]) -> dict[str, str]:
+    return {k: redact(v)[:LONGEST_TAG] for k, v in tags.items()}

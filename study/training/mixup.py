@@ -1,0 +1,54 @@
+"""Mixup and CutMix: two images of a batch blended into one, and their labels in the same shares (Zhang et al. 2018, arXiv 1710.09412; Yun
+et al. 2019, arXiv 1905.04899).
+
+One share a batch, and each image's partner is the one that stands as far from the batch's other end, as in timm. What is drawn is a
+function of (seed, pass, step), so neither resuming nor the number of workers changes it.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from torch import Tensor
+from torch.nn import functional as F
+
+from study.question.config import Recipe
+
+
+@dataclass(frozen=True, kw_only=True)
+class Blend:
+    """How the images of one batch are blended with their partners."""
+
+    share: float  # of an image that stays its own
+    box: tuple[int, int, int, int] | None = None  # CutMix: top, bottom, left, right of what the partner fills, in pixels
+
+    def images(self, own: Tensor, partners: Tensor) -> Tensor:
+        """[B, C, H, W] twice -> [B, C, H, W]."""
+        if self.box is None:
+            return own.lerp(partners, 1 - self.share)
+        top, bottom, left, right = self.box
+        blended = own.clone()
+        blended[:, :, top:bottom, left:right] = partners[:, :, top:bottom, left:right]
+        return blended
+
+    def targets(self, own: Tensor, partners: Tensor, classes: int) -> Tensor:
+        """int64 [B] or probabilities [B, classes], twice -> probabilities float32 [B, classes]."""
+        one, other = (t if t.ndim == 2 else F.one_hot(t, classes).float() for t in (own, partners))
+        return one.lerp(other, 1 - self.share)
+
+
+def draw(recipe: Recipe, *, seed: int, turn: int, step: int, size: int) -> Blend | None:
+    """For one step of pass `turn`, on images of size x size pixels; None where the recipe blends nothing."""
+    if not recipe.blends:
+        return None
+    rng = np.random.Generator(np.random.Philox(key=[seed, turn], counter=[0, 0, 0, step + 1]))  # the order of images counts from 0
+    pastes = rng.random() < 0.5 if recipe.mixup and recipe.cutmix else recipe.cutmix > 0
+    alpha = recipe.cutmix if pastes else recipe.mixup
+    share = float(rng.beta(alpha, alpha))
+    if not pastes:
+        return Blend(share=share)
+    side = int(size * math.sqrt(1 - share))
+    (top, bottom), (left, right) = (
+        (max(centre - side // 2, 0), min(centre + (side + 1) // 2, size)) for centre in rng.integers(size, size=2).tolist()
+    )
+    return Blend(share=1 - (bottom - top) * (right - left) / size**2, box=(top, bottom, left, right))  # the share that is left in truth

@@ -1,0 +1,64 @@
+"""A trained network that takes images and gives probabilities: what a trial kept, and the one preprocessing of `study.inference`."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from study.datasets.imagefiles import decode_file
+from study.errors import DataError
+from study.inference.classifier import Classifier
+from study.inference.softmax import pooled, probabilities
+from study.networks.kept import Kept, load
+from study.storage.folder import Folder
+
+
+class Predictor:
+    """A trained network on the best device here, in evaluation mode; `classes` names the columns of what it gives, `kept` says how it was made.
+
+    `temperature`: what its logits are divided by before they become probabilities; 1 leaves them as trained.
+    """
+
+    def __init__(self, kept: Kept, model: nn.Module, temperature: float = 1.0) -> None:
+        self.kept, self.classes, self.channels, self.temperature = kept, kept.classes, kept.channels, temperature
+        self.classifier = Classifier(model, size=kept.image_size, side=kept.stored_side, channels=kept.channels, precision=kept.precision)
+        self.where, self.model = self.classifier.where, self.classifier.model
+        self.mean, self.std = self.classifier.mean, self.classifier.std
+
+    @classmethod
+    def from_folder(cls, folder: str | Path | Folder, temperature: float = 1.0, **expected: Any) -> "Predictor":
+        """The network that a trial kept: `folder` is the trial's own, or its `best` folder. Raises ConfigError."""
+        return cls(*load(folder if isinstance(folder, Folder) else Folder(str(folder)), **expected), temperature)
+
+    def logits(self, images: np.ndarray) -> np.ndarray:
+        """uint8 [N, H, W, 1, 3 or 4] of any size (4: with transparency) -> float32 [N, classes]."""
+        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] not in (1, 3, 4):
+            raise DataError(f"images must be uint8 [N, H, W, 1, 3 or 4], not {images.dtype} {list(images.shape)}.")
+        return self.classifier.logits(list(images))
+
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        """uint8 [N, H, W, 1, 3 or 4] of any size -> probabilities float32 [N, classes]."""
+        return probabilities(self.logits(images) / self.temperature)
+
+    def prepare(self, image: np.ndarray) -> np.ndarray:
+        """uint8 [H, W, 1, 3 or 4] -> uint8 [S, S, channels] as training saw images: short side to S, then the centre."""
+        return self.classifier.prepare(image)
+
+    def read(self, path: str) -> np.ndarray:
+        """An image file as `prepare` gives it. Raises DataError naming it."""
+        return self.prepare(decode_file(Path(path), self.channels))
+
+
+class Ensemble(Predictor):
+    """Several networks as one: the mean of their probabilities, then one temperature; as many times the cost."""
+
+    def __init__(self, members: Sequence[Predictor], temperature: float = 1.0) -> None:
+        first = members[0]
+        super().__init__(first.kept, first.model, temperature)
+        self.members = list(members)
+
+    def logits(self, images: np.ndarray) -> np.ndarray:
+        """As a single network's; log of the mean probabilities, float64."""
+        return pooled([member.logits(images) for member in self.members])
