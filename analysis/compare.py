@@ -14,7 +14,7 @@ from analysis.load import load
 from analysis.verdict import findings
 from analysis.words.sentences import Sentence
 from study.console.command import Parser, command
-from study.environment import tell
+from study.console.text import tell
 from study.errors import StudyError
 from study.question.config import Study
 from study.storage import outputs

@@ -32,7 +32,7 @@ from analysis.why.measures import MEASURED
 from analysis.words.use_network import pick_facts, use_lines, uses
 from study.bounds import check_options
 from study.console.command import Parser, command
-from study.environment import tell
+from study.console.text import tell
 from study.errors import StudyError
 from study.failpoints import failpoint
 from study.question.config import Study

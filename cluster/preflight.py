@@ -15,8 +15,8 @@ import urllib.request
 from collections.abc import Sequence
 
 from study.bounds import check_options
+from study.console.text import tell
 from study.datasets import CATALOG
-from study.environment import tell
 from study.errors import EnvironmentProblem, StudyError
 from study.search.on_ray.cluster import Connected, cluster
 from study.search.on_ray.nodes import LEAST_FREE_GB, alive, ask, problems, wanted

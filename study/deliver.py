@@ -20,7 +20,7 @@ from study.bounds import check_options
 from study.console.command import Parser, command
 from study.console.progress import busy
 from study.console.signals import Interrupted, interruptible
-from study.environment import redact, shown, tell
+from study.console.text import redact, shown, tell
 from study.errors import StudyError
 from study.storage import lock
 from study.storage.options import check_tracking

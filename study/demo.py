@@ -14,8 +14,8 @@ from PIL import Image
 from study.bounds import check_options
 from study.console.command import Parser, command
 from study.console.progress import load
+from study.console.text import tell
 from study.datasets.spec import TRAIN
-from study.environment import tell
 from study.errors import ConfigError, DataError, EnvironmentProblem, StudyError
 from study.inference import pictures
 from study.question.config import TrialConfig

@@ -3,17 +3,13 @@
 import importlib.metadata
 import os
 import platform
-import re
 import subprocess
-import sys
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from study.errors import StudyError
+from study.console.text import redact
 
 PACKAGES = ("torch", "torchvision", "timm", "ray", "optuna", "mlflow", "numpy", "scikit-learn", "pillow")
-DANGEROUS = ("=", "+", "-", "@", "\t", "\r", "\0")
-T = TypeVar("T")
 
 
 def environment(command: str) -> dict[str, Any]:
@@ -26,29 +22,6 @@ def environment(command: str) -> dict[str, Any]:
         "commit": commit(),
         "versions": {p: _version(p) for p in PACKAGES},
     }
-
-
-def redact(text: str) -> str:
-    """Passwords in URLs never reach a log, a ledger or a server: ://user:secret@ -> ://user:***@."""
-    return re.sub(r"(://[^/\s:@]*):[^/\s@]+@", r"\1:***@", text)
-
-
-def shown(text: str) -> str:
-    """On one line and harmless to a terminal: what is no printable character stands there as an escape."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
-
-
-def harmless(value: T) -> T:
-    """Text that a spreadsheet would take for a formula gets a leading apostrophe (CWE-1236); numbers are left alone."""
-    if isinstance(value, str) and value.startswith(DANGEROUS):
-        return "'" + value  # type: ignore[return-value]  # still a text
-    return value
-
-
-def tell(error: StudyError) -> int:
-    """Says on stderr, in one line without secrets or escapes, what ended a command; its exit code."""
-    print(f"error: {shown(redact(str(error)))}", file=sys.stderr)
-    return error.exit_code
 
 
 def commit() -> str:

@@ -11,8 +11,8 @@ import numpy as np
 
 from study.console.command import Parser, command
 from study.console.progress import load
+from study.console.text import tell
 from study.datasets.spec import VAL
-from study.environment import tell
 from study.errors import ConfigError, EnvironmentProblem, StudyError, nearest
 from study.question.config import TrialConfig
 from study.records import dumps

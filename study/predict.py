@@ -13,8 +13,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from study.bounds import check_options
 from study.console.command import Parser, command
 from study.console.progress import load
+from study.console.text import shown, tell
 from study.datasets.no_images import ways_out
-from study.environment import shown, tell
 from study.errors import ConfigError, DataError, StudyError
 from study.storage.folder import Folder
 from study.tracking.ledger import placed

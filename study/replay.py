@@ -18,7 +18,8 @@ import numpy as np
 
 from study.console.command import Parser, command
 from study.console.progress import load
-from study.environment import environment, tell
+from study.console.text import tell
+from study.environment import environment
 from study.errors import ConfigError, StudyError
 from study.question.config import TrialConfig
 from study.records import Ask, EpochRecord, Outcome, Stage

@@ -23,7 +23,7 @@ from study.budget.ladder import DELIVERY, HOURS
 from study.console.command import Parser, command
 from study.console.progress import busy, warn
 from study.console.signals import interruptible
-from study.environment import tell
+from study.console.text import tell
 from study.errors import ConfigError, EnvironmentProblem, StudyError
 from study.question.config import Study
 from study.question.studies import MINE, STUDIES, find_study, narrow, settings

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 
 from study.console.command import Parser, command
 from study.console.progress import load
-from study.environment import tell
+from study.console.text import tell
 from study.errors import ConfigError, StudyError
 from study.question.config import Cell, Protocol, TrialConfig
 from study.question.naming import with_splits

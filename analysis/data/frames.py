@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from analysis.data.predictions import Predictions, read_measured, read_predictions
 from analysis.data.question import Question
-from study.environment import shown
+from study.console.text import shown
 from study.question.config import Cell, Protocol, Study, line_of
 from study.records import LEFT_OUT, OBJECTIVE, Origin
 from study.search.confirmed import factors_of

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from analysis.data.frames import CONFIRMING, Frames
-from study.environment import shown
+from study.console.text import shown
 from study.records import Origin
 
 

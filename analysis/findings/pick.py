@@ -21,9 +21,10 @@ from analysis.data.predictions import Predictions
 from analysis.data.question import Question
 from analysis.findings.answers import Answer
 from analysis.findings.delivered import Delivered
+from analysis.findings.short import were_cut_short
 from analysis.statistics import resampling as st
 from analysis.statistics.intervals import difference_interval, images_estimate, share_interval
-from analysis.words.steps import joined, were_cut_short
+from study.console.text import joined
 from study.errors import ConfigError, nearest
 from study.inference.softmax import pooled
 from study.metrics import calibration_error, fit_temperature, log_shares

@@ -16,6 +16,7 @@ schedule bends every curve flat at its own end. Runs that did not record what a 
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -24,6 +25,7 @@ import pandas as pd
 
 from analysis.data.frames import Frames
 from analysis.data.question import Question
+from study.console.text import joined
 from study.strategies import EVERY
 
 FITTED = 0.9  # measured on whole networks: from 0.94 of the training images on three times the epochs brought nothing, up to 0.82 they did
@@ -139,3 +141,8 @@ def _weighs_classes(strategy: str, runs: pd.DataFrame) -> bool:
 def _after(runs: pd.DataFrame) -> str:
     epochs = int(runs.epochs.median())
     return f"after {epochs} epoch{'' if epochs == 1 else 's'}"
+
+
+def were_cut_short(strategies: Sequence[str]) -> str:
+    """ "partial and full were cut short"."""
+    return f"{joined(strategies)} {'was' if len(strategies) == 1 else 'were'} cut short"

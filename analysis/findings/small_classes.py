@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from study.environment import shown
+from study.console.text import shown
 
 FEW_IMAGES = 10
 NAMED = 4  # classes

@@ -5,7 +5,7 @@ import io
 
 import pandas as pd
 
-from study.environment import harmless
+from study.console.text import harmless
 from study.errors import ConfigError
 from study.storage import outputs
 

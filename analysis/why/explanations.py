@@ -17,11 +17,10 @@ from scipy import stats
 
 from analysis.data.frames import Frames
 from analysis.data.question import COLUMNS, Question
-from analysis.findings.short import shorts
+from analysis.findings.short import shorts, were_cut_short
 from analysis.statistics.resampling import holm
 from analysis.why.contrasts import ALPHA, Contrast, paired
 from analysis.why.measures import EXPLANATIONS, SATURATED, Explanation, trial_figures
-from analysis.words.steps import were_cut_short
 
 Verdict = Literal["supported", "contradicted", "undecided", "not judged"]
 FEWEST_TRIALS = 6  # for a rank correlation

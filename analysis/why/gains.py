@@ -3,10 +3,9 @@
 import pandas as pd
 
 from analysis.data.frames import Frames
-from analysis.findings.short import shorts
+from analysis.findings.short import shorts, were_cut_short
 from analysis.why.contrasts import paired
 from analysis.why.measures import Measure
-from analysis.words.steps import were_cut_short
 from study.strategies import STRATEGIES
 
 VALIDATION = Measure(

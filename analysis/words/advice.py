@@ -12,11 +12,11 @@ from analysis.data.frames import Frames
 from analysis.data.question import Question
 from analysis.findings.answers import Answer, Mark, answer, means_of
 from analysis.findings.by_axis import Panel, When
-from analysis.findings.short import shorts
+from analysis.findings.short import shorts, were_cut_short
 from analysis.findings.verdict_pairs import Pair
 from analysis.statistics.crossing import Crossing
 from analysis.statistics.intervals import difference_interval, mean_estimate
-from analysis.words.steps import joined, were_cut_short
+from study.console.text import joined
 from study.strategies import EVERY
 
 PROBE = "linear_probe"

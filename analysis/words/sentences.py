@@ -9,9 +9,11 @@ import pandas as pd
 from analysis.data.frames import CONFIRMING, Frames
 from analysis.data.question import Question
 from analysis.findings.answers import Answer, Mark, answer, confirm_seconds, luck, means_of
+from analysis.findings.short import were_cut_short
 from analysis.findings.too_few_pixels import small
 from analysis.findings.verdict_pairs import Pair
-from analysis.words.steps import Step, joined, steps, were_cut_short
+from analysis.words.steps import Step, steps
+from study.console.text import joined
 from study.strategies import EVERY
 
 DECIDED = {

@@ -11,12 +11,13 @@ from analysis.data.frames import Frames
 from analysis.data.question import Question
 from analysis.findings.answers import Answer
 from analysis.findings.budget_check import beyond
-from analysis.findings.short import LONGER, Short
+from analysis.findings.short import LONGER, Short, were_cut_short
 from analysis.findings.too_few_pixels import small
 from analysis.findings.verdict_pairs import Pair, look
 from analysis.statistics.collapse import ENOUGH_RUNS
 from analysis.statistics.forecast import Need, alpha_of_look
 from analysis.statistics.resampling import ENOUGH_SEEDS
+from study.console.text import joined
 
 HOW = ("--data", "--weights", "--mlflow", "--address", "--cpus-per-worker", "--gpus-per-trial", "--concurrent", "--max-failed")
 """Options of a sweep with a value, of which none asks another question."""
@@ -150,11 +151,6 @@ def together(found: Sequence[Short]) -> str:
     return ". ".join([*said, *(s.found for s in found if not s.learned)])
 
 
-def were_cut_short(strategies: Sequence[str]) -> str:
-    """ "partial and full were cut short"."""
-    return f"{joined(strategies)} {'was' if len(strategies) == 1 else 'were'} cut short"
-
-
 def _pick(a: Answer, margin: float) -> Step:
     """Whom to take now, and what that costs and saves."""
     cost = {s: f"{a.seconds[s]:.2g} s" for s in a.seconds}
@@ -211,11 +207,6 @@ def _need(n: Need) -> str:
 def _unit(n: Need, count: int) -> str:
     name = {"run": "seed", "search": "search", "fold": "fold", "image": "test image", "session": "recording session"}[n.resource]
     return name if count == 1 else f"{name}es" if name == "search" else f"{name}s"
-
-
-def joined(names: Sequence[str]) -> str:
-    *first, last = names
-    return f"{', '.join(first)} and {last}" if first else last
 
 
 def extend(frames: Frames, confirm_seeds: int) -> str:

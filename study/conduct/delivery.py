@@ -27,7 +27,7 @@ from study.conduct.candidates import Candidate, candidates, images_of
 from study.conduct.same_images import Tables
 from study.conduct.stages import Executor, is_done
 from study.console.eta import Remaining
-from study.console.progress import span
+from study.console.text import span
 from study.datasets.spec import kept_by_class
 from study.errors import ConfigError, EnvironmentProblem
 from study.question.config import Study

@@ -14,8 +14,9 @@ from study.conduct.plan_tables import print_plan
 from study.conduct.report_pictures import Gatherer
 from study.conduct.runners import open_runner
 from study.conduct.same_images import Tables, check_same
-from study.console.progress import busy, span, warn
+from study.console.progress import busy, warn
 from study.console.signals import Interrupted
+from study.console.text import redact, span
 from study.datasets.audit import rare
 from study.datasets.spec import TEST
 from study.errors import ConfigError
@@ -51,7 +52,7 @@ class Ended:
         """One line on what MLflow has not got, and how to send it; empty where it has everything."""
         if self.follower is None or self.tracking is None or not self.tracking.pending:
             return ""
-        server = "" if self.follower.is_default else f" --mlflow {environment.redact(self.follower.uri)}"
+        server = "" if self.follower.is_default else f" --mlflow {redact(self.follower.uri)}"
         return (
             f"tracking: {self.tracking.pending} events not sent ({self.tracking.problem}); "
             f"run python -m study.tracking sync {self.ledger.folder.location}{server}"

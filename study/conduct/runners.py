@@ -17,9 +17,9 @@ import torch
 from study.budget.machine import conditions
 from study.conduct import stages
 from study.conduct.same_images import Tables
-from study.console.progress import busy, span
+from study.console.progress import busy
+from study.console.text import shown, span
 from study.datasets.spec import VAL, kept_by_class
-from study.environment import shown
 from study.errors import ConfigError, EnvironmentProblem
 from study.inference.device import Device
 from study.networks.fits import phases_on

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NoReturn, Protocol, TextIO, cast
 
 from study import early
-from study.environment import shown
+from study.console.text import shown
 from study.errors import EnvironmentProblem
 
 READER_GONE = 128 + signal.SIGPIPE

@@ -20,7 +20,7 @@ from rich.table import Table
 
 from study import early
 from study.console.eta import Remaining, Running, pixels, times
-from study.environment import shown
+from study.console.text import shown, span
 from study.records import OBJECTIVE, Ask, EpochRecord, TrialResult
 
 log = logging.getLogger("study")
@@ -220,11 +220,6 @@ def load(*modules: str, what: str = "PyTorch") -> None:
     with busy(f"loading {what}", soon=True, stream=sys.stderr), early.at_once():
         for module in modules:
             import_module(module)
-
-
-def span(seconds: float) -> str:
-    """48 s, 7 min, 2.3 h."""
-    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def warn(message: str) -> None:

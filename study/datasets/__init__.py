@@ -5,11 +5,11 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+from study.console.text import shown
 from study.datasets import deepweeds, digits, fer2013, folder, huggingface, manifest, miniatures
 from study.datasets.instead import instead_of
 from study.datasets.layout import NotByClass
 from study.datasets.spec import SPLITS, DatasetSpec, ImageTable, subsample
-from study.environment import shown
 from study.errors import ConfigError, DataError, nearest
 from study.question.naming import READING, Named, is_own, taken_apart
 

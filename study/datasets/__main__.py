@@ -19,13 +19,13 @@ from rich.table import Table
 
 from study.console.command import Parser, command
 from study.console.progress import busy
+from study.console.text import shown, tell
 from study.datasets import CATALOG, fetch, open_dataset
 from study.datasets.audit import SHOWN, AuditReport, Suspect, audit
 from study.datasets.audit_page import KIND as PAGE
 from study.datasets.audit_page import write_page
 from study.datasets.label_errors import likely_label_errors
 from study.datasets.spec import SPLITS, ImageTable
-from study.environment import shown, tell
 from study.errors import ConfigError, StudyError, nearest
 from study.question.naming import absolute_name, is_own, with_splits
 from study.records import Outcome, Stage, dumps

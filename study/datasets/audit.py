@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from study.console.text import shown
 from study.datasets.copies import NEAR_BITS, difference_hash, sure_pairs
 from study.datasets.image_scan import Look, look
 from study.datasets.spec import SPLITS, TEST, TRAIN, ImageTable, astride, some
-from study.environment import shown
 from study.errors import DataError
 
 NEAR_MOST = 40_000  # images; pairs are compared in blocks, and a larger set is not compared

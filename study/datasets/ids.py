@@ -5,8 +5,8 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from study.console.text import shown
 from study.datasets.spec import some
-from study.environment import shown
 from study.errors import DataError
 
 IDS = ("id", "class_id", "label_id", "category_id", "label", "class", "index", "idx", "number", "code")

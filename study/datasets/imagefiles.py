@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from study.console.text import shown
 from study.datasets.no_images import said, way_out, ways_out
-from study.environment import shown
 from study.errors import DataError
 from study.inference import pictures
 

@@ -4,11 +4,11 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from study.console.text import shown
 from study.datasets import manifest
 from study.datasets.folder import GROUPS, display_path
 from study.datasets.imagefiles import is_junk, no_image
 from study.datasets.spec import SPLIT_NAMES, some
-from study.environment import shown
 from study.errors import StudyError
 from study.question.naming import Named
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from study.console.text import shown
 from study.datasets.archives import read_unpacked
 from study.datasets.called import missing
 from study.datasets.folder import check_path, display_path
@@ -21,7 +22,6 @@ from study.datasets.spec import SPLIT_NAMES, ImageTable, left_out, some
 from study.datasets.tables import BOUNDS, LIMITS, Count, check_length, read_rows
 from study.datasets.user_table import NO_FILE, NO_LABEL, NO_SPLIT, Found, Ignored, found_file, make_table, without_twins
 from study.datasets.whereabouts import Locate, as_named, by_what_is_left, why_none
-from study.environment import shown
 from study.errors import ConfigError, DataError, nearest
 from study.question.naming import COLUMNS, Named, taken_apart
 

@@ -4,9 +4,9 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from study.console.text import shown
 from study.datasets.imagefiles import SUFFIXES, WITH_PACKAGE
 from study.datasets.spec import some
-from study.environment import shown
 from study.errors import DataError
 
 BITS = {"0": False, "0.0": False, "false": False, "": False, "1": True, "1.0": True, "true": True}

@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from study.environment import shown
+from study.console.text import shown
 from study.errors import DataError
 
 SPLITS = ("train", "val", "test")

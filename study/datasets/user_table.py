@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from study.console.text import shown
 from study.datasets.called import check_names
 from study.datasets.contents import DIGITS
 from study.datasets.image_scan import Look, Source, looks
@@ -15,7 +16,6 @@ from study.datasets.imagefiles import decode_file, fingerprint, identity, refuse
 from study.datasets.make_splits import cut
 from study.datasets.no_images import said, way_out
 from study.datasets.spec import SPLITS, TRAIN, ImageTable, astride, display_name, left_out, some
-from study.environment import shown
 from study.errors import DataError
 from study.inference import pictures
 

@@ -10,9 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
+from study.console.text import shown
 from study.datasets.imagefiles import SUFFIXES, WITH_PACKAGE, is_junk, no_image
 from study.datasets.spec import some
-from study.environment import shown
 from study.errors import DataError
 from study.question.naming import Named
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from study.console.command import Parser, command
 from study.console.progress import busy, load, warn
-from study.environment import tell
+from study.console.text import tell
 from study.errors import ConfigError, StudyError
 from study.question.config import TrialConfig, foreign_tasks
 from study.question.studies import EVERY_MEASURE

@@ -15,7 +15,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.exceptions import ExperimentalWarning
 from optuna.trial import FrozenTrial, TrialState
 
-from study.environment import redact
+from study.console.text import redact
 from study.errors import ConfigError, EnvironmentProblem
 from study.question.config import Cell, Study, TrialConfig
 from study.records import OBJECTIVE, Stage

@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import TypeVar
 
-from study.environment import redact
+from study.console.text import redact
 from study.storage import object_store
 from study.storage.refusals import explained, explained_store
 

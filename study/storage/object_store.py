@@ -7,7 +7,7 @@ from typing import Any
 import fsspec
 from fsspec.dircache import DirCache
 
-from study.environment import redact
+from study.console.text import redact
 from study.errors import ConfigError, EnvironmentProblem
 from study.storage.refusals import explained_store, one_line
 

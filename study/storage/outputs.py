@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from study.environment import redact, shown
+from study.console.text import redact, shown
 from study.errors import ConfigError
 from study.storage.folder import Folder, is_url
 from study.storage.refusals import explained

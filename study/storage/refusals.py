@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from study.environment import redact
+from study.console.text import redact
 from study.errors import ConfigError, EnvironmentProblem
 
 ANOTHER = "choose another folder with --results (a report's: --out, --tables)"

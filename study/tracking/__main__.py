@@ -13,7 +13,7 @@ from pathlib import Path
 
 from study import early
 from study.console.command import Parser, command
-from study.environment import redact, tell
+from study.console.text import redact, tell
 from study.errors import ConfigError, StudyError
 from study.records import dumps
 from study.storage.options import check_tracking

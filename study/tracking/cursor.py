@@ -7,7 +7,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from study.environment import redact
+from study.console.text import redact
 from study.records import dumps
 from study.storage.folder import Folder
 

@@ -8,7 +8,7 @@ import ssl
 from collections.abc import Iterator
 from typing import Any
 
-from study.environment import redact
+from study.console.text import redact, shown
 from study.errors import StudyError
 
 STATUS = {
@@ -30,7 +30,7 @@ def explain(error: Exception, uri: str) -> str:
     """One line; passwords never in it, nor anything that a terminal would obey: its text is the server's."""
     if isinstance(error, StudyError):  # ours already: about the ledger, or about what the server holds
         return str(error)
-    text, where = printable(" ".join(str(error).split()))[:300], redact(uri)
+    text, where = shown(" ".join(str(error).split()))[:300], redact(uri)
     known = next((line for cause in causes(error) if (line := _way_out(cause, text))), None)
     if known and known.startswith(LOST_RUNS):
         known += _taken_from(uri)
@@ -122,8 +122,3 @@ def _lost(text: str) -> str:
         f"{LOST_RUNS} ({redact(text[:120])}); restore its backup, or give it an empty store and send all anew: "
         "remove mlflow.json from the study's folder, then sync"
     )
-
-
-def printable(text: str) -> str:
-    """`text` with every control character shown as its escape."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 
-from study.environment import redact
+from study.console.text import redact
 from study.tracking.client import default_uri
 from study.tracking.ledger import Ledger
 from study.tracking.mirror import SyncReport

@@ -17,13 +17,13 @@ from typing import Any
 
 import psutil
 
-from study.environment import redact
+from study.console.text import redact, shown
 from study.errors import ConfigError, DataError, EnvironmentProblem
 from study.question.config import NAME
 from study.storage import lock
 from study.tracking import fetched
 from study.tracking.client import KEY, connect
-from study.tracking.explain import explain, printable
+from study.tracking.explain import explain
 from study.tracking.follower import child_environment
 from study.tracking.ledger import STUDY_FILES, TRIAL_FILE, Ledger
 from study.tracking.moved import Moved, moved
@@ -53,14 +53,14 @@ def read(uri: str, study: str | None, cache: Path, deadline: float | None = None
         return Ledger(cache, done.stdout.strip().splitlines()[-1])
     said = (done.stderr.strip().splitlines() or ["it ended without a word"])[-1]
     kind = {e.exit_code: e for e in (ConfigError, DataError)}.get(done.returncode, EnvironmentProblem)
-    raise kind(printable(said.removeprefix("error: "))[:1000])
+    raise kind(shown(said.removeprefix("error: "))[:1000])
 
 
 def fetch(uri: str, study: str | None, cache: Path, *, overwrite: bool = False) -> Ledger:
     """The same within this process, which must not be needed afterwards: its memory is limited, and only the caller can hurry it. What lies
     there and is not as it was fetched stays as it is, unless `overwrite`: then ConfigError is raised."""
     if study is not None and not NAME.fullmatch(study):
-        raise ConfigError(f"{printable(study)!r} cannot be a study's name: it must match {NAME.pattern}.")
+        raise ConfigError(f"{shown(study)!r} cannot be a study's name: it must match {NAME.pattern}.")
     with _limited_to(psutil.Process().memory_info().vms + LARGEST_MEMORY, "RLIMIT_AS"):
         try:
             return _fetch(connect(uri), uri, study, cache, overwrite)
@@ -105,7 +105,7 @@ def _everything(client: Any, uri: str, name: str, experiment_id: str, root: Any)
             continue
         if not TRIAL_ID.fullmatch(trial):
             raise EnvironmentProblem(
-                f"{redact(uri)} names a trial {printable(trial)[:60]!r}: no trial of ours; the server is not to be trusted."
+                f"{redact(uri)} names a trial {shown(trial)[:60]!r}: no trial of ours; the server is not to be trusted."
             )
         for file, data in _files(uri, run, place, lambda f: TRIAL_FILE.fullmatch(f) is not None):
             yield f"trials/{trial}/{file}", data
@@ -153,7 +153,7 @@ def _download(store: Any, run: Any, file: str) -> bytes:
 
 def _too_large(file: str, run: Any) -> EnvironmentProblem:
     trial = run.data.tags.get("trial")
-    whose = f"trial {printable(trial)[:60]}" if trial else "the study"
+    whose = f"trial {shown(trial)[:60]}" if trial else "the study"
     return EnvironmentProblem(f"{file} of {whose} is larger than {LARGEST_FILE // 1024**2} MB on the server: no file of ours is; refused.")
 
 

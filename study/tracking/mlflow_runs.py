@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from study.environment import redact
+from study.console.text import redact
 from study.records import dumps
 from study.tracking.client import KEY, connect
 from study.tracking.moved import beside, bring_along

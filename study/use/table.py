@@ -16,7 +16,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from study.environment import harmless
+from study.console.text import harmless
 from study.errors import ConfigError, EnvironmentProblem
 from study.storage import outputs
 from study.storage.folder import make_private, sync_folder
