@@ -10,12 +10,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from study import early as early  # before all others: it begins as it is imported
+from study.console import moved
 from study.question.config import Cell, Protocol, Recipe, Study, TrialConfig, grid
 from study.space import Choice, Integer, Log, Steps, Uniform
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 """Threads that wait for one another sleep. Torch's would spin, and on a busy machine take the cores from those they wait for: a step is ten
 times as slow (docs/performance.md). OpenMP reads it once, when torch is loaded; every module of ours loads this one first."""
+
+moved.watch()
 
 if TYPE_CHECKING:
     from study.datasets.from_python import own_dataset

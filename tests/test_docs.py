@@ -1,6 +1,7 @@
 """What the reference pages say is so: docs/api.md is what its generator gives, docs/files.md names every file, variable and exit code."""
 
 import ast
+import importlib.util
 import os
 import re
 import runpy
@@ -12,6 +13,7 @@ import pytest
 
 import study
 from study import errors
+from study.console.moved import MOVED
 from study.question.config import Cell, Protocol, Recipe, Study, TrialConfig
 from study.records import SCHEMA
 from study.strategies import STRATEGIES
@@ -216,3 +218,10 @@ def test_the_changelog_lists_late_fields_and_schemas() -> None:
     assert late and f"| Unreleased | {SCHEMA} | {max(since for _, since in late)} |" in text
     for name, since in late:
         assert re.search(rf"^\| {since} \|.*`{re.escape(name)}`", text, re.M), f"{name} (since {since}) is not in CHANGELOG.md"
+
+
+@pytest.mark.parametrize("old", sorted(MOVED))
+def test_an_old_name_says_the_new_one_which_is_there(old: str) -> None:
+    with pytest.raises(ImportError, match=rf"^{re.escape(old)} is {re.escape(MOVED[old])} now\.$"):
+        importlib.import_module(old)
+    assert importlib.util.find_spec(MOVED[old]) is not None
