@@ -92,8 +92,9 @@ class Demo:
         self.pick = results.pick(cell)
         self.network: Predictor = results.predictor(cell)
         self.title = f"{self.pick.of}: what does the network say?"
-        calibrated = "calibrated probabilities" if self.pick.calibrated else "probabilities as trained"
-        self.about = f"{self.pick.cell.backbone}, {self.pick.named}, {self.pick.scores}; {calibrated}. Nothing leaves this machine."
+        self.about = (
+            f"{self.pick.cell.backbone}, {self.pick.named}, {self.pick.scores}; {self.pick.probabilities}. Nothing leaves this machine."
+        )
         self.neighbours: Neighbours | None = None
         self.missing = "no training images were asked for (--images 0)"
         if images > 0:

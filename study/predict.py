@@ -76,7 +76,8 @@ def open_network(place: str, *, ensemble: bool = False, calibrated: bool = True)
     results, cell = open_place(place)
     pick = results.pick(cell, compared=ensemble)
     predictor = results.predictor(cell, ensemble=ensemble, calibrated=calibrated)
-    temperature = f"temperature {predictor.temperature:.2f}" if calibrated and pick.calibrated else "probabilities as trained"
+    of = pick.together.calibrated.text if ensemble and pick.together else pick.probabilities
+    temperature = of if calibrated else "probabilities as trained"
     older = [f"warning: {pick.outdated}; to deliver anew, run python -m study.deliver {results.folder} --again"] if pick.outdated else []
     kind = "" if calibrated or not pick.calibrated else " uncalibrated"  # one table holds one kind of probabilities
     if ensemble:

@@ -4,12 +4,14 @@ On the machine, versions and number of workers that it was trained with, all of 
 said with how much, beside what is different here.
 """
 
+import contextlib
 import dataclasses
 import os
+import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +31,7 @@ from study.tracking.ledger import Ledger, find
 if TYPE_CHECKING:
     from analysis.data.predictions import Predictions
 
+MOST_THREADS = 1024  # a record may say anything
 SHOWN = 10  # differences of a trial, the first ones first
 DECIDING = ("device", "precision", "micro_batches", "cut", "activations_reused", "weights", "weights_sha256")
 """Facts of an epoch that decide its numbers beside the configuration."""
@@ -114,7 +117,8 @@ def replay(ledger: Ledger, ask: Ask, places: Places, scratch: Path) -> Replay:
     looked = ask.stage in (Stage.CONFIRM, Stage.BUDGET) and result is not None and result.outcome is Outcome.COMPLETED
     before = read_predictions(ledger, ask.trial_id) if looked else {}
     folder = scratch / "replay" / "trials" / ask.trial_id
-    ending = run_trial(config, places.of_trial(str(folder)), report, measurements=("predictions",) if before else ())
+    with threads_of(recorded[0].facts):
+        ending = run_trial(config, places.of_trial(str(folder)), report, measurements=("predictions",) if before else ())
     if ending.outcome in (Outcome.FAILED, Outcome.DIVERGED) and len(again) < len(recorded):
         raise ConfigError(f"trial {ask.trial_id} {ending.outcome.value} after {len(again)} of {len(recorded)} epochs: {ending.reason}.")
     pairs = [
@@ -126,6 +130,20 @@ def replay(ledger: Ledger, ask: Ask, places: Places, scratch: Path) -> Replay:
     answers = _answers(before, read_predictions(Ledger(scratch, "replay"), ask.trial_id)) if before else None
     conditions = _conditions(ledger.facts(), recorded[0].facts, again[0].facts)
     return Replay(ask=ask, compared=len(pairs), differences=tuple(apart), answers=answers, conditions=conditions)
+
+
+@contextlib.contextmanager
+def threads_of(facts: Mapping[str, Any]) -> Iterator[None]:
+    """As many threads of the processor as a trial had, whatever this machine would take: sums are rounded by how they are cut."""
+    import torch
+
+    had, found = torch.get_num_threads(), re.fullmatch(r"cpu x(\d{1,4})", str(facts.get("device", "")))
+    try:
+        if found and 0 < int(found[1]) <= MOST_THREADS:
+            torch.set_num_threads(int(found[1]))
+        yield
+    finally:
+        torch.set_num_threads(had)
 
 
 def _answers(before: Mapping[str, "Predictions"], now: Mapping[str, "Predictions"]) -> Answers:

@@ -56,7 +56,7 @@ class Results:
     @property
     def verdicts(self) -> pd.DataFrame:
         """One row a question: the sentence, its answer first."""
-        return pd.DataFrame({"sentence": [str(s) for s in self.findings.sentences]})
+        return pd.DataFrame({"sentence": [s.text for s in self.findings.sentences]})
 
     @property
     def strategies(self) -> pd.DataFrame:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from study.records import Stage
-from study.replay import main
+from study.replay import main, threads_of
 from study.tracking.ledger import Ledger
 from tests import tiny
 
@@ -36,6 +36,30 @@ def test_all_confirm_runs_and_the_verdict_come_out_the_same(studied: Path, capsy
         assert same == whole and int(whole) > (10 if "/features/" in line else 20), "what is solved has one epoch"
     assert [line for line in said if line.startswith("verdict")] == [line for line in said if line.startswith("verdict equal: digits")]
     assert not [p for p in studied.rglob("*") if "replay" in p.name], "nothing is left in the study"
+
+
+@pytest.mark.parametrize("here", [1, 2, 3])
+def test_a_trial_has_the_threads_that_it_had(here: int, studied: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The study ran with one, whatever the machine would take now."""
+    import torch
+
+    ask, before = Ledger(studied.parent, "tiny").asks(Stage.SEARCH)[-1], torch.get_num_threads()
+    torch.set_num_threads(here)
+    try:
+        assert main([str(studied), ask.trial_id]) == 0
+        assert "cpu x" not in capsys.readouterr().out and torch.get_num_threads() == here, "and leaves the process its own"
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("device", ["NVIDIA H200", "cpu x0", "cpu x99999", "cpu x", "cpu x2\n", None])
+def test_no_record_sets_threads_that_cannot_be(device: str | None) -> None:
+    import torch
+
+    before = torch.get_num_threads()
+    with threads_of({} if device is None else {"device": device}):
+        assert torch.get_num_threads() in (before, 2)
+    assert torch.get_num_threads() == before
 
 
 def test_what_differs_is_named_with_how_much_and_what_is_not_as_it_was(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:

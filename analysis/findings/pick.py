@@ -51,6 +51,11 @@ class Calibrated:
     before: float
     after: float
 
+    @property
+    def text(self) -> str:
+        """What the temperature is worth, in words."""
+        return f"temperature {self.temperature:.2f}, fitted on validation; expected calibration error on test {100 * self.after:.1f} %"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Together:
@@ -93,6 +98,15 @@ class Pick:
         if self.calibrated:
             return self.calibrated.temperature
         return self.delivered.temperature if self.delivered else 1.0
+
+    @property
+    def probabilities(self) -> str:
+        """What stands behind its probabilities, in words: how far off they are, where that was measured."""
+        if self.calibrated:
+            return self.calibrated.text
+        if self.temperature != 1.0:
+            return f"temperature {self.temperature:.2f}, whose error was not measured"
+        return "probabilities as trained"
 
     @property
     def named(self) -> str:

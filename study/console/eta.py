@@ -68,15 +68,23 @@ class Remaining:
         if not epoch:
             return None
         mean = sum(epoch.values()) / len(epoch)
+        late = dict(epoch)  # what has run for longer than that says that what follows will take as long
+        for r in running.values():
+            whole = self.max_epochs * self.size(r.cell, r.whole)
+            pace = r.seconds / (r.epochs + 1) if r.epochs else 2 * r.seconds / whole  # of no epoch: as long again
+            late[r.cell] = max(late.get(r.cell, mean), pace)
 
-        def price(cell: str, whole: float) -> float:
+        def price(cell: str, whole: float, epoch: Mapping[str, float]) -> float:
             count, _, passed = self._ended.get(cell, (0, 0.0, 0.0))
             epochs = self.max_epochs * self.size(cell, whole) if whole or not count else passed / count
             return epoch.get(cell, mean) * epochs
 
-        own = [_left_of(r, price(r.cell, r.whole), self.max_epochs * self.size(r.cell, r.whole)) for r in running.values()]
+        own = [
+            max(_left_of(r, price(r.cell, r.whole, pace), self.max_epochs * self.size(r.cell, r.whole)) for pace in (epoch, late))
+            for r in running.values()
+        ]
         waiting = Counter(dict(self.todo)) - Counter((r.cell, r.whole) for r in running.values())
-        work = sum(own) + sum(count * price(cell, whole) for (cell, whole), count in waiting.items())
+        work = sum(own) + sum(count * price(cell, whole, late) for (cell, whole), count in waiting.items())
         return max([work / self.at_once, *own])
 
 

@@ -34,8 +34,13 @@ class Pair:
     second: str
     splits: tuple[str, str]
     labels: tuple[str, str]
-    bits: int  # 0: the same pixels
+    bits: int  # of their hashes, that differ
     positions: tuple[int, int]
+    identical: bool = False  # the same pixels
+
+    @property
+    def apart(self) -> str:
+        return "identical" if self.identical else f"nearly the same (distance {self.bits} of 64)"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +50,7 @@ class Suspect:
     image: str
     split: str
     label: str
-    kind: str  # "copy, other label", "near copy, other label", "odd size", "dark", "blurred", "label"
+    kind: str  # "copy", "copy in train", "near copy in train", "copy, other label", "near copy, other label", "odd size", "dark", "blurred", "label"
     detail: str
     position: int
 
@@ -113,8 +118,8 @@ def audit(table: ImageTable) -> AuditReport:
     across = [k for g in copies for k in g if table.split[k] > 0 and any(table.split[j] == 0 for j in g)]
     conflicts = [g for g in copies if len({int(table.labels[k]) for k in g}) > 1]
     near = _near_across(table, hashes, np.array([d is not None for d in digests]))
-    pairs = [_pair(table, g[0], j, 0) for g in conflicts + [g for g in copies if g not in conflicts] for j in g[1:2]][:SHOWN]
-    pairs += [_pair(table, a, b, bits) for a, b, bits in (near or [])[:SHOWN]]
+    pairs = [_pair(table, g[0], j, 0, True) for g in conflicts + [g for g in copies if g not in conflicts] for j in g[1:2]][:SHOWN]
+    pairs += [_pair(table, a, b, bits, digests[a] == digests[b]) for a, b, bits in (near or [])[:SHOWN]]
     disputed = near_conflicts(table, seen)
     majority, (by_time, recall) = _majority(table), _by_metadata(table)
     report = AuditReport(
@@ -136,7 +141,7 @@ def audit(table: ImageTable) -> AuditReport:
         sessions_shared=_sessions_shared(table),
         groups_astride=None if table.groups is None or table.metadata is not None else astride(table.groups, table.split),
         warnings=(),
-        suspects=(*_disputed_copies(table, conflicts), *disputed, *odd_images(table, seen)),
+        suspects=(*_disputed_copies(table, conflicts), *disputed, *_copies(table, copies, near or []), *odd_images(table, seen)),
         median_side=_median_side(seen),
         near_conflicts=len(disputed),
         ignored=tuple(_ignored(table)),
@@ -152,6 +157,19 @@ def _median_side(seen: Sequence[Look | None]) -> int | None:
 def _ignored(table: ImageTable) -> list[str]:
     lines = [shown(f"{name} ({reason})") for name, reason in sorted(table.ignored)]
     return lines if len(lines) <= SHOWN else [*lines[:SHOWN], f"and {len(lines) - SHOWN} more"]
+
+
+def _copies(table: ImageTable, groups: Sequence[Sequence[int]], near: Sequence[tuple[int, int, int]]) -> list[Suspect]:
+    """Each validation or test image with an exact or near copy in train, by that one's name; then each other copy beyond the first."""
+    twin = {k: j for g in groups for k in g if table.split[k] > TRAIN for j in [next((j for j in g if table.split[j] == TRAIN), None)] if j is not None}  # fmt: skip
+    out = [_suspect(table, k, "copy in train", f"the same pixels as {table.ids[j]}") for k, j in sorted(twin.items())]
+    out += [
+        _suspect(table, held, "near copy in train", f"{table.ids[train]}, whose hash differs by {bits} of 64 bits")
+        for train, held, bits in sorted(near, key=lambda n: n[1])
+        if held not in twin
+    ]
+    more = [(k, g[0]) for g in groups for k in g[1:] if k not in twin]
+    return [*out, *(_suspect(table, k, "copy", f"the same pixels as {table.ids[j]}") for k, j in sorted(more))]
 
 
 def _disputed_copies(table: ImageTable, conflicts: Sequence[Sequence[int]]) -> list[Suspect]:
@@ -234,7 +252,7 @@ def _near_across(table: ImageTable, hashes: np.ndarray, valid: np.ndarray) -> li
     return sorted(found, key=lambda f: f[2])
 
 
-def _pair(table: ImageTable, a: int, b: int, bits: int) -> Pair:
+def _pair(table: ImageTable, a: int, b: int, bits: int, identical: bool) -> Pair:
     return Pair(
         first=table.ids[a],
         second=table.ids[b],
@@ -242,6 +260,7 @@ def _pair(table: ImageTable, a: int, b: int, bits: int) -> Pair:
         labels=(table.classes[table.labels[a]], table.classes[table.labels[b]]),
         bits=bits,
         positions=(a, b),
+        identical=identical,
     )
 
 

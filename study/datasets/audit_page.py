@@ -39,7 +39,7 @@ img{width:6rem;height:6rem;object-fit:cover;border-radius:4px}</style></head><bo
 {% if suspects %}<h2>Worth a look</h2><p>{{ r.suspects|length }} images; all of them by name with --csv.</p>{% for s, a in suspects %}<figure><img alt="" src="{{ a }}">
 <figcaption>{{ s.image }} ({{ s.split }}, {{ s.label }})<br>{{ s.kind }}: {{ s.detail }}</figcaption></figure>{% endfor %}{% endif %}
 {% if pairs %}<h2>Pairs that are, or nearly are, the same</h2>{% for p, a, b in pairs %}<figure><img alt="" src="{{ a }}"> <img alt="" src="{{ b }}">
-<figcaption>{{ p.first }} ({{ p.splits[0] }}, {{ p.labels[0] }})<br>{{ p.second }} ({{ p.splits[1] }}, {{ p.labels[1] }})<br>{{ 'identical' if p.bits == 0 else '%d of 64 bits differ' % p.bits }}</figcaption></figure>{% endfor %}{% endif %}
+<figcaption>{{ p.first }} ({{ p.splits[0] }}, {{ p.labels[0] }})<br>{{ p.second }} ({{ p.splits[1] }}, {{ p.labels[1] }})<br>{{ p.apart }}</figcaption></figure>{% endfor %}{% endif %}
 </body></html>"""
 
 

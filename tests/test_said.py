@@ -1,0 +1,117 @@
+"""What Python and a notebook print of a study, and what is said of time that is left: words that a person reads."""
+
+import ast
+import json
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from study.datasets import open_dataset
+from study.datasets.audit import audit
+from study.datasets.spec import TRAIN
+from study.remaining import Remaining, Running
+from study.results import load_study
+from tests.goldens import GOLDEN
+from tests.own import scene
+
+INNARDS = re.compile(r"\w+\(\w+=|<[\w.]+ object at|dataclass|array\(|Timestamp\(|np\.")
+NOTEBOOK = Path(__file__).parent.parent / "examples" / "own_images.ipynb"
+
+
+def test_results_print_sentences() -> None:
+    found = load_study(str(GOLDEN / "golden"))
+    told = [s.text for s in found.findings.sentences]
+    assert list(found.verdicts.sentence) == told and all(isinstance(s, str) for s in found.verdicts.sentence)
+    for text in (repr(found), str(found), found._repr_html_(), *found.verdicts.sentence, *found.advice, *found.warnings):
+        assert not INNARDS.search(text), text
+    lines = repr(found).splitlines()
+    assert lines[0].startswith("golden in ") and lines[-len(told) :] == told
+    assert all(re.match(r".+: .+\.$", line) for line in told)
+
+
+def test_every_line_of_the_notebook_that_reads_a_result_prints_words() -> None:
+    """Its cells, on a study that has run: those that read `results` alone."""
+    cells = ["".join(c["source"]) for c in json.loads(NOTEBOOK.read_text())["cells"] if c["cell_type"] == "code"]
+    said: list[str] = []
+    tried = 0
+    for cell in cells:
+        for node in ast.parse(cell).body:
+            used = {n.id for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)} - {"print", "sentence"}
+            if used != {"results"} or "figure" in ast.unparse(node) or "predictor" in ast.unparse(node):
+                continue
+            space = {"results": load_study(str(GOLDEN / "golden")), "print": lambda *a: said.append(" ".join(map(str, a)))}
+            if isinstance(node, ast.Expr) and not isinstance(node.value, ast.Call):
+                said.append(repr(eval(ast.unparse(node), space)))
+            else:
+                exec(ast.unparse(node), space)
+            tried += 1
+    assert tried >= 2 and said and not [s for s in said if INNARDS.search(s)], said
+
+
+# ---- near copies ----------------------------------------------------------------------------------------------
+
+
+def test_each_copy_is_listed_by_name_and_called_identical_only_where_it_is(tmp_path: Path) -> None:
+    for split, first in (("train", 0), ("val", 100), ("test", 200)):
+        for k in range(16):
+            path = tmp_path / split / "ab"[k % 2] / f"{k}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            image = scene(first + k, (96, 72))
+            if split == "val" and k < 6:  # nearly those of train: a grey level more in a corner
+                image = scene(k, (96, 72))
+                image.putpixel((0, 0), (1, 2, 3))
+            if split == "test" and k < 3:
+                image = scene(k, (96, 72))
+            image.save(path)
+    table = open_dataset(f"folder:{tmp_path}")
+    report = audit(table)
+    near = {s.image: s.detail for s in report.suspects if s.kind == "near copy in train"}
+    same = {s.image: s.detail for s in report.suspects if s.kind == "copy in train"}
+    assert sorted(near) == sorted(f"val/{'ab'[k % 2]}/{k}.png" for k in range(6))
+    assert sorted(same) == sorted(f"test/{'ab'[k % 2]}/{k}.png" for k in range(3))
+    assert len(near) + len(same) == report.near_across, "as many as are counted"
+    for image, detail in {**near, **same}.items():
+        assert f"train/{image.partition('/')[2]}" in detail
+    for pair in report.pairs:
+        assert (pair.apart == "identical") == ("test" in pair.splits) and ("nearly the same" in pair.apart) == ("val" in pair.splits)
+    assert not [s for s in report.suspects if "in train" in s.kind and table.split[s.position] == TRAIN]
+
+
+# ---- time left ------------------------------------------------------------------------------------------------
+
+times = st.floats(1, 1000)
+
+
+@settings(max_examples=300, deadline=None)
+@given(took=times, waiting=st.integers(0, 20), done=st.integers(0, 4), pace=times, more=times, same=st.booleans())
+def test_a_late_trial_never_lets_the_time_left_fall(took: float, waiting: int, done: int, pace: float, more: float, same: bool) -> None:
+    """Five epochs a run; one runs and has not ended another epoch for longer than any before: what is left grows."""
+    rest = Remaining(max_epochs=5)
+    rest.measured("a" if same else "b", 5 * took, 5)
+    rest.todo["a", 1.0] = waiting + 1
+    trained = done * pace
+    late = max(trained, done * took) + 2 * max(took, pace) * (done + 1) + (0 if done else 5 * took)  # far behind either pace
+
+    def left(seconds: float) -> float:
+        found = rest.left({"x": Running(cell="a", whole=1.0, seconds=seconds, epochs=done, trained=trained)})
+        assert found is not None
+        return found
+
+    one, two = left(late), left(late + more)
+    assert two >= one > 0
+    pace_seen = late / (done + 1) if done else 2 * late / 5
+    assert one >= waiting * 5 * pace_seen * 0.99, "those that wait will take as long"
+
+
+@settings(max_examples=200, deadline=None)
+@given(took=times, waiting=st.integers(0, 20), at=st.floats(0, 1))
+def test_a_trial_in_time_is_priced_as_before(took: float, waiting: int, at: float) -> None:
+    rest = Remaining(max_epochs=5)
+    rest.measured("a", 5 * took, 5)
+    rest.todo["a", 1.0] = waiting + 1
+    epochs = int(at * 5)
+    found = rest.left({"x": Running(cell="a", whole=1.0, seconds=at * 5 * took, epochs=epochs, trained=epochs * took)})
+    assert found == pytest.approx(5 * took * (waiting + 1 - at), rel=1e-6, abs=1e-6)
