@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import FrameType
 
 OURS = ("study", "analysis")
@@ -19,6 +20,7 @@ def begin() -> None:
     """Before our packages import anything else."""
     if sys.argv[:1] == ["-m"] and _is_command():
         open_streams()
+        refuse_what_is_no_command()
         if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not where it is ignored, as under nohup
             signal.signal(signal.SIGINT, _end)
 
@@ -26,6 +28,27 @@ def begin() -> None:
 def _is_command() -> bool:
     line = sys.orig_argv
     return any(a == "-m" and b.partition(".")[0] in OURS for a, b in zip(line, line[1:], strict=False))
+
+
+def refuse_what_is_no_command() -> None:
+    """Most of our modules only define things: `python -m` would load them and end with 0, without a word."""
+    line, root = sys.orig_argv, Path(__file__).parent.parent
+    module = next(b for a, b in zip(line, line[1:], strict=False) if a == "-m")
+    file = root.joinpath(*module.split(".")).with_suffix(".py")
+    if not file.is_file() or _runs(file):
+        return  # what is not there is Python's to say
+    package = module.partition(".")[0]
+    own = sorted(
+        {f.stem for f in (root / package).glob("*.py") if _runs(f)} | {f.parent.name for f in (root / package).glob("*/__main__.py")}
+    )
+    print(
+        f"error: {module} is no command; of {package}, these are: {', '.join(own)}. python -m {package}.{own[-1]} --help", file=sys.stderr
+    )
+    sys.exit(2)
+
+
+def _runs(file: Path) -> bool:
+    return "\nif __name__ == " in file.read_text("utf-8")
 
 
 def open_streams() -> None:

@@ -33,12 +33,26 @@ NAMES = (
     "mid_report_write",
 )
 
+ACTIONS = ("kill", "hang", "sleep", "exit", "abort", "raise", "eat")
+
 _passes: dict[str, int] = {}
+
+
+def wrong(wanted: str) -> str:
+    """Why a value of STUDY_FAILPOINT would act nowhere; empty where it would act."""
+    name, _, rest = wanted.partition(":")
+    count, _, action = rest.partition(":")
+    if not wanted or (name in NAMES and (count in ("", "*") or (count.isascii() and count.isdigit())) and action in ("", *ACTIONS)):
+        return ""
+    return (
+        f"STUDY_FAILPOINT={wanted} is no NAME[:N[:ACTION]] with NAME of {', '.join(NAMES)}, N a number or *, ACTION of {', '.join(ACTIONS)}. "
+        "It is for tests: unset it."
+    )
 
 
 def failpoint(name: str, rank: int = 0) -> None:
     wanted = os.environ.get("STUDY_FAILPOINT")
-    if wanted is None:
+    if not wanted:
         return
     target, _, rest = wanted.partition(":")
     count, _, action = rest.partition(":")

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from study.console.eta import Remaining, Running
 from study.datasets import open_dataset
 from study.datasets.audit import audit
 from study.datasets.spec import TRAIN
-from study.remaining import Remaining, Running
 from study.results import load_study
 from tests.goldens import GOLDEN
 from tests.own import scene

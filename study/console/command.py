@@ -28,7 +28,15 @@ class Main(Protocol):
 
 
 class Parser(argparse.ArgumentParser):
-    """Says what is wrong first, then in one line what it takes."""
+    """Says what is wrong first, then in one line what it takes. Nothing is asked of a command whose environment would be passed over."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        if wanted := os.environ.get("STUDY_FAILPOINT"):
+            from study.failpoints import wrong
+
+            if problem := wrong(wanted):
+                self.error(problem)
+        return super().parse_known_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:
         names = " ".join(_shown(a) for a in self._actions if not a.option_strings)

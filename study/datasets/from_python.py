@@ -46,7 +46,7 @@ def own_dataset(
 
     `data`: a pandas DataFrame with a row an image (its file, a PIL image or an array, its label, and perhaps split, group, weight; `columns`
     names them where their names do not); a data set with `len` and `[k]` whose items are (image, label) or mappings with these keys; or a
-    mapping from train, val and test to such data sets. Images are PIL images, uint8 [H, W] or [H, W, C], or float tensors [C, H, W] in
+    mapping from train, val and test to such frames or data sets. Labels are names, whole numbers, or one-hot. Images are PIL images, uint8 [H, W] or [H, W, C], or float tensors [C, H, W] in
     [0, 1]. `classes`: names of whole-number labels (default: the data set's own `classes`). `groups`: of each image of one data set: no
     group lies in two splits. `folder`: where the files are made, in the cache by default; workers on other machines must see it. The
     hash is of the contents: the same images have the same name again, others another one.
@@ -55,7 +55,7 @@ def own_dataset(
     """
     if not NAME.fullmatch(name):
         raise ConfigError(f"name {name!r} must match {NAME.pattern} (it names a folder).")
-    rows = _of_frame(data, columns or {}) if hasattr(data, "columns") and hasattr(data, "iloc") else _of_datasets(data, classes, groups)
+    rows = _of_frame(data, columns or {}) if _is_frame(data) else _of_datasets(data, classes, groups, columns or {})
     root = Path(folder) if folder is not None else cache_folder() / "given"
     with kept_in(root):
         root.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -121,17 +121,53 @@ def as_image(picture: Any, k: int) -> Image.Image:
     return Image.fromarray(np.ascontiguousarray(array))
 
 
-def _of_frame(frame: Any, columns: Mapping[str, str]) -> Iterator[Row]:
+def _is_frame(data: Any) -> bool:
+    return hasattr(data, "columns") and hasattr(data, "iloc")
+
+
+def as_one(label: Any, k: int) -> Any:
+    """The label of image `k` where it is given as a list, an array or a tensor: the one number it holds, or the class of a one-hot one.
+    Raises DataError for what names no one class."""
+    if isinstance(label, Mapping) or (isinstance(label, set | frozenset)):
+        raise DataError(f"own_dataset: the label of image {k} is {_short(label)}; must be one class: its name or a whole number.")
+    if isinstance(label, str | bytes) or not (hasattr(label, "__len__") or np.ndim(label)):
+        return label
+    values = np.asarray(label.detach().cpu() if hasattr(label, "detach") else label)
+    if values.size == 1:
+        return values.reshape(-1)[0]
+    if values.ndim == 1 and values.dtype.kind in "biuf" and ((values == 0) | (values == 1)).all() and values.sum() == 1:
+        return int(values.argmax())
+    raise DataError(
+        f"own_dataset: the label of image {k} is {_short(values.tolist())}; must be one class: its name, a whole number, or one-hot (a single 1, "
+        "else 0). Shares of classes and several classes an image are not trained on."
+    )
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _of_frame(frame: Any, columns: Mapping[str, str], split_of_all: str = "") -> Iterator[Row]:
+    """`split_of_all`: where the frame is one of several, each a split."""
     header = [str(c) for c in frame.columns]
     if unknown := [c for c in columns if c not in NAMES]:
         raise ConfigError(f"own_dataset: columns has no {unknown[0]!r}; choose from {', '.join(NAMES)}.")
     column = find_columns(header, dict(columns), "own_dataset")
-    names = dict(zip(map(_text, frame[column["label"]]), map(_text, frame[column["names"]]), strict=True)) if "names" in column else {}
+    if split_of_all and "split" in column:
+        raise ConfigError(
+            f"own_dataset: the frame of {split_of_all} has a column of splits, {column['split']!r}, too; give one frame, or drop the column."
+        )
+    names = (
+        dict(zip((_text(as_one(v, k)) for k, v in enumerate(frame[column["label"]])), map(_text, frame[column["names"]]), strict=True))
+        if "names" in column
+        else {}
+    )
     for k in range(len(frame)):
         row = frame.iloc[k]
-        label = _text(row[column["label"]])
+        label = _text(as_one(row[column["label"]], k))
         split, group, weight = (_text(row[column[what]]) if what in column else "" for what in ("split", "group", "weight"))
-        yield row[column["image"]], names.get(label) or label, split, group, weight
+        yield row[column["image"]], names.get(label) or label, split_of_all or split, group, weight
 
 
 def _text(value: Any) -> str:
@@ -141,10 +177,10 @@ def _text(value: Any) -> str:
     return str(int(value)) if isinstance(value, float | np.floating) and float(value).is_integer() else str(value)
 
 
-def _of_datasets(data: Any, classes: Sequence[str] | None, groups: Sequence[Any] | None) -> Iterator[Row]:
+def _of_datasets(data: Any, classes: Sequence[str] | None, groups: Sequence[Any] | None, columns: Mapping[str, str]) -> Iterator[Row]:
     parts = dict(data.items()) if isinstance(data, Mapping) else {"": data}
     for split, part in parts.items():
-        if not hasattr(part, "__len__") or not hasattr(part, "__getitem__"):
+        if not _is_frame(part) and not hasattr(part, "__len__") or not hasattr(part, "__getitem__"):
             raise ConfigError(f"own_dataset: {type(part).__name__} has no len or no [k]; give a DataFrame or a map-style data set.")
         if split:
             split_number(str(split), "own_dataset")
@@ -152,12 +188,15 @@ def _of_datasets(data: Any, classes: Sequence[str] | None, groups: Sequence[Any]
             raise ConfigError(
                 f"own_dataset: {len(groups)} groups for {len(part)} images of {len(parts)} split(s); give one a image, of one."
             )
+        if _is_frame(part):
+            yield from _of_frame(part, columns, str(split))
+            continue
         called = _namer(part, classes)
         for k in range(len(part)):
             picture, label = _item(part[k], k)
             if k == 0:
                 _check_steady(picture, part)
-            yield as_its_file(picture, part, k), called(label), str(split), "" if groups is None else _text(groups[k]), ""
+            yield as_its_file(picture, part, k), called(as_one(label, k)), str(split), "" if groups is None else _text(groups[k]), ""
 
 
 def _item(item: Any, k: int) -> tuple[Any, Any]:

@@ -147,7 +147,8 @@ def narrow(
     cells = tuple(replace(c, dataset=absolute_name(c.dataset)) for c in cells)
     given: dict[str, Any] = {k: v for k, v in fields.items() if v is not None}
     if {(c.dataset, c.splits) for c in cells} != {(c.dataset, c.splits) for c in study.cells}:
-        given.setdefault("about", f"The protocol of {study.name} on other data.")  # what it said of its own data is not true of these
+        # what it said of its own data is not true of these
+        given.setdefault("about", f"The protocol of {study.name} on other data." if study.name in STUDIES else "")
     protocol = {k: given.pop(k) for k in [f.name for f in dataclasses.fields(Protocol)] if k in given}
     if "image_size" in protocol and all(c.image_size for c in cells):
         sizes = ", ".join(map(str, sorted({c.image_size for c in cells})))

@@ -1,8 +1,10 @@
 """The one door to MLflow's client: its settings, for sending and for reading back alike."""
 
 import os
+import re
 from typing import TYPE_CHECKING
 
+from study.errors import ConfigError
 from study.tracking.ledger import Ledger
 
 if TYPE_CHECKING:
@@ -34,3 +36,15 @@ def default_uri(ledger: Ledger) -> str:
     """SQLite beside the studies; for a results URL, in the working folder."""
     root = "." if ledger.folder.remote else os.path.dirname(ledger.folder.root)
     return f"sqlite:///{os.path.abspath(root)}/mlflow.db"
+
+
+def own_uri(ledger: Ledger) -> str:
+    """The same for what sends or reads: raises ConfigError for a folder whose name means something in an address, %41 or a question mark:
+    the database would be made elsewhere, or nowhere."""
+    uri = default_uri(ledger)
+    if found := re.search(r"%[0-9a-fA-F]{2}|\?", uri):
+        raise ConfigError(
+            f"MLflow's database cannot lie in {uri.removeprefix('sqlite:///')}: {found[0]} in a path means something else in its address. "
+            "Choose results in a folder without it, or another database with --mlflow URI, or --mlflow off."
+        )
+    return uri

@@ -6,14 +6,14 @@ import subprocess
 import sys
 
 from study.console.text import redact
-from study.tracking.client import default_uri
+from study.tracking.client import own_uri
 from study.tracking.ledger import Ledger
 from study.tracking.mirror import SyncReport
 
 
 class Follower:
     def __init__(self, ledger: Ledger, uri: str | None = None) -> None:
-        self.ledger, self.uri, self.is_default = ledger, uri or default_uri(ledger), uri is None
+        self.ledger, self.uri, self.is_default = ledger, uri or own_uri(ledger), uri is None
         self.process: subprocess.Popen[str] | None = None
 
     def start(self) -> None:

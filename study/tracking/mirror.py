@@ -17,7 +17,7 @@ from study.failpoints import failpoint
 from study.question.config import Study, TrialConfig
 from study.records import Ask, Origin, Outcome, Stage, TrialResult
 from study.tracking import events
-from study.tracking.client import default_uri
+from study.tracking.client import own_uri
 from study.tracking.cursor import Cursor, mark
 from study.tracking.explain import explain
 from study.tracking.inputs import inputs
@@ -43,7 +43,7 @@ class Mirror:
     """One study, one server."""
 
     def __init__(self, ledger: Ledger, uri: str | None = None) -> None:
-        self.ledger, self.uri = ledger, uri or default_uri(ledger)
+        self.ledger, self.uri = ledger, uri or own_uri(ledger)
         self.runs = Runs(ledger.study_name, self.uri)
         self.cursor = Cursor.load(ledger.folder, self.uri)
         self._sent, self._refused, self._saved = 0, "", 0.0

@@ -1,0 +1,138 @@
+"""What was passed over in silence, or ended in a traceback, is one line with the way out."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+from study import own_dataset
+from study.datasets import __main__ as datasets
+from study.datasets.from_python import as_one
+from study.errors import ConfigError, DataError
+from study.failpoints import ACTIONS, NAMES, wrong
+from study.question.studies import STUDIES, narrow
+from study.tracking.client import own_uri
+from study.tracking.ledger import Ledger
+
+ROOT = Path(__file__).parent.parent
+NO_GUARD = [
+    f for package in ("study", "analysis") for f in sorted((ROOT / package).rglob("*.py")) if "\nif __name__ == " not in f.read_text() and not f.stem.startswith("__")
+]  # fmt: skip
+
+# ---- labels that Python holds ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("classes", [2, 3, 7])
+@pytest.mark.parametrize("kind", [np.float64, np.float32, np.int64, np.uint8, bool, torch.float32, torch.int64, list, tuple])
+def test_a_one_hot_label_is_its_class(kind: object, classes: int) -> None:
+    for k in range(classes):
+        row = np.eye(classes)[k]
+        if kind in (list, tuple):
+            label = kind(int(v) for v in row)  # type: ignore[operator]
+        else:
+            label = torch.tensor(row, dtype=kind) if isinstance(kind, torch.dtype) else row.astype(kind)  # type: ignore[arg-type,call-overload]
+        assert as_one(label, 0) == k
+    for one in ("oak", 3, 2.0, np.int64(4), torch.tensor(5), None, np.array([6]), torch.tensor([7]), True, ""):
+        assert as_one(one, 0) == one or as_one(one, 0) in (6, 7)
+
+
+@pytest.mark.parametrize(
+    "label", [[0.3, 0.7], [0, 0], [1, 1], [1, 0, 1], np.eye(2), {"a": 1}, {1, 2}, torch.tensor([0.5, 0.5]), ["a", "b"], [], [2, 0]]
+)
+def test_what_names_no_one_class_is_refused_with_its_image(label: object, tmp_path: Path) -> None:
+    picture = Image.new("RGB", (16, 16))
+    for data in (
+        [(picture, "oak"), (picture, label)],
+        pd.DataFrame({"image": [picture] * 2, "label": pd.Series(["oak", label], dtype=object)}),
+    ):
+        with pytest.raises(DataError, match="label of image 1 is .*must be one class") as error:
+            own_dataset(data, folder=tmp_path)
+        assert "\n" not in str(error.value)
+    assert not [p for p in tmp_path.iterdir() if p.name.startswith("own-")]
+
+
+def test_frames_by_split_are_read_and_a_second_word_on_splits_is_refused(tmp_path: Path) -> None:
+    def frame(of: int) -> pd.DataFrame:
+        return pd.DataFrame({"image": [Image.new("RGB", (16, 16), (of, k, 0)) for k in range(4)], "label": list("aabb")})
+
+    made = own_dataset({"train": frame(1), "test": frame(2)}, folder=tmp_path).removeprefix("table:")
+    rows = pd.read_csv(made)
+    assert list(rows.split) == ["train"] * 4 + ["test"] * 4 and list(rows.label) == list("aabb") * 2
+    with pytest.raises(ConfigError, match="the frame of train has a column of splits, 'split', too"):
+        own_dataset({"train": frame(1).assign(split="val")}, folder=tmp_path)
+
+
+# ---- results whose name means something in an address --------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("name", "fits"), [
+    *((name, False) for name in ("a%41b", "50%25", "what?", "a?b=c", "%2e", "x%C3%A4", "deep%20/er")),
+    *((name, True) for name in ("a b", "a#b", "a+b", "a;b", "a&b=c", "a@b", "é", "100%", "a%zz", "a:b")),
+])  # fmt: skip
+def test_results_whose_path_is_no_address_are_refused_before_anything_is_sent(name: str, fits: bool, tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / name, "own")
+    if fits:
+        assert own_uri(ledger).startswith("sqlite:///")
+        return
+    with pytest.raises(ConfigError, match="means something else in its address.*--mlflow off"):
+        own_uri(ledger)
+
+
+# ---- commands ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("file", NO_GUARD[:: max(len(NO_GUARD) // 12, 1)], ids=lambda f: f.stem)
+def test_a_module_that_is_no_command_says_so(file: Path) -> None:
+    module = ".".join(file.relative_to(ROOT).with_suffix("").parts)
+    done = subprocess.run([sys.executable, "-m", module], capture_output=True, text=True, cwd=ROOT, timeout=120)
+    assert (done.returncode, done.stdout) == (2, "") and done.stderr.startswith(
+        f"error: {module} is no command; of {module.partition('.')[0]}"
+    )
+
+
+@pytest.mark.parametrize("module", ["study.sweep", "study.datasets", "study.measure", "study.tracking", "analysis.report"])
+def test_a_command_is_one(module: str) -> None:
+    done = subprocess.run([sys.executable, "-m", module, "--help"], capture_output=True, text=True, cwd=ROOT, timeout=120)
+    assert done.returncode == 0 and "usage" in done.stdout
+
+
+@pytest.mark.parametrize("wanted", ["junk", "mid_epoch:x", "mid_epoch:1:explode", "mid_epoch:-1", ":1", "mid_epoch::boom"])
+def test_a_fault_that_would_never_act_is_refused(wanted: str) -> None:
+    assert "unset it" in wrong(wanted)
+    done = subprocess.run(
+        [sys.executable, "-m", "study.datasets", "check", "digits"], capture_output=True, text=True, cwd=ROOT, env={**os.environ, "STUDY_FAILPOINT": wanted}, timeout=120
+    )  # fmt: skip
+    assert done.returncode == 2 and done.stderr.startswith(f"error: STUDY_FAILPOINT={wanted} is no NAME")
+
+
+def test_a_fault_that_acts_is_none_to_refuse() -> None:
+    assert not any(
+        wrong(f"{name}{rest}") for name in NAMES for rest in ("", ":1", ":*", *(f":{n}:{a}" for n in ("3", "*") for a in ACTIONS))
+    )
+
+
+@pytest.mark.parametrize("splits", ["", "@official", "@official:2"])
+def test_a_table_is_checked_by_the_name_a_sweep_takes(splits: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = ["file,label"]
+    for k in range(20):
+        Image.new("RGB", (16, 16), (12 * k, 255 - 12 * k, 7 * k)).save(tmp_path / f"{k}.png")
+        rows.append(f"{k}.png,{'ab'[k % 2]}")
+    (tmp_path / "x.csv").write_text("\n".join(rows))
+    assert datasets.main(["check", f"table:{tmp_path}/x.csv{splits}"]) in (0, 3)
+    assert "20 images of 2 classes" in " ".join(capsys.readouterr().out.split())
+    if splits == "@official:2":
+        assert datasets.main(["check", f"table:{tmp_path}/x.csv{splits}", "--splits", "official:1"]) == 2
+        assert "keep one" in capsys.readouterr().err
+
+
+def test_a_study_of_ones_own_on_other_data_says_nothing_untrue_of_itself() -> None:
+    built_in = STUDIES["quickstart"]
+    assert "quickstart on other data" in narrow(built_in, datasets=["digits"]).about
+    own = narrow(built_in, name="base", about="My leaves.")
+    assert narrow(own, datasets=["digits"]).about == "" and narrow(own, trials=3).about == "My leaves."
