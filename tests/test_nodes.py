@@ -147,6 +147,23 @@ def test_a_wrong_address_is_said(listener: str) -> None:
         pass
 
 
+@pytest.mark.parametrize(("mode", "said"), [(None, True), ("", True), ("disabled", True), ("token", False), ("TOKEN", False)])
+def test_a_cluster_that_is_not_reached_asks_for_what_sends_a_token(
+    mode: str | None, said: bool, listener: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seen on Ray 2.60: a shell that has the token sends none to a head that was started elsewhere, unless it is told to."""
+    import ray
+
+    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
+    if mode is not None:
+        monkeypatch.setenv("RAY_AUTH_MODE", mode)
+    monkeypatch.setattr(cluster, "_require_ray_at", lambda address: None)
+    monkeypatch.setattr(ray, "init", lambda **_: (_ for _ in ()).throw(ConnectionError("Failed to connect to Ray cluster")))
+    with pytest.raises(EnvironmentProblem, match="auth_token") as error, cluster.cluster(listener):
+        pass
+    assert ("RAY_AUTH_MODE=token, without which none is sent" in str(error.value)) is said
+
+
 def test_what_ray_raises_meanwhile_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     import ray
 

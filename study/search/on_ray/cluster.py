@@ -138,7 +138,7 @@ def cluster(address: str | None) -> Iterator[Connected]:
             raise RayDoesNotStart(f"Ray does not start on this machine ({first_line(error).rstrip('.')}).") from None
         raise EnvironmentProblem(  # Ray says neither
             f"cannot reach Ray at {address}: {first_line(error)}; check --address and that this shell has the cluster's token "
-            "(RAY_AUTH_TOKEN_PATH, else ~/.ray/auth_token), or use --local."
+            f"(RAY_AUTH_TOKEN_PATH, else ~/.ray/auth_token){_token_mode()}, or use --local."
         ) from None
     finally:
         if threading.current_thread() is threading.main_thread():
@@ -157,6 +157,11 @@ def cluster(address: str | None) -> Iterator[Connected]:
     finally:
         over.set()
         ray.shutdown()
+
+
+def _token_mode() -> str:
+    """That a token is sent where Ray is told to: of a cluster that was started elsewhere it does not know (2.60)."""
+    return "" if os.environ.get("RAY_AUTH_MODE", "").lower() == "token" else " and RAY_AUTH_MODE=token, without which none is sent"
 
 
 def _require_ray_at(address: str) -> None:
