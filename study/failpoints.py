@@ -38,8 +38,9 @@ ACTIONS = ("kill", "hang", "sleep", "exit", "abort", "raise", "eat")
 _passes: dict[str, int] = {}
 
 
-def wrong(wanted: str) -> str:
-    """Why a value of STUDY_FAILPOINT would act nowhere; empty where it would act."""
+def wrong() -> str:
+    """Why the value of STUDY_FAILPOINT would act nowhere; empty where it would act, or there is none."""
+    wanted = os.environ.get("STUDY_FAILPOINT", "")
     name, _, rest = wanted.partition(":")
     count, _, action = rest.partition(":")
     if not wanted or (name in NAMES and (count in ("", "*") or (count.isascii() and count.isdigit())) and action in ("", *ACTIONS)):
@@ -51,7 +52,7 @@ def wrong(wanted: str) -> str:
 
 
 def failpoint(name: str, rank: int = 0) -> None:
-    wanted = os.environ.get("STUDY_FAILPOINT")
+    wanted = os.environ.get("STUDY_FAILPOINT", "")
     if not wanted:
         return
     target, _, rest = wanted.partition(":")

@@ -122,7 +122,7 @@ def to_lines(predictor: "Predictor", found: Found, batch: int, *, as_json: bool)
             print(shown(str(path)), *(f"{shown(predictor.classes[k])} {row[k]:.3f}" for k in top), sep="\t")
     for line in [*found.left_out, *_listed(bad)]:
         print(line, file=sys.stderr)
-    return DataError.exit_code if bad else 0
+    return DataError.exit_code if len(bad) == len(found.images) else 0
 
 
 def _listed(bad: list[tuple[str, str]], most: int = 20) -> Iterator[str]:

@@ -1,5 +1,6 @@
 """What was passed over in silence, or ended in a traceback, is one line with the way out."""
 
+import importlib
 import os
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from study import own_dataset
+from study import own_dataset, predict
 from study.datasets import __main__ as datasets
 from study.datasets.from_python import as_one
 from study.errors import ConfigError, DataError
@@ -19,6 +20,7 @@ from study.failpoints import ACTIONS, NAMES, wrong
 from study.question.studies import STUDIES, narrow
 from study.tracking.client import own_uri
 from study.tracking.ledger import Ledger
+from study.use.images import Found
 
 ROOT = Path(__file__).parent.parent
 NO_GUARD = [
@@ -103,18 +105,56 @@ def test_a_command_is_one(module: str) -> None:
 
 
 @pytest.mark.parametrize("wanted", ["junk", "mid_epoch:x", "mid_epoch:1:explode", "mid_epoch:-1", ":1", "mid_epoch::boom"])
-def test_a_fault_that_would_never_act_is_refused(wanted: str) -> None:
-    assert "unset it" in wrong(wanted)
+def test_a_fault_that_would_never_act_is_refused(wanted: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STUDY_FAILPOINT", wanted)
+    assert "unset it" in wrong()
     done = subprocess.run(
         [sys.executable, "-m", "study.datasets", "check", "digits"], capture_output=True, text=True, cwd=ROOT, env={**os.environ, "STUDY_FAILPOINT": wanted}, timeout=120
     )  # fmt: skip
     assert done.returncode == 2 and done.stderr.startswith(f"error: STUDY_FAILPOINT={wanted} is no NAME")
 
 
-def test_a_fault_that_acts_is_none_to_refuse() -> None:
-    assert not any(
-        wrong(f"{name}{rest}") for name in NAMES for rest in ("", ":1", ":*", *(f":{n}:{a}" for n in ("3", "*") for a in ACTIONS))
+def test_a_fault_that_acts_is_none_to_refuse(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in NAMES:
+        for rest in ("", ":1", ":*", *(f":{n}:{a}" for n in ("3", "*") for a in ACTIONS)):
+            monkeypatch.setenv("STUDY_FAILPOINT", name + rest)
+            assert not wrong()
+
+
+@pytest.mark.parametrize("at", [0, 1, 2])
+@pytest.mark.parametrize("module", ["predict", "sweep", "trial", "export", "replay", "deliver"])
+def test_an_argument_with_a_nul_is_refused(module: str, at: int, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["results/own", "x.png", "y.png"]
+    arguments[at] += "\0z"
+    with pytest.raises(SystemExit) as ended:
+        importlib.import_module(f"study.{module}").main(arguments)
+    assert ended.value.code == 2 and capsys.readouterr().err.startswith(
+        f"error: {arguments[at].replace(chr(0), chr(92) + 'x00')} holds a NUL"
     )
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+@pytest.mark.parametrize(("bad", "code"), [(0, 0), (1, 0), (5, 0), (6, 3)])
+def test_a_prediction_fails_where_not_one_image_could_be_read(
+    bad: int, code: int, as_json: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With a table and without, as docs/use.md says."""
+
+    class Fake:
+        classes = ("a", "b")
+
+        def read(self, path: str) -> np.ndarray:
+            if int(Path(path).stem) < bad:
+                raise DataError(f"{path}: not an image")
+            return np.zeros((4, 4, 3), np.uint8)
+
+        def __call__(self, images: np.ndarray) -> np.ndarray:
+            return np.full((len(images), 2), 0.5)
+
+    found = Found(images=[Path(f"{k}.png") for k in range(6)], left_out=[])
+    assert predict.to_lines(Fake(), found, 2, as_json=as_json) == code  # type: ignore[arg-type]
+    said = capsys.readouterr()
+    assert len(said.out.splitlines()) == 6 - bad and (f"{bad} cannot be read" in said.err) is bool(bad)
 
 
 @pytest.mark.parametrize("splits", ["", "@official", "@official:2"])

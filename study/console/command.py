@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NoReturn, Protocol, TextIO, cast
 
-from study import early
+from study import early, failpoints
 from study.console.text import shown
 from study.errors import EnvironmentProblem
 
@@ -31,11 +31,11 @@ class Parser(argparse.ArgumentParser):
     """Says what is wrong first, then in one line what it takes. Nothing is asked of a command whose environment would be passed over."""
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        if wanted := os.environ.get("STUDY_FAILPOINT"):
-            from study.failpoints import wrong
-
-            if problem := wrong(wanted):
-                self.error(problem)
+        if problem := failpoints.wrong():
+            self.error(problem)
+        for word in sys.argv[1:] if args is None else args:
+            if "\0" in str(word):  # only Python can pass one: no shell does
+                self.error(f"{word} holds a NUL, which no file's name and no setting can; leave it out.")
         return super().parse_known_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:
