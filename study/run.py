@@ -69,10 +69,12 @@ def run_trial(
     measurements: tuple[str, ...] = (),
     curve: bool = True,
     stops: Collection[int] = (),
+    leaving: Callable[[], bool] = lambda: False,
 ) -> Ending:
     """Trains `config`, going on from its newest valid checkpoint; a trial that completes is measured. Errors of the user's making are
     raised as they are. Without `curve` nobody will look at how it learned, only at the epoch that is kept (`training.loop.fine_tune`).
-    After the epochs in `stops` it may be stopped, by `report` or from outside: its network is whole by then.
+    After the epochs in `stops` it may be stopped, by `report` or from outside: its network is whole by then. While `leaving` says that this
+    machine will soon be gone, every epoch leaves a checkpoint.
 
     Out of memory, the device's or the host's, is retried once with half the batch at a time and gradients accumulated:
     same effective batch.
@@ -83,7 +85,7 @@ def run_trial(
         folder.append_line(ATTEMPTS, dumps(now).encode())
     if not folder.exists(OUT_OF_MEMORY):
         try:
-            return _attempt(config, places, report, measurements, curve, stops, micro_batches=1)
+            return _attempt(config, places, report, measurements, curve, stops, leaving, micro_batches=1)
         except (torch.OutOfMemoryError, MemoryError) as error:
             log.warning("out of memory (%s); once more with half the batch at a time", error)
             if distributed.world() > 1:
@@ -93,7 +95,7 @@ def run_trial(
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
     try:
-        return _attempt(config, places, report, measurements, curve, stops, micro_batches=2)
+        return _attempt(config, places, report, measurements, curve, stops, leaving, micro_batches=2)
     except (torch.OutOfMemoryError, MemoryError) as error:
         reason = f"out of memory, with half the batch at a time too ({error})"
         if distributed.world() > 1:
@@ -113,6 +115,7 @@ def _attempt(
     measurements: tuple[str, ...],
     curve: bool,
     stops: Collection[int],
+    leaving: Callable[[], bool],
     micro_batches: int,
 ) -> Ending:
     folder = Folder(places.folder)
@@ -125,7 +128,7 @@ def _attempt(
     if config.strategy.exact:
         ending = _solve(config, places, inputs, report)
     else:
-        ending = _train(config, places, inputs, report, micro_batches, curve, stops)
+        ending = _train(config, places, inputs, report, micro_batches, curve, stops, leaving)
     if measurements and ending.outcome is Outcome.COMPLETED:
         distributed.barrier()  # rank 0 may still be writing the network
         measure_trial(config, places, measurements, folder)
@@ -141,7 +144,14 @@ def was_completed(folder: Folder, config: TrialConfig) -> bool:
 
 
 def _train(
-    config: TrialConfig, places: Places, inputs: Inputs, report: Report, micro_batches: int, curve: bool, stops: Collection[int]
+    config: TrialConfig,
+    places: Places,
+    inputs: Inputs,
+    report: Report,
+    micro_batches: int,
+    curve: bool,
+    stops: Collection[int],
+    leaving: Callable[[], bool],
 ) -> Ending:
     """The network is written before the epoch's checkpoint, and before it is reported: whoever is killed or stopped then has it."""
     folder, protocol = Folder(places.folder), config.protocol
@@ -159,7 +169,7 @@ def _train(
             if leader:
                 if kept:
                     keep(folder, _describe(config, inputs, state.model.arguments, record.epoch), state.network.network_state())
-                if record.epoch == protocol.max_epochs or time.monotonic() - saved_at >= CHECKPOINT_SECONDS:
+                if record.epoch == protocol.max_epochs or time.monotonic() - saved_at >= CHECKPOINT_SECONDS or leaving():
                     checkpoint.save_newest(folder, record.epoch, state.as_dict(), facts)
                     saved_at = time.monotonic()
             try:

@@ -341,6 +341,26 @@ def test_a_trial_stops_when_told_and_resumes_from_its_checkpoint(tmp_path: Path,
     assert Folder(str(tmp_path)).names("checkpoint") == ["000002", "000003"]
 
 
+@pytest.mark.parametrize("notice", [1, 2, 3, None])
+def test_on_notice_every_epoch_leaves_a_checkpoint(notice: int | None, tmp_path: Path) -> None:
+    """The machine is gone after epoch 2, ten seconds before a checkpoint would have been due."""
+    config, work, epochs = trial("partial"), Places(folder=str(tmp_path)), list[int]()
+
+    def gone(record: EpochRecord) -> bool:
+        epochs.append(record.epoch)
+        if record.epoch == 2:
+            raise SystemExit
+        return False
+
+    with pytest.raises(SystemExit):
+        run_trial(config, work, gone, leaving=lambda: notice is not None and len(epochs) + 1 >= notice)
+    left = [epoch for epoch in (1, 2) if notice is not None and epoch >= notice]
+    assert Folder(str(tmp_path)).names("checkpoint") == [f"{epoch:06d}" for epoch in left]
+    again: list[EpochRecord] = []
+    assert run_trial(config, work, lambda r: bool(again.append(r))).outcome is Outcome.COMPLETED
+    assert [r.epoch for r in again] == [1, 2, 3]
+
+
 def test_training_inputs_hold_no_test_image() -> None:
     """By construction: the table has lost its test rows, and pixels go by rows of that table."""
     table, whole = open_images(trial("partial"), Places(folder=""))

@@ -27,8 +27,8 @@ def ledger_of(root: Path) -> Ledger:
 
 def nothing_lost(root: Path, planned: int, failed: int = 0) -> None:
     ledger = ledger_of(root)
-    results = ledger.results()
-    assert len(ledger.asks()) == len(results) == planned, "every planned trial, once"
+    results = {trial: result for trial, result in tiny.trained(ledger).items() if result is not None}
+    assert len(tiny.trained(ledger)) == len(results) == planned, "every planned trial, once"
     assert sum(r.outcome is Outcome.FAILED for r in results.values()) == failed, [r.reason for r in results.values()]
     for trial, result in results.items():
         if result.outcome is Outcome.COMPLETED:
@@ -225,29 +225,62 @@ def test_K10_K12_nodes_are_removed_and_nothing_is_lost(tmp_path: Path) -> None:
     print(f"\nK10: {removals} nodes removed, 0 trials lost")
 
 
+def drain(head: raycluster.Head, seconds: int) -> None:
+    """Notice to the node that is not the head's that it will be gone in so many seconds."""
+    listed = head.cli("list", "nodes", "--address", head.address, "--format", "json")
+    known = json.loads(listed.stdout[listed.stdout.index("[") :])
+    worker = next(n["node_id"] for n in known if not n["is_head_node"] and n["state"] == "ALIVE")
+    notice = ("--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "spot", "--deadline-remaining-seconds", str(seconds))
+    drained = head.cli("drain-node", "--address", head.address, "--node-id", worker, *notice)
+    assert drained.returncode == 0, drained.stderr
+
+
+ON_NOTICE = """
+import sys, time
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+@ray.remote(num_cpus=0)
+def worker(whole):
+    from study.search.on_ray.notice import leaving
+    asked, end = leaving(whole), time.time() + 60
+    said = [asked()]
+    while not said[-1] and time.time() < end:
+        time.sleep(0.2)
+        said.append(asked())
+    return said[0], said[-1]
+
+ray.init(address=sys.argv[1], log_to_driver=False)
+while sum(n["Alive"] for n in ray.nodes()) < 2:
+    time.sleep(0.5)
+head = ray.get_runtime_context().get_node_id()
+other = next(n["NodeID"] for n in ray.nodes() if n["Alive"] and n["NodeID"] != head)
+on = lambda node, whole: worker.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(whole)
+asked = [on(other, False), on(head, True), on(head, False)]
+print("asking", flush=True)
+print(ray.get(asked), flush=True)
+"""
+
+
+def test_K11_workers_know_that_a_node_is_on_notice(tmp_path: Path) -> None:
+    """Its own workers, and those of a group that reaches over several nodes; not others."""
+    with raycluster.head(cpus=2) as head:
+        head.node()
+        process = subprocess.Popen([sys.executable, "-c", ON_NOTICE, head.address], stdout=subprocess.PIPE, text=True, env=head.env)
+        until(process, "asking")
+        time.sleep(10)
+        drain(head, 90)
+        answers = process.communicate(timeout=200)[0].strip().splitlines()[-1]
+        assert answers == "[(False, True), (False, True), (False, False)]", answers
+
+
 def test_K11_a_node_drained_for_preemption_loses_no_trial(tmp_path: Path) -> None:
     study = tiny.write(tmp_path, ("partial",), trials=8)
     with raycluster.head(cpus=1) as head:
         node = head.node()
         process = start(tmp_path, study, "--address", head.address, env=head.env)
         until(process, "[1/8]")
-        listed = head.cli("list", "nodes", "--address", head.address, "--format", "json")
-        known = json.loads(listed.stdout[listed.stdout.index("[") :])
-        worker = next(n["node_id"] for n in known if not n["is_head_node"] and n["state"] == "ALIVE")
-        drained = head.cli(
-            "drain-node",
-            "--address",
-            head.address,
-            "--node-id",
-            worker,
-            "--reason",
-            "DRAIN_NODE_REASON_PREEMPTION",
-            "--reason-message",
-            "spot",
-            "--deadline-remaining-seconds",
-            "10",
-        )
-        assert drained.returncode == 0, drained.stderr
+        drain(head, 10)
         time.sleep(10)
         raycluster.kill_tree(node)
         process.stdout.read()

@@ -18,6 +18,7 @@ import ray
 from study.errors import EnvironmentProblem, StudyError
 from study.records import Ask, EpochRecord, Outcome, dumps
 from study.search.on_ray.cluster import Resources
+from study.search.on_ray.notice import leaving
 from study.storage.folder import Folder
 
 COLLECTIVE_TIMEOUT_S = 120  # a hung worker is found within this time; torch's default is 30 minutes
@@ -34,8 +35,9 @@ def _payload(record: EpochRecord) -> dict[str, Any]:
     return {"record": dumps(record.as_dict()), "objective": record.objective, "epoch": record.epoch}
 
 
-def ending(config: dict[str, Any], report: Callable[[EpochRecord], bool]) -> dict[str, Any]:
-    """Runs a trial; how it ended, as its last report: an outcome and its reason, or a problem of the node's that ends the sweep."""
+def ending(config: dict[str, Any], report: Callable[[EpochRecord], bool], whole_cluster: bool = False) -> dict[str, Any]:
+    """Runs a trial; how it ended, as its last report: an outcome and its reason, or a problem of the node's that ends the sweep.
+    `whole_cluster`: notice that any node will be taken away counts as notice of this one."""
     from study.question.config import TrialConfig
     from study.run import run_trial
     from study.search.plans import shows_curve
@@ -54,6 +56,7 @@ def ending(config: dict[str, Any], report: Callable[[EpochRecord], bool]) -> dic
             measurements=tuple(config["measurements"]),
             curve=shows_curve(ask),
             stops=config["stops"],
+            leaving=leaving(whole_cluster),
         )
     except EnvironmentProblem as error:  # a full disk is no trial's fault: it stays unfinished
         return {"problem": str(error), "objective": -1.0}
@@ -143,7 +146,7 @@ def _ddp_worker(config: dict[str, Any]) -> None:
         ray.train.report(_payload(record))
         return False
 
-    ray.train.report(ending(config, report))
+    ray.train.report(ending(config, report, whole_cluster=True))
 
 
 def several_workers(config: dict[str, Any]) -> None:
