@@ -20,6 +20,7 @@ from study.datasets import CATALOG
 from study.errors import EnvironmentProblem, StudyError
 from study.search.on_ray.cluster import Connected, cluster
 from study.search.on_ray.nodes import LEAST_FREE_GB, alive, ask, problems, wanted
+from study.search.on_ray.slices import in_words
 from study.storage.folder import Folder
 from study.storage.places import find_places
 
@@ -62,7 +63,8 @@ def look(connected: Connected, results: str, data: str | None, weights: str | No
         shared = "seen" if node["seen"] is True else "NOT SEEN"
         if address != "here":
             print(
-                f"node {node['host']} ({address}): study {node['code']}, python {node['python']}, {node['free_gb']:.0f} GB free, results {shared}"
+                f"node {node['host']} ({address}): study {node['code']}, python {node['python']}, {node['free_gb']:.0f} GB free, "
+                f"results {shared}{', ' + in_words(node['gpus']) if node['gpus'] else ''}"
             )
     total = {kind: sum(node.get(kind, 0) for node in connected.nodes) for kind in ("CPU", "GPU")}
     print(f"cluster: {total['CPU']:g} CPUs, {total['GPU']:g} GPUs on {len(nodes)} node(s)")

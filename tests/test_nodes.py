@@ -7,7 +7,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -170,6 +170,7 @@ def test_what_ray_raises_meanwhile_is_one_line(monkeypatch: pytest.MonkeyPatch) 
     class Context:
         dashboard_url = ""
         gcs_address = "127.0.0.1:1"
+        runtime_env: ClassVar[dict] = {}
 
     monkeypatch.setattr(ray, "init", lambda **_: Context())
     monkeypatch.setattr(ray, "nodes", lambda: [])

@@ -1,5 +1,6 @@
 """The conditions an epoch was trained under: they travel with its record."""
 
+import os
 import platform
 from typing import Any
 
@@ -37,5 +38,9 @@ def describe(features: Features, backbone: Backbone, where: Device, micro_batche
 
 
 def device_name(where: Device) -> str:
-    """The GPU's own name, as PyTorch has it, or "cpu x4" of four threads: what `records.on_gpu` tells apart."""
-    return torch.cuda.get_device_name(where.device) if where.device.type == "cuda" else f"cpu x{torch.get_num_threads()}"
+    """The GPU's own name, as PyTorch has it, that of a MIG slice too, or "cpu x4" of four threads: what `records.on_gpu` tells apart."""
+    if where.device.type != "cuda":
+        return f"cpu x{torch.get_num_threads()}"
+    name = torch.cuda.get_device_name(where.device)
+    is_slice = os.environ.get("CUDA_VISIBLE_DEVICES", "").startswith("MIG-") and "MIG" not in name
+    return f"{name} MIG slice" if is_slice else name

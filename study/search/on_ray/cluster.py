@@ -17,6 +17,7 @@ from study.console.progress import warn
 from study.errors import ConfigError, EnvironmentProblem, StudyError
 from study.search import RayDoesNotStart
 from study.search.on_ray.nodes import Wanted, alive, ask, check, first_line, problems
+from study.search.on_ray.python_of_workers import check_python
 
 LOST = "Ray's head at {} is lost; start it and run the same command again."
 NO_NODE = "no node of the Ray cluster at {} has been alive for {:.0f} s; look at them with `ray status`, start one and run the same command again."
@@ -146,6 +147,7 @@ def cluster(address: str | None) -> Iterator[Connected]:
                 signal.signal(number, handler)
     over = threading.Event()
     try:
+        check_python(ray.get_runtime_context().runtime_env, job="RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ)
         gcs, connected = ray.get_runtime_context().gcs_address, Connected(context.dashboard_url or "", started)
         threading.Thread(target=connected.watch, args=(over,), name="ray-nodes", daemon=True).start()
         threading.Thread(target=_watch_head, args=(gcs, connected, over), name="ray-head", daemon=True).start()

@@ -5,7 +5,9 @@ import importlib.metadata
 import importlib.util
 import os
 import platform
+import re
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -27,8 +29,26 @@ def look(asked: dict[str, Any], node: str) -> dict[str, Any]:
         "wrote": wrote,
         "folders": {path: contents(path) for path in asked["folders"]},
         "cache": _writable(cache),
+        "gpus": gpus(),
         "free_gb": shutil.disk_usage("/tmp").free / 1e9,  # noqa: S108  where Ray spills
     }
+
+
+def gpus() -> list[dict[str, Any]]:
+    """By GPU of this machine its name and its MIG slices' profiles ("1g.10gb"), as `nvidia-smi -L` lists them whatever this process may
+    see; where that cannot be run, slices that CUDA_VISIBLE_DEVICES names."""
+    try:
+        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=30, check=True).stdout  # noqa: S607
+    except (OSError, subprocess.SubprocessError):
+        listed = ""
+    found: list[dict[str, Any]] = []
+    for line in listed.splitlines():
+        if gpu := re.match(r"GPU \d+: (.+?) \(UUID", line):
+            found.append({"name": gpu[1], "slices": []})
+        elif found and (part := re.match(r"\s+MIG (\S+)\s+Device", line)):
+            found[-1]["slices"].append(part[1])
+    named = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip().startswith("MIG-")]
+    return found or ([{"name": "a GPU", "slices": ["named by CUDA_VISIBLE_DEVICES"] * len(named)}] if named else [])
 
 
 def code() -> str | None:

@@ -17,6 +17,7 @@ from study.environment import PACKAGES
 from study.errors import EnvironmentProblem, StudyError
 from study.question.naming import IMAGES, is_own, taken_apart, with_splits
 from study.search.on_ray import node_report
+from study.search.on_ray.slices import slice_problems
 from study.storage.folder import Folder
 from study.storage.places import Places
 
@@ -33,13 +34,14 @@ class Wanted:
     results: Folder
     folders: tuple[str, ...] = ()  # data and weights
     cache: str | None = None
+    workers: int = 1  # of a trial
 
 
-def wanted(results: Folder, places: Places, datasets: Iterable[str]) -> Wanted:
+def wanted(results: Folder, places: Places, datasets: Iterable[str], workers: int = 1) -> Wanted:
     """`datasets`: names as a study has them, or one's own images; what is generated or installed has no folder."""
     read = [path for name in (*datasets, *places.foreign) for path in _read_from(with_splits(name)[0], places.data or "")]
     own = [f for f in (*read, places.weights, places.labelled) if f and os.path.isabs(f) and os.path.exists(f)]
-    return Wanted(results=results, folders=tuple(dict.fromkeys(own)), cache=places.cache)
+    return Wanted(results=results, folders=tuple(dict.fromkeys(own)), cache=places.cache, workers=workers)
 
 
 def _read_from(dataset: str, data: str) -> list[str]:
@@ -72,6 +74,7 @@ def ask(wanted: Wanted, nodes: dict[str, str]) -> dict[str, dict[str, Any]]:
         pending = {
             node: task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(asked, node) for node in nodes
         }
+        counted = {n["NodeID"]: float(n["Resources"].get("GPU", 0)) for n in ray.nodes()}
         found = {}
         for node, answer in pending.items():
             try:
@@ -80,6 +83,7 @@ def ask(wanted: Wanted, nodes: dict[str, str]) -> dict[str, dict[str, Any]]:
                 raise EnvironmentProblem(
                     f"node {nodes[node]} of the cluster does not answer ({first_line(error)}); look at it with `ray status`, mend or end it."
                 ) from None
+            found[nodes[node]]["counted"] = counted.get(node, 0.0)
             if found[nodes[node]]["wrote"] is True:  # it says so: whether it wrote here is seen here
                 found[nodes[node]]["wrote"] = wanted.results.read(f"{name}-{node}") == mark.encode()
         return {"here": node_report.look(asked, "here"), **found}
@@ -114,6 +118,7 @@ def problems(wanted: Wanted, found: dict[str, dict[str, Any]]) -> list[str]:
                 out.append(f"{who} has no {path}, which is here; copy or mount it there under the same path.")
             elif held != here["folders"][path]:
                 out.append(f"{who} holds other files in {path} than are here; copy them anew.")
+        out += slice_problems(who, node.get("gpus", ()), node.get("counted", 0.0), wanted.workers)
         if node["cache"]:
             out.append(f"{who} cannot write its cache ({node['cache']}); set STUDY_CACHE to a folder it can.")
     return out
