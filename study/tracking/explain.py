@@ -5,11 +5,10 @@ import re
 import socket
 import sqlite3
 import ssl
-from collections.abc import Iterator
-from typing import Any
 
 from study.console.text import redact, shown
 from study.errors import StudyError
+from study.storage.refusals import causes
 
 STATUS = {
     **dict.fromkeys(("UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED"), 401),
@@ -35,20 +34,6 @@ def explain(error: Exception, uri: str) -> str:
     if known and known.startswith(LOST_RUNS):
         known += _taken_from(uri)
     return f"{where} {known}" if known else redact(f"{where}: {type(error).__name__}: {text}")
-
-
-def causes(error: BaseException) -> Iterator[BaseException]:
-    """The error, and what it came of, the nearest first: what it was raised from or while, what it wraps (requests, urllib3, SQLAlchemy)."""
-    waiting: list[Any] = [error]
-    seen: list[BaseException] = []
-    while waiting:
-        one = waiting.pop(0)
-        if not isinstance(one, BaseException) or any(one is other for other in seen):
-            continue
-        seen.append(one)
-        yield one
-        context = None if one.__suppress_context__ else one.__context__
-        waiting += [one.__cause__, context, getattr(one, "reason", None), getattr(one, "orig", None), *one.args]
 
 
 def _way_out(error: BaseException, text: str) -> str | None:

@@ -45,7 +45,7 @@ def rewrite(best: Path, **values: object) -> None:
 def test_a_manifest_cannot_choose_what_is_opened(name: object, best: Path, caplog) -> None:
     os.mkfifo(best / "pipe")
     rewrite(best, file=name)
-    with pytest.raises(ConfigError, match="no intact best checkpoint"):
+    with pytest.raises(ConfigError, match="no intact network"):
         Predictor.from_folder(best.parent)
     assert "names no file of a checkpoint" in caplog.text
 
