@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from study.console.command import Parser, command
-from study.console.progress import load
+from study.console.progress import busy, load
 from study.console.text import tell
 from study.datasets.spec import VAL
 from study.errors import ConfigError, EnvironmentProblem, StudyError, nearest
@@ -102,7 +102,8 @@ def export(
     folder.write(ABOUT, about)
     formats.carry_reading(folder)
     for name in names:
-        file, run = formats.write(name, predictor, Path(folder.root))
+        with busy(f"writing {FORMATS[name]}", soon=True, stream=sys.stderr):
+            file, run = formats.write(name, predictor, Path(folder.root))
         found = formats.compare(name, file, run, predictor, _images(predictor, check, said))
         on = f"{found.images} {'of your' if check else 'generated'} images"
         line = f"{name}: {file}, logits on {on} differ by at most {found.difference:.2g} (tolerance {found.tolerance:.2g})"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import pandas as pd
 
 from analysis.figures import FIGURES
-from analysis.findings.pick import Pick, find_pick, pick_row, why_nothing
+from analysis.findings.pick import Pick, find_pick, lost_choice, pick_row, why_nothing
 from analysis.load import Frames, load
 from analysis.page.model_card import model_card
 from analysis.verdict import Findings, findings
@@ -128,6 +128,8 @@ class Results:
         network of the comparison: of the cells that fit, the one the verdict speaks for, and of its confirm runs the one with the best
         validation macro-F1. No test score chooses. Raises ConfigError where none fits, or several data sets do."""
         wanted = cell.id if isinstance(cell, Cell) else cell
+        if lost_choice(self.frames) and not any(p.delivered for p in self.findings.picks):  # else the line to beat would stand in
+            raise ConfigError(why_nothing(self.frames))
         return find_pick(self.findings.picks, wanted, compared=compared, none=why_nothing(self.frames))
 
     def predictor(self, cell: Cell | str = "", *, ensemble: bool = False, calibrated: bool = True, compared: bool = False) -> "Predictor":

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.data.frames import Frames
+from analysis.data.frames import CONFIRMING, Frames
 from analysis.data.predictions import Predictions
 from analysis.data.question import Question
 from analysis.findings.answers import Answer
@@ -231,6 +231,13 @@ def find_pick(picks: Sequence[Pick], wanted: str = "", *, compared: bool = False
         raise ConfigError(none)
     what = f"{wanted!r} names {len(fit)} cells" if wanted else "the study asks on several data sets"
     raise ConfigError(f"{what}; name one behind a colon, as RESULTS/STUDY:{known[0]}: {nearest(wanted, known)}.")
+
+
+def lost_choice(frames: Frames) -> bool:
+    """Whether winners were confirmed of which nothing says any more that they were chosen."""
+    t = frames.trials
+    own = t[t.stage.isin(CONFIRMING) & ~t.strategy.map(lambda name: EVERY[name].exact)] if len(t) else t
+    return len(own) > 0 and not frames.chosen
 
 
 def why_nothing(frames: Frames) -> str:
