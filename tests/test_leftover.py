@@ -5,12 +5,20 @@ from pathlib import Path
 
 import pytest
 
+from analysis.load import load
+from analysis.verdict import findings
 from study.budget.ladder import MOST_SEEDS, choose, not_asked, with_about
 from study.budget.leftover import SPARE, Leftover, Sofar
 from study.budget.price import cost_of
+from study.conduct.pipeline import conduct
+from study.console.signals import Interrupted
 from study.errors import ConfigError
 from study.question.config import Study
+from study.question.studies import find_study
+from study.records import Origin
+from study.storage.options import Options
 from study.tracking.ledger import Ledger
+from tests import tiny
 from tests.test_mine import a_ladder, machine, pictures, strategies
 
 SPEEDS = [0.2, 0.5, 1, 2, 5]
@@ -79,7 +87,42 @@ def test_a_study_asked_for_as_it_began_goes_on_as_it_grew(tmp_path: Path) -> Non
     _, study = chosen(0.3)
     ledger = Ledger(tmp_path, study.name)
     ledger.begin(study, {})
-    grown = ledger.begin(dataclasses.replace(study, confirm_seeds=9), {})
+    grown = ledger.begin(dataclasses.replace(study, confirm_seeds=9), {}, planned=True)
+    assert [a["planned"] for a in ledger.amendments()] == [True]
     assert ledger.begin(study, {}) == grown == ledger.study() and grown.confirm_seeds == 9 and len(ledger.amendments()) == 1
     with pytest.raises(ConfigError, match="confirm_seeds: 9 -> 8"):
         ledger.begin(dataclasses.replace(study, confirm_seeds=8), {})
+
+
+class Once:
+    """Fits one strategy and one seed more, the first time it is asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[Sofar] = []
+
+    def grown(self, study: Study, sofar: Sofar, ends_at: float) -> Study:
+        self.asked.append(sofar)
+        cells = (*study.cells, dataclasses.replace(study.cells[0], strategy="partial")) if len(self.asked) == 1 else study.cells
+        return dataclasses.replace(study, cells=cells, confirm_seeds=2)
+
+
+@pytest.mark.parametrize("check", [0, 2])
+def test_what_is_bought_is_searched_and_confirmed_before_the_test_set_is_opened(check: int, tmp_path: Path) -> None:
+    path = tiny.write(tmp_path, ("linear_probe",), trials=2, seeds=1, check=check)
+    study, once, options = find_study(str(path)), Once(), Options(results=str(tmp_path / "r"), local=True, mlflow="off", images=False)
+    ended = conduct(study, options, Interrupted(), once)
+    ledger = ended.ledger
+    (opening,) = ledger.test_openings()
+    spoke = [a for a in ledger.asks() if a.trial_id in opening["trials"] and a.origin is not Origin.LINE]
+    assert sorted((a.config["cell"]["strategy"], a.number) for a in spoke) == [
+        ("linear_probe", 0),
+        ("linear_probe", 1),
+        ("partial", 0),
+        ("partial", 1),
+    ]
+    (grew,) = ledger.amendments()
+    assert grew["planned"] and not grew["test_open"] and grew["at"] < opening["at"]
+    assert [s.trained for s in once.asked] == [False, False, *[True] * bool(check)] and all(s.seconds > 0 for s in once.asked)
+    assert not any("extended" in w for w in findings(load(ledger)).warnings)
+    again = Once()
+    assert conduct(study, options, Interrupted(), again).study == ended.study and not again.asked, "the test set is open: nothing is added"

@@ -80,7 +80,7 @@ def _of_the_study(frames: Frames) -> Iterator[str]:
     if len(frames.openings) > 1:
         level = 100 * alpha_of_look(look(frames))
         yield f"the test set was opened {len(frames.openings)} times: each look spends some of the 5 %, this one is held to {level:.2g} %"
-    for amendment in frames.amendments:
+    for amendment in (a for a in frames.amendments if not a.get("planned")):  # by its hours, before the test set was opened
         day = time.strftime("%Y-%m-%d", time.gmtime(amendment["at"]))
         when = ", when its test set was open already" if amendment["test_open"] else ""
         yield f"the study was extended on {day}{when}: {'; '.join(amendment['changes'])}"

@@ -88,7 +88,7 @@ def conduct(study: Study, options: Options, interrupted: Interrupted, leftover: 
             with busy("sending the rest to MLflow"):
                 tracking = follower.close() if follower else None
     verdicts, use = (ending.verdicts, ending.use) if ending else ([], [])
-    return Ended(study=study, ledger=ledger, verdicts=verdicts, use=use, follower=follower, tracking=tracking)
+    return Ended(study=ledger.study() or study, ledger=ledger, verdicts=verdicts, use=use, follower=follower, tracking=tracking)
 
 
 def show_plan(study: Study, options: Options) -> None:
@@ -116,9 +116,9 @@ def show_plan(study: Study, options: Options) -> None:
         print(f"design: {line}")
 
 
-def _begin(study: Study, ledger: Ledger, first_facts: dict[str, object]) -> Study:
+def _begin(study: Study, ledger: Ledger, first_facts: dict[str, object], *, planned: bool = False) -> Study:
     before = len(ledger.amendments())
-    study = ledger.begin(study, first_facts)
+    study = ledger.begin(study, first_facts, planned=planned)
     for amendment in ledger.amendments()[before:]:
         seen = " (its test set is open already)" if amendment["test_open"] else ""
         print(f"the study grows: {'; '.join(amendment['changes'])}{seen}")
@@ -150,7 +150,7 @@ def _run(
             stages.search(execute)
             chosen = stages.choose(ledger, execute.study.searches) if not interrupted.is_set() else {}
             if chosen and leftover and (wider := _wider(execute, leftover, options.ends_at, began, trained)):
-                execute = stages.Executor(run, ledger, _begin(wider, ledger, {}), places, tables, interrupted)
+                execute = stages.Executor(run, ledger, _begin(wider, ledger, {}, planned=True), places, tables, interrupted)
                 continue
             settled = trained or (bool(chosen) and settle_budget.settle(execute, chosen))
             if trained or not settled or not execute.study.budget_check:
@@ -180,7 +180,7 @@ def _wider(executor: stages.Executor, leftover: "Leftover", ends_at: float, bega
     wider = leftover.grown(study, sofar, ends_at)
     if wider == study:
         return None
-    print(f"about {span(max(ends_at - now, 0.0))} are left and more fits", flush=True)
+    print(f"about {span(max(ends_at - now, 0.0))} of the hours are left, and more fits:", flush=True)
     return wider
 
 

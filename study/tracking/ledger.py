@@ -96,8 +96,9 @@ class Ledger:
         """By which version's rules the study reads own folders: those it was begun with, today's before it is."""
         return int(self.facts().get("reading", 1)) if self.folder.exists("study.json") else READING
 
-    def begin(self, study: Study, facts: dict[str, Any]) -> Study:
-        """Writes study.json once. One that lies here already may have grown since: that is an amendment, recorded and dated.
+    def begin(self, study: Study, facts: dict[str, Any], *, planned: bool = False) -> Study:
+        """Writes study.json once. One that lies here already may have grown since: that is an amendment, recorded and dated; `planned`: the
+        study's own, by what its hours still held.
 
         Returns the study with every cell it ever had, in the order in which they came. Raises ConfigError, naming the fields in
         full, when the question itself would change.
@@ -110,6 +111,7 @@ class Ledger:
         grown, changes = self.grown(study, before)
         if changes:
             amendment = {"at": time.time(), "changes": [c.text for c in changes], "test_open": bool(self.test_openings())}
+            amendment |= {"planned": True} if planned else {}
             unfinished = {k: v for k, v in self.facts().items() if k not in ("finished_at", "verdicts", "picks", "scores")}
             first = known.get("first", known["study"])
             values = {**known, "study": grown.as_dict(), "first": first, "facts": unfinished, "amendments": [*self.amendments(), amendment]}
