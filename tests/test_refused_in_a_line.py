@@ -168,7 +168,7 @@ def test_a_table_is_checked_by_the_name_a_sweep_takes(splits: str, tmp_path: Pat
     assert "20 images of 2 classes" in " ".join(capsys.readouterr().out.split())
     if splits == "@official:2":
         assert datasets.main(["check", f"table:{tmp_path}/x.csv{splits}", "--splits", "official:1"]) == 2
-        assert "keep one" in capsys.readouterr().err
+        assert "leave --splits out" in capsys.readouterr().err
 
 
 def test_a_study_of_ones_own_on_other_data_says_nothing_untrue_of_itself() -> None:
