@@ -92,6 +92,10 @@ def test_a_study_asked_for_as_it_began_goes_on_as_it_grew(tmp_path: Path) -> Non
     assert ledger.begin(study, {}) == grown == ledger.study() and grown.confirm_seeds == 9 and len(ledger.amendments()) == 1
     with pytest.raises(ConfigError, match="confirm_seeds: 9 -> 8"):
         ledger.begin(dataclasses.replace(study, confirm_seeds=8), {})
+    wider = ledger.begin(dataclasses.replace(study, confirm_seeds=12), {})
+    with pytest.raises(ConfigError, match="confirm_seeds: 12 -> 5"):
+        ledger.begin(study, {})
+    assert ledger.begin(wider, {}) == wider == ledger.study()
 
 
 class Once:

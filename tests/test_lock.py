@@ -59,7 +59,7 @@ def test_a_holder_that_cannot_be_seen_is_honoured_by_its_age(holder: dict, tmp_p
 
 
 def test_a_living_holder_of_this_machine_is_honoured_however_long_it_is_silent(tmp_path: Path) -> None:
-    code = "import sys, time; from pathlib import Path; from study import lock; from study.storage.folder import Folder\n"
+    code = "import sys, time; from pathlib import Path; from study.storage import lock; from study.storage.folder import Folder\n"
     code += "lock.BEAT_S = 1e6\nwith lock.held(Folder(sys.argv[1])): print('held', flush=True); time.sleep(60)"
     with subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout.readline() == "held\n"

@@ -34,13 +34,13 @@ from study.tracking.reader import (
     TRIAL_ID,
     amendments_of,
     ask_of,
+    asked_of,
     budgets_of,
     check_schema,
     damaged,
     data_report_of,
     delivered_of,
     facts_of,
-    first_of,
     openings_of,
     parse,
     result_of,
@@ -113,18 +113,19 @@ class Ledger:
             amendment = {"at": time.time(), "changes": [c.text for c in changes], "test_open": bool(self.test_openings())}
             amendment |= {"planned": True} if planned else {}
             unfinished = {k: v for k, v in self.facts().items() if k not in ("finished_at", "verdicts", "picks", "scores")}
-            first = known.get("first", known["study"])
-            values = {**known, "study": grown.as_dict(), "first": first, "facts": unfinished, "amendments": [*self.amendments(), amendment]}
+            values = {**known, "study": grown.as_dict(), "facts": unfinished, "amendments": [*self.amendments(), amendment]}
+            if planned or "asked" in known:
+                values["asked"] = known.get("asked", known["study"]) if planned else study.as_dict()
             self._write("study.json", values)
         elif grown.deliver != before.deliver:
             self._write("study.json", {**known, "study": grown.as_dict()})
         return grown
 
     def grown(self, study: Study, before: Study) -> tuple[Study, list[Change]]:
-        """(`before` with what `study` has besides, what changed). Asked for just as it was first begun, a study goes on as it is: it may have
-        grown by itself, by what was left of its hours. Raises ConfigError as `grow` does."""
-        first = self._read("study.json", first_of)
-        if first is not None and not compare(first, replace(study, published=first.published)):
+        """(`before` with what `study` has besides, what changed). Asked for as it was last, a study that has grown by its own plan since goes
+        on as it is. Raises ConfigError as `grow` does."""
+        asked = self._read("study.json", asked_of)
+        if asked is not None and not compare(asked, replace(study, published=asked.published)):
             return replace(before, deliver=study.deliver), []
         return grow(before, study, self.folder.location)
 

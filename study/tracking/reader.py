@@ -93,9 +93,9 @@ def facts_of(values: dict[str, Any]) -> dict[str, Any]:
     return facts
 
 
-def first_of(values: dict[str, Any]) -> Study | None:
-    """The study as it was first begun; None where it never grew."""
-    return study_of({"study": values["first"]}) if "first" in values else None
+def asked_of(values: dict[str, Any]) -> Study | None:
+    """The study as it was last asked for; None where it never grew by its own plan."""
+    return study_of({"study": values["asked"]}) if "asked" in values else None
 
 
 def amendments_of(values: dict[str, Any]) -> list[dict[str, Any]]:
