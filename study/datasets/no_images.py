@@ -64,6 +64,8 @@ BRANDS = {
 def held_by(path: Path) -> Holds | None:
     """What an image's file holds instead; None where that cannot be told, or it is damaged."""
     try:
+        if not path.is_file():  # a FIFO would wait for ever
+            return None
         with open(path, "rb") as file:
             raw = file.read(HEAD)
     except OSError:

@@ -1,5 +1,6 @@
 """Folders that strangers made: nothing is left out without a word, nothing is merged, nothing reaches the terminal raw."""
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -174,7 +175,8 @@ def test_N5_paths_that_are_none_are_one_line(path: str, tmp_path: Path, capsys, 
         open_dataset(f"folder:{path}")
     one_line(caught.value)
     for what in (path, f"folder:{path}"):
-        assert main(["check", what]) in (2, 3)
+        with pytest.raises(SystemExit, match="2") if "\0" in path else contextlib.nullcontext():
+            assert main(["check", what]) in (2, 3)
         assert capsys.readouterr().err[:-1].isprintable()
     if "\0" not in path and len(path) < 200:  # and where it is one, it is read or named
         folder(tmp_path / path, {"a": 5, "b": 5})
