@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from benchmarks.partitioned import Partitioned
 from benchmarks.worlds import Latent, Mixed, World
 
 
@@ -132,3 +133,25 @@ def forecasts() -> Iterator[Case]:
         yield Case(name=name, world=mixed, searches=searches, seeds=seeds, follow=True)
     world = Latent(images=1500, taste=0.1, interaction=0.1, seed=0.25)
     yield Case(name="add 5 seeds and look, five looks, none", world=world, seeds=5, looks=5)
+
+
+def partitions() -> Iterator[tuple[str, Partitioned]]:
+    """Cross-fitted studies of so many images in all; "none": no difference between the two strategies."""
+    laws = {
+        "seed sd 1.3": Latent(seed=0.1),
+        "search sd 2.6, seed sd 2.6": Latent(search=0.2),
+        "search sd 5, seed sd 2.6": Latent(search=0.4),
+    }
+    sizes, every = (150, 300, 600), ((5, 1), (5, 2), (10, 1))
+    found = [(f"{name}, none", Partitioned(law=replace(law, images=n), designs=every)) for n in sizes for name, law in laws.items()]
+    for points in (5.0, 10.0):
+        law = Latent(search=0.2, points=(points, 0.0))
+        found += [(f"search sd 2.6, {points:g} points", Partitioned(law=replace(law, images=n))) for n in sizes]
+    for overlap, reshuffled in ((0.0, 0.0), (0.0, 0.5), (0.55, 0.75)):
+        world = Partitioned(law=Latent(search=0.1, training=0.1, images=300), overlap=overlap, reshuffled=reshuffled)
+        found.append((f"training sd 1.3, alike {overlap:g} | {reshuffled:g}, none", world))
+    for images, sessions in ((300, 20), (300, 60), (600, 40)):
+        found.append((f"{sessions} uneven sessions, none", Partitioned(law=Latent(search=0.1, sessions=sessions, images=images))))
+    found.append(("a third are copies, none", Partitioned(law=Latent(search=0.1, images=300), copies=1 / 3)))
+    for number, (name, world) in enumerate(found):
+        yield name, replace(world, number=number)

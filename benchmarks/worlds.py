@@ -108,7 +108,7 @@ class Latent:
             out.append(sd - (self.drop * (u < self.collapse[s]) if self.collapse else 0.0))
         return out
 
-    def _score(self, s: int, shift: float) -> float:
+    def score(self, s: int, shift: float) -> float:
         """Over infinitely many images, from the accuracy: errors fall on all other classes alike."""
         session = 0.0 if not self.sessions else 1.25 * self.session**2
         sd = np.sqrt(self.difficulty**2 + self.interaction**2 + self.taste**2 + self.chance**2 + session)
@@ -122,16 +122,16 @@ class Latent:
         return float((2 * share * a / (share + said)).mean(axis=1).mean())
 
     @cached_property
-    def _shifts(self) -> list[float]:
-        base = self._score(len(self.points) - 1, 0.0)
+    def shifts(self) -> list[float]:
+        base = self.score(len(self.points) - 1, 0.0)
         return [
-            float(optimize.brentq(lambda x, s=s, p=p: self._score(s, x) - base - p / 100, -2, 4)) if p or self.collapse else 0.0
+            float(optimize.brentq(lambda x, s=s, p=p: self.score(s, x) - base - p / 100, -2, 4)) if p or self.collapse else 0.0
             for s, p in enumerate(self.points)
         ]
 
     @cached_property
     def _scores(self) -> np.ndarray:
-        return np.array([self._score(s, x) for s, x in enumerate(self._shifts)])
+        return np.array([self.score(s, x) for s, x in enumerate(self.shifts)])
 
     def scores(self, study: int) -> np.ndarray:
         return self._scores
@@ -187,12 +187,12 @@ class Latent:
         """[K] of one strategy: its searches', which all folds share; its seeds' and collapses, which every training draws anew."""
         seeds = self._seed(s) * self._rng(study, 15, fold, s).standard_normal(runs)
         luck = self._luck(study, s, searches)
-        return self._shifts[s] + luck[np.arange(runs) % searches] + seeds - self.drop * self._lost(study, fold, s, runs)
+        return self.shifts[s] + luck[np.arange(runs) % searches] + seeds - self.drop * self._lost(study, fold, s, runs)
 
     def _won_moves(self, study: int, s: int, searches: int) -> np.ndarray:
         """[R] of the runs that won."""
         tries = self._rng(study, 17, s).standard_normal((searches, TRIES))
-        return self._shifts[s] + self._luck(study, s, searches) + self._seed(s) * tries.max(axis=1)
+        return self.shifts[s] + self._luck(study, s, searches) + self._seed(s) * tries.max(axis=1)
 
     def _luck(self, study: int, s: int, searches: int) -> np.ndarray:
         """[R] of a strategy's searches."""
