@@ -234,6 +234,42 @@ def test_where_no_image_differs_from_its_fold_one_pass_is_students_t_over_folds(
     assert difference(a, b).variance >= difference(a, made(0 * u)).variance * 3.9, "what the difference tells of is not left out"
 
 
+@pytest.mark.parametrize("grouped", [False, True])
+def test_both_parts_of_one_pass_by_hand(grouped: bool) -> None:
+    """Equal folds, and pairs of images as groups: N units of one size in K folds."""
+    rng = np.random.default_rng(15)
+    groups = np.arange(120) // 2 if grouped else None
+    folds = OuterFolds(labels=rng.integers(CLASSES, size=120), fold=np.arange(120) // 2 % 5, classes=CLASSES, groups=groups)
+    n, place = (60, np.arange(60) % 5) if grouped else (120, folds.fold)
+    a, b = said(rng, folds), said(rng, folds, skill=0.7)
+    a = np.where(folds.fold == 0, (folds.labels + 1) % CLASSES, a)  # one network fails, so that folds differ
+    sides = [cross_fit(p, folds).influence[0] for p in (a, b)]
+
+    def parts(psi: np.ndarray) -> tuple[float, float]:
+        """(between folds, within)."""
+        own = [psi[place == k] for k in range(5)]
+        return 5 / 4 * sum(v.sum() ** 2 for v in own), n / (n - 5) * sum(((v - v.mean()) ** 2).sum() for v in own)
+
+    e = difference(*(cross_fit(p, folds) for p in (a, b)))
+    runs = [max(between - within, 0.0) for between, within in map(parts, sides)]
+    between, within = parts(sides[0] - sides[1])
+    assert sum(p.variance for p in e.runs) == pytest.approx(max(sum(runs), between - within)) and runs[0] > 0
+    assert e.images.variance == pytest.approx(within) and e.images.df == pytest.approx(n - 5) and e.images.count == n
+    assert mean_estimate(cross_fit(a, folds)).runs[0].variance == pytest.approx(runs[0])
+
+
+def test_sessions_that_bring_their_share_of_a_fold_are_no_spread_within_it() -> None:
+    """However uneven they are: what a fold's images bring alike is the fold's."""
+    u = np.array([[0.02, -0.01, 0.03, -0.04]])
+    one = np.repeat(np.arange(6), np.arange(1, 7))
+    groups = np.concatenate([one + 6 * k for k in range(4)])
+    folds = OuterFolds(labels=np.zeros(84, int), fold=groups // 6, classes=1, groups=groups)
+    own = CrossFitted(scores=u.sum(axis=1), influence=folds.sizes * u[:, folds.unit_place] / 21, by_fold=u, folds=folds)
+    e = mean_estimate(own)
+    assert e.images.variance == pytest.approx(0, abs=1e-12) and e.runs[0].variance == pytest.approx(4 * np.var(u, ddof=1))
+    assert e.images.df < 4 * 5, "uneven sessions tell less than as many even ones"
+
+
 def test_with_several_passes_only_the_searches_of_one_fold_are_held_against_each_other() -> None:
     rng = np.random.default_rng(13)
     u = rng.standard_normal((3, 5)) / 100
