@@ -64,10 +64,29 @@ def test_folds_are_of_splits_that_are_ours(kind: str, given: tuple[str, ...], tm
         assert in_common([[t.ids[k] for k in np.flatnonzero(t.split == 2)] for t in tables]) is None
 
 
+@pytest.mark.parametrize("given", GIVEN, ids=lambda g: "+".join(g) or "none")
+@pytest.mark.parametrize("kind", ["folder", "table"])
+def test_a_table_knows_its_folds(kind: str, given: tuple[str, ...], tmp_path: Path) -> None:
+    """As many as can be opened, and none more; where no split is given, each image is a test image of one."""
+    name = images(tmp_path / "own", kind, given)
+    folds = open_dataset(name).folds
+    assert folds == (1 if "test" in given else 5)
+    tables = [open_dataset(name, splits=f"official:{k}") for k in range(folds)]
+    with pytest.raises(ConfigError, match="fold"):
+        open_dataset(name, splits=f"official:{folds}")
+    tested = np.bincount(np.concatenate([np.flatnonzero(t.split == 2) for t in tables]), minlength=len(tables[0].ids))
+    assert {t.folds for t in tables} == {folds} and tested.max() == 1 and (given or tested.min() == 1)
+
+
+@pytest.mark.parametrize("name", ("mini_faces", "mini_weeds", "digits"))
+def test_a_table_of_the_catalogue_knows_its_folds(name: str) -> None:
+    assert open_dataset(name).folds == CATALOG[name].folds
+
+
 @pytest.mark.parametrize("reading", [1, 2])
 def test_a_fold_by_name_is_refused_where_the_test_split_is_given(reading: int, tmp_path: Path) -> None:
     name = images(tmp_path / "own", "folder", ("train", "val", "test"))
-    open_dataset(name, splits="official:0", reading=reading)
+    assert open_dataset(name, splits="official:0", reading=reading).folds == 1
     with pytest.raises(ConfigError, match="its test split is given, so there is no fold 2"):
         open_dataset(name, splits="official:2", reading=reading)
 

@@ -3,6 +3,7 @@
 import os
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from study.console.text import shown
@@ -120,7 +121,7 @@ def _read(name: str, splits: str, root: Path | None, reading: int) -> ImageTable
     if fold >= spec.folds:
         have = f"folds 0..{spec.folds - 1}" if spec.folds > 1 else "one split alone, fold 0"
         raise ConfigError(f"{name} has {have}, not fold {fold}.")
-    return spec.read(root, protocol, fold)
+    return replace(spec.read(root, protocol, fold), folds=spec.folds)
 
 
 def _folder(path: Path, fold: int, reading: int) -> ImageTable:

@@ -25,7 +25,7 @@ from study.datasets.imagefiles import (
     refuse,
 )
 from study.datasets.layout import NotByClass, check_beside, check_layout
-from study.datasets.make_splits import check_fold
+from study.datasets.make_splits import FOLDS, check_fold
 from study.datasets.spec import SPLIT_NAMES, SPLITS, TRAIN, ImageTable, display_name, left_out, some, stratified_split
 from study.datasets.tables import read_columns
 from study.datasets.user_table import Ignored, found_file, make_table
@@ -115,6 +115,7 @@ def _first_reading(
         policy="mild",
         channels=3,
         native_size=size,
+        folds=1 if given else FOLDS,
         ignored=tuple(ignored),
     )
 

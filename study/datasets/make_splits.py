@@ -34,6 +34,11 @@ def cut(
     return split, (f"given split, {names} cut from train" if (given > TRAIN).any() else "own stratified split") + copies
 
 
+def count_folds(given: np.ndarray | None) -> int:
+    """Test splits that are cut from these images, none sharing an image. `given`: int8 [N], as the user has them; None: none."""
+    return 1 if given is not None and (given == TEST).any() else FOLDS
+
+
 def check_fold(fold: int, given: bool, what: str) -> None:
     """Folds are of splits that we make. `given`: the test split is the user's, so every fold would be tested on the same images, and where
     validation is given too be the same training. Raises ConfigError."""

@@ -41,6 +41,7 @@ class ImageTable:
     )
     weights: np.ndarray | None = None  # float32 [N], of mean 1 over train: what an image counts in the training loss
     foreground: "Foreground | None" = None  # where its subject is, as far as pixels tell
+    folds: int = 1  # test splits that it can be cut into, of which no two share an image; 1 where the test split is given
     contents: tuple[str, ...] | None = None  # what each image shows, in the digits of `datasets.contents`, where it was looked at already
 
     def of(self, split: int) -> "tuple[int, np.ndarray | None]":

@@ -13,7 +13,7 @@ from study.datasets.called import check_names
 from study.datasets.contents import DIGITS
 from study.datasets.image_scan import Look, Source, looks
 from study.datasets.imagefiles import decode_file, fingerprint, identity, refuse
-from study.datasets.make_splits import cut
+from study.datasets.make_splits import count_folds, cut
 from study.datasets.no_images import said, way_out
 from study.datasets.spec import SPLITS, TRAIN, ImageTable, astride, display_name, left_out, some
 from study.errors import DataError
@@ -92,6 +92,7 @@ def make_table(
         native_size=max(min(one.height, one.width) for one in seen),
         ignored=tuple(ignored),
         weights=_weights(usable, split, where),
+        folds=count_folds(given),
         contents=tuple(one.digest[:DIGITS] for one in seen),
     )
 
