@@ -17,6 +17,7 @@ from study.strategies import EVERY, LINES, STRATEGIES, Strategy
 
 Explain = Literal["memorisation", "controls"]
 TrainOn = Literal["train", "train+val"]
+Loss = Literal["cross_entropy", "focal"]
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -100,9 +101,11 @@ class Recipe:
     ema: Annotated[float, Offered(Choice(0.0, 0.9, 0.99, 0.999))] = added(
         0.0, since=6
     )  # decay a step of the running average of weights that is scored and kept; 0 = off
+    loss: Annotated[Loss, Offered(Choice(*get_args(Loss)))] = added("cross_entropy", since=7)  # focal: Lin et al. 2017, gamma 2
 
     def __post_init__(self) -> None:
         check_fields(self)
+        _require(self.loss in get_args(Loss), f"loss must be {' or '.join(get_args(Loss))}, not {self.loss!r}.")
 
     @property
     def blends(self) -> bool:
@@ -451,6 +454,8 @@ def _check_space(study: Study) -> None:
         for value in extremes(domain):  # refuses what no trial could be given
             if (name := key.partition(".")[2]) in BOUNDS:
                 check(name, value, f"Study {study.name!r}: space[{key!r}]: {name}")
+            elif name == "loss":
+                Recipe(loss=value)
 
 
 def grid(

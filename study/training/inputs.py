@@ -36,7 +36,8 @@ class Inputs:
         wrong, told = made_wrong(self.train, self.table.labels, len(self.table.classes), config.protocol.wrong_labels, config.seed)
         self._told = told[self.train]
         # as training is told; those of scores stay true
-        self._targets = torch.from_numpy(_targets(self.table, wrong, told, config.recipe.label_smoothing))
+        self._targets = torch.from_numpy(_targets(self.table, wrong, told))
+        self._weights = None if self.table.weights is None else torch.from_numpy(self.table.weights.astype(np.float32))
         self.doubtful = _doubtful(self.table, self.train, wrong, told, config.protocol.train_eval_images)
         self._resident: Tensor | None = None
         self._ahead: Ahead | None = None
@@ -46,6 +47,7 @@ class Inputs:
         """Moves labels, and images where they fit, to the device; those that do not are fetched a batch ahead."""
         self.device = device
         self._targets = self._targets.to(device)
+        self._weights = None if self._weights is None else self._weights.to(device)
         if device.type != "cuda" or self._resident is not None or self._ahead is not None:
             return
         if self.images.num_bytes > RESIDENT_BYTES:
@@ -76,8 +78,12 @@ class Inputs:
         yield from np.array_split(order, steps)
 
     def targets(self, positions: np.ndarray) -> Tensor:
-        """int64 [B], or float32 [B, C] where annotators voted or images have weights."""
+        """int64 [B], or float32 [B, C] where annotators voted."""
         return self._targets[torch.from_numpy(self.train[positions]).to(self.device)]
+
+    def image_weights(self, positions: np.ndarray) -> Tensor | None:
+        """What each image counts in the loss, float32 [B] on the device; None: all count alike."""
+        return None if self._weights is None else self._weights[torch.from_numpy(self.train[positions]).to(self.device)]
 
     def class_weights(self, beta: float) -> Tensor | None:
         """float32 [C] on the device, by what training is told; None: all weigh alike."""
@@ -111,19 +117,13 @@ class Doubtful:
     true: np.ndarray  # [n] as they are, or as the others say
 
 
-def _targets(table: ImageTable, wrong: np.ndarray, told: np.ndarray, smoothing: float) -> np.ndarray:
-    """int64 [N]; float32 [N, C] where there are votes, a wrong label then being unanimous, or where images have weights."""
-    if table.soft is None and table.weights is None:
+def _targets(table: ImageTable, wrong: np.ndarray, told: np.ndarray) -> np.ndarray:
+    """int64 [N]; float32 [N, C] where there are votes, a wrong label then being unanimous."""
+    if table.soft is None:
         return told.astype(np.int64)
-    one_hot = np.eye(len(table.classes), dtype=np.float32)
-    soft = table.soft.copy() if table.soft is not None else one_hot[told]
-    soft[wrong] = one_hot[told[wrong]]
-    if table.weights is None:
-        return soft
-    # Cross-entropy is linear in its target, and smooths it to (1 - s) t + s / C: the t whose smoothed target is w times the image's own
-    # makes the image's whole loss w times as large.
-    weights = table.weights[:, None]
-    return np.asarray(weights * soft + (weights - 1) * smoothing / (len(table.classes) * (1 - smoothing)), np.float32)
+    soft = table.soft.copy()
+    soft[wrong] = np.eye(len(table.classes), dtype=np.float32)[told[wrong]]
+    return soft
 
 
 def _doubtful(table: ImageTable, train: np.ndarray, wrong: np.ndarray, told: np.ndarray, most: int) -> dict[str, Doubtful]:

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 
 from study.errors import ConfigError
@@ -36,6 +35,7 @@ from study.training.divergence import DivergedError, FiniteLoss
 from study.training.ema import Average, averaged
 from study.training.inputs import Features, Inputs
 from study.training.lora import Factors
+from study.training.losses import LOSSES
 from study.training.mixup import Blend, draw
 from study.training.optimizers import make_optimizer, pull_back
 from study.training.schedule import set_rates
@@ -243,7 +243,7 @@ def _train(run: _Phase, epoch: int) -> tuple[float, list[float]]:
     steps = passes * -(-len(inputs.train) // protocol.batch_size)
     torch.manual_seed((config.seed * 1_000_003 + epoch) * 1_009 + distributed.rank())  # dropout, drop path
     run.model.set_training(run.phase, protocol.batch_norm)
-    guard = FiniteLoss(epoch)
+    guard, loss_of = FiniteLoss(epoch), LOSSES[config.recipe.loss]
     losses, busy = torch.zeros((), device=run.trial.where.device), 0.0
     for step, (turn, batch) in enumerate(_batches(run, epoch, passes, steps // passes)):
         set_rates(run.optimizer, run.phase, epoch - run.begin - 1 + step / steps, protocol.warmup_epochs, steps)
@@ -255,11 +255,10 @@ def _train(run: _Phase, epoch: int) -> tuple[float, list[float]]:
             failpoint("mid_epoch", distributed.rank())
         for part in parts:
             with run.trial.where.autocast():
-                images, targets = _shown(run, part[:, 0], part[:, 1], turn, blend)
+                images, targets, weights = _shown(run, part[:, 0], part[:, 1], turn, blend)
                 logits = run.ddp(images)
-            smoothing = config.recipe.label_smoothing
-            each = F.cross_entropy(logits.float(), targets, weight=run.class_weights, label_smoothing=smoothing, reduction="sum")
-            loss = each * (distributed.world() / len(batch))  # DDP averages over workers: exact for uneven shards
+            total = loss_of(logits.float(), targets, weights, run.class_weights, config.recipe.label_smoothing)
+            loss = total * (distributed.world() / len(batch))  # DDP averages over workers: exact for uneven shards
             busy += time.perf_counter() - ready  # a worker's own time: in backward it waits for the others
             loss.backward()
             losses += loss.detach() * (len(batch) / (passes * len(inputs.train)))
@@ -297,13 +296,14 @@ def _parts(run: _Phase, batch: np.ndarray) -> list[np.ndarray]:
     return np.array_split(mine, min(run.trial.micro_batches, len(mine)))
 
 
-def _shown(run: _Phase, own: np.ndarray, partners: np.ndarray, turn: int, blend: Blend | None) -> tuple[Tensor, Tensor]:
-    """Training images at positions `own` as the trained half sees them on pass `turn`, and their targets."""
+def _shown(run: _Phase, own: np.ndarray, partners: np.ndarray, turn: int, blend: Blend | None) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Training images at positions `own` as the trained half sees them on pass `turn`, their targets, and their weights where they have any."""
     inputs = run.trial.inputs
     if blend is None:
-        return run.features.train(own, turn), inputs.targets(own)
-    targets = blend.targets(inputs.targets(own), inputs.targets(partners), len(inputs.table.classes))
-    return run.features.blended(own, partners, turn, blend), targets
+        return run.features.train(own, turn), inputs.targets(own), inputs.image_weights(own)
+    weights, others = inputs.image_weights(own), inputs.image_weights(partners)
+    targets = blend.targets(inputs.targets(own), inputs.targets(partners), len(inputs.table.classes), weights, others)
+    return run.features.blended(own, partners, turn, blend), targets, blend.weights(weights, others)
 
 
 def _evaluate(run: _Phase, looked: Callable[[float], bool]) -> tuple[dict[str, float], np.ndarray | None, np.ndarray]:

@@ -9,6 +9,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -31,10 +32,20 @@ class Blend:
         blended[:, :, top:bottom, left:right] = partners[:, :, top:bottom, left:right]
         return blended
 
-    def targets(self, own: Tensor, partners: Tensor, classes: int) -> Tensor:
-        """int64 [B] or probabilities [B, classes], twice -> probabilities float32 [B, classes]."""
+    def targets(
+        self, own: Tensor, partners: Tensor, classes: int, weights: Tensor | None = None, partner_weights: Tensor | None = None
+    ) -> Tensor:
+        """int64 [B] or probabilities [B, classes], twice -> probabilities float32 [B, classes]. Where images have weights [B], a target
+        leans to the heavier, so that the cross-entropy of the blend, as `weights` says, is the two images' own in their shares."""
         one, other = (t if t.ndim == 2 else F.one_hot(t, classes).float() for t in (own, partners))
-        return one.lerp(other, 1 - self.share)
+        if (blended := self.weights(weights, partner_weights)) is None or partner_weights is None:
+            return one.lerp(other, 1 - self.share)
+        lean = (1 - self.share) * partner_weights / blended.clamp(min=torch.finfo(blended.dtype).tiny)  # a blend may weigh nothing
+        return one.lerp(other, lean[:, None])
+
+    def weights(self, own: Tensor | None, partners: Tensor | None) -> Tensor | None:
+        """What each blend counts in the loss [B], from the weights [B] of both images; None where all count alike."""
+        return None if own is None or partners is None else own.lerp(partners, 1 - self.share)
 
 
 def draw(recipe: Recipe, *, seed: int, turn: int, step: int, size: int) -> Blend | None:

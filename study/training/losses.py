@@ -1,0 +1,41 @@
+"""The losses, by name: each the sum over a batch, since a step divides by the size of the whole batch, whoever trains which part of it.
+
+An image's weight multiplies its whole loss here, whatever the loss, and stands in no target.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+LossFunction = Callable[[Tensor, Tensor, Tensor | None, Tensor | None, float], Tensor]
+"""(logits float32 [B, C], targets int64 [B] or probabilities float32 [B, C], weights of images [B], weights of classes [C], label
+smoothing) -> the sum over the batch, a scalar. Weights are None where all weigh alike."""
+
+GAMMA = 2.0  # of the focal loss: the published choice
+
+
+def cross_entropy(
+    logits: Tensor, targets: Tensor, image_weights: Tensor | None, class_weights: Tensor | None, label_smoothing: float
+) -> Tensor:
+    """Sum the cross-entropies of a batch."""
+    if image_weights is None:
+        return F.cross_entropy(logits, targets, weight=class_weights, label_smoothing=label_smoothing, reduction="sum")
+    each = F.cross_entropy(logits, targets, weight=class_weights, label_smoothing=label_smoothing, reduction="none")
+    return (image_weights * each).sum()
+
+
+def focal(logits: Tensor, targets: Tensor, image_weights: Tensor | None, class_weights: Tensor | None, label_smoothing: float) -> Tensor:
+    """Sum the focal losses of a batch: (1 - p)^GAMMA times the cross-entropy of each class, which an image that is classified well hardly
+    counts in (Lin et al. 2017, arXiv 1708.02002, equation 5, over softmax probabilities p; targets may be soft)."""
+    classes = logits.shape[1]
+    soft = targets if targets.ndim == 2 else F.one_hot(targets, classes).to(logits.dtype)
+    soft = soft.lerp(torch.full_like(soft, 1 / classes), label_smoothing)
+    log_p = logits.log_softmax(1)
+    each = -soft * (1 - log_p.exp()) ** GAMMA * log_p
+    each = (each if class_weights is None else each * class_weights).sum(1)
+    return (each if image_weights is None else image_weights * each).sum()
+
+
+LOSSES: dict[str, LossFunction] = {"cross_entropy": cross_entropy, "focal": focal}
