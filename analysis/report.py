@@ -44,6 +44,10 @@ from study.strategies import EVERY
 from study.tracking.ledger import Ledger
 
 OPTIMIZERS = {"adamw": "AdamW", "sgd": "SGD with Nesterov momentum 0.9, its rates 100 times those named"}
+SCHEDULES = {
+    "cosine": "cosine",
+    "wsd": "a constant learning rate that falls to zero in the last tenth (WSD)",
+}
 PAGE = outputs.page("a study's report", before=r"<title>[^<]*: how much should be fine-tuned\?</title>")
 
 
@@ -287,7 +291,7 @@ def _protocol(frames: Frames) -> list[tuple[str, str]]:
         ),
         (
             "Training",
-            f"{'in the search ' if confirmed_at(frames) else ''}at most {p.max_epochs} epochs, batch {p.batch_size}, {p.image_size} px, {p.precision}, {OPTIMIZERS[p.optimizer]}, cosine with {p.warmup_epochs:g} epoch(s) warm-up, {p.workers} worker(s)"
+            f"{'in the search ' if confirmed_at(frames) else ''}at most {p.max_epochs} epochs, batch {p.batch_size}, {p.image_size} px, {p.precision}, {OPTIMIZERS[p.optimizer]}, {SCHEDULES[p.schedule]} with {p.warmup_epochs:g} epoch(s) warm-up, {p.workers} worker(s)"
             + ("; gradients are not clipped" if p.grad_clip == math.inf else f"; gradients are clipped at norm {p.grad_clip:g}")
             + f"; scores on training images are of {p.train_eval_images:,} of them at most"
             + (f"; {p.wrong_labels:.0%} of the training images have wrong labels, made so" if p.wrong_labels else "")

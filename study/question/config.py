@@ -18,6 +18,7 @@ from study.strategies import EVERY, LINES, STRATEGIES, Strategy
 Explain = Literal["memorisation", "controls"]
 TrainOn = Literal["train", "train+val"]
 Loss = Literal["cross_entropy", "focal"]
+Schedule = Literal["cosine", "wsd"]
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -131,11 +132,13 @@ class Protocol:
     wrong_labels: float = added(0.0, since=5)  # share of training images given a wrong label: what a network memorises
     min_steps: int = added(0, since=5)  # optimiser steps of a whole trial, at least: where images are few, an epoch passes over them often
     keep: Literal["last", "best"] = added("last", since=7, before="best")  # which epoch's network a trial keeps, and is scored by
+    schedule: Schedule = added("cosine", since=7)  # of the rate after the warm-up; wsd: constant, then down in the last tenth
 
     def __post_init__(self) -> None:
         check_fields(self)
         _require(self.precision in ("auto", "fp32", "bf16"), f"precision must be auto, fp32 or bf16, not {self.precision!r}.")
         _require(self.optimizer in ("adamw", "sgd"), f"optimizer must be adamw or sgd, not {self.optimizer!r}.")
+        _require(self.schedule in get_args(Schedule), f"schedule must be {' or '.join(get_args(Schedule))}, not {self.schedule!r}.")
         _require(self.batch_norm in ("train", "freeze"), f"batch_norm must be train or freeze, not {self.batch_norm!r}.")
         _require(
             self.keep in ("last", "best"),

@@ -1,6 +1,6 @@
 """Which epoch speaks for a trial: its network is kept and measured, its scores are the trial's, the search and Optuna go by them.
 
-Under `Protocol(keep="last")` it is the last completed one: the cosine has come to its end, and no luck with the validation images chose it.
+Under `Protocol(keep="last")` it is the last completed one: the learning rate has come down to its end, and no luck with the validation images chose it.
 Under "best", as in studies begun before there was a choice, it is the one with the best validation score, the first of equals. Trials are
 stopped early by comparing them at equal epochs, whatever is kept.
 """

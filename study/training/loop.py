@@ -246,7 +246,8 @@ def _train(run: _Phase, epoch: int) -> tuple[float, list[float]]:
     guard, loss_of = FiniteLoss(epoch), LOSSES[config.recipe.loss]
     losses, busy = torch.zeros((), device=run.trial.where.device), 0.0
     for step, (turn, batch) in enumerate(_batches(run, epoch, passes, steps // passes)):
-        set_rates(run.optimizer, run.phase, epoch - run.begin - 1 + step / steps, protocol.warmup_epochs, steps)
+        done = epoch - run.begin - 1 + step / steps
+        set_rates(run.optimizer, run.phase, done, protocol.warmup_epochs, steps, protocol.schedule)
         run.optimizer.zero_grad(set_to_none=True)
         blend = draw(config.recipe, seed=config.seed, turn=turn, step=step, size=protocol.image_size)
         parts = _parts(run, batch)
