@@ -76,6 +76,7 @@ BOUNDS: dict[str, Bound] = {
     "weight_decay": Bound(high=1e6),
     "label_smoothing": Bound(high=1, open_high=True),
     "class_weighting": Bound(high=1, note="0 = none, 1 = inverse frequency"),
+    "balanced_sampling": Bound(high=1, note="0 = as they are, 1 = all classes equally often"),
     "mixup": Bound(high=1e6, note="0 = off"),
     "cutmix": Bound(high=1e6, note="0 = off"),
     "drop_path": Bound(high=1, open_high=True),

@@ -22,7 +22,6 @@ from study.records import EpochRecord
 from study.run import open_inputs
 from study.storage.places import Places
 from study.strategies import STRATEGIES, LoRA, LpFt, NormOnly, Phase, RetrainHead, Surgical
-from study.training.inputs import balanced_order
 from study.training.loop import State, fine_tune
 from study.training.lora import ALPHA, Factors
 from tests.networks import serves
@@ -132,13 +131,6 @@ def test_a_head_is_kept_by_lp_ft_and_drawn_anew_by_retrain_head(weights: Path, t
         began = heads[0] if strategy == "lp_ft" else drawn
         assert all(torch.equal(heads[-1][k], began[k]) for k in began if k.startswith("fc."))
         assert any(not torch.equal(heads[0][k], drawn[k]) for k in heads[0]), "the phase before trained it"
-
-
-def test_a_balanced_pass_shows_every_class_equally_often_and_is_as_long() -> None:
-    labels = np.repeat([0, 1, 2], [90, 9, 1])
-    order = balanced_order(labels, np.random.Generator(np.random.Philox(key=[1, 2])))
-    assert len(order) == 100 and sorted(np.bincount(labels[order])) == [33, 33, 34]
-    assert len(set(order[labels[order] == 0])) >= 33, "no image of a large class comes twice"
 
 
 def test_factors_have_the_gradient_of_the_sum_and_change_no_more_than_their_rank(weights: Path) -> None:

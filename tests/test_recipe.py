@@ -41,7 +41,7 @@ from tests.goldens import GOLDEN
 from tests.networks import serves
 
 QUICK = Protocol(max_epochs=2, image_size=32, batch_size=32, train_eval_images=16)
-FIELDS = {"class_weighting": 0.99, "mixup": 0.4, "cutmix": 1.0, "drop_path": 0.3, "ema": 0.9}
+FIELDS = {"class_weighting": 0.99, "mixup": 0.4, "cutmix": 1.0, "drop_path": 0.3, "ema": 0.9, "balanced_sampling": 0.5}
 
 
 def trial(strategy: str, protocol: Protocol = QUICK, network: str = "mobilenetv3_small_050", **values: Any) -> TrialConfig:
@@ -73,6 +73,7 @@ def test_what_is_off_is_not_written_and_changes_no_id() -> None:
     ("field", "value", "said"),
     [
         ("class_weighting", 1.5, r"class_weighting must be in \[0, 1\]"),
+        ("balanced_sampling", 1.1, r"balanced_sampling must be in \[0, 1\] .0 = as they are"),
         ("mixup", -1, "mixup must be finite and >= 0"),
         ("cutmix", float("inf"), "cutmix must be finite"),
         ("drop_path", 1.0, r"drop_path must be in \[0, 1\)"),

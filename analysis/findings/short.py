@@ -106,7 +106,7 @@ def _nothing_learnt(frames: Frames, strategy: str, runs: pd.DataFrame) -> str:
     recall, guessed = float((counts.diagonal()[classes] / support[classes]).mean()), 1 / len(classes)
     if recall > (1 + guessed) / 2:
         return ""
-    if _weighs_classes(strategy, runs):
+    if weighs_classes(strategy, runs):
         error = guessed * math.sqrt(guessed * (1 - guessed) * float((1 / support[classes]).sum()))
         if recall > guessed + 2 * error:
             return ""
@@ -132,9 +132,10 @@ def below_the_head(strategy: str) -> bool:
     return any(phase.cut > 0 for phase in EVERY[strategy]().phases(STAGES, EPOCHS))
 
 
-def _weighs_classes(strategy: str, runs: pd.DataFrame) -> bool:
+def weighs_classes(strategy: str, runs: pd.DataFrame) -> bool:
     """Whether training counts an image of a rare class for more."""
-    weighed = "hp/class_weighting" in runs and bool((runs["hp/class_weighting"].fillna(0) > 0).any())
+    fields = ("hp/class_weighting", "hp/balanced_sampling")
+    weighed = any(name in runs and bool((runs[name].fillna(0) > 0).any()) for name in fields)
     return weighed or any(phase.balanced for phase in EVERY[strategy]().phases(STAGES, EPOCHS))
 
 

@@ -103,6 +103,9 @@ class Recipe:
         0.0, since=6
     )  # decay a step of the running average of weights that is scored and kept; 0 = off
     loss: Annotated[Loss, Offered(Choice(*get_args(Loss)))] = added("cross_entropy", since=7)  # focal: Lin et al. 2017, gamma 2
+    balanced_sampling: Annotated[float, Offered(Choice(0.0, 0.5, 1.0))] = added(
+        0.0, since=7
+    )  # a class of n images is shown in proportion to n^(1 - this): 0 as they are, 1 all classes equally often (Kang et al. 2020)
 
     def __post_init__(self) -> None:
         check_fields(self)

@@ -21,6 +21,7 @@ from study.training.augment import POLICIES, augment, quantise
 from study.training.class_weights import class_weights
 from study.training.mixup import Blend
 from study.training.prefetch import Ahead
+from study.training.sampling import draw_order
 
 RESIDENT_BYTES = 8e9  # on a GPU, data sets up to this size live in its memory
 
@@ -68,14 +69,13 @@ class Inputs:
             return self._resident[torch.from_numpy(rows).to(self.device, non_blocking=True)]
         return torch.from_numpy(self.images.pixels(rows)).to(self.device, non_blocking=True)
 
-    def batches(self, seed: int, turn: int, steps: int, balanced: bool = False) -> Iterator[np.ndarray]:
+    def batches(self, seed: int, turn: int, steps: int, balance: float = 0.0) -> Iterator[np.ndarray]:
         """Positions into `train`, in an order that is a function of (seed, turn); sizes differ by one at most. `turn`: which pass, from 1.
 
-        `balanced`: as many, but of every class equally many; images of small classes come several times, of large ones some.
+        `balance` above 0: as many, but classes nearer to equally often, at 1 equally (`draw_order`), by what training is told.
         """
         rng = np.random.Generator(np.random.Philox(key=[seed, turn]))
-        order = balanced_order(self._told, rng) if balanced else rng.permutation(len(self.train))
-        yield from np.array_split(order, steps)
+        yield from np.array_split(draw_order(self._told, rng, balance), steps)
 
     def targets(self, positions: np.ndarray) -> Tensor:
         """int64 [B], or float32 [B, C] where annotators voted."""
@@ -98,14 +98,6 @@ class Inputs:
     def weights_of(self, rows: np.ndarray) -> np.ndarray | None:
         """What images [n] count in the training loss; None where all count alike."""
         return None if self.table.weights is None else self.table.weights[rows]
-
-
-def balanced_order(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """As many positions as there are labels, those of every class equally often but for one."""
-    classes = np.unique(labels)
-    each = -(-len(labels) // len(classes))
-    chosen = [np.resize(rng.permutation(np.flatnonzero(labels == c)), each) for c in classes]  # small classes again from the front
-    return rng.permutation(np.stack(chosen, axis=1).ravel()[: len(labels)])
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

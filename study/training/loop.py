@@ -280,8 +280,9 @@ def _train(run: _Phase, epoch: int) -> tuple[float, list[float]]:
 
 def _batches(run: _Phase, epoch: int, passes: int, steps: int) -> Iterator[tuple[int, np.ndarray]]:
     """(the number of the pass since training began, from 1; positions of one step). Each pass has its own order and views."""
-    turns = range((epoch - 1) * passes + 1, epoch * passes + 1)
-    coming = ((turn, batch) for turn in turns for batch in run.trial.inputs.batches(run.trial.config.seed, turn, steps, run.phase.balanced))
+    config, turns = run.trial.config, range((epoch - 1) * passes + 1, epoch * passes + 1)
+    balance = 1.0 if run.phase.balanced else config.recipe.balanced_sampling
+    coming = ((turn, batch) for turn in turns for batch in run.trial.inputs.batches(config.seed, turn, steps, balance))
     now = next(coming)
     for then in coming:
         run.features.fetch(_parts(run, then[1])[0])
