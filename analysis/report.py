@@ -44,6 +44,7 @@ from study.strategies import EVERY
 from study.tracking.ledger import Ledger
 
 OPTIMIZERS = {"adamw": "AdamW", "sgd": "SGD with Nesterov momentum 0.9, its rates 100 times those named"}
+SAMPLERS = {"tpe": "TPE", "gp": "a Gaussian process"}
 SCHEDULES = {
     "cosine": "cosine",
     "wsd": "a constant learning rate that falls to zero in the last tenth (WSD)",
@@ -273,7 +274,7 @@ def _protocol(frames: Frames) -> list[tuple[str, str]]:
     return [
         (
             "Search",
-            f"{s.trials} trials a cell: the published default, {s.random_trials} random ones that are never stopped, then TPE with successive halving (from epoch {s.grace_epochs}, factor {s.reduction_factor})",
+            f"{s.trials} trials a cell: the published default, {s.random_trials} random ones that are never stopped, then {SAMPLERS[s.sampler]} with successive halving (from epoch {s.grace_epochs}, factor {s.reduction_factor})",
         ),
         *[("Recipe", text) for text in [_recipe(frames)] if text],
         ("Selection", frames.rule or "not made yet"),

@@ -51,13 +51,19 @@ class Origin(StrEnum):
 
     DEFAULT = "default"  # trial 0 of a cell: the published default
     RANDOM = "random"  # i.i.d. draws, never stopped early: only these may feed tuning curves
-    TPE = "tpe"
+    TPE = "tpe"  # proposed by the study's sampler from what trials before had told, and stopped early where others were better; so is the next
+    GP = "gp"
     CONFIRM = "confirm"  # the selected configuration again, with a fresh seed
     MEMORISATION = "memorisation"  # a confirm run with a share of wrong labels
     CONTROL = "control"  # from random weights
     LINE = "line"  # solved, not trained: the line to beat, a confirm run that needs no search
     LENGTH = "length"  # the configuration that is delivered, for some number of epochs, with a fresh seed
     REFIT = "refit"  # the network that is handed over: trained on training and validation images
+
+    @property
+    def guided(self) -> bool:
+        """Whether a sampler proposed it from the trials before: such a trial alone may be stopped early."""
+        return self in (Origin.TPE, Origin.GP)
 
 
 @dataclass(frozen=True, kw_only=True)

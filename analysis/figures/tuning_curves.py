@@ -11,7 +11,7 @@ from analysis.verdict import Findings
 from study.records import OBJECTIVE
 
 TITLE = "Tuning curves: what more trials would have bought"
-NOTE = "Expected best validation macro-F1 of n random trials (a search's own score, so optimistic), from 16 trials on with 80 % simultaneous bands (opda). Only the random, never-stopped trials are used: those of TPE are not independent. A diverged trial counts as 0."
+NOTE = "Expected best validation macro-F1 of n random trials (a search's own score, so optimistic), from 16 trials on with 80 % simultaneous bands (opda). Only the random, never-stopped trials are used: those that the sampler proposed are not independent. A diverged trial counts as 0."
 CONFIDENCE = 0.8
 FEWEST = 3
 FEWEST_FOR_A_BAND = 16  # below it a band spans half the scale

@@ -19,6 +19,7 @@ Explain = Literal["memorisation", "controls"]
 TrainOn = Literal["train", "train+val"]
 Loss = Literal["cross_entropy", "focal"]
 Schedule = Literal["cosine", "wsd"]
+Sampler = Literal["tpe", "gp"]
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -281,7 +282,7 @@ class Study:
     cells: tuple[Cell, ...]
     protocol: Protocol = field(default_factory=Protocol)
     trials: int = 12  # per cell; equal for all
-    random_trials: int = 6  # of them after trial 0: i.i.d., never stopped early; the rest is TPE with ASHA
+    random_trials: int = 6  # of them after trial 0: i.i.d., never stopped early; the rest is the sampler's, with ASHA
     grace_epochs: int = 3  # no trial is stopped before; >= warm-up
     reduction_factor: int = 3  # of successive halving (ASHA): of this many trials at a rung, one goes on
     confirm_seeds: int = 5
@@ -305,6 +306,7 @@ class Study:
     deliver: bool = added(
         False, since=7
     )  # after the report, train the network that is handed over (study.conduct.delivery); no claim rests on it
+    sampler: Sampler = added("tpe", since=7)  # Optuna's, of the guided trials: TPE, or gp (a Gaussian process)
     published: dict[str, Domain] = added(
         since=4, factory=dict
     )  # the strategies' own ranges when the study was begun; its ledger fills it in
@@ -328,6 +330,7 @@ class Study:
             self.grace_epochs >= self.protocol.warmup_epochs,
             f"grace_epochs {self.grace_epochs} must be >= warmup_epochs {self.protocol.warmup_epochs}: nothing may be stopped while warming up.",
         )
+        _require(self.sampler in get_args(Sampler), f"sampler must be {' or '.join(get_args(Sampler))}, not {self.sampler!r}.")
         _check_budget(self)
         _check_questions(self)
         known = get_args(Explain)

@@ -2,7 +2,7 @@
 
 Optuna's state is rebuilt from the ledger whenever a sweep starts, so there is none to lose. Samplers are seeded by
 (study, cell, trial number): the default and the random trials are the same on every machine and in any order;
-TPE's are functions of what has been told before.
+the guided ones, which the study's sampler proposes, are functions of what has been told before.
 """
 
 import dataclasses
@@ -12,13 +12,14 @@ from collections.abc import Callable
 
 import optuna
 from optuna.pruners import SuccessiveHalvingPruner
-from optuna.samplers import RandomSampler, TPESampler
+from optuna.samplers import RandomSampler
 from optuna.trial import TrialState
 
 from study.question.config import Cell, Study, TrialConfig
 from study.records import OBJECTIVE, Ask, EpochRecord, Origin, Outcome, Stage, TrialResult
 from study.search.plans import Plan
 from study.search.sample import default_values, distributions, suggest
+from study.search.samplers import SAMPLERS
 from study.search.scheduling_order import SecondsByCell
 from study.search.seeds import seed_for
 from study.tracking.ledger import Ledger
@@ -105,19 +106,14 @@ class CellSearch:
         own = number // self.settings.searches
         if own == 0:
             return Origin.DEFAULT
-        return Origin.RANDOM if own <= -(-self.settings.random_trials // self.settings.searches) else Origin.TPE
+        return Origin.RANDOM if own <= -(-self.settings.random_trials // self.settings.searches) else Origin(self.settings.sampler)
 
     def ask(self, sequence: int) -> Ask:
         number = next(n for n in itertools.count(self.search, self.settings.searches) if n not in self._numbers)
         origin = self.origin(number)
         for attempt in range(RESAMPLES):
             seed = seed_for(self.settings.seed, self.cell.id, number, attempt)
-            # TPE starts from the random trials; constant_liar keeps parallel trials apart
-            self.study.sampler = (
-                TPESampler(seed=seed, n_startup_trials=1, multivariate=True, constant_liar=True)
-                if origin is Origin.TPE
-                else RandomSampler(seed=seed)
-            )
+            self.study.sampler = SAMPLERS[self.settings.sampler](seed) if origin.guided else RandomSampler(seed=seed)
             if origin is Origin.DEFAULT:
                 self.study.enqueue_trial(default_values(self.settings, self.cell))
             trial = self.study.ask()
@@ -145,11 +141,11 @@ class CellSearch:
         trial = self._live[ask.trial_id]
         trial.report(record.objective, record.epoch)
         promising = not trial.should_prune()
-        return not promising and ask.origin is Origin.TPE and record.epoch < self.max_epochs
+        return not promising and ask.origin.guided and record.epoch < self.max_epochs
 
     def stops(self, ask: Ask) -> tuple[int, ...]:
         """The rungs below the last epoch: nowhere else does `report` stop a trial."""
-        if ask.origin is not Origin.TPE:
+        if not ask.origin.guided:
             return ()
         rungs = (self._rung(k) for k in itertools.count())
         return tuple(itertools.takewhile(lambda epoch: epoch < self.max_epochs, rungs))
