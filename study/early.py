@@ -1,5 +1,5 @@
-"""What holds before anything is loaded, where `python -m` runs a command of ours: Ctrl-C ends it without a traceback, and a stream that was
-closed is no file's number. A program that imports us is left as it is.
+"""What holds before anything is loaded, where `python -m` or `finetune-study` runs a command of ours: Ctrl-C ends it without a traceback, and
+a stream that was closed is no file's number. A program that imports us is left as it is.
 """
 
 import contextlib
@@ -12,22 +12,29 @@ from pathlib import Path
 from types import FrameType
 
 OURS = ("study", "analysis")
+SCRIPT = "finetune-study"  # what pyproject.toml calls study/__main__.py
 CODE = 128 + signal.SIGINT
 Handler = Callable[[int, FrameType | None], object]
 
 
 def begin() -> None:
     """Before our packages import anything else."""
-    if sys.argv[:1] == ["-m"] and _is_command():
+    module = sys.argv[:1] == ["-m"]
+    if _is_command() and (module or _is_script()):
         open_streams()
-        refuse_what_is_no_command()
+        if module:
+            refuse_what_is_no_command()
         if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not where it is ignored, as under nohup
             signal.signal(signal.SIGINT, _end)
 
 
+def _is_script() -> bool:
+    return Path(sys.argv[0] if sys.argv else "").stem == SCRIPT
+
+
 def _is_command() -> bool:
     line = sys.orig_argv
-    return any(a == "-m" and b.partition(".")[0] in OURS for a, b in zip(line, line[1:], strict=False))
+    return _is_script() or any(a == "-m" and b.partition(".")[0] in OURS for a, b in zip(line, line[1:], strict=False))
 
 
 def refuse_what_is_no_command() -> None:
@@ -38,9 +45,8 @@ def refuse_what_is_no_command() -> None:
     if not file.is_file() or _runs(file):
         return  # what is not there is Python's to say
     package = module.partition(".")[0]
-    own = sorted(
-        {f.stem for f in (root / package).glob("*.py") if _runs(f)} | {f.parent.name for f in (root / package).glob("*/__main__.py")}
-    )
+    files = {f.stem for f in (root / package).glob("*.py") if _runs(f)} - {"__main__"}
+    own = sorted(files | {f.parent.name for f in (root / package).glob("*/__main__.py")})
     print(
         f"error: {module} is no command; of {package}, these are: {', '.join(own)}. python -m {package}.{own[-1]} --help", file=sys.stderr
     )
