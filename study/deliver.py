@@ -79,7 +79,6 @@ def _deliver(ledger: Ledger, wanted: str, args: argparse.Namespace, interrupted:
     study = ledger.study()
     assert study is not None, "it was found by its study.json"
     places = find_places(ledger.folder.location.rpartition("/")[0], args.data, args.weights)
-    places = dataclasses.replace(places, reading=ledger.reading())
     tables = open_tables(study, places)
     check_same(tables, ledger)
     check_batches(dataclasses.replace(study, deliver=True), tables, places)

@@ -5,7 +5,7 @@ import io
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -109,9 +109,7 @@ class Demo:
         ask = ledger.ask(self.pick.trial)
         assert ask is not None, "it was picked"
         try:
-            places = replace(find_places(ledger.folder.location, data), reading=ledger.reading()).of_trial(
-                ledger.trial_folder(self.pick.trial).location
-            )
+            places = find_places(ledger.folder.location, data).of_trial(ledger.trial_folder(self.pick.trial).location)
             table, pixels = open_images(TrialConfig.from_dict(ask.config), places)
         except (ConfigError, DataError, EnvironmentProblem) as error:
             self.missing = f"the training images are not at hand: {error}"

@@ -3,7 +3,6 @@
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -167,7 +166,7 @@ def _soup(results: "Results", cell: str, data: str | None) -> "Souped":
         raise ConfigError(f"{pick.cell.id} has {len(pick.trials)} network(s); a soup needs two confirm runs: leave --soup out.")
     ask = ledger.ask(pick.trial)
     assert ask is not None, "it was picked"
-    places = replace(find_places(ledger.folder.location, data), reading=ledger.reading())
+    places = find_places(ledger.folder.location, data)
     check_begun(ledger, {pick.cell.dataset}, places)
     table, pixels = open_images(TrialConfig.from_dict(ask.config), places.of_trial(ledger.trial_folder(pick.trial).location))
     val = np.flatnonzero(table.split == VAL)

@@ -5,7 +5,6 @@ said with how much, beside what is different here.
 """
 
 import contextlib
-import dataclasses
 import os
 import re
 import shutil
@@ -256,7 +255,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         if "RANK" in os.environ and "WORLD_SIZE" in os.environ:
             scratch = _together(scratch)
-        places = dataclasses.replace(find_places(str(scratch), args.data, args.weights), reading=ledger.reading())
+        places = find_places(str(scratch), args.data, args.weights)
         check_begun(ledger, {TrialConfig.from_dict(a.config).cell.dataset for a in asks}, places)
         replays = []
         for ask in asks:

@@ -226,7 +226,7 @@ def open_images(config: TrialConfig, places: Places) -> tuple[ImageTable, np.nda
 def open_table(config: TrialConfig, places: Places) -> ImageTable:
     """The same, nothing decoded."""
     cell = config.cell
-    table = _opened(cell.dataset, cell.splits, places.data_root, places.reading)
+    table = _opened(cell.dataset, cell.splits, places.data_root)
     table = subsample(table, cell.train_fraction, seed=config.subset) if cell.train_fraction < 1 else table
     return with_validation(table) if config.train_on == "train+val" else table
 
@@ -237,9 +237,9 @@ def open_inputs(config: TrialConfig, places: Places) -> Inputs:
 
 
 @functools.lru_cache(maxsize=4)
-def _opened(name: str, splits: str, root: Path | None, reading: int) -> ImageTable:
+def _opened(name: str, splits: str, root: Path | None) -> ImageTable:
     """Headers and labels are read once a process: a worker trains one trial of a study after another."""
-    return open_dataset(name, splits=splits, root=root, reading=reading)
+    return open_dataset(name, splits=splits, root=root)
 
 
 def measure_trial(config: TrialConfig, places: Places, names: tuple[str, ...], folder: Folder) -> dict[str, str]:
@@ -288,7 +288,7 @@ def _published(config: TrialConfig, places: Places) -> Backbone:
 
 def _foreign(name: str, config: TrialConfig, places: Places) -> Images:
     dataset, splits = with_splits(name)
-    table = _opened(dataset, splits, places.data_root, places.reading)
+    table = _opened(dataset, splits, places.data_root)
     return Images(table=table, pixels=pixels(table, _side(config), places.cache_root))
 
 

@@ -83,12 +83,11 @@ def test_a_table_of_the_catalogue_knows_its_folds(name: str) -> None:
     assert open_dataset(name).folds == CATALOG[name].folds
 
 
-@pytest.mark.parametrize("reading", [1, 2])
-def test_a_fold_by_name_is_refused_where_the_test_split_is_given(reading: int, tmp_path: Path) -> None:
+def test_a_fold_by_name_is_refused_where_the_test_split_is_given(tmp_path: Path) -> None:
     name = images(tmp_path / "own", "folder", ("train", "val", "test"))
-    assert open_dataset(name, splits="official:0", reading=reading).folds == 1
+    assert open_dataset(name, splits="official:0").folds == 1
     with pytest.raises(ConfigError, match="its test split is given, so there is no fold 2"):
-        open_dataset(name, splits="official:2", reading=reading)
+        open_dataset(name, splits="official:2")
 
 
 GENERATED = ("mini_faces", "mini_weeds", "digits")

@@ -16,6 +16,7 @@ from study.datasets.copies import NEAR_BITS, clusters, difference_hash, near_pai
 from study.datasets.image_scan import look
 from study.datasets.imagefiles import decode_file
 from study.datasets.label_errors import likely_label_errors
+from study.datasets.spec import stratified_split
 from study.errors import ConfigError, DataError
 from study.inference import pictures
 from study.question.config import Protocol, Study, grid
@@ -80,34 +81,25 @@ def test_clusters_are_those_of_all_pairs() -> None:
     assert all(found[a] == found[b] for a, b in pairs) and len(set(found)) >= 300 - len(pairs) // 2
 
 
-def test_without_copies_folders_are_split_as_ever_and_old_studies_keep_their_rules(tmp_path: Path) -> None:
-    plain = classes(tmp_path / "plain", {"a": 20, "b": 20})
-    now, then = open_dataset(f"folder:{plain}"), open_dataset(f"folder:{plain}", reading=1)
-    assert now.ids == then.ids and np.array_equal(now.split, then.split) and now.fingerprint == then.fingerprint
-    copied = with_copies(tmp_path / "copied", 5)
-    Image.fromarray(np.zeros((20, 20), np.uint16)).save(copied / "a" / "scan.tif")
-    now, then = open_dataset(f"folder:{copied}"), open_dataset(f"folder:{copied}", reading=1)
-    assert audit(then).exact_across > 0 and "a/scan.tif" in now.ids and ("a/scan.tif", ".tif is not read") in then.ignored
+def test_only_copies_move_the_split_that_classes_alone_would_give(tmp_path: Path) -> None:
+    for root, copies in ((classes(tmp_path / "plain", {"a": 20, "b": 20}), False), (with_copies(tmp_path / "copied", 5), True)):
+        table = open_dataset(f"folder:{root}")
+        plain = dataclasses.replace(table, split=stratified_split(table.labels, None, 0, what=str(root)))
+        assert audit(table).exact_across == 0
+        assert (audit(plain).exact_across > 0) == copies == (not np.array_equal(table.split, plain.split))
 
 
-def test_a_study_begun_before_reads_its_folder_as_before(tmp_path: Path) -> None:
+def test_a_study_of_a_folder_with_copies_parts_none_and_records_its_sizes(tmp_path: Path) -> None:
     root = with_copies(tmp_path / "own", 6)
     cells = grid([f"folder:{root}"], ["efficientnet_lite0"], ["linear_probe"])
-    study = Study(name="old", cells=cells, protocol=Protocol(max_epochs=1, warmup_epochs=0, image_size=32), trials=1, random_trials=0, grace_epochs=1, confirm_seeds=0)  # fmt: skip
-    ledger = Ledger(str(tmp_path), "old")
-    assert ledger.reading() == 2
-    ledger.begin(study, {"started_at": 1.0})  # what version 0.1 wrote names no rules
-    assert ledger.reading() == 1
+    study = Study(name="copies", cells=cells, protocol=Protocol(max_epochs=1, warmup_epochs=0, image_size=32), trials=1, random_trials=0, grace_epochs=1, confirm_seeds=0)  # fmt: skip
     run_study(study, results=tmp_path, local=True)
-    assert ledger.data_report()[f"folder:{root}@official"]["exact_across"] > 0
-    run_study(dataclasses.replace(study, name="new"), results=tmp_path, local=True)
-    report = Ledger(str(tmp_path), "new").data_report()[f"folder:{root}@official"]
-    assert report["exact_across"] == 0 and Ledger(str(tmp_path), "new").reading() == 2
-    sides = np.median([min(Image.open(f).size) for f in root.rglob("*.*")])
-    for name in ("old", "new"):  # what a page holds the size of its images against is recorded at every start
-        known = Ledger(str(tmp_path), name)
-        assert known.facts()["own_sizes"] == {"efficientnet_lite0": 224}
-        assert known.data_report()[f"folder:{root}@official"]["median_side"] == sides
+    known = Ledger(str(tmp_path), "copies")
+    report = known.data_report()[f"folder:{root}@official"]
+    assert report["exact_across"] == 0 and report["exact_extra"] >= 16
+    # what a page holds the size of its images against is recorded at every start
+    assert known.facts()["own_sizes"] == {"efficientnet_lite0": 224}
+    assert report["median_side"] == np.median([min(Image.open(f).size) for f in root.rglob("*.*")])
 
 
 def test_images_that_the_hash_takes_for_one_are_split_all_the_same_and_that_is_said(tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ def made(root: Path, kind: str) -> str:
 def begun(name: str, root: Path) -> Ledger:
     """A ledger as the sweep's checks leave it, nothing trained."""
     ledger = Ledger(str(root), "s")
-    ledger.begin(asked(name), {"reading": 2})
+    ledger.begin(asked(name), {})
     table = open_dataset(name)
     marks = check_same({(name, "official"): table}, ledger)
     ledger.folder.write("data_report.json", dumps({k: {"form": table.form, **v} for k, v in marks.items()}).encode())

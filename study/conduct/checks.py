@@ -52,7 +52,7 @@ def open_tables(study: Study, places: Places) -> Tables:
     """Every data set of the study, headers read, on every fold that it will be asked about. Raises ConfigError or DataError."""
     tables: Tables = {}
     for dataset, splits in dict.fromkeys((c.dataset, c.splits) for c in study.cells):
-        table = open_dataset(dataset, splits=splits, root=places.data_root, reading=places.reading)
+        table = open_dataset(dataset, splits=splits, root=places.data_root)
         if tables.setdefault((dataset, splits.partition(":")[0]), table) is table:
             print(f"{dataset}: {table.form}")
         if len(table.classes) < 2:
@@ -76,7 +76,7 @@ def _check_folds(study: Study, places: Places) -> None:
         tests = []
         for fold in range(study.confirm_folds):
             try:
-                table = open_dataset(dataset, splits=f"{protocol}:{fold}", root=places.data_root, reading=places.reading)
+                table = open_dataset(dataset, splits=f"{protocol}:{fold}", root=places.data_root)
             except ConfigError as error:
                 raise ConfigError(f"confirm_folds {study.confirm_folds}: {error} For more confirm runs, raise confirm_seeds.") from None
             tests.append([table.ids[k] for k in np.flatnonzero(table.split == TEST)])

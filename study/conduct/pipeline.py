@@ -1,6 +1,5 @@
 """A whole study, from its question to its page: check, search, confirm with fresh seeds, check the budget, open the test set once, report."""
 
-import dataclasses
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -66,7 +65,6 @@ def conduct(study: Study, options: Options, interrupted: Interrupted, leftover: 
     ledger = Ledger(places.folder, study.name)
     with ExitStack() as stack:
         # ---- check: everything that can be wrong is found before a worker starts ---------------------
-        places = dataclasses.replace(places, reading=ledger.reading())
         with busy("checking networks and images"):
             parameters = check_models(study, places)  # a misspelt name is said before any image is looked at, a size before it is tried
             study, probe = settle_precision(study, ledger, places, None if options.local else max(int(options.cpus_per_worker), 1))
@@ -75,7 +73,7 @@ def conduct(study: Study, options: Options, interrupted: Interrupted, leftover: 
         check_room(study, ledger, parameters)
         stack.enter_context(lock.held(ledger.folder))
         failpoint("after_lock")
-        first = {**environment.environment(options.command), **probe, "reading": places.reading, "started_at": time.time()}
+        first = {**environment.environment(options.command), **probe, "started_at": time.time()}
         study = _begin(study, ledger, first)
         with busy("looking through all images"):
             ledger.add_facts(data_warnings=check_data(tables, ledger), own_sizes=own_sizes(study))
@@ -95,7 +93,6 @@ def show_plan(study: Study, options: Options) -> None:
     """What would run, what it costs and what of it is done already; nothing is written. Raises ConfigError where the run would."""
     places = find_places(options.results, options.data, options.weights)
     ledger = Ledger(places.folder, study.name)
-    places = dataclasses.replace(places, reading=ledger.reading())
     check_models(study, places)
     study, _ = settle_precision(study, ledger, places)
     if (begun := ledger.study()) is not None:

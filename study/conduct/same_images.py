@@ -43,7 +43,7 @@ def check_begun(ledger: Ledger, datasets: Collection[str], places: Places) -> No
     for cell in study.cells if study is not None else ():
         key = (cell.dataset, cell.split_protocol)
         if cell.dataset in datasets and key not in tables:
-            tables[key] = open_dataset(cell.dataset, splits=cell.splits, root=places.data_root, reading=places.reading)
+            tables[key] = open_dataset(cell.dataset, splits=cell.splits, root=places.data_root)
     check_same(tables, ledger)
 
 

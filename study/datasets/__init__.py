@@ -12,7 +12,7 @@ from study.datasets.instead import instead_of
 from study.datasets.layout import NotByClass
 from study.datasets.spec import SPLITS, DatasetSpec, ImageTable, subsample
 from study.errors import ConfigError, DataError, nearest
-from study.question.naming import READING, Named, is_own, taken_apart
+from study.question.naming import Named, is_own, taken_apart
 
 CATALOG: dict[str, DatasetSpec] = {
     spec.name: spec
@@ -72,15 +72,15 @@ OWN: dict[str, Callable[[Named, str, int], ImageTable]] = {"table": manifest.rea
 """How a user's own data are read, by kind; folders besides."""
 
 
-def open_dataset(name: str, *, splits: str = "official", root: Path | None = None, reading: int = READING) -> ImageTable:
+def open_dataset(name: str, *, splits: str = "official", root: Path | None = None) -> ImageTable:
     """A data set by name, or a user's own: `folder:PATH`, `table:PATH`, `hf:NAME_OR_FOLDER`. `splits` is a protocol of its, with ":k" for
-    fold k; `reading`: by which version's rules own folders are read and split (a study keeps those it was begun with).
+    fold k.
 
     Raises ConfigError for an unknown name, protocol or fold; DataError for what is wrong with the files. Both are one line that
     may be shown on a terminal, whatever names the files have.
     """
     try:
-        return _lawful(_read(name, splits, root, reading))
+        return _lawful(_read(name, splits, root))
     except (ConfigError, DataError) as error:
         raise type(error)(shown(str(error))) from None
     except OSError as error:
@@ -99,7 +99,7 @@ def _lawful(table: ImageTable) -> ImageTable:
     return table
 
 
-def _read(name: str, splits: str, root: Path | None, reading: int) -> ImageTable:
+def _read(name: str, splits: str, root: Path | None) -> ImageTable:
     protocol, _, fold_text = splits.partition(":")
     if fold_text and not fold_text.isdigit():
         raise ConfigError(f"splits {splits!r}: the fold must be a whole number, as in {protocol}:1.")
@@ -110,7 +110,7 @@ def _read(name: str, splits: str, root: Path | None, reading: int) -> ImageTable
         named = taken_apart(name)
         if not named.where.strip():
             raise ConfigError(f"{name} names nothing; write {named.kind}: and {WHERE[named.kind]}.")
-        return OWN[named.kind](named, name, fold) if named.kind in OWN else _folder(Path(named.where), fold, reading)
+        return OWN[named.kind](named, name, fold) if named.kind in OWN else _folder(Path(named.where), fold)
     if name not in CATALOG:
         raise ConfigError(
             f"Unknown dataset {name!r}; choose from {nearest(name, list(CATALOG))}, or give your own images: folder:PATH, table:PATH or hf:NAME."
@@ -124,9 +124,9 @@ def _read(name: str, splits: str, root: Path | None, reading: int) -> ImageTable
     return replace(spec.read(root, protocol, fold), folds=spec.folds)
 
 
-def _folder(path: Path, fold: int, reading: int) -> ImageTable:
+def _folder(path: Path, fold: int) -> ImageTable:
     try:
-        return folder.read(path, fold, reading)
+        return folder.read(path, fold)
     except NotByClass as error:
         raise DataError(f"{error}{instead_of(path)}") from None
 

@@ -6,51 +6,33 @@ A file PATH/groups.csv (columns file,group) keeps images of one group (a patient
 import os
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable, Set
+from collections.abc import Iterable
 from pathlib import Path
 
-import numpy as np
-
 from study.datasets.called import as_read, look_alike
-from study.datasets.imagefiles import (
-    FIRST_SUFFIXES,
-    JUNK,
-    SUFFIXES,
-    check_headers,
-    decode_file,
-    fingerprint,
-    identity,
-    is_junk,
-    no_image,
-    refuse,
-)
+from study.datasets.imagefiles import JUNK, SUFFIXES, is_junk, no_image
 from study.datasets.layout import NotByClass, check_beside, check_layout
-from study.datasets.make_splits import FOLDS, check_fold
-from study.datasets.spec import SPLIT_NAMES, SPLITS, TRAIN, ImageTable, display_name, left_out, some, stratified_split
+from study.datasets.spec import SPLIT_NAMES, SPLITS, TRAIN, ImageTable, display_name, some
 from study.datasets.tables import read_columns
 from study.datasets.user_table import Ignored, found_file, make_table
 from study.errors import DataError
-from study.question.naming import READING
 
 GROUPS = "groups.csv"
 LINK = "a link to a folder"
 BESIDE_SPLITS, BESIDE_CLASSES = "beside the splits", "beside the class folders"
 
 
-def read(path: Path, fold: int, reading: int = READING) -> ImageTable:
-    """Raises DataError for anything that would make the result lie: empty classes, links out of the tree, many unreadable images.
-
-    `reading`: by which version's rules; 1 is what studies of version 0.1 were begun with.
-    """
+def read(path: Path, fold: int) -> ImageTable:
+    """Raises DataError for anything that would make the result lie: empty classes, links out of the tree, many unreadable images."""
     check_path(path, "folder")
     ignored: Ignored = []
-    given = _given(path, ignored, whole=reading == 1)
+    given = _given(path, ignored)
     tops = given if given is not None else {0: path}
     in_order = sorted(tops.items(), key=lambda item: item[1].name.lower())
     folders = [(cls, k) for k, top in in_order for cls in _classes(path, top, ignored)]
     name_of = _names(path, [cls for cls, _ in folders])
-    inside = {cls: _images(path, cls, ignored, FIRST_SUFFIXES if reading == 1 else frozenset()) for cls, _ in folders}
-    notes = check_layout(path, inside, given is not None) if reading > 1 else []
+    inside = {cls: _images(path, cls, ignored) for cls, _ in folders}
+    notes = check_layout(path, inside, given is not None)
     found = [(file, name_of[cls], k) for cls, k in folders for file in inside[cls]]
     if not found:
         raise NotByClass(f"{path} holds no images; expected {path}/<class>/*.jpg (also {', '.join(sorted(SUFFIXES))}).")
@@ -59,65 +41,19 @@ def read(path: Path, fold: int, reading: int = READING) -> ImageTable:
     raw_classes = sorted({cls for _, cls, _ in found})
     if len(raw_classes) < 2:
         raise NotByClass(f"{path} holds one class only ({display_name(raw_classes[0])}); there is nothing to tell apart.")
-    if reading > 1:
-        groups = _groups(path, [file for file, _, _ in found])
-        notes += [f"group {GROUPS}"] if groups is not None else []
-        images = [
-            found_file(
-                file,
-                id=display_path(file, path),
-                label=cls,
-                split=None if given is None else k,
-                group=None if groups is None else groups[n],
-            )
-            for n, (file, cls, k) in enumerate(found)
-        ]
-        return make_table(
-            f"folder:{path}", "folder", images, ignored, where=str(path), groups_in=str(path / GROUPS), notes=notes, fold=fold
+    groups = _groups(path, [file for file, _, _ in found])
+    notes += [f"group {GROUPS}"] if groups is not None else []
+    images = [
+        found_file(
+            file,
+            id=display_path(file, path),
+            label=cls,
+            split=None if given is None else k,
+            group=None if groups is None else groups[n],
         )
-    return _first_reading(path, fold, found, raw_classes, given is not None, ignored)
-
-
-def _first_reading(
-    path: Path, fold: int, found: list[tuple[Path, str, int]], raw_classes: list[str], given: bool, ignored: Ignored
-) -> ImageTable:
-    """As version 0.1 read: any unreadable image refuses all, copies may lie on two sides. For studies that were begun so."""
-    files = [file for file, _, _ in found]
-    number = {cls: k for k, cls in enumerate(raw_classes)}
-    labels = np.array([number[cls] for _, cls, _ in found], np.int64)
-    classes = tuple(display_name(c) for c in raw_classes)
-    size, bad = check_headers(files)
-    if bad:
-        raise refuse([(str(files[k]), reason) for k, reason in bad], str(path))
-    names = _groups(path, files)
-    number = {group: k for k, group in enumerate(sorted(set(names or [])))}
-    groups = None if names is None else np.array([number[group] for group in names], np.int64)
-    check_fold(fold, given, str(path))
-    if given:
-        split = np.array([k for _, _, k in found], np.int8)
-    else:
-        if few := [c for c, n in zip(classes, np.bincount(labels), strict=True) if n < 5]:
-            raise DataError(f"{path}: {some(few)} has fewer than 5 images; add some, or give train/, val/ and test/ folders.")
-        split = stratified_split(labels, groups, 0, fold, what=str(path / GROUPS))
-    if unseen := [c for k, c in enumerate(classes) if not ((split == TRAIN) & (labels == k)).any()]:
-        raise DataError(f"{path}: no train image of {some(unseen)}; a class must be seen to be learnt.")
-    counts = "; ".join(f"{s} {int((split == k).sum())}" for k, s in enumerate(SPLITS))
-    return ImageTable(
-        name=f"folder:{path}",
-        classes=classes,
-        ids=tuple(display_path(f, path) for f in files),
-        labels=labels,
-        split=split,
-        groups=groups,
-        form=f"{len(files)} images of {len(classes)} classes, {'given' if given else 'own stratified'} split; {counts}" + left_out(ignored),
-        fingerprint=fingerprint(["folder", *map(identity, files)]),
-        decode=lambda i: decode_file(files[i], 3),
-        policy="mild",
-        channels=3,
-        native_size=size,
-        folds=1 if given else FOLDS,
-        ignored=tuple(ignored),
-    )
+        for n, (file, cls, k) in enumerate(found)
+    ]
+    return make_table(f"folder:{path}", "folder", images, ignored, where=str(path), groups_in=str(path / GROUPS), notes=notes, fold=fold)
 
 
 def display_path(file: Path, root: Path) -> str:
@@ -141,8 +77,8 @@ def check_path(path: Path, kind: str) -> None:
         )
 
 
-def _given(path: Path, ignored: Ignored, whole: bool) -> dict[int, Path] | None:
-    """The folder of each split by its number, or None where there are class folders only. `whole`: all three or none."""
+def _given(path: Path, ignored: Ignored) -> dict[int, Path] | None:
+    """The folder of each split by its number, or None where there are class folders only."""
     found: dict[int, list[Path]] = defaultdict(list)
     others: list[Path] = []
     for entry in _entries(path):
@@ -154,14 +90,12 @@ def _given(path: Path, ignored: Ignored, whole: bool) -> dict[int, Path] | None:
         if len(folders) > 1:
             raise DataError(f"{path} has {' and '.join(f.name for f in folders)}, each for the {SPLITS[number]} split; keep one of them.")
         _check_link(path, folders[0])
-    if missing := ({0, 1, 2} if whole else {TRAIN}) - set(found):
+    if TRAIN not in found:
         names = ", ".join(sorted(folders[0].name for folders in found.values()))
-        raise DataError(
-            f"{path} has {names} but no {', '.join(SPLITS[m] for m in sorted(missing))}; give all three, train and one of the others, or only class folders."
-        )
+        raise DataError(f"{path} has {names} but no {SPLITS[TRAIN]}; give all three, train and one of the others, or only class folders.")
     classes = {c.name for folders in found.values() for c in _entries(folders[0]) if c.is_dir()}
     for other in others:
-        cost = check_beside(path, other, classes) if not (whole or is_junk(other.name) or other.is_symlink()) and other.is_dir() else ""
+        cost = check_beside(path, other, classes) if not (is_junk(other.name) or other.is_symlink()) and other.is_dir() else ""
         if other != path / GROUPS:
             ignored.append((display_path(other, path), JUNK if is_junk(other.name) else BESIDE_SPLITS + cost))
     return {number: folders[0] for number, folders in found.items()}
@@ -195,7 +129,7 @@ def _names(root: Path, folders: list[Path]) -> dict[Path, str]:
     return {folder: unicodedata.normalize("NFC", _text(folder.name)) for folder in folders}
 
 
-def _images(root: Path, cls: Path, ignored: Ignored, suffixes: Set[str]) -> list[Path]:
+def _images(root: Path, cls: Path, ignored: Ignored) -> list[Path]:
     """Every image below a class folder, links that leave the tree refused, loops not followed."""
     out: list[Path] = []
     for parent, names, files in os.walk(cls, followlinks=False, onerror=_refuse):
@@ -205,7 +139,7 @@ def _images(root: Path, cls: Path, ignored: Ignored, suffixes: Set[str]) -> list
         names.sort(key=os.fsencode)
         for name in sorted(files, key=os.fsencode):
             file = Path(parent, name)
-            if (reason := no_image(name, suffixes)) is not None:
+            if (reason := no_image(name)) is not None:
                 ignored.append((display_path(file, root), reason))
             else:
                 _check_link(root, file)

@@ -3,7 +3,7 @@
 import hashlib
 import os
 import stat
-from collections.abc import Sequence, Set
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -14,8 +14,7 @@ from study.datasets.no_images import said, way_out, ways_out
 from study.errors import DataError
 from study.inference import pictures
 
-FIRST_SUFFIXES = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".gif"}  # all that version 0.1 read
-SUFFIXES = FIRST_SUFFIXES | {".tif", ".tiff"}
+SUFFIXES = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff"}
 WITH_PACKAGE = {".avif": ("AVIF", "a Pillow built with AVIF"), ".heic": ("HEIF", "pillow-heif"), ".heif": ("HEIF", "pillow-heif")}
 SHOWN = 20
 JUNK = "left there by a system, a device or an editor"
@@ -35,14 +34,14 @@ def is_junk(name: str) -> bool:
     return name.startswith(".") or name.lower() in OF_SYSTEMS or name.lower().startswith(OF_DEVICES)
 
 
-def no_image(name: str, suffixes: Set[str] = frozenset()) -> str | None:
-    """Why a file of this name is not taken for an image; None where it is. `suffixes`: which alone are (default: all that are read)."""
+def no_image(name: str) -> str | None:
+    """Says why a file of this name is not taken for an image; None where it is."""
     if is_junk(name):
         return JUNK
     suffix = os.path.splitext(name)[1].lower()
-    if suffix in (suffixes or SUFFIXES):
+    if suffix in SUFFIXES:
         return None
-    if suffix in WITH_PACKAGE and not suffixes:
+    if suffix in WITH_PACKAGE:
         form, package = WITH_PACKAGE[suffix]
         return None if form in pictures.formats() else f"{suffix} needs {package}"
     return f"{suffix} is not read" if suffix else "no suffix"

@@ -1,6 +1,5 @@
 """`python -m study.measure RESULTS/STUDY NAME...`: measures the confirm runs of a study that is finished already."""
 
-import dataclasses
 import os
 import sys
 from collections.abc import Sequence
@@ -64,7 +63,7 @@ def measure_study(ledger: Ledger, names: tuple[str, ...], places: Places, again:
 
     results, study = ledger.results(), ledger.study()
     assert study is not None, "it was found by its study.json"
-    places = dataclasses.replace(places, reading=ledger.reading()).with_foreign(foreign_tasks(study))
+    places = places.with_foreign(foreign_tasks(study))
     if not (chosen := ledger.confirmed_trials()):
         raise ConfigError(
             f"{ledger.folder.shown('selection.json')} is not there, so nothing was confirmed that could be measured; run python -m study.sweep {ledger.folder.location} first."

@@ -8,7 +8,6 @@ from urllib.parse import parse_qsl
 
 from study.errors import ConfigError, nearest
 
-READING = 2  # by which rules own folders are read, in versions: 1 (0.1.0) knew no TIFF, refused all for one bad file, kept no copies apart
 COLUMNS = ("image", "label", "split", "group", "weight")
 OPTIONS: dict[str, tuple[str, ...]] = {"folder": (), "table": (*COLUMNS, "names", "images"), "hf": (*COLUMNS, "config")}
 """What may be given after "?", by kind."""

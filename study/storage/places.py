@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from study.question.naming import READING, absolute_name
+from study.question.naming import absolute_name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,7 +18,6 @@ class Places:
     weights: str | None = None
     cache: str | None = None
     foreign: tuple[str, ...] = ()  # data sets by name, NAME@SPLITS or folder:PATH, whose tasks tuned features are probed on
-    reading: int = READING  # by which rules own folders are read: today's, or those a study was begun with
     labelled: str | None = None  # images of the classes that networks were pretrained on: a folder or a CSV
 
     def of_trial(self, folder: str) -> "Places":

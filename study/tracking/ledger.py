@@ -27,7 +27,6 @@ from typing import Any, NamedTuple, TypeVar
 from study.errors import ConfigError, EnvironmentProblem
 from study.question.config import PUBLISHED_BEFORE_4, Study
 from study.question.growth import Change, compare, grow
-from study.question.naming import READING
 from study.records import SCHEMA, Ask, EpochRecord, Stage, TrialResult, dumps
 from study.storage.folder import Folder
 from study.tracking.reader import (
@@ -91,10 +90,6 @@ class Ledger:
     def facts(self) -> dict[str, Any]:
         """What was fixed or found when it ran: versions, machine, precision, when it started and finished, its verdicts."""
         return self._read("study.json", facts_of) or {}
-
-    def reading(self) -> int:
-        """By which version's rules the study reads own folders: those it was begun with, today's before it is."""
-        return int(self.facts().get("reading", 1)) if self.folder.exists("study.json") else READING
 
     def begin(self, study: Study, facts: dict[str, Any], *, planned: bool = False) -> Study:
         """Writes study.json once. One that lies here already may have grown since: that is an amendment, recorded and dated; `planned`: the
