@@ -256,7 +256,11 @@ def test_a_remote_ledger_reads_as_it_was_written() -> None:
     names = [
         "study.json",
         "selection.json",
-        *(f"trials/{t}/{n}" for t in local.names("trials") for n in ("config.json", "epochs.jsonl", "result.json", "predictions.parquet")),
+        *(
+            f"trials/{t}/{n}"
+            for t in local.names("trials")
+            for n in ("config.json", "epochs.jsonl", "result.json", "measured/predictions.parquet")
+        ),
     ]
     for name in names:
         if (data := local.read(name)) is not None:

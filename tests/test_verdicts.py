@@ -34,8 +34,8 @@ def test_scores_are_those_of_scikit_learn_on_the_parquet_files(tmp_path: Path) -
     seeds = pd.read_csv(tmp_path / "t" / "seeds.csv")
     strategies = pd.read_csv(tmp_path / "t" / "strategies.csv")
     found: dict[tuple[str, int, str], float] = {}
-    for path in (GOLDEN / "golden" / "trials").glob("*/predictions.parquet"):
-        config = json.loads((path.parent / "config.json").read_text())["config"]
+    for path in (GOLDEN / "golden" / "trials").glob("*/measured/predictions.parquet"):
+        config = json.loads((path.parent.parent / "config.json").read_text())["config"]
         frame = pd.read_parquet(path)
         test = frame[frame.split == "test"]
         truth, said = test.label.to_numpy(), np.stack(test.logits.to_numpy()).argmax(axis=1)

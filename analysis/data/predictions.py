@@ -9,7 +9,7 @@ import pyarrow as pa
 from study.errors import EnvironmentProblem
 from study.records import HELD
 from study.storage import parquet
-from study.tracking.ledger import OLD_PREDICTIONS, Ledger
+from study.tracking.ledger import Ledger
 
 SPLITS = ("val", "test")
 
@@ -72,8 +72,7 @@ def refusal(ledger: Ledger, trial_id: str, name: str, reason: str) -> Environmen
 
 
 def measured_path(ledger: Ledger, trial_id: str, name: str) -> str:
-    folder, file = ledger.trial_folder(trial_id), f"measured/{name}.parquet"
-    return folder.shown(file if name != "predictions" or folder.exists(file) else OLD_PREDICTIONS)
+    return ledger.trial_folder(trial_id).shown(f"measured/{name}.parquet")
 
 
 def _is_text(kind: pa.DataType) -> bool:

@@ -12,7 +12,7 @@ from study.canonical import added, canonical, late_fields, restore, used_late
 from study.errors import ConfigError, nearest
 from study.question.naming import with_splits
 from study.records import SCHEMA, dumps
-from study.space import Choice, Domain, Integer, Log, Offered, Uniform, domains, extremes, offered, parse, range_as_dict, range_from_dict
+from study.space import Choice, Domain, Log, Offered, Uniform, domains, extremes, offered, parse, range_as_dict, range_from_dict
 from study.strategies import EVERY, LINES, STRATEGIES, Strategy
 
 Explain = Literal["memorisation", "controls"]
@@ -263,14 +263,6 @@ def require_schema(values: dict[str, Any], what: str) -> None:
     _require(values.get("schema") == SCHEMA, f"{what} of schema {values.get('schema')!r}; {WHO_READS}")
 
 
-PUBLISHED_BEFORE_4: dict[str, Domain] = {
-    "partial.lr": Log(1e-5, 1e-2),
-    "full.lr": Log(1e-5, 3e-3),
-    "layer_decay.lr": Log(1e-5, 1e-2),
-    "lp_ft.lr": Log(3e-7, 3e-3),
-    "partial.unfreeze_depth": Integer(1, 4),
-}
-"""Ranges that were others when studies did not record them yet."""
 WHO_READS = f"this version reads {SCHEMA}. Use the version that wrote it: CHANGELOG.md lists schemas by version."
 
 

@@ -25,7 +25,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple, TypeVar
 
 from study.errors import ConfigError, EnvironmentProblem
-from study.question.config import PUBLISHED_BEFORE_4, Study
+from study.question.config import Study
 from study.question.growth import Change, compare, grow
 from study.records import SCHEMA, Ask, EpochRecord, Stage, TrialResult, dumps
 from study.storage.folder import Folder
@@ -50,7 +50,6 @@ from study.tracking.reader import (
 T = TypeVar("T")
 
 DELIVERY = "delivery, not counted"  # the note of an opening: chosen by validation alone, it enters no comparison
-OLD_PREDICTIONS = "predictions.parquet"  # where version 0.1 left them; read for ever, written no more
 PICTURES = "pictures.parquet"
 STUDY_FILES = (
     "study.json",
@@ -62,9 +61,9 @@ STUDY_FILES = (
     PICTURES,
     "report.html",
 )
-TRIAL_FILE = re.compile(rf"config\.json|epochs\.jsonl|result\.json|{re.escape(OLD_PREDICTIONS)}|measured/[a-z_]+\.parquet")
+TRIAL_FILE = re.compile(r"config\.json|epochs\.jsonl|result\.json|measured/[a-z_]+\.parquet")
 """What carries a study elsewhere takes these of it, and no other name."""
-LEFT_BEHIND = frozenset({"epochs.jsonl", "epochs", "result.json", "attempts.jsonl", "measured", "checkpoint", "best", OLD_PREDICTIONS})
+LEFT_BEHIND = frozenset({"epochs.jsonl", "epochs", "result.json", "attempts.jsonl", "measured", "checkpoint", "best"})
 """What a trial leaves once it was asked for."""
 AT_ONCE = 200  # trials held in memory at a time while all are read
 
@@ -84,8 +83,7 @@ class Ledger:
     # -- the study ---------------------------------------------------------------------------------
     def study(self) -> Study | None:
         """The question, with everything it has gained; None before it was first asked."""
-        study = self._read("study.json", study_of)
-        return study if study is None or study.published else study.begun(PUBLISHED_BEFORE_4)
+        return self._read("study.json", study_of)
 
     def facts(self) -> dict[str, Any]:
         """What was fixed or found when it ran: versions, machine, precision, when it started and finished, its verdicts."""
@@ -260,7 +258,7 @@ class Ledger:
     def files(self, trial_id: str) -> list[str]:
         """What a reader needs of a trial, by name within its folder: its records, and whatever was measured on it."""
         here = set(self.folder.names(f"trials/{trial_id}"))
-        known = [n for n in ("config.json", "epochs.jsonl", "result.json", OLD_PREDICTIONS) if n in here]
+        known = [n for n in ("config.json", "epochs.jsonl", "result.json") if n in here]
         return known + [f"measured/{name}.parquet" for name in self.measurements(trial_id)]
 
     def measurements(self, trial_id: str) -> list[str]:
@@ -270,10 +268,7 @@ class Ledger:
 
     def measured(self, trial_id: str, name: str) -> bytes | None:
         """The Parquet file of a measurement, or None where it was not made."""
-        data = self.folder.read(f"trials/{trial_id}/measured/{name}.parquet")
-        if data is None and name == "predictions":
-            data = self.folder.read(f"trials/{trial_id}/{OLD_PREDICTIONS}")
-        return data
+        return self.folder.read(f"trials/{trial_id}/measured/{name}.parquet")
 
     # -- selection and the locked test set -----------------------------------------------------------
     def write_selection(self, rule: str, chosen: dict[str, str], considered: int, by_search: dict[str, list[str]] | None = None) -> None:
