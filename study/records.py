@@ -42,7 +42,7 @@ class Stage(StrEnum):
     SEARCH = "search"
     CONFIRM = "confirm"
     BUDGET = "budget"  # a winner once with more epochs, on validation; one that equals a confirm run of the longer budget is that run
-    EXPLAIN = "explain"  # trained to explain, never a candidate for a verdict; older versions of this code know no such stage
+    EXPLAIN = "explain"  # trained to explain, never a candidate for a verdict
     DELIVER = "deliver"  # trained for the network that is handed over, after the verdict and no part of it
 
 

@@ -25,7 +25,6 @@ from study.datasets.cache import cache_folder, pixels
 from study.datasets.labelled import read_labelled
 from study.datasets.spec import ImageTable, with_validation
 from study.datasets.visible import cut_off_test
-from study.inference.classifier import HEADROOM
 from study.measure import find_measurements
 from study.measure.base import Finished, Images, NotMeasured, measure
 from study.networks.kept import NAME as BEST
@@ -40,6 +39,7 @@ from study.storage import checkpoint, parquet
 from study.storage.folder import Folder
 from study.storage.places import Places
 from study.training import distributed
+from study.training.augment import HEADROOM
 from study.training.divergence import DivergedError
 from study.training.exact import solve
 from study.training.inputs import Inputs

@@ -137,7 +137,7 @@ def in_no_row(folder: Path, title: str) -> list[str]:
     return [f for f in found if not any(k.fullmatch(f) for k in known)]
 
 
-def test_every_file_of_a_study_of_version_0_1_is_in_a_row(tmp_path: Path) -> None:
+def test_every_file_of_the_golden_study_is_in_a_row(tmp_path: Path) -> None:
     assert in_no_row(ROOT / "tests" / "golden" / "study", "What a study leaves") == []
     (tmp_path / "tiny" / "trials" / "0123").mkdir(parents=True)
     (tmp_path / "tiny" / "trials" / "0123" / "other.bin").touch()

@@ -65,18 +65,8 @@ def test_a_trial_keeps_the_side_its_images_were_stored_at(tmp_path: Path) -> Non
     )
     run_trial(config, Places(folder=str(tmp_path)), lambda record: False)
     predictor = Predictor.from_folder(tmp_path)
-    assert predictor.kept.stored_side == 8, "digits are 8 pixels wide: the cache holds them so"
+    assert predictor.kept.side == 8, "digits are 8 pixels wide: the cache holds them so"
     assert predictor.kept.backbone == "tf_efficientnet_lite0"
-
-
-def test_a_network_kept_by_an_earlier_version_is_still_itself(tmp_path: Path, weights: Path) -> None:
-    predictor = keep("efficientnet_lite0", tmp_path, weights)
-    path = tmp_path / "best" / "manifest.json"
-    values = json.loads(path.read_text())
-    del values["side"]
-    path.write_text(json.dumps({**values, "backbone": "efficientnet_lite0"}))
-    images = np.random.default_rng(0).integers(0, 256, (2, 80, 80, 3), dtype=np.uint8)
-    np.testing.assert_array_equal(Predictor.from_folder(tmp_path).logits(images), predictor.logits(images))
 
 
 @pytest.mark.parametrize("shape", [(48, 200), (200, 48), (90, 160), (64, 64), (30, 30)], ids=str)

@@ -46,7 +46,6 @@ def test_the_dead_of_this_machine_hold_nothing(tmp_path: Path) -> None:
         {"machine": "00000000-0000-0000-0000-000000000000 pid:[4026531836]"},  # a host of the same name
         {"machine": lock.machine().rpartition(" ")[0] + " pid:[1]"},  # a container on this host
         {"machine": "another", "pid": os.getpid()},
-        {"machine": ...},  # as version 0.1 wrote it
         {"host": "elsewhere", "machine": "another"},
     ],
 )
@@ -83,7 +82,7 @@ BROKEN = {
     "bad UTF-8": b"\xff\xfe\x00", "deep": b"[" * 100_000, "no pid": {"pid": ...}, "a pid in words": {"pid": "one"}, "no process": {"pid": -1},
     "a pid beyond all": {"pid": 10**30}, "true": {"pid": True}, "no since": {"since": ...}, "since in words": {"since": "noon"},
     "since beyond the calendar": {"since": 1e300}, "since never": {"since": float("nan")}, "started in words": {"started": "then"},
-    "no host": {"host": ...}, "a host in numbers": {"host": 5}, "a machine in numbers": {"machine": []},
+    "no host": {"host": ...}, "a host in numbers": {"host": 5}, "a machine in numbers": {"machine": []}, "no machine": {"machine": ...},
 }  # fmt: skip
 
 

@@ -22,9 +22,9 @@ from PIL import Image, ImageOps
 from torch import nn
 
 from study import inference, load_study, predict
-from study.inference.classifier import SHORT_NAMES
 from study.networks import kept
 from study.networks.pretrained import create
+from study.networks.weights import timm_name
 from study.storage.folder import Folder
 from study.tracking import model as registered
 from study.tracking.cursor import NAME as CURSOR
@@ -85,7 +85,7 @@ def make(network: str, folder: Path, channels: int = 3, size: int = 64) -> Predi
         for parameter in model.get_submodule(backbone.head).parameters():
             parameter /= 3 * spread
     values = kept.Kept(
-        trial="0" * 16, backbone=SHORT_NAMES.get(network, network), classes=CLASSES, image_size=size, channels=channels, precision="fp32",
+        trial="0" * 16, backbone=timm_name(network), classes=CLASSES, image_size=size, channels=channels, precision="fp32",
         epoch=1, arguments=backbone.arguments, side=round(size * 1.25),
     )  # fmt: skip
     kept.keep(Folder(str(folder)), values, model.state_dict())

@@ -324,5 +324,5 @@ def _among(option: str, names: Sequence[str]) -> str:
 def _words(line: str) -> list[str]:
     try:
         return shlex.split(line)
-    except ValueError:  # a quote that is not closed: versions before wrote arguments as they came
+    except ValueError:  # a quote that is not closed: study.json was changed by hand
         return line.split()

@@ -26,7 +26,6 @@ from study.budget.price import Pace
 from study.datasets.cache import cache_folder
 from study.datasets.cache import cores as usable_cores
 from study.errors import ConfigError
-from study.inference.classifier import HEADROOM
 from study.inference.device import Device
 from study.networks.image_sizes import check_forward
 from study.networks.pretrained import Backbone, create
@@ -37,7 +36,7 @@ from study.space import Integer, domains
 from study.storage.folder import Folder
 from study.storage.places import Places
 from study.strategies import STRATEGIES, Strategy
-from study.training.augment import POLICIES, augment
+from study.training.augment import HEADROOM, POLICIES, augment
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")

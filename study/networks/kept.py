@@ -5,7 +5,7 @@ best/model.safetensors   the tensors, under timm's names; its metadata say how t
      manifest.json       a Kept, and the tensors' size and sha256, written last
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import safetensors.torch
@@ -14,9 +14,8 @@ import torch
 from torch import nn
 
 from study.errors import ConfigError
-from study.inference.classifier import build, check_manifest, stored_side
+from study.inference.classifier import build, check_manifest
 from study.networks.files import allow_arguments
-from study.networks.weights import timm_name
 from study.records import Record, dumps
 from study.storage import checkpoint
 from study.storage.folder import Folder
@@ -29,18 +28,14 @@ class Kept(Record):
     """What a network must know of itself to be used without the study that made it."""
 
     trial: str  # id of the trial
-    backbone: str  # timm's own name (up to version 0.1: as the study named it)
+    backbone: str  # timm's own name
     classes: list[str]
     image_size: int  # pixels, square, as it was trained
     channels: int  # of the images it takes: 1 or 3
     precision: str
     epoch: int
-    arguments: dict[str, Any] = field(default_factory=dict)  # for timm, e.g. pad_type
-    side: int = 0  # pixels, square: images are brought to this size first, as the cache that training read; 0: HEADROOM times image_size
-
-    @property
-    def stored_side(self) -> int:
-        return stored_side(self.side, self.image_size)
+    arguments: dict[str, Any]  # for timm, e.g. pad_type
+    side: int  # pixels, square: images are brought to this size first, as the cache that training read
 
 
 def keep(folder: Folder, network: Kept, tensors: dict[str, torch.Tensor], name: str = NAME) -> None:
@@ -92,7 +87,7 @@ def load(folder: Folder, **expected: Any) -> tuple[Kept, nn.Module]:
         tensors = safetensors.torch.load(data)
         kept = Kept.from_dict(facts)
         allow_arguments(kept.arguments)
-        model = build(timm_name(kept.backbone), len(kept.classes), kept.arguments)
+        model = build(kept.backbone, len(kept.classes), kept.arguments)
         model.load_state_dict(tensors, strict=True)
         check_manifest(facts, data)
     except ConfigError:

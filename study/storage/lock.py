@@ -152,9 +152,9 @@ def _refuse_if_held(path: str, known: Any, age: float) -> None:
                 f"or wait until it is {STALE_S:.0f} s old."
             )
         return
-    here = known["machine"] == machine() if "machine" in known else known["host"] == socket.gethostname()
+    here = known["machine"] == machine()
     alive = here and _started(known["pid"]) == known["started"]
-    if not alive and (not fresh or (here and "machine" in known)):
+    if not alive and (here or not fresh):
         return
     since = time.strftime("%Y-%m-%d %H:%M", time.localtime(known["since"]))
     unseen = "" if alive else f" (it cannot be seen from here; if it is dead, its lock ends {STALE_S:.0f} s after its last sign of life)"
@@ -189,11 +189,11 @@ def _parsed(data: bytes) -> Any:
 
 
 def _is_ours(known: Any) -> bool:
-    """What a sweep writes, version 0.1 without `machine`."""
-    if not isinstance(known, dict) or not all(isinstance(known.get(k, ""), str) for k in ("host", "machine")):
+    """Whether it is what a sweep writes."""
+    if not isinstance(known, dict) or not all(isinstance(known.get(k), str) for k in ("host", "machine")):
         return False
     pid, times = known.get("pid"), [known.get("since"), known.get("started")]
-    return "host" in known and type(pid) is int and 0 < pid < 2**31 and all(_is_time(t) for t in times)
+    return type(pid) is int and 0 < pid < 2**31 and all(_is_time(t) for t in times)
 
 
 def _is_time(value: Any) -> bool:

@@ -36,13 +36,11 @@ class Cursor:
         fresh = cls(uri=redact(uri))
         if not isinstance(known, dict) or known.get("uri") != fresh.uri:
             return fresh
-        # version 0.1 listed the runs of cells and of the study among `ended`; a trial's id has no slash
-        ended = [k for k in _texts(known.get("ended")) if k and "/" not in k]
         return dataclasses.replace(
             fresh,
             runs=_entries(known.get("runs"), str),
             epochs=_entries(known.get("epochs"), int),
-            ended=set(ended),
+            ended=set(_texts(known.get("ended"))),
             models=set(_texts(known.get("models"))),
             files=_entries(known.get("files"), str),
             amendments=known["amendments"] if type(known.get("amendments")) is int else 0,

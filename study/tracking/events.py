@@ -127,6 +127,6 @@ def last_word(facts: dict[str, Any]) -> str:
     """A mark of how the study ended; empty while it has not."""
     if not facts.get("finished_at"):
         return ""
-    scores = [facts["scores"]] if facts.get("scores") else []  # a study of version 0.1 has none, and stays as it was sent
+    scores = [facts["scores"]] if facts.get("scores") else []  # of a study without confirm runs there are none
     scores += [p for p in facts.get("picks", []) if "delivered" in p]
     return mark(dumps([facts["finished_at"], facts.get("verdicts"), *scores]).encode())

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from study.inference.pixels import normalise, plain, to_float
 
+HEADROOM = 1.25  # images are stored this much larger than they are shown, so that crops keep their detail
 LEVELS = 4  # strengths are rounded to k/LEVELS where augmented views are stored, so that trials can share them
 
 

@@ -23,7 +23,7 @@ class Predictor:
 
     def __init__(self, kept: Kept, model: nn.Module, temperature: float = 1.0) -> None:
         self.kept, self.classes, self.channels, self.temperature = kept, kept.classes, kept.channels, temperature
-        self.classifier = Classifier(model, size=kept.image_size, side=kept.stored_side, channels=kept.channels, precision=kept.precision)
+        self.classifier = Classifier(model, size=kept.image_size, side=kept.side, channels=kept.channels, precision=kept.precision)
         self.where, self.model = self.classifier.where, self.classifier.model
         self.mean, self.std = self.classifier.mean, self.classifier.std
 

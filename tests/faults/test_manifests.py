@@ -16,7 +16,7 @@ from tests.test_kept import keep
 VALUES: dict[str, list[Any]] = {
     "classes": ["reversed", "renamed", "twice", [], ["a"], "text", None, [1, 2, 3]],
     "image_size": [100_000, -5, 0, 33, 10**30, 1.5, "64", True, None, [64]],
-    "side": [100_000, -5, 10**30, 1.5, "64", True, [64]],
+    "side": [100_000, -5, 0, 10**30, 1.5, "64", True, None, [64]],
     "channels": [0, 1, 2, 4, -3, 10**9, "3", 3.5, True, None],
     "arguments": [{"pad_type": "symmetric"}],
     "precision": ["bf16", "int1", 7],
@@ -39,18 +39,33 @@ def changed(best: Path, name: str, value: Any) -> None:
     (best / "manifest.json").write_text(json.dumps({**facts, name: value}))
 
 
+def rewrite_weights(best: Path, metadata: dict[str, str] | None) -> None:
+    """The same tensors in a file that says something else of itself, and a manifest that knows it."""
+    save_file(load_file(best / "model.safetensors"), best / "model.safetensors", metadata)
+    data = (best / "model.safetensors").read_bytes()
+    facts = json.loads((best / "manifest.json").read_text())
+    facts |= {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    (best / "manifest.json").write_text(json.dumps(facts))
+
+
+@pytest.mark.parametrize("metadata", [None, {"format": "pt"}, {"kept": "[]"}], ids=str)
+def test_weights_that_do_not_say_what_they_are_are_refused(metadata: dict[str, str] | None, best: Path) -> None:
+    rewrite_weights(best, metadata)
+    with pytest.raises(ConfigError, match="its weights do not say what network they are"):
+        Predictor.from_folder(best.parent)
+    with pytest.raises(ValueError, match="do not say"):
+        Classifier.from_folder(best)
+
+
 @pytest.mark.parametrize(("name", "value"), CASES, ids=str)
-@pytest.mark.parametrize("told", [True, False], ids=["the weights say it too", "weights of version 0.1"])
+@pytest.mark.parametrize("told", [True, False], ids=["the weights say otherwise", "the weights say so too"])
 def test_a_manifest_that_was_changed_is_refused(name: str, value: Any, told: bool, best: Path) -> None:
-    if not told:
-        save_file(load_file(best / "model.safetensors"), best / "model.safetensors")
-        data = (best / "model.safetensors").read_bytes()
-        facts = json.loads((best / "manifest.json").read_text())
-        facts |= {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-        (best / "manifest.json").write_text(json.dumps(facts))
     Predictor.from_folder(best.parent)
     Classifier.from_folder(best)
     changed(best, name, value)
+    if not told:
+        facts = json.loads((best / "manifest.json").read_text())
+        rewrite_weights(best, {"kept": json.dumps({k: v for k, v in facts.items() if k not in ("bytes", "sha256")})})
     plausible = [("classes", "reversed"), ("classes", "renamed"), ("image_size", 33), ("channels", 1), ("arguments", {"pad_type": "symmetric"}), ("precision", "bf16")]  # fmt: skip
     if not told and (name, value) in plausible and type(value) is not bool:
         return  # nothing says otherwise
