@@ -1,9 +1,9 @@
 """MODEL_CARD.md of a pick: what a stranger must know before using the network, all of it read off the ledger."""
 
-import math
 import re
 
 import numpy as np
+from scipy.stats import binomtest
 
 from analysis.data.frames import Frames
 from analysis.findings.pick import Pick, points
@@ -141,19 +141,13 @@ def _classes(frames: Frames, p: Pick) -> list[str]:
         wrong[k] = 0
         other = f"{_plain(names[int(wrong.argmax())])} ({int(wrong.max())})" if wrong.any() else ""
         precision = rows.precision[k]
-        low, high = _wilson(int(counts[k, k]), rows.support[k])
+        # Wilson 1927: of a class's few images a bootstrap would say too much
+        low, high = binomtest(int(counts[k, k]), rows.support[k]).proportion_ci(method="wilson")
         out.append(
             f"| {_plain(names[k])} | {100 * float(rows.f1[k] or 0):.0f} | {'n/a' if precision is None else f'{100 * precision:.0f}'} | "
             f"{100 * float(rows.recall[k] or 0):.0f} [{100 * low:.0f}, {100 * high:.0f}] | {rows.support[k]} | {other} |"
         )
     return out
-
-
-def _wilson(hits: int, images: int) -> tuple[float, float]:
-    """95 % interval of a share (Wilson 1927): of a class's few images a bootstrap would say too much."""
-    z, share = 1.959964, hits / images
-    centre, half = share + z**2 / (2 * images), z * math.sqrt(share * (1 - share) / images + z**2 / (4 * images**2))
-    return tuple(float(np.clip((centre + sign * half) / (1 + z**2 / images), 0, 1)) for sign in (-1, 1))  # type: ignore[return-value]
 
 
 def _limits(frames: Frames, found: Findings, p: Pick) -> list[str]:

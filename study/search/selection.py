@@ -1,39 +1,30 @@
-"""Which trial speaks for a cell. How one chooses is part of the claim, so the rule has a name and stands on every table."""
+"""Which trial speaks for a cell. How one chooses is part of the claim, so the rule stands on every table."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 from study.records import OBJECTIVE, Ask, Outcome, Stage, TrialResult
 
 Trials = Sequence[tuple[Ask, TrialResult]]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Rule:
-    """`rank` orders the trials of one cell; the greatest is chosen."""
-
-    name: str
-    text: str
-    rank: Callable[[Ask, TrialResult], tuple[float, ...]]
+RULE = "best validation macro-F1 of the kept checkpoint; ties go to the cheaper trial, then to the earlier one"
 
 
-BEST_VALIDATION = Rule(
-    name="best_validation",
-    text="best validation macro-F1 of the kept checkpoint; ties go to the cheaper trial, then to the earlier one",
-    rank=lambda ask, result: (result.metrics[OBJECTIVE], -float(result.images), -float(ask.number)),
-)
+def rank(ask: Ask, result: TrialResult) -> tuple[float, ...]:
+    """Orders the trials of one cell as `RULE` says; the greatest is chosen."""
+    return (result.metrics[OBJECTIVE], -float(result.images), -float(ask.number))
 
 
-def select(trials: Trials, rule: Rule = BEST_VALIDATION) -> tuple[str, dict[str, str]]:
+def select(trials: Trials) -> tuple[str, dict[str, str]]:
     """(the rule's text, cell id -> trial id) over search trials that ended with a checkpoint. Stopped trials may be chosen."""
     chosen: dict[str, tuple[tuple[float, ...], str]] = {}
     for ask, result in trials:
         usable = ask.stage is Stage.SEARCH and result.outcome in (Outcome.COMPLETED, Outcome.STOPPED) and OBJECTIVE in result.metrics
         if usable:
-            rank = rule.rank(ask, result)
-            if ask.cell not in chosen or rank > chosen[ask.cell][0]:
-                chosen[ask.cell] = (rank, ask.trial_id)
-    return rule.text, {cell: trial_id for cell, (_, trial_id) in chosen.items()}
+            own = rank(ask, result)
+            if ask.cell not in chosen or own > chosen[ask.cell][0]:
+                chosen[ask.cell] = (own, ask.trial_id)
+    return RULE, {cell: trial_id for cell, (_, trial_id) in chosen.items()}
 
 
 def select_by_search(trials: Trials, searches: int) -> dict[str, list[str]]:
