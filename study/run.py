@@ -168,7 +168,7 @@ def _train(
             kept = may_be_kept(protocol, record.epoch, record.objective, state.history[:-1], stops)
             if leader:
                 if kept:
-                    keep(folder, _describe(config, inputs, state.model.arguments, record.epoch), state.network.network_state())
+                    keep(folder, _describe(config, inputs, state.run.model.arguments, record.epoch), state.network.network_state())
                 if record.epoch == protocol.max_epochs or time.monotonic() - saved_at >= CHECKPOINT_SECONDS or leaving():
                     checkpoint.save_newest(folder, record.epoch, state.as_dict(), facts)
                     saved_at = time.monotonic()
@@ -180,7 +180,7 @@ def _train(
                 raise
             if stop:
                 if leader and protocol.keep == "last" and not kept:  # by a caller who had not said that it might
-                    keep(folder, _describe(config, inputs, state.model.arguments, record.epoch), state.network.network_state())
+                    keep(folder, _describe(config, inputs, state.run.model.arguments, record.epoch), state.network.network_state())
                 return _stopped(record)
     except DivergedError as error:
         return Ending(outcome=Outcome.DIVERGED, reason=str(error))

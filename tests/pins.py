@@ -52,14 +52,14 @@ def step_of(strategy: str, weights: Path) -> Iterator[dict[str, Any]]:
     before = create(NETWORK, 10, weights=weights, seed=config.seed).model.state_dict()
     phase = -1
     for record, state in fine_tune(config, open_inputs(config, Places(folder="")), weights=str(weights)):
-        after = {k: v.detach().clone() for k, v in state.model.network_state().items()}
-        if state.phase != phase:
+        after = {k: v.detach().clone() for k, v in state.run.model.network_state().items()}
+        if state.run.index != phase:
             yield {"loss": record.metrics["train/loss"], "lrs": rates(state), "moved": distances(before, after), "tensors": len(after)}
-        before, phase = after, state.phase
+        before, phase = after, state.run.index
 
 
 def rates(state: State) -> list[float]:
-    return [float(g["lr"]) for g in state.optimizer.param_groups]
+    return [float(g["lr"]) for g in state.run.optimizer.param_groups]
 
 
 def distances(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor]) -> dict[str, float]:

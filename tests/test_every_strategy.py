@@ -62,7 +62,7 @@ def test_a_trial_keeps_the_laws(strategy: str, network: str, weights: Path, tmp_
     for record, state in train(config, weights, tmp_path / "a"):
         records.append(record)
         saves.append(saved_of(state))
-    final = {k: v.clone() for k, v in state.model.network_state().items()}
+    final = {k: v.clone() for k, v in state.run.model.network_state().items()}
 
     backbone = made(config, weights)
     phases = phases_on(config.strategy, backbone, QUICK.max_epochs)

@@ -126,7 +126,7 @@ def test_a_weighted_loss_is_the_weighted_mean_by_hand(weights: Path, tmp_path: P
 
     made = create(config.cell.backbone, 10, weights=weights, seed=3)
     with torch.no_grad():
-        log_p = state.model.eval()(plain(inputs.pixels_of(inputs.train), size=32, mean=made.mean, std=made.std)).log_softmax(1).numpy()
+        log_p = state.run.model.eval()(plain(inputs.pixels_of(inputs.train), size=32, mean=made.mean, std=made.std)).log_softmax(1).numpy()
     labels = inputs.labels_of(inputs.train)
     w, target = class_weights(np.bincount(labels, minlength=10), 0.9), 0.8 * np.eye(10)[labels] + 0.02
     assert record.metrics["train/loss"] == pytest.approx(float(-(target * w * log_p).sum() / len(labels)), rel=1e-4)
@@ -280,7 +280,7 @@ def test_the_averaged_network_is_scored_and_kept(weights: Path, tmp_path: Path) 
     raw = [(r, s) for r, s in train(plain, weights, tmp_path)]
     unlike = raw[-1][1].network.network_state()
     assert any(not torch.equal(states[-1][k], unlike[k]) for k in unlike)
-    assert all(torch.equal(state.model.network_state()[k], v) for k, v in unlike.items()), "what is trained is what is trained without"
+    assert all(torch.equal(state.run.model.network_state()[k], v) for k, v in unlike.items()), "what is trained is what is trained without"
     assert scored[-1].metrics["val/nll"] != raw[-1][0].metrics["val/nll"]
     run_trial(config, Places(folder=str(tmp_path / "t"), cache=str(tmp_path), weights=str(weights)), lambda r: False)
     kept, facts = checkpoint.load_weights(Folder(str(tmp_path / "t")), "best")

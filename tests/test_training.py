@@ -311,10 +311,10 @@ def test_a_store_that_fails_costs_no_trial(tmp_path: Path, monkeypatch) -> None:
 def test_no_gradient_memory_below_the_cut() -> None:
     config = trial("partial")
     for _, state in fine_tune(config, inputs_of(config)):
-        assert state.model.frozen is not None
-        assert all(p.grad is None for p in state.model.frozen.parameters())
-        trained = sum(p.numel() for p in state.model.trained.parameters())
-        kept = sum(v.numel() for s in state.optimizer.state.values() for v in s.values() if v.ndim)
+        assert state.run.model.frozen is not None
+        assert all(p.grad is None for p in state.run.model.frozen.parameters())
+        trained = sum(p.numel() for p in state.run.model.trained.parameters())
+        kept = sum(v.numel() for s in state.run.optimizer.state.values() for v in s.values() if v.ndim)
         assert kept == 2 * trained
         break
 

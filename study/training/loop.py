@@ -48,26 +48,22 @@ class State:
     """Everything needed to go on after an epoch. Holds live tensors: save it before asking for the next epoch."""
 
     history: tuple[EpochRecord, ...]
-    model: Split
-    optimizer: torch.optim.Optimizer
-    phase: int
-    pristine: bool  # what is frozen now never moved before: the pretrained weights know it
-    factors: Factors
-    average: Average | None = None  # of what `model` was at every step, where the recipe asks
+    run: "PhaseRun"
 
     @property
     def network(self) -> Split:
         """What is scored and kept."""
-        return self.average.network if self.average else self.model
+        return self.run.network
 
     def as_dict(self) -> dict[str, Any]:
+        run = self.run
         return {
             "history": [r.as_dict() for r in self.history],
-            "model": self.model.trained_state() if self.pristine else self.model.network_state(),
-            "optimizer": self.optimizer.state_dict(),
-            "phase": self.phase,
-            **({"average": self.average.network.trained_state()} if self.average else {}),
-            **({"factors": self.factors.state()} if self.factors.by_name else {}),
+            "model": run.model.trained_state() if run.pristine else run.model.network_state(),
+            "optimizer": run.optimizer.state_dict(),
+            "phase": run.index,
+            **({"average": run.average.network.trained_state()} if run.average else {}),
+            **({"factors": run.factors.state()} if run.factors.by_name else {}),
         }
 
 
@@ -141,7 +137,7 @@ def fine_tune(
             if curve and epoch == protocol.max_epochs:
                 record = dataclasses.replace(record, said=said.tolist())
             history.append(record)
-            yield record, run.state(index, history)
+            yield record, State(history=tuple(history), run=run)
 
         if index < len(phases) - 1:
             carried = {k: v.cpu() for k, v in run.network.network_state().items()}
@@ -161,39 +157,29 @@ class _Trial:
 
 
 @dataclass(frozen=True)
-class _Phase:
+class PhaseRun:
     """One phase being trained."""
 
     trial: _Trial
+    index: int  # of the phase, from 0
     phase: Phase
     begin: int  # epochs before it
     features: Features
     model: Split
     factors: Factors
-    average: Average | None
+    average: Average | None  # of what `model` was at every step, where the recipe asks
     ddp: torch.nn.Module
     optimizer: torch.optim.Optimizer
     class_weights: Tensor | None
-    pristine: bool
+    pristine: bool  # what is frozen now never moved before: the pretrained weights know it
 
     @property
     def network(self) -> Split:
-        """What is scored."""
+        """What is scored and kept."""
         return self.average.network if self.average else self.model
 
-    def state(self, index: int, history: Sequence[EpochRecord]) -> State:
-        return State(
-            history=tuple(history),
-            model=self.model,
-            optimizer=self.optimizer,
-            phase=index,
-            pristine=self.pristine,
-            factors=self.factors,
-            average=self.average,
-        )
 
-
-def _begin(trial: _Trial, index: int, backbone: Backbone, carried: dict[str, Tensor], half_way: Mapping[str, Any] | None) -> _Phase:
+def _begin(trial: _Trial, index: int, backbone: Backbone, carried: dict[str, Tensor], half_way: Mapping[str, Any] | None) -> PhaseRun:
     """The model, cut and frozen before DDP wraps it, and its optimizer, as phase `index` begins, or as a saved state of it left them."""
     config, inputs, where = trial.config, trial.inputs, trial.where
     phase, earlier = trial.phases[index], trial.phases[:index]
@@ -207,8 +193,9 @@ def _begin(trial: _Trial, index: int, backbone: Backbone, carried: dict[str, Ten
         optimizer.load_state_dict(half_way["optimizer"])
         if average:
             average.load(half_way["average"])
-    return _Phase(
+    return PhaseRun(
         trial=trial,
+        index=index,
         phase=phase,
         begin=sum(before.epochs for before in earlier),
         features=Features(inputs, model, backbone, config, where, reuse=pristine),
@@ -235,7 +222,7 @@ def _create(config: TrialConfig, inputs: Inputs, weights: str | None) -> Backbon
     )
 
 
-def _train(run: _Phase, epoch: int) -> tuple[float, list[float]]:
+def _train(run: PhaseRun, epoch: int) -> tuple[float, list[float]]:
     """One epoch, of as many passes over the training images as the protocol asks: (mean loss, seconds of work by worker). Raises
     DivergedError."""
     config, protocol, inputs = run.trial.config, run.trial.config.protocol, run.trial.inputs
@@ -278,7 +265,7 @@ def _train(run: _Phase, epoch: int) -> tuple[float, list[float]]:
     return float(distributed.mean(losses)), distributed.each(busy, run.trial.where.device)
 
 
-def _batches(run: _Phase, epoch: int, passes: int, steps: int) -> Iterator[tuple[int, np.ndarray]]:
+def _batches(run: PhaseRun, epoch: int, passes: int, steps: int) -> Iterator[tuple[int, np.ndarray]]:
     """(the number of the pass since training began, from 1; positions of one step). Each pass has its own order and views."""
     config, turns = run.trial.config, range((epoch - 1) * passes + 1, epoch * passes + 1)
     balance = 1.0 if run.phase.balanced else config.recipe.balanced_sampling
@@ -291,14 +278,14 @@ def _batches(run: _Phase, epoch: int, passes: int, steps: int) -> Iterator[tuple
     yield now
 
 
-def _parts(run: _Phase, batch: np.ndarray) -> list[np.ndarray]:
+def _parts(run: PhaseRun, batch: np.ndarray) -> list[np.ndarray]:
     """This worker's share of a step, in as many parts as are trained on at once: [n, 2], positions of each image and, where images are
     blended, its partner's."""
     mine = distributed.shard(np.stack([batch, batch[::-1]], axis=1))
     return np.array_split(mine, min(run.trial.micro_batches, len(mine)))
 
 
-def _shown(run: _Phase, own: np.ndarray, partners: np.ndarray, turn: int, blend: Blend | None) -> tuple[Tensor, Tensor, Tensor | None]:
+def _shown(run: PhaseRun, own: np.ndarray, partners: np.ndarray, turn: int, blend: Blend | None) -> tuple[Tensor, Tensor, Tensor | None]:
     """Training images at positions `own` as the trained half sees them on pass `turn`, their targets, and their weights where they have any."""
     inputs = run.trial.inputs
     if blend is None:
@@ -308,7 +295,7 @@ def _shown(run: _Phase, own: np.ndarray, partners: np.ndarray, turn: int, blend:
     return run.features.blended(own, partners, turn, blend), targets, blend.weights(weights, others)
 
 
-def _evaluate(run: _Phase, looked: Callable[[float], bool]) -> tuple[dict[str, float], np.ndarray | None, np.ndarray]:
+def _evaluate(run: PhaseRun, looked: Callable[[float], bool]) -> tuple[dict[str, float], np.ndarray | None, np.ndarray]:
     """Eval mode, no augmentation, each image once: (figures of train subset and validation, confusion of validation, the class named for
     each of its images). The train subset is left out where `looked`, asked with the objective, says that nobody will look at it; there is
     nothing of validation where its images are trained on."""
@@ -330,7 +317,7 @@ def _evaluate(run: _Phase, looked: Callable[[float], bool]) -> tuple[dict[str, f
 
 
 @torch.no_grad()
-def _logits(run: _Phase, fetch: Callable[[np.ndarray], Tensor], total: int) -> np.ndarray:
+def _logits(run: PhaseRun, fetch: Callable[[np.ndarray], Tensor], total: int) -> np.ndarray:
     mine = distributed.shard(np.arange(total))
     rows = []
     for start in range(0, len(mine), EVAL_BATCH):
