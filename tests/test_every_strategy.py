@@ -80,7 +80,7 @@ def test_a_trial_keeps_the_laws(strategy: str, network: str, weights: Path, tmp_
         rest = list(train(config, weights, tmp_path / "a", saves[done - 1]))
         assert [r.epoch for r, _ in rest] == list(range(done + 1, len(records) + 1))
         assert rest[-1][0].metrics == records[-1].metrics
-        assert all(torch.equal(final[k], v) for k, v in rest[-1][1].model.network_state().items())
+        assert all(torch.equal(final[k], v) for k, v in rest[-1][1].run.model.network_state().items())
 
     if any(r.facts["activations_reused"] for r in records):
         monkeypatch.setenv("STUDY_ACTIVATIONS_GB", "1e-9")
@@ -125,7 +125,7 @@ def test_a_head_is_kept_by_lp_ft_and_drawn_anew_by_retrain_head(weights: Path, t
     for strategy, rates in (("lp_ft", {"lr": 0.0}), ("retrain_head", {"head_lr": 0.0})):
         config = config_of(strategy, "small_resnet", **rates)
         heads = [
-            {k: v.clone() for k, v in s.model.network_state().items() if k.startswith("fc.")} for _, s in train(config, weights, tmp_path)
+            {k: v.clone() for k, v in s.run.model.network_state().items() if k.startswith("fc.")} for _, s in train(config, weights, tmp_path)
         ]
         drawn = made(config, weights).model.state_dict()
         began = heads[0] if strategy == "lp_ft" else drawn

@@ -306,7 +306,7 @@ def obeys(config: TrialConfig, weights: Path, cache: Path, stop: int = 1) -> Non
     whole, last, saved = saved_after(config, weights, cache, stop)
     again = list(train(config, weights, cache, saved=saved))
     assert [r.metrics for r, _ in again] == whole[stop:]
-    for a, b in zip((last.model, last.network), (again[-1][1].model, again[-1][1].network), strict=True):
+    for a, b in zip((last.run.model, last.network), (again[-1][1].run.model, again[-1][1].network), strict=True):
         assert all(torch.equal(v, b.network_state()[k]) for k, v in a.network_state().items())
     made = create(
         config.cell.backbone, 10, weights=weights, seed=config.seed, start=config.strategy.start, image_size=config.protocol.image_size
@@ -315,7 +315,7 @@ def obeys(config: TrialConfig, weights: Path, cache: Path, stop: int = 1) -> Non
     still = {s.name for s in made.slots if not any(p.moves(s) for p in phases)}
     modules = {s.name.rpartition(".")[0] for s in made.slots if s.name not in still}
     before = made.model.state_dict()
-    still |= {k for k in before if k not in last.model.slots and k.rpartition(".")[0] not in modules}
+    still |= {k for k in before if k not in last.run.model.slots and k.rpartition(".")[0] not in modules}
     assert all(torch.equal(before[k], last.network.network_state()[k]) for k in still)
 
 

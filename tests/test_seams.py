@@ -80,11 +80,11 @@ def test_a_pull_to_the_start_keeps_nearer_to_it(monkeypatch, tmp_path: Path) -> 
 def test_the_strategy_of_the_page_is_trained_as_it_stands(monkeypatch, tmp_path: Path) -> None:
     _, ((_, first), (_, last)) = train(documented(), monkeypatch, tmp_path)
     pretrained = create("efficientnet_lite0", 10, seed=0)
-    state = last.model.network_state()
+    state = last.run.model.network_state()
     still = [s for s in pretrained.slots if s.stage > 0 and s.kind != "norm"]
     assert still and all(torch.equal(state[s.name], pretrained.model.state_dict()[s.name]) for s in still)
     assert any(not torch.equal(state[s.name], pretrained.model.state_dict()[s.name]) for s in pretrained.slots if s.kind == "norm")
-    assert first.phase == 0
+    assert first.run.index == 0
 
 
 def test_scratch_starts_from_nothing_and_asks_for_no_weights(monkeypatch, tmp_path: Path) -> None:
@@ -96,7 +96,7 @@ def test_scratch_starts_from_nothing_and_asks_for_no_weights(monkeypatch, tmp_pa
 def test_another_optimizer_is_a_setting_and_part_of_the_id(monkeypatch, tmp_path: Path) -> None:
     config, _ = train(Scratch, monkeypatch, tmp_path)
     other, steps = train(Scratch, monkeypatch, tmp_path, optimizer="sgd")
-    assert other.id != config.id and isinstance(steps[-1][1].optimizer, torch.optim.SGD)
+    assert other.id != config.id and isinstance(steps[-1][1].run.optimizer, torch.optim.SGD)
     with pytest.raises(ValueError, match="optimizer must be adamw or sgd, not 'lion'"):
         config.with_values({"optimizer": "lion"})
 

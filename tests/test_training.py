@@ -70,7 +70,7 @@ def test_resume_is_bit_exact(strategy: str) -> None:
         resumed = list(fine_tune(config, inputs_of(config), saved=saved))
         assert [r.epoch for r, _ in resumed] == list(range(stop + 1, 4))
         assert numbers(resumed[-1][0]) == numbers(whole[-1][0])
-    final, again = whole[-1][1].model.network_state(), resumed[-1][1].model.network_state()
+    final, again = whole[-1][1].run.model.network_state(), resumed[-1][1].run.model.network_state()
     assert all(torch.equal(final[k], again[k]) for k in final)
 
 
