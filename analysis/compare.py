@@ -19,7 +19,7 @@ from study.errors import StudyError
 from study.question.config import Study
 from study.storage import outputs
 
-KIND = outputs.page("a comparison", before=r'<th class="n">B minus A</th>')
+KIND = outputs.page("a comparison")
 PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <meta name="generator" content="finetune-study: a comparison">
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">

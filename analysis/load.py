@@ -16,9 +16,8 @@ from analysis.findings.budget_check import checked
 from study.canonical import restore
 from study.errors import ConfigError
 from study.question.config import Cell, Recipe, Study, TrialConfig
-from study.records import Ask, Stage, TrialResult
+from study.records import Ask, TrialResult
 from study.search.confirmed import factors_of, planned
-from study.search.seeds import same_subset
 from study.space import domains
 from study.strategies import EVERY
 from study.tracking.ledger import SERVERS, Ledger, find
@@ -75,10 +74,8 @@ def _planned(ledger: Ledger, study: Study) -> dict[str, list[str]]:
     chosen = ledger.confirmed_trials()
     known = {t: ask for own in chosen.values() for t in own if t and (ask := ledger.ask(t)) is not None}
     winners = {cell: [TrialConfig.from_dict(known[t].config) if t in known else None for t in own] for cell, own in chosen.items()}
-    parts = any(c.train_fraction < 1 for c in study.cells)
-    same = parts and same_subset(a.config for a in ledger.asks(Stage.CONFIRM))
     found: dict[str, list[str]] = {cell: [] for cell in chosen}
-    for cell, _, config in planned(study, winners, factors_of(study, ledger.budgets(), chosen), same):
+    for cell, _, config in planned(study, winners, factors_of(study, ledger.budgets(), chosen)):
         found[cell].append(config.id)
     return found
 

@@ -49,7 +49,7 @@ SCHEDULES = {
     "cosine": "cosine",
     "wsd": "a constant learning rate that falls to zero in the last tenth (WSD)",
 }
-PAGE = outputs.page("a study's report", before=r"<title>[^<]*: how much should be fine-tuned\?</title>")
+PAGE = outputs.page("a study's report")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -125,7 +125,8 @@ def test_a_head_is_kept_by_lp_ft_and_drawn_anew_by_retrain_head(weights: Path, t
     for strategy, rates in (("lp_ft", {"lr": 0.0}), ("retrain_head", {"head_lr": 0.0})):
         config = config_of(strategy, "small_resnet", **rates)
         heads = [
-            {k: v.clone() for k, v in s.run.model.network_state().items() if k.startswith("fc.")} for _, s in train(config, weights, tmp_path)
+            {k: v.clone() for k, v in s.run.model.network_state().items() if k.startswith("fc.")}
+            for _, s in train(config, weights, tmp_path)
         ]
         drawn = made(config, weights).model.state_dict()
         began = heads[0] if strategy == "lp_ft" else drawn

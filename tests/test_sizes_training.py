@@ -74,22 +74,16 @@ def test_a_confirm_seed_has_one_subset_whatever_strategy_and_size() -> None:
         assert found == {(0.1, number // 2 + 1), (0.5, number // 2 + 1), (1.0, 0)}, "folds of one seed share its subset"
 
 
-def test_a_study_that_confirmed_one_subset_before_goes_on_with_it(tmp_path: Path) -> None:
+def test_every_confirm_seed_asks_for_a_subset_of_its_own(tmp_path: Path) -> None:
     s, ledger = study(), Ledger(tmp_path, "s")
     ledger.begin(s, {})
 
-    def put(own: TrialConfig, number: int, stage: Stage, origin: Origin) -> Ask:
-        ask = Ask(trial_id=own.id, cell=own.cell.id, number=number, stage=stage, origin=origin, config=own.as_dict(), sequence=number)
-        ledger.write_ask(ask)
-        return ask
-
-    searched = [put(TrialConfig.default(c, PROTOCOL), 0, Stage.SEARCH, Origin.DEFAULT) for c in s.cells]
-    chosen = {a.cell: [a.trial_id] for a in searched}
+    chosen = {}
+    for own in (TrialConfig.default(c, PROTOCOL) for c in s.cells):
+        plain = {"number": 0, "stage": Stage.SEARCH, "origin": Origin.DEFAULT, "sequence": 0}
+        ledger.write_ask(Ask(trial_id=own.id, cell=own.cell.id, config=own.as_dict(), **plain))
+        chosen[own.cell.id] = [own.id]
     assert {a.config.get("subset", 0) for a in confirm_asks(s, ledger, chosen)} == {0, 1, 2, 3}
-    before = dataclasses.replace(confirm_config(s, TrialConfig.default(s.cells[0], PROTOCOL), 0), subset=0)
-    put(before, 0, Stage.CONFIRM, Origin.CONFIRM)
-    asks = confirm_asks(s, ledger, chosen)
-    assert {a.config.get("subset", 0) for a in asks} == {0} and before.id in {a.trial_id for a in asks}
 
 
 # ---- steps -----------------------------------------------------------------------------------------------

@@ -162,7 +162,7 @@ class Frames:
         done = self.confirmed()
         if not len(done):
             return {}
-        once = done["images"] / done["epochs"]  # before records said so themselves, an epoch was one pass
+        once = done["images"] / done["epochs"]  # where a record does not say so itself, an epoch is one pass
         own = done["train_images"].fillna(once) if "train_images" in done else once
         return {q: float(v) for q, v in own.groupby(pd.Series(self.questions(done), index=own.index), sort=False).median().items()}
 

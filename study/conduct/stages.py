@@ -20,7 +20,7 @@ from study.search.confirmed import Chosen, Round, checked_number, checks, factor
 from study.search.optuna_cells import SearchPlan
 from study.search.plans import FixedPlan, Plan
 from study.search.scheduling_order import Expected, expected_seconds
-from study.search.seeds import confirm_config, same_subset
+from study.search.seeds import confirm_config
 from study.search.selection import select, select_by_search
 from study.storage.places import Places
 from study.strategies import STRATEGIES
@@ -182,7 +182,6 @@ def confirm_asks(study: Study, ledger: Ledger, chosen: Chosen, factors: Mapping[
     """
     known = {a.trial_id: a for a in ledger.asks()}
     sequence = max((a.sequence for a in known.values()), default=-1) + 1
-    same = same_subset(a.config for a in known.values() if a.stage is Stage.CONFIRM)
     factors = factors_of(study, ledger.budgets(), chosen) if factors is None else factors
     if lost := [t for own in chosen.values() for t in own if t and t not in known]:
         raise EnvironmentProblem(
@@ -200,7 +199,7 @@ def confirm_asks(study: Study, ledger: Ledger, chosen: Chosen, factors: Mapping[
             config=config.as_dict(),
             sequence=sequence + k,
         )
-        for k, (cell, number, config) in enumerate(planned(study, winners, factors, same))
+        for k, (cell, number, config) in enumerate(planned(study, winners, factors))
     ]
 
 
@@ -209,11 +208,11 @@ def check_asks(study: Study, ledger: Ledger, chosen: Chosen, rounds: Mapping[str
     where the question is then confirmed at that budget, it is that confirm run."""
     known, best = {a.trial_id: a for a in ledger.asks()}, (ledger.selection() or {"chosen": {}})["chosen"]
     sequence = 1 + max((a.sequence for a in known.values()), default=-1) + len(chosen) * study.confirm_seeds * study.confirm_folds
-    same, asks = same_subset(a.config for a in known.values() if a.stage is Stage.CONFIRM), []
+    asks = []
     for k, (cell, part) in enumerate(rounds.items()):
         number = checked_number(study, chosen[cell], best.get(cell, ""))
         winner = known[chosen[cell][study.search_of(number, len(chosen[cell]))]]
-        config = confirm_config(study, TrialConfig.from_dict(winner.config), number, same_subset=same, factor=part.factor)
+        config = confirm_config(study, TrialConfig.from_dict(winner.config), number, factor=part.factor)
         asked = Ask(
             trial_id=config.id,
             cell=cell,

@@ -11,7 +11,7 @@ from study.datasets.thumbnails import thumbnail
 from study.storage import outputs
 
 SUSPECTS = 60  # shown with a thumbnail
-KIND = outputs.page("a check of data", before="<title>Data check: ")
+KIND = outputs.page("a check of data")
 
 PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <meta name="generator" content="finetune-study: a check of data">

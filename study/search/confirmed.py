@@ -11,7 +11,7 @@ Chosen = Mapping[str, Sequence[str]]
 
 
 def planned(
-    study: Study, winners: Mapping[str, Sequence[TrialConfig | None]], factors: Mapping[str, int], same_subset: bool
+    study: Study, winners: Mapping[str, Sequence[TrialConfig | None]], factors: Mapping[str, int]
 ) -> Iterator[tuple[str, int, TrialConfig]]:
     """(cell, number, configuration) of every confirm run. `winners`: by cell, the winner of each search; `factors`: times the epochs, 1
     where a cell is not named. Run k trains the winner of search k mod R, and is left out where that search found none."""
@@ -19,7 +19,7 @@ def planned(
         for cell, own in winners.items():
             winner = own[study.search_of(number, len(own))]
             if winner is not None:
-                yield cell, number, confirm_config(study, winner, number, same_subset=same_subset, factor=factors.get(cell, 1))
+                yield cell, number, confirm_config(study, winner, number, factor=factors.get(cell, 1))
 
 
 def record_of(study: Study, budgets: Sequence[Mapping[str, Any]], chosen: Chosen, cell: str) -> Mapping[str, Any] | None:

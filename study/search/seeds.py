@@ -2,8 +2,6 @@
 
 import dataclasses
 import hashlib
-from collections.abc import Iterable, Mapping
-from typing import Any
 
 from study.question.config import Study, TrialConfig, stretched
 
@@ -13,13 +11,7 @@ def seed_for(*parts: object) -> int:
     return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:4], "big")
 
 
-def same_subset(confirm_runs: Iterable[Mapping[str, Any]]) -> bool:
-    """Whether the study's confirm runs (their configurations as JSON) train on the part that was searched on: begun before parts varied, it
-    goes on as it was begun."""
-    return any(c["cell"]["train_fraction"] < 1 and not c.get("subset") for c in confirm_runs)
-
-
-def confirm_config(study: Study, winner: TrialConfig, number: int, *, same_subset: bool = False, factor: int = 1) -> TrialConfig:
+def confirm_config(study: Study, winner: TrialConfig, number: int, *, factor: int = 1) -> TrialConfig:
     """The winner's settings again, with a seed nothing was tuned on, and where its cell trains on a part of the images, another part; at
     `factor` times its epochs, and at the study's size of confirm runs.
 
@@ -29,7 +21,7 @@ def confirm_config(study: Study, winner: TrialConfig, number: int, *, same_subse
     cell = winner.cell
     if study.confirm_folds > 1:
         cell = dataclasses.replace(cell, splits=f"{cell.split_protocol}:{fold}")
-    subset = k + 1 if cell.train_fraction < 1 and not same_subset else 0  # 0 is what the search saw
+    subset = k + 1 if cell.train_fraction < 1 else 0  # 0 is what the search saw
     protocol = stretched(winner.protocol, factor)
     if study.confirm_size:
         protocol = dataclasses.replace(protocol, image_size=study.confirm_size)

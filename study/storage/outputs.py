@@ -7,7 +7,6 @@ at all. A device, a pipe and a study's own files are never replaced; anything el
 import csv
 import io
 import os
-import re
 import stat
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -34,12 +33,12 @@ class Kind:
     is_ours: Callable[[BinaryIO], bool]
 
 
-def page(name: str, *, before: str) -> Kind:
-    """A page that says of itself what it is: `stamp(name)` stands in its head. `before`: a regular expression that tells older ones."""
+def page(name: str) -> Kind:
+    """A page that says of itself what it is: `stamp(name)` stands in its head."""
 
     def is_ours(file: BinaryIO) -> bool:
         head = file.read(HEAD).decode("utf-8", "replace")
-        return head.lstrip().lower().startswith("<!doctype html") and (stamp(name) in head or re.search(before, head) is not None)
+        return head.lstrip().lower().startswith("<!doctype html") and stamp(name) in head
 
     return Kind(f"page of {name}", is_ours)
 

@@ -28,7 +28,7 @@ def inputs(cell: Cell, found: dict[str, Any], splits: Sequence[str] = tuple(CONT
         counts = known.get("counts", {}).get(split)
         if not counts:
             continue
-        # the images' own fingerprint, and how they were split; those of version 0.1 have none, and go by their counts
+        # the images' own fingerprint, and how they were split
         content = [known.get("fingerprint", ""), cell.splits, split, counts, known.get("classes")]
         numbers = {
             "images": sum(counts),
