@@ -215,7 +215,7 @@ def test_the_changelog_lists_late_fields_and_schemas() -> None:
         for f in cls.__dataclass_fields__.values()
         if "since" in f.metadata
     ]
-    assert late and f"| Unreleased | {SCHEMA} | {max(since for _, since in late)} |" in text
+    assert late and f"| 0.2.0 | {SCHEMA} | {max(since for _, since in late)} |" in text
     for name, since in late:
         assert re.search(rf"^\| {since} \|.*`{re.escape(name)}`", text, re.M), f"{name} (since {since}) is not in CHANGELOG.md"
 
