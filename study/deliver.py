@@ -92,13 +92,13 @@ def _deliver(ledger: Ledger, wanted: str, args: argparse.Namespace, interrupted:
         print(line, flush=True)
     uri, unsent = _mlflow(ledger, args.mlflow)
     with lock.held(ledger.folder):
-        follower = follow(ledger, uri)
+        followers = follow(ledger, uri)
         try:
             deliver(Executor(local.run, ledger, study, places, tables, interrupted), wanted, hours=args.hours, again=args.again)
             use = [] if interrupted.is_set() else report(ledger).use
         finally:
-            sent = follower.close() if follower else None
-    problem = [f"tracking: {sent.pending} events not sent ({sent.problem})"] if sent and sent.pending else []
+            sent = [f.close() for f in followers]
+    problem = [f"tracking: {s.pending} events not sent ({s.problem})" for s in sent if s.pending]
     return [*kept, *use, f"report: {ledger.folder.shown('report.html')}", *problem, *unsent]
 
 

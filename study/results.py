@@ -188,12 +188,13 @@ def run_study(
     gpus_per_trial: float | Literal["auto"] | None = None,
     concurrent: int | None = None,
     mlflow: str | None = "off",
+    track: str | None = None,
     images: bool = True,
 ) -> Results:
     """Runs a study (a value, or the name of one) to its end and returns what it found; the same call resumes, and grows a study that
     gained seeds, trials or cells. An interrupt stops it after the epoch at hand: what it returns then is in progress.
 
-    `local`: in this process, without Ray; `ray`: on Ray; with neither, whatever is expected to end first. `mlflow`: a server's URI, None for SQLite under `results`, "off" for none. `images`: small copies of images in the results and on the report; False for private ones. Raises ConfigError,
+    `local`: in this process, without Ray; `ray`: on Ray; with neither, whatever is expected to end first. `mlflow`: a server's URI, None for SQLite under `results`, "off" for none; `track`: a tracker beside it, tensorboard:FOLDER. `images`: small copies of images in the results and on the report; False for private ones. Raises ConfigError,
     DataError or EnvironmentProblem, each one line with the way out.
     """
     options = Options(
@@ -207,6 +208,7 @@ def run_study(
         gpus_per_trial=gpus_per_trial,
         concurrent=concurrent,
         mlflow=mlflow,
+        track=track,
         images=images,
         command="study.run_study(...)",
     )

@@ -93,7 +93,8 @@ def parser() -> Parser:
     where.add_argument("--ray", action="store_true", help="on Ray, however few the trials are")
     p.add_argument("--address", help="a Ray cluster (default: RAY_ADDRESS, else one started on this machine)")
     p.add_argument("--mlflow", metavar="URI", help="MLflow server (default: SQLite under the results folder; 'off' for none)")
-    p.add_argument("--strict-tracking", action="store_true", help="exit 4 when MLflow did not get everything")
+    p.add_argument("--track", metavar="KIND:FOLDER", help="a tracker beside it: tensorboard:runs")
+    p.add_argument("--strict-tracking", action="store_true", help="exit 4 when MLflow, or the tracker beside it, did not get everything")
     p.add_argument("--max-failed", type=int, help="exit 5 when more trials than this failed")
     p.add_argument("--no-images", dest="images", action="store_false", help="no small copies of images in the results and on the report")
     p.add_argument("--dry-run", action="store_true", help="print what would run, what it costs and what is done already")
@@ -220,10 +221,10 @@ def print_end(ended: "Ended") -> None:
     for line in ended.use:
         print(line)
     print(f"report: {ended.ledger.folder.shown('report.html')}")
-    if ended.follower is not None:
-        print(f"MLflow: {ended.follower.how_to_look()}")
-    if ended.unsent:
-        print(ended.unsent)
+    for follower, _ in ended.tracked:
+        print(follower.how_to_look())
+    for line in ended.unsent:
+        print(line)
 
 
 def verdict_code(study: Study, ledger: Ledger, max_failed: int | None) -> int:

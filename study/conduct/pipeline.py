@@ -1,6 +1,7 @@
 """A whole study, from its question to its page: check, search, confirm with fresh seeds, check the budget, open the test set once, report."""
 
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -15,7 +16,7 @@ from study.conduct.runners import open_runner
 from study.conduct.same_images import Tables, check_same
 from study.console.progress import busy, warn
 from study.console.signals import Interrupted
-from study.console.text import redact, span
+from study.console.text import span
 from study.datasets.audit import rare
 from study.datasets.spec import TEST
 from study.errors import ConfigError
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from analysis.report import ReportSummary
     from study.budget.leftover import Leftover
     from study.tracking.follower import Follower
-    from study.tracking.mirror import SyncReport
+    from study.tracking.tracker import SyncReport
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,19 +44,16 @@ class Ended:
     ledger: Ledger
     verdicts: list[str]
     use: list[str] = field(default_factory=list)  # the network to use of each data set, in lines for a terminal
-    follower: "Follower | None" = None
-    tracking: "SyncReport | None" = None
+    tracked: "Sequence[tuple[Follower, SyncReport]]" = ()
 
     @property
-    def unsent(self) -> str:
-        """One line on what MLflow has not got, and how to send it; empty where it has everything."""
-        if self.follower is None or self.tracking is None or not self.tracking.pending:
-            return ""
-        server = "" if self.follower.is_default else f" --mlflow {redact(self.follower.uri)}"
-        return (
-            f"tracking: {self.tracking.pending} events not sent ({self.tracking.problem}); "
-            f"run python -m study.tracking sync {self.ledger.folder.location}{server}"
-        )
+    def unsent(self) -> list[str]:
+        """A line for each tracker that has not got everything, and how to send it."""
+        return [
+            f"tracking: {report.pending} events not sent ({report.problem}); run {follower.how_to_send()}"
+            for follower, report in self.tracked
+            if report.pending
+        ]
 
 
 def conduct(study: Study, options: Options, interrupted: Interrupted, leftover: "Leftover | None" = None) -> Ended:
@@ -78,15 +76,15 @@ def conduct(study: Study, options: Options, interrupted: Interrupted, leftover: 
         with busy("looking through all images"):
             ledger.add_facts(data_warnings=check_data(tables, ledger), own_sizes=own_sizes(study))
         failpoint("after_validate")
-        # ---- run, mirrored by a process of its own ----------------------------------------------------
-        follower = follow(ledger, options.mlflow)
+        # ---- run, each tracker in a process of its own ------------------------------------------------
+        followers = follow(ledger, options.mlflow, options.track)
         try:
             ending = _run(study, options, ledger, places, tables, interrupted, leftover)
         finally:
             with busy("sending the rest to MLflow"):
-                tracking = follower.close() if follower else None
+                tracked = [(f, f.close()) for f in followers]
     verdicts, use = (ending.verdicts, ending.use) if ending else ([], [])
-    return Ended(study=ledger.study() or study, ledger=ledger, verdicts=verdicts, use=use, follower=follower, tracking=tracking)
+    return Ended(study=ledger.study() or study, ledger=ledger, verdicts=verdicts, use=use, tracked=tracked)
 
 
 def show_plan(study: Study, options: Options) -> None:
@@ -198,15 +196,15 @@ def _hand_over(execute: stages.Executor, alone: stages.Executor, hours: float, s
     return report(execute.ledger) if execute.ledger.delivered() != before else summary
 
 
-def follow(ledger: Ledger, uri: str | None) -> "Follower | None":
-    """What mirrors the ledger into MLflow until it is closed; None where nobody wants it ("off")."""
-    if uri == "off":
-        return None
+def follow(ledger: Ledger, mlflow: str | None, track: str | None = None) -> "list[Follower]":
+    """What keeps each tracker up to the ledger until it is closed: the MLflow server, unless it is "off", and the one that `track` names."""
     from study.tracking.follower import Follower
 
-    follower = Follower(ledger, uri)
-    follower.start()
-    return follower
+    followers = [Follower(ledger, mlflow)] if mlflow != "off" else []
+    followers += [Follower(ledger, track)] if track else []
+    for follower in followers:
+        follower.start()
+    return followers
 
 
 def report(ledger: Ledger, fetch: Gatherer | None = None) -> "ReportSummary":

@@ -1,5 +1,6 @@
 """Operations of a study: where it lies, what it runs on, who is told. Never science: nothing here changes a number."""
 
+import importlib.util
 import math
 import os
 import time
@@ -7,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from study.bounds import check_options
+from study.console.text import redact, shown
 from study.errors import ConfigError
 
 TRACKING = ("http", "https", "sqlite", "postgresql", "mysql", "mssql", "file", "databricks")
@@ -22,6 +24,21 @@ def check_tracking(uri: str | None) -> None:
         )
 
 
+TRACKERS = {"tensorboard": "tensorboardX"}
+"""Trackers beside MLflow that an address names as KIND:FOLDER, and the package that each needs."""
+
+
+def check_track(address: str | None) -> None:
+    """Raises ConfigError for the address of a tracker that is none, or whose package is missing, before anything is trained."""
+    if address is None:
+        return
+    kind, _, place = address.partition(":")
+    if kind not in TRACKERS or not place or "://" in address:
+        raise ConfigError(f"--track {shown(redact(address))} is no tracker; give KIND:FOLDER, a folder of this machine: tensorboard:runs.")
+    if importlib.util.find_spec(TRACKERS[kind]) is None:
+        raise ConfigError(f"--track {kind} needs {TRACKERS[kind]}; pip install {TRACKERS[kind]}.")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Options:
     results: str = "results"  # folder or URL for everything a study leaves
@@ -34,6 +51,7 @@ class Options:
     gpus_per_trial: float | Literal["auto"] | None = None  # None: 1 where there are GPUs; "auto": as the trials' measured memory allows
     concurrent: int | None = None  # most trials at once; None: as many as fit
     mlflow: str | None = None  # server's URI; None: SQLite under the results folder; "off": none
+    track: str | None = None  # a tracker beside it: tensorboard:FOLDER
     images: bool = True  # small copies of images on the report; False for private ones
     ends_at: float = math.inf  # unix time by which all should have ended: --hours of mine
     aside: float = 0.0  # hours that are kept for the last stage, however long the stages before it took
@@ -47,6 +65,7 @@ class Options:
             if self.gpus_per_trial is not None and self.gpus_per_trial > 1 and self.gpus_per_trial != int(self.gpus_per_trial):
                 raise ConfigError(f"--gpus-per-trial must be a whole number above 1, not {self.gpus_per_trial!r}: only one GPU is shared.")
         check_tracking(self.mlflow)
+        check_track(self.track)
 
     @property
     def named_cluster(self) -> str:

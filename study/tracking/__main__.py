@@ -16,8 +16,10 @@ from study.console.command import Parser, command
 from study.console.text import redact, tell
 from study.errors import ConfigError, StudyError
 from study.records import dumps
-from study.storage.options import check_tracking
+from study.storage.options import check_track, check_tracking
 from study.tracking.ledger import Ledger, find, studies
+from study.tracking.tracker import SyncReport, Tracker
+from study.tracking.trackers import open_tracker
 
 POLL_S = 2.0
 LONGEST_WAIT_S = 60.0
@@ -32,6 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for own in (sync, follow):
         own.add_argument("results", help="a study's folder, or the results folder")
         own.add_argument("--mlflow", default=os.environ.get("STUDY_MLFLOW_URI"), help="server (default: SQLite under the results)")
+        own.add_argument("--track", metavar="KIND:PLACE", help="another tracker instead: tensorboard:FOLDER")
     fetch = commands.add_parser("fetch", help="a study's files, from the server alone")
     fetch.add_argument("results", help="folder that will hold the study's")
     fetch.add_argument("--study", help="its name, where the server holds several")
@@ -43,23 +46,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     try:
         check_tracking(getattr(args, "mlflow", None))  # export writes to no server
+        check_track(getattr(args, "track", None))
         if args.command == "fetch":
             return _fetch(args.results, args.study, args.mlflow, args.overwrite)
         if args.command == "export":
             return _export(find(args.results), args.optuna)
         if args.command == "follow":
-            return _follow(args.results, args.mlflow)
+            return _follow(args.results, args.track or args.mlflow)
         ledgers = [Ledger(args.results, n) for n in studies(args.results)] or [find(args.results)]
-        return max(_sync(ledger, args.mlflow) for ledger in ledgers)
+        tracker = open_tracker(args.track or args.mlflow)
+        return max(_sync(ledger, tracker) for ledger in ledgers)
     except StudyError as error:
         return tell(error)
 
 
-def _sync(ledger: Ledger, uri: str | None) -> int:
-    from study.tracking.mirror import Mirror
-
+def _sync(ledger: Ledger, tracker: Tracker) -> int:
     with early.at_once():
-        report = Mirror(ledger, uri).sync()
+        report = tracker.sync(ledger)
     print(f"{ledger.study_name}: {report.sent} events sent, {report.pending} pending" + (f": {report.problem}" if report.problem else ""))
     return 4 if report.pending else 0
 
@@ -82,18 +85,17 @@ def _export(ledger: Ledger, uri: str) -> int:
     return 0
 
 
-def _follow(location: str, uri: str | None) -> int:
+def _follow(location: str, address: str | None) -> int:
     """Waits longer after every failure; training goes on meanwhile."""
     os.nice(10)
     parent, _, name = location.rpartition("/")
-    from study.tracking.mirror import Mirror, SyncReport
-
-    mirror, sent, wait = None, 0, POLL_S
+    ledger = Ledger(parent, name)
+    tracker, sent, wait = None, 0, POLL_S
     while True:
         last = bool(select.select([sys.stdin], [], [], wait)[0])  # readable: the sweep has closed it
         try:
-            mirror = mirror or Mirror(Ledger(parent, name), uri)
-            report = mirror.sync()
+            tracker = tracker or open_tracker(address)
+            report = tracker.sync(ledger)
         except Exception as error:
             report = SyncReport(pending=1, problem=f"{type(error).__name__}: {error}"[:300])
         sent += report.sent

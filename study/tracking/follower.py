@@ -1,17 +1,21 @@
-"""The mirror as a child process, which polls the ledger while a sweep runs."""
+"""A tracker as a child process, which polls the ledger while a sweep runs."""
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 
 from study.console.text import redact
 from study.tracking.client import own_uri
 from study.tracking.ledger import Ledger
-from study.tracking.mirror import SyncReport
+from study.tracking.tracker import SyncReport
+from study.tracking.trackers import TRACKERS
 
 
 class Follower:
+    """Brings one tracker up to one ledger until it is closed: the MLflow server at `uri`, or what `trackers.open_tracker` makes of it."""
+
     def __init__(self, ledger: Ledger, uri: str | None = None) -> None:
         self.ledger, self.uri, self.is_default = ledger, uri or own_uri(ledger), uri is None
         self.process: subprocess.Popen[str] | None = None
@@ -43,9 +47,17 @@ class Follower:
         return SyncReport(pending=pending, problem=problem)
 
     def how_to_look(self) -> str:
-        if self.uri.startswith("sqlite"):
-            return f"mlflow ui --backend-store-uri {self.uri}"
-        return redact(self.uri)
+        """A line for the terminal: what to type, or which page to open."""
+        kind, _, place = self.uri.partition(":")
+        if kind in TRACKERS:
+            return f"{kind} --logdir {shlex.quote(place)}"
+        return f"MLflow: mlflow ui --backend-store-uri {self.uri}" if kind == "sqlite" else f"MLflow: {redact(self.uri)}"
+
+    def how_to_send(self) -> str:
+        """The command that sends what was not sent."""
+        option = "--track" if self.uri.partition(":")[0] in TRACKERS else "--mlflow"
+        server = "" if self.is_default else f" {option} {redact(self.uri)}"
+        return f"python -m study.tracking sync {self.ledger.folder.location}{server}"
 
 
 def child_environment(uri: str) -> dict[str, str]:

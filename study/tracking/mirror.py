@@ -10,7 +10,6 @@ import re
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Any
 
 from study.failpoints import failpoint
@@ -23,20 +22,14 @@ from study.tracking.explain import explain
 from study.tracking.inputs import inputs
 from study.tracking.ledger import STUDY_FILES, Ledger
 from study.tracking.mlflow_runs import NOTE, Runs
-from study.tracking.names import FIRST, cell_names
+from study.tracking.names import FIRST, cell_names, run_name
+from study.tracking.tracker import SyncReport
 
 SAVE_S = 5.0  # how often the cursor is written during a pass
 SIDE_BY_SIDE = 4  # trials sent at a time
 REFUSED = ("INVALID_PARAMETER_VALUE", "INVALID_STATE", "RESOURCE_DOES_NOT_EXIST")  # how MLflow answers of what was deleted
 FEW = 20  # runs that are looked for one by one
 MOST_COLUMNS = 16  # of what was searched, in the table of runs
-
-
-@dataclass(frozen=True, kw_only=True)
-class SyncReport:
-    sent: int = 0  # events delivered: run starts, epochs, endings, files of the study
-    pending: int = 0
-    problem: str | None = None  # one line; the way out in it
 
 
 class Mirror:
@@ -164,8 +157,7 @@ class Mirror:
         started = result.started_at if result else (epochs[0].ended_at - epochs[0].seconds if epochs else None)
         tags = events.cell_tags(config.cell) | {"stage": ask.stage.value, "origin": ask.origin.value, "trial": trial_id}
         tags |= {"seed": str(config.seed), "number": str(ask.number)}
-        suffix = {Stage.SEARCH: "", Stage.CONFIRM: " confirm", Stage.BUDGET: " budget"}.get(ask.stage, f" {ask.origin.value}")
-        run = self._run(trial_id, f"{name}{suffix} #{ask.number}", self.cursor.runs[ask.cell], tags, started)
+        run = self._run(trial_id, run_name(ask, name), self.cursor.runs[ask.cell], tags, started)
         failpoint("after_mlflow_start")
         params = dict[str, Any]()
         if trial_id not in self.cursor.epochs:

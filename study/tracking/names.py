@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from study.question.config import QUESTION, Cell
 from study.question.naming import dataset_name
+from study.records import Ask, Stage
 
 FIRST = "Macro-F1"
 """Section of the metric that decides: charts stand in the alphabet's order, capitals first. It repeats val/macro_f1 and test/macro_f1."""
@@ -35,6 +36,12 @@ def cell_names(cells: Iterable[Cell]) -> dict[Cell, str]:
     short = {c: _name(c, several, dataset_name(c.dataset)) for c in cells}
     count = Counter(short.values())
     return {c: name if count[name] == 1 else _name(c, several, c.dataset) for c, name in short.items()}
+
+
+def run_name(ask: Ask, cell: str) -> str:
+    """What a trial's run is called, `cell` being its cell's name: "partial #5", "partial confirm #0"."""
+    suffix = {Stage.SEARCH: "", Stage.CONFIRM: " confirm", Stage.BUDGET: " budget"}.get(ask.stage, f" {ask.origin.value}")
+    return f"{cell}{suffix} #{ask.number}"
 
 
 def _name(cell: Cell, several: dict[str, bool], dataset: str) -> str:
