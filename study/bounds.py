@@ -106,6 +106,7 @@ BOUNDS: dict[str, Bound] = {
     "reduction_factor": whole(2, 1_000),
     "confirm_seeds": whole(0, MANY),
     "confirm_folds": whole(1, 1_000),
+    "folds": whole(1, 1_000, note="1 = the split as it is"),
     "margin": Bound(high=100, open_low=True, open_high=True, unit=" points"),
     "line_size": whole(0, SIDE, " pixels", "0 = the network's own size"),
     "confirm_size": whole(0, SIDE, " pixels", "0 = the protocol's image_size"),

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from study.budget.cost import disk, fastest_precision
+from study.conduct.outer_folds import check_outer_folds, refuse_to_run
 from study.conduct.same_images import Tables, check_same
 from study.conduct.stages import ended
 from study.console.progress import warn
@@ -58,6 +59,8 @@ def open_tables(study: Study, places: Places) -> Tables:
         if len(table.classes) < 2:
             raise DataError(f"{dataset} has fewer than two classes; there is nothing to tell apart.")
     _check_folds(study, places)
+    check_outer_folds(study, tables)
+    refuse_to_run(study)
     _check_sizes(study, tables)
     return tables
 

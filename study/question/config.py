@@ -295,6 +295,9 @@ class Study:
     )  # before the test set is opened, each winner once at so many times max_epochs, on validation; 0 = off
     longest: int = added(3, since=7, before=1)  # a question is confirmed at most at so many times max_epochs; 1 = never longer
     confirm_size: int = added(0, since=7)  # pixels of the confirm runs; 0 = the protocol's
+    folds: int = added(
+        1, since=7
+    )  # nested cross-validation: search r sees all outer folds but fold r mod K, and its winner predicts that one; 1 = the split as it is
     deliver: bool = added(
         False, since=7
     )  # after the report, train the network that is handed over (study.conduct.delivery); no claim rests on it
@@ -324,6 +327,7 @@ class Study:
         )
         _require(self.sampler in get_args(Sampler), f"sampler must be {' or '.join(get_args(Sampler))}, not {self.sampler!r}.")
         _check_budget(self)
+        _check_outer_folds(self)
         _check_questions(self)
         known = get_args(Explain)
         if unknown := [name for name in self.explain if name not in known]:
@@ -365,6 +369,10 @@ class Study:
     def search_of(self, number: int, searches: int | None = None) -> int:
         """Whose winner confirm run `number` trains: search r of R has the runs r, r + R, ..., each on every fold."""
         return number // self.confirm_folds % (searches or self.searches)
+
+    def cell_of(self, cell: Cell, search: int) -> Cell:
+        """The cell as its search number `search` sees it: with outer folds, on the fold that this search owns."""
+        return dataclasses.replace(cell, splits=f"{cell.split_protocol}:{search % self.folds}") if self.folds > 1 else cell
 
     def begun(self, before: Mapping[str, Domain]) -> Self:
         """The study with the ranges in force from now on, those of `before` first: a later version of the strategies changes none."""
@@ -433,6 +441,33 @@ def _check_questions(study: Study) -> None:
         raise ConfigError(
             f"Study {study.name!r} lists {twice[0].id} twice: image_size 0 means the protocol's, which is {usual}. Leave out one of 0 and {usual}."
         )
+
+
+def _check_outer_folds(study: Study) -> None:
+    """With outer folds every search owns one, its winner is trained once more, and nothing else asks for folds."""
+    k, searches = study.folds, study.searches
+    if k == 1:
+        return
+    _require(
+        searches % k == 0,
+        f"searches {searches} must be folds {k} or a multiple of it: search r owns fold r mod {k}. Choose {max(searches // k, 1) * k} or "
+        f"{(searches // k + 1) * k if searches > k else 2 * k}.",
+    )
+    _require(
+        study.confirm_seeds in (0, searches),
+        f"confirm_seeds {study.confirm_seeds} must be searches {searches} with folds {k}: each search's winner predicts its own fold once.",
+    )
+    _require(
+        study.confirm_folds == 1,
+        f"confirm_folds {study.confirm_folds} and folds {k} exclude each other: the one trains on other folds what was chosen on the first, "
+        "the other searches for itself on each. Leave confirm_folds out.",
+    )
+    _require(
+        study.budget_check == 0,
+        f"budget_check {study.budget_check} needs validation images that all runs share, and with folds {k} every fold has its own. Set budget_check=0.",
+    )
+    named = [c.splits for c in study.cells if ":" in c.splits]
+    _require(not named, f"splits {named[0] if named else ''} names one fold, and folds {k} asks for all of them. Leave the fold out.")
 
 
 def _whole(study: Study) -> str:

@@ -117,7 +117,7 @@ class CellSearch:
             if origin is Origin.DEFAULT:
                 self.study.enqueue_trial(default_values(self.settings, self.cell))
             trial = self.study.ask()
-            config = suggest(trial, self.settings, self.cell, self.seed)
+            config = suggest(trial, self.settings, self.settings.cell_of(self.cell, self.search), self.seed)
             if config.id in self._ids and attempt == RESAMPLES - 1:  # nothing new is left: a known point again, with another seed
                 config = dataclasses.replace(config, seed=seed % 2**31)
             if config.id not in self._ids:

@@ -18,7 +18,7 @@ def confirm_config(study: Study, winner: TrialConfig, number: int, *, factor: in
     Number k of every cell has the same seed, fold and part, whatever its strategy, so runs pair up.
     """
     k, fold = divmod(number, study.confirm_folds)
-    cell = winner.cell
+    cell = study.cell_of(winner.cell, study.search_of(number))
     if study.confirm_folds > 1:
         cell = dataclasses.replace(cell, splits=f"{cell.split_protocol}:{fold}")
     subset = k + 1 if cell.train_fraction < 1 else 0  # 0 is what the search saw

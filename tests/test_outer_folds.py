@@ -1,0 +1,128 @@
+"""Studies whose searches own a fold each: what is refused, and what each of their trials sees."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from study.canonical import canonical
+from study.conduct.checks import open_tables
+from study.conduct.lines import line_asks
+from study.conduct.outer_folds import check_outer_folds
+from study.datasets import open_dataset
+from study.datasets.spec import TEST, TRAIN, VAL
+from study.errors import ConfigError, DataError
+from study.question.config import Protocol, Study, TrialConfig, grid
+from study.search.confirmed import planned
+from study.search.optuna_cells import SearchPlan
+from study.storage.places import find_places
+from study.tracking.ledger import Ledger
+from tests.test_folds import images
+
+
+def asked(name: str = "mini_weeds", **values) -> Study:
+    given = {"folds": 5, "searches": 5, "trials": 10, "random_trials": 5, "confirm_seeds": 5, "budget_check": 0, "grace_epochs": 1}
+    given["cells"] = grid([name], ["efficientnet_lite0"], ["linear_probe", "partial"])
+    return Study(name="f", protocol=Protocol(max_epochs=1, warmup_epochs=0, image_size=32), **{**given, **values})
+
+
+REFUSED = {
+    "searches": (dict(searches=4, trials=8), "searches 4 must be folds 5 or a multiple.*Choose 5 or 10"),
+    "more searches": (dict(searches=7, trials=14, confirm_seeds=7), "searches 7 must be folds 5.*Choose 5 or 10"),
+    "seeds": (dict(confirm_seeds=10), "confirm_seeds 10 must be searches 5.*predicts its own fold once"),
+    "confirm_folds": (dict(confirm_folds=5), "confirm_folds 5 and folds 5 exclude each other.*Leave confirm_folds out"),
+    "budget_check": (dict(budget_check=3), "budget_check 3 needs validation images.*Set budget_check=0"),
+    "a fold by name": (dict(cells=grid(["mini_weeds@official:2"], ["efficientnet_lite0"], ["full"])), "official:2 names one fold"),
+    "no fold": (dict(folds=0), "folds must be"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_cannot_be_is_refused_where_it_is_written(name: str) -> None:
+    values, why = REFUSED[name]
+    with pytest.raises(ConfigError, match=why) as refused:
+        asked(**values)
+    assert "\n" not in str(refused.value)
+    assert asked().folds == 5 and asked(searches=10, confirm_seeds=10).folds == 5 and asked(confirm_seeds=0).folds == 5
+
+
+def test_a_study_without_folds_is_written_as_it_was() -> None:
+    assert "folds" not in canonical(asked(folds=1)) and canonical(asked())["folds"] == 5
+    assert Study.from_dict(asked().as_dict()) == asked()
+
+
+def test_each_search_sees_its_own_fold_and_its_winner_predicts_that_one(tmp_path: Path) -> None:
+    study = asked(searches=10, confirm_seeds=10)
+    plan, seen = SearchPlan(study, Ledger(tmp_path, "f")), {}
+    while (ask := plan.ask()) is not None:
+        config = TrialConfig.from_dict(ask.config)
+        assert ask.cell in {c.id for c in study.cells} and config.cell.split_protocol == "official"
+        seen.setdefault((ask.cell, ask.number % 10), config)
+    assert {(number, c.cell.splits) for (_, number), c in seen.items()} == {(r, f"official:{r % 5}") for r in range(10)}
+    winners = {cell.id: [seen[cell.id, r] for r in range(10)] for cell in study.cells}
+    runs = list(planned(study, winners, {}, same_subset=False))
+    assert len(runs) == 20 and {(n, c.cell.splits) for _, n, c in runs} == {(r, f"official:{r % 5}") for r in range(10)}
+    assert len({c.id for _, _, c in runs} | {c.id for c in seen.values()}) == 20 + len(seen)
+    solved = [TrialConfig.from_dict(a.config).cell.splits for a in line_asks(study, [])]
+    assert sorted(solved) == sorted(f"official:{k}" for k in range(5) for _ in range(len(solved) // 5)) and solved
+
+
+def test_a_study_without_folds_asks_for_the_trials_it_asked_for(tmp_path: Path) -> None:
+    study = asked(folds=1)
+    plan = SearchPlan(study, Ledger(tmp_path, "f"))
+    configs = [TrialConfig.from_dict(ask.config) for ask in iter(plan.ask, None)]
+    assert {c.cell.splits for c in configs} == {"official"}
+
+
+def test_every_image_is_a_test_image_once_and_never_seen_by_its_search() -> None:
+    study = asked("digits")
+    check_outer_folds(study, {("digits", "official"): open_dataset("digits")})
+    tables = [open_dataset("digits", splits=study.cell_of(study.cells[0], r).splits) for r in range(5)]
+    assert (np.sum([t.split == TEST for t in tables], axis=0) == 1).all()
+    assert all(((t.split == TRAIN) | (t.split == VAL) | (t.split == TEST)).all() for t in tables)
+
+
+def test_a_given_test_split_is_kept(tmp_path: Path) -> None:
+    name, places = images(tmp_path / "own", "folder", ("train", "test")), find_places(str(tmp_path))
+    with pytest.raises(ConfigError, match="has one test split, which is given and is kept.*Leave folds out"):
+        open_tables(asked(name), places)
+    with pytest.raises(ConfigError, match="is cut into 5 folds.*Set folds=5"):
+        open_tables(asked(images(tmp_path / "two", "folder", ()), folds=2, searches=2, confirm_seeds=2), places)
+
+
+def test_sessions_that_lie_in_several_folds_are_refused(tmp_path: Path) -> None:
+    """As the published folds of field photographs leave them."""
+    with pytest.raises(DataError, match=r"mini_weeds: \d+ groups have images in more than one fold.*or leave folds out"):
+        open_tables(asked("mini_weeds"), find_places(str(tmp_path)))
+
+
+@pytest.mark.parametrize("large", [False, True])
+def test_a_group_larger_than_a_fold_is_refused(large: bool, tmp_path: Path) -> None:
+    name = images(tmp_path / "own", "folder", ())
+    files = [f"./{c}/{k}.png".removeprefix("./") for c in ("ash", "oak") for k in range(20)]
+    groups = [k if not large or k > 8 else 0 for k in range(40)]
+    (tmp_path / "own" / "groups.csv").write_text("file,group\n" + "".join(f"{f},g{g}\n" for f, g in zip(files, groups, strict=True)))
+    if not large:
+        check_outer_folds(asked(name), {(name, "official"): open_dataset(name)})
+        return
+    with pytest.raises(DataError, match="one group holds 9 of 40 images, more than one of 5 folds"):
+        open_tables(asked(name), find_places(str(tmp_path)))
+
+
+def test_a_class_of_fewer_images_than_folds_is_refused() -> None:
+    """The readers refuse it in own folders; a catalogue's set may have one."""
+    table = open_dataset("digits")
+    labels = table.labels.copy()
+    labels[np.flatnonzero(labels == 3)[4:]] = 4
+    tables = {("digits", "official"): dataclasses.replace(table, labels=labels)}
+    with pytest.raises(DataError, match=r"digits: too few images to have one in each of 5 folds: 3 \(4\)"):
+        check_outer_folds(asked("digits"), tables)
+    check_outer_folds(asked("digits"), {("digits", "official"): table})
+    check_outer_folds(asked("digits", folds=1), tables)
+
+
+def test_none_is_run_before_its_report_can_speak_of_folds(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="folds 5: this version does not run studies by outer folds yet.*Leave folds out"):
+        open_tables(asked("digits"), find_places(str(tmp_path)))
+    open_tables(asked("digits", folds=1), find_places(str(tmp_path)))
