@@ -42,7 +42,7 @@ def write(
         name="sized",
         cells=grid(["digits"], ["resnet18"], list(right), tuple(fractions), tuple(budgets), tuple(image_sizes)),
         protocol=protocol,
-        trials=1,
+        trials=int(fields.get("searches", 1)),  # type: ignore[call-overload]
         random_trials=0,
         confirm_seeds=seeds,
         **fields,  # type: ignore[arg-type]
@@ -51,12 +51,13 @@ def write(
     ledger.begin(study, {"command": "python -m study.sweep my_study.py:SIZED"})
     rng = np.random.default_rng(0)
     labels, hard = rng.integers(0, CLASSES, tests), rng.random(tests)
-    order, chosen = 0, {}
+    order, won = 0, dict[str, list[str]]()
     for cell in study.cells:
-        config = TrialConfig.default(cell, study.protocol_of(cell))
-        chosen[cell.id] = _trial(ledger, config, Stage.SEARCH, 0, order, cell.id)
-        order += 1
-    ledger.write_selection("best", chosen, len(chosen))
+        for search in range(study.searches):
+            config = TrialConfig.default(study.cell_of(cell, search), study.protocol_of(cell), search)
+            won.setdefault(cell.id, []).append(_trial(ledger, config, Stage.SEARCH, search, order, cell.id))
+            order += 1
+    ledger.write_selection("best", {cell: own[0] for cell, own in won.items()}, order, won if study.searches > 1 else None)
     confirmed: list[str] = []
     places = list(dict.fromkeys(dataclasses.replace(c, strategy="full") for c in study.cells))
     for number in range(seeds):
@@ -70,7 +71,8 @@ def write(
             share = right[cell.strategy][m] + spread * (drawn[m] + rng.standard_normal()) / 2**0.5
             margin = 0.7 * hard + 0.3 * rng.random(tests)
             said = np.where(margin < np.quantile(margin, share), labels, (labels + rng.integers(1, CLASSES, tests)) % CLASSES)
-            predict(ledger, confirmed[-1], labels, said)
+            own = np.arange(tests) % study.folds == number % study.folds  # with outer folds, those of the run's own fold
+            predict(ledger, confirmed[-1], labels[own], said[own], names=[f"t{k:05d}" for k in np.flatnonzero(own)])
     ledger.open_test(confirmed)
     ledger.add_facts(finished_at=1.0)
     return ledger
@@ -119,14 +121,14 @@ def _trial(
     return config.id
 
 
-def predict(ledger: Ledger, trial_id: str, labels: np.ndarray, said: np.ndarray, classes: int = CLASSES) -> None:
+def predict(ledger: Ledger, trial_id: str, labels: np.ndarray, said: np.ndarray, classes: int = CLASSES, names: Sequence[str] = ()) -> None:
     """Writes what a run is made to have said of test images, and of eight validation images like the first of them."""
     split = ["val"] * 8 + ["test"] * len(labels)
     truth, logits = np.concatenate([labels[:8], labels]), np.eye(classes, dtype=np.float32)[np.concatenate([said[:8], said])]
     table = pa.table(
         {
             "split": split,
-            "image": [f"v{k}" for k in range(8)] + [f"t{k:05d}" for k in range(len(labels))],
+            "image": [f"v{k}" for k in range(8)] + [*(names or [f"t{k:05d}" for k in range(len(labels))])],
             "label": truth.astype(np.int64),
             "group": pa.array([None] * len(truth), pa.int64()),
             "logits": pa.FixedSizeListArray.from_arrays(pa.array(logits.reshape(-1)), classes),

@@ -1,7 +1,7 @@
 """From predictions to tables: the confirm runs of a question gathered, every strategy scored, every pair compared."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
 from typing import Any
@@ -13,8 +13,10 @@ from analysis.data.frames import Frames
 from analysis.data.predictions import Predictions, measured_path, refusal
 from analysis.data.question import Question
 from analysis.findings.small_classes import small_classes
+from analysis.statistics import cross_fitting
 from analysis.statistics import resampling as st
 from analysis.statistics.collapse import Collapse, collapse_reason, count_collapses
+from analysis.statistics.cross_fitting import CrossFitted, OuterFolds, cross_fit
 from analysis.statistics.intervals import Estimate, difference, difference_interval, images_estimate, mean_estimate, share_interval
 from analysis.statistics.own_search import over_search
 from analysis.statistics.scored_runs import Runs, join_folds, score_runs
@@ -46,6 +48,7 @@ class Gathered:
     fold: np.ndarray  # [N] of 0, 1, ...: which split's test set the image is in
     searches: dict[int, int]  # by seed: which search's winner its runs trained
     classes: Sequence[str] = ()  # their names
+    nested: bool = False  # outer folds, each with searches of its own: instead of seeds, passes over all images, from 0
     over_search: dict[str, dict[int, float]] = field(default_factory=dict)  # strategy -> seed -> validation beside its search's
     predicted: dict[str, dict[int, np.ndarray]] = field(default_factory=dict)  # strategy -> seed -> classes [N]
     truth: dict[str, dict[int, np.ndarray]] = field(default_factory=dict)  # strategy -> seed -> probability of the true class [N]
@@ -129,8 +132,9 @@ def gather(frames: Frames, question: Question, block: pd.DataFrame) -> Gathered 
         groups=_groups(first),
         fold=_folds(first),
         searches=_searches_of(frames, block),
+        nested=frames.study.folds > 1,
         classes=frames.classes.get(str(block["cell"].iloc[0]), ()),
-        over_search=over_search(frames, block),
+        over_search={} if frames.study.folds > 1 else over_search(frames, block),  # a pass has several searches
     )
     for run in runs:
         found.predicted.setdefault(run.strategy, {})[run.seed] = np.concatenate([p.logits.argmax(axis=1) for p in run.tests])
@@ -153,12 +157,15 @@ def _of_truth(said: Predictions) -> np.ndarray:
 
 
 def _whole_runs(frames: Frames, block: pd.DataFrame) -> Iterator[WholeRun]:
-    """The confirm runs that are complete; those that are not, `analysis.data.missing` names."""
-    for strategy, own in block.groupby("strategy", sort=False):
+    """The confirm runs that are complete; those that are not, `analysis.data.missing` names. With outer folds, what runs K j to K j + K - 1
+    said, K folds, is one pass: a run each."""
+    study = frames.study
+    by = block.assign(seed=block["number"] // study.folds) if study.folds > 1 else block
+    for strategy, own in by.groupby("strategy", sort=False):
         for seed, folds in own.sort_values(["seed", "splits"]).groupby("seed", sort=False):
             trials = [str(t) for t in folds["trial_id"]]
             tests = [p for t in trials if (p := frames.predictions(t).get("test")) is not None]
-            if len(tests) == len(folds) >= frames.study.confirm_folds:
+            if len(tests) == len(folds) >= max(study.confirm_folds, study.folds):
                 yield WholeRun(strategy=str(strategy), seed=int(seed), trials=trials, tests=tests)
 
 
@@ -195,7 +202,10 @@ def _refuse_repeats(question: Question, run: WholeRun) -> None:
 
 
 def _searches_of(frames: Frames, block: pd.DataFrame) -> dict[int, int]:
-    """By seed, whose winner its runs trained: the k-th of R searches has the confirm runs k, k + R, ...; each k runs on every fold."""
+    """By seed, whose winner its runs trained: the k-th of R searches has the confirm runs k, k + R, ...; each k runs on every fold. Of nested
+    folds each pass has searches of its own."""
+    if frames.study.folds > 1:
+        return {int(number) // frames.study.folds: int(number) // frames.study.folds for number in block["number"]}
     return {int(seed): frames.study.search_of(int(number)) for seed, number in zip(block["seed"], block["number"], strict=True)}
 
 
@@ -213,6 +223,7 @@ def compare_strategies(gathered: Gathered, resamples: int, tables: Tables) -> No
     folds = {s: runs_by_fold(gathered, s, resamples) for s in gathered.predicted}
     tables.runs += [row for strategy, parts in folds.items() for row in _run_rows(gathered, strategy, parts)]
     runs = {s: _joined(parts) for s, parts in folds.items()}
+    sides = {s: _sides(gathered, s, own) for s, own in runs.items()}
     macro = {s: own[st.PRIMARY] for s, own in runs.items()}
     scores = [_by_seed(gathered, s, own) for s, own in macro.items()]
     beside, searches = [_over_search(gathered, s) for s in macro], len(set(gathered.searches.values()))
@@ -220,21 +231,47 @@ def compare_strategies(gathered: Gathered, resamples: int, tables: Tables) -> No
     small = small_classes(gathered.labels, gathered.classes)
     for metric in st.METRICS:
         for strategy, own in runs.items():
-            tables.strategies.append(_strategy_row(gathered, strategy, metric, own[metric], collapses[strategy]))
+            tables.strategies.append(
+                _strategy_row(gathered, strategy, metric, own[metric], _mean(sides[strategy][metric]), collapses[strategy])
+            )
             tables.seeds += _seed_rows(gathered, strategy, metric, own[metric])
     for a, b in combinations([s for s in runs if not EVERY[s].yardstick], 2):
-        tables.secondary += [_secondary_row(gathered, a, b, m, difference(runs[a][m], runs[b][m])) for m in st.METRICS if m != st.PRIMARY]
+        tables.secondary += [
+            _secondary_row(gathered, a, b, m, _difference(sides[a][m], sides[b][m])) for m in st.METRICS if m != st.PRIMARY
+        ]
         tables.pairs.append(
             Compared(
                 question=gathered.question,
                 a=a,
                 b=b,
-                estimate=difference(macro[a], macro[b]),
+                estimate=_difference(sides[a][st.PRIMARY], sides[b][st.PRIMARY]),
                 seeds=min(len(gathered.predicted[s]) for s in (a, b)),
                 collapses=tuple(f"of {s}, {why}" for s in (a, b) if (why := collapse_reason(collapses[s], collapses[s]))),
                 small_classes=small,
             )
         )
+
+
+Side = Runs | CrossFitted
+
+
+def _sides(gathered: Gathered, strategy: str, runs: dict[str, Runs]) -> Mapping[str, Side]:
+    """By metric, what of a strategy is compared: its runs, or with nested folds its passes."""
+    if not gathered.nested:
+        return runs
+    folds = OuterFolds(labels=gathered.labels, fold=gathered.fold, classes=gathered.num_classes, groups=gathered.groups)
+    return {m: cross_fit(np.stack([*gathered.predicted[strategy].values()]), folds, m) for m in st.METRICS}
+
+
+def _mean(side: Side) -> Estimate:
+    return mean_estimate(side) if isinstance(side, Runs) else cross_fitting.mean_estimate(side)
+
+
+def _difference(a: Side, b: Side) -> Estimate:
+    if isinstance(a, CrossFitted) and isinstance(b, CrossFitted):
+        return cross_fitting.difference(a, b)
+    assert isinstance(a, Runs) and isinstance(b, Runs)
+    return difference(a, b)
 
 
 def runs_by_metric(gathered: Gathered, strategy: str, resamples: int) -> dict[str, Runs]:
@@ -285,8 +322,8 @@ def _secondary_row(gathered: Gathered, a: str, b: str, metric: str, e: Estimate)
     return {**gathered.question.columns, "a": a, "b": b, "metric": metric, "difference": e.mean, "low": low, "high": high}
 
 
-def _strategy_row(gathered: Gathered, strategy: str, metric: str, runs: Runs, collapse: Collapse) -> dict[str, Any]:
-    e, scores = mean_estimate(runs), _by_seed(gathered, strategy, runs)
+def _strategy_row(gathered: Gathered, strategy: str, metric: str, runs: Runs, e: Estimate, collapse: Collapse) -> dict[str, Any]:
+    scores = _by_seed(gathered, strategy, runs)
     low, high = share_interval(e)
     return {
         **gathered.question.columns,
@@ -297,7 +334,7 @@ def _strategy_row(gathered: Gathered, strategy: str, metric: str, runs: Runs, co
         "high": high,
         "median": float(np.median(scores)),
         "seeds": len(scores),
-        "searches": len(np.unique(runs.search)),
+        "searches": e.searches if gathered.nested else len(np.unique(runs.search)),
         "collapsed": collapse.collapsed,
         "collapsed_at_most": collapse.at_most,
         "sd_seeds": float(np.std(scores, ddof=1)) if len(scores) > 1 else math.nan,
