@@ -87,8 +87,8 @@ def test_equal_steps_are_said_and_images_are_counted_once(apart: Frames) -> None
     passes = apart.trials.assign(images=apart.trials.images * 7)
     (advice,) = findings(dataclasses.replace(apart, study=steps, trials=passes), 100).advice
     assert "Every trial took 500 steps or more" in advice.scope and "about 1,000 images" in advice.head
-    older = dataclasses.replace(apart, trials=apart.trials.drop(columns="train_images"))
-    assert set(findings(older, 100).when.sizes.place) == {50, 100, 300, 1000}
+    unsaid = dataclasses.replace(apart, trials=apart.trials.drop(columns="train_images"))
+    assert set(findings(unsaid, 100).when.sizes.place) == {50, 100, 300, 1000}
 
 
 def only(frames: Frames, keep: "pd.Series[bool]") -> Findings:

@@ -42,7 +42,7 @@ class Explanation:
 def distance_by_epoch(epochs: pd.DataFrame) -> pd.DataFrame:
     """trial_id, epoch, distance: root mean square over the stages below the head of the way from the start, frozen ones counting as 0.
 
-    Empty for a study older than these figures."""
+    Empty where no epoch has these figures."""
     columns = [c for c in epochs.columns if str(c).startswith("distance/stage_")]
     if not columns:
         return pd.DataFrame(columns=["trial_id", "epoch", "distance"])

@@ -12,7 +12,7 @@ the last epochs' macro-F1. Two sources of doubt add up:
   w being what influences of runs of one configuration differ by. The rest is the images' share. Images of one session go together.
 
 The sum is never below the variance of d alone. Degrees of freedom are Satterthwaite's. With one run a configuration nothing is known of
-runs, so nothing is decided, however large g is. Where predictions are not known (an older record), the images' share is left out, and
+runs, so nothing is decided, however large g is. Where predictions are not known, the images' share is left out, and
 `Gain.images` is 0.
 
 | state | when |
