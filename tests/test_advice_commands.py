@@ -16,7 +16,17 @@ FILES = [p for top in ("study", "analysis", "cluster") for p in sorted((ROOT / t
 OTHERS = {  # options of other programs that we name, and argparse's own
     *("--help", "--porcelain", "--untracked-files"),
     *("--nproc-per-node", "--experiment-id", "--run-id", "--allowed-hosts", "--backend-store-uri", "--shm-size"),
-    *("--artifacts-destination", "--address", "--head", "--require-hashes", "--index-url", "--extra-index-url", "--num-gpus"),
+    *(
+        "--artifacts-destination",
+        "--address",
+        "--head",
+        "--require-hashes",
+        "--index-url",
+        "--extra-index-url",
+        "--num-gpus",
+        "--logdir",
+        "--version",
+    ),
 }
 
 

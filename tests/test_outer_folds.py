@@ -61,7 +61,7 @@ def test_each_search_sees_its_own_fold_and_its_winner_predicts_that_one(tmp_path
         seen.setdefault((ask.cell, ask.number % 10), config)
     assert {(number, c.cell.splits) for (_, number), c in seen.items()} == {(r, f"official:{r % 5}") for r in range(10)}
     winners = {cell.id: [seen[cell.id, r] for r in range(10)] for cell in study.cells}
-    runs = list(planned(study, winners, {}, same_subset=False))
+    runs = list(planned(study, winners, {}))
     assert len(runs) == 20 and {(n, c.cell.splits) for _, n, c in runs} == {(r, f"official:{r % 5}") for r in range(10)}
     assert len({c.id for _, _, c in runs} | {c.id for c in seen.values()}) == 20 + len(seen)
     solved = [TrialConfig.from_dict(a.config).cell.splits for a in line_asks(study, [])]

@@ -67,7 +67,7 @@ def test_a_trial_follows_the_schedule_it_names(weights: Path, tmp_path: Path) ->
     for schedule in SCHEDULES:
         config = trial(schedule=schedule)
         epochs = fine_tune(config, open_inputs(config, Places(folder="", cache=str(tmp_path))), weights=str(weights))
-        ends[schedule] = [state.optimizer.param_groups[0]["lr"] for _, state in epochs]
+        ends[schedule] = [state.run.optimizer.param_groups[0]["lr"] for _, state in epochs]
     steps = -(-len(open_inputs(config, Places(folder="", cache=str(tmp_path))).train) // 64)
     for schedule, own in ends.items():
         assert own == pytest.approx([1e-2 * factor(k - 1 / steps, 1.0, 3, steps, schedule) for k in (1, 2, 3)])

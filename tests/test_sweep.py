@@ -216,7 +216,7 @@ def test_W8_a_study_in_use_is_refused_and_a_dead_ones_lock_is_taken_over(tmp_pat
     (tmp_path / ".lock").write_text(json.dumps(dead))
     with lock.held(folder):
         pass
-    (tmp_path / ".lock").write_text(json.dumps({"host": "elsewhere", "pid": 1, "since": 0, "started": 0}))
+    (tmp_path / ".lock").write_text(json.dumps({**dead, "host": "elsewhere", "machine": "another"}))
     with pytest.raises(EnvironmentProblem, match="elsewhere"):
         lock.held(folder).__enter__()
 

@@ -472,7 +472,7 @@ def test_X1_weights_that_would_run_code_are_refused(tmp_path: Path) -> None:
     import torch
 
     torch.save({"conv_stem.weight": Evil()}, tmp_path / "resnet18.pth")
-    with pytest.raises(ConfigError, match="cannot be read as weights"):
+    with pytest.raises(ConfigError, match=r"holds Python objects beside its tensors \(posix\.system\)"):
         create("resnet18", 3, weights=tmp_path)
     (tmp_path / "checkpoint/000001").mkdir(parents=True)
     data = (tmp_path / "resnet18.pth").read_bytes()

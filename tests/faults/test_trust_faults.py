@@ -69,7 +69,7 @@ def test_a_pipe_or_a_device_in_the_place_of_weights_is_not_read(best: Path) -> N
         ({"arguments": {"pad_type": ["same"]}}, "may not set 'pad_type'"),
         ({"arguments": []}, "is not the network its manifest describes"),
         ({"backbone": "resnet18"}, "is not the network its manifest describes"),
-        ({"backbone": "no_such_network"}, "Unknown backbone"),
+        ({"backbone": "no_such_network"}, "Unknown model (no_such_network)"),
         ({"classes": ["a"]}, "is not the network its manifest describes"),
         ({"classes": 3}, "is not the network its manifest describes"),
         ({"backbone": None}, "is not the network"),
@@ -85,11 +85,14 @@ def test_a_strangers_manifest_is_refused_in_one_line(values: dict, said: str, be
 
 
 def test_weights_that_are_not_finite_predict_nothing(best: Path) -> None:
+    from safetensors import safe_open
     from safetensors.torch import load_file
 
     tensors = load_file(best / "model.safetensors")
+    with safe_open(best / "model.safetensors", "pt") as file:
+        says = file.metadata()
     tensors["classifier.weight"][0, 0] = float("nan")
-    save_file(tensors, best / "model.safetensors")
+    save_file(tensors, best / "model.safetensors", says)
     data = (best / "model.safetensors").read_bytes()
     rewrite(best, bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
     with pytest.raises(ConfigError, match="not finite"):
