@@ -21,7 +21,6 @@ STATUS = {
 NO_SUCH_PATH = "ENDPOINT_NOT_FOUND"  # 404 of a server that knows nothing of MLflow there
 ANSWERED = re.compile(r"API request to endpoint \S+ failed with error code (\d{3}) != \d{3}")
 """Of an answer that is no JSON, MLflow's client keeps the status in this sentence alone."""
-LOST_RUNS = "has lost its runs"
 LOST = (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT)
 
 
@@ -30,13 +29,11 @@ def explain(error: Exception, uri: str) -> str:
     if isinstance(error, StudyError):  # ours already: about the ledger, or about what the server holds
         return str(error)
     text, where = shown(" ".join(str(error).split()))[:300], redact(uri)
-    known = next((line for cause in causes(error) if (line := _way_out(cause, text))), None)
-    if known and known.startswith(LOST_RUNS):
-        known += _taken_from(uri)
+    known = next((line for cause in causes(error) if (line := _way_out(cause, text, uri))), None)
     return f"{where} {known}" if known else redact(f"{where}: {type(error).__name__}: {text}")
 
 
-def _way_out(error: BaseException, text: str) -> str | None:
+def _way_out(error: BaseException, text: str, uri: str) -> str | None:
     """What follows the address; None where the error says nothing that has a way out."""
     if isinstance(error, socket.gaierror):
         return "has a host name that is not known here; check its spelling, or give its address"
@@ -49,15 +46,15 @@ def _way_out(error: BaseException, text: str) -> str | None:
     if isinstance(error, ssl.SSLError):
         return "does not speak TLS as asked; is it http:// rather than https://?"
     if isinstance(error, sqlite3.Error):
-        return _of_sqlite(getattr(error, "sqlite_errorcode", 0) & 0xFF, text)
+        return _of_sqlite(getattr(error, "sqlite_errorcode", 0) & 0xFF, text, uri)
     if getattr(error, "error_code", None) == NO_SUCH_PATH:
         return "answers, but knows no MLflow at that path; give the address by which its page opens"
-    return _of_status(_status(error), text)
+    return _of_status(_status(error), text, uri)
 
 
-def _of_sqlite(code: int, text: str) -> str | None:
+def _of_sqlite(code: int, text: str, uri: str) -> str | None:
     if code in LOST:
-        return _lost(text)
+        return _lost(text, uri)
     if code == sqlite3.SQLITE_CANTOPEN:
         return f"cannot be opened or made; make its folder, or mend its permissions (a path of three slashes starts at {os.getcwd()})"
     if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM):
@@ -69,13 +66,13 @@ def _of_sqlite(code: int, text: str) -> str | None:
     return None
 
 
-def _of_status(status: int | None, text: str) -> str | None:
+def _of_status(status: int | None, text: str, uri: str) -> str | None:
     if status == 401:
         return "refused the login (401); set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
     if status == 403:
         return "refused (403): no permission, or the server's --allowed-hosts lacks this host name"
     if status == 404:
-        return _lost(text)
+        return _lost(text, uri)
     if status == 429:
         return "takes no more requests now (429); sync later"
     if status in (502, 503, 504):
@@ -102,8 +99,8 @@ def _taken_from(uri: str) -> str:
     return f". Its path is taken from {os.getcwd()}; from everywhere, write sqlite:////full/path/mlflow.db"
 
 
-def _lost(text: str) -> str:
+def _lost(text: str, uri: str) -> str:
     return (
-        f"{LOST_RUNS} ({redact(text[:120])}); restore its backup, or give it an empty store and send all anew: "
-        "remove mlflow.json from the study's folder, then sync"
+        f"has lost its runs ({redact(text[:120])}); restore its backup, or give it an empty store and send all anew: "
+        f"remove mlflow.json from the study's folder, then sync{_taken_from(uri)}"
     )
