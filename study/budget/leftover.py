@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from study.budget.ladder import CHECK, MOST_SEEDS, STRATEGIES, TRIALS, Choice, not_asked, reserved
-from study.budget.price import Machine, Pictures, cost_of, run_seconds
+from study.budget.price import Cost, Machine, Pictures, cost_of, run_seconds
 from study.question.config import Study
 from study.search.lengths import FACTORS, RUNS, affordable, price
 
@@ -44,12 +44,14 @@ class Leftover:
 
     def grown(self, study: Study, sofar: Sofar, ends_at: float) -> Study:
         """The study with what still fits before `ends_at` (unix time), in the order in which it is worth having; itself where nothing does."""
-        done = self._trained(study, sofar) if sofar.trained else cost_of(study, self.pictures, self.machine).search
+        cost = cost_of(study, self.pictures, self.machine)
+        done = _trained(cost, sofar) if sofar.trained else cost.search
         slower = sofar.seconds / done if done else 1.0
         until = ends_at - SPARE * 3600 * self.choice.hours - REPORT * self.machine.start
 
         def fits(wider: Study) -> bool:
-            left = slower * (self._trained(wider, sofar) - done) + self._delivery(wider, slower, sofar)
+            cost = cost_of(wider, self.pictures, self.machine)
+            left = slower * (_trained(cost, sofar) - done) + self._delivery(wider, cost, slower, sofar)
             return sofar.now + left <= until
 
         for widen in self._growths(sofar):
@@ -57,12 +59,7 @@ class Leftover:
                 study = wider
         return study
 
-    def _trained(self, study: Study, sofar: Sofar) -> float:
-        """The price of all that trains until the test set is opened."""
-        cost = cost_of(study, self.pictures, self.machine)
-        return cost.search + cost.confirm + cost.check + cost.longer * (sofar.lengthened or not sofar.trained)
-
-    def _delivery(self, study: Study, slower: float, sofar: Sofar) -> float:
+    def _delivery(self, study: Study, cost: Cost, slower: float, sofar: Sofar) -> float:
         """What will be trained of the share that was set aside for it, one run after the other: whole lengths, so hardly ever all of it."""
         if not study.deliver:
             return 0.0
@@ -70,7 +67,7 @@ class Leftover:
         to_train = {factor: RUNS * (factor > 1) for factor in FACTORS}
         lengths = affordable(FACTORS, to_train, run, ALL_IMAGES, 3600 * self.choice.hours * reserved(study))
         tried = FACTORS[:1] if sofar.exact or not lengths else lengths
-        return cost_of(study, self.pictures, self.machine).line + price(tried, to_train, run, ALL_IMAGES)
+        return cost.line + price(tried, to_train, run, ALL_IMAGES)
 
     def _growths(self, sofar: Sofar) -> Iterator[Growth]:
         """What a study may grow by, the most useful first. What was searched and confirmed stays as it is, but for more seeds."""
@@ -93,6 +90,11 @@ class Leftover:
         cells = dict.fromkeys((*study.cells, *(replace(c, strategy=name) for c in study.cells)))
         about = study.about.replace(not_asked(name, self.choice.left_out.get(name, 0.0)), "").strip()
         return replace(study, cells=tuple(cells), about=about)
+
+
+def _trained(cost: Cost, sofar: Sofar) -> float:
+    """The price of all that trains until the test set is opened."""
+    return cost.search + cost.confirm + cost.check + cost.longer * (sofar.lengthened or not sofar.trained)
 
 
 def _budget_check(study: Study) -> Study | None:
