@@ -159,8 +159,8 @@ def _run(
         if interrupted.is_set():
             return None
         ledger.add_facts(finished_at=time.time())
-        summary = report(ledger, Gatherer(study, ledger, tables) if options.images else None)
-        return _hand_over(execute, solve, options.left(), summary) if study.deliver else summary
+        summary = report(ledger, Gatherer(execute.study, ledger, tables) if options.images else None)
+        return _hand_over(execute, solve, options.left(), summary) if execute.study.deliver else summary
 
 
 def _wider(executor: stages.Executor, leftover: "Leftover", ends_at: float, began: float, trained: bool) -> Study | None:
