@@ -9,6 +9,7 @@ from study.errors import EnvironmentProblem
 from study.question.config import Cell, Study, TrialConfig
 from study.records import Ask, Origin, Outcome, Stage
 from study.search.lengths import FACTORS, RUNS
+from study.search.plans import ask_for
 from study.search.seeds import seed_for
 from study.strategies import EVERY, Features
 from study.tracking.ledger import Ledger
@@ -87,15 +88,7 @@ class Candidate:
 
     def _ask(self, ledger: Ledger, config: TrialConfig, number: int, origin: Origin) -> Ask:
         sequence = max((a.sequence for a in ledger.asks()), default=-1) + 1 + number
-        return ledger.ask(config.id) or Ask(
-            trial_id=config.id,
-            cell=self.cell,
-            number=number,
-            stage=Stage.DELIVER,
-            origin=origin,
-            config=config.as_dict(),
-            sequence=sequence,
-        )
+        return ledger.ask(config.id) or ask_for(config, self.cell, number, Stage.DELIVER, origin, sequence)
 
     def epoch_seconds(self, ledger: Ledger) -> float:
         """Of one epoch, as its cell's trials took them."""

@@ -17,6 +17,7 @@ from study.networks.image_sizes import full_size
 from study.networks.weights import timm_name
 from study.question.config import Cell, Protocol, Recipe, Study, TrialConfig, line_of
 from study.records import OBJECTIVE, Ask, Origin, Stage, TrialResult
+from study.search.plans import ask_for
 from study.search.seeds import confirm_config
 from study.strategies import EVERY, LINES, Features, FeaturesSmall
 
@@ -70,16 +71,7 @@ def line_asks(study: Study, known: Sequence[Ask]) -> list[Ask]:
                 own = dataclasses.replace(own, seed=confirm_config(study, config, 0).seed)
             found.setdefault(
                 own.id,
-                before.get(own.id)
-                or Ask(
-                    trial_id=own.id,
-                    cell=cell.id,
-                    number=number,
-                    stage=Stage.CONFIRM,
-                    origin=Origin.LINE,
-                    config=own.as_dict(),
-                    sequence=sequence + len(found),
-                ),
+                before.get(own.id) or ask_for(own, cell.id, number, Stage.CONFIRM, Origin.LINE, sequence + len(found)),
             )
     return list(found.values())
 

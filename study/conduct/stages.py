@@ -18,7 +18,7 @@ from study.records import OBJECTIVE, Ask, Origin, Outcome, Stage
 from study.search.conductor import Conductor
 from study.search.confirmed import Chosen, Round, checked_number, checks, factors_of, next_round, planned, record_of
 from study.search.optuna_cells import SearchPlan
-from study.search.plans import FixedPlan, Plan
+from study.search.plans import FixedPlan, Plan, ask_for
 from study.search.scheduling_order import Expected, expected_seconds
 from study.search.seeds import confirm_config
 from study.search.selection import select, select_by_search
@@ -189,16 +189,7 @@ def confirm_asks(study: Study, ledger: Ledger, chosen: Chosen, factors: Mapping[
         )
     winners = {cell: [TrialConfig.from_dict(known[t].config) if t else None for t in own] for cell, own in chosen.items()}
     return [
-        known.get(config.id)
-        or Ask(
-            trial_id=config.id,
-            cell=cell,
-            number=number,
-            stage=Stage.CONFIRM,
-            origin=Origin.CONFIRM,
-            config=config.as_dict(),
-            sequence=sequence + k,
-        )
+        known.get(config.id) or ask_for(config, cell, number, Stage.CONFIRM, Origin.CONFIRM, sequence + k)
         for k, (cell, number, config) in enumerate(planned(study, winners, factors))
     ]
 
@@ -213,16 +204,7 @@ def check_asks(study: Study, ledger: Ledger, chosen: Chosen, rounds: Mapping[str
         number = checked_number(study, chosen[cell], best.get(cell, ""))
         winner = known[chosen[cell][study.search_of(number, len(chosen[cell]))]]
         config = confirm_config(study, TrialConfig.from_dict(winner.config), number, factor=part.factor)
-        asked = Ask(
-            trial_id=config.id,
-            cell=cell,
-            number=number,
-            stage=Stage.BUDGET,
-            origin=Origin.CONFIRM,
-            config=config.as_dict(),
-            sequence=sequence + k,
-        )
-        asks.append(known.get(config.id) or asked)
+        asks.append(known.get(config.id) or ask_for(config, cell, number, Stage.BUDGET, Origin.CONFIRM, sequence + k))
     return asks
 
 
@@ -294,16 +276,7 @@ def explain_asks(study: Study, ledger: Ledger, chosen: Chosen) -> list[Ask]:
                     configs.append((cell.id, number, Origin.CONTROL, config))
     sequence = max((a.sequence for a in (*known.values(), *confirmed)), default=-1) + 1
     return [
-        known.get(config.id)
-        or Ask(
-            trial_id=config.id,
-            cell=cell,
-            number=number,
-            stage=Stage.EXPLAIN,
-            origin=origin,
-            config=config.as_dict(),
-            sequence=sequence + k,
-        )
+        known.get(config.id) or ask_for(config, cell, number, Stage.EXPLAIN, origin, sequence + k)
         for k, (cell, number, origin, config) in enumerate(configs)
     ]
 

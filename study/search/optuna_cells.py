@@ -17,7 +17,7 @@ from optuna.trial import TrialState
 
 from study.question.config import Cell, Study, TrialConfig
 from study.records import OBJECTIVE, Ask, EpochRecord, Origin, Outcome, Stage, TrialResult
-from study.search.plans import Plan
+from study.search.plans import Plan, ask_for
 from study.search.sample import default_values, distributions, suggest
 from study.search.samplers import SAMPLERS
 from study.search.scheduling_order import SecondsByCell
@@ -126,15 +126,7 @@ class CellSearch:
         self._numbers.add(number)
         self._live[config.id] = trial
         self._ids.add(config.id)
-        return Ask(
-            trial_id=config.id,
-            cell=self.cell.id,
-            number=number,
-            stage=Stage.SEARCH,
-            origin=origin,
-            config=config.as_dict(),
-            sequence=sequence,
-        )
+        return ask_for(config, self.cell.id, number, Stage.SEARCH, origin, sequence)
 
     def report(self, ask: Ask, record: EpochRecord) -> bool:
         """Random trials are never stopped, but the others are measured against them."""

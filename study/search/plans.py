@@ -3,8 +3,14 @@
 from abc import ABC, abstractmethod
 from collections import deque
 
-from study.records import Ask, EpochRecord, Stage, TrialResult
+from study.question.config import TrialConfig
+from study.records import Ask, EpochRecord, Origin, Stage, TrialResult
 from study.search.scheduling_order import Expected
+
+
+def ask_for(config: TrialConfig, cell: str, number: int, stage: Stage, origin: Origin, sequence: int) -> Ask:
+    """Ask for a run of these settings; `number`: which run of its cell and stage, `sequence`: its place in the order of asking."""
+    return Ask(trial_id=config.id, cell=cell, number=number, stage=stage, origin=origin, config=config.as_dict(), sequence=sequence)
 
 
 def shows_curve(ask: Ask) -> bool:
