@@ -43,6 +43,16 @@ def nothing_is_left_in_the_checkout() -> Iterator[None]:
     assert not left, f"tests left {sorted(left)} in {root}: give them a folder of their own."
 
 
+@pytest.fixture(autouse=True)
+def a_test_ends_where_it_began() -> Iterator[None]:
+    """One that went elsewhere and stayed there failed fifteen tests of another file that came next on its worker."""
+    before = os.getcwd()
+    yield
+    after = os.getcwd()
+    os.chdir(before)
+    assert after == before, f"went to {after} and stayed: monkeypatch.chdir goes back."
+
+
 @pytest.fixture(scope="session", autouse=True)
 def nothing_is_left_on_the_machine(request: pytest.FixtureRequest) -> Iterator[None]:
     """Of hosts, Slurm and containers: no process, mount, network or folder of theirs outlives the tests."""

@@ -7,6 +7,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import urllib.request
@@ -84,17 +85,22 @@ class Server:
 @contextlib.contextmanager
 def moto(bucket: str = "studies") -> Iterator[Server]:
     """In a process of its own, so that it does not share the interpreter with what it serves."""
-    with subprocess.Popen(
-        [sys.executable, "-m", "tests.s3server", bucket],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    ) as process:
+    with (
+        tempfile.TemporaryFile("w+") as log,
+        subprocess.Popen(
+            [sys.executable, "-m", "tests.s3server", bucket],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+            cwd=Path(__file__).parent.parent,
+        ) as process,
+    ):
         assert process.stdin is not None and process.stdout is not None
         try:
             url = process.stdout.readline().strip()
-            assert url.startswith("http://"), url
+            log.seek(0)
+            assert url.startswith("http://"), f"no server: {url}{log.read()}"
             yield Server(url, bucket, {**CREDENTIALS, "AWS_ENDPOINT_URL": url})
         finally:
             process.stdin.close()

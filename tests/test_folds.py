@@ -3,7 +3,6 @@
 import dataclasses
 import io
 import itertools
-import os
 from pathlib import Path
 
 import numpy as np
@@ -116,10 +115,10 @@ def test_two_folds_of_one_data_set_are_not_confirmed_on_the_same_folds(tmp_path:
         open_tables(dataclasses.replace(one, cells=(*one.cells, *two.cells)), find_places(str(tmp_path)))
 
 
-def test_a_dry_run_and_a_run_refuse_alike(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_dry_run_and_a_run_refuse_alike(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     name = images(tmp_path / "own", "folder", ("train", "val", "test"))
     for more in (["--dry-run"], ["--local"]):
-        os.chdir(tmp_path)
         command = ["quickstart", "--datasets", name, "--set", "confirm_folds=3", "image_size=32", "--results", "r", "--mlflow", "off"]
         assert main([*command, *more]) == 2
         assert "confirm_folds 3: " in capsys.readouterr().err and not (tmp_path / "r").exists()
