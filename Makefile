@@ -5,7 +5,7 @@ export OMP_NUM_THREADS ?= 1
 # at once, of make test; each file's tests stay together, since they share the studies that they run
 PROCESSES ?= 2
 
-.PHONY: study install test test-slow test-faults test-chaos test-cluster test-cluster-quick check lock golden gpu docs audit licences clean
+.PHONY: study install test test-slow test-faults test-chaos test-cluster test-cluster-quick check lock golden gpu docs site site-serve audit licences clean
 
 study: install
 	$(BIN)/python -m study.sweep quickstart
@@ -62,6 +62,13 @@ gpu: install
 docs: install
 	$(BIN)/python docs/make_api.py
 
+# the documentation as a site, in site/; --strict: a link that leads nowhere fails
+site: install
+	$(BIN)/zensical build --strict
+
+site-serve: install
+	$(BIN)/zensical serve
+
 audit: install
 	$(BIN)/pip-audit --strict --require-hashes --disable-pip --progress-spinner off --requirement requirements.lock
 
@@ -69,4 +76,4 @@ licences: install
 	$(BIN)/pip-licenses --order=license --format=markdown
 
 clean:
-	rm -rf .venv results report.html
+	rm -rf .venv results report.html site

@@ -36,7 +36,7 @@ SECTIONS = {
 HEAD = """# Python interface
 
 Written by `python docs/make_api.py` from the source; a test compares. Change a docstring or the comment beside a field, then run it again.
-A field marked *since N* came later: at its default (where *before* stands: at that value) it changes no id ([changes](../CHANGELOG.md)). Files and environment variables are in
+A field marked *since N* came later: at its default (where *before* stands: at that value) it changes no id ([changes](changes.md)). Files and environment variables are in
 [files.md](files.md).
 """
 
