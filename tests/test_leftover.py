@@ -1,6 +1,7 @@
 """What is left of the hours when a search has ended: it is spent before the test set is opened, on what the user left to us."""
 
 import dataclasses
+import functools
 from pathlib import Path
 
 import pytest
@@ -8,12 +9,13 @@ import pytest
 from analysis.load import load
 from analysis.verdict import findings
 from study.budget.ladder import MOST_SEEDS, choose, not_asked, with_about
-from study.budget.leftover import SPARE, Leftover, Sofar
+from study.budget.leftover import FEWEST_SEEDS, SPARE, Leftover, Sofar
 from study.budget.price import cost_of
 from study.conduct.pipeline import conduct
 from study.console.signals import Interrupted
 from study.errors import ConfigError
 from study.question.config import Study
+from study.question.growth import compare
 from study.question.studies import find_study
 from study.records import Origin
 from study.storage.options import Options
@@ -24,9 +26,10 @@ from tests.test_mine import a_ladder, machine, pictures, strategies
 SPEEDS = [0.2, 0.5, 1, 2, 5]
 
 
-def chosen(hours: float, given: frozenset[str] = frozenset(), **ladder: object) -> tuple[Leftover, Study]:
+@functools.cache
+def chosen(hours: float, given: frozenset[str] = frozenset()) -> tuple[Leftover, Study]:
     own, m = pictures(800, 160), machine()
-    choice = choose(a_ladder(own, **ladder), m, hours)
+    choice = choose(a_ladder(own), m, hours)
     return Leftover(choice=choice, pictures=tuple(own), machine=m, given=given), with_about(choice.study, choice, 2)
 
 
@@ -34,7 +37,7 @@ def after_search(of: Leftover, study: Study, slower: float, hours: float) -> tup
     """The grown study, when its search had ended and when all would end; time 0 is the command's start."""
     cost = cost_of(study, of.pictures, of.machine)
     now = slower * (0.6 * cost.start + cost.line + cost.search)
-    grown = of.grown(study, Sofar(now=now, seconds=slower * cost.search), 3600 * hours)
+    grown = of.fitted(study, Sofar(now=now, seconds=slower * cost.search), 3600 * hours)
     wider = cost_of(grown, of.pictures, of.machine)
     return grown, now, now + slower * (wider.search - cost.search + wider.confirm + wider.check + wider.longer)
 
@@ -46,10 +49,42 @@ def test_what_is_left_is_spent_and_no_more(slower: float, hours: float) -> None:
     grown, now, ends = after_search(of, study, slower, hours)
     planned = now + slower * sum(getattr(cost_of(study, of.pictures, of.machine), part) for part in ("confirm", "check", "longer"))
     assert ends <= max(planned, (1 - SPARE) * 3600 * hours), "a study that is late already grows by nothing"
+    delivered = ends + of.delivery(grown, slower, Sofar(now=now, seconds=now))
     if slower <= 1:
-        assert ends >= 0.7 * 3600 * hours or grown.confirm_seeds >= MOST_SEEDS, "delivery, the report and a spare have the rest"
-    assert grown == study or (grown.confirm_seeds, grown.trials, len(grown.cells)) > (study.confirm_seeds, study.trials, len(study.cells))
+        assert 0.8 * 3600 * hours <= delivered <= 3600 * hours or grown.confirm_seeds >= MOST_SEEDS
+    elif delivered > 3600 * hours:
+        assert (grown.confirm_seeds, grown.budget_check, grown.confirm_size) == (max(FEWEST_SEEDS, study.searches), 0, 0)
+    if slower < 1:
+        assert grown.confirm_seeds >= study.confirm_seeds and grown.confirm_size == study.confirm_size
     assert dataclasses.replace(grown, about="") != dataclasses.replace(study, about="") or grown is study
+
+
+def test_what_does_not_fit_any_more_is_given_up_the_least_missed_first() -> None:
+    """By how much slower the search was than priced: seeds, then the budget check, then pixels; nothing that was searched."""
+    of, study = chosen(3)
+    assert (study.confirm_seeds, study.budget_check, study.confirm_size) == (5, 3, 224)
+    late = [after_search(of, study, slower, 3)[0] for slower in (1, 1.2, 2, 3, 5)]
+    kept = [(s.budget_check, s.confirm_size) for s in late]
+    assert kept == sorted(kept, reverse=True) and kept[0] == (3, 224) and kept[-1] == (0, 0)
+    assert late[1].confirm_seeds < 5 and late[1].budget_check, "seeds go first"
+    assert any(size == 224 and not check for check, size in kept), "the check goes before pixels"
+    assert all((strategies(s), s.trials) == (strategies(study), study.trials) for s in late[1:])
+    own, _ = chosen(3, given=frozenset({"confirm_seeds", "budget_check", "confirm_size"}))
+    assert after_search(own, study, 5, 3)[0] == study, "what the user gave stays"
+
+
+def test_what_was_given_up_by_plan_is_refused_to_a_person(tmp_path: Path) -> None:
+    _, study = chosen(3)
+    ledger = Ledger(tmp_path, study.name)
+    ledger.begin(study, {})
+    less = dataclasses.replace(study, confirm_seeds=3, budget_check=0, longest=1, confirm_size=0)
+    with pytest.raises(ConfigError, match="budget_check: 3 -> 0"):
+        ledger.begin(less, {})
+    assert compare(fitted := ledger.begin(less, {}, planned=True), less) == [] and ledger.begin(study, {}) == fitted, (
+        "asked for as it began, it goes on"
+    )
+    with pytest.raises(ConfigError, match="trials"):
+        ledger.begin(dataclasses.replace(less, trials=less.trials - 1), {}, planned=True)
 
 
 def test_a_faster_machine_than_was_measured_buys_the_strategy_that_was_left_out() -> None:
@@ -77,9 +112,9 @@ def test_once_the_budget_was_checked_only_seeds_are_added() -> None:
     assert study.budget_check
     trained = cost.search + cost.confirm + cost.check
     sofar = Sofar(now=0.5 * trained, seconds=0.5 * trained, trained=True)
-    grown = of.grown(study, sofar, 3 * 3600)
+    grown = of.fitted(study, sofar, 3 * 3600)
     assert grown == dataclasses.replace(study, confirm_seeds=grown.confirm_seeds) and grown.confirm_seeds > study.confirm_seeds
-    longer = of.grown(study, dataclasses.replace(sofar, lengthened=True), 3 * 3600)
+    longer = of.fitted(study, dataclasses.replace(sofar, lengthened=True), 3 * 3600)
     assert longer.confirm_seeds <= grown.confirm_seeds, "each costs as many times as much"
 
 
@@ -104,7 +139,7 @@ class Once:
     def __init__(self) -> None:
         self.asked: list[Sofar] = []
 
-    def grown(self, study: Study, sofar: Sofar, ends_at: float) -> Study:
+    def fitted(self, study: Study, sofar: Sofar, ends_at: float) -> Study:
         self.asked.append(sofar)
         cells = (*study.cells, dataclasses.replace(study.cells[0], strategy="partial")) if len(self.asked) == 1 else study.cells
         return dataclasses.replace(study, cells=cells, confirm_seeds=2)

@@ -1,25 +1,28 @@
-"""What is left of the hours once a search has ended, spent before the test set is opened: strategies left out, trials, seeds.
+"""A study is fitted anew to its hours once its search has ended, before the test set is opened: it gains what fits, or gives up what does not.
 
 A study for some hours is chosen by speeds that were measured before it began, in whole steps. Other programs come and go since, and its own
-search tells better. So all that is still to do is priced anew, by the same prices (`study.budget.price`) times what the search took of its own,
-and the study grows by what fits. This goes by the clock and by validation alone; no test image was looked at.
+search tells better. So all that is still to do is priced anew, by the same prices (`study.budget.price`) times what the search took of its own.
+What fits is bought: strategies left out, trials, seeds. Where not even the plan fits, it gives up seeds, then the budget check, then pixels of
+the confirm runs. This goes by the clock and by validation alone; no test image was looked at.
 """
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
-from study.budget.ladder import CHECK, MOST_SEEDS, STRATEGIES, TRIALS, Choice, not_asked, reserved
+from study.budget.ladder import CHECK, MOST_SEEDS, STEP_PX, STRATEGIES, TRIALS, Choice, not_asked, reserved
 from study.budget.price import Cost, Machine, Pictures, cost_of, run_seconds
 from study.question.config import Study
 from study.search.lengths import FACTORS, RUNS, affordable, price
 
 MOST_TRIALS = 4 * TRIALS  # of a search
+GIVEN_UP = ("confirm_seeds", "budget_check", "confirm_size")  # where not all fits
+FEWEST_SEEDS = 3  # with fewer, what seeds differ by is hardly known
 REPORT = 0.4  # of the seconds that starting and reporting take together
 SPARE = 0.03  # of the hours
 ALL_IMAGES = 4 / 3  # training and validation images, as a share of the training images
 
-Growth = Callable[[Study], Study | None]
-"""The next larger study of a kind; None after the last."""
+Step = Callable[[Study], Study | None]
+"""The next larger study of a kind, or the next smaller; None after the last."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,8 +45,9 @@ class Leftover:
     machine: Machine
     given: frozenset[str] = frozenset()  # fields that the user set: they stay
 
-    def grown(self, study: Study, sofar: Sofar, ends_at: float) -> Study:
-        """The study with what still fits before `ends_at` (unix time), in the order in which it is worth having; itself where nothing does."""
+    def fitted(self, study: Study, sofar: Sofar, ends_at: float) -> Study:
+        """The study with what still fits before `ends_at` (unix time), in the order in which it is worth having, or without what does not fit
+        any more, the least missed first; itself where neither is."""
         cost = cost_of(study, self.pictures, self.machine)
         done = _trained(cost, sofar) if sofar.trained else cost.search
         slower = sofar.seconds / done if done else 1.0
@@ -51,27 +55,32 @@ class Leftover:
 
         def fits(wider: Study) -> bool:
             cost = cost_of(wider, self.pictures, self.machine)
-            left = slower * (_trained(cost, sofar) - done) + self._delivery(wider, cost, slower, sofar)
+            left = slower * (_trained(cost, sofar) - done) + self.delivery(wider, slower, sofar)
             return sofar.now + left <= until
 
-        for widen in self._growths(sofar):
+        for narrow in self._cuts(sofar):
+            while not fits(study) and (narrower := narrow(study)) is not None:
+                study = narrower
+        for widen in self._growths(study, sofar):
             while (wider := widen(study)) is not None and fits(wider):
                 study = wider
         return study
 
-    def _delivery(self, study: Study, cost: Cost, slower: float, sofar: Sofar) -> float:
-        """What will be trained of the share that was set aside for it, one run after the other: whole lengths, so hardly ever all of it."""
+    def delivery(self, study: Study, slower: float, sofar: Sofar) -> float:
+        """Seconds of what will be trained of the share that was set aside for it, one run after the other: whole lengths, so hardly ever all of it."""
         if not study.deliver:
             return 0.0
         run = slower * max(run_seconds(study, c, self.pictures, self.machine) for c in study.cells)
         to_train = {factor: RUNS * (factor > 1) for factor in FACTORS}
         lengths = affordable(FACTORS, to_train, run, ALL_IMAGES, 3600 * self.choice.hours * reserved(study))
         tried = FACTORS[:1] if sofar.exact or not lengths else lengths
-        return cost.line + price(tried, to_train, run, ALL_IMAGES)
+        return cost_of(study, self.pictures, self.machine).line + price(tried, to_train, run, ALL_IMAGES)
 
-    def _growths(self, sofar: Sofar) -> Iterator[Growth]:
-        """What a study may grow by, the most useful first. What was searched and confirmed stays as it is, but for more seeds."""
-        if not sofar.trained:
+    def _growths(self, study: Study, sofar: Sofar) -> Iterator[Step]:
+        """What a study may grow by, the most useful first. What was searched and confirmed stays as it is, but for more seeds; so does a study
+        that gave something up."""
+        gave_up = any(getattr(study, name) < getattr(self.choice.study, name) for name in GIVEN_UP)
+        if not sofar.trained and not gave_up:
             if "strategies" not in self.given:
                 yield self._strategies
             if not {"budget_check", "longest"} & self.given:
@@ -80,6 +89,16 @@ class Leftover:
                 yield _trials
         if "confirm_seeds" not in self.given:
             yield _seeds
+
+    def _cuts(self, sofar: Sofar) -> Iterator[Step]:
+        """What a study may give up, the least missed first. Nothing of it was trained yet."""
+        if not sofar.trained:
+            if "confirm_seeds" not in self.given:
+                yield _fewer_seeds
+            if not {"budget_check", "longest"} & self.given:
+                yield _no_check
+            if "confirm_size" not in self.given:
+                yield _fewer_pixels
 
     def _strategies(self, study: Study) -> Study | None:
         """With the cheapest that was left out."""
@@ -110,3 +129,21 @@ def _seeds(study: Study) -> Study | None:
     """One more confirm run for each search's winner."""
     more = study.confirm_seeds + study.searches
     return None if not study.confirm_seeds or more > max(MOST_SEEDS, 2 * study.searches) else replace(study, confirm_seeds=more)
+
+
+def _fewer_seeds(study: Study) -> Study | None:
+    """One confirm run fewer for each search's winner."""
+    fewer = study.confirm_seeds - study.searches
+    return None if fewer < max(FEWEST_SEEDS, study.searches) else replace(study, confirm_seeds=fewer)
+
+
+def _no_check(study: Study) -> Study | None:
+    return replace(study, budget_check=0, longest=1) if study.budget_check else None
+
+
+def _fewer_pixels(study: Study) -> Study | None:
+    """The next smaller size of the confirm runs, down to the size that was searched at."""
+    if not study.confirm_size:
+        return None
+    fewer = study.confirm_size - STEP_PX
+    return replace(study, confirm_size=fewer if fewer > study.protocol.image_size else 0)

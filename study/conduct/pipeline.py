@@ -116,7 +116,8 @@ def _begin(study: Study, ledger: Ledger, first_facts: dict[str, object], *, plan
     study = ledger.begin(study, first_facts, planned=planned)
     for amendment in ledger.amendments()[before:]:
         seen = " (its test set is open already)" if amendment["test_open"] else ""
-        print(f"the study grows: {'; '.join(amendment['changes'])}{seen}")
+        what = "its hours hold another plan" if planned else "the study grows"
+        print(f"{what}: {'; '.join(amendment['changes'])}{seen}")
     return study
 
 
@@ -144,8 +145,8 @@ def _run(
         while True:  # until nothing is left to be bought
             stages.search(execute)
             chosen = stages.choose(ledger, execute.study.searches) if not interrupted.is_set() else {}
-            if chosen and leftover and (wider := _wider(execute, leftover, options.ends_at, began, trained)):
-                execute = stages.Executor(run, ledger, _begin(wider, ledger, {}, planned=True), places, tables, interrupted)
+            if chosen and leftover and (fitted := _fitted(execute, leftover, options.ends_at, began, trained)):
+                execute = stages.Executor(run, ledger, _begin(fitted, ledger, {}, planned=True), places, tables, interrupted)
                 continue
             settled = trained or (bool(chosen) and settle_budget.settle(execute, chosen))
             if trained or not settled or not execute.study.budget_check:
@@ -163,8 +164,9 @@ def _run(
         return _hand_over(execute, solve, options.left(), summary) if execute.study.deliver else summary
 
 
-def _wider(executor: stages.Executor, leftover: "Leftover", ends_at: float, began: float, trained: bool) -> Study | None:
-    """The study with what is left of the hours spent; None where nothing is, or the test set was opened before."""
+def _fitted(executor: stages.Executor, leftover: "Leftover", ends_at: float, began: float, trained: bool) -> Study | None:
+    """The study with what is left of the hours spent, or without what they do not hold any more; None where it stays as it is, or the test
+    set was opened before."""
     from study.budget.leftover import Sofar
 
     study, ledger, now = executor.study, executor.ledger, time.time()
@@ -172,11 +174,11 @@ def _wider(executor: stages.Executor, leftover: "Leftover", ends_at: float, bega
         return None
     lengthened = any(b["factor"] > 1 for b in ledger.budgets())
     sofar = Sofar(now=now, seconds=now - began, trained=trained, lengthened=lengthened, exact=stages.line_leads(ledger))
-    wider = leftover.grown(study, sofar, ends_at)
-    if wider == study:
+    fitted = leftover.fitted(study, sofar, ends_at)
+    if fitted == study:
         return None
-    print(f"about {span(max(ends_at - now, 0.0))} of the hours are left, and more fits:", flush=True)
-    return wider
+    print(f"about {span(max(ends_at - now, 0.0))} of the hours are left", flush=True)
+    return fitted
 
 
 def _hand_over(execute: stages.Executor, alone: stages.Executor, hours: float, summary: "ReportSummary") -> "ReportSummary | None":

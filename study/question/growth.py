@@ -1,4 +1,6 @@
-"""A study may grow under its own name: more seeds, trials, cells or measurements. What would change its question is refused."""
+"""A study may grow under its own name: more seeds, trials, cells or measurements. What would change its question is refused.
+
+A study that was chosen for some hours may give up of its own what they do not hold, before any of it is trained (`MAY_FALL`)."""
 
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -12,6 +14,8 @@ MAY_RISE = ("trials", "random_trials", "confirm_seeds", "longest")
 MAY_BEGIN = ("budget_check",)
 """Off until now: what it finds may confirm a question anew at a longer budget, which is a further look at the test set where it was open."""
 MAY_GAIN = ("cells", "measure", "explain")
+MAY_FALL = ("confirm_seeds", "confirm_size", "budget_check", "longest")
+"""By the study's own plan alone."""
 FREE = ("about",)
 NO_QUESTION = ("deliver",)  # what is done after the verdict: it may come and go, and is no growth
 
@@ -31,12 +35,13 @@ class Change:
             return f"{self.field}: {', '.join(signs)}"
         return f"{self.field}: {_shown(self.was)} -> {_shown(self.now)}"
 
-    @property
-    def allowed(self) -> bool:
+    def allowed(self, *, planned: bool) -> bool:
+        """`planned`: by the study's own plan, before anything that it concerns was trained."""
         if self.field in MAY_GAIN:
             return not self.was
         begins = self.field in MAY_BEGIN and not self.was
-        return self.field in FREE or begins or (self.field in MAY_RISE and self.now > self.was)
+        rises = self.field in MAY_RISE and self.now > self.was
+        return self.field in FREE or begins or rises or (planned and self.field in MAY_FALL and self.now < self.was)
 
 
 def compare(old: Study, new: Study) -> list[Change]:
@@ -52,10 +57,11 @@ def compare(old: Study, new: Study) -> list[Change]:
     return found
 
 
-def grow(old: Study, new: Study, where: str) -> tuple[Study, list[Change]]:
-    """The grown study, its cells in the order in which they came, and what changed. Raises ConfigError naming what may not."""
+def grow(old: Study, new: Study, where: str, *, planned: bool = False) -> tuple[Study, list[Change]]:
+    """The grown study, its cells in the order in which they came, and what changed. Raises ConfigError naming what may not. `planned`: by the
+    study's own plan, which may give up what its hours do not hold."""
     changes = compare(old, new)
-    if refused := [c for c in changes if not c.allowed]:
+    if refused := [c for c in changes if not c.allowed(planned=planned)]:
         raise ConfigError(
             f"{where} holds a study with other settings ({'; '.join(c.text for c in refused)}). A study may gain {', '.join((*MAY_RISE, *MAY_GAIN))}, "
             f"and begin a {MAY_BEGIN[0]} where it had none, nothing else: python -m study.sweep {where} goes on with its own settings, and another --name begins anew."

@@ -101,7 +101,7 @@ class Ledger:
             study = study.begun({})
             self._write("study.json", {"study": study.as_dict(), "facts": facts})
             return study
-        grown, changes = self.grown(study, before)
+        grown, changes = self.grown(study, before, planned=planned)
         if changes:
             amendment = {"at": time.time(), "changes": [c.text for c in changes], "test_open": bool(self.test_openings())}
             amendment |= {"planned": True} if planned else {}
@@ -114,13 +114,13 @@ class Ledger:
             self._write("study.json", {**known, "study": grown.as_dict()})
         return grown
 
-    def grown(self, study: Study, before: Study) -> tuple[Study, list[Change]]:
+    def grown(self, study: Study, before: Study, *, planned: bool = False) -> tuple[Study, list[Change]]:
         """(`before` with what `study` has besides, what changed). Asked for as it was last, a study that has grown by its own plan since goes
         on as it is. Raises ConfigError as `grow` does."""
         asked = self._read("study.json", asked_of)
         if asked is not None and not compare(asked, replace(study, published=asked.published)):
             return replace(before, deliver=study.deliver), []
-        return grow(before, study, self.folder.location)
+        return grow(before, study, self.folder.location, planned=planned)
 
     def amendments(self) -> list[dict[str, Any]]:
         """How the study grew: when (unix time), what changed, and whether the test set was open already."""
