@@ -27,7 +27,7 @@ from typing import Any
 
 from study.datasets import open_dataset
 from study.question.config import Protocol, Study, grid
-from study.question.naming import with_splits
+from study.question.naming import DataName
 from study.results import Results, run_study
 
 STRATEGIES = ("linear_probe", "partial", "full")
@@ -66,13 +66,13 @@ def main() -> None:
 
 def study_of(dataset: str, size: str, args: argparse.Namespace) -> Study:
     """The question at one size. Budgets are not lengthened here: what is judged is the verdict of E epochs."""
-    name, splits = with_splits(dataset)
-    train = open_dataset(name, splits=splits, root=Path(args.data) if args.data else None).counts()["train"]
+    data = DataName.parse(dataset)
+    train = open_dataset(data.dataset, splits=data.splits, root=Path(args.data) if args.data else None).counts()["train"]
     times, pixels = SIZES[size]
     epochs = times * args.epochs
     short = {"longest": 1, "budget_check": 3 if size == BASE else 0}
     return Study(
-        name=Path(name).name,
+        name=data.short,
         cells=grid([dataset], [args.backbone], list(STRATEGIES), (min(1.0, round(args.images / sum(train), 3)),)),
         protocol=Protocol(max_epochs=epochs, image_size=pixels * args.size, views=epochs),
         trials=1,

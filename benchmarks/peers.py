@@ -26,7 +26,7 @@ from analysis.statistics import resampling as st
 from analysis.statistics.intervals import difference_interval, images_estimate, share_interval
 from study.datasets import open_dataset
 from study.datasets.spec import TEST, TRAIN, VAL
-from study.question.naming import with_splits
+from study.question.naming import DataName
 
 PEERS = ("fastai", "autogluon", "timm")
 RESAMPLES = 2000
@@ -34,8 +34,8 @@ RESAMPLES = 2000
 
 def make_images(dataset: str, data: str | None, folder: Path) -> None:
     """train/, val/, test/ with a folder a class."""
-    name, splits = with_splits(dataset)
-    table = open_dataset(name, splits=splits, root=Path(data) if data else None)
+    name = DataName.parse(dataset)
+    table = open_dataset(name.dataset, splits=name.splits, root=Path(data) if data else None)
     for k in range(len(table.ids)):
         split = {TRAIN: "train", VAL: "val", TEST: "test"}[int(table.split[k])]
         place = folder / split / table.classes[table.labels[k]].replace(" ", "_")

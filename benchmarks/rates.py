@@ -22,7 +22,7 @@ from typing import Any
 
 from study.datasets import open_dataset
 from study.question.config import Cell, Protocol, TrialConfig
-from study.question.naming import with_splits
+from study.question.naming import DataName
 from study.records import OBJECTIVE, EpochRecord
 from study.run import run_trial
 from study.storage.places import Places
@@ -53,13 +53,13 @@ def main() -> None:
 
 
 def configs(dataset: str, size: int, args: argparse.Namespace) -> Iterator[TrialConfig]:
-    name, splits = with_splits(dataset)
-    train = sum(open_dataset(name, splits=splits, root=Path(args.data) if args.data else None).counts()["train"])
+    data = DataName.parse(dataset)
+    train = sum(open_dataset(data.dataset, splits=data.splits, root=Path(args.data) if args.data else None).counts()["train"])
     protocol = Protocol(max_epochs=args.epochs, image_size=size, views=args.epochs, train_eval_images=32)
     for seed in range(args.seeds):
         for strategy, rates in RATES.items():
             fraction = min(1.0, round(args.images / train, 3))
-            cell = Cell(dataset=name, splits=splits, backbone=args.backbone, strategy=strategy, train_fraction=fraction)
+            cell = Cell(dataset=data.dataset, splits=data.splits, backbone=args.backbone, strategy=strategy, train_fraction=fraction)
             for rate in rates:
                 yield TrialConfig.default(cell, protocol, seed).with_values({"lr": rate})
 

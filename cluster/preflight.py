@@ -18,6 +18,7 @@ from study.bounds import check_options
 from study.console.text import tell
 from study.datasets import CATALOG
 from study.errors import EnvironmentProblem, StudyError
+from study.question.naming import DataName
 from study.search.on_ray.cluster import Connected, cluster
 from study.search.on_ray.nodes import LEAST_FREE_GB, alive, ask, problems, wanted
 from study.search.on_ray.slices import in_words
@@ -53,7 +54,7 @@ def look(connected: Connected, results: str, data: str | None, weights: str | No
     """Prints a line a node; gives what is wrong, a line each. Raises EnvironmentProblem where a node does not answer."""
     places = find_places(results, data, weights)
     own = [name for name in CATALOG if places.data and os.path.isdir(os.path.join(places.data, name))]
-    needed, missing = wanted(Folder(places.folder), places, own), []
+    needed, missing = wanted(Folder(places.folder), places, map(DataName.of, own)), []
     for option, path in (("--data", places.data), ("--weights", places.weights)):
         if path and not os.path.exists(path):
             missing.append(f"{option} {path} is not here either; correct it.")

@@ -32,7 +32,7 @@ from study.networks.kept import Kept, keep
 from study.networks.pretrained import Backbone, create
 from study.networks.weights import timm_name
 from study.question.config import TrialConfig
-from study.question.naming import with_splits
+from study.question.naming import DataName
 from study.question.which_epoch import may_be_kept
 from study.records import EpochRecord, Outcome, dumps
 from study.storage import checkpoint, parquet
@@ -263,11 +263,7 @@ def measure_trial(config: TrialConfig, places: Places, names: tuple[str, ...], f
         published=functools.partial(_published, config, places),
         table=table,
         pixels=images,
-        foreign={
-            name: functools.partial(_foreign, name, config, places)
-            for name in places.foreign
-            if with_splits(name)[0] != own and name != own
-        },
+        foreign={name: functools.partial(_foreign, name, config, places) for name in places.foreign if DataName.parse(name).dataset != own},
         labelled=functools.partial(_labelled, config, places) if places.labelled else None,
         earlier=lambda name: _measured(folder, name),
     )
@@ -287,8 +283,8 @@ def _published(config: TrialConfig, places: Places) -> Backbone:
 
 
 def _foreign(name: str, config: TrialConfig, places: Places) -> Images:
-    dataset, splits = with_splits(name)
-    table = _opened(dataset, splits, places.data_root)
+    task = DataName.parse(name)
+    table = _opened(task.dataset, task.splits, places.data_root)
     return Images(table=table, pixels=pixels(table, _side(config), places.cache_root))
 
 

@@ -17,7 +17,7 @@ from study.console.progress import load
 from study.console.text import tell
 from study.errors import ConfigError, StudyError
 from study.question.config import Cell, Protocol, TrialConfig
-from study.question.naming import with_splits
+from study.question.naming import DataName
 from study.records import EpochRecord, Outcome, dumps
 from study.storage import outputs
 from study.storage.places import Places
@@ -71,14 +71,16 @@ def parse_trial(cell: str, settings: Sequence[str], workers: int = 1) -> TrialCo
     parts = cell.rsplit("/", 2)  # a folder: dataset may hold slashes itself
     if len(parts) != 3:
         raise ConfigError(f"{cell!r} is not DATASET/BACKBONE/STRATEGY, e.g. fer2013/resnet50/partial.")
-    dataset, splits = with_splits(parts[0])
+    data = DataName.parse(parts[0])
     values = {}
     for setting in settings:
         name, equals, value = setting.partition("=")
         if not equals:
             raise ConfigError(f"--set {setting!r} is not NAME=VALUE, e.g. lr=1e-3.")
         values[name] = value
-    config = TrialConfig.default(Cell(dataset=dataset, splits=splits, backbone=parts[1], strategy=parts[2]), Protocol(workers=workers))
+    config = TrialConfig.default(
+        Cell(dataset=data.dataset, splits=data.splits, backbone=parts[1], strategy=parts[2]), Protocol(workers=workers)
+    )
     found = config.with_values(values)
     if (asked := found.protocol.workers) != workers:
         raise ConfigError(f"workers={asked}, and this is {workers}: start it as torchrun --nproc-per-node {asked} -m study.trial ...")

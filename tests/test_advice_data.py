@@ -17,7 +17,6 @@ from study.datasets import no_images, open_dataset
 from study.datasets.__main__ import main as datasets
 from study.datasets.manifest import NAMES, find_columns
 from study.errors import ConfigError, StudyError
-from study.question.naming import absolute_name
 from tests.own import scene
 
 COUNT = 12
@@ -372,7 +371,7 @@ def test_a_picture_cut_short_is_to_be_fetched_again(size: tuple[int, int], cut: 
 
 @pytest.mark.parametrize("name", ["hf:", "folder:", "table:", "hf:?label=x", "table:?label=x", "hf: ", "folder: "])
 def test_a_name_without_a_place_says_what_to_write(name: str) -> None:
-    assert "names nothing; write " in refusal(absolute_name(name))
+    assert "names nothing; write " in refusal(name)
 
 
 @pytest.mark.parametrize(

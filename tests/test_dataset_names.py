@@ -9,7 +9,7 @@ import pytest
 from analysis.data.question import Question
 from analysis.findings.pick import Pick
 from study.question.config import Cell
-from study.question.naming import OPTIONS, dataset_name
+from study.question.naming import OPTIONS, DataName
 from study.tracking.names import cell_names
 
 PLACES = ("/home/me/", "", "/mnt/a@b/c d/", "/x/why?/", "C:/Users/me/")
@@ -42,8 +42,8 @@ def names() -> list[tuple[str, str]]:
 @pytest.mark.parametrize(("dataset", "said"), names())
 def test_ones_own_images_are_named_alike_everywhere(dataset: str, said: str) -> None:
     cell = Cell(dataset=dataset, backbone="resnet18", strategy="full")
-    assert dataset_name(dataset) == said
+    assert DataName.of(dataset).short == said
     assert Question(dataset=dataset, splits="official", backbone="resnet18", train_fraction=1.0).lines[0] == said
-    pick = SimpleNamespace(cell=cell, dataset=said)
+    pick = SimpleNamespace(cell=cell)
     assert Pick.dataset.fget(pick) == Pick.of.fget(pick) == said  # type: ignore[attr-defined]
     assert cell_names([cell])[cell] == f"{said} full"

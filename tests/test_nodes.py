@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import pytest
 
 from study.errors import ConfigError, EnvironmentProblem
+from study.question.naming import DataName
 from study.search.on_ray import SETTINGS, cluster, node_report, nodes
 from study.storage.folder import Folder
 from study.storage.places import Places
@@ -88,7 +89,7 @@ def test_only_what_a_study_reads_is_compared(tmp_path: Path) -> None:
     (tmp_path / "data" / "fer2013").mkdir(parents=True)
     (tmp_path / "mine").mkdir()
     places = Places(folder=str(tmp_path), data=str(tmp_path / "data"), weights=str(tmp_path / "mine"))
-    asked = nodes.wanted(Folder(tmp_path), places, ["fer2013", "digits", f"folder:{tmp_path}/mine"])
+    asked = nodes.wanted(Folder(tmp_path), places, map(DataName.of, ["fer2013", "digits", f"folder:{tmp_path}/mine"]))
     assert asked.folders == (f"{tmp_path}/data/fer2013", f"{tmp_path}/mine")
 
 
@@ -116,7 +117,7 @@ def test_nodes_are_asked_for_all_that_ones_own_images_are_read_from(
     for file in ("labels.csv", "classes.csv"):
         (root / file).write_text("file,species")
     name = f"{kind}:{root}{'/labels.csv' if kind == 'table' else ''}{options.format(root=root, name=root.name)}{splits}"
-    wanted = nodes.wanted(Folder(tmp_path), Places(folder=str(tmp_path)), [name])
+    wanted = nodes.wanted(Folder(tmp_path), Places(folder=str(tmp_path)), [DataName.parse(name)])
     assert set(wanted.folders) == {f"{root}{path.format(name=root.name)}" for path in asked}
     assert nodes.wanted(Folder(tmp_path), Places(folder=str(tmp_path), foreign=(name,)), []).folders == wanted.folders
 

@@ -18,7 +18,7 @@ from study.datasets.ids import as_id, names_in
 from study.datasets.manifest import NAMES, find_columns
 from study.datasets.spec import astride
 from study.errors import ConfigError, DataError, StudyError
-from study.question.naming import absolute_name
+from study.question.naming import DataName
 from tests.own import classes, scene
 
 COUNT = 24
@@ -256,7 +256,7 @@ def test_a_folder_of_images_above_means_the_same_from_any_folder(pictures: Path,
     (tmp_path / "photos").symlink_to(pictures)
     pd.DataFrame({"file": [f"{k:02d}.png" for k in range(COUNT)], "label": ["a", "b"] * 12}).to_csv(tmp_path / "a" / "b" / "labels.csv")
     monkeypatch.chdir(tmp_path / "a" / "b")
-    full = absolute_name("table:labels.csv?images=../../photos")
+    full = DataName.parse("table:labels.csv?images=../../photos").absolute().text
     assert full == f"table:{tmp_path}/a/b/labels.csv?images=../../photos"
     monkeypatch.chdir("/")
     assert len(open_dataset(full).ids) == COUNT

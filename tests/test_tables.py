@@ -11,7 +11,7 @@ import pytest
 from study.datasets import open_dataset
 from study.errors import ConfigError, DataError, StudyError
 from study.question.config import Cell, Protocol, TrialConfig, grid
-from study.question.naming import absolute_name, taken_apart, with_splits
+from study.question.naming import DataName
 from study.question.studies import find_study, narrow
 from study.run import open_inputs, run_trial
 from study.storage.places import Places
@@ -169,11 +169,8 @@ def test_tables_that_are_none_are_named(images: Path) -> None:
 def test_names_mean_the_same_from_any_folder(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     name = write(images / "labels.csv", ROWS)
     monkeypatch.chdir(images)
-    assert absolute_name("table:labels.csv?label=species") == f"{name}?label=species" and absolute_name("digits") == "digits"
-    assert with_splits("deepweeds@session:2") == ("deepweeds", "session:2")
-    assert with_splits("table:/a@b/c.csv@official:1") == ("table:/a@b/c.csv", "official:1")
-    assert with_splits("folder:/a@b") == ("folder:/a@b", "official")
-    assert taken_apart("table:/x/a.csv?image=f%26g&label=h").options == {"image": "f&g", "label": "h"}
+    for said, full in (("table:labels.csv?label=species", f"{name}?label=species"), ("digits", "digits")):
+        assert DataName.parse(said).absolute().text == full
     (cell,) = grid(["table:labels.csv@official:3"], ["resnet18"], ["full"])
     assert (cell.dataset, cell.splits) == ("table:labels.csv", "official:3")
     cells = narrow(find_study("quickstart"), datasets=["table:labels.csv"]).cells

@@ -10,7 +10,7 @@ from typing import Any, Self
 import pandas as pd
 
 from study.question.config import Cell, Study
-from study.question.naming import dataset_name
+from study.question.naming import DataName
 
 LATE = ("max_epochs", "image_size")
 """Columns that a study may not use: then they are 0, and no table that is written has them."""
@@ -54,6 +54,11 @@ class Question:
         )
 
     @property
+    def data(self) -> DataName:
+        """Its data set with its splits."""
+        return DataName.of(self.dataset, self.splits)
+
+    @property
     def base(self) -> Self:
         """The same at all training images, and whatever budget and size of images: what the questions on it have in common."""
         return replace(self, train_fraction=1.0, max_epochs=0, image_size=0)
@@ -72,11 +77,12 @@ class Question:
     def lines(self) -> tuple[str, ...]:
         """Its parts to read; last, where a study has several, the share of the images, the epochs and the pixels. One's own images go by the last
         part of where they lie."""
-        splits = "" if self.splits == "official" else f" ({self.splits} splits)"
+        data = self.data
+        splits = f" ({data.splits_said})" if data.splits_said else ""
         size = () if self.train_fraction == 1 else (f"{self.train_fraction:.0%} of the training images",)
         budget = (f"{self.max_epochs} epoch{'s' * (self.max_epochs > 1)}",) if self.max_epochs else ()
         pixels = (f"{self.image_size} px",) if self.image_size else ()
-        return f"{dataset_name(self.dataset)}{splits}", self.backbone, *size, *budget, *pixels
+        return f"{data.short}{splits}", self.backbone, *size, *budget, *pixels
 
     @property
     def panel(self) -> str:

@@ -4,9 +4,9 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from analysis.data.frames import Frames
-from analysis.data.question import Question
 from analysis.page.theme import empty, facets, label, not_measured, strips, styled
 from analysis.verdict import Findings
+from study.question.naming import DataName
 
 TITLE = "A linear probe on the tuned features against one on the pretrained ones"
 NOTE = (
@@ -41,7 +41,6 @@ def draw(frame: pd.DataFrame) -> go.Figure:
 
 
 def _task(name: str, block: pd.DataFrame) -> str:
-    shown = Question(dataset=name.partition("@")[0], splits="official", backbone="", train_fraction=1).lines[0]
     before = block[block.task == name].accuracy_before.mean()
     kind = "foreign" if bool(block[block.task == name].foreign.iloc[0]) else "own"
-    return f"{label(shown)}<br>({kind}; pretrained {100 * before:.0f} %)"
+    return f"{label(DataName.parse(name).short)}<br>({kind}; pretrained {100 * before:.0f} %)"

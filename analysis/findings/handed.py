@@ -18,7 +18,7 @@ def with_delivered(frames: Frames, picks: Sequence[Pick], resamples: int = st.RE
     for key, entry in frames.delivered.items():
         ask = frames.ledger.ask(entry["trial"])
         if ask is not None:
-            compared = next((p for p in picks if p.leads and key == f"{p.cell.dataset}@{p.cell.split_protocol}"), None)
+            compared = next((p for p in picks if p.leads and key == p.cell.data.key), None)
             out.append(_pick(frames, entry, ask, compared, resamples))
     return out
 

@@ -30,7 +30,7 @@ class OverDatasets:
     def setting(self) -> str:
         """What the data sets have in common, to read."""
         q = self.questions[0]
-        splits = "" if q.splits == "official" else f", {q.splits} splits"
+        splits = f", {q.data.splits_said}" if q.data.splits_said else ""
         return f"{q.backbone}{splits}{''.join(f', {size}' for size in q.lines[2:])}"
 
     @property

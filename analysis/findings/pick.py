@@ -29,7 +29,6 @@ from study.errors import ConfigError, nearest
 from study.inference.softmax import pooled
 from study.metrics import calibration_error, fit_temperature, log_shares
 from study.question.config import Cell
-from study.question.naming import dataset_name
 from study.records import OBJECTIVE
 from study.strategies import EVERY
 
@@ -130,12 +129,12 @@ class Pick:
     @property
     def dataset(self) -> str:
         """As a person says it and as a command takes it behind the study."""
-        return dataset_name(self.cell.dataset)
+        return self.cell.data.short
 
     @property
     def of(self) -> str:
         """Its data set, with its splits where they are not the official ones."""
-        return self.dataset if self.cell.split_protocol == "official" else f"{self.dataset}@{self.cell.split_protocol}"
+        return self.cell.data.called
 
     @property
     def shown_settings(self) -> str:
@@ -252,7 +251,7 @@ def why_nothing(frames: Frames) -> str:
 
 def _fits(pick: Pick, wanted: str) -> bool:
     c = pick.cell
-    own = {c.dataset, pick.dataset, c.splits, pick.of, f"{pick.dataset}@{c.splits}"}
+    own = {c.dataset, pick.dataset, c.splits, pick.of, c.data.short_full}
     if pick.delivered is None:
         own |= {c.backbone, c.strategy, f"{c.train_fraction:g}", f"{c.budget}x", f"{c.image_size}px", COMPARED, *pick.question.lines[2:]}
         own.add(c.id.rpartition("/")[2])

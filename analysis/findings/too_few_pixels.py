@@ -43,7 +43,7 @@ class Small:
 
 def small(frames: Frames, question: Question) -> Small | None:
     """None where the images are not small, or the study did not record what they could be."""
-    report = frames.data_report.get(f"{question.dataset}@{question.splits.partition(':')[0]}", {})
+    report = frames.data_report.get(question.data.key, {})
     images, network = report.get("median_side"), frames.facts.get("own_sizes", {}).get(question.backbone)
     trained = frames.confirmed_protocol(question).image_size
     if not images or not network or trained >= FULL * min(images, network):

@@ -16,6 +16,7 @@ import pyarrow as pa
 from analysis.data.frames import Frames
 from analysis.page.by_class import Classes, by_question
 from analysis.verdict import Findings
+from study.question.naming import splits_said
 from study.storage import parquet
 
 HARDEST, PAIRS, EACH, APART = 12, 3, 4, 8
@@ -147,6 +148,6 @@ def samples(small: pd.DataFrame) -> dict[str, list[dict[str, str]]]:
     source = sources(own)
     out: dict[str, list[dict[str, str]]] = {}
     for r in own.itertuples(index=False):
-        name = r.dataset if r.splits == "official" else f"{r.dataset} ({r.splits} splits)"
+        name = f"{r.dataset} ({said})" if (said := splits_said(r.splits)) else r.dataset
         out.setdefault(name, []).append({"label": r.label, "image": r.image, "source": source[r.dataset, r.splits, r.image]})
     return out

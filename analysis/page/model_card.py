@@ -56,7 +56,7 @@ def _protocol(frames: Frames, p: Pick) -> Protocol:
 
 
 def _data(frames: Frames, p: Pick) -> list[str]:
-    report = frames.data_report.get(f"{p.cell.dataset}@{p.cell.split_protocol}") or {}
+    report = frames.data_report.get(p.cell.data.key) or {}
     out = [f"{_plain(p.of)}: {_plain(str(report.get('form', 'no report of the data is kept')))}.", ""]
     counts = report.get("counts")
     if counts:

@@ -13,7 +13,7 @@ from rich.table import Table
 from study.budget.ladder import HEAD, HOURS, Choice, Ladder, choose, sizes, with_about
 from study.budget.leftover import Leftover
 from study.budget.machine import Speeds, conditions, usable_cores
-from study.budget.price import Machine, Paces, Pictures, line_size, named
+from study.budget.price import Machine, Paces, Pictures, line_size
 from study.budget.reasons import bought, reasons
 from study.console.progress import busy
 from study.datasets import ImageTable, open_dataset
@@ -23,6 +23,7 @@ from study.networks.image_sizes import full_size
 from study.networks.weights import names_in, timm_name
 from study.question.as_python import as_source
 from study.question.config import Study, grid
+from study.question.naming import DataName
 from study.question.studies import find_study, narrow
 from study.storage.options import Options
 from study.storage.places import find_places
@@ -81,7 +82,7 @@ def begun(name: str, datasets: Sequence[str] | None, options: Options) -> Study 
     study = ledger.study()
     if study is None:
         return None
-    if datasets is not None and set(_placed(datasets)) != {named(c) for c in study.cells}:
+    if datasets is not None and set(_placed(datasets)) != {c.data.text for c in study.cells}:
         raise ConfigError(f"{ledger.folder.location} is a study of other images; choose another --name, or leave --datasets out.")
     print(f"{ledger.folder.location} goes on as it was chosen when it began; another --name chooses anew")
     return study
@@ -178,14 +179,14 @@ def _unused(given: Sequence[str] | None, names: Sequence[str], weights: str | No
 def _placed(datasets: Sequence[str]) -> list[str]:
     """As `narrow` names them: folders by their full path."""
     study = narrow(Study(name="placed", cells=grid(list(datasets), ["any"], ["full"])))
-    return [named(c) for c in study.cells]
+    return [c.data.text for c in study.cells]
 
 
 def _look(dataset: str, root: Path | None) -> tuple[Pictures, ImageTable, float]:
     """What of the images decides, their table, and seconds to read one."""
-    name, _, splits = dataset.partition("@")
-    table = open_dataset(name, splits=splits or "official", root=root)
-    print(f"{name}: {table.form}", flush=True)
+    name = DataName.parse(dataset)
+    table = open_dataset(name.dataset, splits=name.splits, root=root)
+    print(f"{name.dataset}: {table.form}", flush=True)
     at = np.unique(np.linspace(0, len(table.ids) - 1, LOOKED_AT).round().astype(int))
     began = time.perf_counter()
     sides = [min(table.decode(int(k)).shape[:2]) for k in at]

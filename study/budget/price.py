@@ -119,7 +119,7 @@ def cost_of(study: Study, pictures: Sequence[Pictures], machine: Machine) -> Cos
     """The price of a study. Stages are priced by list scheduling's bound (Graham 1969): the work is shared by the trials that run at
     once, and the longest one is waited for."""
     by_name = {p.dataset: p for p in pictures}
-    trials = {cell: _Trial(study, cell, by_name[named(cell)], machine) for cell in study.cells}
+    trials = {cell: _Trial(study, cell, by_name[cell.data.text], machine) for cell in study.cells}
     runs = study.confirm_seeds * study.confirm_folds
 
     def stage(of: Sequence["_Trial"], count: Callable[["_Trial"], float], longest: Callable[["_Trial"], float]) -> float:
@@ -148,13 +148,8 @@ def cost_of(study: Study, pictures: Sequence[Pictures], machine: Machine) -> Cos
 
 def run_seconds(study: Study, cell: Cell, pictures: Sequence[Pictures], machine: Machine) -> float:
     """Of one confirm run of the cell, measured on no test image."""
-    trial = _Trial(study, cell, next(p for p in pictures if p.dataset == named(cell)), machine)
+    trial = _Trial(study, cell, next(p for p in pictures if p.dataset == cell.data.text), machine)
     return trial.won(study.confirmed_protocol(cell), tested=False)
-
-
-def named(cell: Cell) -> str:
-    """The cell's data set with its splits, as `grid` takes it."""
-    return cell.dataset if cell.splits == "official" else f"{cell.dataset}@{cell.splits}"
 
 
 def line_size(own: int, smallest: int) -> int:
@@ -165,9 +160,9 @@ def line_size(own: int, smallest: int) -> int:
 def _lines(study: Study, by_name: Mapping[str, Pictures], machine: Machine) -> float:
     """One trial at a time, before all others: features of all images at the full size, and at the study's where that is less."""
     seconds = 0.0
-    for name, backbone in dict.fromkeys((named(c), c.backbone) for c in study.cells):
+    for name, backbone in dict.fromkeys((c.data.text, c.backbone) for c in study.cells):
         own, strategy = by_name[name], next(c.strategy for c in study.cells if c.backbone == backbone)
-        sizes = {study.confirmed_protocol(c).image_size for c in study.cells if (named(c), c.backbone) == (name, backbone)}
+        sizes = {study.confirmed_protocol(c).image_size for c in study.cells if (c.data.text, c.backbone) == (name, backbone)}
         for pixels in {line_size(machine.own, size) for size in sizes} | sizes:
             forward = fmean(pace.whole for pace in machine.pace(backbone, strategy, pixels))
             seconds += 2 * machine.trial + own.images * forward / machine.at_once + own.train * own.classes * machine.solve

@@ -114,7 +114,7 @@ def _of_pick(study: Study, ledger: Ledger, pick: Pick) -> Candidate:
         tuned = TrialConfig.from_dict(best.config)
         base = replace(base, strategy=tuned.strategy, recipe=tuned.recipe)
     if study.confirm_folds > 1:
-        base = replace(base, cell=replace(base.cell, splits=f"{base.cell.split_protocol}:0"))
+        base = replace(base, cell=base.cell.on_fold(0))
     own = Candidate(
         cell=run.cell,
         base=replace(base, seed=0, subset=0),

@@ -23,6 +23,7 @@ from study.networks.pretrained import create
 from study.networks.weights import timm_name
 from study.question.config import Cell, Study
 from study.question.folds import in_common
+from study.question.naming import DataName
 from study.records import Stage, dumps
 from study.search.confirmed import checks
 from study.space import Choice, extremes
@@ -52,12 +53,12 @@ def settle_precision(study: Study, ledger: Ledger, places: Places, threads: int 
 def open_tables(study: Study, places: Places) -> Tables:
     """Every data set of the study, headers read, on every fold that it will be asked about. Raises ConfigError or DataError."""
     tables: Tables = {}
-    for dataset, splits in dict.fromkeys((c.dataset, c.splits) for c in study.cells):
-        table = open_dataset(dataset, splits=splits, root=places.data_root)
-        if tables.setdefault((dataset, splits.partition(":")[0]), table) is table:
-            print(f"{dataset}: {table.form}")
+    for data in dict.fromkeys(c.data for c in study.cells):
+        table = open_dataset(data.dataset, splits=data.splits, root=places.data_root)
+        if tables.setdefault((data.dataset, data.protocol), table) is table:
+            print(f"{data.dataset}: {table.form}")
         if len(table.classes) < 2:
-            raise DataError(f"{dataset} has fewer than two classes; there is nothing to tell apart.")
+            raise DataError(f"{data.dataset} has fewer than two classes; there is nothing to tell apart.")
     _check_folds(study, places)
     check_outer_folds(study, tables)
     refuse_to_run(study)
@@ -69,23 +70,23 @@ def _check_folds(study: Study, places: Places) -> None:
     """There are as many folds as confirm runs are trained on, and no image is tested on two of them. Raises ConfigError or DataError."""
     if study.confirm_folds == 1:
         return
-    own = dict.fromkeys((c.dataset, c.splits) for c in study.cells)
-    for dataset, protocol in dict.fromkeys((d, s.partition(":")[0]) for d, s in own):
-        if len(named := [s for d, s in own if (d, s.partition(":")[0]) == (dataset, protocol)]) > 1:
+    own = dict.fromkeys(c.data for c in study.cells)
+    for data in dict.fromkeys(d.whole for d in own):
+        if len(named := [d.splits for d in own if d.whole == data]) > 1:
             raise ConfigError(
-                f"{dataset} is asked about on {' and '.join(named)}, and with confirm_folds {study.confirm_folds} each is confirmed on the same "
+                f"{data.dataset} is asked about on {' and '.join(named)}, and with confirm_folds {study.confirm_folds} each is confirmed on the same "
                 "folds: name one of them, or leave confirm_folds out."
             )
         tests = []
         for fold in range(study.confirm_folds):
             try:
-                table = open_dataset(dataset, splits=f"{protocol}:{fold}", root=places.data_root)
+                table = open_dataset(data.dataset, splits=data.on_fold(fold).splits, root=places.data_root)
             except ConfigError as error:
                 raise ConfigError(f"confirm_folds {study.confirm_folds}: {error} For more confirm runs, raise confirm_seeds.") from None
             tests.append([table.ids[k] for k in np.flatnonzero(table.split == TEST)])
         if (twice := in_common(tests)) is not None:
             raise DataError(
-                f"{dataset}@{protocol}: folds {twice[0]} and {twice[1]} are both tested on {twice[2]} images, so they are no repeats of each other; "
+                f"{data.key}: folds {twice[0]} and {twice[1]} are both tested on {twice[2]} images, so they are no repeats of each other; "
                 "leave confirm_folds out and raise confirm_seeds."
             )
 
@@ -189,7 +190,7 @@ def check_data(tables: Tables, ledger: Ledger) -> list[str]:
     on would be asked about other images, labels or splits than those it was begun with."""
     reports, warnings, marks = {}, [], check_same(tables, ledger)
     for (name, splits), table in tables.items():
-        key = f"{name}@{splits}"
+        key = DataName.of(name, splits).key
         found = audit(table)
         reports[key] = {**found.as_dict(), **marks[key]}
         warnings += [f"{name}: {w}" for w in found.warnings]

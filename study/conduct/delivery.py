@@ -94,7 +94,7 @@ def ordered(
         raise ConfigError(f"{ledger.folder.location} has no trained network to deliver: no trial of it has completed.")
     orders, kept = [], []
     for pick in chosen:
-        key = f"{pick.cell.dataset}@{pick.cell.split_protocol}"
+        key = pick.cell.data.key
         if key in frames.delivered and not again:
             kept.append(_stays(ledger, pick, frames.delivered[key], frames.amendments))
             continue

@@ -183,7 +183,7 @@ def _on_ray(study: Study, options: Options, ledger: Ledger, places: Places) -> I
         )
         resources.fit(nodes)
         if not connected.started:
-            connected.check(wanted(ledger.folder, places, [c.dataset for c in study.cells], study.protocol.workers))
+            connected.check(wanted(ledger.folder, places, [c.data for c in study.cells], study.protocol.workers))
         yield functools.partial(run, resources=resources, cluster=connected, storage=f"{ledger.folder.location}/.ray")
 
 

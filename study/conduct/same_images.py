@@ -10,6 +10,7 @@ from study.datasets import open_dataset
 from study.datasets.contents import DIGITS, contents, decoder
 from study.datasets.spec import ImageTable, some
 from study.errors import DataError
+from study.question.naming import DataName
 from study.records import dumps
 from study.storage.places import Places
 from study.tracking.ledger import Ledger
@@ -26,13 +27,14 @@ def check_same(tables: Tables, ledger: Ledger) -> Marks:
     before = ledger.data_report()
     marks: Marks = {}
     for (name, splits), table in tables.items():
-        known, labelled = before.get(f"{name}@{splits}", {}), _labelled(table)
+        key = DataName.of(name, splits).key
+        known, labelled = before.get(key, {}), _labelled(table)
         if known.get("labelled", labelled) != labelled:
             raise DataError(
                 f"{name}: its images, their labels or their splits are not those {ledger.folder.location} was begun with; "
                 "put them back, or ask anew under another --name."
             )
-        marks[f"{name}@{splits}"] = {"labelled": labelled, "contents": _check_contents(name, table, known.get("contents"), ledger)}
+        marks[key] = {"labelled": labelled, "contents": _check_contents(name, table, known.get("contents"), ledger)}
     return marks
 
 

@@ -179,7 +179,7 @@ def _validation(executor: Executor, ask: Ask) -> tuple[np.ndarray, np.ndarray | 
     """Labels and sessions of the validation images that a run was scored on, and how many there are."""
     cell = TrialConfig.from_dict(ask.config).cell
     table: ImageTable = executor.tables[cell.dataset, cell.split_protocol]
-    if ":" in cell.splits:
+    if cell.data.fold is not None:
         table = open_dataset(cell.dataset, splits=cell.splits, root=executor.places.data_root)
     val = table.split == VAL
     return table.labels[val], None if table.groups is None else table.groups[val], int(val.sum())

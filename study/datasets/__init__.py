@@ -12,7 +12,7 @@ from study.datasets.instead import instead_of
 from study.datasets.layout import NotByClass
 from study.datasets.spec import SPLITS, DatasetSpec, ImageTable, subsample
 from study.errors import ConfigError, DataError, nearest
-from study.question.naming import Named, is_own, taken_apart
+from study.question.naming import DataName
 
 CATALOG: dict[str, DatasetSpec] = {
     spec.name: spec
@@ -67,8 +67,7 @@ CATALOG: dict[str, DatasetSpec] = {
 }
 
 
-WHERE = {"folder": "a folder of images", "table": "a table of labels", "hf": "a folder, or a name on the Hugging Face hub"}
-OWN: dict[str, Callable[[Named, str, int], ImageTable]] = {"table": manifest.read, "hf": huggingface.read}
+OWN: dict[str, Callable[[DataName, int], ImageTable]] = {"table": manifest.read, "hf": huggingface.read}
 """How a user's own data are read, by kind; folders besides."""
 
 
@@ -80,7 +79,7 @@ def open_dataset(name: str, *, splits: str = "official", root: Path | None = Non
     may be shown on a terminal, whatever names the files have.
     """
     try:
-        return _lawful(_read(name, splits, root))
+        return _lawful(_read(DataName.of(name, splits), root))
     except (ConfigError, DataError) as error:
         raise type(error)(shown(str(error))) from None
     except OSError as error:
@@ -99,18 +98,13 @@ def _lawful(table: ImageTable) -> ImageTable:
     return table
 
 
-def _read(name: str, splits: str, root: Path | None) -> ImageTable:
-    protocol, _, fold_text = splits.partition(":")
-    if fold_text and not fold_text.isdigit():
-        raise ConfigError(f"splits {splits!r}: the fold must be a whole number, as in {protocol}:1.")
-    fold = int(fold_text or 0)
-    if is_own(name):
-        if protocol != "official" or fold > 4:
-            raise ConfigError(f"{name} has one split protocol, official, with folds 0..4; not {splits!r}.")
-        named = taken_apart(name)
-        if not named.where.strip():
-            raise ConfigError(f"{name} names nothing; write {named.kind}: and {WHERE[named.kind]}.")
-        return OWN[named.kind](named, name, fold) if named.kind in OWN else _folder(Path(named.where), fold)
+def _read(data: DataName, root: Path | None) -> ImageTable:
+    name, protocol, fold = data.dataset, data.protocol, data.fold or 0
+    if data.own:
+        if fold > 4:
+            raise ConfigError(f"{name} has one split protocol, official, with folds 0..4; not {data.splits!r}.")
+        data.check_path()
+        return OWN[data.kind](data, fold) if data.kind in OWN else _folder(Path(data.where), fold)
     if name not in CATALOG:
         raise ConfigError(
             f"Unknown dataset {name!r}; choose from {nearest(name, list(CATALOG))}, or give your own images: folder:PATH, table:PATH or hf:NAME."

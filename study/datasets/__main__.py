@@ -27,7 +27,7 @@ from study.datasets.audit_page import write_page
 from study.datasets.label_errors import likely_label_errors
 from study.datasets.spec import SPLITS, ImageTable
 from study.errors import ConfigError, StudyError, nearest
-from study.question.naming import absolute_name, is_own, with_splits
+from study.question.naming import OFFICIAL, DataName
 from study.records import Outcome, Stage, dumps
 from study.storage import outputs
 from study.tracking.ledger import find
@@ -83,17 +83,17 @@ def _list(root: Path | None) -> None:
 
 
 def _check(args: argparse.Namespace, root: Path | None) -> int:
-    name, splits = _named(args.what, args.splits)
+    name = _named(args.what, args.splits)
     written = [(f"--{n}", path, kind) for n, kind in OUTPUTS.items() if (path := getattr(args, n))]
     for option, path, kind in written:
         outputs.check_output(path, kind, option, overwrite=args.overwrite)  # before minutes of reading
     if args.study:
         find(args.study)  # refused before the images are read
     with busy("looking through all images", soon=True, stream=sys.stderr):
-        table = open_dataset(name, splits=splits, root=root)
+        table = open_dataset(name.dataset, splits=name.splits, root=root)
         report = audit(table)
     if args.study:
-        found = _label_errors(table, args.study, name, splits)
+        found = _label_errors(table, args.study, name)
         report = dataclasses.replace(report, suspects=(*found, *report.suspects))
         print(f"{len(found)} validation images whose label is likely wrong, by the networks of {shown(args.study)}")
     print_report(report)
@@ -109,19 +109,20 @@ def _check(args: argparse.Namespace, root: Path | None) -> int:
     return 3 if report.blocking else 0
 
 
-def _named(what: str, splits: str) -> tuple[str, str]:
-    """(data set, protocol of its splits), as --splits or as a study's cells say it: NAME@SPLITS. Raises ConfigError where there is none."""
+def _named(what: str, splits: str) -> DataName:
+    """The data set, split as --splits or as a study's cells say it: NAME@SPLITS. Raises ConfigError where there is none."""
     if os.path.exists(what):
-        return f"table:{what}" if os.path.isfile(what) else f"folder:{what}", splits
-    name, own = with_splits(what)
-    if name not in CATALOG and not is_own(name):
-        near = nearest(name, list(CATALOG))
+        name = DataName(kind="table" if os.path.isfile(what) else "folder", where=what)
+        return DataName.of(name.dataset, splits)
+    name = DataName.parse(what)
+    if not name.own and name.where not in CATALOG:
+        near = nearest(name.where, list(CATALOG))
         raise ConfigError(
             f"{what[:200]!r} is no folder or table here, and no data set: choose from {near}, or give folder:PATH or table:PATH."
         )
-    if "official" not in (own, splits) and own != splits:
+    if OFFICIAL not in (name.splits, splits) and name.splits != splits:
         raise ConfigError(f"{what} and --splits {splits} name two protocols; leave --splits out.")
-    return name, splits if own == "official" else own
+    return DataName.of(name.dataset, splits) if name.splits == OFFICIAL else name
 
 
 def _listed(report: AuditReport) -> bytes:
@@ -137,12 +138,12 @@ def _is_report(file: BinaryIO) -> bool:
     return isinstance(known, dict) and {"dataset", "form", "classes", "counts", "exact_extra"} <= known.keys()
 
 
-def _label_errors(table: ImageTable, study: str, name: str, splits: str) -> list[Suspect]:
+def _label_errors(table: ImageTable, study: str, name: DataName) -> list[Suspect]:
     """By the validation predictions of the study's confirm runs on these data. Raises ConfigError where it has none."""
     ledger = find(study)
     begun = ledger.study()
     assert begun is not None, "it was found by its study.json"
-    same = {c.id for c in begun.cells if (c.dataset, c.splits) in {(n, splits) for n in (name, absolute_name(name))}}
+    same = {c.id for c in begun.cells if c.data in (name, name.absolute())}
     images: list[str] = []
     logits = []
     for ask, _, result in ledger.trials():
@@ -162,8 +163,8 @@ def _label_errors(table: ImageTable, study: str, name: str, splits: str) -> list
         images = own
         logits.append(np.stack(rows["logits"].to_numpy(zero_copy_only=False)))
     if not logits:
-        known = ", ".join(dict.fromkeys(f"{c.dataset}@{c.splits}" for c in begun.cells))
-        raise ConfigError(f"{study} has no confirm run on {name}@{splits} with predictions; it is a study of {known}.")
+        known = ", ".join(dict.fromkeys(c.data.full for c in begun.cells))
+        raise ConfigError(f"{study} has no confirm run on {name.full} with predictions; it is a study of {known}.")
     return likely_label_errors(table, images, logits)
 
 

@@ -16,6 +16,7 @@ from study.datasets.spec import SPLIT_NAMES, SPLITS, TRAIN, ImageTable, display_
 from study.datasets.tables import read_columns
 from study.datasets.user_table import Ignored, found_file, make_table
 from study.errors import DataError
+from study.question.naming import DataName
 
 GROUPS = "groups.csv"
 LINK = "a link to a folder"
@@ -53,7 +54,16 @@ def read(path: Path, fold: int) -> ImageTable:
         )
         for n, (file, cls, k) in enumerate(found)
     ]
-    return make_table(f"folder:{path}", "folder", images, ignored, where=str(path), groups_in=str(path / GROUPS), notes=notes, fold=fold)
+    return make_table(
+        DataName(kind="folder", where=str(path)).dataset,
+        "folder",
+        images,
+        ignored,
+        where=str(path),
+        groups_in=str(path / GROUPS),
+        notes=notes,
+        fold=fold,
+    )
 
 
 def display_path(file: Path, root: Path) -> str:

@@ -26,6 +26,7 @@ from study.datasets.spec import some
 from study.datasets.wrapped import as_its_file, classes_of
 from study.errors import ConfigError, DataError
 from study.inference import pictures
+from study.question.naming import DataName
 
 HEADER = ("file", "label", "split", "group", "weight")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,40}")
@@ -70,7 +71,7 @@ def own_dataset(
                         raise
         finally:
             shutil.rmtree(making, ignore_errors=True)
-    return f"table:{target}/labels.csv"
+    return DataName(kind="table", where=f"{target}/labels.csv").dataset
 
 
 def _write(rows: Iterable[Row], folder: Path) -> str:

@@ -16,14 +16,14 @@ from study.datasets.roles import roles_said
 from study.datasets.spec import SPLIT_NAMES, ImageTable, some
 from study.datasets.user_table import NO_LABEL, Found, Ignored, found_file, make_table
 from study.errors import ConfigError, DataError, EnvironmentProblem, nearest
-from study.question.naming import Named
+from study.question.naming import DataName
 
 MODULES = {".parquet": "parquet", ".tar": "webdataset", ".arrow": "arrow"}  # of single files
 
 
-def read(named: Named, name: str, fold: int) -> ImageTable:
+def read(data: DataName, fold: int) -> ImageTable:
     """Raises EnvironmentProblem without the package, DataError for what cannot be loaded, ConfigError for columns it has not got."""
-    parts, ignored = _load(named, name), Ignored()
+    name, parts, ignored = data.dataset, _load(data), Ignored()
     known = {split: number for split in parts if (number := SPLIT_NAMES.get(split.lower())) is not None}
     if not known:
         raise DataError(f"{name} has the splits {some(list(parts))}, of which none is train, validation or test; rename one to train.")
@@ -32,22 +32,22 @@ def read(named: Named, name: str, fold: int) -> ImageTable:
     order: dict[str, None] = {}
     notes: dict[str, None] = {}
     for split, number in known.items():
-        column = _columns(parts[split], named.options, name)
+        column = _columns(parts[split], data.options, name)
         given = {} if len(known) == 1 else {"split": "of the data set"}
         notes |= dict.fromkeys(roles_said(parts[split].features, given | column, NAMES))
-        found += _found(parts[split], split, number if len(known) > 1 else None, named.options, name, ignored, order)
+        found += _found(parts[split], split, number if len(known) > 1 else None, data.options, name, ignored, order)
     if not found:
         raise DataError(f"{name}: no row has an image and a label.")
     return make_table(name, "hf", found, ignored, where=name, classes=list(order) or None, notes=list(notes), fold=fold)
 
 
-def _load(named: Named, name: str) -> dict[str, Any]:
+def _load(data: DataName) -> dict[str, Any]:
     """Its splits by name, each a map-style `datasets.Dataset`."""
+    name, where, config = data.dataset, data.where, data.options.get("config")
     try:
         import datasets
     except ImportError:
         raise EnvironmentProblem(f"{name} needs the package datasets: pip install finetune-study[data].") from None
-    where, config = named.where, named.options.get("config")
     path = Path(where)
     local = {"cache_dir": str(cache_folder() / "hf")}  # what is made of folders here lies with our own caches; the hub's stays where it is
     try:

@@ -10,7 +10,7 @@ from study.datasets.folder import GROUPS, display_path
 from study.datasets.imagefiles import is_junk, no_image
 from study.datasets.spec import SPLIT_NAMES, some
 from study.errors import StudyError
-from study.question.naming import Named
+from study.question.naming import DataName
 
 DEEPEST = 5  # folders that hold one folder each
 OURS = ({"class", "probability", "problem", "network"}, {"image", "split", "label", "kind", "detail"})
@@ -64,7 +64,7 @@ def _fits(table: Path, path: Path) -> bool:
         header, rows = manifest.rows_of(table)
         if any(ours <= {h.lower() for h in header} for ours in OURS):
             return False
-        _, kept, _, _ = manifest.usable_rows(header, rows, table, Named(kind="table", where=str(table), options={}), f"table:{table}")
+        _, kept, _, _ = manifest.usable_rows(header, rows, table, DataName(kind="table", where=str(table)))
     except (StudyError, OSError):
         return False
     inside = any(isinstance(one.source, Path) and one.source.is_relative_to(path) for one in kept)

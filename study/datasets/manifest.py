@@ -23,7 +23,7 @@ from study.datasets.tables import BOUNDS, LIMITS, Count, check_length, read_rows
 from study.datasets.user_table import NO_FILE, NO_LABEL, NO_SPLIT, Found, Ignored, found_file, make_table, without_twins
 from study.datasets.whereabouts import Locate, as_named, by_what_is_left, why_none
 from study.errors import ConfigError, DataError, nearest
-from study.question.naming import COLUMNS, Named, taken_apart
+from study.question.naming import COLUMNS, DataName
 
 NAMES = {
     "image": (
@@ -54,20 +54,20 @@ KINDS = {".csv": "CSV", ".tsv": "TSV", ".jsonl": "JSON lines", ".parquet": "Parq
 Row = tuple[str, dict[str, str]]  # where it is ("labels.csv:17"), stripped text by column
 
 
-def read(named: Named, name: str, fold: int) -> ImageTable:
+def read(data: DataName, fold: int) -> ImageTable:
     """Raises DataError for a table that cannot be read or has no image that is there, ConfigError for columns it has not got."""
-    path = Path(named.where)
+    name, path = data.dataset, Path(data.where)
     check_path(path, "table")
     if path.is_dir():
         raise DataError(f"{name}: {path} is a folder; give a table in it ({', '.join(KINDS)}), or folder:{path} for class folders.")
     header, rows = rows_of(path)
-    column, kept, ignored, notes = usable_rows(header, rows, path, named, name)
+    column, kept, ignored, notes = usable_rows(header, rows, path, data)
     if column["label"] in (columns := one_hot(header, rows, column["image"])) and len(columns) > 2:
         notes.append(f"label {column['label']} is one of {len(columns)} columns with one 1 a row, a class each")
     usable = without_twins(kept, ignored)
     raw = {one.label for one in usable}
     check_ids(raw, str(path))
-    names = _names_of(rows, column, raw, path, named.options.get("names"))
+    names = _names_of(rows, column, raw, path, data.options.get("names"))
     order = sorted(raw, key=lambda c: (int(c), c)) if all(_whole(c) for c in raw) else sorted(raw)
     called = [names.get(c, c) for c in order]
     if twice := [c for c in called if called.count(c) > 1]:
@@ -78,21 +78,19 @@ def read(named: Named, name: str, fold: int) -> ImageTable:
     )
 
 
-def usable_rows(
-    header: list[str], rows: list[Row], path: Path, named: Named, name: str
-) -> tuple[dict[str, str], list[Found], Ignored, list[str]]:
+def usable_rows(header: list[str], rows: list[Row], path: Path, data: DataName) -> tuple[dict[str, str], list[Found], Ignored, list[str]]:
     """The columns by role, the rows that can be used, the others, and what is to be said. Raises DataError where none can, ConfigError for
     columns that it has not got."""
     if path.suffix.lower() in (".csv", ".tsv"):
-        known = any(h.lower() in names for names in NAMES.values() for h in header) or "image" in named.options
-        check_header(path, header, (lambda _: None) if known else as_named(path, named.options.get("images")))
-    column = find_columns(header, named.options, name, rows, path)
-    return column, *_kept(rows, column, path, named)
+        known = any(h.lower() in names for names in NAMES.values() for h in header) or "image" in data.options
+        check_header(path, header, (lambda _: None) if known else as_named(path, data.options.get("images")))
+    column = find_columns(header, data.options, data.dataset, rows, path)
+    return column, *_kept(rows, column, path, data)
 
 
-def _kept(rows: list[Row], column: dict[str, str], path: Path, named: Named) -> tuple[list[Found], Ignored, list[str]]:
+def _kept(rows: list[Row], column: dict[str, str], path: Path, data: DataName) -> tuple[list[Found], Ignored, list[str]]:
     """The rows that can be used, the others, and what is to be said. Raises DataError where there is none of the first."""
-    images, ignored = named.options.get("images"), Ignored()
+    images, ignored = data.options.get("images"), Ignored()
     if kept := list(_found(rows, column, as_named(path, images), path, ignored)):
         return kept, ignored, []
     gone = list(dict.fromkeys(image for image, why in ignored if why == NO_FILE))
@@ -102,7 +100,7 @@ def _kept(rows: list[Row], column: dict[str, str], path: Path, named: Named) -> 
         ignored = Ignored()
         kept = list(_found(rows, column, found.get, path, ignored))
         return kept, ignored, [f"files in {images} by what is left of their names"]
-    raise DataError(f"{path}: {why_none(path, gone, named)}.")
+    raise DataError(f"{path}: {why_none(path, gone, data)}.")
 
 
 def rows_of(path: Path) -> tuple[list[str], list[Row]]:
@@ -220,9 +218,7 @@ def _with(name: str, *roles: str) -> str:
     """How columns are named, beside what was given already."""
     if ":" not in name:  # a table that Python holds
         return "columns={" + ", ".join(f'"{role}": "COLUMN"' for role in roles) + "}"
-    before, _, given = name.rpartition("?") if taken_apart(name).options else (name, "", "")
-    kept = [option for option in given.split("&") if option and option.partition("=")[0] not in roles]
-    return f"{before}?{'&'.join([*kept, *(f'{role}=COLUMN' for role in roles)])}"
+    return DataName.of(name).given(**dict.fromkeys(roles, "COLUMN")).dataset
 
 
 def _found(rows: list[Row], column: dict[str, str], locate: Locate, table: Path, ignored: Ignored) -> Iterator[Found]:

@@ -8,13 +8,12 @@ import unicodedata
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from urllib.parse import quote
 
 from study.console.text import shown
 from study.datasets.imagefiles import SUFFIXES, WITH_PACKAGE, is_junk, no_image
 from study.datasets.spec import some
 from study.errors import DataError
-from study.question.naming import Named
+from study.question.naming import DataName
 
 IMAGES = ("", "images", "imgs", "img", "data", "photos", "pictures")  # folders beside the table where files are looked for, in this order
 KNOWN = SUFFIXES | set(WITH_PACKAGE)
@@ -75,11 +74,11 @@ def by_what_is_left(listed: Sequence[str], folder: Path) -> dict[str, Path]:
     return max(found, key=len) if found else {}
 
 
-def why_none(table: Path, listed: Sequence[str], named: Named) -> str:
+def why_none(table: Path, listed: Sequence[str], data: DataName) -> str:
     """What is to be said and done where not one of the files `listed` is there."""
     if urls := [text for text in listed if re.match(r"[a-z][a-z0-9+]+://", text, re.IGNORECASE)]:
         return f"its images are addresses ({shown(urls[0])}); fetch them into a folder, and name the files in the table"
-    images = named.options.get("images")
+    images = data.options.get("images")
     gone = f"{some([shown(text) for text in listed], 3)} {'are' if len(listed) > 1 else 'is'} not there"
     if images:
         place = table.parent / images
@@ -94,12 +93,9 @@ def why_none(table: Path, listed: Sequence[str], named: Named) -> str:
         if len(found) >= len(best) and found:  # the deepest of those that do
             best, where = found, place
     if best:
-        options = "&".join(
-            f"{k}={quote(v, safe='/')}" for k, v in {**named.options, "images": os.path.relpath(where, table.parent)}.items()
-        )
         return (
             f"{gone}, but {len(best)} of {len(listed)} lie in {where} by what is left of their names: take them with "
-            f"'{named.kind}:{named.where}?{options}'"
+            f"'{data.given(images=os.path.relpath(where, table.parent)).dataset}'"
         )
     return f"{gone}, nor in {some([str(p) for p in _beside(table)[1:]] or ['a folder images'], 3)}: give the folder that holds them as ?images=FOLDER"
 

@@ -30,7 +30,7 @@ def as_source(study: Study, heading: str) -> str:
 
 
 def _cells(study: Study) -> str:
-    named = [c.dataset if c.splits == "official" else f"{c.dataset}@{c.splits}" for c in study.cells]
+    named = [c.data.text for c in study.cells]
     datasets, backbones = list(dict.fromkeys(named)), list(dict.fromkeys(c.backbone for c in study.cells))
     strategies, fractions = (
         list(dict.fromkeys(c.strategy for c in study.cells)),

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 from study.bounds import BOUNDS, check, check_fields
 from study.canonical import added, canonical, late_fields, restore, used_late
 from study.errors import ConfigError, nearest
-from study.question.naming import with_splits
+from study.question.naming import DataName
 from study.records import SCHEMA, dumps
 from study.space import Choice, Domain, Log, Offered, Uniform, domains, extremes, offered, parse, range_as_dict, range_from_dict
 from study.strategies import EVERY, LINES, STRATEGIES, Strategy
@@ -46,11 +46,21 @@ class Cell:
             f"Unknown strategy {self.strategy!r}; choose from {nearest(self.strategy, list(STRATEGIES))}.",
         )
         check_fields(self)
+        _ = self.data
+
+    @property
+    def data(self) -> DataName:
+        """Its data set with its splits, every other form of their names among its properties."""
+        return DataName.of(self.dataset, self.splits)
 
     @property
     def split_protocol(self) -> str:
         """`splits` without its fold."""
-        return self.splits.partition(":")[0]
+        return self.data.protocol
+
+    def on_fold(self, fold: int) -> Self:
+        """The same on this fold of its split protocol."""
+        return dataclasses.replace(self, splits=self.data.on_fold(fold).splits)
 
     @property
     def question(self) -> tuple[Any, ...]:
@@ -372,7 +382,7 @@ class Study:
 
     def cell_of(self, cell: Cell, search: int) -> Cell:
         """The cell as its search number `search` sees it: with outer folds, on the fold that this search owns."""
-        return dataclasses.replace(cell, splits=f"{cell.split_protocol}:{search % self.folds}") if self.folds > 1 else cell
+        return cell.on_fold(search % self.folds) if self.folds > 1 else cell
 
     def begun(self, before: Mapping[str, Domain]) -> Self:
         """The study with the ranges in force from now on, those of `before` first: a later version of the strategies changes none."""
@@ -407,7 +417,7 @@ def foreign_tasks(study: Study) -> tuple[str, ...]:
     """The study's data sets, each on its first split protocol: to each other they are foreign tasks."""
     first: dict[str, str] = {}
     for cell in study.cells:
-        first.setdefault(cell.dataset, cell.dataset if cell.split_protocol == "official" else f"{cell.dataset}@{cell.split_protocol}")
+        first.setdefault(cell.dataset, cell.data.whole.text)
     return tuple(first.values())
 
 
@@ -466,7 +476,7 @@ def _check_outer_folds(study: Study) -> None:
         study.budget_check == 0,
         f"budget_check {study.budget_check} needs validation images that all runs share, and with folds {k} every fold has its own. Set budget_check=0.",
     )
-    named = [c.splits for c in study.cells if ":" in c.splits]
+    named = [c.splits for c in study.cells if c.data.fold is not None]
     _require(not named, f"splits {named[0] if named else ''} names one fold, and folds {k} asks for all of them. Leave the fold out.")
 
 
@@ -510,8 +520,8 @@ def grid(
     _check_several("budgets", budgets, "a budget once, as in budgets=(1, 3, 10)")
     _check_several("image_sizes", image_sizes, "a size once, as in image_sizes=(64, 128, 224)")
     return tuple(
-        Cell(dataset=with_splits(d)[0], splits=with_splits(d)[1], backbone=b, strategy=s, train_fraction=f, budget=n, image_size=px)
-        for d in datasets
+        Cell(dataset=d.dataset, splits=d.splits, backbone=b, strategy=s, train_fraction=f, budget=n, image_size=px)
+        for d in map(DataName.parse, datasets)
         for b in backbones
         for f in train_fractions
         for n in budgets

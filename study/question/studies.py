@@ -9,7 +9,7 @@ from typing import Any
 
 from study.errors import ConfigError, nearest
 from study.question.config import Protocol, Recipe, Study, grid
-from study.question.naming import absolute_name, with_splits
+from study.question.naming import DataName
 from study.space import domains, parse
 from study.strategies import STRATEGIES
 
@@ -140,13 +140,13 @@ def narrow(
     if strategies:
         cells = tuple(dict.fromkeys(replace(c, strategy=s) for c in cells for s in strategies))
     if datasets:
-        wanted = [with_splits(absolute_name(d)) for d in datasets]
-        known = [c for c in cells if (c.dataset, c.splits) in wanted]
-        fresh = [w for w in wanted if w not in {(c.dataset, c.splits) for c in cells}]
-        cells = (*known, *dict.fromkeys(replace(c, dataset=d, splits=p) for d, p in fresh for c in cells))
-    cells = tuple(replace(c, dataset=absolute_name(c.dataset)) for c in cells)
+        wanted = [DataName.parse(d).absolute() for d in datasets]
+        known = [c for c in cells if c.data in wanted]
+        fresh = [w for w in wanted if w not in {c.data for c in cells}]
+        cells = (*known, *dict.fromkeys(replace(c, dataset=d.dataset, splits=d.splits) for d in fresh for c in cells))
+    cells = tuple(replace(c, dataset=c.data.absolute().dataset) for c in cells)
     given: dict[str, Any] = {k: v for k, v in fields.items() if v is not None}
-    if {(c.dataset, c.splits) for c in cells} != {(c.dataset, c.splits) for c in study.cells}:
+    if {c.data for c in cells} != {c.data for c in study.cells}:
         # what it said of its own data is not true of these
         given.setdefault("about", f"The protocol of {study.name} on other data." if study.name in STUDIES else "")
     protocol = {k: given.pop(k) for k in [f.name for f in dataclasses.fields(Protocol)] if k in given}

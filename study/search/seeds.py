@@ -20,7 +20,7 @@ def confirm_config(study: Study, winner: TrialConfig, number: int, *, factor: in
     k, fold = divmod(number, study.confirm_folds)
     cell = study.cell_of(winner.cell, study.search_of(number))
     if study.confirm_folds > 1:
-        cell = dataclasses.replace(cell, splits=f"{cell.split_protocol}:{fold}")
+        cell = cell.on_fold(fold)
     subset = k + 1 if cell.train_fraction < 1 else 0  # 0 is what the search saw
     protocol = stretched(winner.protocol, factor)
     if study.confirm_size:

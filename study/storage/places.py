@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from study.question.naming import absolute_name
+from study.question.naming import DataName
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +54,6 @@ def find_places(
         data=absolute(data),
         weights=absolute(weights),
         cache=absolute(os.environ.get("STUDY_CACHE")),
-        foreign=tuple(absolute_name(name, base) for name in foreign),
+        foreign=tuple(DataName.parse(name).absolute(base).text for name in foreign),
         labelled=absolute(labelled),
     )

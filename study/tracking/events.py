@@ -9,7 +9,6 @@ from dataclasses import asdict
 from typing import Any
 
 from study.question.config import Cell, Study, TrialConfig
-from study.question.naming import dataset_name
 from study.records import OBJECTIVE, SUMMARY, EpochRecord, TrialResult, dumps
 from study.tracking.cursor import mark
 from study.tracking.mlflow_runs import Row
@@ -99,7 +98,7 @@ def score_rows(scores: dict[str, dict[str, float]], at: float, of: str = "") -> 
 def best_rows(picks: list[dict[str, Any]], at: float) -> list[Row]:
     """Of the study's run: the network to use of each data set. By name where there are several."""
     rows: list[Row] = []
-    for pick, name in zip(picks, class_names([dataset_name(p["of"]) for p in picks]), strict=True):
+    for pick, name in zip(picks, class_names([p["of"] for p in picks]), strict=True):
         if pick["test"]:
             rows += score_rows({"macro_f1": pick["test"]}, at, f" of {name}" if len(picks) > 1 else "")
     return rows

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from study.question.config import Cell
-from study.question.naming import dataset_name
 from study.records import dumps
 
 if TYPE_CHECKING:
@@ -20,7 +19,7 @@ def inputs(cell: Cell, found: dict[str, Any], splits: Sequence[str] = tuple(CONT
     from mlflow.entities import Dataset, DatasetInput, InputTag
     from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
 
-    known = found.get(f"{cell.dataset}@{cell.split_protocol}")
+    known = found.get(cell.data.key)
     if not known:
         return []
     out = []
@@ -35,9 +34,9 @@ def inputs(cell: Cell, found: dict[str, Any], splits: Sequence[str] = tuple(CONT
             "classes": len(counts),
             "images_by_class": dict(zip(known.get("classes", []), counts, strict=False)),
         }
-        counted = cell.splits in (cell.split_protocol, f"{cell.split_protocol}:0")
+        counted = cell.data.fold in (None, 0)
         dataset = Dataset(
-            name=dataset_name(cell.dataset)[:500],
+            name=cell.data.short[:500],
             digest=hashlib.sha256(dumps(content).encode()).hexdigest()[:12],
             source_type="study",
             source=dumps({"dataset": cell.dataset, "splits": cell.splits, "form": known.get("form", "")}),

@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from study.question.config import QUESTION, Cell
-from study.question.naming import dataset_name
 from study.records import Ask, Stage
 
 FIRST = "Macro-F1"
@@ -33,9 +32,9 @@ def cell_names(cells: Iterable[Cell]) -> dict[Cell, str]:
     if not several["strategy"] and sum(several.values()) <= several["splits"]:
         several |= {"dataset": True, "strategy": True}
     several["dataset"] |= several["splits"]
-    short = {c: _name(c, several, dataset_name(c.dataset)) for c in cells}
+    short = {c: _name(c, several, c.data.short_full if several["splits"] else c.data.short) for c in cells}
     count = Counter(short.values())
-    return {c: name if count[name] == 1 else _name(c, several, c.dataset) for c, name in short.items()}
+    return {c: s if count[s] == 1 else _name(c, several, c.data.full if several["splits"] else c.dataset) for c, s in short.items()}
 
 
 def run_name(ask: Ask, cell: str) -> str:
@@ -46,7 +45,7 @@ def run_name(ask: Ask, cell: str) -> str:
 
 def _name(cell: Cell, several: dict[str, bool], dataset: str) -> str:
     parts = {
-        "dataset": f"{dataset}@{cell.splits}" if several["splits"] else dataset,
+        "dataset": dataset,
         "backbone": cell.backbone,
         "strategy": cell.strategy,
         "train_fraction": f"{cell.train_fraction:.3g} of the images",

@@ -15,7 +15,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from study.environment import PACKAGES
 from study.errors import EnvironmentProblem, StudyError
-from study.question.naming import IMAGES, is_own, taken_apart, with_splits
+from study.question.naming import DataName
 from study.search.on_ray import node_report
 from study.search.on_ray.slices import slice_problems
 from study.storage.folder import Folder
@@ -37,25 +37,11 @@ class Wanted:
     workers: int = 1  # of a trial
 
 
-def wanted(results: Folder, places: Places, datasets: Iterable[str], workers: int = 1) -> Wanted:
-    """`datasets`: names as a study has them, or one's own images; what is generated or installed has no folder."""
-    read = [path for name in (*datasets, *places.foreign) for path in _read_from(with_splits(name)[0], places.data or "")]
+def wanted(results: Folder, places: Places, datasets: Iterable[DataName], workers: int = 1) -> Wanted:
+    """`datasets`: those of a study, or one's own images; what is generated or installed has no folder."""
+    read = [path for name in (*datasets, *map(DataName.parse, places.foreign)) for path in name.files(places.data or "")]
     own = [f for f in (*read, places.weights, places.labelled) if f and os.path.isabs(f) and os.path.exists(f)]
     return Wanted(results=results, folders=tuple(dict.fromkeys(own)), cache=places.cache, workers=workers)
-
-
-def _read_from(dataset: str, data: str) -> list[str]:
-    """Where a data set's files may lie. Of a table: itself, and folders of images that it names or that lie beside it by a usual name; not
-    the folder it is in, which may hold anything."""
-    if not is_own(dataset):
-        return [os.path.join(data, dataset)]
-    named = taken_apart(dataset)
-    if named.kind != "table":
-        return [named.where]
-    beside = [named.options[o] for o in ("images", "names") if o in named.options] + (
-        [] if "images" in named.options else [*filter(None, IMAGES)]
-    )
-    return [named.where, *(os.path.join(os.path.dirname(named.where), name) for name in beside)]
 
 
 def alive() -> dict[str, str]:
