@@ -17,6 +17,7 @@ from collections.abc import Sequence
 
 from study import early
 from study.bounds import check_options
+from study.conduct.workplace import Workplace
 from study.console.command import Parser, command
 from study.console.progress import busy
 from study.console.signals import Interrupted, interruptible
@@ -24,7 +25,6 @@ from study.console.text import redact, shown, tell
 from study.errors import StudyError
 from study.storage import lock
 from study.storage.options import check_tracking
-from study.storage.places import find_places
 from study.tracking.client import default_uri
 from study.tracking.ledger import Ledger, find, placed
 
@@ -76,9 +76,8 @@ def _deliver(ledger: Ledger, wanted: str, args: argparse.Namespace, interrupted:
         from study.conduct.same_images import check_same
         from study.conduct.stages import Executor
         from study.search import local
-    study = ledger.study()
-    assert study is not None, "it was found by its study.json"
-    places = find_places(ledger.folder.location.rpartition("/")[0], args.data, args.weights)
+    work = Workplace.of(ledger, args.data, args.weights)
+    study, places = work.study, work.places
     tables = open_tables(study, places)
     check_same(tables, ledger)
     check_batches(dataclasses.replace(study, deliver=True), tables, places)

@@ -18,8 +18,6 @@ from study.console.text import tell
 from study.datasets.spec import TRAIN
 from study.errors import ConfigError, DataError, EnvironmentProblem, StudyError
 from study.inference import pictures
-from study.question.config import TrialConfig
-from study.storage.places import find_places
 from study.tracking.ledger import placed
 from study.use.local_only import HERE, LocalOnly, port_here
 
@@ -101,16 +99,16 @@ class Demo:
             self._look_up(results, data, images)
 
     def _look_up(self, results: "Results", data: str | None, most: int) -> None:
-        """Training images, drawn from a seed where there are more than `most`; where the data are not at hand the page says so."""
-        from study.run import open_images
+        """Training images, drawn from a seed where there are more than `most`; where the data are not at hand, or are no longer those that the
+        study was begun with, the page says so."""
+        from study.conduct.workplace import Workplace
         from study.use.neighbours import Neighbours
 
         ledger = results.frames.ledger
         ask = ledger.ask(self.pick.trial)
         assert ask is not None, "it was picked"
         try:
-            places = find_places(ledger.folder.location, data).of_trial(ledger.trial_folder(self.pick.trial).location)
-            table, pixels = open_images(TrialConfig.from_dict(ask.config), places)
+            table, pixels = Workplace.of(ledger, data).images(ask)
         except (ConfigError, DataError, EnvironmentProblem) as error:
             self.missing = f"the training images are not at hand: {error}"
             return

@@ -13,11 +13,9 @@ from study.console.progress import busy, load
 from study.console.text import tell
 from study.datasets.spec import VAL
 from study.errors import ConfigError, EnvironmentProblem, StudyError, nearest
-from study.question.config import TrialConfig
 from study.records import dumps
 from study.storage import outputs
 from study.storage.folder import Folder
-from study.storage.places import find_places
 from study.tracking.ledger import placed
 from study.use import FORMATS
 from study.use.images import find_images, read_batches
@@ -156,8 +154,7 @@ def _images(predictor: "Predictor", check: Sequence[str] | None, said: set[str])
 
 def _soup(results: "Results", cell: str, data: str | None) -> "Souped":
     """Of the pick's confirm runs, judged on the validation images. Raises ConfigError where it is worse than they are."""
-    from study.conduct.same_images import check_begun
-    from study.run import open_images
+    from study.conduct.workplace import Workplace
     from study.use.predictor import Predictor
     from study.use.soup import soup
 
@@ -166,9 +163,7 @@ def _soup(results: "Results", cell: str, data: str | None) -> "Souped":
         raise ConfigError(f"{pick.cell.id} has {len(pick.trials)} network(s); a soup needs two confirm runs: leave --soup out.")
     ask = ledger.ask(pick.trial)
     assert ask is not None, "it was picked"
-    places = find_places(ledger.folder.location, data)
-    check_begun(ledger, {pick.cell.dataset}, places)
-    table, pixels = open_images(TrialConfig.from_dict(ask.config), places.of_trial(ledger.trial_folder(pick.trial).location))
+    table, pixels = Workplace.of(ledger, data).images(ask)
     val = np.flatnonzero(table.split == VAL)
     members = [Predictor.from_folder(ledger.trial_folder(trial)) for trial in pick.trials]
     return soup(members, pixels, val, table.labels[val])

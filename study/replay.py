@@ -24,7 +24,7 @@ from study.environment import environment
 from study.errors import ConfigError, StudyError
 from study.question.config import TrialConfig
 from study.records import Ask, EpochRecord, Outcome, Stage
-from study.storage.places import Places, find_places
+from study.storage.places import Places
 from study.tracking.ledger import Ledger, find
 
 if TYPE_CHECKING:
@@ -251,15 +251,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         load("study.run", "analysis.verdict")
         import torch.distributed as dist
 
-        from study.conduct.same_images import check_begun
+        from study.conduct.workplace import Workplace
 
         if "RANK" in os.environ and "WORLD_SIZE" in os.environ:
             scratch = _together(scratch)
-        places = find_places(str(scratch), args.data, args.weights)
-        check_begun(ledger, {TrialConfig.from_dict(a.config).cell.dataset for a in asks}, places)
+        work = Workplace.of(ledger, args.data, args.weights)
+        work.check(TrialConfig.from_dict(a.config) for a in asks)
         replays = []
         for ask in asks:
-            replays.append(replay(ledger, ask, places, scratch))
+            replays.append(replay(ledger, ask, work.places, scratch))
             if not dist.is_initialized() or dist.get_rank() == 0:
                 print("\n".join(replays[-1].lines), flush=True)
         if args.all_confirm and (not dist.is_initialized() or dist.get_rank() == 0):

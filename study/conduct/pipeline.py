@@ -14,6 +14,7 @@ from study.conduct.plan_tables import print_plan
 from study.conduct.report_pictures import Gatherer
 from study.conduct.runners import open_runner
 from study.conduct.same_images import Tables, check_same
+from study.conduct.workplace import Workplace
 from study.console.progress import busy, warn
 from study.console.signals import Interrupted
 from study.console.text import span
@@ -21,12 +22,12 @@ from study.datasets.audit import rare
 from study.datasets.spec import TEST
 from study.errors import ConfigError
 from study.failpoints import failpoint
-from study.question.config import Study, foreign_tasks
+from study.question.config import Study
 from study.search import local
 from study.storage import lock
 from study.storage.folder import Folder
 from study.storage.options import Options
-from study.storage.places import Places, find_places
+from study.storage.places import Places
 from study.tracking.ledger import Ledger
 
 if TYPE_CHECKING:
@@ -59,8 +60,8 @@ class Ended:
 def conduct(study: Study, options: Options, interrupted: Interrupted, leftover: "Leftover | None" = None) -> Ended:
     """Runs what is left of a study; `leftover`: what else may be bought until `options.ends_at`. Raises StudyError for whatever a user can
     mend."""
-    places = find_places(options.results, options.data, options.weights).with_foreign(foreign_tasks(study))
-    ledger = Ledger(places.folder, study.name)
+    work = Workplace.at(study, options)
+    ledger, places = work.ledger, work.places
     with ExitStack() as stack:
         # ---- check: everything that can be wrong is found before a worker starts ---------------------
         with busy("checking networks and images"):
@@ -89,8 +90,8 @@ def conduct(study: Study, options: Options, interrupted: Interrupted, leftover: 
 
 def show_plan(study: Study, options: Options) -> None:
     """What would run, what it costs and what of it is done already; nothing is written. Raises ConfigError where the run would."""
-    places = find_places(options.results, options.data, options.weights)
-    ledger = Ledger(places.folder, study.name)
+    work = Workplace.at(study, options)
+    ledger, places = work.ledger, work.places
     check_models(study, places)
     study, _ = settle_precision(study, ledger, places)
     if (begun := ledger.study()) is not None:

@@ -4,16 +4,16 @@ import os
 import sys
 from collections.abc import Sequence
 
+from study.conduct.workplace import Workplace
 from study.console.command import Parser, command
 from study.console.progress import busy, load, warn
 from study.console.text import tell
 from study.errors import ConfigError, StudyError
-from study.question.config import TrialConfig, foreign_tasks
+from study.question.config import TrialConfig
 from study.question.studies import EVERY_MEASURE
 from study.records import Outcome
 from study.storage import lock
-from study.storage.places import Places, find_places
-from study.tracking.ledger import Ledger, find
+from study.tracking.ledger import find
 
 
 @command("stopped; the same command goes on")
@@ -44,26 +44,24 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         names = tuple(MEASUREMENTS) if args.names == ["all"] else tuple(args.names)
         find_measurements(names)
-        places = find_places(ledger.folder.location, args.data, args.weights, args.foreign, args.labelled)
         with lock.held(ledger.folder):
-            missed = measure_study(ledger, names, places, args.again)
+            work = Workplace.of(ledger, args.data, args.weights, foreign=args.foreign, labelled=args.labelled)
+            missed = measure_study(work, names, args.again)
     except StudyError as error:
         return tell(error)
     return 5 if missed else 0
 
 
-def measure_study(ledger: Ledger, names: tuple[str, ...], places: Places, again: bool = False) -> int:
+def measure_study(work: Workplace, names: tuple[str, ...], again: bool = False) -> int:
     """Measures every completed confirm run of the configurations that speak today; returns how many could not be, each with a warning
     that says why. Runs of earlier choices are left alone: nothing is read off them, and test images are not shown to them again."""
-    from study.conduct.same_images import check_begun
     from study.conduct.stages import confirm_asks
     from study.measure import opens_test
     from study.measure.base import FAILED
     from study.run import measure_trial
 
-    results, study = ledger.results(), ledger.study()
-    assert study is not None, "it was found by its study.json"
-    places = places.with_foreign(foreign_tasks(study))
+    study, ledger = work.study, work.ledger
+    results = ledger.results()
     if not (chosen := ledger.confirmed_trials()):
         raise ConfigError(
             f"{ledger.folder.shown('selection.json')} is not there, so nothing was confirmed that could be measured; run python -m study.sweep {ledger.folder.location} first."
@@ -71,7 +69,7 @@ def measure_study(ledger: Ledger, names: tuple[str, ...], places: Places, again:
     planned = confirm_asks(study, ledger, chosen)
     asks = [a for a in planned if a.trial_id in results and results[a.trial_id].outcome is Outcome.COMPLETED]
     with busy("looking at the images"):
-        check_begun(ledger, {TrialConfig.from_dict(a.config).cell.dataset for a in asks}, places)
+        work.check(TrialConfig.from_dict(a.config) for a in asks)
     if opens_test(names) and asks:
         ledger.open_test([a.trial_id for a in asks])
     if not asks:
@@ -82,7 +80,7 @@ def measure_study(ledger: Ledger, names: tuple[str, ...], places: Places, again:
         left = tuple(n for n in names if again or ledger.measured(ask.trial_id, n) is None)
         folder = ledger.trial_folder(ask.trial_id)
         try:
-            reasons = measure_trial(TrialConfig.from_dict(ask.config), places.of_trial(folder.location), left, folder) if left else {}
+            reasons = measure_trial(TrialConfig.from_dict(ask.config), work.of_trial(ask.trial_id), left, folder) if left else {}
         except StudyError as error:
             if error.exit_code == 4:
                 raise
