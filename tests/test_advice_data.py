@@ -332,6 +332,23 @@ HELD = {
     "heic": (b"\0\0\0\x18ftypheicrest", no_images.HEIC),
     "dicom": (b"\0" * 128 + b"DICM", no_images.DICOM),
     "numpy": (b"\x93NUMPY\x01\0", no_images.ARRAY),
+    **{
+        f"picture {k}": (start + b"rest", no_images.PICTURE)
+        for k, start in enumerate(
+            (
+                b"\0\0\0\x0cjP  \r\n\x87\n",
+                b"\xff\x4f\xff\x51",
+                b"\xff\x0a",
+                b"8BPS",
+                b"P5\n",
+                b"P6 ",
+                b"DDS ",
+                b"%!PS",
+                b"\0\0\1\0\1\0",
+                b"qoif",
+            )
+        )
+    },
     "noise": (bytes(range(128, 250)), no_images.BAD),
 }
 

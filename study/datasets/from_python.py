@@ -22,6 +22,7 @@ from PIL import Image
 from study.datasets.cache import cache_folder, kept_in
 from study.datasets.called import missing
 from study.datasets.manifest import NAMES, find_columns, split_number
+from study.datasets.no_images import way_out
 from study.datasets.spec import some
 from study.datasets.wrapped import as_its_file, classes_of
 from study.errors import ConfigError, DataError
@@ -29,6 +30,7 @@ from study.inference import pictures
 from study.question.naming import DataName
 
 HEADER = ("file", "label", "split", "group", "weight")
+ROUNDED = 1e-5  # beyond [0, 1]: what arithmetic in single precision leaves
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,40}")
 
 Row = tuple[Any, str, str, str, str]  # picture, then label, split, group, weight as text
@@ -47,8 +49,8 @@ def own_dataset(
 
     `data`: a pandas DataFrame with a row an image (its file, a PIL image or an array, its label, and perhaps split, group, weight; `columns`
     names them where their names do not); a data set with `len` and `[k]` whose items are (image, label) or mappings with these keys; or a
-    mapping from train, val and test to such frames or data sets. Labels are names, whole numbers, or one-hot. Images are PIL images, uint8 [H, W] or [H, W, C], or float tensors [C, H, W] in
-    [0, 1]. `classes`: names of whole-number labels (default: the data set's own `classes`). `groups`: of each image of one data set: no
+    mapping from train, val and test to such frames or data sets. Labels are names, whole numbers, or one-hot. Images are PIL images, or arrays or tensors [H, W], [H, W, C] or [C, H, W], of uint8
+    or of floats in [0, 1]. `classes`: names of whole-number labels (default: the data set's own `classes`). `groups`: of each image of one data set: no
     group lies in two splits. `folder`: where the files are made, in the cache by default; workers on other machines must see it. The
     hash is of the contents: the same images have the same name again, others another one.
 
@@ -104,22 +106,49 @@ def as_image(picture: Any, k: int) -> Image.Image:
         try:
             return pictures.held(picture)
         except ValueError as error:
-            raise DataError(f"image {k}: {error}.") from None
+            raise DataError(f"image {k}: {error}; {way_out(str(error)).way_out}.") from None
     if isinstance(picture, bytes):
         raise DataError(f"image {k} is bytes; give the image they hold, PIL.Image.open(io.BytesIO(...)).")
-    array = np.asarray(picture.detach().cpu() if hasattr(picture, "detach") else picture)
-    if hasattr(picture, "detach") and array.ndim == 3 and array.shape[0] in (1, 3, 4):
-        array = np.moveaxis(array, 0, -1)
+    array = _array(picture, k)
+    given = f"{array.dtype} {list(array.shape)}"
+    if array.ndim == 3 and array.shape[0] in (1, 3, 4) and (hasattr(picture, "detach") or array.shape[-1] not in (1, 3, 4)):
+        array = np.moveaxis(array, 0, -1)  # channels first
     if array.dtype.kind == "f":
-        low, high = (float(array.min()), float(array.max())) if array.size else (0.0, 0.0)
-        if not (0 <= low and high <= 1):
-            raise DataError(f"image {k} holds floats from {low:.3g} to {high:.3g}, not in [0, 1]; give it without normalisation.")
-        array = np.round(array * 255).astype(np.uint8)
+        array = _of_floats(array, k)
     if array.ndim == 3 and array.shape[-1] == 1:
         array = array[..., 0]
     if array.dtype != np.uint8 or array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[-1] not in (3, 4)) or not array.size:
-        raise DataError(f"image {k} is {array.dtype} {list(array.shape)}; must be a PIL image, uint8 [H, W, 1, 3 or 4] or float [C, H, W].")
+        raise DataError(
+            f"image {k} is {given}; must be a PIL image, or an array or tensor [H, W], or with 1, 3 or 4 channels first or last, of uint8 or of "
+            "floats in [0, 1]."
+        )
     return Image.fromarray(np.ascontiguousarray(array))
+
+
+def _array(picture: Any, k: int) -> np.ndarray:
+    """Raises DataError where a mask says that some of it is nothing."""
+    if np.ma.is_masked(picture):
+        raise DataError(f"image {k} is masked in part, and nothing says how that is to be seen; give it filled: picture.filled(255).")
+    if hasattr(picture, "detach"):
+        picture = picture.detach().cpu()
+        picture = picture.float() if str(picture.dtype) == "torch.bfloat16" else picture  # NumPy has none
+    return np.asarray(picture)
+
+
+def _of_floats(array: np.ndarray, k: int) -> np.ndarray:
+    """uint8, 1 being white. Raises DataError for numbers beyond [0, 1] by more than rounding leaves."""
+    if not np.isfinite(array).all():
+        raise DataError(
+            f"image {k} holds numbers that are not finite ({int((~np.isfinite(array)).sum())} of {array.size}); mend or leave it out."
+        )
+    low, high = (float(array.min()), float(array.max())) if array.size else (0.0, 0.0)
+    if low < -ROUNDED or high > 1 + ROUNDED:
+        raise DataError(
+            f"image {k} holds floats from {low:.7g} to {high:.7g}, not in [0, 1]; give it without normalisation, or clipped where resizing went "
+            "beyond."
+        )
+    clipped: np.ndarray = np.round(np.clip(array, 0, 1) * 255).astype(np.uint8)
+    return clipped
 
 
 def _is_frame(data: Any) -> bool:

@@ -27,11 +27,54 @@ VIDEO = Holds("a video", "save its frames as PNG")
 HEIC = Holds("a HEIC picture", "pip install pillow-heif and call it .heic, or save it as JPEG")
 DICOM = Holds("a DICOM file", "export it as PNG")
 ARRAY = Holds("a NumPy array", "save its pictures as PNG, or give them to own_dataset")
+PICTURE = Holds("an intact picture of a form that is not read", "save it as PNG or JPEG")
 CUT = Holds("cut short", "copy or download it again")
 LINK = Holds("a link to nowhere", "restore what it leads to, or remove the link")
 LARGE = Holds("larger than is read", "save it smaller, or cut it")
 OTHER = Holds("of a form that is not read", "save it as PNG or JPEG")
 BAD = Holds("damaged", "repair or remove it")
+
+PICTURES = (
+    *(b"\x00\x00\x00\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51", b"\x00\x00\x00\x0cJXL \r\n\x87\n", b"\xff\x0a"),  # JPEG 2000, JPEG XL
+    *(
+        b"8BPS",
+        b"DDS ",
+        b"%!PS",
+        b"\xc5\xd0\xd3\xc6",
+        b"gimp xcf",
+        b"II\xbc",
+        b"\x76\x2f\x31\x01",
+        b"FUJIFILMCCD-RAW",
+    ),  # Photoshop to OpenEXR, JPEG XR
+    *(
+        b"P1\n",
+        b"P2\n",
+        b"P3\n",
+        b"P4\n",
+        b"P5\n",
+        b"P6\n",
+        b"P1 ",
+        b"P2 ",
+        b"P3 ",
+        b"P4 ",
+        b"P5 ",
+        b"P6 ",
+        b"P7\n",
+        b"Pf\n",
+        b"PF\n",
+    ),  # Netpbm
+    *(
+        b"\x00\x00\x01\x00\x01\x00",
+        b"icns",
+        b"qoif",
+        b"SIMPLE  =",
+        b"\x89HDF",
+        b"\x01\xda\x01",
+        b"\x01\xda\x00",
+        b"#define ",
+    ),  # icons, FITS, HDF5, SGI, XBM
+)
+"""First bytes of pictures that we do not read, and of containers of them."""
 
 STARTS = (
     (b"version https://git-lfs", LFS),
@@ -51,6 +94,7 @@ STARTS = (
     (b"7z\xbc\xaf", ARCHIVE),
     (b"\x93numpy", ARRAY),
     (b"\x1aE\xdf\xa3".lower(), VIDEO),
+    *((start.lower(), PICTURE) for start in PICTURES),
 )
 BRANDS = {
     b"heic": HEIC,
@@ -89,7 +133,8 @@ def held_by(path: Path) -> Holds | None:
 def way_out(reason: str) -> Holds:
     """What to do about an image that cannot be read for this reason, in the words of whoever tried to."""
     known = next(
-        (h for h in (LFS, ANNEX, DVC, EMPTY, PAGE, NOTE, SVG, PDF, ARCHIVE, VIDEO, HEIC, DICOM, ARRAY, LINK) if h.what in reason), None
+        (h for h in (LFS, ANNEX, DVC, EMPTY, PAGE, NOTE, SVG, PDF, ARCHIVE, VIDEO, HEIC, DICOM, ARRAY, PICTURE, LINK) if h.what in reason),
+        None,
     )
     if known:
         return known
