@@ -1,12 +1,21 @@
 """What a label may be called: one rule for folders, tables, Hugging Face and Python."""
 
+import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
-from study.datasets.spec import display_name
+from study.datasets.spec import display_name, some
 from study.errors import DataError
 
 MISSING = ("", "nan", "<na>", "nat")  # what pandas and NumPy write for nothing, whatever the case
+
+PERHAPS_NONE = {
+    *MISSING,
+    *("na", "n/a", "n.a.", "#n/a", "#na", "null", "#null!", "none", "nil", "missing", "undefined", "unspecified", "not available"),
+    *("?", "??", "???", "-", "--", "---", ".", "..", "...", "x?", "tbd", "todo", "#ref!", "#value!", "#name?", "#div/0!", "#num!"),
+    *("unlabeled", "unlabelled", "unannotated", "not labeled", "not labelled", "no label"),
+}
+"""What people, R and spreadsheets write for nothing; each may be a class all the same (no defect is "none")."""
 
 
 def missing(text: str) -> bool:
@@ -29,6 +38,17 @@ def check_names(names: Iterable[str], where: str) -> None:
         other = first.setdefault(as_read(name), name)
         if other != name:
             raise look_alike(other, name, where)
+
+
+def doubts(names: Collection[str]) -> list[str]:
+    """What is to be said of classes whose names say that they are none, or several of the others."""
+    known = {as_read(name) for name in names}
+    none = [name for name in names if as_read(name).lower() in PERHAPS_NONE]
+    joined = [n for n in names if len(parts := re.split(r"\s*[;,|/+&\n]\s*", as_read(n))) > 1 and known.issuperset(filter(None, parts))]
+    return [
+        *([f"perhaps no class: {some(none, 5)} (empty means none)"] if none else []),
+        *([f"perhaps several classes in one: {some(joined, 5)}"] if joined else []),
+    ]
 
 
 def look_alike(one: str, other: str, where: str) -> DataError:

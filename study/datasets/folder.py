@@ -9,10 +9,11 @@ from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 
-from study.datasets.called import as_read, look_alike
+from study.console.text import shown
+from study.datasets.called import as_read, look_alike, missing
 from study.datasets.imagefiles import JUNK, SUFFIXES, is_junk, no_image
 from study.datasets.layout import NotByClass, check_beside, check_layout
-from study.datasets.spec import SPLIT_NAMES, SPLITS, TRAIN, ImageTable, display_name, some
+from study.datasets.spec import SPLIT_NAMES, SPLITS, TRAIN, ImageTable, display_name, left_out, some
 from study.datasets.tables import read_columns
 from study.datasets.user_table import Ignored, found_file, make_table
 from study.errors import DataError
@@ -41,7 +42,8 @@ def read(path: Path, fold: int) -> ImageTable:
         raise DataError(f"{path}: the {SPLITS[min(empty)]} split holds no image; add some, or remove its folder to have it cut from train.")
     raw_classes = sorted({cls for _, cls, _ in found})
     if len(raw_classes) < 2:
-        raise NotByClass(f"{path} holds one class only ({display_name(raw_classes[0])}); there is nothing to tell apart.")
+        only = f"{display_name(raw_classes[0])}{left_out(ignored)}"
+        raise NotByClass(f"{path} holds one class only ({only}); there is nothing to tell apart.")
     groups = _groups(path, [file for file, _, _ in found])
     notes += [f"group {GROUPS}"] if groups is not None else []
     images = [
@@ -177,6 +179,12 @@ def _refuse(error: OSError) -> None:
     raise error
 
 
+def _listed(text: str, root: Path) -> str:
+    """A path as groups.csv has it, as `display_path` would say it: from `root` on, whatever its slashes."""
+    plain = text if "\\" not in text or (root / text).exists() else text.replace("\\", "/")
+    return os.path.normpath(os.path.relpath(plain, root.absolute()) if os.path.isabs(plain) else plain)
+
+
 def _groups(path: Path, files: list[Path]) -> list[str] | None:
     """The group of each file, from groups.csv where there is one. Raises DataError naming its row."""
     table = path / GROUPS
@@ -185,12 +193,18 @@ def _groups(path: Path, files: list[Path]) -> list[str] | None:
     group_of: dict[str, tuple[str, int]] = {}
     for line, row in read_columns(table, ("file", "group"))[0]:
         for column, value in row.items():
-            if not value:
-                raise DataError(f"{table}:{line}: {column} is ''; must be a name.")
-        group, first = group_of.setdefault(row["file"], (row["group"], line))
+            if missing(value):
+                raise DataError(f"{table}:{line}: {column} is {value!r}; must be a name.")
+        file = _listed(row["file"], path)
+        group, first = group_of.setdefault(file, (row["group"], line))
         if group != row["group"]:
             raise DataError(f"{table}:{line}: {row['file']} is in group {row['group']} here and in {group} at line {first}; keep one.")
     names = [display_path(f, path) for f in files]
-    if missing := [n for n in names if n not in group_of]:
-        raise DataError(f"{table}: {len(missing)} images have no group: {some(missing)}; add a row for each.")
+    if alone := [n for n in names if n not in group_of]:
+        unknown = [row for row in group_of if row not in set(names)]
+        instead = f" Its rows name {some(unknown, 2)}, which {'is' if len(unknown) == 1 else 'are'} not here." if unknown else ""
+        raise DataError(
+            f"{table}: {len(alone)} image{'s have' if len(alone) > 1 else ' has'} no group: {some(alone, 3)}.{instead} Name each by its path from "
+            f"{shown(path.name)} on."
+        )
     return [group_of[n][0] for n in names]

@@ -11,7 +11,7 @@ from typing import Any
 from study.datasets.cache import cache_folder
 from study.datasets.called import missing
 from study.datasets.imagefiles import identity
-from study.datasets.manifest import NAMES, split_number
+from study.datasets.manifest import NAMES, group_of, split_number, text_of, weight_of
 from study.datasets.roles import roles_said
 from study.datasets.spec import SPLIT_NAMES, ImageTable, some
 from study.datasets.user_table import NO_LABEL, Found, Ignored, found_file, make_table
@@ -94,8 +94,8 @@ def _found(
             "id": called,
             "label": label,
             "split": split_number(str(extra["split"][k]), f"{name}, {called}") if "split" in extra else number,
-            "group": None if extra.get("group") is None or extra["group"][k] is None else str(extra["group"][k]),
-            "weight": None if extra.get("weight") is None or extra["weight"][k] is None else float(extra["weight"][k]),
+            "group": group_of(text_of(extra["group"][k])) if "group" in extra else None,
+            "weight": weight_of(text_of(extra["weight"][k]), f"{name}, {called}") if "weight" in extra else None,
         }
         if file and os.path.isabs(file) and os.path.isfile(file):
             found.append(found_file(Path(file), **values))

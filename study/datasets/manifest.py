@@ -14,10 +14,10 @@ from study.console.text import shown
 from study.datasets.archives import read_unpacked
 from study.datasets.called import missing
 from study.datasets.folder import check_path, display_path
-from study.datasets.ids import check_ids, names_in
+from study.datasets.ids import as_id, check_ids, names_in
 from study.datasets.imagefiles import no_image
 from study.datasets.roles import roles_said
-from study.datasets.shapes import check_header, delimiter_said, one_hot, why_no_label
+from study.datasets.shapes import check_header, check_measured, delimiter_said, one_hot, why_no_label
 from study.datasets.spec import SPLIT_NAMES, ImageTable, left_out, some
 from study.datasets.tables import BOUNDS, LIMITS, Count, check_length, read_rows
 from study.datasets.user_table import NO_FILE, NO_LABEL, NO_SPLIT, Found, Ignored, found_file, make_table, without_twins
@@ -51,6 +51,21 @@ NAMES = {
 """What columns are called, the surest name first; case and blanks around do not matter."""
 KINDS = {".csv": "CSV", ".tsv": "TSV", ".jsonl": "JSON lines", ".parquet": "Parquet"}
 
+
+class Other(str):
+    """The text of a value that is neither text nor number."""
+
+    kind: str  # what it is: "a list of 2"
+
+    @classmethod
+    def of(cls, value: Any) -> "Other":
+        text = cls("" if isinstance(value, bytes) else json.dumps(value, default=str, ensure_ascii=False))
+        text.kind = (
+            f"a list of {len(value)}" if isinstance(value, list) else "bytes or an object" if isinstance(value, bytes) else "an object"
+        )
+        return text
+
+
 Row = tuple[str, dict[str, str]]  # where it is ("labels.csv:17"), stripped text by column
 
 
@@ -66,6 +81,8 @@ def read(data: DataName, fold: int) -> ImageTable:
         notes.append(f"label {column['label']} is one of {len(columns)} columns with one 1 a row, a class each")
     usable = without_twins(kept, ignored)
     raw = {one.label for one in usable}
+    check_measured([one.label for one in usable], f"{path}, column {column['label']}")
+    listed = {label for _, row in rows if not missing(label := row.get(column["label"], ""))} - raw
     check_ids(raw, str(path))
     names = _names_of(rows, column, raw, path, data.options.get("names"))
     order = sorted(raw, key=lambda c: (int(c), c)) if all(_whole(c) for c in raw) else sorted(raw)
@@ -73,9 +90,8 @@ def read(data: DataName, fold: int) -> ImageTable:
     if twice := [c for c in called if called.count(c) > 1]:
         raise DataError(f"{path}: two classes are called {shown(twice[0])!r}; give each a name of its own.")
     usable = [Found(**{**vars(one), "label": names.get(one.label, one.label)}) for one in usable]
-    return make_table(
-        name, "table", usable, ignored, where=str(path), classes=called, notes=[*roles_said(header, column, NAMES), *notes], fold=fold
-    )
+    notes = [*roles_said(header, column, NAMES), *notes]
+    return make_table(name, "table", usable, ignored, where=str(path), classes=called, notes=notes, listed=listed, fold=fold)
 
 
 def usable_rows(header: list[str], rows: list[Row], path: Path, data: DataName) -> tuple[dict[str, str], list[Found], Ignored, list[str]]:
@@ -85,7 +101,20 @@ def usable_rows(header: list[str], rows: list[Row], path: Path, data: DataName) 
         known = any(h.lower() in names for names in NAMES.values() for h in header) or "image" in data.options
         check_header(path, header, (lambda _: None) if known else as_named(path, data.options.get("images")))
     column = find_columns(header, data.options, data.dataset, rows, path)
+    for role, called in column.items():
+        _check_plain(rows, called, role)
     return column, *_kept(rows, column, path, data)
+
+
+def _check_plain(rows: list[Row], column: str, role: str) -> None:
+    """Raises DataError where a column that is used holds something else than texts and numbers: the text of a list is no class's name."""
+    if wrong := next(((where, value) for where, row in rows if isinstance(value := row.get(column), Other)), None):
+        where, value = wrong
+        raise DataError(
+            f"{where}: {role} (column {column}) is {value.kind}{', ' * bool(value)}{shown(value[:60])}; must be one text or number: write it into a column of "
+            "its own"
+            + (", and where an image has several classes choose one." if role == "label" and value.kind.startswith("a list") else ".")
+        )
 
 
 def _kept(rows: list[Row], column: dict[str, str], path: Path, data: DataName) -> tuple[list[Found], Ignored, list[str]]:
@@ -145,7 +174,7 @@ def _json_lines(path: Path) -> tuple[list[str], list[Row]]:
             raise DataError(f"{path}:{number} is {type(values).__name__}, not an object; one object a line is needed.")
         count.row(len(values))
         header |= dict.fromkeys(values)
-        out.append((f"{path}:{number}", {k: _text(v) for k, v in values.items()}))
+        out.append((f"{path}:{number}", {k: text_of(v) for k, v in values.items()}))
     return list(header), out
 
 
@@ -173,13 +202,18 @@ def _parquet(path: Path) -> tuple[list[str], list[Row]]:
     images = [name for name in header if rows and name not in rows[0]]
     if images and not set(NAMES["image"]) & {c.lower() for c in header if c not in images}:
         raise DataError(f"{path} holds images themselves (column {images[0]}), not their files; give it as hf:{path}.")
-    return header, [(f"{path}:row {k + 1}", {n: _text(v) for n, v in row.items()}) for k, row in enumerate(rows)]
+    others = {name: Other.of(b"?") for name in images}
+    return header, [(f"{path}:row {k + 1}", {n: text_of(v) for n, v in row.items()} | others) for k, row in enumerate(rows)]
 
 
-def _text(value: Any) -> str:
+def text_of(value: Any) -> str:
     """As a CSV would hold it: nothing for what is missing, whole numbers without a point."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
+    if isinstance(value, list) and len(value) == 1:
+        return text_of(value[0])
+    if isinstance(value, list | dict | bytes):
+        return Other.of(value) if value else ""
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value).strip()
 
 
@@ -243,8 +277,8 @@ def _found(rows: list[Row], column: dict[str, str], locate: Locate, table: Path,
                 id=display_path(file, table.parent) if file.is_relative_to(table.parent) else display_path(file, Path(file.anchor)),
                 label=label,
                 split=None if split is None else split_number(split, where),
-                group=(row.get(column["group"], "") or None) if "group" in column else None,
-                weight=_weight(row.get(column["weight"], ""), where) if "weight" in column else None,
+                group=group_of(row.get(column["group"], "")) if "group" in column else None,
+                weight=weight_of(row.get(column["weight"], ""), where) if "weight" in column else None,
             )
 
 
@@ -256,7 +290,12 @@ def split_number(text: str, where: str) -> int:
     return number
 
 
-def _weight(text: str, where: str) -> float | None:
+def group_of(text: str) -> str | None:
+    """ "1.0" and 1 are one group; what says that there is none is none."""
+    return None if missing(text) else as_id(text)
+
+
+def weight_of(text: str, where: str) -> float | None:
     if not text:
         return None
     try:

@@ -36,6 +36,17 @@ def one_hot(header: Sequence[str], rows: Cells, aside: str) -> list[str]:
     return columns if len(columns) > 1 and sums == {1} else []
 
 
+def check_measured(labels: Sequence[str], where: str) -> None:
+    """Raises DataError where the labels are numbers with a point, most of them different: a measurement, and nothing that a class is."""
+    different = set(labels)
+    broken = [label for label in labels if re.fullmatch(r"[+-]?\d*[.]\d*[1-9]\d*(e[+-]?\d+)?", label.strip(), re.IGNORECASE)]
+    if len(different) > max(10, len(labels) / 4) and 2 * len(broken) > len(labels):
+        raise DataError(
+            f"{where}: {len(different)} different numbers for {len(labels)} images ({some(sorted(set(broken)), 3)}) are measurements, not "
+            "classes; write classes, such as low and high, into a column of their own, and name it with ?label=COLUMN."
+        )
+
+
 def why_no_label(path: Path, header: Sequence[str], rows: Cells, image: str) -> str | None:
     """What the shape of a table is in which no column is called as a label's is; None where that says nothing."""
     if len(header) == 1:

@@ -1,7 +1,7 @@
 """A user's own images as a table, wherever they were found: what cannot be used is left out by name, what is missing of the splits is cut."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from study.console.text import shown
-from study.datasets.called import check_names
+from study.datasets.called import check_names, doubts
 from study.datasets.contents import DIGITS
 from study.datasets.image_scan import Look, Source, looks
 from study.datasets.imagefiles import decode_file, fingerprint, identity, refuse
@@ -22,6 +22,7 @@ from study.inference import pictures
 SMALLEST = 8  # pixels of the short side: below it there is nothing to see
 WEIGHT_MOST = 1e9
 UNREADABLE_MOST = 0.05  # of the images: where more cannot be read something is wrong with all of them
+IN_TWO_SPLITS = "listed in two splits, the first counts"
 TWICE, DISPUTED, NO_LABEL, NO_FILE, NO_SPLIT = "duplicate path", "listed with two labels", "no label", "no such file", "no split"
 
 Ignored = list[tuple[str, str]]
@@ -59,21 +60,26 @@ def make_table(
     groups_in: str | None = None,
     classes: Sequence[str] | None = None,
     notes: Sequence[str] = (),
+    listed: Iterable[str] = (),
     fold: int,
 ) -> ImageTable:
-    """`notes`: what else is to be said of the data in the line that describes them. `classes`: in the order of labels (default: sorted by name). `where`, `groups_in`: what errors name. Raises DataError for what would make the
+    """`notes`: what else is to be said of the data in the line that describes them. `listed`: labels of images that are left out already. `classes`: in the order of labels (default: sorted by name). `where`, `groups_in`: what errors name. Raises DataError for what would make the
     result lie: one class only, a class that train has not got, more than one image in twenty unreadable."""
     ignored = list(ignored)
     usable, seen = _usable(name, kind, found, ignored, where)
-    labels, names = _labels(usable, classes, where)
+    labels, names = _labels(usable, classes, where, ignored)
     groups = _numbers([one.group for one in usable])
     given = None if all(one.split is None for one in usable) else np.array([one.split for one in usable], np.int8)
     if given is None and (few := [names[k] for k, n in enumerate(np.bincount(labels, minlength=len(names))) if n < 5]):
-        raise DataError(f"{where}: {some(few)} has fewer than 5 images; add some, or give train, val and test splits.")
+        have = "has" if len(few) == 1 else "have"
+        raise DataError(
+            f"{where}: {some(few)} {have} fewer than 5 images{left_out(ignored)}; add some, or give train, val and test splits."
+        )
     split, about = cut(labels, groups, seen, given, fold, what=(groups_in if groups is not None else None) or where)
     if unseen := [c for k, c in enumerate(names) if not ((split == TRAIN) & (labels == k)).any()]:
-        raise DataError(f"{where}: no train image of {some(unseen)}; a class must be seen to be learnt.")
+        raise DataError(f"{where}: no train image of {some(unseen)}; a class must be seen to be learnt. {_unseen(unseen, names)}.")
     counts = "; ".join(f"{s} {int((split == k).sum())}" for k, s in enumerate(SPLITS))
+    notes = [*notes, *doubts(names), *_missing(usable, {display_name(label) for label in (*listed, *(one.label for one in found))}, names)]
     if given is not None and groups is not None and (count := astride(groups, split)):
         notes = [*notes, f"{count} group{'s' * (count > 1)} in more than one split"]
     sources = [one.source for one in usable]
@@ -124,12 +130,30 @@ def _whole(reason: str) -> bool:
     return any(word in reason for word in ("pixels", "channels", "save it", "nothing says"))
 
 
-def _labels(found: Sequence[Found], classes: Sequence[str] | None, where: str) -> tuple[np.ndarray, list[str]]:
+def _missing(usable: Sequence[Found], listed: set[str], names: Sequence[str]) -> list[str]:
+    """What is to be said of classes without an image that is left, and of images that alone have no group or weight."""
+    lost = sorted(listed - set(names))
+    said = [f"no image left of {some(lost, 5)}"] if lost else []
+    for what in ("group", "weight"):
+        count = sum(getattr(one, what) is None for one in usable)
+        said += [f"{count} without a {what}"] if 0 < count < len(usable) else []
+    return said
+
+
+def _unseen(unseen: Sequence[str], names: Sequence[str]) -> str:
+    """What to do about classes that train has not got."""
+    alike = [(u, n) for u in unseen for n in names if n not in unseen and n.lower() == u.lower()]
+    if alike:
+        return "Rename what differs in case alone: " + some([f"{u} is {n} in train" for u, n in alike], 3)
+    return "Add some to train, or take the others out of validation and test"
+
+
+def _labels(found: Sequence[Found], classes: Sequence[str] | None, where: str, ignored: Ignored) -> tuple[np.ndarray, list[str]]:
     """int64 [N], and the classes' display names; a class without images is none."""
     present = {one.label for one in found}
     raw = [c for c in classes if c in present] if classes is not None else sorted(present)
     if len(raw) < 2:
-        raise DataError(f"{where} holds one class only ({display_name(raw[0])}); there is nothing to tell apart.")
+        raise DataError(f"{where} holds one class only ({display_name(raw[0])}{left_out(ignored)}); there is nothing to tell apart.")
     check_names(raw, where)
     number = {label: k for k, label in enumerate(raw)}
     return np.array([number[one.label] for one in found], np.int64), [display_name(c) for c in raw]
@@ -189,14 +213,16 @@ def _decode(source: Source, name: str) -> np.ndarray:
 def without_twins(found: Sequence[Found], ignored: Ignored) -> list[Found]:
     """One of each id; the others left out by name, and all of an id that is listed with different labels."""
     labels: dict[str, set[str]] = {}
+    splits: dict[str, set[int | None]] = {}
     for one in found:
         labels.setdefault(one.id, set()).add(one.label)
+        splits.setdefault(one.id, set()).add(one.split)
     often, kept = Counter[str](), []
     for one in found:
         if len(labels[one.id]) > 1:
             ignored.append((one.id, DISPUTED))
         elif often[one.id]:
-            ignored.append((one.id, TWICE))
+            ignored.append((one.id, TWICE if len(splits[one.id]) == 1 else IN_TWO_SPLITS))
         else:
             kept.append(one)
         often[one.id] += 1
