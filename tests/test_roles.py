@@ -128,6 +128,8 @@ def test_a_name_of_two_files_is_refused_with_both(listed: str, first: str, secon
 
 # ---- names of ids --------------------------------------------------------------------------------------------
 
+BETWEEN = (" ", ": ", ":", " - ", "=", " = ", ". ", "\t", ",", ") ", " -> ")
+
 
 @pytest.mark.parametrize(
     ("labels", "file", "text", "expected"),
@@ -144,6 +146,14 @@ def test_a_name_of_two_files_is_refused_with_both(listed: str, first: str, secon
         (("n0", "n1"), "classes.csv", "id,latin,name\nn0,fraxinus,ash\nn1,quercus,oak", ("ash", "oak")),
         (("ash", "oak"), "classes.txt", "ash\noak\nelm", ("ash", "oak")),
         (("ash", "oak"), "classes.csv", "id,name\n1,oak\n2,ash", ("ash", "oak")),
+        *[(("1", "2"), "classes.txt", f"1{between}ash\n2{between}oak", ("ash", "oak")) for between in BETWEEN],
+        *[(("1", "2"), "classes.txt", f"oak{between}2\nash{between}1", ("ash", "oak")) for between in BETWEEN],
+        (("0", "1"), "classes.txt", "type 0\ntype 1", ("type 0", "type 1")),
+        (("0", "1"), "classes.txt", "vgg 16\nresnet 50", ("vgg 16", "resnet 50")),
+        (("1", "2"), "classes.json", '{"1": "ash", "2": "oak"}', ("ash", "oak")),
+        (("1", "2"), "classes.json", '{"oak": 2, "ash": 1, "elm": 3}', ("ash", "oak")),
+        (("0", "1"), "classes.json", '["ash", "oak", "elm"]', ("ash", "oak")),
+        (("ash", "oak"), "classes.json", '{"0": "oak", "1": "ash"}', ("ash", "oak")),
     ],
 )
 def test_names_of_ids_that_are_proven_are_taken(labels, file: str, text: str, expected, pictures: Path, tmp_path: Path) -> None:
@@ -166,13 +176,30 @@ def test_names_of_ids_that_are_proven_are_taken(labels, file: str, text: str, ex
         (("beech", "oak"), "classes.txt", "ash\noak\nelm", "lists none of beech; write an id and a name a line, or remove the file"),
         (("0", "1"), "classes.csv", "id,name\n0,ash\n0,oak\n1,elm", "class 0 is called 'oak' and 'ash'; keep one name"),
         (("1", "1.0"), "other.txt", "", "the classes '1' and '1.0' are one number"),
+        (("1", "2"), "classes.json", '["ash", "oak", "elm"]', "no label is 0"),
+        (("0", "1"), "classes.json", '{"0": "ash"}', "no name of class 1"),
+        (("0", "1"), "classes.json", '{"0": "ash", "1": ', "classes.json is not JSON"),
+        (("0", "1"), "classes.json", '{"0": ["ash"]}', "neither a list of names nor ids with a name each"),
+        (("0", "1"), "classes.txt", "ash\noak".encode("utf-16"), "classes.txt is UTF-16; save it as UTF-8"),
+        (("0", "1"), "classes.csv", "id,name\n0,Föhre\n1,oak".encode("latin-1"), "classes.csv:2: byte 0xf6 is not UTF-8"),
     ],
 )
-def test_names_of_ids_that_are_not_proven_are_refused(labels, file: str, text: str, message: str, pictures: Path, tmp_path: Path) -> None:
-    (tmp_path / file).write_text(text)
+def test_names_of_ids_that_are_not_proven_are_refused(
+    labels, file: str, text: str | bytes, message: str, pictures: Path, tmp_path: Path
+) -> None:
+    (tmp_path / file).write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(DataError, match=message) as caught:
         open_dataset(table(tmp_path, pictures, label=labels))
     assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize("file", ["labels.txt", "class_names.txt", "obj.names", "class_to_idx.json", "id2label.json", "species.csv"])
+def test_a_file_that_may_name_the_ids_is_said_where_it_is_not_read(file: str, pictures: Path, tmp_path: Path) -> None:
+    (tmp_path / file).write_text('{"0": "ash", "1": "oak"}' if file.endswith("json") else "0,ash\n1,oak\n")
+    name = table(tmp_path, pictures, label=("0", "1"))
+    assert f"; classes have no names; {file} not read (?names=FILE)" in open_dataset(name).form
+    assert open_dataset(f"{name}?names={file}").classes == ("ash", "oak")
+    assert "no names" not in open_dataset(table(tmp_path, pictures, label=("ash", "oak"))).form
 
 
 def test_a_file_of_names_that_was_asked_for_is_used_or_refused(pictures: Path, tmp_path: Path) -> None:

@@ -1,16 +1,21 @@
 """Names of class ids from a file beside a table: proven by the ids that it lists or by a count from 0 that the labels bear out, or refused."""
 
 import csv
+import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from study.console.text import shown
 from study.datasets.spec import some
+from study.datasets.tables import read_text
 from study.errors import DataError
 
 IDS = ("id", "class_id", "label_id", "category_id", "label", "class", "index", "idx", "number", "code")
 WORDS = ("name", "class_name", "label_name", "category_name", "names", "species", "class", "label", "category")
+BETWEEN = r"(?:\s*[.:)=\t]+\s*|\s+-\s+|\s+->\s+|\s+)"  # an id and a name on one line
+MAY_NAME = {"class", "classes", "names", "label", "categories", "species", "classnames", "idx", "mapping", "obj"}  # words in a file's name
 HEADERS = {*IDS, *WORDS, "classes", "labels", "categories"}
 
 
@@ -31,8 +36,9 @@ def check_ids(labels: Iterable[str], where: str) -> None:
 
 def names_in(file: Path, labels: set[str]) -> dict[str, str]:
     """The name of each label; nothing where the labels are names that the file lists. Raises DataError for names that do not fit."""
-    lines = file.read_text("utf-8-sig", "replace").rstrip().splitlines()
-    rows = _rows(lines, table=file.suffix.lower() != ".txt")
+    text = read_text(file)[0].rstrip()
+    lines, rows = _of_json(file, text) if file.suffix.lower() == ".json" else (text.splitlines(), [])
+    rows = rows or _rows(lines, table=file.suffix.lower() not in (".txt", ".json"), wanted={as_id(label) for label in labels})
     by_id = _by_id(file, rows, labels) if rows else _by_position(file, lines, labels)
     if by_id is None:
         return {}
@@ -45,16 +51,34 @@ def names_in(file: Path, labels: set[str]) -> dict[str, str]:
     return {label: by_id[as_id(label)] for label in labels}
 
 
-def _rows(lines: Sequence[str], table: bool) -> list[list[str]]:
-    """Fields of lines that hold an id and a name each; nothing for a list of names alone."""
+def _of_json(file: Path, text: str) -> tuple[list[str], list[list[str]]]:
+    """(names in order, []) of a list of names, ([], ids and names) of an object from one to the other. Raises DataError for anything else."""
+    try:
+        known = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f'{file} is not JSON ({str(error)[:80]}); write it as {{"0": "ash", "1": "oak"}}.') from None
+    if isinstance(known, list) and all(isinstance(name, str) for name in known):
+        return known, []
+    if isinstance(known, dict) and known and all(isinstance(value, str | int) for value in known.values()):
+        return [], [[str(key), str(value)] for key, value in known.items()]
+    raise DataError(f'{file} holds neither a list of names nor ids with a name each; write it as {{"0": "ash", "1": "oak"}}.')
+
+
+def _rows(lines: Sequence[str], table: bool, wanted: set[str]) -> list[list[str]]:
+    """Fields of lines that hold an id and a name each, in either order; nothing for a list of names alone."""
     full = [line for line in lines if line.strip()]
     by = next((d for d in ",;\t|" if full and d in full[0]), "")
     if by:
         rows = [[f.strip() for f in fields] for fields in csv.reader(full, delimiter=by)]
         if table or all(len(row) > 1 for row in rows):
             return [row for row in rows if len(row) > 1]
-    numbered = [re.fullmatch(r"\s*(\d+)[\s.:)]+(\S.*)", line, re.ASCII) for line in full]
-    return [[m[1], m[2].strip()] for m in numbered if m] if full and all(numbered) else []
+    numbered = [re.fullmatch(rf"\s*(\d+){BETWEEN}(\S.*)", line, re.ASCII) for line in full]
+    if full and all(numbered):
+        return [[m[1], m[2].strip()] for m in numbered if m]
+    named = [re.fullmatch(rf"(\S.*?){BETWEEN}(\d+)\s*", line, re.ASCII) for line in full]
+    rows = [[m[2], m[1].strip()] for m in named if m]
+    apart = all(count == 1 for count in Counter(name for _, name in rows).values())  # "type 0", "type 1" are names
+    return rows if full and all(named) and apart and wanted <= {as_id(number) for number, _ in rows} else []
 
 
 def _by_id(file: Path, rows: list[list[str]], labels: set[str]) -> dict[str, str] | None:
@@ -102,3 +126,18 @@ def _by_position(file: Path, lines: Sequence[str], labels: set[str]) -> dict[str
             f"{file}: {why}, so that nothing says which line is which id; write each line as an id and its name (0 {names[0] or 'oak'})."
         )
     return {str(k): name for k, name in enumerate(names)}
+
+
+def unread_names(table: Path, labels: set[str], read: Sequence[str]) -> list[str]:
+    """What is to be said where labels are numbers alone, and other files than those `read` beside the table may have their names."""
+    if not all(label.isascii() and label.isdigit() for label in labels):
+        return []
+    likely = [
+        f.name
+        for f in sorted(table.parent.iterdir())
+        if f.suffix.lower() in (".txt", ".csv", ".json", ".names")
+        and MAY_NAME & set(re.split(r"[^a-z]+|2", f.stem.lower()))
+        and f.name not in (table.name, *read)
+        and f.is_file()
+    ]
+    return [f"classes have no names; {some(likely, 3)} not read (?names=FILE)"] if likely else []

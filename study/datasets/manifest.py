@@ -14,7 +14,7 @@ from study.console.text import shown
 from study.datasets.archives import read_unpacked
 from study.datasets.called import missing
 from study.datasets.folder import check_path, display_path
-from study.datasets.ids import as_id, check_ids, names_in
+from study.datasets.ids import as_id, check_ids, names_in, unread_names
 from study.datasets.imagefiles import no_image
 from study.datasets.roles import roles_said
 from study.datasets.shapes import check_header, check_measured, delimiter_said, one_hot, why_no_label
@@ -49,6 +49,8 @@ NAMES = {
     "names": ("label_name", "class_name", "label_names", "class_names"),
 }
 """What columns are called, the surest name first; case and blanks around do not matter."""
+FILES_OF_NAMES = ("classes.csv", "classes.txt", "classes.json")
+"""Files beside a table that are read for the names of class ids."""
 KINDS = {".csv": "CSV", ".tsv": "TSV", ".jsonl": "JSON lines", ".parquet": "Parquet"}
 
 
@@ -90,7 +92,7 @@ def read(data: DataName, fold: int) -> ImageTable:
     if twice := [c for c in called if called.count(c) > 1]:
         raise DataError(f"{path}: two classes are called {shown(twice[0])!r}; give each a name of its own.")
     usable = [Found(**{**vars(one), "label": names.get(one.label, one.label)}) for one in usable]
-    notes = [*roles_said(header, column, NAMES), *notes]
+    notes = [*roles_said(header, column, NAMES), *notes, *([] if names else unread_names(path, raw, FILES_OF_NAMES))]
     return make_table(name, "table", usable, ignored, where=str(path), classes=called, notes=notes, listed=listed, fold=fold)
 
 
@@ -324,7 +326,7 @@ def _names_of(rows: list[Row], column: dict[str, str], raw: set[str], table: Pat
                 f"{table}: the column {column['names']} has no name of class {some(unnamed)}; fill it in, or name another with ?names=."
             )
         return found
-    places = [table.parent / given] if given else [table.parent / n for n in ("classes.csv", "classes.txt")]
+    places = [table.parent / given] if given else [table.parent / n for n in FILES_OF_NAMES]
     file = next((p for p in places if p.is_file() and p != table), None)
     if file is None:
         if given:

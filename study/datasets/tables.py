@@ -49,7 +49,7 @@ def read_columns(path: Path, needed: Sequence[str], optional: Sequence[str] = ()
 
 def read_rows(path: Path, delimiter: str = ",") -> tuple[list[Row], str]:
     """Every row that is not blank, the header too, and the file's SHA-256. Raises DataError."""
-    text, digest = _read_text(path)
+    text, digest = read_text(path)
     count = Count(path)
     reader = csv.reader((count.line(line) for line in io.StringIO(text)), strict=True, delimiter=delimiter)
     rows: list[Row] = []
@@ -106,7 +106,8 @@ def bare_name(text: str, path: Path, line: int, column: str) -> str:
     return text
 
 
-def _read_text(path: Path) -> tuple[str, str]:
+def read_text(path: Path) -> tuple[str, str]:
+    """A file's text in UTF-8, and its SHA-256. Raises DataError for another encoding, naming the line."""
     data = read_unpacked(path, LIMITS)
     if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
         raise DataError(f"{path} is UTF-16; save it as UTF-8 (iconv -f UTF-16 -t UTF-8).")
