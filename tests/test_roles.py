@@ -154,6 +154,7 @@ BETWEEN = (" ", ": ", ":", " - ", "=", " = ", ". ", "\t", ",", ") ", " -> ")
         (("1", "2"), "classes.json", '{"oak": 2, "ash": 1, "elm": 3}', ("ash", "oak")),
         (("0", "1"), "classes.json", '["ash", "oak", "elm"]', ("ash", "oak")),
         (("ash", "oak"), "classes.json", '{"0": "oak", "1": "ash"}', ("ash", "oak")),
+        (("ash", "oak"), "classes.csv", "0,oak\n1,ash", ("ash", "oak")),
     ],
 )
 def test_names_of_ids_that_are_proven_are_taken(labels, file: str, text: str, expected, pictures: Path, tmp_path: Path) -> None:

@@ -15,7 +15,19 @@ from study.errors import DataError
 IDS = ("id", "class_id", "label_id", "category_id", "label", "class", "index", "idx", "number", "code")
 WORDS = ("name", "class_name", "label_name", "category_name", "names", "species", "class", "label", "category")
 BETWEEN = r"(?:\s*[.:)=\t]+\s*|\s+-\s+|\s+->\s+|\s+)"  # an id and a name on one line
-MAY_NAME = {"class", "classes", "names", "label", "categories", "species", "classnames", "idx", "mapping", "obj"}  # words in a file's name
+MAY_NAME = {
+    "class",
+    "classes",
+    "names",
+    "label",
+    "labels",
+    "categories",
+    "species",
+    "classnames",
+    "idx",
+    "mapping",
+    "obj",
+}  # words in a file's name
 HEADERS = {*IDS, *WORDS, "classes", "labels", "categories"}
 
 
@@ -97,6 +109,8 @@ def _by_id(file: Path, rows: list[list[str]], labels: set[str]) -> dict[str, str
     if word is None and width != 2:
         raise DataError(f"{file}: which column is the name of a class? It has {shown(', '.join(rows[0])[:200])}; call one of them name.")
     word = 1 - at if word is None else word
+    if not any(label.isdigit() for label in wanted) and all(row[word].isdigit() for row in rows):
+        return None  # the labels are the names
     out: dict[str, str] = {}
     for row in rows:
         if row[word] and out.setdefault(as_id(row[at]), row[word]) != row[word]:
@@ -137,7 +151,7 @@ def unread_names(table: Path, labels: set[str], read: Sequence[str]) -> list[str
         for f in sorted(table.parent.iterdir())
         if f.suffix.lower() in (".txt", ".csv", ".json", ".names")
         and MAY_NAME & set(re.split(r"[^a-z]+|2", f.stem.lower()))
-        and f.name not in (table.name, *read)
+        and f.name not in (table.name, "labels.csv", *read)
         and f.is_file()
     ]
     return [f"classes have no names; {some(likely, 3)} not read (?names=FILE)"] if likely else []
