@@ -12,7 +12,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 
-from study.console.command import Parser, command
+from study.console.command import Parser, assigned, command
 from study.console.progress import load
 from study.console.text import tell
 from study.errors import ConfigError, StudyError
@@ -72,16 +72,10 @@ def parse_trial(cell: str, settings: Sequence[str], workers: int = 1) -> TrialCo
     if len(parts) != 3:
         raise ConfigError(f"{cell!r} is not DATASET/BACKBONE/STRATEGY, e.g. fer2013/resnet50/partial.")
     data = DataName.parse(parts[0])
-    values = {}
-    for setting in settings:
-        name, equals, value = setting.partition("=")
-        if not equals:
-            raise ConfigError(f"--set {setting!r} is not NAME=VALUE, e.g. lr=1e-3.")
-        values[name] = value
     config = TrialConfig.default(
         Cell(dataset=data.dataset, splits=data.splits, backbone=parts[1], strategy=parts[2]), Protocol(workers=workers)
     )
-    found = config.with_values(values)
+    found = config.with_values(assigned(settings))
     if (asked := found.protocol.workers) != workers:
         raise ConfigError(f"workers={asked}, and this is {workers}: start it as torchrun --nproc-per-node {asked} -m study.trial ...")
     return found

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from study import sweep
+from study import sweep, trial
 from study.budget.ladder import BATCHES, SEEDS, Choice, Ladder, batch_size, choose, enough, fair_epochs, half, sizes, with_about
 from study.budget.machine import alike, dearest
 from study.budget.price import Cost, Machine, Pace, Pictures, cost_of, distinct, trained_share
@@ -377,6 +377,17 @@ def test_settings_set_protocol_and_study_as_python_does() -> None:
     )
     protocol = dataclasses.replace(QUICKSTART.protocol, image_size=224, max_epochs=15, precision="bf16")
     assert found == dataclasses.replace(QUICKSTART, protocol=protocol, margin=0.5, measure=("predictions", "cka"), search=("mixup", "ema"))
+
+
+@pytest.mark.parametrize("first", ["image_size=32", "max_epochs=2", "seed=1", "batch_size=8"])
+@pytest.mark.parametrize("command", [["sweep", "quickstart"], ["trial", "digits/efficientnet_lite0/partial"]])
+@pytest.mark.parametrize("between", [[], ["views=1"]])
+def test_a_setting_that_is_given_twice_is_refused(command: list[str], first: str, between: list[str], capsys) -> None:
+    """The last one won, in a trial, without a word."""
+    name = first.partition("=")[0]
+    main = {"sweep": sweep, "trial": trial}[command[0]].main
+    assert main([command[1], "--set", first, *between, f"{name}=16"]) == 2
+    assert capsys.readouterr().err == f"error: --set {name} is given twice; keep one.\n"
 
 
 @pytest.mark.parametrize(

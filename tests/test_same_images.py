@@ -1,6 +1,7 @@
 """A study that goes on knows its images by what they show, and so do those who measure or train its runs again."""
 
 import dataclasses
+import itertools
 import os
 import random
 import shutil
@@ -10,10 +11,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from study import replay, sweep
-from study.conduct.same_images import check_begun, check_same
+from study.conduct.checks import check_data
+from study.conduct.same_images import check_begun, check_same, twice_there
 from study.datasets import CATALOG, open_dataset
 from study.datasets.contents import DIGITS, contents, digest
 from study.errors import DataError
@@ -162,6 +166,49 @@ def test_replaced_images_are_refused_by_whatever_goes_on(tmp_path: Path, capsys:
         assert run() == DataError.exit_code
         assert "36 of its 36 images are not those" in (said := capsys.readouterr().err) and "ash/000.png" in said and said.count("\n") == 1
     assert Ledger(str(tmp_path), "s").test_openings() == locked
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.lists(st.integers(0, 9), min_size=1, max_size=8), min_size=1, max_size=4))
+def test_data_sets_that_share_images_are_named_with_how_many(drawn: list[list[int]]) -> None:
+    """One folder under two names was two data sets, and what was found on both was found twice."""
+    marks = {f"d{k}@official": {"contents": {"digests": "".join(f"{one:0{DIGITS}}" for one in own)}} for k, own in enumerate(drawn)}
+    lines = twice_there(marks)
+    for a, b in itertools.combinations(range(len(drawn)), 2):
+        shared = sum(min(drawn[a].count(one), drawn[b].count(one)) for one in range(1, 10))  # 0 stands for what cannot be decoded
+        said = [line for line in lines if line.startswith(f"d{a}: ") and f"images of d{b} too" in line]
+        assert len(said) == (shared > 0) and (not shared or said[0].startswith(f"d{a}: {shared} of its "))
+    assert not twice_there({"d@official": marks["d0@official"], "d@session": marks["d0@official"]}), "splits of one data set"
+
+
+def test_a_link_to_a_data_set_is_seen_to_be_it(tmp_path: Path) -> None:
+    made(tmp_path / "own", "folder")
+    (tmp_path / "link").symlink_to("own")
+    names = [f"folder:{tmp_path}/{name}" for name in ("own", "link")]
+    ledger = Ledger(str(tmp_path), "s")
+    ledger.begin(asked(names[0]), {})
+    lines = check_data({(name, "official"): open_dataset(name) for name in names}, ledger)
+    assert any(f"36 of its 36 images are images of {names[1]} too" in line for line in lines)
+
+
+@pytest.mark.parametrize("kind", ["folder", "table"])
+@pytest.mark.parametrize("growth", [["--confirm-seeds", "3"], ["--trials", "4"], ["--strategies", "partial"], []])
+def test_a_start_that_is_refused_leaves_the_study_as_it_was(
+    kind: str, growth: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A finished study stood as grown, and unfinished for good, though its images were refused."""
+    root = tmp_path / "own"
+    name = made(root, kind)
+    ledger = begun(name, tmp_path)
+    one_pixel(sorted(root.rglob("*.png"))[7])
+
+    def files() -> dict[Path, bytes]:
+        return {p: p.read_bytes() for p in (tmp_path / "s").rglob("*") if p.is_file() and not p.name.startswith(".lock")}
+
+    before = files()
+    assert sweep.main([ledger.folder.location, *growth, "--local", "--mlflow", "off"]) == DataError.exit_code
+    assert "1 of its 36 images are not those" in capsys.readouterr().err
+    assert files() == before and not ledger.amendments()
 
 
 def test_other_labels_are_refused_where_runs_are_measured_or_trained_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

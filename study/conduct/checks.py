@@ -8,7 +8,7 @@ import numpy as np
 
 from study.budget.cost import disk, fastest_precision
 from study.conduct.outer_folds import check_outer_folds, refuse_to_run
-from study.conduct.same_images import Tables, check_same
+from study.conduct.same_images import Tables, check_same, twice_there
 from study.conduct.stages import ended
 from study.console.progress import warn
 from study.datasets import open_dataset
@@ -196,6 +196,7 @@ def check_data(tables: Tables, ledger: Ledger) -> list[str]:
         warnings += [f"{name}: {w}" for w in found.warnings]
         if found.blocking:
             raise DataError(f"{name}: {found.problems[0]} (python -m study.datasets check {name} shows all)")
+    warnings += twice_there(marks)
     ledger.folder.write("data_report.json", dumps(reports, indent=1).encode())
     for line in warnings:
         warn(line)

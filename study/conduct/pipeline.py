@@ -72,6 +72,8 @@ def conduct(study: Study, options: Options, interrupted: Interrupted, leftover: 
         check_room(study, ledger, parameters)
         stack.enter_context(lock.held(ledger.folder))
         failpoint("after_lock")
+        with busy("comparing the images with those of before"):
+            check_same(tables, ledger)  # a start that is refused leaves the study as it was: nothing of it has grown
         first = {**environment.environment(options.command), **probe, "started_at": time.time()}
         study = _begin(study, ledger, first)
         with busy("looking through all images"):

@@ -2,6 +2,8 @@
 labels and splits, and by what they show."""
 
 import hashlib
+import itertools
+from collections import Counter
 from collections.abc import Collection
 from typing import Any
 
@@ -38,6 +40,17 @@ def check_same(tables: Tables, ledger: Ledger) -> Marks:
     return marks
 
 
+def twice_there(marks: Marks) -> list[str]:
+    """A line for each two data sets that share images by their pixels: what is found on both is found once."""
+    seen = {key: Counter(d for d in _digests(mark["contents"]["digests"]) if d.strip("0")) for key, mark in marks.items()}
+    lines = []
+    for (one, a), (other, b) in itertools.combinations(seen.items(), 2):
+        name, of = (key.rpartition("@")[0] for key in (one, other))
+        if name != of and (both := (a & b).total()):
+            lines.append(f"{name}: {both} of its {a.total()} images are images of {of} too; what is found on both data sets is found once")
+    return lines
+
+
 def check_begun(ledger: Ledger, datasets: Collection[str], places: Places) -> None:
     """These of the study's data sets are what it was begun with: whoever trains or measures again asks this first. Raises ConfigError or
     DataError."""
@@ -61,8 +74,8 @@ def _check_contents(name: str, table: ImageTable, known: dict[str, str] | None, 
     own = {"decoder": decoder(), "digests": "".join(one or "0" * DIGITS for one in now)}
     if known is None or len(known["digests"]) != len(own["digests"]):
         return own
-    was = [known["digests"][k : k + DIGITS] for k in range(0, len(known["digests"]), DIGITS)]
-    others = [table.ids[k] for k, (a, b) in enumerate(zip(was, now, strict=True)) if b and a != b]
+    was = zip(_digests(known["digests"]), now, strict=True)
+    others = [table.ids[k] for k, (a, b) in enumerate(was) if b and a != b]
     if others and known["decoder"] != own["decoder"]:
         warn(
             f"{name}: {len(others)} of its {len(now)} images have other pixels than {ledger.folder.location} was begun with, by {own['decoder']} "
@@ -74,3 +87,8 @@ def _check_contents(name: str, table: ImageTable, known: dict[str, str] | None, 
             f"({some(others)}); put them back, or ask anew under another --name."
         )
     return known
+
+
+def _digests(joined: str) -> list[str]:
+    """One of each image; zeros where it could not be decoded."""
+    return [joined[k : k + DIGITS] for k in range(0, len(joined), DIGITS)]

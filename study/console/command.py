@@ -16,7 +16,7 @@ from typing import Any, NoReturn, Protocol, TextIO, cast
 
 from study import early, failpoints
 from study.console.text import shown
-from study.errors import EnvironmentProblem
+from study.errors import ConfigError, EnvironmentProblem
 
 READER_GONE = 128 + signal.SIGPIPE
 
@@ -50,6 +50,20 @@ def _shown(action: argparse.Action) -> str:
         name = "|".join(action.choices)
     many = action.nargs in ("+", "*")
     return f"[{name}{' ...' if many else ''}]" if action.nargs in ("?", "*") else f"{name}{' ...' if many else ''}"
+
+
+def assigned(pairs: Sequence[str]) -> dict[str, str]:
+    """NAME=VALUE, as `--set` has them, by name. Raises ConfigError for what is none, and for a name that is given twice: which of the two is
+    meant cannot be told."""
+    found: dict[str, str] = {}
+    for pair in pairs:
+        name, equals, text = pair.partition("=")
+        if not equals:
+            raise ConfigError(f"--set {pair!r} is not NAME=VALUE, e.g. image_size=224.")
+        if name in found:
+            raise ConfigError(f"--set {name} is given twice; keep one.")
+        found[name] = text
+    return found
 
 
 def command(stopped: str) -> Callable[[Main], Main]:

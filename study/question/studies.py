@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from study.console.command import assigned
 from study.errors import ConfigError, nearest
 from study.question.config import Protocol, Recipe, Study, grid
 from study.question.naming import DataName
@@ -175,10 +176,7 @@ def settings(pairs: Sequence[str]) -> dict[str, Any]:
     known = {f.name: cls for cls in (Study, Protocol) for f in dataclasses.fields(cls) if f.name not in fixed}
     searched = {n: s for s, cls in STRATEGIES.items() for n in domains(cls)} | dict.fromkeys(domains(Recipe), "recipe")
     found: dict[str, Any] = {}
-    for pair in pairs:
-        name, equals, text = pair.partition("=")
-        if not equals:
-            raise ConfigError(f"--set {pair!r} is not NAME=VALUE, e.g. image_size=224.")
+    for name, text in assigned(pairs).items():
         if name in searched:
             raise ConfigError(
                 f"--set {name}: a study searches it; set its range in a study file: Study(space={{'{searched[name]}.{name}': ...}})."
@@ -187,8 +185,6 @@ def settings(pairs: Sequence[str]) -> dict[str, Any]:
             raise ConfigError(f"--set {name}: {fixed[name]}.")
         if name not in known:
             raise ConfigError(f"Unknown setting {name!r}; choose from {nearest(name, list(known))}.")
-        if name in found:
-            raise ConfigError(f"--set {name} is given twice; keep one.")
         try:
             found[name] = tuple(filter(None, text.split(","))) if name in NAMES else parse(known[name], name, text)
         except ConfigError:
