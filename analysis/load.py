@@ -89,9 +89,15 @@ def _ledger(source: str, study: str | None, cache: Path | None) -> Ledger:
     if source.startswith(SERVERS):
         from study.tracking.from_mlflow import read
 
-        uri, _, name = source.partition("#")
-        return read(uri, study or name or None, cache or Path(tempfile.mkdtemp(prefix="study-")))
+        uri, name = server_and_study(source)
+        return read(uri, study or name, cache or Path(tempfile.mkdtemp(prefix="study-")))
     return Ledger(source, study) if study else find(source)
+
+
+def server_and_study(source: str) -> tuple[str, str | None]:
+    """(URI, the study that is named behind its last #). A # that a folder's name holds names none: no study's name has a slash."""
+    uri, mark, name = source.rpartition("#")
+    return (uri, name or None) if mark and "/" not in name else (source, None)
 
 
 def _late(study: Study) -> Callable[[dict[str, Any]], dict[str, int]]:

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from study.use.soup import Souped
 
 BATCH = 32
-ABOUT, CARD = "preprocessing.json", "MODEL_CARD.md"
+ABOUT, CARD, READING = "preprocessing.json", "MODEL_CARD.md", "reading"
 
 
 @command("stopped; the same command writes it anew")
@@ -93,11 +93,15 @@ def export(
     check_folder(to, names, overwrite=overwrite)
     folder = Folder(str(to.absolute()))
     said: set[str] = set()
+    card = results.model_card(cell, compared=compared)
+    if told:
+        card += f"\n## Not the network scored above\n\n{told}\n"
     about = (dumps(formats.describe(predictor, predictor.temperature), indent=1) + "\n").encode()
-    if not overwrite and folder.read(ABOUT) not in (None, about):
-        raise ConfigError(f"{folder.location} holds what was exported of another network; choose another folder with --to.")
-    folder.write(ABOUT, about)
-    formats.carry_reading(folder)
+    texts = {ABOUT: about, CARD: card.encode("utf-8", "backslashreplace"), **formats.reading()}
+    if not overwrite:
+        check_texts(folder, texts)
+    for file in (ABOUT, *formats.reading()):
+        folder.write(file, texts[file])
     for name in names:
         with busy(f"writing {FORMATS[name]}", soon=True, stream=sys.stderr):
             file, run = formats.write(name, predictor, Path(folder.root))
@@ -107,27 +111,38 @@ def export(
         if not found.close:
             raise EnvironmentProblem(f"{line}: this file is not the network; do not use it, and report the versions of torch and {name}.")
         print(line)
-    card = results.model_card(cell, compared=compared)
-    if told:
-        card += f"\n## Not the network scored above\n\n{told}\n"
-    folder.write(CARD, card.encode("utf-8", "backslashreplace"))
+    folder.write(CARD, texts[CARD])
     print(f"preprocessing: {folder.path('preprocessing.json')}\nmodel card: {folder.path('MODEL_CARD.md')}")
 
 
 def check_folder(to: Path, names: Sequence[str], *, overwrite: bool) -> None:
     """Raises ConfigError where a file of the export would replace one that no export has written: where there is one, it is described."""
-    files = [ABOUT, CARD, *(FORMATS[name] for name in names)]
+    files = [ABOUT, CARD, READING, *(FORMATS[name] for name in names)]
     for file in files:
         path = to / file
-        if file == FORMATS["timm"]:
+        if file in (READING, FORMATS["timm"]):
             if path.exists() and not path.is_dir():
-                raise ConfigError(f"{path} is a file where the format timm has a folder; choose another folder with --to.")
+                raise ConfigError(f"{path} is a file where an export has a folder; choose another folder with --to.")
             path = path / "config.json"
         outputs.check_place(path, "--to")
     there = [file for file in files if (to / file).exists()]
     if there and ABOUT not in there and not overwrite:
         raise ConfigError(
             f"{to / there[0]} is there already, and no {ABOUT} beside it says that it was exported; choose another folder with --to, "
+            "or replace it with --overwrite."
+        )
+
+
+def check_texts(folder: Folder, texts: Mapping[str, bytes]) -> None:
+    """Raises ConfigError where a text of an export lies there with other words: people edit cards, and another network has another
+    description."""
+    for file, text in texts.items():
+        if folder.read(file) in (None, text):
+            continue
+        if file == ABOUT:
+            raise ConfigError(f"{folder.location} holds what was exported of another network; choose another folder with --to.")
+        raise ConfigError(
+            f"{folder.path(file)} is there already with other words than this export's; move it away, choose another folder with --to, "
             "or replace it with --overwrite."
         )
 

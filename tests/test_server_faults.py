@@ -19,8 +19,11 @@ from mlflow import MlflowClient
 from mlflow.entities import ViewType
 from mlflow.exceptions import MlflowException, RestException
 
+from analysis.load import server_and_study
+from study.errors import EnvironmentProblem
 from study.tracking.client import KEY
 from study.tracking.explain import explain
+from study.tracking.from_mlflow import fetch
 from study.tracking.ledger import Ledger
 from study.tracking.mirror import Mirror
 
@@ -192,3 +195,23 @@ def test_deleted_runs_are_named_and_both_ways_out_lead_out(way: str, copy: Ledge
     assert Mirror(copy).sync().pending == 0
     runs = client.search_runs([number], f"tags.`{KEY}` = 'golden:{trial}'", ViewType.ACTIVE_ONLY)
     assert len(runs) == 1
+
+
+def test_a_server_whose_files_are_gone_gives_no_study_in_silence(copy: Ledger, tmp_path: Path) -> None:
+    """The fetch ended with the study's name and an empty folder."""
+    mirror = Mirror(copy)
+    assert mirror.sync().pending == 0
+    shutil.rmtree(Path(copy.folder.root).parent / "mlartifacts")
+    with pytest.raises(EnvironmentProblem, match="has the runs of golden and not its files.*tracking sync RESULTS/golden"):
+        fetch(mirror.uri, None, tmp_path / "to")
+    copy.folder.remove("mlflow.json")
+    assert Mirror(copy).sync().pending == 0  # as the line says
+    assert fetch(mirror.uri, None, tmp_path / "to").study() is not None
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text(alphabet="ab #/.%", max_size=12), st.one_of(st.none(), st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,9}", fullmatch=True)))
+def test_a_study_is_named_behind_the_last_hash_and_a_path_may_hold_others(path: str, study: str | None) -> None:
+    """Of "sqlite:////home/a #b/mlflow.db", "b/mlflow.db" was taken for a study."""
+    uri = f"sqlite:////{path}/mlflow.db"
+    assert server_and_study(f"{uri}#{study}" if study else uri) == (uri, study)

@@ -1,14 +1,10 @@
 """The search as Optuna keeps one: every cell a study in a database of Optuna's, for optuna-dashboard and whatever else reads those."""
 
 import math
-import os
-import sqlite3
 import warnings
 from collections.abc import Mapping, Sequence
-from contextlib import closing, suppress
 from datetime import datetime
 from typing import Any
-from urllib.parse import quote
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
@@ -25,7 +21,6 @@ from study.storage import outputs
 from study.tracking.ledger import Ledger, Trial
 from study.tracking.names import cell_names
 
-SQLITE = "sqlite:///"
 OPTUNAS = {"studies", "trials", "version_info"}  # tables
 OURS = "study"
 """Attribute of every study written here: one that has it is replaced, one of the same name without it is left alone."""
@@ -37,7 +32,7 @@ def export(ledger: Ledger, uri: str) -> dict[str, int]:
     study = ledger.study()
     if study is None:
         raise ConfigError(f"{ledger.folder.location} holds no study; give RESULTS/STUDY.")
-    check_database(uri)
+    outputs.check_database(uri, "Optuna's", OPTUNAS, "--optuna")  # MLflow's, with them among its own, opens no more
     asks = ledger.asks(Stage.SEARCH)
     if not asks:
         raise ConfigError(f"{ledger.folder.location} has no search trial yet; run the sweep first.")
@@ -51,21 +46,6 @@ def export(ledger: Ledger, uri: str) -> dict[str, int]:
         said = redact(" ".join(str(error).split()))[:300]
         way_out = "give a database that SQLAlchemy knows, as sqlite:///x.db, in a folder that exists"
         raise EnvironmentProblem(f"{redact(uri)} does not take the search ({type(error).__name__}: {said}); {way_out}.") from None
-
-
-def check_database(uri: str) -> None:
-    """Raises ConfigError where an SQLite file is none of Optuna's: its tables would be added to, as MLflow's, which then opens no more."""
-    if not uri.startswith(SQLITE):
-        return
-    path = uri.removeprefix(SQLITE).partition("?")[0]
-    outputs.check_place(path, "--optuna")
-    if not os.path.exists(path) or os.path.getsize(path) == 0:
-        return
-    names: set[str] = set()
-    with suppress(sqlite3.DatabaseError), closing(sqlite3.connect(f"file:{quote(os.path.abspath(path))}?mode=ro", uri=True)) as database:
-        names = {row[0] for row in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-    if not OPTUNAS <= names:
-        raise ConfigError(f"{path} is there already and is no database of Optuna's; choose another file with --optuna.")
 
 
 def _named(study: Study) -> list[tuple[str, Cell]]:

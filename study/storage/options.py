@@ -10,18 +10,25 @@ from typing import Literal
 from study.bounds import check_options
 from study.console.text import redact, shown
 from study.errors import ConfigError
+from study.storage import outputs
 
 TRACKING = ("http", "https", "sqlite", "postgresql", "mysql", "mssql", "file", "databricks")
 """What an MLflow address may begin with."""
 
 
+MLFLOWS = ("experiments", "runs")
+"""Tables by which a database of MLflow's is known."""
+
+
 def check_tracking(uri: str | None) -> None:
-    """Raises ConfigError for an address at which no MLflow is reached, before anything is trained and not sent."""
+    """Raises ConfigError for an address at which no MLflow is reached, or a database of another that its tables would be added to, before
+    anything is trained and not sent."""
     scheme, separated, _ = (uri or "").partition("://")
     if separated and scheme.partition("+")[0].lower() not in TRACKING:
         raise ConfigError(
             f"--mlflow {scheme}://... is no address of MLflow; give one that begins with {'://, '.join(TRACKING)}://, or off."
         )
+    outputs.check_database(uri or "", "MLflow's", MLFLOWS, "--mlflow", damaged=True)
 
 
 TRACKERS = {"tensorboard": "tensorboardX"}

@@ -7,12 +7,14 @@ at all. A device, a pipe and a study's own files are never replaced; anything el
 import csv
 import io
 import os
+import sqlite3
 import stat
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Collection, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
+from urllib.parse import quote
 
 from study.console.text import redact, shown
 from study.errors import ConfigError
@@ -21,6 +23,7 @@ from study.storage.refusals import explained
 
 HEAD = 65_536  # bytes: all that tells pages and lists from others
 KEPT = (".html", ".csv")  # what may lie in a study's folder beside its own files
+SQLITE = "sqlite:///"
 TRIALS = "trials"
 STUDY = "study.json"  # marks a study's folder
 
@@ -119,6 +122,23 @@ def write_output(path: str | os.PathLike[str], data: bytes, kind: Kind, option: 
     check_output(path, kind, option, overwrite=overwrite)
     folder, name = _parted(os.fspath(path))
     folder.write(name, data)
+
+
+def check_database(uri: str, whose: str, tables: Collection[str], option: str, *, damaged: bool = False) -> None:
+    """Raises ConfigError where the SQLite file at `uri` is no database of `whose`, known by `tables`: theirs would be added to another's.
+    `damaged`: what is no database at all is left to whoever opens it, and says what was lost. Other addresses pass."""
+    if not uri.startswith(SQLITE):
+        return
+    path = uri.removeprefix(SQLITE).partition("?")[0]
+    check_place(path, option)
+    if not os.path.exists(path) or os.path.getsize(path) == 0:
+        return
+    names: set[str] | None = None
+    with suppress(sqlite3.DatabaseError), closing(sqlite3.connect(f"file:{quote(os.path.abspath(path))}?mode=ro", uri=True)) as database:
+        names = {row[0] for row in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    if (names is None and damaged) or set(tables) <= (names or set()):
+        return
+    raise ConfigError(f"{shown(path)} is there already and is no database of {whose}; choose another file with {option}.")
 
 
 def _parted(path: str) -> tuple[Folder, str]:

@@ -48,6 +48,8 @@ def _refusal(error: OSError, path: str, size: int, verb: str) -> str:
             return f"{_in_the_way(path)} is a file where a folder should be; move it away or {ANOTHER}"
         case errno.EISDIR:
             return f"{path} is a folder where a file should be; move it away or {ANOTHER}"
+        case errno.ENOENT if link := _broken_link(folder):
+            return f"{link} is a link to a folder that does not exist; make that folder, remove the link, or {ANOTHER}"
         case errno.ENOENT:
             return f"{folder} has gone while {path} was written; leave it in place and run the same command again"
     return f"cannot {verb} {path}: {error.strerror}; look after its disk or {ANOTHER}"
@@ -56,6 +58,11 @@ def _refusal(error: OSError, path: str, size: int, verb: str) -> str:
 def _in_the_way(path: str) -> str:
     """The outermost part of `path` that is no folder."""
     return next((str(p) for p in reversed([Path(path), *Path(path).parents]) if os.path.lexists(p) and not p.is_dir()), path)
+
+
+def _broken_link(folder: str) -> str:
+    """The outermost part of the path that is a link to what is not there; empty where none is."""
+    return next((str(p) for p in reversed([Path(folder), *Path(folder).parents]) if p.is_symlink() and not p.exists()), "")
 
 
 @contextmanager

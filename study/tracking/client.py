@@ -5,6 +5,7 @@ import re
 from typing import TYPE_CHECKING
 
 from study.errors import ConfigError
+from study.storage.options import check_tracking
 from study.tracking.ledger import Ledger
 
 if TYPE_CHECKING:
@@ -24,7 +25,9 @@ SETTINGS = {  # a user's own values win
 
 
 def connect(uri: str) -> "MlflowClient":
-    """A client of the server at `uri`. Raises what MLflow raises (study.tracking.explain): a store that is no database refuses here."""
+    """A client of the server at `uri`. Raises what MLflow raises (study.tracking.explain): a store that is no database refuses here. Raises
+    ConfigError for a database of another: opening it would add MLflow's tables."""
+    check_tracking(uri)
     for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
     from mlflow import MlflowClient

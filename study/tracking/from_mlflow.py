@@ -10,7 +10,7 @@ import resource
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from study.tracking.client import KEY, connect
 from study.tracking.explain import explain
 from study.tracking.follower import child_environment
 from study.tracking.ledger import STUDY_FILES, TRIAL_FILE, Ledger
-from study.tracking.moved import Moved, moved
+from study.tracking.moved import SQLITE, Moved, moved
 from study.tracking.reader import TRIAL_ID
 
 LARGEST_FILE = 256 * 1024**2  # bytes, of a study or a trial
@@ -63,6 +63,7 @@ def fetch(uri: str, study: str | None, cache: Path, *, overwrite: bool = False) 
         raise ConfigError(f"{shown(study)!r} cannot be a study's name: it must match {NAME.pattern}.")
     with _limited_to(psutil.Process().memory_info().vms + LARGEST_MEMORY, "RLIMIT_AS"):
         try:
+            check_there(uri)
             return _fetch(connect(uri), uri, study, cache, overwrite)
         except (ConfigError, EnvironmentProblem):
             raise
@@ -72,26 +73,51 @@ def fetch(uri: str, study: str | None, cache: Path, *, overwrite: bool = False) 
             raise EnvironmentProblem(explain(error, uri)) from error
 
 
+def check_there(uri: str) -> None:
+    """Raises ConfigError for an SQLite file that does not exist: to read it would make it."""
+    if uri.startswith(SQLITE) and not os.path.exists(path := uri.removeprefix(SQLITE).partition("?")[0]):
+        raise ConfigError(f"{shown(redact(uri))}: there is no file {shown(path)}; a path of three slashes starts at {os.getcwd()}.")
+
+
 def _fetch(client: Any, uri: str, study: str | None, cache: Path, overwrite: bool) -> Ledger:
-    found = {}
-    for experiment in _pages(uri, lambda token: client.search_experiments(page_token=token)):
-        name = experiment.name
-        if NAME.fullmatch(name) and study in (None, name):
-            for run in client.search_runs([experiment.experiment_id], f"tags.`{KEY}` = '{name}:'", max_results=1):
-                found[name] = (experiment.experiment_id, run)
+    found = _studies(client, uri, study)
     if len(found) != 1:
-        wanted = f"no study {study}" if study else f"{len(found)} studies ({', '.join(sorted(found)) or 'none'})"
-        raise ConfigError(f"{redact(uri)} holds {wanted}; name one: {redact(uri)}#NAME.")
+        raise ConfigError(which_one(uri, study, sorted(_studies(client, uri, None))))
     ((name, (experiment_id, root)),) = found.items()
     ledger = Ledger(cache, name)
     everything = functools.partial(_everything, client, uri, name, experiment_id, root)
     if not ledger.folder.exists("study.json"):
         fetched.write(ledger.folder, everything(), {})
+        if not ledger.folder.exists("study.json"):
+            raise EnvironmentProblem(
+                f"{redact(uri)} has the runs of {name} and not its files: what lay in the folder of its artifacts is gone. Restore that folder, "
+                f"or send them anew: python -m study.tracking sync RESULTS/{name} --mlflow {redact(uri)}"
+            )
         return ledger
     with lock.held(ledger.folder):
         known = fetched.check(ledger.folder, everything(), overwrite=overwrite)
         fetched.write(ledger.folder, everything(), known)
     return ledger
+
+
+def _studies(client: Any, uri: str, only: str | None) -> dict[str, tuple[str, Any]]:
+    """Of each study there, or of `only` this one: (id of its experiment, its own run)."""
+    found = {}
+    for experiment in _pages(uri, lambda token: client.search_experiments(page_token=token)):
+        name = experiment.name
+        if NAME.fullmatch(name) and only in (None, name):
+            for run in client.search_runs([experiment.experiment_id], f"tags.`{KEY}` = '{name}:'", max_results=1):
+                found[name] = (experiment.experiment_id, run)
+    return found
+
+
+def which_one(uri: str, study: str | None, there: Sequence[str]) -> str:
+    """What to say where not one study is meant, and which ones could be."""
+    where = redact(uri)
+    if not there:
+        return f"{where} holds no study; send one there first: python -m study.tracking sync RESULTS/STUDY --mlflow {where}"
+    said = f"no study {shown(study)}" if study else f"{len(there)} studies"
+    return f"{where} holds {said}; name one of {', '.join(there)} with --study, or as {where}#{there[0]}."
 
 
 def _everything(client: Any, uri: str, name: str, experiment_id: str, root: Any) -> Iterator[tuple[str, bytes]]:

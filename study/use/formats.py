@@ -119,11 +119,10 @@ def describe(predictor: Predictor, temperature: float) -> dict[str, Any]:
     }
 
 
-def carry_reading(folder: Folder) -> None:
-    """Copies the pages that read a picture into `reading/`: they import nothing of ours, and so work where this project is not."""
+def reading() -> dict[str, bytes]:
+    """The pages that read a picture, by their names in an export: they import nothing of ours, and so work where this project is not."""
     source = Path(inference.__file__).parent
-    for page in READING:
-        folder.write(f"reading/{page}", (source / page).read_bytes())
+    return {f"reading/{page}": (source / page).read_bytes() for page in READING}
 
 
 # ---- the formats ---------------------------------------------------------------------------------------------

@@ -21,8 +21,13 @@ from analysis.page.write import write_tables
 from study import export, trial
 from study.datasets import __main__ as datasets
 from study.errors import ConfigError
+from study.search.to_optuna import OPTUNAS
 from study.storage import outputs
+from study.storage.folder import Folder
+from study.storage.options import check_tracking
 from study.tracking import __main__ as tracking
+from study.tracking.client import connect
+from study.tracking.from_mlflow import which_one
 from study.use.table import PredictionsCsv
 from tests.goldens import GOLDEN
 
@@ -210,6 +215,41 @@ def test_an_export_replaces_nothing_that_was_not_exported(file: str, what: str, 
     assert [p.name for p in tmp_path.iterdir()] == [file]
 
 
+@pytest.mark.parametrize("page", ["__init__.py", "scales.py", "pictures.py", "outside.py"])
+@pytest.mark.parametrize("what", ["a user's text", "a folder", "a pipe", "a link to a user's text"])
+def test_a_folder_called_reading_that_is_the_users_is_left_alone(
+    page: str, what: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "to" / "reading").mkdir(parents=True)
+    place = tmp_path / "to" / "reading" / page
+    IN_THE_WAY[what](place)
+    before = state(place)
+    assert export.main([str(GOLDEN / "golden"), "--to", str(tmp_path / "to")]) == 2
+    assert "reading" in capsys.readouterr().err and state(place) == before
+    assert [p.name for p in (tmp_path / "to").iterdir()] == ["reading"]
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.dictionaries(
+        st.sampled_from([export.ABOUT, export.CARD, "reading/outside.py"]), st.sampled_from([None, b"", b"the same", b"edited"])
+    )
+)
+def test_a_text_of_an_export_with_other_words_is_not_replaced(tmp_path_factory: pytest.TempPathFactory, there: dict) -> None:
+    """A model card that somebody had worked on was written over by the next export."""
+    folder = Folder(str(tmp_path_factory.mktemp("exported")))
+    for file, text in there.items():
+        if text is not None:
+            folder.write(file, text)
+    other = [file for file, text in there.items() if text not in (None, b"the same")]
+    texts = dict.fromkeys([export.ABOUT, export.CARD, "reading/outside.py"], b"the same")
+    if other:
+        with pytest.raises(ConfigError, match="choose another folder with --to"):
+            export.check_texts(folder, texts)
+    else:
+        export.check_texts(folder, texts)
+
+
 def test_a_study_takes_no_export_no_table_and_no_trial(study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     copy = tmp_path / "golden"
     shutil.copytree(study, copy)
@@ -237,3 +277,57 @@ def test_a_database_of_another_is_not_added_to(what: str, study: Path, tmp_path:
     before = state(place)
     assert tracking.main(["export", str(study), "--optuna", f"sqlite:///{place}"]) == 2
     assert str(place) in capsys.readouterr().err and state(place) == before
+
+
+TABLES = ["experiments", "runs", "studies", "trials", "version_info", "photos", "alembic_version"]
+
+
+@settings(max_examples=120, deadline=None)
+@given(st.sets(st.sampled_from(TABLES)), st.sampled_from(["sqlite", "empty", "text", "absent"]))
+def test_a_database_is_added_to_by_its_own_program_alone(tmp_path_factory: pytest.TempPathFactory, tables: set[str], kind: str) -> None:
+    """MLflow's fifty tables were put into a database of photographs, by a sync, and by a report that only reads."""
+    place = tmp_path_factory.mktemp("drawn") / "x.db"
+    if kind == "sqlite":
+        with closing(sqlite3.connect(place)) as database, database:
+            for name in ["photos", *sorted(tables - {"photos"})]:
+                database.execute(f"CREATE TABLE {name} (a)")
+    elif kind != "absent":
+        place.write_bytes(SENTINEL if kind == "text" else b"")
+    before = place.read_bytes() if place.exists() else None
+    uri = f"sqlite:///{place}"
+    mlflows = kind != "sqlite" or {"experiments", "runs"} <= tables  # of what is no database, MLflow says what it has lost
+    optunas = kind in ("empty", "absent") or (kind == "sqlite" and {"studies", "trials", "version_info"} <= tables)
+    for allowed, check in (
+        (mlflows, lambda: check_tracking(uri)),
+        (optunas, lambda: outputs.check_database(uri, "Optuna's", OPTUNAS, "--optuna")),
+    ):
+        if allowed:
+            check()
+        else:
+            with pytest.raises(ConfigError, match="is no database of (MLflow|Optuna)'s; choose another file with --"):
+                check()
+    if not mlflows:
+        with pytest.raises(ConfigError, match="no database of MLflow's"):
+            connect(uri)
+    assert (place.read_bytes() if place.exists() else None) == before
+
+
+@pytest.mark.parametrize("what", ["a folder", "a pipe", "a device"])
+def test_no_database_is_made_of_a_folder_a_pipe_or_a_study(what: str, study: Path, tmp_path: Path) -> None:
+    place = tmp_path / "x.db"
+    IN_THE_WAY[what](place)
+    for path in (place, study / "study.json", study / "trials" / "x.db"):
+        with pytest.raises(ConfigError, match="--mlflow"):
+            check_tracking(f"sqlite:///{path}")
+
+
+def test_reading_makes_no_database(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert tracking.main(["fetch", str(tmp_path / "to"), "--mlflow", f"sqlite:///{tmp_path}/typo.db"]) == 2
+    assert f"there is no file {tmp_path}/typo.db" in capsys.readouterr().err and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("asked", "there"), [(None, []), ("a", []), (None, ["a", "b"]), ("c", ["a"]), ("c", ["a", "b"])])
+def test_a_server_that_holds_no_such_study_says_which_ones_it_holds(asked: str | None, there: list[str]) -> None:
+    said = which_one("http://u:secret@h", asked, there)
+    assert "secret" not in said and all(name in said for name in there) and ("tracking sync" in said) == (not there)
+    assert (f"no study {asked}" in said) == (asked is not None and bool(there))
