@@ -15,6 +15,7 @@ from study.console.command import Parser, command
 from study.console.progress import load
 from study.console.text import shown, tell
 from study.datasets.no_images import ways_out
+from study.datasets.spec import some
 from study.errors import ConfigError, DataError, StudyError
 from study.storage.folder import Folder
 from study.tracking.ledger import placed
@@ -43,6 +44,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     try:
         check_options(batch=args.batch)
+        if args.csv and args.json:
+            raise ConfigError("--csv writes a table and --json prints lines; leave one of them out.")
         if not _is_network(args.network):
             placed(args.network)
         found = find_images([Path(p) for p in args.images])
@@ -91,6 +94,12 @@ def to_csv(predictor: "Predictor", name: str, found: Found, path: Path, batch: i
         left = [p for p in found.images if not table.has(str(p))]
         if len(left) < len(found.images):
             print(f"{path}: {len(found.images) - len(left)} images are there already, {len(left)} are left", file=sys.stderr)
+        if changed := [p for p in found.images if table.is_older_than(str(p))]:
+            print(
+                f"warning: {path}: {len(changed)} of these images were changed after their rows were written ({some([str(p) for p in changed], 3)}); "
+                "to predict them anew, choose another file with --csv",
+                file=sys.stderr,
+            )
         if table.retried:
             print(f"{path}: {len(table.retried)} images that could not be read before are tried again", file=sys.stderr)
         bad: list[tuple[str, str]] = []

@@ -3,6 +3,7 @@
 Columns: image, class, probability (of that class), p(CLASS) of every class, problem (why an image could not be read), network.
 """
 
+import contextlib
 import csv
 import errno
 import fcntl
@@ -37,12 +38,14 @@ class PredictionsCsv:
         self.retried: set[str] = set()
         self._asked = {_key(_named(i)) for i in images}
         self._file: IO[str] | None = None
+        self._written = 0.0  # when its rows were, at the latest
 
     def __enter__(self) -> "PredictionsCsv":
         outputs.check_place(self.path, "--csv")
         with explained(str(self.path)):
             make_private(str(self.path.parent))
             self._file = self._opened(self.path)
+            self._written = os.fstat(self._file.fileno()).st_mtime
             try:
                 whole = self._resume()
                 if self.retried:
@@ -64,6 +67,12 @@ class PredictionsCsv:
 
     def has(self, image: str) -> bool:
         return _key(_named(image)) in self.done
+
+    def is_older_than(self, image: str) -> bool:
+        """Whether an image has a row, and was changed since the table was last written: it may show something else now."""
+        with contextlib.suppress(OSError):
+            return self.has(image) and os.stat(image).st_mtime > self._written
+        return False
 
     def add(self, images: Sequence[str], shares: np.ndarray) -> None:
         """Probabilities [N, classes], each in its shortest exact form."""

@@ -1,6 +1,8 @@
 """A table of predictions holds each image once, whatever happened before: names in several ways, bad files mended, two writers, kills."""
 
+import contextlib
 import csv
+import io
 import os
 import threading
 from pathlib import Path
@@ -154,3 +156,28 @@ def test_names_of_any_bytes_make_a_table_that_others_read(tmp_path: Path) -> Non
     for _ in range(2):
         assert to_csv(Stub(), "net", find_images([images]), tmp_path / "t.csv", 4) == 0  # type: ignore[arg-type]
         assert len(rows(tmp_path / "t.csv")) == 6
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.dictionaries(st.sampled_from(NAMES), st.sampled_from([-50.0, 50.0]), max_size=5), st.sets(st.sampled_from(NAMES), min_size=1))
+def test_images_that_changed_after_their_row_was_written_are_named(
+    tmp_path_factory: pytest.TempPathFactory, changed: dict[str, float], asked: set[str]
+) -> None:
+    """A photograph taken anew under its name kept the answer of the old one, without a word."""
+    root = tmp_path_factory.mktemp("newer")
+    images, table = [root / name for name in NAMES[:4]], root / "t.csv"
+    for path in images:
+        path.write_bytes(b"\0")
+    to_csv(Stub(), "net", find_images(images), table, 2)  # type: ignore[arg-type]
+    written = table.stat().st_mtime
+    for name, later in changed.items():
+        (root / name).write_bytes(b"\1")
+        os.utime(root / name, (written + later, written + later))
+    there = [root / name for name in sorted(asked) if (root / name).exists()]
+    assume(there)
+    said = io.StringIO()
+    with contextlib.redirect_stderr(said):
+        to_csv(Stub(), "net", find_images(there), table, 2)  # type: ignore[arg-type]
+    newer = [p for p in there if p in images and changed.get(p.name, 0) > 0]
+    assert (f"{len(newer)} of these images were changed after" in said.getvalue()) == bool(newer)
+    assert all(str(p) in said.getvalue() for p in newer[:3])
