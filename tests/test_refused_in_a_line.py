@@ -10,14 +10,17 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
-from study import own_dataset, predict
+from study import own_dataset, predict, sweep
 from study.datasets import __main__ as datasets
 from study.datasets.from_python import as_one
 from study.errors import ConfigError, DataError
 from study.failpoints import ACTIONS, NAMES, wrong
 from study.question.studies import STUDIES, narrow
+from study.storage.options import check_address
 from study.tracking.client import own_uri
 from study.tracking.ledger import Ledger
 from study.use.images import Found
@@ -176,3 +179,30 @@ def test_a_study_of_ones_own_on_other_data_says_nothing_untrue_of_itself() -> No
     assert "quickstart on other data" in narrow(built_in, datasets=["digits"]).about
     own = narrow(built_in, name="base", about="My leaves.")
     assert narrow(own, datasets=["digits"]).about == "" and narrow(own, trials=3).about == "My leaves."
+
+
+# ---- addresses of a Ray cluster ---------------------------------------------------------------------------------
+
+WRONG = ["head", "127.0.0.1:abc", "http://127.0.0.1:6379", "https://head:6379", "head:0", "head:65536", "head:99999", ":6379", "head:", "head:63 79", "head:6379/", "head:-1", "head:" + "9" * 5000]  # fmt: skip
+
+
+@pytest.mark.parametrize("address", WRONG)
+@pytest.mark.parametrize("way", ["--address", "RAY_ADDRESS"])
+def test_what_is_no_address_of_a_cluster_is_refused_before_a_study_is_begun(
+    address: str, way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Images were looked through and a study was begun first; of a port above 65535, that nothing answers there."""
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    if way == "RAY_ADDRESS":
+        monkeypatch.setenv(way, address)
+    line = ["quickstart", "--results", str(tmp_path), *(["--address", address] if way == "--address" else [])]
+    assert sweep.main(line) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: {way} {address} is not HOST:PORT") and said.count("\n") == 1 and not list(tmp_path.iterdir())
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.from_regex(r"[a-z0-9.-]{1,20}|\[::1\]", fullmatch=True), st.integers(1, 65_535))
+def test_every_host_and_port_is_an_address(host: str, port: int) -> None:
+    for address in (f"{host}:{port}", "auto", "local", "", "ray://head:10001"):
+        check_address(address)

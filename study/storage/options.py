@@ -31,6 +31,17 @@ def check_tracking(uri: str | None) -> None:
     outputs.check_database(uri or "", "MLflow's", MLFLOWS, "--mlflow", damaged=True)
 
 
+def check_address(address: str) -> None:
+    """Raises ConfigError for what is no address of a Ray cluster, before a study is begun that could not run there. Ray's own words, auto and
+    local, and its client's ray:// pass."""
+    if not address or address in ("auto", "local") or address.startswith("ray://"):
+        return
+    host, _, port = address.rpartition(":")
+    if "/" in address or not host or not port.isdecimal() or not 0 < int(port[:9]) < 65_536:
+        named = "RAY_ADDRESS" if address == os.environ.get("RAY_ADDRESS") else "--address"
+        raise ConfigError(f"{named} {shown(address)} is not HOST:PORT (the head's; 6379 unless it was started with another).")
+
+
 TRACKERS = {"tensorboard": "tensorboardX"}
 """Trackers beside MLflow that an address names as KIND:FOLDER, and the package that each needs."""
 
@@ -71,6 +82,7 @@ class Options:
             check_options(gpus_per_trial=self.gpus_per_trial)
             if self.gpus_per_trial is not None and self.gpus_per_trial > 1 and self.gpus_per_trial != int(self.gpus_per_trial):
                 raise ConfigError(f"--gpus-per-trial must be a whole number above 1, not {self.gpus_per_trial!r}: only one GPU is shared.")
+        check_address(self.named_cluster)
         check_tracking(self.mlflow)
         check_track(self.track)
 

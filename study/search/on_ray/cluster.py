@@ -14,10 +14,11 @@ from dataclasses import dataclass
 import ray
 
 from study.console.progress import warn
-from study.errors import ConfigError, EnvironmentProblem, StudyError
+from study.errors import EnvironmentProblem, StudyError
 from study.search import RayDoesNotStart
 from study.search.on_ray.nodes import Wanted, alive, ask, check, first_line, problems
 from study.search.on_ray.python_of_workers import check_python
+from study.storage.options import check_address
 
 LOST = "Ray's head at {} is lost; start it and run the same command again."
 NO_NODE = "no node of the Ray cluster at {} has been alive for {:.0f} s; look at them with `ray status`, start one and run the same command again."
@@ -167,12 +168,11 @@ def _token_mode() -> str:
 
 
 def _require_ray_at(address: str) -> None:
-    """Raises EnvironmentProblem within REACHED_S where nobody answers, or somebody who is no head: Ray itself would try for minutes."""
+    """Raises ConfigError for what is no address, EnvironmentProblem within REACHED_S where nobody answers, or somebody who is no head: Ray
+    itself would try for minutes."""
+    check_address(address)
     if "://" in address or address in ("auto", "local"):
         return
-    _, found, port = address.rpartition(":")
-    if not found or not port.isdigit():
-        raise ConfigError(f"--address {address} is not HOST:PORT (the head's; 6379 unless it was started with another).")
     if not _answers(address):
         raise EnvironmentProblem(
             f"nothing answers at {address}: start the head there (`ray start --head`), or correct --address; or use --local."
