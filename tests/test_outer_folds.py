@@ -120,9 +120,3 @@ def test_a_class_of_fewer_images_than_folds_is_refused() -> None:
         check_outer_folds(asked("digits"), tables)
     check_outer_folds(asked("digits"), {("digits", "official"): table})
     check_outer_folds(asked("digits", folds=1), tables)
-
-
-def test_none_is_run_before_its_report_can_speak_of_folds(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="folds 5: this version does not run studies by outer folds yet.*Leave folds out"):
-        open_tables(asked("digits"), find_places(str(tmp_path)))
-    open_tables(asked("digits", folds=1), find_places(str(tmp_path)))

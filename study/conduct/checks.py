@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from study.budget.cost import disk, fastest_precision
-from study.conduct.outer_folds import check_outer_folds, refuse_to_run
+from study.conduct.outer_folds import check_outer_folds
 from study.conduct.same_images import Tables, check_same, twice_there
 from study.conduct.stages import ended
 from study.console.progress import warn
@@ -61,7 +61,6 @@ def open_tables(study: Study, places: Places) -> Tables:
             raise DataError(f"{data.dataset} has fewer than two classes; there is nothing to tell apart.")
     _check_folds(study, places)
     check_outer_folds(study, tables)
-    refuse_to_run(study)
     _check_sizes(study, tables)
     return tables
 

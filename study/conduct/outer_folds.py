@@ -16,15 +16,6 @@ def check_outer_folds(study: Study, tables: Tables) -> None:
         _check_groups(study.folds, dataset, table)
 
 
-def refuse_to_run(study: Study) -> None:
-    """Raises ConfigError for a study by outer folds: its trials and its verdict are there, its page is not."""
-    if study.folds > 1:
-        raise ConfigError(
-            f"folds {study.folds}: this version does not run studies by outer folds yet, since their report would speak of seeds where each run "
-            "tests other images. Leave folds out."
-        )
-
-
 def _check_count(folds: int, dataset: str, table: ImageTable) -> None:
     if table.folds == 1:
         raise ConfigError(

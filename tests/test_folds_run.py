@@ -1,0 +1,123 @@
+"""A study by outer folds, run from its first check to its page: what it trained on, what it tested, and its verdict worked out by hand."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+from sklearn.metrics import f1_score
+
+from study import load_study
+from study.datasets import open_dataset
+from study.datasets.spec import TEST
+from study.question.config import TrialConfig
+from study.records import Stage
+from study.tracking.ledger import Ledger
+from tests import tiny
+from tests.test_folds import images
+
+IMAGES, FOLDS = 40, 5
+SOURCE = """
+from study.question.config import Protocol, Study, grid
+NESTED = Study(
+    name="nested", cells=grid([{name!r}], ["efficientnet_lite0"], ["linear_probe", "partial"]),
+    protocol=Protocol(max_epochs=1, image_size=32, batch_size=8, views=1, train_eval_images=16, warmup_epochs=0.5),
+    folds=5, searches={searches}, trials={searches}, random_trials=0, confirm_seeds={searches}, grace_epochs=1, line_size=32, budget_check=0,
+)
+"""
+
+
+@pytest.fixture(scope="module")
+def question(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("nested")
+    (folder / "my_study.py").write_text(SOURCE.format(name=images(folder / "own", "folder", ()), searches=FOLDS))
+    return folder / "my_study.py"
+
+
+@pytest.fixture(scope="module")
+def run(question: Path) -> Ledger:
+    done = tiny.run(question, question.parent / "results", "--local", "--mlflow", "off")
+    assert done.returncode == 0, done.stderr
+    return Ledger(question.parent / "results", "nested")
+
+
+def said(ledger: Ledger, strategy: str) -> dict[str, tuple[int, int, int]]:
+    """By image: (its class, the class it was named, the fold it was tested in), from the files that the confirm runs left. An image that is
+    tested twice fails."""
+    found: dict[str, tuple[int, int, int]] = {}
+    for ask in ledger.asks(Stage.CONFIRM):
+        if ask.config["cell"]["strategy"] == strategy:
+            rows = pq.read_table(Path(ledger.trial_folder(ask.trial_id).location) / "measured/predictions.parquet").to_pylist()
+            for row in (r for r in rows if r["split"] == "test"):
+                assert row["image"] not in found
+                found[row["image"]] = (row["label"], int(np.argmax(row["logits"])), ask.number % FOLDS)
+    return found
+
+
+def test_every_image_is_tested_once_by_networks_that_never_saw_it(run: Ledger) -> None:
+    name = run.asks()[0].config["cell"]["dataset"]
+    tests = [set(np.array(t.ids)[t.split == TEST]) for t in (open_dataset(name, splits=f"official:{k}") for k in range(FOLDS))]
+    for strategy in ("features", "linear_probe", "partial"):
+        found = said(run, strategy)
+        assert len(found) == IMAGES and all(image in tests[fold] for image, (_, _, fold) in found.items())
+    for ask in run.asks():
+        config = TrialConfig.from_dict(ask.config)
+        assert config.cell.splits == f"official:{ask.number % FOLDS}"
+
+
+def test_the_test_images_of_all_folds_open_together_after_the_last_search(run: Ledger) -> None:
+    (opening,) = run.test_openings()
+    confirmed = {a.trial_id for a in run.asks(Stage.CONFIRM)}
+    assert set(opening["trials"]) == confirmed and len(confirmed) == 3 * FOLDS
+    searched = [r.ended_at for a in run.asks(Stage.SEARCH) if (r := run.result(a.trial_id)) is not None]
+    assert len(searched) == 2 * FOLDS and max(searched) <= opening["at"]
+
+
+def test_the_verdict_is_what_the_predictions_on_disk_come_to_by_hand(run: Ledger) -> None:
+    """Macro-F1 over all folds' predictions together, its derivative by the weight of each image, and the two variances as docs/verdict.md
+    has them; none of it by the code of the product."""
+    own = {s: said(run, s) for s in ("features", "linear_probe", "partial")}
+    order = sorted(own["partial"], key=lambda image: (own["partial"][image][2], image))
+    truth, fold = (np.array([own["partial"][image][k] for image in order]) for k in (0, 2))
+    named = {s: np.array([found[image][1] for image in order]) for s, found in own.items()}
+
+    def score(strategy: str, weights: np.ndarray | None = None) -> float:
+        return float(f1_score(truth, named[strategy], average="macro", sample_weight=weights, zero_division=0))
+
+    def influence(strategy: str, step: float = 1e-4) -> np.ndarray:
+        each = np.eye(IMAGES) * step
+        return np.array([(score(strategy, 1 + e) - score(strategy, 1 - e)) / (2 * step) for e in each])
+
+    def within(values: np.ndarray) -> float:
+        means = np.array([values[fold == k].mean() for k in range(FOLDS)])
+        return float(IMAGES / (IMAGES - FOLDS) * ((values - means[fold]) ** 2).sum())
+
+    def beyond(values: np.ndarray) -> float:
+        u = np.array([values[fold == k].sum() for k in range(FOLDS)])
+        return max(FOLDS / (FOLDS - 1) * float(((u - u.mean()) ** 2).sum()) - within(values), 0.0)
+
+    results = load_study(run.folder.location)
+    scores = results.strategies[results.strategies.metric == "macro_f1"].set_index("strategy")
+    assert {s: scores.loc[s, "mean"] for s in own} == pytest.approx({s: score(s) for s in own})
+    assert len(results.pairs) == 3
+    for pair in results.pairs.to_dict("records"):
+        a, b = influence(pair["a"]), influence(pair["b"])
+        runs = max(beyond(a) + beyond(b), beyond(a - b))
+        whole = max(runs + within(a - b), IMAGES / (IMAGES - 1) * float(((a - b) ** 2).sum()), (1 / (IMAGES + 2)) ** 2)
+        assert pair["difference"] == pytest.approx(score(pair["a"]) - score(pair["b"]))
+        assert pair["se_runs"] ** 2 == pytest.approx(runs, abs=1e-6) and pair["searches"] == FOLDS
+        assert pair["se_runs"] ** 2 + pair["se_images"] ** 2 == pytest.approx(whole, rel=1e-3)
+
+
+def test_killed_in_a_search_and_while_confirming_it_is_the_same_study(question: Path, run: Ledger, tmp_path: Path) -> None:
+    for point in ("after_ckpt_rename:7", "after_tell:13"):
+        killed = tiny.run(question, tmp_path, "--local", "--mlflow", "off", env={"STUDY_FAILPOINT": point})
+        assert killed.returncode == -9 and not (tmp_path / "nested" / "report.html").exists()
+    again = tiny.run(question, tmp_path, "--local", "--mlflow", "off")
+    assert again.returncode == 0, again.stderr
+    resumed = Ledger(tmp_path, "nested")
+    ours, theirs = ([tiny.told(t) for t in sorted(ledger.trials(), key=lambda t: t.ask.trial_id)] for ledger in (run, resumed))
+    assert ours == theirs and run.selection() == resumed.selection() and len(resumed.test_openings()) == 1
+    tables = [load_study(ledger.folder.location).strategies.sort_values(["metric", "strategy"]) for ledger in (run, resumed)]
+    pd.testing.assert_frame_equal(*(t.reset_index(drop=True) for t in tables))
