@@ -14,6 +14,7 @@ from study.datasets import open_dataset
 from study.datasets.spec import TEST, TRAIN, VAL
 from study.errors import ConfigError, DataError
 from study.question.config import Protocol, Study, TrialConfig, grid
+from study.question.growth import grow
 from study.search.confirmed import planned
 from study.search.optuna_cells import SearchPlan
 from study.storage.places import find_places
@@ -120,3 +121,31 @@ def test_a_class_of_fewer_images_than_folds_is_refused() -> None:
         check_outer_folds(asked("digits"), tables)
     check_outer_folds(asked("digits"), {("digits", "official"): table})
     check_outer_folds(asked("digits", folds=1), tables)
+
+
+def test_another_pass_changes_no_trial_of_those_before(tmp_path: Path) -> None:
+    """Every trial that one pass asks for is asked for by two, under the same number and id; the second pass has searches of its own."""
+    asks = {}
+    for passes in (1, 2):
+        study = asked(trials=10 * passes, random_trials=5 * passes, searches=5 * passes, confirm_seeds=5 * passes)
+        plan = SearchPlan(study, Ledger(tmp_path, f"f{passes}"))
+        asks[passes] = {(a.cell, a.number): a.trial_id for a in iter(plan.ask, None)}
+        assert len(set(asks[passes].values())) == len(asks[passes]) == 20 * passes
+        for cell, number in asks[passes]:
+            search, nth = study.place_of(number)
+            assert study.number_of(search, nth) == number and (search, nth) in {(r, n) for r in range(5 * passes) for n in (0, 1)}
+    assert asks[1].items() <= asks[2].items()
+
+
+def test_a_study_by_folds_grows_by_whole_passes() -> None:
+    one, two = asked(), asked(searches=10, trials=20, random_trials=10, confirm_seeds=10)
+    grown, changes = grow(one, two, "here")
+    assert grown.searches == 10 and {c.field for c in changes} == {"searches", "trials", "random_trials", "confirm_seeds"}
+    assert grow(one, asked(trials=15), "here")[0].trials == 15, "of one pass, more trials of each search"
+    for part in (dict(searches=10, trials=10, confirm_seeds=10), dict(searches=10, trials=20, confirm_seeds=10)):
+        with pytest.raises(ConfigError, match="whole passes.*--searches 10 --trials 20 --confirm-seeds 10 --set random_trials=10"):
+            grow(one, asked(**part), "here")
+    with pytest.raises(ConfigError, match="whole passes.*--searches 15 --trials 30"):
+        grow(two, dataclasses.replace(two, trials=40), "here")
+    with pytest.raises(ConfigError, match="searches: 1 -> 5"):
+        grow(asked(folds=1, searches=1), asked(folds=1), "here")

@@ -164,7 +164,8 @@ def choose(ledger: Ledger, searches: int = 1) -> dict[str, list[str]]:
     if known is not None and (not ledger.amendments() or known.get("considered") == len(trials)):
         return ledger.confirmed_trials()
     rule, chosen = select(trials)
-    by_search = select_by_search(trials, searches) if searches > 1 else {cell: [trial_id] for cell, trial_id in chosen.items()}
+    study = ledger.study()
+    by_search = select_by_search(trials, study) if study and searches > 1 else {cell: [trial_id] for cell, trial_id in chosen.items()}
     ledger.write_selection(rule, chosen, len(trials), by_search if searches > 1 else None)
     kept = {trial_id for own in by_search.values() for trial_id in own}
     for ask in ledger.asks(Stage.SEARCH):  # one network a cell is kept: forty trials of checkpoints fill disks

@@ -380,6 +380,21 @@ class Study:
         """Whose winner confirm run `number` trains: search r of R has the runs r, r + R, ..., each on every fold."""
         return number // self.confirm_folds % (searches or self.searches)
 
+    def place_of(self, number: int) -> tuple[int, int]:
+        """(search r, its n-th trial) that search trial `number` of a cell is: r + n R of R searches. With outer folds a pass follows the one
+        before it, so that another pass changes no number."""
+        if self.folds == 1:
+            return number % self.searches, number // self.searches
+        a_pass, within = divmod(number, self.folds * (self.trials // self.searches))
+        return a_pass * self.folds + within % self.folds, within // self.folds
+
+    def number_of(self, search: int, nth: int) -> int:
+        """What `place_of` takes apart."""
+        if self.folds == 1:
+            return search + nth * self.searches
+        a_pass, fold = divmod(search, self.folds)
+        return (a_pass * (self.trials // self.searches) + nth) * self.folds + fold
+
     def cell_of(self, cell: Cell, search: int) -> Cell:
         """The cell as its search number `search` sees it: with outer folds, on the fold that this search owns."""
         return cell.on_fold(search % self.folds) if self.folds > 1 else cell

@@ -61,7 +61,8 @@ def grow(old: Study, new: Study, where: str, *, planned: bool = False) -> tuple[
     """The grown study, its cells in the order in which they came, and what changed. Raises ConfigError naming what may not. `planned`: by the
     study's own plan, which may give up what its hours do not hold."""
     changes = compare(old, new)
-    if refused := [c for c in changes if not c.allowed(planned=planned)]:
+    _check_passes(changes, old, new, where)
+    if refused := [c for c in changes if not c.allowed(planned=planned) and not (c.field == "searches" and old.folds == new.folds > 1)]:
         raise ConfigError(
             f"{where} holds a study with other settings ({'; '.join(c.text for c in refused)}). A study may gain {', '.join((*MAY_RISE, *MAY_GAIN))}, "
             f"and begin a {MAY_BEGIN[0]} where it had none, nothing else: python -m study.sweep {where} goes on with its own settings, and another --name begins anew."
@@ -74,6 +75,22 @@ def grow(old: Study, new: Study, where: str, *, planned: bool = False) -> tuple[
         explain=tuple(dict.fromkeys((*old.explain, *new.explain))),
     )
     return grown.begun(old.published), changes  # a strategy that joins brings its ranges of today
+
+
+def _check_passes(changes: list[Change], old: Study, new: Study, where: str) -> None:
+    """A study by outer folds gains whole passes, since the number of a trial says which pass it is of. Raises ConfigError for a part of one."""
+    asked = {c.field for c in changes} & {"searches", "trials", "random_trials"}
+    if not asked or not old.folds == new.folds > 1 or old.searches == new.searches == old.folds:
+        return
+    sizes = ("trials", "random_trials", "confirm_seeds")
+    whole = all(getattr(new, name) * old.searches == getattr(old, name) * new.searches for name in sizes[:2])
+    if whole and new.searches > old.searches:
+        return
+    trials, drawn, seeds = (getattr(old, name) * (old.searches + old.folds) // old.searches for name in sizes)
+    raise ConfigError(
+        f"{where} has {old.folds} outer folds and {old.searches} searches, and grows by whole passes over the images, each with as many trials: "
+        f"--searches {old.searches + old.folds} --trials {trials} --confirm-seeds {seeds} --set random_trials={drawn}."
+    )
 
 
 def _plain(name: str, value: Any) -> Any:

@@ -77,13 +77,13 @@ class SearchPlan(Plan):
         self._search_of(ask).tell(ask, result)
 
     def _search_of(self, ask: Ask) -> "CellSearch":
-        return self.cells[ask.cell, ask.number % self.study.searches]
+        return self.cells[ask.cell, self.study.place_of(ask.number)[0]]
 
 
 class CellSearch:
     """Ask and tell for one search of a cell. Its rungs go by the cell's own budget: of a schedule ten times as long, the same shares are
-    trained before a trial may be stopped. Trial n of a cell belongs to its search n mod R; each search has its own published default,
-    draws and training seed, so that how its winner turned out says nothing of another's."""
+    trained before a trial may be stopped. Which search a trial of a cell belongs to, its number says (`Study.place_of`); each search has its
+    own published default, draws and training seed, so that how its winner turned out says nothing of another's."""
 
     def __init__(self, cell: Cell, study: Study, search: int = 0) -> None:
         self.cell, self.settings, self.search = cell, study, search
@@ -103,13 +103,14 @@ class CellSearch:
 
     def origin(self, number: int) -> Origin:
         """`number`: within the cell; its random trials are split as all are, rounded up."""
-        own = number // self.settings.searches
+        own = self.settings.place_of(number)[1]
         if own == 0:
             return Origin.DEFAULT
         return Origin.RANDOM if own <= -(-self.settings.random_trials // self.settings.searches) else Origin(self.settings.sampler)
 
     def ask(self, sequence: int) -> Ask:
-        number = next(n for n in itertools.count(self.search, self.settings.searches) if n not in self._numbers)
+        numbers = (self.settings.number_of(self.search, nth) for nth in itertools.count())
+        number = next(n for n in numbers if n not in self._numbers)
         origin = self.origin(number)
         for attempt in range(RESAMPLES):
             seed = seed_for(self.settings.seed, self.cell.id, number, attempt)

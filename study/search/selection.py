@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from study.question.config import Study
 from study.records import OBJECTIVE, Ask, Outcome, Stage, TrialResult
 
 Trials = Sequence[tuple[Ask, TrialResult]]
@@ -27,7 +28,7 @@ def select(trials: Trials) -> tuple[str, dict[str, str]]:
     return RULE, {cell: trial_id for cell, (_, trial_id) in chosen.items()}
 
 
-def select_by_search(trials: Trials, searches: int) -> dict[str, list[str]]:
+def select_by_search(trials: Trials, study: Study) -> dict[str, list[str]]:
     """The winner of each independent search, by cell: R ids, an empty one for a search without a usable trial, so that places stay."""
-    found = [select([(a, r) for a, r in trials if a.number % searches == search])[1] for search in range(searches)]
+    found = [select([(a, r) for a, r in trials if study.place_of(a.number)[0] == search])[1] for search in range(study.searches)]
     return {cell: [own.get(cell, "") for own in found] for cell in dict.fromkeys(cell for own in found for cell in own)}

@@ -102,7 +102,7 @@ def _frozen(study: Study, cell: Cell, trial: Trial, ranges: dict[str, BaseDistri
         value = scores[max(scores)]
     attributes = {"trial": ask.trial_id, "number": ask.number, "origin": ask.origin.value, "seed": ask.config["seed"]}
     if study.searches > 1:
-        attributes["search"] = ask.number % study.searches
+        attributes["search"] = study.place_of(ask.number)[0]
     if result:
         attributes |= {"outcome": result.outcome.value, "reason": result.reason, "seconds": result.seconds, "best_epoch": result.best_epoch}
     values = _values(study, cell, trial)
