@@ -39,7 +39,7 @@ def test_the_verdict_rests_on_passes_over_all_images(passes: int, tmp_path: Path
     (pair,) = tables.pairs
     sign = 1 if pair.a == "partial" else -1
     assert sign * pair.estimate.mean == pytest.approx(expected.mean) and pair.estimate.half_width() == pytest.approx(expected.half_width())
-    assert pair.estimate.searches == runs and pair.estimate.unit == "search"
+    assert pair.estimate.searches == runs and pair.estimate.unit == "pass"
     assert len(tables.seeds) == 2 * 4 * passes and {row["searches"] for row in tables.strategies} == {runs}
     (sentence,) = findings(frames).sentences
     assert sentence.head.startswith("partial beats full") and f"contains {runs} searches" in sentence.scope

@@ -7,9 +7,9 @@ import numpy as np
 
 from analysis.data.frames import Frames
 from analysis.data.question import Question
-from analysis.findings.comparisons import Gathered, gather_all, runs_by_metric
+from analysis.findings.comparisons import Gathered, difference_of, gather_all, side_of
 from analysis.statistics import resampling as st
-from analysis.statistics.intervals import difference, difference_interval
+from analysis.statistics.intervals import difference_interval
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,13 +37,15 @@ def pair_studies(a: Frames, b: Frames, resamples: int = st.RESAMPLES) -> dict[tu
 def _pair(a: Gathered, b: Gathered, strategy: str, resamples: int) -> Paired:
     if why_not := unlike(a, b):
         return Paired(why_not=why_not)
-    e = difference(*(runs_by_metric(g, strategy, resamples)[st.PRIMARY] for g in (b, a)))
+    e = difference_of(*(side_of(g, strategy, resamples) for g in (b, a)))
     low, high = difference_interval(e)
     return Paired(mean=e.mean, low=low, high=high)
 
 
 def unlike(a: Gathered, b: Gathered) -> str:
     """Why the runs of two studies cannot be paired over images; empty where they can."""
+    if a.nested != b.nested:
+        return "one of both studies tests every image, by outer folds, and the other a part of them"
     if not np.array_equal(a.images, b.images):
         both = len(np.intersect1d(a.images, b.images))
         return f"the test images differ ({len(a.images)} in A, {len(b.images)} in B, {both} of one name)"

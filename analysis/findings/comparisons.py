@@ -49,7 +49,9 @@ class Gathered:
     searches: dict[int, int]  # by seed: which search's winner its runs trained
     classes: Sequence[str] = ()  # their names
     nested: bool = False  # outer folds, each with searches of its own: instead of seeds, passes over all images, from 0
-    over_search: dict[str, dict[int, float]] = field(default_factory=dict)  # strategy -> seed -> validation beside its search's
+    over_search: Mapping[str, Mapping[Any, float]] = field(
+        default_factory=dict
+    )  # strategy -> seed, or of nested folds trial -> validation beside its search's
     predicted: dict[str, dict[int, np.ndarray]] = field(default_factory=dict)  # strategy -> seed -> classes [N]
     truth: dict[str, dict[int, np.ndarray]] = field(default_factory=dict)  # strategy -> seed -> probability of the true class [N]
     trials: dict[str, dict[int, list[str]]] = field(default_factory=dict)  # strategy -> seed -> its trial on every fold
@@ -134,7 +136,7 @@ def gather(frames: Frames, question: Question, block: pd.DataFrame) -> Gathered 
         searches=_searches_of(frames, block),
         nested=frames.study.folds > 1,
         classes=frames.classes.get(str(block["cell"].iloc[0]), ()),
-        over_search={} if frames.study.folds > 1 else over_search(frames, block),  # a pass has several searches
+        over_search=_over_search_by_trial(frames, block) if frames.study.folds > 1 else over_search(frames, block),
     )
     for run in runs:
         found.predicted.setdefault(run.strategy, {})[run.seed] = np.concatenate([p.logits.argmax(axis=1) for p in run.tests])
@@ -225,27 +227,26 @@ def compare_strategies(gathered: Gathered, resamples: int, tables: Tables) -> No
     runs = {s: _joined(parts) for s, parts in folds.items()}
     sides = {s: _sides(gathered, s, own) for s, own in runs.items()}
     macro = {s: own[st.PRIMARY] for s, own in runs.items()}
-    scores = [_by_seed(gathered, s, own) for s, own in macro.items()]
+    scores = [own.scores if gathered.nested else _by_seed(gathered, s, own) for s, own in macro.items()]
     beside, searches = [_over_search(gathered, s) for s in macro], len(set(gathered.searches.values()))
+    searches = max(map(len, scores)) if gathered.nested else searches  # every run of nested folds is of a search of its own
     collapses = dict(zip(macro, count_collapses(scores, beside, searches), strict=True))
     small = small_classes(gathered.labels, gathered.classes)
     for metric in st.METRICS:
         for strategy, own in runs.items():
-            tables.strategies.append(
-                _strategy_row(gathered, strategy, metric, own[metric], _mean(sides[strategy][metric]), collapses[strategy])
-            )
-            tables.seeds += _seed_rows(gathered, strategy, metric, own[metric])
+            tables.strategies.append(_strategy_row(gathered, strategy, metric, own[metric], sides[strategy][metric], collapses[strategy]))
+            tables.seeds += _seed_rows(gathered, strategy, metric, _by_seed(gathered, strategy, sides[strategy][metric]))
     for a, b in combinations([s for s in runs if not EVERY[s].yardstick], 2):
         tables.secondary += [
-            _secondary_row(gathered, a, b, m, _difference(sides[a][m], sides[b][m])) for m in st.METRICS if m != st.PRIMARY
+            _secondary_row(gathered, a, b, m, difference_of(sides[a][m], sides[b][m])) for m in st.METRICS if m != st.PRIMARY
         ]
         tables.pairs.append(
             Compared(
                 question=gathered.question,
                 a=a,
                 b=b,
-                estimate=_difference(sides[a][st.PRIMARY], sides[b][st.PRIMARY]),
-                seeds=min(len(gathered.predicted[s]) for s in (a, b)),
+                estimate=difference_of(sides[a][st.PRIMARY], sides[b][st.PRIMARY]),
+                seeds=min(len(runs[s][st.PRIMARY].scores) if gathered.nested else len(gathered.predicted[s]) for s in (a, b)),
                 collapses=tuple(f"of {s}, {why}" for s in (a, b) if (why := collapse_reason(collapses[s], collapses[s]))),
                 small_classes=small,
             )
@@ -259,15 +260,27 @@ def _sides(gathered: Gathered, strategy: str, runs: dict[str, Runs]) -> Mapping[
     """By metric, what of a strategy is compared: its runs, or with nested folds its passes."""
     if not gathered.nested:
         return runs
-    folds = OuterFolds(labels=gathered.labels, fold=gathered.fold, classes=gathered.num_classes, groups=gathered.groups)
+    folds = outer_folds(gathered)
     return {m: cross_fit(np.stack([*gathered.predicted[strategy].values()]), folds, m) for m in st.METRICS}
 
 
-def _mean(side: Side) -> Estimate:
+def outer_folds(gathered: Gathered) -> OuterFolds:
+    """The images of nested folds."""
+    return OuterFolds(labels=gathered.labels, fold=gathered.fold, classes=gathered.num_classes, groups=gathered.groups)
+
+
+def side_of(gathered: Gathered, strategy: str, resamples: int) -> Side:
+    """What of a strategy is compared, on the primary metric."""
+    return _sides(gathered, strategy, {} if gathered.nested else runs_by_metric(gathered, strategy, resamples))[st.PRIMARY]
+
+
+def mean_of(side: Side) -> Estimate:
+    """The strategy's score."""
     return mean_estimate(side) if isinstance(side, Runs) else cross_fitting.mean_estimate(side)
 
 
-def _difference(a: Side, b: Side) -> Estimate:
+def difference_of(a: Side, b: Side) -> Estimate:
+    """A minus B, both of one kind."""
     if isinstance(a, CrossFitted) and isinstance(b, CrossFitted):
         return cross_fitting.difference(a, b)
     assert isinstance(a, Runs) and isinstance(b, Runs)
@@ -306,15 +319,24 @@ def _run_rows(gathered: Gathered, strategy: str, parts: Sequence[dict[str, Runs]
     return out
 
 
-def _by_seed(gathered: Gathered, strategy: str, runs: Runs) -> np.ndarray:
-    """Scores [K]; the mean over folds where there are several."""
+def _by_seed(gathered: Gathered, strategy: str, runs: Side) -> np.ndarray:
+    """Scores [K], the mean over folds where there are several; of nested folds one a pass, of all its predictions together."""
+    if isinstance(runs, CrossFitted):
+        return runs.scores
     return runs.scores.reshape(-1, len(gathered.predicted[strategy])).mean(axis=0)
 
 
 def _over_search(gathered: Gathered, strategy: str) -> np.ndarray:
-    """[K], in the order of its runs; NaN where it is not known."""
-    known = gathered.over_search.get(strategy, {})
-    return np.array([known.get(seed, math.nan) for seed in gathered.predicted[strategy]])
+    """[K], in the order of its runs, of nested folds by fold; NaN where it is not known."""
+    known, trials = gathered.over_search.get(strategy, {}), gathered.trials.get(strategy, {})
+    by_fold = (trial for fold in zip(*trials.values(), strict=True) for trial in fold)
+    return np.array([known.get(run, math.nan) for run in (by_fold if gathered.nested else gathered.predicted[strategy])])
+
+
+def _over_search_by_trial(frames: Frames, block: pd.DataFrame) -> dict[str, dict[str, float]]:
+    """`over_search` of nested folds, whose confirm runs have a seed each."""
+    by_seed = over_search(frames, block)
+    return {str(s): {str(t): by_seed[s][k] for t, k in zip(own.trial_id, own.seed, strict=True)} for s, own in block.groupby("strategy")}
 
 
 def _secondary_row(gathered: Gathered, a: str, b: str, metric: str, e: Estimate) -> dict[str, Any]:
@@ -322,9 +344,10 @@ def _secondary_row(gathered: Gathered, a: str, b: str, metric: str, e: Estimate)
     return {**gathered.question.columns, "a": a, "b": b, "metric": metric, "difference": e.mean, "low": low, "high": high}
 
 
-def _strategy_row(gathered: Gathered, strategy: str, metric: str, runs: Runs, e: Estimate, collapse: Collapse) -> dict[str, Any]:
-    scores = _by_seed(gathered, strategy, runs)
+def _strategy_row(gathered: Gathered, strategy: str, metric: str, runs: Runs, side: Side, collapse: Collapse) -> dict[str, Any]:
+    e, scores = mean_of(side), _by_seed(gathered, strategy, side)
     low, high = share_interval(e)
+    units = st.image_units(len(gathered.labels), gathered.groups) if gathered.nested else runs.units
     return {
         **gathered.question.columns,
         "strategy": strategy,
@@ -333,7 +356,7 @@ def _strategy_row(gathered: Gathered, strategy: str, metric: str, runs: Runs, e:
         "low": low,
         "high": high,
         "median": float(np.median(scores)),
-        "seeds": len(scores),
+        "seeds": len(runs.scores) if gathered.nested else len(scores),
         "searches": e.searches if gathered.nested else len(np.unique(runs.search)),
         "collapsed": collapse.collapsed,
         "collapsed_at_most": collapse.at_most,
@@ -341,13 +364,12 @@ def _strategy_row(gathered: Gathered, strategy: str, metric: str, runs: Runs, e:
         "se_runs": math.sqrt(sum(p.variance for p in e.runs)),
         "se_images": math.sqrt(e.images.variance),
         "images": len(gathered.labels),
-        "units": runs.units.groups,
-        "effective_units": runs.units.effective,
+        "units": units.groups,
+        "effective_units": units.effective,
     }
 
 
-def _seed_rows(gathered: Gathered, strategy: str, metric: str, runs: Runs) -> Rows:
-    scores = _by_seed(gathered, strategy, runs)
+def _seed_rows(gathered: Gathered, strategy: str, metric: str, scores: np.ndarray) -> Rows:
     return [
         {**gathered.question.columns, "strategy": strategy, "seed": seed, "number": k, "metric": metric, "score": float(score)}
         for k, (seed, score) in enumerate(zip(gathered.predicted[strategy], scores, strict=True))

@@ -1,6 +1,7 @@
 """Two strategies class by class, from the runs and the resampled images that the verdict rests on: differences with 95 % intervals.
 
-A class's interval takes the degrees of freedom of the class's own images or sessions, and the resamples that drew one of them.
+A class's interval takes the degrees of freedom of the class's own images or sessions, and the resamples that drew one of them. With outer
+folds it is that of cross_fitting: all folds' predictions together, and what each image contributes.
 """
 
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
@@ -12,9 +13,10 @@ import numpy as np
 from analysis.data.frames import Frames
 from analysis.data.question import Question
 from analysis.findings.answers import means_of
-from analysis.findings.comparisons import Gathered, gather_all
+from analysis.findings.comparisons import Gathered, Side, difference_of, gather_all
 from analysis.statistics import resampling as st
-from analysis.statistics.intervals import difference, difference_interval
+from analysis.statistics.cross_fitting import OuterFolds, fitted
+from analysis.statistics.intervals import difference_interval
 from analysis.statistics.scored_runs import Runs, join_folds
 from analysis.verdict import Findings
 from study.metrics import f1
@@ -73,8 +75,10 @@ def by_question(frames: Frames, findings: Findings) -> Iterator[Classes]:
         yield Classes(gathered=gathered, names=frames.classes[cells[0]], ranked=means_of(findings.strategies, gathered.question))
 
 
-def f1_runs(own: Classes, strategy: str, resamples: int = st.RESAMPLES) -> dict[int, Runs]:
-    """By class that occurs: the F1 of every run."""
+def f1_runs(own: Classes, strategy: str, resamples: int = st.RESAMPLES) -> Mapping[int, Side]:
+    """By class that occurs: the F1 of every run, of outer folds that of every pass."""
+    if own.gathered.nested:
+        return {k: _f1_over_folds(own, strategy, k) for k in np.unique(own.gathered.labels).tolist()}
 
     def score(said: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return f1(st.counts(said, labels, len(own.names))), f1(st.counts(said, labels, len(own.names), weights))
@@ -82,8 +86,10 @@ def f1_runs(own: Classes, strategy: str, resamples: int = st.RESAMPLES) -> dict[
     return _runs(own, strategy, score, range(len(own.names)), resamples)
 
 
-def said_runs(own: Classes, strategy: str, cells: Sequence[Cell], resamples: int = st.RESAMPLES) -> dict[Cell, Runs]:
+def said_runs(own: Classes, strategy: str, cells: Sequence[Cell], resamples: int = st.RESAMPLES) -> Mapping[Cell, Side]:
     """By cell of the confusion matrix: the share of the images of class `truth` that every run said to be `said`."""
+    if own.gathered.nested:
+        return {cell: _said_over_folds(own, strategy, cell) for cell in cells if (own.gathered.labels == cell[0]).any()}
     by_truth: dict[int, list[int]] = {}
     for m, (truth, _) in enumerate(cells):
         by_truth.setdefault(truth, []).append(m)
@@ -121,11 +127,34 @@ def _runs(own: Classes, strategy: str, score: Score, about: Sequence[int], resam
     return {m: join_folds(p) for m, p in parts.items()}
 
 
-def differences(a: Mapping[K, Runs], b: Mapping[K, Runs]) -> dict[K, Difference]:
+def _f1_over_folds(own: Classes, strategy: str, k: int) -> Side:
+    """2 h / (t + s) of one class, on the images that are of it or that some strategy says to be."""
+    everyone = own.gathered.predicted.values()
+    about = (own.gathered.labels == k) | np.any([p == k for runs in everyone for p in runs.values()], axis=0)
+    said, truth = np.stack([p[about] == k for p in own.gathered.predicted[strategy].values()]), own.gathered.labels[about] == k
+    each = (truth.sum() + said.sum(axis=1)).astype(float)  # [m], t + s
+    both, hits = each.mean(), (said & truth).sum(axis=1).mean()
+    psi = 2 * (said & truth) / both - 2 * hits / both**2 * (said.astype(float) + truth)
+    return fitted(2 * (said & truth).sum(axis=1) / each, psi, _some(own.gathered, about))
+
+
+def _said_over_folds(own: Classes, strategy: str, cell: Cell) -> Side:
+    here = own.gathered.labels == cell[0]
+    hit = np.stack([p[here] == cell[1] for p in own.gathered.predicted[strategy].values()]).astype(float)
+    return fitted(hit.mean(axis=1), (hit - hit.mean()) / here.sum(), _some(own.gathered, here))
+
+
+def _some(gathered: Gathered, where: np.ndarray) -> OuterFolds:
+    """Those of its images at which `where` [N] is true."""
+    groups = None if gathered.groups is None else gathered.groups[where]
+    return OuterFolds(labels=gathered.labels[where], fold=gathered.fold[where], classes=gathered.num_classes, groups=groups)
+
+
+def differences(a: Mapping[K, Side], b: Mapping[K, Side]) -> dict[K, Difference]:
     """A minus B, each for itself: unadjusted."""
     out = {}
     for k in a:
-        e = difference(a[k], b[k])
+        e = difference_of(a[k], b[k])
         low, high = difference_interval(e)
         out[k] = Difference(mean=e.mean, low=low, high=high)
     return out

@@ -104,18 +104,18 @@ class CrossFitted:
         return len(self.scores)
 
 
+def fitted(scores: np.ndarray, psi: np.ndarray, folds: OuterFolds) -> CrossFitted:
+    """`scores` [m] by pass, `psi` [m, N] what each image contributes to them (influence.py)."""
+    units = np.stack([np.bincount(folds.member, p, len(folds.sizes)) for p in psi])
+    by_fold = np.stack([np.bincount(folds.unit_place, u, len(folds.fold_sizes)) for u in units])
+    return CrossFitted(scores=scores, influence=units, by_fold=by_fold, folds=folds)
+
+
 def cross_fit(predicted: np.ndarray, folds: OuterFolds, metric: str = PRIMARY) -> CrossFitted:
     """`predicted` [m, N] class indices: in each pass every image's class as named by the network that had its fold held out."""
     found = [counts(p, folds.labels, folds.classes) for p in predicted]
     mean = Counts(**{name: np.mean([getattr(c, name) for c in found], axis=0) for name in ("hits", "said", "truth")})
-    psi = influences(metric, predicted, folds.labels, mean)
-    units = np.stack([np.bincount(folds.member, p, len(folds.sizes)) for p in psi])
-    return CrossFitted(
-        scores=np.array([float(METRICS[metric](c)) for c in found]),
-        influence=units,
-        by_fold=np.stack([np.bincount(folds.unit_place, u, len(folds.fold_sizes)) for u in units]),
-        folds=folds,
-    )
+    return fitted(np.array([float(METRICS[metric](c)) for c in found]), influences(metric, predicted, folds.labels, mean), folds)
 
 
 def mean_estimate(own: CrossFitted) -> Estimate:
@@ -152,7 +152,7 @@ def _estimate(sides: Sequence[CrossFitted]) -> Estimate:
         mean=float(joined("scores")),
         runs=runs,
         images=Part(variance=variance, df=df, count=len(d)),
-        unit="search",
+        unit="pass",
         searches=passes * len(folds.fold_sizes),
         resampled=len(folds.labels),
     )

@@ -20,7 +20,7 @@ TARGET = 0.8
 MOST_UNITS = 100  # runs, searches or folds added, each strategy: more than anybody would run
 MOST_IMAGES = 20  # times the present test set
 DRAWS = 2000
-Resource = Literal["run", "search", "fold", "image", "session"]
+Resource = Literal["run", "search", "fold", "pass", "image", "session"]
 
 
 def alpha_of_look(look: int, alpha: float = ALPHA) -> float:

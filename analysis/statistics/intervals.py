@@ -21,7 +21,7 @@ from analysis.statistics.resampling import CONFIDENCE, ImageUnits
 from analysis.statistics.scored_runs import Runs
 
 FEW_UNITS = 15  # effective sessions: below it even the corrected interval rests on few
-Unit = Literal["run", "search", "fold"]
+Unit = Literal["run", "search", "fold", "pass"]
 Numbers = float | np.ndarray
 
 

@@ -81,6 +81,8 @@ def explain(frames: Frames, seeds: pd.DataFrame) -> list[Why]:
             if contrasts:
                 relation, trials = _relation(figures, frames, question, pair[1], explanation.relation)
                 verdict, because = judge(explanation, contrasts, score, relation, trials, *pair)
+                if frames.study.folds > 1:
+                    verdict, because = "not judged", "explanations are not judged in studies by outer folds"
                 if cut := [s for s in pair if (question, s) in short]:
                     verdict, because = "not judged", were_cut_short(cut)
                 out.append(

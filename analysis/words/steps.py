@@ -4,7 +4,7 @@ import math
 import re
 import shlex
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from analysis.data.axes import PIXELS, STEPS, Axis
 from analysis.data.frames import Frames
@@ -177,20 +177,23 @@ def _what_would_decide(a: Answer, frames: Frames) -> list[Step]:
     out = []
     for other in a.standing[1:]:
         pair = a.pairs[a.standing[0], other]
-        if not pair.needs:
+        needs = [_in_passes(n, frames.study.folds) for n in pair.needs]
+        if not needs:
             continue
         which = "it" if len(a.standing) == 2 else f"{pair.a} against {pair.b}"
-        found = [_need(n) for n in pair.needs if n.more is not None]
+        found = [_need(n) for n in needs if n.more is not None]
         if not found:
-            limits = " or ".join(f"{n.limit:,} more {_unit(n, n.limit)}" for n in pair.needs)
+            limits = " or ".join(f"{n.limit:,} more {_unit(n, n.limit)}" for n in needs)
             out.append(Step(text=f"More repeats will not settle {which}: {limits} would decide it with less than 80 % probability"))
             continue
         text = f"{' or '.join(found)} would decide {which} with 80 % probability"
-        seeds = next((n for n in pair.needs if n.resource == "run"), None)
+        seeds = next((n for n in needs if n.resource == "run"), None)
         if seeds is not None and seeds.more is None:
             text += f"; {seeds.limit} more seeds alone would not"
         more = seeds.more if seeds is not None else None
         each = pair.estimate.searches if pair.estimate.unit == "search" else 1  # a seed more of every search
+        if (passes := next((n.more for n in needs if n.resource == "pass"), None)) is not None:
+            more, each = passes, frames.study.folds
         out.append(Step(text=text, command="" if more is None else extend(frames, frames.study.confirm_seeds + more * each)))
         searches = next((n.more for n in pair.needs if n.resource == "search" and n.more is not None), None)
         if searches is not None:
@@ -199,22 +202,58 @@ def _what_would_decide(a: Answer, frames: Frames) -> list[Step]:
     return out
 
 
+def _in_passes(n: Need, folds: int) -> Need:
+    """Of outer folds, searches as the passes over all images that they make up."""
+    if n.resource != "pass":
+        return n
+    return replace(n, more=None if n.more is None else -(-n.more // folds), limit=n.limit // folds)
+
+
 def _need(n: Need) -> str:
     assert n.more is not None
     return f"{n.more:,} more {_unit(n, n.more)}"
 
 
 def _unit(n: Need, count: int) -> str:
-    name = {"run": "seed", "search": "search", "fold": "fold", "image": "test image", "session": "recording session"}[n.resource]
-    return name if count == 1 else f"{name}es" if name == "search" else f"{name}s"
+    name = {
+        "run": "seed",
+        "search": "search",
+        "fold": "fold",
+        "pass": "pass over all images",
+        "image": "test image",
+        "session": "recording session",
+    }[n.resource]
+    return (
+        name
+        if count == 1
+        else name.replace("pass", "passes", 1)
+        if n.resource == "pass"
+        else f"{name}es"
+        if name == "search"
+        else f"{name}s"
+    )
 
 
 def extend(frames: Frames, confirm_seeds: int) -> str:
-    """What runs more fresh seeds of this study: the command it was started with, if that still asks for it; else by its folder."""
+    """What runs more fresh seeds of this study: the command it was started with, if that still asks for it; else by its folder. With outer
+    folds, so many seeds or more, in whole passes: each with searches of its own."""
+    if frames.study.folds > 1:
+        return _in_whole_passes(frames, confirm_seeds)
     if (arguments := _asks_for_it(frames)) is None:
         return f"run_study(dataclasses.replace(STUDY, confirm_seeds={confirm_seeds}))"
     kept, was_set = _without(arguments, {"confirm_seeds"})
     return _sweep(kept, {"confirm_seeds": confirm_seeds}, was_set)
+
+
+def _in_whole_passes(frames: Frames, confirm_seeds: int) -> str:
+    study = frames.study
+    searches = -(-confirm_seeds // study.folds) * study.folds
+    sizes = {n: getattr(study, n) * searches // study.searches for n in ("trials", "random_trials")}
+    grown = {"searches": searches, "trials": sizes["trials"], "confirm_seeds": searches}
+    if (arguments := _asks_for_it(frames)) is None:
+        return f"run_study(dataclasses.replace(STUDY, {', '.join(f'{k}={v}' for k, v in (grown | sizes).items())}))"
+    kept, was_set = _without(arguments, {*grown, *sizes})
+    return _sweep(kept, grown, [*was_set, f"random_trials={sizes['random_trials']}"])
 
 
 def repeat(frames: Frames, searches: int) -> str:
