@@ -228,7 +228,7 @@ def open_table(config: TrialConfig, places: Places) -> ImageTable:
     cell = config.cell
     table = _opened(cell.dataset, cell.splits, places.data_root)
     table = subsample(table, cell.train_fraction, seed=config.subset) if cell.train_fraction < 1 else table
-    return with_validation(table) if config.train_on == "train+val" else table
+    return table if config.train_on == "train" else with_validation(table, with_test=config.train_on == "all")
 
 
 def open_inputs(config: TrialConfig, places: Places) -> Inputs:

@@ -33,7 +33,8 @@ def names(draw: st.DrawFn) -> DataName:
             where=draw(PLACES),
             asked="&".join(f"{name}={value}" for name, value in options),
             protocol=draw(st.sampled_from(["official", "session", "ferplus_votes"])),
-            fold=draw(st.none() | st.integers(0, 12)),
+            fold=(fold := draw(st.none() | st.integers(0, 12))),
+            shift=0 if fold is None else draw(st.integers(0, 3)),
         )
     except ConfigError:
         assume(False)

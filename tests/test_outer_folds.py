@@ -29,11 +29,14 @@ def asked(name: str = "mini_weeds", **values) -> Study:
 
 
 REFUSED = {
-    "searches": (dict(searches=4, trials=8), "searches 4 must be folds 5 or a multiple.*Choose 5 or 10"),
+    "searches": (
+        dict(searches=4, trials=8),
+        "searches 4 must be folds 5 or a multiple.*Choose 5 or 10.*searches=10, trials=10, confirm_seeds=10",
+    ),
     "more searches": (dict(searches=7, trials=14, confirm_seeds=7), "searches 7 must be folds 5.*Choose 5 or 10"),
     "seeds": (dict(confirm_seeds=10), "confirm_seeds 10 must be searches 5.*predicts its own fold once"),
     "confirm_folds": (dict(confirm_folds=5), "confirm_folds 5 and folds 5 exclude each other.*Leave confirm_folds out"),
-    "budget_check": (dict(budget_check=3), "budget_check 3 needs validation images.*Set budget_check=0"),
+    "budget_check": (dict(budget_check=3), "budget_check 3 decides .* test images of another fold.*Set budget_check=0"),
     "a fold by name": (dict(cells=grid(["mini_weeds@official:2"], ["efficientnet_lite0"], ["full"])), "official:2 names one fold"),
     "no fold": (dict(folds=0), "folds must be"),
 }
@@ -60,13 +63,14 @@ def test_each_search_sees_its_own_fold_and_its_winner_predicts_that_one(tmp_path
         config = TrialConfig.from_dict(ask.config)
         assert ask.cell in {c.id for c in study.cells} and config.cell.split_protocol == "official"
         seen.setdefault((ask.cell, ask.number % 10), config)
-    assert {(number, c.cell.splits) for (_, number), c in seen.items()} == {(r, f"official:{r % 5}") for r in range(10)}
+    own = {r: f"official:{r % 5}{'+1' * (r > 4)}" for r in range(10)}  # the second search of a fold has other validation images
+    assert {(number, c.cell.splits) for (_, number), c in seen.items()} == set(own.items())
     winners = {cell.id: [seen[cell.id, r] for r in range(10)] for cell in study.cells}
     runs = list(planned(study, winners, {}))
-    assert len(runs) == 20 and {(n, c.cell.splits) for _, n, c in runs} == {(r, f"official:{r % 5}") for r in range(10)}
+    assert len(runs) == 20 and {(n, c.cell.splits) for _, n, c in runs} == set(own.items())
     assert len({c.id for _, _, c in runs} | {c.id for c in seen.values()}) == 20 + len(seen)
     solved = [TrialConfig.from_dict(a.config).cell.splits for a in line_asks(study, [])]
-    assert sorted(solved) == sorted(f"official:{k}" for k in range(5) for _ in range(len(solved) // 5)) and solved
+    assert sorted(solved) == sorted([*own.values()] * (len(solved) // 10)) and solved
 
 
 def test_a_study_without_folds_asks_for_the_trials_it_asked_for(tmp_path: Path) -> None:
@@ -77,11 +81,20 @@ def test_a_study_without_folds_asks_for_the_trials_it_asked_for(tmp_path: Path) 
 
 
 def test_every_image_is_a_test_image_once_and_never_seen_by_its_search() -> None:
-    study = asked("digits")
+    study = asked("digits", searches=20, trials=20, confirm_seeds=20)
     check_outer_folds(study, {("digits", "official"): open_dataset("digits")})
-    tables = [open_dataset("digits", splits=study.cell_of(study.cells[0], r).splits) for r in range(5)]
-    assert (np.sum([t.split == TEST for t in tables], axis=0) == 1).all()
+    tables = [open_dataset("digits", splits=study.cell_of(study.cells[0], r).splits) for r in range(20)]
+    assert (np.sum([t.split == TEST for t in tables], axis=0) == 4).all()
     assert all(((t.split == TRAIN) | (t.split == VAL) | (t.split == TEST)).all() for t in tables)
+    assert (np.sum([t.split == VAL for t in tables[::5]], axis=0) == (tables[0].split != TEST)).all(), (
+        "its searches validate on each other fold once"
+    )
+
+
+@pytest.mark.parametrize("splits", ["official:5", "official:2+4", "official:2+x", "official:+1", "official:2+"])
+def test_a_fold_that_is_not_there_is_refused(splits: str) -> None:
+    with pytest.raises(ConfigError, match="fold"):
+        open_dataset("digits", splits=splits)
 
 
 def test_a_given_test_split_is_kept(tmp_path: Path) -> None:
@@ -131,7 +144,7 @@ def test_another_pass_changes_no_trial_of_those_before(tmp_path: Path) -> None:
         plan = SearchPlan(study, Ledger(tmp_path, f"f{passes}"))
         asks[passes] = {(a.cell, a.number): a.trial_id for a in iter(plan.ask, None)}
         assert len(set(asks[passes].values())) == len(asks[passes]) == 20 * passes
-        for cell, number in asks[passes]:
+        for _, number in asks[passes]:
             search, nth = study.place_of(number)
             assert study.number_of(search, nth) == number and (search, nth) in {(r, n) for r in range(5 * passes) for n in (0, 1)}
     assert asks[1].items() <= asks[2].items()

@@ -165,7 +165,8 @@ def _lines(study: Study, by_name: Mapping[str, Pictures], machine: Machine) -> f
         sizes = {study.confirmed_protocol(c).image_size for c in study.cells if (c.data.text, c.backbone) == (name, backbone)}
         for pixels in {line_size(machine.own, size) for size in sizes} | sizes:
             forward = fmean(pace.whole for pace in machine.pace(backbone, strategy, pixels))
-            seconds += 2 * machine.trial + own.images * forward / machine.at_once + own.train * own.classes * machine.solve
+            once = 2 * machine.trial + own.images * forward / machine.at_once + own.train * own.classes * machine.solve
+            seconds += (study.searches if study.folds > 1 else 1) * once
     return seconds
 
 
@@ -199,9 +200,9 @@ class _Trial:
         return study.searches * trained * (1 + drawn + (each - 1 - drawn) * trained_share(study))
 
     def once(self, protocol: Protocol) -> float:
-        """What is scored through the frozen half, once for all trials at one size."""
+        """What is scored through the frozen half, once for all trials at one size; each outer fold has other images."""
         paces = self._paces(protocol)
-        return sum(self._looked(protocol) * pace.frozen for pace in paces)
+        return self.study.folds * sum(self._looked(protocol) * pace.frozen for pace in paces)
 
     def _paces(self, protocol: Protocol) -> Paces:
         return self.machine.pace(self.cell.backbone, self.cell.strategy, protocol.image_size)

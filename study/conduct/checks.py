@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 
 from study.budget.cost import disk, fastest_precision
-from study.conduct.outer_folds import check_outer_folds
+from study.conduct.outer_folds import check_each_fold, check_outer_folds, few_tested
 from study.conduct.same_images import Tables, check_same, twice_there
 from study.conduct.stages import ended
 from study.console.progress import warn
 from study.datasets import open_dataset
-from study.datasets.audit import audit
+from study.datasets.audit import audit, rare
 from study.datasets.spec import TEST, VAL, kept_by_class
 from study.errors import ConfigError, DataError, EnvironmentProblem
 from study.measure import find_measurements
@@ -61,6 +61,7 @@ def open_tables(study: Study, places: Places) -> Tables:
             raise DataError(f"{data.dataset} has fewer than two classes; there is nothing to tell apart.")
     _check_folds(study, places)
     check_outer_folds(study, tables)
+    check_each_fold(study, tables, places)
     _check_sizes(study, tables)
     return tables
 
@@ -184,7 +185,7 @@ def check_room(study: Study, ledger: Ledger, parameters: dict[str, int]) -> None
         )
 
 
-def check_data(tables: Tables, ledger: Ledger) -> list[str]:
+def check_data(tables: Tables, ledger: Ledger, folds: int = 1) -> list[str]:
     """The data doctor, once per data set and study; its findings stand in data_report.json. Raises DataError, also where a study that goes
     on would be asked about other images, labels or splits than those it was begun with."""
     reports, warnings, marks = {}, [], check_same(tables, ledger)
@@ -192,7 +193,9 @@ def check_data(tables: Tables, ledger: Ledger) -> list[str]:
         key = DataName.of(name, splits).key
         found = audit(table)
         reports[key] = {**found.as_dict(), **marks[key]}
-        warnings += [f"{name}: {w}" for w in found.warnings]
+        of_one_fold = rare(table.classes, table.counts()) if folds > 1 else []
+        own = [w for w in found.warnings if w not in of_one_fold] + (few_tested(folds, table) if folds > 1 else [])
+        warnings += [f"{name}: {w}" for w in own]
         if found.blocking:
             raise DataError(f"{name}: {found.problems[0]} (python -m study.datasets check {name} shows all)")
     warnings += twice_there(marks)

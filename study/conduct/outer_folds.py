@@ -3,9 +3,12 @@
 import numpy as np
 
 from study.conduct.same_images import Tables
-from study.datasets.spec import ImageTable, astride, some
+from study.datasets import open_dataset
+from study.datasets.audit import rare
+from study.datasets.spec import TEST, ImageTable, astride, some
 from study.errors import ConfigError, DataError
 from study.question.config import Study
+from study.storage.places import Places
 
 
 def check_outer_folds(study: Study, tables: Tables) -> None:
@@ -14,6 +17,46 @@ def check_outer_folds(study: Study, tables: Tables) -> None:
         _check_count(study.folds, dataset, table)
         _check_classes(study.folds, dataset, table)
         _check_groups(study.folds, dataset, table)
+
+
+def check_each_fold(study: Study, tables: Tables, places: Places) -> None:
+    """Opens the data on every fold. Raises DataError where an image is not tested exactly once, or a class would be tested by a network that
+    never saw it."""
+    for (dataset, protocol), first in tables.items() if study.folds > 1 else ():
+        tested = np.zeros(len(first.ids), int)
+        cell = next(c for c in study.cells if (c.dataset, c.split_protocol) == (dataset, protocol))
+        for search in range(study.searches):
+            data = study.cell_of(cell, search).data
+            table = open_dataset(data.dataset, splits=data.splits, root=places.data_root)
+            tested += (table.split == TEST) * (search < study.folds)
+            counts = table.counts()
+            unseen = [n for n, train, test in zip(table.classes, counts["train"], counts["test"], strict=True) if test and not train]
+            if unseen:
+                raise DataError(
+                    f"{data.full}: no training image is left of {some(unseen)}. Its images lie in too few groups: divide them into "
+                    "smaller ones, merge the class with another, or leave folds out."
+                )
+        if count := int((tested[first.split >= 0] != 1).sum()):
+            raise DataError(
+                f"{cell.data.key}: {count} images are not tested exactly once by its {study.folds} folds, as where a validation split is given. "
+                "Take it away to have every image tested, or leave folds out."
+            )
+
+
+def tested_images(study: Study, table: ImageTable) -> tuple[int, np.ndarray | None]:
+    """How many images the study's verdict rests on, and their sessions, where they have any: with outer folds all of them."""
+    if study.folds == 1:
+        return table.of(TEST)
+    own = table.split >= 0
+    return int(own.sum()), None if table.groups is None else table.groups[own]
+
+
+def few_tested(folds: int, table: ImageTable) -> list[str]:
+    """What is to be said of classes with few test images, one line or none: with outer folds each image is one."""
+    counts = table.counts()
+    if folds > 1:
+        counts["test"] = np.sum([*counts.values()], axis=0).tolist()
+    return rare(table.classes, counts)
 
 
 def _check_count(folds: int, dataset: str, table: ImageTable) -> None:

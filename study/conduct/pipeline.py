@@ -10,6 +10,7 @@ from study import environment
 from study.conduct import settle_budget, stages
 from study.conduct.checks import check_batches, check_data, check_models, check_room, open_tables, own_sizes, settle_precision
 from study.conduct.delivery import deliver
+from study.conduct.outer_folds import few_tested, tested_images
 from study.conduct.plan_tables import print_plan
 from study.conduct.report_pictures import Gatherer
 from study.conduct.runners import open_runner
@@ -18,8 +19,6 @@ from study.conduct.workplace import Workplace
 from study.console.progress import busy, warn
 from study.console.signals import Interrupted
 from study.console.text import span
-from study.datasets.audit import rare
-from study.datasets.spec import TEST
 from study.errors import ConfigError
 from study.failpoints import failpoint
 from study.question.config import Study
@@ -77,7 +76,7 @@ def conduct(study: Study, options: Options, interrupted: Interrupted, leftover: 
         first = {**environment.environment(options.command), **probe, "started_at": time.time()}
         study = _begin(study, ledger, first)
         with busy("looking through all images"):
-            ledger.add_facts(data_warnings=check_data(tables, ledger), own_sizes=own_sizes(study))
+            ledger.add_facts(data_warnings=check_data(tables, ledger, study.folds), own_sizes=own_sizes(study))
         failpoint("after_validate")
         # ---- run, each tracker in a process of its own ------------------------------------------------
         followers = follow(ledger, options.mlflow, options.track)
@@ -105,11 +104,11 @@ def show_plan(study: Study, options: Options) -> None:
     check_same(tables, ledger)
     print_plan(study, ledger, tables, places)
     for (name, _), table in tables.items():
-        for line in rare(table.classes, table.counts()):
+        for line in few_tested(study.folds, table):
             print(f"data: {name}: {line}")
     from analysis.words.design_power import sights
 
-    tests = {key: table.of(TEST) for key, table in tables.items()}
+    tests = {key: tested_images(study, table) for key, table in tables.items()}
     for line in sights(study, tests, Folder(places.folder)):
         print(f"design: {line}")
 

@@ -40,6 +40,13 @@ def print_plan(study: Study, ledger: Ledger, tables: dict[tuple[str, str], Image
         f"{', at least ' + _each(study, 'min_steps') + ' steps a trial' if p.min_steps else ''}; selects on validation macro-F1",
         highlight=False,
     )
+    if study.folds > 1:
+        passes = study.searches // study.folds
+        console.print(
+            f"outer folds: {study.folds}. Each of the {study.searches} searches leaves one out, and its winner is tested on it: every image is a "
+            f"test image {'once' if passes == 1 else f'{passes} times'}",
+            highlight=False,
+        )
     for strategy in dict.fromkeys(c.strategy for c in study.cells):
         if asked := _asked(study, strategy):
             console.print(f"recipe of {strategy}, searched besides: {asked}", highlight=False)

@@ -45,7 +45,7 @@ def twice_there(marks: Marks) -> list[str]:
     seen = {key: Counter(d for d in _digests(mark["contents"]["digests"]) if d.strip("0")) for key, mark in marks.items()}
     lines = []
     for (one, a), (other, b) in itertools.combinations(seen.items(), 2):
-        name, of = (key.rpartition("@")[0] for key in (one, other))
+        name, of = (DataName.parse(key).dataset for key in (one, other))
         if name != of and (both := (a & b).total()):
             lines.append(f"{name}: {both} of its {a.total()} images are images of {of} too; what is found on both data sets is found once")
     return lines

@@ -10,7 +10,7 @@ from study.console.text import shown
 from study.datasets import deepweeds, digits, fer2013, folder, huggingface, manifest, miniatures
 from study.datasets.instead import instead_of
 from study.datasets.layout import NotByClass
-from study.datasets.spec import SPLITS, DatasetSpec, ImageTable, subsample
+from study.datasets.spec import FOLDS, SHIFTS, SPLITS, DatasetSpec, ImageTable, subsample
 from study.errors import ConfigError, DataError, nearest
 from study.question.naming import DataName
 
@@ -73,7 +73,7 @@ OWN: dict[str, Callable[[DataName, int], ImageTable]] = {"table": manifest.read,
 
 def open_dataset(name: str, *, splits: str = "official", root: Path | None = None) -> ImageTable:
     """A data set by name, or a user's own: `folder:PATH`, `table:PATH`, `hf:NAME_OR_FOLDER`. `splits` is a protocol of its, with ":k" for
-    fold k.
+    fold k, and ":k+s" for the same with another validation split, s = 0..3 folds further, where the splits are ours.
 
     Raises ConfigError for an unknown name, protocol or fold; DataError for what is wrong with the files. Both are one line that
     may be shown on a terminal, whatever names the files have.
@@ -99,12 +99,16 @@ def _lawful(table: ImageTable) -> ImageTable:
 
 
 def _read(data: DataName, root: Path | None) -> ImageTable:
-    name, protocol, fold = data.dataset, data.protocol, data.fold or 0
+    name, protocol, fold, shift = data.dataset, data.protocol, data.fold or 0, FOLDS * data.shift
+    if data.shift >= SHIFTS:
+        raise ConfigError(
+            f"{data.full}: the validation split is 0 to {SHIFTS - 1} folds further than usual. Write {data.on_fold(fold).full}."
+        )
     if data.own:
-        if fold > 4:
+        if fold >= FOLDS:
             raise ConfigError(f"{name} has one split protocol, official, with folds 0..4; not {data.splits!r}.")
         data.check_path()
-        return OWN[data.kind](data, fold) if data.kind in OWN else _folder(Path(data.where), fold)
+        return OWN[data.kind](data, fold + shift) if data.kind in OWN else _folder(Path(data.where), fold + shift)
     if name not in CATALOG:
         raise ConfigError(
             f"Unknown dataset {name!r}; choose from {nearest(name, list(CATALOG))}, or give your own images: folder:PATH, table:PATH or hf:NAME."
@@ -115,7 +119,7 @@ def _read(data: DataName, root: Path | None) -> ImageTable:
     if fold >= spec.folds:
         have = f"folds 0..{spec.folds - 1}" if spec.folds > 1 else "one split alone, fold 0"
         raise ConfigError(f"{name} has {have}, not fold {fold}.")
-    return replace(spec.read(root, protocol, fold), folds=spec.folds)
+    return replace(spec.read(root, protocol, fold + shift), folds=spec.folds)
 
 
 def _folder(path: Path, fold: int) -> ImageTable:

@@ -6,10 +6,9 @@ import numpy as np
 
 from study.datasets.copies import clusters, merged
 from study.datasets.image_scan import Look
-from study.datasets.spec import SPLITS, TEST, TRAIN, VAL, stratified_parts
+from study.datasets.spec import FOLDS, SPLITS, TEST, TRAIN, VAL, stratified_parts, test_and_val
 from study.errors import ConfigError, DataError
 
-FOLDS = 5
 LARGEST = 0.2  # of the images: a larger cluster fills a fold alone, and says that the hash cannot tell these images apart
 
 
@@ -21,7 +20,8 @@ def cut(
     images whose test split is given."""
     given = np.zeros(len(labels), np.int8) if given is None else given
     check_fold(fold, bool((given == TEST).any()), what)
-    missing = {k: (fold + (k == VAL)) % FOLDS for k in (VAL, TEST) if not (given == k).any()}
+    missing = {k: number for number, k in zip(test_and_val(fold), (TEST, VAL), strict=True) if not (given == k).any()}
+    missing = {k: missing[k] for k in sorted(missing)}
     names = " and ".join(SPLITS[k] for k in missing)
     split, own = given.copy(), np.flatnonzero(given == TRAIN)
     if not missing:

@@ -136,24 +136,34 @@ def subsample(table: ImageTable, train_fraction: float, seed: int = 0) -> ImageT
     return replace(table, split=split)
 
 
-def with_validation(table: ImageTable) -> ImageTable:
-    """The table with its validation images as training images: none are left to choose by."""
-    split = np.where(table.split == VAL, TRAIN, table.split).astype(table.split.dtype)
+def with_validation(table: ImageTable, *, with_test: bool = False) -> ImageTable:
+    """The table with its validation images as training images: none are left to choose by. `with_test`: its test images too."""
+    split = np.where((table.split == VAL) | (with_test & (table.split == TEST)), TRAIN, table.split).astype(table.split.dtype)
     weights = table.weights
     if weights is not None:  # of mean 1 over what is trained on
         weights = (weights / weights[split == TRAIN].mean()).astype(weights.dtype)
     return replace(table, split=split, weights=weights)
 
 
+FOLDS, SHIFTS = 5, 4
+"""Folds that we cut, and which of the others may be the validation split beside a test fold."""
+
+
+def test_and_val(fold: int) -> tuple[int, int]:
+    """(test, validation) fold of fold number `fold`: 5 s + k is fold k, with the one s further than usual for validation. Usual is the next."""
+    shift, test = divmod(fold, FOLDS)
+    return test, (test + 1 + shift) % FOLDS
+
+
 def stratified_split(labels: np.ndarray, groups: np.ndarray | None, seed: int, fold: int = 0, *, what: str) -> np.ndarray:
     """int8 [N]: about 60 / 20 / 20 with the classes in proportion; a group never lies in two splits.
 
-    Fold k is the test split and fold k+1 (of 5) the validation split. Raises DataError naming `what` for too few to be split.
+    Which of five is the test and which the validation split, `test_and_val` says. Raises DataError naming `what` for too few to be split.
     """
     parts = stratified_parts(labels, groups, seed, what=what)
     split = np.zeros(len(labels), np.int8)
-    split[parts[fold % 5]] = 2
-    split[parts[(fold + 1) % 5]] = 1
+    test, val = test_and_val(fold)
+    split[parts[test]], split[parts[val]] = TEST, VAL
     return split
 
 

@@ -16,7 +16,7 @@ from study.space import Choice, Domain, Log, Offered, Uniform, domains, extremes
 from study.strategies import EVERY, LINES, STRATEGIES, Strategy
 
 Explain = Literal["memorisation", "controls"]
-TrainOn = Literal["train", "train+val"]
+TrainOn = Literal["train", "train+val", "all"]
 Loss = Literal["cross_entropy", "focal"]
 Schedule = Literal["cosine", "wsd"]
 Sampler = Literal["tpe", "gp"]
@@ -33,7 +33,7 @@ class Cell:
     """Scientific: what is compared."""
 
     dataset: str
-    splits: str = "official"  # protocol of its splits, with ":k" for fold k
+    splits: str = "official"  # protocol of its splits, with ":k" for fold k, ":k+s" with validation images s folds further than usual
     backbone: str
     strategy: str
     train_fraction: float = 1.0  # stratified, nested: a smaller fraction is a subset of a larger one
@@ -58,9 +58,9 @@ class Cell:
         """`splits` without its fold."""
         return self.data.protocol
 
-    def on_fold(self, fold: int) -> Self:
-        """The same on this fold of its split protocol."""
-        return dataclasses.replace(self, splits=self.data.on_fold(fold).splits)
+    def on_fold(self, fold: int, shift: int = 0) -> Self:
+        """The same on this fold of its split protocol, with the validation split so many folds further than usual."""
+        return dataclasses.replace(self, splits=self.data.on_fold(fold, shift).splits)
 
     @property
     def question(self) -> tuple[Any, ...]:
@@ -198,7 +198,7 @@ class TrialConfig:
     protocol: Protocol = field(default_factory=Protocol)
     seed: int = 0
     subset: int = added(0, since=5)  # which training images a fraction keeps; nested within one subset
-    train_on: TrainOn = added("train", since=7)  # with the validation images none are left to choose by
+    train_on: TrainOn = added("train", since=7)  # with the validation images none are left to choose by; with all none to test on
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -396,8 +396,9 @@ class Study:
         return (a_pass * (self.trials // self.searches) + nth) * self.folds + fold
 
     def cell_of(self, cell: Cell, search: int) -> Cell:
-        """The cell as its search number `search` sees it: with outer folds, on the fold that this search owns."""
-        return cell.on_fold(search % self.folds) if self.folds > 1 else cell
+        """The cell as its search number `search` sees it: with outer folds, on the fold that this search owns. Searches of one fold take turns
+        with their validation images, so that what they have in common is the test fold alone."""
+        return cell.on_fold(search % self.folds, search // self.folds % (self.folds - 1)) if self.folds > 1 else cell
 
     def begun(self, before: Mapping[str, Domain]) -> Self:
         """The study with the ranges in force from now on, those of `before` first: a later version of the strategies changes none."""
@@ -476,7 +477,8 @@ def _check_outer_folds(study: Study) -> None:
     _require(
         searches % k == 0,
         f"searches {searches} must be folds {k} or a multiple of it: search r owns fold r mod {k}. Choose {max(searches // k, 1) * k} or "
-        f"{(searches // k + 1) * k if searches > k else 2 * k}.",
+        f"{(searches // k + 1) * k if searches > k else 2 * k}. Two passes over the images are folds={k}, searches={2 * k}, "
+        f"trials={-(-study.trials // (2 * k)) * 2 * k}, confirm_seeds={2 * k}, budget_check=0.",
     )
     _require(
         study.confirm_seeds in (0, searches),
@@ -489,7 +491,8 @@ def _check_outer_folds(study: Study) -> None:
     )
     _require(
         study.budget_check == 0,
-        f"budget_check {study.budget_check} needs validation images that all runs share, and with folds {k} every fold has its own. Set budget_check=0.",
+        f"budget_check {study.budget_check} decides for all runs on the same validation images, and with folds {k} these are test images of another "
+        "fold. Set budget_check=0.",
     )
     named = [c.splits for c in study.cells if c.data.fold is not None]
     _require(not named, f"splits {named[0] if named else ''} names one fold, and folds {k} asks for all of them. Leave the fold out.")

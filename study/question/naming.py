@@ -23,8 +23,8 @@ IMAGES = ("", "images", "imgs", "img", "data", "photos", "pictures")
 OFFICIAL = "official"
 """The split protocol of all data where no other is named, and the only one of a user's own."""
 PROTOCOL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
-FOLD = re.compile(r"0|[1-9][0-9]{0,8}")
-OWN_SPLITS = re.compile(rf"(.*)@({OFFICIAL}(?::[0-9]+)?)", re.DOTALL)
+FOLD = re.compile(r"(0|[1-9][0-9]{0,8})(?:\+([1-9][0-9]{0,8}))?")
+OWN_SPLITS = re.compile(rf"(.*)@({OFFICIAL}(?::[0-9]+(?:\+[0-9]+)?)?)", re.DOTALL)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +36,7 @@ class DataName:
     asked: str = ""  # the options as they were written, without the "?"
     protocol: str = OFFICIAL  # how it is split
     fold: int | None = None  # 0 is the first, as None is, and is written
+    shift: int = 0  # so many folds further than usual lies the validation split
 
     def __post_init__(self) -> None:
         _check_place(self)
@@ -62,7 +63,7 @@ class DataName:
 
     @classmethod
     def of(cls, dataset: str, splits: str = OFFICIAL) -> Self:
-        """The name as cells and JSON hold it, in two parts: `dataset`, and `splits` = PROTOCOL[:FOLD]. Raises ConfigError."""
+        """The name as cells and JSON hold it, in two parts: `dataset`, and `splits` = PROTOCOL[:FOLD[+SHIFT]]. Raises ConfigError."""
         return _of(cls, dataset, splits)
 
     # ---- to texts ------------------------------------------------------------------------------------------------
@@ -74,8 +75,8 @@ class DataName:
 
     @functools.cached_property
     def splits(self) -> str:
-        """PROTOCOL[:FOLD], as cells and JSON have it."""
-        return self.protocol if self.fold is None else f"{self.protocol}:{self.fold}"
+        """PROTOCOL[:FOLD[+SHIFT]], as cells and JSON have it."""
+        return self.protocol if self.fold is None else f"{self.protocol}:{self.fold}{f'+{self.shift}' * (self.shift > 0)}"
 
     @property
     def text(self) -> str:
@@ -146,11 +147,11 @@ class DataName:
     @property
     def whole(self) -> Self:
         """The same without its fold."""
-        return replace(self, fold=None)
+        return replace(self, fold=None, shift=0)
 
-    def on_fold(self, fold: int) -> Self:
-        """The same on this fold of its protocol."""
-        return replace(self, fold=fold)
+    def on_fold(self, fold: int, shift: int = 0) -> Self:
+        """The same on this fold of its protocol, with the validation split so many folds further than usual."""
+        return replace(self, fold=fold, shift=shift)
 
     def given(self, **options: str) -> Self:
         """The same with these options too, in the place of those it has of the same names."""
@@ -188,7 +189,7 @@ class DataName:
 
 
 def splits_said(splits: str) -> str:
-    """PROTOCOL[:FOLD] in words; empty for the official ones."""
+    """PROTOCOL[:FOLD[+SHIFT]] in words; empty for the official ones."""
     return "" if splits == OFFICIAL else f"{splits} splits"
 
 
@@ -200,13 +201,14 @@ def _is_own(text: str) -> bool:
 def _of(cls: type[DataName], dataset: str, splits: str) -> DataName:
     """Asked for each row of each table: most studies have one or two."""
     protocol, colon, fold = splits.partition(":")
-    if colon and not FOLD.fullmatch(fold):
+    found = FOLD.fullmatch(fold)
+    if colon and not found:
         near = int(fold) if fold.isdecimal() else 0
         raise ConfigError(
             f"splits {splits!r} of {dataset}: the fold must be a whole number, not {fold!r}. Write {dataset}@{protocol}:{near}."
         )
     parts = _place(dataset)
-    return cls(**parts, protocol=protocol, fold=int(fold) if colon else None)
+    return cls(**parts, protocol=protocol, fold=int(found[1]) if found else None, shift=int(found[2] or 0) if found else 0)
 
 
 def _place(dataset: str) -> dict[str, str]:
@@ -273,3 +275,7 @@ def _check_splits(name: DataName) -> None:
         raise ConfigError(f"{name.dataset}: {name.protocol!r} cannot be the name of a split protocol. Write {name.dataset}@{near}.")
     if name.fold is not None and name.fold < 0:
         raise ConfigError(f"{name.full}: the fold must be 0 or more. Write {replace(name, fold=0).full}.")
+    if name.shift < 0 or (name.shift and name.fold is None):
+        raise ConfigError(
+            f"{name.full}: a shift of the validation split is 0 or more and stands behind a fold. Write {name.on_fold(0, 1).full}."
+        )
