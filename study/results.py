@@ -143,6 +143,11 @@ class Results:
         pick, ledger = self.pick(cell, compared=compared or ensemble), self.frames.ledger
         if not ensemble:
             return Predictor.from_folder(ledger.trial_folder(pick.trial), pick.temperature if calibrated else 1.0)
+        if pick.folds > 1:
+            raise ConfigError(
+                f"{self.study.name} has outer folds: its {pick.folds} networks were tested on other images each, so no score of an ensemble is "
+                "known. Leave ensemble out."
+            )
         if pick.together is None:
             raise ConfigError(
                 f"{pick.cell.id} has {len(pick.trials)} confirm run(s) with predictions; an ensemble needs two: leave it out."

@@ -4,7 +4,8 @@ No test score chooses anything here. The strategy is the verdict's: the one left
 where that is not expected to cost more than is worth having, and the best on validation where it is. Where one of them was cut short there
 is no verdict yet, and the best on validation is taken;
 of its confirm runs the one with the best validation macro-F1; of several backbones or sizes the one whose confirm runs did best on
-validation. So the test score beside it is one that nothing was picked by.
+validation. So the test score beside it is one that nothing was picked by. With outer folds it is that of all the strategy's networks, each
+on the images that it never saw: a fold alone has few.
 """
 
 import dataclasses
@@ -21,6 +22,7 @@ from analysis.data.predictions import Predictions
 from analysis.data.question import Question
 from analysis.findings.answers import Answer
 from analysis.findings.delivered import Delivered
+from analysis.findings.over_folds import pooled_passes
 from analysis.findings.short import were_cut_short
 from analysis.statistics import resampling as st
 from analysis.statistics.intervals import difference_interval, images_estimate, share_interval
@@ -86,6 +88,7 @@ class Pick:
     reason: str = ""  # why this strategy, of the one that speaks for its question; else empty
     leads: bool = False  # the one for its data set
     average: float | None = None  # mean test macro-F1 of its runs
+    folds: int = 1  # outer folds, of which its network saw all but one; `test` and `calibrated` are of the networks of all of them
     delivered: Delivered | None = None  # how it came about, where it is no compared network but the one that is handed over
 
     @property
@@ -143,6 +146,8 @@ class Pick:
     @property
     def scores(self) -> str:
         """Its test score in words."""
+        if self.delivered is not None and self.folds > 1 and self.test is not None:
+            return f"its strategy's {self.folds} networks, each on the images that it never saw: test macro-F1 {points(self.test)}"
         if self.delivered is not None:
             own = "no test predictions are kept" if self.test is None else f"test macro-F1 {points(self.test)}"
             return f"{own}; {self.delivered.beside}" if self.delivered.beside else own
@@ -285,7 +290,28 @@ def _pick(frames: Frames, cell: Cell, resamples: int) -> Pick | None:
         epoch=int(first.best_epoch),
         validation=float(first[OBJECTIVE]),
     )
+    if frames.study.folds > 1 and confirmed:
+        return _scored_over_folds(frames, pick, done[done.cell == cell.id], resamples)
     return _scored(frames, pick, resamples) if pick.confirmed else pick
+
+
+def _scored_over_folds(frames: Frames, pick: Pick, runs: pd.DataFrame, resamples: int) -> Pick:
+    """With what the networks of all folds said of their own; `validation` is their mean, since each was scored on other images."""
+    pick = dataclasses.replace(pick, trials=pick.trials[:1], folds=frames.study.folds, validation=float(runs[OBJECTIVE].mean()))
+    passes = pooled_passes(frames, runs)
+    if not passes:
+        return pick
+    each = [macro(p["test"], p["test"].logits, resamples) for p in passes]
+    score, again = float(np.mean([s for s, _ in each])), np.mean([r for _, r in each], axis=0)
+    temperature = fit_temperature(*(np.concatenate([getattr(p["val"], part) for p in passes]) for part in ("logits", "labels")))
+    found = [calibrated_by(temperature, p["test"]) for p in passes]
+    before, after = (float(np.mean([getattr(c, when) for c in found])) for when in ("before", "after"))
+    return dataclasses.replace(
+        pick,
+        test=share_of(passes[0]["test"], score, again),
+        calibrated=Calibrated(temperature=temperature, before=before, after=after),
+        average=score,
+    )
 
 
 def _scored(frames: Frames, pick: Pick, resamples: int) -> Pick:
@@ -368,5 +394,7 @@ def _rank(frames: Frames, pick: Pick) -> tuple[float, tuple[float, int, int]]:
 
 def _on_validation(frames: Frames, pick: Pick) -> float:
     """Mean validation macro-F1 of its runs."""
+    if pick.folds > 1:
+        return pick.validation
     t = frames.trials
     return float(t[t.trial_id.isin(pick.trials)][OBJECTIVE].mean())

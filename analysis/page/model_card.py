@@ -97,7 +97,8 @@ def _scores(frames: Frames, found: Findings, p: Pick) -> list[str]:
             f"Not confirmed: nothing is known but its validation macro-F1, {100 * p.validation:.1f}, by which it was chosen: optimistic."
         ]
     out = ["Points; intervals are 95 %.", "", "| macro-F1 | score | interval contains |", "| --- | ---: | --- |"]
-    out.append(f"| this network, test | {points(p.test) if p.test else 'no predictions are kept'} | test images |")
+    whose = f"its strategy's {p.folds} networks, each on the images that it never saw" if p.folds > 1 else "this network, test"
+    out.append(f"| {whose} | {points(p.test) if p.test else 'no predictions are kept'} | test images |")
     if p.delivered and p.delivered.compared is not None:
         whose = f", {p.delivered.compared_strategy}" if p.delivered.compared_strategy else ""
         out.append(f"| the networks that the study compares{whose} (mean) | {100 * p.delivered.compared:.1f} | none |")

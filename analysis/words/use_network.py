@@ -34,6 +34,11 @@ class Use:
             return f"{p.reason}; validation macro-F1 {100 * p.validation:.1f} before it was trained on the validation images too"
         if not p.confirmed:
             return f"{p.reason}{p.among}; the search's winner, epoch {p.epoch}"
+        if p.folds > 1:
+            return (
+                f"{p.reason}{p.among}; one of {p.folds} networks, each trained without one fold, the one with the best validation macro-F1. "
+                f"The scores are those of all {p.folds}, each on its own fold (validation: mean {100 * p.validation:.1f})"
+            )
         which = (
             "its only confirm run" if len(p.trials) == 1 else f"of {len(p.trials)} confirm runs the one with the best validation macro-F1"
         )

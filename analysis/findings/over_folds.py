@@ -1,0 +1,35 @@
+"""The network to use of a study by outer folds: one of several, each of which saw other images, scored by what all said of their own folds."""
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+import pandas as pd
+
+from analysis.data.frames import Frames
+from analysis.data.predictions import Predictions
+
+Said = Mapping[str, Predictions]
+"""By split."""
+
+
+def pooled_passes(frames: Frames, runs: pd.DataFrame) -> list[Said]:
+    """One a pass that is whole: what its networks said of the validation and of the test images of their own folds, end to end. Each image
+    is a test image once a pass, and a validation image once. `runs`: completed confirm runs of one cell."""
+    return list(_passes(frames, runs.assign(a_pass=runs["number"] // frames.study.folds)))
+
+
+def _passes(frames: Frames, runs: pd.DataFrame) -> Iterator[Said]:
+    for _, own in runs.sort_values("number").groupby("a_pass"):
+        said = [p for t in own["trial_id"] if {"val", "test"} <= (p := frames.predictions(str(t))).keys()]
+        if len(said) == frames.study.folds:
+            yield {split: _together([p[split] for p in said]) for split in ("val", "test")}
+
+
+def _together(parts: list[Predictions]) -> Predictions:
+    groups = [p.groups for p in parts if p.groups is not None]
+    return Predictions(
+        images=np.concatenate([p.images for p in parts]),
+        labels=np.concatenate([p.labels for p in parts]),
+        groups=np.concatenate(groups) if len(groups) == len(parts) else None,
+        logits=np.concatenate([p.logits for p in parts]),
+    )
