@@ -1,5 +1,6 @@
 """A study by outer folds, run from its first check to its page: what it trained on, what it tested, and its verdict worked out by hand."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from sklearn.metrics import f1_score
 
-from study import load_study
+from study import deliver, load_study, sweep
 from study.datasets import open_dataset
 from study.datasets.spec import TEST
 from study.question.config import TrialConfig
@@ -121,3 +122,33 @@ def test_killed_in_a_search_and_while_confirming_it_is_the_same_study(question: 
     assert ours == theirs and run.selection() == resumed.selection() and len(resumed.test_openings()) == 1
     tables = [load_study(ledger.folder.location).strategies.sort_values(["metric", "strategy"]) for ledger in (run, resumed)]
     pd.testing.assert_frame_equal(*(t.reset_index(drop=True) for t in tables))
+
+
+@pytest.fixture
+def copied(run: Ledger, tmp_path: Path) -> Ledger:
+    shutil.copytree(run.folder.location, tmp_path / "nested")
+    return Ledger(tmp_path, "nested")
+
+
+def test_another_pass_joins_those_that_were_made(copied: Ledger, run: Ledger) -> None:
+    more = ["--searches", "10", "--trials", "10", "--confirm-seeds", "10"]
+    assert sweep.main([copied.folder.location, "--local", "--mlflow", "off", *more]) == 0
+    before, after = ({(a.stage, a.cell, a.number): a.trial_id for a in ledger.asks()} for ledger in (run, copied))
+    assert before.items() <= after.items() and len(after) == 2 * len(before) and len(copied.test_openings()) == 2
+    results = load_study(copied.folder.location)
+    assert set(results.pairs.searches) == {10} and len(results.seeds) == 3 * 4 * 2 and set(results.strategies.images) == {IMAGES}
+    tested = [TrialConfig.from_dict(a.config).cell.splits for a in copied.asks(Stage.CONFIRM) if a.number >= FOLDS]
+    assert set(tested) == {f"official:{k}+1" for k in range(FOLDS)}
+
+
+def test_what_is_delivered_is_trained_on_all_images_and_has_the_score_of_all_folds(copied: Ledger) -> None:
+    assert deliver.main([copied.folder.location, "--mlflow", "off"]) == 0
+    (entry,) = copied.delivered().values()
+    ask = copied.ask(entry["trial"])
+    assert ask is not None and ask.config["train_on"] == "all" and entry["images"] == IMAGES
+    assert len(copied.test_openings()) == 1, "every image was tested before: none is looked at again"
+    results = load_study(copied.folder.location)
+    pick = results.pick()
+    mean = results.strategies[(results.strategies.metric == "macro_f1") & (results.strategies.strategy == pick.cell.strategy)]["mean"]
+    assert pick.delivered is not None and pick.test is not None and pick.test.mean == pytest.approx(float(mean.iloc[0]))
+    assert f"its strategy's {FOLDS} networks, each on the images that it never saw" in pick.scores

@@ -1,6 +1,7 @@
 """The networks that are handed over, beside the compared ones: each data set's, where one was delivered."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from analysis.data.frames import Frames
@@ -19,8 +20,15 @@ def with_delivered(frames: Frames, picks: Sequence[Pick], resamples: int = st.RE
         ask = frames.ledger.ask(entry["trial"])
         if ask is not None:
             compared = next((p for p in picks if p.leads and key == p.cell.data.key), None)
-            out.append(_pick(frames, entry, ask, compared, resamples))
+            own = _pick(frames, entry, ask, compared, resamples)
+            out.append(_scored_over_folds(own, picks) if frames.study.folds > 1 else own)
     return out
+
+
+def _scored_over_folds(own: Pick, picks: Sequence[Pick]) -> Pick:
+    """It was trained on all images, so its score is that of its strategy's networks, each on the fold that it never saw."""
+    same = next((p for p in picks if p.cell == own.cell and p.delivered is None), None)
+    return own if same is None else replace(own, test=same.test, folds=same.folds)
 
 
 def to_use(picks: Sequence[Pick]) -> list[Pick]:

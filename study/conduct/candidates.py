@@ -27,6 +27,7 @@ class Candidate:
     reason: str  # why it is one
     seed: int  # the study's
     strength: float = 0.0  # of what is solved: the one that validation chose
+    folds: int = 1  # outer folds of the study: with several, all its images may be trained on
     seeds: tuple[tuple[int, int], ...] = ()  # of its compared runs, the first of them, each with its part of the images
 
     @property
@@ -56,8 +57,10 @@ class Candidate:
         return replace(self._for(epochs), seed=seed, subset=subset)
 
     def refitted(self, epochs: int) -> TrialConfig:
-        """The network that is handed over: of its last epoch, since no image is left to choose one by."""
-        config = replace(self._for(epochs), seed=seed_for(self.seed, "deliver", "refit") % 2**31, subset=0, train_on="train+val")
+        """The network that is handed over: of its last epoch, since no image is left to choose one by. Where every image was a test image
+        of some fold, it is trained on all of them."""
+        config = replace(self._for(epochs), seed=seed_for(self.seed, "deliver", "refit") % 2**31, subset=0)
+        config = replace(config, train_on="all" if self.folds > 1 else "train+val")
         if isinstance(config.strategy, Features):
             config = replace(config, strategy=replace(config.strategy, strength=self.strength))
         return replace(config, protocol=replace(config.protocol, keep="last"))
@@ -121,6 +124,7 @@ def _of_pick(study: Study, ledger: Ledger, pick: Pick) -> Candidate:
         reason=pick.reason or "you named it",
         seed=study.seed,
         strength=_strength(ledger, pick.trial),
+        folds=study.folds,
     )
     compared = [a for a in own.known(ledger, base.protocol.max_epochs) if a.stage is Stage.CONFIRM]
     seeds = [(int(a.config["seed"]), int(a.config.get("subset", 0))) for a in sorted(compared, key=lambda a: a.number)]
@@ -154,7 +158,12 @@ def _exact(study: Study, ledger: Ledger, beside: Candidate) -> Iterator[Candidat
         name, config, trial = found[max(found)]
         base = replace(config, seed=0, subset=0)
         yield Candidate(
-            cell=name, base=base, reason="solved exactly on frozen features", seed=study.seed, strength=_strength(ledger, trial)
+            cell=name,
+            base=base,
+            reason="solved exactly on frozen features",
+            seed=study.seed,
+            strength=_strength(ledger, trial),
+            folds=study.folds,
         )
 
 
@@ -168,7 +177,7 @@ def _bare(config: TrialConfig) -> TrialConfig:
     return replace(config, seed=0, subset=0, protocol=replace(config.protocol, views=0))
 
 
-def images_of(counts: Sequence[int], validation: int) -> tuple[int, float]:
-    """(training and validation images together, as a share of the training images)."""
+def images_of(counts: Sequence[int], others: int) -> tuple[int, float]:
+    """(training images and the `others` that are trained on in the end, together, as a share of the training images)."""
     train = sum(counts)
-    return train + validation, (train + validation) / train
+    return train + others, (train + others) / train

@@ -4,7 +4,9 @@ The strategy is the verdict's, its settings are the best of all its searches on 
 many as the confirm runs had, three and ten times as many, with the seeds of two confirm runs, judged by validation at the last epoch; runs
 that the study has already are taken and not trained again, and a length that is lower than a shorter one ends it. Whatever is solved exactly competes by its own
 validation score. The winner is trained once more on training and validation images for as many epochs, its last epoch kept, and predicts
-the test images once: an opening that is recorded and does not count, for validation alone chose it and no comparison has it.
+the test images once: an opening that is recorded and does not count, for validation alone chose it and no comparison has it. With outer
+folds every image was tested before the verdict: it is trained on all of them, and its score is that of the strategy's networks, each on
+the fold that it never saw.
 
 Every run is an ask of the ledger with a seed that is a pure function of the study's, so whatever ends this, the same call goes on.
 """
@@ -115,7 +117,9 @@ def _stays(ledger: Ledger, pick: Pick, entry: dict[str, Any], amendments: Sequen
 
 def _order(study: Study, ledger: Ledger, tables: Tables, pick: Pick, key: str, found: list[Candidate]) -> Order:
     table, first = tables[pick.cell.dataset, pick.cell.split_protocol], found[0]
-    images, share = images_of(kept_by_class(table, pick.cell.train_fraction), sum(table.counts()["val"]))
+    counts = table.counts()
+    others = sum(counts["val"]) + (sum(counts["test"]) if study.folds > 1 else 0)
+    images, share = images_of(kept_by_class(table, pick.cell.train_fraction), others)
     return Order(
         key=key,
         pick=pick,
@@ -175,7 +179,9 @@ def plan_lines(orders: Sequence[Order], ledger: Ledger) -> list[str]:
             parts += [f"{left} to train, about {span(left * epochs * pace)}"] if left else []
             out.append(f"  {epochs_of(epochs)}: {', '.join(parts)}")
         longest = max(order.lengths)
-        out.append(f"  then once more on {order.images:,} training and validation images, at most {span(longest * pace * order.share)}")
+        out.append(
+            f"  then once more on {order.images:,} {'images, all there are' if first.folds > 1 else 'training and validation images'}, at most {span(longest * pace * order.share)}"
+        )
         if missing := [e for e in first.lengths if e not in order.lengths]:
             out.append(f"  not within the hours: {', '.join(map(str, missing))} epochs")
     if orders:
@@ -248,9 +254,11 @@ def _last(ledger: Ledger, ask: Ask) -> float:
 
 def _refit(executor: Executor, ask: Ask) -> bool:
     """The network that is handed over, and what it says of the test images; False where a signal came. Raises EnvironmentProblem."""
-    executor.ledger.open_test([ask.trial_id], DELIVERY)
+    tests = () if ask.config.get("train_on") == "all" else ("predictions",)
+    if tests:
+        executor.ledger.open_test([ask.trial_id], DELIVERY)
     epochs = int(ask.config["protocol"]["max_epochs"])
-    _run(executor, f"delivery: {ask.config['cell']['strategy']}, all images", [ask], ("predictions",), epochs)
+    _run(executor, f"delivery: {ask.config['cell']['strategy']}, all images", [ask], tests, epochs)
     if executor.interrupted.is_set():
         return False
     result = executor.ledger.result(ask.trial_id)
@@ -275,7 +283,7 @@ def _entry(ledger: Ledger, order: Order, settled: Sequence[Settled], best: Settl
         reason += f", and better on validation than {first.candidate.name} ({100 * taken.mean:.1f} against {100 * first.taken.mean:.1f})"
     said = [p for t in best.runs[taken.epochs] if (p := _on_validation(ledger, t)) is not None]
     temperature = crossfit(said) if said else None
-    test = read_predictions(ledger, ask.trial_id)["test"]
+    test = read_predictions(ledger, ask.trial_id).get("test")
     return {
         "trial": ask.trial_id,
         "cell": ask.cell,
@@ -289,10 +297,17 @@ def _entry(ledger: Ledger, order: Order, settled: Sequence[Settled], best: Settl
         "candidates": [{"strategy": s.candidate.name, "epochs": s.taken.epochs, "validation": s.taken.mean} for s in settled],
         "temperature": temperature.temperature if temperature else 1.0,
         "calibration": {k: v for k, v in asdict(temperature).items() if k != "temperature"} if temperature else {},
-        "test": asdict(share_of(test, *macro(test, test.logits, RESAMPLES))),
+        "test": _tested(order.pick if best is first else None)
+        if test is None
+        else asdict(share_of(test, *macro(test, test.logits, RESAMPLES))),
         "compared": {"strategy": order.pick.cell.strategy, "trial": order.pick.trial, "test": order.pick.average},
         "at": time.time(),
     }
+
+
+def _tested(pick: Pick | None) -> dict[str, float] | None:
+    """Of a network that was trained on all images: what its strategy's networks scored on the folds that they never saw."""
+    return asdict(pick.test) if pick and pick.test else None
 
 
 def _on_validation(ledger: Ledger, trial_id: str) -> Predictions | None:
