@@ -15,7 +15,7 @@ from study.conduct.pipeline import conduct
 from study.console.signals import Interrupted
 from study.errors import ConfigError
 from study.question.config import Study
-from study.question.growth import compare
+from study.question.growth import compare, grow
 from study.question.studies import find_study
 from study.records import Origin
 from study.storage.options import Options
@@ -165,3 +165,21 @@ def test_what_is_bought_is_searched_and_confirmed_before_the_test_set_is_opened(
     assert not any("extended" in w for w in findings(load(ledger)).warnings)
     again = Once()
     assert conduct(study, options, Interrupted(), again).study == ended.study and not again.asked, "the test set is open: nothing is added"
+
+
+@pytest.mark.parametrize("slower", SPEEDS)
+def test_what_is_left_buys_a_study_by_outer_folds_a_second_pass(slower: float) -> None:
+    """It is chosen and grows by whole passes alone, and never by what it refuses."""
+
+    def settle(study: Study) -> Study:
+        return dataclasses.replace(study, folds=5)
+
+    of, study = chosen(3, settle=settle, strategies=("partial", "full"))
+    assert (study.folds, study.confirm_seeds, study.budget_check) == (5, study.searches, 0) and study.searches in (5, 10)
+    first = dataclasses.replace(
+        study, **{name: getattr(study, name) * 5 // study.searches for name in ("searches", "trials", "random_trials", "confirm_seeds")}
+    )
+    grown, now, ends = after_search(of, first, slower, 3)
+    planned = now + slower * cost_of(first, of.pictures, of.machine).confirm
+    assert ends <= max(planned, (1 - SPARE) * 3600 * 3) and grow(first, grown, "here")[0].folds == 5
+    assert grown.searches in (5, 10) and (grown.searches == 10 or slower > 0.2), (grown.searches, slower)

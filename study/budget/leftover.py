@@ -78,8 +78,14 @@ class Leftover:
 
     def _growths(self, study: Study, sofar: Sofar) -> Iterator[Step]:
         """What a study may grow by, the most useful first. What was searched and confirmed stays as it is, but for more seeds; so does a study
-        that gave something up."""
+        that gave something up. One by outer folds has no budget check, and a seed for each search: it grows by a second pass, else by trials."""
         gave_up = any(getattr(study, name) < getattr(self.choice.study, name) for name in GIVEN_UP)
+        if study.folds > 1:
+            if gave_up:
+                return
+            yield from (self._strategies,) if "strategies" not in self.given else ()
+            yield from (_second_pass, _trials) if not {"searches", "trials", "random_trials", "confirm_seeds"} & self.given else ()
+            return
         if not sofar.trained and not gave_up:
             if "strategies" not in self.given:
                 yield self._strategies
@@ -120,8 +126,18 @@ def _budget_check(study: Study) -> Study | None:
     return None if study.budget_check or not study.confirm_seeds else replace(study, budget_check=CHECK)
 
 
+def _second_pass(study: Study) -> Study | None:
+    """Another search of each outer fold."""
+    if study.searches > study.folds:
+        return None
+    twice = {name: 2 * getattr(study, name) for name in ("searches", "trials", "random_trials", "confirm_seeds")}
+    return replace(study, **twice)
+
+
 def _trials(study: Study) -> Study | None:
     """One more for each search, which learns from those before it."""
+    if study.searches > study.folds > 1:  # their numbers say which pass they are of
+        return None
     return None if study.trials >= MOST_TRIALS * study.searches else replace(study, trials=study.trials + study.searches)
 
 
