@@ -38,8 +38,7 @@ def question(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def run(question: Path) -> Ledger:
-    done = tiny.run(question, question.parent / "results", "--local", "--mlflow", "off")
-    assert done.returncode == 0, done.stderr
+    assert sweep.main([str(question), "--results", str(question.parent / "results"), "--local", "--mlflow", "off"]) == 0
     return Ledger(question.parent / "results", "nested")
 
 
