@@ -21,6 +21,7 @@ COMMANDS = {
     "datasets": ("study.datasets.__main__", "check your images before anything is trained"),
     "report": ("analysis.report", "a study's page and tables"),
     "compare": ("analysis.compare", "two studies, question by question"),
+    "judge": ("analysis.judge.__main__", "two sides' predictions, made anywhere, against labels"),
     "measure": ("study.measure.__main__", "measure more on the networks that a study kept"),
     "replay": ("study.replay", "train a recorded trial again and compare the numbers"),
     "tracking": ("study.tracking.__main__", "send studies to MLflow, fetch them, export them to Optuna"),

@@ -35,12 +35,13 @@ ANALYSIS = [
     {"analysis.load", "analysis.verdict", "analysis.score_facts"},
     {"analysis.page"},
     {"analysis.figures"},
-    {"analysis.report", "analysis.compare"},
+    {"analysis.report", "analysis.compare", "analysis.judge"},
 ]
 PACKAGES = ("study", "analysis", "cluster", "benchmarks")
 MAY_USE_ANALYSIS = ("study.conduct", "study.results", "study.replay")  # what a study says of itself is the analysis's to say
 ANALYSIS_MAY_USE = (
     *LAYERS[0], *LAYERS[1], *LAYERS[2], *LAYERS[3], "study.tracking.ledger", "study.tracking.from_mlflow", "study.search.sample", "study.search.seeds", "study.search.confirmed",
+    "study.datasets.called", "study.datasets.ids", "study.datasets.manifest", "study.datasets.shapes", "study.datasets.spec", "study.datasets.user_table",  # tables of labels
 )  # fmt: skip
 FILES = {
     ".".join(p.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): p
@@ -154,7 +155,8 @@ def loaded(code: str, names: list[str]) -> list[str]:
 
 
 def test_analysis_needs_neither_torch_nor_ray_nor_mlflow() -> None:
-    assert loaded("import analysis.report", ["torch", "ray", "mlflow", "timm", "optuna"]) == []
+    for module in ("analysis.report", "analysis.judge.__main__"):
+        assert loaded(f"import {module}", ["torch", "ray", "mlflow", "timm", "optuna"]) == []
 
 
 def test_a_single_trial_needs_neither_ray_nor_optuna_nor_mlflow() -> None:

@@ -16,9 +16,10 @@ FEW_IMAGES = 10
 NAMED = 4  # classes
 
 
-def small_classes(labels: np.ndarray, names: Sequence[str] = ()) -> str:
+def small_classes(labels: np.ndarray, names: Sequence[str] = (), metric: str = "macro-F1") -> str:
     """Why no verdict on macro-F1 rests on these test images; empty where one may. `labels` [N] of all of them: over all folds, where
-    there are several, since together they are what the strategies are tested on. A class without any is in no score.
+    there are several, since together they are what the strategies are tested on. A class without any is in no score. `metric`: in words,
+    one that weighs all classes alike.
 
     One small class is borne: the warning of the data check names it.
     """
@@ -29,4 +30,4 @@ def small_classes(labels: np.ndarray, names: Sequence[str] = ()) -> str:
     said = [f"{shown(names[c]) if c < len(names) else c}: {n}" for n, c in small]
     more = len(said) - NAMED
     which = ", ".join(said if more < 2 else [*said[:NAMED], f"and {more} more"])
-    return f"{len(small)} of {int((counts > 0).sum())} classes have fewer than {FEW_IMAGES} test images ({which}): macro-F1 cannot be decided on them"
+    return f"{len(small)} of {int((counts > 0).sum())} classes have fewer than {FEW_IMAGES} test images ({which}): {metric} cannot be decided on them"

@@ -6,7 +6,7 @@ folds it is that of cross_fitting: all folds' predictions together, and what eac
 
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from analysis.findings.answers import means_of
 from analysis.findings.comparisons import Gathered, Side, difference_of, gather_all
 from analysis.statistics import resampling as st
 from analysis.statistics.cross_fitting import OuterFolds, fitted
-from analysis.statistics.intervals import difference_interval
+from analysis.statistics.intervals import Estimate, difference_interval
 from analysis.statistics.scored_runs import Runs, join_folds
 from analysis.verdict import Findings
 from study.metrics import f1
@@ -150,11 +150,11 @@ def _some(gathered: Gathered, where: np.ndarray) -> OuterFolds:
     return OuterFolds(labels=gathered.labels[where], fold=gathered.fold[where], classes=gathered.num_classes, groups=groups)
 
 
-def differences(a: Mapping[K, Side], b: Mapping[K, Side]) -> dict[K, Difference]:
-    """A minus B, each for itself: unadjusted."""
+def differences(a: Mapping[K, Side], b: Mapping[K, Side], between: Callable[[Any, Any], Estimate] = difference_of) -> dict[K, Difference]:
+    """A minus B, each for itself: unadjusted. `between`: how two sides are held against each other."""
     out = {}
     for k in a:
-        e = difference_of(a[k], b[k])
+        e = between(a[k], b[k])
         low, high = difference_interval(e)
         out[k] = Difference(mean=e.mean, low=low, high=high)
     return out

@@ -141,6 +141,13 @@ def difference(a: Runs, b: Runs) -> Estimate:
     )
 
 
+def fixed_difference(a: Runs, b: Runs) -> Estimate:
+    """A minus B of the networks that were tested, each side's mean: the test images alone could have been others, whatever more training
+    would bring. What may be said where a side has one run. Needs the same images and resamples on both sides, and no folds."""
+    resampled = a.resampled.mean(axis=0) - b.resampled.mean(axis=0)
+    return images_estimate(float(a.scores.mean() - b.scores.mean()), resampled, a.units)
+
+
 def _estimate(mean: float, runs: tuple[Part, ...], images: Part, unit: Unit, count: int, searches: int) -> Estimate:
     """With a floor under the variance: that not one of N images differed leaves about 1 / (N + 2) open (Agresti and Min 2005)."""
     missing = 1 / (count + 2) ** 2 - sum(p.variance for p in runs)

@@ -134,13 +134,13 @@ def _kept(rows: list[Row], column: dict[str, str], path: Path, data: DataName) -
     raise DataError(f"{path}: {why_none(path, gone, data)}.")
 
 
-def rows_of(path: Path) -> tuple[list[str], list[Row]]:
-    """Column names, and every row as text. Raises DataError."""
+def rows_of(path: Path, what: str = "a table of labels") -> tuple[list[str], list[Row]]:
+    """Column names, and every row as text. `what`: what is needed, in words. Raises DataError."""
     kind = path.suffix.lower()
     if kind not in KINDS:
         raise DataError(f"{path}: {kind or 'no suffix'} is no table that is read; save it as one of {', '.join(KINDS)}.")
     if not path.is_file():
-        raise DataError(f"table:{path} {'is no regular file' if os.path.lexists(path) else 'does not exist'}; give a table of labels.")
+        raise DataError(f"table:{path} {'is no regular file' if os.path.lexists(path) else 'does not exist'}; give {what}.")
     header, rows = {".parquet": _parquet, ".jsonl": _json_lines}.get(kind, _separated)(path)
     if not rows:
         raise DataError(f"{path} holds no row; give one an image.")

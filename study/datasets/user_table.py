@@ -68,7 +68,7 @@ def make_table(
     ignored = list(ignored)
     usable, seen = _usable(name, kind, found, ignored, where)
     labels, names = _labels(usable, classes, where, ignored)
-    groups = _numbers([one.group for one in usable])
+    groups = number_groups([one.group for one in usable])
     given = None if all(one.split is None for one in usable) else np.array([one.split for one in usable], np.int8)
     if given is None and (few := [names[k] for k, n in enumerate(np.bincount(labels, minlength=len(names))) if n < 5]):
         have = "has" if len(few) == 1 else "have"
@@ -159,7 +159,7 @@ def _labels(found: Sequence[Found], classes: Sequence[str] | None, where: str, i
     return np.array([number[one.label] for one in found], np.int64), [display_name(c) for c in raw]
 
 
-def _numbers(groups: Sequence[str | None]) -> np.ndarray | None:
+def number_groups(groups: Sequence[str | None]) -> np.ndarray | None:
     """int64 [N] by the groups' names in order; an image without one is a group of its own where others have one."""
     if all(g is None for g in groups):
         return None

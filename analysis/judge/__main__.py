@@ -1,0 +1,127 @@
+"""`python -m analysis.judge a.csv b.csv labels.csv`: which of two networks is better, by their predictions, wherever they were made.
+
+Of several trainings a side: `python -m analysis.judge --a a1.csv a2.csv a3.csv --b b1.csv b2.csv b3.csv --labels labels.csv`.
+"""
+
+import math
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from analysis.judge.as_values import judged_values
+from analysis.judge.judged import METRICS, Judged, Side, find_metric, judge
+from analysis.judge.labels import Labels, named_table, read_labels
+from analysis.judge.page import KIND, render
+from analysis.judge.predictions import read_predictions
+from analysis.judge.words import lines, warnings
+from analysis.page.verdict_values import dump_values
+from analysis.statistics.resampling import RESAMPLES
+from study.console.command import Parser, command
+from study.console.text import shown, tell
+from study.errors import ConfigError, StudyError
+from study.storage import outputs
+
+MOST_FILES = 100  # a side
+CODES = {"a": 10, "b": 11, "equal": 0, "open": 12}
+"""What --exit-code ends with: A or B is better, no difference worth the margin, or nothing was decided."""
+
+
+def parser() -> Parser:
+    """The command line."""
+    p = Parser(prog="python -m analysis.judge", description=(__doc__ or "").split("\n")[0])
+    p.add_argument(
+        "files", nargs="*", metavar="FILE", help="A's predictions, B's predictions, and the labels: .csv, .tsv, .jsonl or .parquet"
+    )
+    p.add_argument("--a", nargs="+", default=[], metavar="FILE", help="A's predictions, a file a training (seed)")
+    p.add_argument("--b", nargs="+", default=[], metavar="FILE", help="B's predictions, a file a training (seed)")
+    p.add_argument("--labels", metavar="FILE", help="the labels, where --a and --b are given")
+    p.add_argument("--names", nargs=2, metavar=("A", "B"), help="what to call the two sides (default: by their files)")
+    p.add_argument("--groups", metavar="COLUMN", help="of the labels: what belongs together, as a patient's images do")
+    p.add_argument("--classes", nargs="+", metavar="CLASS", help="all classes, where some have no test image")
+    p.add_argument("--metric", default="macro_f1", help=f"one of {', '.join(METRICS)} (default: macro_f1)")
+    p.add_argument("--margin", type=float, default=1.0, help="points that a difference must have to be worth having (default: 1)")
+    p.add_argument("--json", action="store_true", help="print the verdict as JSON instead (docs/verdict.schema.json)")
+    p.add_argument("--out", default="verdict.html", help="the page (default: verdict.html)")
+    p.add_argument("--exit-code", action="store_true", help="end with 10 where A is better, 11 where B is, 0 where they are equal, 12 else")
+    p.add_argument("--overwrite", action="store_true", help="replace what lies under --out, whatever it is")
+    return p
+
+
+@command("stopped")
+def main(argv: Sequence[str] | None = None) -> int:
+    args = parser().parse_args(argv)
+    try:
+        find_metric(args.metric)
+        if not 0 <= args.margin < 100 or math.isnan(args.margin):
+            raise ConfigError(f"--margin must be a number of points, 0 to 100, not {args.margin:g}.")
+        own, others, given = _sides(args.files, args.a, args.b, args.labels)
+        outputs.check_output(args.out, KIND, "--out", overwrite=args.overwrite)
+        names = _names(own, others, args.names)
+        truth = read_labels(given, groups=args.groups, classes=args.classes)
+        a, b = (_read(name, files, truth) for name, files in zip(names, (own, others), strict=True))
+        found = judge(truth, a, b, metric=args.metric, margin=args.margin)
+        page = render(found, RESAMPLES)
+        outputs.write_output(args.out, page.encode("utf-8", "backslashreplace"), KIND, "--out", overwrite=args.overwrite)
+    except StudyError as error:
+        return tell(error)
+    if args.json:
+        print(dump_values(judged_values(found)))
+    else:
+        for line in lines(found):
+            print(shown(line))
+        print(f"page: {shown(args.out)}")
+    for line in warnings(found):
+        print(f"warning: {shown(line)}", file=sys.stderr)
+    return _code(found) if args.exit_code else 0
+
+
+def _sides(files: Sequence[str], a: list[str], b: list[str], labels: str | None) -> tuple[list[str], list[str], str]:
+    """(A's files, B's files, the labels), from either form of the command line. Raises ConfigError."""
+    if not a and not b:
+        if len(files) == 2 and labels:
+            return [files[0]], [files[1]], labels
+        if len(files) != 3 or labels:
+            raise ConfigError(
+                f"{len(files)} files are given; give A's predictions, B's and the labels, or, of several trainings a side, "
+                "--a a1.csv a2.csv --b b1.csv b2.csv --labels labels.csv."
+            )
+        return [files[0]], [files[1]], files[2]
+    if not a or not b or (len(files) + (labels is not None)) != 1:
+        missing = "--a" if not a else "--b" if not b else "--labels" if not files and labels is None else ""
+        raise ConfigError(
+            (f"{missing} is missing" if missing else f"{files[0]} belongs to no side")
+            + "; give all three: --a a1.csv a2.csv --b b1.csv b2.csv --labels labels.csv."
+        )
+    for side, own in (("--a", a), ("--b", b)):
+        if len(own) > MOST_FILES:
+            raise ConfigError(f"{side} has {len(own)} files, more than {MOST_FILES}; leave some out.")
+        if twice := next((f for f in own if own.count(f) > 1), None):
+            raise ConfigError(f"{side} names {twice} twice; one training counts once.")
+    return a, b, labels or files[0]
+
+
+def _names(own: Sequence[str], others: Sequence[str], given: Sequence[str] | None) -> list[str]:
+    """What the sides are called: as given, or as their files are without what counts them. Raises ConfigError for one name of both."""
+    if given:
+        if given[0] == given[1] or not all(n.strip() for n in given):
+            raise ConfigError(f"--names {given[0]!r} {given[1]!r}: each side needs a name of its own.")
+        return list(given)
+    stems = [[Path(named_table(f).where).stem for f in files] for files in (own, others)]
+    names = [s[0] if len(s) == 1 else os.path.commonprefix(s).rstrip("_-. ") for s in stems]
+    return names if all(names) and names[0] != names[1] else ["A", "B"]
+
+
+def _read(name: str, files: Sequence[str], truth: Labels) -> Side:
+    return Side(name=name, files=tuple(files), said=tuple(read_predictions(f, truth) for f in files))
+
+
+def _code(found: Judged) -> int:
+    d = found.pair.decision
+    if d.kind in ("beats", "better"):
+        return CODES[d.winner or "open"]
+    return CODES["equal"] if d.kind in ("equivalent", "better_by_little") else CODES["open"]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

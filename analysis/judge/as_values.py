@@ -1,0 +1,51 @@
+"""The verdict on two sides as plain values, in the shape of a study's (docs/verdict.schema.json)."""
+
+from typing import Any
+
+from analysis.findings.verdict_pairs import pair_row
+from analysis.judge.judged import Judged, side_rows
+from analysis.judge.words import headline, sentences, warnings
+from analysis.page.verdict_values import FORMAT, pair_values
+
+
+def judged_values(found: Judged) -> dict[str, Any]:
+    """Shares in [0, 1]; `margin` in points."""
+    a, b = found.sides
+    metrics: dict[str, dict[str, Any]] = {s.name: {} for s in found.sides}
+    for row in side_rows(found):
+        metrics[row["side"]][row["metric"]] = {k: row[k] for k in ("mean", "low", "high", "scores")}
+    scope = "files" if found.scope == "files" else "configurations"
+    labels, groups = found.truth.labels, found.truth.groups
+    return {
+        "format": FORMAT,
+        "of": "judge",
+        "name": None,
+        "metric": found.metric,
+        "margin": found.margin,
+        "final": True,
+        "sentences": sentences(found),
+        "warnings": warnings(found),
+        "questions": [
+            {
+                "question": found.truth.path.name,
+                "images": len(labels),
+                "groups": None if groups is None else len(set(groups.tolist())),
+                "sides": [{"name": s.name, "files": list(s.files), "metrics": metrics[s.name]} for s in found.sides],
+                "pairs": [pair_values(pair_row(found.pair), list(found.pair.decision.reasons), headline(found), scope)],
+                "classes": [
+                    {
+                        "class": found.truth.classes[k],
+                        "images": int((labels == k).sum()),
+                        "a": a.name,
+                        "b": b.name,
+                        "f1_a": found.f1[0][k],
+                        "f1_b": found.f1[1][k],
+                        "difference": d.mean,
+                        "low": d.low,
+                        "high": d.high,
+                    }
+                    for k, d in found.classes.items()
+                ],
+            }
+        ],
+    }

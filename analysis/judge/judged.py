@@ -1,0 +1,162 @@
+"""The verdict on two sides: the estimators, tests and intervals of a study, on predictions that were read from tables."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from analysis.data.question import Question
+from analysis.findings.comparisons import Gathered, runs_by_metric
+from analysis.findings.small_classes import small_classes
+from analysis.findings.verdict_pairs import Pair
+from analysis.judge.labels import Labels
+from analysis.page.by_class import Classes, Difference, differences, f1_runs
+from analysis.statistics import resampling as st
+from analysis.statistics.collapse import collapse_reason, count_collapses
+from analysis.statistics.decisions import ALPHA, Doubts, decide
+from analysis.statistics.forecast import Need, forecast
+from analysis.statistics.intervals import (
+    Estimate,
+    difference,
+    difference_interval,
+    fixed_difference,
+    images_estimate,
+    mean_estimate,
+    share_interval,
+)
+from analysis.statistics.scored_runs import Runs
+from study.errors import ConfigError, nearest
+
+METRICS = {"macro_f1": "macro_f1", "accuracy": "accuracy", "balanced_accuracy": "macro_recall"}
+"""By the name that is asked for, that of `statistics.resampling.METRICS`: balanced accuracy is the mean of the classes' recalls. All three
+are functions of counts by class, so one resampling of images serves them."""
+IN_WORDS = {"macro_f1": "macro-F1", "accuracy": "accuracy", "balanced_accuracy": "balanced accuracy"}
+BY_CLASS = ("macro_f1", "balanced_accuracy")  # weigh all classes alike, however few images one has
+Scope = Literal["training", "files"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Side:
+    """One of the two that are judged; several files are its seeds."""
+
+    name: str
+    files: tuple[str, ...]
+    said: tuple[np.ndarray, ...]  # [N] each, places of classes
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Judged:
+    """All that is said of two sides. Scores are shares in [0, 1]; differences are A minus B."""
+
+    truth: Labels
+    sides: tuple[Side, Side]
+    metric: str
+    margin: float  # points
+    scope: Scope  # "files": a side has one file, so nothing is known of what more training would bring
+    pair: Pair
+    scores: Mapping[str, Mapping[str, tuple[Estimate, np.ndarray]]]  # by metric and side: its mean, and the score of every file
+    others: Mapping[str, Difference]  # by metric, A minus B with an unadjusted 95 % interval
+    classes: Mapping[int, Difference]  # by class that occurs, the same of F1
+    f1: tuple[Mapping[int, float], Mapping[int, float]]  # by class, of each side
+
+
+def find_metric(name: str) -> str:
+    """Raises ConfigError for one that no verdict is made of here."""
+    if name not in METRICS:
+        raise ConfigError(f"Unknown metric {name!r}; choose from {nearest(name, list(METRICS))}.")
+    return name
+
+
+def judge(truth: Labels, a: Side, b: Side, *, metric: str = "macro_f1", margin: float = 1.0, resamples: int = st.RESAMPLES) -> Judged:
+    """Decides between A and B. `margin`: points that are worth having. Where each side has two files or more, the files are what repeats, as
+    confirm runs do in a study, and every number is the study's; else the test images alone are in the intervals."""
+    gathered = _gathered(truth, a, b)
+    runs = {s.name: runs_by_metric(gathered, s.name, resamples) for s in (a, b)}
+    scope: Scope = "training" if min(len(a.said), len(b.said)) > 1 else "files"
+    between: Callable[[Runs, Runs], Estimate] = difference if scope == "training" else fixed_difference
+    scores = {name: {s: (_mean(own[key], scope), own[key].scores) for s, own in runs.items()} for name, key in METRICS.items()}
+    own = [runs[s.name][METRICS[metric]] for s in (a, b)]
+    by_class = [f1_runs(Classes(gathered=gathered, names=truth.classes, ranked=(a.name, b.name)), s.name, resamples) for s in (a, b)]
+    return Judged(
+        truth=truth,
+        sides=(a, b),
+        metric=metric,
+        margin=margin,
+        scope=scope,
+        pair=_decided(gathered, own, between(*own), metric, margin, scope),
+        scores=scores,
+        others={m: _interval(between(*(runs[s.name][METRICS[m]] for s in (a, b)))) for m in METRICS if m != metric},
+        classes=differences(*by_class, between),
+        f1=(_means(by_class[0]), _means(by_class[1])),
+    )
+
+
+def _gathered(truth: Labels, a: Side, b: Side) -> Gathered:
+    """Both sides as a question's two strategies, whose runs one search found."""
+    return Gathered(
+        question=Question(dataset=str(truth.path), splits="official", backbone="", train_fraction=1.0),
+        images=truth.images,
+        labels=truth.labels,
+        groups=truth.groups,
+        fold=np.zeros(len(truth.labels), int),
+        searches=dict.fromkeys(range(max(len(a.said), len(b.said))), 0),
+        classes=truth.classes,
+        predicted={s.name: dict(enumerate(s.said)) for s in (a, b)},
+    )
+
+
+def _mean(own: Runs, scope: Scope) -> Estimate:
+    return mean_estimate(own) if scope == "training" else images_estimate(float(own.scores.mean()), own.resampled.mean(axis=0), own.units)
+
+
+def _decided(gathered: Gathered, own: Sequence[Runs], e: Estimate, metric: str, margin: float, scope: Scope) -> Pair:
+    small = small_classes(gathered.labels, gathered.classes, IN_WORDS[metric]) if metric in BY_CLASS else ""
+    names = [*gathered.predicted]
+    (decision,) = decide([e], margin / 100, [Doubts(both=(*([small] if small else []), *_collapses(own, names, scope)))])
+    open_yet = decision.kind == "undecided" and not math.isnan(e.variance)
+    return Pair(
+        question=gathered.question,
+        a=names[0],
+        b=names[1],
+        estimate=e,
+        decision=decision,
+        seeds=min(len(r.scores) for r in own),
+        confidence=1 - ALPHA,
+        needs=_needs(e, margin, scope) if open_yet else (),
+        small_classes=small,
+    )
+
+
+def _needs(e: Estimate, margin: float, scope: Scope) -> tuple[Need, ...]:
+    """What would decide it; of sides without repeats, more images alone."""
+    found = forecast(e, margin / 100)
+    return found if scope == "training" else tuple(n for n in found if n.resource in ("image", "session"))
+
+
+def _collapses(own: Sequence[Runs], names: Sequence[str], scope: Scope) -> list[str]:
+    """Why collapsed runs forbid to name a winner. Nothing is known of a search here, so the test score tells alone."""
+    if scope == "files":
+        return []
+    counted = count_collapses([r.scores for r in own], [np.full(len(r.scores), math.nan) for r in own], 1)
+    return [f"of {s}, {why}" for s, c in zip(names, counted, strict=True) if (why := collapse_reason(c, c))]
+
+
+def _interval(e: Estimate) -> Difference:
+    low, high = difference_interval(e)
+    return Difference(mean=e.mean, low=low, high=high)
+
+
+def _means(by_class: Mapping[int, Runs]) -> dict[int, float]:
+    return {k: float(r.scores.mean()) for k, r in by_class.items()}
+
+
+def side_rows(found: Judged) -> list[dict[str, Any]]:
+    """A row a side and metric: mean, low, high, and the score of every file."""
+    rows = []
+    for metric, by_side in found.scores.items():
+        for name, (e, each) in by_side.items():
+            low, high = share_interval(e)
+            rows.append({"side": name, "metric": metric, "mean": e.mean, "low": low, "high": high, "scores": each.tolist()})
+    return rows

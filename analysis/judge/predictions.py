@@ -1,0 +1,158 @@
+"""What a network said of the images, read from a table that was made anywhere: image, class, or a probability for every class."""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from analysis.judge.labels import Labels, image_name, named_path, named_table, open_table
+from study.console.text import DANGEROUS, shown
+from study.datasets.ids import as_id
+from study.datasets.manifest import NAMES
+from study.datasets.spec import some
+from study.errors import ConfigError, DataError, nearest
+from study.question.naming import Named
+
+SAID = ("predicted_class", "predicted", "prediction", "predicted_label", "predictions", "pred", "y_pred", "said", "class")
+"""What the column of classes is called, the surest name first."""
+PERHAPS = ("label", "category")
+"""The same where no probabilities stand beside it: there it may be what is true."""
+BESIDE = {
+    *("probability", "confidence", "score", "problem", "network", "id", "index", "", "fold", "seed", "true", "truth", "y_true", "target")
+}
+"""Columns that may stand beside probabilities and are no class, unless a class has that name; so are those of splits, groups and weights."""
+NAMED = 3  # of what is wrong, with their lines
+
+
+def read_predictions(given: str, truth: Labels) -> np.ndarray:
+    """int64 [N]: places in `truth.classes`, by its images. `given`: a path, with ?image=COLUMN&label=COLUMN where they have other names.
+
+    A column of classes is taken before probabilities; of these the highest is what was said, of equal ones the first class. Raises
+    ConfigError for columns that are not there, DataError with file and line for what is wrong with a row, and where the images differ.
+    """
+    named = named_table(given)
+    path = named_path(named)
+    header, rows = open_table(named, "a table of predictions")
+    image = _column(header, named, "image", NAMES["image"])
+    if image is None:
+        raise ConfigError(f"{path}: which column is the image? It has {shown(', '.join(header)[:200])}; say it: {given}?image=COLUMN.")
+    others = [h for h in header if h != image]
+    said = _column(others, named, "label", SAID)
+    if said is None and not _of_classes(others, truth):
+        said = _column(others, named, "label", PERHAPS)
+    columns = {} if said else _probability_columns(others, truth, path)
+    said_of: dict[str, int] = {}
+    lines: dict[str, str] = {}
+    unknown: list[str] = []
+    number = {c: k for k, c in enumerate(truth.classes)} | {as_id(c): k for k, c in enumerate(truth.classes)}
+    for where, row in rows:
+        name = image_name(row.get(image, ""), where)
+        if name in lines:
+            raise DataError(f"{where}: {name} stands in {lines[name]} already; keep one row an image.")
+        lines[name] = where
+        if said is None:
+            said_of[name] = _highest(row, columns, where)
+            continue
+        label = row.get(said, "")
+        label = label[1:] if label[:1] == "'" and label[1:].startswith(DANGEROUS) else label
+        if not label:
+            raise DataError(
+                f"{where}: says no class of {name} (column {said}); predict it, or take the image out of all files and of {truth.path}."
+            )
+        place = number.get(label, number.get(as_id(label)))
+        if place is None:
+            unknown.append(f"{label[:80]} ({where})")
+        else:
+            said_of[name] = place
+    if unknown:
+        raise DataError(
+            f"{path}: says classes that {truth.path} has not ({some(unknown, NAMED)}); spell them as there ({some(truth.classes, 5)}), or, "
+            "where the test images hold none of them, name all classes with --classes."
+        )
+    return _in_order(said_of, lines, truth, path)
+
+
+def _column(header: Sequence[str], named: Named, role: str, names: Sequence[str]) -> str | None:
+    """The table's column of a role. Raises ConfigError where one was named that is not there."""
+    wanted = named.options.get(role)
+    lower = {h.strip().lower(): h for h in reversed(header)}
+    if wanted is None:
+        return next((lower[n] for n in names if n in lower), None)
+    if wanted not in header and wanted.lower() not in lower:
+        raise ConfigError(f"{named.where}: the table has no column {wanted!r}; choose from {nearest(wanted, list(header))}.")
+    return wanted if wanted in header else lower[wanted.lower()]
+
+
+def _of_classes(header: Sequence[str], truth: Labels) -> dict[str, int]:
+    """By column, the class whose probability it holds: called as the class, or p(CLASS)."""
+    named = {form: k for k, c in enumerate(truth.classes) for form in (c, f"p({c})")}
+    return {h: named[h] for h in header if h in named}
+
+
+def _probability_columns(header: Sequence[str], truth: Labels, path: Path) -> dict[str, int]:
+    """As `_of_classes`, one of every class and no other. Raises ConfigError, DataError."""
+    found = _of_classes(header, truth)
+    if not found:
+        raise ConfigError(
+            f"{path}: which column is the class? It has {shown(', '.join(header)[:200])}, and none is called class or as the classes "
+            f"({some(truth.classes, 5)}); say it: {path}?label=COLUMN."
+        )
+    if twice := [h for h in found if list(found.values()).count(found[h]) > 1]:
+        raise DataError(f"{path}: the columns {some(twice, 2)} are of one class; keep one.")
+    if absent := [c for k, c in enumerate(truth.classes) if k not in found.values()]:
+        raise DataError(f"{path}: has no column for {some(absent)}; a probability for every class is needed, or one column, class.")
+    aside = BESIDE | {n for role in ("split", "group", "weight", "names", "label") for n in NAMES[role]}
+    if strange := [h for h in header if h not in found and h.strip().lower() not in aside]:
+        raise DataError(
+            f"{path}: its column {shown(some(strange, NAMED))} is no class of {truth.path}; take it out, or, where the test images hold none "
+            "of that class, name all classes with --classes."
+        )
+    return found
+
+
+def _highest(row: Mapping[str, str], columns: Mapping[str, int], where: str) -> int:
+    """The class of the highest probability; of equal ones the first. Raises DataError for what is no probability."""
+    shares = [0.0] * len(columns)
+    for column, k in columns.items():
+        try:
+            shares[k] = float(row.get(column, ""))
+        except ValueError:
+            shares[k] = math.nan
+        if not 0 <= shares[k] <= 1:
+            raise DataError(
+                f"{where}: {shown(column[:80])} is {shown(row.get(column, '')[:40])!r}; must be a probability, 0 to 1 (of logits, give the "
+                "softmax, or a column class)."
+            )
+    return max(range(len(shares)), key=lambda k: (shares[k], -k))
+
+
+def _in_order(said_of: Mapping[str, int], lines: Mapping[str, str], truth: Labels, path: Path) -> np.ndarray:
+    """What was said by the images of the labels. Raises DataError where the two hold other images."""
+    wanted = truth.images.tolist()
+    found = said_of if any(w in said_of for w in wanted) else _by_last_part(said_of, wanted)
+    if absent := [w for w in wanted if w not in found]:
+        raise DataError(
+            f"{path}: {len(absent)} of {len(wanted)} images of {truth.path} are not in it "
+            f"({some([f'{w[:120]}, {truth.lines[w]}' for w in absent], NAMED)}); predict them too, or take them out of all files."
+        )
+    known = {*wanted, *truth.aside}
+    if found is said_of and (extra := [n for n in said_of if n not in known]):
+        raise DataError(
+            f"{path}: {len(extra)} of its images are not in {truth.path} ({some([f'{n[:120]}, {lines[n]}' for n in extra], NAMED)}); label them "
+            "there, or take them out here."
+        )
+    return np.array([found[w] for w in wanted], np.int64)
+
+
+def _by_last_part(said_of: Mapping[str, int], wanted: Sequence[str]) -> Mapping[str, int]:
+    """Where no name is the same but those without their folders are, and each is there once: by the last parts."""
+
+    def last(name: str) -> str:
+        return name.replace("\\", "/").rpartition("/")[2]
+
+    ours, theirs = {last(w) for w in wanted}, {last(n) for n in said_of}
+    if len(ours) < len(wanted) or len(theirs) < len(said_of) or ours != theirs:
+        return said_of
+    short = {last(n): k for n, k in said_of.items()}
+    return {w: short[last(w)] for w in wanted}

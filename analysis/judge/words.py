@@ -1,0 +1,91 @@
+"""What was found between two sides, in words."""
+
+import math
+
+from analysis.judge.judged import IN_WORDS, METRICS, Judged
+from analysis.statistics.forecast import Need
+from analysis.statistics.intervals import few_units
+from analysis.words.sentences import decision
+from study.console.text import joined
+
+UNITS = {"run": "file", "search": "search", "fold": "fold", "image": "test image", "session": "group"}
+
+
+def headline(found: Judged) -> str:
+    """The decision with its numbers, the higher side first."""
+    return f"{decision(found.pair, found.margin)} ({numbers(found)})"
+
+
+def numbers(found: Judged) -> str:
+    """The difference of the chosen metric with its interval."""
+    e, d = found.pair.estimate, found.pair.decision
+    mean, low, high = (100 * v for v in (e.mean, d.low, d.high))
+    first, other = found.pair.a, found.pair.b
+    if mean < 0:
+        (mean, low, high), (first, other) = (-mean, -high, -low), (other, first)
+    return f"{first} minus {other}: {mean:+.1f} points of {IN_WORDS[found.metric]}, 95 % interval {low:+.1f} to {high:+.1f}"
+
+
+def sentences(found: Judged) -> list[str]:
+    """The answer, what its interval contains, and what to do, a sentence each."""
+    a, b = (len(s.files) for s in found.sides)
+    images = f"{len(found.truth.labels):,} test images"
+    if found.truth.groups is not None:
+        images += f" in {len(set(found.truth.groups.tolist())):,} groups (column {found.truth.group_column}), each drawn as a whole"
+    if found.scope == "training":
+        scope = f"The interval contains the runs of both sides ({a} and {b} files) and {images}."
+    else:
+        scope = (
+            f"The interval contains {images} alone. It speaks of these files, not of how their networks were trained: another seed may do "
+            "better or worse. Two files or more a side would contain that too."
+        )
+    return [f"{headline(found)}.", *[f"{r[0].upper()}{r[1:]}." for r in found.pair.decision.reasons], scope, *_steps(found)]
+
+
+def _steps(found: Judged) -> list[str]:
+    if found.pair.decision.reasons or not found.pair.needs:
+        return []
+    enough = [f"{n.more:,} more {_unit(n)}" for n in found.pair.needs if n.more is not None]
+    if not enough:
+        return ["More files or test images will not settle this."]
+    each = " a side" if any(n.resource == "run" and n.more is not None for n in found.pair.needs) else ""
+    return [f"To decide it with 80 % probability you need {' or '.join([f'{enough[0]}{each}', *enough[1:]])}."]
+
+
+def _unit(need: Need) -> str:
+    return f"{UNITS[need.resource]}{'s' * (need.more != 1)}"
+
+
+def warnings(found: Judged) -> list[str]:
+    """What to know before the verdict is believed."""
+    out = []
+    perfect = [f for s in found.sides for f, said in zip(s.files, s.said, strict=True) if (said == found.truth.labels).all()]
+    if perfect:
+        out.append(f"{joined(perfect)} names every image rightly: are these predictions, or the labels themselves?")
+    a, b = found.sides
+    if any((x == y).all() for x in a.said for y in b.said):
+        out.append("One file of each side says the same of every image. Are both of the same network?")
+    if any((x == y).all() for s in found.sides for k, x in enumerate(s.said) for y in s.said[:k]):
+        out.append("Two files of one side say the same of every image. Copies of one run are no repeats: the interval is then too narrow.")
+    if found.truth.groups is not None and few_units(found.pair.estimate):
+        out.append("There are few groups, so the interval itself is uncertain.")
+    return out
+
+
+def lines(found: Judged) -> list[str]:
+    """For a terminal: each side's score, then the sentences."""
+    metric = found.metric
+    by_side = []
+    for side in found.sides:
+        e, each = found.scores[metric][side.name]
+        spread = f", {100 * each.min():.1f} to {100 * each.max():.1f} over {len(each)} files" if len(each) > 1 else ""
+        by_side.append(f"{side.name}: {100 * e.mean:.1f} points of {IN_WORDS[metric]}{spread}")
+    rest = [f"{IN_WORDS[m]} {100 * d.mean:+.1f}{_between(d.low, d.high)}" for m, d in found.others.items()]
+    return [*by_side, *sentences(found), f"{found.pair.a} minus {found.pair.b} in other metrics: {joined(rest)}."]
+
+
+def _between(low: float, high: float) -> str:
+    return "" if math.isnan(low) else f" [{100 * low:+.1f}, {100 * high:+.1f}]"
+
+
+assert set(IN_WORDS) == set(METRICS)

@@ -1,0 +1,94 @@
+"""A verdict as plain values, for other programs: docs/verdict.schema.json says what is in it. Of a study; `analysis.judge` writes the same."""
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from analysis.data.frames import Frames
+from analysis.data.question import Question
+from analysis.statistics.resampling import PRIMARY
+from analysis.verdict import Findings
+
+FORMAT = 1
+PAIR = (
+    *("a", "b", "difference", "low", "high", "simultaneous_low", "simultaneous_high", "a_better", "within_margin", "b_better"),
+    *("p", "p_holm", "p_equivalent"),
+)
+"""Numbers and names of a pair that stand in its row of the table of pairs."""
+
+
+def study_values(frames: Frames, found: Findings, classes: pd.DataFrame) -> dict[str, Any]:
+    """All that a study's page decides. `classes`: the rows of the figure class_differences."""
+    return {
+        "format": FORMAT,
+        "of": "study",
+        "name": frames.study.name,
+        "metric": PRIMARY,
+        "margin": frames.study.margin,
+        "final": not frames.in_progress,
+        "sentences": [s.text for s in found.sentences],
+        "warnings": list(found.warnings),
+        "questions": [_question(q, found, classes) for q in _questions(found)],
+    }
+
+
+def dump_values(values: Mapping[str, Any]) -> str:
+    """As JSON; what is not known is null, never NaN, which is no JSON."""
+    return json.dumps(_known(values), indent=1, ensure_ascii=True, allow_nan=False)
+
+
+def pair_values(row: Mapping[str, Any], reasons: list[str], text: str, scope: str) -> dict[str, Any]:
+    """`row`: of the table of pairs."""
+    return {
+        **{k: row[k] for k in PAIR},
+        "verdict": row["verdict"],
+        "winner": row["winner"] or None,
+        "scope": scope,
+        "reasons": reasons,
+        "text": text,
+    }
+
+
+def _questions(found: Findings) -> list[Question]:
+    return list(dict.fromkeys(Question.of(r) for r in found.strategies.to_dict("records"))) if len(found.strategies) else []
+
+
+def _question(question: Question, found: Findings, classes: pd.DataFrame) -> dict[str, Any]:
+    strategies = _of(found.strategies, question)
+    seeds = _of(found.seeds, question)
+    sides: dict[str, dict[str, Any]] = {}
+    for row in strategies.to_dict("records"):
+        side = sides.setdefault(row["strategy"], {"name": row["strategy"], "files": [], "metrics": {}})
+        own = seeds[(seeds.strategy == row["strategy"]) & (seeds.metric == row["metric"])]
+        side["metrics"][row["metric"]] = {**{k: row[k] for k in ("mean", "low", "high")}, "scores": own["score"].tolist()}
+    by_class = classes[classes.question == question].to_dict("records") if len(classes) else []
+    return {
+        "question": question.name,
+        "images": int(strategies["images"].iloc[0]),
+        "groups": int(strategies["units"].iloc[0]) if (strategies["units"] != strategies["images"]).any() else None,
+        "sides": list(sides.values()),
+        "pairs": [
+            pair_values(r, r["reasons"].split("; ") if r["reasons"] else [], r["text"], r["scope"])
+            for r in _of(found.pairs, question).to_dict("records")
+        ],
+        "classes": [
+            {"class": r["class"], "images": r["images"], "a": r["best"], "b": r["strategy"], "f1_a": r["f1_best"], "f1_b": r["f1"]}
+            | {k: r[k] for k in ("difference", "low", "high")}
+            for r in by_class
+        ],
+    }
+
+
+def _of(table: pd.DataFrame, question: Question) -> pd.DataFrame:
+    return table[[Question.of(r) == question for r in table.to_dict("records")]] if len(table) else table
+
+
+def _known(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {k: _known(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_known(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
