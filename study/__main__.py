@@ -19,6 +19,7 @@ COMMANDS = {
     "export": ("study.export", "write it for timm, ONNX Runtime or torch.export"),
     "demo": ("study.demo", "try it on one image in the browser"),
     "datasets": ("study.datasets.__main__", "check your images before anything is trained"),
+    "screen": ("study.screen.__main__", "which pretrained network suits your images, by a quick probe"),
     "report": ("analysis.report", "a study's page and tables"),
     "compare": ("analysis.compare", "two studies, question by question"),
     "judge": ("analysis.judge.__main__", "two sides' predictions, made anywhere, against labels"),

@@ -19,11 +19,12 @@ LAYERS = [  # a line a folder, and the files of the root
     {"study.training"},
     {"study.use", "study.measure", "study.tracking"},
     {"study.run"},
+    {"study.screen"},
     {"study.search"},
     {"study.budget"},
     {"study.conduct"},
     {"study.results"},
-    {"study.sweep", "study.trial", "study.predict", "study.replay", "study.export", "study.demo", "study.deliver", "study.measure.__main__", "study.tracking.__main__", "study.datasets.__main__"},
+    {"study.sweep", "study.trial", "study.predict", "study.replay", "study.export", "study.demo", "study.deliver", "study.measure.__main__", "study.tracking.__main__", "study.datasets.__main__", "study.screen.__main__"},
     {"study.__main__"},
 ]  # fmt: skip
 ANALYSIS = [
@@ -38,7 +39,12 @@ ANALYSIS = [
     {"analysis.report", "analysis.compare", "analysis.judge"},
 ]
 PACKAGES = ("study", "analysis", "cluster", "benchmarks")
-MAY_USE_ANALYSIS = ("study.conduct", "study.results", "study.replay")  # what a study says of itself is the analysis's to say
+MAY_USE_ANALYSIS = (
+    "study.conduct",
+    "study.results",
+    "study.replay",
+    "study.screen",
+)  # what a study says of itself is the analysis's to say
 ANALYSIS_MAY_USE = (
     *LAYERS[0], *LAYERS[1], *LAYERS[2], *LAYERS[3], "study.tracking.ledger", "study.tracking.from_mlflow", "study.search.sample", "study.search.seeds", "study.search.confirmed",
     "study.datasets.called", "study.datasets.ids", "study.datasets.manifest", "study.datasets.shapes", "study.datasets.spec", "study.datasets.user_table",  # tables of labels

@@ -3,7 +3,6 @@
 Of several trainings a side: `python -m analysis.judge --a a1.csv a2.csv a3.csv --b b1.csv b2.csv b3.csv --labels labels.csv`.
 """
 
-import math
 import os
 import sys
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ from analysis.judge.predictions import read_predictions
 from analysis.judge.words import lines, warnings
 from analysis.page.verdict_values import dump_values
 from analysis.statistics.resampling import RESAMPLES
+from study.bounds import check_options
 from study.console.command import Parser, command
 from study.console.text import shown, tell
 from study.errors import ConfigError, StudyError
@@ -53,8 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser().parse_args(argv)
     try:
         find_metric(args.metric)
-        if not 0 <= args.margin < 100 or math.isnan(args.margin):
-            raise ConfigError(f"--margin must be a number of points, 0 to 100, not {args.margin:g}.")
+        check_options(margin=args.margin)
         own, others, given = _sides(args.files, args.a, args.b, args.labels)
         outputs.check_output(args.out, KIND, "--out", overwrite=args.overwrite)
         names = _names(own, others, args.names)

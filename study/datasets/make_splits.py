@@ -28,7 +28,7 @@ def cut(
         return split, "given split"
     if not len(own):
         raise DataError(f"{what} has no train images, of which {names} could be cut; add them.")
-    parts, copies = _apart(labels[own], None if groups is None else groups[own], [seen[int(k)] for k in own], list(missing.values()), what)
+    parts, copies = apart(labels[own], None if groups is None else groups[own], [seen[int(k)] for k in own], list(missing.values()), what)
     for k, number in missing.items():
         split[own[parts[number]]] = k
     return split, (f"given split, {names} cut from train" if (given > TRAIN).any() else "own stratified split") + copies
@@ -49,7 +49,7 @@ def check_fold(fold: int, given: bool, what: str) -> None:
         )
 
 
-def _apart(labels: np.ndarray, groups: np.ndarray | None, seen: list[Look], held: list[int], what: str) -> tuple[list[np.ndarray], str]:
+def apart(labels: np.ndarray, groups: np.ndarray | None, seen: list[Look], held: list[int], what: str) -> tuple[list[np.ndarray], str]:
     """Five folds (positions) with copies on one side, and what is to be said of these. Where the hash takes so many images for near copies
     that they could not be split, only sure ones are kept together, or else exact ones, and that is said; exact ones always are."""
     digests, hashes = np.array([one.digest for one in seen]), np.array([one.hash for one in seen], np.uint64)

@@ -19,7 +19,7 @@ from study.inference.device import Device
 from study.metrics import score
 from study.networks.cutting.cut import split
 from study.networks.cutting.halves import Split
-from study.networks.pretrained import create
+from study.networks.pretrained import Backbone, create
 from study.question.config import TrialConfig
 from study.records import OBJECTIVE, EpochRecord
 from study.strategies import Features as Line
@@ -58,11 +58,26 @@ class Solved:
     network: Split
 
 
-def solve(config: TrialConfig, inputs: Inputs, *, weights: str | None = None) -> Solved:
-    """Solves the head of `config`'s network on its frozen features of the training images; validation chooses the strength.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Frozen:
+    """A pretrained network cut below its linear head, which is yet to be solved, and the images as that head sees them."""
 
-    Raises ConfigError for a network that cannot be cut below a single linear head.
-    """
+    backbone: Backbone
+    network: Split
+    features: Features
+    where: Device
+
+    def train(self) -> np.ndarray:
+        """Features float32 [N, D] of the training images, from the store where it has them."""
+        return _rows(self.features.train_unaugmented, len(self.features.inputs.train))
+
+    def val(self) -> np.ndarray:
+        """The same of the validation images."""
+        return _rows(self.features.val, len(self.features.inputs.val))
+
+
+def freeze(config: TrialConfig, inputs: Inputs, *, weights: str | None = None) -> Frozen:
+    """Cuts `config`'s pretrained network below its head. Raises ConfigError for one that cannot be cut below a single linear head."""
     where = Device.best(config.protocol.precision)
     inputs.place(where.device)
     backbone = create(
@@ -76,11 +91,20 @@ def solve(config: TrialConfig, inputs: Inputs, *, weights: str | None = None) ->
             "the line to beat is left out for this network."
         )
     network.eval()
-    features = Features(inputs, network, backbone, config, where)
+    return Frozen(backbone=backbone, network=network, features=Features(inputs, network, backbone, config, where), where=where)
+
+
+def solve(config: TrialConfig, inputs: Inputs, *, weights: str | None = None) -> Solved:
+    """Solves the head of `config`'s network on its frozen features of the training images; validation chooses the strength.
+
+    Raises ConfigError for a network that cannot be cut below a single linear head.
+    """
+    frozen = freeze(config, inputs, weights=weights)
+    network = frozen.network
+    head: Any = network.trained.weight
 
     began, worked = time.perf_counter(), time.process_time()
-    train = _rows(features.train_unaugmented, len(inputs.train))
-    val = _rows(features.val, len(inputs.val))
+    train, val = frozen.train(), frozen.val()
     strengths = _strengths(config, len(inputs.val))
     path = fit_path(train, inputs.labels_of(inputs.train), len(inputs.table.classes), inputs.weights_of(inputs.train), strengths)
     by_strength = [score(c.logits(val), inputs.labels_of(inputs.val)) for c in path] if len(val) else []
@@ -92,7 +116,9 @@ def solve(config: TrialConfig, inputs: Inputs, *, weights: str | None = None) ->
     train_seconds = time.perf_counter() - began
 
     own, _ = score(chosen.logits(train), inputs.labels_of(inputs.train))
-    facts: dict[str, Any] = epoch_facts.describe(features, backbone, where, 1, sum(p.numel() for p in network.trained.parameters()))
+    facts: dict[str, Any] = epoch_facts.describe(
+        frozen.features, frozen.backbone, frozen.where, 1, sum(p.numel() for p in network.trained.parameters())
+    )
     record = EpochRecord(
         epoch=1,
         metrics={"train/loss": own["nll"]} | {f"train/{k}": v for k, v in own.items()} | {f"val/{k}": v for k, v in found.items()},
