@@ -24,6 +24,7 @@ from analysis.load import load
 from analysis.page import albums as pictures
 from analysis.page.leaderboard import leaderboard
 from analysis.page.theme import colour
+from analysis.page.verdict_values import dump_values, study_values
 from analysis.page.write import write_tables
 from analysis.score_facts import score_facts
 from analysis.verdict import Findings, findings
@@ -60,6 +61,7 @@ class ReportSummary:
     use: list[str]  # the network to use of each data set, in lines for a terminal
     picks: list[dict[str, Any]]  # the same as plain values
     scores: dict[str, Any]  # on test, of every confirm run and cell, as plain values
+    values: dict[str, Any]  # all that is decided, for other programs (docs/verdict.schema.json)
 
 
 def write_report(
@@ -106,6 +108,7 @@ def write_report(
         use=use_lines(frames, found.picks),
         picks=pick_facts(found.picks),
         scores=score_facts(frames, found),
+        values=study_values(frames, found, computed["class_differences"]),
     )
 
 
@@ -368,6 +371,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--no-images", dest="images", action="store_false", help="leave out the pictures")
     parser.add_argument("--format", choices=("csv", "parquet"), default="csv", help="of the tables")
+    parser.add_argument("--json", action="store_true", help="print the verdict as JSON instead (docs/verdict.schema.json)")
     parser.add_argument("--overwrite", action="store_true", help="replace what lies under --out and --tables, whatever it is")
     args = parser.parse_args(argv)
     try:
@@ -384,10 +388,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
     except StudyError as error:
         return tell(error)
-    for line in summary.verdicts:
-        print(line)
     for line in summary.warnings:
         print(f"warning: {line}", file=sys.stderr)
+    if args.json:
+        print(dump_values(summary.values))
+        return 0
+    for line in summary.verdicts:
+        print(line)
     for line in summary.use:
         print(line)
     print(f"report: {args.out}")

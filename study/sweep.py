@@ -6,7 +6,9 @@ The same command resumes: finished trials are read back, half-done ones go on. S
 """
 
 import argparse
+import contextlib
 import functools
+import json
 import logging
 import os
 import shlex
@@ -15,7 +17,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 from study import early
 from study.bounds import check_options
@@ -98,6 +100,7 @@ def parser() -> Parser:
     p.add_argument("--max-failed", type=int, help="exit 5 when more trials than this failed")
     p.add_argument("--no-images", dest="images", action="store_false", help="no small copies of images in the results and on the report")
     p.add_argument("--dry-run", action="store_true", help="print what would run, what it costs and what is done already")
+    p.add_argument("--json", action="store_true", help="print the verdict as JSON (docs/verdict.schema.json), and all else on stderr")
     p.add_argument("--debug", action="store_true", help="tracebacks instead of one-line errors")
     return p
 
@@ -166,9 +169,18 @@ def _is_folder(name: str) -> bool:
 @command("stopped; start again with the same command")
 def main(argv: Sequence[str] | None = None) -> int:
     args = parser().parse_args(argv)
+    out = sys.stdout
+    with contextlib.redirect_stdout(sys.stderr if args.json else out):
+        return _swept(args, argv, out)
+
+
+def _swept(args: argparse.Namespace, argv: Sequence[str] | None, out: TextIO) -> int:
+    """Runs the study that was asked for; `out` gets the verdict where it is wanted as JSON."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     try:
         check_options(hours=args.hours, max_failed=args.max_failed)
+        if args.json and args.dry_run:
+            raise ConfigError("--json prints a verdict, and --dry-run makes none; leave one of them out.")
         mine = args.study == MINE
         fields = given_fields(args)
         if not mine:
@@ -202,6 +214,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             print("stopped; resume with the same command", file=sys.stderr)
             return interrupted.code
         print_end(ended)
+        if args.json:
+            print(json.dumps(ended.values, indent=1, allow_nan=False), file=out)
         if args.strict_tracking and ended.unsent:
             return EnvironmentProblem.exit_code
         return verdict_code(ended.study, ended.ledger, args.max_failed)

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from sklearn import metrics
 
-from analysis import compare
+from analysis import compare, report
 from analysis.figures import class_differences
 from analysis.judge.__main__ import main
 from analysis.judge.judged import METRICS, Side, judge
@@ -98,6 +98,40 @@ def test_two_studies_are_told_apart_as_compare_does(copy: Ledger, tmp_path: Path
         files = ["--a", *theirs[row["strategy"]], "--b", *ours[row["strategy"]], "--labels", labels]
         (pair,) = judged(files, tmp_path, capsys)["questions"][0]["pairs"]
         assert (pair["difference"], pair["low"], pair["high"]) == (row["difference"], row["low"], row["high"]) and row["high"] < 0
+
+
+# ---- a study's own verdict as JSON --------------------------------------------------------------------------------
+
+
+def test_a_report_prints_its_verdict_as_the_schema_has_it(copy: Ledger, tmp_path: Path, capsys) -> None:
+    arguments = [str(widened(copy).folder.root), "--out", str(tmp_path / "r.html"), "--json"]
+    assert report.main(arguments) == 0
+    values = json.loads(capsys.readouterr().out)
+    jsonschema.validate(values, SCHEMA)
+    found = findings(load(copy))
+    (question,), (row,) = values["questions"], found.pairs.to_dict("records")
+    (pair,) = question["pairs"]
+    assert values["of"] == "study" and values["sentences"] == [s.text for s in found.sentences] and question["images"] == 360
+    assert all(pair[k] == row[k] for k in ("a", "b", "difference", "low", "high", "p_holm", "verdict", "winner", "text"))
+    assert [s["metrics"]["macro_f1"]["mean"] for s in question["sides"]] == list(
+        found.strategies[found.strategies.metric == "macro_f1"]["mean"]
+    )
+    assert len(question["classes"]) == 10 and all(len(s["metrics"]["macro_f1"]["scores"]) == 3 for s in question["sides"])
+
+
+def test_a_sweep_prints_json_alone_on_stdout(copy: Ledger, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    from study import sweep
+    from study.conduct import pipeline
+
+    def conducted(study, *_) -> pipeline.Ended:
+        print("a line that a person reads")
+        return pipeline.Ended(study=study, ledger=copy, verdicts=["so it is"], values={"format": 1, "questions": []})
+
+    monkeypatch.setattr(pipeline, "conduct", conducted)
+    assert sweep.main([str(copy.folder.root), "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out) == {"format": 1, "questions": []} and "a person reads" in err and "so it is" in err
+    assert sweep.main([str(copy.folder.root), "--json", "--dry-run"]) == 2 and "leave one of them out" in capsys.readouterr().err
 
 
 # ---- files of one's own ------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from typing import Any
 from analysis.findings.verdict_pairs import pair_row
 from analysis.judge.judged import Judged, side_rows
 from analysis.judge.words import headline, sentences, warnings
-from analysis.page.verdict_values import FORMAT, pair_values
+from analysis.page.verdict_values import FORMAT, known, pair_values
 
 
 def judged_values(found: Judged) -> dict[str, Any]:
@@ -16,7 +16,7 @@ def judged_values(found: Judged) -> dict[str, Any]:
         metrics[row["side"]][row["metric"]] = {k: row[k] for k in ("mean", "low", "high", "scores")}
     scope = "files" if found.scope == "files" else "configurations"
     labels, groups = found.truth.labels, found.truth.groups
-    return {
+    values = {
         "format": FORMAT,
         "of": "judge",
         "name": None,
@@ -49,3 +49,4 @@ def judged_values(found: Judged) -> dict[str, Any]:
             }
         ],
     }
+    return known(values)

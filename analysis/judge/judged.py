@@ -88,7 +88,7 @@ def judge(truth: Labels, a: Side, b: Side, *, metric: str = "macro_f1", margin: 
         pair=_decided(gathered, own, between(*own), metric, margin, scope),
         scores=scores,
         others={m: _interval(between(*(runs[s.name][METRICS[m]] for s in (a, b)))) for m in METRICS if m != metric},
-        classes=differences(*by_class, between),
+        classes=differences(by_class[0], by_class[1], between),
         f1=(_means(by_class[0]), _means(by_class[1])),
     )
 

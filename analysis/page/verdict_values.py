@@ -22,7 +22,7 @@ PAIR = (
 
 def study_values(frames: Frames, found: Findings, classes: pd.DataFrame) -> dict[str, Any]:
     """All that a study's page decides. `classes`: the rows of the figure class_differences."""
-    return {
+    values = {
         "format": FORMAT,
         "of": "study",
         "name": frames.study.name,
@@ -33,11 +33,12 @@ def study_values(frames: Frames, found: Findings, classes: pd.DataFrame) -> dict
         "warnings": list(found.warnings),
         "questions": [_question(q, found, classes) for q in _questions(found)],
     }
+    return known(values)
 
 
 def dump_values(values: Mapping[str, Any]) -> str:
-    """As JSON; what is not known is null, never NaN, which is no JSON."""
-    return json.dumps(_known(values), indent=1, ensure_ascii=True, allow_nan=False)
+    """As JSON, in ASCII, so that no terminal takes a name for a command."""
+    return json.dumps(values, indent=1, ensure_ascii=True, allow_nan=False)
 
 
 def pair_values(row: Mapping[str, Any], reasons: list[str], text: str, scope: str) -> dict[str, Any]:
@@ -86,9 +87,10 @@ def _of(table: pd.DataFrame, question: Question) -> pd.DataFrame:
     return table[[Question.of(r) == question for r in table.to_dict("records")]] if len(table) else table
 
 
-def _known(value: Any) -> Any:
+def known(value: Any) -> Any:
+    """The same with None for what is not known: NaN is no JSON."""
     if isinstance(value, Mapping):
-        return {k: _known(v) for k, v in value.items()}
+        return {k: known(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
-        return [_known(v) for v in value]
+        return [known(v) for v in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -4,7 +4,7 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from study import environment
 from study.conduct import settle_budget, stages
@@ -45,6 +45,7 @@ class Ended:
     verdicts: list[str]
     use: list[str] = field(default_factory=list)  # the network to use of each data set, in lines for a terminal
     tracked: "Sequence[tuple[Follower, SyncReport]]" = ()
+    values: dict[str, Any] = field(default_factory=dict)  # the verdict for other programs (docs/verdict.schema.json)
 
     @property
     def unsent(self) -> list[str]:
@@ -85,8 +86,8 @@ def conduct(study: Study, options: Options, interrupted: Interrupted, leftover: 
         finally:
             with busy("sending the rest to MLflow"):
                 tracked = [(f, f.close()) for f in followers]
-    verdicts, use = (ending.verdicts, ending.use) if ending else ([], [])
-    return Ended(study=ledger.study() or study, ledger=ledger, verdicts=verdicts, use=use, tracked=tracked)
+    verdicts, use, values = (ending.verdicts, ending.use, ending.values) if ending else ([], [], {})
+    return Ended(study=ledger.study() or study, ledger=ledger, verdicts=verdicts, use=use, tracked=tracked, values=values)
 
 
 def show_plan(study: Study, options: Options) -> None:
