@@ -288,6 +288,8 @@ def test_what_is_wrong_is_one_line_with_the_way_out(what: str, tmp_path: Path, c
         ("--a A A --b B B --labels Y", "twice; one training counts once"),
         ("A B Y --margin -1", "--margin must be"),
         ("A B Y --margin nan", "--margin must be"),
+        ("A B Y --groups label", "is the column of the labels"),
+        ("A B Y?label=image", "?image=COLUMN&label=COLUMN"),
         ("A B Y --groups ward", "has no column 'ward'; choose from"),
         ("A B Y --classes ash oak", "--classes lacks yew"),
         ("A B Y --names x x", "a name of its own"),
@@ -300,7 +302,7 @@ def test_a_wrong_command_line_is_one_line_with_the_way_out(arguments: str, said:
     a, b, y = made(tmp_path)
     monkeypatch.chdir(tmp_path)
     names = {"A": a, "B": b, "Y": y}
-    words = [names.get(w, w.replace("A?", f"{a}?")) for w in arguments.split()]
+    words = [names.get(w, w.replace("A?", f"{a}?").replace("Y?", f"{y}?")) for w in arguments.split()]
     assert main([*words, *([] if "--out" in words else ["--out", "v.html"])]) in (2, 3)
     out, err = capsys.readouterr()
     assert out == "" and err.count("\n") == 1 and said in err, err
@@ -319,6 +321,7 @@ def test_names_of_strangers_are_harmless_on_the_page_and_the_terminal(tmp_path: 
 def test_labels_taken_for_predictions_and_copies_taken_for_repeats_are_said(tmp_path: Path, capsys) -> None:
     a, b, labels = made(tmp_path)
     out = ["--out", str(tmp_path / "v.html")]
+    assert main([labels, a, b, *out]) == 2 and "are they the other way round?" in capsys.readouterr().err
     assert main([labels, b, labels, *out]) == 0 and "names every image rightly" in capsys.readouterr().err
     twin = write(tmp_path / "twin.csv", [row.split(",") for row in Path(a).read_text().split()])
     assert main(["--a", a, twin, "--b", b, b + "?label=class", "--labels", labels, *out]) == 0

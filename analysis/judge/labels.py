@@ -34,6 +34,7 @@ class Labels:
     classes: tuple[str, ...]
     lines: Mapping[str, str]  # by image, where it stands: "labels.csv:7"
     aside: frozenset[str]  # images of other splits: predictions of them are left out
+    label_column: str = "label"
     group_column: str = ""
 
 
@@ -45,9 +46,12 @@ def read_labels(given: str, *, groups: str | None = None, classes: Sequence[str]
     """
     named = named_table(given)
     header, rows = open_table(named, "a table of labels")
-    column = find_columns(header, {**named.options, **({"group": groups} if groups else {})}, given, rows, named_path(named))
-    found, aside = _by_image(rows, column, named_path(named))
     path = named_path(named)
+    given_columns = {**named.options, **({"group": groups} if groups else {})}
+    column = find_columns(header, given_columns, f"table:{given.removeprefix('table:')}", rows, path)
+    if column.get("group") == column["label"]:
+        raise ConfigError(f"--groups {column['label']} is the column of the labels; name the column of what belongs together.")
+    found, aside = _by_image(rows, column, path)
     order = _class_order({label for _, _, label, _ in found}, classes, path)
     if len(found) < FEWEST_IMAGES:
         raise DataError(f"{path}: {len(found)} labelled images to judge by; a verdict needs {FEWEST_IMAGES} or more.")
@@ -71,6 +75,7 @@ def read_labels(given: str, *, groups: str | None = None, classes: Sequence[str]
         classes=tuple(order),
         lines={image: where for image, where, *_ in found},
         aside=frozenset(aside),
+        label_column=column["label"],
         group_column=column["group"] if together is not None else "",
     )
 

@@ -41,6 +41,11 @@ def read_predictions(given: str, truth: Labels) -> np.ndarray:
     said = _column(others, named, "label", SAID)
     if said is None and not _of_classes(others, truth):
         said = _column(others, named, "label", PERHAPS)
+        if said and "label" not in named.options and truth.label_column.lower() in SAID:
+            raise ConfigError(
+                f"{path} has a column {said}, and {truth.path}, which is read as the labels, a column {truth.label_column}: are they the other way "
+                f"round? The labels come last. If all is right, say {path}?label={said}."
+            )
     columns = {} if said else _probability_columns(others, truth, path)
     said_of: dict[str, int] = {}
     lines: dict[str, str] = {}
