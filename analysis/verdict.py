@@ -15,6 +15,7 @@ from analysis.statistics import resampling as st
 from analysis.why.explanations import Why, explain
 from analysis.why.gains import controls, free_networks
 from analysis.words.advice import Advice, advice
+from analysis.words.answer import Answer, answers_of
 from analysis.words.sentences import Sentence, answers, decision, describe_pair, sentences
 from analysis.words.warnings import warnings
 
@@ -30,6 +31,7 @@ class Findings:
     secondary: pd.DataFrame  # one row a pair and other metric: difference, 95 % interval of its own (unadjusted), no verdict
     over_datasets: pd.DataFrame  # one row a pair of strategies that several data sets compare: better, worse, mean difference
     when: When  # scores against the number of training images; empty where the study asks at one size
+    answers: list[Answer]  # one a data set: the answer at a glance
     sentences: list[Sentence]  # one a question, the answer first
     advice: list[Advice]  # one a data set and backbone that was asked about at several sizes
     warnings: list[str]
@@ -46,6 +48,8 @@ def findings(frames: Frames, resamples: int = st.RESAMPLES) -> Findings:
     strategies, judged = pd.DataFrame(tables.strategies), judge(tables.pairs, frames)
     seeds = pd.DataFrame(tables.seeds)
     sizes = when(frames, resamples)
+    rankings = answers(judged, strategies, frames)
+    picks = pick_all(frames, rankings, resamples)
     return Findings(
         seeds=seeds,
         runs=pd.DataFrame(tables.runs),
@@ -54,11 +58,12 @@ def findings(frames: Frames, resamples: int = st.RESAMPLES) -> Findings:
         secondary=pd.DataFrame(tables.secondary),
         over_datasets=pd.DataFrame([over_datasets_row(o) for o in over_datasets(judged)]),
         when=sizes,
+        answers=answers_of(frames, strategies, rankings, picks),
         sentences=sentences(judged, strategies, frames),
         advice=advice(sizes, judged, strategies, frames),
         warnings=warnings(frames, judged),
         free=free_networks(frames),
         controls=controls(frames),
         why=explain(frames, seeds),
-        picks=with_delivered(frames, pick_all(frames, answers(judged, strategies, frames), resamples), resamples),
+        picks=with_delivered(frames, picks, resamples),
     )

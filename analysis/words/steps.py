@@ -75,14 +75,14 @@ def _longer(a: Answer, frames: Frames) -> list[Step]:
     """Where the answer hangs on a strategy that was cut short."""
     if not a.cut_short:
         return []
-    if further := _further(frames, a.question, STEPS):
-        text = f"{were_cut_short([s.strategy for s in a.cut_short])} at this budget. This study trains longer too: see its answer at {further} epochs"
+    if epochs := further(frames, a.question, STEPS):
+        text = f"{were_cut_short([s.strategy for s in a.cut_short])} at this budget. This study trains longer too: see its answer at {epochs} epochs"
         return [Step(text=text)]
     gains = {s: found for (q, s), found in beyond(frames).items() if q == a.question}
     if all(s.strategy in gains for s in a.cut_short):
         factor, epochs = max(gains.values())
         text = f"Train longer: {joined(list(gains))} would gain on validation. This confirms all at {epochs} epochs"
-        return [Step(text=text, command=_allow(frames, factor))]
+        return [Step(text=text, command=allow(frames, factor))]
     headline = a.reasons[0] if len(a.comparable) < 2 else ""
     rest = [s for s in a.cut_short if s.reason != headline]
     if len(rest) == len(a.cut_short):
@@ -101,7 +101,7 @@ def _train_longer(a: Answer, frames: Frames, text: str) -> Step:
     return Step(text=f"{text}. Add {longer_yet} to the budgets of this study, and run it again")
 
 
-def _allow(frames: Frames, longest: int) -> str:
+def allow(frames: Frames, longest: int) -> str:
     """What confirms the study at so many times its epochs."""
     if (arguments := _asks_for_it(frames)) is None:
         return f"run_study(dataclasses.replace(STUDY, longest={longest}))"
@@ -113,16 +113,16 @@ def _winner_too(a: Answer, frames: Frames) -> list[Step]:
     found = a.short.get(a.winner)
     if found is None:
         return []
-    if further := _further(frames, a.question, STEPS):
-        return [Step(text=f"{found.found}. This study trains longer too: see its answer at {further} epochs")]
+    if epochs := further(frames, a.question, STEPS):
+        return [Step(text=f"{found.found}. This study trains longer too: see its answer at {epochs} epochs")]
     return [_train_longer(a, frames, f"{found.found}, so longer training may raise its score")]
 
 
-def _further(frames: Frames, question: Question, axis: Axis) -> int:
+def further(frames: Frames, question: Question, axis: Axis) -> int:
     """The longest budget, in epochs, or the largest size of images at which the study asks the same; 0 where it is the question's own."""
     own = getattr(question, axis.column)
     asked = (q for c in frames.study.cells if axis.without(q := frames.question_of(c)) == axis.without(question))
-    return max((further for q in asked if (further := getattr(q, axis.column)) > own), default=0)
+    return max((larger for q in asked if (larger := getattr(q, axis.column)) > own), default=0)
 
 
 def _larger(a: Answer, frames: Frames) -> list[Step]:
@@ -131,8 +131,8 @@ def _larger(a: Answer, frames: Frames) -> list[Step]:
     if found is None or a.mark == "decided":
         return []
     text = f"Larger images may decide it. Training was {found.found}. {found.cost}"
-    if further := _further(frames, a.question, PIXELS):
-        return [Step(text=f"Larger images may decide it: see this study's answer at {further} px")]
+    if pixels := further(frames, a.question, PIXELS):
+        return [Step(text=f"Larger images may decide it: see this study's answer at {pixels} px")]
     if a.question.image_size:
         return [Step(text=f"{text}. Add {found.larger} to the image_sizes of this study, and run it again")]
     return [Step(text=text, command=anew(frames, f"{found.larger}-px", image_size=found.larger))]

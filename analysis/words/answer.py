@@ -1,0 +1,309 @@
+"""The answer at a glance, one value a data set: what to do, how sure it is, what it is worth, what it rests on and what to do next.
+
+Page, terminal, notebook and MLflow show this value, so they cannot say different things.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from analysis.data.frames import Frames
+from analysis.data.question import Question
+from analysis.findings.answers import Answer as Ranking
+from analysis.findings.pick import Pick
+from analysis.findings.short import LONGER
+from analysis.findings.verdict_pairs import Pair
+from analysis.statistics.resampling import PRIMARY
+from analysis.words.next_step import NextStep, next_step, trainings
+from analysis.words.plain_names import plain_name, sentence, to_do
+from study.console.text import joined
+from study.strategies import LINES
+
+Sureness = Literal["decided", "good enough", "open", "cut short", "in progress"]
+SAID = {
+    "decided": "Decided",
+    "good enough": "Good enough",
+    "open": "Not decided",
+    "cut short": "Cut short",
+    "in progress": "In progress",
+}
+WIDEST = 0.995  # of an interval: one that leaves nothing out is not shown
+
+
+@dataclass(frozen=True, kw_only=True)
+class Standing:
+    """A strategy on the test images. Scores are shares in [0, 1]; `low` and `high` are NaN where one run tells nothing of the spread."""
+
+    strategy: str
+    mean: float
+    low: float
+    high: float
+    runs: int
+    used: bool  # the one that the answer says to use
+    aside: str = ""  # "cut short", "cannot be compared"; else empty
+
+    @property
+    def name(self) -> str:
+        return plain_name(self.strategy)
+
+    @property
+    def line(self) -> bool:
+        """Whether it is the line to beat."""
+        return self.strategy in LINES
+
+    @property
+    def interval(self) -> bool:
+        """Whether the interval tells anything."""
+        return self.low == self.low and self.high - self.low < WIDEST
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What a study says of one data set."""
+
+    question: Question  # the one that it speaks of, where the study asks several on the data set
+    mark: Sureness
+    do: str  # one sentence: what to do
+    why: tuple[str, ...]  # sentences: what was found
+    score: str  # a sentence; empty where nothing was tested
+    rests_on: str
+    strategies: tuple[Standing, ...]  # best mean first
+    next_step: NextStep
+    beside: str = ""  # what else the study asks on this data set
+
+    @property
+    def dataset(self) -> str:
+        """As people call it."""
+        return self.question.lines[0]
+
+    @property
+    def said(self) -> str:
+        """The mark in words."""
+        return SAID[self.mark]
+
+    @property
+    def text(self) -> str:
+        """In a few sentences on one line."""
+        parts = (f"{self.said}.", self.do, *self.why, self.score)
+        return f"{self.dataset}: {' '.join(p for p in parts if p)} Next: {self.next_step.lines}"
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def answers_of(frames: Frames, strategies: pd.DataFrame, rankings: Sequence[Ranking], picks: Sequence[Pick]) -> list[Answer]:
+    """Return one answer a data set, in the order of the study's cells. `strategies`: the table of findings."""
+    asked = dict.fromkeys(frames.question_of(c) for c in frames.study.cells)
+    out = []
+    for dataset, splits in dict.fromkeys((q.dataset, q.splits) for q in asked):
+        own = [q for q in asked if (q.dataset, q.splits) == (dataset, splits)]
+        pick = next((p for p in picks if p.leads and p.delivered is None and p.question in own), None)
+        question = pick.question if pick else max(own, key=lambda q: q.size)
+        ranking = next((r for r in rankings if r.question == question), None)
+        out.append(_answer(frames, question, ranking, pick, _standings(strategies, question, ranking, pick), len(own)))
+    return out
+
+
+def _answer(
+    frames: Frames, question: Question, ranking: Ranking | None, pick: Pick | None, rows: tuple[Standing, ...], questions: int
+) -> Answer:
+    mark = _mark(frames, ranking, pick)
+    do, why = _do(frames, question, mark, ranking, pick)
+    return Answer(
+        question=question,
+        mark=mark,
+        do=do,
+        why=why,
+        score=_score(frames, pick, rows),
+        rests_on=_rests_on(frames, question, rows),
+        strategies=rows,
+        next_step=next_step(frames, question, ranking, pick, settled=mark in ("decided", "good enough")),
+        beside=f"This is one of {questions} questions on this data set: {', '.join(question.lines[1:])}." if questions > 1 else "",
+    )
+
+
+def _mark(frames: Frames, ranking: Ranking | None, pick: Pick | None) -> Sureness:
+    if frames.in_progress:
+        return "in progress"
+    if ranking is None:
+        return "open"
+    if ranking.cut_short:
+        return "cut short"
+    if ranking.mark == "decided":
+        return "decided"
+    known = len(ranking.comparable) > 1 and not any(p.one_run for p in ranking.between(ranking.standing))
+    taken = pick is not None and pick.cell.strategy == ranking.cheapest
+    enough = ranking.mark == "equal" or (known and taken and 100 * ranking.loss <= frames.study.margin)
+    return "good enough" if enough else "open"
+
+
+# ---- what to do, and why ----------------------------------------------------------------------------------------
+
+
+def _do(frames: Frames, question: Question, mark: Sureness, ranking: Ranking | None, pick: Pick | None) -> tuple[str, tuple[str, ...]]:
+    now = to_do(pick.cell.strategy) if pick else ""
+    if ranking is None:
+        return _nothing(frames, question, now)
+    if mark == "in progress":
+        done, whole = trainings(frames)
+        return "Wait for the study to finish.", (f"{done} of {whole} trainings are done.", *([f"So far: {now}."] if now else []))
+    until = (f"Until then, {now}.",) if now else ()
+    if mark == "cut short":
+        named = [s.strategy for s in ranking.cut_short]
+        do = f"Train {LONGER} times as long before you choose."
+        return do, (f"Training was too short to judge {joined([plain_name(s) for s in named])}.", *until)
+    if len(ranking.comparable) < 2:
+        return _not_comparable(ranking, until)
+    if mark in ("decided", "good enough"):
+        return sentence(now), _found(ranking, pick, mark, frames.study.margin)
+    return sentence(f"For now, {now}"), _undecided(ranking, pick)
+
+
+def _nothing(frames: Frames, question: Question, now: str) -> tuple[str, tuple[str, ...]]:
+    """Where no two strategies were tested."""
+    done, whole = trainings(frames)
+    if frames.in_progress:
+        so_far = (f"Best on validation images so far: {now}.",) if now and done else ()
+        return "Wait for the study to finish.", (f"{done} of {whole} trainings are done, and nothing was tested yet.", *so_far)
+    if not now:
+        return "Nothing to use yet: no training ended with a score.", ()
+    if len({c.strategy for c in frames.asked(question)}) < 2:
+        return sentence(now), ("This study has one strategy, so nothing is compared.",)
+    return sentence(f"For now, {now}"), ("No strategy was tested with fresh seeds, so validation scores are all there is.",)
+
+
+def _not_comparable(ranking: Ranking, until: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:
+    """Where a reason stands against naming a winner."""
+    pairs, reasons = ranking.between(ranking.ranked), " ".join(ranking.reasons)
+    if any(p.small_classes for p in pairs):
+        return "Collect more test images before you choose.", ("At least two classes have fewer than ten test images.", *until)
+    if "collapsed" in reasons:
+        return "Repeat with more seeds before you choose.", ("A run failed by bad luck: it scored far below the others.", *until)
+    if "of its range" in reasons:
+        return "Widen the range of the learning rate before you choose.", (
+            "The search ended at the edge of its range, so a better setting may lie beyond.",
+            *until,
+        )
+    return "Do not choose yet: the strategies cannot be compared.", (*map(sentence, ranking.reasons[:1]), *until)
+
+
+def _found(ranking: Ranking, pick: Pick | None, mark: Sureness, margin: float) -> tuple[str, ...]:
+    """What speaks for the pick."""
+    if mark == "good enough" and ranking.mark == "equal":
+        names = joined([plain_name(s) for s in ranking.standing])
+        return (
+            f"{names[0].upper()}{names[1:]} score alike: they differ by less than {margin:g} point{'' if margin == 1 else 's'}.",
+            "This one costs least.",
+        )
+    if mark == "good enough":
+        loss = 100 * ranking.loss
+        lost = "less than 0.1 points" if loss < 0.1 else f"{loss:.1f} point{'' if 0.95 <= loss < 1.05 else 's'}"
+        return (f"Another strategy may score higher. On average this choice loses {lost}, and it costs least.",)
+    best, second = ranking.comparable[:2]
+    pair = ranking.pairs[best, second]
+    return (f"It scores {_ahead(pair)} than {plain_name(second)}.",)
+
+
+def _ahead(pair: Pair) -> str:
+    """ "4.2 points higher (95 % interval +1.0 to +7.4)", the higher mean's side up."""
+    d, low, high = (100 * v for v in (pair.estimate.mean, pair.decision.low, pair.decision.high))
+    if d < 0:
+        d, low, high = -d, -high, -low
+    low = low if abs(low) >= 0.05 else 0.0  # never "-0.0"
+    interval = f" ({100 * pair.confidence:.3g} % interval {low:+.1f} to {high:+.1f})" if low == low else ""
+    return f"{d:.1f} points higher{interval}"
+
+
+def _undecided(ranking: Ranking, pick: Pick | None) -> tuple[str, ...]:
+    names = [plain_name(s) for s in ranking.standing]
+    best = (
+        f"{_first_up(joined(names))} may each be the best." if len(names) > 2 else f"{_first_up(names[0])} or {names[-1]} may be the best."
+    )
+    if any(p.one_run for p in ranking.between(ranking.standing)):
+        return (best, "One run each tells nothing about the spread.")
+    if pick is not None and pick.cell.strategy == ranking.cheapest and set(ranking.standing) <= set(ranking.seconds):
+        loss = 100 * ranking.loss
+        return (best, f"This one costs least, and on average it loses {loss:.1f} point{'' if 0.95 <= loss < 1.05 else 's'}.")
+    return (best, "This one was best on the validation images.")
+
+
+def _first_up(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+# ---- what it is worth, what it rests on ------------------------------------------------------------------------------
+
+
+def _standings(strategies: pd.DataFrame, question: Question, ranking: Ranking | None, pick: Pick | None) -> tuple[Standing, ...]:
+    if not len(strategies):
+        return ()
+    own = [r for r in strategies[strategies.metric == PRIMARY].to_dict("records") if Question.of(r) == question]
+    short = ranking.short if ranking else {}
+    out = [
+        Standing(
+            strategy=str(r["strategy"]),
+            mean=float(r["mean"]),
+            low=float(r["low"]),
+            high=float(r["high"]),
+            runs=int(r["seeds"]),
+            used=pick is not None and pick.cell.strategy == r["strategy"],
+            aside=_aside(str(r["strategy"]), ranking, short),
+        )
+        for r in own
+    ]
+    return tuple(sorted(out, key=lambda s: -s.mean))
+
+
+def _aside(strategy: str, ranking: Ranking | None, short: object) -> str:
+    if strategy in short:  # type: ignore[operator]
+        return "cut short"
+    if ranking and strategy in ranking.ranked and strategy not in ranking.comparable:
+        return "cannot be compared"
+    return ""
+
+
+def _score(frames: Frames, pick: Pick | None, rows: tuple[Standing, ...]) -> str:
+    """What the strategy scores, and what naming the commonest class would."""
+    row = next((r for r in rows if r.used), None)
+    if row is None or pick is None:
+        return ""
+    interval = f", 95 % interval {100 * row.low:.0f} to {100 * row.high:.0f}" if row.interval else ""
+    test = frames.predictions(pick.trial).get("test")
+    floor = f" Always naming the commonest class gives {100 * commonest(test.labels):.0f}." if test is not None and len(test.labels) else ""
+    return f"It scores {100 * row.mean:.0f} points of 100 on test images (macro-F1{interval}).{floor}"
+
+
+def commonest(labels: np.ndarray) -> float:
+    """Return the macro-F1 of naming every image as the commonest class; `labels` [N] of the test images."""
+    _, counts = np.unique(labels, return_counts=True)
+    share = counts.max() / counts.sum()
+    return float(2 * share / (1 + share) / len(counts))
+
+
+def _rests_on(frames: Frames, question: Question, rows: tuple[Standing, ...]) -> str:
+    """Images, pixels, epochs, runs and folds."""
+    report = frames.data_report.get(f"{question.dataset}@{question.splits.partition(':')[0]}", {})
+    counts = report.get("counts") or {}
+    named = [(sum(counts.get(k, ())), k) for k in ("train", "val", "test")]
+    words = {"train": "training", "val": "validation", "test": "test"}
+    own = frames.training_images().get(question)
+    trained = {k: n for n, k in named if n}
+    if own:
+        trained["train"] = int(own)
+    p = frames.confirmed_protocol(question)
+    runs = max((r.runs for r in rows if not r.line), default=0)
+    images = [f"{trained[k]:,} {words[k]}" for k in words if k in trained]
+    folds, searches = frames.study.confirm_folds, frames.study.searches
+    parts = [
+        f"{joined(images)} images" if images else "",
+        f"{p.image_size} px",
+        f"{p.max_epochs} epoch{'s' * (p.max_epochs > 1)}",
+        f"{runs} run{'s' * (runs > 1)} of each strategy" if runs else "",
+        f"{folds} folds" if folds > 1 else "",
+        f"{searches} searches" if searches > 1 else "",
+        question.backbone,
+    ]
+    return ", ".join(part for part in parts if part)

@@ -1,0 +1,234 @@
+"""The one thing to do next: what it is, the command that does it, and what it costs."""
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from analysis.data.axes import PIXELS, STEPS
+from analysis.data.frames import Frames
+from analysis.data.question import Question
+from analysis.findings.answers import Answer as Ranking
+from analysis.findings.budget_check import beyond
+from analysis.findings.pick import Pick
+from analysis.findings.short import LONGER
+from analysis.findings.too_few_pixels import small
+from analysis.findings.verdict_pairs import Pair
+from analysis.statistics.collapse import ENOUGH_RUNS
+from analysis.statistics.resampling import ENOUGH_SEEDS, counts
+from analysis.words.steps import allow, anew, extend, further, longer, repeat
+from study.console.text import shown
+from study.metrics import f1
+
+
+@dataclass(frozen=True, kw_only=True)
+class NextStep:
+    """What to do next. `price` is in words; `command` is empty where no command does it."""
+
+    text: str
+    command: str = ""
+    price: str = ""
+
+    @property
+    def lines(self) -> str:
+        """On one line: what to do, what it costs and the command."""
+        cost = f" Cost: {self.price}." if self.price else ""
+        return f"{self.text}{cost}{f' Run: {self.command}' if self.command else ''}"
+
+
+def next_step(frames: Frames, question: Question, ranking: Ranking | None, pick: Pick | None, settled: bool) -> NextStep:
+    """Return the first of these that applies: finish the study, train longer, make the strategies comparable, larger images, more repeats,
+    more images. Where the answer is `settled`: longer training of the winner, larger images, or use the network."""
+    if frames.in_progress:
+        return _finish(frames)
+    if ranking is None:
+        return _confirm(frames, question)
+    if settled:
+        return _longer(frames, question, ranking) or _larger(frames, question) or use(frames, pick)
+    return (
+        _longer(frames, question, ranking)
+        or _comparable(frames, question, ranking)
+        or _larger(frames, question)
+        or _repeats(frames, ranking)
+        or _images(frames, pick)
+    )
+
+
+def use(frames: Frames, pick: Pick | None) -> NextStep:
+    """Predict a folder of images with the network, where it lies here: of a study read from MLflow it does not."""
+    if pick is None or not frames.ledger.folder.exists(f"trials/{pick.trial}/best/manifest.json"):
+        return NextStep(text="Use the network. It lies where the study ran, not here.")
+        several = len({(c.dataset, c.split_protocol) for c in frames.study.cells}) > 1
+    source = shlex.quote(frames.ledger.folder.location + (f":{pick.of}" if several else ""))
+    command = f"python -m study.predict {source} FOLDER --csv predictions.csv"
+    return NextStep(text="Use the network: it names the images of a folder.", command=command, price="seconds")
+
+
+def _finish(frames: Frames) -> NextStep:
+    done, whole = trainings(frames)
+    left = max(whole - done, 0)
+    price = f"{left} more training{'s' * (left != 1)}" + (f", {lasting(left * each)}" if (each := seconds_of_one(frames)) and left else "")
+    command = f"python -m study.sweep {shlex.quote(frames.ledger.folder.location)}"
+    return NextStep(text="Let the study finish. To resume it, run this.", command=command, price=price)
+
+
+def _confirm(frames: Frames, question: Question) -> NextStep:
+    """Where no two strategies can be compared on test images."""
+    study = frames.study
+    if len({c.strategy for c in frames.asked(question)}) < 2:
+        return NextStep(text="To compare, ask for a second strategy (for example partial) and run the study again.")
+    if not frames.facts.get("finished_at") or not len(frames.trials) or not frames.chosen:
+        return NextStep(text="See the reasons below the heading “For the specialist”, mend them, and run the study again.")
+    if study.confirm_seeds < 2:
+        more = ENOUGH_SEEDS - study.confirm_seeds
+        runs = more * len(frames.asked(question))
+        text = f"Confirm with {ENOUGH_SEEDS} seeds. Only confirm runs see the test images."
+        return NextStep(text=text, command=extend(frames, ENOUGH_SEEDS), price=_runs(frames, question, runs))
+    return _finish(frames)
+
+
+def _longer(frames: Frames, question: Question, ranking: Ranking) -> NextStep | None:
+    """Where a strategy was cut short: a winner that was cut short may gain too."""
+    if not ranking.short:
+        return None
+    if epochs := further(frames, question, STEPS):
+        return NextStep(text=f"Look at this study's answer at {epochs} epochs: here training was too short.")
+    gains = {s: v for (q, s), v in beyond(frames).items() if q == question}
+    if ranking.cut_short and all(s.strategy in gains for s in ranking.cut_short):
+        factor, epochs = max(gains.values())
+        text = f"Confirm all strategies at {epochs} epochs: longer training gained on validation images."
+        return NextStep(text=text, command=allow(frames, factor), price=_times(frames, question, factor, confirm=True))
+    if question.max_epochs:
+        longer_yet = LONGER * frames.asked(question)[0].budget
+        text = f"Train {LONGER} times as long: add {longer_yet} to the budgets of this study, and run it again."
+        return NextStep(text=text, price=_times(frames, question, LONGER))
+    return NextStep(text=f"Train {LONGER} times as long, as a new study.", command=longer(frames), price=_times(frames, question, LONGER))
+
+
+def _comparable(frames: Frames, question: Question, ranking: Ranking) -> NextStep | None:
+    """Where a reason stands against naming a winner."""
+    if len(ranking.comparable) > 1 or not ranking.reasons:
+        return None
+    pairs = ranking.between(ranking.ranked)
+    if any(p.small_classes for p in pairs):
+        return NextStep(text="Collect test images until each class has ten, or merge the small classes.")
+    if any("collapsed" in r for r in ranking.reasons):
+        seeds = max(ENOUGH_RUNS, frames.study.confirm_seeds)
+        text = f"Repeat with {seeds} seeds. They tell how often a run fails by bad luck."
+        return NextStep(text=text, command=extend(frames, seeds), price=_more_seeds(frames, question, seeds - frames.study.confirm_seeds))
+    if any("of its range" in r for r in ranking.reasons):
+        return NextStep(
+            text="Widen the range of the learning rate (Study.space), and run it as a new study.", price=_times(frames, question, 1)
+        )
+    return None
+
+
+def _larger(frames: Frames, question: Question) -> NextStep | None:
+    found = small(frames, question)
+    if found is None:
+        return None
+    if further(frames, question, PIXELS):
+        return NextStep(text=f"Look at this study's answer at {further(frames, question, PIXELS)} px: larger images may decide it.")
+    text = f"Train at {found.larger} px. Your images have {found.images} px, and this study trained at {found.trained}."
+    price = _times(frames, question, found.times)
+    if question.image_size:
+        return NextStep(text=f"{text} Add {found.larger} to the image_sizes, and run it again.", price=price)
+    return NextStep(text=text, command=anew(frames, f"{found.larger}-px", image_size=found.larger), price=price)
+
+
+def _repeats(frames: Frames, ranking: Ranking) -> NextStep | None:
+    """More seeds, or more searches, where they would decide with 80 % probability."""
+    for pair in _open(ranking):
+        if pair.one_run:
+            seeds = max(frames.study.confirm_seeds + 1, ENOUGH_SEEDS)
+            text = f"Repeat with {seeds} seeds. One run tells nothing about the spread."
+            return NextStep(
+                text=text, command=extend(frames, seeds), price=_more_seeds(frames, pair.question, seeds - frames.study.confirm_seeds)
+            )
+        needs = {n.resource: n.more for n in pair.needs if n.more is not None}
+        if more := needs.get("run"):
+            more *= pair.estimate.searches if pair.estimate.unit == "search" else 1
+            text = f"Repeat with {more} more seed{'s' * (more > 1)}. That decides it in 4 of 5 cases."
+            command = extend(frames, frames.study.confirm_seeds + more)
+            return NextStep(text=text, command=command, price=_more_seeds(frames, pair.question, more))
+        if more := needs.get("search"):
+            searches = frames.study.searches + more
+            text = f"Repeat the search: {searches} searches decide it in 4 of 5 cases."
+            factor = searches / frames.study.searches
+            return NextStep(text=text, command=repeat(frames, searches), price=_times(frames, pair.question, factor))
+    return None
+
+
+def _open(ranking: Ranking) -> Sequence[Pair]:
+    return [ranking.pairs[ranking.standing[0], other] for other in ranking.standing[1:]]
+
+
+def _images(frames: Frames, pick: Pick | None) -> NextStep:
+    """Where repeats would not settle it: images of the class that is named worst."""
+    test = frames.predictions(pick.trial).get("test") if pick is not None and pick.confirmed else None
+    if pick is None or test is None:
+        return NextStep(text="More repeats will not settle it. More images of your classes might.")
+    names = frames.classes[pick.cell.id]
+    found = counts(test.logits.argmax(axis=1), test.labels, len(names))
+    scores = np.where(found.truth > 0, f1(found), np.inf)
+    worst = int(scores.argmin())
+    has = f"{100 * scores[worst]:.0f} points on {found.truth[worst]:.0f} test image{'s' * (found.truth[worst] != 1)}"
+    return NextStep(text=f"More repeats will not settle it. Collect more images of {shown(names[worst])}: it scores lowest ({has}).")
+
+
+# ---- what it costs --------------------------------------------------------------------------------------------
+
+
+def lasting(seconds: float) -> str:
+    """Return a duration as people say it: "48 seconds", "7 minutes", "2.3 hours"."""
+    if seconds < 90:
+        return f"about {max(round(seconds), 1)} second{'s' * (round(seconds) > 1)}"
+    if seconds < 90 * 60:
+        return f"about {seconds / 60:.0f} minutes"
+    return f"about {seconds / 3600:.2g} hours" if seconds < 100 * 3600 else f"about {seconds / 86400:.2g} days"
+
+
+def trainings(frames: Frames) -> tuple[int, int]:
+    """Return how many trainings ended and how many the study plans: searches and confirm runs."""
+    study, t = frames.study, frames.trials
+    plan = len(study.cells) * (study.trials + study.confirm_seeds * max(study.confirm_folds, 1))
+    if not len(t):
+        return 0, plan
+    own = t[t["cell"].isin([c.id for c in study.cells]) & t["stage"].isin(["search", "confirm"])]
+    return int((own["outcome"] != "running").sum()), plan
+
+
+def seconds_of_one(frames: Frames) -> float:
+    """Return the median seconds of a training that ended; 0 where none did."""
+    t = frames.trials
+    done = t[t["outcome"] != "running"]["seconds"].dropna() if len(t) else t
+    return float(done.median()) if len(done) else 0.0
+
+
+def _seconds(frames: Frames, question: Question, confirm: bool = False) -> float:
+    """What the question's trainings took, one after the other."""
+    t = frames.trials
+    own = t[t["cell"].isin([c.id for c in frames.asked(question)])] if len(t) else t
+    if confirm and len(own):
+        own = own[own["stage"] == "confirm"]
+    return float(own["seconds"].sum()) if len(own) else 0.0
+
+
+def _times(frames: Frames, question: Question, factor: float, confirm: bool = False) -> str:
+    took = _seconds(frames, question, confirm)
+    what = f"about {factor:.2g} times the compute of this study" if factor != 1 else "as much compute as this study"
+    return f"{what}, {lasting(factor * took)}" if took else what
+
+
+def _more_seeds(frames: Frames, question: Question, seeds: int) -> str:
+    return _runs(frames, question, seeds * len(frames.asked(question)) * max(frames.study.confirm_folds, 1))
+
+
+def _runs(frames: Frames, question: Question, runs: int) -> str:
+    took, t = 0.0, frames.trials
+    if len(t):
+        own = t[t["cell"].isin([c.id for c in frames.asked(question)])]
+        confirm = own[own["stage"] == "confirm"]
+        took = float((confirm if len(confirm) else own)["seconds"].mean())
+    return f"{runs} more training{'s' * (runs != 1)}" + (f", {lasting(runs * took)}" if took == took and took > 0 else "")

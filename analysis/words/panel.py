@@ -1,0 +1,71 @@
+"""The answer at a glance for a terminal: at most twelve lines of 80 columns a data set, its frame among them."""
+
+import textwrap
+from collections.abc import Sequence
+
+from analysis.words.answer import Answer, Standing
+
+WIDTH = 76  # of a line within a frame of 80 columns
+MOST = 12  # lines of a panel, with its frame or title and its command
+NAMES = 37  # columns of a strategy's name, longer ones are cut
+BAR = 20  # columns of the picture of an interval
+
+
+def title(answer: Answer) -> str:
+    """Return the data set and the mark: "birds: not decided"."""
+    return f"{answer.dataset}: {answer.said.lower()}"
+
+
+def body(answer: Answer) -> list[str]:
+    """Return the lines between title and command, of WIDTH columns at most. Where they would be too many, strategies are left out first."""
+    lead = _wrapped("", answer.do, 2)
+    why = _wrapped("", " ".join(answer.why), 2)
+    score = _wrapped("", answer.score, 2)
+    rests = _wrapped("", f"Rests on {answer.rests_on}.", 1) if answer.rests_on else []
+    step = answer.next_step
+    after = _wrapped("Next: ", step.text + (f" Cost: {step.price}." if step.price else ""), 2)
+    room = MOST - 3 - len([*lead, *why, *score, *rests, *after])  # two lines of the frame, one of the command
+    return [*lead, *why, *score, *_forest(answer.strategies, room), *rests, *after]
+
+
+def summary(answers: Sequence[Answer]) -> str:
+    """Return one line over several data sets: how many are decided; empty for a single one."""
+    if len(answers) < 2:
+        return ""
+    marks: dict[str, int] = {}
+    for a in answers:
+        marks[a.said.lower()] = marks.get(a.said.lower(), 0) + 1
+    return f"{len(answers)} data sets: {', '.join(f'{n} {mark}' for mark, n in marks.items())}."
+
+
+def _wrapped(start: str, text: str, most: int) -> list[str]:
+    """The text in at most so many lines, `start` before the first."""
+    return textwrap.wrap(start + text, WIDTH, subsequent_indent=" " * len(start), max_lines=most, placeholder=" ...") if text else []
+
+
+def _forest(rows: Sequence[Standing], room: int) -> list[str]:
+    """A line a strategy: name, mean, interval as a picture and in numbers. The used one is always among them."""
+    if room < 1 or not rows:
+        return []
+    kept = list(rows[:room])
+    used = next((r for r in rows if r.used), None)
+    if used is not None and used not in kept:
+        kept[-1] = used
+    ends = [v for r in kept for v in ((r.low, r.high) if r.interval else (r.mean, r.mean))]
+    low, high = min(ends), max(ends)
+    return [_row(r, low, max(high - low, 0.01)) for r in kept]
+
+
+def _row(r: Standing, start: float, span: float) -> str:
+    def at(value: float) -> int:
+        return min(round((value - start) / span * (BAR - 1)), BAR - 1)
+
+    bar = [" "] * BAR
+    if r.interval:
+        for k in range(at(r.low), at(r.high) + 1):
+            bar[k] = "-"
+    bar[at(r.mean)] = "o"
+    interval = f"{100 * r.low:.0f} to {100 * r.high:.0f}" if r.interval else ""
+    name = f"{'> ' if r.used else '  '}{r.name}{f', {r.aside}' if r.aside else ''}"
+    name = name if len(name) <= NAMES else f"{name[: NAMES - 3]}..."
+    return f"{name:<{NAMES}} {100 * r.mean:5.1f} {''.join(bar)} {interval}".rstrip()
