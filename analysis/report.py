@@ -11,7 +11,6 @@ from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from analysis.data.frames import Frames
 from analysis.data.question import Question, with_names, without_unused
@@ -22,6 +21,7 @@ from analysis.findings.budget_check import budget_lines, budget_rows, confirmed_
 from analysis.findings.equal_compute import equal_compute
 from analysis.load import load
 from analysis.page import albums as pictures
+from analysis.page.card import cards, environment
 from analysis.page.leaderboard import leaderboard
 from analysis.page.theme import colour
 from analysis.page.verdict_values import dump_values, study_values
@@ -30,6 +30,7 @@ from analysis.score_facts import score_facts
 from analysis.verdict import Findings, findings
 from analysis.why.explanations import why_rows
 from analysis.why.measures import MEASURED
+from analysis.words.answer import WIDEST, Answer
 from analysis.words.use_network import pick_facts, use_lines, uses
 from study.bounds import check_options
 from study.console.command import Parser, command
@@ -55,6 +56,7 @@ PAGE = outputs.page("a study's report")
 
 @dataclass(frozen=True, kw_only=True)
 class ReportSummary:
+    answers: list[Answer]  # one a data set
     verdicts: list[str]
     warnings: list[str]
     in_progress: bool
@@ -102,6 +104,7 @@ def write_report(
     outputs.write_output(out, page.encode("utf-8", "backslashreplace"), PAGE, "--out", overwrite=overwrite)
     verdicts = [a.text for a in found.advice] + [s.text for s in found.sentences]
     return ReportSummary(
+        answers=found.answers,
         verdicts=verdicts,
         warnings=found.warnings,
         in_progress=frames.in_progress,
@@ -151,20 +154,15 @@ def render(
     price_per_hour: float | None = None,
 ) -> str:
     small = pictures.read(None) if shown is None else shown
-    environment = Environment(
-        autoescape=True,
-        undefined=StrictUndefined,
-        loader=FileSystemLoader(Path(__file__).parent / "page"),
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["points"] = lambda v: "n/a" if v is None or v != v else f"{100 * v:.1f}"
+    templates = environment()
+    templates.filters |= {"points": _points, "interval": _interval}
     figures = [
         {"name": s.name, "section": s.section, "title": s.title, "note": s.note, "html": _embedded(s.name, s.draw(computed[s.name]))}
         for s in FIGURES
         if len(computed[s.name])
     ]
-    return environment.get_template("page.html").render(
+    return templates.get_template("page.html").render(
+        cards=cards(found.answers),
         study=frames.study,
         facts=frames.facts,
         rule=frames.rule,
@@ -199,6 +197,16 @@ def render(
         samples=pictures.samples(small),
         watts=(CORE_WATTS, GPU_WATTS),
     )
+
+
+def _points(share: float | None) -> str:
+    return "n/a" if share is None or share != share else f"{100 * share:.1f}"
+
+
+def _interval(ends: tuple[float, float]) -> str:
+    """In points; one that leaves nothing out says so."""
+    low, high = ends
+    return "too wide to tell" if low <= -WIDEST and high >= WIDEST else f"{_points(low)} to {_points(high)}"
 
 
 def _with_sources(albums: Sequence[pictures.Album], small: pd.DataFrame) -> list[dict[str, Any]]:
