@@ -31,9 +31,12 @@ from analysis.verdict import Findings, findings
 from analysis.why.explanations import why_rows
 from analysis.why.measures import MEASURED
 from analysis.words.answer import WIDEST, Answer
+from analysis.words.panel import body, title
+from analysis.words.panel import summary as over_all
 from analysis.words.use_network import pick_facts, use_lines, uses
 from study.bounds import check_options
 from study.console.command import Parser, command
+from study.console.panel import print_panel
 from study.console.text import tell
 from study.errors import StudyError
 from study.failpoints import failpoint
@@ -401,8 +404,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.json:
         print(dump_values(summary.values))
         return 0
-    for line in summary.verdicts:
+    if line := over_all(summary.answers):
         print(line)
+    for answer in summary.answers:
+        print_panel(title(answer), body(answer), answer.next_step.command, answer.said.lower())
     for line in summary.use:
         print(line)
     print(f"report: {args.out}")

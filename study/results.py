@@ -10,9 +10,12 @@ import pandas as pd
 from analysis.figures import FIGURES
 from analysis.findings.pick import Pick, find_pick, lost_choice, pick_row, why_nothing
 from analysis.load import Frames, load
+from analysis.page.card import cards_html
 from analysis.page.model_card import model_card
 from analysis.verdict import Findings, findings
 from analysis.why.explanations import why_rows
+from analysis.words.answer import Answer
+from analysis.words.next_step import NextStep
 from study.console.progress import load as load_modules
 from study.console.signals import interruptible
 from study.errors import ConfigError, nearest
@@ -52,6 +55,24 @@ class Results:
     def findings(self) -> Findings:
         """Everything the report says, as tables and sentences."""
         return findings(self.frames)
+
+    @property
+    def answers(self) -> list[Answer]:
+        """The answer at a glance, one a data set: what to do, how sure it is, what it scores and rests on, and the next step."""
+        return self.findings.answers
+
+    @property
+    def answer(self) -> Answer:
+        """That of the study's only data set. Raises ConfigError where there are several: `answers` has them."""
+        if len(self.answers) > 1:
+            names = ", ".join(a.dataset for a in self.answers)
+            raise ConfigError(f"{self.study.name} asks on {len(self.answers)} data sets ({names}); use results.answers.")
+        return self.answers[0]
+
+    @property
+    def next_step(self) -> NextStep:
+        """What to do next about the study's only data set, with its command and price. Raises ConfigError where there are several."""
+        return self.answer.next_step
 
     @property
     def verdicts(self) -> pd.DataFrame:
@@ -167,17 +188,16 @@ class Results:
 
     def __repr__(self) -> str:
         return "\n".join(
-            [f"{self.study.name} in {self.folder}{' (in progress)' if self.in_progress else ''}", *self.advice, *self.verdicts.sentence]
+            [
+                f"{self.study.name} in {self.folder}{' (in progress)' if self.in_progress else ''}",
+                *(a.text for a in self.answers),
+                *self.advice,
+            ]
         )
 
     def _repr_html_(self) -> str:
-        """The verdicts and the table of strategies, as a notebook shows them."""
-        lines = "".join(f"<p>{html.escape(s)}</p>" for s in [*self.advice, *self.verdicts.sentence])
-        table = self.strategies
-        if len(table):
-            shown = table[table.metric == "macro_f1"][["dataset", "backbone", "strategy", "mean", "low", "high", "seeds"]]
-            lines += str(shown.to_html(index=False, float_format=lambda v: f"{100 * v:.1f}"))
-        return f"<h4>{html.escape(self.study.name)}</h4>{lines}"
+        """The answer of each data set as a card, as a notebook shows it."""
+        return f"<h4>{html.escape(self.study.name)}</h4>{cards_html(self.answers)}"
 
 
 def run_study(

@@ -226,12 +226,11 @@ def _swept(args: argparse.Namespace, argv: Sequence[str] | None, out: TextIO) ->
 
 
 def print_end(ended: "Ended") -> None:
-    """The table, the verdicts, the network to use, where the page is, and what MLflow has not got."""
-    from study.conduct.plan_tables import print_results
+    """The table of the search, the answer of each data set, the network to use, where the page is, and what MLflow has not got."""
+    from study.conduct.plan_tables import print_answers, print_results
 
     print_results(ended.study, ended.ledger)
-    for line in ended.verdicts:
-        print(line)
+    print_answers(ended.answers)
     for line in ended.use:
         print(line)
     print(f"report: {ended.ledger.folder.shown('report.html')}")

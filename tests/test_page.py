@@ -105,7 +105,13 @@ def test_no_figure_is_cut_on_a_phone_or_a_screen(width: int, tmp_path: Path) -> 
     with page(dark=False, width=width, height=900) as p:
         p.goto((tmp_path / "r.html").as_uri())
         p.wait_for_timeout(1500)
+        p.evaluate("document.querySelectorAll('details').forEach(d => { d.open = true; })")
+        p.wait_for_timeout(1500)
         assert p.evaluate("document.documentElement.scrollWidth") <= width
+        cut = p.evaluate(
+            "[...document.querySelectorAll('.scroll')].filter(s => s.scrollWidth > s.clientWidth + 1).map(s => s.id || s.textContent)"
+        )
+        assert cut == [], "tables that are too wide show their rows below one another"
         drawn = p.evaluate(
             """[...document.querySelectorAll('.plotly-graph-div')].map(f => ({ name: f.id,
             whole: f.clientHeight, kept: f.parentNode.clientHeight, drawn: f._fullLayout.height, width: f.clientWidth, room: f.parentNode.parentNode.clientWidth,

@@ -62,7 +62,7 @@ def test_confused_pairs_and_single_victories_are_what_they_say(ledger: Ledger, a
         runs = runs[runs.dataset == album.key[0]]
         if " taken for " in album.title:
             truth, said = album.title.partition(": ")[2].split(" taken for ")
-            assert all(s.truth == truth and f"said to be {said}" in s.said for s in album.shown[:1])
+            assert all(s.truth == truth and f"named {said}" in s.said for s in album.shown[:1])
         if " always wrong" in album.title:
             right, wrong = album.title.partition(": ")[2].removesuffix(" always wrong").split(" is always right, ")
             for strategy, expected in ((right, True), (wrong, False)):

@@ -41,6 +41,8 @@ def test_the_page_in_a_browser(dark: bool, tmp_path: Path) -> None:
     with page(dark=dark) as p:
         p.goto((tmp_path / "r.html").as_uri())
         p.wait_for_timeout(1500)
+        p.evaluate("document.querySelectorAll('details').forEach(d => { d.open = true; })")
+        p.wait_for_timeout(1500)
         assert p.locator(".plotly-graph-div .main-svg").count() >= len(FIGURES) - len(NEEDS_MORE)
         assert (
             p.locator("#figure-importance").count() == 0 and "importance of hyperparameters: Needs" in p.locator("#protocol").inner_text()
@@ -50,7 +52,7 @@ def test_the_page_in_a_browser(dark: bool, tmp_path: Path) -> None:
         assert "Download plot as a PNG" in buttons
         assert [b for b in buttons if any(w in b.lower() for w in ("share", "cloud", "studio", "edit", "send", "upload"))] == []
         p.keyboard.press("Tab")
-        assert p.evaluate("document.activeElement.getAttribute('href')") == "#verdict"
+        assert p.evaluate("document.activeElement.getAttribute('href')") == "#answer"
         p.click("#theme")
         assert p.evaluate("document.documentElement.dataset.theme") == ("light" if dark else "dark")
         assert p.problems_seen == []

@@ -310,6 +310,7 @@ def test_the_page_shows_it(tmp_path: Path) -> None:
     assert "? Not judged" in text and "Full was cut short." in text and "First train 3 times as long" in text and summary.warnings
     with page() as p:
         p.goto((tmp_path / "r.html").as_uri())
+        p.evaluate("document.querySelectorAll('details').forEach(d => { d.open = true; })")
         marks = p.locator("#why .mark").all_inner_texts()
         assert marks and set(marks) == {"? Not judged"} and not p.problems_seen
         assert "Not comparable: full had learned 63 %" in p.locator("#verdict .head").inner_text()

@@ -227,10 +227,11 @@ def test_few_sessions_are_warned_of() -> None:
 
 def test_a_wider_margin_makes_differences_not_worth_having(copy: Ledger, tmp_path: Path, capsys) -> None:
     source, out = str(widened(copy).folder.root), ["--out", str(tmp_path / "r.html")]
-    assert report.main([source, *out]) == 0
-    assert "partial beats linear_probe by at least 1 point (+12.9" in capsys.readouterr().out
+    (said,) = report.write_report(source, tmp_path / "r.html").verdicts
+    assert "partial beats linear_probe by at least 1 point (+12.9" in said
     assert report.main([source, *out, "--margin", "30"]) == 0
-    said = capsys.readouterr().out
+    assert "== digits: good enough ==\n  Freeze the network and train only the head." in capsys.readouterr().out
+    (said,) = report.write_report(source, tmp_path / "r.html", margin=30).verdicts
     assert (
         "partial is better than linear_probe, by less than is worth having (30 points)" in said
         and "take linear_probe: the cheapest" in said
@@ -238,9 +239,8 @@ def test_a_wider_margin_makes_differences_not_worth_having(copy: Ledger, tmp_pat
     assert report.main([source, *out, "--margin", "-1"]) == 2
 
 
-def test_a_search_that_ended_at_its_ranges_edge_is_no_comparison(tmp_path: Path, capsys) -> None:
-    assert report.main([str(GOLDEN), "--out", str(tmp_path / "r.html")]) == 0
-    said = capsys.readouterr().out
+def test_a_search_that_ended_at_its_ranges_edge_is_no_comparison(tmp_path: Path) -> None:
+    (said,) = report.write_report(str(GOLDEN), tmp_path / "r.html").verdicts
     assert "Not comparable: linear_probe's best lr 0.061 lies at the upper end" in said and "beats" not in said
 
 

@@ -90,7 +90,7 @@ def draw(frame: pd.DataFrame) -> go.Figure:
                 zmax=100,
                 colorscale="Blues",
                 showscale=False,
-                hovertemplate="%{y} said to be %{x}: %{z:.0f} % (%{customdata:d} images)<extra></extra>",
+                hovertemplate="%{y} named %{x}: %{z:.0f} % (%{customdata:d} images)<extra></extra>",
                 text=np.round(100 * share).astype(int) if size <= 12 else None,
                 texttemplate="%{text}" if size <= 12 else None,
                 row=row,
@@ -116,7 +116,7 @@ def _draw_change(figure: go.Figure, own: pd.DataFrame, ticks: list[str], row: in
     shown = {
         "x": ticks, "y": ticks, "customdata": np.stack([change, low, high], axis=-1), "showscale": False, "row": row, "col": 3,
         "text": said, "texttemplate": "%{text}" if size <= 12 else None,
-        "hovertemplate": f"%{{y}} said to be %{{x}}: {first} minus {second} %{{customdata[0]:+.1f}} points "
+        "hovertemplate": f"%{{y}} named %{{x}}: {first} minus {second} %{{customdata[0]:+.1f}} points "
         "[%{customdata[1]:+.1f}, %{customdata[2]:+.1f}]<extra></extra>",
     }  # fmt: skip
     own_text = {"text": [[t if s else "" for t, s in zip(*lines, strict=True)] for lines in zip(said, seen, strict=True)]}

@@ -14,6 +14,7 @@ import pandas as pd
 import pyarrow as pa
 
 from analysis.data.frames import Frames
+from analysis.findings.small_classes import FEW_IMAGES
 from analysis.page.by_class import Classes, by_question
 from analysis.verdict import Findings
 from study.question.naming import splits_said
@@ -78,12 +79,13 @@ def _of(own: Classes) -> Iterator[Album]:
 
     name = own.question.name
     loss = -np.log(np.maximum(truth, 1e-12)).mean(axis=0)
-    yield Album(
-        key=key,
-        title=f"{name}: the hardest test images",
-        note=f"Those with the highest mean loss over {runs} runs of {first}. Often the label is wrong, or the image shows something else.",
-        shown=show(np.argsort(-loss, kind="stable")[:HARDEST], said, truth),
-    )
+    if np.median(own.images[own.images > 0]) >= FEW_IMAGES:  # of fewer, what is hard is chance
+        yield Album(
+            key=key,
+            title=f"{name}: the hardest test images",
+            note=f"The highest mean loss over {runs} runs of {first}. Often the label is wrong, or the image shows something else.",
+            shown=show(np.argsort(-loss, kind="stable")[:HARDEST], said, truth),
+        )
     confusion = own.confusion(first)
     np.fill_diagonal(confusion, 0)
     for place in np.argsort(-confusion, axis=None, kind="stable")[:PAIRS]:
@@ -113,15 +115,15 @@ def _one_alone(own: Classes, key: Key, first: str, second: str, show: Callable[.
         yield Album(
             key=key,
             title=f"{own.question.name}: {a} is always right, {b} always wrong",
-            note=f"{len(alone)} of {len(gathered.labels)} test images, over all runs of both; below each, what {b} says.",
+            note=f"{len(alone)} of {len(gathered.labels)} test images, over all runs of both; below each, what {b} names it.",
             shown=show(order[:APART], said, truth),
         )
 
 
 def _answers(said: np.ndarray, names: Sequence[str]) -> str:
-    """ "said to be happy (4 of 5 runs)"."""
+    """ "named happy (4 of 5 runs)"."""
     label, count = Counter(int(s) for s in said).most_common(1)[0]
-    return f"said to be {names[label]} ({count} of {len(said)} runs)"
+    return f"named {names[label]} ({count} of {len(said)} runs)"
 
 
 # -- the small copies -----------------------------------------------------------------------------------

@@ -61,6 +61,29 @@ class Standing:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Worth:
+    """What the strategy to use scores on the test images: shares of macro-F1, `low` and `high` NaN where they tell nothing."""
+
+    mean: float
+    low: float
+    high: float
+    floor: float | None  # of naming every image as the commonest class; None where no predictions are kept
+
+    @property
+    def text(self) -> str:
+        """In sentences, with its interval."""
+        interval = f", 95 % interval {100 * self.low:.0f} to {100 * self.high:.0f}" if self.low == self.low else ""
+        floor = "" if self.floor is None else f" Always naming the commonest class gives {100 * self.floor:.0f}."
+        return f"It scores {100 * self.mean:.0f} points of 100 on test images (macro-F1{interval}).{floor}"
+
+    @property
+    def short(self) -> str:
+        """In less than a line of a terminal."""
+        floor = "" if self.floor is None else f" The commonest class alone gives {100 * self.floor:.0f}."
+        return f"It scores {100 * self.mean:.0f} points of 100 (macro-F1).{floor}"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Answer:
     """What a study says of one data set."""
 
@@ -68,7 +91,7 @@ class Answer:
     mark: Sureness
     do: str  # one sentence: what to do
     why: tuple[str, ...]  # sentences: what was found
-    score: str  # a sentence; empty where nothing was tested
+    worth: Worth | None  # None where nothing was tested
     rests_on: str
     strategies: tuple[Standing, ...]  # best mean first
     next_step: NextStep
@@ -78,6 +101,11 @@ class Answer:
     def dataset(self) -> str:
         """As people call it."""
         return self.question.lines[0]
+
+    @property
+    def score(self) -> str:
+        """In words: what it scores, and what naming the commonest class would; empty where nothing was tested."""
+        return self.worth.text if self.worth else ""
 
     @property
     def said(self) -> str:
@@ -117,7 +145,7 @@ def _answer(
         mark=mark,
         do=do,
         why=why,
-        score=_score(frames, pick, rows),
+        worth=_worth(frames, pick, rows),
         rests_on=_rests_on(frames, question, rows),
         strategies=rows,
         next_step=next_step(frames, question, ranking, pick, settled=mark in ("decided", "good enough")),
@@ -265,15 +293,14 @@ def _aside(strategy: str, ranking: Ranking | None, short: object) -> str:
     return ""
 
 
-def _score(frames: Frames, pick: Pick | None, rows: tuple[Standing, ...]) -> str:
-    """What the strategy scores, and what naming the commonest class would."""
+def _worth(frames: Frames, pick: Pick | None, rows: tuple[Standing, ...]) -> Worth | None:
     row = next((r for r in rows if r.used), None)
     if row is None or pick is None:
-        return ""
-    interval = f", 95 % interval {100 * row.low:.0f} to {100 * row.high:.0f}" if row.interval else ""
+        return None
     test = frames.predictions(pick.trial).get("test")
-    floor = f" Always naming the commonest class gives {100 * commonest(test.labels):.0f}." if test is not None and len(test.labels) else ""
-    return f"It scores {100 * row.mean:.0f} points of 100 on test images (macro-F1{interval}).{floor}"
+    floor = commonest(test.labels) if test is not None and len(test.labels) else None
+    low, high = (row.low, row.high) if row.interval else (float("nan"), float("nan"))
+    return Worth(mean=row.mean, low=low, high=high, floor=floor)
 
 
 def commonest(labels: np.ndarray) -> float:
@@ -298,10 +325,9 @@ def _rests_on(frames: Frames, question: Question, rows: tuple[Standing, ...]) ->
     images = [f"{trained[k]:,} {words[k]}" for k in words if k in trained]
     folds, searches = frames.study.confirm_folds, frames.study.searches
     parts = [
-        f"{joined(images)} images" if images else "",
-        f"{p.image_size} px",
+        f"{joined(images)} images at {p.image_size} px" if images else f"images at {p.image_size} px",
         f"{p.max_epochs} epoch{'s' * (p.max_epochs > 1)}",
-        f"{runs} run{'s' * (runs > 1)} of each strategy" if runs else "",
+        f"{runs} run{'s' * (runs > 1)} each" if runs else "",
         f"{folds} folds" if folds > 1 else "",
         f"{searches} searches" if searches > 1 else "",
         question.backbone,

@@ -68,9 +68,14 @@ def use(frames: Frames, pick: Pick | None) -> NextStep:
 def _finish(frames: Frames) -> NextStep:
     done, whole = trainings(frames)
     left = max(whole - done, 0)
+    if whole and not left:
+        return NextStep(text="Let the study finish: only its last steps are left.", command=_resume(frames))
     price = f"{left} more training{'s' * (left != 1)}" + (f", {lasting(left * each)}" if (each := seconds_of_one(frames)) and left else "")
-    command = f"python -m study.sweep {shlex.quote(frames.ledger.folder.location)}"
-    return NextStep(text="Let the study finish. To resume it, run this.", command=command, price=price)
+    return NextStep(text="Let the study finish. If it was stopped, this resumes it.", command=_resume(frames), price=price)
+
+
+def _resume(frames: Frames) -> str:
+    return f"python -m study.sweep {shlex.quote(frames.ledger.folder.location)}"
 
 
 def _confirm(frames: Frames, question: Question) -> NextStep:
@@ -142,7 +147,7 @@ def _repeats(frames: Frames, ranking: Ranking) -> NextStep | None:
     for pair in _open(ranking):
         if pair.one_run:
             seeds = max(frames.study.confirm_seeds + 1, ENOUGH_SEEDS)
-            text = f"Repeat with {seeds} seeds. One run tells nothing about the spread."
+            text = f"Repeat with {seeds} seeds."
             return NextStep(
                 text=text, command=extend(frames, seeds), price=_more_seeds(frames, pair.question, seeds - frames.study.confirm_seeds)
             )
@@ -173,7 +178,8 @@ def _images(frames: Frames, pick: Pick | None) -> NextStep:
     found = counts(test.logits.argmax(axis=1), test.labels, len(names))
     scores = np.where(found.truth > 0, f1(found), np.inf)
     worst = int(scores.argmin())
-    has = f"{100 * scores[worst]:.0f} points on {found.truth[worst]:.0f} test image{'s' * (found.truth[worst] != 1)}"
+    images = int(found.truth[worst])
+    has = f"{100 * scores[worst]:.0f} points on {images} test image{'s' * (images != 1)}"
     return NextStep(text=f"More repeats will not settle it. Collect more images of {shown(names[worst])}: it scores lowest ({has}).")
 
 

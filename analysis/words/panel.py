@@ -7,6 +7,7 @@ from analysis.words.answer import Answer, Standing
 
 WIDTH = 76  # of a line within a frame of 80 columns
 MOST = 12  # lines of a panel, with its frame or title and its command
+FEWEST = 3  # strategies that are shown before another line is spent
 NAMES = 37  # columns of a strategy's name, longer ones are cut
 BAR = 20  # columns of the picture of an interval
 
@@ -18,14 +19,18 @@ def title(answer: Answer) -> str:
 
 def body(answer: Answer) -> list[str]:
     """Return the lines between title and command, of WIDTH columns at most. Where they would be too many, strategies are left out first."""
-    lead = _wrapped("", answer.do, 2)
-    why = _wrapped("", " ".join(answer.why), 2)
-    score = _wrapped("", answer.score, 2)
-    rests = _wrapped("", f"Rests on {answer.rests_on}.", 1) if answer.rests_on else []
     step = answer.next_step
+    above = [
+        *_wrapped("", answer.do, 2),
+        *_wrapped("", " ".join(answer.why), 2),
+        *_wrapped("", answer.worth.short if answer.worth else "", 1),
+    ]
     after = _wrapped("Next: ", step.text + (f" Cost: {step.price}." if step.price else ""), 2)
-    room = MOST - 3 - len([*lead, *why, *score, *rests, *after])  # two lines of the frame, one of the command
-    return [*lead, *why, *score, *_forest(answer.strategies, room), *rests, *after]
+    rests = f"Rests on {answer.rests_on}."
+    room = MOST - 3 - len([*above, *after])  # two lines of the frame, one of the command
+    lines = 2 if room - 2 >= min(len(answer.strategies), FEWEST) else 1
+    below = _wrapped("", rests, lines)
+    return [*above, *_forest(answer.strategies, room - len(below)), *below, *after]
 
 
 def summary(answers: Sequence[Answer]) -> str:

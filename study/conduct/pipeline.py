@@ -31,6 +31,7 @@ from study.tracking.ledger import Ledger
 
 if TYPE_CHECKING:
     from analysis.report import ReportSummary
+    from analysis.words.answer import Answer
     from study.budget.leftover import Leftover
     from study.tracking.follower import Follower
     from study.tracking.tracker import SyncReport
@@ -38,11 +39,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Ended:
-    """How far a study went: all the way (`verdicts`, one line a question), or as far as a signal let it."""
+    """How far a study went: all the way (`answers`, one a data set, and `verdicts`, one line a question), or as far as a signal let it."""
 
     study: Study
     ledger: Ledger
     verdicts: list[str]
+    answers: "Sequence[Answer]" = ()
     use: list[str] = field(default_factory=list)  # the network to use of each data set, in lines for a terminal
     tracked: "Sequence[tuple[Follower, SyncReport]]" = ()
     values: dict[str, Any] = field(default_factory=dict)  # the verdict for other programs (docs/verdict.schema.json)
@@ -86,8 +88,18 @@ def conduct(study: Study, options: Options, interrupted: Interrupted, leftover: 
         finally:
             with busy("sending the rest to MLflow"):
                 tracked = [(f, f.close()) for f in followers]
-    verdicts, use, values = (ending.verdicts, ending.use, ending.values) if ending else ([], [], {})
-    return Ended(study=ledger.study() or study, ledger=ledger, verdicts=verdicts, use=use, tracked=tracked, values=values)
+    study = ledger.study() or study
+    if ending is None:
+        return Ended(study=study, ledger=ledger, verdicts=[], tracked=tracked)
+    return Ended(
+        study=study,
+        ledger=ledger,
+        verdicts=ending.verdicts,
+        answers=ending.answers,
+        use=ending.use,
+        tracked=tracked,
+        values=ending.values,
+    )
 
 
 def show_plan(study: Study, options: Options) -> None:
@@ -213,11 +225,11 @@ def follow(ledger: Ledger, mlflow: str | None, track: str | None = None) -> "lis
 
 
 def report(ledger: Ledger, fetch: Gatherer | None = None) -> "ReportSummary":
-    """Writes the page and its tables; verdicts, picks and test scores are kept among the study's facts."""
+    """Writes the page and its tables. Answers, verdicts, picks and test scores are kept among the study's facts."""
     with busy("writing the report"):
         from analysis.report import write_report
 
         place = ledger.folder.location
         summary = write_report(ledger, f"{place}/report.html", tables=f"{place}/tables", fetch=fetch, overwrite=True)
-    ledger.add_facts(verdicts=summary.verdicts, picks=summary.picks, scores=summary.scores)
+    ledger.add_facts(answers=[a.text for a in summary.answers], verdicts=summary.verdicts, picks=summary.picks, scores=summary.scores)
     return summary

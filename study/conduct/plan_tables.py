@@ -1,7 +1,9 @@
 """The plan before a study and the table after it, as text."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
@@ -9,6 +11,7 @@ from rich.table import Table
 from study.budget.cost import Pricing, disk
 from study.conduct.lines import line_cells, line_hours
 from study.conduct.stages import controls, ended
+from study.console.panel import print_panel
 from study.datasets.spec import ImageTable
 from study.question.config import Cell, Study
 from study.records import OBJECTIVE, Outcome, Stage
@@ -16,6 +19,9 @@ from study.search.confirmed import checks, factors_of
 from study.space import extremes, in_words
 from study.storage.places import Places
 from study.tracking.ledger import Ledger
+
+if TYPE_CHECKING:
+    from analysis.words.answer import Answer
 
 
 def _console() -> Console:
@@ -216,3 +222,13 @@ def print_results(study: Study, ledger: Ledger) -> None:
                 f"{sum(r.seconds for r in own):.0f}",
             )
         console.print(table)
+
+
+def print_answers(answers: "Sequence[Answer]") -> None:
+    """A panel a data set: what to do, how sure it is, what is next."""
+    from analysis.words.panel import body, summary, title
+
+    if line := summary(answers):
+        print(line)
+    for answer in answers:
+        print_panel(title(answer), body(answer), answer.next_step.command, answer.said.lower())

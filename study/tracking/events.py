@@ -21,10 +21,12 @@ REPORT_TO_COME = "The report with its figures will be the artifact `report.html`
 
 
 def note(study: Study, facts: dict[str, Any], amendments: list[dict[str, Any]], links: str) -> str:
-    """The study in Markdown: its question, `links` (a long verdict may be cut), its verdict so far, how it grew. Texts of ours are shown as
-    they are, not as markup."""
-    verdicts = facts.get("verdicts", []) if facts.get("finished_at") else []
-    lines = [_plain(study.about or f"Study {study.name}."), "", links, ""]
+    """The study in Markdown: the answer of each data set first, `links` (a long verdict may be cut), the verdicts in numbers, how it grew.
+    Texts of ours are shown as they are, not as markup."""
+    answers, verdicts = ((facts.get(k, []) if facts.get("finished_at") else []) for k in ("answers", "verdicts"))
+    lines = [f"**{_plain(a)}**\n" for a in answers]
+    lines += [_plain(study.about or f"Study {study.name}."), "", links, ""]
+    lines += ["In numbers:\n"] * bool(answers)
     lines += [f"- {_plain(v)}" for v in verdicts] or ["No verdict yet: the study is running."]
     if amendments:
         lines += ["", "It grew:", "", *(f"- {_plain(amendment_text(a))}" for a in amendments)]

@@ -105,7 +105,7 @@ class Ledger:
         if changes:
             amendment = {"at": time.time(), "changes": [c.text for c in changes], "test_open": bool(self.test_openings())}
             amendment |= {"planned": True} if planned else {}
-            unfinished = {k: v for k, v in self.facts().items() if k not in ("finished_at", "verdicts", "picks", "scores")}
+            unfinished = {k: v for k, v in self.facts().items() if k not in ("finished_at", "answers", "verdicts", "picks", "scores")}
             values = {**known, "study": grown.as_dict(), "facts": unfinished, "amendments": [*self.amendments(), amendment]}
             if planned or "asked" in known:
                 values["asked"] = known.get("asked", known["study"]) if planned else study.as_dict()

@@ -85,6 +85,7 @@ def facts_of(values: dict[str, Any]) -> dict[str, Any]:
     for name, fits, kind in (
         ("started_at", _is_number, "a time"),
         ("finished_at", _is_number, "a time"),
+        ("answers", _is_texts, "texts"),
         ("verdicts", _is_texts, "texts"),
         ("scores", _is_object, "an object"),
     ):
