@@ -13,7 +13,7 @@ from analysis.page.card import cards, cards_html
 from analysis.report import main, write_report
 from analysis.verdict import findings
 from analysis.words.answer import Answer, commonest
-from analysis.words.next_step import lasting
+from analysis.words.next_step import lasting, use
 from analysis.words.panel import MOST, WIDTH, body, summary
 from analysis.words.plain_names import DO, NAMES, plain_name, to_do
 from study.errors import ConfigError
@@ -69,6 +69,17 @@ def test_decided_says_what_to_do_and_by_how_much(tmp_path: Path) -> None:
     assert [s.strategy for s in a.strategies] == ["partial", "full"] and [s.used for s in a.strategies] == [True, False]
     assert a.rests_on == "1,000 training images at 48 px, 3 epochs, 5 runs each, resnet18"
     assert a.next_step.command == "" and "not here" in a.next_step.text, "its networks lie elsewhere"
+
+
+def test_a_network_that_lies_here_is_used_by_its_study_and_by_name_where_there_are_several(tmp_path: Path) -> None:
+    frames = made(tmp_path, FAR)
+    leading = next(p for p in findings(frames, 60).picks if p.leads)
+    frames.ledger.trial_folder(leading.trial).write("best/manifest.json", b"{}")
+    a = answered(frames)
+    assert a.next_step.command == f"python -m study.predict {frames.ledger.folder.location} FOLDER --csv predictions.csv"
+    other = dataclasses.replace(frames.study.cells[0], dataset="mini_faces")
+    two = dataclasses.replace(frames, study=dataclasses.replace(frames.study, cells=(*frames.study.cells, other)))
+    assert f"{frames.ledger.folder.location}:digits FOLDER" in use(two, leading).command
 
 
 def test_longer_training_stands_first_where_a_strategy_was_cut_short(tmp_path: Path) -> None:

@@ -39,10 +39,20 @@
     change.annotations = notes.map(function (a) { delete a.moved; return a; });
     f.style.height = f.parentNode.style.height = change.height + 'px'; Plotly.relayout(f, change);
   }
+  // Titles of axes are as long as they are: on a phone they are set smaller.
+  function narrow(f) {
+    var change = {};
+    if (f.clientWidth < 480) Object.keys(f.layout).forEach(function (k) { if (/^xaxis/.test(k) && (f.layout[k].title || {}).text) change[k + '.title.font.size'] = 10; });
+    // A panel's name stands above its axis, which names of rows push to the right: it ends where the axis ends.
+    if (f.clientWidth < 480 && (f.layout.annotations || []).length) change.annotations = f.layout.annotations.map(function (a) {
+      return a.xref === 'paper' && a.yref === 'paper' && !a.showarrow && !a.textangle && a.x > 0 ? Object.assign({}, a, { x: 1, xanchor: 'right', font: Object.assign({}, a.font, { size: 12 }) }) : a;
+    });
+    if (Object.keys(change).length) Plotly.relayout(f, change);
+  }
   // What lies in a closed fold has no width yet: a figure gets its size when it is first seen.
   function settle(f) {
     if (f.settled || !f.data || !f.clientWidth) return;
-    f.settled = true; Plotly.Plots.resize(f); clear(f); stack(f);
+    f.settled = true; Plotly.Plots.resize(f); clear(f); stack(f); narrow(f);
   }
   // A table that is wider than its place shows its rows below one another, with the name of the column before each value.
   function blocks() {
@@ -50,7 +60,7 @@
       var heads = [].map.call(t.querySelectorAll('thead th'), function (h) { return h.textContent; });
       t.classList.remove('blocks');
       if (!heads.length || !t.parentNode.clientWidth || t.parentNode.scrollWidth <= t.parentNode.clientWidth + 1) return;
-      t.querySelectorAll('tbody tr').forEach(function (r) { [].forEach.call(r.children, function (c, k) { if (heads[k]) c.dataset.label = heads[k]; }); });
+      t.querySelectorAll('tbody tr').forEach(function (r) { [].forEach.call(r.children, function (c, k) { if (heads[k] && !c.dataset.label) { var inner = document.createElement('span'); inner.append.apply(inner, c.childNodes); if (inner.childNodes.length) c.append(inner); c.dataset.label = heads[k]; } }); });
       t.classList.add('blocks');
     });
   }

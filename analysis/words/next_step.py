@@ -59,7 +59,7 @@ def use(frames: Frames, pick: Pick | None) -> NextStep:
     """Predict a folder of images with the network, where it lies here: of a study read from MLflow it does not."""
     if pick is None or not frames.ledger.folder.exists(f"trials/{pick.trial}/best/manifest.json"):
         return NextStep(text="Use the network. It lies where the study ran, not here.")
-        several = len({(c.dataset, c.split_protocol) for c in frames.study.cells}) > 1
+    several = len({(c.dataset, c.split_protocol) for c in frames.study.cells}) > 1
     source = shlex.quote(frames.ledger.folder.location + (f":{pick.of}" if several else ""))
     command = f"python -m study.predict {source} FOLDER --csv predictions.csv"
     return NextStep(text="Use the network: it names the images of a folder.", command=command, price="seconds")
