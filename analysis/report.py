@@ -234,7 +234,7 @@ def _not_drawn(computed: dict[str, pd.DataFrame]) -> list[tuple[str, str]]:
             reason = html.unescape(s.draw(pd.DataFrame()).layout.annotations[0].text)
             reasons.setdefault(
                 "not measured (python -m study.measure RESULTS/STUDY all)" if reason.startswith("not measured") else reason, []
-            ).append(s.title)
+            ).append(s.title.rstrip("?"))
     missing = [f"{', '.join(titles)}: {reason}" for reason, titles in reasons.items()]
     return [("Not drawn", "; ".join(missing))] if missing else []
 

@@ -44,9 +44,7 @@ def test_the_page_in_a_browser(dark: bool, tmp_path: Path) -> None:
         p.evaluate("document.querySelectorAll('details').forEach(d => { d.open = true; })")
         p.wait_for_timeout(1500)
         assert p.locator(".plotly-graph-div .main-svg").count() >= len(FIGURES) - len(NEEDS_MORE)
-        assert (
-            p.locator("#figure-importance").count() == 0 and "importance of hyperparameters: Needs" in p.locator("#protocol").inner_text()
-        )
+        assert p.locator("#figure-importance").count() == 0 and "mattered in the search: Needs" in p.locator("#protocol").inner_text()
         assert p.requests_seen == [] and p.problems_seen == []
         buttons = p.evaluate("[...document.querySelectorAll('.modebar-btn')].map(b => b.dataset.title)")
         assert "Download plot as a PNG" in buttons
@@ -124,7 +122,7 @@ def test_an_unfinished_study_is_marked_and_one_seed_claims_nothing(copy: Ledger,
             copy.folder.remove(f"trials/{ask.trial_id}")
     summary = report.write_report(copy, tmp_path / "r.html")
     assert summary.in_progress and "in progress" in (tmp_path / "r.html").read_text()
-    assert "one seed" in summary.verdicts[0] and "beats" not in summary.verdicts[0]
+    assert "one run" in summary.verdicts[0] and "beats" not in summary.verdicts[0]
     assert "interval contains" not in summary.verdicts[0], "there is none"
 
 

@@ -133,7 +133,7 @@ def test_verdicts_in_words(points: float, sd: float, mark: str, head: str) -> No
     found = made_up({("partial", "full"): points}, sd)
     assert (found.mark, found.head) == (mark, head)
     assert found.text.startswith(f"made_up, resnet18: {head} (") and found.text.count("\n") == 0
-    assert "another search may choose otherwise" in found.scope and "macro-F1" in found.numbers
+    assert "If the search were repeated, it might choose other settings" in found.scope and "macro-F1" in found.numbers
 
 
 def test_a_verdict_that_may_not_be_given_says_why() -> None:
@@ -193,7 +193,7 @@ def test_a_study_that_has_grown_is_extended_by_its_folder() -> None:
 
 def test_repeated_searches_speak_of_strategies() -> None:
     scope = made_up({("partial", "full"): 12.0}, 1.0, searches=5).scope
-    assert "5 searches, seeds and test images; one training set" in scope and "may choose otherwise" not in scope
+    assert "5 searches, seeds and test images; one training set" in scope and "other settings" not in scope
 
 
 def test_later_looks_are_held_to_a_stricter_level(copy: Ledger) -> None:
@@ -234,7 +234,7 @@ def test_a_wider_margin_makes_differences_not_worth_having(copy: Ledger, tmp_pat
     (said,) = report.write_report(source, tmp_path / "r.html", margin=30).verdicts
     assert (
         "partial is better than linear_probe, by less than is worth having (30 points)" in said
-        and "take linear_probe: the cheapest" in said
+        and "Take linear_probe: the cheapest" in said
     )
     assert report.main([source, *out, "--margin", "-1"]) == 2
 

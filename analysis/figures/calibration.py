@@ -8,10 +8,11 @@ from analysis.data.frames import Frames
 from analysis.page.theme import colour, empty, facets, label, named, not_measured, styled, symbol
 from analysis.verdict import Findings
 
-TITLE = "Whether confidence is right"
+TITLE = "Are its probabilities right?"
 NOTE = (
-    "Test images by the confidence of their answer, all runs together: share answered rightly against mean confidence; on the diagonal confidence is right, "
-    "below it boasts. Faint: as the network is; full: after dividing logits by one temperature, fitted on validation images."
+    "Test images are grouped by the network's confidence, over all runs. Each mark compares the share of right answers with "
+    "the mean confidence. On the diagonal they agree. Below it the network is over-confident. Faint lines: the network as "
+    "it is. Full lines: its logits divided by one temperature, fitted on validation images."
 )
 
 

@@ -10,11 +10,12 @@ from analysis.page.by_class import by_question, differences, f1_runs
 from analysis.page.theme import GREY, colour, empty, facets, label, named, styled, symbol
 from analysis.verdict import Findings
 
-TITLE = "F1 by class: the highest mean against the others"
+TITLE = "Which classes differ between strategies?"
 NOTE = (
-    "F1 of the strategy with the highest mean minus that of another one, on test, with the 95 % interval over runs and test images that the "
-    "verdict uses. Grey: the interval holds zero. Each interval is for itself: of twenty classes without a difference about one is coloured. "
-    "In brackets: test images of the class, and the F1 of the strategy with the highest mean."
+    "F1 of the strategy with the highest mean, minus F1 of another strategy. Bars are 95 % intervals over runs and test "
+    "images, as in the verdict. Grey: the interval contains zero. Intervals are not adjusted for their number, so about one "
+    "of twenty is coloured by chance. In brackets: test images of the class, and the F1 of the strategy with the highest "
+    "mean."
 )
 
 

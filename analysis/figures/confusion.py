@@ -10,11 +10,12 @@ from analysis.page.by_class import Cell, Classes, Difference, by_question, diffe
 from analysis.page.theme import GREY, empty, label, styled
 from analysis.verdict import Findings
 
-TITLE = "Where they err: confusion matrices"
+TITLE = "Which classes are confused?"
 NOTE = (
-    "Rows: truth, in per cent of the class; columns: what was said. The two strategies with the highest means; right, the difference that stands "
-    "above it, in percentage points: blue where the strategy named first says it more often, red where the other does. Grey: the 95 % interval over "
-    "runs and test images holds zero. Each interval is for itself: of twenty cells without a difference about one is coloured."
+    "Rows are the true classes, columns the network's answers, in per cent of the true class. Left: the two strategies with "
+    "the highest means. Right: their difference in percentage points. Blue: the first strategy gives this answer more "
+    "often. Red: the second does. Grey: the 95 % interval contains zero. Intervals are not adjusted for their number, so "
+    "about one of twenty is coloured by chance."
 )
 MOST_CLASSES = 30
 

@@ -8,8 +8,11 @@ from analysis.page.theme import colour, empty, facets, label, named, styled, sym
 from analysis.verdict import Findings
 from study.records import OBJECTIVE
 
-TITLE = "Quality against cost"
-NOTE = "One mark a search trial: seconds it took, best validation macro-F1 it reached. The line is the Pareto front: no trial was both cheaper and better."
+TITLE = "Score against cost"
+NOTE = (
+    "Each mark is a trial of the search: its seconds and its best validation macro-F1. The line is the Pareto front: no "
+    "trial was both cheaper and better."
+)
 
 
 def compute(frames: Frames, findings: Findings) -> pd.DataFrame:

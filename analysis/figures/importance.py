@@ -11,12 +11,11 @@ from analysis.verdict import Findings
 from study.records import OBJECTIVE
 from study.space import Domain, Integer
 
-TITLE = "Search: importance of hyperparameters"
+TITLE = "Which hyperparameters mattered in the search?"
 NOTE = (
-    "fANOVA (Optuna) within each cell, from 16 trials on (at most 64, evenly spaced). A stopped trial counts with the score of the "
-    "epoch it kept, a diverged one as 0: without them the bad region would be missing. Shares of the forest's own variance: they "
-    "sum to one on noise as well. The line across a bar is what noise reaches: the 90th percentile over 20 forests on permuted scores; "
-    "bars that end before it are grey."
+    "fANOVA (Optuna) for each strategy, from 16 trials on and with at most 64, evenly spaced. A stopped trial counts with "
+    "the score of the epoch it kept, a diverged one as 0. The shares sum to one even on noise. The line across a bar is "
+    "what noise reaches: the 90th percentile of 20 forests on permuted scores. Grey bars end before it."
 )
 FEWEST = 16  # below it, pure noise gives the first bar .4 of the whole on average
 MOST = 64  # fANOVA costs more than linearly; this many, drawn evenly, say as much

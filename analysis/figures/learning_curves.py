@@ -7,8 +7,12 @@ from analysis.data.frames import Frames
 from analysis.page.theme import colour, empty, facets, label, named, styled, symbol
 from analysis.verdict import Findings
 
-TITLE = "Learning curves and the gap between training and validation"
-NOTE = "Mean over confirm runs (search runs where none are done; those score training images only in epochs that may be kept). Full line: validation macro-F1; dotted: the same on a fixed part of the training images, in eval mode without augmentation. The gap between them is overfitting."
+TITLE = "Learning curves"
+NOTE = (
+    "Means over the confirm runs, or over search runs where no run is confirmed yet. Full line: validation macro-F1. "
+    "Dotted: macro-F1 on a fixed part of the training images, in eval mode without augmentation. The gap between them is "
+    "overfitting. Search runs score training images only in epochs that may be kept."
+)
 
 
 def compute(frames: Frames, findings: Findings) -> pd.DataFrame:

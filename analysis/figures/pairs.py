@@ -8,8 +8,11 @@ from analysis.data.question import Question
 from analysis.page.theme import OKABE_ITO, empty, label, styled
 from analysis.verdict import Findings
 
-TITLE = "Paired differences in test macro-F1"
-NOTE = "In points, on the same images; intervals hold for all pairs of the study at once, as Holm's p does. Shaded: differences not worth having. An interval that crosses zero names no winner."
+TITLE = "Differences between strategies"
+NOTE = (
+    "Points of test macro-F1, on the same images. The intervals hold for all pairs of the study at once, like Holm's p. "
+    "Shaded: differences that are not worth having. An interval that contains zero names no winner."
+)
 WORDS = {
     "beats": "a winner, by what is worth having",
     "better": "a winner",

@@ -12,8 +12,11 @@ from analysis.page.theme import broken, colour, dash, empty, label, named, style
 from analysis.verdict import Findings
 from study.records import OBJECTIVE
 
-TITLE = "Search: parallel coordinates"
-NOTE = "One line a trial, from its data set through its hyperparameters to its score; rates on log axes. Click a strategy in the legend to hide it."
+TITLE = "All trials of the search"
+NOTE = (
+    "Each line is a trial, from its data set through its hyperparameters to its score. Learning rates are on log axes. "
+    "Click a strategy in the legend to hide it."
+)
 MOST_LINES = 300  # a strategy; more would be a carpet
 
 

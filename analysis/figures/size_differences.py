@@ -11,9 +11,9 @@ from analysis.statistics.intervals import difference_interval, mean_estimate
 from analysis.verdict import Findings
 
 NOTE = (
-    "The strategy with the highest mean at the largest place minus each other one, paired over runs and test images; bars: 95 % intervals. "
-    "Above zero it is better; a star on the zero line is where that changes: full, with its interval, where each is shown to be better on one "
-    "side."
+    "The strategy with the highest mean at the largest place, minus each other strategy, paired over runs and test images. Bars are 95 % "
+    "intervals. Above zero it is better. A star on the zero line shows where that changes. A full star has its interval: each strategy is "
+    "shown to be better on one side."
 )
 
 

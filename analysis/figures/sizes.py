@@ -25,8 +25,8 @@ def note(axis: Axis) -> str:
     open_star = "that is not shown" if axis.training else "that is not shown, or one of both was cut short"
     took = " Point at a mark to see how long a run took." if axis.training else ""
     return (
-        f"Test macro-F1 of each strategy, tuned anew at every place; bands: 95 % intervals.{took} Stars mark where two means cross: full, with "
-        f"the crossing's interval, where each strategy is shown to be better on one side; open where {open_star}."
+        f"Test macro-F1 of each strategy, tuned anew at every place. Bands are 95 % intervals.{took} Stars mark where two means cross. "
+        f"A full star has its interval: each strategy is shown to be better on one side. A star is open where {open_star}."
     )
 
 

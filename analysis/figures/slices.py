@@ -11,10 +11,10 @@ from analysis.page.theme import broken, colour, empty, facets, label, named, sty
 from analysis.verdict import Findings
 from study.records import OBJECTIVE
 
-TITLE = "Search: one hyperparameter at a time"
+TITLE = "Each hyperparameter alone"
 NOTE = (
-    "Open marks: stopped early. A best value at the end of an axis means the range was too narrow. "
-    "Of many trials 400 a strategy are drawn, evenly spaced in the order of asking, the best among them."
+    "Open marks are trials that were stopped early. If the best value lies at the end of an axis, the range was too narrow. "
+    "Of many trials, 400 a strategy are drawn, evenly spaced, the best among them."
 )
 MOST = 400  # marks a strategy and panel: more hide one another, and thousands make a page heavy
 

@@ -8,8 +8,12 @@ from analysis.data.question import Question
 from analysis.page.theme import colour, empty, facets, label, styled, symbol
 from analysis.verdict import Findings
 
-TITLE = "Test scores of the confirmed configurations"
-NOTE = "Large mark: mean over seeds. Bar: 95 % interval over seeds and test images. Small marks: each seed. Thin lines join runs with the same seed, to see whether strategies rise and fall together; the verdict pairs over images, not over seeds."
+TITLE = "Test scores of the strategies"
+NOTE = (
+    "Large marks: means over runs. Bars: 95 % intervals over runs and test images. Small marks: single runs. Thin lines "
+    "join runs with the same seed, to show whether strategies rise and fall together. The verdict pairs strategies over "
+    "images, not over seeds."
+)
 
 
 def compute(frames: Frames, findings: Findings) -> pd.DataFrame:

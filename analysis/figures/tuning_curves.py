@@ -10,8 +10,12 @@ from analysis.page.theme import band, colour, dash, empty, facets, label, named,
 from analysis.verdict import Findings
 from study.records import OBJECTIVE
 
-TITLE = "Tuning curves: what more trials would have bought"
-NOTE = "Expected best validation macro-F1 of n random trials (a search's own score, so optimistic), from 16 trials on with 80 % simultaneous bands (opda). Only the random, never-stopped trials are used: those that the sampler proposed are not independent. A diverged trial counts as 0."
+TITLE = "What would more trials bring?"
+NOTE = (
+    "The best validation macro-F1 to expect from n random trials. It is optimistic, since a search chose by it. From 16 "
+    "trials on, 80 % simultaneous bands are shown (opda). Only random trials that were never stopped are used, since those "
+    "of the sampler depend on each other. A diverged trial counts as 0."
+)
 CONFIDENCE = 0.8
 FEWEST = 3
 FEWEST_FOR_A_BAND = 16  # below it a band spans half the scale

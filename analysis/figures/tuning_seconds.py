@@ -7,8 +7,11 @@ from analysis.data.frames import Frames
 from analysis.figures import tuning_curves
 from analysis.verdict import Findings
 
-TITLE = "Tuning curves against compute"
-NOTE = "The same curves with trials priced at the cell's mean seconds per random trial. Where views are reused, the first trials paid for the stored activations of the later ones."
+TITLE = "What would more compute bring?"
+NOTE = (
+    "The same curves, with trials priced at their mean seconds. Where stored activations are reused, the first trials paid "
+    "for the later ones."
+)
 
 
 def compute(frames: Frames, findings: Findings) -> pd.DataFrame:

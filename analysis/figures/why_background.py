@@ -7,10 +7,11 @@ from analysis.data.frames import Frames
 from analysis.page.theme import empty, facets, label, not_measured, strips, styled
 from analysis.verdict import Findings
 
-TITLE = "With the subject or its background changed"
+TITLE = "Does the network look at the background?"
 NOTE = (
-    "Accuracy on the same validation images (those whose class shows a subject), the subject being what stands out by its green. Large marks: mean over "
-    "runs; small: each run. What is lost from the fourth line to the fifth was known by the background alone."
+    "Accuracy on the same validation images, with the subject or the background changed. The subject is what stands out by "
+    "its green. Only images whose class shows a subject are used. Large marks: means over runs. Small marks: single runs. "
+    "What is lost from the fourth line to the fifth was known from the background alone."
 )
 
 

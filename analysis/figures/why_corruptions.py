@@ -7,8 +7,11 @@ from analysis.data.frames import Frames
 from analysis.page.theme import colour, empty, facets, label, named, not_measured, styled, symbol
 from analysis.verdict import Findings
 
-TITLE = "On worse images"
-NOTE = "Accuracy on corrupted validation images as a share of that on clean ones, mean over three severities: mean over runs, bars: lowest and highest run."
+TITLE = "Does the network stand worse images?"
+NOTE = (
+    "Accuracy on corrupted validation images as a share of the accuracy on clean ones, averaged over three severities. "
+    "Marks are means over runs. Bars reach from the lowest to the highest run."
+)
 
 
 def compute(frames: Frames, findings: Findings) -> pd.DataFrame:

@@ -8,10 +8,11 @@ from analysis.page.theme import colour, empty, facets, label, named, styled, sym
 from analysis.verdict import Findings
 from analysis.why.measures import distance_by_epoch
 
-TITLE = "How far the weights go, and when"
+TITLE = "How far do the weights move, and when?"
 NOTE = (
-    "Distance from the pretrained weights as a share of their norm, root mean square over the stages below the head (frozen ones count as 0): mean over "
-    "confirm runs, thin lines: each run. The paper says that harm comes early: then the first epoch makes most of the way."
+    "Distance from the pretrained weights as a share of their norm. It is the root mean square over the stages below the "
+    "head, where frozen stages count as 0. Thick lines: means over confirm runs. Thin lines: single runs. If harm comes "
+    "early, the first epoch covers most of the distance."
 )
 
 

@@ -11,11 +11,12 @@ from analysis.page.theme import colour, empty, facets, label, named, not_measure
 from analysis.verdict import Findings
 from study.metrics import unbiased_cka
 
-TITLE = "What is left of the pretrained features"
+TITLE = "What is left of the pretrained features?"
 NOTE = (
-    "Centred kernel alignment (linear, unbiased) of each stage's features with the pretrained ones, on validation images: 1 is the same up to "
-    "rotation and scale. Mean over runs, bars: lowest and highest run. Frozen stages are at 1 by construction. Dotted: two seeds of the strategy "
-    "with each other, what chance alone moves. Grey: a network of random weights with the pretrained one, what is no alignment at all."
+    "Centred kernel alignment (linear, unbiased) of each stage's features with the pretrained ones, on validation images. 1 "
+    "means the same up to rotation and scale, so frozen stages are at 1. Marks are means over runs. Bars reach from the "
+    "lowest to the highest run. Dotted: two seeds of one strategy, which shows what chance alone changes. Grey: a network "
+    "with random weights, which shows what no alignment is."
 )
 
 

@@ -7,11 +7,11 @@ from analysis.data.frames import Frames
 from analysis.page.theme import colour, empty, facets, label, named, not_measured, styled, symbol
 from analysis.verdict import Findings
 
-TITLE = "The old task against the new one, and the way back"
+TITLE = "The old task against the new one"
 NOTE = (
-    "One mark a run. Across: validation images on which the head the network came with still gives its old answer. Upwards: macro-F1 on the new task. The line "
-    "leads back from the tuned weights to the pretrained ones (three quarters, half and a quarter of the way; mean over runs): where it goes to the right "
-    "without going down, a network on the way is a better one for free."
+    "Each mark is a run. Across: validation images on which the head that the network came with still gives its old answer. "
+    "Upwards: macro-F1 on the new task. Lines lead back from the tuned weights to the pretrained ones, in steps of a "
+    "quarter. If a line goes right without going down, a network on the way is better for free."
 )
 
 

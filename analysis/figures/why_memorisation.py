@@ -7,10 +7,11 @@ from analysis.data.frames import Frames
 from analysis.page.theme import colour, empty, facets, label, named, styled, symbol
 from analysis.verdict import Findings
 
-TITLE = "Wrong labels, learnt by heart or seen through"
+TITLE = "Wrong labels: memorised or resisted?"
 NOTE = (
-    "A fifth of the training images were given a wrong label, the same ones for every strategy. Full line: share of them answered with the wrong label they were "
-    "given (memorised); dotted: with their true one (resisted). Mean over runs, in eval mode, without augmentation. These runs are no candidates for the verdict."
+    "A fifth of the training images were given wrong labels, the same for every strategy. Full line: the share answered "
+    "with the wrong label (memorised). Dotted: the share answered with the true label (resisted). Means over runs, in eval "
+    "mode, without augmentation. These runs take no part in the verdict."
 )
 
 

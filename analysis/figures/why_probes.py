@@ -8,10 +8,11 @@ from analysis.page.theme import empty, facets, label, not_measured, strips, styl
 from analysis.verdict import Findings
 from study.question.naming import DataName
 
-TITLE = "A linear probe on the tuned features against one on the pretrained ones"
+TITLE = "Are the tuned features better than the pretrained ones?"
 NOTE = (
-    "Accuracy of a logistic regression on the features that the head is given, minus that on the pretrained features, validation images. Large marks: "
-    "mean over runs; small: each run. Own task: left of zero the features were corrupted, right of it adapted. Foreign tasks: left of zero, generality was lost."
+    "Accuracy of a logistic regression on the tuned features, minus accuracy on the pretrained ones, on validation images. "
+    "Large marks: means over runs. Small marks: single runs. Own task: left of zero the features were damaged, right of it "
+    "adapted. Other tasks: left of zero, generality was lost."
 )
 
 

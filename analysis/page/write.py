@@ -20,11 +20,11 @@ def csv_bytes(table: pd.DataFrame) -> bytes:
 
 
 def write_tables(tables: dict[str, pd.DataFrame], folder: str, kind: str = "csv", *, overwrite: bool = False) -> None:
-    """One file a table; none is written where one of them must not be. `kind`: csv or parquet. Raises ConfigError for another kind, and
+    """One file a table that has columns; none is written where one of them must not be. `kind`: csv or parquet. Raises ConfigError for another kind, and
     where another file has a table's name."""
     if kind not in ("csv", "parquet"):
         raise ConfigError(f"tables can be csv or parquet, not {kind!r}.")
-    named = {f"{folder.rstrip('/')}/{name}.{kind}": t for name, t in tables.items()}
+    named = {f"{folder.rstrip('/')}/{name}.{kind}": t for name, t in tables.items() if len(t.columns)}
     kinds = {path: outputs.table([str(harmless(c)) for c in t.columns], kind) for path, t in named.items()}
     for path in named:
         outputs.check_output(path, kinds[path], "--tables", overwrite=overwrite)

@@ -48,7 +48,7 @@ class Sentence:
         """On one line, as it is printed and recorded: the decision, its scope, what to do."""
         head = f"{self.head} ({self.numbers})" if self.numbers else self.head
         after = (self.scope, *(f"{s.text}: {s.command}" if s.command else s.text for s in self.steps))
-        return f"{self.about}: {'; '.join((head, *(p[0].lower() + p[1:] for p in after if p)))}."
+        return f"{self.about}: {'. '.join((head, *(p[0].upper() + p[1:] for p in after if p)))}."
 
 
 def _points(margin: float) -> str:
@@ -64,7 +64,7 @@ def describe_pair(pair: Pair, margin: float) -> str:
     """The decision with its numbers, the higher mean's side up."""
     text = decision(pair, margin)
     if pair.one_run:
-        return f"{text}: one seed tells nothing of the spread ({100 * pair.estimate.mean:+.1f} points of macro-F1)"
+        return f"{text}: one run tells nothing about the spread ({100 * pair.estimate.mean:+.1f} points of macro-F1)"
     up, c = pair.estimate.mean >= 0, pair.decision.chances
     better, worse = (c.a_better, c.b_better) if up else (c.b_better, c.a_better)
     first, p = pair.a if up else pair.b, pair.decision.p
@@ -175,8 +175,9 @@ def scope_of(pair: Pair, lucky: dict[str, float], subsets: int = 0) -> str:
     text = f"The interval contains {contains}"
     if e.searches > 1:
         return text
-    own = [f"{_sure(lucky[s])} for {s}" for s in (pair.a, pair.b) if s in lucky]
-    return f"{text}: another search may choose otherwise{f', by its random trials with {joined(own)}' if own else ''}"
+    own = [f"in {_sure(lucky[s])} of cases for {s}" for s in (pair.a, pair.b) if s in lucky]
+    often = f", judged by its random trials: {joined(own)}" if own else ""
+    return f"{text}. If the search were repeated, it might choose other settings{often}"
 
 
 def _sure(chance: float) -> str:

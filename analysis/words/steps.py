@@ -49,24 +49,24 @@ def steps(a: Answer, leading: Pair, frames: Frames) -> list[Step]:
             meant = "A collapsed run scored far below the others, and far below what its settings reached in the search"
             out.append(Step(text=f"{meant}. {ENOUGH_RUNS} seeds tell how often that happens", command=extend(frames, seeds)))
         if any("of its range" in r for r in a.reasons):
-            out.append(
-                Step(text="Widen the range (Study.space) and ask again under a new name: a wider one may have given a better configuration")
-            )
+            out.append(Step(text="Widen the range (Study.space) and run it as a new study. A wider range may hold better settings"))
         rest = [r for r in reasons if r != a.reasons[0]]
         also = f" ({'; '.join(rest)}, as well)" if rest else ""
-        return [*out, Step(text=f"Until then name no winner{also}")]
+        return [*out, Step(text=f"Until then, name no winner{also}")]
     if reasons:
-        out.append(Step(text=f"Left out, as {'; '.join(reasons)}"))
+        out.append(Step(text=f"Left out: {'. '.join(reasons)}"))
     if leading.one_run:
         seeds = max(frames.study.confirm_seeds + 1, ENOUGH_SEEDS)
-        return [*out, Step(text="one seed tells nothing of the spread; a few give an interval", command=extend(frames, seeds))]
+        return [*out, Step(text="One run tells nothing about the spread. A few more give an interval", command=extend(frames, seeds))]
     if a.winner or not a.cut_short:
         out.append(_pick(a, frames.study.margin))
     out += [*_winner_too(a, frames), *_larger(a, frames), *_what_would_decide(a, frames)]
     if look(frames) > 1:
         level = 100 * alpha_of_look(look(frames))
         out.append(
-            Step(text=f"The test set was opened {look(frames)} times: the 5 % are spent over the looks, this one is held to {level:.2g} %")
+            Step(
+                text=f"The test set was opened {look(frames)} times. The looks share the 5 % of false claims, so this one is held to {level:.2g} %"
+            )
         )
     return out
 
@@ -164,12 +164,12 @@ def _pick(a: Answer, margin: float) -> Step:
     if {pick, *others} <= set(cost):
         dearest = max(others, key=lambda s: a.seconds[s])
         saves = f" ({cost[pick]} a confirm run, {100 * (1 - a.seconds[pick] / a.seconds[dearest]):.0f} % less than {dearest})"
-    loses = f"expected loss against the best {'below 0.1' if loss < 0.1 else f'{loss:.1f}'} points of macro-F1"
+    loses = f"On average it loses {'less than 0.1' if loss < 0.1 else f'{loss:.1f}'} points of macro-F1 against the best"
     known = set(a.standing) <= set(cost)
     if loss <= margin:
-        return Step(text=f"Take {pick}: {'the cheapest' if known else 'the highest mean'}{saves}, {loses}, not more than is worth having")
+        return Step(text=f"Take {pick}: {'the cheapest' if known else 'the highest mean'}{saves}. {loses}, less than is worth having")
     either = "Either" if len(a.standing) == 2 else f"Each of {joined(a.standing)}"
-    return Step(text=f"{either} may be the best; {'cheapest' if known else 'the highest mean'} is {pick}{saves}, {loses}")
+    return Step(text=f"{either} may be the best. {'The cheapest' if known else 'The highest mean'} is {pick}{saves}. {loses}")
 
 
 def _what_would_decide(a: Answer, frames: Frames) -> list[Step]:
@@ -189,7 +189,7 @@ def _what_would_decide(a: Answer, frames: Frames) -> list[Step]:
         text = f"{' or '.join(found)} would decide {which} with 80 % probability"
         seeds = next((n for n in needs if n.resource == "run"), None)
         if seeds is not None and seeds.more is None:
-            text += f"; {seeds.limit} more seeds alone would not"
+            text += f". {seeds.limit} more seeds alone would not"
         more = seeds.more if seeds is not None else None
         each = pair.estimate.searches if pair.estimate.unit == "search" else 1  # a seed more of every search
         if (passes := next((n.more for n in needs if n.resource == "pass"), None)) is not None:
@@ -197,7 +197,7 @@ def _what_would_decide(a: Answer, frames: Frames) -> list[Step]:
         out.append(Step(text=text, command="" if more is None else extend(frames, frames.study.confirm_seeds + more * each)))
         searches = next((n.more for n in pair.needs if n.resource == "search" and n.more is not None), None)
         if searches is not None:
-            text = "Searches cannot join a study whose runs belong to those it has: so many are a study of its own"
+            text = "More searches cannot join this study. Run them as a new one"
             out.append(Step(text=text, command=repeat(frames, frames.study.searches + searches)))
     return out
 

@@ -24,7 +24,7 @@ def warnings(frames: Frames, pairs: Sequence[Pair]) -> list[str]:
     out = [*_of_the_study(frames), *losses(frames)]
     if not len(frames.trials):
         return out
-    edges = (f"{cell}: the {text}; widen it and run again" for cell, text in range_edges(frames))
+    edges = (f"{cell}: the {text}. Widen it and run again" for cell, text in range_edges(frames))
     out += [
         *_cut_short(frames),
         *_small_images(frames),
@@ -61,16 +61,16 @@ def _small_images(frames: Frames) -> Iterator[str]:
 
 def _of_the_pairs(pairs: Sequence[Pair]) -> Iterator[str]:
     if any(p.one_run for p in pairs):
-        yield "some comparisons rest on one seed and carry no interval"
+        yield "some comparisons rest on one run each, so they have no interval"
     for question in dict.fromkeys(p.question for p in pairs):
         if small := next((p.small_classes for p in pairs if p.question == question), ""):
             why = small.partition(" (")[0]  # which they are, the verdict says
-            yield f"{question.name}: intervals of macro-F1 are too narrow, since {why}; those of accuracy hold"
+            yield f"{question.name}: intervals of macro-F1 are too narrow, since {why}. Those of accuracy hold"
         images = next(p.estimate.images for p in pairs if p.question == question)
         if any(few_units(p.estimate) for p in pairs if p.question == question):
             yield (
-                f"{question.name}: its test images come from {images.count:g} sessions that tell as much as {images.df + 1:.1f} of equal size;"
-                " so few carry an interval only roughly"
+                f"{question.name}: its test images come from {images.count:g} sessions that tell as much as {images.df + 1:.1f} of equal size."
+                " With so few, intervals are rough"
             )
 
 
@@ -79,14 +79,14 @@ def _of_the_study(frames: Frames) -> Iterator[str]:
         yield "the study is in progress: figures will change"
     if len(frames.openings) > 1:
         level = 100 * alpha_of_look(look(frames))
-        yield f"the test set was opened {len(frames.openings)} times: each look spends some of the 5 %, this one is held to {level:.2g} %"
+        yield f"the test set was opened {len(frames.openings)} times. The looks share the 5 % of false claims, so this one is held to {level:.2g} %"
     for amendment in (a for a in frames.amendments if not a.get("planned")):  # by its hours, before the test set was opened
         day = time.strftime("%Y-%m-%d", time.gmtime(amendment["at"]))
         when = ", when its test set was open already" if amendment["test_open"] else ""
         yield f"the study was extended on {day}{when}: {'; '.join(amendment['changes'])}"
     if frames.study.confirm_seeds < st.ENOUGH_SEEDS:
         seeds = frames.study.confirm_seeds
-        yield f"{seeds} confirm seed{' is' if seeds == 1 else 's are'} few; {st.ENOUGH_SEEDS} or more are advised"
+        yield f"each strategy has {seeds} confirm run{'s' * (seeds != 1)}. {st.ENOUGH_SEEDS} or more give better intervals"
 
 
 def _of_the_budget(frames: Frames) -> Iterator[str]:
@@ -108,11 +108,11 @@ def _of_the_trials(frames: Frames) -> Iterator[str]:
     search = trials[trials.stage == "search"]
     counts = trial_counts(frames).values()
     if len(set(counts)) > 1:
-        yield f"budgets are unequal: {min(counts)} to {max(counts)} trials a cell"
+        yield f"strategies had unequal numbers of trials: {min(counts)} to {max(counts)}"
     for cell, own in search.groupby("cell"):
         lost = float(own.outcome.isin(["diverged", "failed"]).mean())
         if lost > 0.2:
             yield f"{cell}: {lost:.0%} of its trials diverged or failed"
     slow = trials.straggler.dropna() if "straggler" in trials else trials.head(0).trial_id
     if len(slow):
-        yield f"{len(slow)} of {len(trials)} trials waited for a straggler ({slow.iloc[0]}); look at that machine"
+        yield f"{len(slow)} of {len(trials)} trials waited for a slow worker, a straggler ({slow.iloc[0]}). Look at that machine"
