@@ -104,7 +104,7 @@ def test_folders_that_the_names_do_not_share_are_kept_apart(pictures: Path, tmp_
     shutil.rmtree(tmp_path / "pics" / "oak")
     message = refusal(write(tmp_path / "labels.csv", rows, ["file", "label"]))
     assert f"{COUNT // 2} of {COUNT} lie in" in message
-    assert "one class only (ash)" in refusal(advised(message))
+    assert "one class only (ash; left out: 6 (no such file))" in refusal(advised(message))
 
 
 def test_two_files_of_one_name_are_nobodys(pictures: Path, tmp_path: Path) -> None:
@@ -142,6 +142,60 @@ def test_each_step_of_looking_for_a_folder_says_something_else(pictures: Path, t
     said = [refusal(name), *(refusal(f"{name}?images={place}") for place in ("nowhere", "empty", "images"))]
     assert "?images=FOLDER" in said[0] and "is no folder" in said[1] and "there is no image" in said[2] and "Fläche_00.png" in said[3]
     assert len(set(said)) == 4 and not any("?images=FOLDER" in s for s in said[1:])
+
+
+@pytest.mark.parametrize("width", [1, 4, 12])
+@pytest.mark.parametrize("ahead", [True, False])
+def test_numbers_are_their_files_whatever_zeros_are_before_them(width: int, ahead: bool, pictures: Path, tmp_path: Path) -> None:
+    """COCO's tables say 139, and its files are called 000000000139.jpg."""
+    (tmp_path / "images").mkdir()
+    for k, file in enumerate(sorted(pictures.iterdir())):
+        shutil.copy(file, tmp_path / "images" / f"{7 * k:0{width}d}.png")
+    ids = [f"{'x/' * ahead}{7 * k}" for k in range(COUNT)]
+    name = write(tmp_path / "labels.csv", [[n, LABELS[k % 2]] for k, n in enumerate(ids)], ["image_id", "label"])
+    if width == 1 and not ahead:
+        assert len(open_dataset(name).ids) == COUNT
+        return
+    assert advised(refusal(name)) == f"{name}?images=images"
+    assert len(open_dataset(f"{name}?images=images").ids) == COUNT
+
+
+@pytest.mark.parametrize(
+    "change", [lambda n: n.replace("png", "jpg"), lambda n: f"'{n}'", lambda n: f"{n}?x=1", lambda n: f"[{n}]", lambda n: "%20" + n]
+)
+def test_names_that_are_nearly_those_of_files_are_shown_beside_them(change: Callable[[str], str], pictures: Path, tmp_path: Path) -> None:
+    names = sorted(p.name for p in pictures.iterdir())
+    shutil.copytree(pictures, tmp_path / "images")
+    name = write(tmp_path / "labels.csv", [[change(n), LABELS[k % 2]] for k, n in enumerate(names)], ["file", "label"])
+    said = refusal(name)
+    assert f"in {tmp_path}/images there are Fläche_00.png, Fläche_01.png and 10 more. Call the files in the table as they are" in said
+
+
+@pytest.mark.parametrize("tail", ["@nosuch", "@official:x", "&label=species", "#x"])
+def test_what_is_written_behind_a_table_is_told_how(tail: str, pictures: Path, tmp_path: Path) -> None:
+    name = write(tmp_path / "labels.csv", [["a.png", "a"]], ["file", "label"])
+    said = refusal(f"{name}{tail}")
+    assert f"what is {tail}?" in said and ("@official:1" if tail[0] == "@" else "ptions begin with ?") in said
+
+
+def test_an_option_that_is_given_twice_is_refused(tmp_path: Path) -> None:
+    assert "label is given twice, species and kind; keep one" in refusal(f"table:{tmp_path}/l.csv?label=species&image=x&label=kind")
+    assert "does not exist" in refusal(f"table:{tmp_path}/l.csv?label=species&label=species")
+
+
+@pytest.mark.parametrize("kind", ["folder", "table", "hf"])
+def test_a_home_folder_is_one_behind_a_colon_too(kind: str, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for k, file in enumerate(sorted(pictures.iterdir())):
+        (tmp_path / "d" / LABELS[k % 2]).mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, tmp_path / "d" / LABELS[k % 2])
+    write(
+        tmp_path / "d" / "l.csv",
+        [[f"{c}/{p.name}", c] for c in LABELS[:2] for p in sorted((tmp_path / "d" / c).iterdir())],
+        ["file", "label"],
+    )
+    where = "~/d/l.csv" if kind == "table" else "~/d"
+    assert len(open_dataset(f"{kind}:{where}").ids) == COUNT
 
 
 def test_addresses_and_empty_columns_are_named_as_what_they_are(pictures: Path, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from study.datasets.imagefiles import is_junk
 from study.datasets.layout import like_split
 from study.errors import DataError
 from study.use.images import find_images
-from tests.own import classes
+from tests.own import classes, scene
 
 CATS = {"cats": 10, "dogs": 10}
 BY_OTHER_NAMES = [
@@ -118,3 +118,67 @@ def test_what_devices_leave_is_no_image(name: str, place: Callable[[Path, str], 
 @pytest.mark.parametrize("name", ["SYNOPHOTO_THUMB_M.jpg", "Thumbs.db", "ehthumbs.db", "desktop.ini", "~$list.jpg", "._a.jpg", "Icon\r"])
 def test_files_that_devices_leave_are_junk(name: str) -> None:
     assert is_junk(name) and not is_junk("thumb.jpg") and not is_junk("#1") and not is_junk("@home")
+
+
+# ---- folders of files, not of classes -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("beside", ["masks", "labels", "Annotations", "SegmentationClass", "image_masks", "ground_truth", "depth"])
+@pytest.mark.parametrize("images", ["images", "JPEGImages", "img", "rgb"])
+@pytest.mark.parametrize("top", ["", "train"])
+def test_images_and_their_masks_are_no_classes(images: str, beside: str, top: str, tmp_path: Path) -> None:
+    classes(tmp_path / top, {images: 6, beside: 6})
+    with pytest.raises(DataError, match=f"{images}, {beside} would be classes, and their names say what the files are"):
+        open_dataset(f"folder:{tmp_path}")
+
+
+@pytest.mark.parametrize("names", [("mask", "no mask"), ("photo", "sketch"), ("depth charge", "photo"), ("labels", "boxes")])
+def test_names_of_things_are_classes(names: tuple[str, str], tmp_path: Path) -> None:
+    classes(tmp_path, dict.fromkeys(names, 6))
+    assert set(open_dataset(f"folder:{tmp_path}").classes) == set(names)
+
+
+def test_a_class_folder_without_images_says_what_it_holds(tmp_path: Path) -> None:
+    classes(tmp_path, {"ash": 6, "oak": 6})
+    (tmp_path / "elm").mkdir()
+    for name in ("a.txt", "b.txt", "c.npy"):
+        (tmp_path / "elm" / name).write_text("x")
+    with pytest.raises(DataError, match=r"elm holds no images \(2 \.txt, 1 \.npy\); remove the folder"):
+        open_dataset(f"folder:{tmp_path}")
+
+
+def test_a_split_of_images_without_classes_is_told_so(tmp_path: Path) -> None:
+    classes(tmp_path / "train", {"ash": 6, "oak": 6})
+    (tmp_path / "test").mkdir()
+    for k in range(3):
+        scene(900 + k).save(tmp_path / "test" / f"{k}.png")
+    with pytest.raises(DataError, match=r"the test split holds no image of a class \(3 lie in it directly\).* have it cut from train"):
+        open_dataset(f"folder:{tmp_path}")
+
+
+def test_a_class_that_was_left_out_is_said_where_one_alone_is_left(tmp_path: Path) -> None:
+    classes(tmp_path, {"ash": 6, ".oak": 6})
+    with pytest.raises(DataError, match=r"one class only \(ash; left out: 1 \("):
+        open_dataset(f"folder:{tmp_path}")
+
+
+# ---- groups of a folder ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", ["{c}/{k}", "./{c}/{k}", "{c}\\{k}", "{root}/{c}/{k}", "{c}//{k}"])
+def test_groups_name_images_by_any_spelling_of_their_path(form: str, tmp_path: Path) -> None:
+    classes(tmp_path, {"ash": 6, "oak": 6})
+    rows = [f"{form.format(root=tmp_path, c=c, k=f'{k:03d}.png')},g{k}" for c in ("ash", "oak") for k in range(6)]
+    (tmp_path / "groups.csv").write_text("\n".join(["file,group", *rows]))
+    groups = open_dataset(f"folder:{tmp_path}").groups
+    assert groups is not None and len(set(groups.tolist())) == 6
+
+
+def test_groups_of_files_that_are_not_here_are_shown_beside_those_that_are(tmp_path: Path) -> None:
+    classes(tmp_path, {"ash": 6, "oak": 6})
+    (tmp_path / "groups.csv").write_text("file,group\n000.png,g0\n")
+    with pytest.raises(DataError, match=r"12 images have no group: ash/000\.png, .*Its rows name 000\.png, which is not here"):
+        open_dataset(f"folder:{tmp_path}")
+    (tmp_path / "groups.csv").write_text("file,group\nash/000.png,nan\n")
+    with pytest.raises(DataError, match="groups.csv:2: group is 'nan'; must be a name"):
+        open_dataset(f"folder:{tmp_path}")

@@ -134,7 +134,10 @@ def test_rows_that_cannot_be_used_are_left_out_by_name(images: Path) -> None:
     ("text", "message"),
     [
         ("file,label\n", "a header and no row|holds no row"),
-        ("file,label\nx.png,a\n", "x.png is not there, nor in .*/images: give the folder that holds them as \\?images=FOLDER"),
+        (
+            "file,label\nx.png,a\n",
+            r"x\.png is not there; in .*/images there are .* Call the files in the table as they are called there, or give the folder",
+        ),
         ("file,label\nimages/00.png\n", r"labels\.csv:2: has 1 columns, the header 2"),
         ("file,label,split\nimages/00.png,a,later\n", r"labels\.csv:2: split is 'later'; must be train, val or test"),
         ("file,label,weight\nimages/00.png,a,-1\n", r"labels\.csv:2: weight is '-1'; must be a number >= 0"),

@@ -79,7 +79,7 @@ def open_dataset(name: str, *, splits: str = "official", root: Path | None = Non
     may be shown on a terminal, whatever names the files have.
     """
     try:
-        return _lawful(_read(DataName.of(name, splits), root))
+        return _lawful(_read(DataName.of(name, splits).at_home, root))
     except (ConfigError, DataError) as error:
         raise type(error)(shown(str(error))) from None
     except OSError as error:

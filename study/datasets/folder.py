@@ -5,14 +5,14 @@ A file PATH/groups.csv (columns file,group) keeps images of one group (a patient
 
 import os
 import unicodedata
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 
 from study.console.text import shown
 from study.datasets.called import as_read, look_alike, missing
 from study.datasets.imagefiles import JUNK, SUFFIXES, is_junk, no_image
-from study.datasets.layout import NotByClass, check_beside, check_layout
+from study.datasets.layout import NotByClass, check_beside, check_kinds, check_layout
 from study.datasets.spec import SPLIT_NAMES, SPLITS, TRAIN, ImageTable, display_name, left_out, some
 from study.datasets.tables import read_columns
 from study.datasets.user_table import Ignored, found_file, make_table
@@ -30,6 +30,7 @@ def read(path: Path, fold: int) -> ImageTable:
     ignored: Ignored = []
     given = _given(path, ignored)
     tops = given if given is not None else {0: path}
+    check_kinds(tops.values())
     in_order = sorted(tops.items(), key=lambda item: item[1].name.lower())
     folders = [(cls, k) for k, top in in_order for cls in _classes(path, top, ignored)]
     name_of = _names(path, [cls for cls, _ in folders])
@@ -39,7 +40,12 @@ def read(path: Path, fold: int) -> ImageTable:
     if not found:
         raise NotByClass(f"{path} holds no images; expected {path}/<class>/*.jpg (also {', '.join(sorted(SUFFIXES))}).")
     if empty := set(tops) - {k for _, _, k in found}:
-        raise DataError(f"{path}: the {SPLITS[min(empty)]} split holds no image; add some, or remove its folder to have it cut from train.")
+        top = tops[min(empty)]
+        direct = sum(entry.is_file() and no_image(entry.name) is None for entry in _entries(top))
+        what = f"no image of a class ({direct} lie in it directly)" if direct else "no image"
+        raise DataError(
+            f"{path}: the {SPLITS[min(empty)]} split holds {what}; add some, or take its folder away to have it cut from train."
+        )
     raw_classes = sorted({cls for _, cls, _ in found})
     if len(raw_classes) < 2:
         only = f"{display_name(raw_classes[0])}{left_out(ignored)}"
@@ -157,7 +163,9 @@ def _images(root: Path, cls: Path, ignored: Ignored) -> list[Path]:
                 _check_link(root, file)
                 out.append(file)
     if not out:
-        raise DataError(f"{cls} holds no images; remove the folder, or add images of that class.")
+        kinds = Counter(os.path.splitext(name)[1].lower() or "without suffix" for _, _, files in os.walk(cls) for name in files)
+        instead = f" ({', '.join(f'{count} {kind}' for kind, count in kinds.most_common(3))})" if kinds else ""
+        raise DataError(f"{cls} holds no images{instead}; remove the folder, or add images of that class.")
     return out
 
 

@@ -4,7 +4,7 @@ import difflib
 import os
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from study.datasets.imagefiles import is_junk, no_image
@@ -13,6 +13,8 @@ from study.errors import DataError
 
 SPLIT_WORDS = {*SPLIT_NAMES, "trn", "dev", "devel", "development", "validate", "validating", "eval", "evaluation", "tst", "holdout"}
 FILLERS = {"", "set", "sets", "data", "dataset", "image", "images", "img", "imgs", "photo", "photos", "picture", "pictures", "split", "splits", "folder", "dir", "new", "my", "the", "final", "full", "all", "out", "held", "hold", "jpg", "png"}  # fmt: skip
+PICTURES = {"image", "images", "img", "imgs", "photo", "photos", "picture", "pictures", "jpg", "jpegs", "jpegimages", "png", "rgb", "input", "inputs", "raw", "data"}  # fmt: skip
+BESIDE = {"mask", "masks", "label", "labels", "annotation", "annotations", "annots", "seg", "segs", "segmentation", "segmentations", "segmentationclass", "segmentationobject", "gt", "groundtruth", "ground", "truth", "trimaps", "depth", "bbox", "bboxes", "boxes", "xml", "xmls", "json", "landmarks", "keypoints", "target", "targets"}  # fmt: skip
 ALIKE = 0.7  # of letters in common (difflib), from which on a name may be another's with a slip: "tets"
 NAMED = "the folders of splits are called train, val (valid, validation) and test"
 
@@ -57,6 +59,19 @@ def check_layout(root: Path, images: Mapping[Path, Sequence[Path]], given: bool)
     count = sum(inside.total() for inside in inner.values())
     few = f"{count} image{'s lie' if count != 1 else ' lies'} in folders within a class folder, and {'have' if count != 1 else 'has'} its class"
     return [f"{few} ({some(names, 5)})"] if count else []
+
+
+def check_kinds(tops: Iterable[Path]) -> None:
+    """Raises DataError where the folders of images and of their masks, labels or the like would be the classes."""
+    for top in tops:
+        words = {f.name: set(re.split(r"[^a-z]+", f.name.lower())) - {""} for f in sorted(top.iterdir()) if f.is_dir()}
+        pictures = [name for name, said in words.items() if said and said <= PICTURES]
+        beside = [name for name, said in words.items() if said & BESIDE and said <= BESIDE | PICTURES]
+        if pictures and beside:
+            raise DataError(
+                f"{top}: {some([*pictures, *beside], 4)} would be classes, and their names say what the files are, not what is on them. Put the "
+                "images of each class into a folder of its name, or say each image's class in a table (table:PATH)."
+            )
 
 
 def check_beside(root: Path, folder: Path, classes: set[str]) -> str:

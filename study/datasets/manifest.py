@@ -6,6 +6,7 @@ Columns are found by name (NAMES) or given: `table:labels.csv?image=file&label=s
 import json
 import math
 import os
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -137,6 +138,13 @@ def _kept(rows: list[Row], column: dict[str, str], path: Path, data: DataName) -
 def rows_of(path: Path, what: str = "a table of labels") -> tuple[list[str], list[Row]]:
     """Column names, and every row as text. `what`: what is needed, in words. Raises DataError."""
     kind = path.suffix.lower()
+    if (more := re.fullmatch(r"(\.\w+)([@&#].*)", kind)) and more[1] in KINDS:
+        known = (
+            "its splits are @official, or a fold of them as @official:1"
+            if more[2][0] == "@"
+            else "options begin with ?, as in ?label=species"
+        )
+        raise DataError(f"{path}: what is {path.suffix[len(more[1]) :][:40]}? {known.capitalize()}.")
     if kind not in KINDS:
         raise DataError(f"{path}: {kind or 'no suffix'} is no table that is read; save it as one of {', '.join(KINDS)}.")
     if not path.is_file():

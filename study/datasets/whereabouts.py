@@ -97,6 +97,12 @@ def why_none(table: Path, listed: Sequence[str], data: DataName) -> str:
             f"{gone}, but {len(best)} of {len(listed)} lie in {where} by what is left of their names: take them with "
             f"'{data.given(images=os.path.relpath(where, table.parent)).dataset}'"
         )
+    for place in (*_beside(table)[1:], table.parent):
+        if own := sorted(name for name in os.listdir(place) if no_image(name) is None):
+            return (
+                f"{gone}; in {place} there {'are' if len(own) > 1 else 'is'} {some([shown(name) for name in own], 2)}. Call the files in the table as "
+                "they are called there, or give the folder that holds them as ?images=FOLDER"
+            )
     return f"{gone}, nor in {some([str(p) for p in _beside(table)[1:]] or ['a folder images'], 3)}: give the folder that holds them as ?images=FOLDER"
 
 
@@ -107,10 +113,10 @@ def _beside(table: Path) -> list[Path]:
 def _likely(table: Path, listed: Sequence[str]) -> list[Path]:
     """Folders below the table's own with a file that is called as one of the first, those nearest to it first."""
     base = table.parent
-    wanted = {_parts(text)[-1] for text in listed[:20]}
+    wanted = {_parts(text)[-1] for text in listed[:20]} - {""}
     places: set[Path] = set()
     for file in set(_below(base).values()):
-        if wanted & {_key(file.name), _key(file.stem)}:
+        if wanted & {_key(file.name), _key(file.stem), _number(_key(file.stem))}:
             places |= {p for p in file.parents if p == base or p.is_relative_to(base)}
     return sorted(places, key=lambda p: (len(p.parts), str(p)))
 
@@ -124,9 +130,17 @@ def _key(name: str) -> str:
     return unicodedata.normalize("NFC", name).casefold()
 
 
+def _number(name: str) -> str:
+    """A number without the zeros before it, as other tables name the same file: 000000000139 is 139."""
+    folder, slash, stem = name.rpartition("/")
+    return f"{folder}{slash}{stem.lstrip('0') or '0'}" if stem.isascii() and stem.isdigit() else name
+
+
 def _below(folder: Path) -> Mapping[str, Path]:
-    """Images below a folder by their path in it, as it is compared; by the one without suffix too. None where two are called so."""
+    """Images below a folder by their path in it, as it is compared; by the one without suffix too, and by the number that it is, where none is
+    called so. None where two are."""
     found: dict[str, list[Path]] = {}
+    numbers: dict[str, list[Path]] = {}
     count = 0
     for here, folders, files in os.walk(folder):
         folders[:] = sorted(f for f in folders if not is_junk(f))
@@ -135,7 +149,8 @@ def _below(folder: Path) -> Mapping[str, Path]:
             key = "/".join(map(_key, file.relative_to(folder).parts))
             for one in dict.fromkeys((key, os.path.splitext(key)[0])):
                 found.setdefault(one, []).append(file)
+            numbers.setdefault(_number(os.path.splitext(key)[0]), []).append(file)
             count += 1
         if count > MOST:
             break
-    return {key: files[0] for key, files in found.items() if len(files) == 1}
+    return {key: files[0] for key, files in (numbers | found).items() if len(files) == 1}

@@ -158,6 +158,11 @@ class DataName:
         kept = [part for part in self.asked.split("&") if part and part.partition("=")[0] not in options]
         return replace(self, asked="&".join([*kept, *(f"{name}={quote(value, safe='/')}" for name, value in options.items())]))
 
+    @property
+    def at_home(self) -> Self:
+        """The same with the home folder where its path begins with ~: no shell replaces it behind a colon."""
+        return replace(self, where=os.path.expanduser(self.where)) if self.own else self
+
     def absolute(self, base: Path | None = None) -> Self:
         """The same by its full path: workers on a cluster run elsewhere, and a command must mean the same study from any folder.
 
@@ -248,9 +253,14 @@ def _no_kind(dataset: str) -> str:
 
 
 def _check_options(kind: str, where: str, asked: str, dataset: str) -> None:
-    """Raises ConfigError for an option that its kind has not got, or one without a value."""
+    """Raises ConfigError for an option that its kind has not got, one without a value, or with two."""
     known = list(OPTIONS[kind])
-    for option, value in parse_qsl(asked, keep_blank_values=True):
+    pairs = list(dict.fromkeys(parse_qsl(asked, keep_blank_values=True)))
+    for option, value in pairs:
+        if len(given := [v for o, v in pairs if o == option]) > 1:
+            raise ConfigError(
+                f"{dataset}: {option} is given twice, {' and '.join(given)}; keep one. Write {kind}:{where}?{option}={quote(given[0], safe='/')}."
+            )
         near = nearest(option, known)
         if option not in known and not value and f"{option}=" not in asked:
             raise ConfigError(
