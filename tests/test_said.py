@@ -1,19 +1,28 @@
 """What Python and a notebook print of a study, and what is said of time that is left: words that a person reads."""
 
 import ast
+import dataclasses
 import json
 import re
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.special import logsumexp
 
+from analysis.findings.delivered import delivered_of
+from analysis.findings.pick import Calibrated, Pick
+from analysis.words.use_network import pick_facts
+from study import demo, predict
 from study.console.eta import Remaining, Running
 from study.datasets import open_dataset
 from study.datasets.audit import audit
 from study.datasets.spec import TRAIN
-from study.results import load_study
+from study.results import Results, load_study
+from study.tracking import model
 from tests.goldens import GOLDEN
 from tests.own import scene
 
@@ -115,3 +124,94 @@ def test_a_trial_in_time_is_priced_as_before(took: float, waiting: int, at: floa
     epochs = int(at * 5)
     found = rest.left({"x": Running(cell="a", whole=1.0, seconds=at * 5 * took, epochs=epochs, trained=epochs * took)})
     assert found == pytest.approx(5 * took * (waiting + 1 - at), rel=1e-6, abs=1e-6)
+
+
+# ---- probabilities --------------------------------------------------------------------------------------------
+
+CLAIM = re.compile(r"calibrated|temperature \d", re.IGNORECASE)
+FIGURE = re.compile(r"expected calibration error on \w[\w ]* (\d+\.\d) %|whose error was not measured|too few images to say")
+
+
+class Registry:
+    """What a server keeps of a registered model; of the network itself, nothing."""
+
+    def __init__(self) -> None:
+        self.about = ""
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *args, **named: [] if name.startswith("search") else None
+
+
+def told_of(found: Results, pick: Pick, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """Every text that goes with a network's probabilities, by who says it."""
+    registry = Registry()
+
+    def register(client: Registry, *args: Any) -> str:
+        client.about = args[-1]
+        return "1"
+
+    with monkeypatch.context() as patched:
+        patched.setattr(found, "pick", lambda *_, **__: pick)
+        patched.setattr(found, "predictor", lambda *_, **__: None)
+        patched.setattr(predict, "placed", lambda place: (place, ""))
+        patched.setattr("study.results.open_place", lambda place: (found, ""))
+        patched.setattr(model, "register", register)
+        model.register_best(registry, "m", "run", found.frames.ledger.folder, pick_facts([dataclasses.replace(pick, leads=True)])[0], {})
+        ensemble = {"predict --ensemble": predict.open_network("r/s", ensemble=True)[2][0]} if pick.together else {}
+        return {
+            "predict": predict.open_network("r/s")[2][0],
+            "demo": demo.Demo(found, "", data=None, images=0).about,
+            "card": next((line for line in found.model_card().splitlines() if line.startswith("Calibration")), ""),
+            "MLflow": registry.about,
+            "pick": pick.probabilities,
+            **ensemble,
+        }
+
+
+@pytest.fixture(scope="module")
+def golden() -> Results:
+    return load_study(str(GOLDEN / "golden"))
+
+
+def test_probabilities_are_called_calibrated_with_their_measured_error_alone(golden: Results, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a network with a confidence of 0.60 and an accuracy of 0.39, predict and the page in a browser said "calibrated probabilities"."""
+    for pick in [p for p in golden.findings.picks if p.calibrated]:
+        test = golden.frames.predictions(pick.trial)["test"]
+        shares = np.exp(test.logits / pick.temperature - logsumexp(test.logits / pick.temperature, axis=1, keepdims=True))
+        sure, right = shares.max(axis=1), shares.argmax(axis=1) == test.labels
+        bins = np.clip(np.ceil(sure * 15).astype(int) - 1, 0, 14)
+        error = sum(abs(sure[bins == k].sum() - right[bins == k].sum()) for k in range(15)) / len(sure)
+        for who, text in told_of(golden, pick, monkeypatch).items():
+            assert not CLAIM.search(text) or FIGURE.search(text), (who, text)
+            if who in ("predict", "demo", "card", "MLflow", "pick"):
+                figures = [float(f) for f in re.findall(r"(\d+\.\d) % with the temperature|on test (\d+\.\d) %", text) for f in f if f]
+                assert any(abs(f - 100 * error) <= 0.0501 for f in figures), (who, text, error)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.floats(0.05, 20), st.floats(0, 1), st.floats(0, 1), st.booleans(), st.booleans())
+def test_whatever_was_measured_no_claim_stands_alone(
+    golden: Results, temperature: float, before: float, after: float, measured: bool, handed: bool
+) -> None:
+    own = Calibrated(temperature=temperature, before=before, after=after) if measured else None
+    pick = dataclasses.replace(golden.findings.picks[0], calibrated=own)
+    if handed:
+        entry = {"epochs": 3, "images": 9, "at": 1.0, "lengths": [], "temperature": temperature}
+        runs = {"runs": 2, "images": 50, "after": after if measured else None} if temperature > 1 else {}
+        pick = dataclasses.replace(pick, delivered=delivered_of({**entry, "calibration": runs}, [], None, ""))
+    with pytest.MonkeyPatch.context() as patched:
+        for who, text in told_of(golden, pick, patched).items():
+            assert not CLAIM.search(text) or FIGURE.search(text) or "% with the temperature" in text, (who, text)
+            assert not measured or who == "card" or who.endswith("ensemble") or f"{100 * after:.1f} %" in text, (who, text)
+
+
+def test_no_page_promises_calibrated_probabilities() -> None:
+    root = Path(__file__).parent.parent
+    pages = [
+        root / "README.md",
+        *(root / "docs").glob("*.md"),
+        NOTEBOOK,
+        *(root / "study").rglob("*.py"),
+        *(root / "analysis").rglob("*.py"),
+    ]
+    assert not [p for p in pages if re.search(r"calibrated probabilit", p.read_text("utf-8"), re.IGNORECASE)]

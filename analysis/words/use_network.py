@@ -101,6 +101,7 @@ def pick_facts(picks: Sequence[Pick]) -> list[dict[str, Any]]:
             "validation": p.validation,
             "test": asdict(p.test) if p.test else None,
             "temperature": p.temperature,
+            "probabilities": p.probabilities,
             "reason": p.reason,
             **({"delivered": f"Delivered: {p.delivered.text}; {p.delivered.calibration}."} if p.delivered else {}),
         }

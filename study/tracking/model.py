@@ -52,10 +52,17 @@ def register_best(client: Any, name: str, run: str, folder: Folder, pick: Mappin
         scores |= {f"test_macro_f1{end}": f"{test[key]:.4f}" for end, key in (("", "mean"), ("_low", "low"), ("_high", "high"))}
         interval = f"{100 * test['low']:.1f} to {100 * test['high']:.1f}"
         said = f"Test macro-F1 {100 * test['mean']:.1f} (95 % interval over test images {interval}); no test score chose it."
-    kind = "as trained" if pick["temperature"] == 1 else "calibrated by a temperature fitted on validation"
-    about = " ".join(filter(None, [f"{pick['cell']}: {pick['reason']}.", pick.get("delivered", ""), f"{said} Probabilities are {kind}."]))
+    about = " ".join(filter(None, [f"{pick['cell']}: {pick['reason']}.", pick.get("delivered", ""), said, _probabilities(pick)]))
     version = register(client, name, run, folder, tags | scores, pick["temperature"], about)
     client.set_registered_model_alias(name, BEST, version)
+
+
+def _probabilities(pick: Mapping[str, Any]) -> str:
+    """What stands behind them, with how far off they are. A study that ended before this was among its facts says that nobody looked."""
+    told = (
+        "probabilities as trained" if pick["temperature"] == 1 else f"temperature {pick['temperature']:.2f}, whose error was not measured"
+    )
+    return f"Probabilities: {pick.get('probabilities', told)}."
 
 
 def save(folder: Folder, target: Path, temperature: float = 1.0) -> None:
