@@ -6,7 +6,7 @@ import pandas as pd
 
 from analysis.data.frames import Frames
 from analysis.findings.by_axis import When, when
-from analysis.findings.comparisons import compare_all
+from analysis.findings.comparisons import Gathered, compare_all, gather_all
 from analysis.findings.handed import with_delivered
 from analysis.findings.over_datasets import over_datasets, over_datasets_row
 from analysis.findings.pick import Pick, pick_all
@@ -24,6 +24,7 @@ from analysis.words.warnings import warnings
 class Findings:
     """Everything the page says, as tables. Scores are shares in [0, 1]; the page shows points."""
 
+    gathered: list[Gathered]  # one a question: its confirm runs on test, read once for all that follows
     seeds: pd.DataFrame  # one row a confirm run and metric, on test
     runs: pd.DataFrame  # one row a confirm trial and metric: its own score on test, low, high over test images
     strategies: pd.DataFrame  # one row a strategy and metric: mean, low, high, median, collapsed runs
@@ -43,14 +44,16 @@ class Findings:
 
 def findings(frames: Frames, resamples: int = st.RESAMPLES) -> Findings:
     """All comparisons of a study. Tables are empty, never wrong, where nothing was confirmed."""
-    tables = compare_all(frames, resamples)
+    gathered = list(gather_all(frames))
+    tables = compare_all(gathered, resamples)
     margin = frames.study.margin
     strategies, judged = pd.DataFrame(tables.strategies), judge(tables.pairs, frames)
     seeds = pd.DataFrame(tables.seeds)
-    sizes = when(frames, resamples)
+    sizes = when(frames, gathered, resamples)
     rankings = answers(judged, strategies, frames)
     picks = pick_all(frames, rankings, resamples)
     return Findings(
+        gathered=gathered,
         seeds=seeds,
         runs=pd.DataFrame(tables.runs),
         strategies=strategies,
@@ -59,7 +62,7 @@ def findings(frames: Frames, resamples: int = st.RESAMPLES) -> Findings:
         over_datasets=pd.DataFrame([over_datasets_row(o) for o in over_datasets(judged)]),
         when=sizes,
         answers=answers_of(frames, strategies, rankings, picks),
-        sentences=sentences(judged, strategies, frames),
+        sentences=sentences(rankings, frames),
         advice=advice(sizes, judged, strategies, frames),
         warnings=warnings(frames, judged),
         free=free_networks(frames),

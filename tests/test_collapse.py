@@ -253,7 +253,7 @@ def test_nobody_wins_on_small_classes_and_what_to_do_is_said(points: float, sd: 
     means = pd.DataFrame(
         [{**question.columns, "strategy": s, "metric": "macro_f1", "mean": m} for s, m in (("partial", 0.6), ("full", 0.5))]
     )
-    (found,) = sentences([pair], means, frames)
+    (found,) = sentences(answers([pair], means, frames), frames)
     assert (found.mark, found.head) == ("open", f"Not comparable: {SMALL}")
     assert found.steps[0].text == "Collect more test images of these classes, or merge them" and not found.steps[0].command
     assert ("a collapsed run" in found.text) == bool(collapses)

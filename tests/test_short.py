@@ -350,9 +350,9 @@ def test_means_over_data_sets_say_how_many_were_cut_short(tmp_path: Path) -> Non
 
 
 def _compared(frames: Frames) -> Any:
-    from analysis.findings.comparisons import compare_all
+    from analysis.findings.comparisons import compare_all, gather_all
 
-    return compare_all(frames, 50).pairs
+    return compare_all(gather_all(frames), 50).pairs
 
 
 def test_a_control_that_was_cut_short_is_said_to_be(tmp_path: Path) -> None:

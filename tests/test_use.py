@@ -117,10 +117,10 @@ def test_of_strategies_alike_the_cheapest_is_picked() -> None:
 
 
 def answers_of(found: Results) -> list:
-    from analysis.findings.comparisons import compare_all
+    from analysis.findings.comparisons import compare_all, gather_all
     from analysis.findings.verdict_pairs import judge
 
-    return answers(judge(compare_all(found.frames, 200).pairs, found.frames), found.strategies, found.frames)
+    return answers(judge(compare_all(gather_all(found.frames), 200).pairs, found.frames), found.strategies, found.frames)
 
 
 def test_an_ensembles_gain_is_that_of_its_kept_predictions(run: Results) -> None:

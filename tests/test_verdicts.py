@@ -19,7 +19,7 @@ from analysis.findings.verdict_pairs import judge
 from analysis.load import load
 from analysis.statistics.intervals import Estimate, Part
 from analysis.verdict import findings
-from analysis.words.sentences import Sentence, sentences
+from analysis.words.sentences import Sentence, answers, sentences
 from analysis.words.steps import extend
 from analysis.words.warnings import warnings
 from study import sweep
@@ -114,7 +114,8 @@ def made_up(differences: dict[tuple[str, str], float], sd: float, collapses: tup
     ]
     means = [{**ELSEWHERE.columns, "strategy": s, "metric": "macro_f1", "mean": 0.9 - k / 10} for k, s in enumerate(NAMES)]
     names = {s for pair in differences for s in pair}
-    (sentence,) = sentences(judge(compared, frames), pd.DataFrame([m for m in means if m["strategy"] in names]), frames)
+    scored = pd.DataFrame([m for m in means if m["strategy"] in names])
+    (sentence,) = sentences(answers(judge(compared, frames), scored, frames), frames)
     return sentence
 
 

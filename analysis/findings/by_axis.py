@@ -16,7 +16,7 @@ from analysis.data.frames import Frames
 from analysis.data.question import LATE, Question
 from analysis.findings.across_studies import unlike
 from analysis.findings.answers import confirm_seconds
-from analysis.findings.comparisons import Gathered, gather_all, runs_by_metric
+from analysis.findings.comparisons import Gathered, runs_by_metric
 from analysis.statistics import resampling as st
 from analysis.statistics.crossing import Crossing, More, Point, crossing, minus, ten_times
 from analysis.statistics.intervals import difference_interval, mean_estimate, share_interval
@@ -67,9 +67,9 @@ class When:
     more: pd.DataFrame = field(default_factory=pd.DataFrame)  # one row a strategy: ten times the images, by a power law
 
 
-def when(frames: Frames, resamples: int = st.RESAMPLES) -> When:
-    """Of every data set and backbone that the study asks about at several places on an axis."""
-    panels = list(_panels(frames, resamples))
+def when(frames: Frames, gathered: Sequence[Gathered], resamples: int = st.RESAMPLES) -> When:
+    """Of every data set and backbone that the study asks about at several places on an axis; `gathered`: all its questions."""
+    panels = list(_panels(frames, gathered, resamples))
     return When(
         panels=panels,
         sizes=pd.DataFrame([row for p in panels for row in _size_rows(p)]),
@@ -81,12 +81,11 @@ def when(frames: Frames, resamples: int = st.RESAMPLES) -> When:
     )
 
 
-def _panels(frames: Frames, resamples: int) -> Iterator[Panel]:
+def _panels(frames: Frames, gathered: Sequence[Gathered], resamples: int) -> Iterator[Panel]:
     asked = dict.fromkeys(frames.question_of(c) for c in frames.study.cells)
     several = {axis: [q for q in asked if sum(axis.without(q) == axis.without(o) for o in asked) > 1] for axis in AXES}
     if not any(several.values()):
         return
-    gathered = list(gather_all(frames))
     for axis, questions in several.items():
         found: dict[Question, list[Gathered]] = {}
         for own in gathered:

@@ -1,7 +1,7 @@
 """From predictions to tables: the confirm runs of a question gathered, every strategy scored, every pair compared."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
 from typing import Any
@@ -92,10 +92,10 @@ class Tables:
     secondary: Rows = field(default_factory=list)
 
 
-def compare_all(frames: Frames, resamples: int) -> Tables:
-    """Every question that has confirm runs with predictions on test."""
+def compare_all(questions: Iterable[Gathered], resamples: int) -> Tables:
+    """The tables of these questions, as `gather_all` found them."""
     tables = Tables()
-    for gathered in gather_all(frames):
+    for gathered in questions:
         compare_strategies(gathered, resamples, tables)
     return tables
 

@@ -13,7 +13,7 @@ import numpy as np
 from analysis.data.frames import Frames
 from analysis.data.question import Question
 from analysis.findings.answers import means_of
-from analysis.findings.comparisons import Gathered, Side, difference_of, gather_all
+from analysis.findings.comparisons import Gathered, Side, difference_of
 from analysis.statistics import resampling as st
 from analysis.statistics.cross_fitting import OuterFolds, fitted
 from analysis.statistics.intervals import Estimate, difference_interval
@@ -68,7 +68,7 @@ def by_question(frames: Frames, findings: Findings) -> Iterator[Classes]:
     """Every data set that has been confirmed, at its largest size. Raises EnvironmentProblem for predictions that cannot be trusted."""
     trained = frames.at_largest()
     largest = set(trained["question"]) if len(trained) else set()
-    for gathered in gather_all(frames):
+    for gathered in findings.gathered:
         if gathered.question not in largest:
             continue
         cells = [name for name, cell in frames.cells.items() if frames.question_of(cell) == gathered.question and name in frames.classes]

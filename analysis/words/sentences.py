@@ -86,12 +86,12 @@ def _numbers(pair: Pair, name: bool = False) -> str:
     return f"{who}{d:+.1f} points of macro-F1, {100 * pair.confidence:.3g} % interval {low:+.1f} to {high:+.1f}"
 
 
-def sentences(pairs: Sequence[Pair], strategies: pd.DataFrame, frames: Frames) -> list[Sentence]:
-    """One a question."""
-    if not pairs:
+def sentences(answered: Sequence[Answer], frames: Frames) -> list[Sentence]:
+    """One a question; where none was answered, why."""
+    if not answered:
         head, *rest = _why_none(frames)
         return [Sentence(question=None, head=head, steps=tuple(Step(text=t) for t in rest))]
-    return [_sentence(a, frames) for a in answers(pairs, strategies, frames)]
+    return [_sentence(a, frames) for a in answered]
 
 
 def answers(pairs: Sequence[Pair], strategies: pd.DataFrame, frames: Frames) -> list[Answer]:
