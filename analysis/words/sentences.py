@@ -168,8 +168,7 @@ def scope_of(pair: Pair, lucky: dict[str, float], subsets: int = 0) -> str:
     contains = {
         "run": f"{trained}seeds and test images of these configurations, found by one search on {ground}",
         "search": f"{e.searches} searches, {trained}seeds and test images; {'all searched on ' if subsets else ''}{ground}",
-        "pass": f"{e.searches} searches, {trained}seeds and test images; each search left out the images that its winner was tested on, so that "
-        "every image was tested, by networks trained on the others",
+        "pass": f"{e.searches} searches, {trained}seeds and test images: all images, each tested by networks whose search never saw it",
         "fold": f"{e.runs[0].count:g} training sets, seeds and test images; {'configurations found by one search' if e.searches == 1 else f'{e.searches} searches'}",
     }[e.unit]
     text = f"The interval contains {contains}"
