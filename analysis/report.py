@@ -2,7 +2,6 @@
 
 import dataclasses
 import html
-import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from analysis.data.question import Question, with_names, without_unused
 from analysis.data.spent import CORE_WATTS, GPU_WATTS, spent
 from analysis.figures import FIGURES
 from analysis.findings.answers import confirm_seconds
-from analysis.findings.budget_check import budget_lines, budget_rows, confirmed_at
+from analysis.findings.budget_check import budget_lines, budget_rows
 from analysis.findings.equal_compute import equal_compute
 from analysis.load import load
 from analysis.page import albums as pictures
@@ -33,6 +32,7 @@ from analysis.why.measures import MEASURED
 from analysis.words.answer import WIDEST, Answer
 from analysis.words.panel import body, title
 from analysis.words.panel import summary as over_all
+from analysis.words.protocol import protocol
 from analysis.words.use_network import pick_facts, use_lines, uses
 from study.bounds import check_options
 from study.console.command import Parser, command
@@ -40,20 +40,11 @@ from study.console.panel import print_panel
 from study.console.text import tell
 from study.errors import StudyError
 from study.failpoints import failpoint
-from study.question.config import Study
 from study.question.which_epoch import IN_WORDS
 from study.records import OBJECTIVE
-from study.space import in_words
 from study.storage import outputs
-from study.strategies import EVERY
 from study.tracking.ledger import Ledger
 
-OPTIMIZERS = {"adamw": "AdamW", "sgd": "SGD with Nesterov momentum 0.9, its rates 100 times those named"}
-SAMPLERS = {"tpe": "TPE", "gp": "a Gaussian process"}
-SCHEDULES = {
-    "cosine": "cosine",
-    "wsd": "a constant learning rate that falls to zero in the last tenth (WSD)",
-}
 PAGE = outputs.page("a study's report")
 
 
@@ -181,7 +172,7 @@ def render(
         uses=uses(frames, found.picks),
         figures=figures,
         sections=list(dict.fromkeys(f["section"] for f in figures)),
-        protocol=[*_protocol(frames), *_not_drawn(computed)],
+        protocol=[*protocol(frames), *_not_drawn(computed)],
         budget=spent(frames, price_per_hour),
         leaders=_named_rows(leaderboard(frames, found)),
         compute=equal_compute(frames).to_dict("records"),
@@ -272,82 +263,6 @@ def _named_rows(table: pd.DataFrame) -> list[dict[str, Any]]:
     return with_names(table).to_dict("records")
 
 
-def _recipe(frames: Frames) -> str:
-    """What the study searches of the recipe because it asked, with ranges; empty where it asked for nothing."""
-    ranges = {n: d for cell in frames.study.cells for n, d in frames.study.ranges(cell).items() if n in frames.study.asked(cell.strategy)}
-    return "; ".join(f"{name} {in_words(domain)}" for name, domain in ranges.items())
-
-
-def _protocol(frames: Frames) -> list[tuple[str, str]]:
-    p, s = frames.study.protocol, frames.study
-    stored = (
-        f"{p.views} stored augmented views per image and seed take turns wherever a frozen part is reused, and strength is rounded to quarters there"
-        if p.views
-        else "fresh augmentation every epoch for every strategy"
-    )
-    return [
-        (
-            "Search",
-            f"{s.trials} trials a cell: the published default, {s.random_trials} random ones that are never stopped, then {SAMPLERS[s.sampler]} with successive halving (from epoch {s.grace_epochs}, factor {s.reduction_factor})",
-        ),
-        *[("Recipe", text) for text in [_recipe(frames)] if text],
-        ("Selection", frames.rule or "not made yet"),
-        (
-            "Confirmation",
-            f"{s.confirm_seeds} fresh seeds"
-            + (f" on each of {s.confirm_folds} folds" if s.confirm_folds > 1 else "")
-            + (f", each on one of {s.folds} outer folds, which its search never saw" if s.folds > 1 else "")
-            + ": head, order and augmentation; nothing tuned"
-            + "".join(f"; {text}" for text in confirmed_at(frames)),
-        ),
-        ("Budget check", _budget_check(s)),
-        (
-            "Test set",
-            f"locked until the winners were chosen{' and their budget was settled' if s.budget_check else ''}; opened {len(frames.openings)} time(s)",
-        ),
-        (
-            "Training",
-            f"{'in the search ' if confirmed_at(frames) else ''}at most {p.max_epochs} epochs, batch {p.batch_size}, {p.image_size} px, {p.precision}, {OPTIMIZERS[p.optimizer]}, {SCHEDULES[p.schedule]} with {p.warmup_epochs:g} epoch(s) warm-up, {p.workers} worker(s)"
-            + ("; gradients are not clipped" if p.grad_clip == math.inf else f"; gradients are clipped at norm {p.grad_clip:g}")
-            + f"; scores on training images are of {p.train_eval_images:,} of them at most"
-            + (f"; {p.wrong_labels:.0%} of the training images have wrong labels, made so" if p.wrong_labels else "")
-            + (
-                f"; at least {p.min_steps} optimiser steps a trial: where images are few, an epoch passes over them several times"
-                if p.min_steps
-                else ""
-            )
-            + f"; {IN_WORDS[p.keep]} is kept",
-        ),
-        (
-            "Batch norm",
-            "statistics and weights of trained stages move, those of frozen stages do not"
-            if p.batch_norm == "train"
-            else "in eval mode everywhere",
-        ),
-        *((f"Strategy {n}", f"{EVERY[n].title} ({EVERY[n].source})") for n in dict.fromkeys(c.strategy for c in frames.cells.values())),
-        ("Augmentation", stored),
-        (
-            "Intervals",
-            "95 %. What repeats (runs; searches, where the search was repeated; folds, where there are several) and the test images (bootstrap, "
-            "whole sessions where there are any) are two sources of variance, weighted as Cochran and Cox do; two strategies are paired over "
-            "images, not over seeds (Welch). p values by Holm over all pairs of the study, with simultaneous intervals beside them",
-        ),
-        ("Macro averages", "over classes that occur in the split; an absent class is n/a, not 0"),
-    ]
-
-
-def _budget_check(study: Study) -> str:
-    """What was asked of longer training."""
-    if not study.budget_check:
-        return "off: nobody knows whether longer training would turn the verdict"
-    p = study.protocol
-    longest = "never" if study.longest == 1 else f"at {study.longest} times the epochs at most"
-    return (
-        f"each winner once more at {study.budget_check * p.max_epochs} epochs instead of {p.max_epochs}, the schedule stretched, scored on "
-        f"validation at its last epoch before the test set was opened; where a strategy gains, its question is confirmed longer, {longest}"
-    )
-
-
 def _lost(frames: Frames) -> list[dict[str, Any]]:
     t = frames.trials
     return (
@@ -370,7 +285,9 @@ def _plotly_js() -> str:
 @command("stopped")
 def main(argv: Sequence[str] | None = None) -> int:
     parser = Parser(prog="python -m analysis.report", description=__doc__)
-    parser.add_argument("source", help="a study's folder, a results folder that holds one study, or an MLflow URI[#STUDY]")
+    parser.add_argument(
+        "source", help="a study's folder, a results folder that holds one study, or an MLflow URI[#STUDY]"
+    )
     parser.add_argument("--study", help="which one, where there are several")
     parser.add_argument("--out", default="report.html")
     parser.add_argument("--tables", metavar="DIR", help="also every table behind the page")

@@ -195,7 +195,7 @@ def test_the_page_says_what_was_compared_and_what_is_delivered(delivered: Path) 
     assert f"the networks compared above: {100 * entry['compared']['test']:.1f}" in section
     assert f"trials/{entry['trial']}/best" in section and f"after {entry['epochs']} epochs" in section
     error = entry["calibration"]["after"]
-    assert f"on images it was not fitted on {100 * error:.1f} %" in section and "opened 1 time(s)" in text
+    assert f"on images it was not fitted on {100 * error:.1f} %" in section and "Opened once" in text
     assert "deliver</td>" in text or ">deliver<" in text, "what it cost stands in the budget"
     facts = ledger_at(delivered).facts()
     assert [p["trial"] for p in facts["picks"]] == [entry["trial"]] and "Delivered: " in facts["picks"][0]["delivered"]

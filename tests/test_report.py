@@ -15,6 +15,7 @@ from analysis import report
 from analysis.figures import FIGURES
 from analysis.load import load
 from analysis.page.write import csv_bytes
+from analysis.words.protocol import protocol
 from study.question.config import Protocol
 from study.records import Outcome
 from study.tracking.ledger import Ledger
@@ -212,6 +213,6 @@ def test_what_the_page_says_of_training_is_the_studys_own(name: str) -> None:
     changed = dataclasses.replace(
         frames, study=dataclasses.replace(frames.study, protocol=dataclasses.replace(frames.study.protocol, **other))
     )
-    assert report._protocol(changed) != report._protocol(frames)
+    assert protocol(changed) != protocol(frames)
     if name == "optimizer":
-        assert "AdamW" in str(report._protocol(frames)) and "AdamW" not in str(report._protocol(changed))
+        assert "AdamW" in str(protocol(frames)) and "AdamW" not in str(protocol(changed))

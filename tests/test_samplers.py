@@ -10,8 +10,8 @@ import optuna
 import pytest
 from optuna.samplers import GPSampler
 
-from analysis import report
 from analysis.load import load
+from analysis.words import protocol
 from study.errors import ConfigError
 from study.question.config import Protocol, Sampler, Study, TrialConfig, grid
 from study.question.growth import grow
@@ -65,7 +65,7 @@ def searched(plan: SearchPlan, ledger: Ledger | None = None, most: int = 100) ->
 
 
 def test_every_name_that_a_study_takes_is_a_sampler_an_origin_and_has_words_on_the_page() -> None:
-    assert set(SAMPLERS) == set(get_args(Sampler)) == set(report.SAMPLERS) == {o.value for o in Origin if o.guided}
+    assert set(SAMPLERS) == set(get_args(Sampler)) == set(protocol.SAMPLERS) == {o.value for o in Origin if o.guided}
     with pytest.raises(ConfigError, match="sampler must be tpe or gp, not 'cmaes'"):
         study(sampler="cmaes")
     assert narrow(study(sampler="tpe"), sampler="gp").sampler == "gp"

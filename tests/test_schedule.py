@@ -7,7 +7,7 @@ from typing import get_args
 import numpy as np
 import pytest
 
-from analysis.report import SCHEDULES as IN_WORDS
+from analysis.words.protocol import SCHEDULES as IN_WORDS
 from study.errors import ConfigError
 from study.question.config import Cell, Protocol, Schedule, TrialConfig
 from study.run import open_inputs

@@ -1,0 +1,98 @@
+"""The study's protocol in words: what was fixed for all of its trials, line by line as the page lists it."""
+
+import math
+
+from analysis.data.frames import Frames
+from analysis.findings.budget_check import confirmed_at
+from study.question.config import Study
+from study.question.which_epoch import IN_WORDS
+from study.space import in_words
+from study.strategies import EVERY
+
+OPTIMIZERS = {"adamw": "AdamW", "sgd": "SGD with Nesterov momentum 0.9, its rates 100 times those named"}
+SAMPLERS = {"tpe": "TPE", "gp": "a Gaussian process"}
+SCHEDULES = {
+    "cosine": "cosine",
+    "wsd": "a constant learning rate that falls to zero in the last tenth (WSD)",
+}
+
+
+def protocol(frames: Frames) -> list[tuple[str, str]]:
+    """Return (what, in words), in the order of a study."""
+    p, s = frames.study.protocol, frames.study
+    stored = (
+        f"{p.views} stored augmented views per image and seed take turns wherever a frozen part is reused, and strength is rounded to quarters there"
+        if p.views
+        else "fresh augmentation every epoch for every strategy"
+    )
+    return [
+        (
+            "Search",
+            f"{s.trials} trials a cell: the published default, {s.random_trials} random ones that are never stopped, then {SAMPLERS[s.sampler]} with successive halving (from epoch {s.grace_epochs}, factor {s.reduction_factor})",
+        ),
+        *[("Recipe", text) for text in [_recipe(frames)] if text],
+        ("Selection", frames.rule or "not made yet"),
+        (
+            "Confirmation",
+            f"{s.confirm_seeds} fresh seeds"
+            + (f" on each of {s.confirm_folds} folds" if s.confirm_folds > 1 else "")
+            + (f", each on one of {s.folds} outer folds, which its search never saw" if s.folds > 1 else "")
+            + ": head, order and augmentation; nothing tuned"
+            + "".join(f"; {text}" for text in confirmed_at(frames)),
+        ),
+        ("Budget check", _budget_check(s)),
+        (
+            "Test set",
+            f"locked until the winners were chosen{' and their budget was settled' if s.budget_check else ''}. Opened {_times(len(frames.openings))}",
+        ),
+        (
+            "Training",
+            f"{'in the search ' if confirmed_at(frames) else ''}at most {p.max_epochs} epochs, batch {p.batch_size}, {p.image_size} px, {p.precision}, {OPTIMIZERS[p.optimizer]}, {SCHEDULES[p.schedule]} with {p.warmup_epochs:g} epoch(s) warm-up, {p.workers} worker(s)"
+            + ("; gradients are not clipped" if p.grad_clip == math.inf else f"; gradients are clipped at norm {p.grad_clip:g}")
+            + f"; scores on training images are of {p.train_eval_images:,} of them at most"
+            + (f"; {p.wrong_labels:.0%} of the training images have wrong labels, made so" if p.wrong_labels else "")
+            + (
+                f"; at least {p.min_steps} optimiser steps a trial: where images are few, an epoch passes over them several times"
+                if p.min_steps
+                else ""
+            )
+            + f"; {IN_WORDS[p.keep]} is kept",
+        ),
+        (
+            "Batch norm",
+            "statistics and weights of trained stages move, those of frozen stages do not"
+            if p.batch_norm == "train"
+            else "in eval mode everywhere",
+        ),
+        *((f"Strategy {n}", f"{EVERY[n].title} ({EVERY[n].source})") for n in dict.fromkeys(c.strategy for c in frames.cells.values())),
+        ("Augmentation", stored),
+        (
+            "Intervals",
+            "95 %. What repeats (runs; searches, where the search was repeated; folds, where there are several) and the test images (bootstrap, "
+            "whole sessions where there are any) are two sources of variance, weighted as Cochran and Cox do; two strategies are paired over "
+            "images, not over seeds (Welch). p values by Holm over all pairs of the study, with simultaneous intervals beside them",
+        ),
+        ("Macro averages", "over classes that occur in the split; an absent class is n/a, not 0"),
+    ]
+
+
+def _recipe(frames: Frames) -> str:
+    """What the study searches of the recipe because it asked, with ranges; empty where it asked for nothing."""
+    ranges = {n: d for cell in frames.study.cells for n, d in frames.study.ranges(cell).items() if n in frames.study.asked(cell.strategy)}
+    return "; ".join(f"{name} {in_words(domain)}" for name, domain in ranges.items())
+
+
+def _times(count: int) -> str:
+    return "never" if count == 0 else "once" if count == 1 else f"{count} times"
+
+
+def _budget_check(study: Study) -> str:
+    """What was asked of longer training."""
+    if not study.budget_check:
+        return "off, so it is not known whether longer training would change the verdict"
+    p = study.protocol
+    longest = "never" if study.longest == 1 else f"at {study.longest} times the epochs at most"
+    return (
+        f"each winner once more at {study.budget_check * p.max_epochs} epochs instead of {p.max_epochs}, the schedule stretched, scored on "
+        f"validation at its last epoch before the test set was opened; where a strategy gains, its question is confirmed longer, {longest}"
+    )
