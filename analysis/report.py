@@ -285,9 +285,7 @@ def _plotly_js() -> str:
 @command("stopped")
 def main(argv: Sequence[str] | None = None) -> int:
     parser = Parser(prog="python -m analysis.report", description=__doc__)
-    parser.add_argument(
-        "source", help="a study's folder, a results folder that holds one study, or an MLflow URI[#STUDY]"
-    )
+    parser.add_argument("source", help="a study's folder, a results folder that holds one study, or an MLflow URI[#STUDY]")
     parser.add_argument("--study", help="which one, where there are several")
     parser.add_argument("--out", default="report.html")
     parser.add_argument("--tables", metavar="DIR", help="also every table behind the page")

@@ -104,10 +104,10 @@ def export(
         folder.write(file, texts[file])
     for name in names:
         with busy(f"writing {FORMATS[name]}", soon=True, stream=sys.stderr):
-            file, run = formats.write(name, predictor, Path(folder.root))
-        found = formats.compare(name, file, run, predictor, _images(predictor, check, said))
+            path, run = formats.write(name, predictor, Path(folder.root))
+        found = formats.compare(name, path, run, predictor, _images(predictor, check, said))
         on = f"{found.images} {'of your' if check else 'generated'} images"
-        line = f"{name}: {file}, logits on {on} differ by at most {found.difference:.2g} (tolerance {found.tolerance:.2g})"
+        line = f"{name}: {path}, logits on {on} differ by at most {found.difference:.2g} (tolerance {found.tolerance:.2g})"
         if not found.close:
             raise EnvironmentProblem(f"{line}: this file is not the network; do not use it, and report the versions of torch and {name}.")
         print(line)

@@ -9,6 +9,7 @@ import numpy as np
 
 from analysis.data.question import Question
 from analysis.findings.comparisons import Gathered, runs_by_metric
+from analysis.findings.comparisons import Side as Scored
 from analysis.findings.small_classes import small_classes
 from analysis.findings.verdict_pairs import Pair
 from analysis.judge.labels import Labels
@@ -148,7 +149,7 @@ def _interval(e: Estimate) -> Difference:
     return Difference(mean=e.mean, low=low, high=high)
 
 
-def _means(by_class: Mapping[int, Runs]) -> dict[int, float]:
+def _means(by_class: Mapping[int, Scored]) -> dict[int, float]:
     return {k: float(r.scores.mean()) for k, r in by_class.items()}
 
 

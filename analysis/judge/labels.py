@@ -15,7 +15,7 @@ from study.datasets.shapes import check_header
 from study.datasets.spec import TEST, some
 from study.datasets.user_table import number_groups
 from study.errors import ConfigError, DataError
-from study.question.naming import Named, taken_apart
+from study.question.naming import DataName
 
 MOST_IMAGES = 100_000
 MOST_WORK = 60_000_000  # images times classes: what is held at once, four bytes three times each
@@ -48,7 +48,7 @@ def read_labels(given: str, *, groups: str | None = None, classes: Sequence[str]
     header, rows = open_table(named, "a table of labels")
     path = named_path(named)
     given_columns = {**named.options, **({"group": groups} if groups else {})}
-    column = find_columns(header, given_columns, f"table:{given.removeprefix('table:')}", rows, path)
+    column = find_columns(header, given_columns, named.dataset, rows, path)
     if column.get("group") == column["label"]:
         raise ConfigError(f"--groups {column['label']} is the column of the labels; name the column of what belongs together.")
     found, aside = _by_image(rows, column, path)
@@ -80,20 +80,19 @@ def read_labels(given: str, *, groups: str | None = None, classes: Sequence[str]
     )
 
 
-def named_table(given: str) -> Named:
+def named_table(given: str) -> DataName:
     """A table's path and the columns that were named beside it. Raises ConfigError."""
-    named = taken_apart(f"table:{given.removeprefix('table:')}")
-    if not named.where.strip():
+    if not given.strip():
         raise ConfigError("'' names no table; give a file.")
-    return named
+    return DataName.of_table(given)
 
 
-def named_path(named: Named) -> Path:
+def named_path(named: DataName) -> Path:
     """Where a table lies."""
     return Path(named.where).expanduser()
 
 
-def open_table(named: Named, what: str) -> tuple[list[str], list[Row]]:
+def open_table(named: DataName, what: str) -> tuple[list[str], list[Row]]:
     """Column names and rows of a table, bounded. `what`: what is needed, in words. Raises DataError."""
     path = named_path(named)
     if path.is_dir():

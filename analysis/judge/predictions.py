@@ -12,7 +12,7 @@ from study.datasets.ids import as_id
 from study.datasets.manifest import NAMES
 from study.datasets.spec import some
 from study.errors import ConfigError, DataError, nearest
-from study.question.naming import Named
+from study.question.naming import DataName
 
 SAID = ("predicted_class", "predicted", "prediction", "predicted_label", "predictions", "pred", "y_pred", "said", "class")
 """What the column of classes is called, the surest name first."""
@@ -78,7 +78,7 @@ def read_predictions(given: str, truth: Labels) -> np.ndarray:
     return _in_order(said_of, lines, truth, path)
 
 
-def _column(header: Sequence[str], named: Named, role: str, names: Sequence[str]) -> str | None:
+def _column(header: Sequence[str], named: DataName, role: str, names: Sequence[str]) -> str | None:
     """The table's column of a role. Raises ConfigError where one was named that is not there."""
     wanted = named.options.get(role)
     lower = {h.strip().lower(): h for h in reversed(header)}

@@ -312,7 +312,7 @@ def commonest(labels: np.ndarray) -> float:
 
 def _rests_on(frames: Frames, question: Question, rows: tuple[Standing, ...]) -> str:
     """Images, pixels, epochs, runs and folds."""
-    report = frames.data_report.get(f"{question.dataset}@{question.splits.partition(':')[0]}", {})
+    report = frames.data_report.get(question.data.key, {})
     counts = report.get("counts") or {}
     named = [(sum(counts.get(k, ())), k) for k in ("train", "val", "test")]
     words = {"train": "training", "val": "validation", "test": "test"}

@@ -6,9 +6,10 @@ A name is taken apart here and nowhere else, and every other form of it is one o
 import functools
 import os
 import re
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Self
+from typing import Self, cast
 from urllib.parse import parse_qsl, quote
 
 from study.errors import ConfigError, nearest
@@ -64,7 +65,12 @@ class DataName:
     @classmethod
     def of(cls, dataset: str, splits: str = OFFICIAL) -> Self:
         """The name as cells and JSON hold it, in two parts: `dataset`, and `splits` = PROTOCOL[:FOLD[+SHIFT]]. Raises ConfigError."""
-        return _of(cls, dataset, splits)
+        return cast(Self, _of(cast(Hashable, cls), dataset, splits))
+
+    @classmethod
+    def of_table(cls, given: str) -> Self:
+        """The table at a path, with or without its kind before it and columns behind it. Raises ConfigError."""
+        return cls.of(given if given.startswith("table:") else f"table:{given}")
 
     # ---- to texts ------------------------------------------------------------------------------------------------
 
@@ -203,7 +209,7 @@ def _is_own(text: str) -> bool:
 
 
 @functools.lru_cache(maxsize=4096)
-def _of(cls: type[DataName], dataset: str, splits: str) -> DataName:
+def _of(cls: Callable[..., DataName], dataset: str, splits: str) -> DataName:
     """Asked for each row of each table: most studies have one or two."""
     protocol, colon, fold = splits.partition(":")
     found = FOLD.fullmatch(fold)

@@ -19,7 +19,7 @@ from study.console.text import joined, shown, tell
 from study.datasets import open_dataset
 from study.datasets.spec import ImageTable
 from study.errors import ConfigError, StudyError
-from study.question.naming import absolute_name, dataset_name, with_splits
+from study.question.naming import DataName
 from study.records import dumps
 from study.storage.places import Places, find_places
 
@@ -78,9 +78,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _opened(name: str, places: Places) -> tuple[ImageTable, str]:
-    dataset, splits = with_splits(absolute_name(name))
-    with busy(f"reading {shown(dataset_name(dataset))}", soon=True, stream=sys.stderr):
-        return open_dataset(dataset, splits=splits, root=places.data_root), splits
+    data = DataName.parse(name).absolute()
+    with busy(f"reading {shown(data.short)}", soon=True, stream=sys.stderr):
+        return open_dataset(data.dataset, splits=data.splits, root=places.data_root), data.splits
 
 
 def _networks(given: Sequence[str] | None, places: Places) -> list[str]:
@@ -103,7 +103,7 @@ def _screen(
     from study.screen.probe import open_task, probe
     from study.screen.ranked import rank
 
-    where = shown(dataset_name(table.name))
+    where = shown(DataName.parse(table.name).short)
     with busy(f"decoding {where}", soon=True, stream=sys.stderr):
         task = open_task(table, names[0], splits, image_size, places)
     probes: list[Probed] = []
@@ -129,7 +129,7 @@ def _told(name: str, left: dict[str, str]) -> Iterator[None]:
 
 def _print(task: "Task", found: "list[Ranked]", left: dict[str, str]) -> None:
     about = f"{len(task.labels):,} training and validation images of {len(task.classes)} classes, {len(task.folds)} folds{task.said}"
-    print(shown(f"{dataset_name(task.dataset)}: {about}"))
+    print(shown(f"{DataName.parse(task.dataset).short}: {about}"))
     if found:
         console = Console(markup=False, emoji=False, highlight=False, soft_wrap=True)
         console.width = max(console.width, WIDTH)
