@@ -4,7 +4,9 @@ Checked where the value is made, so a dry run refuses what a run would, and befo
 """
 
 import dataclasses
+import functools
 import math
+import typing
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +29,9 @@ class Bound:
     def refusal(self, name: str, value: object) -> str:
         """One line that names the value and the rule; empty where the value is within bounds."""
         if isinstance(value, bool) or not isinstance(value, int if self.whole else int | float):
-            return f"{name} must be {self.rule}, not {_shown(value)}."
+            kind = "int" if self.whole else "float"
+            plain = f"; write {kind}(...), a number of Python's" if type(value).__module__ == "numpy" else ""
+            return f"{name} must be {self.rule}, not {_shown(value)}{plain}."
         above = value > self.low if self.open_low else value >= self.low
         below = value < self.high if self.open_high else value <= self.high
         if above and below and (self.infinite or value < math.inf):
@@ -132,6 +136,35 @@ def check(name: str, value: object, called: str = "") -> None:
     """Raises ConfigError, in one line, where the value of the field or option `name` cannot be. `called`: how the user wrote it."""
     if refused := BOUNDS[name].refusal(called or name, value):
         raise ConfigError(refused)
+
+
+def check_types(value: Any) -> None:
+    """Every field of a dataclass that is a text, a value of ours, or several of these. Raises ConfigError for the first that is not."""
+    for name, kind, several in _typed(type(value)):
+        given = getattr(value, name)
+        if several and not isinstance(given, tuple | list):
+            raise ConfigError(f"{name} must be a tuple, not {_shown(given)}.")
+        for one in given if several else (given,):
+            if not isinstance(one, kind):
+                raise ConfigError(
+                    f"{name} must be {f'of {kind.__name__}s' if several else KINDS.get(kind, f'a {kind.__name__}')}, not {_shown(one)}."
+                )
+
+
+KINDS: dict[type, str] = {str: "a text"}
+
+
+@functools.cache
+def _typed(cls: type) -> tuple[tuple[str, type, bool], ...]:
+    """(field, its type, whether it is a tuple of these) of the fields that `check_types` looks at."""
+    hints = typing.get_type_hints(cls)
+    out = []
+    for field in dataclasses.fields(cls):
+        several = typing.get_origin(hints[field.name]) is tuple
+        kind = (typing.get_args(hints[field.name]) or (None,))[0] if several else hints[field.name]
+        if isinstance(kind, type) and (kind is str or dataclasses.is_dataclass(kind)):
+            out.append((field.name, kind, several))
+    return tuple(out)
 
 
 def check_fields(value: Any) -> None:

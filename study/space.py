@@ -12,6 +12,8 @@ import typing
 from dataclasses import dataclass
 from typing import Any
 
+from study.bounds import BOUNDS, bound_of
+
 
 @dataclass(frozen=True)
 class Log:
@@ -146,7 +148,7 @@ def parse(cls: type, name: str, text: Any) -> Any:
         raise ValueError(f"{cls.__name__} has no field {name!r}; it has {', '.join(sorted(hints))}.")
     kind = hints[name]
     if isinstance(text, bool) and kind is not bool:
-        raise ValueError(f"{name} must be {kind.__name__}, not {text!r}.")
+        raise ValueError(f"{name} must be {_rule(cls, name, kind)}, not {text!r}.")
     try:
         if kind is int:
             value: Any = int(text)
@@ -159,4 +161,10 @@ def parse(cls: type, name: str, text: Any) -> Any:
             return {"true": True, "false": False}[str(text).lower()]
         return str(text) if kind is str or typing.get_origin(kind) is typing.Literal else text
     except (ValueError, TypeError, KeyError):
-        raise ValueError(f"{name} must be {getattr(kind, '__name__', kind)}, not {text!r}.") from None
+        raise ValueError(f"{name} must be {_rule(cls, name, kind)}, not {text!r}.") from None
+
+
+def _rule(cls: type, name: str, kind: Any) -> str:
+    """What a field must be, in words."""
+    bound = BOUNDS.get(bound_of(cls.__name__, name))
+    return bound.rule if bound else {int: "a whole number", float: "a number", bool: "true or false"}.get(kind, str(kind))

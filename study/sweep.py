@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal, TextIO
 from study import early
 from study.bounds import check_options
 from study.budget.ladder import DELIVERY, HOURS
-from study.console.command import Parser, command
+from study.console.command import Parser, command, number, whole
 from study.console.progress import busy, warn
 from study.console.signals import interruptible
 from study.console.text import tell
@@ -42,11 +42,11 @@ if TYPE_CHECKING:
 
 
 def _gpus(text: str) -> float | Literal["auto"]:
-    return "auto" if text == "auto" else float(text)
+    return "auto" if text == "auto" else number(text, "a number or auto")
 
 
 def _factor(text: str) -> int:
-    return 0 if text == "off" else int(text)
+    return 0 if text == "off" else whole(text, "a whole number or off")
 
 
 def parser() -> Parser:

@@ -130,7 +130,7 @@ def test_a_sweep_prints_json_alone_on_stdout(copy: Ledger, monkeypatch: pytest.M
     monkeypatch.setattr(pipeline, "conduct", conducted)
     assert sweep.main([str(copy.folder.root), "--json"]) == 0
     out, err = capsys.readouterr()
-    assert json.loads(out) == {"format": 1, "questions": []} and "a person reads" in err and "so it is" in err
+    assert json.loads(out) == {"format": 1, "questions": []} and "a person reads" in err and "report: " in err
     assert sweep.main([str(copy.folder.root), "--json", "--dry-run"]) == 2 and "leave one of them out" in capsys.readouterr().err
 
 

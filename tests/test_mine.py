@@ -395,7 +395,7 @@ def test_a_setting_that_is_given_twice_is_refused(command: list[str], first: str
     [
         ("imag_size=224", "image_size"),
         ("image_size", "NAME=VALUE"),
-        ("image_size=big", "image_size must be int"),
+        ("image_size=big", "image_size must be a whole number"),
         ("lr=1e-3", "partial.lr|.lr"),
         ("weight_decay=0", "recipe.weight_decay"),
         ("cells=x", "--datasets"),

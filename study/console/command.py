@@ -30,18 +30,46 @@ class Main(Protocol):
 class Parser(argparse.ArgumentParser):
     """Says what is wrong first, then in one line what it takes. Nothing is asked of a command whose environment would be passed over."""
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.register("type", int, whole)
+        self.register("type", float, number)
+
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         if problem := failpoints.wrong():
             self.error(problem)
         for word in sys.argv[1:] if args is None else args:
             if "\0" in str(word):  # only Python can pass one: no shell does
                 self.error(f"{word} holds a NUL, which no file's name and no setting can; leave it out.")
-        return super().parse_known_args(args, namespace)
+        known, rest = super().parse_known_args(args, namespace)
+        for action in self._actions:
+            value = getattr(known, action.dest, None)
+            if "" in (value if isinstance(value, list) else [value]) and value != action.default:
+                self.error(
+                    f"{'/'.join(action.option_strings) or action.dest.upper()} is empty (a variable without a value?); give one, or leave it out."
+                )
+        return known, rest
 
     def error(self, message: str) -> NoReturn:
         names = " ".join(_shown(a) for a in self._actions if not a.option_strings)
         print(f"error: {shown(message)}\nusage: {self.prog} {names} [options]; --help lists them", file=sys.stderr)
         sys.exit(2)
+
+
+def whole(text: str, rule: str = "a whole number") -> int:
+    """Of an option. Raises ArgumentTypeError, which says the rule and not how it is checked."""
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be {rule}, not {text!r}.") from None
+
+
+def number(text: str, rule: str = "a number") -> float:
+    """As `whole`."""
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be {rule}, not {text!r}.") from None
 
 
 def _shown(action: argparse.Action) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, Self, get_args
 
-from study.bounds import BOUNDS, check, check_fields
+from study.bounds import BOUNDS, check, check_fields, check_types
 from study.canonical import added, canonical, late_fields, restore, used_late
 from study.errors import ConfigError, nearest
 from study.question.naming import DataName
@@ -41,6 +41,7 @@ class Cell:
     image_size: int = added(0, since=7)  # pixels, square; 0 = the protocol's, and what `Study.confirm_size` says of confirm runs
 
     def __post_init__(self) -> None:
+        check_types(self)
         _require(
             self.strategy in EVERY,
             f"Unknown strategy {self.strategy!r}; choose from {nearest(self.strategy, list(STRATEGIES))}.",
@@ -317,6 +318,7 @@ class Study:
     )  # the strategies' own ranges when the study was begun; its ledger fills it in
 
     def __post_init__(self) -> None:
+        check_types(self)
         _require(NAME.fullmatch(self.name) is not None, f"Study name {self.name!r} must match {NAME.pattern} (it names a folder).")
         _require(len(self.cells) > 0, f"Study {self.name!r} has no cells; name at least one dataset, backbone and strategy.")
         _require(len({c.id for c in self.cells}) == len(self.cells), f"Study {self.name!r} lists a cell twice.")
@@ -535,6 +537,10 @@ def grid(
     `budgets`: times the protocol's max_epochs; `image_sizes`: pixels, 0 for the protocol's. Each is a question of its own, tuned and
     confirmed for itself.
     """
+    for what, given in {"datasets": datasets, "backbones": backbones, "strategies": strategies, "train_fractions": train_fractions}.items():
+        _require(isinstance(given, (tuple, list)), f"{what} must be a list, as in [{given!r}], not {given!r}.")
+    for dataset in datasets:
+        _require(isinstance(dataset, str), f"A data set is named by a text: 'folder:PATH', 'table:PATH' or 'digits', not {dataset!r}.")
     _check_several("budgets", budgets, "a budget once, as in budgets=(1, 3, 10)")
     _check_several("image_sizes", image_sizes, "a size once, as in image_sizes=(64, 128, 224)")
     return tuple(
