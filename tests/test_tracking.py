@@ -3,6 +3,7 @@
 import dataclasses
 import http.server
 import io
+import itertools
 import json
 import shutil
 import sqlite3
@@ -289,8 +290,11 @@ def test_runs_have_names_that_people_can_tell_apart() -> None:
     ]
 
 
-@pytest.mark.parametrize("splits", ["official", *(f"official:{fold}" for fold in range(5)), "session:2"])
-@pytest.mark.parametrize("dataset", ["digits", "folder:/a/b@c", "table:/a/labels.csv?label=x"])
+FOLDS = ["official", *(f"official:{fold}" for fold in range(5))]
+OWN = ["digits", "folder:/a/b@c", "table:/a/labels.csv?label=x"]
+
+
+@pytest.mark.parametrize(("dataset", "splits"), [*itertools.product(OWN, FOLDS), ("mini_weeds", "session:2")])
 def test_every_fold_says_what_it_was_trained_and_measured_on(dataset: str, splits: str) -> None:
     """The data are audited once for all folds; what is said of one fold's numbers is not said of another's."""
     counts = {"train": [6, 4], "val": [2, 2], "test": [2, 1]}
