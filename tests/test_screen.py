@@ -21,6 +21,7 @@ from study.screen.ranked import rank
 from tests import own
 
 NETWORKS = ("small_resnet", "small_efficientnet")
+HELD = (*NETWORKS, "small_mean_resnet", "test_vit")
 
 
 def folds(images: int) -> list[np.ndarray]:
@@ -82,7 +83,7 @@ def test_what_a_study_s_line_to_beat_has_kept_is_used() -> None:
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("two")
-    for name in NETWORKS:
+    for name in HELD:
         torch.manual_seed(0)
         torch.save(timm.create_model(name).state_dict(), folder / f"{name}.pth")
     return folder
@@ -118,7 +119,7 @@ def test_by_default_all_whose_weights_are_at_hand(weights: Path, tmp_path: Path,
     (hub / "model.safetensors").touch()
     (tmp_path / "models--timm--resnet34.a1_in1k" / "snapshots" / "1").mkdir(parents=True)  # a download that was broken off
     monkeypatch.setattr(at_hand.huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
-    assert at_hand.networks_at_hand(str(weights)) == [*sorted(NETWORKS), "efficientnet_lite0", "resnet18.a1_in1k"]
+    assert at_hand.networks_at_hand(str(weights)) == [*sorted(HELD), "efficientnet_lite0", "resnet18.a1_in1k"]
 
 
 @pytest.mark.parametrize(
@@ -126,6 +127,8 @@ def test_by_default_all_whose_weights_are_at_hand(weights: Path, tmp_path: Path,
     [
         (["--backbones", "resnet5000"], "Unknown backbone 'resnet5000'; nearest", 2),
         (["--backbones", "small_resnet", "small_resnet"], "names small_resnet twice", 2),
+        (["--backbones", "small_swin"], "No pretrained weights for 'small_swin'", 2),
+        (["--backbones", "test_vit", "--image-size", "33"], "left out: test_vit: test_vit does not take images of 33 px", 2),
         (["--image-size", "0"], "--image-size must be", 2),
         (["--datasets", "nosuch"], "Unknown dataset 'nosuch'", 2),
         (["--datasets", "folder:/nowhere"], "/nowhere", 3),
@@ -149,11 +152,18 @@ def test_a_network_that_cannot_be_probed_is_left_out_by_name(images: Path, weigh
         "--image-size",
         "32",
         "--backbones",
-        "small_two_headed",
+        "small_mean_resnet",
         "small_resnet",
     ]
     assert main([*words, "--json"]) == 2, "it was asked for by name"
     (found,) = json.loads(capsys.readouterr().out)["datasets"]
+    assert found["left_out"][0]["reason"].startswith("no linear head") and "line to beat" not in found["left_out"][0]["reason"]
     assert [n["network"] for n in found["networks"]] == ["small_resnet"] and [n["network"] for n in found["left_out"]] == [
-        "small_two_headed"
+        "small_mean_resnet"
     ]
+
+
+def test_more_images_than_the_memory_holds_are_refused(images: Path, weights: Path, capsys, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probe, "MOST", 11 * 40 * 2 - 1)
+    assert main(["--datasets", f"folder:{images}", "--weights", str(weights), "--image-size", "32", "--backbones", "small_resnet"]) == 3
+    assert "40 images of 2 classes are more than are screened at once; give a table of a part" in capsys.readouterr().err

@@ -33,6 +33,8 @@ WHAT = (
 )
 
 
+LINE = "; the line to beat is left out for this network"
+"""What a study says of a network that has no linear head to solve for."""
 WIDTH = 120  # letters of the table, in a log too
 
 
@@ -88,6 +90,8 @@ def _networks(given: Sequence[str] | None, places: Places) -> list[str]:
     from study.networks.weights import timm_name
     from study.screen.at_hand import networks_at_hand
 
+    if places.weights and not os.path.isdir(places.weights):
+        raise ConfigError(f"Weights folder {places.weights} does not exist; make it, or leave --weights / STUDY_WEIGHTS out.")
     if given is None:
         return networks_at_hand(places.weights)
     full = [timm_name(name) for name in given]
@@ -120,7 +124,7 @@ def _told(name: str, left: dict[str, str]) -> Iterator[None]:
     try:
         yield
     except StudyError as error:
-        left[name] = str(error)
+        left[name] = str(error).removeprefix(f"{name}: ").replace(LINE, "")
     except (MemoryError, RuntimeError) as error:  # torch's own out-of-memory error is a RuntimeError
         if not isinstance(error, MemoryError) and "memory" not in str(error):
             raise
@@ -143,7 +147,8 @@ def _print(task: "Task", found: "list[Ranked]", left: dict[str, str]) -> None:
             print(shown(f"{r.probed.network}: {r.probed.licence}"))
     for name, reason in left.items():
         print(f"left out: {shown(name)}: {shown(reason)}", file=sys.stderr)
-    print(WHAT)
+    if found:
+        print(WHAT)
 
 
 def _table(found: "list[Ranked]") -> Table:

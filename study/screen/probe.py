@@ -6,16 +6,19 @@ from dataclasses import dataclass
 import numpy as np
 
 from study.datasets.spec import ImageTable
-from study.networks.image_sizes import full_size
+from study.errors import DataError
+from study.networks.image_sizes import check_forward, full_size
+from study.networks.pretrained import create
 from study.networks.weights import licence_of, timm_name
 from study.question.config import Cell, Protocol, Recipe, TrialConfig
 from study.run import open_inputs
 from study.screen.cross_validate import folds_of, predict_each
 from study.storage.places import Places
 from study.strategies import Features
-from study.training.exact import freeze
+from study.training.exact import STRENGTHS, freeze
 
 BYTES = 4  # of a parameter, in single precision
+MOST = 200_000_000  # numbers held at once: strengths times images times classes
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -63,8 +66,19 @@ def open_task(table: ImageTable, network: str, splits: str, image_size: int | No
     seen = inputs.table
     rows = np.concatenate([inputs.train, inputs.val])
     labels, groups = seen.labels[rows], None if seen.groups is None else seen.groups[rows]
+    if len(STRENGTHS) * len(rows) * len(seen.classes) > MOST:
+        raise DataError(
+            f"{table.name}: {len(rows):,} images of {len(seen.classes):,} classes are more than are screened at once; give a table of a part of them."
+        )
     folds, said = folds_of(labels, groups, inputs.images.pixels(rows), table.name)
     return Task(dataset=table.name, splits=splits, classes=seen.classes, labels=labels, groups=groups, folds=tuple(folds), said=said)
+
+
+def _check_size(config: TrialConfig, classes: int, places: Places) -> None:
+    """Raises ConfigError where the network does not take images of this size, or has no weights."""
+    size = config.protocol.image_size
+    whole = create(config.cell.backbone, classes, weights=places.weights, image_size=size)
+    check_forward(whole.model, timm_name(config.cell.backbone), whole.input_size)
 
 
 def probe(network: str, task: Task, image_size: int | None, places: Places) -> Probed:
@@ -72,6 +86,7 @@ def probe(network: str, task: Task, image_size: int | None, places: Places) -> P
     config = line_config(network, task.dataset, task.splits, image_size)
     inputs = open_inputs(config, places)
     began = time.perf_counter()
+    _check_size(config, len(task.classes), places)
     frozen = freeze(config, inputs, weights=places.weights)
     features = np.concatenate([part for part in (frozen.train(), frozen.val()) if len(part)])
     passed = time.perf_counter()
