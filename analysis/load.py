@@ -20,6 +20,7 @@ from study.records import Ask, TrialResult
 from study.search.confirmed import factors_of, planned
 from study.space import domains
 from study.strategies import EVERY
+from study.tracking.client import server_and_study
 from study.tracking.ledger import SERVERS, Ledger, find
 
 
@@ -92,12 +93,6 @@ def _ledger(source: str, study: str | None, cache: Path | None) -> Ledger:
         uri, name = server_and_study(source)
         return read(uri, study or name, cache or Path(tempfile.mkdtemp(prefix="study-")))
     return Ledger(source, study) if study else find(source)
-
-
-def server_and_study(source: str) -> tuple[str, str | None]:
-    """(URI, the study that is named behind its last #). A # that a folder's name holds names none: no study's name has a slash."""
-    uri, mark, name = source.rpartition("#")
-    return (uri, name or None) if mark and "/" not in name else (source, None)
 
 
 def _late(study: Study) -> Callable[[dict[str, Any]], dict[str, int]]:

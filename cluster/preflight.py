@@ -5,7 +5,6 @@ dashboard, which runs code for whoever reaches it, must ask for a token. A sweep
 `--nodes N` waits until so many nodes are there.
 """
 
-import argparse
 import contextlib
 import os
 import sys
@@ -15,6 +14,7 @@ import urllib.request
 from collections.abc import Sequence
 
 from study.bounds import check_options
+from study.console.command import Parser, command
 from study.console.text import tell
 from study.datasets import CATALOG
 from study.errors import EnvironmentProblem, StudyError
@@ -80,8 +80,9 @@ def look(connected: Connected, results: str, data: str | None, weights: str | No
     return out
 
 
+@command("stopped")
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m cluster.preflight", description=__doc__)
+    parser = Parser(prog="python -m cluster.preflight", description=__doc__)
     parser.add_argument("--address", help="default: RAY_ADDRESS, else a cluster on this machine")
     parser.add_argument("--results", default="results")
     parser.add_argument("--data", default=os.environ.get("STUDY_DATA"))

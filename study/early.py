@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 
-OURS = ("study", "analysis")
+OURS = ("study", "analysis", "cluster")
 SCRIPT = "finetune-study"  # what pyproject.toml calls study/__main__.py
 CODE = 128 + signal.SIGINT
 Handler = Callable[[int, FrameType | None], object]

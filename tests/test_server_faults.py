@@ -19,9 +19,9 @@ from mlflow import MlflowClient
 from mlflow.entities import ViewType
 from mlflow.exceptions import MlflowException, RestException
 
-from analysis.load import server_and_study
 from study.errors import EnvironmentProblem
-from study.tracking.client import KEY
+from study.tracking import __main__ as tracking
+from study.tracking.client import KEY, server_and_study
 from study.tracking.explain import explain
 from study.tracking.from_mlflow import fetch
 from study.tracking.ledger import Ledger
@@ -206,7 +206,8 @@ def test_a_server_whose_files_are_gone_gives_no_study_in_silence(copy: Ledger, t
         fetch(mirror.uri, None, tmp_path / "to")
     copy.folder.remove("mlflow.json")
     assert Mirror(copy).sync().pending == 0  # as the line says
-    assert fetch(mirror.uri, None, tmp_path / "to").study() is not None
+    assert tracking.main(["fetch", str(tmp_path / "to"), "--mlflow", f"{mirror.uri}#golden"]) == 0  # as a report is told of it
+    assert Ledger(str(tmp_path / "to"), "golden").study() is not None
 
 
 @settings(max_examples=200, deadline=None)

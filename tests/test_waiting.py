@@ -27,7 +27,7 @@ for module in sys.argv[1:]:
     os.waitpid(child, 0)
 """
 ENTRIES = (
-    *sorted(LAYERS[-1]), "study", "study.results", "study.use.predictor", "study.search.on_ray.workers", "analysis.report", "analysis.compare",
+    *sorted(LAYERS[-2] | LAYERS[-1]), "study", "study.results", "study.use.predictor", "study.search.on_ray.workers", "analysis.report", "analysis.compare",
     *(m for m in FILES if m.startswith("benchmarks.")),
 )  # fmt: skip
 

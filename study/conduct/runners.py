@@ -51,7 +51,8 @@ def open_runner(study: Study, options: Options, ledger: Ledger, places: Places, 
             run = stack.enter_context(_on_ray(study, options, ledger, places))
         except RayDoesNotStart as error:
             if options.ray or study.protocol.workers > 1:
-                raise
+                way_out = "lower --workers to 1" if study.protocol.workers > 1 else "leave --ray out: trials then run in this process"
+                raise RayDoesNotStart(f"{error} Mend what it names, or {way_out}.") from None
             print(f"{shown(str(error))} Running in this process instead, one trial at a time.", file=sys.stderr, flush=True)
             run = local.run
         yield run

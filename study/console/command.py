@@ -104,13 +104,13 @@ def command(stopped: str) -> Callable[[Main], Main]:
             with early.running(), contextlib.redirect_stdout(cast(TextIO, out)), contextlib.redirect_stderr(cast(TextIO, err)):
                 try:
                     try:
-                        return main(argv)
+                        return _folder_gone() or main(argv)
                     finally:
                         out.flush()
-                except OutputGone as gone:
-                    if gone.reason:
-                        print(f"error: {gone.reason}", file=sys.stderr)
-                    return gone.status
+                except OutputGone as ended:
+                    if ended.reason:
+                        print(f"error: {ended.reason}", file=sys.stderr)
+                    return ended.status
                 except KeyboardInterrupt:
                     if stopped:
                         print(stopped, file=sys.stderr)
@@ -119,6 +119,18 @@ def command(stopped: str) -> Callable[[Main], Main]:
         return run
 
     return wrapped
+
+
+def _folder_gone() -> int:
+    """Whether the folder that a command runs in was removed, or replaced, under its shell: no path means anything there. Its exit code, else 0."""
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        print(
+            "error: the folder that this shell is in was removed; go to another one (cd), and run the same command there.", file=sys.stderr
+        )
+        return EnvironmentProblem.exit_code
+    return 0
 
 
 class OutputGone(SystemExit):

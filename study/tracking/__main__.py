@@ -17,6 +17,7 @@ from study.console.text import redact, tell
 from study.errors import ConfigError, StudyError
 from study.records import dumps
 from study.storage.options import check_track, check_tracking
+from study.tracking.client import server_and_study
 from study.tracking.ledger import Ledger, find, studies
 from study.tracking.tracker import SyncReport, Tracker
 from study.tracking.trackers import open_tracker
@@ -38,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     fetch = commands.add_parser("fetch", help="a study's files, from the server alone")
     fetch.add_argument("results", help="folder that will hold the study's")
     fetch.add_argument("--study", help="its name, where the server holds several")
-    fetch.add_argument("--mlflow", default=os.environ.get("STUDY_MLFLOW_URI"), help="server (or STUDY_MLFLOW_URI)")
+    fetch.add_argument("--mlflow", default=os.environ.get("STUDY_MLFLOW_URI"), help="server (or STUDY_MLFLOW_URI), URI or URI#STUDY")
     fetch.add_argument("--overwrite", action="store_true", help="also replace files that lie there and were not fetched as they are")
     export = commands.add_parser("export", help="the whole search, every cell a study of Optuna's")
     export.add_argument("results", help="a study's folder")
@@ -72,7 +73,8 @@ def _fetch(results: str, study: str | None, uri: str | None, overwrite: bool) ->
 
     if not uri:
         raise ConfigError("fetch needs a server: give --mlflow URI, or set STUDY_MLFLOW_URI.")
-    print(fetch(uri, study, Path(results), overwrite=overwrite).study_name)
+    server, named = server_and_study(uri)
+    print(fetch(server, study or named, Path(results), overwrite=overwrite).study_name)
     return 0
 
 

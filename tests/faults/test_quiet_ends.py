@@ -1,6 +1,7 @@
 """Whatever becomes of a terminal, a pipe or a disk under stdout, and whenever Ctrl-C comes: one line at most, a documented code, no trial's fate."""
 
 import dataclasses
+import importlib
 import json
 import os
 import pty
@@ -17,6 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from study import __main__ as finetune_study
 from study import sweep
 from study.console.command import OutputGone, Parser
 from study.console.signals import Interrupted
@@ -29,10 +31,10 @@ from study.storage.places import Places
 from study.tracking.ledger import Ledger
 from tests import tiny
 from tests.goldens import GOLDEN
-from tests.test_architecture import LAYERS, ROOT
+from tests.test_architecture import ROOT
 
 STUDY = str(GOLDEN / "golden")
-COMMANDS = [*sorted(m.removesuffix(".__main__") for m in LAYERS[-1]), "analysis.compare", "analysis.report"]
+COMMANDS = ["study", *sorted(module.removesuffix(".__main__") for module, _ in finetune_study.COMMANDS.values())]
 
 
 def environment(**more: str) -> dict[str, str]:
@@ -72,6 +74,22 @@ def test_a_command_that_cannot_speak_ends_quietly(module: str, what: str) -> Non
         os.close(number)
     assert done.returncode == code, done.stderr
     assert len(done.stderr.splitlines()) == (code != 141) and "Traceback" not in done.stderr and "Exception" not in done.stderr
+
+
+@pytest.mark.parametrize("module", COMMANDS)
+@pytest.mark.parametrize("words", [[], ["--help"], ["NOWHERE", "x"]])
+def test_a_command_in_a_folder_that_was_removed_says_so(
+    module: str, words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A shell stands in a folder that another has removed, or made anew: every command of ours was a traceback there."""
+    main = importlib.import_module(f"{module}.__main__" if (ROOT / module.replace(".", "/")).is_dir() else module).main
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    assert main(words) == EnvironmentProblem.exit_code
+    said = capsys.readouterr()
+    assert said.err.startswith("error: the folder that this shell is in was removed; go to another one") and said.err.count("\n") == 1
+    assert not said.out
 
 
 @pytest.mark.parametrize("closed", [(0,), (1,), (2,), (1, 2), (0, 1, 2)])
