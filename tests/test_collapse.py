@@ -256,12 +256,12 @@ def test_nobody_wins_on_small_classes_and_what_to_do_is_said(points: float, sd: 
     (found,) = sentences(answers([pair], means, frames), frames)
     assert (found.mark, found.head) == ("open", f"Not comparable: {SMALL}")
     assert found.steps[0].text == "Collect more test images of these classes, or merge them" and not found.steps[0].command
-    assert ("a collapsed run" in found.text) == bool(collapses)
+    assert ("A collapsed run" in found.text) == bool(collapses)
     assert found.steps[-1].text.startswith("Until then name no winner") and "take" not in found.text.split(SMALL)[1].lower()
     (answer,) = answers([pair], means, frames)
     assert answer.reasons == [SMALL, *collapses]
     (warning,) = [w for w in warnings(frames, [pair]) if "too narrow" in w]
-    assert "intervals of macro-F1 are too narrow, since 2 of 4 classes have fewer than 10 test images; those of accuracy hold" in warning
+    assert "intervals of macro-F1 are too narrow, since 2 of 4 classes have fewer than 10 test images. Those of accuracy hold" in warning
 
 
 def test_the_golden_studys_classes_are_large_enough(copy: Ledger) -> None:

@@ -123,7 +123,7 @@ def test_an_unfinished_study_is_marked_and_one_seed_claims_nothing(copy: Ledger,
             copy.folder.remove(f"trials/{ask.trial_id}")
     summary = report.write_report(copy, tmp_path / "r.html")
     assert summary.in_progress and "in progress" in (tmp_path / "r.html").read_text()
-    assert "one run" in summary.verdicts[0] and "beats" not in summary.verdicts[0]
+    assert "One run" in summary.verdicts[0] and "beats" not in summary.verdicts[0]
     assert "interval contains" not in summary.verdicts[0], "there is none"
 
 

@@ -167,7 +167,7 @@ def test_what_would_decide_is_said_with_the_command_that_extends_the_study() -> 
 )
 def test_more_searches_are_a_study_of_their_own_and_the_command_asks_for_it(options: str) -> None:
     found = made_up({("partial", "full"): 2.0}, 1.6, searches=5, command=f"python -m study.sweep pilot {options}")
-    (step,) = [s for s in found.steps if "a study of its own" in s.text]
+    (step,) = [s for s in found.steps if "Run them as a new one" in s.text]
     more = int(re.search(r"(\d+) more search", found.text)[1])  # type: ignore[index]
     told = sweep.parser().parse_args(step.command.split("study.sweep ")[1].split())
     golden = load(GOLDEN.as_posix()).study  # one search a cell

@@ -52,7 +52,7 @@ def steps(a: Answer, leading: Pair, frames: Frames) -> list[Step]:
             out.append(Step(text="Widen the range (Study.space) and run it as a new study. A wider range may hold better settings"))
         rest = [r for r in reasons if r != a.reasons[0]]
         also = f" ({'; '.join(rest)}, as well)" if rest else ""
-        return [*out, Step(text=f"Until then, name no winner{also}")]
+        return [*out, Step(text=f"Until then name no winner{also}")]
     if reasons:
         out.append(Step(text=f"Left out: {'. '.join(reasons)}"))
     if leading.one_run:
