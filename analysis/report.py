@@ -22,6 +22,7 @@ from analysis.load import load
 from analysis.page import albums as pictures
 from analysis.page.card import cards, environment
 from analysis.page.leaderboard import leaderboard
+from analysis.page.studies import write_studies
 from analysis.page.theme import colour
 from analysis.page.verdict_values import dump_values, study_values
 from analysis.page.write import write_tables
@@ -43,7 +44,8 @@ from study.failpoints import failpoint
 from study.question.which_epoch import IN_WORDS
 from study.records import OBJECTIVE
 from study.storage import outputs
-from study.tracking.ledger import Ledger
+from study.storage.folder import Folder
+from study.tracking.ledger import SERVERS, Ledger, studies
 
 PAGE = outputs.page("a study's report")
 
@@ -270,6 +272,13 @@ def _lost(frames: Frames) -> list[dict[str, Any]]:
     )
 
 
+def several(source: str) -> list[str]:
+    """Names of the studies in a results folder; empty where `source` is a study's own folder or a server."""
+    if source.startswith(SERVERS) or Folder(source).exists("study.json"):
+        return []
+    return studies(source)
+
+
 def _embedded(name: str, figure: go.Figure) -> str:
     """A <div> and its script; the name is ours, the data are escaped by Plotly."""
     config = {"displaylogo": False, "responsive": True, "showSendToCloud": False, "modeBarButtonsToRemove": ["lasso2d", "select2d"]}
@@ -285,7 +294,9 @@ def _plotly_js() -> str:
 @command("stopped")
 def main(argv: Sequence[str] | None = None) -> int:
     parser = Parser(prog="python -m analysis.report", description=__doc__)
-    parser.add_argument("source", help="a study's folder, a results folder that holds one study, or an MLflow URI[#STUDY]")
+    parser.add_argument(
+        "source", help="a study's folder, a results folder (of several studies: one page over all), or an MLflow URI[#STUDY]"
+    )
     parser.add_argument("--study", help="which one, where there are several")
     parser.add_argument("--out", default="report.html")
     parser.add_argument("--tables", metavar="DIR", help="also every table behind the page")
@@ -301,6 +312,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--overwrite", action="store_true", help="replace what lies under --out and --tables, whatever it is")
     args = parser.parse_args(argv)
     try:
+        if args.study is None and len(several(args.source)) > 1:
+            answers = write_studies(args.source, args.out, overwrite=args.overwrite)
+            print(f"{over_all(answers) or 'no study there has an answer'}\nreport: {args.out}")
+            return 0
         summary = write_report(
             args.source,
             args.out,

@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from study.metrics import Counts, macro_f1
 from study.question.config import Protocol
 from study.results import Results, load_study
 from study.strategies import EVERY
+from study.tracking import events
 from tests import sized
 from tests.browser import page
 from tests.goldens import GOLDEN
@@ -186,6 +188,33 @@ def test_the_report_prints_panels_and_records_the_answer(tmp_path: Path, capsys:
     said = capsys.readouterr().out
     (a,) = findings(load(str(GOLDEN))).answers
     assert "== digits: not decided ==" in said and all(f"  {line}" in said for line in body(a))
+
+
+def test_the_note_of_a_tracked_study_begins_with_the_answer() -> None:
+    frames = load(str(GOLDEN))
+    a = answered(frames)
+    facts = {"finished_at": 1.0, "answers": [a.text], "verdicts": ["in numbers"]}
+    first, *rest = events.note(frames.study, facts, [], "links").splitlines()
+    assert first.startswith("**digits: Not decided. ") and any("in numbers" in line for line in rest)
+    assert "**" not in events.note(frames.study, {"answers": [a.text]}, [], "links"), "nothing is answered before the end"
+
+
+def test_a_folder_of_several_studies_has_one_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    results = tmp_path / "results"
+    shutil.copytree(GOLDEN / "golden", results / "golden")
+    sized.write(results, FAR, (1.0,), protocol=THREE)
+    (results / "golden" / "report.html").write_text("<!doctype html>")
+    (results / "broken").mkdir()
+    (results / "broken" / "study.json").write_text('{"schema": 999}')
+    out = tmp_path / "all.html"
+    assert main([str(results), "--out", str(out)]) == 0
+    assert "2 data sets: 1 not decided, 1 decided." in capsys.readouterr().out
+    text = out.read_text()
+    assert text.index(">golden</a>") < text.index(">sized<"), "the newest first"
+    assert 'href="results/golden/report.html"' in text and "broken could not be read: " in text
+    assert "Widen the range of the learning rate" in text and ">94<" in text and "processor hours" in text
+    assert main([str(results), "--study", "golden", "--out", str(tmp_path / "one.html"), "--no-images"]) == 0
+    assert main([str(results), "--out", str(out)]) == 0, "our own page is replaced"
 
 
 @pytest.mark.parametrize("width", [390, 1280])
