@@ -8,7 +8,7 @@ import functools
 import math
 import typing
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from study.errors import ConfigError
 
@@ -109,7 +109,6 @@ BOUNDS: dict[str, Bound] = {
     "grace_epochs": whole(0, MANY),
     "reduction_factor": whole(2, 1_000),
     "confirm_seeds": whole(0, MANY),
-    "confirm_folds": whole(1, 1_000),
     "folds": whole(1, 1_000, note="1 = the split as it is"),
     "margin": Bound(high=100, open_low=True, open_high=True, unit=" points"),
     "line_size": whole(0, SIDE, " pixels", "0 = the network's own size"),
@@ -140,7 +139,7 @@ def check(name: str, value: object, called: str = "") -> None:
 
 def check_types(value: Any) -> None:
     """Every field of a dataclass that is a text, a value of ours, or several of these. Raises ConfigError for the first that is not."""
-    for name, kind, several in _typed(type(value)):
+    for name, kind, several in _typed(cast(Hashable, type(value))):
         given = getattr(value, name)
         if several and not isinstance(given, tuple | list):
             raise ConfigError(f"{name} must be a tuple, not {_shown(given)}.")

@@ -191,7 +191,7 @@ def test_options_that_cannot_be_end_in_one_line_and_code_2(
 
 @pytest.mark.parametrize(
     "given",
-    ["confirm_folds=0", "confirm_folds=-2", "views=1000000000", "batch_size=1000000000000", "min_steps=1000000000", "image_size=100000", "seed=-1"],
+    ["folds=0", "folds=-2", "views=1000000000", "batch_size=1000000000000", "min_steps=1000000000", "image_size=100000", "seed=-1"],
 )  # fmt: skip
 def test_a_dry_run_refuses_settings_that_cannot_be(given: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The whole search was trained, and then there was no verdict."""

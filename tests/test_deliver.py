@@ -517,9 +517,3 @@ def test_longer_is_longer_whatever_the_protocol_counts_in() -> None:
     assert fixed.trained(6, 0).protocol.views == 1
     assert own.trained(6, 0).seed != own.trained(6, 1).seed and own.trained(6, 0).seed == own.trained(20, 0).seed
     assert own.trained(6, 1).subset == 2 and own.refitted(6).subset == 0
-
-
-def test_of_several_folds_the_first_is_delivered_on(finished: Path) -> None:
-    ledger, found = ledger_at(finished), load_study(finished)
-    own = candidates(dataclasses.replace(found.study, confirm_folds=2), ledger, found.pick("partial"))[0]
-    assert own.base.cell.splits == "official:0" and own.refitted(2).cell.splits == "official:0"

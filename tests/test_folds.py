@@ -1,4 +1,4 @@
-"""Folds are repeats where each is tested on images of its own; whatever is not is refused before the search, and once more at the verdict."""
+"""Test splits that a data set can be cut into: how many it has, and that no verdict rests on two that share images."""
 
 import dataclasses
 import io
@@ -20,7 +20,6 @@ from study.errors import ConfigError, DataError
 from study.question.config import Protocol, Study, grid
 from study.question.folds import in_common
 from study.storage.places import find_places
-from study.sweep import main
 from tests.own import scene
 from tests.sized import write
 
@@ -42,25 +41,9 @@ def images(root: Path, kind: str, given: tuple[str, ...]) -> str:
     return f"folder:{root}"
 
 
-def asked(name: str, folds: int, splits: str = "") -> Study:
-    cells = grid([name + splits], ["efficientnet_lite0"], ["linear_probe"])
-    return Study(name="f", cells=cells, protocol=Protocol(max_epochs=1, warmup_epochs=0, image_size=32), confirm_folds=folds)
-
-
-@pytest.mark.parametrize("given", GIVEN, ids=lambda g: "+".join(g) or "none")
-@pytest.mark.parametrize("kind", ["folder", "table"])
-def test_folds_are_of_splits_that_are_ours(kind: str, given: tuple[str, ...], tmp_path: Path) -> None:
-    """Every confirm_folds from 1 to 7 of every way to give splits: refused at once, or no image is tested on two of them."""
-    name, places = images(tmp_path / "own", kind, given), find_places(str(tmp_path))
-    for folds in range(1, 8):
-        if folds > 1 and ("test" in given or folds > 5):
-            with pytest.raises(ConfigError, match="no fold 1.*raise confirm_seeds" if "test" in given else "folds 0..4") as refused:
-                open_tables(asked(name, folds), places)
-            assert "\n" not in str(refused.value)
-            continue
-        open_tables(asked(name, folds), places)
-        tables = [open_dataset(name, splits=f"official:{k}") for k in range(folds)]
-        assert in_common([[t.ids[k] for k in np.flatnonzero(t.split == 2)] for t in tables]) is None
+def asked(name: str) -> Study:
+    cells = grid([name], ["efficientnet_lite0"], ["linear_probe"])
+    return Study(name="f", cells=cells, protocol=Protocol(max_epochs=1, warmup_epochs=0, image_size=32))
 
 
 @pytest.mark.parametrize("given", GIVEN, ids=lambda g: "+".join(g) or "none")
@@ -89,39 +72,11 @@ def test_a_fold_by_name_is_refused_where_the_test_split_is_given(tmp_path: Path)
         open_dataset(name, splits="official:2")
 
 
-GENERATED = ("mini_faces", "mini_weeds", "digits")
-
-
-@pytest.mark.parametrize(("name", "folds"), itertools.product(GENERATED, range(2, 8)))
-def test_as_many_folds_as_a_data_set_has_and_no_more(name: str, folds: int, tmp_path: Path) -> None:
-    """Half of the confirm runs failed, after the whole search."""
-    if folds <= CATALOG[name].folds:
-        open_tables(asked(name, folds), find_places(str(tmp_path)))
-        return
-    with pytest.raises(ConfigError, match=rf"confirm_folds {folds}: {name} has .*raise confirm_seeds"):
-        open_tables(asked(name, folds), find_places(str(tmp_path)))
-
-
 def test_the_fold_of_every_cell_is_looked_at(tmp_path: Path) -> None:
     """The second fold of a data set was opened by its first trial alone."""
-    one, two = asked("mini_weeds", 1, "@official:0"), asked("mini_weeds", 1, "@official:7")
+    one, two = asked("mini_weeds@official:0"), asked("mini_weeds@official:7")
     with pytest.raises(ConfigError, match="folds 0..4, not fold 7"):
         open_tables(dataclasses.replace(one, cells=(*one.cells, *two.cells)), find_places(str(tmp_path)))
-
-
-def test_two_folds_of_one_data_set_are_not_confirmed_on_the_same_folds(tmp_path: Path) -> None:
-    one, two = asked("mini_weeds", 2, "@official:0"), asked("mini_weeds", 2, "@official:1")
-    with pytest.raises(ConfigError, match="official:0 and official:1.*each is confirmed on the same folds"):
-        open_tables(dataclasses.replace(one, cells=(*one.cells, *two.cells)), find_places(str(tmp_path)))
-
-
-def test_a_dry_run_and_a_run_refuse_alike(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    name = images(tmp_path / "own", "folder", ("train", "val", "test"))
-    for more in (["--dry-run"], ["--local"]):
-        command = ["quickstart", "--datasets", name, "--set", "confirm_folds=3", "image_size=32", "--results", "r", "--mlflow", "off"]
-        assert main([*command, *more]) == 2
-        assert "confirm_folds 3: " in capsys.readouterr().err and not (tmp_path / "r").exists()
 
 
 @given(st.lists(st.sets(st.integers(0, 12), min_size=1), min_size=1, max_size=6))
@@ -130,17 +85,14 @@ def test_test_images_in_common_are_found(tests: list[set[int]]) -> None:
     assert (in_common(named) is None) == (sum(map(len, tests)) == len(set.union(*tests)))
 
 
-@pytest.mark.parametrize("shared", [0, 1, 60])
-@pytest.mark.parametrize("folds", [2, 3])
-def test_no_verdict_rests_on_folds_that_share_test_images(shared: int, folds: int, tmp_path: Path) -> None:
-    """Three trainings of one kind counted as three: "beats", p = 2e-13, on noise. Refused whatever the study was begun as."""
-    ledger = write(tmp_path, {"partial": [0.9], "full": [0.5]}, (1.0,), seeds=2 * folds, tests=60, confirm_folds=folds)
+@pytest.mark.parametrize("shared", [0, 1, 12])
+def test_no_verdict_rests_on_folds_that_share_test_images(shared: int, tmp_path: Path) -> None:
+    """An image that two folds test would be counted twice. Refused whatever the study was begun as."""
+    ledger = write(tmp_path, {"partial": [0.9], "full": [0.5]}, (1.0,), seeds=5, tests=100, folds=5, searches=5, budget_check=0)
     for trial_id in ledger.test_openings()[0]["trials"]:
-        ask = ledger.ask(trial_id)
-        assert ask is not None
-        file, fold = f"trials/{trial_id}/measured/predictions.parquet", int(ask.config["cell"]["splits"].partition(":")[2])
+        file = f"trials/{trial_id}/measured/predictions.parquet"
         table = pq.read_table(io.BytesIO(ledger.folder.read(file) or b""))
-        names = [n if n[0] == "v" or int(n[1:]) < shared else f"{n}-{fold}" for n in table["image"].to_pylist()]
+        names = [n if n[0] == "v" or int(n[1:]) // 5 >= shared else f"s{int(n[1:]) // 5:05d}" for n in table["image"].to_pylist()]
         buffer = io.BytesIO()
         pq.write_table(table.set_column(1, "image", pa.array(names)), buffer)
         ledger.folder.write(file, buffer.getvalue())
@@ -149,3 +101,11 @@ def test_no_verdict_rests_on_folds_that_share_test_images(shared: int, folds: in
         return
     with pytest.raises(DataError, match=f"folds 0 and 1 are both tested on {shared} images.*ask anew under another --name"):
         findings(load(ledger))
+
+
+def test_a_study_that_confirmed_on_folds_of_its_search_is_no_longer_read() -> None:
+    """Every study of before says confirm_folds; of one, it says nothing."""
+    was = asked("mini_weeds").as_dict()
+    assert "confirm_folds" not in was and Study.from_dict({**was, "confirm_folds": 1}) == asked("mini_weeds")
+    with pytest.raises(ConfigError, match="begun with confirm_folds 5.*ask anew under another name"):
+        Study.from_dict({**was, "confirm_folds": 5})

@@ -35,7 +35,6 @@ REFUSED = {
     ),
     "more searches": (dict(searches=7, trials=14, confirm_seeds=7), "searches 7 must be folds 5.*Choose 5 or 10"),
     "seeds": (dict(confirm_seeds=10), "confirm_seeds 10 must be searches 5.*predicts its own fold once"),
-    "confirm_folds": (dict(confirm_folds=5), "confirm_folds 5 and folds 5 exclude each other.*Leave confirm_folds out"),
     "budget_check": (dict(budget_check=3), "budget_check 3 decides .* test images of another fold.*Set budget_check=0"),
     "a fold by name": (dict(cells=grid(["mini_weeds@official:2"], ["efficientnet_lite0"], ["full"])), "official:2 names one fold"),
     "no fold": (dict(folds=0), "folds must be"),

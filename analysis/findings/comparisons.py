@@ -167,7 +167,7 @@ def _whole_runs(frames: Frames, block: pd.DataFrame) -> Iterator[WholeRun]:
         for seed, folds in own.sort_values(["seed", "splits"]).groupby("seed", sort=False):
             trials = [str(t) for t in folds["trial_id"]]
             tests = [p for t in trials if (p := frames.predictions(t).get("test")) is not None]
-            if len(tests) == len(folds) >= max(study.confirm_folds, study.folds):
+            if len(tests) == len(folds) >= study.folds:
                 yield WholeRun(strategy=str(strategy), seed=int(seed), trials=trials, tests=tests)
 
 
@@ -199,7 +199,7 @@ def _refuse_repeats(question: Question, run: WholeRun) -> None:
     if (twice := in_common([p.images.tolist() for p in run.tests])) is not None:
         raise DataError(
             f"{question.name}: folds {twice[0]} and {twice[1]} are both tested on {twice[2]} images, so they are no repeats of each other and no "
-            "verdict can rest on them; ask anew under another --name, with more confirm_seeds and without confirm_folds."
+            "verdict can rest on them; ask anew under another --name."
         )
 
 

@@ -323,7 +323,7 @@ def _rests_on(frames: Frames, question: Question, rows: tuple[Standing, ...]) ->
     p = frames.confirmed_protocol(question)
     runs = max((r.runs for r in rows if not r.line), default=0)
     images = [f"{trained[k]:,} {words[k]}" for k in words if k in trained]
-    folds, searches = frames.study.confirm_folds, frames.study.searches
+    folds, searches = frames.study.folds, frames.study.searches
     parts = [
         f"{joined(images)} images at {p.image_size} px" if images else f"images at {p.image_size} px",
         f"{p.max_epochs} epoch{'s' * (p.max_epochs > 1)}",

@@ -198,7 +198,7 @@ def lasting(seconds: float) -> str:
 def trainings(frames: Frames) -> tuple[int, int]:
     """Return how many trainings ended and how many the study plans: searches and confirm runs."""
     study, t = frames.study, frames.trials
-    plan = len(study.cells) * (study.trials + study.confirm_seeds * max(study.confirm_folds, 1))
+    plan = len(study.cells) * (study.trials + study.confirm_seeds)
     if not len(t):
         return 0, plan
     own = t[t["cell"].isin([c.id for c in study.cells]) & t["stage"].isin(["search", "confirm"])]
@@ -228,7 +228,7 @@ def _times(frames: Frames, question: Question, factor: float, confirm: bool = Fa
 
 
 def _more_seeds(frames: Frames, question: Question, seeds: int) -> str:
-    return _runs(frames, question, seeds * len(frames.asked(question)) * max(frames.study.confirm_folds, 1))
+    return _runs(frames, question, seeds * len(frames.asked(question)))
 
 
 def _runs(frames: Frames, question: Question, runs: int) -> str:

@@ -35,7 +35,6 @@ def protocol(frames: Frames) -> list[tuple[str, str]]:
         (
             "Confirmation",
             f"{s.confirm_seeds} fresh seeds"
-            + (f" on each of {s.confirm_folds} folds" if s.confirm_folds > 1 else "")
             + (f", each on one of {s.folds} outer folds, which its search never saw" if s.folds > 1 else "")
             + ": head, order and augmentation; nothing tuned"
             + "".join(f"; {text}" for text in confirmed_at(frames)),

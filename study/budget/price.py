@@ -120,7 +120,7 @@ def cost_of(study: Study, pictures: Sequence[Pictures], machine: Machine) -> Cos
     once, and the longest one is waited for."""
     by_name = {p.dataset: p for p in pictures}
     trials = {cell: _Trial(study, cell, by_name[cell.data.text], machine) for cell in study.cells}
-    runs = study.confirm_seeds * study.confirm_folds
+    runs = study.confirm_seeds
 
     def stage(of: Sequence["_Trial"], count: Callable[["_Trial"], float], longest: Callable[["_Trial"], float]) -> float:
         together = machine.at_once

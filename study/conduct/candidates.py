@@ -108,7 +108,7 @@ def candidates(study: Study, ledger: Ledger, pick: Pick, *, alone: bool = False)
 
 
 def _of_pick(study: Study, ledger: Ledger, pick: Pick) -> Candidate:
-    """With the settings that did best on validation over all searches of its cell, on the first fold where there are several."""
+    """With the settings that did best on validation over all searches of its cell."""
     run, best = ledger.ask(pick.trial), ledger.winners().get(pick.cell.id)
     if run is None:
         raise EnvironmentProblem(f"{ledger.trial_folder(pick.trial).location} is gone; restore it from a backup, then deliver.")
@@ -116,8 +116,6 @@ def _of_pick(study: Study, ledger: Ledger, pick: Pick) -> Candidate:
     if best is not None and not EVERY[base.cell.strategy].exact:
         tuned = TrialConfig.from_dict(best.config)
         base = replace(base, strategy=tuned.strategy, recipe=tuned.recipe)
-    if study.confirm_folds > 1:
-        base = replace(base, cell=base.cell.on_fold(0))
     own = Candidate(
         cell=run.cell,
         base=replace(base, seed=0, subset=0),

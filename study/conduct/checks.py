@@ -4,8 +4,6 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from study.budget.cost import disk, fastest_precision
 from study.conduct.outer_folds import check_each_fold, check_outer_folds, few_tested
 from study.conduct.same_images import Tables, check_same, twice_there
@@ -13,7 +11,7 @@ from study.conduct.stages import ended
 from study.console.progress import warn
 from study.datasets import open_dataset
 from study.datasets.audit import audit, rare
-from study.datasets.spec import TEST, VAL, kept_by_class
+from study.datasets.spec import VAL, kept_by_class
 from study.errors import ConfigError, DataError, EnvironmentProblem
 from study.measure import find_measurements
 from study.networks.fits import phases_on
@@ -22,7 +20,6 @@ from study.networks.memory import check_memory
 from study.networks.pretrained import create
 from study.networks.weights import timm_name
 from study.question.config import Cell, Study
-from study.question.folds import in_common
 from study.question.naming import DataName
 from study.records import Stage, dumps
 from study.search.confirmed import checks
@@ -59,36 +56,10 @@ def open_tables(study: Study, places: Places) -> Tables:
             print(f"{data.dataset}: {table.form}")
         if len(table.classes) < 2:
             raise DataError(f"{data.dataset} has fewer than two classes; there is nothing to tell apart.")
-    _check_folds(study, places)
     check_outer_folds(study, tables)
     check_each_fold(study, tables, places)
     _check_sizes(study, tables)
     return tables
-
-
-def _check_folds(study: Study, places: Places) -> None:
-    """There are as many folds as confirm runs are trained on, and no image is tested on two of them. Raises ConfigError or DataError."""
-    if study.confirm_folds == 1:
-        return
-    own = dict.fromkeys(c.data for c in study.cells)
-    for data in dict.fromkeys(d.whole for d in own):
-        if len(named := [d.splits for d in own if d.whole == data]) > 1:
-            raise ConfigError(
-                f"{data.dataset} is asked about on {' and '.join(named)}, and with confirm_folds {study.confirm_folds} each is confirmed on the same "
-                "folds: name one of them, or leave confirm_folds out."
-            )
-        tests = []
-        for fold in range(study.confirm_folds):
-            try:
-                table = open_dataset(data.dataset, splits=data.on_fold(fold).splits, root=places.data_root)
-            except ConfigError as error:
-                raise ConfigError(f"confirm_folds {study.confirm_folds}: {error} For more confirm runs, raise confirm_seeds.") from None
-            tests.append([table.ids[k] for k in np.flatnonzero(table.split == TEST)])
-        if (twice := in_common(tests)) is not None:
-            raise DataError(
-                f"{data.key}: folds {twice[0]} and {twice[1]} are both tested on {twice[2]} images, so they are no repeats of each other; "
-                "leave confirm_folds out and raise confirm_seeds."
-            )
 
 
 def _check_sizes(study: Study, tables: Tables) -> None:
@@ -173,7 +144,7 @@ def own_sizes(study: Study) -> dict[str, int]:
 def check_room(study: Study, ledger: Ledger, parameters: dict[str, int]) -> None:
     """Raises EnvironmentProblem when the disk cannot hold what the study will write: better now than after two days."""
     free = ledger.folder.free()
-    done, runs = ended(study, ledger), study.trials + study.confirm_seeds * study.confirm_folds
+    done, runs = ended(study, ledger), study.trials + study.confirm_seeds
     left = {
         c.id: max(runs + checks(study, c) - sum(done[c.id, s] for s in (Stage.SEARCH, Stage.CONFIRM, Stage.BUDGET)), 0) for c in study.cells
     }

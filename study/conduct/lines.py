@@ -64,7 +64,7 @@ def line_asks(study: Study, known: Sequence[Ask]) -> list[Ask]:
     found: dict[str, Ask] = {}
     for cell in line_cells(study):
         config = line_config(cell, study)
-        for number in range(max(study.confirm_seeds, 1) * study.confirm_folds) if config else ():
+        for number in range(max(study.confirm_seeds, 1)) if config else ():
             assert config is not None
             own = dataclasses.replace(confirm_config(study, config, number), protocol=config.protocol)  # its fold, part and seed
             if cell.train_fraction == 1:  # every seed would solve the same

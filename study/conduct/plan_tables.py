@@ -64,7 +64,7 @@ def print_plan(study: Study, ledger: Ledger, tables: dict[tuple[str, str], Image
     pricing = confirming = Pricing(study.protocol_of, tables, places.weights)
     if study.confirm_size not in (0, p.image_size):
         confirming = Pricing(study.confirmed_protocol, tables, places.weights)
-    runs, check = study.confirm_seeds * study.confirm_folds, Checked()
+    runs, check = study.confirm_seeds, Checked()
     for cell in study.cells:
         price, factor = pricing.price(cell), factors.get(cell.id, 1)
         searches, confirms = study.trials - done[cell.id, Stage.SEARCH], runs - done[cell.id, Stage.CONFIRM]
@@ -161,7 +161,7 @@ def _asked(study: Study, strategy: str) -> str:
 
 def _explain_hours(study: Study, pricing: Pricing) -> tuple[float, int]:
     """Hours and number of the runs of the explain stage, done or not."""
-    runs = study.confirm_seeds * study.confirm_folds
+    runs = study.confirm_seeds
     cells = list(study.cells) if "memorisation" in study.explain else []
     if "controls" in study.explain:
         cells += dict.fromkeys(replace(c, strategy=control) for c in study.cells for control in controls())

@@ -134,11 +134,10 @@ def _gains(
     labels, groups, images = _validation(executor, next(a for a in longer if a.cell in {c.id for c in cells}))
     for cell in cells:
         long = [a for a in longer if a.cell == cell.id]
-        fold = {TrialConfig.from_dict(a.config).cell.splits for a in long}  # other folds have other validation images
         searches = len((ledger.confirmed_trials() or {}).get(cell.id, [""]))
         groups_of: dict[int, list[Ask]] = {}
         for ask in shorter:
-            if ask.cell == cell.id and ask.config["cell"]["splits"] in fold:
+            if ask.cell == cell.id:
                 groups_of.setdefault(study.search_of(ask.number, searches), []).append(ask)
         mine = study.search_of(long[0].number, searches)
         own = groups_of.pop(mine, [])

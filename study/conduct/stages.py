@@ -81,7 +81,7 @@ class Executor:
 def remaining(study: Study, ledger: Ledger) -> Remaining:
     """What all stages still have to do, and what each cell's trials took so far. Of a longer confirmation nothing is known before it is
     decided on."""
-    p, done, runs = study.protocol, ended(study, ledger), study.confirm_seeds * study.confirm_folds
+    p, done, runs = study.protocol, ended(study, ledger), study.confirm_seeds
     found, factors = (
         Remaining(max_epochs=p.max_epochs, image_size=p.image_size),
         factors_of(study, ledger.budgets(), ledger.confirmed_trials()),
@@ -199,10 +199,10 @@ def check_asks(study: Study, ledger: Ledger, chosen: Chosen, rounds: Mapping[str
     """Of every cell of `rounds`, the best of its winners once more with more epochs, with the seed of the first confirm run of its search:
     where the question is then confirmed at that budget, it is that confirm run."""
     known, best = {a.trial_id: a for a in ledger.asks()}, (ledger.selection() or {"chosen": {}})["chosen"]
-    sequence = 1 + max((a.sequence for a in known.values()), default=-1) + len(chosen) * study.confirm_seeds * study.confirm_folds
+    sequence = 1 + max((a.sequence for a in known.values()), default=-1) + len(chosen) * study.confirm_seeds
     asks = []
     for k, (cell, part) in enumerate(rounds.items()):
-        number = checked_number(study, chosen[cell], best.get(cell, ""))
+        number = checked_number(chosen[cell], best.get(cell, ""))
         winner = known[chosen[cell][study.search_of(number, len(chosen[cell]))]]
         config = confirm_config(study, TrialConfig.from_dict(winner.config), number, factor=part.factor)
         asks.append(known.get(config.id) or ask_for(config, cell, number, Stage.BUDGET, Origin.CONFIRM, sequence + k))
@@ -268,7 +268,7 @@ def explain_asks(study: Study, ledger: Ledger, chosen: Chosen) -> list[Ask]:
             questions = dict.fromkeys(dataclasses.replace(c, strategy=control) for c in study.cells)
             for cell in questions:
                 like = dataclasses.replace(cell, strategy=of).id
-                for number in range(study.confirm_seeds * study.confirm_folds):
+                for number in range(study.confirm_seeds):
                     tuned = own.get((like, number)) or confirm_config(
                         study, TrialConfig.default(dataclasses.replace(cell, strategy=of), study.protocol_of(cell)), number
                     )

@@ -289,7 +289,6 @@ class Study:
     grace_epochs: int = 3  # no trial is stopped before; >= warm-up
     reduction_factor: int = 3  # of successive halving (ASHA): of this many trials at a rung, one goes on
     confirm_seeds: int = 5
-    confirm_folds: int = 1  # deepweeds: folds x seeds
     seed: int = 0
     margin: float = 1.0  # points of macro-F1 below which a difference is not worth having
     about: str = ""
@@ -379,8 +378,8 @@ class Study:
         return not any(c.budget > cell.budget and dataclasses.replace(c, budget=1) == alike for c in self.cells)
 
     def search_of(self, number: int, searches: int | None = None) -> int:
-        """Whose winner confirm run `number` trains: search r of R has the runs r, r + R, ..., each on every fold."""
-        return number // self.confirm_folds % (searches or self.searches)
+        """Whose winner confirm run `number` trains: search r of R has the runs r, r + R, ..."""
+        return number % (searches or self.searches)
 
     def place_of(self, number: int) -> tuple[int, int]:
         """(search r, its n-th trial) that search trial `number` of a cell is: r + n R of R searches. With outer folds a pass follows the one
@@ -421,6 +420,11 @@ class Study:
         """Raises ConfigError for another schema, or a field this version does not know."""
         require_schema(values, "a study")
         values = {k: v for k, v in values.items() if k != "schema"}
+        _require(
+            (folds := values.pop("confirm_folds", 1)) == 1,
+            f"it was begun with confirm_folds {folds}, which trained on other folds what had been chosen on images of these folds. This version has "
+            "folds, whose searches never see the images of their fold: ask anew under another name.",
+        )
         values["cells"] = tuple(restore(Cell, c) for c in values["cells"])
         values["protocol"] = restore(Protocol, values["protocol"])
         values["measure"] = tuple(values.get("measure", ("predictions",)))
@@ -472,7 +476,7 @@ def _check_questions(study: Study) -> None:
 
 
 def _check_outer_folds(study: Study) -> None:
-    """With outer folds every search owns one, its winner is trained once more, and nothing else asks for folds."""
+    """With outer folds every search owns one, and its winner is trained once more."""
     k, searches = study.folds, study.searches
     if k == 1:
         return
@@ -485,11 +489,6 @@ def _check_outer_folds(study: Study) -> None:
     _require(
         study.confirm_seeds in (0, searches),
         f"confirm_seeds {study.confirm_seeds} must be searches {searches} with folds {k}: each search's winner predicts its own fold once.",
-    )
-    _require(
-        study.confirm_folds == 1,
-        f"confirm_folds {study.confirm_folds} and folds {k} exclude each other: the one trains on other folds what was chosen on the first, "
-        "the other searches for itself on each. Leave confirm_folds out.",
     )
     _require(
         study.budget_check == 0,

@@ -15,7 +15,7 @@ def planned(
 ) -> Iterator[tuple[str, int, TrialConfig]]:
     """(cell, number, configuration) of every confirm run. `winners`: by cell, the winner of each search; `factors`: times the epochs, 1
     where a cell is not named. Run k trains the winner of search k mod R, and is left out where that search found none."""
-    for number in range(study.confirm_seeds * study.confirm_folds):
+    for number in range(study.confirm_seeds):
         for cell, own in winners.items():
             winner = own[study.search_of(number, len(own))]
             if winner is not None:
@@ -66,7 +66,6 @@ def next_round(study: Study, cell: Cell, record: Mapping[str, Any] | None) -> Ro
     return None
 
 
-def checked_number(study: Study, winners: Sequence[str], best: str) -> int:
-    """The confirm run whose seed, fold and part a cell's check takes: the first of the search that found its `best` trial."""
-    search = winners.index(best) if best in winners else next(k for k, t in enumerate(winners) if t)
-    return search * study.confirm_folds
+def checked_number(winners: Sequence[str], best: str) -> int:
+    """The confirm run whose seed and part a cell's check takes: the first of the search that found its `best` trial."""
+    return winners.index(best) if best in winners else next(k for k, t in enumerate(winners) if t)

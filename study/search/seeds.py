@@ -15,14 +15,11 @@ def confirm_config(study: Study, winner: TrialConfig, number: int, *, factor: in
     """The winner's settings again, with a seed nothing was tuned on, and where its cell trains on a part of the images, another part; at
     `factor` times its epochs, and at the study's size of confirm runs.
 
-    Number k of every cell has the same seed, fold and part, whatever its strategy, so runs pair up.
+    Number k of every cell has the same seed, outer fold and part, whatever its strategy, so runs pair up.
     """
-    k, fold = divmod(number, study.confirm_folds)
     cell = study.cell_of(winner.cell, study.search_of(number))
-    if study.confirm_folds > 1:
-        cell = cell.on_fold(fold)
-    subset = k + 1 if cell.train_fraction < 1 else 0  # 0 is what the search saw
+    subset = number + 1 if cell.train_fraction < 1 else 0  # 0 is what the search saw
     protocol = stretched(winner.protocol, factor)
     if study.confirm_size:
         protocol = dataclasses.replace(protocol, image_size=study.confirm_size)
-    return dataclasses.replace(winner, cell=cell, protocol=protocol, seed=seed_for(study.seed, "confirm", k) % 2**31, subset=subset)
+    return dataclasses.replace(winner, cell=cell, protocol=protocol, seed=seed_for(study.seed, "confirm", number) % 2**31, subset=subset)
