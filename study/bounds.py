@@ -7,6 +7,7 @@ import dataclasses
 import functools
 import math
 import typing
+from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Any, cast
 

@@ -186,6 +186,37 @@ def test_an_option_that_is_given_twice_is_refused(tmp_path: Path) -> None:
     assert "does not exist" in refusal(f"table:{tmp_path}/l.csv?label=species&label=species")
 
 
+@pytest.mark.parametrize(("kind", "asked"), [("table", "lables.csv"), ("table", "labels.cvs"), ("folder", "imagse"), ("folder", "Images2")])
+def test_a_slip_is_told_what_lies_beside_it(kind: str, asked: str, tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    (tmp_path / "labels.csv").write_text("file,label\n")
+    there = "labels.csv" if kind == "table" else "images"
+    said = refusal(f"{kind}:{tmp_path}/{asked}")
+    assert f"does not exist ({there} does)" in said or ".cvs is no table" in said
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_a_bare_path_is_told_how_it_is_named(kind: str, pictures: Path, tmp_path: Path) -> None:
+    for k, file in enumerate(sorted(pictures.iterdir())):
+        (tmp_path / "d" / LABELS[k % 2]).mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, tmp_path / "d" / LABELS[k % 2])
+    write(tmp_path / "l.csv", [[f"d/{c}/{p.name}", c] for c in LABELS for p in sorted((tmp_path / "d" / c).iterdir())], ["file", "label"])
+    where = tmp_path / ("d" if kind == "folder" else "l.csv")
+    said = refusal(str(where))
+    name = f"{'folder' if kind == 'folder' else 'table'}:{where}"
+    assert (
+        said.endswith(f"is a {kind} here, and a data set of your own is named by what it is: {name}.")
+        and len(open_dataset(name).ids) == COUNT
+    )
+
+
+@pytest.mark.parametrize("name", ["photos.zip", "photos.tar.gz", "photos.7z"])
+def test_an_archive_is_to_be_unpacked(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(b"PK")
+    assert "is an archive; unpack it" in refusal(f"folder:{tmp_path}/{name}")
+    assert f"{name} is an archive: unpack it" in refusal(f"folder:{tmp_path}")
+
+
 @pytest.mark.parametrize("kind", ["folder", "table", "hf"])
 def test_a_home_folder_is_one_behind_a_colon_too(kind: str, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))

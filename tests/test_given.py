@@ -162,3 +162,26 @@ def test_hugging_face_splits_columns_and_faults(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(Exception, match=r"needs the package datasets: pip install finetune-study\[data\]"):
         open_dataset(f"hf:{tmp_path / 'd'}")
+
+
+def test_hugging_face_columns_of_other_types_are_taken_or_refused_by_name(tmp_path: Path) -> None:
+    import datasets
+
+    images = [jpeg(scene(k)) for k in range(16)]
+
+    def made(name: str, **columns: list[object]) -> str:
+        rows = datasets.Dataset.from_dict({"image": images, **columns}).cast_column("image", datasets.Image())
+        rows.save_to_disk(str(tmp_path / name))
+        return f"hf:{tmp_path}/{name}"
+
+    words: list[object] = ["ash", "oak"] * 8
+    assert open_dataset(made("bool", label=[True, False] * 8)).classes == ("False", "True")
+    groups = open_dataset(made("nan", label=words, group=[float("nan") if k % 2 else float(k) for k in range(16)])).groups
+    assert groups is not None and len(set(groups.tolist())) == 16
+    for name, columns, message in (
+        ("list", {"group": [["a", "b"]] * 16}, "group is a list of 2"),
+        ("less", {"weight": [-1.0] * 16}, "weight is '-1'; must be a number >= 0"),
+        ("word", {"weight": ["high"] * 16}, "weight is 'high'; must be a number >= 0"),
+    ):
+        with pytest.raises(DataError, match=message):
+            open_dataset(made(name, label=words, **columns))

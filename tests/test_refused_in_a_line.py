@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,6 +17,7 @@ from PIL import Image
 
 from study import own_dataset, predict, sweep
 from study.datasets import __main__ as datasets
+from study.datasets import open_dataset
 from study.datasets.from_python import as_one
 from study.errors import ConfigError, DataError
 from study.failpoints import ACTIONS, NAMES, wrong
@@ -24,6 +26,7 @@ from study.storage.options import check_address
 from study.tracking.client import own_uri
 from study.tracking.ledger import Ledger
 from study.use.images import Found
+from tests.own import scene
 
 ROOT = Path(__file__).parent.parent
 NO_GUARD = [
@@ -206,3 +209,43 @@ def test_what_is_no_address_of_a_cluster_is_refused_before_a_study_is_begun(
 def test_every_host_and_port_is_an_address(host: str, port: int) -> None:
     for address in (f"{host}:{port}", "auto", "local", "", "ray://head:10001"):
         check_address(address)
+
+
+# ---- names of classes in Python --------------------------------------------------------------------------------
+
+
+NUMBERED = [(scene(k), k % 2) for k in range(12)]
+
+
+@pytest.mark.parametrize("classes", [["ash", "oak"], ("ash", "oak"), {0: "ash", 1: "oak"}, {1: "oak", 0: "ash"}, {"oak": 1, "ash": 0}])
+@pytest.mark.parametrize("own", [False, True])
+def test_names_of_classes_go_by_their_numbers(classes: Any, own: bool, tmp_path: Path) -> None:
+    class Named(list):  # type: ignore[type-arg]
+        pass
+
+    items = Named(NUMBERED)
+    items.classes = classes
+    name = own_dataset(items, folder=tmp_path) if own else own_dataset(NUMBERED, classes=classes, folder=tmp_path)
+    table = open_dataset(name)
+    assert dict(zip(table.ids, (table.classes[k] for k in table.labels), strict=True))["images/000000.png"] == "ash"
+    assert set(table.classes) == {"ash", "oak"}
+
+
+@pytest.mark.parametrize(
+    ("classes", "words"),
+    [
+        ("ab", "classes is one text, 'ab'; give a list"),
+        (["ash", "ash"], "classes has 'ash' twice"),
+        ({1: "ash", 2: "oak"}, "not from 0 on"),
+        ({"ash": 0, "oak": 0}, "not from 0 on"),
+        ({0: "ash", 1: "ash"}, "classes has 'ash' twice"),
+    ],
+)
+def test_classes_that_number_no_names_are_refused(classes: Any, words: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=words):
+        own_dataset(NUMBERED, classes=classes, folder=tmp_path)
+
+
+def test_bytes_are_no_name(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="the label of image 0 is b'ash'; must be one class"):
+        own_dataset([(scene(k), b"ash") for k in range(10)], folder=tmp_path)

@@ -75,7 +75,7 @@ def test_words_for_nothing_are_said_to_be_perhaps_none(word: str, root: Path) ->
     assert f"; perhaps no class: {word.upper()} (empty means none)" in form(root, "none.csv", rows(["ash", "oak", word.upper()]))
 
 
-@pytest.mark.parametrize("word", ["no defect", "Nadia", "unknown sp.", "nullarbor", "a-b", "1"])
+@pytest.mark.parametrize("word", ["no defect", "Nadia", "unknown sp.", "nullarbor", "a-b", "1", "+ash", "-1", "oak+"])
 def test_other_words_are_not(word: str, root: Path) -> None:
     assert "perhaps" not in form(root, "other.csv", rows(["ash", "oak", word]))
 
@@ -85,6 +85,16 @@ def test_several_classes_in_a_cell_are_said(between: str, root: Path) -> None:
     joined = between.join(("ash", "oak"))
     assert f"; perhaps several classes in one: {joined}" in form(root, "joined.csv", rows(["ash", "oak", joined]))
     assert "several" not in form(root, "joined.csv", rows(["ash", "oak", between.join(("ash", "elm"))]))
+
+
+def test_minus_one_beside_numbers_from_zero_is_perhaps_none(root: Path) -> None:
+    assert "; perhaps no class: -1 (" in form(root, "minus.csv", rows(["0", "1", "-1"]))
+
+
+@pytest.mark.parametrize("spelling", ["+1", "01", "1.0"])
+def test_one_number_in_two_ways_is_no_two_classes(spelling: str, root: Path) -> None:
+    with pytest.raises(DataError, match="are one number; write it in one way"):
+        form(root, "plus.csv", rows(["1", spelling, "-1"]))
 
 
 def test_measurements_are_no_classes(root: Path) -> None:

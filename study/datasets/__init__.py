@@ -110,6 +110,11 @@ def _read(data: DataName, root: Path | None) -> ImageTable:
         data.check_path()
         return OWN[data.kind](data, fold + shift) if data.kind in OWN else _folder(Path(data.where), fold + shift)
     if name not in CATALOG:
+        if os.path.exists(name):
+            kind = "table" if os.path.isfile(name) else "folder"
+            raise ConfigError(
+                f"{name!r} is a {'file' if kind == 'table' else kind} here, and a data set of your own is named by what it is: {kind}:{name}."
+            )
         raise ConfigError(
             f"Unknown dataset {name!r}; choose from {nearest(name, list(CATALOG))}, or give your own images: folder:PATH, table:PATH or hf:NAME."
         )

@@ -43,8 +43,8 @@ def check_names(names: Iterable[str], where: str) -> None:
 def doubts(names: Collection[str]) -> list[str]:
     """What is to be said of classes whose names say that they are none, or several of the others."""
     known = {as_read(name) for name in names}
-    none = [name for name in names if as_read(name).lower() in PERHAPS_NONE]
-    joined = [n for n in names if len(parts := re.split(r"\s*[;,|/+&\n]\s*", as_read(n))) > 1 and known.issuperset(filter(None, parts))]
+    none = [name for name in names if as_read(name).lower() in PERHAPS_NONE or (name == "-1" and "0" in known)]
+    joined = [n for n in names if len(parts := list(filter(None, re.split(r"\s*[;,|/+&]\s*", as_read(n))))) > 1 and known.issuperset(parts)]
     return [
         *([f"perhaps no class: {some(none, 5)} (empty means none)"] if none else []),
         *([f"perhaps several classes in one: {some(joined, 5)}"] if joined else []),

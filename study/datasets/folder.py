@@ -3,6 +3,7 @@
 A file PATH/groups.csv (columns file,group) keeps images of one group (a patient, a plant, a session) in one split.
 """
 
+import difflib
 import os
 import unicodedata
 from collections import Counter, defaultdict
@@ -89,10 +90,29 @@ def check_path(path: Path, kind: str) -> None:
             f"{kind}:{_text(path)}: the path must be UTF-8 without NUL, for it is written into every result; rename the {kind if kind == 'folder' else 'file'}."
         )
     if kind == "folder" and not path.is_dir():
-        raise DataError(
-            f"folder:{path}: {'is a file; a table of labels is table:' + str(path) if path.exists() else 'does not exist'}; "
-            "give a folder of class folders, or of train/, val/ and test/."
-        )
+        raise DataError(f"folder:{path}: {_what(path)}; give a folder of class folders, or of train/, val/ and test/.")
+
+
+TABLES = (".csv", ".tsv", ".jsonl", ".parquet")
+ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".7z", ".rar", ".zst")
+
+
+def _what(path: Path) -> str:
+    """What a path is that is no folder."""
+    if not path.exists():
+        return f"does not exist{beside(path)}"
+    if path.suffix.lower() in ARCHIVES:
+        return "is an archive; unpack it"
+    return f"is a file; a table of labels is table:{path}" if path.suffix.lower() in TABLES else "is a file"
+
+
+def beside(path: Path) -> str:
+    """What lies beside a path that is not there and is called nearly so."""
+    try:
+        near = difflib.get_close_matches(path.name, os.listdir(path.parent), 2)
+    except OSError:
+        return f" ({path.parent} neither)" if path.parent != path else ""
+    return f" ({shown(' and '.join(near))} {'do' if len(near) > 1 else 'does'})" if near else ""
 
 
 def _given(path: Path, ignored: Ignored) -> dict[int, Path] | None:

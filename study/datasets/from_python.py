@@ -24,7 +24,7 @@ from study.datasets.called import missing
 from study.datasets.manifest import NAMES, find_columns, split_number
 from study.datasets.no_images import way_out
 from study.datasets.spec import some
-from study.datasets.wrapped import as_its_file, classes_of
+from study.datasets.wrapped import as_its_file, classes_of, in_order
 from study.errors import ConfigError, DataError
 from study.inference import pictures
 from study.question.naming import DataName
@@ -40,7 +40,7 @@ def own_dataset(
     data: Any,
     *,
     name: str = "own",
-    classes: Sequence[str] | None = None,
+    classes: Sequence[str] | Mapping[Any, Any] | None = None,
     groups: Sequence[Any] | None = None,
     columns: Mapping[str, str] | None = None,
     folder: str | os.PathLike[str] | None = None,
@@ -50,7 +50,7 @@ def own_dataset(
     `data`: a pandas DataFrame with a row an image (its file, a PIL image or an array, its label, and perhaps split, group, weight; `columns`
     names them where their names do not); a data set with `len` and `[k]` whose items are (image, label) or mappings with these keys; or a
     mapping from train, val and test to such frames or data sets. Labels are names, whole numbers, or one-hot. Images are PIL images, or arrays or tensors [H, W], [H, W, C] or [C, H, W], of uint8
-    or of floats in [0, 1]. `classes`: names of whole-number labels (default: the data set's own `classes`). `groups`: of each image of one data set: no
+    or of floats in [0, 1]. `classes`: names of whole-number labels, in order or by number (default: the data set's own `classes`). `groups`: of each image of one data set: no
     group lies in two splits. `folder`: where the files are made, in the cache by default; workers on other machines must see it. The
     hash is of the contents: the same images have the same name again, others another one.
 
@@ -158,7 +158,7 @@ def _is_frame(data: Any) -> bool:
 def as_one(label: Any, k: int) -> Any:
     """The label of image `k` where it is given as a list, an array or a tensor: the one number it holds, or the class of a one-hot one.
     Raises DataError for what names no one class."""
-    if isinstance(label, Mapping) or (isinstance(label, set | frozenset)):
+    if isinstance(label, Mapping | set | frozenset | bytes | bytearray):
         raise DataError(f"own_dataset: the label of image {k} is {_short(label)}; must be one class: its name or a whole number.")
     if isinstance(label, str | bytes) or not (hasattr(label, "__len__") or np.ndim(label)):
         return label
@@ -207,7 +207,9 @@ def _text(value: Any) -> str:
     return str(int(value)) if isinstance(value, float | np.floating) and float(value).is_integer() else str(value)
 
 
-def _of_datasets(data: Any, classes: Sequence[str] | None, groups: Sequence[Any] | None, columns: Mapping[str, str]) -> Iterator[Row]:
+def _of_datasets(
+    data: Any, classes: Sequence[str] | Mapping[Any, Any] | None, groups: Sequence[Any] | None, columns: Mapping[str, str]
+) -> Iterator[Row]:
     parts = dict(data.items()) if isinstance(data, Mapping) else {"": data}
     for split, part in parts.items():
         if not _is_frame(part) and not hasattr(part, "__len__") or not hasattr(part, "__getitem__"):
@@ -250,7 +252,7 @@ def _check_steady(picture: Any, part: Any) -> None:
         raise DataError("own_dataset: item 0 is another image each time; give the data set without random transforms.")
 
 
-def _namer(part: Any, classes: Sequence[str] | None) -> Callable[[Any], str]:
+def _namer(part: Any, classes: Sequence[str] | Mapping[Any, Any] | None) -> Callable[[Any], str]:
     """A label's name: of whole numbers by `classes`, the data set's own, or a Hugging Face label's names."""
     features = getattr(part, "features", None)
     own = (
@@ -259,7 +261,7 @@ def _namer(part: Any, classes: Sequence[str] | None) -> Callable[[Any], str]:
         else None
     )
     known = classes if classes is not None else classes_of(part) or own
-    names = None if known is None else [str(c) for c in known]
+    names = None if known is None else in_order(known)
 
     def called(label: Any) -> str:
         value = label.item() if hasattr(label, "item") else label

@@ -166,7 +166,7 @@ def _labels(rows: Any, column: str, name: str) -> tuple[list[str | None], list[s
             f"{name}: {column} holds {type(wrong[0]).__name__}, and a label is a word or a whole number; name another column."
         )
     texts = [None if v is None or missing(str(v)) else str(v).strip() for v in values]
-    whole = all(isinstance(v, int) for v in values if v is not None)
+    whole = all(isinstance(v, int) and not isinstance(v, bool) for v in values if v is not None)
     return texts, sorted({t for t in texts if t is not None}, key=lambda t: (int(t) if whole else 0, t))
 
 

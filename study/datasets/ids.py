@@ -32,8 +32,8 @@ HEADERS = {*IDS, *WORDS, "classes", "labels", "categories"}
 
 
 def as_id(text: str) -> str:
-    """The text of a class id: "1.0" and "01" are 1."""
-    found = re.fullmatch(r"0*(\d{1,9})(\.0*)?", text.strip(), re.ASCII)
+    """The text of a class id: "1.0", "+1" and "01" are 1."""
+    found = re.fullmatch(r"\+?0*(\d{1,9})(\.0*)?", text.strip(), re.ASCII)
     return found[1] if found else text.strip()
 
 

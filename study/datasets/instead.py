@@ -6,7 +6,7 @@ from pathlib import Path
 
 from study.console.text import shown
 from study.datasets import manifest
-from study.datasets.folder import GROUPS, display_path
+from study.datasets.folder import ARCHIVES, GROUPS, display_path
 from study.datasets.imagefiles import is_junk, no_image
 from study.datasets.spec import SPLIT_NAMES, some
 from study.errors import StudyError
@@ -30,6 +30,8 @@ def instead_of(path: Path) -> str:
                 f" {shown(split.name)} was taken for a folder of a split, and holds {count} image{'s' * (count > 1)} and no class folders. If "
                 f"{shown(split.name)} is a class, rename the folder, or say each image's class in a table (table:PATH)."
             )
+    if packed := sorted(e.name for e in path.iterdir() if e.suffix.lower() in ARCHIVES and e.is_file()):
+        return f" {some([shown(name) for name in packed], 3)} {'are archives: unpack them' if len(packed) > 1 else 'is an archive: unpack it'}."
     if count := _images_in(path):
         return f" {count} image{'s lie' if count > 1 else ' lies'} in it directly: put those of each class into a folder of its name, or say their classes in a table (table:PATH)."
     return ""

@@ -14,7 +14,7 @@ from typing import Any
 from study.console.text import shown
 from study.datasets.archives import read_unpacked
 from study.datasets.called import missing
-from study.datasets.folder import check_path, display_path
+from study.datasets.folder import beside, check_path, display_path
 from study.datasets.ids import as_id, check_ids, names_in, unread_names
 from study.datasets.imagefiles import no_image
 from study.datasets.roles import roles_said
@@ -148,7 +148,8 @@ def rows_of(path: Path, what: str = "a table of labels") -> tuple[list[str], lis
     if kind not in KINDS:
         raise DataError(f"{path}: {kind or 'no suffix'} is no table that is read; save it as one of {', '.join(KINDS)}.")
     if not path.is_file():
-        raise DataError(f"table:{path} {'is no regular file' if os.path.lexists(path) else 'does not exist'}; give {what}.")
+        why = "is no regular file" if os.path.lexists(path) else f"does not exist{beside(path)}"
+        raise DataError(f"table:{path} {why}; give {what}.")
     header, rows = {".parquet": _parquet, ".jsonl": _json_lines}.get(kind, _separated)(path)
     if not rows:
         raise DataError(f"{path} holds no row; give one an image.")
@@ -211,7 +212,9 @@ def _parquet(path: Path) -> tuple[list[str], list[Row]]:
         raise DataError(f"{path} cannot be read ({str(error).splitlines()[0][:120]}); get it again.") from None
     images = [name for name in header if rows and name not in rows[0]]
     if images and not set(NAMES["image"]) & {c.lower() for c in header if c not in images}:
-        raise DataError(f"{path} holds images themselves (column {images[0]}), not their files; give it as hf:{path}.")
+        raise DataError(
+            f"{path} holds images themselves (column {images[0]}), not their files; give it as hf:{path}, or where it holds paths alone write them into a column of texts."
+        )
     others = {name: Other.of(b"?") for name in images}
     return header, [(f"{path}:row {k + 1}", {n: text_of(v) for n, v in row.items()} | others) for k, row in enumerate(rows)]
 
@@ -301,7 +304,9 @@ def split_number(text: str, where: str) -> int:
 
 
 def group_of(text: str) -> str | None:
-    """ "1.0" and 1 are one group; what says that there is none is none."""
+    """ "1.0" and 1 are one group; what says that there is none is none. Raises DataError for what is no text."""
+    if isinstance(text, Other):
+        raise DataError(f"group is {text.kind}, {shown(text[:60])}; must be one text or number: write it into a column of its own.")
     return None if missing(text) else as_id(text)
 
 

@@ -1,7 +1,7 @@
 """Data sets inside data sets, as torch's Subset and ConcatDataset wrap them: whose item it is, what its classes are called, which file it is."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ def classes_of(part: Any) -> Sequence[str] | None:
     for _ in range(20):
         own = getattr(part, "classes", None)
         if own is not None:
-            return list(own)
+            return in_order(own)
         parts = getattr(part, "datasets", None)
         if isinstance(parts, list | tuple) and parts:
             known = [classes_of(p) for p in parts]
@@ -44,6 +44,22 @@ def classes_of(part: Any) -> Sequence[str] | None:
         if part is None:
             return None
     return None
+
+
+def in_order(classes: Any) -> list[str]:
+    """Names of classes by their number: of a list, or of a mapping from one to the other. Raises ConfigError for what numbers no classes."""
+    if isinstance(classes, Mapping):
+        numbered = all(isinstance(value, int) for value in classes.values())
+        by_number = {value: key for key, value in classes.items()} if numbered else dict(classes)
+        if len(by_number) < len(classes) or set(by_number) != set(range(len(by_number))):
+            raise ConfigError(f"own_dataset: classes numbers {len(classes)} names not from 0 on, each once; give a list of names.")
+        classes = [by_number[k] for k in range(len(by_number))]
+    if isinstance(classes, str | bytes):
+        raise ConfigError(f"own_dataset: classes is one text, {classes[:40]!r}; give a list of names.")
+    names = [str(c) for c in classes]
+    if twice := next((n for n in names if names.count(n) > 1), None):
+        raise ConfigError(f"own_dataset: classes has {twice!r} twice, and two numbers would be one class; give each a name of its own.")
+    return names
 
 
 def as_its_file(picture: Any, part: Any, k: int) -> Any:
