@@ -49,6 +49,21 @@ def test_what_is_refused_is_named_as_it_was_given(given: np.ndarray, words: str)
         as_image(given, 7)
 
 
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        torch.eye(9).to_sparse(),
+        torch.zeros(3, 9, 9, device="meta"),
+        torch.zeros(3, 9, 9).to(torch.float8_e4m3fn),
+        torch.quantize_per_tensor(torch.zeros(3, 9, 9), 0.1, 0, torch.quint8),
+    ],
+    ids=["sparse", "meta", "float8", "quantized"],
+)
+def test_tensors_that_numpy_has_not_are_refused_as_such(tensor: torch.Tensor) -> None:
+    with pytest.raises(DataError, match="image 3 is a tensor that NumPy cannot hold .*give uint8 or float32"):
+        as_image(tensor, 3)
+
+
 def test_what_rounding_leaves_beyond_white_is_white() -> None:
     assert np.asarray(as_image(np.full((8, 8), 1 + 1e-7), 0)).min() == 255
     assert np.asarray(as_image(np.full((8, 8), -1e-9), 0)).max() == 0

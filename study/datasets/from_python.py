@@ -126,12 +126,16 @@ def as_image(picture: Any, k: int) -> Image.Image:
 
 
 def _array(picture: Any, k: int) -> np.ndarray:
-    """Raises DataError where a mask says that some of it is nothing."""
+    """Raises DataError where a mask says that some of it is nothing, or NumPy has no such array."""
     if np.ma.is_masked(picture):
         raise DataError(f"image {k} is masked in part, and nothing says how that is to be seen; give it filled: picture.filled(255).")
     if hasattr(picture, "detach"):
-        picture = picture.detach().cpu()
-        picture = picture.float() if str(picture.dtype) == "torch.bfloat16" else picture  # NumPy has none
+        try:
+            tensor = picture.detach().cpu()
+            return np.asarray(tensor.float() if str(tensor.dtype) == "torch.bfloat16" else tensor)  # NumPy has none
+        except (TypeError, ValueError, RuntimeError):  # sparse, quantized, of no device, of eight bits
+            what = f"{picture.dtype}, {picture.layout}, on {picture.device}"
+            raise DataError(f"image {k} is a tensor that NumPy cannot hold ({what}); give uint8 or float32, dense.") from None
     return np.asarray(picture)
 
 
