@@ -7,9 +7,8 @@ import dataclasses
 import functools
 import math
 import typing
-from collections.abc import Hashable
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 from study.errors import ConfigError
 
@@ -140,7 +139,7 @@ def check(name: str, value: object, called: str = "") -> None:
 
 def check_types(value: Any) -> None:
     """Every field of a dataclass that is a text, a value of ours, or several of these. Raises ConfigError for the first that is not."""
-    for name, kind, several in _typed(cast(Hashable, type(value))):
+    for name, kind, several in _typed(value.__class__):
         given = getattr(value, name)
         if several and not isinstance(given, tuple | list):
             raise ConfigError(f"{name} must be a tuple, not {_shown(given)}.")
