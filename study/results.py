@@ -201,7 +201,7 @@ class Results:
 
 
 def run_study(
-    study: Study | str,
+    study: Study | str | os.PathLike[str],
     *,
     results: str | os.PathLike[str] = "results",
     data: str | os.PathLike[str] | None = None,
@@ -237,7 +237,9 @@ def run_study(
         images=images,
         command="study.run_study(...)",
     )
-    question = find_study(study) if isinstance(study, str) else study
+    if not isinstance(study, (Study, str, os.PathLike)):
+        raise ConfigError(f"run_study takes a Study, the name of one or a file that holds one, not {study!r}.")
+    question = study if isinstance(study, Study) else find_study(os.fspath(study))
     load_modules("study.conduct.pipeline")
     from study.conduct.pipeline import conduct
 

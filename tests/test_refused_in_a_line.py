@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from study import own_dataset, predict, sweep
+from study import Study, grid, own_dataset, predict, run_study, sweep
 from study.datasets import __main__ as datasets
 from study.datasets import open_dataset
 from study.datasets.from_python import as_one
@@ -26,6 +26,7 @@ from study.storage.options import check_address
 from study.tracking.client import own_uri
 from study.tracking.ledger import Ledger
 from study.use.images import Found
+from study.use.predictor import Predictor
 from tests.own import scene
 
 ROOT = Path(__file__).parent.parent
@@ -249,3 +250,47 @@ def test_classes_that_number_no_names_are_refused(classes: Any, words: str, tmp_
 def test_bytes_are_no_name(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="the label of image 0 is b'ash'; must be one class"):
         own_dataset([(scene(k), b"ash") for k in range(10)], folder=tmp_path)
+
+
+# ---- what Python gives a study, and a network -------------------------------------------------------------------
+
+NO_NAMES = ["digits", b"digits", None, 5, Path("F"), [Path("F")], ["digits", 1], {"digits"}, (c for c in "ab")]
+
+
+@pytest.mark.parametrize("given_", NO_NAMES, ids=repr)
+@pytest.mark.parametrize("field", ["datasets", "backbones", "strategies", "measure", "search", "explain"])
+def test_a_text_is_no_list_of_names(field: str, given_: object) -> None:
+    """grid("digits", ...) had the data sets d, i, g, i, t and s."""
+    lists: dict[str, Any] = {"datasets": ["digits"], "backbones": ["efficientnet_lite0"], "strategies": ["partial"]}
+    with pytest.raises(ConfigError, match=f"{field} must be a list of names, each a text, not "):
+        if field in lists:
+            grid(**(lists | {field: given_}))
+        else:
+            Study(name="a", cells=grid(**lists), **{field: given_})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("cells", [None, "digits/efficientnet_lite0/partial", ["digits/efficientnet_lite0/partial"], grid(["digits"], ["a"], ["full"])[0], 3], ids=repr)  # fmt: skip
+def test_what_is_no_cell_is_refused(cells: Any) -> None:
+    with pytest.raises(ConfigError, match="cells must be a list of Cell"):
+        Study(name="a", cells=cells)
+
+
+@pytest.mark.parametrize("asked", [None, 3, ["quickstart"], grid(["digits"], ["a"], ["full"])], ids=repr)
+def test_run_study_says_what_it_takes(asked: Any, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="run_study takes a Study, the name of one or a file that holds one"):
+        run_study(asked, results=tmp_path / "r")
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(ConfigError, match="nosuch.py"):
+        run_study(tmp_path / "nosuch.py", results=tmp_path / "r")
+
+
+PICTURE = Image.new("RGB", (8, 8))
+
+
+@pytest.mark.parametrize("images", [PICTURE, "a.png", Path("a.png"), [PICTURE], [np.zeros((8, 8, 3), np.uint8)], None, torch.zeros(1, 3, 8, 8)], ids=lambda i: type(i).__name__)  # fmt: skip
+def test_a_network_that_is_given_no_array_says_how_to_read_one(images: Any) -> None:
+    predictor = object.__new__(Predictor)
+    for ask in (predictor, predictor.logits, predictor.prepare):
+        predictor.temperature = 1.0
+        with pytest.raises(DataError, match=r"must be uint8 .*predictor.read\(FILE\)\[None\]"):
+            ask(images)

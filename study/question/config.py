@@ -317,6 +317,12 @@ class Study:
     )  # the strategies' own ranges when the study was begun; its ledger fills it in
 
     def __post_init__(self) -> None:
+        cells = isinstance(self.cells, (tuple, list)) and all(isinstance(cell, Cell) for cell in self.cells)
+        _require(
+            cells,
+            f"Study {self.name!r}: cells must be a list of Cell, not {self.cells!r}; grid(DATASETS, BACKBONES, STRATEGIES) makes them.",
+        )
+        _check_names(measure=self.measure, search=self.search, explain=self.explain)
         check_types(self)
         _require(NAME.fullmatch(self.name) is not None, f"Study name {self.name!r} must match {NAME.pattern} (it names a folder).")
         _require(len(self.cells) > 0, f"Study {self.name!r} has no cells; name at least one dataset, backbone and strategy.")
@@ -536,10 +542,8 @@ def grid(
     `budgets`: times the protocol's max_epochs; `image_sizes`: pixels, 0 for the protocol's. Each is a question of its own, tuned and
     confirmed for itself.
     """
-    for what, given in {"datasets": datasets, "backbones": backbones, "strategies": strategies, "train_fractions": train_fractions}.items():
-        _require(isinstance(given, (tuple, list)), f"{what} must be a list, as in [{given!r}], not {given!r}.")
-    for dataset in datasets:
-        _require(isinstance(dataset, str), f"A data set is named by a text: 'folder:PATH', 'table:PATH' or 'digits', not {dataset!r}.")
+    _check_names(datasets=datasets, backbones=backbones, strategies=strategies)
+    _require(isinstance(train_fractions, (tuple, list)), f"train_fractions must be a list of shares, not {train_fractions!r}: (0.1, 1.0).")
     _check_several("budgets", budgets, "a budget once, as in budgets=(1, 3, 10)")
     _check_several("image_sizes", image_sizes, "a size once, as in image_sizes=(64, 128, 224)")
     return tuple(
@@ -551,6 +555,16 @@ def grid(
         for px in image_sizes
         for s in strategies
     )
+
+
+def _check_names(**lists: object) -> None:
+    """Of a text, each letter would be a name."""
+    for name, values in lists.items():
+        several = isinstance(values, (tuple, list)) and all(isinstance(v, str) for v in values)
+        _require(
+            several,
+            f"{name} must be a list of names, each a text, not {values!r}: {[str(values)] if isinstance(values, str) else ['...']}.",
+        )
 
 
 def _check_several(name: str, values: Sequence[int], way_out: str) -> None:

@@ -14,6 +14,8 @@ from study.inference.softmax import pooled, probabilities
 from study.networks.kept import Kept, load
 from study.storage.folder import Folder
 
+READ = "of a file, predictor.read(FILE)[None] is that"
+
 
 class Predictor:
     """A trained network on the best device here, in evaluation mode; `classes` names the columns of what it gives, `kept` says how it was made.
@@ -34,6 +36,8 @@ class Predictor:
 
     def logits(self, images: np.ndarray) -> np.ndarray:
         """uint8 [N, H, W, 1, 3 or 4] of any size (4: with transparency) -> float32 [N, classes]."""
+        if not isinstance(images, np.ndarray):
+            raise DataError(f"images must be uint8 [N, H, W, 1, 3 or 4], not {_form(images)}; {READ}.")
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] not in (1, 3, 4):
             raise DataError(f"images must be uint8 [N, H, W, 1, 3 or 4], not {images.dtype} {list(images.shape)}.")
         return self.classifier.logits(list(images))
@@ -44,11 +48,17 @@ class Predictor:
 
     def prepare(self, image: np.ndarray) -> np.ndarray:
         """uint8 [H, W, 1, 3 or 4] -> uint8 [S, S, channels] as training saw images: short side to S, then the centre."""
+        if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[-1] not in (1, 3, 4):
+            raise DataError(f"an image must be uint8 [H, W, 1, 3 or 4], not {_form(image)}; {READ}.")
         return self.classifier.prepare(image)
 
     def read(self, path: str) -> np.ndarray:
         """An image file as `prepare` gives it. Raises DataError naming it."""
         return self.prepare(decode_file(Path(path), self.channels))
+
+
+def _form(image: object) -> str:
+    return f"{image.dtype} {list(image.shape)}" if isinstance(image, np.ndarray) else type(image).__name__
 
 
 class Ensemble(Predictor):
