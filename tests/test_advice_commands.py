@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from study.question.naming import OPTIONS
+from study.question.name_parts import OPTIONS
 from tests.test_architecture import ROOT
 
 FILES = [p for top in ("study", "analysis", "cluster") for p in sorted((ROOT / top).rglob("*.py"))]

@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 
 from study.errors import ConfigError
 from study.question.config import Cell, foreign_tasks, grid
-from study.question.naming import OPTIONS, DataName
+from study.question.name_parts import OPTIONS
+from study.question.naming import DataName
 from study.question.studies import QUICKSTART, narrow
 
 ROOT = Path(__file__).parent.parent
-HERE = "study/question/naming.py"
+HERE = ("study/question/naming.py", "study/question/name_parts.py")
 PIECES = st.sampled_from(
     ["a", "leaves", "/", "?", "@", ":", "=", "&", ".", " ", "~", "%26", "ü", "official", "label=", "?label=", "session", "0", "01"]
 )
@@ -78,6 +79,7 @@ def right(message: str) -> str:
         ("deepweeds@official:01", "not '01'", "deepweeds@official:1"),
         ("deepweeds@session:-1", "not '-1'", "deepweeds@session:0"),
         ("deepweeds@a b", "'a b' cannot be the name of a split protocol", "deepweeds@a"),
+        ("deepweeds@official:" + "9" * 9999, "must be a whole number", "deepweeds@official:999999999"),
         ("deepweeds:2", "a fold stands behind its split protocol", "deepweeds@official:2"),
         ("tabel:x.csv", "'tabel' is no kind of data", "table:x.csv"),
         ("Folder:/x/y", "'Folder' is no kind of data", "folder:/x/y"),
@@ -131,6 +133,10 @@ def test_a_cell_is_made_of_a_name_and_gives_it_back() -> None:
         assert cell.data.text == text and (cell.dataset, cell.splits) == (cell.data.dataset, cell.data.splits)
     assert cell.data.dataset == "folder:/a@official" and foreign_tasks(narrow(QUICKSTART, datasets=[text])) == (text,)
     assert DataName.parse("table:/x/a.csv?image=f%26g&label=h").options == {"image": "f&g", "label": "h"}
+    with pytest.raises(ConfigError, match="dataset must be a text, not 5"):
+        Cell(dataset=5, backbone="resnet18", strategy="full")  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="must be a list of names, each a text"):
+        grid([Path("photos")], ["resnet18"], ["full"])  # type: ignore[list-item]
     with pytest.raises(ConfigError, match="no kind of data"):
         Cell(dataset="tabel:x.csv", backbone="resnet18", strategy="full")
 
@@ -180,7 +186,9 @@ def test_what_is_done_by_hand_is_seen(line: str) -> None:
 
 
 def test_no_file_joins_or_cuts_the_name_of_a_data_set() -> None:
-    files = [p for top in ("study", "analysis", "cluster") for p in sorted((ROOT / top).rglob("*.py")) if str(p.relative_to(ROOT)) != HERE]
+    files = [
+        p for top in ("study", "analysis", "cluster") for p in sorted((ROOT / top).rglob("*.py")) if str(p.relative_to(ROOT)) not in HERE
+    ]
     assert len(files) > 250
     found = [f"{p.relative_to(ROOT)}:{line}: {said}" for p in files for line, said in by_hand(ast.parse(p.read_text()))]
     assert not found, "take the property of study.question.naming.DataName that says it: " + "; ".join(found)

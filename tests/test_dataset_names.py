@@ -9,7 +9,8 @@ import pytest
 from analysis.data.question import Question
 from analysis.findings.pick import Pick
 from study.question.config import Cell
-from study.question.naming import OPTIONS, DataName
+from study.question.name_parts import OPTIONS
+from study.question.naming import DataName
 from study.tracking.names import cell_names
 
 PLACES = ("/home/me/", "", "/mnt/a@b/c d/", "/x/why?/", "C:/Users/me/")

@@ -27,7 +27,8 @@ from study.datasets.audit_page import write_page
 from study.datasets.label_errors import likely_label_errors
 from study.datasets.spec import SPLITS, ImageTable
 from study.errors import ConfigError, StudyError, nearest
-from study.question.naming import OFFICIAL, DataName
+from study.question.name_parts import OFFICIAL
+from study.question.naming import DataName
 from study.records import Outcome, Stage, dumps
 from study.storage import outputs
 from study.tracking.ledger import find

@@ -24,7 +24,8 @@ from study.datasets.tables import BOUNDS, LIMITS, Count, check_length, read_rows
 from study.datasets.user_table import NO_FILE, NO_LABEL, NO_SPLIT, Found, Ignored, found_file, make_table, without_twins
 from study.datasets.whereabouts import Locate, as_named, by_what_is_left, why_none
 from study.errors import ConfigError, DataError, nearest
-from study.question.naming import COLUMNS, DataName
+from study.question.name_parts import COLUMNS
+from study.question.naming import DataName
 
 NAMES = {
     "image": (

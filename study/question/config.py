@@ -47,7 +47,7 @@ class Cell:
             f"Unknown strategy {self.strategy!r}; choose from {nearest(self.strategy, list(STRATEGIES))}.",
         )
         check_fields(self)
-        _ = self.data
+        _ = self.data  # raises for what names no data set
 
     @property
     def data(self) -> DataName:
