@@ -12,6 +12,7 @@ from analysis.findings.comparisons import Tables, compare_strategies, gather_all
 from analysis.load import load
 from analysis.page.by_class import by_question, differences, f1_runs, said_runs
 from analysis.statistics.cross_fitting import OuterFolds, cross_fit, difference
+from analysis.statistics.forecast import Spread, design
 from analysis.verdict import findings
 from study import load_study
 from study.errors import ConfigError
@@ -113,3 +114,12 @@ def test_two_studies_are_paired_by_the_same_estimator(tmp_path: Path) -> None:
     means = [findings(f).strategies.query("metric == 'macro_f1'").set_index("strategy")["mean"] for f in (a, b)]
     assert found["full"].mean == pytest.approx(means[1]["full"] - means[0]["full"]) and found["full"].low < found["full"].high
     assert all("by outer folds" in own.why_not for own in pair_studies(a, plain).values())
+
+
+def test_what_a_design_can_see_goes_by_the_degrees_of_freedom_of_its_estimator(tmp_path: Path) -> None:
+    """As many as the estimate of such a study has: K - 1 of one pass, K (m - 1) of m; fewer see less."""
+    for passes, df in ((1, 4), (2, 5), (3, 10)):
+        (pair,) = findings(made(tmp_path / str(passes), passes)).pairs.to_dict("records")
+        own = [design(5 * passes, 1, 300, Spread(), folds=folds) for folds in (5, 1)]
+        assert pair["df_runs"] <= 2 * df + 1e-9 and all(own)
+        assert own[0].half_width > own[1].half_width if passes > 1 else own[0] == own[1]

@@ -168,13 +168,15 @@ class Sight:
         return self.margin <= margin
 
 
-def design(searches: int, seeds: int, units: float, spread: Spread, pairs: int = 1, alpha: float = ALPHA) -> Sight | None:
-    """`seeds` runs of each of `searches` winners, on `units` test images (or effective sessions); None where nothing repeats."""
+def design(searches: int, seeds: int, units: float, spread: Spread, pairs: int = 1, alpha: float = ALPHA, folds: int = 1) -> Sight | None:
+    """`seeds` runs of each of `searches` winners, on `units` test images (or effective sessions); None where nothing repeats. `folds`: outer
+    folds that share the searches, of which several tell by how far those of one fold lie apart (cross_fitting.py)."""
     repeats = searches if searches > 1 else seeds
     if repeats < 2 or seeds < 1 or units <= 1:
         return None
     one = spread.search**2 + spread.seed**2 / seeds if searches > 1 else spread.seed**2
-    runs, df = welch((Part(variance=one / repeats, df=repeats - 1, count=repeats),) * 2)
+    apart = repeats - (folds if repeats > folds else 1)
+    runs, df = welch((Part(variance=one / repeats, df=apart, count=repeats),) * 2)
     images = spread.disagreement / units
 
     def quantile(level: float) -> float:

@@ -31,7 +31,9 @@ def sights(study: Study, tests: Mapping[tuple[str, str], TestSet], results: Fold
             continue
         count, groups = tests[cell.dataset, cell.split_protocol]
         spread, source = spread_for(question, results)
-        seen = design(study.searches, study.confirm_seeds // study.searches, image_units(count, groups).effective, spread, pairs)
+        seen = design(
+            study.searches, study.confirm_seeds // study.searches, image_units(count, groups).effective, spread, pairs, folds=study.folds
+        )
         yield f"{question.name}: {_said(seen, study, source)}"
 
 
