@@ -42,14 +42,14 @@ def test_each_image_is_predicted_by_what_was_not_fitted_on_it() -> None:
 
 
 def test_noise_scores_as_noise() -> None:
-    """Of twenty noise tasks the mean accuracy is that of guessing: the choice among strengths has seen nothing of what it is judged on."""
+    """Of twenty noise tasks the mean accuracy is not above that of guessing: it is where the strength is chosen on the fold itself (0.39)."""
     right = []
     for seed in range(20):
         rng = np.random.default_rng(seed)
-        labels = rng.permutation(np.arange(90) % 3)
-        said, _ = predict_each(rng.normal(size=(90, 4)).astype(np.float32), labels, 3, folds(90))
+        labels = rng.permutation(np.arange(60) % 3)
+        said, _ = predict_each(rng.normal(size=(60, 30)).astype(np.float32), labels, 3, folds(60))
         right.append((said == labels).mean())
-    assert abs(np.mean(right) - 1 / 3) < 3 * np.std(right) / np.sqrt(20) + 0.02
+    assert 0.25 < np.mean(right) < 0.36
 
 
 def made(name: str, said: np.ndarray, parameters: int = 1) -> Probed:

