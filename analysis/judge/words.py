@@ -29,15 +29,16 @@ def numbers(found: Judged) -> str:
 def sentences(found: Judged) -> list[str]:
     """The answer, what its interval contains, and what to do, a sentence each."""
     a, b = (len(s.files) for s in found.sides)
-    images = f"{len(found.truth.labels):,} images"
+    images = f"{len(found.truth.labels):,} test images"
+    whole = ""
     if found.truth.groups is not None:
-        images += f" in {len(set(found.truth.groups.tolist())):,} groups (column {found.truth.group_column}), each drawn as a whole"
+        whole = f", in {len(set(found.truth.groups.tolist())):,} groups (column {found.truth.group_column}) that are drawn whole"
     if found.scope == "training":
-        scope = f"The interval contains the runs of both sides ({a} and {b} files) and the test images: {images}."
+        scope = f"The interval contains the runs of both sides ({a} and {b} files) and {images}{whole}."
     else:
         scope = (
-            f"The interval contains the test images alone: {images}. It speaks of these files, not of how their networks were trained: another seed may do "
-            "better or worse. Two files or more a side would contain that too."
+            f"The interval contains {images} and nothing else{whole}. It speaks of these files, not of how their networks were trained: another "
+            "seed may do better or worse. Two files or more a side would contain that too."
         )
     return [f"{headline(found)}.", *[f"{r[0].upper()}{r[1:]}." for r in found.pair.decision.reasons], scope, *_steps(found)]
 
