@@ -202,7 +202,7 @@ def _points(share: float | None) -> str:
 def _interval(ends: tuple[float, float]) -> str:
     """In points; one that leaves nothing out says so."""
     low, high = ends
-    return "too wide to tell" if low <= -WIDEST and high >= WIDEST else f"{_points(low)} to {_points(high)}"
+    return "too wide to tell" if low <= -WIDEST and high >= WIDEST else "n/a" if low != low else f"{100 * low:+.1f} to {100 * high:+.1f}"
 
 
 def _with_sources(albums: Sequence[pictures.Album], small: pd.DataFrame) -> list[dict[str, Any]]:

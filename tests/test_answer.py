@@ -162,6 +162,11 @@ def test_durations_are_said_as_people_say_them(seconds: float, said: str) -> Non
     assert lasting(seconds) == said
 
 
+def test_many_strategies_are_counted_not_listed(tmp_path: Path) -> None:
+    a = answered(made(tmp_path, {s: [0.6] for s in ("partial", "full", "lora", "lp_ft", "linear_probe")}, seeds=3))
+    assert a.why[0].startswith("5 strategies ") and len(a.strategies) == 5 and len(body(a)) + 2 + bool(a.next_step.command) <= MOST
+
+
 def test_several_data_sets_have_a_line_above_their_cards(tmp_path: Path) -> None:
     a, b = answered(made(tmp_path / "a", FAR)), answered(made(tmp_path / "b", NEAR, fitted={"full": 0.63, "partial": 0.97}))
     assert summary([a]) == "" and summary([a, a, b]) == "3 data sets: 2 decided, 1 cut short."

@@ -20,7 +20,7 @@ from analysis.statistics.resampling import PRIMARY
 from analysis.words.next_step import NextStep, next_step, trainings
 from analysis.words.plain_names import plain_name, sentence, to_do
 from study.console.text import joined
-from study.strategies import LINES
+from study.strategies import LINES, Features
 
 Sureness = Literal["decided", "good enough", "open", "cut short", "in progress"]
 SAID = {
@@ -30,6 +30,7 @@ SAID = {
     "cut short": "Cut short",
     "in progress": "In progress",
 }
+MOST_NAMED = 3  # strategies in a sentence
 WIDEST = 0.995  # of an interval: one that leaves nothing out is not shown
 
 
@@ -60,6 +61,11 @@ class Standing:
         return self.low == self.low and self.high - self.low < WIDEST
 
 
+def _floor(share: float) -> str:
+    """In points; with many classes it is less than one, and never said to be nothing."""
+    return f"{100 * share:.0f}" if share >= 0.01 else f"{100 * share:.1f}"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Worth:
     """What the strategy to use scores on the test images: shares of macro-F1, `low` and `high` NaN where they tell nothing."""
@@ -73,13 +79,13 @@ class Worth:
     def text(self) -> str:
         """In sentences, with its interval."""
         interval = f", 95 % interval {100 * self.low:.0f} to {100 * self.high:.0f}" if self.low == self.low else ""
-        floor = "" if self.floor is None else f" Always naming the commonest class gives {100 * self.floor:.0f}."
+        floor = "" if self.floor is None else f" Always naming the commonest class gives {_floor(self.floor)}."
         return f"It scores {100 * self.mean:.0f} points of 100 on test images (macro-F1{interval}).{floor}"
 
     @property
     def short(self) -> str:
         """In less than a line of a terminal."""
-        floor = "" if self.floor is None else f" The commonest class alone gives {100 * self.floor:.0f}."
+        floor = "" if self.floor is None else f" The commonest class alone gives {_floor(self.floor)}."
         return f"It scores {100 * self.mean:.0f} points of 100 (macro-F1).{floor}"
 
 
@@ -180,9 +186,9 @@ def _do(frames: Frames, question: Question, mark: Sureness, ranking: Ranking | N
         return "Wait for the study to finish.", (f"{done} of {whole} trainings are done.", *([f"So far: {now}."] if now else []))
     until = (f"Until then, {now}.",) if now else ()
     if mark == "cut short":
-        named = [s.strategy for s in ranking.cut_short]
+        named = _named([s.strategy for s in ranking.cut_short])
         do = f"Train {LONGER} times as long before you choose."
-        return do, (f"Training was too short to judge {joined([plain_name(s) for s in named])}.", *until)
+        return do, (f"Training was too short to judge {named}.", *until)
     if len(ranking.comparable) < 2:
         return _not_comparable(ranking, until)
     if mark in ("decided", "good enough"):
@@ -221,9 +227,8 @@ def _not_comparable(ranking: Ranking, until: tuple[str, ...]) -> tuple[str, tupl
 def _found(ranking: Ranking, pick: Pick | None, mark: Sureness, margin: float) -> tuple[str, ...]:
     """What speaks for the pick."""
     if mark == "good enough" and ranking.mark == "equal":
-        names = joined([plain_name(s) for s in ranking.standing])
         return (
-            f"{names[0].upper()}{names[1:]} score alike: they differ by less than {margin:g} point{'' if margin == 1 else 's'}.",
+            f"{_first_up(_named(ranking.standing))} score alike: they differ by less than {margin:g} point{'' if margin == 1 else 's'}.",
             "This one costs least.",
         )
     if mark == "good enough":
@@ -246,16 +251,21 @@ def _ahead(pair: Pair) -> str:
 
 
 def _undecided(ranking: Ranking, pick: Pick | None) -> tuple[str, ...]:
-    names = [plain_name(s) for s in ranking.standing]
-    best = (
-        f"{_first_up(joined(names))} may each be the best." if len(names) > 2 else f"{_first_up(names[0])} or {names[-1]} may be the best."
-    )
+    if len(ranking.standing) == 2:
+        best = f"{_first_up(plain_name(ranking.standing[0]))} or {plain_name(ranking.standing[1])} may be the best."
+    else:
+        best = f"{_first_up(_named(ranking.standing))} may each be the best."
     if any(p.one_run for p in ranking.between(ranking.standing)):
         return (best, "One run each tells nothing about the spread.")
     if pick is not None and pick.cell.strategy == ranking.cheapest and set(ranking.standing) <= set(ranking.seconds):
         loss = 100 * ranking.loss
         return (best, f"This one costs least, and on average it loses {loss:.1f} point{'' if 0.95 <= loss < 1.05 else 's'}.")
     return (best, "This one was best on the validation images.")
+
+
+def _named(strategies: Sequence[str]) -> str:
+    """Their plain names; of more than three, how many they are."""
+    return joined([plain_name(s) for s in strategies]) if len(strategies) <= MOST_NAMED else f"{len(strategies)} strategies"
 
 
 def _first_up(text: str) -> str:
@@ -324,8 +334,11 @@ def _rests_on(frames: Frames, question: Question, rows: tuple[Standing, ...]) ->
     runs = max((r.runs for r in rows if not r.line), default=0)
     images = [f"{trained[k]:,} {words[k]}" for k in words if k in trained]
     folds, searches = frames.study.folds, frames.study.searches
+    own_size = frames.facts.get("own_sizes", {}).get(question.backbone)
+    line = any(r.strategy == Features.name for r in rows) and own_size not in (None, p.image_size)
+    pixels = f"images at {p.image_size} px{f' (line to beat: {own_size} px)' if line else ''}"
     parts = [
-        f"{joined(images)} images at {p.image_size} px" if images else f"images at {p.image_size} px",
+        f"{joined(images)} {pixels}" if images else pixels,
         f"{p.max_epochs} epoch{'s' * (p.max_epochs > 1)}",
         f"{runs} run{'s' * (runs > 1)} each" if runs else "",
         f"{folds} folds" if folds > 1 else "",

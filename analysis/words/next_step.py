@@ -84,7 +84,7 @@ def _confirm(frames: Frames, question: Question) -> NextStep:
     if len({c.strategy for c in frames.asked(question)}) < 2:
         return NextStep(text="To compare, ask for a second strategy (for example partial) and run the study again.")
     if not frames.facts.get("finished_at") or not len(frames.trials) or not frames.chosen:
-        return NextStep(text="See the reasons below the heading “For the specialist”, mend them, and run the study again.")
+        return NextStep(text="See on the page why trials failed or diverged, then run the study again.", command=_resume(frames))
     if study.confirm_seeds < 2:
         more = ENOUGH_SEEDS - study.confirm_seeds
         runs = more * len(frames.asked(question))

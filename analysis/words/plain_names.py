@@ -24,7 +24,7 @@ NAMES = {
     "full_bn_freeze": "everything, batch norm frozen",
 }
 DO = {
-    "features": "keep the network frozen and fit a linear classifier on its features",
+    "features": "keep the network frozen and fit a linear classifier",
     "linear_probe": "freeze the network and train only the head",
     "partial": "train the head and the last stages of the network",
     "full": "fine-tune the whole network",
