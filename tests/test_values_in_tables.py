@@ -121,6 +121,12 @@ def test_one_number_in_two_ways_is_one_group(root: Path) -> None:
     assert groups is not None and len(set(groups.tolist())) == 5
 
 
+def test_groups_that_differ_in_case_alone_are_said(root: Path) -> None:
+    values = [row | {"group": f"{'Gg'[k % 2]}{k // 4}"} for k, row in enumerate(rows(["ash", "oak"]))]
+    assert "; 5 groups differ from another in case alone" in form(root, "letters.csv", values)
+    assert "case" not in form(root, "letters.csv", [row | {"group": str(row["group"]).lower()} for row in values])
+
+
 def test_a_class_that_was_lost_is_named(root: Path) -> None:
     values = [row | {"file": f"gone_{row['file']}" if row["label"] == "elm" else row["file"]} for row in rows(["ash", "oak", "elm"])]
     assert "; no image left of elm" in form(root, "lost.csv", values)

@@ -98,6 +98,14 @@ def test_an_empty_place_and_an_empty_option_of_a_subcommand_are_refused_too(caps
         assert "is empty" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_folder_of_data_is_taken_on_either_side_of_check(place: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["check", "deepweeds"]
+    words[place:place] = ["--data", str(tmp_path)]
+    assert check.main(words) == 3
+    assert str(tmp_path) in capsys.readouterr().err
+
+
 def test_an_empty_variable_of_the_environment_is_none_and_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STUDY_DATA", "")
     assert sweep.parser().parse_args(["quickstart"]).data == ""

@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     check = commands.add_parser("check", help="the data doctor: duplicates, leaks, conflicts, imbalance, unreadable images")
     check.add_argument("what", help="a name, a folder of images, a table of labels, folder:, table: or hf:...")
     check.add_argument("--splits", default="official")
-    check.add_argument("--data", default=os.environ.get("STUDY_DATA"))
+    check.add_argument("--data", default=argparse.SUPPRESS, help="the same, behind check")
     check.add_argument("--json", help="also as JSON")
     check.add_argument("--html", help="also as a page with thumbnails")
     check.add_argument("--csv", help="also every image worth a look, one a row: to act on")

@@ -137,6 +137,9 @@ def _missing(usable: Sequence[Found], listed: set[str], names: Sequence[str]) ->
     for what in ("group", "weight"):
         count = sum(getattr(one, what) is None for one in usable)
         said += [f"{count} without a {what}"] if 0 < count < len(usable) else []
+    groups = {one.group for one in usable if one.group is not None}
+    if alike := len(groups) - len({group.casefold() for group in groups}):
+        said.append(f"{alike} group{'s differ' if alike > 1 else ' differs'} from another in case alone")
     return said
 
 
