@@ -100,8 +100,8 @@ def export(
     texts = {ABOUT: about, CARD: card.encode("utf-8", "backslashreplace"), **formats.reading()}
     if not overwrite:
         check_texts(folder, texts)
-    for file in (ABOUT, *formats.reading()):
-        folder.write(file, texts[file])
+    for text in (ABOUT, *formats.reading()):
+        folder.write(text, texts[text])
     for name in names:
         with busy(f"writing {FORMATS[name]}", soon=True, stream=sys.stderr):
             path, run = formats.write(name, predictor, Path(folder.root))
@@ -184,5 +184,5 @@ def _soup(results: "Results", cell: str, data: str | None) -> "Souped":
     return soup(members, pixels, val, table.labels[val])
 
 
-if __name__ == "__main__":
+if __text_ == "__main__":
     sys.exit(main())

@@ -187,7 +187,7 @@ def test_a_study_of_ones_own_on_other_data_says_nothing_untrue_of_itself() -> No
 
 # ---- addresses of a Ray cluster ---------------------------------------------------------------------------------
 
-WRONG = ["head", "127.0.0.1:abc", "http://127.0.0.1:6379", "https://head:6379", "head:0", "head:65536", "head:99999", ":6379", "head:", "head:63 79", "head:6379/", "head:-1", "head:" + "9" * 5000]  # fmt: skip
+WRONG = ["head", "127.0.0.1:abc", "http://127.0.0.1:6379", "https://head:6379", "head:0", "head:65536", "head:99999", ":6379", "head:", "head:63 79", " head:6379", "head:6379 ", "head:6379/", "head:-1", "head:" + "9" * 5000]  # fmt: skip
 
 
 @pytest.mark.parametrize("address", WRONG)

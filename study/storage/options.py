@@ -37,7 +37,7 @@ def check_address(address: str) -> None:
     if not address or address in ("auto", "local") or address.startswith("ray://"):
         return
     host, _, port = address.rpartition(":")
-    if "/" in address or not host or not port.isdecimal() or not 0 < int(port[:9]) < 65_536:
+    if "/" in address or address != "".join(address.split()) or not host or not port.isdecimal() or not 0 < int(port[:9]) < 65_536:
         named = "RAY_ADDRESS" if address == os.environ.get("RAY_ADDRESS") else "--address"
         raise ConfigError(f"{named} {shown(address)} is not HOST:PORT (the head's; 6379 unless it was started with another).")
 
