@@ -184,5 +184,5 @@ def _soup(results: "Results", cell: str, data: str | None) -> "Souped":
     return soup(members, pixels, val, table.labels[val])
 
 
-if __text_ == "__main__":
+if __name__ == "__main__":
     sys.exit(main())
