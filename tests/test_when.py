@@ -144,7 +144,7 @@ def test_the_page_shows_when_on_a_narrow_screen_too(crossed: Ledger, tmp_path: P
     )
     with page(width=390) as p:
         p.goto((tmp_path / "r.html").as_uri())
-        assert p.locator(".advice").count() == 1 and p.locator("#when h3").count() == 3
+        assert p.locator(".advice").count() == 1 and p.locator("#when h3").count() == 2
         assert p.locator("#figure-sizes .main-svg").count() and p.locator("#figure-size_differences .main-svg").count()
         assert not p.requests_seen and not p.problems_seen
         assert p.evaluate("document.documentElement.scrollWidth") <= 390
