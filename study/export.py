@@ -100,8 +100,8 @@ def export(
     texts = {ABOUT: about, CARD: card.encode("utf-8", "backslashreplace"), **formats.reading()}
     if not overwrite:
         check_texts(folder, texts)
-    for text in (ABOUT, *formats.reading()):
-        folder.write(text, texts[text])
+    for page in (ABOUT, *formats.reading()):
+        folder.write(page, texts[page])
     for name in names:
         with busy(f"writing {FORMATS[name]}", soon=True, stream=sys.stderr):
             path, run = formats.write(name, predictor, Path(folder.root))
