@@ -174,7 +174,8 @@ def _run(
             stages.explain(execute, chosen)
         if interrupted.is_set():
             return None
-        ledger.add_facts(finished_at=time.time())
+        if not ledger.finished():  # the time of the last word stays: trackers keep a row a time, and would have its scores twice
+            ledger.add_facts(finished_at=time.time())
         summary = report(ledger, Gatherer(execute.study, ledger, tables) if options.images else None)
         return _hand_over(execute, solve, options.left(), summary) if execute.study.deliver else summary
 
