@@ -257,7 +257,7 @@ def test_bytes_are_no_name(tmp_path: Path) -> None:
 NO_NAMES = ["digits", b"digits", None, 5, Path("F"), [Path("F")], ["digits", 1], {"digits"}, (c for c in "ab")]
 
 
-@pytest.mark.parametrize("given_", NO_NAMES, ids=repr)
+@pytest.mark.parametrize("given_", NO_NAMES, ids=lambda v: type(v).__name__)
 @pytest.mark.parametrize("field", ["datasets", "backbones", "strategies", "measure", "search", "explain"])
 def test_a_text_is_no_list_of_names(field: str, given_: object) -> None:
     """grid("digits", ...) had the data sets d, i, g, i, t and s."""
