@@ -19,8 +19,8 @@ from study.question.config import Cell, Recipe, Study, TrialConfig
 from study.records import Ask, TrialResult
 from study.search.confirmed import factors_of, planned
 from study.space import domains
+from study.storage.options import server_and_study
 from study.strategies import EVERY
-from study.tracking.client import server_and_study
 from study.tracking.ledger import SERVERS, Ledger, find
 
 

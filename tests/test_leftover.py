@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,9 +28,9 @@ SPEEDS = [0.2, 0.5, 1, 2, 5]
 
 
 @functools.cache
-def chosen(hours: float, given: frozenset[str] = frozenset()) -> tuple[Leftover, Study]:
+def chosen(hours: float, given: frozenset[str] = frozenset(), **ladder: Any) -> tuple[Leftover, Study]:
     own, m = pictures(800, 160), machine()
-    choice = choose(a_ladder(own), m, hours)
+    choice = choose(a_ladder(own, **ladder), m, hours)
     return Leftover(choice=choice, pictures=tuple(own), machine=m, given=given), with_about(choice.study, choice, 2)
 
 
@@ -181,5 +182,5 @@ def test_what_is_left_buys_a_study_by_outer_folds_a_second_pass(slower: float) -
     )
     grown, now, ends = after_search(of, first, slower, 3)
     planned = now + slower * cost_of(first, of.pictures, of.machine).confirm
-    assert ends <= max(planned, (1 - SPARE) * 3600 * 3) and grow(first, grown, "here")[0].folds == 5
+    assert ends <= max(planned, (1 - SPARE) * 3600 * 3) and grow(first, grown, "here", planned=True)[0].folds == 5
     assert grown.searches in (5, 10) and (grown.searches == 10 or slower > 0.2), (grown.searches, slower)

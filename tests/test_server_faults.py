@@ -20,8 +20,9 @@ from mlflow.entities import ViewType
 from mlflow.exceptions import MlflowException, RestException
 
 from study.errors import EnvironmentProblem
+from study.storage.options import server_and_study
 from study.tracking import __main__ as tracking
-from study.tracking.client import KEY, server_and_study
+from study.tracking.client import KEY
 from study.tracking.explain import explain
 from study.tracking.from_mlflow import fetch
 from study.tracking.ledger import Ledger

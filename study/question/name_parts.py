@@ -67,6 +67,8 @@ def check_place(kind: str, where: str, asked: str, dataset: str) -> None:
 
 def _no_kind(dataset: str) -> str:
     kind, _, rest = dataset.partition(":")
+    if rest.startswith("//"):  # may hold a password
+        return f"{kind}:// is an address, and images are read from disks. Write folder:PATH, table:PATH or hf:NAME."
     if rest.isdecimal():
         return f"{dataset}: a fold stands behind its split protocol. Write {kind}@{OFFICIAL}:{int(rest[-9:])}."
     first = nearest(kind.lower(), list(OPTIONS)).partition(",")[0]

@@ -94,3 +94,12 @@ class Options:
     def left(self) -> float:
         """Hours until all should have ended, for a stage that can do with less; never below what is kept for it."""
         return max((self.ends_at - time.time()) / 3600, self.aside)
+
+
+def server_and_study(source: str) -> tuple[str, str | None]:
+    """(URI, the study that is named behind its last #). A # that a folder's name holds names none: no study's name has a slash."""
+    uri, mark, name = source.rpartition("#")
+    if mark and source.startswith(("http://", "https://")):  # an address has no folders behind its #
+        uri, _, name = source.partition("#")
+        return uri, name or None
+    return (uri, name or None) if mark and "/" not in name else (source, None)

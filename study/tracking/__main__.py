@@ -16,8 +16,7 @@ from study.console.command import Parser, command
 from study.console.text import redact, tell
 from study.errors import ConfigError, StudyError
 from study.records import dumps
-from study.storage.options import check_track, check_tracking
-from study.tracking.client import server_and_study
+from study.storage.options import check_track, check_tracking, server_and_study
 from study.tracking.ledger import Ledger, find, studies
 from study.tracking.tracker import SyncReport, Tracker
 from study.tracking.trackers import open_tracker

@@ -35,12 +35,6 @@ def connect(uri: str) -> "MlflowClient":
     return MlflowClient(uri)
 
 
-def server_and_study(source: str) -> tuple[str, str | None]:
-    """(URI, the study that is named behind its last #). A # that a folder's name holds names none: no study's name has a slash."""
-    uri, mark, name = source.rpartition("#")
-    return (uri, name or None) if mark and "/" not in name else (source, None)
-
-
 def default_uri(ledger: Ledger) -> str:
     """SQLite beside the studies; for a results URL, in the working folder."""
     root = "." if ledger.folder.remote else os.path.dirname(ledger.folder.root)

@@ -23,6 +23,7 @@ from safetensors.torch import save
 from analysis import compare, report
 from analysis.load import load
 from analysis.verdict import findings
+from analysis.words.panel import title
 from study import predict, sweep
 from study.measure import __main__ as measure_command
 from study.records import Origin, Stage
@@ -172,7 +173,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Done:
     Image.fromarray(np.full((40, 40), 99, np.uint8)).save(root / "image.png")
     found = findings(load(str(root / "results")))
     assert "features beats linear_probe" in found.sentences[0].text, "a verdict that damage could move"
-    return Done(root, [s.text for s in found.sentences], set(found.warnings))
+    return Done(root, [text for a in found.answers for text in (f"== {title(a)} ==", a.do, *a.why)], set(found.warnings))
 
 
 @pytest.fixture
@@ -236,7 +237,7 @@ def check_end(ended: Ended, path: Path, codes: set[int] = CODES) -> None:
 
 def check_verdict(root: Path, done: Done, ended: Ended, warned: set[str]) -> None:
     """What was said is what would be said of the whole study, or something says why not."""
-    if ended.code == 0 and any(line not in ended.out for line in done.verdict):
+    if ended.code == 0 and any(line not in " ".join(ended.out.split()) for line in done.verdict):
         assert warned - done.warnings, f"a verdict changed in silence: {ended.out}"
 
 
@@ -354,7 +355,7 @@ def test_damaged_predictions_name_the_way_out_and_it_leads_there(copy: Path, don
     assert f"run python -m study.measure {copy}/results/tiny predictions --again." in ended.error
     assert run(measure_command.main, copy / "results/tiny", "predictions", "--again").code == 0
     ended = run(report.main, copy / "results", "--out", copy / "r.html")
-    assert ended.code == 0 and done.verdict[0] in ended.out
+    assert ended.code == 0 and done.verdict[0] in " ".join(ended.out.split())
 
 
 @pytest.mark.parametrize("kind", ["labels shifted", "40 rows fewer", "other images", "other classes"])

@@ -282,7 +282,7 @@ def test_memory_that_is_taken_already_is_not_counted(tmp_path: Path, monkeypatch
 HOSTILE = {
     "a trial that climbs": (Lies(trial="../../../escaped"), "no trial of ours"),
     "a trial of another form": (Lies(trial="0123456789ABCDEF"), "no trial of ours"),
-    "a study that climbs": (Lies(experiment="../../escaped"), "holds 0 studies"),
+    "a study that climbs": (Lies(experiment="../../escaped"), "holds no study"),
     "a page for ever": (Lies(token="again"), "repeats a page"),
     "a size that is announced": (Lies(announced=2**40), "config.json of trial 0123456789abcdef is larger than"),
     "a file without end": (Lies(endless=True), "is larger than"),
