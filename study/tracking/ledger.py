@@ -149,6 +149,14 @@ class Ledger:
         found = self.folder.each(self.ask, self.folder.names("trials"))
         return sorted((a for a in found if a is not None and stage in (None, a.stage)), key=lambda a: a.sequence)
 
+    def asks_beside(self, known: dict[str, Ask]) -> list[Ask]:
+        """In the order of asking. An ask is written once, so those in `known` are not read again; it gains what was read."""
+        names = self.trial_ids()
+        for ask in self.folder.each(self.ask, [n for n in names if n not in known]):
+            if ask is not None:
+                known[ask.trial_id] = ask
+        return sorted((known[n] for n in names if n in known), key=lambda a: a.sequence)
+
     def ask(self, trial_id: str) -> Ask | None:
         """Why and how one trial was asked for; None where it was not. Raises EnvironmentProblem where it left files and lost this one."""
         name = f"trials/{trial_id}/config.json"

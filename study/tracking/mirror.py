@@ -74,7 +74,7 @@ class Mirror:
         """Events in the ledger that have not been delivered."""
         self._here = self.ledger.folder.marks()
         facts, kept, count = self.ledger.facts(), self._kept(), 0
-        asks = self._read_asks()
+        asks = self.ledger.asks_beside(self._asks)
         for ask in asks:
             count += ask.trial_id not in self.cursor.runs
         for ask in self._measured_late(asks, kept):
@@ -98,7 +98,7 @@ class Mirror:
             self._reopen()
         self._amendments(root)
         self._describe(study, root, facts)  # first of all: what a person sees of a running study
-        asks = self._read_asks()
+        asks = self.ledger.asks_beside(self._asks)
         self._trials([a for a in asks if a.trial_id not in self.cursor.ended], study, root, facts)
         for ask in self._measured_late(asks, kept):
             for name in self._unsent_measurements(ask):
@@ -113,14 +113,6 @@ class Mirror:
         if (word := events.last_word(facts)) and "verdicts" in facts and word != self.cursor.closed and not self._refused:
             self._close(root, facts)
         self._describe(study, root, facts)  # the report is there by now
-
-    def _read_asks(self) -> list[Ask]:
-        """In the order of asking."""
-        names = self.ledger.trial_ids()
-        for ask in self.ledger.folder.each(self.ledger.ask, [n for n in names if n not in self._asks]):
-            if ask is not None:
-                self._asks[ask.trial_id] = ask
-        return sorted((self._asks[n] for n in names if n in self._asks), key=lambda a: a.sequence)
 
     def _measured_late(self, asks: list[Ask], kept: set[str]) -> list[Ask]:
         """Trials that had ended on the server and may have been measured since: looked for once, and whenever study.json was written,

@@ -58,7 +58,7 @@ class EventFiles:
 
     def _pass(self, study: Study) -> int:
         names, written = {cell.id: name for cell, name in cell_names(study.cells).items()}, 0
-        for ask in self._read_asks():
+        for ask in self.ledger.asks_beside(self._asks):
             if ask.trial_id not in self._ended:
                 written += self._trial(ask, run_name(ask, names.get(ask.cell, ask.cell)))
         facts = self.ledger.facts()
@@ -99,14 +99,6 @@ class EventFiles:
         run = self.folder.path(f"{plain} {ask.trial_id[:6]}")
         os.makedirs(run, exist_ok=True)
         return EventsWriter(f"{run}/events", f".{uuid.uuid4().hex[:8]}")  # its own name has but the second in it
-
-    def _read_asks(self) -> list[Ask]:
-        """In the order of asking."""
-        names = self.ledger.trial_ids()
-        for ask in self.ledger.folder.each(self.ledger.ask, [n for n in names if n not in self._asks]):
-            if ask is not None:
-                self._asks[ask.trial_id] = ask
-        return sorted((self._asks[n] for n in names if n in self._asks), key=lambda a: a.sequence)
 
     def _pending(self) -> int:
         left = [a.trial_id for a in self.ledger.asks() if a.trial_id not in self._ended]
