@@ -50,7 +50,7 @@ def test_what_is_left_is_spent_and_no_more(slower: float, hours: float) -> None:
     grown, now, ends = after_search(of, study, slower, hours)
     planned = now + slower * sum(getattr(cost_of(study, of.pictures, of.machine), part) for part in ("confirm", "check", "longer"))
     assert ends <= max(planned, (1 - SPARE) * 3600 * hours), "a study that is late already grows by nothing"
-    delivered = ends + of.delivery(grown, slower, Sofar(now=now, seconds=now))
+    delivered = ends + of.delivery(grown, cost_of(grown, of.pictures, of.machine), slower, Sofar(now=now, seconds=now))
     if slower <= 1:
         assert 0.8 * 3600 * hours <= delivered <= 3600 * hours or grown.confirm_seeds >= MOST_SEEDS
     elif delivered > 3600 * hours:

@@ -55,7 +55,7 @@ class Leftover:
 
         def fits(wider: Study) -> bool:
             cost = cost_of(wider, self.pictures, self.machine)
-            left = slower * (_trained(cost, sofar) - done) + self.delivery(wider, slower, sofar)
+            left = slower * (_trained(cost, sofar) - done) + self.delivery(wider, cost, slower, sofar)
             return sofar.now + left <= until
 
         for narrow in self._cuts(sofar):
@@ -66,15 +66,16 @@ class Leftover:
                 study = wider
         return study
 
-    def delivery(self, study: Study, slower: float, sofar: Sofar) -> float:
-        """Seconds of what will be trained of the share that was set aside for it, one run after the other: whole lengths, so hardly ever all of it."""
+    def delivery(self, study: Study, cost: Cost, slower: float, sofar: Sofar) -> float:
+        """Seconds of what will be trained of the share that was set aside for it, one run after the other: whole lengths, so hardly ever all
+        of it. `cost`: of the study."""
         if not study.deliver:
             return 0.0
         run = slower * max(run_seconds(study, c, self.pictures, self.machine) for c in study.cells)
         to_train = {factor: RUNS * (factor > 1) for factor in FACTORS}
         lengths = affordable(FACTORS, to_train, run, ALL_IMAGES, 3600 * self.choice.hours * reserved(study))
         tried = FACTORS[:1] if sofar.exact or not lengths else lengths
-        return cost_of(study, self.pictures, self.machine).line + price(tried, to_train, run, ALL_IMAGES)
+        return cost.line + price(tried, to_train, run, ALL_IMAGES)
 
     def _growths(self, study: Study, sofar: Sofar) -> Iterator[Step]:
         """What a study may grow by, the most useful first. What was searched and confirmed stays as it is, but for more seeds; so does a study
