@@ -107,7 +107,7 @@ def write_report(
         use=use_lines(frames, found.picks),
         picks=pick_facts(found.picks),
         scores=score_facts(frames, found),
-        values=study_values(frames, found, computed.get("class_differences", pd.DataFrame())),
+        values=study_values(frames, found, computed["class_differences"]),
     )
 
 
