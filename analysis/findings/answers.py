@@ -22,7 +22,7 @@ ALIKE = ("equivalent", "better_by_little")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answer:
+class Ranking:
     """Strategies stand in the order of their means, highest first."""
 
     question: Question
@@ -88,11 +88,11 @@ def turned(e: Estimate) -> Estimate:
     return Estimate(mean=-e.mean, runs=e.runs[::-1], images=e.images, unit=e.unit, searches=e.searches, resampled=e.resampled)
 
 
-def answer(question: Question, pairs: Sequence[Pair], ranked: Sequence[str], seconds: Mapping[str, float]) -> Answer:
+def answer(question: Question, pairs: Sequence[Pair], ranked: Sequence[str], seconds: Mapping[str, float]) -> Ranking:
     both = {key: p for p in pairs for key in ((p.a, p.b), (p.b, p.a))}
     comparable = _comparable(ranked, pairs)
     own = {(p.a, p.b): p.decision for p in pairs if {p.a, p.b} <= set(comparable)}
-    return Answer(
+    return Ranking(
         question=question,
         ranked=tuple(ranked),
         comparable=tuple(comparable),

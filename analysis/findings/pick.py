@@ -20,7 +20,7 @@ import pandas as pd
 from analysis.data.frames import CONFIRMING, Frames
 from analysis.data.predictions import Predictions
 from analysis.data.question import Question
-from analysis.findings.answers import Answer
+from analysis.findings.answers import Ranking
 from analysis.findings.delivered import Delivered
 from analysis.findings.over_folds import pooled_passes
 from analysis.findings.short import were_cut_short
@@ -178,7 +178,7 @@ def points(score: Score, signed: bool = False) -> str:
     return form.format(100 * score.mean, 100 * score.low, 100 * score.high)
 
 
-def pick_all(frames: Frames, answers: Sequence[Answer], resamples: int = st.RESAMPLES) -> list[Pick]:
+def pick_all(frames: Frames, answers: Sequence[Ranking], resamples: int = st.RESAMPLES) -> list[Pick]:
     """One of every cell that has a network, in the order of the study's cells, the lines to beat last."""
     found = [p for cell in frames.cells.values() if (p := _pick(frames, cell, resamples)) is not None]
     speaking: dict[Question, Pick] = {}
@@ -366,7 +366,7 @@ def share_of(about: Predictions, score: float, resampled: np.ndarray) -> Score:
 # ---- which strategy, which question ---------------------------------------------------------------------------
 
 
-def _strategy(frames: Frames, picks: Sequence[Pick], answer: Answer | None) -> tuple[str, str]:
+def _strategy(frames: Frames, picks: Sequence[Pick], answer: Ranking | None) -> tuple[str, str]:
     """(strategy, why) among the picks of one question."""
     own = {p.cell.strategy: _on_validation(frames, p) for p in picks if not EVERY[p.cell.strategy].yardstick}
     if len(own) == 1:

@@ -10,7 +10,7 @@ import pandas as pd
 from analysis.data.axes import IMAGES, Axis
 from analysis.data.frames import Frames
 from analysis.data.question import Question
-from analysis.findings.answers import Answer, Mark, answer, means_of
+from analysis.findings.answers import Mark, Ranking, answer, means_of
 from analysis.findings.by_axis import Panel, When
 from analysis.findings.short import shorts, were_cut_short
 from analysis.findings.verdict_pairs import Pair
@@ -63,7 +63,7 @@ def advice(found: When, judged: Sequence[Pair], strategies: pd.DataFrame, frames
     return out
 
 
-def _advice(panel: Panel, answers: Mapping[float, Answer], cut: Cut, frames: Frames) -> Advice:
+def _advice(panel: Panel, answers: Mapping[float, Ranking], cut: Cut, frames: Frames) -> Advice:
     axis, largest = panel.axis, max(answers)
     pick, head, mark = _pick(answers[largest], f"{axis.beginning(panel.sizes[largest], largest)}, ")
     return Advice(
@@ -82,7 +82,7 @@ def _advice(panel: Panel, answers: Mapping[float, Answer], cut: Cut, frames: Fra
     )
 
 
-def _pick(a: Answer, start: str) -> tuple[str, str, Mark]:
+def _pick(a: Ranking, start: str) -> tuple[str, str, Mark]:
     """(whom to take, or nobody; the same in words; how sure)."""
     if len(a.comparable) < 2:
         return "", f"{start}no pick can be named: {a.reasons[0]}", "open"
@@ -207,7 +207,7 @@ def _task(panel: Panel, frames: Frames) -> str:
     return f"{score}, {best} {100 * e.mean:+.1f}{interval}"
 
 
-def _doubts(panel: Panel, answers: Mapping[float, Answer]) -> str:
+def _doubts(panel: Panel, answers: Mapping[float, Ranking]) -> str:
     found = [f"at {exact(n)} {panel.axis.unit} {reason}" for n, a in answers.items() for reason in a.reasons]
     rest = f"; and {len(found) - MOST_DOUBTS} more" if len(found) > MOST_DOUBTS else ""
     return "; ".join([*found[:MOST_DOUBTS], *panel.left_out]) + rest

@@ -12,7 +12,7 @@ import pandas as pd
 
 from analysis.data.frames import Frames
 from analysis.data.question import Question
-from analysis.findings.answers import Answer as Ranking
+from analysis.findings.answers import Ranking
 from analysis.findings.pick import Pick
 from analysis.findings.short import LONGER
 from analysis.findings.verdict_pairs import Pair

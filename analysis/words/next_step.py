@@ -9,7 +9,7 @@ import numpy as np
 from analysis.data.axes import PIXELS, STEPS
 from analysis.data.frames import Frames
 from analysis.data.question import Question
-from analysis.findings.answers import Answer as Ranking
+from analysis.findings.answers import Ranking
 from analysis.findings.budget_check import beyond
 from analysis.findings.pick import Pick
 from analysis.findings.short import LONGER

@@ -8,7 +8,7 @@ import pandas as pd
 
 from analysis.data.frames import CONFIRMING, Frames
 from analysis.data.question import Question
-from analysis.findings.answers import Answer, Mark, answer, confirm_seconds, luck, means_of
+from analysis.findings.answers import Mark, Ranking, answer, confirm_seconds, luck, means_of
 from analysis.findings.short import were_cut_short
 from analysis.findings.too_few_pixels import small
 from analysis.findings.verdict_pairs import Pair
@@ -86,7 +86,7 @@ def _numbers(pair: Pair, name: bool = False) -> str:
     return f"{who}{d:+.1f} points of macro-F1, {100 * pair.confidence:.3g} % interval {low:+.1f} to {high:+.1f}"
 
 
-def sentences(answered: Sequence[Answer], frames: Frames) -> list[Sentence]:
+def sentences(answered: Sequence[Ranking], frames: Frames) -> list[Sentence]:
     """One a question; where none was answered, why."""
     if not answered:
         head, *rest = _why_none(frames)
@@ -94,7 +94,7 @@ def sentences(answered: Sequence[Answer], frames: Frames) -> list[Sentence]:
     return [_sentence(a, frames) for a in answered]
 
 
-def answers(pairs: Sequence[Pair], strategies: pd.DataFrame, frames: Frames) -> list[Answer]:
+def answers(pairs: Sequence[Pair], strategies: pd.DataFrame, frames: Frames) -> list[Ranking]:
     """One a question that has a pair."""
     found = []
     for question in dict.fromkeys(p.question for p in pairs):
@@ -103,7 +103,7 @@ def answers(pairs: Sequence[Pair], strategies: pd.DataFrame, frames: Frames) -> 
     return found
 
 
-def _sentence(a: Answer, frames: Frames) -> Sentence:
+def _sentence(a: Ranking, frames: Frames) -> Sentence:
     margin = frames.study.margin
     best, *others = a.comparable if len(a.comparable) > 1 else a.ranked
     leading = a.pairs[best, others[0]]
@@ -118,7 +118,7 @@ def _sentence(a: Answer, frames: Frames) -> Sentence:
     )
 
 
-def _scope(a: Answer, leading: Pair, frames: Frames) -> str:
+def _scope(a: Ranking, leading: Pair, frames: Frames) -> str:
     """What the interval contains, and at which size of images, where that is a small one."""
     found = small(frames, a.question)
     parts = [
@@ -128,7 +128,7 @@ def _scope(a: Answer, leading: Pair, frames: Frames) -> str:
     return ". ".join(parts)
 
 
-def headline(a: Answer, margin: float) -> str:
+def headline(a: Ranking, margin: float) -> str:
     """The decision among all strategies of a question. `margin`: points of macro-F1."""
     if len(a.comparable) < 2:
         return f"Not comparable: {a.reasons[0]}"
@@ -153,7 +153,7 @@ def headline(a: Answer, margin: float) -> str:
     return f"{NOT_BEATEN}; {text[0].lower() if text.startswith(('Undecided', 'No ')) else text[0]}{text[1:]}" if _not_beaten(a) else text
 
 
-def _not_beaten(a: Answer) -> bool:
+def _not_beaten(a: Ranking) -> bool:
     """Whether an exact classifier on frozen features stands, of which no trained strategy is shown to be better."""
     return any(EVERY[s].exact for s in a.standing) and any(not EVERY[s].exact for s in a.comparable)
 

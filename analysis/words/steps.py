@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from analysis.data.axes import PIXELS, STEPS, Axis
 from analysis.data.frames import Frames
 from analysis.data.question import Question
-from analysis.findings.answers import Answer
+from analysis.findings.answers import Ranking
 from analysis.findings.budget_check import beyond
 from analysis.findings.short import LONGER, Short, were_cut_short
 from analysis.findings.too_few_pixels import small
@@ -36,7 +36,7 @@ class Step:
     command: str = ""
 
 
-def steps(a: Answer, leading: Pair, frames: Frames) -> list[Step]:
+def steps(a: Ranking, leading: Pair, frames: Frames) -> list[Step]:
     """In the order of doing; `leading`: the pair the headline rests on. Longer training comes first: whatever else is bought for trainings
     that were cut short is bought for nothing."""
     out = _longer(a, frames)
@@ -71,7 +71,7 @@ def steps(a: Answer, leading: Pair, frames: Frames) -> list[Step]:
     return out
 
 
-def _longer(a: Answer, frames: Frames) -> list[Step]:
+def _longer(a: Ranking, frames: Frames) -> list[Step]:
     """Where the answer hangs on a strategy that was cut short."""
     if not a.cut_short:
         return []
@@ -93,7 +93,7 @@ def _longer(a: Answer, frames: Frames) -> list[Step]:
     return [_train_longer(a, frames, text)]
 
 
-def _train_longer(a: Answer, frames: Frames, text: str) -> Step:
+def _train_longer(a: Ranking, frames: Frames, text: str) -> Step:
     """By a study of another name; one that asks at several budgets gains a longer one."""
     if not a.question.max_epochs:
         return Step(text=text, command=longer(frames))
@@ -108,7 +108,7 @@ def allow(frames: Frames, longest: int) -> str:
     return _sweep(_by_folder(arguments, frames.study.name), {}, [f"longest={longest}"])
 
 
-def _winner_too(a: Answer, frames: Frames) -> list[Step]:
+def _winner_too(a: Ranking, frames: Frames) -> list[Step]:
     """A winner that was cut short wins all the same."""
     found = a.short.get(a.winner)
     if found is None:
@@ -125,7 +125,7 @@ def further(frames: Frames, question: Question, axis: Axis) -> int:
     return max((larger for q in asked if (larger := getattr(q, axis.column)) > own), default=0)
 
 
-def _larger(a: Answer, frames: Frames) -> list[Step]:
+def _larger(a: Ranking, frames: Frames) -> list[Step]:
     """Where nothing is decided, and what was trained on is far smaller than it could be."""
     found = small(frames, a.question)
     if found is None or a.mark == "decided":
@@ -151,7 +151,7 @@ def together(found: Sequence[Short]) -> str:
     return ". ".join([*said, *(s.found for s in found if not s.learned)])
 
 
-def _pick(a: Answer, margin: float) -> Step:
+def _pick(a: Ranking, margin: float) -> Step:
     """Whom to take now, and what that costs and saves."""
     cost = {s: f"{a.seconds[s]:.2g} s" for s in a.seconds}
     if len(a.standing) == 1:
@@ -172,7 +172,7 @@ def _pick(a: Answer, margin: float) -> Step:
     return Step(text=f"{either} may be the best. {'The cheapest' if known else 'The highest mean'} is {pick}{saves}. {loses}")
 
 
-def _what_would_decide(a: Answer, frames: Frames) -> list[Step]:
+def _what_would_decide(a: Ranking, frames: Frames) -> list[Step]:
     """Of each open pair of the highest mean among those standing."""
     out = []
     for other in a.standing[1:]:
