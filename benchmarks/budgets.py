@@ -132,8 +132,8 @@ def claims(study: dict[str, Any]) -> list[Claim]:
         for p in study["pairs"]
         if p["verdict"] in ("beats", "better", "better_by_little", "equivalent")
     ]
-    take = re.search(r"\b[Tt]ake (\w+)", study["sentence"])
-    return [*found, *([Claim(kind="take", a=take[1])] if take else [])]
+    taken = re.findall(r"\b[Tt]ake (\w+)", study["sentence"])
+    return [*found, *(Claim(kind="take", a=name) for name in dict.fromkeys(taken) if name in study["scores"])]
 
 
 def _difference(study: dict[str, Any], a: str, b: str) -> tuple[float, float, float]:
