@@ -14,7 +14,7 @@ from PIL import Image
 
 from study import own_dataset
 from study.datasets import open_dataset
-from study.errors import ConfigError, DataError
+from study.errors import ConfigError, DataError, EnvironmentProblem
 from tests.own import classes, jpeg, scene
 
 
@@ -185,3 +185,19 @@ def test_hugging_face_columns_of_other_types_are_taken_or_refused_by_name(tmp_pa
     ):
         with pytest.raises(DataError, match=message):
             open_dataset(made(name, label=words, **columns))
+
+
+@pytest.mark.parametrize("below", ["", "deeper"])
+@pytest.mark.parametrize("given", [True, False], ids=["folder=", "STUDY_CACHE"])
+def test_a_file_where_the_folder_should_be_is_named_with_the_way_to_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, below: str, given: bool
+) -> None:
+    file = tmp_path / "notes.txt"
+    file.write_text("mine")
+    place = file / below
+    monkeypatch.setenv("STUDY_CACHE", str(tmp_path / "cache" if given else place))
+    with pytest.raises(EnvironmentProblem) as told:
+        own_dataset(Items(), folder=place if given else None)
+    assert f"{file} is a file where a folder should be" in str(told.value)
+    assert ("give another folder" if given else "STUDY_CACHE") in str(told.value)
+    assert file.read_text() == "mine"

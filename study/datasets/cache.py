@@ -14,6 +14,7 @@ from study.datasets.built_arrays import built_once, open_array, write_array
 from study.datasets.spec import ImageTable
 from study.errors import EnvironmentProblem
 from study.inference.pictures import square
+from study.storage.refusals import explained
 
 BLOCK = 16  # images a thread decodes before it asks for more
 
@@ -80,11 +81,7 @@ def cores() -> int:
 
 
 @contextmanager
-def kept_in(root: Path) -> Iterator[None]:
-    """The disk's refusals in one line. Raises EnvironmentProblem."""
-    try:
+def kept_in(root: Path, another: str = "set STUDY_CACHE to another folder") -> Iterator[None]:
+    """Explain in one line what the disk refuses of the files below `root`, with `another` as a way out. Raises EnvironmentProblem."""
+    with explained(os.path.join(root, ""), another=another):
         yield
-    except OSError as error:
-        raise EnvironmentProblem(
-            f"cannot write to {root} ({error.strerror or error}); free some space there, or set STUDY_CACHE to another folder."
-        ) from error

@@ -60,7 +60,7 @@ def own_dataset(
         raise ConfigError(f"name {name!r} must match {NAME.pattern} (it names a folder).")
     rows = _of_frame(data, columns or {}) if _is_frame(data) else _of_datasets(data, classes, groups, columns or {})
     root = Path(folder) if folder is not None else cache_folder() / "given"
-    with kept_in(root):
+    with kept_in(root, "give another folder" if folder is not None else "set STUDY_CACHE to another folder"):
         root.mkdir(parents=True, exist_ok=True, mode=0o700)
         making = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=root))
         try:

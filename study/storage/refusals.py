@@ -15,29 +15,31 @@ BUGS = (AssertionError, AttributeError, NameError, TypeError)  # ours or a clien
 
 
 @contextmanager
-def explained(path: str, size: int = 0, *, reading: bool = False) -> Iterator[None]:
+def explained(path: str, size: int = 0, *, reading: bool = False, another: str = ANOTHER) -> Iterator[None]:
     """Turns the file system's refusals into one line that names the path and the way out.
 
-    `size`: bytes about to be written. While reading, FileNotFoundError is left to the caller. Raises EnvironmentProblem.
+    `size`: bytes about to be written. `another`: how to choose another place, in words. While reading, FileNotFoundError is left to the
+    caller. Raises EnvironmentProblem.
     """
     try:
         yield
     except OSError as error:
         if error.errno in (None, errno.EINTR) or (reading and error.errno == errno.ENOENT):
             raise  # not the file system's: a signal, a time limit of ours
-        raise EnvironmentProblem(_refusal(error, path, size, "read" if reading else "write")) from error
+        raise EnvironmentProblem(_refusal(error, path, size, "read" if reading else "write", another)) from error
 
 
-def _refusal(error: OSError, path: str, size: int, verb: str) -> str:
+def _refusal(error: OSError, path: str, size: int, verb: str, another: str) -> str:
     folder = os.path.dirname(path)
-    owner = "change its owner or its mode" if verb == "read" else f"{ANOTHER} or change its owner"
+    owner = "change its owner or its mode" if verb == "read" else f"{another} or change its owner"
     match error.errno:
         case errno.ENOSPC:
-            return f"no space left on {folder}: need about {size / 1e6:.1f} MB more; free some and run the same command again"
+            needed = f": need about {size / 1e6:.1f} MB more" if size else ""
+            return f"no space left on {folder}{needed}; free some and run the same command again"
         case errno.EDQUOT:
             return f"disk quota exceeded on {folder}; free some and run the same command again"
         case errno.EROFS:
-            return f"{folder} is on a read-only file system; {ANOTHER}"
+            return f"{folder} is on a read-only file system; {another}"
         case errno.EACCES:
             return f"no permission to {verb} {path}; {owner}"
         case errno.EPERM:
@@ -45,14 +47,14 @@ def _refusal(error: OSError, path: str, size: int, verb: str) -> str:
         case errno.EMFILE | errno.ENFILE:
             return f"too many open files while trying to {verb} {path}; raise the limit with `ulimit -n 4096`"
         case errno.ENOTDIR | errno.EEXIST:
-            return f"{_in_the_way(path)} is a file where a folder should be; move it away or {ANOTHER}"
+            return f"{_in_the_way(path)} is a file where a folder should be; move it away or {another}"
         case errno.EISDIR:
-            return f"{path} is a folder where a file should be; move it away or {ANOTHER}"
+            return f"{path} is a folder where a file should be; move it away or {another}"
         case errno.ENOENT if link := _broken_link(folder):
-            return f"{link} is a link to a folder that does not exist; make that folder, remove the link, or {ANOTHER}"
+            return f"{link} is a link to a folder that does not exist; make that folder, remove the link, or {another}"
         case errno.ENOENT:
             return f"{folder} has gone while {path} was written; leave it in place and run the same command again"
-    return f"cannot {verb} {path}: {error.strerror}; look after its disk or {ANOTHER}"
+    return f"cannot {verb} {path}: {error.strerror}; look after its disk or {another}"
 
 
 def _in_the_way(path: str) -> str:
