@@ -1,5 +1,6 @@
 """What a study left, read from its ledger and its MLflow database, and how that differs from its unkilled twin's."""
 
+import json
 import sqlite3
 from collections import Counter
 from contextlib import closing
@@ -56,7 +57,8 @@ def _counted(results: Path, study: str) -> dict[str, list[Any]]:
         found[f"result of {trial}"] = [(result.outcome, result.epochs, result.best_epoch, result.metrics, result.val)]
     found["choice"] = [{k: v for k, v in (ledger.selection() or {}).items()}]
     found["opening"] = [(o["hash"], o["trials"]) for o in ledger.test_openings()]
-    found["verdicts"] = [ledger.facts().get("verdicts")]
+    # commands in a verdict name its own folder
+    found["verdicts"] = [json.dumps(ledger.facts().get("verdicts"), sort_keys=True).replace(str(results), "RESULTS")]
     return found | _mlflow(results / "mlflow.db", study)
 
 
