@@ -1,1 +1,1 @@
-"""Where a study lies, and how it is written so that nothing is lost."""
+"""Places of a study, and the ways of writing that lose nothing."""

@@ -22,7 +22,7 @@ FILES = ("state.pt", "model.safetensors")
 
 
 def write(folder: Folder, name: str, state: dict[str, Any], facts: dict[str, Any]) -> None:
-    """`state` must hold tensors, numbers, strings, lists and dicts only."""
+    """Write `state`, which must hold tensors, numbers, strings, lists and dicts only. `facts` go into the manifest."""
     buffer = io.BytesIO()
     torch.save(state, buffer)
     _write(folder, name, FILES[0], buffer.getvalue(), facts)
@@ -37,7 +37,7 @@ def _write(folder: Folder, name: str, file: str, data: bytes, facts: dict[str, A
 
 
 def read(folder: Folder, name: str, **expected: Any) -> tuple[dict[str, Any], dict[str, Any]] | None:
-    """(state, facts), or None where nothing valid lies there or it belongs to another network; a damaged one is logged."""
+    """Return (state, facts), or None where nothing valid is stored or it belongs to another network. A damaged checkpoint is logged."""
     valid = _valid(folder, name, expected)
     if valid is None:
         return None
@@ -69,7 +69,7 @@ def _valid(folder: Folder, name: str, expected: dict[str, Any]) -> tuple[bytes, 
 
 
 def save_newest(folder: Folder, epoch: int, state: dict[str, Any], facts: dict[str, Any]) -> None:
-    """Adds checkpoint/<epoch> and drops all but the newest two."""
+    """Add checkpoint/<epoch> and drop all but the newest two."""
     write(folder, f"checkpoint/{epoch:06d}", state, {**facts, "epoch": epoch})
     for old in [n for n in folder.names("checkpoint") if n.isdigit()][:-KEEP]:
         folder.remove(f"checkpoint/{old}")
@@ -85,7 +85,7 @@ def load_newest(folder: Folder, **expected: Any) -> dict[str, Any] | None:
 def save_weights(
     folder: Folder, name: str, tensors: dict[str, torch.Tensor], facts: dict[str, Any], metadata: dict[str, str] | None = None
 ) -> None:
-    """Weights alone, as safetensors: what prediction needs. `metadata` travels inside the file."""
+    """Write weights alone, as safetensors, which is all that prediction needs. `metadata` is stored inside the file."""
     own: dict[str, torch.Tensor] = {}
     seen: set[int] = set()
     for name_of, tensor in tensors.items():
@@ -97,11 +97,11 @@ def save_weights(
 
 
 def load_weights(folder: Folder, name: str, **expected: Any) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
-    """(tensors, manifest), or None where nothing valid lies there."""
+    """Return (tensors, manifest), or None where nothing valid is stored."""
     valid = weights_file(folder, name, **expected)
     return None if valid is None else (load(valid[0]), valid[1])
 
 
 def weights_file(folder: Folder, name: str, **expected: Any) -> tuple[bytes, dict[str, Any]] | None:
-    """The same as the file's bytes."""
+    """Return (the bytes of the weights file, manifest), or None where nothing valid is stored."""
     return _valid(folder, name, expected)

@@ -27,7 +27,8 @@ def is_url(location: str) -> bool:
 class Folder:
     """Small files by relative name. Local writes are atomic and survive a power cut; modes are 0600 / 0700.
 
-    Everything raises EnvironmentProblem where the disk or the store behind the URL refuses; a URL nobody serves, ConfigError.
+    Every method raises EnvironmentProblem where the disk or the store behind the URL refuses, and ConfigError for a URL that no store
+    serves.
     """
 
     def __init__(self, location: str | os.PathLike[str]) -> None:
@@ -47,7 +48,7 @@ class Folder:
         return f"{self.root}/{name}"
 
     def shown(self, name: str) -> str:
-        """The same for people: behind a URL, the whole of it, without its password."""
+        """Return the name's full path or URL as people may see it, without a password."""
         return redact(f"{self.location}/{name}")
 
     def exists(self, name: str = "") -> bool:
@@ -60,7 +61,7 @@ class Folder:
         return False
 
     def read(self, name: str) -> bytes | None:
-        """The file's bytes, or None where it does not exist."""
+        """Return the file's bytes, or None where it does not exist."""
         with suppress(FileNotFoundError), self._explained(name, reading=True):
             if self.remote:
                 return object_store.read(self.fs, self.path(name))
@@ -72,7 +73,8 @@ class Folder:
         return None
 
     def size(self, name: str) -> int | None:
-        """Bytes of a regular file; None where there is none, or where something else (a pipe, a device) has its name."""
+        """Return the size of a regular file in bytes; None where there is no file, or where something else (a pipe, a device) has its
+        name."""
         with suppress(FileNotFoundError, NotADirectoryError), self._explained(name, reading=True):
             if self.remote:
                 return int(self.fs.size(self.path(name)) or 0)
@@ -81,7 +83,7 @@ class Folder:
         return None
 
     def modified(self, name: str) -> float | None:
-        """When the file was last written, unix time; None where there is none, or where the store does not know."""
+        """Return the unix time at which the file was last written; None where there is no file or the store does not know."""
         with suppress(FileNotFoundError, NotADirectoryError), self._explained(name, reading=True), suppress(NotImplementedError):
             if self.remote:
                 return float(self.fs.modified(self.path(name)).timestamp())
@@ -89,7 +91,7 @@ class Folder:
         return None
 
     def write(self, name: str, data: bytes) -> None:
-        """All or nothing: temporary file in the same folder, fsync, rename, fsync of the folder."""
+        """Write the whole file or nothing: a temporary file in the same folder, fsync, rename, fsync of the folder."""
         with self._explained(name, len(data)):
             if self.remote:
                 if self.location.rpartition("::")[2].partition("://")[0] not in object_store.BUCKETS:
@@ -112,7 +114,7 @@ class Folder:
             sync_folder(os.path.dirname(target))
 
     def append_line(self, name: str, line: bytes) -> None:
-        """Adds one line. A tail torn by a crash or a full disk is cut off first, so lines stay whole."""
+        """Add one line. A tail torn by a crash or a full disk is cut off first, so lines stay whole."""
         with self._explained(name, len(line)):
             if self.remote:  # object stores cannot append; what grows long is kept in many files there (study.tracking.ledger)
                 self.write(name, whole_lines(self.read(name) or b"") + line + b"\n")
@@ -133,7 +135,7 @@ class Folder:
                     raise
 
     def names(self, name: str = "") -> list[str]:
-        """Names directly inside a sub-folder, sorted; empty where there is none."""
+        """Return the sorted names directly inside a sub-folder; an empty list where there is none."""
         with suppress(FileNotFoundError), self._explained(name, reading=True):
             if self.remote:
                 return sorted(os.path.basename(p.rstrip("/")) for p in self.fs.ls(self.path(name), detail=False))
@@ -141,7 +143,8 @@ class Folder:
         return []
 
     def marks(self, name: str = "") -> dict[str, str]:
-        """By name, each file directly inside a sub-folder, and what changes whenever its contents do: whether to read it again."""
+        """Map each file directly inside a sub-folder to a text that changes with its contents, so that a caller knows what to read
+        again."""
         with suppress(FileNotFoundError), self._explained(name, reading=True):
             if self.remote:
                 found = self.fs.ls(self.path(name), detail=True)
@@ -151,24 +154,24 @@ class Folder:
         return {}
 
     def each(self, act: Callable[[T], R], items: Iterable[T]) -> list[R]:
-        """`act` done to every item, results in their order: behind a URL many at a time, since there waiting is what takes long."""
+        """Return `act` of every item, in their order. Behind a URL many run at a time, since there the waiting takes longest."""
         if not self.remote:
             return [act(item) for item in items]
         with ThreadPoolExecutor(object_store.PARALLEL, thread_name_prefix="store") as pool:
             return list(pool.map(act, items))
 
     def create(self, name: str, data: bytes) -> bool:
-        """Behind a URL: writes a file that is not there yet; False where it is."""
+        """Write a file behind a URL that does not exist yet; return False where it does."""
         with self._explained(name):
             return object_store.create(self.fs, self.path(name), data)
 
     def replace(self, name: str, data: bytes, known: bytes) -> bool:
-        """Behind a URL: writes a file that still holds `known`; False where it holds something else, or is gone."""
+        """Write a file behind a URL that still holds `known`; return False where it holds something else or is gone."""
         with self._explained(name):
             return object_store.replace(self.fs, self.path(name), data, known)
 
     def remove(self, name: str) -> None:
-        """A file or a folder with all it holds; what is gone already, or goes meanwhile, is fine."""
+        """Remove a file, or a folder with all it holds. A file that is gone already, or disappears meanwhile, is no error."""
         with self._explained(name):
             if self.remote:
                 with suppress(FileNotFoundError):
@@ -177,7 +180,7 @@ class Folder:
                 _remove(self.path(name))
 
     def free(self) -> int | None:
-        """Bytes free where this folder lies or will lie; None behind a URL."""
+        """Return the free bytes where this folder is or will be; None behind a URL."""
         if self.remote:
             return None
         with self._explained("", reading=True):
@@ -217,7 +220,7 @@ def whole_lines(data: bytes) -> bytes:
 
 
 def make_private(folder: str) -> None:
-    """Makes the folder and those above it that are missing, each for its owner alone: `os.makedirs` gives its mode to the last one only."""
+    """Make the folder and its missing parents, each readable by its owner alone: `os.makedirs` gives its mode to the last one only."""
     missing = []
     while folder and not os.path.isdir(folder):
         missing.append(folder)

@@ -1,10 +1,11 @@
-"""One sweep per study at a time: a lock that says who holds it, and that a dead process cannot keep.
+"""A lock that lets one sweep per study run at a time. It says which process holds it, and a dead process cannot keep it.
 
-A holder is dead for certain only where its process could be seen: on this very machine, in this very space of process numbers.
-Everywhere else, and where the lock cannot be understood, its age decides: a living holder touches it every BEAT_S.
+A holder is certainly dead only where its process can be looked up: on this machine, in this space of process numbers. Everywhere else,
+and where the lock cannot be understood, its age decides: a living holder touches it every BEAT_S.
 
-In an object store the lock is put on the condition that there is none, so of two sweeps at once one is refused; a dead one's is replaced
-on the condition that it has not changed since (S3; stores without such conditions are read before and after).
+In an object store the lock is written on the condition that there is none, so one of two simultaneous sweeps is refused. The lock of a
+dead sweep is replaced on the condition that it has not changed since. (This is so on S3; stores without such conditions are read before
+and after.)
 """
 
 import contextlib
@@ -31,7 +32,10 @@ BEAT_S = STALE_S / 4  # how often a holder touches its lock
 
 @contextlib.contextmanager
 def held(folder: Folder) -> Iterator[None]:
-    """Holds `<study>/.lock`, touching it every BEAT_S. Raises EnvironmentProblem, naming host, pid and since when, if another sweep does."""
+    """Hold `<study>/.lock` and touch it every BEAT_S seconds.
+
+    Raises EnvironmentProblem, naming host, pid and since when, if another sweep holds it.
+    """
     mine = {
         "host": socket.gethostname(),
         "pid": os.getpid(),
@@ -71,7 +75,7 @@ class _OnDisk:
                 raise EnvironmentProblem(f"{self.path} is being taken by another sweep right now; run the same command again.") from None
 
     def touch(self) -> None:
-        """Another's lock is left alone."""
+        """Touch the lock where it is ours; the lock of another sweep is left alone."""
         if self._contents() == self.mine:
             os.utime(self.path)
 
@@ -87,7 +91,7 @@ class _OnDisk:
 
 
 class _InStore:
-    """`beat` in the file makes its contents new, so that whoever found it stale finds that it is not."""
+    """A lock in an object store. `beat` in the file makes its contents new, so a sweep that found it stale notices that it is not."""
 
     def __init__(self, folder: Folder, mine: dict[str, Any]) -> None:
         self.folder, self.mine, self.data = folder, mine, self._with_beat(mine)
@@ -117,7 +121,10 @@ class _InStore:
             self.folder.remove(".lock")
 
     def _age(self) -> float | None:
-        """By the clock of the store, where it tells when it wrote; else by the clocks of the two machines. None: the lock has gone."""
+        """Return the lock's age in seconds, or None where the lock is gone.
+
+        The store's clock decides where the store tells when it wrote; otherwise the clocks of the two machines do.
+        """
         self.folder.write(".lock.guard", b"")
         now, then = self.folder.modified(".lock.guard"), self.folder.modified(".lock")
         if now is not None and then is not None:
@@ -127,7 +134,10 @@ class _InStore:
 
 
 def machine() -> str:
-    """This machine since it was started, and this space of process numbers: containers share the one, hosts of one name share neither."""
+    """Return a text that identifies this machine since its start and this space of process numbers.
+
+    Containers of one machine share the former and not the latter; two hosts of the same name share neither.
+    """
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         return f"{boot} {os.readlink('/proc/self/ns/pid')}"
@@ -136,19 +146,23 @@ def machine() -> str:
 
 
 def _beat(own: _OnDisk | _InStore, ended: threading.Event) -> None:
-    """Shows sweeps on other hosts that this one lives, however long it has nothing to say."""
+    """Touch the lock every BEAT_S, which shows sweeps on other hosts that this one is alive even while it writes nothing."""
     while not ended.wait(BEAT_S):
         with contextlib.suppress(OSError, EnvironmentProblem):
             own.touch()
 
 
 def _refuse_if_held(path: str, known: Any, age: float) -> None:
-    """Raises EnvironmentProblem unless the lock is stale or its holder certainly dead. `known`: what it says; `age` in seconds."""
+    """Raise EnvironmentProblem unless the lock is stale or its holder certainly dead.
+
+    `known`: the contents of the lock; `age` in seconds.
+    """
     fresh = age < STALE_S
     if not _is_ours(known):
         if fresh:
             raise EnvironmentProblem(
-                f"{path} says nothing that a sweep would write, and is {max(age, 0):.0f} s old; if no sweep runs on this study, remove it, "
+                f"{path} says nothing that a sweep would write, and is {max(age, 0):.0f} s old; if no sweep runs on this study, "
+                "remove it, "
                 f"or wait until it is {STALE_S:.0f} s old."
             )
         return
@@ -165,7 +179,8 @@ def _refuse_if_held(path: str, known: Any, age: float) -> None:
 
 
 def _started(pid: int) -> float | None:
-    """When a process of this machine was started: a number may be given to another process; None where there is none."""
+    """Return when a process of this machine was started, since its number may be given to another process later; None where there is
+    none."""
     try:
         return psutil.Process(pid).create_time()
     except (psutil.Error, OverflowError, ValueError):
@@ -173,7 +188,8 @@ def _started(pid: int) -> float | None:
 
 
 def _age(path: Path, clock: Path) -> float | None:
-    """Seconds since the lock was touched, by the clock of the storage: that of this machine may be another. None: there is no lock."""
+    """Return the seconds since the lock was touched, or None where there is no lock. The clock is that of the storage, not of this
+    machine."""
     os.utime(clock)
     try:
         return clock.stat().st_mtime - path.stat().st_mtime
@@ -189,7 +205,7 @@ def _parsed(data: bytes) -> Any:
 
 
 def _is_ours(known: Any) -> bool:
-    """Whether it is what a sweep writes."""
+    """Return True where the contents are what a sweep writes."""
     if not isinstance(known, dict) or not all(isinstance(known.get(k), str) for k in ("host", "machine")):
         return False
     pid, times = known.get("pid"), [known.get("since"), known.get("started")]
@@ -197,5 +213,5 @@ def _is_ours(known: Any) -> bool:
 
 
 def _is_time(value: Any) -> bool:
-    """Of this calendar: others cannot be shown."""
+    """Return True for a unix time before the year 2097; later ones cannot be shown."""
     return type(value) in (int, float) and 0 <= value < 4e9

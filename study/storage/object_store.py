@@ -1,4 +1,4 @@
-"""What lies behind a URL, through fsspec: opened so that it hides nothing, keeps trying while it is throttled, and makes no bucket."""
+"""Stores behind a URL, opened through fsspec so that no listing is outdated, throttled requests are repeated, and no bucket is made."""
 
 import os
 from contextlib import suppress
@@ -19,7 +19,10 @@ TAKEN = {"PreconditionFailed", "412", "ConditionalRequestConflict", "409"}  # an
 
 
 def open_store(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
-    """The store behind a URL and the path in it. Raises ConfigError for a URL nobody serves, EnvironmentProblem where its client is missing."""
+    """Return the store behind a URL and the path in it.
+
+    Raises ConfigError for a URL that no store serves, EnvironmentProblem where the store's client is not installed.
+    """
     shown = redact(url)
     with explained_store(url, reading=True):
         try:
@@ -39,12 +42,12 @@ def open_store(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
 
 
 def protocols(url: str) -> set[str]:
-    """Of a URL such as simplecache::s3://bucket/results, the names before each "://"."""
+    """Return the names before each "://" of a URL such as simplecache::s3://bucket/results."""
     return {part.partition("://")[0] for part in url.split("::")}
 
 
 def _settings(url: str) -> dict[str, Any]:
-    """For S3's client; what a user has configured wins (fsspec's configuration, AWS_MAX_ATTEMPTS, AWS_RETRY_MODE)."""
+    """Return the settings of S3's client. A user's own configuration wins (fsspec's configuration, AWS_MAX_ATTEMPTS, AWS_RETRY_MODE)."""
     ours: dict[str, Any] = {"max_pool_connections": PARALLEL}
     if not {"AWS_MAX_ATTEMPTS", "AWS_RETRY_MODE"} & os.environ.keys():
         ours["retries"] = {"mode": "standard", "total_max_attempts": TRIES}
@@ -52,9 +55,9 @@ def _settings(url: str) -> dict[str, Any]:
 
 
 def _forget_listings(store: Any) -> None:
-    """Stores list a folder once and believe it for ever, so what another process writes would never be seen.
+    """Turn off the store's cache of listings, which would never show what another process writes.
 
-    Set on what was made, since not every store takes `use_listings_cache` as an argument; a store may be wrapped in another.
+    It is set on the finished store, since not every store takes `use_listings_cache` as an argument. A store may be wrapped in another.
     """
     while store is not None:
         if isinstance(cache := getattr(store, "dircache", None), DirCache):
@@ -64,13 +67,16 @@ def _forget_listings(store: Any) -> None:
 
 
 def read(store: Any, path: str) -> bytes:
-    """In one request. s3fs asks for the size first, to fetch what is beyond 50 MB in parts side by side; ours is small, and many."""
+    """Return a file's bytes by a single request.
+
+    s3fs asks for the size first, to fetch files beyond 50 MB in parallel parts; the files here are small and many.
+    """
     data: bytes = store.cat_file(path, **({"max_concurrency": 1} if _is_s3(store) else {}))
     return data
 
 
 def create(store: Any, path: str, data: bytes) -> bool:
-    """Writes a file that is not there yet; False where it is. One request, so that of two who try at once one succeeds (S3, GCS)."""
+    """Write a file that does not exist yet; return False where it does. It is one request, so one of two writers succeeds (S3, GCS)."""
     try:
         try:
             store.pipe_file(path, data, mode="create")
@@ -86,7 +92,8 @@ def create(store: Any, path: str, data: bytes) -> bool:
 
 
 def replace(store: Any, path: str, data: bytes, known: bytes) -> bool:
-    """Writes a file that still holds `known`; False where it holds something else. On S3 nobody can come between (If-Match)."""
+    """Write a file that still holds `known`; return False where it holds something else. On S3 no other write can come between
+    (If-Match)."""
     with suppress(FileNotFoundError):
         tag = store.info(path).get("ETag") if _is_s3(store) else None
         if read(store, path) != known:
@@ -102,7 +109,7 @@ def replace(store: Any, path: str, data: bytes, known: bytes) -> bool:
 
 
 def mark(info: dict[str, Any]) -> str:
-    """Of a listing's entry: what changes whenever the contents do."""
+    """Return a text, made from an entry of a listing, that changes whenever the file's contents do."""
     stamps = [info.get(k) for k in ("ETag", "etag", "md5Hash", "content_md5", "LastModified", "mtime", "created", "size")]
     return " ".join(str(s) for s in stamps if s is not None)
 

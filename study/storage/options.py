@@ -1,4 +1,4 @@
-"""Operations of a study: where it lies, what it runs on, who is told. Never science: nothing here changes a number."""
+"""Settings for running a study: its folders, its machines and its trackers. Nothing here changes a result."""
 
 import importlib.util
 import math
@@ -13,16 +13,16 @@ from study.errors import ConfigError
 from study.storage import outputs
 
 TRACKING = ("http", "https", "sqlite", "postgresql", "mysql", "mssql", "file", "databricks")
-"""What an MLflow address may begin with."""
+"""Schemes with which an MLflow address may begin."""
 
 
 MLFLOWS = ("experiments", "runs")
-"""Tables by which a database of MLflow's is known."""
+"""Tables by which an MLflow database is recognised."""
 
 
 def check_tracking(uri: str | None) -> None:
-    """Raises ConfigError for an address at which no MLflow is reached, or a database of another that its tables would be added to, before
-    anything is trained and not sent."""
+    """Raise ConfigError, before anything is trained, for an address that cannot be an MLflow server or that is a database of another
+    program."""
     scheme, separated, _ = (uri or "").partition("://")
     if separated and scheme.partition("+")[0].lower() not in TRACKING:
         raise ConfigError(
@@ -32,8 +32,10 @@ def check_tracking(uri: str | None) -> None:
 
 
 def check_address(address: str) -> None:
-    """Raises ConfigError for what is no address of a Ray cluster, before a study is begun that could not run there. Ray's own words, auto and
-    local, and its client's ray:// pass."""
+    """Raise ConfigError for a text that is no address of a Ray cluster, before the study begins.
+
+    Ray's own words "auto" and "local" pass, and so do addresses of its client (ray://).
+    """
     if not address or address in ("auto", "local") or address.startswith("ray://"):
         return
     host, _, port = address.rpartition(":")
@@ -47,7 +49,7 @@ TRACKERS = {"tensorboard": "tensorboardX"}
 
 
 def check_track(address: str | None) -> None:
-    """Raises ConfigError for the address of a tracker that is none, or whose package is missing, before anything is trained."""
+    """Raise ConfigError for an address that names no tracker, or one whose package is missing, before anything is trained."""
     if address is None:
         return
     kind, _, place = address.partition(":")
@@ -76,7 +78,7 @@ class Options:
     command: str = ""  # how it was asked for: a fact that stands on the report
 
     def __post_init__(self) -> None:
-        """Raises ConfigError for a number that cannot be, or an MLflow address that is none."""
+        """Raise ConfigError for a number out of bounds or an invalid MLflow address."""
         check_options(cpus_per_worker=self.cpus_per_worker, concurrent=self.concurrent)
         if self.gpus_per_trial != "auto":
             check_options(gpus_per_trial=self.gpus_per_trial)
@@ -88,16 +90,16 @@ class Options:
 
     @property
     def named_cluster(self) -> str:
-        """Where a Ray cluster was said to be; empty for this machine."""
+        """Return the address of the Ray cluster that the user named; an empty text for this machine."""
         return "" if self.local else self.address or os.environ.get("RAY_ADDRESS", "")
 
     def left(self) -> float:
-        """Hours until all should have ended, for a stage that can do with less; never below what is kept for it."""
+        """Return the hours left for a stage that can do with less; never less than the hours set aside for it."""
         return max((self.ends_at - time.time()) / 3600, self.aside)
 
 
 def server_and_study(source: str) -> tuple[str, str | None]:
-    """(URI, the study that is named behind its last #). A # that a folder's name holds names none: no study's name has a slash."""
+    """Return (URI, the study's name behind the last #). A # within a folder's name names no study: no study's name has a slash."""
     uri, mark, name = source.rpartition("#")
     if mark and source.startswith(("http://", "https://")):  # an address has no folders behind its #
         uri, _, name = source.partition("#")

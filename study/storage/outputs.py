@@ -1,7 +1,7 @@
-"""Every file that a person names for us to write (a page, a list, a table, a database) is checked here, and pages and tables are written here.
+"""Checks of every file that a user names for output (a page, a list, a table, a database), and the writing of pages and tables.
 
-What may be replaced is a regular file that holds what is to be written: a page of the same kind, a table of the same columns, or nothing
-at all. A device, a pipe and a study's own files are never replaced; anything else only where the person says so (--overwrite).
+A regular file may be replaced where it holds a page of the same kind, a table of the same columns, or nothing. A device, a pipe and a
+study's own files are never replaced. Any other file is replaced only where the user says so (--overwrite).
 """
 
 import csv
@@ -30,14 +30,14 @@ STUDY = "study.json"  # marks a study's folder
 
 @dataclass(frozen=True)
 class Kind:
-    """What a file of ours is, in words, and how one is told from all others. `is_ours` may raise anything for what it cannot read."""
+    """A kind of output file: its name in words, and how it is recognised. `is_ours` may raise anything for a file that it cannot read."""
 
     name: str
     is_ours: Callable[[BinaryIO], bool]
 
 
 def page(name: str) -> Kind:
-    """A page that says of itself what it is: `stamp(name)` stands in its head."""
+    """Return the kind of a page that has `stamp(name)` in its head."""
 
     def is_ours(file: BinaryIO) -> bool:
         head = file.read(HEAD).decode("utf-8", "replace")
@@ -47,17 +47,20 @@ def page(name: str) -> Kind:
 
 
 def stamp(name: str) -> str:
-    """The line in a page's head by which it is known again."""
+    """Return the line in a page's head by which it is recognised later."""
     return f'<meta name="generator" content="finetune-study: {name}">'
 
 
 def listed(name: str, columns: Sequence[str]) -> Kind:
-    """A CSV file with exactly these columns."""
+    """Return the kind of a CSV file with exactly these columns."""
     return Kind(name, lambda file: _header(file.read(HEAD)) == list(columns))
 
 
 def table(columns: Sequence[str], format: str) -> Kind:
-    """A table of a study, csv or parquet, which may have had fewer columns before the study grew; one with a column more is another's."""
+    """Return the kind of a study's table, csv or parquet.
+
+    The file may have fewer columns, from before the study grew; a file with an additional column is not ours.
+    """
 
     def is_ours(file: BinaryIO) -> bool:
         if format == "parquet":
@@ -79,7 +82,7 @@ def _header(data: bytes) -> list[str]:
 
 
 def check_place(path: str | os.PathLike[str], option: str) -> None:
-    """Raises ConfigError where no file of ours may ever lie: in the place of a folder, a device, a pipe, or a study's own file."""
+    """Raise ConfigError where no output may ever be written: in the place of a folder, a device, a pipe, or a study's own file."""
     text = os.fspath(path)
     where, way_out = shown(redact(text)), f"choose another file with {option}."
     if not text or text.endswith("/"):
@@ -97,7 +100,10 @@ def check_place(path: str | os.PathLike[str], option: str) -> None:
 
 
 def check_output(path: str | os.PathLike[str], kind: Kind, option: str, *, overwrite: bool = False) -> None:
-    """Before work that takes long, and again before each write. Raises ConfigError where `path` holds, or is, what must not be replaced."""
+    """Raise ConfigError where `path` holds, or is, something that must not be replaced.
+
+    Call it before work that takes long; `write_output` calls it again.
+    """
     text = os.fspath(path)
     check_place(text, option)
     if overwrite:
@@ -118,15 +124,21 @@ def check_output(path: str | os.PathLike[str], kind: Kind, option: str, *, overw
 
 
 def write_output(path: str | os.PathLike[str], data: bytes, kind: Kind, option: str, *, overwrite: bool = False) -> None:
-    """Writes all or nothing, where `check_output` allows it; where a link leads, the link stays. Raises ConfigError, EnvironmentProblem."""
+    """Write the whole file or nothing, where `check_output` allows it. A symbolic link stays and its target is written.
+
+    Raises ConfigError, EnvironmentProblem.
+    """
     check_output(path, kind, option, overwrite=overwrite)
     folder, name = _parted(os.fspath(path))
     folder.write(name, data)
 
 
 def check_database(uri: str, whose: str, tables: Collection[str], option: str, *, damaged: bool = False) -> None:
-    """Raises ConfigError where the SQLite file at `uri` is no database of `whose`, known by `tables`: theirs would be added to another's.
-    `damaged`: what is no database at all is left to whoever opens it, and says what was lost. Other addresses pass."""
+    """Raise ConfigError where the SQLite file at `uri` is no database of `whose`, recognised by `tables`, since theirs would be added to
+    it.
+
+    `damaged`: a file that is no database at all passes, because its opener will report the loss. Addresses other than SQLite pass.
+    """
     if not uri.startswith(SQLITE):
         return
     path = uri.removeprefix(SQLITE).partition("?")[0]
@@ -154,7 +166,7 @@ def _local(path: str) -> str:
 
 
 def _opened(path: str) -> BinaryIO | None:
-    """What lies there, None where nothing does."""
+    """Return the opened file, or None where there is none."""
     if is_url(path):
         folder, name = _parted(path)
         data = folder.read(name)
@@ -165,7 +177,7 @@ def _opened(path: str) -> BinaryIO | None:
 
 
 def _study_of(path: str) -> str | None:
-    """The folder of a study whose own file this is or would be; None where it is none's."""
+    """Return the folder of the study whose own file this is or would be; None where it belongs to no study."""
     if is_url(path):
         parent, _, name = path.rpartition("/")
         return parent if not name.endswith(KEPT) and Folder(parent).exists(STUDY) else None

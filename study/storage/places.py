@@ -1,4 +1,4 @@
-"""Where things lie: plain strings, absolute, so that every worker on every machine means the same."""
+"""Folders and files of a study as absolute plain strings, so that every worker on every machine means the same."""
 
 import dataclasses
 import os
@@ -24,7 +24,7 @@ class Places:
         return dataclasses.replace(self, folder=folder)
 
     def with_foreign(self, names: Sequence[str]) -> "Places":
-        """With these tasks first, then those given already."""
+        """Return these places with `names` first among the foreign tasks, before those given already."""
         return dataclasses.replace(self, foreign=tuple(dict.fromkeys((*names, *self.foreign))))
 
     @property
@@ -43,7 +43,10 @@ def find_places(
     foreign: Sequence[str] = (),
     labelled: str | None = None,
 ) -> Places:
-    """Absolute places. Under `ray job submit` the working folder is a temporary copy, so a relative results folder means the home folder's."""
+    """Return absolute places.
+
+    Under `ray job submit` the working folder is a temporary copy, so a relative results folder is taken from the home folder.
+    """
     base = Path.home() if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ else Path.cwd()
 
     def absolute(path: str | None) -> str | None:

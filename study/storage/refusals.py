@@ -1,4 +1,4 @@
-"""What a file system or a store refuses, as one line that names the path and the way out."""
+"""Errors of file systems and stores, turned into one line that names the path and the way out."""
 
 import errno
 import os
@@ -16,7 +16,7 @@ BUGS = (AssertionError, AttributeError, NameError, TypeError)  # ours or a clien
 
 @contextmanager
 def explained(path: str, size: int = 0, *, reading: bool = False, another: str = ANOTHER) -> Iterator[None]:
-    """Turns the file system's refusals into one line that names the path and the way out.
+    """Turn errors of the file system into one line that names the path and the way out.
 
     `size`: bytes about to be written. `another`: how to choose another place, in words. While reading, FileNotFoundError is left to the
     caller. Raises EnvironmentProblem.
@@ -58,18 +58,19 @@ def _refusal(error: OSError, path: str, size: int, verb: str, another: str) -> s
 
 
 def _in_the_way(path: str) -> str:
-    """The outermost part of `path` that is no folder."""
+    """Return the outermost part of `path` that exists and is no folder."""
     return next((str(p) for p in reversed([Path(path), *Path(path).parents]) if os.path.lexists(p) and not p.is_dir()), path)
 
 
 def _broken_link(folder: str) -> str:
-    """The outermost part of the path that is a link to what is not there; empty where none is."""
+    """Return the outermost part of the path that is a link to a missing target; an empty text where there is none."""
     return next((str(p) for p in reversed([Path(folder), *Path(folder).parents]) if p.is_symlink() and not p.exists()), "")
 
 
 @contextmanager
 def explained_store(url: str, *, reading: bool) -> Iterator[None]:
-    """The same for what lies behind a URL. Its clients have errors of their own, which need not be installed to be caught."""
+    """Turn errors of a store behind a URL into one such line. Its clients have errors of their own, which need not be installed to be
+    caught."""
     try:
         yield
     except (ConfigError, EnvironmentProblem, InterruptedError, MemoryError, *BUGS):
@@ -100,7 +101,8 @@ def one_line(error: Exception) -> str:
 
 
 def causes(error: BaseException) -> Iterator[BaseException]:
-    """The error, and what it came of, the nearest first: what it was raised from or while, what it wraps (requests, urllib3, SQLAlchemy)."""
+    """Yield the error and its causes, the nearest first: those it was raised from or during, and those it wraps (requests, urllib3,
+    SQLAlchemy)."""
     waiting: list[Any] = [error]
     seen: list[BaseException] = []
     while waiting:
