@@ -2,7 +2,7 @@
 
     from study import Log, Protocol, Study, grid, load_study, own_dataset, run_study
 
-Values are loaded at once; what trains, searches or draws is loaded when it is first used.
+Values are loaded at once; modules that train, search or draw are loaded when they are first used.
 """
 
 import os
@@ -15,8 +15,8 @@ from study.question.config import Cell, Protocol, Recipe, Study, TrialConfig, gr
 from study.space import Choice, Integer, Log, Steps, Uniform
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-"""Threads that wait for one another sleep. Torch's would spin, and on a busy machine take the cores from those they wait for: a step is ten
-times as slow (docs/performance.md). OpenMP reads it once, when torch is loaded; every module of ours loads this one first."""
+"""The setting by which waiting threads sleep. Torch's would spin, and on a busy machine take the cores from the threads they wait for: a
+step is ten times as slow (docs/performance.md). OpenMP reads it once, when torch is loaded; every module of ours loads this one first."""
 
 moved.watch()
 

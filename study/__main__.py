@@ -32,7 +32,7 @@ COMMANDS = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command that the first word names with the rest, loading no other; returns its exit code."""
+    """Run the command that the first word names with the rest, loading no other; return its exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
     if words and words[0] in COMMANDS:
         return int(import_module(COMMANDS[words[0]][0]).main(words[1:]))
@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 @command("")
 def about(argv: Sequence[str] | None = None) -> int:
-    """Lists the commands, says the version, or refuses what is none of them."""
+    """List the commands, print the version, or refuse an unknown command."""
     name = argv[0] if argv else "--help"
     if name in ("-h", "--help"):
         print(usage())
@@ -56,7 +56,7 @@ def about(argv: Sequence[str] | None = None) -> int:
 
 
 def usage() -> str:
-    """Every command with what it does, a line each."""
+    """Return the usage text: every command with its purpose, one line each."""
     lines = [f"  {name:<10} {about}" for name, (_, about) in COMMANDS.items()]
     return "\n".join(["usage: finetune-study COMMAND [options]; finetune-study COMMAND --help lists them", "", *lines])
 

@@ -1,6 +1,6 @@
-"""What every number that somebody can set may be, in one place: fields of a study, its protocol, recipe and trials, and options of commands.
+"""Bounds of every number that can be set: fields of a study, its protocol, recipe and trials, and options of commands.
 
-Checked where the value is made, so a dry run refuses what a run would, and before anything starts. Standard library only.
+They are checked where the value is made, so a dry run refuses the same values as a run, before anything starts. Standard library only.
 """
 
 import dataclasses
@@ -15,7 +15,7 @@ from study.errors import ConfigError
 
 @dataclass(frozen=True, kw_only=True)
 class Bound:
-    """low <= value <= high; `open_low`, `open_high`: not the ends themselves."""
+    """A bound: low <= value <= high; `open_low`, `open_high` exclude the ends themselves."""
 
     low: float = 0
     high: float = math.inf
@@ -27,7 +27,7 @@ class Bound:
     note: str = ""  # what an end means
 
     def refusal(self, name: str, value: object) -> str:
-        """One line that names the value and the rule; empty where the value is within bounds."""
+        """Return one line that names the value and the rule; an empty text where the value is within bounds."""
         if isinstance(value, bool) or not isinstance(value, int if self.whole else int | float):
             kind = "int" if self.whole else "float"
             plain = f"; write {kind}(...), a number of Python's" if type(value).__module__ == "numpy" else ""
@@ -42,7 +42,7 @@ class Bound:
 
     @property
     def rule(self) -> str:
-        """What it must be, in words."""
+        """Return the rule in words."""
         note = f" ({self.note})" if self.note else ""
         if self.high <= 100 and not self.whole:
             return f"in {'(' if self.open_low else '['}{self.low:g}, {self.high:g}{')' if self.open_high else ']'}{self.unit}{note}"
@@ -132,13 +132,14 @@ BOUNDS: dict[str, Bound] = {
 
 
 def check(name: str, value: object, called: str = "") -> None:
-    """Raises ConfigError, in one line, where the value of the field or option `name` cannot be. `called`: how the user wrote it."""
+    """Raise ConfigError, in one line, where the field or option `name` cannot have this value. `called`: how the user wrote the name."""
     if refused := BOUNDS[name].refusal(called or name, value):
         raise ConfigError(refused)
 
 
 def check_types(value: Any) -> None:
-    """Every field of a dataclass that is a text, a value of ours, or several of these. Raises ConfigError for the first that is not."""
+    """Check every field of a dataclass that is a text, a value of ours, or several of these. Raises ConfigError for the first wrong
+    one."""
     for name, kind, several in _typed(value.__class__):
         given = getattr(value, name)
         if several and not isinstance(given, tuple | list):
@@ -155,7 +156,7 @@ KINDS: dict[type, str] = {str: "a text"}
 
 @functools.cache
 def _typed(cls: type) -> tuple[tuple[str, type, bool], ...]:
-    """(field, its type, whether it is a tuple of these) of the fields that `check_types` looks at."""
+    """Return (field, its type, True for a tuple of these) of the fields that `check_types` looks at."""
     hints = typing.get_type_hints(cls)
     out = []
     for field in dataclasses.fields(cls):
@@ -167,19 +168,19 @@ def _typed(cls: type) -> tuple[tuple[str, type, bool], ...]:
 
 
 def check_fields(value: Any) -> None:
-    """Every field of a dataclass that has a bound. Raises ConfigError for the first that cannot be."""
+    """Check every field of a dataclass that has a bound. Raises ConfigError for the first out of bounds."""
     for field in dataclasses.fields(value):
         if (name := bound_of(type(value).__name__, field.name)) in BOUNDS:
             check(name, getattr(value, field.name), field.name)
 
 
 def bound_of(owner: str, field: str) -> str:
-    """Under which name BOUNDS has a field: its own, or with its class where that allows others."""
+    """Return the name under which BOUNDS has a field: its own, or with its class where that class has other bounds."""
     return f"{owner}.{field}" if f"{owner}.{field}" in BOUNDS else field
 
 
 def check_options(**values: object) -> None:
-    """What a command was given, by the option's name with underscores; None where it was not. Raises ConfigError."""
+    """Check a command's options, given by name with underscores; None marks an option that was not given. Raises ConfigError."""
     for name, value in values.items():
         if value is not None:
             check(name, value, "--" + name.replace("_", "-"))

@@ -1,7 +1,7 @@
-"""Values as JSON, and how they may grow: a field that came later is not written while it holds what all meant before it came.
+"""Values as JSON, and the way they grow: a later field is not written while it holds what all values meant before it came.
 
-So a new field changes no trial's id and no study's question until somebody uses it: what was begun before it goes on after it. That holds
-where its default is another one today, too: what was written before means what it meant then.
+So a new field changes no trial's id and no study's question until somebody uses it, and an older study can be continued. That holds where
+today's default is another one, too: an older value keeps its meaning.
 """
 
 import dataclasses
@@ -24,9 +24,9 @@ def added(
     factory: Callable[[], Any] | None = None,
     before: Any = dataclasses.MISSING,
 ) -> Any:
-    """A dataclass field that came with version `since` of the fields (CHANGELOG.md lists them).
+    """Return a dataclass field that came with version `since` of the fields (CHANGELOG.md lists them).
 
-    `before`: what was meant by values written before it came, where that is not today's default. Then it is left out where it equals
+    `before`: the value that was meant before the field came, where it is not today's default. Then the field is left out where it equals
     `before`, written where it is the default, and read as `before` where it is missing.
     """
     metadata = {"since": since} if before is dataclasses.MISSING else {"since": since, BEFORE: before}
@@ -36,7 +36,7 @@ def added(
 
 
 def canonical(value: Any) -> Any:
-    """Plain JSON values of a dataclass and all it holds: late fields that say nothing new left out, infinity as null (JSON has none)."""
+    """Return plain JSON values of a dataclass and all it holds. Unused late fields are left out; infinity is null (JSON has none)."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         unused = {f.name for f in late_fields(type(value))} - used_late(value).keys()
         return {f.name: canonical(getattr(value, f.name)) for f in dataclasses.fields(value) if f.name not in unused}
@@ -52,12 +52,12 @@ def late_fields(cls: type) -> list["dataclasses.Field[Any]"]:
 
 
 def used_late(value: Any) -> dict[str, Any]:
-    """The late fields of a dataclass that hold anything else than what was meant before they came."""
+    """Return the late fields of a dataclass that hold anything else than what was meant before they came."""
     return {f.name: own for f in late_fields(type(value)) if (own := getattr(value, f.name)) != _meant_before(f)}
 
 
 def restore(cls: type[T], values: dict[str, Any]) -> T:
-    """The dataclass that `canonical` wrote. Raises ConfigError for a field this version does not know, or one that is missing."""
+    """Return the dataclass that `canonical` wrote. Raises ConfigError for a field that is missing or that this version does not know."""
     hints = _hints(cls)  # type: ignore[arg-type]  # mypy takes a class for unhashable
     fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
     if unknown := sorted(values.keys() - fields.keys()):
@@ -73,7 +73,7 @@ def restore(cls: type[T], values: dict[str, Any]) -> T:
 
 @functools.cache
 def _hints(cls: type) -> dict[str, Any]:
-    """A study is made of few classes and many values."""
+    """Return the type hints of a class, computed once: a study is made of few classes and many values."""
     return typing.get_type_hints(cls)
 
 

@@ -1,4 +1,4 @@
-"""A study from Python: run one, or open one that was run, and what it found as frames, figures and a network to use."""
+"""A study from Python: run one or open a finished one, and read its results as tables, figures and a network to use."""
 
 import functools
 import html
@@ -31,39 +31,39 @@ if TYPE_CHECKING:
 
 
 class Results:
-    """What is known of a study. Scores are shares in [0, 1]; frames are read once, when first asked for."""
+    """The results of a study. Scores are shares in [0, 1]; frames are read once, when first asked for."""
 
     def __init__(self, frames: Frames) -> None:
         self.frames = frames
 
     @property
     def study(self) -> Study:
-        """The question, as it has grown."""
+        """Return the question with everything it has gained."""
         return self.frames.study
 
     @property
     def folder(self) -> str:
-        """The study's own folder, a path or a URL."""
+        """Return the study's own folder, a path or a URL."""
         return self.frames.ledger.folder.location
 
     @property
     def in_progress(self) -> bool:
-        """Whether something is left to run: what is said so far may change."""
+        """True where trials are left to run, so that the results may change."""
         return self.frames.in_progress
 
     @functools.cached_property
     def findings(self) -> Findings:
-        """Everything the report says, as tables and sentences."""
+        """Return everything that the report says, as tables and sentences."""
         return findings(self.frames)
 
     @property
     def answers(self) -> list[Answer]:
-        """The answer at a glance, one a data set: what to do, how sure it is, what it scores and rests on, and the next step."""
+        """Return the answer at a glance for each data set: what to do, how sure it is, its score, its evidence, and the next step."""
         return self.findings.answers
 
     @property
     def answer(self) -> Answer:
-        """That of the study's only data set. Raises ConfigError where there are several: `answers` has them."""
+        """Return the answer for the study's only data set. Raises ConfigError where there are several: `answers` has them."""
         if len(self.answers) > 1:
             names = ", ".join(a.dataset for a in self.answers)
             raise ConfigError(f"{self.study.name} asks on {len(self.answers)} data sets ({names}); use results.answers.")
@@ -71,66 +71,75 @@ class Results:
 
     @property
     def next_step(self) -> NextStep:
-        """What to do next about the study's only data set, with its command and price. Raises ConfigError where there are several."""
+        """Return what to do next about the study's only data set, with its command and price. Raises ConfigError where there are
+        several."""
         return self.answer.next_step
 
     @property
     def verdicts(self) -> pd.DataFrame:
-        """One row a question: the sentence, its answer first."""
+        """Return one row for each question: the sentence, its answer first."""
         return pd.DataFrame({"sentence": [s.text for s in self.findings.sentences]})
 
     @property
     def strategies(self) -> pd.DataFrame:
-        """One row a strategy and metric, on test: mean, low, high (95 %), seeds."""
+        """Return one row for each strategy and metric, on test: mean, low, high (95 %), seeds."""
         return self.findings.strategies
 
     @property
     def pairs(self) -> pd.DataFrame:
-        """One row a pair of strategies: difference in test macro-F1 with its interval, p values, verdict."""
+        """Return one row for each pair of strategies: difference in test macro-F1 with its interval, p values, verdict."""
         return self.findings.pairs
 
     @property
     def why(self) -> pd.DataFrame:
-        """One row an explanation and measure: both strategies' means, difference with its interval, p values, verdict."""
+        """Return one row for each explanation and measure: both strategies' means, difference with its interval, p values, verdict."""
         return why_rows(self.findings.why)
 
     @property
     def seeds(self) -> pd.DataFrame:
-        """One row a confirm run and metric, on test."""
+        """Return one row for each confirm run and metric, on test."""
         return self.findings.seeds
 
     @property
     def advice(self) -> list[str]:
-        """Which strategy with how many images, steps or pixels, one line a data set and backbone; empty where the study varies none of them."""
+        """Return the strategy to use by number of images, steps or pixels, one line for each data set and backbone.
+
+        The list is empty where the study varies none of them.
+        """
         return [a.text for a in self.findings.advice]
 
     @property
     def sizes(self) -> pd.DataFrame:
-        """One row a strategy and `place` on an `axis` ("images", "steps", "pixels"): mean, low, high (95 %), seconds of a run; empty as above."""
+        """Return one row for each strategy and `place` on an `axis` ("images", "steps", "pixels"): mean, low, high (95 %), seconds of a
+        run.
+
+        The table is empty where the study varies none of them.
+        """
         return self.findings.when.sizes
 
     @property
     def crossings(self) -> pd.DataFrame:
-        """One row a pair of strategies and `axis`: where their curves cross on it, with its interval; empty as above."""
+        """Return one row for each pair of strategies and `axis`: the place where their curves cross, with its interval; empty as `sizes`
+        is."""
         return self.findings.when.crossings
 
     @property
     def trials(self) -> pd.DataFrame:
-        """One row a trial, in the order of asking; searched values as hp/<name>."""
+        """Return one row for each trial, in the order of asking; searched values as hp/<name>."""
         return self.frames.trials
 
     @property
     def epochs(self) -> pd.DataFrame:
-        """One row an epoch: losses, metrics, distances from the start."""
+        """Return one row for each epoch: losses, metrics, distances from the start."""
         return self.frames.epochs
 
     @property
     def warnings(self) -> list[str]:
-        """What stands on the report as a caveat, one line each."""
+        """Return the caveats of the report, one line each."""
         return self.findings.warnings
 
     def figure(self, name: str) -> "go.Figure":
-        """A figure of the report by name. Raises ConfigError listing them."""
+        """Return a figure of the report by name. Raises ConfigError, which lists the names, for another one."""
         spec = {f.name: f for f in FIGURES}
         if name not in spec:
             raise ConfigError(f"No figure {name!r}; choose from {nearest(name, list(spec))}.")
@@ -138,26 +147,31 @@ class Results:
 
     @property
     def picks(self) -> pd.DataFrame:
-        """One row a cell that has a network to use, `leads` for the one of each data set, then one for each that was `delivered`: trial,
-        folder, settings, validation and test macro-F1, temperature."""
+        """Return one row for each cell that has a network to use, then one for each that was `delivered`.
+
+        Columns: trial, folder, settings, validation and test macro-F1, temperature; `leads` marks the network to use of each data set.
+        """
         place = self.frames.ledger.folder
         return pd.DataFrame([{**pick_row(p), "folder": place.shown(f"trials/{p.trial}")} for p in self.findings.picks])
 
     def pick(self, cell: Cell | str = "", *, compared: bool = False) -> Pick:
-        """The network to use and what is known of it: the one that was delivered for the data set, where there is one. `cell`: a Cell, its
-        id, or some of its parts ("partial", "mini_weeds/partial"); with a strategy in it, or with `compared` (also as a part: "compared"), a
-        network of the comparison: of the cells that fit, the one the verdict speaks for, and of its confirm runs the one with the best
-        validation macro-F1. No test score chooses. Raises ConfigError where none fits, or several data sets do."""
+        """Return the network to use and what is known of it: the delivered network of the data set, where there is one.
+
+        `cell`: a Cell, its id, or some of its parts ("partial", "mini_weeds/partial"). With a strategy in it, or with `compared` (also as
+        a part: "compared"), the answer is a network of the comparison: the verdict names one of the cells that fit, and of its confirm
+        runs the one with the best validation macro-F1 is taken. No test score chooses. Raises ConfigError where no cell fits, or several
+        data sets do.
+        """
         wanted = cell.id if isinstance(cell, Cell) else cell
         if lost_choice(self.frames) and not any(p.delivered for p in self.findings.picks):  # else the line to beat would stand in
             raise ConfigError(why_nothing(self.frames))
         return find_pick(self.findings.picks, wanted, compared=compared, none=why_nothing(self.frames))
 
     def predictor(self, cell: Cell | str = "", *, ensemble: bool = False, calibrated: bool = True, compared: bool = False) -> "Predictor":
-        """The pick's network as a function of images; `cell` and `compared` as in `pick`.
+        """Return the pick's network as a function of images; `cell` and `compared` as in `pick`.
 
-        `ensemble`: all confirm runs of a compared cell together, at as many times the cost (`pick(cell, compared=True).together` has what
-        it brings). `calibrated`: with the temperature fitted on validation. Raises ConfigError.
+        `ensemble`: use all confirm runs of a compared cell together, at as many times the cost (`pick(cell, compared=True).together` says
+        what this gains). `calibrated`: apply the temperature fitted on validation. Raises ConfigError.
         """
         from study.use.predictor import Ensemble, Predictor
 
@@ -166,7 +180,8 @@ class Results:
             return Predictor.from_folder(ledger.trial_folder(pick.trial), pick.temperature if calibrated else 1.0)
         if pick.folds > 1:
             raise ConfigError(
-                f"{self.study.name} has outer folds: its {pick.folds} networks were tested on other images each, so no score of an ensemble is "
+                f"{self.study.name} has outer folds: its {pick.folds} networks were tested on other images each, so no score of an "
+                "ensemble is "
                 "known. Leave ensemble out."
             )
         if pick.together is None:
@@ -177,8 +192,11 @@ class Results:
         return Ensemble(members, pick.together.calibrated.temperature if calibrated else 1.0)
 
     def model_card(self, cell: Cell | str = "", *, compared: bool = False) -> str:
-        """The pick in Markdown, from the ledger: data, training, scores with intervals, calibration, classes from the worst on, limits, the
-        licence of the pretrained weights; `cell` and `compared` as in `pick`."""
+        """Return the pick's model card in Markdown; `cell` and `compared` as in `pick`.
+
+        It holds data, training, scores with intervals, calibration, classes from the worst on, limits, and the licence of the pretrained
+        weights, all from the ledger.
+        """
         from study.networks.weights import licence_of
 
         pick = self.pick(cell, compared=compared)
@@ -196,7 +214,7 @@ class Results:
         )
 
     def _repr_html_(self) -> str:
-        """The answer of each data set as a card, as a notebook shows it."""
+        """Return the answer of each data set as an HTML card for a notebook."""
         return f"<h4>{html.escape(self.study.name)}</h4>{cards_html(self.answers)}"
 
 
@@ -216,11 +234,16 @@ def run_study(
     track: str | None = None,
     images: bool = True,
 ) -> Results:
-    """Runs a study (a value, or the name of one) to its end and returns what it found; the same call resumes, and grows a study that
-    gained seeds, trials or cells. An interrupt stops it after the epoch at hand: what it returns then is in progress.
+    """Run a study (a value, or the name of one) to its end and return its results.
 
-    `local`: in this process, without Ray; `ray`: on Ray; with neither, whatever is expected to end first. `mlflow`: a server's URI, None for SQLite under `results`, "off" for none; `track`: a tracker beside it, tensorboard:FOLDER. `images`: small copies of images in the results and on the report; False for private ones. Raises ConfigError,
-    DataError or EnvironmentProblem, each one line with the way out.
+    The same call resumes, and grows a study that gained seeds, trials or cells. An interrupt stops it after the current epoch; its
+    results are then in progress.
+
+    `local`: in this process, without Ray; `ray`: on Ray; with neither, on the one that is expected to end first. `mlflow`: a server's
+    URI, None for SQLite under `results`, "off" for none; `track`: a tracker beside it, tensorboard:FOLDER. `images`: small copies of
+    images in the results and on the report; False for private ones.
+
+    Raises ConfigError, DataError or EnvironmentProblem, each one line with the way out.
     """
     options = Options(
         results=os.fspath(results),
@@ -249,11 +272,11 @@ def run_study(
 
 
 def open_place(place: str) -> tuple[Results, str]:
-    """A study and what is named behind a colon: RESULTS/STUDY[:CELL]. Raises ConfigError where there is no study."""
+    """Return a study and the text behind the colon of RESULTS/STUDY[:CELL]. Raises ConfigError where there is no study."""
     folder, cell = placed(place)
     return Results(load(folder)), cell
 
 
 def load_study(source: str | os.PathLike[str] | Ledger, study: str | None = None) -> Results:
-    """A study's folder, a results folder that holds one, or an MLflow URI (URI#STUDY). Raises ConfigError where there is none."""
+    """Open a study's folder, a results folder that holds one, or an MLflow URI (URI#STUDY). Raises ConfigError where there is none."""
     return Results(load(source if isinstance(source, Ledger) else os.fspath(source), study))

@@ -1,7 +1,7 @@
-"""One trial to its end: resume, train, keep its network, measure it. The same under Ray, torchrun or neither; the only caller of
-training and measuring.
+"""One trial to its end: resume, train, keep its network, measure it. No other module calls training and measuring.
 
-The caller gives `report(EpochRecord)`, called on every worker after every epoch; it returns True to stop.
+It runs the same under Ray, torchrun or neither. The caller gives `report(EpochRecord)`, called on every worker after every epoch; it
+returns True to stop.
 """
 
 import functools
@@ -71,13 +71,14 @@ def run_trial(
     stops: Collection[int] = (),
     leaving: Callable[[], bool] = lambda: False,
 ) -> Ending:
-    """Trains `config`, going on from its newest valid checkpoint; a trial that completes is measured. Errors of the user's making are
-    raised as they are. Without `curve` nobody will look at how it learned, only at the epoch that is kept (`training.loop.fine_tune`).
-    After the epochs in `stops` it may be stopped, by `report` or from outside: its network is whole by then. While `leaving` says that this
-    machine will soon be gone, every epoch leaves a checkpoint.
+    """Train `config`, continuing from its newest valid checkpoint; measure a trial that completes.
 
-    Out of memory, the device's or the host's, is retried once with half the batch at a time and gradients accumulated:
-    same effective batch.
+    Errors that the user can mend are raised as they are. Without `curve` only the kept epoch is evaluated (`training.loop.fine_tune`).
+    After the epochs in `stops` it may be stopped, by `report` or from outside: its network is whole by then. While `leaving` returns
+    True, this machine will soon be gone, and every epoch leaves a checkpoint.
+
+    A trial that runs out of memory, on the device or the host, is repeated once with half the batch at a time and accumulated gradients,
+    so the effective batch is the same.
     """
     folder = Folder(places.folder)
     if distributed.rank() == 0:
@@ -104,7 +105,7 @@ def run_trial(
 
 
 def mark_out_of_memory(folder: Folder) -> None:
-    """Whoever learns that a trial ran out of memory leaves this for its next attempt."""
+    """Mark that a trial ran out of memory, for its next attempt."""
     folder.write(OUT_OF_MEMORY, b"")
 
 
@@ -136,7 +137,7 @@ def _attempt(
 
 
 def was_completed(folder: Folder, config: TrialConfig) -> bool:
-    """Whether the trial was completed before and its network is whole: what it lacks, a measurement asked for later, needs no training."""
+    """Return True where the trial was completed before and its network is whole: a measurement added later needs no training."""
     data = folder.read("result.json")
     if data is None or json.loads(data).get("outcome") != Outcome.COMPLETED:
         return False
@@ -153,7 +154,8 @@ def _train(
     stops: Collection[int],
     leaving: Callable[[], bool],
 ) -> Ending:
-    """The network is written before the epoch's checkpoint, and before it is reported: whoever is killed or stopped then has it."""
+    """Train and return the ending. The network is written before the epoch's checkpoint and before the report, so a kill never loses
+    it."""
     folder, protocol = Folder(places.folder), config.protocol
     saved = checkpoint.load_newest(folder, trial=config.id)
     history = [EpochRecord.from_dict(values) for values in saved["history"]] if saved else []
@@ -192,7 +194,7 @@ def _stopped(record: EpochRecord) -> Ending:
 
 
 def _solve(config: TrialConfig, places: Places, inputs: Inputs, report: Report) -> Ending:
-    """What is solved has one epoch and nothing to go on from: after a kill it is solved again."""
+    """Solve a strategy that has no epochs. It has nothing to resume from: after a kill it is solved again."""
     solved = solve(config, inputs, weights=places.weights)
     if distributed.rank() == 0:
         kept = _describe(config, inputs, solved.network.arguments, solved.record.epoch)
@@ -202,7 +204,7 @@ def _solve(config: TrialConfig, places: Places, inputs: Inputs, report: Report) 
 
 
 def _describe(config: TrialConfig, inputs: Inputs, arguments: dict[str, Any], epoch: int) -> Kept:
-    """The network that was trained, for whoever uses it; `arguments` are timm's."""
+    """Return what users of the trained network need to know; `arguments` are timm's."""
     table = inputs.table
     return Kept(
         trial=config.id,
@@ -218,13 +220,13 @@ def _describe(config: TrialConfig, inputs: Inputs, arguments: dict[str, Any], ep
 
 
 def open_images(config: TrialConfig, places: Places) -> tuple[ImageTable, np.ndarray]:
-    """The cell's whole table and its pixels, uint8 [N, S, S, C]: the one place where the test split is in reach."""
+    """Return the cell's whole table and its pixels, uint8 [N, S, S, C]. Only here the test split is within reach."""
     table = open_table(config, places)
     return table, pixels(table, _side(config), places.cache_root)
 
 
 def open_table(config: TrialConfig, places: Places) -> ImageTable:
-    """The same, nothing decoded."""
+    """Return the cell's whole table without decoding an image."""
     cell = config.cell
     table = _opened(cell.dataset, cell.splits, places.data_root)
     table = subsample(table, cell.train_fraction, seed=config.subset) if cell.train_fraction < 1 else table
@@ -232,23 +234,24 @@ def open_table(config: TrialConfig, places: Places) -> ImageTable:
 
 
 def open_inputs(config: TrialConfig, places: Places) -> Inputs:
-    """What training sees: the test images are cut off before it gets anything."""
+    """Return the data for training; the test images are cut off before."""
     return Inputs(cut_off_test(*open_images(config, places)), config, places.cache_root or cache_folder())
 
 
 @functools.lru_cache(maxsize=4)
 def _opened(name: str, splits: str, root: Path | None) -> ImageTable:
-    """Headers and labels are read once a process: a worker trains one trial of a study after another."""
+    """Return the data set. Headers and labels are read once in a process, which trains one trial of a study after another."""
     return open_dataset(name, splits=splits, root=root)
 
 
 def measure_trial(config: TrialConfig, places: Places, names: tuple[str, ...], folder: Folder) -> dict[str, str]:
-    """Measures the network kept in `folder`, a trial's own; writes measured/NAME.parquet there. Returns why some say nothing, by name.
+    """Measure the network kept in `folder`, a trial's own, and write measured/NAME.parquet there.
 
-    Raises ConfigError where no network is kept.
+    Returns, by name, the reasons of measurements that have no result. Raises ConfigError where no network is kept.
     """
     table, images = open_images(config, places)
     own = config.cell.dataset
+    foreign = {name: functools.partial(_foreign, name, config, places) for name in places.foreign if DataName.parse(name).dataset != own}
     finished = Finished(
         config=config,
         network=Predictor.from_folder(folder, trial=config.id),
@@ -263,7 +266,7 @@ def measure_trial(config: TrialConfig, places: Places, names: tuple[str, ...], f
         published=functools.partial(_published, config, places),
         table=table,
         pixels=images,
-        foreign={name: functools.partial(_foreign, name, config, places) for name in places.foreign if DataName.parse(name).dataset != own},
+        foreign=foreign,
         labelled=functools.partial(_labelled, config, places) if places.labelled else None,
         earlier=lambda name: _measured(folder, name),
     )
@@ -272,7 +275,7 @@ def measure_trial(config: TrialConfig, places: Places, names: tuple[str, ...], f
 
 
 def _published(config: TrialConfig, places: Places) -> Backbone:
-    """The network with the head it came with. Raises NotMeasured."""
+    """Return the network with the head it was published with. Raises NotMeasured."""
     if config.strategy.start == "random":
         raise NotMeasured(f"{config.strategy.name} starts from random weights: there is nothing it could forget")
     backbone = create(config.cell.backbone, None, weights=places.weights, image_size=config.protocol.image_size)

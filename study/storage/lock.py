@@ -109,7 +109,9 @@ class _InStore:
                 _refuse_if_held(self.folder.shown(".lock"), _parsed(there), age)
             self.folder.replace(".lock", self.data, there)
         if self.folder.read(".lock") != self.data:  # asked for, since a store may know no conditions, and an answer may have been lost
-            raise EnvironmentProblem(f"{self.folder.shown('.lock')} is being taken by another sweep right now; run the same command again.")
+            raise EnvironmentProblem(
+                f"{self.folder.shown('.lock')} is being taken by another sweep right now; run the same command again.",
+            )
 
     def touch(self) -> None:
         data = self._with_beat(self.mine)
