@@ -1,1 +1,1 @@
-"""What a study remembers: the ledger (files, the truth) and its mirror in MLflow."""
+"""The memory of a study: the ledger (files, the truth) and its mirror in MLflow."""

@@ -87,7 +87,7 @@ def _export(ledger: Ledger, uri: str) -> int:
 
 
 def _follow(location: str, address: str | None) -> int:
-    """Waits longer after every failure; training goes on meanwhile."""
+    """Follow a ledger until the sweep closes stdin. After every failure it waits longer; training continues meanwhile."""
     os.nice(10)
     parent, _, name = location.rpartition("/")
     ledger = Ledger(parent, name)

@@ -1,4 +1,4 @@
-"""The one door to MLflow's client: its settings, for sending and for reading back alike."""
+"""The only access to MLflow's client, with the settings for sending and for reading back."""
 
 import os
 import re
@@ -25,8 +25,11 @@ SETTINGS = {  # a user's own values win
 
 
 def connect(uri: str) -> "MlflowClient":
-    """A client of the server at `uri`. Raises what MLflow raises (study.tracking.explain): a store that is no database refuses here. Raises
-    ConfigError for a database of another: opening it would add MLflow's tables."""
+    """Return a client of the server at `uri`.
+
+    Raises ConfigError for a database of another program, to which opening would add MLflow's tables, and MLflow's own errors
+    (study.tracking.explain), such as that of a store that is no database.
+    """
     check_tracking(uri)
     for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
@@ -36,14 +39,17 @@ def connect(uri: str) -> "MlflowClient":
 
 
 def default_uri(ledger: Ledger) -> str:
-    """SQLite beside the studies; for a results URL, in the working folder."""
+    """Return the address of an SQLite file beside the studies; for a results URL, in the working folder."""
     root = "." if ledger.folder.remote else os.path.dirname(ledger.folder.root)
     return f"sqlite:///{os.path.abspath(root)}/mlflow.db"
 
 
 def own_uri(ledger: Ledger) -> str:
-    """The same for what sends or reads: raises ConfigError for a folder whose name means something in an address, %41 or a question mark:
-    the database would be made elsewhere, or nowhere."""
+    """Return `default_uri` for code that sends or reads.
+
+    Raises ConfigError for a folder whose name has a meaning in an address (%41, a question mark): the database would be made elsewhere or
+    not at all.
+    """
     uri = default_uri(ledger)
     if found := re.search(r"%[0-9a-fA-F]{2}|\?", uri):
         raise ConfigError(

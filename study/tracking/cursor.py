@@ -1,4 +1,5 @@
-"""What a server has got of a study, beside it in mlflow.json: an optimisation, since without it everything is found again by tag."""
+"""The state of a study on a server, kept beside the study in mlflow.json. It only saves time: without it everything is found again by
+tag."""
 
 import contextlib
 import dataclasses
@@ -16,7 +17,7 @@ NAME = "mlflow.json"
 
 @dataclass(kw_only=True)
 class Cursor:
-    """Keys as in study.tracking.client.KEY: "" the study, a cell's id, a trial's id."""
+    """Records of what was sent. Keys as in study.tracking.client.KEY: "" the study, a cell's id, a trial's id."""
 
     uri: str  # without its password
     runs: dict[str, str] = field(default_factory=dict)  # key -> run id
@@ -29,7 +30,7 @@ class Cursor:
 
     @classmethod
     def load(cls, folder: Folder, uri: str) -> Self:
-        """As saved; a new one where none lies here, it is another server's, or it cannot be read."""
+        """Return the saved cursor; a new one where there is none, it is another server's, or it cannot be read."""
         known: Any = None
         with contextlib.suppress(ValueError, RecursionError):
             known = json.loads(folder.read(NAME) or b"{}")
@@ -54,7 +55,7 @@ class Cursor:
 
 
 def mark(data: bytes) -> str:
-    """Tells contents apart."""
+    """Return a short hash that tells contents apart."""
     return hashlib.sha256(data).hexdigest()[:16]
 
 

@@ -1,4 +1,4 @@
-"""A server's fault as one line with the way out. What it was is told by classes, codes and HTTP status, never by what stands in a text."""
+"""Faults of a server as one line with the way out. They are recognised by class, code and HTTP status, never by the words of a text."""
 
 import os
 import re
@@ -17,15 +17,15 @@ STATUS = {
     **dict.fromkeys(("REQUEST_LIMIT_EXCEEDED", "RESOURCE_EXHAUSTED"), 429),
     "TEMPORARILY_UNAVAILABLE": 503,
 }
-"""MLflow's words for the status of an answer, those of them that have a way out."""
+"""MLflow's words for the HTTP status of an answer, those that have a way out."""
 NO_SUCH_PATH = "ENDPOINT_NOT_FOUND"  # 404 of a server that knows nothing of MLflow there
 ANSWERED = re.compile(r"API request to endpoint \S+ failed with error code (\d{3}) != \d{3}")
-"""Of an answer that is no JSON, MLflow's client keeps the status in this sentence alone."""
+"""The sentence in which MLflow's client keeps the status of an answer that is no JSON."""
 LOST = (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT)
 
 
 def explain(error: Exception, uri: str) -> str:
-    """One line; passwords never in it, nor anything that a terminal would obey: its text is the server's."""
+    """Return one line without passwords and without control characters, since its text is the server's."""
     if isinstance(error, StudyError):  # ours already: about the ledger, or about what the server holds
         return str(error)
     text, where = shown(" ".join(str(error).split()))[:300], redact(uri)
@@ -34,7 +34,7 @@ def explain(error: Exception, uri: str) -> str:
 
 
 def _way_out(error: BaseException, text: str, uri: str) -> str | None:
-    """What follows the address; None where the error says nothing that has a way out."""
+    """Return the text that follows the address; None where the error suggests no way out."""
     if isinstance(error, socket.gaierror):
         return "has a host name that is not known here; check its spelling, or give its address"
     if isinstance(error, ConnectionRefusedError):
@@ -81,7 +81,7 @@ def _of_status(status: int | None, text: str, uri: str) -> str | None:
 
 
 def _status(error: BaseException) -> int | None:
-    """As MLflow's client names it, else as the answer has it that requests or boto3 keep."""
+    """Return the HTTP status that MLflow's client names, else that of the answer which requests or boto3 keep."""
     named = STATUS.get(str(getattr(error, "error_code", None)))
     answer = getattr(error, "response", None)
     if isinstance(answer, dict):
@@ -92,7 +92,7 @@ def _status(error: BaseException) -> int | None:
 
 
 def _taken_from(uri: str) -> str:
-    """Of an SQLite path that begins in the folder of today: that it does."""
+    """Return a note for a relative SQLite path, which begins in the working folder; an empty text for other addresses."""
     scheme, _, path = uri.partition("///")
     if not scheme.startswith("sqlite") or path.startswith("/"):
         return ""

@@ -1,4 +1,4 @@
-"""A study that is fetched where it lies already: what is as it was fetched may be replaced by what is newer, and nothing else."""
+"""A study that is fetched again: files that are as they were fetched may be replaced by newer ones, and no others."""
 
 import json
 from collections.abc import Iterable
@@ -13,11 +13,14 @@ NAME = ".fetched.json"
 SHOWN = 3  # names of files that differ
 
 Marks = dict[str, list[str]]
-"""By a file's name within the study's folder, the marks of what a server has given for it: the newest two, since a fetch may end between."""
+"""Marks of a server's versions of each file, by its name within the study's folder: the newest two, since a fetch may end in between."""
 
 
 def check(folder: Folder, files: Iterable[tuple[str, bytes]], *, overwrite: bool) -> Marks:
-    """What was fetched before, and what is about to be. Raises ConfigError where a file here has another origin than a server and differs."""
+    """Return the marks of the files fetched before and of those to come.
+
+    Raises ConfigError where a file here was not fetched from a server and differs.
+    """
     known, coming, differ = _known(folder), Marks(), list[str]()
     for name, data in files:
         coming[name] = [*known.get(name, [])[-1:], mark(data)]
@@ -27,7 +30,8 @@ def check(folder: Folder, files: Iterable[tuple[str, bytes]], *, overwrite: bool
     if differ and not overwrite:
         more = f" and {len(differ) - SHOWN} more" if len(differ) > SHOWN else ""
         raise ConfigError(
-            f"{folder.location} holds what the server has not: {', '.join(differ[:SHOWN])}{more} differ, and were not fetched as they are. "
+            f"{folder.location} holds what the server has not: {', '.join(differ[:SHOWN])}{more} differ, and were not fetched as "
+            "they are. "
             "Nothing was changed; fetch into another folder, or replace them with --overwrite."
         )
     folder.write(NAME, dumps(known | coming).encode())
@@ -35,7 +39,7 @@ def check(folder: Folder, files: Iterable[tuple[str, bytes]], *, overwrite: bool
 
 
 def write(folder: Folder, files: Iterable[tuple[str, bytes]], known: Marks) -> None:
-    """Writes what differs, and remembers all of it, also where it is broken off by an error."""
+    """Write the files that differ and remember all of them, also where an error interrupts it."""
     marks = dict(known)
     try:
         for name, data in files:
@@ -48,7 +52,7 @@ def write(folder: Folder, files: Iterable[tuple[str, bytes]], known: Marks) -> N
 
 
 def _known(folder: Folder) -> Marks:
-    """Empty where nothing was fetched, or it cannot be read: then nothing that differs is replaced."""
+    """Return the marks; none where nothing was fetched or they cannot be read, so that no differing file is replaced."""
     try:
         values: Any = json.loads(folder.read(NAME) or b"{}")
     except (ValueError, RecursionError):

@@ -14,7 +14,8 @@ from study.tracking.trackers import TRACKERS
 
 
 class Follower:
-    """Brings one tracker up to one ledger until it is closed: the MLflow server at `uri`, or what `trackers.open_tracker` makes of it."""
+    """A child process that updates one tracker from one ledger until it is closed: the MLflow server at `uri`, or
+    `trackers.open_tracker`'s."""
 
     def __init__(self, ledger: Ledger, uri: str | None = None) -> None:
         self.ledger, self.uri, self.is_default = ledger, uri or own_uri(ledger), uri is None
@@ -32,7 +33,7 @@ class Follower:
         )
 
     def close(self, timeout: float = 60.0) -> SyncReport:
-        """Lets it send the rest, for at most `timeout` seconds."""
+        """Let the process send the rest, for at most `timeout` seconds, and return its last report."""
         assert self.process is not None
         try:
             output, _ = self.process.communicate(timeout=timeout)  # closes its stdin: the sign to finish
@@ -47,21 +48,21 @@ class Follower:
         return SyncReport(pending=pending, problem=problem)
 
     def how_to_look(self) -> str:
-        """A line for the terminal: what to type, or which page to open."""
+        """Return a line for the terminal: the command to type, or the page to open."""
         kind, _, place = self.uri.partition(":")
         if kind in TRACKERS:
             return f"{kind} --logdir {shlex.quote(place)}"
         return f"MLflow: mlflow ui --backend-store-uri {self.uri}" if kind == "sqlite" else f"MLflow: {redact(self.uri)}"
 
     def how_to_send(self) -> str:
-        """The command that sends what was not sent."""
+        """Return the command that sends the rest."""
         option = "--track" if self.uri.partition(":")[0] in TRACKERS else "--mlflow"
         server = "" if self.is_default else f" {option} {redact(self.uri)}"
         return f"python -m study.tracking sync {self.ledger.folder.location}{server}"
 
 
 def child_environment(uri: str) -> dict[str, str]:
-    """For `python -m study.tracking`: the server's address is no argument, since it may hold a password."""
+    """Return the environment of `python -m study.tracking`, which holds the server's address: an argument could reveal its password."""
     environment = {**os.environ, "STUDY_MLFLOW_URI": uri}
     environment.setdefault("PYTHONPATH", os.pathsep.join(sys.path[:1] + [os.getcwd()]))
     return environment

@@ -1,7 +1,7 @@
-"""The mirror read back: a study's ledger folder rebuilt, byte for byte, from an MLflow server alone.
+"""The way back from MLflow: a study's ledger folder, rebuilt byte for byte from a server alone.
 
-A server is not trusted: names are matched before they become paths, sizes are bounded, and it all happens in a process of its own
-(`python -m study.tracking fetch`), which is ended when time is up, whatever it waits for.
+A server is not trusted. Names are matched before they become paths, and sizes are bounded. All of it happens in a process of its own
+(`python -m study.tracking fetch`), which is ended when time is up.
 """
 
 import functools
@@ -36,10 +36,10 @@ DEADLINE_S = 600.0  # for all of it; STUDY_MLFLOW_DEADLINE sets another
 
 
 def read(uri: str, study: str | None, cache: Path, deadline: float | None = None) -> Ledger:
-    """The ledger of `study` (may be left out where the server holds one), rebuilt under `cache` within `deadline` seconds.
+    """Return the ledger of `study`, rebuilt under `cache` within `deadline` seconds. A server with one study needs no name.
 
-    Raises ConfigError when the server holds no such study, EnvironmentProblem when it does not answer, not in time, or not as a
-    server of ours would.
+    Raises ConfigError when the server holds no such study, EnvironmentProblem when it does not answer, not in time, or not as a server of
+    ours would.
     """
     seconds = deadline or _deadline()
     command = [sys.executable, "-m", "study.tracking", "fetch", str(cache), *(["--study", study] if study else [])]
@@ -57,8 +57,11 @@ def read(uri: str, study: str | None, cache: Path, deadline: float | None = None
 
 
 def fetch(uri: str, study: str | None, cache: Path, *, overwrite: bool = False) -> Ledger:
-    """The same within this process, which must not be needed afterwards: its memory is limited, and only the caller can hurry it. What lies
-    there and is not as it was fetched stays as it is, unless `overwrite`: then ConfigError is raised."""
+    """Rebuild the ledger within this process, which must not be needed afterwards: its memory is limited, and only the caller can stop
+    it.
+
+    Files that are there already and differ from what was fetched are kept and ConfigError is raised, unless `overwrite`.
+    """
     if study is not None and not NAME.fullmatch(study):
         raise ConfigError(f"{shown(study)!r} cannot be a study's name: it must match {NAME.pattern}.")
     with _limited_to(psutil.Process().memory_info().vms + LARGEST_MEMORY, "RLIMIT_AS"):
@@ -74,7 +77,7 @@ def fetch(uri: str, study: str | None, cache: Path, *, overwrite: bool = False) 
 
 
 def check_there(uri: str) -> None:
-    """Raises ConfigError for an SQLite file that does not exist: to read it would make it."""
+    """Raise ConfigError for an SQLite file that does not exist, since reading would make it."""
     if uri.startswith(SQLITE) and not os.path.exists(path := uri.removeprefix(SQLITE).partition("?")[0]):
         raise ConfigError(f"{shown(redact(uri))}: there is no file {shown(path)}; a path of three slashes starts at {os.getcwd()}.")
 
@@ -90,7 +93,8 @@ def _fetch(client: Any, uri: str, study: str | None, cache: Path, overwrite: boo
         fetched.write(ledger.folder, everything(), {})
         if not ledger.folder.exists("study.json"):
             raise EnvironmentProblem(
-                f"{redact(uri)} has the runs of {name} and not its files: what lay in the folder of its artifacts is gone. Restore that folder, "
+                f"{redact(uri)} has the runs of {name} and not its files: what lay in the folder of its artifacts is gone. Restore "
+                "that folder, "
                 f"or send them anew: python -m study.tracking sync RESULTS/{name} --mlflow {redact(uri)}"
             )
         return ledger
@@ -101,7 +105,7 @@ def _fetch(client: Any, uri: str, study: str | None, cache: Path, overwrite: boo
 
 
 def _studies(client: Any, uri: str, only: str | None) -> dict[str, tuple[str, Any]]:
-    """Of each study there, or of `only` this one: (id of its experiment, its own run)."""
+    """Return for each study on the server, or for `only` this one: (id of its experiment, its own run)."""
     found = {}
     for experiment in _pages(uri, lambda token: client.search_experiments(page_token=token)):
         name = experiment.name
@@ -112,7 +116,7 @@ def _studies(client: Any, uri: str, only: str | None) -> dict[str, tuple[str, An
 
 
 def which_one(uri: str, study: str | None, there: Sequence[str]) -> str:
-    """What to say where not one study is meant, and which ones could be."""
+    """Return the error's text where the address does not mean exactly one study: it names those that are there."""
     where = redact(uri)
     if not there:
         return f"{where} holds no study; send one there first: python -m study.tracking sync RESULTS/STUDY --mlflow {where}"
@@ -121,7 +125,7 @@ def which_one(uri: str, study: str | None, there: Sequence[str]) -> str:
 
 
 def _everything(client: Any, uri: str, name: str, experiment_id: str, root: Any) -> Iterator[tuple[str, bytes]]:
-    """Every file of the study that the server has, by its name within the study's folder, one in memory at a time."""
+    """Yield every file of the study on the server, by its name within the study's folder, one in memory at a time."""
     place = (moved(uri, name) or Moved("-", "-")).place
     yield from _files(uri, root, place, lambda f: f in STUDY_FILES)
     query = f"tags.`{KEY}` LIKE '{name}:%'"
@@ -138,7 +142,7 @@ def _everything(client: Any, uri: str, name: str, experiment_id: str, root: Any)
 
 
 def _pages(uri: str, ask: Callable[[str | None], Any]) -> Iterator[Any]:
-    """What a paged answer holds. Raises EnvironmentProblem where the server repeats itself."""
+    """Yield the entries of a paged answer. Raises EnvironmentProblem where the server repeats itself."""
     token, seen = None, set[str]()
     while True:
         page = ask(token)
@@ -152,7 +156,7 @@ def _pages(uri: str, ask: Callable[[str | None], Any]) -> Iterator[Any]:
 
 
 def _files(uri: str, run: Any, place: Callable[[str], str], ours: Callable[[str], bool]) -> Iterator[tuple[str, bytes]]:
-    """Names and contents of a run's files that are ours. Raises EnvironmentProblem for one larger than any of ours can be."""
+    """Yield names and contents of a run's files that are ours. Raises EnvironmentProblem for one larger than any of ours can be."""
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
     store = get_artifact_repository(place(run.info.artifact_uri), tracking_uri=uri)
@@ -167,7 +171,7 @@ def _files(uri: str, run: Any, place: Callable[[str], str], ours: Callable[[str]
 
 
 def _download(store: Any, run: Any, file: str) -> bytes:
-    """Whatever size was announced, no more than LARGEST_FILE is written."""
+    """Return a file's bytes, at most LARGEST_FILE of them, no matter which size was announced."""
     with tempfile.TemporaryDirectory() as folder, _limited_to(LARGEST_FILE, "RLIMIT_FSIZE"):
         try:
             return Path(store.download_artifacts(file, folder)).read_bytes()
@@ -185,7 +189,7 @@ def _too_large(file: str, run: Any) -> EnvironmentProblem:
 
 @contextmanager
 def _limited_to(size: int, what: str) -> Iterator[None]:
-    """This process within a limit of the system's; nothing changes where the system has none, or a tighter one holds."""
+    """Hold this process within a limit of the system; nothing changes where the system has none, or a tighter one holds."""
     kind = getattr(resource, what)
     soft, hard = resource.getrlimit(kind)
     if soft == resource.RLIM_INFINITY or soft > size:

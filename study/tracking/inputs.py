@@ -1,4 +1,4 @@
-"""What a run was trained and measured on, as MLflow's dataset inputs: one a split, told apart by content."""
+"""The data sets of a run as MLflow's dataset inputs: one for each split, told apart by content."""
 
 import hashlib
 from collections.abc import Sequence
@@ -14,8 +14,10 @@ CONTEXTS = {"train": "training", "val": "validation", "test": "test"}
 
 
 def inputs(cell: Cell, found: dict[str, Any], splits: Sequence[str] = tuple(CONTEXTS)) -> "list[DatasetInput]":
-    """Of `found`, the data report; empty where it does not know the cell's data. It counts the images of the first fold: of others, which
-    hold about as many, the profile has no numbers."""
+    """Return the inputs of a cell, taken from `found`, the data report; an empty list where the report does not know the cell's data.
+
+    The numbers of images are those of the first fold; the other folds hold about as many.
+    """
     from mlflow.entities import Dataset, DatasetInput, InputTag
     from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
 

@@ -62,14 +62,14 @@ STUDY_FILES = (
     "report.html",
 )
 TRIAL_FILE = re.compile(r"config\.json|epochs\.jsonl|result\.json|measured/[a-z_]+\.parquet")
-"""What carries a study elsewhere takes these of it, and no other name."""
+"""The only names of a trial's files that are copied when a study is carried elsewhere."""
 LEFT_BEHIND = frozenset({"epochs.jsonl", "epochs", "result.json", "attempts.jsonl", "measured", "checkpoint", "best"})
-"""What a trial leaves once it was asked for."""
+"""Names of the files that a trial writes after it was asked for."""
 AT_ONCE = 200  # trials held in memory at a time while all are read
 
 
 class Ledger:
-    """One study's folder."""
+    """The folder of one study."""
 
     def __init__(self, results: str | os.PathLike[str], study: str) -> None:
         self.study_name = study
@@ -82,19 +82,18 @@ class Ledger:
 
     # -- the study ---------------------------------------------------------------------------------
     def study(self) -> Study | None:
-        """The question, with everything it has gained; None before it was first asked."""
+        """Return the question with everything it has gained; None before it was first asked."""
         return self._read("study.json", study_of)
 
     def facts(self) -> dict[str, Any]:
-        """What was fixed or found when it ran: versions, machine, precision, when it started and finished, its verdicts."""
+        """Return the facts fixed or found during the run: versions, machine, precision, when it started and finished, its verdicts."""
         return self._read("study.json", facts_of) or {}
 
     def begin(self, study: Study, facts: dict[str, Any], *, planned: bool = False) -> Study:
-        """Writes study.json once. One that lies here already may have grown since: that is an amendment, recorded and dated; `planned`: the
-        study's own, by what its hours still held.
+        """Write study.json once, and return the study with every cell it ever had, in the order in which they came.
 
-        Returns the study with every cell it ever had, in the order in which they came. Raises ConfigError, naming the fields in
-        full, when the question itself would change.
+        A study that exists already may have grown since: that is an amendment, recorded with its date. `planned`: the study grew by
+        itself within its hours. Raises ConfigError, naming the fields in full, when the question itself would change.
         """
         known, before = self._json("study.json"), self.study()
         if known is None or before is None:
@@ -115,15 +114,17 @@ class Ledger:
         return grown
 
     def grown(self, study: Study, before: Study, *, planned: bool = False) -> tuple[Study, list[Change]]:
-        """(`before` with what `study` has besides, what changed). Asked for as it was last, a study that has grown by its own plan since goes
-        on as it is. Raises ConfigError as `grow` does."""
+        """Return (`before` with the additions of `study`, the changes).
+
+        A study that has grown by its own plan and is asked for as it was last goes on as it is. Raises ConfigError as `grow` does.
+        """
         asked = self._read("study.json", asked_of)
         if asked is not None and not compare(asked, replace(study, published=asked.published)):
             return replace(before, deliver=study.deliver), []
         return grow(before, study, self.folder.location, planned=planned)
 
     def amendments(self) -> list[dict[str, Any]]:
-        """How the study grew: when (unix time), what changed, and whether the test set was open already."""
+        """Return how the study grew: when (unix time), what changed, and whether the test set was open already."""
         return self._read("study.json", amendments_of) or []
 
     def add_facts(self, **facts: Any) -> None:
@@ -133,7 +134,7 @@ class Ledger:
         self._write("study.json", values)
 
     def finished(self) -> bool:
-        """Every stage is done: the study's last word is written."""
+        """Return True where every stage is done and the study's final facts are written."""
         return bool(self.facts().get("finished_at"))
 
     # -- trials ------------------------------------------------------------------------------------
@@ -141,16 +142,19 @@ class Ledger:
         self._write(f"trials/{ask.trial_id}/config.json", {"schema": SCHEMA, **ask.as_dict()})
 
     def trial_ids(self) -> list[str]:
-        """Names of the trials' folders."""
+        """Return the names of the trials' folders."""
         return self.folder.names("trials")
 
     def asks(self, stage: Stage | None = None) -> list[Ask]:
-        """In the order of asking."""
+        """Return the trials asked for, in that order, of one stage or of all."""
         found = self.folder.each(self.ask, self.folder.names("trials"))
         return sorted((a for a in found if a is not None and stage in (None, a.stage)), key=lambda a: a.sequence)
 
     def asks_beside(self, known: dict[str, Ask]) -> list[Ask]:
-        """In the order of asking. An ask is written once, so those in `known` are not read again; it gains what was read."""
+        """Return the trials asked for, in that order.
+
+        An ask is written once, so those in `known` are not read again; new ones are added to it.
+        """
         names = self.trial_ids()
         for ask in self.folder.each(self.ask, [n for n in names if n not in known]):
             if ask is not None:
@@ -158,7 +162,8 @@ class Ledger:
         return sorted((known[n] for n in names if n in known), key=lambda a: a.sequence)
 
     def ask(self, trial_id: str) -> Ask | None:
-        """Why and how one trial was asked for; None where it was not. Raises EnvironmentProblem where it left files and lost this one."""
+        """Return why and how one trial was asked for; None where it was not. Raises EnvironmentProblem where its other files are here and
+        this one is lost."""
         name = f"trials/{trial_id}/config.json"
         if trial_id in self._asks:
             return self._asks[trial_id]
@@ -172,7 +177,7 @@ class Ledger:
         return found
 
     def append_epoch(self, trial_id: str, record: EpochRecord) -> bool:
-        """Appends, unless this epoch is there already (a restarted trial repeats its last ones). True if new."""
+        """Append an epoch unless it is there already, since a restarted trial repeats its last ones. Returns True for a new one."""
         known = self.epochs(trial_id)
         if any(e.epoch >= record.epoch for e in known):
             return False
@@ -185,7 +190,10 @@ class Ledger:
         return True
 
     def epochs(self, trial_id: str, *, ended: bool = False) -> list[EpochRecord]:
-        """A trial's completed epochs, in order; `ended`: it has a result. Raises EnvironmentProblem, naming file and line, where one is damaged."""
+        """Return a trial's completed epochs, in order; `ended`: it has a result.
+
+        Raises EnvironmentProblem, naming file and line, where one is damaged.
+        """
         if trial_id in self._live:
             return list(self._live[trial_id])
         name = f"trials/{trial_id}/epochs.jsonl"
@@ -199,7 +207,7 @@ class Ledger:
         return records
 
     def _loose(self, trial_id: str) -> list[EpochRecord]:
-        """Epochs that lie one a file, each read once."""
+        """Return the epochs that are stored one in a file; each file is read once."""
         names = [f"trials/{trial_id}/epochs/{file}" for file in self.folder.names(f"trials/{trial_id}/epochs")]
         self.folder.each(self._read_loose, [n for n in names if n not in self._parts])
         return [self._parts[n] for n in names if n in self._parts]
@@ -210,11 +218,11 @@ class Ledger:
                 self._parts[name] = EpochRecord.from_dict(parse(data, records=True))
 
     def attempts(self, trial_id: str) -> int:
-        """How often the trial was started, anywhere."""
+        """Return the number of times the trial was started, on any machine."""
         return (self.folder.read(f"trials/{trial_id}/attempts.jsonl") or b"").count(b"\n")
 
     def write_result(self, result: TrialResult) -> None:
-        """Behind a URL, after the trial's epochs were gathered into one file: who finds a result finds them there."""
+        """Write the result. Behind a URL the trial's epochs are gathered into one file before, so readers of a result find them there."""
         folder = f"trials/{result.trial_id}"
         if self.folder.remote and (epochs := self.epochs(result.trial_id)):
             lines = "".join(dumps(e.as_dict()) + "\n" for e in epochs)
@@ -226,7 +234,7 @@ class Ledger:
             self.folder.remove(f"{folder}/epochs")
 
     def result(self, trial_id: str) -> TrialResult | None:
-        """How a trial ended; None while it has not."""
+        """Return the trial's result; None while it has not ended."""
         if trial_id in self._results:
             return self._results[trial_id]
         found = self._read(f"trials/{trial_id}/result.json", lambda values: result_of(values, trial_id))
@@ -236,12 +244,12 @@ class Ledger:
         return found
 
     def results(self) -> dict[str, TrialResult]:
-        """Every trial that ended, by id."""
+        """Return the result of every trial that ended, by id."""
         names = self.folder.names("trials")
         return {k: v for k, v in zip(names, self.folder.each(self.result, names), strict=True) if v is not None}
 
     def trial(self, trial_id: str) -> "Trial | None":
-        """All that was recorded of a trial; None where it was never asked for."""
+        """Return everything recorded of a trial; None where it was never asked for."""
         ask = self.ask(trial_id)
         return None if ask is None else self._with(ask)
 
@@ -250,7 +258,7 @@ class Ledger:
         return Trial(ask, self.epochs(ask.trial_id, ended=result is not None), result)
 
     def trials(self, asks: Sequence[Ask] | None = None) -> "Iterator[Trial]":
-        """One after the other: those of `asks`, or all, in the order of the folders (sort by `ask.sequence` for the order of asking)."""
+        """Yield the trials of `asks`, or all, in the order of the folders (sort by `ask.sequence` for the order of asking)."""
         if asks is not None:
             for start in range(0, len(asks), AT_ONCE):
                 yield from self.folder.each(self._with, asks[start : start + AT_ONCE])
@@ -260,27 +268,28 @@ class Ledger:
             yield from (t for t in self.folder.each(self.trial, names[start : start + AT_ONCE]) if t is not None)
 
     def trial_folder(self, trial_id: str) -> Folder:
-        """Where the trial's files lie, whether or not there are any yet."""
+        """Return the folder of the trial's files, which need not exist yet."""
         return self.folder / f"trials/{trial_id}"
 
     def files(self, trial_id: str) -> list[str]:
-        """What a reader needs of a trial, by name within its folder: its records, and whatever was measured on it."""
+        """Return the files that a reader needs of a trial, by name within its folder: its records and its measurements."""
         here = set(self.folder.names(f"trials/{trial_id}"))
         known = [n for n in ("config.json", "epochs.jsonl", "result.json") if n in here]
         return known + [f"measured/{name}.parquet" for name in self.measurements(trial_id)]
 
     def measurements(self, trial_id: str) -> list[str]:
-        """Names of what was measured on its network."""
+        """Return the names of the measurements of the trial's network."""
         found = self.folder.names(f"trials/{trial_id}/measured")
         return [n.removesuffix(".parquet") for n in found if TRIAL_FILE.fullmatch(f"measured/{n}")]
 
     def measured(self, trial_id: str, name: str) -> bytes | None:
-        """The Parquet file of a measurement, or None where it was not made."""
+        """Return the Parquet file of a measurement, or None where it was not made."""
         return self.folder.read(f"trials/{trial_id}/measured/{name}.parquet")
 
     # -- selection and the locked test set -----------------------------------------------------------
     def write_selection(self, rule: str, chosen: dict[str, str], considered: int, by_search: dict[str, list[str]] | None = None) -> None:
-        """`chosen`: cell id -> trial id, out of `considered` finished search trials. An earlier choice that it replaces is kept beside it."""
+        """Write the choice: `chosen`, cell id -> trial id, out of `considered` finished search trials. An earlier choice is kept beside
+        it."""
         known = self.selection()
         earlier = [*known.get("earlier", []), {k: v for k, v in known.items() if k not in ("schema", "earlier")}] if known else []
         values: dict[str, Any] = {"schema": SCHEMA, "rule": rule, "chosen": chosen, "considered": considered}
@@ -288,25 +297,32 @@ class Ledger:
         self._write("selection.json", values | ({"earlier": earlier} if earlier else {}))
 
     def selection(self) -> dict[str, Any] | None:
-        """`rule`, `chosen` (cell id -> trial id), `considered`, and `earlier` choices; None before the search is done."""
+        """Return `rule`, `chosen` (cell id -> trial id), `considered`, and `earlier` choices; None before the search is done."""
         return self._read("selection.json", selection_of)
 
     def confirmed_trials(self) -> dict[str, list[str]]:
-        """By cell, the search trials whose configurations are confirmed: one, or the winner of each independent search (empty: it found none)."""
+        """Return by cell the search trials whose configurations are confirmed: one, or the winner of each independent search.
+
+        An empty id stands for a search that found none.
+        """
         known = self.selection() or {"chosen": {}}
         return known.get("by_search") or {cell: [trial_id] for cell, trial_id in known["chosen"].items()}
 
     def write_budgets(self, questions: list[dict[str, Any]]) -> None:
-        """One entry a question that was decided on."""
+        """Write one entry for each question that was decided on."""
         self._write("budgets.json", {"schema": SCHEMA, "questions": questions})
 
     def budgets(self) -> list[dict[str, Any]]:
-        """By question (the fields of `config.QUESTION`): for which choice (`on`: cell -> winners), the `rounds` of the
-        check with each strategy's state and figures, the `factor` on the epochs at which it is confirmed, and `earlier` decisions."""
+        """Return the decisions on longer training, one for each question (the fields of `config.QUESTION`).
+
+        Each has the choice it was made for (`on`: cell -> winners), the `rounds` of the check with each strategy's state and figures, the
+        `factor` on the epochs at which it is confirmed, and `earlier` decisions.
+        """
         return self._read("budgets.json", budgets_of) or []
 
     def winners(self) -> dict[str, Ask]:
-        """By cell, the trial that speaks for it; empty before the choice. Raises EnvironmentProblem for a choice that is not here."""
+        """Return by cell the trial that speaks for it; empty before the choice. Raises EnvironmentProblem where a chosen trial is missing
+        here."""
         found = {cell: (trial_id, self.ask(trial_id)) for cell, trial_id in (self.selection() or {"chosen": {}})["chosen"].items()}
         for cell, (trial_id, ask) in found.items():
             if ask is None:
@@ -317,11 +333,11 @@ class Ledger:
         return {cell: ask for cell, (_, ask) in found.items() if ask is not None}
 
     def open_test(self, trial_ids: list[str], note: str = "") -> str:
-        """Records that the test set is opened for exactly these confirm runs; returns the lock's hash.
+        """Record that the test set is opened for exactly these confirm runs, and return the lock's hash.
 
-        The same runs, or some of them, may be finished or measured again under the opening that held them. Another run among
-        them is a further opening: it is recorded, every report of this study says so, and its verdicts are held to a stricter level.
-        With a `note` it is no look: the run was chosen by validation alone, and no comparison has it.
+        The same runs, or some of them, may be finished or measured again under the opening that held them. Another run among them is a
+        further opening: it is recorded, every report of this study says so, and its verdicts are held to a stricter level. An opening
+        with a `note` does not count: its run was chosen by validation alone, and no comparison has it.
         """
         openings = self.test_openings()
         for opening in openings:
@@ -333,20 +349,21 @@ class Ledger:
         return key
 
     def test_openings(self) -> list[dict[str, Any]]:
-        """Every opening of the test set: `hash`, `trials`, `at` (unix time), and a `note` where it does not count (`looks`)."""
+        """Return every opening of the test set: `hash`, `trials`, `at` (unix time), and a `note` where it does not count (`looks`)."""
         return self._read("test_lock.json", openings_of) or []
 
     def looks(self) -> list[dict[str, Any]]:
-        """The openings that verdicts rest on. More than one is a caveat of the report."""
+        """Return the openings that verdicts rest on. More than one is a caveat of the report."""
         return [o for o in self.test_openings() if "note" not in o]
 
     # -- what is handed over ---------------------------------------------------------------------------
     def delivered(self) -> dict[str, dict[str, Any]]:
-        """By data set and split protocol: the trial that is handed over, how its length was chosen, its scores; `earlier` ones beside it."""
+        """Return by data set and split protocol: the delivered trial, how its length was chosen, its scores, and `earlier` ones beside
+        it."""
         return self._read("delivered.json", delivered_of) or {}
 
     def write_delivered(self, key: str, values: dict[str, Any]) -> None:
-        """One that was delivered before is kept under `earlier`."""
+        """Write the delivered network of a data set. The one before is kept under `earlier`."""
         known = self.delivered()
         before = known.get(key)
         earlier = [*before.get("earlier", []), {k: v for k, v in before.items() if k != "earlier"}] if before else []
@@ -354,11 +371,11 @@ class Ledger:
         self._write("delivered.json", {"schema": SCHEMA, "delivered": known})
 
     def pictures(self) -> bytes | None:
-        """Small copies of the images that the report shows (`study.conduct.report_pictures`); None where none were wanted."""
+        """Return the small copies of images that the report shows (`study.conduct.report_pictures`); None where none were wanted."""
         return self.folder.read(PICTURES)
 
     def data_report(self) -> dict[str, Any]:
-        """What the data doctor found, by data set and split protocol; empty before it has looked."""
+        """Return the findings of the data check, by data set and split protocol; empty before it has run."""
         return self._read("data_report.json", data_report_of, schema=False) or {}
 
     # -- plumbing ----------------------------------------------------------------------------------
@@ -366,7 +383,8 @@ class Ledger:
         return self._read(name, lambda values: values)
 
     def _read(self, name: str, make: Callable[[dict[str, Any]], T], schema: bool = True) -> T | None:
-        """What `make` makes of the file; None where there is none. Raises EnvironmentProblem, or ConfigError for another schema."""
+        """Return what `make` builds from the file; None where there is no file. Raises EnvironmentProblem, or ConfigError for another
+        schema."""
         data = self.folder.read(name)
         if data is None:
             return None
@@ -396,12 +414,14 @@ class Trial(NamedTuple):
 
 
 SERVERS = ("http://", "https://", "sqlite://", "postgresql://", "mysql://")
-"""How an MLflow server's address begins."""
+"""The ways in which an MLflow server's address begins."""
 
 
 def placed(place: str) -> tuple[str, str]:
-    """A study's folder, or a results folder that holds one, and what is named behind a colon: RESULTS/STUDY[:CELL]. Raises ConfigError where
-    there is no study; a server's address is taken as it is."""
+    """Split RESULTS/STUDY[:CELL] into a study's folder, or a results folder that holds one, and the text behind the colon.
+
+    A server's address is taken as it is. Raises ConfigError where there is no study.
+    """
     if place.startswith(SERVERS):
         return place, ""
     for at in [*(k for k, c in enumerate(place) if c == ":" and not place.startswith("://", k)), len(place)]:
@@ -412,13 +432,13 @@ def placed(place: str) -> tuple[str, str]:
 
 
 def studies(results: str | os.PathLike[str]) -> list[str]:
-    """Names of the studies under a results folder."""
+    """Return the names of the studies under a results folder."""
     folder = Folder(os.fspath(results))
     return [n for n in folder.names() if (folder / n).exists("study.json")]
 
 
 def find(location: str) -> Ledger:
-    """The ledger at a study's own folder (or its study.json), or at a results folder that holds exactly one. Raises ConfigError."""
+    """Return the ledger at a study's own folder (or its study.json), or at a results folder that holds exactly one. Raises ConfigError."""
     location = location.rstrip("/").removesuffix("/study.json")
     if Folder(location).exists("study.json"):
         parent, _, name = (location if "://" in location else os.path.abspath(location)).rpartition("/")

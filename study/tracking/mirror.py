@@ -1,9 +1,9 @@
-"""MLflow as a mirror of the ledger: study > cell > trial, found again by tag, so replaying never doubles anything.
+"""MLflow as a mirror of the ledger: study > cell > trial, found again by tag, so sending again duplicates nothing.
 
-It runs in a process of its own (study.tracking.follower), so a slow or dead server costs training nothing; what was not sent is
-sent by `python -m study.tracking sync RESULTS`. A pass reads the trials that have not ended on the server, and of the others only what
-was made since; several trials are sent at a time, each in few requests, since a server's answers are what takes long. A study that was finished and then grew is sent on: its runs open again, what is
-new comes, and its last word replaces the earlier one.
+It runs in a process of its own (study.tracking.follower), so a slow or dead server costs training nothing; the rest is sent by `python -m
+study.tracking sync RESULTS`. A pass reads the trials that have not ended on the server, and of the others only what was made since.
+Several trials are sent at a time, each in few requests, since a server's answers take longest. A study that was finished and then grew is
+sent on: its runs open again, the new parts are added, and its final facts replace the earlier ones.
 """
 
 import re
@@ -33,7 +33,7 @@ MOST_COLUMNS = 16  # of what was searched, in the table of runs
 
 
 class Mirror:
-    """One study, one server."""
+    """The mirror of one study on one server."""
 
     def __init__(self, ledger: Ledger, uri: str | None = None) -> None:
         self.ledger, self.uri = ledger, uri or own_uri(ledger)
@@ -49,7 +49,7 @@ class Mirror:
         self._alone = threading.Lock()  # what is counted while several trials are sent
 
     def sync(self) -> SyncReport:
-        """Sends everything in the ledger that the server has not got; stops at the first refusal. Never raises for a server's fault."""
+        """Send everything in the ledger that the server does not have; stop at the first refusal. Never raises for a server's fault."""
         self._sent, self._refused = 0, ""
         problem = None
         try:
@@ -62,7 +62,7 @@ class Mirror:
         return SyncReport(sent=self._sent, pending=self.pending(), problem=problem or self._refused or None)
 
     def _deleted(self, error: Exception) -> str | None:
-        """Of a request that the server found wrong: whether that is because a person deleted what it was about."""
+        """Return a line where the server refused a request because a person deleted what it was about; else None."""
         if getattr(error, "error_code", None) not in REFUSED:
             return None
         try:
@@ -71,7 +71,7 @@ class Mirror:
             return None
 
     def pending(self) -> int:
-        """Events in the ledger that have not been delivered."""
+        """Return the number of events in the ledger that have not been delivered."""
         self._here = self.ledger.folder.marks()
         facts, kept, count = self.ledger.facts(), self._kept(), 0
         asks = self.ledger.asks_beside(self._asks)
@@ -115,14 +115,16 @@ class Mirror:
         self._describe(study, root, facts)  # the report is there by now
 
     def _measured_late(self, asks: list[Ask], kept: set[str]) -> list[Ask]:
-        """Trials that had ended on the server and may have been measured since: looked for once, and whenever study.json was written,
-        which is what a study's end does."""
+        """Return the trials that had ended on the server and may have been measured since.
+
+        It looks once, and again whenever study.json was written, as the end of a study does.
+        """
         if self._looked == self._here.get("study.json", ""):
             return []
         return [a for a in asks if a.trial_id in self.cursor.ended and (a.trial_id in kept or a.stage in (Stage.CONFIRM, Stage.BUDGET))]
 
     def _trials(self, asks: list[Ask], study: Study, root: str, facts: dict[str, Any]) -> None:
-        """Sends what is new of each; several at a time over a connection, one at a time into a database beside us."""
+        """Send the new parts of each trial: several trials at a time over a connection, one at a time into a local database."""
         names = {cell.id: name for cell, name in cell_names(study.cells).items()}
         self._find_runs(asks)
         for ask in asks:  # before they are needed side by side
@@ -171,7 +173,7 @@ class Mirror:
             self._end(ask, run, result)
 
     def _end(self, ask: Ask, run: str, result: TrialResult) -> None:
-        """Where the artifact store refuses a file the run stays open, and the rest goes on."""
+        """End a trial's run. Where the artifact store refuses a file the run stays open, and the other trials continue."""
         whole = all([self._put_trial_file(ask, run, name) for name in self.ledger.files(ask.trial_id)])
         if result.val is not None:
             rows = "\n".join(",".join(map(str, row)) for row in result.val.confusion) + "\n"
@@ -185,7 +187,7 @@ class Mirror:
             self.cursor.ended.add(ask.trial_id)
 
     def _model(self, ask: Ask) -> None:
-        """Registers the chosen trial's network as a model version, loadable by mlflow.pyfunc.load_model."""
+        """Register the chosen trial's network as a model version, loadable by mlflow.pyfunc.load_model."""
         if ask.trial_id in self.cursor.models:
             return
         from study.tracking.model import register
@@ -200,7 +202,8 @@ class Mirror:
         self._sent += 1
 
     def _best_models(self, picks: list[dict[str, Any]]) -> None:
-        """The network to use of every data set, by the alias `best`: chosen with the verdict, so it comes with the study's last word."""
+        """Register the network to use of every data set under the alias `best`. The verdict chooses it, so it is sent with the final
+        facts."""
         from study.tracking.model import BEST, register_best
 
         for pick in picks:
@@ -214,7 +217,7 @@ class Mirror:
             self._sent += 1
 
     def _model_name(self, *parts: str) -> str:
-        """Of the study's; servers refuse some characters."""
+        """Return a name for the study's model, without the characters that servers refuse."""
         return re.sub(r"[^A-Za-z0-9._-]+", "-", "-".join([self.ledger.study_name, *parts]))
 
     # -- the study itself: it grows, and has a last word ----------------------------------------------
@@ -246,7 +249,7 @@ class Mirror:
         self.cursor.files[NOTE] = content
 
     def _inputs(self, study: Study, root: str) -> None:
-        """What each cell, and the study, was trained and measured on; again where the data report changed."""
+        """Send the data sets of each cell, and of the study; send them again where the data report changed."""
         self._data = self.ledger.data_report()
         for cell in study.cells:
             run, found = self.cursor.runs.get(cell.id), inputs(cell, self._data)
@@ -257,7 +260,7 @@ class Mirror:
                 self.cursor.files[name] = content
 
     def _scores(self, root: str, facts: dict[str, Any]) -> None:
-        """On test: known with the verdict, so they come with the study's last word."""
+        """Send the test scores. They are known with the verdict, so they are sent with the study's final facts."""
         at, scores = float(facts["finished_at"]), facts.get("scores") or {}
         for key, own in {**scores.get("trials", {}), **scores.get("cells", {})}.items():
             if run := self.cursor.runs.get(key):
@@ -268,7 +271,7 @@ class Mirror:
         self.runs.log_metrics(root, events.best_rows(facts.get("picks", []), at))
 
     def _close(self, root: str, facts: dict[str, Any]) -> None:
-        """The runs stay open until everything is there."""
+        """End the runs of the study and its cells once everything is sent."""
         if not all([self._put_study_file(root, f"tables/{name}") for name in self.ledger.folder.names("tables")]):
             return
         self._best_models(facts.get("picks", []))
@@ -283,7 +286,7 @@ class Mirror:
 
     # -- plumbing -------------------------------------------------------------------------------------
     def _find_runs(self, asks: list[Ask]) -> None:
-        """Many that are not known are looked for in one go."""
+        """Look up the unknown runs in one request where there are many."""
         unknown = {key for a in asks for key in (a.cell, a.trial_id)} - self.cursor.runs.keys()
         self._absent = set()
         if len(unknown) > FEW:
@@ -292,7 +295,7 @@ class Mirror:
             self._absent = unknown - found.keys()
 
     def _run(self, key: str, name: str, parent: str | None, tags: dict[str, str], started: float | None) -> str:
-        """The run of this key: known, else found by tag, else made."""
+        """Return the run of this key: a known one, else the one found by tag, else a new one."""
         if key not in self.cursor.runs:
             found = None if key in self._absent else self.runs.find(key)
             run = found or self.runs.make(key, name, parent, tags, started)
@@ -305,7 +308,8 @@ class Mirror:
         return self.cursor.runs[key]
 
     def _put(self, run: str, name: str, data: bytes) -> bool:
-        """False, and remembered, when the artifact store alone refuses: metrics go on, the file is tried again next time."""
+        """Send a file; return False, and remember it, when the artifact store alone refuses. Metrics continue; the file is sent next
+        time."""
         try:
             self.runs.put_file(run, name, data)
         except Exception as error:
@@ -339,7 +343,7 @@ class Mirror:
         return True
 
     def _changed(self, name: str) -> bytes | None:
-        """The study's file, if it differs from what was sent; not even read where it was not written since."""
+        """Return the study's file where it differs from what was sent, else None. A file that was not written since is not read."""
         here = self._here.get(name)
         if here is not None and self._same.get(name) == here:
             return None
@@ -354,7 +358,7 @@ class Mirror:
         return [name for name in names if f"trials/{ask.trial_id}/{name}" not in self.cursor.files]
 
     def _kept(self) -> set[str]:
-        """Trials chosen by the search: beside the confirm runs, all whose networks are kept."""
+        """Return the trials chosen by the search, whose networks are kept as those of the confirm runs are."""
         return set((self.ledger.selection() or {"chosen": {}})["chosen"].values())
 
     @staticmethod

@@ -1,4 +1,4 @@
-"""One study's experiment on one MLflow server: its runs found again by tag, or made; what is put into them."""
+"""The experiment of one study on one MLflow server: its runs, found by tag or made, and their contents."""
 
 import functools
 import os
@@ -36,20 +36,20 @@ VIEW = "mlflow.sharedViewState."  # + a key: columns and order of the table of r
 
 
 class Runs:
-    """Every method raises what MLflow's client raises."""
+    """The runs of a study. Every method raises what MLflow's client raises."""
 
     def __init__(self, study: str, uri: str) -> None:
         self.study, self.uri = study, uri
 
     @functools.cached_property
     def client(self) -> "MlflowClient":
-        """Made where its errors are caught: a store that is no database refuses here."""
+        """Return the client. It is made here, where its errors are caught: a store that is no database refuses."""
         bring_along(self.uri, self.study)
         return connect(self.uri)
 
     @functools.cached_property
     def experiment(self) -> str:
-        """The id of the study's experiment, which is made if it is not there."""
+        """Return the id of the study's experiment, which is made if it is not there."""
         known = self.client.get_experiment_by_name(self.study)
         if known is not None and known.lifecycle_stage == "active":
             for name, value in OF_THE_STUDY.items():
@@ -62,7 +62,7 @@ class Runs:
         return str(self.client.create_experiment(self.study, artifact_location=location, tags=OF_THE_STUDY))
 
     def deleted(self) -> str | None:
-        """What of the study was deleted on the server, in a line with the way out; None where nothing was."""
+        """Return a line that says what of the study was deleted on the server, with the way out; None where nothing was."""
         from mlflow.entities import ViewType
 
         known = self.client.get_experiment_by_name(self.study)
@@ -71,7 +71,8 @@ class Runs:
         if known.lifecycle_stage != "active":
             number = known.experiment_id
             return (
-                f"{redact(self.uri)}: the experiment {self.study} was deleted there. Restore it (MLFLOW_TRACKING_URI={redact(self.uri)} mlflow "
+                f"{redact(self.uri)}: the experiment {self.study} was deleted there. Restore it "
+                f"(MLFLOW_TRACKING_URI={redact(self.uri)} mlflow "
                 f"experiments restore --experiment-id {number}), then sync; or give the study another name with --name"
             )
         gone = self.client.search_runs(
@@ -87,32 +88,35 @@ class Runs:
         )
 
     def describe(self, run: str, text: str) -> None:
-        """The study's run and its experiment alike: a person comes by the one or the other."""
+        """Set the description of the study's run and of its experiment, since people open either."""
         self.set_tags(run, {NOTE: text})
         self.client.set_experiment_tag(self.experiment, NOTE, redact(text)[:LONGEST_TAG])
 
     def offer_view(self, key: str, columns: Sequence[str], order: str) -> str:
-        """A table of the runs with these columns (metrics.`NAME`, params.`NAME`), the highest of `order` first: its place in MLflow's pages."""
+        """Store a table of the runs with these columns (metrics.`NAME`, params.`NAME`), the highest of `order` first.
+
+        Returns its place in MLflow's pages.
+        """
         view = {"selectedColumns": list(columns), "columnOrder": list(columns), "orderByKey": order, "orderByAsc": False}
         self.client.set_experiment_tag(self.experiment, VIEW + key, dumps(view))
         return f"#/experiments/{self.experiment}/runs?{TRAINING}&viewStateShareKey={key}"
 
     def page(self, run: str, artifact: str) -> str:
-        """Where MLflow's pages show a run's file."""
+        """Return the place of a run's file in MLflow's pages."""
         return f"#/experiments/{self.experiment}/runs/{run}/artifacts/{artifact}?{TRAINING}"
 
     def add_inputs(self, run: str, inputs: "Sequence[DatasetInput]") -> None:
-        """What is known already is stored once."""
+        """Log the inputs of a run. MLflow stores those it knows already once."""
         if inputs:
             self.client.log_inputs(run, datasets=list(inputs))
 
     def find(self, key: str) -> str | None:
-        """The id of the run of this key, if there is one."""
+        """Return the id of the run of this key, or None."""
         found = self.client.search_runs([self.experiment], f"tags.`{KEY}` = '{self.study}:{key}'", max_results=1)
         return str(found[0].info.run_id) if found else None
 
     def find_all(self) -> dict[str, str]:
-        """Ids of all runs of the study, by key: one question for many, whose answer is long."""
+        """Return the ids of all runs of the study, by key: one request instead of many."""
         known: dict[str, str] = {}
         token = None
         while True:
@@ -124,14 +128,14 @@ class Runs:
                 return known
 
     def make(self, key: str, name: str, parent: str | None, tags: Mapping[str, str], started: float | None) -> str:
-        """The id of a new run."""
+        """Make a run and return its id."""
         extra = {"mlflow.parentRunId": parent} if parent else {}
         begun = int((started or time.time()) * 1000)
         full = {KEY: f"{self.study}:{key}", **_shown(tags), **extra}
         return str(self.client.create_run(self.experiment, start_time=begun, run_name=name, tags=full).info.run_id)
 
     def log(self, run: str, params: Mapping[str, Any], rows: Sequence[Row], tags: Mapping[str, str]) -> None:
-        """All at once: the client splits what is more than a server takes (100 parameters and tags each, 1,000 of all)."""
+        """Log everything at once. The client splits what is more than a server takes (100 parameters and tags each, 1,000 of all)."""
         from mlflow.entities import Metric, Param, RunTag
 
         few = rows[:METRICS_A_BATCH]  # a request's size is limited too
@@ -144,7 +148,7 @@ class Runs:
         self.log_metrics(run, rows[METRICS_A_BATCH:])
 
     def log_metrics(self, run: str, rows: Sequence[Row]) -> None:
-        """Rows of (name, value, unix time, step). The time is the event's own, so that what is sent twice is stored once."""
+        """Log rows of (name, value, unix time, step). The time is the event's own, so a row that is sent twice is stored once."""
         from mlflow.entities import Metric
 
         metrics = [Metric(name, value, int(at * 1000), step) for name, value, at, step in rows]
@@ -159,7 +163,7 @@ class Runs:
             self.client.log_batch(run, tags=found[start : start + TAGS_A_BATCH])
 
     def replace_tags(self, run: str, prefix: str, values: Sequence[str]) -> None:
-        """Tags prefix1, prefix2, ... hold exactly `values`: those of an earlier, longer list go."""
+        """Set tags prefix1, prefix2, ... to exactly `values` and remove those of an earlier, longer list."""
         tags = {f"{prefix}{k + 1}": value for k, value in enumerate(values)}
         for name in self.client.get_run(run).data.tags:
             if name.startswith(prefix) and name not in tags:
@@ -167,7 +171,7 @@ class Runs:
         self.set_tags(run, tags)
 
     def put_file(self, run: str, name: str, data: bytes) -> None:
-        """Tried twice."""
+        """Upload a file, with a second try after a failure."""
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder, os.path.basename(name))
             file.write_bytes(data)
@@ -180,7 +184,7 @@ class Runs:
         self.client.update_run(run, status="RUNNING")
 
     def end(self, run: str, status: str, at: float) -> None:
-        """`status`: FINISHED, FAILED or KILLED; `at`: unix time."""
+        """End a run. `status`: FINISHED, FAILED or KILLED; `at`: unix time."""
         self.client.set_terminated(run, status, end_time=int(at * 1000))
 
 

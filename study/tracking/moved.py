@@ -1,5 +1,8 @@
-"""A results folder that was copied, or moved, brings MLflow's SQLite along, which names every artifact by its full old path: a copy would
-write into the folder it was copied from. What was made by us, DATABASE's folder/mlartifacts/STUDY, is looked for beside the database."""
+"""Repair of MLflow's SQLite database in a results folder that was copied or moved.
+
+The database names every artifact by its full old path, so a copy would write into the folder it was copied from. Artifacts of ours, in
+mlartifacts/STUDY, are looked for beside the database.
+"""
 
 import os
 import sqlite3
@@ -23,7 +26,7 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class Moved:
-    """Two folders of artifacts, as URLs: where the database says, and where it lies now."""
+    """Two folders of artifacts, as URLs: the one that the database names, and the one where they are now."""
 
     then: str
     now: str
@@ -33,13 +36,15 @@ class Moved:
 
 
 def beside(uri: str) -> str | None:
-    """The URL of the folder for artifacts of an SQLite database; None for other servers."""
+    """Return the URL of the folder for artifacts of an SQLite database; None for other servers."""
     return (_file(uri).parent / ARTIFACTS).as_uri() if uri.startswith(SQLITE) else None
 
 
 def moved(uri: str, study: str) -> Moved | None:
-    """None where nothing has moved, the study is not there, or its artifacts were put elsewhere on purpose. Raises sqlite3.Error where
-    the database is busy: whatever else is wrong with it, MLflow says."""
+    """Return the two folders; None where nothing has moved, the study is not there, or its artifacts were put elsewhere on purpose.
+
+    Raises sqlite3.Error where the database is busy; MLflow reports its other faults.
+    """
     now = beside(uri)
     if now is None or not _file(uri).is_file():
         return None
@@ -58,7 +63,7 @@ def moved(uri: str, study: str) -> Moved | None:
 
 
 def bring_along(uri: str, study: str) -> None:
-    """Before anything is written: the database names what lies beside it, in one transaction. Raises sqlite3.Error."""
+    """Change the database, in one transaction and before anything is written, to name the artifacts beside it. Raises sqlite3.Error."""
     found = moved(uri, study)
     if found is None:
         return
@@ -76,7 +81,7 @@ def _file(uri: str) -> Path:
 
 
 def _same(one: str, other: str) -> bool:
-    """Whether two URLs are one folder under two names."""
+    """Return True where two URLs are one folder under two names."""
     try:
         return os.path.samefile(unquote(urlsplit(one).path), unquote(urlsplit(other).path))
     except OSError:

@@ -1,7 +1,7 @@
-"""What `mlflow.pyfunc.load_model` runs, with the copy of `study.inference` in the model's folder `code`.
+"""The code that `mlflow.pyfunc.load_model` runs, with the copy of `study.inference` in the model's folder `code`.
 
-In: pictures, each the base64 text or the bytes of an image file, or pixels [H, W, 1, 3 or 4]. Out: a DataFrame, a row a picture, a
-column a class. Each picture is scored alone, so that what else a request holds changes no digit of its answer.
+Input: pictures, each the base64 text or the bytes of an image file, or pixels [H, W, 1, 3 or 4]. Output: a DataFrame with a row for each
+picture and a column for each class. Each picture is scored alone, so the others in a request change no digit of its answer.
 """
 
 import base64
@@ -21,7 +21,8 @@ from mlflow.pyfunc import PythonModel, PythonModelContext
 
 
 class NoPicture(MlflowException):
-    """Answered with status 400. The scoring server puts all that was sent before the message; the answer has our line alone."""
+    """An error answered with status 400. The scoring server puts the whole request before its message; our answer has the one line
+    alone."""
 
     def __init__(self, line: str) -> None:
         super().__init__(line, error_code=INVALID_PARAMETER_VALUE)
@@ -46,7 +47,7 @@ class FineTuned(PythonModel):
         return pd.DataFrame(np.concatenate([np.zeros((0, len(self.classes)), np.float32), *rows]), columns=self.classes)
 
     def picture(self, number: int, row: Any) -> np.ndarray:
-        """uint8 [H, W, 1, 3 or 4]. Raises NoPicture naming the row."""
+        """Return the row as uint8 [H, W, 1, 3 or 4]. Raises NoPicture naming the row."""
         try:
             if isinstance(row, str):
                 row = base64.b64decode("".join(row.split()), validate=True)
@@ -61,7 +62,7 @@ class FineTuned(PythonModel):
 
 
 def pixels(row: Any) -> np.ndarray:
-    """Numbers of any integer type, or lists of them, as uint8 [H, W, 1, 3 or 4]. Raises ValueError."""
+    """Return numbers of any integer type, or lists of them, as uint8 [H, W, 1, 3 or 4]. Raises ValueError."""
     rule = "send an image file in base64, or whole numbers from 0 to 255 [H, W, 1, 3 or 4]"
     try:
         array = np.asarray(row.tolist() if isinstance(row, np.ndarray) and row.dtype == object else row)

@@ -1,6 +1,6 @@
-"""JSON of the ledger's files, and what each must hold: what is no sound record of ours is one line that names the file and the way out.
+"""Readers of the ledger's JSON files. A file that is no sound record of ours gives one line with the file and the way out.
 
-The functions `..._of` take a file's values apart; they raise ValueError, KeyError or ConfigError, which `damaged` turns into that line.
+The functions `..._of` take a file's values apart. They raise ValueError, KeyError or ConfigError, which `damaged` turns into that line.
 """
 
 import json
@@ -25,7 +25,8 @@ DAMAGES = (ValueError, TypeError, KeyError, AttributeError, IndexError, Overflow
 
 @contextmanager
 def damaged(path: str, way_out: str) -> Iterator[None]:
-    """Raises EnvironmentProblem, naming the file, for whatever cannot be made of it; ConfigError for a value that we know and refuse."""
+    """Turn errors about a file's contents into EnvironmentProblem, which names the file; a known value that is refused stays
+    ConfigError."""
     try:
         yield
     except (OtherSchema, EnvironmentProblem):
@@ -37,7 +38,10 @@ def damaged(path: str, way_out: str) -> Iterator[None]:
 
 
 def parse(data: bytes, *, records: bool = False) -> dict[str, Any]:
-    """An object in strict JSON. Raises ValueError or RecursionError. `records`: checked by Record.from_dict, so read at twice the speed."""
+    """Return an object of strict JSON. Raises ValueError or RecursionError.
+
+    `records`: Record.from_dict checks the values, so they are read at twice the speed.
+    """
     if not data.strip():
         raise ValueError("it is empty")
     values = (_PLAIN if records else _STRICT).decode(data.decode())
@@ -60,7 +64,7 @@ _STRICT = json.JSONDecoder(parse_float=_finite, parse_constant=_finite)
 
 
 def check_schema(schema: Any, path: str) -> None:
-    """Raises ConfigError, saying which versions read it, for what another schema wrote; ValueError where it is no number."""
+    """Raise ConfigError, saying which versions read it, for a file of another schema; ValueError where the schema is no number."""
     if type(schema) is not int:
         raise ValueError("it names no schema")
     if schema != SCHEMA:
@@ -68,11 +72,11 @@ def check_schema(schema: Any, path: str) -> None:
 
 
 class OtherSchema(ConfigError):
-    """Sound, but not for this version."""
+    """A sound file that this version cannot read."""
 
 
 def study_of(values: dict[str, Any]) -> Study:
-    """Raises ValueError for a word where a number belongs: that is damage. A number that cannot be is a matter of configuration."""
+    """Return the study. A word in the place of a number is damage: ValueError. A number out of bounds is a matter of configuration."""
     told = values["study"]
     for part in (told, told.get("protocol", {})):
         for name in part.keys() & BOUNDS.keys():
@@ -95,7 +99,7 @@ def facts_of(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def asked_of(values: dict[str, Any]) -> Study | None:
-    """The study as it was last asked for; None where it never grew by its own plan."""
+    """Return the study as it was last asked for; None where it never grew by its own plan."""
     return study_of({"study": values["asked"]}) if "asked" in values else None
 
 
@@ -156,7 +160,7 @@ def budgets_of(values: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _requires_question(values: dict[str, Any]) -> None:
-    """The fields of a cell that make its question, each of its kind; those that came late may be missing."""
+    """Require the fields of a cell that make its question, each of its kind. Fields that came late may be missing."""
     for f in fields(Cell):
         if f.name in QUESTION:
             late = {f.name: f.default} if "since" in f.metadata else {}
@@ -207,7 +211,7 @@ def openings_of(values: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _require(values: dict[str, Any], name: str, fits: Callable[[Any], bool], kind: str) -> Any:
-    """The field of this name. Raises ValueError where it is missing or `fits` says no."""
+    """Return the field of this name. Raises ValueError where it is missing or `fits` returns False."""
     if name not in values:
         raise ValueError(f"no {name!r} in it")
     if not fits(values[name]):
@@ -240,7 +244,7 @@ def _is_named_ids(value: Any) -> bool:
 
 
 def _is_named_lists(value: Any) -> bool:
-    """An empty id stands for a search that found none; a cell has one search that did."""
+    """Return True for lists of trial ids by cell. An empty id stands for a search that found none; a cell has one search that did."""
     return isinstance(value, dict) and all(
         isinstance(v, list) and any(v) and all(isinstance(t, str) and (not t or TRIAL_ID.fullmatch(t)) for t in v) for v in value.values()
     )

@@ -1,4 +1,4 @@
-"""Event files for TensorBoard: a run each trial, its metrics by epoch, what was searched as its hyperparameters, test scores with the verdict.
+"""Event files for TensorBoard: one run for each trial, with metrics by epoch, searched settings, and test scores with the verdict.
 
     FOLDER/STUDY/partial #5 1f0c3a/events.out.tfevents.ANY    the trial's id behind its name: a search that grew may confirm another #0
     FOLDER/STUDY/sent.json                                    what was written; remove it with the whole of STUDY to have all written again
@@ -32,7 +32,7 @@ SENT = "sent.json"
 
 
 class EventFiles:
-    """One study's event files."""
+    """The event files of one study."""
 
     def __init__(self, ledger: Ledger, folder: str) -> None:
         self.ledger = ledger
@@ -45,7 +45,7 @@ class EventFiles:
         self._loaded = False
 
     def sync(self) -> SyncReport:
-        """Write what is new. A disk that refuses is the report's problem."""
+        """Write the new events. Where the disk refuses, the report says so."""
         written, problem = 0, None
         try:
             self._load()
@@ -74,7 +74,7 @@ class EventFiles:
         return written
 
     def _trial(self, ask: Ask, name: str) -> int:
-        """How much of it was written: epochs, and its end."""
+        """Write a trial's new epochs and its end; return the number of events written."""
         result = self.ledger.result(ask.trial_id)
         epochs = self.ledger.epochs(ask.trial_id, ended=result is not None)
         fresh = epochs[self._epochs.get(ask.trial_id, 0) :]
@@ -94,7 +94,7 @@ class EventFiles:
         return len(fresh) + (result is not None)
 
     def _writer(self, ask: Ask, name: str) -> EventsWriter:
-        """A new file of the trial's run; written at once, in this thread, so that a full disk is heard of."""
+        """Return a writer to a new file of the trial's run. It writes at once, in this thread, so a full disk is noticed."""
         plain = re.sub(r"[/\\]", "-", name)
         run = self.folder.path(f"{plain} {ask.trial_id[:6]}")
         os.makedirs(run, exist_ok=True)
@@ -105,7 +105,7 @@ class EventFiles:
         return max(sum(1 + len(self.ledger.epochs(t)) - self._epochs.get(t, 0) for t in left), 1)
 
     def _load(self) -> None:
-        """As saved; from the start where nothing was, or it cannot be read."""
+        """Load the saved state; begin anew where there is none or it cannot be read."""
         if self._loaded:
             return
         known: Any = None
@@ -130,7 +130,7 @@ def _rows(writer: EventsWriter, rows: list[Row]) -> None:
 
 
 def _hyperparameters(writer: EventsWriter, ask: Ask, result: TrialResult) -> None:
-    """What was searched beside the score, for the tab HParams."""
+    """Write what was searched beside the score, for the tab HParams."""
     config = TrialConfig.from_dict(ask.config)
     scores = {OBJECTIVE: result.metrics[OBJECTIVE]} if OBJECTIVE in result.metrics else {}
     for summary in hparams({"strategy": config.cell.strategy, **events.params(config)}, scores):

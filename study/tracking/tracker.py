@@ -1,4 +1,4 @@
-"""A tracker: whatever keeps a copy of a ledger for people to look at. The ledger is the truth, so a tracker is told nothing: it reads."""
+"""The interface of trackers, which keep a copy of a ledger for people to look at. A tracker is told nothing: it reads the ledger."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -8,7 +8,7 @@ from study.tracking.ledger import Ledger
 
 @dataclass(frozen=True, kw_only=True)
 class SyncReport:
-    """How far one pass came."""
+    """The result of one pass."""
 
     sent: int = 0  # events delivered: run starts, epochs, endings, files of the study
     pending: int = 0
@@ -16,8 +16,8 @@ class SyncReport:
 
 
 class Tracker(Protocol):
-    """Brings its copy up to the ledger. May be ended anywhere and asked again: nothing stands there twice."""
+    """A copy of ledgers. It may be ended at any moment and called again: nothing is stored twice."""
 
     def sync(self, ledger: Ledger) -> SyncReport:
-        """Send everything in the ledger that the copy has not got. Never raises for a fault of where the copy lies: the report says it."""
+        """Send everything in the ledger that the copy does not have. A fault of the copy's place is reported, never raised."""
         ...

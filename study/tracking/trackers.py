@@ -1,4 +1,4 @@
-"""The trackers, by the kind that their address begins with; an address without one is an MLflow server's."""
+"""The trackers, by the kind with which their address begins. An address without a kind is an MLflow server's."""
 
 from collections.abc import Callable
 from typing import Protocol
@@ -8,7 +8,7 @@ from study.tracking.tracker import SyncReport, Tracker
 
 
 class Copy(Protocol):
-    """One study's, with what is remembered of it between passes."""
+    """The copy of one study, with its state between passes."""
 
     def sync(self) -> SyncReport: ...
 
@@ -21,7 +21,7 @@ class OneEach:
         self._copies: dict[str, Copy] = {}
 
     def sync(self, ledger: Ledger) -> SyncReport:
-        """One pass of this study's copy. Raises what making the copy raises, an MLflow that cannot be connected to for example."""
+        """Run one pass for this study's copy. Raises what making the copy raises, for example for an MLflow that cannot be reached."""
         where = ledger.folder.location
         if where not in self._copies:
             self._copies[where] = self._make(ledger)
@@ -29,14 +29,14 @@ class OneEach:
 
 
 def mlflow(uri: str | None) -> Tracker:
-    """The server at `uri`; None: SQLite beside the studies."""
+    """Return a tracker for the server at `uri`; None: SQLite beside the studies."""
     from study.tracking.mirror import Mirror
 
     return OneEach(lambda ledger: Mirror(ledger, uri))
 
 
 def tensorboard(folder: str) -> Tracker:
-    """Event files under `folder`."""
+    """Return a tracker that writes event files under `folder`."""
     from study.tracking.tensorboard import EventFiles
 
     return OneEach(lambda ledger: EventFiles(ledger, folder))
@@ -46,6 +46,6 @@ TRACKERS: dict[str, Callable[[str], Tracker]] = {"tensorboard": tensorboard}
 
 
 def open_tracker(address: str | None) -> Tracker:
-    """The tracker at KIND:PLACE, else the MLflow server of this address."""
+    """Return the tracker at KIND:PLACE, else the MLflow server of this address."""
     kind, _, place = (address or "").partition(":")
     return TRACKERS[kind](place) if kind in TRACKERS else mlflow(address)
