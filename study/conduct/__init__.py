@@ -1,1 +1,1 @@
-"""The way of a study, from its checks to the network that is handed over."""
+"""The steps of a study, from its checks to the network that is delivered."""

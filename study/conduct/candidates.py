@@ -1,4 +1,5 @@
-"""What may be delivered of a data set: the verdict's strategy with its best settings, and what is solved exactly; which runs it takes."""
+"""Candidates for delivery on a data set (the verdict's strategy with its best settings, and exact solutions) and the runs that each
+takes."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -15,7 +16,7 @@ from study.strategies import EVERY, Features
 from study.tracking.ledger import Ledger
 
 TUNED_ON = (Stage.SEARCH, Stage.EXPLAIN)
-"""Runs of these tell nothing here: their seeds were chosen by, or their labels are wrong."""
+"""Stages whose runs tell nothing about a length: their seeds chose the settings, or their labels are wrong."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,25 +41,31 @@ class Candidate:
 
     @property
     def lengths(self) -> tuple[int, ...]:
-        """Epochs that may be tried."""
+        """Return the numbers of epochs that may be tried."""
         most = self.base.protocol.max_epochs
         return (most,) if self.exact else tuple(factor * most for factor in FACTORS)
 
     @property
     def runs(self) -> int:
-        """How many a length needs."""
+        """Return the number of runs that a length needs."""
         return 1 if self.exact else RUNS
 
     def trained(self, epochs: int, number: int) -> TrialConfig:
-        """Run `number` of a length: the same seeds at every length, those of the compared runs first, so that lengths pair up. Nothing was
-        tuned on any of them."""
-        fresh = (seed_for(self.seed, "deliver", number) % 2**31, number + 1 if self.base.cell.train_fraction < 1 else 0)  # part 0: searched
+        """Return the settings of run `number` of a length.
+
+        The seeds are the same at every length, those of the compared runs first, so lengths pair up. No setting was tuned on any of them.
+        """
+        part = number + 1 if self.base.cell.train_fraction < 1 else 0  # part 0: searched
+        fresh = (seed_for(self.seed, "deliver", number) % 2**31, part)
         seed, subset = self.seeds[number] if number < len(self.seeds) else fresh
         return replace(self._for(epochs), seed=seed, subset=subset)
 
     def refitted(self, epochs: int) -> TrialConfig:
-        """The network that is handed over: of its last epoch, since no image is left to choose one by. Where every image was a test image
-        of some fold, it is trained on all of them."""
+        """Return the settings of the network that is delivered.
+
+        Its last epoch is kept, since no image is left to choose one by. With outer folds every image was a test image of some fold, so it
+        is trained on all of them.
+        """
         config = replace(self._for(epochs), seed=seed_for(self.seed, "deliver", "refit") % 2**31, subset=0)
         config = replace(config, train_on="all" if self.folds > 1 else "train+val")
         if isinstance(config.strategy, Features):
@@ -72,14 +79,14 @@ class Candidate:
         return replace(self.base, protocol=replace(p, max_epochs=epochs, views=views, min_steps=steps))
 
     def known(self, ledger: Ledger, epochs: int, *, fresh: bool = True) -> list[Ask]:
-        """Completed runs of this length, in the order of asking; `fresh=False`: without those that delivery itself asked for."""
+        """Return completed runs of this length, in the order of asking; `fresh=False`: without those that delivery itself asked for."""
         wanted = _bare(self._for(epochs))
         asks = [a for a in ledger.asks() if a.stage not in TUNED_ON and (fresh or a.stage is not Stage.DELIVER)]
         own = [a for a in asks if a.config["cell"]["strategy"] == self.name and _bare(TrialConfig.from_dict(a.config)) == wanted]
         return [a for a in own if (r := ledger.result(a.trial_id)) is not None and r.outcome is Outcome.COMPLETED]
 
     def to_train(self, ledger: Ledger, epochs: int) -> list[Ask]:
-        """The runs that a length needs beside what the study has, trained already or not."""
+        """Return the runs that a length needs beside those of the study, trained already or not."""
         have = {a.trial_id for a in self.known(ledger, epochs, fresh=False)}
         configs = [self.trained(epochs, k) for k in range(self.runs)]
         missing = [(k, c) for k, c in enumerate(configs) if c.id not in have][: max(self.runs - len(have), 0)]
@@ -94,7 +101,7 @@ class Candidate:
         return ledger.ask(config.id) or ask_for(config, self.cell, number, Stage.DELIVER, origin, sequence)
 
     def epoch_seconds(self, ledger: Ledger) -> float:
-        """Of one epoch, as its cell's trials took them."""
+        """Return the median seconds of one epoch in the trials of its cell."""
         results, own = ledger.results(), [a for a in ledger.asks() if a.cell == self.cell and a.stage is not Stage.DELIVER]
         tuned = [a for a in own if a.config["strategy"] == self.base.as_dict()["strategy"]]
         each = [[r.seconds / r.epochs for a in asks if (r := results.get(a.trial_id)) and r.epochs] for asks in (tuned, own)]
@@ -102,13 +109,13 @@ class Candidate:
 
 
 def candidates(study: Study, ledger: Ledger, pick: Pick, *, alone: bool = False) -> list[Candidate]:
-    """The pick first. `alone`: somebody named it, so nothing competes."""
+    """Return the candidates, the pick first. `alone`: the user named the pick, so no other candidate competes."""
     own = _of_pick(study, ledger, pick)
     return [own, *([] if alone else _exact(study, ledger, own))]
 
 
 def _of_pick(study: Study, ledger: Ledger, pick: Pick) -> Candidate:
-    """With the settings that did best on validation over all searches of its cell."""
+    """Return the pick with the settings that did best on validation over all searches of its cell. Raises EnvironmentProblem."""
     run, best = ledger.ask(pick.trial), ledger.winners().get(pick.cell.id)
     if run is None:
         raise EnvironmentProblem(f"{ledger.trial_folder(pick.trial).location} is gone; restore it from a backup, then deliver.")
@@ -130,13 +137,13 @@ def _of_pick(study: Study, ledger: Ledger, pick: Pick) -> Candidate:
 
 
 def _strength(ledger: Ledger, trial_id: str) -> float:
-    """What validation chose for a trial that was solved; 0 for one that was trained."""
+    """Return the regularisation strength that validation chose for an exact solution; 0 for a trained network."""
     result = ledger.result(trial_id)
     return float(result.facts.get("strength", 0.0)) if result else 0.0
 
 
 def _exact(study: Study, ledger: Ledger, beside: Candidate) -> Iterator[Candidate]:
-    """What was solved exactly for the same data set, network and share of the images, at its largest image size."""
+    """Yield the exact solution for the same data set, network and share of the images, at its largest image size."""
     found: dict[int, tuple[str, TrialConfig, str]] = {}
     cell = beside.base.cell
     for ask in ledger.asks(Stage.CONFIRM):
@@ -166,16 +173,16 @@ def _exact(study: Study, ledger: Ledger, beside: Candidate) -> Iterator[Candidat
 
 
 def _any_size(cell: Cell) -> Cell:
-    """What is solved once stands beside every budget and size of images."""
+    """Return the cell without budget and image size: an exact solution competes with every one of them."""
     return replace(cell, budget=1, image_size=0)
 
 
 def _bare(config: TrialConfig) -> TrialConfig:
-    """Without what may differ between runs of one length."""
+    """Return the settings without those in which runs of one length may differ."""
     return replace(config, seed=0, subset=0, protocol=replace(config.protocol, views=0))
 
 
 def images_of(counts: Sequence[int], others: int) -> tuple[int, float]:
-    """(training images and the `others` that are trained on in the end, together, as a share of the training images)."""
+    """Return (training images and the `others` of the final training together, the same as a multiple of the training images)."""
     train = sum(counts)
     return train + others, (train + others) / train

@@ -1,4 +1,4 @@
-"""Everything that can be wrong with a study, found before a worker starts."""
+"""Checks of everything that can be wrong with a study, made before a worker starts."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -32,7 +32,10 @@ from study.training.batches import check_share, fewest_images
 
 
 def settle_precision(study: Study, ledger: Ledger, places: Places, threads: int | None = None) -> tuple[Study, dict[str, Any]]:
-    """The study with its precision decided: as it was when it first started, else by a short measurement, which is returned."""
+    """Return the study with its precision decided, and the measurement that decided it.
+
+    The precision is the one it had when it first started, else the result of a short measurement.
+    """
     if study.protocol.precision != "auto":
         return study, {}
     known, probe = ledger.study(), dict[str, Any]()
@@ -48,7 +51,7 @@ def settle_precision(study: Study, ledger: Ledger, places: Places, threads: int 
 
 
 def open_tables(study: Study, places: Places) -> Tables:
-    """Every data set of the study, headers read, on every fold that it will be asked about. Raises ConfigError or DataError."""
+    """Return every data set of the study, headers read, once its folds and sizes are checked. Raises ConfigError or DataError."""
     tables: Tables = {}
     for data in dict.fromkeys(c.data for c in study.cells):
         table = open_dataset(data.dataset, splits=data.splits, root=places.data_root)
@@ -63,7 +66,7 @@ def open_tables(study: Study, places: Places) -> Tables:
 
 
 def _check_sizes(study: Study, tables: Tables) -> None:
-    """Every fraction keeps what it says of each class, differs from the others, and can be trained on. Raises ConfigError."""
+    """Check that every fraction keeps its share of each class, differs from the others, and can be trained on. Raises ConfigError."""
     sizes: dict[tuple[str, str, int], float] = {}
     for cell in dict.fromkeys(dataclasses.replace(c, strategy="full", backbone="any") for c in study.cells):
         table, fraction, where = tables[cell.dataset, cell.split_protocol], cell.train_fraction, f"{cell.dataset}: train_fraction"
@@ -86,7 +89,7 @@ def _check_sizes(study: Study, tables: Tables) -> None:
 
 
 def check_batches(study: Study, tables: Tables, places: Places) -> None:
-    """No step of any training is left with fewer images than its network can be trained on. Raises ConfigError with the smallest batch size.
+    """Check that no training step has fewer images than its network needs. Raises ConfigError with the smallest batch size.
 
     Networks are made only where a worker would get one image, or none.
     """
@@ -106,15 +109,15 @@ def check_batches(study: Study, tables: Tables, places: Places) -> None:
 
 
 def _least(images: int) -> float:
-    """The smallest fraction, of three digits, that keeps one of so many images."""
+    """Return the smallest fraction, of three digits, that keeps one of so many images."""
     return next(f for f in (k / 1000 for k in range(1, 1001)) if round(images * f) >= 1)
 
 
 def check_models(study: Study, places: Places, cells: Sequence[Cell] | None = None) -> dict[str, int]:
-    """Weights are there wherever a strategy starts from them, every network takes images of the study's size, every strategy fits its
-    network, every measurement is known.
+    """Check weights, networks, strategies and measurements; return the number of parameters by backbone.
 
-    `cells`: what is to be run where that is not the study's own; the lines to beat may be among them. Returns parameters by backbone.
+    Weights must exist wherever a strategy starts from them, every network must take images of the study's size, every strategy must fit
+    its network, and every measurement must be known. `cells`: the cells to run where they are not the study's own, such as lines to beat.
     Raises ConfigError.
     """
     cells = study.cells if cells is None else cells
@@ -136,18 +139,17 @@ def check_models(study: Study, places: Places, cells: Sequence[Cell] | None = No
 
 
 def own_sizes(study: Study) -> dict[str, int]:
-    """By backbone, the pixels a side that it was made for, where timm says so: what a page holds the study's size against."""
+    """Return by backbone the pixels a side that it was made for, where timm says so; the page compares the study's size with it."""
     names = dict.fromkeys(c.backbone for c in study.cells)
     return {name: size for name in names if (size := own_size(timm_name(name))) is not None}
 
 
 def check_room(study: Study, ledger: Ledger, parameters: dict[str, int]) -> None:
-    """Raises EnvironmentProblem when the disk cannot hold what the study will write: better now than after two days."""
+    """Raise EnvironmentProblem when the disk cannot hold what the study will write, before it has run for days."""
     free = ledger.folder.free()
     done, runs = ended(study, ledger), study.trials + study.confirm_seeds
-    left = {
-        c.id: max(runs + checks(study, c) - sum(done[c.id, s] for s in (Stage.SEARCH, Stage.CONFIRM, Stage.BUDGET)), 0) for c in study.cells
-    }
+    have = {c.id: sum(done[c.id, s] for s in (Stage.SEARCH, Stage.CONFIRM, Stage.BUDGET)) for c in study.cells}
+    left = {c.id: max(runs + checks(study, c) - have[c.id], 0) for c in study.cells}
     needed = disk(study, parameters, left)
     if free is not None and free < needed:
         raise EnvironmentProblem(
@@ -157,8 +159,10 @@ def check_room(study: Study, ledger: Ledger, parameters: dict[str, int]) -> None
 
 
 def check_data(tables: Tables, ledger: Ledger, folds: int = 1) -> list[str]:
-    """The data doctor, once per data set and study; its findings stand in data_report.json. Raises DataError, also where a study that goes
-    on would be asked about other images, labels or splits than those it was begun with."""
+    """Check the data, once for each data set and study, and write the findings to data_report.json. Returns its warnings.
+
+    Raises DataError, also where a study that goes on now has other images, labels or splits than those it was begun with.
+    """
     reports, warnings, marks = {}, [], check_same(tables, ledger)
     for (name, splits), table in tables.items():
         key = DataName.of(name, splits).key

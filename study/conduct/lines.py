@@ -1,12 +1,12 @@
-"""The line to beat, of every question of a study: frozen features and an exact classifier, before anything is searched.
+"""The line to beat for every question of a study: frozen features and an exact classifier, before anything is searched.
 
-`features` sees images at the size that the network was made for: one pass over the images is all that size costs. Smaller images are
-enlarged to it, since a pretrained network's filters expect things at that scale (measured on eight data sets of 48 to 160 px with
+`features` sees images at the size that the network was made for, which costs only one pass over the images. Smaller images are enlarged
+to it, since a pretrained network's filters expect things at that scale (measured on eight data sets of 48 to 160 px with
 EfficientNet-Lite0: -1 to +23 points of test macro-F1 against the images' own size, +5 in the mean). `features_small` sees them at the
-fewer pixels that the study trains at, so that everybody sees what these cost.
+fewer pixels that the study trains at, to show the cost of the smaller size.
 
-A study that asks at several budgets or sizes of images solves each line once: epochs are nothing to it, and `features` sees every size of
-images at the network's own, but for sizes above that.
+A study that asks at several budgets or sizes of images solves each line once: epochs do not apply to it, and `features` sees every size
+of images at the network's own size, except for larger ones.
 """
 
 import dataclasses
@@ -23,14 +23,14 @@ from study.strategies import EVERY, LINES, Features, FeaturesSmall
 
 
 def line_cells(study: Study) -> list[Cell]:
-    """A cell of each line for every question of the study that starts from a pretrained network, whatever its size turns out to be."""
+    """Return a cell of each line for every question that starts from a pretrained network, before image sizes are compared."""
     pretrained = (cell for cell in study.cells if EVERY[cell.strategy].start == "pretrained")
     cells = (_whole(line_of(cell, name), study) for cell in pretrained for name in LINES)
     return list(dict.fromkeys(cells))
 
 
 def _whole(cell: Cell, study: Study) -> Cell:
-    """`features` is one for all sizes of images up to the network's own."""
+    """Return the cell with its image size left out where `features` enlarges it to the network's own size."""
     if cell.strategy == Features.name and cell.image_size and cell.image_size <= _full(cell, study):
         return dataclasses.replace(cell, image_size=0)
     return cell
@@ -41,7 +41,7 @@ def _full(cell: Cell, study: Study) -> int:
 
 
 def line_config(cell: Cell, study: Study) -> TrialConfig | None:
-    """What is solved for a cell of `line_cells`; None where the study's size is the full one, so that both lines are one."""
+    """Return the settings to solve for a cell of `line_cells`; None where both lines are one, since the study's size is the full one."""
     confirmed = study.confirmed_protocol(cell).image_size
     if not cell.image_size and all(c.image_size for c in study.cells):  # nothing is trained at the protocol's size
         confirmed = 0
@@ -55,9 +55,9 @@ def line_config(cell: Cell, study: Study) -> TrialConfig | None:
 
 
 def line_asks(study: Study, known: Sequence[Ask]) -> list[Ask]:
-    """One run of every line on every split and part of the training images that confirm runs see; seeds change nothing of it.
+    """Return one run of every line on every split and part of the training images that confirm runs see; seeds change no result.
 
-    `known`: all that was asked for before.
+    `known`: all trials asked for before.
     """
     before = {a.trial_id: a for a in known}
     sequence = max((a.sequence for a in known), default=-1) + 1
@@ -77,7 +77,8 @@ def line_asks(study: Study, known: Sequence[Ask]) -> list[Ask]:
 
 
 def line_hours(study: Study, images: Mapping[tuple[str, str], int], weights: str | None) -> float:
-    """Hours of one pass over all images (their number by data set and split protocol) for every line, measured on this machine."""
+    """Return the hours of one pass over all images (their number by data set and split protocol) for every line, measured on this
+    machine."""
     paces: dict[tuple[str, int], float] = {}
     total = 0.0
     for ask in line_asks(study, ()):
@@ -90,7 +91,7 @@ def line_hours(study: Study, images: Mapping[tuple[str, str], int], weights: str
 
 
 def describe(ask: Ask, result: TrialResult) -> str:
-    """What the line came to, in one line."""
+    """Return the line's result as one line of text."""
     config = TrialConfig.from_dict(ask.config)
     cell, size = config.cell, config.protocol.image_size
     what = f"{EVERY[cell.strategy].title.partition(', at')[0]}, {cell.backbone}, {size} px"

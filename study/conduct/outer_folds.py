@@ -1,4 +1,4 @@
-"""Whether a data set can be cut into the outer folds that a study asks for: each image a test image once, each fold with every class."""
+"""Checks of the outer folds that a study asks for: each image is a test image once, and each fold has every class."""
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from study.storage.places import Places
 
 
 def check_outer_folds(study: Study, tables: Tables) -> None:
-    """Raises ConfigError where the test split is given or is cut another number of times, DataError for classes and groups that do not fit."""
+    """Raise ConfigError where the test split is given or cut another number of times, DataError for classes and groups that do not fit."""
     for (dataset, _), table in tables.items() if study.folds > 1 else ():
         _check_count(study.folds, dataset, table)
         _check_classes(study.folds, dataset, table)
@@ -20,8 +20,10 @@ def check_outer_folds(study: Study, tables: Tables) -> None:
 
 
 def check_each_fold(study: Study, tables: Tables, places: Places) -> None:
-    """Opens the data on every fold. Raises DataError where an image is not tested exactly once, or a class would be tested by a network that
-    never saw it."""
+    """Open the data on every fold.
+
+    Raises DataError where an image is not tested exactly once, or a class would be tested by a network that never saw it.
+    """
     for (dataset, protocol), first in tables.items() if study.folds > 1 else ():
         tested = np.zeros(len(first.ids), int)
         cell = next(c for c in study.cells if (c.dataset, c.split_protocol) == (dataset, protocol))
@@ -38,13 +40,14 @@ def check_each_fold(study: Study, tables: Tables, places: Places) -> None:
                 )
         if count := int((tested[first.split >= 0] != 1).sum()):
             raise DataError(
-                f"{cell.data.key}: {count} images are not tested exactly once by its {study.folds} folds, as where a validation split is given. "
+                f"{cell.data.key}: {count} images are not tested exactly once by its {study.folds} folds, as where a validation "
+                "split is given. "
                 "Take it away to have every image tested, or leave folds out."
             )
 
 
 def tested_images(study: Study, table: ImageTable) -> tuple[int, np.ndarray | None]:
-    """How many images the study's verdict rests on, and their sessions, where they have any: with outer folds all of them."""
+    """Return the number of test images of the study's verdict and their sessions, if they have any: all images with outer folds."""
     if study.folds == 1:
         return table.of(TEST)
     own = table.split >= 0
@@ -52,7 +55,7 @@ def tested_images(study: Study, table: ImageTable) -> tuple[int, np.ndarray | No
 
 
 def few_tested(folds: int, table: ImageTable) -> list[str]:
-    """What is to be said of classes with few test images, one line or none: with outer folds each image is one."""
+    """Return a warning about classes with few test images, one line or none. With outer folds each image is a test image."""
     counts = table.counts()
     if folds > 1:
         counts["test"] = np.sum([*counts.values()], axis=0).tolist()
@@ -62,7 +65,8 @@ def few_tested(folds: int, table: ImageTable) -> list[str]:
 def _check_count(folds: int, dataset: str, table: ImageTable) -> None:
     if table.folds == 1:
         raise ConfigError(
-            f"folds {folds}: {dataset} has one test split, which is given and is kept. Leave folds out, or take the test split away to have "
+            f"folds {folds}: {dataset} has one test split, which is given and is kept. Leave folds out, or take the test split "
+            "away to have "
             "every image tested once."
         )
     if table.folds != folds:
@@ -75,24 +79,27 @@ def _check_classes(folds: int, dataset: str, table: ImageTable) -> None:
     have = np.bincount(table.labels[table.split >= 0], minlength=len(table.classes))
     if few := [f"{name} ({count})" for name, count in zip(table.classes, have.tolist(), strict=True) if count < folds]:
         raise DataError(
-            f"{dataset}: too few images to have one in each of {folds} folds: {some(few)}. Add images of it, merge it with another class, or "
+            f"{dataset}: too few images to have one in each of {folds} folds: {some(few)}. Add images of it, merge it with another "
+            "class, or "
             "leave folds out."
         )
 
 
 def _check_groups(folds: int, dataset: str, table: ImageTable) -> None:
-    """A group lies in one fold, with all its images."""
+    """Raise DataError where a group of images lies in several folds, or is larger than a fold."""
     if table.groups is None:
         return
     if count := astride(table.groups, table.split):
         raise DataError(
-            f"{dataset}: {count} groups have images in more than one fold, so a network would be tested on what it was trained on. Take a split "
+            f"{dataset}: {count} groups have images in more than one fold, so a network would be tested on what it was trained on. "
+            "Take a split "
             f"protocol that keeps them whole ({dataset}@session, where there is one), or leave folds out."
         )
     own = table.groups[table.split >= 0]
     largest = int(np.unique(own, return_counts=True)[1].max())
     if largest * folds > len(own):
         raise DataError(
-            f"{dataset}: one group holds {largest} of {len(own)} images, more than one of {folds} folds. Divide it into smaller groups, or leave "
+            f"{dataset}: one group holds {largest} of {len(own)} images, more than one of {folds} folds. Divide it into smaller "
+            "groups, or leave "
             "folds out."
         )

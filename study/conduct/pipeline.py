@@ -1,4 +1,4 @@
-"""A whole study, from its question to its page: check, search, confirm with fresh seeds, check the budget, open the test set once, report."""
+"""A whole study, from question to page: check, search, confirm with fresh seeds, check the budget, open the test set once, report."""
 
 import time
 from collections.abc import Sequence
@@ -39,7 +39,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Ended:
-    """How far a study went: all the way (`answers`, one a data set, and `verdicts`, one line a question), or as far as a signal let it."""
+    """The state of a study at its end: complete (`answers`, one a data set, and `verdicts`, one a question), or interrupted by a
+    signal."""
 
     study: Study
     ledger: Ledger
@@ -51,7 +52,7 @@ class Ended:
 
     @property
     def unsent(self) -> list[str]:
-        """A line for each tracker that has not got everything, and how to send it."""
+        """Return a line for each tracker that lacks events, with the command that sends them."""
         return [
             f"tracking: {report.pending} events not sent ({report.problem}); run {follower.how_to_send()}"
             for follower, report in self.tracked
@@ -60,7 +61,7 @@ class Ended:
 
 
 def conduct(study: Study, options: Options, interrupted: Interrupted, leftover: "Leftover | None" = None) -> Ended:
-    """Runs what is left of a study; `leftover`: what else may be bought until `options.ends_at`. Raises StudyError for whatever a user can
+    """Run the rest of a study; `leftover`: what else may be bought until `options.ends_at`. Raises StudyError for errors that a user can
     mend."""
     work = Workplace.at(study, options)
     ledger, places = work.ledger, work.places
@@ -103,7 +104,8 @@ def conduct(study: Study, options: Options, interrupted: Interrupted, leftover: 
 
 
 def show_plan(study: Study, options: Options) -> None:
-    """What would run, what it costs and what of it is done already; nothing is written. Raises ConfigError where the run would."""
+    """Print the trials that would run, their cost, and how many are done already; write nothing. Raises ConfigError where the run
+    would."""
     work = Workplace.at(study, options)
     ledger, places = work.ledger, work.places
     check_models(study, places)
@@ -145,7 +147,7 @@ def _run(
     interrupted: Interrupted,
     leftover: "Leftover | None" = None,
 ) -> "ReportSummary | None":
-    """The stages, each skipped when done; what the report says, or None where a signal came first."""
+    """Run the stages, each skipped when done; return the report's summary, or None where a signal came first."""
     solve = stages.Executor(local.run, ledger, study, places, tables, interrupted)
     if not options.named_cluster:  # in this process, before anything has to start: the first answer comes within a minute
         stages.set_line(solve)
@@ -181,8 +183,7 @@ def _run(
 
 
 def _fitted(executor: stages.Executor, leftover: "Leftover", ends_at: float, began: float, trained: bool) -> Study | None:
-    """The study with what is left of the hours spent, or without what they do not hold any more; None where it stays as it is, or the test
-    set was opened before."""
+    """Return the study changed to fit the hours that are left; None where it stays as it is, or the test set was opened before."""
     from study.budget.leftover import Sofar
 
     study, ledger, now = executor.study, executor.ledger, time.time()
@@ -198,8 +199,10 @@ def _fitted(executor: stages.Executor, leftover: "Leftover", ends_at: float, beg
 
 
 def _hand_over(execute: stages.Executor, alone: stages.Executor, hours: float, summary: "ReportSummary") -> "ReportSummary | None":
-    """The last stage: the network that is handed over, trained by itself with all cores of this machine, then the page again, which shows
-    it; None where a signal came first. Hours that hold no delivery leave the study as it is, with a warning."""
+    """Run the last stage: train the delivered network with all cores of this machine, then write the page again with it.
+
+    Returns None where a signal came first. Too few hours for a delivery leave the study as it is, with a warning.
+    """
     before = execute.ledger.delivered()
     try:
         stay = deliver(execute, hours=hours, alone=alone)
@@ -215,7 +218,7 @@ def _hand_over(execute: stages.Executor, alone: stages.Executor, hours: float, s
 
 
 def follow(ledger: Ledger, mlflow: str | None, track: str | None = None) -> "list[Follower]":
-    """What keeps each tracker up to the ledger until it is closed: the MLflow server, unless it is "off", and the one that `track` names."""
+    """Start a process for each tracker that follows the ledger: the MLflow server, unless it is "off", and the one that `track` names."""
     from study.tracking.follower import Follower
 
     followers = [Follower(ledger, mlflow)] if mlflow != "off" else []
@@ -226,7 +229,7 @@ def follow(ledger: Ledger, mlflow: str | None, track: str | None = None) -> "lis
 
 
 def report(ledger: Ledger, fetch: Gatherer | None = None) -> "ReportSummary":
-    """Writes the page and its tables. Answers, verdicts, picks and test scores are kept among the study's facts."""
+    """Write the page and its tables. Answers, verdicts, picks and test scores are kept among the study's facts."""
     with busy("writing the report"):
         from analysis.report import write_report
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def _console() -> Console:
-    """As wide as the terminal; wide enough for a table in a job log."""
+    """Return a console as wide as the terminal, or wide enough for a table in a job log."""
     console = Console()
     return console if console.is_terminal else Console(width=max(console.width, 160))
 
@@ -35,12 +35,13 @@ def _span(hours: float) -> str:
 
 
 def print_plan(study: Study, ledger: Ledger, tables: dict[tuple[str, str], ImageTable], places: Places) -> None:
-    """Cells, trials, epochs, estimated hours and disk, and what of it is done already."""
+    """Print cells, trials, epochs, estimated hours and disk, and the part that is done already."""
     console = _console()
     console.print(f"[bold]{study.name}[/]" + (f": {study.about}" if study.about else ""), highlight=False)
     p = study.protocol
     console.print(
-        f"protocol: {_each(study, 'max_epochs')} epochs, batch {p.batch_size}, {_each(study, 'image_size')} px, {p.precision}, {p.workers} worker(s), "
+        f"protocol: {_each(study, 'max_epochs')} epochs, batch {p.batch_size}, {_each(study, 'image_size')} px, {p.precision}, "
+        f"{p.workers} worker(s), "
         f"batch norm {p.batch_norm}, {_each(study, 'views') if p.views else 'fresh'} augmented views"
         f"{f', winners confirmed at {study.confirm_size} px' if study.confirm_size not in (0, p.image_size) else ''}"
         f"{', at least ' + _each(study, 'min_steps') + ' steps a trial' if p.min_steps else ''}; selects on validation macro-F1",
@@ -49,7 +50,8 @@ def print_plan(study: Study, ledger: Ledger, tables: dict[tuple[str, str], Image
     if study.folds > 1:
         passes = study.searches // study.folds
         console.print(
-            f"outer folds: {study.folds}. Each of the {study.searches} searches leaves one out, and its winner is tested on it: every image is a "
+            f"outer folds: {study.folds}. Each of the {study.searches} searches leaves one out, and its winner is tested on it: "
+            "every image is a "
             f"test image {'once' if passes == 1 else f'{passes} times'}",
             highlight=False,
         )
@@ -106,26 +108,26 @@ def print_plan(study: Study, ledger: Ledger, tables: dict[tuple[str, str], Image
 
 
 def _each(study: Study, field: str) -> str:
-    """A field of the protocol as the study's questions have it: "10, 30 and 100"."""
+    """Return a field of the protocol as the study's questions have it: "10, 30 and 100"."""
     first, *more = sorted({getattr(study.protocol_of(c), field) for c in study.cells}, reverse=True)
     return f"{', '.join(map(str, more[::-1]))} and {first}" if more else str(first)
 
 
 @dataclass
 class Checked:
-    """What the budget check may still cost."""
+    """The highest further cost of the budget check."""
 
     hours: float = 0.0
     longer: float = 0.0  # of confirming everything at the longer budget
 
     def add(self, once: float, check: int, longer: int) -> None:
-        """`once`: hours of one confirm run of a cell; the others in such runs."""
+        """Add a cell. `once`: hours of one confirm run; `check` and `longer`: numbers of such runs."""
         self.hours += once * check
         self.longer += once * longer
 
 
 def _budget_check(study: Study, check: Checked) -> list[str]:
-    """What is asked before the test set is opened, and what that may cost besides; nothing where it is off."""
+    """Return lines about the check before the test set is opened and its possible cost; none where it is off."""
     checked = [c for c in study.cells if checks(study, c)]
     if not checked:
         if all(study.is_longest(c) for c in study.cells):
@@ -137,7 +139,8 @@ def _budget_check(study: Study, check: Checked) -> list[str]:
     epochs = " and ".join(map(str, dict.fromkeys(study.budget_check * study.protocol_of(c).max_epochs for c in checked)))
     of = f" of {longer} epochs" if len(checked) < len(study.cells) else ""
     lines = [
-        f"budget check, before the test set is opened: each winner{of} once at {epochs} epochs, on validation ({_span(check.hours)} of it; "
+        f"budget check, before the test set is opened: each winner{of} once at {epochs} epochs, on validation "
+        f"({_span(check.hours)} of it; "
         "--budget-check off leaves it out)"
     ]
     if of:
@@ -151,7 +154,7 @@ def _budget_check(study: Study, check: Checked) -> list[str]:
 
 
 def _asked(study: Study, strategy: str) -> str:
-    """The recipe fields that the study asks for, with their ranges, and what they cost."""
+    """Return the recipe fields that the study asks for, with their ranges and their cost."""
     ranges = study.ranges(next(c for c in study.cells if c.strategy == strategy))
     asked = {name: ranges[name] for name in study.asked(strategy)}
     text = "; ".join(f"{name} {in_words(domain)}" for name, domain in asked.items())
@@ -160,7 +163,7 @@ def _asked(study: Study, strategy: str) -> str:
 
 
 def _explain_hours(study: Study, pricing: Pricing) -> tuple[float, int]:
-    """Hours and number of the runs of the explain stage, done or not."""
+    """Return hours and number of the runs of the explain stage, done or not."""
     runs = study.confirm_seeds
     cells = list(study.cells) if "memorisation" in study.explain else []
     if "controls" in study.explain:
@@ -169,7 +172,7 @@ def _explain_hours(study: Study, pricing: Pricing) -> tuple[float, int]:
 
 
 def _at(study: Study, cell: Cell) -> str:
-    """The budget and the size of images of a cell, where the study has several: " (3 epochs, 128 px)"."""
+    """Return the budget and the image size of a cell, where the study has several: " (3 epochs, 128 px)"."""
     own = study.protocol_of(cell)
     epochs = [f"{own.max_epochs} epoch{'s' * (own.max_epochs > 1)}"] if any(c.budget != 1 for c in study.cells) else []
     pixels = [f"{own.image_size} px"] if any(c.image_size for c in study.cells) else []
@@ -177,7 +180,7 @@ def _at(study: Study, cell: Cell) -> str:
 
 
 def print_results(study: Study, ledger: Ledger) -> None:
-    """A table per data set: what the search found. The verdict is the confirm stage's, not this table's."""
+    """Print a table for each data set with the results of the search. The verdict comes from the confirm stage, not from this table."""
     console = _console()
     asks, results = ledger.asks(Stage.SEARCH), ledger.results()
     chosen = (ledger.selection() or {"chosen": {}})["chosen"]
@@ -225,7 +228,7 @@ def print_results(study: Study, ledger: Ledger) -> None:
 
 
 def print_answers(answers: "Sequence[Answer]") -> None:
-    """A panel a data set: what to do, how sure it is, what is next."""
+    """Print a panel for each data set: what to do, how sure it is, what is next."""
     from analysis.words.panel import body, summary, title
 
     if line := summary(answers):

@@ -1,4 +1,4 @@
-"""Small copies of the images that a study's report shows, kept in its folder: the page needs no data set."""
+"""Small copies of the images that a study's report shows, kept in its folder so that the page needs no data set."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -15,11 +15,11 @@ from study.question.config import Study
 from study.tracking.ledger import PICTURES, Ledger
 
 SAMPLES, MOST_CLASSES = 3, 40
-"""Training images shown of each class, and the classes shown."""
+"""The number of training images shown of each class, and of classes shown."""
 
 
 class Gatherer:
-    """Writes what is wanted, and a few samples of every class."""
+    """A writer of the images that the report wants, and of a few samples of every class."""
 
     def __init__(self, study: Study, ledger: Ledger, tables: Tables) -> None:
         self.study, self.ledger, self.tables = study, ledger, tables
@@ -43,7 +43,7 @@ SCHEMA = pa.schema([*((name, pa.string()) for name in ("dataset", "splits", "ima
 
 
 def samples(table: ImageTable) -> list[int]:
-    """Positions of a few training images of each class, spread over those it has."""
+    """Return the positions of a few training images of each class, spread over those it has."""
     out: list[int] = []
     for label in range(min(len(table.classes), MOST_CLASSES)):
         own = np.flatnonzero((table.split == TRAIN) & (table.labels == label))

@@ -1,7 +1,7 @@
-"""How a study's trials are run: in this process, or on Ray; and which of the two where nobody said.
+"""The choice of where a study's trials run: in this process, or on Ray.
 
-Ids, seeds and epochs are the same either way. What differs is time: Ray runs as many trials at once as the machine holds, and takes
-a while to start and to end; here one trial after the other has all the cores, and starts at once.
+Ids, seeds and epochs are the same either way; only the time differs. Ray runs as many trials at once as the machine holds, and takes a
+while to start and to end. In this process one trial after the other has all the cores, and starts at once.
 """
 
 import functools
@@ -37,12 +37,15 @@ SCALES = 0.75  # a trial of n threads is n^0.75 times as fast as of one: measure
 TRIAL_S = 0.3  # of a trial besides its images: the network made and kept
 LONGEST_HERE_S = 1800.0  # beyond, what Ray's workers are worth besides: one that dies takes no other trial along
 PROBE = 8  # images
-"""docs/performance.md has how the first three were measured."""
+"""The measurements of the first three constants are described in docs/performance.md."""
 
 
 @contextmanager
 def open_runner(study: Study, options: Options, ledger: Ledger, places: Places, tables: Tables) -> Iterator[stages.Runner]:
-    """Raises ConfigError or EnvironmentProblem where trials can be run neither way. A Ray that does not start here is done without."""
+    """Yield the runner of the study's trials. Where Ray does not start on this machine, this process takes its place.
+
+    Raises ConfigError or EnvironmentProblem where trials can run neither way.
+    """
     with ExitStack() as stack:
         if in_this_process(study, options, ledger, places, tables):
             yield local.run
@@ -59,7 +62,7 @@ def open_runner(study: Study, options: Options, ledger: Ledger, places: Places, 
 
 
 def in_this_process(study: Study, options: Options, ledger: Ledger, places: Places, tables: Tables) -> bool:
-    """What was asked for; else whatever is expected to end first. Says so where it decides for this process. Raises ConfigError."""
+    """Return the user's choice, else True where this process is expected to end first, and print that decision. Raises ConfigError."""
     if options.local and options.ray:
         raise ConfigError("trials run in this process (local) or on Ray, not both; keep one.")
     if options.local or options.ray or _asks_for_ray(study, options):
@@ -80,7 +83,7 @@ def in_this_process(study: Study, options: Options, ledger: Ledger, places: Plac
 
 
 def _asks_for_ray(study: Study, options: Options) -> bool:
-    """By an option that only Ray takes, or by more than one process a trial."""
+    """Return True for an option that only Ray takes, or for more than one process a trial."""
     named = options.named_cluster
     placed = options.concurrent is not None or options.gpus_per_trial is not None or options.cpus_per_worker != Options.cpus_per_worker
     return bool(named) or placed or study.protocol.workers > 1
@@ -91,9 +94,9 @@ def _is_short(seconds: float, at_once: int) -> bool:
 
 
 def here_first(seconds: float, at_once: int, threads: int, load: float) -> bool:
-    """Whether trials that take so many `seconds` in this process, of so many `threads`, end before Ray has run them, `at_once` together.
+    """Return True where trials that take `seconds` in this process, with `threads`, end before Ray has run them, `at_once` together.
 
-    `load`: processes a core, 1 or more; Ray's start suffers from them as trials do.
+    `load`: processes a core, 1 or more; they slow down Ray's start as they slow down trials.
     """
     saved = seconds * (1 - min(threads**SCALES / at_once, 1.0))
     return saved <= START_S * load and seconds <= LONGEST_HERE_S
@@ -103,8 +106,11 @@ def here_first(seconds: float, at_once: int, threads: int, load: float) -> bool:
 
 
 def expected_seconds(study: Study, ledger: Ledger, places: Places, tables: Tables) -> float:
-    """Of all trials left, one after the other: as those that ended took, else by a forward pass of each network. At most: nothing is
-    known of what is stopped early or found stored."""
+    """Return the seconds of all trials left, one after the other.
+
+    They are estimated from those that ended, else from a forward pass of each network. It is an upper limit: trials that are stopped
+    early or found stored are not foreseen.
+    """
     left = stages.remaining(study, ledger)
     known = left.left({})
     if known is not None:
@@ -122,7 +128,8 @@ def expected_seconds(study: Study, ledger: Ledger, places: Places, tables: Table
 
 
 def _seconds(cell: Cell, protocol: Protocol, tables: Tables, backbone: Backbone, forward: float) -> float:
-    """Of a run: an image passes the network once, and twice more as far down as it is trained; the frozen part once a stored view."""
+    """Return the seconds of a run. An image passes the network once, and twice more through the trained part; the frozen part once a
+    view."""
     table = tables[cell.dataset, cell.split_protocol]
     train = sum(kept_by_class(table, cell.train_fraction))
     looked = int((table.split == VAL).sum()) + min(train, protocol.train_eval_images)
@@ -135,7 +142,7 @@ def _seconds(cell: Cell, protocol: Protocol, tables: Tables, backbone: Backbone,
 
 @torch.no_grad()
 def forward(name: str, protocol: Protocol, weights: str | None) -> tuple[Backbone, float]:
-    """The network, and seconds an image of a forward pass."""
+    """Return the network, and the seconds of its forward pass for one image."""
     where = Device.best("bf16" if protocol.precision == "bf16" else "fp32")
     backbone = create(name, 2, weights=weights, image_size=protocol.image_size)
     model = where.place(backbone.model).eval()
@@ -190,7 +197,7 @@ def _on_ray(study: Study, options: Options, ledger: Ledger, places: Places) -> I
 
 @contextmanager
 def _removed_afterwards(folder: Folder, name: str) -> Iterator[None]:
-    """Removes what lies there when all who write there have ended."""
+    """Remove a file when all who write it have ended."""
     try:
         yield
     finally:

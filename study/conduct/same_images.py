@@ -1,5 +1,7 @@
-"""A study that goes on, and whoever measures or trains its runs again, is asked about the images that it was begun with: by their names,
-labels and splits, and by what they show."""
+"""Checks that a study that goes on, or is measured or trained again, has the images it was begun with.
+
+Images are compared by name, label, split and pixels.
+"""
 
 import hashlib
 import itertools
@@ -18,14 +20,17 @@ from study.storage.places import Places
 from study.tracking.ledger import Ledger
 
 Tables = dict[tuple[str, str], ImageTable]
-"""By (dataset, protocol of its splits)."""
+"""Image tables by (dataset, protocol of its splits)."""
 Marks = dict[str, dict[str, Any]]
-"""By NAME@SPLITS, how its images are known again: `labelled` and `contents` of data_report.json."""
+"""Marks of the images by NAME@SPLITS: `labelled` and `contents` of data_report.json."""
 
 
 def check_same(tables: Tables, ledger: Ledger) -> Marks:
-    """How each data set is known again. Raises DataError where one is no longer what the study was begun with: other names, labels or splits,
-    or other pictures under the same names."""
+    """Return the marks of each data set.
+
+    Raises DataError where one is no longer what the study was begun with: other names, labels or splits, or other pictures under the same
+    names.
+    """
     before = ledger.data_report()
     marks: Marks = {}
     for (name, splits), table in tables.items():
@@ -41,7 +46,7 @@ def check_same(tables: Tables, ledger: Ledger) -> Marks:
 
 
 def twice_there(marks: Marks) -> list[str]:
-    """A line for each two data sets that share images by their pixels: what is found on both is found once."""
+    """Return a line for each two data sets that share images by their pixels: their results are not independent."""
     seen = {key: Counter(d for d in _digests(mark["contents"]["digests"]) if d.strip("0")) for key, mark in marks.items()}
     lines = []
     for (one, a), (other, b) in itertools.combinations(seen.items(), 2):
@@ -52,8 +57,10 @@ def twice_there(marks: Marks) -> list[str]:
 
 
 def check_begun(ledger: Ledger, datasets: Collection[str], places: Places) -> None:
-    """These of the study's data sets are what it was begun with: whoever trains or measures again asks this first. Raises ConfigError or
-    DataError."""
+    """Check that these data sets of the study are those it was begun with, before anything is trained or measured again.
+
+    Raises ConfigError or DataError.
+    """
     study, tables = ledger.study(), Tables()
     for cell in study.cells if study is not None else ():
         key = (cell.dataset, cell.split_protocol)
@@ -63,13 +70,13 @@ def check_begun(ledger: Ledger, datasets: Collection[str], places: Places) -> No
 
 
 def _labelled(table: ImageTable) -> str:
-    """16 hex digits of which images there are, by name, what each shows, and on which side of the split it lies."""
+    """Return 16 hex digits of the images' names, labels and splits."""
     content = [table.classes, table.ids, table.labels.tolist(), table.split.tolist()]
     return hashlib.sha256(dumps(content).encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
 
 def _check_contents(name: str, table: ImageTable, known: dict[str, str] | None, ledger: Ledger) -> dict[str, str]:
-    """What is known of the pictures from now on. Raises DataError naming those that are others than before."""
+    """Return the marks of the pictures. Raises DataError naming those that differ from before."""
     now = contents(table)
     own = {"decoder": decoder(), "digests": "".join(one or "0" * DIGITS for one in now)}
     if known is None or len(known["digests"]) != len(own["digests"]):
@@ -78,7 +85,8 @@ def _check_contents(name: str, table: ImageTable, known: dict[str, str] | None, 
     others = [table.ids[k] for k, (a, b) in enumerate(was) if b and a != b]
     if others and known["decoder"] != own["decoder"]:
         warn(
-            f"{name}: {len(others)} of its {len(now)} images have other pixels than {ledger.folder.location} was begun with, by {own['decoder']} "
+            f"{name}: {len(others)} of its {len(now)} images have other pixels than {ledger.folder.location} was begun with, by "
+            f"{own['decoder']} "
             f"where it was {known['decoder']} then; whether the files are the same cannot be told ({some(others, 3)})"
         )
     elif others:
@@ -90,5 +98,5 @@ def _check_contents(name: str, table: ImageTable, known: dict[str, str] | None, 
 
 
 def _digests(joined: str) -> list[str]:
-    """One of each image; zeros where it could not be decoded."""
+    """Return the digest of each image; zeros where it could not be decoded."""
     return [joined[k : k + DIGITS] for k in range(0, len(joined), DIGITS)]

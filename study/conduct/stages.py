@@ -28,7 +28,7 @@ from study.tracking.ledger import Ledger
 
 
 class Runner(Protocol):
-    """What runs a plan to its end: in this process, or on a Ray cluster."""
+    """A function that runs a plan to its end, in this process or on a Ray cluster."""
 
     def __call__(
         self,
@@ -39,11 +39,11 @@ class Runner(Protocol):
         measurements: tuple[str, ...],
         interrupted: Interrupted,
     ) -> None:
-        """`total`: trials left; `measurements`: made on every trial that completes."""
+        """Run the trials. `total`: trials left; `measurements`: made on every trial that completes."""
 
 
 class Executor:
-    """A study's plans, run by one runner into one ledger."""
+    """A function that runs a study's plans by one runner into one ledger."""
 
     def __init__(
         self,
@@ -58,7 +58,7 @@ class Executor:
         self._names, self._remaining = Names([c.id for c in study.cells]), remaining(study, ledger)
 
     def __call__(self, title: str, plan: Plan, *, measurements: tuple[str, ...] = (), remaining: Remaining | None = None) -> None:
-        """`remaining`: what is left of this plan alone, where its trials have another number of epochs than the study's."""
+        """Run a plan. `remaining`: the rest of this plan alone, where its trials have another number of epochs than the study's."""
         if plan.done >= plan.total:
             return
         left_of = remaining or self._remaining
@@ -68,7 +68,7 @@ class Executor:
             self._run(conductor, self._places_of, total=left, measurements=measurements, interrupted=self.interrupted)
 
     def look_again(self) -> None:
-        """What is left is another number: a question will train longer."""
+        """Count the remaining trials again, after a question got a longer training."""
         self._remaining = remaining(self.study, self.ledger)
 
     def _classes(self, config: TrialConfig) -> list[str]:
@@ -79,8 +79,8 @@ class Executor:
 
 
 def remaining(study: Study, ledger: Ledger) -> Remaining:
-    """What all stages still have to do, and what each cell's trials took so far. Of a longer confirmation nothing is known before it is
-    decided on."""
+    """Return the work left for all stages, and the cost of each cell's trials so far. A longer confirmation counts once it is decided
+    on."""
     p, done, runs = study.protocol, ended(study, ledger), study.confirm_seeds
     found, factors = (
         Remaining(max_epochs=p.max_epochs, image_size=p.image_size),
@@ -106,7 +106,7 @@ def remaining(study: Study, ledger: Ledger) -> Remaining:
 
 
 def set_line(executor: Executor) -> None:
-    """Solves the line to beat of every question, and says what it came to: the first answer of a study, before anything is searched."""
+    """Solve the line to beat of every question and print its score: the first answer of a study, before anything is searched."""
     ledger = executor.ledger
     asks = line_asks(executor.study, ledger.asks())
     done = {a.trial_id for a in asks if ledger.result(a.trial_id) is not None}
@@ -117,7 +117,7 @@ def set_line(executor: Executor) -> None:
 
 
 def line_leads(ledger: Ledger) -> bool:
-    """Whether some line to beat is at least as high on validation as all that the search chose for its data set."""
+    """Return True where some line to beat is at least as high on validation as everything the search chose for its data set."""
     results, best = ledger.results(), (ledger.selection() or {"chosen": {}})["chosen"]
     lines, won = dict[str, float](), dict[str, float]()
     for ask in ledger.asks():
@@ -131,7 +131,7 @@ def line_leads(ledger: Ledger) -> bool:
 
 
 def measure_line(executor: Executor) -> None:
-    """Scores the line to beat on the test images, where `confirm` has opened them for it: with nothing confirmed they stay closed."""
+    """Score the line to beat on the test images, where `confirm` has opened them for it; without confirm runs they stay closed."""
     ledger, measure = executor.ledger, measured_on_line(executor.study)
     opened = {t for opening in ledger.test_openings() for t in opening["trials"]}
     asks = [a for a in line_asks(executor.study, ledger.asks()) if a.trial_id in opened and _completed(ledger, a.trial_id)]
@@ -140,7 +140,7 @@ def measure_line(executor: Executor) -> None:
 
 
 def measured_on_line(study: Study) -> tuple[str, ...]:
-    """Of what the study measures, what is of use on a network whose features are the pretrained ones."""
+    """Return the study's measurements that make sense on a network whose features are the pretrained ones."""
     return tuple(name for name in study.measure if name in ("predictions", "calibration"))
 
 
@@ -150,7 +150,7 @@ def _completed(ledger: Ledger, trial_id: str) -> bool:
 
 
 def search(executor: Executor) -> None:
-    """Cells are priced before they were measured only where each is tried once: else its first trial tells in time."""
+    """Search. Cells are priced before their first trial only where each is tried once; otherwise the first trial tells in time."""
     study = executor.study
     pricing, cells = Pricing(study.protocol_of, executor.tables, executor.places.weights), {c.id: c for c in study.cells}
     once = study.trials == study.searches and len(study.cells) > 1
@@ -158,7 +158,10 @@ def search(executor: Executor) -> None:
 
 
 def choose(ledger: Ledger, searches: int = 1) -> dict[str, list[str]]:
-    """Which trial speaks for each cell, and for each of its independent searches: decided by a named rule once its search is done, and written down. A search that grew decides again."""
+    """Choose the trial that speaks for each cell, and for each of its independent searches, by a named rule, and write the choice down.
+
+    It is made once a cell's search is done, and again where a search grew.
+    """
     known, results = ledger.selection(), ledger.results()
     trials = [(a, results[a.trial_id]) for a in ledger.asks(Stage.SEARCH) if a.trial_id in results]
     if known is not None and (not ledger.amendments() or known.get("considered") == len(trials)):
@@ -175,18 +178,19 @@ def choose(ledger: Ledger, searches: int = 1) -> dict[str, list[str]]:
 
 
 def confirm_asks(study: Study, ledger: Ledger, chosen: Chosen, factors: Mapping[str, int] | None = None) -> list[Ask]:
-    """The chosen configurations of every cell again, with seeds nothing was tuned on; the same seeds for every cell, so runs pair up.
-    These are the runs that speak, whatever stage asked for them first.
+    """Return the chosen configurations of every cell again, with seeds on which nothing was tuned: the runs that verdicts rest on.
 
-    `chosen`: by cell, one trial, or the winner of each of R independent searches: confirm run k trains the winner of search k mod R, and
-    is left out where that search found none. `factors`: by cell, times the study's epochs; what was decided, where it is not given.
+    The seeds are the same for every cell, so runs pair up. `chosen`: by cell, one trial, or the winner of each of R independent searches:
+    confirm run k trains the winner of search k mod R, and is left out where that search found none. `factors`: by cell, times the study's
+    epochs; by default those that were decided.
     """
     known = {a.trial_id: a for a in ledger.asks()}
     sequence = max((a.sequence for a in known.values()), default=-1) + 1
     factors = factors_of(study, ledger.budgets(), chosen) if factors is None else factors
     if lost := [t for own in chosen.values() for t in own if t and t not in known]:
         raise EnvironmentProblem(
-            f"{ledger.folder.shown('selection.json')} chooses trial {lost[0]}, which is not here; restore its folder, or remove selection.json to choose again."
+            f"{ledger.folder.shown('selection.json')} chooses trial {lost[0]}, which is not here; restore its folder, or remove "
+            "selection.json to choose again."
         )
     winners = {cell: [TrialConfig.from_dict(known[t].config) if t else None for t in own] for cell, own in chosen.items()}
     return [
@@ -196,8 +200,10 @@ def confirm_asks(study: Study, ledger: Ledger, chosen: Chosen, factors: Mapping[
 
 
 def check_asks(study: Study, ledger: Ledger, chosen: Chosen, rounds: Mapping[str, Round]) -> list[Ask]:
-    """Of every cell of `rounds`, the best of its winners once more with more epochs, with the seed of the first confirm run of its search:
-    where the question is then confirmed at that budget, it is that confirm run."""
+    """Return for every cell of `rounds` the best of its winners with more epochs and the seed of its search's first confirm run.
+
+    Where the question is then confirmed at that budget, this is the confirm run.
+    """
     known, best = {a.trial_id: a for a in ledger.asks()}, (ledger.selection() or {"chosen": {}})["chosen"]
     sequence = 1 + max((a.sequence for a in known.values()), default=-1) + len(chosen) * study.confirm_seeds
     asks = []
@@ -210,8 +216,11 @@ def check_asks(study: Study, ledger: Ledger, chosen: Chosen, rounds: Mapping[str
 
 
 def ended(study: Study, ledger: Ledger) -> Counter[tuple[str, Stage]]:
-    """By cell and stage, how many of the planned trials have ended for certain: confirm runs of an earlier choice no longer speak, and
-    where a search goes on it may choose again. Of the budget check one a cell is planned; more only where the question moves on."""
+    """Return by cell and stage the number of planned trials that have ended for certain.
+
+    Confirm runs of an earlier choice do not count, and where a search goes on it may choose again. One budget check for each cell is
+    planned; more only where the question moves on.
+    """
     results, chosen, budgets = ledger.results(), ledger.confirmed_trials(), ledger.budgets()
     found = Counter((a.cell, a.stage) for a in ledger.asks(Stage.SEARCH) if a.trial_id in results)
     searched = {cell for cell in chosen if found[cell, Stage.SEARCH] >= study.trials}
@@ -227,8 +236,7 @@ def ended(study: Study, ledger: Ledger) -> Counter[tuple[str, Stage]]:
 
 
 def confirm(executor: Executor, chosen: Chosen) -> None:
-    """Trains each winner afresh, where that was not done to decide on its budget, and measures it; where that opens the test set, for
-    exactly these runs, the lock is asked first."""
+    """Train each winner again, unless the budget check did, and measure it. Where that opens the test set, the lock is asked first."""
     ledger, measure = executor.ledger, executor.study.measure
     asks = confirm_asks(executor.study, ledger, chosen)
     if not asks:
@@ -242,7 +250,7 @@ def confirm(executor: Executor, chosen: Chosen) -> None:
 
 
 def expected_in(ledger: Ledger) -> Expected:
-    """Seconds of a trial to come, by what this ledger's took; a trial that only lacks its measurements takes none."""
+    """Return the expected seconds of a future trial, from this ledger's; a trial that only lacks its measurements takes none."""
     results = ledger.results()
     expected = expected_seconds(((a, results[a.trial_id]) for a in ledger.asks() if a.trial_id in results), controls())
     return lambda ask: 0.0 if ask.trial_id in results else expected(ask)
@@ -252,8 +260,11 @@ WRONG_LABELS = 0.2  # Zhang et al. 2017 go up to 1; a fifth is what careless lab
 
 
 def explain_asks(study: Study, ledger: Ledger, chosen: Chosen) -> list[Ask]:
-    """What is trained besides the confirm runs, with their seeds: each again with wrong labels; each question's controls from random weights,
-    with the settings chosen for the strategy they are the control of (its published default where the study lacks it)."""
+    """Return the trials besides the confirm runs, with the same seeds.
+
+    Each confirm run is repeated with wrong labels. Each question's controls start from random weights, with the settings chosen for the
+    strategy that they control (its published default where the study lacks it).
+    """
     confirmed = confirm_asks(study, ledger, chosen)
     known = {a.trial_id: a for a in ledger.asks()}
     configs: list[tuple[str, int, Origin, TrialConfig]] = []
@@ -283,12 +294,12 @@ def explain_asks(study: Study, ledger: Ledger, chosen: Chosen) -> list[Ask]:
 
 
 def controls() -> dict[str, str]:
-    """By control: the strategy that does the same from the pretrained weights."""
+    """Return by control the strategy that does the same from the pretrained weights."""
     return {name: cls.control_of for name, cls in STRATEGIES.items() if cls.control_of}
 
 
 def explain(executor: Executor, chosen: Chosen) -> None:
-    """Trains what the study asks for besides, measures nothing and keeps no network: none of it is a candidate, none sees test images."""
+    """Train the explanatory runs. Nothing is measured and no network kept: none is a candidate, and none sees test images."""
     ledger = executor.ledger
     asks = explain_asks(executor.study, ledger, chosen) if executor.study.explain else []
     if asks:
@@ -299,8 +310,11 @@ def explain(executor: Executor, chosen: Chosen) -> None:
 
 
 def is_done(ledger: Ledger, trial_id: str, measurements: tuple[str, ...], *, said: bool = True) -> bool:
-    """It ended, and left what it was run for: a completed run that lacks a measurement is asked for again (run.was_completed). `said`: it
-    was to be measured before, so a warning says what was lost."""
+    """Return True where a trial has ended and left its measurements; a completed run that lacks one is asked for again
+    (run.was_completed).
+
+    `said`: it should have been measured before, so a warning names what was lost.
+    """
     result = ledger.result(trial_id)
     if result is None:
         return False

@@ -1,5 +1,4 @@
-"""A study at work: what is asked, where it lies, and what it reads. Every command that opens a begun study opens it here, so none forgets a
-part."""
+"""A study at work: the question, its ledger and its places. Every command that opens a begun study uses it, so none forgets a part."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -35,7 +34,7 @@ class Workplace:
         foreign: Sequence[str] = (),
         labelled: str | None = None,
     ) -> Self:
-        """The workplace of a begun study. `foreign`: tasks beside the study's own other data sets; `labelled`: see `Places`."""
+        """Return the workplace of a begun study. `foreign`: tasks beside the study's own other data sets; `labelled`: see `Places`."""
         study = ledger.study()
         assert study is not None, "it was found by its study.json"
         results = ledger.folder.location.rpartition("/")[0]
@@ -43,24 +42,29 @@ class Workplace:
 
     @classmethod
     def at(cls, study: Study, options: Options) -> Self:
-        """The workplace of a study that is to run under these options, begun already or not."""
+        """Return the workplace of a study that is to run under these options, begun already or not."""
         places = _places(study, find_places(options.results, options.data, options.weights))
         return cls(study=study, ledger=Ledger(places.folder, study.name), places=places)
 
     def of_trial(self, trial_id: str) -> Places:
-        """The places of one of its trials: its own folder, the same data."""
+        """Return the places of one of its trials: its own folder, the same data."""
         return self.places.of_trial(self.ledger.trial_folder(trial_id).location)
 
     def check(self, configs: Iterable[TrialConfig]) -> None:
-        """The data sets of these configurations hold the images that the study was begun with: asked before any is trained or measured again.
-        Raises ConfigError or DataError."""
+        """Check that the data sets of these configurations hold the images that the study was begun with, before any is trained or
+        measured.
+
+        Raises ConfigError or DataError.
+        """
         from study.conduct.same_images import check_begun
 
         check_begun(self.ledger, {config.cell.dataset for config in configs}, self.places)
 
     def images(self, ask: Ask) -> "tuple[ImageTable, np.ndarray]":
-        """The table that a trial was trained on and its pixels, uint8 [N, S, S, C], once they are known to be those the study was begun with.
-        Raises ConfigError, DataError or EnvironmentProblem."""
+        """Return the table that a trial was trained on and its pixels, uint8 [N, S, S, C], after checking that they are the study's own.
+
+        Raises ConfigError, DataError or EnvironmentProblem.
+        """
         from study.run import open_images
 
         config = TrialConfig.from_dict(ask.config)
