@@ -1,4 +1,4 @@
-"""The data sets. To add one of a known format: an entry here; of a new one: also a file. The laws in tests/ greet it."""
+"""The data sets. To add one of a known format, write an entry here; for a new format also a file. Tests in tests/ check it."""
 
 import os
 from collections import Counter
@@ -68,15 +68,17 @@ CATALOG: dict[str, DatasetSpec] = {
 
 
 OWN: dict[str, Callable[[DataName, int], ImageTable]] = {"table": manifest.read, "hf": huggingface.read}
-"""How a user's own data are read, by kind; folders besides."""
+"""Readers of a user's own data other than folders, by kind."""
 
 
 def open_dataset(name: str, *, splits: str = "official", root: Path | None = None) -> ImageTable:
-    """A data set by name, or a user's own: `folder:PATH`, `table:PATH`, `hf:NAME_OR_FOLDER`. `splits` is a protocol of its, with ":k" for
-    fold k, and ":k+s" for the same with another validation split, s = 0..3 folds further, where the splits are ours.
+    """Open a data set by name, or a user's own: `folder:PATH`, `table:PATH`, `hf:NAME_OR_FOLDER`.
 
-    Raises ConfigError for an unknown name, protocol or fold; DataError for what is wrong with the files. Both are one line that
-    may be shown on a terminal, whatever names the files have.
+    `splits` is one of its protocols, with ":k" for fold k, and ":k+s" for the same with another validation split, s = 0..3 folds further,
+    where the splits are ours.
+
+    Raises ConfigError for an unknown name, protocol or fold, and DataError for faults of the files. Both are one line that may be shown
+    on a terminal, even where files have unusual names.
     """
     try:
         return _lawful(_read(DataName.of(name, splits).at_home, root))
@@ -84,11 +86,13 @@ def open_dataset(name: str, *, splits: str = "official", root: Path | None = Non
         raise type(error)(shown(str(error))) from None
     except OSError as error:
         place = shown(os.fsdecode(error.filename or name))
-        raise DataError(f"{place[:200]} cannot be read ({error.strerror or error}); look after its path, its owner and its disk.") from None
+        raise DataError(
+            f"{place[:200]} cannot be read ({error.strerror or error}); look after its path, its owner and its disk.",
+        ) from None
 
 
 def _lawful(table: ImageTable) -> ImageTable:
-    """What every other part relies on, whatever the files said. Raises DataError."""
+    """Check the properties that all other code relies on, and return the table. Raises DataError."""
     for k, split in enumerate(SPLITS):
         if not (table.split == k).any():
             raise DataError(f"{table.name}: the {split} split holds no image; training, selection and verdict need one each, add some.")
@@ -113,10 +117,12 @@ def _read(data: DataName, root: Path | None) -> ImageTable:
         if os.path.exists(name):
             kind = "table" if os.path.isfile(name) else "folder"
             raise ConfigError(
-                f"{name!r} is a {'file' if kind == 'table' else kind} here, and a data set of your own is named by what it is: {kind}:{name}."
+                f"{name!r} is a {'file' if kind == 'table' else kind} here, and a data set of your own is named by what it is: "
+                f"{kind}:{name}."
             )
         raise ConfigError(
-            f"Unknown dataset {name!r}; choose from {nearest(name, list(CATALOG))}, or give your own images: folder:PATH, table:PATH or hf:NAME."
+            f"Unknown dataset {name!r}; choose from {nearest(name, list(CATALOG))}, or give your own images: folder:PATH, "
+            "table:PATH or hf:NAME."
         )
     spec = CATALOG[name]
     if protocol not in spec.split_protocols:

@@ -111,7 +111,8 @@ def _check(args: argparse.Namespace, root: Path | None) -> int:
 
 
 def _named(what: str, splits: str) -> DataName:
-    """The data set, split as --splits or as a study's cells say it: NAME@SPLITS. Raises ConfigError where there is none."""
+    """Return the data set, its splits given by --splits or, as in a study's cells, by NAME@SPLITS. Raises ConfigError where there is
+    none."""
     if os.path.exists(what):
         name = DataName(kind="table" if os.path.isfile(what) else "folder", where=what)
         return DataName.of(name.dataset, splits)
@@ -140,7 +141,10 @@ def _is_report(file: BinaryIO) -> bool:
 
 
 def _label_errors(table: ImageTable, study: str, name: DataName) -> list[Suspect]:
-    """By the validation predictions of the study's confirm runs on these data. Raises ConfigError where it has none."""
+    """Return likely label errors, found by the validation predictions of the study's confirm runs on these data.
+
+    Raises ConfigError where the study has none.
+    """
     ledger = find(study)
     begun = ledger.study()
     assert begun is not None, "it was found by its study.json"
@@ -170,7 +174,7 @@ def _label_errors(table: ImageTable, study: str, name: DataName) -> list[Suspect
 
 
 def print_report(report: AuditReport) -> None:
-    """Names in it are strangers': nothing in brackets is markup, and nothing but printable characters reaches the terminal."""
+    """Print the report. Its names come from files, so brackets are no markup, and only printable characters reach the terminal."""
     console = Console(markup=False, emoji=False, highlight=False, soft_wrap=True)
     table = Table("class", *SPLITS)
     for k, name in enumerate(report.classes):
@@ -179,7 +183,8 @@ def print_report(report: AuditReport) -> None:
     console.print(shown(f"{report.dataset}: {report.form}"))
     console.print(table)
     console.print(
-        f"exact copies {report.exact_extra}, across splits {report.exact_across}, near-duplicates across splits {near}, label conflicts {report.conflicts}"
+        f"exact copies {report.exact_extra}, across splits {report.exact_across}, near-duplicates across splits {near}, label "
+        f"conflicts {report.conflicts}"
     )
     console.print(f"always the commonest class: {report.majority_accuracy:.1%} of test")
     if report.metadata_accuracy is not None:

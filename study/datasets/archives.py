@@ -1,4 +1,4 @@
-"""Unpacking archives and files that strangers made: nothing outside the folder, no links, no devices, no bombs."""
+"""Safe unpacking of archives and files of unknown origin: nothing outside the folder, no links, no devices, no bombs."""
 
 import bz2
 import gzip
@@ -28,9 +28,9 @@ class Limits:
 
 
 def read_unpacked(path: Path, limits: Limits) -> bytes:
-    """The bytes of a file, unpacked where its name ends in .gz, .bz2 or .xz. Raises DataError.
+    """Return the bytes of a file, unpacked where its name ends in .gz, .bz2 or .xz. Raises DataError.
 
-    Read in blocks: a bomb costs what the limits allow and no more.
+    It reads in blocks, so a bomb costs no more than the limits allow.
     """
     if not path.is_file():
         raise DataError(f"{path} {'is no regular file' if os.path.lexists(path) else 'does not exist'}; put the file there.")
@@ -45,12 +45,14 @@ def read_unpacked(path: Path, limits: Limits) -> bytes:
                 count.add(len(block))
                 blocks.append(block)
     except (OSError, EOFError, ValueError, lzma.LZMAError, zlib.error) as error:
-        raise DataError(f"{path} cannot be read ({type(error).__name__}: {error}); it may be cut short or damaged, get it again.") from None
+        raise DataError(
+            f"{path} cannot be read ({type(error).__name__}: {error}); it may be cut short or damaged, get it again.",
+        ) from None
     return b"".join(blocks)
 
 
 def extract(archive: Path, target: Path, limits: Limits | None = None) -> int:
-    """Unpacks a zip or tar file into `target`; returns the number of files. Raises DataError naming the member."""
+    """Unpack a zip or tar file into `target` and return the number of files. Raises DataError naming the member."""
     limits = limits or Limits()
     target.mkdir(parents=True, exist_ok=True)
     if zipfile.is_zipfile(archive):
@@ -61,7 +63,7 @@ def extract(archive: Path, target: Path, limits: Limits | None = None) -> int:
 
 
 class _Count:
-    """What has been unpacked so far, against the limits. Counts real bytes: size fields can lie."""
+    """The files and bytes unpacked so far, compared with the limits. It counts real bytes, since size fields can lie."""
 
     def __init__(self, archive: Path, limits: Limits) -> None:
         self.archive, self.limits, self.files, self.bytes = archive, limits, 0, 0
@@ -150,7 +152,7 @@ def _extract_tar(archive: Path, target: Path, limits: Limits) -> int:
 
 
 def _clean(target: Path) -> None:
-    """Nothing half unpacked stays behind."""
+    """Remove everything that was unpacked, so that no half of it remains."""
     for name in os.listdir(target):
         path = target / name
         shutil.rmtree(path) if path.is_dir() else path.unlink()

@@ -1,7 +1,7 @@
-"""The data doctor: everything that could make a study of these images lie, found in one pass.
+"""The data check: everything that could make a study of these images mislead, found in one pass.
 
-Duplicates within and across splits, label conflicts, imbalance, tiny classes, images of odd size, dark, blurred, and for data with
-sessions how much can be told without looking at a single pixel.
+It finds duplicates within and across splits, label conflicts, imbalance, tiny classes, images of odd size, dark and blurred images, and,
+for data with sessions, how much can be predicted without the pixels.
 """
 
 import dataclasses
@@ -45,12 +45,14 @@ class Pair:
 
 @dataclass(frozen=True, kw_only=True)
 class Suspect:
-    """An image that a person should look at; nothing is done about it."""
+    """An image that a person should look at. The check changes nothing."""
 
     image: str
     split: str
     label: str
-    kind: str  # "copy", "copy in train", "near copy in train", "copy, other label", "near copy, other label", "odd size", "dark", "blurred", "label"
+    # kind: "copy", "copy in train", "near copy in train", "copy, other label", "near copy, other label",
+    # "odd size", "dark", "blurred" or "label"
+    kind: str
     detail: str
     position: int
 
@@ -82,7 +84,7 @@ class AuditReport:
 
     @property
     def problems(self) -> tuple[str, ...]:
-        """What must be mended before training."""
+        """Return the faults that must be mended before training."""
         return self.unreadable
 
     @property
@@ -94,7 +96,7 @@ class AuditReport:
 
 
 def audit(table: ImageTable) -> AuditReport:
-    """Decodes every image once. Never raises for bad images: they are listed."""
+    """Return the report; every image is decoded once. Bad images are listed and never raise."""
     digests: list[str | None] = []
     hashes = np.zeros(len(table.ids), np.uint64)
     seen: list[Look | None] = []
@@ -160,8 +162,16 @@ def _ignored(table: ImageTable) -> list[str]:
 
 
 def _copies(table: ImageTable, groups: Sequence[Sequence[int]], near: Sequence[tuple[int, int, int]]) -> list[Suspect]:
-    """Each validation or test image with an exact or near copy in train, by that one's name; then each other copy beyond the first."""
-    twin = {k: j for g in groups for k in g if table.split[k] > TRAIN for j in [next((j for j in g if table.split[j] == TRAIN), None)] if j is not None}  # fmt: skip
+    """Return each validation or test image with an exact or near copy in train, with that image's name, then all other copies but the
+    first."""
+    twin = {
+        k: j
+        for g in groups
+        for k in g
+        if table.split[k] > TRAIN
+        for j in [next((j for j in g if table.split[j] == TRAIN), None)]
+        if j is not None
+    }
     out = [_suspect(table, k, "copy in train", f"the same pixels as {table.ids[j]}") for k, j in sorted(twin.items())]
     out += [
         _suspect(table, held, "near copy in train", f"{table.ids[train]}, whose hash differs by {bits} of 64 bits")
@@ -173,7 +183,7 @@ def _copies(table: ImageTable, groups: Sequence[Sequence[int]], near: Sequence[t
 
 
 def _disputed_copies(table: ImageTable, conflicts: Sequence[Sequence[int]]) -> list[Suspect]:
-    """Every image of the groups of equal pixels whose labels differ, with one that says otherwise."""
+    """Return every image of the groups with equal pixels and different labels, with one of another label."""
     return [
         _suspect(table, k, "copy, other label", f"{table.ids[j]} is {table.classes[table.labels[j]]}")
         for group in conflicts
@@ -183,7 +193,7 @@ def _disputed_copies(table: ImageTable, conflicts: Sequence[Sequence[int]]) -> l
 
 
 def near_conflicts(table: ImageTable, seen: list[Look | None]) -> list[Suspect]:
-    """Images with a sure near copy of another label; copies to the pixel are conflicts, listed as such."""
+    """Return images with a sure near copy of another label; exact copies are listed as conflicts."""
     known = [(k, one) for k, one in enumerate(seen) if one is not None and table.split[k] >= 0]
     other: dict[int, int] = {}
     for first, second in sure_pairs(np.array([one.hash for _, one in known], np.uint64), [one.thumbnail for _, one in known]):
@@ -197,7 +207,7 @@ def near_conflicts(table: ImageTable, seen: list[Look | None]) -> list[Suspect]:
 
 
 def odd_images(table: ImageTable, seen: list[Look | None]) -> list[Suspect]:
-    """Images unlike the rest in size, and dark or blurred ones. Sharpness has no unit: an image is held against the others' median."""
+    """Return images unlike the rest in size, and dark or blurred ones. Sharpness has no unit, so it is compared with the median of all."""
     known = [(k, one) for k, one in enumerate(seen) if one is not None and table.split[k] >= 0]
     if not known:
         return []
@@ -222,9 +232,10 @@ def _suspect(table: ImageTable, k: int, kind: str, detail: str) -> Suspect:
 
 
 def near_copies(pixels: np.ndarray, known: np.ndarray, asked: np.ndarray) -> list[int] | None:
-    """Positions of the images in `asked` (bool [N]) that have an exact or near copy among those in `known`; None for too many to compare.
+    """Return the positions of the images in `asked` (bool [N]) that have an exact or near copy among those in `known`.
 
-    `pixels`: uint8 [N, S, S, C]."""
+    None stands for too many to compare. `pixels`: uint8 [N, S, S, C].
+    """
     if known.sum() + asked.sum() > NEAR_MOST:
         return None
     first, second = np.flatnonzero(known), np.flatnonzero(asked)
@@ -234,7 +245,7 @@ def near_copies(pixels: np.ndarray, known: np.ndarray, asked: np.ndarray) -> lis
 
 
 def _nearest(known: np.ndarray, asked: np.ndarray) -> Iterator[tuple[int, int, int]]:
-    """(place in `asked`, place in `known`, differing bits) of hashes that lie within NEAR_BITS of their nearest."""
+    """Yield (place in `asked`, place in `known`, differing bits) of hashes that lie within NEAR_BITS of their nearest."""
     for start in range(0, len(asked) if len(known) else 0, 256):
         bits = np.bitwise_count(asked[start : start + 256, None] ^ known[None, :])
         for row, column in enumerate(bits.argmin(axis=1)):
@@ -243,7 +254,7 @@ def _nearest(known: np.ndarray, asked: np.ndarray) -> Iterator[tuple[int, int, i
 
 
 def _near_across(table: ImageTable, hashes: np.ndarray, valid: np.ndarray) -> list[tuple[int, int, int]] | None:
-    """(train image, held-out image, differing bits), nearest first; exact copies of hash included only where pixels differ."""
+    """Return (train image, held-out image, differing bits), nearest first. Equal hashes are included only where pixels differ."""
     train = np.flatnonzero((table.split == TRAIN) & valid)
     held = np.flatnonzero((table.split > TRAIN) & valid)
     if len(train) + len(held) > NEAR_MOST:
@@ -272,7 +283,8 @@ def _majority(table: ImageTable) -> float:
 
 
 def _by_metadata(table: ImageTable) -> tuple[float | None, float | None]:
-    """Accuracy and macro recall on test of the label of the nearest training image in time, same instrument: no pixel is looked at."""
+    """Return test accuracy and macro recall of a baseline without pixels: the label of the training image nearest in time, same
+    instrument."""
     if table.metadata is None:
         return None, None
     train, test = np.flatnonzero(table.split == TRAIN), np.flatnonzero(table.split == TEST)
@@ -293,7 +305,7 @@ def _sessions_shared(table: ImageTable) -> int | None:
 
 
 def rare(classes: Sequence[str], counts: dict[str, list[int]]) -> list[str]:
-    """What is to be said of classes with fewer than FEW test images, one line or none; `counts` as `ImageTable.counts` gives them."""
+    """Return a warning about classes with fewer than FEW test images, one line or none; `counts` as `ImageTable.counts` gives them."""
     found = [f"{c} ({n})" for c, n in zip(classes, counts["test"], strict=True) if n < FEW]
     return found and [
         f"fewer than {FEW} test images of {some(found, 5)}: one of them moves the class's score by {100 / FEW:.0f} points or more; "
@@ -314,7 +326,8 @@ def _warnings(r: AuditReport) -> list[str]:
         )
     if r.groups_astride:
         out.append(
-            f"{r.groups_astride} group{'s have' if r.groups_astride > 1 else ' has'} images in more than one split; {r.sessions_shared} validation "
+            f"{r.groups_astride} group{'s have' if r.groups_astride > 1 else ' has'} images in more than one split; "
+            f"{r.sessions_shared} validation "
             "or test images are of a group that train has too, so that scores are too high: keep groups whole, or leave the splits to us"
         )
     if r.conflicts:

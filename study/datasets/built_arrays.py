@@ -1,7 +1,7 @@
-"""What many processes of a machine need and one of them builds: once, under a lock, complete before it has its name.
+"""Arrays and files that many processes of a machine need and one of them builds: once, under a lock, complete before it has its name.
 
-An array lies in NAME.npy; NAME.json, written last, holds its shape and checksum. Whatever is not exactly what was written is
-no array: damage costs the time to build it again, never a trial and never a wrong number.
+An array is stored in NAME.npy; NAME.json, written last, holds its shape and checksum. A file that differs from what was written is not
+used: damage costs the time to build it again, never a trial and never a wrong number.
 """
 
 import hashlib
@@ -27,7 +27,7 @@ _digests: dict[tuple[int, int, int, int], str] = {}
 
 
 def built_once(lock: Path, find: Callable[[], T | None], build: Callable[[], T]) -> T:
-    """What `find` finds; else, under the lock and after a second look, what `build` makes. Raises OSError."""
+    """Return what `find` finds; else, under the lock and after a second look, what `build` makes. Raises OSError."""
     if (found := find()) is not None:
         return found
     lock.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -36,7 +36,7 @@ def built_once(lock: Path, find: Callable[[], T | None], build: Callable[[], T])
 
 
 def open_array(path: Path) -> np.ndarray | None:
-    """Memory-mapped, read-only; None where there is none, or not the one that was written (or no checksum to tell by)."""
+    """Return the array, memory-mapped and read-only; None where there is none or its checksum is missing or does not fit."""
     try:
         manifest = json.loads(path.with_suffix(".json").read_bytes())
         with open(path, "rb") as file:
@@ -52,9 +52,9 @@ def open_array(path: Path) -> np.ndarray | None:
 
 
 def write_array(path: Path, dtype: str, shape: tuple[int, ...], blocks: Iterable[np.ndarray], facts: dict[str, object]) -> np.ndarray:
-    """Writes the rows of `blocks` one after the other and publishes them with `facts`; memory-mapped, read-only.
+    """Write the rows of `blocks` one after the other and publish them with `facts`. Returns the array, memory-mapped and read-only.
 
-    Written, not mapped: on a full disk that is an OSError, not a SIGBUS. Raises OSError and leaves nothing behind then.
+    The rows are written, not mapped: on a full disk that is an OSError, not a SIGBUS. Raises OSError and then leaves no file.
     """
     header = io.BytesIO()
     np.lib.format.write_array_header_1_0(header, {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": shape})

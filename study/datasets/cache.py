@@ -1,4 +1,4 @@
-"""Decoded once: a memory-mapped uint8 array of all images of a data set, shared by every trial of a machine."""
+"""The pixel cache: a memory-mapped uint8 array of all images of a data set, decoded once and shared by every trial of a machine."""
 
 import os
 import shutil
@@ -20,14 +20,14 @@ BLOCK = 16  # images a thread decodes before it asks for more
 
 
 def cache_folder() -> Path:
-    """`STUDY_CACHE`, else ~/.cache/finetune-study."""
+    """Return `STUDY_CACHE`, else ~/.cache/finetune-study."""
     return Path(os.environ.get("STUDY_CACHE") or Path.home() / ".cache" / "finetune-study")
 
 
 def pixels(table: ImageTable, size: int, folder: Path | None = None) -> np.ndarray:
-    """Read-only uint8 [N, S, S, C] with S = min(size, native size), built by whoever needs it first.
+    """Return read-only uint8 [N, S, S, C] with S = min(size, native size), built by the first process that needs it.
 
-    Keyed by content, so a changed file makes a new cache. Raises DataError for an image that cannot be decoded,
+    The cache's name is a hash of the content, so a changed file makes a new cache. Raises DataError for an image that cannot be decoded,
     EnvironmentProblem when the disk is too small or refuses.
     """
     side = min(size, table.native_size)
@@ -43,7 +43,8 @@ def pixels(table: ImageTable, size: int, folder: Path | None = None) -> np.ndarr
         needed, free = int(np.prod(shape)), shutil.disk_usage(root).free
         if needed * 1.1 > free:
             raise EnvironmentProblem(
-                f"no space left on {root}: the decoded images of {table.name} need {needed / 1e6:.0f} MB, {free / 1e6:.0f} MB are free; set STUDY_CACHE."
+                f"no space left on {root}: the decoded images of {table.name} need {needed / 1e6:.0f} MB, {free / 1e6:.0f} MB are "
+                "free; set STUDY_CACHE."
             )
         return write_array(path, "|u1", shape, decoded(table, side, cores()), {"dataset": table.name, "fingerprint": table.fingerprint})
 
@@ -52,10 +53,10 @@ def pixels(table: ImageTable, size: int, folder: Path | None = None) -> np.ndarr
 
 
 def decoded(table: ImageTable, side: int, threads: int) -> Iterator[np.ndarray]:
-    """All images of `table` as squares of `side` pixels, uint8 [n, S, S, C] at a time, in order.
+    """Yield all images of `table` in order as squares of `side` pixels, uint8 [n, S, S, C] at a time.
 
-    Threads, since Pillow lets go of the interpreter while it decodes and resizes; few blocks wait at once, whatever the reader does.
-    Raises DataError for the first image that cannot be decoded.
+    It uses threads, since Pillow releases the interpreter while it decodes and resizes; only a few blocks wait at once. Raises DataError
+    for the first image that cannot be decoded.
     """
 
     def block(start: int) -> np.ndarray:
@@ -76,7 +77,7 @@ def decoded(table: ImageTable, side: int, threads: int) -> Iterator[np.ndarray]:
 
 
 def cores() -> int:
-    """That this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

@@ -1,4 +1,4 @@
-"""What a label may be called: one rule for folders, tables, Hugging Face and Python."""
+"""Rules for names of labels, the same for folders, tables, Hugging Face and Python."""
 
 import re
 import unicodedata
@@ -15,24 +15,26 @@ PERHAPS_NONE = {
     *("?", "??", "???", "-", "--", "---", ".", "..", "...", "x?", "tbd", "todo", "#ref!", "#value!", "#name?", "#div/0!", "#num!"),
     *("unlabeled", "unlabelled", "unannotated", "not labeled", "not labelled", "no label"),
 }
-"""What people, R and spreadsheets write for nothing; each may be a class all the same (no defect is "none")."""
+"""Texts that people, R and spreadsheets write for a missing value. Each may also be a class (no defect is "none")."""
 
 
 def missing(text: str) -> bool:
-    """Whether a label's text says that there is none: nothing to see, or what a library writes for it."""
+    """Return True where a label's text means a missing label: no visible characters, or a library's word for it."""
     return as_read(text).lower() in MISSING
 
 
 def as_read(name: str) -> str:
-    """The name as a person reads it: composed, blanks of every kind alike, what takes no room left out, escaped and cut as it is shown."""
+    """Return the name as a person reads it: composed, all blanks alike, invisible characters left out, escaped, cut to the shown
+    length."""
     seen = "".join(c for c in unicodedata.normalize("NFKC", name) if unicodedata.category(c) != "Cf")
     return display_name(" ".join(seen.split()))
 
 
 def check_names(names: Iterable[str], where: str) -> None:
-    """Raises DataError for two different names that are read alike: a network of them would give one name two probabilities.
+    """Raise DataError for two different names that read alike: a network of them would give one name two probabilities.
 
-    Names that differ in case are two: letters are real classes; the data doctor mentions them."""
+    Names that differ in case are two: letters are real classes, and the data check mentions them.
+    """
     first: dict[str, str] = {}
     for name in names:
         other = first.setdefault(as_read(name), name)
@@ -41,10 +43,11 @@ def check_names(names: Iterable[str], where: str) -> None:
 
 
 def doubts(names: Collection[str]) -> list[str]:
-    """What is to be said of classes whose names say that they are none, or several of the others."""
+    """Return a warning about classes whose names say that they are none, or several of the others."""
     known = {as_read(name) for name in names}
     none = [name for name in names if as_read(name).lower() in PERHAPS_NONE or (name == "-1" and "0" in known)]
-    joined = [n for n in names if len(parts := list(filter(None, re.split(r"\s*[;,|/+&]\s*", as_read(n))))) > 1 and known.issuperset(parts)]
+    parts = {n: list(filter(None, re.split(r"\s*[;,|/+&]\s*", as_read(n)))) for n in names}
+    joined = [n for n in names if len(parts[n]) > 1 and known.issuperset(parts[n])]
     return [
         *([f"perhaps no class: {some(none, 5)} (empty means none)"] if none else []),
         *([f"perhaps several classes in one: {some(joined, 5)}"] if joined else []),

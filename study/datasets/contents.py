@@ -1,4 +1,4 @@
-"""What each image of a data set shows, by a few digits of its pixels: what a study that goes on, and whoever measures it again, is held to."""
+"""A few digits of each image's pixels, by which a continued or newly measured study recognises its images."""
 
 import hashlib
 from collections.abc import Iterator
@@ -16,15 +16,15 @@ DIGITS = 8  # hex digits of an image: another one has the same by chance once in
 
 
 def decoder() -> str:
-    """What turns files into pixels; of another version it may round otherwise."""
+    """Return the version of the decoder, since another version may round differently."""
     return f"pillow {PIL.__version__}"
 
 
 def contents(table: ImageTable) -> list[str]:
-    """DIGITS hex digits of every image in order, the same wherever it lies and whatever it is called; empty of one that cannot be decoded.
+    """Return DIGITS hex digits of every image in order, independent of place and name; an empty text for one that cannot be decoded.
 
-    Taken from the look that was had at a user's own images, else decoded once and kept in the cache by name, size and time of change, as
-    pixels are. Raises EnvironmentProblem when the disk refuses.
+    They come from the scan of a user's own images, else images are decoded once and the digits kept in the cache by name, size and time
+    of change, as pixels are. Raises EnvironmentProblem when the disk refuses.
     """
     if table.contents is not None:
         return list(table.contents)
@@ -44,12 +44,12 @@ def contents(table: ImageTable) -> list[str]:
 
 
 def digest(pixels: np.ndarray) -> str:
-    """64 hex digits of uint8 [H, W, C], its shape included."""
+    """Return 64 hex digits of uint8 [H, W, C], its shape included."""
     return hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).hexdigest()
 
 
 def _digests(table: ImageTable) -> Iterator[np.ndarray]:
-    """uint8 [n, DIGITS / 2] at a time, in order; zeros for what cannot be decoded."""
+    """Yield uint8 [n, DIGITS / 2] at a time, in order; zeros for images that cannot be decoded."""
 
     def one(k: int) -> bytes:
         try:

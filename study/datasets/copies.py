@@ -1,7 +1,7 @@
-"""Which images are copies of one another, the same pixels or nearly: no split that we make may put them on two sides.
+"""Search for images that are exact or near copies of one another, which our splits never put on two sides.
 
-Two images are near copies when the difference hashes of their thumbnails differ in at most NEAR_BITS of 64 bits. Of small or plain
-images that says little; they are surely near copies when their thumbnails are equal within NEAR_GREY, too.
+Two images are near copies when the difference hashes of their thumbnails differ in at most NEAR_BITS of 64 bits. For small or plain
+images that is weak evidence; they are surely near copies when their thumbnails are equal within NEAR_GREY, too.
 """
 
 from collections.abc import Iterator
@@ -20,7 +20,8 @@ BLOCK = 2048  # hashes compared with all others of their band at a time
 
 
 def difference_hash(pixels: np.ndarray) -> np.uint64:
-    """64 bits: in an 8 x 9 grey thumbnail, is each pixel brighter than its right neighbour (dHash). `pixels`: uint8 [H, W, C]."""
+    """Return the dHash, 64 bits: in an 8 x 9 grey thumbnail, is each pixel brighter than its right neighbour. `pixels`: uint8 [H, W,
+    C]."""
     grey = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).convert("L").resize((9, 8), Image.Resampling.BOX)
     small = np.asarray(grey, dtype=np.int16)
     bits = (small[:, 1:] > small[:, :-1]).reshape(-1)
@@ -28,13 +29,13 @@ def difference_hash(pixels: np.ndarray) -> np.uint64:
 
 
 def thumbnail(pixels: np.ndarray) -> bytes:
-    """SIDE x SIDE grey values. `pixels`: uint8 [H, W, C]."""
+    """Return SIDE x SIDE grey values. `pixels`: uint8 [H, W, C]."""
     image = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).convert("L")
     return image.resize((SIDE, SIDE), Image.Resampling.BOX).tobytes()
 
 
 def sure_pairs(hashes: np.ndarray, thumbnails: list[bytes]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Positions [n], [n] of images that are surely near copies, in blocks; a pair may come twice."""
+    """Yield positions [n], [n] of images that are surely near copies, in blocks; a pair may come twice."""
     grey = np.frombuffer(b"".join(thumbnails), np.uint8).reshape(len(hashes), -1).astype(np.int16)
     for a, b in near_pairs(hashes):
         a, b = a[a < b], b[a < b]
@@ -45,9 +46,9 @@ def sure_pairs(hashes: np.ndarray, thumbnails: list[bytes]) -> Iterator[tuple[np
 
 
 def near_pairs(hashes: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Positions [n], [n] of hashes (uint64) within NEAR_BITS of one another, in blocks; a pair may come twice.
+    """Yield positions [n], [n] of hashes (uint64) within NEAR_BITS of one another, in blocks; a pair may come twice.
 
-    Exact at any number of images: only hashes that are equal in a band are compared.
+    It is exact at any number of images, although only hashes that are equal in a band are compared.
     """
     for band in range(BANDS):
         key = (hashes >> np.uint64(16 * band)) & np.uint64(0xFFFF)
@@ -60,8 +61,11 @@ def near_pairs(hashes: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
 
 
 def clusters(digests: np.ndarray, hashes: np.ndarray | None = None, thumbnails: list[bytes] | None = None) -> np.ndarray:
-    """int64 [N]: the cluster of copies each image is in, numbered from 0. `digests`: of the pixels, equal for equal ones; `hashes`:
-    uint64 [N], None for exact copies alone; with `thumbnails`, of near copies only sure ones. A copy of a copy is in the same cluster."""
+    """Return int64 [N]: the cluster of copies of each image, numbered from 0. A copy of a copy is in the same cluster.
+
+    `digests`: of the pixels, equal for equal ones; `hashes`: uint64 [N], None for exact copies alone; with `thumbnails` near copies are
+    joined only where they are sure.
+    """
     count = len(digests)
     _, exact = np.unique(digests, return_inverse=True)
     if hashes is None or not count:
@@ -76,14 +80,14 @@ def clusters(digests: np.ndarray, hashes: np.ndarray | None = None, thumbnails: 
 
 
 def joined(count: int, pairs: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
-    """int64 [count]: connected parts of the graph with these edges, numbered in order of appearance."""
+    """Return int64 [count]: connected parts of the graph with these edges, numbered in order of appearance."""
     a, b = (np.concatenate([pair[k] for pair in pairs]) for k in (0, 1))
     _, part = connected_components(coo_array((np.ones(len(a), np.int8), (a, b)), shape=(count, count)), directed=False)
     return np.asarray(part, np.int64)
 
 
 def merged(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """int64 [N]: the finest groups that keep every group of both together."""
+    """Return int64 [N]: the finest groups that keep every group of both together."""
     count = len(first)
     _, a = np.unique(first, return_inverse=True)
     _, b = np.unique(second, return_inverse=True)

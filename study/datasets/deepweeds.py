@@ -33,10 +33,11 @@ SESSION_GAP_S = 15 * 60
 
 
 def read(root: Path | None, protocol: str, fold: int) -> ImageTable:
-    """Looks into ROOT/deepweeds, then ROOT. Raises DataError naming file, row and value."""
+    """Read ROOT/deepweeds, else ROOT. Raises DataError naming file, row and value."""
     if root is None:
         raise DataError(
-            "deepweeds needs --data ROOT (or STUDY_DATA) with ROOT/deepweeds/images and ROOT/deepweeds/labels; see `python -m study.datasets fetch deepweeds`."
+            "deepweeds needs --data ROOT (or STUDY_DATA) with ROOT/deepweeds/images and ROOT/deepweeds/labels; see `python -m "
+            "study.datasets fetch deepweeds`."
         )
     folder = root / "deepweeds" if (root / "deepweeds").is_dir() else root
     return read_from(folder, protocol, fold, name="deepweeds", classes=CLASSES)
@@ -96,7 +97,7 @@ def read_from(folder: Path, protocol: str, fold: int, *, name: str, classes: tup
 
 
 def _labels(path: Path, num_classes: int) -> dict[str, int]:
-    """File name -> label. Raises DataError naming the row."""
+    """Return file name -> label. Raises DataError naming the row."""
     found: dict[str, int] = {}
     for line, row in read_columns(path, ("Filename", "Label"))[0]:
         name = bare_name(row["Filename"], path, line, "Filename")
@@ -112,17 +113,19 @@ def _check_disjoint(official: dict[str, dict[str, int]], labels: Path, fold: int
         for name in part:
             if name in seen:
                 raise DataError(
-                    f"{labels}: {name} is in both {seen[name]}_subset{fold}.csv and {split}_subset{fold}.csv; an image belongs to one split."
+                    f"{labels}: {name} is in both {seen[name]}_subset{fold}.csv and {split}_subset{fold}.csv; an image belongs to "
+                    "one split."
                 )
             seen[name] = split
 
 
 def _check_files(images: Path, names: list[str], labels: Path) -> list[tuple[str, str]]:
-    """What lies there and is not used, with the reason. Raises DataError where an image is missing."""
+    """Return the files that are not used, with the reason. Raises DataError where an image is missing."""
     there, listed = sorted(p.name for p in images.iterdir()), set(names)
     if missing := sorted(listed - {n for n in there if no_image(n) is None}):
         raise DataError(
-            f"{len(missing)} of {len(names)} images listed in {labels} are not in {images}: {some([display_name(n) for n in missing])}. Unpack all of images.zip there."
+            f"{len(missing)} of {len(names)} images listed in {labels} are not in {images}: "
+            f"{some([display_name(n) for n in missing])}. Unpack all of images.zip there."
         )
     return [(n, no_image(n) or "not listed in the CSV files") for n in there if n not in listed]
 
@@ -142,7 +145,7 @@ def _metadata(names: list[str], images: Path) -> Metadata:
 
 
 def sessions(metadata: Metadata) -> np.ndarray:
-    """int64 [N]: images of one instrument with gaps of at most 15 minutes form a session."""
+    """Return int64 [N]: images of one instrument with gaps of at most 15 minutes form a session."""
     order = np.lexsort((metadata.seconds, metadata.instrument))
     new = np.ones(len(order), bool)
     new[1:] = (np.diff(metadata.instrument[order]) != 0) | (np.diff(metadata.seconds[order]) > SESSION_GAP_S)

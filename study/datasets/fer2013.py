@@ -1,4 +1,4 @@
-"""FER2013 in every form people have it: grey 48 x 48 faces, seven expressions (Goodfellow et al. 2013, arXiv 1307.0414).
+"""FER2013 in all its usual file formats: grey 48 x 48 faces, seven expressions (Goodfellow et al. 2013, arXiv 1307.0414).
 
 Official split: train on Training, select on PublicTest, report PrivateTest.
 """
@@ -24,11 +24,12 @@ CSV_NAMES = ("fer2013.csv", "icml_face_data.csv", "train.csv")
 
 
 def read(root: Path | None, protocol: str, fold: int) -> ImageTable:
-    """Looks into ROOT/fer2013, then ROOT. Raises DataError saying what was looked for and what is there."""
+    """Read ROOT/fer2013, else ROOT. Raises DataError saying what was looked for and what is there."""
     del fold
     if root is None:
         raise DataError(
-            "fer2013 needs --data ROOT (or STUDY_DATA) with ROOT/fer2013/fer2013.csv; `python -m study.datasets fetch fer2013` says where to get it."
+            "fer2013 needs --data ROOT (or STUDY_DATA) with ROOT/fer2013/fer2013.csv; `python -m study.datasets fetch fer2013` "
+            "says where to get it."
         )
     folder = root / "fer2013" if (root / "fer2013").is_dir() else root
     for name in CSV_NAMES:
@@ -40,12 +41,14 @@ def read(root: Path | None, protocol: str, fold: int) -> ImageTable:
     if (folder / "train").is_dir():
         if protocol != "official":
             raise DataError(
-                f"fer2013@{protocol} needs the votes of fer2013new.csv beside fer2013.csv, or FERPlus's own folders; {folder} has train/<class>."
+                f"fer2013@{protocol} needs the votes of fer2013new.csv beside fer2013.csv, or FERPlus's own folders; {folder} has "
+                "train/<class>."
             )
         return read_folders(folder)
     there = ", ".join(sorted(p.name for p in folder.iterdir())[:12]) if folder.is_dir() else "no such folder"
     raise DataError(
-        f"No FER2013 in {folder}: looked for {', '.join(CSV_NAMES)} (also .gz, .bz2, .xz), train/<class>/*.jpg and FER2013Train/label.csv; "
+        f"No FER2013 in {folder}: looked for {', '.join(CSV_NAMES)} (also .gz, .bz2, .xz), train/<class>/*.jpg and "
+        "FER2013Train/label.csv; "
         f"found {there or 'nothing'}. `python -m study.datasets fetch fer2013` says where to get it."
     )
 
@@ -54,7 +57,7 @@ def read(root: Path | None, protocol: str, fold: int) -> ImageTable:
 
 
 def read_csv(path: Path, protocol: str = "official") -> ImageTable:
-    """Every value is checked; a wrong one is named with row, column and value. Nothing wraps around."""
+    """Read the CSV file. Raises DataError naming row, column and value of a wrong number; no value wraps around."""
     rows, digest = read_columns(path, ("emotion", "pixels"), ("Usage",))
     images = np.empty((len(rows), SIDE, SIDE, 1), np.uint8)
     labels = np.empty(len(rows), np.int64)
@@ -89,7 +92,7 @@ def read_csv(path: Path, protocol: str = "official") -> ImageTable:
 
 
 def _pixels(text: str, path: Path, line: int) -> np.ndarray:
-    """uint8 [48, 48]. The fast path accepts only digits and blanks; what it refuses is looked at value by value."""
+    """Return uint8 [48, 48]. The fast path accepts only digits and blanks; other rows are checked value by value."""
     values = text.split()
     if len(values) != SIDE * SIDE:
         raise DataError(f"{path}:{line}: pixels holds {len(values)} values; must be {SIDE * SIDE} (48 x 48).")
@@ -123,16 +126,18 @@ def _own_split(path: Path, labels: np.ndarray) -> np.ndarray:
 def _ferplus(
     path: Path, labels: np.ndarray, split: np.ndarray, *, soft: bool
 ) -> tuple[np.ndarray, np.ndarray, tuple[str, ...], np.ndarray | None]:
-    """FER+ majority rule (Barsoum et al. 2016): classes with one vote are dropped; the winner must have more than half of the
-    rest; unknown, non-faces and undecided images are left out.
+    """Return (labels, split with -1 for images left out, class names, shares of votes) by the FER+ majority rule (Barsoum et al. 2016).
 
-    `soft`: the shares of the votes for expressions too, float32 [N, 8]; then training also keeps images without a majority."""
+    Classes with one vote are dropped; the winner must have more than half of the rest; unknown, non-faces and undecided images are left
+    out. `soft`: the shares of the votes for expressions too, float32 [N, 8]; then training also keeps images without a majority.
+    """
     if not path.is_file():
         raise DataError(f"fer2013@ferplus needs {path} (FER+ votes, from microsoft/FERPlus) beside the CSV.")
     votes = _count_votes(path, len(labels))
     if votes is None:
         raise DataError(
-            f"{path} has another number of rows than the images, which are {len(labels)}; both must be the complete originals in their order."
+            f"{path} has another number of rows than the images, which are {len(labels)}; both must be the complete originals in "
+            "their order."
         )
     best, kept = votes.argmax(axis=1), _sure(votes)
     if not soft:
@@ -144,7 +149,7 @@ def _ferplus(
 
 
 def _count_votes(path: Path, images: int) -> np.ndarray | None:
-    """int64 [images, 10], single votes dropped; None where the table is of another number of images."""
+    """Return int64 [images, 10], single votes dropped; None where the table has another number of images."""
     rows, _ = read_rows(path)
     if len(rows) - 1 != images:
         return None
@@ -153,13 +158,13 @@ def _count_votes(path: Path, images: int) -> np.ndarray | None:
 
 
 def _sure(votes: np.ndarray) -> np.ndarray:
-    """bool [N]: one expression has more than half of the votes."""
+    """Return bool [N]: one expression has more than half of the votes."""
     most: np.ndarray = (votes.max(axis=1) > votes.sum(axis=1) / 2) & (votes.argmax(axis=1) < len(FERPLUS))
     return most
 
 
 def _votes(path: Path, line: int, fields: list[str]) -> np.ndarray:
-    """int64 [10] of a row of 12: usage or name, name or box, then the votes."""
+    """Return int64 [10] of a row of 12: usage or name, name or box, then the votes."""
     check_length(path, line, fields, 12)
     return np.array([whole(v, 10, path, line, "votes") for v in fields[2:]])
 
@@ -168,7 +173,7 @@ def _votes(path: Path, line: int, fields: list[str]) -> np.ndarray:
 
 
 def read_folders(folder: Path) -> ImageTable:
-    """train/<class>/Training_*.jpg and test/<class>/{PublicTest,PrivateTest}_*.jpg: the file names keep the official split."""
+    """Read train/<class>/Training_*.jpg and test/<class>/{PublicTest,PrivateTest}_*.jpg, whose file names keep the official split."""
     paths, labels, split = [], [], []
     ignored: list[tuple[str, str]] = []
     for top in ("train", "test"):
@@ -185,7 +190,8 @@ def read_folders(folder: Path) -> ImageTable:
                     continue
                 if usage not in USAGE:
                     raise DataError(
-                        f"{path}: the name must begin with {', '.join(USAGE)}, or the official split is lost; use folder:{folder} for your own split."
+                        f"{path}: the name must begin with {', '.join(USAGE)}, or the official split is lost; use folder:{folder} "
+                        "for your own split."
                     )
                 paths.append(path)
                 labels.append(CLASSES.index(sub.name.lower()))
@@ -194,9 +200,10 @@ def read_folders(folder: Path) -> ImageTable:
 
 
 def read_ferplus_folders(folder: Path, *, soft: bool = False) -> ImageTable:
-    """FERPlus's own layout: FER2013Train, FER2013Valid, FER2013Test, each with label.csv (name, box, votes).
+    """Read FERPlus's own layout: FER2013Train, FER2013Valid, FER2013Test, each with label.csv (name, box, votes).
 
-    `soft`: the shares of the votes for expressions too, as training's targets."""
+    `soft`: the shares of the votes for expressions too, as training's targets.
+    """
     paths, labels, split = [], [], []
     shares: list[np.ndarray] = []
     for k, part in enumerate(("FER2013Train", "FER2013Valid", "FER2013Test")):

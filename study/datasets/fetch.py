@@ -1,4 +1,4 @@
-"""Getting the data: a resumable, checked download of DeepWeeds; directions for FER2013, whose licence needs a log-in."""
+"""The download of data: a resumable, checked one for DeepWeeds, and directions for FER2013, whose licence needs a log-in."""
 
 import hashlib
 import re
@@ -27,12 +27,16 @@ FER2013 = """FER2013 must be downloaded by hand: Kaggle asks you to log in and a
   {out}/fer2013/train.csv               28,709 rows, no official split   md5 3f0dfb3d3fd99c811a1299cb947e3131
   {out}/fer2013/train/<class>/*.jpg and {out}/fer2013/test/<class>/*.jpg (kaggle.com/datasets/msambare/fer2013)
 from kaggle.com/competitions/challenges-in-representation-learning-facial-expression-recognition-challenge/data
-(.gz, .bz2 and .xz are read as they are). FER+ votes (fer2013new.csv of github.com/microsoft/FERPlus) go beside the CSV, for fer2013@ferplus.
+(.gz, .bz2 and .xz are read as they are). FER+ votes (fer2013new.csv of github.com/microsoft/FERPlus) go beside the CSV, \
+for fer2013@ferplus.
 Then: python -m study.datasets check fer2013 --data {out}"""
 
 
 def fetch(name: str, out: Path) -> int:
-    """Raises ConfigError for a name that needs no fetching, EnvironmentProblem when the download fails, DataError on a wrong checksum."""
+    """Fetch a data set, or print how to get it; return the exit code.
+
+    Raises ConfigError for a name that needs no fetching, EnvironmentProblem when the download fails, DataError on a wrong checksum.
+    """
     if name == "fer2013":
         print(FER2013.format(out=out))
         return 0
@@ -58,7 +62,7 @@ def fetch(name: str, out: Path) -> int:
 
 
 def download(url: str, target: Path, checksums: set[str]) -> Path:
-    """Resumes a partial file, shows progress, and renames only what has one of `checksums` (empty: unchecked)."""
+    """Download a file, resuming a partial one, and rename it only where it has one of `checksums` (empty: unchecked)."""
     if target.is_file() and (not checksums or sha256(target) in checksums):
         return target
     partial = target.with_name(target.name + ".part")
@@ -87,7 +91,8 @@ def download(url: str, target: Path, checksums: set[str]) -> Path:
     if checksums and (digest := sha256(partial)) not in checksums:
         partial.unlink()
         raise DataError(
-            f"{url}: sha256 is {digest}, expected one of {', '.join(sorted(checksums))}; the download was damaged or the file replaced. Run again."
+            f"{url}: sha256 is {digest}, expected one of {', '.join(sorted(checksums))}; the download was damaged or the file "
+            "replaced. Run again."
         )
     partial.replace(target)
     return target

@@ -1,4 +1,5 @@
-"""Any user's images: `folder:PATH` with train/ val/ test/ inside (or train and one of them), or one folder per class, split by us.
+"""A user's own folder of images, `folder:PATH`: train/ val/ test/ inside (or train and one of them), or one folder per class, split by
+us.
 
 A file PATH/groups.csv (columns file,group) keeps images of one group (a patient, a plant, a session) in one split.
 """
@@ -26,7 +27,7 @@ BESIDE_SPLITS, BESIDE_CLASSES = "beside the splits", "beside the class folders"
 
 
 def read(path: Path, fold: int) -> ImageTable:
-    """Raises DataError for anything that would make the result lie: empty classes, links out of the tree, many unreadable images."""
+    """Read the folder. Raises DataError for faults that would mislead: empty classes, links out of the tree, many unreadable images."""
     check_path(path, "folder")
     ignored: Ignored = []
     given = _given(path, ignored)
@@ -84,10 +85,11 @@ def _text(path: Path | str) -> str:
 
 
 def check_path(path: Path, kind: str) -> None:
-    """Raises DataError for a path that cannot be written into results, or is no folder ("folder") or no file ("table")."""
+    """Raise DataError for a path that cannot be written into results, or is no folder ("folder") or no file ("table")."""
     if "\0" in str(path) or _text(path) != str(path):
         raise DataError(
-            f"{kind}:{_text(path)}: the path must be UTF-8 without NUL, for it is written into every result; rename the {kind if kind == 'folder' else 'file'}."
+            f"{kind}:{_text(path)}: the path must be UTF-8 without NUL, for it is written into every result; rename the "
+            f"{kind if kind == 'folder' else 'file'}."
         )
     if kind == "folder" and not path.is_dir():
         raise DataError(f"folder:{path}: {_what(path)}; give a folder of class folders, or of train/, val/ and test/.")
@@ -98,7 +100,7 @@ ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".7z", ".rar", ".zst")
 
 
 def _what(path: Path) -> str:
-    """What a path is that is no folder."""
+    """Return what a path is that is no folder, in words."""
     if not path.exists():
         return f"does not exist{beside(path)}"
     if path.suffix.lower() in ARCHIVES:
@@ -107,7 +109,7 @@ def _what(path: Path) -> str:
 
 
 def beside(path: Path) -> str:
-    """What lies beside a path that is not there and is called nearly so."""
+    """Return a hint at files beside a missing path whose names are nearly the same."""
     try:
         near = difflib.get_close_matches(path.name, os.listdir(path.parent), 2)
     except OSError:
@@ -116,7 +118,7 @@ def beside(path: Path) -> str:
 
 
 def _given(path: Path, ignored: Ignored) -> dict[int, Path] | None:
-    """The folder of each split by its number, or None where there are class folders only."""
+    """Return the folder of each split by its number, or None where there are class folders only."""
     found: dict[int, list[Path]] = defaultdict(list)
     others: list[Path] = []
     for entry in _entries(path):
@@ -140,7 +142,7 @@ def _given(path: Path, ignored: Ignored) -> dict[int, Path] | None:
 
 
 def _classes(root: Path, top: Path, ignored: Ignored) -> list[Path]:
-    """The class folders in `top`; none may lie outside the tree or hold the others."""
+    """Return the class folders in `top`; none may lie outside the tree or hold the others."""
     out = []
     for entry in _entries(top):
         if is_junk(entry.name):
@@ -154,9 +156,9 @@ def _classes(root: Path, top: Path, ignored: Ignored) -> list[Path]:
 
 
 def _names(root: Path, folders: list[Path]) -> dict[Path, str]:
-    """The class of every class folder; the same name in several splits, composed or not, is one class.
+    """Return the class of every class folder; the same name in several splits, composed or not, is one class.
 
-    Refuses two folders that would be one class, or two classes that are read alike (`datasets.called`).
+    Raises DataError for two folders that would be one class, or two classes that read alike (`datasets.called`).
     """
     first: dict[str, Path] = {}
     for folder in folders:
@@ -168,7 +170,7 @@ def _names(root: Path, folders: list[Path]) -> dict[Path, str]:
 
 
 def _images(root: Path, cls: Path, ignored: Ignored) -> list[Path]:
-    """Every image below a class folder, links that leave the tree refused, loops not followed."""
+    """Return every image below a class folder. Links that leave the tree are refused, loops not followed."""
     out: list[Path] = []
     for parent, names, files in os.walk(cls, followlinks=False, onerror=_refuse):
         for name in [n for n in names if is_junk(n) or os.path.islink(os.path.join(parent, n))]:
@@ -190,7 +192,7 @@ def _images(root: Path, cls: Path, ignored: Ignored) -> list[Path]:
 
 
 def _check_link(root: Path, entry: Path) -> None:
-    """Raises DataError for a link out of the tree, or to a folder that holds the link. A broken one is left to who opens it."""
+    """Raise DataError for a link out of the tree, or to a folder that holds the link. A broken link is reported when it is opened."""
     if entry.is_symlink() and entry.exists():
         target, what = entry.resolve(), "folder" if entry.is_dir() else "file"
         if not target.is_relative_to(root.resolve()):
@@ -208,13 +210,13 @@ def _refuse(error: OSError) -> None:
 
 
 def _listed(text: str, root: Path) -> str:
-    """A path as groups.csv has it, as `display_path` would say it: from `root` on, whatever its slashes."""
+    """Return a path of groups.csv as `display_path` would write it: from `root` on, with either kind of slash."""
     plain = text if "\\" not in text or (root / text).exists() else text.replace("\\", "/")
     return os.path.normpath(os.path.relpath(plain, root.absolute()) if os.path.isabs(plain) else plain)
 
 
 def _groups(path: Path, files: list[Path]) -> list[str] | None:
-    """The group of each file, from groups.csv where there is one. Raises DataError naming its row."""
+    """Return the group of each file, from groups.csv where there is one. Raises DataError naming its row."""
     table = path / GROUPS
     if not os.path.lexists(table):
         return None
@@ -232,7 +234,8 @@ def _groups(path: Path, files: list[Path]) -> list[str] | None:
         unknown = [row for row in group_of if row not in set(names)]
         instead = f" Its rows name {some(unknown, 2)}, which {'is' if len(unknown) == 1 else 'are'} not here." if unknown else ""
         raise DataError(
-            f"{table}: {len(alone)} image{'s have' if len(alone) > 1 else ' has'} no group: {some(alone, 3)}.{instead} Name each by its path from "
+            f"{table}: {len(alone)} image{'s have' if len(alone) > 1 else ' has'} no group: {some(alone, 3)}.{instead} Name each "
+            "by its path from "
             f"{shown(path.name)} on."
         )
     return [group_of[n][0] for n in names]

@@ -1,4 +1,4 @@
-"""Which pixels of a photograph are green plant: excess green (Woebbecke et al. 1995) above Otsu's threshold (1979), smoothed."""
+"""Masks of green plants in photographs: excess green (Woebbecke et al. 1995) above Otsu's threshold (1979), smoothed."""
 
 import numpy as np
 
@@ -9,7 +9,7 @@ SMOOTHED = 5  # pixels across
 
 
 def plant_mask(images: np.ndarray) -> np.ndarray:
-    """uint8 [B, S, S, 3] -> bool [B, S, S]. The threshold is each image's own, so on one without a plant it means nothing."""
+    """Return bool [B, S, S] of uint8 [B, S, S, 3]. The threshold is each image's own, so it means nothing on an image without a plant."""
     from scipy.ndimage import uniform_filter  # half a second to load, which reading a table need not wait for
 
     rgb = images.astype(np.float32)
@@ -23,7 +23,7 @@ def plant_mask(images: np.ndarray) -> np.ndarray:
 
 
 def _otsu(histogram: np.ndarray) -> int:
-    """The last level of the lower class, of those that separate the histogram's two classes best."""
+    """Return the last level of the lower class, where the histogram's two classes are separated best."""
     level = np.arange(len(histogram))
     below, total = np.cumsum(histogram)[:-1], histogram.sum()
     sums = np.cumsum(histogram * level)
@@ -32,5 +32,5 @@ def _otsu(histogram: np.ndarray) -> int:
 
 
 def plants(without: tuple[int, ...]) -> Foreground:
-    """`without`: labels of images that show no plant of interest."""
+    """Return the foreground of plants. `without`: labels of images that show no plant of interest."""
     return Foreground(subject="plant", mask=plant_mask, without=without)

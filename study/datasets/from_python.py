@@ -1,4 +1,4 @@
-"""Data that Python holds: a DataFrame, a torchvision or any other map-style data set, made once into files that every process can read.
+"""Data held in Python (a DataFrame, a torchvision or other map-style data set), written once to files that every process can read.
 
 from study import grid, own_dataset
 birds = own_dataset({"train": torchvision.datasets.ImageFolder("train"), "test": torchvision.datasets.ImageFolder("test")}, name="birds")
@@ -45,16 +45,18 @@ def own_dataset(
     columns: Mapping[str, str] | None = None,
     folder: str | os.PathLike[str] | None = None,
 ) -> str:
-    """The name by which a study knows these images, as `grid` and `Cell` take it: table:FOLDER/NAME-HASH/labels.csv.
+    """Return the name by which a study knows these images, as `grid` and `Cell` take it: table:FOLDER/NAME-HASH/labels.csv.
 
-    `data`: a pandas DataFrame with a row an image (its file, a PIL image or an array, its label, and perhaps split, group, weight; `columns`
-    names them where their names do not); a data set with `len` and `[k]` whose items are (image, label) or mappings with these keys; or a
-    mapping from train, val and test to such frames or data sets. Labels are names, whole numbers, or one-hot. Images are PIL images, or arrays or tensors [H, W], [H, W, C] or [C, H, W], of uint8
-    or of floats in [0, 1]. `classes`: names of whole-number labels, in order or by number (default: the data set's own `classes`). `groups`: of each image of one data set: no
-    group lies in two splits. `folder`: where the files are made, in the cache by default; workers on other machines must see it. The
-    hash is of the contents: the same images have the same name again, others another one.
+    `data` is one of three: a pandas DataFrame with one row for each image (its file, a PIL image or an array, its label, and perhaps
+    split, group, weight; `columns` names them where their names do not); a data set with `len` and `[k]` whose items are (image, label)
+    or mappings with these keys; or a mapping from train, val and test to such frames or data sets.
 
-    Raises ConfigError for what is no such data, DataError for an item that is no image, or that changes each time it is asked for.
+    Labels are names, whole numbers, or one-hot. Images are PIL images, or arrays or tensors [H, W], [H, W, C] or [C, H, W], of uint8 or
+    of floats in [0, 1]. `classes`: names of whole-number labels, in order or by number (default: the data set's own `classes`). `groups`:
+    one for each image of one data set; no group lies in two splits. `folder`: where the files are made, in the cache by default; workers
+    on other machines must see it. The hash is of the contents: equal images get the same name again, other images another one.
+
+    Raises ConfigError for other kinds of data, DataError for an item that is no image, or that changes each time it is read.
     """
     if not NAME.fullmatch(name):
         raise ConfigError(f"name {name!r} must match {NAME.pattern} (it names a folder).")
@@ -77,7 +79,7 @@ def own_dataset(
 
 
 def _write(rows: Iterable[Row], folder: Path) -> str:
-    """Writes the images and labels.csv; the hash of what they say."""
+    """Write the images and labels.csv; return the hash of their contents."""
     digest, lines = hashlib.sha256(), []
     (folder / "images").mkdir()
     for k, (picture, *rest) in enumerate(rows):
@@ -101,7 +103,7 @@ def _write(rows: Iterable[Row], folder: Path) -> str:
 
 
 def as_image(picture: Any, k: int) -> Image.Image:
-    """A PIL image of 8 bit, whatever was given for image `k`. Raises DataError."""
+    """Return a PIL image of 8 bit from whatever was given for image `k`. Raises DataError."""
     if isinstance(picture, Image.Image):
         try:
             return pictures.held(picture)
@@ -119,14 +121,15 @@ def as_image(picture: Any, k: int) -> Image.Image:
         array = array[..., 0]
     if array.dtype != np.uint8 or array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[-1] not in (3, 4)) or not array.size:
         raise DataError(
-            f"image {k} is {given}; must be a PIL image, or an array or tensor [H, W], or with 1, 3 or 4 channels first or last, of uint8 or of "
+            f"image {k} is {given}; must be a PIL image, or an array or tensor [H, W], or with 1, 3 or 4 channels first or last, "
+            "of uint8 or of "
             "floats in [0, 1]."
         )
     return Image.fromarray(np.ascontiguousarray(array))
 
 
 def _array(picture: Any, k: int) -> np.ndarray:
-    """Raises DataError where a mask says that some of it is nothing, or NumPy has no such array."""
+    """Return the picture as an array. Raises DataError where it is masked in part, or NumPy cannot make an array of it."""
     if np.ma.is_masked(picture):
         raise DataError(f"image {k} is masked in part, and nothing says how that is to be seen; give it filled: picture.filled(255).")
     if hasattr(picture, "detach"):
@@ -140,7 +143,7 @@ def _array(picture: Any, k: int) -> np.ndarray:
 
 
 def _of_floats(array: np.ndarray, k: int) -> np.ndarray:
-    """uint8, 1 being white. Raises DataError for numbers beyond [0, 1] by more than rounding leaves."""
+    """Return uint8, with 1 as white. Raises DataError for numbers beyond [0, 1] by more than rounding errors."""
     if not np.isfinite(array).all():
         raise DataError(
             f"image {k} holds numbers that are not finite ({int((~np.isfinite(array)).sum())} of {array.size}); mend or leave it out."
@@ -148,7 +151,8 @@ def _of_floats(array: np.ndarray, k: int) -> np.ndarray:
     low, high = (float(array.min()), float(array.max())) if array.size else (0.0, 0.0)
     if low < -ROUNDED or high > 1 + ROUNDED:
         raise DataError(
-            f"image {k} holds floats from {low:.7g} to {high:.7g}, not in [0, 1]; give it without normalisation, or clipped where resizing went "
+            f"image {k} holds floats from {low:.7g} to {high:.7g}, not in [0, 1]; give it without normalisation, or clipped where "
+            "resizing went "
             "beyond."
         )
     clipped: np.ndarray = np.round(np.clip(array, 0, 1) * 255).astype(np.uint8)
@@ -160,8 +164,10 @@ def _is_frame(data: Any) -> bool:
 
 
 def as_one(label: Any, k: int) -> Any:
-    """The label of image `k` where it is given as a list, an array or a tensor: the one number it holds, or the class of a one-hot one.
-    Raises DataError for what names no one class."""
+    """Return the label of image `k` from a list, an array or a tensor: the one number it holds, or the class of a one-hot one.
+
+    Raises DataError for a value that does not name one class.
+    """
     if isinstance(label, Mapping | set | frozenset | bytes | bytearray):
         raise DataError(f"own_dataset: the label of image {k} is {_short(label)}; must be one class: its name or a whole number.")
     if isinstance(label, str | bytes) or not (hasattr(label, "__len__") or np.ndim(label)):
@@ -172,7 +178,8 @@ def as_one(label: Any, k: int) -> Any:
     if values.ndim == 1 and values.dtype.kind in "biuf" and ((values == 0) | (values == 1)).all() and values.sum() == 1:
         return int(values.argmax())
     raise DataError(
-        f"own_dataset: the label of image {k} is {_short(values.tolist())}; must be one class: its name, a whole number, or one-hot (a single 1, "
+        f"own_dataset: the label of image {k} is {_short(values.tolist())}; must be one class: its name, a whole number, or "
+        "one-hot (a single 1, "
         "else 0). Shares of classes and several classes an image are not trained on."
     )
 
@@ -183,14 +190,15 @@ def _short(value: Any) -> str:
 
 
 def _of_frame(frame: Any, columns: Mapping[str, str], split_of_all: str = "") -> Iterator[Row]:
-    """`split_of_all`: where the frame is one of several, each a split."""
+    """Yield the frame's rows. `split_of_all`: the split, where the frame is one of several."""
     header = [str(c) for c in frame.columns]
     if unknown := [c for c in columns if c not in NAMES]:
         raise ConfigError(f"own_dataset: columns has no {unknown[0]!r}; choose from {', '.join(NAMES)}.")
     column = find_columns(header, dict(columns), "own_dataset")
     if split_of_all and "split" in column:
         raise ConfigError(
-            f"own_dataset: the frame of {split_of_all} has a column of splits, {column['split']!r}, too; give one frame, or drop the column."
+            f"own_dataset: the frame of {split_of_all} has a column of splits, {column['split']!r}, too; give one frame, or drop "
+            "the column."
         )
     names = (
         dict(zip((_text(as_one(v, k)) for k, v in enumerate(frame[column["label"]])), map(_text, frame[column["names"]]), strict=True))
@@ -205,7 +213,7 @@ def _of_frame(frame: Any, columns: Mapping[str, str], split_of_all: str = "") ->
 
 
 def _text(value: Any) -> str:
-    """Nothing for what is missing; whole numbers without a point."""
+    """Return the value as text: empty where it is missing; whole numbers without a decimal point."""
     if value is None or (isinstance(value, float | np.floating) and np.isnan(value)) or missing(str(value)):
         return ""
     return str(int(value)) if isinstance(value, float | np.floating) and float(value).is_integer() else str(value)
@@ -248,7 +256,7 @@ def _item(item: Any, k: int) -> tuple[Any, Any]:
 
 
 def _check_steady(picture: Any, part: Any) -> None:
-    """Raises DataError where asking again gives another picture: training augments by itself, and tests must not be random."""
+    """Raise DataError where a second read gives another picture: training augments by itself, and tests must not be random."""
     if isinstance(picture, str | os.PathLike):
         return
     again, first = as_image(_item(part[0], 0)[0], 0), as_image(picture, 0)
@@ -257,7 +265,7 @@ def _check_steady(picture: Any, part: Any) -> None:
 
 
 def _namer(part: Any, classes: Sequence[str] | Mapping[Any, Any] | None) -> Callable[[Any], str]:
-    """A label's name: of whole numbers by `classes`, the data set's own, or a Hugging Face label's names."""
+    """Return a function from a label to its name: whole numbers by `classes`, the data set's own, or a Hugging Face label's names."""
     features = getattr(part, "features", None)
     own = (
         next((getattr(features[c], "names", None) for c in NAMES["label"] if c in features), None)

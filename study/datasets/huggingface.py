@@ -1,5 +1,7 @@
-"""`hf:NAME_OR_FOLDER` through Hugging Face's `datasets`: a name on the hub or in its cache, a folder of images, Parquet or WebDataset files, or
-what `save_to_disk` left. Images are taken as files and bytes, and decoded by us: the same caps and formats as everywhere.
+"""A data set of Hugging Face's `datasets`, `hf:NAME_OR_FOLDER`: a name on the hub or in its cache, or a folder.
+
+The folder holds images, Parquet or WebDataset files, or the output of `save_to_disk`. Images are taken as files and bytes and decoded by
+us, with the same limits and formats as everywhere.
 """
 
 import functools
@@ -22,7 +24,10 @@ MODULES = {".parquet": "parquet", ".tar": "webdataset", ".arrow": "arrow"}  # of
 
 
 def read(data: DataName, fold: int) -> ImageTable:
-    """Raises EnvironmentProblem without the package, DataError for what cannot be loaded, ConfigError for columns it has not got."""
+    """Read the data set.
+
+    Raises EnvironmentProblem without the package, DataError where it cannot be loaded, ConfigError for missing columns.
+    """
     name, parts, ignored = data.dataset, _load(data), Ignored()
     known = {split: number for split in parts if (number := SPLIT_NAMES.get(split.lower())) is not None}
     if not known:
@@ -42,7 +47,7 @@ def read(data: DataName, fold: int) -> ImageTable:
 
 
 def _load(data: DataName) -> dict[str, Any]:
-    """Its splits by name, each a map-style `datasets.Dataset`."""
+    """Return its splits by name, each a map-style `datasets.Dataset`."""
     name, where, config = data.dataset, data.where, data.options.get("config")
     try:
         import datasets
@@ -67,7 +72,8 @@ def _load(data: DataName) -> dict[str, Any]:
         cause = error.__cause__ or error
         lines = str(cause).splitlines() or [""]
         raise DataError(
-            f"{name} cannot be loaded ({type(cause).__name__}: {lines[0][:160]}); give a folder, or a data set that is in the cache or can be reached."
+            f"{name} cannot be loaded ({type(cause).__name__}: {lines[0][:160]}); give a folder, or a data set that is in the "
+            "cache or can be reached."
         ) from None
     return dict(loaded) if isinstance(loaded, datasets.DatasetDict) else {"train": loaded}
 
@@ -75,7 +81,7 @@ def _load(data: DataName) -> dict[str, Any]:
 def _found(
     rows: Any, split: str, number: int | None, given: dict[str, str], name: str, ignored: Ignored, order: dict[str, None]
 ) -> list[Found]:
-    """Its images in order; `order` gathers the names of classes as the data set has them."""
+    """Return its images in order; `order` gathers the names of classes in the data set's order."""
     column = _columns(rows, given, name)
     labels, names = _labels(rows, column["label"], name)
     order |= dict.fromkeys(names)
@@ -107,14 +113,14 @@ def _found(
 
 
 def _undecoded(images: Any, column: str) -> Any:
-    """Rows that give a file's name and bytes, not a picture that others decoded without our caps."""
+    """Return rows with a file's name and bytes, not a picture that was decoded without our limits."""
     import datasets
 
     return images.cast_column(column, datasets.Image(decode=False)) if isinstance(images.features[column], datasets.Image) else images
 
 
 def _bytes(images: Any, row: int, column: str) -> bytes:
-    """Raises ValueError where there are none."""
+    """Return a row's bytes. Raises ValueError where there are none."""
     value = images[row][column]
     data = value.get("bytes") if isinstance(value, dict) else value
     if not isinstance(data, bytes):
@@ -123,7 +129,7 @@ def _bytes(images: Any, row: int, column: str) -> bytes:
 
 
 def _columns(rows: Any, given: dict[str, str], name: str) -> dict[str, str]:
-    """By kind first, an Image and a ClassLabel being told by their type; then by name."""
+    """Return the column of each role: by type first (an Image, a ClassLabel), then by name."""
     import datasets
 
     kinds = rows.features
@@ -151,7 +157,7 @@ def _holds_bytes(kind: Any) -> bool:
 
 
 def _labels(rows: Any, column: str, name: str) -> tuple[list[str | None], list[str]]:
-    """The label of each row as a name, None where there is none; and all names in their order, as far as the data set has one."""
+    """Return the label of each row as a name, None where there is none, and all names in their order, as far as the data set has one."""
     top, _, below = column.partition(".")
     values = rows[top]
     if below:
@@ -171,7 +177,7 @@ def _labels(rows: Any, column: str, name: str) -> tuple[list[str | None], list[s
 
 
 def _paths(rows: Any, column: str) -> list[str]:
-    """Where each image came from, as far as that is known: a file here, or a name in an archive."""
+    """Return the origin of each image, where it is known: a file here, or a name in an archive."""
     import pyarrow as pa
     import pyarrow.compute as pc
 

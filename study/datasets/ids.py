@@ -1,4 +1,4 @@
-"""Names of class ids from a file beside a table: proven by the ids that it lists or by a count from 0 that the labels bear out, or refused."""
+"""Names of class ids from a file beside a table. They are used only where ids in the file, or a count from 0, prove that they fit."""
 
 import csv
 import json
@@ -32,13 +32,13 @@ HEADERS = {*IDS, *WORDS, "classes", "labels", "categories"}
 
 
 def as_id(text: str) -> str:
-    """The text of a class id: "1.0", "+1" and "01" are 1."""
+    """Return the text of a class id: "1.0", "+1" and "01" are 1."""
     found = re.fullmatch(r"\+?0*(\d{1,9})(\.0*)?", text.strip(), re.ASCII)
     return found[1] if found else text.strip()
 
 
 def check_ids(labels: Iterable[str], where: str) -> None:
-    """Raises DataError where two labels are one number."""
+    """Raise DataError where two labels are one number."""
     first: dict[str, str] = {}
     for label in sorted(labels):
         other = first.setdefault(as_id(label), label)
@@ -47,7 +47,7 @@ def check_ids(labels: Iterable[str], where: str) -> None:
 
 
 def names_in(file: Path, labels: set[str]) -> dict[str, str]:
-    """The name of each label; nothing where the labels are names that the file lists. Raises DataError for names that do not fit."""
+    """Return the name of each label; none where the labels are names in the file. Raises DataError for names that do not fit."""
     text = read_text(file)[0].rstrip()
     lines, rows = _of_json(file, text) if file.suffix.lower() == ".json" else (text.splitlines(), [])
     rows = rows or _rows(lines, table=file.suffix.lower() not in (".txt", ".json"), wanted={as_id(label) for label in labels})
@@ -64,7 +64,7 @@ def names_in(file: Path, labels: set[str]) -> dict[str, str]:
 
 
 def _of_json(file: Path, text: str) -> tuple[list[str], list[list[str]]]:
-    """(names in order, []) of a list of names, ([], ids and names) of an object from one to the other. Raises DataError for anything else."""
+    """Return (names in order, []) of a list of names, ([], ids and names) of an object that maps one to the other. Raises DataError."""
     try:
         known = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -77,7 +77,7 @@ def _of_json(file: Path, text: str) -> tuple[list[str], list[list[str]]]:
 
 
 def _rows(lines: Sequence[str], table: bool, wanted: set[str]) -> list[list[str]]:
-    """Fields of lines that hold an id and a name each, in either order; nothing for a list of names alone."""
+    """Return fields of lines that hold an id and a name each, in either order; none for a list of names alone."""
     full = [line for line in lines if line.strip()]
     by = next((d for d in ",;\t|" if full and d in full[0]), "")
     if by:
@@ -94,7 +94,7 @@ def _rows(lines: Sequence[str], table: bool, wanted: set[str]) -> list[list[str]
 
 
 def _by_id(file: Path, rows: list[list[str]], labels: set[str]) -> dict[str, str] | None:
-    """By the column that holds the labels; None where that is the one of names."""
+    """Return names by the column that holds the labels; None where that is the column of names."""
     header = [h.lower() for h in rows[0]]
     width = min(map(len, rows))
     wanted = {as_id(label) for label in labels}
@@ -119,7 +119,7 @@ def _by_id(file: Path, rows: list[list[str]], labels: set[str]) -> dict[str, str
 
 
 def _by_position(file: Path, lines: Sequence[str], labels: set[str]) -> dict[str, str] | None:
-    """By a count from 0, which only labels with a 0 bear out; None where the labels are names that it lists."""
+    """Return names by a count from 0, which requires a label 0; None where the file lists the labels themselves as names."""
     names = [line.strip() for line in lines]
     if labels <= set(names):
         return None
@@ -143,7 +143,7 @@ def _by_position(file: Path, lines: Sequence[str], labels: set[str]) -> dict[str
 
 
 def unread_names(table: Path, labels: set[str], read: Sequence[str]) -> list[str]:
-    """What is to be said where labels are numbers alone, and other files than those `read` beside the table may have their names."""
+    """Return a hint, where all labels are numbers, at files beside the table, other than those `read`, that may have their names."""
     if not all(label.isascii() and label.isdigit() for label in labels):
         return []
     likely = [

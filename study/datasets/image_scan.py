@@ -1,6 +1,6 @@
-"""What one look at each image of a user's own data set tells: whether it can be read, what it is a copy of, how bright and sharp it is.
+"""The scan of a user's own images: each one's readability, digest (for copies), brightness and sharpness.
 
-A look decodes, so it is kept in the cache: looks/FINGERPRINT.parquet, by the files' names, sizes and times of change.
+A scan decodes the images, so it is kept in the cache: looks/FINGERPRINT.parquet, by the files' names, sizes and times of change.
 """
 
 import dataclasses
@@ -30,12 +30,12 @@ MANY = 2_000  # images, from which on a first look is announced
 SHARP_SIDE = 256  # pixels: sharpness is compared at one size
 
 Source = Path | Callable[[], bytes]
-"""A file, or what gives its bytes."""
+"""A file, or a function that returns its bytes."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Look:
-    """One image. Where `reason` is not empty it cannot be read, and the rest says nothing."""
+    """The facts of one image. Where `reason` is not empty the image cannot be read, and the other fields have no meaning."""
 
     reason: str = ""
     digest: str = ""  # of its pixels as training would see them, shape included
@@ -51,7 +51,7 @@ class Look:
 
 
 def look(pixels: np.ndarray) -> Look:
-    """`pixels`: uint8 [H, W, C]."""
+    """Return the facts of an image. `pixels`: uint8 [H, W, C]."""
     height, width = pixels.shape[:2]
     grey = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).convert("L")
     grey.thumbnail((SHARP_SIDE, SHARP_SIDE), Image.Resampling.BOX)
@@ -69,8 +69,10 @@ def look(pixels: np.ndarray) -> Look:
 
 
 def looks(sources: Sequence[Source], fingerprint: str, name: str) -> list[Look]:
-    """A look at every source, in order, from the cache where it was taken before. Raises DataError for what the system refuses:
-    a disk that fails must not pass for a corrupt image."""
+    """Return the facts of every source, in order, from the cache where they are known.
+
+    Raises DataError for errors of the system: a disk that fails must not pass for a corrupt image.
+    """
     root = cache_folder() / "looks"
     path = root / f"{fingerprint[:24]}-{VERSION}.parquet"
 

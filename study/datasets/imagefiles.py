@@ -1,4 +1,4 @@
-"""Reading image files that strangers made: an allow-list of formats, a cap on pixels, every problem named in one pass."""
+"""Readers of image files of unknown origin: an allow-list of formats, a limit on pixels, and every problem named in one pass."""
 
 import hashlib
 import os
@@ -30,12 +30,12 @@ OF_DEVICES = ("@__", "synophoto_", "synoindex_", "~$")  # how what they write be
 
 
 def is_junk(name: str) -> bool:
-    """Files and folders that operating systems, network drives, cameras and notebooks leave behind."""
+    """Return True for files and folders that operating systems, network drives, cameras and notebooks leave behind."""
     return name.startswith(".") or name.lower() in OF_SYSTEMS or name.lower().startswith(OF_DEVICES)
 
 
 def no_image(name: str) -> str | None:
-    """Says why a file of this name is not taken for an image; None where it is."""
+    """Return why a file of this name is not taken for an image; None where it is."""
     if is_junk(name):
         return JUNK
     suffix = os.path.splitext(name)[1].lower()
@@ -48,19 +48,19 @@ def no_image(name: str) -> str | None:
 
 
 def short_side(path: Path) -> int:
-    """Short side in pixels, from the header alone. Raises ValueError with the reason, whatever Pillow raised."""
+    """Return the short side in pixels, from the header alone. Raises ValueError with the reason for all errors of Pillow."""
     regular(path)
     return pictures.short_side(path)
 
 
 def regular(path: Path) -> None:
-    """Raises ValueError for what is no regular file, OSError where that cannot be seen."""
+    """Raise ValueError for a path that is no regular file, OSError where that cannot be seen."""
     if not stat.S_ISREG(path.stat().st_mode):  # a FIFO or a socket must not be opened: that would wait for ever
         raise ValueError("not a regular file")
 
 
 def check_headers(paths: Sequence[Path]) -> tuple[int, list[tuple[int, str]]]:
-    """(longest short side, [(position, reason)] of unreadable files), looking at every header once."""
+    """Return (longest short side, [(position, reason)] of unreadable files), reading every header once."""
 
     def look(path: Path) -> int | str:
         try:
@@ -75,14 +75,14 @@ def check_headers(paths: Sequence[Path]) -> tuple[int, list[tuple[int, str]]]:
 
 
 def refuse(bad: list[tuple[str, str]], what: str) -> DataError:
-    """One error that lists every unreadable file (the first 20 by name)."""
+    """Return one error that lists every unreadable file (the first 20 by name)."""
     listed = "; ".join(f"{name} ({reason})" for name, reason in bad[:SHOWN])
     more = f"; and {len(bad) - SHOWN} more" if len(bad) > SHOWN else ""
     return DataError(f"{len(bad)} of the images in {what} cannot be read: {listed}{more}. {ways_out(reason for _, reason in bad)}")
 
 
 def decode_file(path: Path, channels: int) -> np.ndarray:
-    """uint8 [H, W, channels] with EXIF orientation applied; 16-bit and float images are scaled, not clipped. Raises DataError."""
+    """Return uint8 [H, W, channels] with EXIF orientation applied; 16-bit and float images are scaled, not clipped. Raises DataError."""
     try:
         regular(path)
         return pictures.decode(path, channels)
@@ -100,6 +100,6 @@ def fingerprint(parts: Sequence[str]) -> str:
 
 
 def identity(path: Path) -> str:
-    """Name, size and time of change: enough to see that a file is no longer the one that was cached."""
+    """Return name, size and time of change, which show whether a file is still the one that was cached."""
     info = os.stat(path)
     return f"{path}|{info.st_size}|{info.st_mtime_ns}"

@@ -1,4 +1,4 @@
-"""What a folder holds that is no data set of class folders as it stands, and what to give instead: only what was seen to fit is named."""
+"""Advice on a folder that is no data set of class folders: what it holds, and what to give instead. Only checked ways are named."""
 
 import os
 from collections.abc import Iterator
@@ -14,11 +14,11 @@ from study.question.naming import DataName
 
 DEEPEST = 5  # folders that hold one folder each
 OURS = ({"class", "probability", "problem", "network"}, {"image", "split", "label", "kind", "detail"})
-"""Columns of tables that we write ourselves: predictions, and lists of images worth a look. Their labels are nobody's."""
+"""Columns of tables that we write ourselves (predictions, lists of images worth a look), which are no tables of labels."""
 
 
 def instead_of(path: Path) -> str:
-    """A sentence that follows why `path` was refused; empty where nothing more is known."""
+    """Return a sentence to follow the reason why `path` was refused; empty where nothing more is known."""
     if inner := _wrapped(path):
         holds = some([shown(e.name) for e in _folders(inner)], 4)
         return f" It holds one folder, in which {holds} lie: give 'folder:{inner}'."
@@ -27,18 +27,25 @@ def instead_of(path: Path) -> str:
     for split in _folders(path):
         if split.name.lower() in SPLIT_NAMES and (count := _images_in(split)) and not _folders(split):
             return (
-                f" {shown(split.name)} was taken for a folder of a split, and holds {count} image{'s' * (count > 1)} and no class folders. If "
+                f" {shown(split.name)} was taken for a folder of a split, and holds {count} image{'s' * (count > 1)} and no class "
+                "folders. If "
                 f"{shown(split.name)} is a class, rename the folder, or say each image's class in a table (table:PATH)."
             )
     if packed := sorted(e.name for e in path.iterdir() if e.suffix.lower() in ARCHIVES and e.is_file()):
-        return f" {some([shown(name) for name in packed], 3)} {'are archives: unpack them' if len(packed) > 1 else 'is an archive: unpack it'}."
+        return (
+            f" {some([shown(name) for name in packed], 3)} "
+            f"{'are archives: unpack them' if len(packed) > 1 else 'is an archive: unpack it'}."
+        )
     if count := _images_in(path):
-        return f" {count} image{'s lie' if count > 1 else ' lies'} in it directly: put those of each class into a folder of its name, or say their classes in a table (table:PATH)."
+        return (
+            f" {count} image{'s lie' if count > 1 else ' lies'} in it directly: put those of each class into a folder of its "
+            "name, or say their classes in a table (table:PATH)."
+        )
     return ""
 
 
 def _wrapped(path: Path) -> Path | None:
-    """The folder below it that holds class folders, or those of splits, where nothing but folders with one folder each lie between."""
+    """Return the folder below it that holds class folders or split folders, where only folders with one folder each lie between."""
     here = path
     for _ in range(DEEPEST):
         inside = _folders(here)
@@ -49,7 +56,7 @@ def _wrapped(path: Path) -> Path | None:
 
 
 def _tables(path: Path) -> Iterator[Path]:
-    """Tables with an image that is there and two labels or more, in it, in its folders, and beside it."""
+    """Yield tables with two labels or more and an existing image, from the folder, its sub-folders and its parent."""
     for folder in (path, *_folders(path), path.parent):
         try:
             entries = sorted(e for e in folder.iterdir() if e.suffix.lower() in manifest.KINDS and e.is_file())
@@ -59,7 +66,7 @@ def _tables(path: Path) -> Iterator[Path]:
 
 
 def _fits(table: Path, path: Path) -> bool:
-    """Whether its rows are labels of images, of which at least one lies in `path`."""
+    """Return True where the table's rows are labels of images, of which at least one is in `path`."""
     if display_path(table, table.parent) != table.name:
         return False
     try:

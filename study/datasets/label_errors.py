@@ -1,4 +1,4 @@
-"""Which labels are likely wrong, by what finished networks say of images they were not trained on (confident learning, arXiv 1911.00068)."""
+"""Likely label errors, found by finished networks on images they were not trained on (confident learning, arXiv 1911.00068)."""
 
 import numpy as np
 
@@ -8,16 +8,20 @@ from study.errors import ConfigError, DataError, EnvironmentProblem
 
 
 def likely_label_errors(table: ImageTable, images: list[str], logits: list[np.ndarray]) -> list[Suspect]:
-    """The surest first. `images`: ids; `logits`: float [len(images), classes] of each network, whose probabilities are averaged.
+    """Return likely label errors, the surest first.
 
-    Raises EnvironmentProblem without the package, DataError where the study's images are not those of the table, ConfigError for too few."""
+    `images`: ids; `logits`: float [len(images), classes] of each network, whose probabilities are averaged. Raises EnvironmentProblem
+    without the package, DataError where the study's images are not those of the table, ConfigError for too few.
+    """
     try:
         from cleanlab.filter import find_label_issues
     except ImportError:
         raise EnvironmentProblem("--study needs the package cleanlab: pip install finetune-study[labels].") from None
     position = {name: k for k, name in enumerate(table.ids)}
     if lost := [name for name in images if name not in position]:
-        raise DataError(f"{table.name} has no image {lost[0]}, which the study validated on; check the data set that the study was run on.")
+        raise DataError(
+            f"{table.name} has no image {lost[0]}, which the study validated on; check the data set that the study was run on.",
+        )
     rows = np.array([position[name] for name in images])
     probabilities = np.mean([_softmax(one) for one in logits], axis=0)
     labels = table.labels[rows]

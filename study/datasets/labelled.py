@@ -1,7 +1,7 @@
-"""Images of the classes a network was pretrained on, to see what tuning made it forget: ImageNet's 1,000, or some of them.
+"""Images of the classes a network was pretrained on, to measure what fine-tuning made it forget: ImageNet's 1,000, or some of them.
 
-A folder with one folder per class, named by WordNet id (n01440764), or a CSV with the columns filename and class_index whose images lie
-beside it or in images/. Nothing is trained on them.
+They are a folder with one folder per class, named by WordNet id (n01440764), or a CSV with the columns filename and class_index whose
+images lie beside it or in images/. No network is trained on them.
 """
 
 from pathlib import Path
@@ -17,7 +17,7 @@ CLASSES = 1000
 
 
 def read_labelled(path: Path) -> ImageTable:
-    """All images in split 0, labels as ImageNet's 1,000 classes are numbered. Raises DataError."""
+    """Return all images in split 0, with labels numbered as ImageNet's 1,000 classes. Raises DataError."""
     if path.is_dir():
         found = _from_folders(path)
     elif path.is_file():

@@ -15,9 +15,11 @@ LARGEST = 0.2  # of the images: a larger cluster fills a fold alone, and says th
 def cut(
     labels: np.ndarray, groups: np.ndarray | None, seen: Sequence[Look], given: np.ndarray | None, fold: int, *, what: str
 ) -> tuple[np.ndarray, str]:
-    """(int8 [N] splits, what is to be said of them). `given`: int8 [N], as the user has them; None: none. What is missing of validation
-    and test is a fifth of train each: fold k of 5 is test, k + 1 validation. Raises DataError naming `what`, ConfigError for a fold of
-    images whose test split is given."""
+    """Return (int8 [N] splits, a sentence about them). `given`: int8 [N], the user's own splits; None: none.
+
+    A missing validation or test split is a fifth of train: fold k of 5 is test, k + 1 validation. Raises DataError naming `what`,
+    ConfigError for a fold of images whose test split is given.
+    """
     given = np.zeros(len(labels), np.int8) if given is None else given
     check_fold(fold, bool((given == TEST).any()), what)
     missing = {k: number for number, k in zip(test_and_val(fold), (TEST, VAL), strict=True) if not (given == k).any()}
@@ -35,13 +37,15 @@ def cut(
 
 
 def count_folds(given: np.ndarray | None) -> int:
-    """Test splits that are cut from these images, none sharing an image. `given`: int8 [N], as the user has them; None: none."""
+    """Return the number of disjoint test splits that are cut from these images. `given`: int8 [N], the user's own splits; None: none."""
     return 1 if given is not None and (given == TEST).any() else FOLDS
 
 
 def check_fold(fold: int, given: bool, what: str) -> None:
-    """Folds are of splits that we make. `given`: the test split is the user's, so every fold would be tested on the same images, and where
-    validation is given too be the same training. Raises ConfigError."""
+    """Raise ConfigError for a fold of images whose test split is given.
+
+    Every such fold would be tested on the same images, and, where validation is given too, have the same training.
+    """
     if fold and given:
         raise ConfigError(
             f"{what}: its test split is given, so there is no fold {fold}, which would be tested on the same images again; "
@@ -50,8 +54,11 @@ def check_fold(fold: int, given: bool, what: str) -> None:
 
 
 def apart(labels: np.ndarray, groups: np.ndarray | None, seen: list[Look], held: list[int], what: str) -> tuple[list[np.ndarray], str]:
-    """Five folds (positions) with copies on one side, and what is to be said of these. Where the hash takes so many images for near copies
-    that they could not be split, only sure ones are kept together, or else exact ones, and that is said; exact ones always are."""
+    """Return five folds (positions) with copies on one side, and a sentence about them.
+
+    Where the hash takes too many images for near copies to split them, only sure ones are kept together, or else exact ones, and the
+    sentence says so. Exact copies always stay together.
+    """
     digests, hashes = np.array([one.digest for one in seen]), np.array([one.hash for one in seen], np.uint64)
     near, lost = clusters(digests, hashes), ""
     if not _copies(near):
@@ -73,12 +80,12 @@ def apart(labels: np.ndarray, groups: np.ndarray | None, seen: list[Look], held:
 
 
 def _copies(cluster: np.ndarray) -> int:
-    """Images beyond the first of each cluster."""
+    """Return the number of images beyond the first of each cluster."""
     return len(cluster) - len(np.unique(cluster))
 
 
 def _folds(labels: np.ndarray, groups: np.ndarray | None, cluster: np.ndarray, what: str) -> list[np.ndarray] | None:
-    """Folds that keep clusters and groups whole; None where there are too few to be split."""
+    """Return folds that keep clusters and groups whole; None where there are too few to be split."""
     try:
         if groups is not None:
             return stratified_parts(labels, merged(groups, cluster), what=what)
@@ -89,6 +96,6 @@ def _folds(labels: np.ndarray, groups: np.ndarray | None, cluster: np.ndarray, w
 
 
 def _sound(labels: np.ndarray, parts: list[np.ndarray], held: list[int]) -> bool:
-    """Every fold has images, and every class some in those that are not held out."""
+    """Return True where every fold has images, and every class some outside the held-out folds."""
     rest = np.concatenate([part for k, part in enumerate(parts) if k not in held])
     return all(len(part) for part in parts) and set(labels[rest]) == set(labels)

@@ -1,4 +1,5 @@
-"""A table of labels: `table:labels.csv` (.tsv, .jsonl, .parquet), one row an image: its file, its label, and perhaps split, group, weight.
+"""A table of labels: `table:labels.csv` (.tsv, .jsonl, .parquet), one row an image: its file, its label, and perhaps split, group,
+weight.
 
 Columns are found by name (NAMES) or given: `table:labels.csv?image=file&label=species&group=plant`.
 """
@@ -50,7 +51,7 @@ NAMES = {
     "weight": ("weight", "sample_weight"),
     "names": ("label_name", "class_name", "label_names", "class_names"),
 }
-"""What columns are called, the surest name first; case and blanks around do not matter."""
+"""Names of columns by role, the surest first; case and surrounding blanks do not matter."""
 FILES_OF_NAMES = ("classes.csv", "classes.txt", "classes.json")
 """Files beside a table that are read for the names of class ids."""
 KINDS = {".csv": "CSV", ".tsv": "TSV", ".jsonl": "JSON lines", ".parquet": "Parquet"}
@@ -74,7 +75,7 @@ Row = tuple[str, dict[str, str]]  # where it is ("labels.csv:17"), stripped text
 
 
 def read(data: DataName, fold: int) -> ImageTable:
-    """Raises DataError for a table that cannot be read or has no image that is there, ConfigError for columns it has not got."""
+    """Read the table. Raises DataError where it cannot be read or none of its images exists, ConfigError for missing columns."""
     name, path = data.dataset, Path(data.where)
     check_path(path, "table")
     if path.is_dir():
@@ -99,8 +100,10 @@ def read(data: DataName, fold: int) -> ImageTable:
 
 
 def usable_rows(header: list[str], rows: list[Row], path: Path, data: DataName) -> tuple[dict[str, str], list[Found], Ignored, list[str]]:
-    """The columns by role, the rows that can be used, the others, and what is to be said. Raises DataError where none can, ConfigError for
-    columns that it has not got."""
+    """Return the columns by role, the usable rows, the others, and sentences about them.
+
+    Raises DataError where no row is usable, ConfigError for missing columns.
+    """
     if path.suffix.lower() in (".csv", ".tsv"):
         known = any(h.lower() in names for names in NAMES.values() for h in header) or "image" in data.options
         check_header(path, header, (lambda _: None) if known else as_named(path, data.options.get("images")))
@@ -111,18 +114,19 @@ def usable_rows(header: list[str], rows: list[Row], path: Path, data: DataName) 
 
 
 def _check_plain(rows: list[Row], column: str, role: str) -> None:
-    """Raises DataError where a column that is used holds something else than texts and numbers: the text of a list is no class's name."""
+    """Raise DataError where a column that is used holds other values than texts and numbers: the text of a list is no class's name."""
     if wrong := next(((where, value) for where, row in rows if isinstance(value := row.get(column), Other)), None):
         where, value = wrong
         raise DataError(
-            f"{where}: {role} (column {column}) is {value.kind}{', ' * bool(value)}{shown(value[:60])}; must be one text or number: write it into a column of "
+            f"{where}: {role} (column {column}) is {value.kind}{', ' * bool(value)}{shown(value[:60])}; must be one text or "
+            "number: write it into a column of "
             "its own"
             + (", and where an image has several classes choose one." if role == "label" and value.kind.startswith("a list") else ".")
         )
 
 
 def _kept(rows: list[Row], column: dict[str, str], path: Path, data: DataName) -> tuple[list[Found], Ignored, list[str]]:
-    """The rows that can be used, the others, and what is to be said. Raises DataError where there is none of the first."""
+    """Return the usable rows, the others, and sentences about them. Raises DataError where no row is usable."""
     images, ignored = data.options.get("images"), Ignored()
     if kept := list(_found(rows, column, as_named(path, images), path, ignored)):
         return kept, ignored, []
@@ -137,7 +141,7 @@ def _kept(rows: list[Row], column: dict[str, str], path: Path, data: DataName) -
 
 
 def rows_of(path: Path, what: str = "a table of labels") -> tuple[list[str], list[Row]]:
-    """Column names, and every row as text. `what`: what is needed, in words. Raises DataError."""
+    """Return column names, and every row as text. `what`: what is needed, in words. Raises DataError."""
     kind = path.suffix.lower()
     if (more := re.fullmatch(r"(\.\w+)([@&#].*)", kind)) and more[1] in KINDS:
         known = (
@@ -191,7 +195,7 @@ def _json_lines(path: Path) -> tuple[list[str], list[Row]]:
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object whose keys differ. Raises ValueError."""
+    """Return an object whose keys differ. Raises ValueError."""
     values = dict(pairs)
     if len(values) < len(pairs):
         raise ValueError(f"a key twice: {', '.join(key for key, _ in pairs)[:60]}")
@@ -214,14 +218,15 @@ def _parquet(path: Path) -> tuple[list[str], list[Row]]:
     images = [name for name in header if rows and name not in rows[0]]
     if images and not set(NAMES["image"]) & {c.lower() for c in header if c not in images}:
         raise DataError(
-            f"{path} holds images themselves (column {images[0]}), not their files; give it as hf:{path}, or where it holds paths alone write them into a column of texts."
+            f"{path} holds images themselves (column {images[0]}), not their files; give it as hf:{path}, or where it holds paths "
+            "alone write them into a column of texts."
         )
     others = {name: Other.of(b"?") for name in images}
     return header, [(f"{path}:row {k + 1}", {n: text_of(v) for n, v in row.items()} | others) for k, row in enumerate(rows)]
 
 
 def text_of(value: Any) -> str:
-    """As a CSV would hold it: nothing for what is missing, whole numbers without a point."""
+    """Return the value as a CSV would hold it: empty where it is missing, whole numbers without a decimal point."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
     if isinstance(value, list) and len(value) == 1:
@@ -231,9 +236,18 @@ def text_of(value: Any) -> str:
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value).strip()
 
 
-def find_columns(header: list[str], given: dict[str, str], name: str, rows: Sequence[Row] = (), path: Path | None = None) -> dict[str, str]:
-    """The table's column for each of NAMES that there is; y is a place beside an x. Raises ConfigError where image or label has none, or one
-    given is not there, DataError where one is there twice, or the rows say that the table has another shape."""
+def find_columns(
+    header: list[str],
+    given: dict[str, str],
+    name: str,
+    rows: Sequence[Row] = (),
+    path: Path | None = None,
+) -> dict[str, str]:
+    """Return the table's column for each role of NAMES that it has; y beside an x is a position, no label.
+
+    Raises ConfigError where image or label has no column, or a given column does not exist. Raises DataError where a column exists twice,
+    or the rows show that the table has another shape.
+    """
     lower = {h.strip().lower(): h for h in reversed(header)}
     column = {}
     for what, names in NAMES.items():
@@ -263,14 +277,14 @@ def find_columns(header: list[str], given: dict[str, str], name: str, rows: Sequ
 
 
 def _with(name: str, *roles: str) -> str:
-    """How columns are named, beside what was given already."""
+    """Return how to name columns, beside those given already."""
     if ":" not in name:  # a table that Python holds
         return "columns={" + ", ".join(f'"{role}": "COLUMN"' for role in roles) + "}"
     return DataName.of(name).given(**dict.fromkeys(roles, "COLUMN")).dataset
 
 
 def _found(rows: list[Row], column: dict[str, str], locate: Locate, table: Path, ignored: Ignored) -> Iterator[Found]:
-    """Every row with an image that is there, a label and, where there is such a column, a split; the rest is ignored by name."""
+    """Yield every row with an existing image, a label and, where there is such a column, a split; the rest is ignored by name."""
     for where, row in rows:
         listed, label = row.get(column["image"], ""), row.get(column["label"], "")
         if not listed or missing(label):
@@ -297,7 +311,7 @@ def _found(rows: list[Row], column: dict[str, str], locate: Locate, table: Path,
 
 
 def split_number(text: str, where: str) -> int:
-    """Raises DataError for a word that is no split."""
+    """Return the number of a split. Raises DataError for a word that is no split."""
     number = SPLIT_NAMES.get(text.strip().lower())
     if number is None:
         raise DataError(f"{where}: split is {text[:40]!r}; must be train, val or test (or leave it empty: the row is left out).")
@@ -305,7 +319,7 @@ def split_number(text: str, where: str) -> int:
 
 
 def group_of(text: str) -> str | None:
-    """ "1.0" and 1 are one group; what says that there is none is none. Raises DataError for what is no text."""
+    """Return a group's name: "1.0" and 1 are one group, and a missing value is None. Raises DataError for a value that is no text."""
     if isinstance(text, Other):
         raise DataError(f"group is {text.kind}, {shown(text[:60])}; must be one text or number: write it into a column of its own.")
     return None if missing(text) else as_id(text)
@@ -328,7 +342,8 @@ def _whole(text: str) -> bool:
 
 
 def _names_of(rows: list[Row], column: dict[str, str], raw: set[str], table: Path, given: str | None) -> dict[str, str]:
-    """Names of class ids: from a column beside the label, or a file (`datasets.ids`). Raises DataError for names that do not fit."""
+    """Return names of class ids: from a column beside the label, or a file (`datasets.ids`). Raises DataError for names that do not
+    fit."""
     if "names" in column and column["names"] != column["label"]:
         found: dict[str, str] = {}
         for where, row in rows:

@@ -1,9 +1,9 @@
 """Generated stand-ins for FER2013 and DeepWeeds, written once in their on-disk formats and read by the same readers.
 
-Faces: seven expressions drawn from mouth, brow and eye parameters, over identities, lighting, pose and noise, with FER2013's
-imbalance. Leaves: nine species that differ in outline and texture, over clutter whose colour belongs to the recording session,
-and sessions favour a species: the shortcut that DeepWeeds has. Drawn with numpy from counter-based generators; no font, no
-library drawing, lossless files, so every machine makes the same pixels.
+Faces: seven expressions drawn from mouth, brow and eye parameters, over identities, lighting, pose and noise, with FER2013's imbalance.
+Leaves: nine species that differ in outline and texture, over clutter whose colour belongs to the recording session, and sessions favour a
+species: the shortcut that DeepWeeds has. They are drawn with numpy from counter-based generators, without a font or a drawing library,
+and saved without loss, so every machine makes the same pixels.
 """
 
 import io
@@ -61,7 +61,7 @@ def _renamed(table: ImageTable, name: str) -> ImageTable:
 
 
 def _made(name: str, write: Callable[[Path], None]) -> Path:
-    """The folder of a miniature, written once. Raises EnvironmentProblem."""
+    """Return the folder of a miniature, written once. Raises EnvironmentProblem."""
     root = cache_folder() / "miniatures"
     folder = root / f"{name}-v{VERSIONS[name]}"
 
@@ -77,7 +77,7 @@ def _made(name: str, write: Callable[[Path], None]) -> Path:
 
 
 def _noise(rng: np.random.Generator, size: int, cells: int) -> np.ndarray:
-    """Smooth noise in [0, 1], [size, size]: random values on a coarse grid, bilinearly between them."""
+    """Return smooth noise in [0, 1], [size, size]: random values on a coarse grid, bilinearly between them."""
     grid = rng.random((cells + 1, cells + 1))
     t = np.linspace(0, cells, size, endpoint=False)
     k, f = t.astype(int), t - t.astype(int)
@@ -87,7 +87,7 @@ def _noise(rng: np.random.Generator, size: int, cells: int) -> np.ndarray:
 
 
 def _soft(distance: np.ndarray, width: float = 0.03) -> np.ndarray:
-    """1 inside (distance < 0), 0 outside, with an antialiased edge; a polynomial, so that every machine agrees."""
+    """Return 1 inside (distance < 0), 0 outside, with an antialiased edge; a polynomial, so that every machine agrees."""
     t = np.clip(0.5 - distance / (2 * width), 0, 1)
     return t * t * (3 - 2 * t)
 
@@ -96,7 +96,7 @@ def _soft(distance: np.ndarray, width: float = 0.03) -> np.ndarray:
 
 
 def face(expression: int, identity: int, rng: np.random.Generator) -> np.ndarray:
-    """uint8 [48, 48]."""
+    """Draw a face, uint8 [48, 48]."""
     who = np.random.Generator(np.random.Philox(key=[7, identity]))
     wide, long, eye_gap, nose, tone = (
         0.62 + 0.1 * who.random(),
@@ -174,7 +174,10 @@ SPECIES = np.array(
 
 
 def weed(species: int, session: int, rng: np.random.Generator, size: int = 64, leaves: list[np.ndarray] | None = None) -> np.ndarray:
-    """uint8 [64, 64, 3]; species 8 is clutter without a weed. `leaves` is given the weed's own ones, how much each covers a pixel [2S, 2S]."""
+    """Draw a weed, uint8 [64, 64, 3]; species 8 is clutter without a weed.
+
+    `leaves` collects the weed's own leaves, each as the share of every pixel that it covers [2S, 2S].
+    """
     scene = np.random.Generator(np.random.Philox(key=[23, session]))
     soil = np.array([0.42, 0.33, 0.22]) + 0.22 * (scene.random(3) - 0.5)
     grass = np.array([0.34, 0.46, 0.18]) + 0.2 * (scene.random(3) - 0.5)
@@ -210,14 +213,14 @@ def _blade(image: np.ndarray, x: np.ndarray, y: np.ndarray, rng: np.random.Gener
 
 
 def _around(x: np.ndarray, y: np.ndarray, corners: Iterable[tuple[float, float]]) -> tuple[slice, slice]:
-    """The pixels of a picture in which all corners lie, and what lies between them: elsewhere a mask of theirs is 0 and changes nothing."""
+    """Return the slices of a picture that hold all corners: elsewhere their mask is 0 and changes nothing."""
     xs, ys = zip(*corners, strict=True)
     rows, columns = (np.searchsorted(axis, (min(own) - 1e-6, max(own) + 1e-6)) for axis, own in ((y[:, 0], ys), (x[0], xs)))
     return slice(*rows), slice(*columns)
 
 
 def _turn(rng: np.random.Generator) -> tuple[float, float]:
-    """A random rotation, made from a point in the disc: only square roots, which every machine rounds alike."""
+    """Return a random rotation, made from a point in the disc with square roots only, which every machine rounds alike."""
     while True:
         a, b = rng.random(2) * 2 - 1
         norm = float(np.sqrt(a * a + b * b))
@@ -265,7 +268,7 @@ def _leaf(
 
 
 def _cosine(n: int, c: np.ndarray, s: np.ndarray) -> np.ndarray:
-    """cos(n t) from cos t and sin t by repeated multiplication: the same on every machine, unlike libm's cosine."""
+    """Return cos(n t) from cos t and sin t by repeated multiplication: the same on every machine, unlike libm's cosine."""
     re, im = np.ones_like(c), np.zeros_like(c)
     for _ in range(n):
         re, im = re * c - im * s, re * s + im * c

@@ -1,4 +1,4 @@
-"""Files that are called as images are and hold none: what they hold instead, told by their first bytes, and what to do about it."""
+"""Files that are named as images and are none: what they hold instead, recognised by their first bytes, and what to do about it."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -106,7 +106,7 @@ BRANDS = {
 
 
 def held_by(path: Path) -> Holds | None:
-    """What an image's file holds instead; None where that cannot be told, or it is damaged."""
+    """Return what an image's file holds instead; None where that cannot be told, or it is damaged."""
     try:
         if not path.is_file():  # a FIFO would wait for ever
             return None
@@ -131,7 +131,7 @@ def held_by(path: Path) -> Holds | None:
 
 
 def way_out(reason: str) -> Holds:
-    """What to do about an image that cannot be read for this reason, in the words of whoever tried to."""
+    """Return what to do about an image that cannot be read for this reason, in the words of the reader that failed."""
     known = next(
         (h for h in (LFS, ANNEX, DVC, EMPTY, PAGE, NOTE, SVG, PDF, ARCHIVE, VIDEO, HEIC, DICOM, ARRAY, PICTURE, LINK) if h.what in reason),
         None,
@@ -146,12 +146,12 @@ def way_out(reason: str) -> Holds:
 
 
 def said(path: Path, reason: str) -> str:
-    """Why a file cannot be read as an image: what it holds instead, where that can be told."""
+    """Return why a file cannot be read as an image: what it holds instead, where that can be told."""
     held = held_by(path)
     return held.what if held else reason
 
 
 def ways_out(reasons: Iterable[str]) -> str:
-    """What to do about images that cannot be read for these reasons, that of most first."""
+    """Return what to do about images that cannot be read for these reasons, the most frequent first."""
     counted = Counter(way_out(reason).way_out for reason in reasons).most_common()
     return "What to do: " + "; ".join(f"{way} ({count})" if len(counted) > 1 else way for way, count in counted) + "."

@@ -1,4 +1,4 @@
-"""What the columns of a table were taken for, in the line that describes the data; and those whose names say that they might have been."""
+"""The sentence about the roles of a table's columns, and about columns that were not taken although their names suggest a role."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -9,9 +9,11 @@ LIKE = {
     "label": {"breed", "kind", "type", "disease", "diagnosis", "taxon", "genus", "family", "emotion", "variety", "cultivar"},
     "split": {"split", "fold", "train", "training", "valid", "val", "validation", "test", "testing", "holdout", "phase", "stage"},
     "group": {
-        *("group", "patient", "subject", "session", "plant", "tree", "animal", "individual", "specimen", "person", "user", "owner", "author"),
+        *("group", "patient", "subject", "session", "plant", "tree", "animal", "individual", "specimen", "person"),
+        *("user", "owner", "author"),
         *("site", "location", "place", "plot", "field", "station", "camera", "device", "scanner", "hospital", "centre", "center", "batch"),
-        *("video", "clip", "sequence", "burst", "series", "slide", "scan", "case", "study", "lesion", "day", "date", "trap", "participant"),
+        *("video", "clip", "sequence", "burst", "series", "slide", "scan", "case", "study", "lesion", "day"),
+        *("date", "trap", "participant"),
     },
     "weight": {"weight", "weights", "importance"},
 }  # fmt: skip
@@ -19,7 +21,7 @@ LIKE = {
 
 
 def roles_said(header: Iterable[str], column: Mapping[str, str], names: Mapping[str, tuple[str, ...]]) -> list[str]:
-    """`column`: by role, what was taken; `names`: what columns of a role are called."""
+    """Return the sentences. `column`: by role, the column taken; `names`: the usual names of a role's columns."""
     taken = "; ".join(f"{what} {called}" for what, called in column.items()) + ("" if "split" in column else "; split own")
     likely = [f"{h} ({role}?)" for h in header if h not in column.values() and (role := _like(h, names))]
     return [taken, *([f"not taken: {some(likely, 5)}"] if likely else [])]

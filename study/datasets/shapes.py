@@ -1,4 +1,4 @@
-"""Tables of another shape than a row an image with one label: what shape it is, and what to make of it."""
+"""Tables of another shape than one row for each image with one label: their shape, and what to make of it."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +15,7 @@ Cells = Sequence[tuple[str, Mapping[str, str]]]
 
 
 def check_header(path: Path, header: Sequence[str], there: Callable[[str], object]) -> None:
-    """Raises DataError where the first line is a row: it names an image, by its suffix or because it is `there`."""
+    """Raise DataError where the first line is a row, not a header: it names an image, by its suffix or because it is `there`."""
     at = next((k for k, cell in enumerate(header) if cell.lower().endswith(KNOWN)), None)
     if at is None:
         at = next((k for k, cell in enumerate(header) if "." not in cell and len(cell) > 2 and there(cell)), None)
@@ -30,14 +30,14 @@ def check_header(path: Path, header: Sequence[str], there: Callable[[str], objec
 
 
 def one_hot(header: Sequence[str], rows: Cells, aside: str) -> list[str]:
-    """The columns beside `aside` of which each row has a 1 in exactly one and a 0 in the others; none where that is not so."""
+    """Return the columns beside `aside` in which each row has exactly one 1 and otherwise 0; none where that is not so."""
     columns = _bits(header, rows, aside)
     sums = {sum(BITS[row.get(c, "").lower()] for c in columns) for _, row in rows}
     return columns if len(columns) > 1 and sums == {1} else []
 
 
 def check_measured(labels: Sequence[str], where: str) -> None:
-    """Raises DataError where the labels are numbers with a point, most of them different: a measurement, and nothing that a class is."""
+    """Raise DataError where the labels are decimal numbers, most of them different: a measurement is no class."""
     different = set(labels)
     broken = [label for label in labels if re.fullmatch(r"[+-]?\d*[.]\d*[1-9]\d*(e[+-]?\d+)?", label.strip(), re.IGNORECASE)]
     if len(different) > max(10, len(labels) / 4) and 2 * len(broken) > len(labels):
@@ -48,7 +48,7 @@ def check_measured(labels: Sequence[str], where: str) -> None:
 
 
 def why_no_label(path: Path, header: Sequence[str], rows: Cells, image: str) -> str | None:
-    """What the shape of a table is in which no column is called as a label's is; None where that says nothing."""
+    """Return the shape of a table without a column for labels, in words; None where it tells nothing."""
     if len(header) == 1:
         return (
             f"{path} has one column alone ({shown(header[0][:80])}); give each row the class of its image too, after a comma, semicolon, "
@@ -56,19 +56,21 @@ def why_no_label(path: Path, header: Sequence[str], rows: Cells, image: str) -> 
         )
     if columns := one_hot(header, rows, image):
         return (
-            f"{path} has a column for each class with a 1 in one of them a row ({some(columns, 4)}: one-hot); write the name of that column "
+            f"{path} has a column for each class with a 1 in one of them a row ({some(columns, 4)}: one-hot); write the name of "
+            "that column "
             "into one column, label"
         )
     if len(columns := _bits(header, rows, image)) > 2:
         return (
-            f"{path} has {len(columns)} columns of 0 and 1 ({some(columns, 4)}), and not one 1 a row; a study tells apart classes of which "
+            f"{path} has {len(columns)} columns of 0 and 1 ({some(columns, 4)}), and not one 1 a row; a study tells apart classes "
+            "of which "
             "an image has one: name one of the columns with ?label=, or write each image's class into one column, label"
         )
     return None
 
 
 def delimiter_said(first: str) -> str | None:
-    """What a first line says of the separator, as Excel writes it; None where it says nothing."""
+    """Return the separator named by a first line as Excel writes it; None where it names none."""
     found = re.fullmatch(r'\ufeff?"?sep=(.)"?\s*', first, re.IGNORECASE)
     return found[1] if found else None
 

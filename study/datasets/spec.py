@@ -1,4 +1,4 @@
-"""What a data set is to the rest: a table of what was found on disk, nothing decoded yet."""
+"""The interface of a data set: a table of the files found on disk, with nothing decoded yet."""
 
 import unicodedata
 from collections import Counter
@@ -19,7 +19,7 @@ SPLIT_NAMES = {"train": 0, "training": 0, "val": 1, "valid": 1, "validation": 1,
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ImageTable:
-    """Images by position; every array is indexed alike."""
+    """Images by position; every array has the same index."""
 
     name: str
     classes: tuple[str, ...]  # display names; index = label
@@ -45,18 +45,18 @@ class ImageTable:
     contents: tuple[str, ...] | None = None  # what each image shows, in the digits of `datasets.contents`, where it was looked at already
 
     def of(self, split: int) -> "tuple[int, np.ndarray | None]":
-        """How many images a split has, and their sessions where they have any."""
+        """Return the number of images of a split, and their sessions where they have any."""
         own = self.split == split
         return int(own.sum()), None if self.groups is None else self.groups[own]
 
     def counts(self) -> dict[str, list[int]]:
-        """Images per class for every split."""
+        """Return the images per class for every split."""
         return {name: np.bincount(self.labels[self.split == k], minlength=len(self.classes)).tolist() for k, name in enumerate(SPLITS)}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Metadata:
-    """What is known of an image without looking at it: for the metadata-only baseline."""
+    """Facts of an image other than its pixels, for the metadata-only baseline."""
 
     seconds: np.ndarray  # float64 [N], time of recording
     instrument: np.ndarray  # int64 [N]
@@ -64,7 +64,7 @@ class Metadata:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Foreground:
-    """Where in an image its subject is, as far as that can be told from the pixels."""
+    """The place of an image's subject, as far as the pixels tell it."""
 
     subject: str  # in words, e.g. "plant"
     mask: Callable[[np.ndarray], np.ndarray]  # uint8 [B, S, S, C] -> bool [B, S, S]
@@ -86,24 +86,24 @@ class DatasetSpec:
 
 
 def display_name(raw: str) -> str:
-    """NFC, control characters and lone surrogates as escapes, at most 80 characters."""
+    """Return the name in NFC with control characters and lone surrogates as escapes, at most 80 characters."""
     name = shown(unicodedata.normalize("NFC", raw))
     return name if len(name) <= 80 else name[:79] + "…"
 
 
 def some(names: Sequence[str], most: int = 10) -> str:
-    """The first of them, and how many more there are."""
+    """Return the first of the names, and the number of the others."""
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def left_out(ignored: Sequence[tuple[str, str]]) -> str:
-    """The tail of a form: how many files and folders were left out, by reason."""
+    """Return the end of a form: how many files and folders were left out, by reason."""
     reasons = Counter(reason for _, reason in ignored).most_common()
     return "; left out: " + some([f"{count} ({shown(reason)})" for reason, count in reasons]) if reasons else ""
 
 
 def spread(images: np.ndarray, labels: np.ndarray, most: int) -> np.ndarray:
-    """At most `most` of `images`, classes in proportion: sorted by class, every k-th is taken."""
+    """Return at most `most` of `images`, classes in proportion: sorted by class, every k-th is taken."""
     if len(images) <= most:
         return images
     by_class = images[np.argsort(labels[images], kind="stable")]
@@ -111,22 +111,21 @@ def spread(images: np.ndarray, labels: np.ndarray, most: int) -> np.ndarray:
 
 
 def astride(groups: np.ndarray, split: np.ndarray) -> int:
-    """How many groups have images in more than one split; images in none do not count."""
+    """Return the number of groups with images in more than one split; images in no split do not count."""
     pairs = np.unique(np.stack([groups, split])[:, split >= 0], axis=1)
     return int((np.unique(pairs[0], return_counts=True)[1] > 1).sum())
 
 
 def kept_by_class(table: ImageTable, train_fraction: float) -> list[int]:
-    """How many training images of each class a fraction keeps: at least one of every class that has any."""
+    """Return the number of training images of each class that a fraction keeps: at least one of every class that has any."""
     counts = table.counts()["train"]
     return [max(round(n * train_fraction), min(n, 1)) for n in counts]
 
 
 def subsample(table: ImageTable, train_fraction: float, seed: int = 0) -> ImageTable:
-    """The table with a stratified part of its training split, another one for each `seed`; of one seed, a smaller fraction is a subset of
-    a larger one.
+    """Return the table with a stratified part of its training split, another one for each `seed`.
 
-    Every class keeps at least one image; what is left out gets split -1.
+    For one seed, a smaller fraction is a subset of a larger one. Every class keeps at least one image; images left out get split -1.
     """
     split = table.split.copy()
     order = np.random.Generator(np.random.Philox(key=[seed, 77])).permutation(len(split))
@@ -137,7 +136,7 @@ def subsample(table: ImageTable, train_fraction: float, seed: int = 0) -> ImageT
 
 
 def with_validation(table: ImageTable, *, with_test: bool = False) -> ImageTable:
-    """The table with its validation images as training images: none are left to choose by. `with_test`: its test images too."""
+    """Return the table with its validation images as training images, so none are left to choose by. `with_test`: its test images too."""
     split = np.where((table.split == VAL) | (with_test & (table.split == TEST)), TRAIN, table.split).astype(table.split.dtype)
     weights = table.weights
     if weights is not None:  # of mean 1 over what is trained on
@@ -146,19 +145,22 @@ def with_validation(table: ImageTable, *, with_test: bool = False) -> ImageTable
 
 
 FOLDS, SHIFTS = 5, 4
-"""Folds that we cut, and which of the others may be the validation split beside a test fold."""
+"""The number of folds that we cut, and of validation splits among the other folds beside a test fold."""
 
 
 def test_and_val(fold: int) -> tuple[int, int]:
-    """(test, validation) fold of fold number `fold`: 5 s + k is fold k, with the one s further than usual for validation. Usual is the next."""
+    """Return (test, validation) fold of fold number `fold`.
+
+    The usual validation fold is the next one. Number 5 s + k is fold k with the validation fold s further than usual.
+    """
     shift, test = divmod(fold, FOLDS)
     return test, (test + 1 + shift) % FOLDS
 
 
 def stratified_split(labels: np.ndarray, groups: np.ndarray | None, seed: int, fold: int = 0, *, what: str) -> np.ndarray:
-    """int8 [N]: about 60 / 20 / 20 with the classes in proportion; a group never lies in two splits.
+    """Return int8 [N]: about 60 / 20 / 20 with the classes in proportion; a group never lies in two splits.
 
-    Which of five is the test and which the validation split, `test_and_val` says. Raises DataError naming `what` for too few to be split.
+    `test_and_val` names the test and validation folds. Raises DataError naming `what` for too few images.
     """
     parts = stratified_parts(labels, groups, seed, what=what)
     split = np.zeros(len(labels), np.int8)
@@ -168,7 +170,8 @@ def stratified_split(labels: np.ndarray, groups: np.ndarray | None, seed: int, f
 
 
 def stratified_parts(labels: np.ndarray, groups: np.ndarray | None, seed: int = 0, *, what: str) -> list[np.ndarray]:
-    """Positions of five folds with the classes in proportion, groups whole. Raises DataError naming `what` for too few to be split."""
+    """Return the positions of five folds with the classes in proportion, groups whole. Raises DataError naming `what` for too few
+    images."""
     if (most := np.bincount(labels).max(initial=0)) < 5:
         raise DataError(f"{what}: no class has more than {most} images; to be split it needs at least 5, add some.")
     if groups is not None and (count := len(np.unique(groups))) < 5:

@@ -1,4 +1,4 @@
-"""Reading CSV files that strangers made, the same way for every data set: each fault is named with file, line and way out."""
+"""The reader of CSV files of unknown origin, the same for every data set: each fault is named with file, line and way out."""
 
 import csv
 import hashlib
@@ -21,10 +21,10 @@ Row = tuple[int, list[str]]  # line number, fields
 
 
 def read_columns(path: Path, needed: Sequence[str], optional: Sequence[str] = ()) -> tuple[list[tuple[int, dict[str, str]]], str]:
-    """(line number, stripped value by column) of every row, and the file's SHA-256.
+    """Return (line number, stripped value by column) of every row, and the file's SHA-256.
 
-    Columns are found by name, in any order and any case; others are left alone. A missing optional one is not in the rows.
-    Raises DataError for a header that lacks a column or has it twice, a row of another length, or no row at all.
+    Columns are found by name, in any order and any case; others are ignored. A missing optional one is not in the rows. Raises DataError
+    for a header that lacks a column or has it twice, a row of another length, or no row at all.
     """
     rows, digest = read_rows(path)
     header = [h.strip().lstrip("\ufeff").strip('"').lower() for h in rows[0][1]] if rows else []
@@ -48,7 +48,7 @@ def read_columns(path: Path, needed: Sequence[str], optional: Sequence[str] = ()
 
 
 def read_rows(path: Path, delimiter: str = ",") -> tuple[list[Row], str]:
-    """Every row that is not blank, the header too, and the file's SHA-256. Raises DataError."""
+    """Return every row that is not blank, the header too, and the file's SHA-256. Raises DataError."""
     text, digest = read_text(path)
     count = Count(path)
     reader = csv.reader((count.line(line) for line in io.StringIO(text)), strict=True, delimiter=delimiter)
@@ -65,7 +65,7 @@ def read_rows(path: Path, delimiter: str = ",") -> tuple[list[Row], str]:
 
 
 class Count:
-    """What was read of a table so far: a stranger's few megabytes must not become the machine's whole memory. Its methods raise DataError."""
+    """A count of what was read of a table, so that a small file cannot fill the machine's memory. Its methods raise DataError."""
 
     def __init__(self, path: Path) -> None:
         self.path, self.rows, self.values = path, 0, 0
@@ -92,7 +92,7 @@ def check_length(path: Path, line: int, fields: Sequence[str], length: int) -> N
 
 
 def whole(text: str, most: int, path: Path, line: int, column: str) -> int:
-    """A number 0..most; at most three digits, so that no text of a million digits is ever converted."""
+    """Return a number 0..most; at most three digits, so that no text of a million digits is ever converted. Raises DataError."""
     value = text.strip()
     if not (value.isascii() and value.isdigit() and len(value) <= 3 and int(value) <= most):
         raise DataError(f"{path}:{line}: {column} is {value[:40]!r}; must be a whole number 0..{most}.")
@@ -100,14 +100,14 @@ def whole(text: str, most: int, path: Path, line: int, column: str) -> int:
 
 
 def bare_name(text: str, path: Path, line: int, column: str) -> str:
-    """The name of a file that lies where it should: no folder in it."""
+    """Return the name of a file that has no folder in it. Raises DataError."""
     if "/" in text or "\\" in text or text in ("", ".", ".."):
         raise DataError(f"{path}:{line}: {column} is {text[:80]!r}; must be a bare file name.")
     return text
 
 
 def read_text(path: Path) -> tuple[str, str]:
-    """A file's text in UTF-8, and its SHA-256. Raises DataError for another encoding, naming the line."""
+    """Return a file's text in UTF-8, and its SHA-256. Raises DataError for another encoding, naming the line."""
     data = read_unpacked(path, LIMITS)
     if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
         raise DataError(f"{path} is UTF-16; save it as UTF-8 (iconv -f UTF-16 -t UTF-8).")
@@ -117,7 +117,8 @@ def read_text(path: Path) -> tuple[str, str]:
         return data.decode("utf-8-sig"), hashlib.sha256(data).hexdigest()
     except UnicodeDecodeError as error:
         raise DataError(
-            f"{path}:{_line(data, error.start)}: byte {data[error.start]:#x} is not UTF-8; save it as UTF-8 (iconv -f LATIN1 -t UTF-8), or get it again."
+            f"{path}:{_line(data, error.start)}: byte {data[error.start]:#x} is not UTF-8; save it as UTF-8 (iconv -f LATIN1 -t "
+            "UTF-8), or get it again."
         ) from None
 
 

@@ -12,7 +12,7 @@ SIDE = 96  # pixels, of the longer side
 
 
 def thumbnail(table: ImageTable, position: int) -> bytes | None:
-    """JPEG; None for an image that cannot be decoded."""
+    """Return a JPEG; None for an image that cannot be decoded."""
     try:
         return jpeg(table.decode(position))
     except DataError:
@@ -20,7 +20,7 @@ def thumbnail(table: ImageTable, position: int) -> bytes | None:
 
 
 def jpeg(pixels: np.ndarray, side: int = SIDE) -> bytes:
-    """`pixels`: uint8 [H, W, 1 or 3]. Never enlarged."""
+    """Return a JPEG that is never larger than the image. `pixels`: uint8 [H, W, 1 or 3]."""
     image = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
     image.thumbnail((side, side))
     buffer = io.BytesIO()

@@ -1,4 +1,4 @@
-"""A user's own images as a table, wherever they were found: what cannot be used is left out by name, what is missing of the splits is cut."""
+"""A user's own images as a table, from any source: unusable images are left out by name, missing splits are cut."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -42,7 +42,7 @@ class Found:
 
 
 def found_file(path: Path, **values: Any) -> Found:
-    """An image in a file; a link to nowhere is left to who looks at it."""
+    """Return an image in a file; a broken link is reported when it is opened."""
     try:
         mark = identity(path)
     except FileNotFoundError:
@@ -63,8 +63,12 @@ def make_table(
     listed: Iterable[str] = (),
     fold: int,
 ) -> ImageTable:
-    """`notes`: what else is to be said of the data in the line that describes them. `listed`: labels of images that are left out already. `classes`: in the order of labels (default: sorted by name). `where`, `groups_in`: what errors name. Raises DataError for what would make the
-    result lie: one class only, a class that train has not got, more than one image in twenty unreadable."""
+    """Return the table of a user's images.
+
+    `notes`: further sentences for the line that describes the data. `listed`: labels of images that were left out before. `classes`: in
+    the order of labels (default: sorted by name). `where`, `groups_in`: names for errors. Raises DataError for data that would mislead:
+    one class only, a class that train lacks, more than one image in twenty unreadable.
+    """
     ignored = list(ignored)
     usable, seen = _usable(name, kind, found, ignored, where)
     labels, names = _labels(usable, classes, where, ignored)
@@ -90,7 +94,8 @@ def make_table(
         labels=labels,
         split=split,
         groups=groups,
-        form=f"{len(usable)} images of {len(names)} classes, {about}; {counts}{_formats(seen)}{''.join(f'; {note}' for note in notes)}{left_out(ignored)}",
+        form=f"{len(usable)} images of {len(names)} classes, {about}; "
+        f"{counts}{_formats(seen)}{''.join(f'; {note}' for note in notes)}{left_out(ignored)}",
         fingerprint=fingerprint([kind, *(one.identity + "|2" * look.new for one, look in zip(usable, seen, strict=True))]),
         decode=lambda i: _decode(sources[i], usable[i].id),
         policy="mild",
@@ -104,7 +109,7 @@ def make_table(
 
 
 def _usable(name: str, kind: str, found: Sequence[Found], ignored: Ignored, where: str) -> tuple[list[Found], list[Look]]:
-    """Those that can be read and are no smaller than SMALLEST, each with a look at it; the others are added to `ignored`."""
+    """Return the images that can be read and are no smaller than SMALLEST, each with its facts; the others are added to `ignored`."""
     taken = looks([one.source for one in found], fingerprint([kind, *(one.identity for one in found)]), name)
     bad = [
         (one.id, said(one.source, look.reason) if isinstance(one.source, Path) else look.reason)
@@ -126,12 +131,12 @@ def _usable(name: str, kind: str, found: Sequence[Found], ignored: Ignored, wher
 
 
 def _whole(reason: str) -> bool:
-    """Whether an image that cannot be taken is an intact file all the same: of another form than those that are."""
+    """Return True where an image is refused although its file is intact, because of its form."""
     return any(word in reason for word in ("pixels", "channels", "save it", "nothing says"))
 
 
 def _missing(usable: Sequence[Found], listed: set[str], names: Sequence[str]) -> list[str]:
-    """What is to be said of classes without an image that is left, and of images that alone have no group or weight."""
+    """Return a note about classes without an image left, and about images that alone have no group or weight."""
     lost = sorted(listed - set(names))
     said = [f"no image left of {some(lost, 5)}"] if lost else []
     for what in ("group", "weight"):
@@ -144,7 +149,7 @@ def _missing(usable: Sequence[Found], listed: set[str], names: Sequence[str]) ->
 
 
 def _unseen(unseen: Sequence[str], names: Sequence[str]) -> str:
-    """What to do about classes that train has not got."""
+    """Return what to do about classes that train lacks."""
     alike = [(u, n) for u in unseen for n in names if n not in unseen and n.lower() == u.lower()]
     if alike:
         return "Rename what differs in case alone: " + some([f"{u} is {n} in train" for u, n in alike], 3)
@@ -152,7 +157,7 @@ def _unseen(unseen: Sequence[str], names: Sequence[str]) -> str:
 
 
 def _labels(found: Sequence[Found], classes: Sequence[str] | None, where: str, ignored: Ignored) -> tuple[np.ndarray, list[str]]:
-    """int64 [N], and the classes' display names; a class without images is none."""
+    """Return int64 [N], and the classes' display names; a class without images is none."""
     present = {one.label for one in found}
     raw = [c for c in classes if c in present] if classes is not None else sorted(present)
     if len(raw) < 2:
@@ -163,7 +168,7 @@ def _labels(found: Sequence[Found], classes: Sequence[str] | None, where: str, i
 
 
 def number_groups(groups: Sequence[str | None]) -> np.ndarray | None:
-    """int64 [N] by the groups' names in order; an image without one is a group of its own where others have one."""
+    """Return int64 [N] by the groups' names in order; an image without one is a group of its own where others have one."""
     if all(g is None for g in groups):
         return None
     number = {g: k for k, g in enumerate(sorted({g for g in groups if g is not None}))}
@@ -171,8 +176,10 @@ def number_groups(groups: Sequence[str | None]) -> np.ndarray | None:
 
 
 def _weights(found: Sequence[Found], split: np.ndarray, where: str) -> np.ndarray | None:
-    """float32 [N] with mean 1 over train; an image without a weight counts as one of the data set's mean. Raises DataError for one that no
-    number of single precision can hold beside the others, and for a class that nothing would be learnt of."""
+    """Return float32 [N] with mean 1 over train; an image without a weight gets the data set's mean.
+
+    Raises DataError for a weight that single precision cannot hold beside the others, and for a class that has only zero weights.
+    """
     given = np.array([np.nan if one.weight is None else one.weight for one in found], np.float64)
     if np.isnan(given).all():
         return None
@@ -189,13 +196,14 @@ def _weights(found: Sequence[Found], split: np.ndarray, where: str) -> np.ndarra
         trained[one.label] += value if side == TRAIN else 0.0
     if silent := [display_name(label) for label, total in trained.items() if not total]:
         raise DataError(
-            f"{where}: the weights of all training images of {some(silent)} are 0, so nothing would be learnt of it; give some a weight above it."
+            f"{where}: the weights of all training images of {some(silent)} are 0, so nothing would be learnt of it; give some a "
+            "weight above it."
         )
     return (values / mean).astype(np.float32)
 
 
 def _formats(seen: Sequence[Look]) -> str:
-    """What was done to unusual files, for the form."""
+    """Return a note about the conversion of unusual files, for the form."""
     deep, pages = sum(one.deep for one in seen), sum(one.pages for one in seen)
     return (f"; {deep} of more than 8 bit, scaled to 8" if deep else "") + (
         f"; {pages} of several pages, the first is taken" if pages else ""
@@ -214,7 +222,7 @@ def _decode(source: Source, name: str) -> np.ndarray:
 
 
 def without_twins(found: Sequence[Found], ignored: Ignored) -> list[Found]:
-    """One of each id; the others left out by name, and all of an id that is listed with different labels."""
+    """Return one image of each id. The others are left out by name, and so are all of an id that is listed with different labels."""
     labels: dict[str, set[str]] = {}
     splits: dict[str, set[int | None]] = {}
     for one in found:

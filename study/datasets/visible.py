@@ -1,4 +1,4 @@
-"""What training may see of a data set: its training and validation images. The test images are not in here, whatever is asked."""
+"""The part of a data set that training sees: its training and validation images, never the test images."""
 
 from dataclasses import dataclass, replace
 
@@ -9,14 +9,14 @@ from study.datasets.spec import TRAIN, VAL, ImageTable
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Visible:
-    """Rows are positions in `table`, which holds training and validation images alone."""
+    """Training and validation images. Rows are positions in `table`, which holds these images alone."""
 
     table: ImageTable
     numbers: np.ndarray  # int64 [N]: the images' positions in the whole data set, which randomness and caches go by
     whole: np.ndarray  # the pixel cache's file, memory-mapped; read through `pixels` alone
 
     def pixels(self, rows: np.ndarray) -> np.ndarray:
-        """uint8 [len(rows), S, S, C]."""
+        """Return uint8 [len(rows), S, S, C]."""
         chosen: np.ndarray = self.whole[self.numbers[rows]]
         return chosen
 
@@ -26,7 +26,7 @@ class Visible:
 
 
 def cut_off_test(table: ImageTable, whole: np.ndarray) -> Visible:
-    """`whole`: uint8 [images of `table`, S, S, C]."""
+    """Return the training and validation images. `whole`: uint8 [images of `table`, S, S, C]."""
     numbers = np.flatnonzero((table.split == TRAIN) | (table.split == VAL))
     decode = table.decode
     seen = replace(

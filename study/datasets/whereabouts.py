@@ -1,4 +1,4 @@
-"""Where the files lie that a table names: as they are named, or, where not one lies so, by what is left of their names in a folder that was given."""
+"""The search for files that a table names: under their own names, else by the rest of their names in a folder that was given."""
 
 import filecmp
 import functools
@@ -23,8 +23,10 @@ Locate = Callable[[str], Path | None]
 
 
 def as_named(table: Path, images: str | None) -> Locate:
-    """Where a listed file lies: beside the table, in a folder of images there, or in the one given; with any suffix where it has none.
-    Raises DataError for a name of two files that differ: which of them is meant is not ours to choose."""
+    """Return a function that finds a listed file: beside the table, in a folder of images there, or in the one given.
+
+    A name without suffix fits any suffix. Raises DataError for a name that fits two different files.
+    """
     base = table.parent
     places = [base / images] if images else _beside(table)
 
@@ -62,8 +64,10 @@ def as_named(table: Path, images: str | None) -> Locate:
 
 
 def by_what_is_left(listed: Sequence[str], folder: Path) -> dict[str, Path]:
-    """The file of each name that lies below `folder` once the folders that all names begin with are left out, else the names' folders; in any
-    case and composed or not. A name that several files bear is none's."""
+    """Return the file below `folder` of each name, without the folders that all names begin with, else without all folders.
+
+    Case and composition do not matter. A name that fits several files gets none.
+    """
     below = _below(folder)
     parts = {text: _parts(text) for text in dict.fromkeys(listed)}
     shared = os.path.commonprefix([p[:-1] for p in parts.values()]) if parts else []
@@ -75,7 +79,7 @@ def by_what_is_left(listed: Sequence[str], folder: Path) -> dict[str, Path]:
 
 
 def why_none(table: Path, listed: Sequence[str], data: DataName) -> str:
-    """What is to be said and done where not one of the files `listed` is there."""
+    """Return the reason and the way out where none of the files `listed` exists."""
     if urls := [text for text in listed if re.match(r"[a-z][a-z0-9+]+://", text, re.IGNORECASE)]:
         return f"its images are addresses ({shown(urls[0])}); fetch them into a folder, and name the files in the table"
     images = data.options.get("images")
@@ -100,10 +104,14 @@ def why_none(table: Path, listed: Sequence[str], data: DataName) -> str:
     for place in (*_beside(table)[1:], table.parent):
         if own := sorted(name for name in os.listdir(place) if no_image(name) is None):
             return (
-                f"{gone}; in {place} there {'are' if len(own) > 1 else 'is'} {some([shown(name) for name in own], 2)}. Call the files in the table as "
+                f"{gone}; in {place} there {'are' if len(own) > 1 else 'is'} {some([shown(name) for name in own], 2)}. Call the "
+                "files in the table as "
                 "they are called there, or give the folder that holds them as ?images=FOLDER"
             )
-    return f"{gone}, nor in {some([str(p) for p in _beside(table)[1:]] or ['a folder images'], 3)}: give the folder that holds them as ?images=FOLDER"
+    return (
+        f"{gone}, nor in {some([str(p) for p in _beside(table)[1:]] or ['a folder images'], 3)}: give the folder that holds "
+        "them as ?images=FOLDER"
+    )
 
 
 def _beside(table: Path) -> list[Path]:
@@ -111,7 +119,7 @@ def _beside(table: Path) -> list[Path]:
 
 
 def _likely(table: Path, listed: Sequence[str]) -> list[Path]:
-    """Folders below the table's own with a file that is called as one of the first, those nearest to it first."""
+    """Return folders below the table's own with a file named as one of the first listed, those nearest to it first."""
     base = table.parent
     wanted = {_parts(text)[-1] for text in listed[:20]} - {""}
     places: set[Path] = set()
@@ -122,7 +130,7 @@ def _likely(table: Path, listed: Sequence[str]) -> list[Path]:
 
 
 def _parts(text: str) -> list[str]:
-    """The folders and the name in a listed path of any system, as they are compared."""
+    """Return the folders and the name in a listed path of any system, in the form in which they are compared."""
     return [_key(part) for part in re.split(r"[\\/]+", text.strip()) if part not in ("", ".")] or [""]
 
 
@@ -131,14 +139,17 @@ def _key(name: str) -> str:
 
 
 def _number(name: str) -> str:
-    """A number without the zeros before it, as other tables name the same file: 000000000139 is 139."""
+    """Return a number without leading zeros, as other tables name the same file: 000000000139 is 139."""
     folder, slash, stem = name.rpartition("/")
     return f"{folder}{slash}{stem.lstrip('0') or '0'}" if stem.isascii() and stem.isdigit() else name
 
 
 def _below(folder: Path) -> Mapping[str, Path]:
-    """Images below a folder by their path in it, as it is compared; by the one without suffix too, and by the number that it is, where none is
-    called so. None where two are."""
+    """Return images below a folder by their path in it, in the form in which paths are compared.
+
+    The path without suffix is a key too, and so is the number that it is, where no other image has that name. The value is None for a key
+    of two images.
+    """
     found: dict[str, list[Path]] = {}
     numbers: dict[str, list[Path]] = {}
     count = 0

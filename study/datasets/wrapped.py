@@ -1,4 +1,4 @@
-"""Data sets inside data sets, as torch's Subset and ConcatDataset wrap them: whose item it is, what its classes are called, which file it is."""
+"""Data sets inside data sets, as torch's Subset and ConcatDataset wrap them: the item's owner, its classes, its file."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ LOADERS = ("default_loader", "pil_loader")  # torchvision's: RGB of whatever the
 
 
 def innermost(part: Any, k: int) -> tuple[Any, int]:
-    """The data set that has the image at `k`, and where: wrappers of torch are looked through."""
+    """Return the data set that has the image at `k`, and its place there, looking through torch's wrappers."""
     while type(part).__name__ in ("Subset", "ConcatDataset"):
         if hasattr(part, "indices"):
             part, k = part.dataset, int(part.indices[k])
@@ -29,7 +29,8 @@ def innermost(part: Any, k: int) -> tuple[Any, int]:
 
 
 def classes_of(part: Any) -> Sequence[str] | None:
-    """Its own names of classes, or those of what it wraps. Raises ConfigError where it wraps data sets of different classes."""
+    """Return the data set's own class names, or those of what it wraps. Raises ConfigError where it wraps data sets of different
+    classes."""
     for _ in range(20):
         own = getattr(part, "classes", None)
         if own is not None:
@@ -47,7 +48,7 @@ def classes_of(part: Any) -> Sequence[str] | None:
 
 
 def in_order(classes: Any) -> list[str]:
-    """Names of classes by their number: of a list, or of a mapping from one to the other. Raises ConfigError for what numbers no classes."""
+    """Return class names by their number, from a list, or from a mapping in either direction. Raises ConfigError for other values."""
     if isinstance(classes, Mapping):
         numbered = all(isinstance(value, int) for value in classes.values())
         by_number = {value: key for key, value in classes.items()} if numbered else dict(classes)
@@ -63,8 +64,10 @@ def in_order(classes: Any) -> list[str]:
 
 
 def as_its_file(picture: Any, part: Any, k: int) -> Any:
-    """`picture`, item `k` of `part`; or what its file holds, where torchvision's loader lost some of that: transparency, more than 8 bits.
-    Raises DataError where a transform stands between, so that neither the file nor what came of it is the picture."""
+    """Return `picture`, item `k` of `part`; or the content of its file where torchvision's loader lost transparency or more than 8 bits.
+
+    Raises DataError where a transform comes between, so that neither the file nor the result is the picture.
+    """
     inner, place = innermost(part, k)
     path = _path(inner, place)
     if path is None or getattr(getattr(inner, "loader", None), "__name__", "") not in LOADERS:
@@ -92,7 +95,8 @@ def _path(inner: Any, k: int) -> Path | None:
 
 
 def _lost(path: Path) -> str | None:
-    """What RGB of 8 bits, as the file lies, does not say of it. Raises ValueError for what is no picture."""
+    """Return what RGB of 8 bits loses of the file, in words; None where it loses nothing. Raises ValueError for a file that is no
+    picture."""
     found = pictures.notes(path)
     if found.deep:
         return "has more than 8 bits in its file"
