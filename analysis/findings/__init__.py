@@ -1,1 +1,1 @@
-"""What was found: strategies compared, winners, doubts, the network to use."""
+"""Findings of a study: compared strategies, winners, doubts and the network to use."""

@@ -1,4 +1,4 @@
-"""One strategy in two studies: the difference of its scores, paired over the test images where both hold the same ones."""
+"""The same strategy in two studies: the difference of its scores, paired over the test images where both studies have the same ones."""
 
 import math
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from analysis.statistics.intervals import difference_interval
 
 @dataclass(frozen=True, kw_only=True)
 class Paired:
-    """B minus A in the primary metric, shares; or why the two cannot be paired."""
+    """The difference B minus A in the primary metric, as shares, or the reason why the two cannot be paired."""
 
     mean: float = math.nan
     low: float = math.nan  # 95 %; NaN for one run
@@ -23,7 +23,10 @@ class Paired:
 
 
 def pair_studies(a: Frames, b: Frames, resamples: int = st.RESAMPLES) -> dict[tuple[Question, str], Paired]:
-    """Of every question and strategy that both studies have confirmed. Raises EnvironmentProblem for predictions that cannot be trusted."""
+    """Return B minus A for every question and strategy that both studies have confirmed.
+
+    Raises EnvironmentProblem for prediction files that cannot be trusted.
+    """
     left = {g.question: g for g in gather_all(a)}
     out: dict[tuple[Question, str], Paired] = {}
     for theirs in gather_all(b):
@@ -43,7 +46,7 @@ def _pair(a: Gathered, b: Gathered, strategy: str, resamples: int) -> Paired:
 
 
 def unlike(a: Gathered, b: Gathered) -> str:
-    """Why the runs of two studies cannot be paired over images; empty where they can."""
+    """Return why the runs of two studies cannot be paired over images, or "" where they can."""
     if a.nested != b.nested:
         return "one of both studies tests every image, by outer folds, and the other a part of them"
     if not np.array_equal(a.images, b.images):

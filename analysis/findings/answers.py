@@ -1,4 +1,4 @@
-"""The answer to one question as values: who is comparable, who may be the best, which of them is cheapest, and what that may cost."""
+"""The answer to one question as values: the comparable strategies, those that may be the best, the cheapest of them and its risk."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ ALIKE = ("equivalent", "better_by_little")
 
 @dataclass(frozen=True, kw_only=True)
 class Ranking:
-    """Strategies stand in the order of their means, highest first."""
+    """The strategies of a question in the order of their mean scores, highest first, with every pair's verdict."""
 
     question: Question
     ranked: tuple[str, ...]
@@ -33,28 +33,28 @@ class Ranking:
     seconds: Mapping[str, float]  # of one confirm run, the median
 
     def between(self, some: Sequence[str]) -> list[Pair]:
-        """Every pair of these once."""
+        """Return every pair of the given strategies once."""
         return [self.pairs[a, b] for k, a in enumerate(some) for b in some[k + 1 :]]
 
     @property
     def reasons(self) -> list[str]:
-        """Why some are not comparable."""
+        """Return the reasons why some strategies are not comparable, each once."""
         return list(dict.fromkeys(r for p in self.between(self.ranked) for r in p.decision.reasons))
 
     @property
     def winner(self) -> str:
-        """The only one left standing of several; empty where there is none."""
+        """Return the only strategy left standing of several comparable ones, or "" where there is none."""
         return self.standing[0] if len(self.comparable) > 1 and len(self.standing) == 1 else ""
 
     @property
     def short(self) -> dict[str, Short]:
-        """By strategy, those that were cut short."""
+        """Return the strategies that were cut short, each with the reason, in the order of the ranking."""
         found = {s.strategy: s for p in self.pairs.values() for s in p.short}
         return {s: found[s] for s in self.ranked if s in found}
 
     @property
     def cut_short(self) -> tuple[Short, ...]:
-        """Of these, those that longer training may lift over another one: all but a winner."""
+        """Return the strategies that longer training may lift over another one: all that were cut short except a winner."""
         return tuple(found for s, found in self.short.items() if s != self.winner)
 
     @property
@@ -69,13 +69,13 @@ class Ranking:
 
     @property
     def cheapest(self) -> str:
-        """Of those standing; at equal or unknown cost the one with the highest mean."""
+        """Return the cheapest strategy left standing. At equal or unknown cost it is the one with the highest mean."""
         known = set(self.standing) <= set(self.seconds)
         return min(self.standing, key=lambda s: self.seconds[s] if known else 0.0)
 
     @property
     def loss(self) -> float:
-        """Expected, of taking the cheapest: against whichever other one standing it would be largest."""
+        """Return the expected loss, as a share, of taking the cheapest: the largest against any other strategy left standing."""
         return max((expected_loss(self._minus(other, self.cheapest)) for other in self.standing if other != self.cheapest), default=0.0)
 
     def _minus(self, one: str, other: str) -> Estimate:
@@ -84,7 +84,7 @@ class Ranking:
 
 
 def turned(e: Estimate) -> Estimate:
-    """B minus A."""
+    """Return the same difference with A and B exchanged."""
     return Estimate(mean=-e.mean, runs=e.runs[::-1], images=e.images, unit=e.unit, searches=e.searches, resampled=e.resampled)
 
 
@@ -103,7 +103,10 @@ def answer(question: Question, pairs: Sequence[Pair], ranked: Sequence[str], sec
 
 
 def _comparable(ranked: Sequence[str], pairs: Sequence[Pair]) -> list[str]:
-    """Without those whose leaving takes most reasons away, until no pair of the rest has one."""
+    """Return the strategies that can be compared with each other.
+
+    The strategy involved in most reasons is removed until no pair of the rest has a reason against it.
+    """
     left = list(ranked)
     while True:
         barred = [
@@ -115,8 +118,11 @@ def _comparable(ranked: Sequence[str], pairs: Sequence[Pair]) -> list[str]:
 
 
 def confirm_seconds(frames: Frames, question: Question) -> dict[str, float]:
-    """Median of one confirm run by strategy: seconds of a processor where the runs had no GPU and all say, since the clock also tells of
-    other programs; else the clock's. Empty where no run says."""
+    """Return the median seconds of one confirm run by strategy.
+
+    They are processor seconds where no run had a GPU and every run recorded them, since wall-clock time includes what other programs
+    took. Otherwise they are wall-clock seconds. Strategies whose runs recorded no time are missing.
+    """
     done = frames.confirmed()
     if not len(done):
         return {}
@@ -125,7 +131,10 @@ def confirm_seconds(frames: Frames, question: Question) -> dict[str, float]:
 
 
 def luck(frames: Frames, question: Question) -> dict[str, float]:
-    """By strategy, the chance that another draw of its random trials had chosen otherwise; empty where searches were repeated."""
+    """Return by strategy the chance that another draw of its random trials would have chosen other settings.
+
+    It is empty where searches were repeated.
+    """
     t = frames.trials
     if frames.study.searches > 1 or not len(t) or OBJECTIVE not in t:
         return {}
@@ -140,7 +149,7 @@ def luck(frames: Frames, question: Question) -> dict[str, float]:
 
 
 def means_of(strategies: pd.DataFrame, question: Question) -> list[str]:
-    """Names of those that take part in the verdict, highest test macro-F1 first."""
+    """Return the strategies that take part in the verdict, highest mean test macro-F1 first."""
     own = strategies[strategies.metric == "macro_f1"]
     own = own[[Question.of(r) == question for r in own.to_dict("records")]]
     return [str(s) for s in own.sort_values("mean", ascending=False, kind="stable")["strategy"] if not EVERY[str(s)].yardstick]

@@ -1,6 +1,6 @@
-"""When: every strategy's score against what a study varies, from its confirm runs: training images, steps of training, pixels.
+"""Scores of every strategy against what a study varies: training images, steps of training, pixels. They come from the confirm runs.
 
-Each of these is an axis (`analysis.data.axes`), and all that is said of one is said of the others by the same code.
+Each of these is an axis (`analysis.data.axes`), and the same code describes all of them.
 """
 
 import dataclasses
@@ -24,8 +24,10 @@ from analysis.statistics.intervals import difference_interval, mean_estimate, sh
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Panel:
-    """Questions that differ in one thing: one data set, split one way, and backbone, at several places on an axis. `question` is what they
-    have in common."""
+    """Questions that differ in one thing only: one data set, split one way, and one backbone, at several places on an axis.
+
+    `question` is what they have in common.
+    """
 
     axis: Axis
     question: Question
@@ -41,23 +43,24 @@ class Panel:
         return max(self.sizes)
 
     def between(self, a: str, b: str) -> Crossing | None:
-        """In either order: where it is does not depend on it."""
+        """Return the crossing of two strategies, named in either order, or None where there is none."""
         if (a, b) in self.crossings:
             return self.crossings[a, b]
         c = self.crossings.get((b, a))
         return None if c is None else dataclasses.replace(c, a_below=not c.a_below, a_better=c.b_better, b_better=c.a_better)
 
     def difference(self, a: str, b: str) -> list[Point]:
-        """A minus B at the places both have."""
+        """Return A minus B at every place that both strategies have."""
         others = {p.place: p for p in self.curves[b]}
         return [d for p in self.curves[a] if p.place in others and (d := minus(p, others[p.place])).keys]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class When:
-    """All a page says of sizes, budgets and sizes of images; empty for a study that has one of each. Shares in [0, 1].
+    """Tables and panels behind what a page says of training images, budgets and image sizes. It is empty where a study has one of each.
 
-    Every table has the column `axis` ("images", "steps", "pixels"), and where on it a row stands as `place`.
+    Scores are shares in [0, 1]. Every table has the columns `axis` ("images", "steps", "pixels") and `place`, the row's position on
+    that axis.
     """
 
     panels: list[Panel] = field(default_factory=list)
@@ -68,7 +71,10 @@ class When:
 
 
 def when(frames: Frames, gathered: Sequence[Gathered], resamples: int = st.RESAMPLES) -> When:
-    """Of every data set and backbone that the study asks about at several places on an axis; `gathered`: all its questions."""
+    """Return the findings for every data set and backbone that the study asks about at several places on an axis.
+
+    `gathered` holds all questions of the study.
+    """
     panels = list(_panels(frames, gathered, resamples))
     return When(
         panels=panels,
@@ -122,7 +128,7 @@ def _panel(axis: Axis, question: Question, gathered: Sequence[Gathered], places:
 
 
 def _place(panel: Panel) -> dict[str, Any]:
-    """A late column is 0 where it is the axis."""
+    """Return the columns that name a panel. The axis' own column is left out, except a late one, which is 0 there."""
     own = panel.question.columns
     return {"axis": panel.axis.name, **{k: v for k, v in own.items() if k != panel.axis.column or k in LATE}}
 

@@ -1,8 +1,10 @@
-"""The second view: what each strategy's search may be expected to find for the compute that the cheapest one spent.
+"""The second view: the score that each strategy's search can be expected to find for the compute that the cheapest search spent.
 
-A search runs its trials in some order; for a dear strategy what fits into a small budget would be the untuned default alone. So only
-the random trials are used, which are exchangeable: over many orders of them, the best that is found before the budget is spent.
-A trial costs its image passes times its cell's median seconds for one: what a single trial took also tells of load and of who filled a cache.
+A search runs its trials in some order. For an expensive strategy, only the untuned default would fit into a small budget. So only the
+random trials are used, which are exchangeable: the result is the best score found before the budget is spent, over many orders of them.
+
+A trial costs its image passes times the median seconds of one pass in its cell. The time of a single trial would also show the load of
+the machine and which trial filled a cache.
 """
 
 from typing import Any
@@ -19,14 +21,16 @@ BAND = (0.1, 0.9)  # of the orders
 
 
 def equal_compute(frames: Frames) -> pd.DataFrame:
-    """One row a question and strategy. The budget: what all random trials of the question's cheapest strategy cost.
+    """Return one row per question and strategy. The budget is what all random trials of the question's cheapest strategy cost.
 
-    `expected`, `low`, `high`: best validation macro-F1 within it, mean and 80 % of the orders; NaN where not a single trial fits.
+    `expected`, `low`, `high` describe the best validation macro-F1 within that budget: mean and 80 % interval over orders. They are NaN
+    where not one trial fits.
     """
     own = frames.random_trials()
     if not len(own):
         return pd.DataFrame()
-    found = [a.assign(price=a.images * each, seconds_each_image=each) for _, a in own.groupby("cell", sort=False) if (each := _pace(a)) > 0]
+    paced = ((a, _pace(a)) for _, a in own.groupby("cell", sort=False))
+    found = [a.assign(price=a.images * each, seconds_each_image=each) for a, each in paced if each > 0]
     if not found:
         return pd.DataFrame()
     priced = pd.concat(found)
@@ -35,7 +39,7 @@ def equal_compute(frames: Frames) -> pd.DataFrame:
 
 
 def _pace(trials: pd.DataFrame) -> float:
-    """Seconds of one image pass; NaN where no trial came through an epoch."""
+    """Return the seconds of one image pass, or NaN where no trial finished an epoch."""
     timed = trials[trials.images > 0]
     return float((cost_seconds(timed) / timed.images).median())
 
@@ -67,7 +71,9 @@ def _question(block: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def best_within(scores: np.ndarray, prices: np.ndarray, budget: float, orders: int = ORDERS) -> tuple[np.ndarray, np.ndarray]:
-    """Of trials [T], by random order [orders]: the best score among those that end before the budget is spent (0 for none), and how many do."""
+    """Return two arrays [orders] over random orders of the trials [T]: the best score of the trials that end within the budget (0 for
+    none) and the number of those trials.
+    """
     rng = np.random.Generator(np.random.Philox(key=[22, 23]))
     order = rng.permuted(np.tile(np.arange(len(scores)), (orders, 1)), axis=1)
     inside = prices[order].cumsum(axis=1) <= budget * (1 + 1e-9)

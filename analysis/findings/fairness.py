@@ -1,4 +1,4 @@
-"""What makes strategies unfit to be compared: a search that ended at its range's edge, had another budget, or trained for too short a time."""
+"""Reasons not to compare strategies: a search that ended at the edge of its range, unequal search budgets, training that was too short."""
 
 from collections.abc import Iterator
 
@@ -13,8 +13,9 @@ EDGE = 0.1  # of the range, at either end
 
 
 def range_edges(frames: Frames) -> Iterator[tuple[str, str]]:
-    """(cell, what was found) where a learning rate was chosen within a tenth of the same end of its range by more than half of a
-    cell's searches: a wider range may have given a better one.
+    """Yield (cell, finding) for every learning rate that most of a cell's searches chose within a tenth of the same end of its range.
+
+    A wider range might have given a better one.
     """
     trials = frames.trials.set_index("trial_id")
     for cell, winners in frames.confirmed_trials.items():
@@ -37,7 +38,7 @@ def range_edges(frames: Frames) -> Iterator[tuple[str, str]]:
 
 
 def trial_counts(frames: Frames) -> dict[str, int]:
-    """Search trials that ended, by cell; 0 where none did. Empty for a study without any."""
+    """Return the number of search trials that ended, by cell, 0 where none did. It is empty for a study without search trials."""
     search = frames.trials[frames.trials.stage == "search"] if len(frames.trials) else frames.trials
     if not len(search):
         return {}
@@ -46,7 +47,7 @@ def trial_counts(frames: Frames) -> dict[str, int]:
 
 
 class Fairness:
-    """Of a study: why two of its strategies may not be compared."""
+    """Doubts about the strategies of a study: the reasons why two of them may not be compared."""
 
     def __init__(self, frames: Frames) -> None:
         self._edges: dict[tuple[Question, str], list[str]] = {}
@@ -61,7 +62,7 @@ class Fairness:
         self._counts = {_place(frames, cell): n for cell, n in trial_counts(frames).items()}
 
     def doubts(self, question: Question, a: str, b: str) -> Doubts:
-        """None for a fair comparison."""
+        """Return the doubts about comparing two strategies. They are empty for a fair comparison."""
         both = [f"of {s}, {self._empty[question, s]}" for s in (a, b) if (question, s) in self._empty]
         of_a, of_b = (self._counts.get((question, s)) for s in (a, b))
         if of_a != of_b and not (a in LINES or b in LINES):  # what is solved needs no search
@@ -69,7 +70,7 @@ class Fairness:
         return Doubts(both=tuple(both), of_a=self._of(question, a), of_b=self._of(question, b))
 
     def short(self, question: Question, *strategies: str) -> tuple[Short, ...]:
-        """Those of the strategies that were cut short."""
+        """Return those of the strategies that were cut short, with the reasons."""
         return tuple(self._shorts[question, s] for s in strategies if (question, s) in self._shorts)
 
     def _of(self, question: Question, strategy: str) -> tuple[str, ...]:

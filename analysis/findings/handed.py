@@ -1,4 +1,4 @@
-"""The networks that are handed over, beside the compared ones: each data set's, where one was delivered."""
+"""Networks that are handed over, beside the compared ones: one for each data set that had one delivered."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -14,7 +14,7 @@ from study.records import Ask
 
 
 def with_delivered(frames: Frames, picks: Sequence[Pick], resamples: int = st.RESAMPLES) -> list[Pick]:
-    """The compared networks, then one that was delivered of every data set that has one here."""
+    """Return the compared networks, then the delivered network of every data set that has one here."""
     out = list(picks)
     for key, entry in frames.delivered.items():
         ask = frames.ledger.ask(entry["trial"])
@@ -26,13 +26,16 @@ def with_delivered(frames: Frames, picks: Sequence[Pick], resamples: int = st.RE
 
 
 def _scored_over_folds(own: Pick, picks: Sequence[Pick]) -> Pick:
-    """It was trained on all images, so its score is that of its strategy's networks, each on the fold that it never saw."""
+    """Give a delivered network the score of its strategy's networks, each on the fold that it never saw.
+
+    It was itself trained on all images, so no images are left to score it.
+    """
     same = next((p for p in picks if p.cell == own.cell and p.delivered is None), None)
     return own if same is None else replace(own, test=same.test, folds=same.folds)
 
 
 def to_use(picks: Sequence[Pick]) -> list[Pick]:
-    """One a data set: the network that was delivered, else the compared one that the verdict speaks for."""
+    """Return one network per data set: the delivered one, else the compared one that the verdict speaks for."""
     chosen: dict[tuple[str, str], Pick] = {}
     for p in picks:
         key = (p.cell.dataset, p.cell.split_protocol)

@@ -1,4 +1,7 @@
-"""The network to use of a study by outer folds: one of several, each of which saw other images, scored by what all said of their own folds."""
+"""The network to use in a study with outer folds: one of several networks, each of which saw other images.
+
+Its score comes from the predictions of all of them, each on its own fold.
+"""
 
 from collections.abc import Iterator, Mapping
 
@@ -9,12 +12,14 @@ from analysis.data.frames import Frames
 from analysis.data.predictions import Predictions
 
 Said = Mapping[str, Predictions]
-"""By split."""
+"""Predictions by split name."""
 
 
 def pooled_passes(frames: Frames, runs: pd.DataFrame) -> list[Said]:
-    """One a pass that is whole: what its networks said of the validation and of the test images of their own folds, end to end. Each image
-    is a test image once a pass, and a validation image once. `runs`: completed confirm runs of one cell."""
+    """Return, for every complete pass, the pooled predictions of its networks on the validation and test images of their own folds.
+
+    Each image is a test image once a pass, and a validation image once. `runs` holds the completed confirm runs of one cell.
+    """
     return list(_passes(frames, runs.assign(a_pass=runs["number"] // frames.study.folds)))
 
 

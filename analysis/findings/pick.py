@@ -1,11 +1,15 @@
-"""The network to use: whose strategy, which of its confirm runs, what that scores, and whether several together score more.
+"""The network to use: its strategy, its confirm run, its score, and whether several networks together score more.
 
-No test score chooses anything here. The strategy is the verdict's: the one left standing; or of those not shown to be worse the cheapest,
-where that is not expected to cost more than is worth having, and the best on validation where it is. Where one of them was cut short there
-is no verdict yet, and the best on validation is taken;
-of its confirm runs the one with the best validation macro-F1; of several backbones or sizes the one whose confirm runs did best on
-validation. So the test score beside it is one that nothing was picked by. With outer folds it is that of all the strategy's networks, each
-on the images that it never saw: a fold alone has few.
+No test score chooses anything here, so the test score shown beside the network is not biased by the choice:
+
+- The strategy is the verdict's: the one left standing. Of several that are not shown to be worse, it is the cheapest, where the
+  expected loss is below the margin, and else the best on validation. Where one of them was cut short, there is no verdict yet and the
+  best on validation is taken.
+- Of the strategy's confirm runs, it is the one with the best validation macro-F1.
+- Of several backbones or sizes, it is the one whose confirm runs did best on validation.
+
+With outer folds the score is that of all the strategy's networks, each on images that it never saw, since one fold alone has few
+images.
 """
 
 import dataclasses
@@ -37,7 +41,7 @@ from study.strategies import EVERY
 
 @dataclass(frozen=True, kw_only=True)
 class Score:
-    """Shares in [0, 1], of a difference in [-1, 1]; the interval is 95 % over test images (whole sessions where there are any)."""
+    """A score as a share in [0, 1], or a difference in [-1, 1], with its 95 % interval over test images or whole recording sessions."""
 
     mean: float
     low: float
@@ -46,7 +50,7 @@ class Score:
 
 @dataclass(frozen=True, kw_only=True)
 class Calibrated:
-    """One temperature fitted on validation; expected calibration error on test without and with it."""
+    """A temperature fitted on validation, and the expected calibration error on test without (`before`) and with it (`after`)."""
 
     temperature: float
     before: float
@@ -54,7 +58,7 @@ class Calibrated:
 
     @property
     def text(self) -> str:
-        """What the temperature is worth, in words."""
+        """Return the temperature and the error that remains, in words."""
         return f"temperature {self.temperature:.2f}, fitted on validation; expected calibration error on test {100 * self.after:.1f} %"
 
 
@@ -70,7 +74,7 @@ class Together:
 
 @dataclass(frozen=True, kw_only=True)
 class Pick:
-    """A cell's network to use."""
+    """The network to use of one cell."""
 
     cell: Cell
     question: Question
@@ -103,7 +107,7 @@ class Pick:
 
     @property
     def probabilities(self) -> str:
-        """What stands behind its probabilities, in words: how far off they are, where that was measured."""
+        """Return in words how its probabilities were calibrated, and how far off they are where that was measured."""
         if self.calibrated:
             return self.calibrated.text
         if self.temperature != 1.0:
@@ -112,17 +116,17 @@ class Pick:
 
     @property
     def named(self) -> str:
-        """Its strategy; with a delivered one's training."""
+        """Return its strategy, for a delivered network followed by its training."""
         return self.cell.strategy if self.delivered is None else f"{self.cell.strategy}, delivered: {self.delivered.text}"
 
     @property
     def outdated(self) -> str:
-        """Of a delivered one: that it is older than what its study has grown to; else empty."""
+        """Return a sentence where a delivered network is older than the study's last growth, else ""."""
         return self.delivered.outdated if self.delivered else ""
 
     @property
     def among(self) -> str:
-        """At which of the study's sizes, budgets and sizes of images it was trained, in words; empty where the study has one of each."""
+        """Return in words its place among the study's numbers of images, budgets and image sizes, or "" where there is one of each."""
         own = self.question
         if EVERY[self.cell.strategy].exact:  # it stands beside all of them
             own = dataclasses.replace(own, max_epochs=0, image_size=0)
@@ -131,12 +135,12 @@ class Pick:
 
     @property
     def dataset(self) -> str:
-        """As a person says it and as a command takes it behind the study."""
+        """Return its data set as people say it, and as a command takes it behind the study."""
         return self.cell.data.short
 
     @property
     def of(self) -> str:
-        """Its data set, with its splits where they are not the official ones."""
+        """Return its data set, with its splits where they are not the official ones."""
         return self.cell.data.called
 
     @property
@@ -145,7 +149,7 @@ class Pick:
 
     @property
     def scores(self) -> str:
-        """Its test score in words."""
+        """Return its test score in words."""
         if self.delivered is not None and self.folds > 1 and self.test is not None:
             return f"its strategy's {self.folds} networks, each on the images that it never saw: test macro-F1 {points(self.test)}"
         if self.delivered is not None:
@@ -157,7 +161,7 @@ class Pick:
 
     @property
     def gain(self) -> str:
-        """What taking all its runs together brings, in words; empty where there is only one."""
+        """Return in words the gain of averaging all its runs, or "" where there is only one."""
         t = self.together
         if t is None:
             return ""
@@ -168,18 +172,18 @@ class Pick:
 
 
 def in_words(settings: Mapping[str, Any]) -> str:
-    """ "lr 0.0003, unfreeze_depth 2"."""
+    """Return the settings in words, as in "lr 0.0003, unfreeze_depth 2"."""
     return ", ".join(f"{k} {v:.3g}" if isinstance(v, float) else f"{k} {v}" for k, v in settings.items())
 
 
 def points(score: Score, signed: bool = False) -> str:
-    """In points of macro-F1."""
+    """Return the score and its interval in points of macro-F1."""
     form = "{:+.1f} [{:+.1f}, {:+.1f}]" if signed else "{:.1f} [{:.1f}, {:.1f}]"
     return form.format(100 * score.mean, 100 * score.low, 100 * score.high)
 
 
 def pick_all(frames: Frames, answers: Sequence[Ranking], resamples: int = st.RESAMPLES) -> list[Pick]:
-    """One of every cell that has a network, in the order of the study's cells, the lines to beat last."""
+    """Return the pick of every cell that has a network, in the order of the study's cells, the lines to beat last."""
     found = [p for cell in frames.cells.values() if (p := _pick(frames, cell, resamples)) is not None]
     speaking: dict[Question, Pick] = {}
     for question in dict.fromkeys(p.question for p in found):
@@ -197,7 +201,7 @@ def pick_all(frames: Frames, answers: Sequence[Ranking], resamples: int = st.RES
 
 
 def pick_row(pick: Pick) -> dict[str, Any]:
-    """Its row of a table; shares, not points."""
+    """Return its row of a table. Scores are shares, not points."""
     test = pick.test or Score(mean=np.nan, low=np.nan, high=np.nan)
     return {
         **pick.question.columns,
@@ -218,14 +222,18 @@ def pick_row(pick: Pick) -> dict[str, Any]:
 
 NOTHING = "no trial of the study has finished yet; run it to its end."
 COMPARED = "compared"
-"""Behind a colon: the network that the report compares, where another was delivered."""
+"""The word behind a colon for the network that the report compares, where another one was delivered."""
 
 
 def find_pick(picks: Sequence[Pick], wanted: str = "", *, compared: bool = False, none: str = NOTHING) -> Pick:
-    """By a cell's id, or any of its parts joined by "/": data set, NAME@SPLITS, backbone, strategy, share of the images, budget
-    ("3x", "30 epochs"), size of images ("128px"). Of several that fit, the one that was delivered, else the one that leads. Who names a strategy, a backbone, a share or `COMPARED` means a compared
-    network, and so does who asks for one. Raises ConfigError where none fits, or several data sets do; `none`: what it says where there is no
-    pick at all."""
+    """Find the network that `wanted` names: a cell's id, or any of its parts joined by "/".
+
+    The parts are data set, NAME@SPLITS, backbone, strategy, share of the images, budget ("3x", "30 epochs") and image size ("128px").
+    Of several that fit, the delivered network comes first, else the one that leads. A strategy, a backbone, a share or `COMPARED` in
+    the name means a compared network, and so does `compared=True`.
+
+    Raises ConfigError where none fits or several data sets do. `none` is its text where there is no pick at all.
+    """
     among = [p for p in picks if p.delivered is None] if compared else picks
     fit = [p for p in among if p.delivered is None and p.cell.id == wanted] or [p for p in among if _fits(p, wanted)]
     if len({(p.cell.dataset, p.cell.split_protocol) for p in fit}) == 1:
@@ -238,14 +246,14 @@ def find_pick(picks: Sequence[Pick], wanted: str = "", *, compared: bool = False
 
 
 def lost_choice(frames: Frames) -> bool:
-    """Whether winners were confirmed of which nothing says any more that they were chosen."""
+    """Return True where winners were confirmed, but no record is left that they were chosen."""
     t = frames.trials
     own = t[t.stage.isin(CONFIRMING) & ~t.strategy.map(lambda name: EVERY[name].exact)] if len(t) else t
     return len(own) > 0 and not frames.chosen
 
 
 def why_nothing(frames: Frames) -> str:
-    """Why a study has no network to use, and what to do."""
+    """Return why a study has no network to use, and what to do."""
     done = int((frames.trials.outcome == "completed").sum()) if len(frames.trials) else 0
     run = f"python -m study.sweep {shlex.quote(frames.ledger.folder.location)}"
     if not done:
@@ -267,7 +275,7 @@ def _fits(pick: Pick, wanted: str) -> bool:
 
 
 def _pick(frames: Frames, cell: Cell, resamples: int) -> Pick | None:
-    """None where nothing of it has finished."""
+    """Return the pick of a cell, or None where none of its trials has finished."""
     done, t = frames.confirmed(), frames.trials
     own = done[(done.cell == cell.id) & done[OBJECTIVE].notna()] if len(done) else done
     confirmed = len(own) > 0
@@ -296,7 +304,10 @@ def _pick(frames: Frames, cell: Cell, resamples: int) -> Pick | None:
 
 
 def _scored_over_folds(frames: Frames, pick: Pick, runs: pd.DataFrame, resamples: int) -> Pick:
-    """With what the networks of all folds said of their own; `validation` is their mean, since each was scored on other images."""
+    """Add the scores of the networks of all folds, each on its own images.
+
+    `validation` becomes their mean, since each network was scored on other images.
+    """
     pick = dataclasses.replace(pick, trials=pick.trials[:1], folds=frames.study.folds, validation=float(runs[OBJECTIVE].mean()))
     passes = pooled_passes(frames, runs)
     if not passes:
@@ -315,7 +326,7 @@ def _scored_over_folds(frames: Frames, pick: Pick, runs: pd.DataFrame, resamples
 
 
 def _scored(frames: Frames, pick: Pick, resamples: int) -> Pick:
-    """With what its runs said of the validation and test images."""
+    """Add what the predictions of its runs on validation and test images tell: score, calibration, and the gain of averaging them."""
     said = {t: p for t in pick.trials if {"val", "test"} <= (p := frames.predictions(t)).keys()}
     if pick.trial not in said:
         return pick
@@ -341,18 +352,18 @@ def _scored(frames: Frames, pick: Pick, resamples: int) -> Pick:
 
 
 def calibrate(val: Predictions, test: Predictions) -> Calibrated:
-    """The temperature is fitted on `val`; `test` shows what it did."""
+    """Fit the temperature on `val` and measure its effect on `test`."""
     return calibrated_by(fit_temperature(val.logits, val.labels), test)
 
 
 def calibrated_by(t: float, test: Predictions) -> Calibrated:
-    """What the temperature `t` does on `test`."""
+    """Measure the effect of the temperature `t` on `test`."""
     before, after = (calibration_error(np.exp(log_shares(test.logits / k)), test.labels) for k in (1.0, t))
     return Calibrated(temperature=t, before=before, after=after)
 
 
 def macro(about: Predictions, logits: np.ndarray, resamples: int) -> tuple[float, np.ndarray]:
-    """Macro-F1, and the same on resampled images [B], the same draws for every network."""
+    """Return macro-F1, and macro-F1 on resampled images [B]. Every network gets the same draws."""
     weights = st.shared_weights(len(about.labels), about.groups, resamples)
     said, classes, score = logits.argmax(axis=1), logits.shape[1], st.METRICS[st.PRIMARY]
     return float(score(st.counts(said, about.labels, classes))), score(st.counts(said, about.labels, classes, weights))
@@ -367,7 +378,7 @@ def share_of(about: Predictions, score: float, resampled: np.ndarray) -> Score:
 
 
 def _strategy(frames: Frames, picks: Sequence[Pick], answer: Ranking | None) -> tuple[str, str]:
-    """(strategy, why) among the picks of one question."""
+    """Return (strategy, reason) for the picks of one question."""
     own = {p.cell.strategy: _on_validation(frames, p) for p in picks if not EVERY[p.cell.strategy].yardstick}
     if len(own) == 1:
         return next(iter(own)), "the only strategy asked about"
@@ -388,12 +399,12 @@ def _strategy(frames: Frames, picks: Sequence[Pick], answer: Ranking | None) -> 
 
 
 def _rank(frames: Frames, pick: Pick) -> tuple[float, tuple[float, int, int]]:
-    """Of several questions on a data set the highest leads; of one network that stands beside several, the longest and largest."""
+    """Return a sort key: the highest validation score leads, then the longest training and the largest images."""
     return _on_validation(frames, pick), pick.question.size
 
 
 def _on_validation(frames: Frames, pick: Pick) -> float:
-    """Mean validation macro-F1 of its runs."""
+    """Return the mean validation macro-F1 of its runs."""
     if pick.folds > 1:
         return pick.validation
     t = frames.trials

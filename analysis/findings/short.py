@@ -1,18 +1,19 @@
-"""Strategies that were cut short: their scores say how long they were trained rather than how well they do.
+"""Strategies that were cut short: their scores say how long they were trained rather than how good they are.
 
-Two signs, looked for in all confirm runs of a strategy on one question:
+Two signs are looked for in all confirm runs of a strategy on one question:
 
-- *nothing learnt*: accuracy on the validation images is not above the share of their commonest class by two standard errors. A loss that
-  weighs classes does not train for accuracy, so there it is macro recall against that of guessing; and macro recall more than halfway from
-  guessing to perfect is learnt whatever the shares are;
-- *still fitting*: less than 0.9 of its own training images are named rightly at the last epoch (the median run), though more than the head
-  is trained. A head on frozen features need never fit its images, so it says nothing of one.
+- *nothing learnt*: accuracy on the validation images is less than two standard errors above the share of their commonest class. A loss
+  that weighs classes does not train for accuracy. There, macro recall is compared with that of guessing. Macro recall more than halfway
+  from guessing to perfect counts as learnt whatever the shares are.
+- *still fitting*: less than 0.9 of the training images are predicted correctly after the last epoch (median run), although more than
+  the head is trained. A head on frozen features need never fit its images, so the sign says nothing about head-only training.
 
-`train/accuracy` is scored in eval mode on images as they are, so augmentation and blending keep it below 0.9 while training is short, and
-as a rule no longer. It is scored with the true labels, so of a study that made a share of them wrong the rest can be asked for. Where it
-stays below for ever (labels that contradict one another, too few weights that move), only a second budget tells: a budget check that finds
-a strategy flat ends this doubt, one that finds a gain is a doubt itself. Slopes and "the best epoch was the last" are no signs: a cosine
-schedule bends every curve flat at its own end. Runs that did not record what a sign needs say nothing.
+`train/accuracy` is scored in eval mode on unchanged images, so augmentation and blending keep it below 0.9 only while training is
+short, as a rule. It is scored with the true labels, so a study with a share of wrong labels can be asked for the rest only.
+
+Contradicting labels or too few trained weights can keep it below 0.9 for ever. Only a second budget shows that: a budget check that
+finds a strategy flat ends this doubt, and one that finds a gain is a doubt itself. Slopes and "the best epoch was the last" are no
+signs, since a cosine schedule makes every curve flat at its own end. Runs that did not record what a sign needs give no sign.
 """
 
 import math
@@ -37,7 +38,7 @@ Kind = Literal["nothing learnt", "still fitting", "gains"]
 
 @dataclass(frozen=True, kw_only=True)
 class Short:
-    """Why longer training may lift a strategy's score."""
+    """The reason why longer training may raise a strategy's score."""
 
     strategy: str
     kind: Kind
@@ -47,12 +48,12 @@ class Short:
 
     @property
     def reason(self) -> str:
-        """As a doubt says it."""
+        """Return the reason as a doubt states it."""
         return f"{self.found}, so longer training may change this"
 
 
 def shorts(frames: Frames, runs: pd.DataFrame | None = None) -> dict[tuple[Question, str], Short]:
-    """By question and strategy, those of the confirm runs (or of other completed `runs`) that were cut short."""
+    """Return by (question, strategy) those confirm runs, or other completed `runs`, that were cut short."""
     runs = frames.confirmed() if runs is None else runs
     if not len(runs):
         return {}
@@ -64,7 +65,7 @@ def shorts(frames: Frames, runs: pd.DataFrame | None = None) -> dict[tuple[Quest
 
 
 def _fitted(frames: Frames, runs: pd.DataFrame) -> "pd.Series[float]":
-    """By trial, accuracy on its own training images after its last epoch, where it was recorded."""
+    """Return by trial the accuracy on its own training images after its last epoch, where it was recorded."""
     if "train/accuracy" not in frames.epochs:
         return pd.Series(dtype=float)
     once = runs[["trial_id", "epochs"]].drop_duplicates()  # a line to beat stands beside several questions
@@ -89,7 +90,7 @@ def _short(frames: Frames, question: Question, strategy: str, runs: pd.DataFrame
 
 
 def _still_fitting(frames: Frames, strategy: str, runs: pd.DataFrame, fitted: "pd.Series[float]") -> str:
-    """The share of its own training images that it has learned; empty where that is enough, or not known."""
+    """Return the share of its own training images that it has learned, or "" where that is enough or not known."""
     own = fitted.reindex(runs.trial_id).median()
     if not below_the_head(strategy) or not own < FITTED * (1 - frames.study.protocol.wrong_labels):  # NaN where no run recorded it
         return ""
@@ -97,7 +98,7 @@ def _still_fitting(frames: Frames, strategy: str, runs: pd.DataFrame, fitted: "p
 
 
 def _nothing_learnt(frames: Frames, strategy: str, runs: pd.DataFrame) -> str:
-    """In words; empty where something was, or nothing is known."""
+    """Return in words that nothing was learnt, or "" where something was or nothing is known."""
     counts = _on_validation(frames, runs)
     support = counts.sum(axis=1)
     images, classes = support.sum(), np.flatnonzero(support)
@@ -121,19 +122,22 @@ def _nothing_learnt(frames: Frames, strategy: str, runs: pd.DataFrame) -> str:
 
 
 def _on_validation(frames: Frames, runs: pd.DataFrame) -> np.ndarray:
-    """[C, C], rows are the truth: the mean over the runs on the same images, added up where folds have others."""
+    """Return the confusion matrix [C, C] on validation, rows are the truth.
+
+    It is the mean over runs on the same images, summed over folds, which have different images.
+    """
     folds = [[frames.confusion[t] for t in own.trial_id if t in frames.confusion] for _, own in runs.groupby("splits")]
     means = [np.mean(own, axis=0) for own in folds if own]
     return np.sum(means, axis=0) if means else np.zeros((0, 0))
 
 
 def below_the_head(strategy: str) -> bool:
-    """Whether the strategy trains more than the head."""
+    """Return True where the strategy trains more than the head."""
     return any(phase.cut > 0 for phase in EVERY[strategy]().phases(STAGES, EPOCHS))
 
 
 def weighs_classes(strategy: str, runs: pd.DataFrame) -> bool:
-    """Whether training counts an image of a rare class for more."""
+    """Return True where training gives an image of a rare class more weight."""
     fields = ("hp/class_weighting", "hp/balanced_sampling")
     weighed = any(name in runs and bool((runs[name].fillna(0) > 0).any()) for name in fields)
     return weighed or any(phase.balanced for phase in EVERY[strategy]().phases(STAGES, EPOCHS))
@@ -145,5 +149,5 @@ def _after(runs: pd.DataFrame) -> str:
 
 
 def were_cut_short(strategies: Sequence[str]) -> str:
-    """ "partial and full were cut short"."""
+    """Return the sentence part, as in "partial and full were cut short"."""
     return f"{joined(strategies)} {'was' if len(strategies) == 1 else 'were'} cut short"

@@ -1,9 +1,10 @@
-"""Classes of which so few test images are left that macro-F1 cannot be decided on them.
+"""Classes with so few test images that macro-F1 cannot be decided on them.
 
-Macro-F1 gives every class the same weight, so a class of three or four images moves it as much as one of hundreds. Drawing the images again
-finds hardly any of that: a class whose images were all hit, or all missed, shows no spread at all. Measured on 60 real studies with eight
-classes of three or four test images, the 95 % interval of a difference of macro-F1 held the truth in 87 % (with more seeds 88 %), that of
-accuracy in 93 to 95 %.
+Macro-F1 gives every class the same weight, so a class of three or four images moves it as much as one of hundreds. Drawing the images
+again shows hardly any of that: a class whose images were all hit, or all missed, has no spread at all.
+
+Measured on 60 real studies with eight classes of three or four test images, the 95 % interval of a difference of macro-F1 held the
+truth in 87 % (with more seeds 88 %), that of accuracy in 93 to 95 %.
 """
 
 from collections.abc import Sequence
@@ -17,11 +18,12 @@ NAMED = 4  # classes
 
 
 def small_classes(labels: np.ndarray, names: Sequence[str] = (), metric: str = "macro-F1") -> str:
-    """Why no verdict on macro-F1 rests on these test images; empty where one may. `labels` [N] of all of them: over all folds, where
-    there are several, since together they are what the strategies are tested on. A class without any is in no score. `metric`: in words,
-    one that weighs all classes alike.
+    """Return why no verdict on macro-F1 can rest on these test images, or "" where one can.
 
-    One small class is borne: the warning of the data check names it.
+    `labels` [N] are those of all test images, over all folds where there are several, since the strategies are tested on all of them
+    together. A class without test images enters no score. `metric` names a metric, in words, that weighs all classes alike.
+
+    One small class is tolerated: the warning of the data check names it.
     """
     counts = np.bincount(labels)
     small = sorted((int(n), c) for c, n in enumerate(counts) if 0 < n < FEW_IMAGES)
@@ -30,4 +32,7 @@ def small_classes(labels: np.ndarray, names: Sequence[str] = (), metric: str = "
     said = [f"{shown(names[c]) if c < len(names) else c}: {n}" for n, c in small]
     more = len(said) - NAMED
     which = ", ".join(said if more < 2 else [*said[:NAMED], f"and {more} more"])
-    return f"{len(small)} of {int((counts > 0).sum())} classes have fewer than {FEW_IMAGES} test images ({which}): {metric} cannot be decided on them"
+    return (
+        f"{len(small)} of {int((counts > 0).sum())} classes have fewer than {FEW_IMAGES} test images ({which}): {metric} "
+        "cannot be decided on them"
+    )

@@ -1,4 +1,4 @@
-"""Whether a study trained on images much smaller than its own images and its network allow, and what the next size would cost."""
+"""A warning for studies trained on images much smaller than their own images and their network allow, with the cost of the next size."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ STEP = 32  # pixels: every stage of a convolutional network halves, five times
 
 @dataclass(frozen=True, kw_only=True)
 class Small:
-    """Sizes in pixels a side."""
+    """Image sizes of a study in pixels, each the side of a square."""
 
     trained: int
     images: int  # the median of their shorter sides
@@ -19,7 +19,7 @@ class Small:
 
     @property
     def larger(self) -> int:
-        """The next size worth asking for: about twice the side, which is less than both; the network's own where that is hardly more."""
+        """Return the next size worth trying: about twice the side, or the network's own size where that is hardly more."""
         side = 2 * self.trained
         if self.network - side < STEP and self.network <= self.images:
             return self.network
@@ -27,22 +27,22 @@ class Small:
 
     @property
     def times(self) -> float:
-        """The compute of the next size, as a multiple: in proportion to pixels."""
+        """Return the compute of the next size as a multiple of the present one, in proportion to the number of pixels."""
         return (self.larger / self.trained) ** 2
 
     @property
     def found(self) -> str:
-        """In words, without a subject."""
+        """Return the finding in words, without a subject."""
         return f"at {self.trained} px, while the images have {self.images} px and the network was made for {self.network}"
 
     @property
     def cost(self) -> str:
-        """Of the next size, in words."""
+        """Return the cost of the next size in words."""
         return f"{self.larger} px would take about {self.times:.2g} times the compute"
 
 
 def small(frames: Frames, question: Question) -> Small | None:
-    """None where the images are not small, or the study did not record what they could be."""
+    """Return the sizes, or None where the images are not small or the study did not record their full size."""
     report = frames.data_report.get(question.data.key, {})
     images, network = report.get("median_side"), frames.facts.get("own_sizes", {}).get(question.backbone)
     trained = frames.confirmed_protocol(question).image_size

@@ -1,4 +1,4 @@
-"""Every pair of a study with its verdict, what would decide it, and its row in the table."""
+"""Every pair of a study with its verdict, the additional data that would decide it, and its row in the table."""
 
 import dataclasses
 import math
@@ -18,7 +18,7 @@ from analysis.statistics.intervals import Estimate, difference_interval, welch
 
 @dataclass(frozen=True, kw_only=True)
 class Pair:
-    """Two strategies of a question: A minus B, and what may be said of it."""
+    """Two strategies of a question: A minus B, and the verdict on the difference."""
 
     question: Question
     a: str
@@ -41,17 +41,17 @@ class Pair:
 
     @property
     def one_run(self) -> bool:
-        """Nothing is known of the spread."""
+        """True where there is one run only, so that the spread between runs is not known."""
         return math.isnan(self.estimate.variance)
 
 
 def look(frames: Frames) -> int:
-    """The how-manieth opening of the test set this study's verdicts rest on, from 1."""
+    """Return the number of the opening of the test set that this study's verdicts rest on, from 1."""
     return max(len(frames.openings), 1)
 
 
 def judge(compared: Sequence[Compared], frames: Frames) -> list[Pair]:
-    """All pairs of the study together, since Holm's p values know how many there are."""
+    """Decide all pairs of the study together, since Holm's p values depend on the number of pairs."""
     fair, margin = Fairness(frames), frames.study.margin / 100
     fairness = [fair.doubts(c.question, c.a, c.b) for c in compared]
     doubts = [_with_own(d, c) for c, d in zip(compared, fairness, strict=True)]
@@ -80,13 +80,13 @@ def judge(compared: Sequence[Compared], frames: Frames) -> list[Pair]:
 
 
 def _with_own(fairness: Doubts, compared: Compared) -> Doubts:
-    """What the test images forbid comes first: it is said of all pairs alike, and no further training changes it."""
+    """Put the doubts of the test images first: they concern all pairs alike, and no further training changes them."""
     images = (compared.small_classes,) if compared.small_classes else ()
     return dataclasses.replace(fairness, both=(*images, *fairness.both, *compared.collapses))
 
 
 def pair_row(pair: Pair) -> dict[str, Any]:
-    """Its row of the table of pairs; shares, not points."""
+    """Return its row of the table of pairs. Scores are shares, not points."""
     e, d = pair.estimate, pair.decision
     low, high = difference_interval(e)
     return {
