@@ -1,1 +1,1 @@
-"""Findings in English."""
+"""Findings in plain English."""

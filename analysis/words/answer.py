@@ -1,4 +1,4 @@
-"""The answer at a glance, one value a data set: what to do, how sure it is, what it is worth, what it rests on and what to do next.
+"""The answer at a glance, one value per data set: what to do, how sure it is, its score, its evidence and the next step.
 
 Page, terminal, notebook and MLflow show this value, so they cannot say different things.
 """
@@ -36,7 +36,7 @@ WIDEST = 0.995  # of an interval: one that leaves nothing out is not shown
 
 @dataclass(frozen=True, kw_only=True)
 class Standing:
-    """A strategy on the test images. Scores are shares in [0, 1]; `low` and `high` are NaN where one run tells nothing of the spread."""
+    """The score of a strategy on the test images, as a share in [0, 1]. `low` and `high` are NaN where there is one run only."""
 
     strategy: str
     mean: float
@@ -52,23 +52,23 @@ class Standing:
 
     @property
     def line(self) -> bool:
-        """Whether it is the line to beat."""
+        """True for the line to beat."""
         return self.strategy in LINES
 
     @property
     def interval(self) -> bool:
-        """Whether the interval tells anything."""
+        """True where the interval is known and says something."""
         return self.low == self.low and self.high - self.low < WIDEST
 
 
 def _floor(share: float) -> str:
-    """In points; with many classes it is less than one, and never said to be nothing."""
+    """Return the share in points, rounded so that the score of guessing among many classes is not shown as zero."""
     return f"{100 * share:.0f}" if share >= 0.01 else f"{100 * share:.1f}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Worth:
-    """What the strategy to use scores on the test images: shares of macro-F1, `low` and `high` NaN where they tell nothing."""
+    """The test score of the strategy to use, as shares of macro-F1. `low` and `high` are NaN where they are not known."""
 
     mean: float
     low: float
@@ -77,21 +77,21 @@ class Worth:
 
     @property
     def text(self) -> str:
-        """In sentences, with its interval."""
+        """Return the score and its interval in sentences."""
         interval = f", 95 % interval {100 * self.low:.0f} to {100 * self.high:.0f}" if self.low == self.low else ""
         floor = "" if self.floor is None else f" Always naming the commonest class gives {_floor(self.floor)}."
         return f"It scores {100 * self.mean:.0f} points of 100 on test images (macro-F1{interval}).{floor}"
 
     @property
     def short(self) -> str:
-        """In less than a line of a terminal."""
+        """Return the score in less than a line of a terminal."""
         floor = "" if self.floor is None else f" The commonest class alone gives {_floor(self.floor)}."
         return f"It scores {100 * self.mean:.0f} points of 100 (macro-F1).{floor}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """What a study says of one data set."""
+    """The answer of a study for one data set."""
 
     question: Question  # the one that it speaks of, where the study asks several on the data set
     mark: Sureness
@@ -105,22 +105,22 @@ class Answer:
 
     @property
     def dataset(self) -> str:
-        """As people call it."""
+        """Return the data set's name as people say it."""
         return self.question.lines[0]
 
     @property
     def score(self) -> str:
-        """In words: what it scores, and what naming the commonest class would; empty where nothing was tested."""
+        """Return in words the score and that of always naming the commonest class, or "" where nothing was tested."""
         return self.worth.text if self.worth else ""
 
     @property
     def said(self) -> str:
-        """The mark in words."""
+        """Return the mark in words."""
         return SAID[self.mark]
 
     @property
     def text(self) -> str:
-        """In a few sentences on one line."""
+        """Return the answer in a few sentences on one line."""
         parts = (f"{self.said}.", self.do, *self.why, self.score)
         return f"{self.dataset}: {' '.join(p for p in parts if p)} Next: {self.next_step.lines}"
 
@@ -129,7 +129,7 @@ class Answer:
 
 
 def answers_of(frames: Frames, strategies: pd.DataFrame, rankings: Sequence[Ranking], picks: Sequence[Pick]) -> list[Answer]:
-    """Return one answer a data set, in the order of the study's cells. `strategies`: the table of findings."""
+    """Return one answer per data set, in the order of the study's cells. `strategies` is the table of findings."""
     asked = dict.fromkeys(frames.question_of(c) for c in frames.study.cells)
     out = []
     for dataset, splits in dict.fromkeys((q.dataset, q.splits) for q in asked):
@@ -197,7 +197,7 @@ def _do(frames: Frames, question: Question, mark: Sureness, ranking: Ranking | N
 
 
 def _nothing(frames: Frames, question: Question, now: str) -> tuple[str, tuple[str, ...]]:
-    """Where no two strategies were tested."""
+    """Return the advice and reasons for a question where no two strategies were tested."""
     done, whole = trainings(frames)
     if frames.in_progress:
         so_far = (f"Best on validation images so far: {now}.",) if now and done else ()
@@ -210,7 +210,7 @@ def _nothing(frames: Frames, question: Question, now: str) -> tuple[str, tuple[s
 
 
 def _not_comparable(ranking: Ranking, until: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:
-    """Where a reason stands against naming a winner."""
+    """Return the advice and reasons for a question where something forbids to name a winner."""
     pairs, reasons = ranking.between(ranking.ranked), " ".join(ranking.reasons)
     if any(p.small_classes for p in pairs):
         return "Collect more test images before you choose.", ("At least two classes have fewer than ten test images.", *until)
@@ -225,7 +225,7 @@ def _not_comparable(ranking: Ranking, until: tuple[str, ...]) -> tuple[str, tupl
 
 
 def _found(ranking: Ranking, pick: Pick | None, mark: Sureness, margin: float) -> tuple[str, ...]:
-    """What speaks for the pick."""
+    """Return the findings that speak for the pick."""
     if mark == "good enough" and ranking.mark == "equal":
         return (
             f"{_first_up(_named(ranking.standing))} score alike: they differ by less than {margin:g} point{'' if margin == 1 else 's'}.",
@@ -241,7 +241,7 @@ def _found(ranking: Ranking, pick: Pick | None, mark: Sureness, margin: float) -
 
 
 def _ahead(pair: Pair) -> str:
-    """ "4.2 points higher (95 % interval +1.0 to +7.4)", the higher mean's side up."""
+    """Return "4.2 points higher (95 % interval +1.0 to +7.4)", from the strategy with the higher mean."""
     d, low, high = (100 * v for v in (pair.estimate.mean, pair.decision.low, pair.decision.high))
     if d < 0:
         d, low, high = -d, -high, -low
@@ -264,7 +264,7 @@ def _undecided(ranking: Ranking, pick: Pick | None) -> tuple[str, ...]:
 
 
 def _named(strategies: Sequence[str]) -> str:
-    """Their plain names; of more than three, how many they are."""
+    """Return the strategies' plain names, or their number where they are more than three."""
     return joined([plain_name(s) for s in strategies]) if len(strategies) <= MOST_NAMED else f"{len(strategies)} strategies"
 
 
@@ -321,7 +321,7 @@ def commonest(labels: np.ndarray) -> float:
 
 
 def _rests_on(frames: Frames, question: Question, rows: tuple[Standing, ...]) -> str:
-    """Images, pixels, epochs, runs and folds."""
+    """Return the evidence in words: images, pixels, epochs, runs and folds."""
     report = frames.data_report.get(question.data.key, {})
     counts = report.get("counts") or {}
     named = [(sum(counts.get(k, ())), k) for k in ("train", "val", "test")]

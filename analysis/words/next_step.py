@@ -1,4 +1,4 @@
-"""The one thing to do next: what it is, the command that does it, and what it costs."""
+"""The one thing to do next, the command that does it, and its cost."""
 
 import shlex
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ from study.metrics import f1
 
 @dataclass(frozen=True, kw_only=True)
 class NextStep:
-    """What to do next. `price` is in words; `command` is empty where no command does it."""
+    """The next thing to do. `price` is in words, and `command` is empty where no command does it."""
 
     text: str
     command: str = ""
@@ -32,14 +32,17 @@ class NextStep:
 
     @property
     def lines(self) -> str:
-        """On one line: what to do, what it costs and the command."""
+        """Return the step on one line: what to do, what it costs and the command."""
         cost = f" Cost: {self.price}." if self.price else ""
         return f"{self.text}{cost}{f' Run: {self.command}' if self.command else ''}"
 
 
 def next_step(frames: Frames, question: Question, ranking: Ranking | None, pick: Pick | None, settled: bool) -> NextStep:
-    """Return the first of these that applies: finish the study, train longer, make the strategies comparable, larger images, more repeats,
-    more images. Where the answer is `settled`: longer training of the winner, larger images, or use the network."""
+    """Return the first of these that applies: finish the study, train longer, make the strategies comparable, train on larger images,
+    add repeats, collect images.
+
+    Where the answer is `settled`, the choices are longer training of the winner, larger images, or using the network.
+    """
     if frames.in_progress:
         return _finish(frames)
     if ranking is None:
@@ -56,7 +59,10 @@ def next_step(frames: Frames, question: Question, ranking: Ranking | None, pick:
 
 
 def use(frames: Frames, pick: Pick | None) -> NextStep:
-    """Predict a folder of images with the network, where it lies here: of a study read from MLflow it does not."""
+    """Return the step that predicts a folder of images with the network.
+
+    It has no command where the network does not lie here, as in a study read from MLflow.
+    """
     if pick is None or not frames.ledger.folder.exists(f"trials/{pick.trial}/best/manifest.json"):
         return NextStep(text="Use the network. It lies where the study ran, not here.")
     several = len({(c.dataset, c.split_protocol) for c in frames.study.cells}) > 1
@@ -79,7 +85,7 @@ def _resume(frames: Frames) -> str:
 
 
 def _confirm(frames: Frames, question: Question) -> NextStep:
-    """Where no two strategies can be compared on test images."""
+    """Return the step for a question where no two strategies can be compared on test images."""
     study = frames.study
     if len({c.strategy for c in frames.asked(question)}) < 2:
         return NextStep(text="To compare, ask for a second strategy (for example partial) and run the study again.")
@@ -94,7 +100,7 @@ def _confirm(frames: Frames, question: Question) -> NextStep:
 
 
 def _longer(frames: Frames, question: Question, ranking: Ranking) -> NextStep | None:
-    """Where a strategy was cut short: a winner that was cut short may gain too."""
+    """Return the step that trains longer where a strategy was cut short, or None. A winner that was cut short may gain too."""
     if not ranking.short:
         return None
     if epochs := further(frames, question, STEPS):
@@ -112,7 +118,7 @@ def _longer(frames: Frames, question: Question, ranking: Ranking) -> NextStep | 
 
 
 def _comparable(frames: Frames, question: Question, ranking: Ranking) -> NextStep | None:
-    """Where a reason stands against naming a winner."""
+    """Return the step that makes strategies comparable where something forbids to name a winner, or None."""
     if len(ranking.comparable) > 1 or not ranking.reasons:
         return None
     pairs = ranking.between(ranking.ranked)
@@ -143,7 +149,7 @@ def _larger(frames: Frames, question: Question) -> NextStep | None:
 
 
 def _repeats(frames: Frames, ranking: Ranking) -> NextStep | None:
-    """More seeds, or more searches, where they would decide with 80 % probability."""
+    """Return the step that adds seeds or searches where they would decide with 80 % probability, or None."""
     for pair in _open(ranking):
         if pair.one_run:
             seeds = max(frames.study.confirm_seeds + 1, ENOUGH_SEEDS)
@@ -170,7 +176,7 @@ def _open(ranking: Ranking) -> Sequence[Pair]:
 
 
 def _images(frames: Frames, pick: Pick | None) -> NextStep:
-    """Where repeats would not settle it: images of the class that is named worst."""
+    """Return the step that collects images of the worst predicted class, where repeats would not settle the question."""
     test = frames.predictions(pick.trial).get("test") if pick is not None and pick.confirmed else None
     if pick is None or test is None:
         return NextStep(text="More repeats will not settle it. More images of your classes might.")
@@ -196,7 +202,7 @@ def lasting(seconds: float) -> str:
 
 
 def trainings(frames: Frames) -> tuple[int, int]:
-    """Return how many trainings ended and how many the study plans: searches and confirm runs."""
+    """Return (trainings that ended, trainings that the study plans), with searches and confirm runs."""
     study, t = frames.study, frames.trials
     plan = len(study.cells) * (study.trials + study.confirm_seeds)
     if not len(t):
@@ -206,14 +212,14 @@ def trainings(frames: Frames) -> tuple[int, int]:
 
 
 def seconds_of_one(frames: Frames) -> float:
-    """Return the median seconds of a training that ended; 0 where none did."""
+    """Return the median seconds of a training that ended, or 0 where none did."""
     t = frames.trials
     done = t[t["outcome"] != "running"]["seconds"].dropna() if len(t) else t
     return float(done.median()) if len(done) else 0.0
 
 
 def _seconds(frames: Frames, question: Question, confirm: bool = False) -> float:
-    """What the question's trainings took, one after the other."""
+    """Return the seconds that the question's trainings took, one after the other."""
     t = frames.trials
     own = t[t["cell"].isin([c.id for c in frames.asked(question)])] if len(t) else t
     if confirm and len(own):

@@ -1,4 +1,4 @@
-"""The answer at a glance for a terminal: at most twelve lines of 80 columns a data set, its frame among them."""
+"""The answer at a glance for a terminal: at most twelve lines of 80 columns per data set, with the frame."""
 
 import textwrap
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ def title(answer: Answer) -> str:
 
 
 def body(answer: Answer) -> list[str]:
-    """Return the lines between title and command, of WIDTH columns at most. Where they would be too many, strategies are left out first."""
+    """Return the lines between title and command, of WIDTH columns at most. Where they are too many, strategies are left out first."""
     step = answer.next_step
     above = [
         *_wrapped("", answer.do, 2),
@@ -34,7 +34,7 @@ def body(answer: Answer) -> list[str]:
 
 
 def summary(answers: Sequence[Answer]) -> str:
-    """Return one line over several data sets: how many are decided; empty for a single one."""
+    """Return one line over several data sets with the number of decided ones, or "" for a single data set."""
     if len(answers) < 2:
         return ""
     marks: dict[str, int] = {}
@@ -44,12 +44,12 @@ def summary(answers: Sequence[Answer]) -> str:
 
 
 def _wrapped(start: str, text: str, most: int) -> list[str]:
-    """The text in at most so many lines, `start` before the first."""
+    """Wrap the text into at most `most` lines, with `start` before the first."""
     return textwrap.wrap(start + text, WIDTH, subsequent_indent=" " * len(start), max_lines=most, placeholder=" ...") if text else []
 
 
 def _forest(rows: Sequence[Standing], room: int) -> list[str]:
-    """A line a strategy: name, mean, interval as a picture and in numbers. The used one is always among them."""
+    """Return one line per strategy: name, mean, interval drawn and in numbers. The strategy to use is always among them."""
     if room < 1 or not rows:
         return []
     kept = list(rows[:room])

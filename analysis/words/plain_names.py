@@ -1,4 +1,4 @@
-"""Strategies as people read them: a name for a table, and what to do for a sentence."""
+"""Strategies as people read them: a name for a table, and an imperative for a sentence."""
 
 from study.strategies import EVERY
 
@@ -45,7 +45,7 @@ DO = {
 
 
 def plain_name(strategy: str) -> str:
-    """Return a strategy's name for a table: its title where it has no plainer one."""
+    """Return a strategy's name for a table: the plain name, or its title where it has none."""
     return NAMES.get(strategy, EVERY[strategy].title if strategy in EVERY else strategy)
 
 

@@ -1,4 +1,4 @@
-"""The study's protocol in words: what was fixed for all of its trials, line by line as the page lists it."""
+"""The study's protocol in words: the settings that were fixed for all of its trials, line by line as the page lists them."""
 
 import math
 
@@ -18,17 +18,23 @@ SCHEDULES = {
 
 
 def protocol(frames: Frames) -> list[tuple[str, str]]:
-    """Return (what, in words), in the order of a study."""
+    """Return (name, value in words) of every setting, in the order of a study."""
     p, s = frames.study.protocol, frames.study
     stored = (
-        f"{p.views} stored augmented views per image and seed take turns wherever a frozen part is reused, and strength is rounded to quarters there"
+        (
+            f"{p.views} stored augmented views per image and seed take turns wherever a frozen part is reused, and strength is "
+            "rounded to quarters there"
+        )
         if p.views
         else "fresh augmentation every epoch for every strategy"
     )
     return [
         (
             "Search",
-            f"{s.trials} trials a cell: the published default, {s.random_trials} random ones that are never stopped, then {SAMPLERS[s.sampler]} with successive halving (from epoch {s.grace_epochs}, factor {s.reduction_factor})",
+            (
+                f"{s.trials} trials a cell: the published default, {s.random_trials} random ones that are never stopped, then "
+                f"{SAMPLERS[s.sampler]} with successive halving (from epoch {s.grace_epochs}, factor {s.reduction_factor})"
+            ),
         ),
         *[("Recipe", text) for text in [_recipe(frames)] if text],
         ("Selection", frames.rule or "not made yet"),
@@ -42,11 +48,18 @@ def protocol(frames: Frames) -> list[tuple[str, str]]:
         ("Budget check", _budget_check(s)),
         (
             "Test set",
-            f"locked until the winners were chosen{' and their budget was settled' if s.budget_check else ''}. Opened {_times(len(frames.openings))}",
+            (
+                f"locked until the winners were chosen{' and their budget was settled' if s.budget_check else ''}. Opened "
+                f"{_times(len(frames.openings))}"
+            ),
         ),
         (
             "Training",
-            f"{'in the search ' if confirmed_at(frames) else ''}at most {p.max_epochs} epochs, batch {p.batch_size}, {p.image_size} px, {p.precision}, {OPTIMIZERS[p.optimizer]}, {SCHEDULES[p.schedule]} with {p.warmup_epochs:g} epoch(s) warm-up, {p.workers} worker(s)"
+            (
+                f"{'in the search ' if confirmed_at(frames) else ''}at most {p.max_epochs} epochs, batch {p.batch_size}, "
+                f"{p.image_size} px, {p.precision}, {OPTIMIZERS[p.optimizer]}, {SCHEDULES[p.schedule]} with "
+                f"{p.warmup_epochs:g} epoch(s) warm-up, {p.workers} worker(s)"
+            )
             + ("; gradients are not clipped" if p.grad_clip == math.inf else f"; gradients are clipped at norm {p.grad_clip:g}")
             + f"; scores on training images are of {p.train_eval_images:,} of them at most"
             + (f"; {p.wrong_labels:.0%} of the training images have wrong labels, made so" if p.wrong_labels else "")
@@ -67,8 +80,10 @@ def protocol(frames: Frames) -> list[tuple[str, str]]:
         ("Augmentation", stored),
         (
             "Intervals",
-            "95 %. What repeats (runs; searches, where the search was repeated; folds, where there are several) and the test images (bootstrap, "
-            "whole sessions where there are any) are two sources of variance, weighted as Cochran and Cox do; two strategies are paired over "
+            "95 %. What repeats (runs; searches, where the search was repeated; folds, where there are several) and the test "
+            "images (bootstrap, "
+            "whole sessions where there are any) are two sources of variance, weighted as Cochran and Cox do; two strategies "
+            "are paired over "
             "images, not over seeds (Welch). p values by Holm over all pairs of the study, with simultaneous intervals beside them",
         ),
         ("Macro averages", "over classes that occur in the split; an absent class is n/a, not 0"),
@@ -76,7 +91,7 @@ def protocol(frames: Frames) -> list[tuple[str, str]]:
 
 
 def _recipe(frames: Frames) -> str:
-    """What the study searches of the recipe because it asked, with ranges; empty where it asked for nothing."""
+    """Return the parts of the recipe that the study was asked to search, with their ranges, or "" where it was asked for none."""
     ranges = {n: d for cell in frames.study.cells for n, d in frames.study.ranges(cell).items() if n in frames.study.asked(cell.strategy)}
     return "; ".join(f"{name} {in_words(domain)}" for name, domain in ranges.items())
 
@@ -86,12 +101,13 @@ def _times(count: int) -> str:
 
 
 def _budget_check(study: Study) -> str:
-    """What was asked of longer training."""
+    """Return in words what was asked of the budget check."""
     if not study.budget_check:
         return "off, so it is not known whether longer training would change the verdict"
     p = study.protocol
     longest = "never" if study.longest == 1 else f"at {study.longest} times the epochs at most"
     return (
-        f"each winner once more at {study.budget_check * p.max_epochs} epochs instead of {p.max_epochs}, the schedule stretched, scored on "
+        f"each winner once more at {study.budget_check * p.max_epochs} epochs instead of {p.max_epochs}, the schedule "
+        "stretched, scored on "
         f"validation at its last epoch before the test set was opened; where a strategy gains, its question is confirmed longer, {longest}"
     )

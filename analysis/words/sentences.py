@@ -1,4 +1,4 @@
-"""What a study says, in words: values made of their parts, so that a page can lay them out without taking text apart."""
+"""Sentences of a study as values made of their parts, so that a page can lay them out without parsing text."""
 
 import math
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ NOT_BEATEN = "Training is not shown to beat frozen features (the line to beat)"
 
 @dataclass(frozen=True, kw_only=True)
 class Sentence:
-    """The answer to one question; `question` is None where nothing can be answered yet."""
+    """The answer to one question. `question` is None where nothing can be answered yet."""
 
     question: Question | None
     head: str  # the decision in one phrase
@@ -45,7 +45,7 @@ class Sentence:
 
     @property
     def text(self) -> str:
-        """On one line, as it is printed and recorded: the decision, its scope, what to do."""
+        """Return the sentence on one line, as it is printed and recorded: the decision, its scope and what to do."""
         head = f"{self.head} ({self.numbers})" if self.numbers else self.head
         after = (self.scope, *(f"{s.text}: {s.command}" if s.command else s.text for s in self.steps))
         return f"{self.about}: {'. '.join((head, *(p[0].upper() + p[1:] for p in after if p)))}."
@@ -56,12 +56,12 @@ def _points(margin: float) -> str:
 
 
 def decision(pair: Pair, margin: float) -> str:
-    """What was decided between two strategies. `margin`: points of macro-F1."""
+    """Return in words what was decided between two strategies. `margin` is in points of macro-F1."""
     return DECIDED[pair.decision.kind].format(winner=pair.winner, loser=pair.loser, a=pair.a, b=pair.b, margin=_points(margin))
 
 
 def describe_pair(pair: Pair, margin: float) -> str:
-    """The decision with its numbers, the higher mean's side up."""
+    """Return the decision with its numbers, from the strategy with the higher mean."""
     text = decision(pair, margin)
     if pair.one_run:
         return f"{text}: one run tells nothing about the spread ({100 * pair.estimate.mean:+.1f} points of macro-F1)"
@@ -75,7 +75,7 @@ def describe_pair(pair: Pair, margin: float) -> str:
 
 
 def _numbers(pair: Pair, name: bool = False) -> str:
-    """The difference with its simultaneous interval, the higher mean's side up."""
+    """Return the difference with its simultaneous interval, from the strategy with the higher mean."""
     d, low, high = (100 * v for v in (pair.estimate.mean, pair.decision.low, pair.decision.high))
     first, other = pair.a, pair.b
     if d < 0:
@@ -87,7 +87,7 @@ def _numbers(pair: Pair, name: bool = False) -> str:
 
 
 def sentences(answered: Sequence[Ranking], frames: Frames) -> list[Sentence]:
-    """One a question; where none was answered, why."""
+    """Return one sentence per question, or the reason where none was answered."""
     if not answered:
         head, *rest = _why_none(frames)
         return [Sentence(question=None, head=head, steps=tuple(Step(text=t) for t in rest))]
@@ -95,7 +95,7 @@ def sentences(answered: Sequence[Ranking], frames: Frames) -> list[Sentence]:
 
 
 def answers(pairs: Sequence[Pair], strategies: pd.DataFrame, frames: Frames) -> list[Ranking]:
-    """One a question that has a pair."""
+    """Return the ranking of every question that has a pair."""
     found = []
     for question in dict.fromkeys(p.question for p in pairs):
         own = [p for p in pairs if p.question == question]
@@ -119,7 +119,7 @@ def _sentence(a: Ranking, frames: Frames) -> Sentence:
 
 
 def _scope(a: Ranking, leading: Pair, frames: Frames) -> str:
-    """What the interval contains, and at which size of images, where that is a small one."""
+    """Return in words what the interval contains, and the image size where it is a small one."""
     found = small(frames, a.question)
     parts = [
         *([] if math.isnan(leading.decision.low) else [scope_of(leading, luck(frames, a.question), frames.subsets(a.question))]),
@@ -129,7 +129,7 @@ def _scope(a: Ranking, leading: Pair, frames: Frames) -> str:
 
 
 def headline(a: Ranking, margin: float) -> str:
-    """The decision among all strategies of a question. `margin`: points of macro-F1."""
+    """Return the decision among all strategies of a question in words. `margin` is in points of macro-F1."""
     if len(a.comparable) < 2:
         return f"Not comparable: {a.reasons[0]}"
     worse = [s for s in a.comparable if s not in a.standing]
@@ -141,7 +141,10 @@ def headline(a: Ranking, margin: float) -> str:
     elif not inner:
         by = [a.pairs[a.standing[0], s].decision.kind for s in worse]
         all_beaten = set(by) == {"beats"}
-        text = f"{a.standing[0]} {'beats' if all_beaten else 'is better than'} {joined(worse)}{f' by at least {_points(margin)}' if all_beaten else ''}"
+        text = (
+            f"{a.standing[0]} {'beats' if all_beaten else 'is better than'} "
+            f"{joined(worse)}{f' by at least {_points(margin)}' if all_beaten else ''}"
+        )
         if set(by) - {"beats", "better"}:  # some are behind another one only
             text = f"{a.standing[0]} alone is not shown to be worse than another; {joined(worse)} are"
     elif a.mark == "equal":
@@ -154,13 +157,15 @@ def headline(a: Ranking, margin: float) -> str:
 
 
 def _not_beaten(a: Ranking) -> bool:
-    """Whether an exact classifier on frozen features stands, of which no trained strategy is shown to be better."""
+    """Return True where an exact classifier on frozen features stands and no trained strategy is shown to be better."""
     return any(EVERY[s].exact for s in a.standing) and any(not EVERY[s].exact for s in a.comparable)
 
 
 def scope_of(pair: Pair, lucky: dict[str, float], subsets: int = 0) -> str:
-    """What the interval contains; with one search, that it speaks of two configurations and how likely another draw chooses others.
-    `subsets`: on how many parts of the training images its runs were trained; 0 where all saw the same.
+    """Return in words what the interval contains.
+
+    With one search it adds that the claim is about two configurations, and how likely another draw would choose others. `subsets` is
+    the number of parts of the training images that the runs were trained on, 0 where all saw the same images.
     """
     e = pair.estimate
     trained = f"training images ({subsets} parts of them, alike for both), " if subsets else ""
@@ -169,7 +174,10 @@ def scope_of(pair: Pair, lucky: dict[str, float], subsets: int = 0) -> str:
         "run": f"{trained}seeds and test images of these configurations, found by one search on {ground}",
         "search": f"{e.searches} searches, {trained}seeds and test images; {'all searched on ' if subsets else ''}{ground}",
         "pass": f"{e.searches} searches, {trained}seeds and test images: all images, each tested by networks whose search never saw it",
-        "fold": f"{e.runs[0].count:g} training sets, seeds and test images; {'configurations found by one search' if e.searches == 1 else f'{e.searches} searches'}",
+        "fold": (
+            f"{e.runs[0].count:g} training sets, seeds and test images; "
+            f"{'configurations found by one search' if e.searches == 1 else f'{e.searches} searches'}"
+        ),
     }[e.unit]
     text = f"The interval contains {contains}"
     if e.searches > 1:
@@ -180,7 +188,7 @@ def scope_of(pair: Pair, lucky: dict[str, float], subsets: int = 0) -> str:
 
 
 def _sure(chance: float) -> str:
-    """Never all or nothing."""
+    """Return the probability in words, never as certain or impossible."""
     return "over 99 %" if chance > 0.99 else "below 1 %" if chance < 0.01 else f"{100 * chance:.0f} %"
 
 

@@ -1,4 +1,4 @@
-"""What to do now, in words: whom to take, what would decide and with which command, and what the looks have cost."""
+"""Steps after a verdict in words: the strategy to take, the command that would decide, and the cost of another look at the test set."""
 
 import math
 import re
@@ -20,25 +20,27 @@ from analysis.statistics.resampling import ENOUGH_SEEDS
 from study.console.text import joined
 
 HOW = ("--data", "--weights", "--mlflow", "--address", "--cpus-per-worker", "--gpus-per-trial", "--concurrent", "--max-failed")
-"""Options of a sweep with a value, of which none asks another question."""
+"""Options of a sweep that take a value and do not change the question."""
 FLAGS = ("--local", "--ray", "--no-images", "--strict-tracking")
-"""The same without a value."""
+"""Options of a sweep that take no value and do not change the question."""
 SETTING = ("name", "trials", "searches", "confirm_seeds", "budget_check", "workers")
-"""Fields that a sweep has an option for, which `--set` must not name as well."""
+"""Fields that a sweep has an option for, so that `--set` must not name them as well."""
 MOST_LETTERS = 64  # of a study's name
 
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """One thing to do or to know, and the command that does it."""
+    """A thing to do or to know, and the command that does it."""
 
     text: str
     command: str = ""
 
 
 def steps(a: Ranking, leading: Pair, frames: Frames) -> list[Step]:
-    """In the order of doing; `leading`: the pair the headline rests on. Longer training comes first: whatever else is bought for trainings
-    that were cut short is bought for nothing."""
+    """Return the steps in the order of doing. `leading` is the pair that the headline rests on.
+
+    Longer training comes first: other measures are wasted on trainings that were cut short.
+    """
     out = _longer(a, frames)
     reasons = [r for r in a.reasons if r not in [s.reason for s in a.cut_short]]
     if len(a.comparable) < 2:
@@ -65,18 +67,24 @@ def steps(a: Ranking, leading: Pair, frames: Frames) -> list[Step]:
         level = 100 * alpha_of_look(look(frames))
         out.append(
             Step(
-                text=f"The test set was opened {look(frames)} times. The looks share the 5 % of false claims, so this one is held to {level:.2g} %"
+                text=(
+                    f"The test set was opened {look(frames)} times. The looks share the 5 % of false claims, so this one is "
+                    f"held to {level:.2g} %"
+                )
             )
         )
     return out
 
 
 def _longer(a: Ranking, frames: Frames) -> list[Step]:
-    """Where the answer hangs on a strategy that was cut short."""
+    """Return the steps where the answer depends on a strategy that was cut short."""
     if not a.cut_short:
         return []
     if epochs := further(frames, a.question, STEPS):
-        text = f"{were_cut_short([s.strategy for s in a.cut_short])} at this budget. This study trains longer too: see its answer at {epochs} epochs"
+        text = (
+            f"{were_cut_short([s.strategy for s in a.cut_short])} at this budget. This study trains longer too: see its answer "
+            f"at {epochs} epochs"
+        )
         return [Step(text=text)]
     gains = {s: found for (q, s), found in beyond(frames).items() if q == a.question}
     if all(s.strategy in gains for s in a.cut_short):
@@ -94,7 +102,7 @@ def _longer(a: Ranking, frames: Frames) -> list[Step]:
 
 
 def _train_longer(a: Ranking, frames: Frames, text: str) -> Step:
-    """By a study of another name; one that asks at several budgets gains a longer one."""
+    """Return the step that trains longer, in a study of another name. A study that asks at several budgets gets a longer one."""
     if not a.question.max_epochs:
         return Step(text=text, command=longer(frames))
     longer_yet = LONGER * frames.asked(a.question)[0].budget
@@ -102,14 +110,14 @@ def _train_longer(a: Ranking, frames: Frames, text: str) -> Step:
 
 
 def allow(frames: Frames, longest: int) -> str:
-    """What confirms the study at so many times its epochs."""
+    """Return the command that confirms the study at `longest` times its epochs."""
     if (arguments := _asks_for_it(frames)) is None:
         return f"run_study(dataclasses.replace(STUDY, longest={longest}))"
     return _sweep(_by_folder(arguments, frames.study.name), {}, [f"longest={longest}"])
 
 
 def _winner_too(a: Ranking, frames: Frames) -> list[Step]:
-    """A winner that was cut short wins all the same."""
+    """Return the step for a winner that was cut short and won all the same."""
     found = a.short.get(a.winner)
     if found is None:
         return []
@@ -119,14 +127,17 @@ def _winner_too(a: Ranking, frames: Frames) -> list[Step]:
 
 
 def further(frames: Frames, question: Question, axis: Axis) -> int:
-    """The longest budget, in epochs, or the largest size of images at which the study asks the same; 0 where it is the question's own."""
+    """Return the longest budget in epochs, or the largest image size, at which the study asks the same question.
+
+    It is 0 where that is the question's own.
+    """
     own = getattr(question, axis.column)
     asked = (q for c in frames.study.cells if axis.without(q := frames.question_of(c)) == axis.without(question))
     return max((larger for q in asked if (larger := getattr(q, axis.column)) > own), default=0)
 
 
 def _larger(a: Ranking, frames: Frames) -> list[Step]:
-    """Where nothing is decided, and what was trained on is far smaller than it could be."""
+    """Return the step that trains on larger images, where nothing is decided and the trained size is far smaller than it could be."""
     found = small(frames, a.question)
     if found is None or a.mark == "decided":
         return []
@@ -139,7 +150,9 @@ def _larger(a: Ranking, frames: Frames) -> list[Step]:
 
 
 def together(found: Sequence[Short]) -> str:
-    """What was found, a sentence a kind: "partial had learned 78 % and full 63 % of their own training images after 3 epochs"."""
+    """Return the findings, one sentence per kind, as in "partial had learned 78 % and full 63 % of their own training images after 3
+    epochs".
+    """
     by_length: dict[str, list[Short]] = {}
     for s in found:
         if s.learned:
@@ -152,7 +165,7 @@ def together(found: Sequence[Short]) -> str:
 
 
 def _pick(a: Ranking, margin: float) -> Step:
-    """Whom to take now, and what that costs and saves."""
+    """Return the step that names the strategy to take now, with its cost and its saving."""
     cost = {s: f"{a.seconds[s]:.2g} s" for s in a.seconds}
     if len(a.standing) == 1:
         best, cheap = a.standing[0], min(a.comparable, key=lambda s: a.seconds.get(s, math.inf))
@@ -173,7 +186,7 @@ def _pick(a: Ranking, margin: float) -> Step:
 
 
 def _what_would_decide(a: Ranking, frames: Frames) -> list[Step]:
-    """Of each open pair of the highest mean among those standing."""
+    """Return the steps that would decide the open pairs of the strategy with the highest mean among those standing."""
     out = []
     for other in a.standing[1:]:
         pair = a.pairs[a.standing[0], other]
@@ -203,7 +216,7 @@ def _what_would_decide(a: Ranking, frames: Frames) -> list[Step]:
 
 
 def _in_passes(n: Need, folds: int) -> Need:
-    """Of outer folds, searches as the passes over all images that they make up."""
+    """Convert searches to passes over all images, for a study with outer folds."""
     if n.resource != "pass":
         return n
     return replace(n, more=None if n.more is None else -(-n.more // folds), limit=n.limit // folds)
@@ -235,8 +248,11 @@ def _unit(n: Need, count: int) -> str:
 
 
 def extend(frames: Frames, confirm_seeds: int) -> str:
-    """What runs more fresh seeds of this study: the command it was started with, if that still asks for it; else by its folder. With outer
-    folds, so many seeds or more, in whole passes: each with searches of its own."""
+    """Return the command that runs more fresh seeds of this study: its first command, or the study's folder where that asks for
+    something else.
+
+    With outer folds the number is rounded up to whole passes, each with searches of its own.
+    """
     if frames.study.folds > 1:
         return _in_whole_passes(frames, confirm_seeds)
     if (arguments := _asks_for_it(frames)) is None:
@@ -257,7 +273,7 @@ def _in_whole_passes(frames: Frames, confirm_seeds: int) -> str:
 
 
 def repeat(frames: Frames, searches: int) -> str:
-    """The same question asked by so many independent searches, each of the size it has now: a study of another name."""
+    """Return the command that asks the same question with `searches` independent searches of the same size, as a study of another name."""
     study = frames.study
     sizes = {n: -(-getattr(study, n) // study.searches) * searches for n in ("trials", "random_trials", "confirm_seeds")}
     name = f"{study.name}-{searches}-searches"
@@ -271,7 +287,10 @@ def repeat(frames: Frames, searches: int) -> str:
 
 
 def longer(frames: Frames) -> str:
-    """The same question with `LONGER` times the epochs, and of whatever is counted along with them: stored views, one an epoch, and steps."""
+    """Return the command that asks the same question with `LONGER` times the epochs.
+
+    Whatever is counted in epochs grows with them: stored views, one per epoch, and steps.
+    """
     p = frames.study.protocol
     settings = {"max_epochs": LONGER * p.max_epochs}
     if p.views >= p.max_epochs:
@@ -282,7 +301,7 @@ def longer(frames: Frames) -> str:
 
 
 def anew(frames: Frames, what: str, **settings: int) -> str:
-    """The same question with some of its settings changed, as a study of another name, which ends with `what`."""
+    """Return the command that asks the same question with some settings changed, as a study whose name ends with `what`."""
     kind = what.partition("-")[2]
     base = re.sub(rf"-\d+-{kind}$", "", frames.study.name)
     name = f"{base[: MOST_LETTERS - len(what) - 1]}-{what}"
@@ -294,8 +313,11 @@ def anew(frames: Frames, what: str, **settings: int) -> str:
 
 
 def _asks_for_it(frames: Frames) -> list[str] | None:
-    """A sweep's arguments that ask for what the study is today: its first command's; by its folder, where that command no longer does: it has
-    grown, or was chosen for hours, which would choose anew. None of a study that Python started."""
+    """Return the sweep's arguments that ask for the study as it is now, or None for a study started from Python.
+
+    They are those of its first command. Where that no longer asks for the same (the study has grown, or `--hours` would choose anew),
+    they name its folder.
+    """
     command = _command(frames)
     if "study.sweep" not in command:
         return None
@@ -304,7 +326,7 @@ def _asks_for_it(frames: Frames) -> list[str] | None:
 
 
 def _without(arguments: Sequence[str], fields: Collection[str]) -> tuple[list[str], list[str]]:
-    """(the arguments without what sets one of these fields, and without what --set says; that, without these fields)."""
+    """Return (arguments without those that set one of `fields` and without --set, the --set values without these fields)."""
     options = [f"--{field.replace('_', '-')}" for field in SETTING if field in fields]
     kept: list[str] = []
     was_set: list[str] = []
@@ -327,18 +349,18 @@ def _without(arguments: Sequence[str], fields: Collection[str]) -> tuple[list[st
 
 
 def _sweep(kept: Sequence[str], given: Mapping[str, object], was_set: Sequence[str]) -> str:
-    """A sweep of these arguments, options and settings, in one line."""
+    """Return the sweep command with these arguments, options and settings on one line."""
     options = [word for field, value in given.items() for word in (f"--{field.replace('_', '-')}", str(value))]
     return f"python -m study.sweep {shlex.join([*kept, *options, *(['--set', *was_set] if was_set else [])])}"
 
 
 def _command(frames: Frames) -> str:
-    """What the study was started with, in one line; of one that Python started, not a sweep."""
+    """Return the command that started the study on one line. For a study started from Python it is no sweep."""
     return " ".join(str(frames.facts.get("command") or f"python -m study.sweep {frames.study.name}").split())
 
 
 def _by_folder(arguments: list[str], name_of_study: str) -> list[str]:
-    """The study by where it lies. What says how it is run stays."""
+    """Return arguments that name the study by its folder. Options of how it is run stay."""
     kept, results, rest = [], "results", iter(arguments)
     if arguments and "/" in arguments[0] and not arguments[0].startswith("--") and not arguments[0].partition(":")[0].endswith(".py"):
         results = arguments[0].rstrip("/").rpartition("/")[0]  # it was begun with what another study's folder holds
@@ -356,7 +378,7 @@ def _by_folder(arguments: list[str], name_of_study: str) -> list[str]:
 
 
 def _among(option: str, names: Sequence[str]) -> str:
-    """Which of these an option is, which may be shortened as far as it stays clear; empty: none of them."""
+    """Return which of the names an option means, shortened as argparse allows, or "" where it means none of them."""
     return option if option in names else next((name for name in names if name.startswith(option)), "")
 
 

@@ -1,4 +1,4 @@
-"""How a study's network is used: the pick of every data set with the commands that take it, for a terminal, the page and MLflow."""
+"""The network of every data set with the commands that use it, for a terminal, the page and MLflow."""
 
 import shlex
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ class Use:
 
     @property
     def again(self) -> str:
-        """That it was delivered before the study grew, and the way out; else empty."""
+        """Return a sentence and the way out where it was delivered before the study grew, else ""."""
         old = self.pick.outdated
         return f"{old}: to deliver anew, run python -m study.deliver {shlex.quote(self.study)} --again" if old else ""
 
@@ -36,7 +36,8 @@ class Use:
             return f"{p.reason}{p.among}; the search's winner, epoch {p.epoch}"
         if p.folds > 1:
             return (
-                f"{p.reason}{p.among}; one of {p.folds} networks, each trained without one fold, the one with the best validation macro-F1. "
+                f"{p.reason}{p.among}; one of {p.folds} networks, each trained without one fold, the one with the best "
+                "validation macro-F1. "
                 f"The scores are those of all {p.folds}, each on its own fold (validation: mean {100 * p.validation:.1f})"
             )
         which = (
@@ -46,7 +47,7 @@ class Use:
 
 
 def uses(frames: Frames, picks: Sequence[Pick]) -> list[Use]:
-    """One a data set of the study."""
+    """Return one entry per data set of the study."""
     leading = to_use(picks)
     place = frames.ledger.folder
     out = []
@@ -74,7 +75,7 @@ def uses(frames: Frames, picks: Sequence[Pick]) -> list[Use]:
 
 
 def use_lines(frames: Frames, picks: Sequence[Pick]) -> list[str]:
-    """For the end of a terminal's output: what it is, where it lies, what to do with it."""
+    """Return the lines for the end of a terminal's output: the network, where it lies, and what to do with it."""
     out = []
     for use in uses(frames, picks):
         p = use.pick
@@ -90,7 +91,7 @@ def use_lines(frames: Frames, picks: Sequence[Pick]) -> list[str]:
 
 
 def pick_facts(picks: Sequence[Pick]) -> list[dict[str, Any]]:
-    """The picks of the data sets as plain values: what a registry is told."""
+    """Return the picks of the data sets as plain values, as a model registry records them."""
     return [
         {
             "of": p.of,
