@@ -1,1 +1,1 @@
-"""Arrays in, numbers out: scores, intervals, decisions. Nothing here knows a study."""
+"""Statistics on arrays: scores, intervals, decisions. Nothing here knows what a study is."""

@@ -1,11 +1,14 @@
-"""How a score depends on the place on an axis, the number of training images, the steps of training or the pixels: where two strategies'
-curves cross, and what ten times the images would bring.
+"""The dependence of a score on an axis: number of training images, steps of training or pixels.
 
-Runs of all places and strategies share seeds and test images, and with a seed its training images (nested over their numbers): so two strategies are
-paired over runs as well as over images, and two sizes of one run are. Between two measured sizes a run's score is taken as linear in log n.
+It tells where two strategies' curves cross, and what ten times the images would bring.
 
-The interval of a crossing holds every n at which the difference's own 95 % interval contains zero: whatever the true n*, it is missed only when
-the interval there misses zero. It needs no resampled crossing, which three seeds could not give, and may reach the end of what was measured.
+Runs of all places and strategies share seeds and test images, and runs of one seed share training images (nested over their numbers).
+So two strategies are paired over runs as well as over images, and so are two sizes of one run. Between two measured sizes a run's score
+is taken as linear in log n.
+
+The interval of a crossing holds every n at which the difference's own 95 % interval contains zero. Whatever the true n*, it is missed
+only when the interval there misses zero. This needs no resampled crossing, which three seeds could not give. The interval may reach the
+end of what was measured.
 """
 
 import math
@@ -26,12 +29,12 @@ RATES = np.geomspace(0.05, 2.0, 60)  # of the power law's exponent
 DRAWS = 2000
 
 Key = tuple[int, int]
-"""(seed, fold)."""
+"""Identity of a run at one place: (seed, fold)."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Point:
-    """One strategy at one place."""
+    """Scores of one strategy at one place on the axis."""
 
     place: float  # training images, steps or pixels
     keys: tuple[Key, ...]  # [K] of its runs
@@ -40,9 +43,11 @@ class Point:
 
 @dataclass(frozen=True, kw_only=True)
 class Crossing:
-    """Where A minus B changes sign, on an axis. `kind`: "crosses" where A is better at one size and B at another, all sizes together
-    at 95 %; "none" where no n between the smallest and the largest is consistent with a crossing; "unclear" between the two; "unknown"
-    where there is no interval (one run, one size).
+    """The place on an axis where A minus B changes sign.
+
+    `kind` is "crosses" where A is better at one size and B at another, all sizes together at 95 %. It is "none" where no n between the
+    smallest and the largest is consistent with a crossing, "unclear" between the two, and "unknown" where there is no interval (one
+    run, one size).
     """
 
     kind: Literal["crosses", "none", "unclear", "unknown"]
@@ -58,7 +63,7 @@ class Crossing:
 
     @property
     def below(self) -> bool:
-        """Whether the interval reaches the smallest size: it may lie below."""
+        """True where the interval reaches the smallest size, so that the crossing may lie below it."""
         return self.low <= self.smallest
 
     @property
@@ -67,14 +72,14 @@ class Crossing:
 
 
 def minus(a: Point, b: Point) -> Point:
-    """A minus B over the runs both have."""
+    """Return A minus B over the runs that both have."""
     keys = tuple(k for k in a.keys if k in set(b.keys))
     one, other = _of(a, keys), _of(b, keys)
     return Point(place=a.place, keys=keys, runs=_blend(one, other, 1.0, -1.0))
 
 
 def crossing(differences: Sequence[Point]) -> Crossing:
-    """`differences`: A minus B at every size."""
+    """Find where A minus B changes sign. `differences` holds A minus B at every size."""
     points = sorted((d for d in differences if d.keys), key=lambda d: d.place)
     if len(points) < 2:
         return Crossing(kind="unknown")
@@ -115,7 +120,7 @@ def _blend(one: Runs, other: Runs, x: float, y: float) -> Runs:
 
 
 def _between(points: Sequence[Point]) -> list[tuple[float, Estimate]]:
-    """(n, the difference there) from each size, itself included, up to the next."""
+    """Return (n, the difference there) on a grid from each size, itself included, up to the next."""
     out = []
     for a, b in zip(points, points[1:], strict=False):
         keys = [k for k in a.keys if k in set(b.keys)]
@@ -128,7 +133,10 @@ def _between(points: Sequence[Point]) -> list[tuple[float, Estimate]]:
 
 
 def _sign_change(x: np.ndarray, d: np.ndarray) -> dict[str, Any]:
-    """`at`, `changes` and `a_below` of linear interpolation; empty for none. Of several changes the one that leaves least on the wrong side."""
+    """Return `at`, `changes` and `a_below` of linear interpolation, empty for no change.
+
+    Of several changes it is the one that leaves least on the wrong side.
+    """
     up = d >= 0
     places = np.flatnonzero(up[1:] != up[:-1])
     if not len(places):
@@ -144,7 +152,7 @@ def _sign_change(x: np.ndarray, d: np.ndarray) -> dict[str, Any]:
 
 
 def _holding_zero(n: np.ndarray, estimates: Sequence[Estimate]) -> tuple[float, float] | None:
-    """The span of all n whose interval holds zero; its ends interpolated. None where no interval does."""
+    """Return the span of all n whose interval contains zero, with interpolated ends, or None where no interval does."""
     beyond = np.array([abs(e.mean) - e.half_width() for e in estimates])
     inside = np.flatnonzero(beyond <= 0)
     if not len(inside):
@@ -168,8 +176,9 @@ def _sign(e: Estimate, confidence: float) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class More:
-    """One strategy at `images`, ten times the largest size, if its curve goes on as the power law a - b n^-c through its means. Shares.
-    `gain`: over the law's own value at the largest size. Where nothing can be said, `why_not` says why.
+    """The extrapolation of one strategy to `images`, ten times the largest size, by the power law a - b n^-c through its means, in shares.
+
+    `gain` is over the law's own value at the largest size. Where nothing can be said, `why_not` gives the reason.
     """
 
     images: float
@@ -183,7 +192,7 @@ class More:
 
 
 def ten_times(points: Sequence[Point], factor: float = FACTOR) -> More:
-    """Of one strategy's sizes."""
+    """Extrapolate one strategy's curve to `factor` times its largest size."""
     points = sorted((p for p in points if p.keys), key=lambda p: p.place)
     images = factor * points[-1].place if points else math.nan
     if len(points) < FEWEST_FOR_A_LAW:
@@ -213,13 +222,16 @@ def ten_times(points: Sequence[Point], factor: float = FACTOR) -> More:
 
 
 def _units(runs: Runs, values: np.ndarray) -> np.ndarray:
-    """Means [U, ...] of values [K, ...] over what repeats: folds, searches, or runs."""
+    """Return means [U, ...] of values [K, ...] over what repeats: folds, searches or runs."""
     by = runs.fold if runs.fold is not None else runs.search if len(np.unique(runs.search)) > 1 else np.arange(len(runs.scores))
     return np.stack([values[by == u].mean(axis=0) for u in np.unique(by)])
 
 
 def _deviations(units: np.ndarray, runs: Sequence[Runs], estimates: Sequence[Estimate]) -> np.ndarray:
-    """[DRAWS, M] of the means from the truth: runs as Student's t, with what a run's sizes have in common; images as they were resampled."""
+    """Draw [DRAWS, M] deviations of the means from the truth.
+
+    Runs deviate as Student's t, with what the sizes of a run have in common. Images deviate as they were resampled.
+    """
     rng = np.random.Generator(np.random.Philox(key=[24, 25]))
     u = len(units)
     normal = rng.standard_normal((DRAWS, u)) @ (units - units.mean(axis=0)) / math.sqrt(u * (u - 1))
@@ -233,14 +245,14 @@ def _deviations(units: np.ndarray, runs: Sequence[Runs], estimates: Sequence[Est
 
 
 def _misfit(residuals: np.ndarray) -> np.ndarray:
-    """[DRAWS, M]: means that lie off the law [M] will do so again."""
+    """Draw [DRAWS, M] deviations from the law as large as those of the residuals [M]."""
     rng = np.random.Generator(np.random.Philox(key=[26, 27]))
     sd = math.sqrt(float(residuals @ residuals) / (len(residuals) - 3))
     return sd * rng.standard_normal((DRAWS, len(residuals)))
 
 
 def fit_power_law(n: np.ndarray, means: np.ndarray, weights: np.ndarray, at: np.ndarray) -> np.ndarray:
-    """Values [D, len(at)] of the best a - b n^-c (b >= 0, a <= 1) through each row of means [D, M] at sizes n [M]."""
+    """Return values [D, len(at)] of the best a - b n^-c (b >= 0, a <= 1) through each row of means [D, M] at sizes n [M]."""
     w = weights / weights.sum()
     best, values = np.full(len(means), np.inf), np.zeros((len(means), len(at)))
     for c in RATES:

@@ -1,17 +1,17 @@
-"""What may be said of the pairs of a study: six kinds of verdict, each with its condition, and whom it is about.
+"""Verdicts on the pairs of a study: six kinds, each with its condition, with M the margin and m the number of pairs.
 
-| kind | when (M the margin, m pairs) |
-| --- | --- |
-| not_comparable | a doubt bars the verdict it would have been: small classes, a collapse, unequal budgets, the loser's range's edge, a loser cut short (Doubts) |
-| beats | Holm's p below 5 % and the whole simultaneous interval beyond M |
-| better_by_little | Holm's p below 5 %, and less than M is shown too: both one-sided tests at 5 % (TOST), Holm over pairs |
-| better | Holm's p below 5 %; whether by M is open |
-| equivalent | less than M is shown, a difference is not |
-| undecided | otherwise |
+- not_comparable: a doubt bars the verdict it would have been. Doubts are small classes, a collapse, unequal budgets, the edge of the
+  loser's range, and a loser cut short (Doubts).
+- beats: Holm's p is below 5 % and the whole simultaneous interval is beyond M.
+- better_by_little: Holm's p is below 5 %, and less than M is shown too: both one-sided tests at 5 % (TOST), Holm over pairs.
+- better: Holm's p is below 5 %. Whether by M is open.
+- equivalent: less than M is shown, a difference is not.
+- undecided: otherwise.
 
-The simultaneous interval is Bonferroni's, at 5 % / m, cut at zero where Holm, who is stronger, settles the sign: so it agrees with
-Holm's p and holds for all pairs at once (the wider level of the step at which Holm tests a pair does not: with ten pairs that all
-differ such intervals miss one in up to 15 % of studies). It decides `beats`, so "by at least M" holds for all pairs at once as well.
+The simultaneous interval is Bonferroni's, at 5 % / m, cut at zero where Holm's method, which is stronger, settles the sign. So it
+agrees with Holm's p and holds for all pairs at once. The wider level of the step at which Holm tests a pair does not: with ten pairs
+that all differ such intervals miss one in up to 15 % of studies. The interval decides `beats`, so "by at least M" holds for all pairs
+at once as well.
 """
 
 import math
@@ -34,7 +34,7 @@ Side = Literal["a", "b"]
 
 @dataclass(frozen=True, kw_only=True)
 class Chances:
-    """How probable each answer is, from the difference's confidence distribution: approximate, and of this design's sources alone."""
+    """Probability of each answer from the difference's confidence distribution: approximate, and of this design's sources of doubt alone."""
 
     a_better: float  # by more than the margin
     within: float
@@ -43,8 +43,10 @@ class Chances:
 
 @dataclass(frozen=True, kw_only=True)
 class Doubts:
-    """Why two strategies may be unfit to be compared. Those of one side say that it may do better than it did (its range was too narrow, its
-    training too short): they bar a verdict that names it the loser, and one that calls both equal, and leave an open one open.
+    """Reasons why two strategies may be unfit to be compared.
+
+    Doubts about one side say that it may do better than it did (its range was too narrow, its training too short). They bar a verdict
+    that names it the loser, and one that calls both equal. They leave an open verdict open.
     """
 
     both: tuple[str, ...] = ()
@@ -52,7 +54,7 @@ class Doubts:
     of_b: tuple[str, ...] = ()
 
     def bar(self, kind: Kind, a_higher: bool) -> tuple[str, ...]:
-        """Those that speak against this verdict."""
+        """Return the doubts that speak against this verdict."""
         if kind == "undecided":
             return self.both
         if kind == "equivalent":
@@ -60,7 +62,7 @@ class Doubts:
         return (*self.both, *(self.of_b if a_higher else self.of_a))
 
     def suspects(self, kind: Kind, a_higher: bool) -> tuple[Side, ...]:
-        """Of a verdict that is barred: whose leaving would end it."""
+        """Return the sides of a barred verdict whose removal would end the doubt."""
         if self.both:
             return ("a", "b")
         if kind == "equivalent":
@@ -70,7 +72,7 @@ class Doubts:
 
 @dataclass(frozen=True, kw_only=True)
 class Decision:
-    """What may be said of A and B. `scope` "configurations": each was searched once, another search may choose otherwise."""
+    """The verdict on A and B. The `scope` "configurations" means that each was searched once, so another search may choose otherwise."""
 
     kind: Kind
     winner: Side | None
@@ -86,7 +88,11 @@ class Decision:
 
 
 def decide(pairs: Sequence[Estimate], margin: float, doubts: Sequence[Doubts] | None = None, alpha: float = ALPHA) -> list[Decision]:
-    """Verdicts on all pairs of a study together; `margin` in shares; `doubts` by pair; `alpha` of this look (forecast.alpha_of_look)."""
+    """Return the verdicts on all pairs of a study together.
+
+    `margin` is in shares, `doubts` has one entry per pair, and `alpha` is the level of this look at the test set
+    (forecast.alpha_of_look).
+    """
     p = holm([e.p() for e in pairs])
     equivalent = holm([equivalence_p(e, margin) for e in pairs])
     left = len(pairs) - int((p < alpha).sum())
@@ -97,7 +103,9 @@ def decide(pairs: Sequence[Estimate], margin: float, doubts: Sequence[Doubts] | 
 
 
 def equivalence_p(e: Estimate, margin: float) -> float:
-    """Two one-sided tests (Schuirmann 1987): below alpha exactly when the 1 - 2 alpha interval lies within +- margin."""
+    """Return the p value of two one-sided tests (Schuirmann 1987), below alpha exactly when the 1 - 2 alpha interval lies within +-
+    margin.
+    """
     return max(1 - e.above(-margin), e.above(margin))
 
 
@@ -138,17 +146,18 @@ def _decision(e: Estimate, margin: float, doubts: Doubts, p: float, p_equivalent
 
 
 def not_separated_from_best(strategies: Sequence[str], decisions: Mapping[tuple[str, str], Decision]) -> list[str]:
-    """Those that no other is shown to be better than by what may be worth having; the best is among them in 95 % of studies, as Holm holds.
+    """Return the strategies that no other is shown to be better than by what may be worth having.
 
-    `decisions` on A and B under (A, B), in either order. What excludes a strategy is the verdict itself: multiple comparisons with
-    the best (Edwards and Hsu 1983), one-sided, would exclude more, and then some that stand as undecided beside it.
+    The best is among them in 95 % of studies, as Holm's method guarantees. `decisions` on A and B are under (A, B), in either order.
+    The verdict itself excludes a strategy. Multiple comparisons with the best (Edwards and Hsu 1983), one-sided, would exclude more,
+    also some that stand as undecided beside the best.
     """
     worse = {(b if d.winner == "a" else a) for (a, b), d in decisions.items() if d.kind in ("beats", "better")}
     return [s for s in strategies if s not in worse]
 
 
 def expected_loss(e: Estimate) -> float:
-    """What choosing B costs on average where A minus B is `e`: the mean of max(A - B, 0) over the confidence distribution; NaN for one run."""
+    """Return the mean cost of choosing B where A minus B is `e`: max(A - B, 0) over the confidence distribution. NaN for one run."""
     reach = min(max(e.mean, 0.0) + 4 * e.half_width(), 2.0) if not math.isnan(e.variance) else math.nan
     if not reach > 0:
         return reach
@@ -161,7 +170,7 @@ def expected_loss(e: Estimate) -> float:
 
 @dataclass(frozen=True, kw_only=True)
 class AcrossDatasets:
-    """One pair of strategies over several data sets, of which these are taken as a sample."""
+    """The difference of two strategies over several data sets, which are taken as a sample of data sets."""
 
     datasets: int
     better: int  # A named the winner
@@ -174,7 +183,7 @@ class AcrossDatasets:
 
 
 def across_datasets(pairs: Sequence[Estimate], decisions: Sequence[Decision]) -> AcrossDatasets:
-    """The same A minus B on each data set."""
+    """Summarise the same A minus B over data sets. `pairs` and `decisions` have one entry per data set."""
     d = np.array([e.mean for e in pairs])
     n, spread = len(d), float(np.var(d, ddof=1)) if len(d) > 1 else math.nan
     own = float(np.mean([e.variance for e in pairs]))

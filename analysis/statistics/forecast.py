@@ -1,9 +1,10 @@
-"""How much more would decide, and what a design can see at all.
+"""Forecasts: how many more runs or images would decide, and what differences a design can see at all.
 
-More runs (or searches) shrink their part of the variance, more test images theirs, never the other's: so each is forecast for
-itself. The present mean is one draw around the truth; the mean after adding units lies around the present one with the variance
-that adding them removes, V (1 - K / K'), and the units' variances are known only as well as K units tell them. The number given
-decides with 80 % probability over all of this: the number that would decide "if the mean stayed as it is" fails every second time.
+More runs (or searches) shrink their part of the variance, more test images theirs, never the other's. So each is forecast for itself.
+
+The present mean is one draw around the truth. The mean after adding units lies around the present one with the variance that adding
+them removes, V (1 - K / K'), and the units' variances are known only as well as K units tell them. The number given decides with 80 %
+probability over all of this. The number that would decide "if the mean stayed as it is" fails every second time.
 """
 
 import math
@@ -24,18 +25,18 @@ Resource = Literal["run", "search", "fold", "pass", "image", "session"]
 
 
 def alpha_of_look(look: int, alpha: float = ALPHA) -> float:
-    """The level at the `look`-th time, from 1, that the test set is opened on more runs of the same question.
+    """Return the level at the `look`-th time, from 1, that the test set is opened on more runs of the same question.
 
-    The first look has all of alpha, later ones alpha / 2^look. By Bonferroni alone that could come to 1.5 alpha; looks at growing
-    data are so alike that it stays at alpha (4 to 6 % over five looks, `benchmarks/verdict.py`; without spending 13 to 15 %). Halving
-    from the first look on holds 2 to 3 % and would widen the interval of every study that looks once by a quarter.
+    The first look has all of alpha, later ones alpha / 2^look. By Bonferroni alone that could come to 1.5 alpha, but looks at growing
+    data are so alike that it stays at alpha (4 to 6 % over five looks, `benchmarks/verdict.py`, without spending 13 to 15 %). Halving
+    from the first look on would hold 2 to 3 % and widen the interval of every study that looks once by a quarter.
     """
     return alpha if look <= 1 else alpha / 2**look
 
 
 @dataclass(frozen=True, kw_only=True)
 class Need:
-    """How many more of one resource decide with the target's probability; None: not even `limit` more would."""
+    """The additional amount of one resource that decides with the target's probability, or None where not even `limit` more would."""
 
     resource: Resource
     more: int | None
@@ -43,9 +44,10 @@ class Need:
 
 
 def forecast(e: Estimate, margin: float, level: float = ALPHA, target: float = TARGET) -> tuple[Need, ...]:
-    """For an undecided pair: more units alone, more test images alone, and, where each search has several runs, more runs of each alone.
+    """Return the needs of an undecided pair: more units alone, more test images alone, or more runs of each search alone.
 
-    `level`: what the pair must clear next time, alpha_of_look(next) / Decision.tests_left. The answer is the same on every call.
+    The last one is there where each search has several runs. `level` is what the pair must clear next time, alpha_of_look(next) /
+    Decision.tests_left. The random numbers are fixed, so the answer is the same on every call.
     """
     units = Need(resource=e.unit, more=_fewest(lambda n: _after_units(e, margin, level, n), MOST_UNITS, target), limit=MOST_UNITS)
     have = int(e.images.count)
@@ -62,7 +64,7 @@ def forecast(e: Estimate, margin: float, level: float = ALPHA, target: float = T
 
 
 def _fewest(chance: Callable[[int], float], most: int, target: float) -> int | None:
-    """The smallest n in 1..most whose chance reaches the target: doubling, then bisection."""
+    """Return the smallest n in 1..most whose chance reaches the target, found by doubling, then bisection, or None."""
     low, high = 0, 1
     while chance(min(high, most)) < target:
         if high >= most:
@@ -76,7 +78,7 @@ def _fewest(chance: Callable[[int], float], most: int, target: float) -> int | N
 
 
 def _after_units(e: Estimate, margin: float, level: float, more: int) -> float:
-    """The chance of a decision with `more` units of each strategy."""
+    """Return the chance of a decision with `more` units of each strategy."""
     rng = np.random.Generator(np.random.Philox(key=[40, 1]))
     removed = np.zeros(DRAWS)
     parts, dfs = [], []
@@ -93,7 +95,7 @@ def _after_units(e: Estimate, margin: float, level: float, more: int) -> float:
 
 
 def _after_images(e: Estimate, margin: float, level: float, more: int) -> float:
-    """The chance of a decision with `more` test images (or sessions)."""
+    """Return the chance of a decision with `more` test images (or sessions)."""
     rng = np.random.Generator(np.random.Philox(key=[40, 2]))
     growth = (e.images.count + more) / e.images.count
     removed = _drawn(e.images, rng) * (1 - 1 / growth)
@@ -102,7 +104,7 @@ def _after_images(e: Estimate, margin: float, level: float, more: int) -> float:
 
 
 def _after_seeds(e: Estimate, margin: float, level: float, more: int) -> float:
-    """The chance of a decision with `more` runs of every search's winner: what the searches differ by stays."""
+    """Return the chance of a decision with `more` runs of every search's winner. The spread between searches stays."""
     rng = np.random.Generator(np.random.Philox(key=[40, 3]))
     removed, parts = np.zeros(DRAWS), []
     for p in e.runs:
@@ -119,7 +121,7 @@ def _after_seeds(e: Estimate, margin: float, level: float, more: int) -> float:
 
 
 def _drawn(p: Part, rng: np.random.Generator) -> np.ndarray:
-    """The part's true variance [DRAWS], given the one seen with its degrees of freedom."""
+    """Draw [DRAWS] true variances of the part, given the estimate and its degrees of freedom."""
     if p.variance == 0 or math.isinf(p.df):
         return np.full(DRAWS, p.variance)
     return p.variance * p.df / rng.chisquare(p.df, DRAWS)
@@ -136,7 +138,7 @@ def _decided(
     level: float,
     rng: np.random.Generator,
 ) -> float:
-    """Share of draws in which a difference, or its being within the margin, is shown."""
+    """Return the share of draws in which a difference, or its being within the margin, is shown."""
     distance = np.abs(mean + np.sqrt(removed) * rng.standard_normal(DRAWS))
     differs = distance > reach(1 - level / 2, runs, df_runs, images, df_images)
     alike = distance + reach(1 - level, runs, df_runs, images, df_images) < margin
@@ -148,7 +150,10 @@ def _decided(
 
 @dataclass(frozen=True, kw_only=True)
 class Spread:
-    """What moves a test score, in shares. As measured on a small part of DeepWeeds at 48 px; an earlier study's own are better."""
+    """Standard deviations of a test score by source, in shares.
+
+    The defaults were measured on a small part of DeepWeeds at 48 px. An earlier study's own values are better.
+    """
 
     search: float = 0.014  # sd of a search's winner
     seed: float = 0.04  # sd of one run of one configuration
@@ -157,20 +162,23 @@ class Spread:
 
 @dataclass(frozen=True, kw_only=True)
 class Sight:
-    """What a design can show with 80 % probability, in shares."""
+    """The differences that a design can show with 80 % probability, in shares."""
 
     difference: float  # the smallest true difference for which a winner is named
     margin: float  # the smallest margin of which "no difference worth it" is said where there is none
     half_width: float  # of the 95 % interval of a difference
 
     def reaches(self, margin: float) -> bool:
-        """Whether "no difference worth the margin" can be hoped for."""
+        """Return True where "no difference worth the margin" can be hoped for."""
         return self.margin <= margin
 
 
 def design(searches: int, seeds: int, units: float, spread: Spread, pairs: int = 1, alpha: float = ALPHA, folds: int = 1) -> Sight | None:
-    """`seeds` runs of each of `searches` winners, on `units` test images (or effective sessions); None where nothing repeats. `folds`: outer
-    folds that share the searches, of which several tell by how far those of one fold lie apart (cross_fitting.py)."""
+    """Forecast what a design can see, or None where nothing repeats.
+
+    It has `seeds` runs of each of `searches` winners, on `units` test images (or effective sessions). `folds` outer folds share the
+    searches. Several searches per fold show their spread within a fold (cross_fitting.py).
+    """
     repeats = searches if searches > 1 else seeds
     if repeats < 2 or seeds < 1 or units <= 1:
         return None

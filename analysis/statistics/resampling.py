@@ -1,6 +1,7 @@
-"""Scores of predictions, the same on resampled images, and Holm's p values: what every comparison is made of, on arrays.
+"""Scores of predictions, scores on resampled images, and Holm's p values: the arrays behind every comparison.
 
-Macro averages go over the classes that occur among the labels. Images are drawn with replacement; whole sessions, where they have them.
+Macro averages go over the classes that occur among the labels. Images are drawn with replacement, as whole sessions where they have
+them.
 """
 
 import functools
@@ -30,7 +31,7 @@ PRIMARY = "macro_f1"  # what searches optimise, and the one metric that has verd
 
 
 def counts(predicted: np.ndarray, labels: np.ndarray, classes: int, weights: np.ndarray | None = None) -> Counts:
-    """Of predictions [N]: [C]; with weights [B, N], of every resample: [B, C]."""
+    """Return the counts of predictions [N] by class, [C]. With weights [B, N] they are those of every resample, [B, C]."""
     rows = np.arange(len(labels))
     onehot = np.zeros((len(labels), 3 * classes), np.float32)  # truth, said, hits side by side: one product for all three
     onehot[rows, labels] = 1
@@ -45,12 +46,12 @@ def counts(predicted: np.ndarray, labels: np.ndarray, classes: int, weights: np.
 
 
 def confusions(predicted: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray:
-    """Counts [C, C] of predictions [N], truth in rows."""
+    """Return the confusion counts [C, C] of predictions [N], truth in rows."""
     return np.bincount(labels * classes + predicted, minlength=classes * classes).reshape(classes, classes).astype(float)
 
 
 def image_weights(count: int, groups: np.ndarray | None, resamples: int, rng: np.random.Generator) -> np.ndarray:
-    """[resamples, count]: how often each image is drawn. With `groups`, whole groups are drawn."""
+    """Return [resamples, count] how often each image is drawn. With `groups`, whole groups are drawn."""
     if groups is None:
         return rng.multinomial(count, np.full(count, 1 / count), size=resamples)
     _, member = np.unique(groups, return_inverse=True)
@@ -59,7 +60,7 @@ def image_weights(count: int, groups: np.ndarray | None, resamples: int, rng: np
 
 
 def shared_weights(count: int, groups: np.ndarray | None, resamples: int) -> np.ndarray:
-    """The `image_weights` that a whole analysis shares, so that everything on the same images pairs up: drawn once, read-only."""
+    """Return the `image_weights` that a whole analysis shares, read-only, so that everything on the same images can be paired."""
     return _drawn(count, None if groups is None else groups.astype(np.int64).tobytes(), resamples)
 
 
@@ -73,7 +74,7 @@ def _drawn(count: int, groups: bytes | None, resamples: int) -> np.ndarray:
 
 @dataclass(frozen=True, kw_only=True)
 class ImageUnits:
-    """What is resampled: every image for itself, or whole recording sessions."""
+    """The units that are resampled: single images, or whole recording sessions."""
 
     images: int
     groups: int  # sessions; the number of images where there are none
@@ -82,9 +83,10 @@ class ImageUnits:
 
 
 def image_units(count: int, groups: np.ndarray | None) -> ImageUnits:
-    """With w a group's share of the images, resampling groups finds 1 - 2 sum w^3 / sum w^2 + sum w^2 of the variance where groups differ as
+    """Return the units, with the correction of the variance for few or unequal groups.
 
-    wholes: (G - 1) / G for G equal groups, 0.7 for ten whose sizes spread as a recording day's do. The correction is its inverse.
+    With w a group's share of the images, resampling groups finds 1 - 2 sum w^3 / sum w^2 + sum w^2 of the variance where groups differ
+    as wholes: (G - 1) / G for G equal groups, 0.7 for ten whose sizes spread as a recording day's do. The correction is its inverse.
     """
     sizes = np.ones(count) if groups is None else np.unique(groups, return_counts=True)[1].astype(float)
     w = sizes / sizes.sum()
@@ -97,7 +99,7 @@ def image_units(count: int, groups: np.ndarray | None) -> ImageUnits:
 
 
 def holm(p: Sequence[float]) -> np.ndarray:
-    """Holm's adjusted p values (1979), in the order given; NaN stays NaN and counts as a comparison made."""
+    """Return Holm's adjusted p values (1979) in the order given. NaN stays NaN and counts as a comparison made."""
     values = np.asarray(p, dtype=float)
     order = np.argsort(np.where(np.isnan(values), 2.0, values), kind="stable")
     adjusted, worst = np.empty(len(values)), 0.0

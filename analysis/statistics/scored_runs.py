@@ -1,4 +1,4 @@
-"""One strategy's confirm runs as the verdict sees them: scores, the same on resampled images, and which search and fold each belongs to."""
+"""Confirm runs of one strategy as the verdict sees them: scores, the same on resampled images, and the search and fold of each."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from analysis.statistics.resampling import METRICS, ImageUnits, counts
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Runs:
-    """In any order; all strategies compared share images and resamples."""
+    """Scored runs in any order. All strategies compared share images and resamples."""
 
     scores: np.ndarray  # [K], shares in [0, 1]
     search: np.ndarray  # [K] which search's winner the run trained
@@ -28,7 +28,10 @@ def score_runs(
     units: ImageUnits,
     metrics: Sequence[str] = tuple(METRICS),
 ) -> dict[str, Runs]:
-    """By metric, from class indices [N] by run; `weights` [B, N] from statistics.image_weights, the same for every strategy."""
+    """Return by metric the scored runs, from class indices [N] of each run.
+
+    `weights` [B, N] are those of resampling.shared_weights, the same for every strategy.
+    """
     weights = weights.astype(np.float32, copy=False)
     found = [(counts(p, labels, classes), counts(p, labels, classes, weights)) for p in predicted]
     return {
@@ -43,7 +46,7 @@ def score_runs(
 
 
 def join_folds(by_fold: Sequence[Runs]) -> Runs:
-    """One strategy's runs of each fold as one; a single fold stays as it is."""
+    """Join one strategy's runs of each fold. A single fold stays as it is."""
     if len(by_fold) == 1:
         return by_fold[0]
     return Runs(

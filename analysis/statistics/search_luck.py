@@ -1,4 +1,4 @@
-"""What one search may have owed to luck: free, from the trials it ran, where the search was not repeated."""
+"""The luck of one search, estimated at no cost from the trials it ran, where the search was not repeated."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ import numpy as np
 
 @dataclass(frozen=True, kw_only=True)
 class SearchLuck:
-    """Another draw of as many random trials from the same ones: who would have won, by trial in the order given."""
+    """The result of drawing as many random trials again from the same ones: how often each would have won, in the order given."""
 
     chances: np.ndarray  # [T (+ 1 with a default, last)]
     another_wins: float
@@ -16,10 +16,11 @@ class SearchLuck:
 
 
 def search_luck(scores: np.ndarray, default: float | None = None) -> SearchLuck:
-    """`scores` [T] of a search's RANDOM trials on validation (NaN: no result); `default`: the score of the trial every search begins with.
+    """Estimate the luck from `scores` [T] of a search's RANDOM trials on validation (NaN: no result).
 
-    With T draws of T trials, the one of rank j (from 1) is the best drawn with chance ((T - j + 1) / T)^T - ((T - j) / T)^T;
-    a default takes the place of all below it. Guided trials depend on the others and do not belong here.
+    `default` is the score of the trial that every search begins with. With T draws of T trials, the one of rank j (from 1) is the best
+    drawn with chance ((T - j + 1) / T)^T - ((T - j) / T)^T. A default takes the place of all below it. Guided trials depend on the
+    others and do not belong here.
     """
     t = len(scores)
     filled = np.where(np.isnan(scores), -np.inf, scores)

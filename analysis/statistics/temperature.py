@@ -13,8 +13,11 @@ FEWEST = 20  # images a half: of fewer, an error of 15 bins tells nothing
 
 @dataclass(frozen=True, kw_only=True)
 class Crossfit:
-    """One temperature of several runs of a configuration. `before`, `after`: expected calibration error on validation images, the mean over
-    the runs, without a temperature and with the one fitted on the other half of the images; None where the halves are too small."""
+    """The temperature of several runs of a configuration.
+
+    `before` and `after` are the expected calibration error on validation images, the mean over the runs, without a temperature and with
+    the one fitted on the other half of the images. They are None where the halves are too small.
+    """
 
     temperature: float
     runs: int
@@ -24,7 +27,10 @@ class Crossfit:
 
 
 def crossfit(runs: Sequence[Predictions]) -> Crossfit:
-    """`runs`: what each said of the same validation images, or, on other parts or folds, of its own."""
+    """Fit one temperature on the predictions of several runs on validation, and estimate its calibration error by halves.
+
+    The runs may have the same validation images or, on other parts or folds, each its own.
+    """
     halves = [_halves(p.labels) for p in runs]
     whole = fit_temperature(np.concatenate([p.logits for p in runs]), np.concatenate([p.labels for p in runs]))
     images = min(len(p.labels) for p in runs)
@@ -43,7 +49,7 @@ def crossfit(runs: Sequence[Predictions]) -> Crossfit:
 
 
 def _halves(labels: np.ndarray) -> np.ndarray:
-    """[N] of 0 and 1, every class in both as evenly as it can be."""
+    """Return [N] of 0 and 1 that split every class as evenly as possible."""
     side = np.zeros(len(labels), np.int64)
     side[np.argsort(labels, kind="stable")] = np.arange(len(labels)) % 2
     return side
