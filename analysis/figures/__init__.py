@@ -1,7 +1,7 @@
-"""The figures, in the order of the page. To add one: a file with `compute` and `draw`, and its line here.
+"""The figures, in the order of the page. To add one, write a file with `compute` and `draw`, and add its line here.
 
-Every figure is `compute(frames, findings) -> tidy frame` (all the thinking) and `draw(frame) -> Figure` (none). What is drawn along an axis
-is drawn along each of `analysis.data.axes` by the same file.
+Every figure is `compute(frames, findings) -> tidy frame` (all the thinking) and `draw(frame) -> Figure` (none). The same file draws a
+figure along each of `analysis.data.axes`.
 """
 
 from collections.abc import Callable
@@ -53,7 +53,7 @@ class FigureSpec:
 
 
 class FigureFile(Protocol):
-    """What a file of this folder holds."""
+    """The interface of a file of this folder."""
 
     __name__: str
     TITLE: str

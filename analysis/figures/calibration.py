@@ -1,4 +1,4 @@
-"""Whether confidence is right: reliability of the test probabilities, before and after one temperature fitted on validation."""
+"""Reliability of the test probabilities, before and after one temperature fitted on validation."""
 
 import numpy as np
 import pandas as pd
@@ -17,7 +17,7 @@ NOTE = (
 
 
 def compute(frames: Frames, findings: Findings) -> pd.DataFrame:
-    """One row a strategy, kind ("before", "after") and bin: confidence, accuracy, images; with the mean ECE."""
+    """Return one row per strategy, kind ("before", "after") and bin: confidence, accuracy and images, with the mean calibration error."""
     found = frames.measured_runs("calibration")
     if not len(found):
         return found

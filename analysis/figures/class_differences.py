@@ -1,4 +1,4 @@
-"""Which classes gain: F1 of each class, the best strategy minus each other one, with intervals."""
+"""Gains by class: F1 of each class, the best strategy minus each other one, with intervals."""
 
 import math
 
@@ -20,7 +20,7 @@ NOTE = (
 
 
 def compute(frames: Frames, findings: Findings) -> pd.DataFrame:
-    """One row a class and strategy other than the best."""
+    """Return one row per class and strategy other than the best."""
     rows = []
     for own in by_question(frames, findings):
         best, *others = own.ranked
@@ -59,7 +59,8 @@ def draw(frame: pd.DataFrame) -> go.Figure:
         for k, strategy in enumerate(others):
             own = block[block.strategy == strategy]
             figure.add_scatter(
-                x=[None], y=[None], mode="markers", marker={"color": colour(strategy), "symbol": symbol(strategy), "size": 9}, **named(strategy), **at
+                x=[None], y=[None], mode="markers", marker={"color": colour(strategy), "symbol": symbol(strategy), "size": 9},
+                **named(strategy), **at,
             )  # fmt: skip
             for seen, part in own.groupby("seen"):
                 _draw(figure, part, (k + 0.5) / len(others) - 0.5, colour(strategy) if seen else GREY, at)

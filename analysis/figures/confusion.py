@@ -21,7 +21,7 @@ MOST_CLASSES = 30
 
 
 def compute(frames: Frames, findings: Findings) -> pd.DataFrame:
-    """One row a strategy and cell; on the best strategy's rows also its difference from the second, named in `minus`."""
+    """Return one row per strategy and cell. The best strategy's rows also hold its difference from the second, named in `minus`."""
     rows = []
     for own in by_question(frames, findings):
         apart = _apart(own)
@@ -50,7 +50,7 @@ def compute(frames: Frames, findings: Findings) -> pd.DataFrame:
 
 
 def _apart(own: Classes) -> dict[Cell, Difference]:
-    """The best strategy minus the second, in every cell that one of them hit at all."""
+    """Return the best strategy minus the second, in every cell in which either has an image."""
     if len(own.ranked) < 2:
         return {}
     first, second = own.ranked[:2]
@@ -107,7 +107,10 @@ def draw(frame: pd.DataFrame) -> go.Figure:
 
 
 def _draw_change(figure: go.Figure, own: pd.DataFrame, ticks: list[str], row: int) -> None:
-    """`own`: the first strategy's rows in the order of the matrix. Both directions on one scale; what may be chance is grey."""
+    """Draw the differences, both directions on one scale, and those that may be chance in grey.
+
+    `own` holds the first strategy's rows in the order of the matrix.
+    """
     size = len(ticks)
     change, low, high = (100 * own[c].to_numpy().reshape(size, size) for c in ("difference", "low", "high"))
     seen = (low > 0) | (high < 0)

@@ -1,4 +1,4 @@
-"""How far the strategy with the highest mean at the largest place is above each other one, along one axis."""
+"""The lead of the strategy with the highest mean at the largest place over each other one, along one axis."""
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -27,8 +27,10 @@ def note(axis: Axis) -> str:
 
 
 def compute(frames: Frames, findings: Findings, axis: Axis = IMAGES) -> pd.DataFrame:
-    """One row a place and other strategy: leader minus other in shares; `at`, `at_low`, `at_high` of their crossing and whether
-    it is `shown`, the same in every row."""
+    """Return one row per place and other strategy: leader minus other, in shares.
+
+    `at`, `at_low`, `at_high` describe their crossing, and `shown` is True where it is shown. They are the same in every row of a pair.
+    """
     rows = []
     for panel in (p for p in findings.when.panels if p.axis == axis):
         top = {s: mean_estimate(p.runs).mean for s, points in panel.curves.items() for p in points if p.place == panel.largest}

@@ -20,12 +20,13 @@ MOST = 400  # marks a strategy and panel: more hide one another, and thousands m
 
 
 def compute(frames: Frames, findings: Findings) -> pd.DataFrame:
-    """One row a trial and hyperparameter; `attrs["scales"]` says which axis a hyperparameter belongs on."""
+    """Return one row per trial and hyperparameter. `attrs["scales"]` holds the kind of axis of each hyperparameter."""
     own = frames.scored()
     if not len(own):
         return own
     columns = [c for name in frames.scales if (c := f"hp/{name}") in own]
-    long = own.melt(["question", "strategy", "trial_id", "outcome", OBJECTIVE], columns, "hyperparameter", "value").dropna(subset=["value"])
+    long = own.melt(["question", "strategy", "trial_id", "outcome", OBJECTIVE], columns, "hyperparameter", "value")
+    long = long.dropna(subset=["value"])
     long = long.assign(hyperparameter=long.hyperparameter.str.removeprefix("hp/")).reset_index(drop=True)
     long.attrs["scales"] = frames.scales
     return long

@@ -1,4 +1,4 @@
-"""The tuning curves against compute: a cheap strategy gets more trials for the same seconds."""
+"""The tuning curves against compute, where a cheap strategy gets more trials for the same seconds."""
 
 import pandas as pd
 import plotly.graph_objects as go

@@ -1,4 +1,4 @@
-"""What a network answers by, the subject or its background."""
+"""Accuracy with changed backgrounds: does a network answer by the subject or by its background?"""
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -16,7 +16,7 @@ NOTE = (
 
 
 def compute(frames: Frames, findings: Findings) -> pd.DataFrame:
-    """One row a run and change: accuracy, a share."""
+    """Return one row per run and change, with accuracy as a share."""
     found = frames.measured_runs("background")
     return found[["question", "strategy", "seed", "change", "images", "accuracy"]] if len(found) else found
 

@@ -1,4 +1,4 @@
-"""How networks bear images that are worse than those they learnt from."""
+"""Robustness of networks to images that are worse than those they learnt from."""
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -15,7 +15,7 @@ NOTE = (
 
 
 def compute(frames: Frames, findings: Findings) -> pd.DataFrame:
-    """One row a run and kind: accuracy relative to clean images."""
+    """Return one row per run and kind, with accuracy relative to clean images."""
     found = frames.measured_runs("corruptions")
     if not len(found):
         return found

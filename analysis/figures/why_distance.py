@@ -1,4 +1,4 @@
-"""How far the weights go from where they began, and when."""
+"""Distance of the weights from where they began, epoch by epoch."""
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -17,7 +17,7 @@ NOTE = (
 
 
 def compute(frames: Frames, findings: Findings) -> pd.DataFrame:
-    """One row a run and epoch."""
+    """Return one row per run and epoch."""
     runs = frames.at_largest()
     if not len(runs):
         return pd.DataFrame()

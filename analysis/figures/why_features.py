@@ -1,4 +1,4 @@
-"""How much of the pretrained features is left, stage by stage, beside what such a figure must be compared with."""
+"""Similarity of tuned to pretrained features, stage by stage, beside the references that such a figure needs."""
 
 from itertools import combinations
 
@@ -21,7 +21,7 @@ NOTE = (
 
 
 def compute(frames: Frames, findings: Findings) -> pd.DataFrame:
-    """Rows of kind "start" (by run), "seeds" (mean over pairs of runs) and "random"."""
+    """Return rows of kind "start" (by run), "seeds" (mean over pairs of runs) and "random"."""
     merged = frames.measured_runs("cka")
     if not len(merged):
         return merged
@@ -36,7 +36,7 @@ def compute(frames: Frames, findings: Findings) -> pd.DataFrame:
 
 
 def _kernel(half: np.ndarray) -> np.ndarray:
-    """[n, n] from its upper triangle; the diagonal plays no part in the unbiased estimate."""
+    """Return the kernel [n, n] from its upper triangle. The diagonal plays no part in the unbiased estimate."""
     n = round((1 + (1 + 8 * len(half)) ** 0.5) / 2)
     full = np.zeros((n, n))
     full[np.triu_indices(n, 1)] = half

@@ -1,4 +1,4 @@
-"""What the network forgot of its original task, against how well it does the new one, and the way back between the two."""
+"""Forgetting of the original task against the score on the new one, along the way back between the two networks."""
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -16,7 +16,7 @@ NOTE = (
 
 
 def compute(frames: Frames, findings: Findings) -> pd.DataFrame:
-    """One row a run and share of the tuned weights: agreement, macro_f1, shares."""
+    """Return one row per run and share of the tuned weights: `agreement` and `macro_f1`, both shares."""
     found = frames.measured_runs("way_back")
     return found[["question", "strategy", "seed", "share", "agreement", "macro_f1"]] if len(found) else found
 
@@ -31,7 +31,8 @@ def draw(frame: pd.DataFrame) -> go.Figure:
             if mean.agreement.max() - mean.agreement.min() > 1e-9:  # nothing below the head moved: there is no way to go back
                 figure.add_scatter(
                     x=100 * mean.agreement, y=100 * mean.macro_f1, mode="lines+markers", line={"color": colour(strategy), "width": 1.5},
-                    marker={"symbol": "circle-open", "size": 6, "color": colour(strategy)}, showlegend=False, legendgroup=strategy, text=[f"{s:.0%} tuned" for s in mean.index],
+                    marker={"symbol": "circle-open", "size": 6, "color": colour(strategy)},
+                    showlegend=False, legendgroup=strategy, text=[f"{s:.0%} tuned" for s in mean.index],
                     hovertemplate="%{text}: %{y:.1f} points, %{x:.0f} % as before<extra>" + label(strategy) + "</extra>", **at,
                 )  # fmt: skip
             tuned = own[own.share == 1]

@@ -1,4 +1,4 @@
-"""What networks make of wrong labels: learnt by heart, or seen through."""
+"""Wrong labels in training: learnt by heart, or seen through."""
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -16,7 +16,7 @@ NOTE = (
 
 
 def compute(frames: Frames, findings: Findings) -> pd.DataFrame:
-    """One row a strategy and epoch: memorised and resisted, shares."""
+    """Return one row per strategy and epoch: memorised and resisted, both shares."""
     runs = frames.explained("memorisation")
     if not len(runs) or "wrong/memorised" not in frames.epochs:
         return pd.DataFrame()

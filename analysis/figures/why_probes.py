@@ -1,4 +1,4 @@
-"""What tuned features are good for, on their own task and on foreign ones, against the pretrained features."""
+"""Linear probes on tuned features, for their own task and for foreign ones, compared with pretrained features."""
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -17,7 +17,7 @@ NOTE = (
 
 
 def compute(frames: Frames, findings: Findings) -> pd.DataFrame:
-    """One row a run and task: gain in accuracy, shares."""
+    """Return one row per run and task: the gain in accuracy as a share."""
     found = frames.measured_runs("reprobe")
     if not len(found):
         return found
