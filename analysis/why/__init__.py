@@ -1,1 +1,1 @@
-"""The paper's reasons, each held against what was measured."""
+"""The paper's explanations, each compared with what was measured."""

@@ -29,7 +29,7 @@ class Contrast:
 
     @property
     def direction(self) -> int:
-        """+1: differs as claimed, -1: the other way, 0: not shown to differ."""
+        """Return +1 where it differs as claimed, -1 where it differs the other way, 0 where it is not shown to differ."""
         if not self.holm < ALPHA:
             return 0
         return 1 if self.mean * self.measure.claim > 0 else -1
@@ -47,7 +47,10 @@ SCORE = Measure(
 
 
 def paired(frames: Frames, runs: pd.DataFrame, values: pd.Series, less: str, more: str, measure: Measure = SCORE) -> Contrast | None:
-    """Student's t over the differences of what repeats; None where fewer than two of both strategies were measured."""
+    """Return Student's t interval over the differences of what repeats.
+
+    It is None where fewer than two repeats of both strategies were measured.
+    """
     own = runs[runs.trial_id.isin(values.index)]
     own = own.assign(value=values.reindex(own.trial_id).to_numpy())
     repeats = frames.study.searches > 1

@@ -1,9 +1,11 @@
-"""The paper's explanations, each held against what was measured: supported, contradicted or undecided, with its numbers.
+"""The paper's explanations, each compared with what was measured: supported, contradicted or undecided, with its numbers.
 
-Supported: a measure differs between the strategies as the explanation claims (paired over runs, Holm within the explanation), none differs
-the other way, the strategy that trains less also scores better, and over the trials going that way goes with lower scores. Contradicted:
-measures differ the other way alone, or as claimed while the strategy they speak for scores worse. Otherwise undecided, and why. Not judged
-where one of both was cut short: what a network has not learned yet explains nothing.
+- Supported: a measure differs between the strategies as the explanation claims (paired over runs, Holm within the explanation), and
+  none differs the other way. Also, the strategy that trains less scores better, and over the trials, going that way goes with lower
+  scores.
+- Contradicted: measures differ only the other way, or as claimed while the strategy they speak for scores worse.
+- Undecided: otherwise, with the reason.
+- Not judged: one of the strategies was cut short. A network that has not learned yet explains nothing.
 """
 
 import math
@@ -28,7 +30,7 @@ FEWEST_TRIALS = 6  # for a rank correlation
 
 @dataclass(frozen=True, kw_only=True)
 class Why:
-    """What the measures say of one explanation on one question."""
+    """The verdict on one explanation for one question, with its measures."""
 
     question: Question
     explanation: Explanation
@@ -43,29 +45,36 @@ class Why:
 
     @property
     def mark(self) -> str:
-        """As verdicts are marked on the page."""
+        """Return the mark that the page gives a verdict of this kind."""
         return {"supported": "decided", "contradicted": "equal"}.get(self.verdict, "open")
 
     @property
     def numbers(self) -> list[str]:
-        """Every measure, the score, and how the trials go."""
+        """Return every measure, the score and the relation over trials, in words."""
         shown = [*self.contrasts, *([self.score] if self.score else [])]
         lines = [c.text(self.less, self.more) for c in shown]
         if not math.isnan(self.relation):
             lines.append(
-                f"over {self.trials} trials of {self.more}, rank correlation of {RELATIONS[self.explanation.relation]} with the validation score, "
+                f"over {self.trials} trials of {self.more}, rank correlation of {RELATIONS[self.explanation.relation]} with "
+                "the validation score, "
                 f"given the training score: {self.relation:+.2f}"
             )
         return lines
 
     @property
     def text(self) -> str:
-        """On one line."""
-        return f"{self.question.name}: {self.explanation.title} (the paper's {self.explanation.section}): {self.verdict}{':' if self.verdict == 'not judged' else ';'} {self.because}."
+        """Return the verdict and its reason on one line."""
+        return (
+            f"{self.question.name}: {self.explanation.title} (the paper's {self.explanation.section}): "
+            f"{self.verdict}{':' if self.verdict == 'not judged' else ';'} {self.because}."
+        )
 
 
 def explain(frames: Frames, seeds: pd.DataFrame) -> list[Why]:
-    """One a data set (at its largest size) and explanation that anything was measured for. `seeds`: test scores by run, as in Findings."""
+    """Return one verdict per data set (at its largest size) and explanation that anything was measured for.
+
+    `seeds` holds test scores by run, as in Findings.
+    """
     confirmed = frames.at_largest()
     if not len(confirmed) or not len(seeds):
         return []
@@ -103,7 +112,9 @@ def explain(frames: Frames, seeds: pd.DataFrame) -> list[Why]:
 
 
 def less_and_more(runs: pd.DataFrame) -> tuple[str, str] | None:
-    """The two strategies the explanations are about: the paper's A and B, else those that train the fewest and the most parameters."""
+    """Return the two strategies that the explanations are about: the paper's A and B, else those that train the fewest and the most
+    parameters.
+    """
     known = list(dict.fromkeys(runs.strategy))
     if {"partial", "full"} <= set(known):
         return "partial", "full"
@@ -114,7 +125,7 @@ def less_and_more(runs: pd.DataFrame) -> tuple[str, str] | None:
 
 
 def _scores(seeds: pd.DataFrame, runs: pd.DataFrame) -> pd.Series:
-    """Test macro-F1 by trial_id: folds of one seed share theirs."""
+    """Return test macro-F1 by trial_id. The folds of one seed share its score."""
     own = seeds[seeds.metric == "macro_f1"].set_index([*COLUMNS, "strategy", "seed"]).score
     first = runs.question.iloc[0]
     keys = [(*first.columns.values(), s, k) for s, k in zip(runs.strategy, runs.seed, strict=True)]
@@ -142,16 +153,20 @@ RELATIONS = {
 
 
 def _relation(figures: pd.DataFrame, frames: Frames, question: Question, strategy: str, column: str) -> tuple[float, int]:
-    """Over all trials of the strategy: rank correlation of `column` with the validation score, given the training score."""
+    """Return (rank correlation of `column` with the validation score, given the training score; number of trials) over the strategy's
+    trials.
+    """
     cells = [c.id for c in frames.study.cells if c.strategy == strategy and frames.question_of(c) == question]
-    own = figures[figures.cell.isin(cells) & (figures.stage != "explain")][[column, "score", "train"]].dropna() if len(figures) else figures
+    own = figures
+    if len(figures):
+        own = figures[figures.cell.isin(cells) & (figures.stage != "explain")][[column, "score", "train"]].dropna()
     if len(own) < FEWEST_TRIALS:
         return math.nan, len(own)
     return partial_rank_correlation(own[column].to_numpy(), own.score.to_numpy(), own.train.to_numpy()), len(own)
 
 
 def partial_rank_correlation(a: np.ndarray, b: np.ndarray, given: np.ndarray) -> float:
-    """Spearman's correlation of a and b [N] with the ranks of `given` taken out of both."""
+    """Return Spearman's correlation of a and b [N] with the ranks of `given` taken out of both."""
     ranks = [stats.rankdata(v) for v in (a, b, given)]
     design = np.column_stack([np.ones(len(a)), ranks[2]])
     left = [r - design @ np.linalg.lstsq(design, r, rcond=None)[0] for r in ranks[:2]]
@@ -162,7 +177,7 @@ def partial_rank_correlation(a: np.ndarray, b: np.ndarray, given: np.ndarray) ->
 def judge(
     explanation: Explanation, contrasts: Sequence[Contrast], score: Contrast | None, relation: float, trials: int, less: str, more: str
 ) -> tuple[Verdict, str]:
-    """The verdict on an explanation, and its reason in words."""
+    """Return the verdict on an explanation, and its reason in words."""
     as_claimed = [c for c in contrasts if c.direction > 0]
     against = [c for c in contrasts if c.direction < 0]
     if not as_claimed and not against:
@@ -180,18 +195,19 @@ def judge(
         return "undecided", f"{said} and {less} scores better, but {trials} trials of {more} are too few to see whether scores go with it"
     along = f"over {trials} trials of {more}, {RELATIONS[explanation.relation]} goes with"
     if relation >= 0:
-        return "undecided", f"{said} and {less} scores better, but {along} higher scores, not lower ones (rank correlation {relation:+.2f})"
+        correlation = f"rank correlation {relation:+.2f}"
+        return "undecided", f"{said} and {less} scores better, but {along} higher scores, not lower ones ({correlation})"
     return "supported", f"{said}, {less} scores better, and {along} lower scores (rank correlation {relation:+.2f})"
 
 
 def _named(contrasts: Sequence[Contrast]) -> str:
-    """ "the probe on its own task and the alignment of the last stage differ"."""
+    """Return the measures in words: "the probe on its own task and the alignment of the last stage differ"."""
     names = [c.measure.short for c in contrasts]
     return f"{names[0]} differs" if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]} differ"
 
 
 def _more_runs(contrasts: Sequence[Contrast]) -> str:
-    """About how many runs would show the clearest difference, were it as large as it looks."""
+    """Return in words about how many runs would show the clearest difference, if it is as large as it looks."""
     needed = []
     for c in contrasts:
         error = (c.high - c.mean) / float(stats.t.ppf(1 - ALPHA / 2, c.units - 1)) * math.sqrt(c.units)
@@ -203,7 +219,7 @@ def _more_runs(contrasts: Sequence[Contrast]) -> str:
 
 
 def why_rows(found: Sequence[Why]) -> pd.DataFrame:
-    """One row a measure, for the tables."""
+    """Return one row per measure, for the tables."""
     return pd.DataFrame(
         [
             {

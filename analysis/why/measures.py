@@ -1,4 +1,4 @@
-"""What was measured on confirm runs, one number a run: the measures that each of the paper's explanations rests on."""
+"""Measures on confirm runs, one number per run, that each of the paper's explanations rests on."""
 
 import functools
 import math
@@ -17,7 +17,7 @@ SATURATED = 0.05  # both strategies' agreement below it: two zeros say nothing
 
 @dataclass(frozen=True, kw_only=True)
 class Measure:
-    """One number a run, and what the explanation claims of it."""
+    """One number per run, and the direction that the explanation claims for it."""
 
     name: str
     short: str  # in a sentence
@@ -30,7 +30,7 @@ class Measure:
 
 @dataclass(frozen=True, kw_only=True)
 class Explanation:
-    """One of the paper's reasons for the victory of the strategy that trains less."""
+    """One of the paper's reasons why the strategy that trains less wins."""
 
     name: str
     title: str
@@ -40,9 +40,10 @@ class Explanation:
 
 
 def distance_by_epoch(epochs: pd.DataFrame) -> pd.DataFrame:
-    """trial_id, epoch, distance: root mean square over the stages below the head of the way from the start, frozen ones counting as 0.
+    """Return the columns trial_id, epoch and distance from the start, empty where no epoch recorded it.
 
-    Empty where no epoch has these figures."""
+    The distance is the root mean square over the stages below the head, where frozen stages count as 0.
+    """
     columns = [c for c in epochs.columns if str(c).startswith("distance/stage_")]
     if not columns:
         return pd.DataFrame(columns=["trial_id", "epoch", "distance"])
@@ -51,7 +52,9 @@ def distance_by_epoch(epochs: pd.DataFrame) -> pd.DataFrame:
 
 @functools.lru_cache(maxsize=1)  # several measures ask, question by question
 def trial_figures(frames: Frames) -> pd.DataFrame:
-    """One row a trial with a score: cell, score, train score, `distance` from the start at the kept epoch and after the first, `gap`."""
+    """Return one row per trial with a score: cell, score, train score, `gap`, and `distance` from the start at the kept epoch and after
+    the first.
+    """
     t, e = frames.trials, frames.epochs
     if not len(t) or not len(e) or "val/macro_f1" not in t:
         return pd.DataFrame()
@@ -80,7 +83,7 @@ def trial_figures(frames: Frames) -> pd.DataFrame:
 def _column(
     name: str, keep: Callable[[pd.DataFrame], pd.DataFrame], value: Callable[[pd.DataFrame], pd.Series]
 ) -> Callable[[Frames, pd.DataFrame], pd.Series]:
-    """Of measurement `name`: the rows that `keep` keeps, their `value`, a mean by trial."""
+    """Return a function that averages a column of measurement `name` by trial: the `value` of the rows that `keep` keeps."""
 
     def of_runs(frames: Frames, runs: pd.DataFrame) -> pd.Series:
         found = frames.measured(name)
@@ -101,14 +104,14 @@ def _from_trials(column: str) -> Callable[[Frames, pd.DataFrame], pd.Series]:
 
 
 def _last(frames: Frames, column: str) -> pd.Series:
-    """By trial, the figure of its last epoch; empty where no epoch has it."""
+    """Return by trial the value of `column` at its last epoch, empty where no epoch has it."""
     if column not in frames.epochs:
         return pd.Series(dtype=float)
     return frames.epochs.dropna(subset=[column]).sort_values("epoch").groupby("trial_id")[column].last()
 
 
 def _memorised(frames: Frames, runs: pd.DataFrame) -> pd.Series:
-    """Of a confirm run: what its twin that was given wrong labels had learnt by heart in the end."""
+    """Return, for each confirm run, the share that its twin with wrong labels had learnt by heart in the end."""
     twins, last = frames.explained("memorisation"), _last(frames, "wrong/memorised")
     if not len(twins):
         return pd.Series(dtype=float)
@@ -122,7 +125,7 @@ def _disputed(frames: Frames, runs: pd.DataFrame) -> pd.Series:
 
 
 def _accuracy_between(name: str, column: str, first: object, second: object) -> Callable[[Frames, pd.DataFrame], pd.Series]:
-    """Of measurement `name`: accuracy where `column` is `first` minus that where it is `second`."""
+    """Return a function for measurement `name`: accuracy where `column` is `first` minus accuracy where it is `second`."""
 
     def of_runs(frames: Frames, runs: pd.DataFrame) -> pd.Series:
         found = frames.measured(name)
