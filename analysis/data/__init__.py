@@ -1,1 +1,1 @@
-"""What is known of a study: trials, epochs, predictions, as frames."""
+"""Everything known of a study, as data frames: trials, epochs, predictions."""

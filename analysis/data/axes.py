@@ -1,4 +1,7 @@
-"""What a score may be held against: training images, steps of training, pixels. One axis is one column of a question that moves, the rest fixed."""
+"""Axes that a score is compared along: training images, steps of training, pixels.
+
+An axis is one column of a question that varies while the rest is fixed.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -13,7 +16,7 @@ Places = Callable[[Frames], dict[Question, float]]
 
 @dataclass(frozen=True, kw_only=True)
 class Axis:
-    """One of them. All are drawn and joined on a logarithmic scale."""
+    """One axis, with the words for it. All axes are drawn and interpolated on a logarithmic scale."""
 
     name: Name
     column: str  # of a question
@@ -30,22 +33,22 @@ class Axis:
     training: bool = False  # whether it is the length of training: then a strategy that was cut short is an answer, no doubt
 
     def without(self, question: Question) -> Question:
-        """What the question has in common with its neighbours on this axis."""
+        """Return the question that all its neighbours on this axis have in common."""
         return replace(question, **{self.column: self.rest})
 
     def beginning(self, question: Question, place: float) -> str:
-        """ "with about 300 images like these", "trained for 640 steps (20 epochs)"."""
+        """Return how a sentence begins: "with about 300 images like these", "trained for 640 steps (20 epochs)"."""
         return self.start.format(self.rounded(place) if self.extrapolates else f"{place:,.0f}", epochs=_epochs(question))
 
     def shown(self, number: float) -> str:
-        """A number that was estimated, to two digits where it is more than a hundred, with its unit."""
+        """Return an estimated place with its unit, rounded to two digits where it is more than a hundred."""
         return f"{self.rounded(number)} {self.unit}"
 
     def rounded(self, number: float) -> str:
         return f"{float(f'{number:.2g}') if number >= 100 else round(number):,.0f}"
 
     def tick(self, question: Question, place: float) -> str:
-        """At a place that was measured, with the epochs that the steps came to."""
+        """Return the tick label of a measured place, with the epochs that its steps amount to."""
         again = f"<br>{_epochs(question)}" if self.training else ""
         return f"{place:,.0f}{again}"
 
@@ -55,12 +58,12 @@ def _epochs(question: Question) -> str:
 
 
 def _steps(frames: Frames) -> dict[Question, float]:
-    """Optimiser steps of a whole confirm run."""
+    """Return by question the optimiser steps of a whole confirm run."""
     return {q: float(frames.confirmed_protocol(q).steps(max(round(n), 1))) for q, n in frames.training_images().items()}
 
 
 def _pixels(frames: Frames) -> dict[Question, float]:
-    """A side, of the images of confirm runs."""
+    """Return by question the side of the confirm runs' images in pixels."""
     return {q: float(frames.confirmed_protocol(q).image_size) for q in frames.training_images()}
 
 

@@ -1,4 +1,4 @@
-"""What a finished study recorded and no longer holds: a file that was lost must not change a verdict in silence."""
+"""Files that a finished study recorded and no longer has: a lost file must not change a verdict silently."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -9,7 +9,10 @@ from study.records import Origin
 
 
 def losses(frames: Frames) -> Iterator[str]:
-    """One line each, those that touch the verdict first; none while the study is in progress, when nothing need be there yet."""
+    """Yield one line per loss, those that affect the verdict first.
+
+    Nothing is yielded while the study is in progress, when no file needs to be there yet.
+    """
     if frames.in_progress:
         return
     yield from _confirm_runs(frames)
@@ -34,7 +37,7 @@ def _confirm_runs(frames: Frames) -> Iterator[str]:
 
 
 def _lines(frames: Frames) -> Iterator[str]:
-    """Runs of the line to beat that the test set was opened for and that no longer count."""
+    """Yield the runs of the line to beat that the test set was opened for and that no longer count."""
     if not len(frames.trials) or "predictions" not in frames.study.measure:
         return
     known = frames.trials.set_index("trial_id")["origin"]
@@ -58,7 +61,7 @@ def _why_lost(frames: Frames, trial_id: str) -> str:
 
 
 def _records(frames: Frames) -> Iterator[str]:
-    """Of the study itself: its choice, and the openings of its test set."""
+    """Yield losses in the records of the study itself: its choice, and the openings of its test set."""
     for key, entry in frames.delivered.items():
         if frames.ledger.ask(entry["trial"]) is None:
             yield f"{key}: trial {entry['trial']}, which was delivered, is gone: the compared network is the one to use"
@@ -83,7 +86,10 @@ def _search_trials(frames: Frames) -> Iterator[str]:
 
 
 def _epochs(frames: Frames) -> Iterator[str]:
-    """What a result counted and epochs.jsonl lacks: nothing of the verdict, but curves and costs."""
+    """Yield the trials whose epochs.jsonl has fewer epochs than their result counted.
+
+    No verdict depends on them, but curves and costs do.
+    """
     found = frames.epochs.groupby("trial_id").size() if len(frames.epochs) else {}
     for trial in frames.trials.to_dict("records"):
         if (here := int(found.get(trial["trial_id"], 0))) < trial["epochs"]:

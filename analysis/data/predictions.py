@@ -1,4 +1,4 @@
-"""What a confirm run said of every validation and test image: read with distrust, since the verdict rests on it."""
+"""Predictions of a confirm run for every validation and test image. They are checked when read, since the verdict rests on them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ SPLITS = ("val", "test")
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Predictions:
-    """One confirm run on one split, images in the order of their names. logits [N, C], labels [N], groups [N] or None."""
+    """Predictions of one confirm run on one split, images in the order of their names: logits [N, C], labels [N], groups [N] or None."""
 
     images: np.ndarray
     labels: np.ndarray
@@ -24,7 +24,7 @@ class Predictions:
     logits: np.ndarray
 
     def differs(self, other: "Predictions") -> str:
-        """In which column it is about something else than `other`; empty where both are about the same images."""
+        """Return the column in which it differs from `other` in what it is about, or "" where both are about the same images."""
         if not np.array_equal(self.images, other.images):
             return "images"
         if not np.array_equal(self.labels, other.labels):
@@ -37,8 +37,10 @@ class Predictions:
 
 
 def read_predictions(ledger: Ledger, trial_id: str, name: str = "predictions") -> dict[str, Predictions]:
-    """By split, "val" and "test", or the one that the file says it is about; empty where none were made. Raises EnvironmentProblem, naming
-    the file, for what cannot be trusted."""
+    """Return the predictions by split ("val", "test", or the one that the file names), empty where none were made.
+
+    Raises EnvironmentProblem, with the file's name, for one that cannot be trusted.
+    """
     table = read_measured(ledger, trial_id, name)
     if table is None:
         return {}
@@ -49,7 +51,10 @@ def read_predictions(ledger: Ledger, trial_id: str, name: str = "predictions") -
 
 
 def read_measured(ledger: Ledger, trial_id: str, name: str) -> pa.Table | None:
-    """The rows that `name` measured, whatever their columns; None where it was not made. Raises EnvironmentProblem for no Parquet."""
+    """Return the rows of measurement `name`, whatever their columns, or None where it was not made.
+
+    Raises EnvironmentProblem for a file that is not Parquet.
+    """
     data = ledger.measured(trial_id, name)
     if data is None:
         return None
@@ -64,7 +69,7 @@ def read_measured(ledger: Ledger, trial_id: str, name: str) -> pa.Table | None:
 
 
 def refusal(ledger: Ledger, trial_id: str, name: str, reason: str) -> EnvironmentProblem:
-    """One line: the file, what is wrong with it, the way out."""
+    """Build the error in one line: the file, what is wrong with it, and the way out."""
     return EnvironmentProblem(
         f"{measured_path(ledger, trial_id, name)} {reason}; restore it from a backup, "
         f"or run python -m study.measure {ledger.folder.location} {name} --again."
@@ -94,7 +99,7 @@ COLUMNS: dict[str, tuple[Callable[[pa.DataType], bool], str]] = {
 
 
 def _by_split(table: pa.Table) -> dict[str, Predictions]:
-    """Raises ValueError for whatever no network of ours says."""
+    """Check the table and return its predictions by split. Raises ValueError for values that no network of a study produces."""
     for name, (fits, kind) in COLUMNS.items():
         if table.schema.names.count(name) != 1:
             raise ValueError(f"it has no column {name!r}, or several")
@@ -126,7 +131,7 @@ def _by_split(table: pa.Table) -> dict[str, Predictions]:
 
 
 def _logits(table: pa.Table) -> np.ndarray:
-    """float64 [N, C]."""
+    """Return the logits as float64 [N, C]."""
     rows = table["logits"].combine_chunks()
     values = np.array(rows.flatten().to_numpy(zero_copy_only=False), dtype=np.float64)
     widths = {len(row) for row in rows}

@@ -1,6 +1,6 @@
-"""What a comparison holds fixed: strategies are compared within a question, never across.
+"""The question, which holds fixed everything but the strategy: strategies are compared within a question, never across.
 
-A question is read off a cell by `Question.of_cell`, off a row of any table by `Question.of`; a table holds all of COLUMNS.
+`Question.of_cell` reads a question from a cell, `Question.of` from a row of any table. Every table has all of COLUMNS.
 """
 
 from collections.abc import Mapping
@@ -13,13 +13,13 @@ from study.question.config import Cell, Study
 from study.question.naming import DataName
 
 LATE = ("max_epochs", "image_size")
-"""Columns that a study may not use: then they are 0, and no table that is written has them."""
+"""Columns that a study may not use. They are 0 then, and are left out of tables that are written."""
 COLUMNS = ("dataset", "splits", "backbone", "train_fraction", *LATE)
 
 
 @dataclass(frozen=True, kw_only=True, order=True)
 class Question:
-    """One data set, split one way, one backbone, one share of the training images, one budget, one size of images."""
+    """One data set, split one way, with one backbone, share of the training images, budget and image size."""
 
     dataset: str
     splits: str
@@ -30,7 +30,7 @@ class Question:
 
     @classmethod
     def of(cls, row: Mapping[str, Any]) -> Self:
-        """The question of a table's row; raises KeyError where one of COLUMNS is missing that every table has."""
+        """Read the question of a table's row. Raises KeyError where a column of COLUMNS is missing that every table has."""
         late = {name: row.get(name) for name in LATE}
         return cls(
             dataset=str(row["dataset"]),
@@ -42,7 +42,7 @@ class Question:
 
     @classmethod
     def of_cell(cls, cell: Cell, study: Study) -> Self:
-        """The question of a cell of the study."""
+        """Return the question of a cell of the study."""
         own = study.protocol_of(cell)
         return cls(
             dataset=cell.dataset,
@@ -55,28 +55,30 @@ class Question:
 
     @property
     def data(self) -> DataName:
-        """Its data set with its splits."""
+        """Return its data set with its splits."""
         return DataName.of(self.dataset, self.splits)
 
     @property
     def base(self) -> Self:
-        """The same at all training images, and whatever budget and size of images: what the questions on it have in common."""
+        """Return the question with all training images and without budget and image size, which all questions on these data share."""
         return replace(self, train_fraction=1.0, max_epochs=0, image_size=0)
 
     @property
     def size(self) -> tuple[float, int, int]:
-        """Where it stands among the questions with its `base`: the share of the images, the epochs, the pixels."""
+        """Return its position among the questions with the same `base`: (share of the images, epochs, pixels)."""
         return self.train_fraction, self.max_epochs, self.image_size
 
     @property
     def columns(self) -> dict[str, Any]:
-        """As a table's columns."""
+        """Return it as columns of a table."""
         return {c: getattr(self, c) for c in COLUMNS}
 
     @property
     def lines(self) -> tuple[str, ...]:
-        """Its parts to read; last, where a study has several, the share of the images, the epochs and the pixels. One's own images go by the last
-        part of where they lie."""
+        """Return its parts as readable text. Where a study has several, share of the images, epochs and pixels come last.
+
+        A folder of the user's own images goes by the last part of its path.
+        """
         data = self.data
         splits = f" ({data.splits_said})" if data.splits_said else ""
         size = () if self.train_fraction == 1 else (f"{self.train_fraction:.0%} of the training images",)
@@ -86,20 +88,20 @@ class Question:
 
     @property
     def panel(self) -> str:
-        """Its data set and backbone."""
+        """Return its data set and backbone."""
         return ", ".join(self.lines[:2])
 
     @property
     def name(self) -> str:
-        """For people to read, never to parse or to match on."""
+        """Return its name for people to read, never to parse or to match on."""
         return ", ".join(self.lines)
 
 
 def with_names(table: pd.DataFrame) -> pd.DataFrame:
-    """A table for files and pages: its questions by name."""
+    """Return the table for files and pages, with its questions replaced by their names."""
     return table.assign(question=[q.name for q in table["question"]]) if "question" in table else table
 
 
 def without_unused(table: pd.DataFrame) -> pd.DataFrame:
-    """A table for files: the columns of budgets and sizes of images are left out where the study has one of them."""
+    """Return the table for files, without the columns of budget and image size where the study has only one of them."""
     return table.drop(columns=[c for c in LATE if c in table and (table[c] == 0).all()])

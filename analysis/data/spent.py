@@ -1,4 +1,4 @@
-"""What a study cost: trials, epochs, hours of a core or a GPU; energy and money, which are estimates."""
+"""The cost of a study: trials, epochs, hours of a core or a GPU, with energy and money as estimates."""
 
 from typing import Any
 
@@ -8,15 +8,14 @@ from analysis.data.frames import Frames
 from study.records import on_gpu
 
 CORE_WATTS, GPU_WATTS = 10.0, 350.0
-"""Assumed under load, with what belongs to it (memory, fans, power supply): a server core, a training GPU. Nothing here measures power."""
+"""Assumed power under load of a server core and of a training GPU, with their memory, fans and power supply. It is not measured."""
 
 
 def spent(frames: Frames, price_per_hour: float | None = None) -> list[dict[str, Any]]:
-    """One row a cell and stage, and a last one for the whole study where there are several.
+    """Return one row per cell and stage, and a last one for the whole study where there are several.
 
-    `hours`: of a processor, as it was measured, or of a GPU where the trials had one, each worker counting as one; `clock`: what trials took
-    one after the other. `price_per_hour` in whatever money, of one such
-    hour: `price` is None without it.
+    `hours` are processor hours as measured, or GPU hours where the trials had one, counting each worker. `clock` are the hours that
+    trials took one after the other. `price_per_hour` is the price of one such hour in any currency. Without it `price` is None.
     """
     t = frames.trials
     if not len(t):
@@ -45,6 +44,9 @@ def spent(frames: Frames, price_per_hour: float | None = None) -> list[dict[str,
 
 
 def cost_seconds(trials: pd.DataFrame) -> pd.Series:
-    """What trials cost that are to be compared: all in seconds of a processor, or, where one had a GPU or does not say, of the clock."""
+    """Return the seconds of trials that are to be compared, all on one scale.
+
+    They are processor seconds, or wall-clock seconds where a trial had a GPU or did not record processor time.
+    """
     known = "cpu_seconds" in trials and trials.cpu_seconds.notna().all() and not trials.device.map(on_gpu).any()
     return trials.cpu_seconds if known else trials.seconds
