@@ -1,1 +1,1 @@
-"""The report as HTML: figures' look, pictures, templates."""
+"""The report as HTML: the look of the figures, pictures, templates."""

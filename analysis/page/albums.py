@@ -1,7 +1,7 @@
-"""Which images a reader of the report should see, and why: chosen from what the confirm runs said of them, never from their pixels.
+"""Images that a reader of the report should see, with the reason: chosen from the predictions of the confirm runs, never from pixels.
 
-The pixels are fetched by whoever has the data (`study.conduct.report_pictures`) and lie small in the study's folder, so that the page can be made
-anywhere; an image that nobody fetched is not shown.
+The pixels are fetched by a program that has the data (`study.conduct.report_pictures`) and are kept small in the study's folder, so
+that the page can be made anywhere. An image that was not fetched is not shown.
 """
 
 import base64
@@ -21,18 +21,18 @@ from study.question.naming import splits_said
 from study.storage import parquet
 
 HARDEST, PAIRS, EACH, APART = 12, 3, 4, 8
-"""Pictures of an album, confused pairs, pictures of each, pictures that one strategy alone gets right."""
+"""Numbers of pictures in an album, of confused pairs, of pictures of each pair, and of pictures that only one strategy gets right."""
 LARGEST = 60_000  # bytes of one small picture: nothing of ours is larger
 
 Key = tuple[str, str]
-"""(data set, protocol of its splits)."""
+"""A data set and the protocol of its splits: (data set, split protocol)."""
 Fetch = Callable[[Mapping[Key, Sequence[str]]], None]
-"""Puts small copies of these images into the study's folder."""
+"""A function that puts small copies of the given images into the study's folder."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Shown:
-    """One picture and what stands below it."""
+    """One picture and the text below it."""
 
     image: str
     truth: str
@@ -50,12 +50,15 @@ class Album:
 
 
 def albums(frames: Frames, findings: Findings) -> list[Album]:
-    """Of each data set at its largest size: its hardest test images, its most confused pairs, and where two strategies differ for good."""
+    """Return the albums of each data set at its largest size.
+
+    They are its hardest test images, its most confused pairs, and the images on which two strategies differ in all runs.
+    """
     return [album for own in by_question(frames, findings) for album in _of(own)]
 
 
 def wanted(found: Sequence[Album]) -> dict[Key, list[str]]:
-    """By data set, the images to be fetched, each once."""
+    """Return by data set the images to be fetched, each once."""
     out: dict[Key, dict[str, None]] = {}
     for album in found:
         out.setdefault(album.key, {}).update(dict.fromkeys(s.image for s in album.shown))
@@ -97,7 +100,10 @@ def _of(own: Classes) -> Iterator[Album]:
         yield Album(
             key=key,
             title=f"{name}: {own.names[i]} taken for {own.names[j]}",
-            note=f"{confusion[i, j] / runs / max(int(own.images[i]), 1):.0%} of the {own.images[i]} test images of {own.names[i]}, by {first}.",
+            note=(
+                f"{confusion[i, j] / runs / max(int(own.images[i]), 1):.0%} of the {own.images[i]} test images of "
+                f"{own.names[i]}, by {first}."
+            ),
             shown=show(taken[hits[taken] > 0], said, truth),
         )
     if len(own.ranked) > 1:
@@ -105,7 +111,7 @@ def _of(own: Classes) -> Iterator[Album]:
 
 
 def _one_alone(own: Classes, key: Key, first: str, second: str, show: Callable[..., tuple[Shown, ...]]) -> Iterator[Album]:
-    """What one strategy gets right in all of its runs and the other in none, both ways."""
+    """Yield the images that one strategy gets right in all of its runs and the other in none, both ways."""
     gathered = own.gathered
     right = {s: np.stack([p == gathered.labels for p in gathered.predicted[s].values()]) for s in (first, second)}
     for a, b in ((first, second), (second, first)):
@@ -121,14 +127,17 @@ def _one_alone(own: Classes, key: Key, first: str, second: str, show: Callable[.
 
 
 def _answers(said: np.ndarray, names: Sequence[str]) -> str:
-    """ "named happy (4 of 5 runs)"."""
+    """Return the answers of the runs in words: "named happy (4 of 5 runs)"."""
     label, count = Counter(int(s) for s in said).most_common(1)[0]
     return f"named {names[label]} ({count} of {len(said)} runs)"
 
 
 # -- the small copies -----------------------------------------------------------------------------------
 def read(data: bytes | None) -> pd.DataFrame:
-    """dataset, splits, image, label, role ("sample" or ""), jpeg: what `study.conduct.report_pictures` left; empty where nothing was, or nothing legible."""
+    """Read the pictures that `study.conduct.report_pictures` left, empty where there are none or they cannot be read.
+
+    The columns are dataset, splits, image, label, role ("sample" or "") and jpeg.
+    """
     columns = {"dataset": str, "splits": str, "image": str, "label": str, "role": str, "jpeg": bytes}
     try:
         rows = parquet.read(data, columns=[*columns]).to_pylist() if data else []
@@ -139,13 +148,13 @@ def read(data: bytes | None) -> pd.DataFrame:
 
 
 def sources(small: pd.DataFrame) -> dict[tuple[str, str, str], str]:
-    """By (data set, splits, image): the picture as a data URL."""
+    """Return the picture as a data URL by (data set, splits, image)."""
     rows = small[["dataset", "splits", "image", "jpeg"]].itertuples(index=False)
     return {(r.dataset, r.splits, r.image): "data:image/jpeg;base64," + base64.b64encode(r.jpeg).decode() for r in rows}
 
 
 def samples(small: pd.DataFrame) -> dict[str, list[dict[str, str]]]:
-    """By data set: its samples by class, {label, image, source}."""
+    """Return by data set its samples in the order of classes: {label, image, source}."""
     own = small[small["role"] == "sample"]
     source = sources(own)
     out: dict[str, list[dict[str, str]]] = {}

@@ -1,7 +1,7 @@
-"""Two strategies class by class, from the runs and the resampled images that the verdict rests on: differences with 95 % intervals.
+"""Two strategies class by class, from the runs and resampled images behind the verdict: differences with 95 % intervals.
 
-A class's interval takes the degrees of freedom of the class's own images or sessions, and the resamples that drew one of them. With outer
-folds it is that of cross_fitting: all folds' predictions together, and what each image contributes.
+A class's interval takes the degrees of freedom of the class's own images or sessions, and the resamples that drew one of them. With
+outer folds it is that of cross_fitting: all folds' predictions together, and the contribution of each image.
 """
 
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
@@ -29,7 +29,7 @@ Score = Callable[[np.ndarray, np.ndarray, np.ndarray], tuple[np.ndarray, np.ndar
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Classes:
-    """A question's confirm runs with the names of its classes; strategies in the order of their means, highest first."""
+    """The confirm runs of a question with the names of its classes. Strategies are in the order of their means, highest first."""
 
     gathered: Gathered
     names: Sequence[str]
@@ -41,18 +41,18 @@ class Classes:
 
     @property
     def images(self) -> np.ndarray:
-        """[C] test images by class."""
+        """Return [C] the number of test images of each class."""
         return np.bincount(self.gathered.labels, minlength=len(self.names))
 
     def confusion(self, strategy: str) -> np.ndarray:
-        """Counts [C, C] summed over runs, truth in rows."""
+        """Return the counts [C, C] summed over runs, truth in rows."""
         runs = self.gathered.predicted[strategy].values()
         return np.sum([st.confusions(p, self.gathered.labels, len(self.names)) for p in runs], axis=0)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """A minus B, shares in [-1, 1]; NaN where one run, or one session of the class, tells nothing."""
+    """The difference A minus B as a share in [-1, 1], with an interval that is NaN for one run or one session of the class."""
 
     mean: float
     low: float
@@ -60,12 +60,15 @@ class Difference:
 
     @property
     def seen(self) -> bool:
-        """Whether the interval lies on one side of zero."""
+        """True where the interval lies on one side of zero."""
         return self.low > 0 or self.high < 0
 
 
 def by_question(frames: Frames, findings: Findings) -> Iterator[Classes]:
-    """Every data set that has been confirmed, at its largest size. Raises EnvironmentProblem for predictions that cannot be trusted."""
+    """Yield every data set that has been confirmed, at its largest size.
+
+    Raises EnvironmentProblem for predictions that cannot be trusted.
+    """
     trained = frames.at_largest()
     largest = set(trained["question"]) if len(trained) else set()
     for gathered in findings.gathered:
@@ -76,7 +79,7 @@ def by_question(frames: Frames, findings: Findings) -> Iterator[Classes]:
 
 
 def f1_runs(own: Classes, strategy: str, resamples: int = st.RESAMPLES) -> Mapping[int, Side]:
-    """By class that occurs: the F1 of every run, of outer folds that of every pass."""
+    """Return, for each class that occurs, the F1 of every run, or of every pass over outer folds."""
     if own.gathered.nested:
         return {k: _f1_over_folds(own, strategy, k) for k in np.unique(own.gathered.labels).tolist()}
 
@@ -87,7 +90,9 @@ def f1_runs(own: Classes, strategy: str, resamples: int = st.RESAMPLES) -> Mappi
 
 
 def said_runs(own: Classes, strategy: str, cells: Sequence[Cell], resamples: int = st.RESAMPLES) -> Mapping[Cell, Side]:
-    """By cell of the confusion matrix: the share of the images of class `truth` that every run said to be `said`."""
+    """Return, for each cell (`truth`, `said`) of the confusion matrix, the share of the images of class `truth` that every run
+    predicted as `said`.
+    """
     if own.gathered.nested:
         return {cell: _said_over_folds(own, strategy, cell) for cell in cells if (own.gathered.labels == cell[0]).any()}
     by_truth: dict[int, list[int]] = {}
@@ -107,7 +112,10 @@ def said_runs(own: Classes, strategy: str, cells: Sequence[Cell], resamples: int
 
 
 def _runs(own: Classes, strategy: str, score: Score, about: Sequence[int], resamples: int) -> dict[int, Runs]:
-    """By score, whose class is about[m]; without those whose class has no image. A fold without one is left out."""
+    """Return the runs by score, where score m is about class about[m].
+
+    A class without images is left out, and so is a fold without images of the class.
+    """
     by_seed, parts = own.gathered.predicted[strategy], dict[int, list[Runs]]()
     search = np.array([own.gathered.searches[seed] for seed in by_seed])
     for again in own.gathered.resample(resamples):
@@ -128,7 +136,7 @@ def _runs(own: Classes, strategy: str, score: Score, about: Sequence[int], resam
 
 
 def _f1_over_folds(own: Classes, strategy: str, k: int) -> Side:
-    """2 h / (t + s) of one class, on the images that are of it or that some strategy says to be."""
+    """Return F1 = 2 h / (t + s) of one class, on the images that belong to it or that some strategy predicts as it."""
     everyone = own.gathered.predicted.values()
     about = (own.gathered.labels == k) | np.any([p == k for runs in everyone for p in runs.values()], axis=0)
     said, truth = np.stack([p[about] == k for p in own.gathered.predicted[strategy].values()]), own.gathered.labels[about] == k
@@ -145,13 +153,13 @@ def _said_over_folds(own: Classes, strategy: str, cell: Cell) -> Side:
 
 
 def _some(gathered: Gathered, where: np.ndarray) -> OuterFolds:
-    """Those of its images at which `where` [N] is true."""
+    """Return those of its images at which `where` [N] is true."""
     groups = None if gathered.groups is None else gathered.groups[where]
     return OuterFolds(labels=gathered.labels[where], fold=gathered.fold[where], classes=gathered.num_classes, groups=groups)
 
 
 def differences(a: Mapping[K, Side], b: Mapping[K, Side], between: Callable[[Any, Any], Estimate] = difference_of) -> dict[K, Difference]:
-    """A minus B, each for itself: unadjusted. `between`: how two sides are held against each other."""
+    """Return A minus B for each key, unadjusted for their number. `between` compares two sides."""
     out = {}
     for k in a:
         e = between(a[k], b[k])

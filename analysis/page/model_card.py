@@ -1,4 +1,4 @@
-"""MODEL_CARD.md of a pick: what a stranger must know before using the network, all of it read off the ledger."""
+"""MODEL_CARD.md of a pick: the facts that a stranger must know before using the network, all read from the ledger."""
 
 import re
 
@@ -15,7 +15,7 @@ from study.question.which_epoch import IN_WORDS
 
 
 def model_card(frames: Frames, found: Findings, pick: Pick, licence: str = "") -> str:
-    """Markdown. `licence`: of the pretrained weights, as one line; empty where nobody knows."""
+    """Return the card as Markdown. `licence` is that of the pretrained weights in one line, "" where it is not known."""
     sections = {
         "What it is": _what(frames, pick),
         "Data": _data(frames, pick),
@@ -50,7 +50,10 @@ def _what(frames: Frames, p: Pick) -> list[str]:
 
 
 def _protocol(frames: Frames, p: Pick) -> Protocol:
-    """Its own: a confirm run may have had more epochs or pixels than the search, and a network that is handed over more than those compared."""
+    """Return the network's own protocol.
+
+    A confirm run may have had more epochs or pixels than the search, and a delivered network more still.
+    """
     ask = frames.ledger.ask(p.trial)
     return TrialConfig.from_dict(ask.config).protocol if ask else frames.study.protocol_of(p.cell)
 
@@ -82,7 +85,8 @@ def _training(frames: Frames, p: Pick) -> list[str]:
         + (f", trained on {p.delivered.images:,} images." if p.delivered else "."),
         *([f"- Epochs: {_plain(p.delivered.tried)}."] if p.delivered and p.delivered.tried else []),
         *([f"- {_plain(p.outdated[0].upper() + p.outdated[1:])}."] if p.outdated else []),
-        f"- Protocol: batch {q.batch_size}, {q.optimizer}, {q.precision}, batch norm `{q.batch_norm}`; the settings are the best of {s.trials} "
+        f"- Protocol: batch {q.batch_size}, {q.optimizer}, {q.precision}, batch norm `{q.batch_norm}`; the settings are the "
+        f"best of {s.trials} "
         f"trials on validation; selected by {frames.rule or 'no rule yet'}.",
         f"- Pretrained weights: {_plain(str(facts.get('weights', 'unknown')))}, sha256 `{facts.get('weights_sha256', 'unknown')}`.",
         f"- {facts.get('trained_parameters', 0):,} of {facts.get('parameters', 0):,} parameters were trained, in "
@@ -169,7 +173,7 @@ def _own_licence() -> str:
 
 
 def _plain(text: str) -> str:
-    """On one line, shown as it is and never as markup: class names are strangers' texts."""
+    """Return the text on one line with its markup escaped: class names are written by strangers."""
     return re.sub(r"([\\`*_\[\]<>#|])", r"\\\1", " ".join(text.split()))
 
 

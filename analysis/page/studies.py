@@ -1,4 +1,4 @@
-"""One page over the studies of a results folder: what each answers, on what, at which cost, with a link to its own page."""
+"""One page over the studies of a results folder: each study's answer, data, cost, and a link to its own page."""
 
 import os
 import time
@@ -22,8 +22,9 @@ RESAMPLES = 200  # of the test images: enough for points without decimals
 
 
 def write_studies(source: str, out: str | Path, *, overwrite: bool = False) -> list[Answer]:
-    """Write the page over all studies in the folder `source` to `out` and return their answers. A study that cannot be read is named on the
-    page with its reason. Raises ConfigError where `out` is another file that would be lost.
+    """Write the page over all studies in the folder `source` to `out` and return their answers.
+
+    A study that cannot be read is named on the page with its reason. Raises ConfigError where `out` is another file that would be lost.
     """
     outputs.check_output(out, PAGE, "--out", overwrite=overwrite)
     rows: list[dict[str, Any]] = []
@@ -45,7 +46,7 @@ def write_studies(source: str, out: str | Path, *, overwrite: bool = False) -> l
 
 
 def _row(frames: Frames, answer: Answer, link: str) -> dict[str, Any]:
-    """What stands in one line; `at`: unix time of the study's end, now for one in progress."""
+    """Return the values of one line. `at` is the Unix time of the study's end, or now for one in progress."""
     ended = frames.facts.get("finished_at")
     whole = spent(frames)
     return {
@@ -63,7 +64,7 @@ def _row(frames: Frames, answer: Answer, link: str) -> dict[str, Any]:
 
 
 def _link(source: str, name: str, out: str | Path) -> str:
-    """The study's own page, seen from `out`; empty where it has none, or lies behind a URL."""
+    """Return the study's own page as seen from `out`, or "" where it has none or lies behind a URL."""
     page = Path(source) / name / "report.html"
     if is_url(source) or not page.is_file():
         return ""

@@ -1,4 +1,4 @@
-"""A verdict as plain values, for other programs: docs/verdict.schema.json says what is in it. Of a study; `analysis.judge` writes the same."""
+"""The verdict of a study as plain values for other programs, described in docs/verdict.schema.json. `analysis.judge` writes the same."""
 
 import json
 import math
@@ -17,11 +17,11 @@ PAIR = (
     *("a", "b", "difference", "low", "high", "simultaneous_low", "simultaneous_high", "a_better", "within_margin", "b_better"),
     *("p", "p_holm", "p_equivalent"),
 )
-"""Numbers and names of a pair that stand in its row of the table of pairs."""
+"""Numbers and names of a pair that are in its row of the table of pairs."""
 
 
 def study_values(frames: Frames, found: Findings, classes: pd.DataFrame) -> dict[str, Any]:
-    """All that a study's page decides. `classes`: the rows of the figure class_differences."""
+    """Return everything that a study's page decides. `classes` holds the rows of the figure class_differences."""
     values = {
         "format": FORMAT,
         "of": "study",
@@ -37,12 +37,12 @@ def study_values(frames: Frames, found: Findings, classes: pd.DataFrame) -> dict
 
 
 def dump_values(values: Mapping[str, Any]) -> str:
-    """As JSON, in ASCII, so that no terminal takes a name for a command."""
+    """Return the values as JSON in ASCII, so that no terminal takes a name for a command."""
     return json.dumps(values, indent=1, ensure_ascii=True, allow_nan=False)
 
 
 def pair_values(row: Mapping[str, Any], reasons: list[str], text: str, scope: str) -> dict[str, Any]:
-    """`row`: of the table of pairs."""
+    """Return the values of one pair. `row` is its row of the table of pairs."""
     return {
         **{k: row[k] for k in PAIR},
         "verdict": row["verdict"],
@@ -88,7 +88,7 @@ def _of(table: pd.DataFrame, question: Question) -> pd.DataFrame:
 
 
 def known(value: Any) -> Any:
-    """The same with None for what is not known: NaN is no JSON."""
+    """Return the same with None in place of NaN, which JSON does not have."""
     if isinstance(value, Mapping):
         return {k: known(v) for k, v in value.items()}
     if isinstance(value, list | tuple):

@@ -1,4 +1,4 @@
-"""Tables to files: CSV that a spreadsheet cannot be made to run, numbers exact."""
+"""Writing of tables to files: CSV that no spreadsheet can be made to run, with exact numbers."""
 
 import csv
 import io
@@ -11,7 +11,7 @@ from study.storage import outputs
 
 
 def csv_bytes(table: pd.DataFrame) -> bytes:
-    """UTF-8 CSV; floats in their shortest exact form, so that reading gives back the same numbers."""
+    """Return UTF-8 CSV with floats in their shortest exact form, so that reading gives back the same numbers."""
     safe = table.copy()
     for column in safe.columns[[not pd.api.types.is_numeric_dtype(t) for t in safe.dtypes]]:
         safe[column] = safe[column].map(harmless)
@@ -20,8 +20,10 @@ def csv_bytes(table: pd.DataFrame) -> bytes:
 
 
 def write_tables(tables: dict[str, pd.DataFrame], folder: str, kind: str = "csv", *, overwrite: bool = False) -> None:
-    """One file a table that has columns; none is written where one of them must not be. `kind`: csv or parquet. Raises ConfigError for another kind, and
-    where another file has a table's name."""
+    """Write one file per table that has columns, or none where one of them must not be written. `kind` is csv or parquet.
+
+    Raises ConfigError for another kind, and where another file has a table's name.
+    """
     if kind not in ("csv", "parquet"):
         raise ConfigError(f"tables can be csv or parquet, not {kind!r}.")
     named = {f"{folder.rstrip('/')}/{name}.{kind}": t for name, t in tables.items() if len(t.columns)}
