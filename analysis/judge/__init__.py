@@ -1,1 +1,1 @@
-"""Two sides' predictions, made anywhere, against labels: the verdict of a study on tables alone."""
+"""The verdict of a study on plain tables: the predictions of two sides, made anywhere, against labels."""

@@ -24,11 +24,11 @@ from study.storage import outputs
 
 MOST_FILES = 100  # a side
 CODES = {"a": 10, "b": 11, "equal": 0, "open": 12}
-"""What --exit-code ends with: A or B is better, no difference worth the margin, or nothing was decided."""
+"""Exit codes of --exit-code: A or B is better, there is no difference worth the margin, or nothing was decided."""
 
 
 def parser() -> Parser:
-    """The command line."""
+    """Build the parser of the command line."""
     p = Parser(prog="python -m analysis.judge", description=(__doc__ or "").split("\n")[0])
     p.add_argument(
         "files", nargs="*", metavar="FILE", help="A's predictions, B's predictions, and the labels: .csv, .tsv, .jsonl or .parquet"
@@ -43,7 +43,8 @@ def parser() -> Parser:
     p.add_argument("--margin", type=float, default=1.0, help="points that a difference must have to be worth having (default: 1)")
     p.add_argument("--json", action="store_true", help="print the verdict as JSON instead (docs/verdict.schema.json)")
     p.add_argument("--out", default="verdict.html", help="the page (default: verdict.html)")
-    p.add_argument("--exit-code", action="store_true", help="end with 10 where A is better, 11 where B is, 0 where they are equal, 12 else")
+    exits = "end with 10 where A is better, 11 where B is, 0 where they are equal, 12 else"
+    p.add_argument("--exit-code", action="store_true", help=exits)
     p.add_argument("--overwrite", action="store_true", help="replace what lies under --out, whatever it is")
     return p
 
@@ -76,7 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _sides(files: Sequence[str], a: list[str], b: list[str], labels: str | None) -> tuple[list[str], list[str], str]:
-    """(A's files, B's files, the labels), from either form of the command line. Raises ConfigError."""
+    """Return (A's files, B's files, the labels) from either form of the command line. Raises ConfigError."""
     if not a and not b:
         if len(files) == 2 and labels:
             return [files[0]], [files[1]], labels
@@ -101,7 +102,10 @@ def _sides(files: Sequence[str], a: list[str], b: list[str], labels: str | None)
 
 
 def _names(own: Sequence[str], others: Sequence[str], given: Sequence[str] | None) -> list[str]:
-    """What the sides are called: as given, or as their files are without what counts them. Raises ConfigError for one name of both."""
+    """Return the names of the sides: as given, or the names of their files without run numbers.
+
+    Raises ConfigError where both have the same name.
+    """
     if given:
         if given[0] == given[1] or not all(n.strip() for n in given):
             raise ConfigError(f"--names {given[0]!r} {given[1]!r}: each side needs a name of its own.")

@@ -1,4 +1,4 @@
-"""The verdict on two sides as plain values, in the shape of a study's (docs/verdict.schema.json)."""
+"""The verdict on two sides as plain values, in the shape of a study's verdict (docs/verdict.schema.json)."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from analysis.page.verdict_values import FORMAT, known, pair_values
 
 
 def judged_values(found: Judged) -> dict[str, Any]:
-    """Shares in [0, 1]; `margin` in points."""
+    """Return the verdict as plain values. Scores are shares in [0, 1], `margin` is in points."""
     a, b = found.sides
     metrics: dict[str, dict[str, Any]] = {s.name: {} for s in found.sides}
     for row in side_rows(found):

@@ -1,4 +1,4 @@
-"""The labels that predictions are held against: a table of a row an image, read by the rules of every other table of labels."""
+"""The labels that predictions are compared with: a table with one row per image, read by the rules of every other table of labels."""
 
 import unicodedata
 from collections.abc import Mapping, Sequence
@@ -25,7 +25,7 @@ FEWEST_IMAGES = 10
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Labels:
-    """What is true of the images that are judged, in the order of their names, as a study has them."""
+    """The true labels of the images that are judged, in the order of their names, as in a study."""
 
     path: Path
     images: np.ndarray  # [N] their names
@@ -39,10 +39,13 @@ class Labels:
 
 
 def read_labels(given: str, *, groups: str | None = None, classes: Sequence[str] | None = None) -> Labels:
-    """`given`: a path, with ?image=COLUMN&label=COLUMN where the columns have other names; `groups`: the column of what belongs together;
-    `classes`: all of them in their order, where some have no image here. Where the table has a column of splits, its test images are judged.
+    """Read the table of labels.
 
-    Raises ConfigError for columns that are not there, DataError with file and line for what is wrong with a row.
+    `given` is a path, with ?image=COLUMN&label=COLUMN where the columns have other names. `groups` is the column of what belongs
+    together. `classes` lists all classes in their order, where some have no image here. Where the table has a column of splits, its
+    test images are judged.
+
+    Raises ConfigError for columns that are not there, DataError with file and line for a wrong row.
     """
     named = named_table(given)
     header, rows = open_table(named, "a table of labels")
@@ -81,19 +84,19 @@ def read_labels(given: str, *, groups: str | None = None, classes: Sequence[str]
 
 
 def named_table(given: str) -> DataName:
-    """A table's path and the columns that were named beside it. Raises ConfigError."""
+    """Return a table's path and the columns that were named beside it. Raises ConfigError."""
     if not given.strip():
         raise ConfigError("'' names no table; give a file.")
     return DataName.of_table(given)
 
 
 def named_path(named: DataName) -> Path:
-    """Where a table lies."""
+    """Return where a table lies."""
     return Path(named.where).expanduser()
 
 
 def open_table(named: DataName, what: str) -> tuple[list[str], list[Row]]:
-    """Column names and rows of a table, bounded. `what`: what is needed, in words. Raises DataError."""
+    """Return the column names and rows of a table of bounded size. `what` says in words what is needed. Raises DataError."""
     path = named_path(named)
     if path.is_dir():
         raise DataError(f"{path} is a folder; give {what}.")
@@ -108,8 +111,10 @@ def open_table(named: DataName, what: str) -> tuple[list[str], list[Row]]:
 
 
 def image_name(text: str, where: str) -> str:
-    """An image's name, one for all ways to write its letters, without the apostrophe that keeps a spreadsheet from running it. Raises
-    DataError for none."""
+    """Return an image's name in one form of Unicode, without the apostrophe that keeps a spreadsheet from running it.
+
+    Raises DataError for an empty name.
+    """
     name = unicodedata.normalize("NFC", text[1:] if text[:1] == "'" and text[1:].startswith(DANGEROUS) else text)
     if not name:
         raise DataError(f"{where}: names no image; fill it in, or take the row out.")
@@ -121,7 +126,7 @@ def image_name(text: str, where: str) -> str:
 
 
 def _by_image(rows: Sequence[Row], column: Mapping[str, str], path: Path) -> tuple[list[tuple[str, str, str, str | None]], set[str]]:
-    """((image, where, label, group) of every image that is judged, the names of those of other splits)."""
+    """Return ((image, where, label, group) of every image that is judged, names of the images of other splits)."""
     found: list[tuple[str, str, str, str | None]] = []
     aside, lines = set[str](), dict[str, str]()
     for where, row in rows:
@@ -142,7 +147,7 @@ def _by_image(rows: Sequence[Row], column: Mapping[str, str], path: Path) -> tup
 
 
 def _class_order(labels: set[str], given: Sequence[str] | None, path: Path) -> list[str]:
-    """The classes, those with an image and those that were named besides. Raises DataError, ConfigError."""
+    """Return the classes: those with an image, and those that were named besides. Raises DataError, ConfigError."""
     check_ids(labels | set(given or ()), str(path))
     if given is not None:
         if twice := [c for c in given if list(given).count(c) > 1]:

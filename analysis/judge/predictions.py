@@ -1,4 +1,4 @@
-"""What a network said of the images, read from a table that was made anywhere: image, class, or a probability for every class."""
+"""Predictions of a network, read from a table that was made anywhere: image, and a class or a probability for every class."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -15,21 +15,26 @@ from study.errors import ConfigError, DataError, nearest
 from study.question.naming import DataName
 
 SAID = ("predicted_class", "predicted", "prediction", "predicted_label", "predictions", "pred", "y_pred", "said", "class")
-"""What the column of classes is called, the surest name first."""
+"""Names of the column of predicted classes, the surest name first."""
 PERHAPS = ("label", "category")
-"""The same where no probabilities stand beside it: there it may be what is true."""
+"""Further names, used where no probabilities are in the table: beside those, such a column may hold the true class."""
 BESIDE = {
     *("probability", "confidence", "score", "problem", "network", "id", "index", "", "fold", "seed", "true", "truth", "y_true", "target")
 }
-"""Columns that may stand beside probabilities and are no class, unless a class has that name; so are those of splits, groups and weights."""
+"""Columns that may stand beside probabilities and are no class, unless a class has that name.
+
+Columns of splits, groups and weights are such too.
+"""
 NAMED = 3  # of what is wrong, with their lines
 
 
 def read_predictions(given: str, truth: Labels) -> np.ndarray:
-    """int64 [N]: places in `truth.classes`, by its images. `given`: a path, with ?image=COLUMN&label=COLUMN where they have other names.
+    """Return int64 [N]: the predicted places in `truth.classes`, in the order of its images.
 
-    A column of classes is taken before probabilities; of these the highest is what was said, of equal ones the first class. Raises
-    ConfigError for columns that are not there, DataError with file and line for what is wrong with a row, and where the images differ.
+    `given` is a path, with ?image=COLUMN&label=COLUMN where the columns have other names. A column of classes is taken before
+    probabilities. With probabilities, the highest is the prediction, and of equal ones the first class.
+
+    Raises ConfigError for columns that are not there, DataError with file and line for a wrong row, and where the images differ.
     """
     named = named_table(given)
     path = named_path(named)
@@ -43,7 +48,8 @@ def read_predictions(given: str, truth: Labels) -> np.ndarray:
         said = _column(others, named, "label", PERHAPS)
         if said and "label" not in named.options and truth.label_column.lower() in SAID:
             raise ConfigError(
-                f"{path} has a column {said}, and {truth.path}, which is read as the labels, a column {truth.label_column}: are they the other way "
+                f"{path} has a column {said}, and {truth.path}, which is read as the labels, a column {truth.label_column}: "
+                "are they the other way "
                 f"round? The labels come last. If all is right, say {path}?label={said}."
             )
     columns = {} if said else _probability_columns(others, truth, path)
@@ -72,14 +78,15 @@ def read_predictions(given: str, truth: Labels) -> np.ndarray:
             said_of[name] = place
     if unknown:
         raise DataError(
-            f"{path}: says classes that {truth.path} has not ({some(unknown, NAMED)}); spell them as there ({some(truth.classes, 5)}), or, "
+            f"{path}: says classes that {truth.path} has not ({some(unknown, NAMED)}); spell them as there "
+            f"({some(truth.classes, 5)}), or, "
             "where the test images hold none of them, name all classes with --classes."
         )
     return _in_order(said_of, lines, truth, path)
 
 
 def _column(header: Sequence[str], named: DataName, role: str, names: Sequence[str]) -> str | None:
-    """The table's column of a role. Raises ConfigError where one was named that is not there."""
+    """Return the table's column of a role, or None. Raises ConfigError where a column was named that is not there."""
     wanted = named.options.get(role)
     lower = {h.strip().lower(): h for h in reversed(header)}
     if wanted is None:
@@ -90,13 +97,13 @@ def _column(header: Sequence[str], named: DataName, role: str, names: Sequence[s
 
 
 def _of_classes(header: Sequence[str], truth: Labels) -> dict[str, int]:
-    """By column, the class whose probability it holds: called as the class, or p(CLASS)."""
+    """Return by column the class whose probability it holds. The column is called like the class, or p(CLASS)."""
     named = {form: k for k, c in enumerate(truth.classes) for form in (c, f"p({c})")}
     return {h: named[h] for h in header if h in named}
 
 
 def _probability_columns(header: Sequence[str], truth: Labels, path: Path) -> dict[str, int]:
-    """As `_of_classes`, one of every class and no other. Raises ConfigError, DataError."""
+    """Return `_of_classes`, with one column for every class and no other. Raises ConfigError, DataError."""
     found = _of_classes(header, truth)
     if not found:
         raise ConfigError(
@@ -110,14 +117,15 @@ def _probability_columns(header: Sequence[str], truth: Labels, path: Path) -> di
     aside = BESIDE | {n for role in ("split", "group", "weight", "names", "label") for n in NAMES[role]}
     if strange := [h for h in header if h not in found and h.strip().lower() not in aside]:
         raise DataError(
-            f"{path}: its column {shown(some(strange, NAMED))} is no class of {truth.path}; take it out, or, where the test images hold none "
+            f"{path}: its column {shown(some(strange, NAMED))} is no class of {truth.path}; take it out, or, where the test "
+            "images hold none "
             "of that class, name all classes with --classes."
         )
     return found
 
 
 def _highest(row: Mapping[str, str], columns: Mapping[str, int], where: str) -> int:
-    """The class of the highest probability; of equal ones the first. Raises DataError for what is no probability."""
+    """Return the class of the highest probability, of equal ones the first. Raises DataError for a value that is no probability."""
     shares = [0.0] * len(columns)
     for column, k in columns.items():
         try:
@@ -126,14 +134,15 @@ def _highest(row: Mapping[str, str], columns: Mapping[str, int], where: str) -> 
             shares[k] = math.nan
         if not 0 <= shares[k] <= 1:
             raise DataError(
-                f"{where}: {shown(column[:80])} is {shown(row.get(column, '')[:40])!r}; must be a probability, 0 to 1 (of logits, give the "
+                f"{where}: {shown(column[:80])} is {shown(row.get(column, '')[:40])!r}; must be a probability, 0 to 1 (of "
+                "logits, give the "
                 "softmax, or a column class)."
             )
     return max(range(len(shares)), key=lambda k: (shares[k], -k))
 
 
 def _in_order(said_of: Mapping[str, int], lines: Mapping[str, str], truth: Labels, path: Path) -> np.ndarray:
-    """What was said by the images of the labels. Raises DataError where the two hold other images."""
+    """Return the predictions in the order of the labels' images. Raises DataError where the two have different images."""
     wanted = truth.images.tolist()
     found = said_of if any(w in said_of for w in wanted) else _by_last_part(said_of, wanted)
     if absent := [w for w in wanted if w not in found]:
@@ -144,14 +153,15 @@ def _in_order(said_of: Mapping[str, int], lines: Mapping[str, str], truth: Label
     known = {*wanted, *truth.aside}
     if found is said_of and (extra := [n for n in said_of if n not in known]):
         raise DataError(
-            f"{path}: {len(extra)} of its images are not in {truth.path} ({some([f'{n[:120]}, {lines[n]}' for n in extra], NAMED)}); label them "
+            f"{path}: {len(extra)} of its images are not in {truth.path} "
+            f"({some([f'{n[:120]}, {lines[n]}' for n in extra], NAMED)}); label them "
             "there, or take them out here."
         )
     return np.array([found[w] for w in wanted], np.int64)
 
 
 def _by_last_part(said_of: Mapping[str, int], wanted: Sequence[str]) -> Mapping[str, int]:
-    """Where no name is the same but those without their folders are, and each is there once: by the last parts."""
+    """Return the predictions by file name without folders, where only those agree with the wanted names and each occurs once."""
 
     def last(name: str) -> str:
         return name.replace("\\", "/").rpartition("/")[2]

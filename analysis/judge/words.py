@@ -1,4 +1,4 @@
-"""What was found between two sides, in words."""
+"""The findings on two sides in words."""
 
 import math
 
@@ -12,12 +12,12 @@ UNITS = {"run": "file", "search": "search", "fold": "fold", "image": "test image
 
 
 def headline(found: Judged) -> str:
-    """The decision with its numbers, the higher side first."""
+    """Return the decision with its numbers, the higher side first."""
     return f"{decision(found.pair, found.margin)} ({numbers(found)})"
 
 
 def numbers(found: Judged) -> str:
-    """The difference of the chosen metric with its interval."""
+    """Return the difference of the chosen metric with its interval."""
     e, d = found.pair.estimate, found.pair.decision
     mean, low, high = (100 * v for v in (e.mean, d.low, d.high))
     first, other = found.pair.a, found.pair.b
@@ -27,7 +27,7 @@ def numbers(found: Judged) -> str:
 
 
 def sentences(found: Judged) -> list[str]:
-    """The answer, what its interval contains, and what to do, a sentence each."""
+    """Return the answer, what its interval contains, and what to do, one sentence each."""
     a, b = (len(s.files) for s in found.sides)
     images = f"{len(found.truth.labels):,} test images"
     whole = ""
@@ -37,7 +37,8 @@ def sentences(found: Judged) -> list[str]:
         scope = f"The interval contains the runs of both sides ({a} and {b} files) and {images}{whole}."
     else:
         scope = (
-            f"The interval contains {images} and nothing else{whole}. It speaks of these files, not of how their networks were trained: another "
+            f"The interval contains {images} and nothing else{whole}. It speaks of these files, not of how their networks were "
+            "trained: another "
             "seed may do better or worse. Two files or more a side would contain that too."
         )
     return [f"{headline(found)}.", *[f"{r[0].upper()}{r[1:]}." for r in found.pair.decision.reasons], scope, *_steps(found)]
@@ -58,7 +59,7 @@ def _unit(need: Need) -> str:
 
 
 def warnings(found: Judged) -> list[str]:
-    """What to know before the verdict is believed."""
+    """Return what to know before believing the verdict."""
     out = []
     perfect = [f for s in found.sides for f, said in zip(s.files, s.said, strict=True) if (said == found.truth.labels).all()]
     if perfect:
@@ -74,7 +75,7 @@ def warnings(found: Judged) -> list[str]:
 
 
 def lines(found: Judged) -> list[str]:
-    """For a terminal: each side's score, then the sentences."""
+    """Return the lines for a terminal: each side's score, then the sentences."""
     metric = found.metric
     by_side = []
     for side in found.sides:
