@@ -1,4 +1,6 @@
-"""`python -m analysis.compare STUDY_A STUDY_B`: two studies side by side, paired over test images where they asked the same on the same ones."""
+"""`python -m analysis.compare STUDY_A STUDY_B`: two studies side by side,
+paired over test images where they asked the same on the same ones.
+"""
 
 import sys
 from collections.abc import Sequence
@@ -23,18 +25,29 @@ KIND = outputs.page("a comparison")
 PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <meta name="generator" content="finetune-study: a comparison">
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
-<title>{{ a }} and {{ b }}</title><style>:root{color-scheme:light dark}body{font:16px/1.55 system-ui,sans-serif;max-width:64rem;margin:3rem auto;padding:0 1.2rem}
-table{border-collapse:collapse;font-variant-numeric:tabular-nums}th,td{padding:.35rem 1rem .35rem 0;border-bottom:1px solid #8885;text-align:left}td.n,th.n{text-align:right}</style></head><body>
+<title>{{ a }} and {{ b }}</title><style>:root{color-scheme:light dark}body{font:16px/1.55 system-ui,sans-serif;max-width:64rem;\
+margin:3rem auto;padding:0 1.2rem}
+table{border-collapse:collapse;font-variant-numeric:tabular-nums}th,td{padding:.35rem 1rem .35rem 0;border-bottom:1px solid \
+#8885;text-align:left}td.n,th.n{text-align:right}</style></head><body>
 <h1>{{ a }} and {{ b }}</h1>
 {% for title, lines in sentences %}<h2>{{ title }}</h2><ul>{% for s in lines %}<li>{{ s.text }}</li>{% endfor %}</ul>{% endfor %}
-<h2>Test macro-F1, in points</h2><p>B minus A is paired over the test images where both studies hold the same ones, with its 95 % interval (unadjusted) over runs and images; it may be due to any of the settings that differ. The intervals of each study are its own; whether two of them overlap tests nothing.</p><table><thead><tr><th>question</th><th>strategy</th><th class="n">{{ a }}</th><th class="n">{{ b }}</th><th class="n">B minus A</th></tr></thead><tbody>
-{% for r in rows %}<tr><td>{{ r.question }}</td><td>{{ r.strategy }}</td><td class="n">{{ r.a }}</td><td class="n">{{ r.b }}</td><td class="n">{{ r.difference }}</td></tr>{% endfor %}</tbody></table>
-<h2>Settings that differ</h2>{% if settings %}<table><thead><tr><th>setting</th><th>{{ a }}</th><th>{{ b }}</th></tr></thead><tbody>{% for k, x, y in settings %}<tr><td>{{ k }}</td><td>{{ x }}</td><td>{{ y }}</td></tr>{% endfor %}</tbody></table>{% else %}<p>None.</p>{% endif %}
+<h2>Test macro-F1, in points</h2><p>B minus A is paired over the test images where both studies hold the same ones, with its 95 % \
+interval (unadjusted) over runs and images; it may be due to any of the settings that differ. The intervals of each study are \
+its own; whether two of them overlap tests nothing.</p><table><thead><tr><th>question</th><th>strategy</th><th class="n">{{ a }}\
+</th><th class="n">{{ b }}</th><th class="n">B minus A</th></tr></thead><tbody>
+{% for r in rows %}<tr><td>{{ r.question }}</td><td>{{ r.strategy }}</td><td class="n">{{ r.a }}</td><td class="n">{{ r.b }}</td>\
+<td class="n">{{ r.difference }}</td></tr>{% endfor %}</tbody></table>
+<h2>Settings that differ</h2>{% if settings %}<table><thead><tr><th>setting</th><th>{{ a }}</th><th>{{ b }}</th></tr></thead>\
+<tbody>{% for k, x, y in settings %}<tr><td>{{ k }}</td><td>{{ x }}</td><td>{{ y }}</td></tr>{% endfor %}</tbody>\
+</table>{% else %}<p>None.</p>{% endif %}
 </body></html>"""
 
 
 def side_by_side(a: Frames, b: Frames) -> tuple[pd.DataFrame, list[tuple[str, list[Sentence]]]]:
-    """(a row per question and strategy that either holds, shares, `difference` B minus A; the sentences of both)."""
+    """Return a row per question and strategy that either study has, and the sentences of both.
+
+    Scores are shares, and `difference` is B minus A.
+    """
     found = [findings(f) for f in (a, b)]
     tables = []
     for k, f in zip("ab", found, strict=True):
@@ -54,7 +67,10 @@ def side_by_side(a: Frames, b: Frames) -> tuple[pd.DataFrame, list[tuple[str, li
 
 
 def settings_that_differ(a: Study, b: Study) -> list[tuple[str, object, object]]:
-    """(name, of A, of B): of the studies, their protocols, and what both search for one strategy. Cells are left out: they are the rows."""
+    """Return (name, value in A, value in B) of the studies, their protocols and what both search for one strategy.
+
+    Cells are left out, since they are the rows.
+    """
     found = []
     for part, x, y in (("", a, b), ("protocol.", a.protocol, b.protocol)):
         names = [f.name for f in fields(x) if f.name not in ("cells", "protocol", "space", "published")]
@@ -74,8 +90,12 @@ def _shown(row: dict[str, object]) -> dict[str, str]:
         return f"{100 * mean:.1f} [{100 * low:.1f}, {100 * high:.1f}]" if low == low else f"{100 * mean:.1f}, no interval"
 
     return {
-        "question": Question.of(row).name, "strategy": str(row["strategy"]), "a": points("a"), "b": points("b"), "difference": _difference(row),
-    }  # fmt: skip
+        "question": Question.of(row).name,
+        "strategy": str(row["strategy"]),
+        "a": points("a"),
+        "b": points("b"),
+        "difference": _difference(row),
+    }
 
 
 def _difference(row: dict[str, object]) -> str:

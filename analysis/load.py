@@ -1,4 +1,4 @@
-"""A ledger folder, or an MLflow server, read into the same frames."""
+"""Reading of a ledger folder, or of an MLflow server, into the same frames."""
 
 import tempfile
 from collections.abc import Callable
@@ -25,9 +25,9 @@ from study.tracking.ledger import SERVERS, Ledger, find
 
 
 def load(source: str | Ledger, study: str | None = None, cache: Path | None = None) -> Frames:
-    """`source`: a ledger, a study's folder, a results folder holding one study, or an MLflow URI (URI#STUDY names one of several).
+    """Read a study from `source`: a ledger, a study's folder, a results folder with one study, or an MLflow URI (URI#STUDY names one).
 
-    Raises ConfigError when there is no such study or it was written with another schema.
+    Raises ConfigError where there is no such study or it was written with another schema.
     """
     ledger = source if isinstance(source, Ledger) else _ledger(source, study, cache)
     question = ledger.study()
@@ -71,7 +71,7 @@ def load(source: str | Ledger, study: str | None = None, cache: Path | None = No
 
 
 def _planned(ledger: Ledger, study: Study) -> dict[str, list[str]]:
-    """By cell, the ids of the confirm runs that speak for it."""
+    """Return by cell the ids of the confirm runs that count for it."""
     chosen = ledger.confirmed_trials()
     known = {t: ask for own in chosen.values() for t in own if t and (ask := ledger.ask(t)) is not None}
     winners = {cell: [TrialConfig.from_dict(known[t].config) if t in known else None for t in own] for cell, own in chosen.items()}
@@ -82,7 +82,7 @@ def _planned(ledger: Ledger, study: Study) -> dict[str, list[str]]:
 
 
 def _in_order(trials: pd.DataFrame) -> pd.DataFrame:
-    """Ids are hashes: the order of folders is not that of asking."""
+    """Sort the trials in the order of asking. Their ids are hashes, so folders have another order."""
     return trials.sort_values("sequence", kind="stable").reset_index(drop=True) if len(trials) else trials
 
 
@@ -96,14 +96,14 @@ def _ledger(source: str, study: str | None, cache: Path | None) -> Ledger:
 
 
 def _late(study: Study) -> Callable[[dict[str, Any]], dict[str, int]]:
-    """By a cell as JSON has it, the late columns of its question."""
+    """Return a function from a cell as in JSON to the late columns of its question."""
     if all(c.budget == 1 and not c.image_size for c in study.cells):
         return lambda cell: dict.fromkeys(LATE, 0)
     return lambda cell: {k: Question.of_cell(restore(Cell, cell), study).columns[k] for k in LATE}
 
 
 def _row(ask: Ask, result: TrialResult | None, asked: tuple[str, ...], late: Callable[[dict[str, Any]], dict[str, int]]) -> dict[str, Any]:
-    """`asked`: recipe fields that the study searches besides; `late`: as `_late` gives it."""
+    """Return one trial's row. `asked` are recipe fields that the study searches besides, `late` is the function that `_late` returns."""
     config, cell = ask.config, ask.config["cell"]
     row = {
         "trial_id": ask.trial_id,
@@ -143,7 +143,9 @@ def _row(ask: Ask, result: TrialResult | None, asked: tuple[str, ...], late: Cal
 
 @cache
 def _published(strategy: str, asked: tuple[str, ...]) -> dict[str, Any]:
-    """Defaults of the searched fields. A trial asked for before one of them existed does not name it, nor does one that has a late field
-    at its default."""
+    """Return the defaults of the searched fields.
+
+    A trial asked for before a field existed does not name it, nor does one that has a late field at its default.
+    """
     own, recipe = EVERY[strategy](), Recipe()
     return {n: getattr(own, n) for n in domains(type(own))} | {n: getattr(recipe, n) for n in (*domains(Recipe), *asked)}

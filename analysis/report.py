@@ -75,11 +75,14 @@ def write_report(
     price_per_hour: float | None = None,
     overwrite: bool = False,
 ) -> ReportSummary:
-    """Reads, decides, draws, writes. Raises ConfigError when there is no study of this schema, and where `out` or a table is another file
-    that would be lost; `overwrite` replaces it.
+    """Read the study, decide, draw, and write the page to `out`.
 
-    `fetch` gets small copies of the images that the page shows; without it, it shows those that were fetched before. `price_per_hour`: of a
-    core, or of a GPU where trials had one, in whatever money."""
+    `fetch` gets small copies of the images that the page shows. Without it, the page shows those that were fetched before.
+    `price_per_hour` is that of a core, or of a GPU where trials had one, in any currency.
+
+    Raises ConfigError where there is no study of this schema, and where `out` or a table is another file that would be lost.
+    `overwrite` replaces it.
+    """
     outputs.check_output(out, PAGE, "--out", overwrite=overwrite)
     check_options(margin=margin, price_per_hour=price_per_hour)
     frames = load(source, study)
@@ -112,7 +115,7 @@ def write_report(
 
 
 def all_tables(frames: Frames, found: Findings, computed: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
-    """Every table behind the page, by file name; figures' own under figure_<name>."""
+    """Return every table behind the page by file name, those of the figures under figure_<name>."""
     verdicts = pd.DataFrame({"sentence": [s.text for s in found.sentences]})
     tables = {
         "trials": frames.trials,
@@ -133,7 +136,7 @@ def all_tables(frames: Frames, found: Findings, computed: dict[str, pd.DataFrame
 
 
 def _size_tables(found: Findings) -> dict[str, pd.DataFrame]:
-    """None where the study asks at one size."""
+    """Return the tables of sizes, none where the study asks at one size."""
     w = found.when
     tables = {"sizes": w.sizes, "size_differences": w.differences, "crossings": w.crossings, "ten_times": w.more}
     advice = pd.DataFrame({"sentence": [a.text for a in found.advice]})
@@ -200,13 +203,13 @@ def _points(share: float | None) -> str:
 
 
 def _interval(ends: tuple[float, float]) -> str:
-    """In points; one that leaves nothing out says so."""
+    """Return the interval in points, or say that it leaves nothing out."""
     low, high = ends
     return "too wide to tell" if low <= -WIDEST and high >= WIDEST else "n/a" if low != low else f"{100 * low:+.1f} to {100 * high:+.1f}"
 
 
 def _with_sources(albums: Sequence[pictures.Album], small: pd.DataFrame) -> list[dict[str, Any]]:
-    """Albums with the pictures that there are; one without any is not shown."""
+    """Return the albums with the pictures that exist. An album without any is not shown."""
     source = pictures.sources(small)
     shown = [
         {"title": a.title, "note": a.note, "shown": [(s, source[(*a.key, s.image)]) for s in a.shown if (*a.key, s.image) in source]}
@@ -220,7 +223,7 @@ def _named(table: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def _not_drawn(computed: dict[str, pd.DataFrame]) -> list[tuple[str, str]]:
-    """One line of the protocol for figures without data: the reason each would show in their place."""
+    """Return one line of the protocol for figures without data, with the reason that each would show."""
     reasons: dict[str, list[str]] = {}
     for s in FIGURES:
         if not len(computed[s.name]) and not s.optional:
@@ -233,7 +236,7 @@ def _not_drawn(computed: dict[str, pd.DataFrame]) -> list[tuple[str, str]]:
 
 
 def _left_out(frames: Frames) -> list[str]:
-    """Measurements that say nothing of some runs, one line a reason."""
+    """Return the measurements that have no result for some runs, one line per reason."""
     if not len(frames.trials):
         return []
     dataset = dict(zip(frames.trials["trial_id"], frames.trials["dataset"], strict=True))
@@ -245,7 +248,7 @@ def _left_out(frames: Frames) -> list[str]:
 
 
 def _scores(frames: Frames, found: Findings) -> list[dict[str, Any]]:
-    """One row a question and strategy: every metric on test, and beside them what its search had reached on validation."""
+    """Return one row per question and strategy: every metric on test, and the search's best score on validation."""
     if not len(found.strategies):
         return []
     rows: dict[tuple[Question, str], dict[str, Any]] = {}
@@ -273,14 +276,14 @@ def _lost(frames: Frames) -> list[dict[str, Any]]:
 
 
 def several(source: str) -> list[str]:
-    """Names of the studies in a results folder; empty where `source` is a study's own folder or a server."""
+    """Return the names of the studies in a results folder, empty where `source` is a study's own folder or a server."""
     if source.startswith(SERVERS) or Folder(source).exists("study.json"):
         return []
     return studies(source)
 
 
 def _embedded(name: str, figure: go.Figure) -> str:
-    """A <div> and its script; the name is ours, the data are escaped by Plotly."""
+    """Return the figure as a <div> and its script. The name is ours, and Plotly escapes the data."""
     config = {"displaylogo": False, "responsive": True, "showSendToCloud": False, "modeBarButtonsToRemove": ["lasso2d", "select2d"]}
     return figure.to_html(full_html=False, include_plotlyjs=False, div_id=f"figure-{name}", config=config)
 

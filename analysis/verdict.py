@@ -1,4 +1,4 @@
-"""From frames to all that a page says: scores by seed, strategies with intervals, pairs with verdicts, sentences, warnings."""
+"""All that a page says, computed from the frames: scores by seed, strategies with intervals, pairs with verdicts, sentences, warnings."""
 
 from dataclasses import dataclass
 
@@ -22,7 +22,7 @@ from analysis.words.warnings import warnings
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Findings:
-    """Everything the page says, as tables. Scores are shares in [0, 1]; the page shows points."""
+    """Everything that the page says, as tables. Scores are shares in [0, 1], which the page shows in points."""
 
     gathered: list[Gathered]  # one a question: its confirm runs on test, read once for all that follows
     seeds: pd.DataFrame  # one row a confirm run and metric, on test
@@ -43,7 +43,7 @@ class Findings:
 
 
 def findings(frames: Frames, resamples: int = st.RESAMPLES) -> Findings:
-    """All comparisons of a study. Tables are empty, never wrong, where nothing was confirmed."""
+    """Compute all comparisons of a study. Where nothing was confirmed, tables are empty, never wrong."""
     gathered = list(gather_all(frames))
     tables = compare_all(gathered, resamples)
     margin = frames.study.margin

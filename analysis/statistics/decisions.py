@@ -34,7 +34,7 @@ Side = Literal["a", "b"]
 
 @dataclass(frozen=True, kw_only=True)
 class Chances:
-    """Probability of each answer from the difference's confidence distribution: approximate, and of this design's sources of doubt alone."""
+    """Probability of each answer from the difference's confidence distribution: approximate, from this design's doubts alone."""
 
     a_better: float  # by more than the margin
     within: float
