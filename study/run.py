@@ -206,6 +206,7 @@ def _solve(config: TrialConfig, places: Places, inputs: Inputs, report: Report) 
 def _describe(config: TrialConfig, inputs: Inputs, arguments: dict[str, Any], epoch: int) -> Kept:
     """Return what users of the trained network need to know; `arguments` are timm's."""
     table = inputs.table
+    rows, columns = table.tiles
     return Kept(
         trial=config.id,
         backbone=timm_name(config.cell.backbone),
@@ -215,14 +216,17 @@ def _describe(config: TrialConfig, inputs: Inputs, arguments: dict[str, Any], ep
         channels=table.channels,
         precision=config.protocol.precision,
         epoch=epoch,
-        side=inputs.images.whole.shape[1],
+        side=inputs.images.whole.shape[1] // rows,
+        fit=config.protocol.fit,
+        tiles=[rows, columns],
+        pool=table.pool,
     )
 
 
 def open_images(config: TrialConfig, places: Places) -> tuple[ImageTable, np.ndarray]:
     """Return the cell's whole table and its pixels, uint8 [N, S, S, C]. Only here the test split is within reach."""
     table = open_table(config, places)
-    return table, pixels(table, _side(config), places.cache_root)
+    return table, _pixels(table, config, places)
 
 
 def open_table(config: TrialConfig, places: Places) -> ImageTable:
@@ -288,16 +292,17 @@ def _published(config: TrialConfig, places: Places) -> Backbone:
 def _foreign(name: str, config: TrialConfig, places: Places) -> Images:
     task = DataName.parse(name)
     table = _opened(task.dataset, task.splits, places.data_root)
-    return Images(table=table, pixels=pixels(table, _side(config), places.cache_root))
+    return Images(table=table, pixels=_pixels(table, config, places))
 
 
 def _labelled(config: TrialConfig, places: Places) -> Images:
     table = read_labelled(Path(places.labelled or ""))
-    return Images(table=table, pixels=pixels(table, _side(config), places.cache_root))
+    return Images(table=table, pixels=_pixels(table, config, places))
 
 
-def _side(config: TrialConfig) -> int:
-    return round(config.protocol.image_size * HEADROOM)
+def _pixels(table: ImageTable, config: TrialConfig, places: Places) -> np.ndarray:
+    """Return the images of any table as the trial's network sees them, uint8 [N, S, S, C]."""
+    return pixels(table, round(config.protocol.image_size * HEADROOM), places.cache_root, config.protocol.fit)
 
 
 def _measured(folder: Folder, name: str) -> pa.Table | None:

@@ -11,6 +11,11 @@ from study.strategies import EVERY
 
 OPTIMIZERS = {"adamw": "AdamW", "sgd": "SGD with Nesterov momentum 0.9, its rates 100 times those named"}
 SAMPLERS = {"tpe": "TPE", "gp": "a Gaussian process"}
+FITS = {
+    "square": "the centre square of each",
+    "pad": "all of each, its long side to the size, grey around (fit=pad)",
+    "stretch": "all of each, pulled to a square (fit=stretch)",
+}
 SCHEDULES = {
     "cosine": "cosine",
     "wsd": "a constant learning rate that falls to zero in the last tenth (WSD)",
@@ -70,6 +75,7 @@ def protocol(frames: Frames) -> list[tuple[str, str]]:
             )
             + f"; {IN_WORDS[p.keep]} is kept",
         ),
+        *([("Pictures", FITS[p.fit])] if p.fit != "square" else []),
         (
             "Batch norm",
             "statistics and weights of trained stages move, those of frozen stages do not"

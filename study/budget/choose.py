@@ -113,6 +113,9 @@ def fit(
     asked = tuple(strategies or ())
     ladder = Ladder(pictures=tuple(pictures), backbones=tuple(names), sizes=(SECOND_PX,), strategies=asked, name=name, settle=settle)
     _, first = ladder.base()
+    if first.protocol.fit != "square":
+        pictures = [replace(p, side=p.longer) for p in pictures]
+        ladder = replace(ladder, pictures=tuple(pictures))
     where = conditions(options.local, options.cpus_per_worker, first.protocol.workers, options.concurrent)
     speeds = Speeds(places, where)
     own = min(full_size(timm_name(n)) for n in names)
@@ -189,11 +192,13 @@ def _look(dataset: str, root: Path | None) -> tuple[Pictures, ImageTable, float]
     print(f"{name.dataset}: {table.form}", flush=True)
     at = np.unique(np.linspace(0, len(table.ids) - 1, LOOKED_AT).round().astype(int))
     began = time.perf_counter()
-    sides = [min(table.decode(int(k)).shape[:2]) for k in at]
+    shapes = np.array([table.decode(int(k)).shape[:2] for k in at]) // np.array(table.tiles)
     seconds = (time.perf_counter() - began) / len(at)
-    train, val, test = (sum(table.counts()[s]) for s in SPLITS)
-    side = int(np.median(sides))
-    return Pictures(dataset=dataset, train=train, val=val, test=test, classes=len(table.classes), side=side), table, seconds
+    tiles = table.tiles[0] * table.tiles[1]
+    train, val, test = (tiles * sum(table.counts()[s]) for s in SPLITS)
+    side, longer = int(np.median(shapes.min(axis=1))), int(np.median(shapes.max(axis=1)))
+    found = Pictures(dataset=dataset, train=train, val=val, test=test, classes=len(table.classes), side=side, longer=longer)
+    return found, table, seconds
 
 
 def _backbones(given: Sequence[str] | None, weights: str | None) -> tuple[list[str], str]:

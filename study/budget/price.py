@@ -28,7 +28,8 @@ class Pictures:
     val: int
     test: int
     classes: int
-    side: int  # median shorter side, pixels
+    side: int  # median shorter side, pixels: of a tile, where images are seen in tiles, and then the numbers are of tiles too
+    longer: int = 0  # median longer side, pixels: what a study sees that shows whole pictures
 
     @property
     def images(self) -> int:

@@ -50,7 +50,7 @@ def line_config(cell: Cell, study: Study) -> TrialConfig | None:
         if size == confirmed:
             return None
         size = confirmed
-    protocol = Protocol(max_epochs=1, image_size=size, precision=study.protocol.precision)
+    protocol = Protocol(max_epochs=1, image_size=size, precision=study.protocol.precision, fit=study.protocol.fit)
     return TrialConfig(cell=cell, strategy=EVERY[cell.strategy](), recipe=Recipe(), protocol=protocol)
 
 

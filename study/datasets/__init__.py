@@ -8,6 +8,7 @@ from pathlib import Path
 
 from study.console.text import shown
 from study.datasets import deepweeds, digits, fer2013, folder, huggingface, manifest, miniatures
+from study.datasets.as_asked import as_asked
 from study.datasets.instead import instead_of
 from study.datasets.layout import NotByClass
 from study.datasets.spec import FOLDS, SHIFTS, SPLITS, DatasetSpec, ImageTable, subsample
@@ -112,7 +113,8 @@ def _read(data: DataName, root: Path | None) -> ImageTable:
         if fold >= FOLDS:
             raise ConfigError(f"{name} has one split protocol, official, with folds 0..4; not {data.splits!r}.")
         data.check_path()
-        return OWN[data.kind](data, fold + shift) if data.kind in OWN else _folder(Path(data.where), fold + shift)
+        found = OWN[data.kind](data, fold + shift) if data.kind in OWN else _folder(Path(data.where), fold + shift)
+        return as_asked(found, data)
     if name not in CATALOG:
         if os.path.exists(name):
             kind = "table" if os.path.isfile(name) else "folder"

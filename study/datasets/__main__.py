@@ -21,7 +21,7 @@ from study.console.command import Parser, command
 from study.console.progress import busy
 from study.console.text import shown, tell
 from study.datasets import CATALOG, fetch, open_dataset
-from study.datasets.audit import SHOWN, AuditReport, Suspect, audit
+from study.datasets.audit import SHOWN, AuditReport, Suspect, audit, long_said
 from study.datasets.audit_page import KIND as PAGE
 from study.datasets.audit_page import write_page
 from study.datasets.label_errors import likely_label_errors
@@ -189,6 +189,8 @@ def print_report(report: AuditReport) -> None:
     console.print(f"always the commonest class: {report.majority_accuracy:.1%} of test")
     if report.metadata_accuracy is not None:
         console.print(f"nearest training image in time: {report.metadata_accuracy:.1%} of test, macro recall {report.metadata_recall:.1%}")
+    if line := long_said(report):
+        console.print(shown(line))
     for kind in dict.fromkeys(s.kind for s in report.suspects):
         own = [s for s in report.suspects if s.kind == kind]
         for s in own[: SHOWN if kind == "label" else 5]:

@@ -22,6 +22,7 @@ NEAR_MOST = 40_000  # images; pairs are compared in blocks, and a larger set is 
 SHOWN = 20
 FEW = 5  # test images of a class, below which its score is a matter of one or two of them
 ODD = 4.0  # times the usual short side, or aspect ratio, or less than 1 / ODD of it
+LONG = 1.5  # long to short side: beyond it the centre square loses a third of a picture or more
 DARK = 50  # of 255: nearly all pixels are darker
 BLURRED = 0.2  # of the usual sharpness
 
@@ -78,6 +79,8 @@ class AuditReport:
     groups_astride: int | None = None  # groups, known by nothing but their name, that have images in more than one split
     warnings: tuple[str, ...]
     suspects: tuple[Suspect, ...] = ()
+    long_images: int = 0  # whose long side is more than LONG times the short one
+    long_lost: float = 0.0  # share of these images' pixels, in the mean, that lies outside the centre square
     median_side: int | None = None  # of the images' shorter sides, in pixels
     near_conflicts: int | None = None  # images with a near copy of another label; None: not compared
     ignored: tuple[str, ...]  # the first of the files and folders left out, with the reason; the form counts them all
@@ -124,6 +127,7 @@ def audit(table: ImageTable) -> AuditReport:
     pairs += [_pair(table, a, b, bits, digests[a] == digests[b]) for a, b, bits in (near or [])[:SHOWN]]
     disputed = near_conflicts(table, seen)
     majority, (by_time, recall) = _majority(table), _by_metadata(table)
+    count, lost = _long(table, seen)
     report = AuditReport(
         dataset=table.name,
         form=table.form,
@@ -144,6 +148,8 @@ def audit(table: ImageTable) -> AuditReport:
         groups_astride=None if table.groups is None or table.metadata is not None else astride(table.groups, table.split),
         warnings=(),
         suspects=(*_disputed_copies(table, conflicts), *disputed, *_copies(table, copies, near or []), *odd_images(table, seen)),
+        long_images=count,
+        long_lost=lost,
         median_side=_median_side(seen),
         near_conflicts=len(disputed),
         ignored=tuple(_ignored(table)),
@@ -154,6 +160,24 @@ def audit(table: ImageTable) -> AuditReport:
 def _median_side(seen: Sequence[Look | None]) -> int | None:
     sides = [min(one.height, one.width) for one in seen if one is not None]
     return int(np.median(sides)) if sides else None
+
+
+def _long(table: ImageTable, seen: Sequence[Look | None]) -> tuple[int, float]:
+    """Return (how many tiles, or whole images, are longer than LONG to 1, the mean share of them outside their centre square)."""
+    down, across = table.tiles
+    shapes = [sorted((one.height / down, one.width / across)) for one in seen if one is not None]
+    lost = [1 - short / long for short, long in shapes if long > LONG * short]
+    return len(lost), float(np.mean(lost)) if lost else 0.0
+
+
+def long_said(report: AuditReport) -> str:
+    """Return what is to be said of long images, one line; empty where there are none."""
+    if not report.long_images:
+        return ""
+    return (
+        f"{report.long_images} of {report.images} images are longer than {LONG:g} : 1, and the centre square loses {report.long_lost:.0%} of each in "
+        "the mean: --set fit=pad shows all of it, fit=stretch too, and ?tiles=1x3 behind the data's name shows long images in parts"
+    )
 
 
 def _ignored(table: ImageTable) -> list[str]:

@@ -13,7 +13,7 @@ import numpy as np
 from study.datasets.built_arrays import built_once, open_array, write_array
 from study.datasets.spec import ImageTable
 from study.errors import EnvironmentProblem
-from study.inference.pictures import square
+from study.inference.framing import frame
 from study.storage.refusals import explained
 
 BLOCK = 16  # images a thread decodes before it asks for more
@@ -24,16 +24,17 @@ def cache_folder() -> Path:
     return Path(os.environ.get("STUDY_CACHE") or Path.home() / ".cache" / "finetune-study")
 
 
-def pixels(table: ImageTable, size: int, folder: Path | None = None) -> np.ndarray:
-    """Return read-only uint8 [N, S, S, C] with S = min(size, native size), built by the first process that needs it.
+def pixels(table: ImageTable, size: int, folder: Path | None = None, fit: str = "square") -> np.ndarray:
+    """Return read-only uint8 [N, S, S, C] with S = min(size, largest side), built by the first process that needs it; of images in tiles
+    [N, rows * S, columns * S, C], as `inference.framing` has them.
 
     The cache's name is a hash of the content, so a changed file makes a new cache. Raises DataError for an image that cannot be decoded,
     EnvironmentProblem when the disk is too small or refuses.
     """
-    side = min(size, table.native_size)
+    side = min(size, table.largest_side(fit))
     root = (folder or cache_folder()) / "pixels"
-    path = root / f"{table.fingerprint[:24]}-{side}.npy"
-    shape = (len(table.ids), side, side, table.channels)
+    path = root / f"{table.fingerprint[:24]}-{side}{framing_mark(fit, table.tiles)}.npy"
+    shape = (len(table.ids), table.tiles[0] * side, table.tiles[1] * side, table.channels)
 
     def find() -> np.ndarray | None:
         array = open_array(path)
@@ -46,21 +47,28 @@ def pixels(table: ImageTable, size: int, folder: Path | None = None) -> np.ndarr
                 f"no space left on {root}: the decoded images of {table.name} need {needed / 1e6:.0f} MB, {free / 1e6:.0f} MB are "
                 "free; set STUDY_CACHE."
             )
-        return write_array(path, "|u1", shape, decoded(table, side, cores()), {"dataset": table.name, "fingerprint": table.fingerprint})
+        return write_array(
+            path, "|u1", shape, decoded(table, side, cores(), fit), {"dataset": table.name, "fingerprint": table.fingerprint}
+        )
 
     with kept_in(root):
         return built_once(path.with_suffix(".lock"), find, build)
 
 
-def decoded(table: ImageTable, side: int, threads: int) -> Iterator[np.ndarray]:
-    """Yield all images of `table` in order as squares of `side` pixels, uint8 [n, S, S, C] at a time.
+def framing_mark(fit: str, tiles: tuple[int, int]) -> str:
+    """Return what tells caches apart that hold the same images in other frames; empty for the centre squares of whole images."""
+    return f"-{fit}" * (fit != "square") + f"-{tiles[0]}x{tiles[1]}" * (tiles != (1, 1))
+
+
+def decoded(table: ImageTable, side: int, threads: int, fit: str = "square") -> Iterator[np.ndarray]:
+    """Yield all images of `table` in order as squares of `side` pixels, or tiles of them, uint8 [n, S, S, C] at a time.
 
     It uses threads, since Pillow releases the interpreter while it decodes and resizes; only a few blocks wait at once. Raises DataError
     for the first image that cannot be decoded.
     """
 
     def block(start: int) -> np.ndarray:
-        return np.stack([square(table.decode(k), side) for k in range(start, min(start + BLOCK, len(table.ids)))])
+        return np.stack([frame(table.decode(k), side, fit, table.tiles) for k in range(start, min(start + BLOCK, len(table.ids)))])
 
     with ThreadPoolExecutor(threads) as pool:
         waiting: deque[Future[np.ndarray]] = deque()

@@ -32,7 +32,11 @@ class ImageTable:
     decode: Callable[[int], np.ndarray]  # -> uint8 [H, W, channels]; raises DataError naming the file
     policy: Literal["mild", "strong"]  # augmentation
     channels: int  # 1 or 3
+    ordered: bool = False  # its classes stand from the lowest to the highest
     native_size: int  # longest short side among the images, in pixels: caches never upsample
+    sizes: np.ndarray | None = None  # int64 [N, 2], height and width of each image, where they were looked at
+    tiles: tuple[int, int] = (1, 1)  # rows and columns that each image is cut into; a row of this table is an image all the same
+    pool: str = "mean"  # of the probabilities of an image's tiles: mean, or max
     ignored: tuple[tuple[str, str], ...] = ()  # (name, reason) of every file or folder left out
     metadata: "Metadata | None" = None
     soft: np.ndarray | None = None  # float32 [N, C], rows sum to 1: training's targets where annotators voted; labels stay what is scored
@@ -43,6 +47,13 @@ class ImageTable:
     foreground: "Foreground | None" = None  # where its subject is, as far as pixels tell
     folds: int = 1  # test splits that it can be cut into, of which no two share an image; 1 where the test split is given
     contents: tuple[str, ...] | None = None  # what each image shows, in the digits of `datasets.contents`, where it was looked at already
+
+    def largest_side(self, fit: str) -> int:
+        """Return the side in pixels of the largest square that a tile fills without being enlarged, whole ("pad", "stretch") or its middle."""
+        if self.sizes is None or (fit == "square" and self.tiles == (1, 1)):
+            return self.native_size
+        parts = -(-self.sizes // np.array(self.tiles))
+        return int((parts.min(axis=1) if fit == "square" else parts.max(axis=1)).max())
 
     def of(self, split: int) -> "tuple[int, np.ndarray | None]":
         """Return the number of images of a split, and their sessions where they have any."""

@@ -101,6 +101,7 @@ def make_table(
         policy="mild",
         channels=3,
         native_size=max(min(one.height, one.width) for one in seen),
+        sizes=np.array([(one.height, one.width) for one in seen], np.int64),
         ignored=tuple(ignored),
         weights=_weights(usable, split, where),
         folds=count_folds(given),

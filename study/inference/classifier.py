@@ -12,9 +12,9 @@ from safetensors.torch import load
 from torch import nn
 
 from .device import Device
-from .pictures import prepare
+from .framing import FITS, MOST_TILES, POOLS, cut_tiles, prepare
 from .pixels import plain
-from .softmax import probabilities
+from .softmax import over_tiles, probabilities
 
 BATCH = 64
 LARGEST_SIDE = 8192  # pixels: no picture is brought to more
@@ -44,6 +44,12 @@ def check_manifest(facts: dict[str, Any], weights: bytes) -> None:
     for name, known in (("channels", (1, 3)), ("precision", ("fp32", "bf16"))):
         if type(facts[name]) is not type(known[0]) or facts[name] not in known:
             raise ValueError(f"{name} is {_short(facts[name])}, not {' or '.join(map(str, known))}")
+    for name, names in (("fit", FITS), ("pool", POOLS)):
+        if facts.get(name, names[0]) not in names:
+            raise ValueError(f"{name} is {_short(facts[name])}, not {' or '.join(names)}")
+    tiles = facts.get("tiles", [1, 1])
+    if not isinstance(tiles, list) or len(tiles) != 2 or not all(type(n) is int and 1 <= n <= MOST_TILES for n in tiles):
+        raise ValueError(f"tiles is {_short(tiles)}, not two numbers of rows and columns, 1..{MOST_TILES}")
 
 
 def _short(value: Any) -> str:
@@ -54,8 +60,21 @@ def _short(value: Any) -> str:
 class Classifier:
     """A network on the best device here, in evaluation mode, with the preprocessing it was trained with."""
 
-    def __init__(self, model: nn.Module, *, size: int, side: int, channels: int, precision: str, temperature: float = 1.0) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        size: int,
+        side: int,
+        channels: int,
+        precision: str,
+        temperature: float = 1.0,
+        fit: str = "square",
+        tiles: tuple[int, int] = (1, 1),
+        pool: str = "mean",
+    ) -> None:
         self.size, self.side, self.channels, self.temperature = size, side, channels, temperature
+        self.fit, self.tiles, self.pool = fit, tiles, pool
         self.where = Device.best(precision)
         self.model = self.where.place(model).eval()
         timm_model: Any = model
@@ -79,20 +98,28 @@ class Classifier:
             channels=facts["channels"],
             precision=facts["precision"],
             temperature=facts.get("temperature", 1.0),
+            fit=facts.get("fit", "square"),
+            tiles=tuple(facts.get("tiles", (1, 1))),
+            pool=facts.get("pool", "mean"),
         )
 
     def prepare(self, image: np.ndarray) -> np.ndarray:
-        """uint8 [H, W, 1, 3 or 4] -> uint8 [S, S, channels] as training saw images: short side to S, then the centre."""
-        return prepare(image, self.side, self.channels)
+        """Return uint8 [H, W, 1, 3 or 4] as training saw images, uint8 [S, S, channels]; of several tiles [rows * S, columns * S, channels]."""
+        return prepare(image, self.side, self.channels, self.fit, self.tiles)
 
     @torch.no_grad()
     def logits(self, images: list[np.ndarray]) -> np.ndarray:
-        """N of uint8 [H, W, 1, 3 or 4], each of its own size -> float32 [N, classes]."""
+        """N of uint8 [H, W, 1, 3 or 4], each of its own size -> float32 [N, classes]: of a picture in tiles, the logarithms of its
+        probabilities."""
         rows: list[np.ndarray] = [np.zeros((0, self.num_classes), np.float32)]
-        for start in range(0, len(images), BATCH):
-            raw = torch.from_numpy(np.stack([self.prepare(image) for image in images[start : start + BATCH]])).to(self.where.device)
+        count = self.tiles[0] * self.tiles[1]
+        batch = max(BATCH // count, 1)
+        for start in range(0, len(images), batch):
+            framed = np.stack([self.prepare(image) for image in images[start : start + batch]])
+            raw = torch.from_numpy(cut_tiles(framed, self.tiles)).to(self.where.device)
             with self.where.autocast():
-                rows.append(self.model(plain(raw, size=self.size, mean=self.mean, std=self.std)).float().cpu().numpy())
+                said = self.model(plain(raw, size=self.size, mean=self.mean, std=self.std)).float().cpu().numpy()
+            rows.append(over_tiles(said, count, self.pool))
         return np.concatenate(rows)
 
     def probabilities(self, images: list[np.ndarray]) -> np.ndarray:

@@ -5,13 +5,28 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from .pictures import decode, square
+from .framing import cut_tiles, frame
+from .pictures import decode
+from .softmax import over_tiles, softmax
 
 
 def pixels(source: str | Path | BinaryIO, about: dict[str, Any]) -> np.ndarray:
-    """float32 [1, 3, size, size] of a file, or its bytes; `about`: what preprocessing.json holds. Raises ValueError with the reason."""
+    """Return float32 [1, 3, size, size] of a file, or its bytes; of a picture in tiles [tiles, 3, size, size]. `about`: what
+    preprocessing.json holds. Raises ValueError with the reason."""
     source = Path(source) if isinstance(source, str) else source
-    image = square(decode(source, about["channels"]), about["stored_side"]).astype(np.float32) / 255
+    tiles = (about.get("tiles", (1, 1))[0], about.get("tiles", (1, 1))[1])
+    framed = frame(decode(source, about["channels"]), about["stored_side"], about.get("fit", "square"), tiles)
+    return np.concatenate([_normal(image.astype(np.float32) / 255, about) for image in cut_tiles(framed[None], tiles)])
+
+
+def probabilities(logits: np.ndarray, about: dict[str, Any]) -> np.ndarray:
+    """Return probabilities [N, classes] from what the network says of N pictures, logits [N, classes], or [N * tiles, classes]."""
+    rows, columns = about.get("tiles", (1, 1))
+    return softmax(over_tiles(logits, rows * columns, about.get("pool", "mean")).astype(np.float64) / about["temperature"])
+
+
+def _normal(image: np.ndarray, about: dict[str, Any]) -> np.ndarray:
+    """Return float32 [S, S, C] in [0, 1] as [1, 3, size, size]."""
     if image.shape[0] != about["size"]:
         rows = _bilinear(image.shape[0], about["size"])
         image = np.einsum("ah,hwc,bw->abc", rows, image, rows, optimize=True)

@@ -191,10 +191,3 @@ def _middle(image: np.ndarray, most: int) -> np.ndarray:
     """[H, W, C], neither side longer than `most`."""
     top, left = (max(side - most, 0) // 2 for side in image.shape[:2])
     return image[top : top + most, left : left + most]
-
-
-def prepare(image: np.ndarray, side: int, channels: int) -> np.ndarray:
-    """uint8 [H, W, 1, 3 or 4] -> uint8 [side, side, channels] as training saw images."""
-    if image.shape[-1] != channels:
-        image = to_array(Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image), channels)
-    return square(image, side)

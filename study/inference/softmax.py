@@ -25,3 +25,14 @@ def pooled(several: Sequence[np.ndarray]) -> np.ndarray:
     mean = np.mean([softmax(logits.astype(np.float64)) for logits in several], axis=0)
     out: np.ndarray = np.log(np.maximum(mean, np.finfo(np.float64).tiny))
     return out
+
+
+def over_tiles(logits: np.ndarray, tiles: int, pool: str = "mean") -> np.ndarray:
+    """Pool the logits [N * tiles, C] of pictures' tiles into the pictures' own [N, C]: the log of the mean, or of the highest, of their
+    probabilities, float32. A picture that is one tile keeps its logits."""
+    if tiles == 1:
+        return logits
+    shares = softmax(logits.astype(np.float64)).reshape(-1, tiles, logits.shape[1])
+    picture = shares.mean(axis=1) if pool == "mean" else shares.max(axis=1)
+    out: np.ndarray = np.log(np.maximum(picture, np.finfo(np.float32).tiny)).astype(np.float32)
+    return out

@@ -60,6 +60,7 @@ class Measurement(ABC):
 
     name: ClassVar[str]
     splits: ClassVar[tuple[str, ...]]  # of which it looks at images: "test" among them makes the test lock its business
+    of_tiles: ClassVar[bool] = True  # it asks the network for answers alone, whatever a picture is cut into
     aside: ClassVar[bool] = True  # no verdict rests on it, so no error of its own fails the run that it measures
 
     @abstractmethod
@@ -80,6 +81,8 @@ def measure(finished: Finished, measurement: Measurement, folder: Folder) -> str
     """
     reason, file = "", f"measured/{measurement.name}.parquet"
     try:
+        if finished.table.tiles != (1, 1) and not measurement.of_tiles:
+            raise NotMeasured("it looks into the network at whole images, and these are seen in tiles")
         rows = measurement.rows(finished)
         if few := measurement.summary(rows):
             rows = rows.replace_schema_metadata({SUMMARY: dumps(few)})

@@ -28,6 +28,7 @@ class Cka(Measurement):
 
     name: ClassVar[str] = "cka"
     splits: ClassVar[tuple[str, ...]] = ("val",)
+    of_tiles: ClassVar[bool] = False
 
     def rows(self, finished: Finished) -> pa.Table:
         images = chosen(finished.table, VAL)

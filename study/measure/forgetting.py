@@ -21,6 +21,7 @@ class Forgetting(Measurement):
 
     name: ClassVar[str] = "forgetting"
     splits: ClassVar[tuple[str, ...]] = ("val",)
+    of_tiles: ClassVar[bool] = False
 
     def rows(self, finished: Finished) -> pa.Table:
         known = original(finished)

@@ -29,6 +29,7 @@ class Reprobe(Measurement):
 
     name: ClassVar[str] = "reprobe"
     splits: ClassVar[tuple[str, ...]] = ("val",)
+    of_tiles: ClassVar[bool] = False
 
     def rows(self, finished: Finished) -> pa.Table:
         start = finished.start()
@@ -67,6 +68,8 @@ class Reprobe(Measurement):
 
 def unfit(table: ImageTable, train: np.ndarray) -> str:
     """Why nothing could be said from a task; empty where something can."""
+    if table.tiles != (1, 1):
+        return "its images are seen in tiles, and a probe looks at whole ones"
     if len(table.classes) < 2:
         return "it has fewer than two classes, so a probe has nothing to tell apart"
     counts = np.bincount(table.labels[train], minlength=len(table.classes))

@@ -20,6 +20,7 @@ class WayBack(Measurement):
 
     name: ClassVar[str] = "way_back"
     splits: ClassVar[tuple[str, ...]] = ("val",)
+    of_tiles: ClassVar[bool] = False
 
     def rows(self, finished: Finished) -> pa.Table:
         known = original(finished)

@@ -5,7 +5,7 @@ best/model.safetensors   the tensors, under timm's names; its metadata say how t
      manifest.json       a Kept, and the tensors' size and sha256, written last
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import safetensors.torch
@@ -21,6 +21,8 @@ from study.storage import checkpoint
 from study.storage.folder import Folder
 
 NAME = "best"
+CROP_MODES = {"square": "center", "pad": "border", "stretch": "squash"}
+"""How timm calls the ways to bring a picture to a square."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +38,9 @@ class Kept(Record):
     epoch: int
     arguments: dict[str, Any]  # for timm, e.g. pad_type
     side: int  # pixels, square: images are brought to this size first, as the cache that training read
+    fit: str = "square"  # how: `study.inference.framing`
+    tiles: list[int] = field(default_factory=lambda: [1, 1])  # rows and columns that a picture is cut into, each seen for itself
+    pool: str = "mean"  # of its tiles' probabilities
 
 
 def keep(folder: Folder, network: Kept, tensors: dict[str, torch.Tensor], name: str = NAME) -> None:
@@ -46,13 +51,13 @@ def keep(folder: Folder, network: Kept, tensors: dict[str, torch.Tensor], name: 
 
 
 def timm_config(network: Kept) -> dict[str, Any]:
-    """config.json as timm's hub models have it: the whole centre square is shown, so the crop share is 1."""
+    """config.json as timm's hub models have it: all of the centre square, or of the picture, is shown, so the crop share is 1."""
     published = timm.get_pretrained_cfg(network.backbone)
     settings = published.to_dict(remove_source=True, remove_null=True) if published else {}
     own = {
         "input_size": [3, network.image_size, network.image_size],
         "crop_pct": 1.0,
-        "crop_mode": "center",
+        "crop_mode": CROP_MODES[network.fit],
         "interpolation": "bilinear",
         "num_classes": len(network.classes),
         "label_names": network.classes,

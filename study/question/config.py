@@ -19,6 +19,7 @@ Explain = Literal["memorisation", "controls"]
 TrainOn = Literal["train", "train+val", "all"]
 Loss = Literal["cross_entropy", "focal"]
 Schedule = Literal["cosine", "wsd"]
+Fit = Literal["square", "pad", "stretch"]
 Sampler = Literal["tpe", "gp"]
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -148,12 +149,19 @@ class Protocol:
     min_steps: int = added(0, since=5)  # optimiser steps of a whole trial, at least: where images are few, an epoch passes over them often
     keep: Literal["last", "best"] = added("last", since=7, before="best")  # which epoch's network a trial keeps, and is scored by
     schedule: Schedule = added("cosine", since=7)  # of the rate after the warm-up; wsd: constant, then down in the last tenth
+    fit: Fit = added(
+        "square", since=7
+    )  # of a picture to the network's square: its centre, all of it with grey around, or all of it stretched
 
     def __post_init__(self) -> None:
         check_fields(self)
         _require(self.precision in ("auto", "fp32", "bf16"), f"precision must be auto, fp32 or bf16, not {self.precision!r}.")
         _require(self.optimizer in ("adamw", "sgd"), f"optimizer must be adamw or sgd, not {self.optimizer!r}.")
         _require(self.schedule in get_args(Schedule), f"schedule must be {' or '.join(get_args(Schedule))}, not {self.schedule!r}.")
+        _require(
+            self.fit in get_args(Fit),
+            f"fit must be square (the centre of each picture), pad (all of it, grey around) or stretch (all of it, pulled to a square), not {self.fit!r}.",
+        )
         _require(self.batch_norm in ("train", "freeze"), f"batch_norm must be train or freeze, not {self.batch_norm!r}.")
         _require(
             self.keep in ("last", "best"),

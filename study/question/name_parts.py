@@ -7,7 +7,15 @@ from urllib.parse import parse_qsl, quote
 from study.errors import ConfigError, nearest
 
 COLUMNS = ("image", "label", "split", "group", "weight")
-OPTIONS: dict[str, tuple[str, ...]] = {"folder": (), "table": (*COLUMNS, "names", "images"), "hf": (*COLUMNS, "config")}
+SEEN = ("tiles", "pool", "ordered")
+"""Options of every kind: how its images and classes are seen."""
+POOLS = ("mean", "max")
+MOST_TILES = 8  # rows or columns
+OPTIONS: dict[str, tuple[str, ...]] = {
+    "folder": SEEN,
+    "table": (*COLUMNS, "names", "images", *SEEN),
+    "hf": (*COLUMNS, "config", *SEEN),
+}
 """What may be given after "?", by kind."""
 WHERE = {"folder": "a folder of images", "table": "a table of labels", "hf": "a folder, or a name on the Hugging Face hub"}
 """What stands behind each kind."""
@@ -95,6 +103,35 @@ def check_options(kind: str, where: str, asked: str, dataset: str) -> None:
             raise ConfigError(f"{dataset}: {kind} data have no option {option!r}; choose from {near}. Write {right}.")
         if not value:
             raise ConfigError(f"{dataset}: {option} is empty; give a name, or leave it out. Write {kind}:{where}?{option}=NAME.")
+    _check_seen(dict(pairs), dataset, f"{kind}:{where}")
+
+
+def _check_seen(options: dict[str, str], dataset: str, place: str) -> None:
+    """Raises ConfigError for a value that tiles, pool or ordered cannot have; `place`: the data without options."""
+    if "tiles" in options:
+        tiles_of(options["tiles"], dataset, place)
+    pool = options.get("pool", "mean")
+    if pool not in POOLS or ("pool" in options and "tiles" not in options):
+        why = "there are no tiles to pool" if pool in POOLS else f"pool must be mean or max of the tiles' probabilities, not {pool!r}"
+        raise ConfigError(f"{dataset}: {why}. Write {place}?tiles={options.get('tiles', '1x3')}&pool={pool if pool in POOLS else 'max'}.")
+    names = listed(options["ordered"]) if "ordered" in options else ["a", "b"]
+    if len(names) < 2 or len(set(names)) < len(names):
+        raise ConfigError(
+            f"{dataset}: ordered names every class once, from the lowest to the highest. Write {place}?ordered=mild,moderate,severe."
+        )
+
+
+def tiles_of(text: str, dataset: str, place: str = "") -> tuple[int, int]:
+    """Return (rows, columns) of "1x3". Raises ConfigError naming the data set."""
+    found = re.fullmatch(r"([1-9][0-9]{0,3})[xX]([1-9][0-9]{0,3})", text)
+    if found is None or max(int(found[1]), int(found[2])) > MOST_TILES:
+        raise ConfigError(f"{dataset}: tiles are ROWSxCOLUMNS, 1 to {MOST_TILES} each, not {text[:40]!r}. Write {place}?tiles=1x3.")
+    return int(found[1]), int(found[2])
+
+
+def listed(text: str) -> list[str]:
+    """Return the names that are joined by commas."""
+    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def check_splits(dataset: str, own: bool, protocol: str, fold: int | None, shift: int) -> None:

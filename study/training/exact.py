@@ -107,7 +107,7 @@ def solve(config: TrialConfig, inputs: Inputs, *, weights: str | None = None) ->
     train, val = frozen.train(), frozen.val()
     strengths = _strengths(config, len(inputs.val))
     path = fit_path(train, inputs.labels_of(inputs.train), len(inputs.table.classes), inputs.weights_of(inputs.train), strengths)
-    by_strength = [score(c.logits(val), inputs.labels_of(inputs.val)) for c in path] if len(val) else []
+    by_strength = [score(*inputs.pictures(c.logits(val), inputs.val)) for c in path] if len(val) else []
     best = choose([figures for figures, _ in by_strength]) if len(path) > 1 else 0
     chosen, (found, confusion) = path[best], by_strength[best] if by_strength else ({}, None)
     with torch.no_grad():
@@ -115,7 +115,7 @@ def solve(config: TrialConfig, inputs: Inputs, *, weights: str | None = None) ->
         network.trained.bias.copy_(torch.from_numpy(chosen.bias).to(head))  # type: ignore[operator]
     train_seconds = time.perf_counter() - began
 
-    own, _ = score(chosen.logits(train), inputs.labels_of(inputs.train))
+    own, _ = score(*inputs.pictures(chosen.logits(train), inputs.train))
     facts: dict[str, Any] = epoch_facts.describe(
         frozen.features, frozen.backbone, frozen.where, 1, sum(p.numel() for p in network.trained.parameters())
     )

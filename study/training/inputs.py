@@ -9,10 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from study.datasets.cache import framing_mark
 from study.datasets.spec import TRAIN, VAL, ImageTable, spread
 from study.datasets.visible import Visible
 from study.inference.device import Device
 from study.inference.pixels import plain
+from study.inference.softmax import over_tiles
 from study.networks.cutting.halves import Split
 from study.networks.pretrained import Backbone
 from study.question.config import TrialConfig
@@ -33,8 +35,11 @@ class Inputs:
         self.images, self.table, self.cache = images, images.table, cache
         self.train = np.flatnonzero(self.table.split == TRAIN)
         self.val = np.flatnonzero(self.table.split == VAL)
-        self.train_eval = spread(self.train, self.table.labels, config.protocol.train_eval_images)
-        wrong, told = made_wrong(self.train, self.table.labels, len(self.table.classes), config.protocol.wrong_labels, config.seed)
+        self.tiles = images.tiles
+        self.train_eval = self._whole(spread(self.train[:: self.tiles], self.table.labels, config.protocol.train_eval_images))
+        first, classes = self.train[:: self.tiles], len(self.table.classes)
+        wrong, told = made_wrong(first, self.table.labels, classes, config.protocol.wrong_labels, config.seed)
+        wrong, told = self._whole(wrong), np.repeat(told[:: self.tiles], self.tiles)  # the tiles of an image are told the same
         self._told = told[self.train]
         # as training is told; those of scores stay true
         self._targets = torch.from_numpy(_targets(self.table, wrong, told))
@@ -43,6 +48,14 @@ class Inputs:
         self._resident: Tensor | None = None
         self._ahead: Ahead | None = None
         self.device = torch.device("cpu")
+
+    def _whole(self, first: np.ndarray) -> np.ndarray:
+        """Return all rows of the images whose first rows are given, in order."""
+        return (first[:, None] + np.arange(self.tiles)).ravel()
+
+    def pictures(self, logits: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return (logits [n, C], labels [n]) of the images that `rows`, all tiles of each, are about: what is scored."""
+        return over_tiles(logits, self.tiles, self.table.pool), self.labels_of(rows[:: self.tiles])
 
     def place(self, device: torch.device) -> None:
         """Moves labels, and images where they fit, to the device; those that do not are fetched a batch ahead."""
@@ -209,6 +222,8 @@ class Features:
                 "precision": protocol.precision,
                 "device": self.inputs.device.type,
             }
+            if mark := framing_mark(protocol.fit, table.tiles):
+                key["framing"] = mark
             if view is not None:
                 key |= {"policy": table.policy, "strength": self.strength, "seed": self.config.seed, "view": view}
             exact = not self.reused  # where nothing else is stored, scores must not know of the store

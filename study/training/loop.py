@@ -304,10 +304,11 @@ def _evaluate(run: PhaseRun, looked: Callable[[float], bool]) -> tuple[dict[str,
     val, confusion, logits = dict[str, float](), None, np.zeros((0, 1))
     if len(inputs.val):
         logits = _logits(run, features.val, len(inputs.val))
-        val, confusion = score(logits, inputs.labels_of(inputs.val))
+        logits, labels = inputs.pictures(logits, inputs.val)
+        val, confusion = score(logits, labels)
     metrics = {f"val/{k}": v for k, v in val.items()}
     if looked(metrics.get(OBJECTIVE, -math.inf)):
-        train, _ = score(_logits(run, features.train_plain, len(inputs.train_eval)), inputs.labels_of(inputs.train_eval))
+        train, _ = score(*inputs.pictures(_logits(run, features.train_plain, len(inputs.train_eval)), inputs.train_eval))
         metrics = {f"train/{k}": v for k, v in train.items()} | metrics
     for name, doubtful in inputs.doubtful.items():
         said = _logits(run, functools.partial(features.doubtful, name), len(doubtful.rows)).argmax(axis=1)

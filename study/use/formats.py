@@ -23,7 +23,9 @@ from torch import Tensor, nn
 
 from study import inference
 from study.errors import ConfigError, nearest
+from study.inference.framing import GREY, cut_tiles
 from study.inference.pixels import plain
+from study.inference.softmax import over_tiles
 from study.networks.kept import keep
 from study.storage.folder import Folder
 from study.use.predictor import Predictor
@@ -31,7 +33,13 @@ from study.use.predictor import Predictor
 Run = Callable[[Tensor], np.ndarray]
 RELATIVE = 1e-4  # of the greatest logit: what other kernels may round; files are run on the CPU in float32
 COARSE = 1e-2  # where the network itself runs on a GPU (TF32) or in bf16, with 10 or 8 bits of fraction
-READING = ("__init__.py", "scales.py", "pictures.py", "outside.py")
+READING = ("__init__.py", "scales.py", "pictures.py", "framing.py", "softmax.py", "outside.py")
+FITTED = {
+    "square": "resize the short side to {side} pixels (Lanczos), cut out the centre square",
+    "pad": f"resize the long side to {{side}} pixels (Lanczos), in the middle of a square of {{side}} pixels of grey {GREY}",
+    "stretch": "resize both sides to {side} pixels (Lanczos)",
+}
+POOLED = {"mean": "mean", "max": "highest"}
 NOISE = 8  # generated images, where nobody gave some
 
 
@@ -76,7 +84,7 @@ def compare(name: str, file: Path, run: Run, predictor: Predictor, batches: Iter
     count = 0
     for images in batches:
         expected = predictor.logits(images)
-        found = run(pixels_of(predictor, images))
+        found = over_tiles(run(pixels_of(predictor, images)), predictor.kept.tiles[0] * predictor.kept.tiles[1], predictor.kept.pool)
         worst = max(worst, float(np.abs(found - expected).max())) if np.isfinite(found).all() else np.inf
         largest, count = max(largest, float(np.abs(expected).max())), count + len(images)
     exact = predictor.where.device.type == "cpu" and predictor.kept.precision == "fp32"
@@ -85,8 +93,9 @@ def compare(name: str, file: Path, run: Run, predictor: Predictor, batches: Iter
 
 
 def pixels_of(predictor: Predictor, images: np.ndarray) -> Tensor:
-    """uint8 [N, S, S, C] -> float32 [N, 3, size, size]: what exported networks take."""
-    return plain(torch.from_numpy(images), size=predictor.kept.image_size, mean=predictor.mean, std=predictor.std)
+    """Return uint8 [N, S, S, C] as float32 [N, 3, size, size], what exported networks take; of pictures in tiles each tile."""
+    tiles = cut_tiles(images, (predictor.kept.tiles[0], predictor.kept.tiles[1]))
+    return plain(torch.from_numpy(tiles), size=predictor.kept.image_size, mean=predictor.mean, std=predictor.std)
 
 
 def noise(predictor: Predictor) -> np.ndarray:
@@ -99,21 +108,30 @@ def noise(predictor: Predictor) -> np.ndarray:
 def describe(predictor: Predictor, temperature: float) -> dict[str, Any]:
     """How a picture becomes what the files take, and their logits probabilities."""
     k = predictor.kept
+    tiled = k.tiles != [1, 1]
     return {
         "trial": k.trial,
         "classes": k.classes,
         "size": k.image_size,
         "stored_side": k.side,
+        **({"fit": k.fit} if k.fit != "square" else {}),
+        **({"tiles": k.tiles, "pool": k.pool} if k.tiles != [1, 1] else {}),
         "channels": k.channels,
         "mean": list(predictor.mean),
         "std": list(predictor.std),
         "temperature": temperature,
         "steps": [
             "turn by its EXIF orientation, put what is transparent on white, " + ("make it grey" if k.channels == 1 else "make it RGB"),
-            f"resize the short side to {k.side} pixels (Lanczos), cut out the centre square",
+            *([f"cut into {k.tiles[0]} rows of {k.tiles[1]} equal tiles; each goes through the steps below by itself"] if tiled else []),
+            FITTED[k.fit].format(side=k.side),
             *([f"resize to {k.image_size} pixels (bilinear, antialiased)"] if k.side != k.image_size else []),
             "divide by 255" + (", show grey to all three channels" if k.channels == 1 else ""),
             "subtract mean, divide by std: float32 [N, 3, size, size]",
+            *(
+                [f"softmax the logits of each tile; the {POOLED[k.pool]} over a picture's tiles, and its logarithm, are its logits"]
+                if tiled
+                else []
+            ),
             "divide the logits by temperature, then softmax: probabilities, in the order of classes",
         ],
     }

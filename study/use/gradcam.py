@@ -14,6 +14,7 @@ from study.use.predictor import Predictor
 
 EXTRA = "where it looked is shown by Captum: pip install 'finetune-study[demo]'"
 NO_PLACES = "not shown where it looked: the head of this network reads no map of the picture"
+TILES = "not shown where it looked: each tile of the picture has its own answer"
 NOTHING = "not shown where it looked: no place of the picture speaks for its answer, or its head does not read the places (a class token)"
 
 
@@ -26,6 +27,8 @@ def heat_map(network: Predictor, image: np.ndarray, answer: int) -> tuple[np.nda
         from captum.attr import LayerAttribution, LayerGradCam
     except ImportError:
         return None, EXTRA
+    if network.kept.tiles != [1, 1]:
+        return None, TILES
     seen = _Seen(network.model)
     pixels = plain(torch.tensor(image[None]).to(network.where.device), size=network.kept.image_size, mean=network.mean, std=network.std)
     try:

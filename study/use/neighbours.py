@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from study.inference.framing import cut_tiles
 from study.inference.pixels import plain
 from study.networks.timm_model import as_timm
 from study.use.predictor import Predictor
@@ -15,15 +16,18 @@ CHUNK = 64
 
 @torch.no_grad()
 def features(network: Predictor, images: np.ndarray) -> np.ndarray:
-    """uint8 [N, S, S, C] as `Predictor.prepare` gives them -> float32 [N, D] of length 1."""
+    """Return float32 [N, D] of length 1 of uint8 [N, S, S, C] as `Predictor.prepare` gives them; of pictures in tiles the mean of theirs."""
     model, rows = as_timm(network.model), []
+    down, across = network.kept.tiles
     for start in range(0, len(images), CHUNK):
-        raw = torch.tensor(images[start : start + CHUNK]).to(network.where.device)
+        raw = torch.tensor(cut_tiles(images[start : start + CHUNK], (down, across))).to(network.where.device)
         with network.where.autocast():
             pixels = plain(raw, size=network.kept.image_size, mean=network.mean, std=network.std)
             pooled = model.forward_head(model.forward_features(pixels), pre_logits=True)
         rows.append(pooled.flatten(1).float().cpu().numpy())
     found = np.concatenate(rows)
+    if down * across > 1:
+        found = found.reshape(len(images), down * across, -1).mean(axis=1)
     out: np.ndarray = found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-12)
     return out
 

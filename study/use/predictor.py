@@ -25,7 +25,16 @@ class Predictor:
 
     def __init__(self, kept: Kept, model: nn.Module, temperature: float = 1.0) -> None:
         self.kept, self.classes, self.channels, self.temperature = kept, kept.classes, kept.channels, temperature
-        self.classifier = Classifier(model, size=kept.image_size, side=kept.side, channels=kept.channels, precision=kept.precision)
+        self.classifier = Classifier(
+            model,
+            size=kept.image_size,
+            side=kept.side,
+            channels=kept.channels,
+            precision=kept.precision,
+            fit=kept.fit,
+            tiles=(kept.tiles[0], kept.tiles[1]),
+            pool=kept.pool,
+        )
         self.where, self.model = self.classifier.where, self.classifier.model
         self.mean, self.std = self.classifier.mean, self.classifier.std
 
@@ -47,7 +56,7 @@ class Predictor:
         return probabilities(self.logits(images) / self.temperature)
 
     def prepare(self, image: np.ndarray) -> np.ndarray:
-        """uint8 [H, W, 1, 3 or 4] -> uint8 [S, S, channels] as training saw images: short side to S, then the centre."""
+        """Return uint8 [H, W, 1, 3 or 4] as training saw images, uint8 [S, S, channels]; of several tiles [rows * S, columns * S, channels]."""
         if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[-1] not in (1, 3, 4):
             raise DataError(f"an image must be uint8 [H, W, 1, 3 or 4], not {_form(image)}; {READ}.")
         return self.classifier.prepare(image)
