@@ -21,12 +21,11 @@ from typing import Any
 
 import numpy as np
 
-from analysis.statistics.resampling import counts
 from benchmarks.trainings import Bank, fill, load_banks
 from benchmarks.verdict import table
 from benchmarks.verdict_cases import Case
 from benchmarks.worlds import Sample, Searched, Split
-from study.metrics import macro_f1
+from study.metrics import counts, macro_f1
 
 TRAININGS = ("deepweeds/linear_probe:8x10", "deepweeds/partial:8x10")
 CONFIRMED = 5  # runs of a strategy

@@ -26,6 +26,7 @@ from analysis.statistics import resampling as st
 from analysis.statistics.intervals import difference_interval, images_estimate, share_interval
 from study.datasets import open_dataset
 from study.datasets.spec import TEST, TRAIN, VAL
+from study.metrics import counts
 from study.question.naming import DataName
 
 PEERS = ("fastai", "autogluon", "timm")
@@ -83,7 +84,7 @@ def answers(table: Path, classes: list[str]) -> tuple[np.ndarray, np.ndarray]:
 
 def resampled(said: np.ndarray, true: np.ndarray, classes: int) -> tuple[float, np.ndarray]:
     weights, score = st.shared_weights(len(true), None, RESAMPLES), st.METRICS[st.PRIMARY]
-    return float(score(st.counts(said, true, classes))), score(st.counts(said, true, classes, weights))
+    return float(score(counts(said, true, classes))), score(counts(said, true, classes, weights))
 
 
 def table(work: Path, images: Path) -> str:

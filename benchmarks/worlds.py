@@ -11,8 +11,7 @@ from typing import Protocol
 import numpy as np
 from scipy import optimize, special
 
-from analysis.statistics.resampling import counts
-from study.metrics import macro_f1
+from study.metrics import counts, macro_f1
 
 SHARES = (0.14, 0.03, 0.14, 0.25, 0.17, 0.12, 0.15)  # FER2013's imbalance
 VALIDATION = 240  # images a run's validation score is of

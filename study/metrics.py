@@ -47,6 +47,21 @@ class Counts:
     truth: np.ndarray  # images of the class
 
 
+def counts(predicted: np.ndarray, labels: np.ndarray, classes: int, weights: np.ndarray | None = None) -> Counts:
+    """Of predictions [N]: [C]; with weights [B, N], of every resample: [B, C]."""
+    rows = np.arange(len(labels))
+    onehot = np.zeros((len(labels), 3 * classes), np.float32)  # truth, said, hits side by side: one product for all three
+    onehot[rows, labels] = 1
+    onehot[rows, classes + predicted] = 1
+    right = predicted == labels
+    onehot[rows[right], 2 * classes + labels[right]] = 1
+    sums = (onehot.sum(axis=0) if weights is None else weights.astype(np.float32, copy=False) @ onehot).astype(
+        float
+    )  # whole numbers: exact
+    truth, said, hits = np.split(sums, 3, axis=-1)
+    return Counts(hits=hits, said=said, truth=truth)
+
+
 def f1(c: Counts) -> np.ndarray:
     """[..., C], by class; 0 for a class that neither occurs nor is named."""
     out: np.ndarray = 2 * c.hits / np.maximum(c.truth + c.said, 1)

@@ -11,15 +11,16 @@ from scipy import stats
 from sklearn import metrics
 
 from analysis.statistics.cross_fitting import CrossFitted, OuterFolds, cross_fit, difference, mean_estimate, variance_of_sum
-from analysis.statistics.influence import GRADIENTS, influences
 from analysis.statistics.intervals import Estimate
 from analysis.statistics.intervals import difference as of_one_split
-from analysis.statistics.resampling import METRICS, counts, image_units, image_weights
+from analysis.statistics.resampling import METRICS, image_units, image_weights
 from analysis.statistics.scored_runs import score_runs
 from benchmarks.folds import measure, missed
 from benchmarks.partitioned import Partitioned
 from benchmarks.worlds import Latent
 from study.errors import DataError
+from study.metrics import counts
+from study.scoring.influence import GRADIENTS, influences
 
 CLASSES = 4
 

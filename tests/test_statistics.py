@@ -15,6 +15,7 @@ from analysis.statistics.forecast import Spread, alpha_of_look, design, forecast
 from analysis.statistics.intervals import Estimate, Part, difference, difference_interval, few_units, mean_estimate, share_interval
 from analysis.statistics.scored_runs import Runs, join_folds, score_runs
 from analysis.statistics.search_luck import search_luck
+from study.metrics import counts
 
 B = 400
 
@@ -50,7 +51,7 @@ def test_scores_of_resamples_are_those_of_scikit_learn_on_the_images_drawn() -> 
     rng = np.random.default_rng(0)
     labels, said = rng.integers(4, size=60), rng.integers(4, size=60)
     weights = st.image_weights(60, None, 5, rng)
-    found = st.counts(said, labels, 4, weights)
+    found = counts(said, labels, 4, weights)
     for w, f1, right in zip(weights, st.macro_f1(found), st.accuracy(found), strict=True):
         drawn = np.repeat(np.arange(60), w)
         expected = metrics.f1_score(labels[drawn], said[drawn], average="macro", labels=np.unique(labels[drawn]), zero_division=0)

@@ -33,7 +33,7 @@ from analysis.statistics.intervals import difference_interval, images_estimate, 
 from study.console.text import joined
 from study.errors import ConfigError, nearest
 from study.inference.softmax import pooled
-from study.metrics import calibration_error, fit_temperature, log_shares
+from study.metrics import calibration_error, counts, fit_temperature, log_shares
 from study.question.config import Cell
 from study.records import OBJECTIVE
 from study.strategies import EVERY
@@ -366,7 +366,7 @@ def macro(about: Predictions, logits: np.ndarray, resamples: int) -> tuple[float
     """Return macro-F1, and macro-F1 on resampled images [B]. Every network gets the same draws."""
     weights = st.shared_weights(len(about.labels), about.groups, resamples)
     said, classes, score = logits.argmax(axis=1), logits.shape[1], st.METRICS[st.PRIMARY]
-    return float(score(st.counts(said, about.labels, classes))), score(st.counts(said, about.labels, classes, weights))
+    return float(score(counts(said, about.labels, classes))), score(counts(said, about.labels, classes, weights))
 
 
 def share_of(about: Predictions, score: float, resampled: np.ndarray) -> Score:

@@ -19,7 +19,7 @@ from analysis.statistics.cross_fitting import OuterFolds, fitted
 from analysis.statistics.intervals import Estimate, difference_interval
 from analysis.statistics.scored_runs import Runs, join_folds
 from analysis.verdict import Findings
-from study.metrics import f1
+from study.metrics import counts, f1
 
 K = TypeVar("K", bound=Hashable)
 Cell = tuple[int, int]  # (truth, said)
@@ -84,7 +84,7 @@ def f1_runs(own: Classes, strategy: str, resamples: int = st.RESAMPLES) -> Mappi
         return {k: _f1_over_folds(own, strategy, k) for k in np.unique(own.gathered.labels).tolist()}
 
     def score(said: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        return f1(st.counts(said, labels, len(own.names))), f1(st.counts(said, labels, len(own.names), weights))
+        return f1(counts(said, labels, len(own.names))), f1(counts(said, labels, len(own.names), weights))
 
     return _runs(own, strategy, score, range(len(own.names)), resamples)
 

@@ -43,11 +43,11 @@ from functools import cached_property
 
 import numpy as np
 
-from analysis.statistics.influence import influences
 from analysis.statistics.intervals import Estimate, Part
-from analysis.statistics.resampling import METRICS, PRIMARY, counts, image_units
+from analysis.statistics.resampling import METRICS, PRIMARY, image_units
 from study.errors import DataError
-from study.metrics import Counts
+from study.metrics import Counts, counts
+from study.scoring.influence import influences
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

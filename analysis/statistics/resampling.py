@@ -30,21 +30,6 @@ METRICS: dict[str, Callable[[Counts], np.ndarray]] = {
 PRIMARY = "macro_f1"  # what searches optimise, and the one metric that has verdicts
 
 
-def counts(predicted: np.ndarray, labels: np.ndarray, classes: int, weights: np.ndarray | None = None) -> Counts:
-    """Return the counts of predictions [N] by class, [C]. With weights [B, N] they are those of every resample, [B, C]."""
-    rows = np.arange(len(labels))
-    onehot = np.zeros((len(labels), 3 * classes), np.float32)  # truth, said, hits side by side: one product for all three
-    onehot[rows, labels] = 1
-    onehot[rows, classes + predicted] = 1
-    right = predicted == labels
-    onehot[rows[right], 2 * classes + labels[right]] = 1
-    sums = (onehot.sum(axis=0) if weights is None else weights.astype(np.float32, copy=False) @ onehot).astype(
-        float
-    )  # whole numbers: exact
-    truth, said, hits = np.split(sums, 3, axis=-1)
-    return Counts(hits=hits, said=said, truth=truth)
-
-
 def confusions(predicted: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray:
     """Return the confusion counts [C, C] of predictions [N], truth in rows."""
     return np.bincount(labels * classes + predicted, minlength=classes * classes).reshape(classes, classes).astype(float)

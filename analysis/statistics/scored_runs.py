@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.statistics.resampling import METRICS, ImageUnits, counts
+from analysis.statistics.resampling import METRICS, ImageUnits
+from study.metrics import counts
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

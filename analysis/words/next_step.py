@@ -16,10 +16,10 @@ from analysis.findings.short import LONGER
 from analysis.findings.too_few_pixels import small
 from analysis.findings.verdict_pairs import Pair
 from analysis.statistics.collapse import ENOUGH_RUNS
-from analysis.statistics.resampling import ENOUGH_SEEDS, counts
+from analysis.statistics.resampling import ENOUGH_SEEDS
 from analysis.words.steps import allow, anew, extend, further, longer, repeat
 from study.console.text import shown
-from study.metrics import f1
+from study.metrics import counts, f1
 
 
 @dataclass(frozen=True, kw_only=True)
