@@ -70,6 +70,7 @@ def write_report(
     kind: str = "csv",
     study: str | None = None,
     margin: float | None = None,
+    worth: float | None = None,
     fetch: pictures.Fetch | None = None,
     images: bool = True,
     price_per_hour: float | None = None,
@@ -84,10 +85,11 @@ def write_report(
     `overwrite` replaces it.
     """
     outputs.check_output(out, PAGE, "--out", overwrite=overwrite)
-    check_options(margin=margin, price_per_hour=price_per_hour)
+    check_options(margin=margin, worth=worth, price_per_hour=price_per_hour)
     frames = load(source, study)
-    if margin is not None:
-        frames = dataclasses.replace(frames, study=dataclasses.replace(frames.study, margin=margin))
+    asked = {name: value for name, value in (("margin", margin), ("worth", worth)) if value is not None}
+    if asked:
+        frames = dataclasses.replace(frames, study=dataclasses.replace(frames.study, **asked))
     found = findings(frames)
     computed = {spec.name: spec.compute(frames, found) for spec in FIGURES}
     if tables:
@@ -307,6 +309,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--margin", type=float, help="points of macro-F1 a difference must exceed to be worth having (default: the study's)"
     )
     parser.add_argument(
+        "--worth", type=float, help="points of macro-F1 that a cheaper strategy may cost at most to be good enough (default: the study's)"
+    )
+    parser.add_argument(
         "--price-per-hour", type=float, metavar="MONEY", help="of a core, or of a GPU where trials had one: adds what it cost"
     )
     parser.add_argument("--no-images", dest="images", action="store_false", help="leave out the pictures")
@@ -326,6 +331,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             kind=args.format,
             study=args.study,
             margin=args.margin,
+            worth=args.worth,
             images=args.images,
             price_per_hour=args.price_per_hour,
             overwrite=args.overwrite,

@@ -125,6 +125,18 @@ def margins() -> Iterator[Case]:
     yield Case(name="precise study, 10 pairs about the margin", world=precise(2.0, 1.0, 1.0, 0.0, 0.0))
 
 
+def cheaper() -> Iterator[Case]:
+    """The last strategy is the cheapest, and costs a little more than 3 points, a little less, or nothing: what is good enough at a worth of 3."""
+    for points in (3.2, 2.0, 0.0):
+        for strategies in (2, 4):
+            law = precise(*(points,) * (strategies - 1), 0.0)
+            yield Case(name=f"precise, {strategies} strategies, the cheapest costs {points:g} points", world=law)
+            law = Latent(points=(*(points,) * (strategies - 1), 0.0), search=0.1, images=1500)
+            yield Case(
+                name=f"1,500 test images, {strategies} strategies, the cheapest costs {points:g} points", world=law, searches=5, seeds=1
+            )
+
+
 def forecasts() -> Iterator[Case]:
     """Forecasts are right on average over the differences there may be: large ones are decided more often, small ones less."""
     for search, searches, seeds in ((0.0, 1, 5), (0.2, 5, 1)):

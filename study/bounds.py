@@ -111,6 +111,7 @@ BOUNDS: dict[str, Bound] = {
     "confirm_seeds": whole(0, MANY),
     "folds": whole(1, 1_000, note="1 = the split as it is"),
     "margin": Bound(high=100, open_low=True, open_high=True, unit=" points"),
+    "worth": Bound(high=100, open_high=True, unit=" points", note="0 = the margin"),
     "line_size": whole(0, SIDE, " pixels", "0 = the network's own size"),
     "confirm_size": whole(0, SIDE, " pixels", "0 = the protocol's image_size"),
     "searches": whole(1, MANY),

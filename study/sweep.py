@@ -79,6 +79,12 @@ def parser() -> Parser:
         help="before the test set is opened, each winner once at N times the epochs, on validation; where that gains, the question is "
         "confirmed at the longer budget, up to --set longest=N (default: 3 and 3)",
     )
+    p.add_argument(
+        "--worth",
+        type=float,
+        metavar="POINTS",
+        help="points of macro-F1 that you would give for the cheaper strategy: it is good enough where it is shown to cost no more (default: the margin)",
+    )
     p.add_argument("--datasets", nargs="+", help="names, folder:PATH, or NAME@SPLITS such as deepweeds@session")
     p.add_argument("--strategies", nargs="+", help=f"of {', '.join(STRATEGIES)}")
     p.add_argument("--backbones", nargs="+", help="any timm model")
@@ -109,7 +115,7 @@ def given_fields(args: argparse.Namespace) -> dict[str, Any]:
     """Fields of the study and its protocol that the command line sets. Raises ConfigError for one that is set twice."""
     own = {
         n: getattr(args, n)
-        for n in ("name", "trials", "searches", "confirm_seeds", "budget_check", "workers")
+        for n in ("name", "trials", "searches", "confirm_seeds", "budget_check", "worth", "workers")
         if getattr(args, n) is not None
     }
     told = settings(args.set)

@@ -1,5 +1,6 @@
 """The answer to one question as values: the comparable strategies, those that may be the best, the cheapest of them and its risk."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -11,7 +12,7 @@ from analysis.data.question import Question
 from analysis.data.spent import cost_seconds
 from analysis.findings.short import Short
 from analysis.findings.verdict_pairs import Pair
-from analysis.statistics.decisions import expected_loss, not_separated_from_best
+from analysis.statistics.decisions import ALPHA, expected_loss, loss_bound, not_separated_from_best
 from analysis.statistics.intervals import Estimate
 from analysis.statistics.search_luck import search_luck
 from study.records import OBJECTIVE
@@ -31,6 +32,9 @@ class Ranking:
     standing: tuple[str, ...]  # of these, those not shown to be worse by what may be worth having
     pairs: Mapping[tuple[str, str], Pair]  # under (A, B) and (B, A)
     seconds: Mapping[str, float]  # of one confirm run, the median
+    level: float = ALPHA  # one-sided, of a single bound of what a choice costs: the study's, shared among all bounds that must hold at once
+    worth: float = 0.0  # the share of macro-F1 that a cheaper strategy may cost at most
+    for_cheaper: bool = False  # whether `worth` was asked for, so that a cheaper one is taken though another is better
 
     def between(self, some: Sequence[str]) -> list[Pair]:
         """Return every pair of the given strategies once."""
@@ -69,14 +73,32 @@ class Ranking:
 
     @property
     def cheapest(self) -> str:
-        """Return the cheapest strategy left standing. At equal or unknown cost it is the one with the highest mean."""
-        known = set(self.standing) <= set(self.seconds)
-        return min(self.standing, key=lambda s: self.seconds[s] if known else 0.0)
+        """Of those standing; at equal or unknown cost the one with the highest mean."""
+        return self._cheapest_of(self.standing)
 
     @property
     def loss(self) -> float:
         """Return the expected loss, as a share, of taking the cheapest: the largest against any other strategy left standing."""
         return max((expected_loss(self._minus(other, self.cheapest)) for other in self.standing if other != self.cheapest), default=0.0)
+
+    def most(self, strategy: str) -> float:
+        """The most that taking it costs against the best of those comparable, at 95 %. NaN where one run tells nothing, where training was cut
+        short, and where another one may do better than it did: then its score bounds nothing."""
+        others = [s for s in self.comparable if s != strategy]
+        if self.cut_short or strategy not in self.comparable or not others or any(s in self.pairs[s, strategy].doubted for s in others):
+            return math.nan
+        return loss_bound([self._minus(other, strategy) for other in others], self.level)
+
+    @property
+    def good_enough(self) -> str:
+        """The cheapest of which the bound shows that it costs no more than `worth`; empty where there is none. A strategy that another is
+        shown to be better than is among them only where the worth of a cheaper one was asked for."""
+        found = [s for s in (self.comparable if self.for_cheaper else self.standing) if self.most(s) <= self.worth]
+        return self._cheapest_of(found) if found else ""
+
+    def _cheapest_of(self, some: Sequence[str]) -> str:
+        known = set(some) <= set(self.seconds)
+        return min(some, key=lambda s: self.seconds[s] if known else 0.0)
 
     def _minus(self, one: str, other: str) -> Estimate:
         pair = self.pairs[one, other]
@@ -88,7 +110,17 @@ def turned(e: Estimate) -> Estimate:
     return Estimate(mean=-e.mean, runs=e.runs[::-1], images=e.images, unit=e.unit, searches=e.searches, resampled=e.resampled)
 
 
-def answer(question: Question, pairs: Sequence[Pair], ranked: Sequence[str], seconds: Mapping[str, float]) -> Ranking:
+def answer(
+    question: Question,
+    pairs: Sequence[Pair],
+    ranked: Sequence[str],
+    seconds: Mapping[str, float],
+    *,
+    level: float = ALPHA,
+    margin: float = 0.0,
+    worth: float = 0.0,
+) -> Ranking:
+    """Return the ranking of a question. `level`: one-sided, of each bound of a loss; `margin` and `worth`: shares of macro-F1."""
     both = {key: p for p in pairs for key in ((p.a, p.b), (p.b, p.a))}
     comparable = _comparable(ranked, pairs)
     own = {(p.a, p.b): p.decision for p in pairs if {p.a, p.b} <= set(comparable)}
@@ -99,6 +131,9 @@ def answer(question: Question, pairs: Sequence[Pair], ranked: Sequence[str], sec
         standing=tuple(not_separated_from_best(comparable, own)),
         pairs=both,
         seconds=seconds,
+        level=level,
+        worth=max(worth, margin),
+        for_cheaper=worth > margin,
     )
 
 

@@ -1,15 +1,12 @@
 """The network to use: its strategy, its confirm run, its score, and whether several networks together score more.
 
-No test score chooses anything here, so the test score shown beside the network is not biased by the choice:
-
-- The strategy is the verdict's: the one left standing. Of several that are not shown to be worse, it is the cheapest, where the
-  expected loss is below the margin, and else the best on validation. Where one of them was cut short, there is no verdict yet and the
-  best on validation is taken.
-- Of the strategy's confirm runs, it is the one with the best validation macro-F1.
-- Of several backbones or sizes, it is the one whose confirm runs did best on validation.
-
-With outer folds the score is that of all the strategy's networks, each on images that it never saw, since one fold alone has few
-images.
+No test score chooses anything here. The strategy is the verdict's: the one left standing; or the cheapest that is
+good enough; or of those not shown to be worse the cheapest, where that is not expected to cost more than is worth having, and the best on
+validation where it is. Where one of them was cut short there
+is no verdict yet, and the best on validation is taken;
+of its confirm runs the one with the best validation macro-F1; of several backbones or sizes the one whose confirm runs did best on
+validation. So the test score beside it is one that nothing was picked by. With outer folds it is that of all the strategy's networks, each
+on the images that it never saw: a fold alone has few.
 """
 
 import dataclasses
@@ -387,6 +384,12 @@ def _strategy(frames: Frames, picks: Sequence[Pick], answer: Ranking | None) -> 
         return best, f"no verdict yet: {were_cut_short([s.strategy for s in answer.cut_short])}; the best on validation"
     if answer is None or len(answer.comparable) < 2 or not set(answer.standing) <= own.keys():
         return best, "no verdict: the best on validation"
+    if answer.good_enough not in ("", answer.winner) and answer.good_enough in own:
+        chosen = answer.good_enough
+        return (
+            chosen,
+            f"good enough: at most {100 * answer.most(chosen):.1f} points of macro-F1 below the best (95 %), {100 * answer.worth:g} allowed",
+        )
     if answer.winner:
         rest = f" among those comparable ({were_cut_short([s.strategy for s in answer.cut_short])})" if answer.cut_short else ""
         return answer.winner, f"the verdict's{rest}"

@@ -30,6 +30,9 @@ class Pair:
     needs: tuple[Need, ...]  # empty where it is decided, or one run tells nothing
     short: tuple[Short, ...] = ()  # of A and B, what was cut short
     small_classes: str = ""  # why no verdict rests on these test images; empty: one may
+    doubted: tuple[
+        str, ...
+    ] = ()  # of A and B, those that may do better than they did: undertuned, cut short, or gaining by longer training
 
     @property
     def winner(self) -> str | None:
@@ -59,7 +62,7 @@ def judge(compared: Sequence[Compared], frames: Frames) -> list[Pair]:
     decisions = decide([c.estimate for c in compared], margin, doubts, alpha)
     again = alpha_of_look(look(frames) + 1)
     out = []
-    for c, d in zip(compared, decisions, strict=True):
+    for c, d, doubt in zip(compared, decisions, doubts, strict=True):
         open_yet = d.kind == "undecided" and not math.isnan(c.estimate.variance)
         needs = forecast(c.estimate, margin, again / d.tests_left) if open_yet else ()
         out.append(
@@ -74,6 +77,7 @@ def judge(compared: Sequence[Compared], frames: Frames) -> list[Pair]:
                 needs=needs,
                 short=fair.short(c.question, c.a, c.b),
                 small_classes=c.small_classes,
+                doubted=(*((c.a,) if doubt.of_a else ()), *((c.b,) if doubt.of_b else ())),
             )
         )
     return out

@@ -19,6 +19,7 @@ from analysis.findings.verdict_pairs import Pair
 from analysis.statistics.resampling import PRIMARY
 from analysis.words.next_step import NextStep, next_step, trainings
 from analysis.words.plain_names import plain_name, sentence, to_do
+from analysis.words.steps import points_of
 from study.console.text import joined
 from study.strategies import LINES, Features
 
@@ -166,12 +167,9 @@ def _mark(frames: Frames, ranking: Ranking | None, pick: Pick | None) -> Surenes
         return "open"
     if ranking.cut_short:
         return "cut short"
-    if ranking.mark == "decided":
-        return "decided"
-    known = len(ranking.comparable) > 1 and not any(p.one_run for p in ranking.between(ranking.standing))
-    taken = pick is not None and pick.cell.strategy == ranking.cheapest
-    enough = ranking.mark == "equal" or (known and taken and 100 * ranking.loss <= frames.study.margin)
-    return "good enough" if enough else "open"
+    if pick is not None and pick.cell.strategy == ranking.good_enough != ranking.winner:
+        return "good enough"
+    return "decided" if ranking.mark == "decided" else "good enough" if ranking.mark == "equal" else "open"
 
 
 # ---- what to do, and why ----------------------------------------------------------------------------------------
@@ -231,10 +229,14 @@ def _found(ranking: Ranking, pick: Pick | None, mark: Sureness, margin: float) -
             f"{_first_up(_named(ranking.standing))} score alike: they differ by less than {margin:g} point{'' if margin == 1 else 's'}.",
             "This one costs least.",
         )
-    if mark == "good enough":
-        loss = 100 * ranking.loss
-        lost = "less than 0.1 points" if loss < 0.1 else f"{loss:.1f} point{'' if 0.95 <= loss < 1.05 else 's'}"
-        return (f"Another strategy may score higher. On average this choice loses {lost}, and it costs least.",)
+    if mark == "good enough" and pick is not None:
+        best = ranking.winner
+        higher = f"{_first_up(plain_name(best))} scores higher" if best else "Another strategy may score higher"
+        allowed = points_of(100 * ranking.worth)
+        return (
+            f"{higher}, by at most {points_of(100 * ranking.most(pick.cell.strategy))} (95 % sure).",
+            f"You allow {allowed} for a cheaper strategy." if ranking.for_cheaper else f"A difference of {allowed} is not worth having.",
+        )
     best, second = ranking.comparable[:2]
     pair = ranking.pairs[best, second]
     return (f"It scores {_ahead(pair)} than {plain_name(second)}.",)
@@ -257,10 +259,12 @@ def _undecided(ranking: Ranking, pick: Pick | None) -> tuple[str, ...]:
         best = f"{_first_up(_named(ranking.standing))} may each be the best."
     if any(p.one_run for p in ranking.between(ranking.standing)):
         return (best, "One run each tells nothing about the spread.")
+    most = ranking.most(pick.cell.strategy) if pick is not None else float("nan")
+    bound = "" if most != most else f" It loses at most {points_of(100 * most)} (95 % sure)."
     if pick is not None and pick.cell.strategy == ranking.cheapest and set(ranking.standing) <= set(ranking.seconds):
         loss = 100 * ranking.loss
-        return (best, f"This one costs least, and on average it loses {loss:.1f} point{'' if 0.95 <= loss < 1.05 else 's'}.")
-    return (best, "This one was best on the validation images.")
+        return (best, f"This one costs least, and on average it loses {loss:.1f} point{'' if 0.95 <= loss < 1.05 else 's'}.{bound}")
+    return (best, f"This one was best on the validation images.{bound}")
 
 
 def _named(strategies: Sequence[str]) -> str:

@@ -11,8 +11,9 @@ from analysis.data.question import Question
 from analysis.findings.answers import Mark, Ranking, answer, confirm_seconds, luck, means_of
 from analysis.findings.short import were_cut_short
 from analysis.findings.too_few_pixels import small
-from analysis.findings.verdict_pairs import Pair
-from analysis.words.steps import Step, steps
+from analysis.findings.verdict_pairs import Pair, look
+from analysis.statistics.forecast import alpha_of_look
+from analysis.words.steps import Step, points_of, steps
 from study.console.text import joined
 from study.strategies import EVERY
 
@@ -95,11 +96,15 @@ def sentences(answered: Sequence[Ranking], frames: Frames) -> list[Sentence]:
 
 
 def answers(pairs: Sequence[Pair], strategies: pd.DataFrame, frames: Frames) -> list[Ranking]:
-    """Return the ranking of every question that has a pair."""
-    found = []
-    for question in dict.fromkeys(p.question for p in pairs):
+    """One a question that has a pair."""
+    found, study = [], frames.study
+    ranked = {q: means_of(strategies, q) for q in dict.fromkeys(p.question for p in pairs)}
+    bounds = sum(max(len(own) - 1, 1) for own in ranked.values())  # that must hold at once: one against the best of each question
+    level = alpha_of_look(look(frames)) / max(bounds, 1)
+    for question, names in ranked.items():
         own = [p for p in pairs if p.question == question]
-        found.append(answer(question, own, means_of(strategies, question), confirm_seconds(frames, question)))
+        seconds = confirm_seconds(frames, question)
+        found.append(answer(question, own, names, seconds, level=level, margin=study.margin / 100, worth=study.worth / 100))
     return found
 
 
@@ -152,8 +157,18 @@ def headline(a: Ranking, margin: float) -> str:
         text += behind
     else:
         text = f"Undecided between {joined(a.standing)}{behind}"
+    text = f"{text}{_at_most(a)}" if a.mark == "open" or a.good_enough not in ("", a.winner) else text
     text = f"{text}; not comparable: {joined(left)}" if left else text
     return f"{NOT_BEATEN}; {text[0].lower() if text.startswith(('Undecided', 'No ')) else text[0]}{text[1:]}" if _not_beaten(a) else text
+
+
+def _at_most(a: Ranking) -> str:
+    """What taking the cheapest costs at most; empty where nothing bounds it."""
+    taken = a.good_enough or a.cheapest
+    if math.isnan(most := a.most(taken)):
+        return ""
+    enough = ", so it is good enough" if a.good_enough else ""
+    return f"; taking {taken} costs at most {points_of(100 * most)} (95 %){enough}"
 
 
 def _not_beaten(a: Ranking) -> bool:

@@ -22,9 +22,9 @@ from study.console.text import joined
 HOW = ("--data", "--weights", "--mlflow", "--address", "--cpus-per-worker", "--gpus-per-trial", "--concurrent", "--max-failed")
 """Options of a sweep that take a value and do not change the question."""
 FLAGS = ("--local", "--ray", "--no-images", "--strict-tracking")
-"""Options of a sweep that take no value and do not change the question."""
-SETTING = ("name", "trials", "searches", "confirm_seeds", "budget_check", "workers")
-"""Fields that a sweep has an option for, so that `--set` must not name them as well."""
+"""The same without a value."""
+SETTING = ("name", "trials", "searches", "confirm_seeds", "budget_check", "worth", "workers")
+"""Fields that a sweep has an option for, which `--set` must not name as well."""
 MOST_LETTERS = 64  # of a study's name
 
 
@@ -164,9 +164,19 @@ def together(found: Sequence[Short]) -> str:
     return ". ".join([*said, *(s.found for s in found if not s.learned)])
 
 
+def points_of(points: float) -> str:
+    """Return a loss in words, never less than it is: "less than 0.1 points", "1 point", "8.3 points"."""
+    if points <= 0.1:
+        return "0.1 points"
+    shown = f"{math.ceil(10 * points - 1e-9) / 10:g}"
+    return f"{shown} point{'' if shown == '1' else 's'}"
+
+
 def _pick(a: Ranking, margin: float) -> Step:
     """Return the step that names the strategy to take now, with its cost and its saving."""
     cost = {s: f"{a.seconds[s]:.2g} s" for s in a.seconds}
+    if a.good_enough not in ("", a.winner):
+        return _good_enough(a, cost)
     if len(a.standing) == 1:
         best, cheap = a.standing[0], min(a.comparable, key=lambda s: a.seconds.get(s, math.inf))
         dear = f" ({cost[best]} a confirm run; {cheap} takes {cost[cheap]})" if cheap != best and {best, cheap} <= set(cost) else ""
@@ -177,12 +187,27 @@ def _pick(a: Ranking, margin: float) -> Step:
     if {pick, *others} <= set(cost):
         dearest = max(others, key=lambda s: a.seconds[s])
         saves = f" ({cost[pick]} a confirm run, {100 * (1 - a.seconds[pick] / a.seconds[dearest]):.0f} % less than {dearest})"
-    loses = f"On average it loses {'less than 0.1' if loss < 0.1 else f'{loss:.1f}'} points of macro-F1 against the best"
+    most = a.most(pick)
+    bound = "" if math.isnan(most) else f", and at most {points_of(100 * most)} (95 %)"
+    loses = f"On average it loses {'less than 0.1' if loss < 0.1 else f'{loss:.1f}'} points of macro-F1 against the best{bound}"
     known = set(a.standing) <= set(cost)
     if loss <= margin:
-        return Step(text=f"Take {pick}: {'the cheapest' if known else 'the highest mean'}{saves}. {loses}, less than is worth having")
+        return Step(text=f"Take {pick}: {'the cheapest' if known else 'the highest mean'}{saves}. {loses}")
     either = "Either" if len(a.standing) == 2 else f"Each of {joined(a.standing)}"
     return Step(text=f"{either} may be the best. {'The cheapest' if known else 'The highest mean'} is {pick}{saves}. {loses}")
+
+
+def _good_enough(a: Ranking, cost: Mapping[str, str]) -> Step:
+    """The cheapest that is shown to cost no more than it is worth, though others may be better, or are."""
+    pick = a.good_enough
+    saves = ""
+    if set(a.comparable) <= set(cost):
+        dearest = max((s for s in a.comparable if s != pick), key=lambda s: a.seconds[s])
+        share = 100 * (1 - a.seconds[pick] / a.seconds[dearest])
+        saves = f" ({cost[pick]} a confirm run, {share:.0f} % less than {dearest})" if share > 0 else f" ({cost[pick]} a confirm run)"
+    which = "the cheapest that is good enough" if set(a.comparable) <= set(cost) else "good enough"
+    allowed = f"{points_of(100 * a.worth)} {'are allowed for a cheaper one' if a.for_cheaper else 'of difference are not worth having'}"
+    return Step(text=f"Take {pick}: {which}{saves}. It costs at most {points_of(100 * a.most(pick))} of macro-F1 (95 %), and {allowed}")
 
 
 def _what_would_decide(a: Ranking, frames: Frames) -> list[Step]:

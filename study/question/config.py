@@ -299,6 +299,7 @@ class Study:
     confirm_seeds: int = 5
     seed: int = 0
     margin: float = 1.0  # points of macro-F1 below which a difference is not worth having
+    worth: float = added(0.0, since=7)  # points of macro-F1 that a cheaper strategy may cost at most to be good enough; 0 = the margin
     about: str = ""
     space: dict[str, Domain] = added(since=2, factory=dict)  # own ranges: {"partial.lr": Log(1e-5, 3e-2), "recipe.weight_decay": ...}
     searches: int = added(

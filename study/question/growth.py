@@ -16,7 +16,8 @@ MAY_BEGIN = ("budget_check",)
 MAY_GAIN = ("cells", "measure", "explain")
 MAY_FALL = ("confirm_seeds", "confirm_size", "budget_check", "longest")
 """By the study's own plan alone."""
-FREE = ("about",)
+FREE = ("about", "worth")
+"""A bound of a loss holds whatever it is held against, so what a cheaper strategy is worth may be said at any time."""
 NO_QUESTION = ("deliver",)  # what is done after the verdict: it may come and go, and is no growth
 
 
