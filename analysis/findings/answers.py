@@ -91,10 +91,14 @@ class Ranking:
 
     @property
     def good_enough(self) -> str:
-        """The cheapest of which the bound shows that it costs no more than `worth`; empty where there is none. A strategy that another is
-        shown to be better than is among them only where the worth of a cheaper one was asked for."""
+        """The cheapest of which the bound shows that it costs no more than `worth`; empty where there is none, or where the pairs settle whom to
+        take. Where the worth of a cheaper one was asked for, a cheaper one than that is taken, though another is shown to be better."""
+        settled = self.winner or (self.cheapest if self.mark == "equal" else "")
+        if settled and not self.for_cheaper:
+            return ""
         found = [s for s in (self.comparable if self.for_cheaper else self.standing) if self.most(s) <= self.worth]
-        return self._cheapest_of(found) if found else ""
+        chosen = self._cheapest_of([settled, *found] if settled else found) if found else ""
+        return "" if chosen == settled else chosen
 
     def _cheapest_of(self, some: Sequence[str]) -> str:
         known = set(some) <= set(self.seconds)

@@ -384,7 +384,7 @@ def _strategy(frames: Frames, picks: Sequence[Pick], answer: Ranking | None) -> 
         return best, f"no verdict yet: {were_cut_short([s.strategy for s in answer.cut_short])}; the best on validation"
     if answer is None or len(answer.comparable) < 2 or not set(answer.standing) <= own.keys():
         return best, "no verdict: the best on validation"
-    if answer.good_enough not in ("", answer.winner) and answer.good_enough in own:
+    if answer.good_enough in own:
         chosen = answer.good_enough
         return (
             chosen,

@@ -167,7 +167,7 @@ def _mark(frames: Frames, ranking: Ranking | None, pick: Pick | None) -> Surenes
         return "open"
     if ranking.cut_short:
         return "cut short"
-    if pick is not None and pick.cell.strategy == ranking.good_enough != ranking.winner:
+    if pick is not None and ranking.good_enough == pick.cell.strategy:
         return "good enough"
     return "decided" if ranking.mark == "decided" else "good enough" if ranking.mark == "equal" else "open"
 
@@ -223,8 +223,8 @@ def _not_comparable(ranking: Ranking, until: tuple[str, ...]) -> tuple[str, tupl
 
 
 def _found(ranking: Ranking, pick: Pick | None, mark: Sureness, margin: float) -> tuple[str, ...]:
-    """Return the findings that speak for the pick."""
-    if mark == "good enough" and ranking.mark == "equal":
+    """What speaks for the pick."""
+    if mark == "good enough" and ranking.mark == "equal" and not ranking.good_enough:
         return (
             f"{_first_up(_named(ranking.standing))} score alike: they differ by less than {margin:g} point{'' if margin == 1 else 's'}.",
             "This one costs least.",

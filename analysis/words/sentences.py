@@ -157,7 +157,7 @@ def headline(a: Ranking, margin: float) -> str:
         text += behind
     else:
         text = f"Undecided between {joined(a.standing)}{behind}"
-    text = f"{text}{_at_most(a)}" if a.mark == "open" or a.good_enough not in ("", a.winner) else text
+    text = f"{text}{_at_most(a)}" if a.mark == "open" or a.good_enough else text
     text = f"{text}; not comparable: {joined(left)}" if left else text
     return f"{NOT_BEATEN}; {text[0].lower() if text.startswith(('Undecided', 'No ')) else text[0]}{text[1:]}" if _not_beaten(a) else text
 

@@ -175,7 +175,7 @@ def points_of(points: float) -> str:
 def _pick(a: Ranking, margin: float) -> Step:
     """Return the step that names the strategy to take now, with its cost and its saving."""
     cost = {s: f"{a.seconds[s]:.2g} s" for s in a.seconds}
-    if a.good_enough not in ("", a.winner):
+    if a.good_enough:
         return _good_enough(a, cost)
     if len(a.standing) == 1:
         best, cheap = a.standing[0], min(a.comparable, key=lambda s: a.seconds.get(s, math.inf))
