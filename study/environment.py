@@ -4,6 +4,7 @@ import importlib.metadata
 import os
 import platform
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,11 @@ from study.console.text import redact
 PACKAGES = ("torch", "torchvision", "timm", "ray", "optuna", "mlflow", "numpy", "scikit-learn", "pillow")
 
 
-def environment(command: str) -> dict[str, Any]:
+def environment(command: str, arguments: Sequence[Sequence[str]] | None = None) -> dict[str, Any]:
+    """Return the facts of this machine and of how a study was asked for, without secrets; `arguments`: a sweep's, as data."""
     return {
         "command": redact(command),
+        **({} if arguments is None else {"arguments": [[redact(word) for word in words] for words in arguments]}),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "host": platform.node(),

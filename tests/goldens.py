@@ -1,13 +1,22 @@
 """The golden study: a finished one, kept with the tables that its report must make, and how a test changes a copy of it."""
 
 import json
+import shlex
 from pathlib import Path
+from typing import Any
 
+from study.console.typed import typed
 from study.question.config import TrialConfig
+from study.sweep import parser
 from study.tracking.ledger import Ledger
 
 GOLDEN = Path(__file__).parent / "golden" / "study"
 TABLES = Path(__file__).parent / "golden" / "tables"
+
+
+def began(line: str) -> dict[str, Any]:
+    """What a sweep of these arguments leaves among its study's facts."""
+    return {"command": f"python -m study.sweep {line}", "arguments": typed(parser(), shlex.split(line))}
 
 
 def widened(ledger: Ledger) -> Ledger:

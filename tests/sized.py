@@ -14,6 +14,7 @@ from study.question.config import Protocol, Study, TrialConfig, grid
 from study.records import Ask, EpochRecord, Origin, Outcome, Stage, TrialResult
 from study.search.seeds import confirm_config
 from study.tracking.ledger import Ledger
+from tests.goldens import began
 
 IMAGES = 1000  # training images of the whole
 CLASSES = 4
@@ -48,7 +49,7 @@ def write(
         **fields,  # type: ignore[arg-type]
     )
     ledger = Ledger(root, "sized")
-    ledger.begin(study, {"command": "python -m study.sweep my_study.py:SIZED"})
+    ledger.begin(study, began("my_study.py:SIZED"))
     rng = np.random.default_rng(0)
     labels, hard = rng.integers(0, CLASSES, tests), rng.random(tests)
     order, won = 0, dict[str, list[str]]()

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import json
 import shlex
 from pathlib import Path
 
@@ -9,11 +10,14 @@ import pytest
 
 from analysis.data.frames import Frames
 from analysis.load import load
-from analysis.words.steps import anew, extend, longer, repeat
+from analysis.words.commands import anew, extend, longer, repeat
 from study import sweep
+from study.conduct.asked import given_fields
+from study.environment import environment
 from study.question.config import Study
 from study.question.studies import find_study, narrow
-from tests.goldens import GOLDEN
+from study.storage.options import Options
+from tests.goldens import GOLDEN, began
 
 HOW_MANY = ("", "--confirm-seeds 3", "--confirm-seeds=3", "--confirm 3", "--set confirm_seeds=3", "--set=confirm_seeds=3")
 SET = ("", "--set image_size=48", "--set image_size=48 random_trials=2")
@@ -40,7 +44,7 @@ def asked(command: str) -> tuple[Study, list[str]]:
     """(the study that a sweep would run, what says how). Raises ConfigError where the sweep would refuse it."""
     args = sweep.parser().parse_args(shlex.split(command.split("study.sweep", 1)[1]))
     study = narrow(
-        find_study(args.study), datasets=args.datasets, strategies=args.strategies, backbones=args.backbones, **sweep.given_fields(args)
+        find_study(args.study), datasets=args.datasets, strategies=args.strategies, backbones=args.backbones, **given_fields(args)
     )
     return study, [f"{args.data} {args.local} {args.images}"]
 
@@ -54,7 +58,7 @@ def frames() -> Frames:
 def test_what_is_advised_asks_for_it_and_for_nothing_else(first: str, frames: Frames) -> None:
     command = f"python -m study.sweep {first}"
     study, how = asked(command)
-    begun = dataclasses.replace(frames, study=study, facts={**frames.facts, "command": command}, amendments=[])
+    begun = dataclasses.replace(frames, study=study, facts={**frames.facts, **began(first)}, amendments=[])
     assert asked(extend(begun, 8)) == (dataclasses.replace(study, confirm_seeds=8), how)
     again, same = asked(repeat(begun, 2))
     sizes = {n: 2 * getattr(study, n) for n in ("trials", "random_trials", "confirm_seeds")}
@@ -77,7 +81,7 @@ def test_what_is_advised_asks_for_it_and_for_nothing_else(first: str, frames: Fr
 )  # fmt: skip
 def test_one_that_was_chosen_or_has_grown_goes_by_its_folder(first: str, kept: str, grown: bool, frames: Frames) -> None:
     amendments = [{"at": 1.0, "changes": ["trials: 4 -> 6"], "test_open": True}] if grown else []
-    begun = dataclasses.replace(frames, facts={**frames.facts, "command": f"python -m study.sweep {first}"}, amendments=amendments)
+    begun = dataclasses.replace(frames, facts={**frames.facts, **began(first)}, amendments=amendments)
     if not grown and "mine" not in first:
         assert first.split()[0] in extend(begun, 8)
         return
@@ -86,3 +90,45 @@ def test_one_that_was_chosen_or_has_grown_goes_by_its_folder(first: str, kept: s
     assert told.study == kept.split()[0] and told.name == "golden-2-searches" and told.hours is None
     assert told.study == sweep.parser().parse_args(shlex.split(longer(begun))[3:]).study
     assert Path(told.study).name == "golden"
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("", []),
+        ("pilot --local", [["study", "pilot"], ["--local"]]),
+        ("--hours 0.50 mine --wei=/x --no-im", [["--hours", "0.50"], ["study", "mine"], ["--weights", "/x"], ["--no-images"]]),
+        ("--set a=1 b=2 --trials 3 --set c=3", [["--set", "c=3"], ["--trials", "3"]]),
+    ],
+)
+def test_what_was_typed_is_kept_in_full_and_as_it_counts(line: str, words: list[list[str]]) -> None:
+    assert began(line)["arguments"] == words
+
+
+def test_a_study_is_asked_for_whatever_stood_before_it(frames: Frames) -> None:
+    """An option of several values would take its name for one more."""
+    begun = dataclasses.replace(frames, facts=began("--datasets digits --confirm-seeds 3 quickstart"), amendments=[])
+    assert extend(begun, 8) == "python -m study.sweep quickstart --datasets digits --confirm-seeds 8"
+
+
+def test_one_whose_arguments_are_not_known_goes_by_its_folder(frames: Frames) -> None:
+    begun = dataclasses.replace(frames, facts={"command": "python -m study.sweep pilot --set a"}, amendments=[])
+    assert extend(begun, 8) == "python -m study.sweep results/golden --confirm-seeds 8"
+
+
+def test_a_sweep_leaves_its_arguments_without_secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[dict[str, object]] = []
+
+    class Begun(Exception):
+        pass
+
+    def conduct(study: Study, options: Options, *_: object) -> None:
+        seen.append(environment(options.command, options.arguments))
+        raise Begun
+
+    monkeypatch.setattr("study.conduct.pipeline.conduct", conduct)
+    with pytest.raises(Begun):
+        sweep.main(["quickstart", "--results", str(tmp_path), "--mlflow", "http://me:secret@host:1", "--set", "image_size=48"])
+    arguments = [["study", "quickstart"], ["--results", str(tmp_path)], ["--mlflow", "http://me:***@host:1"], ["--set", "image_size=48"]]
+    assert seen[0]["arguments"] == arguments and "secret" not in json.dumps(seen)
+    assert "arguments" not in environment("study.run_study(...)")

@@ -24,14 +24,16 @@ from analysis.statistics.decisions import Doubts, decide
 from analysis.verdict import Findings, findings
 from analysis.why.explanations import explain
 from analysis.why.gains import controls
+from analysis.words.commands import anew
 from analysis.words.sentences import Sentence
-from analysis.words.steps import anew
 from study import sweep
+from study.conduct.asked import given_fields
 from study.question.config import Protocol
 from study.question.studies import narrow
 from study.strategies import STRATEGIES
 from tests import sized
 from tests.browser import page
+from tests.goldens import began
 from tests.planted import plant
 from tests.test_statistics import estimate
 
@@ -383,10 +385,10 @@ def test_a_control_that_was_cut_short_is_said_to_be(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_the_same_question_is_asked_with_more_epochs(tmp_path: Path, asked: str, command: str) -> None:
     frames = made(tmp_path, fitted={"full": 0.63})
-    frames = dataclasses.replace(frames, facts={**frames.facts, "command": f"python -m study.sweep {asked}"})
+    frames = dataclasses.replace(frames, facts={**frames.facts, **began(asked)})
     step = said(frames)[1].steps[0]
     assert step.command == f"python -m study.sweep {command}"
-    told = sweep.given_fields(sweep.parser().parse_args(shlex.split(step.command)[3:]))
+    told = given_fields(sweep.parser().parse_args(shlex.split(step.command)[3:]))
     longer = narrow(frames.study, **{k: v for k, v in told.items() if k != "image_size"})
     assert (longer.name, longer.protocol.max_epochs, longer.protocol.views) == ("sized-9-epochs", 9, 9)
 

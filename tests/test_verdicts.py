@@ -19,13 +19,14 @@ from analysis.findings.verdict_pairs import judge
 from analysis.load import load
 from analysis.statistics.intervals import Estimate, Part
 from analysis.verdict import findings
+from analysis.words.commands import extend
 from analysis.words.sentences import Sentence, answers, sentences
-from analysis.words.steps import extend
 from analysis.words.warnings import warnings
 from study import sweep
+from study.conduct.asked import given_fields
 from study.tracking.ledger import Ledger
 from tests.browser import page
-from tests.goldens import GOLDEN, widened
+from tests.goldens import GOLDEN, began, widened
 
 
 def test_scores_are_those_of_scikit_learn_on_the_parquet_files(tmp_path: Path) -> None:
@@ -154,8 +155,7 @@ def test_many_strategies_have_one_headline() -> None:
 
 
 def test_what_would_decide_is_said_with_the_command_that_extends_the_study() -> None:
-    command = "python -m study.sweep pilot --confirm-seeds 3 --local"
-    found = made_up({("partial", "full"): 2.0}, 1.6, command=command)
+    found = made_up({("partial", "full"): 2.0}, 1.6, **began("pilot --confirm-seeds 3 --local"))
     (step,) = [s for s in found.steps if "80 %" in s.text]
     more = int(step.text.split()[0])
     assert step.command == f"python -m study.sweep pilot --local --confirm-seeds {3 + more}" and step.command in found.text
@@ -169,12 +169,12 @@ def test_what_would_decide_is_said_with_the_command_that_extends_the_study() -> 
     ["--local", "--searches 1 --name old --set random_trials=3 image_size=32 --trials=9 --local", "--set random_trials=3 --local"],
 )
 def test_more_searches_are_a_study_of_their_own_and_the_command_asks_for_it(options: str) -> None:
-    found = made_up({("partial", "full"): 2.0}, 1.6, searches=5, command=f"python -m study.sweep pilot {options}")
+    found = made_up({("partial", "full"): 2.0}, 1.6, searches=5, **began(f"pilot {options}"))
     (step,) = [s for s in found.steps if "Run them as a new one" in s.text]
     more = int(re.search(r"(\d+) more search", found.text)[1])  # type: ignore[index]
     told = sweep.parser().parse_args(step.command.split("study.sweep ")[1].split())
     golden = load(GOLDEN.as_posix()).study  # one search a cell
-    fields = sweep.given_fields(told)
+    fields = given_fields(told)
     wanted = {n: getattr(golden, n) * (1 + more) for n in ("searches", "trials", "random_trials", "confirm_seeds")}
     assert fields.pop("name") == f"golden-{1 + more}-searches" and told.local
     assert fields.pop("image_size", 32) == 32 and fields == wanted
@@ -188,9 +188,9 @@ def test_a_study_that_has_grown_is_extended_by_its_folder() -> None:
     for first, said in (
         ("pilot --data '/my data' --trials 6 --results=out/ --local --strategies full partial", "out/golden --data '/my data' --local"),
         ("my.py:A --mlflow http://x:1 --concurrent 2 --confirm-seeds 3", "results/golden --mlflow http://x:1 --concurrent 2"),
-        ("it's.py --local", "results/golden --local"),
+        ("'it is.py' --local", "results/golden --local"),
     ):
-        facts = {**frames.facts, "command": f"python -m study.sweep {first}"}
+        facts = {**frames.facts, **began(first)}
         grown = dataclasses.replace(frames, facts=facts, amendments=[{"at": 1.0, "changes": ["trials: 4 -> 6"], "test_open": True}])
         assert extend(grown, 8) == f"python -m study.sweep {said} --confirm-seeds 8"
 

@@ -19,7 +19,7 @@ from tests.test_architecture import FILES
 from tests.test_same_images import asked, begun, made, one_pixel
 
 PARTS = {
-    "find_places": {"study.conduct.workplace", "study.budget.choose", "study.sweep", "study.screen.__main__", "cluster.preflight"},
+    "find_places": {"study.conduct.workplace", "study.budget.choose", "study.conduct.asked", "study.screen.__main__", "cluster.preflight"},
     "with_foreign": {"study.conduct.workplace"},
     "foreign_tasks": {"study.conduct.workplace"},
     "check_begun": {"study.conduct.workplace"},

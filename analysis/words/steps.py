@@ -1,9 +1,7 @@
 """Steps after a verdict in words: the strategy to take, the command that would decide, and the cost of another look at the test set."""
 
 import math
-import re
-import shlex
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from analysis.data.axes import PIXELS, STEPS, Axis
@@ -17,15 +15,8 @@ from analysis.findings.verdict_pairs import Pair, look
 from analysis.statistics.collapse import ENOUGH_RUNS
 from analysis.statistics.forecast import Need, alpha_of_look
 from analysis.statistics.resampling import ENOUGH_SEEDS
+from analysis.words.commands import allow, anew, extend, longer, repeat
 from study.console.text import joined
-
-HOW = ("--data", "--weights", "--mlflow", "--address", "--cpus-per-worker", "--gpus-per-trial", "--concurrent", "--max-failed")
-"""Options of a sweep that take a value and do not change the question."""
-FLAGS = ("--local", "--ray", "--no-images", "--strict-tracking")
-"""The same without a value."""
-SETTING = ("name", "trials", "searches", "confirm_seeds", "budget_check", "worth", "workers")
-"""Fields that a sweep has an option for, which `--set` must not name as well."""
-MOST_LETTERS = 64  # of a study's name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,13 +98,6 @@ def _train_longer(a: Ranking, frames: Frames, text: str) -> Step:
         return Step(text=text, command=longer(frames))
     longer_yet = LONGER * frames.asked(a.question)[0].budget
     return Step(text=f"{text}. Add {longer_yet} to the budgets of this study, and run it again")
-
-
-def allow(frames: Frames, longest: int) -> str:
-    """Return the command that confirms the study at `longest` times its epochs."""
-    if (arguments := _asks_for_it(frames)) is None:
-        return f"run_study(dataclasses.replace(STUDY, longest={longest}))"
-    return _sweep(_by_folder(arguments, frames.study.name), {}, [f"longest={longest}"])
 
 
 def _winner_too(a: Ranking, frames: Frames) -> list[Step]:
@@ -270,145 +254,3 @@ def _unit(n: Need, count: int) -> str:
         if name == "search"
         else f"{name}s"
     )
-
-
-def extend(frames: Frames, confirm_seeds: int) -> str:
-    """Return the command that runs more fresh seeds of this study: its first command, or the study's folder where that asks for
-    something else.
-
-    With outer folds the number is rounded up to whole passes, each with searches of its own.
-    """
-    if frames.study.folds > 1:
-        return _in_whole_passes(frames, confirm_seeds)
-    if (arguments := _asks_for_it(frames)) is None:
-        return f"run_study(dataclasses.replace(STUDY, confirm_seeds={confirm_seeds}))"
-    kept, was_set = _without(arguments, {"confirm_seeds"})
-    return _sweep(kept, {"confirm_seeds": confirm_seeds}, was_set)
-
-
-def _in_whole_passes(frames: Frames, confirm_seeds: int) -> str:
-    study = frames.study
-    searches = -(-confirm_seeds // study.folds) * study.folds
-    sizes = {n: getattr(study, n) * searches // study.searches for n in ("trials", "random_trials")}
-    grown = {"searches": searches, "trials": sizes["trials"], "confirm_seeds": searches}
-    if (arguments := _asks_for_it(frames)) is None:
-        return f"run_study(dataclasses.replace(STUDY, {', '.join(f'{k}={v}' for k, v in (grown | sizes).items())}))"
-    kept, was_set = _without(arguments, {*grown, *sizes})
-    return _sweep(kept, grown, [*was_set, f"random_trials={sizes['random_trials']}"])
-
-
-def repeat(frames: Frames, searches: int) -> str:
-    """Return the command that asks the same question with `searches` independent searches of the same size, as a study of another name."""
-    study = frames.study
-    sizes = {n: -(-getattr(study, n) // study.searches) * searches for n in ("trials", "random_trials", "confirm_seeds")}
-    name = f"{study.name}-{searches}-searches"
-    if (arguments := _asks_for_it(frames)) is None:
-        return (
-            f"run_study(dataclasses.replace(STUDY, name={name!r}, searches={searches}, {', '.join(f'{k}={v}' for k, v in sizes.items())}))"
-        )
-    kept, was_set = _without(arguments, {"name", "searches", *sizes})
-    asked = {"name": name, "searches": searches, "trials": sizes["trials"], "confirm_seeds": sizes["confirm_seeds"]}
-    return _sweep(kept, asked, [*was_set, f"random_trials={sizes['random_trials']}"])
-
-
-def longer(frames: Frames) -> str:
-    """Return the command that asks the same question with `LONGER` times the epochs.
-
-    Whatever is counted in epochs grows with them: stored views, one per epoch, and steps.
-    """
-    p = frames.study.protocol
-    settings = {"max_epochs": LONGER * p.max_epochs}
-    if p.views >= p.max_epochs:
-        settings["views"] = settings["max_epochs"]
-    if p.min_steps:
-        settings["min_steps"] = LONGER * p.min_steps
-    return anew(frames, f"{settings['max_epochs']}-epochs", **settings)
-
-
-def anew(frames: Frames, what: str, **settings: int) -> str:
-    """Return the command that asks the same question with some settings changed, as a study whose name ends with `what`."""
-    kind = what.partition("-")[2]
-    base = re.sub(rf"-\d+-{kind}$", "", frames.study.name)
-    name = f"{base[: MOST_LETTERS - len(what) - 1]}-{what}"
-    if (arguments := _asks_for_it(frames)) is None:
-        fields = ", ".join(f"{k}={v}" for k, v in settings.items())
-        return f"run_study(dataclasses.replace(STUDY, name={name!r}, protocol=dataclasses.replace(STUDY.protocol, {fields})))"
-    kept, was_set = _without(arguments, {"name", *settings})
-    return _sweep(kept, {"name": name}, [*was_set, *(f"{k}={v}" for k, v in settings.items())])
-
-
-def _asks_for_it(frames: Frames) -> list[str] | None:
-    """Return the sweep's arguments that ask for the study as it is now, or None for a study started from Python.
-
-    They are those of its first command. Where that no longer asks for the same (the study has grown, or `--hours` would choose anew),
-    they name its folder.
-    """
-    command = _command(frames)
-    if "study.sweep" not in command:
-        return None
-    arguments = _words(command.split("study.sweep", 1)[1])
-    return _by_folder(arguments, frames.study.name) if frames.amendments or "mine" in arguments else arguments
-
-
-def _without(arguments: Sequence[str], fields: Collection[str]) -> tuple[list[str], list[str]]:
-    """Return (arguments without those that set one of `fields` and without --set, the --set values without these fields)."""
-    options = [f"--{field.replace('_', '-')}" for field in SETTING if field in fields]
-    kept: list[str] = []
-    was_set: list[str] = []
-    option = ""  # whose values come
-    for argument in arguments:
-        if argument.startswith("--"):
-            option, equals, value = argument.partition("=")
-            if equals and option == "--set":
-                was_set.append(value)
-            elif option != "--set" and not _among(option, options):
-                kept.append(argument)
-            option = "" if equals else option
-        elif option == "--set":
-            was_set.append(argument)
-        elif option and _among(option, options):
-            option = ""
-        else:
-            kept.append(argument)
-    return kept, [pair for pair in was_set if pair.partition("=")[0] not in fields]
-
-
-def _sweep(kept: Sequence[str], given: Mapping[str, object], was_set: Sequence[str]) -> str:
-    """Return the sweep command with these arguments, options and settings on one line."""
-    options = [word for field, value in given.items() for word in (f"--{field.replace('_', '-')}", str(value))]
-    return f"python -m study.sweep {shlex.join([*kept, *options, *(['--set', *was_set] if was_set else [])])}"
-
-
-def _command(frames: Frames) -> str:
-    """Return the command that started the study on one line. For a study started from Python it is no sweep."""
-    return " ".join(str(frames.facts.get("command") or f"python -m study.sweep {frames.study.name}").split())
-
-
-def _by_folder(arguments: list[str], name_of_study: str) -> list[str]:
-    """Return arguments that name the study by its folder. Options of how it is run stay."""
-    kept, results, rest = [], "results", iter(arguments)
-    if arguments and "/" in arguments[0] and not arguments[0].startswith("--") and not arguments[0].partition(":")[0].endswith(".py"):
-        results = arguments[0].rstrip("/").rpartition("/")[0]  # it was begun with what another study's folder holds
-    for argument in rest:
-        option, equals, value = argument.partition("=")
-        if option.startswith("--") and (name := _among(option, (*HOW, "--results"))):
-            value = value if equals else next(rest, "")
-            if name == "--results":
-                results = value
-            else:
-                kept += [name, value]
-        elif option.startswith("--") and (name := _among(option, FLAGS)):
-            kept.append(name)
-    return [results.rstrip("/") + "/" + name_of_study, *kept]
-
-
-def _among(option: str, names: Sequence[str]) -> str:
-    """Return which of the names an option means, shortened as argparse allows, or "" where it means none of them."""
-    return option if option in names else next((name for name in names if name.startswith(option)), "")
-
-
-def _words(line: str) -> list[str]:
-    try:
-        return shlex.split(line)
-    except ValueError:  # a quote that is not closed: study.json was changed by hand
-        return line.split()

@@ -77,7 +77,7 @@ def conduct(study: Study, options: Options, interrupted: Interrupted, leftover: 
         failpoint("after_lock")
         with busy("comparing the images with those of before"):
             check_same(tables, ledger)  # a start that is refused leaves the study as it was: nothing of it has grown
-        first = {**environment.environment(options.command), **probe, "started_at": time.time()}
+        first = {**environment.environment(options.command, options.arguments), **probe, "started_at": time.time()}
         study = _begin(study, ledger, first)
         with busy("looking through all images"):
             ledger.add_facts(data_warnings=check_data(tables, ledger, study.folds), own_sizes=own_sizes(study))

@@ -76,6 +76,9 @@ class Options:
     ends_at: float = math.inf  # unix time by which all should have ended: --hours of mine
     aside: float = 0.0  # hours that are kept for the last stage, however long the stages before it took
     command: str = ""  # how it was asked for: a fact that stands on the report
+    arguments: tuple[tuple[str, ...], ...] | None = (
+        None  # of a sweep, as data (study/console/typed.py): what its report advises is made of them
+    )
 
     def __post_init__(self) -> None:
         """Raise ConfigError for a number out of bounds or an invalid MLflow address."""

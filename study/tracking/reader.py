@@ -92,6 +92,7 @@ def facts_of(values: dict[str, Any]) -> dict[str, Any]:
         ("answers", _is_texts, "texts"),
         ("verdicts", _is_texts, "texts"),
         ("scores", _is_object, "an object"),
+        ("arguments", _are_words, "options with their values"),
     ):
         if name in facts:
             _require(facts, name, fits, kind)
@@ -237,6 +238,10 @@ def _is_factor(value: Any) -> bool:
 
 def _is_texts(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(v, str) for v in value)
+
+
+def _are_words(value: Any) -> bool:
+    return isinstance(value, list) and all(_is_texts(words) and words for words in value)
 
 
 def _is_named_ids(value: Any) -> bool:

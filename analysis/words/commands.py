@@ -1,0 +1,107 @@
+"""Commands that ask for more of a study, or for the same in another way: what it was begun with, as data, with some of it changed."""
+
+import re
+import shlex
+from collections.abc import Mapping
+
+from analysis.data.frames import Frames
+from analysis.findings.short import LONGER
+from study.console.command import assigned
+from study.question.studies import AS_OPTIONS, MINE
+
+HOW = (
+    *("--data", "--weights", "--mlflow", "--track", "--address", "--cpus-per-worker", "--gpus-per-trial", "--concurrent", "--max-failed"),
+    *("--local", "--ray", "--no-images", "--strict-tracking"),
+)
+"""Options of a sweep of which none asks another question."""
+MOST_LETTERS = 64  # of a study's name
+
+Arguments = dict[str, list[str]]
+"""Of a sweep: by option, its values; by `study`, which one."""
+
+
+def extend(frames: Frames, confirm_seeds: int) -> str:
+    """Return what runs more fresh seeds of this study. With outer folds, so many seeds or more, in whole passes: each with searches of its
+    own."""
+    study = frames.study
+    if study.folds == 1:
+        return _command(frames, {"confirm_seeds": confirm_seeds})
+    searches = -(-confirm_seeds // study.folds) * study.folds
+    trials, random_trials = (n * searches // study.searches for n in (study.trials, study.random_trials))
+    return _command(frames, {"searches": searches, "trials": trials, "confirm_seeds": searches, "random_trials": random_trials})
+
+
+def repeat(frames: Frames, searches: int) -> str:
+    """Return what asks the same by so many independent searches, each of the size it has now: a study of another name."""
+    study = frames.study
+    sizes = {n: -(-getattr(study, n) // study.searches) * searches for n in ("trials", "random_trials", "confirm_seeds")}
+    return _command(frames, {"name": f"{study.name}-{searches}-searches", "searches": searches, **sizes})
+
+
+def longer(frames: Frames) -> str:
+    """Return what asks the same with `LONGER` times the epochs, and of whatever is counted along with them: stored views, one an epoch, and
+    steps."""
+    p = frames.study.protocol
+    settings = {"max_epochs": LONGER * p.max_epochs}
+    if p.views >= p.max_epochs:
+        settings["views"] = settings["max_epochs"]
+    if p.min_steps:
+        settings["min_steps"] = LONGER * p.min_steps
+    return anew(frames, f"{settings['max_epochs']}-epochs", **settings)
+
+
+def anew(frames: Frames, what: str, **protocol: int) -> str:
+    """Return what asks the same with some of the protocol changed, as a study of another name, which ends with `what`."""
+    kind = what.partition("-")[2]
+    base = re.sub(rf"-\d+-{kind}$", "", frames.study.name)
+    return _command(frames, {"name": f"{base[: MOST_LETTERS - len(what) - 1]}-{what}"}, protocol)
+
+
+def allow(frames: Frames, longest: int) -> str:
+    """Return what confirms the study at so many times its epochs."""
+    return _command(frames, {"longest": longest}, by_folder=True)
+
+
+def _command(frames: Frames, fields: Mapping[str, object], protocol: Mapping[str, int] | None = None, *, by_folder: bool = False) -> str:
+    """Return what runs the study with these `fields` of it, and these of its `protocol`, instead of its own. `by_folder`: as it lies here,
+    however it was begun."""
+    changed = {**fields, **(protocol or {})}
+    asked = _asked(frames)
+    if asked is None:
+        inside = _named(fields)
+        if protocol:
+            inside += f", protocol=dataclasses.replace(STUDY.protocol, {_named(protocol)})"
+        return f"run_study(dataclasses.replace(STUDY, {inside}))"
+    if by_folder:
+        asked = _by_folder(asked, frames.study.name)
+    options = {f"--{name.replace('_', '-')}": [str(value)] for name, value in changed.items() if name in AS_OPTIONS}
+    was_set = {name: value for name, value in assigned(asked.get("--set", [])).items() if name not in changed}
+    is_set = was_set | {name: value for name, value in changed.items() if name not in AS_OPTIONS}
+    kept = {option: values for option, values in asked.items() if option not in ("study", "--set", *options)}
+    lines = [asked.get("study", []), *([option, *values] for option, values in {**kept, **options}.items())]
+    if is_set:
+        lines.append(["--set", *(f"{name}={value}" for name, value in is_set.items())])
+    return f"python -m study.sweep {shlex.join(word for line in lines for word in line)}"
+
+
+def _named(fields: Mapping[str, object]) -> str:
+    return ", ".join(f"{name}={value!r}" for name, value in fields.items())
+
+
+def _asked(frames: Frames) -> Arguments | None:
+    """Return arguments that ask for what the study is today: those it was begun with; by its folder, where those no longer do (it has grown,
+    or was chosen for hours, which would choose anew) or are not known. None of a study that Python started."""
+    told = frames.facts.get("arguments")
+    if told is None:
+        by_python = "study.sweep" not in frames.facts.get("command", "study.sweep")
+        return None if by_python else _by_folder({}, frames.study.name)
+    arguments = {option: values for option, *values in told}
+    return _by_folder(arguments, frames.study.name) if frames.amendments or arguments.get("study") == [MINE] else arguments
+
+
+def _by_folder(arguments: Arguments, name: str) -> Arguments:
+    """Return the study by where it lies. What says how it is run stays."""
+    (asked,) = arguments.get("study", [""])
+    by_another = "/" in asked and not asked.partition(":")[0].endswith(".py")  # begun with what another study's folder holds
+    (results,) = arguments.get("--results", [asked.rstrip("/").rpartition("/")[0] if by_another else "results"])
+    return {"study": [f"{results.rstrip('/')}/{name}"]} | {option: values for option, values in arguments.items() if option in HOW}
