@@ -93,7 +93,7 @@ def _deliver(ledger: Ledger, wanted: str, args: argparse.Namespace, interrupted:
     with lock.held(ledger.folder):
         followers = follow(ledger, uri)
         try:
-            deliver(Executor(local.run, ledger, study, places, tables, interrupted), wanted, hours=args.hours, again=args.again)
+            deliver(Executor(local.run, work, tables, interrupted), wanted, hours=args.hours, again=args.again)
             use = [] if interrupted.is_set() else report(ledger).use
         finally:
             sent = [f.close() for f in followers]

@@ -19,6 +19,7 @@ from study import sweep
 from study.conduct import settle_budget, stages
 from study.conduct.lines import line_asks
 from study.conduct.settle_budget import next_rounds, settle
+from study.conduct.workplace import Workplace
 from study.console.signals import Interrupted
 from study.datasets import open_dataset
 from study.datasets.spec import VAL
@@ -29,7 +30,6 @@ from study.question.growth import grow
 from study.records import Ask, EpochRecord, Origin, Outcome, Stage
 from study.search.conductor import Conductor
 from study.search.seeds import confirm_config
-from study.storage.places import Places
 from study.tracking.ledger import Ledger
 from tests import tiny
 from tests.sized import predict
@@ -217,11 +217,15 @@ class Made:
         )  # fmt: skip
 
 
+def executor_of(run: Made, ledger: Ledger, interrupted: Interrupted) -> stages.Executor:
+    return stages.Executor(run, Workplace.of(ledger), {("digits", "official"): open_dataset("digits")}, interrupted)
+
+
 def go(study: Study, ledger: Ledger, run: Made, interrupted: Interrupted | None = None) -> bool:
     """The stages of a sweep between its checks and its report."""
     interrupted = interrupted or Interrupted()
     study = ledger.begin(study, {"command": "python -m study.sweep my_study.py"})
-    executor = stages.Executor(run, ledger, study, Places(folder=ledger.folder.location), {("digits", "official"): open_dataset("digits")}, interrupted)  # fmt: skip
+    executor = executor_of(run, ledger, interrupted)
     stages.search(executor)
     chosen = stages.choose(ledger, study.searches)
     if settle(executor, chosen) and not interrupted.is_set():
@@ -274,7 +278,7 @@ def test_a_completed_run_is_measured_as_it_was_recorded(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path, "s")
     stopped = Made(ledger, flat)
     study = ledger.begin(STUDY, {})
-    executor = stages.Executor(stopped, ledger, study, Places(folder=ledger.folder.location), {("digits", "official"): open_dataset("digits")}, Interrupted())  # fmt: skip
+    executor = executor_of(stopped, ledger, Interrupted())
     stages.search(executor)
     chosen = stages.choose(ledger)
     assert settle(executor, chosen) and not ledger.test_openings()
@@ -335,8 +339,8 @@ def test_killed_between_its_steps_it_ends_as_if_nothing_had_been(where: str, tmp
 def test_a_signal_stops_before_anything_is_decided(tmp_path: Path) -> None:
     ledger, interrupted = Ledger(tmp_path, "s"), Interrupted()
     run = Made(ledger)
-    study = ledger.begin(STUDY, {})
-    executor = stages.Executor(run, ledger, study, Places(folder=ledger.folder.location), {("digits", "official"): open_dataset("digits")}, interrupted)  # fmt: skip
+    ledger.begin(STUDY, {})
+    executor = executor_of(run, ledger, interrupted)
     stages.search(executor)
     chosen = stages.choose(ledger)
     run.record, plain = (lambda *a: (interrupted.set(), plain(*a))[1]), run.record  # type: ignore[method-assign]

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from study import environment
@@ -26,7 +26,6 @@ from study.search import local
 from study.storage import lock
 from study.storage.folder import Folder
 from study.storage.options import Options
-from study.storage.places import Places
 from study.tracking.ledger import Ledger
 
 if TYPE_CHECKING:
@@ -85,7 +84,7 @@ def conduct(study: Study, options: Options, interrupted: Interrupted, leftover: 
         # ---- run, each tracker in a process of its own ------------------------------------------------
         followers = follow(ledger, options.mlflow, options.track)
         try:
-            ending = _run(study, options, ledger, places, tables, interrupted, leftover)
+            ending = _run(replace(work, study=study), options, tables, interrupted, leftover)
         finally:
             with busy("sending the rest to MLflow"):
                 tracked = [(f, f.close()) for f in followers]
@@ -139,22 +138,16 @@ def _begin(study: Study, ledger: Ledger, first_facts: dict[str, object], *, plan
 
 
 def _run(
-    study: Study,
-    options: Options,
-    ledger: Ledger,
-    places: Places,
-    tables: Tables,
-    interrupted: Interrupted,
-    leftover: "Leftover | None" = None,
+    work: Workplace, options: Options, tables: Tables, interrupted: Interrupted, leftover: "Leftover | None" = None
 ) -> "ReportSummary | None":
-    """Run the stages, each skipped when done; return the report's summary, or None where a signal came first."""
-    solve = stages.Executor(local.run, ledger, study, places, tables, interrupted)
+    """The stages, each skipped when done; what the report says, or None where a signal came first."""
+    ledger, solve = work.ledger, stages.Executor(local.run, work, tables, interrupted)
     if not options.named_cluster:  # in this process, before anything has to start: the first answer comes within a minute
         stages.set_line(solve)
         if interrupted.is_set():
             return None
-    with open_runner(study, options, ledger, places, tables) as run:
-        execute = stages.Executor(run, ledger, study, places, tables, interrupted)
+    with open_runner(work, options, tables) as run:
+        execute = stages.Executor(run, work, tables, interrupted)
         if options.named_cluster:  # its nodes were checked by now, and may have the GPUs that this machine lacks
             solve = execute
             stages.set_line(solve)
@@ -163,7 +156,8 @@ def _run(
             stages.search(execute)
             chosen = stages.choose(ledger, execute.study.searches) if not interrupted.is_set() else {}
             if chosen and leftover and (fitted := _fitted(execute, leftover, options.ends_at, began, trained)):
-                execute = stages.Executor(run, ledger, _begin(fitted, ledger, {}, planned=True), places, tables, interrupted)
+                work = replace(work, study=_begin(fitted, ledger, {}, planned=True))
+                execute = stages.Executor(run, work, tables, interrupted)
                 continue
             settled = trained or (bool(chosen) and settle_budget.settle(execute, chosen))
             if trained or not settled or not execute.study.budget_check:

@@ -17,6 +17,7 @@ import torch
 from study.budget.machine import conditions
 from study.conduct import stages
 from study.conduct.same_images import Tables
+from study.conduct.workplace import Workplace
 from study.console.progress import busy
 from study.console.text import shown, span
 from study.datasets.spec import VAL, kept_by_class
@@ -28,9 +29,7 @@ from study.question.config import Cell, Protocol, Study
 from study.search import RayDoesNotStart, local
 from study.storage.folder import Folder
 from study.storage.options import Options
-from study.storage.places import Places
 from study.strategies import STRATEGIES
-from study.tracking.ledger import Ledger
 
 START_S = 20.0  # Ray, its workers' imports, and its end, on an idle machine
 SCALES = 0.75  # a trial of n threads is n^0.75 times as fast as of one: measured with two, more is an extrapolation
@@ -41,40 +40,39 @@ PROBE = 8  # images
 
 
 @contextmanager
-def open_runner(study: Study, options: Options, ledger: Ledger, places: Places, tables: Tables) -> Iterator[stages.Runner]:
-    """Yield the runner of the study's trials. Where Ray does not start on this machine, this process takes its place.
-
-    Raises ConfigError or EnvironmentProblem where trials can run neither way.
-    """
+def open_runner(work: Workplace, options: Options, tables: Tables) -> Iterator[stages.Runner]:
+    """Raises ConfigError or EnvironmentProblem where trials can be run neither way. A Ray that does not start here is done without."""
     with ExitStack() as stack:
-        if in_this_process(study, options, ledger, places, tables):
+        if in_this_process(work, options, tables):
             yield local.run
             return
         try:
-            run = stack.enter_context(_on_ray(study, options, ledger, places))
+            run = stack.enter_context(_on_ray(work, options))
         except RayDoesNotStart as error:
-            if options.ray or study.protocol.workers > 1:
-                way_out = "lower --workers to 1" if study.protocol.workers > 1 else "leave --ray out: trials then run in this process"
+            several = work.study.protocol.workers > 1
+            if options.ray or several:
+                way_out = "lower --workers to 1" if several else "leave --ray out: trials then run in this process"
                 raise RayDoesNotStart(f"{error} Mend what it names, or {way_out}.") from None
             print(f"{shown(str(error))} Running in this process instead, one trial at a time.", file=sys.stderr, flush=True)
             run = local.run
         yield run
 
 
-def in_this_process(study: Study, options: Options, ledger: Ledger, places: Places, tables: Tables) -> bool:
-    """Return the user's choice, else True where this process is expected to end first, and print that decision. Raises ConfigError."""
+def in_this_process(work: Workplace, options: Options, tables: Tables) -> bool:
+    """What was asked for; else whatever is expected to end first. Says so where it decides for this process. Raises ConfigError."""
     if options.local and options.ray:
         raise ConfigError("trials run in this process (local) or on Ray, not both; keep one.")
+    study = work.study
     if options.local or options.ray or _asks_for_ray(study, options):
         return options.local
-    trials = sum(stages.remaining(study, ledger).todo.values())
+    trials = sum(stages.remaining(study, work.ledger).todo.values())
     if not trials:
         return True
     where = conditions(False, options.cpus_per_worker, study.protocol.workers, options.concurrent)
     if torch.cuda.device_count() > 1 or not _is_short(trials * TRIAL_S, where.at_once):
         return False
     with busy("estimating the trials' seconds"):
-        seconds = expected_seconds(study, ledger, places, tables)
+        seconds = expected_seconds(work, tables)
     if not _is_short(seconds, where.at_once):
         return False
     said = f"{trials} trials of about {span(seconds)} in all" if trials > 1 else f"1 trial of about {span(seconds)}"
@@ -105,13 +103,10 @@ def here_first(seconds: float, at_once: int, threads: int, load: float) -> bool:
 # ---- what is left, in seconds -------------------------------------------------------------------------------
 
 
-def expected_seconds(study: Study, ledger: Ledger, places: Places, tables: Tables) -> float:
-    """Return the seconds of all trials left, one after the other.
-
-    They are estimated from those that ended, else from a forward pass of each network. It is an upper limit: trials that are stopped
-    early or found stored are not foreseen.
-    """
-    left = stages.remaining(study, ledger)
+def expected_seconds(work: Workplace, tables: Tables) -> float:
+    """Of all trials left, one after the other: as those that ended took, else by a forward pass of each network. At most: nothing is
+    known of what is stopped early or found stored."""
+    study, left = work.study, stages.remaining(work.study, work.ledger)
     known = left.left({})
     if known is not None:
         return known
@@ -122,7 +117,7 @@ def expected_seconds(study: Study, ledger: Ledger, places: Places, tables: Table
     for (name, whole), runs in left.todo.items():
         cell = cells[name]
         if cell.backbone not in networks:
-            networks[cell.backbone] = forward(cell.backbone, study.protocol, places.weights)
+            networks[cell.backbone] = forward(cell.backbone, study.protocol, work.places.weights)
         total += runs * (TRIAL_S + left.size(name, whole) * _seconds(cell, study.protocol, tables, *networks[cell.backbone]))
     return total
 
@@ -163,7 +158,8 @@ def forward(name: str, protocol: Protocol, weights: str | None) -> tuple[Backbon
 
 
 @contextmanager
-def _on_ray(study: Study, options: Options, ledger: Ledger, places: Places) -> Iterator[stages.Runner]:
+def _on_ray(work: Workplace, options: Options) -> Iterator[stages.Runner]:
+    study, ledger = work.study, work.ledger
     with ExitStack() as stack:
         address = options.address or os.environ.get("RAY_ADDRESS")
         with busy(f"connecting to Ray at {address}" if address else f"starting Ray on {os.cpu_count()} cores", announced=True):
@@ -191,7 +187,7 @@ def _on_ray(study: Study, options: Options, ledger: Ledger, places: Places) -> I
         )
         resources.fit(nodes)
         if not connected.started:
-            connected.check(wanted(ledger.folder, places, [c.data for c in study.cells], study.protocol.workers))
+            connected.check(wanted(ledger.folder, work.places, [c.data for c in study.cells], study.protocol.workers))
         yield functools.partial(run, resources=resources, cluster=connected, storage=f"{ledger.folder.location}/.ray")
 
 

@@ -7,10 +7,11 @@ from typing import Protocol
 
 from study.budget.cost import Pricing
 from study.conduct.lines import describe, line_asks
+from study.conduct.same_images import Tables
+from study.conduct.workplace import Workplace
 from study.console.eta import Remaining, pixels, times
 from study.console.progress import Names, Watch, warn
 from study.console.signals import Interrupted
-from study.datasets.spec import ImageTable
 from study.errors import EnvironmentProblem
 from study.measure import opens_test
 from study.question.config import Study, TrialConfig
@@ -45,17 +46,10 @@ class Runner(Protocol):
 class Executor:
     """A function that runs a study's plans by one runner into one ledger."""
 
-    def __init__(
-        self,
-        run: Runner,
-        ledger: Ledger,
-        study: Study,
-        places: Places,
-        tables: dict[tuple[str, str], ImageTable],
-        interrupted: Interrupted,
-    ) -> None:
-        self._run, self.ledger, self.study, self.places, self.tables, self.interrupted = run, ledger, study, places, tables, interrupted
-        self._names, self._remaining = Names([c.id for c in study.cells]), remaining(study, ledger)
+    def __init__(self, run: Runner, work: Workplace, tables: Tables, interrupted: Interrupted) -> None:
+        self._run, self._work, self.tables, self.interrupted = run, work, tables, interrupted
+        self.study, self.ledger, self.places = work.study, work.ledger, work.places
+        self._names, self._remaining = Names([c.id for c in work.study.cells]), remaining(work.study, work.ledger)
 
     def __call__(self, title: str, plan: Plan, *, measurements: tuple[str, ...] = (), remaining: Remaining | None = None) -> None:
         """Run a plan. `remaining`: the rest of this plan alone, where its trials have another number of epochs than the study's."""
@@ -65,7 +59,7 @@ class Executor:
         with Watch(title, plan.total, plan.done, left_of.max_epochs, self._names, left_of) as watch:
             conductor = Conductor(plan, self.ledger, self._classes, watch, measurements)
             left = plan.total - plan.done
-            self._run(conductor, self._places_of, total=left, measurements=measurements, interrupted=self.interrupted)
+            self._run(conductor, self._place_of, total=left, measurements=measurements, interrupted=self.interrupted)
 
     def look_again(self) -> None:
         """Count the remaining trials again, after a question got a longer training."""
@@ -74,8 +68,8 @@ class Executor:
     def _classes(self, config: TrialConfig) -> list[str]:
         return list(self.tables[config.cell.dataset, config.cell.split_protocol].classes)
 
-    def _places_of(self, ask: Ask) -> Places:
-        return self.places.of_trial(self.ledger.trial_folder(ask.trial_id).location)
+    def _place_of(self, ask: Ask) -> Places:
+        return self._work.of_trial(ask.trial_id)
 
 
 def remaining(study: Study, ledger: Ledger) -> Remaining:
