@@ -5,8 +5,10 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import tomllib
 from collections.abc import Callable
+from importlib.metadata import packages_distributions
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,8 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+
+from tests.test_architecture import FILES, PACKAGES, foreign
 
 ROOT = Path(__file__).parent.parent
 
@@ -81,6 +85,19 @@ def test_the_cpu_image_leaves_out_cuda_and_nothing_else(tmp_path: Path) -> None:
     assert {"torch", "torchvision", "triton"} < gone and all(n.startswith(("torch", "triton", "nvidia-", "cuda-")) for n in gone)
     (tmp_path / "other.lock").write_text("numpy==2.4.0 \\\n    --hash=sha256:00\n")
     assert subprocess.run(["sh", str(DOCKER / "without_cuda.sh"), "other.lock"], cwd=tmp_path, capture_output=True).returncode == 1
+
+
+def test_what_is_imported_is_named_and_pinned() -> None:
+    """Not left to come with something else. A registered model carries its own copy of study/inference, and imports it by bare names."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    every = [*project["dependencies"], *(r for group in project["optional-dependencies"].values() for r in group)]
+    named, known = {canonicalize_name(Requirement(r).name) for r in every}, packages_distributions()
+    ours = {*PACKAGES, *(p.stem for p in (ROOT / "study" / "inference").glob("*.py"))}
+    shipped = [p for m, p in FILES.items() if not m.startswith("benchmarks")]
+    used = {n for p in shipped for n in foreign(p)} - ours - sys.stdlib_module_names - {"grpc"}  # Ray's
+    unnamed = {n for n in used if not {canonicalize_name(d) for d in known.get(n, [n])} & named}
+    assert len(used) > 20 and not unnamed, f"{unnamed}: add them to pyproject.toml, then make lock"
+    assert named <= pins("requirements.lock").keys()
 
 
 def test_P2_compose_binds_loopback_drops_privileges_and_keeps_secrets_in_files() -> None:
