@@ -2,8 +2,8 @@
 paired over test images where they asked the same on the same ones.
 """
 
+import argparse
 import sys
-from collections.abc import Sequence
 from dataclasses import fields
 
 import pandas as pd
@@ -15,9 +15,8 @@ from analysis.findings.across_studies import Paired, pair_studies
 from analysis.load import load
 from analysis.verdict import findings
 from analysis.words.sentences import Sentence
-from study.console.command import Parser, command
-from study.console.text import tell
-from study.errors import StudyError
+from study.console.arguments import Parser, add_overwrite
+from study.console.command import command
 from study.question.config import Study
 from study.storage import outputs
 
@@ -107,29 +106,29 @@ def _difference(row: dict[str, object]) -> str:
     return f"{mean:+.1f} [{low:+.1f}, {high:+.1f}]" if low == low else f"{mean:+.1f}, no interval: one run tells nothing of the spread"
 
 
-@command("stopped")
-def main(argv: Sequence[str] | None = None) -> int:
-    parser = Parser(prog="python -m analysis.compare", description=__doc__)
-    parser.add_argument("a", help="a study's folder or MLflow URI#STUDY")
-    parser.add_argument("b")
-    parser.add_argument("--out", default="comparison.html")
-    parser.add_argument("--overwrite", action="store_true", help="replace what lies under --out, whatever it is")
-    args = parser.parse_args(argv)
-    try:
-        outputs.check_output(args.out, KIND, "--out", overwrite=args.overwrite)
-        a, b = load(args.a), load(args.b)
-        table, sentences = side_by_side(a, b)
-        rows = [_shown(r) for r in table.to_dict("records")]
-        settings = settings_that_differ(a.study, b.study)
-        names = (f"{a.study.name} (A)", f"{b.study.name} (B)")
-        html = (
-            Environment(autoescape=True, undefined=StrictUndefined)
-            .from_string(PAGE)
-            .render(a=names[0], b=names[1], rows=rows, sentences=sentences, settings=settings)
-        )
-        outputs.write_output(args.out, html.encode("utf-8", "backslashreplace"), KIND, "--out", overwrite=args.overwrite)
-    except StudyError as error:
-        return tell(error)
+def parser() -> Parser:
+    p = Parser(prog="python -m analysis.compare", description=__doc__)
+    p.add_argument("a", help="a study's folder or MLflow URI#STUDY")
+    p.add_argument("b")
+    p.add_argument("--out", default="comparison.html")
+    add_overwrite(p, "--out")
+    return p
+
+
+@command(parser, "stopped")
+def main(args: argparse.Namespace) -> int:
+    outputs.check_output(args.out, KIND, "--out", overwrite=args.overwrite)
+    a, b = load(args.a), load(args.b)
+    table, sentences = side_by_side(a, b)
+    rows = [_shown(r) for r in table.to_dict("records")]
+    settings = settings_that_differ(a.study, b.study)
+    names = (f"{a.study.name} (A)", f"{b.study.name} (B)")
+    html = (
+        Environment(autoescape=True, undefined=StrictUndefined)
+        .from_string(PAGE)
+        .render(a=names[0], b=names[1], rows=rows, sentences=sentences, settings=settings)
+    )
+    outputs.write_output(args.out, html.encode("utf-8", "backslashreplace"), KIND, "--out", overwrite=args.overwrite)
     for row in rows:
         print(f"{row['question']}  {row['strategy']}: {row['a']} | {row['b']}  {row['difference']}")
     print(f"comparison: {args.out}")

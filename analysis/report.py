@@ -1,5 +1,6 @@
 """`python -m analysis.report RESULTS_OR_MLFLOW_URI`: one self-contained page, the verdict first."""
 
+import argparse
 import dataclasses
 import html
 import sys
@@ -36,10 +37,9 @@ from analysis.words.panel import summary as over_all
 from analysis.words.protocol import protocol
 from analysis.words.use_network import pick_facts, use_lines, uses
 from study.bounds import check_options
-from study.console.command import Parser, command
+from study.console.arguments import Parser, add_overwrite
+from study.console.command import command
 from study.console.panel import print_panel
-from study.console.text import tell
-from study.errors import StudyError
 from study.failpoints import failpoint
 from study.question.which_epoch import IN_WORDS
 from study.records import OBJECTIVE
@@ -296,48 +296,38 @@ def _plotly_js() -> str:
     return get_plotlyjs().replace("</script", "<\\/script")
 
 
-@command("stopped")
-def main(argv: Sequence[str] | None = None) -> int:
-    parser = Parser(prog="python -m analysis.report", description=__doc__)
-    parser.add_argument(
-        "source", help="a study's folder, a results folder (of several studies: one page over all), or an MLflow URI[#STUDY]"
+def parser() -> Parser:
+    p = Parser(prog="python -m analysis.report", description=__doc__)
+    p.add_argument("source", help="a study's folder, a results folder (of several studies: one page over all), or an MLflow URI[#STUDY]")
+    p.add_argument("--study", help="which one, where there are several")
+    p.add_argument("--out", default="report.html")
+    p.add_argument("--tables", metavar="DIR", help="also every table behind the page")
+    p.add_argument("--margin", type=float, help="points of macro-F1 a difference must exceed to be worth having (default: the study's)")
+    p.add_argument("--price-per-hour", type=float, metavar="MONEY", help="of a core, or of a GPU where trials had one: adds what it cost")
+    p.add_argument("--no-images", dest="images", action="store_false", help="leave out the pictures")
+    p.add_argument("--format", choices=("csv", "parquet"), default="csv", help="of the tables")
+    p.add_argument("--json", action="store_true", help="print the verdict as JSON instead (docs/verdict.schema.json)")
+    add_overwrite(p, "--out and --tables")
+    return p
+
+
+@command(parser, "stopped")
+def main(args: argparse.Namespace) -> int:
+    if args.study is None and len(several(args.source)) > 1:
+        answers = write_studies(args.source, args.out, overwrite=args.overwrite)
+        print(f"{over_all(answers) or 'no study there has an answer'}\nreport: {args.out}")
+        return 0
+    summary = write_report(
+        args.source,
+        args.out,
+        tables=args.tables,
+        kind=args.format,
+        study=args.study,
+        margin=args.margin,
+        images=args.images,
+        price_per_hour=args.price_per_hour,
+        overwrite=args.overwrite,
     )
-    parser.add_argument("--study", help="which one, where there are several")
-    parser.add_argument("--out", default="report.html")
-    parser.add_argument("--tables", metavar="DIR", help="also every table behind the page")
-    parser.add_argument(
-        "--margin", type=float, help="points of macro-F1 a difference must exceed to be worth having (default: the study's)"
-    )
-    parser.add_argument(
-        "--worth", type=float, help="points of macro-F1 that a cheaper strategy may cost at most to be good enough (default: the study's)"
-    )
-    parser.add_argument(
-        "--price-per-hour", type=float, metavar="MONEY", help="of a core, or of a GPU where trials had one: adds what it cost"
-    )
-    parser.add_argument("--no-images", dest="images", action="store_false", help="leave out the pictures")
-    parser.add_argument("--format", choices=("csv", "parquet"), default="csv", help="of the tables")
-    parser.add_argument("--json", action="store_true", help="print the verdict as JSON instead (docs/verdict.schema.json)")
-    parser.add_argument("--overwrite", action="store_true", help="replace what lies under --out and --tables, whatever it is")
-    args = parser.parse_args(argv)
-    try:
-        if args.study is None and len(several(args.source)) > 1:
-            answers = write_studies(args.source, args.out, overwrite=args.overwrite)
-            print(f"{over_all(answers) or 'no study there has an answer'}\nreport: {args.out}")
-            return 0
-        summary = write_report(
-            args.source,
-            args.out,
-            tables=args.tables,
-            kind=args.format,
-            study=args.study,
-            margin=args.margin,
-            worth=args.worth,
-            images=args.images,
-            price_per_hour=args.price_per_hour,
-            overwrite=args.overwrite,
-        )
-    except StudyError as error:
-        return tell(error)
     for line in summary.warnings:
         print(f"warning: {line}", file=sys.stderr)
     if args.json:

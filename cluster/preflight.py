@@ -5,19 +5,19 @@ dashboard, which runs code for whoever reaches it, must ask for a token. A sweep
 `--nodes N` waits until so many nodes are there.
 """
 
+import argparse
 import contextlib
 import os
 import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
 
 from study.bounds import check_options
-from study.console.command import Parser, command
-from study.console.text import tell
+from study.console.arguments import Parser, add_places
+from study.console.command import command
 from study.datasets import CATALOG
-from study.errors import EnvironmentProblem, StudyError
+from study.errors import EnvironmentProblem
 from study.question.naming import DataName
 from study.search.on_ray.cluster import Connected, cluster
 from study.search.on_ray.nodes import LEAST_FREE_GB, alive, ask, problems, wanted
@@ -80,25 +80,24 @@ def look(connected: Connected, results: str, data: str | None, weights: str | No
     return out
 
 
-@command("stopped")
-def main(argv: Sequence[str] | None = None) -> int:
-    parser = Parser(prog="python -m cluster.preflight", description=__doc__)
-    parser.add_argument("--address", help="default: RAY_ADDRESS, else a cluster on this machine")
-    parser.add_argument("--results", default="results")
-    parser.add_argument("--data", default=os.environ.get("STUDY_DATA"))
-    parser.add_argument("--weights", default=os.environ.get("STUDY_WEIGHTS"))
-    parser.add_argument("--nodes", type=int, default=1, help="wait for so many")
-    parser.add_argument("--wait", type=float, default=300.0, metavar="SECONDS", help="how long, for the head and for them")
-    parser.add_argument("--only-wait", action="store_true", help="look at nothing else; the sweep will")
-    args = parser.parse_args(argv)
-    try:
-        check_options(nodes=args.nodes, wait=args.wait)
-        with contextlib.ExitStack() as stack:
-            connected = connect(stack, args.address, args.wait if args.nodes > 1 or args.only_wait else 0)
-            wait_for(args.nodes, args.wait)
-            found = [] if args.only_wait else look(connected, args.results, args.data, args.weights)
-    except StudyError as error:
-        return tell(error)
+def parser() -> Parser:
+    p = Parser(prog="python -m cluster.preflight", description=__doc__)
+    p.add_argument("--address", help="default: RAY_ADDRESS, else a cluster on this machine")
+    p.add_argument("--results", default="results", help="folder or URL that all nodes must see (default: results)")
+    add_places(p)
+    p.add_argument("--nodes", type=int, default=1, help="wait for so many")
+    p.add_argument("--wait", type=float, default=300.0, metavar="SECONDS", help="how long, for the head and for them")
+    p.add_argument("--only-wait", action="store_true", help="look at nothing else; the sweep will")
+    return p
+
+
+@command(parser, "stopped")
+def main(args: argparse.Namespace) -> int:
+    check_options(nodes=args.nodes, wait=args.wait)
+    with contextlib.ExitStack() as stack:
+        connected = connect(stack, args.address, args.wait if args.nodes > 1 or args.only_wait else 0)
+        wait_for(args.nodes, args.wait)
+        found = [] if args.only_wait else look(connected, args.results, args.data, args.weights)
     for line in found:
         print(f"problem: {line}")
     return EnvironmentProblem.exit_code if found else 0

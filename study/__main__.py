@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module, metadata
 
-from study.console.command import command
+from study.console.command import quiet
 from study.console.text import shown
 
 COMMANDS = {
@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return about(words)
 
 
-@command("")
+@quiet("")
 def about(argv: Sequence[str] | None = None) -> int:
     """List the commands, print the version, or refuse an unknown command."""
     name = argv[0] if argv else "--help"

@@ -11,18 +11,16 @@ import dataclasses
 import json
 import logging
 import math
-import os
 import sys
-from collections.abc import Sequence
 
 from study import early
 from study.bounds import check_options
 from study.conduct.workplace import Workplace
-from study.console.command import Parser, command
+from study.console.arguments import Parser, add_places
+from study.console.command import command
 from study.console.progress import busy
 from study.console.signals import Interrupted, interruptible
-from study.console.text import redact, shown, tell
-from study.errors import StudyError
+from study.console.text import redact, shown
 from study.storage import lock
 from study.storage.options import check_tracking
 from study.tracking.client import default_uri
@@ -37,8 +35,7 @@ def parser() -> Parser:
     )
     p.add_argument("--hours", type=float, default=math.inf, help="most that it may take (default: as long as longer training pays)")
     p.add_argument("--again", action="store_true", help="also where a network was delivered before, which is kept beside the new one")
-    p.add_argument("--data", default=os.environ.get("STUDY_DATA"), help="folder that holds fer2013/, deepweeds/ (or STUDY_DATA)")
-    p.add_argument("--weights", default=os.environ.get("STUDY_WEIGHTS"), help="folder of pretrained weights (or STUDY_WEIGHTS)")
+    add_places(p)
     p.add_argument(
         "--mlflow", metavar="URI", help="MLflow server (default: SQLite under the results, where the study was sent there; or off)"
     )
@@ -46,25 +43,20 @@ def parser() -> Parser:
     return p
 
 
-@command("stopped; start again with the same command")
-def main(argv: Sequence[str] | None = None) -> int:
-    args = parser().parse_args(argv)
+@command(parser, "stopped; start again with the same command")
+def main(args: argparse.Namespace) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
-    try:
-        check_options(hours=None if args.hours == math.inf else args.hours)
-        check_tracking(args.mlflow)
-        location, wanted = placed(args.study)
-        ledger = find(location)
-        with interruptible() as interrupted:
-            lines = _deliver(ledger, wanted, args, interrupted)
-        if interrupted.is_set():
-            print("stopped; resume with the same command", file=sys.stderr)
-            return interrupted.code
-        for line in lines:
-            print(line)
-        return 0
-    except StudyError as error:
-        return tell(error)
+    check_options(hours=None if args.hours == math.inf else args.hours)
+    check_tracking(args.mlflow)
+    location, wanted = placed(args.study)
+    ledger = find(location)
+    with interruptible() as interrupted:
+        lines = _deliver(ledger, wanted, args, interrupted)
+    if interrupted.is_set():
+        return interrupted.stopped()
+    for line in lines:
+        print(line)
+    return 0
 
 
 def _deliver(ledger: Ledger, wanted: str, args: argparse.Namespace, interrupted: Interrupted) -> list[str]:

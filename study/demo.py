@@ -1,10 +1,9 @@
 """`python -m study.demo RESULTS/STUDY[:CELL]`: a page on this machine to try the network: drop a picture, see what it says and why."""
 
+import argparse
 import base64
 import io
-import os
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,11 +11,11 @@ import numpy as np
 from PIL import Image
 
 from study.bounds import check_options
-from study.console.command import Parser, command
+from study.console.arguments import Parser, add_data, add_pick
+from study.console.command import command
 from study.console.progress import load
-from study.console.text import tell
 from study.datasets.spec import TRAIN
-from study.errors import ConfigError, DataError, EnvironmentProblem, StudyError
+from study.errors import ConfigError, DataError, EnvironmentProblem
 from study.inference import pictures
 from study.tracking.ledger import placed
 from study.use.local_only import HERE, LocalOnly, port_here
@@ -51,35 +50,28 @@ body { background: var(--paper) !important; color: var(--ink); font: 16px/1.5 sy
 """
 
 
-@command("")
-def main(argv: Sequence[str] | None = None) -> int:
-    parser = Parser(prog="python -m study.demo", description=__doc__.split(": ", 1)[1])
-    parser.add_argument(
-        "study",
-        help="RESULTS/STUDY or RESULTS/STUDY:CELL (a data set, a strategy, or both: mini_weeds/partial; 'compared' for the one of the report)",
-    )
-    parser.add_argument(
+def parser() -> Parser:
+    p = Parser(prog="python -m study.demo", description=__doc__.split(": ", 1)[1])
+    add_pick(p)
+    p.add_argument(
         "--port", type=int, default=8080, help="on 127.0.0.1, which other machines cannot reach (default 8080; 0: any that is free)"
     )
-    parser.add_argument(
-        "--data", default=os.environ.get("STUDY_DATA"), help="folder that holds the data, for the training images (or STUDY_DATA)"
-    )
-    parser.add_argument(
-        "--images", type=int, default=2000, help="training images among which the nearest are looked for, at most (0: none)"
-    )
-    parser.add_argument("--open", action="store_true", help="open it in the browser")
-    args = parser.parse_args(argv)
-    try:
-        check_options(images=args.images)
-        port = port_here(args.port)
-        placed(args.study)
-        load("study.run", "study.use.gradcam", "study.results")
-        from study.results import open_place
+    add_data(p, "folder that holds the data, for the training images (or STUDY_DATA)")
+    p.add_argument("--images", type=int, default=2000, help="training images among which the nearest are looked for, at most (0: none)")
+    p.add_argument("--open", action="store_true", help="open it in the browser")
+    return p
 
-        demo = Demo(*open_place(args.study), data=args.data, images=args.images)
-        serve(demo, port, args.open)
-    except StudyError as error:
-        return tell(error)
+
+@command(parser, "")
+def main(args: argparse.Namespace) -> int:
+    check_options(images=args.images)
+    port = port_here(args.port)
+    placed(args.study)
+    load("study.run", "study.use.gradcam", "study.results")
+    from study.results import open_place
+
+    demo = Demo(*open_place(args.study), data=args.data, images=args.images)
+    serve(demo, port, args.open)
     return 0
 
 

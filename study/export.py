@@ -1,6 +1,6 @@
 """`python -m study.export RESULTS/STUDY[:CELL] --format timm,onnx,torch_export --to FOLDER`: the network in formats that others read."""
 
-import os
+import argparse
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from study.console.command import Parser, command
+from study.console.arguments import Parser, add_data, add_pick
+from study.console.command import command
 from study.console.progress import busy, load
-from study.console.text import tell
 from study.datasets.spec import VAL
-from study.errors import ConfigError, EnvironmentProblem, StudyError, nearest
+from study.errors import ConfigError, EnvironmentProblem, nearest
 from study.records import dumps
 from study.storage import outputs
 from study.storage.folder import Folder
@@ -29,43 +29,38 @@ BATCH = 32
 ABOUT, CARD, READING = "preprocessing.json", "MODEL_CARD.md", "reading"
 
 
-@command("stopped; the same command writes it anew")
-def main(argv: Sequence[str] | None = None) -> int:
-    parser = Parser(prog="python -m study.export", description=__doc__.split("\n")[0])
-    parser.add_argument(
-        "study",
-        help="RESULTS/STUDY or RESULTS/STUDY:CELL (a data set, a strategy, or both: mini_weeds/partial; 'compared' for the one of the report)",
-    )
-    parser.add_argument("--format", default="timm", help=f"of {', '.join(FORMATS)}, joined by commas (default: timm)")
-    parser.add_argument("--to", required=True, metavar="FOLDER", help="for the files, preprocessing.json and MODEL_CARD.md")
-    parser.add_argument("--check", nargs="+", metavar="IMAGES", help="files or folders to compare logits on (default: generated ones)")
-    parser.add_argument(
+def parser() -> Parser:
+    p = Parser(prog="python -m study.export", description=__doc__.split("\n")[0])
+    add_pick(p)
+    p.add_argument("--format", default="timm", help=f"of {', '.join(FORMATS)}, joined by commas (default: timm)")
+    p.add_argument("--to", required=True, metavar="FOLDER", help="for the files, preprocessing.json and MODEL_CARD.md")
+    p.add_argument("--check", nargs="+", metavar="IMAGES", help="files or folders to compare logits on (default: generated ones)")
+    p.add_argument(
         "--soup", action="store_true", help="average the weights of all confirm runs; refused where that scores less on validation"
     )
-    parser.add_argument("--data", default=os.environ.get("STUDY_DATA"), help="for --soup: folder that holds the data (or STUDY_DATA)")
-    parser.add_argument(
-        "--overwrite", action="store_true", help="replace files of the same names that lie in the folder, whatever they are"
-    )
-    args = parser.parse_args(argv)
-    try:
-        names = [n.strip() for n in args.format.split(",") if n.strip()]
-        if not names:
-            raise ConfigError(f"--format names none; choose from {', '.join(FORMATS)}.")
-        if not args.to:
-            raise ConfigError("--to is empty; name the folder for the files.")
-        if unknown := [n for n in names if n not in FORMATS]:
-            raise ConfigError(f"Unknown format {unknown[0]!r}; choose from {nearest(unknown[0], list(FORMATS))}.")
-        check_folder(Path(args.to), names, overwrite=args.overwrite)
-        placed(args.study)
-        if args.check:
-            find_images([Path(p) for p in args.check])
-        load("study.use.formats", "study.results")
-        from study.results import open_place
+    add_data(p, "for --soup: folder that holds the data (or STUDY_DATA)")
+    p.add_argument("--overwrite", action="store_true", help="replace files of the same names that lie in the folder, whatever they are")
+    return p
 
-        results, cell = open_place(args.study)
-        export(results, cell, names, Path(args.to), args.check, soup_from=(args.data,) if args.soup else None, overwrite=args.overwrite)
-    except StudyError as error:
-        return tell(error)
+
+@command(parser, "stopped; the same command writes it anew")
+def main(args: argparse.Namespace) -> int:
+    names = [n.strip() for n in args.format.split(",") if n.strip()]
+    if not names:
+        raise ConfigError(f"--format names none; choose from {', '.join(FORMATS)}.")
+    if not args.to:
+        raise ConfigError("--to is empty; name the folder for the files.")
+    if unknown := [n for n in names if n not in FORMATS]:
+        raise ConfigError(f"Unknown format {unknown[0]!r}; choose from {nearest(unknown[0], list(FORMATS))}.")
+    check_folder(Path(args.to), names, overwrite=args.overwrite)
+    placed(args.study)
+    if args.check:
+        find_images([Path(p) for p in args.check])
+    load("study.use.formats", "study.results")
+    from study.results import open_place
+
+    results, cell = open_place(args.study)
+    export(results, cell, names, Path(args.to), args.check, soup_from=(args.data,) if args.soup else None, overwrite=args.overwrite)
     return 0
 
 

@@ -1,8 +1,9 @@
 """`python -m study.predict RESULTS/STUDY[:CELL] FOLDER --csv out.csv`: classify images with what a study found."""
 
+import argparse
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,12 +12,13 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from study.bounds import check_options
-from study.console.command import Parser, command
+from study.console.arguments import Parser
+from study.console.command import command
 from study.console.progress import load
-from study.console.text import shown, tell
+from study.console.text import shown
 from study.datasets.no_images import ways_out
 from study.datasets.spec import some
-from study.errors import ConfigError, DataError, StudyError
+from study.errors import ConfigError, DataError
 from study.storage.folder import Folder
 from study.tracking.ledger import placed
 from study.use.images import Found, find_images, read_batches
@@ -28,36 +30,34 @@ if TYPE_CHECKING:
 BATCH = 64
 
 
-@command("stopped; with --csv, the same command goes on")
-def main(argv: Sequence[str] | None = None) -> int:
-    parser = Parser(prog="python -m study.predict", description="Classify images with the network a study found, or with a trial's.")
-    parser.add_argument("network", help="a study, RESULTS/STUDY or RESULTS/STUDY:CELL (a data set, a strategy, or both: mini_weeds/partial; "
-                        "'compared' for the one of the report where another was delivered), or a trial's folder RESULTS/STUDY/trials/ID")  # fmt: skip
-    parser.add_argument("images", nargs="+", help="image files, or folders: what lies below them is looked through")
-    parser.add_argument("--csv", metavar="FILE", help="write a row an image; what is there already is gone on with")
-    parser.add_argument("--json", action="store_true", help="a JSON object a line, with the probability of every class to its last digit")
-    parser.add_argument("--ensemble", action="store_true", help="all confirm runs of the strategy together, at as many times the cost")
-    parser.add_argument(
-        "--uncalibrated", action="store_true", help="probabilities as trained, without the temperature fitted on validation"
-    )
-    parser.add_argument("--batch", type=int, default=BATCH, help=f"images held and scored at a time (default {BATCH})")
-    args = parser.parse_args(argv)
-    try:
-        check_options(batch=args.batch)
-        if args.csv and args.json:
-            raise ConfigError("--csv writes a table and --json prints lines; leave one of them out.")
-        if not _is_network(args.network):
-            placed(args.network)
-        found = find_images([Path(p) for p in args.images])
-        load("study.use.predictor", "study.results")
-        predictor, name, about = open_network(args.network, ensemble=args.ensemble, calibrated=not args.uncalibrated)
-        for line in about if args.csv else []:
-            print(line, file=sys.stderr)
-        if args.csv:
-            return to_csv(predictor, name, found, Path(args.csv), args.batch)
-        return to_lines(predictor, found, args.batch, as_json=args.json)
-    except StudyError as error:
-        return tell(error)
+def parser() -> Parser:
+    p = Parser(prog="python -m study.predict", description="Classify images with the network a study found, or with a trial's.")
+    p.add_argument("network", help="a study, RESULTS/STUDY or RESULTS/STUDY:CELL (a data set, a strategy, or both: mini_weeds/partial; "
+                   "'compared' for the one of the report where another was delivered), or a trial's folder RESULTS/STUDY/trials/ID")  # fmt: skip
+    p.add_argument("images", nargs="+", help="image files, or folders: what lies below them is looked through")
+    p.add_argument("--csv", metavar="FILE", help="write a row an image; what is there already is gone on with")
+    p.add_argument("--json", action="store_true", help="a JSON object a line, with the probability of every class to its last digit")
+    p.add_argument("--ensemble", action="store_true", help="all confirm runs of the strategy together, at as many times the cost")
+    p.add_argument("--uncalibrated", action="store_true", help="probabilities as trained, without the temperature fitted on validation")
+    p.add_argument("--batch", type=int, default=BATCH, help=f"images held and scored at a time (default {BATCH})")
+    return p
+
+
+@command(parser, "stopped; with --csv, the same command goes on")
+def main(args: argparse.Namespace) -> int:
+    check_options(batch=args.batch)
+    if args.csv and args.json:
+        raise ConfigError("--csv writes a table and --json prints lines; leave one of them out.")
+    if not _is_network(args.network):
+        placed(args.network)
+    found = find_images([Path(p) for p in args.images])
+    load("study.use.predictor", "study.results")
+    predictor, name, about = open_network(args.network, ensemble=args.ensemble, calibrated=not args.uncalibrated)
+    for line in about if args.csv else []:
+        print(line, file=sys.stderr)
+    if args.csv:
+        return to_csv(predictor, name, found, Path(args.csv), args.batch)
+    return to_lines(predictor, found, args.batch, as_json=args.json)
 
 
 def _is_network(place: str) -> bool:

@@ -4,6 +4,7 @@ On the machine, versions and number of workers that it was trained with, all of 
 said with how much, beside what is different here.
 """
 
+import argparse
 import contextlib
 import os
 import re
@@ -17,11 +18,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from study.console.command import Parser, command
+from study.console.arguments import Parser, add_places
+from study.console.command import command
 from study.console.progress import load
-from study.console.text import tell
 from study.environment import environment
-from study.errors import ConfigError, StudyError
+from study.errors import ConfigError
 from study.question.config import TrialConfig
 from study.records import Ask, EpochRecord, Outcome, Stage
 from study.storage.places import Places
@@ -230,19 +231,20 @@ def _together(scratch: Path) -> Path:
     return shared[0] or scratch
 
 
-@command("stopped")
-def main(argv: Sequence[str] | None = None) -> int:
-    parser = Parser(prog="python -m study.replay", description=__doc__.split("\n")[0])
-    parser.add_argument("study", help="a study's folder: RESULTS/STUDY (local path or URL)")
-    parser.add_argument("trials", nargs="*", help="ids of trials, the beginning of one, or CELL#NUMBER")
-    parser.add_argument(
+def parser() -> Parser:
+    p = Parser(prog="python -m study.replay", description=__doc__.split("\n")[0])
+    p.add_argument("study", help="a study's folder: RESULTS/STUDY (local path or URL)")
+    p.add_argument("trials", nargs="*", help="ids of trials, the beginning of one, or CELL#NUMBER")
+    p.add_argument(
         "--all-confirm", action="store_true", help="every confirm run and the line to beat, and the verdict from what they say now"
     )
-    parser.add_argument("--data", default=os.environ.get("STUDY_DATA"), help="folder that holds fer2013/, deepweeds/ (or STUDY_DATA)")
-    parser.add_argument("--weights", default=os.environ.get("STUDY_WEIGHTS"), help="folder of pretrained weights (or STUDY_WEIGHTS)")
-    args = parser.parse_args(argv)
-    scratch = Path(tempfile.mkdtemp(prefix="replay-"))
-    own = scratch
+    add_places(p)
+    return p
+
+
+@command(parser, "stopped")
+def main(args: argparse.Namespace) -> int:
+    own = scratch = Path(tempfile.mkdtemp(prefix="replay-"))
     try:
         if not args.trials and not args.all_confirm:
             raise ConfigError("name a trial, or give --all-confirm.")
@@ -265,8 +267,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.all_confirm and (not dist.is_initialized() or dist.get_rank() == 0):
             print("\n".join(verdict_again(ledger, replays, scratch)))
         return 0 if all(r.equal for r in replays) else 5
-    except StudyError as error:
-        return tell(error)
     finally:
         shutil.rmtree(own, ignore_errors=True)
         if (torch := sys.modules.get("torch")) is not None and torch.distributed.is_initialized():

@@ -9,19 +9,21 @@ import argparse
 import contextlib
 import json
 import logging
-import os
+import shlex
 import sys
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal, TextIO
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 from study import early
 from study.bounds import check_options
-from study.conduct.asked import Asked, asked
-from study.console.command import Parser, command, number, whole
+from study.budget.ladder import DELIVERY, HOURS
+from study.console.arguments import Parser, add_places, add_settings, number, whole
+from study.console.command import command
 from study.console.progress import busy, warn
 from study.console.signals import interruptible
-from study.console.text import tell
-from study.errors import ConfigError, EnvironmentProblem, StudyError
+from study.errors import ConfigError, EnvironmentProblem
 from study.question.config import Study
 from study.question.studies import STUDIES
 from study.records import Outcome
@@ -49,15 +51,12 @@ def parser() -> Parser:
         help=f"{', '.join(STUDIES)}, mine (chosen for your --datasets and --hours), your own my_study.py[:NAME], or a begun study's folder",
     )
     p.add_argument("--hours", type=float, help="of mine: how long it may take on this machine, confirmation included (default: 1)")
-    p.add_argument(
-        "--set", nargs="+", default=[], metavar="NAME=VALUE", help="fields of the protocol or the study: image_size=224 max_epochs=15"
-    )
+    add_settings(p, "fields of the protocol or the study: image_size=224 max_epochs=15")
     p.add_argument(
         "--results", help="folder or URL (s3://...) for everything a study leaves (default: results; a begun study's: where it lies)"
     )
     p.add_argument("--name", help="name of the study's folder, when one question is asked twice")
-    p.add_argument("--data", default=os.environ.get("STUDY_DATA"), help="folder that holds fer2013/, deepweeds/ (or STUDY_DATA)")
-    p.add_argument("--weights", default=os.environ.get("STUDY_WEIGHTS"), help="folder of pretrained weights (or STUDY_WEIGHTS)")
+    add_places(p)
     p.add_argument("--trials", type=int, help="per cell; a study that lies here already may grow")
     p.add_argument(
         "--searches", type=int, help="independent ones a cell, among which its trials are split: verdicts are then about strategies"
@@ -102,27 +101,117 @@ def parser() -> Parser:
     return p
 
 
-@command("stopped; start again with the same command")
-def main(argv: Sequence[str] | None = None) -> int:
-    args = parser().parse_args(argv)
+def given_fields(args: argparse.Namespace) -> dict[str, Any]:
+    """Fields of the study and its protocol that the command line sets. Raises ConfigError for one that is set twice."""
+    own = {
+        n: getattr(args, n)
+        for n in ("name", "trials", "searches", "confirm_seeds", "budget_check", "workers")
+        if getattr(args, n) is not None
+    }
+    told = settings(args.set)
+    if twice := sorted(own.keys() & told.keys()):
+        raise ConfigError(f"{twice[0]} is given twice, as an option and with --set; keep one.")
+    return own | told
+
+
+def chosen(args: argparse.Namespace, fields: dict[str, Any], options: Options) -> "tuple[Study, Leftover | None] | None":
+    """The study `mine`, chosen now, with what its hours may still buy, or as it was when it began; None where a dry run has said what it
+    would be."""
+    with busy("loading PyTorch", soon=True), early.at_once():
+        from study.budget import choose
+    name = fields.pop("name", MINE)
+    settle = functools.partial(narrow, **fields)
+    known = choose.begun(name, args.datasets, options)
+    if known is not None:
+        return narrow(known, strategies=args.strategies, backbones=args.backbones, **fields), None
+    if not args.datasets:
+        raise ConfigError("mine needs your images: --datasets folder:PATH.")
+    fitted = choose.fit(
+        args.datasets,
+        args.hours,
+        options,
+        name=name,
+        backbones=args.backbones,
+        strategies=args.strategies,
+        settle=settle,
+        given=frozenset(fields) | ({"strategies"} if args.strategies else set()),
+    )
+    fitted.print()
+    if args.dry_run:
+        return None
+    fitted.write(Path("my_study.py" if name == MINE else f"{name}.py"))
+    return fitted.study, fitted.leftover
+
+
+def asked_for(name: str, results: str | None) -> tuple[Study, str]:
+    """The study and where its results lie: by name, from a file, or, by its own folder, as it was begun, whatever its name means today."""
+    if not _is_folder(name):
+        return find_study(name), results or Options.results
+    ledger = find(name)
+    begun, parent = ledger.study(), ledger.folder.location.rpartition("/")[0]
+    assert begun is not None, "its file is here"
+    if results is not None and find_places(results).folder != find_places(parent).folder:
+        raise ConfigError(f"{ledger.folder.location} goes on where it lies, not under {results}; leave --results out.")
+    return begun, parent
+
+
+def _is_folder(name: str) -> bool:
+    """A study's folder, or what can only be meant as one: not the name of a study, nor a file of studies."""
+    if Folder(name).exists("study.json"):
+        return True
+    return name not in (*STUDIES, MINE) and not name.partition(":")[0].endswith(".py") and ("/" in name or Folder(name).exists())
+
+
+@command(parser, "stopped; start again with the same command")
+def main(args: argparse.Namespace) -> int:
     out = sys.stdout
     with contextlib.redirect_stdout(sys.stderr if args.json else out):
-        return _swept(args, argv, out)
+        return _swept(args, out)
 
 
-def _swept(args: argparse.Namespace, argv: Sequence[str] | None, out: TextIO) -> int:
+def _swept(args: argparse.Namespace, out: TextIO) -> int:
     """Runs the study that was asked for; `out` gets the verdict where it is wanted as JSON."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
-    try:
-        check_options(hours=args.hours, max_failed=args.max_failed)
-        if args.json and args.dry_run:
-            raise ConfigError("--json prints a verdict, and --dry-run makes none; leave one of them out.")
-        found = asked(args, parser(), sys.argv[1:] if argv is None else argv)
-        return 0 if found is None else _run(found, args, out)
-    except StudyError as error:
-        if args.debug:
-            raise
-        return tell(error)
+    check_options(hours=args.hours, max_failed=args.max_failed)
+    if args.json and args.dry_run:
+        raise ConfigError("--json prints a verdict, and --dry-run makes none; leave one of them out.")
+    mine = args.study == MINE
+    fields = given_fields(args)
+    if not mine:
+        found, args.results = asked_for(args.study, args.results)
+    options = Options(
+        **{k: v for k, v in vars(args).items() if k in Options.__dataclass_fields__ and v is not None},
+        command="python -m study.sweep " + shlex.join(args.words),
+    )
+    if mine:
+        hours = args.hours or HOURS
+        options = replace(options, ends_at=time.time() + 3600 * hours, aside=DELIVERY * hours)
+        found_for = chosen(args, fields, options)
+        if found_for is None:
+            return 0
+        study, leftover = found_for
+    else:
+        if args.hours is not None:
+            raise ConfigError(
+                f"--hours chooses a study for your own images: mine, not {args.study}; of others, set --trials or --set max_epochs=N."
+            )
+        leftover = None
+        study = narrow(found, datasets=args.datasets, strategies=args.strategies, backbones=args.backbones, **fields)
+    with busy("loading PyTorch", soon=True), early.at_once():  # half a minute on a busy machine
+        from study.conduct.pipeline import conduct, show_plan
+    if args.dry_run:
+        show_plan(study, options)
+        return 0
+    with interruptible() as interrupted:
+        ended = conduct(study, options, interrupted, leftover)
+    if interrupted.is_set():
+        return interrupted.stopped()
+    print_end(ended)
+    if args.json:
+        print(json.dumps(ended.values, indent=1, allow_nan=False), file=out)
+    if args.strict_tracking and ended.unsent:
+        return EnvironmentProblem.exit_code
+    return verdict_code(ended.study, ended.ledger, args.max_failed)
 
 
 def _run(found: Asked, args: argparse.Namespace, out: TextIO) -> int:

@@ -12,10 +12,10 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 
-from study.console.command import Parser, assigned, command
+from study.console.arguments import Parser, add_places, add_settings, assigned
+from study.console.command import command
 from study.console.progress import load
-from study.console.text import tell
-from study.errors import ConfigError, StudyError
+from study.errors import ConfigError
 from study.question.config import Cell, Protocol, TrialConfig
 from study.question.naming import DataName
 from study.records import EpochRecord, Outcome, dumps
@@ -23,29 +23,28 @@ from study.storage import outputs
 from study.storage.places import Places
 
 
-@command("stopped; with --out, the same command goes on")
-def main(argv: Sequence[str] | None = None) -> int:
-    parser = Parser(prog="python -m study.trial", description=__doc__.split("\n")[0])
-    parser.add_argument("cell", help="DATASET[@SPLITS]/BACKBONE/STRATEGY, e.g. deepweeds@session/efficientnet_b0/partial")
-    parser.add_argument("--set", nargs="+", default=[], metavar="NAME=VALUE", help="strategy, recipe, protocol fields, or seed")
-    parser.add_argument("--data", default=os.environ.get("STUDY_DATA"), help="folder that holds fer2013/, deepweeds/ (or STUDY_DATA)")
-    parser.add_argument("--weights", default=os.environ.get("STUDY_WEIGHTS"), help="folder of pretrained weights (or STUDY_WEIGHTS)")
-    parser.add_argument("--out", help="folder for checkpoints; the same folder resumes (default: a temporary one)")
-    parser.add_argument("--json", action="store_true", help="one JSON object an epoch instead of text")
-    args = parser.parse_args(argv)
-    try:
-        distributed = "RANK" in os.environ and "WORLD_SIZE" in os.environ
-        config = parse_trial(args.cell, args.set, int(os.environ["WORLD_SIZE"]) if distributed else 1)
-        load("torch", "study.run", "study.networks.fits", "study.training.batches")  # once nothing is wrong with what was asked
-        from study.run import ATTEMPTS
+def parser() -> Parser:
+    p = Parser(prog="python -m study.trial", description=__doc__.split("\n")[0])
+    p.add_argument("cell", help="DATASET[@SPLITS]/BACKBONE/STRATEGY, e.g. deepweeds@session/efficientnet_b0/partial")
+    add_settings(p, "strategy, recipe, protocol fields, or seed")
+    add_places(p)
+    p.add_argument("--out", help="folder for checkpoints; the same folder resumes (default: a temporary one)")
+    p.add_argument("--json", action="store_true", help="one JSON object an epoch instead of text")
+    return p
 
-        if args.out is not None:
-            outputs.check_place(f"{args.out.rstrip('/') or '/'}/{ATTEMPTS}", "--out")
-        with _workers(distributed) as leader:
-            check(config, Places(folder="", data=args.data, weights=args.weights))
-            return run(config, args, leader)
-    except StudyError as error:
-        return tell(error)
+
+@command(parser, "stopped; with --out, the same command goes on")
+def main(args: argparse.Namespace) -> int:
+    distributed = "RANK" in os.environ and "WORLD_SIZE" in os.environ
+    config = parse_trial(args.cell, args.set, int(os.environ["WORLD_SIZE"]) if distributed else 1)
+    load("torch", "study.run", "study.networks.fits", "study.training.batches")  # once nothing is wrong with what was asked
+    from study.run import ATTEMPTS
+
+    if args.out is not None:
+        outputs.check_place(f"{args.out.rstrip('/') or '/'}/{ATTEMPTS}", "--out")
+    with _workers(distributed) as leader:
+        check(config, Places(folder="", data=args.data, weights=args.weights))
+        return run(config, args, leader)
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 import ast
 import functools
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -105,6 +106,22 @@ def test_nothing_imports_a_command_a_benchmark_or_the_cluster() -> None:
         for name in imports(path):
             assert name not in commands or module in commands, f"{module} imports the command {name}"
             assert not name.startswith(("benchmarks", "cluster")) or module.startswith(name.partition(".")[0]), f"{module} imports {name}"
+
+
+def test_every_command_reads_its_arguments_and_ends_in_one_way() -> None:
+    """By `console.command`, which alone turns an error into a line; that several take the same option, with the same words, is said once."""
+    runs = {m: p for m, p in FILES.items() if not m.startswith("benchmarks") and "\nif __name__ ==" in p.read_text()}
+    for module, path in runs.items():
+        nodes = list(ast.walk(ast.parse(path.read_text())))
+        made = {ast.unparse(d.func) for n in nodes if isinstance(n, ast.FunctionDef) for d in n.decorator_list if isinstance(d, ast.Call)}
+        assert made & {"command", "quiet"}, module
+        assert "StudyError" not in {ast.unparse(n.type) for n in nodes if isinstance(n, ast.ExceptHandler) and n.type} or module in (
+            "study.measure.__main__",
+            "study.screen.__main__",
+        ), f"{module} catches what ends a command"  # these two go on with the next run, or network
+    assert len(runs) == 16
+    options = [t for p in runs.values() for t in re.findall(r'"(--[a-z-]+)", default=os.environ', p.read_text())]
+    assert set(options) <= {"--mlflow"}, "study/console/arguments.py has what several commands take"
 
 
 def circles() -> Iterator[list[str]]:

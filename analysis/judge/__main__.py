@@ -3,6 +3,7 @@
 Of several trainings a side: `python -m analysis.judge --a a1.csv a2.csv a3.csv --b b1.csv b2.csv b3.csv --labels labels.csv`.
 """
 
+import argparse
 import os
 import sys
 from collections.abc import Sequence
@@ -17,9 +18,10 @@ from analysis.judge.words import lines, warnings
 from analysis.page.verdict_values import dump_values
 from analysis.statistics.resampling import RESAMPLES
 from study.bounds import check_options
-from study.console.command import Parser, command
-from study.console.text import shown, tell
-from study.errors import ConfigError, StudyError
+from study.console.arguments import Parser, add_overwrite
+from study.console.command import command
+from study.console.text import shown
+from study.errors import ConfigError
 from study.storage import outputs
 
 MOST_FILES = 100  # a side
@@ -43,28 +45,23 @@ def parser() -> Parser:
     p.add_argument("--margin", type=float, default=1.0, help="points that a difference must have to be worth having (default: 1)")
     p.add_argument("--json", action="store_true", help="print the verdict as JSON instead (docs/verdict.schema.json)")
     p.add_argument("--out", default="verdict.html", help="the page (default: verdict.html)")
-    exits = "end with 10 where A is better, 11 where B is, 0 where they are equal, 12 else"
-    p.add_argument("--exit-code", action="store_true", help=exits)
-    p.add_argument("--overwrite", action="store_true", help="replace what lies under --out, whatever it is")
+    p.add_argument("--exit-code", action="store_true", help="end with 10 where A is better, 11 where B is, 0 where they are equal, 12 else")
+    add_overwrite(p, "--out")
     return p
 
 
-@command("stopped")
-def main(argv: Sequence[str] | None = None) -> int:
-    args = parser().parse_args(argv)
-    try:
-        find_metric(args.metric)
-        check_options(margin=args.margin)
-        own, others, given = _sides(args.files, args.a, args.b, args.labels)
-        outputs.check_output(args.out, KIND, "--out", overwrite=args.overwrite)
-        names = _names(own, others, args.names)
-        truth = read_labels(given, groups=args.groups, classes=args.classes)
-        a, b = (_read(name, files, truth) for name, files in zip(names, (own, others), strict=True))
-        found = judge(truth, a, b, metric=args.metric, margin=args.margin)
-        page = render(found, RESAMPLES)
-        outputs.write_output(args.out, page.encode("utf-8", "backslashreplace"), KIND, "--out", overwrite=args.overwrite)
-    except StudyError as error:
-        return tell(error)
+@command(parser, "stopped")
+def main(args: argparse.Namespace) -> int:
+    find_metric(args.metric)
+    check_options(margin=args.margin)
+    own, others, given = _sides(args.files, args.a, args.b, args.labels)
+    outputs.check_output(args.out, KIND, "--out", overwrite=args.overwrite)
+    names = _names(own, others, args.names)
+    truth = read_labels(given, groups=args.groups, classes=args.classes)
+    a, b = (_read(name, files, truth) for name, files in zip(names, (own, others), strict=True))
+    found = judge(truth, a, b, metric=args.metric, margin=args.margin)
+    page = render(found, RESAMPLES)
+    outputs.write_output(args.out, page.encode("utf-8", "backslashreplace"), KIND, "--out", overwrite=args.overwrite)
     if args.json:
         print(dump_values(judged_values(found)))
     else:

@@ -1,6 +1,6 @@
-"""What all commands have in common: how their arguments are read, and how they end, whatever happens to them.
+"""How all commands end, whatever happens to them: with one line at most, and a code of study.errors.
 
-A wrong argument, an interrupt, a reader that has seen enough, a full disk under stdout: one line at most, and a code of study.errors.
+A wrong argument, an error that the user can mend, an interrupt, a reader that has seen enough, a full disk under stdout.
 """
 
 import argparse
@@ -12,13 +12,15 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NoReturn, Protocol, TextIO, cast
+from typing import Any, Protocol, TextIO, cast
 
-from study import early, failpoints
-from study.console.text import shown
-from study.errors import ConfigError, EnvironmentProblem
+from study import early
+from study.console.arguments import Parser
+from study.console.text import tell
+from study.errors import EnvironmentProblem, StudyError
 
 READER_GONE = 128 + signal.SIGPIPE
+Body = Callable[[argparse.Namespace], int]
 
 
 class Main(Protocol):
@@ -27,74 +29,30 @@ class Main(Protocol):
     def __call__(self, argv: Sequence[str] | None = None) -> int: ...
 
 
-class Parser(argparse.ArgumentParser):
-    """Says what is wrong first, then in one line what it takes. Nothing is asked of a command whose environment would be passed over."""
+def command(parser: Callable[[], Parser], stopped: str) -> Callable[[Body], Main]:
+    """The main function of a command that is given its arguments as `parser` reads them, and what was typed as `words`. A StudyError ends it
+    with one line; a traceback stays where the command knows --debug and was given it."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.register("type", int, whole)
-        self.register("type", float, number)
+    def wrapped(body: Body) -> Main:
+        @quiet(stopped)
+        @functools.wraps(body)
+        def main(argv: Sequence[str] | None = None) -> int:
+            words = list(sys.argv[1:] if argv is None else argv)
+            args = parser().parse_args(words)
+            args.words = words
+            try:
+                return body(args)
+            except StudyError as error:
+                if getattr(args, "debug", False):
+                    raise
+                return tell(error)
 
-    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        if problem := failpoints.wrong():
-            self.error(problem)
-        for word in sys.argv[1:] if args is None else args:
-            if "\0" in str(word):  # only Python can pass one: no shell does
-                self.error(f"{word} holds a NUL, which no file's name and no setting can; leave it out.")
-        known, rest = super().parse_known_args(args, namespace)
-        for action in self._actions:
-            value = getattr(known, action.dest, None)
-            if "" in (value if isinstance(value, list) else [value]) and value != action.default:
-                self.error(
-                    f"{'/'.join(action.option_strings) or action.dest.upper()} is empty (a variable without a value?); give one, or leave it out."
-                )
-        return known, rest
+        return main
 
-    def error(self, message: str) -> NoReturn:
-        names = " ".join(_shown(a) for a in self._actions if not a.option_strings)
-        print(f"error: {shown(message)}\nusage: {self.prog} {names} [options]; --help lists them", file=sys.stderr)
-        sys.exit(2)
+    return wrapped
 
 
-def whole(text: str, rule: str = "a whole number") -> int:
-    """Of an option. Raises ArgumentTypeError, which says the rule and not how it is checked."""
-    try:
-        return int(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"must be {rule}, not {text!r}.") from None
-
-
-def number(text: str, rule: str = "a number") -> float:
-    """As `whole`."""
-    try:
-        return float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"must be {rule}, not {text!r}.") from None
-
-
-def _shown(action: argparse.Action) -> str:
-    name = str(action.metavar or action.dest).upper()
-    if isinstance(action.choices, dict):
-        name = "|".join(action.choices)
-    many = action.nargs in ("+", "*")
-    return f"[{name}{' ...' if many else ''}]" if action.nargs in ("?", "*") else f"{name}{' ...' if many else ''}"
-
-
-def assigned(pairs: Sequence[str]) -> dict[str, str]:
-    """NAME=VALUE, as `--set` has them, by name. Raises ConfigError for what is none, and for a name that is given twice: which of the two is
-    meant cannot be told."""
-    found: dict[str, str] = {}
-    for pair in pairs:
-        name, equals, text = pair.partition("=")
-        if not equals:
-            raise ConfigError(f"--set {pair!r} is not NAME=VALUE, e.g. image_size=224.")
-        if name in found:
-            raise ConfigError(f"--set {name} is given twice; keep one.")
-        found[name] = text
-    return found
-
-
-def command(stopped: str) -> Callable[[Main], Main]:
+def quiet(stopped: str) -> Callable[[Main], Main]:
     """A main function that ends quietly. `stopped`: the line said where it is interrupted; empty: none."""
 
     def wrapped(main: Main) -> Main:

@@ -39,6 +39,11 @@ class Interrupted(threading.Event):
     def answer(self) -> str:
         return "stopping (again: at once)" if self.raises else f"stopping after {self.doing} (again: at once)"
 
+    def stopped(self) -> int:
+        """Says how to go on; the exit code, which names the signal."""
+        print("stopped; resume with the same command", file=sys.stderr)
+        return self.code
+
     def break_off(self) -> None:
         """Ends the main thread's wait from another thread, for a reason that is told elsewhere."""
         if not self.is_set():

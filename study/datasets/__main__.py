@@ -7,7 +7,6 @@ import io
 import json
 import os
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -17,16 +16,17 @@ import pyarrow.parquet as pq
 from rich.console import Console
 from rich.table import Table
 
-from study.console.command import Parser, command
+from study.console.arguments import Parser, add_data, add_overwrite
+from study.console.command import command
 from study.console.progress import busy
-from study.console.text import shown, tell
+from study.console.text import shown
 from study.datasets import CATALOG, fetch, open_dataset
 from study.datasets.audit import SHOWN, AuditReport, Suspect, audit, long_said
 from study.datasets.audit_page import KIND as PAGE
 from study.datasets.audit_page import write_page
 from study.datasets.label_errors import likely_label_errors
 from study.datasets.spec import SPLITS, ImageTable
-from study.errors import ConfigError, StudyError, nearest
+from study.errors import ConfigError, nearest
 from study.question.name_parts import OFFICIAL
 from study.question.naming import DataName
 from study.records import Outcome, Stage, dumps
@@ -38,11 +38,10 @@ LIST = outputs.listed("list of an earlier check", LISTED)
 OUTPUTS = {"json": outputs.Kind("report of an earlier check", lambda file: _is_report(file)), "html": PAGE, "csv": LIST}
 
 
-@command("stopped; the same command starts again")
-def main(argv: Sequence[str] | None = None) -> int:
-    parser = Parser(prog="python -m study.datasets", description=__doc__)
-    parser.add_argument("--data", default=os.environ.get("STUDY_DATA"), help="folder that holds fer2013/, deepweeds/ (or STUDY_DATA)")
-    commands = parser.add_subparsers(dest="command")
+def parser() -> Parser:
+    p = Parser(prog="python -m study.datasets", description=__doc__)
+    add_data(p)
+    commands = p.add_subparsers(dest="command")
     get = commands.add_parser("fetch", help="download a data set, or say how to get it")
     get.add_argument("name")
     get.add_argument("--out", default="data", help="folder to put it into (default: data)")
@@ -53,18 +52,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     check.add_argument("--json", help="also as JSON")
     check.add_argument("--html", help="also as a page with thumbnails")
     check.add_argument("--csv", help="also every image worth a look, one a row: to act on")
-    check.add_argument("--overwrite", action="store_true", help="replace what lies under --json, --html, --csv, whatever it is")
+    add_overwrite(check, "--json, --html, --csv")
     check.add_argument("--study", metavar="RESULTS/STUDY", help="a finished study of these data: likely label errors by its networks")
-    args = parser.parse_args(argv)
-    try:
-        root = Path(args.data) if args.data else None
-        if args.command == "fetch":
-            return fetch.fetch(args.name, Path(args.out))
-        if args.command == "check":
-            return _check(args, root)
-        _list(root)
-    except StudyError as error:
-        return tell(error)
+    return p
+
+
+@command(parser, "stopped; the same command starts again")
+def main(args: argparse.Namespace) -> int:
+    root = Path(args.data) if args.data else None
+    if args.command == "fetch":
+        return fetch.fetch(args.name, Path(args.out))
+    if args.command == "check":
+        return _check(args, root)
+    _list(root)
     return 0
 
 

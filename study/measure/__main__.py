@@ -1,13 +1,12 @@
 """`python -m study.measure RESULTS/STUDY NAME...`: measures the confirm runs of a study that is finished already."""
 
-import os
+import argparse
 import sys
-from collections.abc import Sequence
 
 from study.conduct.workplace import Workplace
-from study.console.command import Parser, command
+from study.console.arguments import Parser, add_places
+from study.console.command import command
 from study.console.progress import busy, load, warn
-from study.console.text import tell
 from study.errors import ConfigError, StudyError
 from study.question.config import TrialConfig
 from study.question.studies import EVERY_MEASURE
@@ -16,39 +15,38 @@ from study.storage import lock
 from study.tracking.ledger import find
 
 
-@command("stopped; the same command goes on")
-def main(argv: Sequence[str] | None = None) -> int:
-    parser = Parser(prog="python -m study.measure", description=__doc__)
-    parser.add_argument("study", help="a study's folder, or a results folder that holds one")
-    parser.add_argument("names", nargs="+", metavar="NAME", help=f"of {', '.join(EVERY_MEASURE)}, or all")
-    parser.add_argument("--data", default=os.environ.get("STUDY_DATA"), help="folder that holds fer2013/, deepweeds/ (or STUDY_DATA)")
-    parser.add_argument("--weights", default=os.environ.get("STUDY_WEIGHTS"), help="folder of pretrained weights (or STUDY_WEIGHTS)")
-    parser.add_argument(
+def parser() -> Parser:
+    p = Parser(prog="python -m study.measure", description=__doc__)
+    p.add_argument("study", help="a study's folder, or a results folder that holds one")
+    p.add_argument("names", nargs="+", metavar="NAME", help=f"of {', '.join(EVERY_MEASURE)}, or all")
+    add_places(p)
+    p.add_argument(
         "--foreign",
         nargs="+",
         default=[],
         metavar="DATA",
         help="other tasks for reprobe, beside the study's own other data sets: names, NAME@SPLITS or folder:PATH",
     )
-    parser.add_argument(
+    p.add_argument(
         "--labelled",
         metavar="PATH",
         help="images of the classes the network was pretrained on, for forgetting: a folder of WordNet ids, or a CSV (filename,class_index)",
     )
-    parser.add_argument("--again", action="store_true", help="also where it was measured before")
-    args = parser.parse_args(argv)
-    try:
-        ledger = find(args.study)
-        load("study.run", "study.conduct.stages")
-        from study.measure import MEASUREMENTS, find_measurements
+    p.add_argument("--again", action="store_true", help="also where it was measured before")
+    return p
 
-        names = tuple(MEASUREMENTS) if args.names == ["all"] else tuple(args.names)
-        find_measurements(names)
-        with lock.held(ledger.folder):
-            work = Workplace.of(ledger, args.data, args.weights, foreign=args.foreign, labelled=args.labelled)
-            missed = measure_study(work, names, args.again)
-    except StudyError as error:
-        return tell(error)
+
+@command(parser, "stopped; the same command goes on")
+def main(args: argparse.Namespace) -> int:
+    ledger = find(args.study)
+    load("study.run", "study.conduct.stages")
+    from study.measure import MEASUREMENTS, find_measurements
+
+    names = tuple(MEASUREMENTS) if args.names == ["all"] else tuple(args.names)
+    find_measurements(names)
+    with lock.held(ledger.folder):
+        work = Workplace.of(ledger, args.data, args.weights, foreign=args.foreign, labelled=args.labelled)
+        missed = measure_study(work, names, args.again)
     return 5 if missed else 0
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from study.console.command import assigned
+from study.console.arguments import assigned
 from study.errors import ConfigError, nearest
 from study.question.config import Protocol, Recipe, Study, grid
 from study.question.naming import DataName

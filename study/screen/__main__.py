@@ -3,6 +3,7 @@
 It ranks linear probes on frozen features, not tuned networks: what it says is which ones to tune first.
 """
 
+import argparse
 import contextlib
 import os
 import sys
@@ -13,9 +14,10 @@ from rich.console import Console
 from rich.table import Table
 
 from study.bounds import check_options
-from study.console.command import Parser, command
+from study.console.arguments import Parser, add_places
+from study.console.command import command
 from study.console.progress import busy, load
-from study.console.text import joined, shown, tell
+from study.console.text import joined, shown
 from study.datasets import open_dataset
 from study.datasets.spec import ImageTable
 from study.errors import ConfigError, StudyError
@@ -44,38 +46,33 @@ def parser() -> Parser:
     p.add_argument("--datasets", nargs="+", required=True, metavar="DATASET", help="names, folder:PATH, table:PATH, or NAME@SPLITS")
     p.add_argument("--backbones", nargs="+", metavar="NETWORK", help="any timm models (default: all whose weights are on this machine)")
     p.add_argument("--image-size", type=int, help="pixels, square (default: each network's own size)")
-    p.add_argument("--data", default=os.environ.get("STUDY_DATA"), help="folder that holds fer2013/, deepweeds/ (or STUDY_DATA)")
-    p.add_argument("--weights", default=os.environ.get("STUDY_WEIGHTS"), help="folder of pretrained weights (or STUDY_WEIGHTS)")
+    add_places(p)
     p.add_argument("--json", action="store_true", help="print JSON instead of tables")
     return p
 
 
-@command("stopped; the same command goes on with what is kept")
-def main(argv: Sequence[str] | None = None) -> int:
-    args = parser().parse_args(argv)
-    try:
-        check_options(image_size=args.image_size)
-        if twice := next((d for d in args.datasets if args.datasets.count(d) > 1), None):
-            raise ConfigError(f"--datasets names {twice} twice; once is enough.")
-        places = find_places("results", data=args.data, weights=args.weights)
-        tables = [_opened(d, places) for d in args.datasets]
-        load("study.screen.probe", "study.screen.ranked", "study.screen.at_hand")
-        names = _networks(args.backbones, places)
-        code, out = 0, []
-        for table, splits in tables:
-            task, found, left = _screen(table, splits, names, args.image_size, places)
-            if left and (args.backbones or not found):
-                code = ConfigError.exit_code
-            if args.json:
-                from study.screen.ranked import values
-
-                out.append(values(task, found, left))
-            else:
-                _print(task, found, left)
+@command(parser, "stopped; the same command goes on with what is kept")
+def main(args: argparse.Namespace) -> int:
+    check_options(image_size=args.image_size)
+    if twice := next((d for d in args.datasets if args.datasets.count(d) > 1), None):
+        raise ConfigError(f"--datasets names {twice} twice; once is enough.")
+    places = find_places("results", data=args.data, weights=args.weights)
+    tables = [_opened(d, places) for d in args.datasets]
+    load("study.screen.probe", "study.screen.ranked", "study.screen.at_hand")
+    names = _networks(args.backbones, places)
+    code, out = 0, []
+    for table, splits in tables:
+        task, found, left = _screen(table, splits, names, args.image_size, places)
+        if left and (args.backbones or not found):
+            code = ConfigError.exit_code
         if args.json:
-            print(dumps({"format": 1, "of": "screen", "metric": "macro_f1", "what": WHAT, "datasets": out}, indent=1))
-    except StudyError as error:
-        return tell(error)
+            from study.screen.ranked import values
+
+            out.append(values(task, found, left))
+        else:
+            _print(task, found, left)
+    if args.json:
+        print(dumps({"format": 1, "of": "screen", "metric": "macro_f1", "what": WHAT, "datasets": out}, indent=1))
     return code
 
 

@@ -4,17 +4,18 @@
 `follow` is what a sweep starts beside itself.
 """
 
+import argparse
 import os
 import select
 import sys
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 from study import early
-from study.console.command import Parser, command
-from study.console.text import redact, tell
-from study.errors import ConfigError, StudyError
+from study.console.arguments import Parser
+from study.console.command import command
+from study.console.text import redact
+from study.errors import ConfigError
 from study.records import dumps
 from study.storage.options import check_track, check_tracking, server_and_study
 from study.tracking.ledger import Ledger, find, studies
@@ -25,10 +26,9 @@ POLL_S = 2.0
 LONGEST_WAIT_S = 60.0
 
 
-@command("stopped; the same command goes on")
-def main(argv: Sequence[str] | None = None) -> int:
-    parser = Parser(prog="python -m study.tracking", description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True)
+def parser() -> Parser:
+    p = Parser(prog="python -m study.tracking", description=__doc__)
+    commands = p.add_subparsers(dest="command", required=True)
     sync = commands.add_parser("sync", help="one pass; exit 4 when something could not be sent")
     follow = commands.add_parser("follow", help="poll until stdin closes, then a last pass")
     for own in (sync, follow):
@@ -43,21 +43,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     export = commands.add_parser("export", help="the whole search, every cell a study of Optuna's")
     export.add_argument("results", help="a study's folder")
     export.add_argument("--optuna", required=True, metavar="URL", help="database that Optuna opens, as sqlite:///x.db")
-    args = parser.parse_args(argv)
-    try:
-        check_tracking(getattr(args, "mlflow", None))  # export writes to no server
-        check_track(getattr(args, "track", None))
-        if args.command == "fetch":
-            return _fetch(args.results, args.study, args.mlflow, args.overwrite)
-        if args.command == "export":
-            return _export(find(args.results), args.optuna)
-        if args.command == "follow":
-            return _follow(args.results, args.track or args.mlflow)
-        ledgers = [Ledger(args.results, n) for n in studies(args.results)] or [find(args.results)]
-        tracker = open_tracker(args.track or args.mlflow)
-        return max(_sync(ledger, tracker) for ledger in ledgers)
-    except StudyError as error:
-        return tell(error)
+    return p
+
+
+@command(parser, "stopped; the same command goes on")
+def main(args: argparse.Namespace) -> int:
+    check_tracking(getattr(args, "mlflow", None))  # export writes to no server
+    check_track(getattr(args, "track", None))
+    if args.command == "fetch":
+        return _fetch(args.results, args.study, args.mlflow, args.overwrite)
+    if args.command == "export":
+        return _export(find(args.results), args.optuna)
+    if args.command == "follow":
+        return _follow(args.results, args.track or args.mlflow)
+    ledgers = [Ledger(args.results, n) for n in studies(args.results)] or [find(args.results)]
+    tracker = open_tracker(args.track or args.mlflow)
+    return max(_sync(ledger, tracker) for ledger in ledgers)
 
 
 def _sync(ledger: Ledger, tracker: Tracker) -> int:

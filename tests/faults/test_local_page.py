@@ -102,10 +102,10 @@ SERVES = """
 import sys
 from types import SimpleNamespace
 from study import demo
-from study.console.command import command
+from study.console.command import quiet
 from study.use.local_only import port_here
 
-@command("")
+@quiet("")
 def main(argv=None):
     demo.serve(SimpleNamespace(title="t", about="a", answer=None), port_here(0), False)
     return 0

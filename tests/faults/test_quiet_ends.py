@@ -20,7 +20,8 @@ from hypothesis import strategies as st
 
 from study import __main__ as finetune_study
 from study import sweep
-from study.console.command import OutputGone, Parser
+from study.console.arguments import Parser
+from study.console.command import OutputGone
 from study.console.signals import Interrupted
 from study.errors import ConfigError, DataError, EnvironmentProblem
 from study.question.config import Cell, Protocol, TrialConfig

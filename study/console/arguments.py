@@ -1,0 +1,110 @@
+"""The arguments of all commands: how they are read and refused, and those that several take, which are called and explained alike."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from study import failpoints
+from study.console.text import shown
+from study.errors import ConfigError
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong first, then in one line what it takes. Nothing is asked of a command whose environment would be passed over."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.register("type", int, whole)
+        self.register("type", float, number)
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        if problem := failpoints.wrong():
+            self.error(problem)
+        for word in sys.argv[1:] if args is None else args:
+            if "\0" in str(word):  # only Python can pass one: no shell does
+                self.error(f"{word} holds a NUL, which no file's name and no setting can; leave it out.")
+        known, rest = super().parse_known_args(args, namespace)
+        for action in self._actions:
+            value = getattr(known, action.dest, None)
+            if "" in (value if isinstance(value, list) else [value]) and value != action.default:
+                self.error(
+                    f"{'/'.join(action.option_strings) or action.dest.upper()} is empty (a variable without a value?); give one, or leave it out."
+                )
+        return known, rest
+
+    def error(self, message: str) -> NoReturn:
+        names = " ".join(_shown(a) for a in self._actions if not a.option_strings)
+        print(f"error: {shown(message)}\nusage: {self.prog} {names} [options]; --help lists them", file=sys.stderr)
+        sys.exit(2)
+
+
+def whole(text: str, rule: str = "a whole number") -> int:
+    """Of an option. Raises ArgumentTypeError, which says the rule and not how it is checked."""
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be {rule}, not {text!r}.") from None
+
+
+def number(text: str, rule: str = "a number") -> float:
+    """As `whole`."""
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be {rule}, not {text!r}.") from None
+
+
+def _shown(action: argparse.Action) -> str:
+    name = str(action.metavar or action.dest).upper()
+    if isinstance(action.choices, dict):
+        name = "|".join(action.choices)
+    many = action.nargs in ("+", "*")
+    return f"[{name}{' ...' if many else ''}]" if action.nargs in ("?", "*") else f"{name}{' ...' if many else ''}"
+
+
+# ---- what several commands take ------------------------------------------------------------------------------
+
+
+def add_data(parser: argparse.ArgumentParser, about: str = "folder that holds fer2013/, deepweeds/ (or STUDY_DATA)") -> None:
+    """Where data sets lie; by default where the shell says."""
+    parser.add_argument("--data", default=os.environ.get("STUDY_DATA"), help=about)
+
+
+def add_places(parser: argparse.ArgumentParser) -> None:
+    """Where data sets and pretrained weights lie."""
+    add_data(parser)
+    parser.add_argument("--weights", default=os.environ.get("STUDY_WEIGHTS"), help="folder of pretrained weights (or STUDY_WEIGHTS)")
+
+
+def add_settings(parser: argparse.ArgumentParser, about: str) -> None:
+    """Fields by name, which `assigned` reads."""
+    parser.add_argument("--set", nargs="+", default=[], metavar="NAME=VALUE", help=about)
+
+
+def add_pick(parser: argparse.ArgumentParser) -> None:
+    """A study and which network of it."""
+    parser.add_argument(
+        "study",
+        help="RESULTS/STUDY or RESULTS/STUDY:CELL (a data set, a strategy, or both: mini_weeds/partial; 'compared' for the one of the report)",
+    )
+
+
+def add_overwrite(parser: argparse.ArgumentParser, options: str) -> None:
+    """Whether another's file may be replaced; `options`: those that name a file to be written."""
+    parser.add_argument("--overwrite", action="store_true", help=f"replace what lies under {options}, whatever it is")
+
+
+def assigned(pairs: Sequence[str]) -> dict[str, str]:
+    """NAME=VALUE, as `--set` has them, by name. Raises ConfigError for what is none, and for a name that is given twice: which of the two is
+    meant cannot be told."""
+    found: dict[str, str] = {}
+    for pair in pairs:
+        name, equals, text = pair.partition("=")
+        if not equals:
+            raise ConfigError(f"--set {pair!r} is not NAME=VALUE, e.g. image_size=224.")
+        if name in found:
+            raise ConfigError(f"--set {name} is given twice; keep one.")
+        found[name] = text
+    return found
