@@ -87,7 +87,7 @@ def write_report(
     outputs.check_output(out, PAGE, "--out", overwrite=overwrite)
     check_options(margin=margin, worth=worth, price_per_hour=price_per_hour)
     frames = load(source, study)
-    asked = {name: value for name, value in (("margin", margin), ("worth", worth)) if value is not None}
+    asked: dict[str, Any] = {name: value for name, value in (("margin", margin), ("worth", worth)) if value is not None}
     if asked:
         frames = dataclasses.replace(frames, study=dataclasses.replace(frames.study, **asked))
     found = findings(frames)

@@ -9,16 +9,12 @@ import argparse
 import contextlib
 import json
 import logging
-import shlex
 import sys
-import time
-from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TextIO
+from typing import TYPE_CHECKING, Literal, TextIO
 
 from study import early
 from study.bounds import check_options
-from study.budget.ladder import DELIVERY, HOURS
+from study.conduct.asked import Asked, asked
 from study.console.arguments import Parser, add_places, add_settings, number, whole
 from study.console.command import command
 from study.console.progress import busy, warn
@@ -101,121 +97,20 @@ def parser() -> Parser:
     return p
 
 
-def given_fields(args: argparse.Namespace) -> dict[str, Any]:
-    """Fields of the study and its protocol that the command line sets. Raises ConfigError for one that is set twice."""
-    own = {
-        n: getattr(args, n)
-        for n in ("name", "trials", "searches", "confirm_seeds", "budget_check", "workers")
-        if getattr(args, n) is not None
-    }
-    told = settings(args.set)
-    if twice := sorted(own.keys() & told.keys()):
-        raise ConfigError(f"{twice[0]} is given twice, as an option and with --set; keep one.")
-    return own | told
-
-
-def chosen(args: argparse.Namespace, fields: dict[str, Any], options: Options) -> "tuple[Study, Leftover | None] | None":
-    """The study `mine`, chosen now, with what its hours may still buy, or as it was when it began; None where a dry run has said what it
-    would be."""
-    with busy("loading PyTorch", soon=True), early.at_once():
-        from study.budget import choose
-    name = fields.pop("name", MINE)
-    settle = functools.partial(narrow, **fields)
-    known = choose.begun(name, args.datasets, options)
-    if known is not None:
-        return narrow(known, strategies=args.strategies, backbones=args.backbones, **fields), None
-    if not args.datasets:
-        raise ConfigError("mine needs your images: --datasets folder:PATH.")
-    fitted = choose.fit(
-        args.datasets,
-        args.hours,
-        options,
-        name=name,
-        backbones=args.backbones,
-        strategies=args.strategies,
-        settle=settle,
-        given=frozenset(fields) | ({"strategies"} if args.strategies else set()),
-    )
-    fitted.print()
-    if args.dry_run:
-        return None
-    fitted.write(Path("my_study.py" if name == MINE else f"{name}.py"))
-    return fitted.study, fitted.leftover
-
-
-def asked_for(name: str, results: str | None) -> tuple[Study, str]:
-    """The study and where its results lie: by name, from a file, or, by its own folder, as it was begun, whatever its name means today."""
-    if not _is_folder(name):
-        return find_study(name), results or Options.results
-    ledger = find(name)
-    begun, parent = ledger.study(), ledger.folder.location.rpartition("/")[0]
-    assert begun is not None, "its file is here"
-    if results is not None and find_places(results).folder != find_places(parent).folder:
-        raise ConfigError(f"{ledger.folder.location} goes on where it lies, not under {results}; leave --results out.")
-    return begun, parent
-
-
-def _is_folder(name: str) -> bool:
-    """A study's folder, or what can only be meant as one: not the name of a study, nor a file of studies."""
-    if Folder(name).exists("study.json"):
-        return True
-    return name not in (*STUDIES, MINE) and not name.partition(":")[0].endswith(".py") and ("/" in name or Folder(name).exists())
-
-
 @command(parser, "stopped; start again with the same command")
 def main(args: argparse.Namespace) -> int:
     out = sys.stdout
     with contextlib.redirect_stdout(sys.stderr if args.json else out):
-        return _swept(args, out)
-
-
-def _swept(args: argparse.Namespace, out: TextIO) -> int:
-    """Runs the study that was asked for; `out` gets the verdict where it is wanted as JSON."""
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
-    check_options(hours=args.hours, max_failed=args.max_failed)
-    if args.json and args.dry_run:
-        raise ConfigError("--json prints a verdict, and --dry-run makes none; leave one of them out.")
-    mine = args.study == MINE
-    fields = given_fields(args)
-    if not mine:
-        found, args.results = asked_for(args.study, args.results)
-    options = Options(
-        **{k: v for k, v in vars(args).items() if k in Options.__dataclass_fields__ and v is not None},
-        command="python -m study.sweep " + shlex.join(args.words),
-    )
-    if mine:
-        hours = args.hours or HOURS
-        options = replace(options, ends_at=time.time() + 3600 * hours, aside=DELIVERY * hours)
-        found_for = chosen(args, fields, options)
-        if found_for is None:
-            return 0
-        study, leftover = found_for
-    else:
-        if args.hours is not None:
-            raise ConfigError(
-                f"--hours chooses a study for your own images: mine, not {args.study}; of others, set --trials or --set max_epochs=N."
-            )
-        leftover = None
-        study = narrow(found, datasets=args.datasets, strategies=args.strategies, backbones=args.backbones, **fields)
-    with busy("loading PyTorch", soon=True), early.at_once():  # half a minute on a busy machine
-        from study.conduct.pipeline import conduct, show_plan
-    if args.dry_run:
-        show_plan(study, options)
-        return 0
-    with interruptible() as interrupted:
-        ended = conduct(study, options, interrupted, leftover)
-    if interrupted.is_set():
-        return interrupted.stopped()
-    print_end(ended)
-    if args.json:
-        print(json.dumps(ended.values, indent=1, allow_nan=False), file=out)
-    if args.strict_tracking and ended.unsent:
-        return EnvironmentProblem.exit_code
-    return verdict_code(ended.study, ended.ledger, args.max_failed)
+        logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+        check_options(hours=args.hours, max_failed=args.max_failed)
+        if args.json and args.dry_run:
+            raise ConfigError("--json prints a verdict, and --dry-run makes none; leave one of them out.")
+        found = asked(args, parser(), args.words)
+        return 0 if found is None else _run(found, args, out)
 
 
 def _run(found: Asked, args: argparse.Namespace, out: TextIO) -> int:
-    """Runs the study, or shows its plan; returns the command's exit code."""
+    """Run the study, or show its plan; return the command's exit code. `out` gets the verdict where it is wanted as JSON."""
     with busy("loading PyTorch", soon=True), early.at_once():  # half a minute on a busy machine
         from study.conduct.pipeline import conduct, show_plan
     if args.dry_run:
@@ -224,8 +119,7 @@ def _run(found: Asked, args: argparse.Namespace, out: TextIO) -> int:
     with interruptible() as interrupted:
         ended = conduct(found.study, found.options, interrupted, found.leftover)
     if interrupted.is_set():
-        print("stopped; resume with the same command", file=sys.stderr)
-        return interrupted.code
+        return interrupted.stopped()
     print_end(ended)
     if args.json:
         print(json.dumps(ended.values, indent=1, allow_nan=False), file=out)

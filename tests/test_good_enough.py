@@ -18,6 +18,7 @@ from analysis.statistics.intervals import Estimate, Part
 from analysis.verdict import Findings, findings
 from benchmarks.good_enough import measure
 from study import sweep
+from study.conduct.asked import given_fields
 from study.errors import ConfigError
 from study.question.config import Protocol, Study, grid
 from study.question.growth import grow
@@ -127,7 +128,7 @@ def test_worth_is_a_late_field_that_may_change_at_any_time() -> None:
 
 
 def test_it_is_an_option_of_a_sweep_and_of_a_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert sweep.given_fields(sweep.parser().parse_args(["quickstart", "--worth", "3"])) == {"worth": 3.0}
+    assert given_fields(sweep.parser().parse_args(["quickstart", "--worth", "3"])) == {"worth": 3.0}
     ledger = sized.write(tmp_path, OPEN, (1.0,), tests=600, protocol=THREE, spread=0.02)
     assert report.main([str(ledger.folder.root), "--out", str(tmp_path / "r.html"), "--worth", "30", "--no-images"]) == 0
     assert "good enough" in capsys.readouterr().out

@@ -183,7 +183,7 @@ def test_an_interrupt_before_the_study_begins_is_one_line(monkeypatch: pytest.Mo
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(sweep, "chosen", interrupted)
+    monkeypatch.setattr(sweep, "asked", interrupted)
     assert sweep.main(["mine", "--datasets", "digits"]) == 130
     assert capsys.readouterr().err == "stopped; start again with the same command\n"
 

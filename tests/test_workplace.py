@@ -43,10 +43,8 @@ def test_every_command_that_reads_the_images_of_a_begun_study_opens_it_so() -> N
     """Those that take --data and find a study; a list of label errors is made of images that somebody names."""
     own = {m: used(p) for m, p in FILES.items() if m.startswith("study.")}
     commands = {m for m, names in own.items() if names & {"add_data", "add_places"} and names & {"find", "placed"}}
-    assert commands == {
-        f"study.{name}" for name in ("sweep", "deliver", "demo", "export", "replay", "measure.__main__", "datasets.__main__")
-    }
-    for module in commands - {"study.sweep", "study.datasets.__main__"} | {"study.conduct.pipeline"}:
+    assert commands == {f"study.{name}" for name in ("deliver", "demo", "export", "replay", "measure.__main__", "datasets.__main__")}
+    for module in commands - {"study.datasets.__main__"} | {"study.conduct.pipeline"}:
         assert "Workplace" in used(FILES[module]), module
 
 

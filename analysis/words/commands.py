@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from analysis.data.frames import Frames
 from analysis.findings.short import LONGER
-from study.console.command import assigned
+from study.console.arguments import assigned
 from study.question.studies import AS_OPTIONS, MINE
 
 HOW = (

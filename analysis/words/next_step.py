@@ -16,7 +16,7 @@ from analysis.findings.short import LONGER
 from analysis.findings.too_few_pixels import small
 from analysis.findings.verdict_pairs import Pair
 from analysis.statistics.collapse import ENOUGH_RUNS
-from analysis.statistics.resampling import ENOUGH_SEEDS, counts
+from analysis.statistics.resampling import ENOUGH_SEEDS
 from analysis.words.commands import allow, anew, extend, longer, repeat
 from analysis.words.steps import further
 from study.console.text import shown

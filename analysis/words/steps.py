@@ -1,7 +1,7 @@
 """Steps after a verdict in words: the strategy to take, the command that would decide, and the cost of another look at the test set."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from analysis.data.axes import PIXELS, STEPS, Axis

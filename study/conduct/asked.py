@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from study import early
 from study.budget.ladder import DELIVERY, HOURS
-from study.console.command import Parser
+from study.console.arguments import Parser
 from study.console.progress import busy
 from study.console.typed import typed
 from study.errors import ConfigError

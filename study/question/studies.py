@@ -94,7 +94,7 @@ PAPER = Study(
 MINE = "mine"
 """No value: chosen for somebody's images and hours (study/budget/choose.py)."""
 
-AS_OPTIONS = ("name", "trials", "searches", "confirm_seeds", "budget_check", "workers")
+AS_OPTIONS = ("name", "trials", "searches", "confirm_seeds", "budget_check", "worth", "workers")
 """Fields of a study, and of its protocol, that a sweep has an option for; all others are set by --set."""
 
 STUDIES = {s.name: s for s in (QUICKSTART, PILOT, EXPLAIN, SIZES, SIZES_STEPS, BUDGETS, PAPER)}
