@@ -1,1 +1,1 @@
-"""A study for so many hours: what the machine does in a second, what everything costs, what is bought."""
+"""The choice of a study for a number of hours: the machine's speed, the price of everything, and what is bought."""

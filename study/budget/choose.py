@@ -1,4 +1,4 @@
-"""`python -m study.sweep mine`: looks at the images, measures the machine, chooses a study that ends in the hours given, and says why."""
+"""The command `python -m study.sweep mine`: look at the images, measure the machine, choose a study that ends in time, and say why."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -40,7 +40,7 @@ STARTS_LOCAL = 2.0
 
 @dataclass(frozen=True, kw_only=True)
 class Fitted:
-    """A study chosen for somebody's images."""
+    """A study chosen for a user's images."""
 
     choice: Choice
     rows: list[tuple[str, str, str]]  # what, chosen, why
@@ -60,24 +60,29 @@ class Fitted:
         console.print(table, highlight=False)
 
     def write(self, path: Path) -> None:
-        """The study as a file to edit. Raises ConfigError where another study stands there."""
+        """Write the study to a file that can be edited. Raises ConfigError where another study is there."""
         if path.exists() and find_study(str(path)) == self.study:
             return
         if path.exists():
             raise ConfigError(
-                f"{path} holds another study: run it (python -m study.sweep {path}), move it away, or choose another --name than {self.study.name}."
+                f"{path} holds another study: run it (python -m study.sweep {path}), move it away, or choose another --name than "
+                f"{self.study.name}."
             )
         why = "\n".join(f"    {what}: {value} ({why})" for what, value, why in self.rows)
         path.write_text(
             as_source(self.study, f"{self.study.about}\n\nTo edit, and to run: python -m study.sweep {path}\n\n{why}"), encoding="utf-8"
         )
         print(
-            f"{path.resolve()} holds this study. To change max_epochs, image_size or anything else, edit it and run: python -m study.sweep {path}"
+            f"{path.resolve()} holds this study. To change max_epochs, image_size or anything else, edit it and run: python -m "
+            f"study.sweep {path}"
         )
 
 
 def begun(name: str, datasets: Sequence[str] | None, options: Options) -> Study | None:
-    """The study of that name as it was chosen when it first ran: the same command goes on with it. Raises ConfigError for other images."""
+    """Return the study of that name as it was chosen when it first ran, so that the same command resumes it.
+
+    Raises ConfigError for other images.
+    """
     ledger = Ledger(find_places(options.results).folder, name)
     study = ledger.study()
     if study is None:
@@ -99,7 +104,10 @@ def fit(
     settle: Callable[[Study], Study] = lambda study: study,
     given: frozenset[str] = frozenset(),
 ) -> Fitted:
-    """Chooses. `settle` sets what the user gave, `given` names it. Raises ConfigError where no useful study fits, DataError for images."""
+    """Choose a study. `settle` sets what the user gave, `given` names it.
+
+    Raises ConfigError where no useful study fits, DataError for images.
+    """
     budget = HOURS if hours is None else hours
     if not 0 < budget < YEAR:
         raise ConfigError(f"--hours must be above 0 and below {YEAR:,} (a year), not {hours!r}.")
@@ -168,25 +176,25 @@ def fit(
 
 
 def _sizes_of(study: Study, own: int) -> set[int]:
-    """Sizes at which images go through the network in this study."""
+    """Return the sizes at which images go through the network in this study."""
     confirmed = study.confirm_size or study.protocol.image_size
     return {study.protocol.image_size, confirmed} | {line_size(own, confirmed)}
 
 
 def _unused(given: Sequence[str] | None, names: Sequence[str], weights: str | None) -> str:
-    """What a refusal should say of a folder of weights that was not used."""
+    """Return a note for an error about a folder of weights that was not used."""
     found = names_in(Path(weights)) if weights and not given else []
     return f" This is for {names[0]}. {weights} holds {', '.join(found)}: name one with --backbones." if len(found) > 1 else ""
 
 
 def _placed(datasets: Sequence[str]) -> list[str]:
-    """As `narrow` names them: folders by their full path."""
+    """Return the data sets as `narrow` names them: folders by their full path."""
     study = narrow(Study(name="placed", cells=grid(list(datasets), ["any"], ["full"])))
     return [c.data.text for c in study.cells]
 
 
 def _look(dataset: str, root: Path | None) -> tuple[Pictures, ImageTable, float]:
-    """What of the images decides, their table, and seconds to read one."""
+    """Return the facts of the images that decide, their table, and the seconds to read one image."""
     name = DataName.parse(dataset)
     table = open_dataset(name.dataset, splits=name.splits, root=root)
     print(f"{name.dataset}: {table.form}", flush=True)
@@ -202,7 +210,7 @@ def _look(dataset: str, root: Path | None) -> tuple[Pictures, ImageTable, float]
 
 
 def _backbones(given: Sequence[str] | None, weights: str | None) -> tuple[list[str], str]:
-    """The networks, and why."""
+    """Return the networks, and the reason."""
     if given:
         return list(given), "given"
     found = names_in(Path(weights)) if weights else []
@@ -213,7 +221,7 @@ def _backbones(given: Sequence[str] | None, weights: str | None) -> tuple[list[s
 
 
 def _taken(tried: Sequence[int], names: Sequence[str], speeds: Speeds) -> tuple[int, ...]:
-    """The sizes that every network takes; networks built for one size are asked. Their own where they take none of them."""
+    """Return the sizes that every network takes; networks built for one size are asked. Where they take none of them, their own size."""
     fixed = [n for n in names if (cfg := timm.get_pretrained_cfg(timm_name(n))) is not None and cfg.fixed_input_size]
     taken = tuple(s for s in tried if all(speeds.takes(n, s) for n in fixed))
     return taken or (min(full_size(timm_name(n)) for n in names),)

@@ -1,7 +1,7 @@
-"""What a study will cost, measured: a few steps of every (backbone, strategy) on this machine's device.
+"""The measured cost of a study: a few steps of every (backbone, strategy) on this machine's device.
 
-The memory layout is always channels-last (docs/performance.md). Precision is another matter: bfloat16 is half as slow again on one
-network and half as fast again on the next.
+The memory layout is always channels-last (docs/performance.md). Precision depends on the network: bfloat16 takes 1.5 times as long on one
+and is 1.5 times as fast on the next.
 """
 
 import itertools
@@ -33,7 +33,7 @@ Precision = Literal["fp32", "bf16"]
 
 @dataclass(frozen=True, kw_only=True)
 class Price:
-    """Seconds an image, on one trial's share of this machine."""
+    """Seconds for each image, on one trial's share of this machine."""
 
     frozen: float  # forward through the frozen half, computed once a view where views are stored; 0 where nothing is frozen
     train: float  # one optimiser pass through the trained half, from stored activations where there is a frozen one
@@ -44,8 +44,10 @@ class Price:
 
 
 def measure(cell: Cell, protocol: Protocol, num_classes: int, weights: str | None, strategy: Strategy | None = None) -> Price:
-    """Times `STEPS` passes of random pixels through each half of the cell's deepest phase, after one to warm up. `strategy`: with other
-    settings than the published default's."""
+    """Time `STEPS` passes of random pixels through each half of the cell's deepest phase, after one to warm up.
+
+    `strategy`: with other settings than the published default's.
+    """
     where = Device.best(protocol.precision)
     strategy = strategy or EVERY[cell.strategy]()
     backbone = create(cell.backbone, num_classes, weights=weights, start=strategy.start, image_size=protocol.image_size)
@@ -85,10 +87,10 @@ def measure(cell: Cell, protocol: Protocol, num_classes: int, weights: str | Non
 
 
 class Pricing:
-    """What a run of a cell costs, measured once a network, strategy and size of images."""
+    """The cost of a cell's runs, measured once for each network, strategy and size of images."""
 
     def __init__(self, protocol_of: Callable[[Cell], Protocol], tables: dict[tuple[str, str], ImageTable], weights: str | None) -> None:
-        """`protocol_of`: of a cell, as `Study.protocol_of` gives that of its search."""
+        """Set up the measurement. `protocol_of`: of a cell, as `Study.protocol_of` gives that of its search."""
         self.protocol_of, self.tables, self.weights = protocol_of, tables, weights
         self.prices: dict[tuple[str, str, int], Price] = {}
 
@@ -100,7 +102,7 @@ class Pricing:
         return self.prices[key]
 
     def hours(self, cell: Cell) -> float:
-        """Of one run that is not stopped: every stored view is passed through the frozen half once, whatever the epochs."""
+        """Return the hours of one run that is not stopped. Every stored view passes the frozen half once, independent of the epochs."""
         p, data, price = self.protocol_of(cell), self._data(cell), self.price(cell)
         train = sum(kept_by_class(data, cell.train_fraction))
         looked = int((data.split == VAL).sum()) + min(train, p.train_eval_images)
@@ -115,9 +117,9 @@ class Pricing:
 def fastest_precision(
     backbone_names: Sequence[str], image_size: int, weights: str | None, threads: int | None = None
 ) -> tuple[Precision, dict[str, dict[str, float]]]:
-    """The precision that trains an image of every backbone in the least time; and images a second, {backbone: {precision: rate}}.
+    """Return the precision that trains every backbone in the least time, and images a second, {backbone: {precision: rate}}.
 
-    Measured on this machine with the `threads` a trial has (None: as many as torch takes). Where a cluster's workers are other
+    They are measured on this machine with the `threads` a trial has (None: as many as torch takes). Where a cluster's workers are other
     machines than this one, a study names its precision.
     """
     rates: dict[str, dict[str, float]] = {}
@@ -136,8 +138,11 @@ def fastest_precision(
 
 
 def disk(study: Study, parameters: dict[str, int], left: dict[str, int], in_flight: int = 1) -> float:
-    """Bytes the study may still write: the network of every unfinished run, and two checkpoints (weights, their
-    running average, the optimizer's moments) of those in flight. `parameters` by backbone; `left`: runs to do by cell id."""
+    """Return the bytes that the study may still write: the network of every unfinished run, and two checkpoints of those in flight.
+
+    A checkpoint has the weights, their running average and the optimizer's moments. `parameters` by backbone; `left`: runs to do by cell
+    id.
+    """
     weights = sum(4 * parameters[c.backbone] * left[c.id] for c in study.cells)
     averaged = any("ema" in study.asked(c.strategy) for c in study.cells)
     checkpoint = 4 * (1 + OPTIMIZERS[study.protocol.optimizer].moments + averaged) * max(parameters.values())
@@ -163,7 +168,7 @@ def _train_step(
 
 
 def _seconds(step: Callable[[], None], where: Device, at_least: float = 0.0) -> float:
-    """Seconds of one step, over `STEPS` of them or as many as `at_least` seconds hold, after one to warm up."""
+    """Return the seconds of one step, over `STEPS` of them or as many as `at_least` seconds hold, after one to warm up."""
     step()
     where.wait()
     steps, began = 0, time.perf_counter()

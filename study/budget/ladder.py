@@ -1,10 +1,9 @@
-"""A study for one's own images: what hours buy, in the order in which it matters.
+"""A study for one's own images: what a number of hours buys, the most important first.
 
-A ladder of changes to the smallest study. Each is bought if the study with it still ends in time; a change that does not fit is left out
-and the next one is looked at. So more hours never give less, by the order of the ladder: frozen features at full size are a row of every
-study; then one strategy trained fairly; pixels, to the network's own; more strategies; a budget check; longer training; repeats. What is
-left of the hours when the search has ended is spent by `study.budget.leftover`.
-Nothing here looks at a disk or a clock.
+A ladder is a list of changes to the smallest study. Each is bought if the study with it still ends in time; a change that does not fit is
+left out and the next one is tried. So more hours never give less. The order: frozen features at full size, which every study has; then
+one strategy trained fairly; pixels, up to the network's own; more strategies; a budget check; longer training; repeats. Hours that are
+left when the search has ended are spent by `study.budget.leftover`. Nothing here reads a disk or a clock.
 """
 
 import dataclasses
@@ -40,30 +39,32 @@ DELIVERY = 0.15  # of the hours, for training what is handed over
 
 
 def reserved(study: Study) -> float:
-    """The share of the hours that is set aside for delivery."""
+    """Return the share of the hours that is set aside for delivery."""
     return DELIVERY if study.deliver else 0.0
 
 
 def sizes(own: int) -> tuple[int, ...]:
-    """Image sizes worth trying: up to the one that the network was made for (`own`). Smaller images are enlarged to it: its filters expect
-    things at that scale (study/conduct/lines.py)."""
+    """Return image sizes worth trying, up to the size that the network was made for (`own`).
+
+    Smaller images are enlarged to it, since its filters expect things at that scale (study/conduct/lines.py).
+    """
     top = max(own, SMALLEST_PX)
     return (*range(SMALLEST_PX, top, STEP_PX), top)
 
 
 def half(size: int, sizes: Sequence[int]) -> int:
-    """The smallest of `sizes` with at least half of `size` a side: what is searched at a quarter of the price and confirmed at `size`."""
+    """Return the smallest of `sizes` with at least half of `size` a side: a search at it costs a quarter of one at `size`."""
     return min(s for s in (*sizes, size) if 2 * s >= size)
 
 
 def batch_size(pictures: Sequence[Pictures]) -> int:
-    """The largest that gives ten steps an epoch; batch norm wants eight images."""
+    """Return the largest batch size that gives ten steps an epoch; batch norm needs eight images."""
     fewest = min(p.train for p in pictures)
     return next((b for b in BATCHES if fewest >= 10 * b), BATCHES[-1])
 
 
 def fair_epochs(train: int, batch: int) -> int:
-    """Epochs below which a strategy is not trained fairly: 300 steps and ten epochs, or, where images are many, 600 steps and five."""
+    """Return the epochs below which a strategy is not trained fairly: 300 steps and ten epochs, or for many images 600 steps and five."""
     steps = -(-train // batch)
     least = min(max(-(-MANY_STEPS // steps), FEW_EPOCHS), FAIR_EPOCHS)
     return min(max(-(-FAIR_STEPS // steps), least), LONG_EPOCHS)
@@ -74,7 +75,7 @@ def _epochs(train: int, batch: int, steps: int, most: int) -> int:
 
 
 def _between(low: int, high: int) -> Iterator[int]:
-    """From above `low` to `high` in steps of a tenth."""
+    """Yield numbers from above `low` to `high` in steps of a tenth."""
     now = low
     while now < high:
         now = min(max(now + 1, round(1.1 * now)), high)
@@ -83,7 +84,7 @@ def _between(low: int, high: int) -> Iterator[int]:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What of a study hours decide."""
+    """The parts of a study that the hours decide."""
 
     strategies: tuple[str, ...]
     size: int  # pixels of the confirm runs
@@ -97,7 +98,7 @@ class Plan:
 
 @dataclass(frozen=True, kw_only=True)
 class Change:
-    """One thing that hours may buy. Without a `title` it is a step on the way to the next that has one."""
+    """One change that hours may buy. Without a `title` it is a step towards the next that has one."""
 
     fields: dict[str, Any]  # of a Plan
     title: str = ""
@@ -108,7 +109,7 @@ class Change:
 
 @dataclass(frozen=True, kw_only=True)
 class Ladder:
-    """All that may be bought for some images. `settle` sets what the user gave; what it refuses is left out."""
+    """All that may be bought for some images. `settle` sets what the user gave; refused changes are left out."""
 
     pictures: tuple[Pictures, ...]
     backbones: tuple[str, ...]
@@ -124,11 +125,11 @@ class Ladder:
 
     @property
     def fewest(self) -> int:
-        """Training images, of the smallest data set."""
+        """Return the number of training images of the smallest data set."""
         return min(p.train for p in self.pictures)
 
     def base(self) -> tuple[Plan, Study]:
-        """The smallest useful study. Raises ConfigError where the user's own settings allow none."""
+        """Return the smallest useful study. Raises ConfigError where the user's own settings allow none."""
         fair = fair_epochs(self.fewest, self.batch)
         refused: ConfigError | None = None
         for searches in COUNTS:
@@ -142,12 +143,12 @@ class Ladder:
 
     @property
     def full_px(self) -> int:
-        """The largest size at which images need not be enlarged."""
+        """Return the smallest size worth trying at which no image is shrunk; else the largest."""
         largest = max(p.side for p in self.pictures)
         return next((s for s in self.sizes if s >= largest), self.sizes[-1])
 
     def changes(self) -> Iterator[Change]:
-        """In the order in which they are bought."""
+        """Yield the changes in the order in which they are bought."""
         top, fair = self.full_px, fair_epochs(self.fewest, self.batch)
         middle = half(top, self.sizes)
         others = [] if self.strategies else [STRATEGIES[: k + 1] for k in range(len(STRATEGIES))]
@@ -205,7 +206,7 @@ class Ladder:
             yield Change(fields={"epochs": epochs}, title=title, why=why if last else "", after=after)
 
     def study(self, plan: Plan) -> Study:
-        """The plan as a study, with what the user gave. Raises ConfigError where that does not go together."""
+        """Return the plan as a study, with what the user gave. Raises ConfigError where these contradict each other."""
         searched = plan.size if plan.whole_search else half(plan.size, self.sizes)
         study = Study(
             name=self.name,
@@ -233,7 +234,7 @@ class Ladder:
 
 
 def _follow(study: Study, was: Study) -> Study:
-    """What goes by settings that the user gave follows them, unless it was given too."""
+    """Return the study with settings adapted to those that the user gave, unless they were given too."""
     p, before = study.protocol, was.protocol
     changed: dict[str, Any] = {}
     if study.confirm_size and study.confirm_size != was.confirm_size and p.image_size > study.confirm_size:
@@ -256,7 +257,7 @@ def _follow(study: Study, was: Study) -> Study:
 
 @dataclass(frozen=True, kw_only=True)
 class Rung:
-    """A change, with the study that everything up to it makes and what that costs."""
+    """A change, with the study made of it and everything before it, and its cost."""
 
     change: Change
     hours: float  # to give, so that this and all before it are bought, with what is set aside for delivery
@@ -265,7 +266,7 @@ class Rung:
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """What the hours bought, and what they did not."""
+    """The result: what the hours bought, and what they did not."""
 
     hours: float
     study: Study
@@ -276,22 +277,22 @@ class Choice:
 
     @property
     def left_out(self) -> dict[str, float]:
-        """Strategies that the hours did not hold, with the hours that would."""
+        """Return the strategies that did not fit the hours, with the hours that would suffice."""
         return {r.change.adds: r.hours for r in self.rungs if r.change.adds in STRATEGIES and not r.bought}
 
     @property
     def next(self) -> Rung | None:
-        """The first that was not bought, of those with a name."""
+        """Return the first change with a title that was not bought."""
         return next((r for r in self.rungs if not r.bought and r.change.title), None)
 
     @property
     def unspent(self) -> float:
-        """Hours that neither the study nor what is set aside for delivery takes."""
+        """Return the hours that neither the study nor its delivery takes."""
         return max(self.hours * (1 - reserved(self.study)) - self.cost.hours, 0.0)
 
 
 def choose(ladder: Ladder, machine: Machine, hours: float) -> Choice:
-    """Buys. Raises ConfigError saying what would hold where not even the smallest study does."""
+    """Choose what to buy. Raises ConfigError, which names enough hours, where not even the smallest study fits."""
     plan, study = ladder.base()
     every = plan  # with everything so far, bought or not: for the hours that would buy it
     cost, smallest = cost_of(study, ladder.pictures, machine), study
@@ -328,18 +329,18 @@ def _refusal(ladder: Ladder, study: Study, cost: Cost, machine: Machine, hours: 
 
 
 def enough(hours: float) -> float:
-    """Rounded up to what one would type: 0.07 -> 0.07, 0.37 -> 0.4, 2.31 -> 2.4, 37.2 -> 38."""
+    """Return the hours rounded up to a number that people type: 0.07 -> 0.07, 0.37 -> 0.4, 2.31 -> 2.4, 37.2 -> 38."""
     step = 100 if hours < 0.1 else 10 if hours < 10 else 1
     return math.ceil(hours * step - 1e-9) / step
 
 
 def not_asked(strategy: str, hours: float) -> str:
-    """What a study says of a strategy that its hours did not hold."""
+    """Return a study's sentence about a strategy that did not fit its hours."""
     return f"{strategy} was left out: to train it fairly, the study needs about {enough(hours):g} hours."
 
 
 def with_about(study: Study, choice: Choice, at_once: int) -> Study:
-    """The study, saying what it was chosen for and what it leaves out, unless the user said what it is about."""
+    """Return the study with a description of its purpose and of what it leaves out, unless the user described it."""
     if study.about:
         return study
     left = " ".join(not_asked(name, hours) for name, hours in choice.left_out.items())

@@ -1,9 +1,9 @@
-"""A study is fitted anew to its hours once its search has ended, before the test set is opened: it gains what fits, or gives up what does not.
+"""A second fit of a study to its hours, once its search has ended and before the test set is opened: it gains or gives up parts.
 
-A study for some hours is chosen by speeds that were measured before it began, in whole steps. Other programs come and go since, and its own
-search tells better. So all that is still to do is priced anew, by the same prices (`study.budget.price`) times what the search took of its own.
-What fits is bought: strategies left out, trials, seeds. Where not even the plan fits, it gives up seeds, then the budget check, then pixels of
-the confirm runs. This goes by the clock and by validation alone; no test image was looked at.
+The study was chosen by speeds measured before it began, in whole steps. Other programs come and go since, and its own search gives better
+numbers. So the rest is priced anew, by the same prices (`study.budget.price`), times the search's own ratio of real to expected time.
+What fits is bought: strategies left out, trials, seeds. Where not even the plan fits, it gives up seeds, then the budget check, then
+pixels of the confirm runs. Only the clock and validation decide; no test image is used.
 """
 
 from collections.abc import Callable, Iterator
@@ -22,12 +22,12 @@ SPARE = 0.03  # of the hours
 ALL_IMAGES = 4 / 3  # training and validation images, as a share of the training images
 
 Step = Callable[[Study], Study | None]
-"""The next larger study of a kind, or the next smaller; None after the last."""
+"""A function that returns the next larger study of a kind, or the next smaller; None after the last."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sofar:
-    """How far a study came, and how long it took."""
+    """The progress of a study, and the time it took."""
 
     now: float  # unix time
     seconds: float  # of its search, and of its confirm runs where they are trained
@@ -38,7 +38,7 @@ class Sofar:
 
 @dataclass(frozen=True, kw_only=True)
 class Leftover:
-    """What the hours that a study was chosen for may still buy."""
+    """The further purchases for a study that was chosen for a number of hours."""
 
     choice: Choice
     pictures: tuple[Pictures, ...]
@@ -46,8 +46,10 @@ class Leftover:
     given: frozenset[str] = frozenset()  # fields that the user set: they stay
 
     def fitted(self, study: Study, sofar: Sofar, ends_at: float) -> Study:
-        """The study with what still fits before `ends_at` (unix time), in the order in which it is worth having, or without what does not fit
-        any more, the least missed first; itself where neither is."""
+        """Return the study with everything that still fits before `ends_at` (unix time), the most useful first.
+
+        Where the plan itself does not fit, it is returned without its least useful parts; where neither applies, unchanged.
+        """
         cost = cost_of(study, self.pictures, self.machine)
         done = _trained(cost, sofar) if sofar.trained else cost.search
         slower = sofar.seconds / done if done else 1.0
@@ -67,8 +69,11 @@ class Leftover:
         return study
 
     def delivery(self, study: Study, cost: Cost, slower: float, sofar: Sofar) -> float:
-        """Seconds of what will be trained of the share that was set aside for it, one run after the other: whole lengths, so hardly ever all
-        of it. `cost`: of the study."""
+        """Return the seconds of the delivery's trainings, one run after the other; whole lengths rarely use all of their share of the
+        hours.
+
+        `cost`: of the study.
+        """
         if not study.deliver:
             return 0.0
         run = slower * max(run_seconds(study, c, self.pictures, self.machine) for c in study.cells)
@@ -78,8 +83,11 @@ class Leftover:
         return cost.line + price(tried, to_train, run, ALL_IMAGES)
 
     def _growths(self, study: Study, sofar: Sofar) -> Iterator[Step]:
-        """What a study may grow by, the most useful first. What was searched and confirmed stays as it is, but for more seeds; so does a study
-        that gave something up. One by outer folds has no budget check, and a seed for each search: it grows by a second pass, else by trials."""
+        """Yield the ways in which a study may grow, the most useful first.
+
+        What was searched and confirmed stays as it is, except for more seeds, and so does a study that gave something up. A study by
+        outer folds has no budget check, and one seed for each search: it grows by a second pass, else by trials.
+        """
         gave_up = any(getattr(study, name) < getattr(self.choice.study, name) for name in GIVEN_UP)
         if study.folds > 1:
             if gave_up:
@@ -98,7 +106,7 @@ class Leftover:
             yield _seeds
 
     def _cuts(self, sofar: Sofar) -> Iterator[Step]:
-        """What a study may give up, the least missed first. Nothing of it was trained yet."""
+        """Yield the parts that a study may give up, the least useful first. None of them has been trained yet."""
         if not sofar.trained:
             if "confirm_seeds" not in self.given:
                 yield _fewer_seeds
@@ -108,7 +116,7 @@ class Leftover:
                 yield _fewer_pixels
 
     def _strategies(self, study: Study) -> Study | None:
-        """With the cheapest that was left out."""
+        """Return the study with the cheapest strategy that was left out."""
         have = {c.strategy for c in study.cells}
         name = next((s for s in STRATEGIES if s not in have), None)
         if name is None:
@@ -119,7 +127,7 @@ class Leftover:
 
 
 def _trained(cost: Cost, sofar: Sofar) -> float:
-    """The price of all that trains until the test set is opened."""
+    """Return the price of all that trains until the test set is opened."""
     return cost.search + cost.confirm + cost.check + cost.longer * (sofar.lengthened or not sofar.trained)
 
 
@@ -128,7 +136,7 @@ def _budget_check(study: Study) -> Study | None:
 
 
 def _second_pass(study: Study) -> Study | None:
-    """Another search of each outer fold."""
+    """Return the study with another search of each outer fold."""
     if study.searches > study.folds:
         return None
     twice = {name: 2 * getattr(study, name) for name in ("searches", "trials", "random_trials", "confirm_seeds")}
@@ -136,20 +144,20 @@ def _second_pass(study: Study) -> Study | None:
 
 
 def _trials(study: Study) -> Study | None:
-    """One more for each search, which learns from those before it."""
+    """Return the study with one trial more for each search, which learns from those before it."""
     if study.searches > study.folds > 1:  # their numbers say which pass they are of
         return None
     return None if study.trials >= MOST_TRIALS * study.searches else replace(study, trials=study.trials + study.searches)
 
 
 def _seeds(study: Study) -> Study | None:
-    """One more confirm run for each search's winner."""
+    """Return the study with one more confirm run for each search's winner."""
     more = study.confirm_seeds + study.searches
     return None if not study.confirm_seeds or more > max(MOST_SEEDS, 2 * study.searches) else replace(study, confirm_seeds=more)
 
 
 def _fewer_seeds(study: Study) -> Study | None:
-    """One confirm run fewer for each search's winner."""
+    """Return the study with one confirm run fewer for each search's winner."""
     fewer = study.confirm_seeds - study.searches
     return None if fewer < max(FEWEST_SEEDS, study.searches) else replace(study, confirm_seeds=fewer)
 
@@ -159,7 +167,7 @@ def _no_check(study: Study) -> Study | None:
 
 
 def _fewer_pixels(study: Study) -> Study | None:
-    """The next smaller size of the confirm runs, down to the size that was searched at."""
+    """Return the study with the next smaller size of the confirm runs, down to the size that was searched at."""
     if not study.confirm_size:
         return None
     fewer = study.confirm_size - STEP_PX

@@ -1,7 +1,7 @@
-"""How fast this machine is at a study's work, measured in its own conditions: as many at once as trials will run, each with its threads.
+"""The speed of this machine at a study's work, measured in its own conditions: as many at once as trials will run, each with its threads.
 
-Kept for a day in the cache's speeds.json with the load that the machine was under, so that the same command chooses the same study, and
-measured again where the machine is much busier or quieter now.
+It is kept for a day in the cache's speeds.json with the machine's load, so that the same command chooses the same study, and measured
+again where the machine is much busier or quieter now.
 """
 
 import json
@@ -49,7 +49,7 @@ MOST_COPIES = 8  # measured at once: more tell nothing new, and each holds a net
 
 @dataclass(frozen=True, kw_only=True)
 class Conditions:
-    """How trials will run."""
+    """The conditions in which trials will run."""
 
     at_once: int
     threads: int  # of each
@@ -57,7 +57,7 @@ class Conditions:
 
 
 def conditions(local: bool, cpus_per_worker: float, workers: int, concurrent: int | None) -> Conditions:
-    """On this machine, as study.search.on_ray places trials: one a GPU where there are any, else as the processors hold them."""
+    """Return the conditions on this machine, as study.search.on_ray places trials: one a GPU where there are any, else by processors."""
     if local:
         return Conditions(at_once=1, threads=torch.get_num_threads(), ray=False)
     room = torch.cuda.device_count() or int((os.cpu_count() or 1) / max(cpus_per_worker, 1e-9))
@@ -66,7 +66,7 @@ def conditions(local: bool, cpus_per_worker: float, workers: int, concurrent: in
 
 
 class Speeds:
-    """Measurements, by what they are of."""
+    """Measurements, by their subject."""
 
     def __init__(self, places: Places, where: Conditions) -> None:
         self.weights, self.where = places.weights, where
@@ -80,27 +80,27 @@ class Speeds:
 
     @property
     def spent(self) -> float:
-        """Seconds that went into what was asked for, now or earlier: counted alike, so that the same command chooses the same."""
+        """Return the seconds spent on the measurements, now or earlier: both count, so that the same command chooses the same."""
         return sum(self._took.values())
 
     @property
     def quiet(self) -> bool:
-        """Whether no program waits for a processor now."""
+        """Return True where no program waits for a processor now."""
         return alike(self.now, 0.0)
 
     @property
     def load(self) -> float:
-        """Programs that wanted a processor while what was asked for was measured, the most of them."""
+        """Return the largest number of programs that wanted a processor during the measurements."""
         return max(self._loads.values(), default=self.now)
 
     def network(self, name: str) -> Backbone:
-        """As its weights come; raises ConfigError where there are none."""
+        """Return the network with its weights. Raises ConfigError where there are none."""
         if name not in self._networks:
             self._networks[name] = create(name, 2, weights=self.weights)
         return self._networks[name]
 
     def takes(self, name: str, size: int) -> bool:
-        """Whether the network takes images of so many pixels a side."""
+        """Return True where the network takes images of so many pixels a side."""
         try:
             made = create(name, 2, weights=self.weights, image_size=size)
             check_forward(made.model, timm_name(name), made.input_size)
@@ -109,8 +109,10 @@ class Speeds:
         return True
 
     def paces(self, cell: Cell, protocol: Protocol, classes: int, policy: str) -> tuple[Pace, ...]:
-        """Of the settings that a search begins with and, where others cut the network deeper, of the deepest. Strategies with the same cut
-        are measured once."""
+        """Return the pace of the settings that a search begins with and, where others cut the network deeper, of the deepest.
+
+        Strategies with the same cut are measured once.
+        """
         stages = self.network(cell.backbone).num_stages
         cls, epochs = STRATEGIES[cell.strategy], max(protocol.max_epochs, 2)
         ends = {s.phases(stages, epochs)[-1].cut: s for s in (cls(), dearest(cls, stages, protocol.max_epochs))}
@@ -126,7 +128,7 @@ class Speeds:
         return Pace(frozen=found["frozen"], train=found["train"], evaluate=found["evaluate"])
 
     def solve(self) -> float:
-        """Seconds for one image and one class until the line to beat is solved."""
+        """Return the seconds for one image and one class until the line to beat is solved."""
         return float(self._known({"solve": WIDTH}, lambda: {"seconds": _solving()})["seconds"])
 
     def precision(self, backbones: tuple[str, ...], size: int) -> str:
@@ -137,11 +139,11 @@ class Speeds:
         return str(found["precision"])
 
     def process(self) -> float:
-        """Seconds until a new process has loaded what a worker needs."""
+        """Return the seconds until a new process has loaded what a worker needs."""
         return float(self._known({"process": "worker"}, lambda: {"seconds": _process(self.where.ray)})["seconds"])
 
     def trial(self, backbone: str) -> float:
-        """Seconds to make the network and to keep it."""
+        """Return the seconds to make the network and to keep it."""
         return float(self._known({"trial": backbone}, lambda: {"seconds": _made(backbone, self.weights)})["seconds"])
 
     def _copies(self, copies: int, work: Callable[[], T]) -> list[T]:
@@ -166,7 +168,7 @@ class Speeds:
         return dict(kept[key])
 
     def _read(self) -> dict[str, dict[str, Any]]:
-        """What is younger than a day, and says under which load it was measured; of a damaged file, nothing: it only saves time."""
+        """Return measurements that are younger than a day and have their load; none from a damaged file, which only saved time."""
         try:
             found = json.loads(self._folder.read("speeds.json") or b"{}")
             return {k: v for k, v in found.items() if 0 <= time.time() - v["at"] < FRESH_S and "load" in v}
@@ -176,7 +178,7 @@ class Speeds:
 
 
 def load() -> float:
-    """Programs that want a processor, over the last minute; 0 where the system does not say."""
+    """Return the number of programs that want a processor, over the last minute; 0 where the system does not say."""
     try:
         return os.getloadavg()[0]
     except (OSError, AttributeError):
@@ -184,14 +186,14 @@ def load() -> float:
 
 
 def alike(then: float, now: float, cores: int | None = None) -> bool:
-    """Whether a machine is about as fast under one load as under another: up to one program a core, none waits for another."""
+    """Return True where a machine is about as fast under one load as under another. Up to one program a core, none waits for another."""
     cores = cores or usable_cores()
     slow = sorted(max(one / cores, 1.0) for one in (then, now))
     return slow[1] <= OTHERWISE * slow[0]
 
 
 def dearest(cls: type[Strategy], stages: int, epochs: int) -> Strategy:
-    """The strategy with every whole-number setting at the upper end of its range, as far as the network holds it."""
+    """Return the strategy with every whole-number setting at the upper end of its range, as far as the network allows."""
     tops = {name: domain for name, domain in domains(cls).items() if isinstance(domain, Integer)}
     for less in range(max((d.high - d.low for d in tops.values()), default=0) + 1):
         strategy = cls(**{name: max(d.high - less, d.low) for name, d in tops.items()})

@@ -1,7 +1,7 @@
-"""What a study costs in seconds, from what was measured of its images and of the machine. Nothing here looks at a disk or a clock.
+"""The cost of a study in seconds, from measurements of its images and of the machine. Nothing here reads a disk or a clock.
 
-Each strategy is priced by what it really does: a frozen half is passed once for every stored view, whatever the epochs; trials of a search
-that may be stopped early are priced at the share that is trained of them; the line to beat is one pass over the images.
+Each strategy is priced by its real work: every stored view passes the frozen half once, independent of the epochs; trials that a search
+may stop early are priced at their expected share; the line to beat is one pass over the images.
 """
 
 import dataclasses
@@ -16,12 +16,12 @@ RESERVE = 1.1  # times the price: other programs run too
 STRENGTHS = (1 / 8, 1 / 4, 1 / 4, 1 / 4, 1 / 8)
 """Shares of the strengths of augmentation to which stored views are rounded (`training.augment.LEVELS`), where a search draws evenly."""
 BUSY = 1.5
-"""Programs that want a processor, for each processor there is: from here on a machine is called busy."""
+"""Programs that want a processor, for each processor, from which on a machine is called busy."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pictures:
-    """What of a data set's images decides."""
+    """Facts of a data set's images that decide its cost."""
 
     dataset: str  # as `grid` takes it: NAME[@SPLITS]
     train: int
@@ -38,7 +38,7 @@ class Pictures:
 
 @dataclass(frozen=True, kw_only=True)
 class Pace:
-    """Seconds an image takes in one of the trials that run at once."""
+    """Seconds that an image takes in one of the trials that run at once."""
 
     frozen: float  # through the frozen half, augmented before and stored after; 0 where nothing is frozen
     train: (
@@ -48,17 +48,17 @@ class Pace:
 
     @property
     def whole(self) -> float:
-        """Forward through the whole network."""
+        """Return the forward pass through the whole network."""
         return self.frozen + self.evaluate
 
 
 Paces = tuple[Pace, ...]
-"""Of a strategy at one image size: at the settings that a search may draw at one end of their ranges, and at the other."""
+"""Paces of a strategy at one image size: with the settings at one end of their searched ranges, and at the other."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Machine:
-    """What was measured."""
+    """The measurements of a machine."""
 
     at_once: int  # trials
     start: float  # seconds of a whole study that no trial takes: start-up, the images read, the report
@@ -71,14 +71,17 @@ class Machine:
 
     @property
     def busy(self) -> str:
-        """What to say of a machine that other programs were using; empty for a quiet one."""
+        """Return a note that other programs were using the machine; empty for a quiet one."""
         if self.load < BUSY * self.cores:
             return ""
         return f"measured while this machine was busy: load {self.load:.0f} on {self.cores} core{'s' * (self.cores != 1)}"
 
     def pace(self, backbone: str, strategy: str, size: int) -> Paces:
-        """Measured, or a fixed part and one in proportion to pixels, as the two nearest sizes that were measured have it; in proportion to
-        pixels where there is one. Below the smallest, the smallest's."""
+        """Return the pace at a size, measured or computed.
+
+        Between sizes it has a fixed part and one in proportion to pixels, from the two nearest sizes measured; with a single one it is in
+        proportion to pixels. Below the smallest size it is the smallest's.
+        """
         known = self.paces[backbone, strategy]
         sizes = sorted(known)
         if size in known or size < sizes[0]:
@@ -98,7 +101,7 @@ def _mixed(a: Pace, b: Pace, first: float, second: float) -> Pace:
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
-    """Seconds of a study by what they go into."""
+    """Seconds of a study by purpose."""
 
     start: float
     line: float  # the line to beat
@@ -117,8 +120,11 @@ class Cost:
 
 
 def cost_of(study: Study, pictures: Sequence[Pictures], machine: Machine) -> Cost:
-    """The price of a study. Stages are priced by list scheduling's bound (Graham 1969): the work is shared by the trials that run at
-    once, and the longest one is waited for."""
+    """Return the price of a study.
+
+    Stages are priced by list scheduling's bound (Graham 1969): the trials that run at once share the work, and the stage waits for the
+    longest.
+    """
     by_name = {p.dataset: p for p in pictures}
     trials = {cell: _Trial(study, cell, by_name[cell.data.text], machine) for cell in study.cells}
     runs = study.confirm_seeds
@@ -128,7 +134,7 @@ def cost_of(study: Study, pictures: Sequence[Pictures], machine: Machine) -> Cos
         return (sum(map(count, of)) + (together - 1) * max(map(longest, of), default=0.0)) / together
 
     def confirm(factor: int, count: int, *, tested: bool = True, checked: bool = False) -> float:
-        """`checked`: of the questions whose budget is checked alone."""
+        """Return the seconds of confirm runs. `checked`: only of the questions whose budget is checked."""
         of = [t for t in trials.values() if not checked or study.is_longest(t.cell)]
         usual = {t: study.confirmed_protocol(t.cell) for t in of}
         long = {t: dataclasses.replace(p, max_epochs=factor * p.max_epochs) for t, p in usual.items()}
@@ -148,18 +154,20 @@ def cost_of(study: Study, pictures: Sequence[Pictures], machine: Machine) -> Cos
 
 
 def run_seconds(study: Study, cell: Cell, pictures: Sequence[Pictures], machine: Machine) -> float:
-    """Of one confirm run of the cell, measured on no test image."""
+    """Return the seconds of one confirm run of the cell, without its measurement on test images."""
     trial = _Trial(study, cell, next(p for p in pictures if p.dataset == cell.data.text), machine)
     return trial.won(study.confirmed_protocol(cell), tested=False)
 
 
 def line_size(own: int, smallest: int) -> int:
-    """Pixels a side of the line to beat: the network's own size, to which smaller images are enlarged; no less than `smallest`."""
+    """Return the pixels a side of the line to beat: the network's own size, to which smaller images are enlarged, and at least
+    `smallest`."""
     return max(own, smallest)
 
 
 def _lines(study: Study, by_name: Mapping[str, Pictures], machine: Machine) -> float:
-    """One trial at a time, before all others: features of all images at the full size, and at the study's where that is less."""
+    """Return the seconds of the lines, one trial at a time: features of all images at the full size, and at the study's where that is
+    less."""
     seconds = 0.0
     for name, backbone in dict.fromkeys((c.data.text, c.backbone) for c in study.cells):
         own, strategy = by_name[name], next(c.strategy for c in study.cells if c.backbone == backbone)
@@ -172,7 +180,7 @@ def _lines(study: Study, by_name: Mapping[str, Pictures], machine: Machine) -> f
 
 
 class _Trial:
-    """What one trial of a cell costs, in seconds of the machine's one share."""
+    """The cost of one trial of a cell, in seconds of the machine's one share."""
 
     def __init__(self, study: Study, cell: Cell, pictures: Pictures, machine: Machine) -> None:
         self.study, self.cell, self.pictures, self.machine = study, cell, pictures, machine
@@ -181,17 +189,21 @@ class _Trial:
         self.blends = any(max(extremes(d)) > 0 for n, d in study.ranges(cell).items() if n in ("mixup", "cutmix"))
 
     def usual(self, protocol: Protocol) -> float:
-        """Of settings from anywhere in their ranges."""
+        """Return the seconds with settings from anywhere in their ranges."""
         return fmean(self._seconds(protocol, pace) for pace in self._paces(protocol))
 
     def won(self, protocol: Protocol, *, tested: bool) -> float:
-        """Of the settings that a search chose: halfway from the usual to the dearest, since deep cuts win more often than shallow ones.
-        `tested`: measured on the test images too."""
+        """Return the seconds with the settings that a search chose, priced halfway from the usual to the dearest: deep cuts win more
+        often.
+
+        `tested`: measured on the test images too.
+        """
         each = [self._seconds(protocol, pace) + tested * self._measured(pace) for pace in self._paces(protocol)]
         return (fmean(each) + max(each)) / 2
 
     def search(self) -> float:
-        """All trials of the cell: the published defaults, then random ones, then those that learn from them and may be stopped early."""
+        """Return the seconds of all trials of the cell: the published defaults, then random ones, then guided ones that may be stopped
+        early."""
         study, p = self.study, self.protocol
         each = study.trials // study.searches
         drawn = min(-(-study.random_trials // study.searches), each - 1)
@@ -201,7 +213,7 @@ class _Trial:
         return study.searches * trained * (1 + drawn + (each - 1 - drawn) * trained_share(study))
 
     def once(self, protocol: Protocol) -> float:
-        """What is scored through the frozen half, once for all trials at one size; each outer fold has other images."""
+        """Return the seconds of scoring through the frozen half, once for all trials at one size; each outer fold has other images."""
         paces = self._paces(protocol)
         return self.study.folds * sum(self._looked(protocol) * pace.frozen for pace in paces)
 
@@ -226,15 +238,17 @@ def _whole(ranges: Mapping[str, Domain]) -> list[Integer]:
 
 
 def distinct(drawn: int, cuts: int) -> float:
-    """How many kinds of stored views so many random trials and the published default need, where strengths of augmentation are rounded and
-    networks are cut at `cuts` places."""
+    """Return the expected number of kinds of stored views for so many random trials and the published default.
+
+    Strengths of augmentation are rounded and networks are cut at `cuts` places.
+    """
     shares = [share / cuts for share in STRENGTHS for _ in range(cuts)]
     default = STRENGTHS[len(STRENGTHS) // 2] / cuts
     return 1 + sum(1 - (1 - share) ** drawn for share in shares) - (1 - (1 - default) ** drawn)
 
 
 def trained_share(study: Study) -> float:
-    """What successive halving trains of a trial that it may stop, on average: one in `reduction_factor` goes on at every rung."""
+    """Return the share of a trial that successive halving trains on average: one in `reduction_factor` goes on at every rung."""
     going, share, before, rung = 1.0, 0.0, 0, study.grace_epochs
     while rung < study.protocol.max_epochs:
         share += going * (rung - before)

@@ -1,4 +1,4 @@
-"""What `mine` chose, and why, in words: a row a choice, a row for everything that hours buy, and the price in parts."""
+"""The choices of `mine` in words: one row for each choice, one for everything that hours buy, and the price in parts."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ Row = tuple[str, str, str]
 
 
 def reasons(choice: Choice, pictures: Sequence[Pictures], machine: Machine, given: frozenset[str] = frozenset()) -> list[Row]:
-    """(what, chosen, why) for every choice; `given`: the names of what the user set."""
+    """Return (what, chosen, why) for every choice; `given`: the names of what the user set."""
     study, p = choice.study, choice.study.protocol
     train = min(x.train for x in pictures)
     per, steps = study.trials // study.searches, p.steps(train)
@@ -72,7 +72,7 @@ def reasons(choice: Choice, pictures: Sequence[Pictures], machine: Machine, give
 
 
 def bought(choice: Choice) -> list[Row]:
-    """(what hours buy, whether these did, how many would, with everything above it): all that was bought, and the next three."""
+    """Return (what hours buy, whether these did, the hours needed with everything above it): all that was bought, and the next three."""
     study = choice.smallest
     strategies = " and ".join(dict.fromkeys(c.strategy for c in study.cells))
     smallest = f"the line to beat, and {strategies} at {study.protocol.image_size} px: a search and {study.confirm_seeds} confirm runs"
@@ -103,7 +103,9 @@ def _size(choice: Choice, pictures: Sequence[Pictures], machine: Machine) -> str
     best = sizes(machine.own)[-1]
     searched = "searched at this size, confirmed at more" if study.confirm_size else ""
     if confirmed >= best:
-        most = f"the network was made for {machine.own} px" + (f", to which images of {side} px are enlarged" if side < machine.own else "")
+        most = (f"the network was made for {machine.own} px") + (
+            f", to which images of {side} px are enlarged" if side < machine.own else ""
+        )
         return f"{searched}. Confirmed at {confirmed} px: {most}" if searched else most
     fewer = f"few for images of {side} px and a network made for {machine.own} px. More pixels mostly mean better scores"
     wider = next((r for r in choice.rungs if not r.bought and r.change.fields.keys() == {"size"}), None)
@@ -138,7 +140,7 @@ def at_once(trials: int) -> str:
 
 
 def minutes(seconds: float) -> str:
-    """As people say it: 20 s, 3 min, 2.5 h."""
+    """Return the duration as people say it: 20 s, 3 min, 2.5 h."""
     if seconds >= 5400:
         return _hours(seconds / 3600)
     return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"

@@ -1,7 +1,7 @@
-"""What to run next, and running it: here or on a Ray cluster."""
+"""The choice of the next trials, and running them: here or on a Ray cluster."""
 
 from study.errors import EnvironmentProblem
 
 
 class RayDoesNotStart(EnvironmentProblem):
-    """Ray was to be started on this machine, and was not: a study may do without."""
+    """An error where Ray should be started on this machine and does not start: a study may continue without it."""

@@ -1,6 +1,6 @@
-"""Between a plan and whatever runs it: writes the ledger, keeps the live view, turns endings into results.
+"""The link between a plan and its runner: it writes the ledger, keeps the live view, and turns endings into results.
 
-Runs in the sweep's own process only, so the ledger has one writer.
+It runs in the sweep's own process only, so the ledger has one writer.
 """
 
 import logging
@@ -23,7 +23,8 @@ log = logging.getLogger(__name__)
 
 
 class Conductor:
-    """`watch` is told of every event: ("start", ask, None), ("epoch", ask, record), ("end", ask, result)."""
+    """The link between a plan and its runner. `watch` gets every event: ("start", ask, None), ("epoch", ask, record), ("end", ask,
+    result)."""
 
     def __init__(
         self,
@@ -33,7 +34,7 @@ class Conductor:
         watch: Callable[[str, Ask, object], None],
         measurements: tuple[str, ...] = (),
     ) -> None:
-        """`measurements`: what a completed trial must have left where the ledger finds it."""
+        """Set up the link. `measurements`: those that a completed trial must have left in the ledger."""
         self.plan, self.ledger, self.classes, self.watch, self.measurements = plan, ledger, classes, watch, measurements
         self.running: dict[str, Ask] = {}
         self._again: deque[Ask] = deque()
@@ -42,7 +43,7 @@ class Conductor:
 
     @property
     def cells(self) -> int:
-        """Cells of the study."""
+        """Return the number of the study's cells."""
         study = self.ledger.study()
         return len(study.cells) if study else 0
 
@@ -63,12 +64,12 @@ class Conductor:
         return ask
 
     def ask_again(self) -> None:
-        """What is running was lost with whatever ran it: its trials are asked for again, and go on from their checkpoints."""
+        """Ask again for the trials that were lost with their runner; they resume from their checkpoints."""
         self._again.extend(self.running.values())
         self.running.clear()
 
     def epoch(self, trial_id: str, record: EpochRecord) -> bool:
-        """An epoch was completed; True: stop the trial (its result is written already)."""
+        """Record a completed epoch; return True where the trial must stop (its result is written already)."""
         ask = self.running.get(trial_id)
         if ask is None:
             return True
@@ -90,9 +91,9 @@ class Conductor:
         return True
 
     def end(self, trial_id: str, outcome: Outcome, reason: str = "") -> None:
-        """The trial is over; a second call for the same trial changes nothing.
+        """End the trial; a second call for the same trial changes nothing.
 
-        It is booked as completed only after its measurements were read back here: a verdict must not rest on files that stayed on a
+        It is recorded as completed only after its measurements were read back here: a verdict must not rest on files that stayed on a
         worker's own disk. Raises EnvironmentProblem where they did.
         """
         ask = self.running.get(trial_id)
@@ -119,7 +120,8 @@ class Conductor:
             hosts = sorted({str(e.facts.get("host", "")) for e in self.ledger.epochs(ask.trial_id)} - {""}) or ["its worker"]
             raise EnvironmentProblem(
                 f"{ask.cell} #{ask.number} ended on {', '.join(hosts)}, but its {', '.join(lost)} are not in "
-                f"{self.ledger.trial_folder(ask.trial_id).location}: every node must see the same --results folder; then run the same command again."
+                f"{self.ledger.trial_folder(ask.trial_id).location}: every node must see the same --results folder; then run the "
+                "same command again."
             )
 
     def _result(self, ask: Ask, outcome: Outcome, reason: str) -> TrialResult:
@@ -149,7 +151,7 @@ class Conductor:
 
 
 def _processor(epochs: list[EpochRecord]) -> dict[str, float]:
-    """Seconds of a processor, over all epochs and workers, where every epoch says."""
+    """Return the processor seconds over all epochs and workers, where every epoch has them."""
     if any("cpu_seconds" not in e.facts for e in epochs):
         return {}
     return {"cpu_seconds": sum(e.facts["cpu_seconds"] for e in epochs)}
@@ -159,7 +161,7 @@ SLOW = 2.0  # times the others' median: a worker that slow holds the whole group
 
 
 def _straggler(epochs: list[EpochRecord]) -> dict[str, str]:
-    """Names the worker whose own work, waiting not counted, took much longer than the others'."""
+    """Return the worker whose own work, without waiting, took much longer than the others'."""
     paces = [e.facts["busy_seconds"] for e in epochs if len(e.facts.get("busy_seconds", [])) > 1]
     if not paces or len({len(p) for p in paces}) > 1:
         return {}

@@ -1,4 +1,5 @@
-"""Which runs confirm a study's winners, and for how many times its epochs: what speaks is known by id, whatever stage asked for it first."""
+"""The runs that confirm a study's winners, and their multiple of its epochs. A run is known by its id, whichever stage asked for it
+first."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -7,14 +8,17 @@ from study.question.config import Cell, Study, TrialConfig, question_of
 from study.search.seeds import confirm_config
 
 Chosen = Mapping[str, Sequence[str]]
-"""By cell, the search trials whose configurations are confirmed: one a search, empty where that search found none."""
+"""Trials of the search whose configurations are confirmed, by cell: one a search, empty where that search found none."""
 
 
 def planned(
     study: Study, winners: Mapping[str, Sequence[TrialConfig | None]], factors: Mapping[str, int]
 ) -> Iterator[tuple[str, int, TrialConfig]]:
-    """(cell, number, configuration) of every confirm run. `winners`: by cell, the winner of each search; `factors`: times the epochs, 1
-    where a cell is not named. Run k trains the winner of search k mod R, and is left out where that search found none."""
+    """Yield (cell, number, configuration) of every confirm run.
+
+    `winners`: by cell, the winner of each search; `factors`: times the epochs, 1 where a cell is not named. Run k trains the winner of
+    search k mod R, and is left out where that search found none.
+    """
     for number in range(study.confirm_seeds):
         for cell, own in winners.items():
             winner = own[study.search_of(number, len(own))]
@@ -23,8 +27,11 @@ def planned(
 
 
 def record_of(study: Study, budgets: Sequence[Mapping[str, Any]], chosen: Chosen, cell: str) -> Mapping[str, Any] | None:
-    """What was decided on the budget of the cell's question; None where nothing was, or for other winners or cells than it has today, or
-    before the study asked the same at a longer budget."""
+    """Return the decision on the budget of the cell's question.
+
+    None where there is none, where it was made for other winners or cells than today's, or before the study asked the same at a longer
+    budget.
+    """
     own = next((c for c in study.cells if c.id == cell), None)
     if own is None or not study.is_longest(own):
         return None
@@ -33,7 +40,7 @@ def record_of(study: Study, budgets: Sequence[Mapping[str, Any]], chosen: Chosen
 
 
 def factors_of(study: Study, budgets: Sequence[Mapping[str, Any]], chosen: Chosen) -> dict[str, int]:
-    """By cell, how many times the study's epochs its confirm runs train."""
+    """Return by cell the multiple of the study's epochs that its confirm runs train."""
     if not budgets:
         return {}
     found = {cell: record_of(study, budgets, chosen, cell) for cell in chosen}
@@ -41,20 +48,22 @@ def factors_of(study: Study, budgets: Sequence[Mapping[str, Any]], chosen: Chose
 
 
 class Round(NamedTuple):
-    """One check of a question: what runs at `factor` times the epochs bring over those at `against` times."""
+    """One check of a question: runs at `factor` times the epochs, compared with those at `against` times."""
 
     against: int
     factor: int
 
 
 def checks(study: Study, cell: Cell) -> int:
-    """Runs of the budget check that are planned for the cell, at least: none where the study asks the same at a longer budget, since that
-    is what a check would look for."""
+    """Return the least number of runs of the budget check that are planned for the cell.
+
+    It is 0 where the study asks the same at a longer budget, since a check would look for exactly that.
+    """
     return int(bool(study.budget_check and study.confirm_seeds and study.is_longest(cell)))
 
 
 def next_round(study: Study, cell: Cell, record: Mapping[str, Any] | None) -> Round | None:
-    """The check that the cell's question still needs after what was decided on it; None where its budget is settled."""
+    """Return the check that the cell's question still needs after the decisions on it; None where its budget is settled."""
     if not checks(study, cell):
         return None
     if record is None:
@@ -67,5 +76,5 @@ def next_round(study: Study, cell: Cell, record: Mapping[str, Any] | None) -> Ro
 
 
 def checked_number(winners: Sequence[str], best: str) -> int:
-    """The confirm run whose seed and part a cell's check takes: the first of the search that found its `best` trial."""
+    """Return the confirm run whose seed and part a cell's check takes: the first of the search that found its `best` trial."""
     return winners.index(best) if best in winners else next(k for k, t in enumerate(winners) if t)

@@ -1,4 +1,4 @@
-"""The same search in this process, without Ray."""
+"""The search in this process, without Ray."""
 
 import logging
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from study.storage.places import Places
 
 
 class _NotTheTrials(BaseException):
-    """Carries an error of what is told of an epoch (the ledger, the plan, a terminal that has gone) past all that is the trial's own."""
+    """An error of the receivers of an epoch (the ledger, the plan, a closed terminal), carried past the trial's own error handling."""
 
 
 log = logging.getLogger(__name__)
@@ -23,7 +23,10 @@ log = logging.getLogger(__name__)
 def run(
     conductor: Conductor, places: Callable[[Ask], Places], *, total: int, measurements: tuple[str, ...], interrupted: Interrupted
 ) -> None:
-    """Runs the plan to its end, one trial at a time; the plan knows its own end, so `total` says nothing new here. An error ends its trial as failed, with the reason, and the next begins."""
+    """Run the plan to its end, one trial at a time.
+
+    The plan knows its own end, so `total` is not used. An error ends its trial as failed, with the reason, and the next begins.
+    """
     del total
     while not interrupted.is_set() and (ask := conductor.ask()) is not None:
         trial_id = ask.trial_id

@@ -1,8 +1,8 @@
 """The search: one Optuna study and one asynchronous successive halving (ASHA, Li et al. 2020) per cell and independent search.
 
-Optuna's state is rebuilt from the ledger whenever a sweep starts, so there is none to lose. Samplers are seeded by
-(study, cell, trial number): the default and the random trials are the same on every machine and in any order;
-the guided ones, which the study's sampler proposes, are functions of what has been told before.
+Optuna's state is rebuilt from the ledger whenever a sweep starts, so none can be lost. Samplers are seeded by (study, cell, trial
+number): the default and the random trials are the same on every machine and in any order. The guided ones, which the study's sampler
+proposes, are functions of the results before them.
 """
 
 import dataclasses
@@ -36,11 +36,14 @@ RESAMPLES = 20  # a space that keeps repeating itself is exhausted
 
 
 class SearchPlan(Plan):
-    """Asks the cell that is furthest behind in its budget, of several the dearest; unfinished trials of an earlier run come first, under
-    their own ids. Which cell starts first changes no cell's trials: each asks and is told for itself."""
+    """A plan that asks the cell that is furthest behind in its budget, the dearest one of several.
+
+    Unfinished trials of an earlier run come first, under their own ids. The order of cells changes no cell's trials: each asks and is
+    told for itself.
+    """
 
     def __init__(self, study: Study, ledger: Ledger, price: Callable[[str], float] | None = None) -> None:
-        """`price`: seconds of a trial of the cell with this id, asked for where none was measured."""
+        """Set up the search. `price`: seconds of a trial of the cell with this id, used where none was measured."""
         self.study, self._seconds = study, SecondsByCell(price)
         self.cells = {(cell.id, search): CellSearch(cell, study, search) for search in range(study.searches) for cell in study.cells}
         self.total, self.done = study.trials * len(study.cells), 0
@@ -81,9 +84,12 @@ class SearchPlan(Plan):
 
 
 class CellSearch:
-    """Ask and tell for one search of a cell. Its rungs go by the cell's own budget: of a schedule ten times as long, the same shares are
-    trained before a trial may be stopped. Which search a trial of a cell belongs to, its number says (`Study.place_of`); each search has its
-    own published default, draws and training seed, so that how its winner turned out says nothing of another's."""
+    """Ask and tell for one search of a cell.
+
+    Its rungs follow the cell's own budget: of a schedule ten times as long, the same shares are trained before a trial may be stopped. A
+    trial's number says to which search of a cell it belongs (`Study.place_of`). Each search has its own published default, draws and
+    training seed, so its result says nothing about another's.
+    """
 
     def __init__(self, cell: Cell, study: Study, search: int = 0) -> None:
         self.cell, self.settings, self.search = cell, study, search
@@ -102,7 +108,7 @@ class CellSearch:
         return len(self._numbers)
 
     def origin(self, number: int) -> Origin:
-        """`number`: within the cell; its random trials are split as all are, rounded up."""
+        """Return the origin of trial `number` of the cell; its random trials are split as all are, rounded up."""
         own = self.settings.place_of(number)[1]
         if own == 0:
             return Origin.DEFAULT
@@ -130,14 +136,14 @@ class CellSearch:
         return ask_for(config, self.cell.id, number, Stage.SEARCH, origin, sequence)
 
     def report(self, ask: Ask, record: EpochRecord) -> bool:
-        """Random trials are never stopped, but the others are measured against them."""
+        """Return True where the trial must stop. Random trials are never stopped, but the others are compared with them."""
         trial = self._live[ask.trial_id]
         trial.report(record.objective, record.epoch)
         promising = not trial.should_prune()
         return not promising and ask.origin.guided and record.epoch < self.max_epochs
 
     def stops(self, ask: Ask) -> tuple[int, ...]:
-        """The rungs below the last epoch: nowhere else does `report` stop a trial."""
+        """Return the rungs below the last epoch: `report` stops a trial nowhere else."""
         if not ask.origin.guided:
             return ()
         rungs = (self._rung(k) for k in itertools.count())
@@ -154,7 +160,7 @@ class CellSearch:
             self.study.tell(trial, value, state=state if value is not None or state is not TrialState.COMPLETE else TrialState.FAIL)
 
     def replay(self, ask: Ask, epochs: list[EpochRecord], result: TrialResult | None) -> None:
-        """Tells Optuna, and its pruner, what an earlier run of the sweep has seen."""
+        """Tell Optuna, and its pruner, the results of an earlier run of the sweep."""
         config = TrialConfig.from_dict(ask.config)
         self._ids.add(ask.trial_id)
         self._numbers.add(ask.number)
@@ -170,9 +176,10 @@ class CellSearch:
             self.tell(ask, result)
 
     def _add(self, config: TrialConfig, epochs: list[EpochRecord], result: TrialResult) -> bool:
-        """What asking, reporting and telling would leave in Optuna, put there at once: the pruner compares each trial with all others.
+        """Add to Optuna at once what asking, reporting and telling would leave there, since the pruner compares each trial with all
+        others.
 
-        False where Optuna would not have it so: a value that lies outside the range it has today.
+        Returns False where Optuna refuses: a value that lies outside the range it has today.
         """
         ranges, scores = self.settings.ranges(self.cell), {e.epoch: e.objective for e in epochs}
         state = STATES[result.outcome]
@@ -197,8 +204,10 @@ class CellSearch:
         return True
 
     def _rungs(self, scores: dict[int, float]) -> dict[str, float]:
-        """What the pruner notes of a trial: its score at the first epoch at or past each rung, one rung an epoch while it is not promoted;
-        promoted or not, the next rung lies epochs ahead."""
+        """Return the pruner's notes on a trial: its score at the first epoch at or past each rung.
+
+        It notes one rung an epoch while the trial is not promoted; promoted or not, the next rung lies epochs ahead.
+        """
         noted: dict[str, float] = {}
         for epoch, score in sorted(scores.items()):
             if epoch >= self._rung(len(noted)):

@@ -1,4 +1,4 @@
-"""Plans: what a stage of a study runs. One interface, `Plan`; the search's own plan is in optuna_cells.py."""
+"""Plans: the trials that a stage of a study runs. One interface, `Plan`; the search's own plan is in optuna_cells.py."""
 
 from abc import ABC, abstractmethod
 from collections import deque
@@ -14,32 +14,34 @@ def ask_for(config: TrialConfig, cell: str, number: int, stage: Stage, origin: O
 
 
 def shows_curve(ask: Ask) -> bool:
-    """Whether the report draws how this trial learned, epoch by epoch: confirm runs, and those of the budget check, which may become
-    some. Of the others it reads the kept epoch alone."""
+    """Return True where the report draws the trial's curve: confirm runs, and budget checks, which may become some.
+
+    For other trials the report reads the kept epoch alone.
+    """
     return ask.stage in (Stage.CONFIRM, Stage.BUDGET)
 
 
 class Plan(ABC):
-    """What to run next. Told of every epoch and every ending; answers whether to stop early."""
+    """A plan of trials. It gets every epoch and every ending, and says which trial runs next and which stops early."""
 
     total: int  # trials this stage runs in all, those done before included
     done: int  # of these, ended before
 
     @abstractmethod
     def ask(self) -> Ask | None:
-        """The next trial, or None when all have been asked for."""
+        """Return the next trial, or None when all have been asked for."""
 
     @abstractmethod
     def report(self, ask: Ask, record: EpochRecord) -> bool:
-        """True: stop this trial now."""
+        """Return True to stop this trial now."""
 
     @abstractmethod
     def stops(self, ask: Ask) -> tuple[int, ...]:
-        """The epochs after which `report` may stop this trial: whoever trains it has its network ready there."""
+        """Return the epochs after which `report` may stop this trial, so that its network is ready there."""
 
     @abstractmethod
     def tell(self, ask: Ask, result: TrialResult) -> None:
-        """The trial has ended, however it did."""
+        """Take the result of a trial that has ended, however it did."""
 
 
 class FixedPlan(Plan):

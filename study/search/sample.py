@@ -1,4 +1,4 @@
-"""From ranges to values: one walk over a cell's searched fields, for Optuna to fill in."""
+"""The way from ranges to values: one walk over a cell's searched fields, which Optuna fills in."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from study.space import Choice, Domain, Integer, Log, Steps
 
 
 def distributions(ranges: dict[str, Domain]) -> dict[str, BaseDistribution]:
-    """A study's ranges as Optuna knows them."""
+    """Return a study's ranges as Optuna's distributions."""
     return {name: _distribution(domain) for name, domain in ranges.items()}
 
 
@@ -23,7 +23,7 @@ def _distribution(domain: Domain) -> BaseDistribution:
 
 
 def suggest(trial: optuna.Trial, study: Study, cell: Cell, seed: int) -> TrialConfig:
-    """Draws every searched field, rounded to 6 digits so that a config reads well and its id is stable."""
+    """Draw every searched field, rounded to 6 digits so that a config reads well and its id is stable."""
     values: dict[str, Any] = {}
     for name, domain in study.ranges(cell).items():
         if isinstance(domain, Choice):
@@ -39,14 +39,15 @@ def suggest(trial: optuna.Trial, study: Study, cell: Cell, seed: int) -> TrialCo
 
 
 def default_values(study: Study, cell: Cell) -> dict[str, Any]:
-    """The published default of the cell's searched fields; where the study's own range leaves it out, the nearest end of that range."""
+    """Return the published default of the cell's searched fields; where the study's own range excludes it, the nearest end of that
+    range."""
     ranges = study.ranges(cell)
     published = TrialConfig.default(cell, study.protocol_of(cell)).values(ranges)
     return {name: within(domain, published[name]) for name, domain in ranges.items()}
 
 
 def within(domain: Domain, value: Any) -> Any:
-    """The value, or the nearest end of a range that leaves it out."""
+    """Return the value, or the nearest end of a range that excludes it."""
     if isinstance(domain, Choice):
         return value if value in domain.options else domain.options[0]
     return min(max(value, domain.low), domain.high)

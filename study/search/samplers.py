@@ -1,4 +1,4 @@
-"""Who proposes a search's guided trials, by name: samplers of Optuna's, seeded for each trial.
+"""The samplers that propose a search's guided trials, by name: Optuna's own, seeded for each trial.
 
 Each begins where the default and the random trials have ended, so it draws no start of its own.
 """

@@ -1,5 +1,7 @@
-"""What starts first: what will take longest, so that no stage ends with one long trial on an idle machine (longest processing time
-first, Graham 1969: at most 4/3 of the shortest makespan there is)."""
+"""The order in which trials start: the longest first, so that no stage ends with one long trial on an idle machine.
+
+This is longest processing time first (Graham 1969): at most 4/3 of the shortest possible makespan.
+"""
 
 import functools
 import math
@@ -14,8 +16,11 @@ Expected = Callable[[Ask], float]
 
 
 def expected_seconds(ended: Iterable[tuple[Ask, TrialResult]], control_of: dict[str, str]) -> Expected:
-    """Seconds of a trial to come, by those of an epoch: as measured with its own settings in its cell, else in its cell, else, for a
-    control, in the cell of the strategy that it is the control of. Infinite where nothing is known: that becomes known first."""
+    """Return the expected seconds of a future trial, from measured epochs.
+
+    They are those with its own settings in its cell, else in its cell, else, for a control, in the cell of the strategy that it controls.
+    Without any, the answer is infinite, so that the trial is run and known first.
+    """
     exact: dict[tuple[str, str], list[float]] = defaultdict(list)
     cells: dict[tuple[str, ...], list[float]] = defaultdict(list)
     for ask, result in ended:
@@ -32,7 +37,7 @@ def expected_seconds(ended: Iterable[tuple[Ask, TrialResult]], control_of: dict[
 
 
 def _question(ask: Ask, strategy: str = "") -> tuple[str, ...]:
-    """What an epoch costs goes by, whatever the fold and however many epochs there are."""
+    """Return the key of an epoch's cost, which does not depend on the fold or the number of epochs."""
     cell = ask.config["cell"]
     return (*map(str, question_of({**cell, "splits": "", "budget": 1})), strategy or cell["strategy"])
 

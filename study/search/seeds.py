@@ -1,4 +1,4 @@
-"""Seeds that are a pure function of what they are for: the same wherever and whenever they are asked."""
+"""Seeds as pure functions of their purpose: the same on every machine and at any time."""
 
 import dataclasses
 import hashlib
@@ -7,15 +7,15 @@ from study.question.config import Study, TrialConfig, stretched
 
 
 def seed_for(*parts: object) -> int:
-    """A 32-bit seed that is a pure function of its parts: trial n of a cell draws the same wherever and whenever it is asked."""
+    """Return a 32-bit seed that is a pure function of its parts: trial n of a cell draws the same wherever and whenever it is asked."""
     return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:4], "big")
 
 
 def confirm_config(study: Study, winner: TrialConfig, number: int, *, factor: int = 1) -> TrialConfig:
-    """The winner's settings again, with a seed nothing was tuned on, and where its cell trains on a part of the images, another part; at
-    `factor` times its epochs, and at the study's size of confirm runs.
+    """Return the winner's settings with a seed nothing was tuned on, at `factor` times its epochs and the study's size of confirm runs.
 
-    Number k of every cell has the same seed, outer fold and part, whatever its strategy, so runs pair up.
+    Where its cell trains on a part of the images, it is another part. Number k of every cell has the same seed, outer fold and part,
+    whatever its strategy, so runs pair up.
     """
     cell = study.cell_of(winner.cell, study.search_of(number))
     subset = number + 1 if cell.train_fraction < 1 else 0  # 0 is what the search saw

@@ -1,4 +1,4 @@
-"""The search as Optuna keeps one: every cell a study in a database of Optuna's, for optuna-dashboard and whatever else reads those."""
+"""The search as Optuna stores one: every cell a study in an Optuna database, for optuna-dashboard and other readers."""
 
 import math
 import warnings
@@ -23,12 +23,15 @@ from study.tracking.names import cell_names
 
 OPTUNAS = {"studies", "trials", "version_info"}  # tables
 OURS = "study"
-"""Attribute of every study written here: one that has it is replaced, one of the same name without it is left alone."""
+"""The attribute of every study written here: one that has it is replaced, one of the same name without it is left alone."""
 
 
 def export(ledger: Ledger, uri: str) -> dict[str, int]:
-    """Writes the search of `ledger` to the database at `uri` (as sqlite:///x.db), anew where it was written before; by name of the Optuna
-    study, its trials. Raises ConfigError where there is no search or a name is taken, EnvironmentProblem where the database refuses."""
+    """Write the search of `ledger` to the database at `uri` (as sqlite:///x.db), replacing an earlier copy.
+
+    Returns the number of trials by name of the Optuna study. Raises ConfigError where there is no search or a name is taken,
+    EnvironmentProblem where the database refuses.
+    """
     study = ledger.study()
     if study is None:
         raise ConfigError(f"{ledger.folder.location} holds no study; give RESULTS/STUDY.")
@@ -75,7 +78,7 @@ def _values(study: Study, cell: Cell, trial: Trial) -> dict[str, Any]:
 
 
 def _wide_enough(ranges: Mapping[str, BaseDistribution], values: Sequence[Mapping[str, Any]]) -> dict[str, BaseDistribution]:
-    """A range that changed as the study grew left trials outside: Optuna takes none such, so it is told the range that holds all."""
+    """Return ranges that hold all trials. A range that changed as the study grew leaves trials outside, which Optuna would refuse."""
     out: dict[str, BaseDistribution] = {}
     for name, known in ranges.items():
         tried = [v[name] for v in values]
@@ -104,7 +107,8 @@ def _frozen(study: Study, cell: Cell, trial: Trial, ranges: dict[str, BaseDistri
     if study.searches > 1:
         attributes["search"] = study.place_of(ask.number)[0]
     if result:
-        attributes |= {"outcome": result.outcome.value, "reason": result.reason, "seconds": result.seconds, "best_epoch": result.best_epoch}
+        attributes |= {"outcome": result.outcome.value, "reason": result.reason, "seconds": result.seconds}
+        attributes |= {"best_epoch": result.best_epoch}
     values = _values(study, cell, trial)
     made = optuna.trial.create_trial(
         state=state,

@@ -1,7 +1,17 @@
-"""The search on a Ray cluster: Ray Tune runs the plan, Ray Train wraps trials of several workers. The only package that imports Ray.
+"""The search on a Ray cluster: Ray Tune runs the plan, Ray Train wraps trials of several workers. No other package imports Ray.
 
-One Tuner for all cells, so that the cluster never idles. Tune's own state files are not used: the ledger is the state.
-This file imports nothing of it: every process of a trial reads it. `cluster.py` connects, `nodes.py` asks each node (by `look.py`) whether it is fit, `tuner.py` drives, `workers.py` is what runs far away, `process_group.py` lets go of what DDP workers that cannot begin hold, `sharing.py` says how much of a GPU a trial needs, `notice.py` whether a node will be taken away, `python_of_workers.py` refuses another Python for workers, `slices.py` names parts of GPUs.
+There is one Tuner for all cells, so that the cluster never idles. Tune's own state files are not used: the ledger is the state. This file
+imports nothing of the package, since every process of a trial reads it.
+
+- `cluster.py` connects.
+- `nodes.py` asks each node (by `node_report.py`) whether it is fit.
+- `tuner.py` drives Tune.
+- `workers.py` runs on the nodes.
+- `process_group.py` releases the resources of DDP workers that cannot begin.
+- `gpu_share.py` computes the part of a GPU that a trial needs.
+- `notice.py` asks whether a node will be taken away.
+- `python_of_workers.py` refuses another Python for workers.
+- `slices.py` names parts of GPUs.
 """
 
 import os
@@ -17,7 +27,8 @@ SETTINGS = {  # read by Ray when it is imported or started
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_DEDUP_LOGS": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "TUNE_FUNCTION_THREAD_TIMEOUT_S": "3600",  # a stopped trial may end slowly on a busy machine: after 2 s Tune drops the next one, and waits for it for ever
+    # a stopped trial may end slowly on a busy machine: after 2 s Tune drops the next one, and waits for it for ever
+    "TUNE_FUNCTION_THREAD_TIMEOUT_S": "3600",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # the sweep has its own
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",  # under `uv run` Ray would make workers an environment of their own, with another Python
     "RAY_memory_usage_threshold": "0.95",

@@ -1,4 +1,4 @@
-"""Connecting to Ray, or starting it here; what its nodes have and what a trial takes of them."""
+"""The connection to Ray, or its start here; the resources of its nodes and those that a trial takes."""
 
 import contextlib
 import logging
@@ -21,18 +21,21 @@ from study.search.on_ray.python_of_workers import check_python
 from study.storage.options import check_address
 
 LOST = "Ray's head at {} is lost; start it and run the same command again."
-NO_NODE = "no node of the Ray cluster at {} has been alive for {:.0f} s; look at them with `ray status`, start one and run the same command again."
+NO_NODE = (
+    "no node of the Ray cluster at {} has been alive for {:.0f} s; look at them with `ray status`, start one and run the "
+    "same command again."
+)
 NO_NODE_S = 60  # the head lives, but knows no node that does: Tune would wait for one for ever, without a word
 PASSED_ON = ("STUDY_", "RAY_TRAIN_", "TUNE_", "GLOO_", "NCCL_", "OMP_WAIT_POLICY")  # variables of this shell that hold for every worker
 REACHED_S = 12.0  # most time until a wrong address is said
 HEAD_LOST_S = 20  # the head answers nothing for so long: it is lost (Ray's own driver waits a minute and dies without a word)
 
 Nodes = list[dict[str, float]]
-"""What each living node of a cluster has."""
+"""Resources of each living node of a cluster."""
 
 
 def _worth_saying(record: logging.LogRecord) -> bool:
-    """Not that tokens are asked for, as they should be, and with which variable they would not; that they are not is said."""
+    """Return False for Ray's note that tokens are required, as they should be; the opposite note is shown."""
     return "Token authentication is enabled" not in record.getMessage()
 
 
@@ -41,7 +44,7 @@ logging.getLogger("ray._private.authentication.authentication_token_setup").addF
 
 @dataclass(frozen=True, kw_only=True)
 class Resources:
-    """What one trial takes."""
+    """The resources of one trial."""
 
     workers: int = 1
     cpus_per_worker: float = 1.0
@@ -55,7 +58,7 @@ class Resources:
         return needs | {"GPU": self.gpus_per_trial / self.workers} if self.gpus_per_trial else needs
 
     def fit(self, nodes: Nodes) -> int:
-        """How many trials run at once. Raises EnvironmentProblem naming need and have: Ray would wait for ever."""
+        """Return the number of trials that run at once. Raises EnvironmentProblem naming need and have: Ray would wait for ever."""
         if self.workers > 1 and 0 < self.gpus_per_trial < self.workers:
             raise EnvironmentProblem(
                 f"{self.workers} workers a trial need {self.workers} GPUs, one each (NCCL shares none), not {self.gpus_per_trial:g}; "
@@ -67,14 +70,15 @@ class Resources:
             said = ", ".join(f"{v:g} {k}" for k, v in need.items())
             there = "; ".join(", ".join(f"{node.get(k, 0):g} {k}" for k in need) for node in nodes)
             raise EnvironmentProblem(
-                f"a trial needs {said}{f' for each of {self.workers} workers' if self.workers > 1 else ''} but the cluster's nodes have {there}; "
+                f"a trial needs {said}{f' for each of {self.workers} workers' if self.workers > 1 else ''} but the cluster's nodes "
+                f"have {there}; "
                 "lower --workers, --cpus-per-worker or --gpus-per-trial."
             )
         return min(most, self.concurrent or most)
 
 
 class Connected:
-    """A cluster that was reached. Nodes that join later are checked as the first were; `on_unfit` is told of one that is not fit."""
+    """A connected cluster. Nodes that join later are checked as the first were; `on_unfit` is called with one that is not fit."""
 
     def __init__(self, dashboard: str, started: bool) -> None:
         self.started = started  # here, for this study alone
@@ -86,13 +90,13 @@ class Connected:
         self._fit: set[str] = set()
 
     def check(self, wanted: Wanted) -> None:
-        """Raises EnvironmentProblem unless every node is fit for a study; from then on each that joins is checked too."""
+        """Raise EnvironmentProblem unless every node is fit for a study; from then on each that joins is checked too."""
         nodes = alive()
         check(wanted, nodes)
         self._fit, self._wanted = set(nodes), wanted
 
     def watch(self, over: threading.Event) -> None:
-        """In a thread of its own: a question may hang as long as the head does."""
+        """Watch for new nodes in a thread of its own, since a request may hang as long as the head does."""
         while not over.wait(HEAD_LOST_S / 4):
             with contextlib.suppress(Exception):  # an answer that does not come is none, whatever is raised in its place
                 nodes = alive()
@@ -117,7 +121,7 @@ class Connected:
 
 @contextlib.contextmanager
 def cluster(address: str | None) -> Iterator[Connected]:
-    """Connects to a cluster, or starts one on this machine. Raises EnvironmentProblem, also for what Ray raises meanwhile."""
+    """Connect to a cluster, or start one on this machine. Raises EnvironmentProblem, also for Ray's own errors."""
     address = address or os.environ.get("RAY_ADDRESS") or None
     started = address is None
     if address is not None:
@@ -163,13 +167,13 @@ def cluster(address: str | None) -> Iterator[Connected]:
 
 
 def _token_mode() -> str:
-    """That a token is sent where Ray is told to: of a cluster that was started elsewhere it does not know (2.60)."""
+    """Return a hint on RAY_AUTH_MODE where no token is sent: Ray does not know that a cluster started elsewhere needs one (2.60)."""
     return "" if os.environ.get("RAY_AUTH_MODE", "").lower() == "token" else " and RAY_AUTH_MODE=token, without which none is sent"
 
 
 def _require_ray_at(address: str) -> None:
-    """Raises ConfigError for what is no address, EnvironmentProblem within REACHED_S where nobody answers, or somebody who is no head: Ray
-    itself would try for minutes."""
+    """Raise ConfigError for an invalid address, EnvironmentProblem within REACHED_S where no Ray head answers: Ray would try for
+    minutes."""
     check_address(address)
     if "://" in address or address in ("auto", "local"):
         return
@@ -191,7 +195,8 @@ def _require_ray_at(address: str) -> None:
 
 
 def _watch_head(address: str, nodes: Connected, over: threading.Event) -> None:
-    """Ends the process with 4 when the head or every node is lost: calls into Ray would hang or abort, and the ledger is on disk already."""
+    """End the process with 4 when the head or every node is lost: calls into Ray would hang or abort, and the ledger is on disk
+    already."""
     silent = 0
     while not over.wait(HEAD_LOST_S / 4):
         silent = 0 if _answers(address) else silent + 1

@@ -1,4 +1,4 @@
-"""How much of a GPU a trial needs: from what the study's own trials were measured to take."""
+"""The part of a GPU that a trial needs, computed from the measured memory of the study's own trials."""
 
 import math
 from collections.abc import Iterable
@@ -10,8 +10,10 @@ MARGIN = 1.25  # a deeper unfrozen network than the measured one keeps more for 
 
 
 def gpu_share(results: Iterable[TrialResult]) -> float | None:
-    """The fraction of a GPU, 1/n rounded down to Ray's 0.0001, such that n trials of the hungriest kind measured fit into the smallest
-    GPU seen; None while none was measured."""
+    """Return the fraction of a GPU, 1/n rounded down to Ray's 0.0001, with which n trials fit into the smallest GPU seen.
+
+    The trials are taken to need as much as the largest one measured. None while none was measured.
+    """
     facts = [r.facts for r in results if r.facts.get("peak_gpu_bytes") and r.facts.get("gpu_bytes")]
     if not facts:
         return None

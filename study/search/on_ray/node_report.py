@@ -1,4 +1,4 @@
-"""What a node of a cluster has of a study. Imports nothing of ours, and is sent to the nodes by value: a node may hold other code of ours, or none."""
+"""A node's report on itself. It imports nothing of ours and is sent to the nodes by value: a node may hold other code of ours, or none."""
 
 import hashlib
 import importlib.metadata
@@ -16,8 +16,11 @@ DEEP = 3  # levels of a folder whose names are compared: classes and their image
 
 
 def look(asked: dict[str, Any], node: str) -> dict[str, Any]:
-    """`asked`: `results` (a folder or URL), `name` and `mark` (a file there, and what it must hold), `folders` (paths), `cache` (a path, or
-    None for its default), `packages`. Everything that is found out is plain values; what cannot be had is None or the reason, as text."""
+    """Return a node's report as plain values; an unavailable value is None or the reason, as text.
+
+    `asked`: `results` (a folder or URL), `name` and `mark` (a file there, and what it must hold), `folders` (paths), `cache` (a path, or
+    None for its default), `packages`.
+    """
     seen, wrote = _shared(asked["results"], asked["name"], asked["mark"], node)
     cache = asked["cache"] or os.environ.get("STUDY_CACHE") or str(Path.home() / ".cache" / "finetune-study")
     return {
@@ -35,8 +38,11 @@ def look(asked: dict[str, Any], node: str) -> dict[str, Any]:
 
 
 def gpus() -> list[dict[str, Any]]:
-    """By GPU of this machine its name and its MIG slices' profiles ("1g.10gb"), as `nvidia-smi -L` lists them whatever this process may
-    see; where that cannot be run, slices that CUDA_VISIBLE_DEVICES names."""
+    """Return by GPU of this machine its name and its MIG slices' profiles ("1g.10gb").
+
+    They are as `nvidia-smi -L` lists them, independent of what this process may see; where that cannot be run, the slices that
+    CUDA_VISIBLE_DEVICES names.
+    """
     try:
         listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=30, check=True).stdout  # noqa: S607
     except (OSError, subprocess.SubprocessError):
@@ -52,7 +58,7 @@ def gpus() -> list[dict[str, Any]]:
 
 
 def code() -> str | None:
-    """A hash of the package `study` as it would be imported here; None where there is none."""
+    """Return a hash of the package `study` as it would be imported here; None where there is none."""
     loaded = sys.modules.get("study")
     spec = loaded.__spec__ if loaded is not None else importlib.util.find_spec("study")
     if spec is None or spec.origin is None:
@@ -64,7 +70,7 @@ def code() -> str | None:
 
 
 def contents(path: str) -> str | None:
-    """A hash of the names down to DEEP levels and the sizes of the files at the top; None where there is no such folder or file."""
+    """Return a hash of the names down to DEEP levels and the sizes of the files at the top; None where there is no such folder or file."""
     try:
         if os.path.isfile(path):
             return f"{os.path.getsize(path)} bytes"
@@ -93,7 +99,7 @@ def _version(package: str) -> str:
 
 
 def _shared(location: str, name: str, mark: str, node: str) -> tuple[bool | str, bool | str]:
-    """Whether the mark can be read here, and an answer be left beside it; the reason where the storage refuses."""
+    """Return (True where the mark can be read here, True where an answer can be left beside it); the reason where the storage refuses."""
     try:
         import fsspec
 
@@ -110,7 +116,7 @@ def _shared(location: str, name: str, mark: str, node: str) -> tuple[bool | str,
 
 
 def _writable(path: str) -> str:
-    """Empty, or why nothing can be written there."""
+    """Return an empty text, or why nothing can be written there."""
     try:
         os.makedirs(path, mode=0o700, exist_ok=True)
         probe = os.path.join(path, f".probe-{os.getpid()}")

@@ -1,6 +1,7 @@
-"""Whether every node of a cluster is fit for a study: the same code, packages, results, data and weights as here, and a cache it can write.
+"""Checks of a cluster's nodes: each needs the same code, packages, results, data and weights as this machine, and a writable cache.
 
-Asked when a sweep starts and of every node that joins later: a trial on an unfit node fails for good, or leaves its files behind there.
+They run when a sweep starts and for every node that joins later: a trial on an unfit node fails for good, or leaves its files behind
+there.
 """
 
 import contextlib
@@ -29,7 +30,7 @@ cloudpickle.register_pickle_by_value(node_report)
 
 @dataclass(frozen=True, kw_only=True)
 class Wanted:
-    """What a study needs of every node: places are paths that mean the same there."""
+    """The needs of a study on every node. Places are paths that mean the same there."""
 
     results: Folder
     folders: tuple[str, ...] = ()  # data and weights
@@ -38,19 +39,19 @@ class Wanted:
 
 
 def wanted(results: Folder, places: Places, datasets: Iterable[DataName], workers: int = 1) -> Wanted:
-    """`datasets`: those of a study, or one's own images; what is generated or installed has no folder."""
+    """Return the needs. `datasets`: those of a study, or one's own images; generated or installed data have no folder."""
     read = [path for name in (*datasets, *map(DataName.parse, places.foreign)) for path in name.files(places.data or "")]
     own = [f for f in (*read, places.weights, places.labelled) if f and os.path.isabs(f) and os.path.exists(f)]
     return Wanted(results=results, folders=tuple(dict.fromkeys(own)), cache=places.cache, workers=workers)
 
 
 def alive() -> dict[str, str]:
-    """Address by id of every living node."""
+    """Return address by id of every living node."""
     return {n["NodeID"]: n["NodeManagerAddress"] for n in ray.nodes() if n["Alive"]}
 
 
 def ask(wanted: Wanted, nodes: dict[str, str]) -> dict[str, dict[str, Any]]:
-    """What each node has, by its address, and under "here" what this process has. Raises EnvironmentProblem where one does not answer."""
+    """Return each node's report, by its address, and this process's under "here". Raises EnvironmentProblem where one does not answer."""
     name, mark = f".shared-{os.getpid()}-{os.urandom(4).hex()}", os.urandom(16).hex()
     asked: dict[str, Any] = {"name": name, "mark": mark, "results": wanted.results.location, "folders": list(wanted.folders)}
     asked |= {"cache": wanted.cache, "packages": list(PACKAGES)}
@@ -67,7 +68,8 @@ def ask(wanted: Wanted, nodes: dict[str, str]) -> dict[str, dict[str, Any]]:
                 found[nodes[node]] = ray.get(answer, timeout=LOOK_S)
             except (ray.exceptions.RayError, ImportError) as error:
                 raise EnvironmentProblem(
-                    f"node {nodes[node]} of the cluster does not answer ({first_line(error)}); look at it with `ray status`, mend or end it."
+                    f"node {nodes[node]} of the cluster does not answer ({first_line(error)}); look at it with `ray status`, mend "
+                    "or end it."
                 ) from None
             found[nodes[node]]["counted"] = counted.get(node, 0.0)
             if found[nodes[node]]["wrote"] is True:  # it says so: whether it wrote here is seen here
@@ -80,7 +82,7 @@ def ask(wanted: Wanted, nodes: dict[str, str]) -> dict[str, dict[str, Any]]:
 
 
 def problems(wanted: Wanted, found: dict[str, dict[str, Any]]) -> list[str]:
-    """What would make trials fail or leave their files behind, a line each that names the node and the way out."""
+    """Return the faults that would make trials fail or leave their files behind, one line each that names the node and the way out."""
     here, out = found["here"], []
     for address, node in found.items():
         if address == "here":
@@ -97,7 +99,8 @@ def problems(wanted: Wanted, found: dict[str, dict[str, Any]]) -> list[str]:
         if node["seen"] is not True or not node["wrote"]:
             why = f" ({node['seen']})" if isinstance(node["seen"], str) else " (it can only read it)" if node["seen"] else ""
             out.append(
-                f"{wanted.results.location} is not the same folder on {who} as here{why}; choose --results on storage that every node shares."
+                f"{wanted.results.location} is not the same folder on {who} as here{why}; choose --results on storage that every "
+                "node shares."
             )
         for path, held in node["folders"].items():
             if held is None:
@@ -111,7 +114,7 @@ def problems(wanted: Wanted, found: dict[str, dict[str, Any]]) -> list[str]:
 
 
 def check(wanted: Wanted, nodes: dict[str, str]) -> None:
-    """Raises EnvironmentProblem, in one line, unless every one of these nodes is fit."""
+    """Raise EnvironmentProblem, in one line, unless every one of these nodes is fit."""
     found = problems(wanted, ask(wanted, nodes))
     if found:
         more = f" (and {len(found) - 3} more; python -m cluster.preflight lists them)" if len(found) > 3 else ""

@@ -1,6 +1,6 @@
-"""Notice that a node will be taken away (a spot machine's preemption, an autoscaler's drain), which Ray passes on 30 to 120 s ahead.
+"""The notice that a node will be taken away (a spot machine's preemption, an autoscaler's drain), which Ray gives 30 to 120 s ahead.
 
-Training goes on as long as the node lives; what changes is that every epoch leaves a checkpoint, so that the next node goes on from there.
+Training continues as long as the node lives. Meanwhile every epoch leaves a checkpoint, so that the next node resumes from there.
 """
 
 import time
@@ -11,8 +11,11 @@ ASK_S = 2.0  # between two questions to Ray's head: notices come long before
 
 
 def leaving(whole_cluster: bool = False) -> Callable[[], bool]:
-    """Whether this worker's node is on notice; with `whole_cluster`, whether any node is, where a trial has workers on several. Asked of the
-    head at most every ASK_S seconds. What Ray does not answer is no notice: it never ends a trial."""
+    """Return a function that returns True while this worker's node is on notice, or any node, with `whole_cluster`, for trials on
+    several.
+
+    It asks the head at most every ASK_S seconds. A missing answer is no notice: it never ends a trial.
+    """
     import ray
 
     asked_at, found = float("-inf"), False
@@ -32,7 +35,7 @@ def leaving(whole_cluster: bool = False) -> Callable[[], bool]:
 
 
 def _draining() -> dict[str, Any]:
-    """By node id, when each node that is on notice will be gone (unix milliseconds; 0: not said)."""
+    """Return by node id when each node that is on notice will be gone (unix milliseconds; 0: not said)."""
     from ray._private.state import state  # where Ray Train's own watcher asks; no public call has it (2.60)
 
     return dict(state.get_draining_nodes())

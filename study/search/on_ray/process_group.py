@@ -1,15 +1,15 @@
-"""The process group of a trial of several workers, as Ray Train makes it, but for one thing: a group that cannot begin gives its place back."""
+"""The process group of a trial of several workers, made as Ray Train does, except that a group that cannot begin frees its resources."""
 
 from ray.train.backend import Backend, BackendConfig
 from ray.train.torch import TorchConfig
 
 
 class Released(TorchConfig):
-    """Ray's own configuration, with a backend that lets go of what a failed start holds.
+    """Ray's own configuration, with a backend that releases the resources of a failed start.
 
-    Ray 2.60 forgets the placement group of workers whose process group could not be made (a network interface that is not there, NCCL
-    that finds no way, a worker that dies in it): its CPUs and GPUs stayed reserved until the sweep ended, and the trial's next try
-    waited for them.
+    Ray 2.60 forgets the placement group of workers whose process group could not be made (a missing network interface, NCCL without a
+    connection, a worker that dies meanwhile). Its CPUs and GPUs would stay reserved until the sweep ends, and the trial's next try would
+    wait for them.
     """
 
     @property
@@ -17,7 +17,8 @@ class Released(TorchConfig):
         made: type[Backend] = super().backend_cls
 
         class Releasing(made):  # type: ignore[misc, valid-type]
-            def on_start(self, worker_group, backend_config: BackendConfig) -> None:  # type: ignore[no-untyped-def]  # Ray's own type is internal
+            # the type of worker_group is internal to Ray
+            def on_start(self, worker_group, backend_config: BackendConfig) -> None:  # type: ignore[no-untyped-def]
                 try:
                     super().on_start(worker_group, backend_config)
                 except Exception:

@@ -1,15 +1,15 @@
-"""MIG: slices of a GPU, each a small GPU of its own. Ray counts whole GPUs, and a process can use one slice."""
+"""MIG slices: parts of a GPU, each a small GPU of its own. Ray counts whole GPUs, and a process can use one slice."""
 
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 GPUs = Sequence[dict[str, Any]]
-"""As `look.gpus` has them: a name, and profiles of slices."""
+"""GPUs as `node_report.gpus` lists them: a name, and profiles of slices."""
 
 
 def in_words(gpus: GPUs) -> str:
-    """ "2 x NVIDIA H100 80GB HBM3 (7 MIG slices: 7 x 1g.10gb)"; empty where there is none."""
+    """Return "2 x NVIDIA H100 80GB HBM3 (7 MIG slices: 7 x 1g.10gb)"; an empty text where there is no GPU."""
     said = Counter(f"{gpu['name']}{_slices(gpu['slices'])}" for gpu in gpus)
     return ", ".join(f"{count} x {name}" if count > 1 else name for name, count in said.items())
 
@@ -22,7 +22,7 @@ def _slices(profiles: Sequence[str]) -> str:
 
 
 def slice_problems(who: str, gpus: GPUs, counted: float, workers: int = 1) -> list[str]:
-    """What is wrong with a node's slices, a line each. `counted`: GPUs as Ray has them of this node; `workers` of a trial."""
+    """Return the faults of a node's slices, one line each. `counted`: GPUs as Ray has them of this node; `workers` of a trial."""
     slices, whole = sum(len(gpu["slices"]) for gpu in gpus), sum(not gpu["slices"] for gpu in gpus)
     if not slices:
         return []
@@ -30,7 +30,8 @@ def slice_problems(who: str, gpus: GPUs, counted: float, workers: int = 1) -> li
     if counted != slices:
         how = "CUDA_VISIBLE_DEVICES=MIG-...,MIG-... (each UUID of `nvidia-smi -L`)"
         out.append(
-            f"{who} has {slices} MIG slices{f' and {whole} whole GPUs' * bool(whole)}, and Ray counts {counted:g} GPUs there: it knows no slices. "
+            f"{who} has {slices} MIG slices{f' and {whole} whole GPUs' * bool(whole)}, and Ray counts {counted:g} GPUs there: it "
+            "knows no slices. "
             f"Start Ray on it with {how} and --num-gpus={slices}."
         )
     if workers > 1:

@@ -1,4 +1,4 @@
-"""Tune, driven by a plan: it asks our searcher what to run and our scheduler what to stop."""
+"""A driver of Ray Tune by a plan: Tune asks our searcher for trials and our scheduler for stops."""
 
 import dataclasses
 import json
@@ -39,11 +39,11 @@ def run(
     measurements: tuple[str, ...],
     interrupted: Interrupted,
 ) -> None:
-    """Runs the plan to its end; `total` bounds the number of trials left. Errors end their trial as failed and the rest goes on.
+    """Run the plan to its end; `total` bounds the number of trials left. Errors end their trial as failed and the others continue.
 
-    Tune itself breaks off when a worker is killed for want of memory, and drops a trial whose actor it cannot reuse in time: what
-    was running then is asked for again, in another round. Trials that share GPUs by measured memory take a round more: the first of
-    every cell has one to itself. Raises EnvironmentProblem when the head is lost, or nothing moves any more.
+    Tune itself stops when a worker is killed for lack of memory, and drops a trial whose actor it cannot reuse in time. Trials that were
+    running then are asked for again, in another round. Trials that share GPUs by measured memory take one round more: the first of every
+    cell has a GPU to itself. Raises EnvironmentProblem when the head is lost, or nothing moves any more.
     """
     driver = _Driver(conductor, places, resources, storage, measurements, interrupted)
     cluster.on_unfit = driver.break_off
@@ -81,7 +81,7 @@ def run(
 
 
 def _round(driver: "_Driver", total: int, at_once: int) -> str:
-    """One Tuner, to its end; what it said when it broke off, else nothing."""
+    """Run one Tuner to its end; return its message where it broke off, else an empty text."""
     several = driver.resources.workers > 1
     if several:
         # the driver of a Train run holds nothing but must name something
@@ -126,7 +126,7 @@ def _dirname(trial: Any) -> str:
 
 @dataclass(kw_only=False)
 class _Driver:
-    """What a plan's rounds, and in them Tune's searcher and scheduler share. Tune pickles both; nothing of ours lives in those files."""
+    """The state shared by a plan's rounds, and in them by Tune's searcher and scheduler. Tune pickles both, without this state."""
 
     conductor: Conductor
     places: Callable[[Ask], Places]
@@ -145,7 +145,7 @@ class _Driver:
         return {}
 
     def break_off(self, problem: str) -> None:
-        """From another thread: Tune may wait for long before it asks or tells anything."""
+        """Break off from another thread, since Tune may wait for long before it calls again."""
         self.problem = self.problem or problem
         if self.interrupted.raises and self.main:
             self.interrupted.break_off()
@@ -156,7 +156,7 @@ class _Driver:
 
 
 class _Searcher(Searcher):
-    """Ray Tune's way to ask. What Tune calls a trial id is its own; ours travels in the config."""
+    """A searcher by which Ray Tune asks for trials. Tune has its own trial ids; ours are in the config."""
 
     def __init__(self, driver: _Driver) -> None:
         super().__init__(metric="objective", mode="max")
@@ -213,7 +213,7 @@ class _Searcher(Searcher):
 
 
 class _Scheduler(FIFOScheduler):
-    """Ray Tune's way to stop a trial early: one successive halving per cell, kept by the plan."""
+    """A scheduler by which Ray Tune stops a trial early: one successive halving per cell, kept by the plan."""
 
     def __init__(self, driver: _Driver) -> None:
         super().__init__()
@@ -240,7 +240,7 @@ class _Scheduler(FIFOScheduler):
 
 
 class _Recoveries(tune.Callback):
-    """A trial whose worker ran out of memory goes on with half the batch at a time; the node's own killer leaves it no say."""
+    """A callback for trials that ran out of memory: they continue with half the batch at a time, also where the node killed the worker."""
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         if out_of_memory(_error_of(trial)):

@@ -1,7 +1,7 @@
-"""What runs on the cluster's nodes: a trial of one worker in a Tune actor that is reused, of several under Ray Train.
+"""The code that runs on the cluster's nodes: a trial of one worker in a reused Tune actor, a trial of several under Ray Train.
 
-Heavy modules are imported where they are used: a trial of several workers is four processes or more, and those that train nothing
-would spend seconds on loading torch.
+Heavy modules are imported where they are used: a trial of several workers is four processes or more, and those that train nothing would
+spend seconds on loading torch.
 """
 
 import functools
@@ -36,8 +36,10 @@ def _payload(record: EpochRecord) -> dict[str, Any]:
 
 
 def ending(config: dict[str, Any], report: Callable[[EpochRecord], bool], whole_cluster: bool = False) -> dict[str, Any]:
-    """Runs a trial; how it ended, as its last report: an outcome and its reason, or a problem of the node's that ends the sweep.
-    `whole_cluster`: notice that any node will be taken away counts as notice of this one."""
+    """Run a trial and return its ending as its last report: an outcome and its reason, or a fault of the node that ends the sweep.
+
+    `whole_cluster`: a notice that any node will be taken away counts as a notice for this one.
+    """
     from study.question.config import TrialConfig
     from study.run import run_trial
     from study.search.plans import shows_curve
@@ -68,8 +70,10 @@ def ending(config: dict[str, Any], report: Callable[[EpochRecord], bool], whole_
 
 
 def _blind(config: dict[str, Any]) -> str:
-    """A node that does not see what the sweep wrote must not train: what it left would stay behind. Whoever trains asks, so that no node
-    is too new to be asked."""
+    """Return why this node cannot see what the sweep wrote, or an empty text. Such a node must not train: its files would stay behind.
+
+    Every training asks, so even the newest node is checked.
+    """
     try:
         folder = Folder(config["places"]["folder"])
         if folder.exists("config.json"):
@@ -77,7 +81,10 @@ def _blind(config: dict[str, Any]) -> str:
         why = f"does not see {folder.shown('config.json')}, which the sweep wrote"
     except StudyError as error:
         why = f"cannot look at it ({error})"
-    return f"node {platform.node()} {why}: every node must see the same --results folder; mend or end the node, then run the same command again."
+    return (
+        f"node {platform.node()} {why}: every node must see the same --results folder; mend or end the node, then run the same "
+        "command again."
+    )
 
 
 Call = Callable[[], dict[str, Any]]
@@ -85,10 +92,11 @@ Call = Callable[[], dict[str, Any]]
 
 @functools.cache
 def _calls() -> "queue.SimpleQueue[tuple[Call, Future[dict[str, Any]]]]":
-    """What is put here is called in one thread, where all trials of a reused actor train, one after the other. Tune starts a thread a trial,
-    and cuDNN's choice of a kernel for each shape, seconds of trying, is kept a thread (`thread_local` in torch's Conv_v8.cpp).
+    """Return a queue whose calls run in one thread, where all trials of a reused actor train, one after the other.
 
-    A daemon's thread, as Tune's own are and an executor's is not: a process that is told to end does not wait for a trial.
+    Tune starts a thread a trial, and cuDNN's choice of a kernel for each shape, seconds of trying, is kept by thread (`thread_local` in
+    torch's Conv_v8.cpp). It is a daemon thread, as Tune's own are and an executor's is not: a process that should end does not wait for a
+    trial.
     """
     calls: queue.SimpleQueue[tuple[Call, Future[dict[str, Any]]]] = queue.SimpleQueue()
 
@@ -111,11 +119,12 @@ def in_one_thread(call: Call) -> dict[str, Any]:
 
 
 class _Stopped(BaseException):
-    """Tune ends a trial's thread by SystemExit from a report; training code that exits is a failure, and must not look alike."""
+    """A stop from Tune, which ends a trial's thread by SystemExit from a report. Training code that exits is a failure and must look
+    different."""
 
 
 def one_worker(config: dict[str, Any]) -> None:
-    """One worker: the loop in the Tune actor itself."""
+    """Train with one worker, in the Tune actor itself."""
     from ray import tune
 
     def report(record: EpochRecord) -> bool:
@@ -132,7 +141,7 @@ def one_worker(config: dict[str, Any]) -> None:
 
 
 def _ddp_worker(config: dict[str, Any]) -> None:
-    """One of several workers; Ray Train has made the process group. Every worker reports: it is a barrier."""
+    """Train as one of several workers, for which Ray Train has made the process group. Every worker reports: it is a barrier."""
     import ray.train
     import torch.distributed
 
@@ -150,7 +159,7 @@ def _ddp_worker(config: dict[str, Any]) -> None:
 
 
 def several_workers(config: dict[str, Any]) -> None:
-    """Several workers: a Ray Train run, driven from a Tune trial."""
+    """Train with several workers in a Ray Train run, driven from a Tune trial."""
     import ray.train
     from ray.train.torch import TorchTrainer
     from ray.tune.integration.ray_train import TuneReportCallback
@@ -175,6 +184,7 @@ def several_workers(config: dict[str, Any]) -> None:
             name=f"train-{config['ask']['trial_id']}",
             storage_path=config["storage"],
             callbacks=[Reports()],  # type: ignore[list-item]  # Ray's stubs: a user callback is one too
-            failure_config=ray.train.FailureConfig(max_failures=1, controller_failure_limit=3),  # type: ignore[call-arg]  # and Tune's one around it
+            # Tune counts failures of its own around these
+            failure_config=ray.train.FailureConfig(max_failures=1, controller_failure_limit=3),  # type: ignore[call-arg]
         ),
     ).fit()
