@@ -1,4 +1,4 @@
-"""How much of a pretrained network should be fine-tuned? A study that answers it fairly.
+"""A fair study of how much of a pretrained network should be fine-tuned.
 
     from study import Log, Protocol, Study, grid, load_study, own_dataset, run_study
 

@@ -1,5 +1,5 @@
-"""What is measured on a finished trial's network; `contents` lists it, and is loaded when it is first asked for: the command looks at its
-arguments before PyTorch is there."""
+"""The measurements of a finished trial's network. `contents` lists them; it is loaded late, so that commands check arguments before
+PyTorch."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any

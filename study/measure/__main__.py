@@ -1,4 +1,4 @@
-"""`python -m study.measure RESULTS/STUDY NAME...`: measures the confirm runs of a study that is finished already."""
+"""`python -m study.measure RESULTS/STUDY NAME...`: measure the confirm runs of a study that is finished already."""
 
 import argparse
 import sys
@@ -30,7 +30,8 @@ def parser() -> Parser:
     p.add_argument(
         "--labelled",
         metavar="PATH",
-        help="images of the classes the network was pretrained on, for forgetting: a folder of WordNet ids, or a CSV (filename,class_index)",
+        help="images of the classes the network was pretrained on, for forgetting: a folder of WordNet ids, or a CSV "
+        "(filename,class_index)",
     )
     p.add_argument("--again", action="store_true", help="also where it was measured before")
     return p
@@ -51,8 +52,10 @@ def main(args: argparse.Namespace) -> int:
 
 
 def measure_study(work: Workplace, names: tuple[str, ...], again: bool = False) -> int:
-    """Measures every completed confirm run of the configurations that speak today; returns how many could not be, each with a warning
-    that says why. Runs of earlier choices are left alone: nothing is read off them, and test images are not shown to them again."""
+    """Measure every completed confirm run of today's configurations; return the number that failed, each with a warning that says why.
+
+    Runs of earlier choices are left alone: no result uses them, and test images are not shown to them again.
+    """
     from study.conduct.stages import confirm_asks
     from study.measure import opens_test
     from study.measure.base import FAILED
@@ -62,7 +65,8 @@ def measure_study(work: Workplace, names: tuple[str, ...], again: bool = False) 
     results = ledger.results()
     if not (chosen := ledger.confirmed_trials()):
         raise ConfigError(
-            f"{ledger.folder.shown('selection.json')} is not there, so nothing was confirmed that could be measured; run python -m study.sweep {ledger.folder.location} first."
+            f"{ledger.folder.shown('selection.json')} is not there, so nothing was confirmed that could be measured; run python -m "
+            f"study.sweep {ledger.folder.location} first."
         )
     planned = confirm_asks(study, ledger, chosen)
     asks = [a for a in planned if a.trial_id in results and results[a.trial_id].outcome is Outcome.COMPLETED]

@@ -1,6 +1,6 @@
-"""What a network answers by: its subject, or what lies behind it (Xiao et al. 2020, arXiv 2006.09994).
+"""A measurement of what a network relies on: the subject or the background of images (Xiao et al. 2020, arXiv 2006.09994).
 
-For data sets that say where an image's subject is. Images whose class has none are left out of every row, the plain one too.
+It serves data sets that tell where an image's subject is. Images whose class has no subject are left out of every row, the plain one too.
 """
 
 from typing import ClassVar
@@ -18,7 +18,7 @@ CHANGES = ("as it is", "subject only", "background only", "background of its cla
 
 
 class Background(Measurement):
-    """By change: accuracy and macro-F1 on the same validation images. The background gap is the last but one row minus the last."""
+    """Accuracy and macro-F1 by change, on the same validation images. The background gap is the last but one row minus the last."""
 
     name: ClassVar[str] = "background"
     splits: ClassVar[tuple[str, ...]] = ("val",)
@@ -45,7 +45,7 @@ class Background(Measurement):
 
 
 def changes(pixels: np.ndarray, mask: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, ...]:
-    """The images of CHANGES, uint8 [N, S, S, C] each. `mask`: bool [N, S, S], the subject."""
+    """Return the images of CHANGES, uint8 [N, S, S, C] each. `mask`: bool [N, S, S], the subject."""
     front = mask[..., None]
     filled = _without_subject(pixels, mask)
     mean = pixels.mean(axis=(0, 1, 2)).round().astype(np.uint8)  # of all images: an image's own mean would tell of its background
@@ -66,7 +66,8 @@ def changes(pixels: np.ndarray, mask: np.ndarray, labels: np.ndarray) -> tuple[n
 
 
 def _without_subject(pixels: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """The subject filled by the mean of its surroundings: background grows inwards from coarser and coarser averages."""
+    """Return images with the subject filled by the mean of its surroundings: background grows inwards from coarser and coarser
+    averages."""
     image = torch.from_numpy(pixels).permute(0, 3, 1, 2).float()
     known = torch.from_numpy(~mask)[:, None].float()
     filled, have = image * known, known

@@ -1,4 +1,4 @@
-"""What a measurement is, and what it is given."""
+"""The interface of a measurement, and its inputs."""
 
 import io
 import logging
@@ -25,11 +25,11 @@ log = logging.getLogger(__name__)
 
 
 class NotMeasured(Exception):
-    """A measurement says nothing about this trial; the message is the reason, one line. Never a zero instead."""
+    """An error where a measurement has no result for this trial; the message is the reason, one line. No zero is written instead."""
 
 
 FAILED = "failed: "
-"""How the reason begins where a measurement ended in an error that nobody had foreseen."""
+"""The beginning of the reason where a measurement ended in an unexpected error."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -56,7 +56,7 @@ class Finished:
 
 
 class Measurement(ABC):
-    """Rows about one network. Final in every subclass; one small file each, listed on the contents page (`__init__`)."""
+    """Rows about one network. Subclasses are final; each is one small file, listed on the contents page (`__init__`)."""
 
     name: ClassVar[str]
     splits: ClassVar[tuple[str, ...]]  # of which it looks at images: "test" among them makes the test lock its business
@@ -65,19 +65,20 @@ class Measurement(ABC):
 
     @abstractmethod
     def rows(self, finished: Finished) -> pa.Table:
-        """The same on every worker, whatever their number; rows name the images or the stages they speak of. Raises NotMeasured."""
+        """Return the rows, the same on every worker; they name the images or the stages they are about. Raises NotMeasured."""
 
     def summary(self, rows: pa.Table) -> dict[str, float]:
-        """A few finite numbers by name, which stand on the trial's run in MLflow as NAME/KEY."""
+        """Return a few finite numbers by name, which are logged to the trial's run in MLflow as NAME/KEY."""
         return {}
 
 
 def measure(finished: Finished, measurement: Measurement, folder: Folder) -> str:
-    """Writes `folder`/measured/NAME.parquet, with its summary, or the reason why there are no rows, in the schema's metadata; returns that
-    reason, else "". Called by every worker of a trial; the first one writes.
+    """Write `folder`/measured/NAME.parquet and return the reason why there are no rows, or "".
 
-    Whatever goes wrong in a measurement that stands aside is such a reason, and takes the place of no rows that were measured before. Raises
-    EnvironmentProblem for what every other run would meet too, a full disk, and InterruptedError.
+    The schema's metadata hold the summary or that reason. Every worker of a trial calls it; the first one writes.
+
+    Every error in a measurement that stands aside is such a reason, and does not replace rows that were measured before. Raises
+    EnvironmentProblem for faults that every other run would meet too, such as a full disk, and InterruptedError.
     """
     reason, file = "", f"measured/{measurement.name}.parquet"
     try:

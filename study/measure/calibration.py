@@ -1,4 +1,4 @@
-"""Whether a network's confidence is right: before, and after one temperature fitted on validation logits (Guo et al. 2017)."""
+"""A measurement of a network's confidence, before and after one temperature fitted on validation logits (Guo et al. 2017)."""
 
 from typing import ClassVar
 
@@ -10,8 +10,10 @@ from study.metrics import CALIBRATION_BINS, bin_of, calibration_error, fit_tempe
 
 
 class Calibration(Measurement):
-    """Two rows, `temperature` 1 and the fitted one: NLL (nats), Brier score, expected calibration error on test; and per bin of confidence
-    the images, their mean confidence and accuracy (null where the bin is empty)."""
+    """Calibration in two rows, `temperature` 1 and the fitted one: NLL (nats), Brier score, expected calibration error on test.
+
+    Each row has, per bin of confidence, the images, their mean confidence and accuracy (null where the bin is empty).
+    """
 
     name: ClassVar[str] = "calibration"
     splits: ClassVar[tuple[str, ...]] = ("val", "test")
@@ -52,7 +54,7 @@ SCHEMA = pa.schema(
 
 
 def quality(logits: np.ndarray, labels: np.ndarray) -> dict[str, object]:
-    """NLL, Brier score (sum over classes), expected calibration error and its bins, of logits [N, C]."""
+    """Return NLL, Brier score (sum over classes), expected calibration error and its bins, of logits [N, C]."""
     logs = log_shares(logits)
     shares = np.exp(logs)
     truth = np.eye(logits.shape[1])[labels]

@@ -1,7 +1,7 @@
-"""How much of a network's features is left as it was pretrained: centred kernel alignment by stage, with what it must be compared with.
+"""A measurement of how much of the pretrained features is left: centred kernel alignment by stage, with its comparisons.
 
-CKA says nothing alone: beside it stand a network of random weights against the pretrained one, and (from the kernels kept here) two
-seeds of one strategy against each other.
+CKA alone says nothing. Beside it stand a network of random weights against the pretrained one, and (from the kernels kept here) two seeds
+of one strategy against each other.
 """
 
 import math
@@ -24,7 +24,7 @@ KEPT = 96  # images whose kernel is kept, for comparing runs with each other
 
 
 class Cka(Measurement):
-    """By stage: alignment with the start, in [-1, 1] up to noise; that of a random network; whether the stage moved; a kernel int16."""
+    """Alignment with the start by stage, in [-1, 1] up to noise; that of a random network; whether the stage moved; a kernel int16."""
 
     name: ClassVar[str] = "cka"
     splits: ClassVar[tuple[str, ...]] = ("val",)
@@ -85,7 +85,7 @@ def _key(finished: Finished, network: Backbone, images: np.ndarray) -> tuple[obj
 
 @torch.no_grad()
 def _kernels(finished: Finished, model: nn.Module, slots: tuple[Slot, ...], pixels: np.ndarray) -> dict[int, np.ndarray]:
-    """float64 [N, N] by stage: linear kernels of the pooled features, centred over the images for the sake of rounding alone."""
+    """Return float64 [N, N] by stage: linear kernels of the pooled features, centred over the images for the sake of rounding alone."""
     model = finished.network.where.place(model).eval()
     parts: dict[int, list[torch.Tensor]] = {}
     with stage_outputs(model, slots) as out:

@@ -19,11 +19,11 @@ MEASUREMENTS: dict[str, Measurement] = {
 
 
 OF_DELIVERY: dict[str, Measurement] = {m.name: m for m in (Validation(),)}
-"""Made on the runs that decide how long the network is trained that is handed over: no study asks for them."""
+"""Measurements on the runs that decide the training length of the delivered network; no study asks for them."""
 
 
 def find_measurements(names: tuple[str, ...]) -> list[Measurement]:
-    """By name, in the order in which they are made. Raises ConfigError listing the known ones."""
+    """Return measurements by name, in the order in which they are made. Raises ConfigError listing the known ones."""
     known = MEASUREMENTS | OF_DELIVERY
     if unknown := [n for n in names if n not in known]:
         raise ConfigError(f"Unknown measurement {unknown[0]!r}; choose from {nearest(unknown[0], list(MEASUREMENTS))}.")
@@ -31,5 +31,5 @@ def find_measurements(names: tuple[str, ...]) -> list[Measurement]:
 
 
 def opens_test(names: tuple[str, ...]) -> bool:
-    """Whether any of them looks at the test split: then whoever runs it asks the ledger's lock first."""
+    """Return True where any of them uses the test split; then the ledger's lock is asked first."""
     return any("test" in m.splits for m in find_measurements(names))

@@ -1,7 +1,7 @@
-"""How a network bears images that are worse than those it learnt from: seven kinds, three severities, relative to clean ones.
+"""A measurement of robustness to worse images: seven kinds of corruption, three severities, relative to clean images.
 
-The idea is Hendrycks and Dietterich's (2019, arXiv 1903.12261); kinds and strengths are those of torchvision's transforms, so figures compare
-strategies here, not with other benchmarks.
+The idea is Hendrycks and Dietterich's (2019, arXiv 1903.12261); kinds and strengths are those of torchvision's transforms, so figures
+compare strategies here, not with other benchmarks.
 """
 
 from collections.abc import Callable
@@ -23,7 +23,7 @@ MOST_IMAGES = 128  # 22 passes over them
 
 
 class Corruptions(Measurement):
-    """By kind and severity (0: clean): accuracy and macro-F1 on the same validation images."""
+    """Accuracy and macro-F1 by kind and severity (0: clean), on the same validation images."""
 
     name: ClassVar[str] = "corruptions"
     splits: ClassVar[tuple[str, ...]] = ("val",)
@@ -44,7 +44,7 @@ class Corruptions(Measurement):
 
 
 def corrupt(pixels: np.ndarray, kind: str, severity: int) -> np.ndarray:
-    """uint8 [N, S, S, C] -> the same shape: a pure function of its arguments. Severity 0 is the image itself."""
+    """Return uint8 [N, S, S, C] of the same shape: a pure function of its arguments. Severity 0 is the image itself."""
     if severity == 0:
         return pixels
     batch = torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()
@@ -61,7 +61,7 @@ def _noise(batch: Tensor, severity: int) -> Tensor:
 
 
 def _blur(batch: Tensor, severity: int) -> Tensor:
-    """Widths are shares of the image, so that a severity means the same at every size."""
+    """Blur the images. Widths are shares of the image, so that a severity means the same at every size."""
     sd = (0.008, 0.016, 0.032)[severity - 1] * batch.shape[-1]
     return tv.gaussian_blur(batch, kernel_size=[2 * int(3 * sd + 0.5) + 1] * 2, sigma=[sd, sd])
 

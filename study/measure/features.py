@@ -1,4 +1,4 @@
-"""What a network makes of images, and which images it is asked about: shared by every measurement, so that all see the same pixels."""
+"""A network's outputs and features for images, and the choice of images: shared by all measurements, so that they see the same pixels."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
@@ -26,7 +26,8 @@ _memory: OrderedDict[object, Any] = OrderedDict()
 
 
 def remembered(key: object, make: Callable[[], T]) -> T:
-    """What `make` gives, made once a process: what concerns the pretrained network alone is the same for every run of a study."""
+    """Return the result of `make`, called once a process: results of the pretrained network alone are the same for every run of a
+    study."""
     if key not in _memory:
         _memory[key] = make()
         while len(_memory) > REMEMBERED:
@@ -37,12 +38,12 @@ def remembered(key: object, make: Callable[[], T]) -> T:
 
 
 def chosen(table: ImageTable, split: int, most: int = MOST_IMAGES) -> np.ndarray:
-    """At most `most` images of a split, classes in proportion: the same ones for every network."""
+    """Return at most `most` images of a split, classes in proportion: the same ones for every network."""
     return spread(np.flatnonzero(table.split == split), table.labels, most)
 
 
 def batches(finished: Finished, pixels: np.ndarray) -> Iterator[Tensor]:
-    """uint8 [N, S, S, C] as the network takes them, without augmentation, a batch at a time on its device."""
+    """Yield uint8 [N, S, S, C] as the network takes them, without augmentation, a batch at a time on its device."""
     size, where = finished.config.protocol.image_size, finished.network.where
     for start in range(0, len(pixels), BATCH):
         raw = torch.from_numpy(np.ascontiguousarray(pixels[start : start + BATCH])).to(where.device)
@@ -51,7 +52,7 @@ def batches(finished: Finished, pixels: np.ndarray) -> Iterator[Tensor]:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Look:
-    """What a network says of images and what its head was given: float32 [N, classes], float32 [N, D]."""
+    """A network's logits for images and the inputs of its head: float32 [N, classes], float32 [N, D]."""
 
     logits: np.ndarray
     features: np.ndarray
@@ -59,7 +60,7 @@ class Look:
 
 @torch.no_grad()
 def look(finished: Finished, model: nn.Module, head: str, pixels: np.ndarray) -> Look:
-    """`model` in eval mode on `pixels`; `head`: name of its classifier, whose input the features are."""
+    """Return the look of `model` in eval mode on `pixels`; `head`: name of its classifier, whose input the features are."""
     seen: list[Tensor] = []
     hook = model.get_submodule(head).register_forward_pre_hook(lambda _, args: seen.append(args[0].detach()))
     model.eval()
@@ -78,7 +79,7 @@ def look(finished: Finished, model: nn.Module, head: str, pixels: np.ndarray) ->
 
 @contextmanager
 def stage_outputs(model: nn.Module, slots: tuple[Slot, ...]) -> Iterator[dict[int, Tensor]]:
-    """Within the block every forward pass fills the dictionary: by stage, 1 next to the head, what its last module put out."""
+    """Fill a dictionary in every forward pass inside the block: by stage, 1 next to the head, the output of its last module."""
     stage_of = {slot.name: slot.stage for slot in slots}
     out: dict[int, Tensor] = {}
 
@@ -98,7 +99,7 @@ def stage_outputs(model: nn.Module, slots: tuple[Slot, ...]) -> Iterator[dict[in
 
 
 def _whole_modules(module: nn.Module, stage_of: dict[str, int], path: str) -> Iterator[tuple[nn.Module, int]]:
-    """The largest modules all of whose parameters belong to one stage."""
+    """Yield the largest modules all of whose parameters belong to one stage."""
     for name, child in module.named_children():
         stages = {stage_of[f"{path}{name}.{p}"] for p, _ in child.named_parameters()}
         if len(stages) == 1:
@@ -108,7 +109,7 @@ def _whole_modules(module: nn.Module, stage_of: dict[str, int], path: str) -> It
 
 
 def pooled(activations: Tensor) -> Tensor:
-    """[B, C, H, W], [B, H, W, C] or [B, T, D] averaged over at most PLACES x PLACES places, flat: float32 [B, features]."""
+    """Return [B, C, H, W], [B, H, W, C] or [B, T, D] averaged over at most PLACES x PLACES places, flat: float32 [B, features]."""
     x = activations.float()
     if x.ndim == 4:
         if x.shape[1] == x.shape[2] != x.shape[3]:
@@ -120,7 +121,7 @@ def pooled(activations: Tensor) -> Tensor:
 
 
 def scores(said: np.ndarray, truth: np.ndarray, classes: int) -> dict[str, float]:
-    """Accuracy and macro-F1 of answers [N] against labels [N]; macro averages go over the classes that occur."""
+    """Return accuracy and macro-F1 of answers [N] against labels [N]; macro averages go over the classes that occur."""
     confusion = np.bincount(truth * classes + said, minlength=classes * classes).reshape(classes, classes)
     found = from_confusion(confusion.astype(float))
     return {"accuracy": found["accuracy"], "macro_f1": found["macro_f1"]}

@@ -1,4 +1,4 @@
-"""Catastrophic forgetting: what the head that the network came with still says of the tuned features."""
+"""A measurement of catastrophic forgetting: the answers of the network's original head on the tuned features."""
 
 from typing import Any, ClassVar
 
@@ -12,11 +12,11 @@ from study.measure.pretrained_head import Original, head_on, original, original_
 
 
 class Forgetting(Measurement):
-    """One row as the network is; one where the batch-norm statistics of both networks, tuned and pretrained, are estimated anew on the
-    study's images: what differs there is owed to weights, not to drifted statistics.
+    """Forgetting in one row for the network as it is, and one with batch-norm statistics estimated anew on the study's images.
 
-    `agreement` (share) and `kl` (nats) on the study's own validation images; `accuracy` and `accuracy_before` on labelled images of the
-    original classes, where some were given, else null.
+    In the second row both networks, tuned and pretrained, are estimated anew, so a difference there comes from weights, not from drifted
+    statistics. `agreement` (share) and `kl` (nats) are on the study's own validation images; `accuracy` and `accuracy_before` on labelled
+    images of the original classes, where some were given, else null.
     """
 
     name: ClassVar[str] = "forgetting"
@@ -68,7 +68,7 @@ def _used(labelled: Images) -> np.ndarray:
 
 
 def _accuracy(finished: Finished, known: Original, labelled: Images, tuned: Look | None) -> float:
-    """Of the original head on labelled images: under the tuned features, or, with `tuned` None, as it was."""
+    """Return the accuracy of the original head on labelled images: with the tuned features, or, with `tuned` None, with its own."""
     if tuned is None:
         said = look(finished, known.backbone.model, known.backbone.head, _of(labelled)).logits
     else:

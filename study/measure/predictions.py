@@ -1,4 +1,4 @@
-"""What the network says of every validation and test image: the rows a verdict rests on."""
+"""A measurement of the network's predictions on every validation and test image, the rows that a verdict rests on."""
 
 from typing import ClassVar
 
@@ -15,7 +15,8 @@ CHUNK = 512  # images read from the memory-mapped cache at a time
 
 
 class Predictions(Measurement):
-    """Logits float32 [classes] of each image, with its split, id, label and group; of test images alone where the others were trained on."""
+    """Logits float32 [classes] of each image, with its split, id, label and group; of test images alone where the others were trained
+    on."""
 
     name: ClassVar[str] = "predictions"
     splits: ClassVar[tuple[str, ...]] = ("val", "test")
@@ -28,7 +29,7 @@ class Predictions(Measurement):
 
 
 class Validation(Measurement):
-    """The same of validation images alone: the test set stays closed."""
+    """The same rows for validation images alone: the test set stays closed."""
 
     name: ClassVar[str] = "validation"
     splits: ClassVar[tuple[str, ...]] = ("val",)
@@ -52,7 +53,7 @@ def _said_of(finished: Finished, chosen: np.ndarray) -> pa.Table:
 
 
 def predict_shared(finished: Finished, chosen: np.ndarray) -> np.ndarray:
-    """Logits float32 [len(chosen), classes] of the images at `chosen`: the workers share them and all get the whole."""
+    """Return logits float32 [len(chosen), classes] of the images at `chosen`: the workers share the work and all get the whole."""
     network, mine = finished.network, distributed.shard(chosen)
     parts = [network.logits(finished.pixels[mine[start : start + CHUNK]]) for start in range(0, len(mine), CHUNK)]
     shard = torch.from_numpy(np.concatenate([network.logits(finished.pixels[:0]), *parts])).to(network.where.device)

@@ -1,4 +1,4 @@
-"""The network's original task: what its own classifier says of the tuned backbone's features, against what it said before."""
+"""The network's original task: its own classifier's answers on the tuned backbone's features, compared with those before."""
 
 import copy
 from dataclasses import dataclass, replace
@@ -16,14 +16,14 @@ from study.networks.pretrained import Backbone
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Original:
-    """The pretrained network with the head it came with, and the images both networks are asked about."""
+    """The pretrained network with the head it came with, and the images on which both networks are compared."""
 
     backbone: Backbone
     images: np.ndarray  # positions of validation images
     look: Look  # what it says of them
 
     def kept(self, features: np.ndarray) -> dict[str, float]:
-        """Of tuned features [N, D] under the original head: share of images answered as before, and KL(before, after) in nats."""
+        """Return, for tuned features [N, D] under the original head, the share of equal answers and KL(before, after) in nats."""
         said = head_on(self.backbone, features)
         before, after = probabilities(self.look.logits).astype(float), probabilities(said).astype(float)
         tiny = 1e-12
@@ -35,7 +35,7 @@ class Original:
 
 
 def original(finished: Finished) -> Original:
-    """Raises NotMeasured where nothing was pretrained or no head came with it."""
+    """Return the pretrained network. Raises NotMeasured where nothing was pretrained or no head came with it."""
     images = chosen(finished.table, VAL)
 
     def make() -> Original:
@@ -47,7 +47,8 @@ def original(finished: Finished) -> Original:
 
 
 def original_re_estimated(finished: Finished) -> Original | None:
-    """The same with its own batch-norm statistics estimated on the study's images: what a tuned network so treated must be compared with."""
+    """Return the network with its own batch-norm statistics estimated on the study's images, to compare with a tuned network treated
+    alike."""
     known = original(finished)
 
     def make() -> Original | None:
@@ -74,7 +75,7 @@ def _of_the_start(finished: Finished, images: np.ndarray) -> tuple[object, ...]:
 
 @torch.no_grad()
 def head_on(backbone: Backbone, features: np.ndarray) -> np.ndarray:
-    """The original classifier on features [N, D]: float32 [N, its classes]."""
+    """Return the original classifier's logits for features [N, D]: float32 [N, its classes]."""
     head = backbone.model.get_submodule(backbone.head)
     rows = torch.from_numpy(features).to(next(head.parameters()).device)
     out: np.ndarray = head(rows).float().cpu().numpy()
@@ -83,7 +84,7 @@ def head_on(backbone: Backbone, features: np.ndarray) -> np.ndarray:
 
 @torch.no_grad()
 def re_estimated(finished: Finished, tuned: nn.Module) -> nn.Module | None:
-    """A copy of a network whose batch-norm statistics are those of the study's training images under its own weights; None without any."""
+    """Return a copy of a network with the batch-norm statistics of the study's training images under its own weights; None without any."""
     model = copy.deepcopy(tuned)
     norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.running_mean is not None]
     if not norms:
@@ -100,7 +101,7 @@ def re_estimated(finished: Finished, tuned: nn.Module) -> nn.Module | None:
 
 
 def between(start: dict[str, Tensor], tuned: dict[str, Tensor], share: float, head: str) -> dict[str, Tensor]:
-    """(1 - share) start + share tuned, tensor by tensor; the head is the tuned one throughout, since the start's was never trained."""
+    """Return (1 - share) start + share tuned, tensor by tensor. The head is always the tuned one, since the start's was never trained."""
     out = {}
     for name, after in tuned.items():
         before = start[name].to(after.device)

@@ -1,6 +1,6 @@
-"""What the tuned features are good for: a linear probe on them against one on the pretrained features, on its own task and on foreign ones.
+"""A measurement of the tuned features' worth: a linear probe on them, against one on the pretrained features, on own and foreign tasks.
 
-Below the pretrained features on the own task, they were corrupted; above, adapted. Below on foreign tasks, generality was lost (concept
+Features below the pretrained ones on the own task were corrupted; above, adapted. Below on foreign tasks, generality was lost (concept
 forgetting, Mukhoti et al. 2023, arXiv 2308.13320).
 """
 
@@ -25,7 +25,7 @@ FEWEST_A_CLASS = 5
 
 
 class Reprobe(Measurement):
-    """By task (the first is the trial's own): accuracy and macro-F1 of probes on tuned and on pretrained features, validation images."""
+    """Accuracy and macro-F1 of probes on tuned and on pretrained features by task (the first is the trial's own), on validation images."""
 
     name: ClassVar[str] = "reprobe"
     splits: ClassVar[tuple[str, ...]] = ("val",)
@@ -95,14 +95,14 @@ def _key(finished: Finished, start: Backbone, task: str, table: ImageTable, trai
 
 
 def _probe(finished: Finished, model: nn.Module, head: str, images: Images, train: np.ndarray, val: np.ndarray) -> dict[str, float]:
-    """Scores on `val` of a probe fitted to the model's features of `train`."""
+    """Return scores on `val` of a probe fitted to the model's features of `train`."""
     features = [look(finished, model, head, images.pixels[rows]).features for rows in (train, val)]
     labels = images.table.labels
     return scores(fit_probe(features[0], labels[train], features[1]), labels[val], len(images.table.classes))
 
 
 def fit_probe(train: np.ndarray, labels: np.ndarray, val: np.ndarray) -> np.ndarray:
-    """Answers [M] of a multinomial logistic regression fitted on features [N, D]; its strength is chosen within the training images."""
+    """Return answers [M] of a multinomial logistic regression fitted on features [N, D]; training images alone choose its strength."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 

@@ -1,4 +1,4 @@
-"""Whether test images that lie in train too, the same or nearly, are answered better: what a score owes to having seen them."""
+"""A measurement of the score's share from copies: test images with an exact or near copy in train against all others."""
 
 from typing import ClassVar
 
@@ -12,7 +12,7 @@ from study.measure.features import remembered, scores
 
 
 class Copies(Measurement):
-    """Two rows: accuracy and macro-F1 on test images with an exact or near copy in train, and on all others."""
+    """Accuracy and macro-F1 in two rows: on test images with an exact or near copy in train, and on all others."""
 
     name: ClassVar[str] = "copies"
     splits: ClassVar[tuple[str, ...]] = ("test",)

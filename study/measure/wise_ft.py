@@ -1,6 +1,6 @@
-"""The way back: networks between the tuned one and its start, scored on the new task and on the old (WiSE-FT, Wortsman et al. 2022).
+"""A measurement of the way back: networks between the tuned one and its start, scored on both tasks (WiSE-FT, Wortsman et al. 2022).
 
-One on the way that loses nothing on the new task and keeps more of the old is a better network for free.
+A network on the way that loses nothing on the new task and keeps more of the old is a better network at no cost.
 """
 
 import copy
@@ -16,7 +16,7 @@ SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)  # of the tuned weights
 
 
 class WayBack(Measurement):
-    """By share of the tuned weights: validation accuracy and macro-F1 under the tuned head, agreement and KL under the original one."""
+    """Validation accuracy and macro-F1 under the tuned head, agreement and KL under the original one, by share of the tuned weights."""
 
     name: ClassVar[str] = "way_back"
     splits: ClassVar[tuple[str, ...]] = ("val",)

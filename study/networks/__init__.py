@@ -1,1 +1,1 @@
-"""Networks: whose weights they start from, what they are made of, where they can be cut, how one is kept."""
+"""Networks: the weights they start from, their parts, the places where they are cut, and how one is kept."""

@@ -1,4 +1,5 @@
-"""Reading a file of pretrained weights that a stranger wrote, without running anything: its tensors, or what else it holds and how to save them."""
+"""Reading a file of pretrained weights of unknown origin without running its code: its tensors, or what else it holds and how to save
+them."""
 
 import json
 import pickle
@@ -16,16 +17,16 @@ from study.datasets.no_images import held_by
 from study.errors import ConfigError, EnvironmentProblem
 
 INSIDE = ("state_dict", "model_state_dict", "model", "net", "network", "state_dict_ema", "model_ema", "weights")
-"""What checkpoints call the tensors among what they keep besides, the surest first."""
+"""Names that checkpoints give to the tensors among their other contents, the surest first."""
 WRAPPED = ("module.", "_orig_mod.", "model.", "backbone.", "encoder.", "network.", "net.")
 ALONE = "tensors"  # folder of what save_line writes
 NO_WEIGHTS = (no_images.LFS, no_images.ANNEX, no_images.DVC, no_images.EMPTY, no_images.PAGE, no_images.NOTE)
 ARGUMENTS = frozenset({"pad_type", "act_layer", "global_pool", "img_size", "patch_size", "in_chans", "aa_layer", "output_stride"})
-"""What a weights file may say to timm about the network it belongs to; others open files or reach the network."""
+"""Arguments for timm that a weights file may set for its network; others would open files or reach the internet."""
 
 
 def read_weights(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """(tensors by name, arguments for timm). Raises ConfigError that says what the file holds instead."""
+    """Return (tensors by name, arguments for timm). Raises ConfigError that says what the file holds instead."""
     try:
         if path.suffix == ".safetensors":
             with safe_open(path, framework="pt") as file:
@@ -42,7 +43,7 @@ def read_weights(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
 
 
 def unwrapped(state: dict[str, torch.Tensor], own: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The tensors under the names that the network has, where training wrapped it; as they are where that does not lead there."""
+    """Return the tensors under the network's own names where training wrapped it; unchanged where that does not succeed."""
     found = state
     for _ in WRAPPED:
         if set(found) & set(own):
@@ -55,7 +56,7 @@ def unwrapped(state: dict[str, torch.Tensor], own: Mapping[str, torch.Tensor]) -
 
 
 def allow_arguments(arguments: Any) -> dict[str, Any]:
-    """The arguments, where all are allowed and plain. Raises ConfigError naming the one that is not."""
+    """Return the arguments, where all are allowed and plain. Raises ConfigError naming the one that is not."""
     if not isinstance(arguments, dict):
         raise ConfigError(f"timm_kwargs must be a JSON object, not {type(arguments).__name__}; leave it out of the weights file.")
     for name, value in arguments.items():
@@ -89,14 +90,15 @@ def _why(path: Path, error: Exception) -> str:
         return f"{path} is {held.what.replace('the image', 'the weights')}; {held.way_out}."
     if isinstance(error, pickle.UnpicklingError) and (objects := _objects(path)) is not None:
         return (
-            f"{path} holds Python objects beside its tensors ({objects}), and reading those may run code. If you trust it, save the tensors "
+            f"{path} holds Python objects beside its tensors ({objects}), and reading those may run code. If you trust it, save "
+            "the tensors "
             f"alone and give --weights {shlex.quote(str(path.parent / ALONE))}: {save_line(path)}"
         )
     return f"{path} cannot be read as weights ({type(error).__name__}): it is cut short or damaged. Copy or download it again."
 
 
 def save_line(path: Path) -> str:
-    """The command that saves a checkpoint's tensors alone, in a folder beside it. It runs what the file holds."""
+    """Return the command that saves a checkpoint's tensors alone, in a folder beside it. The command runs the code in the file."""
     new = path.parent / ALONE / f"{path.stem}.safetensors"
     code = (
         "import os, sys, torch; from safetensors.torch import save_file; "
@@ -110,7 +112,7 @@ def save_line(path: Path) -> str:
 
 
 def _objects(path: Path) -> str | None:
-    """Names of what is no tensor in an intact file of torch.save; None where it is none."""
+    """Return the names of all that is no tensor in an intact file of torch.save; None where it is no such file."""
     try:
         names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
     except Exception:  # of torch.save before 1.6, or none at all

@@ -1,4 +1,4 @@
-"""A strategy's phases on one network: what of them moves there, and the refusal where nothing does."""
+"""A strategy's phases on one network: the parts that move there, and the error where none does."""
 
 from dataclasses import replace
 
@@ -11,9 +11,9 @@ from study.strategies.slots import Slot
 
 
 def phases_on(strategy: Strategy, backbone: Backbone, epochs: int, where: str = "") -> tuple[Phase, ...]:
-    """The strategy's phases, stages in which nothing of what they train is found being frozen: what lies below the last is cut off.
+    """Return the strategy's phases. A stage without parameters to train is frozen; stages below the last trained one are cut off.
 
-    Raises ConfigError in one line, naming `where` (a cell, say), for what this network cannot serve.
+    Raises ConfigError in one line, naming `where` (a cell, say), where this network does not fit.
     """
     where = where or f"{backbone.name}/{strategy.name}"
     try:

@@ -1,4 +1,4 @@
-"""How an image size reaches timm: networks built for one size are told, the others take what comes."""
+"""Image sizes in timm: networks built for one size get it as an argument, others take any size."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ USUAL_PX = 224
 
 
 def sized(full: str, image_size: int | None, arguments: dict[str, Any]) -> dict[str, Any]:
-    """`arguments` for timm, with img_size where the network is built for one size and it is not the one it has anyway."""
+    """Return `arguments` for timm, with img_size where the network is built for one size and it is not its own."""
     settings = timm.get_pretrained_cfg(full)
     if image_size is None or settings is None or not settings.fixed_input_size:
         return arguments
@@ -22,18 +22,18 @@ def sized(full: str, image_size: int | None, arguments: dict[str, Any]) -> dict[
 
 
 def own_size(full: str) -> int | None:
-    """Pixels a side that the network was made for; None where timm does not say."""
+    """Return the pixels a side that the network was made for; None where timm does not say."""
     settings = timm.get_pretrained_cfg(full)
     return int(settings.input_size[-1]) if settings else None
 
 
 def full_size(full: str) -> int:
-    """As `own_size`, or what is usual for a network that timm does not know."""
+    """Return `own_size`, or the usual size for a network that timm does not know."""
     return own_size(full) or USUAL_PX
 
 
 def refusal(full: str, size: int | None, error: Exception) -> ConfigError:
-    """One line: the size, what timm says of it, the network's patches and windows, its own size as the way out."""
+    """Return an error of one line: the size, timm's reason, the network's patches and windows, and its own size as the way out."""
     own = own_size(full)
     if size in (None, own):
         return ConfigError(f"{full} cannot be used: {type(error).__name__}: {one_line(error)}. Choose another backbone.")
@@ -44,7 +44,7 @@ def refusal(full: str, size: int | None, error: Exception) -> ConfigError:
 
 
 def _grid(model: nn.Module) -> str:
-    """The network's patches and windows, in words."""
+    """Return the network's patches and windows, in words."""
 
     def seen(name: str) -> list[str]:
         values = [getattr(m, name, None) for m in model.modules()]
@@ -58,7 +58,7 @@ def _grid(model: nn.Module) -> str:
 
 @torch.no_grad()
 def check_forward(model: nn.Module, full: str, input_size: tuple[int, int, int]) -> None:
-    """One forward pass in each mode. Raises ConfigError where the network does not take the size, or gives no logits in training."""
+    """Run one forward pass in each mode. Raises ConfigError where the network does not take the size, or gives no logits in training."""
     images, training = torch.zeros(2, *input_size), model.training
     try:
         if rest := _left_over(model, input_size[-1]):
@@ -74,7 +74,7 @@ def check_forward(model: nn.Module, full: str, input_size: tuple[int, int, int])
 
 
 def _left_over(model: nn.Module, size: int) -> int:
-    """Pixels a side that no patch covers and that the network would drop without a word."""
+    """Return the pixels a side that no patch covers, which the network would drop without a message."""
     embed = getattr(model, "patch_embed", None)
     side = getattr(embed, "patch_size", None)
     if getattr(embed, "dynamic_img_pad", True) or not side:

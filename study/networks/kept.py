@@ -1,7 +1,7 @@
-"""A network that is kept: its weights, and all that is needed to build and use it again, in three files of plain data.
+"""A kept network: its weights, and all that is needed to build and use it again, in three files of plain data.
 
 best/model.safetensors   the tensors, under timm's names; its metadata say how to build the network around them
-     config.json         what timm reads: timm.create_model("local-dir:.../best", pretrained=True) is this network
+     config.json         for timm: timm.create_model("local-dir:.../best", pretrained=True) is this network
      manifest.json       a Kept, and the tensors' size and sha256, written last
 """
 
@@ -27,7 +27,7 @@ CROP_MODES = {"square": "center", "pad": "border", "stretch": "squash"}
 
 @dataclass(frozen=True, kw_only=True)
 class Kept(Record):
-    """What a network must know of itself to be used without the study that made it."""
+    """Facts that make a network usable without the study that made it."""
 
     trial: str  # id of the trial
     backbone: str  # timm's own name
@@ -44,7 +44,7 @@ class Kept(Record):
 
 
 def keep(folder: Folder, network: Kept, tensors: dict[str, torch.Tensor], name: str = NAME) -> None:
-    """Writes the whole network into `folder`/best, so that it can be used without anything else."""
+    """Write the whole network into `folder`/best, so that it can be used by itself."""
     folder.write(f"{name}/config.json", dumps(timm_config(network), indent=1).encode())
     metadata = {"format": "pt", "timm_kwargs": dumps(network.arguments), "kept": dumps(network.as_dict())}
     checkpoint.save_weights(folder, name, tensors, network.as_dict(), metadata)
@@ -72,7 +72,7 @@ def timm_config(network: Kept) -> dict[str, Any]:
 
 
 def _no_network(folder: Folder) -> str:
-    """Why there is none to load, and what brings one."""
+    """Return why there is no network to load, and how to get one."""
     place, trials = folder.location.rpartition("/trials/")[0], folder.location.rpartition("/")[0]
     if not (place and trials.endswith("/trials") and folder.exists("config.json")):
         return f"{folder.location} holds no intact network (best/manifest.json); name a study, RESULTS/STUDY, or a trial's folder in it."
@@ -83,7 +83,7 @@ def _no_network(folder: Folder) -> str:
 
 
 def load(folder: Folder, **expected: Any) -> tuple[Kept, nn.Module]:
-    """The network kept in a trial's folder, or in `folder` itself. Raises ConfigError where none is whole."""
+    """Return the network kept in a trial's folder, or in `folder` itself. Raises ConfigError where none is whole."""
     found = checkpoint.weights_file(folder, NAME, **expected) or checkpoint.weights_file(folder, ".", **expected)
     if found is None:
         raise ConfigError(_no_network(folder))
@@ -102,6 +102,7 @@ def load(folder: Folder, **expected: Any) -> tuple[Kept, nn.Module]:
         raise ConfigError(f"{folder.location} is not the network its manifest describes ({type(error).__name__}: {reason}).") from None
     if not all(bool(t.isfinite().all()) for t in tensors.values() if t.is_floating_point()):
         raise ConfigError(
-            f"{folder.location} holds weights that are not finite; it cannot predict. To train the trial again, remove its folder and resume its study."
+            f"{folder.location} holds weights that are not finite; it cannot predict. To train the trial again, remove its folder "
+            "and resume its study."
         )
     return kept, model

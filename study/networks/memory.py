@@ -1,4 +1,4 @@
-"""Whether images of a size fit the memory at hand, told before a pass is tried: what does not fit may take the whole machine along."""
+"""Checks whether images of a size fit into memory, before a pass is tried: one that does not fit may take the whole machine down."""
 
 import copy
 
@@ -13,7 +13,7 @@ SAVED = 0.5  # of what layers put out, at least so much is kept for the way back
 
 
 def at_hand() -> float:
-    """Bytes that this process may still take: the machine's, or what its own limit leaves."""
+    """Return the bytes that this process may still take: those of the machine, or the rest of its own limit."""
     free = float(psutil.virtual_memory().available)
     try:
         import resource
@@ -25,7 +25,7 @@ def at_hand() -> float:
 
 
 def on_device() -> float:
-    """Bytes for training: of the largest GPU here, else as `at_hand`."""
+    """Return the bytes for training: of the largest GPU here, else as `at_hand`."""
     if torch.cuda.is_available():
         return float(max(torch.cuda.get_device_properties(k).total_memory for k in range(torch.cuda.device_count())))
     return at_hand()
@@ -33,8 +33,10 @@ def on_device() -> float:
 
 @torch.no_grad()
 def layers_put_out(model: nn.Module, input_size: tuple[int, int, int]) -> tuple[float, float]:
-    """(bytes in and out of the largest layer, bytes out of all layers) for one image in 32 bit; nothing is computed. Zeros where torch
-    cannot say."""
+    """Return (bytes in and out of the largest layer, bytes out of all layers) for one image in 32 bit, without computing anything.
+
+    Zeros where torch cannot tell.
+    """
     largest = total = 0
 
     def seen(_: nn.Module, given: tuple[object, ...], out: object) -> None:
@@ -55,7 +57,8 @@ def layers_put_out(model: nn.Module, input_size: tuple[int, int, int]) -> tuple[
 
 
 def check_memory(where: str, model: nn.Module, input_size: tuple[int, int, int], images: int) -> None:
-    """Two images fit for a pass, and `images` at once, all of whose activations are kept, for training (0: none are). Raises ConfigError."""
+    """Check that two images fit for a pass, and `images` at once, with all activations kept, for training (0: none). Raises
+    ConfigError."""
     if input_size[-1] <= LARGE_PX:
         return
     largest, total = layers_put_out(model, input_size)
@@ -65,6 +68,7 @@ def check_memory(where: str, model: nn.Module, input_size: tuple[int, int, int],
     ):
         if needed > have:
             raise ConfigError(
-                f"{where}: at {input_size[-1]} px {what} needs about {needed / 1e9:.1f} GB, and {have / 1e9:.1f} GB are free; choose a smaller "
+                f"{where}: at {input_size[-1]} px {what} needs about {needed / 1e9:.1f} GB, and {have / 1e9:.1f} GB are free; "
+                "choose a smaller "
                 "image_size, or a smaller batch_size where it trains."
             )

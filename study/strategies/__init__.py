@@ -1,4 +1,4 @@
-"""The strategies under comparison. To add one: write its file, list it here; the laws in tests/ greet it."""
+"""The strategies under comparison. To add one, write its file and list it here; tests in tests/ check it."""
 
 from collections import ChainMap
 from collections.abc import Mapping
@@ -45,10 +45,10 @@ STRATEGIES: dict[str, type[Strategy]] = {
         FullBnFreeze,
     )
 }
-"""New ones at the end: a strategy's colour in every figure goes by its place."""
+"""Strategies by name. New ones go to the end, since a strategy's place decides its colour in every figure."""
 
 EVERY: Mapping[str, type[Strategy]] = ChainMap(STRATEGIES, LINES)
-"""Those that a study asks for, and those that every study has; what joins the former is here too."""
+"""Strategies that a study asks for, and those that every study has. New members of the former are here too."""
 
 __all__ = [
     "EVERY",

@@ -1,4 +1,4 @@
-"""What a fine-tuning strategy is: its tuned fields, and the phases of training they stand for."""
+"""The interface of a fine-tuning strategy: its tuned fields, and the phases of training they stand for."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
@@ -27,11 +27,11 @@ class Phase:
 
     @property
     def cut(self) -> int:
-        """The deepest trained stage: everything below it needs no gradient and can be computed once."""
+        """Return the deepest trained stage: everything below it needs no gradient and can be computed once."""
         return max(k for k, lr in enumerate(self.lrs) if lr is not None)
 
     def moves(self, slot: Slot) -> bool:
-        """Whether the parameter is trained: its stage is, and below the head its kind is one of `kinds`, or it takes factors."""
+        """Return True where the parameter is trained: its stage is, and below the head its kind is one of `kinds`, or it takes factors."""
         if self.lrs[slot.stage] is None:
             return False
         if self.rank and slot.stage > 0:
@@ -39,14 +39,14 @@ class Phase:
         return slot.stage == 0 or slot.kind in self.kinds or ("shift" in self.kinds and slot.shift)
 
     def size(self, slots: Iterable[Slot]) -> int:
-        """How many numbers it trains: of a weight that takes factors, theirs."""
+        """Return the number of trained numbers; for a weight that takes factors, those of its factors."""
         moving = [s for s in slots if self.moves(s)]
         return sum(self.rank * sum(s.matrix) if self.rank and s.stage and s.matrix else s.size for s in moving)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Strategy(ABC):
-    """Abstract; every strategy is one small file, listed on the contents page (`__init__`)."""
+    """Base of the strategies; each is one small file, listed on the contents page (`__init__`)."""
 
     name: ClassVar[str]
     title: ClassVar[str]  # what moves, in a few words
@@ -57,9 +57,9 @@ class Strategy(ABC):
     yardstick: ClassVar[bool] = False  # stands beside the others in tables and figures, and takes part in no verdict
 
     def __post_init__(self) -> None:
-        """Every number within its bounds (study/bounds.py). Raises ConfigError."""
+        """Check that every number is within its bounds (study/bounds.py). Raises ConfigError."""
         check_fields(self)
 
     @abstractmethod
     def phases(self, stages: int, epochs: int) -> tuple[Phase, ...]:
-        """The phases for a network of `stages` stages below its head; their epochs sum to `epochs`."""
+        """Return the phases for a network of `stages` stages below its head; their epochs sum to `epochs`."""

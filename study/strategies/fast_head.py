@@ -1,4 +1,4 @@
-"""Full fine-tuning with a faster head: the head is new and has far to go, the rest has not (ten times in the code of Kumar et al. 2022)."""
+"""Full fine-tuning with a faster head, since only the head is new (ten times the rate in the code of Kumar et al. 2022)."""
 
 from dataclasses import dataclass
 from typing import Annotated, ClassVar

@@ -18,7 +18,10 @@ class Gradual(Strategy):
     epochs_each: Annotated[int, Integer(1, 3)] = 1  # of every phase but the last
 
     def phases(self, stages: int, epochs: int) -> tuple[Phase, ...]:
-        """As many phases as there are stages, or as the epochs allow; then a phase unfreezes several stages at once."""
+        """Return as many phases as there are stages, or as the epochs allow; then a phase unfreezes several stages at once.
+
+        Raises ValueError for fewer than 2 epochs.
+        """
         if epochs < 2:
             raise ValueError(f"gradual needs at least 2 epochs (one for the head, one for the rest), not {epochs}.")
         count = min(stages + 1, max(epochs // self.epochs_each, 2))

@@ -1,6 +1,7 @@
-"""The lines to beat: a linear classifier on frozen features, solved exactly. No epochs, no learning rate, no luck: what training must beat.
+"""The lines to beat: a linear classifier on frozen features, solved exactly. No epochs, no learning rate, no chance.
 
-They are no members of `STRATEGIES`: nobody searches them and every study has them (study/conduct/lines.py), so no study asks for them by name.
+They are no members of `STRATEGIES`: no search covers them and every study has them (study/conduct/lines.py), so no study asks for them by
+name.
 """
 
 from dataclasses import dataclass
@@ -26,7 +27,8 @@ class Features(Strategy):
 
 @dataclass(frozen=True, kw_only=True)
 class FeaturesSmall(Features):
-    """The same at the fewer pixels that the study trains at: what these pixels cost, and what training brings at this size."""
+    """The same line at the fewer pixels that the study trains at: it shows the cost of small images and the gain of training at this
+    size."""
 
     name: ClassVar[str] = "features_small"
     title: ClassVar[str] = "frozen features, exact, at the study's image size"

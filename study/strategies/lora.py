@@ -1,4 +1,5 @@
-"""LoRA: the weights of linear and 1x1 convolutional layers move by a product of two thin factors, all else below the head stays (Hu et al. 2022)."""
+"""LoRA: weights of linear and 1x1 convolutional layers move by a product of two thin factors; the rest below the head stays (Hu et al.
+2022)."""
 
 from dataclasses import dataclass
 from typing import Annotated, ClassVar

@@ -1,7 +1,7 @@
 """Partial fine-tuning (Strategy A): the last stages and the head; the rest stays as pretrained.
 
-How deep: `unfreeze_depth` counts stages from the head. A search counts in steps instead, the same number for every network: a network of
-few stages is unfrozen one stage a step, a deep one (a transformer's blocks) evenly, from its last block to all but its stem.
+`unfreeze_depth` counts stages from the head. A search counts in steps instead, the same number for every network: a network of few stages
+is unfrozen one stage a step, a deep one (a transformer's blocks) evenly, from its last block to all but its stem.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,8 @@ from study.space import Log, Steps
 from study.strategies.base import Phase, Strategy
 
 FEW = 8
-"""Stages below the head, the stem among them, up to which a step is a stage: ResNets have 5, EfficientNets 8, small transformers 13."""
+"""The number of stages below the head, stem included, up to which a step is a stage: ResNets have 5, EfficientNets 8, small transformers
+13."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +41,7 @@ class Partial(Strategy):
         return (Phase(epochs=epochs, lrs=(self.lr,) * (depth + 1) + (None,) * (stages - depth)),)
 
     def depth(self, stages: int) -> int:
-        """How many stages below the head are trained, of a network that has so many."""
+        """Return the number of trained stages below the head, of a network that has `stages` of them."""
         if self.depth_steps == 0 or stages <= FEW:
             return self.unfreeze_depth
         return 1 + round((self.unfreeze_depth - 1) * (stages - 2) / (self.depth_steps - 1))

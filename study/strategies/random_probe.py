@@ -1,4 +1,4 @@
-"""A linear head on a frozen random network: the control for the linear probe, what the architecture alone is worth."""
+"""A linear head on a frozen random network: the control for the linear probe, which shows the worth of the architecture alone."""
 
 from dataclasses import dataclass
 from typing import ClassVar

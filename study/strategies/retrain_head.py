@@ -1,4 +1,4 @@
-"""Last-layer re-training: everything, then a fresh head alone on the features that gave (Kirichenko et al. 2023)."""
+"""Last-layer re-training: everything is trained, then a fresh head alone on the resulting features (Kirichenko et al. 2023)."""
 
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal

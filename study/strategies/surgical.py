@@ -1,4 +1,4 @@
-"""Surgical: one block of four and the head, the rest as pretrained, above the block too; the search chooses the block (Lee et al. 2023)."""
+"""Surgical fine-tuning: one block of four and the head; the rest stays as pretrained. The search chooses the block (Lee et al. 2023)."""
 
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
@@ -14,7 +14,7 @@ class Surgical(Strategy):
     source: ClassVar[str] = "Lee et al. 2023, arXiv 2210.11466"
 
     lr: Annotated[float, Log(3e-5, 3e-2)] = 1e-3
-    block: Annotated[int, Integer(1, 4)] = 4  # a quarter of the stages, counted from the head; 4, with the stem, is the paper's first block
+    block: Annotated[int, Integer(1, 4)] = 4  # a quarter of the stages from the head; 4, with the stem, is the paper's first block
 
     def phases(self, stages: int, epochs: int) -> tuple[Phase, ...]:
         above = (self.block - 1) * stages // 4

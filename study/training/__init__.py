@@ -1,1 +1,1 @@
-"""One trial: the loop, and what it is made of."""
+"""The training of one trial: the loop and its parts."""

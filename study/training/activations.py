@@ -1,8 +1,8 @@
-"""What the frozen half puts out, computed once per (weights, cut, images, view) and shared by every trial of a machine.
+"""A store of the frozen half's outputs, computed once per (weights, cut, images, view) and shared by every trial of a machine.
 
-One memory-mapped file a view, built under a lock by whoever needs it first, its manifest written last; the least recently
-used go when the byte budget (`STUDY_ACTIVATIONS_GB`, default 20) is full. Any file may vanish between two reads of ours:
-removing one that others have mapped is safe. The store only saves time, so whatever is wrong with it means None, never an error.
+There is one memory-mapped file for each view, built under a lock by the first process that needs it, its manifest written last. The least
+recently used files are removed when the byte budget (`STUDY_ACTIVATIONS_GB`, default 20) is full. Any file may vanish between two reads:
+removing one that others have mapped is safe. The store only saves time, so every fault of it means None, never an error.
 """
 
 import hashlib
@@ -27,7 +27,7 @@ WAIT_S = 60.0  # room is made in milliseconds; whoever takes longer is stuck
 
 
 class ActivationStore:
-    """Rows of activations by key, float16 or, where `exact`, float32. `compute(positions) -> Tensor [B, ...]` fills what is missing."""
+    """Rows of activations by key, float16 or, where `exact`, float32. `compute(positions) -> Tensor [B, ...]` makes the missing ones."""
 
     def __init__(self, folder: Path, budget_bytes: float | None = None) -> None:
         self.folder = folder
@@ -36,7 +36,7 @@ class ActivationStore:
     def rows(
         self, key: dict[str, object], total: int, compute: Callable[[np.ndarray], Tensor], batch: int = 64, *, exact: bool = False
     ) -> np.ndarray | None:
-        """Memory-mapped [total, ...], read-only; None where `total` rows do not fit into the budget or on the disk, or the disk fails."""
+        """Return [total, ...], memory-mapped and read-only; None where `total` rows exceed the budget or the disk, or the disk fails."""
         key, dtype = (key | {"exact": True}, "<f4") if exact else (key, "<f2")
         name = hashlib.sha256(dumps(key).encode()).hexdigest()[:24]
         try:
@@ -79,9 +79,10 @@ class ActivationStore:
         return write_array(path, dtype, shape, blocks(), {"key": key})
 
     def _make_room(self, own: str, needed: int) -> bool:
-        """Drops the least recently used until `needed` bytes fit into the budget and, twice over, on the disk.
+        """Remove the least recently used until `needed` bytes fit into the budget and, twice over, on the disk; return True where they
+        fit.
 
-        Called under the store's lock, so that two builders do not spend the same bytes; drops nothing where that would not do.
+        Called under the store's lock, so that two builders do not use the same bytes. Removes nothing where that would not suffice.
         """
         self._sweep_up(own)
         building = [_size(p) for p in self.folder.glob("*.npy.*.tmp")]
@@ -98,7 +99,8 @@ class ActivationStore:
         return 2 * needed < shutil.disk_usage(self.folder).free - unwritten  # what others have mapped stays on the disk
 
     def _sweep_up(self, own: str) -> None:
-        """Removes what dead builders left. Whose lock can be taken is dead: true in other containers too, where process ids lie."""
+        """Remove the files of dead builders. A builder whose lock can be taken is dead, also in other containers, where process ids
+        mislead."""
         for path in [*self.folder.glob("*.tmp"), *self.folder.glob("*.npy")]:
             name = path.name.partition(".")[0]
             if name == own:  # its lock is ours
@@ -113,7 +115,7 @@ class ActivationStore:
 
 
 def _budget() -> float:
-    """Bytes. Raises ConfigError."""
+    """Return the budget in bytes. Raises ConfigError."""
     text = os.environ.get("STUDY_ACTIVATIONS_GB") or str(BUDGET_GB)
     try:
         if (gigabytes := float(text)) >= 0:
@@ -124,7 +126,7 @@ def _budget() -> float:
 
 
 def _size(path: Path) -> tuple[int, int]:
-    """Bytes it claims and bytes it occupies; nothing once it is gone."""
+    """Return (bytes it claims, bytes it occupies); zeros once the file is gone."""
     try:
         found = path.stat()
     except FileNotFoundError:
@@ -140,7 +142,7 @@ def _used_at(path: Path) -> float:
 
 
 def as_stored(rows: Tensor, dtype: str) -> np.ndarray:
-    """Rows [B, C(, H, W)] as a file holds them: channels last, on the host."""
+    """Return rows [B, C(, H, W)] as a file holds them: channels last, on the host."""
     if rows.ndim == 4:  # kept channels-last, as the trained half will read it
         rows = rows.permute(0, 2, 3, 1)
     out: np.ndarray = rows.to(torch.float32 if dtype == "<f4" else torch.float16).cpu().contiguous().numpy()
@@ -148,6 +150,6 @@ def as_stored(rows: Tensor, dtype: str) -> np.ndarray:
 
 
 def to_device(rows: np.ndarray, device: torch.device) -> Tensor:
-    """Stored rows [B, (H, W,) C] as float32 [B, C(, H, W)], channels last."""
+    """Return stored rows [B, (H, W,) C] as float32 [B, C(, H, W)], channels last."""
     tensor = torch.from_numpy(np.ascontiguousarray(rows)).to(device, non_blocking=True).float()
     return tensor.permute(0, 3, 1, 2) if tensor.ndim == 4 else tensor

@@ -1,7 +1,7 @@
 """Augmentation, batched on the device: one sampled grid for crop, flip and rotation, one pass for colour.
 
-Randomness comes from (seed, epoch, image) alone, through a counter-based generator, so it depends neither on
-the number of workers nor on the order of batches, and a resumed trial sees what it would have seen.
+Randomness comes from (seed, epoch, image) alone, through a counter-based generator. So it depends neither on the number of workers nor on
+the order of batches, and a resumed trial sees the same images as an uninterrupted one.
 """
 
 import math
@@ -43,14 +43,14 @@ def quantise(strength: float) -> float:
 
 
 def _mix(x: Any) -> Any:
-    """splitmix64's finaliser (Steele et al. 2014): uint64, a number or an array -> as well-mixed uint64."""
+    """Return uint64, a number or an array, well mixed by splitmix64's finaliser (Steele et al. 2014)."""
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return x ^ (x >> np.uint64(31))
 
 
 def uniforms(seed: int, epoch: int, images: np.ndarray, draws: int) -> np.ndarray:
-    """float64 [len(images), draws] in [0, 1): a pure function of its arguments."""
+    """Return float64 [len(images), draws] in [0, 1): a pure function of its arguments."""
     with np.errstate(over="ignore"):
         key = _mix(np.uint64(seed) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(epoch) + np.uint64(1))
         rows = _mix(images.astype(np.uint64) + key)[:, None]
@@ -70,7 +70,7 @@ def augment(
     mean: tuple[float, ...],
     std: tuple[float, ...],
 ) -> Tensor:
-    """uint8 [B, S, S, C] -> normalised float32 [B, 3, size, size], channels last. `images` are the images' own numbers, [B]."""
+    """Return uint8 [B, S, S, C] as normalised float32 [B, 3, size, size], channels last. `images`: the images' own numbers, [B]."""
     if strength == 0:
         return plain(batch, size=size, mean=mean, std=std)
     u = uniforms(seed, epoch, images, 8)
@@ -94,7 +94,7 @@ def augment(
 
 
 def _colour(pixels: Tensor, factors: Tensor) -> Tensor:
-    """Brightness, saturation and contrast are all affine in the pixel: one fused pass, in place. `factors` [B, 3]."""
+    """Apply brightness, saturation and contrast, all affine in the pixel, in one fused pass, in place. `factors` [B, 3]."""
     brightness, contrast, saturation = (factors[:, k].view(-1, 1, 1, 1) for k in range(3))
     grey = pixels.mean(dim=1, keepdim=True)
     level = grey.mean(dim=(2, 3), keepdim=True)

@@ -1,5 +1,7 @@
-"""How few images a worker may get at a step: one is too few where a layer that is trained normalises by its batch and sees one number a
-channel, as the last layers do of small images."""
+"""The fewest images that a worker may get at a step.
+
+One image is too few where a trained layer normalises by its batch and sees one number a channel, as the last layers do of small images.
+"""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -17,7 +19,10 @@ ONE = "more than 1 value per channel"  # how torch says it
 
 @torch.no_grad()
 def fewest_images(made: Backbone, phases: Sequence[Phase], batch_norm: Literal["train", "freeze"]) -> int:
-    """1, or 2 where a pass of one image in training mode is refused. The network's statistics are moved by it: give one of no further use."""
+    """Return 1, or 2 where the network refuses one image in training mode.
+
+    The passes change the network's statistics, so give a copy that is not used again.
+    """
     for phase in phases:
         model = split(made, phase.cut)
         model.set_training(phase, batch_norm)
@@ -31,7 +36,7 @@ def fewest_images(made: Backbone, phases: Sequence[Phase], batch_norm: Literal["
 
 
 def check_share(where: str, protocol: Protocol, images: int, needed: int) -> None:
-    """Every worker gets `needed` images at every step. Raises ConfigError with the smallest batch size that gives them."""
+    """Check that every worker gets `needed` images at every step. Raises ConfigError with the smallest batch size that gives them."""
     if (share := protocol.share(images)) >= needed:
         return
     why = "the network normalises by batches, so a worker needs 2" if needed > 1 else "every worker needs 1"
@@ -41,5 +46,6 @@ def check_share(where: str, protocol: Protocol, images: int, needed: int) -> Non
     way = f"set batch_size={least} or more" if least else f"{images} images are too few for {protocol.workers} worker(s): add some"
     freeze = ", or batch_norm=freeze" if needed > 1 else ""
     raise ConfigError(
-        f"{where}: batch_size {protocol.batch_size} gives a worker {share} of {images} training images at some steps, and {why}; {way}{freeze}."
+        f"{where}: batch_size {protocol.batch_size} gives a worker {share} of {images} training images at some steps, and {why}; "
+        f"{way}{freeze}."
     )

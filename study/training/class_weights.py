@@ -1,4 +1,4 @@
-"""What each class weighs in the loss: all alike, by inverse frequency, or by the effective number of its images."""
+"""Weights of the classes in the loss: equal, by inverse frequency, or by the effective number of their images."""
 
 import math
 
@@ -6,11 +6,11 @@ import numpy as np
 
 
 def class_weights(images: np.ndarray, beta: float) -> np.ndarray | None:
-    """float32 [C] from the training images of each class [C]; None: all weigh alike.
+    """Return float32 [C] from the training images of each class [C]; None: equal weights.
 
     n images of a class count as (1 - beta^n) / (1 - beta), the effective number of samples (Cui et al. 2019, arXiv 1901.05555): one for
-    beta = 0, n in the limit of beta = 1. Scaled so that a training image weighs one on average: then learning rates mean what they mean
-    without weights. Classes without an image weigh nothing.
+    beta = 0, n in the limit of beta = 1. The mean weight of a training image is 1, so that learning rates mean the same as without
+    weights. Classes without an image have weight 0.
     """
     if beta == 0:
         return None

@@ -1,4 +1,4 @@
-"""How far training has gone from where it began, by stage: the one number of mechanism that costs no forward pass."""
+"""The distance of training from its start, by stage: the one measure of mechanism that needs no forward pass."""
 
 import math
 from collections.abc import Mapping
@@ -11,10 +11,10 @@ from study.networks.cutting.halves import Split
 
 @torch.no_grad()
 def distances(model: Split, start: Mapping[str, Tensor], whole: bool = False) -> dict[str, float]:
-    """norm(w - start) / norm(start) of every stage in the trained half, as {"distance/head", "distance/stage_1", ...}.
+    """Return norm(w - start) / norm(start) of every stage in the trained half, as {"distance/head", "distance/stage_1", ...}.
 
-    Weights alone, batch-norm statistics apart. What lies below the cut stays at zero and is left out; `whole`: it moved in
-    an earlier phase, and is not.
+    Only weights count, not batch-norm statistics. Stages below the cut stay at zero and are left out. `whole`: include them, since they
+    moved in an earlier phase.
     """
     moved: dict[int, float] = {}
     began: dict[int, float] = {}

@@ -1,4 +1,4 @@
-"""Several workers or one: the same code. A process group, if there is one, was made by the caller (Ray Train, torchrun)."""
+"""Helpers that serve one worker or several. A process group, if there is one, was made by the caller (Ray Train, torchrun)."""
 
 import numpy as np
 import torch
@@ -15,12 +15,12 @@ def world() -> int:
 
 
 def shard(items: np.ndarray) -> np.ndarray:
-    """Every world-th item: unlike DistributedSampler nothing is padded, so no image counts twice."""
+    """Return every world-th item. Unlike in DistributedSampler nothing is padded, so no image counts twice."""
     return items[rank() :: world()]
 
 
 def gather_rows(rows: Tensor, total: int) -> np.ndarray:
-    """Puts the shards of a [total, C] tensor together again, in order, on every worker."""
+    """Return the shards of a [total, C] tensor put together again, in order, on every worker."""
     if world() == 1:
         return rows.float().cpu().numpy()
     most = -(-total // world())
@@ -33,7 +33,7 @@ def gather_rows(rows: Tensor, total: int) -> np.ndarray:
 
 
 def mean(value: Tensor) -> Tensor:
-    """Averaged over workers, in place."""
+    """Average the value over workers, in place, and return it."""
     if world() > 1:
         dist.all_reduce(value)
         value /= world()
@@ -41,7 +41,7 @@ def mean(value: Tensor) -> Tensor:
 
 
 def each(value: float, device: torch.device) -> list[float]:
-    """One number of every worker, by rank."""
+    """Return one number of every worker, by rank."""
     values = torch.zeros(world(), dtype=torch.float64, device=device)
     values[rank()] = value
     if world() > 1:
@@ -50,7 +50,7 @@ def each(value: float, device: torch.device) -> list[float]:
 
 
 def broadcast_buffers(module: nn.Module) -> None:
-    """Batch-norm statistics differ between workers after their last step; worker 0's are kept."""
+    """Copy worker 0's batch-norm statistics to all workers; they differ after the last step."""
     if world() > 1:
         for buffer in module.buffers():
             dist.broadcast(buffer, 0)

@@ -1,4 +1,4 @@
-"""A trial whose loss is no longer finite is over: it is found at once, without waiting for the device."""
+"""The check for a non-finite loss, which ends a trial at once and without waiting for the device."""
 
 import math
 
@@ -9,13 +9,13 @@ from study.training import distributed
 
 
 class DivergedError(Exception):
-    """The loss became non-finite: this configuration does not train."""
+    """A loss that became non-finite: this configuration does not train."""
 
 
 class FiniteLoss:
-    """Stops at the first non-finite loss.
+    """A check that stops at the first non-finite loss.
 
-    On a GPU the value travels to pinned memory in the background and is looked at a few steps later.
+    On a GPU the value is copied to pinned memory in the background and checked a few steps later.
     """
 
     LAG = 4
@@ -25,7 +25,7 @@ class FiniteLoss:
         self.pending: list[tuple[Tensor, torch.cuda.Event | None, int]] = []
 
     def watch(self, loss: Tensor, step: int) -> None:
-        """Raises DivergedError."""
+        """Check the loss of a step, float32 scalar. Raises DivergedError."""
         loss = distributed.mean(loss.clone())  # all workers must agree to stop, or the others would hang
         if loss.device.type == "cuda":
             host = torch.empty((), pin_memory=True)

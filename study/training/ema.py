@@ -1,4 +1,4 @@
-"""The running average of what is trained (EMA, Polyak and Juditsky 1992): the network that is scored and kept where the recipe asks."""
+"""The running average of the trained weights (EMA, Polyak and Juditsky 1992), which is scored and kept where the recipe asks for it."""
 
 from typing import Any
 
@@ -9,10 +9,10 @@ from study.networks.cutting.halves import Split
 
 
 class Average:
-    """Begins with a phase, as the phase does. Batch-norm statistics are averaged as weights are.
+    """An average that begins with its phase. Batch-norm statistics are averaged as weights are.
 
-    After step t the average moves by 1 - min(decay, 1 - t^(-2/3)) towards the network: early ones forget where training began,
-    which a trial of a few hundred steps would otherwise remember to its end (timm's warm-up of the decay).
+    After step t the average moves by 1 - min(decay, 1 - t^(-2/3)) towards the network. Early averages so forget the start of training,
+    which a trial of a few hundred steps would otherwise keep to its end (timm's warm-up of the decay).
     """
 
     def __init__(self, model: Split, decay: float) -> None:
@@ -20,14 +20,14 @@ class Average:
         self.network = model.around(self._ema.module)
 
     def update(self, trained: nn.Module, step: int) -> None:
-        """`step`: of the phase, from 1."""
+        """Move the average towards the network. `step`: of the phase, from 1."""
         self._ema.update(trained, step=step)
 
     def load(self, state: dict[str, Tensor]) -> None:
-        """What `network.trained_state()` gave."""
+        """Load the result of `network.trained_state()`."""
         self.network.trained.load_state_dict({k.removeprefix(self.network.prefix): v for k, v in state.items()})
 
 
 def averaged(saved: dict[str, Any]) -> dict[str, Tensor]:
-    """The tensors of a saved state as a phase that is over leaves them to the next."""
+    """Return the tensors of a saved state as a finished phase leaves them to the next."""
     return {**saved["model"], **saved.get("average", {})}

@@ -1,4 +1,4 @@
-"""The conditions an epoch was trained under: they travel with its record."""
+"""The conditions of an epoch's training, which its record holds."""
 
 import os
 import platform
@@ -13,7 +13,7 @@ from study.training.inputs import Features
 
 
 def describe(features: Features, backbone: Backbone, where: Device, micro_batches: int, trained: int) -> dict[str, Any]:
-    """`trained`: the most parameters that a phase so far has trained."""
+    """Return the conditions. `trained`: the most parameters that a phase so far has trained."""
     model, cuda = features.model, where.device.type == "cuda"
     return {
         "device": device_name(where),
@@ -38,7 +38,7 @@ def describe(features: Features, backbone: Backbone, where: Device, micro_batche
 
 
 def device_name(where: Device) -> str:
-    """The GPU's own name, as PyTorch has it, that of a MIG slice too, or "cpu x4" of four threads: what `records.on_gpu` tells apart."""
+    """Return the name of the GPU or MIG slice as PyTorch has it, or "cpu x4" for four threads, for `records.on_gpu` to tell apart."""
     if where.device.type != "cuda":
         return f"cpu x{torch.get_num_threads()}"
     name = torch.cuda.get_device_name(where.device)

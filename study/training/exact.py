@@ -1,7 +1,7 @@
 """The line to beat: logistic regression on frozen features, solved exactly instead of trained.
 
-One pass over the images gives the features; L-BFGS solves the same convex problem for a path of strengths, and validation chooses among
-them. No epoch, learning rate, augmentation or seed has a say, so one run is all runs.
+One pass over the images gives the features. L-BFGS solves the same convex problem for a path of strengths, and validation chooses among
+them. No epoch, learning rate, augmentation or seed influences the result, so one run is enough.
 """
 
 import time
@@ -27,11 +27,11 @@ from study.training import epoch_facts
 from study.training.inputs import Features, Inputs
 
 STRENGTHS = tuple(float(f"{10.0**k:.3g}") for k in np.arange(-4.0, 1.01, 0.5))
-"""C of scikit-learn's LogisticRegression on standardised features, from a classifier that hardly dares to one that fits every image."""
+"""Values of C of scikit-learn's LogisticRegression on standardised features, from very strong regularisation to hardly any."""
 ITERATIONS = 2000
 TOLERANCE = 1e-5
 THREADS_PAY = 2e7
-"""Numbers in the features from which several threads solve faster than one: below, they wait for each other."""
+"""The size of the features, in numbers, from which several threads solve faster than one: below, they wait for each other."""
 BATCH = 256
 """Features fetched at a time."""
 
@@ -45,14 +45,14 @@ class Classifier:
     strength: float
 
     def logits(self, features: np.ndarray) -> np.ndarray:
-        """Logits float64 [N, C] of features [N, D]."""
+        """Return logits float64 [N, C] of features [N, D]."""
         out: np.ndarray = features @ self.weight.T + self.bias
         return out
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Solved:
-    """A network whose head was solved, with what an epoch's record says of any other."""
+    """A network whose head was solved, with an epoch's record like that of any other network."""
 
     record: EpochRecord
     network: Split
@@ -68,16 +68,16 @@ class Frozen:
     where: Device
 
     def train(self) -> np.ndarray:
-        """Features float32 [N, D] of the training images, from the store where it has them."""
+        """Return features float32 [N, D] of the training images, from the store where it has them."""
         return _rows(self.features.train_unaugmented, len(self.features.inputs.train))
 
     def val(self) -> np.ndarray:
-        """The same of the validation images."""
+        """Return features float32 [N, D] of the validation images."""
         return _rows(self.features.val, len(self.features.inputs.val))
 
 
 def freeze(config: TrialConfig, inputs: Inputs, *, weights: str | None = None) -> Frozen:
-    """Cuts `config`'s pretrained network below its head. Raises ConfigError for one that cannot be cut below a single linear head."""
+    """Cut `config`'s pretrained network below its head. Raises ConfigError for one that cannot be cut below a single linear head."""
     where = Device.best(config.protocol.precision)
     inputs.place(where.device)
     backbone = create(
@@ -95,7 +95,7 @@ def freeze(config: TrialConfig, inputs: Inputs, *, weights: str | None = None) -
 
 
 def solve(config: TrialConfig, inputs: Inputs, *, weights: str | None = None) -> Solved:
-    """Solves the head of `config`'s network on its frozen features of the training images; validation chooses the strength.
+    """Solve the head of `config`'s network on its frozen features of the training images; validation chooses the strength.
 
     Raises ConfigError for a network that cannot be cut below a single linear head.
     """
@@ -133,7 +133,7 @@ def solve(config: TrialConfig, inputs: Inputs, *, weights: str | None = None) ->
 
 
 def _strengths(config: TrialConfig, validation: int) -> tuple[float, ...]:
-    """Those that are tried. Raises ConfigError where there are several and no validation image to choose by."""
+    """Return the strengths to try. Raises ConfigError where there are several and no validation image to choose by."""
     own = config.strategy.strength if isinstance(config.strategy, Line) else 0.0
     if not own and not validation:
         raise ConfigError("no validation image is left to choose the strength by: give the strategy's strength.")
@@ -141,15 +141,18 @@ def _strengths(config: TrialConfig, validation: int) -> tuple[float, ...]:
 
 
 def choose(by_strength: list[dict[str, float]]) -> int:
-    """The place of the strength with the best validation score; of several, the one whose probabilities are likeliest."""
+    """Return the place of the strength with the best validation score; of several, the one with the lowest NLL."""
     return max(range(len(by_strength)), key=lambda k: (by_strength[k][OBJECTIVE.removeprefix("val/")], -by_strength[k]["nll"]))
 
 
 def fit_path(
     features: np.ndarray, labels: np.ndarray, classes: int, weights: np.ndarray | None = None, strengths: Sequence[float] = STRENGTHS
 ) -> list[Classifier]:
-    """A classifier of `classes` classes for each of `strengths`, from features [N, D], labels [N] and, where there are any, weights [N] of
-    images. A class without training images is never named. Each solution begins at the one before it."""
+    """Return a classifier of `classes` classes for each of `strengths`.
+
+    They are fitted to features [N, D], labels [N] and, where there are any, weights [N] of images. A class without training images is
+    never predicted. Each solution begins at the one before it.
+    """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
     from threadpoolctl import threadpool_limits
@@ -180,18 +183,18 @@ def fit_path(
 
 
 NEVER = 50.0
-"""Logits below the least that a class without training images stands."""
+"""The distance of the logits of a class without training images below the lowest other."""
 
 
 def _by_class(coefficients: np.ndarray, intercept: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Of two classes scikit-learn solves for their difference: half of it goes to each."""
+    """Return coefficients and intercepts by class. For two classes scikit-learn solves for their difference: half of it goes to each."""
     if len(coefficients) > 1:
         return coefficients, intercept
     return np.concatenate([-coefficients, coefficients]) / 2, np.concatenate([-intercept, intercept]) / 2
 
 
 def _rows(fetch: Callable[[np.ndarray], Tensor], total: int) -> np.ndarray:
-    """Features float32 [total, D]."""
+    """Return features float32 [total, D]."""
     if not total:
         return np.zeros((0, 0), np.float32)
     parts = [fetch(np.arange(k, min(k + BATCH, total))).flatten(1) for k in range(0, total, BATCH)]

@@ -1,4 +1,4 @@
-"""What the loop eats: batches of training images, and evaluation images, behind the frozen half of the network."""
+"""The loop's inputs: batches of training images, and evaluation images, behind the frozen half of the network."""
 
 import hashlib
 from collections.abc import Iterator
@@ -29,7 +29,7 @@ RESIDENT_BYTES = 8e9  # on a GPU, data sets up to this size live in its memory
 
 
 class Inputs:
-    """Training and validation images of one cell. `images` holds no others: nothing that trains can see the test split."""
+    """Training and validation images of one cell. `images` holds no others, so training cannot see the test split."""
 
     def __init__(self, images: Visible, config: TrialConfig, cache: Path) -> None:
         self.images, self.table, self.cache = images, images.table, cache
@@ -58,7 +58,7 @@ class Inputs:
         return over_tiles(logits, self.tiles, self.table.pool), self.labels_of(rows[:: self.tiles])
 
     def place(self, device: torch.device) -> None:
-        """Moves labels, and images where they fit, to the device; those that do not are fetched a batch ahead."""
+        """Move labels, and images where they fit, to the device. Images that do not fit are fetched a batch ahead."""
         self.device = device
         self._targets = self._targets.to(device)
         self._weights = None if self._weights is None else self._weights.to(device)
@@ -70,12 +70,12 @@ class Inputs:
             self._resident = torch.from_numpy(self.images.pixels(np.arange(len(self.table.labels)))).to(device)
 
     def fetch(self, rows: np.ndarray) -> None:
-        """These images will be wanted next."""
+        """Start to fetch these images, which are needed next."""
         if self._ahead is not None:
             self._ahead.fetch(rows)
 
     def pixels_of(self, rows: np.ndarray) -> Tensor:
-        """uint8 [B, S, S, C] on the device."""
+        """Return uint8 [B, S, S, C] on the device."""
         if self._ahead is not None and (fetched := self._ahead.take(rows)) is not None:
             return fetched
         if self._resident is not None:
@@ -83,23 +83,25 @@ class Inputs:
         return torch.from_numpy(self.images.pixels(rows)).to(self.device, non_blocking=True)
 
     def batches(self, seed: int, turn: int, steps: int, balance: float = 0.0) -> Iterator[np.ndarray]:
-        """Positions into `train`, in an order that is a function of (seed, turn); sizes differ by one at most. `turn`: which pass, from 1.
+        """Yield positions into `train`, in an order that is a function of (seed, turn); sizes differ by one at most. `turn`: the pass,
+        from 1.
 
-        `balance` above 0: as many, but classes nearer to equally often, at 1 equally (`draw_order`), by what training is told.
+        `balance` above 0: equally many positions, with classes nearer to equally often, at 1 equally (`draw_order`), by the training
+        labels.
         """
         rng = np.random.Generator(np.random.Philox(key=[seed, turn]))
         yield from np.array_split(draw_order(self._told, rng, balance), steps)
 
     def targets(self, positions: np.ndarray) -> Tensor:
-        """int64 [B], or float32 [B, C] where annotators voted."""
+        """Return int64 [B], or float32 [B, C] where annotators voted."""
         return self._targets[torch.from_numpy(self.train[positions]).to(self.device)]
 
     def image_weights(self, positions: np.ndarray) -> Tensor | None:
-        """What each image counts in the loss, float32 [B] on the device; None: all count alike."""
+        """Return the weight of each image in the loss, float32 [B] on the device; None: all weigh the same."""
         return None if self._weights is None else self._weights[torch.from_numpy(self.train[positions]).to(self.device)]
 
     def class_weights(self, beta: float) -> Tensor | None:
-        """float32 [C] on the device, by what training is told; None: all weigh alike."""
+        """Return the class weights float32 [C] on the device, by the training labels; None: all weigh the same."""
         voted, classes = self.table.soft is not None, len(self.table.classes)
         images = self._targets.cpu()[self.train].sum(0).double().numpy() if voted else np.bincount(self._told, minlength=classes)
         weights = class_weights(images, beta)
@@ -109,7 +111,7 @@ class Inputs:
         return self.table.labels[rows]
 
     def weights_of(self, rows: np.ndarray) -> np.ndarray | None:
-        """What images [n] count in the training loss; None where all count alike."""
+        """Return the weights of images [n] in the training loss; None where all weigh the same."""
         return None if self.table.weights is None else self.table.weights[rows]
 
 
@@ -123,7 +125,7 @@ class Doubtful:
 
 
 def _targets(table: ImageTable, wrong: np.ndarray, told: np.ndarray) -> np.ndarray:
-    """int64 [N]; float32 [N, C] where there are votes, a wrong label then being unanimous."""
+    """Return int64 [N]; float32 [N, C] where there are votes, a wrong label then being unanimous."""
     if table.soft is None:
         return told.astype(np.int64)
     soft = table.soft.copy()
@@ -132,7 +134,7 @@ def _targets(table: ImageTable, wrong: np.ndarray, told: np.ndarray) -> np.ndarr
 
 
 def _doubtful(table: ImageTable, train: np.ndarray, wrong: np.ndarray, told: np.ndarray, most: int) -> dict[str, Doubtful]:
-    """By name, "wrong" and "disputed", those that there are; of disputed images at most `most`, which are looked at every epoch."""
+    """Return "wrong" and "disputed" images by name, where there are any; at most `most` disputed ones, which are evaluated every epoch."""
     found = {}
     if len(wrong):
         found["wrong"] = Doubtful(rows=wrong, told=told[wrong], true=table.labels[wrong])
@@ -146,8 +148,11 @@ def _doubtful(table: ImageTable, train: np.ndarray, wrong: np.ndarray, told: np.
 
 
 def made_wrong(train: np.ndarray, labels: np.ndarray, classes: int, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Which training images get a wrong label, sorted, and all labels as they are told: uniform among the other classes, a function of the
-    seed alone, so the same for every strategy (Zhang et al. 2017, arXiv 1611.03530)."""
+    """Return the training images that get a wrong label, sorted, and all labels as training sees them.
+
+    Wrong labels are uniform among the other classes and a function of the seed alone, so the same for every strategy (Zhang et al. 2017,
+    arXiv 1611.03530).
+    """
     rng = np.random.Generator(np.random.Philox(key=[seed, 911]))
     wrong = np.sort(rng.permutation(train)[: round(share * len(train))])
     told = labels.copy()
@@ -156,10 +161,11 @@ def made_wrong(train: np.ndarray, labels: np.ndarray, classes: int, share: float
 
 
 class Features:
-    """Images as the trained half sees them: through the frozen half, from the activation store where one serves."""
+    """Images as the trained half sees them: through the frozen half, from the activation store where possible."""
 
     def __init__(self, inputs: Inputs, model: Split, backbone: Backbone, config: TrialConfig, where: Device, reuse: bool = True) -> None:
-        """`reuse=False`: the frozen half is not the pretrained one any more, so the store, which goes by its weights, serves nobody."""
+        """Set up the features. `reuse=False`: the frozen half is not the pretrained one any more, so the store, keyed by its weights, is
+        not used."""
         self.inputs, self.model, self.backbone, self.config, self.where = inputs, model, backbone, config, where
         self.stored = reuse and model.frozen is not None  # what is not augmented: the same in every epoch and every trial
         could = self.stored and config.protocol.views > 0
@@ -170,7 +176,8 @@ class Features:
         self._views: dict[object, np.ndarray | None] = {}
 
     def train(self, positions: np.ndarray, turn: int) -> Tensor:
-        """Augmented images at `positions` of the training split on pass `turn`, from 1. Stored views take turns: pass p shows view p mod V."""
+        """Return augmented images at `positions` of the training split on pass `turn`, from 1. Stored views alternate: pass p shows view
+        p mod V."""
         view = (turn - 1) % self.config.protocol.views + 1 if self.reused else turn
         if self.reused:
             rows = self._view("train", self.inputs.train, view)
@@ -179,15 +186,14 @@ class Features:
         return self._through(self.inputs.train[positions], view)
 
     def blended(self, positions: np.ndarray, partners: np.ndarray, turn: int, blend: Blend) -> Tensor:
-        """As `train`, each image blended with its partner, both as that pass shows them."""
+        """Return each image as `train` does, blended with its partner, both as that pass shows them."""
         both, where = np.unique(np.concatenate([positions, partners]), return_inverse=True)
         seen = self._seen(self.inputs.train[both], turn)
         own, other = (seen[torch.from_numpy(w).to(seen.device)] for w in np.split(where, 2))
         return self._behind(blend.images(own, other).contiguous(memory_format=torch.channels_last))
 
     def fetch(self, pairs: np.ndarray) -> None:
-        """Images and their partners [n, 2], positions of the training split, are next; where activations are stored, nobody will ask for
-        images."""
+        """Start to fetch the next images and their partners [n, 2], positions of the training split. Stored activations need no images."""
         if not self.reused:
             self.inputs.fetch(self.inputs.train[np.unique(pairs) if self.config.recipe.blends else pairs[:, 0]])
 
@@ -195,7 +201,7 @@ class Features:
         return self._plain("train_eval", self.inputs.train_eval, positions)
 
     def train_unaugmented(self, positions: np.ndarray) -> Tensor:
-        """Every training image as it is, at `positions` of the training split."""
+        """Return training images without augmentation, at `positions` of the training split."""
         return self._plain("train_plain", self.inputs.train, positions)
 
     def doubtful(self, name: str, positions: np.ndarray) -> Tensor:
@@ -234,7 +240,7 @@ class Features:
         return self._behind(self._seen(images, view))
 
     def _seen(self, images: np.ndarray, view: int | None) -> Tensor:
-        """float32 [B, 3, S, S], normalised; augmented where there is a view."""
+        """Return float32 [B, 3, S, S], normalised; augmented where there is a view."""
         size, mean, std = self.config.protocol.image_size, self.backbone.mean, self.backbone.std
         raw = self.inputs.pixels_of(images)
         if view is None:
@@ -252,7 +258,7 @@ class Features:
         )
 
     def _behind(self, batch: Tensor) -> Tensor:
-        """What the frozen half makes of it."""
+        """Return the output of the frozen half for a batch, float32."""
         if self.model.frozen is None:
             return batch
         with self.where.autocast():

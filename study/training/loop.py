@@ -1,7 +1,6 @@
-"""The one training loop. `fine_tune` is read from top to bottom; everything it calls is a page of its own.
+"""The one training loop. `fine_tune` reads from top to bottom; everything it calls is a page of its own.
 
-It yields after every epoch. Stopping early is not asking for the next; saving is the caller's business;
-resuming is passing a state back in.
+It yields after every epoch. To stop early, do not ask for the next epoch. The caller saves the state; to resume, pass a state back in.
 """
 
 import dataclasses
@@ -45,14 +44,14 @@ EVAL_BATCH = 64
 
 @dataclass(frozen=True, kw_only=True)
 class State:
-    """Everything needed to go on after an epoch. Holds live tensors: save it before asking for the next epoch."""
+    """Everything needed to continue after an epoch. It holds live tensors: save it before asking for the next epoch."""
 
     history: tuple[EpochRecord, ...]
     run: "PhaseRun"
 
     @property
     def network(self) -> Split:
-        """What is scored and kept."""
+        """Return the network that is scored and kept."""
         return self.run.network
 
     def as_dict(self) -> dict[str, Any]:
@@ -77,9 +76,10 @@ def fine_tune(
     curve: bool = True,
     stops: Collection[int] = (),
 ) -> Iterator[tuple[EpochRecord, State]]:
-    """Trains `config` epoch by epoch. `saved` is an earlier State.as_dict(); `micro_batches` > 1 accumulates gradients;
-    without `curve` the training subset is scored in those epochs alone that a result may come from (`study.question.which_epoch`): the best so far, or
-    the last one and those of `stops`, after which the trial may be stopped.
+    """Train `config` epoch by epoch. `saved` is an earlier State.as_dict(); `micro_batches` > 1 accumulates gradients.
+
+    Without `curve` the training subset is scored only in epochs that may give the result (`study.question.which_epoch`): the best so far,
+    or the last one and those of `stops`, after which the trial may be stopped.
 
     Raises DivergedError at the first non-finite loss, ConfigError when the strategy does not fit the network.
     """
@@ -146,7 +146,7 @@ def fine_tune(
 
 @dataclass(frozen=True)
 class _Trial:
-    """What all phases of a trial share."""
+    """The state that all phases of a trial share."""
 
     config: TrialConfig
     inputs: Inputs
@@ -158,7 +158,7 @@ class _Trial:
 
 @dataclass(frozen=True)
 class PhaseRun:
-    """One phase being trained."""
+    """The training of one phase."""
 
     trial: _Trial
     index: int  # of the phase, from 0
@@ -175,12 +175,13 @@ class PhaseRun:
 
     @property
     def network(self) -> Split:
-        """What is scored and kept."""
+        """Return the network that is scored and kept."""
         return self.average.network if self.average else self.model
 
 
 def _begin(trial: _Trial, index: int, backbone: Backbone, carried: dict[str, Tensor], half_way: Mapping[str, Any] | None) -> PhaseRun:
-    """The model, cut and frozen before DDP wraps it, and its optimizer, as phase `index` begins, or as a saved state of it left them."""
+    """Return phase `index` at its beginning, or as a saved state left it: the model, cut and frozen before DDP wraps it, and its
+    optimizer."""
     config, inputs, where = trial.config, trial.inputs, trial.where
     phase, earlier = trial.phases[index], trial.phases[:index]
     pristine = all(before.cut <= phase.cut for before in earlier)
@@ -223,8 +224,10 @@ def _create(config: TrialConfig, inputs: Inputs, weights: str | None) -> Backbon
 
 
 def _train(run: PhaseRun, epoch: int) -> tuple[float, list[float]]:
-    """One epoch, of as many passes over the training images as the protocol asks: (mean loss, seconds of work by worker). Raises
-    DivergedError."""
+    """Train one epoch, of as many passes over the training images as the protocol asks.
+
+    Returns (mean loss, seconds of work by worker). Raises DivergedError.
+    """
     config, protocol, inputs = run.trial.config, run.trial.config.protocol, run.trial.inputs
     passes = protocol.passes(len(inputs.train))
     steps = passes * -(-len(inputs.train) // protocol.batch_size)
@@ -266,7 +269,7 @@ def _train(run: PhaseRun, epoch: int) -> tuple[float, list[float]]:
 
 
 def _batches(run: PhaseRun, epoch: int, passes: int, steps: int) -> Iterator[tuple[int, np.ndarray]]:
-    """(the number of the pass since training began, from 1; positions of one step). Each pass has its own order and views."""
+    """Yield (the number of the pass since training began, from 1; positions of one step). Each pass has its own order and views."""
     config, turns = run.trial.config, range((epoch - 1) * passes + 1, epoch * passes + 1)
     balance = 1.0 if run.phase.balanced else config.recipe.balanced_sampling
     coming = ((turn, batch) for turn in turns for batch in run.trial.inputs.batches(config.seed, turn, steps, balance))
@@ -279,14 +282,16 @@ def _batches(run: PhaseRun, epoch: int, passes: int, steps: int) -> Iterator[tup
 
 
 def _parts(run: PhaseRun, batch: np.ndarray) -> list[np.ndarray]:
-    """This worker's share of a step, in as many parts as are trained on at once: [n, 2], positions of each image and, where images are
-    blended, its partner's."""
+    """Return this worker's share of a step, in as many parts as are trained on at once.
+
+    A part is [n, 2]: positions of each image and, where images are blended, of its partner.
+    """
     mine = distributed.shard(np.stack([batch, batch[::-1]], axis=1))
     return np.array_split(mine, min(run.trial.micro_batches, len(mine)))
 
 
 def _shown(run: PhaseRun, own: np.ndarray, partners: np.ndarray, turn: int, blend: Blend | None) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Training images at positions `own` as the trained half sees them on pass `turn`, their targets, and their weights where they have any."""
+    """Return training images at positions `own` as the trained half sees them on pass `turn`, their targets, and their weights if any."""
     inputs = run.trial.inputs
     if blend is None:
         return run.features.train(own, turn), inputs.targets(own), inputs.image_weights(own)
@@ -296,9 +301,11 @@ def _shown(run: PhaseRun, own: np.ndarray, partners: np.ndarray, turn: int, blen
 
 
 def _evaluate(run: PhaseRun, looked: Callable[[float], bool]) -> tuple[dict[str, float], np.ndarray | None, np.ndarray]:
-    """Eval mode, no augmentation, each image once: (figures of train subset and validation, confusion of validation, the class named for
-    each of its images). The train subset is left out where `looked`, asked with the objective, says that nobody will look at it; there is
-    nothing of validation where its images are trained on."""
+    """Evaluate in eval mode, without augmentation, each image once.
+
+    Returns (figures of train subset and validation, confusion of validation, the predicted class of each of its images). The train subset
+    is left out where `looked`, called with the objective, returns False. There are no validation figures where its images are trained on.
+    """
     inputs, features = run.trial.inputs, run.features
     run.network.eval()
     val, confusion, logits = dict[str, float](), None, np.zeros((0, 1))

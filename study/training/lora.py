@@ -1,7 +1,7 @@
-"""LoRA (Hu et al. 2022, arXiv 2106.09685): a weight moves by a product of two thin factors, and the factors are what is optimised.
+"""LoRA (Hu et al. 2022, arXiv 2106.09685): a weight moves by a product of two thin factors, and the factors are optimised.
 
-The network itself stays timm's own, its weights always the sums: what is evaluated, kept and cut is a plain network. That is exact, since
-the factors' gradients are products of the weight's own, and they are linear in it: workers may average before.
+The network itself stays timm's own, its weights always the sums, so a plain network is evaluated, kept and cut. That is exact: the
+factors' gradients are products of the weight's own, and linear in it, so workers may average before.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ ALPHA = 8.0  # an update is ALPHA / rank times the product: fixed, as published,
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Factor:
-    """One weight's: weight = base + ALPHA / rank * up @ down."""
+    """The factors of one weight: weight = base + ALPHA / rank * up @ down."""
 
     weight: nn.Parameter  # [outputs, inputs, ...]
     base: Tensor  # as the phase found it
@@ -29,10 +29,10 @@ class Factor:
 
 
 class Factors:
-    """Of every weight that moves by factors in a phase, by name; none where the phase has no rank."""
+    """The factors of every weight that moves by factors in a phase, by name; none where the phase has no rank."""
 
     def __init__(self, model: Split, phase: Phase, seed: int = 0, saved: Mapping[str, Tensor] | None = None) -> None:
-        """`down` is drawn from (seed, the weight's name), as PEFT draws it; `saved` is an earlier `state()`."""
+        """Set up the factors. `down` is drawn from (seed, the weight's name), as PEFT draws it; `saved` is an earlier `state()`."""
         self.scale = ALPHA / max(phase.rank, 1)
         self.by_name: dict[str, Factor] = {}
         for slot, weight in model.named():
@@ -51,12 +51,12 @@ class Factors:
             yield from (factor.up, factor.down)
 
     def state(self) -> dict[str, Tensor]:
-        """What a resumed trial needs besides the network."""
+        """Return the tensors that a resumed trial needs besides the network."""
         return {f"{name}/{part}": getattr(f, part).detach() for name, f in self.by_name.items() for part in ("base", "up", "down")}
 
     @torch.no_grad()
     def take_gradients(self) -> None:
-        """From the weights, whose own are dropped; after a backward pass, before gradients are clipped."""
+        """Take the gradients of the weights, which are then dropped; after a backward pass, before gradients are clipped."""
         for f in self.by_name.values():
             if f.weight.grad is not None:
                 gradient = f.weight.grad.reshape(len(f.up), -1) * self.scale
@@ -65,13 +65,13 @@ class Factors:
 
     @torch.no_grad()
     def merge(self) -> None:
-        """Into the weights, after a step."""
+        """Write the factors into the weights, after a step."""
         for f in self.by_name.values():
             f.weight.copy_(f.base + (self.scale * (f.up @ f.down)).view_as(f.base))
 
 
 def _drawn(seed: int, name: str, rank: int, inputs: int) -> Tensor:
-    """Uniform within 1 / sqrt(inputs): Kaiming's with a = sqrt(5), the draw of torch's linear layers."""
+    """Return a draw that is uniform within 1 / sqrt(inputs): Kaiming's with a = sqrt(5), as in torch's linear layers."""
     digest = hashlib.sha256(f"{seed} {name}".encode()).digest()
     bound = 1 / math.sqrt(inputs)
     return torch.empty(rank, inputs).uniform_(-bound, bound, generator=torch.Generator().manual_seed(int.from_bytes(digest[:6], "big")))

@@ -1,6 +1,6 @@
-"""The losses, by name: each the sum over a batch, since a step divides by the size of the whole batch, whoever trains which part of it.
+"""The losses, by name. Each is the sum over a batch, since a step divides by the size of the whole batch over all workers and parts.
 
-An image's weight multiplies its whole loss here, whatever the loss, and stands in no target.
+An image's weight multiplies its whole loss here, for every loss, and is not part of a target.
 """
 
 from collections.abc import Callable
@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 LossFunction = Callable[[Tensor, Tensor, Tensor | None, Tensor | None, float], Tensor]
-"""(logits float32 [B, C], targets int64 [B] or probabilities float32 [B, C], weights of images [B], weights of classes [C], label
-smoothing) -> the sum over the batch, a scalar. Weights are None where all weigh alike."""
+"""A function from (logits float32 [B, C], targets int64 [B] or probabilities float32 [B, C], weights of images [B], weights of classes
+[C], label smoothing) to the sum over the batch, a scalar. Weights are None where all weigh the same."""
 
 GAMMA = 2.0  # of the focal loss: the published choice
 
@@ -27,8 +27,11 @@ def cross_entropy(
 
 
 def focal(logits: Tensor, targets: Tensor, image_weights: Tensor | None, class_weights: Tensor | None, label_smoothing: float) -> Tensor:
-    """Sum the focal losses of a batch: (1 - p)^GAMMA times the cross-entropy of each class, which an image that is classified well hardly
-    counts in (Lin et al. 2017, arXiv 1708.02002, equation 5, over softmax probabilities p; targets may be soft)."""
+    """Sum the focal losses of a batch: (1 - p)^GAMMA times the cross-entropy of each class.
+
+    Well-classified images so hardly count (Lin et al. 2017, arXiv 1708.02002, equation 5, over softmax probabilities p; targets may be
+    soft).
+    """
     classes = logits.shape[1]
     soft = targets if targets.ndim == 2 else F.one_hot(targets, classes).to(logits.dtype)
     soft = soft.lerp(torch.full_like(soft, 1 / classes), label_smoothing)

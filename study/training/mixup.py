@@ -1,8 +1,8 @@
-"""Mixup and CutMix: two images of a batch blended into one, and their labels in the same shares (Zhang et al. 2018, arXiv 1710.09412; Yun
-et al. 2019, arXiv 1905.04899).
+"""Mixup (Zhang et al. 2018, arXiv 1710.09412) and CutMix (Yun et al. 2019, arXiv 1905.04899): two images of a batch and their labels
+blended.
 
-One share a batch, and each image's partner is the one that stands as far from the batch's other end, as in timm. What is drawn is a
-function of (seed, pass, step), so neither resuming nor the number of workers changes it.
+There is one share for each batch, and an image's partner is its mirror in the batch's order, as in timm. The draw is a function of (seed,
+pass, step), so neither resuming nor the number of workers changes it.
 """
 
 import math
@@ -18,13 +18,13 @@ from study.question.config import Recipe
 
 @dataclass(frozen=True, kw_only=True)
 class Blend:
-    """How the images of one batch are blended with their partners."""
+    """The blend of one batch's images with their partners."""
 
     share: float  # of an image that stays its own
     box: tuple[int, int, int, int] | None = None  # CutMix: top, bottom, left, right of what the partner fills, in pixels
 
     def images(self, own: Tensor, partners: Tensor) -> Tensor:
-        """[B, C, H, W] twice -> [B, C, H, W]."""
+        """Blend [B, C, H, W] twice into [B, C, H, W]."""
         if self.box is None:
             return own.lerp(partners, 1 - self.share)
         top, bottom, left, right = self.box
@@ -35,8 +35,11 @@ class Blend:
     def targets(
         self, own: Tensor, partners: Tensor, classes: int, weights: Tensor | None = None, partner_weights: Tensor | None = None
     ) -> Tensor:
-        """int64 [B] or probabilities [B, classes], twice -> probabilities float32 [B, classes]. Where images have weights [B], a target
-        leans to the heavier, so that the cross-entropy of the blend, as `weights` says, is the two images' own in their shares."""
+        """Blend int64 [B] or probabilities [B, classes], twice, into probabilities float32 [B, classes].
+
+        Where images have weights [B], a target leans to the heavier image, so that the cross-entropy of the blend, weighted by `weights`,
+        is that of the two images in their shares.
+        """
         one, other = (t if t.ndim == 2 else F.one_hot(t, classes).float() for t in (own, partners))
         if (blended := self.weights(weights, partner_weights)) is None or partner_weights is None:
             return one.lerp(other, 1 - self.share)
@@ -44,12 +47,12 @@ class Blend:
         return one.lerp(other, lean[:, None])
 
     def weights(self, own: Tensor | None, partners: Tensor | None) -> Tensor | None:
-        """What each blend counts in the loss [B], from the weights [B] of both images; None where all count alike."""
+        """Return the weight of each blend in the loss [B], from the weights [B] of both images; None where all weigh the same."""
         return None if own is None or partners is None else own.lerp(partners, 1 - self.share)
 
 
 def draw(recipe: Recipe, *, seed: int, turn: int, step: int, size: int) -> Blend | None:
-    """For one step of pass `turn`, on images of size x size pixels; None where the recipe blends nothing."""
+    """Return the blend for one step of pass `turn`, on images of size x size pixels; None where the recipe blends nothing."""
     if not recipe.blends:
         return None
     rng = np.random.Generator(np.random.Philox(key=[seed, turn], counter=[0, 0, 0, step + 1]))  # the order of images counts from 0

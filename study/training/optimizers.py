@@ -1,4 +1,4 @@
-"""From a phase to an optimizer: which slots move, at what rate, with what decay, and pulled back to where."""
+"""The optimizer of a phase: the slots that move, their rates and decay, and the pull back to the start."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -31,9 +31,10 @@ OPTIMIZERS: dict[str, Optimizer] = {
 
 
 def make_optimizer(model: Split, phase: Phase, recipe: Recipe, name: str, factors: Factors | None = None) -> torch.optim.Optimizer:
-    """One group a stage and kind of decay; `stage` and `lr_factor` in each, for the schedule, which sets lr at every step.
+    """Return the optimizer, with one group a stage and kind of decay; `stage` and `lr_factor` in each, for the schedule, which sets lr.
 
-    `factors`: of the weights that move by factors (None: those that the phase begins with). A step of theirs is one of the network."""
+    `factors`: of the weights that move by factors (None: those that the phase begins with). A step of theirs is one of the network.
+    """
     chosen, factors = OPTIMIZERS[name], factors or Factors(model, phase)
     optimizer = chosen.make(
         [
@@ -48,7 +49,8 @@ def make_optimizer(model: Split, phase: Phase, recipe: Recipe, name: str, factor
 
 
 def group_slots(model: Split, phase: Phase, recipe: Recipe, factors: Factors | None = None) -> Groups:
-    """The parameters that move, or their factors, by stage; only weights are decayed, and none that are pulled back. Freezes all others."""
+    """Return the parameters that move, or their factors, by stage, and freeze all others. Only weights are decayed, and none that are
+    pulled back."""
     by_name = factors.by_name if factors else {}
     groups: dict[tuple[int, bool], list[torch.nn.Parameter]] = {}
     for slot, parameter in model.named():
@@ -65,7 +67,7 @@ def group_slots(model: Split, phase: Phase, recipe: Recipe, factors: Factors | N
 
 
 def pull_back(model: Split, phase: Phase, start: Mapping[str, Tensor]) -> None:
-    """Adds the gradient of pull/2 * |w - start|^2 (L2-SP), below the head; once a step, before gradients are clipped."""
+    """Add the gradient of pull/2 * |w - start|^2 (L2-SP), below the head; once a step, before gradients are clipped."""
     if phase.pull > 0:
         for slot, parameter in model.named():
             if slot.stage > 0 and parameter.grad is not None:

@@ -1,6 +1,6 @@
-"""Images on their way to the device while others are trained on: read from disk and copied from pinned memory, one batch ahead.
+"""Images fetched to the device during training: read from disk and copied from pinned memory, one batch ahead.
 
-For images that do not fit into the GPU's memory; those that do lie there (`Inputs.place`).
+It serves images that do not fit into the GPU's memory; others are kept there (`Inputs.place`).
 """
 
 from collections.abc import Callable
@@ -15,23 +15,23 @@ AT_ONCE = 2  # batches: the one that is coming, and one that was asked for and i
 
 
 class Ahead:
-    """Fetches the rows that it is told of; gives them to whoever asks for the very same."""
+    """A fetcher of rows in the background. `take` returns the rows that `fetch` was called with."""
 
     def __init__(self, read: Read, device: torch.device) -> None:
-        """`read(rows [B]) -> [B, ...]`, called in a thread of its own."""
+        """Set up the fetcher. `read(rows [B]) -> [B, ...]` is called in a thread of its own."""
         self._read, self.device = read, device
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="ahead")
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
         self._coming: dict[bytes, Future[tuple[Tensor, torch.cuda.Event | None]]] = {}
 
     def fetch(self, rows: np.ndarray) -> None:
-        """Starts to; returns at once."""
+        """Start to fetch the rows and return at once."""
         while len(self._coming) >= AT_ONCE:
             self._coming.pop(next(iter(self._coming))).cancel()
         self._coming.setdefault(rows.tobytes(), self._thread.submit(self._copy, rows))
 
     def take(self, rows: np.ndarray) -> Tensor | None:
-        """Those rows on the device, None where nobody fetched them. Raises what reading them raised."""
+        """Return those rows on the device, None where they were not fetched. Raises the errors of reading them."""
         coming = self._coming.pop(rows.tobytes(), None)
         if coming is None:
             return None

@@ -1,14 +1,14 @@
-"""Which training images a pass shows, and in which order: all of them, or classes nearer to equally often."""
+"""The training images of a pass and their order: all images, or classes nearer to equally often."""
 
 import numpy as np
 
 
 def draw_order(labels: np.ndarray, rng: np.random.Generator, balance: float = 0.0) -> np.ndarray:
-    """Positions [N] for one pass over training images with `labels` [N], in the order in which they are shown.
+    """Return positions [N] for one pass over training images with `labels` [N], in the order in which they are shown.
 
-    A class of n images gets a share of the pass in proportion to n^(1 - balance) (Kang et al. 2020, arXiv 1910.09217, equation 1): 0 shows
-    every image once, 1 every class equally often but for one image, 1/2 by the square root. Images of small classes come several times, of
-    large ones some.
+    A class of n images gets a share of the pass in proportion to n^(1 - balance) (Kang et al. 2020, arXiv 1910.09217, equation 1): 0
+    shows every image once, 1 every class equally often within one image, 1/2 goes by the square root. Images of small classes come
+    several times, and of large ones only some come.
     """
     if balance == 0:
         return rng.permutation(len(labels))
@@ -20,7 +20,7 @@ def draw_order(labels: np.ndarray, rng: np.random.Generator, balance: float = 0.
 
 
 def _whole(shares: np.ndarray) -> np.ndarray:
-    """Whole numbers with the sum of `shares`: rounded down, and one more where most was lost, of equals to the first."""
+    """Return whole numbers with the sum of `shares`: rounded down, and one more where most was lost, the first of equals first."""
     floors = np.floor(shares + 1e-9).astype(int)
     lost = np.argsort(np.round(floors - shares, 9), kind="stable")
     floors[lost[: round(float(shares.sum())) - floors.sum()]] += 1

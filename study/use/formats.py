@@ -1,8 +1,8 @@
 """A network in formats that others read, each read back and compared with the network itself on the same images.
 
-timm          config.json, model.safetensors: timm.create_model("local-dir:FOLDER/timm", pretrained=True)
-onnx          model.onnx, for onnxruntime and whatever else runs ONNX
-torch_export  model.pt2: torch.export.load("FOLDER/model.pt2").module()
+    timm          config.json, model.safetensors: timm.create_model("local-dir:FOLDER/timm", pretrained=True)
+    onnx          model.onnx, for onnxruntime and other programs that run ONNX
+    torch_export  model.pt2: torch.export.load("FOLDER/model.pt2").module()
 
 All take pixels float32 [N, 3, S, S], normalised, and give logits [N, classes]; `describe` says how a picture becomes such pixels.
 """
@@ -45,7 +45,7 @@ NOISE = 8  # generated images, where nobody gave some
 
 @dataclass(frozen=True, kw_only=True)
 class Compared:
-    """How far a file's logits lie from the network's, at most, over `images`."""
+    """The largest difference of a file's logits from the network's, over `images`."""
 
     format: str
     file: Path
@@ -59,7 +59,7 @@ class Compared:
 
 
 class Pixels(nn.Module):
-    """The network under one name for its input, whatever its own forward calls it."""
+    """The network with one name for its input, independent of the name in its own forward."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -71,7 +71,8 @@ class Pixels(nn.Module):
 
 
 def write(name: str, predictor: Predictor, folder: Path) -> tuple[Path, Run]:
-    """Writes one format below `folder` and reads it back: (file, what it computes). Raises ConfigError for an unknown one, or a missing extra."""
+    """Write one format below `folder` and read it back: (file, its function). Raises ConfigError for an unknown format or a missing
+    extra."""
     if name not in FORMATS:
         raise ConfigError(f"Unknown format {name!r}; choose from {nearest(name, list(FORMATS))}.")
     with _quietly():
@@ -79,7 +80,7 @@ def write(name: str, predictor: Predictor, folder: Path) -> tuple[Path, Run]:
 
 
 def compare(name: str, file: Path, run: Run, predictor: Predictor, batches: Iterator[np.ndarray]) -> Compared:
-    """On uint8 [N, S, S, C] as `Predictor.prepare` gives them, a batch at a time."""
+    """Compare the file with the network on uint8 [N, S, S, C] as `Predictor.prepare` gives them, a batch at a time."""
     worst = largest = 0.0
     count = 0
     for images in batches:
@@ -99,14 +100,14 @@ def pixels_of(predictor: Predictor, images: np.ndarray) -> Tensor:
 
 
 def noise(predictor: Predictor) -> np.ndarray:
-    """uint8 [8, S, S, C], smooth as photographs are rather than white."""
+    """Return uint8 [8, S, S, C] of noise that is smooth, as photographs are, rather than white."""
     rng = np.random.default_rng(0)
     small = rng.integers(0, 256, (NOISE, 6, 6, predictor.channels), dtype=np.uint8)
     return np.stack([predictor.prepare(np.repeat(np.repeat(image, 20, axis=0), 20, axis=1)) for image in small])
 
 
 def describe(predictor: Predictor, temperature: float) -> dict[str, Any]:
-    """How a picture becomes what the files take, and their logits probabilities."""
+    """Return the steps from a picture to the input of the files, and from their logits to probabilities."""
     k = predictor.kept
     tiled = k.tiles != [1, 1]
     return {
@@ -138,7 +139,8 @@ def describe(predictor: Predictor, temperature: float) -> dict[str, Any]:
 
 
 def reading() -> dict[str, bytes]:
-    """The pages that read a picture, by their names in an export: they import nothing of ours, and so work where this project is not."""
+    """Return the modules that read a picture, by their names in an export: they import nothing of ours, so they work without this
+    project."""
     source = Path(inference.__file__).parent
     return {f"reading/{page}": (source / page).read_bytes() for page in READING}
 
@@ -187,7 +189,7 @@ FORMATS: dict[str, Callable[[Predictor, Path], tuple[Path, Run]]] = {"timm": _ti
 
 
 def _traced(predictor: Predictor) -> tuple[nn.Module, tuple[Tensor]]:
-    """The network on the CPU with an example of two images: one would be taken for the only batch there is."""
+    """Return the network on the CPU with an example of two images: with one, the exporter would fix the batch size."""
     side = predictor.kept.image_size
     model = copy.deepcopy(predictor.model).cpu().to(memory_format=torch.contiguous_format)
     return Pixels(model).eval(), (torch.zeros(2, 3, side, side),)
@@ -205,7 +207,7 @@ def _run(model: nn.Module, pixels: Tensor) -> np.ndarray:
 
 @contextlib.contextmanager
 def _quietly() -> Iterator[None]:
-    """Exporters tell their life story."""
+    """Silence the exporters' messages inside the block."""
     level = logging.getLogger().level
     try:
         with warnings.catch_warnings():

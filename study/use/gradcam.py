@@ -1,4 +1,4 @@
-"""Where a network looked: Grad-CAM (Selvaraju et al. 2017, arXiv 1610.02391) by Captum, on the maps that the head reads."""
+"""Heat maps of where a network looked: Grad-CAM (Selvaraju et al. 2017, arXiv 1610.02391) by Captum, on the maps that the head reads."""
 
 import math
 from collections.abc import Callable
@@ -19,9 +19,10 @@ NOTHING = "not shown where it looked: no place of the picture speaks for its ans
 
 
 def heat_map(network: Predictor, image: np.ndarray, answer: int) -> tuple[np.ndarray | None, str]:
-    """(float32 [S, S] from 0 to 1, what of the picture [S, S, C] speaks for class number `answer`; ""), or (None, why there is none).
+    """Return (the evidence in picture [S, S, C] for class number `answer`, float32 [S, S] from 0 to 1; ""), or (None, why there is none).
 
-    Of an ensemble, of its first network. A transformer whose head reads its class token alone has none: nothing leads from there to the patches beside it.
+    For an ensemble its first network is used. A transformer whose head reads its class token alone has no map, since no gradient leads
+    from there to the patches beside it.
     """
     try:
         from captum.attr import LayerAttribution, LayerGradCam
@@ -42,16 +43,16 @@ def heat_map(network: Predictor, image: np.ndarray, answer: int) -> tuple[np.nda
 
 
 def shown(image: np.ndarray, heat: np.ndarray) -> np.ndarray:
-    """uint8 [S, S, C]: the picture, dark where the network did not look."""
+    """Return the picture, uint8 [S, S, C], dark where the network did not look."""
     return cast(np.ndarray, (image * (0.2 + 0.8 * heat[..., None])).round().astype(np.uint8))
 
 
 class _NoMapsError(Exception):
-    """What the head reads has no places."""
+    """An error where the head's input has no places in the image."""
 
 
 class _Seen(nn.Module):
-    """The network with a module that its feature maps [N, C, h, w] pass through, for Captum to look at."""
+    """The network with a module that its feature maps [N, C, h, w] pass through, for Captum to observe."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -66,7 +67,7 @@ class _Seen(nn.Module):
 
 
 def _as_maps(model: nn.Module, features: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]] | None:
-    """(features as [N, C, h, w], the way back): timm's networks give that, or channels last, or tokens."""
+    """Return (features as [N, C, h, w], the way back): timm's networks give that, or channels last, or tokens; None for other shapes."""
     if not isinstance(features, Tensor):
         return None
     channels = int(cast(int, model.num_features))

@@ -1,4 +1,4 @@
-"""Images below files and folders that a person names, found without opening one, then read a few at a time."""
+"""Images in files and folders that a user names, found without opening one, then read a few at a time."""
 
 import os
 from collections import Counter
@@ -16,19 +16,19 @@ from study.errors import ConfigError, DataError
 READERS = 4  # files decoded at a time
 
 Batch = tuple[list[tuple[Path, np.ndarray]], list[tuple[str, str]]]
-"""([(path, uint8 [S, S, C])], [(path, why it cannot be read)])."""
+"""A batch: ([(path, uint8 [S, S, C])], [(path, why it cannot be read)])."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Found:
-    """In the order of their names; `left_out` says by reason how many other files lie there."""
+    """The images found, in the order of their names; `left_out` counts the other files by reason."""
 
     images: list[Path]
     left_out: list[str]
 
 
 def find_images(places: Sequence[Path]) -> Found:
-    """Files as they are named, folders with all below them. Raises ConfigError where there is nothing."""
+    """Return the named files, and all images below the named folders. Raises ConfigError where there are none."""
     images: list[Path] = []
     others: Counter[str] = Counter()
     for place in places:
@@ -49,20 +49,20 @@ def find_images(places: Sequence[Path]) -> Found:
 
 
 def _once(images: Sequence[Path]) -> list[Path]:
-    """Each picture by the first of its names: NEW and NEW/../NEW are one folder. A link to a picture is a picture of its own."""
+    """Return each picture by the first of its names: NEW and NEW/../NEW are one folder. A link to a picture is a picture of its own."""
     folders = {p.parent: os.path.realpath(p.parent) for p in images}
     return list({(folders[p.parent], p.name): p for p in reversed(images)}.values())[::-1]
 
 
 def _below(folder: Path) -> Iterator[Path]:
-    """Links to folders are not followed: one may lead back up."""
+    """Yield the files below a folder. Links to folders are not followed: one may lead back up."""
     for here, folders, files in os.walk(folder):
         folders[:] = sorted(f for f in folders if no_image(f) != JUNK)
         yield from (Path(here, name) for name in sorted(files))
 
 
 def read_batches(paths: Iterable[Path], read: Callable[[str], np.ndarray], size: int) -> Iterator[Batch]:
-    """`size` images at a time, so that memory does not grow with their number; the next ones are decoded while these are used."""
+    """Yield `size` images at a time, so that memory does not grow with their number; the next ones are decoded while these are used."""
     rest = iter(paths)
 
     def one(path: Path) -> tuple[Path, np.ndarray | str]:

@@ -1,6 +1,6 @@
-"""The guard of a page for the people at this machine: other sites' pages, names that lead here and large uploads do not get past it.
+"""The guard of a page for the people at this machine: it refuses other sites' pages, other names for this host and large uploads.
 
-ASGI, around the whole application, so that nothing it serves (uploads, sockets, files of its own) is left out.
+It is ASGI middleware around the whole application, so it covers everything served (uploads, sockets, the application's own files).
 """
 
 import re
@@ -22,7 +22,10 @@ WRAPPING = 65_536  # bytes that a form adds to the file it sends
 
 
 def port_here(port: int) -> int:
-    """The port to serve on: as asked for, any that is free for 0. Raises ConfigError for what is no port, EnvironmentProblem where it is taken."""
+    """Return the port to serve on: the given one, or any free one for 0.
+
+    Raises ConfigError for an invalid port, EnvironmentProblem where it is taken.
+    """
     check("port", port, "--port")
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server does: one that ended a minute ago is no other
@@ -30,13 +33,15 @@ def port_here(port: int) -> int:
             probe.bind((HERE, port))
         except OSError as error:
             raise EnvironmentProblem(
-                f"port {port} of this machine is not to be had ({error.strerror}); end what uses it, or give another with --port (0: any that is free)."
+                f"port {port} of this machine is not to be had ({error.strerror}); end what uses it, or give another with --port "
+                "(0: any that is free)."
             ) from None
         return int(probe.getsockname()[1])
 
 
 class LocalOnly:
-    """Answers 403 to whoever asks for another host, or comes from another site's page, 413 to a body of more than `most` bytes."""
+    """Middleware that answers 403 to requests for another host or from another site's page, and 413 to a body of more than `most`
+    bytes."""
 
     def __init__(self, app: App, most: int) -> None:
         self.app, self.most = app, most + WRAPPING
@@ -54,7 +59,8 @@ class LocalOnly:
             await self.app(scope, _again(body, receive), send)
 
     async def _body(self, scope: Message, receive: Receive) -> list[Message] | None:
-        """All of it, before anything looks at it; None where it is too much. A length that is announced is believed where it is too large."""
+        """Return the whole body before the application sees it; None where it is too large. A length announced as too large is
+        believed."""
         said = dict(scope["headers"]).get(b"content-length", b"0")
         if not said.isdigit() or len(said) > 18 or int(said) > self.most:
             return None
@@ -78,7 +84,10 @@ class LocalOnly:
 
 
 def is_from_here(headers: list[tuple[bytes, bytes]]) -> bool:
-    """By one Host, of this machine, and, where a page of another site asks, by its Origin: a name of the asker's own may lead to 127.0.0.1."""
+    """Return True for a request to exactly one Host, of this machine, whose Origin, if any, is this page.
+
+    A foreign name may lead to 127.0.0.1, so the address alone is not enough.
+    """
     hosts = [v.decode("latin-1").lower() for k, v in headers if k == b"host"]
     origins = [v.decode("latin-1").lower() for k, v in headers if k == b"origin"]
     return len(hosts) == 1 and OWN.fullmatch(hosts[0]) is not None and all(o == f"http://{hosts[0]}" for o in origins)

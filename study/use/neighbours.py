@@ -1,4 +1,4 @@
-"""Which training images a network finds most like a picture: by the cosine of its pooled features, those its head reads."""
+"""The training images that a network finds most similar to a picture, by the cosine of the pooled features that its head reads."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -41,14 +41,14 @@ class Neighbour:
 
 
 class Neighbours:
-    """Of `images` uint8 [N, S, S, C] with class names and names of their own [N]."""
+    """A search for neighbours among `images` uint8 [N, S, S, C], with class names and names of their own [N]."""
 
     def __init__(self, network: Predictor, images: np.ndarray, labels: Sequence[str], names: Sequence[str]) -> None:
         self.network, self.images, self.labels, self.names = network, images, labels, names
         self.features = features(network, images)
 
     def nearest(self, image: np.ndarray, most: int) -> list[Neighbour]:
-        """Of a prepared picture [S, S, C], the likest first."""
+        """Return the neighbours of a prepared picture [S, S, C], the most similar first."""
         cosines = self.features @ features(self.network, image[None])[0]
         order = np.argsort(-cosines, kind="stable")[:most]
         return [Neighbour(name=self.names[k], label=self.labels[k], cosine=float(cosines[k]), image=self.images[k]) for k in order]

@@ -1,4 +1,4 @@
-"""A trained network that takes images and gives probabilities: what a trial kept, and the one preprocessing of `study.inference`."""
+"""A trained network as a function from images to probabilities: the network of a trial, and the preprocessing of `study.inference`."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,9 +18,9 @@ READ = "of a file, predictor.read(FILE)[None] is that"
 
 
 class Predictor:
-    """A trained network on the best device here, in evaluation mode; `classes` names the columns of what it gives, `kept` says how it was made.
+    """A trained network on the best device here, in evaluation mode. `classes` names its output columns, `kept` says how it was made.
 
-    `temperature`: what its logits are divided by before they become probabilities; 1 leaves them as trained.
+    `temperature`: divides its logits before they become probabilities; 1 leaves them as trained.
     """
 
     def __init__(self, kept: Kept, model: nn.Module, temperature: float = 1.0) -> None:
@@ -40,11 +40,11 @@ class Predictor:
 
     @classmethod
     def from_folder(cls, folder: str | Path | Folder, temperature: float = 1.0, **expected: Any) -> "Predictor":
-        """The network that a trial kept: `folder` is the trial's own, or its `best` folder. Raises ConfigError."""
+        """Return the network that a trial kept: `folder` is the trial's own, or its `best` folder. Raises ConfigError."""
         return cls(*load(folder if isinstance(folder, Folder) else Folder(str(folder)), **expected), temperature)
 
     def logits(self, images: np.ndarray) -> np.ndarray:
-        """uint8 [N, H, W, 1, 3 or 4] of any size (4: with transparency) -> float32 [N, classes]."""
+        """Return logits float32 [N, classes] of uint8 [N, H, W, 1, 3 or 4] of any size (4: with transparency). Raises DataError."""
         if not isinstance(images, np.ndarray):
             raise DataError(f"images must be uint8 [N, H, W, 1, 3 or 4], not {_form(images)}; {READ}.")
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] not in (1, 3, 4):
@@ -52,7 +52,7 @@ class Predictor:
         return self.classifier.logits(list(images))
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
-        """uint8 [N, H, W, 1, 3 or 4] of any size -> probabilities float32 [N, classes]."""
+        """Return probabilities float32 [N, classes] of uint8 [N, H, W, 1, 3 or 4] of any size."""
         return probabilities(self.logits(images) / self.temperature)
 
     def prepare(self, image: np.ndarray) -> np.ndarray:
@@ -62,7 +62,7 @@ class Predictor:
         return self.classifier.prepare(image)
 
     def read(self, path: str) -> np.ndarray:
-        """An image file as `prepare` gives it. Raises DataError naming it."""
+        """Return an image file as `prepare` does. Raises DataError naming it."""
         return self.prepare(decode_file(Path(path), self.channels))
 
 
@@ -71,7 +71,7 @@ def _form(image: object) -> str:
 
 
 class Ensemble(Predictor):
-    """Several networks as one: the mean of their probabilities, then one temperature; as many times the cost."""
+    """Several networks as one: the mean of their probabilities, then one temperature, at as many times the cost."""
 
     def __init__(self, members: Sequence[Predictor], temperature: float = 1.0) -> None:
         first = members[0]
@@ -79,5 +79,5 @@ class Ensemble(Predictor):
         self.members = list(members)
 
     def logits(self, images: np.ndarray) -> np.ndarray:
-        """As a single network's; log of the mean probabilities, float64."""
+        """Return the log of the mean probabilities, float64 [N, classes], for images as a single network takes them."""
         return pooled([member.logits(images) for member in self.members])

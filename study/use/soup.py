@@ -1,4 +1,4 @@
-"""Several networks' weights averaged into one (Wortsman et al. 2022): the cost of one. Whether it is any good, validation says."""
+"""The average of several networks' weights (Wortsman et al. 2022), at the cost of one network. Validation says whether it is good."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,14 +25,18 @@ class Souped:
     def text(self) -> str:
         return (
             f"weights averaged over {len(self.members)} confirm runs: validation macro-F1 {100 * self.own:.1f}, its members "
-            f"{', '.join(f'{100 * v:.1f}' for v in self.members)}; it has no test score, and its temperature {self.predictor.temperature:.3f} "
+            f"{', '.join(f'{100 * v:.1f}' for v in self.members)}; it has no test score, and its temperature "
+            f"{self.predictor.temperature:.3f} "
             "is fitted on the same validation images"
         )
 
 
 def soup(members: Sequence[Predictor], pixels: np.ndarray, chosen: np.ndarray, labels: np.ndarray) -> Souped:
-    """Of networks of one kind; judged on uint8 `pixels`[chosen] [N, S, S, C]. Raises ConfigError where it scores less than its members do on
-    average: heads that began apart, or networks that went different ways, have a mean that is neither."""
+    """Average networks of one kind, and score the result on uint8 `pixels`[chosen] [N, S, S, C].
+
+    Raises ConfigError where it scores less than its members do on average: a mean of heads or networks that went different ways is
+    useless.
+    """
     first = members[0]
     scores = [score(_logits(m, pixels, chosen), labels)[0]["macro_f1"] for m in members]
     states = [m.model.state_dict() for m in members]

@@ -1,1 +1,1 @@
-"""Where a network is cut, so that its frozen half is computed once."""
+"""The cut of a network, below which its frozen half is computed once."""

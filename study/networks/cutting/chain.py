@@ -1,4 +1,4 @@
-"""Cutting a network that is a chain of modules: ResNet, EfficientNet, MobileNet, ConvNeXt, RegNet, ..."""
+"""The cut of a network that is a chain of modules: ResNet, EfficientNet, MobileNet, ConvNeXt, RegNet, ..."""
 
 import copy
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from study.networks.timm_model import as_timm
 
 
 def cut_chain(backbone: Backbone, cut: int) -> Split | None:
-    """Modules above the cut become identities in the frozen half, those below in the trained one."""
+    """Cut the network: modules above the cut become identities in the frozen half, those below in the trained one."""
     if cut == 0:
         return None
     below = {slot.name for slot in backbone.slots if slot.stage > cut}
@@ -39,10 +39,10 @@ class _Trunk(nn.Module):
 
 
 def _units(module: nn.Module, below: set[str], path: str = "", last: bool = True) -> Iterator[tuple[str, bool]]:
-    """The modules of the chain, in order, and whether each lies below the cut.
+    """Yield the modules of the chain, in order, and whether each lies below the cut.
 
-    A module whose parameters lie on both sides is descended into. One without parameters (an activation,
-    a pooling) goes with the module before it; those after the last stage stay above.
+    A module whose parameters lie on both sides is split into its children. One without parameters (an activation, a pooling) goes with
+    the module before it; those after the last stage stay above.
     """
     for name, child in module.named_children():
         full = f"{path}{name}"

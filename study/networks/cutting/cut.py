@@ -1,4 +1,4 @@
-"""Where a network is cut: below the deepest stage that is trained, by the first way that reproduces the whole network."""
+"""The choice of a network's cut: below the deepest trained stage, by the first way that reproduces the whole network."""
 
 from collections.abc import Callable
 
@@ -13,13 +13,13 @@ from study.networks.pretrained import Backbone
 from study.networks.timm_model import as_timm
 
 CUTTERS: tuple[Callable[[Backbone, int], Split | None], ...] = (cut_head, cut_chain, cut_replay)
-"""Each gives the two halves for a cut, or None where it does not know how; what it gives is checked on random input."""
+"""Functions that return the two halves for a cut, or None where they do not fit the network. Their results are checked on random input."""
 
 
 def split(backbone: Backbone, cut: int) -> Split:
-    """Cuts `backbone.model` below stage `cut` (0 = below the head). Takes the model over.
+    """Cut `backbone.model`, which it takes over, below stage `cut` (0 = below the head).
 
-    A network that nobody knows how to cut stays whole: correct, only slower. `Split.why_whole` says why.
+    A network that no function can cut stays whole: correct, only slower. `Split.why_whole` says why.
     """
     model = backbone.model
     below = {slot.name for slot in backbone.slots if slot.stage > cut}
@@ -61,5 +61,5 @@ def _equal(halves: Split, model: nn.Module, size: tuple[int, int, int]) -> bool:
 
 
 def _as_stored(rows: Tensor) -> Tensor:
-    """In the memory layout in which the activation store gives them back: four dimensions come as channels-last images."""
+    """Return rows in the memory layout of the activation store: four dimensions are channels-last images."""
     return rows.contiguous(memory_format=torch.channels_last) if rows.ndim == 4 else rows

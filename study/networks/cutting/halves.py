@@ -1,4 +1,4 @@
-"""A network in two halves: what lies below the cut is frozen, owes no gradient, and can be computed once."""
+"""A network in two halves: the part below the cut is frozen, needs no gradient, and can be computed once."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -13,16 +13,16 @@ TOLERANCE = 1e-4  # relative; the two halves must reproduce the whole network
 
 
 def near(got: Tensor, expected: Tensor) -> bool:
-    """Whether they are the same but for rounding; NaN is near nothing."""
+    """Return True where two tensors are equal except for rounding; NaN is equal to nothing."""
     return got.shape == expected.shape and bool((got - expected).abs().max() <= TOLERANCE * expected.abs().max().clamp(min=1e-6))
 
 
 class Uncut(Exception):
-    """A way of cutting does not serve a network here; the message says why."""
+    """An error where a way of cutting does not fit a network; the message says why."""
 
 
 class Split(nn.Module):
-    """`trained(frozen(x))` equals the whole network; `frozen` is None when nothing can be cut off.
+    """A network in two halves. `trained(frozen(x))` equals the whole network; `frozen` is None when nothing can be cut off.
 
     Both halves together hold every tensor of the network once, under its own name.
     """
@@ -57,31 +57,31 @@ class Split(nn.Module):
 
     @property
     def where(self) -> int | str:
-        """The cut, or "whole"."""
+        """Return the cut, or "whole"."""
         return "whole" if self.frozen is None else self.cut
 
     def named(self) -> Iterator[tuple[Slot, nn.Parameter]]:
-        """The trained half's parameters with their slots, which bear the whole network's names."""
+        """Yield the trained half's parameters with their slots, which have the whole network's names."""
         for name, parameter in self.trained.named_parameters():
             yield self.slots[self.prefix + name], parameter
 
     def named_whole(self) -> Iterator[tuple[Slot, Tensor]]:
-        """The parameters of both halves."""
+        """Yield the parameters of both halves."""
         yield from ((self.slots[name], tensor) for name, tensor in self.network_state().items() if name in self.slots)
 
     def network_state(self) -> dict[str, Tensor]:
-        """The whole network's state dict."""
+        """Return the whole network's state dict."""
         state = {self.prefix + k: v for k, v in self.trained.state_dict().items()}
         if self.frozen is not None:
             state |= {k: v for k, v in self.frozen.state_dict().items() if k not in state}
         return state
 
     def trained_state(self) -> dict[str, Tensor]:
-        """What training changes; the frozen half is known from the pretrained weights."""
+        """Return the tensors that training changes; the frozen half is known from the pretrained weights."""
         return {self.prefix + k: v for k, v in self.trained.state_dict().items()}
 
     def around(self, trained: nn.Module) -> "Split":
-        """The same cut, with the frozen half it has, around other values of what is trained."""
+        """Return the same cut and frozen half around other values of the trained half."""
         return Split(
             self.frozen,
             trained,
@@ -94,8 +94,11 @@ class Split(nn.Module):
         )
 
     def set_training(self, phase: Phase, batch_norm: str) -> None:
-        """Train mode for what moves alone: a frozen batch norm left in train mode would drift (its statistics move), a frozen block would
-        drop paths. What has no parameters goes by the block it stands in."""
+        """Set train mode for the parts that move and eval mode for all others.
+
+        A frozen batch norm in train mode would drift (its statistics move), a frozen block would drop paths. A module without parameters
+        takes the mode of its block.
+        """
         self.trained.train()
         if self.frozen is not None:
             self.frozen.eval()

@@ -1,4 +1,4 @@
-"""Cutting below the head alone: pooled features under a linear classifier. Serves every network whose head timm can take off."""
+"""The cut below the head alone: pooled features under a linear classifier. It serves every network whose head timm can take off."""
 
 import copy
 from typing import Any
@@ -26,7 +26,7 @@ def cut_head(backbone: Backbone, cut: int) -> Split | None:
 
 
 class _Features(nn.Module):
-    """Pooled features: everything but the classifier."""
+    """A module for pooled features: the network without its classifier."""
 
     def __init__(self, model: nn.Module, head: str) -> None:
         super().__init__()

@@ -1,7 +1,7 @@
-"""What a cut network is made of when its own code is run on both sides: ghosts where the other half is, and a tape of what crosses the cut.
+"""Parts of a cut network whose own code runs on both sides: ghosts of the other half, and a tape of the tensors that cross the cut.
 
-A ghost takes the place of a module that belongs to the other half. It gives NaN in the shapes that module would give, so whatever wrongly
-depends on it shows at once. All of it pickles and copies with the network that it sits in.
+A ghost takes the place of a module that belongs to the other half. It gives NaN in the shapes of that module's outputs, so anything that
+wrongly depends on it shows at once. All parts pickle and copy with the network that holds them.
 """
 
 import math
@@ -14,11 +14,11 @@ import torch
 from torch import Tensor, nn
 
 Place = tuple[str, int, int]
-"""A tensor by where it is seen: the module's path, the how-manieth call of it in one forward pass, the how-manieth tensor of that call."""
+"""The place of a tensor: the module's path, the number of its call in one forward pass, the number of the tensor in that call."""
 
 
 def leaves(value: Any) -> Iterator[Tensor]:
-    """The tensors in nested tuples, lists and dicts, in order."""
+    """Yield the tensors in nested tuples, lists and dicts, in order."""
     if isinstance(value, Tensor):
         yield value
     elif isinstance(value, (tuple, list)):
@@ -30,7 +30,7 @@ def leaves(value: Any) -> Iterator[Tensor]:
 
 
 def rebuild(value: Any, new: Callable[[Any], Any], leaf: type = Tensor) -> Any:
-    """The same nest with `new` of every `leaf`, called in the order of `leaves`."""
+    """Return the same nest with `new` of every `leaf`, called in the order of `leaves`."""
     if isinstance(value, leaf):
         return new(value)
     if isinstance(value, tuple) and hasattr(value, "_fields"):
@@ -44,7 +44,7 @@ def rebuild(value: Any, new: Callable[[Any], Any], leaf: type = Tensor) -> Any:
 
 @dataclass(frozen=True)
 class Shape:
-    """A tensor's shape for any number of images: `dims[k]` is what one image has, `axis` the dimension that grows with their number."""
+    """A tensor's shape for any number of images: `dims[k]` of one image; `axis` is the dimension that grows with their number."""
 
     dims: tuple[int, ...]
     axis: int | None  # None: the same for any number of images
@@ -53,7 +53,7 @@ class Shape:
 
     @classmethod
     def of(cls, one: tuple[int, ...], two: Tensor) -> "Shape":
-        """From the shape seen with one image and the tensor with two. Raises ValueError where they tell no rule."""
+        """Return the shape from the one seen with one image and the tensor with two. Raises ValueError where they follow no rule."""
         grown = [k for k, (a, b) in enumerate(zip(one, two.shape, strict=True)) if a != b]
         if len(grown) > 1 or any(two.shape[k] != 2 * one[k] for k in grown):
             raise ValueError(f"a tensor of {one} for one image is {tuple(two.shape)} for two")
@@ -68,13 +68,13 @@ class Shape:
         return torch.full(self.sized(images), math.nan, device=like.device)
 
     def by_image(self, tensor: Tensor, images: int) -> Tensor:
-        """[images, ...], a row an image."""
+        """Return [images, ...], one row for each image."""
         assert self.axis is not None
         rows = tensor.movedim(self.axis, 0)
         return rows if len(rows) == images else rows.reshape(images, -1, *rows.shape[1:])
 
     def as_it_was(self, rows: Tensor) -> Tensor:
-        """What `by_image` was given, in the memory layout that the network expects of it."""
+        """Return the tensor that `by_image` was given, in the memory layout that the network expects."""
         assert self.axis is not None
         images, rest = len(rows), tuple(n for k, n in enumerate(self.dims) if k != self.axis)
         tensor = rows.reshape(images * self.dims[self.axis], *rest).movedim(0, self.axis)
@@ -83,7 +83,7 @@ class Shape:
 
 @dataclass
 class Tape:
-    """One forward pass of one half: how often each module was called so far, and the tensors that cross the cut."""
+    """The record of one forward pass of one half: how often each module was called so far, and the tensors that cross the cut."""
 
     places: dict[Place, int] = field(default_factory=dict)  # -> which of `shapes` is there: one tensor may be seen in several places
     shapes: tuple[Shape, ...] = ()
@@ -96,7 +96,7 @@ class Tape:
         self.images, self.like, self.crossing, self.calls = len(like), like, crossing, Counter()
 
     def blank(self) -> None:
-        """Lets go of the tensors of the last pass."""
+        """Release the tensors of the last pass."""
         self.like, self.crossing = torch.zeros(()), []
 
     def call(self, path: str) -> int:
@@ -104,13 +104,13 @@ class Tape:
         return self.calls[path] - 1
 
     def write(self, path: str, call: int, value: Any) -> None:
-        """Keeps the tensors of `value` that cross the cut."""
+        """Keep the tensors of `value` that cross the cut."""
         for number, tensor in enumerate(leaves(value)):
             if (index := self.places.get((path, call, number))) is not None and self.crossing[index] is None:
                 self.crossing[index] = tensor.clone()  # the network's own code may change it in place
 
     def read(self, path: str, call: int, value: Any) -> Any:
-        """`value` with the tensors that crossed the cut in their places."""
+        """Return `value` with the tensors that crossed the cut in their places."""
         numbers = iter(range(10**9))
 
         def one(tensor: Tensor) -> Tensor:
@@ -122,7 +122,7 @@ class Tape:
         return rebuild(value, one)
 
     def pack(self) -> Tensor:
-        """One tensor [images, ...] of all that crosses the cut."""
+        """Return one tensor [images, ...] of everything that crosses the cut."""
         rows = [s.by_image(t, self.images) for s, t in zip(self.shapes, self.crossing, strict=True) if t is not None]
         if len(rows) < len(self.shapes):
             raise RuntimeError("a tensor that crosses the cut was never seen")
@@ -137,7 +137,7 @@ class Tape:
 
 @dataclass(eq=False)
 class Ghost:
-    """The forward of a module of the other half: nothing is computed. What it is given, or what it should give, may cross the cut."""
+    """The forward of a module of the other half, which computes nothing. Its inputs or outputs may cross the cut."""
 
     path: str
     outputs: list[Any]  # nests of Shape, by call
@@ -154,7 +154,7 @@ class Ghost:
 
 @dataclass(eq=False)
 class Feed:
-    """Before a module of the trained half runs: what crosses the cut is put into its inputs."""
+    """A hook before a module of the trained half: it puts the tensors that cross the cut into the module's inputs."""
 
     path: str
     tape: Tape
@@ -165,7 +165,7 @@ class Feed:
 
 @dataclass(eq=False)
 class Keep:
-    """After a module of the frozen half ran: what crosses the cut is kept of its outputs."""
+    """A hook after a module of the frozen half: it keeps the outputs that cross the cut."""
 
     path: str
     tape: Tape
@@ -176,7 +176,7 @@ class Keep:
 
 @dataclass(eq=False)
 class Start:
-    """Before the trained half runs: activations [N, ...] go onto the tape, and a ghost of the images starts the network's own code."""
+    """A hook before the trained half: activations [N, ...] go onto the tape, and a ghost of the images starts the network's own code."""
 
     tape: Tape
     image: tuple[int, ...]  # channels, height, width
@@ -189,7 +189,7 @@ class Start:
 
 @dataclass(eq=False)
 class End:
-    """After the trained half ran."""
+    """A hook after the trained half."""
 
     tape: Tape
 
@@ -198,7 +198,7 @@ class End:
 
 
 class Below(nn.Module):
-    """The frozen half: the network's own code with ghosts above the cut. Images -> one tensor [N, ...] of what crosses it."""
+    """The frozen half: the network's own code with ghosts above the cut. From images it makes one tensor [N, ...] of all that crosses."""
 
     def __init__(self, model: nn.Module, tape: Tape) -> None:
         super().__init__()
@@ -217,7 +217,7 @@ class Below(nn.Module):
 
 
 def haunt(module: nn.Module, ghost: Ghost, spared: Collection[int] = ()) -> None:
-    """Takes every tensor out of a module and what it holds, but for those of the ids `spared`; the ghost answers its calls."""
+    """Take every tensor out of a module and its parts, except those of the ids `spared`; the ghost answers its calls."""
     for part in module.modules():
         for name, parameter in list(part.named_parameters(recurse=False)):
             if id(parameter) not in spared:

@@ -1,4 +1,4 @@
-"""Looking at a whole network while it runs: which modules are called, on which side of a cut they lie, what they are given and give."""
+"""The trace of a whole network's run: the modules that are called, their side of a cut, their inputs and outputs."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -24,7 +24,7 @@ class Sides:
 
 
 def listen_once(model: nn.Module, images: Tensor) -> tuple[dict[str, list[Any]], dict[str, list[Any]]]:
-    """Shapes of what every module is given and gives, by path and call, as nests; modules that are never called are not in them."""
+    """Return the shapes of every module's inputs and outputs, by path and call, as nests, without modules that are never called."""
     inputs: dict[str, list[Any]] = defaultdict(list)
     outputs: dict[str, list[Any]] = defaultdict(list)
     with hooked(
@@ -65,14 +65,14 @@ def sides_of(model: nn.Module, names: set[str], called: set[str]) -> Sides:
 
 
 def _wraps(module: nn.Module) -> bool:
-    """Whether it only surrounds one module: what crosses is better taken behind the pooling of a head than before it."""
+    """Return True where the module only wraps another one: it is better to cut behind the pooling of a head than before it."""
     inner = [child for child in module.children() if next(child.parameters(), None) is not None]
     return len(inner) == 1 and next(module.parameters(recurse=False), None) is None
 
 
 @dataclass(frozen=True)
 class Heard:
-    """What the modules of both sides were given and gave, by call, as nests of Shape."""
+    """Inputs and outputs of the modules of both sides, by call, as nests of Shape."""
 
     inputs: dict[str, list[Any]]
     outputs: dict[str, list[Any]]
@@ -83,7 +83,7 @@ class Heard:
 
 
 def listen(model: nn.Module, paths: list[str], once: Any, images: Tensor) -> Heard:
-    """A pass with two images; `once` is what `listen_once` gave with one."""
+    """Return the trace of a pass with two images; `once` is the result of `listen_once` with one."""
     inputs: dict[str, list[Any]] = defaultdict(list)
     outputs: dict[str, list[Any]] = defaultdict(list)
     with hooked(
@@ -105,7 +105,7 @@ def listen(model: nn.Module, paths: list[str], once: Any, images: Tensor) -> Hea
 
 @contextmanager
 def hooked(model: nn.Module, paths: Sequence[str], before: Look, after: Look) -> Iterator[None]:
-    """While it lasts, `before` is told (path, what it is given) of each call of a module in `paths`, and `after` what it gave."""
+    """Call `before` with (path, inputs) of each call of a module in `paths`, and `after` with its outputs, inside the block."""
     hooks: list[Any] = []
     for path in paths:
         part = model.get_submodule(path)
@@ -130,12 +130,12 @@ def _size(tensor: Tensor) -> _Size:
 
 
 def _copied(value: Any) -> Any:
-    """What a module is given may be changed in place later."""
+    """Return a copy of a module's input, which may be changed in place later."""
     return rebuild(value, Tensor.clone)
 
 
 def _shapes(one: list[Any], two: list[Any]) -> list[Any]:
-    """Nests of Shape, from what was seen with one image (nests of _Size) and with two (nests of Tensor)."""
+    """Return nests of Shape, from the results with one image (nests of _Size) and with two (nests of Tensor)."""
     sizes: list[_Size] = []
     rebuild(one, sizes.append, _Size)
     remaining = iter(sizes)

@@ -1,7 +1,7 @@
-"""Cutting any network: both halves run the network's own code, each with ghosts where the other half is.
+"""The cut of any network: both halves run the network's own code, each with ghosts in place of the other half.
 
-Transformers whatever their blocks are given besides tokens, networks of several branches, heads of two parts. What crosses the cut is
-found by looking: the inputs of modules above it that come out right in a network whose trained modules give NaN.
+It serves transformers whose blocks take more than tokens, networks of several branches, heads of two parts. A search finds the tensors
+that cross the cut: inputs of modules above it that come out right in a network whose trained modules give NaN.
 """
 
 import copy
@@ -17,17 +17,17 @@ from study.networks.cutting.trace import Heard, Sides, hooked, listen, listen_on
 from study.networks.pretrained import Backbone
 
 FAILURES = (RuntimeError, TypeError, AttributeError, ValueError, IndexError, KeyError, NotImplementedError, AssertionError)
-"""What a network's code may raise when it meets ghosts."""
+"""Errors that a network's code may raise when it meets ghosts."""
 
 TRIES = 12
-"""Pairs of halves built to find out what need not cross a cut: halving from the earliest, so the first few tell most."""
+"""Pairs of halves built to find out which tensors need not cross a cut: halving from the earliest, so the first few tell most."""
 
 EVERY_TENSOR = "*"
-"""Among what both halves use: all tensors below the cut, for code that looks into modules instead of calling them."""
+"""A mark among the names that both halves use: all tensors below the cut, for code that looks into modules instead of calling them."""
 
 
 def cut_replay(backbone: Backbone, cut: int) -> Split | None:
-    """Raises Uncut with the reason."""
+    """Cut the network. Raises Uncut with the reason."""
     model, below = backbone.model, {slot.name for slot in backbone.slots if slot.stage > cut}
     training = model.training
     try:
@@ -74,8 +74,10 @@ def _needed(
     outputs: dict[Place, int],
     images: Tensor,
 ) -> dict[Place, int]:
-    """`crossing` without those of `outputs` that the trained half does well without, as far as `TRIES` tell. Raises RuntimeError where
-    even all do not serve."""
+    """Return `crossing` without those of `outputs` that the trained half does not need, as far as `TRIES` tell.
+
+    Raises RuntimeError where even all of them do not suffice.
+    """
     tries = 0
 
     def right(some: dict[Place, int]) -> bool:
@@ -102,7 +104,7 @@ def _needed(
 
 
 def _twin(model: nn.Module) -> nn.Module:
-    """The same modules once more around the same tensors: each ends in one half alone, or frozen in both."""
+    """Return the same modules once more around the same tensors: each ends in one half alone, or frozen in both."""
     return copy.deepcopy(model, {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())})
 
 
@@ -118,7 +120,8 @@ def _frozen(model: nn.Module, sides: Sides, heard: Heard, tape: Tape, keeping: f
 
 
 def _pure(probe: Below, sides: Sides, heard: Heard, images: Tensor) -> tuple[dict[Place, int], dict[Place, int]]:
-    """Inputs of modules above, and outputs of modules below, that do not depend on what is trained, with one number for one tensor."""
+    """Return inputs of modules above, and outputs of modules below, that do not depend on trained parameters, with one number for each
+    tensor."""
     alive: list[Any] = []  # so that no two tensors have one address
     numbers: dict[Any, int] = {}
     shape_at = (shape_places(heard.inputs), shape_places(heard.outputs))
@@ -148,7 +151,7 @@ def _pure(probe: Below, sides: Sides, heard: Heard, images: Tensor) -> tuple[dic
 
 
 def _build(model: nn.Module, sides: Sides, heard: Heard, kept: frozenset[str], crossing: dict[Place, int]) -> tuple[Below, nn.Module]:
-    """Both halves; modules and parameters in `kept` are used by both, around the same tensors."""
+    """Return both halves; modules and parameters in `kept` are used by both, around the same tensors."""
     order = {number: k for k, number in enumerate(dict.fromkeys(crossing.values()))}
     shape_at = {**shape_places({p: heard.inputs[p] for p in sides.above}), **shape_places({p: heard.outputs[p] for p in sides.below})}
     shapes = {order[number]: shape_at[place] for place, number in crossing.items()}
@@ -172,7 +175,7 @@ def _build(model: nn.Module, sides: Sides, heard: Heard, kept: frozenset[str], c
 
 
 def _put(model: nn.Module, name: str, value: Tensor) -> None:
-    """In a parameter's place a tensor that is none: it belongs to no state dict but moves with the module."""
+    """Put a tensor in a parameter's place: it is in no state dict but moves with the module."""
     parent, _, own = name.rpartition(".")
     module = model.get_submodule(parent)
     delattr(module, own)
