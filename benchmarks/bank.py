@@ -2,9 +2,9 @@
 
     python -m benchmarks.bank --data DATA --bank BANK.npz --studies 2000 --json
 
-A drawn study searches: some of a strategy's configurations with a seed, the best on validation wins. Then it confirms: the winner with
-fresh seeds. Its runs are judged as benchmarks/verdict.py judges simulated ones: by the analysis, and by the former protocol beside it.
-A strategy against itself, searched twice, must not be called different. Without --data only what the bank holds is used.
+A drawn study searches: of some of a strategy's configurations with a seed, the best on validation wins. Then it confirms the winner
+with fresh seeds. Its runs are judged as benchmarks/verdict.py judges simulated ones: by the analysis, and by the former protocol beside
+it. A strategy against itself, searched twice, must not be called different. Without --data only the trainings in the bank are used.
 """
 
 import argparse
@@ -33,19 +33,19 @@ CONFIRMED = 5  # runs of a strategy
 
 @dataclass(frozen=True, kw_only=True)
 class Tuning:
-    """What one search of a strategy tries."""
+    """The size of one search of a strategy."""
 
     trials: int
     default: bool  # whether the published default is one of them, as in the product; the rest is drawn without replacement
 
     def draw(self, val: np.ndarray, rng: np.random.Generator) -> int:
-        """The winner by validation scores [C] at the search's seed."""
+        """Draw a search and return its winner by the validation scores [C] at the search's seed."""
         drawn = rng.choice(np.arange(self.default, len(val)), self.trials - self.default, replace=False)
         tried = np.concatenate([[0], drawn]).astype(int) if self.default else drawn
         return int(tried[val[tried].argmax()])
 
     def chances(self, val: np.ndarray) -> np.ndarray:
-        """How probably each configuration wins, [C]: exactly, for scores without ties."""
+        """Return [C] the probability that each configuration wins, exact for scores without ties."""
         first, n = int(self.default), self.trials - self.default
         out = np.zeros(len(val))
         for c in range(first, len(val)):
@@ -59,7 +59,7 @@ class Tuning:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Confirmed:
-    """A strategy's confirm runs."""
+    """The confirm runs of a strategy."""
 
     search: np.ndarray  # [K] whose winner it is
     config: np.ndarray  # [K]
@@ -68,7 +68,9 @@ class Confirmed:
 
 
 def confirm(bank: Bank, tuning: Tuning, searches: int, fresh: np.ndarray, rng: np.random.Generator) -> Confirmed:
-    """Searches with a seed each, none of them in `fresh` [K], and run k of the winner of search k mod R with seed fresh[k]."""
+    """Draw searches, each with a seed that is not in `fresh` [K], and confirm them: run k has the winner of search k mod R and seed
+    fresh[k].
+    """
     seeds = rng.choice(np.setdiff1d(np.arange(bank.val.shape[1]), fresh), searches, replace=False)
     winners = np.array([tuning.draw(bank.val[:, s], rng) for s in seeds])
     search = np.arange(len(fresh)) % searches
@@ -77,7 +79,7 @@ def confirm(bank: Bank, tuning: Tuning, searches: int, fresh: np.ndarray, rng: n
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Drawn:
-    """Studies of two strategies, or of one against itself, as a world of benchmarks/worlds.py."""
+    """Studies of two strategies, or of one against itself, in the form of a world of benchmarks/worlds.py."""
 
     banks: tuple[Bank, Bank]
     tuning: Tuning
@@ -92,11 +94,15 @@ class Drawn:
         return np.array([spread(b, self.tuning)["mean"] for b in self.banks])
 
     def scores(self, study: int) -> np.ndarray:
-        """Over all searches, fresh seeds and images of the banks."""
+        """Return the true scores by strategy: means over all searches, fresh seeds and images of the banks."""
         return self._scores
 
     def sides(self, study: int, searches: int, seeds: int) -> tuple[Confirmed, Confirmed]:
-        """The halves of one strategy confirm with different seeds (so no run is in both), two strategies with the same, as in a study."""
+        """Return the confirm runs of both sides.
+
+        Two strategies confirm with the same seeds, as in a study. The halves of one strategy have different seeds, so no run is in
+        both.
+        """
         rng, runs = np.random.default_rng((72, study)), searches * seeds
         order = rng.permutation(min(b.val.shape[1] for b in self.banks))
         fresh = (order[:runs], order[runs : 2 * runs] if self.alike else order[:runs])
@@ -112,13 +118,13 @@ class Drawn:
         return Sample(search=a.search, splits=[split])
 
     def searched(self, study: int, searches: int, seeds: int) -> Searched:
-        """Of a bank's run only the kept epoch's score is known; whether it collapsed is not."""
+        """Return what validation tells of the runs. A bank has only the kept epoch's score, and not whether a run collapsed."""
         sides = zip(self.banks, self.sides(study, searches, seeds), strict=True)
         return Searched(over_search=[b.val[s.config, s.seed] - b.val[s.config, s.searched[s.search]] for b, s in sides], lost=None)
 
 
 def spread(bank: Bank, tuning: Tuning) -> dict[str, float]:
-    """Shares: the mean score of a winner's fresh run on test, and what moves it: sd between searches' winners, and between seeds of one."""
+    """Return as shares the mean test score of a winner's fresh run, and its sd between searches' winners and between seeds of one."""
     classes, seeds = int(bank.labels.max()) + 1, bank.val.shape[1]
     test = np.array([[float(macro_f1(counts(p, bank.labels, classes))) for p in own] for own in bank.predicted])
     wins = np.stack([tuning.chances(bank.val[:, s]) for s in range(seeds)])  # [S, C]
@@ -140,7 +146,7 @@ PROTOCOLS = (  # name, searches, tuning of each, tuning of the former protocol's
 
 
 def real_cases(banks: Mapping[str, Bank]) -> Iterator[Case]:
-    """Each strategy against itself and against each other one of its data set. One search speaks of two configurations only."""
+    """Yield each strategy against itself and against each other one of its data set. One search speaks of two configurations only."""
     pairs = [(a, a) for a in banks] + [(a, b) for a, b in combinations(banks, 2) if a.split("/")[0] == b.split("/")[0]]
     for anew in (False, True):
         for protocol, searches, tuning, before in PROTOCOLS:
@@ -158,7 +164,7 @@ def real_cases(banks: Mapping[str, Bank]) -> Iterator[Case]:
 
 
 def usable(banks: Mapping[str, Bank]) -> dict[str, Bank]:
-    """Whole rows and columns of those that have configurations enough to search, and seeds enough for two halves."""
+    """Return the complete rows and columns of the banks with enough configurations for a search and enough seeds for two halves."""
     most = max(t.trials for _, _, *both in PROTOCOLS for t in both)
     found = {name: bank.whole() for name, bank in banks.items()}
     return {name: bank for name, bank in found.items() if len(bank.val) >= most and bank.val.shape[1] >= 2 * CONFIRMED}
@@ -191,7 +197,8 @@ def main() -> None:
         print(f"{name}: {bank.val.shape[0]} configurations x {bank.val.shape[1]} seeds, {len(bank.labels)} test images; points:")
         for p, s in known[name].items():
             print(
-                f"    {p}: mean {100 * s['mean']:.1f}, sd between searches {100 * s['sd_searches']:.1f}, between seeds {100 * s['sd_seeds']:.1f}"
+                f"    {p}: mean {100 * s['mean']:.1f}, sd between searches {100 * s['sd_searches']:.1f}, between seeds "
+                f"{100 * s['sd_seeds']:.1f}"
             )
     found = table([c for c in real_cases(banks) if args.only in c.name], args.studies)
     if args.json:

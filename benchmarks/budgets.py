@@ -1,16 +1,17 @@
-"""How often a verdict is taken back by a longer training, or by larger images: the same study three times.
+"""Verdicts taken back by longer training or by larger images: the same study three times.
 
     python -m benchmarks.budgets --data DATA --more FOLDER... --work WORK --epochs 15 --size 64
     python -m benchmarks.budgets --table WORK
 
-Every data set is asked the same question (`linear_probe`, `partial`, `full`, and the line to beat where there is one) three times, with the
-same settings, seeds and test images: with E epochs and S pixels, with 3 E epochs, and with 2 S pixels. A claim of the first study is a pair
-of strategies of which one is named better, or both equal; or the strategy it says to take without a loss worth having. It is taken back
-where the larger study has the named loser ahead, or where its 95 % interval leaves no room for the claim. Claims that a larger study does
-not repeat, because it is undecided itself, are not counted against it.
+Every data set is asked the same question (`linear_probe`, `partial`, `full`, and the line to beat where there is one) three times, with
+the same settings, seeds and test images: with E epochs and S pixels, with 3 E epochs, and with 2 S pixels.
 
-WORK holds the studies, and is filled up where it was left. This file needs nothing else of `benchmarks`: an older version is measured by a copy
-of it in its checkout, into a folder of its own.
+A claim of the first study is a pair of strategies of which one is named better, or both equal, or it is the strategy that can be taken
+without a loss worth having. It is taken back where the larger study has the named loser ahead, or where its 95 % interval leaves no
+room for the claim. A larger study that is itself undecided does not count against a claim.
+
+WORK holds the studies, and is continued where it was left. This file needs nothing else of `benchmarks`: to measure an older version,
+copy it into that checkout and give it a folder of its own.
 """
 
 import argparse
@@ -33,7 +34,7 @@ from study.results import Results, run_study
 STRATEGIES = ("linear_probe", "partial", "full")
 BASE = "ES"
 SIZES = {BASE: (1, 1), "3E": (3, 1), "2S": (1, 2)}
-"""By name, times the epochs and times the pixels."""
+"""Sizes of the studies by name: (factor of the epochs, factor of the pixels)."""
 MINIATURES = ("mini_weeds", "mini_faces")
 
 
@@ -65,7 +66,7 @@ def main() -> None:
 
 
 def study_of(dataset: str, size: str, args: argparse.Namespace) -> Study:
-    """The question at one size. Budgets are not lengthened here: what is judged is the verdict of E epochs."""
+    """Return the question at one size. Budgets are not lengthened, since the verdict at E epochs is what is judged."""
     data = DataName.parse(dataset)
     train = open_dataset(data.dataset, splits=data.splits, root=Path(args.data) if args.data else None).counts()["train"]
     times, pixels = SIZES[size]
@@ -83,7 +84,7 @@ def study_of(dataset: str, size: str, args: argparse.Namespace) -> Study:
 
 
 def said(run: Results) -> dict[str, Any]:
-    """What a study says: its scores, of every pair the verdict and the difference, and its sentence."""
+    """Return the results of a study: its scores, the verdict and difference of every pair, and its sentence."""
     means = run.strategies[run.strategies.metric == "macro_f1"]
     protocol = run.study.protocol
     return {
@@ -103,7 +104,7 @@ def said(run: Results) -> dict[str, Any]:
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """`kind` as the verdict says it, or "take": of `a`, that no other strategy is better by more than the margin."""
+    """A claim of a study. `kind` is the verdict's kind, or "take": no other strategy is better than `a` by more than the margin."""
 
     kind: str
     a: str
@@ -116,7 +117,10 @@ class Claim:
         return f"{self.a} and {self.b} equal" if self.kind == "equivalent" else f"{self.a} over {self.b} ({self.kind.replace('_', ' ')})"
 
     def taken_back(self, study: dict[str, Any]) -> bool:
-        """Whether the larger study has the loser ahead, or leaves no room for the claim. Pairs that it lacks take nothing back."""
+        """Return True where the larger study has the loser ahead, or leaves no room for the claim.
+
+        Pairs that it lacks take nothing back.
+        """
         margin = study["margin"]
         if self.kind == "take":
             return any(_difference(study, other, self.a)[1] > margin for other in study["scores"] if other != self.a)
@@ -137,7 +141,7 @@ def claims(study: dict[str, Any]) -> list[Claim]:
 
 
 def _difference(study: dict[str, Any], a: str, b: str) -> tuple[float, float, float]:
-    """A minus B and its 95 % interval; nothing is known where the study has no such pair."""
+    """Return A minus B and its 95 % interval, NaN where the study has no such pair."""
     for p in study["pairs"]:
         if (p["a"], p["b"]) == (a, b):
             return p["difference"], p["low"], p["high"]
@@ -147,7 +151,7 @@ def _difference(study: dict[str, Any], a: str, b: str) -> tuple[float, float, fl
 
 
 def table(work: Path) -> Iterator[str]:
-    """A row a data set, and what was taken back of all."""
+    """Yield one row per data set, and the number of claims taken back over all of them."""
     yield f"| data ({work.name}) | E, S | claims | scores at E, S | at 3 E | at 2 S | taken back by 3 E | by 2 S |"
     yield "| --- | --- | --- | --- | --- | --- | --- | --- |"
     count = Counter[str]()

@@ -1,5 +1,7 @@
-"""The loops that are compared. Each is made for (network, strategy, size) and, when called, trains one epoch of `IMAGES` images
-and returns images a second. Random weights and random pixels: speed does not look at them.
+"""The training loops that are compared.
+
+Each is made for (network, strategy, size). When called, it trains one epoch of `IMAGES` images and returns images per second. Weights
+and pixels are random, since speed does not depend on them.
 """
 
 import logging
@@ -37,19 +39,20 @@ Loop = Callable[[], float]
 
 
 def table(size: int, images: int | None = None) -> ImageTable:
-    """Random pixels in memory, split into mostly train."""
+    """Return a table of random pixels in memory, most of them in the training split."""
     images = images or IMAGES
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 256, (images + 16, size, size, 3), dtype=np.uint8)
     split_of = np.r_[np.zeros(images), np.ones(8), np.full(8, 2)].astype(np.int8)
     return ImageTable(
-        name="random", classes=tuple("abcdefg"), ids=tuple(map(str, range(images + 16))), labels=rng.integers(0, CLASSES, images + 16), split=split_of,
-        form="random pixels", fingerprint=f"random-{size}-{images}", decode=lambda i: pixels[i], policy="strong", channels=3, native_size=size,
+        name="random", classes=tuple("abcdefg"), ids=tuple(map(str, range(images + 16))),
+        labels=rng.integers(0, CLASSES, images + 16), split=split_of, form="random pixels", fingerprint=f"random-{size}-{images}",
+        decode=lambda i: pixels[i], policy="strong", channels=3, native_size=size,
     )  # fmt: skip
 
 
 def given_inputs(given: ImageTable, config: TrialConfig, cache: Path) -> Inputs:
-    """Inputs of a table that is at hand instead of one that is opened by name."""
+    """Return the inputs of a table that is at hand instead of one that is opened by name."""
     return Inputs(cut_off_test(given, np.stack([given.decode(k) for k in range(len(given.ids))])), config, cache)
 
 
@@ -58,8 +61,11 @@ def device() -> torch.device:
 
 
 def ours(network: str, strategy: str, size: int, precision: str, weights: str, views: int, cache: Path) -> Loop:
-    """The product's own loop; each call trains one more epoch."""
-    protocol = Protocol(max_epochs=100_000, image_size=size, batch_size=BATCH, precision=precision, views=views, train_eval_images=8)  # type: ignore[arg-type]
+    """Return the product's own loop. Each call trains one more epoch."""
+    protocol = Protocol(
+        max_epochs=100_000, image_size=size, batch_size=BATCH, views=views, train_eval_images=8,
+        precision=precision,  # type: ignore[arg-type]
+    )  # fmt: skip
     config = TrialConfig.default(Cell(dataset="digits", backbone=network, strategy=strategy), protocol)
     epochs = fine_tune(config, given_inputs(table(size), config, cache), weights=weights)
 
@@ -79,7 +85,7 @@ def ceiling(
     compiled: bool = False,
     layout: torch.memory_format = torch.channels_last,
 ) -> Loop:
-    """The same model and optimizer on one resident batch: nothing but arithmetic."""
+    """Return a loop of the same model and optimizer on one batch that stays in memory: nothing but arithmetic."""
     where = Device.best(precision)
     backbone = create(network, CLASSES, weights=weights, image_size=size)
     config = TrialConfig.default(Cell(dataset="digits", backbone=network, strategy=strategy), Protocol(image_size=size))
@@ -108,7 +114,10 @@ def ceiling(
 
 
 def flops_of_a_step(network: str, strategy: str, size: int, weights: str, reused: bool = False) -> float:
-    """Floating-point operations of one training image, counted by torch (a multiply-add is two); `reused`: without the frozen half's."""
+    """Return the floating-point operations of one training image, counted by torch (a multiply-add is two).
+
+    With `reused` those of the frozen half are left out.
+    """
     from torch.utils.flop_counter import FlopCounterMode
 
     backbone = create(network, CLASSES, weights=weights, image_size=size)
@@ -124,7 +133,7 @@ def flops_of_a_step(network: str, strategy: str, size: int, weights: str, reused
 
 
 def people_s_model(network: str, strategy: str, size: int) -> nn.Module:
-    """The network with requires_grad = False below what is trained: how it is usually frozen."""
+    """Return the network with requires_grad = False below the trained part, which is how it is usually frozen."""
     model = timm.create_model(timm_name(network), num_classes=CLASSES, **sized(timm_name(network), size, {})).to(device())
     if strategy != "full":
         keep = {slot.name for slot in slots_of(model) if slot.stage <= (0 if strategy == "linear_probe" else 1)}
@@ -134,7 +143,7 @@ def people_s_model(network: str, strategy: str, size: int) -> nn.Module:
 
 
 class Images(torch.utils.data.Dataset):  # type: ignore[type-arg]
-    """PIL images with a transform, as torchvision's and timm's folders are."""
+    """A data set of PIL images with a transform, in the form of torchvision's and timm's folders."""
 
     def __init__(self, size: int, transform: Callable[[Any], Any] | None) -> None:
         self.data, self.transform = table(size), transform
@@ -153,12 +162,13 @@ def loader(size: int) -> Any:
         transforms.ColorJitter(0.15, 0.15, 0.15), transforms.ToTensor(), transforms.Normalize((0.5,) * 3, (0.5,) * 3),
     ])  # fmt: skip
     return torch.utils.data.DataLoader(
-        Images(size, change), batch_size=BATCH, shuffle=True, num_workers=WORKERS, persistent_workers=True, pin_memory=device().type == "cuda"
+        Images(size, change), batch_size=BATCH, shuffle=True, num_workers=WORKERS, persistent_workers=True,
+        pin_memory=device().type == "cuda",
     )  # fmt: skip
 
 
 def plain(network: str, strategy: str, size: int) -> Loop:
-    """The loop people write: torchvision transforms on PIL images, DataLoader workers, fp32."""
+    """Return the loop that people write: torchvision transforms on PIL images, DataLoader workers, fp32."""
     batches, model = loader(size), people_s_model(network, strategy, size)
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-4)
 
@@ -178,7 +188,7 @@ def plain(network: str, strategy: str, size: int) -> Loop:
 
 
 def timm_s(network: str, strategy: str, size: int) -> Loop:
-    """timm's recipe from its own parts: loader, loss and optimizer factories, as its train.py puts them together."""
+    """Return timm's recipe from its own parts: loader, loss and optimizer factories, put together as in its train.py."""
     from timm.data import create_loader
     from timm.loss import LabelSmoothingCrossEntropy
     from timm.optim import create_optimizer_v2
@@ -207,7 +217,10 @@ def timm_s(network: str, strategy: str, size: int) -> Loop:
 
 
 def lightning_s(network: str, strategy: str, size: int) -> Loop:
-    """Lightning's Trainer with its defaults, logging and checkpoints off; an epoch is timed from its first batch to its last."""
+    """Return Lightning's Trainer with its defaults, without logging and checkpoints.
+
+    An epoch is timed from its first batch to its last.
+    """
     import lightning
 
     warnings.filterwarnings("ignore", module="lightning")
@@ -239,7 +252,8 @@ def lightning_s(network: str, strategy: str, size: int) -> Loop:
 
     def epoch() -> float:
         trainer = lightning.Trainer(
-            max_epochs=1, logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False, callbacks=[Clock()]
+            max_epochs=1, logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+            callbacks=[Clock()],
         )  # fmt: skip
         trainer.fit(module, batches)
         return IMAGES / Clock.seconds

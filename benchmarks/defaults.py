@@ -1,10 +1,11 @@
-"""Which learning rates each strategy needs: the pilot behind the published defaults and ranges of study/strategies.
+"""The learning rates that each strategy needs: the pilot behind the published defaults and ranges of study/strategies.
 
     python -m benchmarks.defaults --data DATA --json
 
-The same half-decade grid of as many learning rates for every strategy, everything else at its default, fresh augmented images in every
-epoch (`views = 0`), mean validation macro-F1 of the kept epoch over seeds. Nothing is chosen here: the table shows where each data set's best
-learning rate lies, what the default loses against it, and whether it lies at an end of the range that a study searches.
+Every strategy gets a half-decade grid of the same number of learning rates, with everything else at its default and fresh augmented
+images in every epoch (`views = 0`). The score is the validation macro-F1 of the kept epoch, the mean over seeds. Nothing is chosen
+here. The table shows the best learning rate on each data set, the loss of the default against it, and whether the best lies at an end
+of the range that a study searches.
 """
 
 import argparse
@@ -36,7 +37,7 @@ PROTOCOLS = {  # as quickstart and pilot have them
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One strategy on one data set: learning rate -> mean validation macro-F1 of the kept epoch (0 for a run that diverged)."""
+    """One strategy on one data set: mean validation macro-F1 of the kept epoch by learning rate (0 for a run that diverged)."""
 
     dataset: str
     strategy: str
@@ -48,7 +49,7 @@ class Row:
 
     @property
     def loss(self) -> float:
-        """What the default costs against the best of the grid, in shares; the default's score is its nearest neighbour's."""
+        """Return the loss of the default against the best of the grid, in shares. The default has the score of its nearest neighbour."""
         default = TrialConfig.default(
             Cell(dataset=self.dataset, backbone="efficientnet_lite0", strategy=self.strategy), Protocol()
         ).strategy.lr  # type: ignore[attr-defined]
@@ -57,7 +58,7 @@ class Row:
 
     @property
     def position(self) -> float:
-        """Of the best one within the range that is searched, 0 to 1 on its axis."""
+        """Return the position of the best learning rate within the searched range, 0 to 1 on its axis."""
         domain = domains(STRATEGIES[self.strategy])["lr"]
         assert isinstance(domain, Log)
         return domain.position(self.best)
@@ -79,7 +80,8 @@ def measure(args: argparse.Namespace) -> Iterator[Row]:
             scores = {}
             for lr in OF_A_HEAD_ALONE if strategy == "linear_probe" else LEARNING_RATES:
                 published = [TrialConfig.default(cell, PROTOCOLS[dataset], seed) for seed in range(args.seeds)]
-                configs = [dataclasses.replace(c, strategy=dataclasses.replace(c.strategy, lr=lr)) for c in published]  # type: ignore[call-arg]
+                at_rate = ((c, dataclasses.replace(c.strategy, lr=lr)) for c in published)  # type: ignore[call-arg]
+                configs = [dataclasses.replace(c, strategy=own) for c, own in at_rate]
                 scores[lr] = statistics.fmean(score(c, args.data) for c in configs)
             yield Row(dataset=dataset, strategy=strategy, scores=scores)
 
@@ -100,7 +102,10 @@ def main() -> None:
         rows.append(row)
         cells = "  ".join(f"{lr:.0e} {100 * s:4.1f}" for lr, s in row.scores.items())
         print(
-            f"{row.dataset:10s} {row.strategy:12s} {cells}  best at {row.best:.0e} ({row.position:.2f} of its range), default loses {100 * row.loss:.1f}",
+            (
+                f"{row.dataset:10s} {row.strategy:12s} {cells}  best at {row.best:.0e} ({row.position:.2f} of its range), "
+                f"default loses {100 * row.loss:.1f}"
+            ),
             flush=True,
         )
     if args.json:

@@ -1,11 +1,18 @@
-"""Whether the estimator of cross-fitted studies keeps its word, and what it gains over one split: python -m benchmarks.folds [--json]
+"""Coverage of the estimator for cross-fitted studies, and its gain over one split: python -m benchmarks.folds [--json]
 
-Simulated studies of two strategies on N images (benchmarks/partitioned.py), cut into K folds with m searches each. By world and design: how often a
-winner is named who is none, how often the 95 % interval holds the truth (of training on images of this kind; of training on these images, where
-the networks' training images have something in common), its width, the root mean square error of the difference (points), and how often the true
-winner is named. Beside it, on the same images and with as many networks: one split into 60 / 20 / 20 % with K m searches. Then, of the same
-predictions as the folds', intervals in use elsewhere: images alone (Bayle et al. 2020), Student's t over folds, and the same with Nadeau and
-Bengio's (2003) correction. Last, the correlation over studies of two folds' accuracies, and of their differences between the strategies.
+Studies of two strategies on N images are simulated (benchmarks/partitioned.py), cut into K folds with m searches each. The table shows
+by world and design:
+
+- how often a winner is named although there is none,
+- how often the 95 % interval holds the truth: of training on images of this kind, and of training on these images, where the networks'
+  training images have something in common,
+- the width of the interval and the root mean square error of the difference (points),
+- how often the true winner is named.
+
+Beside it stands one split into 60 / 20 / 20 % with K m searches, on the same images and with as many networks. Then follow other
+intervals on the folds' predictions: images alone (Bayle et al. 2020), Student's t over folds, and the same with Nadeau and Bengio's
+(2003) correction. The last column is the correlation over studies of two folds' accuracies, and of their differences between the
+strategies.
 """
 
 import argparse
@@ -29,7 +36,7 @@ CLASSES = 7
 
 
 def judged(study: Partition, folds: int, passes: int) -> dict[str, tuple[float, float, float]]:
-    """By method: a difference, the half width of its 95 % interval, and how much of the truth is due to the very training images."""
+    """Return by method (difference, half width of its 95 % interval, part of the truth that is due to these training images)."""
     outer = OuterFolds(labels=study.labels, fold=study.folds[folds], classes=CLASSES, groups=study.groups)
     a, b = (cross_fit(p, outer) for p in study.predicted[folds, passes])
     ours = difference(a, b)
@@ -54,7 +61,7 @@ def judged(study: Partition, folds: int, passes: int) -> dict[str, tuple[float, 
 
 
 def usual(a: CrossFitted, b: CrossFitted) -> tuple[float, float, float]:
-    """Of the difference: its variance through images, the degrees of freedom of that, and its variance between folds."""
+    """Return for the difference (variance through images, its degrees of freedom, variance between folds)."""
     d, folds = (a.influence - b.influence).mean(axis=0), a.folds
     units = image_units(len(folds.labels), folds.groups)
     between = variance_of_sum((a.by_fold - b.by_fold).mean(axis=0), folds.fold_sizes, np.zeros(len(folds.fold_sizes), int))[0]
@@ -62,20 +69,20 @@ def usual(a: CrossFitted, b: CrossFitted) -> tuple[float, float, float]:
 
 
 def accuracies(study: Partition, folds: int, passes: int) -> np.ndarray:
-    """[2, K] of each strategy by fold, over its passes."""
+    """Return [2, K] the accuracy of each strategy by fold, over its passes."""
     right = (study.predicted[folds, passes] == study.labels).mean(axis=1)
     place = study.folds[folds]
     return np.stack([np.bincount(place, r, folds) / np.bincount(place, minlength=folds) for r in right])
 
 
 def correlation(values: np.ndarray) -> float:
-    """Mean over pairs of folds of the correlation over studies [S, K]."""
+    """Return the mean over pairs of folds of the correlation over studies, from values [S, K]."""
     found = np.corrcoef(values.T)
     return float(found[~np.eye(len(found), dtype=bool)].mean())
 
 
 def measure(world: Partitioned, studies: int) -> list[dict[str, Any]]:
-    """One row a design."""
+    """Return one row per design."""
     truth = world.truth()
     found: dict[tuple[int, int], dict[str, list[tuple[float, float, float]]]] = {d: defaultdict(list) for d in world.designs}
     by_fold: dict[tuple[int, int], list[np.ndarray]] = {d: [] for d in world.designs}
@@ -97,8 +104,11 @@ def measure(world: Partitioned, studies: int) -> list[dict[str, Any]]:
 
 
 def rates(found: np.ndarray, truth: float) -> dict[str, float]:
-    """Of differences, half widths and what the training images did [S, 3]; studies without an interval name nobody. `wrong`: a winner named
-    who is none; `here`: covers the truth of training on these images; `width`, median, and `error`, root mean square: points."""
+    """Return the rates from [S, 3]: difference, half width, and effect of the training images. A study without an interval names nobody.
+
+    `wrong` is the rate of naming a winner that is none, `here` that of covering the truth of training on these images. `width` (median)
+    and `error` are in points.
+    """
     mean, half, here = found.T
     half = np.where(np.isnan(half), np.inf, half)
     named, right = np.abs(mean) > half, np.sign(mean) == np.sign(truth)
@@ -113,7 +123,7 @@ def rates(found: np.ndarray, truth: float) -> dict[str, float]:
 
 
 def missed(row: dict[str, Any], studies: int) -> list[str]:
-    """Bars of the estimator not held, beyond two standard errors."""
+    """Return the bars of the estimator that are missed by more than two standard errors."""
     own = row["folds"]
 
     def by(bar: float) -> float:
@@ -128,7 +138,7 @@ def missed(row: dict[str, Any], studies: int) -> list[str]:
 
 
 def line(name: str, row: dict[str, Any], studies: int) -> str:
-    """One design in one world, as printed."""
+    """Return one design in one world as it is printed."""
 
     def percent(method: str, *what: str) -> str:
         return " ".join(f"{100 * row[method][w]:5.1f}" if w in row[method] else "    -" for w in what)
@@ -148,7 +158,8 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="one object on the last line")
     args = parser.parse_args()
     found: dict[str, list[dict[str, Any]]] = {}
-    heads = [f"{m.replace('_', ' '):35s}" for m in METHODS[:2]] + [f"{m.replace('_', ' '):13s}"[:13] for m in METHODS[2:]] + ["correlation"]
+    heads = [f"{m.replace('_', ' '):35s}" for m in METHODS[:2]] + [f"{m.replace('_', ' '):13s}"[:13] for m in METHODS[2:]]
+    heads.append("correlation")
     print(" " * 50 + "".join(heads))
     print(
         f"{'world':36s} {'N':>4s} {'K x m':>6s}   "

@@ -1,8 +1,9 @@
-"""Which precision and memory format train fastest? Neither answer holds for every network, which is why a study measures its own.
+"""Training speed by precision and memory format. No answer holds for every network, so a study measures its own.
 
     python -m benchmarks.formats --json
 
-A training step on one resident batch, images a second, best of `--repetitions` (the machine's own noise only ever slows it).
+The result is the speed of a training step on one batch in memory, in images per second, best of `--repetitions` (other programs can
+only slow it down).
 """
 
 import argparse
@@ -21,7 +22,8 @@ FORMATS = {"channels-last": torch.channels_last, "contiguous": torch.contiguous_
 
 def rate(network: str, size: int, precision: str, layout: torch.memory_format, batch: int, repetitions: int) -> float:
     where = Device.best(precision)
-    model = timm.create_model(timm_name(network), num_classes=7).train().to(where.device, memory_format=layout)  # type: ignore[call-overload]
+    model = timm.create_model(timm_name(network), num_classes=7).train()
+    model = model.to(where.device, memory_format=layout)  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW(model.parameters(), fused=True)
     images = torch.randn(batch, 3, size, size, device=where.device).contiguous(memory_format=layout)
 

@@ -1,11 +1,13 @@
-"""All that docs/performance.md promises of GPUs, on whatever GPU there is, in about eight minutes; writes the table.
+"""Every promise of docs/performance.md about GPUs, measured on the GPU at hand in about eight minutes. It writes the table.
 
     python -m benchmarks.gpu --write docs/gpu.md
 
-The loop against its ceiling at 224 px and its share of the peak (MFU), bf16 against fp32, the loop people write, memory layouts and compiled
-steps, images that do not fit the GPU, one real trial, trials that share a GPU by measured memory, and two workers where there are two. What fails, or does not come to its turn in
-time, stands in the table as such, and the exit code is 1. `--rehearse` does the same with tiny networks on the processor and writes
-nothing: it shows that the benchmark runs.
+It compares the loop with its ceiling at 224 px and with the peak of the GPU (MFU), bf16 with fp32, and the loop with the one that
+people write. It measures memory layouts and compiled steps, images that do not fit into the GPU, one real trial, trials that share a
+GPU by measured memory, and two workers where there are two GPUs.
+
+Parts that fail, or that are not reached in time, are marked so in the table, and the exit code is 1. `--rehearse` does the same with
+tiny networks on the processor and writes nothing, to show that the benchmark runs.
 """
 
 import argparse
@@ -31,7 +33,7 @@ from study.tracking.ledger import Ledger
 from study.training import inputs
 
 Lines = Iterator[tuple[str, str]]
-"""What was measured, and what came out."""
+"""Rows of the table: (quantity, result)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +63,7 @@ def ranged(values: list[float]) -> str:
 
 
 def turns(loops: dict[str, contestants.Loop], repetitions: int) -> dict[str, list[float]]:
-    """Images a second of each loop, one after the other, over and over, after a turn to warm up."""
+    """Return the images per second of each loop. The loops take turns, after one turn to warm up."""
     for one in loops.values():
         one()
     seen: dict[str, list[float]] = {name: [] for name in loops}
@@ -79,7 +81,7 @@ def ratio(a: list[float], b: list[float]) -> str:
 
 
 def loops(network: str, strategy: str, scale: Scale, weights: str) -> Lines:
-    """bf16 against its ceiling, against fp32 and, where something is frozen, against full and with stored activations."""
+    """Yield bf16 against its ceiling, against fp32 and, where something is frozen, against full and with stored activations."""
     at = (scale.size, "bf16", weights)
     made = {
         "ours": contestants.ours(network, strategy, *at, 0, Path(weights, "a")),
@@ -101,7 +103,7 @@ def loops(network: str, strategy: str, scale: Scale, weights: str) -> Lines:
 
 
 def not_resident(network: str, scale: Scale, weights: str) -> Lines:
-    """Images in the GPU's memory, fetched a batch ahead, and fetched when they are wanted."""
+    """Yield the speed with images in the GPU's memory, fetched one batch ahead, and fetched when needed."""
     at = (network, "full", scale.size, "bf16", weights, 0)
     made = {"resident": contestants.ours(*at, Path(weights, "e"))}
     made["resident"]()  # places its images: the next ones find no room
@@ -113,12 +115,15 @@ def not_resident(network: str, scale: Scale, weights: str) -> Lines:
     seen = turns(made, scale.repetitions)
     yield (
         f"{network}, full: images that do not fit the GPU",
-        f"fetched a batch ahead {ratio(seen['ahead'], seen['resident'])} of resident, fetched when wanted {ratio(seen['at once'], seen['resident'])}",
+        (
+            f"fetched a batch ahead {ratio(seen['ahead'], seen['resident'])} of resident, fetched when wanted "
+            f"{ratio(seen['at once'], seen['resident'])}"
+        ),
     )
 
 
 def people_s(network: str, scale: Scale, weights: str) -> Lines:
-    """Ours against torchvision's transforms behind a DataLoader with as many workers as there are processors, up to 16."""
+    """Yield our loop against torchvision's transforms behind a DataLoader with one worker per processor, at most 16."""
     contestants.WORKERS = min(os.cpu_count() or 1, 16)
     at = (network, "full", scale.size)
     made = {"ours": contestants.ours(*at, "bf16", weights, 0, Path(weights, "h")), "plain": contestants.plain(*at)}
@@ -130,7 +135,7 @@ def people_s(network: str, scale: Scale, weights: str) -> Lines:
 
 
 def layouts(network: str, scale: Scale, weights: str) -> Lines:
-    """Arithmetic alone, as the loop lays it out, against contiguous memory and against a compiled step."""
+    """Yield the arithmetic alone in the loop's memory layout, against contiguous memory and against a compiled step."""
     at = (network, "full", scale.size, "bf16", weights)
     made = {"ceiling": contestants.ceiling(*at), "contiguous": contestants.ceiling(*at, layout=torch.contiguous_format)}
     made["compiled"] = contestants.ceiling(*at, compiled=True)
@@ -140,7 +145,8 @@ def layouts(network: str, scale: Scale, weights: str) -> Lines:
     seen = turns(made, scale.repetitions)
     yield (
         f"{network}, full: arithmetic alone, bf16",
-        f"channels-last / contiguous {ratio(seen['ceiling'], seen['contiguous'])}, compiled / not {ratio(seen['compiled'], seen['ceiling'])} "
+        f"channels-last / contiguous {ratio(seen['ceiling'], seen['contiguous'])}, compiled / not "
+        f"{ratio(seen['compiled'], seen['ceiling'])} "
         f"after a first epoch of {compiling:.0f} s",
     )
 
@@ -156,7 +162,7 @@ def room_for(size: float) -> Iterator[None]:
 
 @contextmanager
 def never_ahead() -> Iterator[None]:
-    """Inputs that are placed now are never fetched ahead, then or later."""
+    """Switch off fetching ahead for all inputs that are placed inside the context."""
     before, inputs.Ahead = inputs.Ahead, lambda read, device: None  # type: ignore[assignment,misc]
     try:
         yield
@@ -175,7 +181,7 @@ GPU = Study(name="gpu", cells=grid(["digits"], ["efficientnet_lite0"], ["partial
 
 
 def study(scale: Scale, trials: int, *more: str) -> tuple[Ledger, float]:
-    """A search of `trials` trials on Ray, from the command to its end: its ledger, and seconds. Raises RuntimeError."""
+    """Run a search of `trials` trials on Ray, and return its ledger and the seconds from start to end. Raises RuntimeError."""
     folder = Path(tempfile.mkdtemp(prefix="gpu-"))
     (folder / "gpu_study.py").write_text(STUDY.format(fraction=scale.fraction, size=min(scale.size, 128), trials=trials))
     command = [sys.executable, "-m", "study.sweep", str(folder / "gpu_study.py"), "--results", str(folder), "--mlflow", "off", *more]
@@ -187,7 +193,7 @@ def study(scale: Scale, trials: int, *more: str) -> tuple[Ledger, float]:
 
 
 def at_once(ledger: Ledger) -> int:
-    """Most trials that ran at the same time."""
+    """Return the largest number of trials that ran at the same time."""
     spans = [(r.started_at, r.ended_at) for r in ledger.results().values()]
     return max(sum(a <= start < b for a, b in spans) for start, _ in spans)
 
@@ -210,7 +216,7 @@ def one_trial(scale: Scale) -> Lines:
 
 
 def sharing(scale: Scale) -> Lines:
-    """The same six trials, one at a time and as many at once as their measured memory allows."""
+    """Yield the time of six trials, one at a time and as many at once as their measured memory allows."""
     (one, alone), (many, shared) = study(scale, 6, "--concurrent", "1"), study(scale, 6, "--gpus-per-trial", "auto", "--concurrent", "3")
     peak = max(e.facts["peak_gpu_bytes"] for e in epochs_of(many))
     scores = [{i: r.metrics.get("val/macro_f1", float("nan")) for i, r in ledger.results().items()} for ledger in (one, many)]
@@ -218,8 +224,11 @@ def sharing(scale: Scale) -> Lines:
     apart = max(abs(score - scores[1][i]) for i, score in scores[0].items())
     yield (
         "six trials that share a GPU by measured memory, three at most, against one at a time",
-        f"{at_once(many)} at once (against {at_once(one)}), {alone / shared:.2f} times as fast in all ({alone:.0f} and {shared:.0f} s, Ray's start "
-        f"included); alone, the first took {max(r.seconds for r in one.results().values()):.1f} s of training, a later one {later:.1f}; {peak / 1e9:.2f} GB a trial at most; the same trial's macro-F1 differs by {100 * apart:.2f} points at most",
+        f"{at_once(many)} at once (against {at_once(one)}), {alone / shared:.2f} times as fast in all ({alone:.0f} and "
+        f"{shared:.0f} s, Ray's start "
+        f"included); alone, the first took {max(r.seconds for r in one.results().values()):.1f} s of training, a later one "
+        f"{later:.1f}; {peak / 1e9:.2f} GB a trial at most; the same trial's macro-F1 differs by {100 * apart:.2f} points at "
+        "most",
     )
 
 
@@ -236,7 +245,7 @@ def two_workers(scale: Scale) -> Lines:
 
 
 def parts(scale: Scale, weights: str) -> list[tuple[str, Callable[[], Lines]]]:
-    """Cheap promises first, so that a slow GPU leaves out what says least."""
+    """Return the parts, the cheapest first, so that a slow GPU leaves out those that say least."""
     found: list[tuple[str, Callable[[], Lines]]] = [("one trial", lambda: one_trial(scale))]
     for strategy in ("full", "partial"):
         for network in scale.networks:
@@ -251,7 +260,7 @@ def parts(scale: Scale, weights: str) -> list[tuple[str, Callable[[], Lines]]]:
 
 
 def measure(scale: Scale, weights: str) -> tuple[list[tuple[str, str]], bool]:
-    """The rows, and whether every part came to its end in time."""
+    """Return the rows, and True where every part ended in time."""
     began, rows, good = time.perf_counter(), list[tuple[str, str]](), True
     contestants.IMAGES, contestants.BATCH = scale.images, scale.batch
     for network in scale.networks:

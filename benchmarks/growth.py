@@ -1,4 +1,4 @@
-"""What a large study costs beside its training: to resume, to mirror, to report, on a disk or in an object store.
+"""The cost of a large study beside its training: to resume, to mirror, to report, on a disk or in an object store.
 
     python -m benchmarks.growth resume --trials 5000 --epochs 3
     python -m benchmarks.growth idle --trials 5000 --epochs 3
@@ -6,8 +6,8 @@
     python -m benchmarks.growth report --trials 10000 --epochs 30
     python -m benchmarks.growth store --trials 1000 --epochs 3 --latency 0.1
 
-The ledger is written as a sweep leaves it, with scores drawn at random; reading it is all that is measured. `mirror` starts an MLflow
-server, `store` moto's S3 server, on loopback.
+The ledger is written as a sweep leaves it, with random scores, and only reading it is measured. `mirror` starts an MLflow server,
+`store` moto's S3 server, both on loopback.
 """
 
 import argparse
@@ -39,7 +39,7 @@ CELLS = grid(["digits", "mini_faces"], ["efficientnet_lite0"], ["partial", "full
 
 
 def fill(results: str, trials: int, epochs: int) -> Ledger:
-    """A study whose search is done and whose choice is made: `trials` in all, `epochs` each."""
+    """Write a study whose search is done and whose choice is made, with `trials` trials of `epochs` epochs each."""
     each = trials // len(CELLS)
     study = Study(
         name="large", cells=CELLS, protocol=Protocol(max_epochs=epochs, image_size=32), trials=each, random_trials=each, confirm_seeds=0
@@ -67,7 +67,7 @@ def fill(results: str, trials: int, epochs: int) -> Ledger:
 
 
 def drawn(study: Study, sequence: int) -> Ask:
-    """A random trial, without Optuna, which takes milliseconds for each."""
+    """Return a random trial, without Optuna, which takes milliseconds for each."""
     cell, number = CELLS[sequence % len(CELLS)], sequence // len(CELLS)
     rng, values = np.random.default_rng(sequence), dict[str, Any]()
     for name, domain in study.ranges(cell).items():
@@ -107,7 +107,7 @@ def ended(ask: Ask, epochs: int, first: dict[str, Any]) -> tuple[TrialResult, by
 
 
 def timed(act: Callable[[], Any]) -> tuple[float, float, int, Any]:
-    """Seconds, of this process's own processor too, and files read."""
+    """Return (wall seconds, processor seconds of this process, files read, result)."""
     reads, read = [0], Folder.read
 
     def counted(self: Folder, name: str) -> bytes | None:
@@ -124,7 +124,7 @@ def timed(act: Callable[[], Any]) -> tuple[float, float, int, Any]:
 
 
 def resume(ledger: Ledger) -> dict[str, Any]:
-    """As a sweep does before its first trial: what is done, then the search's memory."""
+    """Do what a sweep does before its first trial: read the finished trials, then rebuild the search's memory."""
 
     def whole() -> int:
         fresh = Ledger(ledger.folder.location.rpartition("/")[0], ledger.study_name)
@@ -138,7 +138,7 @@ def resume(ledger: Ledger) -> dict[str, Any]:
 
 
 def idle(ledger: Ledger) -> dict[str, Any]:
-    """A pass of the follower when its server has everything: no server is asked."""
+    """Run a pass of the follower when its server has everything, so that no server is asked."""
     uri, asks, study = "http://127.0.0.1:9", ledger.asks(), ledger.study()
     assert study is not None
     files = {n: mark(d) for n in STUDY_FILES if (d := ledger.folder.read(n)) is not None}
@@ -155,7 +155,7 @@ def idle(ledger: Ledger) -> dict[str, Any]:
 
 
 def mirror(ledger: Ledger) -> dict[str, Any]:
-    """The first pass, to a server that knows nothing of the study."""
+    """Run the first pass to a server that knows nothing of the study."""
     from tests.services import mlflow
 
     with tempfile.TemporaryDirectory() as folder, mlflow(f"sqlite:///{folder}/m.db", Path(folder, "artifacts")) as server:

@@ -1,9 +1,9 @@
-"""Is the model ever waiting for images? Decoding, the memory-mapped cache and augmentation against the model's appetite.
+"""Is the model ever waiting for images? Decoding, the memory-mapped cache and augmentation against the model's speed.
 
     python -m benchmarks.input --network efficientnet_b0 --size 96 --json
 
-A folder of JPEG files is made and read as a user's would be; rates are images a second with torch's threads (OMP_NUM_THREADS), the model's is its
-training step on a resident batch (full fine-tuning), the hungriest there is.
+A folder of JPEG files is made and read like a user's folder. Rates are images per second with torch's threads (OMP_NUM_THREADS). The
+model's rate is that of a full fine-tuning step on a batch in memory, the fastest consumer there is.
 """
 
 import argparse
@@ -51,7 +51,7 @@ def rate(step: Callable[[int], object], batches: int) -> float:
 
 
 def decoding(table: ImageTable, side: int, repetitions: int) -> dict[str, list[float]]:
-    """Of decoding all images with every core against one thread, in turns: how many times faster, and processor seconds it took more."""
+    """Return the decoding of all images with every core against one thread, in turns: speed-up and additional processor seconds."""
     times: dict[int, list[tuple[float, float]]] = {1: [], cores(): []}
     for _ in range(repetitions):
         for threads, seen in times.items():
@@ -119,7 +119,8 @@ def main() -> None:
     for k, v in shown.items():
         print(f"  {k:45s}   {v:10.0f}")
     print(
-        f"  read and augment take {share:.1%} of the model's time; peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6:.2f} GB"
+        f"  read and augment take {share:.1%} of the model's time; peak memory "
+        f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6:.2f} GB"
     )
     if args.json:
         print(

@@ -1,19 +1,21 @@
-"""Studies whose parts are killed at moments drawn by chance, run on by the same command, and compared with an unkilled twin.
+"""Studies whose parts are killed at random moments, continued by the same command, and compared with an unkilled twin.
 
     python -m benchmarks.kills --kills 100 --json
 
-Targets: the driver (with and without Ray), Ray's raylet and GCS, the actor that trains, a DDP worker, the follower that feeds MLflow.
-Moments: before the search, in it, while confirming, while reporting. A target that is not there when its moment has come is a draw
-that does not count; nothing else is killed in its place. A study takes several kills; then the same command runs to its end, and
-ids, epochs, metrics, choice, verdicts, predictions and MLflow's rows must be the twin's, bit by bit (benchmarks/twins.py).
+The targets are the driver (with and without Ray), Ray's raylet and GCS, the actor that trains, a DDP worker, and the follower that
+feeds MLflow. The moments are before the search, in it, while confirming, and while reporting. A target that is not there at its moment
+does not count, and nothing else is killed in its place.
 
-lost          trials, epochs or rows that the twin has
-doubled       those that it has once, or not at all
-unequal       other values
-left running  processes that live `LEFT_S` after the start of the command that they belonged to has ended
-silent        starts that neither ended nor went on within `SILENT_S` after a kill
+A study takes several kills. Then the same command runs to its end, and ids, epochs, metrics, choice, verdicts, predictions and MLflow's
+rows must be the twin's, bit by bit (benchmarks/twins.py). The columns are:
 
-The same kills against Ray's own restore: benchmarks/restore_kills.py.
+- lost: trials, epochs or rows that only the twin has,
+- doubled: those that the twin has once, or not at all,
+- unequal: other values,
+- left running: processes that live `LEFT_S` after the start of the command they belong to has ended,
+- silent: starts that neither ended nor went on within `SILENT_S` after a kill.
+
+benchmarks/restore_kills.py applies the same kills to Ray's own restore.
 """
 
 import argparse
@@ -75,7 +77,10 @@ class Study:
         return Start(self.command, self.env, self.results / "tiny" / "study.json")
 
     def finish(self, start: Start | None, row: Row) -> str:
-        """Runs it to its end; an empty text, or why that was not reached. What MLflow has not got then is sent, as the sweep advises."""
+        """Run it to its end and return "", or the reason why the end was not reached.
+
+        Rows that MLflow lacks then are sent, as the sweep advises.
+        """
         for _ in range(TRIES):
             start = start or self.start()
             code = start.wait(600)
@@ -101,7 +106,7 @@ def left_later(start: Start, row: Row) -> None:
 
 
 Twin = tuple[Path, dict[str, float]]
-"""The results of an unkilled study, and how long each of its moments took, in seconds."""
+"""The results of an unkilled study, and the seconds of each of its moments."""
 
 
 def twin(kind: Kind, folder: Path) -> Twin:
@@ -115,7 +120,7 @@ def twin(kind: Kind, folder: Path) -> Twin:
 
 
 def kill_parts(name: str, rows: dict[str, Row], wanted: int, twin_of: Future[Twin], folder: Path, seed: int, until: float) -> None:
-    """Studies, each under several kills, until there were `wanted` kills, TRIES times as many draws, or it is `until`."""
+    """Run studies, each under several kills, until there were `wanted` kills, TRIES times as many draws, or it is `until`."""
     target, row, rng = TARGETS[name], rows[name], np.random.default_rng([seed, list(TARGETS).index(name)])
     unkilled, lengths = twin_of.result()
     while row.kills < wanted and row.kills + row.not_there < TRIES * wanted and time.monotonic() < until:
@@ -128,11 +133,12 @@ def kill_parts(name: str, rows: dict[str, Row], wanted: int, twin_of: Future[Twi
         row.studies += 1
         found = Differences(lost=[problem]) if problem else differences(study.results, unkilled, "tiny")
         row.found.add(found)
-        say(f"{name}: study {row.studies} ended, {row.kills} of {wanted} kills, {row.not_there} not there, {asdict(found)}\n" + table(rows))
+        counted = f"{row.kills} of {wanted} kills, {row.not_there} not there"
+        say(f"{name}: study {row.studies} ended, {counted}, {asdict(found)}\n" + table(rows))
 
 
 def strike(start: Start, target: Target, moment: str, length: float, rng: np.random.Generator, row: Row) -> Start | None:
-    """Kills the target at some time within the moment. Returns the start that goes on, or None where it has ended."""
+    """Kill the target at a random time within the moment. Return the start that goes on, or None where it has ended."""
     there = start.reach(moment, 240)
     if there:
         time.sleep(rng.uniform(0, length * start.left_of(moment)))
@@ -165,7 +171,7 @@ def say(text: str) -> None:
 
 
 def bound(kills: int) -> float:
-    """The 95 % upper bound of a rate, in per cent, of which none was seen in `kills`."""
+    """Return the 95 % upper bound, in per cent, of a rate of which no case was seen in `kills`."""
     return 100 * (1 - 0.05 ** (1 / kills)) if kills else 100.0
 
 

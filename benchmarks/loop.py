@@ -1,12 +1,12 @@
-"""The loop against its own ceiling, against the loops people use, and partial fine-tuning at its true price.
+"""The loop against its own ceiling and against the loops people use, and the true price of partial fine-tuning.
 
     python -m benchmarks.loop --networks resnet50 efficientnet_b0 --sizes 96 --json
 
     python -m benchmarks.loop --networks vit_tiny_patch16_224 --sizes 224 --strategies partial --against --json
 
-Every comparison is paired in one run and given as a ratio: median over repetitions, with their range. Ours runs in the precision
-that `fastest_precision` measures to be the faster one, as a study with precision="auto" does; the others in their own defaults.
-`flops`: the same ratios of counted operations, which is what arithmetic alone would give.
+Every comparison is paired in one run and given as a ratio: median over repetitions, with their range. Our loop runs in the precision
+that `fastest_precision` measures as the faster one, as a study with precision="auto" does. The others run in their own defaults.
+`flops` gives the same ratios in counted operations, which is what arithmetic alone would give.
 """
 
 import argparse
@@ -36,13 +36,13 @@ def ratios(a: list[float], b: list[float]) -> dict[str, float]:
 
 
 def peak_bf16() -> float | None:
-    """FLOP/s of the GPU at hand; None without one, or where its peak is not in the table."""
+    """Return the peak FLOP/s of the GPU at hand, or None without one or where its peak is not in the table."""
     name = torch.cuda.get_device_name() if torch.cuda.is_available() else ""
     return next((v for k, v in PEAK_BF16.items() if k in name), None)
 
 
 def arithmetic(strategy: str, size: int, weights: str) -> tuple[tuple[str, int, str, bool], ...]:
-    """Steps whose operations bound the ratios of time: the strategy's, full's, and the strategy's without its frozen half."""
+    """Return the steps whose operations bound the ratios of time: the strategy's, full's, and the strategy's without its frozen half."""
     return (strategy, size, weights, False), ("full", size, weights, False), (strategy, size, weights, True)
 
 

@@ -1,9 +1,10 @@
-"""How long the stages of a finished study would take on a number of workers, with its trials in another order of starting.
+"""Time of a finished study's stages on a number of workers, with its trials started in another order.
 
     python -m benchmarks.makespan RESULTS/STUDY --workers 2 4 8
 
-Every trial takes the seconds that it was measured to take; whoever is free starts the next. Before: the search asks its cells in the
-study's order, confirm runs start seed by seed. After: as `study/search/scheduling_order.py` has them start. `seen` is what the study itself took.
+Every trial takes its measured seconds, and a free worker starts the next one. Before: the search asks its cells in the study's order,
+and confirm runs start seed by seed. After: they start in the order of `study/search/scheduling_order.py`. `seen` is the time of the
+study itself.
 """
 
 import argparse
@@ -20,7 +21,7 @@ from study.tracking.ledger import Ledger
 
 
 def makespan(seconds: list[float], workers: int) -> float:
-    """Until the last ends, where trials start in this order as soon as a worker is free."""
+    """Return the seconds until the last trial ends, where trials start in this order as soon as a worker is free."""
     free = [0.0] * workers
     for cost in seconds:
         heapq.heapreplace(free, free[0] + cost)
@@ -28,8 +29,10 @@ def makespan(seconds: list[float], workers: int) -> float:
 
 
 def orders(ledger: Ledger, stage: Stage) -> tuple[list[float], list[float]]:
-    """Seconds of the stage's trials in the order before and after. The search's: rounds of one trial a cell, the dearest first of each by
-    what its cell took in the rounds before."""
+    """Return the seconds of the stage's trials in the order before and after.
+
+    The search has rounds of one trial per cell. After, the most expensive cell of earlier rounds starts first in each.
+    """
     results = ledger.results()
     asks = [a for a in ledger.asks(stage) if a.trial_id in results]
     order = {cell.id: k for k, cell in enumerate(_study_cells(ledger))}
@@ -77,7 +80,8 @@ def main() -> None:
             least = max(sum(before) / workers, max(before))
             rows.append({"stage": stage.value, "workers": workers, "before": was, "after": now, "least": least})
             print(
-                f"  {workers} workers: {was:8.1f} s before, {now:8.1f} s after ({was / now:.2f} times); no order takes less than {least:.1f} s"
+                f"  {workers} workers: {was:8.1f} s before, {now:8.1f} s after ({was / now:.2f} times); no order takes "
+                f"less than {least:.1f} s"
             )
     if args.json:
         print(json.dumps(rows))

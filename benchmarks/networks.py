@@ -2,8 +2,8 @@
 
     python -m benchmarks.networks --write docs/networks.md
 
-The families are timm's own modules; of each, the network with the fewest parameters that is not one of timm's test models. Weights are
-random: where a network can be cut does not depend on them.
+The families are timm's own modules. Of each, the network with the fewest parameters is taken that is not one of timm's test models.
+Weights are random, since the places where a network can be cut do not depend on them.
 """
 
 import argparse
@@ -30,16 +30,16 @@ from study.strategies import STRATEGIES, Phase
 from study.training.optimizers import make_optimizer
 
 SIZES = (64, 96, 128, 224)
-"""Pixels: the first that a network takes; else its own size."""
+"""Image sizes to try, in pixels: the first that a network takes, else its own size."""
 
 MOST = 200e6
-"""Parameters; a family whose smallest network has more is not built here."""
+"""Limit of parameters: a family whose smallest network has more is not built here."""
 
 CLASSES = 7
 
 
 def smallest(family: str) -> tuple[str, int]:
-    """(name, parameters) of the family's smallest network."""
+    """Return (name, parameters) of the family's smallest network."""
     found: list[tuple[int, str]] = []
     for name in timm.list_models(module=family):
         if not name.startswith("test_"):
@@ -54,7 +54,7 @@ def make(name: str, size: int | None) -> Backbone:
 
 
 def fitting(name: str) -> tuple[Backbone, int]:
-    """The network at the first size that it takes. Raises ConfigError with the refusal of its own size."""
+    """Return the network at the first size that it takes. Raises ConfigError with the reason why its own size was refused."""
     for size in SIZES:
         try:
             backbone = make(name, size)
@@ -68,13 +68,16 @@ def fitting(name: str) -> tuple[Backbone, int]:
 
 
 def try_cut(backbone: Backbone, cut: int) -> tuple[str, str]:
-    """(how it was cut or "whole", why it stayed whole)."""
+    """Return (how it was cut or "whole", why it stayed whole)."""
     model = split(backbone, cut)
     return ("whole", model.why_whole) if model.frozen is None else (model.how, "")
 
 
 def train_once(backbone: Backbone, phase: Phase) -> None:
-    """One step of the phase. Raises AssertionError where something that it leaves out moved, or nothing that it trains."""
+    """Train one step of the phase.
+
+    Raises AssertionError where something that it leaves out moved, or nothing that it trains.
+    """
     model = split(backbone, phase.cut)
     optimizer = make_optimizer(model, phase, Recipe(), "adamw")
     before = {k: v.clone() for k, v in model.network_state().items()}
@@ -132,9 +135,7 @@ def shown(row: dict[str, Any]) -> str:
     how = ", ".join(f"{h} {n}" if len(count) > 1 else h for h, n in count.items() if h != "whole")
     unfit = ", ".join(said.partition(":")[0] for said in row.get("trains", []))
     notes = "; ".join([*row["why"], *([f"refused: {unfit}"] if unfit else []), *(row[k] for k in ("refused", "traceback") if k in row)])
-    return (
-        f"| {row['family']} | {row['network']} | {row['parameters'] / 1e6:.1f} | {row['size']} | {row['cuts'][0]} | {at}: {how} | {notes} |"
-    )
+    return f"{head} {row['size']} | {row['cuts'][0]} | {at}: {how} | {notes} |"
 
 
 def summary(rows: list[dict[str, Any]]) -> str:
@@ -144,8 +145,10 @@ def summary(rows: list[dict[str, Any]]) -> str:
     every = sum(not r["trains"] for r in whole)
     return (
         f"Of {len(tried)} families tried, {len(whole)} are cut at the probe and at every stage ({100 * len(whole) / len(tried):.0f} %). "
-        f"{every} of them train under each of the {len(STRATEGIES)} strategies, {len(whole) - every} under all but those that would find nothing to "
-        f"train or keep and say so in one line before anything starts (no batch norm, no biases); {len(refused)} networks are refused in one line; {sum('traceback' in r for r in rows)} end in a traceback."
+        f"{every} of them train under each of the {len(STRATEGIES)} strategies, {len(whole) - every} under all but those that "
+        "would find nothing to "
+        f"train or keep and say so in one line before anything starts (no batch norm, no biases); {len(refused)} networks are "
+        f"refused in one line; {sum('traceback' in r for r in rows)} end in a traceback."
     )
 
 

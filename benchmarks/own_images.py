@@ -1,10 +1,10 @@
-"""The journey of docs/own-images.md, timed: photographs as somebody has them, from the data doctor to a CSV of predictions and an export.
+"""The journey of docs/own-images.md, timed: photographs as users have them, from the data doctor to a CSV of predictions and an export.
 
     python -m benchmarks.own_images --data DATA/deepweeds --work FOLDER --hours 0.5 [--only-images] [-- OPTIONS OF THE SWEEP]
 
-The photographs are DeepWeeds', made a mess of: a folder a field day, odd suffixes, TIFFs, one of 16 bits, copies, a copy with another
-label, a torn file, a row without a label, one without a file, files that are no images; labels in a table with semicolons and a mark
-of byte order.
+The photographs are DeepWeeds', put in disorder: a folder per field day, odd suffixes, TIFFs, one of 16 bits, copies, a copy with
+another label, a torn file, a row without a label, one without a file, files that are no images, and labels in a table with semicolons
+and a byte order mark.
 """
 
 import argparse
@@ -26,7 +26,7 @@ SUFFIXES = {0: ".tif", 1: ".TIFF", 2: ".JPG", 3: ".jpeg", 4: ".png"}  # of every
 
 
 def make(source: Path, work: Path) -> None:
-    """WORK/weeds (photos/, labels.csv) and WORK/new_photos; what is there already is replaced."""
+    """Write WORK/weeds (photos/, labels.csv) and WORK/new_photos, in place of what is there."""
     rng = np.random.default_rng(3)
     weeds, new = work / "weeds", work / "new_photos"
     for folder in (weeds, new):
@@ -73,7 +73,7 @@ def make(source: Path, work: Path) -> None:
 
 
 def commands(work: Path, hours: float, more: list[str]) -> list[list[str]]:
-    """What follows `git clone`, `make install` and `source .venv/bin/activate`."""
+    """Return the commands that follow `git clone`, `make install` and `source .venv/bin/activate`."""
     table, new, study = f"table:{work / 'weeds' / 'labels.csv'}", str(work / "new_photos"), str(work / "results" / "mine")
     sweep = ["--datasets", table, "--hours", f"{hours:g}", "--results", str(work / "results"), *more]
     return [

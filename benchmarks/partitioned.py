@@ -1,8 +1,9 @@
-"""Simulated studies on ONE set of images that is cut into folds: what every network said of every image, many studies at a time.
+"""Simulated studies on ONE set of images that is cut into folds: predictions of every network for every image, many studies at a time.
 
-The law is that of benchmarks/worlds.py (Latent): an image is predicted right when a sum of normal effects is above zero, one unit is about 13
-points of macro-F1. How hard an image is, and what a strategy makes of it, belong to the image, so all folds share them. What moves a whole
-network, its search, its seed and its training images, is drawn by network; training sets of two folds overlap, so their effects are alike.
+The law is that of benchmarks/worlds.py (Latent): an image is predicted right when a sum of normal effects is above zero, and one unit
+is about 13 points of macro-F1. The difficulty of an image, and what a strategy makes of it, belong to the image, so all folds share
+them. The effects on a whole network (its search, its seed and its training images) are drawn by network. Training sets of two folds
+overlap, so their effects are correlated.
 """
 
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ CHUNK = 50  # studies drawn at once
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Partition:
-    """One study: two strategies on the same images."""
+    """One simulated study: two strategies on the same images."""
 
     labels: np.ndarray  # [N]
     groups: np.ndarray | None  # [N]
@@ -31,7 +32,11 @@ class Partition:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Partitioned:
-    """`law`: the sizes of all effects (`training` and `sessions` included) and the true difference. Its `images` are those of all folds."""
+    """A world of partitioned studies.
+
+    `law` has the sizes of all effects (with `training` and `sessions`) and the true difference. Its `images` are those of all folds
+    together.
+    """
 
     law: Latent
     designs: tuple[tuple[int, int], ...] = ((5, 1), (5, 2))  # (folds, searches a fold)
@@ -41,17 +46,17 @@ class Partitioned:
     number: int = field(default=0)  # another stream of studies
 
     def truth(self) -> float:
-        """The first strategy minus the second."""
+        """Return the true score of the first strategy minus that of the second."""
         a, b = self.law.scores(0)
         return float(a - b) if abs(a - b) > 1e-9 else 0.0
 
     @cached_property
     def slope(self) -> float:
-        """Macro-F1 by unit of the law, for small moves."""
+        """Return the change of macro-F1 per unit of the law, for small changes."""
         return (self.law.score(0, self.law.shifts[0] + 0.1) - self.law.score(0, self.law.shifts[0] - 0.1)) / 0.2
 
     def _points(self, effects: np.ndarray) -> float:
-        """Of the two strategies' effects, in the law's units."""
+        """Return the difference of the two strategies' effects, given in units of the law, as a share of macro-F1."""
         return self.slope * float(effects.ravel()[0] - effects.ravel()[1])
 
     def draw(self, studies: int) -> Iterator[Partition]:
@@ -92,7 +97,7 @@ class Partitioned:
             )
 
     def _groups(self, rng: np.random.Generator, images: int) -> np.ndarray | None:
-        """[N] sessions, or which image each one is a copy of."""
+        """Return [N] the session of each image, or the image that it is a copy of."""
         if self.copies:
             names = np.arange(images)
             again = rng.permutation(images)[: int(self.copies * images)]
@@ -101,16 +106,15 @@ class Partitioned:
         if not self.law.sessions:
             return None
         share = np.exp(self.law.uneven * rng.standard_normal(self.law.sessions))
-        return np.sort(
-            np.concatenate([np.arange(self.law.sessions), rng.choice(self.law.sessions, images - self.law.sessions, p=share / share.sum())])
-        )
+        more = rng.choice(self.law.sessions, images - self.law.sessions, p=share / share.sum())
+        return np.sort(np.concatenate([np.arange(self.law.sessions), more]))
 
     def _luck(self, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-        """Of networks: their searches' and their seeds'."""
+        """Draw the effects of the networks' searches and seeds."""
         return np.hypot(self.law.search, self.law.seed) * rng.standard_normal(shape)
 
     def _moves(self, rng: np.random.Generator, same: np.ndarray, folds: int, passes: int) -> np.ndarray:
-        """[S, 2, K, m] of networks."""
+        """Draw [S, 2, K, m] effects on whole networks."""
         studies = len(same)
         by_fold = np.sqrt(max(self.reshuffled - self.overlap, 0.0)) * rng.standard_normal((studies, 2, folds, 1))
         own = np.sqrt(1 - max(self.reshuffled, self.overlap)) * rng.standard_normal((studies, 2, folds, passes))
@@ -126,8 +130,9 @@ class Partitioned:
         fold: np.ndarray,
         groups: list[np.ndarray | None],
     ) -> np.ndarray:
-        """[S, 2, m, N] class indices."""
-        by_image = np.take_along_axis(moves, np.broadcast_to(fold[:, None, :, None], (*base.shape, moves.shape[3])), axis=2)  # [S, 2, N, m]
+        """Draw [S, 2, m, N] predicted class indices."""
+        own_fold = np.broadcast_to(fold[:, None, :, None], (*base.shape, moves.shape[3]))
+        by_image = np.take_along_axis(moves, own_fold, axis=2)  # [S, 2, N, m]
         shape = (*base.shape, moves.shape[3])
         margin = base[..., None] + by_image + np.hypot(self.law.taste, self.law.chance) * rng.standard_normal(shape, np.float32)
         truth = labels[:, None, :, None]
@@ -139,7 +144,10 @@ class Partitioned:
 
 
 def _folds(rng: np.random.Generator, labels: np.ndarray, groups: np.ndarray | None, folds: int) -> np.ndarray:
-    """[N] fold numbers. Images: classes in proportion. Groups: the largest first, each into the fold with the fewest images."""
+    """Return [N] fold numbers.
+
+    Single images are dealt in proportion of the classes. Groups go largest first, each into the fold with the fewest images.
+    """
     n = len(labels)
     if groups is None:
         order = rng.permutation(n)

@@ -3,10 +3,12 @@
     python -m benchmarks.peers deepweeds --data DATA --weights WEIGHTS --peers PEERS/bin/python --train train.py --work FOLDER --hours 0.2
     python -m benchmarks.peers folder:PATH ... --seed 1 --work FOLDER1
 
-The data set as folders, in its own splits. Ours is `study.sweep mine` within `--hours`, and the network that it delivers; what it used in
-processor seconds each peer is given. Ours chooses its pixels, up to the network's own size, which is what the peers train at (`--size`).
-Then: test macro-F1 of the network that each delivered, with its interval over test images, and ours minus theirs, paired by image. What is
-in FOLDER is not made again.
+The data set is given as folders, in its own splits. Ours is `study.sweep mine` within `--hours`, and the network that it delivers. Each
+peer gets the processor seconds that ours used. Ours chooses its pixels, up to the network's own size, at which the peers train
+(`--size`).
+
+The result is the test macro-F1 of each delivered network, with its interval over test images, and ours minus theirs, paired by image.
+Parts that are in FOLDER already are not made again.
 """
 
 import argparse
@@ -34,7 +36,7 @@ RESAMPLES = 2000
 
 
 def make_images(dataset: str, data: str | None, folder: Path) -> None:
-    """train/, val/, test/ with a folder a class."""
+    """Write train/, val/ and test/ with a folder per class."""
     name = DataName.parse(dataset)
     table = open_dataset(name.dataset, splits=name.splits, root=Path(data) if data else None)
     for k in range(len(table.ids)):
@@ -45,7 +47,7 @@ def make_images(dataset: str, data: str | None, folder: Path) -> None:
 
 
 def timed(command: list[str], log: Path) -> dict[str, float]:
-    """Its processor seconds, and the clock's; it runs, and leaves its files, where its log lies. Raises CalledProcessError."""
+    """Run the command in the folder of its log, and return its processor seconds and wall seconds. Raises CalledProcessError."""
     before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     with log.open("w") as file:
         env = os.environ | {"HF_HUB_OFFLINE": "1", "PYTHONPATH": str(Path(__file__).resolve().parents[1])}
@@ -75,7 +77,7 @@ def ours(images: Path, work: Path, args: argparse.Namespace) -> None:
 
 
 def answers(table: Path, classes: list[str]) -> tuple[np.ndarray, np.ndarray]:
-    """(said, true), each [N], in the order of the files' names."""
+    """Return (predicted, true), each [N], in the order of the files' names."""
     with table.open() as file:
         rows = sorted(csv.DictReader(file), key=lambda row: row["file"].split("/")[-2:])
     said = [int(np.argmax([float(row[f"p({c})"]) for c in classes])) for row in rows]
@@ -103,7 +105,8 @@ def table(work: Path, images: Path) -> str:
             apart = f"{100 * (own - score):+.1f} [{100 * least:+.1f}, {100 * most:+.1f}]"
         chose = "; ".join(f"{k}: {v}" for k, v in told.items() if k not in ("cpu_seconds", "seconds"))
         lines.append(
-            f"| {name} | {100 * score:.1f} [{100 * low:.1f}, {100 * high:.1f}] | {apart} | {told['cpu_seconds']:.0f} | {told['seconds']:.0f} | {chose} |"
+            f"| {name} | {100 * score:.1f} [{100 * low:.1f}, {100 * high:.1f}] | {apart} | {told['cpu_seconds']:.0f} | "
+            f"{told['seconds']:.0f} | {chose} |"
         )
     return "\n".join(lines)
 

@@ -1,9 +1,10 @@
-"""One peer, trained as its own documentation would have it, on folders of images; run by the peers' interpreter, not by ours.
+r"""One peer, trained as its own documentation says, on folders of images. The peers' interpreter runs it, not ours.
 
-    PEERS/bin/python benchmarks/peers_run.py fastai --images FOLDER --network tf_efficientnetv2_b0 --weights FILE --size 64 --seconds 1000 --out DIR
+    PEERS/bin/python benchmarks/peers_run.py fastai --images FOLDER --network tf_efficientnetv2_b0 --weights FILE --size 64 \
+        --seconds 1000 --out DIR
 
-Writes DIR/test.csv (file, p(CLASS) of every class) and DIR/told.json (what it chose). `--seconds`: processor seconds of this process and
-its children, that a peer without a budget of its own is given as many epochs as fit into, by the measured cost of one.
+It writes DIR/test.csv (file, p(CLASS) of every class) and DIR/told.json (its choices). `--seconds` are processor seconds of this
+process and its children. A peer without a budget of its own gets as many epochs as fit into them, by the measured cost of one epoch.
 """
 
 import argparse
@@ -21,7 +22,7 @@ from typing import Any
 
 
 def spent() -> float:
-    """Processor seconds so far, of children that have ended too."""
+    """Return the processor seconds so far, with those of children that have ended."""
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(u.ru_utime + u.ru_stime for u in used)
 
@@ -48,7 +49,7 @@ def epochs_that_fit(left: float, epoch: float) -> int:
 
 
 def fastai_s(args: argparse.Namespace) -> None:
-    """`vision_learner`, `lr_find`, `fine_tune`: one epoch of the head, then all of it, at the learning rate that its finder suggests."""
+    """Train with `vision_learner`, `lr_find`, `fine_tune`: one epoch of the head, then everything, at the rate that it suggests."""
     from fastai.callback.schedule import Learner  # noqa: F401  # gives learners lr_find and fine_tune
     from fastai.metrics import F1Score, accuracy
     from fastai.torch_core import set_seed
@@ -86,7 +87,7 @@ def fastai_s(args: argparse.Namespace) -> None:
 
 
 def autogluon_s(args: argparse.Namespace) -> None:
-    """MultiModalPredictor with its defaults but network, metric and time limit, which is the clock's: `--wall` seconds."""
+    """Train MultiModalPredictor with its defaults except network, metric and time limit, which is in wall seconds: `--wall`."""
     import pandas as pd
     import timm
     import torch
@@ -129,7 +130,10 @@ def autogluon_s(args: argparse.Namespace) -> None:
 
 
 def timm_s(args: argparse.Namespace) -> None:
-    """train.py with AdamW at 1e-3, a tenth of the epochs to warm up, the rest at its defaults; the checkpoint of the best validation accuracy."""
+    """Train with train.py: AdamW at 1e-3, a tenth of the epochs as warm-up, the rest at its defaults.
+
+    The checkpoint of the best validation accuracy is kept.
+    """
     import timm
     import torch
     from PIL import Image
@@ -139,7 +143,8 @@ def timm_s(args: argparse.Namespace) -> None:
         command = [sys.executable, str(args.train), "--data-dir", str(args.images), "--train-split", "train", "--val-split", "val"]
         command += ["--model", args.network, "--pretrained", "--pretrained-path", str(args.weights), "--num-classes", str(len(classes))]
         command += ["--img-size", str(args.size), "--batch-size", "32", "--opt", "adamw", "--lr", "1e-3", "--weight-decay", "0.05"]
-        command += ["--epochs", str(epochs), "--warmup-epochs", str(epochs // 10), "--sched", "cosine", "--device", "cpu", "--workers", "1"]
+        command += ["--epochs", str(epochs), "--warmup-epochs", str(epochs // 10), "--sched", "cosine"]
+        command += ["--device", "cpu", "--workers", "1"]
         command += ["--no-prefetcher", "--seed", str(args.seed), "--output", str(args.out), "--experiment", name, "--log-interval", "1000"]
         subprocess.run(command, check=True, stdout=sys.stderr)
 
@@ -154,7 +159,8 @@ def timm_s(args: argparse.Namespace) -> None:
     epoch = (spent() - began - start_and_one) / 2  # what an epoch costs; both runs are thrown away
     epochs = epochs_that_fit(args.seconds - spent() - start_and_one, epoch)
     train(epochs, "whole")
-    model = timm.create_model(args.network, num_classes=len(classes), checkpoint_path=str(args.out / "whole" / "model_best.pth.tar")).eval()
+    best = str(args.out / "whole" / "model_best.pth.tar")
+    model = timm.create_model(args.network, num_classes=len(classes), checkpoint_path=best).eval()
     transform = create_transform(**resolve_data_config({"input_size": (3, args.size, args.size)}, model=model))
     files = files_of(args.images, "test")
     with torch.no_grad():

@@ -1,10 +1,12 @@
-"""Trials as Ray's guide to tuning with Ray Train shows them: a Tuner whose function makes a TorchTrainer, every trial anew.
+"""Trials as Ray's guide to tuning with Ray Train shows them: a Tuner whose function makes a TorchTrainer, every trial in new processes.
 
     python -m benchmarks.plain_ray PLAN.json        prints one JSON row a trial
 
-PLAN.json: {"configs": [...], "folder": ..., "workers": n, "at_once": n}. Ray's settings are its own defaults; the training function is
-the product's, so what differs is how a trial is started and heard of. Beyond the guide there is a searcher that hands out the given
-configs and looks at the clock, and drivers take no CPU: two of them and their workers would wait for each other on two cores.
+PLAN.json: {"configs": [...], "folder": ..., "workers": n, "at_once": n}. Ray's settings are its own defaults. The training function is
+the product's, so the difference is how a trial is started and reported.
+
+Beyond the guide there is a searcher that hands out the given configs and records the time. Drivers take no CPU, since two of them and
+their workers would wait for each other on two cores.
 """
 
 import json
@@ -22,7 +24,10 @@ from study.records import EpochRecord, dumps
 
 
 def run(configs: list[dict[str, Any]], folder: Path, *, workers: int, at_once: int, env: Mapping[str, str]) -> list[dict[str, Any]]:
-    """In a process of its own. A row: when the trial was asked for, took its first step and ended; its best score and image passes."""
+    """Run the configs in a process of its own.
+
+    A row has the times at which the trial was asked for, took its first step and ended, its best score, and its image passes.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     plan = folder / "plan.json"
     plan.write_text(dumps({"configs": configs, "folder": str(folder), "workers": workers, "at_once": at_once}))

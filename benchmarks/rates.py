@@ -1,12 +1,14 @@
-"""Whether learning rates carry over from small images to large ones: every rate at every size, on validation.
+"""Do learning rates carry over from small images to large ones? Every rate at every size, on validation.
 
     python -m benchmarks.rates --data DATA --more FOLDER... --out RUNS.jsonl
     python -m benchmarks.rates --out RUNS.jsonl --table
 
-`mine` searches at fewer pixels than it confirms at. That is fair where the rate that is best at the small size is about as good as any at the
-large one. Every training is the product's own, with published settings but for the rate; its score is validation macro-F1 at the last epoch,
-the mean over seeds. What carrying over costs is the best score at a size less the score there of the rate that was best at the smallest.
-RUNS.jsonl is filled up where it was left, a line a training, the dearest sizes last.
+`mine` searches at fewer pixels than it confirms at. That is fair where the rate that is best at the small size is about as good as any
+at the large one. Every training is the product's own, with published settings except for the rate. Its score is validation macro-F1 at
+the last epoch, the mean over seeds. The cost of carrying over is the best score at a size less the score there of the rate that was
+best at the smallest.
+
+RUNS.jsonl is continued where it was left, one line per training, the most expensive sizes last.
 """
 
 import argparse
@@ -65,7 +67,7 @@ def configs(dataset: str, size: int, args: argparse.Namespace) -> Iterator[Trial
 
 
 def fill(config: TrialConfig, args: argparse.Namespace) -> None:
-    """Trains it, unless the file has it."""
+    """Train the configuration, unless the file has it."""
     if config.id in {run["trial"] for run in finished(args.out)}:
         return
     cache, records = args.out.with_suffix(".cache"), list[EpochRecord]()
@@ -97,7 +99,9 @@ def finished(path: Path) -> list[dict[str, Any]]:
 
 
 def table(runs: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """A row a data set and strategy: of every size the best rate and its score, and what the smallest size's best rate costs there."""
+    """Yield one row per data set and strategy: the best rate of every size with its score, and the cost there of the smallest size's
+    best rate.
+    """
     sizes = sorted({run["size"] for run in runs})
     yield f"| data | strategy | {' | '.join(f'{size} px: best rate (score)' for size in sizes)} | cost of the {sizes[0]} px rate |"
     yield f"| --- | --- |{' --- |' * (len(sizes) + 1)}"
@@ -117,7 +121,7 @@ def table(runs: Sequence[Mapping[str, Any]]) -> Iterator[str]:
 
 
 def _means(runs: Sequence[Mapping[str, Any]]) -> dict[float, float]:
-    """By rate, over seeds; a training that diverged scores nothing."""
+    """Return the mean score over seeds by rate. A training that diverged scores 0."""
     by = defaultdict[float, list[float]](list)
     for run in runs:
         by[run["rate"]].append(run["val"] or 0.0)

@@ -1,10 +1,12 @@
-"""A study as Ray's guides show it, started again with Tuner.restore: what `benchmarks.restore_kills` kills beside this system.
+"""A study as Ray's guides show it, started again with Tuner.restore: the baseline that `benchmarks.restore_kills` kills beside this
+system.
 
     python -m benchmarks.ray_restore FOLDER TRIALS
 
-The trainable reports a checkpoint after every epoch and goes on from Tune's newest; the same command restores where it can;
-OptunaSearch keeps its study in SQLite, MLflowLoggerCallback logs to SQLite. It trains what the sweep trains, with the same loop.
-Keeping one checkpoint a trial makes Tune write its own state after every epoch too: a kill finds it as fresh as it can be.
+The trainable reports a checkpoint after every epoch and continues from Tune's newest. The same command restores where it can.
+OptunaSearch keeps its study in SQLite, and MLflowLoggerCallback logs to SQLite. It trains the same trials as the sweep, with the same
+loop. Since one checkpoint is kept per trial, Tune also writes its own state after every epoch, so a kill finds it as recent as it can
+be.
 """
 
 import json

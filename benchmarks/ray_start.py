@@ -1,10 +1,10 @@
-"""Where the seconds go before a trial of several workers takes its first step: each process of it, part by part.
+"""The seconds before a trial of several workers takes its first step: each of its processes, part by part.
 
     python -m benchmarks.ray_start --trials 2 --json
 
-A Tune trial that drives a TorchTrainer, as `study/search/on_ray/workers.py` has it, whose workers import what training imports and stop. Each
-process says when the system made it, when our code began in it, and what its imports cost in wall and processor seconds. Processor
-seconds are what a busy machine leaves as they are.
+A Tune trial drives a TorchTrainer, as in `study/search/on_ray/workers.py`. Its workers import what training imports and stop. Each
+process reports when the system made it, when our code began in it, and the cost of its imports in wall and processor seconds. Processor
+seconds are the ones that a busy machine does not change.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 IMPORTS = ("torch", "torch._dynamo", "torchvision", "timm", "study.run")
-"""In this order; torch._dynamo is loaded by torchvision.ops, and by the first optimizer of a process."""
+"""Imports in this order. torch._dynamo is loaded by torchvision.ops, and by the first optimizer of a process."""
 
 
 def say(folder: str, who: str, **seen: Any) -> None:
@@ -58,7 +58,7 @@ def driver(config: dict[str, Any]) -> None:
 
 
 def measure(trials: int, workers: int, folder: str) -> list[dict[str, Any]]:
-    """What every process said, in order of time."""
+    """Return the reports of every process, in order of time."""
     from ray import tune
 
     import study.search.on_ray  # noqa: F401 - Ray's settings

@@ -1,15 +1,15 @@
-"""Killing the driver again and again: this system, and Ray's own restore, under the same kills.
+"""Killing the driver again and again: this system and Ray's own restore, under the same kills.
 
     python -m benchmarks.restore_kills --kills 10 --json
 
-A small study is started, killed with SIGKILL at a random moment, and started again, until it has been killed so often; then it is
-let finish. Counted at the end, against what was planned:
+A small study is started, killed with SIGKILL at a random moment, and started again until it has been killed the given number of times.
+Then it may finish. The counts at the end are compared with the plan:
 
-lost        trials without a result
-doubled     trials beyond the plan, and tracking runs of a trial that has one already
-zombies     tracking runs and trials of the search that are called running though nobody works on them
-repeated    epochs trained more than once, or trained by a trial that is in no result
-orphans     processes of a killed study that still live when `GRACE_S` have passed, all kills together
+- lost: trials without a result,
+- doubled: trials beyond the plan, and tracking runs of a trial that has one already,
+- zombies: tracking runs and trials of the search that are called running though no process works on them,
+- repeated: epochs trained more than once, or trained by a trial that is in no result,
+- orphans: processes of a killed study that still live after `GRACE_S`, over all kills.
 
 The baseline is benchmarks/ray_restore.py: Tuner.restore, OptunaSearch in SQLite, MLflowLoggerCallback.
 """
@@ -44,7 +44,7 @@ STARTS = 3  # a start may fail on what the kill before it left; who cannot finis
 
 @dataclass(frozen=True, kw_only=True)
 class Kills:
-    """When to kill, drawn anew for every contestant from the same seed."""
+    """The moments of the kills, drawn for every contestant from the same seed."""
 
     times: int
     earliest: float  # seconds after the start
@@ -53,7 +53,7 @@ class Kills:
 
 
 def killed_until_done(command: list[str], kills: Kills, after: Callable[[], None], env: dict[str, str]) -> dict[str, Any]:
-    """Runs `command` under `kills`, then to its end; `after` is called when what was killed has gone."""
+    """Run `command` under `kills`, then to its end. `after` is called when the killed processes are gone."""
     rng, began, hit, orphans = np.random.default_rng(kills.seed), time.monotonic(), 0, 0
     for _ in range(kills.times):
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True, env=env)
@@ -76,7 +76,7 @@ def killed_until_done(command: list[str], kills: Kills, after: Callable[[], None
 
 
 def outlived(family: list[psutil.Process]) -> int:
-    """How many still live after the grace; they are ended then, so that the next start meets none of them."""
+    """Return the number of processes that still live after the grace, and end them, so that the next start meets none of them."""
     deadline = time.monotonic() + GRACE_S
     while (left := [p for p in family if lives(p)]) and time.monotonic() < deadline:
         time.sleep(0.2)
@@ -93,7 +93,7 @@ def lives(process: psutil.Process) -> bool:
 
 
 def mlflow_runs(database: Path, key: str) -> tuple[int, int]:
-    """(runs of a trial that has another, runs called running)."""
+    """Return (runs of a trial that has another one, runs called running)."""
     from mlflow import MlflowClient
 
     client = MlflowClient(f"sqlite:///{database}")
@@ -153,7 +153,8 @@ def main() -> None:
     kills = Kills(times=args.kills, earliest=args.earliest, latest=args.latest, seed=args.seed)
     out: dict[str, Any] = {}
     print(
-        f"{args.trials} trials planned             kills   lost   doubled trials / runs   zombie trials / runs   epochs repeated   orphans   seconds"
+        f"{args.trials} trials planned             kills   lost   doubled trials / runs   zombie trials / runs   epochs "
+        "repeated   orphans   seconds"
     )
     for name, title, run in (("ours", "this system", ours), ("baseline", "Tuner.restore and OptunaSearch", baseline)):
         with tempfile.TemporaryDirectory() as folder:
@@ -161,7 +162,8 @@ def main() -> None:
             r = run(Path(folder), args.trials, kills, env)
         out[name] = r | {"doubled": r["doubled_trials"] + r["doubled_runs"], "zombies": r["zombie_trials"] + r["zombie_runs"]}
         print(
-            f"{title:30s} {r['kills']:8d} {r['lost']:6d} {r['doubled_trials']:16d} / {r['doubled_runs']:<4d} {r['zombie_trials']:15d} / {r['zombie_runs']:<4d}"
+            f"{title:30s} {r['kills']:8d} {r['lost']:6d} {r['doubled_trials']:16d} / {r['doubled_runs']:<4d} "
+            f"{r['zombie_trials']:15d} / {r['zombie_runs']:<4d}"
             f" {r['epochs_repeated']:17d} {r['orphans']:9d} {r['seconds']:9.0f}",
             flush=True,
         )

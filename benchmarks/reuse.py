@@ -2,10 +2,12 @@
 
     python -m benchmarks.reuse --data DATA --seeds 12 --json
 
-The same trial with `views = 0` (every epoch sees fresh augmented images) and with `views = V` (each image has V of them, whose
-frozen activations are kept): same seed, same head, same order of images. Best validation macro-F1 of each, their paired difference
-with its 90 % interval (two one-sided tests at 5 %: equivalent within m points when it lies inside [-m, m]), and the seconds of an
-epoch of the next trial, which finds the views stored.
+The same trial runs with `views = 0` (every epoch sees fresh augmented images) and with `views = V` (each image has V of them, whose
+frozen activations are kept), with the same seed, head and order of images.
+
+The table shows the best validation macro-F1 of each, their paired difference with its 90 % interval, and the seconds of an epoch of the
+next trial, which finds the views stored. With two one-sided tests at 5 %, both are equivalent within m points when the interval lies
+inside [-m, m].
 """
 
 import argparse
@@ -26,7 +28,7 @@ from study.training.loop import fine_tune
 
 
 def trial(cell: Cell, protocol: Protocol, seed: int, data: Path) -> tuple[float, list[float]]:
-    """(validation macro-F1 of the kept epoch, train seconds of every epoch)."""
+    """Return (validation macro-F1 of the kept epoch, training seconds of every epoch)."""
     config = TrialConfig.default(cell, protocol, seed)
     records = [record for record, _ in fine_tune(config, open_inputs(config, Places(folder="", data=str(data))))]
     kept = kept_epoch(protocol, records)
@@ -73,9 +75,11 @@ def main() -> None:
             within = abs(mean) + half <= args.margin
             ratio = statistics.median(a / b for a, b in zip(seconds[0], seconds[args.views], strict=True))
             fresh, reused = statistics.median(seconds[0]), statistics.median(seconds[args.views])
-            rows.append({"dataset": dataset, "strategy": strategy, "difference": mean, "low": mean - half, "high": mean + half, "within": within, "speedup": ratio})  # fmt: skip
+            found = {"difference": mean, "low": mean - half, "high": mean + half, "within": within, "speedup": ratio}
+            rows.append({"dataset": dataset, "strategy": strategy, **found})
             print(
-                f"{dataset:10s} {strategy:12s} {np.mean(scores[0]):7.1f} {np.mean(scores[args.views]):8.1f} {mean:+10.2f} [{mean - half:+.2f}, {mean + half:+.2f}]"
+                f"{dataset:10s} {strategy:12s} {np.mean(scores[0]):7.1f} {np.mean(scores[args.views]):8.1f} {mean:+10.2f} "
+                f"[{mean - half:+.2f}, {mean + half:+.2f}]"
                 f" {'yes' if within else 'no':>15s} {fresh:20.2f} {reused:8.3f} {ratio:7.1f}x",
                 flush=True,
             )

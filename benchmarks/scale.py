@@ -1,8 +1,8 @@
-"""A thousand trials that train nothing: what the sweep itself costs, in seconds and megabytes of its process a trial.
+"""A thousand trials that train nothing: the cost of the sweep itself, in seconds and megabytes of its process per trial.
 
     python -m benchmarks.scale --trials 1000 --json
 
-Everything but training is real: Optuna, the ledger on disk, and with --ray the whole of Ray Tune with reused actors.
+Everything except training is real: Optuna, the ledger on disk, and with --ray the whole of Ray Tune with reused actors.
 """
 
 import argparse
@@ -101,7 +101,8 @@ def main() -> None:
         resume = time.perf_counter() - began
     how = "Ray Tune, reused actors" if args.ray else "this process"
     print(
-        f"{done} trials of {EPOCHS} epochs through {how}: {seconds:.1f} s, {1000 * seconds / done:.0f} ms and {grown / done:.0f} kB a trial; resuming reads them in {resume:.1f} s"
+        f"{done} trials of {EPOCHS} epochs through {how}: {seconds:.1f} s, {1000 * seconds / done:.0f} ms and "
+        f"{grown / done:.0f} kB a trial; resuming reads them in {resume:.1f} s"
     )
     if args.json:
         print(

@@ -1,8 +1,8 @@
-"""One way to search, in a process of its own: what `benchmarks.study` compares.
+"""One way to search, in a process of its own, for `benchmarks.study` to compare.
 
     python -m benchmarks.searches STUDY.json RESULTS [ASKS.json]
 
-The search of STUDY.json on Ray, as the sweep runs it; with ASKS.json instead the trials named there, none stopped early.
+It runs the search of STUDY.json on Ray, as the sweep does. With ASKS.json it runs the trials named there instead, none stopped early.
 """
 
 import json

@@ -2,7 +2,8 @@
 
     python -m benchmarks.sizes [--studies 200]
 
-Two strategies cross at 150 images, with a slope and a number of seeds; then two that are equal, and two far apart. Prints a table and, last, one object.
+Two strategies cross at 150 images, with a slope and a number of seeds. Then come two that are equal, and two far apart. It prints a
+table and, last, one object.
 """
 
 import argparse
@@ -22,8 +23,10 @@ RISING = 0.35 * np.log(SIZES / 200)
 
 
 def simulate(curves: list[np.ndarray], rng: np.random.Generator, seeds: int = 5, images: int = 300) -> list[list[Point]]:
-    """Strategies whose latent margin at each size is `curves` [M]: seeds move all sizes, images all runs; errors fall on all classes alike,
-    so that equal margins are equal scores."""
+    """Draw strategies whose latent margin at each size is `curves` [M]: seeds move all sizes, images move all runs.
+
+    Errors fall on all classes alike, so that equal margins give equal scores.
+    """
     labels = rng.integers(0, CLASSES, images)
     hard, weights = rng.standard_normal(images), st.image_weights(images, None, 100, np.random.default_rng(1))
     training = 0.15 * rng.standard_normal((seeds, len(SIZES)))  # which images were labelled: alike for all strategies
@@ -43,7 +46,7 @@ def simulate(curves: list[np.ndarray], rng: np.random.Generator, seeds: int = 5,
 
 
 def study(slope: float, apart: float, rng: np.random.Generator, seeds: int = 5) -> Crossing:
-    """Of two strategies whose margins differ by `slope` times log(n / AT), and by `apart` everywhere."""
+    """Return the crossing of two strategies whose margins differ by `slope` times log(n / AT), and by `apart` everywhere."""
     half = (slope * np.log(SIZES / AT) + apart) / 2
     a, b = simulate([RISING + half, RISING - half], rng, seeds)
     return crossing([minus(x, y) for x, y in zip(a, b, strict=True)])

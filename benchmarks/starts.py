@@ -1,4 +1,4 @@
-"""One start of the sweep's command, watched from outside: in which moment it is, which processes belong to it, how it ended."""
+"""One start of the sweep's command, watched from outside: its present moment, its processes, and how it ended."""
 
 import contextlib
 import json
@@ -40,7 +40,7 @@ class Start:
             self.lines.append(line.rstrip())
 
     def moment(self) -> str:
-        """By what it has said, and for the report by what it wrote."""
+        """Return the present moment by its output, and for the report by the files it wrote."""
         with contextlib.suppress(OSError, ValueError, KeyError):
             if json.loads(self.study_file.read_text())["facts"].get("finished_at", 0) > self.began:
                 return "report"
@@ -53,21 +53,21 @@ class Start:
         return self.process.poll() is None
 
     def reach(self, moment: str, seconds: float) -> bool:
-        """Waits for the moment; False where it has passed, or the process has ended."""
+        """Wait for the moment. Return False where it has passed, or where the process has ended."""
         deadline = time.monotonic() + seconds
         while self.runs() and time.monotonic() < deadline and MOMENTS.index(self.moment()) < MOMENTS.index(moment):
             time.sleep(0.05)
         return self.runs() and self.moment() == moment
 
     def left_of(self, moment: str) -> float:
-        """Which share of a stage was to be done when this start came to it."""
+        """Return the share of a stage that was left to do when this start came to it."""
         for line in self.lines:
             if found := re.search(rf" {moment}: (\d+) trials, (\d+) done already", line):
                 return 1 - int(found[2]) / int(found[1])
         return 1.0
 
     def watch(self) -> dict[str, float]:
-        """Waits for its end; seconds spent in each moment."""
+        """Wait for its end and return the seconds spent in each moment."""
         lengths, last = dict.fromkeys(MOMENTS, 0.0), time.monotonic()
         while self.runs():
             time.sleep(0.1)
@@ -77,7 +77,7 @@ class Start:
         return lengths
 
     def wait(self, seconds: float) -> int | None:
-        """Its exit code, or None where it still runs."""
+        """Return its exit code, or None where it still runs."""
         deadline = time.monotonic() + seconds
         while self.runs() and time.monotonic() < deadline:
             self.remember_family()
@@ -92,7 +92,10 @@ class Start:
         self.process.wait()
 
     def last_line(self) -> str:
-        """What it said last; an error before anything else. Addresses aside, so that equal endings count together."""
+        """Return its last line of output, or an error rather than anything else.
+
+        Addresses are left out, so that equal endings count together.
+        """
         said = [line for line in self.lines if "error: " in line or "Traceback" in line] or self.lines[-1:]
         return re.sub(r"\d+\.\d+\.\d+\.\d+:\d+|/tmp/\S+|\d\d:\d\d:\d\d", "…", said[-1])[:200] if said else ""  # noqa: S108
 
@@ -102,7 +105,7 @@ class Start:
             self.family |= set(psutil.Process(self.process.pid).children(recursive=True))
 
     def find(self, is_it: Callable[[psutil.Process], bool] | None) -> list[psutil.Process]:
-        """Living processes of this start that are meant; None means the driver."""
+        """Return the living processes of this start that `is_it` accepts. None means the driver."""
         if is_it is None:
             return [psutil.Process(self.process.pid)] if self.runs() else []
         found = []
@@ -114,7 +117,7 @@ class Start:
         return found
 
     def left(self) -> list[psutil.Process]:
-        """What lives of it: what was seen as its children, and whatever carries its mark."""
+        """Return its living processes: those seen as its children, and those that carry its mark."""
         marked = set()
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error, OSError):
@@ -123,14 +126,14 @@ class Start:
         return [p for p in self.family | marked if p.pid != self.process.pid and _lives(p)]
 
     def wait_for_followers(self) -> None:
-        """Those of this study's earlier starts may still be sending."""
+        """Wait for the followers of this study's earlier starts, which may still be sending."""
         study = str(self.study_file.parent)
         deadline = time.monotonic() + LEFT_S
         while time.monotonic() < deadline and any(_follows(p, study) for p in psutil.process_iter()):
             time.sleep(0.5)
 
     def end_what_is_left(self) -> list[str]:
-        """Names of what still lives; ended, so that it does not stand in later studies' way."""
+        """End the processes that still live, so that later studies meet none of them, and return their names."""
         names = []
         for process in self.left():
             with contextlib.suppress(psutil.Error):

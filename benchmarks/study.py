@@ -1,14 +1,14 @@
-"""A whole small search: seconds and image passes until its winner, with early stopping and without; and what stopping risks.
+"""A whole small search: seconds and image passes until its winner, with early stopping and without, and the risk of stopping.
 
     python -m benchmarks.study --trials 24 --epochs 27 --plain --json
 
-The product searches first. The trials it asked for are then trained again, to their end: by the product with nothing stopped, and with
---plain by a Tuner over TorchTrainers as Ray's guide shows it (benchmarks/plain_ray.py). Every way is a process of its own with an
+The product searches first. The trials it asked for are then trained again to their end: by the product with nothing stopped, and with
+--plain by a Tuner over TorchTrainers as Ray's guide shows it (benchmarks/plain_ray.py). Each of these is a process of its own with an
 empty cache, two trials at a time. Regret is the macro-F1, under full training, of the best trial minus that of the search's winner.
 
-One search is one draw: with the full curves at hand it is replayed in hundreds of other orders under several rules, successive halving
-as the product does it. `never stopped` counts the random trials at its start, which the product leaves alone for the sake of unbiased
-tuning curves (`Study.random_trials`): the more of them, the less there is to save.
+One search is one draw. With the full curves at hand it is replayed in hundreds of other orders under several rules, with successive
+halving as in the product. `never stopped` counts the random trials at its start, which the product leaves alone for the sake of
+unbiased tuning curves (`Study.random_trials`): the more of them, the less there is to save.
 """
 
 import argparse
@@ -39,7 +39,7 @@ GOAL = 3.0  # times fewer image passes
 
 @dataclass(frozen=True, kw_only=True)
 class Searched:
-    """What one way of searching cost, and what it found."""
+    """The cost and the result of one way to search."""
 
     seconds: float
     until_winner: float  # seconds from its start until its winner had ended
@@ -71,7 +71,8 @@ def by_product(study: Study, folder: Path, asks: list[Ask] | None = None) -> tup
     winner = results[chosen[study.cells[0].id]]
     images = sum(r.images for r in results.values())
     searched = Searched(
-        seconds=seconds, until_winner=winner.ended_at - began, images=images, winner=winner.trial_id, score=score_of(ledger, winner.trial_id)
+        seconds=seconds, until_winner=winner.ended_at - began, images=images,
+        winner=winner.trial_id, score=score_of(ledger, winner.trial_id),
     )  # fmt: skip
     return searched, ledger
 
@@ -94,7 +95,7 @@ def score_of(ledger: Ledger, trial_id: str) -> float:
 
 
 def curves(ledger: Ledger, epochs: int) -> np.ndarray:
-    """Validation macro-F1 [trials, epochs]; a trial that diverged keeps its last score, as its budget is spent."""
+    """Return validation macro-F1 [trials, epochs]. A trial that diverged keeps its last score, since its budget is spent."""
     rows = []
     for ask in ledger.asks():
         seen = [e.objective for e in ledger.epochs(ask.trial_id)] or [0.0]
@@ -103,7 +104,7 @@ def curves(ledger: Ledger, epochs: int) -> np.ndarray:
 
 
 def replay(scores: np.ndarray, grace: int, factor: int, first_random: int, workers: int, rng: np.random.Generator) -> tuple[int, float]:
-    """(epochs spent, regret) of one search in a random order, `workers` trials at a time, the first `first_random` never stopped."""
+    """Return (epochs spent, regret) of one search in a random order, `workers` trials at a time, `first_random` never stopped."""
     study = optuna.create_study(direction="maximize", pruner=SuccessiveHalvingPruner(min_resource=grace, reduction_factor=factor))
     queue, spent, best, asked = list(rng.permutation(len(scores))), 0, 0, 0
     running: list[tuple[optuna.Trial, int, bool]] = []
@@ -135,11 +136,13 @@ def rules(scores: np.ndarray, random_trials: int, orders: int) -> list[dict[str,
         regret = [100 * r for _, r in runs]
         row: dict[str, Any] = {
             "grace": grace, "factor": factor, "never_stopped": safe, "saved": scores.size / statistics.mean(s for s, _ in runs),
-            "same_winner": float(np.mean([r < 1e-9 for r in regret])), "regret_mean": float(np.mean(regret)), "regret_95": float(np.quantile(regret, 0.95)),
+            "same_winner": float(np.mean([r < 1e-9 for r in regret])), "regret_mean": float(np.mean(regret)),
+            "regret_95": float(np.quantile(regret, 0.95)),
         }  # fmt: skip
         rows.append(row)
         print(
-            f"{grace:5d} {factor:7d} {safe:14d} {row['saved']:19.2f}x {row['same_winner']:13.0%} {row['regret_mean']:18.2f} / {row['regret_95']:.2f}"
+            f"{grace:5d} {factor:7d} {safe:14d} {row['saved']:19.2f}x {row['same_winner']:13.0%} "
+            f"{row['regret_mean']:18.2f} / {row['regret_95']:.2f}"
         )
     return rows
 
@@ -157,7 +160,8 @@ def main() -> None:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = Study(
         name="stopping", cells=grid(["mini_faces"], ["efficientnet_lite0"], [args.strategy]),
-        protocol=Protocol(max_epochs=args.epochs, image_size=48, batch_size=32, views=2), trials=args.trials, random_trials=args.random, confirm_seeds=0, line_size=48,
+        protocol=Protocol(max_epochs=args.epochs, image_size=48, batch_size=32, views=2),
+        trials=args.trials, random_trials=args.random, confirm_seeds=0, line_size=48,
     )  # fmt: skip
     print(
         f"{args.trials} trials of {args.epochs} epochs, {args.strategy}       seconds   until its winner   image passes   best macro-F1",

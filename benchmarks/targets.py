@@ -1,4 +1,4 @@
-"""What is killed: its share of a hundred kills, the study that it is killed in, and how it is known among that study's processes."""
+"""The targets of kills: the share of each, the study that it is killed in, and how to find it among that study's processes."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from benchmarks.starts import MOMENTS
 
 @dataclass(frozen=True, kw_only=True)
 class Kind:
-    """A study that has one twin."""
+    """A kind of study that has one twin."""
 
     arguments: tuple[str, ...] = ()
     strategies: tuple[str, ...] = ("linear_probe", "partial")

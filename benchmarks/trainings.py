@@ -1,7 +1,8 @@
-"""Banks of real trainings: what a configuration with a seed scored on validation, and what it said of every test image.
+"""Banks of real trainings: the validation score of a configuration with a seed, and its predictions for every test image.
 
-Configuration 0 of a strategy is its published default, the others are drawn from the study's own ranges as a search draws its random
-trials. Every training is the product's own (`run_trial`); its weights are not kept. A bank is one .npz, filled up where it was left.
+Configuration 0 of a strategy is its published default. The others are drawn from the study's own ranges as a search draws its random
+trials. Every training is the product's own (`run_trial`), and its weights are not kept. A bank is one .npz, continued where it was
+left.
 """
 
 import dataclasses
@@ -41,8 +42,11 @@ class Bank:
     labels: np.ndarray  # [N]
 
     def whole(self) -> "Bank":
-        """Without configurations that diverged with some seed (a confirm run of theirs says nothing), and without what is not trained
-        yet: the rows and columns that hold the most trainings."""
+        """Return the complete rows and columns that hold the most trainings.
+
+        Configurations that diverged with some seed are left out (their confirm runs say nothing), and so are trainings that are not
+        done yet.
+        """
         done = ~np.isnan(self.val) & ~np.isinf(self.val).any(axis=1, keepdims=True)
         seeds = max(range(done.shape[1] + 1), key=lambda s: int(done[:, :s].all(axis=1).sum()) * s)
         rows = done[:, :seeds].all(axis=1)
@@ -50,8 +54,10 @@ class Bank:
 
 
 def bank_study(dataset: str) -> Study:
-    """The pilot's protocol on one data set, made affordable: partial fine-tuning trains one stage, as deeper ones cost two to four times
-    as much, and FER2013 has a quarter of its training images. In the precision that every machine has.
+    """Return the pilot's protocol on one data set, made affordable, in the precision that every machine has.
+
+    Partial fine-tuning trains one stage, since deeper ones cost two to four times as much, and FER2013 has a quarter of its training
+    images.
     """
     study = narrow(PILOT, datasets=[dataset], precision="fp32", train_eval_images=32, space={"partial.unfreeze_depth": Integer(1, 1)})
     fraction = 0.25 if dataset == "fer2013" else 1.0
@@ -59,7 +65,7 @@ def bank_study(dataset: str) -> Study:
 
 
 def configuration(study: Study, cell: Cell, number: int) -> TrialConfig:
-    """Number 0 is the published default; whatever was drawn before, a number is always the same configuration."""
+    """Return configuration `number`, where 0 is the published default. A number always gives the same configuration."""
     if number == 0:
         return TrialConfig.default(cell, study.protocol)
     sampler = optuna.samplers.RandomSampler(seed=seed_for("bank", cell.id, number))
@@ -67,7 +73,7 @@ def configuration(study: Study, cell: Cell, number: int) -> TrialConfig:
 
 
 def train(config: TrialConfig, data: str, cache: str) -> tuple[float, np.ndarray | None, np.ndarray | None]:
-    """(validation macro-F1 of the kept epoch, test logits [N, C], test labels [N]); (-inf, None, None) where it diverged."""
+    """Return (validation macro-F1 of the kept epoch, test logits [N, C], test labels [N]), or (-inf, None, None) where it diverged."""
     records: list[EpochRecord] = []
     with tempfile.TemporaryDirectory() as folder:
         places = Places(folder=folder, data=data, cache=cache)
@@ -85,7 +91,7 @@ def train(config: TrialConfig, data: str, cache: str) -> tuple[float, np.ndarray
 
 
 def load_banks(path: Path) -> dict[str, Bank]:
-    """By "data set/strategy"; empty where there is no file."""
+    """Return the banks by "data set/strategy", empty where there is no file."""
     arrays = _arrays(path)
     return {
         name: Bank(val=arrays[f"{name}/val"], predicted=_classes(arrays[f"{name}/logits"]), labels=arrays[f"{name}/labels"])
@@ -105,7 +111,7 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
 
 
 def _save(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """A reader never sees half a bank."""
+    """Write the bank atomically, so that a reader never sees half of it."""
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -114,7 +120,7 @@ def _save(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
 
 
 def fill(path: Path, wanted: Mapping[str, tuple[int, int]], data: str) -> Iterator[str]:
-    """Trains what `path` lacks of "data set/strategy": (configurations, seeds), seed by seed over all of them; a line after each training.
+    """Train what `path` lacks of "data set/strategy": (configurations, seeds), seed by seed over all of them, and yield a line after each.
 
     Raises SystemExit where the file holds trainings of other configurations under the same name.
     """
@@ -141,7 +147,7 @@ def fill(path: Path, wanted: Mapping[str, tuple[int, int]], data: str) -> Iterat
 
 
 def _begin(path: Path, arrays: dict[str, np.ndarray], name: str, configs: int, seeds: int) -> list[TrialConfig]:
-    """Makes room in `arrays`; the configurations."""
+    """Make room in `arrays` and return the configurations."""
     dataset, strategy = name.split("/")
     study = bank_study(dataset)
     cell = next(c for c in study.cells if c.strategy == strategy)
@@ -155,7 +161,7 @@ def _begin(path: Path, arrays: dict[str, np.ndarray], name: str, configs: int, s
 
 
 def _grown(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """At least of this shape, NaN where nothing was."""
+    """Return the array grown to at least this shape, with NaN in the new places."""
     shape = tuple(max(a, b) for a, b in zip(array.shape, shape, strict=True))
     out = np.full(shape, np.nan, np.float32)
     out[tuple(slice(n) for n in array.shape)] = array

@@ -1,10 +1,10 @@
-"""What a trial costs before it trains: seconds from asking for it to its first step, and to its end, for a trial of three tiny epochs.
+"""The cost of a trial before it trains: seconds from asking to its first step, and to its end, for a trial of three tiny epochs.
 
     python -m benchmarks.trials --json
 
-Through this process, through Ray with one worker (reused actors) and with two (Ray Train); and the same trials as Ray's guide has
-them, a TorchTrainer a trial (benchmarks/plain_ray.py). Every way starts with an empty cache: its first trial decodes images and
-computes activations, later ones find them. Read from the ledger: when a trial was asked for, when its first epoch began.
+It runs through this process, through Ray with one worker (reused actors) and with two (Ray Train), and as in Ray's guide, with a
+TorchTrainer per trial (benchmarks/plain_ray.py). Each starts with an empty cache: its first trial decodes images and computes
+activations, and later ones find them. The times at which a trial was asked for and its first epoch began are read from the ledger.
 """
 
 import argparse
@@ -30,7 +30,7 @@ Rows = list[dict[str, float]]
 
 
 def through_sweep(trials: int, *more: str) -> tuple[Rows, list[dict[str, Any]]]:
-    """The rows, and the configs it ran."""
+    """Return the rows, and the configs that it ran."""
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "tiny.py").write_text(STUDY.format(trials=trials))
         command = [sys.executable, "-m", "study.sweep", f"{folder}/tiny.py", "--results", folder, "--mlflow", "off", *more]

@@ -1,4 +1,4 @@
-"""What a study left, read from its ledger and its MLflow database, and how that differs from its unkilled twin's."""
+"""The results of a study, read from its ledger and its MLflow database, and their differences from its unkilled twin's."""
 
 import json
 import sqlite3
@@ -15,7 +15,7 @@ from study.tracking.ledger import Ledger
 
 @dataclass(kw_only=True)
 class Differences:
-    """One line for each thing that is not as in the twin."""
+    """One line for each difference from the twin."""
 
     lost: list[str] = field(default_factory=list)
     doubled: list[str] = field(default_factory=list)
@@ -28,7 +28,7 @@ class Differences:
 
 
 def differences(results: Path, twin: Path, study: str) -> Differences:
-    """Trials, epochs, choice, opening, verdict and MLflow's rows of `results` against those of `twin`; times and places aside."""
+    """Compare trials, epochs, choice, opening, verdict and MLflow's rows of `results` with those of `twin`, except times and places."""
     found = _compare(_counted(results, study), _counted(twin, study))
     found.lost += [f"{k} {r.outcome}: {r.reason}" for k, r in Ledger(str(results), study).results().items() if r.outcome is Outcome.FAILED]
     return found
@@ -45,7 +45,7 @@ def _compare(ours: dict[str, list[Any]], planned: dict[str, list[Any]]) -> Diffe
 
 
 def _counted(results: Path, study: str) -> dict[str, list[Any]]:
-    """Everything that must be there as often as planned and have the planned value, by name."""
+    """Return by name everything that must be there as often as planned and have the planned value."""
     ledger, found = Ledger(str(results), study), dict[str, list[Any]]()
     for ask in ledger.asks():
         found[f"ask {ask.trial_id}"] = [(ask.cell, ask.number, ask.stage, ask.origin, ask.config)]
@@ -63,7 +63,10 @@ def _counted(results: Path, study: str) -> dict[str, list[Any]]:
 
 
 def _mlflow(database: Path, study: str) -> dict[str, list[Any]]:
-    """Rows of runs, params, metrics and models, by the key that finds a run again. Times are counted, their values are not compared."""
+    """Return the rows of runs, params, metrics and models, by the key that finds a run again.
+
+    Times are counted, but their values are not compared.
+    """
     found: dict[str, list[Any]] = {}
     with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=60)) as store:
         runs = "FROM runs r JOIN tags t ON t.run_uuid = r.run_uuid AND t.key = ? AND t.value LIKE ? WHERE r.lifecycle_stage = 'active'"

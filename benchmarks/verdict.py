@@ -2,11 +2,13 @@
 
     python -m benchmarks.verdict [--studies 200] [--only NAME] [--json]
 
-By world: in how many studies something false is claimed of any pair, how often the 95 % interval holds the truth, how often a true
-winner is named, how wide the interval is (points), and how often what a forecast asked for then decided. Beside each figure the
-protocol before (benchmarks/verdict_before.py), in the same world with the same number of confirm runs. A second table holds what bars a
-verdict against the rule before it (benchmarks/verdict_rules.py): false claims; of the pairs of which no run collapsed, those with a run that counts
-as collapsed all the same, and those barred by it (below ten runs); pairs not comparable for any reason; of the runs that collapsed, those found.
+The first table shows by world in how many studies something false is claimed of any pair, how often the 95 % interval holds the truth,
+how often a true winner is named, the width of the interval (points), and how often the amount that a forecast asked for then decided.
+Beside each figure stands the former protocol (benchmarks/verdict_before.py), in the same world with the same number of confirm runs.
+
+The second table compares the rule that bars a verdict with the former rule (benchmarks/verdict_rules.py). It shows false claims, pairs
+not comparable for any reason, and the share of collapsed runs that are found. Of the pairs without a collapsed run it shows those with
+a run that counts as collapsed all the same, and those barred by it (below ten runs).
 """
 
 import argparse
@@ -43,7 +45,7 @@ Tally = defaultdict[str, list[float]]  # by figure, one number a study
 
 
 def resample(split: Split, rng: np.random.Generator) -> np.ndarray:
-    """Weights [B, N]; what statistics.image_weights draws, sooner."""
+    """Return weights [B, N], distributed as those of statistics.image_weights but drawn faster."""
     member = np.arange(len(split.labels)) if split.groups is None else split.groups
     units = int(member.max()) + 1
     drawn = rng.integers(0, units, (RESAMPLES, units)) + units * np.arange(RESAMPLES)[:, None]
@@ -52,7 +54,7 @@ def resample(split: Split, rng: np.random.Generator) -> np.ndarray:
 
 
 def all_runs(sample: Sample, rng: np.random.Generator) -> list[Runs]:
-    """By strategy."""
+    """Return the scored runs of each strategy."""
     by_fold = []
     for split in sample.splits:
         weights, units = resample(split, rng), image_units(len(split.labels), split.groups)
@@ -63,7 +65,7 @@ def all_runs(sample: Sample, rng: np.random.Generator) -> list[Runs]:
 
 
 def compared(runs: Sequence[Runs]) -> list[Estimate]:
-    """All pairs."""
+    """Return the differences of all pairs."""
     return [difference(a, b) for a, b in combinations(runs, 2)]
 
 
@@ -76,7 +78,7 @@ def true_differences(world: World, study: int) -> list[float]:
 
 
 def judge(case: Case, study: int, tally: Tally) -> None:
-    """One study under the protocol as it is."""
+    """Judge one study under the present protocol."""
     sample, searched = case.world.draw(study, case.searches, case.seeds), case.world.searched(study, case.searches, case.seeds)
     runs = all_runs(sample, np.random.default_rng((5, study)))
     bounds = [share_interval(mean_estimate(r)) for r in runs]
@@ -114,14 +116,17 @@ def _any_wrong(claims: Sequence[Decision], truths: Sequence[float]) -> bool:
 
 
 def wrong(kind: str, winner: str | None, truth: float) -> bool:
-    """Whether a claim of the pair is false."""
+    """Return True where the claim about the pair is false."""
     if winner and truth * (1 if winner == "a" else -1) <= 0:
         return True
     return (kind == "beats" and abs(truth) < MARGIN) or (kind in ("better_by_little", "equivalent") and abs(truth) >= MARGIN)
 
 
 def follow(case: Case, study: int, units: ImageUnits, pair: Estimate, tally: Tally) -> None:
-    """Does what was forecast: the same study with as many more searches or seeds, and with as many more images; judged at the next look's level."""
+    """Do what was forecast and judge again at the next look's level.
+
+    The same study gets as many more searches or seeds, and as many more images.
+    """
     level = alpha_of_look(2)
     more, images = forecast(pair, MARGIN, level)[:2]
     tally["forecast_none"].append(more.more is None and images.more is None)
@@ -136,7 +141,7 @@ def follow(case: Case, study: int, units: ImageUnits, pair: Estimate, tally: Tal
 
 
 def judge_before(case: Case, study: int, tally: Tally) -> None:
-    """The same number of confirm runs under the protocol before."""
+    """Judge the same number of confirm runs under the former protocol."""
     seeds = case.searches * case.seeds
     pairs, truths = drawn_before(case, study, seeds), true_differences(case.before or case.world, study)
     kinds = old_verdicts(pairs, MARGIN)
@@ -156,7 +161,7 @@ def judge_before(case: Case, study: int, tally: Tally) -> None:
 
 
 def drawn_before(case: Case, study: int, seeds: int) -> list[OldPair]:
-    """Folds of a seed are put end to end, as if they shared a training set."""
+    """Return the pairs of the former protocol. Folds of a seed are put end to end, as if they shared a training set."""
     folds, rng = (case.before or case.world).draw(study, 1, seeds).splits, np.random.default_rng((5, study))
     whole = Split(
         predicted=[np.concatenate(own, axis=1) for own in zip(*(f.predicted for f in folds), strict=True)],
@@ -169,7 +174,7 @@ def drawn_before(case: Case, study: int, seeds: int) -> list[OldPair]:
 
 
 def peek(case: Case, study: int, level: Callable[[int], float], before: bool) -> bool:
-    """Looks while nothing is decided, each time with as many seeds more as there were at first; whether any look names a winner."""
+    """Look again while nothing is decided, each time with as many more seeds as at first. Return True where any look names a winner."""
     for look in range(1, case.looks + 1):
         if before:
             kind = old_verdicts(drawn_before(case, study, case.seeds * look), MARGIN)[0]
@@ -189,7 +194,7 @@ def _share(values: Any) -> float:
 
 
 def rates(tally: Tally) -> dict[str, float]:
-    """Means with their standard errors; of a rate never below that of one study in all."""
+    """Return means with their standard errors, those of a rate never below that of one study in all."""
     out: dict[str, float] = {}
     for name, values in tally.items():
         n = len(values)
@@ -214,7 +219,7 @@ def measure(case: Case, studies: int) -> dict[str, Any]:
 
 
 def misses(row: dict[str, Any], wide: bool) -> list[str]:
-    """Bars not held, beyond two standard errors; `wide`: too wide an interval is no miss."""
+    """Return the bars missed by more than two standard errors. With `wide`, too wide an interval is no miss."""
 
     def outside(name: str, least: float, most: float) -> bool:
         return name in row and not least - 2 * row[f"{name}_se"] <= row[name] <= most + 2 * row[f"{name}_se"]
@@ -225,12 +230,14 @@ def misses(row: dict[str, Any], wide: bool) -> list[str]:
         "barred": (0.0, GOAL_BARRED),
         "forecast_decided": GOAL_FORECAST,
     }
-    return [name for name, goal in bars.items() if outside(name, *goal)] + ["beats_inside_margin"] * (row.get("beats_inside_margin", 0) > 0)
+    inside = row.get("beats_inside_margin", 0) > 0
+    return [name for name, goal in bars.items() if outside(name, *goal)] + ["beats_inside_margin"] * inside
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--studies", type=int, default=200, help="simulated studies a world; a rate's standard error is about 1 / (2 sqrt)")
+    studies = "simulated studies a world; a rate's standard error is about 1 / (2 sqrt)"
+    parser.add_argument("--studies", type=int, default=200, help=studies)
     parser.add_argument("--only", default="", help="worlds whose name contains this")
     parser.add_argument("--json", action="store_true", help="one object on the last line")
     args = parser.parse_args()
@@ -240,7 +247,7 @@ def main() -> None:
 
 
 def table(chosen: Iterable[Case], studies: int) -> dict[str, Any]:
-    """Prints a line a world, and which bars were missed; what was measured, by world."""
+    """Print one line per world with the bars it missed, and return the measured rates by world."""
     found: dict[str, Any] = {}
     print(f"{'world':52s}" + "".join(f"{h.replace('_', ' '):>18s}" for h in COLUMNS) + "   new | old")
     for case in chosen:
@@ -257,7 +264,7 @@ def table(chosen: Iterable[Case], studies: int) -> dict[str, Any]:
 
 
 def _ruled(found: dict[str, Any]) -> None:
-    """The second table."""
+    """Print the second table."""
     print(f"\n{'world':52s}" + "".join(f"{h.replace('_', ' '):>18s}" for h in RULED) + "   rules now | rule before")
     for name, row in found.items():
         cells = [f"{_show(row.get(k))} | {_show(row.get(f'{k}_before'))}" for k in RULED]

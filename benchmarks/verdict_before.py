@@ -1,4 +1,4 @@
-"""The protocol the verdict had before, kept to be measured beside the present one: one search, seeds paired, the bootstrap of the mean."""
+"""The former protocol of the verdict, kept for comparison: one search, seeds paired, the bootstrap of the mean."""
 
 import math
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from analysis.statistics.resampling import holm
 
 @dataclass(frozen=True, kw_only=True)
 class OldPair:
-    """A difference of two strategies as the former protocol saw it."""
+    """A difference of two strategies in the former protocol."""
 
     mean: float
     p: float
@@ -21,7 +21,10 @@ class OldPair:
 
 
 def old_interval(scores: np.ndarray, resampled: np.ndarray, units: int) -> OldPair:
-    """Differences by seed [K], their mean on resampled images [B]; S^2 / K and the bootstrap's variance, Cochran and Cox's quantile."""
+    """Return the difference with its interval, from differences by seed [K] and their mean on resampled images [B].
+
+    The variance is S^2 / K and the bootstrap's, with Cochran and Cox's quantile.
+    """
     a, b, k = float(np.var(scores, ddof=1)) / len(scores), float(np.var(resampled, ddof=1)), len(scores)
 
     def half(confidence: float = 0.95, seeds: int = k, units: int = units) -> float:
@@ -40,13 +43,16 @@ def old_interval(scores: np.ndarray, resampled: np.ndarray, units: int) -> OldPa
 
 
 def old_pairs(runs: list[tuple[np.ndarray, np.ndarray]], units: int) -> list[OldPair]:
-    """All pairs of strategies, each given as scores [K] and resampled scores [K, B]."""
+    """Return all pairs of strategies, each given as scores [K] and resampled scores [K, B]."""
     pairs = combinations(runs, 2)
     return [old_interval(a - b, (ra - rb).mean(axis=0), units) for (a, ra), (b, rb) in pairs]
 
 
 def old_verdicts(pairs: list[OldPair], margin: float) -> list[str]:
-    """ "a", "b", "equivalent" or "undecided"; the whole 95 % interval within the margin is equivalence."""
+    """Return "a", "b", "equivalent" or "undecided" for each pair.
+
+    A 95 % interval that lies within the margin is equivalence.
+    """
     out = []
     for pair, p in zip(pairs, holm([x.p for x in pairs]), strict=True):
         if p < 0.05:
@@ -57,7 +63,7 @@ def old_verdicts(pairs: list[OldPair], margin: float) -> list[str]:
 
 
 def old_seeds_needed(pair: OldPair, seeds: int, margin: float) -> int | None:
-    """More seeds that decide if the mean stays as it is and images are as many as one likes."""
+    """Return the number of additional seeds that decides if the mean stays as it is and the number of images is unlimited."""
     for more in range(1, 200 - seeds):
         half = pair.half(seeds=seeds + more, units=10_000)
         if abs(pair.mean) > half or abs(pair.mean) + half < margin:

@@ -1,4 +1,4 @@
-"""The worlds the verdict must hold in, and the protocol that meets each."""
+"""The worlds in which the verdict must hold, each with its protocol."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -9,7 +9,7 @@ from benchmarks.worlds import Latent, Mixed, World
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """A world and a protocol. The protocol before has the same number of confirm runs, all of one search's winner."""
+    """A world and a protocol. The former protocol has the same number of confirm runs, all of one search's winner."""
 
     name: str
     world: World
@@ -23,7 +23,7 @@ class Case:
 
 
 def cases() -> Iterator[Case]:
-    """Names ending in "none" have no difference between any two strategies."""
+    """Yield the cases. Names that end in "none" have no difference between any two strategies."""
     yield from search_luck()
     yield from seeds_and_sessions()
     yield from folds()
@@ -75,7 +75,7 @@ def collapses() -> Iterator[Case]:
 
 
 def poor_searches() -> Iterator[Case]:
-    """Three strategies. A search that found poor settings must not be taken for a run that collapsed; one point is 0.077."""
+    """Yield cases of three strategies where a search with poor settings must not be taken for a collapsed run. One point is 0.077."""
     laws = (
         ("searches alike", Latent(), 1),
         ("search sd 1 seed sd", Latent(search=0.2), 1),
@@ -91,8 +91,10 @@ def poor_searches() -> Iterator[Case]:
 
 
 def small_classes() -> Iterator[Case]:
-    """Nine classes, eight of them of 6 %, as a split of a few hundred photographs leaves them. Macro-F1 over 3 or 4 images of a class is on
-    average not what it is over many: a strategy that seldom names a rare class loses by it, one that names it readily does not.
+    """Yield cases of nine classes, eight of them with 6 % of the images, as in a split of a few hundred photographs.
+
+    Macro-F1 over 3 or 4 images of a class has another mean than over many: a strategy that seldom names a rare class loses by it, and
+    one that names it readily does not.
     """
     for images in (60, 140, 180):
         for bold in (0.0, 0.6):
@@ -114,7 +116,7 @@ def many_pairs() -> Iterator[Case]:
 
 
 def precise(*points: float) -> Latent:
-    """Differences far below a point can be seen."""
+    """Return a world in which differences far below a point can be seen."""
     return Latent(points=points, seed=0.02, interaction=0.06, taste=0.02, chance=0.1, images=3000)
 
 
@@ -138,7 +140,10 @@ def cheaper() -> Iterator[Case]:
 
 
 def forecasts() -> Iterator[Case]:
-    """Forecasts are right on average over the differences there may be: large ones are decided more often, small ones less."""
+    """Yield cases with many true differences.
+
+    Forecasts are right on average over them: large ones are decided more often, small ones less.
+    """
     for search, searches, seeds in ((0.0, 1, 5), (0.2, 5, 1)):
         mixed = Mixed(worlds=tuple(Latent(points=(points, 0.0), search=search) for points in (2.0, 4.0, 6.0, 8.0)))
         name = f"forecasts, 2 to 8 points, {searches} search{'es' * (searches > 1)} x {seeds} seed{'s' * (seeds > 1)}"
@@ -148,7 +153,7 @@ def forecasts() -> Iterator[Case]:
 
 
 def partitions() -> Iterator[tuple[str, Partitioned]]:
-    """Cross-fitted studies of so many images in all; "none": no difference between the two strategies."""
+    """Yield cross-fitted studies with their total number of images. Names with "none" have no difference between the two strategies."""
     laws = {
         "seed sd 1.3": Latent(seed=0.1),
         "search sd 2.6, seed sd 2.6": Latent(search=0.2),

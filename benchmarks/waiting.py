@@ -1,9 +1,9 @@
-"""What a training step takes on a busy machine, by how OpenMP's threads wait for one another: spinning, torch's default, or asleep (PASSIVE).
+"""Seconds of a training step on a busy machine, by how OpenMP's threads wait: spinning, torch's default, or asleep (PASSIVE).
 
     python -m benchmarks.waiting --busy 0 8 --json
 
-A step of full fine-tuning, in a process of its own for each way, while so many others compute; they are started when it is ready, and
-end with it. Wall seconds are what a user waits for; processor seconds are what spinning wastes.
+Each way is a step of full fine-tuning in a process of its own, while a number of other processes compute. They start when it is ready,
+and end with it. Wall seconds are what a user waits for, and processor seconds show what spinning wastes.
 """
 
 import argparse
@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterator
 
 WAYS: dict[str, tuple[int, str]] = {"spinning, 2 threads": (2, ""), "PASSIVE, 2 threads": (2, "PASSIVE"), "1 thread": (1, "")}
-"""(threads, OMP_WAIT_POLICY); empty: not set."""
+"""Ways to wait by name: (threads, OMP_WAIT_POLICY), where "" leaves the variable unset."""
 LONGEST_S = 60  # of what keeps the machine busy: it ends by itself
 
 
@@ -34,8 +34,11 @@ def busy(processes: int) -> Iterator[None]:
 
 
 def steps(way: str, network: str, px: int, batch: int, seconds: float) -> list[tuple[float, float]]:
-    """(wall, processor) seconds of each step after the first; called in a process of its own, which says when it is ready, and is told to
-    begin. OpenMP reads its variables when torch is loaded, here."""
+    """Return (wall, processor) seconds of each step after the first.
+
+    It is called in a process of its own, which says when it is ready, and is told to begin. OpenMP reads its variables when torch is
+    loaded, here.
+    """
     threads, policy = WAYS[way]
     os.environ.pop("OMP_WAIT_POLICY")
     os.environ |= {"OMP_NUM_THREADS": str(threads)} | ({"OMP_WAIT_POLICY": policy} if policy else {})

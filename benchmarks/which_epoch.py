@@ -1,10 +1,11 @@
-"""Which epoch to keep: from one training each, the test score of the epoch that was best on validation beside that of the last one.
+"""The epoch to keep: the test score of the epoch that was best on validation beside that of the last one, from the same trainings.
 
     python -m benchmarks.which_epoch --data DATA --more FOLDER --out RUNS.jsonl
 
-Every training is the product's own (`run_trial`), with published defaults and fresh augmented images, and is looked at by both rules: the
-network is written after every epoch, that of the best one so far is put aside, and at the end both are measured on the same test images.
-The difference is paired by training. RUNS.jsonl is filled up where it was left; a line a training. Nothing is chosen on test images.
+Every training is the product's own (`run_trial`), with published defaults and fresh augmented images, and both rules are applied to it.
+The network is written after every epoch, the best one so far is put aside, and at the end both are measured on the same test images.
+The difference is paired by training. RUNS.jsonl is continued where it was left, one line per training. Nothing is chosen on test
+images.
 """
 
 import argparse
@@ -57,7 +58,7 @@ def main() -> None:
 
 
 def fill(path: Path, configs: Sequence[TrialConfig], data: str | None) -> Iterator[str]:
-    """Trains what `path` lacks; a line after each training."""
+    """Train what `path` lacks, and yield a line after each training."""
     done = {run["trial"] for run in finished(path)}
     for config in (c for c in configs if c.id not in done):
         began = time.perf_counter()
@@ -73,8 +74,10 @@ def finished(path: Path) -> list[dict[str, Any]]:
 
 
 def train(config: TrialConfig, places: Places, folder: Path) -> dict[str, Any]:
-    """One training, in `folder`, where it goes on if it was left: by rule, the epoch, its validation and its test macro-F1 (None where it
-    diverged)."""
+    """Train once in `folder`, or continue what was left there.
+
+    Return by rule the epoch, its validation and its test macro-F1 (None where it diverged).
+    """
     best, records, own, aside = dataclasses.replace(config.protocol, keep="best"), list[EpochRecord](), folder / "trial", folder / "aside"
 
     def report(record: EpochRecord) -> bool:
@@ -106,20 +109,22 @@ def train(config: TrialConfig, places: Places, folder: Path) -> dict[str, Any]:
 
 
 def _epoch_of(folder: Path) -> int:
-    """Of the network that a trial's folder holds."""
+    """Return the epoch of the network in a trial's folder."""
     return int(json.loads((folder / "best" / "manifest.json").read_text())["epoch"])
 
 
 def on_test(folder: Path) -> float:
-    """Macro-F1 on the test images, from the predictions measured in `folder`."""
+    """Return macro-F1 on the test images, from the predictions measured in `folder`."""
     table = pq.read_table(io.BytesIO((folder / "measured" / "predictions.parquet").read_bytes())).to_pandas()
     test = table[table.split == "test"]
     return score(np.stack([*test.logits]), test.label.to_numpy())[0]["macro_f1"]
 
 
 def table(runs: Sequence[dict[str, Any]]) -> Iterator[str]:
-    """A row a data set and strategy: means and standard deviations over its trainings, in points; the last row joins them, the deviations
-    as the root of their mean square."""
+    """Yield one row per data set and strategy: means and standard deviations over its trainings, in points.
+
+    The last row joins them, the deviations as the root of their mean square.
+    """
     yield "| data | strategy | trainings | best epoch, mean (range) | best on validation (sd) | last (sd) | last - best (standard error) |"
     yield "| --- | --- | --- | --- | --- | --- | --- |"
     apart, joined = [], []
