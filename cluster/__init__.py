@@ -1,3 +1,3 @@
-"""Getting onto a cluster, and finding out beforehand what is wrong with it."""
+"""Connection to a cluster, and checks beforehand of what is wrong with it."""
 
 from study import early as early  # it begins as it is imported

@@ -1,4 +1,5 @@
-"""`python -m cluster.preflight --address HOST:6379 --results URL [--data ROOT] [--weights FOLDER]`: a line a check, before a study spends hours.
+"""`python -m cluster.preflight --address HOST:6379 --results URL [--data ROOT] [--weights FOLDER]`:
+a line a check, before a study spends hours.
 
 Every node must have the same code, packages, results, data and weights as this one, a cache it can write and room on its disk; the
 dashboard, which runs code for whoever reaches it, must ask for a token. A sweep with --address makes the same checks when it starts.
@@ -27,7 +28,7 @@ from study.storage.places import find_places
 
 
 def dashboard_is_open(address: str) -> bool:
-    """Whether whoever reaches it may run code; one that cannot be reached from here is not open to here."""
+    """Return True where anybody who reaches the dashboard may run code. One that cannot be reached from here is not open to here."""
     request = urllib.request.Request(f"http://{address}/api/jobs/")
     try:
         with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=10):
@@ -39,7 +40,7 @@ def dashboard_is_open(address: str) -> bool:
 
 
 def wait_for(nodes: int, seconds: float) -> None:
-    """Until so many nodes are alive. Raises EnvironmentProblem when they are not in time."""
+    """Wait until `nodes` nodes are alive. Raises EnvironmentProblem when they are not in time."""
     end, before = time.monotonic() + seconds, -1
     while (there := len(alive())) < nodes:
         if there != before:
@@ -51,7 +52,7 @@ def wait_for(nodes: int, seconds: float) -> None:
 
 
 def look(connected: Connected, results: str, data: str | None, weights: str | None) -> list[str]:
-    """Prints a line a node; gives what is wrong, a line each. Raises EnvironmentProblem where a node does not answer."""
+    """Print one line per node and return what is wrong, one line each. Raises EnvironmentProblem where a node does not answer."""
     places = find_places(results, data, weights)
     own = [name for name in CATALOG if places.data and os.path.isdir(os.path.join(places.data, name))]
     needed, missing = wanted(Folder(places.folder), places, map(DataName.of, own)), []
@@ -104,7 +105,7 @@ def main(args: argparse.Namespace) -> int:
 
 
 def connect(stack: contextlib.ExitStack, address: str | None, seconds: float) -> Connected:
-    """The cluster, once its head answers: it may be starting still. Raises EnvironmentProblem when it does not in time."""
+    """Connect to the cluster, once its head answers: it may still be starting. Raises EnvironmentProblem when it does not in time."""
     end = time.monotonic() + seconds
     while True:
         try:

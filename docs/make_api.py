@@ -1,7 +1,7 @@
-"""Writes docs/api.md from the docstrings, fields and comments of the public interface: `python docs/make_api.py`.
+"""Writer of docs/api.md from the docstrings, fields and comments of the public interface: `python docs/make_api.py`.
 
-Everything is taken from the source by `ast` and `tokenize`, not from objects in memory: the page is the same on every Python version,
-and the comment that stands beside a field, where its unit is, can be read.
+Everything is read from the source by `ast` and `tokenize`, not from objects in memory. So the page is the same on every Python version,
+and it can show the comment beside a field, which has its unit.
 """
 
 import ast
@@ -33,17 +33,19 @@ SECTIONS = {
     "The ledger": ("study.tracking.ledger", ["Ledger"]),
     "Errors": ("study.errors", ["StudyError", "ConfigError", "DataError", "EnvironmentProblem"]),
 }
+SIGNS = re.compile(r"(?<!\w)\*(?=\*|/)|<")  # of Markdown and HTML, to be escaped
 HEAD = """# Python interface
 
 Written by `python docs/make_api.py` from the source; a test compares. Change a docstring or the comment beside a field, then run it again.
-A field marked *since N* came later: at its default (where *before* stands: at that value) it changes no id ([changes](changes.md)). Files and environment variables are in
+A field marked *since N* came later: at its default (where *before* stands: at that value) it changes no id ([changes](changes.md)). \
+Files and environment variables are in
 [files.md](files.md).
 """
 
 
 @dataclass(frozen=True, kw_only=True)
 class Item:
-    """One documented name, or one member of a class: `signature` as it is called, `rows` its fields."""
+    """One documented name, or one member of a class, with its `signature` as it is called and its fields as `rows`."""
 
     name: str
     signature: str = ""
@@ -53,7 +55,7 @@ class Item:
 
 
 def items() -> Iterator[tuple[str, str, Item]]:
-    """(section, module, item) of every public name, in the order of the page."""
+    """Yield (section, module, item) of every public name, in the order of the page."""
     for section, (module, names) in SECTIONS.items():
         for name in names:
             yield section, module, read_item(getattr(importlib.import_module(module), name), name, module)
@@ -75,7 +77,7 @@ def read_item(value: Any, name: str, module: str) -> Item:
 
 
 def source_of(module: str, name: str) -> tuple[str, str]:
-    """An alias such as `Kind = Literal[...]`, and the string that stands below it."""
+    """Return the source of an alias such as `Kind = Literal[...]`, and the string below it."""
     body = ast.parse(inspect.getsource(importlib.import_module(module))).body
     for k, node in enumerate(body):
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == name:
@@ -93,7 +95,7 @@ def is_public(node: ast.stmt, owner: type) -> bool:
 
 
 def shown(node: ast.FunctionDef, owner: str) -> str:
-    """How a member is used: a property without brackets, its type behind a colon; a class method with its class before it."""
+    """Return how a member is used: a property without brackets, with its type behind a colon, and a class method after its class."""
     marks = {ast.unparse(d).rpartition(".")[2] for d in node.decorator_list}
     if marks & {"property", "cached_property"}:
         return f"{node.name}: {type_of(node.returns)}"
@@ -125,12 +127,12 @@ def text_of(node: ast.expr | None) -> str:
 
 
 def type_of(node: ast.expr | None) -> str:
-    """An annotation's text; one in quotes without them."""
+    """Return the text of an annotation, without quotes around it."""
     return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else text_of(node)
 
 
 def fields_of(node: ast.ClassDef, source: str, owner: type) -> Iterator[tuple[str, str, str, str, str]]:
-    """Fields of a dataclass, class variables, and the values of an enumeration."""
+    """Yield the fields of a dataclass, class variables, and the values of an enumeration."""
     from study.space import domains, offered
 
     comments = comments_of(source)
@@ -159,7 +161,7 @@ def fields_of(node: ast.ClassDef, source: str, owner: type) -> Iterator[tuple[st
 
 
 def default_of(value: ast.expr | None, source: str) -> tuple[str, str]:
-    """The default as it is written, and the version of the fields with which it came, with what was meant before where that differs."""
+    """Return the default as it is written, and the version of the fields that brought it, with the former meaning where that differs."""
     if isinstance(value, ast.Call) and ast.unparse(value.func) in ("field", "added"):
         keywords = {str(k.arg): ast.unparse(k.value) for k in value.keywords}
         made = keywords.get("default_factory") or keywords.get("factory")
@@ -169,7 +171,7 @@ def default_of(value: ast.expr | None, source: str) -> tuple[str, str]:
 
 
 def describe(domain: Any, before: str = "") -> str:
-    """A range in words."""
+    """Return a range in words."""
     if domain is None:
         return ""
     kind = type(domain).__name__.lower()
@@ -177,14 +179,14 @@ def describe(domain: Any, before: str = "") -> str:
 
 
 def comments_of(source: str) -> dict[int, str]:
-    """The comment at the end of each line, by line number; what is meant for a linter is left out."""
+    """Return the comment at the end of each line by line number, without those for linters."""
     tokens = tokenize.generate_tokens(io.StringIO(source).readline)
     found = {t.start[0]: t.string.lstrip("# ").strip() for t in tokens if t.type == tokenize.COMMENT}
     return {k: v for k, v in found.items() if not v.startswith(("type:", "noqa", "fmt:"))}
 
 
 def strategies() -> str:
-    """Every strategy's searched fields, under the names that `Study.space` takes."""
+    """Return the searched fields of every strategy, under the names that `Study.space` takes."""
     from study.strategies import STRATEGIES
 
     rows = []
@@ -197,7 +199,7 @@ def strategies() -> str:
 
 
 def table(rows: list[tuple[str, ...]]) -> str:
-    """Columns that are empty in every row are left out."""
+    """Return a Markdown table without the columns that are empty in every row."""
     titles = ("name", "type", "default" if any(row[1] for row in rows) else "value", "range", "what it is")
     used = [k for k in range(5) if any(row[k] for row in rows)]
     lines = [[titles[k] for k in used], ["---"] * len(used)]
@@ -210,11 +212,11 @@ def code(text: str) -> str:
 
 
 def prose(text: str) -> str:
-    """Markdown that shows what a docstring says: outside code, angle brackets and asterisks stand for themselves."""
+    """Return Markdown that shows what a docstring says: outside code, angle brackets and asterisks are escaped."""
     lines = []
     for line in text.split("\n"):
         parts = line.split("`")
-        escaped = [p if k % 2 else re.sub(r"(?<!\w)\*(?=\*|/)|<", lambda m: {"<": "&lt;"}.get(m[0], "\\*"), p) for k, p in enumerate(parts)]
+        escaped = [p if k % 2 else SIGNS.sub(lambda m: {"<": "&lt;"}.get(m[0], "\\*"), p) for k, p in enumerate(parts)]
         lines.append(line if line.startswith("    ") else "`".join(escaped))
     return "\n".join(lines)
 

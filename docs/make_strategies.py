@@ -1,4 +1,4 @@
-"""Writes the table of strategies into docs/strategy.md from their own fields: `python docs/make_strategies.py`; a test compares."""
+"""Writer of the table of strategies in docs/strategy.md from their own fields: `python docs/make_strategies.py`. A test compares."""
 
 import re
 from pathlib import Path
