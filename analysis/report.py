@@ -19,6 +19,7 @@ from analysis.figures import FIGURES
 from analysis.findings.answers import confirm_seconds
 from analysis.findings.budget_check import budget_lines, budget_rows
 from analysis.findings.equal_compute import equal_compute
+from analysis.findings.ordered import ordered
 from analysis.load import load
 from analysis.page import albums as pictures
 from analysis.page.card import cards, environment
@@ -131,6 +132,7 @@ def all_tables(frames: Frames, found: Findings, computed: dict[str, pd.DataFrame
         **_size_tables(found),
         "verdicts": verdicts,
         "equal_compute": equal_compute(frames),
+        **({"ordered": with_names(pd.DataFrame(map(vars, steps)))} if (steps := ordered(found.gathered)) else {}),
         **({"budgets": pd.DataFrame(budget_rows(frames))} if frames.budgets else {}),
         **{f"figure_{s.name}": with_names(computed[s.name]) for s in FIGURES if len(computed[s.name]) or not s.optional},
     }
@@ -191,6 +193,7 @@ def render(
         free=found.free,
         left_out=_left_out(frames),
         openings=len(frames.openings),
+        ordered=ordered(found.gathered),
         plotly_js=_plotly_js(),
         source=source,
         data_report=frames.data_report,

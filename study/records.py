@@ -172,6 +172,7 @@ class EpochRecord(Record):
     - train/loss.
     - {train,val}/{accuracy,macro_precision,macro_recall,macro_f1,balanced_accuracy,nll,ece}. `train/*` uses a fixed subset. In a search it
       is there only in epochs that may be kept: the last one and the rungs, or, where the best epoch is kept, the best ones so far.
+    - val/{mean_step,quadratic_kappa}, where the classes stand in an order.
     - {wrong,disputed}/{memorised,resisted}: shares of the images whose labels were made wrong, or whose later annotators dispute them.
     - lr: the learning rate of the head.
     - distance/{head,stage_1,...}: the distance of each trained stage from the start of training, as a share of its norm.

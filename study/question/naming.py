@@ -10,7 +10,7 @@ from pathlib import Path
 from urllib.parse import parse_qsl, quote
 
 from study.errors import ConfigError
-from study.question.name_parts import OFFICIAL, OWN_SPLITS, check_path, check_place, check_splits, fold_of, is_own, place_of
+from study.question.name_parts import OFFICIAL, OWN_SPLITS, check_path, check_place, check_splits, fold_of, is_own, listed, place_of
 
 IMAGES = ("", "images", "imgs", "img", "data", "photos", "pictures")
 """Folders beside a table where its files are looked for, in this order."""
@@ -123,6 +123,11 @@ class DataName:
     def options(self) -> dict[str, str]:
         """How it is read, by OPTIONS."""
         return dict(parse_qsl(self.asked, keep_blank_values=True))
+
+    @property
+    def ordered(self) -> tuple[str, ...]:
+        """Its classes from the least to the most, where it names an order."""
+        return tuple(listed(self.options.get("ordered", "")))
 
     def files(self, root: str) -> list[str]:
         """The paths where its files may lie, `root` being the folder of --data: what a node must hold.

@@ -113,6 +113,8 @@ def solve(config: TrialConfig, inputs: Inputs, *, weights: str | None = None) ->
     with torch.no_grad():
         head.copy_(torch.from_numpy(chosen.weight).to(head).view_as(head))
         network.trained.bias.copy_(torch.from_numpy(chosen.bias).to(head))  # type: ignore[operator]
+    if by_strength:
+        found = found | inputs.more_figures(*inputs.pictures(chosen.logits(val), inputs.val))
     train_seconds = time.perf_counter() - began
 
     own, _ = score(*inputs.pictures(chosen.logits(train), inputs.train))

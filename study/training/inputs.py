@@ -18,6 +18,7 @@ from study.inference.softmax import over_tiles
 from study.networks.cutting.halves import Split
 from study.networks.pretrained import Backbone
 from study.question.config import TrialConfig
+from study.scoring.steps import step_figures
 from study.training.activations import ActivationStore, to_device
 from study.training.augment import POLICIES, augment, quantise
 from study.training.class_weights import class_weights
@@ -56,6 +57,10 @@ class Inputs:
     def pictures(self, logits: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return (logits [n, C], labels [n]) of the images that `rows`, all tiles of each, are about: what is scored."""
         return over_tiles(logits, self.tiles, self.table.pool), self.labels_of(rows[:: self.tiles])
+
+    def more_figures(self, logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+        """Return what is scored beside other figures of pictures' logits [n, C]: steps, where the classes stand in an order."""
+        return step_figures(logits.argmax(axis=1), labels, len(self.table.classes)) if self.table.ordered else {}
 
     def place(self, device: torch.device) -> None:
         """Move labels, and images where they fit, to the device. Images that do not fit are fetched a batch ahead."""

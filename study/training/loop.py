@@ -313,6 +313,7 @@ def _evaluate(run: PhaseRun, looked: Callable[[float], bool]) -> tuple[dict[str,
         logits = _logits(run, features.val, len(inputs.val))
         logits, labels = inputs.pictures(logits, inputs.val)
         val, confusion = score(logits, labels)
+        val |= inputs.more_figures(logits, labels)
     metrics = {f"val/{k}": v for k, v in val.items()}
     if looked(metrics.get(OBJECTIVE, -math.inf)):
         train, _ = score(*inputs.pictures(_logits(run, features.train_plain, len(inputs.train_eval)), inputs.train_eval))
