@@ -306,6 +306,9 @@ def parser() -> Parser:
     p.add_argument("--out", default="report.html")
     p.add_argument("--tables", metavar="DIR", help="also every table behind the page")
     p.add_argument("--margin", type=float, help="points of macro-F1 a difference must exceed to be worth having (default: the study's)")
+    p.add_argument(
+        "--worth", type=float, help="points of macro-F1 that a cheaper strategy may cost at most to be good enough (default: the study's)"
+    )
     p.add_argument("--price-per-hour", type=float, metavar="MONEY", help="of a core, or of a GPU where trials had one: adds what it cost")
     p.add_argument("--no-images", dest="images", action="store_false", help="leave out the pictures")
     p.add_argument("--format", choices=("csv", "parquet"), default="csv", help="of the tables")
@@ -327,6 +330,7 @@ def main(args: argparse.Namespace) -> int:
         kind=args.format,
         study=args.study,
         margin=args.margin,
+        worth=args.worth,
         images=args.images,
         price_per_hour=args.price_per_hour,
         overwrite=args.overwrite,
