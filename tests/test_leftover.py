@@ -11,8 +11,10 @@ from analysis.load import load
 from analysis.verdict import findings
 from study.budget.ladder import MOST_SEEDS, choose, not_asked, with_about
 from study.budget.leftover import FEWEST_SEEDS, SPARE, Leftover, Sofar
+from study.budget.machine import cut_place
 from study.budget.price import cost_of
 from study.conduct.pipeline import conduct
+from study.conduct.so_far import covered
 from study.console.signals import Interrupted
 from study.errors import ConfigError
 from study.question.config import Study
@@ -20,6 +22,7 @@ from study.question.growth import compare, grow
 from study.question.studies import find_study
 from study.records import Origin
 from study.storage.options import Options
+from study.strategies import Full, Partial, Strategy
 from study.tracking.ledger import Ledger
 from tests import tiny
 from tests.test_mine import a_ladder, machine, pictures, strategies
@@ -184,3 +187,46 @@ def test_what_is_left_buys_a_study_by_outer_folds_a_second_pass(slower: float) -
     planned = now + slower * cost_of(first, of.pictures, of.machine).confirm
     assert ends <= max(planned, (1 - SPARE) * 3600 * 3) and grow(first, grown, "here", planned=True)[0].folds == 5
     assert grown.searches in (5, 10) and (grown.searches == 10 or slower > 0.2), (grown.searches, slower)
+
+
+def test_what_is_left_goes_by_the_winners_own_settings() -> None:
+    """A search that chose the usual, shallow cut leaves time for more than one that chose the deepest."""
+    of, study = chosen(0.5)
+    cost = cost_of(study, of.pictures, of.machine)
+    cell = study.cells[0].id
+
+    def bought(place: float) -> float:
+        sofar = Sofar(now=0.6 * cost.start + cost.line + cost.search, seconds=cost.search, won={cell: place})
+        grown = of.fitted(study, sofar, 3600 * 0.5)
+        return cost_of(grown, of.pictures, of.machine).seconds
+
+    shallow, usual, deep = bought(0.0), bought(0.5), bought(1.0)
+    assert shallow > usual > deep
+
+
+def test_pixels_come_before_repeats_as_far_as_the_search_carries() -> None:
+    """Where the hours hold more than was planned, the confirm runs gain pixels first, up to twice the size that was searched at."""
+    of, study = chosen(0.25)
+    small = dataclasses.replace(study, confirm_size=0)
+    assert study.protocol.image_size == 64
+    plan = dataclasses.replace(of, choice=dataclasses.replace(of.choice, study=small))
+    grown, *_ = after_search(plan, small, 0.5, 1.0)
+    assert grown.confirm_size == 128 and grown.protocol.image_size == 64
+    tight, *_ = after_search(plan, small, 1.0, 0.1)
+    assert tight.confirm_size == 0
+    own = dataclasses.replace(plan, given=frozenset({"confirm_size"}))
+    assert after_search(own, small, 0.5, 1.0)[0].confirm_size == 0, "what the user gave stays"
+
+
+@pytest.mark.parametrize(("spans", "length"), [
+    ((), 0.0), (((1, 3),), 2.0), (((1, 3), (2, 5)), 4.0), (((1, 2), (4, 5)), 2.0), (((1, 9), (2, 3)), 8.0), (((4, 5), (1, 2), (1.5, 4.5)), 4.0),
+])  # fmt: skip
+def test_trials_that_ran_at_once_are_counted_once(spans: tuple[tuple[float, float], ...], length: float) -> None:
+    assert covered(spans) == length
+
+
+@pytest.mark.parametrize(("strategy", "place"), [
+    (Partial(), 0.0), (Partial(unfreeze_depth=4), 1.0), (Partial(depth_steps=4, unfreeze_depth=2), 1 / 3), (Full(), 0.0),
+])  # fmt: skip
+def test_a_winners_cut_has_its_place_between_the_usual_and_the_deepest(strategy: Strategy, place: float) -> None:
+    assert cut_place(strategy) == pytest.approx(place)

@@ -200,7 +200,7 @@ def test_ten_thousand_trials_load_and_report(tmp_path: Path) -> None:
 OTHER = {
     "max_epochs": 77, "warmup_epochs": 0.25, "batch_size": 48, "image_size": 61, "precision": "bf16", "batch_norm": "freeze", "grad_clip": 3.5,
     "workers": 4, "views": 9, "train_eval_images": 771, "optimizer": "sgd", "wrong_labels": 0.25, "min_steps": 333, "keep": "last",
-    "schedule": "wsd",
+    "schedule": "wsd", "fit": "pad",
 }  # fmt: skip
 
 

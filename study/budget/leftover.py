@@ -2,14 +2,14 @@
 
 The study was chosen by speeds measured before it began, in whole steps. Other programs come and go since, and its own search gives better
 numbers. So the rest is priced anew, by the same prices (`study.budget.price`), times the search's own ratio of real to expected time.
-What fits is bought: strategies left out, trials, seeds. Where not even the plan fits, it gives up seeds, then the budget check, then
-pixels of the confirm runs. Only the clock and validation decide; no test image is used.
+What fits is bought: pixels of the confirm runs, strategies left out, trials, seeds. Where not even the plan fits, it gives up seeds,
+then the budget check, then pixels of the confirm runs. Only the clock and validation decide; no test image is used.
 """
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 
-from study.budget.ladder import CHECK, MOST_SEEDS, STEP_PX, STRATEGIES, TRIALS, Choice, not_asked, reserved
+from study.budget.ladder import CHECK, MOST_SEEDS, STEP_PX, STRATEGIES, TRIALS, Choice, half, not_asked, reserved, sizes
 from study.budget.price import Cost, Machine, Pictures, cost_of, run_seconds
 from study.question.config import Study
 from study.search.lengths import FACTORS, RUNS, affordable, price
@@ -30,7 +30,9 @@ class Sofar:
     """The progress of a study, and the time it took."""
 
     now: float  # unix time
-    seconds: float  # of its search, and of its confirm runs where they are trained
+    seconds: float  # in which trials of its search ran, and its confirm runs where they are trained
+    starting: float = 0.0  # seconds besides, until the trials of a stage began: taken again by the next stage
+    won: Mapping[str, float] = field(default_factory=dict)  # as `price.cost_of` takes it
     trained: bool = False  # its confirm runs too: the budget was checked
     lengthened: bool = False  # at a longer budget than was planned
     exact: bool = False  # on validation the line to beat leads: delivery hardly trains
@@ -50,14 +52,14 @@ class Leftover:
 
         Where the plan itself does not fit, it is returned without its least useful parts; where neither applies, unchanged.
         """
-        cost = cost_of(study, self.pictures, self.machine)
+        cost = self._cost(study, sofar)
         done = _trained(cost, sofar) if sofar.trained else cost.search
         slower = sofar.seconds / done if done else 1.0
         until = ends_at - SPARE * 3600 * self.choice.hours - REPORT * self.machine.start
 
         def fits(wider: Study) -> bool:
-            cost = cost_of(wider, self.pictures, self.machine)
-            left = slower * (_trained(cost, sofar) - done) + self.delivery(wider, cost, slower, sofar)
+            cost = self._cost(wider, sofar)
+            left = sofar.starting + slower * (_trained(cost, sofar) - done) + self.delivery(wider, cost, slower, sofar)
             return sofar.now + left <= until
 
         for narrow in self._cuts(sofar):
@@ -68,6 +70,9 @@ class Leftover:
                 study = wider
         return study
 
+    def _cost(self, study: Study, sofar: Sofar) -> Cost:
+        return cost_of(study, self.pictures, self.machine, sofar.won)
+
     def delivery(self, study: Study, cost: Cost, slower: float, sofar: Sofar) -> float:
         """Return the seconds of the delivery's trainings, one run after the other; whole lengths rarely use all of their share of the
         hours.
@@ -76,7 +81,7 @@ class Leftover:
         """
         if not study.deliver:
             return 0.0
-        run = slower * max(run_seconds(study, c, self.pictures, self.machine) for c in study.cells)
+        run = slower * max(run_seconds(study, c, self.pictures, self.machine, sofar.won) for c in study.cells)
         to_train = {factor: RUNS * (factor > 1) for factor in FACTORS}
         lengths = affordable(FACTORS, to_train, run, ALL_IMAGES, 3600 * self.choice.hours * reserved(study))
         tried = FACTORS[:1] if sofar.exact or not lengths else lengths
@@ -96,6 +101,8 @@ class Leftover:
             yield from (_second_pass, _trials) if not {"searches", "trials", "random_trials", "confirm_seeds"} & self.given else ()
             return
         if not sofar.trained and not gave_up:
+            if "confirm_size" not in self.given:
+                yield self._more_pixels
             if "strategies" not in self.given:
                 yield self._strategies
             if not {"budget_check", "longest"} & self.given:
@@ -114,6 +121,15 @@ class Leftover:
                 yield _no_check
             if "confirm_size" not in self.given:
                 yield _fewer_pixels
+
+    def _more_pixels(self, study: Study) -> Study | None:
+        """Return it with the next larger size of its confirm runs: up to all pixels of the images, and as the ladder pairs sizes, no more
+        than twice the size that was searched at."""
+        size = study.confirm_size or study.protocol.image_size
+        worth = sizes(self.machine.own)
+        more = next((s for s in worth if s > size), 0)
+        enough = size >= max(p.side for p in self.pictures)
+        return None if enough or not more or half(more, worth) > study.protocol.image_size else replace(study, confirm_size=more)
 
     def _strategies(self, study: Study) -> Study | None:
         """Return the study with the cheapest strategy that was left out."""

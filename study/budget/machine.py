@@ -205,6 +205,14 @@ def dearest(cls: type[Strategy], stages: int, epochs: int) -> Strategy:
     return cls()
 
 
+def cut_place(strategy: Strategy) -> float:
+    """Return the place of a strategy's whole-number settings between their defaults (0) and the upper ends of their ranges (1)."""
+    tops = {name: domain.high for name, domain in domains(type(strategy)).items() if isinstance(domain, Integer)}
+    usual = type(strategy)()
+    shares = [(getattr(strategy, n) - getattr(usual, n)) / max(top - getattr(usual, n), 1) for n, top in tops.items()]
+    return min(max(sum(shares) / len(shares), 0.0), 1.0) if shares else 0.0
+
+
 def _pace(cell: Cell, protocol: Protocol, classes: int, weights: str | None, strategy: Strategy, policy: str) -> Pace:
     price = measure(cell, protocol, classes, weights, strategy)
     where = Device.best(protocol.precision)

@@ -119,14 +119,16 @@ class Cost:
         return RESERVE * self.seconds / 3600
 
 
-def cost_of(study: Study, pictures: Sequence[Pictures], machine: Machine) -> Cost:
+def cost_of(study: Study, pictures: Sequence[Pictures], machine: Machine, won: Mapping[str, float] | None = None) -> Cost:
     """Return the price of a study.
 
     Stages are priced by list scheduling's bound (Graham 1969): the trials that run at once share the work, and the stage waits for the
     longest.
+
+    `won`: of cells whose search has chosen, by id, the place of the winner's settings between the usual cut (0) and the dearest (1).
     """
     by_name = {p.dataset: p for p in pictures}
-    trials = {cell: _Trial(study, cell, by_name[cell.data.text], machine) for cell in study.cells}
+    trials = {c: _Trial(study, c, by_name[c.data.text], machine, (won or {}).get(c.id)) for c in study.cells}
     runs = study.confirm_seeds
 
     def stage(of: Sequence["_Trial"], count: Callable[["_Trial"], float], longest: Callable[["_Trial"], float]) -> float:
@@ -153,9 +155,9 @@ def cost_of(study: Study, pictures: Sequence[Pictures], machine: Machine) -> Cos
     )
 
 
-def run_seconds(study: Study, cell: Cell, pictures: Sequence[Pictures], machine: Machine) -> float:
+def run_seconds(study: Study, cell: Cell, pictures: Sequence[Pictures], machine: Machine, won: Mapping[str, float] | None = None) -> float:
     """Return the seconds of one confirm run of the cell, without its measurement on test images."""
-    trial = _Trial(study, cell, next(p for p in pictures if p.dataset == cell.data.text), machine)
+    trial = _Trial(study, cell, next(p for p in pictures if p.dataset == cell.data.text), machine, (won or {}).get(cell.id))
     return trial.won(study.confirmed_protocol(cell), tested=False)
 
 
@@ -182,8 +184,8 @@ def _lines(study: Study, by_name: Mapping[str, Pictures], machine: Machine) -> f
 class _Trial:
     """The cost of one trial of a cell, in seconds of the machine's one share."""
 
-    def __init__(self, study: Study, cell: Cell, pictures: Pictures, machine: Machine) -> None:
-        self.study, self.cell, self.pictures, self.machine = study, cell, pictures, machine
+    def __init__(self, study: Study, cell: Cell, pictures: Pictures, machine: Machine, place: float | None = None) -> None:
+        self.study, self.cell, self.pictures, self.machine, self.place = study, cell, pictures, machine, place
         self.protocol = study.protocol_of(cell)
         self.images = round(pictures.train * cell.train_fraction)
         self.blends = any(max(extremes(d)) > 0 for n, d in study.ranges(cell).items() if n in ("mixup", "cutmix"))
@@ -193,12 +195,14 @@ class _Trial:
         return fmean(self._seconds(protocol, pace) for pace in self._paces(protocol))
 
     def won(self, protocol: Protocol, *, tested: bool) -> float:
-        """Return the seconds with the settings that a search chose, priced halfway from the usual to the dearest: deep cuts win more
-        often.
+        """Return the seconds of one run with the settings that a search chose, or, before it has, with settings halfway from the usual to
+        the dearest, since deep cuts win more often than shallow ones.
 
-        `tested`: measured on the test images too.
+        `tested`: it is measured on the test images too.
         """
         each = [self._seconds(protocol, pace) + tested * self._measured(pace) for pace in self._paces(protocol)]
+        if self.place is not None:
+            return (1 - self.place) * each[0] + self.place * each[-1]
         return (fmean(each) + max(each)) / 2
 
     def search(self) -> float:

@@ -155,9 +155,11 @@ def _run(
         while True:  # until nothing is left to be bought
             stages.search(execute)
             chosen = stages.choose(ledger, execute.study.searches) if not interrupted.is_set() else {}
-            if chosen and leftover and (fitted := _fitted(execute, leftover, options.ends_at, began, trained)):
+            if chosen and leftover and (fitted := _fitted(execute, leftover, chosen, options.ends_at, began, trained)):
                 work = replace(work, study=_begin(fitted, ledger, {}, planned=True))
                 execute = stages.Executor(run, work, tables, interrupted)
+                solve = execute if options.named_cluster else stages.Executor(local.run, work, tables, interrupted)
+                stages.set_line(solve)  # at other pixels, the small line is another one
                 continue
             settled = trained or (bool(chosen) and settle_budget.settle(execute, chosen))
             if trained or not settled or not execute.study.budget_check:
@@ -176,19 +178,20 @@ def _run(
         return _hand_over(execute, solve, options.left(), summary) if execute.study.deliver else summary
 
 
-def _fitted(executor: stages.Executor, leftover: "Leftover", ends_at: float, began: float, trained: bool) -> Study | None:
+def _fitted(
+    executor: stages.Executor, leftover: "Leftover", chosen: stages.Chosen, ends_at: float, began: float, trained: bool
+) -> Study | None:
     """Return the study changed to fit the hours that are left; None where it stays as it is, or the test set was opened before."""
-    from study.budget.leftover import Sofar
+    from study.conduct.so_far import how_far
 
-    study, ledger, now = executor.study, executor.ledger, time.time()
+    study, ledger = executor.study, executor.ledger
     if ledger.test_openings():
         return None
-    lengthened = any(b["factor"] > 1 for b in ledger.budgets())
-    sofar = Sofar(now=now, seconds=now - began, trained=trained, lengthened=lengthened, exact=stages.line_leads(ledger))
+    sofar = how_far(ledger, chosen, began, trained=trained)
     fitted = leftover.fitted(study, sofar, ends_at)
     if fitted == study:
         return None
-    print(f"about {span(max(ends_at - now, 0.0))} of the hours are left", flush=True)
+    print(f"about {span(max(ends_at - sofar.now, 0.0))} of the hours are left", flush=True)
     return fitted
 
 
