@@ -1,4 +1,5 @@
-"""`python -m study.deliver RESULTS/STUDY[:WHICH]`: train the network that is handed over, as long as it pays, on all images that may be used.
+"""`python -m study.deliver RESULTS/STUDY[:WHICH]`: train the network that is handed over, as long as it pays, on all images \
+that may be used.
 
     python -m study.deliver results/mine --dry-run      # what would be trained, and how long it would take
     python -m study.deliver results/mine --hours 1
@@ -29,10 +30,8 @@ from study.tracking.ledger import Ledger, find, placed
 
 def parser() -> Parser:
     p = Parser(prog="python -m study.deliver", description=__doc__.split(": ", 1)[1].split("\n")[0])
-    p.add_argument(
-        "study",
-        help="a finished study, RESULTS/STUDY; behind a colon one of its data sets, or a strategy to deliver in the place of the verdict's",
-    )
+    which = "a finished study, RESULTS/STUDY; behind a colon one of its data sets, or a strategy to deliver in the place of the verdict's"
+    p.add_argument("study", help=which)
     p.add_argument("--hours", type=float, default=math.inf, help="most that it may take (default: as long as longer training pays)")
     p.add_argument("--again", action="store_true", help="also where a network was delivered before, which is kept beside the new one")
     add_places(p)
@@ -60,7 +59,7 @@ def main(args: argparse.Namespace) -> int:
 
 
 def _deliver(ledger: Ledger, wanted: str, args: argparse.Namespace, interrupted: Interrupted) -> list[str]:
-    """Checks, then trains in this process; what to say at the end. Raises StudyError for whatever a user can mend."""
+    """Check, then train in this process; return the lines to print at the end. Raises StudyError for errors that a user can mend."""
     with busy("loading PyTorch"), early.at_once():
         from study.conduct.checks import check_batches, check_models, open_tables
         from study.conduct.delivery import deliver, ordered, plan_lines
@@ -94,7 +93,8 @@ def _deliver(ledger: Ledger, wanted: str, args: argparse.Namespace, interrupted:
 
 
 def _mlflow(ledger: Ledger, given: str | None) -> tuple[str | None, list[str]]:
-    """(where to mirror it, None being the SQLite beside the study; what is left to do): as the study was mirrored before."""
+    """Return (the MLflow to mirror it to, None being the SQLite beside the study; the command left to run): as the study was mirrored
+    before."""
     if given is not None or not (data := ledger.folder.read("mlflow.json")):
         return given or "off", []
     known = json.loads(data).get("uri")

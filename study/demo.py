@@ -36,17 +36,21 @@ body { background: var(--paper) !important; color: var(--ink); font: 16px/1.5 sy
 .page h1 { font-size: 1.7rem; line-height: 1.2; font-weight: 650; margin: 0; letter-spacing: -.01em; }
 .page h2 { font-size: 1.05rem; line-height: 1.3; font-weight: 600; margin: 1rem 0 .2rem; }
 .soft { color: var(--soft); font-size: .92rem; overflow-wrap: anywhere; }
-.page .q-uploader { width: 100%; max-height: none; background: var(--card); color: var(--ink); border: 2px dashed var(--line); border-radius: 10px; box-shadow: none; }
+.page .q-uploader { width: 100%; max-height: none; background: var(--card); color: var(--ink); border: 2px dashed var(--line);
+  border-radius: 10px; box-shadow: none; }
 .page .q-uploader__header { background: transparent; color: var(--ink); } .page .q-uploader__list { display: none; }
 .page .q-uploader__subtitle { display: none; } .page .q-uploader__header-content { padding: 1.1rem .9rem; }
 .answer { display: grid; grid-template-columns: 12rem minmax(0, 1fr); gap: 1.4rem; align-items: start; width: 100%; }
 .answer img { width: 100%; border-radius: 8px; image-rendering: auto; display: block; }
 .bar { display: grid; grid-template-columns: minmax(5rem, 11rem) minmax(0, 1fr) 4rem; gap: .7rem; align-items: center; padding: .18rem 0; }
-.bar .name { overflow-wrap: anywhere; } .bar .track { background: var(--card); border-radius: 4px; height: 1.1rem; } .bar .fill { background: var(--accent); border-radius: 4px; height: 100%; min-width: 2px; }
+.bar .name { overflow-wrap: anywhere; } .bar .track { background: var(--card); border-radius: 4px; height: 1.1rem; }
+.bar .fill { background: var(--accent); border-radius: 4px; height: 100%; min-width: 2px; }
 .bar .share { text-align: right; font-variant-numeric: tabular-nums; }
 .like { display: grid; grid-template-columns: repeat(auto-fill, minmax(6.5rem, 1fr)); gap: .8rem; width: 100%; }
-.like img { width: 100%; aspect-ratio: 1; object-fit: cover; border-radius: 8px; display: block; } .like .soft { font-size: .84rem; line-height: 1.3; }
-@media (max-width: 40rem) { .answer { grid-template-columns: minmax(0, 1fr); } .answer .given { max-width: 12rem; } .bar { grid-template-columns: 6.5rem minmax(0, 1fr) 3.6rem; } }
+.like img { width: 100%; aspect-ratio: 1; object-fit: cover; border-radius: 8px; display: block; }
+.like .soft { font-size: .84rem; line-height: 1.3; }
+@media (max-width: 40rem) { .answer { grid-template-columns: minmax(0, 1fr); } .answer .given { max-width: 12rem; }
+  .bar { grid-template-columns: 6.5rem minmax(0, 1fr) 3.6rem; } }
 """
 
 
@@ -91,8 +95,10 @@ class Demo:
             self._look_up(results, data, images)
 
     def _look_up(self, results: "Results", data: str | None, most: int) -> None:
-        """Training images, drawn from a seed where there are more than `most`; where the data are not at hand, or are no longer those that the
-        study was begun with, the page says so."""
+        """Load training images, drawn from a seed where there are more than `most`.
+
+        Where the data are not at hand, or are no longer those that the study was begun with, the page says so.
+        """
         from study.conduct.workplace import Workplace
         from study.use.neighbours import Neighbours
 
@@ -113,7 +119,7 @@ class Demo:
         self.neighbours = Neighbours(self.network, np.asarray(pixels[train]), labels, [table.ids[k] for k in train])
 
     def answer(self, file: bytes) -> "Said":
-        """Raises ValueError with the reason for what is no picture."""
+        """Return the answer for a picture. Raises ValueError with the reason for a file that is no picture."""
         from study.use import gradcam
 
         image = self.network.prepare(pictures.decode(io.BytesIO(file), self.network.channels))
@@ -126,7 +132,7 @@ class Demo:
 
 @dataclass(frozen=True)
 class Said:
-    """Of one picture."""
+    """The answer for one picture."""
 
     image: np.ndarray  # uint8 [S, S, C], the square that it saw
     ranked: list[tuple[str, float]]  # classes with their probabilities, from the highest on
@@ -136,7 +142,8 @@ class Said:
 
 
 def serve(demo: Demo, port: int, show: bool) -> None:
-    """Until it is interrupted. Raises ConfigError where the extra is missing, EnvironmentProblem where another has taken the port."""
+    """Serve the page until it is interrupted. Raises ConfigError where the extra is missing, EnvironmentProblem where the port is
+    taken."""
     try:
         from nicegui import app, events, run, ui
     except ImportError:
@@ -213,7 +220,7 @@ def _show(ui, demo: Demo, name: str, said: Said) -> None:  # type: ignore[no-unt
 
 
 def _text(ui, tag: str, text: str):  # type: ignore[no-untyped-def]  # a module, and an element of its
-    """As text and never as markup: class and file names are strangers'."""
+    """Add text that is never read as markup: class and file names may hold any characters."""
     element = ui.element(tag)
     with element:
         ui.label(text).style("display: inline")

@@ -1,5 +1,7 @@
-"""What holds before anything is loaded, where `python -m` or `finetune-study` runs a command of ours: Ctrl-C ends it without a traceback, and
-a stream that was closed is no file's number. A program that imports us is left as it is.
+"""Signals and streams before anything is loaded, where `python -m` or `finetune-study` runs a command of ours.
+
+Ctrl-C ends it without a traceback, and the number of a closed stream is not given to another file. A program that imports us is left
+unchanged.
 """
 
 import contextlib
@@ -18,7 +20,7 @@ Handler = Callable[[int, FrameType | None], object]
 
 
 def begin() -> None:
-    """Before our packages import anything else."""
+    """Prepare the process before our packages import anything else."""
     module = sys.argv[:1] == ["-m"]
     if _is_command() and (module or _is_script()):
         open_streams()
@@ -38,7 +40,7 @@ def _is_command() -> bool:
 
 
 def refuse_what_is_no_command() -> None:
-    """Most of our modules only define things: `python -m` would load them and end with 0, without a word."""
+    """End `python -m` with an error for a module that is no command: it would load definitions and end with 0 without a message."""
     line, root = sys.orig_argv, Path(__file__).parent.parent
     module = next(b for a, b in zip(line, line[1:], strict=False) if a == "-m")
     file = root.joinpath(*module.split(".")).with_suffix(".py")
@@ -58,8 +60,10 @@ def _runs(file: Path) -> bool:
 
 
 def open_streams() -> None:
-    """A process may be started without stdin, stdout or stderr. Their numbers would go to the next files that are opened, and whatever writes
-    to 1 or 2, a C library or a child, would write into those."""
+    """Open missing stdin, stdout and stderr on the null device.
+
+    Their numbers would go to the next files that are opened, and writers to 1 or 2 (a C library, a child) would write into those.
+    """
     for number in (0, 1, 2):
         try:
             os.fstat(number)
@@ -73,23 +77,24 @@ def open_streams() -> None:
 
 @contextlib.contextmanager
 def running() -> Iterator[None]:
-    """While a command runs an interrupt is KeyboardInterrupt, so that what is open is closed on its way out; once it is over there is nothing
-    left to say."""
+    """Raise KeyboardInterrupt for an interrupt while a command runs, so that open files are closed; afterwards end silently."""
     with _answered(_end, by=signal.default_int_handler, then=_silently):
         yield
 
 
 @contextlib.contextmanager
 def at_once() -> Iterator[None]:
-    """What a command may be killed in: libraries are imported, with nothing open yet, or a server is sent what it takes but once. Not all that
-    runs there bears an exception in the middle of it, and some of it takes one for the server's."""
+    """End the process at once for an interrupt inside the block, where libraries are imported or a server is sent something only once.
+
+    Such code may not bear an exception in its middle, or takes it for the server's.
+    """
     with _answered(signal.default_int_handler if _is_command() else None, by=_end, then=signal.default_int_handler):
         yield
 
 
 @contextlib.contextmanager
 def _answered(now: Handler | None, *, by: Handler, then: Handler) -> Iterator[None]:
-    """Interrupts answered `by` another handler meanwhile, and `then` by a third; as before where another than `now` answers them."""
+    """Answer interrupts `by` another handler inside the block, and `then` by a third; unchanged where another than `now` answers them."""
     if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGINT) is not now:
         yield
         return

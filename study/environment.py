@@ -1,4 +1,4 @@
-"""Facts about where a study runs: versions, commit, machine. They travel with its results."""
+"""Facts about the place where a study runs: versions, commit, machine. They are kept with its results."""
 
 import importlib.metadata
 import os
@@ -28,7 +28,7 @@ def environment(command: str, arguments: Sequence[Sequence[str]] | None = None) 
 
 
 def commit() -> str:
-    """The commit of the code that runs, with "+changes" when the tree differs from it; "unknown" outside a checkout."""
+    """Return the commit of the running code, with "+changes" when the tree differs from it; "unknown" outside a checkout."""
     root = Path(__file__).resolve().parent.parent
     try:
         head = subprocess.run(["git", "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10, check=True)

@@ -24,13 +24,13 @@ class DataError(StudyError):
 
 
 class EnvironmentProblem(StudyError):
-    """Something is wrong around us: disk, permissions, a server, the Ray cluster."""
+    """Something is wrong outside this program: disk, permissions, a server, the Ray cluster."""
 
     exit_code = 4
 
 
 def nearest(name: str, known: list[str]) -> str:
-    """`known` as text, nearest spellings first: the tail of every "unknown name" message."""
+    """Return `known` as text, nearest spellings first: the end of every "unknown name" message."""
     import difflib
 
     close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)

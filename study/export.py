@@ -73,8 +73,10 @@ def export(
     soup_from: tuple[str | None] | None = None,
     overwrite: bool = False,
 ) -> None:
-    """Writes each format, compares its logits on `check`, describes the preprocessing, adds the model card. Raises EnvironmentProblem where
-    a file computes something else than the network."""
+    """Write each format, compare its logits on `check`, describe the preprocessing, add the model card.
+
+    Raises EnvironmentProblem where a file computes something else than the network.
+    """
     from study.use import formats
 
     compared = soup_from is not None  # a soup is of confirm runs
@@ -111,7 +113,7 @@ def export(
 
 
 def check_folder(to: Path, names: Sequence[str], *, overwrite: bool) -> None:
-    """Raises ConfigError where a file of the export would replace one that no export has written: where there is one, it is described."""
+    """Raise ConfigError where a file of the export would replace one that no export has written; an export always has a description."""
     files = [ABOUT, CARD, READING, *(FORMATS[name] for name in names)]
     for file in files:
         path = to / file
@@ -129,8 +131,8 @@ def check_folder(to: Path, names: Sequence[str], *, overwrite: bool) -> None:
 
 
 def check_texts(folder: Folder, texts: Mapping[str, bytes]) -> None:
-    """Raises ConfigError where a text of an export lies there with other words: people edit cards, and another network has another
-    description."""
+    """Raise ConfigError where a text of an export exists with other words: people edit cards, and other networks have other
+    descriptions."""
     for file, text in texts.items():
         if folder.read(file) in (None, text):
             continue
@@ -143,7 +145,8 @@ def check_texts(folder: Folder, texts: Mapping[str, bytes]) -> None:
 
 
 def _images(predictor: "Predictor", check: Sequence[str] | None, said: set[str]) -> Iterator[np.ndarray]:
-    """uint8 [N, S, S, C], a batch at a time; what cannot be read is `said` once. Raises ConfigError where not one can be."""
+    """Yield uint8 [N, S, S, C], a batch at a time; unreadable images are reported in `said` once. Raises ConfigError where none is
+    readable."""
     from study.use import formats
 
     if not check:
@@ -163,7 +166,7 @@ def _images(predictor: "Predictor", check: Sequence[str] | None, said: set[str])
 
 
 def _soup(results: "Results", cell: str, data: str | None) -> "Souped":
-    """Of the pick's confirm runs, judged on the validation images. Raises ConfigError where it is worse than they are."""
+    """Average the pick's confirm runs, judged on the validation images. Raises ConfigError where the average is worse than they are."""
     from study.conduct.workplace import Workplace
     from study.use.predictor import Predictor
     from study.use.soup import soup

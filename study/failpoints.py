@@ -1,9 +1,9 @@
-"""Failpoints: how the promise "whatever is killed or broken, nothing is lost" is tested.
+"""Failpoints: tests of the promise that nothing is lost when a process is killed or broken.
 
 `STUDY_FAILPOINT=name[:n[:action]]` acts at the n-th pass of that point (`*`: at every pass); without the variable a pass costs one
-look-up. Actions: `kill` (SIGKILL, the default), `hang`, `sleep` (0.2 s), `exit` (as if done, code 0), `abort` (code 1), `raise` (an
-error that cannot be pickled), `eat` (memory until somebody objects). `STUDY_FAILPOINT_RANK` limits it to one DDP worker;
-`STUDY_FAILPOINT_TIMES=FOLDER:k` lets it act k times altogether, counted by files in FOLDER, whatever process passes.
+look-up. Actions: `kill` (SIGKILL, the default), `hang`, `sleep` (0.2 s), `exit` (as if done, code 0), `abort` (code 1), `raise` (an error
+that cannot be pickled), `eat` (memory until the system refuses). `STUDY_FAILPOINT_RANK` limits it to one DDP worker;
+`STUDY_FAILPOINT_TIMES=FOLDER:k` lets it act k times altogether, counted by files in FOLDER over all processes.
 """
 
 import os
@@ -39,14 +39,15 @@ _passes: dict[str, int] = {}
 
 
 def wrong() -> str:
-    """Why the value of STUDY_FAILPOINT would act nowhere; empty where it would act, or there is none."""
+    """Return why the value of STUDY_FAILPOINT would act nowhere; an empty text where it would act, or there is none."""
     wanted = os.environ.get("STUDY_FAILPOINT", "")
     name, _, rest = wanted.partition(":")
     count, _, action = rest.partition(":")
     if not wanted or (name in NAMES and (count in ("", "*") or (count.isascii() and count.isdigit())) and action in ("", *ACTIONS)):
         return ""
     return (
-        f"STUDY_FAILPOINT={wanted} is no NAME[:N[:ACTION]] with NAME of {', '.join(NAMES)}, N a number or *, ACTION of {', '.join(ACTIONS)}. "
+        f"STUDY_FAILPOINT={wanted} is no NAME[:N[:ACTION]] with NAME of {', '.join(NAMES)}, N a number or *, ACTION of "
+        f"{', '.join(ACTIONS)}. "
         "It is for tests: unset it."
     )
 

@@ -61,13 +61,15 @@ def main(args: argparse.Namespace) -> int:
 
 
 def _is_network(place: str) -> bool:
-    """A trial's folder, or a network's own."""
+    """Return True for a trial's folder, or a network's own."""
     return any(Folder(place).exists(name) for name in ("best/manifest.json", "manifest.json", "config.json"))
 
 
 def open_network(place: str, *, ensemble: bool = False, calibrated: bool = True) -> tuple["Predictor", str, list[str]]:
-    """(network, its name in a table, lines about it) of a study, a cell of it, or a trial's folder: the last as it was trained, without a
-    temperature."""
+    """Return (network, its name in a table, lines about it) of a study, a cell of it, or a trial's folder.
+
+    A trial's network is returned as it was trained, without a temperature.
+    """
     from study.results import open_place
     from study.use.predictor import Predictor
 
@@ -89,14 +91,15 @@ def open_network(place: str, *, ensemble: bool = False, calibrated: bool = True)
 
 
 def to_csv(predictor: "Predictor", name: str, found: Found, path: Path, batch: int) -> int:
-    """Every image a row; images that cannot be read are rows that say why."""
+    """Write one row for each image; rows of unreadable images say why."""
     with PredictionsCsv(path, predictor.classes, name, map(str, found.images)) as table:
         left = [p for p in found.images if not table.has(str(p))]
         if len(left) < len(found.images):
             print(f"{path}: {len(found.images) - len(left)} images are there already, {len(left)} are left", file=sys.stderr)
         if changed := [p for p in found.images if table.is_older_than(str(p))]:
             print(
-                f"warning: {path}: {len(changed)} of these images were changed after their rows were written ({some([str(p) for p in changed], 3)}); "
+                f"warning: {path}: {len(changed)} of these images were changed after their rows were written "
+                f"({some([str(p) for p in changed], 3)}); "
                 "to predict them anew, choose another file with --csv",
                 file=sys.stderr,
             )
@@ -118,7 +121,7 @@ def to_csv(predictor: "Predictor", name: str, found: Found, path: Path, batch: i
 
 
 def to_lines(predictor: "Predictor", found: Found, batch: int, *, as_json: bool) -> int:
-    """One line an image, each scored alone, so that what else was asked changes no digit."""
+    """Print one line for each image, each scored alone, so that the other images change no digit."""
     bad: list[tuple[str, str]] = []
     for readable, problems in read_batches(found.images, predictor.read, batch):
         bad += problems

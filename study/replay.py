@@ -1,4 +1,5 @@
-"""`python -m study.replay RESULTS/STUDY TRIAL`: trains a trial again from its ledger alone and says which of its numbers come out the same.
+"""`python -m study.replay RESULTS/STUDY TRIAL`: trains a trial again from its ledger alone and says which of its \
+numbers come out the same.
 
 On the machine, versions and number of workers that it was trained with, all of them should, to the last digit. What differs elsewhere is
 said with how much, beside what is different here.
@@ -52,7 +53,7 @@ class Difference:
 
 @dataclass(frozen=True, kw_only=True)
 class Answers:
-    """What a confirm run said of its validation and test images, before and now."""
+    """A confirm run's predictions on its validation and test images, before and now."""
 
     images: int
     same: int  # images whose answer is the same
@@ -92,7 +93,7 @@ class Replay:
 
 
 def replay(ledger: Ledger, ask: Ask, places: Places, scratch: Path) -> Replay:
-    """Trains `ask` again in `scratch`, as many epochs as it had. Raises ConfigError where it has none, or ran with other workers."""
+    """Train `ask` again in `scratch`, as many epochs as it had. Raises ConfigError where it has none, or ran with other workers."""
     import torch.distributed as dist
 
     from analysis.data.predictions import read_predictions
@@ -134,7 +135,7 @@ def replay(ledger: Ledger, ask: Ask, places: Places, scratch: Path) -> Replay:
 
 @contextlib.contextmanager
 def threads_of(facts: Mapping[str, Any]) -> Iterator[None]:
-    """As many threads of the processor as a trial had, whatever this machine would take: sums are rounded by how they are cut."""
+    """Use as many threads of the processor as a trial had, independent of this machine: rounding depends on how sums are divided."""
     import torch
 
     had, found = torch.get_num_threads(), re.fullmatch(r"cpu x(\d{1,4})", str(facts.get("device", "")))
@@ -147,7 +148,7 @@ def threads_of(facts: Mapping[str, Any]) -> Iterator[None]:
 
 
 def _answers(before: Mapping[str, "Predictions"], now: Mapping[str, "Predictions"]) -> Answers:
-    """Raises ConfigError where the images are no longer the same."""
+    """Compare the predictions. Raises ConfigError where the images are no longer the same."""
     for split, was in before.items():
         if what := was.differs(now[split]):
             raise ConfigError(f"the {what} of {split} are not those that were predicted on: the data are other ones.")
@@ -156,7 +157,7 @@ def _answers(before: Mapping[str, "Predictions"], now: Mapping[str, "Predictions
 
 
 def _conditions(before: dict[str, Any], epoch_before: dict[str, Any], epoch_now: dict[str, Any]) -> tuple[str, ...]:
-    """What decides rounding and is not as it was, one line each."""
+    """Return the conditions that decide rounding and have changed, one line each."""
     now = environment("")
     lines = [
         f"{k} {before[k]}, here {now[k]}" for k in ("host", "platform", "cpus", "python", "commit") if k in before and before[k] != now[k]
@@ -170,7 +171,10 @@ def _conditions(before: dict[str, Any], epoch_before: dict[str, Any], epoch_now:
 
 
 def chosen(ledger: Ledger, names: Sequence[str], all_confirm: bool) -> list[Ask]:
-    """Trials by id, by the beginning of one, or by CELL#NUMBER; with `all_confirm`, those that the verdict rests on. Raises ConfigError."""
+    """Return trials by id, by the beginning of one, or by CELL#NUMBER; with `all_confirm`, those that the verdict rests on.
+
+    Raises ConfigError.
+    """
     asks, study = ledger.asks(), ledger.study()
     if all_confirm and study is not None:
         load("study.conduct.stages")
@@ -194,7 +198,7 @@ def chosen(ledger: Ledger, names: Sequence[str], all_confirm: bool) -> list[Ask]
 
 
 def verdict_again(ledger: Ledger, replays: Sequence[Replay], scratch: Path) -> list[str]:
-    """The study's verdict from the new predictions beside the old one, one line each, sentence by sentence."""
+    """Return the study's verdict from the new predictions beside the old one, one line each, sentence by sentence."""
     from analysis.load import load
     from analysis.verdict import findings
 
@@ -219,7 +223,7 @@ def verdict_again(ledger: Ledger, replays: Sequence[Replay], scratch: Path) -> l
 
 
 def _together(scratch: Path) -> Path:
-    """Under torchrun: the first worker's folder, for all of them."""
+    """Return the first worker's folder, for all workers under torchrun."""
     import torch
     import torch.distributed as dist
 

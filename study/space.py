@@ -17,7 +17,7 @@ from study.bounds import BOUNDS, bound_of
 
 @dataclass(frozen=True)
 class Log:
-    """Log-uniform on [low, high]."""
+    """A log-uniform range on [low, high]."""
 
     low: float
     high: float
@@ -27,13 +27,13 @@ class Log:
             raise ValueError(f"Log({self.low}, {self.high}): needs 0 < low < high < inf.")
 
     def position(self, value: float) -> float:
-        """Where `value` lies in the range: 0 = low end, 1 = high end."""
+        """Return the position of `value` in the range: 0 = low end, 1 = high end."""
         return math.log(value / self.low) / math.log(self.high / self.low)
 
 
 @dataclass(frozen=True)
 class Uniform:
-    """Uniform on [low, high]."""
+    """A uniform range on [low, high]."""
 
     low: float
     high: float
@@ -43,13 +43,13 @@ class Uniform:
             raise ValueError(f"Uniform({self.low}, {self.high}): needs finite low < high.")
 
     def position(self, value: float) -> float:
-        """Where `value` lies in the range: 0 = low end, 1 = high end."""
+        """Return the position of `value` in the range: 0 = low end, 1 = high end."""
         return (value - self.low) / (self.high - self.low)
 
 
 @dataclass(frozen=True)
 class Integer:
-    """Uniform on the whole numbers low..high, both included."""
+    """A uniform range on the whole numbers low..high, both included."""
 
     low: int
     high: int
@@ -59,13 +59,13 @@ class Integer:
             raise ValueError(f"Integer({self.low}, {self.high}): needs low <= high.")
 
     def position(self, value: float) -> float:
-        """Where `value` lies in the range: 0 = low end, 1 = high end."""
+        """Return the position of `value` in the range: 0 = low end, 1 = high end."""
         return (value - self.low) / max(self.high - self.low, 1)
 
 
 @dataclass(frozen=True)
 class Steps(Integer):
-    """Whole numbers that count steps, `high` of them from the least to the most, whatever the network: `of` names the field that says so.
+    """Whole numbers that count steps, `high` of them from the least to the most on every network: `of` names the field with their number.
 
     A value above 1 is written together with `high` in that field; where the field is left out, the number counts stages.
     """
@@ -75,7 +75,7 @@ class Steps(Integer):
 
 @dataclass(frozen=True)
 class Choice:
-    """One of `options`, without order."""
+    """A choice of one of `options`, without order."""
 
     options: tuple[Any, ...]
 
@@ -97,13 +97,13 @@ class Offered:
 
 
 def range_as_dict(domain: Domain) -> dict[str, Any]:
-    """As JSON: {"log": [1e-5, 1e-2]}."""
+    """Return the range as JSON: {"log": [1e-5, 1e-2]}."""
     kind = next(k for k, cls in _KINDS.items() if type(domain) is cls)
     return {kind: list(domain.options) if isinstance(domain, Choice) else list(dataclasses.astuple(domain))}
 
 
 def range_from_dict(values: dict[str, Any]) -> Domain:
-    """Raises ValueError for what `range_as_dict` never wrote."""
+    """Return the range. Raises ValueError for values that `range_as_dict` never wrote."""
     ((kind, arguments),) = values.items()
     if kind not in _KINDS:
         raise ValueError(f"A range of kind {kind!r}; known: {', '.join(_KINDS)}.")
@@ -112,12 +112,12 @@ def range_from_dict(values: dict[str, Any]) -> Domain:
 
 
 def extremes(domain: Domain) -> tuple[Any, ...]:
-    """Its ends, or all its options."""
+    """Return the range's ends, or all its options."""
     return domain.options if isinstance(domain, Choice) else (domain.low, domain.high)
 
 
 def in_words(domain: Domain) -> str:
-    """ "0 to 0.8", "0, 0.9 or 0.99", "0.2"."""
+    """Return the range in words: "0 to 0.8", "0, 0.9 or 0.99", "0.2"."""
     *others, last = [f"{v:g}" if isinstance(v, float) else str(v) for v in extremes(domain)]
     if isinstance(domain, Choice):
         return f"{', '.join(others)} or {last}" if others else last
@@ -125,24 +125,24 @@ def in_words(domain: Domain) -> str:
 
 
 def domains(cls: type) -> dict[str, Domain]:
-    """The fields of a dataclass that every study searches, in order; fields without a range are not searched."""
+    """Return the fields of a dataclass that every study searches, in order; fields without a range are not searched."""
     return {name: extra for name, extra in _extras(cls) if isinstance(extra, (Log, Uniform, Integer, Choice))}
 
 
 def offered(cls: type) -> dict[str, Domain]:
-    """The fields that are searched where a study asks for them, in order."""
+    """Return the fields that are searched where a study asks for them, in order."""
     return {name: extra.domain for name, extra in _extras(cls) if isinstance(extra, Offered)}
 
 
 @functools.cache
 def _extras(cls: type) -> tuple[tuple[str, Any], ...]:
-    """A study is made of few classes, and asked for their ranges often."""
+    """Return the fields with the extras of their annotations, computed once: a study has few classes and asks for their ranges often."""
     hints = typing.get_type_hints(cls, include_extras=True)
     return tuple((f.name, extra) for f in dataclasses.fields(cls) for extra in typing.get_args(hints[f.name])[1:])
 
 
 def parse(cls: type, name: str, text: Any) -> Any:
-    """`text` as a value for field `name` of `cls`: '1e-3' -> 0.001. Raises ValueError with the way out."""
+    """Return `text` as a value for field `name` of `cls`: '1e-3' -> 0.001. Raises ValueError with the way out."""
     hints = typing.get_type_hints(cls)
     if name not in hints:
         raise ValueError(f"{cls.__name__} has no field {name!r}; it has {', '.join(sorted(hints))}.")
@@ -165,6 +165,6 @@ def parse(cls: type, name: str, text: Any) -> Any:
 
 
 def _rule(cls: type, name: str, kind: Any) -> str:
-    """What a field must be, in words."""
+    """Return the rule of a field, in words."""
     bound = BOUNDS.get(bound_of(cls.__name__, name))
     return bound.rule if bound else {int: "a whole number", float: "a number", bool: "true or false"}.get(kind, str(kind))

@@ -39,12 +39,12 @@ def _factor(text: str) -> int:
 
 
 def parser() -> Parser:
-    p = Parser(prog="python -m study.sweep", description=__doc__.split("\n")[0])
+    p, names = Parser(prog="python -m study.sweep", description=__doc__.split("\n")[0]), ", ".join(STUDIES)
     p.add_argument(
         "study",
         nargs="?",
         default="quickstart",
-        help=f"{', '.join(STUDIES)}, mine (chosen for your --datasets and --hours), your own my_study.py[:NAME], or a begun study's folder",
+        help=f"{names}, mine (chosen for your --datasets and --hours), your own my_study.py[:NAME], or a begun study's folder",
     )
     p.add_argument("--hours", type=float, help="of mine: how long it may take on this machine, confirmation included (default: 1)")
     add_settings(p, "fields of the protocol or the study: image_size=224 max_epochs=15")
@@ -129,7 +129,7 @@ def _run(found: Asked, args: argparse.Namespace, out: TextIO) -> int:
 
 
 def print_end(ended: "Ended") -> None:
-    """The table of the search, the answer of each data set, the network to use, where the page is, and what MLflow has not got."""
+    """Print the table of the search, the answer of each data set, the network to use, the page's place, and events not sent to MLflow."""
     from study.conduct.plan_tables import print_answers, print_results
 
     print_results(ended.study, ended.ledger)
@@ -144,7 +144,7 @@ def print_end(ended: "Ended") -> None:
 
 
 def verdict_code(study: Study, ledger: Ledger, max_failed: int | None) -> int:
-    """5 when too many trials failed, or when a cell has nothing to show."""
+    """Return 5 when too many trials failed, or when a cell has no result."""
     failed = sum(r.outcome is Outcome.FAILED for r in ledger.results().values())
     chosen = (ledger.selection() or {"chosen": {}})["chosen"]
     empty = {c.id for c in study.cells} - set(chosen)

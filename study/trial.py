@@ -49,7 +49,7 @@ def main(args: argparse.Namespace) -> int:
 
 @contextlib.contextmanager
 def _workers(distributed: bool) -> Iterator[bool]:
-    """Whether this process is the one that speaks; under torchrun, with all its processes connected meanwhile."""
+    """Yield True in the process that prints; under torchrun all processes are connected inside the block."""
     if not distributed:
         yield True
         return
@@ -66,7 +66,7 @@ def _workers(distributed: bool) -> Iterator[bool]:
 
 
 def parse_trial(cell: str, settings: Sequence[str], workers: int = 1) -> TrialConfig:
-    """Raises ConfigError for anything that is not DATASET[@SPLITS]/BACKBONE/STRATEGY or NAME=VALUE."""
+    """Return the trial. Raises ConfigError for anything that is not DATASET[@SPLITS]/BACKBONE/STRATEGY or NAME=VALUE."""
     parts = cell.rsplit("/", 2)  # a folder: dataset may hold slashes itself
     if len(parts) != 3:
         raise ConfigError(f"{cell!r} is not DATASET/BACKBONE/STRATEGY, e.g. fer2013/resnet50/partial.")
@@ -81,8 +81,10 @@ def parse_trial(cell: str, settings: Sequence[str], workers: int = 1) -> TrialCo
 
 
 def check(config: TrialConfig, places: Places) -> None:
-    """Raises ConfigError where the network does not take images of the trial's size or batches of so few, or serves not its strategy: a
-    study's checks say so before it starts."""
+    """Raise ConfigError where the network does not take the trial's size or so small batches, or does not fit its strategy.
+
+    A study's own checks find the same before it starts.
+    """
     from study.datasets.spec import TRAIN
     from study.networks.fits import phases_on
     from study.networks.image_sizes import check_forward
@@ -92,8 +94,8 @@ def check(config: TrialConfig, places: Places) -> None:
     from study.run import open_table
     from study.training.batches import check_share, fewest_images
 
-    size, cell = config.protocol.image_size, config.cell
-    made = create(cell.backbone, 2, weights=places.weights, start=config.strategy.start, image_size=size, drop_path=config.recipe.drop_path)
+    size, cell, recipe = config.protocol.image_size, config.cell, config.recipe
+    made = create(cell.backbone, 2, weights=places.weights, start=config.strategy.start, image_size=size, drop_path=recipe.drop_path)
     phases = phases_on(config.strategy, made, config.protocol.max_epochs, cell.id)
     whole = any(phase.cut == made.num_stages for phase in phases)
     check_memory(cell.backbone, made.model, made.input_size, config.protocol.at_once if whole else 0)
@@ -104,7 +106,7 @@ def check(config: TrialConfig, places: Places) -> None:
 
 
 def run(config: TrialConfig, args: argparse.Namespace, leader: bool) -> int:
-    """`leader`: whether this process speaks."""
+    """Run the trial. `leader`: this process prints."""
     from study.run import run_trial
 
     with tempfile.TemporaryDirectory() as temporary:

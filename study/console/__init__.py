@@ -1,1 +1,1 @@
-"""What a person types and sees: arguments, messages, progress, signals."""
+"""The text interface: arguments, messages, progress, signals."""

@@ -24,7 +24,7 @@ Body = Callable[[argparse.Namespace], int]
 
 
 class Main(Protocol):
-    """Runs a command with these arguments, else with the shell's; returns its exit code."""
+    """A main function: it runs a command with these arguments, else with the shell's, and returns its exit code."""
 
     def __call__(self, argv: Sequence[str] | None = None) -> int: ...
 
@@ -80,7 +80,7 @@ def quiet(stopped: str) -> Callable[[Main], Main]:
 
 
 def _folder_gone() -> int:
-    """Whether the folder that a command runs in was removed, or replaced, under its shell: no path means anything there. Its exit code, else 0."""
+    """Return the exit code for a command whose folder was removed, or replaced, under its shell, where no path has a meaning; else 0."""
     try:
         os.getcwd()
     except FileNotFoundError:
@@ -92,7 +92,8 @@ def _folder_gone() -> int:
 
 
 class OutputGone(SystemExit):
-    """Nobody can be told anything any more. No exception of what was being done: it ends a thread in silence, and no trial."""
+    """An end of the process because no output can be written any more. It is no Exception: it ends a thread silently, and no trial
+    fails."""
 
     def __init__(self, error: Exception) -> None:
         self.status = READER_GONE if isinstance(error, BrokenPipeError) else EnvironmentProblem.exit_code
@@ -104,7 +105,7 @@ class OutputGone(SystemExit):
 
 
 class _Out:
-    """Stdout, whose refusals are OutputGone, from the first on. What the terminal's encoding lacks stands there as an escape."""
+    """Stdout whose errors are OutputGone, from the first on. Characters that the terminal's encoding lacks are written as escapes."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -136,7 +137,7 @@ class _Out:
 
 
 class _Err(_Out):
-    """Stderr: where it is gone there is nobody to tell."""
+    """Stderr whose errors are ignored, since there is no other place to report them."""
 
     def _tried(self, act: Callable[..., Any], *arguments: Any) -> Any:
         with contextlib.suppress(OSError, ValueError):
@@ -145,7 +146,7 @@ class _Err(_Out):
 
 
 def _leave(stream: TextIO) -> None:
-    """What is left in its buffer goes nowhere, or Python would try it again at its end, and complain."""
+    """Send the rest of a stream's buffer nowhere, or Python would try to write it again at its end and complain."""
     with contextlib.suppress(OSError, ValueError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, stream.fileno())

@@ -1,4 +1,4 @@
-"""How long a study still takes, from what its own trials took. Nothing is guessed: before the first epoch has ended there is no answer."""
+"""The time that a study still takes, estimated from its own trials. Before the first epoch has ended there is no answer."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -7,17 +7,17 @@ from dataclasses import dataclass, field
 from study.records import Ask, Stage
 
 Kind = tuple[str, float]
-"""A cell, and how much one of its runs is: 0 in a search, which stops some early; else times the study's epochs, at the study's size of
+"""A cell, and the size of one of its runs: 0 in a search, which stops some early; else times the study's epochs, at the study's size of
 images (True, that is 1: a plain confirm run)."""
 
 
 def times(ask: Ask, max_epochs: int, image_size: int) -> float:
-    """How much a trial is, as `Kind` says it."""
+    """Return the size of a trial, as in `Kind`."""
     return 0.0 if ask.stage is Stage.SEARCH else ask.config["protocol"]["max_epochs"] / max_epochs * pixels(ask, image_size)
 
 
 def pixels(ask: Ask, image_size: int) -> float:
-    """What an image costs: as many times the search's as it has pixels."""
+    """Return the cost of an image relative to the search's: the ratio of their pixels."""
     own = ask.config.get("protocol", {}).get("image_size", image_size)
     return float((own / image_size) ** 2) if image_size else 1.0
 
@@ -33,7 +33,7 @@ class Running:
 
 @dataclass
 class Remaining:
-    """`todo`: runs that have not ended, the running ones among them."""
+    """The work that is left. `todo`: runs that have not ended, the running ones among them."""
 
     max_epochs: int
     image_size: int = 0  # of the search; 0: alike for all
@@ -43,22 +43,22 @@ class Remaining:
     _ended: dict[str, tuple[int, float, float]] = field(default_factory=dict)  # by cell: how many, their seconds, their epochs
 
     def measured(self, cell: str, seconds: float, epochs: float) -> None:
-        """A trial of the cell took so many seconds of wall time for so many epochs of the search's size."""
+        """Record that a trial of the cell took so many seconds of wall time for so many epochs of the search's size."""
         count, total, passed = self._ended.get(cell, (0, 0.0, 0.0))
         self._ended = {**self._ended, cell: (count + 1, total + seconds, passed + epochs)}  # another thread reads it
 
     def done(self, cell: str, whole: float) -> None:
-        """One less to do."""
+        """Record that one run has ended."""
         self.todo[cell, whole] -= self.todo[cell, whole] > 0
 
     def size(self, cell: str, whole: float) -> float:
-        """How much a run is, one of a search that is not stopped among them."""
+        """Return the size of a run, also for a run of a search that is not stopped."""
         return float(whole) or self.searched.get(cell, 1.0)
 
     def left(self, running: Mapping[str, Running]) -> float | None:
-        """Seconds until the last run has ended; None where nothing has been measured yet.
+        """Return the seconds until the last run has ended; None where nothing has been measured yet.
 
-        A cell none of whose trials has ended goes by its running ones' epochs, else by the mean of the other cells.
+        A cell none of whose trials has ended is estimated from its running ones' epochs, else from the mean of the other cells.
         """
         self.at_once = max(self.at_once, len(running))
         epoch = {cell: total / passed for cell, (_, total, passed) in self._ended.items() if passed}
@@ -89,7 +89,10 @@ class Remaining:
 
 
 def _left_of(run: Running, expected: float, epochs: float) -> float:
-    """Seconds of a running trial that is to take `expected` in all; of one that is late, by its own pace: the machine became busier."""
+    """Return the seconds left of a running trial that should take `expected` in all.
+
+    A late trial is estimated by its own pace: the machine became busier.
+    """
     if run.seconds <= expected:
         return expected - run.seconds
     done = min(run.epochs / epochs, 1.0)

@@ -1,4 +1,4 @@
-"""Modules that were elsewhere: whoever imports one by its old name is told the new one."""
+"""Old names of modules that have moved: an import by such a name fails with the new one."""
 
 import sys
 from collections.abc import Sequence
@@ -127,16 +127,16 @@ MOVED = {
 
 
 class Moved:
-    """The last that is asked for a module that is not there."""
+    """The last finder of modules, which is asked for those that no other finder has."""
 
     def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
-        """Raises ModuleNotFoundError naming the new place of a module that moved."""
+        """Raise ModuleNotFoundError naming the new place of a module that moved."""
         if name in MOVED:
             raise ModuleNotFoundError(f"{name} is {MOVED[name]} now.", name=name)
         return None
 
 
 def watch() -> None:
-    """From now on, in this process."""
+    """Add the finder to this process."""
     if not any(isinstance(finder, Moved) for finder in sys.meta_path):
         sys.meta_path.append(Moved())

@@ -1,6 +1,6 @@
-"""What a person sees while a study runs: a live line per trial, one bar and the time left on a terminal, plain lines in a log.
+"""The display while a study runs: on a terminal a live line per trial, one bar and the time left; in a log plain lines.
 
-A log is never silent for longer than `QUIET_S`: what runs, since when, and how long it still takes is said again.
+A log is never silent for longer than `QUIET_S`: then the running work, its start and the time left are printed again.
 """
 
 import contextlib
@@ -29,10 +29,10 @@ SOON_S = 1.5  # until a command says what it loads
 
 
 class Names:
-    """Short names of cells: what all of them have in common is left out, and of a folder the last part stands."""
+    """Short names of cells: common parts are left out, and a folder is shown by its last part."""
 
     def __init__(self, cells: Sequence[str]) -> None:
-        """`cells`: ids, as `Cell.id` writes them."""
+        """Set up the names. `cells`: ids, as `Cell.id` writes them."""
         rows = [_parts(c) for c in cells]
         self._kept = [k for k in range(PARTS) if len({r[k] for r in rows if len(r) == PARTS}) > 1] or [3]
         full = {r[0] for r in rows}
@@ -51,7 +51,7 @@ PARTS = 7
 
 
 def _parts(cell: str) -> list[str]:
-    """Data set, splits, backbone, strategy, fraction, budget ("3x"), size of images ("128px"; empty for the study's)."""
+    """Return data set, splits, backbone, strategy, fraction, budget ("3x"), size of images ("128px"; empty for the study's)."""
     *parts, last = cell.rsplit("/", 4)
     fraction, *own = last.split(",")
     size = next((part for part in own if part.endswith("px")), "")
@@ -70,7 +70,7 @@ class _Line:
     text: str = "starting"
 
     def max_epochs(self, usual: int) -> int:
-        """Of its own: a run of the budget check trains longer."""
+        """Return the trial's own number of epochs: a run of the budget check trains longer."""
         return int(self.ask.config.get("protocol", {}).get("max_epochs", usual))
 
     def running(self, now: float, of: Remaining) -> Running:
@@ -85,7 +85,7 @@ class _Line:
 
 
 class Watch:
-    """Told of every event by the conductor; use as a context manager around a stage."""
+    """A context manager around a stage that shows every event of the conductor."""
 
     def __init__(
         self, title: str, total: int, done: int, max_epochs: int, names: Callable[[str], str] = shown, remaining: Remaining | None = None
@@ -174,10 +174,10 @@ class Watch:
 
 
 class _Voice:
-    """Says lines with the time before them, and says something where nothing was said for too long."""
+    """A printer of lines with the time before them, which also prints where the log was silent for too long."""
 
     def __init__(self, stream: TextIO | None = None, first: float | None = None) -> None:
-        """On stdout, or `stream`; `first`: seconds until something is said where nothing was, the first time."""
+        """Set up the printer on stdout, or `stream`; `first`: seconds of silence before it prints the first time."""
         self._said, self._over, self._lock = time.monotonic(), threading.Event(), threading.Lock()
         self._stream, self._quiet = stream, QUIET_S if first is None else first
         self._thread: threading.Thread | None = None
@@ -204,7 +204,7 @@ class _Voice:
 
 @contextlib.contextmanager
 def busy(what: str, *, announced: bool = False, soon: bool = False, stream: TextIO | None = None) -> Iterator[None]:
-    """Says what is going on where it lasts, `soon`, and, `announced`, when it begins: `busy("starting Ray on 2 cores")`."""
+    """Print what is going on where it lasts, `soon`, and, `announced`, when it begins: `busy("starting Ray on 2 cores")`."""
     voice, began = _Voice(stream, SOON_S if soon else None), time.monotonic()
     if announced:
         voice.say(f"{what} ...")
@@ -216,7 +216,7 @@ def busy(what: str, *, announced: bool = False, soon: bool = False, stream: Text
 
 
 def load(*modules: str, what: str = "PyTorch") -> None:
-    """Loads modules that take seconds, and says so on stderr: stdout is for what a command was asked for."""
+    """Load modules that take seconds, and say so on stderr, since stdout is for the command's result."""
     with busy(f"loading {what}", soon=True, stream=sys.stderr), early.at_once():
         for module in modules:
             import_module(module)

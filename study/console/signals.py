@@ -1,7 +1,7 @@
-"""SIGINT and SIGTERM: what is done is kept, exit 130 or 143. A second one ends at once.
+"""SIGINT and SIGTERM: finished work is kept, exit 130 or 143. A second one ends the process at once.
 
-Both are answered as they come. Python calls its handlers between two instructions of the main thread, which inside a long step of
-training is too late to say anything; the numbers of signals come through a socket to a thread that waits for them.
+Both are answered at once. Python calls its handlers between two instructions of the main thread, which inside a long step of training is
+too late to print anything; the numbers of signals come through a socket to a thread that waits for them.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interrupted(threading.Event):
-    """Set when a signal came; `code` is the exit code that says which."""
+    """An event that is set when a signal came; `code` is the exit code that says which."""
 
     code = 0
     raises = False  # set while waiting for others (Ray): the wait is broken off, for the ledger holds all that is done
@@ -45,7 +45,7 @@ class Interrupted(threading.Event):
         return self.code
 
     def break_off(self) -> None:
-        """Ends the main thread's wait from another thread, for a reason that is told elsewhere."""
+        """End the main thread's wait from another thread, for a reason that is reported elsewhere."""
         if not self.is_set():
             self.told = True
             signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)

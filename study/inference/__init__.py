@@ -1,2 +1,2 @@
-"""From pictures to probabilities, and nothing else: a registered model carries a copy of this folder and runs it where nothing else of
-this project is installed. So its modules import each other by a leading dot, and no other module of ours."""
+"""The way from pictures to probabilities. A registered model carries a copy of this folder and runs it where nothing else of this project
+is installed. So its modules import each other by a leading dot, and no other module of ours."""

@@ -21,14 +21,17 @@ LARGEST_SIDE = 8192  # pixels: no picture is brought to more
 
 
 def build(backbone: str, classes: int, arguments: dict[str, Any]) -> nn.Module:
-    """Builds the network without its weights. `backbone` is timm's name."""
+    """Return the network without its weights. `backbone` is timm's name."""
     model: nn.Module = timm.create_model(backbone, pretrained=False, num_classes=classes, **arguments)
     return model
 
 
 def check_manifest(facts: dict[str, Any], weights: bytes) -> None:
-    """Raises ValueError where a manifest has values that no network has, or others than its own weights file, which is hashed and says them
-    too: the order of classes, the size of images and their channels are in no tensor's shape."""
+    """Raise ValueError where a manifest has impossible values, or others than its own weights file.
+
+    The weights file is hashed and has the same facts, since no tensor's shape tells the order of classes, the size of images and their
+    channels.
+    """
     told = json.loads((json.loads(weights[8 : 8 + int.from_bytes(weights[:8], "little")]).get("__metadata__") or {}).get("kept", "null"))
     if not isinstance(told, dict):
         raise ValueError("its weights do not say what network they are, as those that a study keeps do")
@@ -83,7 +86,7 @@ class Classifier:
 
     @classmethod
     def from_folder(cls, folder: Path) -> "Classifier":
-        """What a registered model holds. Raises ValueError where the weights are not those of the manifest."""
+        """Return the classifier of a registered model. Raises ValueError where the weights are not those of the manifest."""
         facts = json.loads((folder / "manifest.json").read_text())
         data = (folder / "model.safetensors").read_bytes()
         if hashlib.sha256(data).hexdigest() != facts["sha256"]:
@@ -123,5 +126,5 @@ class Classifier:
         return np.concatenate(rows)
 
     def probabilities(self, images: list[np.ndarray]) -> np.ndarray:
-        """As `logits`, divided by the temperature, through softmax in float64: float32 [N, classes]."""
+        """Return probabilities float32 [N, classes]: `logits` divided by the temperature, through softmax in float64."""
         return probabilities(self.logits(images) / self.temperature)

@@ -1,4 +1,4 @@
-"""Where and how the arithmetic is done."""
+"""The device and precision of all computation."""
 
 import contextlib
 import ctypes
@@ -24,17 +24,17 @@ class Device:
         return torch.autocast(self.device.type, dtype=torch.bfloat16)
 
     def place(self, module: M) -> M:
-        """The module on the device, channels last: on every network tried the faster layout in the faster precision."""
+        """Return the module on the device, channels last: on every network tried the faster layout in the faster precision."""
         return module.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def wait(self) -> None:
-        """Returns when all that was asked of the device is done."""
+        """Return when the device has finished all its work."""
         if self.device.type == "cuda":
             torch.cuda.synchronize()
 
     @classmethod
     def best(cls, precision: str) -> "Device":
-        """The GPU where there is one."""
+        """Return the GPU where there is one, else the CPU, with the precision asked for."""
         _keep_memory()
         if torch.cuda.is_available():
             torch.set_float32_matmul_precision("high")
@@ -46,7 +46,7 @@ class Device:
 
 @functools.cache
 def _keep_memory() -> None:
-    """Tells glibc to keep what is freed: every step asks for the same large tensors, and fresh pages cost 4-6 % of a step."""
+    """Tell glibc to keep freed memory: every step asks for the same large tensors, and fresh pages cost 4-6 % of a step."""
     with contextlib.suppress(OSError, AttributeError):
         libc = ctypes.CDLL(None)
         libc.mallopt(-3, 1 << 30)  # M_MMAP_THRESHOLD

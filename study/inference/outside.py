@@ -1,4 +1,4 @@
-"""From a picture's file to what an exported network takes, with Pillow and NumPy alone: these pages travel with every export."""
+"""The way from a picture's file to an exported network's input, with Pillow and NumPy alone: these pages are part of every export."""
 
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -35,7 +35,7 @@ def _normal(image: np.ndarray, about: dict[str, Any]) -> np.ndarray:
 
 
 def _bilinear(source: int, target: int) -> np.ndarray:
-    """float32 [target, source], rows sum to 1: PyTorch's bilinear resizing, antialiased where it makes smaller."""
+    """Return float32 [target, source], rows sum to 1: PyTorch's bilinear resizing, antialiased where it makes smaller."""
     scale = source / target
     centres = (np.arange(target) + 0.5) * scale
     distance = np.abs(np.arange(source) + 0.5 - centres[:, None]) / max(scale, 1)

@@ -1,4 +1,4 @@
-"""A picture from a stranger, as the square of pixels that training saw: formats allowed, caps on size, one way to crop."""
+"""A picture of unknown origin as the square of pixels that training saw: allowed formats, limits on size, one way to crop."""
 
 import functools
 import logging
@@ -31,7 +31,7 @@ logging.getLogger("PIL.TiffImagePlugin").setLevel(logging.CRITICAL)  # what it c
 
 @functools.cache
 def formats() -> tuple[str, ...]:
-    """What is read here: FORMATS, AVIF where Pillow was built with it, HEIF (HEIC) where pillow-heif is installed."""
+    """Return the formats that are read here: FORMATS, AVIF where Pillow was built with it, HEIF (HEIC) where pillow-heif is installed."""
     known = FORMATS + (("AVIF",) if features.check("avif") else ())
     try:
         import pillow_heif
@@ -43,14 +43,17 @@ def formats() -> tuple[str, ...]:
 
 @contextmanager
 def opened(source: Path | BinaryIO) -> Iterator[Image.Image]:
-    """As Pillow has it, nothing decoded yet. Never by the name of a file: Pillow maps some into memory then, and takes the sides of a TIFF
-    that its tag turns for each other (13.0)."""
+    """Open a picture with Pillow, with nothing decoded yet.
+
+    It is never opened by its file's name: Pillow then maps some files into memory, and exchanges the sides of a TIFF that its tag turns
+    (13.0).
+    """
     with open(source, "rb") if isinstance(source, Path) else nullcontext(source) as file, Image.open(file, formats=formats()) as image:
         yield image
 
 
 def short_side(source: Path | BinaryIO) -> int:
-    """Short side in pixels, from the header alone. Raises ValueError with the reason, whatever Pillow raised."""
+    """Return the short side in pixels, from the header alone. Raises ValueError with the reason for all errors of Pillow."""
     try:
         with opened(source) as image:
             width, height = image.size
@@ -67,7 +70,7 @@ def short_side(source: Path | BinaryIO) -> int:
 
 
 def reason(error: Exception) -> str:
-    """Why a picture cannot be read, in a few words."""
+    """Return why a picture cannot be read, in a few words."""
     if type(error).__name__ == "UnidentifiedImageError":
         return "not " + "/".join(formats())
     return f"{type(error).__name__}: {error}".splitlines()[0][:160]
@@ -78,7 +81,7 @@ def _too_many(channels: int) -> str:
 
 
 def _tiff_reason(source: Path | BinaryIO) -> str:
-    """What of a TIFF that Pillow does not know is unusual; empty where that cannot be told."""
+    """Return the unusual feature of a TIFF that Pillow does not read; an empty text where that cannot be told."""
     try:
         file = open(source, "rb") if isinstance(source, Path) else source
         try:
@@ -104,7 +107,7 @@ def _tiff_reason(source: Path | BinaryIO) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Notes:
-    """What is to be said of a picture that can be read."""
+    """Facts to mention about a picture that can be read."""
 
     deep: bool  # more than 8 bits a channel
     pages: bool  # more than one
@@ -114,7 +117,7 @@ class Notes:
 
 
 def notes(source: Path | BinaryIO) -> Notes:
-    """From the header alone. Raises ValueError for numbers without a scale."""
+    """Return the facts from the header alone. Raises ValueError for numbers without a scale."""
     with opened(source) as image:
         scale = scale_of(image)
         several = isinstance(image, TiffImagePlugin.TiffImageFile) and getattr(image, "n_frames", 1) > 1
@@ -128,7 +131,7 @@ def notes(source: Path | BinaryIO) -> Notes:
 
 
 def decode(source: Path | BinaryIO, channels: int) -> np.ndarray:
-    """A file, or its bytes, as uint8 [H, W, channels] with EXIF orientation applied. Raises ValueError with the reason."""
+    """Return a file, or its bytes, as uint8 [H, W, channels] with EXIF orientation applied. Raises ValueError with the reason."""
     short_side(source)
     try:
         with opened(source) as image:
@@ -141,8 +144,10 @@ def decode(source: Path | BinaryIO, channels: int) -> np.ndarray:
 
 
 def held(image: Image.Image) -> Image.Image:
-    """A picture that Python holds, such that its PNG is decoded as its own file would be: turned by its EXIF, 8 bits on white; one that is
-    so already is given back. Raises ValueError with the reason."""
+    """Return a picture held in Python such that its PNG decodes as its own file would: turned by its EXIF, 8 bits on white.
+
+    A picture that is so already is returned as it is. Raises ValueError with the reason.
+    """
     name = getattr(image, "filename", "")
     if isinstance(image, TiffImagePlugin.TiffImageFile) and image.tile and name:
         with opened(Path(os.fsdecode(name))) as again:
@@ -161,7 +166,7 @@ def held(image: Image.Image) -> Image.Image:
 
 
 def to_array(image: Image.Image, channels: int) -> np.ndarray:
-    """uint8 [H, W, channels] of a picture of 8 bits; transparency is put on white."""
+    """Return uint8 [H, W, channels] of a picture of 8 bits; transparency is put on white."""
     return _array(on_white(image, Scale(mode=image.mode)), channels)
 
 
@@ -171,9 +176,9 @@ def _array(image: Image.Image, channels: int) -> np.ndarray:
 
 
 def square(image: np.ndarray, size: int) -> np.ndarray:
-    """uint8 [H, W, C] -> [size, size, C]: short side resized with antialiasing, then the centre.
+    """Return uint8 [size, size, C] of [H, W, C]: short side resized with antialiasing, then the centre.
 
-    A long image loses its ends first, or scaling would make it size * size * its aspect ratio of pixels.
+    A long image loses its ends first, or scaling would give size * size * its aspect ratio of pixels.
     """
     if image.shape[:2] == (size, size):
         return image
@@ -188,6 +193,6 @@ def square(image: np.ndarray, size: int) -> np.ndarray:
 
 
 def _middle(image: np.ndarray, most: int) -> np.ndarray:
-    """[H, W, C], neither side longer than `most`."""
+    """Return the middle of [H, W, C], neither side longer than `most`."""
     top, left = (max(side - most, 0) // 2 for side in image.shape[:2])
     return image[top : top + most, left : left + most]

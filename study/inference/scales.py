@@ -1,6 +1,7 @@
-"""What the numbers of a picture mean, by its file's bits, sign, tags and transparency: 8 bits on white, or a refusal that names the rule.
+"""The scale of a picture's numbers, from its file's bits, sign, tags and transparency: 8 bits on white, or an error that names the rule.
 
-Never by the picture's own brightest number: one pixel would decide how bright the others are, and a dark photograph must stay dark.
+The picture's own brightest number is never the scale: one pixel would decide how bright the others are, and a dark photograph must stay
+dark.
 """
 
 from collections.abc import Mapping
@@ -18,12 +19,12 @@ STEPS = {"L;2": 85, "L;4": 17}  # Pillow spreads grey of 2 and 4 bits over 0..25
 
 
 class NoScale(ValueError):
-    """Numbers of which nothing says what is black and what is white."""
+    """An error for numbers of which neither file nor tags say what is black and what is white."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scale:
-    """What is to be done with a picture's numbers, told before its pixels are read: Pillow forgets it then."""
+    """The conversion of a picture's numbers, read before its pixels, since Pillow forgets it then."""
 
     mode: str
     bits: int = 8  # a channel
@@ -34,7 +35,7 @@ class Scale:
 
 
 def scale_of(image: Image.Image) -> Scale:
-    """Of a picture just opened, or one that Python holds. Raises NoScale."""
+    """Return the scale of a picture just opened, or one held in Python. Raises NoScale."""
     tags: Mapping[int, Any] = image.tag_v2 if isinstance(image, TiffImagePlugin.TiffImageFile) else {}
     raw = _raw_mode(image)
     bits = max(tags.get(BITS, (16 if ";16" in raw else 8,)))
@@ -63,7 +64,7 @@ def scale_of(image: Image.Image) -> Scale:
 
 
 def on_white(image: Image.Image, scale: Scale) -> Image.Image:
-    """8 bits without transparency; `image` may have been turned since. Raises NoScale for numbers beyond the scale."""
+    """Return 8 bits without transparency; `image` may have been turned since. Raises NoScale for numbers beyond the scale."""
     key = image.info.get("transparency")
     if scale.mode == "F" or scale.mode.startswith("I"):
         values = np.asarray(image, dtype=np.float64)
@@ -83,7 +84,7 @@ def on_white(image: Image.Image, scale: Scale) -> Image.Image:
 
 
 def _eight_bits(values: np.ndarray, scale: Scale) -> np.ndarray:
-    """uint8 [H, W]."""
+    """Return uint8 [H, W] of the values. Raises NoScale."""
     if lost := int((~np.isfinite(values)).sum()):
         raise NoScale(f"of its {values.size:,} pixels {lost:,} {'is' if lost == 1 else 'are'} NaN or infinite; {SAVE}")
     low, high = float(values.min(initial=0)), float(values.max(initial=0))
@@ -95,14 +96,14 @@ def _eight_bits(values: np.ndarray, scale: Scale) -> np.ndarray:
 
 
 def _cut_out(image: Image.Image, transparent: np.ndarray) -> Image.Image:
-    """`image` with white where bool [H, W] is set."""
+    """Return `image` with white where bool [H, W] is set."""
     pixels = np.array(image)
     pixels[transparent] = 255
     return Image.fromarray(pixels)
 
 
 def _raw_mode(image: Image.Image) -> str:
-    """How the file holds its numbers, as Pillow's codecs call it ("L;4", "RGB;16B"); empty once they were read."""
+    """Return the file's form of numbers, as Pillow's codecs call it ("L;4", "RGB;16B"); an empty text once they were read."""
     tiles = getattr(image, "tile", None) or []
     last = tiles[0][3] if tiles else ""
     last = last[0] if isinstance(last, tuple) and last else last
@@ -110,14 +111,14 @@ def _raw_mode(image: Image.Image) -> str:
 
 
 def _named_white(tags: Mapping[int, Any]) -> float | None:
-    """What a TIFF's MaxSampleValue calls white, where it is the full scale of a camera; other values are the picture's own brightest."""
+    """Return the white of a TIFF's MaxSampleValue where it is the full scale of a camera; other values are the picture's own brightest."""
     named = tags.get(MAX_SAMPLE)
     values = set(named) if isinstance(named, tuple) else {named}
     return next((float(full) for full in FULL_SCALES if values == {full}), None)
 
 
 def _step_of_loaded(image: Image.Image) -> int:
-    """Between greys of a PNG whose pixels were read already. Raises NoScale where it may have 2, 4 or 8 bits."""
+    """Return the step between greys of a PNG whose pixels were read already. Raises NoScale where it may have 2, 4 or 8 bits."""
     key = image.info["transparency"]
     if image.mode != "L" or not isinstance(key, int) or not 0 < key < 16:
         return 255 if image.mode == "1" else 1

@@ -6,20 +6,20 @@ import numpy as np
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
-    """float64 [N, C] -> probabilities [N, C]."""
+    """Return probabilities [N, C] of float64 [N, C]."""
     shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
     out: np.ndarray = shifted / shifted.sum(axis=1, keepdims=True)
     return out
 
 
 def probabilities(logits: np.ndarray) -> np.ndarray:
-    """[N, C] -> float32 [N, C], computed in float64."""
+    """Return probabilities float32 [N, C] of logits [N, C], computed in float64."""
     out: np.ndarray = softmax(logits.astype(np.float64)).astype(np.float32)
     return out
 
 
 def pooled(several: Sequence[np.ndarray]) -> np.ndarray:
-    """Logits [N, C] of several networks as those of one: the log of their mean probabilities, float64. A single one's stay as they are."""
+    """Return the logits [N, C] of several networks as one: the log of their mean probabilities, float64; a single one's unchanged."""
     if len(several) == 1:
         return several[0]
     mean = np.mean([softmax(logits.astype(np.float64)) for logits in several], axis=0)

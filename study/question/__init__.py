@@ -1,1 +1,1 @@
-"""What is asked: a study, its data sets and ranges, as frozen values."""
+"""The question: a study, its data sets and ranges, as frozen values."""

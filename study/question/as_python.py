@@ -10,14 +10,16 @@ from study.question.config import Cell, Protocol, Study, grid
 from study.space import Choice, Domain
 
 TO_EDIT = ("trials", "random_trials", "searches", "confirm_seeds", "margin")
-"""Written whatever they are: what one changes first."""
+"""Fields that are always written, since users change them first."""
 TO_EDIT_TOO = ("max_epochs", "image_size", "batch_size")
-"""The same of the protocol."""
+"""Fields of the protocol that are always written."""
 
 
 def as_source(study: Study, heading: str) -> str:
-    """A file `python -m study.sweep FILE` runs, that gives an equal study; `heading` is its docstring. What is at its
-    default is left out, but for what one changes first."""
+    """Return a file that `python -m study.sweep FILE` runs and that gives an equal study; `heading` is its docstring.
+
+    Fields at their default are left out, except those that users change first.
+    """
     fields = [f"    name={_shown(study.name)},", f"    cells={_cells(study)},", f"    protocol={_made(study.protocol, 8)},"]
     for f in dataclasses.fields(study):
         value = getattr(study, f.name)

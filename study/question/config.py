@@ -31,7 +31,7 @@ def _require(condition: bool, message: str) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """Scientific: what is compared."""
+    """A cell of the comparison: data, backbone, strategy, share of the images, budget and image size. All its fields are scientific."""
 
     dataset: str
     splits: str = "official"  # protocol of its splits, with ":k" for fold k, ":k+s" with validation images s folds further than usual
@@ -52,56 +52,58 @@ class Cell:
 
     @property
     def data(self) -> DataName:
-        """Its data set with its splits, every other form of their names among its properties."""
+        """Return its data set with its splits, whose properties are all other forms of the name."""
         return DataName.of(self.dataset, self.splits)
 
     @property
     def split_protocol(self) -> str:
-        """`splits` without its fold."""
+        """Return `splits` without its fold."""
         return self.data.protocol
 
     def on_fold(self, fold: int, shift: int = 0) -> Self:
-        """The same on this fold of its split protocol, with the validation split so many folds further than usual."""
+        """Return the cell on this fold of its split protocol, with the validation split so many folds further than usual."""
         return dataclasses.replace(self, splits=self.data.on_fold(fold, shift).splits)
 
     @property
     def question(self) -> tuple[Any, ...]:
-        """What its strategy is compared within: all of it but the strategy, in the order of QUESTION."""
+        """Return the fields within which its strategy is compared: all but the strategy, in the order of QUESTION."""
         return tuple(getattr(self, name) for name in QUESTION)
 
     @property
     def id(self) -> str:
-        """Readable and unique within a study: DATASET/SPLITS/BACKBONE/STRATEGY/FRACTION, with ",3x" for a budget and ",128px" for a size of
-        images of its own."""
+        """Return a readable text that is unique within a study: DATASET/SPLITS/BACKBONE/STRATEGY/FRACTION.
+
+        A cell with a budget of its own ends in ",3x", one with an image size of its own in ",128px".
+        """
         own = f"{f',{self.budget}x' * (self.budget != 1)}{f',{self.image_size}px' * (self.image_size != 0)}"
         return f"{self.dataset}/{self.splits}/{self.backbone}/{self.strategy}/{self.train_fraction:g}{own}"
 
 
 QUESTION = tuple(f.name for f in dataclasses.fields(Cell) if f.name != "strategy")
-"""The fields of a cell that make a question: strategies are compared where all of these are alike."""
+"""The fields of a cell that make a question: strategies are compared where all of these are equal."""
 
 
 def question_of(cell: Mapping[str, Any]) -> tuple[Any, ...]:
-    """`Cell.question` of a cell, or of a question, as JSON has it: without the late fields that it does not use."""
+    """Return `Cell.question` of a cell, or of a question, in JSON, which lacks the late fields that it does not use."""
     return tuple(
         cell.get(f.name, f.default) if "since" in f.metadata else cell[f.name] for f in dataclasses.fields(Cell) if f.name in QUESTION
     )
 
 
 def line_of(cell: Cell, strategy: str) -> Cell:
-    """Whose the line to beat is that stands beside the cell: epochs are nothing to what is solved, so all budgets share it."""
+    """Return the cell of the line to beat beside this cell. Epochs do not apply to an exact solution, so all budgets share it."""
     return dataclasses.replace(cell, strategy=strategy, budget=1)
 
 
 def question_json(question: Sequence[Any]) -> dict[str, Any]:
-    """By name, as `question_of` reads it."""
+    """Return the question by field name, as `question_of` reads it."""
     unused = {f.name: f.default for f in late_fields(Cell)}
     return {name: value for name, value in zip(QUESTION, question, strict=True) if value != unused.get(name)}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """Nuisance: tuned for every cell alike, whatever its strategy. What is offered is off, and searched where a study asks for it."""
+    """Nuisance settings, tuned for every cell, whatever its strategy. Offered fields are off, and searched where a study asks for them."""
 
     augmentation: Annotated[float, Uniform(0.0, 1.0)] = 0.5  # scales every magnitude of the dataset's policy
     weight_decay: Annotated[float, Log(1e-6, 1e-1)] = 1e-4
@@ -126,13 +128,13 @@ class Recipe:
 
     @property
     def blends(self) -> bool:
-        """Whether training images are blended with each other."""
+        """Return True where training images are blended with each other."""
         return self.mixup > 0 or self.cutmix > 0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Protocol:
-    """Fixed for a whole study: a caveat printed on its report."""
+    """The settings that are fixed for a whole study, and stated as a caveat on its report."""
 
     max_epochs: int = 10
     warmup_epochs: float = 1.0  # linear, at the start of every phase
@@ -170,28 +172,33 @@ class Protocol:
         _require(self.batch_size % self.workers == 0, f"batch_size {self.batch_size} must be divisible by workers {self.workers}.")
 
     def passes(self, images: int) -> int:
-        """How often an epoch passes over so many training images: once, or as often as `min_steps` asks."""
+        """Return the number of passes of an epoch over so many training images: one, or as many as `min_steps` asks."""
         steps = self.max_epochs * -(-images // self.batch_size)
         return max(-(-self.min_steps // steps), 1)
 
     @property
     def at_once(self) -> int:
-        """The fewest images that a worker must be able to train on at once: half of its part of a batch, where the whole does not fit."""
+        """Return the fewest images that a worker must be able to train on at once: half of its part of a batch, where the whole does not
+        fit."""
         return max(self.batch_size // self.workers // 2, 1)
 
     def share(self, images: int, batch_size: int = 0) -> int:
-        """The fewest of so many training images that a worker gets at a step: the batches of a pass differ by one at most, and so do the
-        workers' parts of one."""
+        """Return the fewest of so many training images that a worker gets at a step.
+
+        The batches of a pass differ by one at most, and so do the workers' parts of one.
+        """
         return images // -(-images // (batch_size or self.batch_size)) // self.workers if images else 0
 
     def steps(self, images: int) -> int:
-        """Optimiser steps of a whole trial on so many training images."""
+        """Return the optimiser steps of a whole trial on so many training images."""
         return self.max_epochs * self.passes(images) * -(-images // self.batch_size)
 
 
 def stretched(protocol: Protocol, factor: int) -> Protocol:
-    """So many times the epochs: the schedule is stretched, the warm-up as long as it was. Stored views and least steps grow alike, so that
-    reuse costs no strategy a view."""
+    """Return the protocol with so many times the epochs: the schedule is stretched, the warm-up is as long as before.
+
+    Stored views and least steps grow alike, so that reuse costs no strategy a view.
+    """
     return dataclasses.replace(
         protocol, max_epochs=factor * protocol.max_epochs, views=factor * protocol.views, min_steps=factor * protocol.min_steps
     )
@@ -199,7 +206,7 @@ def stretched(protocol: Protocol, factor: int) -> Protocol:
 
 @dataclass(frozen=True, kw_only=True)
 class TrialConfig:
-    """Everything that decides a trial's numbers. Equal configs have equal ids, wherever they run."""
+    """Everything that decides a trial's numbers. Equal configs have equal ids on every machine."""
 
     cell: Cell
     strategy: Strategy
@@ -216,20 +223,23 @@ class TrialConfig:
             self.strategy.name == self.cell.strategy,
             f"strategy {self.strategy.name!r} does not belong to cell {self.cell.id!r}.",
         )
-        _require(self.protocol.precision != "auto", "a trial's precision must be fp32 or bf16: it changes numbers, so 'auto' is a study's.")
+        _require(
+            self.protocol.precision != "auto",
+            "a trial's precision must be fp32 or bf16: it changes numbers, so 'auto' is a study's.",
+        )
 
     @property
     def id(self) -> str:
-        """16 hex digits of sha256 over the canonical JSON."""
+        """Return 16 hex digits of sha256 over the canonical JSON."""
         return hashlib.sha256(dumps(self.as_dict()).encode()).hexdigest()[:16]
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain JSON values; late fields that say nothing new are left out, so that the id stays."""
+        """Return plain JSON values; unused late fields are left out, so that the id stays."""
         return {"schema": SCHEMA, **canonical(self)}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
-        """Raises ConfigError for another schema, an unknown strategy, a field this version does not know."""
+        """Return the configuration. Raises ConfigError for another schema, an unknown strategy, a field this version does not know."""
         require_schema(values, "a trial's configuration")
         cell = restore(Cell, values["cell"])
         return cls(
@@ -244,11 +254,12 @@ class TrialConfig:
 
     @classmethod
     def default(cls, cell: Cell, protocol: Protocol, seed: int = 0) -> Self:
-        """The published default of the cell's strategy: trial 0."""
+        """Return the published default of the cell's strategy: trial 0."""
         return cls(cell=cell, strategy=EVERY[cell.strategy](), protocol=protocol, seed=seed)
 
     def with_values(self, values: dict[str, Any]) -> Self:
-        """A copy with strategy, recipe, protocol or seed fields set by name. Raises ConfigError on an unknown name or a bad value."""
+        """Return a copy with strategy, recipe, protocol or seed fields set by name. Raises ConfigError on an unknown name or a bad
+        value."""
         parts: dict[str, Any] = {"strategy": self.strategy, "recipe": self.recipe, "protocol": self.protocol}
         owner = {f.name: part for part, value in parts.items() for f in dataclasses.fields(value)}
         if unknown := [name for name in values if name != "seed" and name not in owner]:
@@ -265,20 +276,20 @@ class TrialConfig:
             raise ConfigError(str(error)) from None
 
     def tuned(self) -> dict[str, Any]:
-        """By name, the values that every search varies, and late ones that say something new; none of what is solved."""
+        """Return by name the values that every search varies, and late ones in use; none for an exact solution."""
         if self.strategy.exact:
             return {}
         parts = (self.strategy, self.recipe)
         return self.values(name for part in parts for name in dict.fromkeys((*domains(type(part)), *used_late(part))))
 
     def values(self, names: Iterable[str]) -> dict[str, Any]:
-        """Fields of the strategy and the recipe, by name."""
+        """Return fields of the strategy and the recipe, by name."""
         known = {f.name: part for part in (self.strategy, self.recipe) for f in dataclasses.fields(part)}
         return {name: getattr(known[name], name) for name in names}
 
 
 def require_schema(values: dict[str, Any], what: str) -> None:
-    """Raises ConfigError, saying which versions read it, for what another schema wrote."""
+    """Raise ConfigError, saying which versions read it, for values that another schema wrote."""
     _require(values.get("schema") == SCHEMA, f"{what} of schema {values.get('schema')!r}; {WHO_READS}")
 
 
@@ -287,7 +298,7 @@ WHO_READS = f"this version reads {SCHEMA}. Use the version that wrote it: CHANGE
 
 @dataclass(frozen=True, kw_only=True)
 class Study:
-    """A question: which cells, how many trials each, how confirmed, under which protocol."""
+    """A question: its cells, the number of trials of each, their confirmation, and the protocol."""
 
     name: str
     cells: tuple[Cell, ...]
@@ -349,7 +360,8 @@ class Study:
         )
         _require(
             self.grace_epochs >= self.protocol.warmup_epochs,
-            f"grace_epochs {self.grace_epochs} must be >= warmup_epochs {self.protocol.warmup_epochs}: nothing may be stopped while warming up.",
+            f"grace_epochs {self.grace_epochs} must be >= warmup_epochs {self.protocol.warmup_epochs}: nothing may be stopped "
+            "while warming up.",
         )
         _require(self.sampler in get_args(Sampler), f"sampler must be {' or '.join(get_args(Sampler))}, not {self.sampler!r}.")
         _check_budget(self)
@@ -364,12 +376,15 @@ class Study:
         _check_space(self)
 
     def asked(self, strategy: str) -> tuple[str, ...]:
-        """Recipe fields that are searched because the study asks: in `search`, or by a range of its own."""
+        """Return the recipe fields that are searched because the study asks: in `search`, or by a range of its own."""
         own = {key.partition(".")[2] for key in self.space if key.partition(".")[0] in (strategy, "recipe")}
         return tuple(name for name in offered(Recipe) if name in own or name in self.search)
 
     def ranges(self, cell: Cell) -> dict[str, Domain]:
-        """Every searched field of the cell, strategy first: the study's own range, or the one published when it was begun, or today's."""
+        """Return the range of every searched field of the cell, strategy first.
+
+        A range is the study's own, or the one published when the study was begun, or today's.
+        """
         if cell.strategy in LINES:
             return {}
         known = self.published | self.space
@@ -378,52 +393,58 @@ class Study:
         return {name: known.get(f"{cell.strategy}.{name}", known.get(f"recipe.{name}", domain)) for name, domain in today.items()}
 
     def protocol_of(self, cell: Cell) -> Protocol:
-        """Under which the cell is searched: the study's, at the cell's own budget and size of images."""
+        """Return the protocol of the cell's search: the study's, at the cell's own budget and size of images."""
         own = stretched(self.protocol, cell.budget)
         return dataclasses.replace(own, image_size=cell.image_size or own.image_size)
 
     def confirmed_protocol(self, cell: Cell, factor: int = 1) -> Protocol:
-        """Under which the cell's winners are trained again; `factor`: times its epochs, where a budget check found that it pays."""
+        """Return the protocol of the cell's confirm runs; `factor`: times its epochs, where a budget check found that it pays."""
         own = stretched(self.protocol_of(cell), factor)
         return dataclasses.replace(own, image_size=self.confirm_size or own.image_size)
 
     def is_longest(self, cell: Cell) -> bool:
-        """Whether no cell asks the same at a longer budget. What longer training brings one that has such a sibling, the study measures."""
+        """Return True where no cell asks the same at a longer budget. Otherwise the study itself measures the effect of longer
+        training."""
         alike = dataclasses.replace(cell, budget=1)
         return not any(c.budget > cell.budget and dataclasses.replace(c, budget=1) == alike for c in self.cells)
 
     def search_of(self, number: int, searches: int | None = None) -> int:
-        """Whose winner confirm run `number` trains: search r of R has the runs r, r + R, ..."""
+        """Return the search whose winner confirm run `number` trains: search r of R has the runs r, r + R, ..."""
         return number % (searches or self.searches)
 
     def place_of(self, number: int) -> tuple[int, int]:
-        """(search r, its n-th trial) that search trial `number` of a cell is: r + n R of R searches. With outer folds a pass follows the one
-        before it, so that another pass changes no number."""
+        """Return (search r, its n-th trial) of search trial `number` of a cell: r + n R of R searches.
+
+        With outer folds a pass follows the one before it, so that another pass changes no number.
+        """
         if self.folds == 1:
             return number % self.searches, number // self.searches
         a_pass, within = divmod(number, self.folds * (self.trials // self.searches))
         return a_pass * self.folds + within % self.folds, within // self.folds
 
     def number_of(self, search: int, nth: int) -> int:
-        """What `place_of` takes apart."""
+        """Return the number of a search's trial, the inverse of `place_of`."""
         if self.folds == 1:
             return search + nth * self.searches
         a_pass, fold = divmod(search, self.folds)
         return (a_pass * (self.trials // self.searches) + nth) * self.folds + fold
 
     def cell_of(self, cell: Cell, search: int) -> Cell:
-        """The cell as its search number `search` sees it: with outer folds, on the fold that this search owns. Searches of one fold take turns
-        with their validation images, so that what they have in common is the test fold alone."""
+        """Return the cell as its search number `search` sees it: with outer folds, on the fold that this search owns.
+
+        Searches of one fold take turns with their validation images, so that they share the test fold alone.
+        """
         return cell.on_fold(search % self.folds, search // self.folds % (self.folds - 1)) if self.folds > 1 else cell
 
     def begun(self, before: Mapping[str, Domain]) -> Self:
-        """The study with the ranges in force from now on, those of `before` first: a later version of the strategies changes none."""
+        """Return the study with the ranges in force from now on, those of `before` first: a later version of the strategies changes
+        none."""
         today = {f"{s}.{n}": domain for s in dict.fromkeys(c.strategy for c in self.cells) for n, domain in domains(STRATEGIES[s]).items()}
         recipe = domains(Recipe) | {n: d for n, d in offered(Recipe).items() if n in self.search}
         return dataclasses.replace(self, published={**today, **{f"recipe.{n}": d for n, d in recipe.items()}, **before})
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain JSON values, as study.json holds them."""
+        """Return plain JSON values, as study.json holds them."""
         values: dict[str, Any] = {"schema": SCHEMA, **canonical(self)}
         for name in ("space", "published"):
             if ranges := getattr(self, name):
@@ -432,12 +453,13 @@ class Study:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
-        """Raises ConfigError for another schema, or a field this version does not know."""
+        """Return the study. Raises ConfigError for another schema, or a field this version does not know."""
         require_schema(values, "a study")
         values = {k: v for k, v in values.items() if k != "schema"}
         _require(
             (folds := values.pop("confirm_folds", 1)) == 1,
-            f"it was begun with confirm_folds {folds}, which trained on other folds what had been chosen on images of these folds. This version has "
+            f"it was begun with confirm_folds {folds}, which trained on other folds what had been chosen on images of these folds. "
+            "This version has "
             "folds, whose searches never see the images of their fold: ask anew under another name.",
         )
         values["cells"] = tuple(restore(Cell, c) for c in values["cells"])
@@ -451,7 +473,7 @@ class Study:
 
 
 def foreign_tasks(study: Study) -> tuple[str, ...]:
-    """The study's data sets, each on its first split protocol: to each other they are foreign tasks."""
+    """Return the study's data sets, each on its first split protocol: to each other they are foreign tasks."""
     first: dict[str, str] = {}
     for cell in study.cells:
         first.setdefault(cell.dataset, cell.data.whole.text)
@@ -466,7 +488,8 @@ def _check_budget(study: Study) -> None:
     )
     _require(
         check == 0 or longest == 1 or longest >= check,
-        f"longest {longest} must be 1 (never longer), or at least budget_check {check}: what was not checked is not confirmed. Set longest={check}.",
+        f"longest {longest} must be 1 (never longer), or at least budget_check {check}: what was not checked is not confirmed. Set "
+        f"longest={check}.",
     )
     for name in ("max_epochs", "views", "min_steps"):  # what a longer confirmation trains with
         times = max(check, longest) * max(c.budget for c in study.cells)
@@ -475,7 +498,7 @@ def _check_budget(study: Study) -> None:
 
 
 def _check_questions(study: Study) -> None:
-    """Sizes of images are named once, and confirm runs have one size."""
+    """Check that sizes of images are named once, and confirm runs have one size. Raises ConfigError."""
     sized = [c for c in study.cells if c.image_size]
     _require(
         not sized or not study.confirm_size,
@@ -486,12 +509,13 @@ def _check_questions(study: Study) -> None:
     asked = {c for c in study.cells if not c.image_size}
     if twice := [c for c in sized if c.image_size == usual and dataclasses.replace(c, image_size=0) in asked]:
         raise ConfigError(
-            f"Study {study.name!r} lists {twice[0].id} twice: image_size 0 means the protocol's, which is {usual}. Leave out one of 0 and {usual}."
+            f"Study {study.name!r} lists {twice[0].id} twice: image_size 0 means the protocol's, which is {usual}. Leave out one "
+            f"of 0 and {usual}."
         )
 
 
 def _check_outer_folds(study: Study) -> None:
-    """With outer folds every search owns one, and its winner is trained once more."""
+    """Check that with outer folds every search owns one, and its winner is trained once more. Raises ConfigError."""
     k, searches = study.folds, study.searches
     if k == 1:
         return
@@ -501,13 +525,15 @@ def _check_outer_folds(study: Study) -> None:
         f"{(searches // k + 1) * k if searches > k else 2 * k}. Two passes over the images are folds={k}, searches={2 * k}, "
         f"trials={-(-study.trials // (2 * k)) * 2 * k}, confirm_seeds={2 * k}, budget_check=0.",
     )
+    seeds = study.confirm_seeds
     _require(
-        study.confirm_seeds in (0, searches),
-        f"confirm_seeds {study.confirm_seeds} must be searches {searches} with folds {k}: each search's winner predicts its own fold once.",
+        seeds in (0, searches),
+        f"confirm_seeds {seeds} must be searches {searches} with folds {k}: each search's winner predicts its own fold once.",
     )
     _require(
         study.budget_check == 0,
-        f"budget_check {study.budget_check} decides for all runs on the same validation images, and with folds {k} these are test images of another "
+        f"budget_check {study.budget_check} decides for all runs on the same validation images, and with folds {k} these are test "
+        "images of another "
         "fold. Set budget_check=0.",
     )
     named = [c.splits for c in study.cells if c.data.fold is not None]
@@ -515,7 +541,7 @@ def _check_outer_folds(study: Study) -> None:
 
 
 def _whole(study: Study) -> str:
-    """The nearest numbers of trials that its searches can share."""
+    """Return the nearest numbers of trials that its searches can share."""
     if not isinstance(study.searches, int) or study.searches < 1:
         return ""
     low = study.trials // study.searches * study.searches
@@ -546,10 +572,10 @@ def grid(
     budgets: tuple[int, ...] = (1,),
     image_sizes: tuple[int, ...] = (0,),
 ) -> tuple[Cell, ...]:
-    """Every combination as cells. A dataset may carry its split protocol after "@": "deepweeds@session".
+    """Return every combination as cells. A dataset may carry its split protocol after "@": "deepweeds@session".
 
     `budgets`: times the protocol's max_epochs; `image_sizes`: pixels, 0 for the protocol's. Each is a question of its own, tuned and
-    confirmed for itself.
+    confirmed separately. Raises ConfigError.
     """
     _check_names(datasets=datasets, backbones=backbones, strategies=strategies)
     _require(isinstance(train_fractions, (tuple, list)), f"train_fractions must be a list of shares, not {train_fractions!r}: (0.1, 1.0).")
@@ -567,7 +593,7 @@ def grid(
 
 
 def _check_names(**lists: object) -> None:
-    """Of a text, each letter would be a name."""
+    """Raise ConfigError for a text in place of a list of names, in which each letter would be a name."""
     for name, values in lists.items():
         several = isinstance(values, (tuple, list)) and all(isinstance(v, str) for v in values)
         _require(

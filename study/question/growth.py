@@ -1,6 +1,7 @@
-"""A study may grow under its own name: more seeds, trials, cells or measurements. What would change its question is refused.
+"""The growth of a study under its own name: more seeds, trials, cells or measurements. Changes of its question are refused.
 
-A study that was chosen for some hours may give up of its own what they do not hold, before any of it is trained (`MAY_FALL`)."""
+A study that was chosen for a number of hours may give up parts that do not fit, before any of them is trained (`MAY_FALL`).
+"""
 
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -12,7 +13,8 @@ from study.records import dumps
 
 MAY_RISE = ("trials", "random_trials", "confirm_seeds", "longest")
 MAY_BEGIN = ("budget_check",)
-"""Off until now: what it finds may confirm a question anew at a longer budget, which is a further look at the test set where it was open."""
+"""Fields that may begin to be used. A budget check may confirm a question anew at a longer budget, which is a further look at an open
+test set."""
 MAY_GAIN = ("cells", "measure", "explain")
 MAY_FALL = ("confirm_seeds", "confirm_size", "budget_check", "longest")
 """By the study's own plan alone."""
@@ -23,7 +25,7 @@ NO_QUESTION = ("deliver",)  # what is done after the verdict: it may come and go
 
 @dataclass(frozen=True, kw_only=True)
 class Change:
-    """One field that differs: `was` and `now` as JSON values; for a field that holds many, what was lost and what was gained."""
+    """One field that differs: `was` and `now` as JSON values; for a field that holds many, the values lost and gained."""
 
     field: str
     was: Any
@@ -37,7 +39,7 @@ class Change:
         return f"{self.field}: {_shown(self.was)} -> {_shown(self.now)}"
 
     def allowed(self, *, planned: bool) -> bool:
-        """`planned`: by the study's own plan, before anything that it concerns was trained."""
+        """Return True where the change is allowed. `planned`: by the study's own plan, before anything that it concerns was trained."""
         if self.field in MAY_GAIN:
             return not self.was
         begins = self.field in MAY_BEGIN and not self.was
@@ -46,7 +48,7 @@ class Change:
 
 
 def compare(old: Study, new: Study) -> list[Change]:
-    """Every field in which two studies differ, those of the protocol by their own names."""
+    """Return every field in which two studies differ, those of the protocol by their own names."""
     found: list[Change] = []
     for part, a, b in (("", old, new), ("protocol.", old.protocol, new.protocol)):
         for name in [f.name for f in fields(a) if f.name not in ("protocol", "published", *NO_QUESTION)]:
@@ -59,14 +61,19 @@ def compare(old: Study, new: Study) -> list[Change]:
 
 
 def grow(old: Study, new: Study, where: str, *, planned: bool = False) -> tuple[Study, list[Change]]:
-    """The grown study, its cells in the order in which they came, and what changed. Raises ConfigError naming what may not. `planned`: by the
-    study's own plan, which may give up what its hours do not hold."""
+    """Return the grown study, its cells in the order in which they came, and the changes.
+
+    `planned`: by the study's own plan, which may give up parts that do not fit its hours. Raises ConfigError naming the changes that are
+    refused.
+    """
     changes = compare(old, new)
     _check_passes(changes, old, new, where)
     if refused := [c for c in changes if not c.allowed(planned=planned) and not (c.field == "searches" and old.folds == new.folds > 1)]:
         raise ConfigError(
-            f"{where} holds a study with other settings ({'; '.join(c.text for c in refused)}). A study may gain {', '.join((*MAY_RISE, *MAY_GAIN))}, "
-            f"and begin a {MAY_BEGIN[0]} where it had none, nothing else: python -m study.sweep {where} goes on with its own settings, and another --name begins anew."
+            f"{where} holds a study with other settings ({'; '.join(c.text for c in refused)}). A study may gain "
+            f"{', '.join((*MAY_RISE, *MAY_GAIN))}, "
+            f"and begin a {MAY_BEGIN[0]} where it had none, nothing else: python -m study.sweep {where} goes on with its own "
+            "settings, and another --name begins anew."
         )
     later = tuple(c for c in new.cells if c not in old.cells)
     grown = replace(
@@ -79,7 +86,7 @@ def grow(old: Study, new: Study, where: str, *, planned: bool = False) -> tuple[
 
 
 def _check_passes(changes: list[Change], old: Study, new: Study, where: str) -> None:
-    """A study by outer folds gains whole passes, since the number of a trial says which pass it is of. Raises ConfigError for a part of one."""
+    """Raise ConfigError where a study by outer folds gains part of a pass: the number of a trial says which pass it belongs to."""
     asked = {c.field for c in changes} & {"searches", "trials", "random_trials"}
     if not asked or not old.folds == new.folds > 1 or old.searches == new.searches == old.folds:
         return
@@ -89,7 +96,8 @@ def _check_passes(changes: list[Change], old: Study, new: Study, where: str) -> 
         return
     trials, drawn, seeds = (getattr(old, name) * (old.searches + old.folds) // old.searches for name in sizes)
     raise ConfigError(
-        f"{where} has {old.folds} outer folds and {old.searches} searches, and grows by whole passes over the images, each with as many trials: "
+        f"{where} has {old.folds} outer folds and {old.searches} searches, and grows by whole passes over the images, each with as "
+        "many trials: "
         f"--searches {old.searches + old.folds} --trials {trials} --confirm-seeds {seeds} --set random_trials={drawn}."
     )
 

@@ -1,4 +1,4 @@
-"""The parts of a data set's name: how a text is divided into them, and what is said where one of them is wrong."""
+"""The parts of a data set's name: dividing a text into them, and the errors where one of them is wrong."""
 
 import os
 import re
@@ -18,7 +18,7 @@ OPTIONS: dict[str, tuple[str, ...]] = {
 }
 """What may be given after "?", by kind."""
 WHERE = {"folder": "a folder of images", "table": "a table of labels", "hf": "a folder, or a name on the Hugging Face hub"}
-"""What stands behind each kind."""
+"""The meaning of the text behind each kind."""
 OFFICIAL = "official"
 """The split protocol of all data where no other is named, and the only one of a user's own."""
 PROTOCOL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
@@ -31,7 +31,7 @@ def is_own(text: str) -> bool:
 
 
 def place_of(dataset: str) -> dict[str, str]:
-    """Kind, where and options, by the names that `DataName` has for them.
+    """Return kind, place and options, by the names that `DataName` has for them.
 
     Options begin at the last "?" that an option's name and "=" follow: a path may hold a "?" itself.
     """
@@ -44,19 +44,22 @@ def place_of(dataset: str) -> dict[str, str]:
 
 
 def fold_of(dataset: str, protocol: str, fold: str) -> tuple[int, int]:
-    """The fold that stands behind a protocol and its ":", and how much further than usual its validation split lies. Raises ConfigError for
-    what is no whole number, or has zeros before it."""
+    """Return the fold that stands behind a protocol and its ":", and the number of folds by which its validation split is moved.
+
+    Raises ConfigError for a text that is no whole number, or has leading zeros.
+    """
     found = FOLD.fullmatch(fold)
     if found is None:
         near = int(fold[-9:]) if fold.isdecimal() else 0
         raise ConfigError(
-            f"splits {f'{protocol}:{fold}'!r} of {dataset}: the fold must be a whole number, not {fold!r}. Write {dataset}@{protocol}:{near}."
+            f"splits {f'{protocol}:{fold}'!r} of {dataset}: the fold must be a whole number, not {fold!r}. Write "
+            f"{dataset}@{protocol}:{near}."
         )
     return int(found[1]), int(found[2] or 0)
 
 
 def check_place(kind: str, where: str, asked: str, dataset: str) -> None:
-    """Raises ConfigError for a data set, made of the first three, that no text can name."""
+    """Raise ConfigError for a data set, made of the first three, that no text can name."""
     if not kind:
         if not where.strip() or "@" in where:
             raise ConfigError(f"{dataset!r} names no data set. Write digits, digits@{OFFICIAL}:1, or folder:PATH for your own images.")
@@ -84,13 +87,14 @@ def _no_kind(dataset: str) -> str:
 
 
 def check_options(kind: str, where: str, asked: str, dataset: str) -> None:
-    """Raises ConfigError for an option that its kind has not got, one without a value, or with two."""
+    """Raise ConfigError for an option that its kind does not have, one without a value, or with two."""
     known = list(OPTIONS[kind])
     pairs = list(dict.fromkeys(parse_qsl(asked, keep_blank_values=True)))
     for option, value in pairs:
         if len(given := [v for o, v in pairs if o == option]) > 1:
             raise ConfigError(
-                f"{dataset}: {option} is given twice, {' and '.join(given)}; keep one. Write {kind}:{where}?{option}={quote(given[0], safe='/')}."
+                f"{dataset}: {option} is given twice, {' and '.join(given)}; keep one. Write "
+                f"{kind}:{where}?{option}={quote(given[0], safe='/')}."
             )
         near = nearest(option, known)
         if option not in known and not value and f"{option}=" not in asked:
@@ -135,7 +139,7 @@ def listed(text: str) -> list[str]:
 
 
 def check_splits(dataset: str, own: bool, protocol: str, fold: int | None, shift: int) -> None:
-    """Raises ConfigError for a protocol that the data set cannot have, a fold before the first, or a shift without a fold."""
+    """Raise ConfigError for a protocol that the data set cannot have, a fold before the first, or a shift without a fold."""
     if own and protocol != OFFICIAL:
         given = "" if fold is None else f":{fold}"
         right = f"{dataset}@{OFFICIAL}{given}" if given or OWN_SPLITS.fullmatch(dataset) else dataset
@@ -152,7 +156,7 @@ def check_splits(dataset: str, own: bool, protocol: str, fold: int | None, shift
 
 
 def check_path(kind: str, where: str, dataset: str) -> None:
-    """Raises ConfigError where nothing lies at `where`, and it ends in what looks like options or splits."""
+    """Raise ConfigError where no file is at `where`, and it ends in what looks like options or splits."""
     if os.path.exists(where):
         return
     place, mark, tail = where.rpartition("?")

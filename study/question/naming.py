@@ -1,6 +1,6 @@
-"""How data sets are called: NAME[@SPLITS] of those that are known here, KIND:WHERE[?OPTION=VALUE&...][@SPLITS] of a user's own.
+"""Names of data sets: NAME[@SPLITS] of those that are known here, KIND:WHERE[?OPTION=VALUE&...][@SPLITS] of a user's own.
 
-A name is taken apart here and in name_parts.py, and nowhere else; every other form of it is one of its properties.
+Only this module and name_parts.py take a name apart; every other form of it is one of its properties.
 """
 
 import functools
@@ -18,7 +18,7 @@ IMAGES = ("", "images", "imgs", "img", "data", "photos", "pictures")
 
 @dataclass(frozen=True, kw_only=True)
 class DataName:
-    """A data set and how it is split, as it is named. Raises ConfigError for what no text can name: it says which part, and what to write."""
+    """A data set with its splits, by name. Raises ConfigError for values that no text can name: it says which part, and what to write."""
 
     kind: str = ""  # folder, table or hf: a user's own; empty: one of `study.datasets`
     where: str  # a path, a name on the hub, or the name of one of `study.datasets`
@@ -35,7 +35,7 @@ class DataName:
 
     @classmethod
     def parse(cls, text: str) -> "DataName":
-        """The name that a person typed. A path of the user's own may hold an @ itself. Raises ConfigError."""
+        """Return the name that a user typed. A path of the user's own may hold an @ itself. Raises ConfigError."""
         if not isinstance(text, str):
             raise ConfigError(f"{text!r} is no name of a data set. Write it as text: digits, or folder:PATH for your own images.")
         dataset, splits = text, OFFICIAL
@@ -54,74 +54,74 @@ class DataName:
 
     @classmethod
     def of(cls, dataset: str, splits: str = OFFICIAL) -> "DataName":
-        """The name as cells and JSON hold it, in two parts: `dataset`, and `splits` = PROTOCOL[:FOLD[+SHIFT]]. Raises ConfigError."""
+        """Return the name as cells and JSON hold it, in two parts: `dataset`, and `splits` = PROTOCOL[:FOLD[+SHIFT]]. Raises
+        ConfigError."""
         return _of(dataset, splits)
 
     @classmethod
     def of_table(cls, given: str) -> "DataName":
-        """The table at a path, with or without its kind before it and columns behind it. Raises ConfigError."""
+        """Return the table at a path, with or without its kind before it and columns behind it. Raises ConfigError."""
         return cls.of(given if given.startswith("table:") else f"table:{given}")
 
     # ---- to texts ------------------------------------------------------------------------------------------------
 
     @functools.cached_property
     def dataset(self) -> str:
-        """The data set alone, as cells, JSON and the readers of data have it."""
+        """Return the data set alone, as cells, JSON and the readers of data have it."""
         return f"{self.kind}{':' * self.own}{self.where}{'?' * bool(self.asked)}{self.asked}"
 
     @functools.cached_property
     def splits(self) -> str:
-        """PROTOCOL[:FOLD[+SHIFT]], as cells and JSON have it."""
+        """Return PROTOCOL[:FOLD[+SHIFT]], as cells and JSON have it."""
         return self.protocol if self.fold is None else f"{self.protocol}:{self.fold}{f'+{self.shift}' * (self.shift > 0)}"
 
     @property
     def text(self) -> str:
-        """The name as `parse` takes it, its splits left out where they are the official ones."""
+        """Return the name as `parse` takes it, without official splits."""
         usual = self.splits == OFFICIAL and not (self.own and OWN_SPLITS.fullmatch(self.dataset))
         return self.dataset if usual else self.full
 
     @property
     def full(self) -> str:
-        """The data set with its splits, whatever they are."""
+        """Return the data set with its splits, official ones too."""
         return f"{self.dataset}@{self.splits}"
 
     @property
     def key(self) -> str:
-        """The data set with its protocol, without a fold: what the ledger's files know it by."""
+        """Return the data set with its protocol, without a fold: the key of the ledger's files."""
         return f"{self.dataset}@{self.protocol}"
 
     @functools.cached_property
     def short(self) -> str:
-        """The data set as people say it: of folder:/where/it/lies and table:/where/it/lies.csv?label=x the last part, without where and how
-        it is read."""
+        """Return the data set's short name: of folder:/where/it/lies and table:/where/it/lies.csv?label=x the last part."""
         place = f"{self.kind}{':' * self.own}{self.where}"
         return place.rstrip("/").rpartition("/")[2] or self.dataset
 
     @property
     def short_full(self) -> str:
-        """The same with its splits, whatever they are."""
+        """Return the short name with its splits, official ones too."""
         return f"{self.short}@{self.splits}"
 
     @property
     def called(self) -> str:
-        """The same with its protocol where that is not the official one."""
+        """Return the short name with its protocol where that is not the official one."""
         return self.short if self.protocol == OFFICIAL else f"{self.short}@{self.protocol}"
 
     @property
     def splits_said(self) -> str:
-        """Its splits in words; empty where they are the official ones."""
+        """Return its splits in words; an empty text for the official ones."""
         return splits_said(self.splits)
 
     # ---- what it says --------------------------------------------------------------------------------------------
 
     @property
     def own(self) -> bool:
-        """Whether it names a user's own images."""
+        """Return True where it names a user's own images."""
         return self.kind != ""
 
     @property
     def options(self) -> dict[str, str]:
-        """How it is read, by OPTIONS."""
+        """Return its options for reading, by OPTIONS."""
         return dict(parse_qsl(self.asked, keep_blank_values=True))
 
     @property
@@ -130,10 +130,10 @@ class DataName:
         return tuple(listed(self.options.get("ordered", "")))
 
     def files(self, root: str) -> list[str]:
-        """The paths where its files may lie, `root` being the folder of --data: what a node must hold.
+        """Return the paths where its files may be, `root` being the folder of --data: a node of a cluster must have them.
 
-        Of a table: itself, and folders of images that it names or that lie beside it by a usual name; not the folder it is in, which may hold
-        anything.
+        For a table these are the table itself, and folders of images that it names or that are beside it under a usual name; not the
+        folder it is in, which may hold anything.
         """
         if not self.own:
             return [os.path.join(root, self.where)]
@@ -147,25 +147,25 @@ class DataName:
 
     @property
     def whole(self) -> "DataName":
-        """The same without its fold."""
+        """Return the name without its fold."""
         return replace(self, fold=None, shift=0)
 
     def on_fold(self, fold: int, shift: int = 0) -> "DataName":
-        """The same on this fold of its protocol, with the validation split so many folds further than usual."""
+        """Return the name on this fold of its protocol, with the validation split so many folds further than usual."""
         return replace(self, fold=fold, shift=shift)
 
     def given(self, **options: str) -> "DataName":
-        """The same with these options too, in the place of those it has of the same names."""
+        """Return the name with these options too, replacing those of the same names."""
         kept = [part for part in self.asked.split("&") if part and part.partition("=")[0] not in options]
         return replace(self, asked="&".join([*kept, *(f"{name}={quote(value, safe='/')}" for name, value in options.items())]))
 
     @property
     def at_home(self) -> "DataName":
-        """The same with the home folder where its path begins with ~: no shell replaces it behind a colon."""
+        """Return the name with the home folder where its path begins with ~: no shell replaces it behind a colon."""
         return replace(self, where=os.path.expanduser(self.where)) if self.own else self
 
     def absolute(self, base: Path | None = None) -> "DataName":
-        """The same by its full path: workers on a cluster run elsewhere, and a command must mean the same study from any folder.
+        """Return the name with its full path: workers on a cluster run elsewhere, and a command must mean the same study from any folder.
 
         `hf:` names that are no folder here are names on the hub, and stay.
         """
@@ -178,19 +178,19 @@ class DataName:
         return full if self.kind == "folder" else replace(full, where=os.path.abspath(full.where))
 
     def check_path(self) -> None:
-        """Raises ConfigError where what it names is not here, and its path ends in what looks like options or splits."""
+        """Raise ConfigError where its file or folder is not here, and its path ends in what looks like options or splits."""
         if self.own:
             check_path(self.kind, self.where, self.dataset)
 
 
 def splits_said(splits: str) -> str:
-    """PROTOCOL[:FOLD[+SHIFT]] in words; empty for the official ones."""
+    """Return PROTOCOL[:FOLD[+SHIFT]] in words; an empty text for the official ones."""
     return "" if splits == OFFICIAL else f"{splits} splits"
 
 
 @functools.lru_cache(maxsize=4096)
 def _of(dataset: str, splits: str) -> DataName:
-    """Asked for each row of each table: most studies have one or two."""
+    """Return the name, computed once: it is asked for in each row of each table, and most studies have one or two."""
     protocol, colon, numbers = splits.partition(":")
     fold, shift = fold_of(dataset, protocol, numbers) if colon else (None, 0)
     return DataName(**place_of(dataset), protocol=protocol, fold=fold, shift=shift)

@@ -57,14 +57,15 @@ SIZES_STEPS = replace(
 BUDGETS = replace(
     QUICKSTART,
     name="budgets",
-    about="From how much training on is it worth tuning more? Two generated miniatures at 1, 3 and 10 epochs, every strategy tuned at each.",
+    about="From how much training on is it worth tuning more? Two generated miniatures at 1, 3 and 10 epochs, every strategy tuned "
+    "at each.",
     cells=grid(["mini_faces", "mini_weeds"], ["efficientnet_lite0"], ["linear_probe", "partial", "full"], budgets=(1, 3, 10)),
     protocol=replace(QUICKSTART.protocol, max_epochs=1, views=1, warmup_epochs=0.5),
     grace_epochs=1,
 )
 
 EVERY_MEASURE = ("predictions", "cka", "reprobe", "forgetting", "way_back", "background", "copies", "corruptions", "calibration")
-"""As study.measure names them."""
+"""Measurements, as study.measure names them."""
 
 EXPLAIN = replace(
     QUICKSTART,
@@ -92,7 +93,7 @@ PAPER = Study(
 )
 
 MINE = "mine"
-"""No value: chosen for somebody's images and hours (study/budget/choose.py)."""
+"""The name of the study that is no value but chosen for a user's images and hours (study/budget/choose.py)."""
 
 AS_OPTIONS = ("name", "trials", "searches", "confirm_seeds", "budget_check", "worth", "workers")
 """Fields of a study, and of its protocol, that a sweep has an option for; all others are set by --set."""
@@ -101,7 +102,7 @@ STUDIES = {s.name: s for s in (QUICKSTART, PILOT, EXPLAIN, SIZES, SIZES_STEPS, B
 
 
 def find_study(name: str) -> Study:
-    """A study by name, or the one in a user's own .py file ("my_study.py" or "my_study.py:NAME"). Raises ConfigError."""
+    """Return a study by name, or the one in a user's own .py file ("my_study.py" or "my_study.py:NAME"). Raises ConfigError."""
     if name in STUDIES:
         return STUDIES[name]
     path, _, wanted = name.partition(":")
@@ -136,7 +137,7 @@ def narrow(
     backbones: list[str] | None = None,
     **fields: object,
 ) -> Study:
-    """The study with its cells restricted or replaced by name, and plain fields set (None: as it is)."""
+    """Return the study with its cells restricted or replaced by name, and plain fields set (None: unchanged)."""
     cells = study.cells
     if backbones:
         # the paper pairs each dataset with a backbone; naming backbones crosses them with every dataset
@@ -165,11 +166,12 @@ def narrow(
 
 
 NAMES = ("measure", "explain", "search")
-"""Fields that hold several names: told with commas between."""
+"""Fields that hold several names, given with commas between."""
 
 
 def settings(pairs: Sequence[str]) -> dict[str, Any]:
-    """NAME=VALUE, as `--set` has them: fields of the protocol and of the study, by name, as `narrow` takes them. Raises ConfigError."""
+    """Return NAME=VALUE, as `--set` has them: fields of the protocol and of the study, by name, as `narrow` takes them. Raises
+    ConfigError."""
     fixed = {
         "cells": "give --datasets, --backbones, --strategies",
         "protocol": "name its fields",

@@ -1,8 +1,8 @@
-"""Which epoch speaks for a trial: its network is kept and measured, its scores are the trial's, the search and Optuna go by them.
+"""The epoch that speaks for a trial: its network is kept and measured, and its scores are the trial's, also for the search and Optuna.
 
-Under `Protocol(keep="last")` it is the last completed one: the learning rate has come down to its end, and no luck with the validation images chose it.
-Under "best", as in studies begun before there was a choice, it is the one with the best validation score, the first of equals. Trials are
-stopped early by comparing them at equal epochs, whatever is kept.
+Under `Protocol(keep="last")` it is the last completed one: the learning rate has come down to its end, and no chance with the validation
+images chose it. Under "best", as in studies begun before there was a choice, it is the one with the best validation score, the first of
+equals. Trials are stopped early by comparing them at equal epochs, whichever epoch is kept.
 """
 
 import math
@@ -12,18 +12,19 @@ from study.question.config import Protocol
 from study.records import EpochRecord
 
 IN_WORDS = {"last": "the last epoch", "best": "the epoch that is best on validation"}
-"""What a protocol's `keep` keeps."""
+"""The epoch that a protocol's `keep` keeps, in words."""
 
 
 def kept_epoch(protocol: Protocol, epochs: Sequence[EpochRecord]) -> EpochRecord | None:
-    """The epoch of `epochs`, all that the trial completed, that speaks for it; None where there is none."""
+    """Return the epoch of `epochs`, all that the trial completed, that speaks for it; None where there is none."""
     if protocol.keep == "last":
         return max(epochs, key=lambda e: e.epoch, default=None)
     return max(epochs, key=lambda e: (e.objective, -e.epoch), default=None)
 
 
 def may_be_kept(protocol: Protocol, epoch: int, objective: float, earlier: Sequence[EpochRecord], stops: Collection[int]) -> bool:
-    """Whether `epoch`, just completed after `earlier`, may turn out to be the kept one: it is looked at closer, and its network written.
+    """Return True where `epoch`, just completed after `earlier`, may turn out to be the kept one: it is evaluated and its network
+    written.
 
     `stops`: the epochs after which the trial may be stopped early.
     """

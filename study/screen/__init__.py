@@ -1,1 +1,1 @@
-"""Pretrained networks ranked on one's own images by a linear probe of their frozen features, before anything is tuned."""
+"""The ranking of pretrained networks on one's own images by a linear probe of their frozen features, before any tuning."""

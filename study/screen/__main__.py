@@ -36,12 +36,12 @@ WHAT = (
 
 
 LINE = "; the line to beat is left out for this network"
-"""What a study says of a network that has no linear head to solve for."""
+"""The end of a study's sentence about a network that has no linear head to solve for."""
 WIDTH = 120  # letters of the table, in a log too
 
 
 def parser() -> Parser:
-    """The command line."""
+    """Return the parser of the command line."""
     p = Parser(prog="python -m study.screen", description=(__doc__ or "").split("\n")[0])
     p.add_argument("--datasets", nargs="+", required=True, metavar="DATASET", help="names, folder:PATH, table:PATH, or NAME@SPLITS")
     p.add_argument("--backbones", nargs="+", metavar="NETWORK", help="any timm models (default: all whose weights are on this machine)")
@@ -83,7 +83,7 @@ def _opened(name: str, places: Places) -> tuple[ImageTable, str]:
 
 
 def _networks(given: Sequence[str] | None, places: Places) -> list[str]:
-    """Those that were named, else those at hand; a wrong name is refused before anything is computed. Raises ConfigError."""
+    """Return the named networks, else those at hand. A wrong name is refused before anything is computed. Raises ConfigError."""
     from study.networks.weights import timm_name
     from study.screen.at_hand import networks_at_hand
 
@@ -100,7 +100,7 @@ def _networks(given: Sequence[str] | None, places: Places) -> list[str]:
 def _screen(
     table: ImageTable, splits: str, names: Sequence[str], image_size: int | None, places: Places
 ) -> "tuple[Task, list[Ranked], dict[str, str]]":
-    """(the images, the networks in order, why others are left out). Raises StudyError for what is wrong with the images."""
+    """Return (the images, the networks in order, why others are left out). Raises StudyError for faults of the images."""
     from study.screen.probe import open_task, probe
     from study.screen.ranked import rank
 
@@ -117,7 +117,7 @@ def _screen(
 
 @contextlib.contextmanager
 def _told(name: str, left: dict[str, str]) -> Iterator[None]:
-    """A network that cannot be probed is left out by name, for the others' sake."""
+    """Leave out, by name, a network that cannot be probed, so that the others are ranked."""
     try:
         yield
     except StudyError as error:

@@ -1,4 +1,4 @@
-"""Which pretrained networks can be used without a download."""
+"""The pretrained networks that can be used without a download."""
 
 from pathlib import Path
 
@@ -11,13 +11,13 @@ INSTALLED = "efficientnet_lite0"  # its weights come with a package that is alwa
 
 
 def networks_at_hand(folder: str | None) -> list[str]:
-    """Names of the networks whose weights lie in `folder`, are installed, or were kept by timm's hub; each network once."""
+    """Return the networks whose weights are in `folder`, are installed, or were kept by timm's hub; each network once."""
     names = [*(names_in(Path(folder)) if folder else []), INSTALLED, *_kept_by_the_hub()]
     return list({timm_name(name): name for name in reversed(names)}.values())[::-1]
 
 
 def _kept_by_the_hub() -> list[str]:
-    """By the folders of its cache, timm's own repositories whose model timm still knows."""
+    """Return the networks in the hub's cache that are timm's own and that timm still knows, by the names of its folders."""
     kept = Path(huggingface_hub.constants.HF_HUB_CACHE)
     folders = sorted(kept.glob("models--timm--*")) if kept.is_dir() else []
     names = [

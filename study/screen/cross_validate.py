@@ -1,8 +1,8 @@
 """Classifiers of frozen features, cross-validated: every image is predicted by one that was not fitted on it.
 
 For each fold a path of strengths is fitted on the other folds. The strength that predicts a fold is the best one on the out-of-fold
-predictions of the other folds. A strength chosen on the fold itself scores too high (Varma and Simon 2006): 5 points of accuracy on noise of
-60 images and 30 features. So chosen, it does not, at the price of one path a fold; folds within folds would cost five times as much.
+predictions of the other folds. A strength chosen on the fold itself scores too high (Varma and Simon 2006): 5 points of accuracy on noise
+of 60 images and 30 features. This way avoids that at the price of one path a fold; folds within folds would cost five times as much.
 """
 
 from collections.abc import Sequence
@@ -16,15 +16,18 @@ from study.training.exact import STRENGTHS, choose, fit_path
 
 
 def folds_of(labels: np.ndarray, groups: np.ndarray | None, pixels: np.ndarray, what: str) -> tuple[list[np.ndarray], str]:
-    """Positions of five folds, made as a study makes its splits: classes in proportion, groups whole, copies on one side; and what is to be
-    said of copies. `pixels`: uint8 [N, S, S, C]. Raises DataError naming `what` for too few images."""
+    """Return positions of five folds, made as a study makes its splits, and a sentence about copies.
+
+    Classes are in proportion, groups whole, copies on one side. `pixels`: uint8 [N, S, S, C]. Raises DataError naming `what` for too few
+    images.
+    """
     return apart(labels, groups, [look(image) for image in pixels], [0], what)
 
 
 def predict_each(
     features: np.ndarray, labels: np.ndarray, classes: int, folds: Sequence[np.ndarray], weights: np.ndarray | None = None
 ) -> tuple[np.ndarray, list[float]]:
-    """(what is said of every image, int64 [N]; the strength that each fold was predicted at), from features [N, D] and labels [N].
+    """Return (the class predicted for every image, int64 [N]; the strength of each fold), from features [N, D] and labels [N].
 
     Raises ConfigError where the images beside a fold show one class alone.
     """

@@ -1,4 +1,4 @@
-"""One network's probe on one data set: one pass over its training and validation images, kept where the line to beat keeps it."""
+"""The probe of one network on one data set: one pass over its training and validation images, kept where the line to beat keeps it."""
 
 import time
 from dataclasses import dataclass
@@ -36,7 +36,7 @@ class Task:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Probed:
-    """What a network's probe came to."""
+    """The result of a network's probe."""
 
     network: str
     said: np.ndarray  # int64 [N]: of every image, by a classifier that was not fitted on it
@@ -54,7 +54,7 @@ class Probed:
 
 
 def line_config(network: str, dataset: str, splits: str, image_size: int | None) -> TrialConfig:
-    """The line to beat of a study of this network, so that both share what they keep. Raises ConfigError for an unknown network."""
+    """Return the line to beat of a study of this network, so that both share their features. Raises ConfigError for an unknown network."""
     size = image_size or full_size(timm_name(network))
     cell = Cell(dataset=dataset, splits=splits, backbone=network, strategy=Features.name)
     return TrialConfig(cell=cell, strategy=Features(), recipe=Recipe(), protocol=Protocol(max_epochs=1, image_size=size))
@@ -70,21 +70,22 @@ def open_task(table: ImageTable, network: str, splits: str, image_size: int | No
     labels, groups = seen.labels[rows], None if seen.groups is None else seen.groups[rows]
     if len(STRENGTHS) * len(rows) * len(seen.classes) > MOST:
         raise DataError(
-            f"{table.name}: {len(rows):,} images of {len(seen.classes):,} classes are more than are screened at once; give a table of a part of them."
+            f"{table.name}: {len(rows):,} images of {len(seen.classes):,} classes are more than are screened at once; give a table "
+            "of a part of them."
         )
     folds, said = folds_of(labels, groups, inputs.images.pixels(rows), table.name)
     return Task(dataset=table.name, splits=splits, classes=seen.classes, labels=labels, groups=groups, folds=tuple(folds), said=said)
 
 
 def _check_size(config: TrialConfig, classes: int, places: Places) -> None:
-    """Raises ConfigError where the network does not take images of this size, or has no weights."""
+    """Raise ConfigError where the network does not take images of this size, or has no weights."""
     size = config.protocol.image_size
     whole = create(config.cell.backbone, classes, weights=places.weights, image_size=size)
     check_forward(whole.model, timm_name(config.cell.backbone), whole.input_size)
 
 
 def probe(network: str, task: Task, image_size: int | None, places: Places) -> Probed:
-    """Raises ConfigError for a network without weights, or that cannot be cut below a linear head."""
+    """Probe a network. Raises ConfigError for a network without weights, or that cannot be cut below a linear head."""
     config = line_config(network, task.dataset, task.splits, image_size)
     inputs = open_inputs(config, places)
     began = time.perf_counter()

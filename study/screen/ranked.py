@@ -1,4 +1,4 @@
-"""Probes of one data set in order: scores with intervals over images, and which cannot be told from the first."""
+"""Probes of one data set in order: scores with intervals over images, and the networks that may be as good as the first."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from study.screen.probe import Probed, Task
 
 @dataclass(frozen=True, kw_only=True)
 class Ranked:
-    """One network's place. Scores are macro-F1, shares in [0, 1]; intervals are over images alone."""
+    """The rank of one network. Scores are macro-F1, shares in [0, 1]; intervals are over images alone."""
 
     rank: int
     probed: Probed
@@ -28,12 +28,12 @@ class Ranked:
 
     @property
     def may_be_best(self) -> bool:
-        """Whether it is the first or is not told from it."""
+        """Return True where it is the first, or its difference from the first is not decided."""
         return self.rank == 1 or not self.behind_low > 0
 
 
 def rank(task: Task, probes: Sequence[Probed], resamples: int = st.RESAMPLES) -> list[Ranked]:
-    """The highest macro-F1 first; of equal ones the smaller network."""
+    """Return the networks, the highest macro-F1 first; of equal ones the smaller network."""
     weights = st.shared_weights(len(task.labels), task.groups, resamples)
     units = st.image_units(len(task.labels), task.groups)
     scored = [score_runs([p.said], [0], task.labels, len(task.classes), weights, units, (st.PRIMARY, "accuracy")) for p in probes]
@@ -62,7 +62,7 @@ def _ranked(place: int, probed: Probed, scored: dict[str, Runs], first: Runs, co
 
 
 def values(task: Task, found: Sequence[Ranked], left_out: dict[str, str]) -> dict[str, Any]:
-    """As plain values, for JSON."""
+    """Return the ranking as plain values, for JSON."""
     return {
         "dataset": task.dataset,
         "images": len(task.labels),
