@@ -1,4 +1,4 @@
-"""All commands under one name: `finetune-study COMMAND ...` is `python -m study.COMMAND ...`, from whatever folder.
+"""All commands under one name: `finetune-study COMMAND ...` is `python -m study.COMMAND ...`, from any folder.
 
 finetune-study sweep quickstart
 finetune-study predict results/quickstart:mini_weeds my_photographs --csv predictions.csv

@@ -1,6 +1,6 @@
 """Values as JSON, and the way they grow: a later field is not written while it holds what all values meant before it came.
 
-So a new field changes no trial's id and no study's question until somebody uses it, and an older study can be continued. That holds where
+So a new field changes no trial's id and no study's question until a study uses it, and an older study can be continued. That holds where
 today's default is another one, too: an older value keeps its meaning.
 """
 

@@ -18,7 +18,7 @@ SCHEMA = 1
 """Version of everything the ledger writes; a reader refuses others."""
 
 OBJECTIVE = "val/macro_f1"
-"""The metric that the search maximises, taken from the epoch that speaks for a trial (`study.question.which_epoch`)."""
+"""The metric that the search maximises, taken from the epoch that represents a trial (`study.question.which_epoch`)."""
 
 SUMMARY, LEFT_OUT = "summary", "left_out"
 """Keys in the schema's metadata of measured/NAME.parquet: a few numbers as JSON, and, where there are no rows, the reason why."""
@@ -62,7 +62,7 @@ class Origin(StrEnum):
 
     @property
     def guided(self) -> bool:
-        """True where a sampler proposed the trial from the earlier ones: only such a trial may be stopped early."""
+        """Return True where a sampler proposed the trial from the earlier ones: only such a trial may be stopped early."""
         return self in (Origin.TPE, Origin.GP)
 
 

@@ -48,7 +48,7 @@ class Results:
 
     @property
     def in_progress(self) -> bool:
-        """True where trials are left to run, so that the results may change."""
+        """Return True where trials are left to run, so that the results may change."""
         return self.frames.in_progress
 
     @functools.cached_property

@@ -161,7 +161,7 @@ def check_room(study: Study, ledger: Ledger, parameters: dict[str, int]) -> None
 def check_data(tables: Tables, ledger: Ledger, folds: int = 1) -> list[str]:
     """Check the data, once for each data set and study, and write the findings to data_report.json. Returns its warnings.
 
-    Raises DataError, also where a study that goes on now has other images, labels or splits than those it was begun with.
+    Raises DataError, also where a resumed study now has other images, labels or splits than those it was begun with.
     """
     reports, warnings, marks = {}, [], check_same(tables, ledger)
     for (name, splits), table in tables.items():

@@ -1,4 +1,4 @@
-"""Checks that a study that goes on, or is measured or trained again, has the images it was begun with.
+"""Checks that a study that is resumed, measured or trained again has the images it was begun with.
 
 Images are compared by name, label, split and pixels.
 """

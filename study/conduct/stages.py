@@ -152,7 +152,7 @@ def search(executor: Executor) -> None:
 
 
 def choose(ledger: Ledger, searches: int = 1) -> dict[str, list[str]]:
-    """Choose the trial that speaks for each cell, and for each of its independent searches, by a named rule, and write the choice down.
+    """Choose the trial that represents each cell, and for each of its independent searches, by a named rule, and write the choice down.
 
     It is made once a cell's search is done, and again where a search grew.
     """
@@ -212,7 +212,7 @@ def check_asks(study: Study, ledger: Ledger, chosen: Chosen, rounds: Mapping[str
 def ended(study: Study, ledger: Ledger) -> Counter[tuple[str, Stage]]:
     """Return by cell and stage the number of planned trials that have ended for certain.
 
-    Confirm runs of an earlier choice do not count, and where a search goes on it may choose again. One budget check for each cell is
+    Confirm runs of an earlier choice do not count, and an extended search may choose again. One budget check for each cell is
     planned; more only where the question moves on.
     """
     results, chosen, budgets = ledger.results(), ledger.confirmed_trials(), ledger.budgets()

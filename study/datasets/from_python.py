@@ -103,7 +103,7 @@ def _write(rows: Iterable[Row], folder: Path) -> str:
 
 
 def as_image(picture: Any, k: int) -> Image.Image:
-    """Return a PIL image of 8 bit from whatever was given for image `k`. Raises DataError."""
+    """Return a PIL image of 8 bit from the value given for image `k`. Raises DataError."""
     if isinstance(picture, Image.Image):
         try:
             return pictures.held(picture)

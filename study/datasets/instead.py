@@ -66,7 +66,7 @@ def _tables(path: Path) -> Iterator[Path]:
 
 
 def _fits(table: Path, path: Path) -> bool:
-    """Return True where the table's rows are labels of images, of which at least one is in `path`."""
+    """Return True where the table's rows are labels of images and at least one of them is in `path`."""
     if display_path(table, table.parent) != table.name:
         return False
     try:

@@ -19,7 +19,7 @@ STEPS = {"L;2": 85, "L;4": 17}  # Pillow spreads grey of 2 and 4 bits over 0..25
 
 
 class NoScale(ValueError):
-    """An error for numbers of which neither file nor tags say what is black and what is white."""
+    """An error for numbers where neither file nor tags say what is black and what is white."""
 
 
 @dataclass(frozen=True, kw_only=True)

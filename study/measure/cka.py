@@ -1,7 +1,7 @@
 """A measurement of how much of the pretrained features is left: centred kernel alignment by stage, with its comparisons.
 
-CKA alone says nothing. Beside it stand a network of random weights against the pretrained one, and (from the kernels kept here) two seeds
-of one strategy against each other.
+CKA alone has no meaning. Its comparisons are a network of random weights against the pretrained one, and (from the kernels kept here) two
+seeds of one strategy against each other.
 """
 
 import math

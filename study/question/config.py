@@ -103,7 +103,7 @@ def question_json(question: Sequence[Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """Nuisance settings, tuned for every cell, whatever its strategy. Offered fields are off, and searched where a study asks for them."""
+    """Nuisance settings, tuned for every cell and every strategy. Offered fields are off, and searched where a study asks for them."""
 
     augmentation: Annotated[float, Uniform(0.0, 1.0)] = 0.5  # scales every magnitude of the dataset's policy
     weight_decay: Annotated[float, Log(1e-6, 1e-1)] = 1e-4

@@ -1,4 +1,4 @@
-"""The epoch that speaks for a trial: its network is kept and measured, and its scores are the trial's, also for the search and Optuna.
+"""The epoch that represents a trial: its network is kept and measured, and its scores are the trial's, also for the search and Optuna.
 
 Under `Protocol(keep="last")` it is the last completed one: the learning rate has come down to its end, and no chance with the validation
 images chose it. Under "best", as in studies begun before there was a choice, it is the one with the best validation score, the first of
@@ -16,7 +16,7 @@ IN_WORDS = {"last": "the last epoch", "best": "the epoch that is best on validat
 
 
 def kept_epoch(protocol: Protocol, epochs: Sequence[EpochRecord]) -> EpochRecord | None:
-    """Return the epoch of `epochs`, all that the trial completed, that speaks for it; None where there is none."""
+    """Return the epoch of `epochs`, all that the trial completed, that represents it; None where there is none."""
     if protocol.keep == "last":
         return max(epochs, key=lambda e: e.epoch, default=None)
     return max(epochs, key=lambda e: (e.objective, -e.epoch), default=None)

@@ -88,7 +88,7 @@ class CellSearch:
 
     Its rungs follow the cell's own budget: of a schedule ten times as long, the same shares are trained before a trial may be stopped. A
     trial's number says to which search of a cell it belongs (`Study.place_of`). Each search has its own published default, draws and
-    training seed, so its result says nothing about another's.
+    training seed, so its result is independent of another's.
     """
 
     def __init__(self, cell: Cell, study: Study, search: int = 0) -> None:

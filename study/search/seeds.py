@@ -15,7 +15,7 @@ def confirm_config(study: Study, winner: TrialConfig, number: int, *, factor: in
     """Return the winner's settings with a seed nothing was tuned on, at `factor` times its epochs and the study's size of confirm runs.
 
     Where its cell trains on a part of the images, it is another part. Number k of every cell has the same seed, outer fold and part,
-    whatever its strategy, so runs pair up.
+    for every strategy, so runs pair up.
     """
     cell = study.cell_of(winner.cell, study.search_of(number))
     subset = number + 1 if cell.train_fraction < 1 else 0  # 0 is what the search saw

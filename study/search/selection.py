@@ -1,4 +1,4 @@
-"""The choice of the trial that speaks for a cell. The rule is part of the claim, so it stands on every table."""
+"""The choice of the trial that represents a cell. The rule is part of the claim, so every table states it."""
 
 from collections.abc import Sequence
 

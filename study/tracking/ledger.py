@@ -1,16 +1,16 @@
 """The ledger: the only state of a study, as files.
 
     <results>/<study>/study.json                    the question, facts fixed when it was first asked, and how it grew since
-                      selection.json                which trial speaks for each cell, and by which rule
+                      selection.json                the trial that represents each cell, and the rule
                       budgets.json                  what longer training brought on validation, and how long each question is confirmed
                       test_lock.json                every opening of the test set
-                      delivered.json                the network that is handed over, by data set, and how it came about
+                      delivered.json                the delivered network, by data set, and how it was chosen
                       trials/<id>/config.json       the Ask: written before the trial starts
                                   epochs.jsonl      one EpochRecord a line, appended; behind a URL written when the trial ends,
                                   epochs/000001.json until then one a file, since object stores cannot append
                                   result.json       the TrialResult, written last: its existence means done
                                   attempts.jsonl    one line a start, by the trial's worker
-                                  checkpoint/ best/ the trial's own business (study.training.checkpoint)
+                                  checkpoint/ best/ used by the trial alone (study.storage.checkpoint)
                                   measured/NAME.parquet what was measured on its network (study.measure); predictions first of all
 
 To resume is to read it. Only the sweep's own process writes here, except for a trial's attempts, checkpoints and measurements.
@@ -321,7 +321,7 @@ class Ledger:
         return self._read("budgets.json", budgets_of) or []
 
     def winners(self) -> dict[str, Ask]:
-        """Return by cell the trial that speaks for it; empty before the choice. Raises EnvironmentProblem where a chosen trial is missing
+        """Return by cell the trial that represents it; empty before the choice. Raises EnvironmentProblem where a chosen trial is missing
         here."""
         found = {cell: (trial_id, self.ask(trial_id)) for cell, trial_id in (self.selection() or {"chosen": {}})["chosen"].items()}
         for cell, (trial_id, ask) in found.items():
