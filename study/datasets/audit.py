@@ -1,4 +1,4 @@
-"""The data check: everything that could make a study of these images mislead, found in one pass.
+"""The data doctor: everything that could make a study of these images mislead, found in one pass.
 
 It finds duplicates within and across splits, label conflicts, imbalance, tiny classes, images of odd size, dark and blurred images, and,
 for data with sessions, how much can be predicted without the pixels.
@@ -46,7 +46,7 @@ class Pair:
 
 @dataclass(frozen=True, kw_only=True)
 class Suspect:
-    """An image that a person should look at. The check changes nothing."""
+    """An image that a person should look at. The data doctor changes nothing."""
 
     image: str
     split: str

@@ -1,4 +1,4 @@
-"""The page of the data check: one self-contained HTML file with thumbnails."""
+"""The page of the data doctor: one self-contained HTML file with thumbnails."""
 
 import base64
 from pathlib import Path

@@ -33,7 +33,7 @@ def as_read(name: str) -> str:
 def check_names(names: Iterable[str], where: str) -> None:
     """Raise DataError for two different names that read alike: a network of them would give one name two probabilities.
 
-    Names that differ in case are two: letters are real classes, and the data check mentions them.
+    Names that differ in case are two: letters are real classes, and the data doctor mentions them.
     """
     first: dict[str, str] = {}
     for name in names:

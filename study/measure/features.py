@@ -60,7 +60,7 @@ class Look:
 
 @torch.no_grad()
 def look(finished: Finished, model: nn.Module, head: str, pixels: np.ndarray) -> Look:
-    """Return the look of `model` in eval mode on `pixels`; `head`: name of its classifier, whose input the features are."""
+    """Return the outputs of `model` in eval mode on `pixels`; `head`: name of its classifier, whose input the features are."""
     seen: list[Tensor] = []
     hook = model.get_submodule(head).register_forward_pre_hook(lambda _, args: seen.append(args[0].detach()))
     model.eval()

@@ -375,7 +375,7 @@ class Ledger:
         return self.folder.read(PICTURES)
 
     def data_report(self) -> dict[str, Any]:
-        """Return the findings of the data check, by data set and split protocol; empty before it has run."""
+        """Return the findings of the data doctor, by data set and split protocol; empty before it has run."""
         return self._read("data_report.json", data_report_of, schema=False) or {}
 
     # -- plumbing ----------------------------------------------------------------------------------
