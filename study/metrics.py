@@ -50,7 +50,7 @@ class Counts:
 
 
 def counts(predicted: np.ndarray, labels: np.ndarray, classes: int, weights: np.ndarray | None = None) -> Counts:
-    """Of predictions [N]: [C]; with weights [B, N], of every resample: [B, C]."""
+    """Return the counts [C] of predictions [N]; with weights [B, N] those of every resample [B, C]."""
     rows = np.arange(len(labels))
     onehot = np.zeros((len(labels), 3 * classes), np.float32)  # truth, said, hits side by side: one product for all three
     onehot[rows, labels] = 1

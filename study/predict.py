@@ -33,7 +33,8 @@ BATCH = 64
 def parser() -> Parser:
     p = Parser(prog="python -m study.predict", description="Classify images with the network a study found, or with a trial's.")
     p.add_argument("network", help="a study, RESULTS/STUDY or RESULTS/STUDY:CELL (a data set, a strategy, or both: mini_weeds/partial; "
-                   "'compared' for the one of the report where another was delivered), or a trial's folder RESULTS/STUDY/trials/ID")  # fmt: skip
+                   "'compared' for the one of the report where another was delivered), or a trial's folder "
+                   "RESULTS/STUDY/trials/ID")  # fmt: skip
     p.add_argument("images", nargs="+", help="image files, or folders: what lies below them is looked through")
     p.add_argument("--csv", metavar="FILE", help="write a row an image; what is there already is gone on with")
     p.add_argument("--json", action="store_true", help="a JSON object a line, with the probability of every class to its last digit")

@@ -69,7 +69,8 @@ def parser() -> Parser:
         "--worth",
         type=float,
         metavar="POINTS",
-        help="points of macro-F1 that you would give for the cheaper strategy: it is good enough where it is shown to cost no more (default: the margin)",
+        help="points of macro-F1 that you would give for the cheaper strategy: it is good enough where it is shown to cost no more "
+        "(default: the margin)",
     )
     p.add_argument("--datasets", nargs="+", help="names, folder:PATH, or NAME@SPLITS such as deepweeds@session")
     p.add_argument("--strategies", nargs="+", help=f"of {', '.join(STRATEGIES)}")

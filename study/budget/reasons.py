@@ -23,7 +23,8 @@ def reasons(choice: Choice, pictures: Sequence[Pictures], machine: Machine, give
             (
                 "images",
                 f"{x.images:,}",
-                f"{x.train:,} train, {x.val:,} validation, {x.test:,} test. {x.classes} classes. {'Longer' if x.side == x.longer > 0 and p.fit != 'square' else 'Shorter'} side {x.side} px (median)",
+                f"{x.train:,} train, {x.val:,} validation, {x.test:,} test. {x.classes} classes. "
+                f"{'Longer' if x.side == x.longer > 0 and p.fit != 'square' else 'Shorter'} side {x.side} px (median)",
             )
             for x in pictures
         ),

@@ -1,4 +1,4 @@
-"""The study that a sweep's command line asks for: by name, from a file or by its folder, or `mine`, chosen now for somebody's images."""
+"""The study that a sweep's command line asks for: by name, from a file or by its folder, or `mine`, chosen now for a user's images."""
 
 import argparse
 import functools
@@ -36,8 +36,10 @@ class Asked:
 
 
 def asked(args: argparse.Namespace, parser: Parser, argv: Sequence[str]) -> Asked | None:
-    """Return what `parser` made of `argv`, which are `args`; None where a dry run of `mine` has said what it would be. Raises ConfigError for
-    what does not go together."""
+    """Return the request that `parser` read from `argv` as `args`; None where a dry run of `mine` has printed its plan.
+
+    Raises ConfigError for options that contradict each other.
+    """
     own = given_fields(args)
     began = {"command": f"python -m study.sweep {shlex.join(argv)}", "arguments": tuple(map(tuple, typed(parser, argv)))}
     return _mine(args, own, began) if args.study == MINE else _named(args, own, began)
@@ -93,14 +95,13 @@ def _mine(args: argparse.Namespace, own: dict[str, Any], began: dict[str, Any]) 
 
 
 def _options(args: argparse.Namespace, **own: Any) -> Options:
-    """Return what the command line says of how a study is run; `own` goes before it."""
+    """Return the options of the command line on how a study is run; `own` goes before it."""
     told = {f.name: value for f in fields(Options) if (value := getattr(args, f.name, None)) is not None}
     return Options(**told | own)
 
 
 def _found(name: str, results: str | None) -> tuple[Study, str]:
-    """Return the study and where its results lie: by name, from a file, or, by its own folder, as it was begun, whatever its name means
-    today."""
+    """Return the study and the place of its results: by name, from a file, or, by its own folder, as it was begun."""
     if not _is_folder(name):
         return find_study(name), results or Options.results
     ledger = find(name)
@@ -112,7 +113,7 @@ def _found(name: str, results: str | None) -> tuple[Study, str]:
 
 
 def _is_folder(name: str) -> bool:
-    """A study's folder, or what can only be meant as one: not the name of a study, nor a file of studies."""
+    """Return True for a study's folder, or a text that can only mean one: neither the name of a study, nor a file of studies."""
     if Folder(name).exists("study.json"):
         return True
     return name not in (*STUDIES, MINE) and not name.partition(":")[0].endswith(".py") and ("/" in name or Folder(name).exists())

@@ -140,7 +140,7 @@ def _begin(study: Study, ledger: Ledger, first_facts: dict[str, object], *, plan
 def _run(
     work: Workplace, options: Options, tables: Tables, interrupted: Interrupted, leftover: "Leftover | None" = None
 ) -> "ReportSummary | None":
-    """The stages, each skipped when done; what the report says, or None where a signal came first."""
+    """Run the stages, each skipped when done; return the report's summary, or None where a signal came first."""
     ledger, solve = work.ledger, stages.Executor(local.run, work, tables, interrupted)
     if not options.named_cluster:  # in this process, before anything has to start: the first answer comes within a minute
         stages.set_line(solve)

@@ -41,7 +41,10 @@ PROBE = 8  # images
 
 @contextmanager
 def open_runner(work: Workplace, options: Options, tables: Tables) -> Iterator[stages.Runner]:
-    """Raises ConfigError or EnvironmentProblem where trials can be run neither way. A Ray that does not start here is done without."""
+    """Yield the runner of the study's trials. Where Ray does not start on this machine, this process takes its place.
+
+    Raises ConfigError or EnvironmentProblem where trials can run neither way.
+    """
     with ExitStack() as stack:
         if in_this_process(work, options, tables):
             yield local.run
@@ -59,7 +62,7 @@ def open_runner(work: Workplace, options: Options, tables: Tables) -> Iterator[s
 
 
 def in_this_process(work: Workplace, options: Options, tables: Tables) -> bool:
-    """What was asked for; else whatever is expected to end first. Says so where it decides for this process. Raises ConfigError."""
+    """Return the user's choice, else True where this process is expected to end first, and print that decision. Raises ConfigError."""
     if options.local and options.ray:
         raise ConfigError("trials run in this process (local) or on Ray, not both; keep one.")
     study = work.study
@@ -104,8 +107,11 @@ def here_first(seconds: float, at_once: int, threads: int, load: float) -> bool:
 
 
 def expected_seconds(work: Workplace, tables: Tables) -> float:
-    """Of all trials left, one after the other: as those that ended took, else by a forward pass of each network. At most: nothing is
-    known of what is stopped early or found stored."""
+    """Return the seconds of all trials left, one after the other.
+
+    They are estimated from those that ended, else from a forward pass of each network. It is an upper limit: trials that are stopped
+    early or found stored are not foreseen.
+    """
     study, left = work.study, stages.remaining(work.study, work.ledger)
     known = left.left({})
     if known is not None:

@@ -12,7 +12,8 @@ from study.errors import ConfigError
 
 
 class Parser(argparse.ArgumentParser):
-    """Says what is wrong first, then in one line what it takes. Nothing is asked of a command whose environment would be passed over."""
+    """A parser that says first what is wrong, then in one line what the command takes. It refuses empty values of environment
+    variables."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -30,7 +31,8 @@ class Parser(argparse.ArgumentParser):
             value = getattr(known, action.dest, None)
             if "" in (value if isinstance(value, list) else [value]) and value != action.default:
                 self.error(
-                    f"{'/'.join(action.option_strings) or action.dest.upper()} is empty (a variable without a value?); give one, or leave it out."
+                    f"{'/'.join(action.option_strings) or action.dest.upper()} is empty (a variable without a value?); give one, "
+                    "or leave it out."
                 )
         return known, rest
 
@@ -41,7 +43,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def whole(text: str, rule: str = "a whole number") -> int:
-    """Of an option. Raises ArgumentTypeError, which says the rule and not how it is checked."""
+    """Return an option's whole number. Raises ArgumentTypeError, which names the rule and not the check."""
     try:
         return int(text)
     except ValueError:
@@ -49,7 +51,7 @@ def whole(text: str, rule: str = "a whole number") -> int:
 
 
 def number(text: str, rule: str = "a number") -> float:
-    """As `whole`."""
+    """Return an option's number. Raises ArgumentTypeError as `whole` does."""
     try:
         return float(text)
     except ValueError:
@@ -68,37 +70,40 @@ def _shown(action: argparse.Action) -> str:
 
 
 def add_data(parser: argparse.ArgumentParser, about: str = "folder that holds fer2013/, deepweeds/ (or STUDY_DATA)") -> None:
-    """Where data sets lie; by default where the shell says."""
+    """Add the option for the folder of data sets; its default is the environment's."""
     parser.add_argument("--data", default=os.environ.get("STUDY_DATA"), help=about)
 
 
 def add_places(parser: argparse.ArgumentParser) -> None:
-    """Where data sets and pretrained weights lie."""
+    """Add the options for the folders of data sets and pretrained weights."""
     add_data(parser)
     parser.add_argument("--weights", default=os.environ.get("STUDY_WEIGHTS"), help="folder of pretrained weights (or STUDY_WEIGHTS)")
 
 
 def add_settings(parser: argparse.ArgumentParser, about: str) -> None:
-    """Fields by name, which `assigned` reads."""
+    """Add the option for fields by name, which `assigned` reads."""
     parser.add_argument("--set", nargs="+", default=[], metavar="NAME=VALUE", help=about)
 
 
 def add_pick(parser: argparse.ArgumentParser) -> None:
-    """A study and which network of it."""
+    """Add the argument for a study and one of its networks."""
     parser.add_argument(
         "study",
-        help="RESULTS/STUDY or RESULTS/STUDY:CELL (a data set, a strategy, or both: mini_weeds/partial; 'compared' for the one of the report)",
+        help="RESULTS/STUDY or RESULTS/STUDY:CELL (a data set, a strategy, or both: mini_weeds/partial; 'compared' for the one of "
+        "the report)",
     )
 
 
 def add_overwrite(parser: argparse.ArgumentParser, options: str) -> None:
-    """Whether another's file may be replaced; `options`: those that name a file to be written."""
+    """Add the option to replace existing files; `options`: those that name an output file."""
     parser.add_argument("--overwrite", action="store_true", help=f"replace what lies under {options}, whatever it is")
 
 
 def assigned(pairs: Sequence[str]) -> dict[str, str]:
-    """NAME=VALUE, as `--set` has them, by name. Raises ConfigError for what is none, and for a name that is given twice: which of the two is
-    meant cannot be told."""
+    """Return NAME=VALUE, as `--set` has them, by name.
+
+    Raises ConfigError for another form, and for a name that is given twice, since the meaning is not clear.
+    """
     found: dict[str, str] = {}
     for pair in pairs:
         name, equals, text = pair.partition("=")

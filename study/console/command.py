@@ -1,6 +1,7 @@
-"""How all commands end, whatever happens to them: with one line at most, and a code of study.errors.
+"""The end of all commands: in every case with one line at most, and a code of study.errors.
 
-A wrong argument, an error that the user can mend, an interrupt, a reader that has seen enough, a full disk under stdout.
+The cases are a wrong argument, an error that the user can mend, an interrupt, a reader that has closed the pipe, a full disk under
+stdout.
 """
 
 import argparse
@@ -30,8 +31,12 @@ class Main(Protocol):
 
 
 def command(parser: Callable[[], Parser], stopped: str) -> Callable[[Body], Main]:
-    """The main function of a command that is given its arguments as `parser` reads them, and what was typed as `words`. A StudyError ends it
-    with one line; a traceback stays where the command knows --debug and was given it."""
+    """Return a decorator that makes a command's main function from its body, which gets the arguments as `parser` reads them, and
+    `words`.
+
+    `words` are the arguments as they were typed. A StudyError ends the command with one line, and with a traceback where it knows --debug
+    and was given it.
+    """
 
     def wrapped(body: Body) -> Main:
         @quiet(stopped)
@@ -53,7 +58,7 @@ def command(parser: Callable[[], Parser], stopped: str) -> Callable[[Body], Main
 
 
 def quiet(stopped: str) -> Callable[[Main], Main]:
-    """A main function that ends quietly. `stopped`: the line said where it is interrupted; empty: none."""
+    """Wrap a main function so that it ends quietly. `stopped`: the line printed where it is interrupted; empty: none."""
 
     def wrapped(main: Main) -> Main:
         @functools.wraps(main)

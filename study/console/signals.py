@@ -40,7 +40,7 @@ class Interrupted(threading.Event):
         return "stopping (again: at once)" if self.raises else f"stopping after {self.doing} (again: at once)"
 
     def stopped(self) -> int:
-        """Says how to go on; the exit code, which names the signal."""
+        """Print how to resume; return the exit code, which names the signal."""
         print("stopped; resume with the same command", file=sys.stderr)
         return self.code
 

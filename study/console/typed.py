@@ -1,4 +1,4 @@
-"""What was typed, as data: a command's arguments without their many spellings, so that another command can be made of them."""
+"""A command's arguments as data, in one spelling for each, so that another command can be made of them."""
 
 import argparse
 from collections.abc import Sequence

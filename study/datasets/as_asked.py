@@ -1,4 +1,4 @@
-"""A user's own images as the options of their name ask for them, whatever they were read from: in tiles, classes in an order of theirs."""
+"""A user's own images as the options of their name ask for them, from any source: in tiles, classes in an order of theirs."""
 
 from dataclasses import replace
 
@@ -17,9 +17,8 @@ def as_asked(table: ImageTable, data: DataName) -> ImageTable:
     table = replace(table, name=data.dataset, tiles=tiles, pool=options.get("pool", "mean"))
     if tiles != (1, 1):
         pooled = "the highest" if table.pool == "max" else "the mean"
-        table = replace(
-            table, form=f"{table.form}; each seen as {tiles[0] * tiles[1]} tiles ({options['tiles']}), its probabilities {pooled} of theirs"
-        )
+        seen = f"each seen as {tiles[0] * tiles[1]} tiles ({options['tiles']}), its probabilities {pooled} of theirs"
+        table = replace(table, form=f"{table.form}; {seen}")
     return _in_order(table, listed(options["ordered"]), data) if "ordered" in options else table
 
 
@@ -27,11 +26,13 @@ def _in_order(table: ImageTable, names: list[str], data: DataName) -> ImageTable
     """Return the table with its classes numbered in this order."""
     if unknown := [n for n in names if n not in table.classes]:
         raise ConfigError(
-            f"{data.dataset}: ordered names {unknown[0]!r}, which is no class of these images; choose from {nearest(unknown[0], list(table.classes))}."
+            f"{data.dataset}: ordered names {unknown[0]!r}, which is no class of these images; choose from "
+            f"{nearest(unknown[0], list(table.classes))}."
         )
     if left := [c for c in table.classes if c not in names]:
         raise ConfigError(
-            f"{data.dataset}: ordered does not name {some(left, 5)}; name all {len(table.classes)} classes from the lowest to the highest, "
+            f"{data.dataset}: ordered does not name {some(left, 5)}; name all {len(table.classes)} classes from the lowest to the "
+            "highest, "
             "joined by commas."
         )
     number = np.array([names.index(c) for c in table.classes], np.int64)

@@ -171,11 +171,12 @@ def _long(table: ImageTable, seen: Sequence[Look | None]) -> tuple[int, float]:
 
 
 def long_said(report: AuditReport) -> str:
-    """Return what is to be said of long images, one line; empty where there are none."""
+    """Return a warning about long images, one line; an empty text where there are none."""
     if not report.long_images:
         return ""
     return (
-        f"{report.long_images} of {report.images} images are longer than {LONG:g} : 1, and the centre square loses {report.long_lost:.0%} of each in "
+        f"{report.long_images} of {report.images} images are longer than {LONG:g} : 1, and the centre square loses "
+        f"{report.long_lost:.0%} of each in "
         "the mean: --set fit=pad shows all of it, fit=stretch too, and ?tiles=1x3 behind the data's name shows long images in parts"
     )
 

@@ -36,7 +36,8 @@ img{width:6rem;height:6rem;object-fit:cover;border-radius:4px}</style></head><bo
 {% if r.sessions_shared is not none %}<tr><td>held-out images whose session has images in train</td><td>{{
 r.sessions_shared }}</td></tr>{% endif %}
 <tr><td>groups of equal images with different labels</td><td>{{ r.conflicts }}</td></tr>
-<tr><td>images longer than 1.5 : 1</td><td>{{ r.long_images }}{% if r.long_images %}, of which the centre square loses {{ '%.0f' % (100 * r.long_lost) }} % in the mean{% endif %}</td></tr>
+<tr><td>images longer than 1.5 : 1</td><td>{{ r.long_images }}{% if r.long_images
+%}, of which the centre square loses {{ '%.0f' % (100 * r.long_lost) }} % in the mean{% endif %}</td></tr>
 <tr><td>test accuracy of the commonest class</td><td>{{ '%.1f' % (100 * r.majority_accuracy) }} %</td></tr>
 {% if r.metadata_accuracy is not none %}<tr><td>test accuracy of the nearest training image in time, same instrument</td><td>{{
 '%.1f' % (100 * r.metadata_accuracy) }} %</td></tr>{% endif %}</table>

@@ -49,7 +49,8 @@ class ImageTable:
     contents: tuple[str, ...] | None = None  # what each image shows, in the digits of `datasets.contents`, where it was looked at already
 
     def largest_side(self, fit: str) -> int:
-        """Return the side in pixels of the largest square that a tile fills without being enlarged, whole ("pad", "stretch") or its middle."""
+        """Return the side in pixels of the largest square that a tile fills without enlargement, whole ("pad", "stretch") or by its
+        middle."""
         if self.sizes is None or (fit == "square" and self.tiles == (1, 1)):
             return self.native_size
         parts = -(-self.sizes // np.array(self.tiles))

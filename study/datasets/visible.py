@@ -17,7 +17,7 @@ class Visible:
 
     @property
     def tiles(self) -> int:
-        """How many rows, one after the other, are tiles of one image."""
+        """Return the number of successive rows that are tiles of one image."""
         return self.table.tiles[0] * self.table.tiles[1]
 
     def pixels(self, rows: np.ndarray) -> np.ndarray:

@@ -107,13 +107,18 @@ class Classifier:
         )
 
     def prepare(self, image: np.ndarray) -> np.ndarray:
-        """Return uint8 [H, W, 1, 3 or 4] as training saw images, uint8 [S, S, channels]; of several tiles [rows * S, columns * S, channels]."""
+        """Return the image as training saw images, uint8 [S, S, channels]; with several tiles [rows * S, columns * S, channels].
+
+        `image`: uint8 [H, W, 1, 3 or 4].
+        """
         return prepare(image, self.side, self.channels, self.fit, self.tiles)
 
     @torch.no_grad()
     def logits(self, images: list[np.ndarray]) -> np.ndarray:
-        """N of uint8 [H, W, 1, 3 or 4], each of its own size -> float32 [N, classes]: of a picture in tiles, the logarithms of its
-        probabilities."""
+        """Return float32 [N, classes] of N images uint8 [H, W, 1, 3 or 4], each of its own size.
+
+        For pictures in tiles these are the logarithms of their probabilities.
+        """
         rows: list[np.ndarray] = [np.zeros((0, self.num_classes), np.float32)]
         count = self.tiles[0] * self.tiles[1]
         batch = max(BATCH // count, 1)

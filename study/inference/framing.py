@@ -1,6 +1,6 @@
-"""From a picture of any shape to the squares that a network sees: the middle of it, all of it on a square, or a grid of tiles.
+"""The way from a picture of any shape to the squares that a network sees: its middle, all of it on a square, or a grid of tiles.
 
-Training, the line to beat, prediction, exports, the demo and registered models all come through `frame`.
+Training, the line to beat, prediction, exports, the demo and registered models all use `frame`.
 """
 
 import numpy as np
@@ -11,7 +11,7 @@ from .pictures import square, to_array
 FITS = ("square", "pad", "stretch")
 """square: the short side to size, then the centre; pad: the long side to size, grey around; stretch: both sides to size."""
 POOLS = ("mean", "max")
-"""How the probabilities of a picture's tiles become the picture's."""
+"""Ways in which the probabilities of a picture's tiles become the picture's."""
 MOST_TILES = 8
 """Rows or columns of tiles at most: the smallest picture that is read has 8 pixels a side."""
 GREY = 114  # of 255, around a padded picture: near the mean of ImageNet's photographs, so that it is near 0 once normalised

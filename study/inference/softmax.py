@@ -28,8 +28,10 @@ def pooled(several: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def over_tiles(logits: np.ndarray, tiles: int, pool: str = "mean") -> np.ndarray:
-    """Pool the logits [N * tiles, C] of pictures' tiles into the pictures' own [N, C]: the log of the mean, or of the highest, of their
-    probabilities, float32. A picture that is one tile keeps its logits."""
+    """Pool the logits [N * tiles, C] of pictures' tiles into the pictures' own, float32 [N, C].
+
+    They are the log of the mean, or of the highest, of the tiles' probabilities. A picture that is one tile keeps its logits.
+    """
     if tiles == 1:
         return logits
     shares = softmax(logits.astype(np.float64)).reshape(-1, tiles, logits.shape[1])

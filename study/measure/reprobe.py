@@ -67,7 +67,7 @@ class Reprobe(Measurement):
 
 
 def unfit(table: ImageTable, train: np.ndarray) -> str:
-    """Why nothing could be said from a task; empty where something can."""
+    """Return why nothing could be measured on a task; an empty text where something can."""
     if table.tiles != (1, 1):
         return "its images are seen in tiles, and a probe looks at whole ones"
     if len(table.classes) < 2:

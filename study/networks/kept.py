@@ -22,7 +22,7 @@ from study.storage.folder import Folder
 
 NAME = "best"
 CROP_MODES = {"square": "center", "pad": "border", "stretch": "squash"}
-"""How timm calls the ways to bring a picture to a square."""
+"""timm's names for the ways to bring a picture to a square."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +51,7 @@ def keep(folder: Folder, network: Kept, tensors: dict[str, torch.Tensor], name: 
 
 
 def timm_config(network: Kept) -> dict[str, Any]:
-    """config.json as timm's hub models have it: all of the centre square, or of the picture, is shown, so the crop share is 1."""
+    """Return config.json as timm's hub models have it: all of the centre square, or of the picture, is shown, so the crop share is 1."""
     published = timm.get_pretrained_cfg(network.backbone)
     settings = published.to_dict(remove_source=True, remove_null=True) if published else {}
     own = {

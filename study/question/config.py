@@ -162,7 +162,8 @@ class Protocol:
         _require(self.schedule in get_args(Schedule), f"schedule must be {' or '.join(get_args(Schedule))}, not {self.schedule!r}.")
         _require(
             self.fit in get_args(Fit),
-            f"fit must be square (the centre of each picture), pad (all of it, grey around) or stretch (all of it, pulled to a square), not {self.fit!r}.",
+            "fit must be square (the centre of each picture), pad (all of it, grey around) or stretch (all of it, pulled to a "
+            f"square), not {self.fit!r}.",
         )
         _require(self.batch_norm in ("train", "freeze"), f"batch_norm must be train or freeze, not {self.batch_norm!r}.")
         _require(

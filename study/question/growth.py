@@ -17,9 +17,9 @@ MAY_BEGIN = ("budget_check",)
 test set."""
 MAY_GAIN = ("cells", "measure", "explain")
 MAY_FALL = ("confirm_seeds", "confirm_size", "budget_check", "longest")
-"""By the study's own plan alone."""
+"""Fields that may fall, by the study's own plan alone."""
 FREE = ("about", "worth")
-"""A bound of a loss holds whatever it is held against, so what a cheaper strategy is worth may be said at any time."""
+"""Fields that may change at any time. A bound of a loss holds for every worth of a cheaper strategy."""
 NO_QUESTION = ("deliver",)  # what is done after the verdict: it may come and go, and is no growth
 
 

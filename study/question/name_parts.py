@@ -16,7 +16,7 @@ OPTIONS: dict[str, tuple[str, ...]] = {
     "table": (*COLUMNS, "names", "images", *SEEN),
     "hf": (*COLUMNS, "config", *SEEN),
 }
-"""What may be given after "?", by kind."""
+"""Options that may follow "?", by kind."""
 WHERE = {"folder": "a folder of images", "table": "a table of labels", "hf": "a folder, or a name on the Hugging Face hub"}
 """The meaning of the text behind each kind."""
 OFFICIAL = "official"
@@ -111,7 +111,7 @@ def check_options(kind: str, where: str, asked: str, dataset: str) -> None:
 
 
 def _check_seen(options: dict[str, str], dataset: str, place: str) -> None:
-    """Raises ConfigError for a value that tiles, pool or ordered cannot have; `place`: the data without options."""
+    """Raise ConfigError for an impossible value of tiles, pool or ordered; `place`: the data without options."""
     if "tiles" in options:
         tiles_of(options["tiles"], dataset, place)
     pool = options.get("pool", "mean")

@@ -126,7 +126,7 @@ class DataName:
 
     @property
     def ordered(self) -> tuple[str, ...]:
-        """Its classes from the least to the most, where it names an order."""
+        """Return its classes from the least to the most, where it names an order; else an empty tuple."""
         return tuple(listed(self.options.get("ordered", "")))
 
     def files(self, root: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""What each wrong answer costs, from a CSV: rows are the truth, columns what is said."""
+"""The cost of each wrong answer, from a CSV: rows are the truth, columns the predictions."""
 
 import csv
 import difflib
@@ -25,18 +25,19 @@ class Costs:
 
     @property
     def text(self) -> str:
-        """One line that says all of it, as a study keeps it."""
+        """Return all costs in one line of text, as a study keeps them."""
         return json.dumps([list(self.classes), *map(list, self.rows)], separators=(",", ":"), ensure_ascii=False)
 
     @property
     def least(self) -> float:
-        """The cheapest mistake, by which a difference is called worth having; the largest cost where none costs anything between."""
+        """Return the cost of the cheapest mistake, the unit of a difference worth having; the largest cost where no mistake costs
+        anything."""
         matrix = np.array(self.rows)
         off = matrix[~np.eye(len(matrix), dtype=bool)]
         return float(min(off[off > 0], default=matrix.max()))
 
     def matrix(self, classes: Sequence[str]) -> np.ndarray:
-        """float64 [C, C] in the order of the data's `classes`. Raises ConfigError for classes that are others."""
+        """Return float64 [C, C] in the order of the data's `classes`. Raises ConfigError for other classes."""
         absent, strange = [c for c in classes if c not in self.classes], [c for c in self.classes if c not in classes]
         if strange:
             near = difflib.get_close_matches(strange[0], list(classes), n=1)
@@ -55,7 +56,7 @@ class Costs:
 
 
 def parse_costs(text: str) -> Costs:
-    """From `Costs.text`. Raises ConfigError."""
+    """Return the costs of `Costs.text`. Raises ConfigError."""
     try:
         classes, *rows = json.loads(text)
         return _checked([str(c) for c in classes], [[float(v) for v in row] for row in rows], "the costs")
@@ -66,7 +67,7 @@ def parse_costs(text: str) -> Costs:
 
 
 def read_costs(path: str) -> Costs:
-    """From a CSV with the classes above and before it. Raises ConfigError, which names the file and the line."""
+    """Return the costs in a CSV with the classes above and before them. Raises ConfigError, which names the file and the line."""
     try:
         lines = [line for line in Path(path).read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:

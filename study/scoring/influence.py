@@ -1,8 +1,9 @@
-"""What each image contributes to a score: the score's derivative by the image's weight (its empirical influence function, Hampel 1974).
+"""Influences of images on a score: the score's derivative by the image's weight (empirical influence function, Hampel 1974).
 
-Most scores are functions of counts by class, so their derivative is a sum of at most three numbers an image: one for its true class, one for
-the class it was named, one more if these are the same. A mean of losses has each loss less the mean, a curve its own below. To first order, a
-score computed on other images of the same kind differs by the sum of their influences. That is what variances over images are made of where resampling would take too long or would break folds apart.
+Most scores are functions of counts by class, so their derivative is a sum of at most three numbers an image: one for its true class, one
+for the predicted class, one more if these are the same. For a mean of losses it is each loss less the mean; for a curve it is given
+below. To first order, a score computed on other images of the same kind differs by the sum of their influences. Variances over images are
+computed from them where resampling would take too long or would break folds apart.
 """
 
 from collections.abc import Callable
@@ -14,10 +15,10 @@ from study.scoring.scores import ranking
 
 
 def influences(metric: str, predicted: np.ndarray, labels: np.ndarray, at: Counts) -> np.ndarray:
-    """[..., N] of predictions [..., N] (class indices), linearised at the counts `at` [C] of all N images.
+    """Return the influences [..., N] of predictions [..., N] (class indices), linearised at the counts `at` [C] of all N images.
 
-    `metric`: a name of GRADIENTS. Where `at` are the predictions' own counts, the influences sum to 0. Where `at` are mean counts
-    over several runs, each run's influences sum to what its score is above the runs' mean, to first order.
+    `metric`: a name of GRADIENTS. Where `at` are the predictions' own counts, the influences sum to 0. Where `at` are mean counts over
+    several runs, each run's influences sum to the excess of its score over the runs' mean, to first order.
     """
     by = GRADIENTS[metric](at)
     hit = np.where(predicted == labels, by.hits[labels], 0.0)
@@ -32,33 +33,33 @@ def _accuracy(c: Counts) -> Counts:
 
 
 def _macro_f1(c: Counts) -> Counts:
-    """F = 2 h / (t + s)."""
+    """Return the gradient of F = 2 h / (t + s), averaged over classes."""
     both, share = _at_least_one(c.truth + c.said), _share_of_classes(c)
     f = 2 * c.hits / both
     return Counts(hits=share * 2 / both, said=-share * f / both, truth=-share * f / both)
 
 
 def _macro_precision(c: Counts) -> Counts:
-    """P = h / s; a class that is never named has P = 0, and no small change of weights names it."""
+    """Return the gradient of P = h / s. A class that is never predicted has P = 0, and no small change of weights makes it predicted."""
     said, share = _at_least_one(c.said), _share_of_classes(c)
     return Counts(hits=share / said, said=-share * c.hits / said**2, truth=0 * said)
 
 
 def _macro_recall(c: Counts) -> Counts:
-    """R = h / t."""
+    """Return the gradient of R = h / t."""
     truth, share = _at_least_one(c.truth), _share_of_classes(c)
     return Counts(hits=share / truth, said=0 * truth, truth=-share * c.hits / truth**2)
 
 
 def _share_of_classes(c: Counts) -> np.ndarray:
-    """[C]: the weight of each class in a macro average, which is over the classes that occur."""
+    """Return the weight of each class [C] in a macro average, which is over the classes that occur."""
     here = c.truth > 0
     out: np.ndarray = here / max(int(here.sum()), 1)
     return out
 
 
 def _at_least_one(counts: np.ndarray) -> np.ndarray:
-    """The counts [C], which may be means over runs; 1 for none, so that 0 / 0 is 0."""
+    """Return the counts [C], which may be means over runs; 1 for none, so that 0 / 0 is 0."""
     out: np.ndarray = np.where(counts > 0, counts, 1.0)
     return out
 
@@ -72,13 +73,13 @@ GRADIENTS: dict[str, Callable[[Counts], Counts]] = {  # by hits, said and truth 
 
 
 def of_mean(each: np.ndarray) -> np.ndarray:
-    """[N] of the mean of `each` [N]."""
+    """Return the influences [N] on the mean of `each` [N]."""
     out: np.ndarray = (each - each.mean()) / len(each)
     return out
 
 
 def of_f1(predicted: np.ndarray, labels: np.ndarray, of: int) -> np.ndarray:
-    """[N] of the F1 of class `of`, 2 h / (t + s)."""
+    """Return the influences [N] on the F1 of class `of`, 2 h / (t + s)."""
     true, said = labels == of, predicted == of
     both = max(int(true.sum() + said.sum()), 1)
     f = 2 * (true & said).sum() / both
@@ -87,7 +88,7 @@ def of_f1(predicted: np.ndarray, labels: np.ndarray, of: int) -> np.ndarray:
 
 
 def of_kappa(predicted: np.ndarray, labels: np.ndarray, ranks: np.ndarray) -> np.ndarray:
-    """[N] of the quadratic kappa 1 - A / E: A the mean squared step, E the one expected of the margins alone."""
+    """Return the influences [N] on the quadratic kappa 1 - A / E: A the mean squared step, E the one expected of the margins alone."""
     truth, answer = ranks[labels].astype(float), ranks[predicted].astype(float)
     step, t, a = (truth - answer) ** 2, truth.mean(), answer.mean()
     expected = (truth**2).mean() + (answer**2).mean() - 2 * t * a
@@ -99,7 +100,8 @@ def of_kappa(predicted: np.ndarray, labels: np.ndarray, ranks: np.ndarray) -> np
 
 
 def of_auroc(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-    """[N] of the mean over classes of AUROC against the rest: the placements of DeLong, DeLong and Clarke-Pearson (1988)."""
+    """Return the influences [N] on the mean over classes of AUROC against the rest: the placements of DeLong, DeLong and Clarke-Pearson
+    (1988)."""
     found = [_placements(labels == c, ranking(probabilities, c)) for c in np.unique(labels)]
     out: np.ndarray = np.mean(found, axis=0)
     return out
@@ -115,15 +117,18 @@ def _placements(positive: np.ndarray, ranked: np.ndarray) -> np.ndarray:
 
 
 def _share_below(values: np.ndarray, among: np.ndarray) -> np.ndarray:
-    """Of each of `values`, the share of `among` below it, equal ones half."""
+    """Return the share of `among` below each of `values`, equal ones half."""
     among = np.sort(among)
     out: np.ndarray = (np.searchsorted(among, values, "left") + np.searchsorted(among, values, "right")) / (2 * len(among))
     return out
 
 
 def of_average_precision(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-    """[N] of the mean over classes of average precision. With p_i the precision among images ranked as high as i, S_i their number and P the
-    positives: a positive brings (p_i - AP) / P; and every image i moves the precision at each positive j ranked no higher by (y_i - p_j) / S_j."""
+    """Return the influences [N] on the mean over classes of average precision.
+
+    Let p_i be the precision among images ranked as high as i, S_i their number and P the positives. A positive brings (p_i - AP) / P, and
+    every image i moves the precision at each positive j ranked no higher by (y_i - p_j) / S_j.
+    """
     found = [_precisions(labels == c, ranking(probabilities, c)) for c in np.unique(labels)]
     out: np.ndarray = np.mean(found, axis=0)
     return out

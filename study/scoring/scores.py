@@ -1,7 +1,7 @@
-"""Scores of labels and probabilities, each on as many resamples of the images at once as are asked for.
+"""Scores of labels and probabilities, each on many resamples of the images at once.
 
-`weights` [B, N] says how often each image is drawn, None that each is there once. Every function returns [B], or [] without weights, and its
-natural value, a loss where it is one. Scikit-learn's functions are the reference (`tests/test_metric.py`).
+`weights` [B, N] says how often each image is drawn, None that each is there once. Every function returns [B], or [] without weights, and
+its natural value, which is a loss for losses. Scikit-learn's functions are the reference (`tests/test_metric.py`).
 """
 
 from collections.abc import Callable, Iterator
@@ -11,11 +11,12 @@ import numpy as np
 BLOCK = 4_000_000
 """Weights that are sorted at once: resamples times images."""
 Curve = Callable[[np.ndarray, np.ndarray], np.ndarray]
-"""A number of each resample, from how many images of the class, and of the others, stand at every threshold, the lowest first: [B, T] each -> [B]."""
+"""A function to a number of each resample [B], from the numbers of images of the class, and of the others, at every threshold, the lowest
+first: [B, T] each."""
 
 
 def mean(each: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
-    """The mean over images of `each` [N]."""
+    """Return the mean over images of `each` [N]."""
     if weights is None:
         return np.asarray(each.mean())
     out: np.ndarray = weights.astype(np.float64, copy=False) @ each / weights.sum(axis=1)
@@ -23,14 +24,15 @@ def mean(each: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
 
 
 def log_losses(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-    """[N]: -log of the true class's probability, which counts as machine precision at least."""
+    """Return [N]: -log of the true class's probability, which counts as machine precision at least."""
     eps = np.finfo(np.float64).eps
     out: np.ndarray = -np.log(np.clip(probabilities[np.arange(len(labels)), labels].astype(np.float64), eps, 1 - eps))
     return out
 
 
 def brier_losses(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-    """[N], from 0 to 1: half the squared distance between the probabilities and the truth (Brier 1950); of two classes (p - y)^2."""
+    """Return [N], from 0 to 1: half the squared distance between the probabilities and the truth (Brier 1950); for two classes (p -
+    y)^2."""
     rest = probabilities.astype(np.float64)
     rest[np.arange(len(labels)), labels] -= 1
     out: np.ndarray = (rest**2).sum(axis=1) / 2
@@ -38,19 +40,24 @@ def brier_losses(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
 
 
 def auroc(labels: np.ndarray, probabilities: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
-    """The area under the ROC curve of each class that occurs against the rest, ties counting half, and the mean over them. NaN where a
-    single class occurs; a resample without a class goes by the others."""
+    """Return the mean, over the classes that occur, of the area under the ROC curve against the rest; ties count half.
+
+    NaN where a single class occurs; a resample without a class uses the others.
+    """
     return _over_classes(labels, probabilities, weights, _area)
 
 
 def average_precision(labels: np.ndarray, probabilities: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
-    """The sum over thresholds of precision times the recall gained there, of each class that occurs, and the mean over them."""
+    """Return the mean, over the classes that occur, of the sum over thresholds of precision times the recall gained there."""
     return _over_classes(labels, probabilities, weights, _average_precision)
 
 
 def quadratic_kappa(labels: np.ndarray, said: np.ndarray, ranks: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
-    """Cohen's kappa with squared steps (Cohen 1968): 1 minus the mean squared step between truth and answer over the one to expect of answers
-    as frequent that know nothing. `ranks` [C]: the place of each class in their order. 1 where nothing but one class occurs and is named."""
+    """Return Cohen's kappa with squared steps (Cohen 1968): 1 - A / E, with A the mean squared step between truth and answer.
+
+    E is the mean squared step of independent answers with the same frequencies. `ranks` [C]: the place of each class in their order. The
+    result is 1 where only one class occurs and is predicted.
+    """
     truth, answer = ranks[labels].astype(float), ranks[said].astype(float)
     seen = mean((truth - answer) ** 2, weights)
     t, t2, a, a2 = (mean(v, weights) for v in (truth, truth**2, answer, answer**2))
@@ -60,7 +67,8 @@ def quadratic_kappa(labels: np.ndarray, said: np.ndarray, ranks: np.ndarray, wei
 
 
 def ranking(probabilities: np.ndarray, of: int) -> np.ndarray:
-    """[N], higher where class `of` is likelier. Of two classes both are ranked by one column: rounding would tie other images in the other."""
+    """Return [N], higher where class `of` is likelier. Two classes are both ranked by one column: rounding would tie other images in the
+    other."""
     return -probabilities[:, 1] if probabilities.shape[1] == 2 and of == 0 else probabilities[:, of]
 
 
@@ -106,5 +114,5 @@ def _average_precision(positive: np.ndarray, negative: np.ndarray) -> np.ndarray
 
 
 def _ratio(top: np.ndarray, bottom: np.ndarray) -> np.ndarray:
-    """NaN where there is nothing to divide by."""
+    """Return the ratio; NaN where the bottom is 0."""
     return np.divide(top, bottom, out=np.full(len(top), np.nan), where=bottom > 0)

@@ -6,7 +6,10 @@ from study.scoring.scores import mean, quadratic_kappa
 
 
 def mean_step(labels: np.ndarray, named: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
-    """Return the mean absolute step between truth and answer, places [N] in the order: 0 is best. [], or [B] with weights [B, N] of images."""
+    """Return the mean absolute step between truth and answer, places [N] in the order; 0 is best.
+
+    The result is [], or [B] with weights [B, N] of images.
+    """
     return mean(np.abs(labels - named).astype(float), weights)
 
 

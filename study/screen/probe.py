@@ -61,7 +61,7 @@ def line_config(network: str, dataset: str, splits: str, image_size: int | None)
 
 
 def open_task(table: ImageTable, network: str, splits: str, image_size: int | None, places: Places) -> Task:
-    """`table`'s images as they are seen in `network`'s size; the folds are the same for every network. Raises DataError."""
+    """Return `table`'s images at `network`'s size; the folds are the same for every network. Raises DataError."""
     if table.tiles != (1, 1):
         raise DataError(f"{table.name}: networks are screened on whole images; leave tiles out to rank them.")
     inputs = open_inputs(line_config(network, table.name, splits, image_size), places)

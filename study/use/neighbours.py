@@ -16,7 +16,8 @@ CHUNK = 64
 
 @torch.no_grad()
 def features(network: Predictor, images: np.ndarray) -> np.ndarray:
-    """Return float32 [N, D] of length 1 of uint8 [N, S, S, C] as `Predictor.prepare` gives them; of pictures in tiles the mean of theirs."""
+    """Return float32 [N, D] of length 1 for uint8 [N, S, S, C] as `Predictor.prepare` gives them; for pictures in tiles the mean of
+    theirs."""
     model, rows = as_timm(network.model), []
     down, across = network.kept.tiles
     for start in range(0, len(images), CHUNK):

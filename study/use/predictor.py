@@ -56,7 +56,10 @@ class Predictor:
         return probabilities(self.logits(images) / self.temperature)
 
     def prepare(self, image: np.ndarray) -> np.ndarray:
-        """Return uint8 [H, W, 1, 3 or 4] as training saw images, uint8 [S, S, channels]; of several tiles [rows * S, columns * S, channels]."""
+        """Return the image as training saw images, uint8 [S, S, channels]; with several tiles [rows * S, columns * S, channels].
+
+        `image`: uint8 [H, W, 1, 3 or 4]. Raises DataError for other arrays.
+        """
         if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[-1] not in (1, 3, 4):
             raise DataError(f"an image must be uint8 [H, W, 1, 3 or 4], not {_form(image)}; {READ}.")
         return self.classifier.prepare(image)
