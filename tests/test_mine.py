@@ -218,6 +218,41 @@ def test_plans_for_two_cores(images: int, side: int, hours: float, plan: tuple[t
     assert (strategies(study)[:3], study.protocol.image_size, confirmed(study), study.searches) == plan
 
 
+def cut(images: int, folds: int = 5, side: int = 384) -> tuple[Pictures, ...]:
+    return tuple(dataclasses.replace(p, folds=folds) for p in pictures(images, side))
+
+
+@pytest.mark.parametrize("images", [300, 1200])
+def test_few_images_are_cut_into_folds_where_the_hours_hold_it_and_else_nothing_changes(images: int) -> None:
+    before, folded = [], set()
+    for hours in HOURS:
+        try:
+            plain, choice = chosen(hours, cut(images, folds=1)), chosen(hours, cut(images))
+        except ConfigError:
+            continue
+        study = choice.study
+        assert plain.study.folds == 1 and choice.cost.hours <= hours
+        bought = [r.bought for r in choice.rungs]
+        assert bought >= before
+        before = bought
+        folded.add(study.folds)
+        if study.folds == 1:
+            assert study == plain.study, "hours that hold no folds buy what they always did"
+        else:
+            assert study.folds == 5 and study.searches in (5, 10) and study.confirm_seeds == study.searches and study.budget_check == 0
+            assert strategies(study)[:2] == strategies(plain.study)[:2] and confirmed(study) == confirmed(plain.study)
+    assert folded == {1, 5}
+    rows = {what: why for what, _, why in reasons(chosen(1000, cut(images)), cut(images), machine())}
+    assert "every image is a test image once" in rows["folds"] and "test images of another fold" in rows["budget_check"]
+
+
+def test_what_the_user_set_keeps_folds_away() -> None:
+    for given in ({"folds": 1}, {"searches": 1, "trials": 4, "random_trials": 3}, {"budget_check": 3}):
+        choice = chosen(1000, cut(300), settle=lambda study, given=given: dataclasses.replace(study, **given))
+        assert choice.study.folds == 1
+    assert a_ladder((*cut(300), *pictures(300))).folds == 1, "one data set of several keeps its test split"
+
+
 def test_ten_hours_on_1200_images_train_a_thousand_steps_at_the_networks_own_size() -> None:
     images = pictures(1200, 384)
     choice = chosen(10, images)

@@ -10,11 +10,13 @@ from study.canonical import canonical
 from study.conduct.checks import open_tables
 from study.conduct.lines import line_asks
 from study.conduct.outer_folds import check_outer_folds
-from study.datasets import open_dataset
+from study.datasets import open_dataset, outer_folds
+from study.datasets.outer_folds import worth_folding
 from study.datasets.spec import TEST, TRAIN, VAL
 from study.errors import ConfigError, DataError
 from study.question.config import Protocol, Study, TrialConfig, grid
 from study.question.growth import grow
+from study.question.naming import DataName
 from study.search.confirmed import planned
 from study.search.optuna_cells import SearchPlan
 from study.storage.places import find_places
@@ -133,6 +135,23 @@ def test_a_class_of_fewer_images_than_folds_is_refused() -> None:
         check_outer_folds(asked("digits"), tables)
     check_outer_folds(asked("digits"), {("digits", "official"): table})
     check_outer_folds(asked("digits", folds=1), tables)
+
+
+def test_images_are_worth_folding_where_few_are_tested_and_the_cut_is_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    few = images(tmp_path / "few", "folder", ())
+    given = images(tmp_path / "given", "folder", ("train", "test"))
+    validated = images(tmp_path / "validated", "folder", ("train", "val"))
+
+    def found(name: str) -> int:
+        return worth_folding(DataName.parse(name), open_dataset(name), None)
+
+    assert found(few) == 5 and found(given) == found(validated) == 1
+    assert found("digits") == 5, "1,797 images"
+    monkeypatch.setattr(outer_folds, "MANY_IMAGES", 1000)
+    assert found("digits") == 1, "35 and more test images of each class"
+    monkeypatch.setattr(outer_folds, "MANY_TESTED", 50)
+    assert found("digits") == 5
+    assert found("mini_weeds") == 1, "its published folds part sessions"
 
 
 def test_another_pass_changes_no_trial_of_those_before(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from study.budget.price import Machine, Paces, Pictures, line_size
 from study.budget.reasons import bought, reasons
 from study.console.progress import busy
 from study.datasets import ImageTable, open_dataset
+from study.datasets.outer_folds import worth_folding
 from study.datasets.spec import SPLITS
 from study.errors import ConfigError
 from study.networks.image_sizes import full_size
@@ -205,8 +206,17 @@ def _look(dataset: str, root: Path | None) -> tuple[Pictures, ImageTable, float]
     tiles = table.tiles[0] * table.tiles[1]
     train, val, test = (tiles * sum(table.counts()[s]) for s in SPLITS)
     side, longer = int(np.median(shapes.min(axis=1))), int(np.median(shapes.max(axis=1)))
-    found = Pictures(dataset=dataset, train=train, val=val, test=test, classes=len(table.classes), side=side, longer=longer)
-    return found, table, seconds
+    looks = Pictures(
+        dataset=dataset,
+        train=train,
+        val=val,
+        test=test,
+        classes=len(table.classes),
+        side=side,
+        longer=longer,
+        folds=worth_folding(name, table, root),
+    )
+    return looks, table, seconds
 
 
 def _backbones(given: Sequence[str] | None, weights: str | None) -> tuple[list[str], str]:

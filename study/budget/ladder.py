@@ -94,6 +94,7 @@ class Plan:
     longest: int = 1
     whole_search: bool = False  # searched at the pixels that are confirmed
     seeds: int = SEEDS  # confirm runs, or one a search where that is more
+    folds: int = 1  # by outer folds: each search owns one, each winner is trained once more
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,6 +106,7 @@ class Change:
     why: str = ""
     adds: str = ""  # the strategy that it adds
     after: str = ""  # the strategy without which it is not worth having
+    whole: bool = False  # on one split: for hours that hold no outer folds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,6 +144,11 @@ class Ladder:
         raise refused
 
     @property
+    def folds(self) -> int:
+        """Into how many folds the images should be cut, of all data sets."""
+        return min(p.folds for p in self.pictures)
+
+    @property
     def full_px(self) -> int:
         """Return the smallest size worth trying at which no image is shrunk; else the largest."""
         largest = max(p.side for p in self.pictures)
@@ -175,8 +182,10 @@ class Ladder:
         )
         yield from self._longer(fair, LONG_STEPS, LONG_EPOCHS, "longer training changes scores, and the ranking")
         for searches in SEARCHES:
+            if self.folds > 1:
+                yield self._folded(searches)
             why = "the verdict is about strategies, not about the settings found" if searches == SEARCHES[0] else "a narrower interval"
-            yield Change(fields={"searches": searches}, title=f"{searches} searches", why=why)
+            yield Change(fields={"searches": searches}, title=f"{searches} searches", why=why, whole=self.folds > 1)
         if top > self.sizes[0]:
             yield Change(fields={"whole_search": True}, title="searched at the confirmed size", why="no setting has to carry over")
         yield Change(
@@ -196,6 +205,14 @@ class Ladder:
         for seeds in range(SEEDS + 1, MOST_SEEDS + 1):
             last = seeds == MOST_SEEDS
             yield Change(fields={"seeds": seeds}, title=f"{seeds} confirm runs" if last else "", why="a narrower interval" if last else "")
+
+    def _folded(self, searches: int) -> Change:
+        """Outer folds: their validation images are test images of other folds, so no budget can be checked on them."""
+        first = searches == SEARCHES[0]
+        each = f"{searches // self.folds} searches of each" if searches > self.folds else "a search of each"
+        why = "every image is a test image once, and the verdict is about strategies" if first else "a narrower interval"
+        fields = {"folds": self.folds, "searches": searches, "check": 0, "longest": 1}
+        return Change(fields=fields, title=f"{self.folds} folds, {each}", why=why)
 
     def _longer(self, low: int, steps: int, most: int, why: str, after: str = "") -> Iterator[Change]:
         high = _epochs(self.fewest, self.batch, steps, most)
@@ -224,13 +241,17 @@ class Ladder:
             searches=plan.searches,
             grace_epochs=max(plan.epochs // 3, 1),
             reduction_factor=2,
-            confirm_seeds=max(plan.seeds, plan.searches),
+            confirm_seeds=plan.searches if plan.folds > 1 else max(plan.seeds, plan.searches),
             confirm_size=plan.size if plan.size != searched else 0,
             budget_check=plan.check,
             longest=plan.longest,
+            folds=plan.folds,
             deliver=True,
         )
-        return _follow(self.settle(study), study)
+        settled = _follow(self.settle(study), study)
+        if plan.folds > 1 and settled.folds != plan.folds:
+            raise ConfigError(f"folds={settled.folds} was given.")
+        return settled
 
 
 def _follow(study: Study, was: Study) -> Study:
@@ -301,15 +322,20 @@ def choose(ladder: Ladder, machine: Machine, hours: float) -> Choice:
         raise ConfigError(_refusal(ladder, study, cost, machine, hours))
     every_study, rungs = study, list[Rung]()
     for change in ladder.changes():
-        wider, tried = replace(every, **change.fields), replace(plan, **change.fields)
+        if change.whole and plan.folds > 1:
+            continue
+        apart = every.folds > plan.folds and (change.whole or change.fields.get("check"))  # what has no place beside folds
+        tried = replace(plan, **change.fields)
+        wider = tried if apart else replace(every, **change.fields)
         try:
             wider_study = ladder.study(wider)
             tried_study = ladder.study(tried) if tried != wider else wider_study
         except ConfigError:
             continue
-        if wider_study == every_study and tried_study == study:
+        if wider_study == (study if apart else every_study) and tried_study == study:
             continue  # given by the user, or no change here
-        every, every_study = wider, wider_study
+        if not apart:
+            every, every_study = wider, wider_study
         in_all = cost_of(wider_study, ladder.pictures, machine)
         price = cost_of(tried_study, ladder.pictures, machine) if tried != wider else in_all
         bought = price.hours <= hours * (1 - reserved(tried_study)) and (not change.after or change.after in plan.strategies)

@@ -20,6 +20,7 @@ FEWEST_SEEDS = 3  # with fewer, what seeds differ by is hardly known
 REPORT = 0.4  # of the seconds that starting and reporting take together
 SPARE = 0.03  # of the hours
 ALL_IMAGES = 4 / 3  # training and validation images, as a share of the training images
+WITH_TESTED = 5 / 3  # with test images too, which outer folds have used as such
 
 Step = Callable[[Study], Study | None]
 """A function that returns the next larger study of a kind, or the next smaller; None after the last."""
@@ -83,9 +84,10 @@ class Leftover:
             return 0.0
         run = slower * max(run_seconds(study, c, self.pictures, self.machine, sofar.won) for c in study.cells)
         to_train = {factor: RUNS * (factor > 1) for factor in FACTORS}
-        lengths = affordable(FACTORS, to_train, run, ALL_IMAGES, 3600 * self.choice.hours * reserved(study))
+        images = WITH_TESTED if study.folds > 1 else ALL_IMAGES
+        lengths = affordable(FACTORS, to_train, run, images, 3600 * self.choice.hours * reserved(study))
         tried = FACTORS[:1] if sofar.exact or not lengths else lengths
-        return cost.line + price(tried, to_train, run, ALL_IMAGES)
+        return cost.line + price(tried, to_train, run, images)
 
     def _growths(self, study: Study, sofar: Sofar) -> Iterator[Step]:
         """Yield the ways in which a study may grow, the most useful first.

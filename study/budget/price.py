@@ -30,6 +30,7 @@ class Pictures:
     classes: int
     side: int  # median shorter side, pixels: of a tile, where images are seen in tiles, and then the numbers are of tiles too
     longer: int = 0  # median longer side, pixels: what a study sees that shows whole pictures
+    folds: int = 1  # into which they should be cut, so that each is a test image once; 1: a fifth is enough, or the test split is given
 
     @property
     def images(self) -> int:

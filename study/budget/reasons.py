@@ -57,8 +57,11 @@ def reasons(choice: Choice, pictures: Sequence[Pictures], machine: Machine, give
         (
             "confirm_seeds",
             f"{study.confirm_seeds}",
-            "every winner is trained again with so many fresh seeds, and scored once on the test images",
+            "every search's winner is trained again with a fresh seed, and scored once on the images of its fold"
+            if study.folds > 1
+            else "every winner is trained again with so many fresh seeds, and scored once on the test images",
         ),
+        *((("folds", f"{study.folds}", "every image is a test image once, for networks that never saw it"),) if study.folds > 1 else ()),
         ("budget_check", f"{study.budget_check}", _check(choice)),
         ("batch_size", f"{p.batch_size}", f"{train:,} training images: {-(-train // p.batch_size)} steps an epoch"),
         ("precision", p.precision, "the faster, as measured"),
@@ -115,6 +118,8 @@ def _size(choice: Choice, pictures: Sequence[Pictures], machine: Machine) -> str
 
 def _check(choice: Choice) -> str:
     study = choice.study
+    if study.folds > 1:
+        return "off: with folds, the images it would be decided on are test images of another fold"
     if not study.budget_check:
         return "off: whether a strategy was cut short stays unknown"
     longer = f" and confirmed at {study.longest} times the epochs where one gains" if study.longest > 1 else ""
