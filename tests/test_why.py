@@ -17,7 +17,7 @@ from analysis.load import load
 from analysis.report import main, write_report
 from analysis.verdict import findings
 from analysis.why.contrasts import Contrast
-from analysis.why.explanations import explain, judge, partial_rank_correlation, why_rows
+from analysis.why.explanations import Relation, adjusted, explain, judge, partial_rank_correlation, relation_of, why_rows
 from analysis.why.measures import EXPLANATIONS, MEASURED
 from study.measure import MEASUREMENTS
 from study.tracking.ledger import Ledger
@@ -45,23 +45,60 @@ BETTER = Contrast(measure=REUSE.measures[0], less=0.6, more=0.5, mean=0.1, low=0
 OPEN, WORSE = (dataclasses.replace(BETTER, mean=m, low=m - 0.05, high=m + 0.05) for m in (0.0, -0.1))
 
 
+LOWER, UNSURE, HIGHER = (Relation(value=v, low=v - 0.3, high=v + 0.3, trials=12) for v in (-0.5, -0.1, 0.2))
+FEW = Relation(value=math.nan, low=math.nan, high=math.nan, trials=4)
+
+
 @pytest.mark.parametrize(
     ("contrasts", "score", "relation", "verdict", "says"),
     [
-        ([contrast(0, 0.3, 0.001), contrast(1, 0.1, 0.4)], BETTER, -0.5, "supported", "goes with lower scores"),
-        ([contrast(0, 0.3, 0.001)], WORSE, -0.5, "contradicted", "yet full scores better"),
-        ([contrast(0, -0.3, 0.001)], BETTER, -0.5, "contradicted", "the other way"),
-        ([contrast(0, 0.3, 0.001), contrast(1, -0.3, 0.001)], BETTER, -0.5, "undecided", "the other way"),
-        ([contrast(0, 0.3, 0.001)], OPEN, -0.5, "undecided", "not shown to score better"),
-        ([contrast(0, 0.3, 0.001)], None, -0.5, "undecided", "not shown to score better"),
-        ([contrast(0, 0.3, 0.001)], BETTER, 0.2, "undecided", "higher scores, not lower ones"),
-        ([contrast(0, 0.3, 0.001)], BETTER, math.nan, "undecided", "too few"),
-        ([contrast(0, 0.05, 0.2)], BETTER, -0.5, "undecided", "runs of each would show"),
+        ([contrast(0, 0.3, 0.001), contrast(1, 0.1, 0.4)], BETTER, LOWER, "supported", "goes with lower scores (rank correlation -0.50, 95 % interval -0.80 to -0.20)"),
+        ([contrast(0, 0.3, 0.001)], WORSE, LOWER, "contradicted", "yet full scores better"),
+        ([contrast(0, -0.3, 0.001)], BETTER, LOWER, "contradicted", "the other way"),
+        ([contrast(0, 0.3, 0.001), contrast(1, -0.3, 0.001)], BETTER, LOWER, "undecided", "the other way"),
+        ([contrast(0, 0.3, 0.001)], OPEN, LOWER, "undecided", "not shown to score better"),
+        ([contrast(0, 0.3, 0.001)], None, LOWER, "undecided", "not shown to score better"),
+        ([contrast(0, 0.3, 0.001)], BETTER, UNSURE, "undecided", "is not shown to go with lower scores (rank correlation -0.10"),
+        ([contrast(0, 0.3, 0.001)], BETTER, HIGHER, "undecided", "higher scores, not lower ones"),
+        ([contrast(0, 0.3, 0.001)], BETTER, FEW, "undecided", "4 trials of full are too few"),
+        ([contrast(0, 0.05, 0.2)], BETTER, LOWER, "undecided", "runs of each would show"),
     ],
 )  # fmt: skip
-def test_each_verdict_has_its_case(contrasts: list[Contrast], score: Contrast | None, relation: float, verdict: str, says: str) -> None:
-    found, because = judge(REUSE, contrasts, score, relation, 12, "partial", "full")
+def test_each_verdict_has_its_case(contrasts: list[Contrast], score: Contrast | None, relation: Relation, verdict: str, says: str) -> None:
+    found, because = judge(REUSE, contrasts, score, relation, "partial", "full")
     assert found == verdict and says in because
+
+
+def test_how_far_weights_went_explains_nothing_by_itself() -> None:
+    distance = contrast(4, -0.3, 0.001, FORGETTING)
+    found, because = judge(FORGETTING, [distance], BETTER, LOWER, "partial", "full")
+    assert found == "not measured" and "the distance after the first epoch alone" in because
+    found, because = judge(FORGETTING, [contrast(0, 0.3, 0.4, FORGETTING), distance], BETTER, LOWER, "partial", "full")
+    assert found == "undecided" and "nothing measured is shown to differ" in because
+
+
+def test_measures_of_all_explanations_share_their_level() -> None:
+    """Of five at p = 0.02 none is shown to differ; alone one would be. What stands beside takes no part."""
+    one = dataclasses.replace(contrast(0, 0.3, 0.9), p=0.02)
+    ((_, (alone,)),) = adjusted([(REUSE, [one])])
+    assert alone.direction == 1
+    others = [dataclasses.replace(contrast(k, 0.3, 0.9, FORGETTING), p=0.02) for k in (0, 2, 3, 4)]
+    found = dict(adjusted([(REUSE, [one]), (FORGETTING, others)]))
+    assert {c.direction for own in found.values() for c in own} == {0}
+    assert [c.holm for c in found[FORGETTING]][:3] == pytest.approx([0.08] * 3) and math.isnan(found[FORGETTING][3].holm)
+
+
+def test_a_relation_has_an_interval_that_holds_none_where_there_is_none() -> None:
+    rng = np.random.default_rng(2)
+    missed = {
+        n: np.mean([not r.low < 0 < r.high for r in (relation_of(*rng.standard_normal((3, n))) for _ in range(400))]) for n in (8, 30)
+    }
+    assert all(rate < 0.05 + 3 * 0.011 for rate in missed.values())
+    far = rng.standard_normal(40)
+    close = relation_of(far, -far + 0.3 * rng.standard_normal(40), rng.standard_normal(40))
+    assert close.low < close.value < close.high < -0.7 and close.trials == 40
+    certain = relation_of(np.arange(9.0), -np.arange(9.0), rng.standard_normal(9))
+    assert -1 <= certain.low <= certain.high < -0.9
 
 
 def test_the_claim_of_a_measure_has_a_sign() -> None:

@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 from scipy import stats
 
@@ -29,8 +30,8 @@ class Contrast:
 
     @property
     def direction(self) -> int:
-        """Return +1 where it differs as claimed, -1 where it differs the other way, 0 where it is not shown to differ."""
-        if not self.holm < ALPHA:
+        """+1: differs as claimed, -1: the other way, 0: not shown to differ, or beside the verdict."""
+        if self.measure.beside or not self.holm < ALPHA:
             return 0
         return 1 if self.mean * self.measure.claim > 0 else -1
 
@@ -61,14 +62,19 @@ def paired(frames: Frames, runs: pd.DataFrame, values: pd.Series, less: str, mor
     by = by[[less, more]].dropna()
     if len(by) < 2:
         return None
-    d = (by[less] - by[more]).to_numpy()
+    return contrast(by[less].to_numpy(), by[more].to_numpy(), measure)
+
+
+def contrast(less: np.ndarray, more: np.ndarray, measure: Measure = SCORE) -> Contrast:
+    """Student's t over the differences of values [U] of two strategies, U of at least 2."""
+    d = less - more
     mean, error = float(d.mean()), float(d.std(ddof=1) / math.sqrt(len(d)))
     reach = float(stats.t.ppf(1 - ALPHA / 2, len(d) - 1)) * error
     p = float(2 * stats.t.sf(abs(mean) / error, len(d) - 1)) if error > 0 else float(mean == 0)
     return Contrast(
         measure=measure,
-        less=float(by[less].mean()),
-        more=float(by[more].mean()),
+        less=float(less.mean()),
+        more=float(more.mean()),
         mean=mean,
         low=mean - reach,
         high=mean + reach,

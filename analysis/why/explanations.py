@@ -1,16 +1,16 @@
 """The paper's explanations, each compared with what was measured: supported, contradicted or undecided, with its numbers.
 
-- Supported: a measure differs between the strategies as the explanation claims (paired over runs, Holm within the explanation), and
-  none differs the other way. Also, the strategy that trains less scores better, and over the trials, going that way goes with lower
-  scores.
-- Contradicted: measures differ only the other way, or as claimed while the strategy they speak for scores worse.
-- Undecided: otherwise, with the reason.
-- Not judged: one of the strategies was cut short. A network that has not learned yet explains nothing.
+Supported: a measure differs between the strategies as the explanation claims (paired over runs, Holm over all measures of the question), none
+differs the other way, the strategy that trains less also scores better, and over the trials going that way is shown to go with lower scores.
+Contradicted: measures differ the other way alone, or as claimed while the strategy they speak for scores worse. Otherwise undecided, and why.
+Not measured where no measure of the explanation's own was taken: how far weights went says neither what a network answers nor what it sees.
+Not judged where one of both was cut short: what a network has not learned yet explains nothing. `benchmarks/why.py` measures how often two
+strategies that do not differ are told apart.
 """
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -23,9 +23,24 @@ from analysis.findings.short import shorts, were_cut_short
 from analysis.statistics.resampling import holm
 from analysis.why.contrasts import ALPHA, Contrast, paired
 from analysis.why.measures import EXPLANATIONS, SATURATED, Explanation, trial_figures
+from study.console.text import joined
 
-Verdict = Literal["supported", "contradicted", "undecided", "not judged"]
+Verdict = Literal["supported", "contradicted", "undecided", "not judged", "not measured"]
 FEWEST_TRIALS = 6  # for a rank correlation
+
+
+@dataclass(frozen=True, kw_only=True)
+class Relation:
+    """A partial rank correlation over the trials of one strategy; NaN where there are too few."""
+
+    value: float
+    low: float  # 95 %
+    high: float
+    trials: int
+
+    @property
+    def text(self) -> str:
+        return f"rank correlation {self.value:+.2f}, 95 % interval {self.low:+.2f} to {self.high:+.2f}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,8 +55,7 @@ class Why:
     because: str
     score: Contrast | None  # test macro-F1
     contrasts: tuple[Contrast, ...]
-    relation: float  # partial rank correlation over the trials of `more`; NaN where there are too few
-    trials: int
+    relation: Relation  # over the trials of `more`
 
     @property
     def mark(self) -> str:
@@ -53,21 +67,17 @@ class Why:
         """Return every measure, the score and the relation over trials, in words."""
         shown = [*self.contrasts, *([self.score] if self.score else [])]
         lines = [c.text(self.less, self.more) for c in shown]
-        if not math.isnan(self.relation):
+        if not math.isnan(self.relation.value):
             lines.append(
-                f"over {self.trials} trials of {self.more}, rank correlation of {RELATIONS[self.explanation.relation]} with "
-                "the validation score, "
-                f"given the training score: {self.relation:+.2f}"
+                f"over {self.relation.trials} trials of {self.more}, {RELATIONS[self.explanation.relation]} with the validation score, given the "
+                f"training score: {self.relation.text}"
             )
         return lines
 
     @property
     def text(self) -> str:
-        """Return the verdict and its reason on one line."""
-        return (
-            f"{self.question.name}: {self.explanation.title} (the paper's {self.explanation.section}): "
-            f"{self.verdict}{':' if self.verdict == 'not judged' else ';'} {self.because}."
-        )
+        """On one line."""
+        return f"{self.question.name}: {self.explanation.title} (the paper's {self.explanation.section}): {self.verdict}{':' if self.verdict.startswith('not') else ';'} {self.because}."
 
 
 def explain(frames: Frames, seeds: pd.DataFrame) -> list[Why]:
@@ -85,11 +95,10 @@ def explain(frames: Frames, seeds: pd.DataFrame) -> list[Why]:
         if pair is None:
             continue
         score = paired(frames, runs, _scores(seeds, runs), *pair)
-        for explanation in EXPLANATIONS:
-            contrasts = _contrasts(frames, runs, explanation, *pair)
+        for explanation, contrasts in adjusted([(e, _contrasts(frames, runs, e, *pair)) for e in EXPLANATIONS]):
             if contrasts:
-                relation, trials = _relation(figures, frames, question, pair[1], explanation.relation)
-                verdict, because = judge(explanation, contrasts, score, relation, trials, *pair)
+                relation = _relation(figures, frames, question, pair[1], explanation.relation)
+                verdict, because = judge(explanation, contrasts, score, relation, *pair)
                 if frames.study.folds > 1:
                     verdict, because = "not judged", "explanations are not judged in studies by outer folds"
                 if cut := [s for s in pair if (question, s) in short]:
@@ -105,7 +114,6 @@ def explain(frames: Frames, seeds: pd.DataFrame) -> list[Why]:
                         score=score,
                         contrasts=contrasts,
                         relation=relation,
-                        trials=trials,
                     )
                 )
     return out
@@ -132,7 +140,7 @@ def _scores(seeds: pd.DataFrame, runs: pd.DataFrame) -> pd.Series:
     return pd.Series([float(own.get(key, math.nan)) for key in keys], index=runs.trial_id).dropna()
 
 
-def _contrasts(frames: Frames, runs: pd.DataFrame, explanation: Explanation, less: str, more: str) -> tuple[Contrast, ...]:
+def _contrasts(frames: Frames, runs: pd.DataFrame, explanation: Explanation, less: str, more: str) -> list[Contrast]:
     found = []
     for measure in explanation.measures:
         values = measure.of_runs(frames, runs)
@@ -141,8 +149,14 @@ def _contrasts(frames: Frames, runs: pd.DataFrame, explanation: Explanation, les
             continue
         if not (measure.saturates and max(contrast.less, contrast.more) < SATURATED):
             found.append(contrast)
-    adjusted = holm([c.p for c in found])
-    return tuple(Contrast(**{**vars(c), "holm": float(p)}) for c, p in zip(found, adjusted, strict=True))
+    return found
+
+
+def adjusted(found: Sequence[tuple[Explanation, Sequence[Contrast]]]) -> list[tuple[Explanation, tuple[Contrast, ...]]]:
+    """With Holm's p over all measures of the question on which verdicts rest: one of several explanations is found by luck more often."""
+    tested = [c for _, own in found for c in own if not c.measure.beside]
+    p = dict(zip(map(id, tested), holm([c.p for c in tested]), strict=True))
+    return [(e, tuple(replace(c, holm=float(p.get(id(c), math.nan))) for c in own)) for e, own in found]
 
 
 RELATIONS = {
@@ -152,17 +166,24 @@ RELATIONS = {
 }
 
 
-def _relation(figures: pd.DataFrame, frames: Frames, question: Question, strategy: str, column: str) -> tuple[float, int]:
-    """Return (rank correlation of `column` with the validation score, given the training score; number of trials) over the strategy's
-    trials.
-    """
+def _relation(figures: pd.DataFrame, frames: Frames, question: Question, strategy: str, column: str) -> Relation:
+    """Over all trials of the strategy: rank correlation of `column` with the validation score, given the training score."""
     cells = [c.id for c in frames.study.cells if c.strategy == strategy and frames.question_of(c) == question]
     own = figures
     if len(figures):
         own = figures[figures.cell.isin(cells) & (figures.stage != "explain")][[column, "score", "train"]].dropna()
     if len(own) < FEWEST_TRIALS:
-        return math.nan, len(own)
-    return partial_rank_correlation(own[column].to_numpy(), own.score.to_numpy(), own.train.to_numpy()), len(own)
+        return Relation(value=math.nan, low=math.nan, high=math.nan, trials=len(own))
+    return relation_of(own[column].to_numpy(), own.score.to_numpy(), own.train.to_numpy())
+
+
+def relation_of(a: np.ndarray, b: np.ndarray, given: np.ndarray) -> Relation:
+    """The partial rank correlation of a and b [N], N of 6 and more, with its interval: Student's t of N - 3 degrees of freedom on Fisher's
+    scale, where its variance is 1.06 / (N - 4) (Fieller, Hartley and Pearson 1957)."""
+    value, n = partial_rank_correlation(a, b, given), len(a)
+    reach = float(stats.t.ppf(1 - ALPHA / 2, n - 3)) * math.sqrt(1.06 / (n - 4))
+    z = math.atanh(min(max(value, -1 + 1e-9), 1 - 1e-9))
+    return Relation(value=value, low=math.tanh(z - reach), high=math.tanh(z + reach), trials=n)
 
 
 def partial_rank_correlation(a: np.ndarray, b: np.ndarray, given: np.ndarray) -> float:
@@ -175,9 +196,11 @@ def partial_rank_correlation(a: np.ndarray, b: np.ndarray, given: np.ndarray) ->
 
 
 def judge(
-    explanation: Explanation, contrasts: Sequence[Contrast], score: Contrast | None, relation: float, trials: int, less: str, more: str
+    explanation: Explanation, contrasts: Sequence[Contrast], score: Contrast | None, relation: Relation, less: str, more: str
 ) -> tuple[Verdict, str]:
-    """Return the verdict on an explanation, and its reason in words."""
+    """The verdict on an explanation, and its reason in words."""
+    if all(c.measure.beside for c in contrasts):
+        return "not measured", f"{_listed(contrasts)} alone tells nothing of what the networks answer or see"
     as_claimed = [c for c in contrasts if c.direction > 0]
     against = [c for c in contrasts if c.direction < 0]
     if not as_claimed and not against:
@@ -191,25 +214,31 @@ def judge(
         return "contradicted", f"{said}, yet {more} scores better"
     if score is None or score.low <= 0:
         return "undecided", f"{said}, but {less} is not shown to score better"
-    if math.isnan(relation):
-        return "undecided", f"{said} and {less} scores better, but {trials} trials of {more} are too few to see whether scores go with it"
-    along = f"over {trials} trials of {more}, {RELATIONS[explanation.relation]} goes with"
-    if relation >= 0:
-        correlation = f"rank correlation {relation:+.2f}"
-        return "undecided", f"{said} and {less} scores better, but {along} higher scores, not lower ones ({correlation})"
-    return "supported", f"{said}, {less} scores better, and {along} lower scores (rank correlation {relation:+.2f})"
+    if math.isnan(relation.value):
+        return (
+            "undecided",
+            f"{said} and {less} scores better, but {relation.trials} trials of {more} are too few to see whether scores go with it",
+        )
+    along = f"over {relation.trials} trials of {more}, {RELATIONS[explanation.relation]}"
+    if relation.high >= 0:
+        goes = "goes with higher scores, not lower ones" if relation.value >= 0 else "is not shown to go with lower scores"
+        return "undecided", f"{said} and {less} scores better, but {along} {goes} ({relation.text})"
+    return "supported", f"{said}, {less} scores better, and {along} goes with lower scores ({relation.text})"
+
+
+def _listed(contrasts: Sequence[Contrast]) -> str:
+    return joined([c.measure.short for c in contrasts])
 
 
 def _named(contrasts: Sequence[Contrast]) -> str:
-    """Return the measures in words: "the probe on its own task and the alignment of the last stage differ"."""
-    names = [c.measure.short for c in contrasts]
-    return f"{names[0]} differs" if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]} differ"
+    """ "the probe on its own task and the alignment of the last stage differ"."""
+    return f"{_listed(contrasts)} {'differs' if len(contrasts) == 1 else 'differ'}"
 
 
 def _more_runs(contrasts: Sequence[Contrast]) -> str:
     """Return in words about how many runs would show the clearest difference, if it is as large as it looks."""
     needed = []
-    for c in contrasts:
+    for c in (c for c in contrasts if not c.measure.beside):
         error = (c.high - c.mean) / float(stats.t.ppf(1 - ALPHA / 2, c.units - 1)) * math.sqrt(c.units)
         for n in range(c.units + 1, 101):
             if error > 0 and abs(c.mean) / (error / math.sqrt(n)) > stats.t.ppf(1 - ALPHA / 2 / len(contrasts), n - 1) + 0.85:
@@ -239,8 +268,10 @@ def why_rows(found: Sequence[Why]) -> pd.DataFrame:
                 "claimed_sign": c.measure.claim,
                 "direction": c.direction,
                 "units": c.units,
-                "relation": w.relation,
-                "trials": w.trials,
+                "relation": w.relation.value,
+                "relation_low": w.relation.low,
+                "relation_high": w.relation.high,
+                "trials": w.relation.trials,
             }
             for w in found
             for c in w.contrasts

@@ -26,6 +26,7 @@ class Measure:
     points: bool  # a share, shown times 100
     of_runs: Callable[[Frames, pd.DataFrame], pd.Series]  # (frames, confirm runs) -> by trial_id
     saturates: bool = False
+    beside: bool = False  # shown, and no verdict rests on it: it is about the weights, not about what the network answers or sees
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -257,6 +258,7 @@ EXPLANATIONS = (
                 claim=-1,
                 points=False,
                 of_runs=_from_trials("first_distance"),
+                beside=True,
             ),
         ),
     ),
