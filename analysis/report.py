@@ -20,6 +20,7 @@ from analysis.findings.answers import confirm_seconds
 from analysis.findings.budget_check import budget_lines, budget_rows
 from analysis.findings.equal_compute import equal_compute
 from analysis.findings.ordered import ordered
+from analysis.findings.tuning_gain import tuning_row
 from analysis.load import load
 from analysis.page import albums as pictures
 from analysis.page.card import cards, environment
@@ -129,6 +130,7 @@ def all_tables(frames: Frames, found: Findings, computed: dict[str, pd.DataFrame
         "pairs_secondary": found.secondary,
         "over_datasets": found.over_datasets,
         "why": why_rows(found.why),
+        **({"tuning_gain": pd.DataFrame([tuning_row(g) for g in found.tuned])} if found.tuned else {}),
         **_size_tables(found),
         "verdicts": verdicts,
         "equal_compute": equal_compute(frames),
@@ -190,6 +192,7 @@ def render(
         lost=_lost(frames),
         why=found.why,
         controls=found.controls,
+        tuned=[g.text for g in found.tuned],
         free=found.free,
         left_out=_left_out(frames),
         openings=len(frames.openings),

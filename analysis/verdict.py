@@ -10,6 +10,7 @@ from analysis.findings.comparisons import Gathered, compare_all, gather_all
 from analysis.findings.handed import with_delivered
 from analysis.findings.over_datasets import over_datasets, over_datasets_row
 from analysis.findings.pick import Pick, pick_all
+from analysis.findings.tuning_gain import TuningGain, tuning_gains
 from analysis.findings.verdict_pairs import judge, pair_row
 from analysis.statistics import resampling as st
 from analysis.why.explanations import Why, explain
@@ -37,6 +38,7 @@ class Findings:
     advice: list[Advice]  # one a data set and backbone that was asked about at several sizes
     warnings: list[str]
     free: list[str]  # networks on the way back that lose nothing, a line each
+    tuned: list[TuningGain]  # what tuning brought over the published defaults, where these were trained besides
     controls: list[str]  # what starting from the pretrained weights is worth, a line each
     why: list[Why]  # the paper's explanations, where anything was measured for them
     picks: list[Pick]  # a network to use of every cell that has one, and those that were delivered
@@ -66,6 +68,7 @@ def findings(frames: Frames, resamples: int = st.RESAMPLES) -> Findings:
         advice=advice(sizes, judged, strategies, frames),
         warnings=warnings(frames, judged),
         free=free_networks(frames),
+        tuned=tuning_gains(frames, resamples),
         controls=controls(frames),
         why=explain(frames, seeds),
         picks=with_delivered(frames, picks, resamples),

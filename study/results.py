@@ -96,6 +96,11 @@ class Results:
         return why_rows(self.findings.why)
 
     @property
+    def tuned(self) -> list[str]:
+        """What tuning brought over each strategy's published default, one line each; empty where the study did not ask (`explain=("default",)`)."""
+        return [g.text for g in self.findings.tuned]
+
+    @property
     def seeds(self) -> pd.DataFrame:
         """Return one row for each confirm run and metric, on test."""
         return self.findings.seeds

@@ -188,7 +188,7 @@ class Frames:
         return int(own.nunique()) if own.nunique() > 1 else 0
 
     def explained(self, origin: str) -> pd.DataFrame:
-        """Return the completed runs of one origin ("memorisation", "control") that were trained to explain, at the largest size, with
+        """Return the completed runs of one origin ("memorisation", "control", "default") that were trained to explain, at the largest size, with
         their question.
 
         They are never candidates for a verdict.

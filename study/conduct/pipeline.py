@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from study import environment
 from study.conduct import settle_budget, stages
 from study.conduct.checks import check_batches, check_data, check_models, check_room, open_tables, own_sizes, settle_precision
+from study.conduct.confirm_defaults import confirm_defaults
 from study.conduct.delivery import deliver
 from study.conduct.outer_folds import few_tested, tested_images
 from study.conduct.plan_tables import print_plan
@@ -170,6 +171,8 @@ def _run(
             stages.measure_line(solve)
         if chosen and not interrupted.is_set():
             stages.explain(execute, chosen)
+        if settled and not interrupted.is_set():
+            confirm_defaults(execute, chosen)
         if interrupted.is_set():
             return None
         if not ledger.finished():  # the time of the last word stays: trackers keep a row a time, and would have its scores twice

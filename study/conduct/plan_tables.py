@@ -165,7 +165,7 @@ def _asked(study: Study, strategy: str) -> str:
 def _explain_hours(study: Study, pricing: Pricing) -> tuple[float, int]:
     """Return hours and number of the runs of the explain stage, done or not."""
     runs = study.confirm_seeds
-    cells = list(study.cells) if "memorisation" in study.explain else []
+    cells = [c for name in ("memorisation", "default") if name in study.explain for c in study.cells]
     if "controls" in study.explain:
         cells += dict.fromkeys(replace(c, strategy=control) for c in study.cells for control in controls())
     return runs * sum(map(pricing.hours, cells)), runs * len(cells)

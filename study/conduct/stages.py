@@ -86,7 +86,9 @@ def remaining(study: Study, ledger: Ledger) -> Remaining:
         whole = factors.get(cell.id, 1) * size
         found.searched[cell.id] = cell.budget * (searched.image_size / p.image_size) ** 2
         found.todo[cell.id, 0] = study.trials - done[cell.id, Stage.SEARCH]
-        found.todo[cell.id, whole] = runs * (1 + ("memorisation" in study.explain)) - done[cell.id, Stage.CONFIRM]
+        found.todo[cell.id, whole] = (
+            runs * (1 + sum(n in study.explain for n in ("memorisation", "default"))) - done[cell.id, Stage.CONFIRM]
+        )
         found.todo[cell.id, study.budget_check * size] += checks(study, cell) - done[cell.id, Stage.BUDGET]
         for control in controls() if "controls" in study.explain else ():
             found.todo[dataclasses.replace(cell, strategy=control).id, whole] = runs

@@ -15,7 +15,7 @@ from study.records import SCHEMA, dumps
 from study.space import Choice, Domain, Log, Offered, Uniform, domains, extremes, offered, parse, range_as_dict, range_from_dict
 from study.strategies import EVERY, LINES, STRATEGIES, Strategy
 
-Explain = Literal["memorisation", "controls"]
+Explain = Literal["memorisation", "controls", "default"]
 TrainOn = Literal["train", "train+val", "all"]
 Loss = Literal["cross_entropy", "focal"]
 Schedule = Literal["cosine", "wsd"]
@@ -320,7 +320,9 @@ class Study:
     measure: tuple[str, ...] = added(("predictions",), since=2)  # what is measured on confirm runs, by name
     search: tuple[str, ...] = added((), since=6)  # recipe fields searched besides, at the ranges they are offered with: ("mixup", "ema")
     line_size: int = added(0, since=7)  # pixels of the line to beat, frozen features with an exact classifier; 0: the network's own
-    explain: tuple[Explain, ...] = added((), since=5)  # what is trained besides, to explain the verdict and never to change it
+    explain: tuple[Explain, ...] = added(
+        (), since=5
+    )  # what is trained besides, to explain the verdict and never to change it; "default": published settings, on test
     budget_check: int = added(
         3, since=7, before=0
     )  # before the test set is opened, each winner once at so many times max_epochs, on validation; 0 = off

@@ -49,6 +49,7 @@ from study.tracking.reader import (
 
 T = TypeVar("T")
 
+DEFAULTS = "published defaults, not counted"  # the note of an opening: nothing is chosen by what they say, and no verdict rests on it
 DELIVERY = "delivery, not counted"  # the note of an opening: chosen by validation alone, it enters no comparison
 PICTURES = "pictures.parquet"
 STUDY_FILES = (

@@ -1,0 +1,48 @@
+"""Each strategy's published default settings, trained with the seeds of the confirm runs and scored on the same test images: what tuning brought."""
+
+from study.conduct.stages import Executor, expected_in, is_done
+from study.measure import opens_test
+from study.question.config import Study, TrialConfig
+from study.records import Ask, Origin, Stage
+from study.search.confirmed import Chosen, factors_of
+from study.search.plans import FixedPlan, ask_for
+from study.search.seeds import confirm_config
+from study.tracking.ledger import DEFAULTS, Ledger
+
+DEFAULT = "default"
+"""Among `Study.explain`."""
+
+
+def default_asks(study: Study, ledger: Ledger, chosen: Chosen) -> list[Ask]:
+    """Return, of every cell that has a winner, as many runs of its published default as it has confirm runs: same seeds, folds, parts of the
+    training images and epochs. Where a search chose the default itself, the confirm run is that run."""
+    known = {a.trial_id: a for a in ledger.asks()}
+    sequence = max((a.sequence for a in known.values()), default=-1) + 1
+    factors = factors_of(study, ledger.budgets(), chosen)
+    configs = [
+        (cell.id, number, confirm_config(study, TrialConfig.default(cell, study.protocol_of(cell)), number, factor=factors.get(cell.id, 1)))
+        for number in range(study.confirm_seeds)
+        for cell in study.cells
+        if cell.id in chosen
+    ]
+    return [
+        known.get(config.id) or ask_for(config, cell, number, Stage.EXPLAIN, Origin.DEFAULT, sequence + k)
+        for k, (cell, number, config) in enumerate(configs)
+    ]
+
+
+def confirm_defaults(executor: Executor, chosen: Chosen) -> None:
+    """Train them where the study asks for it, and let them say what they see on the test images. No verdict rests on them and nothing is
+    chosen by them, so that is no further look; their networks are not kept."""
+    ledger, study = executor.ledger, executor.study
+    asks = default_asks(study, ledger, chosen) if DEFAULT in study.explain else []
+    if not asks:
+        return
+    measure = tuple(name for name in study.measure if name == "predictions")
+    if opens_test(measure):
+        ledger.open_test([a.trial_id for a in asks], DEFAULTS)
+    done = {a.trial_id for a in asks if is_done(ledger, a.trial_id, measure, said=False)}
+    executor("the published defaults", FixedPlan(asks, done, expected_in(ledger)), measurements=measure)
+    for ask in asks:
+        if ask.stage is Stage.EXPLAIN and is_done(ledger, ask.trial_id, measure, said=False):
+            ledger.trial_folder(ask.trial_id).remove("best")
