@@ -84,7 +84,7 @@ MOVED = {
     "study.networks.cut": "study.networks.cutting.cut",
     "study.networks.cut_chain": "study.networks.cutting.chain",
     "study.networks.cut_head": "study.networks.cutting.head",
-    "study.networks.cut_replay": "study.networks.cutting.traced",
+    "study.networks.cut_replay": "study.networks.cutting.replaying",
     "study.networks.listen": "study.networks.cutting.trace",
     "study.networks.replay": "study.networks.cutting.placeholders",
     "study.networks.sizes": "study.networks.image_sizes",

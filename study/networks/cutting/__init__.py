@@ -1,1 +1,1 @@
-"""The cut of a network, below which its frozen half is computed once."""
+"""Cutting of a network in two, so that its frozen half is computed once."""

@@ -12,7 +12,10 @@ from study.networks.timm_model import as_timm
 
 
 def cut_chain(backbone: Backbone, cut: int) -> Split | None:
-    """Cut the network: modules above the cut become identities in the frozen half, those below in the trained one."""
+    """Cut below stage `cut`, or return None for the head alone.
+
+    Modules above the cut become identities in the frozen half, those below in the trained one.
+    """
     if cut == 0:
         return None
     below = {slot.name for slot in backbone.slots if slot.stage > cut}
@@ -24,7 +27,7 @@ def cut_chain(backbone: Backbone, cut: int) -> Split | None:
 
 
 class _Trunk(nn.Module):
-    """The stages below the cut; those above were replaced by identities."""
+    """The stages below the cut. Those above were replaced by identities."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -39,10 +42,10 @@ class _Trunk(nn.Module):
 
 
 def _units(module: nn.Module, below: set[str], path: str = "", last: bool = True) -> Iterator[tuple[str, bool]]:
-    """Yield the modules of the chain, in order, and whether each lies below the cut.
+    """Yield the modules of the chain in order, each with True where it lies below the cut.
 
-    A module whose parameters lie on both sides is split into its children. One without parameters (an activation, a pooling) goes with
-    the module before it; those after the last stage stay above.
+    A module with parameters on both sides is split into its children. One without parameters (an activation, a pooling) goes with the
+    module before it, and those after the last stage stay above.
     """
     for name, child in module.named_children():
         full = f"{path}{name}"

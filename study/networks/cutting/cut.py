@@ -1,4 +1,4 @@
-"""The choice of a network's cut: below the deepest trained stage, by the first way that reproduces the whole network."""
+"""Cutting of a network below the deepest stage that is trained, by the first way that reproduces the whole network."""
 
 from collections.abc import Callable
 
@@ -8,18 +8,18 @@ from torch import Tensor, nn
 from study.networks.cutting.chain import cut_chain
 from study.networks.cutting.halves import Split, Uncut, near
 from study.networks.cutting.head import cut_head
-from study.networks.cutting.traced import cut_replay
+from study.networks.cutting.replaying import cut_replay
 from study.networks.pretrained import Backbone
 from study.networks.timm_model import as_timm
 
 CUTTERS: tuple[Callable[[Backbone, int], Split | None], ...] = (cut_head, cut_chain, cut_replay)
-"""Functions that return the two halves for a cut, or None where they do not fit the network. Their results are checked on random input."""
+"""The ways to cut, in turn. Each returns the two halves, or None where it does not know how. They are checked on random input."""
 
 
 def split(backbone: Backbone, cut: int) -> Split:
-    """Cut `backbone.model`, which it takes over, below stage `cut` (0 = below the head).
+    """Cut `backbone.model` below stage `cut` (0 = below the head), and take the model over.
 
-    A network that no function can cut stays whole: correct, only slower. `Split.why_whole` says why.
+    A network that no way can cut stays whole, which is correct but slower. `Split.why_whole` then gives the reason.
     """
     model = backbone.model
     below = {slot.name for slot in backbone.slots if slot.stage > cut}
@@ -61,5 +61,5 @@ def _equal(halves: Split, model: nn.Module, size: tuple[int, int, int]) -> bool:
 
 
 def _as_stored(rows: Tensor) -> Tensor:
-    """Return rows in the memory layout of the activation store: four dimensions are channels-last images."""
+    """Return the rows in the memory layout of the activation store: four dimensions come back as channels-last images."""
     return rows.contiguous(memory_format=torch.channels_last) if rows.ndim == 4 else rows

@@ -1,4 +1,4 @@
-"""A network in two halves: the part below the cut is frozen, needs no gradient, and can be computed once."""
+"""A network in two halves. The part below the cut is frozen, needs no gradient, and can be computed once."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -13,16 +13,16 @@ TOLERANCE = 1e-4  # relative; the two halves must reproduce the whole network
 
 
 def near(got: Tensor, expected: Tensor) -> bool:
-    """Return True where two tensors are equal except for rounding; NaN is equal to nothing."""
+    """Return True where both are equal except for rounding. NaN is near nothing."""
     return got.shape == expected.shape and bool((got - expected).abs().max() <= TOLERANCE * expected.abs().max().clamp(min=1e-6))
 
 
 class Uncut(Exception):
-    """An error where a way of cutting does not fit a network; the message says why."""
+    """The error of a way to cut that cannot serve a network. Its message gives the reason."""
 
 
 class Split(nn.Module):
-    """A network in two halves. `trained(frozen(x))` equals the whole network; `frozen` is None when nothing can be cut off.
+    """Two halves where `trained(frozen(x))` equals the whole network. `frozen` is None when nothing can be cut off.
 
     Both halves together hold every tensor of the network once, under its own name.
     """
@@ -66,7 +66,7 @@ class Split(nn.Module):
             yield self.slots[self.prefix + name], parameter
 
     def named_whole(self) -> Iterator[tuple[Slot, Tensor]]:
-        """Yield the parameters of both halves."""
+        """Yield the parameters of both halves with their slots."""
         yield from ((self.slots[name], tensor) for name, tensor in self.network_state().items() if name in self.slots)
 
     def network_state(self) -> dict[str, Tensor]:
@@ -77,11 +77,11 @@ class Split(nn.Module):
         return state
 
     def trained_state(self) -> dict[str, Tensor]:
-        """Return the tensors that training changes; the frozen half is known from the pretrained weights."""
+        """Return the tensors that training changes. The frozen half is known from the pretrained weights."""
         return {self.prefix + k: v for k, v in self.trained.state_dict().items()}
 
     def around(self, trained: nn.Module) -> "Split":
-        """Return the same cut and frozen half around other values of the trained half."""
+        """Return the same cut with the same frozen half around another trained half."""
         return Split(
             self.frozen,
             trained,
@@ -94,10 +94,10 @@ class Split(nn.Module):
         )
 
     def set_training(self, phase: Phase, batch_norm: str) -> None:
-        """Set train mode for the parts that move and eval mode for all others.
+        """Set train mode only for what moves in this phase.
 
-        A frozen batch norm in train mode would drift (its statistics move), a frozen block would drop paths. A module without parameters
-        takes the mode of its block.
+        A frozen batch norm in train mode would drift, since its statistics move, and a frozen block would drop paths. A module without
+        parameters follows the block that contains it.
         """
         self.trained.train()
         if self.frozen is not None:

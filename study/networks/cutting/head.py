@@ -1,4 +1,7 @@
-"""The cut below the head alone: pooled features under a linear classifier. It serves every network whose head timm can take off."""
+"""Cutting below the head alone: pooled features under a linear classifier.
+
+It serves every network whose head timm can take off.
+"""
 
 import copy
 from typing import Any
@@ -11,6 +14,7 @@ from study.networks.timm_model import as_timm
 
 
 def cut_head(backbone: Backbone, cut: int) -> Split | None:
+    """Cut below the head, or return None for a deeper cut and for networks with two heads."""
     if cut > 0 or len(backbone.heads) > 1:
         return None
     frozen, head = copy.deepcopy(backbone.model), backbone.model.get_submodule(backbone.head)
@@ -26,7 +30,7 @@ def cut_head(backbone: Backbone, cut: int) -> Split | None:
 
 
 class _Features(nn.Module):
-    """A module for pooled features: the network without its classifier."""
+    """The network without its classifier. It returns pooled features."""
 
     def __init__(self, model: nn.Module, head: str) -> None:
         super().__init__()

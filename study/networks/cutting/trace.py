@@ -1,4 +1,4 @@
-"""The trace of a whole network's run: the modules that are called, their side of a cut, their inputs and outputs."""
+"""A trace of a whole network's forward pass: the modules that are called, what they take and return, and their side of a cut."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -8,26 +8,30 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from study.networks.cutting.placeholders import Place, Shape, leaves, rebuild
+from study.networks.cutting.nests import Place, Shape, leaves, rebuild
 
-Look = Callable[[str, Any], None]
+Watcher = Callable[[str, Any], None]
+"""A function that is told (path of a module, what it takes or returns)."""
 
 
 @dataclass(frozen=True)
 class Sides:
-    """A network's modules by side of the cut: the outermost that are called and whose parameters lie on one side."""
+    """The modules of a network by side of the cut: the outermost ones that are called and whose parameters lie on one side."""
 
     below: tuple[str, ...]
     above: tuple[str, ...]
-    loose_below: tuple[str, ...]  # parameters used by code of a module that is on both sides
-    loose_above: tuple[str, ...]
+    direct_below: tuple[str, ...]  # parameters that a module with parts on both sides uses itself
+    direct_above: tuple[str, ...]
 
 
-def listen_once(model: nn.Module, images: Tensor) -> tuple[dict[str, list[Any]], dict[str, list[Any]]]:
-    """Return the shapes of every module's inputs and outputs, by path and call, as nests, without modules that are never called."""
+def trace_shapes(model: nn.Module, images: Tensor) -> tuple[dict[str, list[Any]], dict[str, list[Any]]]:
+    """Return the shapes that every module takes and those that it returns, by path and call, as nests.
+
+    Modules that are never called are missing.
+    """
     inputs: dict[str, list[Any]] = defaultdict(list)
     outputs: dict[str, list[Any]] = defaultdict(list)
-    with hooked(
+    with watched(
         model,
         [path for path, _ in model.named_modules()],
         lambda path, value: inputs[path].append(rebuild(value, _size)),
@@ -38,6 +42,7 @@ def listen_once(model: nn.Module, images: Tensor) -> tuple[dict[str, list[Any]],
 
 
 def sides_of(model: nn.Module, names: set[str], called: set[str]) -> Sides:
+    """Sort the modules of a network. `names` are the parameters below the cut, `called` the paths of modules that are called."""
     found: dict[str, list[str]] = defaultdict(list)
     last, visited = "below", set[int]()
     below_ids = {id(model.get_parameter(name)) for name in names}  # a module may stand in several places, under one name only
@@ -56,56 +61,59 @@ def sides_of(model: nn.Module, names: set[str], called: set[str]) -> Sides:
             found[last].append(path)
             return
         for name, parameter in module.named_parameters(recurse=False):
-            found["loose_below" if id(parameter) in below_ids else "loose_above"].append(f"{path}.{name}".lstrip("."))
+            found["direct_below" if id(parameter) in below_ids else "direct_above"].append(f"{path}.{name}".lstrip("."))
         for name, child in module.named_children():
             visit(f"{path}.{name}".lstrip("."), child)
 
     visit("", model)
-    return Sides(*(tuple(found[k]) for k in ("below", "above", "loose_below", "loose_above")))
+    return Sides(*(tuple(found[k]) for k in ("below", "above", "direct_below", "direct_above")))
 
 
 def _wraps(module: nn.Module) -> bool:
-    """Return True where the module only wraps another one: it is better to cut behind the pooling of a head than before it."""
+    """Return True where it only surrounds one module. What crosses is better taken behind the pooling of a head than before it."""
     inner = [child for child in module.children() if next(child.parameters(), None) is not None]
     return len(inner) == 1 and next(module.parameters(recurse=False), None) is None
 
 
 @dataclass(frozen=True)
-class Heard:
-    """Inputs and outputs of the modules of both sides, by call, as nests of Shape."""
+class Trace:
+    """What the modules of both sides took and returned in a pass with two images: shapes by call, as nests of Shape, and values."""
 
-    inputs: dict[str, list[Any]]
-    outputs: dict[str, list[Any]]
-    values: dict[Place, Tensor]  # outputs of two images, to compare with
-    given: dict[Place, Tensor]  # inputs of two images
+    input_shapes: dict[str, list[Any]]
+    output_shapes: dict[str, list[Any]]
+    input_values: dict[Place, Tensor]
+    output_values: dict[Place, Tensor]
     logits: Tensor
-    image: tuple[int, ...]
+    image: tuple[int, ...]  # channels, height, width
 
 
-def listen(model: nn.Module, paths: list[str], once: Any, images: Tensor) -> Heard:
-    """Return the trace of a pass with two images; `once` is the result of `listen_once` with one."""
+def trace(model: nn.Module, paths: list[str], once: Any, images: Tensor) -> Trace:
+    """Trace a pass with two images. `once` is what `trace_shapes` returned for one of them.
+
+    Raises ValueError where the shapes for one and two images follow no rule.
+    """
     inputs: dict[str, list[Any]] = defaultdict(list)
     outputs: dict[str, list[Any]] = defaultdict(list)
-    with hooked(
+    with watched(
         model,
         paths,
         lambda path, value: inputs[path].append(_copied(value)),
         lambda path, value: outputs[path].append(_copied(value)),
     ):
         logits = model(images)
-    return Heard(
-        inputs={p: _shapes(once[0][p], inputs[p]) for p in paths},
-        outputs={p: _shapes(once[1][p], outputs[p]) for p in paths},
-        values=placed(outputs),
-        given=placed(inputs),
+    return Trace(
+        input_shapes={p: _shapes(once[0][p], inputs[p]) for p in paths},
+        output_shapes={p: _shapes(once[1][p], outputs[p]) for p in paths},
+        input_values=by_place(inputs),
+        output_values=by_place(outputs),
         logits=logits,
         image=tuple(images.shape[1:]),
     )
 
 
 @contextmanager
-def hooked(model: nn.Module, paths: Sequence[str], before: Look, after: Look) -> Iterator[None]:
-    """Call `before` with (path, inputs) of each call of a module in `paths`, and `after` with its outputs, inside the block."""
+def watched(model: nn.Module, paths: Sequence[str], before: Watcher, after: Watcher) -> Iterator[None]:
+    """Tell `before` what each call of a module in `paths` takes, and `after` what it returns, inside the context."""
     hooks: list[Any] = []
     for path in paths:
         part = model.get_submodule(path)
@@ -120,7 +128,7 @@ def hooked(model: nn.Module, paths: Sequence[str], before: Look, after: Look) ->
 
 @dataclass(frozen=True)
 class _Size:
-    """A tensor's shape, in a nest: torch's own is a tuple and would be taken for a part of it."""
+    """A tensor's shape as one item of a nest. Torch's own is a tuple and would itself be taken for a nest."""
 
     dims: tuple[int, ...]
 
@@ -130,12 +138,12 @@ def _size(tensor: Tensor) -> _Size:
 
 
 def _copied(value: Any) -> Any:
-    """Return a copy of a module's input, which may be changed in place later."""
+    """Copy the tensors of a nest, since the network's code may change them in place later."""
     return rebuild(value, Tensor.clone)
 
 
 def _shapes(one: list[Any], two: list[Any]) -> list[Any]:
-    """Return nests of Shape, from the results with one image (nests of _Size) and with two (nests of Tensor)."""
+    """Return nests of Shape, from what was seen with one image (nests of _Size) and with two (nests of Tensor)."""
     sizes: list[_Size] = []
     rebuild(one, sizes.append, _Size)
     remaining = iter(sizes)
@@ -143,11 +151,13 @@ def _shapes(one: list[Any], two: list[Any]) -> list[Any]:
     return shapes
 
 
-def placed(calls: dict[str, list[Any]]) -> dict[Place, Tensor]:
+def by_place(calls: dict[str, list[Any]]) -> dict[Place, Tensor]:
+    """Return the tensors of nests, given by path and call, by their places."""
     return {(p, call, k): t for p, values in calls.items() for call, value in enumerate(values) for k, t in enumerate(leaves(value))}
 
 
-def shape_places(shapes: dict[str, list[Any]]) -> dict[Place, Shape]:
+def shapes_by_place(shapes: dict[str, list[Any]]) -> dict[Place, Shape]:
+    """Return the shapes of nests, given by path and call, by their places."""
     found: dict[Place, Shape] = {}
     for path, calls in shapes.items():
         for call, value in enumerate(calls):
