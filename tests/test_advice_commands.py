@@ -1,4 +1,4 @@
-"""What messages name must exist: every command, option, column option and variable that stands in a text of ours."""
+"""Names in messages must exist: every command, option, column option and variable in a text of ours."""
 
 import ast
 import functools
@@ -31,9 +31,10 @@ OTHERS = {  # options of other programs that we name, and argparse's own
 
 
 def texts(file: Path) -> Iterator[tuple[int, str]]:
-    """Texts that are no docstring: constants and the fixed parts of f-strings, whole."""
+    """Yield the texts that are no docstring: constants and the fixed parts of f-strings, whole."""
     tree = ast.parse(file.read_text())
-    docs = {id(n.body[0].value) for n in ast.walk(tree) if isinstance(n, ast.Module | ast.ClassDef | ast.FunctionDef) and n.body and isinstance(n.body[0], ast.Expr)}  # fmt: skip
+    docs = {id(n.body[0].value) for n in ast.walk(tree) if isinstance(n, ast.Module | ast.ClassDef | ast.FunctionDef) and n.body
+        and isinstance(n.body[0], ast.Expr)}  # fmt: skip
     inside = {id(v) for n in ast.walk(tree) if isinstance(n, ast.JoinedStr) for v in n.values}
     for node in ast.walk(tree):
         if isinstance(node, ast.JoinedStr):
@@ -44,13 +45,15 @@ def texts(file: Path) -> Iterator[tuple[int, str]]:
 
 @functools.cache
 def own_options() -> set[str]:
-    """Of all commands together, as their parsers are made."""
+    """Return the options of all commands together, from their parsers."""
     found: set[str] = set()
     for file in FILES:
         for call in (n for n in ast.walk(ast.parse(file.read_text())) if isinstance(n, ast.Call)):
             if getattr(call.func, "attr", "") == "add_argument" or getattr(call.func, "id", "") == "add_argument":
                 found |= {a.value for a in call.args if isinstance(a, ast.Constant) and str(a.value).startswith("--")}
-            found |= {a.value for a in call.args if isinstance(a, ast.Constant) and isinstance(a.value, str) and re.fullmatch(r"--[a-z-]+", a.value)} if "add" in getattr(call.func, "attr", getattr(call.func, "id", "")) else set()  # fmt: skip
+            found |= {a.value for a in call.args if isinstance(a, ast.Constant) and isinstance(a.value, str)
+                and re.fullmatch(r"--[a-z-]+", a.value)} if "add" in getattr(call.func, "attr",
+                getattr(call.func, "id", "")) else set()  # fmt: skip
     return found
 
 

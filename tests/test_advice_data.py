@@ -1,4 +1,4 @@
-"""What a refusal of data advises is followed here: it must read the data, or say something else."""
+"""Advice in refusals of data is followed here: it must read the data, or say something else."""
 
 import csv
 import itertools
@@ -30,7 +30,7 @@ def refusal(name: str) -> str:
 
 
 def advised(message: str) -> str:
-    """The data set that a message names to be given instead."""
+    """Return the data set that a message advises to give instead."""
     found = re.search(r"'((?:table|folder):[^']+)'", message)
     assert found, message
     return found[1]
@@ -44,7 +44,7 @@ def write(path: Path, rows: list[list[str]], header: list[str] | None = None) ->
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Twelve of them, in files called as few others are."""
+    """Write twelve pictures, in files with unusual names."""
     root = tmp_path_factory.mktemp("pictures")
     for k in range(COUNT):
         scene(k).save(root / f"Fläche_{k:02d}.png")
@@ -84,13 +84,13 @@ def test_files_are_found_by_what_is_left_of_their_names(listed: str, folder: str
 
 
 def _composes(place: Path) -> bool:
-    """Whether the file system takes both spellings for one, as a Mac's does."""
+    """Return True where the file system takes both spellings for one, as a Mac's does."""
     (place / unicodedata.normalize("NFC", "probe-ä")).touch()
     return (place / unicodedata.normalize("NFD", "probe-ä")).exists()
 
 
 def test_folders_that_the_names_do_not_share_are_kept_apart(pictures: Path, tmp_path: Path) -> None:
-    """cats/1.png is never taken for dogs/1.png, whatever lies there."""
+    """The file cats/1.png is never taken for dogs/1.png, whatever lies there."""
     files = sorted(pictures.iterdir())
     for k, file in enumerate(files):
         place = tmp_path / "pics" / LABELS[k % 2]
@@ -186,7 +186,10 @@ def test_an_option_that_is_given_twice_is_refused(tmp_path: Path) -> None:
     assert "does not exist" in refusal(f"table:{tmp_path}/l.csv?label=species&label=species")
 
 
-@pytest.mark.parametrize(("kind", "asked"), [("table", "lables.csv"), ("table", "labels.cvs"), ("folder", "imagse"), ("folder", "Images2")])
+@pytest.mark.parametrize(
+    ("kind", "asked"),
+    [("table", "lables.csv"), ("table", "labels.cvs"), ("folder", "imagse"), ("folder", "Images2")],
+)
 def test_a_slip_is_told_what_lies_beside_it(kind: str, asked: str, tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()
     (tmp_path / "labels.csv").write_text("file,label\n")

@@ -1,4 +1,4 @@
-"""What is advised of a study that lost a file is done here, as it stands in the message: the network answers again."""
+"""Advice about a study that lost a file is followed here, as it stands in the message, and the network answers again."""
 
 import re
 import shutil

@@ -1,4 +1,4 @@
-"""What a refusal of pretrained weights advises is followed here: the network is made, or something else is said."""
+"""Advice in refusals of pretrained weights is followed here: the network is made, or something else is said."""
 
 import argparse
 import errno

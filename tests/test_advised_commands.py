@@ -1,4 +1,4 @@
-"""What the page advises to run is taken by a sweep, and asks for what it says, whatever the study was started with."""
+"""Commands that the page advises are accepted by a sweep, and ask for what the page says, however the study was started."""
 
 import dataclasses
 import itertools
@@ -41,7 +41,7 @@ def first_commands() -> list[str]:
 
 
 def asked(command: str) -> tuple[Study, list[str]]:
-    """(the study that a sweep would run, what says how). Raises ConfigError where the sweep would refuse it."""
+    """Return (the study that a sweep would run, options of how to run it). Raises ConfigError where the sweep would refuse it."""
     args = sweep.parser().parse_args(shlex.split(command.split("study.sweep", 1)[1]))
     study = narrow(
         find_study(args.study), datasets=args.datasets, strategies=args.strategies, backbones=args.backbones, **given_fields(args)

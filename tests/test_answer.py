@@ -1,4 +1,4 @@
-"""The answer at a glance: what is said of studies whose truth was planted, in how many words, and where it is shown."""
+"""The answer at a glance for studies whose truth was planted: its words, their number, and where it is shown."""
 
 import dataclasses
 import re
@@ -112,7 +112,8 @@ def test_in_progress_says_how_much_is_done_and_how_to_resume(tmp_path: Path) -> 
 
 def test_one_strategy_is_compared_with_nothing(tmp_path: Path) -> None:
     a = answered(made(tmp_path, {"partial": [0.6]}))
-    assert a.mark == "open" and a.why == ("This study has one strategy, so nothing is compared.",) and "second strategy" in a.next_step.text
+    assert a.mark == "open" and a.why == ("This study has one strategy, so nothing is compared.",)
+    assert "second strategy" in a.next_step.text
 
 
 def test_one_seed_shows_no_interval(tmp_path: Path) -> None:
@@ -128,7 +129,7 @@ def test_a_range_that_ended_the_search_is_widened_first() -> None:
 
 @pytest.mark.parametrize("name", STUDIES)
 def test_it_is_short_wherever_it_is_shown(name: str, tmp_path: Path) -> None:
-    """Sentences of 25 words at most; a panel of twelve lines and 80 columns."""
+    """Sentences have 25 words at most, and the panel has twelve lines and 80 columns."""
     a = answered(STUDIES[name](tmp_path))
     for text in (a.do, *a.why, a.score, a.next_step.text):
         for said in SENTENCE.findall(text):
@@ -156,7 +157,8 @@ def test_every_strategy_has_a_plain_name_and_an_instruction() -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "said"),
-    [(0.2, "about 1 second"), (48, "about 48 seconds"), (89.7, "about 90 seconds"), (420, "about 7 minutes"), (8280, "about 2.3 hours"), (9e5, "about 10 days")],
+    [(0.2, "about 1 second"), (48, "about 48 seconds"), (89.7, "about 90 seconds"), (420, "about 7 minutes"), (8280, "about 2.3 hours"),
+        (9e5, "about 10 days")],
 )  # fmt: skip
 def test_durations_are_said_as_people_say_them(seconds: float, said: str) -> None:
     assert lasting(seconds) == said
@@ -224,7 +226,10 @@ def test_a_folder_of_several_studies_has_one_page(tmp_path: Path, capsys: pytest
 
 @pytest.mark.parametrize("width", [390, 1280])
 def test_the_first_screen_is_the_answer(width: int, tmp_path: Path) -> None:
-    """The instruction, the picture of the strategies and the next step are seen without scrolling at 1280 px; on a phone, the first two."""
+    """The instruction, the picture of the strategies and the next step are seen without scrolling at 1280 px.
+
+    On a phone it is the first two.
+    """
     write_report(sized.write(tmp_path, FAR, (1.0,), protocol=THREE), tmp_path / "r.html")
     with page(width=width, height=900) as p:
         p.goto((tmp_path / "r.html").as_uri())

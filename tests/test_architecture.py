@@ -1,4 +1,4 @@
-"""The layers of the house: each module imports only from its own row and those above, at its top or anywhere else in it."""
+"""The layers of the code: each module imports only from its own row and those above, at its top or anywhere else in it."""
 
 import ast
 import functools
@@ -12,7 +12,8 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 LAYERS = [  # a line a folder, and the files of the root
-    {"study.early", "study.errors", "study.records", "study.space", "study.bounds", "study.canonical", "study.failpoints", "study.metrics", "study.scoring", "study.environment", "study.console", "study.inference"},
+    {"study.early", "study.errors", "study.records", "study.space", "study.bounds", "study.canonical", "study.failpoints",
+        "study.metrics", "study.environment", "study.console", "study.inference"},
     {"study.strategies"},
     {"study.question"},
     {"study.storage"},
@@ -25,7 +26,8 @@ LAYERS = [  # a line a folder, and the files of the root
     {"study.budget"},
     {"study.conduct"},
     {"study.results"},
-    {"study.sweep", "study.trial", "study.predict", "study.replay", "study.export", "study.demo", "study.deliver", "study.measure.__main__", "study.tracking.__main__", "study.datasets.__main__", "study.screen.__main__"},
+    {"study.sweep", "study.trial", "study.predict", "study.replay", "study.export", "study.demo", "study.deliver",
+        "study.measure.__main__", "study.tracking.__main__", "study.datasets.__main__", "study.screen.__main__"},
     {"study.__main__"},
 ]  # fmt: skip
 ANALYSIS = [
@@ -47,8 +49,10 @@ MAY_USE_ANALYSIS = (
     "study.screen",
 )  # what a study says of itself is the analysis's to say
 ANALYSIS_MAY_USE = (
-    *LAYERS[0], *LAYERS[1], *LAYERS[2], *LAYERS[3], "study.tracking.ledger", "study.tracking.from_mlflow", "study.search.sample", "study.search.seeds", "study.search.confirmed",
-    "study.datasets.called", "study.datasets.ids", "study.datasets.manifest", "study.datasets.shapes", "study.datasets.spec", "study.datasets.user_table",  # tables of labels
+    *LAYERS[0], *LAYERS[1], *LAYERS[2], *LAYERS[3], "study.tracking.ledger", "study.tracking.from_mlflow", "study.search.sample",
+    "study.search.seeds", "study.search.confirmed",
+    "study.datasets.called", "study.datasets.ids", "study.datasets.manifest", "study.datasets.shapes", "study.datasets.spec",
+    "study.datasets.user_table",  # tables of labels
 )  # fmt: skip
 FILES = {
     ".".join(p.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): p
@@ -64,7 +68,7 @@ def layer(module: str, layers: list[set[str]] = LAYERS) -> int | None:
 
 @functools.cache
 def imports(path: Path) -> frozenset[str]:
-    """Modules of ours that the file imports anywhere, inside functions too."""
+    """Return the modules of ours that the file imports anywhere, inside functions too."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
@@ -161,7 +165,7 @@ def test_private_names_stay_in_their_module(module: str) -> None:
 
 
 def foreign(path: Path) -> set[str]:
-    """Packages of others that the file imports anywhere."""
+    """Return the packages of others that the file imports anywhere."""
     nodes = list(ast.walk(ast.parse(path.read_text())))
     plain = {a.name for n in nodes if isinstance(n, ast.Import) for a in n.names}
     return {n.partition(".")[0] for n in plain | {n.module for n in nodes if isinstance(n, ast.ImportFrom) and n.module}}
@@ -183,13 +187,16 @@ def test_analysis_needs_neither_torch_nor_ray_nor_mlflow() -> None:
 
 
 def test_a_single_trial_needs_neither_ray_nor_optuna_nor_mlflow() -> None:
-    """Nor scikit-learn, a fifth of what its worker would import: it is loaded where folds are drawn or digits are read."""
+    """It does not need scikit-learn either, a fifth of what its worker would import.
+
+    That is loaded where folds are drawn or digits are read.
+    """
     refused = "from study import trial; assert trial.main(['digits/nosuch/full']) == 2"  # by what loads all that it needs
     assert loaded(refused, ["torch", "study.run", "ray", "optuna", "mlflow", "sklearn"]) == ["torch", "study.run"]
 
 
 def test_training_and_search_never_name_the_test_split() -> None:
-    """Only `study.run` opens whole data sets, and only what is measured gets them (tests/test_training.py has the law on the arrays)."""
+    """Only `study.run` opens whole data sets, and only measurements get them (tests/test_training.py has the law on the arrays)."""
     for path in [*(ROOT / "study/training").glob("*.py"), *(ROOT / "study/search").glob("*.py")]:
         for node in ast.walk(ast.parse(path.read_text())):
             named = isinstance(node, ast.Name) and node.id in ("TEST", "open_images", "open_dataset")
@@ -204,5 +211,5 @@ def test_the_command_line_holds_operations_never_science() -> None:
 
 
 def test_importing_the_interface_is_cheap() -> None:
-    """Half a second is promised; what costs seconds is not loaded. Time itself is `benchmarks`' to measure."""
+    """Half a second is promised, and modules that cost seconds are not loaded. Time itself is measured by `benchmarks`."""
     assert loaded("import study; study.Study, study.grid", ["torch", "ray", "optuna", "mlflow", "pandas", "plotly", "timm"]) == []

@@ -1,4 +1,4 @@
-"""Arrays and tensors that Python holds as pictures: every form that says which pixel is which is taken, the others are refused as given."""
+"""Arrays and tensors that Python holds as pictures: every form that says which pixel is which is taken, others are refused as given."""
 
 import itertools
 

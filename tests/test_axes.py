@@ -1,4 +1,4 @@
-"""Budgets and sizes of images as questions: from a study's file to its page, and what such a study leaves as it was."""
+"""Budgets and image sizes as questions: from a study's file to its page, and the parts that such a study leaves unchanged."""
 
 import dataclasses
 import json
@@ -186,7 +186,7 @@ def test_a_budget_may_join_and_none_may_leave() -> None:
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One question, then grown by a longer budget and a larger size of images."""
+    """Run one question, then grow it by a longer budget and a larger image size."""
     folder = tmp_path_factory.mktemp("asking")
     first = run_study(asking((1,), (24,)), results=folder, local=True)
     before = {t.ask.trial_id: t.result for t in first.frames.ledger.trials()}
@@ -364,6 +364,6 @@ def test_words_of_a_crossing_in_steps(tmp_path: Path) -> None:
 
 
 def test_what_the_longest_question_would_be_confirmed_at_is_bounded() -> None:
-    """Its own budget, times what a check may lengthen it by."""
+    """The bound is on its own budget times the factor by which a check may lengthen it."""
     with pytest.raises(ConfigError, match="max_epochs at 30 times its number must be at most 100,000, not 150000. Lower max_epochs"):
         Study(name="s", cells=grid(["digits"], ["resnet18"], ["full"], budgets=(1, 10)), protocol=Protocol(max_epochs=5000))

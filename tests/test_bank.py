@@ -1,4 +1,4 @@
-"""Studies drawn from banks of trainings: made-up arrays here, real trainings are `python -m benchmarks.bank`'s."""
+"""Studies drawn from banks of trainings: made-up arrays here, real trainings in `python -m benchmarks.bank`."""
 
 import math
 from dataclasses import replace
@@ -18,7 +18,7 @@ DEFAULT, RANDOM = Tuning(trials=3, default=True), Tuning(trials=3, default=False
 
 
 def made_up(configs: int = 7, seeds: int = 11, images: int = 60, better: float = 0.0, seed: int = 0) -> Bank:
-    """Configurations differ, seeds less; validation and test agree on which is good."""
+    """Return a bank where configurations differ, seeds differ less, and validation and test agree on which is good."""
     rng = np.random.default_rng(seed)
     labels = np.arange(images) % 3
     level = 0.5 + better + 0.2 * rng.random((configs, 1)) + 0.05 * rng.random((configs, seeds))

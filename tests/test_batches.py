@@ -1,4 +1,4 @@
-"""No step of a training is left with fewer images than its network can be trained on; that is said before anything starts."""
+"""No step of a training is left with fewer images than its network can be trained on, and that is said before anything starts."""
 
 import itertools
 import math
@@ -23,7 +23,7 @@ from study.training.batches import check_share, fewest_images
 
 @given(st.integers(1, 3000), st.integers(1, 70), st.integers(1, 9))
 def test_the_fewest_images_of_a_step_are_counted(images: int, each: int, workers: int) -> None:
-    """As the loop deals them: batches that differ by one at most, every world-th image to a worker."""
+    """They are counted as the loop deals them: batches that differ by one at most, every world-th image to a worker."""
     protocol = Protocol(batch_size=each * workers, workers=workers)
     batches = np.array_split(np.arange(images), math.ceil(images / protocol.batch_size))
     assert protocol.share(images) == min(len(b[rank::workers]) for b in batches for rank in range(workers))
@@ -70,7 +70,10 @@ TRIALS = list(itertools.product(("full", "partial", "linear_probe"), (1, 2), ("t
 
 @pytest.mark.parametrize(("strategy", "batch", "norm"), TRIALS)
 def test_a_trial_of_batches_of_one_is_refused_where_it_could_not_be_trained(strategy: str, batch: int, norm: str, capsys) -> None:
-    """ValueError: Expected more than 1 value per channel when training. Of 1077 training images, batches of two leave one alone."""
+    """Batches of two leave one of 1077 training images alone.
+
+    PyTorch raises ValueError for it: "Expected more than 1 value per channel".
+    """
     config = trial.parse_trial(f"digits/efficientnet_lite0/{strategy}", [f"batch_size={batch}", "image_size=32", f"batch_norm={norm}"])
     places = Places(folder="")
     images = int((open_table(config, places).split == TRAIN).sum())
@@ -85,7 +88,7 @@ def test_a_trial_of_batches_of_one_is_refused_where_it_could_not_be_trained(stra
 
 
 @pytest.mark.parametrize("more", [["--dry-run"], ["--local", "--mlflow", "off"]])
-def test_a_study_of_batches_of_one_is_refused_before_it_starts(more: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_study_of_batches_of_one_is_refused_before_it_starts(more: list[str], tmp_path: Path, capsys) -> None:
     assert sweep.main(["quickstart", "--set", "batch_size=1", "image_size=32", "--results", str(tmp_path), *more]) == 2
     said = capsys.readouterr().err
     assert "gives a worker 1 of" in said and "set batch_size=" in said and said.count("error:") == 1 and not list(tmp_path.iterdir())

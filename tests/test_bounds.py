@@ -1,4 +1,4 @@
-"""Numbers that cannot be are refused in one line where the value is made, whatever field or option they are given to."""
+"""Impossible numbers are refused in one line where the value is made, whatever field or option they are given to."""
 
 import dataclasses
 import itertools
@@ -55,7 +55,10 @@ def test_every_number_has_a_bound() -> None:
 
 @pytest.mark.parametrize(("name", "field", "whole"), NUMBERS, ids=lambda v: str(v))
 def test_no_field_takes_what_is_no_such_number(name: str, field: str, whole: bool) -> None:
-    """Every number of every value times everything that is none: refused in a line that names the field, or (a limit that is off) infinity."""
+    """Every number of every value is tried with everything that is none.
+
+    It is refused in a line that names the field, or it is a limit that is off (infinity).
+    """
     for value in (*NEVER, *(NEVER_WHOLE if whole else ())):
         if value == 10**400 and BOUNDS[field].infinite:
             continue
@@ -104,11 +107,12 @@ SEEDS = [(-1, False), (0, True), (2**32 - 1, True), (2**32, False), (2**63, Fals
 
 @pytest.mark.parametrize(("seed", "fits"), SEEDS)
 def test_seeds_are_whole_numbers_of_32_bits(seed: object, fits: bool) -> None:
-    """OverflowError and ValueError, in the middle of a trial."""
+    """Others raised OverflowError and ValueError in the middle of a trial."""
     if fits:
         assert parse_trial("digits/resnet18/partial", [f"seed={seed}"]).seed == seed
         return
-    for take in (lambda: parse_trial("digits/resnet18/partial", [f"seed={seed}"]), lambda: told([f"seed={seed}"]) and narrow(Study(name="s", cells=CELLS), **told([f"seed={seed}"]))):  # fmt: skip
+    for take in (lambda: parse_trial("digits/resnet18/partial", [f"seed={seed}"]),
+        lambda: told([f"seed={seed}"]) and narrow(Study(name="s", cells=CELLS), **told([f"seed={seed}"]))):  # fmt: skip
         with pytest.raises(ConfigError, match="seed must be"):
             take()
 
@@ -116,7 +120,7 @@ def test_seeds_are_whole_numbers_of_32_bits(seed: object, fits: bool) -> None:
 @pytest.mark.parametrize("field", ["max_epochs", "views", "min_steps"])
 @pytest.mark.parametrize("factor", [2, 3, 1_000])
 def test_a_longer_confirmation_is_within_bounds_too(field: str, factor: int) -> None:
-    """Else the winners' own configurations would be refused, after the search."""
+    """Otherwise the winners' own configurations would be refused after the search."""
     most = int(BOUNDS[field].high)
     fits = {"max_epochs": 1, "views": 1, "min_steps": 1} | {field: most // factor}
     Study(name="s", cells=CELLS, protocol=Protocol(**fits), budget_check=factor, longest=factor)
@@ -143,7 +147,9 @@ def test_a_range_that_no_trial_could_be_given_is_refused(key: str, domain: Any) 
 OPTIONS = {"cpus_per_worker": False, "gpus_per_trial": False, "concurrent": True}
 
 
-@pytest.mark.parametrize(("option", "value"), [*itertools.product(OPTIONS, (math.nan, math.inf, -math.inf, -1, 1e9)), ("cpus_per_worker", 0), ("concurrent", 0), ("concurrent", 1.5), ("gpus_per_trial", 1.5), ("gpus_per_trial", "all")])  # fmt: skip
+@pytest.mark.parametrize(("option", "value"),
+    [*itertools.product(OPTIONS, (math.nan, math.inf, -math.inf, -1, 1e9)), ("cpus_per_worker", 0), ("concurrent", 0),
+        ("concurrent", 1.5), ("gpus_per_trial", 1.5), ("gpus_per_trial", "all")])  # fmt: skip
 def test_what_a_study_runs_on_is_a_number_that_can_be(option: str, value: Any) -> None:
     with pytest.raises(ConfigError, match=f"--{option.replace('_', '-')} must be"):
         Options(**{option: value})
@@ -158,7 +164,9 @@ def test_an_address_that_is_no_server_of_mlflow_is_refused(scheme: str) -> None:
 
 
 COMMANDS: dict[str, tuple[Callable[[list[str]], int], list[str], tuple[str, ...]]] = {
-    "sweep": (sweep.main, ["quickstart", "--dry-run"], ("--cpus-per-worker", "--gpus-per-trial", "--concurrent", "--max-failed", "--trials", "--searches", "--confirm-seeds", "--workers")),
+    "sweep": (sweep.main, ["quickstart", "--dry-run"],
+        ("--cpus-per-worker", "--gpus-per-trial", "--concurrent", "--max-failed", "--trials", "--searches", "--confirm-seeds",
+            "--workers")),
     "mine": (sweep.main, ["mine", "--datasets", "digits", "--dry-run"], ("--hours", "--concurrent")),
     "deliver": (deliver.main, ["nowhere"], ("--hours",)),
     "demo": (demo.main, ["nowhere"], ("--port", "--images")),
@@ -194,7 +202,7 @@ def test_options_that_cannot_be_end_in_one_line_and_code_2(
     ["folds=0", "folds=-2", "views=1000000000", "batch_size=1000000000000", "min_steps=1000000000", "image_size=100000", "seed=-1"],
 )  # fmt: skip
 def test_a_dry_run_refuses_settings_that_cannot_be(given: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The whole search was trained, and then there was no verdict."""
+    """Without that, the whole search was trained, and then there was no verdict."""
     assert sweep.main(["quickstart", "--set", given, "--dry-run", "--results", str(tmp_path)]) == 2
     assert given.partition("=")[0] in (said := capsys.readouterr().err) and said.count("\n") == 1
 

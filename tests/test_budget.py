@@ -1,4 +1,4 @@
-"""The budget check: its arithmetic against simulated truth, its flow whatever interrupts it, what it leaves, says and bars."""
+"""The budget check: its arithmetic against simulated truth, its flow whatever interrupts it, its records, its words and its doubts."""
 
 import dataclasses
 import json
@@ -39,7 +39,8 @@ from tests.sized import predict
 
 def score(said: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = None) -> float:
     w, classes = np.ones(len(labels)) if weights is None else weights, int(max(labels.max(), said.max())) + 1
-    hits, named, truth = (np.bincount(x, weights=v, minlength=classes) for x, v in ((labels, w * (said == labels)), (said, w), (labels, w)))
+    weighed = ((labels, w * (said == labels)), (said, w), (labels, w))
+    hits, named, truth = (np.bincount(x, weights=v, minlength=classes) for x, v in weighed)
     return float((2 * hits / np.maximum(named + truth, 1e-12))[truth > 0].mean())
 
 
@@ -57,7 +58,7 @@ def test_an_influence_is_the_derivative_of_macro_f1_by_an_images_weight() -> Non
 
 
 def runs(rng: np.random.Generator, labels: np.ndarray, ease: np.ndarray, count: int, seed_sd: float = 0.08) -> list[Scored]:
-    """`ease` [N]: log odds with which an image is named rightly; each run has its own luck on top."""
+    """Draw runs. `ease` [N] holds the log odds with which an image is predicted correctly, and each run has its own luck on top."""
     found = []
     for _ in range(count):
         right = rng.random(len(labels)) < 1 / (1 + np.exp(-(ease + seed_sd * rng.standard_normal())))
@@ -67,7 +68,7 @@ def runs(rng: np.random.Generator, labels: np.ndarray, ease: np.ndarray, count: 
 
 
 def simulated(images: int, gain: float, studies: int = 120) -> tuple[Counter, list[Gain]]:
-    """Three strategies, five seeds, and what longer training brings each image differs between images."""
+    """Simulate three strategies with five seeds, where the effect of longer training differs between images."""
     rng, states, found = np.random.default_rng(images), Counter(), []
     for _ in range(studies):
         labels, hard = rng.integers(0, 5, images), 1.5 * rng.standard_normal(images)
@@ -134,7 +135,10 @@ def test_what_cannot_be_known_is_not_known() -> None:
 
 
 def test_sessions_go_together() -> None:
-    """Forty images of eight sessions, in each of which longer training names all rightly or none: eight things are known, not forty."""
+    """There are forty images of eight sessions, and in each session longer training gets all right or none.
+
+    So eight facts are known, not forty.
+    """
     rng = np.random.default_rng(1)
     labels, groups = np.tile(np.arange(5), 8), np.repeat(np.arange(8), 5)
     short = [Scored(score=score(s, labels), said=s) for s in [np.where(rng.random(40) < 0.5, labels, (labels + 1) % 5) for _ in range(5)]]
@@ -159,9 +163,10 @@ def test_a_stretched_protocol_costs_no_strategy_a_view() -> None:
 
 ONCE = 2
 CELLS = grid(["digits"], ["efficientnet_lite0"], ["linear_probe", "full"])
-STUDY = Study(name="s", cells=CELLS, protocol=Protocol(max_epochs=ONCE, image_size=32), trials=2, random_trials=1, grace_epochs=1, confirm_seeds=3)  # fmt: skip
+STUDY = Study(name="s", cells=CELLS, protocol=Protocol(max_epochs=ONCE, image_size=32), trials=2, random_trials=1, grace_epochs=1,
+    confirm_seeds=3)  # fmt: skip
 LEVEL = {"linear_probe": {2: 0.6, 6: 0.6, 18: 0.6}, "full": {2: 0.4, 6: 0.7, 18: 0.72}}
-"""By strategy and epochs, the share of validation images named rightly: full gains by three times the epochs."""
+"""The share of validation images predicted correctly, by strategy and epochs: full gains by three times the epochs."""
 
 
 class Killed(Exception):
@@ -169,7 +174,7 @@ class Killed(Exception):
 
 
 class Made:
-    """A runner without training: `log` holds (what, stage, epochs) of everything it did; the n-th event may be the last."""
+    """A runner without training. `log` holds (what, stage, epochs) of everything it did, and the n-th event may be the last."""
 
     def __init__(self, ledger: Ledger, level: dict = LEVEL, last: int | None = None, act: Callable[[], None] | None = None) -> None:
         self.ledger, self.level, self.left, self.act = ledger, level, last, act
@@ -203,7 +208,7 @@ class Made:
             self.event()
 
     def said(self, ask: Ask, epoch: int, epochs: int) -> np.ndarray:
-        """Images are as hard in every run but for a little, so that what a level is called hangs on no run's luck, and on no id."""
+        """Return predictions in which images are about as hard in every run, so that no level depends on a run's luck or id."""
         rng, hard = np.random.default_rng([int(ask.trial_id, 16) % 2**32, epoch]), np.random.default_rng(0).random(len(self.labels))
         right = hard + 0.05 * rng.standard_normal(len(hard)) < self.level[ask.config["cell"]["strategy"]][epochs] * epoch / epochs
         return np.where(right, self.labels, (self.labels + 1) % 10)
@@ -212,7 +217,8 @@ class Made:
         said = self.said(ask, epoch, epochs)
         own = score(said, self.labels)
         return EpochRecord(
-            epoch=epoch, metrics={"val/macro_f1": own, "val/accuracy": own, "train/loss": 1.0, "train/macro_f1": own, "val/nll": 1.0}, train_seconds=1.0,
+            epoch=epoch, metrics={"val/macro_f1": own, "val/accuracy": own, "train/loss": 1.0, "train/macro_f1": own, "val/nll": 1.0},
+            train_seconds=1.0,
             eval_seconds=0.1, images=100, ended_at=1.0, said=said.tolist() if epoch == epochs and ask.stage is not Stage.SEARCH else None,
         )  # fmt: skip
 
@@ -222,10 +228,11 @@ def executor_of(run: Made, ledger: Ledger, interrupted: Interrupted) -> stages.E
 
 
 def go(study: Study, ledger: Ledger, run: Made, interrupted: Interrupted | None = None) -> bool:
-    """The stages of a sweep between its checks and its report."""
+    """Run the stages of a sweep between its checks and its report."""
     interrupted = interrupted or Interrupted()
     study = ledger.begin(study, {"command": "python -m study.sweep my_study.py"})
-    executor = executor_of(run, ledger, interrupted)
+    executor = stages.Executor(run, ledger, study, Places(folder=ledger.folder.location),
+        {("digits", "official"): open_dataset("digits")}, interrupted)  # fmt: skip
     stages.search(executor)
     chosen = stages.choose(ledger, study.searches)
     if settle(executor, chosen) and not interrupted.is_set():
@@ -278,7 +285,8 @@ def test_a_completed_run_is_measured_as_it_was_recorded(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path, "s")
     stopped = Made(ledger, flat)
     study = ledger.begin(STUDY, {})
-    executor = executor_of(stopped, ledger, Interrupted())
+    executor = stages.Executor(stopped, ledger, study, Places(folder=ledger.folder.location),
+        {("digits", "official"): open_dataset("digits")}, Interrupted())  # fmt: skip
     stages.search(executor)
     chosen = stages.choose(ledger)
     assert settle(executor, chosen) and not ledger.test_openings()
@@ -296,7 +304,8 @@ def test_a_completed_run_is_measured_as_it_was_recorded(tmp_path: Path) -> None:
 
 def test_off_trains_and_measures_in_one_go(tmp_path: Path) -> None:
     ledger, run = finish(dataclasses.replace(STUDY, budget_check=0), tmp_path)
-    assert {(what, stage, epochs) for what, stage, epochs in run.log} == {("trained", "search", 2), ("trained", "confirm", 2), ("measured", "confirm", 2)}  # fmt: skip
+    assert {(what, stage, epochs) for what, stage, epochs in run.log} == {("trained", "search", 2), ("trained", "confirm", 2),
+        ("measured", "confirm", 2)}  # fmt: skip
     assert ledger.budgets() == [] and not ledger.folder.exists("budgets.json") and len(load(ledger).confirmed()) == 6
 
 
@@ -339,8 +348,9 @@ def test_killed_between_its_steps_it_ends_as_if_nothing_had_been(where: str, tmp
 def test_a_signal_stops_before_anything_is_decided(tmp_path: Path) -> None:
     ledger, interrupted = Ledger(tmp_path, "s"), Interrupted()
     run = Made(ledger)
-    ledger.begin(STUDY, {})
-    executor = executor_of(run, ledger, interrupted)
+    study = ledger.begin(STUDY, {})
+    executor = stages.Executor(run, ledger, study, Places(folder=ledger.folder.location),
+        {("digits", "official"): open_dataset("digits")}, interrupted)  # fmt: skip
     stages.search(executor)
     chosen = stages.choose(ledger)
     run.record, plain = (lambda *a: (interrupted.set(), plain(*a))[1]), run.record  # type: ignore[method-assign]
@@ -384,7 +394,8 @@ def test_the_budget_climbs_as_far_as_it_is_allowed_and_gains(tmp_path: Path) -> 
     assert record["factor"] == 9 and [(r["against"], r["factor"]) for r in record["rounds"]] == [(1, 3), (3, 9)]
     assert Counter(run.log)["measured", "confirm", 18] == 4 and Counter(run.log)["measured", "budget", 18] == 2
     assert not [e for e in run.log if e[0] == "measured" and e[2] < 18], "one opening, for the runs that speak"
-    assert [line.rpartition(". ")[2] for line in budget_check.budget_lines(load(ledger))] == ["So all were trained longer", "So all were confirmed at 18 epochs"]  # fmt: skip
+    assert [line.rpartition(". ")[2] for line in budget_check.budget_lines(load(ledger))] == ["So all were trained longer",
+        "So all were confirmed at 18 epochs"]  # fmt: skip
 
 
 def test_a_score_that_falls_is_said_and_equal_epochs_stay(tmp_path: Path) -> None:
@@ -441,7 +452,8 @@ def test_what_is_left_is_known_at_every_step(tmp_path: Path) -> None:
     [
         (lambda v: v.update(questions={}), "'questions' is an object, not a list of objects"),
         (lambda v: v["questions"][0].update(factor=0), "'factor' is a number, not a whole number >= 1"),
-        (lambda v: v["questions"][0]["rounds"][0]["strategies"]["full"].update(state="wins"), "'state' is a text, not one of gains, flat, not known"),
+        (lambda v: v["questions"][0]["rounds"][0]["strategies"]["full"].update(state="wins"),
+            "'state' is a text, not one of gains, flat, not known"),
     ],
 )  # fmt: skip
 def test_a_damaged_file_is_named_with_the_way_out(change: Callable, said: str, tmp_path: Path) -> None:
@@ -461,7 +473,7 @@ def test_a_damaged_file_is_named_with_the_way_out(change: Callable, said: str, t
 
 
 def test_a_sweep_checks_confirms_longer_and_says_so(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    """One epoch of two steps is too few for anything: the probe gains by three. Turned off by one word, nothing of it happens."""
+    """One epoch of two steps is too few for anything, so the probe gains by three. One word turns all of it off."""
     file = tiny.write(tmp_path, strategies=("linear_probe",), seeds=4, check=3)
     file.write_text(file.read_text().replace("max_epochs=2", "max_epochs=1"))
     line = [str(file), "--local", "--mlflow", "off"]

@@ -1,4 +1,4 @@
-"""Differences by class and cell of the confusion matrix, against other roads to the same numbers."""
+"""Differences by class and cell of the confusion matrix, against other ways to the same numbers."""
 
 import dataclasses
 from pathlib import Path
@@ -23,7 +23,10 @@ HERE = Question(dataset="made_up", splits="official", backbone="resnet18", train
 
 
 def made_up(right: dict[str, list[float]], images: int = 400, seeds: int = 6, groups: np.ndarray | None = None, seed: int = 0) -> Classes:
-    """Runs of two strategies on three classes; `right`: by strategy, the share that is named rightly by class; errors go to the next class."""
+    """Return runs of two strategies on three classes.
+
+    `right` is by strategy the share predicted correctly by class. Errors go to the next class.
+    """
     rng = np.random.default_rng(seed)
     labels = np.arange(images) % 3
     hard = rng.random(images)  # an image is as hard for one as for another

@@ -1,4 +1,4 @@
-"""Runs that collapsed, told from searches that found poor settings; and classes too small to decide on."""
+"""Collapsed runs, told apart from searches that found poor settings, and classes too small to decide on."""
 
 import dataclasses
 import math
@@ -58,7 +58,7 @@ def test_one_search_asks_for_more_since_validation_tells_nearly_the_same() -> No
 
 
 def test_a_search_that_found_poor_settings_is_no_collapse() -> None:
-    """As low on test, and as low when it won its search: the run did what its settings do."""
+    """It is as low on test as when it won its search, so the run did what its settings do."""
     assert which(TEST, [np.array([-0.01, 0.02, 0.0, 0.01, 0.01]), OVER[1]])[0] == (False,) * 5
 
 
@@ -110,7 +110,7 @@ shares = st.floats(0, 1).map(lambda v: round(v, 4))
 
 @st.composite
 def questions(draw) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Of one to four strategies with one to twelve runs."""
+    """Draw one to four strategies with one to twelve runs."""
     sizes = draw(st.lists(st.integers(1, 12), min_size=1, max_size=4))
     rows = [np.array(draw(st.lists(shares, min_size=k, max_size=k))) for k in sizes]
     over = [np.array(draw(st.lists(shares | st.just(math.nan), min_size=k, max_size=k))) for k in sizes]
@@ -128,7 +128,7 @@ def test_runs_all_alike_never_collapse(question, score: float, runs: int) -> Non
 @settings(max_examples=200, deadline=None)
 @given(questions(), st.integers(-8, 8))
 def test_what_moves_all_runs_beside_their_searches_alike_changes_nothing(question, shift: int) -> None:
-    """A longer schedule, more pixels, another kept epoch. Powers of two add without rounding."""
+    """Such are a longer schedule, more pixels, or another kept epoch. Powers of two add without rounding."""
     rows, over = question
     over = [np.round(r * 2**20) / 2**20 for r in over]
     assert which(rows, [r + shift / 4 for r in over]) == which(rows, over)
@@ -159,7 +159,7 @@ def test_only_what_is_below_in_both_collapses_where_both_are_known(question) -> 
 
 
 def expected(frames, strategy: str) -> dict[int, float]:
-    """By hand: the golden study has one search a cell."""
+    """Compute it by hand: the golden study has one search per cell."""
     t, e = frames.trials, frames.epochs
     winner = next(frames.chosen[c] for c in frames.chosen if f"/{strategy}/" in c)
     won = t[t.trial_id == winner][OBJECTIVE].item()

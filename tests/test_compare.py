@@ -26,11 +26,10 @@ def test_two_studies_side_by_side(tmp_path: Path, copy: Ledger) -> None:
 
 
 def test_every_setting_that_differs_is_shown_whichever_of_two_studies_has_it(copy: Ledger, tmp_path: Path) -> None:
-    """A late field is written only where it is not at its default: it is in the file of one study and not in the other's."""
+    """A late field is written only where it is not at its default, so it is in the file of one study and not in the other's."""
     old = copy.study()
-    own = dataclasses.replace(
-        old, searches=2, confirm_seeds=4, space={"partial.lr": Log(1e-4, 1e-3)}, protocol=dataclasses.replace(old.protocol, optimizer="sgd")
-    )
+    protocol = dataclasses.replace(old.protocol, optimizer="sgd")
+    own = dataclasses.replace(old, searches=2, confirm_seeds=4, space={"partial.lr": Log(1e-4, 1e-3)}, protocol=protocol)
     copy.folder.write("study.json", json.dumps({**copy._json("study.json"), "study": own.as_dict()}).encode())
     for pair in ([str(GOLDEN), copy.folder.root], [copy.folder.root, str(GOLDEN)]):
         assert compare.main([*pair, "--out", str(tmp_path / "c.html")]) == 0
@@ -41,7 +40,7 @@ def test_every_setting_that_differs_is_shown_whichever_of_two_studies_has_it(cop
 
 
 def rewrite_predictions(ledger: Ledger, change) -> None:
-    """`change`: from the table of one confirm run to another one."""
+    """Rewrite the table of each confirm run by `change`."""
     for path in Path(ledger.folder.root).rglob("predictions.parquet"):
         table = change(pd.read_parquet(path))
         table.assign(group=table.group.astype("Int64")).to_parquet(path)  # pandas would make missing ones floats
@@ -53,7 +52,7 @@ def compared(copy: Ledger) -> dict[str, dict]:
 
 
 def test_two_studies_are_paired_over_the_images_both_hold(copy: Ledger) -> None:
-    """One strategy's runs are made worse: on a tenth of all images they say another class."""
+    """One strategy's runs are made worse: they predict another class on a tenth of all images."""
 
     def worse(t: pd.DataFrame) -> pd.DataFrame:
         logits = np.stack(t.logits.to_numpy())
@@ -73,7 +72,8 @@ def test_two_studies_are_paired_over_the_images_both_hold(copy: Ledger) -> None:
     ("change", "why"),
     [
         (lambda t: t.assign(image=["x" + i for i in t.image]), "the test images differ (360 in A, 360 in B, 0 of one name)"),
-        (lambda t: t[(t.split == "val") | (t.groupby("split").cumcount() >= 10)], "the test images differ (360 in A, 350 in B, 350 of one name)"),
+        (lambda t: t[(t.split == "val") | (t.groupby("split").cumcount() >= 10)],
+            "the test images differ (360 in A, 350 in B, 350 of one name)"),
         (lambda t: t.assign(label=(t.label + 1) % 10), "360 of 360 test images have another label"),
         (lambda t: t.assign(group=np.arange(len(t)) % 9), "the recording sessions of the test images differ"),
     ],

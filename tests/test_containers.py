@@ -1,4 +1,6 @@
-"""docker/compose.yaml on a real Docker daemon: rights, mounts, secret and the stop with one small image, a study with the images themselves."""
+"""docker/compose.yaml on a real Docker daemon: rights, mounts, secret and stop with one small image, and a study with the images
+themselves.
+"""
 
 import contextlib
 import json
@@ -43,7 +45,8 @@ MLFLOW = """
 #!/usr/bin/python
 import os, pathlib, sys, time
 pathlib.Path("/artifacts/x").write_text("x")
-print("FOUND", os.stat(os.environ["PGPASSFILE"]).st_mode & 0o777, len(pathlib.Path(os.environ["PGPASSFILE"]).read_text().strip()), flush=True)
+secret = pathlib.Path(os.environ["PGPASSFILE"])
+print("FOUND", secret.stat().st_mode & 0o777, len(secret.read_text().strip()), flush=True)
 while True:
     time.sleep(1)
 """
@@ -51,7 +54,7 @@ while True:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Iterator[Path]:
-    """What compose reads, with settings and a password of its own; a daemon's files beside it."""
+    """Yield the folder that compose reads, with settings and a password of its own, and a daemon's files beside it."""
     if reason := containers.missing():
         pytest.skip(reason)
     need_hosts()
@@ -73,7 +76,7 @@ def daemon(folder: Path, network: bool = False) -> Iterator[str]:
 
 
 class Compose:
-    """`docker-compose` as docs/cluster.md calls it, with what a test lays over compose.yaml."""
+    """The command `docker-compose` as docs/cluster.md calls it, with what a test lays over compose.yaml."""
 
     def __init__(self, folder: Path, address: str, services: dict[str, dict[str, object]]) -> None:
         self.folder, self.env = folder, os.environ | {"DOCKER_HOST": address}
@@ -96,7 +99,7 @@ class Compose:
 
 
 def small(folder: Path) -> dict[str, dict[str, object]]:
-    """One small image in the place of all three, with programs that say what they may."""
+    """Return one small image in the place of all three, with programs that say what they may do."""
     (folder / "mlflow").write_text(MLFLOW.lstrip())
     (folder / "mlflow").chmod(0o755)
     return {
@@ -129,7 +132,7 @@ def test_compose_gives_what_is_needed_and_no_more_and_lets_the_study_close(folde
 
 
 def test_a_study_in_the_real_images_against_postgres(alone: Ledger, folder: Path) -> None:
-    """As docs/cluster.md has it: images, MLflow on Postgres, a study to its verdict, which is that of one process; the same line resumes."""
+    """It runs as docs/cluster.md has it: images, MLflow on Postgres, a study to the verdict of one process. The same line resumes it."""
     if reason := images.unbuilt():
         pytest.skip(reason)
     torch = os.environ.get("STUDY_TORCH", "cuda")  # cpu asks PyTorch's own index

@@ -1,4 +1,6 @@
-"""Nested cross-fitting: pooled scores, influences and both parts of the variance, against scikit-learn, derivatives, a bootstrap and simulation."""
+"""Nested cross-fitting: pooled scores, influences and both parts of the variance, against scikit-learn, derivatives, bootstrap and
+simulation.
+"""
 
 import math
 from dataclasses import replace
@@ -31,7 +33,7 @@ def folds_of(rng: np.random.Generator, images: int = 120, folds: int = 5, groups
 
 
 def said(rng: np.random.Generator, folds: OuterFolds, passes: int = 1, skill: float = 0.6) -> np.ndarray:
-    """[m, N], right in `skill` of the images, a little more or less by network."""
+    """Draw predictions [m, N], right in `skill` of the images, a little more or less by network."""
     right = skill + 0.1 * rng.standard_normal((passes, len(folds.fold_sizes)))
     wrong = rng.integers(CLASSES, size=(passes, len(folds.labels)))
     return np.where(rng.random(wrong.shape) < right[:, folds.place], folds.labels, wrong)
@@ -158,7 +160,7 @@ def test_passes_that_agree_leave_the_images_alone() -> None:
 
 @pytest.mark.parametrize("metric", ["macro_f1", "accuracy"])
 def test_one_fold_of_several_searches_is_the_analysis_of_one_split(metric: str) -> None:
-    """Resampling and influences agree; what repeats is the same to first order."""
+    """Resampling and influences agree, and the part of the repeats is the same to first order."""
     rng = np.random.default_rng(9)
     folds = folds_of(rng, images=600, folds=1)
     shared = said(rng, folds, passes=2)
@@ -176,7 +178,7 @@ def test_one_fold_of_several_searches_is_the_analysis_of_one_split(metric: str) 
 
 @pytest.mark.parametrize("grouped", [False, True])
 def test_the_variance_through_images_is_that_of_a_bootstrap(grouped: bool) -> None:
-    """Networks as they are; images (whole sessions) drawn again, all counts pooled anew."""
+    """Networks are fixed, images (or whole sessions) are drawn again, and all counts are pooled anew."""
     rng = np.random.default_rng(10)
     groups = rng.integers(60, size=400) if grouped else None
     folds = folds_of(rng, images=400, groups=groups)
@@ -202,7 +204,7 @@ def test_the_variance_within_folds_is_that_of_a_bootstrap_within_folds() -> None
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.tuples(st.integers(1, 30), st.integers(0, 3)), min_size=2, max_size=20), st.integers(0, 2**32 - 1))
 def test_degrees_of_freedom_of_uneven_sessions_are_satterthwaites(units: list[tuple[int, int]], seed: int) -> None:
-    """From the matrix of the quadratic form, and unbiased by it."""
+    """They follow from the matrix of the quadratic form, which also shows that the estimate is unbiased."""
     sizes, whole = np.array(units, float)[:, 0], np.unique([w for _, w in units], return_inverse=True)[1]
     values = np.random.default_rng(seed).standard_normal(len(sizes))
     rest = np.eye(len(sizes)) - (whole[:, None] == whole) * (sizes / np.bincount(whole, sizes)[whole])[:, None]
@@ -220,7 +222,7 @@ def test_degrees_of_freedom_of_uneven_sessions_are_satterthwaites(units: list[tu
 
 
 def made(u: np.ndarray, images: int = 40) -> CrossFitted:
-    """Passes whose folds' sums are `u` [m, K], spread evenly over so many images a fold."""
+    """Return passes whose folds' sums are `u` [m, K], spread evenly over so many images per fold."""
     m, k = u.shape
     folds = OuterFolds(labels=np.zeros(k * images, int), fold=np.repeat(np.arange(k), images), classes=1)
     return CrossFitted(scores=u.sum(axis=1), influence=np.repeat(u / images, images, axis=1), by_fold=u, folds=folds)
@@ -237,7 +239,7 @@ def test_where_no_image_differs_from_its_fold_one_pass_is_students_t_over_folds(
 
 @pytest.mark.parametrize("grouped", [False, True])
 def test_both_parts_of_one_pass_by_hand(grouped: bool) -> None:
-    """Equal folds, and pairs of images as groups: N units of one size in K folds."""
+    """Folds are equal and groups are pairs of images: N units of one size in K folds."""
     rng = np.random.default_rng(15)
     groups = np.arange(120) // 2 if grouped else None
     folds = OuterFolds(labels=rng.integers(CLASSES, size=120), fold=np.arange(120) // 2 % 5, classes=CLASSES, groups=groups)
@@ -247,7 +249,7 @@ def test_both_parts_of_one_pass_by_hand(grouped: bool) -> None:
     sides = [cross_fit(p, folds).influence[0] for p in (a, b)]
 
     def parts(psi: np.ndarray) -> tuple[float, float]:
-        """(between folds, within)."""
+        """Return (variance between folds, variance within)."""
         own = [psi[place == k] for k in range(5)]
         return 5 / 4 * sum(v.sum() ** 2 for v in own), n / (n - 5) * sum(((v - v.mean()) ** 2).sum() for v in own)
 
@@ -260,7 +262,7 @@ def test_both_parts_of_one_pass_by_hand(grouped: bool) -> None:
 
 
 def test_sessions_that_bring_their_share_of_a_fold_are_no_spread_within_it() -> None:
-    """However uneven they are: what a fold's images bring alike is the fold's."""
+    """This holds however uneven they are: a common effect on a fold's images belongs to the fold."""
     u = np.array([[0.02, -0.01, 0.03, -0.04]])
     one = np.repeat(np.arange(6), np.arange(1, 7))
     groups = np.concatenate([one + 6 * k for k in range(4)])
@@ -293,7 +295,7 @@ def test_the_half_width_is_that_of_cochran_and_cox() -> None:
 
 @pytest.mark.parametrize("passes", [1, 2])
 def test_simulated_studies_name_no_winner_that_is_none(passes: int) -> None:
-    """A small run of benchmarks/folds.py, where searches differ: its bars, and what images alone would claim."""
+    """It is a small run of benchmarks/folds.py where searches differ: its bars, and what images alone would claim."""
     world = Partitioned(law=Latent(search=0.2, images=300), designs=((5, passes),))
     (row,) = measure(world, 300)
     assert not missed(row, 300) and 0.9 < row["folds"]["covers"] < 0.995

@@ -1,4 +1,4 @@
-"""A data set's name is taken apart in one place: what is written of it reads back as it was, and no other file joins or cuts one."""
+"""A data set's name is taken apart in one place: it reads back as it was written, and no other file joins or cuts one."""
 
 import ast
 import re
@@ -25,7 +25,7 @@ PLACES = st.lists(PIECES, min_size=1, max_size=8).map("".join)
 
 @st.composite
 def names(draw: st.DrawFn) -> DataName:
-    """Whatever can be made."""
+    """Draw any name that can be made."""
     kind = draw(st.sampled_from(["", *OPTIONS]))
     options = draw(st.lists(st.tuples(st.sampled_from(OPTIONS[kind] or ("",)), PLACES), max_size=3)) if kind else []
     try:
@@ -63,7 +63,7 @@ def test_a_text_is_a_name_or_is_refused_with_one(text: str) -> None:
 
 
 def right(message: str) -> str:
-    """What a refusal says to write."""
+    """Return what a refusal says to write."""
     found = re.search(r"[Ww]rite (\S+?)[.,;]?(?: |$)", message)
     assert found, message
     return found[1]
@@ -149,7 +149,7 @@ WORDS = re.compile(r"\b(splits|protocol|split_protocol|dataset)\b")
 
 
 def by_hand(tree: ast.AST) -> Iterator[tuple[int, str]]:
-    """Every line that joins or cuts a data set's name, as source."""
+    """Yield every line that joins or cuts a data set's name, as source."""
     for node in ast.walk(tree):
         said = ""
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in CUTS and node.args:

@@ -1,4 +1,4 @@
-"""docs/data.md says of tables what is so: its names of columns, folders, files and words are the code's, and its rows are tried."""
+"""Statements of docs/data.md about tables are true: names of columns, folders, files and words are the code's, and its rows are tried."""
 
 import re
 from pathlib import Path

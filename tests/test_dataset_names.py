@@ -1,4 +1,6 @@
-"""One's own images have one short name, on the page, behind a colon and in MLflow, whatever is in front of it and how they are read."""
+"""A user's own images have one short name, on the page, behind a colon and in MLflow, whatever is in front of it and however they are
+read.
+"""
 
 import itertools
 import re

@@ -1,4 +1,4 @@
-"""Laws over every data set, and the forms people have FER2013 in."""
+"""Laws over every data set, and the forms in which people have FER2013."""
 
 import bz2
 import gzip
@@ -24,7 +24,7 @@ AT_HAND = [(n, s) for n in ("digits", "mini_faces", "mini_weeds") for s in CATAL
 
 @pytest.mark.parametrize(("name", "splits"), AT_HAND)
 def test_laws(name: str, splits: str) -> None:
-    """Splits disjoint and complete, labels in range, every class in train, names unique, the same again the next time."""
+    """Splits are disjoint and complete, labels in range, every class in train, names unique, and all the same again the next time."""
     table, again = open_dataset(name, splits=splits), open_dataset(name, splits=splits)
     assert len(set(table.ids)) == len(table.ids) == len(table.labels) == len(table.split)
     assert table.labels.min() >= 0 and table.labels.max() < len(table.classes)
@@ -83,7 +83,7 @@ def test_the_pixel_cache_is_safe_when_two_build_it_at_once(tmp_path: Path) -> No
 
 
 def test_threads_decode_what_one_decodes_in_its_order(tmp_path: Path) -> None:
-    """Whoever stops reading stops the threads; the first image that cannot be read is the one that is named."""
+    """A reader that stops also stops the threads, and the first image that cannot be read is the one that is named."""
     rng = np.random.default_rng(0)
     for k in range(70):
         (tmp_path / "ab"[k % 2]).mkdir(exist_ok=True)
@@ -154,11 +154,12 @@ def test_the_folder_form_maps_classes_by_name_and_keeps_the_official_split(tmp_p
 
 
 def _with_votes(folder: Path, votes: list[list[int]]) -> None:
-    (folder / "fer2013new.csv").write_text("Usage,Image name," + ",".join(f"v{k}" for k in range(10)) + "\n" + "".join(f"Training,x.png,{','.join(map(str, row))}\n" for row in votes))  # fmt: skip
+    (folder / "fer2013new.csv").write_text("Usage,Image name," + ",".join(f"v{k}"
+        for k in range(10)) + "\n" + "".join(f"Training,x.png,{','.join(map(str, row))}\n" for row in votes))  # fmt: skip
 
 
 def test_votes_become_soft_targets_and_disputes_are_known(tmp_path: Path) -> None:
-    """Three training faces (sure, undecided, a non-face), one each to validate and test; FER2013 calls all of them angry."""
+    """There are three training faces (sure, undecided, a non-face), one each to validate and test. FER2013 calls all of them angry."""
     usages = ["Training", "Training", "Training", "PublicTest", "PrivateTest"]
     (tmp_path / "fer2013.csv").write_text("emotion,pixels,Usage\n" + "".join(f"0,{' '.join(['7'] * 2304)},{u}\n" for u in usages))
     happy, undecided, none = [0, 9, 0, 0, 1, 0, 0, 0, 0, 0], [4, 0, 0, 2, 4, 0, 0, 0, 0, 0], [0, 0, 0, 0, 0, 0, 0, 0, 0, 9]

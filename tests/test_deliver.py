@@ -1,4 +1,4 @@
-"""The network that is handed over: trained on all that may be used, scored once, resumable, kept, and what every command takes."""
+"""The network that is handed over: trained on all images that may be used, scored once, resumable, kept, and accepted by every command."""
 
 import dataclasses
 import json
@@ -40,7 +40,7 @@ SMALL = Protocol(max_epochs=2, image_size=32, batch_size=64, views=2, train_eval
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny study, as a sweep leaves it; trained long enough that a trained network leads, and not the line to beat."""
+    """Run the tiny study as a sweep leaves it, trained long enough that a trained network leads, and not the line to beat."""
     root = tmp_path_factory.mktemp("finished")
     study = tiny.write(root, protocol=", min_steps=40", batch=16)
     assert sweep.main([str(study), "--local", "--mlflow", "off", "--results", str(root / "results")]) == 0
@@ -56,7 +56,7 @@ def delivered(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def fresh(finished: Path, tmp_path: Path) -> Path:
-    """A copy that nothing was delivered of."""
+    """Return a copy of which nothing was delivered."""
     return shutil.copytree(finished, tmp_path / "tiny")
 
 
@@ -254,7 +254,7 @@ def test_a_soup_is_still_of_confirm_runs(delivered: Path, tmp_path: Path, capsys
 
 
 def test_the_registered_best_is_what_was_delivered(finished: Path, tmp_path: Path) -> None:
-    """Also where the study was sent to its end before: the alias moves, and the compared network stays a version."""
+    """This also holds where the study was sent to its end before: the alias moves, and the compared network stays a version."""
     from study.conduct.pipeline import report
     from study.tracking.mirror import Mirror
 
@@ -278,7 +278,7 @@ def test_the_registered_best_is_what_was_delivered(finished: Path, tmp_path: Pat
 
 
 class Killed(BaseException):
-    """As a signal that nobody catches."""
+    """An exception that nobody catches, like a signal."""
 
 
 def test_it_goes_on_from_any_kill_and_ends_the_same(fresh: Path, delivered: Path, monkeypatch: pytest.MonkeyPatch) -> None:

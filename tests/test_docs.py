@@ -1,4 +1,4 @@
-"""What the reference pages say is so: docs/api.md is what its generator gives, docs/files.md names every file, variable and exit code."""
+"""Statements of the reference pages are true: docs/api.md is its generator's, docs/files.md names every file, variable and exit code."""
 
 import ast
 import importlib.util
@@ -57,7 +57,7 @@ def test_the_table_of_strategies_is_what_its_generator_gives() -> None:
 
 
 def rows(title: str) -> list[list[str]]:
-    """The cells of the table under a heading, its head left out."""
+    """Return the cells of the table under a heading, without its head."""
     text = FILES.split(f"## {title}\n")[1].split("\n## ")[0]
     return [[c.strip() for c in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("|")][2:]
 
@@ -67,7 +67,7 @@ def named(title: str) -> list[str]:
 
 
 def variables_of(path: Path) -> set[str]:
-    """STUDY_ variables of a file. In Python, strings that are nothing else: our constants and what messages mention are not meant."""
+    """Return the STUDY_ variables of a file. In Python they are whole strings: constants and names inside messages do not count."""
     text = path.read_text()
     if path.suffix != ".py":
         return set(re.findall("STUDY_[A-Z_]+", text))
@@ -86,7 +86,7 @@ def mentioned(folders: tuple[str, ...]) -> dict[str, set[str]]:
 
 
 def read_in(path: Path) -> set[str]:
-    """Variables that a Python file reads: os.environ["X"], os.environ.get("X", ...), "X" in os.environ."""
+    """Return the variables that a Python file reads: os.environ["X"], os.environ.get("X", ...), "X" in os.environ."""
     found = set()
     for n in ast.walk(ast.parse(path.read_text())):
         if isinstance(n, ast.Subscript) and isinstance(n.ctx, ast.Load) and ast.unparse(n.value) == "os.environ":
@@ -126,7 +126,7 @@ def test_exit_codes_are_those_of_the_errors() -> None:
 
 
 def pattern(name: str) -> re.Pattern[str]:
-    """`STUDY/trials/ID/best/` -> whatever lies below such a folder."""
+    """Return a pattern for a name, where `STUDY/trials/ID/best/` matches whatever lies below such a folder."""
     parts = re.split("([A-Z]+)", name)
     return re.compile("".join("[^/]+" if k % 2 else re.escape(p) for k, p in enumerate(parts)) + (".+" if name.endswith("/") else ""))
 
@@ -154,7 +154,7 @@ def test_every_row_is_of_a_file_that_the_code_names() -> None:
 
 @pytest.mark.slow
 def test_every_file_of_a_study_is_in_a_row(tmp_path: Path) -> None:
-    """Killed in the middle of it, and at its end; its cache is its own."""
+    """The study is killed in the middle of it, and at its end, and has a cache of its own."""
     question, results, cache = tiny.write(tmp_path), tmp_path / "results", tmp_path / "cache"
     env = {"STUDY_CACHE": str(cache)}
     killed = tiny.run(question, results, "--local", "--mlflow", "off", env={**env, "STUDY_FAILPOINT": "after_ckpt_rename:3"})
@@ -179,7 +179,7 @@ def test_generated_data_sets_are_in_a_row_of_the_cache(cache: Path) -> None:
 
 
 def anchor(heading: str) -> str:
-    """As GitHub makes it: lower case, blanks to hyphens, other signs left out."""
+    """Return the anchor as GitHub makes it: lower case, blanks to hyphens, other signs left out."""
     return re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
 
 
