@@ -89,7 +89,7 @@ def test_a_trial_keeps_the_laws(strategy: str, network: str, weights: Path, tmp_
 
 
 def allowed(backbone: Backbone, phases: tuple[Phase, ...]) -> set[str]:
-    """Parameters that some phase trains, and the statistics of their modules where that phase moves them."""
+    """Return the parameters that some phase trains, and the statistics of their modules where that phase moves them."""
     names: set[str] = set()
     for phase in phases:
         training = {s.name for s in backbone.slots if phase.moves(s)}

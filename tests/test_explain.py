@@ -1,4 +1,4 @@
-"""What a study trains besides to explain its verdict: wrong labels and controls, resumable, and never a candidate."""
+"""Trainings that explain a verdict: wrong labels and controls, resumable, and never a candidate."""
 
 import dataclasses
 import json
@@ -35,7 +35,8 @@ QUESTION = Study(
     line_size=32,
     budget_check=0,
 )
-EXPLAINED = dataclasses.replace(QUESTION, cells=grid(["digits"], ["efficientnet_lite0"], ["linear_probe", "partial"], (0.1,)), explain=("memorisation", "controls"))  # fmt: skip
+EXPLAINED = dataclasses.replace(QUESTION, cells=grid(["digits"], ["efficientnet_lite0"], ["linear_probe", "partial"], (0.1,)),
+    explain=("memorisation", "controls"))  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -122,9 +123,8 @@ def test_the_page_says_what_pretrained_weights_are_worth(run: Results, tmp_path:
 
 def test_what_was_trained_stays_and_a_finished_study_can_be_explained_later(run: Results, tmp_path: Path) -> None:
     shutil.copytree(Path(run.folder).parent, tmp_path / "results")
-    before = {
-        a.trial_id: json.dumps(r.as_dict(), sort_keys=True) for a in run.frames.ledger.asks() if (r := run.frames.ledger.result(a.trial_id))
-    }
+    kept = run.frames.ledger
+    before = {a.trial_id: json.dumps(r.as_dict(), sort_keys=True) for a in kept.asks() if (r := kept.result(a.trial_id))}
     again = run_study(EXPLAINED, results=tmp_path / "results", local=True)
     after = {
         a.trial_id: json.dumps(r.as_dict(), sort_keys=True)

@@ -1,4 +1,4 @@
-"""Every figure: computed and drawn with data and without; what search figures and importance may say."""
+"""Every figure: computed and drawn with data and without, and the limits of what search figures and importance may say."""
 
 import dataclasses
 import itertools
@@ -76,7 +76,8 @@ def nothing(ledger: Ledger):
 
 
 def test_no_two_strategies_look_alike(monkeypatch: pytest.MonkeyPatch) -> None:
-    known = {"partial": ("#0072B2", "circle"), "full": ("#D55E00", "diamond"), "linear_probe": ("#009E73", "square"), "layer_decay": ("#CC79A7", "triangle-up"), "lp_ft": ("#E69F00", "x")}  # fmt: skip
+    known = {"partial": ("#0072B2", "circle"), "full": ("#D55E00", "diamond"), "linear_probe": ("#009E73", "square"),
+        "layer_decay": ("#CC79A7", "triangle-up"), "lp_ft": ("#E69F00", "x")}  # fmt: skip
     assert {s: (theme.colour(s), theme.symbol(s)) for s in known} == known
     names = [*known, *(f"made_up_{k}" for k in range(24))]
     monkeypatch.setattr(theme, "STRATEGIES", dict.fromkeys(names))
@@ -85,7 +86,7 @@ def test_no_two_strategies_look_alike(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_search_figures_show_every_field_whatever_its_name(tmp_path: Path, few_forests: None) -> None:
-    """What they show is read from the ranges, the study's own included: nothing is listed anywhere."""
+    """They read the fields from the ranges, the study's own included, so nothing is listed anywhere."""
     ledger = synthetic(tmp_path, 80, ["layer_decay", "lp_ft"])
     frames = load(ledger)
     fields = {"lr", "decay", "probe_lr", "probe_share", "augmentation", "weight_decay", "label_smoothing"}
@@ -117,12 +118,12 @@ def test_a_choice_is_a_field_like_others(copy: Ledger, monkeypatch: pytest.Monke
 
 @pytest.fixture
 def few_forests(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Permutations cost most of the figure's time."""
+    """Use few permutations, which take most of the figure's time."""
     monkeypatch.setattr(importance, "PERMUTATIONS", 4)
 
 
 def test_importance_stands_beside_what_noise_reaches(tmp_path: Path, few_forests: None) -> None:
-    """Scores that are noise, then scores that one hyperparameter makes."""
+    """Scores are noise first, and then depend on one hyperparameter."""
     frames = load(synthetic(tmp_path, 50, ["full"]))
     found = importance.compute(frames, findings(frames))
     assert set(found.trials) == {25} and (found.groupby("cell").by_chance.max() > 0.2).all()
@@ -136,7 +137,7 @@ def test_importance_stands_beside_what_noise_reaches(tmp_path: Path, few_forests
 
 
 def test_importance_knows_the_bad_region(tmp_path: Path, few_forests: None) -> None:
-    """High rates diverge or are stopped; the others all score alike: without them there would be nothing to see."""
+    """High rates diverge or are stopped, and the others all score alike. Without the former there would be nothing to see."""
     frames = load(synthetic(tmp_path, 80, ["full"]))
     t = frames.trials.assign(**{"val/macro_f1": 0.6})
     high = t["hp/lr"] > t["hp/lr"].quantile(0.7)

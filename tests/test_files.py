@@ -143,7 +143,7 @@ for line in sys.stdin:
 
 @pytest.mark.parametrize("chain", ["", "simplecache::"])
 def test_what_another_process_writes_to_a_store_is_seen(chain: str, tmp_path: Path) -> None:
-    """The sweep writes, its mirror looks again and again: both through a store of their own."""
+    """The sweep writes, and its mirror looks again and again, both through a store of their own."""
     fsspec.register_implementation("listed", Listed, clobber=True)
     url = f"listed://{tmp_path}/results"
     with subprocess.Popen(
@@ -159,7 +159,7 @@ def test_what_another_process_writes_to_a_store_is_seen(chain: str, tmp_path: Pa
 
 
 class RefusedByStore(Exception):
-    """As a store's client raises them: no OSError, several lines, the password among them."""
+    """An error as a store's client raises it: no OSError, several lines, the password among them."""
 
 
 class Refusing(MemoryFileSystem):
@@ -201,7 +201,7 @@ def test_W3_errors_of_a_remote_store_are_a_line_with_its_url(verb: str, monkeypa
 
 
 class Bucket(MemoryFileSystem):
-    """As the clients of object stores are: there are no folders, and whoever asks for one gets its bucket made."""
+    """A store as the clients of object stores show it: there are no folders, and asking for one makes its bucket."""
 
     protocol = "bucket"
     made: ClassVar[set[str]] = set()
@@ -245,9 +245,8 @@ def test_what_lies_behind_a_url_is_named_by_it(tmp_path: Path) -> None:
         and Folder(tmp_path).shown("a") == f"{tmp_path}/a"
     )
     Folder("memory://broken/s").write("trials/0123456789abcdef/config.json", b"{")
-    with pytest.raises(
-        EnvironmentProblem, match="^memory://broken/s/trials/0.*/config.json is damaged .*remove memory://broken/s/trials/0123456789abcdef "
-    ):
+    said = "^memory://broken/s/trials/0.*/config.json is damaged .*remove memory://broken/s/trials/0123456789abcdef "
+    with pytest.raises(EnvironmentProblem, match=said):
         Ledger("memory://broken", "s").asks()
 
 

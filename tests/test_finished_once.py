@@ -8,7 +8,7 @@ from tests.test_same_images import asked, made
 
 
 def test_the_same_command_on_a_finished_study_leaves_its_last_word(tmp_path: Path) -> None:
-    """Its end was written anew, and every test score stood twice in MLflow."""
+    """Once, its end was written anew, and every test score stood twice in MLflow."""
     study = asked(made(tmp_path / "own", "folder"))
     (tmp_path / "my_study.py").write_text(
         f"from study.question.config import *\nfrom study.strategies import *\nS = Study.from_dict({study.as_dict()!r})\n"

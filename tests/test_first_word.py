@@ -1,4 +1,4 @@
-"""What a command says first: what is wrong with its arguments, before it loads PyTorch; else, within two seconds, that it loads it."""
+"""The first line of a command: its wrong arguments, before it loads PyTorch, or else, within two seconds, that it loads it."""
 
 import re
 import subprocess

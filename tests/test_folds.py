@@ -1,4 +1,4 @@
-"""Test splits that a data set can be cut into: how many it has, and that no verdict rests on two that share images."""
+"""Test splits that a data set can be cut into: their number, and that no verdict rests on two that share images."""
 
 import dataclasses
 import io
@@ -27,7 +27,7 @@ GIVEN = (("train",), ("train", "test"), ("train", "val"), ("train", "val", "test
 
 
 def images(root: Path, kind: str, given: tuple[str, ...]) -> str:
-    """20 images of each of two classes in every split that is given; the data set's name."""
+    """Write 20 images of each of two classes in every given split, and return the data set's name."""
     rows = ["file,label" + (",split" if given else "")]
     for number, (split, name) in enumerate(itertools.product(given or ("",), ("ash", "oak"))):
         folder = root / split / name
@@ -49,7 +49,7 @@ def asked(name: str) -> Study:
 @pytest.mark.parametrize("given", GIVEN, ids=lambda g: "+".join(g) or "none")
 @pytest.mark.parametrize("kind", ["folder", "table"])
 def test_a_table_knows_its_folds(kind: str, given: tuple[str, ...], tmp_path: Path) -> None:
-    """As many as can be opened, and none more; where no split is given, each image is a test image of one."""
+    """It has as many as can be opened, and no more. Where no split is given, each image is a test image of one."""
     name = images(tmp_path / "own", kind, given)
     folds = open_dataset(name).folds
     assert folds == (1 if "test" in given else 5)
@@ -73,7 +73,7 @@ def test_a_fold_by_name_is_refused_where_the_test_split_is_given(tmp_path: Path)
 
 
 def test_the_fold_of_every_cell_is_looked_at(tmp_path: Path) -> None:
-    """The second fold of a data set was opened by its first trial alone."""
+    """Once, the second fold of a data set was opened by its first trial alone."""
     one, two = asked("mini_weeds@official:0"), asked("mini_weeds@official:7")
     with pytest.raises(ConfigError, match="folds 0..4, not fold 7"):
         open_tables(dataclasses.replace(one, cells=(*one.cells, *two.cells)), find_places(str(tmp_path)))
@@ -87,7 +87,7 @@ def test_test_images_in_common_are_found(tests: list[set[int]]) -> None:
 
 @pytest.mark.parametrize("shared", [0, 1, 12])
 def test_no_verdict_rests_on_folds_that_share_test_images(shared: int, tmp_path: Path) -> None:
-    """An image that two folds test would be counted twice. Refused whatever the study was begun as."""
+    """An image that two folds test would be counted twice. It is refused however the study was begun."""
     ledger = write(tmp_path, {"partial": [0.9], "full": [0.5]}, (1.0,), seeds=5, tests=100, folds=5, searches=5, budget_check=0)
     for trial_id in ledger.test_openings()[0]["trials"]:
         file = f"trials/{trial_id}/measured/predictions.parquet"
@@ -104,7 +104,7 @@ def test_no_verdict_rests_on_folds_that_share_test_images(shared: int, tmp_path:
 
 
 def test_a_study_that_confirmed_on_folds_of_its_search_is_no_longer_read() -> None:
-    """Every study of before says confirm_folds; of one, it says nothing."""
+    """Every earlier study says confirm_folds, and where it is one, that means nothing."""
     was = asked("mini_weeds").as_dict()
     assert "confirm_folds" not in was and Study.from_dict({**was, "confirm_folds": 1}) == asked("mini_weeds")
     with pytest.raises(ConfigError, match="begun with confirm_folds 5.*ask anew under another name"):

@@ -1,4 +1,4 @@
-"""A study by outer folds, run from its first check to its page: what it trained on, what it tested, and its verdict worked out by hand."""
+"""A study by outer folds, run from its first check to its page: its training and test images, and its verdict worked out by hand."""
 
 import shutil
 from pathlib import Path
@@ -24,7 +24,8 @@ from study.question.config import Protocol, Study, grid
 NESTED = Study(
     name="nested", cells=grid([{name!r}], ["efficientnet_lite0"], ["linear_probe", "partial"]),
     protocol=Protocol(max_epochs=1, image_size=32, batch_size=8, views=1, train_eval_images=16, warmup_epochs=0.5),
-    folds=5, searches={searches}, trials={searches}, random_trials=0, confirm_seeds={searches}, grace_epochs=1, line_size=32, budget_check=0,
+    folds=5, searches={searches}, trials={searches}, random_trials=0, confirm_seeds={searches},
+    grace_epochs=1, line_size=32, budget_check=0,
 )
 """
 
@@ -43,8 +44,10 @@ def run(question: Path) -> Ledger:
 
 
 def said(ledger: Ledger, strategy: str) -> dict[str, tuple[int, int, int]]:
-    """By image: (its class, the class it was named, the fold it was tested in), from the files that the confirm runs left. An image that is
-    tested twice fails."""
+    """Return by image (its class, its predicted class, the fold it was tested in), from the files that the confirm runs left.
+
+    An image that is tested twice fails.
+    """
     found: dict[str, tuple[int, int, int]] = {}
     for ask in ledger.asks(Stage.CONFIRM):
         if ask.config["cell"]["strategy"] == strategy:
@@ -75,8 +78,11 @@ def test_the_test_images_of_all_folds_open_together_after_the_last_search(run: L
 
 
 def test_the_verdict_is_what_the_predictions_on_disk_come_to_by_hand(run: Ledger) -> None:
-    """Macro-F1 over all folds' predictions together, its derivative by the weight of each image, and the two variances as docs/verdict.md
-    has them; none of it by the code of the product."""
+    """It computes macro-F1 over all folds' predictions together, its derivative by the weight of each image, and the two variances of
+    docs/verdict.md.
+
+    None of the product's own code is used.
+    """
     own = {s: said(run, s) for s in ("features", "linear_probe", "partial")}
     order = sorted(own["partial"], key=lambda image: (own["partial"][image][2], image))
     truth, fold = (np.array([own["partial"][image][k] for image in order]) for k in (0, 2))

@@ -109,7 +109,7 @@ datasets = pytest.importorskip("datasets")
 
 
 def by_label(name: str) -> list[tuple[str, int]]:
-    """Class and brightness of each image, whatever its name."""
+    """Return class and brightness of each image, whatever its name."""
     table = open_dataset(name)
     return sorted((table.classes[y], int(table.decode(k).sum())) for k, y in enumerate(table.labels))
 
@@ -136,16 +136,20 @@ def test_hugging_face_folders_of_every_kind_are_the_same_data(tmp_path: Path) ->
         open_dataset(f"table:{tmp_path / 'parquet' / 'train.parquet'}")
     (tmp_path / "web").mkdir()
     samples = [(f"{k:03d}", f) for k, f in enumerate(sorted(root.rglob("*.png")))]
-    tar_of(tmp_path / "web" / "train-000.tar", [x for key, f in samples for x in ((f"{key}.png", f.read_bytes()), (f"{key}.cls", f"{int(f.parent.name == 'oak')}".encode()))])  # fmt: skip
+    tar_of(tmp_path / "web" / "train-000.tar",
+        [x for key, f in samples for x in ((f"{key}.png", f.read_bytes()),
+            (f"{key}.cls", f"{int(f.parent.name == 'oak')}".encode()))])  # fmt: skip
     assert [pixels for _, pixels in by_label(f"hf:{tmp_path / 'web'}")] == [pixels for _, pixels in expected], "WebDataset"
 
 
 def test_hugging_face_splits_columns_and_faults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    features = datasets.Features({"img": datasets.Image(), "fine": datasets.ClassLabel(names=["x", "y", "none"]), "coarse": datasets.Value("string"), "plant": datasets.Value("int64")})  # fmt: skip
+    features = datasets.Features({"img": datasets.Image(), "fine": datasets.ClassLabel(names=["x", "y", "none"]),
+        "coarse": datasets.Value("string"), "plant": datasets.Value("int64")})  # fmt: skip
 
     def part(count: int, first: int) -> object:
         rows = {"img": [{"bytes": jpeg(scene(first + k), 95), "path": None} for k in range(count)], "fine": [k % 2 for k in range(count)]}
-        return datasets.Dataset.from_dict({**rows, "coarse": ["u" if k % 4 < 2 else "v" for k in range(count)], "plant": [k // 4 for k in range(count)]}, features=features)  # fmt: skip
+        return datasets.Dataset.from_dict({**rows, "coarse": ["u" if k % 4 < 2 else "v" for k in range(count)],
+            "plant": [k // 4 for k in range(count)]}, features=features)  # fmt: skip
 
     datasets.DatasetDict({"train": part(40, 0), "test": part(8, 900), "extra": part(4, 950)}).save_to_disk(str(tmp_path / "d"))
     table = open_dataset(f"hf:{tmp_path / 'd'}")

@@ -72,7 +72,7 @@ BEFORE_KEEP = {
     },
     "seed": 0,
 }  # fmt: skip
-"""A configuration as it was written, and the id it had, before a protocol said which epoch it keeps."""
+"""A configuration and its id as they were written before a protocol said which epoch it keeps."""
 
 
 def test_what_kept_the_best_epoch_before_there_was_a_choice_keeps_it_under_its_own_id() -> None:
@@ -216,7 +216,7 @@ def test_every_kind_of_range_survives_a_file(domain) -> None:
 
 @pytest.fixture(scope="module")
 def grown(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, bytes]]:
-    """The tiny study, as it keeps the best epoch, finished; then three seeds instead of two and a strategy more."""
+    """Run the tiny study, which keeps the best epoch, to its end. Then grow it to three seeds instead of two and one more strategy."""
     root = tmp_path_factory.mktemp("grown")
     tail = ["--local", "--mlflow", "off", "--results", str(root / "results")]
     best = ', keep="best"'
@@ -316,7 +316,7 @@ def test_more_trials_choose_again_and_old_confirm_runs_no_longer_speak(grown: tu
 
 
 def test_the_golden_study_is_extended(tmp_path: Path) -> None:
-    """Read, and grown by a seed without retraining what is there."""
+    """It is read, and grown by a seed without retraining what is there."""
     shutil.copytree(GOLDEN, tmp_path / "results")
     ledger = Ledger(tmp_path / "results", "golden")
     old, done = ledger.study(), set(ledger.results())

@@ -1,4 +1,7 @@
-"""A study on several hosts of a Ray cluster, each with an address of its own (tests/hosts.py); what every node must have, and what is said where one has not."""
+"""A study on several hosts of a Ray cluster, each with an address of its own (tests/hosts.py).
+
+Every node must have the same requirements, and a message names the node that lacks one.
+"""
 
 import json
 import os
@@ -21,7 +24,7 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(3 * STUDY_S)]
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[RayHosts]:
-    """Three hosts; what a test changes on one of them it changes back, or takes a host of its own."""
+    """Yield a cluster of three hosts. A test that changes one of them changes it back, or takes a host of its own."""
     with ray_hosts("n1", "n2", "n3") as made:
         yield made
 
@@ -36,7 +39,7 @@ def sweep(cluster: RayHosts, root: Path, study: Path, *more: str, **env: str) ->
 
 
 def refused(done: subprocess.CompletedProcess[str], code: int = 4) -> str:
-    """The one line."""
+    """Return the one line of a refusal."""
     errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert done.returncode == code and len(errors) == 1 and "Traceback" not in done.stderr, (done.returncode, done.stderr)
     return errors[0]
@@ -60,7 +63,7 @@ def hosts_of(root: Path) -> set[str]:
 
 
 def test_ray_on_one_host_changes_no_number(alone: Ledger, tmp_path: Path) -> None:
-    """The line of docs/cluster.md for one machine: the sweep starts Ray by itself."""
+    """It runs the line of docs/cluster.md for one machine, where the sweep starts Ray by itself."""
     study = tiny.in_any_order(tmp_path)
     with hosts("n1") as machines:
         command = tiny.command(study, tmp_path / "results", "--mlflow", "off", "--ray")
@@ -73,7 +76,7 @@ def test_ray_on_one_host_changes_no_number(alone: Ledger, tmp_path: Path) -> Non
 
 @pytest.mark.quick
 def test_a_host_cut_off_and_one_that_joins_change_no_number(alone: Ledger, tmp_path: Path) -> None:
-    """The same study on three hosts, of which one loses its power and another joins in the middle of it."""
+    """The same study runs on three hosts, of which one loses its power and another joins in the middle of it."""
     study = tiny.in_any_order(tmp_path)
     with ray_hosts("n1", "n2", "n3", dashboard=False) as cluster:
         process = cluster.machines.start("n1", *cluster.sweep(str(study), "--results", str(tmp_path / "results")), env=cluster.env)
@@ -94,7 +97,7 @@ def test_a_host_cut_off_and_one_that_joins_change_no_number(alone: Ledger, tmp_p
 
 @pytest.mark.quick
 def test_two_ddp_workers_on_two_hosts(cluster: RayHosts, tmp_path: Path) -> None:
-    """Each host has one CPU, so the two workers of a trial lie on two; gloo finds the network between them by itself."""
+    """Each host has one CPU, so the two workers of a trial lie on two. Gloo finds the network between them by itself."""
     done = sweep(cluster, tmp_path, tiny.write(tmp_path, ("linear_probe",), trials=1, seeds=1), "--workers", "2")
     assert done.returncode == 0, done.stderr
     whole(tmp_path, 2)
@@ -102,7 +105,10 @@ def test_two_ddp_workers_on_two_hosts(cluster: RayHosts, tmp_path: Path) -> None
 
 
 def test_gloo_takes_the_interface_it_is_told(cluster: RayHosts, tmp_path: Path) -> None:
-    """GLOO_SOCKET_IFNAME of the shell that starts the sweep reaches the workers on every host: one that does not exist ends their trial."""
+    """GLOO_SOCKET_IFNAME of the shell that starts the sweep reaches the workers on every host.
+
+    One that does not exist ends their trial.
+    """
     study = tiny.write(tmp_path, ("linear_probe",), trials=1, seeds=0)
     done = sweep(cluster, tmp_path, study, "--workers", "2", GLOO_SOCKET_IFNAME="none0")
     (result,) = tiny.trained(ledger_of(tmp_path)).values()
@@ -114,7 +120,7 @@ def test_gloo_takes_the_interface_it_is_told(cluster: RayHosts, tmp_path: Path) 
 
 
 def test_a_job_as_the_readme_submits_it(cluster: RayHosts, tmp_path: Path) -> None:
-    """`python` of a job is that of the shell in which the head was started."""
+    """The `python` of a job is that of the shell in which the head was started."""
     study = tiny.write(tmp_path, ("linear_probe",), trials=1, seeds=1)
     job = ["ray", "job", "submit", "--address", "http://127.0.0.1:8265", "--working-dir", ".", "--"]
     command = [*job, "python", "-m", "study.sweep", str(study), "--results", str(tmp_path / "results"), "--mlflow", "off"]
@@ -124,7 +130,7 @@ def test_a_job_as_the_readme_submits_it(cluster: RayHosts, tmp_path: Path) -> No
 
 
 def test_hosts_that_ssh_reaches_become_a_cluster(tmp_path: Path) -> None:
-    """cluster/hosts.sh as docs/cluster.md has it, with a real sshd on every host: start, a study, join, stop."""
+    """It runs cluster/hosts.sh as in docs/cluster.md, with a real sshd on every host: start, a study, join, stop."""
     need_ssh()
     with hosts("n1", "n2", "n3") as machines:
         env = with_ssh(machines, tmp_path)
@@ -145,7 +151,8 @@ def test_hosts_that_ssh_reaches_become_a_cluster(tmp_path: Path) -> None:
         whole(tmp_path, 2)
         assert script("join", "n1", "n3").returncode == 0
         asked = machines.run(
-            "n1", sys.executable, "-m", "cluster.preflight", "--address", "n1:6379", "--nodes", "3", "--results", str(tmp_path / "results"),
+            "n1", sys.executable, "-m", "cluster.preflight", "--address", "n1:6379", "--nodes", "3", "--results",
+            str(tmp_path / "results"),
             env={**env, "RAY_AUTH_MODE": "token"},
         )  # fmt: skip
         assert asked.returncode == 0 and "on 3 node(s)" in asked.stdout, asked.stdout + asked.stderr
@@ -163,7 +170,10 @@ echo "$(hostname) $RAY_AUTH_MODE $(wc -c < "$RAY_AUTH_TOKEN_PATH") $RAY_USAGE_ST
 
 @pytest.mark.quick
 def test_the_ssh_script_alone(tmp_path: Path) -> None:
-    """ssh and its server are real, Ray is stood in for: token, environment, order, a start that is tried again, and what is said where a host lacks something."""
+    """The ssh client and server are real and Ray is a stand-in.
+
+    It tests token, environment, order, a repeated start, and messages about what a host lacks.
+    """
     need_ssh()
     env_of = tmp_path / "env"
     (env_of / "bin").mkdir(parents=True)
@@ -206,7 +216,7 @@ def need_ssh() -> None:
 
 
 def with_ssh(machines: Hosts, folder: Path) -> dict[str, str]:
-    """Starts sshd on every machine; the environment in which `ssh` reaches them, and none of it touches this user's own files."""
+    """Start sshd on every host, and return the environment in which `ssh` reaches them without touching this user's own files."""
     for key in ("host_key", "key"):
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / key)], check=True)
     home = Path.home() / ".ray"
@@ -248,7 +258,7 @@ def preflight(cluster: RayHosts, *arguments: str, **env: str) -> subprocess.Comp
 
 @pytest.mark.quick
 def test_other_code_of_ours_on_a_node_is_named(cluster: RayHosts, tmp_path: Path) -> None:
-    """Also where it lacks what the check itself is made of: the check travels with the question."""
+    """This holds also where the node lacks parts of the check itself, since the check travels with the question."""
     old = tmp_path / "old"
     (old / "search").mkdir(parents=True)
     (old / "__init__.py").touch()
@@ -294,7 +304,7 @@ def test_preflight_finds_nothing_where_nothing_is_wrong(cluster: RayHosts, tmp_p
 
 
 def test_a_node_that_joins_unfit_ends_the_sweep_with_its_name(cluster: RayHosts, tmp_path: Path) -> None:
-    """It would train, and what it left would stay behind."""
+    """Otherwise it would train, and its files would stay behind."""
     study = tiny.write(tmp_path, ("linear_probe",), trials=30)
     cluster.machines.up("n5")
     try:
@@ -323,7 +333,7 @@ def test_a_node_that_joins_unfit_ends_the_sweep_with_its_name(cluster: RayHosts,
     ],
 )
 def test_a_wrong_address_is_said(address: str, said: str, cluster: RayHosts) -> None:
-    """By us: Ray itself tries for minutes, and then says less."""
+    """The product says it itself: Ray tries for minutes, and then says less."""
     code = (
         "from study.errors import StudyError; from study.search.on_ray.cluster import cluster\n"
         f"try:\n  with cluster({address!r}): print('reached')\n"
@@ -350,7 +360,7 @@ def test_a_driver_without_a_node_of_its_own_and_one_without_the_token_are_told(c
 
 @pytest.mark.quick
 def test_the_dashboard_itself_is_asked_whether_it_is_open(cluster: RayHosts, tmp_path: Path) -> None:
-    """401 without a token, whatever the asking shell's own variables say; 200 is a problem."""
+    """An answer of 401 without a token is right, whatever variables the asking shell has, and 200 is a problem."""
     from cluster.preflight import dashboard_is_open
 
     code = "from cluster.preflight import dashboard_is_open as f; print(f('127.0.0.1:8265'))"

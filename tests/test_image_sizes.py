@@ -31,7 +31,7 @@ def test_positions_are_resampled_as_timm_does_it(weights: Path) -> None:
 
 
 def test_at_its_own_size_and_where_any_size_serves_nothing_is_said(weights: Path) -> None:
-    """So that what was begun before has the same arguments, and the same kept network."""
+    """So a study that was begun before has the same arguments and the same kept network."""
     assert create("test_vit", 7, weights=weights, image_size=160).arguments == {}
     assert create("resnet18", 7, weights=weights, image_size=48).arguments == {}
     assert create("efficientnet_lite0", 7, image_size=48).arguments == {}
@@ -76,7 +76,7 @@ def test_every_mode_is_left_as_it_was(weights: Path) -> None:
 
 
 def test_a_transformer_of_another_size_is_trained_reused_kept_and_read_again(tmp_path: Path, weights: Path) -> None:
-    """The whole way: stored token activations, the record's words on the cut, a kept network that knows its size."""
+    """It goes the whole way: stored token activations, the record's words on the cut, a kept network that knows its size."""
     cell = study_of("test_vit", 64).cells[1]
     protocol = Protocol(max_epochs=2, image_size=64, batch_size=64, train_eval_images=32, views=1)
     records = []

@@ -1,4 +1,4 @@
-"""A study from Python, as a notebook runs one; and measurements made afterwards."""
+"""A study from Python, as a notebook runs one, and measurements made afterwards."""
 
 import dataclasses
 import inspect
@@ -131,7 +131,7 @@ def test_a_measurement_is_made_afterwards_and_read_as_a_frame(run: package.Resul
 
 
 def test_only_what_speaks_today_is_measured_and_looking_again_is_no_further_opening(run: package.Results, tmp_path: Path, capsys) -> None:
-    """A search that grew chooses anew, and the runs of its earlier choice stay: measuring them would be one more look at the test set."""
+    """A search that grew chooses anew, and the runs of its earlier choice stay. To measure them would be one more look at the test set."""
     shutil.copytree(Path(run.folder).parent, tmp_path / "results")
     ledger = Ledger(tmp_path / "results", "notebook")
     winner, loser = (ledger.ask(t) for t in ledger.selection()["chosen"].values())
@@ -178,8 +178,8 @@ def test_a_trial_whose_network_is_gone_is_named(tmp_path: Path, capsys) -> None:
 
 
 def test_what_can_be_asked_of_a_sweep_can_be_asked_in_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every option but when it ends, which `mine` sets, and how it was asked for; images are left out where that is asked."""
-    own = {f.name for f in dataclasses.fields(Options)} - {"ends_at", "aside", "command", "arguments"}
+    """This covers every option except its end, which `mine` sets, and how it was asked for. Images are left out where that is asked."""
+    own = {f.name for f in dataclasses.fields(Options)} - {"ends_at", "aside", "command"}
     assert own <= set(inspect.signature(run_study).parameters)
     seen: list[Options] = []
 

@@ -1,4 +1,4 @@
-"""Predictions made anywhere: judged as a study's are, to the last digit; what is wrong with a file is one line with the way out."""
+"""Predictions made anywhere, judged as a study's are, to the last digit. Faults of a file are one line with the way out."""
 
 import csv
 import json
@@ -35,7 +35,7 @@ def write(path: Path, rows: list) -> str:
 
 
 def written(source, folder: Path, as_probabilities: bool) -> tuple[dict[str, list[str]], str]:
-    """({strategy: a file a confirm run}, the labels) of a study's predictions."""
+    """Write a study's predictions, and return ({strategy: one file per confirm run}, the labels)."""
     frames = load(source)
     sides: dict[str, list[str]] = {}
     for row in frames.confirmed().sort_values("seed").to_dict("records"):  # in the order of a study: sums of floats depend on it
@@ -68,7 +68,8 @@ def test_a_studys_own_predictions_get_its_own_numbers(as_probabilities: bool, co
     (row,) = found.pairs.to_dict("records")
     values = judged(["--a", *sides[row["a"]], "--b", *sides[row["b"]], "--labels", labels], tmp_path, capsys)
     ((pair,), (question,)) = values["questions"][0]["pairs"], values["questions"]
-    exact = ("a", "b", "difference", "low", "high", "simultaneous_low", "simultaneous_high", "a_better", "within_margin", "b_better", "p", "p_holm", "p_equivalent", "verdict", "winner")  # fmt: skip
+    exact = ("a", "b", "difference", "low", "high", "simultaneous_low", "simultaneous_high", "a_better", "within_margin", "b_better",
+        "p", "p_holm", "p_equivalent", "verdict", "winner")  # fmt: skip
     assert {k: pair[k] for k in exact} == {k: row[k] for k in exact} and pair["verdict"] == "beats"
     for side in question["sides"]:
         for metric, key in METRICS.items():
@@ -154,7 +155,8 @@ def test_scores_are_those_of_scikit_learn(metric: str, tmp_path: Path, capsys) -
     a, b, labels = made(tmp_path)
     values = judged([a, b, labels, "--metric", metric], tmp_path, capsys)
     truth = pd.read_csv(labels).label
-    theirs = {"macro_f1": lambda t, s: metrics.f1_score(t, s, average="macro"), "accuracy": metrics.accuracy_score, "balanced_accuracy": metrics.balanced_accuracy_score}  # fmt: skip
+    theirs = {"macro_f1": lambda t, s: metrics.f1_score(t, s, average="macro"), "accuracy": metrics.accuracy_score,
+        "balanced_accuracy": metrics.balanced_accuracy_score}  # fmt: skip
     own = [theirs[metric](truth, pd.read_csv(f)["class"]) for f in (a, b)]
     (question,) = values["questions"]
     assert values["metric"] == metric and [s["metrics"][metric]["mean"] for s in question["sides"]] == pytest.approx(own)
@@ -162,7 +164,7 @@ def test_scores_are_those_of_scikit_learn(metric: str, tmp_path: Path, capsys) -
 
 
 def test_one_file_a_side_speaks_of_the_files_and_holds_its_level(tmp_path: Path, capsys) -> None:
-    """The interval is over images alone: of pairs of networks that are equally good it holds zero in 95 of 100."""
+    """The interval is over images alone: for pairs of equally good networks it holds zero in 95 of 100."""
     a, b, labels = made(tmp_path)
     (pair,) = judged([a, b, labels], tmp_path, capsys)["questions"][0]["pairs"]
     assert pair["scope"] == "files" and pair["low"] > 0 and "these files" in (tmp_path / "v.html").read_text()
@@ -201,7 +203,7 @@ def test_names_are_found_whatever_folder_they_were_predicted_in(tmp_path: Path, 
 
 
 def test_study_predict_s_own_tables_are_read(tmp_path: Path, capsys) -> None:
-    """Columns image, class, probability, p(CLASS), problem, network."""
+    """They have the columns image, class, probability, p(CLASS), problem, network."""
     a, b, labels = made(tmp_path)
     before = judged([a, b, labels], tmp_path, capsys)["questions"][0]["pairs"]
     said = pd.read_csv(a)
@@ -248,16 +250,22 @@ BAD = {
     "other images": (lambda a, b, y: changed(a, lambda t: t.assign(image="x" + t.image)), 3, "200 of 200 images", "predict them too"),
     "no class": (lambda a, b, y: changed(a, lambda t: t.assign(**{"class": ""})), 3, "a.csv:2: says no class of 000.jpg", "predict it"),
     "no image": (lambda a, b, y: changed(a, lambda t: t.assign(image="")), 3, "a.csv:2: names no image", "fill it in"),
-    "no label": (lambda a, b, y: changed(y, lambda t: t.assign(label=["", *t.label[1:]])), 3, "labels.csv:2: 000.jpg has no label", "fill"),
+    "no label": (lambda a, b, y: changed(y, lambda t: t.assign(label=["", *t.label[1:]])), 3, "labels.csv:2: 000.jpg has no label",
+        "fill"),
     "labelled twice": (lambda a, b, y: changed(y, lambda t: pd.concat([t, t.head(1)])), 3, "labels.csv:202: 000.jpg stands", "keep one"),
     "one class": (lambda a, b, y: changed(y, lambda t: t.assign(label="oak")), 3, "every image is labelled oak", "nothing to tell"),
     "few images": (lambda a, b, y: changed(y, lambda t: t.head(9)), 3, "9 labelled images", "needs 10"),
-    "no columns": (lambda a, b, y: changed(a, lambda t: t.rename(columns={"class": "x", "image": "z"})), 2, "which column is the image", "?image="),
+    "no columns": (lambda a, b, y: changed(a, lambda t: t.rename(columns={"class": "x", "image": "z"})), 2, "which column is the image",
+        "?image="),
     "no class column": (lambda a, b, y: changed(a, lambda t: t.rename(columns={"class": "x"})), 2, "which column is the class", "?label="),
-    "a class without probability": (lambda a, b, y: changed(a, lambda t: t.assign(ash=0.1, oak=0.9).drop(columns="class")), 3, "no column for yew", "every class"),
-    "a strange column": (lambda a, b, y: changed(a, lambda t: t.assign(ash=0.1, oak=0.8, yew=0.1, elm=0).drop(columns="class")), 3, "column elm is no class", "--classes"),
-    "logits": (lambda a, b, y: changed(a, lambda t: t.assign(ash=-3, oak=8, yew=1).drop(columns="class")), 3, "a.csv:2: ash is '-3'", "softmax"),
-    "not a number": (lambda a, b, y: changed(a, lambda t: t.assign(ash="nan", oak=0, yew=1).drop(columns="class")), 3, "a.csv:2: ash is", "0 to 1"),
+    "a class without probability": (lambda a, b, y: changed(a, lambda t: t.assign(ash=0.1, oak=0.9).drop(columns="class")), 3,
+        "no column for yew", "every class"),
+    "a strange column": (lambda a, b, y: changed(a, lambda t: t.assign(ash=0.1, oak=0.8, yew=0.1, elm=0).drop(columns="class")), 3,
+        "column elm is no class", "--classes"),
+    "logits": (lambda a, b, y: changed(a, lambda t: t.assign(ash=-3, oak=8, yew=1).drop(columns="class")), 3, "a.csv:2: ash is '-3'",
+        "softmax"),
+    "not a number": (lambda a, b, y: changed(a, lambda t: t.assign(ash="nan", oak=0, yew=1).drop(columns="class")), 3,
+        "a.csv:2: ash is", "0 to 1"),
     "not there": (lambda a, b, y: Path(a).unlink(), 3, "does not exist", "give a table of predictions"),
     "one group": (lambda a, b, y: changed(y, lambda t: t.assign(patient="p")), 3, "all images are of one group (patient)", "--groups"),
     "cut short": (lambda a, b, y: Path(a).write_text(Path(a).read_text()[:-6]), 3, "a.csv:201", "cut short"),

@@ -25,7 +25,8 @@ NETWORKS = ("efficientnet_lite0", "resnet18", "mobilenetv3_small_050")
 def keep(network: str, folder: Path, weights: Path, channels: int = 3) -> Predictor:
     backbone = create(network, 3, weights=None if network == "efficientnet_lite0" else weights, seed=4)
     values = kept.Kept(
-        trial="0" * 16, backbone=timm_name_of(network), classes=["a", "b", "c"], image_size=64, channels=channels, precision="fp32", epoch=1,
+        trial="0" * 16, backbone=timm_name_of(network), classes=["a", "b", "c"], image_size=64, channels=channels, precision="fp32",
+        epoch=1,
         arguments=backbone.arguments, side=80,
     )  # fmt: skip
     kept.keep(Folder(str(folder)), values, backbone.model.state_dict())
@@ -50,7 +51,7 @@ def test_timm_builds_the_same_network_from_the_folder_alone(network: str, tmp_pa
 
 
 def test_the_manifest_and_the_file_name_the_network_as_timm_does(tmp_path: Path, weights: Path) -> None:
-    """timm has an `efficientnet_lite0` of its own: another network, which would load these tensors without a word."""
+    """The library timm has an `efficientnet_lite0` of its own: another network, which would load these tensors without a word."""
     keep("efficientnet_lite0", tmp_path, weights)
     assert json.loads((tmp_path / "best" / "manifest.json").read_text())["backbone"] == "tf_efficientnet_lite0"
     with safe_open(tmp_path / "best" / "model.safetensors", framework="pt") as file:
@@ -72,7 +73,7 @@ def test_a_trial_keeps_the_side_its_images_were_stored_at(tmp_path: Path) -> Non
 @pytest.mark.parametrize("shape", [(48, 200), (200, 48), (90, 160), (64, 64), (30, 30)], ids=str)
 @pytest.mark.parametrize("channels", [1, 3])
 def test_a_file_and_an_array_are_one_picture(shape: tuple[int, int], channels: int, tmp_path: Path, weights: Path) -> None:
-    """To the last digit, whatever its shape; an image 48 wide and 200 high was once shown unresized."""
+    """They agree to the last digit, whatever the shape. An image 48 wide and 200 high was once shown unresized."""
     predictor = keep("mobilenetv3_small_050", tmp_path, weights, channels)
     colour = np.random.default_rng(1).integers(0, 256, (*shape, 3), dtype=np.uint8)
     Image.fromarray(colour).save(tmp_path / "a.png")

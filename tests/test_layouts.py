@@ -1,4 +1,4 @@
-"""Folders whose place may not be what they are: splits by other names, misspelt ones, devices' leavings, folders within classes."""
+"""Folders that may not be what their place says: splits by other names, misspelt ones, leftovers of devices, folders within classes."""
 
 import shutil
 from collections.abc import Callable
@@ -16,7 +16,8 @@ from tests.own import classes, scene
 CATS = {"cats": 10, "dogs": 10}
 BY_OTHER_NAMES = [
     ("training_set", "test_set"), ("train_images", "val_images"), ("dev", "eval"), ("Train2017", "Val2017"), ("trainset", "testset"),
-    ("images-train", "images-test"), ("train set", "evaluation"), ("training data", "holdout"), ("development", "hold_out"), ("TRN", "TST"),
+    ("images-train", "images-test"), ("train set", "evaluation"), ("training data", "holdout"), ("development", "hold_out"),
+    ("TRN", "TST"),
     ("train_split", "test_split"), ("my_training", "my_validation"), ("trainimages", "testimages"), ("train.1", "train.2"),
 ]  # fmt: skip
 MISSPELT = ["tets", "tst", "tset", "testt", "Tesst", "vaal", "vlidation", "validaton", "vaildation", "trest", "evall", "test_", "tests"]

@@ -1,4 +1,4 @@
-"""Whatever a file of the ledger is damaged into, its reader says so in one line that names it."""
+"""Damaged files of the ledger: whatever the damage, the reader says so in one line that names the file."""
 
 import json
 import shutil
@@ -60,7 +60,7 @@ def ledger(tmp_path_factory: pytest.TempPathFactory) -> Ledger:
 
 
 def refusal(ledger: Ledger, reader: str, change: Callable[[bytes], bytes]) -> StudyError:
-    """What the reader raises while its file is changed."""
+    """Return the error that the reader raises while its file is changed."""
     name, read = READERS[reader]
     trial = ledger.asks()[0].trial_id
     path = Path(ledger.folder.path(name.format(trial=trial)))
@@ -85,7 +85,7 @@ def test_damage_is_a_line_that_names_the_file_and_the_way_out(reader: str, damag
 
 
 def changed(**fields: object) -> Callable[[bytes], bytes]:
-    """Fields by their path, a__b for b within a; `...` removes one."""
+    """Return a change of fields by their path, a__b for b within a, where `...` removes one."""
 
     def change(data: bytes) -> bytes:
         values = json.loads(data.partition(b"\n")[0] if data.count(b"\n{") else data)
@@ -106,9 +106,11 @@ FIELDS = [
     ("study", {"study__margin": "wide"}), ("study", {"study__space": []}), ("study", {"study__measure": 3}),
     ("facts", {"facts": []}), ("facts", {"facts__finished_at": "today"}), ("facts", {"facts__verdicts": "we won"}),
     ("amendments", {"amendments": {}}), ("amendments", {"amendments": [1]}), ("amendments", {"amendments": [{"at": 1.0}]}),
-    ("ask", {"schema": ...}), ("ask", {"schema": "1"}), ("ask", {"trial_id": ...}), ("ask", {"trial_id": "f" * 16}), ("ask", {"trial_id": 3}),
+    ("ask", {"schema": ...}), ("ask", {"schema": "1"}), ("ask", {"trial_id": ...}), ("ask", {"trial_id": "f" * 16}),
+    ("ask", {"trial_id": 3}),
     ("ask", {"stage": "later"}), ("ask", {"origin": []}), ("ask", {"number": "0"}), ("ask", {"number": 1.5}), ("ask", {"config": []}),
-    ("ask", {"config__cell": ...}), ("ask", {"config__cell__dataset": 3}), ("ask", {"config__cell__strategy": "unheard-of"}), ("ask", {"config__seed": None}), ("ask", {"sequence": True}),
+    ("ask", {"config__cell": ...}), ("ask", {"config__cell__dataset": 3}), ("ask", {"config__cell__strategy": "unheard-of"}),
+    ("ask", {"config__seed": None}), ("ask", {"sequence": True}),
     ("epochs", {"epoch": "1"}), ("epochs", {"epoch": ...}), ("epochs", {"metrics": []}), ("epochs", {"metrics": {"val/macro_f1": "high"}}),
     ("epochs", {"metrics": {"val/macro_f1": 10**400}}), ("epochs", {"facts": None}), ("epochs", {"confusion": [1]}),
     ("epochs", {"confusion": [["a"]]}), ("epochs", {"ended_at": None}),
@@ -116,7 +118,8 @@ FIELDS = [
     ("result", {"val": 3}), ("result", {"val": {}}), ("result", {"val__confusion": [[1.5]]}), ("result", {"val__recall": ["a"]}),
     ("result", {"best_epoch": "1"}), ("result", {"metrics": None}), ("result", {"seconds": None}), ("result", {"schema": ...}),
     ("selection", {"chosen": ...}), ("selection", {"chosen": []}), ("selection", {"chosen": {"a": 1}}), ("selection", {"rule": 1}),
-    ("selection", {"earlier": [1]}), ("openings", {"openings": ...}), ("openings", {"openings": [1]}), ("openings", {"openings": [{"hash": 1}]}),
+    ("selection", {"earlier": [1]}), ("openings", {"openings": ...}), ("openings", {"openings": [1]}),
+    ("openings", {"openings": [{"hash": 1}]}),
 ]  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""What is left of the hours when a search has ended: it is spent before the test set is opened, on what the user left to us."""
+"""The hours that are left when a search has ended: they are spent before the test set is opened, on what the user left to the study."""
 
 import dataclasses
 import functools
@@ -38,7 +38,7 @@ def chosen(hours: float, given: frozenset[str] = frozenset(), **ladder: Any) -> 
 
 
 def after_search(of: Leftover, study: Study, slower: float, hours: float) -> tuple[Study, float, float]:
-    """The grown study, when its search had ended and when all would end; time 0 is the command's start."""
+    """Return (the grown study, when its search had ended, when all would end). Time 0 is the command's start."""
     cost = cost_of(study, of.pictures, of.machine)
     now = slower * (0.6 * cost.start + cost.line + cost.search)
     grown = of.fitted(study, Sofar(now=now, seconds=slower * cost.search), 3600 * hours)
@@ -64,7 +64,9 @@ def test_what_is_left_is_spent_and_no_more(slower: float, hours: float) -> None:
 
 
 def test_what_does_not_fit_any_more_is_given_up_the_least_missed_first() -> None:
-    """By how much slower the search was than priced: seeds, then the budget check, then pixels; nothing that was searched."""
+    """The slower the search was than priced, the more is given up: seeds, then the budget check, then pixels, and nothing that was
+    searched.
+    """
     of, study = chosen(3)
     assert (study.confirm_seeds, study.budget_check, study.confirm_size) == (5, 3, 224)
     late = [after_search(of, study, slower, 3)[0] for slower in (1, 1.2, 2, 3, 5)]
@@ -138,7 +140,7 @@ def test_a_study_asked_for_as_it_began_goes_on_as_it_grew(tmp_path: Path) -> Non
 
 
 class Once:
-    """Fits one strategy and one seed more, the first time it is asked."""
+    """A test of fit that allows one strategy and one more seed the first time it is asked."""
 
     def __init__(self) -> None:
         self.asked: list[Sofar] = []

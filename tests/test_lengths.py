@@ -1,4 +1,4 @@
-"""Which length is taken, what hours hold, and the temperature: laws of pure functions."""
+"""The length that is taken, the studies that fit into hours, and the temperature: laws of pure functions."""
 
 import math
 
@@ -49,14 +49,14 @@ def test_longer_is_taken_unless_it_is_lower_by_more_than_a_standard_error() -> N
 
 
 def test_a_slow_fall_does_not_add_up() -> None:
-    """Each is lower than the one before it by less than a standard error, the last than the first by more."""
+    """Each is lower than the one before it by less than a standard error, and the last is lower than the first by more."""
     rows = tried((10, (0.60, 0.64)), (30, (0.585, 0.625)), (100, (0.57, 0.61)))
     assert not is_lower(rows[1], rows[0]) and not is_lower(rows[2], rows[1]) and is_lower(rows[2], rows[0])
     assert choose(rows).epochs == 30
 
 
 def test_runs_of_one_seed_pair_up() -> None:
-    """As measured on ants and bees: two heads apart by 6 points, and both 1 point lower after longer training."""
+    """The numbers were measured on ants and bees: two heads apart by 6 points, and both 1 point lower after longer training."""
     a = Tried(epochs=9, scores=(0.797, 0.861), seeds=(1, 2))
     b = Tried(epochs=30, scores=(0.848, 0.786), seeds=(2, 1))
     assert compare(b, a) == pytest.approx((-0.012, 0.001)) and choose([a, b]) == a
@@ -82,7 +82,7 @@ def test_more_hours_never_hold_less_and_what_they_hold_is_within_them(seed: int)
 
 
 def said(temperature: float, images: int, seed: int) -> Predictions:
-    """Labels drawn from softmax(logits / temperature)."""
+    """Return predictions with labels drawn from softmax(logits / temperature)."""
     rng = np.random.default_rng(seed)
     logits = rng.normal(0, 3, (images, 4))
     shares = np.exp(log_shares(logits / temperature))
@@ -99,7 +99,7 @@ def test_a_temperature_is_found_and_judged_on_images_it_was_not_fitted_on() -> N
 
 
 def test_an_error_that_is_cross_fitted_is_no_better_than_chance_allows() -> None:
-    """Labels that have nothing to do with the logits: the fitted half cannot make the other half right."""
+    """Labels have nothing to do with the logits, so the fitted half cannot make the other half right."""
     rng = np.random.default_rng(0)
     noise = Predictions(
         images=np.arange(400).astype(str), labels=rng.integers(0, 4, 400), groups=None, logits=np.asarray(rng.normal(0, 3, (400, 4)))

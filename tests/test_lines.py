@@ -174,7 +174,8 @@ def test_it_is_solved_before_anything_is_searched_and_never_again(run: Results) 
 
 
 def test_what_is_solved_once_stands_beside_every_seed(tmp_path: Path) -> None:
-    whole = dataclasses.replace(ASKED, cells=tuple(Cell(**{**vars(c), "train_fraction": 1.0}) for c in CELLS), protocol=dataclasses.replace(ASKED.protocol, batch_size=512))  # fmt: skip
+    whole = dataclasses.replace(ASKED, cells=tuple(Cell(**{**vars(c), "train_fraction": 1.0}) for c in CELLS),
+        protocol=dataclasses.replace(ASKED.protocol, batch_size=512))  # fmt: skip
     found = run_study(whole, results=tmp_path, local=True).findings
     own = found.strategies[(found.strategies.metric == "macro_f1")].set_index("strategy")
     assert own.at["features", "se_runs"] == 0 < own.at["features", "se_images"] and own.at["partial", "se_runs"] > 0

@@ -18,7 +18,7 @@ DEAD = 2**22 + 1  # beyond the largest number Linux gives
 
 
 def left(path: Path, age: float = 0.0, **fields: object) -> None:
-    """A lock as a sweep on this machine leaves it, but for `fields`, last touched `age` seconds ago."""
+    """Write a lock as a sweep on this machine leaves it, except for `fields`, last touched `age` seconds ago."""
     values = {"host": socket.gethostname(), "pid": DEAD, "since": 1.0, "started": 1.0, "machine": lock.machine()}
     put(path, json.dumps({k: v for k, v in {**values, **fields}.items() if v is not ...}).encode(), age)
 
@@ -79,7 +79,8 @@ def test_a_machine_that_was_given_another_name_still_sees_its_own(tmp_path: Path
 
 BROKEN = {
     "a list": b"[]", "an object": b"{}", "null": b"null", "a number": b"7", "a text": b'"x"', "empty": b"", "no JSON": b"{",
-    "bad UTF-8": b"\xff\xfe\x00", "deep": b"[" * 100_000, "no pid": {"pid": ...}, "a pid in words": {"pid": "one"}, "no process": {"pid": -1},
+    "bad UTF-8": b"\xff\xfe\x00", "deep": b"[" * 100_000, "no pid": {"pid": ...}, "a pid in words": {"pid": "one"},
+    "no process": {"pid": -1},
     "a pid beyond all": {"pid": 10**30}, "true": {"pid": True}, "no since": {"since": ...}, "since in words": {"since": "noon"},
     "since beyond the calendar": {"since": 1e300}, "since never": {"since": float("nan")}, "started in words": {"started": "then"},
     "no host": {"host": ...}, "a host in numbers": {"host": 5}, "a machine in numbers": {"machine": []}, "no machine": {"machine": ...},

@@ -1,4 +1,4 @@
-"""The losses: known answers, what weights of images do to each, and that a trial trains with the one it names."""
+"""The losses: known answers, the effect of image weights on each, and that a trial trains with the one it names."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -35,7 +35,7 @@ def trial(**values: object) -> TrialConfig:
 
 
 def first_loss(config: TrialConfig, weights: Path, cache: Path, by_image: np.ndarray | None = None) -> float:
-    """Of the first step, which is the whole epoch; `by_image`: weights [training images], by position."""
+    """Return the loss of the first step, which is the whole epoch. `by_image` holds weights [training images], by position."""
     inputs = open_inputs(config, Places(folder="", cache=str(cache)))
     if by_image is not None:
         own = np.ones(len(inputs.table.labels), np.float32)
@@ -53,7 +53,7 @@ def test_every_name_that_a_recipe_takes_is_a_loss() -> None:
 
 
 def test_the_focal_loss_by_hand() -> None:
-    """Equation 5 of the paper: p = 0.8 costs (1 - 0.8)^2 * -ln 0.8; smoothed by 0.2, the other class has a tenth of the target."""
+    """Equation 5 of the paper: p = 0.8 costs (1 - 0.8)^2 * -ln 0.8. Smoothed by 0.2, the other class has a tenth of the target."""
     logits = torch.tensor([[0.8, 0.2]]).log()
     plain = losses.focal(logits, torch.tensor([0]), None, None, 0.0)
     assert float(plain) == pytest.approx(0.04 * -np.log(0.8), rel=1e-5)
@@ -74,7 +74,7 @@ def test_a_focal_loss_that_focuses_on_nothing_is_cross_entropy(
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_a_weight_multiplies_an_images_whole_loss(name: str) -> None:
-    """An image of weight 2 counts as two, one of weight 0 as none; weights of one change nothing."""
+    """An image of weight 2 counts as two, one of weight 0 as none, and weights of one change nothing."""
     loss = LOSSES[name]
     each = torch.stack([loss(LOGITS[k : k + 1], LABELS[k : k + 1], None, BY_CLASS, 0.1) for k in range(6)])
     torch.testing.assert_close(loss(LOGITS, LABELS, WEIGHTS, BY_CLASS, 0.1), (WEIGHTS * each).sum())
@@ -110,6 +110,6 @@ def test_a_trial_weighs_its_images_whatever_its_loss(name: str, values: dict[str
 
 
 def test_a_trial_trains_with_the_loss_it_names(weights: Path, tmp_path: Path) -> None:
-    """Of well over a half that is to be learnt, a focal loss counts less than all and more than nothing."""
+    """A focal loss counts less than all of it and more than nothing, where well over a half is still to be learnt."""
     usual, focal = (first_loss(trial(**v), weights, tmp_path) for v in ({}, {"loss": "focal"}))
     assert 0.3 * usual < focal < 0.95 * usual

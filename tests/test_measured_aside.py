@@ -91,7 +91,7 @@ def test_an_error_takes_the_place_of_no_rows_that_were_measured(tmp_path: Path, 
 
 
 def test_a_run_of_too_few_images_for_a_probe_is_completed_and_its_predictions_stand(tmp_path: Path) -> None:
-    """Three images a class: every confirm run failed, its predictions unread, and the study had no verdict."""
+    """With three images per class, every confirm run once failed, its predictions were unread, and the study had no verdict."""
     places = Places(folder=str(tmp_path), foreign=("digits", "mini_faces"))
     ending = run_trial(CONFIG, places, lambda record: False, measurements=("predictions", "reprobe", "calibration"))
     assert ending.outcome is Outcome.COMPLETED

@@ -1,4 +1,4 @@
-"""What is measured on finished networks, each against a case whose answer is known."""
+"""Measurements on finished networks, each against a case whose answer is known."""
 
 import dataclasses
 import json
@@ -56,7 +56,7 @@ def test_features_align_with_themselves_however_they_are_turned_and_scaled() -> 
 
 
 def test_unrelated_features_align_with_nothing_even_of_few_images() -> None:
-    """Biased CKA of 12 images and 200 features is near 1 by construction; the unbiased one scatters about 0."""
+    """Biased CKA of 12 images and 200 features is near 1 by construction. The unbiased one scatters about 0."""
     drawn = [unbiased_cka(kernel(RNG.standard_normal((12, 200))), kernel(RNG.standard_normal((12, 200)))) for _ in range(400)]
     assert abs(np.mean(drawn)) < 4 * np.std(drawn) / 20
     assert np.isnan(unbiased_cka(np.ones((5, 5)), np.ones((5, 5))))
@@ -79,7 +79,7 @@ def test_a_probe_finds_what_features_hold_and_no_more() -> None:
 
 
 def test_excess_green_finds_the_leaves_that_were_drawn() -> None:
-    """On 40 miniature weeds; about 0.45 of the union is what a threshold can do where grass is green too."""
+    """There are 40 miniature weeds. About 0.45 of the union is what a threshold can do where grass is green too."""
     overlaps, by_chance = [], []
     for k in range(40):
         leaves: list[np.ndarray] = []
@@ -95,13 +95,19 @@ def test_excess_green_finds_the_leaves_that_were_drawn() -> None:
 
 
 class Answers:
-    """Stands where a network would: logits are a function of the pixels."""
+    """A stand-in for a network: logits are a function of the pixels."""
 
     def __init__(self, function: Callable[[np.ndarray], np.ndarray]) -> None:
         self.logits = function
 
 
-def made_up(pixels: np.ndarray, labels: np.ndarray, split: np.ndarray, answer: Callable[[np.ndarray], np.ndarray], **more: Any) -> Finished:
+def made_up(
+    pixels: np.ndarray,
+    labels: np.ndarray,
+    split: np.ndarray,
+    answer: Callable[[np.ndarray], np.ndarray],
+    **more: Any,
+) -> Finished:
     table = ImageTable(
         name="made_up",
         classes=tuple(map(str, range(int(labels.max()) + 1))),
@@ -125,7 +131,7 @@ def made_up(pixels: np.ndarray, labels: np.ndarray, split: np.ndarray, answer: C
 
 
 def scenes(count: int = 60) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """A bright green square (class by its size) on ground whose blue goes with the class: pixels, labels, masks."""
+    """Draw a bright green square (class by its size) on ground whose blue goes with the class, and return pixels, labels and masks."""
     labels = np.arange(count) % 2
     pixels = np.full((count, 24, 24, 3), (120, 90, 60), np.uint8)
     pixels[..., 2] = np.where(labels, 160, 20)[:, None, None]
@@ -255,7 +261,7 @@ def test_every_measurement_of_a_real_network_is_rows_with_finite_figures(trained
 
 
 class Untouched(Measurement):
-    """Hands another measurement the start in the place of the tuned network."""
+    """A measurement that passes the start to another measurement in the place of the tuned network."""
 
     splits = ("val",)
 
@@ -322,7 +328,7 @@ def test_labelled_images_are_read_from_a_table_and_from_folders_of_wordnet_ids(t
 
 
 def test_the_untouched_head_knows_as_much_as_before_of_labelled_images(tmp_path: Path) -> None:
-    """The pretrained network itself, on images of its own classes: the same accuracy before and after."""
+    """The pretrained network itself, on images of its own classes, has the same accuracy before and after."""
     backbone = create("efficientnet_lite0", None)
     assert backbone.model.get_submodule(backbone.head).out_features == 1000
     images = np.zeros((4, SIZE, SIZE, 3), np.uint8)
@@ -343,7 +349,7 @@ def test_the_untouched_head_knows_as_much_as_before_of_labelled_images(tmp_path:
 
 
 def test_statistics_of_the_start_are_those_of_the_runs_own_training_images() -> None:
-    """Two seeds of a fraction train on different images; an untouched network has forgotten nothing on either's statistics."""
+    """Two seeds of a fraction train on different images, and an untouched network has forgotten nothing on either's statistics."""
     backbone = create("efficientnet_lite0", None)
     where = SimpleNamespace(place=lambda m: m, autocast=torch.no_grad, device=torch.device("cpu"))
     network = SimpleNamespace(model=backbone.model.eval(), where=where, mean=backbone.mean, std=backbone.std)

@@ -1,4 +1,4 @@
-"""What a search remembers after it was resumed is what it knew: the same trials in Optuna, the same next question."""
+"""The memory of a resumed search is what it knew before: the same trials in Optuna, the same next question."""
 
 import dataclasses
 from pathlib import Path
@@ -15,7 +15,7 @@ CELLS = grid(["digits"], ["efficientnet_lite0"], ["partial", "full"])
 
 
 def searched(folder: Path, grace: int, factor: int, asked: int) -> tuple[SearchPlan, Ledger]:
-    """A search of `asked` trials as the conductor runs one: some complete, some stopped, some that failed or diverged."""
+    """Run a search of `asked` trials as the conductor does: some complete, some stopped, some that failed or diverged."""
     study = Study(
         name="s",
         cells=CELLS,
@@ -51,14 +51,15 @@ def searched(folder: Path, grace: int, factor: int, asked: int) -> tuple[SearchP
 
 
 def round6(value: object) -> object:
-    """As a configuration keeps it."""
+    """Round a value as a configuration keeps it."""
     return float(f"{value:.6g}") if isinstance(value, float) else value
 
 
 def memory(plan: SearchPlan) -> list[dict]:
     return [
         {
-            "state": t.state, "values": t.values, "params": {k: round6(v) for k, v in t.params.items()}, "distributions": t.distributions, "steps": t.intermediate_values,
+            "state": t.state, "values": t.values, "params": {k: round6(v) for k, v in t.params.items()},
+            "distributions": t.distributions, "steps": t.intermediate_values,
             "rungs": {k: v for k, v in t.system_attrs.items() if k.startswith("completed_rung")},
         }
         for cell in plan.cells.values() for t in cell.study.get_trials()
@@ -67,7 +68,9 @@ def memory(plan: SearchPlan) -> list[dict]:
 
 @pytest.mark.parametrize(("grace", "factor"), [(1, 2), (2, 3), (3, 2), (1, 4)])
 def test_a_resumed_search_remembers_what_it_knew(grace: int, factor: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As the search that was told while it ran, and as one that is asked, reported to and told again, whose next questions are the same."""
+    """It equals the search that was told while it ran, and one that is asked, reported to and told again: both ask the same next
+    questions.
+    """
     plan, ledger = searched(tmp_path, grace, factor, 40)
     resumed = SearchPlan(plan.study, ledger)
     assert memory(resumed) == memory(plan) and resumed.done == 40

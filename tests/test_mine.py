@@ -1,4 +1,7 @@
-"""`mine`: the choice is a function of images, speeds and hours, with laws; what is left of a study is measured; a log is never silent."""
+"""The word `mine`: the choice is a function of images, speeds and hours, with laws.
+
+The rest of a study is measured, and a log is never silent.
+"""
 
 import dataclasses
 import json
@@ -35,7 +38,7 @@ MEASURED = {  # milliseconds an image of EfficientNet-Lite0 on one core: (frozen
 
 
 def machine(speed: float = 1.0, at_once: int = 2, start: float = 60, **more) -> Machine:
-    """Two cores as they were measured, `speed` times as fast."""
+    """Return two cores as they were measured, `speed` times as fast."""
     paces: dict[tuple[str, str], dict[int, tuple[Pace, ...]]] = {}
     for size, rows in MEASURED.items():
         for strategy in ("linear_probe", *EVERY):
@@ -418,7 +421,7 @@ def test_settings_set_protocol_and_study_as_python_does() -> None:
 @pytest.mark.parametrize("command", [["sweep", "quickstart"], ["trial", "digits/efficientnet_lite0/partial"]])
 @pytest.mark.parametrize("between", [[], ["views=1"]])
 def test_a_setting_that_is_given_twice_is_refused(command: list[str], first: str, between: list[str], capsys) -> None:
-    """The last one won, in a trial, without a word."""
+    """In a trial, the last one once won without a word."""
     name = first.partition("=")[0]
     main = {"sweep": sweep, "trial": trial}[command[0]].main
     assert main([command[1], "--set", first, *between, f"{name}=16"]) == 2
@@ -601,7 +604,8 @@ def test_a_log_names_the_time_left_and_is_never_silent(monkeypatch, capsys) -> N
         watch("epoch", ask, record(1))
         time.sleep(0.3)
         result = TrialResult(
-            trial_id="t", outcome=Outcome.COMPLETED, reason="", epochs=2, best_epoch=1, metrics={"val/macro_f1": 0.5}, classes=[], val=None,
+            trial_id="t", outcome=Outcome.COMPLETED, reason="", epochs=2, best_epoch=1, metrics={"val/macro_f1": 0.5}, classes=[],
+            val=None,
             seconds=0.4, images=9, workers=1, device="", attempts=1, started_at=0.0, ended_at=0.0, facts={},
         )  # fmt: skip
         watch("end", ask, result)

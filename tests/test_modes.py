@@ -1,4 +1,4 @@
-"""One decoding of every mode and format, whichever way a picture comes in; what has no scale is refused by name."""
+"""One decoding of every mode and format, whichever way a picture comes in. A picture without a scale is refused by name."""
 
 import io
 from collections.abc import Callable
@@ -26,7 +26,7 @@ READ, REFUSED = [c for c in CASES if c.shows is not None], [c for c in CASES if 
 
 
 def given(data: bytes | Path, touched: bool) -> np.ndarray:
-    """As a data set of Python's gives it: its PNG, decoded."""
+    """Return the picture as a data set of Python's gives it: its PNG, decoded."""
     image = Image.open(io.BytesIO(data) if isinstance(data, bytes) else data)
     if touched:
         image.load()
@@ -127,7 +127,7 @@ def test_a_turned_picture_is_turned_whichever_way_it_comes(case: str, orientatio
 
 
 def test_a_torchvision_folder_is_read_as_its_files_are(tmp_path: Path) -> None:
-    """Its loader makes RGB of everything, and what was transparent any colour; a transform may lose how a picture lies."""
+    """Its loader makes RGB of everything, and gives transparent places any colour. A transform may lose how a picture lies."""
     root = classes(tmp_path / "own", {"a": 6, "b": 6})
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -182,7 +182,7 @@ def test_a_turned_jpeg_is_refused_where_its_transform_loses_how_it_lies(tensor: 
 
 
 def test_studies_of_pictures_that_are_read_as_ever_keep_what_was_kept(tmp_path: Path) -> None:
-    """The fingerprint names the caches: it is another one where a picture is read anew, and only there."""
+    """The fingerprint names the caches. It differs where a picture is read anew, and only there."""
     root = classes(tmp_path / "own", {"a": 6, "b": 6})
     (root / "a" / "deep.tif").write_bytes(tiff(grey(16), 16))
     before = open_dataset(f"folder:{root}").fingerprint
