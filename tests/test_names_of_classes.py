@@ -1,4 +1,4 @@
-"""Names of classes have one rule, whatever reader brings them; what says that there is no label has one too."""
+"""Names of classes have one rule, whichever reader brings them, and so have the words that say there is no label."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""The verdict of a study by outer folds: from what every network said of its own fold."""
+"""The verdict of a study by outer folds, from the predictions of every network for its own fold."""
 
 import dataclasses
 from pathlib import Path
@@ -94,7 +94,7 @@ def test_the_network_to_use_has_the_score_of_all_folds_networks(tmp_path: Path) 
 
 
 def test_a_collapsed_run_of_one_fold_is_found(tmp_path: Path) -> None:
-    """One network of ten that fell by what its search had reached, on validation and on test."""
+    """One network of ten falls below what its search had reached, on validation and on test."""
     frames = made(tmp_path, 2, seeds=10)
     last = frames.planned[next(c for c in frames.planned if "/partial/" in c)][3]
     epochs = frames.epochs.assign(**{"val/macro_f1": frames.epochs["val/macro_f1"].where(frames.epochs.trial_id != last, 0.1)})
@@ -117,7 +117,7 @@ def test_two_studies_are_paired_by_the_same_estimator(tmp_path: Path) -> None:
 
 
 def test_what_a_design_can_see_goes_by_the_degrees_of_freedom_of_its_estimator(tmp_path: Path) -> None:
-    """As many as the estimate of such a study has: K - 1 of one pass, K (m - 1) of m; fewer see less."""
+    """They are as many as the estimate of such a study has: K - 1 of one pass, K (m - 1) of m. Fewer see less."""
     for passes, df in ((1, 4), (2, 5), (3, 10)):
         (pair,) = findings(made(tmp_path / str(passes), passes)).pairs.to_dict("records")
         own = [design(5 * passes, 1, 300, Spread(), folds=folds) for folds in (5, 1)]

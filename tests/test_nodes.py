@@ -1,4 +1,4 @@
-"""What every node of a cluster must have, and how it is told where one has not; on several hosts for real in tests/test_hosts.py."""
+"""Requirements on every node of a cluster, and the message where a node lacks one. tests/test_hosts.py has real hosts."""
 
 import copy
 import http.server
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.timeout(120)
 
 
 def found(results: Path, *folders: Path, cache: Path | None = None) -> tuple[nodes.Wanted, dict[str, Any]]:
-    """What this process sees, as though a node had answered."""
+    """Return what this process sees, as though a node had answered."""
     wanted = nodes.Wanted(results=Folder(results), folders=tuple(map(str, folders)), cache=str(cache) if cache else None)
     asked = {"results": str(results), "name": "m", "mark": "yes", "folders": list(wanted.folders), "cache": wanted.cache}
     wanted.results.write("m", b"yes")
@@ -135,7 +135,7 @@ def test_a_worker_that_does_not_see_its_trial_trains_nothing(tmp_path: Path, mon
 
 @pytest.fixture
 def listener() -> Iterator[str]:
-    """A port that takes connections and says nothing: no head of Ray's."""
+    """Yield a port that takes connections and says nothing: no head of Ray's."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield f"127.0.0.1:{server.getsockname()[1]}"
 
@@ -152,7 +152,7 @@ def test_a_wrong_address_is_said(listener: str) -> None:
 def test_a_cluster_that_is_not_reached_asks_for_what_sends_a_token(
     mode: str | None, said: bool, listener: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Seen on Ray 2.60: a shell that has the token sends none to a head that was started elsewhere, unless it is told to."""
+    """It was seen on Ray 2.60: a shell that has the token sends none to a head that was started elsewhere, unless it is told to."""
     import ray
 
     monkeypatch.delenv("RAY_AUTH_MODE", raising=False)

@@ -1,4 +1,4 @@
-"""Studies whose searches own a fold each: what is refused, and what each of their trials sees."""
+"""Studies whose searches own a fold each: the settings that are refused, and the images that each of their trials sees."""
 
 import dataclasses
 from pathlib import Path
@@ -107,7 +107,7 @@ def test_a_given_test_split_is_kept(tmp_path: Path) -> None:
 
 
 def test_sessions_that_lie_in_several_folds_are_refused(tmp_path: Path) -> None:
-    """As the published folds of field photographs leave them."""
+    """The published folds of field photographs leave them so."""
     with pytest.raises(DataError, match=r"mini_weeds: \d+ groups have images in more than one fold.*or leave folds out"):
         open_tables(asked("mini_weeds"), find_places(str(tmp_path)))
 
@@ -126,7 +126,7 @@ def test_a_group_larger_than_a_fold_is_refused(large: bool, tmp_path: Path) -> N
 
 
 def test_a_class_of_fewer_images_than_folds_is_refused() -> None:
-    """The readers refuse it in own folders; a catalogue's set may have one."""
+    """The readers refuse it in own folders, but a catalogue's set may have one."""
     table = open_dataset("digits")
     labels = table.labels.copy()
     labels[np.flatnonzero(labels == 3)[4:]] = 4
@@ -155,7 +155,7 @@ def test_images_are_worth_folding_where_few_are_tested_and_the_cut_is_ours(tmp_p
 
 
 def test_another_pass_changes_no_trial_of_those_before(tmp_path: Path) -> None:
-    """Every trial that one pass asks for is asked for by two, under the same number and id; the second pass has searches of its own."""
+    """Two passes ask for every trial of one pass, under the same number and id. The second pass has searches of its own."""
     asks = {}
     for passes in (1, 2):
         study = asked(trials=10 * passes, random_trials=5 * passes, searches=5 * passes, confirm_seeds=5 * passes)

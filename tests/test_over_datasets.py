@@ -1,4 +1,4 @@
-"""Over data sets: which questions belong together, and what may be said of them."""
+"""Comparisons over data sets: the questions that belong together, and the limits of what may be said of them."""
 
 import json
 import shutil
@@ -26,7 +26,10 @@ PLACE = {"splits": "official", "backbone": "resnet18", "train_fraction": 1.0}
 
 
 def found(differences: Sequence[float], turn: int | None = None, **places: str) -> list[OverDatasets]:
-    """Of one pair on data sets d0, d1, ...; the `turn`-th has its strategies the other way round; `places`: by data set, another backbone."""
+    """Return the result for one pair on data sets d0, d1, and so on.
+
+    The `turn`-th has its strategies the other way round, and `places` gives another backbone by data set.
+    """
     part = Part(variance=0.01**2 / 5, df=4, count=5)
     images = Part(variance=0.001**2, df=3499, count=3500)
     compared = []
@@ -62,7 +65,7 @@ def test_what_differs_in_more_than_the_data_set_is_not_joined() -> None:
 
 
 def test_the_page_and_the_tables_hold_it(tmp_path: Path) -> None:
-    """The golden study, its runs told a second time as of another data set."""
+    """The runs of the golden study are told a second time as those of another data set."""
     shutil.copytree(GOLDEN, tmp_path / "results")
     report.write_report(twice(Ledger(tmp_path / "results", "golden")), tmp_path / "r.html", tables=str(tmp_path / "t"))
     (row,) = pd.read_csv(tmp_path / "t" / "over_datasets.csv").to_dict("records")
@@ -79,7 +82,7 @@ def test_one_data_set_has_no_such_section(tmp_path: Path) -> None:
 
 
 def twice(ledger: Ledger) -> Ledger:
-    """Every cell and every run a second time, as of a data set named other."""
+    """Return every cell and every run a second time, as of a data set named other."""
     root = Path(ledger.folder.root)
     asks = {p.name: json.loads((p / "config.json").read_text().replace('"digits"', '"other"')) for p in (root / "trials").iterdir()}
     ids = {name: TrialConfig.from_dict(ask["config"]).id for name, ask in asks.items()}

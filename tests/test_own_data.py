@@ -1,4 +1,4 @@
-"""A user's own images: no copy on two sides of a split that we make, formats, what is left out, what the doctor finds."""
+"""A user's own images: no copy on two sides of a split that we make, formats, images left out, findings of the doctor."""
 
 import dataclasses
 import itertools
@@ -29,7 +29,7 @@ from tests.own import classes, jpeg, scene
 
 
 def with_copies(root: Path, seed: int, groups: bool = False) -> Path:
-    """Class folders in which some images lie again, in the same class or another: to the pixel, as a worse JPEG, brighter, smaller."""
+    """Write class folders where some images lie again, in the same class or another: to the pixel, as a worse JPEG, brighter, smaller."""
     rng = np.random.default_rng(seed)
     classes(root, {"a": 25, "b": 30, "c": 15}, first=10_000 * seed)
     files = sorted(root.rglob("*.png"))
@@ -92,7 +92,8 @@ def test_only_copies_move_the_split_that_classes_alone_would_give(tmp_path: Path
 def test_a_study_of_a_folder_with_copies_parts_none_and_records_its_sizes(tmp_path: Path) -> None:
     root = with_copies(tmp_path / "own", 6)
     cells = grid([f"folder:{root}"], ["efficientnet_lite0"], ["linear_probe"])
-    study = Study(name="copies", cells=cells, protocol=Protocol(max_epochs=1, warmup_epochs=0, image_size=32), trials=1, random_trials=0, grace_epochs=1, confirm_seeds=0)  # fmt: skip
+    study = Study(name="copies", cells=cells, protocol=Protocol(max_epochs=1, warmup_epochs=0, image_size=32), trials=1,
+        random_trials=0, grace_epochs=1, confirm_seeds=0)  # fmt: skip
     run_study(study, results=tmp_path, local=True)
     known = Ledger(str(tmp_path), "copies")
     report = known.data_report()[f"folder:{root}@official"]
@@ -169,11 +170,12 @@ def test_tiffs_are_read_first_page_scaled_and_said(tmp_path: Path) -> None:
 
 
 def tiff(channels: int, bits: int) -> bytes:
-    """A TIFF of 4 x 4 pixels as microscopes write them; Pillow writes none of so many channels."""
+    """Return a TIFF of 4 x 4 pixels as microscopes write them, since Pillow writes none of so many channels."""
     import struct
 
     data = bytes(16 * channels * bits // 8)
-    tags = [(256, 3, 1, 4), (257, 3, 1, 4), (258, 3, 1, bits), (259, 3, 1, 1), (262, 3, 1, 1), (273, 4, 1, 8), (277, 3, 1, channels), (278, 3, 1, 4), (279, 4, 1, len(data))]  # fmt: skip
+    tags = [(256, 3, 1, 4), (257, 3, 1, 4), (258, 3, 1, bits), (259, 3, 1, 1), (262, 3, 1, 1), (273, 4, 1, 8), (277, 3, 1, channels),
+        (278, 3, 1, 4), (279, 4, 1, len(data))]  # fmt: skip
     entries = b"".join(struct.pack("<HHII", *tag) for tag in tags)
     return b"II*\0" + struct.pack("<I", 8 + len(data)) + data + struct.pack("<H", len(tags)) + entries + bytes(4)
 
@@ -189,7 +191,7 @@ def test_more_than_four_channels_are_refused_by_name(channels: int, bits: int, t
 
 
 @pytest.mark.parametrize(("suffix", "form"), [(".avif", "AVIF"), (".heic", "HEIF")])
-def test_heic_and_avif_are_read_where_a_package_reads_them(suffix: str, form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_heic_and_avif_are_read_where_a_package_reads_them(suffix: str, form: str, tmp_path: Path, monkeypatch) -> None:
     if form not in pictures.formats():
         pytest.skip(f"no package here reads {form}")
     classes(tmp_path, {"a": 8, "b": 8})
@@ -288,14 +290,15 @@ def test_looks_measure_what_they_say() -> None:
 
 
 def test_a_study_is_not_asked_about_other_labels_than_it_was_begun_with(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Runs on changed labels were averaged with those on the former ones, without a word."""
+    """Runs on changed labels were once averaged with those on the former ones, without a word."""
     root = with_copies(tmp_path / "own", 6)
     names = sorted(p.relative_to(root).as_posix() for p in root.rglob("*.png"))
     rows = [f"{n},{n.split('/')[0]}" for n in names]
     table = root / "labels.csv"
     table.write_text("\n".join(["image,label", *rows]))
     cells = grid([f"table:{table}"], ["efficientnet_lite0"], ["linear_probe"])
-    study = Study(name="s", cells=cells, protocol=Protocol(max_epochs=1, warmup_epochs=0, image_size=32), trials=1, random_trials=0, grace_epochs=1, confirm_seeds=1, budget_check=0)  # fmt: skip
+    study = Study(name="s", cells=cells, protocol=Protocol(max_epochs=1, warmup_epochs=0, image_size=32), trials=1, random_trials=0,
+        grace_epochs=1, confirm_seeds=1, budget_check=0)  # fmt: skip
     run_study(study, results=tmp_path, local=True)
     other = {"a": "b", "b": "a"}
     first = next(k for k, r in enumerate(rows) if r.endswith(",a"))

@@ -1,4 +1,4 @@
-"""P1-P5: what ships, checked statically (no container engine, Kubernetes or Slurm is needed)."""
+"""P1-P5: the shipped files, checked statically (no container engine, Kubernetes or Slurm is needed)."""
 
 import ast
 import os
@@ -28,7 +28,7 @@ LOCKS = ["requirements.lock", "requirements.run.lock", "requirements.mlflow.lock
 
 
 def pins(name: str) -> dict[str, str]:
-    """Of a lock, each package's version."""
+    """Return the version of each package in a lock."""
     found = re.findall(r"^([A-Za-z0-9._-]+)(?:\[[^\]]*\])?==([^ ;\\]+)", (ROOT / name).read_text(), re.M)
     return {canonicalize_name(k): v for k, v in found}
 
@@ -138,7 +138,8 @@ def test_defect_7_setup_makes_settings_and_a_password_that_only_containers_read(
     subprocess.run([*setup, "cuda"], check=True, capture_output=True)
     assert secret.read_text() == password, "the database was made with the first one"
     assert "\nTORCH=cuda\n" in (tmp_path / "docker" / ".env").read_text()
-    assert subprocess.run(setup[:2], capture_output=True).returncode == subprocess.run([*setup, "gpu"], capture_output=True).returncode == 2
+    for wrong in (setup[:2], [*setup, "gpu"]):
+        assert subprocess.run(wrong, capture_output=True).returncode == 2
     ignored = (ROOT / ".gitignore").read_text().split() + (ROOT / ".dockerignore").read_text().split()
     assert ignored.count("docker/secrets") + ignored.count("/docker/secrets/") == 2
 
@@ -158,13 +159,19 @@ def test_defect_6_no_password_among_the_arguments(tmp_path: Path) -> None:
 
 # Fields of a RayJob and of what it holds, KubeRay 1.6: whatever else stands in the file is a misspelling that an API server would drop.
 RAY_FIELDS = {
-    "job": "activeDeadlineSeconds backoffLimit clusterSelector deletionStrategy entrypoint entrypointNumCpus entrypointNumGpus entrypointResources "
-    "jobId managedBy metadata rayClusterSpec runtimeEnvYAML shutdownAfterJobFinishes submissionMode submitterConfig submitterPodTemplate suspend "
+    "job": "activeDeadlineSeconds backoffLimit clusterSelector deletionStrategy entrypoint entrypointNumCpus entrypointNumGpus "
+    "entrypointResources "
+    "jobId managedBy metadata rayClusterSpec runtimeEnvYAML shutdownAfterJobFinishes submissionMode submitterConfig "
+    "submitterPodTemplate suspend "
     "ttlSecondsAfterFinished",
-    "cluster": "authOptions autoscalerOptions enableInTreeAutoscaling gcsFaultToleranceOptions headGroupSpec headServiceAnnotations managedBy "
+    "cluster": "authOptions autoscalerOptions enableInTreeAutoscaling gcsFaultToleranceOptions headGroupSpec headServiceAnnotations "
+    "managedBy "
     "rayVersion suspend workerGroupSpecs",
     "head": "enableIngress headService labels rayStartParams resources serviceType template",
-    "worker": "groupName idleTimeoutSeconds labels maxReplicas minReplicas numOfHosts rayStartParams replicas resources scaleStrategy suspend template",
+    "worker": (
+        "groupName idleTimeoutSeconds labels maxReplicas minReplicas numOfHosts rayStartParams replicas resources "
+        "scaleStrategy suspend template"
+    ),
 }
 
 
@@ -207,7 +214,7 @@ OPEN = "x-kubernetes-preserve-unknown-fields"
 
 
 def strict(schema: Any) -> Any:
-    """A CRD's schema that refuses what it does not name, where an API server would drop it in silence."""
+    """Return a CRD's schema that refuses what it does not name, where an API server would drop it silently."""
     if isinstance(schema, list):
         return [strict(s) for s in schema]
     if not isinstance(schema, dict):
@@ -221,7 +228,7 @@ def strict(schema: Any) -> Any:
 
 
 def test_the_job_is_what_a_clusters_own_definition_of_a_rayjob_says() -> None:
-    """Of any version of KubeRay: the file that `kubectl get crd rayjobs.ray.io -o yaml` prints."""
+    """It takes any version of KubeRay: the file that `kubectl get crd rayjobs.ray.io -o yaml` prints."""
     if not (path := os.environ.get("STUDY_RAYJOB_CRD")):
         pytest.skip("needs KubeRay's definition of a RayJob in STUDY_RAYJOB_CRD: kubectl get crd rayjobs.ray.io -o yaml > FILE")
     (version,) = [v for v in yaml.safe_load(Path(path).read_text())["spec"]["versions"] if v["name"] == "v1"]

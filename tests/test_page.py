@@ -1,4 +1,4 @@
-"""What the page says besides its figures: what was spent, the best trials, and how it stands on a phone."""
+"""The page besides its figures: what was spent, the best trials, and how it looks on a phone."""
 
 import shutil
 from pathlib import Path
@@ -30,10 +30,14 @@ def test_what_was_spent_adds_up_and_a_price_is_an_hours() -> None:
 
 
 DEVICES = {
-    **dict.fromkeys(("NVIDIA H200", "NVIDIA H100 80GB HBM3 MIG 1g.10gb", "Tesla T4", "AMD Instinct MI300X", "Quadro P400", "GRID A100D-8C"), True),
+    **dict.fromkeys(("NVIDIA H200", "NVIDIA H100 80GB HBM3 MIG 1g.10gb", "Tesla T4", "AMD Instinct MI300X", "Quadro P400",
+        "GRID A100D-8C"), True),
     **dict.fromkeys(("cpu x1", "cpu x96", ""), False),
 }  # fmt: skip
-"""What `training/conditions.py` writes: PyTorch's own name of a GPU, the number of threads of a processor, nothing where no epoch ended."""
+"""Devices as `training/conditions.py` writes them: PyTorch's name of a GPU, a processor's number of threads, or nothing.
+
+Nothing stands where no epoch ended.
+"""
 
 
 @pytest.mark.parametrize("mixed", [False, True])
@@ -114,8 +118,10 @@ def test_no_figure_is_cut_on_a_phone_or_a_screen(width: int, tmp_path: Path) -> 
         assert cut == [], "tables that are too wide show their rows below one another"
         drawn = p.evaluate(
             """[...document.querySelectorAll('.plotly-graph-div')].map(f => ({ name: f.id,
-            whole: f.clientHeight, kept: f.parentNode.clientHeight, drawn: f._fullLayout.height, width: f.clientWidth, room: f.parentNode.parentNode.clientWidth,
-            columns: new Set(Object.keys(f._fullLayout).filter(k => /^xaxis/.test(k)).map(k => f._fullLayout[k].domain[0].toFixed(2))).size }))"""
+            whole: f.clientHeight, kept: f.parentNode.clientHeight, drawn: f._fullLayout.height,
+            width: f.clientWidth, room: f.parentNode.parentNode.clientWidth,
+            columns: new Set(Object.keys(f._fullLayout).filter(k => /^xaxis/.test(k))
+                .map(k => f._fullLayout[k].domain[0].toFixed(2))).size }))"""
         )
         assert drawn and p.problems_seen == []
         for f in drawn:

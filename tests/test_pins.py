@@ -1,4 +1,4 @@
-"""No trained number moves by accident. When it is right to move one stands in tests/pins.py."""
+"""Trained numbers do not move by accident. The docstring of tests/pins.py says when it is right to move one."""
 
 import csv
 import json
@@ -27,7 +27,7 @@ def pinned_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def near(value: Any, tolerance: float) -> Any:
-    """Nested numbers as pytest compares them."""
+    """Return nested numbers as pytest compares them."""
     if isinstance(value, dict):
         return {k: near(v, tolerance) for k, v in value.items()}
     if isinstance(value, list):
@@ -50,7 +50,10 @@ def test_the_epochs_of_a_trial(strategy: str, pinned_weights: Path) -> None:
 
 
 def closed_form(epoch: float, warmup: float, epochs: int, steps: int) -> float:
-    """Linear from near zero to 1 within the warm-up, then half a cosine to zero; `epoch` counts from 0, fractions included."""
+    """Return the rate: linear from near zero to 1 within the warm-up, then half a cosine to zero.
+
+    `epoch` counts from 0, with fractions.
+    """
     warmup = min(warmup, epochs / 2)
     if epoch < warmup:
         return (epoch * steps + 1) / (warmup * steps + 1)
@@ -59,7 +62,7 @@ def closed_form(epoch: float, warmup: float, epochs: int, steps: int) -> float:
 
 @pytest.mark.parametrize(("epochs", "warmup", "steps"), [(10, 1.0, 7), (3, 0.5, 4), (2, 5.0, 3), (5, 0.0, 2)])
 def test_the_schedule_is_its_closed_form(epochs: int, warmup: float, steps: int) -> None:
-    """To be changed with the schedule itself, never otherwise."""
+    """Change it with the schedule itself, never otherwise."""
     weight = torch.nn.Parameter(torch.zeros(1))
     phase = Phase(epochs=epochs, lrs=(0.3, 0.1, None))
     optimizer = torch.optim.SGD([{"params": [weight], "lr": 0.1, "stage": 1}])
@@ -70,7 +73,10 @@ def test_the_schedule_is_its_closed_form(epochs: int, warmup: float, steps: int)
 
 @pytest.mark.slow
 def test_the_golden_study_retrained_gives_its_own_epochs(tmp_path: Path) -> None:
-    """Search and confirm from nothing, against the committed tables; `make golden` when numbers are meant to change."""
+    """Search and confirm runs start from nothing and must equal the committed tables.
+
+    Run `make golden` when numbers are meant to change.
+    """
     (tmp_path / "golden").mkdir()  # begun, and nothing of it left: its ranges are those of when it was begun
     shutil.copy(HERE / "golden" / "study" / "golden" / "study.json", tmp_path / "golden")
     line = ["-m", "study.sweep", str(tmp_path / "golden"), "--local", "--mlflow", "off"]

@@ -43,7 +43,7 @@ def test_ray_and_local_run_the_same_plan_to_the_same_numbers(tmp_path: Path) -> 
 
 @pytest.mark.parametrize("longest", [1, 3])
 def test_the_budget_is_settled_on_ray_as_it_is_here(longest: int, tmp_path: Path) -> None:
-    """With `longest` 3 the question is confirmed longer and the check's run is only measured; with 1 all confirm runs are."""
+    """With `longest` 3 the question is confirmed longer and the check's run is only measured. With 1 all confirm runs are."""
     for name, more in (("local", ["--local"]), ("ray", [])):
         (tmp_path / name).mkdir()
         study = tiny.write(tmp_path / name, ("linear_probe",), seeds=4, check=3)
@@ -150,16 +150,15 @@ def test_trials_that_share_gpus_begin_with_a_measuring_round(tmp_path: Path) -> 
     """The cluster counts a GPU that no trial finds, so nothing is measured: every trial keeps a whole one, and all are done."""
     study = tiny.write(tmp_path, ("linear_probe", "partial"))
     with raycluster.head(gpus=1) as head:
-        done = tiny.run(
-            study, tmp_path / "results", "--mlflow", "off", "--address", head.address, "--gpus-per-trial", "auto", env=head.env, timeout=280
-        )
+        options = ("--mlflow", "off", "--address", head.address, "--gpus-per-trial", "auto")
+        done = tiny.run(study, tmp_path / "results", *options, env=head.env, timeout=280)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("GPUs: a trial takes 1 of one") >= 2, "the round that measures, and the one that runs the rest"
     whole(tmp_path, 8)
 
 
 def test_a_job_submitted_to_a_head_runs_the_study(tmp_path: Path) -> None:
-    """`ray start --head` and `ray job submit` as the README has them, on ports of their own."""
+    """It runs `ray start --head` and `ray job submit` as in the README, on ports of their own."""
     study = tiny.write(tmp_path, ("linear_probe",))
     sweep = [sys.executable, "-m", "study.sweep", str(study), "--results", str(tmp_path / "results"), "--mlflow", "off", "--ray"]
     with raycluster.head() as head:

@@ -1,4 +1,4 @@
-"""What Ray does of late beneath a sweep: another Python for workers, notice before a node goes, slices of GPUs."""
+"""Recent changes of Ray beneath a sweep: another Python for workers, notice before a node goes, slices of GPUs."""
 
 import itertools
 import os
@@ -53,7 +53,7 @@ print(sorted(worker._maybe_modify_runtime_env({"env_vars": {}}, False)))
     ("ours", {"RAY_ENABLE_UV_RUN_RUNTIME_ENV": "1"}, "['env_vars', 'py_executable', 'working_dir']"),
 ])  # fmt: skip
 def test_the_hook_of_uv_run_is_off_beneath_a_sweep(who: str, env: dict[str, str], parts: str) -> None:
-    """Ray alone has it on; where somebody switches it on, the sweep is refused (above)."""
+    """Ray alone has it on. Where somebody switches it on, the sweep is refused (above)."""
     full = {k: v for k, v in os.environ.items() if k != "RAY_ENABLE_UV_RUN_RUNTIME_ENV"} | env
     done = subprocess.run([sys.executable, "-c", SEEN, who], capture_output=True, text=True, env=full, timeout=120)
     assert done.stdout.strip() == parts, done.stdout + done.stderr
@@ -127,7 +127,8 @@ def test_slices_that_ray_does_not_count_and_groups_of_them_are_problems(slices: 
 
 
 @pytest.mark.parametrize(("name", "visible", "said"), [
-    ("NVIDIA H200", "0", "NVIDIA H200"), ("NVIDIA H200", "MIG-1a", "NVIDIA H200 MIG slice"), ("NVIDIA H100 MIG 1g.10gb", "MIG-1a", "NVIDIA H100 MIG 1g.10gb"),
+    ("NVIDIA H200", "0", "NVIDIA H200"), ("NVIDIA H200", "MIG-1a", "NVIDIA H200 MIG slice"),
+    ("NVIDIA H100 MIG 1g.10gb", "MIG-1a", "NVIDIA H100 MIG 1g.10gb"),
 ])  # fmt: skip
 def test_a_record_says_that_it_was_a_slice(name: str, visible: str, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
     import torch

@@ -1,4 +1,4 @@
-"""What a study found is computed once and handed on, and needs nothing that trains."""
+"""Findings of a study are computed once and handed on, and need nothing that trains."""
 
 from collections import Counter
 from typing import Any
@@ -16,7 +16,7 @@ from tests.test_architecture import loaded
 
 
 def test_runs_are_gathered_and_questions_answered_once_for_a_whole_report(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Predictions of every run were read through again for each figure that is drawn by class."""
+    """Predictions of every run were once read again for each figure that is drawn by class."""
     gathered, answered = Counter[Any](), Counter[Any]()
     gather, answer = comparisons.gather, sentences.answer
     monkeypatch.setattr(

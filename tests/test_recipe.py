@@ -1,4 +1,4 @@
-"""Class weights, mixup, CutMix, drop path, running averages of weights: known answers, the laws of training with each, and how a study asks."""
+"""Class weights, mixup, CutMix, drop path, running averages of weights: known answers, laws of training, and how a study asks for each."""
 
 import io
 import itertools
@@ -89,7 +89,7 @@ def test_bad_values_are_refused_by_name(field: str, value: float, said: str) -> 
 
 
 def test_the_effective_number_of_samples_by_hand() -> None:
-    """beta = 0.9: one image counts as 1, two as 1 + 0.9, three as 1 + 0.9 + 0.81."""
+    """With beta = 0.9 one image counts as 1, two as 1 + 0.9, three as 1 + 0.9 + 0.81."""
     weights = class_weights(np.array([1, 2, 3]), 0.9)
     raw = np.array([1, 1 / 1.9, 1 / 2.71])
     np.testing.assert_allclose(weights, raw * 6 / (raw * [1, 2, 3]).sum(), rtol=1e-6)
@@ -117,7 +117,7 @@ def test_classes_are_counted_as_training_is_told(tmp_path: Path) -> None:
 
 
 def test_a_weighted_loss_is_the_weighted_mean_by_hand(weights: Path, tmp_path: Path) -> None:
-    """One step a pass, a head at rate zero: the loss of the only batch, weighted and smoothed, against the formula."""
+    """With one step a pass and a head at rate zero, the loss of the only batch, weighted and smoothed, is compared with the formula."""
     protocol = replace(QUICK, max_epochs=1, batch_size=512)
     config = trial("linear_probe", protocol, lr=0.0, augmentation=0.0, class_weighting=0.9, label_smoothing=0.2)
     ((record, state),) = train(config, weights, tmp_path)
@@ -210,7 +210,7 @@ def test_networks_without_paths_to_drop_are_refused_in_one_line(network: str) ->
 
 
 def dropping(model: Split) -> dict[int, set[bool]]:
-    """By stage, whether its paths are dropped now."""
+    """Return by stage the drop-path states of its modules."""
     stages = {s.name.rpartition(".")[0]: s.stage for s in model.slots.values()}
     found: dict[int, set[bool]] = {}
     for name, module in model.trained.named_modules():
@@ -253,7 +253,7 @@ def test_the_frozen_half_is_the_same_whatever_is_drawn_and_the_trained_one_is_no
 
 
 def test_the_average_by_hand() -> None:
-    """A network that goes 0, 1, 2, ...: after step t it is averaged with min(decay, 1 - t^(-2/3)), which is 0 at the first."""
+    """A network goes 0, 1, 2, ... After step t it is averaged with min(decay, 1 - t^(-2/3)), which is 0 at the first."""
     layer = nn.BatchNorm1d(1)
     average = Average(Split(None, layer, cut=0, slots=(), arguments={}), 0.5)
     expected = None
@@ -291,7 +291,7 @@ def test_the_averaged_network_is_scored_and_kept(weights: Path, tmp_path: Path) 
 
 
 def saved_after(config: TrialConfig, weights: Path, cache: Path, stop: int) -> tuple[list[dict[str, float]], State, dict[str, Any]]:
-    """The whole trial, its last state, and what was saved after epoch `stop`."""
+    """Return the whole trial, its last state, and what was saved after epoch `stop`."""
     found: list[dict[str, float]] = []
     for record, state in train(config, weights, cache):
         found.append(record.metrics)
@@ -302,7 +302,7 @@ def saved_after(config: TrialConfig, weights: Path, cache: Path, stop: int) -> t
 
 
 def obeys(config: TrialConfig, weights: Path, cache: Path, stop: int = 1) -> None:
-    """Resumes bit-exactly, gives the same numbers again, moves nothing frozen."""
+    """Check that it resumes bit-exactly, gives the same numbers again, and moves nothing frozen."""
     whole, last, saved = saved_after(config, weights, cache, stop)
     again = list(train(config, weights, cache, saved=saved))
     assert [r.metrics for r, _ in again] == whole[stop:]
@@ -321,7 +321,7 @@ def obeys(config: TrialConfig, weights: Path, cache: Path, stop: int = 1) -> Non
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_every_strategy_obeys_the_laws_with_the_whole_recipe(strategy: str, weights: Path, tmp_path: Path) -> None:
-    """lp_ft is stopped where a phase ends: the next one starts from the average."""
+    """The strategy lp_ft is stopped where a phase ends: the next phase starts from the average."""
     obeys(trial(strategy, **FIELDS), weights, tmp_path)
 
 
@@ -389,7 +389,7 @@ def test_networks_that_a_study_cannot_drop_paths_of_are_refused_by_its_checks(we
 
 
 def test_what_is_searched_besides_stands_in_frames_and_figures(tmp_path: Path) -> None:
-    """The golden study, as if it had asked: its trials ran with the field at its default."""
+    """The golden study is changed as if it had asked: its trials ran with the field at its default."""
     from analysis.figures import importance
     from analysis.verdict import findings
 

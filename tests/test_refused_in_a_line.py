@@ -1,4 +1,4 @@
-"""What was passed over in silence, or ended in a traceback, is one line with the way out."""
+"""Faults that were once passed over silently, or ended in a traceback, are one line with the way out."""
 
 import importlib
 import os
@@ -31,7 +31,8 @@ from tests.own import scene
 
 ROOT = Path(__file__).parent.parent
 NO_GUARD = [
-    f for package in ("study", "analysis") for f in sorted((ROOT / package).rglob("*.py")) if "\nif __name__ == " not in f.read_text() and not f.stem.startswith("__")
+    f for package in ("study", "analysis") for f in sorted((ROOT / package).rglob("*.py")) if "\nif __name__ == " not in f.read_text()
+        and not f.stem.startswith("__")
 ]  # fmt: skip
 
 # ---- labels that Python holds ---------------------------------------------------------------------------------
@@ -45,7 +46,8 @@ def test_a_one_hot_label_is_its_class(kind: object, classes: int) -> None:
         if kind in (list, tuple):
             label = kind(int(v) for v in row)  # type: ignore[operator]
         else:
-            label = torch.tensor(row, dtype=kind) if isinstance(kind, torch.dtype) else row.astype(kind)  # type: ignore[arg-type,call-overload]
+            in_torch = isinstance(kind, torch.dtype)
+            label = torch.tensor(row, dtype=kind) if in_torch else row.astype(kind)  # type: ignore[arg-type,call-overload]
         assert as_one(label, 0) == k
     for one in ("oak", 3, 2.0, np.int64(4), torch.tensor(5), None, np.array([6]), torch.tensor([7]), True, ""):
         assert as_one(one, 0) == one or as_one(one, 0) in (6, 7)
@@ -116,7 +118,8 @@ def test_a_fault_that_would_never_act_is_refused(wanted: str, monkeypatch: pytes
     monkeypatch.setenv("STUDY_FAILPOINT", wanted)
     assert "unset it" in wrong()
     done = subprocess.run(
-        [sys.executable, "-m", "study.datasets", "check", "digits"], capture_output=True, text=True, cwd=ROOT, env={**os.environ, "STUDY_FAILPOINT": wanted}, timeout=120
+        [sys.executable, "-m", "study.datasets", "check", "digits"], capture_output=True, text=True, cwd=ROOT,
+        env={**os.environ, "STUDY_FAILPOINT": wanted}, timeout=120
     )  # fmt: skip
     assert done.returncode == 2 and done.stderr.startswith(f"error: STUDY_FAILPOINT={wanted} is no NAME")
 
@@ -145,7 +148,7 @@ def test_an_argument_with_a_nul_is_refused(module: str, at: int, capsys: pytest.
 def test_a_prediction_fails_where_not_one_image_could_be_read(
     bad: int, code: int, as_json: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """With a table and without, as docs/use.md says."""
+    """This holds with a table and without, as docs/use.md says."""
 
     class Fake:
         classes = ("a", "b")
@@ -187,7 +190,8 @@ def test_a_study_of_ones_own_on_other_data_says_nothing_untrue_of_itself() -> No
 
 # ---- addresses of a Ray cluster ---------------------------------------------------------------------------------
 
-WRONG = ["head", "127.0.0.1:abc", "http://127.0.0.1:6379", "https://head:6379", "head:0", "head:65536", "head:99999", ":6379", "head:", "head:63 79", " head:6379", "head:6379 ", "head:6379/", "head:-1", "head:" + "9" * 5000]  # fmt: skip
+WRONG = ["head", "127.0.0.1:abc", "http://127.0.0.1:6379", "https://head:6379", "head:0", "head:65536", "head:99999", ":6379", "head:",
+    "head:63 79", " head:6379", "head:6379 ", "head:6379/", "head:-1", "head:" + "9" * 5000]  # fmt: skip
 
 
 @pytest.mark.parametrize("address", WRONG)
@@ -195,7 +199,7 @@ WRONG = ["head", "127.0.0.1:abc", "http://127.0.0.1:6379", "https://head:6379", 
 def test_what_is_no_address_of_a_cluster_is_refused_before_a_study_is_begun(
     address: str, way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Images were looked through and a study was begun first; of a port above 65535, that nothing answers there."""
+    """Once, images were looked through and a study was begun first. Of a port above 65535 it said that nothing answers there."""
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     if way == "RAY_ADDRESS":
         monkeypatch.setenv(way, address)
@@ -260,7 +264,7 @@ NO_NAMES = ["digits", b"digits", None, 5, Path("F"), [Path("F")], ["digits", 1],
 @pytest.mark.parametrize("given_", NO_NAMES, ids=lambda v: type(v).__name__)
 @pytest.mark.parametrize("field", ["datasets", "backbones", "strategies", "measure", "search", "explain"])
 def test_a_text_is_no_list_of_names(field: str, given_: object) -> None:
-    """grid("digits", ...) had the data sets d, i, g, i, t and s."""
+    """Once, grid("digits", ...) had the data sets d, i, g, i, t and s."""
     lists: dict[str, Any] = {"datasets": ["digits"], "backbones": ["efficientnet_lite0"], "strategies": ["partial"]}
     with pytest.raises(ConfigError, match=f"{field} must be a list of names, each a text, not "):
         if field in lists:
@@ -269,7 +273,8 @@ def test_a_text_is_no_list_of_names(field: str, given_: object) -> None:
             Study(name="a", cells=grid(**lists), **{field: given_})  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("cells", [None, "digits/efficientnet_lite0/partial", ["digits/efficientnet_lite0/partial"], grid(["digits"], ["a"], ["full"])[0], 3], ids=repr)  # fmt: skip
+@pytest.mark.parametrize("cells", [None, "digits/efficientnet_lite0/partial", ["digits/efficientnet_lite0/partial"],
+    grid(["digits"], ["a"], ["full"])[0], 3], ids=repr)  # fmt: skip
 def test_what_is_no_cell_is_refused(cells: Any) -> None:
     with pytest.raises(ConfigError, match="cells must be a list of Cell"):
         Study(name="a", cells=cells)
@@ -287,7 +292,8 @@ def test_run_study_says_what_it_takes(asked: Any, tmp_path: Path) -> None:
 PICTURE = Image.new("RGB", (8, 8))
 
 
-@pytest.mark.parametrize("images", [PICTURE, "a.png", Path("a.png"), [PICTURE], [np.zeros((8, 8, 3), np.uint8)], None, torch.zeros(1, 3, 8, 8)], ids=lambda i: type(i).__name__)  # fmt: skip
+@pytest.mark.parametrize("images", [PICTURE, "a.png", Path("a.png"), [PICTURE], [np.zeros((8, 8, 3), np.uint8)], None,
+    torch.zeros(1, 3, 8, 8)], ids=lambda i: type(i).__name__)  # fmt: skip
 def test_a_network_that_is_given_no_array_says_how_to_read_one(images: Any) -> None:
     predictor = object.__new__(Predictor)
     for ask in (predictor, predictor.logits, predictor.prepare):

@@ -1,4 +1,4 @@
-"""A trial trained again from its ledger: equal to the last digit here, and what differs is named."""
+"""A trial trained again from its ledger: equal to the last digit here, and differences are named."""
 
 import json
 import shutil

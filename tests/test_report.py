@@ -26,7 +26,7 @@ from tests.test_figures import NEEDS_MORE
 
 
 def test_golden_tables_to_the_byte(tmp_path: Path) -> None:
-    """`make golden` writes them anew, when numbers are meant to change."""
+    """Run `make golden` to write them anew, when numbers are meant to change."""
     report.write_report(str(GOLDEN), tmp_path / "r.html", tables=str(tmp_path / "t"))
     expected = {p.name: p.read_bytes() for p in TABLES.iterdir()}
     assert {p.name for p in (tmp_path / "t").iterdir()} == set(expected)
@@ -57,7 +57,9 @@ def test_the_page_in_a_browser(dark: bool, tmp_path: Path) -> None:
         assert p.problems_seen == []
 
 
-XSS = ["<script>alert(1)</script>", "<img src=x onerror=alert(1)>", "</script><script>alert(1)</script>", "\"><svg onload=alert(1)>", "javascript:alert(1)", "{{7*7}}", "${alert(1)}", "<a href='http://evil.example'>x</a>", "';alert(1)//", "<b>bold</b>", "\u2028alert(1)", "=cmd|'/c calc'!A0"]  # fmt: skip
+XSS = ["<script>alert(1)</script>", "<img src=x onerror=alert(1)>", "</script><script>alert(1)</script>", "\"><svg onload=alert(1)>",
+    "javascript:alert(1)", "{{7*7}}", "${alert(1)}", "<a href='http://evil.example'>x</a>", "';alert(1)//", "<b>bold</b>",
+    "\u2028alert(1)", "=cmd|'/c calc'!A0"]  # fmt: skip
 
 
 def test_X5_names_from_the_data_are_shown_never_run(copy: Ledger, tmp_path: Path) -> None:
@@ -66,7 +68,8 @@ def test_X5_names_from_the_data_are_shown_never_run(copy: Ledger, tmp_path: Path
         assert result is not None
         classes = [XSS[i % len(XSS)] for i in range(len(result.classes))]
         reason = XSS[k % len(XSS)]
-        copy.write_result(dataclasses.replace(result, classes=classes, outcome=Outcome.FAILED if k == 0 else result.outcome, reason=reason))
+        outcome = Outcome.FAILED if k == 0 else result.outcome
+        copy.write_result(dataclasses.replace(result, classes=classes, outcome=outcome, reason=reason))
     copy.add_facts(command=XSS[0], data_warnings=list(XSS), commit=XSS[1])
     report.write_report(copy, tmp_path / "r.html", tables=str(tmp_path / "t"))
     with page() as p:
@@ -189,7 +192,7 @@ def test_measurements_of_all_trials_are_one_frame(copy: Ledger) -> None:
 
 @pytest.mark.slow
 def test_ten_thousand_trials_load_and_report(tmp_path: Path) -> None:
-    """Behaviour here; the seconds and bytes are `python -m benchmarks.scale`'s to measure."""
+    """It checks behaviour. `python -m benchmarks.scale` measures seconds and bytes."""
     synthetic(tmp_path, 10_000)
     command = [sys.executable, "-m", "analysis.report", f"{tmp_path}/big", "--out", f"{tmp_path}/r.html"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=250)
@@ -198,7 +201,8 @@ def test_ten_thousand_trials_load_and_report(tmp_path: Path) -> None:
 
 
 OTHER = {
-    "max_epochs": 77, "warmup_epochs": 0.25, "batch_size": 48, "image_size": 61, "precision": "bf16", "batch_norm": "freeze", "grad_clip": 3.5,
+    "max_epochs": 77, "warmup_epochs": 0.25, "batch_size": 48, "image_size": 61, "precision": "bf16", "batch_norm": "freeze",
+    "grad_clip": 3.5,
     "workers": 4, "views": 9, "train_eval_images": 771, "optimizer": "sgd", "wrong_labels": 0.25, "min_steps": 333, "keep": "last",
     "schedule": "wsd", "fit": "pad",
 }  # fmt: skip
@@ -206,7 +210,7 @@ OTHER = {
 
 @pytest.mark.parametrize("name", [f.name for f in dataclasses.fields(Protocol)])
 def test_what_the_page_says_of_training_is_the_studys_own(name: str) -> None:
-    """A field of the protocol that is another one makes another protocol on the page."""
+    """Another value of a field of the protocol makes another protocol on the page."""
     frames = load(str(GOLDEN))
     other = {name: OTHER[name]} | ({"batch_size": 48} if name == "workers" else {})
     assert getattr(frames.study.protocol, name) != OTHER[name]

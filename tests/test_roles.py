@@ -1,4 +1,4 @@
-"""Tables as they lie about: what each column was taken for is said, names of ids are proven, a name is one file."""
+"""Tables as people have them: the page says what each column was taken for, names of ids are proven, a name is one file."""
 
 import itertools
 import json
@@ -54,7 +54,8 @@ def test_every_role_that_was_taken_is_said_and_likely_ones_that_were_not(picture
 
 @pytest.mark.parametrize("role", ["label", "split", "group", "weight"])
 def test_each_name_of_a_column_is_said_as_its_role(role: str, pictures: Path, tmp_path: Path) -> None:
-    values: dict[str, list[object]] = {"label": ["a", "b"], "split": ["train", "train", "train", "val", "test", "train", "val", "test"], "group": list(range(8)), "weight": [1, 2]}  # fmt: skip
+    values: dict[str, list[object]] = {"label": ["a", "b"], "split": ["train", "train", "train", "val", "test", "train", "val", "test"],
+        "group": list(range(8)), "weight": [1, 2]}  # fmt: skip
     for spelt in itertools.chain(NAMES[role], (n.upper() for n in NAMES[role])):
         columns = {} if role == "label" else {"label": ["a", "b"]}
         form = open_dataset(table(tmp_path, pictures, **columns, **{spelt: values[role]})).form
@@ -107,7 +108,8 @@ def test_a_key_that_is_there_twice_in_json_is_refused(tmp_path: Path) -> None:
     ("listed", "first", "second"),
     [
         ("a", "a.jpg", "a.bmp"), ("a", "a.tif", "a.png"), ("a", "images/a.png", "photos/a.png"), ("a.png", "a.png", "images/a.png"),
-        ("a", "a.PNG", "a.png"), ("sub/a", "sub/a.png", "images/sub/a.jpg"), ("a.b", "a.b.png", "a.b.webp"), ("a.png", "img/a.png", "data/a.png"),
+        ("a", "a.PNG", "a.png"), ("sub/a", "sub/a.png", "images/sub/a.jpg"), ("a.b", "a.b.png", "a.b.webp"),
+        ("a.png", "img/a.png", "data/a.png"),
     ],
 )  # fmt: skip
 def test_a_name_of_two_files_is_refused_with_both(listed: str, first: str, second: str, tmp_path: Path) -> None:
@@ -221,7 +223,7 @@ def test_a_file_of_names_that_was_asked_for_is_used_or_refused(pictures: Path, t
 def test_a_name_is_its_ids_or_refused_and_never_its_neighbours(
     tmp_path: Path, first: int, count: int, data: draw.DataObject, form: str, numbered: bool
 ) -> None:
-    """Names lie in a file from `first` on; labels are some of the ids, in any spelling."""
+    """Names lie in a file from `first` on, and labels are some of the ids, in any spelling."""
     ids = list(range(first, first + count))
     used = data.draw(draw.sets(draw.sampled_from(ids), min_size=1))
     (tmp_path / "classes.txt").write_text("\n".join(f"{i} n{i}" if numbered else f"n{i}" for i in ids))

@@ -1,4 +1,4 @@
-"""Where trials run: as asked, else wherever they are expected to end first; a Ray that does not start is done without."""
+"""The place where trials run: as asked, else wherever they are expected to end first. A Ray that does not start is done without."""
 
 import sys
 from dataclasses import replace
@@ -25,7 +25,8 @@ from study.tracking.ledger import find
 from tests.goldens import GOLDEN
 
 STUDY = Study(
-    name="short", cells=grid(["digits"], ["efficientnet_lite0"], ["linear_probe", "full"], (0.1,)), trials=2, random_trials=1, confirm_seeds=2,
+    name="short", cells=grid(["digits"], ["efficientnet_lite0"], ["linear_probe", "full"], (0.1,)), trials=2, random_trials=1,
+    confirm_seeds=2,
     grace_epochs=1, protocol=Protocol(max_epochs=2, image_size=32, train_eval_images=32),
 )  # fmt: skip
 Case = tuple[Workplace, Tables]
@@ -146,9 +147,11 @@ def test_a_study_that_is_done_starts_nothing(monkeypatch: pytest.MonkeyPatch, ca
 
 
 def test_the_estimate_goes_by_images_epochs_and_trials(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And by how far down a strategy trains; measured seconds of trials that ended take its place. Two runs of a search, two that confirm,
-    and one that checks the budget with three times the epochs: seven runs' worth."""
-    work, tables = case
+    """It also goes by how far down a strategy trains, and measured seconds of ended trials take its place.
+
+    Two runs of a search, two that confirm, and one that checks the budget with three times the epochs are seven runs' worth.
+    """
+    ledger, places, tables = case
     backbone, forward = runners.forward("efficientnet_lite0", STUDY.protocol, None)
     assert 0 < forward < 1
     monkeypatch.setattr(runners, "forward", lambda *_: (backbone, 0.01))

@@ -1,4 +1,4 @@
-"""What Python and a notebook print of a study, and what is said of time that is left: words that a person reads."""
+"""Words that a person reads: prints of a study in Python and in a notebook, and the time that is left."""
 
 import ast
 import dataclasses
@@ -42,7 +42,7 @@ def test_results_print_sentences() -> None:
 
 
 def test_every_line_of_the_notebook_that_reads_a_result_prints_words() -> None:
-    """Its cells, on a study that has run: those that read `results` alone."""
+    """It runs the notebook's cells that read `results` alone, on a study that has run."""
     cells = ["".join(c["source"]) for c in json.loads(NOTEBOOK.read_text())["cells"] if c["cell_type"] == "code"]
     said: list[str] = []
     tried = 0
@@ -97,7 +97,7 @@ times = st.floats(1, 1000)
 @settings(max_examples=300, deadline=None)
 @given(took=times, waiting=st.integers(0, 20), done=st.integers(0, 4), pace=times, more=times, same=st.booleans())
 def test_a_late_trial_never_lets_the_time_left_fall(took: float, waiting: int, done: int, pace: float, more: float, same: bool) -> None:
-    """Five epochs a run; one runs and has not ended another epoch for longer than any before: what is left grows."""
+    """With five epochs a run, one runs and has not ended another epoch for longer than any before: the time left grows."""
     rest = Remaining(max_epochs=5)
     rest.measured("a" if same else "b", 5 * took, 5)
     rest.todo["a", 1.0] = waiting + 1
@@ -133,7 +133,7 @@ FIGURE = re.compile(r"expected calibration error on \w[\w ]* (\d+\.\d) %|whose e
 
 
 class Registry:
-    """What a server keeps of a registered model; of the network itself, nothing."""
+    """A server's entry of a registered model, without the network itself."""
 
     def __init__(self) -> None:
         self.about = ""
@@ -143,7 +143,7 @@ class Registry:
 
 
 def told_of(found: Results, pick: Pick, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """Every text that goes with a network's probabilities, by who says it."""
+    """Return every text that goes with a network's probabilities, by who says it."""
     registry = Registry()
 
     def register(client: Registry, *args: Any) -> str:
@@ -174,7 +174,7 @@ def golden() -> Results:
 
 
 def test_probabilities_are_called_calibrated_with_their_measured_error_alone(golden: Results, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of a network with a confidence of 0.60 and an accuracy of 0.39, predict and the page in a browser said "calibrated probabilities"."""
+    """For a confidence of 0.60 and an accuracy of 0.39, predict and the page in a browser once said "calibrated probabilities"."""
     for pick in [p for p in golden.findings.picks if p.calibrated]:
         test = golden.frames.predictions(pick.trial)["test"]
         shares = np.exp(test.logits / pick.temperature - logsumexp(test.logits / pick.temperature, axis=1, keepdims=True))

@@ -1,4 +1,4 @@
-"""A study that goes on knows its images by what they show, and so do those who measure or train its runs again."""
+"""A study that goes on knows its images by what they show, and so do commands that measure or train its runs again."""
 
 import dataclasses
 import itertools
@@ -39,7 +39,7 @@ def asked(name: str, **fields: object) -> Study:
 
 
 def made(root: Path, kind: str) -> str:
-    """The name of a data set of 3 classes of 12 photographs, of files as every format stores them without loss."""
+    """Write a data set of 3 classes of 12 photographs, as lossless files of every format, and return its name."""
     classes(root, {"ash": 12, "elm": 12, "oak": 12})
     if kind == "folder":
         return f"folder:{root}"
@@ -49,7 +49,7 @@ def made(root: Path, kind: str) -> str:
 
 
 def begun(name: str, root: Path) -> Ledger:
-    """A ledger as the sweep's checks leave it, nothing trained."""
+    """Return a ledger as the sweep's checks leave it, with nothing trained."""
     ledger = Ledger(str(root), "s")
     ledger.begin(asked(name), {})
     table = open_dataset(name)
@@ -90,7 +90,7 @@ NO_CHANGES: dict[str, Callable[[Path], object]] = {
 @pytest.mark.parametrize("kind", ["folder", "table"])
 @pytest.mark.parametrize("change", [*CHANGES, *NO_CHANGES])
 def test_images_are_known_by_what_they_show(kind: str, change: str, tmp_path: Path) -> None:
-    """Some images of a begun study changed under their names, for each number of them: refused and named, or seen to be the same."""
+    """Some images of a begun study change under their names, any number of them: they are refused and named, or seen to be the same."""
     root = tmp_path / "own"
     name = made(root, kind)
     ledger, files = begun(name, tmp_path), sorted(root.rglob("*.png"))
@@ -146,7 +146,7 @@ def test_a_study_begun_before_images_were_known_goes_on_and_knows_them_from_then
 
 
 def test_replaced_images_are_refused_by_whatever_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Runs on old and new pixels were averaged and a verdict printed; replay said that nothing recorded was different."""
+    """Runs on old and new pixels were once averaged and a verdict printed, and replay said that nothing recorded was different."""
     root = tmp_path / "own"
     name = made(root, "folder")
     run_study(asked(name), results=tmp_path, local=True)
@@ -171,7 +171,7 @@ def test_replaced_images_are_refused_by_whatever_goes_on(tmp_path: Path, capsys:
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.lists(st.integers(0, 9), min_size=1, max_size=8), min_size=1, max_size=4))
 def test_data_sets_that_share_images_are_named_with_how_many(drawn: list[list[int]]) -> None:
-    """One folder under two names was two data sets, and what was found on both was found twice."""
+    """One folder under two names was once two data sets, and what was found on both was found twice."""
     marks = {f"d{k}@official": {"contents": {"digests": "".join(f"{one:0{DIGITS}}" for one in own)}} for k, own in enumerate(drawn)}
     lines = twice_there(marks)
     for a, b in itertools.combinations(range(len(drawn)), 2):
@@ -196,7 +196,7 @@ def test_a_link_to_a_data_set_is_seen_to_be_it(tmp_path: Path) -> None:
 def test_a_start_that_is_refused_leaves_the_study_as_it_was(
     kind: str, growth: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A finished study stood as grown, and unfinished for good, though its images were refused."""
+    """A finished study once stood as grown, and unfinished for good, though its images were refused."""
     root = tmp_path / "own"
     name = made(root, kind)
     ledger = begun(name, tmp_path)
@@ -212,7 +212,7 @@ def test_a_start_that_is_refused_leaves_the_study_as_it_was(
 
 
 def test_other_labels_are_refused_where_runs_are_measured_or_trained_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """4 of the 10 new test images had been trained on, and the report said 39.7."""
+    """Once, 4 of the 10 new test images had been trained on, and the report said 39.7."""
     name = made(tmp_path / "own", "table")
     run_study(asked(name), results=tmp_path, local=True)
     table = tmp_path / "own" / "labels.csv"

@@ -1,4 +1,4 @@
-"""Who proposes the guided trials of a search is the study's choice: what holds of each sampler, and where its name stands."""
+"""The sampler that proposes the guided trials of a search is the study's choice: laws of each sampler, and where its name stands."""
 
 import dataclasses
 import json
@@ -38,7 +38,8 @@ def score(ask: Ask) -> float:
 
 def ended(ask: Ask) -> TrialResult:
     return TrialResult(
-        trial_id=ask.trial_id, outcome=Outcome.COMPLETED, reason="", epochs=3, best_epoch=3, metrics={"val/macro_f1": score(ask)}, classes=[],
+        trial_id=ask.trial_id, outcome=Outcome.COMPLETED, reason="", epochs=3, best_epoch=3, metrics={"val/macro_f1": score(ask)},
+        classes=[],
         val=None, seconds=1.0, images=1, workers=1, device="cpu", attempts=1,
     )  # fmt: skip
 
@@ -49,7 +50,7 @@ def epochs(ask: Ask) -> list[EpochRecord]:
 
 
 def searched(plan: SearchPlan, ledger: Ledger | None = None, most: int = 100) -> list[Ask]:
-    """One trial after the other, each to its end."""
+    """Run one trial after the other, each to its end."""
     found = list[Ask]()
     while len(found) < most and (ask := plan.ask()) is not None:
         found.append(ask)
@@ -80,7 +81,7 @@ def test_the_usual_sampler_is_not_written_and_another_is_another_question() -> N
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_guided_trials_follow_the_random_ones_and_learn_from_them(sampler: str, tmp_path: Path) -> None:
-    """The last guided trials lie nearer to the best rate than the random ones; and the same search gives the same."""
+    """The last guided trials lie nearer to the best rate than the random ones, and the same search gives the same."""
     own = study(sampler=sampler, trials=24, random_trials=8)
     asks = searched(SearchPlan(own, Ledger(tmp_path, "s")))
     assert [a.origin for a in asks] == [Origin.DEFAULT, *[Origin.RANDOM] * 8, *[Origin(sampler)] * 15]

@@ -1,4 +1,4 @@
-"""Which images a pass shows: every image once, or classes nearer to equally often."""
+"""The images of a pass: every image once, or classes nearer to equally often."""
 
 from pathlib import Path
 
@@ -33,7 +33,10 @@ def test_a_balanced_pass_shows_every_class_equally_often_and_is_as_long() -> Non
 
 
 def test_a_balanced_pass_is_drawn_as_it_always_was() -> None:
-    """Every class's images in an own order, small ones again from the front, classes in turns, all of it shuffled: numbers rest on it."""
+    """Every class's images have an own order, small classes start again from the front, classes take turns, and all is shuffled.
+
+    Numbers rest on it.
+    """
     one, other = rng(), rng()
     each = -(-100 // 3)
     chosen = [np.resize(one.permutation(np.flatnonzero(LABELS == c)), each) for c in range(3)]
@@ -42,7 +45,7 @@ def test_a_balanced_pass_is_drawn_as_it_always_was() -> None:
 
 
 def test_half_balanced_is_by_the_square_root_by_hand() -> None:
-    """Roots 9, 4 and 1.732 of 14.732 in all: 61.09, 27.15 and 11.76 of a hundred."""
+    """The roots are 9, 4 and 1.732 of 14.732 in all: 61.09, 27.15 and 11.76 of a hundred."""
     order = draw_order(LABELS, rng(), 0.5)
     assert np.bincount(LABELS[order]).tolist() == [61, 27, 12]
     assert np.bincount(order[LABELS[order] == 2], minlength=100)[97:].tolist() == [4, 4, 4], "each image of a small class as often"
@@ -74,6 +77,6 @@ def test_a_trial_is_sampled_as_its_recipe_says_and_a_balanced_phase_says_it_for_
 
 
 def test_a_balanced_run_is_known_to_count_rare_classes_for_more() -> None:
-    """What a strategy without it may be told of small classes that it never names."""
+    """A strategy without it may be told of small classes that it never names."""
     assert weighs_classes("partial", pd.DataFrame({"hp/balanced_sampling": [0.5]}))
     assert not weighs_classes("partial", pd.DataFrame({"hp/balanced_sampling": [0.0]}))

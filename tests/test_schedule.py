@@ -1,4 +1,4 @@
-"""The schedules of the learning rate: closed forms, what holds of each, and that a trial follows the one it names."""
+"""The schedules of the learning rate: closed forms, laws of each, and that a trial follows the one it names."""
 
 import math
 from pathlib import Path
@@ -55,14 +55,14 @@ def test_wsd_falls_over_an_epoch_at_least_or_half_of_what_is_shorter(epochs: int
 
 
 def test_cosine_is_its_closed_form_to_the_bit() -> None:
-    """As it was before there was another: what was trained under it goes on with the same rates."""
+    """It is as it was before there was another, so a training begun under it goes on with the same rates."""
     assert [factor(k / 7, 1.0, 10, 7) for k in range(7, 70)] == [
         0.5 * (1 + math.cos(math.pi * (k / 7 - 1.0) / (10 - 1.0))) for k in range(7, 70)
     ]
 
 
 def test_a_trial_follows_the_schedule_it_names(weights: Path, tmp_path: Path) -> None:
-    """At the last of three steps an epoch, one epoch of warm-up."""
+    """It is looked at in the last of three steps an epoch, with one epoch of warm-up."""
     ends: dict[str, list[float]] = {}
     for schedule in SCHEDULES:
         config = trial(schedule=schedule)

@@ -1,4 +1,4 @@
-"""Networks ranked by a probe: cross-validated without a look at what is predicted, kept where the line to beat keeps it, one line an error."""
+"""Networks ranked by a probe: cross-validated without a look at the predicted fold, kept like the line to beat, errors in one line."""
 
 import json
 from pathlib import Path
@@ -42,7 +42,7 @@ def test_each_image_is_predicted_by_what_was_not_fitted_on_it() -> None:
 
 
 def test_noise_scores_as_noise() -> None:
-    """Of twenty noise tasks the mean accuracy is not above that of guessing: it is where the strength is chosen on the fold itself (0.39)."""
+    """Over twenty noise tasks the mean accuracy is not above guessing. It is (0.39) where the strength is chosen on the fold itself."""
     right = []
     for seed in range(20):
         rng = np.random.default_rng(seed)
@@ -54,7 +54,8 @@ def test_noise_scores_as_noise() -> None:
 
 def made(name: str, said: np.ndarray, parameters: int = 1) -> Probed:
     return Probed(
-        network=name, said=said, strengths=(1.0,), image_size=32, pass_seconds=0, probe_seconds=0, parameters=parameters, weights="", licence=""
+        network=name, said=said, strengths=(1.0,), image_size=32, pass_seconds=0, probe_seconds=0, parameters=parameters, weights="",
+        licence=""
     )  # fmt: skip
 
 
@@ -91,7 +92,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two classes whose colour tells them apart."""
+    """Write two classes whose colour tells them apart."""
     folder = own.classes(tmp_path_factory.mktemp("leaves") / "leaves", {"ash": 25, "oak": 25})
     for path in folder.rglob("*.png"):
         tint = np.array([60, 0, 0] if path.parent.name == "ash" else [0, 0, 60])
@@ -105,7 +106,8 @@ def test_networks_are_ranked_and_nothing_is_computed_twice(images: Path, weights
     (found,) = json.loads(capsys.readouterr().out)["datasets"]
     assert found["images"] == 40 and found["classes"] == ["ash", "oak"] and found["folds"] == 5 and not found["left_out"]
     assert {n["network"] for n in found["networks"]} == set(NETWORKS) and [n["rank"] for n in found["networks"]] == [1, 2]
-    assert found["networks"][0]["mean"] > 0.8 and all(n["parameters"] and n["licence"] and n["image_size"] == 32 for n in found["networks"])
+    assert found["networks"][0]["mean"] > 0.8
+    assert all(n["parameters"] and n["licence"] and n["image_size"] == 32 for n in found["networks"])
     kept = {p.name: p.stat().st_mtime_ns for p in (cache / "activations").glob("*.npy")}
     assert main(arguments) == 0
     out = capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""What may come next finds a place: each addition is tried as a newcomer would make it, without a change of the loop."""
+"""Additions that may come next find a place: each is tried as a newcomer would make it, without a change of the loop."""
 
 import re
 import sys
@@ -51,7 +51,7 @@ class LastLayerAgain(Strategy):
 
 
 def documented() -> type[Strategy]:
-    """The file that docs/strategy.md prints, as a newcomer would write it."""
+    """Return the strategy of the file that docs/strategy.md prints, as a newcomer would write it."""
     (source,) = re.findall(r"```python\n(.*?)```", (DOCS / "strategy.md").read_text(), re.S)
     assert source == (DOCS.parent / "study" / "strategies" / "norm_only.py").read_text()
     module = ModuleType("norm_only")
@@ -126,7 +126,7 @@ def test_a_new_cutter_is_asked_and_checked(monkeypatch, weights) -> None:
 
 
 def test_soft_targets_need_no_other_loop(monkeypatch, tmp_path: Path) -> None:
-    """`Inputs.targets` may give probabilities: cross-entropy takes both; one-hot rows give the numbers of labels."""
+    """`Inputs.targets` may give probabilities, since cross-entropy takes both. One-hot rows give the numbers of labels."""
     config = TrialConfig.default(Cell(dataset="digits", backbone="efficientnet_lite0", strategy="linear_probe", train_fraction=0.1), QUICK)
     places = Places(folder="", cache=str(tmp_path))
     hard = [r.metrics["train/loss"] for r, _ in fine_tune(config, open_inputs(config, places))]

@@ -54,13 +54,14 @@ def seconds_of(ask: Ask) -> float:
 
 def ended(ask: Ask, seconds: float) -> TrialResult:
     return TrialResult(
-        trial_id=ask.trial_id, outcome=Outcome.COMPLETED, reason="", epochs=3, best_epoch=1, metrics={"val/macro_f1": 0.5}, classes=[], val=None,
+        trial_id=ask.trial_id, outcome=Outcome.COMPLETED, reason="", epochs=3, best_epoch=1, metrics={"val/macro_f1": 0.5}, classes=[],
+        val=None,
         seconds=seconds, images=1, workers=1, device="cpu", attempts=1,
     )  # fmt: skip
 
 
 def test_the_dearest_starts_first_and_nothing_else_is_asked(tmp_path: Path) -> None:
-    """Rounds stay rounds: only who is first in one follows the measured seconds; what each cell asks does not."""
+    """Rounds stay rounds: only the first in a round follows the measured seconds, and the questions of each cell do not."""
     asked: dict[str, list[Ask]] = {}
     for name, seconds in {"dear full": {"full": 9.0, "partial": 3.0}, "dear partial": {"full": 3.0, "partial": 9.0}}.items():
         plan = SearchPlan(study(), Ledger(tmp_path, name))
@@ -71,7 +72,8 @@ def test_the_dearest_starts_first_and_nothing_else_is_asked(tmp_path: Path) -> N
         assert set(first) == {name.removeprefix("dear ")}, "from the second round on"
     one, two = ({c: [a.trial_id for a in asks if a.cell == c] for c in {a.cell for a in asks}} for asks in asked.values())
     assert one == two
-    priced = SearchPlan(study(trials=1, random_trials=0), Ledger(tmp_path, "priced"), lambda cell: 9.0 if cell.endswith("partial") else 1.0)
+    asked = study(trials=1, random_trials=0)
+    priced = SearchPlan(asked, Ledger(tmp_path, "priced"), lambda cell: 9.0 if cell.endswith("partial") else 1.0)
     assert priced.ask().config["cell"]["strategy"] == "partial"
 
 
@@ -131,7 +133,7 @@ def test_each_search_has_its_winner_confirmed_in_turn(tmp_path: Path) -> None:
 
 
 def _a_search_that_found_nothing_keeps_its_place(path: Path, ledger: Ledger) -> None:
-    """Same study: all trials of one cell's first search diverged, as if they had from the start."""
+    """All trials of one cell's first search diverge, as if they had from the start, in the same study."""
     cell = ledger.asks(Stage.SEARCH)[0].cell
     for ask in ledger.asks(Stage.SEARCH):
         if ask.cell == cell and ask.number % 2 == 0:

@@ -1,4 +1,4 @@
-"""A server's fault is told by code, whatever digits and words its text has; what was deleted there is named, and its way out leads out."""
+"""A server's fault is told by code, whatever digits and words its text has. Deleted things are named, with a way out that works."""
 
 import errno
 import itertools
@@ -58,7 +58,7 @@ def line_of(code: str, text: str) -> str:
 
 
 def told(line: str) -> set[str]:
-    """The ways out that a line gives; the text of the error itself is left aside."""
+    """Return the ways out that a line gives, without the text of the error itself."""
     return {way for way in WAYS.values() if way and way in line}
 
 
@@ -77,7 +77,7 @@ def test_no_text_makes_another_way_out_of_a_code(code: str, text: str) -> None:
 
 
 def raised(*causes: BaseException, wrap: type[Exception] = MlflowException) -> Exception:
-    """As MLflow's client raises: a text, and the cause as what was handled."""
+    """Return an error as MLflow's client raises it: a text, and the cause as what was handled."""
     error: BaseException = causes[0]
     for outer in (*causes[1:], wrap("API request to http://h:4010/x failed with exception 403 401 404")):
         outer.__context__ = error
@@ -151,7 +151,7 @@ def test_what_the_client_itself_raises_is_known_by_its_cause(monkeypatch: pytest
 
 @pytest.fixture
 def late(copy: Ledger, tmp_path: Path) -> Iterator[Callable[[], None]]:
-    """Called, it brings a trial of which the server knows nothing yet."""
+    """Yield a function that brings a trial of which the server knows nothing yet."""
     trial = copy.asks("confirm")[-1].trial_id
     away, place = tmp_path / trial, Path(copy.folder.path(f"trials/{trial}"))
     shutil.move(place, away)
@@ -199,7 +199,7 @@ def test_deleted_runs_are_named_and_both_ways_out_lead_out(way: str, copy: Ledge
 
 
 def test_a_server_whose_files_are_gone_gives_no_study_in_silence(copy: Ledger, tmp_path: Path) -> None:
-    """The fetch ended with the study's name and an empty folder."""
+    """The fetch once ended with the study's name and an empty folder."""
     mirror = Mirror(copy)
     assert mirror.sync().pending == 0
     shutil.rmtree(Path(copy.folder.root).parent / "mlartifacts")
@@ -214,6 +214,6 @@ def test_a_server_whose_files_are_gone_gives_no_study_in_silence(copy: Ledger, t
 @settings(max_examples=200, deadline=None)
 @given(st.text(alphabet="ab #/.%", max_size=12), st.one_of(st.none(), st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,9}", fullmatch=True)))
 def test_a_study_is_named_behind_the_last_hash_and_a_path_may_hold_others(path: str, study: str | None) -> None:
-    """Of "sqlite:////home/a #b/mlflow.db", "b/mlflow.db" was taken for a study."""
+    """In "sqlite:////home/a #b/mlflow.db", "b/mlflow.db" was once taken for a study."""
     uri = f"sqlite:////{path}/mlflow.db"
     assert server_and_study(f"{uri}#{study}" if study else uri) == (uri, study)

@@ -52,7 +52,7 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bare]:
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Not square, grey, with transparency, turned by its camera, long."""
+    """Write pictures that are not square, grey, with transparency, turned by their camera, long."""
     folder, noise = tmp_path_factory.mktemp("pictures"), np.random.default_rng(3)
 
     def smooth(height: int, width: int, bands: int) -> Image.Image:
@@ -71,7 +71,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 def make(network: str, folder: Path, channels: int = 3, size: int = 64) -> Predictor:
-    """A network drawn from a seed, its norms and its head scaled by what they see, or most pictures would get the same answer."""
+    """Return a network drawn from a seed, its norms and its head scaled by what they see, or most pictures would get the same answer."""
     torch.manual_seed(0)
     backbone = create(network, len(CLASSES), start="random", seed=4)
     model = backbone.model.train()
@@ -97,13 +97,13 @@ def text(path: Path) -> str:
 
 
 def pixels(path: Path) -> np.ndarray:
-    """[H, W, 1, 3 or 4], as anybody would read it."""
+    """Return [H, W, 1, 3 or 4], as anybody would read the picture."""
     array = np.asarray(ImageOps.exif_transpose(Image.open(path)))
     return array if array.ndim == 3 else array[..., None]
 
 
 def from_files(trial: Path, paths: list[Path], capsys: pytest.CaptureFixture[str]) -> list[list[float]]:
-    """What `python -m study.predict --json` says."""
+    """Return what `python -m study.predict --json` prints."""
     capsys.readouterr()
     assert predict.main([str(trial), *map(str, paths), "--json"]) == 0
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
@@ -129,7 +129,7 @@ def test_a_model_predicts_where_this_project_is_not(network: str, bare: Bare, pi
 def test_a_model_of_grey_images_and_one_of_another_version_answer_in_one_process(
     bare: Bare, pictures: list[Path], tmp_path: Path, capsys, monkeypatch
 ) -> None:
-    """Both carry a module of the same purpose; neither may run the other's."""
+    """Both carry a module of the same purpose, and neither may run the other's."""
     make("mobilenetv3_small_050", tmp_path / "grey", channels=1)
     registered.save(Folder(str(tmp_path / "grey")), tmp_path / "grey" / "model")
     make("mobilenetv3_small_050", tmp_path / "other")
@@ -215,7 +215,7 @@ def test_weights_that_are_not_the_manifests_are_refused(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def served(bare: Bare, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]:
-    """(the trial's folder, URL) of a model behind `mlflow models serve`."""
+    """Yield (the trial's folder, URL) of a model behind `mlflow models serve`."""
     folder, port = tmp_path_factory.mktemp("served"), free_port()
     make("efficientnet_lite0", folder)
     registered.save(Folder(str(folder)), folder / "model")
@@ -279,8 +279,11 @@ def test_the_lines_of_the_page_are_so(served: tuple[Path, str], pictures: list[P
 
 @pytest.mark.slow
 def test_what_a_sweep_registers_is_loaded_by_its_name(bare: Bare, tmp_path: Path) -> None:
-    """The whole way: a study, its mirror, a server's registry, a machine without this project. Under a cell's name lies what its search
-    found; under the data set's, by the alias `best`, the confirm run to use, calibrated, with its test score on it."""
+    """It goes the whole way: a study, its mirror, a server's registry, a machine without this project.
+
+    Under a cell's name lies what its search found. Under the data set's lies, by the alias `best`, the confirm run to use, calibrated,
+    with its test score on it.
+    """
     with mlflow(f"sqlite:///{tmp_path}/server.db", tmp_path / "artifacts") as server:
         question = tiny.write(tmp_path, strategies=("linear_probe",))
         done = tiny.run(question, tmp_path / "results", "--local", "--mlflow", server.url, timeout=600)

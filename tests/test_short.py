@@ -1,4 +1,4 @@
-"""Strategies that were cut short, and images that are too small: what is found, and that no verdict rests on it."""
+"""Strategies that were cut short, and images that are too small: the findings, and that no verdict rests on them."""
 
 import dataclasses
 import itertools
@@ -44,7 +44,7 @@ LEARNT = [[25, 3, 1, 1], [2, 7, 1, 0], [2, 1, 6, 1], [2, 0, 1, 7]]
 
 
 def made(folder: Path, right: Any = FAR, fitted: dict[str, float] | None = None, fractions: Any = (1.0,), **more: Any) -> Frames:
-    """Partial is far better than full, or nearly as good (NEAR)."""
+    """Return a study where partial is far better than full, or nearly as good (NEAR)."""
     more = {"protocol": THREE, "spread": 0.04, **more}
     return load(sized.write(folder, right, fractions, tests=300, fitted=fitted or {}, **more))
 
@@ -62,7 +62,7 @@ def said(frames: Frames) -> tuple[Findings, Sentence]:
 
 
 def test_a_loser_that_was_cut_short_has_not_lost(tmp_path: Path) -> None:
-    """As in a quickstart of three epochs: full at 63 % of its own training images, 35 points behind."""
+    """The numbers are those of a quickstart of three epochs: full at 63 % of its own training images, 35 points behind."""
     trained, short = (
         made(tmp_path / "a", fitted={"partial": 0.95, "full": 0.95}),
         made(tmp_path / "b", fitted={"partial": 0.95, "full": 0.63}),
@@ -140,7 +140,8 @@ def test_training_that_learned_nothing_is_seen_on_validation(tmp_path: Path) -> 
     (found,) = found_of(frames).values()
     assert (found.strategy, found.kind) == ("linear_probe", "nothing learnt")
     assert found.found == (
-        "linear_probe is not shown to be better than always naming the commonest class (48 % of the validation images right, against 50 %) "
+        "linear_probe is not shown to be better than always naming the commonest class (48 % of the validation images right, "
+        "against 50 %) "
         "after 3 epochs"
     )
     assert said(frames)[1].head.startswith("Not comparable: linear_probe is not shown")
@@ -153,7 +154,7 @@ def test_training_that_learned_nothing_is_seen_on_validation(tmp_path: Path) -> 
         (LEARNT, False, False),
         ([[33, 0], [0, 0]], False, False),  # one class: nothing to tell apart
         ([[95, 0], [5, 0]], False, True),  # 95 % right, by saying one thing
-        ([[91, 1], [3, 5]], False, False),  # 96 % where 92 % are of one class: not enough for accuracy, yet most of the rare class is found
+        ([[91, 1], [3, 5]], False, False),  # 96 % where 92 % are of one class, yet most of the rare class is found
         ([[30, 30], [4, 36]], True, False),  # trained for recall: 66 % right where 60 % are of one class
         ([[30, 30], [4, 36]], False, True),
         ([[30, 30], [5, 5]], True, True),  # guessing
@@ -167,7 +168,7 @@ def test_what_nothing_learnt_is_held_against(tmp_path: Path, confusion: list[lis
 
 
 def test_folds_are_taken_together(tmp_path: Path) -> None:
-    """20 of 40 images right where the commonest class has 16: one fold alone would not show it, three do."""
+    """20 of 40 images are right where the commonest class has 16. One fold alone would not show it, three do."""
     fold = [[4, 4, 4, 4], [2, 6, 0, 0], [2, 0, 6, 0], [4, 0, 0, 4]]
     frames = made(tmp_path, {"linear_probe": [0.4]}, validation={"linear_probe": fold})
     assert set(found_of(frames)) == {"linear_probe"}
@@ -252,7 +253,7 @@ def test_the_loser_may_not_be_short_and_the_winner_may(points: float, sign: int,
 
 
 def answered(differences: dict[tuple[str, str], float], short: str, sd: float = 1.0) -> Any:
-    """Of strategies named by single letters, in the order of the alphabet; those in `short` were cut short."""
+    """Return the answer on strategies named by single letters, in the order of the alphabet, where those in `short` were cut short."""
     estimates = {pair: estimate(points / 100, sd / 100, 0.001, images=3500) for pair, points in differences.items()}
     found = {s: Short(strategy=s, kind="still fitting", found=f"{s} had learned little") for s in short}
     own = {pair: tuple(found[s] for s in pair if s in found) for pair in differences}
@@ -335,7 +336,8 @@ def test_curves_of_strategies_that_were_cut_short_cross_nowhere(tmp_path: Path) 
     assert "partial and full: not judged: full was cut short at 50 and 100 images" in after.pairs
     assert "what ten times the images would bring is not judged: full was cut short" in after.more
     assert [w for w in found.warnings if "cut" in w or "learned" in w] == [
-        "digits, resnet18: full had learned 50 % of its own training images after 3 epochs (the same at 1 more size of the training set), so "
+        "digits, resnet18: full had learned 50 % of its own training images after 3 epochs (the same at 1 more size of the "
+        "training set), so "
         "longer training may raise its score"
     ]
     stars = sizes.compute(cut, found)
@@ -377,9 +379,11 @@ def test_a_control_that_was_cut_short_is_said_to_be(tmp_path: Path) -> None:
     ("asked", "command"),
     [
         ("quickstart --local", "quickstart --local --name sized-9-epochs --set max_epochs=9 views=9"),
-        ("quickstart --set max_epochs=3 image_size=48 --name x --local", "quickstart --local --name sized-9-epochs --set image_size=48 max_epochs=9 views=9"),
+        ("quickstart --set max_epochs=3 image_size=48 --name x --local",
+            "quickstart --local --name sized-9-epochs --set image_size=48 max_epochs=9 views=9"),
         ("--name=x --set=views=3", "--name sized-9-epochs --set max_epochs=9 views=9"),
-        ("quickstart --datasets 'folder:/my data' faces", "quickstart --datasets 'folder:/my data' faces --name sized-9-epochs --set max_epochs=9 views=9"),
+        ("quickstart --datasets 'folder:/my data' faces",
+            "quickstart --datasets 'folder:/my data' faces --name sized-9-epochs --set max_epochs=9 views=9"),
         ("mine --datasets folder:x --hours 0.4 --local", "results/sized --local --name sized-9-epochs --set max_epochs=9 views=9"),
     ],
 )  # fmt: skip
@@ -400,7 +404,8 @@ def test_the_command_of_python_of_a_grown_study_and_of_a_second_time(tmp_path: P
         return said(dataclasses.replace(frames, **changes))[1].steps[0].command
 
     assert command(facts={"command": "my_notebook.py"}) == (
-        "run_study(dataclasses.replace(STUDY, name='sized-9-epochs', protocol=dataclasses.replace(STUDY.protocol, max_epochs=9, min_steps=126)))"
+        "run_study(dataclasses.replace(STUDY, name='sized-9-epochs', protocol=dataclasses.replace(STUDY.protocol, "
+        "max_epochs=9, min_steps=126)))"
     )
     grown = command(amendments=[{"at": 1.0, "changes": ["trials: 4 -> 6"], "test_open": True}])
     assert grown == "python -m study.sweep results/sized --name sized-9-epochs --set max_epochs=9 min_steps=126"
@@ -426,9 +431,9 @@ def test_small_images_are_said_in_the_scope_among_the_warnings_and_before_more_r
     found, sentence = said(with_sizes(frames, 384, 224))
     assert sentence.scope.endswith(". All of it at 64 px, while the images have 384 px and the network was made for 224")
     assert (
-        "digits, resnet18: trained at 64 px, while the images have 384 px and the network was made for 224. 128 px would take about 4 times the compute"
-        in found.warnings
-    )
+        "digits, resnet18: trained at 64 px, while the images have 384 px and the network was made for 224. 128 px would "
+        "take about 4 times the compute"
+    ) in found.warnings
     larger = [s for s in sentence.steps if s.text.startswith("Larger images may decide it")]
     assert [s.command for s in larger] == ["python -m study.sweep my_study.py:SIZED --name sized-128-px --set image_size=128"]
     assert sentence.steps.index(larger[0]) < next(k for k, s in enumerate(sentence.steps) if "80 %" in s.text)
@@ -436,14 +441,18 @@ def test_small_images_are_said_in_the_scope_among_the_warnings_and_before_more_r
     assert "All of it at 48 px" in decided.text and "Larger images may" not in decided.text
 
 
-@pytest.mark.parametrize(("images", "network", "said_of_it"), [(384, 224, True), (96, 224, False), (128, 224, False), (129, 224, True), (384, 112, False), (384, None, False), (None, 224, False)])  # fmt: skip
+@pytest.mark.parametrize(("images", "network", "said_of_it"),
+    [(384, 224, True), (96, 224, False), (128, 224, False), (129, 224, True), (384, 112, False), (384, None, False),
+        (None, 224, False)])  # fmt: skip
 def test_below_half_of_the_smaller_of_both(tmp_path: Path, images: int | None, network: int | None, said_of_it: bool) -> None:
     frames = with_sizes(made(tmp_path, NEAR, protocol=dataclasses.replace(THREE, image_size=64)), images, network)
     found, sentence = said(frames)
     assert ("All of it at" in sentence.scope) == any("px" in w for w in found.warnings) == said_of_it
 
 
-@pytest.mark.parametrize(("sizes", "larger", "times"), [((64, 384, 224), 128, "4"), ((100, 384, 224), 224, "5"), ((112, 300, 240), 240, "4.6"), ((64, 130, 224), 128, "4"), ((110, 384, 224), 224, "4.1"), ((10, 40, 224), 20, "4")])  # fmt: skip
+@pytest.mark.parametrize(("sizes", "larger", "times"),
+    [((64, 384, 224), 128, "4"), ((100, 384, 224), 224, "5"), ((112, 300, 240), 240, "4.6"), ((64, 130, 224), 128, "4"),
+        ((110, 384, 224), 224, "4.1"), ((10, 40, 224), 20, "4")])  # fmt: skip
 def test_the_next_size_and_what_it_costs(sizes: tuple[int, int, int], larger: int, times: str) -> None:
     small = Small(trained=sizes[0], images=sizes[1], network=sizes[2])
     assert small.larger == larger and small.cost == f"{larger} px would take about {times} times the compute"

@@ -1,4 +1,4 @@
-"""What a design can see is said before it is run, with the spread of earlier studies where there are any."""
+"""The differences that a design can see are said before it is run, with the spread of earlier studies where there are any."""
 
 import io
 import os
@@ -102,6 +102,6 @@ def test_one_seed_and_one_strategy_are_told_so(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("searches", "seeds"), [(s, k) for s in range(1, 5) for k in range(4)])
 def test_a_design_without_confirm_runs_shows_nothing(searches: int, seeds: int) -> None:
-    """Two searches and no confirm runs: ZeroDivisionError in a dry run."""
+    """Two searches and no confirm runs once raised ZeroDivisionError in a dry run."""
     found = design(searches, seeds, 500.0, Spread())
     assert (found is None) == (seeds < 1 or (seeds if searches == 1 else searches) < 2)

@@ -29,7 +29,7 @@ with interruptible() as interrupted, interrupted.during("this epoch"):
 
 @contextlib.contextmanager
 def started(command: list[str], **env: str) -> Iterator[subprocess.Popen[str]]:
-    """Ended whatever becomes of the test."""
+    """Yield a process that is ended whatever becomes of the test."""
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | env)
     try:
         yield process
@@ -39,7 +39,7 @@ def started(command: list[str], **env: str) -> Iterator[subprocess.Popen[str]]:
 
 
 def answered(process: subprocess.Popen[str], number: int) -> None:
-    """Sends a signal that is answered on stderr while what it stops goes on."""
+    """Send a signal that is answered on stderr while what it stops goes on."""
     process.send_signal(number)
     assert process.stderr is not None
     assert "stopping after this epoch (again: at once)\n" in process.stderr

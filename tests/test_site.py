@@ -1,4 +1,4 @@
-"""The documentation as a site: what `make site` builds, in a folder of its own. Every page is in the navigation, every link leads somewhere."""
+"""The documentation as a site: `make site` builds it into a folder. Every page is in the navigation, every link leads somewhere."""
 
 import json
 import shutil
@@ -18,7 +18,7 @@ CONFIG = tomllib.loads((ROOT / "zensical.toml").read_text())
 
 
 class Page(HTMLParser):
-    """What a page links to, what it loads, and the names within it that a link may lead to."""
+    """The links of a page, the files it loads, and the names within it that a link may lead to."""
 
     LOADED = {("script", "src"), ("img", "src"), ("link", "href"), ("source", "src"), ("iframe", "src")}
 
@@ -67,7 +67,7 @@ def leaves(nav: Any) -> Iterator[str]:
 
 
 def target(site: Path, page: Path, link: str) -> tuple[Path, str] | None:
-    """The file a link leads to and the name within it; None for another host."""
+    """Return the file a link leads to and the name within it, or None for another host."""
     parts = urlsplit(link)
     if parts.scheme or parts.netloc:
         return None

@@ -14,7 +14,7 @@ from benchmarks.sizes import AT, RISING, SIZES, simulate, study
 
 
 def test_a_planted_crossing_lies_in_its_interval() -> None:
-    """In at least 90 of 100 studies; `python -m benchmarks.sizes` has more of them."""
+    """It does in at least 90 of 100 studies. `python -m benchmarks.sizes` has more of them."""
     rng = np.random.default_rng(0)
     found = [study(0.5, 0.0, rng) for _ in range(100)]
     assert sum(c.low <= AT <= c.high for c in found) >= 90
@@ -34,7 +34,7 @@ def test_where_none_is_planted_none_is_claimed() -> None:
 
 
 def test_runs_that_share_their_training_images_are_paired() -> None:
-    """What a subset does to both strategies is not in their difference."""
+    """The effect of a subset on both strategies is not in their difference."""
     (a, b), rng = simulate([RISING, RISING], np.random.default_rng(3)), np.random.default_rng(4)
     luck = 0.1 * rng.standard_normal(5)
     moved = (
@@ -46,7 +46,7 @@ def test_runs_that_share_their_training_images_are_paired() -> None:
 
 
 def made(scores: list[list[float]], seeds: list[list[int]] | None = None, fold: list[int] | None = None) -> list[Point]:
-    """Points of given scores by size and run; no doubt from images."""
+    """Return points of given scores by size and run, without uncertainty from images."""
     return [
         Point(
             place=float(SIZES[m]),
@@ -74,7 +74,7 @@ def test_a_crossing_is_interpolated_in_log_n_and_ends_where_it_was_measured() ->
 
 
 def test_with_folds_a_fold_is_what_repeats() -> None:
-    """Two seeds on each of three folds: as far apart as they like within a fold, the interval is that of the folds' means."""
+    """Two seeds run on each of three folds. However far apart they are within a fold, the interval is that of the folds' means."""
     means = [[-0.2, -0.22, -0.18], [0.1, 0.11, 0.09]]
     runs = [[v + s for s in (-0.05, 0.05) for v in own] for own in means]
     folds = crossing(made(runs, fold=[0, 1, 2, 0, 1, 2]))

@@ -17,7 +17,7 @@ GB = 1e9
 
 @functools.cache
 def made() -> nn.Module:
-    """It stays as it was, whatever is asked of it."""
+    """Return a network that stays as it was, whatever is asked of it."""
     return create("efficientnet_lite0", 2, start="random", seed=0, image_size=64).model
 
 
@@ -49,7 +49,10 @@ def test_a_layers_bytes_go_by_pixels() -> None:
 
 @pytest.mark.parametrize("command", ["sweep", "trial"])
 def test_commands_refuse_a_size_that_does_not_fit(command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch) -> None:
-    """28 seconds of a dry run, and a traceback, under a limit of 6 GB; without one the machine would have been asked for 240."""
+    """It once took 28 seconds of a dry run and a traceback under a limit of 6 GB.
+
+    Without a limit the machine would have been asked for 240.
+    """
     monkeypatch.setattr(memory, "at_hand", lambda: 6 * GB)
     if command == "sweep":
         code = sweep.main(["quickstart", "--set", "image_size=5024", "precision=auto", "--dry-run", "--results", str(tmp_path)])

@@ -1,4 +1,4 @@
-"""Training on a part of the images: which part, how many steps, what is refused before anything starts."""
+"""Training on a part of the images: which part, how many steps, and what is refused before anything starts."""
 
 import dataclasses
 import json

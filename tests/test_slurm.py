@@ -82,7 +82,10 @@ def test_a_job_on_two_nodes_runs_a_study_to_its_end(batch: Slurm, tmp_path: Path
 
 
 def test_a_job_that_is_stopped_closes_its_ledger_and_the_same_line_goes_on(alone: Ledger, batch: Slurm, tmp_path: Path) -> None:
-    """As `--signal=B:TERM@120` does before the limit: a TERM to the batch script alone. No number differs from one process's."""
+    """It gets what `--signal=B:TERM@120` sends before the limit: a TERM to the batch script alone.
+
+    No number differs from one process's.
+    """
     study = tiny.in_any_order(tmp_path)
     job = submit(batch, tmp_path, study)
     until("an epoch", lambda: training(tmp_path), STUDY_S)
@@ -97,7 +100,7 @@ def test_a_job_that_is_stopped_closes_its_ledger_and_the_same_line_goes_on(alone
 
 
 def test_two_jobs_on_one_node_have_each_their_own(batch: Slurm, tmp_path: Path) -> None:
-    """Ports, folders, tokens, CPUs and GPUs: as elements of an array that Slurm puts on one node."""
+    """They have own ports, folders, tokens, CPUs and GPUs, as elements of an array that Slurm puts on one node."""
     study = tiny.write(tmp_path, ("linear_probe",), trials=1, seeds=1)
     wrapped = tmp_path / "each.sh"
     wrapped.write_text(
@@ -119,7 +122,7 @@ def running(batch: Slurm, job: str) -> list[str]:
 
 
 def heads(batch: Slurm) -> list[str]:
-    """Where the clusters on the first node keep their files, once there are two."""
+    """Return where the clusters on the first node keep their files, once there are two."""
     found = {a for p in processes_of(batch.machines, "n1") if "gcs_server" in p for a in p.split() if a.startswith("--log_dir=")}
     return sorted(found) if len(found) == 2 else []
 
@@ -133,7 +136,7 @@ def light(tmp_path: Path) -> dict[str, str]:
 
 
 def starts(tmp_path: Path, job: str, node: str) -> list[str]:
-    """What `ray start` was given on a node."""
+    """Return the arguments that `ray start` was given on a node."""
     path = tmp_path / "env" / "log" / f"{job}.{node}"
     return path.read_text().splitlines() if path.exists() else []
 
@@ -169,7 +172,7 @@ def test_a_term_reaches_the_sweep_and_the_job_ends_with_its_code(batch: Slurm, l
 def test_a_part_that_dies_ends_the_job_and_frees_its_nodes(
     node: str, deaf: str, batch: Slurm, light: dict[str, str], tmp_path: Path
 ) -> None:
-    """The head, or the Ray of another node; also when the sweep hangs in Ray and hears no TERM."""
+    """The part is the head, or the Ray of another node, also when the sweep hangs in Ray and hears no TERM."""
     job = submit(batch, tmp_path, Path("quickstart"), SWEEP_S="600", DEAF=deaf, **light)
     until("the sweep runs", lambda: "sweep quickstart" in log(tmp_path, job) and both_up(batch))
     assert batch.machines.run(node, "pkill", "-KILL", "-f", "stand-in-").returncode == 0
@@ -189,7 +192,7 @@ def test_a_ray_that_gives_up_on_a_busy_node_is_started_again_so_many_times(batch
 
 
 def test_jobs_on_one_node_share_no_port_folder_or_token(batch: Slurm, light: dict[str, str], tmp_path: Path) -> None:
-    """As elements of an array; each is told the CPUs and GPUs that are its own."""
+    """They are elements of an array, and each is told the CPUs and GPUs that are its own."""
     sizes = ("--nodes=1", "--nodelist=n1", "--gpus-per-node=1", "--cpus-per-task=2", "--array=0-1", f"--output={tmp_path}/%A.log")
     array = submit(batch, tmp_path, Path("quickstart"), *sizes, SWEEP_S="20", **light)
     until("both have ended", lambda: batch.squeue("-h", "-j", array, "-o", "%A") == "" or log(tmp_path, array).count("sweep quick") == 2)

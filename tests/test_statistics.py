@@ -32,7 +32,7 @@ def runs_of(scores, *, search=None, fold=None, resampled=None, images=1000, grou
 
 
 def estimate(mean: float, run_sd: float, image_sd: float, runs: int = 5, images: int = 1000, searches: int = 1) -> Estimate:
-    """Of a difference; `run_sd` of one run of each strategy."""
+    """Return the estimate of a difference, where `run_sd` is that of one run of each strategy."""
     part = Part(variance=run_sd**2 / runs, df=runs - 1, count=runs)
     return Estimate(
         mean=mean,
@@ -81,7 +81,7 @@ def test_effective_units_count_equal_sessions_and_discount_a_large_one() -> None
 
 
 def test_resampling_uneven_sessions_is_corrected_to_the_true_variance() -> None:
-    """Sessions that differ as wholes: the mean over images of 12 sessions, many times over."""
+    """Sessions differ as wholes, and the mean over images of 12 sessions is drawn many times."""
     rng = np.random.default_rng(12)
     groups = np.repeat(np.arange(12), [1, 1, 2, 2, 3, 4, 5, 7, 10, 14, 20, 31])
     found, means = [], []
@@ -115,7 +115,7 @@ def test_without_run_variance_the_interval_is_students_over_effective_images() -
 
 
 def test_only_what_different_runs_share_is_the_images_part() -> None:
-    """The off-diagonal of numpy's covariance: noise of single runs on single images is in S^2 already."""
+    """It is the off-diagonal of numpy's covariance: noise of single runs on single images is in S^2 already."""
     rng = np.random.default_rng(3)
     resampled = rng.normal(0, 0.01, B) + rng.normal(0, 0.03, (5, B))
     e = mean_estimate(runs_of(rng.normal(0.5, 0.03, 5), resampled=resampled))
@@ -313,7 +313,7 @@ def test_data_sets_are_a_sample_and_few_are_no_generality() -> None:
 
 
 def test_a_forecast_decides_in_four_of_five_studies_that_go_on() -> None:
-    """Drawn as the forecast assumes: the truth around the mean seen, the variances as they are."""
+    """Studies are drawn as the forecast assumes: the truth around the mean seen, the variances as they are."""
     rng = np.random.default_rng(9)
     sd, k, mean = 0.03, 20, 0.016
     e = estimate(mean, sd, 0.0, runs=k, images=10**6)
@@ -341,7 +341,7 @@ def test_a_forecast_names_the_source_that_limits() -> None:
 
 
 def test_more_runs_of_the_same_winners_shrink_the_seeds_part_alone() -> None:
-    """Five searches that agree, with noisy seeds; then five that differ, with quiet ones."""
+    """Five searches agree, with noisy seeds, and then five differ, with quiet ones."""
     rng = np.random.default_rng(15)
     search = np.repeat(np.arange(5), 2)
     noise = np.array([0.06, -0.06] * 5) + 0.002 * rng.standard_normal(10)
@@ -387,7 +387,8 @@ def test_what_a_design_sees_it_names_in_four_of_five_studies() -> None:
         sides = rng.normal(0, math.hypot(0.02, 0.03), (2, 5)) + np.array([[sight.difference], [0]])
         image = rng.normal(0, math.sqrt(0.2 / 2000))
         parts = tuple(Part(variance=s.var(ddof=1) / 5, df=4, count=5) for s in sides)
-        e = Estimate(mean=sides[0].mean() - sides[1].mean() + image, runs=parts, images=Part(variance=0.0001, df=1999, count=2000), unit="search", searches=5, resampled=2000)  # fmt: skip
+        e = Estimate(mean=sides[0].mean() - sides[1].mean() + image, runs=parts, images=Part(variance=0.0001, df=1999, count=2000),
+            unit="search", searches=5, resampled=2000)  # fmt: skip
         named.append(e.p() < 0.05)
     assert 0.72 < np.mean(named) < 0.9
     assert not sight.reaches(0.01) and design(1, 1, 2000, spread) is None

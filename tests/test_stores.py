@@ -1,4 +1,4 @@
-"""Results in an object store, against real S3 servers on loopback: nothing hidden, one sweep at a time, few requests, one line."""
+"""Results in an object store, on real S3 servers on loopback: nothing hidden, one sweep at a time, few requests, errors in one line."""
 
 import json
 import os
@@ -44,7 +44,7 @@ def url(server: s3server.Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 @pytest.fixture
 def slow(moto: s3server.Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """A URL of the server whose trouble a test chooses."""
+    """Yield a URL of the server whose trouble a test chooses."""
     yield of(moto, tmp_path, monkeypatch)
     moto.trouble()
 
@@ -76,7 +76,7 @@ def result(ask: Ask, epochs: int) -> TrialResult:
 
 
 def filled(url: str, trials: int, epochs: int = 3) -> Ledger:
-    """A search that ended, written as a sweep writes it."""
+    """Write a search that ended, as a sweep writes it."""
     ledger = Ledger(url, "s")
     plan = SearchPlan(ledger.begin(study(trials // 2), {}), ledger)
 
@@ -262,7 +262,7 @@ def test_a_bucket_that_is_not_there_is_named_and_not_made(url: str) -> None:
 
 
 def test_a_mirror_misses_nothing_of_a_store(url: str, tmp_path: Path) -> None:
-    """It looks again and again while another process writes; in the end its server has everything, once."""
+    """It looks again and again while another process writes. In the end its server has everything, once."""
     writer = filled(url, 4)
     mirror = Mirror(Ledger(url, "s"), f"sqlite:///{tmp_path}/m.db")
     assert mirror.sync().pending == 0
@@ -283,7 +283,7 @@ def test_a_mirror_misses_nothing_of_a_store(url: str, tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_a_study_in_a_store_is_the_same_study(server: s3server.Server, url: str, tmp_path: Path) -> None:
-    """Killed in its search and in its confirm runs, resumed by the same line: ids, metrics and verdict of the one on a disk."""
+    """It is killed in its search and in its confirm runs, and resumed by the same line: ids, metrics and verdict equal those on a disk."""
     path = tiny.write(tmp_path, trials=3)
     here = tiny.run(path, tmp_path / "results", "--local", "--mlflow", "off")
     assert here.returncode == 0, here.stderr

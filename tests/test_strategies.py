@@ -34,7 +34,7 @@ NETWORKS = (
 )
 SIZE = 64
 SMALL = ("small_resnet", "small_efficientnet", "test_vit", "small_swin", "small_mean_resnet")
-"""One of each kind, and one that nobody can cut."""
+"""Networks: one of each kind, and one that no way can cut."""
 EVERY = [*itertools.product(STRATEGIES, SMALL), *itertools.product(("linear_probe", "partial", "full", "layer_decay", "lora"), NETWORKS)]
 
 
@@ -105,7 +105,7 @@ def test_what_is_decayed_is_what_timms_authors_decay(network: str) -> None:
 
 
 def step_of(network: str, phase: Phase, weights, optimizer: str = "adamw") -> tuple[Split, dict[str, torch.Tensor]]:
-    """The network after one step of `phase`, and its state before."""
+    """Return the network after one step of `phase`, and its state before."""
     backbone = create(network, 7, weights=weights, image_size=SIZE)
     model = split(backbone, phase.cut)
     made = make_optimizer(model, phase, Recipe(), optimizer)
@@ -124,7 +124,7 @@ def moved(model: Split, before: dict[str, torch.Tensor]) -> set[str]:
 
 
 def may_move(model: Split, phase: Phase) -> set[str]:
-    """Parameters that the phase trains, and the statistics of modules that hold one."""
+    """Return the parameters that the phase trains, and the statistics of modules that hold one."""
     training = {s.name for s in model.slots.values() if phase.moves(s)}
     modules = set() if phase.freeze_statistics else {n.rpartition(".")[0] for n in training}
     return training | {k for k in model.network_state() if k not in model.slots and k.rpartition(".")[0] in modules}
@@ -132,7 +132,7 @@ def may_move(model: Split, phase: Phase) -> set[str]:
 
 @pytest.mark.parametrize(("name", "network"), EVERY)
 def test_one_step_moves_what_is_trained_and_nothing_frozen(name: str, network: str, weights) -> None:
-    """Parameter by parameter, batch-norm statistics included: the bug detector of every freezing code."""
+    """It looks parameter by parameter, at batch-norm statistics too, where code that freezes usually has its bugs."""
     backbone = create(network, 7, weights=weights, image_size=SIZE)
     if name.endswith("bn_freeze") and network in ("test_vit", "small_swin", "convnext_atto"):
         with pytest.raises(ConfigError, match="statistics of batch norm, and .* has none"):
@@ -165,7 +165,7 @@ def test_every_optimizer_trains_what_moves(optimizer: str, weights) -> None:
 
 
 def test_a_pull_leads_back_to_the_start(weights) -> None:
-    """L2-SP's gradient is pull * (w - start), below the head alone; what is pulled is not decayed."""
+    """L2-SP's gradient is pull * (w - start), below the head alone. Pulled parameters are not decayed."""
     phase = Phase(epochs=1, lrs=(1e-3, 1e-3) + (None,) * 4, pull=0.5)
     model = split(create("resnet18", 7, weights=weights), phase.cut)
     start = {s.name: p.detach().clone() for s, p in model.named()}
@@ -241,7 +241,7 @@ def test_a_network_whose_images_are_not_their_own_stays_whole_and_says_why(weigh
 
 @pytest.mark.parametrize("network", ["test_vit", "small_distilled"])
 def test_halves_of_a_replayed_network_are_copied_pickled_and_trained_like_the_whole(network: str, weights) -> None:
-    """What is trained may go anywhere: the frozen half owes nothing to it, and the trained half follows the whole network."""
+    """Trained weights may go anywhere: the frozen half does not depend on them, and the trained half follows the whole network."""
     for cut in (0, 1, 2):
         reference = create(network, 7, weights=weights, image_size=SIZE).model.eval()
         model = split(create(network, 7, weights=weights, image_size=SIZE), cut).eval()
@@ -263,7 +263,7 @@ def test_halves_of_a_replayed_network_are_copied_pickled_and_trained_like_the_wh
 
 @pytest.mark.parametrize(("network", "last"), [("resnet50", ["layer4"]), ("efficientnet_b0", ["blocks.6", "conv_head", "bn2"])])
 def test_parameter_counts_are_those_of_timms_modules(network: str, last: list[str], weights) -> None:
-    """The two networks of the study, Strategy A against Strategy B, asserted against timm's own modules."""
+    """The two networks of the study, Strategy A against Strategy B, are compared with timm's own modules."""
     reference = timm.create_model(network, num_classes=7)
     total = sum(p.numel() for p in reference.parameters())
     head = sum(p.numel() for p in reference.get_classifier().parameters())

@@ -194,7 +194,8 @@ def test_every_study_builds_and_narrows() -> None:
         for cell in s.cells:
             TrialConfig.default(cell, dataclasses.replace(s.protocol, precision="fp32"))  # "auto" is settled when a study starts
     pilot = narrow(find_study("pilot"), datasets=["deepweeds@session"], strategies=["full"], backbones=["resnet18"], workers=2, trials=5)
-    assert [c.id for c in pilot.cells] == ["deepweeds/session/resnet18/full/1"] and pilot.protocol.workers == 2 and pilot.random_trials == 4
+    assert [c.id for c in pilot.cells] == ["deepweeds/session/resnet18/full/1"]
+    assert pilot.protocol.workers == 2 and pilot.random_trials == 4
 
 
 def test_a_relative_folder_is_the_same_for_workers_elsewhere(tmp_path: Path, monkeypatch) -> None:
@@ -221,7 +222,7 @@ def test_W8_a_study_in_use_is_refused_and_a_dead_ones_lock_is_taken_over(tmp_pat
 
 
 def test_a_lock_is_kept_fresh_in_silence_and_no_longer_than_held(tmp_path: Path, monkeypatch) -> None:
-    """A long decode or epoch says nothing; a sweep on another host must not take its lock for a dead one's."""
+    """A long decode or epoch says nothing, and a sweep on another host must not take its lock for a dead one's."""
     from study.storage import lock
     from study.storage.folder import Folder
 
@@ -244,7 +245,7 @@ def test_a_lock_is_kept_fresh_in_silence_and_no_longer_than_held(tmp_path: Path,
 
 
 def test_precision_is_measured_once_and_kept(tmp_path: Path, monkeypatch) -> None:
-    """What a study was started with decides, not what the machine that resumes it would choose."""
+    """The precision a study was started with decides, not what the machine that resumes it would choose."""
     from study.conduct import checks
     from study.storage.places import find_places
 
