@@ -1,4 +1,4 @@
-"""What a tracking server refused is told by the error's code: texts of others, ids among them, hold any digits."""
+"""Refusals of a tracking server are told by the error's code: texts of others, ids among them, hold any digits."""
 
 from pathlib import Path
 from types import SimpleNamespace

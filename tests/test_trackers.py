@@ -1,4 +1,4 @@
-"""Trackers beside MLflow: each brings a copy up to a ledger, once, whatever ends it; TensorBoard's files hold what the ledger holds."""
+"""Trackers beside MLflow: each brings a copy up to a ledger, once, whatever ends it. TensorBoard's files hold what the ledger holds."""
 
 import shutil
 import struct
@@ -26,7 +26,7 @@ from tests import tiny
 
 
 def read(path: Path) -> Iterator[Event]:
-    """The events of one file: TFRecords, each its length, a checksum, the message, a checksum."""
+    """Yield the events of one file: TFRecords, each its length, a checksum, the message, a checksum."""
     data, at = path.read_bytes(), 0
     while at < len(data):
         (length,) = struct.unpack("<Q", data[at : at + 8])
@@ -35,7 +35,7 @@ def read(path: Path) -> Iterator[Event]:
 
 
 def runs(folder: Path, study: str = "golden") -> dict[str, Counter[tuple[str, int, float]]]:
-    """By run, every scalar that was written: (name, step, value), and how often."""
+    """Return by run every scalar that was written: (name, step, value), and how often."""
     found: dict[str, Counter[tuple[str, int, float]]] = {}
     for path in sorted((folder / study).glob("*/events.*")):
         own = found.setdefault(path.parent.name, Counter())

@@ -32,7 +32,7 @@ from tests.goldens import GOLDEN
 
 @pytest.fixture
 def few(copy: Ledger) -> Ledger:
-    """Two chosen trials and one confirm run of each: enough for a server's side of things, in seconds."""
+    """Return two chosen trials and one confirm run of each: enough for a server's side of things, in seconds."""
     keep = {*copy.selection()["chosen"].values(), *(a.trial_id for a in copy.asks("confirm") if a.number == 0)}
     for name in copy.folder.names("trials"):
         if name not in keep:
@@ -51,7 +51,7 @@ def count(db: Path, sql: str) -> int:
 
 
 def test_T7_replaying_doubles_nothing_and_analysis_is_the_same_from_both(copy: Ledger, tmp_path: Path) -> None:
-    """A law: from the ledger or from the server alone, the same tables to the byte."""
+    """From the ledger or from the server alone, the tables are the same to the byte. This is a law."""
     report = Mirror(copy).sync()
     assert report.pending == 0 and report.problem is None
     db = Path(copy.folder.root).parent / "mlflow.db"
@@ -78,7 +78,7 @@ def tables(frames):
 
 
 def test_a_measurements_summary_stands_on_its_run(few: Ledger) -> None:
-    """Also where the run had ended; what is no number of ours stays away, and a damaged file harms nothing."""
+    """This holds also where the run had ended. What is no number of ours stays away, and a damaged file harms nothing."""
     assert Mirror(few).sync().pending == 0
     one, other = few.asks("confirm")[:2]
     buffer = io.BytesIO()
@@ -171,7 +171,7 @@ def test_runs_are_nested_study_cell_trial(few: Ledger) -> None:
 
 
 def test_test_scores_with_intervals_stand_on_confirm_cell_and_study_runs(few: Ledger, tmp_path: Path) -> None:
-    """Also where an earlier version had sent the study to its end: its next sync brings them, and a second one doubles nothing."""
+    """This holds also where an earlier version had sent the study to its end: its next sync brings them, and a second doubles nothing."""
     assert Mirror(few).sync().pending == 0 and Mirror(few).sync().sent == 0
     written = write_report(few, few.folder.path("report.html"))
     few.add_facts(verdicts=written.verdicts, picks=written.picks, scores=written.scores)
@@ -296,7 +296,7 @@ OWN = ["digits", "folder:/a/b@c", "table:/a/labels.csv?label=x"]
 
 @pytest.mark.parametrize(("dataset", "splits"), [*itertools.product(OWN, FOLDS), ("mini_weeds", "session:2")])
 def test_every_fold_says_what_it_was_trained_and_measured_on(dataset: str, splits: str) -> None:
-    """The data are audited once for all folds; what is said of one fold's numbers is not said of another's."""
+    """The data are audited once for all folds, and what is said of one fold's numbers is not said of another's."""
     counts = {"train": [6, 4], "val": [2, 2], "test": [2, 1]}
     found = {f"{dataset}@{splits.partition(':')[0]}": {"counts": counts, "classes": ["a", "b"], "fingerprint": "f", "form": "ten images"}}
     cell = Cell(dataset=dataset, splits=splits, backbone="resnet18", strategy="full")

@@ -1,4 +1,4 @@
-"""The loop: exact resume, equal numbers on one and two workers, nothing owed below the cut, reuse that changes nothing."""
+"""The loop: exact resume, equal numbers on one and two workers, no gradient below the cut, reuse that changes nothing."""
 
 import contextlib
 import errno
@@ -85,7 +85,7 @@ def _bytes(state):
 
 @pytest.mark.parametrize("strategy", ["linear_probe", "partial"])
 def test_reused_activations_give_the_scores_of_computed_ones(strategy: str, tmp_path: Path, monkeypatch) -> None:
-    """The same views, once from the store and once computed at every step (a budget of zero refuses the store)."""
+    """The same views come once from the store and are once computed at every step (a budget of zero refuses the store)."""
     config = trial(strategy, replace(QUICK, views=2))
     stored = [r.metrics for r, _ in fine_tune(config, inputs_of(config, tmp_path / "a"))]
     monkeypatch.setenv("STUDY_ACTIVATIONS_GB", "1e-9")
@@ -99,7 +99,7 @@ def test_reused_activations_give_the_scores_of_computed_ones(strategy: str, tmp_
 
 @pytest.mark.parametrize("strategy", ["linear_probe", "partial"])
 def test_what_is_not_augmented_goes_through_the_frozen_half_once(strategy: str, tmp_path: Path, monkeypatch) -> None:
-    """Without stored views too, over epochs and trials, and no score shows it: stored in full, it is what would be computed."""
+    """This holds without stored views too, over epochs and trials, and no score shows it: stored in full, it is what would be computed."""
     config, shown = trial(strategy), []
     through = Features._through
     monkeypatch.setattr(
@@ -118,7 +118,7 @@ def test_what_is_not_augmented_goes_through_the_frozen_half_once(strategy: str, 
 
 @pytest.mark.parametrize("keep", ["last", "best"])
 def test_training_images_are_scored_where_somebody_looks(keep: str, tmp_path: Path) -> None:
-    """A search reads the kept epoch alone: whatever it keeps is what it would have been."""
+    """A search reads the kept epoch alone, and whichever it keeps is what it would have been."""
     config = trial("linear_probe", replace(QUICK, max_epochs=5, keep=keep), lr=0.03)
     every, some = ([r for r, _ in fine_tune(config, inputs_of(config, tmp_path), curve=curve, stops=(2,))] for curve in (True, False))
     assert all("train/macro_f1" in r.metrics for r in every)
@@ -163,7 +163,7 @@ def test_a_trial_that_fetches_ahead_trains_as_one_that_does_not(tmp_path: Path, 
 def test_every_kind_of_cut_resumes_exactly_and_reuses_what_it_would_compute(
     network: str, weights: Path, tmp_path: Path, monkeypatch
 ) -> None:
-    """Token activations, those of images that are channels-last anyway, and several tensors side by side."""
+    """The kinds are token activations, those of images that are channels-last anyway, and several tensors side by side."""
     protocol = replace(QUICK, image_size=64, views=2, max_epochs=2)
     strategy = "linear_probe" if network == "small_distilled" else "partial"
     cell = Cell(dataset="digits", backbone=network, strategy=strategy, train_fraction=0.1)
@@ -238,7 +238,7 @@ def built(folder: str, key: int, barrier, other_done, answers) -> None:
 
 @pytest.mark.parametrize("keys", [(1, 1), (2, 3)])
 def test_two_builders_at_once_share_one_file_and_one_budget(keys: tuple[int, int], tmp_path: Path) -> None:
-    """The same activations are computed once; the bytes left are promised to one of two builders."""
+    """The same activations are computed once, and the bytes left are promised to one of two builders."""
     context = multiprocessing.get_context("fork")
     barrier, done, answers = context.Barrier(2), context.Event(), context.Queue()
     workers = [context.Process(target=built, args=(str(tmp_path), k, barrier, done, answers)) for k in keys]
@@ -282,7 +282,10 @@ def test_what_dead_builders_left_is_removed_and_the_living_are_left_alone(tmp_pa
 
 
 def test_a_store_that_fails_costs_no_trial(tmp_path: Path, monkeypatch) -> None:
-    """A disk that fills up while building, a folder that is none: no reuse, nothing left behind. Other errors are not swallowed."""
+    """On a disk that fills up while building, or a folder that is none, there is no reuse and nothing left behind.
+
+    Other errors are not swallowed.
+    """
 
     def full(descriptor: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -362,7 +365,7 @@ def test_on_notice_every_epoch_leaves_a_checkpoint(notice: int | None, tmp_path:
 
 
 def test_training_inputs_hold_no_test_image() -> None:
-    """By construction: the table has lost its test rows, and pixels go by rows of that table."""
+    """This holds by construction: the table has lost its test rows, and pixels go by rows of that table."""
     table, whole = open_images(trial("partial"), Places(folder=""))
     seen = cut_off_test(table, whole)
     assert len(seen.table.ids) == (table.split == TRAIN).sum() + (table.split == VAL).sum()
@@ -423,7 +426,7 @@ def test_metrics_on_perfect_chance_and_absent_classes() -> None:
 
 
 def test_W5_a_damaged_checkpoint_is_passed_over_for_the_one_before(tmp_path: Path) -> None:
-    """W5: cut at four lengths, a flipped bit, a missing manifest, another trial."""
+    """W5: it is cut at four lengths, has a flipped bit, a missing manifest, or another trial."""
     folder = Folder(str(tmp_path))
     for epoch in (1, 2):
         checkpoint.save_newest(folder, epoch, {"epoch": epoch, "t": torch.arange(5.0)}, {"trial": "x"})
@@ -441,7 +444,7 @@ def test_W5_a_damaged_checkpoint_is_passed_over_for_the_one_before(tmp_path: Pat
 
 @pytest.mark.slow
 def test_H3_two_processes_and_one_give_equal_metrics() -> None:
-    """H3: gloo, an odd number of validation images, linear probe; equal to 1e-4."""
+    """H3: with gloo, an odd number of validation images and the linear probe they are equal to 1e-4."""
     line = [
         "-m",
         "study.trial",
@@ -510,7 +513,7 @@ def test_memory_does_not_grow_with_epochs() -> None:
 
 
 def test_trials_of_one_worker_process_train_in_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tune starts a thread a trial; what torch keeps per thread (cuDNN's choice of kernels) would be lost with each."""
+    """Tune starts a thread per trial. What torch keeps per thread (cuDNN's choice of kernels) would be lost with each."""
     from ray import tune
 
     from study.search.on_ray import workers

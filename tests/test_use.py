@@ -62,7 +62,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Results:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Twelve digits in two folders, one of them named as a formula; a file that is none, one of another kind, what a system left."""
+    """Write twelve digits in two folders, one of them named as a formula, with a file that is none, one of another kind, and a system's
+    leftover.
+    """
     root, scans = tmp_path_factory.mktemp("pictures"), load_digits()
     (root / "a b" / "deep").mkdir(parents=True)
     for k in range(12):
@@ -376,7 +378,7 @@ def test_without_the_training_images_the_page_says_so(run: Results, tmp_path: Pa
 
 
 class Colours(nn.Module):
-    """Says "red" by the red places of a picture, "green" by the green ones."""
+    """A stand-in that says "red" by the red places of a picture, "green" by the green ones."""
 
     num_features = 3
 
@@ -399,7 +401,10 @@ def test_where_the_network_looked_is_where_the_evidence_lies() -> None:
     assert (gradcam.shown(image, red)[:8, :8, 0] == 255).all()
 
 
-@pytest.mark.parametrize(("name", "shown"), [("small_resnet", True), ("small_swin", True), ("test_vit", False), ("small_distilled", False)])
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [("small_resnet", True), ("small_swin", True), ("test_vit", False), ("small_distilled", False)],
+)
 def test_every_kind_of_network_shows_where_it_looked_or_says_why_not(name: str, shown: bool) -> None:
     """A head that reads the class token alone has no gradient at the patches."""
     torch.manual_seed(0)
@@ -446,7 +451,7 @@ def test_a_picture_is_dropped_in_a_browser(run: Results, folder: Path) -> None:
 
 
 def outside() -> str:
-    """This machine's address on its network, where it has one."""
+    """Return this machine's address on its network, where it has one."""
     found = subprocess.run(["hostname", "-I"], capture_output=True, text=True).stdout.split()
     if not found:
         pytest.skip("this machine has one address only")

@@ -1,4 +1,4 @@
-"""What stands in the cells of a table: lists, objects, bytes, measurements, words for nothing, several classes at once; and what was lost."""
+"""Values in the cells of a table: lists, objects, bytes, measurements, words for nothing, several classes at once, and lost values."""
 
 import csv
 import json
@@ -18,7 +18,7 @@ COUNT = 10
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Images of three classes: images/CLASS_NUMBER.png."""
+    """Write images of three classes: images/CLASS_NUMBER.png."""
     folder = tmp_path_factory.mktemp("cells")
     (folder / "images").mkdir()
     for k in range(3 * COUNT):

@@ -1,4 +1,4 @@
-"""Verdicts: their numbers computed anew by other means, their words, and what they warn of."""
+"""Verdicts: their numbers computed anew by other means, their words, and their warnings."""
 
 import dataclasses
 import json
@@ -30,7 +30,7 @@ from tests.goldens import GOLDEN, began, widened
 
 
 def test_scores_are_those_of_scikit_learn_on_the_parquet_files(tmp_path: Path) -> None:
-    """An independent road: pandas reads the files, scikit-learn scores them; equal to 1e-9."""
+    """It takes an independent way: pandas reads the files, scikit-learn scores them. They are equal to 1e-9."""
     report.write_report(str(GOLDEN), tmp_path / "r.html", tables=str(tmp_path / "t"))
     seeds = pd.read_csv(tmp_path / "t" / "seeds.csv")
     strategies = pd.read_csv(tmp_path / "t" / "strategies.csv")
@@ -91,7 +91,10 @@ NAMES = ("partial", "full", "linear_probe")
 
 
 def made_up(differences: dict[tuple[str, str], float], sd: float, collapses: tuple[str, ...] = (), searches: int = 1, **facts) -> Sentence:
-    """The sentence on strategies that differ so, in points; `sd`: of one run of each, in points; five runs (or searches)."""
+    """Return the sentence on strategies that differ so, in points.
+
+    `sd` is that of one run of each, in points, with five runs (or searches).
+    """
     frames = load(GOLDEN.as_posix())
     frames = dataclasses.replace(frames, facts={**frames.facts, **facts})
     part = Part(variance=(sd / 100) ** 2 / 5, df=4, count=5)
@@ -215,7 +218,8 @@ def test_confirm_runs_belong_to_searches_in_turn(copy: Ledger) -> None:
     found = findings(dataclasses.replace(frames, study=repeated), 50)
     assert set(found.strategies.searches) == {2} and found.pairs.scope[0] == "strategies"
     own = found.seeds[(found.seeds.strategy == "partial") & (found.seeds.metric == "macro_f1")].set_index("seed").score
-    own = own[frames.trials[(frames.trials.stage == "confirm") & (frames.trials.strategy == "partial")].set_index("number").seed].to_numpy()
+    confirmed = frames.trials[(frames.trials.stage == "confirm") & (frames.trials.strategy == "partial")]
+    own = own[confirmed.set_index("number").seed].to_numpy()
     mean = found.strategies[(found.strategies.strategy == "partial") & (found.strategies.metric == "macro_f1")]["mean"].iloc[0]
     assert mean == pytest.approx(((own[0] + own[2]) / 2 + own[1]) / 2), "every search counts once"
 
@@ -258,7 +262,8 @@ def test_one_run_has_a_score_and_no_interval(copy: Ledger, tmp_path: Path, capsy
 
 
 def test_two_folders_of_one_name_are_two_questions() -> None:
-    here, there = (Question(dataset=f"folder:/{d}/leaves", splits="official", backbone="resnet18", train_fraction=0.05) for d in ("a", "b"))
+    rest = {"splits": "official", "backbone": "resnet18", "train_fraction": 0.05}
+    here, there = (Question(dataset=f"folder:/{d}/leaves", **rest) for d in ("a", "b"))
     assert here.name == there.name == "leaves, resnet18, 5% of the training images" and here.panel == "leaves, resnet18"
     assert here != there and len({here, there, Question.of(here.columns)}) == 2
     frame = pd.DataFrame(

@@ -1,4 +1,4 @@
-"""OpenMP's threads sleep while they wait: it reads how only once, when torch is loaded, so it must be said before, wherever one comes in."""
+"""OpenMP's threads sleep while they wait. OpenMP reads how only once, when torch is loaded, so every entry must set it before."""
 
 import ast
 import os
@@ -27,13 +27,14 @@ for module in sys.argv[1:]:
     os.waitpid(child, 0)
 """
 ENTRIES = (
-    *sorted(LAYERS[-2] | LAYERS[-1]), "study", "study.results", "study.use.predictor", "study.search.on_ray.workers", "analysis.report", "analysis.compare",
+    *sorted(LAYERS[-2] | LAYERS[-1]), "study", "study.results", "study.use.predictor", "study.search.on_ray.workers", "analysis.report",
+    "analysis.compare",
     *(m for m in FILES if m.startswith("benchmarks.")),
 )  # fmt: skip
 
 
 def policies(*modules: str, **env: str) -> dict[str, str | None]:
-    """By module: what the variable is when torch is loaded, by it or after it."""
+    """Return by module the value of the variable when torch is loaded, by it or after it."""
     clean = {k: v for k, v in os.environ.items() if k != "OMP_WAIT_POLICY"} | env
     done = subprocess.run([sys.executable, "-c", SCRIPT, *modules], capture_output=True, text=True, check=True, cwd=ROOT, env=clean)
     return dict(ast.literal_eval(line) for line in done.stdout.splitlines() if line.startswith("("))

@@ -1,4 +1,4 @@
-"""What is installed: a wheel of three packages, whose commands run in any folder."""
+"""The installed package: a wheel of three packages, whose commands run in any folder."""
 
 import os
 import shutil
@@ -26,7 +26,7 @@ def ran(command: list[str | Path], folder: Path) -> subprocess.CompletedProcess[
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Built of a copy, so that the checkout gets no build folder and stray files of it cannot get in."""
+    """Build the wheel from a copy, so that the checkout gets no build folder and stray files of it cannot get in."""
     source = tmp_path_factory.mktemp("source") / "project"
     source.mkdir()
     for name in ("pyproject.toml", "README.md"):
@@ -42,7 +42,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of programs of an environment that holds the wheel, and sees what this one installed but not this checkout."""
+    """Return the folder of programs of an environment that holds the wheel, and sees what this one installed but not this checkout."""
     home = tmp_path_factory.mktemp("environment")
     venv.create(home, symlinks=True)
     (site,) = home.glob("lib/python*/site-packages")
@@ -76,7 +76,7 @@ def test_commands_run_where_it_is_installed(installed: Path, tmp_path: Path) -> 
 
 @pytest.mark.slow
 def test_a_plan_is_printed_by_what_is_installed(installed: Path, tmp_path: Path) -> None:
-    """More than help: data, weights and templates of the package are found."""
+    """It tests more than help: data, weights and templates of the package are found."""
     done = ran([installed / "finetune-study", "sweep", "quickstart", "--dry-run"], tmp_path)
     assert done.returncode == 0 and "quickstart" in done.stdout, done.stderr
 

@@ -1,4 +1,4 @@
-"""Which epoch speaks for a trial: by either rule, network, scores and result are of one epoch, however the trial came to its end."""
+"""The epoch that speaks for a trial: by either rule, network, scores and result are of one epoch, however the trial ended."""
 
 import dataclasses
 from collections.abc import Callable
@@ -39,7 +39,7 @@ def record(epoch: int, objective: float) -> EpochRecord:
 
 @pytest.mark.parametrize("keep", KEEPS)
 def test_the_last_epoch_that_may_be_kept_is_the_one_that_is(keep: str) -> None:
-    """Whatever the scores, ties and undefined ones too, and wherever among `stops` the trial ends: its network is that of its result."""
+    """Whatever the scores, ties and undefined ones too, and wherever among `stops` the trial ends, its network is that of its result."""
     rng, stops, protocol = np.random.default_rng(0), (2, 4), Protocol(max_epochs=6, keep=keep)
     for _ in range(200):
         epochs = [record(k, float(rng.choice([-np.inf, 0.1, 0.2, 0.3]))) for k in range(1, 7)]
@@ -59,7 +59,7 @@ def test_the_rules_differ_as_they_say() -> None:
 
 
 class Stopping(FixedPlan):
-    """Stops every trial after epoch `at`, as successive halving does."""
+    """A rule that stops every trial after epoch `at`, as successive halving does."""
 
     def __init__(self, asks: list[Ask], at: int) -> None:
         super().__init__(asks, set())
@@ -73,7 +73,7 @@ class Stopping(FixedPlan):
 
 
 def asked(keep: str, stage: Stage = Stage.SEARCH) -> Ask:
-    """At this rate the best epoch is not the last one."""
+    """Return a trial at a rate where the best epoch is not the last one."""
     cell = Cell(dataset="digits", backbone="efficientnet_lite0", strategy="linear_probe", train_fraction=0.2)
     config = TrialConfig.default(cell, dataclasses.replace(PROTOCOL, keep=keep)).with_values({"lr": 0.03})
     origin = Origin.TPE if stage is Stage.SEARCH else Origin.CONFIRM
@@ -86,7 +86,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 class Run:
-    """One trial in a ledger of its own, run as a sweep without Ray runs it; again with the same folder goes on."""
+    """One trial in a ledger of its own, run as a sweep without Ray runs it. It goes on when run again with the same folder."""
 
     def __init__(self, root: Path, cache: str) -> None:
         self.ledger, self.places = Ledger(root, "s"), Places(folder=str(root), cache=cache)
@@ -116,7 +116,7 @@ class Run:
 
 
 def agree(run: Run, ask: Ask, result: TrialResult, epochs: list[EpochRecord]) -> EpochRecord:
-    """Result and network are of the epoch that the protocol names, to the last digit; that epoch."""
+    """Check that result and network are of the epoch that the protocol names, to the last digit, and return that epoch."""
     kept = kept_epoch(TrialConfig.from_dict(ask.config).protocol, epochs)
     assert result.best_epoch == kept.epoch and result.metrics == kept.metrics and "train/macro_f1" in kept.metrics
     assert result.val == class_scores(np.array(kept.confusion)) and np.array(kept.confusion).sum() == 360
@@ -126,7 +126,7 @@ def agree(run: Run, ask: Ask, result: TrialResult, epochs: list[EpochRecord]) ->
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory, cache: str) -> dict[str, tuple[Run, TrialResult, list[EpochRecord]]]:
-    """By rule, an uninterrupted search trial."""
+    """Return by rule an uninterrupted search trial."""
     found = {}
     for keep in KEEPS:
         run = Run(tmp_path_factory.mktemp(keep), cache)
@@ -178,7 +178,7 @@ def test_interrupted_and_resumed_it_ends_as_if_it_had_not_been(
 def test_killed_while_it_writes_it_loses_nothing(
     keep: str, killed: str, epoch: int, whole, tmp_path: Path, cache: str, monkeypatch
 ) -> None:
-    """Within the writing of the network or of a checkpoint, of the last epoch too."""
+    """It is killed within the writing of the network or of a checkpoint, of the last epoch too."""
 
     class Killed(BaseException):
         pass
@@ -217,7 +217,7 @@ def test_a_stopped_trial_is_the_epoch_it_keeps_and_can_be_replayed(keep: str, tm
 
 @pytest.mark.parametrize("keep", KEEPS)
 def test_a_stop_lost_with_its_process_is_made_up_for(keep: str, tmp_path: Path, cache: str, monkeypatch) -> None:
-    """The epoch is in the ledger and in a checkpoint, and nobody has answered yet: the trial is stopped there, with that epoch's network."""
+    """The epoch is in the ledger and in a checkpoint, but has no answer yet. The trial is stopped there, with that epoch's network."""
     monkeypatch.setattr("study.run.CHECKPOINT_SECONDS", 0.0)
     run, ask = Run(tmp_path, cache), asked(keep)
     plan = Stopping([ask], at=3)
@@ -231,7 +231,7 @@ def test_a_stop_lost_with_its_process_is_made_up_for(keep: str, tmp_path: Path, 
 
 @pytest.mark.parametrize("keep", KEEPS)
 def test_what_went_on_past_a_rung_is_not_stopped_there_later(keep: str, tmp_path: Path, cache: str, monkeypatch) -> None:
-    """Others may have overtaken it since; its epochs and its network are those of a trial that was let go on."""
+    """Others may have overtaken it since. Its epochs and its network are those of a trial that was let go on."""
     monkeypatch.setattr("study.run.CHECKPOINT_SECONDS", 0.0)
     run, ask = Run(tmp_path, cache), asked(keep)
     plan = Stopping([ask], at=2)
@@ -276,7 +276,10 @@ def test_a_confirm_run_is_measured_on_the_epoch_it_keeps_and_can_be_replayed(kee
 @pytest.mark.parametrize("keep", KEEPS)
 def test_the_network_is_written_when_it_may_be_the_one_that_is_kept(keep: str, tmp_path: Path, cache: str, monkeypatch) -> None:
     written: list[int] = []
-    monkeypatch.setattr("study.run.keep", lambda folder, network, tensors: (written.append(network.epoch), write(folder, network, tensors)))
+    monkeypatch.setattr(
+        "study.run.keep",
+        lambda folder, network, tensors: (written.append(network.epoch), write(folder, network, tensors)),
+    )
     config = TrialConfig.from_dict(asked(keep).config)
 
     def run(name: str, report: Callable[[EpochRecord], bool], **more) -> tuple[list[int], int]:
@@ -333,7 +336,8 @@ def test_a_search_stops_trials_where_it_said_it_might_and_nowhere_else(tmp_path:
                 break
         outcome = Outcome.COMPLETED if len(epochs) == 12 else Outcome.STOPPED
         plan.tell(ask, TrialResult(
-            trial_id=ask.trial_id, outcome=outcome, epochs=len(epochs), best_epoch=len(epochs), metrics=epochs[-1].metrics, classes=[], val=None,
+            trial_id=ask.trial_id, outcome=outcome, epochs=len(epochs), best_epoch=len(epochs), metrics=epochs[-1].metrics, classes=[],
+            val=None,
             seconds=1.0, images=1,
         ))  # fmt: skip
     assert set(stopped) == {2, 4, 8}, "every rung stopped some"

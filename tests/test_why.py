@@ -102,7 +102,7 @@ def test_a_relation_has_an_interval_that_holds_none_where_there_is_none() -> Non
 
 
 def test_the_claim_of_a_measure_has_a_sign() -> None:
-    """Less divergence of the original head is what 'forgets less' claims; more of it is the other way."""
+    """The claim 'forgets less' means less divergence of the original head. More of it is the other way."""
     assert contrast(2, -0.3, 0.001, FORGETTING).direction == 1 and contrast(2, 0.3, 0.001, FORGETTING).direction == -1
     assert contrast(2, -0.3, 0.2, FORGETTING).direction == 0
 
@@ -149,7 +149,7 @@ def test_the_page_has_a_section_and_every_table(measured: Path, tmp_path: Path) 
 
 
 def test_a_network_on_the_way_back_that_loses_nothing_is_named(measured: Path, tmp_path: Path) -> None:
-    """Planted: the new task's score falls by a tenth on the way back, so nothing is free; then it does not fall."""
+    """The new task's score falls by a tenth on the way back by construction, so nothing is free. Then it does not fall."""
     assert findings(load(str(measured)), 50).free == []
     shutil.copytree(measured, tmp_path / "golden")
     for path in (tmp_path / "golden" / "trials").glob("*/measured/way_back.parquet"):

@@ -1,4 +1,4 @@
-"""A begun study is opened in one place, so that no command forgets its other tasks, its folder or to look whether its images are the same."""
+"""A begun study is opened in one place, so that no command forgets its other tasks, its folder, or to check its images."""
 
 import ast
 import dataclasses
@@ -25,7 +25,7 @@ PARTS = {
     "check_begun": {"study.conduct.workplace"},
     "open_images": {"study.conduct.workplace", "study.run"},
 }
-"""Who may use each: besides the workplace, what chooses a study that is not begun, finds one by its name, or looks at a cluster without one."""
+"""Users of each part besides the workplace: those that choose a new study, find one by its name, or look at a cluster without one."""
 
 
 def used(path: Path) -> set[str]:
@@ -40,11 +40,12 @@ def test_the_parts_of_a_workplace_are_put_together_there_alone(part: str) -> Non
 
 
 def test_every_command_that_reads_the_images_of_a_begun_study_opens_it_so() -> None:
-    """Those that take --data and find a study; a list of label errors is made of images that somebody names."""
-    own = {m: used(p) for m, p in FILES.items() if m.startswith("study.")}
-    commands = {m for m, names in own.items() if names & {"add_data", "add_places"} and names & {"find", "placed"}}
-    assert commands == {f"study.{name}" for name in ("deliver", "demo", "export", "replay", "measure.__main__", "datasets.__main__")}
-    for module in commands - {"study.datasets.__main__"} | {"study.conduct.pipeline"}:
+    """They are those that take --data and find a study. A list of label errors is made of images that somebody names."""
+    commands = {m for m, p in FILES.items() if m.startswith("study") and '"--data"' in p.read_text() and used(p) & {"find", "placed"}}
+    assert commands == {
+        f"study.{name}" for name in ("sweep", "deliver", "demo", "export", "replay", "measure.__main__", "datasets.__main__")
+    }
+    for module in commands - {"study.sweep", "study.datasets.__main__"} | {"study.conduct.pipeline"}:
         assert "Workplace" in used(FILES[module]), module
 
 
@@ -66,7 +67,7 @@ def test_it_is_the_same_whether_the_study_runs_or_is_opened_again(tmp_path: Path
 
 
 def test_images_are_given_only_where_they_are_those_it_was_begun_with(tmp_path: Path) -> None:
-    """The demo looked for neighbours among other images than the network was trained on, and said nothing."""
+    """The demo once looked for neighbours among other images than the network was trained on, and said nothing."""
     name = made(tmp_path / "own", "folder")
     ledger = begun(name, tmp_path)
     config = TrialConfig.default(asked(name).cells[0], asked(name).protocol)
@@ -78,6 +79,8 @@ def test_images_are_given_only_where_they_are_those_it_was_begun_with(tmp_path: 
         Workplace.of(ledger).images(ask)
     page = Demo.__new__(Demo)
     page.pick, page.neighbours = SimpleNamespace(trial=config.id), None  # type: ignore[assignment]
-    found: Any = SimpleNamespace(frames=SimpleNamespace(ledger=SimpleNamespace(ask=lambda _: ask, study=ledger.study, folder=ledger.folder, data_report=ledger.data_report, trial_folder=ledger.trial_folder)))  # fmt: skip
+    found: Any = SimpleNamespace(frames=SimpleNamespace(
+        ledger=SimpleNamespace(ask=lambda _: ask, study=ledger.study, folder=ledger.folder, data_report=ledger.data_report,
+            trial_folder=ledger.trial_folder)))  # fmt: skip
     page._look_up(found, None, 10)
     assert page.neighbours is None and "1 of its 36 images are not those" in page.missing
