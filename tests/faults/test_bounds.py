@@ -57,9 +57,18 @@ def test_a_table_is_read_whole_or_refused(
 
 
 BOMBS = {
-    "rows.parquet": "pq.write_table(pa.table({'image': pa.array(['a.png']).take(pa.array(np.zeros(30_000_000, 'i4'))), 'label': pa.array(['x']).take(pa.array(np.zeros(30_000_000, 'i4')))}), path)",
-    "text.parquet": "pq.write_table(pa.table({'image': pa.array(['a' * 100_000]).take(pa.array(np.zeros(20_000, 'i4'))), 'label': ['x'] * 20_000}), path, compression='zstd')",
-    "lists.parquet": "pq.write_table(pa.table({'image': ['a.png'], 'label': ['x'], 'more': pa.ListArray.from_arrays([0, 100_000_000], pa.array(np.zeros(100_000_000, 'i1')))}), path, compression='zstd')",
+    "rows.parquet": (
+        "pq.write_table(pa.table({'image': pa.array(['a.png']).take(pa.array(np.zeros(30_000_000, 'i4'))), 'label': "
+        "pa.array(['x']).take(pa.array(np.zeros(30_000_000, 'i4')))}), path)"
+    ),
+    "text.parquet": (
+        "pq.write_table(pa.table({'image': pa.array(['a' * 100_000]).take(pa.array(np.zeros(20_000, 'i4'))), 'label': ['x'] * "
+        "20_000}), path, compression='zstd')"
+    ),
+    "lists.parquet": (
+        "pq.write_table(pa.table({'image': ['a.png'], 'label': ['x'], 'more': pa.ListArray.from_arrays([0, 100_000_000], "
+        "pa.array(np.zeros(100_000_000, 'i1')))}), path, compression='zstd')"
+    ),
     "columns.parquet": "pq.write_table(pa.table({f'c{k}': [1] for k in range(20_000)}), path)",
     "rows.csv": "open(path, 'w').write('image,label\\n' + 'a,b\\n' * 6_000_000)",
     "fields.csv": "open(path, 'w').write('image,label\\n' + ',' * 60_000_000)",

@@ -27,7 +27,7 @@ def contents(folder: Path) -> dict[str, tuple[int, bytes]]:
 
 @pytest.fixture(scope="module")
 def sent(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Results of the golden study's chosen trials with MLflow's database beside them."""
+    """Send results of the golden study's chosen trials, with MLflow's database beside them."""
     results = tmp_path_factory.mktemp("with blank é") / "results"
     shutil.copytree(GOLDEN, results)
     ledger = Ledger(results, "golden")

@@ -35,7 +35,7 @@ CODES = {0, 2, 3, 4}
 
 
 def edited(change: Callable[[dict], object]) -> Callable[[bytes], bytes]:
-    """Of the JSON in it, or of its first line."""
+    """Return a change of the JSON in a file, or of its first line."""
 
     def damage(data: bytes) -> bytes:
         first, _, rest = data.partition(b"\n") if b"\n{" in data else (data, b"", b"")
@@ -75,7 +75,7 @@ JSON: dict[str, Callable[[bytes], bytes]] = {
 
 
 def rows(change: Callable[[pd.DataFrame], object]) -> Callable[[bytes], bytes]:
-    """The same Parquet file with other rows or columns, whatever their types become."""
+    """Return the same Parquet file with other rows or columns, whatever their types become."""
 
     def damage(data: bytes) -> bytes:
         frame = pq.read_table(io.BytesIO(data)).to_pandas()
@@ -148,13 +148,13 @@ rng = random.Random(8)
 
 
 def some(share: float, always: tuple[str, ...] = ()) -> list:
-    """All cases; those not drawn are slow ones. `always`: files of which every case is drawn."""
+    """Return all cases, where those not drawn are slow ones. `always` names files of which every case is drawn."""
     drawn = {c for c in CASES if rng.random() < share or c.file in always}
     return [pytest.param(c, id=str(c), marks=() if c in drawn else pytest.mark.slow) for c in CASES]
 
 
 RUNS = 6
-"""So many confirm runs decide the study between its one strategy and the line to beat."""
+"""The number of confirm runs that decide the study between its one strategy and the line to beat."""
 
 
 class Done(NamedTuple):
@@ -178,13 +178,13 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Done:
 
 @pytest.fixture
 def copy(done: Done, tmp_path: Path) -> Path:
-    """The same study again, its files linked: damage replaces a file, it never writes into one."""
+    """Return the same study with its files linked, since damage replaces a file and never writes into one."""
     shutil.copytree(done.root, tmp_path / "w", copy_function=os.link)
     return tmp_path / "w"
 
 
 def place(root: Path, case: Case) -> tuple[Path, str]:
-    """(the file, the id of the trial it is of): of the first confirm run that was trained, or of the trial chosen for its cell."""
+    """Return (the file, its trial's id): of the first confirm run that was trained, or of the trial chosen for its cell."""
     ledger = Ledger(root / "results", "tiny")
     ask = next(a for a in ledger.asks(Stage.CONFIRM) if a.origin is not Origin.LINE)
     kind, _, name = case.file.partition("/")
@@ -213,7 +213,7 @@ class Ended(NamedTuple):
 
 
 def run(main: Callable[[list[str]], int], *arguments: object) -> Ended:
-    """A traceback fails the test by itself."""
+    """Run a command. A traceback fails the test by itself."""
     out, error = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(error):
         code = main([str(a) for a in arguments])
@@ -225,7 +225,7 @@ def local_in(root: Path) -> tuple:
 
 
 def check_end(ended: Ended, path: Path, codes: set[int] = CODES) -> None:
-    """One line that names the file, its folder at least, or none; nothing that a terminal would obey."""
+    """Check that the output is one line that names the file, or at least its folder, or none, and nothing that a terminal would obey."""
     lines = [line for line in ended.error.splitlines() if line.startswith("error:")]
     assert ended.code in codes and len(lines) == (ended.code in (2, 3, 4)), ended
     assert "Traceback" not in ended.error
@@ -236,14 +236,14 @@ def check_end(ended: Ended, path: Path, codes: set[int] = CODES) -> None:
 
 
 def check_verdict(root: Path, done: Done, ended: Ended, warned: set[str]) -> None:
-    """What was said is what would be said of the whole study, or something says why not."""
+    """Check that the verdict is that of the whole study, or that a line says why it is not."""
     if ended.code == 0 and any(line not in " ".join(ended.out.split()) for line in done.verdict):
         assert warned - done.warnings, f"a verdict changed in silence: {ended.out}"
 
 
 @pytest.fixture
 def no_figures(monkeypatch) -> None:
-    """But for the one whose rows are in the verdict's JSON."""
+    """Draw no figure except the one whose rows are in the verdict's JSON."""
     monkeypatch.setattr(report, "FIGURES", tuple(f for f in report.FIGURES if f.name == "class_differences"))
 
 
@@ -273,7 +273,7 @@ def test_two_studies_compared(case: Case, copy: Path, done: Done) -> None:
 
 @pytest.mark.parametrize("case", some(0.025))
 def test_a_sweep_that_resumes(case: Case, copy: Path, done: Done) -> None:
-    """What is lost may be trained again; then the verdict is the old one."""
+    """Lost files may be trained again, and then the verdict is the old one."""
     path, _ = damage(copy, case)
     ended = run(sweep.main, copy / "my_study.py", *local_in(copy))
     check_end(ended, path, CODES | ({4} if path.name == ".lock" else set()))
@@ -320,7 +320,7 @@ def test_a_mirror(case: Case, copy: Path) -> None:
 
 
 def trials_of(root: Path) -> Iterator[tuple[str, Path]]:
-    """The trained ones first, the line to beat last."""
+    """Yield the trials, the trained ones first, the line to beat last."""
     for ask in sorted(Ledger(root / "results", "tiny").asks(Stage.CONFIRM), key=lambda a: a.origin is Origin.LINE):
         yield ask.trial_id, root / "results/tiny/trials" / ask.trial_id
 
@@ -361,7 +361,7 @@ def test_damaged_predictions_name_the_way_out_and_it_leads_there(copy: Path, don
 
 @pytest.mark.parametrize("kind", ["labels shifted", "40 rows fewer", "other images", "other classes"])
 def test_the_one_run_on_other_images_is_named(kind: str, copy: Path, no_figures: None) -> None:
-    """Whichever of them it is: the others agree."""
+    """This holds whichever of them it is, since the others agree."""
     for trial, folder in trials_of(copy):
         path = folder / "measured/predictions.parquet"
         whole = path.read_bytes()
@@ -373,7 +373,7 @@ def test_the_one_run_on_other_images_is_named(kind: str, copy: Path, no_figures:
 
 
 def test_names_reach_a_terminal_as_text(copy: Path) -> None:
-    """A class, and a line of warning, that would ring, colour or move the cursor."""
+    """The names are a class and a line of warning that would ring, colour or move the cursor."""
     trial, folder = next(trials_of(copy))
     manifest = json.loads((folder / "best/manifest.json").read_text())
     manifest |= {"classes": [f"\x1b[31m{k}\a\n" for k in range(10)]}

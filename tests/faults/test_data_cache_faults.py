@@ -1,4 +1,4 @@
-"""What is built once and shared: whatever happened to a file of it, the right numbers come back, or one line."""
+"""Files that are built once and shared: whatever happened to one of them, the right numbers come back, or one line."""
 
 import errno
 import json
@@ -144,7 +144,7 @@ def altered(folder: str, queue) -> None:
 
 @pytest.mark.slow
 def test_K5_another_process_finds_the_damage_too(tmp_path: Path) -> None:
-    """Two find it at once: one builds again, both get the right numbers; a map made before keeps what it showed."""
+    """Two processes find it at once: one builds again, and both get the right numbers. A map made before keeps what it showed."""
     before = KINDS["pixels"](tmp_path)
     expected = int(before.sum())
     path = only(tmp_path, ".npy")

@@ -42,7 +42,8 @@ def csv_of(*lines: str, header: str = "emotion,pixels,Usage") -> bytes:
 
 
 BAD_PIXELS = [
-    " ".join(["7"] * 2303), " ".join(["7"] * 2305), "", *(f"{v} " + " ".join(["7"] * 2303) for v in ("NaN", "256", "300", "-1", "1.5", "1e2", "٣", "1_0", "0x7")),
+    " ".join(["7"] * 2303), " ".join(["7"] * 2305), "",
+    *(f"{v} " + " ".join(["7"] * 2303) for v in ("NaN", "256", "300", "-1", "1.5", "1e2", "٣", "1_0", "0x7")),
 ]  # fmt: skip
 
 
@@ -411,10 +412,13 @@ BOMBS = {
 
 @pytest.mark.parametrize("name", BOMBS)
 def test_D4_bombs_inside_small_files_cost_no_memory(name: str, tmp_path: Path) -> None:
-    """Refused, or the first frame of what is shown; in a process of its own, which a bomb that works would keep busy for ever."""
+    """They are refused, or give the first frame of what is shown, in a process of its own, which a bomb that works would keep busy for
+    ever.
+    """
     (tmp_path / "a.png").write_bytes(BOMBS[name]())
     code = (
-        "import resource, sys; from pathlib import Path; from study.datasets.imagefiles import decode_file; from study.errors import DataError\n"
+        "import resource, sys; from pathlib import Path; from study.datasets.imagefiles import decode_file; from study.errors "
+        "import DataError\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "try: print(decode_file(Path(sys.argv[1]), 3).shape)\n"
         "except DataError as error: print('refused', error)\n"
@@ -430,7 +434,7 @@ def test_D4_bombs_inside_small_files_cost_no_memory(name: str, tmp_path: Path) -
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_D13_a_hundred_thousand_files(tmp_path: Path) -> None:
-    """Hard links to a few pictures; headers are read once, and nothing is held in memory by image."""
+    """They are hard links to a few pictures. Headers are read once, and nothing is held in memory by image."""
     root = folder(tmp_path, {"a": 4, "b": 4})
     for k in range(50_000):
         for c in ("a", "b"):
@@ -438,10 +442,12 @@ def test_D13_a_hundred_thousand_files(tmp_path: Path) -> None:
     code = (
         "import resource, sys, time; from pathlib import Path; from study.question.config import Cell, Protocol, TrialConfig\n"
         "from study.run import open_inputs; from study.storage.places import Places\n"
-        "config = TrialConfig.default(Cell(dataset=f'folder:{sys.argv[1]}', backbone='efficientnet_lite0', strategy='full'), Protocol(image_size=32))\n"
+        "config = TrialConfig.default(Cell(dataset=f'folder:{sys.argv[1]}', backbone='efficientnet_lite0', strategy='full'), "
+        "Protocol(image_size=32))\n"
         "for turn in ('first', 'later'):\n"
         "    began = time.monotonic(); inputs = open_inputs(config, Places(folder='')); inputs.pixels_of(inputs.train[:64])\n"
-        "    print(turn, len(inputs.table.ids), round(time.monotonic() - began, 1), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)"
+        "    print(turn, len(inputs.table.ids), round(time.monotonic() - began, 1), "
+        "resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)"
     )
     done = subprocess.run([sys.executable, "-c", code, str(root)], capture_output=True, text=True, timeout=1100)
     assert done.returncode == 0, done.stderr
@@ -451,7 +457,7 @@ def test_D13_a_hundred_thousand_files(tmp_path: Path) -> None:
 
 
 def test_H2_batches_larger_than_the_data_and_last_batches_of_one(tmp_path: Path, capsys) -> None:
-    """A batch larger than the training set is the whole set; a last batch of one joins batch norm without an error."""
+    """A batch larger than the training set is the whole set, and a last batch of one joins batch norm without an error."""
     from study import trial
 
     root = folder(tmp_path, {"a": 12, "b": 13})

@@ -147,7 +147,7 @@ def test_N1_classes_that_are_shown_alike_are_refused(case: str, tmp_path: Path) 
 
 
 def test_N2_classes_that_differ_in_case_only_stay_apart_with_a_warning(tmp_path: Path) -> None:
-    """Letters have both cases: they are no mistake by themselves."""
+    """Letters have both cases, so they are no mistake by themselves."""
     table = open_dataset(f"folder:{folder(tmp_path, {'a': 5, 'A': 5, 'b': 5})}")
     assert table.classes == ("A", "a", "b")
     assert any("A and a differ in case only" in w for w in audit(table).warnings)

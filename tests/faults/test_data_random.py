@@ -40,9 +40,11 @@ def picture(*size: int, mode: str = "RGB") -> bytes:
 
 GOOD = picture(12, 12)
 DIFFERENT = [noise(k) for k in range(120)]  # copies of one image could not be split
-CONTENTS = [GOOD, GOOD, GOOD, GOOD, picture(1, 60, mode="L"), picture(3, 3, mode="RGBA"), picture(1, 200), b"", b"GIF89a", GOOD[:40], GOOD[:16] + struct.pack(">II", 10**6, 10**6) + GOOD[24:]]  # fmt: skip
+CONTENTS = [GOOD, GOOD, GOOD, GOOD, picture(1, 60, mode="L"), picture(3, 3, mode="RGBA"), picture(1, 200), b"", b"GIF89a", GOOD[:40],
+    GOOD[:16] + struct.pack(">II", 10**6, 10**6) + GOOD[24:]]  # fmt: skip
 SPLITS = ["train", "val", "test", "Train", "TEST", "valid", "training", "unlabelled"]
-ODD = ["a", "b", "c", "A", "a ", "é", "e\u0301", "\\xff", "[red]", "[/]", ":cat:", "\x1b[31m", "two\nlines", "\u202e", "=1+1", "x" * 90, "x" * 91, ".git", "__MACOSX", "groups.csv", "a.jpg"]  # fmt: skip
+ODD = ["a", "b", "c", "A", "a ", "é", "e\u0301", "\\xff", "[red]", "[/]", ":cat:", "\x1b[31m", "two\nlines", "\u202e", "=1+1", "x" * 90,
+    "x" * 91, ".git", "__MACOSX", "groups.csv", "a.jpg"]  # fmt: skip
 
 names = draw.one_of(draw.sampled_from(ODD).map(os.fsencode), draw.binary(min_size=1, max_size=6)).filter(
     lambda n: b"/" not in n and b"\0" not in n and n not in (b".", b"..")
@@ -60,7 +62,10 @@ tops = draw.one_of(
 
 
 def grow(root: bytes, counts: dict[bytes, int], extra: list[tuple[bytes, bytes, bytes]], linked: list[tuple[bytes, str]]) -> None:
-    """Class folders of so many images, odd files in the first and beside them, links beside them; what cannot be, is left out."""
+    """Write class folders of so many images, odd files in the first and beside them, and links beside them.
+
+    What cannot be made is left out.
+    """
     for name, count in counts.items():
         with contextlib.suppress(OSError):
             os.makedirs(root + b"/" + name)
@@ -76,7 +81,7 @@ def grow(root: bytes, counts: dict[bytes, int], extra: list[tuple[bytes, bytes, 
 
 
 def table_or_one_line(name: str, root: Path | None = None, splits: str = "official") -> str | None:
-    """What was wrong, or None for a table whose laws hold."""
+    """Return what was wrong, or None for a table whose laws hold."""
     try:
         table = open_dataset(name, root=root, splits=splits)
     except (DataError, ConfigError) as error:
@@ -141,7 +146,7 @@ def test_R2_random_groups_are_read_or_named(
 
 @pytest.fixture(scope="module")
 def field(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Ninety photographs by seven instruments: sessions enough to be split."""
+    """Write ninety photographs by seven instruments: sessions enough to be split."""
     root = weeds(tmp_path_factory.mktemp("weeds"))
     old = sorted((root / "deepweeds" / "images").iterdir())
     new = [f"{path.stem[:-1]}{k % 7}.jpg" for k, path in enumerate(old)]
@@ -163,7 +168,7 @@ changes = draw.lists(draw.tuples(draw.integers(0, 3), draw.integers(0, 10**6), d
 @CASES
 @given(changes, draw.sampled_from(["official", "session"]))
 def test_R3_random_changes_of_labels_are_read_or_named(field: Path, edits, splits: str) -> None:
-    """Bytes cut out and put in, anywhere in the four tables."""
+    """Bytes are cut out and put in, anywhere in the four tables."""
     paths = sorted((field / "deepweeds" / "labels").iterdir())
     originals = [p.read_bytes() for p in paths]
     try:

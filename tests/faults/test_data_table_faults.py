@@ -1,4 +1,7 @@
-"""Tables that strangers made: groups.csv, DeepWeeds' CSV files, FER2013 and its votes. Each fault is one line with file, line and way out."""
+"""Tables that strangers made: groups.csv, DeepWeeds' CSV files, FER2013 and its votes.
+
+Each fault is a line with file, line and way out.
+"""
 
 import bz2
 import gzip
@@ -80,7 +83,8 @@ def test_G1_a_broken_groups_file_is_one_line(case: str, tmp_path: Path) -> None:
     [
         lambda t: b"\xef\xbb\xbf" + t.replace("\n", "\r\n").encode(),
         lambda t: (t + "a/000.png,g0\n").encode(),
-        lambda t: t.replace("file,group", " File , Group,note").replace("\na", '\n"a').replace(".png", '.png"', 10).replace("\n", ",\n").replace(",note,", ",note").encode(),
+        lambda t: t.replace("file,group", " File , Group,note").replace("\na", '\n"a').replace(".png", '.png"', 10).replace("\n",
+            ",\n").replace(",note,", ",note").encode(),
         lambda t: t.replace("\n", "\n\n").encode(),
     ],
     ids=["BOM and CRLF", "listed twice alike", "quotes, blanks, another column", "empty lines"],

@@ -1,4 +1,4 @@
-"""Images much longer than wide: what is ordinary stays what it was, to the bit; what is not costs no memory, or is refused."""
+"""Images much longer than wide: ordinary ones stay as they were, to the bit, and others cost no memory or are refused."""
 
 import subprocess
 import sys
@@ -18,7 +18,7 @@ ORDINARY = [(50, 50), (48, 64), (64, 48), (97, 131), (240, 720), (720, 240), (31
 
 
 def whole_then_centre(image: np.ndarray, size: int) -> np.ndarray:
-    """The definition: the short side resized with antialiasing, then the centre."""
+    """Return the image by definition: the short side resized with antialiasing, then the centre."""
     height, width = image.shape[:2]
     if (height, width) == (size, size):
         return image
@@ -43,7 +43,7 @@ def test_T1_ordinary_images_are_the_same_to_the_bit(shape: tuple[int, int], chan
 
 @pytest.mark.parametrize("shape", [(20, 1700), (1700, 20), (11, 1001), (3, 299)], ids=lambda s: f"{s[0]}x{s[1]}")
 def test_T2_thin_images_show_the_same_centre(shape: tuple[int, int]) -> None:
-    """Cut before they are scaled: shifted by less than a pixel of theirs."""
+    """They are cut before they are scaled, so they are shifted by less than a pixel of theirs."""
     ramp = np.linspace(0, 255, max(shape)).round().astype(np.uint8)
     image = np.broadcast_to(ramp[None, :, None] if shape[1] > shape[0] else ramp[:, None, None], (*shape, 3)).copy()
     for size in (min(shape), 40, 7):

@@ -25,7 +25,7 @@ ROOT = Path(__file__).parent.parent.parent
 
 
 class Namespace:
-    """Mounts that only the commands run in it see."""
+    """A namespace with mounts that only the commands run in it see."""
 
     def __init__(self, script: str) -> None:
         self.holder = subprocess.Popen(
@@ -53,7 +53,7 @@ ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Namespace]:
-    """`tmp_path/disk` is a disk of 400 MB."""
+    """Mount a disk of 400 MB at `tmp_path/disk`."""
     (tmp_path / "disk").mkdir()
     space = Namespace(f"mount -t tmpfs -o size=400m tmpfs {tmp_path / 'disk'}")
     ENVIRONMENT["STUDY_CACHE"] = os.environ["STUDY_CACHE"]
@@ -62,7 +62,7 @@ def disk(tmp_path: Path) -> Iterator[Namespace]:
 
 
 def whole(results: Path, planned: int) -> None:
-    """`planned`: trials that are trained; the line to beat is solved on each of the two parts of the images besides."""
+    """Check a study of `planned` trained trials. The line to beat is solved on each of the two parts of the images besides."""
     ledger = Ledger(results, "tiny")
     assert len(ledger.asks()) == len(ledger.results()) == planned + 2
     assert all(r.outcome is Outcome.COMPLETED for r in ledger.results().values())

@@ -128,7 +128,7 @@ def test_K9_a_ray_that_does_not_start_is_one_line(error: Exception, monkeypatch:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_K7_a_signal_ends_it_with_its_code_and_the_way_to_go_on(number: int, code: int, tmp_path: Path, unkilled: dict[str, float]) -> None:
+def test_K7_a_signal_ends_it_with_its_code_and_the_way_to_go_on(number: int, code: int, tmp_path: Path, unkilled) -> None:
     study = tiny.write(tmp_path, ("linear_probe",))
     process = subprocess.Popen(
         tiny.command(study, tmp_path / "results", "--local", "--mlflow", "off"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True

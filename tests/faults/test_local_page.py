@@ -23,12 +23,16 @@ from tests.goldens import GOLDEN
 from tests.test_architecture import ROOT
 
 OURS = ["127.0.0.1", "localhost", "[::1]", "LOCALHOST"]
-THEIRS = ["evil.example", "127.0.0.1.evil.example", "localhost.evil.example", "evil-localhost", "0.0.0.0", "127.0.0.2", "192.168.1.5", "", "localhost@evil.example", "evil.example#localhost", "evil.example/127.0.0.1", "127.0.0.1 evil", "[::ffff:1.2.3.4]", "[", "user:pw@127.0.0.1"]  # fmt: skip
+THEIRS = ["evil.example", "127.0.0.1.evil.example", "localhost.evil.example", "evil-localhost", "0.0.0.0", "127.0.0.2", "192.168.1.5",
+    "", "localhost@evil.example", "evil.example#localhost", "evil.example/127.0.0.1", "127.0.0.1 evil", "[::ffff:1.2.3.4]", "[",
+    "user:pw@127.0.0.1"]  # fmt: skip
 PORTS = ["", ":8080", ":9000"]
 
 
 @settings(max_examples=400, deadline=None)
-@given(st.sampled_from(OURS + THEIRS), st.sampled_from(PORTS), st.none() | st.sampled_from(["http://", "https://", "null", "file://", "same"]), st.sampled_from(OURS + THEIRS), st.sampled_from(PORTS))  # fmt: skip
+@given(st.sampled_from(OURS + THEIRS), st.sampled_from(PORTS),
+    st.none() | st.sampled_from(["http://", "https://", "null", "file://", "same"]), st.sampled_from(OURS + THEIRS),
+    st.sampled_from(PORTS))  # fmt: skip
 def test_only_this_machines_own_page_is_answered(host: str, port: str, scheme: str | None, origin: str, other: str) -> None:
     headers = [(b"host", f"{host}{port}".encode())]
     if scheme == "same":
@@ -41,7 +45,7 @@ def test_only_this_machines_own_page_is_answered(host: str, port: str, scheme: s
 
 
 def asked(kind: str, headers: list[tuple[bytes, bytes]], pieces: list[bytes], most: int) -> tuple[list[Any], bytes | None]:
-    """(what was sent, the body that the application behind read, None where it was not asked)."""
+    """Return (what was sent, the body that the application behind read, None where it was not asked)."""
     sent: list[Any] = []
     seen: list[bytes] = []
     came = [{"type": "http.request", "body": p, "more_body": k < len(pieces) - 1} for k, p in enumerate(pieces)] or [

@@ -40,7 +40,7 @@ def changed(best: Path, name: str, value: Any) -> None:
 
 
 def rewrite_weights(best: Path, metadata: dict[str, str] | None) -> None:
-    """The same tensors in a file that says something else of itself, and a manifest that knows it."""
+    """Write the same tensors in a file that says something else of itself, and a manifest that knows it."""
     save_file(load_file(best / "model.safetensors"), best / "model.safetensors", metadata)
     data = (best / "model.safetensors").read_bytes()
     facts = json.loads((best / "manifest.json").read_text())
@@ -66,7 +66,8 @@ def test_a_manifest_that_was_changed_is_refused(name: str, value: Any, told: boo
     if not told:
         facts = json.loads((best / "manifest.json").read_text())
         rewrite_weights(best, {"kept": json.dumps({k: v for k, v in facts.items() if k not in ("bytes", "sha256")})})
-    plausible = [("classes", "reversed"), ("classes", "renamed"), ("image_size", 33), ("channels", 1), ("arguments", {"pad_type": "symmetric"}), ("precision", "bf16")]  # fmt: skip
+    plausible = [("classes", "reversed"), ("classes", "renamed"), ("image_size", 33), ("channels", 1),
+        ("arguments", {"pad_type": "symmetric"}), ("precision", "bf16")]  # fmt: skip
     if not told and (name, value) in plausible and type(value) is not bool:
         return  # nothing says otherwise
     with pytest.raises(ConfigError) as refused:

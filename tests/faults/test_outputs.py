@@ -1,4 +1,4 @@
-"""What a person names for us to write never replaces what is not ours: whatever lies there, whichever command writes."""
+"""Outputs that a person names never replace what is not ours: whatever lies there, whichever command writes."""
 
 import csv
 import os
@@ -203,7 +203,7 @@ def test_a_table_with_a_column_that_would_be_lost_is_kept(
 
 @pytest.mark.parametrize("file", ["preprocessing.json", "MODEL_CARD.md", "model.onnx", "model.pt2", "timm"])
 @pytest.mark.parametrize("what", ["a user's text", "a folder", "a pipe", "a device"])
-def test_an_export_replaces_nothing_that_was_not_exported(file: str, what: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_export_replaces_nothing_that_was_not_exported(file: str, what: str, tmp_path: Path, capsys) -> None:
     place = tmp_path / file
     IN_THE_WAY[what](place)
     before = state(place)
@@ -236,7 +236,7 @@ def test_a_folder_called_reading_that_is_the_users_is_left_alone(
     )
 )
 def test_a_text_of_an_export_with_other_words_is_not_replaced(tmp_path_factory: pytest.TempPathFactory, there: dict) -> None:
-    """A model card that somebody had worked on was written over by the next export."""
+    """A model card that somebody had worked on was once written over by the next export."""
     folder = Folder(str(tmp_path_factory.mktemp("exported")))
     for file, text in there.items():
         if text is not None:
@@ -285,7 +285,7 @@ TABLES = ["experiments", "runs", "studies", "trials", "version_info", "photos", 
 @settings(max_examples=120, deadline=None)
 @given(st.sets(st.sampled_from(TABLES)), st.sampled_from(["sqlite", "empty", "text", "absent"]))
 def test_a_database_is_added_to_by_its_own_program_alone(tmp_path_factory: pytest.TempPathFactory, tables: set[str], kind: str) -> None:
-    """MLflow's fifty tables were put into a database of photographs, by a sync, and by a report that only reads."""
+    """MLflow's fifty tables were once put into a database of photographs, by a sync, and by a report that only reads."""
     place = tmp_path_factory.mktemp("drawn") / "x.db"
     if kind == "sqlite":
         with closing(sqlite3.connect(place)) as database, database:

@@ -21,7 +21,7 @@ CLASSES = ["ash", "oak"]
 
 
 class Stub:
-    """A network of two classes: the first byte of a file is its class, anything but 0 and 1 is no image."""
+    """A network of two classes: the first byte of a file is its class, and anything except 0 and 1 is no image."""
 
     classes = CLASSES
 
@@ -59,7 +59,8 @@ def test_each_image_has_one_row_and_it_is_the_newest_that_could_be_read(tmp_path
     (root / "link").symlink_to("new")
     for name in NAMES:
         (root / "new" / name).write_bytes(b"\0")
-    ways = {"full": root / "new", "relative": Path(os.path.relpath(root / "new")), "dotted": root / "new" / ".." / "new", "linked": root / "link"}  # fmt: skip
+    ways = {"full": root / "new", "relative": Path(os.path.relpath(root / "new")), "dotted": root / "new" / ".." / "new",
+        "linked": root / "link"}  # fmt: skip
     table, known = root / "out.csv", dict[str, str]()
     for contents, asked, torn in calls:
         for name, byte in contents.items():
@@ -121,7 +122,8 @@ def test_a_table_that_is_written_is_refused_to_a_second(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "data",
-    [b"notes without an end of line", b"{}", b"image,class", b"image,label\na,b\n", b"\x89PNG" + bytes(200_000), b'"open' + b"x" * 200_000, bytes(range(256))],
+    [b"notes without an end of line", b"{}", b"image,class", b"image,label\na,b\n", b"\x89PNG" + bytes(200_000),
+        b'"open' + b"x" * 200_000, bytes(range(256))],
 )  # fmt: skip
 def test_no_other_file_is_cut_or_added_to(data: bytes, tmp_path: Path) -> None:
     path = tmp_path / "theirs"
@@ -163,7 +165,7 @@ def test_names_of_any_bytes_make_a_table_that_others_read(tmp_path: Path) -> Non
 def test_images_that_changed_after_their_row_was_written_are_named(
     tmp_path_factory: pytest.TempPathFactory, changed: dict[str, float], asked: set[str]
 ) -> None:
-    """A photograph taken anew under its name kept the answer of the old one, without a word."""
+    """A photograph taken anew under its name once kept the answer of the old one, without a word."""
     root = tmp_path_factory.mktemp("newer")
     images, table = [root / name for name in NAMES[:4]], root / "t.csv"
     for path in images:

@@ -1,4 +1,4 @@
-"""Whatever becomes of a terminal, a pipe or a disk under stdout, and whenever Ctrl-C comes: one line at most, a documented code, no trial's fate."""
+"""Terminals, pipes and disks under stdout that fail, and Ctrl-C at any time: one line at most, a documented code, no trial's fate."""
 
 import dataclasses
 import importlib
@@ -70,7 +70,8 @@ def test_a_command_that_cannot_speak_ends_quietly(module: str, what: str) -> Non
     opened, code = STDOUT[what]
     number = opened()
     try:
-        done = subprocess.run([sys.executable, "-m", module, "--help"], stdout=number, stderr=subprocess.PIPE, text=True, env=environment(COLUMNS="300"), timeout=120)  # fmt: skip
+        done = subprocess.run([sys.executable, "-m", module, "--help"], stdout=number, stderr=subprocess.PIPE, text=True,
+            env=environment(COLUMNS="300"), timeout=120)  # fmt: skip
     finally:
         os.close(number)
     assert done.returncode == code, done.stderr
@@ -82,7 +83,7 @@ def test_a_command_that_cannot_speak_ends_quietly(module: str, what: str) -> Non
 def test_a_command_in_a_folder_that_was_removed_says_so(
     module: str, words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A shell stands in a folder that another has removed, or made anew: every command of ours was a traceback there."""
+    """A shell stands in a folder that another has removed, or made anew. Every command of ours was once a traceback there."""
     main = importlib.import_module(f"{module}.__main__" if (ROOT / module.replace(".", "/")).is_dir() else module).main
     (tmp_path / "gone").mkdir()
     monkeypatch.chdir(tmp_path / "gone")
@@ -124,7 +125,7 @@ EPOCH = EpochRecord(epoch=1, metrics={}, train_seconds=1.0, eval_seconds=1.0, im
 
 
 class Told:
-    """A conductor of three trials; it fails at what it is told of one epoch."""
+    """A conductor of three trials that fails at what it is told of one epoch."""
 
     def __init__(self, at: tuple[int, int] | None, error: BaseException) -> None:
         self.at, self.error, self.asked = at, error, 0
@@ -134,7 +135,8 @@ class Told:
     def ask(self) -> Ask | None:
         self.asked += 1
         config = {**CONFIG.as_dict(), "seed": self.asked}
-        return Ask(sequence=0, number=0, stage=Stage.SEARCH, origin=Origin.RANDOM, cell=CONFIG.cell.id, config=config, trial_id=f"t{self.asked}") if self.asked <= 3 else None  # fmt: skip
+        return Ask(sequence=0, number=0, stage=Stage.SEARCH, origin=Origin.RANDOM, cell=CONFIG.cell.id, config=config,
+            trial_id=f"t{self.asked}") if self.asked <= 3 else None  # fmt: skip
 
     def epoch(self, trial_id: str, record: EpochRecord) -> bool:
         if (int(trial_id[1:]), record.epoch) == self.at:
@@ -158,11 +160,14 @@ def test_only_a_trials_own_errors_end_it(what: str, trial: int, epoch: int, own:
             report(dataclasses.replace(EPOCH, epoch=n))
         return Ending(outcome=Outcome.COMPLETED)
 
+    def places(ask: Ask) -> Places:
+        return Places(folder=".")
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(local, "run_trial", run_trial)
         raised: BaseException | None = None
         try:
-            local.run(conductor, lambda ask: Places(folder="."), total=3, measurements=(), interrupted=Interrupted())  # type: ignore[arg-type]
+            local.run(conductor, places, total=3, measurements=(), interrupted=Interrupted())  # type: ignore[arg-type]
         except BaseException as found:
             raised = found
     everyone = own and not isinstance(error, EnvironmentProblem | SystemExit)  # the others would meet these too
@@ -235,7 +240,8 @@ sys.meta_path.insert(0, Stops())
 LOADING = {
     "study.question.config": COMMANDS,  # our own first
     "numpy": ["study.sweep", "study.datasets", "analysis.report"],
-    "torch": ["study.trial digits/efficientnet_lite0/full", f"study.predict {STUDY} docs/demo.png", "study.sweep quickstart --dry-run --local", f"study.measure {STUDY} cka", f"study.replay {STUDY} --all-confirm"],
+    "torch": ["study.trial digits/efficientnet_lite0/full", f"study.predict {STUDY} docs/demo.png",
+        "study.sweep quickstart --dry-run --local", f"study.measure {STUDY} cka", f"study.replay {STUDY} --all-confirm"],
     "pandas": ["analysis.report", "analysis.compare"],
 }  # fmt: skip
 
@@ -244,7 +250,8 @@ LOADING = {
 def test_an_interrupt_while_libraries_are_loaded_is_one_line(name: str, line: str, tmp_path: Path) -> None:
     mark = tmp_path / "loading"
     (tmp_path / "sitecustomize.py").write_text(STOPS.format(name=name, mark=str(mark)))
-    process = subprocess.Popen([sys.executable, "-m", *line.split()], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT, env=environment(first=str(tmp_path)))  # fmt: skip
+    process = subprocess.Popen([sys.executable, "-m", *line.split()], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        cwd=ROOT, env=environment(first=str(tmp_path)))  # fmt: skip
     began = time.monotonic()
     while not mark.exists() and process.poll() is None and time.monotonic() - began < 60:
         time.sleep(0.02)
@@ -298,9 +305,10 @@ if "study.tracking" in sys.orig_argv:
 
 
 def test_what_takes_an_interrupt_for_a_servers_error_is_ended_too(tmp_path: Path) -> None:
-    """As MLflow's client may: it is sent what it takes but once, so it may be ended anywhere."""
+    """MLflow's client may do so. What it takes is sent to it once only, so it may be ended anywhere."""
     (tmp_path / "sitecustomize.py").write_text(SWALLOWS)
-    process = subprocess.Popen([sys.executable, "-m", "study.tracking", "sync", STUDY], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT, env=environment(first=str(tmp_path)))  # fmt: skip
+    process = subprocess.Popen([sys.executable, "-m", "study.tracking", "sync", STUDY], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        text=True, cwd=ROOT, env=environment(first=str(tmp_path)))  # fmt: skip
     assert process.stdout is not None and process.stdout.readline() == "sending\n"
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=20)

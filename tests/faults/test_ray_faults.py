@@ -43,7 +43,7 @@ def faults(root: Path, point: str, times: int = 1, **more: str) -> dict[str, str
 
 
 def fired(root: Path) -> list[tuple[int, float]]:
-    """(pid, unix time) of every fault that was injected."""
+    """Return (pid, unix time) of every fault that was injected."""
     return [(int(p), float(t)) for p, t in (f.read_text().split() for f in sorted((root / "fired").iterdir()))]
 
 
@@ -179,7 +179,10 @@ SOON_DEAD = {"RAY_health_check_timeout_ms": "2000", "RAY_health_check_period_ms"
 
 @pytest.mark.parametrize("goes_on", [True, False])
 def test_K9_the_only_node_stopped_is_never_silence(goes_on: bool, tmp_path: Path) -> None:
-    """For a minute, or for good, which Ray calls dead: it would wait for another node for ever. It ends right or with 4 and a line, and a rerun finishes."""
+    """It is stopped for a minute, or for good, which Ray calls dead: it would wait for another node for ever.
+
+    The sweep ends right or with 4 and a line, and a rerun finishes.
+    """
     study = tiny.write(tmp_path, ("partial",), trials=4)
     process = start(tmp_path, study, env={} if goes_on else SOON_DEAD)
     until(process, "epoch 1/2")
@@ -208,7 +211,7 @@ def test_K9_the_only_node_stopped_is_never_silence(goes_on: bool, tmp_path: Path
 
 
 def test_K10_K12_nodes_are_removed_and_nothing_is_lost(tmp_path: Path) -> None:
-    """Trials run on nodes that die under them; their ledger folder is shared, so they go on elsewhere."""
+    """Trials run on nodes that die under them. Their ledger folder is shared, so they go on elsewhere."""
     study = tiny.write(tmp_path, ("partial",), trials=12)
     removals = 0
     with raycluster.head(cpus=1) as head:
@@ -226,7 +229,7 @@ def test_K10_K12_nodes_are_removed_and_nothing_is_lost(tmp_path: Path) -> None:
 
 
 def drain(head: raycluster.Head, seconds: int) -> None:
-    """Notice to the node that is not the head's that it will be gone in so many seconds."""
+    """Give notice to the node that is not the head's that it will be gone in so many seconds."""
     listed = head.cli("list", "nodes", "--address", head.address, "--format", "json")
     known = json.loads(listed.stdout[listed.stdout.index("[") :])
     worker = next(n["node_id"] for n in known if not n["is_head_node"] and n["state"] == "ALIVE")
@@ -263,7 +266,7 @@ print(ray.get(asked), flush=True)
 
 
 def test_K11_workers_know_that_a_node_is_on_notice(tmp_path: Path) -> None:
-    """Its own workers, and those of a group that reaches over several nodes; not others."""
+    """Its own workers know it, and those of a group that reaches over several nodes, but not others."""
     with raycluster.head(cpus=2) as head:
         head.node()
         process = subprocess.Popen([sys.executable, "-c", ON_NOTICE, head.address], stdout=subprocess.PIPE, text=True, env=head.env)

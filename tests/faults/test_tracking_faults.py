@@ -64,7 +64,7 @@ def test_T4_a_locked_store_is_waited_for_or_said_and_then_delivered(copy: Ledger
 
 
 class Refuses(http.server.BaseHTTPRequestHandler):
-    """A proxy before a real server; refuses every upload whose path matches."""
+    """A proxy before a real server that refuses every upload whose path matches."""
 
     target, pattern = "", re.compile("confusion_matrix")
 
@@ -136,7 +136,7 @@ def test_T10_a_damaged_ledger_is_named_and_left_alone(copy: Ledger) -> None:
 
 
 def rows(uri: str, ledger: Ledger) -> tuple[int, int, int]:
-    """(trial runs, events, doubled events) on the server."""
+    """Return (trial runs, events, doubled events) on the server."""
     mirror = Mirror(ledger, uri)
     runs = [r for r in mirror.runs.client.search_runs([mirror.runs.experiment], max_results=1000) if "trial" in r.data.tags]
     seen = [(r.data.tags["trial"], m.step) for r in runs for m in mirror.runs.client.get_metric_history(r.info.run_id, "val/macro_f1")]
@@ -149,7 +149,8 @@ def test_T1_a_server_killed_in_the_middle_gets_every_event_once(tmp_path: Path) 
     with services.mlflow(f"sqlite:///{tmp_path}/server.db", tmp_path / "artifacts") as server:
         study = tiny.write(tmp_path, ("linear_probe", "partial"), trials=6)
         process = subprocess.Popen(
-            tiny.command(study, tmp_path / "results", "--local", "--mlflow", server.url), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            tiny.command(study, tmp_path / "results", "--local", "--mlflow", server.url), stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE, text=True
         )  # fmt: skip
         began, killed, back = time.monotonic(), 0.0, False
         for line in process.stdout:
@@ -181,7 +182,8 @@ def test_T6_postgres_killed_five_times_under_mlflow(tmp_path: Path) -> None:
         try:
             study = tiny.write(tmp_path, ("linear_probe", "partial"), trials=8)
             process = subprocess.Popen(
-                tiny.command(study, tmp_path / "results", "--local", "--mlflow", server.url), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+                tiny.command(study, tmp_path / "results", "--local", "--mlflow", server.url), stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE, text=True
             )  # fmt: skip
             kills = 0
             for line in process.stdout:

@@ -1,4 +1,4 @@
-"""What is read is not trusted, and what is missing is missed: manifests, weights, study files, measurements that stayed elsewhere."""
+"""Inputs are not trusted, and missing files are missed: manifests, weights, study files, measurements that stayed elsewhere."""
 
 import hashlib
 import json

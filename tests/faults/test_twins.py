@@ -1,4 +1,4 @@
-"""What the benchmark of kills calls lost, doubled and unequal: each kind of damage is seen, and none where there is none."""
+"""Lost, doubled and unequal in the words of the benchmark of kills: each kind of damage is seen, and none where there is none."""
 
 import json
 import shutil
@@ -14,7 +14,8 @@ from study.tracking.client import KEY
 
 GOLDEN = next(p.parent for p in (Path(__file__).parents[1] / "golden").rglob("study.json"))
 SCHEMA = """
-CREATE TABLE runs (run_uuid, status, lifecycle_stage); CREATE TABLE tags (run_uuid, key, value); CREATE TABLE params (run_uuid, key, value);
+CREATE TABLE runs (run_uuid, status, lifecycle_stage); CREATE TABLE tags (run_uuid, key, value);
+CREATE TABLE params (run_uuid, key, value);
 CREATE TABLE metrics (run_uuid, key, step, value); CREATE TABLE model_versions (name, version);
 INSERT INTO runs VALUES ('r1', 'FINISHED', 'active'); INSERT INTO tags VALUES ('r1', '{key}', '{study}:t1');
 INSERT INTO metrics VALUES ('r1', 'val/macro_f1', 1, 0.5), ('r1', 'seconds', 1, 3.0); INSERT INTO model_versions VALUES ('m', 1)

@@ -1,4 +1,7 @@
-"""`make golden`: runs the golden study anew and writes the tables the tests compare with. For when numbers are meant to change."""
+"""`make golden`: the golden study run anew, and the tables written that the tests compare with.
+
+Use it when numbers are meant to change.
+"""
 
 import tests.conftest  # noqa: F401, I001 -- first: it pins the processor's instructions, for the numbers of every machine
 
@@ -28,7 +31,7 @@ def main() -> None:
 
 
 def hide_machine(study: Path) -> None:
-    """What is committed names neither the machine nor the folder it was made in."""
+    """Remove the machine's name and the folder it was made in from the files that are committed."""
     here = {platform.node(): "golden", platform.platform(): "Linux", f"{HERE.parent.parent}/": ""}
     for path in [p for p in study.rglob("*") if p.suffix in (".json", ".jsonl")]:
         text = path.read_text()
