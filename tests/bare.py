@@ -1,4 +1,4 @@
-"""A Python that has every package of this one and cannot import this project: what a machine that only serves a model has."""
+"""A Python with every package of this one that cannot import this project, like a machine that only serves a model."""
 
 import json
 import os
@@ -21,7 +21,7 @@ for line in sys.stdin:
 
 
 class Bare:
-    """`folder` is its home; nothing of this project is on its path, in its environment or where it runs."""
+    """Such a Python with `folder` as its home. Nothing of this project is on its path, in its environment or where it runs."""
 
     def __init__(self, folder: Path) -> None:
         self.home = folder / "elsewhere"
@@ -41,7 +41,7 @@ class Bare:
         self.process: subprocess.Popen[str] | None = None
 
     def ask(self, model: str, **given: Any) -> dict[str, Any]:
-        """Loads the model in a process of its own, kept for the next question, and predicts `texts` (base64) or `array` (an .npy file)."""
+        """Load the model in a process of its own, kept for the next question, and predict `texts` (base64) or `array` (an .npy file)."""
         if self.process is None:
             command = [self.python, "-c", WORKER]
             self.process = subprocess.Popen(

@@ -1,4 +1,4 @@
-"""A real browser for the tests: Debian's headless Chromium, driven by Playwright; every request and console error is kept."""
+"""A real browser for the tests: Debian's headless Chromium, driven by Playwright. Every request and console error is kept."""
 
 import shutil
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ FLAGS = [
 
 @contextmanager
 def page(dark: bool = False, width: int = 1380, height: int = 1000) -> Iterator[Any]:
-    """A page with `.requests` (other than files and data) and `.problems` (console errors, dialogs, page errors)."""
+    """Yield a page with `.requests` (other than files and data) and `.problems` (console errors, dialogs, page errors)."""
     path = shutil.which("chromium")
     if path is None:
         missing("Chromium (Debian: apt-get install chromium)")

@@ -1,4 +1,4 @@
-"""What every test shares: a cache of its own, real data when STUDY_REAL names its folder, a tiny folder of weights."""
+"""Fixtures that all tests share: a cache of their own, real data when STUDY_REAL names its folder, a tiny folder of weights."""
 
 import os
 import shutil
@@ -25,7 +25,7 @@ torch.set_num_threads(1)
 
 @pytest.fixture(scope="session", autouse=True)
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Nothing is read from or left in the user's own cache."""
+    """Set a cache of the tests' own, so that nothing is read from or left in the user's."""
     folder = tmp_path_factory.mktemp("cache")
     os.environ["STUDY_CACHE"] = str(folder)
     for name in ("STUDY_DATA", "STUDY_WEIGHTS", "STUDY_FAILPOINT", "RAY_ADDRESS"):
@@ -35,7 +35,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session", autouse=True)
 def nothing_is_left_in_the_checkout() -> Iterator[None]:
-    """A test that writes to where it is called from once left its activations to be committed."""
+    """Fail where tests leave files in the checkout: activations were once left there to be committed."""
     root = Path(__file__).parent.parent
     before = {p.name for p in root.iterdir()}
     yield
@@ -45,7 +45,7 @@ def nothing_is_left_in_the_checkout() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def a_test_ends_where_it_began() -> Iterator[None]:
-    """One that went elsewhere and stayed there failed fifteen tests of another file that came next on its worker."""
+    """Fail a test that changes the working folder: one that did failed fifteen tests of the next file on its worker."""
     before = os.getcwd()
     yield
     after = os.getcwd()
@@ -55,7 +55,7 @@ def a_test_ends_where_it_began() -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def nothing_is_left_on_the_machine(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Of hosts, Slurm and containers: no process, mount, network or folder of theirs outlives the tests."""
+    """Fail where a process, mount, network or folder of hosts, Slurm or containers outlives the tests."""
     if not any(item.get_closest_marker("cluster") for item in request.session.items):
         yield
         return
@@ -66,7 +66,7 @@ def nothing_is_left_on_the_machine(request: pytest.FixtureRequest) -> Iterator[N
 
 @pytest.fixture(scope="session")
 def real() -> Path:
-    """The folder with real FER2013 and DeepWeeds images."""
+    """Return the folder with real FER2013 and DeepWeeds images."""
     if not os.environ.get("STUDY_REAL"):
         pytest.skip("needs real images: set STUDY_REAL to a folder that holds fer2013/ and deepweeds/")
     return Path(os.environ["STUDY_REAL"])
@@ -74,7 +74,7 @@ def real() -> Path:
 
 @pytest.fixture(scope="session")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Weights made by timm itself, random: enough for everything but scores."""
+    """Return a folder of random weights made by timm itself: enough for everything except scores."""
     import timm
 
     folder = tmp_path_factory.mktemp("weights")
@@ -87,14 +87,14 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def copy(tmp_path: Path) -> Ledger:
-    """Of the golden study, for a test to change."""
+    """Return a copy of the golden study for a test to change."""
     shutil.copytree(GOLDEN, tmp_path / "results")
     return Ledger(tmp_path / "results", "golden")
 
 
 @pytest.fixture(scope="session")
 def alone(tmp_path_factory: pytest.TempPathFactory) -> Ledger:
-    """The tiny study (`tiny.in_any_order`) in one process: what it must be wherever else it runs."""
+    """Return the tiny study (`tiny.in_any_order`) run in one process: the result it must have wherever else it runs."""
     folder = tmp_path_factory.mktemp("alone")
     done = tiny.run(tiny.in_any_order(folder), folder / "results", "--mlflow", "off", "--local", timeout=2400)
     assert done.returncode == 0, done.stderr

@@ -1,4 +1,6 @@
-"""An image small enough to be made in seconds from this machine's own Python, and a Docker daemon of its own: what compose gives and withholds."""
+"""A small image made in seconds from this machine's own Python, and a Docker daemon of the tests' own, to see what compose gives and
+withholds.
+"""
 
 import io
 import os
@@ -20,7 +22,7 @@ TOOLS = ("sh", "cat", "id", "sed", "sleep")
 
 
 def missing() -> str | None:
-    """Why no daemon can be started here; None where one can."""
+    """Return why no daemon can be started here, or None where one can."""
     if os.geteuid() != 0:
         return "needs root, to start a Docker daemon"
     absent = [p for p in ("dockerd", "docker", "docker-compose", "iptables") if not shutil.which(p)]
@@ -29,9 +31,11 @@ def missing() -> str | None:
 
 @contextmanager
 def daemon(folder: Path, network: bool = False) -> Iterator[str]:
-    """Docker's address. The daemon has namespaces of its own, so that its bridge, rules, mounts and containers end with it, however the
-    test ends; with `network` it has this machine's, for builds (`--network host`) that ask a package registry, and changes nothing there.
-    Raises RuntimeError with the log's end when it does not start."""
+    """Yield the address of a Docker daemon. Raises RuntimeError with the log's end when it does not start.
+
+    The daemon has namespaces of its own, so that its bridge, rules, mounts and containers end with it, however the test ends. With
+    `network` it has this machine's, for builds (`--network host`) that ask a package registry, and changes nothing there.
+    """
     address = f"unix://{folder}/s.sock"
     command = f"dockerd --data-root {folder}/data --exec-root {folder}/exec -H {address} -p /run/docker.pid"
     alone = "ip link set lo up && mount --bind /dev/null /etc/resolv.conf && " if not network else ""
@@ -59,7 +63,7 @@ def daemon(folder: Path, network: bool = False) -> Iterator[str]:
 
 
 def small_image(address: str, name: str) -> None:
-    """Python and a shell of this machine, with what docker/Dockerfile says of user, owned folders and HOME."""
+    """Build an image of this machine's Python and shell, with user, owned folders and HOME as in docker/Dockerfile."""
     text = (DOCKER / "Dockerfile").read_text()
     owned = re.search(r"chown study:study (.+)$", text, re.M)
     home = re.search(r"^ENV .*\b(HOME=\S+)", text, re.M)

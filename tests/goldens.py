@@ -1,4 +1,4 @@
-"""The golden study: a finished one, kept with the tables that its report must make, and how a test changes a copy of it."""
+"""The golden study: a finished one, kept with the tables that its report must make, and ways to change a copy of it."""
 
 import json
 import shlex
@@ -20,7 +20,7 @@ def began(line: str) -> dict[str, Any]:
 
 
 def widened(ledger: Ledger) -> Ledger:
-    """The golden study as if its ranges had been wide enough, so that its strategies may be compared."""
+    """Return the golden study as if its ranges had been wide enough, so that its strategies may be compared."""
     path = Path(ledger.folder.path("study.json"))
     values = json.loads(path.read_text())
     values["study"]["space"] = {"linear_probe.lr": {"log": [1e-4, 10.0]}}
@@ -29,7 +29,7 @@ def widened(ledger: Ledger) -> Ledger:
 
 
 def rewrite(ledger: Ledger, was: str, now: str) -> Ledger:
-    """The same study as if it had been asked otherwise, in every file that says so; its trials then have other ids."""
+    """Return the same study as if it had been asked otherwise, in every file that says so. Its trials then have other ids."""
     files = [*Path(ledger.folder.root).rglob("*.json")]
     texts = {path: path.read_text().replace(was, now) for path in files}
     asked = {path.parent: TrialConfig.from_dict(json.loads(texts[path])["config"]).id for path in files if path.name == "config.json"}

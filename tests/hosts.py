@@ -1,6 +1,6 @@
-"""Machines of one's own for a test: each with its address, name, processes, /tmp/ray and shared memory, on a switch of their own.
+"""Hosts for a test, each with its own address, name, processes, /tmp/ray and shared memory, on a switch of their own.
 
-They are Linux namespaces without names, so that nothing is left when their last process ends; each ends with the test that started it,
+They are Linux namespaces without names, so that nothing is left when their last process ends. Each ends with the test that started it,
 however that ends. They share the machine's disk: a folder that one of them must not share gets a mount of its own.
 """
 
@@ -28,7 +28,7 @@ STUDY_S = 2400  # for a whole tiny study, which takes two minutes there
 
 
 def until(what: str, look: Callable[[], T], seconds: float = LIMIT_S) -> T:
-    """What `look` gives, once it gives something."""
+    """Call `look` until it returns something, and return that."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if found := look():
@@ -38,7 +38,7 @@ def until(what: str, look: Callable[[], T], seconds: float = LIMIT_S) -> T:
 
 
 class Hosts:
-    """A switch, and the machines on it: `up`, `run` and `start` commands there, `down` as a power cut."""
+    """A switch and the hosts on it: `up`, `run` and `start` commands there, `down` as a power cut."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -49,7 +49,7 @@ class Hosts:
         self._switch = self._spawn("switch", "ip link add br0 type bridge && ip link set br0 up")
 
     def up(self, name: str) -> str:
-        """Starts a machine and gives its address, the same whenever it is started again."""
+        """Start a host and return its address, which is the same whenever it is started again."""
         address = self.addresses.setdefault(name, f"10.77.0.{11 + len(self.addresses)}")
         known = "".join(f"{a} {n}\n" for n, a in self.addresses.items())
         with open(self.names, "r+") as file:  # in place: it is mounted
@@ -60,7 +60,7 @@ class Hosts:
         self._inside[name] = self._spawn(
             name,
             f"hostname {name} && mkdir -p /tmp/ray && mount --bind {own} /tmp/ray && mount --bind {self.names} /etc/hosts && "
-            f"{{ [ ! -e /etc/resolv.conf ] || mount --bind /dev/null /etc/resolv.conf; }} && "  # nobody there answers: names would take seconds
+            f"{{ [ ! -e /etc/resolv.conf ] || mount --bind /dev/null /etc/resolv.conf; }} && "  # nobody there answers
             "mount -t tmpfs -o size=2g tmpfs /dev/shm && mount -t tmpfs tmpfs /run && ip link set lo up",
         )
         port, switch, inside = f"v-{name}", child(self._switch), child(self._inside[name])
@@ -71,7 +71,7 @@ class Hosts:
         return address
 
     def command(self, name: str, *command: str) -> list[str]:
-        """Such that it runs there."""
+        """Return the command in the form that runs it on the host."""
         return [*_into(child(self._inside[name])), *command]
 
     def run(
@@ -83,7 +83,7 @@ class Hosts:
         return subprocess.Popen(self.command(name, *command), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env, cwd=cwd)
 
     def down(self, name: str) -> None:
-        """All its processes end at once; nobody is told."""
+        """End all processes of the host at once, without telling anybody."""
         process = self._inside.pop(name)
         os.kill(child(process), signal.SIGKILL)
         process.wait(30)
@@ -96,12 +96,13 @@ class Hosts:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _spawn(self, name: str, prepare: str) -> "subprocess.Popen[bytes]":
-        """Namespaces with a first process that collects the dead; --pdeathsig: a test that is killed leaves no machine behind."""
+        """Start namespaces with a first process that collects the dead. With --pdeathsig a killed test leaves no host behind."""
         ready = self.folder / f"{name}.up"
         ready.unlink(missing_ok=True)
         script = f"{prepare} && touch {ready} && while :; do sleep 1000 & wait; done"
         process = subprocess.Popen(
-            ["setpriv", "--pdeathsig", "KILL", "unshare", "-n", "-u", "-m", "-p", "-f", "--kill-child", "--mount-proc", "bash", "-c", script],
+            ["setpriv", "--pdeathsig", "KILL", "unshare", "-n", "-u", "-m", "-p", "-f", "--kill-child", "--mount-proc", "bash", "-c",
+                script],
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True,
         )  # fmt: skip
 
@@ -114,7 +115,7 @@ class Hosts:
 
 
 def child(process: "subprocess.Popen[bytes]") -> int:
-    """The first process of the namespaces that `unshare` made."""
+    """Return the first process of the namespaces that `unshare` made."""
     return int(Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()[0])
 
 
@@ -123,12 +124,12 @@ def _into(pid: int) -> Sequence[str]:
 
 
 def _enter(pid: int, *command: str) -> None:
-    """In its network alone: a number of a process means the same as here."""
+    """Run a command in the process's network only, so that process numbers mean the same as here."""
     subprocess.run(["nsenter", "-t", str(pid), "-n", "--", *command], check=True, capture_output=True)
 
 
 def need_hosts() -> None:
-    """Skips, with the reason, where this machine cannot start any."""
+    """Skip the test, with the reason, where this machine cannot start hosts."""
     for tool, package in (("ip", "iproute2"), ("unshare", "util-linux"), ("nsenter", "util-linux"), ("setpriv", "util-linux")):
         if shutil.which(tool) is None:
             missing(f"{tool} (Debian: apt-get install {package})")
@@ -147,7 +148,7 @@ SERVERS = {"dockerd", "containerd", "slurmctld", "slurmd", "slurmstepd", "munged
 
 
 def traces() -> set[str]:
-    """What could be left on this machine by any of these tests: servers, mounts, networks, folders."""
+    """Return everything that these tests could leave on this machine: servers, mounts, networks, folders."""
     found = {line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()}
     found |= {f"network {p.name}" for p in Path("/sys/class/net").iterdir()}
     found |= {str(p) for pattern in ("ray", "ray-*", "hosts-*") for p in Path("/tmp").glob(pattern) if p.is_dir()}
@@ -160,7 +161,7 @@ def traces() -> set[str]:
 
 @contextlib.contextmanager
 def hosts(*names: str) -> Iterator[Hosts]:
-    """Machines of these names, up."""
+    """Yield running hosts of these names."""
     need_hosts()
     made_ray = not os.path.isdir("/tmp/ray")
     machines = Hosts(Path(tempfile.mkdtemp(prefix="hosts-", dir="/tmp")))
@@ -176,7 +177,7 @@ def hosts(*names: str) -> Iterator[Hosts]:
 
 
 class RayHosts:
-    """A Ray cluster over machines, started as docs/cluster.md says: `python -m` and `ray` are those of one environment on every node."""
+    """A Ray cluster over hosts, started as docs/cluster.md says: `python -m` and `ray` are those of one environment on every node."""
 
     def __init__(self, machines: Hosts, head: str, dashboard: bool = True, **env: str) -> None:
         self.machines, self.head, self.address = machines, head, f"{head}:6379"
@@ -200,7 +201,7 @@ class RayHosts:
         self.ray(head, "start", "--head", "--port=6379", "--dashboard-host=127.0.0.1" if dashboard else "--include-dashboard=false")
 
     def ray(self, name: str, *arguments: str, cpus: int = 1) -> None:
-        """`ray start` there, again where a busy machine made it give up: its own limits are 15 and 30 s, fixed in its code."""
+        """Run `ray start` there, again where a busy machine made it give up: its own limits of 15 and 30 s are fixed in its code."""
         sizes = (f"--num-cpus={cpus}", "--num-gpus=0", "--object-store-memory=100000000")
         for left in reversed(range(6)):
             done = self.machines.run(name, str(VENV / "ray"), *arguments, *sizes, env=self.env)

@@ -1,4 +1,4 @@
-"""The images of docker/Dockerfile from nothing: bases from Debian's own packages, since a test has no registry of images to pull from."""
+"""The images of docker/Dockerfile, with bases from Debian's own packages, since a test has no registry of images to pull from."""
 
 import os
 import shutil
@@ -28,7 +28,7 @@ exec postgres -c listen_addresses='*'
 
 
 def unbuilt() -> str | None:
-    """Why the images need not be built: nothing of which they are made differs from origin's. None where they must be."""
+    """Return why the images need not be built (nothing that they are made of differs from origin's), or None where they must be."""
     if os.environ.get("STUDY_BUILD_IMAGES"):
         return None
     head = subprocess.run(["git", "rev-parse", "--verify", "--quiet", "origin/HEAD"], cwd=ROOT, capture_output=True, text=True)
@@ -39,7 +39,7 @@ def unbuilt() -> str | None:
 
 
 def bases(address: str, folder: Path) -> dict[str, str]:
-    """Two base images in a daemon, as settings of docker/.env: Python 3.11 with pip, and Postgres."""
+    """Build two base images in a daemon, and return them as settings of docker/.env: Python 3.11 with pip, and Postgres."""
     sources = Path("/etc/apt/sources.list.d/debian.sources").read_text()
     mirror = next(line.split()[1] for line in sources.splitlines() if line.startswith("URIs: "))
     python, postgres = folder / "python", folder / "postgres"
@@ -63,9 +63,10 @@ def bases(address: str, folder: Path) -> dict[str, str]:
 
 
 def build(address: str, base: str, target: str, tag: str, **arguments: str) -> int:
-    """A target of docker/Dockerfile; its size in bytes."""
+    """Build a target of docker/Dockerfile and return its size in bytes."""
     given = [w for k, v in {"BASE": base, **arguments}.items() for w in ("--build-arg", f"{k}={v}")]
-    _run("docker", "-H", address, "build", "--network", "host", *given, "--target", target, "-t", tag, "-f", "docker/Dockerfile", str(ROOT))
+    options = ("--network", "host", *given, "--target", target, "-t", tag, "-f", "docker/Dockerfile")
+    _run("docker", "-H", address, "build", *options, str(ROOT))
     return int(_run("docker", "-H", address, "image", "inspect", "-f", "{{.Size}}", tag))
 
 

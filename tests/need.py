@@ -1,5 +1,7 @@
-"""What some tests need of the machine. Missing on a developer's machine it is a skip with a reason; where CI=true it is a failure, or
-the test would be lost in silence."""
+"""Requirements of some tests on the machine. A missing one is a skip with a reason, and a failure where CI=true.
+
+Without that failure the test would be lost silently.
+"""
 
 import os
 

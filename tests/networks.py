@@ -1,4 +1,4 @@
-"""Networks of timm's kinds that are small enough for every test, registered under timm's own roof."""
+"""Networks of timm's kinds that are small enough for every test, registered with timm."""
 
 from typing import Any
 
@@ -37,7 +37,7 @@ default_cfgs = generate_default_cfgs(
 
 
 class MeanResNet(ResNet):
-    """Looks at the other images of its batch, so that no image's activations are its own: it cannot be cut."""
+    """A network that looks at the other images of its batch, so that no image's activations are its own and it cannot be cut."""
 
     def forward_features(self, x: Tensor) -> Tensor:
         return super().forward_features(x - x.mean(dim=0, keepdim=True) / 2)
@@ -47,7 +47,7 @@ class MeanResNet(ResNet):
 
 
 class TwoHeaded(ResNet):
-    """Gives logits in evaluation and a pair in training, as a distilled network may."""
+    """A network that returns logits in evaluation and a pair in training, as a distilled network may."""
 
     def forward(self, x: Tensor) -> Any:
         logits = super().forward(x)

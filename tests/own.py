@@ -1,4 +1,4 @@
-"""Photographs that look like something: smooth random scenes, whose copies are told from other scenes by any hash."""
+"""Photographs that look like something: smooth random scenes. Any hash tells their copies from other scenes."""
 
 import io
 from pathlib import Path
@@ -19,7 +19,7 @@ def jpeg(image: Image.Image, quality: int = 60) -> bytes:
 
 
 def classes(root: Path, counts: dict[str, int], first: int = 0) -> Path:
-    """Class folders of scenes, each another one."""
+    """Write class folders of scenes, each a different one."""
     for number, (name, count) in enumerate(counts.items()):
         (root / name).mkdir(parents=True)
         for k in range(count):

@@ -1,7 +1,7 @@
-"""Trained numbers, pinned: one optimiser step of every strategy, and a few whole epochs. `python -m tests.pins` writes them anew.
+"""Pinned results of training: one optimiser step of every strategy, and a few whole epochs. `python -m tests.pins` writes them anew.
 
-It is right to write them anew when a change is meant to move a trained number (another schedule, loss, optimizer, augmentation or
-order of images), and when torch or timm itself moves one; the commit says which and why. A change that only moves code never does.
+Write them anew only when a change is meant to move a trained number (another schedule, loss, optimizer, augmentation or order of
+images), or when torch or timm itself moves one. The commit says which and why. A change that only moves code never does.
 """
 
 import json
@@ -35,7 +35,7 @@ TRIALS = {"partial": 0, "full": 0, "lp_ft": 0, "linear_probe": 2}  # strategy ->
 
 
 def make_weights(folder: Path) -> Path:
-    """Weights that timm draws from a fixed seed."""
+    """Write weights that timm draws from a fixed seed."""
     torch.manual_seed(0)
     torch.save(timm.create_model(NETWORK).state_dict(), folder / f"{NETWORK}.pth")
     return folder
@@ -47,7 +47,7 @@ def config_of(strategy: str, protocol: Protocol, fraction: float) -> TrialConfig
 
 
 def step_of(strategy: str, weights: Path) -> Iterator[dict[str, Any]]:
-    """What the first step of each phase does: loss, rates by stage, how far each stage of the network went."""
+    """Yield the effect of the first step of each phase: loss, rates by stage, and the distance of each stage of the network."""
     config = config_of(strategy, STEP, 0.02)
     before = create(NETWORK, 10, weights=weights, seed=config.seed).model.state_dict()
     phase = -1
@@ -63,7 +63,7 @@ def rates(state: State) -> list[float]:
 
 
 def distances(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor]) -> dict[str, float]:
-    """Sum of absolute changes by top-level module, statistics included; what did not move is not listed."""
+    """Return the sum of absolute changes by top-level module, statistics included. Modules that did not move are left out."""
     total: dict[str, float] = {}
     for name, value in after.items():
         change = float((value.double() - before[name].double()).abs().sum())

@@ -1,4 +1,4 @@
-"""Made up: measurements as study.measure writes them, in which tuning more corrupts and forgets, and a study of many trials."""
+"""Made-up measurements in the form of study.measure, where more tuning corrupts and forgets more, and a study of many trials."""
 
 import io
 import json
@@ -16,7 +16,7 @@ from study.tracking.ledger import Ledger
 
 
 def planted(strategy: str, seed: int) -> dict[str, pa.Table]:
-    """Measured files as study.measure writes them: tuning everything corrupts and forgets, by construction."""
+    """Return measured files in the form of study.measure: tuning everything corrupts and forgets, by construction."""
     far = 0.0 if strategy == "linear_probe" else 0.3
     noise = 0.01 * np.random.default_rng(seed).standard_normal(8)
     stages = [
@@ -26,20 +26,25 @@ def planted(strategy: str, seed: int) -> dict[str, pa.Table]:
     return {
         "cka": pa.Table.from_pylist(stages),
         "reprobe": pa.Table.from_pylist(
-            [{"task": t, "foreign": t != "digits", "images": 40, "accuracy": 0.8 - far + noise[2], "macro_f1": 0.8, "accuracy_before": 0.7, "macro_f1_before": 0.7} for t in ("digits", "folder:/x/birds")]
+            [{"task": t, "foreign": t != "digits", "images": 40, "accuracy": 0.8 - far + noise[2], "macro_f1": 0.8,
+                "accuracy_before": 0.7, "macro_f1_before": 0.7} for t in ("digits", "folder:/x/birds")]
         ),
-        "forgetting": pa.Table.from_pylist([{"kind": "as it is", "images": 40, "agreement": 0.6 - far + noise[3], "kl": 1 + far + noise[4], "accuracy": None, "accuracy_before": None}]),
-        "way_back": pa.Table.from_pylist([{"share": s, "images": 40, "accuracy": 0.5 + s / 5, "macro_f1": 0.5 + s / 5, "agreement": 1 - s * far, "kl": s} for s in (0.0, 0.5, 1.0)]),
+        "forgetting": pa.Table.from_pylist([{"kind": "as it is", "images": 40, "agreement": 0.6 - far + noise[3],
+            "kl": 1 + far + noise[4], "accuracy": None, "accuracy_before": None}]),
+        "way_back": pa.Table.from_pylist([{"share": s, "images": 40, "accuracy": 0.5 + s / 5, "macro_f1": 0.5 + s / 5,
+            "agreement": 1 - s * far, "kl": s} for s in (0.0, 0.5, 1.0)]),
         "background": pa.table({}).replace_schema_metadata({LEFT_OUT: "digits does not say <b>where</b> its subject is"}),
-        "corruptions": pa.Table.from_pylist([{"kind": k, "severity": int(k != "clean"), "images": 40, "accuracy": 0.8, "macro_f1": 0.8} for k in ("clean", "noise")]),
+        "corruptions": pa.Table.from_pylist([{"kind": k, "severity": int(k != "clean"), "images": 40, "accuracy": 0.8, "macro_f1": 0.8}
+            for k in ("clean", "noise")]),
         "calibration": pa.Table.from_pylist(
-            [{"temperature": t, "images": 40, "nll": 1.0, "brier": 0.5, "ece": 0.1, "bin_images": [0, 40], "bin_confidence": [None, 0.8], "bin_accuracy": [None, 0.7]} for t in (1.0, 1.5)]
+            [{"temperature": t, "images": 40, "nll": 1.0, "brier": 0.5, "ece": 0.1, "bin_images": [0, 40],
+                "bin_confidence": [None, 0.8], "bin_accuracy": [None, 0.7]} for t in (1.0, 1.5)]
         ),
     }  # fmt: skip
 
 
 def plant(ledger: Ledger) -> None:
-    """Into every confirm run of the study."""
+    """Write planted measurements into every confirm run of the study."""
     for ask in ledger.asks(Stage.CONFIRM):
         for name, table in planted(ask.cell.split("/")[3], ask.sequence).items():
             buffer = io.BytesIO()
@@ -48,7 +53,7 @@ def plant(ledger: Ledger) -> None:
 
 
 def synthetic(root: Path, trials: int, strategies: Sequence[str] = ("partial", "full"), sizes: tuple[float, ...] = (1.0,)) -> Ledger:
-    """A ledger of `trials` search trials, as fast as files can be written."""
+    """Write a ledger of `trials` search trials, as fast as files can be written."""
     cells = grid(["digits", "mini_faces"], ["resnet18"], [*strategies], sizes)
     study = Study(
         name="big",
@@ -75,7 +80,13 @@ def synthetic(root: Path, trials: int, strategies: Sequence[str] = ("partial", "
         lines = [
             EpochRecord(
                 epoch=e + 1,
-                metrics={"val/macro_f1": float(s), "val/accuracy": float(s), "val/nll": 1.0, "train/macro_f1": float(s), "train/loss": 1.0},
+                metrics={
+                    "val/macro_f1": float(s),
+                    "val/accuracy": float(s),
+                    "val/nll": 1.0,
+                    "train/macro_f1": float(s),
+                    "train/loss": 1.0,
+                },
                 train_seconds=1.0,
                 eval_seconds=0.1,
                 images=100,

@@ -57,11 +57,11 @@ class Head:
         return process
 
     def node(self, cpus: int = 1) -> subprocess.Popen:
-        """Another node of the cluster, on this machine."""
+        """Start another node of the cluster on this machine."""
         return self._start(f"--address={self.address}", "--object-store-memory=80000000", cpus=cpus)
 
     def _wait(self) -> None:
-        """Until it takes jobs: the last of its processes to be ready is the agent that starts them."""
+        """Wait until it takes jobs: the agent that starts them is the last of its processes to be ready."""
         for _ in range(30):
             time.sleep(3)
             if self.cli("job", "submit", "--address", self.url, "--", "true").returncode == 0:
@@ -69,7 +69,7 @@ class Head:
         raise TimeoutError(f"the Ray head at {self.url} takes no jobs")
 
     def pid_of(self, name: str) -> psutil.Process:
-        """A process of the head by its name: gcs_server, raylet."""
+        """Return a process of the head by its name: gcs_server, raylet."""
         return next(p for p in psutil.Process(self.processes[0].pid).children(recursive=True) if name in p.name())
 
     def cli(self, *arguments: str, timeout: float = 600) -> subprocess.CompletedProcess[str]:

@@ -35,8 +35,10 @@ STATUS = {
 
 
 class Troubled:
-    """WSGI: PUT to /.trouble says how slow and faulty the server is from now on; the answer counts the requests since the last time,
-    and the most that waited "at once"."""
+    """A WSGI application where PUT to /.trouble sets how slow and faulty the server is from now on.
+
+    The answer counts the requests since the last time, and the largest number that waited "at once".
+    """
 
     def __init__(self, app: Callable[..., Any]) -> None:
         self.app, self.trouble, self.seen, self.alone = app, {}, {}, threading.Lock()  # type: ignore[var-annotated]
@@ -74,7 +76,10 @@ class Server:
     at_once: int = 0  # the most requests that waited together between the last two calls of `trouble`
 
     def trouble(self, **how: Any) -> dict[str, int]:
-        """`latency` in seconds a request; `code` for every `every`-th of `methods`. Returns requests by method since the last call."""
+        """Set the trouble and return requests by method since the last call.
+
+        `latency` is in seconds per request, `code` is for every `every`-th request of `methods`.
+        """
         asked = urllib.request.Request(f"{self.url}/.trouble", json.dumps(how).encode(), method="PUT")
         with urllib.request.urlopen(asked, timeout=30) as answer:
             seen = dict(json.load(answer))
@@ -84,7 +89,7 @@ class Server:
 
 @contextlib.contextmanager
 def moto(bucket: str = "studies") -> Iterator[Server]:
-    """In a process of its own, so that it does not share the interpreter with what it serves."""
+    """Yield moto's server in a process of its own, so that it does not share the interpreter with its clients."""
     with (
         tempfile.TemporaryFile("w+") as log,
         subprocess.Popen(
@@ -109,7 +114,7 @@ def moto(bucket: str = "studies") -> Iterator[Server]:
 
 @contextlib.contextmanager
 def s3rver(folder: Path, bucket: str = "studies") -> Iterator[Server]:
-    """Another server, of another house (npm install s3rver): it knows no conditional puts."""
+    """Yield another implementation (npm install s3rver), which knows no conditional puts."""
     program = shutil.which(os.environ.get("STUDY_S3RVER", "s3rver"))
     if program is None:
         pytest.skip("needs s3rver, a second S3 server (npm install s3rver; STUDY_S3RVER names it where PATH does not)")

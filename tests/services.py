@@ -66,7 +66,7 @@ def mlflow(store: str, artifacts: Path, *more: str, env: dict[str, str] | None =
 
 
 class Postgres(Service):
-    """Debian's Postgres as an unprivileged user, data in a folder of its own."""
+    """Debian's Postgres as an unprivileged user, with its data in a folder of its own."""
 
     def __init__(self, folder: Path) -> None:
         self.binaries = next(iter(sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)), None)
@@ -109,7 +109,7 @@ class Postgres(Service):
         self._run("createdb", "-h", "127.0.0.1", "-p", str(self.port), "-U", "mlflow", "mlflow")
 
     def kill(self) -> None:
-        """SIGKILL, as a machine that dies; its children end with it."""
+        """Send SIGKILL, as when a machine dies. Its children end with it."""
         if self.process is not None and self.process.poll() is None:
             os.kill(self.process.pid, signal.SIGKILL)
             kill_tree(self.process)

@@ -36,9 +36,12 @@ def write(
     image_sizes: Sequence[int] = (0,),
     **fields: object,
 ) -> Ledger:
-    """`right`: by strategy, the share of test images named rightly at each fraction, budget and size of images, in the order of `grid`;
-    `spread`: its sd over seeds; `fitted`: by strategy, the
-    share of its own training images that it names rightly; `validation`: by strategy, its confusion there."""
+    """Write the study.
+
+    `right` is by strategy the share of test images predicted correctly at each fraction, budget and image size, in the order of `grid`.
+    `spread` is its sd over seeds. `fitted` is by strategy the share of its own training images predicted correctly. `validation` is by
+    strategy its confusion matrix there.
+    """
     study = Study(
         name="sized",
         cells=grid(["digits"], ["resnet18"], list(right), tuple(fractions), tuple(budgets), tuple(image_sizes)),
@@ -91,7 +94,8 @@ def _trial(
 ) -> str:
     images = round(IMAGES * config.cell.train_fraction)
     origin = Origin.DEFAULT if stage is Stage.SEARCH else Origin.CONFIRM
-    ledger.write_ask(Ask(trial_id=config.id, cell=cell, number=number, stage=stage, origin=origin, config=config.as_dict(), sequence=order))
+    where = {"cell": cell, "number": number, "stage": stage, "origin": origin, "sequence": order}
+    ledger.write_ask(Ask(trial_id=config.id, config=config.as_dict(), **where))
     last = config.protocol.max_epochs
     plain = {"val/macro_f1": 0.5, "val/accuracy": 0.5, "train/macro_f1": 0.6, "train/loss": 1.0, "val/nll": 1.0}
     for epoch in range(1, last + 1):
@@ -122,8 +126,15 @@ def _trial(
     return config.id
 
 
-def predict(ledger: Ledger, trial_id: str, labels: np.ndarray, said: np.ndarray, classes: int = CLASSES, names: Sequence[str] = ()) -> None:
-    """Writes what a run is made to have said of test images, and of eight validation images like the first of them."""
+def predict(
+    ledger: Ledger,
+    trial_id: str,
+    labels: np.ndarray,
+    said: np.ndarray,
+    classes: int = CLASSES,
+    names: Sequence[str] = (),
+) -> None:
+    """Write the made-up predictions of a run for test images, and for eight validation images like the first of them."""
     split = ["val"] * 8 + ["test"] * len(labels)
     truth, logits = np.concatenate([labels[:8], labels]), np.eye(classes, dtype=np.float32)[np.concatenate([said[:8], said])]
     table = pa.table(

@@ -1,4 +1,4 @@
-"""Slurm on a test's own machines: slurmctld on one, slurmd on the others, with made-up GPUs. Nothing of it lies outside the test's folder."""
+"""Slurm on a test's own hosts: slurmctld on one, slurmd on the others, with made-up GPUs. Nothing of it is outside the test's folder."""
 
 import contextlib
 import os
@@ -77,23 +77,23 @@ class Slurm:
         return done.stdout.strip()
 
     def submit(self, *arguments: str, **env: str) -> str:
-        """`sbatch` from the checkout on the first node; the job's number."""
+        """Run `sbatch` from the checkout on the first node, and return the job's number."""
         done = self.machines.run(self.nodes[0], "sbatch", "--parsable", *arguments, env={**self.env, **env}, cwd=ROOT)
         assert done.returncode == 0, done.stderr
         return done.stdout.strip()
 
     def state(self, job: str) -> str:
-        """Its state and exit code, as Slurm says them: "COMPLETED 0:0"."""
+        """Return its state and exit code as Slurm prints them: "COMPLETED 0:0"."""
         said = dict(w.split("=", 1) for w in self._run("ctl", "scontrol", "show", "job", job).split() if "=" in w)
         return f"{said['JobState']} {said['ExitCode']}"
 
     def ended(self, job: str, seconds: float = LIMIT_S) -> str:
-        """The same, once its nodes are free."""
+        """Return its state and exit code, once its nodes are free."""
         until(f"job {job} has ended", lambda: not self.state(job).startswith(("PENDING", "CONFIGURING", "RUNNING", "COMPLETING")), seconds)
         return self.state(job)
 
     def signal(self, job: str) -> None:
-        """TERM to the batch script alone, as --signal=B:TERM sends before the limit."""
+        """Send TERM to the batch script alone, as --signal=B:TERM does before the limit."""
         self._run("ctl", "scancel", "--batch", "--signal=TERM", job)
 
     def squeue(self, *arguments: str) -> str:
@@ -113,13 +113,13 @@ def slurm(*nodes: str) -> Iterator[Slurm]:
 
 
 def processes_of(machines: Hosts, name: str) -> list[str]:
-    """Command lines of all that runs on a machine."""
+    """Return the command lines of all processes on a host."""
     return machines.run(name, "ps", "-wweo", "args").stdout.splitlines()[1:]
 
 
 RAY = """#!/usr/bin/env bash
-# Stands in for `ray start --block`: a head keeps its port until it is ended, and an agent outlives it, as Ray's may. FAILS: how many starts
-# on a host give up first; a head that does had its port open for a while, as Ray's has.
+# Stands in for `ray start --block`: a head keeps its port until it is ended, and an agent outlives it, as Ray's may.
+# FAILS: how many starts on a host give up first; a head that does had its port open for a while, as Ray's has.
 echo "$*" >> "{log}/$SLURM_JOB_ID.$(hostname)"
 hostname >> "{log}/../order.$SLURM_JOB_ID"
 port=$(grep -o -- ' --port=[0-9]*' <<< "$*" | cut -d= -f2)
@@ -150,7 +150,7 @@ esac
 
 
 def stand_in(folder: Path) -> Path:
-    """An environment whose ray and python cost nothing: what is tried is the script, Slurm itself is real."""
+    """Return an environment whose ray and python cost nothing: the script is tested, and Slurm itself is real."""
     (folder / "bin").mkdir(parents=True)
     (folder / "log").mkdir()
     for name, text in (("ray", RAY), ("python", PYTHON)):

@@ -29,15 +29,21 @@ def write(
     check: int = 0,
     batch: int = 64,
 ) -> Path:
-    """`check`: the factor of its budget check; 0 trains nothing for it. `batch`: a step of fewer images is the cheaper one, where many are taken."""
+    """Write the study's file.
+
+    `check` is the factor of its budget check, where 0 trains nothing for it. `batch` is the batch size. Smaller steps are cheaper where
+    many are taken.
+    """
     return _write(
         folder, strategies=list(strategies), trials=trials, seeds=seeds, protocol=protocol, random=1, grace=1, check=check, batch=batch
     )
 
 
 def in_any_order(folder: Path) -> Path:
-    """Ten trials whose ids and numbers hang on no order: what TPE proposes and what is stopped early follows from the trials that have ended
-    by then, which differ with how many run at once."""
+    """Write a study of ten trials whose ids and numbers depend on no order.
+
+    Proposals of TPE and early stopping depend on the trials that have ended by then, which differ with the number that run at once.
+    """
     return _write(folder, strategies=["linear_probe", "partial"], trials=3, seeds=2, protocol="", random=2, grace=2, check=0, batch=64)
 
 
@@ -59,12 +65,12 @@ def run(
 
 
 def trained(ledger: Ledger) -> dict[str, TrialResult | None]:
-    """How every trial ended but the line to beat, which is solved; None of one that has not."""
+    """Return how every trial ended except the line to beat, which is solved. It is None for one that has not ended."""
     return {a.trial_id: ledger.result(a.trial_id) for a in ledger.asks() if a.origin is not Origin.LINE}
 
 
 def same(a: Ledger, b: Ledger) -> None:
-    """Two studies to the last digit: ids, every epoch's metrics, choice, and verdicts."""
+    """Compare two studies to the last digit: ids, every epoch's metrics, choice and verdicts."""
     ours, theirs = ([told(t) for t in sorted(ledger.trials(), key=lambda t: t.ask.trial_id)] for ledger in (a, b))
     assert ours == theirs and ours
     verdicts = [[re.sub(r"python -m study\.sweep[^;]*", "", line) for line in ledger.facts()["verdicts"]] for ledger in (a, b)]
@@ -72,7 +78,7 @@ def same(a: Ledger, b: Ledger) -> None:
 
 
 def told(trial: Trial) -> tuple:
-    """All but times, places, and the order in which a resumed stage asks again."""
+    """Return everything of a trial except times, places, and the order in which a resumed stage asks again."""
     epochs = [(e.epoch, {k: v for k, v in e.metrics.items() if "seconds" not in k}, e.confusion) for e in trial.epochs]
     assert trial.result is not None
     return {**trial.ask.as_dict(), "sequence": 0}, epochs, trial.result.outcome, trial.result.metrics, trial.result.best_epoch
