@@ -1,4 +1,4 @@
-"""The two halves of a replayed network, built for given places at which tensors cross the cut."""
+"""The two halves of a replayed network, built for given positions at which tensors cross the cut."""
 
 import copy
 
@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from study.networks.cutting.crossing_tensors import Crossing
-from study.networks.cutting.nests import Place
+from study.networks.cutting.nests import Position
 from study.networks.cutting.placeholders import (
     EndTrainedHalf,
     FrozenHalf,
@@ -16,26 +16,26 @@ from study.networks.cutting.placeholders import (
     StartTrainedHalf,
     replace_by,
 )
-from study.networks.cutting.trace import Sides, Trace, shapes_by_place
+from study.networks.cutting.trace import Sides, Trace, shapes_by_position
 
 EVERY_TENSOR = "*"
 """The mark for all tensors below the cut among those that both halves use, for code that looks into modules instead of calling them."""
 
-Places = dict[Place, int]
-"""Places of tensors that cross the cut, or may, with one number for one tensor: it may be seen in several places."""
+Positions = dict[Position, int]
+"""Positions of tensors that cross the cut, or may, with one number for one tensor: it may be seen in several positions."""
 
 
-def build_halves(model: nn.Module, sides: Sides, seen: Trace, shared: frozenset[str], places: Places) -> tuple[FrozenHalf, nn.Module]:
+def build_halves(model: nn.Module, sides: Sides, seen: Trace, shared: frozenset[str], positions: Positions) -> tuple[FrozenHalf, nn.Module]:
     """Return both halves. They both use the modules and parameters in `shared`, around the same tensors."""
-    order = {number: k for k, number in enumerate(dict.fromkeys(places.values()))}
+    order = {number: k for k, number in enumerate(dict.fromkeys(positions.values()))}
     shape_at = {
-        **shapes_by_place({p: seen.input_shapes[p] for p in sides.above}),
-        **shapes_by_place({p: seen.output_shapes[p] for p in sides.below}),
+        **shapes_by_position({p: seen.input_shapes[p] for p in sides.above}),
+        **shapes_by_position({p: seen.output_shapes[p] for p in sides.below}),
     }
-    shapes = {order[number]: shape_at[place] for place, number in places.items()}
-    index = {place: order[number] for place, number in places.items()}
+    shapes = {order[number]: shape_at[position] for position, number in positions.items()}
+    index = {position: order[number] for position, number in positions.items()}
     recorded, inserted = (Crossing(index, tuple(shapes[k] for k in range(len(shapes)))) for _ in range(2))
-    frozen = frozen_half(model, sides, seen, recorded, frozenset(p for p, _, _ in places if p in sides.below))
+    frozen = frozen_half(model, sides, seen, recorded, frozenset(p for p, _, _ in positions if p in sides.below))
     return frozen, _trained_half(model, sides, seen, inserted, shared)
 
 

@@ -12,14 +12,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from study.networks.cutting.nests import Place, Shape, leaves, rebuild
+from study.networks.cutting.nests import Position, Shape, leaves, rebuild
 
 
 @dataclass
 class Crossing:
     """The tensors that cross the cut in one forward pass of one half, with the number of calls of each module so far."""
 
-    places: dict[Place, int] = field(default_factory=dict)  # -> which of `shapes` is there: one tensor may be seen in several places
+    positions: dict[Position, int] = field(
+        default_factory=dict
+    )  # -> which of `shapes` is there: one tensor may be seen in several positions
     shapes: tuple[Shape, ...] = ()
     images: int = 0
     like: Tensor = field(default_factory=lambda: torch.zeros(()))  # tells the device
@@ -42,7 +44,7 @@ class Crossing:
     def record(self, path: str, call: int, value: Any) -> None:
         """Record the tensors of `value` that cross the cut."""
         for number, tensor in enumerate(leaves(value)):
-            if (index := self.places.get((path, call, number))) is not None and self.tensors[index] is None:
+            if (index := self.positions.get((path, call, number))) is not None and self.tensors[index] is None:
                 self.tensors[index] = tensor.clone()  # the network's own code may change it in place
 
     def insert(self, path: str, call: int, value: Any) -> Any:
@@ -50,7 +52,7 @@ class Crossing:
         numbers = iter(range(10**9))
 
         def one(tensor: Tensor) -> Tensor:
-            index = self.places.get((path, call, next(numbers)))
+            index = self.positions.get((path, call, next(numbers)))
             found = tensor if index is None else self.tensors[index]
             assert found is not None
             return found

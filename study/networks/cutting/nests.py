@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-Place = tuple[str, int, int]
+Position = tuple[str, int, int]
 """Where a tensor is seen in a forward pass: (path of the module, number of the call of that module, number of the tensor in that call)."""
 
 

@@ -12,12 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from study.networks.cutting.build_halves import EVERY_TENSOR, Places, build_halves, frozen_half
+from study.networks.cutting.build_halves import EVERY_TENSOR, Positions, build_halves, frozen_half
 from study.networks.cutting.crossing_tensors import Crossing
 from study.networks.cutting.halves import Split, Uncut, near
-from study.networks.cutting.nests import Place, leaves
+from study.networks.cutting.nests import Position, leaves
 from study.networks.cutting.placeholders import FrozenHalf
-from study.networks.cutting.trace import Sides, Trace, shapes_by_place, sides_of, trace, trace_shapes, watched
+from study.networks.cutting.trace import Sides, Trace, shapes_by_position, sides_of, trace, trace_shapes, watched
 from study.networks.pretrained import Backbone
 
 FAILURES = (RuntimeError, TypeError, AttributeError, ValueError, IndexError, KeyError, NotImplementedError, AssertionError)
@@ -53,13 +53,13 @@ def cut_in_two(model: nn.Module, below: set[str], images: Tensor) -> tuple[Froze
     inputs, outputs = _independent(model, sides, seen, images)
     failure: Exception = RuntimeError("nothing that crosses this cut is an image's own")
     for shared, with_outputs in _attempts(sides, seen, outputs):
-        places = {**inputs, **outputs} if with_outputs else inputs
-        if not places:
+        positions = {**inputs, **outputs} if with_outputs else inputs
+        if not positions:
             continue
         try:
             if with_outputs:
-                places = _needed(model, sides, seen, shared, places, outputs, images)
-            frozen, trained = build_halves(model, sides, seen, shared, places)
+                positions = _needed(model, sides, seen, shared, positions, outputs, images)
+            frozen, trained = build_halves(model, sides, seen, shared, positions)
             if near(trained(frozen(images)), seen.logits):
                 return frozen, trained
         except FAILURES as error:
@@ -67,7 +67,7 @@ def cut_in_two(model: nn.Module, below: set[str], images: Tensor) -> tuple[Froze
     raise failure
 
 
-def _attempts(sides: Sides, seen: Trace, outputs: Places) -> Iterator[tuple[frozenset[str], bool]]:
+def _attempts(sides: Sides, seen: Trace, outputs: Positions) -> Iterator[tuple[frozenset[str], bool]]:
     """Yield what to try, the simplest first: (what both halves use, do outputs of modules below cross besides inputs of those above).
 
     Both halves may have to use a module below that is also called after the cut, or whose output is the same for any image.
@@ -82,21 +82,23 @@ def _attempts(sides: Sides, seen: Trace, outputs: Places) -> Iterator[tuple[froz
     yield both | {EVERY_TENSOR}, True
 
 
-def _needed(model: nn.Module, sides: Sides, seen: Trace, shared: frozenset[str], places: Places, outputs: Places, images: Tensor) -> Places:
-    """Return `places` without those of `outputs` that the trained half can do without, as far as `TRIES` tell.
+def _needed(
+    model: nn.Module, sides: Sides, seen: Trace, shared: frozenset[str], positions: Positions, outputs: Positions, images: Tensor
+) -> Positions:
+    """Return `positions` without those of `outputs` that the trained half can do without, as far as `TRIES` tell.
 
     Raises RuntimeError where even all of them are not enough.
     """
     tries = 0
 
-    def right(some: Places) -> bool:
+    def right(some: Positions) -> bool:
         frozen, trained = build_halves(model, sides, seen, shared, some)
         return near(trained(frozen(images)), seen.logits)
 
-    def without(some: Places, block: list[Place]) -> Places:
+    def without(some: Positions, block: list[Position]) -> Positions:
         nonlocal tries
         tries += 1
-        fewer = {place: number for place, number in some.items() if place not in block}
+        fewer = {position: number for position, number in some.items() if position not in block}
         if fewer and right(fewer):
             return fewer
         if len(block) == 1 or tries >= TRIES:
@@ -104,12 +106,12 @@ def _needed(model: nn.Module, sides: Sides, seen: Trace, shared: frozenset[str],
         half = len(block) // 2
         return without(without(some, block[:half]), block[half:])
 
-    if not right(places):
+    if not right(positions):
         raise RuntimeError("what is trained needs more of what is frozen than its modules' inputs and outputs")
-    return without(places, list(outputs))
+    return without(positions, list(outputs))
 
 
-def _independent(model: nn.Module, sides: Sides, seen: Trace, images: Tensor) -> tuple[Places, Places]:
+def _independent(model: nn.Module, sides: Sides, seen: Trace, images: Tensor) -> tuple[Positions, Positions]:
     """Return the inputs of modules above, and the outputs of modules below, that do not depend on what is trained.
 
     They are the tensors that come out right although every module above the cut returns NaN.
@@ -117,20 +119,20 @@ def _independent(model: nn.Module, sides: Sides, seen: Trace, images: Tensor) ->
     probe = frozen_half(model, sides, seen, Crossing())  # nothing crosses yet
     alive: list[Any] = []  # so that no two tensors have one address
     numbers: dict[Any, int] = {}
-    shapes = (shapes_by_place(seen.input_shapes), shapes_by_place(seen.output_shapes))
+    shapes = (shapes_by_position(seen.input_shapes), shapes_by_position(seen.output_shapes))
     values = (seen.input_values, seen.output_values)
-    found: tuple[Places, Places] = ({}, {})
+    found: tuple[Positions, Positions] = ({}, {})
     calls: tuple[Counter[str], Counter[str]] = (Counter(), Counter())
 
     def look(which: int, path: str, value: Any) -> None:
         call = calls[which][path]
         calls[which][path] += 1
         for number, tensor in enumerate(leaves(value)):
-            place = (path, call, number)
-            shape = shapes[which].get(place)
-            if shape and shape.floating and shape.axis is not None and near(tensor, values[which][place]):
+            position = (path, call, number)
+            shape = shapes[which].get(position)
+            if shape and shape.floating and shape.axis is not None and near(tensor, values[which][position]):
                 alive.append(tensor)
-                found[which][place] = numbers.setdefault((tensor.data_ptr(), tensor.shape, tensor.stride()), len(numbers))
+                found[which][position] = numbers.setdefault((tensor.data_ptr(), tensor.shape, tensor.stride()), len(numbers))
 
     above, below = set(sides.above), set(sides.below)
     probe.crossing.begin(images, [])

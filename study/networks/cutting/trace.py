@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from study.networks.cutting.nests import Place, Shape, leaves, rebuild
+from study.networks.cutting.nests import Position, Shape, leaves, rebuild
 
 Watcher = Callable[[str, Any], None]
 """A function that is told (path of a module, what it takes or returns)."""
@@ -81,8 +81,8 @@ class Trace:
 
     input_shapes: dict[str, list[Any]]
     output_shapes: dict[str, list[Any]]
-    input_values: dict[Place, Tensor]
-    output_values: dict[Place, Tensor]
+    input_values: dict[Position, Tensor]
+    output_values: dict[Position, Tensor]
     logits: Tensor
     image: tuple[int, ...]  # channels, height, width
 
@@ -104,8 +104,8 @@ def trace(model: nn.Module, paths: list[str], once: Any, images: Tensor) -> Trac
     return Trace(
         input_shapes={p: _shapes(once[0][p], inputs[p]) for p in paths},
         output_shapes={p: _shapes(once[1][p], outputs[p]) for p in paths},
-        input_values=by_place(inputs),
-        output_values=by_place(outputs),
+        input_values=by_position(inputs),
+        output_values=by_position(outputs),
         logits=logits,
         image=tuple(images.shape[1:]),
     )
@@ -151,14 +151,14 @@ def _shapes(one: list[Any], two: list[Any]) -> list[Any]:
     return shapes
 
 
-def by_place(calls: dict[str, list[Any]]) -> dict[Place, Tensor]:
-    """Return the tensors of nests, given by path and call, by their places."""
+def by_position(calls: dict[str, list[Any]]) -> dict[Position, Tensor]:
+    """Return the tensors of nests, given by path and call, by their positions."""
     return {(p, call, k): t for p, values in calls.items() for call, value in enumerate(values) for k, t in enumerate(leaves(value))}
 
 
-def shapes_by_place(shapes: dict[str, list[Any]]) -> dict[Place, Shape]:
-    """Return the shapes of nests, given by path and call, by their places."""
-    found: dict[Place, Shape] = {}
+def shapes_by_position(shapes: dict[str, list[Any]]) -> dict[Position, Shape]:
+    """Return the shapes of nests, given by path and call, by their positions."""
+    found: dict[Position, Shape] = {}
     for path, calls in shapes.items():
         for call, value in enumerate(calls):
             here: list[Shape] = []
