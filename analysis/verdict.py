@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from analysis.data.frames import Frames
+from analysis.findings.answers import Ranking
 from analysis.findings.by_axis import When, when
 from analysis.findings.comparisons import Gathered, compare_all, gather_all
 from analysis.findings.handed import with_delivered
@@ -34,6 +35,7 @@ class Findings:
     over_datasets: pd.DataFrame  # one row a pair of strategies that several data sets compare: better, worse, mean difference
     when: When  # scores against the number of training images; empty where the study asks at one size
     answers: list[Answer]  # one a data set: the answer at a glance
+    rankings: list[Ranking]  # one a question that compares strategies: who may be the best, what taking each costs at most
     sentences: list[Sentence]  # one a question, the answer first
     advice: list[Advice]  # one a data set and backbone that was asked about at several sizes
     warnings: list[str]
@@ -64,6 +66,7 @@ def findings(frames: Frames, resamples: int = st.RESAMPLES) -> Findings:
         over_datasets=pd.DataFrame([over_datasets_row(o) for o in over_datasets(judged)]),
         when=sizes,
         answers=answers_of(frames, strategies, rankings, picks),
+        rankings=rankings,
         sentences=sentences(rankings, frames),
         advice=advice(sizes, judged, strategies, frames),
         warnings=warnings(frames, judged),

@@ -7,12 +7,14 @@ import re
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import stats
 
 from analysis import report
 from analysis.data.frames import Frames
 from analysis.load import load
+from analysis.page.verdict_values import study_values
 from analysis.statistics.decisions import loss_bound
 from analysis.statistics.intervals import Estimate, Part
 from analysis.verdict import Findings, findings
@@ -56,15 +58,7 @@ def test_the_bound_is_the_largest_upper_limit_of_what_another_one_is_ahead() -> 
 
 
 def test_the_level_is_shared_by_the_others_of_every_question(tmp_path: Path) -> None:
-    from analysis.findings.comparisons import compare_all, gather_all
-    from analysis.findings.verdict_pairs import judge
-    from analysis.words.sentences import answers
-
-    frames = made(tmp_path)
-    tables = compare_all(gather_all(frames), 100)
-    import pandas as pd
-
-    (ranking,) = answers(judge(tables.pairs, frames), pd.DataFrame(tables.strategies), frames)
+    (ranking,) = findings(made(tmp_path), 100).rankings
     assert ranking.level == 0.025, "two others: half of 5 % each"
     others = [ranking._minus(o, "linear_probe") for o in ("partial", "full")]
     assert ranking.most("linear_probe") == loss_bound(others, 0.025) > 0
@@ -105,6 +99,17 @@ def test_who_would_give_more_for_the_cheaper_one_takes_it_though_another_is_bett
     assert cheap.answers[0].why[0].startswith("Everything (full) scores higher, by at most ")
     assert cheap.sentences[0].head.startswith("full beats linear_probe by at least 1 point; taking linear_probe costs at most ")
     assert set(cheap.pairs.verdict) == {"beats"}, "no verdict on a pair changes"
+
+
+def test_other_programs_are_told_the_bounds(tmp_path: Path) -> None:
+    frames = made(tmp_path)
+    for worth, name in ((0.0, None), (20.0, "linear_probe")):
+        found = asked(frames, worth)
+        (ranking,) = found.rankings
+        classes = pd.DataFrame(columns=["question", "class"])
+        (question,) = study_values(frames, found, classes)["questions"]
+        assert question["good_enough"] == name
+        assert {s["name"]: s["loss_at_most"] for s in question["sides"]} == {s: ranking.most(s) for s in OPEN}
 
 
 def test_nothing_is_bounded_by_the_score_of_one_that_was_cut_short(tmp_path: Path) -> None:

@@ -65,12 +65,16 @@ def _question(question: Question, found: Findings, classes: pd.DataFrame) -> dic
         side = sides.setdefault(row["strategy"], {"name": row["strategy"], "files": [], "metrics": {}})
         own = seeds[(seeds.strategy == row["strategy"]) & (seeds.metric == row["metric"])]
         side["metrics"][row["metric"]] = {**{k: row[k] for k in ("mean", "low", "high")}, "scores": own["score"].tolist()}
+    ranking = next((r for r in found.rankings if r.question == question), None)
+    for name, side in sides.items():
+        side["loss_at_most"] = ranking.most(name) if ranking else None
     by_class = classes[classes.question == question].to_dict("records") if len(classes) else []
     return {
         "question": question.name,
         "images": int(strategies["images"].iloc[0]),
         "groups": int(strategies["units"].iloc[0]) if (strategies["units"] != strategies["images"]).any() else None,
         "sides": list(sides.values()),
+        "good_enough": (ranking.good_enough if ranking else "") or None,
         "pairs": [
             pair_values(r, r["reasons"].split("; ") if r["reasons"] else [], r["text"], r["scope"])
             for r in _of(found.pairs, question).to_dict("records")
