@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 LAYERS = [  # a line a folder, and the files of the root
     {"study.early", "study.errors", "study.records", "study.space", "study.bounds", "study.canonical", "study.failpoints",
-        "study.metrics", "study.environment", "study.console", "study.inference"},
+        "study.metrics", "study.scoring", "study.environment", "study.console", "study.inference"},
     {"study.strategies"},
     {"study.question"},
     {"study.storage"},

@@ -231,8 +231,7 @@ def go(study: Study, ledger: Ledger, run: Made, interrupted: Interrupted | None 
     """Run the stages of a sweep between its checks and its report."""
     interrupted = interrupted or Interrupted()
     study = ledger.begin(study, {"command": "python -m study.sweep my_study.py"})
-    executor = stages.Executor(run, ledger, study, Places(folder=ledger.folder.location),
-        {("digits", "official"): open_dataset("digits")}, interrupted)  # fmt: skip
+    executor = executor_of(run, ledger, interrupted)
     stages.search(executor)
     chosen = stages.choose(ledger, study.searches)
     if settle(executor, chosen) and not interrupted.is_set():
@@ -285,8 +284,7 @@ def test_a_completed_run_is_measured_as_it_was_recorded(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path, "s")
     stopped = Made(ledger, flat)
     study = ledger.begin(STUDY, {})
-    executor = stages.Executor(stopped, ledger, study, Places(folder=ledger.folder.location),
-        {("digits", "official"): open_dataset("digits")}, Interrupted())  # fmt: skip
+    executor = executor_of(stopped, ledger, Interrupted())
     stages.search(executor)
     chosen = stages.choose(ledger)
     assert settle(executor, chosen) and not ledger.test_openings()
@@ -349,8 +347,7 @@ def test_a_signal_stops_before_anything_is_decided(tmp_path: Path) -> None:
     ledger, interrupted = Ledger(tmp_path, "s"), Interrupted()
     run = Made(ledger)
     study = ledger.begin(STUDY, {})
-    executor = stages.Executor(run, ledger, study, Places(folder=ledger.folder.location),
-        {("digits", "official"): open_dataset("digits")}, interrupted)  # fmt: skip
+    executor = executor_of(run, ledger, interrupted)
     stages.search(executor)
     chosen = stages.choose(ledger)
     run.record, plain = (lambda *a: (interrupted.set(), plain(*a))[1]), run.record  # type: ignore[method-assign]

@@ -151,7 +151,7 @@ def test_the_estimate_goes_by_images_epochs_and_trials(case: Case, monkeypatch: 
 
     Two runs of a search, two that confirm, and one that checks the budget with three times the epochs are seven runs' worth.
     """
-    ledger, places, tables = case
+    work, tables = case
     backbone, forward = runners.forward("efficientnet_lite0", STUDY.protocol, None)
     assert 0 < forward < 1
     monkeypatch.setattr(runners, "forward", lambda *_: (backbone, 0.01))
