@@ -346,7 +346,7 @@ def test_killed_between_its_steps_it_ends_as_if_nothing_had_been(where: str, tmp
 def test_a_signal_stops_before_anything_is_decided(tmp_path: Path) -> None:
     ledger, interrupted = Ledger(tmp_path, "s"), Interrupted()
     run = Made(ledger)
-    study = ledger.begin(STUDY, {})
+    ledger.begin(STUDY, {})
     executor = executor_of(run, ledger, interrupted)
     stages.search(executor)
     chosen = stages.choose(ledger)
