@@ -12,12 +12,15 @@ from jinja2 import Environment, StrictUndefined
 from analysis.data.frames import Frames
 from analysis.data.question import COLUMNS, Question
 from analysis.findings.across_studies import Paired, pair_studies
+from analysis.findings.pick import Score, points
 from analysis.load import load
 from analysis.verdict import findings
 from analysis.words.sentences import Sentence
 from study.console.arguments import Parser, add_overwrite
 from study.console.command import command
+from study.errors import ConfigError
 from study.question.config import Study
+from study.scoring.metric import Metric
 from study.storage import outputs
 
 KIND = outputs.page("a comparison")
@@ -30,28 +33,23 @@ table{border-collapse:collapse;font-variant-numeric:tabular-nums}th,td{padding:.
 #8885;text-align:left}td.n,th.n{text-align:right}</style></head><body>
 <h1>{{ a }} and {{ b }}</h1>
 {% for title, lines in sentences %}<h2>{{ title }}</h2><ul>{% for s in lines %}<li>{{ s.text }}</li>{% endfor %}</ul>{% endfor %}
-<h2>Test macro-F1, in points</h2><p>B minus A is paired over the test images where both studies hold the same ones, with its 95 % \
-interval (unadjusted) over runs and images; it may be due to any of the settings that differ. The intervals of each study are \
-its own; whether two of them overlap tests nothing.</p><table><thead><tr><th>question</th><th>strategy</th><th class="n">{{ a }}\
-</th><th class="n">{{ b }}</th><th class="n">B minus A</th></tr></thead><tbody>
-{% for r in rows %}<tr><td>{{ r.question }}</td><td>{{ r.strategy }}</td><td class="n">{{ r.a }}</td><td class="n">{{ r.b }}</td>\
-<td class="n">{{ r.difference }}</td></tr>{% endfor %}</tbody></table>
-<h2>Settings that differ</h2>{% if settings %}<table><thead><tr><th>setting</th><th>{{ a }}</th><th>{{ b }}</th></tr></thead>\
-<tbody>{% for k, x, y in settings %}<tr><td>{{ k }}</td><td>{{ x }}</td><td>{{ y }}</td></tr>{% endfor %}</tbody>\
-</table>{% else %}<p>None.</p>{% endif %}
+<h2>Test {{ metric.words }}, {{ metric.unit }}</h2><p>B minus A is paired over the test images where both studies hold the same ones, with its 95 % interval (unadjusted) over runs and images; it may be due to any of the settings that differ. The intervals of each study are its own; whether two of them overlap tests nothing.</p><table><thead><tr><th>question</th><th>strategy</th><th class="n">{{ a }}</th><th class="n">{{ b }}</th><th class="n">B minus A</th></tr></thead><tbody>
+{% for r in rows %}<tr><td>{{ r.question }}</td><td>{{ r.strategy }}</td><td class="n">{{ r.a }}</td><td class="n">{{ r.b }}</td><td class="n">{{ r.difference }}</td></tr>{% endfor %}</tbody></table>
+<h2>Settings that differ</h2>{% if settings %}<table><thead><tr><th>setting</th><th>{{ a }}</th><th>{{ b }}</th></tr></thead><tbody>{% for k, x, y in settings %}<tr><td>{{ k }}</td><td>{{ x }}</td><td>{{ y }}</td></tr>{% endfor %}</tbody></table>{% else %}<p>None.</p>{% endif %}
 </body></html>"""
 
 
 def side_by_side(a: Frames, b: Frames) -> tuple[pd.DataFrame, list[tuple[str, list[Sentence]]]]:
-    """Return a row per question and strategy that either study has, and the sentences of both.
-
-    Scores are shares, and `difference` is B minus A.
-    """
+    """(a row per question and strategy that either holds, shares, `difference` B minus A; the sentences of both)."""
+    if a.scored_by.text != b.scored_by.text:
+        raise ConfigError(
+            f"{a.study.name} is scored by {a.scored_by.words}, {b.study.name} by {b.scored_by.words}; compare studies of one metric."
+        )
     found = [findings(f) for f in (a, b)]
     tables = []
-    for k, f in zip("ab", found, strict=True):
+    for k, f, frames in zip("ab", found, (a, b), strict=True):
         t = (
-            f.strategies[f.strategies.metric == "macro_f1"]
+            f.strategies[f.strategies.metric == frames.scored_by.key]
             if len(f.strategies)
             else pd.DataFrame(columns=[*COLUMNS, "strategy", "mean", "low", "high"])
         )
@@ -81,20 +79,17 @@ def settings_that_differ(a: Study, b: Study) -> list[tuple[str, object, object]]
     return found
 
 
-def _shown(row: dict[str, object]) -> dict[str, str]:
-    def points(k: str) -> str:
+def _shown(row: dict[str, object], metric: Metric) -> dict[str, str]:
+    def side(k: str) -> str:
         mean, low, high = (float(str(row[f"{n}_{k}"])) for n in ("mean", "low", "high"))
         if mean != mean:
             return "not there"
-        return f"{100 * mean:.1f} [{100 * low:.1f}, {100 * high:.1f}]" if low == low else f"{100 * mean:.1f}, no interval"
+        own = Score(mean=mean, low=low, high=high)
+        return points(own, metric) if low == low else f"{metric.shown(mean):.1f}, no interval"
 
     return {
-        "question": Question.of(row).name,
-        "strategy": str(row["strategy"]),
-        "a": points("a"),
-        "b": points("b"),
-        "difference": _difference(row),
-    }
+        "question": Question.of(row).name, "strategy": str(row["strategy"]), "a": side("a"), "b": side("b"), "difference": _difference(row),
+    }  # fmt: skip
 
 
 def _difference(row: dict[str, object]) -> str:
@@ -120,13 +115,13 @@ def main(args: argparse.Namespace) -> int:
     outputs.check_output(args.out, KIND, "--out", overwrite=args.overwrite)
     a, b = load(args.a), load(args.b)
     table, sentences = side_by_side(a, b)
-    rows = [_shown(r) for r in table.to_dict("records")]
+    rows = [_shown(r, a.scored_by) for r in table.to_dict("records")]
     settings = settings_that_differ(a.study, b.study)
     names = (f"{a.study.name} (A)", f"{b.study.name} (B)")
     html = (
         Environment(autoescape=True, undefined=StrictUndefined)
         .from_string(PAGE)
-        .render(a=names[0], b=names[1], rows=rows, sentences=sentences, settings=settings)
+        .render(metric=a.scored_by, a=names[0], b=names[1], rows=rows, sentences=sentences, settings=settings)
     )
     outputs.write_output(args.out, html.encode("utf-8", "backslashreplace"), KIND, "--out", overwrite=args.overwrite)
     for row in rows:

@@ -6,6 +6,7 @@ import html
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -44,12 +45,14 @@ from study.console.command import command
 from study.console.panel import print_panel
 from study.failpoints import failpoint
 from study.question.which_epoch import IN_WORDS
-from study.records import OBJECTIVE
+from study.scoring.metric import Metric
 from study.storage import outputs
 from study.storage.folder import Folder
 from study.tracking.ledger import SERVERS, Ledger, studies
 
 PAGE = outputs.page("a study's report")
+BESIDE = {"macro_f1": "macro-F1", "accuracy": "accuracy", "macro_precision": "precision", "macro_recall": "recall"}
+"""Metrics that stand beside the study's own in the table of scores, none of them decided on."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,16 +162,23 @@ def render(
     price_per_hour: float | None = None,
 ) -> str:
     small = pictures.read(None) if shown is None else shown
-    templates = environment()
-    templates.filters |= {"points": _points, "interval": _interval}
+    templates, metric = environment(), frames.scored_by
+    templates.filters |= {"points": _points, "interval": _interval, "score": partial(_score, metric)}
     figures = [
-        {"name": s.name, "section": s.section, "title": s.title, "note": s.note, "html": _embedded(s.name, s.draw(computed[s.name]))}
+        {
+            "name": s.name,
+            "section": s.section,
+            "title": s.title,
+            "note": s.note_in(metric),
+            "html": _embedded(s.name, s.draw(computed[s.name])),
+        }
         for s in FIGURES
         if len(computed[s.name])
     ]
     return templates.get_template("page.html").render(
         cards=cards(found.answers),
         study=frames.study,
+        metric=metric,
         facts=frames.facts,
         rule=frames.rule,
         kept_epoch=IN_WORDS[frames.study.protocol.keep],
@@ -177,6 +187,7 @@ def render(
         advice=found.advice,
         warnings=found.warnings,
         scores=_scores(frames, found),
+        beside=[(m, words) for m, words in BESIDE.items() if m != metric.key],
         pairs=_named(found.pairs),
         secondary=_named(found.secondary),
         over_datasets=found.over_datasets.to_dict("records"),
@@ -208,6 +219,11 @@ def render(
 
 def _points(share: float | None) -> str:
     return "n/a" if share is None or share != share else f"{100 * share:.1f}"
+
+
+def _score(metric: Metric, score: float | None) -> str:
+    """As people read it."""
+    return "n/a" if score is None or score != score else f"{metric.shown(score):.1f}"
 
 
 def _interval(ends: tuple[float, float]) -> str:
@@ -267,7 +283,7 @@ def _scores(frames: Frames, found: Findings) -> list[dict[str, Any]]:
     scored = frames.scored()
     for (question, strategy), own in rows.items():
         mine = scored[(scored.question == question) & (scored.strategy == strategy)] if len(scored) else scored
-        own["searched"] = float(mine[OBJECTIVE].max()) if len(mine) else None
+        own["searched"] = float(mine[frames.scored_by.recorded].max()) if len(mine) else None
         own["seconds"] = confirm_seconds(frames, question).get(strategy)
     return list(rows.values())
 
@@ -308,9 +324,13 @@ def parser() -> Parser:
     p.add_argument("--study", help="which one, where there are several")
     p.add_argument("--out", default="report.html")
     p.add_argument("--tables", metavar="DIR", help="also every table behind the page")
-    p.add_argument("--margin", type=float, help="points of macro-F1 a difference must exceed to be worth having (default: the study's)")
     p.add_argument(
-        "--worth", type=float, help="points of macro-F1 that a cheaper strategy may cost at most to be good enough (default: the study's)"
+        "--margin", type=float, help="points (the metric's unit) a difference must exceed to be worth having (default: the study's)"
+    )
+    p.add_argument(
+        "--worth",
+        type=float,
+        help="points (the metric's unit) that a cheaper strategy may cost at most to be good enough (default: the study's)",
     )
     p.add_argument("--price-per-hour", type=float, metavar="MONEY", help="of a core, or of a GPU where trials had one: adds what it cost")
     p.add_argument("--no-images", dest="images", action="store_false", help="leave out the pictures")

@@ -30,6 +30,7 @@ from study.datasets import open_dataset
 from study.datasets.spec import TEST, TRAIN, VAL
 from study.metrics import counts
 from study.question.naming import DataName
+from study.scoring import DEFAULT
 
 PEERS = ("fastai", "autogluon", "timm")
 RESAMPLES = 2000
@@ -85,7 +86,7 @@ def answers(table: Path, classes: list[str]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def resampled(said: np.ndarray, true: np.ndarray, classes: int) -> tuple[float, np.ndarray]:
-    weights, score = st.shared_weights(len(true), None, RESAMPLES), st.METRICS[st.PRIMARY]
+    weights, score = st.shared_weights(len(true), None, RESAMPLES), st.METRICS[DEFAULT.name]
     return float(score(counts(said, true, classes))), score(counts(said, true, classes, weights))
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from analysis.statistics import resampling as st
 from analysis.statistics.crossing import Crossing, Point, crossing, minus
 from analysis.statistics.scored_runs import score_runs
+from study.scoring import DEFAULT
 
 SIZES = np.array([50, 100, 200, 400, 800])
 AT = 150
@@ -39,8 +40,8 @@ def simulate(curves: list[np.ndarray], rng: np.random.Generator, seeds: int = 5,
             for k in range(seeds):
                 margin = level + training[k, m] + own[k, 0] + hard + taste + 0.6 * rng.standard_normal(images)
                 said.append(np.where(margin > 0, labels, (labels + rng.integers(1, CLASSES, images)) % CLASSES))
-            runs = score_runs(said, np.zeros(seeds, int), labels, CLASSES, weights, st.image_units(images, None), (st.PRIMARY,))
-            points.append(Point(place=float(SIZES[m]), keys=tuple((k, 0) for k in range(seeds)), runs=runs[st.PRIMARY]))
+            runs = score_runs(said, np.zeros(seeds, int), labels, CLASSES, weights, st.image_units(images, None), (DEFAULT.name,))
+            points.append(Point(place=float(SIZES[m]), keys=tuple((k, 0) for k in range(seeds)), runs=runs[DEFAULT.name]))
         out.append(points)
     return out
 

@@ -1,6 +1,6 @@
 """Does the verdict keep its word? Simulated studies whose truth is known (benchmarks/worlds.py), judged by analysis.
 
-    python -m benchmarks.verdict [--studies 200] [--only NAME] [--json]
+    python -m benchmarks.verdict [--studies 200] [--only NAME] [--metric NAME ...] [--json]
 
 The first table shows by world in how many studies something false is claimed of any pair, how often the 95 % interval holds the truth,
 how often a true winner is named, the width of the interval (points), and how often the amount that a forecast asked for then decided.
@@ -9,6 +9,8 @@ Beside each figure stands the former protocol (benchmarks/verdict_before.py), in
 The second table compares the rule that bars a verdict with the former rule (benchmarks/verdict_rules.py). It shows false claims, pairs
 not comparable for any reason, and the share of collapsed runs that are found. Of the pairs without a collapsed run it shows those with
 a run that counts as collapsed all the same, and those barred by it (below ten runs).
+With --metric the default worlds of one split are judged by other metrics. The truth is then that of many runs on many images, and there
+is no former protocol.
 """
 
 import argparse
@@ -27,9 +29,10 @@ from analysis.statistics.intervals import Estimate, difference, difference_inter
 from analysis.statistics.resampling import ImageUnits, image_units
 from analysis.statistics.scored_runs import Runs, join_folds, score_runs
 from benchmarks.verdict_before import OldPair, old_pairs, old_seeds_needed, old_verdicts
-from benchmarks.verdict_cases import Case, cases
+from benchmarks.verdict_cases import Case, cases, measured_by
 from benchmarks.verdict_rules import rule_before, rules_now
-from benchmarks.worlds import Sample, Split, World
+from benchmarks.worlds import Latent, Sample, Split, World
+from study.scoring.metric import DEFAULT, Metric
 
 RESAMPLES = 150
 MARGIN = 0.01
@@ -53,13 +56,17 @@ def resample(split: Split, rng: np.random.Generator) -> np.ndarray:
     return weights
 
 
-def all_runs(sample: Sample, rng: np.random.Generator) -> list[Runs]:
-    """Return the scored runs of each strategy."""
+def all_runs(sample: Sample, rng: np.random.Generator, metric: Metric = DEFAULT) -> list[Runs]:
+    """By strategy."""
     by_fold = []
     for split in sample.splits:
         weights, units = resample(split, rng), image_units(len(split.labels), split.groups)
+        shares: list[Any] = [()] * len(split.predicted) if split.shares is None else [list(q) for q in split.shares]
         by_fold.append(
-            [score_runs(p, sample.search, split.labels, split.classes, weights, units, ["macro_f1"])["macro_f1"] for p in split.predicted]
+            [
+                score_runs(p, sample.search, split.labels, split.classes, weights, units, ["macro_f1"], metric, q)[metric.key]
+                for p, q in zip(split.predicted, shares, strict=True)
+            ]
         )
     return [join_folds(own) for own in zip(*by_fold, strict=True)]
 
@@ -80,12 +87,13 @@ def true_differences(world: World, study: int) -> list[float]:
 def judge(case: Case, study: int, tally: Tally) -> None:
     """Judge one study under the present protocol."""
     sample, searched = case.world.draw(study, case.searches, case.seeds), case.world.searched(study, case.searches, case.seeds)
-    runs = all_runs(sample, np.random.default_rng((5, study)))
+    metric = metric_of(case)
+    runs = all_runs(sample, np.random.default_rng((5, study)), metric)
     bounds = [share_interval(mean_estimate(r)) for r in runs]
     tally["coverage_of_scores"].append(_share(lo <= t <= hi for (lo, hi), t in zip(bounds, case.world.scores(study), strict=True)))
     pairs, truths = compared(runs), true_differences(case.world, study)
-    now, once = rules_now(runs, searched.over_search, sample.splits), rule_before(runs)
-    claims, before = (decide(pairs, MARGIN, ruled.doubts) for ruled in (now, once))
+    now, once = rules_now(runs, searched.over_search, sample.splits, metric), rule_before(runs)
+    claims, before = (decide(pairs, MARGIN * metric.margin, ruled.doubts) for ruled in (now, once))
     record(tally, pairs, claims, truths)
     tally["false_claims_before"].append(_any_wrong(before, truths))
     tally["not_comparable_before"].append(_share(c.kind == "not_comparable" for c in before))
@@ -95,6 +103,11 @@ def judge(case: Case, study: int, tally: Tally) -> None:
         tally[f"found{name}"] += ruled.found(searched.lost)
     if case.follow and claims[0].kind == "undecided":
         follow(case, study, runs[0].units, pairs[0], tally)
+
+
+def metric_of(case: Case) -> Metric:
+    """By which its world is judged."""
+    return case.world.metric if isinstance(case.world, Latent) else DEFAULT
 
 
 def record(tally: Tally, pairs: Sequence[Estimate], claims: Sequence[Decision], truths: Sequence[float]) -> None:
@@ -214,7 +227,8 @@ def measure(case: Case, studies: int) -> dict[str, Any]:
             before["false_claims"].append(peek(case, study, lambda look: ALPHA, before=True))
         else:
             judge(case, study, now)
-            judge_before(case, study, before)
+            if metric_of(case) == DEFAULT:
+                judge_before(case, study, before)
     return {**rates(now), "old": rates(before)}
 
 
@@ -239,9 +253,11 @@ def main() -> None:
     studies = "simulated studies a world; a rate's standard error is about 1 / (2 sqrt)"
     parser.add_argument("--studies", type=int, default=200, help=studies)
     parser.add_argument("--only", default="", help="worlds whose name contains this")
+    parser.add_argument("--metric", nargs="+", default=[], help="the default worlds by other metrics, as --metric of a study has them")
     parser.add_argument("--json", action="store_true", help="one object on the last line")
     args = parser.parse_args()
-    found = table([c for c in cases() if args.only in c.name], args.studies)
+    chosen = [c for m in args.metric for c in measured_by(m)] if args.metric else [*cases()]
+    found = table([c for c in chosen if args.only in c.name], args.studies)
     if args.json:
         print(json.dumps({"studies": args.studies, "worlds": found, "met": not any(row["missed"] for row in found.values())}))
 

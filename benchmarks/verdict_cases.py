@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 from benchmarks.partitioned import Partitioned
 from benchmarks.worlds import Latent, Mixed, World
+from study.scoring import find_metric
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +34,14 @@ def cases() -> Iterator[Case]:
     yield from many_pairs()
     yield from margins()
     yield from forecasts()
+
+
+def measured_by(text: str) -> Iterator[Case]:
+    """The default worlds, one split each, by another metric."""
+    for case in (*search_luck(), *seeds_and_sessions()):
+        assert isinstance(case.world, Latent)
+        metric = find_metric(text).bind([str(k) for k in range(len(case.world.shares))])
+        yield replace(case, name=f"{metric.words}: {case.name}", world=replace(case.world, metric=metric), before=None)
 
 
 def search_luck() -> Iterator[Case]:

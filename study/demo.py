@@ -86,13 +86,14 @@ class Demo:
         self.pick = results.pick(cell)
         self.network: Predictor = results.predictor(cell)
         self.title = f"{self.pick.of}: what does the network say?"
-        self.about = (
-            f"{self.pick.cell.backbone}, {self.pick.named}, {self.pick.scores}; {self.pick.probabilities}. Nothing leaves this machine."
-        )
+        self.about = f"{self.pick.cell.backbone}, {self.pick.named}, {self.pick.scores}; {self.pick.probabilities}{self._rule()}. Nothing leaves this machine."
         self.neighbours: Neighbours | None = None
         self.missing = "no training images were asked for (--images 0)"
         if images > 0:
             self._look_up(results, data, images)
+
+    def _rule(self) -> str:
+        return "" if self.network.deciding.usual else f"; it {self.network.deciding.text(self.network.classes)}"
 
     def _look_up(self, results: "Results", data: str | None, most: int) -> None:
         """Load training images, drawn from a seed where there are more than `most`.
@@ -124,9 +125,11 @@ class Demo:
 
         image = self.network.prepare(pictures.decode(io.BytesIO(file), self.network.channels))
         (shares,) = self.network(image[None])
-        ranked = [(self.network.classes[k], float(shares[k])) for k in np.argsort(-shares, kind="stable")]
+        said = int(self.network.named(shares[None])[0])
+        order = [said, *(int(k) for k in np.argsort(-shares, kind="stable") if k != said)]
+        ranked = [(self.network.classes[k], float(shares[k])) for k in order]
         near = self.neighbours.nearest(image, SHOWN_IMAGES) if self.neighbours else []
-        heat, why = gradcam.heat_map(self.network, image, int(shares.argmax()))
+        heat, why = gradcam.heat_map(self.network, image, said)
         return Said(image, ranked, near, None if heat is None else gradcam.shown(image, heat), why)
 
 
@@ -135,7 +138,7 @@ class Said:
     """The answer for one picture."""
 
     image: np.ndarray  # uint8 [S, S, C], the square that it saw
-    ranked: list[tuple[str, float]]  # classes with their probabilities, from the highest on
+    ranked: list[tuple[str, float]]  # classes with their probabilities: the one that is said, then from the highest on
     near: "list[Neighbour]"  # training images
     looked: np.ndarray | None  # uint8 [S, S, C], dark where it did not look for the first class
     blind: str  # why that is missing

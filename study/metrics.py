@@ -11,17 +11,18 @@ CALIBRATION_BINS = 15
 HOTTEST = 20.0
 
 
-def score(logits: np.ndarray, labels: np.ndarray) -> tuple[dict[str, float], np.ndarray]:
-    """Return (figures, confusion [C, C] with truth in rows) for logits [N, C] and labels [N].
+def score(logits: np.ndarray, labels: np.ndarray, named: np.ndarray | None = None) -> tuple[dict[str, float], np.ndarray]:
+    """(figures, confusion [C, C] with truth in rows) for logits [N, C] and labels [N]. `named` [N]: the class said, where it is not the
+    likeliest.
 
-    Macro figures average over the classes that occur in `labels`; a class never predicted has precision 0 there (scikit-learn's
-    zero_division=0), a class that never occurs does not count. Raises ValueError for logits that are not finite.
+    Macro figures average over the classes that occur in `labels`; a class never predicted has precision 0 there
+    (scikit-learn's zero_division=0), a class that never occurs has no say. Raises ValueError for logits that are not finite.
     """
     logits = np.asarray(logits, dtype=np.float64)
     if not np.isfinite(logits).all():
         raise ValueError(f"{int((~np.isfinite(logits)).any(axis=1).sum())} of {len(logits)} images have logits that are not finite")
     num_classes = logits.shape[1]
-    predicted = logits.argmax(axis=1)
+    predicted = logits.argmax(axis=1) if named is None else named
     confusion = np.bincount(np.asarray(labels) * num_classes + predicted, minlength=num_classes**2).reshape(num_classes, num_classes)
     probabilities = softmax(logits)
     figures = from_confusion(confusion)
@@ -31,10 +32,8 @@ def score(logits: np.ndarray, labels: np.ndarray) -> tuple[dict[str, float], np.
 
 
 def negative_log_likelihood(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """Return the mean over images of -log of the true class's probability [N, C], which is at least machine precision.
-
-    It is scikit-learn's log_loss to the last bit, whose import would take a worker longer than the computation.
-    """
+    """The mean over images of -log of the true class's probability [N, C], which counts as machine precision at least: scikit-learn's
+    log_loss to the last bit, whose import takes a worker longer than all that it computes here."""
     eps = np.finfo(probabilities.dtype).eps
     logarithms = np.log(np.clip(probabilities, eps, 1 - eps))
     return float(-logarithms[np.arange(len(labels)), labels].mean())
@@ -42,7 +41,7 @@ def negative_log_likelihood(probabilities: np.ndarray, labels: np.ndarray) -> fl
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Counts:
-    """Counts from which every score is computed, by class in the last axis: [..., C]."""
+    """What every score is made of, by class in the last axis: [..., C]."""
 
     hits: np.ndarray  # images of the class that were named so
     said: np.ndarray  # images named so
@@ -50,7 +49,7 @@ class Counts:
 
 
 def counts(predicted: np.ndarray, labels: np.ndarray, classes: int, weights: np.ndarray | None = None) -> Counts:
-    """Return the counts [C] of predictions [N]; with weights [B, N] those of every resample [B, C]."""
+    """Of predictions [N]: [C]; with weights [B, N], of every resample: [B, C]."""
     rows = np.arange(len(labels))
     onehot = np.zeros((len(labels), 3 * classes), np.float32)  # truth, said, hits side by side: one product for all three
     onehot[rows, labels] = 1
@@ -65,13 +64,13 @@ def counts(predicted: np.ndarray, labels: np.ndarray, classes: int, weights: np.
 
 
 def f1(c: Counts) -> np.ndarray:
-    """Return F1 [..., C], by class; 0 for a class that neither occurs nor is predicted."""
+    """[..., C], by class; 0 for a class that neither occurs nor is named."""
     out: np.ndarray = 2 * c.hits / np.maximum(c.truth + c.said, 1)
     return out
 
 
 def macro_f1(c: Counts) -> np.ndarray:
-    """Return the mean of F1 over the classes that occur: [...] of counts [..., C]."""
+    """[..., C] -> [...]; the mean of F1 over the classes that occur."""
     return _over_classes(f1(c), c.truth)
 
 
@@ -94,7 +93,7 @@ def _over_classes(values: np.ndarray, truth: np.ndarray) -> np.ndarray:
 
 
 def from_confusion(confusion: np.ndarray) -> dict[str, float]:
-    """Return accuracy, balanced accuracy and macro precision, recall, F1 of counts [C, C] (truth in rows)."""
+    """Accuracy, balanced accuracy and macro precision, recall, F1 of counts [C, C] (truth in rows)."""
     own = Counts(hits=np.diag(confusion), said=confusion.sum(axis=0), truth=confusion.sum(axis=1))
     recall = float(macro_recall(own))
     return {
@@ -107,7 +106,7 @@ def from_confusion(confusion: np.ndarray) -> dict[str, float]:
 
 
 def class_scores(confusion: np.ndarray) -> ClassScores:
-    """Return per-class precision, recall, F1 and support; None where undefined."""
+    """Per-class precision, recall, F1 and support; None where undefined."""
     hits, truth, predicted = np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
 
     def ratio(top: np.ndarray, bottom: np.ndarray) -> list[float | None]:
@@ -123,13 +122,13 @@ def class_scores(confusion: np.ndarray) -> ClassScores:
 
 
 def bin_of(confidence: np.ndarray) -> np.ndarray:
-    """Return the part of [0, 1], of CALIBRATION_BINS equal ones, in which each confidence [N] lies."""
+    """Which of CALIBRATION_BINS equal parts of [0, 1] each confidence [N] lies in."""
     out: np.ndarray = np.minimum((confidence * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
     return out
 
 
 def calibration_error(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """Return the expected calibration error over 15 equal-width bins of the top probability (Guo et al. 2017, eq. 3)."""
+    """Expected calibration error over 15 equal-width bins of the top probability (Guo et al. 2017, eq. 3)."""
     confidence, hit = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
     bins = bin_of(confidence)
     count = np.bincount(bins, minlength=CALIBRATION_BINS)
@@ -140,7 +139,7 @@ def calibration_error(probabilities: np.ndarray, labels: np.ndarray) -> float:
 
 
 def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
-    """Return the T > 0 that makes the labels [N] likeliest under softmax(logits [N, C] / T), within [1 / HOTTEST, HOTTEST]."""
+    """The T > 0 that makes the labels [N] likeliest under softmax(logits [N, C] / T), within [1 / HOTTEST, HOTTEST]."""
     from scipy.optimize import minimize_scalar
 
     bounds = (-np.log(HOTTEST), np.log(HOTTEST))
@@ -154,18 +153,15 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
 
 
 def log_shares(logits: np.ndarray) -> np.ndarray:
-    """Return log softmax [N, C] of logits [N, C]."""
+    """[N, C] -> log softmax [N, C]."""
     shifted = logits - logits.max(axis=1, keepdims=True)
     out: np.ndarray = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
     return out
 
 
 def unbiased_cka(one: np.ndarray, other: np.ndarray) -> float:
-    """Return the linear centred kernel alignment of two kernels [N, N] of the same N >= 4 images, from the unbiased HSIC.
-
-    It is 1 for equal kernels up to scale, about 0 for unrelated ones at every N, and NaN for a constant one (Song et al. 2012, eq. 5;
-    Nguyen, Raghu and Kornblith 2021).
-    """
+    """Linear centred kernel alignment of two kernels [N, N] of the same N >= 4 images, from the unbiased HSIC (Song et al. 2012, eq. 5;
+    Nguyen, Raghu and Kornblith 2021): 1 for equal kernels up to scale, about 0 for unrelated ones whatever N. NaN for a constant one."""
     own = [_hsic(kernel, kernel) for kernel in (one, other)]
     if any(h <= 1e-12 * float((kernel**2).mean()) for h, kernel in zip(own, (one, other), strict=True)):
         return float("nan")  # rounding is all there is

@@ -3,7 +3,7 @@
 import argparse
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +25,7 @@ from study.use.images import Found, find_images, read_batches
 from study.use.table import PredictionsCsv
 
 if TYPE_CHECKING:
+    from study.scoring.decide import Deciding
     from study.use.predictor import Predictor
 
 BATCH = 64
@@ -86,9 +87,17 @@ def open_network(place: str, *, ensemble: bool = False, calibrated: bool = True)
     temperature = of if calibrated else "probabilities as trained"
     older = [f"warning: {pick.outdated}; to deliver anew, run python -m study.deliver {results.folder} --again"] if pick.outdated else []
     kind = "" if calibrated or not pick.calibrated else " uncalibrated"  # one table holds one kind of probabilities
+    if not predictor.deciding.usual:
+        older = [*older, f"it {predictor.deciding.text(predictor.classes)}"]
+        kind += _mark(predictor.deciding, predictor.classes)
     if ensemble:
-        return predictor, "+".join(pick.trials) + kind, [f"{pick.of}: {pick.cell.strategy}, {pick.gain}; {temperature}"]
+        return predictor, "+".join(pick.trials) + kind, [f"{pick.of}: {pick.cell.strategy}, {pick.gain}; {temperature}", *older]
     return predictor, pick.trial + kind, [f"{pick.of}: {pick.named}, trial {pick.trial}, {pick.scores}; {temperature}", *older]
+
+
+def _mark(rule: "Deciding", classes: Sequence[str]) -> str:
+    """What tells a table of one rule from that of another."""
+    return f" {rule.metric.name}" if rule.threshold is None else f" {rule.metric.name} {classes[rule.of]} {rule.threshold:.4g}"
 
 
 def to_csv(predictor: "Predictor", name: str, found: Found, path: Path, batch: int) -> int:
@@ -111,7 +120,8 @@ def to_csv(predictor: "Predictor", name: str, found: Found, path: Path, batch: i
             task = bar.add_task("images", total=len(left))
             for readable, problems in read_batches(left, predictor.read, batch):
                 if readable:
-                    table.add([str(p) for p, _ in readable], predictor(np.stack([image for _, image in readable])))
+                    shares = predictor(np.stack([image for _, image in readable]))
+                    table.add([str(p) for p, _ in readable], shares, predictor.named(shares))
                 table.add_problems(problems)
                 bad += problems
                 bar.advance(task, len(readable) + len(problems))
@@ -129,9 +139,11 @@ def to_lines(predictor: "Predictor", found: Found, batch: int, *, as_json: bool)
         for path, image in readable:
             (row,) = predictor(image[None])
             if as_json:
-                print(json.dumps({"image": str(path), "probabilities": dict(zip(predictor.classes, row.tolist(), strict=True))}))
+                own = {} if predictor.deciding.usual else {"class": predictor.classes[int(predictor.named(row[None])[0])]}
+                print(json.dumps({"image": str(path), **own, "probabilities": dict(zip(predictor.classes, row.tolist(), strict=True))}))
                 continue
-            top = np.argsort(-row)[:3]
+            said = predictor.named(row[None])
+            top = [*said, *(k for k in np.argsort(-row)[:3] if k != said[0])][:3]
             print(shown(str(path)), *(f"{shown(predictor.classes[k])} {row[k]:.3f}" for k in top), sep="\t")
     for line in [*found.left_out, *_listed(bad)]:
         print(line, file=sys.stderr)

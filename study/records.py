@@ -1,6 +1,6 @@
-"""The records of a study: plain frozen dataclasses, made with the standard library only.
+"""What remains of a study: plain frozen records, standard library only.
 
-A reader of results needs this file and nothing else of the project: no torch, no Ray.
+Anything that reads results needs this file and nothing else of the project: no torch, no Ray.
 """
 
 import dataclasses
@@ -18,17 +18,20 @@ SCHEMA = 1
 """Version of everything the ledger writes; a reader refuses others."""
 
 OBJECTIVE = "val/macro_f1"
-"""The metric that the search maximises, taken from the epoch that represents a trial (`study.question.which_epoch`)."""
+"""What the search maximises where no other metric was asked for, of the epoch that speaks for a trial (`study.question.which_epoch`)."""
+
+SCORED_BY = "scored_by"
+"""Among the facts of an epoch and of a result: the name of the figure that the search maximises, where it is another than `OBJECTIVE`."""
 
 SUMMARY, LEFT_OUT = "summary", "left_out"
-"""Keys in the schema's metadata of measured/NAME.parquet: a few numbers as JSON, and, where there are no rows, the reason why."""
+"""In the schema's metadata of measured/NAME.parquet: a few numbers as JSON; or, where there are no rows, the reason why."""
 
 HELD = "splits"
-"""Key, in the same metadata, of the one split that predictions are about where they are not about validation and test images both."""
+"""The same of predictions that do not speak of validation and test images both: the one split that they are about."""
 
 
 class Outcome(StrEnum):
-    """The ways in which a trial ends. Each of them is a result, and its budget counts as spent."""
+    """How a trial ended. Every one of them is a result, and its budget counts as spent."""
 
     COMPLETED = "completed"
     STOPPED = "stopped"  # early, by the scheduler
@@ -47,11 +50,11 @@ class Stage(StrEnum):
 
 
 class Origin(StrEnum):
-    """The origins of a trial's hyperparameters."""
+    """Where a trial's hyperparameters came from."""
 
     DEFAULT = "default"  # trial 0 of a cell: the published default
     RANDOM = "random"  # i.i.d. draws, never stopped early: only these may feed tuning curves
-    TPE = "tpe"  # proposed by the study's sampler from earlier trials; stopped early where others were better, as the next one is
+    TPE = "tpe"  # proposed by the study's sampler from what trials before had told, and stopped early where others were better; so is the next
     GP = "gp"
     CONFIRM = "confirm"  # the selected configuration again, with a fresh seed
     MEMORISATION = "memorisation"  # a confirm run with a share of wrong labels
@@ -62,24 +65,21 @@ class Origin(StrEnum):
 
     @property
     def guided(self) -> bool:
-        """Return True where a sampler proposed the trial from the earlier ones: only such a trial may be stopped early."""
+        """Whether a sampler proposed it from the trials before: such a trial alone may be stopped early."""
         return self in (Origin.TPE, Origin.GP)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """Base of all records, which adds only the JSON round trip."""
+    """Base of nothing but the JSON round trip."""
 
     def as_dict(self) -> dict[str, Any]:
-        """Return plain JSON values of every field."""
+        """Plain JSON values of every field."""
         return dataclasses.asdict(self)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
-        """Return the record with these values. Unknown fields are left out, since a later version may write more.
-
-        Raises ValueError for a field that is missing or of a wrong type.
-        """
+        """Unknown fields are left out: a later version may write more. Raises ValueError for one that is missing or of a wrong type."""
         checks = _checks(cls)  # type: ignore[arg-type]  # mypy takes a class for unhashable
         for name, (fits, kind, required) in checks.items():
             if name not in values:
@@ -95,7 +95,7 @@ Check = Callable[[Any], bool]
 
 @functools.cache
 def _checks(cls: type[Record]) -> dict[str, tuple[Check, str, bool]]:
-    """Return by field: the check of a value's type, the type in words, and True where the field is required."""
+    """By field: whether a value fits its type, the type in words, whether it must be there."""
     hints = typing.get_type_hints(cls)
     absent = dataclasses.MISSING
     return {
@@ -104,7 +104,7 @@ def _checks(cls: type[Record]) -> dict[str, tuple[Check, str, bool]]:
 
 
 def _check(hint: Any) -> Check:
-    """Return the check of a JSON value against a type. Numbers are checked a list at a time: an epoch has dozens, a study millions."""
+    """Whether a value from JSON fits a type. Numbers are checked a list at a time: an epoch has dozens, a study millions."""
     inside = typing.get_args(hint)
     if hint is Any:
         return lambda value: True
@@ -142,7 +142,7 @@ def _all(hint: Any) -> Callable[[Iterable[Any]], bool]:
 
 
 def _are_numbers(values: Iterable[Any]) -> bool:
-    """Return True for finite numbers. An integer beyond a float raises OverflowError, which the caller explains."""
+    """Finite; OverflowError from an integer beyond a float is the caller's to name."""
     return set(map(type, values)) <= {int, float} and math.isfinite(sum(values))
 
 
@@ -167,16 +167,9 @@ class Ask(Record):
 class EpochRecord(Record):
     """One completed epoch, counted from 1; metrics are reduced over workers already.
 
-    Metric paths, each measured in eval mode without augmentation except train/loss (training mode, augmented):
-
-    - train/loss.
-    - {train,val}/{accuracy,macro_precision,macro_recall,macro_f1,balanced_accuracy,nll,ece}. `train/*` uses a fixed subset. In a search it
-      is there only in epochs that may be kept: the last one and the rungs, or, where the best epoch is kept, the best ones so far.
-    - val/{mean_step,quadratic_kappa}, where the classes stand in an order.
-    - {wrong,disputed}/{memorised,resisted}: shares of the images whose labels were made wrong, or whose later annotators dispute them.
-    - lr: the learning rate of the head.
-    - distance/{head,stage_1,...}: the distance of each trained stage from the start of training, as a share of its norm.
-
+    Metric paths: train/loss (training mode, augmented), {train,val}/{accuracy,macro_precision,macro_recall,
+    macro_f1,balanced_accuracy,nll,ece} in eval mode without augmentation; `train/*` on a fixed subset, in a search only in epochs that may be kept: the last one and the rungs, or, where the best epoch is kept, those that are the best so far;
+    {wrong,disputed}/{memorised,resisted} where labels were made wrong, or later annotators dispute them (shares of those images); lr (of the head); distance/{head,stage_1,...}, how far each trained stage lies from where training began, as a share of its norm.
     An undefined figure (a class without images) is absent, never 0 and never NaN.
     """
 
@@ -192,18 +185,18 @@ class EpochRecord(Record):
 
     @property
     def seconds(self) -> float:
-        """Return the seconds of training and evaluation together."""
+        """Training and evaluation together."""
         return self.train_seconds + self.eval_seconds
 
     @property
     def objective(self) -> float:
-        """Return the epoch's `val/macro_f1`, which the search maximises; minus infinity where it is undefined."""
-        return self.metrics.get(OBJECTIVE, -math.inf)
+        """The epoch's score on validation, which the search maximises; minus infinity where it is undefined."""
+        return self.metrics.get(self.facts.get(SCORED_BY, OBJECTIVE), -math.inf)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClassScores(Record):
-    """Scores by class of one split at the kept checkpoint. Lists are indexed by class."""
+    """Per-class view of one split at the kept checkpoint. Lists are indexed by class."""
 
     precision: list[float | None]  # None: no such prediction or no such image ("n/a")
     recall: list[float | None]
@@ -214,7 +207,7 @@ class ClassScores(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class TrialResult(Record):
-    """The ending of a trial. It is written last, atomically: its existence means that the trial is done."""
+    """How a trial ended; written last, atomically: its existence means the trial is done."""
 
     trial_id: str
     outcome: Outcome
@@ -238,15 +231,18 @@ class TrialResult(Record):
         if isinstance(self.val, dict):
             object.__setattr__(self, "val", ClassScores.from_dict(self.val))
 
+    @property
+    def objective(self) -> float | None:
+        """Its score on validation, which the search maximises; None where there is none."""
+        return self.metrics.get(self.facts.get(SCORED_BY, OBJECTIVE))
+
 
 def on_gpu(device: str) -> bool:
-    """Return True where the `device` of a record is a GPU.
-
-    A GPU has its maker's name, "NVIDIA H200"; processors are "cpu x4", and an unknown device is "".
-    """
+    """Whether the `device` of a record is a GPU, which goes by its maker's name, "NVIDIA H200"; processors are "cpu x4", and what was never
+    said is ""."""
     return bool(device) and not device.startswith("cpu")
 
 
 def dumps(value: Any, *, indent: int | None = None) -> str:
-    """Return strict JSON. NaN and infinity are refused and keys are sorted, so equal values give equal text."""
+    """Strict JSON: NaN and infinity are refused, keys sorted, so equal values give equal text."""
     return json.dumps(value, allow_nan=False, sort_keys=True, ensure_ascii=False, indent=indent)

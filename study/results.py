@@ -21,6 +21,7 @@ from study.console.signals import interruptible
 from study.errors import ConfigError, nearest
 from study.question.config import Cell, Study
 from study.question.studies import find_study
+from study.scoring.decide import Deciding
 from study.storage.options import Options
 from study.tracking.ledger import Ledger, placed
 
@@ -87,7 +88,7 @@ class Results:
 
     @property
     def pairs(self) -> pd.DataFrame:
-        """Return one row for each pair of strategies: difference in test macro-F1 with its interval, p values, verdict."""
+        """One row a pair of strategies: difference in test score with its interval, p values, verdict."""
         return self.findings.pairs
 
     @property
@@ -152,21 +153,16 @@ class Results:
 
     @property
     def picks(self) -> pd.DataFrame:
-        """Return one row for each cell that has a network to use, then one for each that was `delivered`.
-
-        Columns: trial, folder, settings, validation and test macro-F1, temperature; `leads` marks the network to use of each data set.
-        """
+        """One row a cell that has a network to use, `leads` for the one of each data set, then one for each that was `delivered`: trial,
+        folder, settings, validation and test score, temperature."""
         place = self.frames.ledger.folder
         return pd.DataFrame([{**pick_row(p), "folder": place.shown(f"trials/{p.trial}")} for p in self.findings.picks])
 
     def pick(self, cell: Cell | str = "", *, compared: bool = False) -> Pick:
-        """Return the network to use and what is known of it: the delivered network of the data set, where there is one.
-
-        `cell`: a Cell, its id, or some of its parts ("partial", "mini_weeds/partial"). With a strategy in it, or with `compared` (also as
-        a part: "compared"), the answer is a network of the comparison: the verdict names one of the cells that fit, and of its confirm
-        runs the one with the best validation macro-F1 is taken. No test score chooses. Raises ConfigError where no cell fits, or several
-        data sets do.
-        """
+        """The network to use and what is known of it: the one that was delivered for the data set, where there is one. `cell`: a Cell, its
+        id, or some of its parts ("partial", "mini_weeds/partial"); with a strategy in it, or with `compared` (also as a part: "compared"), a
+        network of the comparison: of the cells that fit, the one the verdict speaks for, and of its confirm runs the one with the best
+        validation score. No test score chooses. Raises ConfigError where none fits, or several data sets do."""
         wanted = cell.id if isinstance(cell, Cell) else cell
         if lost_choice(self.frames) and not any(p.delivered for p in self.findings.picks):  # else the line to beat would stand in
             raise ConfigError(why_nothing(self.frames))
@@ -176,13 +172,15 @@ class Results:
         """Return the pick's network as a function of images; `cell` and `compared` as in `pick`.
 
         `ensemble`: use all confirm runs of a compared cell together, at as many times the cost (`pick(cell, compared=True).together` says
-        what this gains). `calibrated`: apply the temperature fitted on validation. Raises ConfigError.
+        what this gains). `calibrated`: apply the temperature fitted on validation, and the rule of the
+        study's metric; without it the likeliest class is named. Raises ConfigError.
         """
         from study.use.predictor import Ensemble, Predictor
 
         pick, ledger = self.pick(cell, compared=compared or ensemble), self.frames.ledger
         if not ensemble:
-            return Predictor.from_folder(ledger.trial_folder(pick.trial), pick.temperature if calibrated else 1.0)
+            rule = pick.deciding if calibrated else Deciding()
+            return Predictor.from_folder(ledger.trial_folder(pick.trial), pick.temperature if calibrated else 1.0, rule)
         if pick.folds > 1:
             raise ConfigError(
                 f"{self.study.name} has outer folds: its {pick.folds} networks were tested on other images each, so no score of an "
@@ -194,7 +192,7 @@ class Results:
                 f"{pick.cell.id} has {len(pick.trials)} confirm run(s) with predictions; an ensemble needs two: leave it out."
             )
         members = [Predictor.from_folder(ledger.trial_folder(trial)) for trial in pick.trials]
-        return Ensemble(members, pick.together.calibrated.temperature if calibrated else 1.0)
+        return Ensemble(members, pick.together.calibrated.temperature if calibrated else 1.0, pick.deciding if calibrated else Deciding())
 
     def model_card(self, cell: Cell | str = "", *, compared: bool = False) -> str:
         """Return the pick's model card in Markdown; `cell` and `compared` as in `pick`.

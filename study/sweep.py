@@ -23,6 +23,7 @@ from study.errors import ConfigError, EnvironmentProblem
 from study.question.config import Study
 from study.question.studies import STUDIES
 from study.records import Outcome
+from study.scoring.metric import FORMS, MEMBERS
 from study.strategies import STRATEGIES
 from study.tracking.ledger import Ledger
 
@@ -71,6 +72,11 @@ def parser() -> Parser:
         metavar="POINTS",
         help="points of macro-F1 that you would give for the cheaper strategy: it is good enough where it is shown to cost no more "
         "(default: the margin)",
+    )
+    p.add_argument(
+        "--metric",
+        help=f"what search, verdict and words go by: {', '.join(FORMS.get(m, m) for m in MEMBERS)} (default: macro_f1); costs are a CSV, "
+        "the truth in rows",
     )
     p.add_argument("--datasets", nargs="+", help="names, folder:PATH, or NAME@SPLITS such as deepweeds@session")
     p.add_argument("--strategies", nargs="+", help=f"of {', '.join(STRATEGIES)}")

@@ -19,6 +19,7 @@ from study.errors import ConfigError
 from study.question.config import Cell, Protocol, TrialConfig
 from study.question.naming import DataName
 from study.records import EpochRecord, Outcome, dumps
+from study.scoring import Metric
 from study.storage import outputs
 from study.storage.places import Places
 
@@ -114,7 +115,9 @@ def run(config: TrialConfig, args: argparse.Namespace, leader: bool) -> int:
 
         def report(record: EpochRecord) -> bool:
             if leader:
-                print(dumps({"trial": config.id, **record.as_dict()}) if args.json else _line(record), flush=True)
+                print(
+                    dumps({"trial": config.id, **record.as_dict()}) if args.json else _line(record, config.protocol.scored_by), flush=True
+                )
             return False
 
         if leader and not args.json:
@@ -125,11 +128,11 @@ def run(config: TrialConfig, args: argparse.Namespace, leader: bool) -> int:
     return 0 if ending.outcome is Outcome.COMPLETED else 5
 
 
-def _line(record: EpochRecord) -> str:
+def _line(record: EpochRecord, metric: Metric) -> str:
     m = record.metrics
     return (
         f"epoch {record.epoch:3d}  loss {m['train/loss']:.4f}  train acc {m['train/accuracy']:.3f}  val acc {m['val/accuracy']:.3f}  "
-        f"val macro-F1 {m['val/macro_f1']:.3f}  nll {m['val/nll']:.3f}  ece {m['val/ece']:.3f}  "
+        f"val {metric.words} {metric.natural(record.objective):.3f}  nll {m['val/nll']:.3f}  ece {m['val/ece']:.3f}  "
         f"{record.images / record.train_seconds:.0f} images/s  train {record.train_seconds:.1f}s  eval {record.eval_seconds:.1f}s"
     )
 

@@ -24,10 +24,11 @@ from study.console.signals import Interrupted
 from study.datasets import open_dataset
 from study.datasets.spec import VAL
 from study.metrics import Counts, macro_f1
-from study.question.budget_decision import Compared, Gain, Scored, decide, influences
+from study.question.budget_decision import Compared, Gain, Scored, decide
 from study.question.config import Cell, Protocol, Study, TrialConfig, grid, stretched
 from study.question.growth import grow
 from study.records import Ask, EpochRecord, Origin, Outcome, Stage
+from study.scoring.metric import DEFAULT, Said
 from study.search.conductor import Conductor
 from study.search.seeds import confirm_config
 from study.tracking.ledger import Ledger
@@ -48,13 +49,13 @@ def test_an_influence_is_the_derivative_of_macro_f1_by_an_images_weight() -> Non
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 4, 60)
     said = np.where(rng.random(60) < 0.6, labels, rng.integers(0, 5, 60))  # class 4 occurs in no label
-    found = influences(said, labels, 5)
+    found = DEFAULT.influences(labels, Said(named=said), 5)
     assert abs(found.sum()) < 1e-12
     for k in range(60):
         weights = np.ones(60)
         weights[k] += 1e-6
         numeric = (score(said, labels, weights) - score(said, labels)) / 1e-6
-        assert found[k] / 60 == pytest.approx(numeric, abs=1e-6)
+        assert found[k] == pytest.approx(numeric, abs=1e-6)
 
 
 def runs(rng: np.random.Generator, labels: np.ndarray, ease: np.ndarray, count: int, seed_sd: float = 0.08) -> list[Scored]:

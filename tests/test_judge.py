@@ -287,7 +287,12 @@ def test_what_is_wrong_is_one_line_with_the_way_out(what: str, tmp_path: Path, c
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ("A B Y --metric auroc", "Unknown metric 'auroc'; choose from accuracy, balanced_accuracy, macro_f1"),
+        ("A B Y --metric auc", "Unknown metric 'auc'; choose from auroc, accuracy"),
+        ("A B Y --metric auroc", "has no probabilities (image, class), and the metric is of them"),
+        ("A B Y --metric f1", "name it, f1:CLASS"),
+        ("A B Y --metric f1:elm", "no class is called 'elm'; choose from"),
+        ("A B Y --metric quadratic_kappa", "needs an order of the classes: quadratic_kappa:ash,oak,yew"),
+        ("A B Y --metric cost:nowhere.csv", "nowhere.csv: no costs to read"),
         ("A B", "2 files are given; give A's predictions"),
         ("A B Y A", "4 files are given"),
         ("--a A --b B", "--labels is missing"),

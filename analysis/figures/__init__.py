@@ -28,6 +28,7 @@ from analysis.figures import (
     sizes,
     slices,
     strategies,
+    thresholds,
     tuning_curves,
     tuning_seconds,
     why_background,
@@ -39,6 +40,7 @@ from analysis.figures import (
     why_probes,
 )
 from analysis.verdict import Findings
+from study.scoring.metric import Metric
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +52,15 @@ class FigureSpec:
     compute: Callable[[Frames, Findings], pd.DataFrame]
     draw: Callable[[pd.DataFrame], go.Figure]
     optional: bool = False  # of few studies: where it has nothing to show, no table is written and nothing is said of it
+
+    def note_in(self, metric: Metric) -> str:
+        """The note, of a study that is scored by `metric`."""
+        measured = f"{metric.measured[0].upper()}{metric.measured[1:]}" if metric.higher else f"What is saved: {metric.measured}"
+        words = {"{metric}": metric.words, "{Measured}": measured, "{nothing}": "0" if metric.higher else "the worst score"}
+        out = self.note
+        for place, own in words.items():
+            out = out.replace(place, own)
+        return out
 
 
 class FigureFile(Protocol):
@@ -63,7 +74,7 @@ class FigureFile(Protocol):
     def draw(self, frame: pd.DataFrame) -> go.Figure: ...
 
 
-def _spec(module: FigureFile, section: str) -> FigureSpec:
+def _spec(module: FigureFile, section: str, optional: bool = False) -> FigureSpec:
     return FigureSpec(
         name=module.__name__.rpartition(".")[2],
         section=section,
@@ -71,6 +82,7 @@ def _spec(module: FigureFile, section: str) -> FigureSpec:
         note=module.NOTE,
         compute=module.compute,
         draw=module.draw,
+        optional=optional,
     )
 
 
@@ -108,6 +120,7 @@ FIGURES: tuple[FigureSpec, ...] = (
     _spec(confusion, "Errors"),
     _spec(class_differences, "Errors"),
     _spec(calibration, "Errors"),
+    _spec(thresholds, "Errors", optional=True),
     _spec(learning_curves, "Training"),
     _spec(parallel, "Search"),
     _spec(slices, "Search"),

@@ -1,4 +1,4 @@
-"""Importance of each hyperparameter by strategy: Optuna's fANOVA on the trials of each cell, beside its values on noise."""
+"""Which hyperparameter mattered, per strategy: Optuna's fANOVA on the trials of each cell, beside what it finds in noise."""
 
 import numpy as np
 import pandas as pd
@@ -8,13 +8,13 @@ from plotly.subplots import make_subplots
 from analysis.data.frames import Frames
 from analysis.page.theme import GREY, colour, empty, label, styled
 from analysis.verdict import Findings
-from study.records import OBJECTIVE
+from study.scoring.metric import without_score
 from study.space import Domain, Integer
 
 TITLE = "Which hyperparameters mattered in the search?"
 NOTE = (
     "fANOVA (Optuna) for each strategy, from 16 trials on and with at most 64, evenly spaced. A stopped trial counts with "
-    "the score of the epoch it kept, a diverged one as 0. The shares sum to one even on noise. The line across a bar is "
+    "the score of the epoch it kept, a diverged one as {nothing}. The shares sum to one even on noise. The line across a bar is "
     "what noise reaches: the 90th percentile of 20 forests on permuted scores. Grey bars end before it."
 )
 FEWEST = 16  # below it, pure noise gives the first bar .4 of the whole on average
@@ -26,13 +26,13 @@ ENDED = ("completed", "stopped", "diverged")  # what a machine lost says nothing
 
 
 def compute(frames: Frames, findings: Findings) -> pd.DataFrame:
-    """Return one row per cell and hyperparameter. `by_chance` is the importance it gets from permuted scores."""
-    t = frames.trials
-    if not len(t) or OBJECTIVE not in t:
+    """One row a cell and hyperparameter. `by_chance`: what permuted scores give it."""
+    t, metric = frames.trials, frames.scored_by
+    if not len(t) or metric.recorded not in t:
         return pd.DataFrame()
     rows = []
     for cell, block in t[(t.stage == "search") & t.outcome.isin(ENDED)].groupby("cell", sort=False):
-        block = block.assign(score=block[OBJECTIVE].fillna(0.0))
+        block = block.assign(score=without_score(block[metric.recorded].to_numpy(float), metric))
         if len(block) > MOST:
             block = block.iloc[np.linspace(0, len(block) - 1, MOST).round().astype(int)]
         if len(block) >= FEWEST and block.score.nunique() > 1:
@@ -54,7 +54,7 @@ def compute(frames: Frames, findings: Findings) -> pd.DataFrame:
 
 
 def _by_chance(block: pd.DataFrame, ranges: dict[str, Domain]) -> dict[str, float]:
-    """Return by hyperparameter the share that it reaches where scores have nothing to do with it."""
+    """What each hyperparameter's share reaches where scores have nothing to do with it."""
     rng = np.random.Generator(np.random.Philox(key=[24, 25]))
     scores = block.score.to_numpy()
     drawn = pd.DataFrame([_importances(block, rng.permutation(scores), ranges) for _ in range(PERMUTATIONS)])
@@ -62,7 +62,7 @@ def _by_chance(block: pd.DataFrame, ranges: dict[str, Domain]) -> dict[str, floa
 
 
 def _importances(block: pd.DataFrame, scores: np.ndarray, ranges: dict[str, Domain]) -> dict[str, float]:
-    """Return the share of each hyperparameter in the variance of `scores` [trials of the block]."""
+    """By hyperparameter, of `scores` [trials of the block]."""
     import optuna
 
     from study.search.sample import distributions, within

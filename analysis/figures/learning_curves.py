@@ -4,13 +4,15 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from analysis.data.frames import Frames
+from analysis.figures.in_metric import marked, metric_in
 from analysis.page.theme import colour, empty, facets, label, named, styled, symbol
 from analysis.verdict import Findings
+from study.scoring.metric import Metric
 
 TITLE = "Learning curves"
 NOTE = (
-    "Means over the confirm runs, or over search runs where no run is confirmed yet. Full line: validation macro-F1. "
-    "Dotted: macro-F1 on a fixed part of the training images, in eval mode without augmentation. The gap between them is "
+    "Means over the confirm runs, or over search runs where no run is confirmed yet. Full line: validation {metric}. "
+    "Dotted: {metric} on a fixed part of the training images, in eval mode without augmentation. The gap between them is "
     "overfitting. Search runs score training images only in epochs that may be kept."
 )
 
@@ -25,26 +27,29 @@ def compute(frames: Frames, findings: Findings) -> pd.DataFrame:
         return pd.DataFrame()
     shown = shown.assign(question=frames.questions(shown))
     merged = e.merge(shown[["trial_id", "question", "strategy"]], on="trial_id")
-    grouped = (
-        merged.groupby(["question", "strategy", "epoch"], sort=False)[["val/macro_f1", "train/macro_f1", "train/loss", "val/nll"]]
-        .mean()
-        .reset_index()
-    )
-    grouped["gap"] = grouped["train/macro_f1"] - grouped["val/macro_f1"]
-    return grouped
+    val, train = _columns(frames.scored_by)
+    grouped = merged.groupby(["question", "strategy", "epoch"], sort=False)[[val, train, "train/loss", "val/nll"]].mean().reset_index()
+    grouped["gap"] = grouped[train] - grouped[val]
+    return marked(grouped, frames.scored_by)
+
+
+def _columns(metric: Metric) -> tuple[str, str]:
+    """Its score on validation and on training images."""
+    return metric.recorded, f"train/{metric.key}"
 
 
 def draw(frame: pd.DataFrame) -> go.Figure:
     if not len(frame):
         return empty("No chosen configuration has completed an epoch yet.")
+    asked = metric_in(frame)
     figure, places = facets(frame.question, height=400)
     for question, (at,) in places.items():
         for strategy, own in frame[frame.question == question].groupby("strategy", sort=False):
-            for metric, dash in (("val/macro_f1", "solid"), ("train/macro_f1", "dot")):
+            for metric, dash in zip(_columns(asked), ("solid", "dot"), strict=True):
                 seen = own.dropna(subset=[metric])
                 figure.add_scatter(
                     x=seen.epoch,
-                    y=100 * seen[metric],
+                    y=asked.shown(seen[metric]),
                     mode="lines+markers",
                     line={"color": colour(strategy), "dash": dash, "width": 2.5},
                     marker={"symbol": symbol(strategy)},
@@ -54,5 +59,5 @@ def draw(frame: pd.DataFrame) -> go.Figure:
                     **at,
                 )
     figure.update_xaxes(title_text="epoch")
-    figure.update_yaxes(title_text="macro-F1, points", col=1)
+    figure.update_yaxes(title_text=f"{asked.words}, {asked.unit}", col=1)
     return styled(figure)

@@ -5,12 +5,14 @@ import plotly.graph_objects as go
 
 from analysis.data.frames import Frames
 from analysis.data.question import Question
+from analysis.figures.in_metric import marked, metric_in
 from analysis.page.theme import OKABE_ITO, empty, label, styled
 from analysis.verdict import Findings
+from study.scoring.metric import Metric
 
 TITLE = "Differences between strategies"
 NOTE = (
-    "Points of test macro-F1, on the same images. The intervals hold for all pairs of the study at once, like Holm's p. "
+    "{Measured} on test, on the same images. The intervals hold for all pairs of the study at once, like Holm's p. "
     "Shaded: differences that are not worth having. An interval that contains zero names no winner."
 )
 WORDS = {
@@ -33,13 +35,13 @@ def compute(frames: Frames, findings: Findings) -> pd.DataFrame:
     table = findings.pairs.copy()
     table["question"] = [Question.of(r) for r in table.to_dict("records")]
     table["margin"] = frames.study.margin / 100
-    return table[COLUMNS]
+    return marked(table[COLUMNS], frames.scored_by)
 
 
 def draw(frame: pd.DataFrame) -> go.Figure:
     if not len(frame):
         return empty("No two strategies have been confirmed on the same data.")
-    figure = go.Figure()
+    figure, metric = go.Figure(), metric_in(frame)
     names = [f"{label(r.question.name)}<br><b>{label(r.a)}</b> or <b>{label(r.b)}</b>" for r in frame.itertuples()]
     margin = 100 * float(frame.margin.iloc[0])
     figure.add_vrect(x0=-margin, x1=margin, fillcolor="rgba(128,128,128,.18)", line_width=0)
@@ -64,17 +66,16 @@ def draw(frame: pd.DataFrame) -> go.Figure:
                 "color": tint[verdict],
             },
             customdata=shown,
-            hovertemplate="%{x:+.1f} [%{customdata[0]:+.1f}, %{customdata[1]:+.1f}] points<br>Holm p %{customdata[2]:.3f}<br>"
-            "first better by more than the margin %{customdata[3]:.2f}, within it %{customdata[4]:.2f}, second better "
-            "%{customdata[5]:.2f}<extra></extra>",
+            hovertemplate="%{x:+.1f} [%{customdata[0]:+.1f}, %{customdata[1]:+.1f}] " + metric.unit + "<br>Holm p %{customdata[2]:.3f}<br>"
+            "first better by more than the margin %{customdata[3]:.2f}, within it %{customdata[4]:.2f}, second better %{customdata[5]:.2f}<extra></extra>",
         )
     figure.update_yaxes(autorange="reversed")
-    figure.update_xaxes(title_text=_axis(frame))
+    figure.update_xaxes(title_text=_axis(frame, metric))
     return styled(figure, height=130 + 58 * len(frame))
 
 
-def _axis(frame: pd.DataFrame) -> str:
-    """Return the title of the axis. It names the strategies of a single pair, and says first and second where there are several."""
+def _axis(frame: pd.DataFrame, metric: Metric) -> str:
+    """Which side is whose: by name where it is one pair, by order where there are several."""
     named = frame[["a", "b"]].drop_duplicates()
     first, other = (label(v) for v in named.iloc[0]) if len(named) == 1 else ("first", "second")
-    return f"← {other} better · points of macro-F1 · {first} better →"
+    return f"← {other} better · {metric.measured} · {first} better →"

@@ -1,4 +1,4 @@
-"""Search trials, each drawn as a line through its hyperparameters."""
+"""Every search trial as a line through its hyperparameters."""
 
 from dataclasses import replace
 
@@ -8,9 +8,10 @@ import plotly.graph_objects as go
 
 from analysis.data.frames import Frames
 from analysis.data.question import Question
+from analysis.figures.in_metric import marked, metric_in
 from analysis.page.theme import broken, colour, dash, empty, label, named, styled
 from analysis.verdict import Findings
-from study.records import OBJECTIVE
+from study.scoring.metric import Metric
 
 TITLE = "All trials of the search"
 NOTE = (
@@ -21,28 +22,29 @@ MOST_LINES = 300  # a strategy; more would be a carpet
 
 
 def compute(frames: Frames, findings: Findings) -> pd.DataFrame:
-    """Return one row per trial. `attrs["scales"]` holds the kind of axis of each hyperparameter."""
+    """One row a trial; `attrs["scales"]` says which axis a hyperparameter belongs on."""
     own = frames.scored()
     if not len(own):
         return own
     columns = [c for name in frames.scales if (c := f"hp/{name}") in own]
     own = own.assign(dataset=[_shown(q) for q in own.question])
-    wide = own[["trial_id", "dataset", "strategy", *columns, OBJECTIVE]].reset_index(drop=True)
+    wide = own[["trial_id", "dataset", "strategy", *columns, frames.scored_by.recorded]].reset_index(drop=True)
     wide.attrs["scales"] = frames.scales
-    return wide
+    return marked(wide, frames.scored_by)
 
 
 def _shown(question: Question) -> str:
-    """Return the data set, with its budget and image size where the study has several."""
+    """The data set, with its budget and size of images where the study has several."""
     first, _, *asked = replace(question, train_fraction=1.0).lines
     return ", ".join((first, *asked))
 
 
 def draw(frame: pd.DataFrame) -> go.Figure:
-    """Draw plain SVG lines over normalised axes. Plotly's own parallel coordinates need WebGL, which print and many browsers lack."""
+    """Plain SVG lines over normalised axes: Plotly's own parallel coordinates need WebGL, which print and many browsers lack."""
     if not len(frame):
         return empty("No search trial has a score yet.")
-    axes = [_axis(frame, c) for c in ("dataset", *[c for c in frame if str(c).startswith("hp/")], OBJECTIVE)]
+    metric = metric_in(frame)
+    axes = [_axis(frame, c, metric) for c in ("dataset", *[c for c in frame if str(c).startswith("hp/")], metric.recorded)]
     figure = go.Figure()
     rng = np.random.Generator(np.random.Philox(key=[9, 9]))
     for strategy in dict.fromkeys(frame.strategy):
@@ -66,19 +68,20 @@ def draw(frame: pd.DataFrame) -> go.Figure:
     return styled(figure, height=430)
 
 
-def _axis(frame: pd.DataFrame, column: str) -> tuple[str, np.ndarray, list[tuple[float, str]]]:
-    """Return (name, height in [0, 1] of every trial, NaN where the strategy has no such hyperparameter; ticks)."""
+def _axis(frame: pd.DataFrame, column: str, metric: Metric) -> tuple[str, np.ndarray, list[tuple[float, str]]]:
+    """(name, height in [0, 1] of every trial, NaN where the strategy has no such hyperparameter; ticks)."""
     name = column.removeprefix("hp/")
     scale = frame.attrs["scales"].get(name, "category" if column == "dataset" else "linear")
     if scale == "category":
         names = list(dict.fromkeys(frame[column].dropna()))
         at = {n: (k + 0.5) / len(names) for k, n in enumerate(names)}
         return name, frame[column].map(at).to_numpy(float), [(v, str(n)) for n, v in at.items()]
-    values = frame[column].to_numpy(float) * (100 if column == OBJECTIVE else 1)
+    values = frame[column].to_numpy(float)
+    values = metric.shown(values) if column == metric.recorded else values
     logs = scale == "log"
     scaled = np.log10(np.clip(values, 1e-12, None)) if logs else values
     low, high = float(np.nanmin(scaled)), float(np.nanmax(scaled))
     span = high - low or 1.0
     shown = [(f, low + f * span) for f in (0.0, 0.5, 1.0)] if high > low else [(0.0, low)]
     ticks = [(f, f"{10**v:.1e}" if logs else f"{v:.3g}") for f, v in shown]
-    return "val macro-F1" if column == OBJECTIVE else name, (scaled - low) / span, ticks
+    return f"val {metric.words}" if column == metric.recorded else name, (scaled - low) / span, ticks

@@ -5,6 +5,7 @@ import plotly.graph_objects as go
 
 from analysis.data.axes import IMAGES, Axis
 from analysis.data.frames import Frames
+from analysis.figures.in_metric import marked, metric_in
 from analysis.figures.sizes import sides, size_axis
 from analysis.page.theme import colour, dash, empty, facets, label, named, styled, symbol
 from analysis.statistics.intervals import difference_interval, mean_estimate
@@ -57,16 +58,20 @@ def compute(frames: Frames, findings: Findings, axis: Axis = IMAGES) -> pd.DataF
                         "shown": c.kind == "crosses",
                     }
                 )
-    return pd.DataFrame(rows)
+    return marked(pd.DataFrame(rows), frames.scored_by)
 
 
 def draw(frame: pd.DataFrame, axis: Axis = IMAGES) -> go.Figure:
     if not len(frame):
         return empty(axis.one_place)
+    metric = metric_in(frame)
     figure, places = facets(frame.question, height=420)
     for question, (at,) in places.items():
         block = frame[frame.question == question]
-        figure.update_yaxes(title_text=f"{label(block.leader.iloc[0])} minus each other, points", **at)
+        figure.update_yaxes(
+            title_text=f"{label(block.leader.iloc[0])} {'minus each other' if metric.higher else 'instead of each other saves'}, {metric.short}",
+            **at,
+        )
         figure.add_hline(y=0, line_width=1.5, line_color="rgba(128,128,128,.9)", **at)
         others = [(str(strategy), own) for strategy, own in block.groupby("strategy", sort=False)]
         beside = sides(own["at"].iloc[0] for _, own in others)

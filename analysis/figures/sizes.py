@@ -9,9 +9,11 @@ import plotly.graph_objects as go
 from analysis.data.axes import IMAGES, Axis
 from analysis.data.frames import Frames
 from analysis.data.question import Question
+from analysis.figures.in_metric import marked, metric_in
 from analysis.findings.short import shorts
 from analysis.page.theme import band, colour, dash, empty, facets, label, named, styled, symbol
 from analysis.verdict import Findings
+from study.scoring.metric import Metric
 
 NEIGHBOURS = 1.5  # times as much: numbers of stars that are closer would cover one another
 ONE_SIZE = IMAGES.one_place
@@ -25,13 +27,13 @@ def note(axis: Axis) -> str:
     open_star = "that is not shown" if axis.training else "that is not shown, or one of both was cut short"
     took = " Point at a mark to see how long a run took." if axis.training else ""
     return (
-        f"Test macro-F1 of each strategy, tuned anew at every place. Bands are 95 % intervals.{took} Stars mark where two means cross. "
+        f"Test {{metric}} of each strategy, tuned anew at every place. Bands are 95 % intervals.{took} Stars mark where two means cross. "
         f"A full star has its interval: each strategy is shown to be better on one side. A star is open where {open_star}."
     )
 
 
 def compute(frames: Frames, findings: Findings, axis: Axis = IMAGES) -> pd.DataFrame:
-    """Return rows of kind "mean" (place, value, low, high) and "crossing" (place with low and high, of `strategy` and `other`)."""
+    """Rows of kind "mean" (place, value, low, high) and "crossing" (of `strategy` and `other`: place, with low and high on the axis)."""
     w = findings.when
     own = w.sizes[w.sizes.axis == axis.name] if len(w.sizes) else w.sizes
     if not len(own):
@@ -52,32 +54,34 @@ def compute(frames: Frames, findings: Findings, axis: Axis = IMAGES) -> pd.DataF
     columns = ["question", "kind", "strategy", "other", "place", "value", "low", "high", "seconds", "tick", "shown"]
     for row in rows:
         row["seconds"] = None
-    return pd.concat([means[columns], *([pd.DataFrame(rows)[columns]] if rows else [])], ignore_index=True)
+    whole = pd.concat([means[columns], *([pd.DataFrame(rows)[columns]] if rows else [])], ignore_index=True)
+    return marked(whole, frames.scored_by)
 
 
 def at_size(curve: pd.DataFrame, place: float) -> float:
-    """Return the mean at a place, linear in log n between measured places."""
+    """The mean there, linear in log n."""
     return float(np.interp(np.log(place), np.log(curve.place.to_numpy(float)), curve.value.to_numpy(float)))
 
 
 def draw(frame: pd.DataFrame, axis: Axis = IMAGES) -> go.Figure:
     if not len(frame):
         return empty(axis.one_place)
+    metric = metric_in(frame)
     figure, places = facets(frame.question, height=440)
     for question, (at,) in places.items():
         block = frame[frame.question == question]
         for strategy, own in block[block.kind == "mean"].groupby("strategy", sort=False):
-            _curve(figure, str(strategy), own, at, axis)
+            _curve(figure, str(strategy), own, at, axis, metric)
         stars = block[block.kind == "crossing"]
         for r, side in zip(stars.itertuples(), sides(stars.place), strict=True):
-            _star(figure, r, side, at, axis)
+            _star(figure, r, side, at, axis, metric)
         size_axis(figure, block[block.kind == "mean"], at, axis)
-    figure.update_yaxes(title_text="test macro-F1, points", col=1)
+    figure.update_yaxes(title_text=f"test {metric.words}, {metric.unit}", col=1)
     return styled(figure)
 
 
 def sides(places: Iterable[float]) -> list[str]:
-    """Return the position of each star's number, so that neighbours do not cover one another: above, below or beside it."""
+    """Where each star's number stands, so that those of neighbours do not cover one another: above, below, beside it."""
     sizes = np.asarray(list(places), dtype=float)
     found = ["top center"] * len(sizes)
     turn = 0
@@ -89,22 +93,22 @@ def sides(places: Iterable[float]) -> list[str]:
 
 
 def size_axis(figure: go.Figure, measured: pd.DataFrame, at: dict[str, int], axis: Axis) -> None:
-    """Make the axis logarithmic, with a tick at every place that was measured."""
+    """Logarithmic, with a tick at every place that was measured."""
     ticks = dict(sorted(zip(measured.place, measured.tick, strict=True)))
     figure.update_xaxes(title_text=axis.label, type="log", tickmode="array", tickvals=list(ticks), ticktext=list(ticks.values()), **at)
 
 
-def _curve(figure: go.Figure, strategy: str, own: pd.DataFrame, at: dict[str, int], axis: Axis) -> None:
+def _curve(figure: go.Figure, strategy: str, own: pd.DataFrame, at: dict[str, int], axis: Axis, metric: Metric) -> None:
     if own.low.notna().all():
-        band(figure, strategy, own.place, own.low, own.high, at)
+        band(figure, strategy, own.place, own.low, own.high, at, metric)
     took = [f" ({s:.2g} s a run)" if s == s and s is not None else "" for s in own.seconds]
     figure.add_scatter(
         x=own.place,
-        y=100 * own.value,
+        y=metric.shown(own.value),
         mode="lines+markers",
         line={"color": colour(strategy), "dash": dash(strategy), "width": 2.5},
         marker={"symbol": symbol(strategy), "size": 9},
-        customdata=[[100 * low, 100 * high, text] for low, high, text in zip(own.low, own.high, took, strict=True)],
+        customdata=[[*metric.interval(low, high), text] for low, high, text in zip(own.low, own.high, took, strict=True)],
         hovertemplate="%{x:,.0f} "
         + axis.unit
         + "%{customdata[2]}: %{y:.1f} [%{customdata[0]:.1f}, %{customdata[1]:.1f}]<extra>"
@@ -115,14 +119,14 @@ def _curve(figure: go.Figure, strategy: str, own: pd.DataFrame, at: dict[str, in
     )
 
 
-def _star(figure: go.Figure, crossing: "pd.Series[object]", side: str, at: dict[str, int], axis: Axis) -> None:
-    """Draw the crossing of two strategies, half in the colour of each."""
+def _star(figure: go.Figure, crossing: "pd.Series[object]", side: str, at: dict[str, int], axis: Axis, metric: Metric) -> None:
+    """The crossing of two strategies, half in the colour of each."""
     c = crossing
     shown = f"{label(c.strategy)} and {label(c.other)} cross near {axis.shown(c.place)}"
     bar = {"type": "data", "symmetric": False, "array": [c.high - c.place], "arrayminus": [c.place - c.low], "thickness": 1.5}
     figure.add_scatter(
         x=[c.place],
-        y=[100 * c.value],
+        y=[metric.shown(float(c.value))],
         mode="markers+text",
         text=[axis.rounded(c.place)],
         textposition=side,

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import pandas as pd
@@ -15,7 +15,7 @@ from analysis.findings.verdict_pairs import Pair
 from analysis.statistics.decisions import ALPHA, expected_loss, loss_bound, not_separated_from_best
 from analysis.statistics.intervals import Estimate
 from analysis.statistics.search_luck import search_luck
-from study.records import OBJECTIVE
+from study.scoring.metric import Metric
 from study.strategies import EVERY
 
 Mark = Literal["decided", "equal", "open"]
@@ -35,6 +35,11 @@ class Ranking:
     level: float = ALPHA  # one-sided, of a single bound of what a choice costs: the study's, shared among all bounds that must hold at once
     worth: float = 0.0  # the share of macro-F1 that a cheaper strategy may cost at most
     for_cheaper: bool = False  # whether `worth` was asked for, so that a cheaper one is taken though another is better
+
+    @property
+    def metric(self) -> Metric:
+        """By which they are ranked."""
+        return next(iter(self.pairs.values())).estimate.metric
 
     def between(self, some: Sequence[str]) -> list[Pair]:
         """Return every pair of the given strategies once."""
@@ -110,8 +115,8 @@ class Ranking:
 
 
 def turned(e: Estimate) -> Estimate:
-    """Return the same difference with A and B exchanged."""
-    return Estimate(mean=-e.mean, runs=e.runs[::-1], images=e.images, unit=e.unit, searches=e.searches, resampled=e.resampled)
+    """B minus A."""
+    return replace(e, mean=-e.mean, runs=e.runs[::-1])
 
 
 def answer(
@@ -170,25 +175,22 @@ def confirm_seconds(frames: Frames, question: Question) -> dict[str, float]:
 
 
 def luck(frames: Frames, question: Question) -> dict[str, float]:
-    """Return by strategy the chance that another draw of its random trials would have chosen other settings.
-
-    It is empty where searches were repeated.
-    """
-    t = frames.trials
-    if frames.study.searches > 1 or not len(t) or OBJECTIVE not in t:
+    """By strategy, the chance that another draw of its random trials had chosen otherwise; empty where searches were repeated."""
+    t, objective = frames.trials, frames.scored_by.recorded
+    if frames.study.searches > 1 or not len(t) or objective not in t:
         return {}
     out: dict[str, float] = {}
     search = t[(t.stage == "search") & ~t.outcome.isin(["running", "failed"])]
     for cell, own in search.groupby("cell", sort=False):
-        random = own[own.origin == "random"][OBJECTIVE].to_numpy(float)
-        default = own[(own.origin == "default") & own[OBJECTIVE].notna()][OBJECTIVE]
+        random = own[own.origin == "random"][objective].to_numpy(float)
+        default = own[(own.origin == "default") & own[objective].notna()][objective]
         if frames.question_of(frames.cells[str(cell)]) == question and len(random) > 1:
             out[own.iloc[0].strategy] = search_luck(random, float(default.iloc[0]) if len(default) else None).another_wins
     return out
 
 
-def means_of(strategies: pd.DataFrame, question: Question) -> list[str]:
-    """Return the strategies that take part in the verdict, highest mean test macro-F1 first."""
-    own = strategies[strategies.metric == "macro_f1"]
+def means_of(strategies: pd.DataFrame, question: Question, metric: Metric) -> list[str]:
+    """Names of those that take part in the verdict, highest test score first."""
+    own = strategies[strategies.metric == metric.key]
     own = own[[Question.of(r) == question for r in own.to_dict("records")]]
     return [str(s) for s in own.sort_values("mean", ascending=False, kind="stable")["strategy"] if not EVERY[str(s)].yardstick]

@@ -112,7 +112,7 @@ def _panel(axis: Axis, question: Question, gathered: Sequence[Gathered], places:
     for g in kept:
         for strategy, by_seed in g.predicted.items():
             keys = tuple((seed, fold) for fold in range(int(g.fold.max()) + 1) for seed in by_seed)
-            runs = runs_by_metric(g, strategy, resamples)[st.PRIMARY]
+            runs = runs_by_metric(g, strategy, resamples)[g.metric.key]
             curves.setdefault(strategy, []).append(Point(place=places[g.question], keys=keys, runs=runs))
     panel = Panel(
         axis=axis,

@@ -1,4 +1,4 @@
-"""Tables made from predictions: the confirm runs of a question gathered, every strategy scored, every pair compared."""
+"""From predictions to tables: the confirm runs of a question gathered, every strategy scored, every pair compared."""
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -16,13 +16,14 @@ from analysis.findings.small_classes import small_classes
 from analysis.statistics import cross_fitting
 from analysis.statistics import resampling as st
 from analysis.statistics.collapse import Collapse, collapse_reason, count_collapses
-from analysis.statistics.cross_fitting import CrossFitted, OuterFolds, cross_fit
+from analysis.statistics.cross_fitting import CrossFitted, OuterFolds, cross_fit, cross_fit_asked
 from analysis.statistics.intervals import Estimate, difference, difference_interval, images_estimate, mean_estimate, share_interval
 from analysis.statistics.own_search import over_search
 from analysis.statistics.scored_runs import Runs, join_folds, score_runs
 from study.errors import DataError
 from study.metrics import log_shares
 from study.question.folds import in_common
+from study.scoring.metric import DEFAULT, Metric, Said
 from study.strategies import EVERY
 
 Rows = list[dict[str, Any]]
@@ -30,7 +31,7 @@ Rows = list[dict[str, Any]]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Resampled:
-    """Bootstrap draws of the test images of one fold: drawn again with replacement."""
+    """The test images of one fold, drawn again with replacement."""
 
     images: np.ndarray  # [n] their places among the question's images
     groups: np.ndarray | None  # [n]
@@ -39,7 +40,7 @@ class Resampled:
 
 @dataclass(kw_only=True, eq=False)
 class Gathered:
-    """The confirm runs of a question on the images that they share. Folds hold different images and are put end to end."""
+    """A question's confirm runs on the images they share; folds hold different images and are put end to end."""
 
     question: Question
     images: np.ndarray  # [N] their names
@@ -55,16 +56,20 @@ class Gathered:
     predicted: dict[str, dict[int, np.ndarray]] = field(default_factory=dict)  # strategy -> seed -> classes [N]
     truth: dict[str, dict[int, np.ndarray]] = field(default_factory=dict)  # strategy -> seed -> probability of the true class [N]
     trials: dict[str, dict[int, list[str]]] = field(default_factory=dict)  # strategy -> seed -> its trial on every fold
+    metric: Metric = DEFAULT  # bound to the classes
+    probabilities: dict[str, dict[int, np.ndarray]] = field(default_factory=dict)  # strategy -> seed -> [N, C], where the metric needs them
 
     @property
     def num_classes(self) -> int:
         return max(int(self.labels.max()) + 1, *(int(p.max()) + 1 for runs in self.predicted.values() for p in runs.values()))
 
-    def resample(self, resamples: int) -> Iterator[Resampled]:
-        """Yield the bootstrap draws fold by fold.
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Those that have a table: the study's, and those of every study."""
+        return tuple(dict.fromkeys((self.metric.key, *st.METRICS)))
 
-        Every strategy, metric and class gets the same draws, so that all of them can be paired.
-        """
+    def resample(self, resamples: int) -> Iterator[Resampled]:
+        """By fold: the same draws for every strategy, metric and class, so that all of it pairs up."""
         for fold in range(int(self.fold.max()) + 1):
             here = np.flatnonzero(self.fold == fold)
             groups = None if self.groups is None else self.groups[here]
@@ -73,7 +78,7 @@ class Gathered:
 
 @dataclass(frozen=True, kw_only=True)
 class Compared:
-    """Two strategies of a question on macro-F1, A minus B, before anything is decided."""
+    """Two strategies of a question on the study's metric, A minus B, before anything is decided."""
 
     question: Question
     a: str
@@ -86,17 +91,17 @@ class Compared:
 
 @dataclass(kw_only=True, eq=False)
 class Tables:
-    """Rows under the names that `Findings` uses, and the pairs to be decided on."""
+    """Rows, as `Findings` names them, and the pairs to be decided on."""
 
     seeds: Rows = field(default_factory=list)
     runs: Rows = field(default_factory=list)
     strategies: Rows = field(default_factory=list)
-    pairs: list[Compared] = field(default_factory=list)  # on the primary metric
+    pairs: list[Compared] = field(default_factory=list)  # on the study's metric
     secondary: Rows = field(default_factory=list)
 
 
 def compare_all(questions: Iterable[Gathered], resamples: int) -> Tables:
-    """Return the tables of the questions that `gather_all` found."""
+    """The tables of these questions, as `gather_all` found them."""
     tables = Tables()
     for gathered in questions:
         compare_strategies(gathered, resamples, tables)
@@ -104,7 +109,7 @@ def compare_all(questions: Iterable[Gathered], resamples: int) -> Tables:
 
 
 def gather_all(frames: Frames) -> Iterator[Gathered]:
-    """Yield every question that has confirm runs with predictions on test."""
+    """Every question that has confirm runs with predictions on test."""
     done = frames.confirmed()
     for question, block in done.assign(question=frames.questions(done)).groupby("question", sort=False) if len(done) else ():
         if (gathered := gather(frames, question, block)) is not None:
@@ -122,17 +127,16 @@ class WholeRun:
 
 
 def gather(frames: Frames, question: Question, block: pd.DataFrame) -> Gathered | None:
-    """Return the confirm runs of a question, or None where no run has predictions of every fold.
-
-    Raises EnvironmentProblem for a run on other images than the rest, and DataError for folds that share test images.
-    """
+    """None where no confirm run has predictions of every fold. Raises EnvironmentProblem for a run on other images than the others'."""
     runs = [*_whole_runs(frames, block)]
     if not runs:
         return None
     _refuse_strangers(frames, question, runs)
     _refuse_repeats(question, runs[0])
     runs = _alike(runs)
-    first = runs[0].tests
+    first, names = runs[0].tests, frames.classes.get(str(block["cell"].iloc[0]), ())
+    metric = frames.scored_by.bind(names or [str(k) for k in range(first[0].logits.shape[1])])
+    metric.check(np.concatenate([p.labels for p in first]))
     found = Gathered(
         question=question,
         images=np.concatenate([p.images for p in first]),
@@ -141,37 +145,42 @@ def gather(frames: Frames, question: Question, block: pd.DataFrame) -> Gathered 
         fold=_folds(first),
         searches=_searches_of(frames, block),
         nested=frames.study.folds > 1,
-        classes=frames.classes.get(str(block["cell"].iloc[0]), ()),
+        classes=names,
+        metric=metric,
         over_search=_over_search_by_trial(frames, block) if frames.study.folds > 1 else over_search(frames, block),
     )
     for run in runs:
-        found.predicted.setdefault(run.strategy, {})[run.seed] = np.concatenate([p.logits.argmax(axis=1) for p in run.tests])
+        said = [metric.said(p.logits, _temperature(frames, t, metric)) for t, p in zip(run.trials, run.tests, strict=True)]
+        found.predicted.setdefault(run.strategy, {})[run.seed] = np.concatenate([s.named for s in said])
+        if metric.probable:
+            found.probabilities.setdefault(run.strategy, {})[run.seed] = np.concatenate([s.probabilities for s in said])
         found.truth.setdefault(run.strategy, {})[run.seed] = np.concatenate([_of_truth(p) for p in run.tests])
         found.trials.setdefault(run.strategy, {})[run.seed] = run.trials
     return found
 
 
-def _alike(runs: Sequence[WholeRun]) -> list[WholeRun]:
-    """Repeat a single run of an exact strategy beside every seed of the others.
+def _temperature(frames: Frames, trial_id: str, metric: Metric) -> float:
+    """Of a run's validation images, where the metric is of calibrated probabilities; 1 where none are kept."""
+    val = frames.predictions(trial_id).get("val") if metric.calibrated else None
+    return 1.0 if val is None else metric.temperature(val.logits, val.labels)
 
-    An exact strategy is solved, not trained, so every seed would give the same network. Its copies do not vary, just as its runs would
-    not.
-    """
+
+def _alike(runs: Sequence[WholeRun]) -> list[WholeRun]:
+    """What is solved would be the same with every seed: where it was solved once, its run stands beside each of the others', so that its
+    runs do not vary, as they would not."""
     once = [r for r in runs if EVERY[r.strategy].exact and sum(r.strategy == o.strategy for o in runs) == 1]
     others = [r for r in runs if r not in once]
     return [*others, *(replace(r, seed=seed) for r in once for seed in dict.fromkeys(o.seed for o in others) or [r.seed])]
 
 
 def _of_truth(said: Predictions) -> np.ndarray:
-    """Return the softmax probability of the true class, [N] in [0, 1]."""
+    """[N] of 0 to 1: the softmax at the true class."""
     return np.asarray(np.exp(log_shares(said.logits)[np.arange(len(said.labels)), said.labels]))
 
 
 def _whole_runs(frames: Frames, block: pd.DataFrame) -> Iterator[WholeRun]:
-    """Yield the confirm runs that are complete. `analysis.data.missing` names the others.
-
-    With K outer folds, the runs K j to K j + K - 1 are one pass over all images and are yielded as one run.
-    """
+    """The confirm runs that are complete; those that are not, `analysis.data.missing` names. With outer folds, what runs K j to K j + K - 1
+    said, K folds, is one pass: a run each."""
     study = frames.study
     by = block.assign(seed=block["number"] // study.folds) if study.folds > 1 else block
     for strategy, own in by.groupby("strategy", sort=False):
@@ -183,10 +192,7 @@ def _whole_runs(frames: Frames, block: pd.DataFrame) -> Iterator[WholeRun]:
 
 
 def _refuse_strangers(frames: Frames, question: Question, runs: Sequence[WholeRun]) -> None:
-    """Raise EnvironmentProblem for a run on other images than the rest. The error names the file that differs.
-
-    Such runs cannot be paired, and leaving one out silently would change the verdict.
-    """
+    """Runs on other images cannot be paired, and leaving one out would change the verdict: the file that stands alone is named."""
     kinds: list[list[WholeRun]] = []
     for run in runs:
         same = [k for k in kinds if len(k[0].tests) == len(run.tests) and not any(map(Predictions.differs, k[0].tests, run.tests))]
@@ -208,24 +214,18 @@ def _refuse_strangers(frames: Frames, question: Question, runs: Sequence[WholeRu
 
 
 def _refuse_repeats(question: Question, run: WholeRun) -> None:
-    """Raise DataError for folds that share test images, whichever protocol the study was begun with.
-
-    They are no repeats of each other: one training would be counted several times.
-    """
+    """Folds that share test images are no repeats of each other: taken for some, one training would be counted several times. Raises
+    DataError, whatever the study was begun as."""
     if (twice := in_common([p.images.tolist() for p in run.tests])) is not None:
         raise DataError(
-            f"{question.name}: folds {twice[0]} and {twice[1]} are both tested on {twice[2]} images, so they are no repeats of "
-            "each other and no "
+            f"{question.name}: folds {twice[0]} and {twice[1]} are both tested on {twice[2]} images, so they are no repeats of each other and no "
             "verdict can rest on them; ask anew under another --name."
         )
 
 
 def _searches_of(frames: Frames, block: pd.DataFrame) -> dict[int, int]:
-    """Return by seed the search whose winner its runs trained.
-
-    The k-th of R searches has the confirm runs k, k + R, and so on, each on every fold. With nested folds each pass has searches of its
-    own.
-    """
+    """By seed, whose winner its runs trained: the k-th of R searches has the confirm runs k, k + R, ...; each k runs on every fold. Of nested
+    folds each pass has searches of its own."""
     if frames.study.folds > 1:
         return {int(number) // frames.study.folds: int(number) // frames.study.folds for number in block["number"]}
     return {int(seed): frames.study.search_of(int(number)) for seed, number in zip(block["seed"], block["number"], strict=True)}
@@ -241,32 +241,33 @@ def _groups(parts: list[Predictions]) -> np.ndarray | None:
 
 
 def compare_strategies(gathered: Gathered, resamples: int, tables: Tables) -> None:
-    """Score and compare the strategies of a question, and add the rows to `tables`."""
+    """Adds to `tables`."""
     folds = {s: runs_by_fold(gathered, s, resamples) for s in gathered.predicted}
     tables.runs += [row for strategy, parts in folds.items() for row in _run_rows(gathered, strategy, parts)]
     runs = {s: _joined(parts) for s, parts in folds.items()}
     sides = {s: _sides(gathered, s, own) for s, own in runs.items()}
-    macro = {s: own[st.PRIMARY] for s, own in runs.items()}
-    scores = [own.scores if gathered.nested else _by_seed(gathered, s, own) for s, own in macro.items()]
-    beside, searches = [_over_search(gathered, s) for s in macro], len(set(gathered.searches.values()))
+    metric = gathered.metric
+    main = {s: own[metric.key] for s, own in runs.items()}
+    scores = [own.scores if gathered.nested else _by_seed(gathered, s, own) for s, own in main.items()]
+    beside, searches = [_over_search(gathered, s) for s in main], len(set(gathered.searches.values()))
     searches = max(map(len, scores)) if gathered.nested else searches  # every run of nested folds is of a search of its own
-    collapses = dict(zip(macro, count_collapses(scores, beside, searches), strict=True))
-    small = small_classes(gathered.labels, gathered.classes)
-    for metric in st.METRICS:
+    collapses = dict(zip(main, count_collapses(scores, beside, searches, metric.margin / 100), strict=True))
+    small = small_classes(gathered.labels, gathered.classes, metric.words) if metric.by_class else ""
+    for name in gathered.metrics:
         for strategy, own in runs.items():
-            tables.strategies.append(_strategy_row(gathered, strategy, metric, own[metric], sides[strategy][metric], collapses[strategy]))
-            tables.seeds += _seed_rows(gathered, strategy, metric, _by_seed(gathered, strategy, sides[strategy][metric]))
+            tables.strategies.append(_strategy_row(gathered, strategy, name, own[name], sides[strategy][name], collapses[strategy]))
+            tables.seeds += _seed_rows(gathered, strategy, name, _by_seed(gathered, strategy, sides[strategy][name]))
     for a, b in combinations([s for s in runs if not EVERY[s].yardstick], 2):
         tables.secondary += [
-            _secondary_row(gathered, a, b, m, difference_of(sides[a][m], sides[b][m])) for m in st.METRICS if m != st.PRIMARY
+            _secondary_row(gathered, a, b, m, difference_of(sides[a][m], sides[b][m])) for m in gathered.metrics if m != metric.key
         ]
         tables.pairs.append(
             Compared(
                 question=gathered.question,
                 a=a,
                 b=b,
-                estimate=difference_of(sides[a][st.PRIMARY], sides[b][st.PRIMARY]),
-                seeds=min(len(runs[s][st.PRIMARY].scores) if gathered.nested else len(gathered.predicted[s]) for s in (a, b)),
+                estimate=difference_of(sides[a][metric.key], sides[b][metric.key]),
+                seeds=min(len(runs[s][metric.key].scores) if gathered.nested else len(gathered.predicted[s]) for s in (a, b)),
                 collapses=tuple(f"of {s}, {why}" for s in (a, b) if (why := collapse_reason(collapses[s], collapses[s]))),
                 small_classes=small,
             )
@@ -277,30 +278,35 @@ Side = Runs | CrossFitted
 
 
 def _sides(gathered: Gathered, strategy: str, runs: dict[str, Runs]) -> Mapping[str, Side]:
-    """Return by metric what is compared for a strategy: its runs, or with nested folds its passes."""
+    """By metric, what of a strategy is compared: its runs, or with nested folds its passes."""
     if not gathered.nested:
         return runs
-    folds = outer_folds(gathered)
-    return {m: cross_fit(np.stack([*gathered.predicted[strategy].values()]), folds, m) for m in st.METRICS}
+    folds, predicted = outer_folds(gathered), [*gathered.predicted[strategy].values()]
+    found = {m: cross_fit(np.stack(predicted), folds, m) for m in st.METRICS}
+    if gathered.metric.key not in found:
+        shares = gathered.probabilities.get(strategy, {}).values() or [None] * len(predicted)
+        said = [Said(named=p, probabilities=q) for p, q in zip(predicted, shares, strict=True)]
+        found[gathered.metric.key] = cross_fit_asked(said, folds, gathered.metric)
+    return found
 
 
 def outer_folds(gathered: Gathered) -> OuterFolds:
-    """Return the test images of nested folds with their labels, folds and groups."""
+    """The images of nested folds."""
     return OuterFolds(labels=gathered.labels, fold=gathered.fold, classes=gathered.num_classes, groups=gathered.groups)
 
 
 def side_of(gathered: Gathered, strategy: str, resamples: int) -> Side:
-    """Return what is compared for a strategy on the primary metric."""
-    return _sides(gathered, strategy, {} if gathered.nested else runs_by_metric(gathered, strategy, resamples))[st.PRIMARY]
+    """What of a strategy is compared, on the study's metric."""
+    return _sides(gathered, strategy, {} if gathered.nested else runs_by_metric(gathered, strategy, resamples))[gathered.metric.key]
 
 
 def mean_of(side: Side) -> Estimate:
-    """Return the strategy's mean score with its uncertainty."""
+    """The strategy's score."""
     return mean_estimate(side) if isinstance(side, Runs) else cross_fitting.mean_estimate(side)
 
 
 def difference_of(a: Side, b: Side) -> Estimate:
-    """Return A minus B. Both must be runs, or both passes over nested folds."""
+    """A minus B, both of one kind."""
     if isinstance(a, CrossFitted) and isinstance(b, CrossFitted):
         return cross_fitting.difference(a, b)
     assert isinstance(a, Runs) and isinstance(b, Runs)
@@ -308,7 +314,7 @@ def difference_of(a: Side, b: Side) -> Estimate:
 
 
 def runs_by_metric(gathered: Gathered, strategy: str, resamples: int) -> dict[str, Runs]:
-    """Return the scored runs of a strategy by metric. Each of several folds is scored for itself."""
+    """Where there are several folds, each is scored for itself."""
     return _joined(runs_by_fold(gathered, strategy, resamples))
 
 
@@ -319,42 +325,45 @@ def runs_by_fold(gathered: Gathered, strategy: str, resamples: int) -> list[dict
     for again in gathered.resample(resamples):
         predicted, labels = (p[again.images] for p in by_seed.values()), gathered.labels[again.images]
         units = st.image_units(len(labels), again.groups)
-        parts.append(score_runs(predicted, search, labels, gathered.num_classes, again.weights, units))
+        shares = [q[again.images] for q in gathered.probabilities.get(strategy, {}).values()]
+        parts.append(
+            score_runs(predicted, search, labels, gathered.num_classes, again.weights, units, asked=gathered.metric, probabilities=shares)
+        )
     return parts
 
 
 def _joined(parts: Sequence[dict[str, Runs]]) -> dict[str, Runs]:
-    return {m: join_folds([part[m] for part in parts]) for m in st.METRICS}
+    return {m: join_folds([part[m] for part in parts]) for m in parts[0]}
 
 
 def _run_rows(gathered: Gathered, strategy: str, parts: Sequence[dict[str, Runs]]) -> Rows:
-    """Return one row per network and metric. The network is given, so its interval is over test images alone."""
+    """Each network's own score: it is what it is, so its interval is over test images alone."""
     out: Rows = []
     for fold, part in enumerate(parts) if gathered.trials else ():
         for metric, runs in part.items():
             own = zip(gathered.trials[strategy].values(), runs.scores, runs.resampled, strict=True)
             for trials, score, again in {trials[fold]: (trials, score, again) for trials, score, again in own}.values():
-                low, high = share_interval(images_estimate(float(score), again, runs.units))
+                low, high = share_interval(images_estimate(float(score), again, runs.units, runs.metric))
                 out.append({"trial_id": trials[fold], "metric": metric, "score": float(score), "low": low, "high": high})
     return out
 
 
 def _by_seed(gathered: Gathered, strategy: str, runs: Side) -> np.ndarray:
-    """Return the scores [K] by seed: the mean over several folds. With nested folds it is one score a pass, over all its predictions."""
+    """Scores [K], the mean over folds where there are several; of nested folds one a pass, of all its predictions together."""
     if isinstance(runs, CrossFitted):
         return runs.scores
     return runs.scores.reshape(-1, len(gathered.predicted[strategy])).mean(axis=0)
 
 
 def _over_search(gathered: Gathered, strategy: str) -> np.ndarray:
-    """Return [K] validation scores beside the search's, in the order of the runs, or by fold where folds are nested. NaN: not known."""
+    """[K], in the order of its runs, of nested folds by fold; NaN where it is not known."""
     known, trials = gathered.over_search.get(strategy, {}), gathered.trials.get(strategy, {})
     by_fold = (trial for fold in zip(*trials.values(), strict=True) for trial in fold)
     return np.array([known.get(run, math.nan) for run in (by_fold if gathered.nested else gathered.predicted[strategy])])
 
 
 def _over_search_by_trial(frames: Frames, block: pd.DataFrame) -> dict[str, dict[str, float]]:
-    """Return `over_search` by trial, for nested folds, whose confirm runs each have a seed of their own."""
+    """`over_search` of nested folds, whose confirm runs have a seed each."""
     by_seed = over_search(frames, block)
     return {str(s): {str(t): by_seed[s][k] for t, k in zip(own.trial_id, own.seed, strict=True)} for s, own in block.groupby("strategy")}
 

@@ -1,27 +1,31 @@
-"""The network handed over in place of a compared one, and what to say of it: training length, number of images and the reasons."""
+"""What was handed over in the place of a compared network, and what to say of it: how long it was trained, on how many images, and why."""
 
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from study.scoring.metric import DEFAULT, Metric
+
 
 @dataclass(frozen=True, kw_only=True)
 class Length:
-    """A number of epochs that was tried, and the validation macro-F1 of each of its runs at the last epoch."""
+    """A number of epochs that was tried, and the validation score of each of its runs at the last one."""
 
     epochs: int
     validation: tuple[float, ...]
 
+    metric: Metric = DEFAULT
+
     @property
     def text(self) -> str:
-        mean = 100 * sum(self.validation) / len(self.validation)
+        mean = self.metric.shown(sum(self.validation) / len(self.validation))
         return f"{mean:.1f} after {epochs_of(self.epochs)} ({len(self.validation)} run{'s' * (len(self.validation) != 1)})"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Delivered:
-    """The origin of a network that is handed over. Scores are shares in [0, 1]."""
+    """How a network that is handed over came about. Scores are higher where better."""
 
     epochs: int
     images: int  # it was trained on, validation images among them
@@ -31,26 +35,27 @@ class Delivered:
     calibration_runs: int  # whose validation images the temperature was fitted on; 0: it was not fitted
     calibration_images: int
     error: float | None  # expected calibration error to expect: on validation images that the temperature was not fitted on
-    compared: float | None  # mean test macro-F1 of the compared networks of its data set
+    compared: float | None  # mean test score of the compared networks of its data set
     compared_strategy: str  # theirs, where it is another; else empty
     grown: float | None = None  # when the study first grew since
+    metric: Metric = DEFAULT
 
     @property
     def text(self) -> str:
-        """Return a few words about its training."""
+        """Of its training, in a few words."""
         return f"{epochs_of(self.epochs)}, trained on {self.images:,} images"
 
     @property
     def tried(self) -> str:
-        """Return how the length of its training was chosen, or "" where there was nothing to choose."""
+        """How its length was chosen; empty where there was nothing to choose."""
         if len(self.lengths) < 2:
             return ""
         tried = ", ".join(n.text for n in self.lengths)
-        return f"validation macro-F1 {tried}; taken is the longest that is not lower by more than one standard error"
+        return f"validation {self.metric.words} {tried}; taken is the longest that is not lower by more than one standard error"
 
     @property
     def calibration(self) -> str:
-        """Return where its temperature comes from, with the calibration error that was measured."""
+        """Where its temperature comes from, with the error that was measured."""
         if not self.calibration_runs:
             return "no temperature: no validation predictions were kept"
         many = self.calibration_runs > 1
@@ -67,42 +72,44 @@ class Delivered:
 
     @property
     def beside(self) -> str:
-        """Return the score of the compared networks in points, or "" where they have none."""
+        """The compared networks' score, in points; empty where they have none."""
         whose = f" ({self.compared_strategy})" if self.compared_strategy else ""
-        return "" if self.compared is None else f"the networks compared above{whose}: {100 * self.compared:.1f}"
+        return "" if self.compared is None else f"the networks compared above{whose}: {self.metric.shown(self.compared):.1f}"
 
     @property
     def outdated(self) -> str:
-        """Return a sentence where it was delivered before the study grew, else ""."""
+        """That it was delivered before the study grew; else empty."""
         return "" if self.grown is None else f"delivered on {day(self.at)}, before the study grew on {day(self.grown)}"
 
 
-def delivered_of(entry: Mapping[str, Any], amendments: Sequence[Mapping[str, Any]], compared: float | None, strategy: str) -> Delivered:
-    """Read a network's entry of delivered.json.
-
-    `compared` is the mean test score of the networks of `strategy` that the study compared, or None.
-    """
+def delivered_of(
+    entry: Mapping[str, Any], amendments: Sequence[Mapping[str, Any]], compared: float | None, strategy: str, metric: Metric = DEFAULT
+) -> Delivered:
+    """`entry`: of delivered.json; `compared`: the mean test score of the compared `strategy`'s networks."""
     calibration = entry.get("calibration", {})
     return Delivered(
         epochs=entry["epochs"],
         images=entry["images"],
         at=entry["at"],
-        lengths=tuple(Length(epochs=n["epochs"], validation=tuple(n["validation"])) for n in entry["lengths"] if n["validation"]),
+        lengths=tuple(
+            Length(epochs=n["epochs"], validation=tuple(n["validation"]), metric=metric) for n in entry["lengths"] if n["validation"]
+        ),
         temperature=entry["temperature"],
         calibration_runs=int(calibration.get("runs") or 0),
         calibration_images=int(calibration.get("images") or 0),
         error=calibration.get("after"),
         compared=compared,
         compared_strategy=strategy,
+        metric=metric,
         grown=min((a["at"] for a in amendments if a["at"] > entry["at"]), default=None),
     )
 
 
 def day(at: float) -> str:
-    """Return the day in UTC, as in 2026-11-30."""
+    """2026-11-30, UTC."""
     return time.strftime("%Y-%m-%d", time.gmtime(at))
 
 
 def epochs_of(count: int) -> str:
-    """Return the number in words, as in "1 epoch" or "30 epochs"."""
+    """1 epoch, 30 epochs."""
     return f"{count} epoch{'s' * (count != 1)}"

@@ -14,7 +14,7 @@ import pandas as pd
 
 from analysis.data.frames import Frames
 from analysis.data.spent import cost_seconds
-from study.records import OBJECTIVE
+from study.scoring.metric import Metric, without_score
 
 ORDERS = 500
 BAND = (0.1, 0.9)  # of the orders
@@ -23,7 +23,7 @@ BAND = (0.1, 0.9)  # of the orders
 def equal_compute(frames: Frames) -> pd.DataFrame:
     """Return one row per question and strategy. The budget is what all random trials of the question's cheapest strategy cost.
 
-    `expected`, `low`, `high` describe the best validation macro-F1 within that budget: mean and 80 % interval over orders. They are NaN
+    `expected`, `low`, `high` describe the best validation score within that budget: mean and 80 % interval over orders. They are NaN
     where not one trial fits.
     """
     own = frames.random_trials()
@@ -35,7 +35,7 @@ def equal_compute(frames: Frames) -> pd.DataFrame:
         return pd.DataFrame()
     priced = pd.concat(found)
     priced["question"] = frames.questions(priced)
-    return pd.DataFrame([row for _, block in priced.groupby("question", sort=False) for row in _question(block)])
+    return pd.DataFrame([row for _, block in priced.groupby("question", sort=False) for row in _question(block, frames.scored_by)])
 
 
 def _pace(trials: pd.DataFrame) -> float:
@@ -44,11 +44,11 @@ def _pace(trials: pd.DataFrame) -> float:
     return float((cost_seconds(timed) / timed.images).median())
 
 
-def _question(block: pd.DataFrame) -> list[dict[str, Any]]:
+def _question(block: pd.DataFrame, metric: Metric) -> list[dict[str, Any]]:
     budget = float(block.groupby("strategy").price.sum().min())
     rows = []
     for strategy, own in block.groupby("strategy", sort=False):
-        scores = own[OBJECTIVE].fillna(0.0).to_numpy(float) if OBJECTIVE in own else np.zeros(len(own))  # a diverged trial found nothing
+        scores = without_score(own[metric.recorded].to_numpy(float), metric) if metric.recorded in own else np.zeros(len(own))
         best, within = best_within(scores, own.price.to_numpy(float), budget)
         fits = within.max() > 0
         low, high = np.quantile(best, BAND) if fits else (np.nan, np.nan)

@@ -7,10 +7,12 @@ from typing import Any
 from analysis.data.frames import Frames
 from analysis.data.predictions import read_predictions
 from analysis.findings.delivered import delivered_of
-from analysis.findings.pick import Pick, calibrated_by, macro, share_of
+from analysis.findings.pick import Pick, calibrated_by, tested
 from analysis.statistics import resampling as st
 from study.question.config import TrialConfig
 from study.records import Ask
+from study.scoring.decide import Deciding
+from study.scoring.metric import Metric
 
 
 def with_delivered(frames: Frames, picks: Sequence[Pick], resamples: int = st.RESAMPLES) -> list[Pick]:
@@ -44,14 +46,21 @@ def to_use(picks: Sequence[Pick]) -> list[Pick]:
     return list(chosen.values())
 
 
+def _rule(metric: Metric, entry: Mapping[str, Any]) -> Deciding:
+    """By what validation images said of runs of its length; where nothing was kept, the likeliest class, or what costs least."""
+    own = entry.get("threshold")
+    return Deciding(metric=metric, threshold=own["at"], of=own["of"]) if own else Deciding(metric=metric)
+
+
 def _pick(frames: Frames, entry: Mapping[str, Any], ask: Ask, compared: Pick | None, resamples: int) -> Pick:
     config = TrialConfig.from_dict(ask.config)
     cell = frames.cells.get(ask.cell, config.cell)
     average = compared.average if compared else None
     other = compared.cell.strategy if compared and compared.cell.strategy != cell.strategy else ""
     test = read_predictions(frames.ledger, ask.trial_id).get("test")
-    delivered = delivered_of(entry, frames.amendments, average, other)
-    score = share_of(test, *macro(test, test.logits, resamples)) if test is not None else None
+    delivered = delivered_of(entry, frames.amendments, average, other, frames.scored_by)
+    metric = frames.scored_by.bind(frames.classes.get(ask.cell) or frames.classes.get(cell.id) or ())
+    score = tested(test, test.logits, resamples, metric, entry["temperature"]) if test is not None else None
     return Pick(
         cell=cell,
         question=frames.question_of(cell),
@@ -66,4 +75,6 @@ def _pick(frames: Frames, entry: Mapping[str, Any], ask: Ask, compared: Pick | N
         reason=entry["reason"],
         leads=True,
         delivered=delivered,
+        metric=metric,
+        deciding=_rule(metric, entry),
     )

@@ -4,7 +4,7 @@ No test score chooses anything here. The strategy is the verdict's: the one left
 good enough; or of those not shown to be worse the cheapest, where that is not expected to cost more than is worth having, and the best on
 validation where it is. Where one of them was cut short there
 is no verdict yet, and the best on validation is taken;
-of its confirm runs the one with the best validation macro-F1; of several backbones or sizes the one whose confirm runs did best on
+of its confirm runs the one with the best validation score; of several backbones or sizes the one whose confirm runs did best on
 validation. So the test score beside it is one that nothing was picked by. With outer folds it is that of all the strategy's networks, each
 on the images that it never saw: a fold alone has few.
 """
@@ -29,16 +29,17 @@ from analysis.statistics import resampling as st
 from analysis.statistics.intervals import difference_interval, images_estimate, share_interval
 from study.console.text import joined
 from study.errors import ConfigError, nearest
-from study.inference.softmax import pooled
-from study.metrics import calibration_error, counts, fit_temperature, log_shares
+from study.inference.softmax import pooled, softmax
+from study.metrics import calibration_error, fit_temperature, log_shares
 from study.question.config import Cell
-from study.records import OBJECTIVE
+from study.scoring.decide import Deciding, decide_by
+from study.scoring.metric import DEFAULT, Metric, Said
 from study.strategies import EVERY
 
 
 @dataclass(frozen=True, kw_only=True)
 class Score:
-    """A score as a share in [0, 1], or a difference in [-1, 1], with its 95 % interval over test images or whole recording sessions."""
+    """Higher where better: shares in [0, 1] of most metrics, of a difference in [-1, 1]; the interval is 95 % over test images (whole sessions where there are any)."""
 
     mean: float
     low: float
@@ -82,14 +83,17 @@ class Pick:
     settings: Mapping[str, Any]  # what was searched
     seed: int
     epoch: int  # of the kept checkpoint
-    validation: float  # its macro-F1 there, optimistic
-    test: Score | None = None  # its macro-F1; None where nothing was confirmed
+    validation: float  # its score there, optimistic
+    test: Score | None = None  # None where nothing was confirmed
     calibrated: Calibrated | None = None
     together: Together | None = None
     reason: str = ""  # why this strategy, of the one that speaks for its question; else empty
     leads: bool = False  # the one for its data set
-    average: float | None = None  # mean test macro-F1 of its runs
+    average: float | None = None  # mean test score of its runs
     folds: int = 1  # outer folds, of which its network saw all but one; `test` and `calibrated` are of the networks of all of them
+    metric: Metric = DEFAULT
+    deciding: Deciding = Deciding()  # how its calibrated probabilities become an answer
+    decided: Score | None = None  # on test by that rule, where it is another than the comparison's
     delivered: Delivered | None = None  # how it came about, where it is no compared network but the one that is handed over
 
     @property
@@ -110,6 +114,12 @@ class Pick:
         if self.temperature != 1.0:
             return f"temperature {self.temperature:.2f}, whose error was not measured"
         return "probabilities as trained"
+
+    @property
+    def rule(self) -> str:
+        """How it decides, where it does not say the likeliest class, and what it then scores; else empty."""
+        text = self.deciding.text(self.metric.classes)
+        return f"{text}: test {self.metric.words} {points(self.decided, self.metric)}" if text and self.decided else text
 
     @property
     def named(self) -> str:
@@ -148,13 +158,13 @@ class Pick:
     def scores(self) -> str:
         """Return its test score in words."""
         if self.delivered is not None and self.folds > 1 and self.test is not None:
-            return f"its strategy's {self.folds} networks, each on the images that it never saw: test macro-F1 {points(self.test)}"
+            return f"its strategy's {self.folds} networks, each on the images that it never saw: test {self.metric.words} {points(self.test, self.metric)}"
         if self.delivered is not None:
-            own = "no test predictions are kept" if self.test is None else f"test macro-F1 {points(self.test)}"
+            own = "no test predictions are kept" if self.test is None else f"test {self.metric.words} {points(self.test, self.metric)}"
             return f"{own}; {self.delivered.beside}" if self.delivered.beside else own
         if self.test is None:
-            return f"validation macro-F1 {100 * self.validation:.1f} (of the search, optimistic; not confirmed, no test score)"
-        return f"test macro-F1 {points(self.test)}"
+            return f"validation {self.metric.words} {self.metric.shown(self.validation):.1f} (of the search, optimistic; not confirmed, no test score)"
+        return f"test {self.metric.words} {points(self.test, self.metric)}"
 
     @property
     def gain(self) -> str:
@@ -163,7 +173,7 @@ class Pick:
         if t is None:
             return ""
         return (
-            f"all {t.networks} confirm runs together: test macro-F1 {points(t.test)}, {points(t.gain, signed=True)} points over "
+            f"all {t.networks} confirm runs together: test {self.metric.words} {points(t.test, self.metric)}, {gained(t.gain)} {self.metric.short} over "
             f"one of them on average, at {t.networks} times the cost"
         )
 
@@ -173,10 +183,21 @@ def in_words(settings: Mapping[str, Any]) -> str:
     return ", ".join(f"{k} {v:.3g}" if isinstance(v, float) else f"{k} {v}" for k, v in settings.items())
 
 
-def points(score: Score, signed: bool = False) -> str:
-    """Return the score and its interval in points of macro-F1."""
-    form = "{:+.1f} [{:+.1f}, {:+.1f}]" if signed else "{:.1f} [{:.1f}, {:.1f}]"
-    return form.format(100 * score.mean, 100 * score.low, 100 * score.high)
+def points(score: Score, metric: Metric) -> str:
+    """A score with its interval, as people read it: "83.1 [80.2, 85.5]"."""
+    low, high = metric.interval(score.low, score.high)
+    return f"{metric.shown(score.mean):.1f} [{low:.1f}, {high:.1f}]"
+
+
+def natural(score: Score, metric: Metric) -> dict[str, float]:
+    """mean, low and high as the metric's own numbers: those of a loss are positive."""
+    ends = sorted(metric.natural(v) for v in (score.low, score.high))
+    return {"mean": metric.natural(score.mean), "low": ends[0], "high": ends[1]}
+
+
+def gained(score: Score) -> str:
+    """A gain with its interval, more being better."""
+    return f"{100 * score.mean:+.1f} [{100 * score.low:+.1f}, {100 * score.high:+.1f}]"
 
 
 def pick_all(frames: Frames, answers: Sequence[Ranking], resamples: int = st.RESAMPLES) -> list[Pick]:
@@ -272,12 +293,12 @@ def _fits(pick: Pick, wanted: str) -> bool:
 
 
 def _pick(frames: Frames, cell: Cell, resamples: int) -> Pick | None:
-    """Return the pick of a cell, or None where none of its trials has finished."""
-    done, t = frames.confirmed(), frames.trials
-    own = done[(done.cell == cell.id) & done[OBJECTIVE].notna()] if len(done) else done
+    """None where nothing of it has finished."""
+    done, t, objective = frames.confirmed(), frames.trials, frames.scored_by.recorded
+    own = done[(done.cell == cell.id) & done[objective].notna()] if len(done) else done
     confirmed = len(own) > 0
     if confirmed:
-        own = own.sort_values([OBJECTIVE, "number"], ascending=[False, True], kind="stable")
+        own = own.sort_values([objective, "number"], ascending=[False, True], kind="stable")
         own = own[own.splits == own.iloc[0].splits]  # networks of other folds have trained on this one's test images
     else:
         own = t[t.trial_id == frames.chosen.get(cell.id, "")] if len(t) else t
@@ -293,7 +314,8 @@ def _pick(frames: Frames, cell: Cell, resamples: int) -> Pick | None:
         settings={k: v.item() if isinstance(v, np.generic) else v for k, v in searched.items() if not pd.isna(v)},
         seed=int(first.seed),
         epoch=int(first.best_epoch),
-        validation=float(first[OBJECTIVE]),
+        validation=float(first[objective]),
+        metric=frames.scored_by.bind(frames.classes[cell.id]) if cell.id in frames.classes else frames.scored_by,
     )
     if frames.study.folds > 1 and confirmed:
         return _scored_over_folds(frames, pick, done[done.cell == cell.id], resamples)
@@ -301,22 +323,21 @@ def _pick(frames: Frames, cell: Cell, resamples: int) -> Pick | None:
 
 
 def _scored_over_folds(frames: Frames, pick: Pick, runs: pd.DataFrame, resamples: int) -> Pick:
-    """Add the scores of the networks of all folds, each on its own images.
-
-    `validation` becomes their mean, since each network was scored on other images.
-    """
-    pick = dataclasses.replace(pick, trials=pick.trials[:1], folds=frames.study.folds, validation=float(runs[OBJECTIVE].mean()))
+    """With what the networks of all folds said of their own; `validation` is their mean, since each was scored on other images."""
+    pick = dataclasses.replace(
+        pick, trials=pick.trials[:1], folds=frames.study.folds, validation=float(runs[frames.scored_by.recorded].mean())
+    )
     passes = pooled_passes(frames, runs)
     if not passes:
         return pick
-    each = [macro(p["test"], p["test"].logits, resamples) for p in passes]
-    score, again = float(np.mean([s for s, _ in each])), np.mean([r for _, r in each], axis=0)
     temperature = fit_temperature(*(np.concatenate([getattr(p["val"], part) for p in passes]) for part in ("logits", "labels")))
+    each = [scored(p["test"], p["test"].logits, resamples, pick.metric, temperature) for p in passes]
+    score, again = float(np.mean([s for s, _ in each])), np.mean([r for _, r in each], axis=0)
     found = [calibrated_by(temperature, p["test"]) for p in passes]
     before, after = (float(np.mean([getattr(c, when) for c in found])) for when in ("before", "after"))
     return dataclasses.replace(
         pick,
-        test=share_of(passes[0]["test"], score, again),
+        test=share_of(passes[0]["test"], score, again, pick.metric),
         calibrated=Calibrated(temperature=temperature, before=before, after=after),
         average=score,
     )
@@ -329,19 +350,23 @@ def _scored(frames: Frames, pick: Pick, resamples: int) -> Pick:
         return pick
     val, test = ([own[split] for own in said.values()] for split in ("val", "test"))
     same = not any(other.differs(test[0]) for other in test[1:])
-    alone, again = macro(test[0], test[0].logits, resamples)
-    pick = dataclasses.replace(pick, test=share_of(test[0], alone, again), calibrated=calibrate(val[0], test[0]), average=alone)
+    metric, temperatures = pick.metric, [metric_temperature(pick.metric, v) for v in val]
+    alone, again = scored(test[0], test[0].logits, resamples, metric, temperatures[0])
+    pick = dataclasses.replace(pick, test=share_of(test[0], alone, again, metric), calibrated=calibrate(val[0], test[0]), average=alone)
+    deciding = decide_by(metric, softmax(val[0].logits / pick.temperature), val[0].labels)
+    decided = None if deciding.threshold is None or metric.costs else ruled(test[0], deciding, pick.temperature, resamples)
+    pick = dataclasses.replace(pick, deciding=deciding, decided=decided)
     if len(test) < 2 or not same:
         return pick
-    each = [macro(p, p.logits, resamples) for p in test]
+    each = [scored(p, p.logits, resamples, metric, t) for p, t in zip(test, temperatures, strict=True)]
     both_val, both_test = (dataclasses.replace(p[0], logits=pooled([q.logits for q in p])) for p in (val, test))
-    score, resampled = macro(both_test, both_test.logits, resamples)
+    score, resampled = scored(both_test, both_test.logits, resamples, metric, metric_temperature(metric, both_val))
     mean, mean_again = float(np.mean([s for s, _ in each])), np.mean([r for _, r in each], axis=0)
-    gain = images_estimate(score - mean, resampled - mean_again, st.image_units(len(test[0].labels), test[0].groups))
+    gain = images_estimate(score - mean, resampled - mean_again, st.image_units(len(test[0].labels), test[0].groups), metric)
     low, high = difference_interval(gain)
     together = Together(
         networks=len(test),
-        test=share_of(both_test, score, resampled),
+        test=share_of(both_test, score, resampled, metric),
         gain=Score(mean=gain.mean, low=low, high=high),
         calibrated=calibrate(both_val, both_test),
     )
@@ -359,15 +384,36 @@ def calibrated_by(t: float, test: Predictions) -> Calibrated:
     return Calibrated(temperature=t, before=before, after=after)
 
 
-def macro(about: Predictions, logits: np.ndarray, resamples: int) -> tuple[float, np.ndarray]:
-    """Return macro-F1, and macro-F1 on resampled images [B]. Every network gets the same draws."""
+def metric_temperature(metric: Metric, val: Predictions) -> float:
+    """What the metric divides a network's logits by; 1 where it is of uncalibrated ones."""
+    return metric.temperature(val.logits, val.labels)
+
+
+def scored(about: Predictions, logits: np.ndarray, resamples: int, metric: Metric, temperature: float = 1.0) -> tuple[float, np.ndarray]:
+    """The score, and the same on resampled images [B], the same draws for every network. `temperature`: where the metric is of calibrated
+    probabilities."""
     weights = st.shared_weights(len(about.labels), about.groups, resamples)
-    said, classes, score = logits.argmax(axis=1), logits.shape[1], st.METRICS[st.PRIMARY]
-    return float(score(counts(said, about.labels, classes))), score(counts(said, about.labels, classes, weights))
+    said = metric.said(logits, temperature if metric.calibrated else 1.0)
+    one, again = (metric.score(about.labels, said, w, logits.shape[1]) for w in (None, weights))
+    return float(one), np.where(np.isnan(again), float(one), again)
 
 
-def share_of(about: Predictions, score: float, resampled: np.ndarray) -> Score:
-    low, high = share_interval(images_estimate(score, resampled, st.image_units(len(about.labels), about.groups)))
+def tested(about: Predictions, logits: np.ndarray, resamples: int, metric: Metric, temperature: float = 1.0) -> Score:
+    """The same with its interval over images."""
+    return share_of(about, *scored(about, logits, resamples, metric, temperature), metric)
+
+
+def ruled(about: Predictions, deciding: Deciding, temperature: float, resamples: int) -> Score:
+    """The score of what `deciding` says of calibrated probabilities, with its interval over images."""
+    said = Said(named=deciding(softmax(about.logits / temperature)))
+    weights = st.shared_weights(len(about.labels), about.groups, resamples)
+    one, again = (deciding.metric.score(about.labels, said, w) for w in (None, weights))
+    return share_of(about, float(one), again, deciding.metric)
+
+
+def share_of(about: Predictions, score: float, resampled: np.ndarray, metric: Metric) -> Score:
+    units = st.image_units(len(about.labels), about.groups)
+    low, high = share_interval(images_estimate(score, resampled, units, metric))
     return Score(mean=score, low=low, high=high)
 
 
@@ -407,8 +453,8 @@ def _rank(frames: Frames, pick: Pick) -> tuple[float, tuple[float, int, int]]:
 
 
 def _on_validation(frames: Frames, pick: Pick) -> float:
-    """Return the mean validation macro-F1 of its runs."""
+    """Mean validation score of its runs."""
     if pick.folds > 1:
         return pick.validation
     t = frames.trials
-    return float(t[t.trial_id.isin(pick.trials)][OBJECTIVE].mean())
+    return float(t[t.trial_id.isin(pick.trials)][frames.scored_by.recorded].mean())

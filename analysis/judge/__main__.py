@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from analysis.judge.as_values import judged_values
-from analysis.judge.judged import METRICS, Judged, Side, find_metric, judge
+from analysis.judge.judged import Judged, Side, judge
 from analysis.judge.labels import Labels, named_table, read_labels
 from analysis.judge.page import KIND, render
 from analysis.judge.predictions import read_predictions
@@ -22,6 +22,7 @@ from study.console.arguments import Parser, add_overwrite
 from study.console.command import command
 from study.console.text import shown
 from study.errors import ConfigError
+from study.scoring.metric import FORMS, MEMBERS, Metric, find_metric
 from study.storage import outputs
 
 MOST_FILES = 100  # a side
@@ -41,8 +42,10 @@ def parser() -> Parser:
     p.add_argument("--names", nargs=2, metavar=("A", "B"), help="what to call the two sides (default: by their files)")
     p.add_argument("--groups", metavar="COLUMN", help="of the labels: what belongs together, as a patient's images do")
     p.add_argument("--classes", nargs="+", metavar="CLASS", help="all classes, where some have no test image")
-    p.add_argument("--metric", default="macro_f1", help=f"one of {', '.join(METRICS)} (default: macro_f1)")
-    p.add_argument("--margin", type=float, default=1.0, help="points that a difference must have to be worth having (default: 1)")
+    p.add_argument("--metric", default="macro_f1", help=f"one of {', '.join(FORMS.get(m, m) for m in MEMBERS)} (default: macro_f1)")
+    p.add_argument(
+        "--margin", type=float, help="a difference that is worth having, in the metric's unit (default: 1; of costs, the cheapest mistake)"
+    )
     p.add_argument("--json", action="store_true", help="print the verdict as JSON instead (docs/verdict.schema.json)")
     p.add_argument("--out", default="verdict.html", help="the page (default: verdict.html)")
     p.add_argument("--exit-code", action="store_true", help="end with 10 where A is better, 11 where B is, 0 where they are equal, 12 else")
@@ -52,13 +55,13 @@ def parser() -> Parser:
 
 @command(parser, "stopped")
 def main(args: argparse.Namespace) -> int:
-    find_metric(args.metric)
+    metric = find_metric(args.metric)
     check_options(margin=args.margin)
     own, others, given = _sides(args.files, args.a, args.b, args.labels)
     outputs.check_output(args.out, KIND, "--out", overwrite=args.overwrite)
     names = _names(own, others, args.names)
     truth = read_labels(given, groups=args.groups, classes=args.classes)
-    a, b = (_read(name, files, truth) for name, files in zip(names, (own, others), strict=True))
+    a, b = (_read(name, files, truth, metric) for name, files in zip(names, (own, others), strict=True))
     found = judge(truth, a, b, metric=args.metric, margin=args.margin)
     page = render(found, RESAMPLES)
     outputs.write_output(args.out, page.encode("utf-8", "backslashreplace"), KIND, "--out", overwrite=args.overwrite)
@@ -112,8 +115,12 @@ def _names(own: Sequence[str], others: Sequence[str], given: Sequence[str] | Non
     return names if all(names) and names[0] != names[1] else ["A", "B"]
 
 
-def _read(name: str, files: Sequence[str], truth: Labels) -> Side:
-    return Side(name=name, files=tuple(files), said=tuple(read_predictions(f, truth) for f in files))
+def _read(name: str, files: Sequence[str], truth: Labels, metric: Metric) -> Side:
+    """Of costs, the class that costs least by the probabilities of a file, and the one that it names where it has none."""
+    said = [read_predictions(f, truth, probable=metric.probable, costs=metric.costs is not None) for f in files]
+    bound, shares = metric.bind(truth.classes), [s.probabilities for s in said]
+    named = [bound.decide(s.probabilities) if metric.costs and s.probabilities is not None else s.named for s in said]
+    return Side(name=name, files=tuple(files), said=tuple(named), probabilities=tuple(s for s in shares if s is not None))
 
 
 def _code(found: Judged) -> int:

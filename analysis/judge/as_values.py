@@ -1,26 +1,27 @@
-"""The verdict on two sides as plain values, in the shape of a study's verdict (docs/verdict.schema.json)."""
+"""The verdict on two sides as plain values, in the shape of a study's (docs/verdict.schema.json)."""
 
 from typing import Any
 
 from analysis.findings.verdict_pairs import pair_row
 from analysis.judge.judged import Judged, side_rows
 from analysis.judge.words import headline, sentences, warnings
-from analysis.page.verdict_values import FORMAT, known, pair_values
+from analysis.page.verdict_values import FORMAT, known, pair_values, side_values
 
 
 def judged_values(found: Judged) -> dict[str, Any]:
-    """Return the verdict as plain values. Scores are shares in [0, 1], `margin` is in points."""
+    """The metrics' own numbers; `margin` in the unit of the one decided on."""
     a, b = found.sides
     metrics: dict[str, dict[str, Any]] = {s.name: {} for s in found.sides}
     for row in side_rows(found):
-        metrics[row["side"]][row["metric"]] = {k: row[k] for k in ("mean", "low", "high", "scores")}
+        own = (row[k] for k in ("mean", "low", "high", "scores"))
+        metrics[row["side"]].update(side_values(found.metric, row["metric"], *own))
     scope = "files" if found.scope == "files" else "configurations"
     labels, groups = found.truth.labels, found.truth.groups
     values = {
         "format": FORMAT,
         "of": "judge",
         "name": None,
-        "metric": found.metric,
+        "metric": found.metric.text,
         "margin": found.margin,
         "final": True,
         "sentences": sentences(found),

@@ -1,4 +1,4 @@
-"""The verdict on two sides, with the estimators, tests and intervals of a study, on predictions that were read from tables."""
+"""The verdict on two sides: the estimators, tests and intervals of a study, on predictions that were read from tables."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -28,36 +28,32 @@ from analysis.statistics.intervals import (
     share_interval,
 )
 from analysis.statistics.scored_runs import Runs
-from study.errors import ConfigError, nearest
+from study.scoring.metric import Metric, find_metric
 
 METRICS = {"macro_f1": "macro_f1", "accuracy": "accuracy", "balanced_accuracy": "macro_recall"}
-"""Names that users give to metrics, with those of `statistics.resampling.METRICS`.
-
-Balanced accuracy is the mean of the classes' recalls. All three are functions of counts by class, so one resampling of images serves
-them.
-"""
-IN_WORDS = {"macro_f1": "macro-F1", "accuracy": "accuracy", "balanced_accuracy": "balanced accuracy"}
-BY_CLASS = ("macro_f1", "balanced_accuracy")  # weigh all classes alike, however few images one has
+"""What is told of every two sides, by name, and that of `statistics.resampling.METRICS`: balanced accuracy is the mean of the classes' recalls.
+All three are functions of counts by class, so one resampling of images serves them. The verdict's own may be any of `study.scoring`."""
 Scope = Literal["training", "files"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Side:
-    """One of the two sides that are compared. Several files are its seeds."""
+    """One of the two that are judged; several files are its seeds."""
 
     name: str
     files: tuple[str, ...]
     said: tuple[np.ndarray, ...]  # [N] each, places of classes
+    probabilities: tuple[np.ndarray, ...] = ()  # [N, C] each, where the metric asks for them
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Judged:
-    """The complete result for two sides. Scores are shares in [0, 1], and differences are A minus B."""
+    """All that is said of two sides. Scores are shares in [0, 1]; differences are A minus B."""
 
     truth: Labels
     sides: tuple[Side, Side]
-    metric: str
-    margin: float  # points
+    metric: Metric
+    margin: float  # in its unit
     scope: Scope  # "files": a side has one file, so nothing is known of what more training would bring
     pair: Pair
     scores: Mapping[str, Mapping[str, tuple[Estimate, np.ndarray]]]  # by metric and side: its mean, and the score of every file
@@ -66,42 +62,38 @@ class Judged:
     f1: tuple[Mapping[int, float], Mapping[int, float]]  # by class, of each side
 
 
-def find_metric(name: str) -> str:
-    """Return the internal name of a metric. Raises ConfigError for one that has no verdict here."""
-    if name not in METRICS:
-        raise ConfigError(f"Unknown metric {name!r}; choose from {nearest(name, list(METRICS))}.")
-    return name
-
-
-def judge(truth: Labels, a: Side, b: Side, *, metric: str = "macro_f1", margin: float = 1.0, resamples: int = st.RESAMPLES) -> Judged:
-    """Decide between A and B. `margin` is the difference worth having, in points.
-
-    Where each side has two files or more, the files are the repeats, as confirm runs are in a study, and every number is computed as in
-    a study. Otherwise the intervals contain the test images alone.
-    """
-    gathered = _gathered(truth, a, b)
+def judge(
+    truth: Labels, a: Side, b: Side, *, metric: str = "macro_f1", margin: float | None = None, resamples: int = st.RESAMPLES
+) -> Judged:
+    """Decides between A and B. `margin`: what is worth having, in the metric's unit. Where each side has two files or more, the files are what repeats, as
+    confirm runs do in a study, and every number is the study's; else the test images alone are in the intervals."""
+    asked = find_metric(metric).bind(truth.classes)
+    asked.check(truth.labels)
+    margin = asked.margin if margin is None else margin
+    gathered = _gathered(truth, a, b, asked)
     runs = {s.name: runs_by_metric(gathered, s.name, resamples) for s in (a, b)}
     scope: Scope = "training" if min(len(a.said), len(b.said)) > 1 else "files"
     between: Callable[[Runs, Runs], Estimate] = difference if scope == "training" else fixed_difference
-    scores = {name: {s: (_mean(own[key], scope), own[key].scores) for s, own in runs.items()} for name, key in METRICS.items()}
-    own = [runs[s.name][METRICS[metric]] for s in (a, b)]
+    keys = METRICS if asked.name in METRICS else {asked.key: asked.key, **METRICS}
+    scores = {name: {s: (_mean(own[key], scope), own[key].scores) for s, own in runs.items()} for name, key in keys.items()}
+    own = [runs[s.name][asked.key] for s in (a, b)]
     by_class = [f1_runs(Classes(gathered=gathered, names=truth.classes, ranked=(a.name, b.name)), s.name, resamples) for s in (a, b)]
     return Judged(
         truth=truth,
         sides=(a, b),
-        metric=metric,
+        metric=asked,
         margin=margin,
         scope=scope,
-        pair=_decided(gathered, own, between(*own), metric, margin, scope),
+        pair=_decided(gathered, own, between(*own), margin, scope),
         scores=scores,
-        others={m: _interval(between(*(runs[s.name][METRICS[m]] for s in (a, b)))) for m in METRICS if m != metric},
+        others={m: _interval(between(*(runs[s.name][METRICS[m]] for s in (a, b)))) for m in METRICS if m != asked.name},
         classes=differences(by_class[0], by_class[1], between),
         f1=(_means(by_class[0]), _means(by_class[1])),
     )
 
 
-def _gathered(truth: Labels, a: Side, b: Side) -> Gathered:
-    """Return both sides as the two strategies of a question, whose runs one search found."""
+def _gathered(truth: Labels, a: Side, b: Side, metric: Metric) -> Gathered:
+    """Both sides as a question's two strategies, whose runs one search found."""
     return Gathered(
         question=Question(dataset=str(truth.path), splits="official", backbone="", train_fraction=1.0),
         images=truth.images,
@@ -111,17 +103,24 @@ def _gathered(truth: Labels, a: Side, b: Side) -> Gathered:
         searches=dict.fromkeys(range(max(len(a.said), len(b.said))), 0),
         classes=truth.classes,
         predicted={s.name: dict(enumerate(s.said)) for s in (a, b)},
+        metric=metric,
+        probabilities={s.name: dict(enumerate(s.probabilities)) for s in (a, b)} if metric.probable else {},
     )
 
 
 def _mean(own: Runs, scope: Scope) -> Estimate:
-    return mean_estimate(own) if scope == "training" else images_estimate(float(own.scores.mean()), own.resampled.mean(axis=0), own.units)
+    return (
+        mean_estimate(own)
+        if scope == "training"
+        else images_estimate(float(own.scores.mean()), own.resampled.mean(axis=0), own.units, own.metric)
+    )
 
 
-def _decided(gathered: Gathered, own: Sequence[Runs], e: Estimate, metric: str, margin: float, scope: Scope) -> Pair:
-    small = small_classes(gathered.labels, gathered.classes, IN_WORDS[metric]) if metric in BY_CLASS else ""
+def _decided(gathered: Gathered, own: Sequence[Runs], e: Estimate, margin: float, scope: Scope) -> Pair:
+    metric = gathered.metric
+    small = small_classes(gathered.labels, gathered.classes, metric.words) if metric.by_class else ""
     names = [*gathered.predicted]
-    (decision,) = decide([e], margin / 100, [Doubts(both=(*([small] if small else []), *_collapses(own, names, scope)))])
+    (decision,) = decide([e], margin / 100, [Doubts(both=(*([small] if small else []), *_collapses(own, names, scope, metric)))])
     open_yet = decision.kind == "undecided" and not math.isnan(e.variance)
     return Pair(
         question=gathered.question,
@@ -137,16 +136,16 @@ def _decided(gathered: Gathered, own: Sequence[Runs], e: Estimate, metric: str, 
 
 
 def _needs(e: Estimate, margin: float, scope: Scope) -> tuple[Need, ...]:
-    """Return what would decide the comparison. For sides without repeats that is more images only."""
+    """What would decide it; of sides without repeats, more images alone."""
     found = forecast(e, margin / 100)
     return found if scope == "training" else tuple(n for n in found if n.resource in ("image", "session"))
 
 
-def _collapses(own: Sequence[Runs], names: Sequence[str], scope: Scope) -> list[str]:
-    """Return why collapsed runs forbid to name a winner. No search is known here, so only the test score tells."""
+def _collapses(own: Sequence[Runs], names: Sequence[str], scope: Scope, metric: Metric) -> list[str]:
+    """Why collapsed runs forbid to name a winner. Nothing is known of a search here, so the test score tells alone."""
     if scope == "files":
         return []
-    counted = count_collapses([r.scores for r in own], [np.full(len(r.scores), math.nan) for r in own], 1)
+    counted = count_collapses([r.scores for r in own], [np.full(len(r.scores), math.nan) for r in own], 1, metric.margin / 100)
     return [f"of {s}, {why}" for s, c in zip(names, counted, strict=True) if (why := collapse_reason(c, c))]
 
 
@@ -160,7 +159,7 @@ def _means(by_class: Mapping[int, Scored]) -> dict[int, float]:
 
 
 def side_rows(found: Judged) -> list[dict[str, Any]]:
-    """Return one row per side and metric: mean, low, high, and the score of every file."""
+    """A row a side and metric: mean, low, high, and the score of every file."""
     rows = []
     for metric, by_side in found.scores.items():
         for name, (e, each) in by_side.items():

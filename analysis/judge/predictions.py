@@ -1,4 +1,4 @@
-"""Predictions of a network, read from a table that was made anywhere: image, and a class or a probability for every class."""
+"""What a network said of the images, read from a table that was made anywhere: image, class, or a probability for every class."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -13,28 +13,26 @@ from study.datasets.manifest import NAMES
 from study.datasets.spec import some
 from study.errors import ConfigError, DataError, nearest
 from study.question.naming import DataName
+from study.scoring.metric import Said
 
 SAID = ("predicted_class", "predicted", "prediction", "predicted_label", "predictions", "pred", "y_pred", "said", "class")
-"""Names of the column of predicted classes, the surest name first."""
+"""What the column of classes is called, the surest name first."""
 PERHAPS = ("label", "category")
-"""Further names, used where no probabilities are in the table: beside those, such a column may hold the true class."""
+"""The same where no probabilities stand beside it: there it may be what is true."""
 BESIDE = {
     *("probability", "confidence", "score", "problem", "network", "id", "index", "", "fold", "seed", "true", "truth", "y_true", "target")
 }
-"""Columns that may stand beside probabilities and are no class, unless a class has that name.
-
-Columns of splits, groups and weights are such too.
-"""
+"""Columns that may stand beside probabilities and are no class, unless a class has that name; so are those of splits, groups and weights."""
 NAMED = 3  # of what is wrong, with their lines
+SLACK = 0.01  # by which probabilities may miss a sum of 1, as rounded ones do
 
 
-def read_predictions(given: str, truth: Labels) -> np.ndarray:
-    """Return int64 [N]: the predicted places in `truth.classes`, in the order of its images.
+def read_predictions(given: str, truth: Labels, *, probable: bool = False, costs: bool = False) -> Said:
+    """What it says of the images of `truth`, by their order: places in `truth.classes`, int64 [N], and where they are asked for, probabilities
+    float64 [N, C]. `probable`: they are needed; `costs`: they are taken where the file has them. `given`: a path, with ?image=COLUMN&label=COLUMN where they have other names.
 
-    `given` is a path, with ?image=COLUMN&label=COLUMN where the columns have other names. A column of classes is taken before
-    probabilities. With probabilities, the highest is the prediction, and of equal ones the first class.
-
-    Raises ConfigError for columns that are not there, DataError with file and line for a wrong row, and where the images differ.
+    A column of classes is taken before probabilities; of these the highest is what was said, of equal ones the first class. Raises
+    ConfigError for columns that are not there, DataError with file and line for what is wrong with a row, and where the images differ.
     """
     named = named_table(given)
     path = named_path(named)
@@ -48,12 +46,18 @@ def read_predictions(given: str, truth: Labels) -> np.ndarray:
         said = _column(others, named, "label", PERHAPS)
         if said and "label" not in named.options and truth.label_column.lower() in SAID:
             raise ConfigError(
-                f"{path} has a column {said}, and {truth.path}, which is read as the labels, a column {truth.label_column}: "
-                "are they the other way "
+                f"{path} has a column {said}, and {truth.path}, which is read as the labels, a column {truth.label_column}: are they the other way "
                 f"round? The labels come last. If all is right, say {path}?label={said}."
             )
-    columns = {} if said else _probability_columns(others, truth, path)
+    if probable and not _of_classes(others, truth):
+        raise ConfigError(
+            f"{path} has no probabilities ({shown(', '.join(header)[:200])}), and the metric is of them: give a column for every class "
+            f"({some(truth.classes, 5)}), or choose one of the class named: --metric macro_f1."
+        )
+    shares = probable or (costs and len(set(_of_classes(others, truth).values())) == len(truth.classes))
+    columns = {} if said and not shares else _probability_columns([h for h in others if h != said], truth, path)
     said_of: dict[str, int] = {}
+    found: dict[str, list[float]] = {}
     lines: dict[str, str] = {}
     unknown: list[str] = []
     number = {c: k for k, c in enumerate(truth.classes)} | {as_id(c): k for k, c in enumerate(truth.classes)}
@@ -62,8 +66,10 @@ def read_predictions(given: str, truth: Labels) -> np.ndarray:
         if name in lines:
             raise DataError(f"{where}: {name} stands in {lines[name]} already; keep one row an image.")
         lines[name] = where
+        if columns:
+            found[name] = _shares(row, columns, where, whole=shares)
         if said is None:
-            said_of[name] = _highest(row, columns, where)
+            said_of[name] = max(range(len(columns)), key=lambda k, own=found[name]: (own[k], -k))  # type: ignore[misc]
             continue
         label = row.get(said, "")
         label = label[1:] if label[:1] == "'" and label[1:].startswith(DANGEROUS) else label
@@ -78,15 +84,16 @@ def read_predictions(given: str, truth: Labels) -> np.ndarray:
             said_of[name] = place
     if unknown:
         raise DataError(
-            f"{path}: says classes that {truth.path} has not ({some(unknown, NAMED)}); spell them as there "
-            f"({some(truth.classes, 5)}), or, "
+            f"{path}: says classes that {truth.path} has not ({some(unknown, NAMED)}); spell them as there ({some(truth.classes, 5)}), or, "
             "where the test images hold none of them, name all classes with --classes."
         )
-    return _in_order(said_of, lines, truth, path)
+    order = _in_order(said_of, lines, truth, path)
+    places = np.array([said_of[n] for n in order], np.int64)
+    return Said(named=places, probabilities=np.array([found[n] for n in order]) if shares else None)
 
 
 def _column(header: Sequence[str], named: DataName, role: str, names: Sequence[str]) -> str | None:
-    """Return the table's column of a role, or None. Raises ConfigError where a column was named that is not there."""
+    """The table's column of a role. Raises ConfigError where one was named that is not there."""
     wanted = named.options.get(role)
     lower = {h.strip().lower(): h for h in reversed(header)}
     if wanted is None:
@@ -97,13 +104,13 @@ def _column(header: Sequence[str], named: DataName, role: str, names: Sequence[s
 
 
 def _of_classes(header: Sequence[str], truth: Labels) -> dict[str, int]:
-    """Return by column the class whose probability it holds. The column is called like the class, or p(CLASS)."""
+    """By column, the class whose probability it holds: called as the class, or p(CLASS)."""
     named = {form: k for k, c in enumerate(truth.classes) for form in (c, f"p({c})")}
     return {h: named[h] for h in header if h in named}
 
 
 def _probability_columns(header: Sequence[str], truth: Labels, path: Path) -> dict[str, int]:
-    """Return `_of_classes`, with one column for every class and no other. Raises ConfigError, DataError."""
+    """As `_of_classes`, one of every class and no other. Raises ConfigError, DataError."""
     found = _of_classes(header, truth)
     if not found:
         raise ConfigError(
@@ -117,15 +124,15 @@ def _probability_columns(header: Sequence[str], truth: Labels, path: Path) -> di
     aside = BESIDE | {n for role in ("split", "group", "weight", "names", "label") for n in NAMES[role]}
     if strange := [h for h in header if h not in found and h.strip().lower() not in aside]:
         raise DataError(
-            f"{path}: its column {shown(some(strange, NAMED))} is no class of {truth.path}; take it out, or, where the test "
-            "images hold none "
+            f"{path}: its column {shown(some(strange, NAMED))} is no class of {truth.path}; take it out, or, where the test images hold none "
             "of that class, name all classes with --classes."
         )
     return found
 
 
-def _highest(row: Mapping[str, str], columns: Mapping[str, int], where: str) -> int:
-    """Return the class of the highest probability, of equal ones the first. Raises DataError for a value that is no probability."""
+def _shares(row: Mapping[str, str], columns: Mapping[str, int], where: str, *, whole: bool) -> list[float]:
+    """The probability of every class, of equal highest ones the first is said; `whole`: they must sum to 1. Raises DataError for what is no
+    probability."""
     shares = [0.0] * len(columns)
     for column, k in columns.items():
         try:
@@ -134,40 +141,40 @@ def _highest(row: Mapping[str, str], columns: Mapping[str, int], where: str) -> 
             shares[k] = math.nan
         if not 0 <= shares[k] <= 1:
             raise DataError(
-                f"{where}: {shown(column[:80])} is {shown(row.get(column, '')[:40])!r}; must be a probability, 0 to 1 (of "
-                "logits, give the "
+                f"{where}: {shown(column[:80])} is {shown(row.get(column, '')[:40])!r}; must be a probability, 0 to 1 (of logits, give the "
                 "softmax, or a column class)."
             )
-    return max(range(len(shares)), key=lambda k: (shares[k], -k))
+    if whole and abs(sum(shares) - 1) > SLACK:
+        raise DataError(f"{where}: the probabilities sum to {sum(shares):.3g}; they must sum to 1, over all classes.")
+    return [v / sum(shares) for v in shares] if whole else shares
 
 
-def _in_order(said_of: Mapping[str, int], lines: Mapping[str, str], truth: Labels, path: Path) -> np.ndarray:
-    """Return the predictions in the order of the labels' images. Raises DataError where the two have different images."""
+def _in_order(said_of: Mapping[str, int], lines: Mapping[str, str], truth: Labels, path: Path) -> list[str]:
+    """The names in the file of the images of the labels, in their order. Raises DataError where the two hold other images."""
     wanted = truth.images.tolist()
-    found = said_of if any(w in said_of for w in wanted) else _by_last_part(said_of, wanted)
+    found = {n: n for n in said_of} if any(w in said_of for w in wanted) else _by_last_part(said_of, wanted)
     if absent := [w for w in wanted if w not in found]:
         raise DataError(
             f"{path}: {len(absent)} of {len(wanted)} images of {truth.path} are not in it "
             f"({some([f'{w[:120]}, {truth.lines[w]}' for w in absent], NAMED)}); predict them too, or take them out of all files."
         )
     known = {*wanted, *truth.aside}
-    if found is said_of and (extra := [n for n in said_of if n not in known]):
+    if found.keys() == said_of.keys() and (extra := [n for n in said_of if n not in known]):
         raise DataError(
-            f"{path}: {len(extra)} of its images are not in {truth.path} "
-            f"({some([f'{n[:120]}, {lines[n]}' for n in extra], NAMED)}); label them "
+            f"{path}: {len(extra)} of its images are not in {truth.path} ({some([f'{n[:120]}, {lines[n]}' for n in extra], NAMED)}); label them "
             "there, or take them out here."
         )
-    return np.array([found[w] for w in wanted], np.int64)
+    return [found[w] for w in wanted]
 
 
-def _by_last_part(said_of: Mapping[str, int], wanted: Sequence[str]) -> Mapping[str, int]:
-    """Return the predictions by file name without folders, where only those agree with the wanted names and each occurs once."""
+def _by_last_part(said_of: Mapping[str, int], wanted: Sequence[str]) -> Mapping[str, str]:
+    """By name wanted, that in the file. Where no name is the same but those without their folders are, and each is there once: by the last parts."""
 
     def last(name: str) -> str:
         return name.replace("\\", "/").rpartition("/")[2]
 
     ours, theirs = {last(w) for w in wanted}, {last(n) for n in said_of}
     if len(ours) < len(wanted) or len(theirs) < len(said_of) or ours != theirs:
-        return said_of
-    short = {last(n): k for n, k in said_of.items()}
+        return {n: n for n in said_of}
+    short = {last(n): n for n in said_of}
     return {w: short[last(w)] for w in wanted}

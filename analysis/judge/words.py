@@ -2,11 +2,12 @@
 
 import math
 
-from analysis.judge.judged import IN_WORDS, METRICS, Judged
+from analysis.judge.judged import Judged
 from analysis.statistics.forecast import Need
 from analysis.statistics.intervals import few_units
 from analysis.words.sentences import decision
 from study.console.text import joined
+from study.scoring.metric import MEMBERS
 
 UNITS = {"run": "file", "search": "search", "fold": "fold", "image": "test image", "session": "group"}
 
@@ -23,7 +24,8 @@ def numbers(found: Judged) -> str:
     first, other = found.pair.a, found.pair.b
     if mean < 0:
         (mean, low, high), (first, other) = (-mean, -high, -low), (other, first)
-    return f"{first} minus {other}: {mean:+.1f} points of {IN_WORDS[found.metric]}, 95 % interval {low:+.1f} to {high:+.1f}"
+    metric = found.metric
+    return f"{metric.difference(first, other)}{mean:+.1f} {metric.measured}, 95 % interval {low:+.1f} to {high:+.1f}"
 
 
 def sentences(found: Judged) -> list[str]:
@@ -79,15 +81,13 @@ def lines(found: Judged) -> list[str]:
     metric = found.metric
     by_side = []
     for side in found.sides:
-        e, each = found.scores[metric][side.name]
-        spread = f", {100 * each.min():.1f} to {100 * each.max():.1f} over {len(each)} files" if len(each) > 1 else ""
-        by_side.append(f"{side.name}: {100 * e.mean:.1f} points of {IN_WORDS[metric]}{spread}")
-    rest = [f"{IN_WORDS[m]} {100 * d.mean:+.1f}{_between(d.low, d.high)}" for m, d in found.others.items()]
+        e, each = found.scores[metric.key][side.name]
+        least, most = sorted((metric.shown(each.min()), metric.shown(each.max())))
+        spread = f", {least:.1f} to {most:.1f} over {len(each)} files" if len(each) > 1 else ""
+        by_side.append(f"{side.name}: {metric.phrase(e.mean)}{spread}")
+    rest = [f"{MEMBERS[m].words} {100 * d.mean:+.1f}{_between(d.low, d.high)}" for m, d in found.others.items()]
     return [*by_side, *sentences(found), f"{found.pair.a} minus {found.pair.b} in other metrics: {joined(rest)}."]
 
 
 def _between(low: float, high: float) -> str:
     return "" if math.isnan(low) else f" [{100 * low:+.1f}, {100 * high:+.1f}]"
-
-
-assert set(IN_WORDS) == set(METRICS)

@@ -75,7 +75,9 @@ def by_question(frames: Frames, findings: Findings) -> Iterator[Classes]:
         if gathered.question not in largest:
             continue
         cells = [name for name, cell in frames.cells.items() if frames.question_of(cell) == gathered.question and name in frames.classes]
-        yield Classes(gathered=gathered, names=frames.classes[cells[0]], ranked=means_of(findings.strategies, gathered.question))
+        yield Classes(
+            gathered=gathered, names=frames.classes[cells[0]], ranked=means_of(findings.strategies, gathered.question, gathered.metric)
+        )
 
 
 def f1_runs(own: Classes, strategy: str, resamples: int = st.RESAMPLES) -> Mapping[int, Side]:

@@ -6,7 +6,7 @@ import numpy as np
 from scipy.stats import binomtest
 
 from analysis.data.frames import Frames
-from analysis.findings.pick import Pick, points
+from analysis.findings.pick import Pick, Score, gained, points
 from analysis.statistics import resampling as st
 from analysis.verdict import Findings
 from study.metrics import class_scores
@@ -38,7 +38,9 @@ def _what(frames: Frames, p: Pick) -> list[str]:
         chosen = f"Chosen so: {_plain(p.reason)}; its settings and its number of epochs by validation. No test score chose it."
     else:
         chosen = f"Chosen so: {_plain(p.reason or 'named by its cell')}; " + (
-            "of its confirm runs the one with the best validation macro-F1." if p.confirmed else "the search's winner, not confirmed."
+            "of its confirm runs the one with the best validation " + f"{p.metric.words}."
+            if p.confirmed
+            else "the search's winner, not confirmed."
         )
         chosen += " No test score chose it."
     return [
@@ -98,24 +100,27 @@ def _training(frames: Frames, p: Pick) -> list[str]:
 def _scores(frames: Frames, found: Findings, p: Pick) -> list[str]:
     if p.test is None and p.delivered is None:
         return [
-            f"Not confirmed: nothing is known but its validation macro-F1, {100 * p.validation:.1f}, by which it was chosen: optimistic."
+            f"Not confirmed: nothing is known but its validation {p.metric.words}, {p.metric.shown(p.validation):.1f}, by which it was chosen: optimistic."
         ]
-    out = ["Points; intervals are 95 %.", "", "| macro-F1 | score | interval contains |", "| --- | ---: | --- |"]
+    unit = "Points" if p.metric.unit == "points" else f"{p.metric.title} {p.metric.unit}"
+    out = [f"{unit}; intervals are 95 %.", "", f"| {p.metric.words} | score | interval contains |", "| --- | ---: | --- |"]
     whose = f"its strategy's {p.folds} networks, each on the images that it never saw" if p.folds > 1 else "this network, test"
-    out.append(f"| {whose} | {points(p.test) if p.test else 'no predictions are kept'} | test images |")
+    out.append(f"| {whose} | {points(p.test, p.metric) if p.test else 'no predictions are kept'} | test images |")
     if p.delivered and p.delivered.compared is not None:
         whose = f", {p.delivered.compared_strategy}" if p.delivered.compared_strategy else ""
-        out.append(f"| the networks that the study compares{whose} (mean) | {100 * p.delivered.compared:.1f} | none |")
+        out.append(f"| the networks that the study compares{whose} (mean) | {p.metric.shown(p.delivered.compared):.1f} | none |")
     for row in found.strategies.to_dict("records") if len(found.strategies) and not p.delivered else []:
         mine = row["strategy"] == p.cell.strategy and all(row[k] == v for k, v in p.question.columns.items())
-        if mine and row["metric"] == st.PRIMARY and row["low"] == row["low"]:
-            score = f"{100 * row['mean']:.1f} [{100 * row['low']:.1f}, {100 * row['high']:.1f}]"
+        if mine and row["metric"] == p.metric.key and row["low"] == row["low"]:
+            score = points(Score(mean=row["mean"], low=row["low"], high=row["high"]), p.metric)
             out.append(f"| a network trained so (mean of {row['seeds']}) | {score} | seeds and test images |")
     if p.together:
-        out.append(f"| all {p.together.networks} confirm runs together | {points(p.together.test)} | test images |")
-        out.append(f"| the same, over one of them on average | {points(p.together.gain, signed=True)} | test images |")
+        out.append(f"| all {p.together.networks} confirm runs together | {points(p.together.test, p.metric)} | test images |")
+        out.append(f"| the same, over one of them on average | {gained(p.together.gain)} | test images |")
     what = "its settings and epochs on the training images alone, validation" if p.delivered else "this network, validation"
-    out.append(f"| {what} | {100 * p.validation:.1f} | none: it was chosen there, optimistic |")
+    out.append(f"| {what} | {p.metric.shown(p.validation):.1f} | none: it was chosen there, optimistic |")
+    if p.rule:
+        out += ["", f"Decision: it {_plain(p.rule)}."]
     divide = "Divide logits by it before the softmax."
     if p.delivered:
         out += ["", f"Calibration: {p.delivered.calibration}. {divide if p.delivered.calibration_runs else ''}".rstrip()]

@@ -55,7 +55,7 @@ def _row(frames: Frames, answer: Answer, link: str) -> dict[str, Any]:
         "data": answer.dataset,
         "said": answer.said,
         "do": answer.do,
-        "score": f"{100 * answer.worth.mean:.0f}" if answer.worth else "",
+        "score": f"{answer.worth.metric.shown(answer.worth.mean):.0f} {answer.worth.metric.short}" if answer.worth else "",
         "rests_on": answer.rests_on,
         "ended": time.strftime("%Y-%m-%d", time.gmtime(ended)) if ended else "in progress",
         "cost": f"{whole[-1]['hours']:.2g} {'GPU' if whole[-1]['gpu'] else 'processor'} hours" if whole else "",

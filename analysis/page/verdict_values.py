@@ -9,8 +9,8 @@ import pandas as pd
 
 from analysis.data.frames import Frames
 from analysis.data.question import Question
-from analysis.statistics.resampling import PRIMARY
 from analysis.verdict import Findings
+from study.scoring.metric import Metric
 
 FORMAT = 1
 PAIR = (
@@ -26,12 +26,12 @@ def study_values(frames: Frames, found: Findings, classes: pd.DataFrame) -> dict
         "format": FORMAT,
         "of": "study",
         "name": frames.study.name,
-        "metric": PRIMARY,
+        "metric": frames.scored_by.text,
         "margin": frames.study.margin,
         "final": not frames.in_progress,
         "sentences": [s.text for s in found.sentences],
         "warnings": list(found.warnings),
-        "questions": [_question(q, found, classes) for q in _questions(found)],
+        "questions": [_question(q, found, classes, frames.scored_by) for q in _questions(found)],
     }
     return known(values)
 
@@ -53,18 +53,26 @@ def pair_values(row: Mapping[str, Any], reasons: list[str], text: str, scope: st
     }
 
 
+def side_values(metric: Metric, key: str, mean: float, low: float, high: float, scores: list[float]) -> dict[str, Any]:
+    """A side's row of one metric, by its name, as the metric's own numbers. `key`: as tables call it, `metric`: the verdict's."""
+    if key != metric.key:
+        return {key: {"mean": mean, "low": low, "high": high, "scores": scores}}
+    ends = sorted((metric.natural(low), metric.natural(high)))
+    return {metric.name: {"mean": metric.natural(mean), "low": ends[0], "high": ends[1], "scores": [metric.natural(s) for s in scores]}}
+
+
 def _questions(found: Findings) -> list[Question]:
     return list(dict.fromkeys(Question.of(r) for r in found.strategies.to_dict("records"))) if len(found.strategies) else []
 
 
-def _question(question: Question, found: Findings, classes: pd.DataFrame) -> dict[str, Any]:
+def _question(question: Question, found: Findings, classes: pd.DataFrame, metric: Metric) -> dict[str, Any]:
     strategies = _of(found.strategies, question)
     seeds = _of(found.seeds, question)
     sides: dict[str, dict[str, Any]] = {}
     for row in strategies.to_dict("records"):
         side = sides.setdefault(row["strategy"], {"name": row["strategy"], "files": [], "metrics": {}})
         own = seeds[(seeds.strategy == row["strategy"]) & (seeds.metric == row["metric"])]
-        side["metrics"][row["metric"]] = {**{k: row[k] for k in ("mean", "low", "high")}, "scores": own["score"].tolist()}
+        side["metrics"].update(side_values(metric, row["metric"], row["mean"], row["low"], row["high"], own["score"].tolist()))
     ranking = next((r for r in found.rankings if r.question == question), None)
     for name, side in sides.items():
         side["loss_at_most"] = ranking.most(name) if ranking else None

@@ -106,6 +106,7 @@ def _of(point: Point, keys: Sequence[Key]) -> Runs:
         resampled=r.resampled[rows],
         units=r.units,
         fold=None if r.fold is None else r.fold[rows],
+        metric=r.metric,
     )
 
 
@@ -116,6 +117,7 @@ def _blend(one: Runs, other: Runs, x: float, y: float) -> Runs:
         resampled=x * one.resampled + y * other.resampled,
         units=one.units,
         fold=one.fold,
+        metric=one.metric,
     )
 
 
@@ -203,11 +205,13 @@ def ten_times(points: Sequence[Point], factor: float = FACTOR) -> More:
     if len(units) < 2:
         return More(images=images, why_not="fewer than two runs have every size")
     estimates = [mean_estimate(r) for r in runs]
-    n, means = np.array([p.place for p in points]), np.array([e.mean for e in estimates])
+    best = runs[0].metric.high - 1  # the law knows no score above 1
+    n, means = np.array([p.place for p in points]), np.array([e.mean - best for e in estimates])
     weights = 1 / np.array([e.variance for e in estimates])
     score, own, *there = (float(v) for v in fit_power_law(n, means[None, :], weights, np.array([images, n[-1], *n]))[0])
     at = np.array([images, n[-1]])
     drawn = fit_power_law(n, means + _deviations(units, runs, estimates) + _misfit(means - there), weights, at)
+    score, own, drawn = score + best, own + best, drawn + best
     low, high = np.quantile(drawn[:, 0], [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     gains = np.quantile(drawn[:, 0] - drawn[:, 1], [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     return More(

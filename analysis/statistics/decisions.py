@@ -157,8 +157,8 @@ def not_separated_from_best(strategies: Sequence[str], decisions: Mapping[tuple[
 
 
 def expected_loss(e: Estimate) -> float:
-    """Return the mean cost of choosing B where A minus B is `e`: max(A - B, 0) over the confidence distribution. NaN for one run."""
-    reach = min(max(e.mean, 0.0) + 4 * e.half_width(), 2.0) if not math.isnan(e.variance) else math.nan
+    """What choosing B costs on average where A minus B is `e`: the mean of max(A - B, 0) over the confidence distribution; NaN for one run."""
+    reach = min(max(e.mean, 0.0) + 4 * e.half_width(), 2.0 * e.metric.width) if not math.isnan(e.variance) else math.nan
     if not reach > 0:
         return reach
     at = np.linspace(0.0, reach, 80)
@@ -194,8 +194,8 @@ class AcrossDatasets:
 
 
 def across_datasets(pairs: Sequence[Estimate], decisions: Sequence[Decision]) -> AcrossDatasets:
-    """Summarise the same A minus B over data sets. `pairs` and `decisions` have one entry per data set."""
-    d = np.array([e.mean for e in pairs])
+    """The same A minus B on each data set."""
+    d, most = np.array([e.mean for e in pairs]), pairs[0].metric.width
     n, spread = len(d), float(np.var(d, ddof=1)) if len(d) > 1 else math.nan
     own = float(np.mean([e.variance for e in pairs]))
     # data sets that agree better than each one's own doubt allows agree by luck
@@ -205,8 +205,8 @@ def across_datasets(pairs: Sequence[Estimate], decisions: Sequence[Decision]) ->
         better=sum(x.winner == "a" for x in decisions),
         worse=sum(x.winner == "b" for x in decisions),
         mean=float(d.mean()),
-        low=max(float(d.mean()) - half, -1.0) if n > 1 else math.nan,
-        high=min(float(d.mean()) + half, 1.0) if n > 1 else math.nan,
+        low=max(float(d.mean()) - half, -most) if n > 1 else math.nan,
+        high=min(float(d.mean()) + half, most) if n > 1 else math.nan,
         sd_between=math.sqrt(max(spread - own, 0.0)) if n > 1 else math.nan,
         general=n >= ENOUGH_DATASETS,
     )

@@ -1,16 +1,13 @@
-"""Uncertainty of a mean score, or of the difference of two: every source is a part with its own variance and degrees of freedom.
+"""How sure a mean score, or the difference of two, is: every source of doubt a part with its own variance and degrees of freedom.
 
-The unit is what repeats. Where the search was repeated, a unit is a search (its mean score: the luck of tuning is part of the
-strategy). Otherwise it is a run, and then the claim is about two configurations. Units contribute S^2 / U, with U - 1 degrees of
-freedom. Two strategies are joined as Welch (1947) does, for the k-th runs of two strategies have nothing in common.
-
-Test images are shared by all units. They contribute the mean covariance, over resampled images, between DIFFERENT units. The effect of
-an image on one unit alone is in S^2 already, and counting it again made intervals up to 40 % too wide. Their degrees of freedom are
-those of the effective number of images or sessions.
-
-Cochran and Cox (1950) weigh the quantiles of units and images by their variances. Satterthwaite's degrees of freedom over both are too
-many at three seeds. Folds hold different images and training sets, so a fold is one number and Student's t runs over folds. Repeated
-searches add their variance beyond their noise. `benchmarks/verdict.py` measures that the coverage holds.
+What repeats is the unit. Where the search was repeated, a unit is a search (its mean score: what tuning happened to find is part of
+the strategy), else a run, and then the claim is about two configurations. Units bring S^2 / U, with U - 1 degrees of freedom; two
+strategies are joined as Welch (1947) does, for the k-th runs of two strategies have nothing in common. Test images are shared by all
+units. They bring the mean covariance, over resampled images, between DIFFERENT units: what an image adds to one unit alone is in S^2
+already, and counting it again made intervals up to 40 % too wide. Their degrees of freedom are those of the effective number of
+images or sessions. Cochran and Cox (1950) weigh the quantiles of units and images by their variances; Satterthwaite's degrees of
+freedom over both are too many at three seeds. Folds hold different images and training sets, so a fold is one number and Student's
+t runs over folds; repeated searches add what they bring beyond their noise. `benchmarks/verdict.py` measures that it holds.
 """
 
 import math
@@ -22,6 +19,7 @@ from scipy import optimize, special
 
 from analysis.statistics.resampling import CONFIDENCE, ImageUnits
 from analysis.statistics.scored_runs import Runs
+from study.scoring.metric import DEFAULT, Metric
 
 FEW_UNITS = 15  # effective sessions: below it even the corrected interval rests on few
 Unit = Literal["run", "search", "fold", "pass"]
@@ -30,7 +28,7 @@ Numbers = float | np.ndarray
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """The share of one source in the variance of a mean."""
+    """One source's share of the variance of a mean."""
 
     variance: float
     df: float
@@ -40,7 +38,7 @@ class Part:
 
 @dataclass(frozen=True, kw_only=True)
 class Within:
-    """The seeds' share in the part of the searches."""
+    """The seeds' share of a searches' part."""
 
     variance: float
     df: float
@@ -57,21 +55,19 @@ class Estimate:
     unit: Unit  # what the parts of `runs` count
     searches: int  # the fewer of the two strategies': 1 = the claim is about configurations
     resampled: int  # test images
+    metric: Metric = DEFAULT
 
     @property
     def variance(self) -> float:
         return sum(p.variance for p in self.runs) + self.images.variance
 
     def half_width(self, confidence: float = CONFIDENCE) -> float:
-        """Return the half width of the two-sided interval, or NaN where a part is unknown (one run)."""
+        """Of the two-sided interval; NaN where a part is unknown (one run)."""
         runs, df = welch(self.runs)
         return float(reach((1 + confidence) / 2, runs, df, self.images.variance, self.images.df))
 
     def above(self, at: float) -> float:
-        """Return the confidence that the truth lies above `at`.
-
-        It is half of the p value at `at`, or one minus that where the mean is above `at`, so it always agrees with the interval.
-        """
+        """The confidence that the truth lies above `at`: one half of the p value at `at`, so it always agrees with the interval."""
         distance = self.mean - at
         if math.isnan(self.variance):
             return math.nan
@@ -81,13 +77,13 @@ class Estimate:
         return 1 - tail if distance > 0 else tail
 
     def p(self, at: float = 0.0) -> float:
-        """Return the two-sided p value of the truth being `at`: the level at which the interval just touches it."""
+        """Two-sided, of the truth being `at`: the level at which the interval just touches it."""
         above = self.above(at)
         return 2 * min(above, 1 - above)
 
 
 def welch(parts: tuple[Part, ...]) -> tuple[float, float]:
-    """Return (variance, degrees of freedom) of a sum of independent parts."""
+    """Variance and degrees of freedom of a sum of independent parts."""
     variance = sum(p.variance for p in parts)
     if not variance > 0:
         return variance, min(p.df for p in parts)
@@ -95,7 +91,7 @@ def welch(parts: tuple[Part, ...]) -> tuple[float, float]:
 
 
 def reach(level: float, runs: Numbers, df_runs: Numbers, images: Numbers, df_images: float) -> np.ndarray:
-    """Return Cochran and Cox's quantile at the one-sided `level` times the standard error, for variances [...] as an array [...]."""
+    """Cochran and Cox's quantile at the one-sided `level` times the standard error, of variances [...] -> [...]."""
     total = runs + images
     weighted = runs * special.stdtrit(df_runs, level) + images * special.stdtrit(df_images, level)
     out: np.ndarray = weighted / np.sqrt(np.where(total > 0, total, 1))
@@ -103,7 +99,7 @@ def reach(level: float, runs: Numbers, df_runs: Numbers, images: Numbers, df_ima
 
 
 def _tail(distance: float, e: Estimate) -> float:
-    """Return the one-sided level whose half width is `distance`, at least 1e-13."""
+    """The one-sided level whose half width is `distance`; at least 1e-13."""
 
     def beyond(log_level: float) -> float:
         return e.half_width(1 - 2 * math.exp(log_level)) - distance
@@ -118,26 +114,24 @@ def _tail(distance: float, e: Estimate) -> float:
 
 
 def mean_estimate(own: Runs) -> Estimate:
-    """Return the mean over searches of each search's mean score, with its uncertainty."""
+    """Mean over searches of each search's mean score."""
     if own.fold is not None:
         return _over_folds([own])
     unit, scores, resampled = _units(own)
     images = _images_part(own, _shared(resampled))
-    return _estimate(float(scores.mean()), (_spread(scores, _within(own)),), images, unit, own.units.images, len(np.unique(own.search)))
+    spread = (_spread(scores, _within(own)),)
+    return _estimate(float(scores.mean()), spread, images, unit, own.units.images, len(np.unique(own.search)), own.metric)
 
 
-def images_estimate(mean: float, resampled: np.ndarray, units: ImageUnits) -> Estimate:
-    """Return the uncertainty of given networks, where only the test images could have been others.
-
-    `resampled` [B] holds the same mean on images drawn again.
-    """
+def images_estimate(mean: float, resampled: np.ndarray, units: ImageUnits, metric: Metric = DEFAULT) -> Estimate:
+    """Of networks that are what they are: the test images alone could have been others. `resampled` [B]: the same on images drawn again."""
     images = Part(variance=float(np.var(resampled, ddof=1)) * units.correction, df=units.effective - 1, count=units.groups)
     fixed = Part(variance=0.0, df=images.df, count=1)
-    return _estimate(mean, (fixed,), images, "run", units.images, 1)
+    return _estimate(mean, (fixed,), images, "run", units.images, 1, metric)
 
 
 def difference(a: Runs, b: Runs) -> Estimate:
-    """Return A minus B, paired over images (and folds), not over runs. The numbers of runs may differ."""
+    """A minus B: paired over images (and folds), not over runs; the numbers of runs may differ."""
     if a.fold is not None and b.fold is not None:
         return _over_folds([a, b])
     searches = min(len(np.unique(a.search)), len(np.unique(b.search)))
@@ -146,32 +140,28 @@ def difference(a: Runs, b: Runs) -> Estimate:
     across = float(np.cov(za.mean(axis=0), zb.mean(axis=0))[0, 1])
     images = _images_part(a, _shared(za) + _shared(zb) - 2 * across)
     return _estimate(
-        float(ya.mean() - yb.mean()), (_spread(ya, _within(a)), _spread(yb, _within(b))), images, unit, a.units.images, searches
+        float(ya.mean() - yb.mean()), (_spread(ya, _within(a)), _spread(yb, _within(b))), images, unit, a.units.images, searches, a.metric
     )
 
 
 def fixed_difference(a: Runs, b: Runs) -> Estimate:
-    """Return A minus B of the tested networks, the mean of each side, where only the test images could have been others.
-
-    This is all that can be said where a side has one run. It needs the same images and resamples on both sides, and no folds.
-    """
+    """A minus B of the networks that were tested, each side's mean: the test images alone could have been others, whatever more training
+    would bring. What may be said where a side has one run. Needs the same images and resamples on both sides, and no folds."""
     resampled = a.resampled.mean(axis=0) - b.resampled.mean(axis=0)
-    return images_estimate(float(a.scores.mean() - b.scores.mean()), resampled, a.units)
+    return images_estimate(float(a.scores.mean() - b.scores.mean()), resampled, a.units, a.metric)
 
 
-def _estimate(mean: float, runs: tuple[Part, ...], images: Part, unit: Unit, count: int, searches: int) -> Estimate:
-    """Build the estimate with a floor under its variance.
-
-    Even where not one of N images differed, about 1 / (N + 2) stays open (Agresti and Min 2005).
-    """
-    missing = 1 / (count + 2) ** 2 - sum(p.variance for p in runs)
+def _estimate(mean: float, runs: tuple[Part, ...], images: Part, unit: Unit, count: int, searches: int, metric: Metric) -> Estimate:
+    """With a floor under the variance: that not one of N images differed leaves about 1 / (N + 2) open (Agresti and Min 2005), times what one
+    image can move."""
+    missing = metric.span**2 / (count + 2) ** 2 - sum(p.variance for p in runs)
     if images.variance < missing:
         images = Part(variance=missing, df=images.df, count=images.count)
-    return Estimate(mean=mean, runs=runs, images=images, unit=unit, searches=searches, resampled=count)
+    return Estimate(mean=mean, runs=runs, images=images, unit=unit, searches=searches, resampled=count, metric=metric)
 
 
 def _units(own: Runs) -> tuple[Unit, np.ndarray, np.ndarray]:
-    """Return (kind, scores [U], resampled scores [U, B]) of what repeats: searches where there are several, else runs."""
+    """Scores [U] and resampled scores [U, B] of what repeats: searches where there are several, else runs."""
     names, member = np.unique(own.search, return_inverse=True)
     if len(names) < 2:
         return "run", own.scores, own.resampled
@@ -181,7 +171,7 @@ def _units(own: Runs) -> tuple[Unit, np.ndarray, np.ndarray]:
 
 
 def _spread(scores: np.ndarray, within: Within | None = None) -> Part:
-    """Return the part S^2 / U, NaN for a single unit."""
+    """S^2 / U; NaN for a single unit."""
     u = len(scores)
     if u < 2:
         return Part(variance=math.nan, df=math.nan, count=u)
@@ -189,7 +179,7 @@ def _spread(scores: np.ndarray, within: Within | None = None) -> Part:
 
 
 def _within(own: Runs) -> Within | None:
-    """Return the seeds' part of searches, or None for one search or where no search has two runs."""
+    """None for one search, or where no search has two runs."""
     by_search = [own.scores[own.search == r] for r in np.unique(own.search)]
     df = len(own.scores) - len(by_search)
     if len(by_search) < 2 or df < 1:
@@ -200,7 +190,7 @@ def _within(own: Runs) -> Within | None:
 
 
 def _shared(resampled: np.ndarray) -> float:
-    """Return the mean covariance of two different units over resamples [U, B], NaN for a single one."""
+    """Mean covariance, over resamples [U, B], of two different units; NaN for a single one."""
     u = len(resampled)
     if u < 2:
         return math.nan
@@ -209,15 +199,15 @@ def _shared(resampled: np.ndarray) -> float:
 
 
 def _images_part(own: Runs, shared: float) -> Part:
-    """Return the images' part, at least zero. It is NaN for one group, which tells nothing."""
+    """Floored at zero. One group tells nothing: NaN."""
     u = own.units
     return Part(variance=max(shared, 0.0) * u.correction, df=u.effective - 1, count=u.groups)
 
 
 def _over_folds(sides: list[Runs]) -> Estimate:
-    """Return Student's t over folds: one number per fold, the mean over its runs, or for two strategies the difference of those.
+    """One number a fold (mean over its runs), Student's t over folds; of two strategies, the folds' differences.
 
-    Repeated searches are crossed with the folds: beyond the residual, which the folds' spread contains, they add their own variance.
+    Repeated searches are crossed with the folds: beyond the residual, which the folds' spread holds, they add their own variance.
     """
     tables = [_by_search_and_fold(s) for s in sides]
     folds = sorted(set.intersection(*(set(t) for t in tables)))
@@ -226,11 +216,13 @@ def _over_folds(sides: list[Runs]) -> Estimate:
     own_searches = [_pure_searches(g) for g in grids]
     nothing = Part(variance=0.0, df=math.inf, count=sides[0].units.images)
     runs = (_spread(numbers), *(p for p in own_searches if p.variance > 0))
-    return _estimate(float(numbers.mean()), runs, nothing, "fold", sides[0].units.images * len(folds), min(len(g) for g in grids))
+    return _estimate(
+        float(numbers.mean()), runs, nothing, "fold", sides[0].units.images * len(folds), min(len(g) for g in grids), sides[0].metric
+    )
 
 
 def _by_search_and_fold(own: Runs) -> dict[int, np.ndarray]:
-    """Return [R] the mean score by search, for every fold that all searches ran on."""
+    """Of every fold that all searches ran on: the mean score by search, [R]."""
     assert own.fold is not None
     searches, out = np.unique(own.search), {}
     for fold in np.unique(own.fold):
@@ -241,7 +233,7 @@ def _by_search_and_fold(own: Runs) -> dict[int, np.ndarray]:
 
 
 def _pure_searches(grid: np.ndarray) -> Part:
-    """Return the searches' part of the grand mean's variance of the grid [R, F], without the residual."""
+    """[R, F] -> the searches' part of the grand mean's variance, without the residual."""
     r, f = grid.shape
     if r < 2 or f < 2:
         return Part(variance=0.0, df=max(r - 1, 1), count=r)
@@ -254,30 +246,33 @@ def _pure_searches(grid: np.ndarray) -> Part:
 
 
 def difference_interval(e: Estimate, confidence: float = CONFIDENCE) -> tuple[float, float]:
-    """Return the interval cut to [-1, 1], where every difference of shares lies, so that cutting cannot lose the truth."""
+    """Cut to where every difference lies, of shares to [-1, 1]: cutting cannot lose the truth."""
     half = e.half_width(confidence)
     if math.isnan(half):
         return math.nan, math.nan
-    return max(e.mean - half, -1.0), min(e.mean + half, 1.0)
+    return max(e.mean - half, -e.metric.width), min(e.mean + half, e.metric.width)
 
 
 def share_interval(e: Estimate, confidence: float = CONFIDENCE) -> tuple[float, float]:
-    """Return the interval of one strategy's score on the logit scale.
+    """Of one strategy's score, on the logit scale: it stays inside [0, 1] and leans towards the middle, as the truth of a high score does.
 
-    It stays inside [0, 1] and leans towards the middle, as the truth of a high score does. Cutting the straight interval would print
-    "up to 100" for a strategy that errs. The logit's bounds never reach 0 or 1. At 0 or 1 itself the logit is taken of the nearest
-    score that N + 2 images could tell from it.
+    Cutting the straight interval would print "up to 100" for a strategy that errs; the logit's bounds are never reached by an
+    error. At 0 or 1 itself the logit is taken of the nearest score that N + 2 images could tell from it. Of a metric with other bounds it is
+    the share of the way between them; one that is bounded on one side alone, log loss, has its logarithm in the logit's place.
     """
     half = e.half_width(confidence)
     if math.isnan(half):
         return math.nan, math.nan
-    least = 1 / (e.resampled + 2)
-    m = min(max(e.mean, least), 1 - least)
-    spread = half / (m * (1 - m))
-    low, high = special.expit(special.logit(m) - spread), special.expit(special.logit(m) + spread)
+    bottom, width, least = e.metric.low, e.metric.width, 1 / (e.resampled + 2)
+    if math.isinf(width):
+        loss = max(e.metric.high - e.mean, least)
+        return min(e.metric.high - loss * math.exp(half / loss), e.mean), max(e.metric.high - loss * math.exp(-half / loss), e.mean)
+    m = min(max((e.mean - bottom) / width, least), 1 - least)
+    spread = half / width / (m * (1 - m))
+    low, high = (bottom + width * special.expit(special.logit(m) + sign * spread) for sign in (-1, 1))
     return min(float(low), e.mean), max(float(high), e.mean)
 
 
 def few_units(e: Estimate) -> bool:
-    """Return True where the sessions are too few for their part of the interval to be trusted far."""
+    """Whether the sessions are too few for their part of the interval to be trusted far."""
     return e.images.df + 1 < FEW_UNITS

@@ -27,7 +27,7 @@ METRICS: dict[str, Callable[[Counts], np.ndarray]] = {
     "macro_precision": macro_precision,
     "macro_recall": macro_recall,
 }
-PRIMARY = "macro_f1"  # what searches optimise, and the one metric that has verdicts
+"""Those of every study. The one that has verdicts is the study's (`study.scoring`), which may be another beside them."""
 
 
 def confusions(predicted: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray:

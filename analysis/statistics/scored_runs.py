@@ -1,4 +1,4 @@
-"""Confirm runs of one strategy as the verdict sees them: scores, the same on resampled images, and the search and fold of each."""
+"""One strategy's confirm runs as the verdict sees them: scores, the same on resampled images, and which search and fold each belongs to."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -7,17 +7,19 @@ import numpy as np
 
 from analysis.statistics.resampling import METRICS, ImageUnits
 from study.metrics import counts
+from study.scoring.metric import DEFAULT, MEMBERS, Metric, Said
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Runs:
-    """Scored runs in any order. All strategies compared share images and resamples."""
+    """In any order; all strategies compared share images and resamples."""
 
-    scores: np.ndarray  # [K], shares in [0, 1]
+    scores: np.ndarray  # [K], higher is better
     search: np.ndarray  # [K] which search's winner the run trained
     resampled: np.ndarray  # [K, B]; not used where folds are given
     units: ImageUnits  # of the test images (of one fold)
     fold: np.ndarray | None = None  # [K] where runs were trained and tested on several splits
+    metric: Metric = DEFAULT
 
 
 def score_runs(
@@ -28,26 +30,44 @@ def score_runs(
     weights: np.ndarray,
     units: ImageUnits,
     metrics: Sequence[str] = tuple(METRICS),
+    asked: Metric = DEFAULT,
+    probabilities: Sequence[np.ndarray] = (),
 ) -> dict[str, Runs]:
-    """Return by metric the scored runs, from class indices [N] of each run.
+    """By metric, from class indices [N] by run; `weights` [B, N] from statistics.image_weights, the same for every strategy.
 
-    `weights` [B, N] are those of resampling.shared_weights, the same for every strategy.
+    `asked`: the metric of the verdict, besides; `probabilities` [N, C] by run, where it needs them.
     """
-    weights = weights.astype(np.float32, copy=False)
+    weights, predicted = weights.astype(np.float32, copy=False), [*predicted]
     found = [(counts(p, labels, classes), counts(p, labels, classes, weights)) for p in predicted]
-    return {
+    by_metric = {
         m: Runs(
             scores=np.array([float(METRICS[m](own)) for own, _ in found]),
             search=np.asarray(search),
             resampled=np.stack([METRICS[m](again) for _, again in found]),
             units=units,
+            metric=MEMBERS.get(m, DEFAULT),
         )
         for m in metrics
+    }
+    if asked.key in by_metric:
+        return by_metric
+    shares: list[np.ndarray | None] = [*probabilities] or [None] * len(predicted)
+    said = [Said(named=p, probabilities=q) for p, q in zip(predicted, shares, strict=True)]
+    scores = np.array([float(asked.score(labels, s, classes=classes)) for s in said])
+    again = np.stack([asked.score(labels, s, weights, classes) for s in said])
+    return by_metric | {
+        asked.key: Runs(
+            scores=scores,
+            search=np.asarray(search),
+            resampled=np.where(np.isnan(again), scores[:, None], again),  # where a class was not drawn, nothing says otherwise
+            units=units,
+            metric=asked,
+        )
     }
 
 
 def join_folds(by_fold: Sequence[Runs]) -> Runs:
-    """Join one strategy's runs of each fold. A single fold stays as it is."""
+    """One strategy's runs of each fold as one; a single fold stays as it is."""
     if len(by_fold) == 1:
         return by_fold[0]
     return Runs(
@@ -55,5 +75,6 @@ def join_folds(by_fold: Sequence[Runs]) -> Runs:
         search=np.concatenate([r.search for r in by_fold]),
         resampled=np.zeros((sum(len(r.scores) for r in by_fold), 0)),
         units=by_fold[0].units,
+        metric=by_fold[0].metric,
         fold=np.repeat(np.arange(len(by_fold)), [len(r.scores) for r in by_fold]),
     )

@@ -10,6 +10,7 @@ from scipy import stats
 from analysis.data.frames import Frames
 from analysis.statistics.resampling import CONFIDENCE
 from analysis.why.measures import Measure
+from study.scoring.metric import DEFAULT, Metric
 
 ALPHA = 1 - CONFIDENCE
 
@@ -27,6 +28,7 @@ class Contrast:
     p: float
     units: int
     holm: float = math.nan
+    metric: Metric = DEFAULT
 
     @property
     def direction(self) -> int:
@@ -37,13 +39,20 @@ class Contrast:
 
     def text(self, less: str, more: str) -> str:
         scale, unit = (100, " points") if self.measure.points else (1, "")
-        shown = (scale * v for v in (self.less, self.more, self.mean, self.low, self.high))
+        numbers = (self.less, self.more, self.mean, self.low, self.high)
+        if SCORED in self.measure.title:
+            scale, unit = self.metric.shown(1), f" {self.metric.short}"
+            numbers = numbers if self.metric.higher else (*numbers[:3], self.high, self.low)
+        shown = (scale * v for v in numbers)
         a, b, d, low, high = (f"{v:+.3g}" if k > 1 else f"{v:.3g}" for k, v in enumerate(shown))
-        return f"{self.measure.title}: {less} {a}, {more} {b} (difference {d}{unit}, 95 % interval {low} to {high})"
+        title = self.measure.title.replace(SCORED, self.metric.words)
+        return f"{title}: {less} {a}, {more} {b} (difference {d}{unit}, 95 % interval {low} to {high})"
 
 
+SCORED = "{metric}"
+"""In a measure's title, where its numbers are the study's own score."""
 SCORE = Measure(
-    name="score", short="the score", title="test macro-F1", claim=+1, points=True, of_runs=lambda frames, runs: pd.Series(dtype=float)
+    name="score", short="the score", title="test {metric}", claim=+1, points=True, of_runs=lambda frames, runs: pd.Series(dtype=float)
 )
 
 
@@ -62,10 +71,10 @@ def paired(frames: Frames, runs: pd.DataFrame, values: pd.Series, less: str, mor
     by = by[[less, more]].dropna()
     if len(by) < 2:
         return None
-    return contrast(by[less].to_numpy(), by[more].to_numpy(), measure)
+    return contrast(by[less].to_numpy(), by[more].to_numpy(), measure, frames.scored_by)
 
 
-def contrast(less: np.ndarray, more: np.ndarray, measure: Measure = SCORE) -> Contrast:
+def contrast(less: np.ndarray, more: np.ndarray, measure: Measure = SCORE, metric: Metric = DEFAULT) -> Contrast:
     """Student's t over the differences of values [U] of two strategies, U of at least 2."""
     d = less - more
     mean, error = float(d.mean()), float(d.std(ddof=1) / math.sqrt(len(d)))
@@ -80,4 +89,5 @@ def contrast(less: np.ndarray, more: np.ndarray, measure: Measure = SCORE) -> Co
         high=mean + reach,
         p=p,
         units=len(d),
+        metric=metric,
     )

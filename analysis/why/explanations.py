@@ -24,6 +24,7 @@ from analysis.statistics.resampling import holm
 from analysis.why.contrasts import ALPHA, Contrast, paired
 from analysis.why.measures import EXPLANATIONS, SATURATED, Explanation, trial_figures
 from study.console.text import joined
+from study.scoring.metric import Metric
 
 Verdict = Literal["supported", "contradicted", "undecided", "not judged", "not measured"]
 FEWEST_TRIALS = 6  # for a rank correlation
@@ -53,7 +54,7 @@ class Why:
     more: str
     verdict: Verdict
     because: str
-    score: Contrast | None  # test macro-F1
+    score: Contrast | None  # test score
     contrasts: tuple[Contrast, ...]
     relation: Relation  # over the trials of `more`
 
@@ -94,7 +95,7 @@ def explain(frames: Frames, seeds: pd.DataFrame) -> list[Why]:
         pair = less_and_more(runs)
         if pair is None:
             continue
-        score = paired(frames, runs, _scores(seeds, runs), *pair)
+        score = paired(frames, runs, _scores(seeds, runs, frames.scored_by), *pair)
         for explanation, contrasts in adjusted([(e, _contrasts(frames, runs, e, *pair)) for e in EXPLANATIONS]):
             if contrasts:
                 relation = _relation(figures, frames, question, pair[1], explanation.relation)
@@ -132,9 +133,9 @@ def less_and_more(runs: pd.DataFrame) -> tuple[str, str] | None:
     return (str(order.index[0]), str(order.index[-1])) if order.iloc[0] < order.iloc[-1] else None
 
 
-def _scores(seeds: pd.DataFrame, runs: pd.DataFrame) -> pd.Series:
-    """Return test macro-F1 by trial_id. The folds of one seed share its score."""
-    own = seeds[seeds.metric == "macro_f1"].set_index([*COLUMNS, "strategy", "seed"]).score
+def _scores(seeds: pd.DataFrame, runs: pd.DataFrame, metric: Metric) -> pd.Series:
+    """Test score by trial_id: folds of one seed share theirs."""
+    own = seeds[seeds.metric == metric.key].set_index([*COLUMNS, "strategy", "seed"]).score
     first = runs.question.iloc[0]
     keys = [(*first.columns.values(), s, k) for s, k in zip(runs.strategy, runs.seed, strict=True)]
     return pd.Series([float(own.get(key, math.nan)) for key in keys], index=runs.trial_id).dropna()

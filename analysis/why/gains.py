@@ -1,4 +1,4 @@
-"""Findings beside the explanations: the gain from pretrained weights, and networks on the way back to them that lose nothing."""
+"""Beside the explanations: what starting from the pretrained weights is worth, and which networks on the way back to them lose nothing."""
 
 import pandas as pd
 
@@ -9,14 +9,13 @@ from analysis.why.measures import Measure
 from study.strategies import STRATEGIES
 
 VALIDATION = Measure(
-    name="validation", short="the validation score", title="validation macro-F1 from pretrained against from random weights",
-    claim=+1, points=True,
+    name="validation", short="the validation score", title="validation {metric} from pretrained against from random weights", claim=+1, points=True,
     of_runs=lambda frames, runs: pd.Series(dtype=float),
 )  # fmt: skip
 
 
 def controls(frames: Frames) -> list[str]:
-    """Return one line per question and control: the gain of starting from the pretrained weights, on validation, paired over runs."""
+    """One line a question and control: what a strategy gains by starting from the pretrained weights, on validation, paired over runs."""
     random, confirmed = frames.explained("control"), frames.at_largest()
     if not len(random) or not len(confirmed):
         return []
@@ -24,7 +23,7 @@ def controls(frames: Frames) -> list[str]:
     for (question, control), own in random.groupby(["question", "strategy"], sort=False):
         of = STRATEGIES[str(control)].control_of
         both = pd.concat([own, confirmed[(confirmed.question == question) & (confirmed.strategy == of)]])
-        values = both.set_index("trial_id")["val/macro_f1"].dropna()
+        values = both.set_index("trial_id")[frames.scored_by.recorded].dropna()
         found = paired(frames, both, values, of, str(control), VALIDATION)
         if found is not None:
             short = [s for s in (of, str(control)) if (question, s) in cut]
@@ -34,11 +33,8 @@ def controls(frames: Frames) -> list[str]:
 
 
 def free_networks(frames: Frames) -> list[str]:
-    """Return one line per question and strategy: the network furthest back towards the start that costs nothing worth having on
-    validation.
-
-    It is not shown to lose as much as the margin. It is named where it keeps more of the original answers.
-    """
+    """One line a question and strategy: the network furthest back towards the start that is not shown to lose as much as the margin on
+    validation, where it keeps more of the old answers."""
     found, runs = frames.measured("way_back"), frames.at_largest()
     if not len(found) or not len(runs):
         return []
@@ -57,8 +53,7 @@ def free_networks(frames: Frames) -> list[str]:
                 lines.append(
                     f"{question.name}, {strategy}: the network {share:.0%} of the way from the pretrained weights to the tuned ones keeps "
                     f"{100 * kept:.1f} % more of the old answers and loses nothing worth having on validation "
-                    f"({100 * lost.mean:+.1f} points of macro-F1, {100 * lost.low:+.1f} to {100 * lost.high:+.1f}): a better "
-                    "network for free"
+                    f"({100 * lost.mean:+.1f} points of macro-F1, {100 * lost.low:+.1f} to {100 * lost.high:+.1f}): a better network for free"
                 )
                 break
     return lines

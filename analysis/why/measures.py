@@ -57,13 +57,13 @@ def trial_figures(frames: Frames) -> pd.DataFrame:
     the first.
     """
     t, e = frames.trials, frames.epochs
-    if not len(t) or not len(e) or "val/macro_f1" not in t:
+    if not len(t) or not len(e) or frames.scored_by.recorded not in t:
         return pd.DataFrame()
     far = distance_by_epoch(e)
     first = far[far.epoch == 1].set_index("trial_id").distance
     at_best = t[["trial_id", "best_epoch"]].rename(columns={"best_epoch": "epoch"})
     kept = far.merge(at_best, on=["trial_id", "epoch"]).set_index("trial_id").distance
-    scored = t[t["val/macro_f1"].notna()].set_index("trial_id")
+    scored = t[t[frames.scored_by.recorded].notna()].set_index("trial_id")
 
     def column(name: str) -> pd.Series:
         return scored[name] if name in scored else pd.Series(math.nan, index=scored.index)
@@ -72,8 +72,8 @@ def trial_figures(frames: Frames) -> pd.DataFrame:
         {
             "cell": scored.cell,
             "stage": scored.stage,
-            "score": scored["val/macro_f1"],
-            "train": column("train/macro_f1"),
+            "score": scored[frames.scored_by.recorded],
+            "train": column(f"train/{frames.scored_by.key}"),
             "distance": kept.reindex(scored.index),
             "first_distance": first.reindex(scored.index),
             "gap": column("train/accuracy") - column("val/accuracy"),

@@ -1,7 +1,5 @@
-"""The findings along an axis in words: the strategy to take for how many images, steps or pixels, and where that changes.
-
-They include what more training images would bring.
-"""
+"""What a study of sizes says, in words: which strategy with how many images, steps or pixels, where that changes, and what more images would
+bring."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,12 +22,12 @@ from study.strategies import EVERY
 PROBE = "linear_probe"
 MOST_DOUBTS = 3
 Cut = Mapping[str, Sequence[float]]
-"""Places on the axis at which a strategy was cut short, by strategy. It is empty where the axis is the length of training itself."""
+"""By strategy that was cut short, at which places of the axis; empty where the axis is the length of training: that is what it shows."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Advice:
-    """The advice for one data set and backbone along one axis: one sentence, and the findings behind it."""
+    """Of one data set and backbone along one axis: one sentence, and what stands behind it."""
 
     question: Question  # what the places on the axis have in common
     head: str
@@ -46,19 +44,19 @@ class Advice:
 
     @property
     def text(self) -> str:
-        """Return the advice on one line, as it is printed and recorded."""
+        """On one line, as it is printed and recorded."""
         return f"{self.about}: {'; '.join(p for p in (self.head, self.more, self.task) if p)}."
 
 
 def advice(found: When, judged: Sequence[Pair], strategies: pd.DataFrame, frames: Frames) -> list[Advice]:
-    """Return the advice for every data set and backbone that was asked about at several places on an axis."""
+    """One a data set and backbone that was asked about at several places on an axis."""
     out = []
     short = shorts(frames)
     for panel in found.panels:
         answers = {}
         for place, question in panel.sizes.items():
             if own := [p for p in judged if p.question == question]:
-                answers[place] = answer(question, own, means_of(strategies, question), panel.seconds[place])
+                answers[place] = answer(question, own, means_of(strategies, question, frames.scored_by), panel.seconds[place])
         if answers:
             cut = {s: [n for n, q in panel.sizes.items() if (q, s) in short and not panel.axis.training] for s in panel.curves}
             out.append(_advice(panel, answers, {s: sizes for s, sizes in cut.items() if sizes}, frames))
@@ -85,7 +83,7 @@ def _advice(panel: Panel, answers: Mapping[float, Ranking], cut: Cut, frames: Fr
 
 
 def _pick(a: Ranking, start: str) -> tuple[str, str, Mark]:
-    """Return (strategy to take or "", the same in words, how sure it is)."""
+    """(whom to take, or nobody; the same in words; how sure)."""
     if len(a.comparable) < 2:
         return "", f"{start}no pick can be named: {a.reasons[0]}", "open"
     left = [s for s in a.ranked if s not in a.comparable]
@@ -102,10 +100,8 @@ def _pick(a: Ranking, start: str) -> tuple[str, str, Mark]:
 
 
 def _change(panel: Panel, pick: str, cut: Cut) -> str:
-    """Return in words the nearest place below the largest size where the pick is no longer the better strategy.
-
-    Curves of strategies that were cut short only show where training begins to work, so they are not judged.
-    """
+    """Where the pick is no longer the better one: the nearest such place below the largest size. Curves of strategies that were cut short
+    show where training begins to work, so they say nothing of it."""
     axis = panel.axis
     others = {s: c for s in _compared(panel) if s not in (pick, *cut) and (c := panel.between(pick, s)) is not None}
     if cut and (pick in cut or not others):
@@ -115,15 +111,12 @@ def _change(panel: Panel, pick: str, cut: Cut) -> str:
 
 
 def _compared(panel: Panel) -> list[str]:
-    """Return the strategies of the panel except the yardsticks.
-
-    The line to beat at the network's own size is delivered and compared elsewhere.
-    """
+    """Without yardsticks: what is delivered, and held against the rest, is the line to beat at the network's own size."""
     return [s for s in panel.curves if not EVERY[s].yardstick]
 
 
 def _where(panel: Panel, pick: str, others: Mapping[str, Crossing]) -> str:
-    """Return in words where the pick and the other strategies cross. `others` holds the crossing with each strategy."""
+    """`others`: by strategy, where it crosses the pick."""
     axis = panel.axis
     shown = {s: c for s, c in others.items() if c.kind == "crosses"}
     seen = {s: c for s, c in others.items() if not math.isnan(c.at)}
@@ -145,7 +138,7 @@ def _where(panel: Panel, pick: str, others: Mapping[str, Crossing]) -> str:
 
 
 def _not_judged(strategies: Iterable[str], cut: Cut, axis: Axis) -> str:
-    """Return "not judged: full was cut short at 50 and 100 images", or "" where none of the strategies was cut short."""
+    """ "not judged: full was cut short at 50 and 100 images"; empty where none of them was."""
     if not (short := [s for s in strategies if s in cut]):
         return ""
     sizes = joined([exact(n) for n in sorted({n for s in short for n in cut[s]})])
@@ -153,7 +146,7 @@ def _not_judged(strategies: Iterable[str], cut: Cut, axis: Axis) -> str:
 
 
 def describe_crossing(c: Crossing, a: str, b: str, axis: Axis = IMAGES) -> str:
-    """Return in one phrase where two strategies cross."""
+    """Two strategies in one phrase."""
     first, second = (a, b) if c.a_below else (b, a)
     sizes = f"between {exact(c.smallest)} and {exact(c.largest)} {axis.unit}"
     if c.kind == "none":
@@ -168,13 +161,13 @@ def describe_crossing(c: Crossing, a: str, b: str, axis: Axis = IMAGES) -> str:
 
 
 def _one_sided(c: Crossing, a: str, b: str) -> str:
-    """Return in words how far two means that cross are from a crossing that is shown."""
+    """How far two means that cross are from a crossing that is shown."""
     better = a if c.a_better else b if c.b_better else ""
     return f"but only {better} is shown to be better at some size" if better else "but neither is shown to be better at any size"
 
 
 def span(c: Crossing, axis: Axis = IMAGES, start: str = "95 % interval") -> str:
-    """Return the interval of a crossing in words, and say where it reaches the end of what was measured."""
+    """The interval of a crossing; where it reaches the end of what was measured, that says so."""
     low = f"{exact(c.low)} or fewer" if c.below else axis.rounded(c.low)
     return f"{start} {low} to {f'{exact(c.high)} or more' if c.above else axis.rounded(c.high)}"
 
@@ -190,22 +183,22 @@ def _more(panel: Panel, strategy: str, cut: Cut) -> str:
     if m.why_not:
         return f"what ten times the images would bring is not known: {m.why_not}"
     gain, low, high = (100 * v for v in (m.gain, m.gain_low, m.gain_high))
+    unit = panel.curves[strategy][0].runs.metric.gained
     return (
-        f"ten times the images ({exact(m.images)}) would bring {strategy} {gain:+.1f} points of macro-F1 (95 % interval "
-        f"{low:+.1f} to {high:+.1f})"
+        f"ten times the images ({exact(m.images)}) would bring {strategy} {gain:+.1f} {unit} (95 % interval {low:+.1f} to {high:+.1f})"
         " if its curve goes on as a power law"
     )
 
 
 def _task(panel: Panel, frames: Frames) -> str:
-    """Return the difficulty of the task in words: classes, score of frozen features and gain of tuning, all at the largest size."""
+    """Complexity: classes, what the start's own features give, and how much tuning adds to them, all at the largest size."""
     cell = next(c.id for c in frames.study.cells if frames.question_of(c) in panel.sizes.values() and c.id in frames.classes)
     classes = f"{len(frames.classes[cell])} classes"
     means = {s: mean_estimate(p.runs).mean for s, points in panel.curves.items() for p in points if p.place == panel.largest}
     if PROBE not in means:
         return f"the task has {classes}, the study no {PROBE}"
     best = max(means, key=lambda s: means[s])
-    score = f"the task has {classes}, its {PROBE} scores {100 * means[PROBE]:.1f}"
+    score = f"the task has {classes}, its {PROBE} scores {frames.scored_by.shown(means[PROBE]):.1f}"
     if best == PROBE:
         return f"{score}, the highest mean"
     (d,) = (d for d in panel.difference(best, PROBE) if d.place == panel.largest)
@@ -222,7 +215,7 @@ def _doubts(panel: Panel, answers: Mapping[float, Ranking]) -> str:
 
 
 def _times(panel: Panel, frames: Frames) -> str:
-    """Return the number of runs in words. Different sizes may be confirmed at different budgets."""
+    """How often: sizes may be confirmed at different budgets."""
     epochs = sorted({frames.confirmed_protocol(q).max_epochs for q in panel.sizes.values()})
     if len(epochs) > 1:
         return f"{epochs[0]} to {epochs[-1]} times (by what the budget check found at each size)"
@@ -250,7 +243,7 @@ def _scope(panel: Panel, frames: Frames) -> str:
 
 
 def _length(panel: Panel, frames: Frames) -> str:
-    """Return the length of training in words, with the time that it took."""
+    """How long was trained, and what that took."""
     p = frames.study.protocol
     if not panel.axis.extrapolates:
         took = "; ".join(

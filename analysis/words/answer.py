@@ -16,11 +16,11 @@ from analysis.findings.answers import Ranking
 from analysis.findings.pick import Pick
 from analysis.findings.short import LONGER
 from analysis.findings.verdict_pairs import Pair
-from analysis.statistics.resampling import PRIMARY
 from analysis.words.next_step import NextStep, next_step, trainings
 from analysis.words.plain_names import plain_name, sentence, to_do
 from analysis.words.steps import points_of
 from study.console.text import joined
+from study.scoring.metric import DEFAULT, Metric, Said
 from study.strategies import LINES, Features
 
 Sureness = Literal["decided", "good enough", "open", "cut short", "in progress"]
@@ -37,7 +37,7 @@ WIDEST = 0.995  # of an interval: one that leaves nothing out is not shown
 
 @dataclass(frozen=True, kw_only=True)
 class Standing:
-    """The score of a strategy on the test images, as a share in [0, 1]. `low` and `high` are NaN where there is one run only."""
+    """A strategy on the test images. Scores are higher where better; `low` and `high` are NaN where one run tells nothing of the spread."""
 
     strategy: str
     mean: float
@@ -46,6 +46,12 @@ class Standing:
     runs: int
     used: bool  # the one that the answer says to use
     aside: str = ""  # "cut short", "cannot be compared"; else empty
+    metric: Metric = DEFAULT
+
+    @property
+    def shown(self) -> tuple[float, float, float]:
+        """Score, and the ends of its interval, as people read them: (score, lower, higher)."""
+        return (self.metric.shown(self.mean), *self.metric.interval(self.low, self.high))
 
     @property
     def name(self) -> str:
@@ -58,8 +64,8 @@ class Standing:
 
     @property
     def interval(self) -> bool:
-        """True where the interval is known and says something."""
-        return self.low == self.low and self.high - self.low < WIDEST
+        """Whether the interval tells anything."""
+        return self.low == self.low and self.high - self.low < WIDEST * self.metric.width
 
 
 def _floor(share: float) -> str:
@@ -69,25 +75,36 @@ def _floor(share: float) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Worth:
-    """The test score of the strategy to use, as shares of macro-F1. `low` and `high` are NaN where they are not known."""
+    """What the strategy to use scores on the test images, higher where better; `low` and `high` NaN where they tell nothing."""
 
     mean: float
     low: float
     high: float
-    floor: float | None  # of naming every image as the commonest class; None where no predictions are kept
+    floor: float | None  # of knowing no image, but how common each class is; None where no predictions are kept
+    metric: Metric = DEFAULT
 
     @property
     def text(self) -> str:
-        """Return the score and its interval in sentences."""
-        interval = f", 95 % interval {100 * self.low:.0f} to {100 * self.high:.0f}" if self.low == self.low else ""
-        floor = "" if self.floor is None else f" Always naming the commonest class gives {_floor(self.floor)}."
-        return f"It scores {100 * self.mean:.0f} points of 100 on test images (macro-F1{interval}).{floor}"
+        """In sentences, with its interval."""
+        low, high = self.metric.interval(self.low, self.high)
+        digits = 0 if self.metric.higher else 1
+        interval = f", 95 % interval {low:.{digits}f} to {high:.{digits}f}" if low == low else ""
+        floor = "" if self.floor is None else f" {self._floored('Always naming the commonest class')}."
+        return f"{self.metric.worth(self.mean)} on test images ({self.metric.words}{interval}).{floor}"
 
     @property
     def short(self) -> str:
-        """Return the score in less than a line of a terminal."""
-        floor = "" if self.floor is None else f" The commonest class alone gives {_floor(self.floor)}."
-        return f"It scores {100 * self.mean:.0f} points of 100 (macro-F1).{floor}"
+        """In less than a line of a terminal."""
+        floor = "" if self.floor is None else f" {self._floored('The commonest class alone')}."
+        return f"{self.metric.worth(self.mean)} ({self.metric.words}).{floor}"
+
+    def _floored(self, usual: str) -> str:
+        assert self.floor is not None
+        if self.metric.costs is not None:
+            return f"The cheapest answer to every image alike costs {self.metric.shown(self.floor):.1f}"
+        if self.metric.probable:
+            return f"Knowing only how common each class is gives {self.metric.shown(self.floor):.1f}"
+        return f"{usual} gives {_floor(self.floor)}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,7 +155,7 @@ def answers_of(frames: Frames, strategies: pd.DataFrame, rankings: Sequence[Rank
         pick = next((p for p in picks if p.leads and p.delivered is None and p.question in own), None)
         question = pick.question if pick else max(own, key=lambda q: q.size)
         ranking = next((r for r in rankings if r.question == question), None)
-        out.append(_answer(frames, question, ranking, pick, _standings(strategies, question, ranking, pick), len(own)))
+        out.append(_answer(frames, question, ranking, pick, _standings(frames, strategies, question, ranking, pick), len(own)))
     return out
 
 
@@ -226,30 +243,38 @@ def _found(ranking: Ranking, pick: Pick | None, mark: Sureness, margin: float) -
     """What speaks for the pick."""
     if mark == "good enough" and ranking.mark == "equal" and not ranking.good_enough:
         return (
-            f"{_first_up(_named(ranking.standing))} score alike: they differ by less than {margin:g} point{'' if margin == 1 else 's'}.",
+            f"{_first_up(_named(ranking.standing))} score alike: they differ by less than {ranking.metric.count(margin)}.",
             "This one costs least.",
         )
     if mark == "good enough" and pick is not None:
         best = ranking.winner
         higher = f"{_first_up(plain_name(best))} scores higher" if best else "Another strategy may score higher"
-        allowed = points_of(100 * ranking.worth)
+        allowed = points_of(100 * ranking.worth, ranking.metric)
         return (
-            f"{higher}, by at most {points_of(100 * ranking.most(pick.cell.strategy))} (95 % sure).",
+            f"{higher}, by at most {points_of(100 * ranking.most(pick.cell.strategy), ranking.metric)} (95 % sure).",
             f"You allow {allowed} for a cheaper strategy." if ranking.for_cheaper else f"A difference of {allowed} is not worth having.",
         )
     best, second = ranking.comparable[:2]
     pair = ranking.pairs[best, second]
-    return (f"It scores {_ahead(pair)} than {plain_name(second)}.",)
+    return (f"It {_ahead(pair)} than {plain_name(second)}.",)
+
+
+def _lost(ranking: Ranking, loss: float, least: str = "") -> str:
+    """ "1.3 points"; `least`: what is said of next to nothing."""
+    if least and loss < 0.1:
+        return least
+    one = ranking.metric.unit.removesuffix("s") if 0.95 <= loss < 1.05 and ranking.metric.costs is None else ranking.metric.unit
+    return f"{loss:.1f} {one}"
 
 
 def _ahead(pair: Pair) -> str:
-    """Return "4.2 points higher (95 % interval +1.0 to +7.4)", from the strategy with the higher mean."""
+    """ "scores 4.2 points higher (95 % interval +1.0 to +7.4)", the better side up."""
     d, low, high = (100 * v for v in (pair.estimate.mean, pair.decision.low, pair.decision.high))
     if d < 0:
         d, low, high = -d, -high, -low
     low = low if abs(low) >= 0.05 else 0.0  # never "-0.0"
     interval = f" ({100 * pair.confidence:.3g} % interval {low:+.1f} to {high:+.1f})" if low == low else ""
-    return f"{d:.1f} points higher{interval}"
+    return f"{pair.estimate.metric.ahead(d)}{interval}"
 
 
 def _undecided(ranking: Ranking, pick: Pick | None) -> tuple[str, ...]:
@@ -260,10 +285,10 @@ def _undecided(ranking: Ranking, pick: Pick | None) -> tuple[str, ...]:
     if any(p.one_run for p in ranking.between(ranking.standing)):
         return (best, "One run each tells nothing about the spread.")
     most = ranking.most(pick.cell.strategy) if pick is not None else float("nan")
-    bound = "" if most != most else f" It loses at most {points_of(100 * most)} (95 % sure)."
+    bound = "" if most != most else f" It loses at most {points_of(100 * most, ranking.metric)} (95 % sure)."
     if pick is not None and pick.cell.strategy == ranking.cheapest and set(ranking.standing) <= set(ranking.seconds):
         loss = 100 * ranking.loss
-        return (best, f"This one costs least, and on average it loses {loss:.1f} point{'' if 0.95 <= loss < 1.05 else 's'}.{bound}")
+        return (best, f"This one costs least, and on average it loses {_lost(ranking, loss)}.{bound}")
     return (best, f"This one was best on the validation images.{bound}")
 
 
@@ -279,10 +304,13 @@ def _first_up(text: str) -> str:
 # ---- what it is worth, what it rests on ------------------------------------------------------------------------------
 
 
-def _standings(strategies: pd.DataFrame, question: Question, ranking: Ranking | None, pick: Pick | None) -> tuple[Standing, ...]:
+def _standings(
+    frames: Frames, strategies: pd.DataFrame, question: Question, ranking: Ranking | None, pick: Pick | None
+) -> tuple[Standing, ...]:
     if not len(strategies):
         return ()
-    own = [r for r in strategies[strategies.metric == PRIMARY].to_dict("records") if Question.of(r) == question]
+    metric = frames.scored_by
+    own = [r for r in strategies[strategies.metric == metric.key].to_dict("records") if Question.of(r) == question]
     short = ranking.short if ranking else {}
     out = [
         Standing(
@@ -293,6 +321,7 @@ def _standings(strategies: pd.DataFrame, question: Question, ranking: Ranking | 
             runs=int(r["seeds"]),
             used=pick is not None and pick.cell.strategy == r["strategy"],
             aside=_aside(str(r["strategy"]), ranking, short),
+            metric=metric,
         )
         for r in own
     ]
@@ -312,16 +341,18 @@ def _worth(frames: Frames, pick: Pick | None, rows: tuple[Standing, ...]) -> Wor
     if row is None or pick is None:
         return None
     test = frames.predictions(pick.trial).get("test")
-    floor = commonest(test.labels) if test is not None and len(test.labels) else None
+    metric = frames.scored_by.bind(frames.classes.get(pick.cell.id, ()))
+    floor = commonest(test.labels, metric) if test is not None and len(test.labels) else None
     low, high = (row.low, row.high) if row.interval else (float("nan"), float("nan"))
-    return Worth(mean=row.mean, low=low, high=high, floor=floor)
+    return Worth(mean=row.mean, low=low, high=high, floor=floor, metric=metric)
 
 
-def commonest(labels: np.ndarray) -> float:
-    """Return the macro-F1 of naming every image as the commonest class; `labels` [N] of the test images."""
-    _, counts = np.unique(labels, return_counts=True)
-    share = counts.max() / counts.sum()
-    return float(2 * share / (1 + share) / len(counts))
+def commonest(labels: np.ndarray, metric: Metric = DEFAULT) -> float:
+    """Return the score of saying of every image how common each class is: naming the commonest, or what costs least. `labels` [N] of the test
+    images."""
+    classes = len(metric.classes) or int(labels.max()) + 1
+    shares = np.tile(np.bincount(labels, minlength=classes) / len(labels), (len(labels), 1))
+    return float(metric.score(labels, Said(named=metric.decide(shares), probabilities=shares), classes=classes))
 
 
 def _rests_on(frames: Frames, question: Question, rows: tuple[Standing, ...]) -> str:

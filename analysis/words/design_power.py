@@ -1,4 +1,4 @@
-"""A forecast before the run: the smallest difference that a study's design can detect, and whether it can show that none matters."""
+"""Before the run: the smallest difference a study's design can see, and whether "no difference worth having" can be said at all."""
 
 import dataclasses
 import io
@@ -13,6 +13,7 @@ from analysis.statistics.forecast import Sight, Spread, design
 from analysis.statistics.resampling import image_units
 from study.errors import ConfigError, EnvironmentProblem
 from study.question.config import Study
+from study.scoring.metric import DEFAULT, Metric
 from study.storage.folder import Folder
 from study.tracking.ledger import Ledger
 
@@ -20,10 +21,8 @@ TestSet = tuple[int, np.ndarray | None]  # how many images, and their sessions w
 
 
 def sights(study: Study, tests: Mapping[tuple[str, str], TestSet], results: Folder) -> Iterator[str]:
-    """Yield one line per question.
-
-    `tests` holds the test sets by (data set, split protocol). `results` is the folder of earlier studies, whose measured spread is
-    better than the default.
+    """One line a question. `tests`: by data set and split protocol; `results`: where earlier studies lie, whose spread is better than
+    a default's.
     """
     cells = {Question.of_cell(c, study): c for c in study.cells}
     strategies = {q: len({c.strategy for c in study.cells if c.question == cell.question}) for q, cell in cells.items()}
@@ -32,7 +31,7 @@ def sights(study: Study, tests: Mapping[tuple[str, str], TestSet], results: Fold
         if strategies[question] < 2:
             continue
         count, groups = tests[cell.dataset, cell.split_protocol]
-        spread, source = spread_for(question, results)
+        spread, source = spread_for(question, results, study.scored_by)
         seen = design(
             study.searches, study.confirm_seeds // study.searches, image_units(count, groups).effective, spread, pairs, folds=study.folds
         )
@@ -42,37 +41,36 @@ def sights(study: Study, tests: Mapping[tuple[str, str], TestSet], results: Fold
 def _said(seen: Sight | None, study: Study, source: str) -> str:
     if seen is None:
         return "one run a strategy, or one test image, shows nothing of the spread: no verdict can be reached; raise confirm_seeds"
-    worth = f"{study.margin:g} point{'s' * (study.margin != 1)}"
+    metric = study.scored_by
+    worth = metric.count(study.margin)
     margin = (
         f"and can say that nothing worth {worth} lies between them"
         if seen.reaches(study.margin / 100)
-        else (
-            f"but not that nothing worth {worth} lies between them: that needs a margin of {_points(seen.margin)} or more, or "
-            "more seeds and images"
-        )
+        else f"but not that nothing worth {worth} lies between them: that needs a margin of {_points(seen.margin, metric)} or more, or more seeds and images"
     )
     who = f"{study.searches} searches" if study.searches > 1 else "one search, so of these configurations alone"
-    return (
-        f"with {study.confirm_seeds} seeds and {who} it sees differences from {_points(seen.difference)} points of macro-F1 on "
-        f"in 80 % of studies, {margin} (spread: {source})"
-    )
+    return f"with {study.confirm_seeds} seeds and {who} it sees differences from {_points(seen.difference, metric)} {metric.measured} on in 80 % of studies, {margin} (spread: {source})"
 
 
-def _points(share: float) -> str:
-    return f"{math.ceil(1000 * share) / 10:g}" if share < 1 else "100"
+def _points(share: float, metric: Metric) -> str:
+    most = metric.width if math.isfinite(metric.width) else math.inf
+    return f"{math.ceil(1000 * min(share, most)) / 10:g}"
 
 
-def spread_for(question: Question, results: Folder) -> tuple[Spread, str]:
-    """Return the spread and its source: the newest study with the same question, or the default where there is none."""
+def spread_for(question: Question, results: Folder, metric: Metric = DEFAULT) -> tuple[Spread, str]:
+    """As the newest study with the same question measured it, and its name; the default's where none did."""
     for name in sorted(results.names(), key=lambda n: _made_at(results, n), reverse=True):
-        found = _measured(question, results, name)
+        found = _measured(question, results, name, metric)
         if found is not None:
             return found, f"as in {name}"
-    return Spread(), "a default, measured on a small part of DeepWeeds"
+    usual, span = Spread(), metric.span
+    return dataclasses.replace(
+        usual, search=usual.search * span, seed=usual.seed * span, disagreement=usual.disagreement * span**2
+    ), "a default, measured on a small part of DeepWeeds"
 
 
 def _made_at(results: Folder, name: str) -> float:
-    """Return when the study finished as Unix time, or when its tables were written where it did not finish or cannot be read."""
+    """When the study finished, unix time; of one that did not, or that cannot be read, when its tables were written."""
     try:
         finished = Ledger(results.location, name).facts().get("finished_at")
     except (ConfigError, EnvironmentProblem):
@@ -80,11 +78,8 @@ def _made_at(results: Folder, name: str) -> float:
     return float(finished or results.modified(f"{name}/tables/pairs.csv") or 0.0)
 
 
-def _measured(question: Question, results: Folder, name: str) -> Spread | None:
-    """Return the measured spread, or None where that study has no such question or no readable tables.
-
-    It feeds a forecast, never a verdict, so a table that cannot be read is no error.
-    """
+def _measured(question: Question, results: Folder, name: str, metric: Metric) -> Spread | None:
+    """None where that study has no such question, or no tables that can be read: this is a forecast's input, no verdict's."""
     rows = {}
     for table in ("strategies", "pairs"):
         data = results.read(f"{name}/tables/{table}.csv")
@@ -101,11 +96,11 @@ def _measured(question: Question, results: Folder, name: str) -> Spread | None:
         or "se_images" not in pairs
     ):
         return None
-    macro = strategies[strategies.metric == "macro_f1"]
-    if macro.sd_seeds.isna().all() or pairs.se_images.isna().all():
+    macro = strategies[strategies.metric == metric.key]
+    if not len(macro) or macro.sd_seeds.isna().all() or pairs.se_images.isna().all():
         return None  # of one run each
     seed = float(np.sqrt(np.nanmean(macro.sd_seeds.to_numpy(float) ** 2)))
     images = float(np.nanmean(pairs.se_images.to_numpy(float) ** 2) * macro.effective_units.max())
-    if not (0 < seed < 1 and 0 < images < math.inf):
+    if not (0 < seed < metric.span and 0 < images < math.inf):
         return None
     return dataclasses.replace(Spread(), seed=seed, disagreement=images)

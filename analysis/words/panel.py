@@ -58,7 +58,7 @@ def _forest(rows: Sequence[Standing], room: int) -> list[str]:
         kept[-1] = used
     ends = [v for r in kept for v in ((r.low, r.high) if r.interval else (r.mean, r.mean))]
     low, high = min(ends), max(ends)
-    return [_row(r, low, max(high - low, 0.01)) for r in kept]
+    return [_row(r, low, max(high - low, 0.01 * rows[0].metric.margin)) for r in kept]
 
 
 def _row(r: Standing, start: float, span: float) -> str:
@@ -70,7 +70,8 @@ def _row(r: Standing, start: float, span: float) -> str:
         for k in range(at(r.low), at(r.high) + 1):
             bar[k] = "-"
     bar[at(r.mean)] = "o"
-    interval = f"{100 * r.low:.0f} to {100 * r.high:.0f}" if r.interval else ""
+    score, low, high = r.shown
+    interval = f"{low:.0f} to {high:.0f}" if r.interval else ""
     name = f"{'> ' if r.used else '  '}{r.name}{f', {r.aside}' if r.aside else ''}"
     name = name if len(name) <= NAMES else f"{name[: NAMES - 3]}..."
-    return f"{name:<{NAMES}} {100 * r.mean:5.1f} {''.join(bar)} {interval}".rstrip()
+    return f"{name:<{NAMES}} {score:5.1f} {''.join(bar)} {interval}".rstrip()

@@ -52,24 +52,22 @@ class Sentence:
         return f"{self.about}: {'. '.join((head, *(p[0].upper() + p[1:] for p in after if p)))}."
 
 
-def _points(margin: float) -> str:
-    return f"{margin:g} point{'' if margin == 1 else 's'}"
-
-
 def decision(pair: Pair, margin: float) -> str:
-    """Return in words what was decided between two strategies. `margin` is in points of macro-F1."""
-    return DECIDED[pair.decision.kind].format(winner=pair.winner, loser=pair.loser, a=pair.a, b=pair.b, margin=_points(margin))
+    """What was decided between two strategies. `margin`: in the metric's unit."""
+    return DECIDED[pair.decision.kind].format(
+        winner=pair.winner, loser=pair.loser, a=pair.a, b=pair.b, margin=pair.estimate.metric.count(margin)
+    )
 
 
 def describe_pair(pair: Pair, margin: float) -> str:
-    """Return the decision with its numbers, from the strategy with the higher mean."""
-    text = decision(pair, margin)
+    """The decision with its numbers, the higher mean's side up."""
+    text, metric = decision(pair, margin), pair.estimate.metric
     if pair.one_run:
-        return f"{text}: one run tells nothing about the spread ({100 * pair.estimate.mean:+.1f} points of macro-F1)"
+        return f"{text}: one run tells nothing about the spread ({100 * pair.estimate.mean:+.1f} {metric.measured})"
     up, c = pair.estimate.mean >= 0, pair.decision.chances
     better, worse = (c.a_better, c.b_better) if up else (c.b_better, c.a_better)
     first, p = pair.a if up else pair.b, pair.decision.p
-    chances = f"{first} better by more than {_points(margin)} {_sure(better)}, within {_sure(c.within)}, worse by more {_sure(worse)}"
+    chances = f"{first} better by more than {metric.count(margin)} {_sure(better)}, within {_sure(c.within)}, worse by more {_sure(worse)}"
     short = [were_cut_short([s.strategy for s in pair.short])] if pair.short and not pair.decision.reasons else []
     why = f" ({'; '.join((*pair.decision.reasons, *short))})" if pair.decision.reasons or short else ""
     return f"{text}{why}: {_numbers(pair)}; {chances}; Holm p {'below 0.001' if p < 0.001 else f'{p:.3f}'}, {pair.seeds} seeds"
@@ -81,10 +79,11 @@ def _numbers(pair: Pair, name: bool = False) -> str:
     first, other = pair.a, pair.b
     if d < 0:
         (d, low, high), (first, other) = (-d, -high, -low), (other, first)
-    who = f"{first} minus {other}: " if name else ""
+    metric = pair.estimate.metric
+    who = metric.difference(first, other) if name or not metric.higher else ""
     if math.isnan(low):
-        return f"{who}{d:+.1f} points of macro-F1"
-    return f"{who}{d:+.1f} points of macro-F1, {100 * pair.confidence:.3g} % interval {low:+.1f} to {high:+.1f}"
+        return f"{who}{d:+.1f} {metric.measured}"
+    return f"{who}{d:+.1f} {metric.measured}, {100 * pair.confidence:.3g} % interval {low:+.1f} to {high:+.1f}"
 
 
 def sentences(answered: Sequence[Ranking], frames: Frames) -> list[Sentence]:
@@ -98,7 +97,7 @@ def sentences(answered: Sequence[Ranking], frames: Frames) -> list[Sentence]:
 def answers(pairs: Sequence[Pair], strategies: pd.DataFrame, frames: Frames) -> list[Ranking]:
     """One a question that has a pair."""
     found, study = [], frames.study
-    ranked = {q: means_of(strategies, q) for q in dict.fromkeys(p.question for p in pairs)}
+    ranked = {q: means_of(strategies, q, frames.scored_by) for q in dict.fromkeys(p.question for p in pairs)}
     bounds = sum(max(len(own) - 1, 1) for own in ranked.values())  # that must hold at once: one against the best of each question
     level = alpha_of_look(look(frames)) / max(bounds, 1)
     for question, names in ranked.items():
@@ -134,7 +133,7 @@ def _scope(a: Ranking, leading: Pair, frames: Frames) -> str:
 
 
 def headline(a: Ranking, margin: float) -> str:
-    """Return the decision among all strategies of a question in words. `margin` is in points of macro-F1."""
+    """The decision among all strategies of a question. `margin`: in the metric's unit."""
     if len(a.comparable) < 2:
         return f"Not comparable: {a.reasons[0]}"
     worse = [s for s in a.comparable if s not in a.standing]
@@ -146,14 +145,13 @@ def headline(a: Ranking, margin: float) -> str:
     elif not inner:
         by = [a.pairs[a.standing[0], s].decision.kind for s in worse]
         all_beaten = set(by) == {"beats"}
-        text = (
-            f"{a.standing[0]} {'beats' if all_beaten else 'is better than'} "
-            f"{joined(worse)}{f' by at least {_points(margin)}' if all_beaten else ''}"
-        )
+        text = f"{a.standing[0]} {'beats' if all_beaten else 'is better than'} {joined(worse)}{f' by at least {a.metric.count(margin)}' if all_beaten else ''}"
         if set(by) - {"beats", "better"}:  # some are behind another one only
             text = f"{a.standing[0]} alone is not shown to be worse than another; {joined(worse)} are"
     elif a.mark == "equal":
-        text = decision(inner[0], margin) if len(inner) == 1 else f"No difference worth {_points(margin)} between {joined(a.standing)}"
+        text = (
+            decision(inner[0], margin) if len(inner) == 1 else f"No difference worth {a.metric.count(margin)} between {joined(a.standing)}"
+        )
         text += behind
     else:
         text = f"Undecided between {joined(a.standing)}{behind}"
@@ -168,7 +166,7 @@ def _at_most(a: Ranking) -> str:
     if math.isnan(most := a.most(taken)):
         return ""
     enough = ", so it is good enough" if a.good_enough else ""
-    return f"; taking {taken} costs at most {points_of(100 * most)} (95 %){enough}"
+    return f"; taking {taken} costs at most {points_of(100 * most, a.metric)} (95 %){enough}"
 
 
 def _not_beaten(a: Ranking) -> bool:

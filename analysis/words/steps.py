@@ -17,6 +17,7 @@ from analysis.statistics.forecast import Need, alpha_of_look
 from analysis.statistics.resampling import ENOUGH_SEEDS
 from analysis.words.commands import allow, anew, extend, longer, repeat
 from study.console.text import joined
+from study.scoring.metric import DEFAULT, Metric
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,12 +149,9 @@ def together(found: Sequence[Short]) -> str:
     return ". ".join([*said, *(s.found for s in found if not s.learned)])
 
 
-def points_of(points: float) -> str:
-    """Return a loss in words, never less than it is: "less than 0.1 points", "1 point", "8.3 points"."""
-    if points <= 0.1:
-        return "0.1 points"
-    shown = f"{math.ceil(10 * points - 1e-9) / 10:g}"
-    return f"{shown} point{'' if shown == '1' else 's'}"
+def points_of(points: float, metric: Metric = DEFAULT) -> str:
+    """Return a loss in words, in the metric's unit, never less than it is: "0.1 points", "1 point", "8.3 points"."""
+    return metric.count(max(math.ceil(10 * points - 1e-9) / 10, 0.1))
 
 
 def _pick(a: Ranking, margin: float) -> Step:
@@ -172,8 +170,8 @@ def _pick(a: Ranking, margin: float) -> Step:
         dearest = max(others, key=lambda s: a.seconds[s])
         saves = f" ({cost[pick]} a confirm run, {100 * (1 - a.seconds[pick] / a.seconds[dearest]):.0f} % less than {dearest})"
     most = a.most(pick)
-    bound = "" if math.isnan(most) else f", and at most {points_of(100 * most)} (95 %)"
-    loses = f"On average it loses {'less than 0.1' if loss < 0.1 else f'{loss:.1f}'} points of macro-F1 against the best{bound}"
+    bound = "" if math.isnan(most) else f", and at most {points_of(100 * most, a.metric)} (95 %)"
+    loses = f"On average it loses {'less than 0.1' if loss < 0.1 else f'{loss:.1f}'} {a.metric.measured} against the best{bound}"
     known = set(a.standing) <= set(cost)
     if loss <= margin:
         return Step(text=f"Take {pick}: {'the cheapest' if known else 'the highest mean'}{saves}. {loses}")
@@ -190,8 +188,12 @@ def _good_enough(a: Ranking, cost: Mapping[str, str]) -> Step:
         share = 100 * (1 - a.seconds[pick] / a.seconds[dearest])
         saves = f" ({cost[pick]} a confirm run, {share:.0f} % less than {dearest})" if share > 0 else f" ({cost[pick]} a confirm run)"
     which = "the cheapest that is good enough" if set(a.comparable) <= set(cost) else "good enough"
-    allowed = f"{points_of(100 * a.worth)} {'are allowed for a cheaper one' if a.for_cheaper else 'of difference are not worth having'}"
-    return Step(text=f"Take {pick}: {which}{saves}. It costs at most {points_of(100 * a.most(pick))} of macro-F1 (95 %), and {allowed}")
+    allowed = (
+        f"{points_of(100 * a.worth, a.metric)} {'are allowed for a cheaper one' if a.for_cheaper else 'of difference are not worth having'}"
+    )
+    return Step(
+        text=f"Take {pick}: {which}{saves}. It costs at most {points_of(100 * a.most(pick), a.metric)} of {a.metric.words} (95 %), and {allowed}"
+    )
 
 
 def _what_would_decide(a: Ranking, frames: Frames) -> list[Step]:

@@ -1,14 +1,15 @@
-"""The network of every data set with the commands that use it, for a terminal, the page and MLflow."""
+"""How a study's network is used: the pick of every data set with the commands that take it, for a terminal, the page and MLflow."""
 
 import shlex
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from analysis.data.frames import Frames
 from analysis.findings.handed import to_use
-from analysis.findings.pick import Pick
+from analysis.findings.pick import Pick, natural
 from analysis.words.steps import Step
+from study.scoring.metric import DEFAULT
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +24,7 @@ class Use:
 
     @property
     def again(self) -> str:
-        """Return a sentence and the way out where it was delivered before the study grew, else ""."""
+        """That it was delivered before the study grew, and the way out; else empty."""
         old = self.pick.outdated
         return f"{old}: to deliver anew, run python -m study.deliver {shlex.quote(self.study)} --again" if old else ""
 
@@ -31,23 +32,24 @@ class Use:
     def why(self) -> str:
         p = self.pick
         if p.delivered is not None:
-            return f"{p.reason}; validation macro-F1 {100 * p.validation:.1f} before it was trained on the validation images too"
+            return f"{p.reason}; validation {p.metric.words} {p.metric.shown(p.validation):.1f} before it was trained on the validation images too"
         if not p.confirmed:
             return f"{p.reason}{p.among}; the search's winner, epoch {p.epoch}"
         if p.folds > 1:
             return (
-                f"{p.reason}{p.among}; one of {p.folds} networks, each trained without one fold, the one with the best "
-                "validation macro-F1. "
-                f"The scores are those of all {p.folds}, each on its own fold (validation: mean {100 * p.validation:.1f})"
+                f"{p.reason}{p.among}; one of {p.folds} networks, each trained without one fold, the one with the best validation {p.metric.words}. "
+                f"The scores are those of all {p.folds}, each on its own fold (validation: mean {p.metric.shown(p.validation):.1f})"
             )
         which = (
-            "its only confirm run" if len(p.trials) == 1 else f"of {len(p.trials)} confirm runs the one with the best validation macro-F1"
+            "its only confirm run"
+            if len(p.trials) == 1
+            else f"of {len(p.trials)} confirm runs the one with the best validation {p.metric.words}"
         )
-        return f"{p.reason}{p.among}; {which} ({100 * p.validation:.1f} there), epoch {p.epoch}"
+        return f"{p.reason}{p.among}; {which} ({p.metric.shown(p.validation):.1f} there), epoch {p.epoch}"
 
 
 def uses(frames: Frames, picks: Sequence[Pick]) -> list[Use]:
-    """Return one entry per data set of the study."""
+    """One a data set of the study."""
     leading = to_use(picks)
     place = frames.ledger.folder
     out = []
@@ -75,7 +77,7 @@ def uses(frames: Frames, picks: Sequence[Pick]) -> list[Use]:
 
 
 def use_lines(frames: Frames, picks: Sequence[Pick]) -> list[str]:
-    """Return the lines for the end of a terminal's output: the network, where it lies, and what to do with it."""
+    """For the end of a terminal's output: what it is, where it lies, what to do with it."""
     out = []
     for use in uses(frames, picks):
         p = use.pick
@@ -86,12 +88,13 @@ def use_lines(frames: Frames, picks: Sequence[Pick]) -> list[str]:
             f"  {use.why}{f': {use.folder}/best' if use.kept else ''}",
         ]
         out += [f"  {line}" for line in (p.delivered.tried, use.again) if line] if p.delivered else []
+        out += [f"  it {p.rule}"] if p.rule else []
         out += [f"  {c.text[0].lower()}{c.text[1:]}: {c.command}" for c in use.commands[:3] if use.kept]
     return out
 
 
 def pick_facts(picks: Sequence[Pick]) -> list[dict[str, Any]]:
-    """Return the picks of the data sets as plain values, as a model registry records them."""
+    """The picks of the data sets as plain values: what a registry is told."""
     return [
         {
             "of": p.of,
@@ -99,8 +102,9 @@ def pick_facts(picks: Sequence[Pick]) -> list[dict[str, Any]]:
             "trial": p.trial,
             "confirmed": p.confirmed,
             "settings": dict(p.settings),
-            "validation": p.validation,
-            "test": asdict(p.test) if p.test else None,
+            "validation": p.metric.natural(p.validation),
+            "test": natural(p.test, p.metric) if p.test else None,
+            **({} if p.metric.text == DEFAULT.text else {"metric": p.metric.text}),
             "temperature": p.temperature,
             "probabilities": p.probabilities,
             "reason": p.reason,

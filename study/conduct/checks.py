@@ -11,7 +11,7 @@ from study.conduct.stages import ended
 from study.console.progress import warn
 from study.datasets import open_dataset
 from study.datasets.audit import audit, rare
-from study.datasets.spec import VAL, kept_by_class
+from study.datasets.spec import TEST, VAL, kept_by_class
 from study.errors import ConfigError, DataError, EnvironmentProblem
 from study.measure import find_measurements
 from study.networks.fits import phases_on
@@ -59,6 +59,7 @@ def open_tables(study: Study, places: Places) -> Tables:
             print(f"{data.dataset}: {table.form}")
         if len(table.classes) < 2:
             raise DataError(f"{data.dataset} has fewer than two classes; there is nothing to tell apart.")
+        study.scored_by.bind(table.classes).check(table.labels[table.split == TEST])
     check_outer_folds(study, tables)
     check_each_fold(study, tables, places)
     _check_sizes(study, tables)

@@ -1,16 +1,14 @@
-"""Delivery: after the verdict, and independent of it, one network is trained on all usable images for as long as this helps.
+"""Delivery: after the verdict, and no part of it, the network that is handed over is trained as long as it pays on all that may be used.
 
-The strategy is the verdict's, and its settings are the best on validation of all its searches. Several numbers of epochs are tried
-(`search.lengths`): those of the confirm runs, and three and ten times as many. Each is trained with the seeds of two confirm runs and
-judged by validation at the last epoch. Existing runs of the study are used again, and a length that scores below a shorter one is the
-last one tried. Exact solutions compete by their own validation score.
+The strategy is the verdict's, its settings are the best of all its searches on validation. How many epochs is tried (`search.lengths`): as
+many as the confirm runs had, three and ten times as many, with the seeds of two confirm runs, judged by validation at the last epoch; runs
+that the study has already are taken and not trained again, and a length that is lower than a shorter one ends it. Whatever is solved exactly competes by its own
+validation score. The winner is trained once more on training and validation images for as many epochs, its last epoch kept, and predicts
+the test images once: an opening that is recorded and does not count, for validation alone chose it and no comparison has it. With outer
+folds every image was tested before the verdict: it is trained on all of them, and its score is that of the strategy's networks, each on
+the fold that it never saw.
 
-The winner is trained once more on training and validation images for as many epochs, and its last epoch is kept. It predicts the test
-images once: an opening that is recorded and does not count, since validation alone chose the network and no comparison has it. With outer
-folds every image was tested before the verdict. Then the network is trained on all images, and its score is that of the strategy's
-networks, each on the fold that it never saw.
-
-Every run is an ask of the ledger with a seed that is a pure function of the study's, so after any interruption the same call resumes.
+Every run is an ask of the ledger with a seed that is a pure function of the study's, so whatever ends this, the same call goes on.
 """
 
 import math
@@ -20,9 +18,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from analysis.data.predictions import Predictions, read_predictions
 from analysis.findings.delivered import day, epochs_of
-from analysis.findings.pick import Pick, find_pick, macro, share_of
+from analysis.findings.pick import Pick, find_pick, tested
 from analysis.load import load
 from analysis.statistics.resampling import RESAMPLES
 from analysis.statistics.temperature import crossfit
@@ -34,8 +34,11 @@ from study.console.eta import Remaining
 from study.console.text import span
 from study.datasets.spec import kept_by_class
 from study.errors import ConfigError, EnvironmentProblem
+from study.inference.softmax import softmax
 from study.question.config import Study
-from study.records import OBJECTIVE, Ask, Outcome
+from study.records import Ask, Outcome
+from study.scoring import Metric, metric_of
+from study.scoring.decide import decide_by
 from study.search.lengths import Tried, affordable, choose, is_lower, price
 from study.search.plans import FixedPlan
 from study.tracking.ledger import DELIVERY, Ledger
@@ -43,7 +46,7 @@ from study.tracking.ledger import DELIVERY, Ledger
 
 @dataclass(frozen=True, kw_only=True)
 class Order:
-    """The delivery planned for one data set: its candidates, and the numbers of epochs to try of the first one."""
+    """What is to be delivered for one data set: who competes, and which numbers of epochs of the first are tried."""
 
     key: str  # of delivered.json
     pick: Pick
@@ -68,7 +71,7 @@ class Stays:
 
 @dataclass(frozen=True, kw_only=True)
 class Settled:
-    """A candidate and the length chosen for it."""
+    """A candidate's length, chosen."""
 
     candidate: Candidate
     tried: tuple[Tried, ...]
@@ -85,10 +88,8 @@ class Settled:
 def ordered(
     ledger: Ledger, tables: Tables, wanted: str = "", *, hours: float = math.inf, again: bool = False
 ) -> tuple[list[Order], list[Stays]]:
-    """Return (deliveries to make, networks delivered before that stay).
-
-    Raises ConfigError for a study that is not finished, or for too few hours.
-    """
+    """(what is to be delivered, what was delivered before and stays). Raises ConfigError for a study that is not finished, or hours that
+    hold nothing."""
     frames = load(ledger)
     if frames.in_progress:
         raise ConfigError(
@@ -136,15 +137,13 @@ def _order(study: Study, ledger: Ledger, tables: Tables, pick: Pick, key: str, f
 
 
 def _to_train(ledger: Ledger, candidate: Candidate) -> dict[int, int]:
-    """Return by number of epochs the fresh runs it needs, trained ones included, so a resumed delivery is the one that was begun."""
+    """By epochs, how many fresh runs, those that were trained before among them: a delivery that goes on is the one that was begun."""
     return {epochs: len(candidate.to_train(ledger, epochs)) for epochs in candidate.lengths}
 
 
 def _within(orders: Sequence[Order], ledger: Ledger, hours: float) -> list[Order]:
-    """Return each order with the lengths that fit its part of the hours; parts are in proportion to the full cost.
-
-    Raises ConfigError where a part holds no length.
-    """
+    """Each with the lengths that its part of the hours holds: parts go by what all of it would take. Raises ConfigError where one holds
+    none."""
     whole = sum(o.seconds for o in orders)
     out = []
     for order in orders:
@@ -164,13 +163,13 @@ def _within(orders: Sequence[Order], ledger: Ledger, hours: float) -> list[Order
 
 
 def _enough(hours: float) -> float:
-    """Return the hours rounded up to two digits."""
+    """Rounded up to two digits."""
     digit = 10.0 ** (math.floor(math.log10(hours)) - 1) if hours > 0 else 0.01
     return round(math.ceil(hours / digit - 1e-9) * digit, 12)
 
 
 def plan_lines(orders: Sequence[Order], ledger: Ledger) -> list[str]:
-    """Return the trainings planned, one line each, with times estimated from the study's trials."""
+    """What would be trained, with times from what the study's trials took."""
     out = []
     for order in orders:
         first, pace = order.first, order.first.epoch_seconds(ledger)
@@ -186,9 +185,7 @@ def plan_lines(orders: Sequence[Order], ledger: Ledger) -> list[str]:
             out.append(f"  {epochs_of(epochs)}: {', '.join(parts)}")
         longest = max(order.lengths)
         out.append(
-            f"  then once more on {order.images:,} "
-            f"{'images, all there are' if first.folds > 1 else 'training and validation images'}, at most "
-            f"{span(longest * pace * order.share)}"
+            f"  then once more on {order.images:,} {'images, all there are' if first.folds > 1 else 'training and validation images'}, at most {span(longest * pace * order.share)}"
         )
         if missing := [e for e in first.lengths if e not in order.lengths]:
             out.append(f"  not within the hours: {', '.join(map(str, missing))} epochs")
@@ -206,11 +203,9 @@ def plan_lines(orders: Sequence[Order], ledger: Ledger) -> list[str]:
 def deliver(
     executor: Executor, wanted: str = "", *, hours: float = math.inf, again: bool = False, alone: Executor | None = None
 ) -> list[Stays]:
-    """Train and hand over; return the networks delivered before that stay as they are.
-
-    `alone`: runs a single trial best, where that is not `executor`. A signal ends it early, and the same call resumes. Raises ConfigError
-    as `ordered` does, EnvironmentProblem where a run failed.
-    """
+    """Trains and hands over; returns what was delivered before and stays as it is. `alone`: what runs a single trial best, where that is
+    not `executor`. A signal ends it early, and the same call goes on. Raises ConfigError as `ordered` does, EnvironmentProblem where a run
+    failed."""
     orders, kept = ordered(executor.ledger, executor.tables, wanted, hours=hours, again=again)
     for order in orders:
         settled = []
@@ -229,11 +224,8 @@ def deliver(
 
 
 def _settle(executor: Executor, candidate: Candidate, lengths: Sequence[int]) -> Settled | None:
-    """Train the missing runs, from the shortest length on; return None where a signal came.
-
-    A longer length is not taken where one of its runs diverged or failed. Raises EnvironmentProblem where no run of the shortest length
-    completed.
-    """
+    """Trains what is missing, from the shortest length on; None where a signal came. A longer length one of whose runs diverged or failed
+    is not taken. Raises EnvironmentProblem where not one run of the shortest completed."""
     ledger, tried, runs = executor.ledger, list[Tried](), dict[int, list[str]]()
     for epochs in lengths:
         asks = candidate.to_train(ledger, epochs)
@@ -259,14 +251,16 @@ def _settle(executor: Executor, candidate: Candidate, lengths: Sequence[int]) ->
 
 
 def _last(ledger: Ledger, ask: Ask) -> float:
-    """Return validation macro-F1 at the last epoch, or at the kept epoch where no curve is left."""
+    """Validation score at the last epoch, whatever epoch was kept; at the kept one where no curve is left."""
     result, epochs = ledger.result(ask.trial_id), ledger.epochs(ask.trial_id, ended=True)
     assert result is not None, "it was asked for completed runs"
-    return (epochs[-1].metrics if epochs else result.metrics)[OBJECTIVE]
+    score = epochs[-1].objective if epochs else result.objective
+    assert score is not None, "a completed run on validation images has a score"
+    return score
 
 
 def _refit(executor: Executor, ask: Ask) -> bool:
-    """Train the delivered network and predict the test images; return False where a signal came. Raises EnvironmentProblem."""
+    """The network that is handed over, and what it says of the test images; False where a signal came. Raises EnvironmentProblem."""
     tests = () if ask.config.get("train_on") == "all" else ("predictions",)
     if tests:
         executor.ledger.open_test([ask.trial_id], DELIVERY)
@@ -289,14 +283,15 @@ def _run(executor: Executor, title: str, asks: list[Ask], measurements: tuple[st
 
 
 def _entry(ledger: Ledger, order: Order, settled: Sequence[Settled], best: Settled, ask: Ask) -> dict[str, Any]:
-    """Return the delivery's entry in delivered.json."""
+    """What delivered.json holds of it."""
     taken, facts = best.taken, ledger.epochs(ask.trial_id, ended=True)[-1].facts
-    first, reason = settled[0], best.candidate.reason
+    first, reason, words = settled[0], best.candidate.reason, metric_of(ask.config)
     if best is not first:
-        reason += f", and better on validation than {first.candidate.name} ({100 * taken.mean:.1f} against {100 * first.taken.mean:.1f})"
+        reason += f", and better on validation than {first.candidate.name} ({words.shown(taken.mean):.1f} against {words.shown(first.taken.mean):.1f})"
     said = [p for t in best.runs[taken.epochs] if (p := _on_validation(ledger, t)) is not None]
     temperature = crossfit(said) if said else None
-    test = read_predictions(ledger, ask.trial_id).get("test")
+    test, result = read_predictions(ledger, ask.trial_id).get("test"), ledger.result(ask.trial_id)
+    metric = metric_of(ask.config).bind(result.classes if result else ())
     return {
         "trial": ask.trial_id,
         "cell": ask.cell,
@@ -309,27 +304,37 @@ def _entry(ledger: Ledger, order: Order, settled: Sequence[Settled], best: Settl
         "validation": taken.mean,
         "candidates": [{"strategy": s.candidate.name, "epochs": s.taken.epochs, "validation": s.taken.mean} for s in settled],
         "temperature": temperature.temperature if temperature else 1.0,
+        **_threshold(metric, said, temperature.temperature if temperature else 1.0),
         "calibration": {k: v for k, v in asdict(temperature).items() if k != "temperature"} if temperature else {},
         "test": _tested(order.pick if best is first else None)
         if test is None
-        else asdict(share_of(test, *macro(test, test.logits, RESAMPLES))),
+        else asdict(tested(test, test.logits, RESAMPLES, metric, temperature.temperature if temperature else 1.0)),
         "compared": {"strategy": order.pick.cell.strategy, "trial": order.pick.trial, "test": order.pick.average},
         "at": time.time(),
     }
 
 
+def _threshold(metric: Metric, said: Sequence[Predictions], temperature: float) -> dict[str, Any]:
+    """The threshold that these runs' validation images choose, where the metric has one."""
+    if not said:
+        return {}
+    probabilities = softmax(np.concatenate([p.logits for p in said]) / temperature)
+    rule = decide_by(metric, probabilities, np.concatenate([p.labels for p in said]))
+    return {} if rule.threshold is None else {"threshold": {"at": rule.threshold, "of": rule.of}}
+
+
 def _tested(pick: Pick | None) -> dict[str, float] | None:
-    """Return the score of a network trained on all images: that of its strategy's networks on the folds that they never saw."""
+    """Of a network that was trained on all images: what its strategy's networks scored on the folds that they never saw."""
     return asdict(pick.test) if pick and pick.test else None
 
 
 def _on_validation(ledger: Ledger, trial_id: str) -> Predictions | None:
-    """Return a run's predictions on its validation images; None where they were not kept."""
+    """What a run said of its validation images; None where that was not kept."""
     return read_predictions(ledger, trial_id, "validation").get("val") or read_predictions(ledger, trial_id).get("val")
 
 
 def _let_go(ledger: Ledger, settled: Sequence[Settled]) -> None:
-    """Remove the networks that were trained to choose a length; their predictions on validation are kept."""
+    """Networks that were trained to choose a length are not kept: what they said of validation is."""
     for own in settled:
         for epochs in own.candidate.lengths:
             for ask in own.candidate.to_train(ledger, epochs):

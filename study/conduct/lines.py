@@ -16,7 +16,7 @@ from study.budget.cost import measure
 from study.networks.image_sizes import full_size
 from study.networks.weights import timm_name
 from study.question.config import Cell, Protocol, Recipe, Study, TrialConfig, line_of
-from study.records import OBJECTIVE, Ask, Origin, Stage, TrialResult
+from study.records import Ask, Origin, Stage, TrialResult
 from study.search.plans import ask_for
 from study.search.seeds import confirm_config
 from study.strategies import EVERY, LINES, Features, FeaturesSmall
@@ -95,6 +95,7 @@ def describe(ask: Ask, result: TrialResult) -> str:
     config = TrialConfig.from_dict(ask.config)
     cell, size = config.cell, config.protocol.image_size
     what = f"{EVERY[cell.strategy].title.partition(', at')[0]}, {cell.backbone}, {size} px"
-    if OBJECTIVE not in result.metrics:
+    metric = config.protocol.scored_by
+    if result.objective is None:
         return f"{what}: not known ({result.reason})"
-    return f"{what}: {100 * result.metrics[OBJECTIVE]:.1f} points of macro-F1 on validation ({result.seconds:.0f} s)"
+    return f"{what}: {metric.phrase(result.objective)} on validation ({result.seconds:.0f} s)"

@@ -1,7 +1,7 @@
 """The plan before a study and the table after it, as text."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,8 @@ from study.conduct.stages import controls, ended
 from study.console.panel import print_panel
 from study.datasets.spec import ImageTable
 from study.question.config import Cell, Study
-from study.records import OBJECTIVE, Outcome, Stage
+from study.records import Outcome, Stage
+from study.scoring import Metric
 from study.search.confirmed import checks, factors_of
 from study.space import extremes, in_words
 from study.storage.places import Places
@@ -44,7 +45,7 @@ def print_plan(study: Study, ledger: Ledger, tables: dict[tuple[str, str], Image
         f"{p.workers} worker(s), "
         f"batch norm {p.batch_norm}, {_each(study, 'views') if p.views else 'fresh'} augmented views"
         f"{f', winners confirmed at {study.confirm_size} px' if study.confirm_size not in (0, p.image_size) else ''}"
-        f"{', at least ' + _each(study, 'min_steps') + ' steps a trial' if p.min_steps else ''}; selects on validation macro-F1",
+        f"{', at least ' + _each(study, 'min_steps') + ' steps a trial' if p.min_steps else ''}; selects on validation {study.scored_by.words}",
         highlight=False,
     )
     if study.folds > 1:
@@ -180,15 +181,15 @@ def _at(study: Study, cell: Cell) -> str:
 
 
 def print_results(study: Study, ledger: Ledger) -> None:
-    """Print a table for each data set with the results of the search. The verdict comes from the confirm stage, not from this table."""
-    console = _console()
+    """A table per data set: what the search found. The verdict is the confirm stage's, not this table's."""
+    console, metric = _console(), study.scored_by
     asks, results = ledger.asks(Stage.SEARCH), ledger.results()
     chosen = (ledger.selection() or {"chosen": {}})["chosen"]
     for dataset in dict.fromkeys((c.dataset, c.splits) for c in study.cells):
         table = Table(
             "strategy",
             "backbone",
-            "best val macro-F1",
+            f"best val {metric.words}",
             "accuracy",
             "at epoch",
             "trials",
@@ -202,18 +203,14 @@ def print_results(study: Study, ledger: Ledger) -> None:
         for cell in lines:
             for ask in (a for a in ledger.asks(Stage.CONFIRM) if a.cell == cell.id and a.trial_id in results):
                 size, metrics = ask.config["protocol"]["image_size"], results[ask.trial_id].metrics
-                scores = [f"{metrics[m]:.3f}" if m in metrics else "n/a" for m in (OBJECTIVE, "val/accuracy")]
+                scores = [_figure(metric, metrics), f"{metrics['val/accuracy']:.3f}" if "val/accuracy" in metrics else "n/a"]
                 took = f"{results[ask.trial_id].seconds:.0f}"
                 table.add_row(f"{cell.strategy} ({size} px)", cell.backbone, *scores, "solved", "1", "", "", "", took)
         for cell in (c for c in study.cells if (c.dataset, c.splits) == dataset):
             own = [results[a.trial_id] for a in asks if a.cell == cell.id and a.trial_id in results]
             count = Counter(r.outcome for r in own)
             best = results.get(chosen.get(cell.id, ""))
-            shown = (
-                (f"{best.metrics['val/macro_f1']:.3f}", f"{best.metrics['val/accuracy']:.3f}", str(best.best_epoch))
-                if best
-                else ("n/a",) * 3
-            )
+            shown = (_figure(metric, best.metrics), f"{best.metrics['val/accuracy']:.3f}", str(best.best_epoch)) if best else ("n/a",) * 3
             table.add_row(
                 f"{cell.strategy}{_at(study, cell)}",
                 cell.backbone,
@@ -225,6 +222,11 @@ def print_results(study: Study, ledger: Ledger) -> None:
                 f"{sum(r.seconds for r in own):.0f}",
             )
         console.print(table)
+
+
+def _figure(metric: Metric, metrics: Mapping[str, float]) -> str:
+    """The natural value of a validation score."""
+    return f"{metric.natural(metrics[metric.recorded]):.3f}" if metric.recorded in metrics else "n/a"
 
 
 def print_answers(answers: "Sequence[Answer]") -> None:

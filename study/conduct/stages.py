@@ -1,6 +1,7 @@
 """The stages of a study after its data were checked: search, select, confirm. Each can be resumed, and is skipped when done."""
 
 import dataclasses
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Protocol
@@ -15,7 +16,7 @@ from study.console.signals import Interrupted
 from study.errors import EnvironmentProblem
 from study.measure import opens_test
 from study.question.config import Study, TrialConfig
-from study.records import OBJECTIVE, Ask, Origin, Outcome, Stage
+from study.records import Ask, Origin, Outcome, Stage
 from study.search.conductor import Conductor
 from study.search.confirmed import Chosen, Round, checked_number, checks, factors_of, next_round, planned, record_of
 from study.search.optuna_cells import SearchPlan
@@ -117,13 +118,13 @@ def line_leads(ledger: Ledger) -> bool:
     results, best = ledger.results(), (ledger.selection() or {"chosen": {}})["chosen"]
     lines, won = dict[str, float](), dict[str, float]()
     for ask in ledger.asks():
-        score = results[ask.trial_id].metrics.get(OBJECTIVE) if ask.trial_id in results else None
+        score = results[ask.trial_id].objective if ask.trial_id in results else None
         if score is None or not (ask.origin is Origin.LINE or best.get(ask.cell) == ask.trial_id):
             continue
         scores = lines if ask.origin is Origin.LINE else won
         name = ask.config["cell"]["dataset"]
-        scores[name] = max(score, scores.get(name, 0.0))
-    return any(score >= won.get(name, 0.0) for name, score in lines.items())
+        scores[name] = max(score, scores.get(name, -math.inf))
+    return any(score >= won.get(name, -math.inf) for name, score in lines.items())
 
 
 def measure_line(executor: Executor) -> None:

@@ -5,6 +5,7 @@ A log is never silent for longer than `QUIET_S`: then the running work, its star
 
 import contextlib
 import logging
+import math
 import sys
 import threading
 import time
@@ -21,7 +22,8 @@ from rich.table import Table
 from study import early
 from study.console.eta import Remaining, Running, pixels, times
 from study.console.text import shown, span
-from study.records import OBJECTIVE, Ask, EpochRecord, TrialResult
+from study.records import Ask, EpochRecord, TrialResult
+from study.scoring import metric_of
 
 log = logging.getLogger("study")
 QUIET_S = 10.0
@@ -48,6 +50,12 @@ class Names:
 
 
 PARTS = 7
+
+
+def _scored(ask: Ask, score: float) -> str:
+    """ "macro-F1 0.831": the metric that the trial is scored by, and its natural value."""
+    metric = metric_of(ask.config)
+    return f"{metric.words} {metric.natural(score):.3f}"
 
 
 def _parts(cell: str) -> list[str]:
@@ -126,7 +134,7 @@ class Watch:
             self.running = {**self.running, ask.trial_id: _Line(ask, name, time.monotonic())}
         elif isinstance(value, EpochRecord):
             line = self.running.get(ask.trial_id) or _Line(ask, name, time.monotonic() - value.seconds)
-            score = f"val macro-F1 {value.objective:.3f} " if OBJECTIVE in value.metrics else ""
+            score = f"val {_scored(ask, value.objective)} " if math.isfinite(value.objective) else ""
             loss = value.metrics.get("train/loss", float("nan"))
             text = f"epoch {value.epoch}/{line.max_epochs(self.max_epochs)} {score}loss {loss:.3f} {value.seconds:.1f}s"
             self.running = {**self.running, ask.trial_id: _Line(ask, name, line.since, line.epochs + 1, time.monotonic(), text)}
@@ -141,8 +149,8 @@ class Watch:
                 self.remaining.measured(ask.cell, max(time.monotonic() - own.since, value.seconds), passed)
             self.remaining.done(ask.cell, times(ask, self.max_epochs, self.remaining.image_size))
             self.bar.update(self.task, completed=self.done)
-            scored = OBJECTIVE in value.metrics
-            score = f"val macro-F1 {value.metrics[OBJECTIVE]:.3f}" if scored else shown(value.reason) or "no validation image was left"
+            known = value.objective
+            score = f"val {_scored(ask, known)}" if known is not None else shown(value.reason) or "no validation image was left"
             ended = f"[{self.done}/{self.total}] {name} {value.outcome}: {score} ({value.epochs} epochs, {value.seconds:.0f}s)"
             if self.live is None:
                 self._voice.say(f"{ended}{self._left(', ')}")

@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 from typing import Annotated, Any, Literal, Self, get_args
 
 from study.bounds import BOUNDS, check, check_fields, check_types
@@ -12,6 +12,7 @@ from study.canonical import added, canonical, late_fields, restore, used_late
 from study.errors import ConfigError, nearest
 from study.question.naming import DataName
 from study.records import SCHEMA, dumps
+from study.scoring.metric import DEFAULT, Metric, find_metric, metric_of
 from study.space import Choice, Domain, Log, Offered, Uniform, domains, extremes, offered, parse, range_as_dict, range_from_dict
 from study.strategies import EVERY, LINES, STRATEGIES, Strategy
 
@@ -154,9 +155,14 @@ class Protocol:
     fit: Fit = added(
         "square", since=7
     )  # of a picture to the network's square: its centre, all of it with grey around, or all of it stretched
+    metric: str = added(
+        DEFAULT.text, since=7
+    )  # by which everything is chosen and decided (study/scoring/metric.py); costs are kept as numbers
 
     def __post_init__(self) -> None:
         check_fields(self)
+        _require(isinstance(self.metric, str), f"metric must be a text, not {self.metric!r}.")
+        object.__setattr__(self, "metric", find_metric(self.metric).text)
         _require(self.precision in ("auto", "fp32", "bf16"), f"precision must be auto, fp32 or bf16, not {self.precision!r}.")
         _require(self.optimizer in ("adamw", "sgd"), f"optimizer must be adamw or sgd, not {self.optimizer!r}.")
         _require(self.schedule in get_args(Schedule), f"schedule must be {' or '.join(get_args(Schedule))}, not {self.schedule!r}.")
@@ -171,6 +177,11 @@ class Protocol:
             f"keep must be last (the last epoch's network) or best (the best epoch's on validation), not {self.keep!r}.",
         )
         _require(self.batch_size % self.workers == 0, f"batch_size {self.batch_size} must be divisible by workers {self.workers}.")
+
+    @property
+    def scored_by(self) -> Metric:
+        """The metric, as a value."""
+        return metric_of({"protocol": {"metric": self.metric}})
 
     def passes(self, images: int) -> int:
         """Return the number of passes of an epoch over so many training images: one, or as many as `min_steps` asks."""
@@ -338,8 +349,11 @@ class Study:
     published: dict[str, Domain] = added(
         since=4, factory=dict
     )  # the strategies' own ranges when the study was begun; its ledger fills it in
+    metric: InitVar[str] = ""  # the protocol's, said here: it is kept there alone
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, metric: str) -> None:
+        if metric:
+            object.__setattr__(self, "protocol", dataclasses.replace(self.protocol, metric=metric))
         cells = isinstance(self.cells, (tuple, list)) and all(isinstance(cell, Cell) for cell in self.cells)
         _require(
             cells,
@@ -377,6 +391,11 @@ class Study:
         if foreign := [name for name in self.search if name not in options]:
             raise ConfigError(f"Study {self.name!r}: search cannot add {foreign[0]!r}; choose from {nearest(foreign[0], options)}.")
         _check_space(self)
+
+    @property
+    def scored_by(self) -> Metric:
+        """The metric that it is chosen and decided by."""
+        return self.protocol.scored_by
 
     def asked(self, strategy: str) -> tuple[str, ...]:
         """Return the recipe fields that are searched because the study asks: in `search`, or by a range of its own."""

@@ -11,6 +11,7 @@ from study.console.arguments import assigned
 from study.errors import ConfigError, nearest
 from study.question.config import Protocol, Recipe, Study, grid
 from study.question.naming import DataName
+from study.scoring import find_metric
 from study.space import domains, parse
 from study.strategies import STRATEGIES
 
@@ -95,7 +96,7 @@ PAPER = Study(
 MINE = "mine"
 """The name of the study that is no value but chosen for a user's images and hours (study/budget/choose.py)."""
 
-AS_OPTIONS = ("name", "trials", "searches", "confirm_seeds", "budget_check", "worth", "workers")
+AS_OPTIONS = ("name", "trials", "searches", "confirm_seeds", "budget_check", "worth", "workers", "metric")
 """Fields of a study, and of its protocol, that a sweep has an option for; all others are set by --set."""
 
 STUDIES = {s.name: s for s in (QUICKSTART, PILOT, EXPLAIN, SIZES, SIZES_STEPS, BUDGETS, PAPER)}
@@ -154,6 +155,8 @@ def narrow(
     if {c.data for c in cells} != {c.data for c in study.cells}:
         # what it said of its own data is not true of these
         given.setdefault("about", f"The protocol of {study.name} on other data." if study.name in STUDIES else "")
+    if "metric" in given and "margin" not in given and study.margin == 1 and (own := find_metric(given["metric"])) != study.scored_by:
+        given["margin"] = own.margin
     protocol = {k: given.pop(k) for k in [f.name for f in dataclasses.fields(Protocol)] if k in given}
     if "image_size" in protocol and all(c.image_size for c in cells):
         sizes = ", ".join(map(str, sorted({c.image_size for c in cells})))

@@ -1,5 +1,5 @@
 """The metric a study asks for: its value, how scores come from labels and probabilities, and its costs."""
 
-from study.scoring.metric import DEFAULT, Metric, find_metric
+from study.scoring.metric import DEFAULT, Metric, Said, find_metric, metric_of
 
-__all__ = ["DEFAULT", "Metric", "find_metric"]
+__all__ = ["DEFAULT", "Metric", "Said", "find_metric", "metric_of"]

@@ -1,23 +1,23 @@
 """The metric that a study asks for, as one value: search, choice of epoch and winner, verdict, forecasts, figures and words read it here.
 
-Internally a **score** is always higher where it is better: for a loss or a cost it is the negative (scikit-learn's `neg_log_loss`), and
-records use that name. People read the natural value, `shown`: a hundred times it, in the metric's `unit`.
+Inside, a **score** is always higher where it is better: that of a loss or a cost is its negative (scikit-learn's `neg_log_loss`), and so it is
+called in records. People read the natural value, `shown`: a hundred times it, in the metric's `unit`.
 
 | metric | is | a score needs | its interval |
 | --- | --- | --- | --- |
-| macro_f1, balanced_accuracy, accuracy, f1:CLASS | functions of counts by class | the predicted class | resampled images |
-| quadratic_kappa | 1 minus the mean squared step over the one of chance (Cohen 1968) | the predicted class, an order | resampled images |
-| auroc, average_precision | each class against the rest, the mean over classes that occur | probabilities | resampled images; see below |
-| log_loss, brier, cost | means over images | probabilities after the temperature | resampled images |
+| macro_f1, balanced_accuracy, accuracy, f1:CLASS | functions of counts by class | the class named | resampled images |
+| quadratic_kappa | 1 minus the mean squared step over the one of chance (Cohen 1968) | the class named, an order | resampled images |
+| auroc, average_precision | each class against the rest, the mean over classes that occur | probabilities | resampled images; folds: DeLong's placements, and the same for precision |
+| log_loss, brier, cost | means over images | calibrated probabilities | resampled images |
 
-With folds, the interval of AUROC comes from DeLong's placements, and that of average precision from placements made the same way. Log
-loss has no bound, so a single score's interval is made on the scale of its logarithm; for all others on the logit scale between their
-bounds.
+Log loss has no bound, so a single score's interval is made on the scale of its logarithm; of all others on the logit scale between their bounds.
 """
 
-from collections.abc import Callable, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -30,13 +30,13 @@ from study.scoring.costs import EXAMPLE, Costs, parse_costs, read_costs
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Said:
-    """The predictions of a network on N images. `probabilities` [N, C] may be missing where no metric needs them."""
+    """What a network said of N images. `probabilities` [N, C] may be missing where no metric needs them."""
 
     named: np.ndarray  # [N] places of classes
     probabilities: np.ndarray | None = None
 
     def at(self, images: np.ndarray) -> "Said":
-        """Return the predictions on some images, by place or mask."""
+        """The same of some images, by place or mask."""
         return Said(named=self.named[images], probabilities=None if self.probabilities is None else self.probabilities[images])
 
 
@@ -65,51 +65,95 @@ class Metric:
 
     @property
     def name(self) -> str:
-        """Return the metric's name, without class, costs or order."""
+        """The member, without what it is about."""
         return self.text.partition(":")[0]
 
     @property
     def key(self) -> str:
-        """Return the name of its score in records: the metric's name, with "neg_" before that of a loss."""
+        """What its score is called in records: the metric's name, with "neg_" before that of a loss."""
         return self.name if self.higher else f"neg_{self.name}"
 
     @property
-    def objective(self) -> str:
-        """Return the name of its score on validation, as records and trackers hold it."""
+    def width(self) -> float:
+        """How far apart two scores can lie."""
+        return self.high - self.low
+
+    @property
+    def recorded(self) -> str:
+        """Its score on validation, as records and trackers hold it."""
         return f"val/{self.key}"
 
     @property
     def title(self) -> str:
-        """Return its words as they begin a line."""
+        """Its words as they begin a line."""
         return self.words[0].upper() + self.words[1:]
 
     @property
     def measured(self) -> str:
-        """Return the words for a difference: "points of macro-F1", "cost per 100 images"."""
+        """What differences are counted in: "points of macro-F1", "cost per 100 images"."""
         return "cost per 100 images" if self.name == "cost" else f"{self.unit} of {self.words}"
 
+    @property
+    def short(self) -> str:
+        """What a difference is counted in where its metric was said before: "points"."""
+        return self.unit if self.unit == "points" else self.measured
+
+    @property
+    def gained(self) -> str:
+        """What a gain is counted in, more being better: "points of macro-F1", "less cost per 100 images"."""
+        return self.measured if self.higher else f"less {self.measured}" if self.costs is not None else f"{self.unit} less of {self.words}"
+
     def count(self, value: float) -> str:
-        """Return a number of its unit: "1 point", "2.5 points", "3 per 100 images"."""
+        """So many of its unit: "1 point", "2.5 points", "3 per 100 images"."""
         one = self.unit.removesuffix("s") if value == 1 and self.unit != "per 100 images" else self.unit
         return f"{value:g} {one}"
 
-    def shown(self, score: float) -> float:
-        """Return a score as people read it: a hundred times the natural value."""
+    def shown(self, score: Any) -> Any:
+        """A score, or many, as people read it: a hundred times the natural value."""
         return (100 if self.higher else -100) * score + 0.0
 
+    def difference(self, first: str, other: str) -> str:
+        """What stands before a difference of two scores, the better side first: "partial minus full: ", of a loss "partial instead of full
+        saves "."""
+        return f"{first} minus {other}: " if self.higher else f"{first} instead of {other} saves "
+
+    def ahead(self, by: float) -> str:
+        """How far it is ahead in its own unit, for "It ... than": "scores 4.2 points higher", "costs 3.1 less per 100 images"."""
+        if self.costs is not None:
+            return f"costs {by:.1f} less per 100 images"
+        return f"scores {by:.1f} {self.unit} {'higher' if self.higher else f'lower in {self.words}, which is better,'}"
+
+    def worth(self, score: float) -> str:
+        """What it scores, as a sentence begins: "It scores 83 points of 100", "It costs 12.0 per 100 images"."""
+        if self.costs is not None:
+            return f"It costs {self.shown(score):.1f} per 100 images"
+        digits = 1 if self.margin < 1 or not self.higher else 0
+        return f"It scores {self.shown(score):.{digits}f} {self.unit}{' of 100' if self.higher else ''}"
+
+    def natural(self, score: float) -> float:
+        """A score as the metric's own number: a loss is positive again."""
+        return (score if self.higher else -score) + 0.0
+
+    def phrase(self, score: float) -> str:
+        """A score in a sentence: "83.1 points of macro-F1", "cost 12.0 per 100 images"."""
+        value = f"{self.shown(score):.1f}"
+        return f"{self.words} {value} {self.unit}" if self.name == "cost" else f"{value} {self.measured}"
+
     def interval(self, low: float, high: float) -> tuple[float, float]:
-        """Return the ends of a score's interval as people read them, the lower first."""
+        """The ends of a score's interval as people read them, the lower first."""
         ends = (self.shown(low), self.shown(high))
         return ends if self.higher else ends[::-1]
+
+    @property
+    def explained(self) -> str:
+        """What it is, for people."""
+        return EXPLAINED[self.name]
 
     # ---- scores ----------------------------------------------------------------------------------------
 
     def bind(self, classes: Sequence[str], order: Sequence[str] = ()) -> "Metric":
-        """Return the metric for data with these classes, in their order of places. `order`: the classes from least to most, where they
-        have one.
-
-        Raises ConfigError for a missing class, costs of other classes, or a missing order where one is needed.
-        """
+        """The metric for data with these classes, in their order of places. `order`: the classes from least to most, where they have one.
+        Raises ConfigError for a class that is not there, costs of other classes, or no order where one is needed."""
         own = replace(self, classes=tuple(classes), order=self.order or tuple(order))
         if self.of_class and self.of_class not in classes:
             raise ConfigError(
@@ -124,42 +168,39 @@ class Metric:
                 )
             if sorted(own.order) != sorted(classes):
                 raise ConfigError(
-                    f"metric quadratic_kappa orders {', '.join(own.order)}, and the classes are {', '.join(classes)}; name each of "
-                    "them once."
+                    f"metric quadratic_kappa orders {', '.join(own.order)}, and the classes are {', '.join(classes)}; name each of them once."
                 )
         return own
 
     def check(self, labels: np.ndarray, what: str = "test images") -> None:
-        """Raise ConfigError where these images [N] do not fit the metric, because none of them shows a class."""
+        """Raises ConfigError where these images [N] cannot bear the metric: a class that none of them shows."""
         absent = [c for k, c in enumerate(self.classes) if not (labels == k).any()]
         if self.needs_all and absent:
             raise ConfigError(
-                f"{self.words} needs every class among the {what}, and {', '.join(absent[:5])} "
-                f"{'has' if len(absent) == 1 else 'have'} none; "
+                f"{self.words} needs every class among the {what}, and {', '.join(absent[:5])} {'has' if len(absent) == 1 else 'have'} none; "
                 "add some, leave the class out, or choose another --metric (macro_f1, log_loss)."
             )
 
     def said(self, logits: np.ndarray, temperature: float = 1.0) -> Said:
-        """Return the predictions of logits [N, C]: probabilities, and the class that the metric decides for."""
+        """What logits [N, C] say: probabilities, and the class that the metric would have named."""
         own = softmax(np.asarray(logits, np.float64) / temperature)
         named = self.decide(own) if self.costs else logits.argmax(axis=1)
         return Said(named=named, probabilities=own)
 
     def temperature(self, logits: np.ndarray, labels: np.ndarray) -> float:
-        """Return the temperature fitted on validation images, where the metric uses probabilities after a temperature; 1 for others."""
+        """Of validation images, where the metric is of calibrated probabilities; 1 for others."""
         return fit_temperature(np.asarray(logits, np.float64), labels) if self.calibrated and len(labels) else 1.0
 
     def decide(self, probabilities: np.ndarray) -> np.ndarray:
-        """Return [N]: the likeliest class; for costs the one with the least expected cost."""
+        """[N]: the likeliest class; of costs the one whose expected cost is least."""
         if self.costs is None:
             return np.asarray(probabilities.argmax(axis=1))
         return np.asarray((probabilities @ self.costs.matrix(self.classes)).argmin(axis=1))
 
     def score(self, labels: np.ndarray, said: Said, weights: np.ndarray | None = None, classes: int = 0) -> np.ndarray:
-        """Return the score of labels [N], higher where better: [], or [B] with weights [B, N] of images.
+        """Of labels [N], higher where better: [], or [B] with weights [B, N] of images. `classes`: their number, where none are bound.
 
-        `classes`: their number, where none are bound. NaN where it is undefined. Raises ValueError where probabilities are needed and
-        missing.
+        NaN where it is undefined. Raises ValueError where probabilities are needed and missing.
         """
         if self.probable and said.probabilities is None:
             raise ValueError(f"{self.words} needs probabilities")
@@ -167,18 +208,17 @@ class Metric:
         return np.asarray(natural if self.higher else -natural, dtype=float)
 
     def figure(self, logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-        """Return {key: score} of logits [N, C] on images that calibrate themselves, as those of validation do; empty where it is
-        undefined."""
+        """{key: score} of logits [N, C] on images that calibrate themselves, as those of validation do; empty where it is undefined."""
         value = float(self.score(labels, self.said(logits, self.temperature(logits, labels))))
         return {self.key: value} if np.isfinite(value) else {}
 
     def influences(self, labels: np.ndarray, said: Said, classes: int = 0) -> np.ndarray:
-        """Return [N]: the contribution of each image to the score, its derivative by the image's weight; they sum to 0."""
+        """[N]: what each image contributes to the score, its derivative by the image's weight; they sum to 0."""
         natural = INFLUENCES[self.name](self, labels, said, classes or self._width(labels, said))
         return np.asarray(natural if self.higher else -natural)
 
     def losses(self, labels: np.ndarray, said: Said) -> np.ndarray:
-        """Return the losses [N] for a metric that is a mean over images."""
+        """[N], of metrics that are means over images."""
         if self.costs is not None:
             return np.asarray(self.costs.matrix(self.classes)[labels, said.named])
         assert said.probabilities is not None
@@ -186,16 +226,23 @@ class Metric:
 
     @property
     def place(self) -> int:
-        """Return the place of its class among the data's."""
+        """Of the class that it is about, among the data's."""
         return self.classes.index(self.of_class)
 
     @property
     def ranks(self) -> np.ndarray:
-        """Return [C]: the place of each of the data's classes in their order."""
+        """[C]: the place of each of the data's classes in their order."""
         return np.array([self.order.index(c) for c in self.classes])
 
     def _width(self, labels: np.ndarray, said: Said) -> int:
         return len(self.classes) or int(max(labels.max(), said.named.max())) + 1
+
+
+def without_score(scores: np.ndarray, metric: Metric) -> np.ndarray:
+    """Scores [N] in which a trial that has none, as it diverged, found nothing: 0, and of a loss the worst there is."""
+    known = scores[~np.isnan(scores)]
+    nothing = 0.0 if metric.higher or not len(known) else max(metric.low, float(known.min())) if np.isinf(metric.low) else metric.low
+    return np.where(np.isnan(scores), nothing, scores)
 
 
 Scored = Callable[[Metric, np.ndarray, Said, np.ndarray | None, int], np.ndarray]
@@ -221,11 +268,7 @@ SCORES: dict[str, Scored] = {
     "f1": _counted(lambda m, c: f1(c)[..., m.place]),
     "quadratic_kappa": lambda m, labels, said, weights, classes: scores.quadratic_kappa(labels, said.named, m.ranks, weights),
     "auroc": lambda m, labels, said, weights, classes: scores.auroc(labels, said.probabilities, weights),  # type: ignore[arg-type]
-    "average_precision": lambda m, labels, said, weights, classes: scores.average_precision(
-        labels,
-        said.probabilities,  # type: ignore[arg-type]
-        weights,
-    ),
+    "average_precision": lambda m, labels, said, weights, classes: scores.average_precision(labels, said.probabilities, weights),  # type: ignore[arg-type]
     "log_loss": _mean_loss,
     "brier": _mean_loss,
     "cost": _mean_loss,
@@ -237,10 +280,7 @@ INFLUENCES: dict[str, Moved] = {
     "f1": lambda m, labels, said, classes: influence.of_f1(said.named, labels, m.place),
     "quadratic_kappa": lambda m, labels, said, classes: influence.of_kappa(said.named, labels, m.ranks),
     "auroc": lambda m, labels, said, classes: influence.of_auroc(labels, said.probabilities),  # type: ignore[arg-type]
-    "average_precision": lambda m, labels, said, classes: influence.of_average_precision(
-        labels,
-        said.probabilities,  # type: ignore[arg-type]
-    ),
+    "average_precision": lambda m, labels, said, classes: influence.of_average_precision(labels, said.probabilities),  # type: ignore[arg-type]
     "log_loss": lambda m, labels, said, classes: influence.of_mean(m.losses(labels, said)),
     "brier": lambda m, labels, said, classes: influence.of_mean(m.losses(labels, said)),
     "cost": lambda m, labels, said, classes: influence.of_mean(m.losses(labels, said)),
@@ -262,12 +302,37 @@ MEMBERS = {
         Metric(text="cost", words="cost", higher=False, unit="per 100 images", calibrated=True),
     )
 }
+EXPLAINED = {
+    "macro_f1": "F1 is the harmonic mean of precision and recall of a class. Macro-F1 is its mean over classes, so a rare class counts as much "
+    "as a common one.",
+    "accuracy": "The share of images that are named rightly. A common class counts more than a rare one.",
+    "balanced_accuracy": "The share of a class's images that are named rightly, as a mean over classes: a rare one counts as much as a common one.",
+    "f1": "F1 is the harmonic mean of precision and recall of this one class.",
+    "auroc": "The chance that an image of a class is given a higher probability of it than one of another class. 50 is guessing. It is the mean over "
+    "classes.",
+    "average_precision": "The mean precision over all thresholds, weighed by the recall that each gains. It is the mean over classes.",
+    "log_loss": "The mean of minus the logarithm of the true class's probability, after the temperature that validation gave. Lower is better.",
+    "brier": "The mean squared distance between probabilities and truth, after the temperature that validation gave. Lower is better.",
+    "quadratic_kappa": "Agreement beyond chance of ordered classes: a step of two counts four times as much as a step of one. 100 is perfect.",
+    "cost": "The mean cost of an answer, by the costs that you gave. Each answer is the one whose expected cost is lowest, by probabilities that "
+    "validation calibrated. Lower is better.",
+}
 FORMS = {"f1": "f1:CLASS", "cost": "cost:FILE.csv", "quadratic_kappa": "quadratic_kappa:LEAST,...,MOST"}
-"""The forms of metrics that take more than a name."""
+"""Of those that say more than a name."""
+
+
+def metric_of(config: Mapping[str, Any]) -> Metric:
+    """By which a trial is scored, from its configuration as JSON has it (`Ask.config`)."""
+    return _known(config["protocol"].get("metric", DEFAULT.text))
+
+
+@functools.lru_cache(maxsize=16)
+def _known(text: str) -> Metric:
+    return find_metric(text)
 
 
 def find_metric(text: str) -> Metric:
-    """Return the metric of this name. For costs, `text` names a CSV or is a `Costs.text`. Raises ConfigError."""
+    """The metric called so. Of costs, `text` names a CSV or holds what `Costs.text` says. Raises ConfigError."""
     name, _, rest = text.strip().partition(":")
     if name not in MEMBERS:
         raise ConfigError(f"Unknown metric {name!r}; choose from {nearest(name, list(MEMBERS))}.")

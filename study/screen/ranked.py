@@ -9,6 +9,7 @@ import numpy as np
 from analysis.statistics import resampling as st
 from analysis.statistics.intervals import difference_interval, fixed_difference, images_estimate, share_interval
 from analysis.statistics.scored_runs import Runs, score_runs
+from study.scoring import DEFAULT
 from study.screen.probe import Probed, Task
 
 
@@ -36,15 +37,15 @@ def rank(task: Task, probes: Sequence[Probed], resamples: int = st.RESAMPLES) ->
     """Return the networks, the highest macro-F1 first; of equal ones the smaller network."""
     weights = st.shared_weights(len(task.labels), task.groups, resamples)
     units = st.image_units(len(task.labels), task.groups)
-    scored = [score_runs([p.said], [0], task.labels, len(task.classes), weights, units, (st.PRIMARY, "accuracy")) for p in probes]
-    order = sorted(range(len(probes)), key=lambda k: (-scored[k][st.PRIMARY].scores[0], probes[k].parameters))
-    first = scored[order[0]][st.PRIMARY] if order else None
+    scored = [score_runs([p.said], [0], task.labels, len(task.classes), weights, units, (DEFAULT.name, "accuracy")) for p in probes]
+    order = sorted(range(len(probes)), key=lambda k: (-scored[k][DEFAULT.name].scores[0], probes[k].parameters))
+    first = scored[order[0]][DEFAULT.name] if order else None
     confidence = 1 - (1 - st.CONFIDENCE) / max(len(probes) - 1, 1)
     return [_ranked(k + 1, probes[own], scored[own], first, confidence) for k, own in enumerate(order) if first is not None]
 
 
 def _ranked(place: int, probed: Probed, scored: dict[str, Runs], first: Runs, confidence: float) -> Ranked:
-    own = scored[st.PRIMARY]
+    own = scored[DEFAULT.name]
     low, high = share_interval(images_estimate(float(own.scores[0]), own.resampled[0], own.units))
     behind = fixed_difference(first, own)
     least, most = difference_interval(behind, confidence) if place > 1 else (0.0, 0.0)

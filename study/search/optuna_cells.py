@@ -16,7 +16,7 @@ from optuna.samplers import RandomSampler
 from optuna.trial import TrialState
 
 from study.question.config import Cell, Study, TrialConfig
-from study.records import OBJECTIVE, Ask, EpochRecord, Origin, Outcome, Stage, TrialResult
+from study.records import Ask, EpochRecord, Origin, Outcome, Stage, TrialResult
 from study.search.plans import Plan, ask_for
 from study.search.sample import default_values, distributions, suggest
 from study.search.samplers import SAMPLERS
@@ -156,7 +156,7 @@ class CellSearch:
         trial = self._live.pop(ask.trial_id, None)
         if trial is not None:
             state = STATES[result.outcome]
-            value = result.metrics.get(OBJECTIVE) if state is TrialState.COMPLETE else None
+            value = result.objective if state is TrialState.COMPLETE else None
             self.study.tell(trial, value, state=state if value is not None or state is not TrialState.COMPLETE else TrialState.FAIL)
 
     def replay(self, ask: Ask, epochs: list[EpochRecord], result: TrialResult | None) -> None:
@@ -183,7 +183,7 @@ class CellSearch:
         """
         ranges, scores = self.settings.ranges(self.cell), {e.epoch: e.objective for e in epochs}
         state = STATES[result.outcome]
-        value = result.metrics.get(OBJECTIVE) if state is TrialState.COMPLETE else None
+        value = result.objective if state is TrialState.COMPLETE else None
         if state is TrialState.COMPLETE and value is None:
             state = TrialState.FAIL
         if state is TrialState.PRUNED and scores:

@@ -14,7 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 from study.console.text import redact
 from study.errors import ConfigError, EnvironmentProblem
 from study.question.config import Cell, Study, TrialConfig
-from study.records import OBJECTIVE, Stage
+from study.records import Stage
 from study.search.optuna_cells import STATES
 from study.search.sample import distributions
 from study.storage import outputs
@@ -62,11 +62,11 @@ def _write(storage: optuna.storages.RDBStorage, name: str, study: Study, cell: C
             raise ConfigError(f"the database has an Optuna study {name!r} that was not written here; give another database.")
         optuna.delete_study(study_name=name, storage=storage)
     made = optuna.create_study(storage=storage, study_name=name, direction="maximize")
-    for key, value in {OURS: study.name, "cell": cell.id, "objective": OBJECTIVE, "about": study.about}.items():
+    for key, value in {OURS: study.name, "cell": cell.id, "objective": study.scored_by.recorded, "about": study.about}.items():
         made.set_user_attr(key, value)
     with warnings.catch_warnings():  # of Optuna's that this is new
         warnings.simplefilter("ignore", ExperimentalWarning)
-        made.set_metric_names([OBJECTIVE])
+        made.set_metric_names([study.scored_by.recorded])
     ranges = _wide_enough(distributions(study.ranges(cell)), [_values(study, cell, t) for t in trials])
     for trial in sorted(trials, key=lambda t: t.ask.number):
         made.add_trial(_frozen(study, cell, trial, ranges))
@@ -98,7 +98,7 @@ def _frozen(study: Study, cell: Cell, trial: Trial, ranges: dict[str, BaseDistri
     # an undefined score is no number: it is left out, as everywhere
     scores = {e.epoch: e.objective for e in epochs if math.isfinite(e.objective)}
     state = STATES[result.outcome] if result else TrialState.RUNNING
-    value = result.metrics.get(OBJECTIVE) if result and state is TrialState.COMPLETE else None
+    value = result.objective if result and state is TrialState.COMPLETE else None
     if state is TrialState.COMPLETE and value is None:
         state = TrialState.FAIL
     if state is TrialState.PRUNED and scores:

@@ -1,4 +1,4 @@
-"""The ledger's records in MLflow's terms: tags, parameters, rows of metrics, descriptions."""
+"""Records of the ledger in MLflow's terms: tags, parameters, rows of metrics, descriptions."""
 
 import io
 import json
@@ -9,10 +9,11 @@ from dataclasses import asdict
 from typing import Any
 
 from study.question.config import Cell, Study, TrialConfig
-from study.records import OBJECTIVE, SUMMARY, EpochRecord, TrialResult, dumps
+from study.records import SUMMARY, EpochRecord, TrialResult, dumps
+from study.scoring.metric import DEFAULT, Metric
 from study.tracking.cursor import mark
 from study.tracking.mlflow_runs import Row
-from study.tracking.names import FIRST, class_names
+from study.tracking.names import class_names, first
 
 METRIC = re.compile(r"[a-z0-9_]{1,60}")  # what a summary may call its numbers
 
@@ -21,11 +22,8 @@ REPORT_TO_COME = "The report with its figures will be the artifact `report.html`
 
 
 def note(study: Study, facts: dict[str, Any], amendments: list[dict[str, Any]], links: str) -> str:
-    """Return the study in Markdown: the answer of each data set, `links` (a long verdict may be cut), the verdicts in numbers, how it
-    grew.
-
-    Our own texts are shown as they are, not as markup.
-    """
+    """The study in Markdown: the answer of each data set first, `links` (a long verdict may be cut), the verdicts in numbers, how it grew.
+    Texts of ours are shown as they are, not as markup."""
     answers, verdicts = ((facts.get(k, []) if facts.get("finished_at") else []) for k in ("answers", "verdicts"))
     lines = [f"**{_plain(a)}**\n" for a in answers]
     lines += [_plain(study.about or f"Study {study.name}."), "", links, ""]
@@ -36,13 +34,11 @@ def note(study: Study, facts: dict[str, Any], amendments: list[dict[str, Any]], 
     return "\n".join(lines)
 
 
-def cell_note(scores: dict[str, Any]) -> str:
-    """Return the mean test score of a cell's confirm runs with its interval, in points."""
-    score = scores["macro_f1"]
-    interval = (
-        (f", 95 % interval {100 * score['low']:.1f} to {100 * score['high']:.1f}") if "low" in score else ", a single run: no interval"
-    )
-    return f"Mean test macro-F1 of its confirm runs {100 * score['mean']:.1f}{interval}."
+def cell_note(scores: dict[str, Any], metric: Metric = DEFAULT) -> str:
+    """Of a cell whose runs were confirmed, in points."""
+    score = scores[metric.name]
+    interval = f", 95 % interval {100 * score['low']:.1f} to {100 * score['high']:.1f}" if "low" in score else ", a single run: no interval"
+    return f"Mean test {metric.words} of its confirm runs {100 * score['mean']:.1f}{interval}."
 
 
 def _plain(text: str) -> str:
@@ -60,29 +56,34 @@ def fact_tags(facts: dict[str, Any]) -> dict[str, str]:
 
 
 def protocol_tags(study: Study) -> dict[str, str]:
-    """Return the settings that all of the study's trials share, as tags."""
+    """What all of its trials share."""
     return {f"protocol.{k}": str(v) for k, v in asdict(study.protocol).items()}
 
 
 def params(config: TrialConfig) -> dict[str, Any]:
-    """Return the settings that tell a cell's trials apart; all others are in config.json beside them."""
+    """What tells a cell's trials apart; everything else that was set is in config.json beside them."""
     return config.tuned()
 
 
-def epoch_rows(epochs: list[EpochRecord]) -> list[Row]:
+def epoch_rows(epochs: list[EpochRecord], metric: Metric = DEFAULT) -> list[Row]:
     return [
         (name, value, e.ended_at, e.epoch)
         for e in epochs
-        for name, value in {**_first(e.metrics), **e.metrics, "train_seconds": e.train_seconds, "eval_seconds": e.eval_seconds}.items()
+        for name, value in {
+            **_first(e.metrics, metric),
+            **e.metrics,
+            "train_seconds": e.train_seconds,
+            "eval_seconds": e.eval_seconds,
+        }.items()
     ]
 
 
-def _first(metrics: dict[str, float]) -> dict[str, float]:
-    return {f"{FIRST}/validation": metrics[OBJECTIVE]} if OBJECTIVE in metrics else {}
+def _first(metrics: dict[str, float], metric: Metric) -> dict[str, float]:
+    return {f"{first(metric)}/validation": metric.natural(metrics[metric.recorded])} if metric.recorded in metrics else {}
 
 
 def class_rows(result: TrialResult) -> list[Row]:
-    """Return rows of the scores by class name, one section of charts for each figure."""
+    """By the classes' names, each figure a section of charts."""
     if result.val is None:
         return []
     named = [("recall", result.val.recall), ("precision", result.val.precision), ("f1", result.val.f1)]
@@ -94,28 +95,25 @@ def class_rows(result: TrialResult) -> list[Row]:
     ]
 
 
-def score_rows(scores: dict[str, dict[str, float]], at: float, of: str = "") -> list[Row]:
-    """Return the test scores of a run, a cell or (`of` a data set) a study, given by metric as {mean, low, high}, the interval 95 %."""
+def score_rows(scores: dict[str, dict[str, float]], at: float, of: str = "", metric: Metric = DEFAULT) -> list[Row]:
+    """Test scores of a run, a cell or (`of` a data set) a study: by metric {mean, low, high}, the interval 95 %."""
     named = {f"test/{metric}{of}": score for metric, score in scores.items()}
-    named |= {f"{FIRST}/test{of}": scores["macro_f1"]} if "macro_f1" in scores else {}
+    named |= {f"{first(metric)}/test{of}": scores[metric.name]} if metric.name in scores else {}
     ends = {"mean": "", "low": "_low", "high": "_high"}
     return [(name + end, float(score[key]), at, 0) for name, score in named.items() for key, end in ends.items() if key in score]
 
 
-def best_rows(picks: list[dict[str, Any]], at: float) -> list[Row]:
-    """Return the scores of the network to use of each data set, for the study's run. With several, their names tell them apart."""
+def best_rows(picks: list[dict[str, Any]], at: float, metric: Metric = DEFAULT) -> list[Row]:
+    """Of the study's run: the network to use of each data set. By name where there are several."""
     rows: list[Row] = []
     for pick, name in zip(picks, class_names([p["of"] for p in picks]), strict=True):
         if pick["test"]:
-            rows += score_rows({"macro_f1": pick["test"]}, at, f" of {name}" if len(picks) > 1 else "")
+            rows += score_rows({metric.name: pick["test"]}, at, f" of {name}" if len(picks) > 1 else "", metric)
     return rows
 
 
 def measured_rows(name: str, data: bytes, result: TrialResult) -> list[Row]:
-    """Return the summary in a measurement's file as NAME/KEY.
-
-    There are no rows where it has no summary, or where the file is damaged, which its readers report.
-    """
+    """The summary in a measurement's file, as NAME/KEY; nothing where it has none, or where the file is damaged: readers of it say so."""
     import pyarrow.parquet as pq  # of all events, only these need it
 
     try:
@@ -133,7 +131,7 @@ def amendment_text(amendment: dict[str, Any]) -> str:
 
 
 def last_word(facts: dict[str, Any]) -> str:
-    """Return a hash of how the study ended; an empty text while it has not."""
+    """A mark of how the study ended; empty while it has not."""
     if not facts.get("finished_at"):
         return ""
     scores = [facts["scores"]] if facts.get("scores") else []  # of a study without confirm runs there are none

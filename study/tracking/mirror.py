@@ -1,9 +1,9 @@
-"""MLflow as a mirror of the ledger: study > cell > trial, found again by tag, so sending again duplicates nothing.
+"""MLflow as a mirror of the ledger: study > cell > trial, found again by tag, so replaying never doubles anything.
 
-It runs in a process of its own (study.tracking.follower), so a slow or dead server costs training nothing; the rest is sent by `python -m
-study.tracking sync RESULTS`. A pass reads the trials that have not ended on the server, and of the others only what was made since.
-Several trials are sent at a time, each in few requests, since a server's answers take longest. A study that was finished and then grew is
-sent on: its runs open again, the new parts are added, and its final facts replace the earlier ones.
+It runs in a process of its own (study.tracking.follower), so a slow or dead server costs training nothing; what was not sent is
+sent by `python -m study.tracking sync RESULTS`. A pass reads the trials that have not ended on the server, and of the others only what
+was made since; several trials are sent at a time, each in few requests, since a server's answers are what takes long. A study that was finished and then grew is sent on: its runs open again, what is
+new comes, and its last word replaces the earlier one.
 """
 
 import re
@@ -15,6 +15,7 @@ from typing import Any
 from study.failpoints import failpoint
 from study.question.config import Study, TrialConfig
 from study.records import Ask, Origin, Outcome, Stage, TrialResult
+from study.scoring.metric import DEFAULT, metric_of
 from study.tracking import events
 from study.tracking.client import own_uri
 from study.tracking.cursor import Cursor, mark
@@ -22,7 +23,7 @@ from study.tracking.explain import explain
 from study.tracking.inputs import inputs
 from study.tracking.ledger import STUDY_FILES, Ledger
 from study.tracking.mlflow_runs import NOTE, Runs
-from study.tracking.names import FIRST, cell_names, run_name
+from study.tracking.names import cell_names, first, run_name
 from study.tracking.tracker import SyncReport
 
 SAVE_S = 5.0  # how often the cursor is written during a pass
@@ -33,7 +34,7 @@ MOST_COLUMNS = 16  # of what was searched, in the table of runs
 
 
 class Mirror:
-    """The mirror of one study on one server."""
+    """One study, one server."""
 
     def __init__(self, ledger: Ledger, uri: str | None = None) -> None:
         self.ledger, self.uri = ledger, uri or own_uri(ledger)
@@ -49,12 +50,13 @@ class Mirror:
         self._alone = threading.Lock()  # what is counted while several trials are sent
 
     def sync(self) -> SyncReport:
-        """Send everything in the ledger that the server does not have; stop at the first refusal. Never raises for a server's fault."""
+        """Sends everything in the ledger that the server has not got; stops at the first refusal. Never raises for a server's fault."""
         self._sent, self._refused = 0, ""
         problem = None
         try:
             study = self.ledger.study()
             if study is not None:
+                self.runs.metric = study.scored_by
                 self._pass(study)
         except Exception as error:  # whatever the client raises, training goes on and the ledger keeps the events
             problem = self._deleted(error) or explain(error, self.uri)
@@ -62,7 +64,7 @@ class Mirror:
         return SyncReport(sent=self._sent, pending=self.pending(), problem=problem or self._refused or None)
 
     def _deleted(self, error: Exception) -> str | None:
-        """Return a line where the server refused a request because a person deleted what it was about; else None."""
+        """Of a request that the server found wrong: whether that is because a person deleted what it was about."""
         if getattr(error, "error_code", None) not in REFUSED:
             return None
         try:
@@ -71,7 +73,7 @@ class Mirror:
             return None
 
     def pending(self) -> int:
-        """Return the number of events in the ledger that have not been delivered."""
+        """Events in the ledger that have not been delivered."""
         self._here = self.ledger.folder.marks()
         facts, kept, count = self.ledger.facts(), self._kept(), 0
         asks = self.ledger.asks_beside(self._asks)
@@ -115,16 +117,14 @@ class Mirror:
         self._describe(study, root, facts)  # the report is there by now
 
     def _measured_late(self, asks: list[Ask], kept: set[str]) -> list[Ask]:
-        """Return the trials that had ended on the server and may have been measured since.
-
-        It looks once, and again whenever study.json was written, as the end of a study does.
-        """
+        """Trials that had ended on the server and may have been measured since: looked for once, and whenever study.json was written,
+        which is what a study's end does."""
         if self._looked == self._here.get("study.json", ""):
             return []
         return [a for a in asks if a.trial_id in self.cursor.ended and (a.trial_id in kept or a.stage in (Stage.CONFIRM, Stage.BUDGET))]
 
     def _trials(self, asks: list[Ask], study: Study, root: str, facts: dict[str, Any]) -> None:
-        """Send the new parts of each trial: several trials at a time over a connection, one at a time into a local database."""
+        """Sends what is new of each; several at a time over a connection, one at a time into a database beside us."""
         names = {cell.id: name for cell, name in cell_names(study.cells).items()}
         self._find_runs(asks)
         for ask in asks:  # before they are needed side by side
@@ -160,7 +160,7 @@ class Mirror:
             splits = ("train", "val", "test") if looks else ("train", "val")
             self.runs.add_inputs(run, inputs(config.cell, self._data, splits))
         fresh = epochs[self.cursor.epochs.get(trial_id, 0) :]
-        rows, ends = events.epoch_rows(fresh), dict[str, str]()
+        rows, ends = events.epoch_rows(fresh, metric_of(ask.config)), dict[str, str]()
         if result is not None:
             rows += events.class_rows(result)
             ends = {"outcome": result.outcome.value, "reason": result.reason, "device": result.device, "attempts": str(result.attempts)}
@@ -173,7 +173,7 @@ class Mirror:
             self._end(ask, run, result)
 
     def _end(self, ask: Ask, run: str, result: TrialResult) -> None:
-        """End a trial's run. Where the artifact store refuses a file the run stays open, and the other trials continue."""
+        """Where the artifact store refuses a file the run stays open, and the rest goes on."""
         whole = all([self._put_trial_file(ask, run, name) for name in self.ledger.files(ask.trial_id)])
         if result.val is not None:
             rows = "\n".join(",".join(map(str, row)) for row in result.val.confusion) + "\n"
@@ -187,7 +187,7 @@ class Mirror:
             self.cursor.ended.add(ask.trial_id)
 
     def _model(self, ask: Ask) -> None:
-        """Register the chosen trial's network as a model version, loadable by mlflow.pyfunc.load_model."""
+        """Registers the chosen trial's network as a model version, loadable by mlflow.pyfunc.load_model."""
         if ask.trial_id in self.cursor.models:
             return
         from study.tracking.model import register
@@ -202,8 +202,7 @@ class Mirror:
         self._sent += 1
 
     def _best_models(self, picks: list[dict[str, Any]]) -> None:
-        """Register the network to use of every data set under the alias `best`. The verdict chooses it, so it is sent with the final
-        facts."""
+        """The network to use of every data set, by the alias `best`: chosen with the verdict, so it comes with the study's last word."""
         from study.tracking.model import BEST, register_best
 
         for pick in picks:
@@ -217,7 +216,7 @@ class Mirror:
             self._sent += 1
 
     def _model_name(self, *parts: str) -> str:
-        """Return a name for the study's model, without the characters that servers refuse."""
+        """Of the study's; servers refuse some characters."""
         return re.sub(r"[^A-Za-z0-9._-]+", "-", "-".join([self.ledger.study_name, *parts]))
 
     # -- the study itself: it grows, and has a last word ----------------------------------------------
@@ -242,14 +241,14 @@ class Mirror:
         content = mark(events.note(study, facts, amendments, report).encode())
         if self.cursor.files.get(NOTE) == content:
             return
-        columns = [f"metrics.`{FIRST}/{name}`" for name in ("test", "test_low", "test_high", "validation")]
+        columns = [f"metrics.`{first(study.scored_by)}/{name}`" for name in ("test", "test_low", "test_high", "validation")]
         searched = [*dict.fromkeys(name for cell in study.cells for name in study.ranges(cell))][:MOST_COLUMNS]
         view = self.runs.offer_view("study", [*columns, *(f"params.`{name}`" for name in searched)], columns[0])
         self.runs.describe(root, events.note(study, facts, amendments, f"{report} [All runs, the best on test first]({view})."))
         self.cursor.files[NOTE] = content
 
     def _inputs(self, study: Study, root: str) -> None:
-        """Send the data sets of each cell, and of the study; send them again where the data report changed."""
+        """What each cell, and the study, was trained and measured on; again where the data report changed."""
         self._data = self.ledger.data_report()
         for cell in study.cells:
             run, found = self.cursor.runs.get(cell.id), inputs(cell, self._data)
@@ -260,18 +259,19 @@ class Mirror:
                 self.cursor.files[name] = content
 
     def _scores(self, root: str, facts: dict[str, Any]) -> None:
-        """Send the test scores. They are known with the verdict, so they are sent with the study's final facts."""
-        at, scores = float(facts["finished_at"]), facts.get("scores") or {}
+        """On test: known with the verdict, so they come with the study's last word."""
+        at, scores, study = float(facts["finished_at"]), facts.get("scores") or {}, self.ledger.study()
+        metric = study.scored_by if study else DEFAULT
         for key, own in {**scores.get("trials", {}), **scores.get("cells", {})}.items():
             if run := self.cursor.runs.get(key):
-                self.runs.log_metrics(run, events.score_rows(own, at))
+                self.runs.log_metrics(run, events.score_rows(own, at, metric=metric))
         for key, own in scores.get("cells", {}).items():
             if run := self.cursor.runs.get(key):
-                self.runs.set_tags(run, {NOTE: events.cell_note(own)})
-        self.runs.log_metrics(root, events.best_rows(facts.get("picks", []), at))
+                self.runs.set_tags(run, {NOTE: events.cell_note(own, metric)})
+        self.runs.log_metrics(root, events.best_rows(facts.get("picks", []), at, metric))
 
     def _close(self, root: str, facts: dict[str, Any]) -> None:
-        """End the runs of the study and its cells once everything is sent."""
+        """The runs stay open until everything is there."""
         if not all([self._put_study_file(root, f"tables/{name}") for name in self.ledger.folder.names("tables")]):
             return
         self._best_models(facts.get("picks", []))
@@ -286,7 +286,7 @@ class Mirror:
 
     # -- plumbing -------------------------------------------------------------------------------------
     def _find_runs(self, asks: list[Ask]) -> None:
-        """Look up the unknown runs in one request where there are many."""
+        """Many that are not known are looked for in one go."""
         unknown = {key for a in asks for key in (a.cell, a.trial_id)} - self.cursor.runs.keys()
         self._absent = set()
         if len(unknown) > FEW:
@@ -295,7 +295,7 @@ class Mirror:
             self._absent = unknown - found.keys()
 
     def _run(self, key: str, name: str, parent: str | None, tags: dict[str, str], started: float | None) -> str:
-        """Return the run of this key: a known one, else the one found by tag, else a new one."""
+        """The run of this key: known, else found by tag, else made."""
         if key not in self.cursor.runs:
             found = None if key in self._absent else self.runs.find(key)
             run = found or self.runs.make(key, name, parent, tags, started)
@@ -308,8 +308,7 @@ class Mirror:
         return self.cursor.runs[key]
 
     def _put(self, run: str, name: str, data: bytes) -> bool:
-        """Send a file; return False, and remember it, when the artifact store alone refuses. Metrics continue; the file is sent next
-        time."""
+        """False, and remembered, when the artifact store alone refuses: metrics go on, the file is tried again next time."""
         try:
             self.runs.put_file(run, name, data)
         except Exception as error:
@@ -343,7 +342,7 @@ class Mirror:
         return True
 
     def _changed(self, name: str) -> bytes | None:
-        """Return the study's file where it differs from what was sent, else None. A file that was not written since is not read."""
+        """The study's file, if it differs from what was sent; not even read where it was not written since."""
         here = self._here.get(name)
         if here is not None and self._same.get(name) == here:
             return None
@@ -358,7 +357,7 @@ class Mirror:
         return [name for name in names if f"trials/{ask.trial_id}/{name}" not in self.cursor.files]
 
     def _kept(self) -> set[str]:
-        """Return the trials chosen by the search, whose networks are kept as those of the confirm runs are."""
+        """Trials chosen by the search: beside the confirm runs, all whose networks are kept."""
         return set((self.ledger.selection() or {"chosen": {}})["chosen"].values())
 
     @staticmethod

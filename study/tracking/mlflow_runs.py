@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from study.console.text import redact
 from study.records import dumps
+from study.scoring.metric import DEFAULT, Metric
 from study.tracking.client import KEY, connect
 from study.tracking.moved import beside, bring_along
-from study.tracking.names import FIRST
+from study.tracking.names import first
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -26,9 +27,18 @@ LONGEST_TAG = 5000
 KIND = "mlflow.experimentKind"
 OF_THE_STUDY = {
     KIND: "custom_model_development",  # "model training"; else its page opens on traces of language models, and is empty
-    "mlflow.experiment.primaryMetric.name": f"{FIRST}/test",
-    "mlflow.experiment.primaryMetric.greaterIsBetter": "True",
 }
+
+
+def of_the_study(metric: Metric) -> dict[str, str]:
+    """Tags of its experiment."""
+    return {
+        **OF_THE_STUDY,
+        "mlflow.experiment.primaryMetric.name": f"{first(metric)}/test",
+        "mlflow.experiment.primaryMetric.greaterIsBetter": str(metric.higher),
+    }
+
+
 GUESSED = ("_inferred", "no_inferred_type")  # kinds that a page which was opened too early has put there
 NOTE = "mlflow.note.content"  # Markdown, shown at the top of a run's page, and of an experiment's
 TRAINING = "workflowType=machine_learning"  # MLflow's pages about training, not those about language models
@@ -40,6 +50,7 @@ class Runs:
 
     def __init__(self, study: str, uri: str) -> None:
         self.study, self.uri = study, uri
+        self.metric: Metric = DEFAULT  # the study's, known once its question is read
 
     @functools.cached_property
     def client(self) -> "MlflowClient":
@@ -52,14 +63,14 @@ class Runs:
         """Return the id of the study's experiment, which is made if it is not there."""
         known = self.client.get_experiment_by_name(self.study)
         if known is not None and known.lifecycle_stage == "active":
-            for name, value in OF_THE_STUDY.items():
+            for name, value in of_the_study(self.metric).items():
                 if name not in known.tags or (name == KIND and known.tags[name].endswith(GUESSED)):
                     self.client.set_experiment_tag(known.experiment_id, name, value)
         if known is not None:  # what is deleted takes neither tags nor runs, and says so where that is tried
             return str(known.experiment_id)
         place = beside(self.uri)
         location = f"{place}/{self.study}" if place else None
-        return str(self.client.create_experiment(self.study, artifact_location=location, tags=OF_THE_STUDY))
+        return str(self.client.create_experiment(self.study, artifact_location=location, tags=of_the_study(self.metric)))
 
     def deleted(self) -> str | None:
         """Return a line that says what of the study was deleted on the server, with the way out; None where nothing was."""

@@ -1,5 +1,4 @@
-"""An MLflow model of the network that a trial kept. It needs nothing of this project: it has plain weights and a copy of
-`study.inference`."""
+"""The network that a trial kept, as an MLflow model that needs nothing of this project: plain weights, and a copy of `study.inference`."""
 
 import base64
 import hashlib
@@ -17,6 +16,7 @@ from PIL import Image
 
 from study import inference
 from study.records import dumps
+from study.scoring.metric import DEFAULT, find_metric
 from study.storage.folder import Folder
 
 FILES = ("manifest.json", "model.safetensors")
@@ -27,7 +27,7 @@ BEST = "best"  # alias of the version to use
 
 
 def register(client: Any, name: str, run: str, folder: Folder, tags: dict[str, str], temperature: float = 1.0, about: str = "") -> str:
-    """Save `folder`/best as a pyfunc model of `run`, register it once for each run as a version of `name`, and return the version."""
+    """Saves `folder`/best as a pyfunc model of `run` and registers it as a version of `name`, once a run and name; returns the version."""
     from mlflow.exceptions import MlflowException
 
     try:
@@ -46,20 +46,21 @@ def register(client: Any, name: str, run: str, folder: Folder, tags: dict[str, s
 
 
 def register_best(client: Any, name: str, run: str, folder: Folder, pick: Mapping[str, Any], tags: dict[str, str]) -> None:
-    """Register the network to use of a data set as `models:/NAME@best`, with its test score; `pick` is as in the study's facts."""
-    scores = {"validation_macro_f1": f"{pick['validation']:.4f}", "temperature": f"{pick['temperature']:.4f}"}
-    said = f"Validation macro-F1 {100 * pick['validation']:.1f}, by which it was chosen: optimistic; not confirmed, no test score."
+    """The network to use of a data set under one name, `models:/NAME@best`, with its test score; `pick` as the study's facts have it."""
+    metric = find_metric(pick.get("metric", DEFAULT.text))
+    scores = {f"validation_{metric.name}": f"{pick['validation']:.4f}", "temperature": f"{pick['temperature']:.4f}"}
+    said = f"Validation {metric.words} {100 * pick['validation']:.1f}, by which it was chosen: optimistic; not confirmed, no test score."
     if test := pick["test"]:
-        scores |= {f"test_macro_f1{end}": f"{test[key]:.4f}" for end, key in (("", "mean"), ("_low", "low"), ("_high", "high"))}
+        scores |= {f"test_{metric.name}{end}": f"{test[key]:.4f}" for end, key in (("", "mean"), ("_low", "low"), ("_high", "high"))}
         interval = f"{100 * test['low']:.1f} to {100 * test['high']:.1f}"
-        said = f"Test macro-F1 {100 * test['mean']:.1f} (95 % interval over test images {interval}); no test score chose it."
+        said = f"Test {metric.words} {100 * test['mean']:.1f} (95 % interval over test images {interval}); no test score chose it."
     about = " ".join(filter(None, [f"{pick['cell']}: {pick['reason']}.", pick.get("delivered", ""), said, _probabilities(pick)]))
     version = register(client, name, run, folder, tags | scores, pick["temperature"], about)
     client.set_registered_model_alias(name, BEST, version)
 
 
 def _probabilities(pick: Mapping[str, Any]) -> str:
-    """Return a sentence about the probabilities and their error. Studies from before this fact was recorded have no measured error."""
+    """What stands behind them, with how far off they are. A study that ended before this was among its facts says that nobody looked."""
     told = (
         "probabilities as trained" if pick["temperature"] == 1 else f"temperature {pick['temperature']:.2f}, whose error was not measured"
     )
@@ -67,10 +68,8 @@ def _probabilities(pick: Mapping[str, Any]) -> str:
 
 
 def save(folder: Folder, target: Path, temperature: float = 1.0) -> None:
-    """Write `folder`/best as a pyfunc model to `target`, which must not exist. docs/serving.md has its inputs and outputs.
-
-    `temperature`: divides its logits before they become probabilities.
-    """
+    """Writes `folder`/best as a pyfunc model to `target`, which must not exist: docs/serving.md says what it takes and gives.
+    `temperature`: what its logits are divided by before they become probabilities."""
     import mlflow
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, Schema, TensorSpec
@@ -102,7 +101,7 @@ def save(folder: Folder, target: Path, temperature: float = 1.0) -> None:
 
 
 def carry(into: Path) -> Path:
-    """Copy `study.inference` under a name made from its contents, since a process may load models that carry different versions of it."""
+    """A copy of `study.inference`, under a name made from its contents: a process may load models that carry different versions of it."""
     source = Path(inference.__file__).parent
     files = sorted(source.glob("*.py"))
     mark = hashlib.sha256(b"\0".join(f.name.encode() + b"\0" + f.read_bytes() for f in files)).hexdigest()[:12]
@@ -114,12 +113,12 @@ def carry(into: Path) -> Path:
 
 
 def requirements() -> list[str]:
-    """Return the packages as installed here, without local parts such as +cpu in 2.15.0+cpu: an index may not have that build."""
+    """The packages as installed here. A local part, as in 2.15.0+cpu, names a build that an index may not have."""
     return [f"{name}=={importlib.metadata.version(name).partition('+')[0]}" for name in PACKAGES]
 
 
 def example(size: int, channels: int) -> str:
-    """Return a grey PNG file in base64."""
+    """A grey PNG file in base64."""
     file = io.BytesIO()
     Image.new("L" if channels == 1 else "RGB", (size, size), (128,) * channels if channels > 1 else 128).save(file, "PNG")
     return base64.b64encode(file.getvalue()).decode()

@@ -1,4 +1,4 @@
-"""Names on a server. MLflow takes letters, digits and _ - . space in a metric's name, and a slash makes a section of charts."""
+"""What a server may call things: MLflow takes letters, digits and _ - . space in the name of a metric, and a slash makes a section of charts."""
 
 import re
 import unicodedata
@@ -7,14 +7,20 @@ from collections.abc import Iterable, Sequence
 
 from study.question.config import QUESTION, Cell
 from study.records import Ask, Stage
+from study.scoring.metric import DEFAULT, Metric
 
-FIRST = "Macro-F1"
-"""The section of the metric that decides, first in the alphabet's order of charts. It repeats val/macro_f1 and test/macro_f1."""
+
+def first(metric: Metric = DEFAULT) -> str:
+    """Section of the metric that decides: charts stand in the alphabet's order, capitals first. It repeats its scores on validation and test, as
+    the metric's own numbers: those of a loss are positive."""
+    return re.sub(r"[^\w. -]+", " ", metric.title).strip()
+
+
 LONGEST = 60  # characters of a class's name
 
 
 def class_names(classes: Sequence[str]) -> list[str]:
-    """Return each class as a part of a metric's name, no two alike even for a database that takes e for é and A for a."""
+    """Each class as a part of a metric's name, no two alike even for a database that takes e for é and A for a."""
     plain = [re.sub(r"[^\w.-]+", " ", name).strip(" .")[:LONGEST].strip(" .") for name in classes]
     count = Counter(map(_folded, plain))
     alone = [count[_folded(name)] == 1 and not re.search(r"(^| )c\d{3,}$", name) and name != "" for name in plain]
@@ -26,7 +32,7 @@ def _folded(name: str) -> str:
 
 
 def cell_names(cells: Iterable[Cell]) -> dict[Cell, str]:
-    """Return a short name for each cell that tells it from the others: "partial", or "mini_faces partial" in a study of one cell."""
+    """What people call each: what tells it from the others, and no more. "partial"; of a study of one cell "mini_faces partial"."""
     cells = list(cells)
     several = {name: len({getattr(c, name) for c in cells}) > 1 for name in (*QUESTION, "strategy")}
     if not several["strategy"] and sum(several.values()) <= several["splits"]:
@@ -38,7 +44,7 @@ def cell_names(cells: Iterable[Cell]) -> dict[Cell, str]:
 
 
 def run_name(ask: Ask, cell: str) -> str:
-    """Return the name of a trial's run, `cell` being its cell's name: "partial #5", "partial confirm #0"."""
+    """What a trial's run is called, `cell` being its cell's name: "partial #5", "partial confirm #0"."""
     suffix = {Stage.SEARCH: "", Stage.CONFIRM: " confirm", Stage.BUDGET: " budget"}.get(ask.stage, f" {ask.origin.value}")
     return f"{cell}{suffix} #{ask.number}"
 

@@ -192,6 +192,9 @@ def delivered_of(values: dict[str, Any]) -> dict[str, dict[str, Any]]:
             _require(own, name, _is_number, "a number")
         if not own["temperature"] > 0:
             raise ValueError(f"its temperature {own['temperature']:g} is not above 0")
+        if (rule := _require({"threshold": None, **own}, "threshold", lambda v: v is None or _is_object(v), "an object")) is not None:
+            _require(rule, "at", lambda v: _is_number(v) and 0 <= v <= 1, "a probability")
+            _require(rule, "of", lambda v: v in (0, 1), "0 or 1")
         for length in _require(own, "lengths", _is_objects, "a list of objects"):
             _require(length, "epochs", lambda v: type(v) is int, "a whole number")
             _require(length, "validation", lambda v: isinstance(v, list) and all(map(_is_number, v)), "a list of numbers")

@@ -20,7 +20,8 @@ from tensorboardX.summary import hparams
 
 from study.errors import EnvironmentProblem
 from study.question.config import Study, TrialConfig
-from study.records import OBJECTIVE, Ask, TrialResult, dumps
+from study.records import Ask, TrialResult, dumps
+from study.scoring import metric_of
 from study.storage.folder import Folder
 from study.tracking import events
 from study.tracking.ledger import Ledger
@@ -66,7 +67,7 @@ class EventFiles:
             for trial_id, scores in facts.get("scores", {}).get("trials", {}).items():
                 if (known := self._asks.get(trial_id)) is not None:
                     writer = self._writer(known, run_name(known, names.get(known.cell, known.cell)))
-                    _rows(writer, events.score_rows(scores, float(facts["finished_at"])))
+                    _rows(writer, events.score_rows(scores, float(facts["finished_at"]), metric=metric_of(known.config)))
                     writer.close()
             self._word, written = word, written + 1
         if written:
@@ -81,7 +82,7 @@ class EventFiles:
         if not fresh and result is None:
             return 0
         writer = self._open.pop(ask.trial_id, None) or self._writer(ask, name)
-        _rows(writer, events.epoch_rows(fresh))
+        _rows(writer, events.epoch_rows(fresh, metric_of(ask.config)))
         if result is not None:
             _rows(writer, events.class_rows(result))
             _hyperparameters(writer, ask, result)
@@ -132,6 +133,7 @@ def _rows(writer: EventsWriter, rows: list[Row]) -> None:
 def _hyperparameters(writer: EventsWriter, ask: Ask, result: TrialResult) -> None:
     """Write what was searched beside the score, for the tab HParams."""
     config = TrialConfig.from_dict(ask.config)
-    scores = {OBJECTIVE: result.metrics[OBJECTIVE]} if OBJECTIVE in result.metrics else {}
+    name = config.protocol.scored_by.recorded
+    scores = {name: result.metrics[name]} if name in result.metrics else {}
     for summary in hparams({"strategy": config.cell.strategy, **events.params(config)}, scores):
         writer.write_event(Event(summary=summary, wall_time=result.ended_at))

@@ -4,6 +4,7 @@ One pass over the images gives the features. L-BFGS solves the same convex probl
 them. No epoch, learning rate, augmentation or seed influences the result, so one run is enough.
 """
 
+import math
 import time
 import warnings
 from collections.abc import Callable, Sequence
@@ -16,12 +17,13 @@ from torch import Tensor
 
 from study.errors import ConfigError
 from study.inference.device import Device
-from study.metrics import score
 from study.networks.cutting.cut import split
 from study.networks.cutting.halves import Split
 from study.networks.pretrained import Backbone, create
 from study.question.config import TrialConfig
-from study.records import OBJECTIVE, EpochRecord
+from study.records import EpochRecord
+from study.scoring.figures import figures_of, scored_by
+from study.scoring.metric import DEFAULT
 from study.strategies import Features as Line
 from study.training import epoch_facts
 from study.training.inputs import Features, Inputs
@@ -107,9 +109,10 @@ def solve(config: TrialConfig, inputs: Inputs, *, weights: str | None = None) ->
     train, val = frozen.train(), frozen.val()
     strengths = _strengths(config, len(inputs.val))
     path = fit_path(train, inputs.labels_of(inputs.train), len(inputs.table.classes), inputs.weights_of(inputs.train), strengths)
-    by_strength = [score(*inputs.pictures(c.logits(val), inputs.val)) for c in path] if len(val) else []
-    best = choose([figures for figures, _ in by_strength]) if len(path) > 1 else 0
-    chosen, (found, confusion) = path[best], by_strength[best] if by_strength else ({}, None)
+    metric = config.protocol.scored_by.bind(inputs.table.classes)
+    by_strength = [figures_of(metric, *inputs.pictures(c.logits(val), inputs.val)) for c in path] if len(val) else []
+    best = choose([figures for figures, *_ in by_strength], metric.key) if len(path) > 1 else 0
+    chosen, (found, confusion, _) = path[best], by_strength[best] if by_strength else ({}, None, None)
     with torch.no_grad():
         head.copy_(torch.from_numpy(chosen.weight).to(head).view_as(head))
         network.trained.bias.copy_(torch.from_numpy(chosen.bias).to(head))  # type: ignore[operator]
@@ -117,7 +120,7 @@ def solve(config: TrialConfig, inputs: Inputs, *, weights: str | None = None) ->
         found = found | inputs.more_figures(*inputs.pictures(chosen.logits(val), inputs.val))
     train_seconds = time.perf_counter() - began
 
-    own, _ = score(*inputs.pictures(chosen.logits(train), inputs.train))
+    own, *_ = figures_of(metric, *inputs.pictures(chosen.logits(train), inputs.train))
     facts: dict[str, Any] = epoch_facts.describe(
         frozen.features, frozen.backbone, frozen.where, 1, sum(p.numel() for p in network.trained.parameters())
     )
@@ -128,7 +131,7 @@ def solve(config: TrialConfig, inputs: Inputs, *, weights: str | None = None) ->
         eval_seconds=time.perf_counter() - began - train_seconds,
         images=len(inputs.train),
         ended_at=time.time(),
-        facts=facts | {"strength": chosen.strength, "cpu_seconds": time.process_time() - worked},
+        facts=facts | {"strength": chosen.strength, "cpu_seconds": time.process_time() - worked} | scored_by(metric),
         confusion=None if confusion is None else confusion.tolist(),
     )
     return Solved(record=record, network=network)
@@ -142,9 +145,9 @@ def _strengths(config: TrialConfig, validation: int) -> tuple[float, ...]:
     return (own,) if own else STRENGTHS
 
 
-def choose(by_strength: list[dict[str, float]]) -> int:
-    """Return the place of the strength with the best validation score; of several, the one with the lowest NLL."""
-    return max(range(len(by_strength)), key=lambda k: (by_strength[k][OBJECTIVE.removeprefix("val/")], -by_strength[k]["nll"]))
+def choose(by_strength: list[dict[str, float]], key: str = DEFAULT.key) -> int:
+    """The place of the strength with the best validation score, called `key`; of several, the one whose probabilities are likeliest."""
+    return max(range(len(by_strength)), key=lambda k: (by_strength[k].get(key, -math.inf), -by_strength[k]["nll"]))
 
 
 def fit_path(

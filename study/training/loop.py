@@ -19,14 +19,14 @@ from torch.nn.parallel import DistributedDataParallel
 from study.errors import ConfigError
 from study.failpoints import failpoint
 from study.inference.device import Device
-from study.metrics import score
 from study.networks.cutting.cut import split
 from study.networks.cutting.halves import Split
 from study.networks.fits import phases_on
 from study.networks.pretrained import Backbone, create
 from study.question.config import TrialConfig
 from study.question.which_epoch import may_be_kept
-from study.records import OBJECTIVE, EpochRecord
+from study.records import EpochRecord
+from study.scoring.figures import figures_of, scored_by
 from study.strategies import Phase
 from study.training import distributed, epoch_facts
 from study.training.distance import distances
@@ -130,7 +130,8 @@ def fine_tune(
                 images=len(inputs.train) * protocol.passes(len(inputs.train)),
                 ended_at=time.time(),
                 facts=epoch_facts.describe(run.features, backbone, where, micro_batches, trained)
-                | {"busy_seconds": paces, "cpu_seconds": cpu},
+                | {"busy_seconds": paces, "cpu_seconds": cpu}
+                | scored_by(protocol.scored_by),
             )
             if confusion is not None and kept(record.objective):
                 record = dataclasses.replace(record, confusion=confusion.tolist())
@@ -308,21 +309,22 @@ def _evaluate(run: PhaseRun, looked: Callable[[float], bool]) -> tuple[dict[str,
     """
     inputs, features = run.trial.inputs, run.features
     run.network.eval()
-    val, confusion, logits = dict[str, float](), None, np.zeros((0, 1))
+    metric = run.trial.config.protocol.scored_by.bind(inputs.table.classes)
+    val, confusion, named = dict[str, float](), None, np.zeros(0, int)
     if len(inputs.val):
-        logits = _logits(run, features.val, len(inputs.val))
-        logits, labels = inputs.pictures(logits, inputs.val)
-        val, confusion = score(logits, labels)
+        logits, labels = inputs.pictures(_logits(run, features.val, len(inputs.val)), inputs.val)
+        val, confusion, named = figures_of(metric, logits, labels)
         val |= inputs.more_figures(logits, labels)
     metrics = {f"val/{k}": v for k, v in val.items()}
-    if looked(metrics.get(OBJECTIVE, -math.inf)):
-        train, _ = score(*inputs.pictures(_logits(run, features.train_plain, len(inputs.train_eval)), inputs.train_eval))
+    if looked(metrics.get(metric.recorded, -math.inf)):
+        logits, labels = inputs.pictures(_logits(run, features.train_plain, len(inputs.train_eval)), inputs.train_eval)
+        train, *_ = figures_of(metric, logits, labels)
         metrics = {f"train/{k}": v for k, v in train.items()} | metrics
     for name, doubtful in inputs.doubtful.items():
         said = _logits(run, functools.partial(features.doubtful, name), len(doubtful.rows)).argmax(axis=1)
         metrics[f"{name}/memorised"] = float((said == doubtful.told).mean())
         metrics[f"{name}/resisted"] = float((said == doubtful.true).mean())
-    return metrics, confusion, logits.argmax(axis=1)
+    return metrics, confusion, named
 
 
 @torch.no_grad()

@@ -121,6 +121,7 @@ def describe(predictor: Predictor, temperature: float) -> dict[str, Any]:
         "mean": list(predictor.mean),
         "std": list(predictor.std),
         "temperature": temperature,
+        **predictor.deciding.as_dict(k.classes),
         "steps": [
             "turn by its EXIF orientation, put what is transparent on white, " + ("make it grey" if k.channels == 1 else "make it RGB"),
             *([f"cut into {k.tiles[0]} rows of {k.tiles[1]} equal tiles; each goes through the steps below by itself"] if tiled else []),
@@ -134,6 +135,7 @@ def describe(predictor: Predictor, temperature: float) -> dict[str, Any]:
                 else []
             ),
             "divide the logits by temperature, then softmax: probabilities, in the order of classes",
+            *([predictor.deciding.text(k.classes)] if not predictor.deciding.usual else []),
         ],
     }
 

@@ -12,8 +12,10 @@ from study.errors import DataError
 from study.inference.classifier import Classifier
 from study.inference.softmax import pooled, probabilities
 from study.networks.kept import Kept, load
+from study.scoring.decide import Deciding
 from study.storage.folder import Folder
 
+LIKELIEST = Deciding()
 READ = "of a file, predictor.read(FILE)[None] is that"
 
 
@@ -21,9 +23,11 @@ class Predictor:
     """A trained network on the best device here, in evaluation mode. `classes` names its output columns, `kept` says how it was made.
 
     `temperature`: divides its logits before they become probabilities; 1 leaves them as trained.
+    `deciding`: the rule by which probabilities become an answer.
     """
 
-    def __init__(self, kept: Kept, model: nn.Module, temperature: float = 1.0) -> None:
+    def __init__(self, kept: Kept, model: nn.Module, temperature: float = 1.0, deciding: Deciding = LIKELIEST) -> None:
+        self.deciding = deciding
         self.kept, self.classes, self.channels, self.temperature = kept, kept.classes, kept.channels, temperature
         self.classifier = Classifier(
             model,
@@ -39,9 +43,11 @@ class Predictor:
         self.mean, self.std = self.classifier.mean, self.classifier.std
 
     @classmethod
-    def from_folder(cls, folder: str | Path | Folder, temperature: float = 1.0, **expected: Any) -> "Predictor":
-        """Return the network that a trial kept: `folder` is the trial's own, or its `best` folder. Raises ConfigError."""
-        return cls(*load(folder if isinstance(folder, Folder) else Folder(str(folder)), **expected), temperature)
+    def from_folder(
+        cls, folder: str | Path | Folder, temperature: float = 1.0, deciding: Deciding = LIKELIEST, **expected: Any
+    ) -> "Predictor":
+        """The network that a trial kept: `folder` is the trial's own, or its `best` folder. Raises ConfigError."""
+        return cls(*load(folder if isinstance(folder, Folder) else Folder(str(folder)), **expected), temperature, deciding)
 
     def logits(self, images: np.ndarray) -> np.ndarray:
         """Return logits float32 [N, classes] of uint8 [N, H, W, 1, 3 or 4] of any size (4: with transparency). Raises DataError."""
@@ -54,6 +60,10 @@ class Predictor:
     def __call__(self, images: np.ndarray) -> np.ndarray:
         """Return probabilities float32 [N, classes] of uint8 [N, H, W, 1, 3 or 4] of any size."""
         return probabilities(self.logits(images) / self.temperature)
+
+    def named(self, shares: np.ndarray) -> np.ndarray:
+        """Probabilities [N, classes] -> the places [N] of the classes to say."""
+        return self.deciding(shares)
 
     def prepare(self, image: np.ndarray) -> np.ndarray:
         """Return the image as training saw images, uint8 [S, S, channels]; with several tiles [rows * S, columns * S, channels].
@@ -76,9 +86,9 @@ def _form(image: object) -> str:
 class Ensemble(Predictor):
     """Several networks as one: the mean of their probabilities, then one temperature, at as many times the cost."""
 
-    def __init__(self, members: Sequence[Predictor], temperature: float = 1.0) -> None:
+    def __init__(self, members: Sequence[Predictor], temperature: float = 1.0, deciding: Deciding = LIKELIEST) -> None:
         first = members[0]
-        super().__init__(first.kept, first.model, temperature)
+        super().__init__(first.kept, first.model, temperature, deciding)
         self.members = list(members)
 
     def logits(self, images: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""A table of predictions that can be interrupted: one row for each image, written at once. A restart continues after the last whole row.
+"""A table of predictions that can be interrupted: a row an image, written as it is made; whoever comes back goes on behind the last whole row.
 
 Columns: image, class, probability (of that class), p(CLASS) of every class, problem (why an image could not be read), network.
 """
@@ -27,11 +27,8 @@ NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # of file systems tha
 
 
 class PredictionsCsv:
-    """The table as a context manager that locks the file.
-
-    `done` are the images that have a row; `retried` are those of `images` that could not be read before and have lost that row. Raises
-    ConfigError where the file is of another network, EnvironmentProblem where another process writes it.
-    """
+    """Use as a context manager; it holds the file alone. `done` are the images that have a row, `retried` those of `images` that could not be
+    read before and have lost that row. Raises ConfigError where the file is of another network, EnvironmentProblem where another writes it."""
 
     def __init__(self, path: Path, classes: Sequence[str], network: str, images: Iterable[str] = ()) -> None:
         self.path, self.network = Path(os.path.realpath(path)), network
@@ -72,14 +69,14 @@ class PredictionsCsv:
         return _key(_named(image)) in self.done
 
     def is_older_than(self, image: str) -> bool:
-        """Return True where an image has a row and was changed since the table was last written: it may show something else now."""
+        """Whether an image has a row, and was changed since the table was last written: it may show something else now."""
         with contextlib.suppress(OSError):
             return self.has(image) and os.stat(image).st_mtime > self._written
         return False
 
-    def add(self, images: Sequence[str], shares: np.ndarray) -> None:
-        """Write rows of probabilities [N, classes], each in its shortest exact form."""
-        best = shares.argmax(axis=1)
+    def add(self, images: Sequence[str], shares: np.ndarray, named: np.ndarray | None = None) -> None:
+        """Probabilities [N, classes], each in its shortest exact form, and the place [N] of the class said: the likeliest where none is given."""
+        best = shares.argmax(axis=1) if named is None else named
         texts = [[str(v) for v in row] for row in shares]
         self._write(
             [_named(name), harmless(self.classes[k]), row[k], *row, "", self.network]
@@ -87,7 +84,7 @@ class PredictionsCsv:
         )
 
     def add_problems(self, problems: Sequence[tuple[str, str]]) -> None:
-        """Write rows of (image, why it cannot be read)."""
+        """(image, why it cannot be read)."""
         self._write([_named(name), "", "", *("" for _ in self.classes), reason, self.network] for name, reason in problems)
 
     def _write(self, rows: Any) -> None:
@@ -98,7 +95,7 @@ class PredictionsCsv:
             os.fsync(self._file.fileno())
 
     def _opened(self, path: Path) -> IO[str]:
-        """Return the file, made where it is missing, and locked. A file that another process puts there meanwhile is opened instead."""
+        """Made where it is missing, and locked. Another may have put a new file there between the two: then that is opened."""
         while True:
             file = open(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+", newline="", encoding="utf-8", errors="backslashreplace")
             try:
@@ -122,7 +119,7 @@ class PredictionsCsv:
                 raise
 
     def _leave_out(self) -> None:
-        """Write the table anew without the rows of images that are tried again; the complete file then replaces the old one."""
+        """Writes the table anew without the rows of images that are tried again: whole before it takes the old one's place."""
         temporary = self.path.with_name(f"{self.path.name}.{os.getpid()}.tmp")
         try:
             new = self._opened(temporary)
@@ -144,7 +141,7 @@ class PredictionsCsv:
         self._file = new
 
     def _rows(self) -> Iterator[tuple[list[str], int]]:
-        """Yield each row with the bytes read up to its end, or 0 where it is torn."""
+        """Each row with the bytes read up to its end, or 0 where it is torn."""
         read, ended = 0, False
 
         def lines() -> Iterator[str]:
@@ -161,7 +158,7 @@ class PredictionsCsv:
                 raise ConfigError(f"{self.path} is no table of predictions; choose another file with --csv.") from None
 
     def _resume(self) -> int:
-        """Return the bytes of the whole rows; their images go to `done`. A row torn by a kill at the end is written anew."""
+        """Bytes of the rows that are whole; the images they speak of go to `done`. What a kill tore at the end is written anew."""
         whole = 0
         for number, (row, end) in enumerate(self._rows()):
             if number == 0 and row != self.header and (end or not self._is_torn_header()):
@@ -177,7 +174,7 @@ class PredictionsCsv:
         return whole
 
     def _is_torn_header(self) -> bool:
-        """Return True where the file holds only the beginning of our first row, as a kill leaves it."""
+        """Whether all that the file holds is the beginning of our first row: what a kill leaves."""
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerow(self.header)
         return text.getvalue().encode("utf-8", "backslashreplace").startswith(self.path.read_bytes())
@@ -188,7 +185,7 @@ def _is_problem(row: Sequence[str]) -> bool:
 
 
 def _named(image: str) -> str:
-    """Return the path in UTF-8; a carriage return in it would end a row for readers of the table."""
+    """Its path, in UTF-8 whatever the disk holds; a carriage return in it would end a row for whoever reads the table."""
     return harmless(_utf8(image)).replace("\r", "\\r")
 
 
@@ -197,7 +194,7 @@ def _utf8(text: str) -> str:
 
 
 def _key(named: str) -> str:
-    """Return one key for all names of an image: relative, in full, or by a link to its folder."""
+    """One for all ways to name an image: relative, in full, or by a link to its folder."""
     folder, name = os.path.split(named)
     return f"{_resolved(folder)}/{name}"
 
