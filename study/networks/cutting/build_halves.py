@@ -25,7 +25,13 @@ Positions = dict[Position, int]
 """Positions of tensors that cross the cut, or may, with one number for one tensor: it may be seen in several positions."""
 
 
-def build_halves(model: nn.Module, sides: Sides, seen: Trace, shared: frozenset[str], positions: Positions) -> tuple[FrozenHalf, nn.Module]:
+def build_halves(
+    model: nn.Module,
+    sides: Sides,
+    seen: Trace,
+    shared: frozenset[str],
+    positions: Positions,
+) -> tuple[FrozenHalf, nn.Module]:
     """Return both halves. They both use the modules and parameters in `shared`, around the same tensors."""
     order = {number: k for k, number in enumerate(dict.fromkeys(positions.values()))}
     shape_at = {

@@ -18,7 +18,7 @@ from study.networks.cutting.nests import Shape, rebuild
 
 @dataclass(eq=False)
 class Placeholder:
-    """The forward of a module that belongs to the other half. Its inputs are recorded, or its outputs inserted, where they cross the cut."""
+    """The forward of a module that belongs to the other half. It records its inputs, or inserts its outputs, where they cross the cut."""
 
     path: str
     outputs: list[Any]  # nests of Shape, by call

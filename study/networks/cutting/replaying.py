@@ -24,7 +24,7 @@ FAILURES = (RuntimeError, TypeError, AttributeError, ValueError, IndexError, Key
 """Errors that a network's code may raise when it meets placeholders."""
 
 TRIES = 12
-"""Limit of the pairs of halves built to find out what need not cross a cut. Halving begins with the earliest, so the first few tell most."""
+"""Limit of the pairs of halves built to find out what need not cross a cut. Halving tries the earliest first: the first few tell most."""
 
 
 def cut_replay(backbone: Backbone, cut: int) -> Split | None:
