@@ -1,9 +1,13 @@
-"""How often "taking it costs at most U points" is too low, and "good enough" is said falsely: python -m benchmarks.good_enough [--studies 200]
+"""Error rates of "taking it costs at most U points" and of "good enough": python -m benchmarks.good_enough [--studies 200]
 
-Simulated studies whose truth is known (benchmarks/worlds.py, and benchmarks/partitioned.py for outer folds). The last strategy is the cheapest.
-By world: in how many studies the bound of any strategy lies below what taking it truly costs (the bar: 5 %), the median bound of the cheapest,
-how often some strategy that costs at most WORTH points is found for the cheapest, how often anyone is called so who costs more. Beside it the
-rule of the mean: the cheapest is good enough where its expected loss is no more than the margin; how often that is said, and said falsely.
+Studies whose truth is known are simulated (benchmarks/worlds.py, and benchmarks/partitioned.py for outer folds). The last strategy is
+the cheapest. The table shows by world:
+
+- how often the bound of any strategy lies below the true cost of taking it (the bar: 5 %), and the median bound of the cheapest,
+- how often some strategy that costs at most WORTH points is found for the cheapest, and how often one is called so that costs more.
+
+Beside it stands the rule of the mean, where the cheapest is good enough if its expected loss is no more than the margin: how often it
+says so, and how often falsely.
 """
 
 import argparse
@@ -28,18 +32,18 @@ WORTH = 0.03
 GOAL = 0.05
 CLASSES = 7
 Study = tuple[Sequence[Estimate], np.ndarray]
-"""(Differences of all pairs in order, true scores [L])."""
+"""A simulated study: (differences of all pairs in order, true scores [L])."""
 
 
 def simulated(case: Case, studies: int) -> Iterator[Study]:
-    """Studies with one split."""
+    """Yield studies with one split."""
     for study in range(studies):
         runs = all_runs(case.world.draw(study, case.searches, case.seeds), np.random.default_rng((5, study)))
         yield compared(runs), case.world.scores(study)
 
 
 def cross_fitted(world: Partitioned, studies: int) -> Iterator[Study]:
-    """Studies with five outer folds, two strategies each."""
+    """Yield studies with five outer folds, two strategies each."""
     for study in world.draw(studies):
         outer = OuterFolds(labels=study.labels, fold=study.folds[5], classes=CLASSES, groups=study.groups)
         a, b = (cross_fit(p, outer) for p in study.predicted[5, 1])
@@ -47,7 +51,7 @@ def cross_fitted(world: Partitioned, studies: int) -> Iterator[Study]:
 
 
 def measure(found: Iterator[Study]) -> dict[str, float]:
-    """Shares of studies; `bound` in points."""
+    """Return shares of studies, and `bound` in points."""
     tally = defaultdict(list)
     for pairs, scores in found:
         names = [str(k) for k in range(len(scores))]

@@ -137,7 +137,10 @@ def margins() -> Iterator[Case]:
 
 
 def cheaper() -> Iterator[Case]:
-    """The last strategy is the cheapest, and costs a little more than 3 points, a little less, or nothing: what is good enough at a worth of 3."""
+    """Yield cases for "good enough" at a worth of 3 points.
+
+    The last strategy is the cheapest, and costs a little more than 3 points, a little less, or nothing.
+    """
     for points in (3.2, 2.0, 0.0):
         for strategies in (2, 4):
             law = precise(*(points,) * (strategies - 1), 0.0)

@@ -1,11 +1,13 @@
-"""How often an explanation is wrongly called supported or contradicted: two strategies that do not differ, or that do not differ by its reason.
+"""Explanations wrongly called supported or contradicted: two strategies that do not differ, or that do not differ by its reason.
 
     python -m benchmarks.why --studies 2000 --json
 
-Made-up studies, each with all measures of all three explanations. "Alike": a strategy against itself, so whatever is said of it is wrong.
+Studies are made up, each with all measures of all three explanations. "Alike" is a strategy against itself, so any verdict is wrong.
 "Measures alone": measures differ as claimed, scores do not, and scores of trials do not go with it. "No relation": measures and scores
-differ as claimed, and still scores of trials do not go with it. "As explained": they do, so "supported" is right. Beside the rule in force,
-the former one: Holm within each explanation, the sign of the relation alone, and the distance after one epoch as a measure like others.
+differ as claimed, and still scores of trials do not go with it. "As explained": they do, so "supported" is right.
+
+Beside the present rule stands the former one: Holm within each explanation, the sign of the relation alone, and the distance after one
+epoch as a measure like others.
 """
 
 import argparse
@@ -32,7 +34,7 @@ COMMON = 0.5  # correlation of two measures of one run
 
 @dataclass(frozen=True, kw_only=True)
 class World:
-    """A kind of studies. `moved`: by how many standard deviations of a run measures differ as claimed, `better` scores; `relation` of trials."""
+    """A kind of studies. Measures differ as claimed by `moved` standard deviations of a run, scores by `better`. `relation` is of trials."""
 
     name: str
     units: int = 5
@@ -77,7 +79,7 @@ def verdicts(found: Sequence[tuple[Explanation, list[Contrast]]], score: Contras
 
 
 def verdicts_before(found: Sequence[tuple[Explanation, list[Contrast]]], score: Contrast, relation: Relation) -> list[str]:
-    """By the former rule."""
+    """Return the verdicts of the former rule."""
     out = []
     for _, own in found:
         signs = {np.sign(c.mean) * c.measure.claim for c, p in zip(own, holm([c.p for c in own]), strict=True) if p < ALPHA}
@@ -89,7 +91,7 @@ def verdicts_before(found: Sequence[tuple[Explanation, list[Contrast]]], score: 
 
 
 def measure(world: World, studies: int, seed: int = 0) -> dict[str, object]:
-    """Shares of studies in which some explanation is called supported or contradicted, and wrongly so."""
+    """Return the shares of studies in which some explanation is called supported or contradicted, and wrongly so."""
     rng = np.random.default_rng([seed, *world.name.encode(), world.units, world.trials])
     rules = {"now": verdicts, "before": verdicts_before}
     said: dict[str, list[list[str]]] = {name: [] for name in rules}

@@ -15,7 +15,7 @@ TABLES = Path(__file__).parent / "golden" / "tables"
 
 
 def began(line: str) -> dict[str, Any]:
-    """What a sweep of these arguments leaves among its study's facts."""
+    """Return the facts that a sweep of these arguments leaves of its study."""
     return {"command": f"python -m study.sweep {line}", "arguments": typed(parser(), shlex.split(line))}
 
 

@@ -113,7 +113,7 @@ def test_nothing_imports_a_command_a_benchmark_or_the_cluster() -> None:
 
 
 def test_every_command_reads_its_arguments_and_ends_in_one_way() -> None:
-    """By `console.command`, which alone turns an error into a line; that several take the same option, with the same words, is said once."""
+    """Only `console.command` turns an error into a line. Options that several commands take are defined once, with the same words."""
     runs = {m: p for m, p in FILES.items() if not m.startswith("benchmarks") and "\nif __name__ ==" in p.read_text()}
     for module, path in runs.items():
         nodes = list(ast.walk(ast.parse(path.read_text())))

@@ -1,4 +1,7 @@
-"""The whole picture: its centre square, all of it, or tiles of it; one framing for training, prediction and export, counted by pictures."""
+"""The whole picture: its centre square, all of it, or tiles of it.
+
+Training, prediction and export share one framing, counted by pictures.
+"""
 
 import csv
 import io
@@ -36,7 +39,7 @@ from study.use.predictor import Predictor
 
 
 def long_pictures(root: Path, each: int = 12) -> Path:
-    """Two classes of pictures three times as wide as high that differ at their left end alone."""
+    """Write two classes of pictures three times as wide as high that differ at their left end alone."""
     rng = np.random.default_rng(0)
     for name, bright in (("dark", 20), ("light", 235)):
         (root / name).mkdir(parents=True)
@@ -91,7 +94,7 @@ def test_what_the_name_of_data_may_say_of_tiles() -> None:
 
 
 def test_the_centre_squares_of_whole_pictures_keep_their_ids_and_their_cache() -> None:
-    """What was begun before there was a choice goes on."""
+    """A study that was begun before there was a choice goes on."""
     cell = Cell(dataset="digits", backbone="efficientnet_lite0", strategy="partial")
     usual = TrialConfig.default(cell, Protocol())
     assert "fit" not in usual.as_dict()["protocol"]

@@ -1,4 +1,4 @@
-"""What taking a strategy costs at most, when that makes it good enough, and what is said of it."""
+"""The most that taking a strategy costs, when that makes it good enough, and the words for it."""
 
 import dataclasses
 import json
@@ -38,7 +38,7 @@ def estimate(mean: float, run_sd: float, images_sd: float = 0.0) -> Estimate:
 
 
 def made(folder: Path, right: dict[str, list[float]] = OPEN, tests: int = 600, **more: object) -> Frames:
-    """The more is trained, the dearer."""
+    """Return a study where more training costs more."""
     frames = load(sized.write(folder, right, (1.0,), tests=tests, protocol=THREE, spread=0.02, **more))  # type: ignore[arg-type]
     times = frames.trials.strategy.map({"linear_probe": 1.0, "partial": 2.0, "full": 6.0})
     return dataclasses.replace(frames, trials=frames.trials.assign(seconds=frames.trials.seconds * times))
@@ -141,7 +141,9 @@ def test_it_is_an_option_of_a_sweep_and_of_a_report(tmp_path: Path, capsys: pyte
 
 
 def test_a_bound_that_forgets_the_other_strategies_is_seen_by_the_benchmark() -> None:
-    """Its own check: of estimates that are exact draws, the bound fails in at most 5 %, and what it calls good enough is."""
+    """It checks the benchmark itself: for estimates that are exact draws, the bound fails in at most 5 %, and what it calls good enough
+    is.
+    """
     rng, scores = np.random.default_rng(0), np.array([0.0, 0.03001, 0.03001])
 
     def studies() -> list:

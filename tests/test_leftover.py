@@ -207,7 +207,7 @@ def test_what_is_left_goes_by_the_winners_own_settings() -> None:
 
 
 def test_pixels_come_before_repeats_as_far_as_the_search_carries() -> None:
-    """Where the hours hold more than was planned, the confirm runs gain pixels first, up to twice the size that was searched at."""
+    """The confirm runs gain pixels first, where the hours hold more than was planned, up to twice the size that was searched at."""
     of, study = chosen(0.25)
     small = dataclasses.replace(study, confirm_size=0)
     assert study.protocol.image_size == 64
@@ -221,7 +221,8 @@ def test_pixels_come_before_repeats_as_far_as_the_search_carries() -> None:
 
 
 @pytest.mark.parametrize(("spans", "length"), [
-    ((), 0.0), (((1, 3),), 2.0), (((1, 3), (2, 5)), 4.0), (((1, 2), (4, 5)), 2.0), (((1, 9), (2, 3)), 8.0), (((4, 5), (1, 2), (1.5, 4.5)), 4.0),
+    ((), 0.0), (((1, 3),), 2.0), (((1, 3), (2, 5)), 4.0), (((1, 2), (4, 5)), 2.0), (((1, 9), (2, 3)), 8.0),
+    (((4, 5), (1, 2), (1.5, 4.5)), 4.0),
 ])  # fmt: skip
 def test_trials_that_ran_at_once_are_counted_once(spans: tuple[tuple[float, float], ...], length: float) -> None:
     assert covered(spans) == length

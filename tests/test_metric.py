@@ -18,7 +18,7 @@ ASKED = (
 
 
 def made(classes: int = 3, n: int = 200, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Labels [n], probabilities [n, C] with ties, and weights [n] of one resample."""
+    """Return labels [n], probabilities [n, C] with ties, and weights [n] of one resample."""
     rng = np.random.default_rng(seed)
     labels = rng.integers(0, classes, n)
     logits = rng.normal(size=(n, classes)).round(1) + 1.5 * np.eye(classes)[labels]

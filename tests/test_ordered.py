@@ -49,7 +49,7 @@ def test_steps_and_kappa_are_scikit_learns() -> None:
 
 
 def gathered(options: str, nested: bool = False) -> Gathered:
-    """Two strategies as often right: one errs by a step, the other to the other end."""
+    """Return two strategies that are right equally often: one errs by a step, the other to the other end."""
     data = DataName.parse(f"folder:/x{options}")
     cell = Cell(dataset=data.dataset, backbone="resnet18", strategy="full")
     rng = np.random.default_rng(1)
@@ -60,7 +60,8 @@ def gathered(options: str, nested: bool = False) -> Gathered:
         near[seed], far[seed] = np.where(wrong, 1, labels), np.where(wrong, 2 - labels, labels)
     return Gathered(
         question=Question.of_cell(cell, Study(name="s", cells=(cell,))), images=np.arange(200).astype(str), labels=labels, groups=None,
-        fold=np.arange(200) % 5 if nested else np.zeros(200, int), searches=dict.fromkeys(range(3), 0) if not nested else {k: k for k in range(3)},
+        fold=np.arange(200) % 5 if nested else np.zeros(200, int),
+        searches=dict.fromkeys(range(3), 0) if not nested else {k: k for k in range(3)},
         classes=ORDER, nested=nested, predicted={"full": far, "partial": near},
     )  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""What tuning brought over the published defaults: trained besides, scored on test, no look and no part of the verdict."""
+"""The gain of tuning over the published defaults: trained besides, scored on test, no look and no part of the verdict."""
 
 import dataclasses
 from pathlib import Path
@@ -67,7 +67,7 @@ def test_what_is_trained_is_the_published_default_with_the_confirm_runs_seeds(ru
 
 
 def with_defaults(folder: Path, share: float, monkeypatch: pytest.MonkeyPatch, **fields: object) -> Results:
-    """Tuned runs that name 70 % rightly, and runs of their defaults that name `share`."""
+    """Return tuned runs that predict 70 % correctly, and runs of their defaults that predict `share` correctly."""
     monkeypatch.setattr("analysis.findings.tuning_gain._is_default", lambda frames, trial: False)
     ledger = sized.write(folder, {"partial": [0.7], "full": [0.7]}, (1.0,), explain=("default",), **fields)  # type: ignore[arg-type]
     study, rng = ledger.study(), np.random.default_rng(3)

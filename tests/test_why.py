@@ -52,7 +52,8 @@ FEW = Relation(value=math.nan, low=math.nan, high=math.nan, trials=4)
 @pytest.mark.parametrize(
     ("contrasts", "score", "relation", "verdict", "says"),
     [
-        ([contrast(0, 0.3, 0.001), contrast(1, 0.1, 0.4)], BETTER, LOWER, "supported", "goes with lower scores (rank correlation -0.50, 95 % interval -0.80 to -0.20)"),
+        ([contrast(0, 0.3, 0.001), contrast(1, 0.1, 0.4)], BETTER, LOWER, "supported",
+            "goes with lower scores (rank correlation -0.50, 95 % interval -0.80 to -0.20)"),
         ([contrast(0, 0.3, 0.001)], WORSE, LOWER, "contradicted", "yet full scores better"),
         ([contrast(0, -0.3, 0.001)], BETTER, LOWER, "contradicted", "the other way"),
         ([contrast(0, 0.3, 0.001), contrast(1, -0.3, 0.001)], BETTER, LOWER, "undecided", "the other way"),
@@ -78,7 +79,7 @@ def test_how_far_weights_went_explains_nothing_by_itself() -> None:
 
 
 def test_measures_of_all_explanations_share_their_level() -> None:
-    """Of five at p = 0.02 none is shown to differ; alone one would be. What stands beside takes no part."""
+    """None of five measures at p = 0.02 is shown to differ, where one alone would be. Measures beside the verdict take no part."""
     one = dataclasses.replace(contrast(0, 0.3, 0.9), p=0.02)
     ((_, (alone,)),) = adjusted([(REUSE, [one])])
     assert alone.direction == 1

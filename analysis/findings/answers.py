@@ -32,7 +32,7 @@ class Ranking:
     standing: tuple[str, ...]  # of these, those not shown to be worse by what may be worth having
     pairs: Mapping[tuple[str, str], Pair]  # under (A, B) and (B, A)
     seconds: Mapping[str, float]  # of one confirm run, the median
-    level: float = ALPHA  # one-sided, of a single bound of what a choice costs: the study's, shared among all bounds that must hold at once
+    level: float = ALPHA  # one-sided, of one bound on the cost of a choice: the study's, shared among all that must hold at once
     worth: float = 0.0  # the share of macro-F1 that a cheaper strategy may cost at most
     for_cheaper: bool = False  # whether `worth` was asked for, so that a cheaper one is taken though another is better
 
@@ -78,7 +78,7 @@ class Ranking:
 
     @property
     def cheapest(self) -> str:
-        """Of those standing; at equal or unknown cost the one with the highest mean."""
+        """Return the cheapest strategy left standing. At equal or unknown cost it is the one with the highest mean."""
         return self._cheapest_of(self.standing)
 
     @property
@@ -87,8 +87,11 @@ class Ranking:
         return max((expected_loss(self._minus(other, self.cheapest)) for other in self.standing if other != self.cheapest), default=0.0)
 
     def most(self, strategy: str) -> float:
-        """The most that taking it costs against the best of those comparable, at 95 %. NaN where one run tells nothing, where training was cut
-        short, and where another one may do better than it did: then its score bounds nothing."""
+        """Return the most, as a share, that taking the strategy costs against the best of those comparable, at 95 %.
+
+        It is NaN where nothing bounds the cost: there is one run, training was cut short, or another strategy may do better than it
+        did.
+        """
         others = [s for s in self.comparable if s != strategy]
         if self.cut_short or strategy not in self.comparable or not others or any(s in self.pairs[s, strategy].doubted for s in others):
             return math.nan
@@ -96,8 +99,11 @@ class Ranking:
 
     @property
     def good_enough(self) -> str:
-        """The cheapest of which the bound shows that it costs no more than `worth`; empty where there is none, or where the pairs settle whom to
-        take. Where the worth of a cheaper one was asked for, a cheaper one than that is taken, though another is shown to be better."""
+        """Return the cheapest strategy that is shown to cost no more than `worth`, or "".
+
+        It is "" too where the pairs settle which one to take. Where the worth of a cheaper one was asked for, a cheaper one than that
+        is taken, though another is shown to be better.
+        """
         settled = self.winner or (self.cheapest if self.mark == "equal" else "")
         if settled and not self.for_cheaper:
             return ""

@@ -1,5 +1,7 @@
-"""Classes in an order: how many steps each strategy's answers lie from the truth, and its quadratic kappa, with intervals. No verdict rests
-on them unless the study asked for kappa: a slip to the next class and one across the scale count alike in macro-F1."""
+"""Classes in an order: the steps from each strategy's answers to the truth, and quadratic kappa, with intervals.
+
+No verdict rests on them unless the study asked for kappa: a slip to the next class and one across the scale count alike in macro-F1.
+"""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -18,9 +20,9 @@ from study.scoring.scores import quadratic_kappa
 from study.scoring.steps import mean_step
 
 Scored = Callable[[np.ndarray, np.ndarray, np.ndarray | None], np.ndarray]
-"""(labels [n], answers [n], weights [B, n] or None) -> a score, [] or [B]."""
+"""A function of (labels [n], answers [n], weights [B, n] or None) to a score, [] or [B]."""
 Moved = Callable[[np.ndarray, np.ndarray], np.ndarray]
-"""(labels [N], answers [N]) -> what each image contributes to it, [N]."""
+"""A function of (labels [N], answers [N]) to the contribution of each image to the score, [N]."""
 
 
 @dataclass(frozen=True, kw_only=True)

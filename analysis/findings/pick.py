@@ -434,7 +434,10 @@ def _strategy(frames: Frames, picks: Sequence[Pick], answer: Ranking | None) -> 
         chosen = answer.good_enough
         return (
             chosen,
-            f"good enough: at most {100 * answer.most(chosen):.1f} points of macro-F1 below the best (95 %), {100 * answer.worth:g} allowed",
+            (
+                f"good enough: at most {100 * answer.most(chosen):.1f} points of macro-F1 below the best (95 %), "
+                f"{100 * answer.worth:g} allowed"
+            ),
         )
     if answer.winner:
         rest = f" among those comparable ({were_cut_short([s.strategy for s in answer.cut_short])})" if answer.cut_short else ""

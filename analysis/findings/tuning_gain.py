@@ -1,4 +1,4 @@
-"""What tuning brought over a strategy's published default settings, on test, paired over images: beside the verdict, never part of it."""
+"""The gain of tuning over a strategy's published default settings, on test, paired over images: beside the verdict, never part of it."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from study.question.config import Recipe, TrialConfig
 
 @dataclass(frozen=True, kw_only=True)
 class TuningGain:
-    """Tuned minus default, of one strategy; shares of macro-F1."""
+    """The gain of one strategy, tuned minus default, in shares of macro-F1."""
 
     question: Question
     strategy: str
@@ -26,26 +26,29 @@ class TuningGain:
 
     @property
     def text(self) -> str:
-        """In one sentence, with its 95 % interval."""
+        """Return the gain in one sentence, with its 95 % interval."""
         low, high = (100 * v for v in difference_interval(self.estimate))
         interval = f" [{low:+.1f}, {high:+.1f}]" if low == low else ""
         own = f"; in {self.same} of them the search had chosen the default" if self.same else ""
         return (
-            f"{self.question.name}, {self.strategy}: tuning brought {100 * self.estimate.mean:+.1f}{interval} points of macro-F1 over the published "
+            f"{self.question.name}, {self.strategy}: tuning brought {100 * self.estimate.mean:+.1f}{interval} points of "
+            "macro-F1 over the published "
             f"default ({self.runs} run{'s' * (self.runs != 1)} each{own})"
         )
 
 
 def tuning_row(gain: TuningGain) -> dict[str, Any]:
-    """Return its row of the table of gains; shares, not points."""
+    """Return its row of the table of gains. Scores are shares, not points."""
     low, high = difference_interval(gain.estimate)
     numbers = {"difference": gain.estimate.mean, "low": low, "high": high, "runs": gain.runs, "same": gain.same}
     return {**gain.question.columns, "strategy": gain.strategy, **numbers}
 
 
 def tuning_gains(frames: Frames, resamples: int) -> list[TuningGain]:
-    """Return one a question and strategy whose default was trained besides (`Study.explain`), at the largest size, longest budget and most pixels
-    that were asked at."""
+    """Return one gain per question and strategy whose default was trained besides (`Study.explain`).
+
+    The questions are those at the largest size, longest budget and most pixels.
+    """
     confirmed = frames.at_largest()
     default = frames.explained("default")
     if "default" not in frames.study.explain or not len(confirmed):
@@ -64,7 +67,7 @@ def tuning_gains(frames: Frames, resamples: int) -> list[TuningGain]:
 
 
 def _chose_default(frames: Frames, tuned: pd.DataFrame) -> pd.DataFrame:
-    """The confirm runs of which the search had chosen the default: these are the default's runs too."""
+    """Return the confirm runs of searches that had chosen the default: these are the default's runs too."""
     return tuned[[_is_default(frames, str(t)) for t in tuned["trial_id"]]]
 
 
@@ -79,7 +82,7 @@ def _is_default(frames: Frames, trial: str) -> bool:
 def _difference(
     frames: Frames, question: Question, strategy: str, tuned: pd.DataFrame, default: pd.DataFrame, resamples: int
 ) -> Estimate | None:
-    """None where one side lacks predictions of whole runs, or they are about other images."""
+    """Return tuned minus default, or None where one side lacks predictions of whole runs, or they are about other images."""
     a, b = (gather(frames, question, block) if len(block) else None for block in (tuned, default))
     if a is None or b is None or not np.array_equal(a.images, b.images):
         return None

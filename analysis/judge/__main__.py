@@ -48,7 +48,8 @@ def parser() -> Parser:
     )
     p.add_argument("--json", action="store_true", help="print the verdict as JSON instead (docs/verdict.schema.json)")
     p.add_argument("--out", default="verdict.html", help="the page (default: verdict.html)")
-    p.add_argument("--exit-code", action="store_true", help="end with 10 where A is better, 11 where B is, 0 where they are equal, 12 else")
+    exits = "end with 10 where A is better, 11 where B is, 0 where they are equal, 12 else"
+    p.add_argument("--exit-code", action="store_true", help=exits)
     add_overwrite(p, "--out")
     return p
 

@@ -166,11 +166,12 @@ def expected_loss(e: Estimate) -> float:
 
 
 def loss_bound(others: Sequence[Estimate], alpha: float) -> float:
-    """Return what choosing B costs at most, in shares: the largest upper confidence bound of another strategy minus B, never below 0.
+    """Return the most that choosing B costs, in shares: the largest upper confidence bound of another strategy minus B, at least 0.
 
-    `others`: each of them minus B. The true loss of B is against the best one, so only the bound against that one has to hold: at the one-sided
-    level `alpha` / (L - 1) each, the bounds of all L strategies hold at once, whichever is then taken (multiple comparisons with the best:
-    Hsu 1984, Annals of Statistics 12; with Bonferroni's share, since the estimates have unequal variances). NaN where one of them has one run.
+    `others` holds each of them minus B. The true loss of B is against the best one, so only the bound against that one has to hold. At
+    the one-sided level `alpha` / (L - 1) each, the bounds of all L strategies hold at once, whichever is then taken (multiple
+    comparisons with the best: Hsu 1984, Annals of Statistics 12; with Bonferroni's share, since the estimates have unequal variances).
+    NaN where one of them has one run.
     """
     bounds = [e.mean + e.half_width(1 - 2 * alpha) for e in others]
     return math.nan if any(map(math.isnan, bounds)) else min(max(0.0, *bounds), 1.0)

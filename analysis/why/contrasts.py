@@ -32,7 +32,7 @@ class Contrast:
 
     @property
     def direction(self) -> int:
-        """+1: differs as claimed, -1: the other way, 0: not shown to differ, or beside the verdict."""
+        """Return +1 where it differs as claimed, -1 the other way, 0 where it is not shown to differ or stands beside the verdict."""
         if self.measure.beside or not self.holm < ALPHA:
             return 0
         return 1 if self.mean * self.measure.claim > 0 else -1

@@ -1,11 +1,15 @@
 """The paper's explanations, each compared with what was measured: supported, contradicted or undecided, with its numbers.
 
-Supported: a measure differs between the strategies as the explanation claims (paired over runs, Holm over all measures of the question), none
-differs the other way, the strategy that trains less also scores better, and over the trials going that way is shown to go with lower scores.
-Contradicted: measures differ the other way alone, or as claimed while the strategy they speak for scores worse. Otherwise undecided, and why.
-Not measured where no measure of the explanation's own was taken: how far weights went says neither what a network answers nor what it sees.
-Not judged where one of both was cut short: what a network has not learned yet explains nothing. `benchmarks/why.py` measures how often two
-strategies that do not differ are told apart.
+- Supported: a measure differs between the strategies as the explanation claims (paired over runs, Holm over all measures of the
+  question), and none differs the other way. Also, the strategy that trains less scores better, and over the trials, going that way is
+  shown to go with lower scores.
+- Contradicted: measures differ only the other way, or as claimed while the strategy they speak for scores worse.
+- Undecided: otherwise, with the reason.
+- Not measured: no measure of the explanation's own was taken. The distance of the weights tells neither what a network answers nor what
+  it sees.
+- Not judged: one of the strategies was cut short. A network that has not learned yet explains nothing.
+
+`benchmarks/why.py` measures how often two strategies that do not differ are told apart.
 """
 
 import math
@@ -70,15 +74,19 @@ class Why:
         lines = [c.text(self.less, self.more) for c in shown]
         if not math.isnan(self.relation.value):
             lines.append(
-                f"over {self.relation.trials} trials of {self.more}, {RELATIONS[self.explanation.relation]} with the validation score, given the "
+                f"over {self.relation.trials} trials of {self.more}, {RELATIONS[self.explanation.relation]} with the "
+                "validation score, given the "
                 f"training score: {self.relation.text}"
             )
         return lines
 
     @property
     def text(self) -> str:
-        """On one line."""
-        return f"{self.question.name}: {self.explanation.title} (the paper's {self.explanation.section}): {self.verdict}{':' if self.verdict.startswith('not') else ';'} {self.because}."
+        """Return the verdict and its reason on one line."""
+        return (
+            f"{self.question.name}: {self.explanation.title} (the paper's {self.explanation.section}): "
+            f"{self.verdict}{':' if self.verdict.startswith('not') else ';'} {self.because}."
+        )
 
 
 def explain(frames: Frames, seeds: pd.DataFrame) -> list[Why]:
@@ -154,7 +162,10 @@ def _contrasts(frames: Frames, runs: pd.DataFrame, explanation: Explanation, les
 
 
 def adjusted(found: Sequence[tuple[Explanation, Sequence[Contrast]]]) -> list[tuple[Explanation, tuple[Contrast, ...]]]:
-    """With Holm's p over all measures of the question on which verdicts rest: one of several explanations is found by luck more often."""
+    """Return the contrasts with Holm's p over all measures of the question on which verdicts rest.
+
+    One of several explanations is found by luck more often than a single one.
+    """
     tested = [c for _, own in found for c in own if not c.measure.beside]
     p = dict(zip(map(id, tested), holm([c.p for c in tested]), strict=True))
     return [(e, tuple(replace(c, holm=float(p.get(id(c), math.nan))) for c in own)) for e, own in found]
@@ -168,7 +179,7 @@ RELATIONS = {
 
 
 def _relation(figures: pd.DataFrame, frames: Frames, question: Question, strategy: str, column: str) -> Relation:
-    """Over all trials of the strategy: rank correlation of `column` with the validation score, given the training score."""
+    """Return the rank correlation of `column` with the validation score, given the training score, over all trials of the strategy."""
     cells = [c.id for c in frames.study.cells if c.strategy == strategy and frames.question_of(c) == question]
     own = figures
     if len(figures):
@@ -232,7 +243,7 @@ def _listed(contrasts: Sequence[Contrast]) -> str:
 
 
 def _named(contrasts: Sequence[Contrast]) -> str:
-    """ "the probe on its own task and the alignment of the last stage differ"."""
+    """Return the measures in words: "the probe on its own task and the alignment of the last stage differ"."""
     return f"{_listed(contrasts)} {'differs' if len(contrasts) == 1 else 'differ'}"
 
 

@@ -240,7 +240,7 @@ def _not_comparable(ranking: Ranking, until: tuple[str, ...]) -> tuple[str, tupl
 
 
 def _found(ranking: Ranking, pick: Pick | None, mark: Sureness, margin: float) -> tuple[str, ...]:
-    """What speaks for the pick."""
+    """Return the findings that speak for the pick."""
     if mark == "good enough" and ranking.mark == "equal" and not ranking.good_enough:
         return (
             f"{_first_up(_named(ranking.standing))} score alike: they differ by less than {ranking.metric.count(margin)}.",

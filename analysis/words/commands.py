@@ -1,4 +1,7 @@
-"""Commands that ask for more of a study, or for the same in another way: what it was begun with, as data, with some of it changed."""
+"""Commands that ask for more of a study, or for the same in another way.
+
+They are made from the arguments that the study was begun with, kept as data, with some of them changed.
+"""
 
 import re
 import shlex
@@ -13,16 +16,18 @@ HOW = (
     *("--data", "--weights", "--mlflow", "--track", "--address", "--cpus-per-worker", "--gpus-per-trial", "--concurrent", "--max-failed"),
     *("--local", "--ray", "--no-images", "--strict-tracking"),
 )
-"""Options of a sweep of which none asks another question."""
+"""Options of a sweep that do not change the question."""
 MOST_LETTERS = 64  # of a study's name
 
 Arguments = dict[str, list[str]]
-"""Of a sweep: by option, its values; by `study`, which one."""
+"""Arguments of a sweep: the values by option, and under `study` the study itself."""
 
 
 def extend(frames: Frames, confirm_seeds: int) -> str:
-    """Return what runs more fresh seeds of this study. With outer folds, so many seeds or more, in whole passes: each with searches of its
-    own."""
+    """Return the command that runs more fresh seeds of this study.
+
+    With outer folds the number is rounded up to whole passes, each with searches of its own.
+    """
     study = frames.study
     if study.folds == 1:
         return _command(frames, {"confirm_seeds": confirm_seeds})
@@ -32,15 +37,17 @@ def extend(frames: Frames, confirm_seeds: int) -> str:
 
 
 def repeat(frames: Frames, searches: int) -> str:
-    """Return what asks the same by so many independent searches, each of the size it has now: a study of another name."""
+    """Return the command that asks the same with `searches` independent searches of the present size, as a study of another name."""
     study = frames.study
     sizes = {n: -(-getattr(study, n) // study.searches) * searches for n in ("trials", "random_trials", "confirm_seeds")}
     return _command(frames, {"name": f"{study.name}-{searches}-searches", "searches": searches, **sizes})
 
 
 def longer(frames: Frames) -> str:
-    """Return what asks the same with `LONGER` times the epochs, and of whatever is counted along with them: stored views, one an epoch, and
-    steps."""
+    """Return the command that asks the same with `LONGER` times the epochs.
+
+    Whatever is counted in epochs grows with them: stored views, one per epoch, and steps.
+    """
     p = frames.study.protocol
     settings = {"max_epochs": LONGER * p.max_epochs}
     if p.views >= p.max_epochs:
@@ -51,20 +58,22 @@ def longer(frames: Frames) -> str:
 
 
 def anew(frames: Frames, what: str, **protocol: int) -> str:
-    """Return what asks the same with some of the protocol changed, as a study of another name, which ends with `what`."""
+    """Return the command that asks the same with some of the protocol changed, as a study whose name ends with `what`."""
     kind = what.partition("-")[2]
     base = re.sub(rf"-\d+-{kind}$", "", frames.study.name)
     return _command(frames, {"name": f"{base[: MOST_LETTERS - len(what) - 1]}-{what}"}, protocol)
 
 
 def allow(frames: Frames, longest: int) -> str:
-    """Return what confirms the study at so many times its epochs."""
+    """Return the command that confirms the study at `longest` times its epochs."""
     return _command(frames, {"longest": longest}, by_folder=True)
 
 
 def _command(frames: Frames, fields: Mapping[str, object], protocol: Mapping[str, int] | None = None, *, by_folder: bool = False) -> str:
-    """Return what runs the study with these `fields` of it, and these of its `protocol`, instead of its own. `by_folder`: as it lies here,
-    however it was begun."""
+    """Return the command that runs the study with these `fields` of it and of its `protocol` instead of its own.
+
+    With `by_folder` it names the study by its folder, however it was begun.
+    """
     changed = {**fields, **(protocol or {})}
     asked = _asked(frames)
     if asked is None:
@@ -89,8 +98,11 @@ def _named(fields: Mapping[str, object]) -> str:
 
 
 def _asked(frames: Frames) -> Arguments | None:
-    """Return arguments that ask for what the study is today: those it was begun with; by its folder, where those no longer do (it has grown,
-    or was chosen for hours, which would choose anew) or are not known. None of a study that Python started."""
+    """Return the arguments that ask for the study as it is now, or None for a study that Python started.
+
+    They are those it was begun with. They name its folder where those are not known or no longer ask for it: it has grown, or was
+    chosen for hours, which would choose anew.
+    """
     told = frames.facts.get("arguments")
     if told is None:
         by_python = "study.sweep" not in frames.facts.get("command", "study.sweep")
@@ -100,7 +112,7 @@ def _asked(frames: Frames) -> Arguments | None:
 
 
 def _by_folder(arguments: Arguments, name: str) -> Arguments:
-    """Return the study by where it lies. What says how it is run stays."""
+    """Return the arguments that name the study by its folder. Options of how it is run stay."""
     (asked,) = arguments.get("study", [""])
     by_another = "/" in asked and not asked.partition(":")[0].endswith(".py")  # begun with what another study's folder holds
     (results,) = arguments.get("--results", [asked.rstrip("/").rpartition("/")[0] if by_another else "results"])

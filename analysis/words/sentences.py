@@ -161,7 +161,7 @@ def headline(a: Ranking, margin: float) -> str:
 
 
 def _at_most(a: Ranking) -> str:
-    """What taking the cheapest costs at most; empty where nothing bounds it."""
+    """Return in words the most that taking the cheapest costs, or "" where nothing bounds it."""
     taken = a.good_enough or a.cheapest
     if math.isnan(most := a.most(taken)):
         return ""

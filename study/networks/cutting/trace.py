@@ -77,7 +77,7 @@ def _wraps(module: nn.Module) -> bool:
 
 @dataclass(frozen=True)
 class Trace:
-    """What the modules of both sides took and returned in a pass with two images: shapes by call, as nests of Shape, and values."""
+    """The inputs and outputs of the modules of both sides in a pass with two images: shapes by call, as nests of Shape, and values."""
 
     input_shapes: dict[str, list[Any]]
     output_shapes: dict[str, list[Any]]
