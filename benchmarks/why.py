@@ -34,7 +34,7 @@ COMMON = 0.5  # correlation of two measures of one run
 
 @dataclass(frozen=True, kw_only=True)
 class World:
-    """A kind of studies. Measures differ as claimed by `moved` standard deviations of a run, scores by `better`. `relation` is of trials."""
+    """A kind of studies. Measures differ as claimed by `moved` standard deviations of a run, scores by `better`; `relation`: of trials."""
 
     name: str
     units: int = 5
