@@ -70,6 +70,7 @@ def judge(
     asked = find_metric(metric).bind(truth.classes)
     asked.check(truth.labels)
     margin = asked.margin if margin is None else margin
+    asked.check_margin(margin)
     gathered = _gathered(truth, a, b, asked)
     runs = {s.name: runs_by_metric(gathered, s.name, resamples) for s in (a, b)}
     scope: Scope = "training" if min(len(a.said), len(b.said)) > 1 else "files"

@@ -6,6 +6,7 @@ from analysis.data.frames import Frames
 from analysis.findings.short import shorts, were_cut_short
 from analysis.why.contrasts import paired
 from analysis.why.measures import Measure
+from study.scoring.metric import DEFAULT
 from study.strategies import STRATEGIES
 
 VALIDATION = Measure(
@@ -36,7 +37,7 @@ def free_networks(frames: Frames) -> list[str]:
     """One line a question and strategy: the network furthest back towards the start that is not shown to lose as much as the margin on
     validation, where it keeps more of the old answers."""
     found, runs = frames.measured("way_back"), frames.at_largest()
-    if not len(found) or not len(runs):
+    if not len(found) or not len(runs) or frames.scored_by != DEFAULT:  # what was measured on the way is macro-F1
         return []
     lines = []
     for (question, strategy), own in runs.groupby(["question", "strategy"], sort=False):

@@ -244,7 +244,7 @@ def _found(ranking: Ranking, pick: Pick | None, mark: Sureness, margin: float) -
     if mark == "good enough" and ranking.mark == "equal" and not ranking.good_enough:
         return (
             f"{_first_up(_named(ranking.standing))} score alike: they differ by less than {ranking.metric.count(margin)}.",
-            "This one costs least.",
+            f"This one {_cheapest(ranking)}.",
         )
     if mark == "good enough" and pick is not None:
         best = ranking.winner
@@ -257,6 +257,11 @@ def _found(ranking: Ranking, pick: Pick | None, mark: Sureness, margin: float) -
     best, second = ranking.comparable[:2]
     pair = ranking.pairs[best, second]
     return (f"It {_ahead(pair)} than {plain_name(second)}.",)
+
+
+def _cheapest(ranking: Ranking) -> str:
+    """Where answers cost something too, which cost is meant."""
+    return "costs least" if ranking.metric.costs is None else "is the cheapest to train"
 
 
 def _lost(ranking: Ranking, loss: float, least: str = "") -> str:
@@ -288,7 +293,7 @@ def _undecided(ranking: Ranking, pick: Pick | None) -> tuple[str, ...]:
     bound = "" if most != most else f" It loses at most {points_of(100 * most, ranking.metric)} (95 % sure)."
     if pick is not None and pick.cell.strategy == ranking.cheapest and set(ranking.standing) <= set(ranking.seconds):
         loss = 100 * ranking.loss
-        return (best, f"This one costs least, and on average it loses {_lost(ranking, loss)}.{bound}")
+        return (best, f"This one {_cheapest(ranking)}, and on average it loses {_lost(ranking, loss)}.{bound}")
     return (best, f"This one was best on the validation images.{bound}")
 
 

@@ -6,6 +6,7 @@ from analysis.data.frames import Frames
 from analysis.findings.budget_check import confirmed_at
 from study.question.config import Study
 from study.question.which_epoch import IN_WORDS
+from study.scoring import DEFAULT
 from study.space import in_words
 from study.strategies import EVERY
 
@@ -42,6 +43,7 @@ def protocol(frames: Frames) -> list[tuple[str, str]]:
             ),
         ),
         *[("Recipe", text) for text in [_recipe(frames)] if text],
+        *([] if s.scored_by == DEFAULT else [("Metric", f"{s.scored_by.words}. {s.scored_by.explained}")]),
         ("Selection", frames.rule or "not made yet"),
         (
             "Confirmation",

@@ -381,6 +381,7 @@ class Study:
             "while warming up.",
         )
         _require(self.sampler in get_args(Sampler), f"sampler must be {' or '.join(get_args(Sampler))}, not {self.sampler!r}.")
+        self.scored_by.check_margin(self.margin)
         _check_budget(self)
         _check_outer_folds(self)
         _check_questions(self)

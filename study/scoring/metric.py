@@ -181,6 +181,11 @@ class Metric:
                 "add some, leave the class out, or choose another --metric (macro_f1, log_loss)."
             )
 
+    def check_margin(self, margin: float) -> None:
+        """Raises ConfigError where no two scores can be so far apart."""
+        if margin >= 100 * self.width:
+            raise ConfigError(f"margin must be below {100 * self.width:g}, the most that {self.words} can differ by, not {margin:g}.")
+
     def said(self, logits: np.ndarray, temperature: float = 1.0) -> Said:
         """What logits [N, C] say: probabilities, and the class that the metric would have named."""
         own = softmax(np.asarray(logits, np.float64) / temperature)
