@@ -50,7 +50,8 @@ def line_config(cell: Cell, study: Study) -> TrialConfig | None:
         if size == confirmed:
             return None
         size = confirmed
-    protocol = Protocol(max_epochs=1, image_size=size, precision=study.protocol.precision, fit=study.protocol.fit)
+    of = study.protocol
+    protocol = Protocol(max_epochs=1, image_size=size, precision=of.precision, fit=of.fit, metric=of.metric)
     return TrialConfig(cell=cell, strategy=EVERY[cell.strategy](), recipe=Recipe(), protocol=protocol)
 
 
