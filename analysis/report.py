@@ -20,7 +20,9 @@ from analysis.figures import FIGURES
 from analysis.findings.answers import confirm_seconds
 from analysis.findings.budget_check import budget_lines, budget_rows
 from analysis.findings.equal_compute import equal_compute
+from analysis.findings.handed import to_use
 from analysis.findings.ordered import ordered
+from analysis.findings.sets import known_sets, sets_facts
 from analysis.findings.tuning_gain import tuning_row
 from analysis.load import load
 from analysis.page import albums as pictures
@@ -115,7 +117,7 @@ def write_report(
         warnings=found.warnings,
         in_progress=frames.in_progress,
         use=use_lines(frames, found.picks),
-        picks=pick_facts(found.picks),
+        picks=pick_facts(found.picks, {p.trial: sets_facts(known_sets(frames, p)) for p in to_use(found.picks)}),
         scores=score_facts(frames, found),
         values=study_values(frames, found, computed["class_differences"]),
     )

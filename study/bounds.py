@@ -127,6 +127,7 @@ BOUNDS: dict[str, Bound] = {
     "port": whole(0, 65_535, note="0 = any that is free"),
     "images": whole(0, 100_000_000),
     "batch": whole(1, MANY),
+    "sets": Bound(high=1, open_low=True, open_high=True, note="the share of images whose set holds the true class: 0.95"),
     "nodes": whole(1, MANY),
     "wait": Bound(high=1e7),
 }

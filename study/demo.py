@@ -4,7 +4,7 @@ import argparse
 import base64
 import io
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,11 +21,13 @@ from study.tracking.ledger import placed
 from study.use.local_only import HERE, LocalOnly, port_here
 
 if TYPE_CHECKING:
+    from analysis.findings.sets import Sets
     from study.results import Results
     from study.use.neighbours import Neighbour, Neighbours
     from study.use.predictor import Predictor
 
 SHOWN_CLASSES, SHOWN_IMAGES = 8, 8
+SETS = 0.95  # level of the sets that are shown
 LARGEST = 30_000_000  # bytes of a file
 STYLE = """
 :root { --ink: #16181d; --soft: #5c6370; --line: #dfe2e8; --paper: #ffffff; --card: #f6f7f9; --accent: #0072B2; }
@@ -83,10 +85,13 @@ class Demo:
     """The pick of a study with the training images at hand."""
 
     def __init__(self, results: "Results", cell: str, *, data: str | None, images: int) -> None:
+        from analysis.findings.sets import known_sets
+
         self.pick = results.pick(cell)
         self.network: Predictor = results.predictor(cell)
         self.title = f"{self.pick.of}: what does the network say?"
         self.about = f"{self.pick.cell.backbone}, {self.pick.named}, {self.pick.scores}; {self.pick.probabilities}{self._rule()}. Nothing leaves this machine."
+        self.sets: Sets | None = next((s for s in known_sets(results.frames, self.pick) if s.level == SETS), None)
         self.neighbours: Neighbours | None = None
         self.missing = "no training images were asked for (--images 0)"
         if images > 0:
@@ -130,7 +135,8 @@ class Demo:
         ranked = [(self.network.classes[k], float(shares[k])) for k in order]
         near = self.neighbours.nearest(image, SHOWN_IMAGES) if self.neighbours else []
         heat, why = gradcam.heat_map(self.network, image, said)
-        return Said(image, ranked, near, None if heat is None else gradcam.shown(image, heat), why)
+        in_set = [self.network.classes[k] for k in self.sets.of(shares[None])[0]] if self.sets else []
+        return Said(image, ranked, near, None if heat is None else gradcam.shown(image, heat), why, in_set)
 
 
 @dataclass(frozen=True)
@@ -142,6 +148,7 @@ class Said:
     near: "list[Neighbour]"  # training images
     looked: np.ndarray | None  # uint8 [S, S, C], dark where it did not look for the first class
     blind: str  # why that is missing
+    in_set: list[str] = field(default_factory=list)  # the classes that may be the true one; empty where no sets are known
 
 
 def serve(demo: Demo, port: int, show: bool) -> None:
@@ -207,6 +214,9 @@ def _show(ui, demo: Demo, name: str, said: Said) -> None:  # type: ignore[no-unt
             if (left := len(ranked) - SHOWN_CLASSES) > 0:
                 rest = 100 * sum(share for _, share in ranked[SHOWN_CLASSES:])
                 _text(ui, "div", f"{left} more class{'' if left == 1 else 'es'}: {rest:.1f} %").classes("soft")
+            if said.in_set and demo.sets:
+                _text(ui, "h2", f"{100 * SETS:g} % set: {' or '.join(said.in_set)}")
+                _text(ui, "div", _about_sets(demo.sets)).classes("soft")
     _text(ui, "h2", "Nearest training images")
     if demo.neighbours is None:
         _text(ui, "div", f"Not shown: {demo.missing}").classes("soft")
@@ -220,6 +230,13 @@ def _show(ui, demo: Demo, name: str, said: Said) -> None:  # type: ignore[no-unt
                 _picture(ui, n.image, n.name)
                 _text(ui, "div", n.label)
                 _text(ui, "div", f"cosine {n.cosine:.2f}").classes("soft")
+
+
+def _about_sets(sets: "Sets") -> str:
+    """What a set promises, and what was measured."""
+    m = sets.measured
+    found = f" Measured on {m.images} others: {100 * m.share:.0f} %, with {m.size:.1f} classes on average." if m else ""
+    return f"In {100 * sets.level:g} % of pictures like those of the study the true class is in its set.{found}"
 
 
 def _text(ui, tag: str, text: str):  # type: ignore[no-untyped-def]  # a module, and an element of its

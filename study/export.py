@@ -73,10 +73,9 @@ def export(
     soup_from: tuple[str | None] | None = None,
     overwrite: bool = False,
 ) -> None:
-    """Write each format, compare its logits on `check`, describe the preprocessing, add the model card.
-
-    Raises EnvironmentProblem where a file computes something else than the network.
-    """
+    """Writes each format, compares its logits on `check`, describes the preprocessing, adds the model card. Raises EnvironmentProblem where
+    a file computes something else than the network."""
+    from analysis.findings.sets import known_sets, sets_facts
     from study.use import formats
 
     compared = soup_from is not None  # a soup is of confirm runs
@@ -93,7 +92,8 @@ def export(
     card = results.model_card(cell, compared=compared)
     if told:
         card += f"\n## Not the network scored above\n\n{told}\n"
-    about = (dumps(formats.describe(predictor, predictor.temperature), indent=1) + "\n").encode()
+    sets = {} if told else sets_facts(known_sets(results.frames, pick))  # of a soup no predictions are kept
+    about = (dumps(formats.describe(predictor, predictor.temperature, sets), indent=1) + "\n").encode()
     texts = {ABOUT: about, CARD: card.encode("utf-8", "backslashreplace"), **formats.reading()}
     if not overwrite:
         check_texts(folder, texts)

@@ -21,10 +21,12 @@ from study.datasets.spec import some
 from study.errors import ConfigError, DataError
 from study.storage.folder import Folder
 from study.tracking.ledger import placed
+from study.use.asked import Asked
 from study.use.images import Found, find_images, read_batches
 from study.use.table import PredictionsCsv
 
 if TYPE_CHECKING:
+    from analysis.findings.sets import Sets
     from study.scoring.decide import Deciding
     from study.use.predictor import Predictor
 
@@ -41,13 +43,19 @@ def parser() -> Parser:
     p.add_argument("--json", action="store_true", help="a JSON object a line, with the probability of every class to its last digit")
     p.add_argument("--ensemble", action="store_true", help="all confirm runs of the strategy together, at as many times the cost")
     p.add_argument("--uncalibrated", action="store_true", help="probabilities as trained, without the temperature fitted on validation")
+    p.add_argument(
+        "--sets",
+        type=float,
+        metavar="LEVEL",
+        help="besides, every class that may be the true one: in LEVEL (0.95) of the images it is among them",
+    )
     p.add_argument("--batch", type=int, default=BATCH, help=f"images held and scored at a time (default {BATCH})")
     return p
 
 
 @command(parser, "stopped; with --csv, the same command goes on")
 def main(args: argparse.Namespace) -> int:
-    check_options(batch=args.batch)
+    check_options(batch=args.batch, sets=args.sets)
     if args.csv and args.json:
         raise ConfigError("--csv writes a table and --json prints lines; leave one of them out.")
     if not _is_network(args.network):
@@ -55,11 +63,15 @@ def main(args: argparse.Namespace) -> int:
     found = find_images([Path(p) for p in args.images])
     load("study.use.predictor", "study.results")
     predictor, name, about = open_network(args.network, ensemble=args.ensemble, calibrated=not args.uncalibrated)
-    for line in about if args.csv else []:
+    sets = None
+    if args.sets is not None:
+        sets = open_sets(args.network, args.sets, ensemble=args.ensemble, calibrated=not args.uncalibrated)
+    asked = Asked(predictor.classes, sets)
+    for line in [*(about if args.csv else ()), *asked.texts]:
         print(line, file=sys.stderr)
     if args.csv:
-        return to_csv(predictor, name, found, Path(args.csv), args.batch)
-    return to_lines(predictor, found, args.batch, as_json=args.json)
+        return to_csv(predictor, f"{name}{asked.kind}", found, Path(args.csv), args.batch, asked)
+    return to_lines(predictor, found, args.batch, as_json=args.json, asked=asked)
 
 
 def _is_network(place: str) -> bool:
@@ -100,9 +112,19 @@ def _mark(rule: "Deciding", classes: Sequence[str]) -> str:
     return f" {rule.metric.name}" if rule.threshold is None else f" {rule.metric.name} {classes[rule.of]} {rule.threshold:.4g}"
 
 
-def to_csv(predictor: "Predictor", name: str, found: Found, path: Path, batch: int) -> int:
+def open_sets(place: str, level: float, *, ensemble: bool = False, calibrated: bool = True) -> "Sets":
+    """Return the prediction sets of a study's network. Raises ConfigError for a trial's folder, of which no other images are known."""
+    from study.results import open_place
+
+    if _is_network(place):
+        raise ConfigError(f"{place} is one trial, and --sets needs images that it did not learn from: give a study, RESULTS/STUDY[:CELL].")
+    results, cell = open_place(place)
+    return results.prediction_sets(cell, level, ensemble=ensemble, calibrated=calibrated)
+
+
+def to_csv(predictor: "Predictor", name: str, found: Found, path: Path, batch: int, asked: Asked | None = None) -> int:
     """Write one row for each image; rows of unreadable images say why."""
-    with PredictionsCsv(path, predictor.classes, name, map(str, found.images)) as table:
+    with PredictionsCsv(path, predictor.classes, name, map(str, found.images), more=asked) as table:
         left = [p for p in found.images if not table.has(str(p))]
         if len(left) < len(found.images):
             print(f"{path}: {len(found.images) - len(left)} images are there already, {len(left)} are left", file=sys.stderr)
@@ -131,20 +153,23 @@ def to_csv(predictor: "Predictor", name: str, found: Found, path: Path, batch: i
     return DataError.exit_code if len(bad) == len(found.images) else 0
 
 
-def to_lines(predictor: "Predictor", found: Found, batch: int, *, as_json: bool) -> int:
-    """Print one line for each image, each scored alone, so that the other images change no digit."""
+def to_lines(predictor: "Predictor", found: Found, batch: int, *, as_json: bool, asked: Asked | None = None) -> int:
+    """One line an image, each scored alone, so that what else was asked changes no digit."""
     bad: list[tuple[str, str]] = []
     for readable, problems in read_batches(found.images, predictor.read, batch):
         bad += problems
         for path, image in readable:
             (row,) = predictor(image[None])
+            more = asked.values([str(path)], row[None])[0] if asked else {}
             if as_json:
                 own = {} if predictor.deciding.usual else {"class": predictor.classes[int(predictor.named(row[None])[0])]}
-                print(json.dumps({"image": str(path), **own, "probabilities": dict(zip(predictor.classes, row.tolist(), strict=True))}))
+                answer = {"image": str(path), **own, "probabilities": dict(zip(predictor.classes, row.tolist(), strict=True))}
+                print(json.dumps(answer | more))
                 continue
             said = predictor.named(row[None])
             top = [*said, *(k for k in np.argsort(-row)[:3] if k != said[0])][:3]
-            print(shown(str(path)), *(f"{shown(predictor.classes[k])} {row[k]:.3f}" for k in top), sep="\t")
+            in_words = asked.words(more) if asked else []
+            print(shown(str(path)), *(f"{shown(predictor.classes[k])} {row[k]:.3f}" for k in top), *in_words, sep="\t")
     for line in [*found.left_out, *_listed(bad)]:
         print(line, file=sys.stderr)
     return DataError.exit_code if len(bad) == len(found.images) else 0

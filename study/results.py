@@ -9,6 +9,7 @@ import pandas as pd
 
 from analysis.figures import FIGURES
 from analysis.findings.pick import Pick, find_pick, lost_choice, pick_row, why_nothing
+from analysis.findings.sets import Sets, prediction_sets
 from analysis.load import Frames, load
 from analysis.page.card import cards_html
 from analysis.page.model_card import model_card
@@ -193,6 +194,15 @@ class Results:
             )
         members = [Predictor.from_folder(ledger.trial_folder(trial)) for trial in pick.trials]
         return Ensemble(members, pick.together.calibrated.temperature if calibrated else 1.0, pick.deciding if calibrated else Deciding())
+
+    def prediction_sets(
+        self, cell: Cell | str = "", level: float = 0.95, *, ensemble: bool = False, calibrated: bool = True, compared: bool = False
+    ) -> Sets:
+        """Return how the pick's prediction sets at `level` are made and how often they held the true class; `sets.of(probabilities)` are those
+        of pictures. The other arguments as in `predictor`. Raises ConfigError where too few images are known for the level."""
+        pick = self.pick(cell, compared=compared or ensemble)
+        t = pick.together.calibrated.temperature if ensemble and pick.together else pick.temperature
+        return prediction_sets(self.frames, pick, level, temperature=t if calibrated else 1.0, ensemble=ensemble)
 
     def model_card(self, cell: Cell | str = "", *, compared: bool = False) -> str:
         """Return the pick's model card in Markdown; `cell` and `compared` as in `pick`.

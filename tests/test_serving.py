@@ -201,6 +201,24 @@ def test_what_is_no_picture_is_named_by_its_row(pictures: list[Path], tmp_path: 
     assert list(model.predict(np.array([], dtype=object)).columns) == CLASSES
 
 
+def test_a_model_gives_sets_at_the_levels_it_knows(pictures: list[Path], tmp_path: Path) -> None:
+    make("mobilenetv3_small_050", tmp_path)
+    sets = {"images": 40, "source": "validation images", "least_probability": {"0.9": 0.30, "0.95": 0.2}}
+    registered.save(Folder(str(tmp_path)), tmp_path / "model", 1.5, sets)
+    loaded = load(tmp_path / "model")
+    given = np.array([p.read_bytes() for p in pictures], dtype=object)
+    plain, wide, narrow = (loaded.predict(given, params=params) for params in (None, {"sets": 0.95}, {"sets": 0.9}))
+    assert list(plain.columns) == CLASSES and list(wide.columns) == [*CLASSES, "in_set"]
+    for least, found in ((0.2, wide), (0.30, narrow)):
+        for row in found.to_dict("records"):
+            shares = {c: row[c] for c in CLASSES}
+            assert set(row["in_set"]) == {c for c, p in shares.items() if p >= least} | {max(shares, key=lambda c: shares[c])}
+            assert shares[row["in_set"][0]] == max(shares.values())
+    assert {len(s) for s in wide["in_set"]} != {1}
+    with pytest.raises(Exception, match=r"sets 0.99 is no level of this model; it has 0.9, 0.95"):
+        loaded.predict(given[:1], params={"sets": 0.99})
+
+
 def test_weights_that_are_not_the_manifests_are_refused(tmp_path: Path) -> None:
     make("mobilenetv3_small_050", tmp_path)
     registered.save(Folder(str(tmp_path)), tmp_path / "model")

@@ -250,6 +250,36 @@ def test_an_ensemble_is_the_mean_of_its_networks(run: Results, folder: Path, cap
     assert predict.main([trial, str(folder / "d00.png"), "--ensemble"]) == 2 and "is one trial" in capsys.readouterr().err
 
 
+def test_a_folder_is_predicted_with_sets(run: Results, folder: Path, tmp_path: Path, capsys) -> None:
+    sets, file = run.prediction_sets(), tmp_path / "sets.csv"
+    assert predict.main([run.folder, str(folder), "--csv", str(file), "--sets", "0.95"]) == 3 - 3
+    assert sets.text in capsys.readouterr().err
+    rows = [r for r in rows_of(file) if not r["problem"]]
+    for row in rows:
+        shares = {c: float(row[f"p({c})"]) for c in map(str, range(10))}
+        expected = {c for c, p in shares.items() if p >= sets.least} | {row["class"]}
+        assert set(row["in_set"].split(";")) == expected and row["in_set"].startswith(row["class"])
+    assert len(rows) == 12 and max(len(r["in_set"].split(";")) for r in rows) > 1, "a network of one epoch is seldom sure"
+    assert predict.main([run.folder, str(folder), "--csv", str(file), "--sets", "0.9"]) == 2, "a table holds sets of one level"
+    one = str(folder / "d00.png")
+    assert predict.main([run.folder, one, "--json", "--sets", "0.95"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["set"] == next(r["in_set"] for r in rows if r["image"].endswith("d00.png")).split(";")
+    assert predict.main([run.folder, one, "--sets", "0.95", "--ensemble"]) == 0 and "\tset: " in capsys.readouterr().out
+    trial = f"{run.folder}/trials/{run.pick().trial}"
+    assert predict.main([trial, one, "--sets", "0.95"]) == 2 and "give a study" in capsys.readouterr().err
+
+
+def test_what_travels_with_a_network_has_its_sets(run: Results, tmp_path: Path, capsys) -> None:
+    assert export.main([run.folder, "--format", "timm", "--to", str(tmp_path / "out")]) == 0
+    about = json.loads((tmp_path / "out" / "preprocessing.json").read_text())
+    assert about["sets"]["least_probability"]["0.95"] == run.prediction_sets().least and "validation images" in about["sets"]["source"]
+    assert any("least_probability" in step for step in about["steps"])
+    (facts,) = [p for p in run.frames.facts["picks"] if p["trial"] == run.pick().trial]
+    assert facts["sets"] == about["sets"]
+    assert "| 95 % | " in run.model_card()
+
+
 @pytest.mark.parametrize(("images", "said"), [("nothing here", "does not exist"), ("empty", "holds no image")])
 def test_where_no_image_is_one_line_says_so(run: Results, images: str, said: str, tmp_path: Path, capsys) -> None:
     (tmp_path / "empty").mkdir()

@@ -7,6 +7,7 @@ from scipy.stats import binomtest
 
 from analysis.data.frames import Frames
 from analysis.findings.pick import Pick, Score, gained, points
+from analysis.findings.sets import known_sets
 from analysis.statistics import resampling as st
 from analysis.verdict import Findings
 from study.metrics import class_scores
@@ -21,6 +22,7 @@ def model_card(frames: Frames, found: Findings, pick: Pick, licence: str = "") -
         "Data": _data(frames, pick),
         "How it was trained": _training(frames, pick),
         "Scores": _scores(frames, found, pick),
+        "Prediction sets": _sets(frames, pick),
         "Classes": _classes(frames, pick),
         "Limits": _limits(frames, found, pick),
         "Licence": [licence or "The licence of the pretrained weights is not known here; ask whoever published them.", _own_licence()],
@@ -129,6 +131,26 @@ def _scores(frames: Frames, found: Findings, p: Pick) -> list[str]:
         error = f"expected calibration error on test {100 * c.before:.1f} % as trained, {100 * c.after:.1f} % with the temperature"
         own = f"Calibration: {error} {c.temperature:.3f}, fitted on validation. {divide}"
         out += ["", f"In all: {error}." if p.delivered else own]
+    return out
+
+
+def _sets(frames: Frames, p: Pick) -> list[str]:
+    known = known_sets(frames, p)
+    if not known:
+        return ["None: too few images are known that it did not learn from."]
+    out = [
+        f"All classes with at least the least probability, and the most probable one: the true class is among them as often as the level says. From "
+        f"{known[0].images} {_plain(known[0].source)}; coverage as measured on other images, with its 95 % interval (Wilson).",
+        "",
+        "| level | least probability | holds the true class | classes a set | one class alone |",
+        "| ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for s in known:
+        m = s.measured
+        found = "not measured | n/a | n/a"
+        if m is not None:
+            found = f"{100 * m.share:.1f} [{100 * m.low:.1f}, {100 * m.high:.1f}] of {m.images} | {m.size:.1f} | {100 * m.single:.0f} %"
+        out.append(f"| {100 * s.level:g} % | {s.least:.3g} | {found} |")
     return out
 
 

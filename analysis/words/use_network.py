@@ -1,7 +1,7 @@
 """How a study's network is used: the pick of every data set with the commands that take it, for a terminal, the page and MLflow."""
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -93,8 +93,8 @@ def use_lines(frames: Frames, picks: Sequence[Pick]) -> list[str]:
     return out
 
 
-def pick_facts(picks: Sequence[Pick]) -> list[dict[str, Any]]:
-    """The picks of the data sets as plain values: what a registry is told."""
+def pick_facts(picks: Sequence[Pick], sets: Mapping[str, Mapping[str, Any]] = {}) -> list[dict[str, Any]]:
+    """The picks of the data sets as plain values: what a registry is told. `sets`: by trial, the facts of its prediction sets."""
     return [
         {
             "of": p.of,
@@ -108,6 +108,7 @@ def pick_facts(picks: Sequence[Pick]) -> list[dict[str, Any]]:
             "temperature": p.temperature,
             "probabilities": p.probabilities,
             "reason": p.reason,
+            **({"sets": dict(sets[p.trial])} if sets.get(p.trial) else {}),
             **({"delivered": f"Delivered: {p.delivered.text}; {p.delivered.calibration}."} if p.delivered else {}),
         }
         for p in to_use(picks)

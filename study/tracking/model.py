@@ -26,7 +26,16 @@ PACKAGES = ("mlflow", "numpy", "pandas", "pillow", "safetensors", "timm", "torch
 BEST = "best"  # alias of the version to use
 
 
-def register(client: Any, name: str, run: str, folder: Folder, tags: dict[str, str], temperature: float = 1.0, about: str = "") -> str:
+def register(
+    client: Any,
+    name: str,
+    run: str,
+    folder: Folder,
+    tags: dict[str, str],
+    temperature: float = 1.0,
+    about: str = "",
+    sets: Mapping[str, Any] | None = None,
+) -> str:
     """Saves `folder`/best as a pyfunc model of `run` and registers it as a version of `name`, once a run and name; returns the version."""
     from mlflow.exceptions import MlflowException
 
@@ -37,9 +46,9 @@ def register(client: Any, name: str, run: str, folder: Folder, tags: dict[str, s
             raise
     if known := [v for v in client.search_model_versions(f"name = '{name}'") if v.run_id == run]:
         return str(known[0].version)
-    place = "model" if temperature == 1 else "model_calibrated"
+    place = "model" if temperature == 1 and not sets else "model_calibrated"
     with tempfile.TemporaryDirectory() as temporary:
-        save(folder, Path(temporary, "model"), temperature)
+        save(folder, Path(temporary, "model"), temperature, sets)
         client.log_artifacts(run, str(Path(temporary, "model")), place)
     source = f"{client.get_run(run).info.artifact_uri}/{place}"
     return str(client.create_model_version(name, source=source, run_id=run, tags=tags, description=about or None).version)
@@ -55,7 +64,7 @@ def register_best(client: Any, name: str, run: str, folder: Folder, pick: Mappin
         interval = f"{100 * test['low']:.1f} to {100 * test['high']:.1f}"
         said = f"Test {metric.words} {100 * test['mean']:.1f} (95 % interval over test images {interval}); no test score chose it."
     about = " ".join(filter(None, [f"{pick['cell']}: {pick['reason']}.", pick.get("delivered", ""), said, _probabilities(pick)]))
-    version = register(client, name, run, folder, tags | scores, pick["temperature"], about)
+    version = register(client, name, run, folder, tags | scores, pick["temperature"], about, pick.get("sets"))
     client.set_registered_model_alias(name, BEST, version)
 
 
@@ -67,12 +76,12 @@ def _probabilities(pick: Mapping[str, Any]) -> str:
     return f"Probabilities: {pick.get('probabilities', told)}."
 
 
-def save(folder: Folder, target: Path, temperature: float = 1.0) -> None:
+def save(folder: Folder, target: Path, temperature: float = 1.0, sets: Mapping[str, Any] | None = None) -> None:
     """Writes `folder`/best as a pyfunc model to `target`, which must not exist: docs/serving.md says what it takes and gives.
-    `temperature`: what its logits are divided by before they become probabilities."""
+    `temperature`: what its logits are divided by before they become probabilities; `sets`: the facts of its prediction sets."""
     import mlflow
     from mlflow.models import ModelSignature
-    from mlflow.types import ColSpec, Schema, TensorSpec
+    from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema, TensorSpec
 
     with tempfile.TemporaryDirectory() as temporary:
         best = Path(temporary, "best")
@@ -82,8 +91,9 @@ def save(folder: Folder, target: Path, temperature: float = 1.0) -> None:
             assert data is not None
             (best / file).write_bytes(data)
         manifest = json.loads((best / "manifest.json").read_text())
-        if temperature != 1:
-            manifest["temperature"] = temperature
+        more: dict[str, Any] = ({} if temperature == 1 else {"temperature": temperature}) | ({"sets": dict(sets)} if sets else {})
+        if more:
+            manifest |= more
             (best / "manifest.json").write_text(dumps(manifest))
         mlflow.pyfunc.save_model(
             target,
@@ -93,6 +103,7 @@ def save(folder: Folder, target: Path, temperature: float = 1.0) -> None:
             signature=ModelSignature(
                 inputs=Schema([TensorSpec(np.dtype(object), (-1,))]),
                 outputs=Schema([ColSpec("float", name) for name in manifest["classes"]]),
+                **({"params": ParamSchema([ParamSpec("sets", "double", 0.0)])} if sets else {}),
             ),
             input_example=np.array([example(manifest["image_size"], manifest["channels"])], dtype=object),
             pip_requirements=requirements(),

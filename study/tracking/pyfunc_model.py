@@ -1,7 +1,8 @@
 """The code that `mlflow.pyfunc.load_model` runs, with the copy of `study.inference` in the model's folder `code`.
 
 Input: pictures, each the base64 text or the bytes of an image file, or pixels [H, W, 1, 3 or 4]. Output: a DataFrame with a row for each
-picture and a column for each class. Each picture is scored alone, so the others in a request change no digit of its answer.
+picture and a column for each class; with the parameter `sets`, a level such as 0.95, also the column in_set, a list of the classes that
+may be the true one. Each picture is scored alone, so the others in a request change no digit of its answer.
 """
 
 import base64
@@ -37,14 +38,30 @@ class FineTuned(PythonModel):
         (carried,) = (Path(__file__).parent / "code").glob("inference_*")
         self.pictures = importlib.import_module(f"{carried.name}.pictures")
         classifier = importlib.import_module(f"{carried.name}.classifier")
+        self.sets = importlib.import_module(f"{carried.name}.sets")
         best = Path(context.artifacts["best"])
-        self.classes = json.loads((best / "manifest.json").read_text())["classes"]
+        manifest = json.loads((best / "manifest.json").read_text())
+        self.classes, self.least = manifest["classes"], manifest.get("sets", {}).get("least_probability", {})
         self.classifier = classifier.Classifier.from_folder(best)
 
     def predict(self, context: PythonModelContext, model_input: np.ndarray, params: dict[str, Any] | None = None) -> pd.DataFrame:
+        least = self.least_of((params or {}).get("sets", 0))
         pictures = [self.picture(k, row) for k, row in enumerate(np.atleast_1d(model_input))]
         rows = [self.classifier.probabilities([picture]) for picture in pictures]
-        return pd.DataFrame(np.concatenate([np.zeros((0, len(self.classes)), np.float32), *rows]), columns=self.classes)
+        shares = np.concatenate([np.zeros((0, len(self.classes)), np.float32), *rows])
+        out = pd.DataFrame(shares, columns=self.classes)
+        if least is not None:
+            inside = self.sets.members(shares, least)
+            out["in_set"] = [[self.classes[k] for k in np.argsort(-row) if own[k]] for row, own in zip(shares, inside, strict=True)]
+        return out
+
+    def least_of(self, level: float) -> float | None:
+        """The least probability of a class in a set; None where no sets are asked for. Raises NoPicture naming the levels that there are."""
+        if not level:
+            return None
+        if f"{level:g}" not in self.least:
+            raise NoPicture(f"sets {level:g} is no level of this model; it has {', '.join(self.least)}.")
+        return float(self.least[f"{level:g}"])
 
     def picture(self, number: int, row: Any) -> np.ndarray:
         """Return the row as uint8 [H, W, 1, 3 or 4]. Raises NoPicture naming the row."""

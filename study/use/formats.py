@@ -11,7 +11,7 @@ import contextlib
 import copy
 import logging
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -106,10 +106,11 @@ def noise(predictor: Predictor) -> np.ndarray:
     return np.stack([predictor.prepare(np.repeat(np.repeat(image, 20, axis=0), 20, axis=1)) for image in small])
 
 
-def describe(predictor: Predictor, temperature: float) -> dict[str, Any]:
-    """Return the steps from a picture to the input of the files, and from their logits to probabilities."""
+def describe(predictor: Predictor, temperature: float, sets: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """How a picture becomes what the files take, and their logits probabilities, and these `sets` of classes."""
     k = predictor.kept
     tiled = k.tiles != [1, 1]
+    in_set = "of the probabilities, all that are at least the least_probability of a level, and the highest: the classes of a set"
     return {
         "trial": k.trial,
         "classes": k.classes,
@@ -122,6 +123,7 @@ def describe(predictor: Predictor, temperature: float) -> dict[str, Any]:
         "std": list(predictor.std),
         "temperature": temperature,
         **predictor.deciding.as_dict(k.classes),
+        **({"sets": dict(sets)} if sets else {}),
         "steps": [
             "turn by its EXIF orientation, put what is transparent on white, " + ("make it grey" if k.channels == 1 else "make it RGB"),
             *([f"cut into {k.tiles[0]} rows of {k.tiles[1]} equal tiles; each goes through the steps below by itself"] if tiled else []),
@@ -136,6 +138,7 @@ def describe(predictor: Predictor, temperature: float) -> dict[str, Any]:
             ),
             "divide the logits by temperature, then softmax: probabilities, in the order of classes",
             *([predictor.deciding.text(k.classes)] if not predictor.deciding.usual else []),
+            *([in_set] if sets else []),
         ],
     }
 

@@ -1,6 +1,7 @@
 """A table of predictions that can be interrupted: a row an image, written as it is made; whoever comes back goes on behind the last whole row.
 
-Columns: image, class, probability (of that class), p(CLASS) of every class, problem (why an image could not be read), network.
+Columns: image, class, probability (of that class), p(CLASS) of every class, what else was asked for (study/use/asked.py), problem (why an image
+could not be read), network.
 """
 
 import contextlib
@@ -13,7 +14,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any
+from typing import IO, Any, Protocol
 
 import numpy as np
 
@@ -26,14 +27,35 @@ from study.storage.refusals import explained
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # of file systems that have none
 
 
+class MoreColumns(Protocol):
+    """What else is said of a picture."""
+
+    @property
+    def names(self) -> Sequence[str]: ...
+
+    def rows(self, images: Sequence[str], shares: np.ndarray) -> list[list[str]]:
+        """A text for each of `names`, of every picture; `shares`: probabilities [N, C]."""
+        ...
+
+
 class PredictionsCsv:
     """Use as a context manager; it holds the file alone. `done` are the images that have a row, `retried` those of `images` that could not be
     read before and have lost that row. Raises ConfigError where the file is of another network, EnvironmentProblem where another writes it."""
 
-    def __init__(self, path: Path, classes: Sequence[str], network: str, images: Iterable[str] = ()) -> None:
-        self.path, self.network = Path(os.path.realpath(path)), network
+    def __init__(
+        self, path: Path, classes: Sequence[str], network: str, images: Iterable[str] = (), more: MoreColumns | None = None
+    ) -> None:
+        self.path, self.network, self.more = Path(os.path.realpath(path)), network, more
         self.classes = list(classes)
-        self.header = ["image", "class", "probability", *(_utf8(f"p({c})") for c in classes), "problem", "network"]
+        self.header = [
+            "image",
+            "class",
+            "probability",
+            *(_utf8(f"p({c})") for c in classes),
+            *(more.names if more else ()),
+            "problem",
+            "network",
+        ]
         self.done: set[str] = set()
         self.retried: set[str] = set()
         self._asked = {_key(_named(i)) for i in images}
@@ -78,14 +100,15 @@ class PredictionsCsv:
         """Probabilities [N, classes], each in its shortest exact form, and the place [N] of the class said: the likeliest where none is given."""
         best = shares.argmax(axis=1) if named is None else named
         texts = [[str(v) for v in row] for row in shares]
+        rest = self.more.rows(images, shares) if self.more else [[]] * len(texts)
         self._write(
-            [_named(name), harmless(self.classes[k]), row[k], *row, "", self.network]
-            for name, k, row in zip(images, best, texts, strict=True)
+            [_named(name), harmless(self.classes[k]), row[k], *row, *own, "", self.network]
+            for name, k, row, own in zip(images, best, texts, rest, strict=True)
         )
 
     def add_problems(self, problems: Sequence[tuple[str, str]]) -> None:
         """(image, why it cannot be read)."""
-        self._write([_named(name), "", "", *("" for _ in self.classes), reason, self.network] for name, reason in problems)
+        self._write([_named(name), "", "", *("" for _ in self.header[3:-2]), reason, self.network] for name, reason in problems)
 
     def _write(self, rows: Any) -> None:
         assert self._file is not None
