@@ -33,14 +33,23 @@ table{border-collapse:collapse;font-variant-numeric:tabular-nums}th,td{padding:.
 #8885;text-align:left}td.n,th.n{text-align:right}</style></head><body>
 <h1>{{ a }} and {{ b }}</h1>
 {% for title, lines in sentences %}<h2>{{ title }}</h2><ul>{% for s in lines %}<li>{{ s.text }}</li>{% endfor %}</ul>{% endfor %}
-<h2>Test {{ metric.words }}, {{ metric.unit }}</h2><p>B minus A is paired over the test images where both studies hold the same ones, with its 95 % interval (unadjusted) over runs and images; it may be due to any of the settings that differ. The intervals of each study are its own; whether two of them overlap tests nothing.</p><table><thead><tr><th>question</th><th>strategy</th><th class="n">{{ a }}</th><th class="n">{{ b }}</th><th class="n">B minus A</th></tr></thead><tbody>
-{% for r in rows %}<tr><td>{{ r.question }}</td><td>{{ r.strategy }}</td><td class="n">{{ r.a }}</td><td class="n">{{ r.b }}</td><td class="n">{{ r.difference }}</td></tr>{% endfor %}</tbody></table>
-<h2>Settings that differ</h2>{% if settings %}<table><thead><tr><th>setting</th><th>{{ a }}</th><th>{{ b }}</th></tr></thead><tbody>{% for k, x, y in settings %}<tr><td>{{ k }}</td><td>{{ x }}</td><td>{{ y }}</td></tr>{% endfor %}</tbody></table>{% else %}<p>None.</p>{% endif %}
+<h2>Test {{ metric.words }}, {{ metric.unit }}</h2><p>B minus A is paired over the test images where both studies hold the same \
+ones, with its 95 % interval (unadjusted) over runs and images; it may be due to any of the settings that differ. The intervals \
+of each study are its own; whether two of them overlap tests nothing.</p><table><thead><tr><th>question</th><th>strategy</th>\
+<th class="n">{{ a }}</th><th class="n">{{ b }}</th><th class="n">B minus A</th></tr></thead><tbody>
+{% for r in rows %}<tr><td>{{ r.question }}</td><td>{{ r.strategy }}</td><td class="n">{{ r.a }}</td><td class="n">{{ r.b }}</td>\
+<td class="n">{{ r.difference }}</td></tr>{% endfor %}</tbody></table>
+<h2>Settings that differ</h2>{% if settings %}<table><thead><tr><th>setting</th><th>{{ a }}</th><th>{{ b }}</th></tr></thead>\
+<tbody>{% for k, x, y in settings %}<tr><td>{{ k }}</td><td>{{ x }}</td><td>{{ y }}</td></tr>{% endfor %}</tbody>\
+</table>{% else %}<p>None.</p>{% endif %}
 </body></html>"""
 
 
 def side_by_side(a: Frames, b: Frames) -> tuple[pd.DataFrame, list[tuple[str, list[Sentence]]]]:
-    """(a row per question and strategy that either holds, shares, `difference` B minus A; the sentences of both)."""
+    """Return a row per question and strategy that either study has, and the sentences of both.
+
+    Scores are shares, and `difference` is B minus A.
+    """
     if a.scored_by.text != b.scored_by.text:
         raise ConfigError(
             f"{a.study.name} is scored by {a.scored_by.words}, {b.study.name} by {b.scored_by.words}; compare studies of one metric."
@@ -88,8 +97,12 @@ def _shown(row: dict[str, object], metric: Metric) -> dict[str, str]:
         return points(own, metric) if low == low else f"{metric.shown(mean):.1f}, no interval"
 
     return {
-        "question": Question.of(row).name, "strategy": str(row["strategy"]), "a": side("a"), "b": side("b"), "difference": _difference(row),
-    }  # fmt: skip
+        "question": Question.of(row).name,
+        "strategy": str(row["strategy"]),
+        "a": side("a"),
+        "b": side("b"),
+        "difference": _difference(row),
+    }
 
 
 def _difference(row: dict[str, object]) -> str:

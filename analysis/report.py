@@ -224,7 +224,7 @@ def _points(share: float | None) -> str:
 
 
 def _score(metric: Metric, score: float | None) -> str:
-    """As people read it."""
+    """Return a score as people read it."""
     return "n/a" if score is None or score != score else f"{metric.shown(score):.1f}"
 
 

@@ -1,4 +1,4 @@
-"""Test scores as plain values, kept among a study's facts: what a tracker, which computes nothing, shows of its runs."""
+"""Test scores as plain values, kept among a study's facts, so that a tracker can show them without computing anything."""
 
 import math
 from typing import Any
@@ -13,8 +13,11 @@ from study.scoring.metric import DEFAULT, Metric
 
 
 def score_facts(frames: Frames, found: Findings) -> dict[str, Any]:
-    """By metric {mean, low, high}, the metric's own numbers: `trials`, every confirm run's own, its interval over test images; `cells`, by id,
-    the mean over a cell's runs with the interval of the verdict (absent for a single run). Empty where nothing was confirmed."""
+    """Return by metric {mean, low, high}, the metric's own numbers, empty where nothing was confirmed.
+
+    `trials` has every confirm run's own score, with its interval over test images. `cells` has by id the mean over a cell's runs, with
+    the interval of the verdict (absent for a single run).
+    """
     trials: dict[str, dict[str, dict[str, float]]] = {}
     for row in found.runs.to_dict("records"):
         trials.setdefault(row["trial_id"], {})[name_of(row["metric"], frames.scored_by)] = _score(row, "score", frames)

@@ -57,7 +57,7 @@ def resample(split: Split, rng: np.random.Generator) -> np.ndarray:
 
 
 def all_runs(sample: Sample, rng: np.random.Generator, metric: Metric = DEFAULT) -> list[Runs]:
-    """By strategy."""
+    """Return the scored runs of each strategy."""
     by_fold = []
     for split in sample.splits:
         weights, units = resample(split, rng), image_units(len(split.labels), split.groups)
@@ -106,7 +106,7 @@ def judge(case: Case, study: int, tally: Tally) -> None:
 
 
 def metric_of(case: Case) -> Metric:
-    """By which its world is judged."""
+    """Return the metric by which the case's world is judged."""
     return case.world.metric if isinstance(case.world, Latent) else DEFAULT
 
 

@@ -1,7 +1,7 @@
-"""What bars a verdict, by the rules as they are and by the rule before them, on the same simulated studies.
+"""The rules that bar a verdict, as they are and as they were, on the same simulated studies.
 
-The rule before: a run had collapsed when it lay below its strategy's median test score by three robust standard deviations and five points,
-whatever its search had found. It knew of no small classes.
+By the former rule, a run had collapsed when it lay below its strategy's median test score by three robust standard deviations and five
+points, whatever its search had found. It knew nothing of small classes.
 """
 
 from collections.abc import Sequence
@@ -22,37 +22,37 @@ SDS_BEFORE = 3.0
 
 @dataclass(frozen=True, kw_only=True)
 class Ruled:
-    """What a rule says of a study."""
+    """The result of a rule for one study."""
 
     collapses: list[Collapse]  # by strategy
     small: str
 
     @property
     def reasons(self) -> list[str | None]:
-        """By pair, why collapses bar it."""
+        """Return by pair why collapses bar it, or None."""
         return [collapse_reason(a, b) for a, b in combinations(self.collapses, 2)]
 
     @property
     def doubts(self) -> list[Doubts]:
-        """By pair."""
+        """Return the doubts of each pair."""
         return [Doubts(both=tuple(x for x in (self.small, r) if x)) for r in self.reasons]
 
     def mistaken(self, lost: Sequence[np.ndarray]) -> list[bool]:
-        """Of each pair of which no run collapsed in truth, whether one counts as collapsed; from ten runs on that bars nothing."""
+        """Return, for each pair without a collapsed run, True where one counts as collapsed. From ten runs on that bars nothing."""
         pairs = zip(combinations(self.collapses, 2), combinations(lost, 2), strict=True)
         return [c.collapsed + d.collapsed > 0 for (c, d), (a, b) in pairs if not a.any() and not b.any()]
 
     def barred(self, lost: Sequence[np.ndarray]) -> list[bool]:
-        """Of each pair of which no run collapsed in truth, whether a collapse bars it."""
+        """Return, for each pair without a collapsed run, True where a collapse bars it."""
         return [r is not None for r, (a, b) in zip(self.reasons, combinations(lost, 2), strict=True) if not a.any() and not b.any()]
 
     def found(self, lost: Sequence[np.ndarray]) -> list[bool]:
-        """Of each run that collapsed in truth, whether it counts as one."""
+        """Return, for each run that collapsed in truth, True where it counts as collapsed."""
         return [w for c, own in zip(self.collapses, lost, strict=True) for w, gone in zip(c.which, own, strict=True) if gone]
 
 
 def rules_now(runs: Sequence[Runs], over_search: Sequence[np.ndarray], splits: Sequence[Split], metric: Metric = DEFAULT) -> Ruled:
-    """`over_search` [K] by strategy, see analysis.statistics.collapse."""
+    """Apply the present rule. `over_search` [K] by strategy is described in analysis.statistics.collapse."""
     return Ruled(
         collapses=count_collapses([_by_run(r) for r in runs], over_search, len(np.unique(runs[0].search)), metric.margin / 100),
         small=small_classes(np.concatenate([s.labels for s in splits])) if metric.by_class else "",
@@ -60,7 +60,7 @@ def rules_now(runs: Sequence[Runs], over_search: Sequence[np.ndarray], splits: S
 
 
 def rule_before(runs: Sequence[Runs]) -> Ruled:
-    """By test scores alone."""
+    """Apply the former rule, which looks at test scores only."""
     scores = [_by_run(r) for r in runs]
     sd = _sd_before(scores)
     which = [np.median(s) - s > max(SDS_BEFORE * sd, LEAST_DROP / 100) for s in scores]
@@ -74,6 +74,6 @@ def _sd_before(scores: Sequence[np.ndarray]) -> float:
 
 
 def _by_run(runs: Runs) -> np.ndarray:
-    """Scores [K]; the mean over folds where there are several."""
+    """Return scores [K], the mean over folds where there are several."""
     folds = 1 if runs.fold is None else len(np.unique(runs.fold))
     return runs.scores.reshape(folds, -1).mean(axis=0)

@@ -1,7 +1,7 @@
 """Simulated studies whose truth is known, as predictions on shared test images.
 
-A world is anything that draws studies and knows their truth, see World. Drawing the same study again with more runs or images continues it: the runs
-and images it had stay as they were. That is what forecasts and repeated looks are followed up with.
+A world is anything that draws studies and knows their truth, see World. Drawing the same study again with more runs or images continues
+it: the runs and images it had stay as they were. Forecasts and repeated looks rely on that.
 """
 
 from dataclasses import dataclass, field
@@ -24,7 +24,7 @@ TRIES = 3  # of a search, that none of its other trials could be told from: the 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Split:
-    """One test set with what every run said of it."""
+    """One test set with the predictions of every run."""
 
     predicted: list[np.ndarray]  # by strategy, [K, N] class indices
     labels: np.ndarray  # [N]
@@ -35,7 +35,7 @@ class Split:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Sample:
-    """One study's confirm runs: the k-th run of a strategy trains the winner of its search k mod R."""
+    """The confirm runs of one study. The k-th run of a strategy trains the winner of its search k mod R."""
 
     search: np.ndarray  # [K]
     splits: list[Split]  # one, or one a fold
@@ -43,28 +43,28 @@ class Sample:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Searched:
-    """What validation tells of the runs of a sample, by strategy."""
+    """The validation results of the runs of a sample, by strategy."""
 
     over_search: list[np.ndarray]  # [K] a run's validation score minus the one that its settings won their search with
     lost: list[np.ndarray] | None  # [K] whether the run collapsed in truth; None: not known
 
 
 class World(Protocol):
-    """Where studies come from."""
+    """A source of simulated studies."""
 
     def scores(self, study: int) -> np.ndarray:
-        """True score by strategy in this study: the mean over searches, runs, training sets and images."""
+        """Return the true score by strategy in this study: the mean over searches, runs, training sets and images."""
 
     def draw(self, study: int, searches: int, seeds: int, images: int | None = None) -> Sample:
-        """Study number `study` with `seeds` runs of each of `searches` winners."""
+        """Return study number `study` with `seeds` runs of each of `searches` winners."""
 
     def searched(self, study: int, searches: int, seeds: int) -> Searched:
-        """The same study's runs beside their searches."""
+        """Return the same study's runs compared with their searches."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Latent:
-    """An image is predicted right when a sum of normal effects is above zero. One unit is about 13 points of macro-F1.
+    """A world where an image is predicted right when a sum of normal effects is above zero. One unit is about 13 points of macro-F1.
 
     The defaults move a run by about 2.7 points between seeds, and the difference of two strategies by about 2 through 600 images.
     """
@@ -102,7 +102,10 @@ class Latent:
 
     @cached_property
     def _moves(self) -> list[np.ndarray]:
-        """Many draws of what moves whole runs, by strategy; the same normals for all, so that equal laws have equal truths."""
+        """Return many draws of the effects on whole runs, by strategy.
+
+        All strategies get the same normals, so that equal laws have equal truths.
+        """
         rng, n = self._rng(1), 60_000
         base, seed, u = rng.standard_normal(n), rng.standard_normal(n), rng.random(n)
         tuned = self._tuned(n, self._rng(2))
@@ -114,7 +117,7 @@ class Latent:
         return out
 
     def score(self, s: int, shift: float) -> float:
-        """Macro-F1 over infinitely many images, from the accuracy: errors fall on all other classes alike."""
+        """Return macro-F1 over infinitely many images, from the accuracy: errors fall on all other classes alike."""
         session = 0.0 if not self.sessions else 1.25 * self.session**2
         sd = np.sqrt(self.difficulty**2 + self.interaction**2 + self.taste**2 + self.chance**2 + session)
         share = np.array(self.shares)
@@ -140,7 +143,8 @@ class Latent:
         own = self.interaction**2 + self.taste**2 + (1.25 * self.session**2 if self.sessions else 0.0)
         for move in self._moves[s][:TRUTHS]:
             labels = rng.choice(len(self.shares), size=IMAGES, p=self.shares)
-            base = self.level + shift + move + self._ease(s)[labels] + np.hypot(self.difficulty, np.sqrt(own)) * rng.standard_normal(IMAGES)
+            spread = np.hypot(self.difficulty, np.sqrt(own))
+            base = self.level + shift + move + self._ease(s)[labels] + spread * rng.standard_normal(IMAGES)
             margin = base + self.chance * rng.standard_normal(IMAGES)
             wrong = (labels + rng.integers(1, len(self.shares), IMAGES)) % len(self.shares)
             if self.lure:
@@ -162,7 +166,7 @@ class Latent:
         return self.seed * (self.seeds_by[s] if self.seeds_by else 1.0)
 
     def _tuned(self, n: int, rng: np.random.Generator) -> np.ndarray:
-        """[n] losses of the winners of n searches."""
+        """Draw [n] losses of the winners of n searches."""
         if not self.trials:
             return np.zeros(n)
         u = rng.random((n, 2, self.trials))  # in one piece: more searches leave the first as they were
@@ -171,17 +175,17 @@ class Latent:
         return -loss[np.arange(n), best]
 
     def _missed(self, n: int, rng: np.random.Generator) -> np.ndarray:
-        """[n] effects of the winners of n searches, of which some miss by far; 0 on average."""
+        """Draw [n] effects of the winners of n searches, of which some miss by far. Their mean is 0."""
         return -self.tail * (rng.standard_exponential(n) - 1) if self.tail else np.zeros(n)
 
     def _ease(self, s: int) -> np.ndarray:
-        """[C] how much easier a class is for a strategy; the second one is as careful as the first is bold."""
+        """Return [C] how much easier each class is for a strategy. The second one is as careful as the first is bold."""
         bold = self.bold if s % 2 == 0 else -self.bold
         return np.array([bold] * (len(self.shares) - 1) + [self.common - 2 * bold])
 
     @property
     def _lured(self) -> np.ndarray:
-        """[C] share of a class's errors that fall on the last one."""
+        """Return [C] the share of a class's errors that fall on the last class."""
         return np.array([self.lure] * (len(self.shares) - 1) + [0.0])
 
     def draw(self, study: int, searches: int, seeds: int, images: int | None = None) -> Sample:
@@ -193,7 +197,10 @@ class Latent:
         return Sample(search=np.arange(runs) % searches, splits=splits)
 
     def searched(self, study: int, searches: int, seeds: int) -> Searched:
-        """A search's winner is the luckiest of TRIES runs that are as good; its score and its settings' confirm runs are of the same images."""
+        """Return the study's runs compared with their searches.
+
+        A search's winner is the luckiest of TRIES equally good runs. Its score and its settings' confirm runs are on the same images.
+        """
         runs, strategies = searches * seeds, range(len(self.points))
         won = np.stack([self._won_moves(study, s, searches) for s in strategies])
         scores = _scores_of(self._split(study, 0, won, searches, VALIDATION, part=2), self.metric)
@@ -206,28 +213,31 @@ class Latent:
         return Searched(over_search=[*over], lost=[*lost])
 
     def _run_moves(self, study: int, fold: int, s: int, searches: int, runs: int) -> np.ndarray:
-        """[K] of one strategy: its searches', which all folds share; its seeds' and collapses, which every training draws anew."""
+        """Return [K] the effects of one strategy's runs: those of its searches, which all folds share, and those of seeds and collapses.
+
+        Every training draws its seed and its collapse anew.
+        """
         seeds = self._seed(s) * self._rng(study, 15, fold, s).standard_normal(runs)
         luck = self._luck(study, s, searches)
         return self.shifts[s] + luck[np.arange(runs) % searches] + seeds - self.drop * self._lost(study, fold, s, runs)
 
     def _won_moves(self, study: int, s: int, searches: int) -> np.ndarray:
-        """[R] of the runs that won."""
+        """Return [R] the effects of the runs that won."""
         tries = self._rng(study, 17, s).standard_normal((searches, TRIES))
         return self.shifts[s] + self._luck(study, s, searches) + self._seed(s) * tries.max(axis=1)
 
     def _luck(self, study: int, s: int, searches: int) -> np.ndarray:
-        """[R] of a strategy's searches."""
+        """Return [R] the effects of a strategy's searches."""
         luck = self.search * self._rng(study, 3, s).standard_normal(searches) + self._tuned(searches, self._rng(study, 14, s))
         return luck + self._missed(searches, self._rng(study, 18, s))
 
     def _lost(self, study: int, fold: int, s: int, runs: int) -> np.ndarray:
-        """[K] whether a run collapsed."""
+        """Return [K] True for a run that collapsed."""
         out: np.ndarray = self._rng(study, 16, fold, s).random(runs) < (self.collapse[s] if self.collapse else 0.0)
         return out
 
     def _split(self, study: int, fold: int, moves: np.ndarray, searches: int, images: int, part: int = 0) -> Split:
-        """`part`: 0 the confirm runs on test, 1 the same on validation, 2 the search's runs on validation."""
+        """Draw the predictions. `part` 0 is the confirm runs on test, 1 the same on validation, 2 the search's runs on validation."""
         labels, groups, hard, own = self._images(study, fold, images, min(part, 1))
         n, classes, out = len(labels), len(self.shares), list[np.ndarray]()
         given: list[np.ndarray] | None = None if self.metric == DEFAULT else []
@@ -255,7 +265,7 @@ class Latent:
     def _images(
         self, study: int, fold: int, images: int, part: int = 0
     ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray, list[np.ndarray]]:
-        """Labels, sessions, and what moves an image: for all strategies [N], and by strategy. `part`: 0 test, 1 validation."""
+        """Draw labels, sessions, and the effects of the images: for all strategies [N], and by strategy. `part`: 0 test, 1 validation."""
         at, shares, groups = 100 * part, np.array(self.shares), None
         if self.sessions:
             sizes = np.exp(self.uneven * self._rng(study, 8 + at, fold).standard_normal(self.sessions))
@@ -278,14 +288,14 @@ class Latent:
 
 
 def probabilities(margin: np.ndarray, labels: np.ndarray, wrong: np.ndarray, classes: int) -> np.ndarray:
-    """[N, C] of a network that is as sure of the true class against the one it takes it for as `margin` [N] says."""
+    """Return [N, C] of a network that is sure of the true class, against the one it takes it for, as `margin` [N] says."""
     logits, rows = np.full((len(labels), classes), -1.0), np.arange(len(labels))
     logits[rows, labels], logits[rows, wrong] = SURE * margin, -SURE * margin
     return softmax(logits)
 
 
 def _scores_of(split: Split, metric: Metric = DEFAULT) -> np.ndarray:
-    """[S, K] by strategy and run."""
+    """Return scores [S, K] by strategy and run."""
     if split.shares is not None:
         pairs = [zip(p, q, strict=True) for p, q in zip(split.predicted, split.shares, strict=True)]
         return np.array([[float(metric.score(split.labels, Said(named=p, probabilities=q))) for p, q in own] for own in pairs])

@@ -17,7 +17,8 @@ from tests.test_metric import by_scikit_learn
 
 DIGITS = tuple("0123456789")
 COSTS = [[0.0 if i == j else 5.0 if i == 8 else 1.0 for j in range(10)] for i in range(10)]
-ASKED = ("accuracy", "f1:8", "auroc", "average_precision", "log_loss", "brier", f"quadratic_kappa:{','.join(DIGITS)}", "cost:" + json.dumps([DIGITS, *COSTS]))  # fmt: skip
+ASKED = ("accuracy", "f1:8", "auroc", "average_precision", "log_loss", "brier", f"quadratic_kappa:{','.join(DIGITS)}",
+    "cost:" + json.dumps([DIGITS, *COSTS]))  # fmt: skip
 
 
 def asked_by(ledger: Ledger, text: str) -> Ledger:

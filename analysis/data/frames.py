@@ -1,4 +1,4 @@
-"""All that is known of a study, as frames: one row a trial, one row an epoch, predictions and measurements by trial."""
+"""Data frames of a study: one row per trial, one row per epoch, predictions and measurements by trial."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -21,12 +21,12 @@ from study.strategies import LINES, Features
 from study.tracking.ledger import Ledger
 
 CONFIRMING = ("confirm", "budget")
-"""Stages that ask for runs which may speak: one of the budget check may be a confirm run of the longer budget."""
+"""Stages whose runs may count in a verdict: a run of the budget check may be a confirm run of the longer budget."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Checked:
-    """What a budget check found of a strategy: whether it scores higher on validation when it is trained longer."""
+    """The result of a budget check for one strategy: does longer training raise its validation score?"""
 
     gains: bool  # False: flat
     found: str = ""  # of one that gains, in words that begin with its name
@@ -34,7 +34,7 @@ class Checked:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Frames:
-    """All that is known of a study."""
+    """Everything known of a study, as data frames and dictionaries."""
 
     study: Study
     facts: dict[str, Any]
@@ -58,7 +58,7 @@ class Frames:
 
     @property
     def in_progress(self) -> bool:
-        """Whether something is left to run."""
+        """True while something is left to run."""
         return not self.facts.get("finished_at")
 
     @property
@@ -68,13 +68,15 @@ class Frames:
 
     @cached_property
     def cells(self) -> dict[str, Cell]:
-        """By id: those that the study asks about, and the lines to beat that were solved for them."""
+        """Return by id the cells that the study asks about, and the lines to beat that were solved for them."""
         return {c.id: c for c in self.study.cells} | {c.id: c for own in self.lines_beside.values() for c in own}
 
     @cached_property
     def lines_beside(self) -> dict[str, list[Cell]]:
-        """By the cell that a line to beat was solved for: those that it stands beside as, one a question. What is solved once is the line of
-        every budget, and that of the network's own size of images is the line of every smaller size."""
+        """Return, by the cell that a line to beat was solved for, the cells that it stands for, one per question.
+
+        A line solved once is the line of every budget. The one at the network's own image size is the line of every smaller size.
+        """
         solved = set(self.trials[self.trials["origin"] == Origin.LINE]["cell"]) if len(self.trials) else set()
         found: dict[str, dict[str, Cell]] = {}
         for cell in self.study.cells:
@@ -87,17 +89,17 @@ class Frames:
         return {source: list(cells.values()) for source, cells in found.items()}
 
     def question_of(self, cell: Cell) -> Question:
-        """What the cell's strategy is compared within."""
+        """Return the question within which the cell's strategy is compared."""
         return Question.of_cell(cell, self.study)
 
     def questions(self, trials: pd.DataFrame) -> list[Question]:
-        """Of each row of `trials`, by the cell whose budget it spent: a confirm run on one fold belongs to its cell's question."""
+        """Return the question of each row of `trials`, by its cell. A confirm run on one fold belongs to its cell's question."""
         first = trials.drop_duplicates("cell").to_dict("records")  # a control's cell is none of the study's
         by_cell = {r["cell"]: self.question_of(self.cells[r["cell"]]) if r["cell"] in self.cells else Question.of(r) for r in first}
         return [by_cell[name] for name in trials["cell"]]
 
     def scored(self) -> pd.DataFrame:
-        """Search trials that have a score, in the order of asking, with their question."""
+        """Return the search trials that have a score, in the order of asking, with their question."""
         t, objective = self.trials, self.scored_by.recorded
         if not len(t) or objective not in t:
             return pd.DataFrame()
@@ -105,13 +107,16 @@ class Frames:
         return scored.assign(question=self.questions(scored))
 
     def random_trials(self) -> pd.DataFrame:
-        """Search trials that were drawn at random and never stopped, so exchangeable. Without failed ones: what a machine lost is no score."""
+        """Return the search trials that were drawn at random and never stopped, and are therefore exchangeable.
+
+        Failed trials are left out: a machine's failure is no score.
+        """
         t = self.trials
         return t[(t.stage == "search") & (t.origin == "random") & ~t.outcome.isin(["running", "failed"])] if len(t) else t
 
     @property
     def scales(self) -> dict[str, str]:
-        """Every searched hyperparameter and the axis it belongs on, "log", "linear" or "category"; those that most cells share come first."""
+        """Return every searched hyperparameter with its kind of axis ("log", "linear", "category"), those shared by most cells first."""
         scales: dict[str, str] = {}
         cells: dict[str, int] = {}
         for cell in self.study.cells:
@@ -121,9 +126,12 @@ class Frames:
         return {name: scales[name] for name in sorted(scales, key=lambda n: -cells[n])}
 
     def confirmed(self) -> pd.DataFrame:
-        """Completed confirm runs that speak for their cells today, by id, and the lines to beat, a row for each question that they stand
-        beside: a search that grew may have replaced some, and a question may be confirmed at a longer budget, one run of which was the
-        check's."""
+        """Return the completed confirm runs that count for their cells at present, and the lines to beat, one row per question they
+        stand for.
+
+        A search that grew may have replaced some runs. A question may be confirmed at a longer budget, where one of the runs was the
+        budget check's.
+        """
         t = self.trials
         if not len(t):
             return t
@@ -136,25 +144,28 @@ class Frames:
         return done.assign(cell=[beside.get(c, [c]) for c in done["cell"]]).explode("cell", ignore_index=True)
 
     def confirmed_protocol(self, question: Question) -> Protocol:
-        """Under which the question's winners are confirmed: the study's, or that of longer training or more pixels."""
+        """Return the protocol of the question's confirm runs: the study's, or one with longer training or more pixels."""
         factors = factors_of(self.study, self.budgets, self.confirmed_trials)
         own = self.asked(question)
         cell = own[0] if own else self.study.cells[0]
         return self.study.confirmed_protocol(cell, next((factors[c.id] for c in own if c.id in factors), 1))
 
     def asked(self, question: Question) -> list[Cell]:
-        """The study's cells of a question."""
+        """Return the study's cells of a question."""
         return [c for c in self.study.cells if self.question_of(c) == question]
 
     def at_largest(self) -> pd.DataFrame:
-        """What was trained of `confirmed`, at the largest size that each data set was asked at, with a column question: there the reasons
-        are asked for."""
+        """Return the trained runs of `confirmed` at the largest size of each data set, with a column `question`.
+
+        The explanations are asked for at that size.
+        """
         done = self.confirmed()
         return self._largest(done[~done.strategy.isin(list(LINES))] if len(done) else done)
 
     def _largest(self, runs: pd.DataFrame) -> pd.DataFrame:
-        """Those of `runs` that saw the largest share of their data set, at the longest budget and the largest size of images there, each
-        with its question."""
+        """Return those of `runs` with the largest share of their data set, the longest budget and the largest images there, with their
+        question.
+        """
         if not len(runs):
             return runs
         runs = runs.assign(question=self.questions(runs))
@@ -164,7 +175,7 @@ class Frames:
         return runs[[largest[q.base] == q for q in runs["question"]]]
 
     def training_images(self) -> dict[Question, float]:
-        """By question, how many training images its confirm runs saw: the median, where folds differ."""
+        """Return by question the number of training images that its confirm runs saw, the median where folds differ."""
         done = self.confirmed()
         if not len(done):
             return {}
@@ -173,7 +184,9 @@ class Frames:
         return {q: float(v) for q, v in own.groupby(pd.Series(self.questions(done), index=own.index), sort=False).median().items()}
 
     def subsets(self, question: Question) -> int:
-        """On how many different parts of the training images the question's confirm runs were trained; 0 where all saw the same."""
+        """Return the number of different parts of the training images that the question's confirm runs were trained on, 0 where all saw
+        the same.
+        """
         done = self.confirmed()
         if not len(done) or "subset" not in done:
             return 0
@@ -181,36 +194,45 @@ class Frames:
         return int(own.nunique()) if own.nunique() > 1 else 0
 
     def explained(self, origin: str) -> pd.DataFrame:
-        """Completed runs that were trained to explain, of one origin ("memorisation", "control"), at the largest size, each with its question:
-        never candidates for a verdict."""
+        """Return the completed runs of one origin ("memorisation", "control", "default") that were trained to explain, with their
+        question.
+
+        They are those at the largest size, and never candidates for a verdict.
+        """
         t = self.trials
         return self._largest(t[(t.stage == "explain") & (t.origin == origin) & (t.outcome == "completed")]) if len(t) else t
 
     def predictions(self, trial_id: str) -> dict[str, Predictions]:
-        """By split, "val" and "test"; empty where none were made. Raises EnvironmentProblem for a file that cannot be trusted."""
+        """Return the run's predictions by split ("val", "test"), empty where none were made.
+
+        Raises EnvironmentProblem for a file that cannot be trusted.
+        """
         if trial_id not in self._cache:
             self._cache[trial_id] = read_predictions(self.ledger, trial_id)
         return self._cache[trial_id]
 
     def measured(self, name: str) -> pd.DataFrame:
-        """What `name` measured on every run that has it, below one another with a trial_id; empty where none has."""
+        """Return the results of measurement `name` for all runs in one frame with a column trial_id, empty where no run has any."""
         tables = [t.to_pandas().assign(trial_id=trial_id) for trial_id, t in self._measured(name).items() if t.num_rows]
         return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 
     def measured_runs(self, name: str) -> pd.DataFrame:
-        """What `name` measured on the runs of `at_largest`, each row with its run's question, strategy and seed."""
+        """Return the results of measurement `name` for the runs of `at_largest`, with each run's question, strategy and seed."""
         found, runs = self.measured(name), self.at_largest()
         return (
             found.merge(runs[["trial_id", "question", "strategy", "seed"]], on="trial_id") if len(found) and len(runs) else pd.DataFrame()
         )
 
     def left_out(self, name: str) -> dict[str, str]:
-        """Why `name` says nothing of a run, by trial."""
+        """Return by trial why measurement `name` has no result for a run."""
         reasons = {trial_id: (t.schema.metadata or {}).get(LEFT_OUT.encode()) for trial_id, t in self._measured(name).items()}
         return {trial_id: shown(reason.decode("utf-8", "replace")) for trial_id, reason in reasons.items() if reason}
 
     def _measured(self, name: str) -> dict[str, pa.Table]:
-        """By trial; confirm runs alone are measured. Raises EnvironmentProblem for a file that cannot be trusted."""
+        """Return by trial the table of measurement `name`. Only confirm runs are measured.
+
+        Raises EnvironmentProblem for a file that cannot be trusted.
+        """
         if name not in self._tables:
             runs = self.trials[self.trials["stage"].isin(CONFIRMING)]["trial_id"] if len(self.trials) else ()
             tables = {trial_id: read_measured(self.ledger, trial_id, name) for trial_id in runs}

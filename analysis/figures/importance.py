@@ -1,4 +1,4 @@
-"""Which hyperparameter mattered, per strategy: Optuna's fANOVA on the trials of each cell, beside what it finds in noise."""
+"""Importance of each hyperparameter by strategy: Optuna's fANOVA on the trials of each cell, beside its values on noise."""
 
 import numpy as np
 import pandas as pd
@@ -26,7 +26,7 @@ ENDED = ("completed", "stopped", "diverged")  # what a machine lost says nothing
 
 
 def compute(frames: Frames, findings: Findings) -> pd.DataFrame:
-    """One row a cell and hyperparameter. `by_chance`: what permuted scores give it."""
+    """Return one row per cell and hyperparameter. `by_chance` is the importance it gets from permuted scores."""
     t, metric = frames.trials, frames.scored_by
     if not len(t) or metric.recorded not in t:
         return pd.DataFrame()
@@ -54,7 +54,7 @@ def compute(frames: Frames, findings: Findings) -> pd.DataFrame:
 
 
 def _by_chance(block: pd.DataFrame, ranges: dict[str, Domain]) -> dict[str, float]:
-    """What each hyperparameter's share reaches where scores have nothing to do with it."""
+    """Return by hyperparameter the share that it reaches where scores have nothing to do with it."""
     rng = np.random.Generator(np.random.Philox(key=[24, 25]))
     scores = block.score.to_numpy()
     drawn = pd.DataFrame([_importances(block, rng.permutation(scores), ranges) for _ in range(PERMUTATIONS)])
@@ -62,7 +62,7 @@ def _by_chance(block: pd.DataFrame, ranges: dict[str, Domain]) -> dict[str, floa
 
 
 def _importances(block: pd.DataFrame, scores: np.ndarray, ranges: dict[str, Domain]) -> dict[str, float]:
-    """By hyperparameter, of `scores` [trials of the block]."""
+    """Return the share of each hyperparameter in the variance of `scores` [trials of the block]."""
     import optuna
 
     from study.search.sample import distributions, within

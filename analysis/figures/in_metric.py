@@ -12,5 +12,5 @@ def marked(table: pd.DataFrame, metric: Metric) -> pd.DataFrame:
 
 
 def metric_in(table: pd.DataFrame) -> Metric:
-    """That of `marked`."""
+    """Return the metric that `marked` put into the table."""
     return find_metric(table.attrs.get("metric", DEFAULT.text))

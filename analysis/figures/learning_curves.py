@@ -34,7 +34,7 @@ def compute(frames: Frames, findings: Findings) -> pd.DataFrame:
 
 
 def _columns(metric: Metric) -> tuple[str, str]:
-    """Its score on validation and on training images."""
+    """Return the columns of the metric's score on validation and on training images."""
     return metric.recorded, f"train/{metric.key}"
 
 

@@ -67,7 +67,8 @@ def draw(frame: pd.DataFrame) -> go.Figure:
             },
             customdata=shown,
             hovertemplate="%{x:+.1f} [%{customdata[0]:+.1f}, %{customdata[1]:+.1f}] " + metric.unit + "<br>Holm p %{customdata[2]:.3f}<br>"
-            "first better by more than the margin %{customdata[3]:.2f}, within it %{customdata[4]:.2f}, second better %{customdata[5]:.2f}<extra></extra>",
+            "first better by more than the margin %{customdata[3]:.2f}, within it %{customdata[4]:.2f}, second better "
+            "%{customdata[5]:.2f}<extra></extra>",
         )
     figure.update_yaxes(autorange="reversed")
     figure.update_xaxes(title_text=_axis(frame, metric))
@@ -75,7 +76,7 @@ def draw(frame: pd.DataFrame) -> go.Figure:
 
 
 def _axis(frame: pd.DataFrame, metric: Metric) -> str:
-    """Which side is whose: by name where it is one pair, by order where there are several."""
+    """Return the title of the axis. It names the strategies of a single pair, and says first and second where there are several."""
     named = frame[["a", "b"]].drop_duplicates()
     first, other = (label(v) for v in named.iloc[0]) if len(named) == 1 else ("first", "second")
     return f"← {other} better · {metric.measured} · {first} better →"

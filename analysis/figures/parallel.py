@@ -1,4 +1,4 @@
-"""Every search trial as a line through its hyperparameters."""
+"""Search trials, each drawn as a line through its hyperparameters."""
 
 from dataclasses import replace
 
@@ -22,7 +22,7 @@ MOST_LINES = 300  # a strategy; more would be a carpet
 
 
 def compute(frames: Frames, findings: Findings) -> pd.DataFrame:
-    """One row a trial; `attrs["scales"]` says which axis a hyperparameter belongs on."""
+    """Return one row per trial. `attrs["scales"]` holds the kind of axis of each hyperparameter."""
     own = frames.scored()
     if not len(own):
         return own
@@ -34,13 +34,13 @@ def compute(frames: Frames, findings: Findings) -> pd.DataFrame:
 
 
 def _shown(question: Question) -> str:
-    """The data set, with its budget and size of images where the study has several."""
+    """Return the data set, with its budget and image size where the study has several."""
     first, _, *asked = replace(question, train_fraction=1.0).lines
     return ", ".join((first, *asked))
 
 
 def draw(frame: pd.DataFrame) -> go.Figure:
-    """Plain SVG lines over normalised axes: Plotly's own parallel coordinates need WebGL, which print and many browsers lack."""
+    """Draw plain SVG lines over normalised axes. Plotly's own parallel coordinates need WebGL, which print and many browsers lack."""
     if not len(frame):
         return empty("No search trial has a score yet.")
     metric = metric_in(frame)
@@ -69,7 +69,7 @@ def draw(frame: pd.DataFrame) -> go.Figure:
 
 
 def _axis(frame: pd.DataFrame, column: str, metric: Metric) -> tuple[str, np.ndarray, list[tuple[float, str]]]:
-    """(name, height in [0, 1] of every trial, NaN where the strategy has no such hyperparameter; ticks)."""
+    """Return (name, height in [0, 1] of every trial, NaN where the strategy has no such hyperparameter; ticks)."""
     name = column.removeprefix("hp/")
     scale = frame.attrs["scales"].get(name, "category" if column == "dataset" else "linear")
     if scale == "category":

@@ -69,7 +69,9 @@ def draw(frame: pd.DataFrame, axis: Axis = IMAGES) -> go.Figure:
     for question, (at,) in places.items():
         block = frame[frame.question == question]
         figure.update_yaxes(
-            title_text=f"{label(block.leader.iloc[0])} {'minus each other' if metric.higher else 'instead of each other saves'}, {metric.short}",
+            title_text=(
+                f"{label(block.leader.iloc[0])} {'minus each other' if metric.higher else 'instead of each other saves'}, {metric.short}"
+            ),
             **at,
         )
         figure.add_hline(y=0, line_width=1.5, line_color="rgba(128,128,128,.9)", **at)

@@ -33,7 +33,7 @@ def note(axis: Axis) -> str:
 
 
 def compute(frames: Frames, findings: Findings, axis: Axis = IMAGES) -> pd.DataFrame:
-    """Rows of kind "mean" (place, value, low, high) and "crossing" (of `strategy` and `other`: place, with low and high on the axis)."""
+    """Return rows of kind "mean" (place, value, low, high) and "crossing" (place with low and high, of `strategy` and `other`)."""
     w = findings.when
     own = w.sizes[w.sizes.axis == axis.name] if len(w.sizes) else w.sizes
     if not len(own):
@@ -59,7 +59,7 @@ def compute(frames: Frames, findings: Findings, axis: Axis = IMAGES) -> pd.DataF
 
 
 def at_size(curve: pd.DataFrame, place: float) -> float:
-    """The mean there, linear in log n."""
+    """Return the mean at a place, linear in log n between measured places."""
     return float(np.interp(np.log(place), np.log(curve.place.to_numpy(float)), curve.value.to_numpy(float)))
 
 
@@ -81,7 +81,7 @@ def draw(frame: pd.DataFrame, axis: Axis = IMAGES) -> go.Figure:
 
 
 def sides(places: Iterable[float]) -> list[str]:
-    """Where each star's number stands, so that those of neighbours do not cover one another: above, below, beside it."""
+    """Return the position of each star's number, so that neighbours do not cover one another: above, below or beside it."""
     sizes = np.asarray(list(places), dtype=float)
     found = ["top center"] * len(sizes)
     turn = 0
@@ -93,7 +93,7 @@ def sides(places: Iterable[float]) -> list[str]:
 
 
 def size_axis(figure: go.Figure, measured: pd.DataFrame, at: dict[str, int], axis: Axis) -> None:
-    """Logarithmic, with a tick at every place that was measured."""
+    """Make the axis logarithmic, with a tick at every place that was measured."""
     ticks = dict(sorted(zip(measured.place, measured.tick, strict=True)))
     figure.update_xaxes(title_text=axis.label, type="log", tickmode="array", tickvals=list(ticks), ticktext=list(ticks.values()), **at)
 
@@ -120,7 +120,7 @@ def _curve(figure: go.Figure, strategy: str, own: pd.DataFrame, at: dict[str, in
 
 
 def _star(figure: go.Figure, crossing: "pd.Series[object]", side: str, at: dict[str, int], axis: Axis, metric: Metric) -> None:
-    """The crossing of two strategies, half in the colour of each."""
+    """Draw the crossing of two strategies, half in the colour of each."""
     c = crossing
     shown = f"{label(c.strategy)} and {label(c.other)} cross near {axis.shown(c.place)}"
     bar = {"type": "data", "symmetric": False, "array": [c.high - c.place], "arrayminus": [c.place - c.low], "thickness": 1.5}

@@ -1,4 +1,4 @@
-"""Strategies on test: one row each, mean, interval, and every seed as a point. The other metrics stand in the table below."""
+"""Strategies on test, one row each: mean, interval, and every seed as a point. The other metrics are in the table below."""
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -19,7 +19,7 @@ NOTE = (
 
 
 def compute(frames: Frames, findings: Findings) -> pd.DataFrame:
-    """Rows of kind "mean" (with low, high) and "seed"."""
+    """Return rows of kind "mean" (with low, high) and "seed"."""
     if not len(findings.strategies):
         return pd.DataFrame()
     means = findings.strategies.assign(kind="mean", value=lambda t: t["mean"])
@@ -70,14 +70,17 @@ def draw(frame: pd.DataFrame) -> go.Figure:
 
 
 def _row(strategy: str, mean: pd.Series, metric: Metric) -> str:
-    """ "partial" over "43.6 [39.0, 48.3]"."""
+    """Return the label of a row: "partial" over "43.6 [39.0, 48.3]"."""
     low, high = metric.interval(mean.low, mean.high)
     interval = f" [{low:.1f}, {high:.1f}]" if mean.low == mean.low else ""
     return f"{label(strategy)}<br><b>{metric.shown(mean.value):.1f}</b>{interval}"
 
 
 def _join_seeds(figure: go.Figure, seeds: pd.DataFrame, at: dict[str, int], metric: Metric) -> None:
-    """One trace, lifted where a seed ends; strategies in the order of the axis. A seed that one strategy lacks is joined past it."""
+    """Join the runs of each seed by one trace, interrupted between seeds, strategies in the order of the axis.
+
+    The trace passes over a strategy that lacks the seed.
+    """
     x: list[float | None] = []
     y: list[float | None] = []
     for _, own in seeds.groupby("seed", sort=False):

@@ -11,8 +11,10 @@ from study.scoring.decide import precision_recall
 
 TITLE = "Precision and recall over thresholds"
 NOTE = (
-    "Of the network to use, on test images. From the threshold on it says the class that is named above. The upright line is the threshold that "
-    "it has: chosen on validation, given by the costs, or 0.5. To find more of the class, take a lower one: recall rises and precision falls."
+    "Of the network to use, on test images. From the threshold on it says the class that is named above. The upright line is "
+    "the threshold that "
+    "it has: chosen on validation, given by the costs, or 0.5. To find more of the class, take a lower one: recall rises and "
+    "precision falls."
 )
 MOST = 400  # thresholds drawn
 

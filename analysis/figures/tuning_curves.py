@@ -1,4 +1,6 @@
-"""Expected best validation score against the number of trials, with bands, from i.i.d. trials alone (Dodge et al. 2019; Lourie et al. 2024)."""
+"""Expected best validation score against the number of trials, with bands, from i.i.d. trials only (Dodge et al. 2019; Lourie et al.
+2024).
+"""
 
 import numpy as np
 import pandas as pd
@@ -23,7 +25,10 @@ FEWEST_FOR_A_BAND = 16  # below it a band spans half the scale
 
 
 def expected_best(scores: np.ndarray) -> np.ndarray:
-    """[N] -> [N]: the mean over all subsets of 1, 2, ... N of these trials of the best among them, so without replacement: unbiased."""
+    """Return [N] the mean best score over all subsets of 1, 2, ...
+
+    N of the trials [N]. Sampling is without replacement, so it is unbiased.
+    """
     total = len(scores)
     rank, drawn = (
         np.arange(total),
@@ -67,7 +72,7 @@ def compute(frames: Frames, findings: Findings) -> pd.DataFrame:
 
 
 def _bands(scores: np.ndarray, metric: Metric) -> tuple[np.ndarray, np.ndarray]:
-    """Low and high [N]; NaN below FEWEST_FOR_A_BAND trials."""
+    """Return the low and high ends [N] of the band, NaN below FEWEST_FOR_A_BAND trials."""
     if len(scores) < FEWEST_FOR_A_BAND:
         return (np.full(len(scores), np.nan),) * 2
     from opda.nonparametric import EmpiricalDistribution

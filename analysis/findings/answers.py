@@ -38,7 +38,7 @@ class Ranking:
 
     @property
     def metric(self) -> Metric:
-        """By which they are ranked."""
+        """Return the metric by which the strategies are ranked."""
         return next(iter(self.pairs.values())).estimate.metric
 
     def between(self, some: Sequence[str]) -> list[Pair]:
@@ -121,7 +121,7 @@ class Ranking:
 
 
 def turned(e: Estimate) -> Estimate:
-    """B minus A."""
+    """Return the same difference with A and B exchanged."""
     return replace(e, mean=-e.mean, runs=e.runs[::-1])
 
 
@@ -181,7 +181,10 @@ def confirm_seconds(frames: Frames, question: Question) -> dict[str, float]:
 
 
 def luck(frames: Frames, question: Question) -> dict[str, float]:
-    """By strategy, the chance that another draw of its random trials had chosen otherwise; empty where searches were repeated."""
+    """Return by strategy the chance that another draw of its random trials would have chosen other settings.
+
+    It is empty where searches were repeated.
+    """
     t, objective = frames.trials, frames.scored_by.recorded
     if frames.study.searches > 1 or not len(t) or objective not in t:
         return {}
@@ -196,7 +199,7 @@ def luck(frames: Frames, question: Question) -> dict[str, float]:
 
 
 def means_of(strategies: pd.DataFrame, question: Question, metric: Metric) -> list[str]:
-    """Names of those that take part in the verdict, highest test score first."""
+    """Return the strategies that take part in the verdict, highest mean test score first."""
     own = strategies[strategies.metric == metric.key]
     own = own[[Question.of(r) == question for r in own.to_dict("records")]]
     return [str(s) for s in own.sort_values("mean", ascending=False, kind="stable")["strategy"] if not EVERY[str(s)].yardstick]

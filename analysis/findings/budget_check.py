@@ -1,4 +1,7 @@
-"""What longer training brought each winner on validation (budgets.json), in words, as rows and as a doubt; the arithmetic is `study.question.budget_decision`'s."""
+"""Gains of longer training on validation for each winner (budgets.json): in words, as rows and as a doubt.
+
+The arithmetic is in `study.question.budget_decision`.
+"""
 
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -13,7 +16,7 @@ State = Literal["gains", "flat", "not known"]
 
 @dataclass(frozen=True, kw_only=True)
 class Longer:
-    """One strategy at two budgets. Validation scores, None where nothing is known."""
+    """The check of one strategy at two budgets. Scores are those on validation, None where nothing is known."""
 
     question: Question
     strategy: str
@@ -29,12 +32,15 @@ class Longer:
 
     @property
     def open(self) -> bool:
-        """It gains beyond the budget that its question is confirmed at."""
+        """True where the strategy gains beyond the budget at which its question is confirmed."""
         return self.state == "gains" and self.epochs > self.confirmed
 
     @property
     def now(self) -> State:
-        """Its state at the budget confirmed: of one that was given what it gained by, nothing is known there."""
+        """Return the state at the confirmed budget.
+
+        Nothing is known there of a strategy that was given the longer training it gained by.
+        """
         return "not known" if self.state == "gains" and not self.open else self.state
 
     @property
@@ -43,7 +49,7 @@ class Longer:
 
 
 def longer(frames: Frames) -> list[Longer]:
-    """Every check that the study's choice of today rests on, in the order in which they were made."""
+    """Return every check behind the study's present choice, in the order in which the checks were made."""
     found = []
     order = list(dict.fromkeys(c.strategy for c in frames.study.cells))  # that of the study: JSON's is the alphabet's
     for question, record in _records(frames).items():
@@ -69,7 +75,7 @@ def longer(frames: Frames) -> list[Longer]:
 
 
 def _records(frames: Frames) -> dict[Question, Any]:
-    """By question, what was decided on it for the winners of today."""
+    """Return by question what the budget check decided for the present winners."""
     found = {}
     for cell in frames.confirmed_trials if frames.budgets else ():
         record = record_of(frames.study, frames.budgets, frames.confirmed_trials, cell)
@@ -79,39 +85,46 @@ def _records(frames: Frames) -> dict[Question, Any]:
 
 
 def _once(frames: Frames, question: Question) -> int:
-    """The epochs of its search."""
+    """Return the epochs of the question's search."""
     return frames.study.protocol_of(frames.asked(question)[0]).max_epochs
 
 
 def states(frames: Frames) -> dict[tuple[Question, str], State]:
-    """By question and strategy, what is known of longer training than its confirm runs had; absent where nobody looked."""
+    """Return by (question, strategy) what is known of training longer than its confirm runs. A pair that was never checked is missing."""
     return {(own.question, own.strategy): own.now for own in longer(frames)}  # the last round speaks
 
 
 def open_gains(frames: Frames) -> dict[tuple[Question, str], str]:
-    """By question and strategy that gains beyond the budget it was confirmed at: why it may not be called worse than another."""
+    """Return by (question, strategy) that gains beyond its confirmed budget why it may not be called worse than another."""
     last = {(own.question, own.strategy): own for own in longer(frames)}
     return {
-        key: f"{own.strategy} gained {own.points} {frames.scored_by.measured} on validation by {own.epochs} epochs instead of {own.against}"
+        key: (
+            f"{own.strategy} gained {own.points} {frames.scored_by.measured} on validation by {own.epochs} epochs instead of {own.against}"
+        )
         for key, own in last.items()
         if own.open
     }
 
 
 def checked(frames: Frames) -> dict[tuple[Question, str], Checked]:
-    """By question and strategy, where the check tells: flat, or gaining beyond the budget that its question is confirmed at."""
+    """Return by (question, strategy) the checks that say something: flat, or gaining beyond the confirmed budget."""
     gains = {key: Checked(gains=True, found=why) for key, why in open_gains(frames).items()}
     return gains | {key: Checked(gains=False) for key, state in states(frames).items() if state == "flat"}
 
 
 def beyond(frames: Frames) -> dict[tuple[Question, str], tuple[int, int]]:
-    """By question and strategy that gains beyond the budget it was confirmed at: (times the study's epochs, epochs) at which it did."""
+    """Return, for each (question, strategy) that gains beyond its confirmed budget, where it did: (multiple of the study's epochs,
+    epochs).
+    """
     last = {(own.question, own.strategy): own for own in longer(frames)}
     return {key: (own.epochs // _once(frames, own.question), own.epochs) for key, own in last.items() if own.open}
 
 
 def confirmed_at(frames: Frames) -> list[str]:
-    """Where confirm runs train longer than the search, or on other sizes of images: one phrase each; empty where they do not."""
+    """Return one phrase for each way in which confirm runs differ from the search: more epochs or another image size.
+
+    It is empty for none.
+    """
     p, size = frames.study.protocol, frames.study.confirm_size
     moved = {q: r["factor"] for q, r in _records(frames).items() if r["factor"] > 1}
     found = [f"{q.name} at {factor * _once(frames, q)} epochs" for q, factor in moved.items()]
@@ -119,13 +132,13 @@ def confirmed_at(frames: Frames) -> list[str]:
 
 
 def budget_rows(frames: Frames) -> list[dict[str, Any]]:
-    """The table behind the page: one row a check."""
+    """Return the table behind the page, one row per check."""
     keys = ("strategy", "state", "epochs", "against", "confirmed", "gain", "low", "high", "falls", "why")
     return [{**own.question.columns, **{k: getattr(own, k) for k in keys}} for own in longer(frames)]
 
 
 def budget_lines(frames: Frames) -> list[str]:
-    """One line a check of a question, and what follows from it."""
+    """Return one line per check of a question, with what follows from it."""
     found: dict[tuple[Question, int, int], list[Longer]] = {}
     for own in longer(frames):
         found.setdefault((own.question, own.epochs, own.against), []).append(own)

@@ -1,4 +1,4 @@
-"""What was handed over in the place of a compared network, and what to say of it: how long it was trained, on how many images, and why."""
+"""The network handed over in place of a compared one, and what to say of it: training length, number of images and the reasons."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,7 @@ from study.scoring.metric import DEFAULT, Metric
 
 @dataclass(frozen=True, kw_only=True)
 class Length:
-    """A number of epochs that was tried, and the validation score of each of its runs at the last one."""
+    """A number of epochs that was tried, and the validation score of each of its runs at the last epoch."""
 
     epochs: int
     validation: tuple[float, ...]
@@ -25,7 +25,7 @@ class Length:
 
 @dataclass(frozen=True, kw_only=True)
 class Delivered:
-    """How a network that is handed over came about. Scores are higher where better."""
+    """The origin of a network that is handed over. Scores are higher where better."""
 
     epochs: int
     images: int  # it was trained on, validation images among them
@@ -42,12 +42,12 @@ class Delivered:
 
     @property
     def text(self) -> str:
-        """Of its training, in a few words."""
+        """Return a few words about its training."""
         return f"{epochs_of(self.epochs)}, trained on {self.images:,} images"
 
     @property
     def tried(self) -> str:
-        """How its length was chosen; empty where there was nothing to choose."""
+        """Return how the length of its training was chosen, or "" where there was nothing to choose."""
         if len(self.lengths) < 2:
             return ""
         tried = ", ".join(n.text for n in self.lengths)
@@ -55,7 +55,7 @@ class Delivered:
 
     @property
     def calibration(self) -> str:
-        """Where its temperature comes from, with the error that was measured."""
+        """Return where its temperature comes from, with the calibration error that was measured."""
         if not self.calibration_runs:
             return "no temperature: no validation predictions were kept"
         many = self.calibration_runs > 1
@@ -72,20 +72,23 @@ class Delivered:
 
     @property
     def beside(self) -> str:
-        """The compared networks' score, in points; empty where they have none."""
+        """Return the score of the compared networks in points, or "" where they have none."""
         whose = f" ({self.compared_strategy})" if self.compared_strategy else ""
         return "" if self.compared is None else f"the networks compared above{whose}: {self.metric.shown(self.compared):.1f}"
 
     @property
     def outdated(self) -> str:
-        """That it was delivered before the study grew; else empty."""
+        """Return a sentence where it was delivered before the study grew, else ""."""
         return "" if self.grown is None else f"delivered on {day(self.at)}, before the study grew on {day(self.grown)}"
 
 
 def delivered_of(
     entry: Mapping[str, Any], amendments: Sequence[Mapping[str, Any]], compared: float | None, strategy: str, metric: Metric = DEFAULT
 ) -> Delivered:
-    """`entry`: of delivered.json; `compared`: the mean test score of the compared `strategy`'s networks."""
+    """Read a network's entry of delivered.json.
+
+    `compared` is the mean test score of the networks of `strategy` that the study compared, or None.
+    """
     calibration = entry.get("calibration", {})
     return Delivered(
         epochs=entry["epochs"],
@@ -106,10 +109,10 @@ def delivered_of(
 
 
 def day(at: float) -> str:
-    """2026-11-30, UTC."""
+    """Return the day in UTC, as in 2026-11-30."""
     return time.strftime("%Y-%m-%d", time.gmtime(at))
 
 
 def epochs_of(count: int) -> str:
-    """1 epoch, 30 epochs."""
+    """Return the number in words, as in "1 epoch" or "30 epochs"."""
     return f"{count} epoch{'s' * (count != 1)}"

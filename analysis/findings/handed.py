@@ -47,7 +47,10 @@ def to_use(picks: Sequence[Pick]) -> list[Pick]:
 
 
 def _rule(metric: Metric, entry: Mapping[str, Any]) -> Deciding:
-    """By what validation images said of runs of its length; where nothing was kept, the likeliest class, or what costs least."""
+    """Return how the network decides, from validation predictions of runs of its length.
+
+    Where nothing was kept it is the likeliest class, or the one that costs least.
+    """
     own = entry.get("threshold")
     return Deciding(metric=metric, threshold=own["at"], of=own["of"]) if own else Deciding(metric=metric)
 

@@ -1,6 +1,7 @@
-"""Two strategies over several data sets: where each was better, and the mean difference with what differs between data sets in its interval.
+"""Two strategies over several data sets: where each was better, and the mean difference.
 
-A data set counts where all else is the same: its kind of splits, the backbone, the share of the training images, the budget, the size of images, and the study's protocol.
+The interval of the mean includes the spread between data sets. A data set counts where all else is the same: kind of splits, backbone,
+share of the training images, budget, image size and the study's protocol.
 """
 
 import dataclasses
@@ -19,7 +20,7 @@ OTHER: dict[Side | None, Side | None] = {"a": "b", "b": "a", None: None}
 
 @dataclass(frozen=True, kw_only=True)
 class OverDatasets:
-    """A minus B."""
+    """The difference A minus B over several data sets."""
 
     a: str
     b: str
@@ -30,26 +31,32 @@ class OverDatasets:
 
     @property
     def setting(self) -> str:
-        """What the data sets have in common, to read."""
+        """Return what the data sets have in common, as readable text."""
         q = self.questions[0]
         splits = f", {q.data.splits_said}" if q.data.splits_said else ""
         return f"{q.backbone}{splits}{''.join(f', {size}' for size in q.lines[2:])}"
 
     @property
     def text(self) -> str:
-        """One sentence; without its data sets' names."""
+        """Return the finding in words, without the names of the data sets."""
         x = self.across
         neither = x.datasets - x.better - x.worse
         stands = f"{self.a} against {self.b} ({self.setting}): better in {x.better} of {x.datasets} data sets, worse in {x.worse}"
         rest = f", neither shown in {neither}" if neither else ""
         short = f", cut short in {self.short}" if self.short else ""
-        mean = f"mean difference {100 * x.mean:+.1f} {self.metric.measured}, 95 % interval over data sets {100 * x.low:+.1f} to {100 * x.high:+.1f}"
+        mean = (
+            f"mean difference {100 * x.mean:+.1f} {self.metric.measured}, 95 % interval over data sets {100 * x.low:+.1f} to "
+            f"{100 * x.high:+.1f}"
+        )
         doubt = " Longer training may change this." if self.short else ""
-        return f"{stands}{rest}{short}; {mean}.{doubt}{'' if x.general else f' From fewer than {ENOUGH_DATASETS} data sets nothing general is claimed.'}"
+        return (
+            f"{stands}{rest}{short}; "
+            f"{mean}.{doubt}{'' if x.general else f' From fewer than {ENOUGH_DATASETS} data sets nothing general is claimed.'}"
+        )
 
 
 def over_datasets(pairs: Sequence[Pair]) -> list[OverDatasets]:
-    """Every pair of strategies that at least two such questions compare."""
+    """Return every pair of strategies that at least two questions, alike except for their data set, compare."""
     groups: dict[tuple[object, ...], list[Pair]] = {}
     for p in pairs:
         q = p.question
@@ -77,7 +84,7 @@ def _turned(p: Pair) -> Pair:
 
 
 def over_datasets_row(o: OverDatasets) -> dict[str, Any]:
-    """Its row of the table; shares, not points."""
+    """Return its row of the table. Scores are shares, not points."""
     q, x = o.questions[0], o.across
     return {
         **{name: value for name, value in q.columns.items() if name != "dataset"},

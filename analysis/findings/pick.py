@@ -1,12 +1,15 @@
 """The network to use: its strategy, its confirm run, its score, and whether several networks together score more.
 
-No test score chooses anything here. The strategy is the verdict's: the one left standing; or the cheapest that is
-good enough; or of those not shown to be worse the cheapest, where that is not expected to cost more than is worth having, and the best on
-validation where it is. Where one of them was cut short there
-is no verdict yet, and the best on validation is taken;
-of its confirm runs the one with the best validation score; of several backbones or sizes the one whose confirm runs did best on
-validation. So the test score beside it is one that nothing was picked by. With outer folds it is that of all the strategy's networks, each
-on the images that it never saw: a fold alone has few.
+No test score chooses anything here, so the test score shown beside the network is not biased by the choice:
+
+- The strategy is the verdict's: the one left standing, or the cheapest that is good enough. Of several that are not shown to be worse,
+  it is the cheapest, where the expected loss is below the margin, and else the best on validation. Where one of them was cut short,
+  there is no verdict yet and the best on validation is taken.
+- Of the strategy's confirm runs, it is the one with the best validation score.
+- Of several backbones or sizes, it is the one whose confirm runs did best on validation.
+
+With outer folds the score is that of all the strategy's networks, each on images that it never saw, since one fold alone has few
+images.
 """
 
 import dataclasses
@@ -39,7 +42,10 @@ from study.strategies import EVERY
 
 @dataclass(frozen=True, kw_only=True)
 class Score:
-    """Higher where better: shares in [0, 1] of most metrics, of a difference in [-1, 1]; the interval is 95 % over test images (whole sessions where there are any)."""
+    """A score, higher where better, with its 95 % interval over test images or whole recording sessions.
+
+    Most metrics are shares in [0, 1], with differences in [-1, 1].
+    """
 
     mean: float
     low: float
@@ -117,7 +123,7 @@ class Pick:
 
     @property
     def rule(self) -> str:
-        """How it decides, where it does not say the likeliest class, and what it then scores; else empty."""
+        """Return how it decides where it does not give the likeliest class, with its score then, else ""."""
         text = self.deciding.text(self.metric.classes)
         return f"{text}: test {self.metric.words} {points(self.decided, self.metric)}" if text and self.decided else text
 
@@ -158,12 +164,18 @@ class Pick:
     def scores(self) -> str:
         """Return its test score in words."""
         if self.delivered is not None and self.folds > 1 and self.test is not None:
-            return f"its strategy's {self.folds} networks, each on the images that it never saw: test {self.metric.words} {points(self.test, self.metric)}"
+            return (
+                f"its strategy's {self.folds} networks, each on the images that it never saw: test {self.metric.words} "
+                f"{points(self.test, self.metric)}"
+            )
         if self.delivered is not None:
             own = "no test predictions are kept" if self.test is None else f"test {self.metric.words} {points(self.test, self.metric)}"
             return f"{own}; {self.delivered.beside}" if self.delivered.beside else own
         if self.test is None:
-            return f"validation {self.metric.words} {self.metric.shown(self.validation):.1f} (of the search, optimistic; not confirmed, no test score)"
+            return (
+                f"validation {self.metric.words} {self.metric.shown(self.validation):.1f} (of the search, optimistic; not "
+                "confirmed, no test score)"
+            )
         return f"test {self.metric.words} {points(self.test, self.metric)}"
 
     @property
@@ -173,7 +185,8 @@ class Pick:
         if t is None:
             return ""
         return (
-            f"all {t.networks} confirm runs together: test {self.metric.words} {points(t.test, self.metric)}, {gained(t.gain)} {self.metric.short} over "
+            f"all {t.networks} confirm runs together: test {self.metric.words} {points(t.test, self.metric)}, {gained(t.gain)} "
+            f"{self.metric.short} over "
             f"one of them on average, at {t.networks} times the cost"
         )
 
@@ -184,13 +197,13 @@ def in_words(settings: Mapping[str, Any]) -> str:
 
 
 def points(score: Score, metric: Metric) -> str:
-    """A score with its interval, as people read it: "83.1 [80.2, 85.5]"."""
+    """Return a score with its interval, as people read it: "83.1 [80.2, 85.5]"."""
     low, high = metric.interval(score.low, score.high)
     return f"{metric.shown(score.mean):.1f} [{low:.1f}, {high:.1f}]"
 
 
 def natural(score: Score, metric: Metric) -> dict[str, float]:
-    """mean, low and high as the metric's own numbers: those of a loss are positive."""
+    """Return mean, low and high as the metric's own numbers, where those of a loss are positive."""
     ends = sorted(metric.natural(v) for v in (score.low, score.high))
     return {"mean": metric.natural(score.mean), "low": ends[0], "high": ends[1]}
 
@@ -293,7 +306,7 @@ def _fits(pick: Pick, wanted: str) -> bool:
 
 
 def _pick(frames: Frames, cell: Cell, resamples: int) -> Pick | None:
-    """None where nothing of it has finished."""
+    """Return the pick of a cell, or None where none of its trials has finished."""
     done, t, objective = frames.confirmed(), frames.trials, frames.scored_by.recorded
     own = done[(done.cell == cell.id) & done[objective].notna()] if len(done) else done
     confirmed = len(own) > 0
@@ -323,7 +336,10 @@ def _pick(frames: Frames, cell: Cell, resamples: int) -> Pick | None:
 
 
 def _scored_over_folds(frames: Frames, pick: Pick, runs: pd.DataFrame, resamples: int) -> Pick:
-    """With what the networks of all folds said of their own; `validation` is their mean, since each was scored on other images."""
+    """Add the scores of the networks of all folds, each on its own images.
+
+    `validation` becomes their mean, since each network was scored on other images.
+    """
     pick = dataclasses.replace(
         pick, trials=pick.trials[:1], folds=frames.study.folds, validation=float(runs[frames.scored_by.recorded].mean())
     )
@@ -385,13 +401,15 @@ def calibrated_by(t: float, test: Predictions) -> Calibrated:
 
 
 def metric_temperature(metric: Metric, val: Predictions) -> float:
-    """What the metric divides a network's logits by; 1 where it is of uncalibrated ones."""
+    """Return the number that the metric divides a network's logits by, 1 where it is of uncalibrated ones."""
     return metric.temperature(val.logits, val.labels)
 
 
 def scored(about: Predictions, logits: np.ndarray, resamples: int, metric: Metric, temperature: float = 1.0) -> tuple[float, np.ndarray]:
-    """The score, and the same on resampled images [B], the same draws for every network. `temperature`: where the metric is of calibrated
-    probabilities."""
+    """Return the score, and the score on resampled images [B]. Every network gets the same draws.
+
+    `temperature` is used where the metric is of calibrated probabilities.
+    """
     weights = st.shared_weights(len(about.labels), about.groups, resamples)
     said = metric.said(logits, temperature if metric.calibrated else 1.0)
     one, again = (metric.score(about.labels, said, w, logits.shape[1]) for w in (None, weights))
@@ -456,7 +474,7 @@ def _rank(frames: Frames, pick: Pick) -> tuple[float, tuple[float, int, int]]:
 
 
 def _on_validation(frames: Frames, pick: Pick) -> float:
-    """Mean validation score of its runs."""
+    """Return the mean validation score of its runs."""
     if pick.folds > 1:
         return pick.validation
     t = frames.trials

@@ -117,7 +117,10 @@ def _names(own: Sequence[str], others: Sequence[str], given: Sequence[str] | Non
 
 
 def _read(name: str, files: Sequence[str], truth: Labels, metric: Metric) -> Side:
-    """Of costs, the class that costs least by the probabilities of a file, and the one that it names where it has none."""
+    """Read the predictions of a side.
+
+    For costs it takes the class that costs least by the probabilities of a file, or the class that it names where it has none.
+    """
     said = [read_predictions(f, truth, probable=metric.probable, costs=metric.costs is not None) for f in files]
     bound, shares = metric.bind(truth.classes), [s.probabilities for s in said]
     named = [bound.decide(s.probabilities) if metric.costs and s.probabilities is not None else s.named for s in said]

@@ -1,4 +1,4 @@
-"""The verdict on two sides as plain values, in the shape of a study's (docs/verdict.schema.json)."""
+"""The verdict on two sides as plain values, in the shape of a study's verdict (docs/verdict.schema.json)."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from analysis.page.verdict_values import FORMAT, known, pair_values, side_values
 
 
 def judged_values(found: Judged) -> dict[str, Any]:
-    """The metrics' own numbers; `margin` in the unit of the one decided on."""
+    """Return the verdict as plain values: the metrics' own numbers, with `margin` in the unit of the one decided on."""
     a, b = found.sides
     metrics: dict[str, dict[str, Any]] = {s.name: {} for s in found.sides}
     for row in side_rows(found):

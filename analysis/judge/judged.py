@@ -1,4 +1,4 @@
-"""The verdict on two sides: the estimators, tests and intervals of a study, on predictions that were read from tables."""
+"""The verdict on two sides, with the estimators, tests and intervals of a study, on predictions that were read from tables."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -31,14 +31,17 @@ from analysis.statistics.scored_runs import Runs
 from study.scoring.metric import Metric, find_metric
 
 METRICS = {"macro_f1": "macro_f1", "accuracy": "accuracy", "balanced_accuracy": "macro_recall"}
-"""What is told of every two sides, by name, and that of `statistics.resampling.METRICS`: balanced accuracy is the mean of the classes' recalls.
-All three are functions of counts by class, so one resampling of images serves them. The verdict's own may be any of `study.scoring`."""
+"""Metrics that are told of every two sides, with their names in `statistics.resampling.METRICS`.
+
+Balanced accuracy is the mean of the classes' recalls. All three are functions of counts by class, so one resampling of images serves
+them. The verdict's own metric may be any of `study.scoring`.
+"""
 Scope = Literal["training", "files"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Side:
-    """One of the two that are judged; several files are its seeds."""
+    """One of the two sides that are compared. Several files are its seeds."""
 
     name: str
     files: tuple[str, ...]
@@ -48,7 +51,7 @@ class Side:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Judged:
-    """All that is said of two sides. Scores are shares in [0, 1]; differences are A minus B."""
+    """The complete result for two sides. Scores are shares in [0, 1], and differences are A minus B."""
 
     truth: Labels
     sides: tuple[Side, Side]
@@ -65,8 +68,11 @@ class Judged:
 def judge(
     truth: Labels, a: Side, b: Side, *, metric: str = "macro_f1", margin: float | None = None, resamples: int = st.RESAMPLES
 ) -> Judged:
-    """Decides between A and B. `margin`: what is worth having, in the metric's unit. Where each side has two files or more, the files are what repeats, as
-    confirm runs do in a study, and every number is the study's; else the test images alone are in the intervals."""
+    """Decide between A and B. `margin` is the difference worth having, in the metric's unit.
+
+    Where each side has two files or more, the files are the repeats, as confirm runs are in a study, and every number is computed as in
+    a study. Otherwise the intervals contain the test images alone.
+    """
     asked = find_metric(metric).bind(truth.classes)
     asked.check(truth.labels)
     margin = asked.margin if margin is None else margin
@@ -94,7 +100,7 @@ def judge(
 
 
 def _gathered(truth: Labels, a: Side, b: Side, metric: Metric) -> Gathered:
-    """Both sides as a question's two strategies, whose runs one search found."""
+    """Return both sides as the two strategies of a question, whose runs one search found."""
     return Gathered(
         question=Question(dataset=str(truth.path), splits="official", backbone="", train_fraction=1.0),
         images=truth.images,
@@ -137,13 +143,13 @@ def _decided(gathered: Gathered, own: Sequence[Runs], e: Estimate, margin: float
 
 
 def _needs(e: Estimate, margin: float, scope: Scope) -> tuple[Need, ...]:
-    """What would decide it; of sides without repeats, more images alone."""
+    """Return what would decide the comparison. For sides without repeats that is more images only."""
     found = forecast(e, margin / 100)
     return found if scope == "training" else tuple(n for n in found if n.resource in ("image", "session"))
 
 
 def _collapses(own: Sequence[Runs], names: Sequence[str], scope: Scope, metric: Metric) -> list[str]:
-    """Why collapsed runs forbid to name a winner. Nothing is known of a search here, so the test score tells alone."""
+    """Return why collapsed runs forbid to name a winner. No search is known here, so only the test score tells."""
     if scope == "files":
         return []
     counted = count_collapses([r.scores for r in own], [np.full(len(r.scores), math.nan) for r in own], 1, metric.margin / 100)
@@ -160,7 +166,7 @@ def _means(by_class: Mapping[int, Scored]) -> dict[int, float]:
 
 
 def side_rows(found: Judged) -> list[dict[str, Any]]:
-    """A row a side and metric: mean, low, high, and the score of every file."""
+    """Return one row per side and metric: mean, low, high, and the score of every file."""
     rows = []
     for metric, by_side in found.scores.items():
         for name, (e, each) in by_side.items():

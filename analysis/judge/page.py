@@ -1,4 +1,4 @@
-"""One page without a script: the answer, the scores of both sides, and every class."""
+"""The page of a judged pair, without a script: the answer, the scores of both sides, and every class."""
 
 import math
 from typing import Any
@@ -17,27 +17,36 @@ PAGE = (
     + outputs.stamp("a verdict on predictions")
     + """
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
-<title>{{ a }} and {{ b }}</title><style>:root{color-scheme:light dark}body{font:16px/1.55 system-ui,sans-serif;max-width:64rem;margin:3rem auto;padding:0 1.2rem;overflow-wrap:anywhere}
-table{border-collapse:collapse;font-variant-numeric:tabular-nums}th,td{padding:.35rem 1rem .35rem 0;border-bottom:1px solid #8885;text-align:left}td.n,th.n{text-align:right;white-space:nowrap}.seen{font-weight:600}
+<title>{{ a }} and {{ b }}</title><style>:root{color-scheme:light dark}body{font:16px/1.55 system-ui,sans-serif;max-width:64rem;\
+margin:3rem auto;padding:0 1.2rem;overflow-wrap:anywhere}
+table{border-collapse:collapse;font-variant-numeric:tabular-nums}th,td{padding:.35rem 1rem .35rem 0;border-bottom:1px solid \
+#8885;text-align:left}td.n,th.n{text-align:right;white-space:nowrap}.seen{font-weight:600}
 .answer{font-size:1.25rem}</style></head><body>
 <h1>{{ a }} and {{ b }}</h1><p class="answer">{{ sentences[0] }}</p>
 {% for s in sentences[1:] %}<p>{{ s }}</p>{% endfor %}
 {% if warnings %}<h2>Know this first</h2><ul>{% for w in warnings %}<li>{{ w }}</li>{% endfor %}</ul>{% endif %}
-<h2>Scores, {{ unit }}</h2><p>Each with its 95 % interval. The verdict speaks of {{ metric }} alone, and a difference of {{ margin }} is worth having. The other differences are beside it: each interval is for itself (unadjusted).</p>
-<table><thead><tr><th>metric</th><th class="n">{{ a }}</th><th class="n">{{ b }}</th><th class="n">{{ a }} minus {{ b }}</th></tr></thead><tbody>
-{% for r in rows %}<tr><td>{{ r.metric }}</td><td class="n">{{ r.a }}</td><td class="n">{{ r.b }}</td><td class="n">{{ r.difference }}</td></tr>{% endfor %}</tbody></table>
-<h2>F1 by class, in points</h2><p>Each interval is for itself: of twenty classes without a difference, about one is bold. Bold: the interval leaves out zero.</p>
-<table><thead><tr><th>class</th><th class="n">test images</th><th class="n">{{ a }}</th><th class="n">{{ b }}</th><th class="n">{{ a }} minus {{ b }}</th></tr></thead><tbody>
-{% for r in classes %}<tr{% if r.seen %} class="seen"{% endif %}><td>{{ r.name }}</td><td class="n">{{ r.images }}</td><td class="n">{{ r.a }}</td><td class="n">{{ r.b }}</td><td class="n">{{ r.difference }}</td></tr>{% endfor %}</tbody></table>
+<h2>Scores, {{ unit }}</h2><p>Each with its 95 % interval. The verdict speaks of {{ metric }} alone, and a difference of {{ \
+margin }} is worth having. The other differences are beside it: each interval is for itself (unadjusted).</p>
+<table><thead><tr><th>metric</th><th class="n">{{ a }}</th><th class="n">{{ b }}</th><th class="n">{{ a }} minus {{ b }}</th>\
+</tr></thead><tbody>
+{% for r in rows %}<tr><td>{{ r.metric }}</td><td class="n">{{ r.a }}</td><td class="n">{{ r.b }}</td>\
+<td class="n">{{ r.difference }}</td></tr>{% endfor %}</tbody></table>
+<h2>F1 by class, in points</h2><p>Each interval is for itself: of twenty classes without a difference, about one is bold. Bold: \
+the interval leaves out zero.</p>
+<table><thead><tr><th>class</th><th class="n">test images</th><th class="n">{{ a }}</th><th class="n">{{ b }}</th>\
+<th class="n">{{ a }} minus {{ b }}</th></tr></thead><tbody>
+{% for r in classes %}<tr{% if r.seen %} class="seen"{% endif %}><td>{{ r.name }}</td><td class="n">{{ r.images }}</td>\
+<td class="n">{{ r.a }}</td><td class="n">{{ r.b }}</td><td class="n">{{ r.difference }}</td></tr>{% endfor %}</tbody></table>
 <h2>What was read</h2><table><thead><tr><th>side</th><th>file</th><th class="n">{{ metric }}</th></tr></thead><tbody>
 {% for r in files %}<tr><td>{{ r.side }}</td><td>{{ r.file }}</td><td class="n">{{ r.score }}</td></tr>{% endfor %}</tbody></table>
-<p>Labels: {{ labels }}, {{ images }} images of {{ classes|length }} classes. Images are drawn again {{ resamples }} times. The p value is {{ p }}.</p>
+<p>Labels: {{ labels }}, {{ images }} images of {{ classes|length }} classes. Images are drawn again {{ resamples }} times. The \
+p value is {{ p }}.</p>
 </body></html>"""
 )
 
 
 def render(found: Judged, resamples: int) -> str:
-    """The page, as HTML; every name on it is escaped."""
+    """Return the page as HTML. Every name on it is escaped."""
     a, b = (s.name for s in found.sides)
     p = found.pair.decision.p
     return (
@@ -63,7 +72,7 @@ def render(found: Judged, resamples: int) -> str:
 
 
 def _rows(found: Judged) -> list[dict[str, str]]:
-    """A row a metric, the one that was asked for first."""
+    """Return one row per metric, the requested one first."""
     by = {(r["metric"], r["side"]): r for r in side_rows(found)}
     d = found.pair.decision
     differences = {found.metric.key: _difference(found.pair.estimate.mean, d.low, d.high)} | {
@@ -83,7 +92,7 @@ def _rows(found: Judged) -> list[dict[str, str]]:
 
 
 def _classes(found: Judged) -> list[dict[str, Any]]:
-    """A row a class that occurs, the largest difference first."""
+    """Return one row per class that occurs, the largest difference first."""
     return [
         {
             "name": found.truth.classes[k],

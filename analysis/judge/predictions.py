@@ -1,4 +1,4 @@
-"""What a network said of the images, read from a table that was made anywhere: image, class, or a probability for every class."""
+"""Predictions of a network, read from a table that was made anywhere: image, and a class or a probability for every class."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -16,23 +16,29 @@ from study.question.naming import DataName
 from study.scoring.metric import Said
 
 SAID = ("predicted_class", "predicted", "prediction", "predicted_label", "predictions", "pred", "y_pred", "said", "class")
-"""What the column of classes is called, the surest name first."""
+"""Names of the column of predicted classes, the surest name first."""
 PERHAPS = ("label", "category")
-"""The same where no probabilities stand beside it: there it may be what is true."""
+"""Further names, used where no probabilities are in the table: beside those, such a column may hold the true class."""
 BESIDE = {
     *("probability", "confidence", "score", "problem", "network", "id", "index", "", "fold", "seed", "true", "truth", "y_true", "target")
 }
-"""Columns that may stand beside probabilities and are no class, unless a class has that name; so are those of splits, groups and weights."""
+"""Columns that may stand beside probabilities and are no class, unless a class has that name.
+
+Columns of splits, groups and weights are such too.
+"""
 NAMED = 3  # of what is wrong, with their lines
 SLACK = 0.01  # by which probabilities may miss a sum of 1, as rounded ones do
 
 
 def read_predictions(given: str, truth: Labels, *, probable: bool = False, costs: bool = False) -> Said:
-    """What it says of the images of `truth`, by their order: places in `truth.classes`, int64 [N], and where they are asked for, probabilities
-    float64 [N, C]. `probable`: they are needed; `costs`: they are taken where the file has them. `given`: a path, with ?image=COLUMN&label=COLUMN where they have other names.
+    """Return the predicted places in `truth.classes`, int64 [N], in the order of its images, and where asked for, probabilities float64
+    [N, C].
 
-    A column of classes is taken before probabilities; of these the highest is what was said, of equal ones the first class. Raises
-    ConfigError for columns that are not there, DataError with file and line for what is wrong with a row, and where the images differ.
+    `given` is a path, with ?image=COLUMN&label=COLUMN where the columns have other names. With `probable` probabilities are needed, and
+    with `costs` they are taken where the file has them. A column of classes is taken before probabilities. With probabilities, the
+    highest is the prediction, and of equal ones the first class.
+
+    Raises ConfigError for columns that are not there, DataError with file and line for a wrong row, and where the images differ.
     """
     named = named_table(given)
     path = named_path(named)
@@ -46,7 +52,8 @@ def read_predictions(given: str, truth: Labels, *, probable: bool = False, costs
         said = _column(others, named, "label", PERHAPS)
         if said and "label" not in named.options and truth.label_column.lower() in SAID:
             raise ConfigError(
-                f"{path} has a column {said}, and {truth.path}, which is read as the labels, a column {truth.label_column}: are they the other way "
+                f"{path} has a column {said}, and {truth.path}, which is read as the labels, a column {truth.label_column}: "
+                "are they the other way "
                 f"round? The labels come last. If all is right, say {path}?label={said}."
             )
     if probable and not _of_classes(others, truth):
@@ -84,7 +91,8 @@ def read_predictions(given: str, truth: Labels, *, probable: bool = False, costs
             said_of[name] = place
     if unknown:
         raise DataError(
-            f"{path}: says classes that {truth.path} has not ({some(unknown, NAMED)}); spell them as there ({some(truth.classes, 5)}), or, "
+            f"{path}: says classes that {truth.path} has not ({some(unknown, NAMED)}); spell them as there "
+            f"({some(truth.classes, 5)}), or, "
             "where the test images hold none of them, name all classes with --classes."
         )
     order = _in_order(said_of, lines, truth, path)
@@ -93,7 +101,7 @@ def read_predictions(given: str, truth: Labels, *, probable: bool = False, costs
 
 
 def _column(header: Sequence[str], named: DataName, role: str, names: Sequence[str]) -> str | None:
-    """The table's column of a role. Raises ConfigError where one was named that is not there."""
+    """Return the table's column of a role, or None. Raises ConfigError where a column was named that is not there."""
     wanted = named.options.get(role)
     lower = {h.strip().lower(): h for h in reversed(header)}
     if wanted is None:
@@ -104,13 +112,13 @@ def _column(header: Sequence[str], named: DataName, role: str, names: Sequence[s
 
 
 def _of_classes(header: Sequence[str], truth: Labels) -> dict[str, int]:
-    """By column, the class whose probability it holds: called as the class, or p(CLASS)."""
+    """Return by column the class whose probability it holds. The column is called like the class, or p(CLASS)."""
     named = {form: k for k, c in enumerate(truth.classes) for form in (c, f"p({c})")}
     return {h: named[h] for h in header if h in named}
 
 
 def _probability_columns(header: Sequence[str], truth: Labels, path: Path) -> dict[str, int]:
-    """As `_of_classes`, one of every class and no other. Raises ConfigError, DataError."""
+    """Return `_of_classes`, with one column for every class and no other. Raises ConfigError, DataError."""
     found = _of_classes(header, truth)
     if not found:
         raise ConfigError(
@@ -124,15 +132,15 @@ def _probability_columns(header: Sequence[str], truth: Labels, path: Path) -> di
     aside = BESIDE | {n for role in ("split", "group", "weight", "names", "label") for n in NAMES[role]}
     if strange := [h for h in header if h not in found and h.strip().lower() not in aside]:
         raise DataError(
-            f"{path}: its column {shown(some(strange, NAMED))} is no class of {truth.path}; take it out, or, where the test images hold none "
+            f"{path}: its column {shown(some(strange, NAMED))} is no class of {truth.path}; take it out, or, where the test "
+            "images hold none "
             "of that class, name all classes with --classes."
         )
     return found
 
 
 def _shares(row: Mapping[str, str], columns: Mapping[str, int], where: str, *, whole: bool) -> list[float]:
-    """The probability of every class, of equal highest ones the first is said; `whole`: they must sum to 1. Raises DataError for what is no
-    probability."""
+    """Return the probability of every class. With `whole` they must sum to 1. Raises DataError for a value that is no probability."""
     shares = [0.0] * len(columns)
     for column, k in columns.items():
         try:
@@ -141,7 +149,8 @@ def _shares(row: Mapping[str, str], columns: Mapping[str, int], where: str, *, w
             shares[k] = math.nan
         if not 0 <= shares[k] <= 1:
             raise DataError(
-                f"{where}: {shown(column[:80])} is {shown(row.get(column, '')[:40])!r}; must be a probability, 0 to 1 (of logits, give the "
+                f"{where}: {shown(column[:80])} is {shown(row.get(column, '')[:40])!r}; must be a probability, 0 to 1 (of "
+                "logits, give the "
                 "softmax, or a column class)."
             )
     if whole and abs(sum(shares) - 1) > SLACK:
@@ -150,7 +159,7 @@ def _shares(row: Mapping[str, str], columns: Mapping[str, int], where: str, *, w
 
 
 def _in_order(said_of: Mapping[str, int], lines: Mapping[str, str], truth: Labels, path: Path) -> list[str]:
-    """The names in the file of the images of the labels, in their order. Raises DataError where the two hold other images."""
+    """Return the file's names of the labels' images, in their order. Raises DataError where the two have different images."""
     wanted = truth.images.tolist()
     found = {n: n for n in said_of} if any(w in said_of for w in wanted) else _by_last_part(said_of, wanted)
     if absent := [w for w in wanted if w not in found]:
@@ -161,14 +170,15 @@ def _in_order(said_of: Mapping[str, int], lines: Mapping[str, str], truth: Label
     known = {*wanted, *truth.aside}
     if found.keys() == said_of.keys() and (extra := [n for n in said_of if n not in known]):
         raise DataError(
-            f"{path}: {len(extra)} of its images are not in {truth.path} ({some([f'{n[:120]}, {lines[n]}' for n in extra], NAMED)}); label them "
+            f"{path}: {len(extra)} of its images are not in {truth.path} "
+            f"({some([f'{n[:120]}, {lines[n]}' for n in extra], NAMED)}); label them "
             "there, or take them out here."
         )
     return [found[w] for w in wanted]
 
 
 def _by_last_part(said_of: Mapping[str, int], wanted: Sequence[str]) -> Mapping[str, str]:
-    """By name wanted, that in the file. Where no name is the same but those without their folders are, and each is there once: by the last parts."""
+    """Return the file's name by wanted name, matched without folders where only those agree and each occurs once."""
 
     def last(name: str) -> str:
         return name.replace("\\", "/").rpartition("/")[2]

@@ -1,4 +1,4 @@
-"""The answers at a glance as HTML: for the page's first screen, a notebook and a tracker."""
+"""The answers at a glance as HTML, for the page's first screen, a notebook and a tracker."""
 
 import math
 from collections.abc import Sequence
@@ -17,17 +17,17 @@ MOST = 8  # strategies in a card; the page has all of them below
 
 
 def environment() -> Environment:
-    """Return what fills the templates: every text is escaped, and a name that is missing is an error."""
+    """Return the template environment. It escapes every text, and a name that is missing is an error."""
     return Environment(autoescape=True, undefined=StrictUndefined, loader=FileSystemLoader(HERE), trim_blocks=True, lstrip_blocks=True)
 
 
 def cards(answers: Sequence[Answer]) -> dict[str, Any]:
-    """Return what `sections/cards.html` shows: `answers` and the `summary` over several data sets."""
+    """Return the values of `sections/cards.html`: `answers` and the `summary` over several data sets."""
     return {"answers": [_card(a) for a in answers], "summary": summary(answers)}
 
 
 def cards_html(answers: Sequence[Answer]) -> str:
-    """Return the cards with their own look, as a notebook shows them."""
+    """Return the cards with their own style sheet, as a notebook shows them."""
     style = (HERE / "card.css").read_text(encoding="utf-8")
     return f"<style>{style}</style>{environment().get_template('sections/cards.html').render(cards(answers))}"
 
@@ -75,7 +75,7 @@ def _points(r: Standing) -> str:
 
 
 def _axis(ends: Sequence[float]) -> tuple[float, float]:
-    """From a multiple of 10 points below the smallest to one above the largest, within 0 and 100."""
+    """Return the ends of the axis: multiples of 10 points around the smallest and the largest value, within 0 and 100."""
     if not ends:
         return 0.0, 1.0
     low, high = int(10 * min(ends)), -int(-10 * max(ends) // 1)
@@ -90,7 +90,7 @@ def _wide_axis(ends: Sequence[float]) -> tuple[float, float]:
 
 
 def _ticks(start: float, end: float) -> list[float]:
-    """At most six round values from the axis' start to its end, both among them."""
+    """Return at most six round values from the axis' start to its end, both included."""
     if end - start > 1 or round(10 * (end - start), 6) % 1:
         return [start + k * (end - start) / 5 for k in range(6)]
     steps = round(10 * (end - start))

@@ -1,4 +1,4 @@
-"""The best trials of each search with their settings, and what became of those that were confirmed."""
+"""The best trials of each search with their settings, and the results of those that were confirmed."""
 
 from typing import Any
 
@@ -13,8 +13,11 @@ MOST = 10  # a question
 
 
 def leaderboard(frames: Frames, findings: Findings) -> pd.DataFrame:
-    """question, place, strategy, number, validation (higher is better; optimistic, the search chose by it), test (mean over confirm runs of the
-    configuration's cell, where it was chosen), epochs, seconds, settings in words, trial_id."""
+    """Return one row per trial, the best of each search.
+
+    The columns are question, place, strategy, number, validation (higher is better, optimistic because the search chose by it), test
+    (mean over confirm runs of the configuration's cell, where it was chosen), epochs, seconds, settings in words, trial_id.
+    """
     scored = frames.scored()
     if not len(scored):
         return pd.DataFrame()
@@ -44,6 +47,6 @@ def leaderboard(frames: Frames, findings: Findings) -> pd.DataFrame:
 
 
 def settings(row: dict[str, Any], names: list[str]) -> str:
-    """Of the searched fields, those that the trial has."""
+    """Return in words those of the searched fields that the trial has."""
     found = {name: row.get(f"hp/{name}") for name in names}
     return in_words({k: v for k, v in found.items() if v is not None and v == v})

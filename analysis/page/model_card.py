@@ -102,7 +102,10 @@ def _training(frames: Frames, p: Pick) -> list[str]:
 def _scores(frames: Frames, found: Findings, p: Pick) -> list[str]:
     if p.test is None and p.delivered is None:
         return [
-            f"Not confirmed: nothing is known but its validation {p.metric.words}, {p.metric.shown(p.validation):.1f}, by which it was chosen: optimistic."
+            (
+                f"Not confirmed: nothing is known but its validation {p.metric.words}, {p.metric.shown(p.validation):.1f}, by "
+                "which it was chosen: optimistic."
+            )
         ]
     unit = "Points" if p.metric.unit == "points" else f"{p.metric.title} {p.metric.unit}"
     out = [f"{unit}; intervals are 95 %.", "", f"| {p.metric.words} | score | interval contains |", "| --- | ---: | --- |"]

@@ -1,4 +1,4 @@
-"""One look for every figure: a colour-blind-safe colour per strategy (Okabe and Ito), readable in print, light and dark."""
+"""The common look of all figures: a colour-blind-safe colour per strategy (Okabe and Ito), readable in print, light and dark."""
 
 import html
 import math
@@ -23,7 +23,7 @@ MARGIN = {"l": 70, "r": 20, "t": 64, "b": 60}  # pixels; the legend is in the on
 
 
 def _place(strategy: str) -> tuple[int, int]:
-    """(place among the colours, times the colours ran out before): by the contents page, so that a strategy looks the same in every study."""
+    """Return (place among the colours, number of times the colours ran out before), the same for a strategy in every study."""
     known = [*FIRST, *LINES, *(s for s in STRATEGIES if s not in FIRST)]
     turn, place = divmod(known.index(strategy) if strategy in known else len(known), len(OKABE_ITO))
     return place, turn
@@ -34,12 +34,15 @@ def colour(strategy: str) -> str:
 
 
 def symbol(strategy: str) -> str:
-    """Shape says the same as colour, for those who print in grey; where colours come again, each goes with another shape."""
+    """Return the shape of a strategy, which tells the same as its colour to those who print in grey.
+
+    Where colours repeat, each comes with another shape.
+    """
     return SYMBOLS[sum(_place(strategy)) % len(SYMBOLS)]
 
 
 def dash(strategy: str) -> str:
-    """For lines without marks."""
+    """Return the dash of a strategy, for lines without marks."""
     return DASHES[_place(strategy)[1] % len(DASHES)]
 
 
@@ -49,17 +52,18 @@ def faded(strategy: str, alpha: float = 0.18) -> str:
 
 
 def label(text: object) -> str:
-    """Names from the data: Plotly reads its texts as HTML."""
+    """Escape a name from the data, since Plotly reads its texts as HTML."""
     return html.escape(str(text))
 
 
 def facets(
     questions: Iterable[Question], *, height: int, across: Sequence[str] = (), **spacing: float
 ) -> tuple[go.Figure, dict[Question, list[dict[str, int]]]]:
-    """A figure with the panels of each question, and where they are: `figure.add_scatter(..., **places[question][0])`.
+    """Return a figure with the panels of each question, and their places: `figure.add_scatter(..., **places[question][0])`.
 
-    Every figure has its questions in one order. One panel a question, its name above, MOST_ACROSS side by side; or, with `across`, a row of one
-    panel for each of these, scores on one scale. `height`: pixels of a figure with one row of panels.
+    Every figure has its questions in one order. There is one panel per question, its name above, MOST_ACROSS side by side. With
+    `across` there is a row per question with one panel for each of its names, scores on one scale. `height` is in pixels, for a figure
+    with one row of panels.
     """
     asked = sorted(set(questions))
     each = len(across) or 1
@@ -78,7 +82,7 @@ def facets(
 
 
 def named(strategy: str) -> dict[str, str]:
-    """Of a trace: the legend names a strategy once, and a click there hides all of its traces."""
+    """Return the legend settings of a trace: the legend names a strategy once, and a click there hides all of its traces."""
     return {"name": label(strategy), "legendgroup": strategy}
 
 
@@ -91,12 +95,15 @@ def _name_once(figure: go.Figure) -> None:
 
 
 def broken(name: str) -> str:
-    """A field's name as the title of a narrow axis: on two lines at its underscores."""
+    """Return a field's name as the title of a narrow axis, on several lines at its underscores."""
     return "_<br>".join(label(part) for part in name.split("_"))
 
 
 def styled(figure: go.Figure, *, height: int | None = None) -> go.Figure:
-    """Transparent paper and no colour of its own for text: the page sets both, for light and dark. `height`: pixels, where not set yet."""
+    """Make the paper transparent and leave the colour of texts to the page, for light and dark.
+
+    `height` is in pixels, for a figure that has none yet.
+    """
     _name_once(figure)
     figure.update_layout(
         height=height or figure.layout.height,
@@ -126,7 +133,7 @@ def band(
     at: dict[str, int],
     metric: Metric = DEFAULT,
 ) -> None:
-    """An interval along a curve, in the strategy's faded colour. `low` and `high`: scores, drawn as people read them."""
+    """Draw an interval along a curve in the strategy's faded colour. `low` and `high` are scores, drawn as people read them."""
     figure.add_scatter(
         x=[*x, *x[::-1]],
         y=[*metric.shown(high), *metric.shown(low[::-1])],
@@ -152,9 +159,10 @@ def strips(
     shown: str,
     at: dict[str, int],
 ) -> None:
-    """A line of marks for each of `lines` (values of column `line`), strategies in `order` below one another: every run small, their mean large.
+    """Draw a line of marks for each of `lines` (values of column `line`), strategies in `order`: every run small, their mean large.
 
-    `value`: a column of shares; `shown`: how a hover writes it, in points."""
+    `value` is a column of shares, and `shown` its format in a hover, in points.
+    """
     for k, strategy in enumerate(order):
         own = rows[rows.strategy == strategy]
         own = own.assign(height=[lines.index(name) + 0.7 * ((k + 0.5) / len(order) - 0.5) for name in own[line]])
@@ -173,12 +181,12 @@ def strips(
 
 
 def not_measured(name: str) -> str:
-    """Why a figure of measurement `name` is not drawn."""
+    """Return why a figure of measurement `name` is not drawn."""
     return f"not measured: python -m study.measure RESULTS/STUDY {name}"
 
 
 def empty(reason: str) -> go.Figure:
-    """Never an empty figure without a reason on it."""
+    """Return a figure that shows the reason why it is empty."""
     figure = styled(go.Figure(), height=160)
     figure.add_annotation(text=label(reason), showarrow=False, x=0.5, y=0.5, xref="paper", yref="paper", font={"size": 15})
     figure.update_xaxes(visible=False)

@@ -1,13 +1,14 @@
-"""Runs that collapsed: far below their strategy's other runs, and far below what their own settings had reached in the search.
+"""Collapsed runs: far below their strategy's other runs, and far below what their own settings had reached in the search.
 
-A strategy that now and then loses almost everything is another answer than a strategy that is a little worse, and means cannot tell: at
-five runs, a strategy that collapses in 15 % of runs shows none of it in 44 % of studies. So collapsed runs are counted, with what the
-count leaves open, the median stands beside the mean, and below ten runs nobody wins over or with a collapse.
+A strategy that sometimes loses almost everything is a different answer from a strategy that is a little worse, and means cannot tell
+them apart. With five runs, a strategy that collapses in 15 % of runs shows none of it in 44 % of studies. So collapsed runs are
+counted, with the uncertainty of that count, and the median stands beside the mean. With fewer than ten runs, a collapse on either side
+forbids to name a winner.
 
-The test score alone cannot tell a run that collapsed from one whose search found poor settings, which is the search's luck and inside the
-interval. What can is the validation score at the run's last epoch minus the one with which its settings won their search: poor settings
-scored low both times. Of simulated pairs of which no run had collapsed, 13 to 35 % were barred by the test score alone, 2 to 4 % are by both
-(docs/verdict.md).
+The test score alone cannot tell a collapsed run from one whose search found poor settings. Poor settings are bad luck of the search and
+belong inside the interval. The validation score at the run's last epoch minus the one with which its settings won their search can
+tell: poor settings scored low both times. Of simulated pairs without a collapsed run, the test score alone barred 13 to 35 %, both
+together bar 2 to 4 % (docs/verdict.md).
 """
 
 from collections.abc import Sequence
@@ -27,7 +28,7 @@ LEAST_DROP = 5.0  # a run within five points of the median has not collapsed, ho
 
 @dataclass(frozen=True, kw_only=True)
 class Collapse:
-    """Which of one strategy's runs collapsed."""
+    """The collapsed runs of one strategy."""
 
     which: tuple[bool, ...]  # in the order of its runs
     at_most: float  # one-sided 95 % upper bound of the rate (Clopper and Pearson 1934): 0 of 5 still allows 45 %
@@ -43,11 +44,14 @@ class Collapse:
 
 
 def robust_sd(scores: Sequence[np.ndarray]) -> float:
-    """Of one run, from the differences between runs [K] of the same strategy, over several strategies; unbiased for normal scores.
+    """Return the standard deviation of one run, pooled over strategies, from differences between runs [K] of the same strategy.
 
-    After Rousseeuw and Croux (1993), with a higher quantile for so few runs. Deviations from the median would do as well with many; of
-    three strategies with five runs each they know half as much, and bar twice as many pairs without a collapse. Runs that do not differ at
-    all say nothing of how far runs differ: a single one, and those of a strategy without chance. 0 where no strategy says anything.
+    It is unbiased for normal scores. The estimator is that of Rousseeuw and Croux (1993), with a higher quantile for so few runs.
+    Deviations from the median would do as well with many runs. With three strategies of five runs each they carry half as much
+    information, and bar twice as many pairs without a collapse.
+
+    Runs that do not differ at all say nothing about the spread: a single run, and the runs of a strategy without randomness. The result
+    is 0 where no strategy says anything.
     """
     between = [pdist(s[:, None], "cityblock") for s in scores if len(s) > 1 and np.ptp(s) > 0]
     expected = np.sqrt(2) * special.ndtri((1 + QUANTILE) / 2)
@@ -55,10 +59,11 @@ def robust_sd(scores: Sequence[np.ndarray]) -> float:
 
 
 def count_collapses(scores: Sequence[np.ndarray], over_search: Sequence[np.ndarray], searches: int, point: float = 0.01) -> list[Collapse]:
-    """Of all strategies of a question together, since how far runs differ is pooled over them.
+    """Count the collapsed runs of all strategies of a question together, since the spread between runs is pooled over strategies.
 
-    `scores` [K] of each: on test. `over_search` [K]: validation score at the run's last epoch minus the one with which its settings won
-    their search; NaN where that is not known. `searches`: of each strategy, whose settings its runs trained. `point`: of the metric.
+    `scores` holds the test scores [K] of each strategy. `over_search` holds [K] differences: validation score at the run's last epoch
+    minus the one with which its settings won their search, NaN where not known. `searches` is the number of searches whose settings a
+    strategy's runs trained. `point` is one point of the metric.
     """
     sds = ROBUST_SDS if searches > 1 else ONE_SEARCH_SDS
     known = [r[np.isfinite(r)] for r in over_search]
@@ -67,7 +72,10 @@ def count_collapses(scores: Sequence[np.ndarray], over_search: Sequence[np.ndarr
 
 
 def _which(scores: np.ndarray, over_search: np.ndarray, sd: float, sd_over: float, sds: float, least: float) -> np.ndarray:
-    """[K]. Where less than two runs can be held against their search, the test score must do alone, and be further below."""
+    """Return a mask [K] of the collapsed runs.
+
+    Where fewer than two runs can be compared with their search, the test score decides alone, and a run must be further below.
+    """
     below = np.median(scores) - scores
     known = np.isfinite(over_search)
     alone = below > max(ALONE_SDS * sd, least)
@@ -79,14 +87,14 @@ def _which(scores: np.ndarray, over_search: np.ndarray, sd: float, sd_over: floa
 
 
 def count(scores: np.ndarray, which: np.ndarray) -> Collapse:
-    """`which` [K] of one strategy's runs collapsed."""
+    """Count one strategy's collapsed runs. `which` [K] is True for those."""
     k, n = int(which.sum()), len(which)
     at_most = 1.0 if k == n else float(stats.beta.ppf(0.95, k + 1, n - k))
     return Collapse(which=tuple(map(bool, which)), at_most=at_most, median=float(np.median(scores)))
 
 
 def collapse_reason(a: Collapse, b: Collapse) -> str | None:
-    """Why no winner may be called between two strategies; None where collapses do not forbid it."""
+    """Return why collapses forbid to name a winner between two strategies, or None where they do not."""
     worst = max((a, b), key=lambda c: (c.collapsed > 0 and c.runs < ENOUGH_RUNS, c.collapsed))
     if worst.collapsed == 0 or worst.runs >= ENOUGH_RUNS:
         return None

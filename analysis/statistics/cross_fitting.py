@@ -1,33 +1,40 @@
-"""How sure a score is, or the difference of two, when every image was a test image once: nested cross-fitting over K outer folds.
+"""Uncertainty of a score, or of the difference of two, when every image was a test image once: nested cross-fitting over K outer folds.
 
-Search r owns outer fold r mod K. Its trials see the other folds alone, and its winner predicts the images of that fold. So search, seed and
-training images are drawn anew in each fold, and no setting was chosen on an image that it is tested on. A **pass** is one prediction of
-every image: K searches, one a fold. With K m searches there are m passes.
+Search r owns outer fold r mod K. Its trials see the other folds only, and its winner predicts the images of that fold. So search, seed
+and training images are drawn anew in each fold, and no setting was chosen on an image that it is tested on. A **pass** is one
+prediction of every image: K searches, one a fold. With K m searches there are m passes.
 
-- **Score**: predictions are pooled over folds, and the score of a pass is computed from them once. Scores by fold would rest on a fifth of the
-  images each. With several passes it is the mean over passes.
-- **Influence**: psi_i is what image i contributes to the score (influence.py), linearised at the mean counts of all passes. Metrics that are
-  no function of counts are linearised at each pass, and how far a pass lies from their mean is shared evenly by its images. Images of one session
-  and copies of one image are a unit: their influences are summed, and they must lie in one fold.
+- **Score**: predictions are pooled over folds, and the score of a pass is computed from them once. Scores by fold would rest on a fifth
+  of the images each. With several passes it is the mean over passes.
+- **Influence**: psi_i is the contribution of image i to the score (influence.py), linearised at the mean counts of all passes. Metrics
+  that are no function of counts are linearised at each pass, and the distance of a pass from the mean of passes is shared evenly by its
+  images. Images of one session and copies of one image are a unit: their influences are summed, and they must lie in one fold.
 
-The variance of a difference A - B has two parts, as everywhere in this analysis (intervals.py): what repeats (searches, with their seeds and
-training images), each strategy its own, joined as Welch does; and images, which both strategies share and are paired over, d = psi_A - psi_B.
-With u_k the sum of psi over fold k:
+The variance of a difference A - B has two parts, as everywhere in this analysis (intervals.py). The first is the repeats (searches,
+with their seeds and training images), for each strategy its own, joined as Welch does. The second is the images, which both strategies
+share and are paired over, d = psi_A - psi_B. With u_k the sum of psi over fold k:
 
-| | one pass | two and more (preferred) |
-| --- | --- | --- |
-| repeats | of each strategy: variance of its u_k between folds, K/(K-1) sum u_k^2, less what images of that number bring, N/(N-K) sum (psi_i - mean of its fold)^2; at least 0, df K - 1. Both together at least what the same finds for d | sum over folds of S_k^2 / m, S_k^2 the variance of u_k over the fold's m searches; df K (m - 1) |
-| images | N/(N-K) sum (d_i - mean of its fold)^2, df N - K | N/(N-1) times the mean product of two DIFFERENT passes' influences, summed over images; df N - 1 |
+One pass:
 
-"At least what the same finds for d": both estimate the same variance from K numbers, and cut at 0 each is too small too often. Without it winners
-are named falsely in up to 8 % of simulated studies of one pass, with it in 5 to 6 % at most.
+- repeats: for each strategy the variance of its u_k between folds, K/(K-1) sum u_k^2, less the contribution of as many images, N/(N-K)
+  sum (psi_i - mean of its fold)^2. It is at least 0, df K - 1. Both strategies together are at least what the same formula finds for d.
+- images: N/(N-K) sum (d_i - mean of its fold)^2, df N - K.
 
-Repeats and images together are at least N/(N-1) sum d_i^2, the variance through images alone (Bayle et al. 2020), which is no interval by
-itself: where a search moves the scores of a whole fold, it is far too small. Cochran and Cox (1950) weigh the quantiles of the two parts. K = 1
-with m >= 2 is the analysis of a single split, `intervals.difference`, to first order.
+Two and more passes (preferred):
 
-What all folds' training sets have in common, since they overlap, no design on these N images can see: claims are about networks trained on
-them. The bars that this holds, and where it does not, are in docs/verdict.md; `benchmarks/folds.py` measures them.
+- repeats: the sum over folds of S_k^2 / m, with S_k^2 the variance of u_k over the fold's m searches, df K (m - 1).
+- images: N/(N-1) times the mean product of two DIFFERENT passes' influences, summed over images, df N - 1.
+
+The rule "at least what the same formula finds for d" is needed because both estimate the same variance from K numbers, and each is too
+small too often when cut at 0. Without the rule, winners are named falsely in up to 8 % of simulated studies of one pass, with it in at
+most 5 to 6 %.
+
+Repeats and images together are at least N/(N-1) sum d_i^2, the variance through images alone (Bayle et al. 2020). That is no interval
+by itself: where a search moves the scores of a whole fold, it is far too small. Cochran and Cox (1950) weigh the quantiles of the two
+parts. K = 1 with m >= 2 is the analysis of a single split, `intervals.difference`, to first order.
+
+The training sets of all folds overlap, and no design on these N images can see what they have in common: claims are about networks
+trained on them. The error rates that this holds, and where it does not, are in docs/verdict.md. `benchmarks/folds.py` measures them.
 """
 
 import math
@@ -47,7 +54,7 @@ from study.scoring.metric import DEFAULT, Metric, Said
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class OuterFolds:
-    """One set of images, cut into folds. Raises DataError where a group lies in two folds: its images would be training and test images."""
+    """A set of images cut into folds. Raises DataError where a group lies in two folds: its images would be training and test images."""
 
     labels: np.ndarray  # [N] class indices
     fold: np.ndarray  # [N], whatever names the folds
@@ -66,35 +73,35 @@ class OuterFolds:
 
     @cached_property
     def member(self) -> np.ndarray:
-        """[N] which unit an image belongs to: its group, or itself."""
+        """Return [N] the unit of each image: its group, or the image itself."""
         return np.arange(len(self.labels)) if self.groups is None else np.unique(self.groups, return_inverse=True)[1]
 
     @cached_property
     def place(self) -> np.ndarray:
-        """[N] fold numbers from 0."""
+        """Return [N] the fold of each image, from 0."""
         return np.unique(self.fold, return_inverse=True)[1]
 
     @cached_property
     def sizes(self) -> np.ndarray:
-        """[G] images of each unit."""
+        """Return [G] the number of images of each unit."""
         return np.bincount(self.member).astype(float)
 
     @cached_property
     def unit_place(self) -> np.ndarray:
-        """[G] the fold of each unit."""
+        """Return [G] the fold of each unit."""
         out = np.zeros(len(self.sizes), int)
         out[self.member] = self.place
         return out
 
     @cached_property
     def fold_sizes(self) -> np.ndarray:
-        """[K] images of each fold."""
+        """Return [K] the number of images of each fold."""
         return np.bincount(self.place).astype(float)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class CrossFitted:
-    """One strategy's out-of-fold predictions, scored."""
+    """Scores and influences of one strategy's out-of-fold predictions."""
 
     scores: np.ndarray  # [m] by pass, from counts pooled over folds
     influence: np.ndarray  # [m, G] summed over each unit's images
@@ -108,14 +115,17 @@ class CrossFitted:
 
 
 def fitted(scores: np.ndarray, psi: np.ndarray, folds: OuterFolds, metric: Metric = DEFAULT) -> CrossFitted:
-    """`scores` [m] by pass, `psi` [m, N] what each image contributes to them (influence.py)."""
+    """Build the result from `scores` [m] by pass and `psi` [m, N], the contribution of each image to them (influence.py)."""
     units = np.stack([np.bincount(folds.member, p, len(folds.sizes)) for p in psi])
     by_fold = np.stack([np.bincount(folds.unit_place, u, len(folds.fold_sizes)) for u in units])
     return CrossFitted(scores=scores, influence=units, by_fold=by_fold, folds=folds, metric=metric)
 
 
 def cross_fit(predicted: np.ndarray, folds: OuterFolds, metric: str = DEFAULT.name) -> CrossFitted:
-    """`predicted` [m, N] class indices: in each pass every image's class as named by the network that had its fold held out."""
+    """Score the out-of-fold predictions of one strategy.
+
+    `predicted` [m, N] holds class indices: in each pass every image's class as predicted by the network that did not see its fold.
+    """
     found = [counts(p, folds.labels, folds.classes) for p in predicted]
     mean = Counts(**{name: np.mean([getattr(c, name) for c in found], axis=0) for name in ("hits", "said", "truth")})
     return fitted(np.array([float(METRICS[metric](c)) for c in found]), influences(metric, predicted, folds.labels, mean), folds)
@@ -129,12 +139,12 @@ def cross_fit_asked(said: Sequence[Said], folds: OuterFolds, metric: Metric) -> 
 
 
 def mean_estimate(own: CrossFitted) -> Estimate:
-    """The score of a network that the strategy's search finds, expected over searches, seeds and images."""
+    """Return the expected score of a network that the strategy's search finds, over searches, seeds and images."""
     return _estimate([own])
 
 
 def difference(a: CrossFitted, b: CrossFitted) -> Estimate:
-    """A minus B on the same folds, paired by image; the numbers of passes may differ."""
+    """Return A minus B on the same folds, paired by image. The numbers of passes may differ."""
     return _estimate([a, b])
 
 
@@ -143,7 +153,7 @@ def _estimate(sides: Sequence[CrossFitted]) -> Estimate:
     signs = (1.0, -1.0)[: len(sides)]
 
     def joined(name: str) -> np.ndarray:
-        """Of the strategy, or of both: A minus B, means over passes."""
+        """Return the mean over passes, of the one strategy or of A minus B."""
         return np.sum([sign * getattr(s, name).mean(axis=0) for sign, s in zip(signs, sides, strict=True)], axis=0)
 
     d = joined("influence")
@@ -172,14 +182,14 @@ def _estimate(sides: Sequence[CrossFitted]) -> Estimate:
 
 
 def _between_folds(influence: np.ndarray, by_fold: np.ndarray, folds: OuterFolds) -> Part:
-    """How far the folds' sums [K] lie apart beyond what their images' [G] bring. NaN for a single fold, which tells nothing of another."""
+    """Return the variance of the folds' sums [K] beyond what their images [G] contribute, or NaN for a single fold."""
     between, df = variance_of_sum(by_fold, folds.fold_sizes, np.zeros(len(by_fold), int))
     within = variance_of_sum(influence, folds.sizes, folds.unit_place)[0]
     return Part(variance=float(np.maximum(between - within, 0.0)), df=df, count=len(by_fold))
 
 
 def _at_least(own: Sequence[Part], joint: Part) -> tuple[Part, ...]:
-    """The strategies' own parts, scaled where the difference itself tells of more than both together."""
+    """Scale the strategies' own parts up where the difference itself shows more variance than both together."""
     total = sum(p.variance for p in own)
     if not joint.variance > total:
         return tuple(own)
@@ -187,24 +197,26 @@ def _at_least(own: Sequence[Part], joint: Part) -> tuple[Part, ...]:
 
 
 def _between_searches(own: CrossFitted) -> Part:
-    """Several passes: how far the searches of one fold lie apart, summed over folds."""
+    """Return the variance between the searches of one fold, summed over folds, where there are several passes."""
     m, k = own.by_fold.shape
     return Part(variance=float(own.by_fold.var(axis=0, ddof=1).sum()) / m, df=k * (m - 1), count=k * m)
 
 
 def _shared(sides: Sequence[CrossFitted], d: np.ndarray) -> float:
-    """The sum over units of d^2 less what single searches add to it: products of different passes of one strategy only."""
+    """Return the sum over units of d^2 without what single searches add, from products of different passes of one strategy only."""
     own = [float((s.influence.sum(axis=0) ** 2).sum() - (s.influence**2).sum()) / (s.passes * (s.passes - 1)) for s in sides]
     squares = [float((s.influence.mean(axis=0) ** 2).sum()) for s in sides]
     return max(float((d**2).sum()) + sum(own) - sum(squares), 0.0)
 
 
 def variance_of_sum(values: np.ndarray, sizes: np.ndarray, whole: np.ndarray) -> tuple[float, float]:
-    """(variance of the sum of `values` [G] through units drawn independently, its degrees of freedom).
+    """Return (variance of the sum of `values` [G] through units drawn independently, its degrees of freedom).
 
-    `sizes` [G] images a unit; `whole` [G] which whole it is a part of: a unit is expected to bring its share, by size, of its whole. Units
-    differ as wholes do, by an amount in proportion to their size (sessions). Units of one image each give N/(N-K) times the sum of squares,
-    and N - K degrees of freedom; others what makes the former unbiased, and Satterthwaite's. NaN where every whole is one unit.
+    `sizes` [G] is the number of images per unit, `whole` [G] the fold that a unit is part of. A unit is expected to contribute its
+    share, by size, of its fold's sum. Units differ as folds do, by an amount in proportion to their size (sessions).
+
+    Units of one image each give N/(N-K) times the sum of squares, and N - K degrees of freedom. Other units get the factor that makes
+    the variance unbiased, and Satterthwaite's degrees of freedom. NaN where every fold is one unit.
     """
     total = np.bincount(whole, sizes)
     w = sizes / total[whole]

@@ -157,7 +157,7 @@ def not_separated_from_best(strategies: Sequence[str], decisions: Mapping[tuple[
 
 
 def expected_loss(e: Estimate) -> float:
-    """What choosing B costs on average where A minus B is `e`: the mean of max(A - B, 0) over the confidence distribution; NaN for one run."""
+    """Return the mean cost of choosing B where A minus B is `e`: max(A - B, 0) over the confidence distribution. NaN for one run."""
     reach = min(max(e.mean, 0.0) + 4 * e.half_width(), 2.0 * e.metric.width) if not math.isnan(e.variance) else math.nan
     if not reach > 0:
         return reach
@@ -195,7 +195,7 @@ class AcrossDatasets:
 
 
 def across_datasets(pairs: Sequence[Estimate], decisions: Sequence[Decision]) -> AcrossDatasets:
-    """The same A minus B on each data set."""
+    """Summarise the same A minus B over data sets. `pairs` and `decisions` have one entry per data set."""
     d, most = np.array([e.mean for e in pairs]), pairs[0].metric.width
     n, spread = len(d), float(np.var(d, ddof=1)) if len(d) > 1 else math.nan
     own = float(np.mean([e.variance for e in pairs]))

@@ -1,13 +1,16 @@
-"""How sure a mean score, or the difference of two, is: every source of doubt a part with its own variance and degrees of freedom.
+"""Uncertainty of a mean score, or of the difference of two: every source is a part with its own variance and degrees of freedom.
 
-What repeats is the unit. Where the search was repeated, a unit is a search (its mean score: what tuning happened to find is part of
-the strategy), else a run, and then the claim is about two configurations. Units bring S^2 / U, with U - 1 degrees of freedom; two
-strategies are joined as Welch (1947) does, for the k-th runs of two strategies have nothing in common. Test images are shared by all
-units. They bring the mean covariance, over resampled images, between DIFFERENT units: what an image adds to one unit alone is in S^2
-already, and counting it again made intervals up to 40 % too wide. Their degrees of freedom are those of the effective number of
-images or sessions. Cochran and Cox (1950) weigh the quantiles of units and images by their variances; Satterthwaite's degrees of
-freedom over both are too many at three seeds. Folds hold different images and training sets, so a fold is one number and Student's
-t runs over folds; repeated searches add what they bring beyond their noise. `benchmarks/verdict.py` measures that it holds.
+The unit is what repeats. Where the search was repeated, a unit is a search (its mean score: the luck of tuning is part of the
+strategy). Otherwise it is a run, and then the claim is about two configurations. Units contribute S^2 / U, with U - 1 degrees of
+freedom. Two strategies are joined as Welch (1947) does, for the k-th runs of two strategies have nothing in common.
+
+Test images are shared by all units. They contribute the mean covariance, over resampled images, between DIFFERENT units. The effect of
+an image on one unit alone is in S^2 already, and counting it again made intervals up to 40 % too wide. Their degrees of freedom are
+those of the effective number of images or sessions.
+
+Cochran and Cox (1950) weigh the quantiles of units and images by their variances. Satterthwaite's degrees of freedom over both are too
+many at three seeds. Folds hold different images and training sets, so a fold is one number and Student's t runs over folds. Repeated
+searches add their variance beyond their noise. `benchmarks/verdict.py` measures that the coverage holds.
 """
 
 import math
@@ -28,7 +31,7 @@ Numbers = float | np.ndarray
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """One source's share of the variance of a mean."""
+    """The share of one source in the variance of a mean."""
 
     variance: float
     df: float
@@ -38,7 +41,7 @@ class Part:
 
 @dataclass(frozen=True, kw_only=True)
 class Within:
-    """The seeds' share of a searches' part."""
+    """The seeds' share in the part of the searches."""
 
     variance: float
     df: float
@@ -62,12 +65,15 @@ class Estimate:
         return sum(p.variance for p in self.runs) + self.images.variance
 
     def half_width(self, confidence: float = CONFIDENCE) -> float:
-        """Of the two-sided interval; NaN where a part is unknown (one run)."""
+        """Return the half width of the two-sided interval, or NaN where a part is unknown (one run)."""
         runs, df = welch(self.runs)
         return float(reach((1 + confidence) / 2, runs, df, self.images.variance, self.images.df))
 
     def above(self, at: float) -> float:
-        """The confidence that the truth lies above `at`: one half of the p value at `at`, so it always agrees with the interval."""
+        """Return the confidence that the truth lies above `at`.
+
+        It is half of the p value at `at`, or one minus that where the mean is above `at`, so it always agrees with the interval.
+        """
         distance = self.mean - at
         if math.isnan(self.variance):
             return math.nan
@@ -77,13 +83,13 @@ class Estimate:
         return 1 - tail if distance > 0 else tail
 
     def p(self, at: float = 0.0) -> float:
-        """Two-sided, of the truth being `at`: the level at which the interval just touches it."""
+        """Return the two-sided p value of the truth being `at`: the level at which the interval just touches it."""
         above = self.above(at)
         return 2 * min(above, 1 - above)
 
 
 def welch(parts: tuple[Part, ...]) -> tuple[float, float]:
-    """Variance and degrees of freedom of a sum of independent parts."""
+    """Return (variance, degrees of freedom) of a sum of independent parts."""
     variance = sum(p.variance for p in parts)
     if not variance > 0:
         return variance, min(p.df for p in parts)
@@ -91,7 +97,7 @@ def welch(parts: tuple[Part, ...]) -> tuple[float, float]:
 
 
 def reach(level: float, runs: Numbers, df_runs: Numbers, images: Numbers, df_images: float) -> np.ndarray:
-    """Cochran and Cox's quantile at the one-sided `level` times the standard error, of variances [...] -> [...]."""
+    """Return Cochran and Cox's quantile at the one-sided `level` times the standard error, for variances [...] as an array [...]."""
     total = runs + images
     weighted = runs * special.stdtrit(df_runs, level) + images * special.stdtrit(df_images, level)
     out: np.ndarray = weighted / np.sqrt(np.where(total > 0, total, 1))
@@ -99,7 +105,7 @@ def reach(level: float, runs: Numbers, df_runs: Numbers, images: Numbers, df_ima
 
 
 def _tail(distance: float, e: Estimate) -> float:
-    """The one-sided level whose half width is `distance`; at least 1e-13."""
+    """Return the one-sided level whose half width is `distance`, at least 1e-13."""
 
     def beyond(log_level: float) -> float:
         return e.half_width(1 - 2 * math.exp(log_level)) - distance
@@ -114,7 +120,7 @@ def _tail(distance: float, e: Estimate) -> float:
 
 
 def mean_estimate(own: Runs) -> Estimate:
-    """Mean over searches of each search's mean score."""
+    """Return the mean over searches of each search's mean score, with its uncertainty."""
     if own.fold is not None:
         return _over_folds([own])
     unit, scores, resampled = _units(own)
@@ -124,14 +130,17 @@ def mean_estimate(own: Runs) -> Estimate:
 
 
 def images_estimate(mean: float, resampled: np.ndarray, units: ImageUnits, metric: Metric = DEFAULT) -> Estimate:
-    """Of networks that are what they are: the test images alone could have been others. `resampled` [B]: the same on images drawn again."""
+    """Return the uncertainty of given networks, where only the test images could have been others.
+
+    `resampled` [B] holds the same mean on images drawn again.
+    """
     images = Part(variance=float(np.var(resampled, ddof=1)) * units.correction, df=units.effective - 1, count=units.groups)
     fixed = Part(variance=0.0, df=images.df, count=1)
     return _estimate(mean, (fixed,), images, "run", units.images, 1, metric)
 
 
 def difference(a: Runs, b: Runs) -> Estimate:
-    """A minus B: paired over images (and folds), not over runs; the numbers of runs may differ."""
+    """Return A minus B, paired over images (and folds), not over runs. The numbers of runs may differ."""
     if a.fold is not None and b.fold is not None:
         return _over_folds([a, b])
     searches = min(len(np.unique(a.search)), len(np.unique(b.search)))
@@ -145,15 +154,19 @@ def difference(a: Runs, b: Runs) -> Estimate:
 
 
 def fixed_difference(a: Runs, b: Runs) -> Estimate:
-    """A minus B of the networks that were tested, each side's mean: the test images alone could have been others, whatever more training
-    would bring. What may be said where a side has one run. Needs the same images and resamples on both sides, and no folds."""
+    """Return A minus B of the tested networks, the mean of each side, where only the test images could have been others.
+
+    This is all that can be said where a side has one run. It needs the same images and resamples on both sides, and no folds.
+    """
     resampled = a.resampled.mean(axis=0) - b.resampled.mean(axis=0)
     return images_estimate(float(a.scores.mean() - b.scores.mean()), resampled, a.units, a.metric)
 
 
 def _estimate(mean: float, runs: tuple[Part, ...], images: Part, unit: Unit, count: int, searches: int, metric: Metric) -> Estimate:
-    """With a floor under the variance: that not one of N images differed leaves about 1 / (N + 2) open (Agresti and Min 2005), times what one
-    image can move."""
+    """Build the estimate with a floor under its variance.
+
+    Even where not one of N images differed, about 1 / (N + 2) stays open (Agresti and Min 2005), times what one image can move.
+    """
     missing = metric.span**2 / (count + 2) ** 2 - sum(p.variance for p in runs)
     if images.variance < missing:
         images = Part(variance=missing, df=images.df, count=images.count)
@@ -161,7 +174,7 @@ def _estimate(mean: float, runs: tuple[Part, ...], images: Part, unit: Unit, cou
 
 
 def _units(own: Runs) -> tuple[Unit, np.ndarray, np.ndarray]:
-    """Scores [U] and resampled scores [U, B] of what repeats: searches where there are several, else runs."""
+    """Return (kind, scores [U], resampled scores [U, B]) of what repeats: searches where there are several, else runs."""
     names, member = np.unique(own.search, return_inverse=True)
     if len(names) < 2:
         return "run", own.scores, own.resampled
@@ -171,7 +184,7 @@ def _units(own: Runs) -> tuple[Unit, np.ndarray, np.ndarray]:
 
 
 def _spread(scores: np.ndarray, within: Within | None = None) -> Part:
-    """S^2 / U; NaN for a single unit."""
+    """Return the part S^2 / U, NaN for a single unit."""
     u = len(scores)
     if u < 2:
         return Part(variance=math.nan, df=math.nan, count=u)
@@ -179,7 +192,7 @@ def _spread(scores: np.ndarray, within: Within | None = None) -> Part:
 
 
 def _within(own: Runs) -> Within | None:
-    """None for one search, or where no search has two runs."""
+    """Return the seeds' part of searches, or None for one search or where no search has two runs."""
     by_search = [own.scores[own.search == r] for r in np.unique(own.search)]
     df = len(own.scores) - len(by_search)
     if len(by_search) < 2 or df < 1:
@@ -190,7 +203,7 @@ def _within(own: Runs) -> Within | None:
 
 
 def _shared(resampled: np.ndarray) -> float:
-    """Mean covariance, over resamples [U, B], of two different units; NaN for a single one."""
+    """Return the mean covariance of two different units over resamples [U, B], NaN for a single one."""
     u = len(resampled)
     if u < 2:
         return math.nan
@@ -199,15 +212,15 @@ def _shared(resampled: np.ndarray) -> float:
 
 
 def _images_part(own: Runs, shared: float) -> Part:
-    """Floored at zero. One group tells nothing: NaN."""
+    """Return the images' part, at least zero. It is NaN for one group, which tells nothing."""
     u = own.units
     return Part(variance=max(shared, 0.0) * u.correction, df=u.effective - 1, count=u.groups)
 
 
 def _over_folds(sides: list[Runs]) -> Estimate:
-    """One number a fold (mean over its runs), Student's t over folds; of two strategies, the folds' differences.
+    """Return Student's t over folds: one number per fold, the mean over its runs, or for two strategies the difference of those.
 
-    Repeated searches are crossed with the folds: beyond the residual, which the folds' spread holds, they add their own variance.
+    Repeated searches are crossed with the folds: beyond the residual, which the folds' spread contains, they add their own variance.
     """
     tables = [_by_search_and_fold(s) for s in sides]
     folds = sorted(set.intersection(*(set(t) for t in tables)))
@@ -222,7 +235,7 @@ def _over_folds(sides: list[Runs]) -> Estimate:
 
 
 def _by_search_and_fold(own: Runs) -> dict[int, np.ndarray]:
-    """Of every fold that all searches ran on: the mean score by search, [R]."""
+    """Return [R] the mean score by search, for every fold that all searches ran on."""
     assert own.fold is not None
     searches, out = np.unique(own.search), {}
     for fold in np.unique(own.fold):
@@ -233,7 +246,7 @@ def _by_search_and_fold(own: Runs) -> dict[int, np.ndarray]:
 
 
 def _pure_searches(grid: np.ndarray) -> Part:
-    """[R, F] -> the searches' part of the grand mean's variance, without the residual."""
+    """Return the searches' part of the grand mean's variance of the grid [R, F], without the residual."""
     r, f = grid.shape
     if r < 2 or f < 2:
         return Part(variance=0.0, df=max(r - 1, 1), count=r)
@@ -246,7 +259,7 @@ def _pure_searches(grid: np.ndarray) -> Part:
 
 
 def difference_interval(e: Estimate, confidence: float = CONFIDENCE) -> tuple[float, float]:
-    """Cut to where every difference lies, of shares to [-1, 1]: cutting cannot lose the truth."""
+    """Return the interval cut to where every difference lies, [-1, 1] for shares, so that cutting cannot lose the truth."""
     half = e.half_width(confidence)
     if math.isnan(half):
         return math.nan, math.nan
@@ -254,11 +267,14 @@ def difference_interval(e: Estimate, confidence: float = CONFIDENCE) -> tuple[fl
 
 
 def share_interval(e: Estimate, confidence: float = CONFIDENCE) -> tuple[float, float]:
-    """Of one strategy's score, on the logit scale: it stays inside [0, 1] and leans towards the middle, as the truth of a high score does.
+    """Return the interval of one strategy's score on the logit scale.
 
-    Cutting the straight interval would print "up to 100" for a strategy that errs; the logit's bounds are never reached by an
-    error. At 0 or 1 itself the logit is taken of the nearest score that N + 2 images could tell from it. Of a metric with other bounds it is
-    the share of the way between them; one that is bounded on one side alone, log loss, has its logarithm in the logit's place.
+    It stays inside [0, 1] and leans towards the middle, as the truth of a high score does. Cutting the straight interval would print
+    "up to 100" for a strategy that errs. The logit's bounds never reach 0 or 1. At 0 or 1 itself the logit is taken of the nearest
+    score that N + 2 images could tell from it.
+
+    For a metric with other bounds it takes the share of the way between them. One that is bounded on one side alone, log loss, has its
+    logarithm in the logit's place.
     """
     half = e.half_width(confidence)
     if math.isnan(half):
@@ -274,5 +290,5 @@ def share_interval(e: Estimate, confidence: float = CONFIDENCE) -> tuple[float, 
 
 
 def few_units(e: Estimate) -> bool:
-    """Whether the sessions are too few for their part of the interval to be trusted far."""
+    """Return True where the sessions are too few for their part of the interval to be trusted far."""
     return e.images.df + 1 < FEW_UNITS

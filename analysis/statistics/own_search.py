@@ -1,4 +1,4 @@
-"""How each confirm run did beside the search that chose its settings: what tells an unlucky run from a search that found poor settings."""
+"""Confirm runs compared with the search that chose their settings: this tells an unlucky run from a search that found poor settings."""
 
 import math
 
@@ -9,12 +9,13 @@ from analysis.data.frames import Frames
 
 
 def over_search(frames: Frames, runs: pd.DataFrame) -> dict[str, dict[int, float]]:
-    """By strategy and seed, a confirm run's validation score at its last epoch minus the one with which its settings won their search,
-    as shares; the mean over folds, where there are several.
+    """Return by strategy and seed the validation score of a confirm run minus the one with which its settings won their search, as shares.
 
-    `runs`: of one question, as Frames.confirmed gives them. NaN where a score is missing: nothing is left of the run's epochs or of the
-    search's trial. Where one search found the settings of all of a strategy's runs, its score moves them alike and tells none from
-    another: it is left out where it is missing.
+    The run's score is that at its last epoch. With several folds it is the mean over them. `runs` are those of one question, as
+    Frames.confirmed gives them.
+
+    NaN where a score is missing: nothing is left of the run's epochs or of the search's trial. Where one search found the settings of
+    all of a strategy's runs, its score moves them alike and cannot tell one from another, so it is left out where it is missing.
     """
     last, won = last_scores(frames, runs), _won(frames)
     out: dict[str, dict[int, float]] = {}
@@ -28,7 +29,10 @@ def over_search(frames: Frames, runs: pd.DataFrame) -> dict[str, dict[int, float
 
 
 def last_scores(frames: Frames, runs: pd.DataFrame) -> dict[str, float]:
-    """By trial, the validation score at the last epoch of those of `runs` that have epochs; which epoch was kept does not matter."""
+    """Return by trial the validation score at the last epoch, for those of `runs` that have epochs.
+
+    The epoch that was kept does not matter.
+    """
     epochs, objective = frames.epochs, frames.scored_by.recorded
     if objective not in epochs:
         return {}
@@ -37,7 +41,7 @@ def last_scores(frames: Frames, runs: pd.DataFrame) -> dict[str, float]:
 
 
 def _won(frames: Frames) -> dict[str, float]:
-    """By search trial that won, the score it won with."""
+    """Return by winning search trial the score that it won with."""
     t, objective = frames.trials, frames.scored_by.recorded
     winners = {w for own in frames.confirmed_trials.values() for w in own}
     own = t[t["trial_id"].isin(winners) & t[objective].notna()] if objective in t else t.head(0)
@@ -45,6 +49,6 @@ def _won(frames: Frames) -> dict[str, float]:
 
 
 def _winner(frames: Frames, cell: str, number: int) -> str:
-    """The search trial whose settings confirm run `number` of a cell trains; empty where none is known."""
+    """Return the search trial whose settings confirm run `number` of a cell trains, or "" where none is known."""
     own = frames.confirmed_trials.get(cell) or [""]
     return own[frames.study.search_of(number, len(own))]

@@ -1,4 +1,4 @@
-"""One strategy's confirm runs as the verdict sees them: scores, the same on resampled images, and which search and fold each belongs to."""
+"""Confirm runs of one strategy as the verdict sees them: scores, the same on resampled images, and the search and fold of each."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from study.scoring.metric import DEFAULT, MEMBERS, Metric, Said
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Runs:
-    """In any order; all strategies compared share images and resamples."""
+    """Scored runs in any order. All strategies compared share images and resamples."""
 
     scores: np.ndarray  # [K], higher is better
     search: np.ndarray  # [K] which search's winner the run trained
@@ -33,9 +33,10 @@ def score_runs(
     asked: Metric = DEFAULT,
     probabilities: Sequence[np.ndarray] = (),
 ) -> dict[str, Runs]:
-    """By metric, from class indices [N] by run; `weights` [B, N] from statistics.image_weights, the same for every strategy.
+    """Return by metric the scored runs, from class indices [N] of each run.
 
-    `asked`: the metric of the verdict, besides; `probabilities` [N, C] by run, where it needs them.
+    `weights` [B, N] are those of resampling.shared_weights, the same for every strategy. `asked` is the metric of the verdict, scored
+    besides, and `probabilities` [N, C] of each run are given where it needs them.
     """
     weights, predicted = weights.astype(np.float32, copy=False), [*predicted]
     found = [(counts(p, labels, classes), counts(p, labels, classes, weights)) for p in predicted]
@@ -67,7 +68,7 @@ def score_runs(
 
 
 def join_folds(by_fold: Sequence[Runs]) -> Runs:
-    """One strategy's runs of each fold as one; a single fold stays as it is."""
+    """Join one strategy's runs of each fold. A single fold stays as it is."""
     if len(by_fold) == 1:
         return by_fold[0]
     return Runs(

@@ -75,7 +75,7 @@ def paired(frames: Frames, runs: pd.DataFrame, values: pd.Series, less: str, mor
 
 
 def contrast(less: np.ndarray, more: np.ndarray, measure: Measure = SCORE, metric: Metric = DEFAULT) -> Contrast:
-    """Student's t over the differences of values [U] of two strategies, U of at least 2."""
+    """Return Student's t interval over the differences of values [U] of two strategies, U of at least 2."""
     d = less - more
     mean, error = float(d.mean()), float(d.std(ddof=1) / math.sqrt(len(d)))
     reach = float(stats.t.ppf(1 - ALPHA / 2, len(d) - 1)) * error

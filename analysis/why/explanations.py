@@ -142,7 +142,7 @@ def less_and_more(runs: pd.DataFrame) -> tuple[str, str] | None:
 
 
 def _scores(seeds: pd.DataFrame, runs: pd.DataFrame, metric: Metric) -> pd.Series:
-    """Test score by trial_id: folds of one seed share theirs."""
+    """Return the test score by trial_id. The folds of one seed share its score."""
     own = seeds[seeds.metric == metric.key].set_index([*COLUMNS, "strategy", "seed"]).score
     first = runs.question.iloc[0]
     keys = [(*first.columns.values(), s, k) for s, k in zip(runs.strategy, runs.seed, strict=True)]
@@ -210,7 +210,7 @@ def partial_rank_correlation(a: np.ndarray, b: np.ndarray, given: np.ndarray) ->
 def judge(
     explanation: Explanation, contrasts: Sequence[Contrast], score: Contrast | None, relation: Relation, less: str, more: str
 ) -> tuple[Verdict, str]:
-    """The verdict on an explanation, and its reason in words."""
+    """Return the verdict on an explanation, and its reason in words."""
     if all(c.measure.beside for c in contrasts):
         return "not measured", f"{_listed(contrasts)} alone tells nothing of what the networks answer or see"
     as_claimed = [c for c in contrasts if c.direction > 0]

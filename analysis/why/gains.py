@@ -1,4 +1,4 @@
-"""Beside the explanations: what starting from the pretrained weights is worth, and which networks on the way back to them lose nothing."""
+"""Findings beside the explanations: the gain from pretrained weights, and networks on the way back to them that lose nothing."""
 
 import pandas as pd
 
@@ -10,13 +10,14 @@ from study.scoring.metric import DEFAULT
 from study.strategies import STRATEGIES
 
 VALIDATION = Measure(
-    name="validation", short="the validation score", title="validation {metric} from pretrained against from random weights", claim=+1, points=True,
+    name="validation", short="the validation score", title="validation {metric} from pretrained against from random weights",
+    claim=+1, points=True,
     of_runs=lambda frames, runs: pd.Series(dtype=float),
 )  # fmt: skip
 
 
 def controls(frames: Frames) -> list[str]:
-    """One line a question and control: what a strategy gains by starting from the pretrained weights, on validation, paired over runs."""
+    """Return one line per question and control: the gain of starting from the pretrained weights, on validation, paired over runs."""
     random, confirmed = frames.explained("control"), frames.at_largest()
     if not len(random) or not len(confirmed):
         return []
@@ -34,8 +35,11 @@ def controls(frames: Frames) -> list[str]:
 
 
 def free_networks(frames: Frames) -> list[str]:
-    """One line a question and strategy: the network furthest back towards the start that is not shown to lose as much as the margin on
-    validation, where it keeps more of the old answers."""
+    """Return one line per question and strategy: the network furthest back towards the start that costs nothing worth having on
+    validation.
+
+    It is not shown to lose as much as the margin. It is named where it keeps more of the original answers.
+    """
     found, runs = frames.measured("way_back"), frames.at_largest()
     if not len(found) or not len(runs) or frames.scored_by != DEFAULT:  # what was measured on the way is macro-F1
         return []
@@ -54,7 +58,8 @@ def free_networks(frames: Frames) -> list[str]:
                 lines.append(
                     f"{question.name}, {strategy}: the network {share:.0%} of the way from the pretrained weights to the tuned ones keeps "
                     f"{100 * kept:.1f} % more of the old answers and loses nothing worth having on validation "
-                    f"({100 * lost.mean:+.1f} points of macro-F1, {100 * lost.low:+.1f} to {100 * lost.high:+.1f}): a better network for free"
+                    f"({100 * lost.mean:+.1f} points of macro-F1, {100 * lost.low:+.1f} to {100 * lost.high:+.1f}): a better "
+                    "network for free"
                 )
                 break
     return lines

@@ -1,5 +1,7 @@
-"""What a study of sizes says, in words: which strategy with how many images, steps or pixels, where that changes, and what more images would
-bring."""
+"""The findings along an axis in words: the strategy to take for how many images, steps or pixels, and where that changes.
+
+They include what more training images would bring.
+"""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,12 +24,12 @@ from study.strategies import EVERY
 PROBE = "linear_probe"
 MOST_DOUBTS = 3
 Cut = Mapping[str, Sequence[float]]
-"""By strategy that was cut short, at which places of the axis; empty where the axis is the length of training: that is what it shows."""
+"""Places on the axis at which a strategy was cut short, by strategy. It is empty where the axis is the length of training itself."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Advice:
-    """Of one data set and backbone along one axis: one sentence, and what stands behind it."""
+    """The advice for one data set and backbone along one axis: one sentence, and the findings behind it."""
 
     question: Question  # what the places on the axis have in common
     head: str
@@ -44,12 +46,12 @@ class Advice:
 
     @property
     def text(self) -> str:
-        """On one line, as it is printed and recorded."""
+        """Return the advice on one line, as it is printed and recorded."""
         return f"{self.about}: {'; '.join(p for p in (self.head, self.more, self.task) if p)}."
 
 
 def advice(found: When, judged: Sequence[Pair], strategies: pd.DataFrame, frames: Frames) -> list[Advice]:
-    """One a data set and backbone that was asked about at several places on an axis."""
+    """Return the advice for every data set and backbone that was asked about at several places on an axis."""
     out = []
     short = shorts(frames)
     for panel in found.panels:
@@ -83,7 +85,7 @@ def _advice(panel: Panel, answers: Mapping[float, Ranking], cut: Cut, frames: Fr
 
 
 def _pick(a: Ranking, start: str) -> tuple[str, str, Mark]:
-    """(whom to take, or nobody; the same in words; how sure)."""
+    """Return (strategy to take or "", the same in words, how sure it is)."""
     if len(a.comparable) < 2:
         return "", f"{start}no pick can be named: {a.reasons[0]}", "open"
     left = [s for s in a.ranked if s not in a.comparable]
@@ -100,8 +102,10 @@ def _pick(a: Ranking, start: str) -> tuple[str, str, Mark]:
 
 
 def _change(panel: Panel, pick: str, cut: Cut) -> str:
-    """Where the pick is no longer the better one: the nearest such place below the largest size. Curves of strategies that were cut short
-    show where training begins to work, so they say nothing of it."""
+    """Return in words the nearest place below the largest size where the pick is no longer the better strategy.
+
+    Curves of strategies that were cut short only show where training begins to work, so they are not judged.
+    """
     axis = panel.axis
     others = {s: c for s in _compared(panel) if s not in (pick, *cut) and (c := panel.between(pick, s)) is not None}
     if cut and (pick in cut or not others):
@@ -111,12 +115,15 @@ def _change(panel: Panel, pick: str, cut: Cut) -> str:
 
 
 def _compared(panel: Panel) -> list[str]:
-    """Without yardsticks: what is delivered, and held against the rest, is the line to beat at the network's own size."""
+    """Return the strategies of the panel except the yardsticks.
+
+    The line to beat at the network's own size is delivered and compared elsewhere.
+    """
     return [s for s in panel.curves if not EVERY[s].yardstick]
 
 
 def _where(panel: Panel, pick: str, others: Mapping[str, Crossing]) -> str:
-    """`others`: by strategy, where it crosses the pick."""
+    """Return in words where the pick and the other strategies cross. `others` holds the crossing with each strategy."""
     axis = panel.axis
     shown = {s: c for s, c in others.items() if c.kind == "crosses"}
     seen = {s: c for s, c in others.items() if not math.isnan(c.at)}
@@ -138,7 +145,7 @@ def _where(panel: Panel, pick: str, others: Mapping[str, Crossing]) -> str:
 
 
 def _not_judged(strategies: Iterable[str], cut: Cut, axis: Axis) -> str:
-    """ "not judged: full was cut short at 50 and 100 images"; empty where none of them was."""
+    """Return "not judged: full was cut short at 50 and 100 images", or "" where none of the strategies was cut short."""
     if not (short := [s for s in strategies if s in cut]):
         return ""
     sizes = joined([exact(n) for n in sorted({n for s in short for n in cut[s]})])
@@ -146,7 +153,7 @@ def _not_judged(strategies: Iterable[str], cut: Cut, axis: Axis) -> str:
 
 
 def describe_crossing(c: Crossing, a: str, b: str, axis: Axis = IMAGES) -> str:
-    """Two strategies in one phrase."""
+    """Return in one phrase where two strategies cross."""
     first, second = (a, b) if c.a_below else (b, a)
     sizes = f"between {exact(c.smallest)} and {exact(c.largest)} {axis.unit}"
     if c.kind == "none":
@@ -161,13 +168,13 @@ def describe_crossing(c: Crossing, a: str, b: str, axis: Axis = IMAGES) -> str:
 
 
 def _one_sided(c: Crossing, a: str, b: str) -> str:
-    """How far two means that cross are from a crossing that is shown."""
+    """Return in words how far two means that cross are from a crossing that is shown."""
     better = a if c.a_better else b if c.b_better else ""
     return f"but only {better} is shown to be better at some size" if better else "but neither is shown to be better at any size"
 
 
 def span(c: Crossing, axis: Axis = IMAGES, start: str = "95 % interval") -> str:
-    """The interval of a crossing; where it reaches the end of what was measured, that says so."""
+    """Return the interval of a crossing in words, and say where it reaches the end of what was measured."""
     low = f"{exact(c.low)} or fewer" if c.below else axis.rounded(c.low)
     return f"{start} {low} to {f'{exact(c.high)} or more' if c.above else axis.rounded(c.high)}"
 
@@ -191,7 +198,7 @@ def _more(panel: Panel, strategy: str, cut: Cut) -> str:
 
 
 def _task(panel: Panel, frames: Frames) -> str:
-    """Complexity: classes, what the start's own features give, and how much tuning adds to them, all at the largest size."""
+    """Return the difficulty of the task in words: classes, score of frozen features and gain of tuning, all at the largest size."""
     cell = next(c.id for c in frames.study.cells if frames.question_of(c) in panel.sizes.values() and c.id in frames.classes)
     classes = f"{len(frames.classes[cell])} classes"
     means = {s: mean_estimate(p.runs).mean for s, points in panel.curves.items() for p in points if p.place == panel.largest}
@@ -215,7 +222,7 @@ def _doubts(panel: Panel, answers: Mapping[float, Ranking]) -> str:
 
 
 def _times(panel: Panel, frames: Frames) -> str:
-    """How often: sizes may be confirmed at different budgets."""
+    """Return the number of runs in words. Different sizes may be confirmed at different budgets."""
     epochs = sorted({frames.confirmed_protocol(q).max_epochs for q in panel.sizes.values()})
     if len(epochs) > 1:
         return f"{epochs[0]} to {epochs[-1]} times (by what the budget check found at each size)"
@@ -243,7 +250,7 @@ def _scope(panel: Panel, frames: Frames) -> str:
 
 
 def _length(panel: Panel, frames: Frames) -> str:
-    """How long was trained, and what that took."""
+    """Return the length of training in words, with the time that it took."""
     p = frames.study.protocol
     if not panel.axis.extrapolates:
         took = "; ".join(

@@ -37,7 +37,7 @@ WIDEST = 0.995  # of an interval: one that leaves nothing out is not shown
 
 @dataclass(frozen=True, kw_only=True)
 class Standing:
-    """A strategy on the test images. Scores are higher where better; `low` and `high` are NaN where one run tells nothing of the spread."""
+    """The score of a strategy on the test images, higher where better. `low` and `high` are NaN where there is one run only."""
 
     strategy: str
     mean: float
@@ -64,7 +64,7 @@ class Standing:
 
     @property
     def interval(self) -> bool:
-        """Whether the interval tells anything."""
+        """True where the interval is known and says something."""
         return self.low == self.low and self.high - self.low < WIDEST * self.metric.width
 
 
@@ -75,7 +75,7 @@ def _floor(share: float) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Worth:
-    """What the strategy to use scores on the test images, higher where better; `low` and `high` NaN where they tell nothing."""
+    """The test score of the strategy to use, higher where better. `low` and `high` are NaN where they are not known."""
 
     mean: float
     low: float
@@ -85,7 +85,7 @@ class Worth:
 
     @property
     def text(self) -> str:
-        """In sentences, with its interval."""
+        """Return the score and its interval in sentences."""
         low, high = self.metric.interval(self.low, self.high)
         digits = 0 if self.metric.higher else 1
         interval = f", 95 % interval {low:.{digits}f} to {high:.{digits}f}" if low == low else ""
@@ -94,7 +94,7 @@ class Worth:
 
     @property
     def short(self) -> str:
-        """In less than a line of a terminal."""
+        """Return the score in less than a line of a terminal."""
         floor = "" if self.floor is None else f" {self._floored('The commonest class alone')}."
         return f"{self.metric.worth(self.mean)} ({self.metric.words}).{floor}"
 
@@ -265,7 +265,7 @@ def _cheapest(ranking: Ranking) -> str:
 
 
 def _lost(ranking: Ranking, loss: float, least: str = "") -> str:
-    """ "1.3 points"; `least`: what is said of next to nothing."""
+    """Return the loss in words, as in "1.3 points". `least` is said of next to nothing."""
     if least and loss < 0.1:
         return least
     one = ranking.metric.unit.removesuffix("s") if 0.95 <= loss < 1.05 and ranking.metric.costs is None else ranking.metric.unit
@@ -273,7 +273,7 @@ def _lost(ranking: Ranking, loss: float, least: str = "") -> str:
 
 
 def _ahead(pair: Pair) -> str:
-    """ "scores 4.2 points higher (95 % interval +1.0 to +7.4)", the better side up."""
+    """Return "scores 4.2 points higher (95 % interval +1.0 to +7.4)", from the better strategy."""
     d, low, high = (100 * v for v in (pair.estimate.mean, pair.decision.low, pair.decision.high))
     if d < 0:
         d, low, high = -d, -high, -low
@@ -353,8 +353,10 @@ def _worth(frames: Frames, pick: Pick | None, rows: tuple[Standing, ...]) -> Wor
 
 
 def commonest(labels: np.ndarray, metric: Metric = DEFAULT) -> float:
-    """Return the score of saying of every image how common each class is: naming the commonest, or what costs least. `labels` [N] of the test
-    images."""
+    """Return the score of a constant answer: the commonest class for every image, or the one that costs least.
+
+    The probabilities are the shares of the classes. `labels` [N] are those of the test images.
+    """
     classes = len(metric.classes) or int(labels.max()) + 1
     shares = np.tile(np.bincount(labels, minlength=classes) / len(labels), (len(labels), 1))
     return float(metric.score(labels, Said(named=metric.decide(shares), probabilities=shares), classes=classes))

@@ -1,4 +1,4 @@
-"""Before the run: the smallest difference a study's design can see, and whether "no difference worth having" can be said at all."""
+"""A forecast before the run: the smallest difference that a study's design can detect, and whether it can show that none matters."""
 
 import dataclasses
 import io
@@ -21,8 +21,10 @@ TestSet = tuple[int, np.ndarray | None]  # how many images, and their sessions w
 
 
 def sights(study: Study, tests: Mapping[tuple[str, str], TestSet], results: Folder) -> Iterator[str]:
-    """One line a question. `tests`: by data set and split protocol; `results`: where earlier studies lie, whose spread is better than
-    a default's.
+    """Yield one line per question.
+
+    `tests` holds the test sets by (data set, split protocol). `results` is the folder of earlier studies, whose measured spread is
+    better than the default.
     """
     cells = {Question.of_cell(c, study): c for c in study.cells}
     strategies = {q: len({c.strategy for c in study.cells if c.question == cell.question}) for q, cell in cells.items()}
@@ -46,10 +48,16 @@ def _said(seen: Sight | None, study: Study, source: str) -> str:
     margin = (
         f"and can say that nothing worth {worth} lies between them"
         if seen.reaches(study.margin / 100)
-        else f"but not that nothing worth {worth} lies between them: that needs a margin of {_points(seen.margin, metric)} or more, or more seeds and images"
+        else (
+            f"but not that nothing worth {worth} lies between them: that needs a margin of {_points(seen.margin, metric)} or "
+            "more, or more seeds and images"
+        )
     )
     who = f"{study.searches} searches" if study.searches > 1 else "one search, so of these configurations alone"
-    return f"with {study.confirm_seeds} seeds and {who} it sees differences from {_points(seen.difference, metric)} {metric.measured} on in 80 % of studies, {margin} (spread: {source})"
+    return (
+        f"with {study.confirm_seeds} seeds and {who} it sees differences from {_points(seen.difference, metric)} "
+        f"{metric.measured} on in 80 % of studies, {margin} (spread: {source})"
+    )
 
 
 def _points(share: float, metric: Metric) -> str:
@@ -58,7 +66,7 @@ def _points(share: float, metric: Metric) -> str:
 
 
 def spread_for(question: Question, results: Folder, metric: Metric = DEFAULT) -> tuple[Spread, str]:
-    """As the newest study with the same question measured it, and its name; the default's where none did."""
+    """Return the spread and its source: the newest study with the same question, or the default where there is none."""
     for name in sorted(results.names(), key=lambda n: _made_at(results, n), reverse=True):
         found = _measured(question, results, name, metric)
         if found is not None:
@@ -70,7 +78,7 @@ def spread_for(question: Question, results: Folder, metric: Metric = DEFAULT) ->
 
 
 def _made_at(results: Folder, name: str) -> float:
-    """When the study finished, unix time; of one that did not, or that cannot be read, when its tables were written."""
+    """Return when the study finished as Unix time, or when its tables were written where it did not finish or cannot be read."""
     try:
         finished = Ledger(results.location, name).facts().get("finished_at")
     except (ConfigError, EnvironmentProblem):
@@ -79,7 +87,10 @@ def _made_at(results: Folder, name: str) -> float:
 
 
 def _measured(question: Question, results: Folder, name: str, metric: Metric) -> Spread | None:
-    """None where that study has no such question, or no tables that can be read: this is a forecast's input, no verdict's."""
+    """Return the measured spread, or None where that study has no such question or no readable tables.
+
+    It feeds a forecast, never a verdict, so a table that cannot be read is no error.
+    """
     rows = {}
     for table in ("strategies", "pairs"):
         data = results.read(f"{name}/tables/{table}.csv")

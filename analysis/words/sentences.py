@@ -53,14 +53,14 @@ class Sentence:
 
 
 def decision(pair: Pair, margin: float) -> str:
-    """What was decided between two strategies. `margin`: in the metric's unit."""
+    """Return in words what was decided between two strategies. `margin` is in the metric's unit."""
     return DECIDED[pair.decision.kind].format(
         winner=pair.winner, loser=pair.loser, a=pair.a, b=pair.b, margin=pair.estimate.metric.count(margin)
     )
 
 
 def describe_pair(pair: Pair, margin: float) -> str:
-    """The decision with its numbers, the higher mean's side up."""
+    """Return the decision with its numbers, from the strategy with the higher mean."""
     text, metric = decision(pair, margin), pair.estimate.metric
     if pair.one_run:
         return f"{text}: one run tells nothing about the spread ({100 * pair.estimate.mean:+.1f} {metric.measured})"
@@ -95,7 +95,7 @@ def sentences(answered: Sequence[Ranking], frames: Frames) -> list[Sentence]:
 
 
 def answers(pairs: Sequence[Pair], strategies: pd.DataFrame, frames: Frames) -> list[Ranking]:
-    """One a question that has a pair."""
+    """Return the ranking of every question that has a pair."""
     found, study = [], frames.study
     ranked = {q: means_of(strategies, q, frames.scored_by) for q in dict.fromkeys(p.question for p in pairs)}
     bounds = sum(max(len(own) - 1, 1) for own in ranked.values())  # that must hold at once: one against the best of each question
@@ -133,7 +133,7 @@ def _scope(a: Ranking, leading: Pair, frames: Frames) -> str:
 
 
 def headline(a: Ranking, margin: float) -> str:
-    """The decision among all strategies of a question. `margin`: in the metric's unit."""
+    """Return the decision among all strategies of a question in words. `margin` is in the metric's unit."""
     if len(a.comparable) < 2:
         return f"Not comparable: {a.reasons[0]}"
     worse = [s for s in a.comparable if s not in a.standing]
@@ -145,7 +145,10 @@ def headline(a: Ranking, margin: float) -> str:
     elif not inner:
         by = [a.pairs[a.standing[0], s].decision.kind for s in worse]
         all_beaten = set(by) == {"beats"}
-        text = f"{a.standing[0]} {'beats' if all_beaten else 'is better than'} {joined(worse)}{f' by at least {a.metric.count(margin)}' if all_beaten else ''}"
+        text = (
+            f"{a.standing[0]} {'beats' if all_beaten else 'is better than'} "
+            f"{joined(worse)}{f' by at least {a.metric.count(margin)}' if all_beaten else ''}"
+        )
         if set(by) - {"beats", "better"}:  # some are behind another one only
             text = f"{a.standing[0]} alone is not shown to be worse than another; {joined(worse)} are"
     elif a.mark == "equal":

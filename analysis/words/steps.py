@@ -188,11 +188,13 @@ def _good_enough(a: Ranking, cost: Mapping[str, str]) -> Step:
         share = 100 * (1 - a.seconds[pick] / a.seconds[dearest])
         saves = f" ({cost[pick]} a confirm run, {share:.0f} % less than {dearest})" if share > 0 else f" ({cost[pick]} a confirm run)"
     which = "the cheapest that is good enough" if set(a.comparable) <= set(cost) else "good enough"
-    allowed = (
-        f"{points_of(100 * a.worth, a.metric)} {'are allowed for a cheaper one' if a.for_cheaper else 'of difference are not worth having'}"
-    )
+    rest = "are allowed for a cheaper one" if a.for_cheaper else "of difference are not worth having"
+    allowed = f"{points_of(100 * a.worth, a.metric)} {rest}"
     return Step(
-        text=f"Take {pick}: {which}{saves}. It costs at most {points_of(100 * a.most(pick), a.metric)} of {a.metric.words} (95 %), and {allowed}"
+        text=(
+            f"Take {pick}: {which}{saves}. It costs at most {points_of(100 * a.most(pick), a.metric)} of {a.metric.words} (95 "
+            f"%), and {allowed}"
+        )
     )
 
 

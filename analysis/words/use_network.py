@@ -1,4 +1,4 @@
-"""How a study's network is used: the pick of every data set with the commands that take it, for a terminal, the page and MLflow."""
+"""The network of every data set with the commands that use it, for a terminal, the page and MLflow."""
 
 import shlex
 from collections.abc import Mapping, Sequence
@@ -24,7 +24,7 @@ class Use:
 
     @property
     def again(self) -> str:
-        """That it was delivered before the study grew, and the way out; else empty."""
+        """Return a sentence and the way out where it was delivered before the study grew, else ""."""
         old = self.pick.outdated
         return f"{old}: to deliver anew, run python -m study.deliver {shlex.quote(self.study)} --again" if old else ""
 
@@ -32,12 +32,16 @@ class Use:
     def why(self) -> str:
         p = self.pick
         if p.delivered is not None:
-            return f"{p.reason}; validation {p.metric.words} {p.metric.shown(p.validation):.1f} before it was trained on the validation images too"
+            return (
+                f"{p.reason}; validation {p.metric.words} {p.metric.shown(p.validation):.1f} before it was trained on the "
+                "validation images too"
+            )
         if not p.confirmed:
             return f"{p.reason}{p.among}; the search's winner, epoch {p.epoch}"
         if p.folds > 1:
             return (
-                f"{p.reason}{p.among}; one of {p.folds} networks, each trained without one fold, the one with the best validation {p.metric.words}. "
+                f"{p.reason}{p.among}; one of {p.folds} networks, each trained without one fold, the one with the best "
+                f"validation {p.metric.words}. "
                 f"The scores are those of all {p.folds}, each on its own fold (validation: mean {p.metric.shown(p.validation):.1f})"
             )
         which = (
@@ -49,7 +53,7 @@ class Use:
 
 
 def uses(frames: Frames, picks: Sequence[Pick]) -> list[Use]:
-    """One a data set of the study."""
+    """Return one entry per data set of the study."""
     leading = to_use(picks)
     place = frames.ledger.folder
     out = []
@@ -77,7 +81,7 @@ def uses(frames: Frames, picks: Sequence[Pick]) -> list[Use]:
 
 
 def use_lines(frames: Frames, picks: Sequence[Pick]) -> list[str]:
-    """For the end of a terminal's output: what it is, where it lies, what to do with it."""
+    """Return the lines for the end of a terminal's output: the network, where it lies, and what to do with it."""
     out = []
     for use in uses(frames, picks):
         p = use.pick

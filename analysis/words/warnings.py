@@ -1,4 +1,4 @@
-"""What a careful reader would ask about a study."""
+"""Warnings about a study: the questions that a careful reader would ask."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -20,7 +20,7 @@ QUESTIONS = ("question", "questions")
 
 
 def warnings(frames: Frames, pairs: Sequence[Pair]) -> list[str]:
-    """One line each, the gravest first."""
+    """Return the warnings, one line each, the gravest first."""
     out = [*_of_the_study(frames), *losses(frames)]
     if not len(frames.trials):
         return out
@@ -38,8 +38,10 @@ def warnings(frames: Frames, pairs: Sequence[Pair]) -> list[str]:
 
 
 def _cut_short(frames: Frames) -> Iterator[str]:
-    """One line a strategy; of several sizes of the training set or of images, what was found at the largest. What longer training brings a
-    question that the study asks at a longer budget too, it measures."""
+    """Yield one line per strategy that was cut short. Of several sizes it describes the largest.
+
+    A question that the study also asks at a longer budget is left out, since there the effect is measured.
+    """
     longest = {frames.question_of(c) for c in frames.study.cells if frames.study.is_longest(c)}
     by_size: dict[tuple[Question, str], dict[Question, str]] = {}
     for (question, strategy), short in shorts(frames).items():
@@ -69,7 +71,8 @@ def _of_the_pairs(pairs: Sequence[Pair]) -> Iterator[str]:
         images = next(p.estimate.images for p in pairs if p.question == question)
         if any(few_units(p.estimate) for p in pairs if p.question == question):
             yield (
-                f"{question.name}: its test images come from {images.count:g} sessions that tell as much as {images.df + 1:.1f} of equal size."
+                f"{question.name}: its test images come from {images.count:g} sessions that tell as much as "
+                f"{images.df + 1:.1f} of equal size."
                 " With so few, intervals are rough"
             )
 
@@ -79,7 +82,10 @@ def _of_the_study(frames: Frames) -> Iterator[str]:
         yield "the study is in progress: figures will change"
     if len(frames.openings) > 1:
         level = 100 * alpha_of_look(look(frames))
-        yield f"the test set was opened {len(frames.openings)} times. The looks share the 5 % of false claims, so this one is held to {level:.2g} %"
+        yield (
+            f"the test set was opened {len(frames.openings)} times. The looks share the 5 % of false claims, so this one is "
+            f"held to {level:.2g} %"
+        )
     for amendment in (a for a in frames.amendments if not a.get("planned")):  # by its hours, before the test set was opened
         day = time.strftime("%Y-%m-%d", time.gmtime(amendment["at"]))
         when = ", when its test set was open already" if amendment["test_open"] else ""
@@ -90,17 +96,21 @@ def _of_the_study(frames: Frames) -> Iterator[str]:
 
 
 def _of_the_budget(frames: Frames) -> Iterator[str]:
-    """Who would gain by longer training than it was confirmed at, and whose score longer training lowered."""
+    """Yield the strategies that would gain by more training than they were confirmed at, and those whose score it lowered."""
     last = {(own.question, own.strategy): own for own in longer(frames)}
     for (question, strategy), own in last.items():
         if own.open:
             yield (
-                f"{question.name}: {strategy} gained {own.points} {frames.scored_by.short} on validation by {own.epochs} epochs instead of {own.against}, "
+                f"{question.name}: {strategy} gained {own.points} {frames.scored_by.short} on validation by {own.epochs} "
+                f"epochs instead of {own.against}, "
                 f"and was confirmed at {own.confirmed}: its verdicts are about short training"
             )
         elif own.falls:
             where = f", at which it was confirmed for equal epochs (at {own.against} its score was higher)" * (own.confirmed == own.epochs)
-            yield f"{question.name}: the score of {strategy} falls with longer training, by {own.points[1:]} {frames.scored_by.short} at {own.epochs} epochs{where}"
+            yield (
+                f"{question.name}: the score of {strategy} falls with longer training, by {own.points[1:]} "
+                f"{frames.scored_by.short} at {own.epochs} epochs{where}"
+            )
 
 
 def _of_the_trials(frames: Frames) -> Iterator[str]:
