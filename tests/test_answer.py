@@ -169,6 +169,15 @@ def test_many_strategies_are_counted_not_listed(tmp_path: Path) -> None:
     assert a.why[0].startswith("5 strategies ") and len(a.strategies) == 5 and len(body(a)) + 2 + bool(a.next_step.command) <= MOST
 
 
+def test_the_axis_of_a_card_measures_as_its_rows_do(tmp_path: Path) -> None:
+    """A score of 70 points lies on the tick of 70."""
+    (card,) = cards([answered(STUDIES["open"](tmp_path))])["answers"]
+    assert card["ticks"][0]["at"] == 0 and card["ticks"][-1]["at"] == 100
+    low, high = (float(card["ticks"][k]["text"]) for k in (0, -1))
+    for standing, row in zip(card["answer"].strategies, card["rows"], strict=True):
+        assert row["at"] == pytest.approx(100 * (standing.shown[0] - low) / (high - low), abs=0.02)
+
+
 def test_several_data_sets_have_a_line_above_their_cards(tmp_path: Path) -> None:
     a, b = answered(made(tmp_path / "a", FAR)), answered(made(tmp_path / "b", NEAR, fitted={"full": 0.63, "partial": 0.97}))
     assert summary([a]) == "" and summary([a, a, b]) == "3 data sets: 2 decided, 1 cut short."

@@ -177,7 +177,7 @@ def test_what_is_left_out_is_said_with_the_hours_that_hold_it() -> None:
     (why,) = [why for what, _, why in reasons(choice, images, machine()) if what == "strategies"]
     assert f"full was left out: to train it fairly needs --hours {enough(needed):g}" in why
     assert (
-        f"full was left out: to train it fairly, the study needs about {enough(needed):g} hours."
+        f"full was left out: to train it fairly, the study needs about --hours {enough(needed):g}."
         in with_about(choice.study, choice, 2).about
     )
 

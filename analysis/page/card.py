@@ -47,7 +47,7 @@ def _card(answer: Answer) -> dict[str, Any]:
         "answer": answer,
         "rows": [_row(r, at) for r in rows],
         "more": len(answer.strategies) - len(rows),
-        "ticks": [{"at": at(v), "text": f"{100 * v:.4g}"} for v in _ticks(start, end)] if rows else [],
+        "ticks": [{"at": at(100 * v), "text": f"{100 * v:.4g}"} for v in _ticks(start, end)] if rows else [],
         "axis": f"{metric.words} on test images, {metric.unit}",
         "described": "; ".join(f"{r.name} {_points(r)}" for r in rows),
     }

@@ -362,7 +362,7 @@ def enough(hours: float) -> float:
 
 def not_asked(strategy: str, hours: float) -> str:
     """Return a study's sentence about a strategy that did not fit its hours."""
-    return f"{strategy} was left out: to train it fairly, the study needs about {enough(hours):g} hours."
+    return f"{strategy} was left out: to train it fairly, the study needs about --hours {enough(hours):g}."
 
 
 def with_about(study: Study, choice: Choice, at_once: int) -> Study:
