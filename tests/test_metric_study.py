@@ -122,7 +122,7 @@ def test_a_threshold_is_handed_over(images: Path, tmp_path: Path) -> None:
     assert network.named(np.array([[t, 1 - t], [0.0, 1.0]])).tolist()[1] == 1 and network.deciding == rule
 
 
-@pytest.mark.parametrize("metric", ["auroc", "log_loss"])
+@pytest.mark.parametrize("metric", ["auroc"])
 def test_metrics_of_probabilities_choose_by_them(metric: str, images: Path, tmp_path: Path) -> None:
     found = run_study(asked(images, metric, confirm_seeds=2, trials=2), results=tmp_path, local=True)
     key = found.study.scored_by.key
