@@ -60,6 +60,7 @@ class OuterFolds:
     fold: np.ndarray  # [N], whatever names the folds
     classes: int
     groups: np.ndarray | None = None  # [N]: a session, or an image and its copies, have one name
+    weights: np.ndarray | None = None  # [N] how many images each stands for, where some were drawn with known probabilities
 
     def __post_init__(self) -> None:
         if self.groups is None:
@@ -83,8 +84,8 @@ class OuterFolds:
 
     @cached_property
     def sizes(self) -> np.ndarray:
-        """Return [G] the number of images of each unit."""
-        return np.bincount(self.member).astype(float)
+        """[G] images of each unit."""
+        return np.bincount(self.member, self.weights).astype(float)
 
     @cached_property
     def unit_place(self) -> np.ndarray:
@@ -95,8 +96,8 @@ class OuterFolds:
 
     @cached_property
     def fold_sizes(self) -> np.ndarray:
-        """Return [K] the number of images of each fold."""
-        return np.bincount(self.place).astype(float)
+        """[K] images of each fold."""
+        return np.bincount(self.place, self.weights).astype(float)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -115,7 +116,9 @@ class CrossFitted:
 
 
 def fitted(scores: np.ndarray, psi: np.ndarray, folds: OuterFolds, metric: Metric = DEFAULT) -> CrossFitted:
-    """Build the result from `scores` [m] by pass and `psi` [m, N], the contribution of each image to them (influence.py)."""
+    """Build the result from `scores` [m] by pass and `psi` [m, N], the contribution of each image to them (influence.py),
+    as often as it counts."""
+    psi = psi if folds.weights is None else psi * folds.weights
     units = np.stack([np.bincount(folds.member, p, len(folds.sizes)) for p in psi])
     by_fold = np.stack([np.bincount(folds.unit_place, u, len(folds.fold_sizes)) for u in units])
     return CrossFitted(scores=scores, influence=units, by_fold=by_fold, folds=folds, metric=metric)
@@ -126,7 +129,7 @@ def cross_fit(predicted: np.ndarray, folds: OuterFolds, metric: str = DEFAULT.na
 
     `predicted` [m, N] holds class indices: in each pass every image's class as predicted by the network that did not see its fold.
     """
-    found = [counts(p, folds.labels, folds.classes) for p in predicted]
+    found = [counts(p, folds.labels, folds.classes, folds.weights) for p in predicted]
     mean = Counts(**{name: np.mean([getattr(c, name) for c in found], axis=0) for name in ("hits", "said", "truth")})
     return fitted(np.array([float(METRICS[metric](c)) for c in found]), influences(metric, predicted, folds.labels, mean), folds)
 
@@ -157,7 +160,7 @@ def _estimate(sides: Sequence[CrossFitted]) -> Estimate:
         return np.sum([sign * getattr(s, name).mean(axis=0) for sign, s in zip(signs, sides, strict=True)], axis=0)
 
     d = joined("influence")
-    units = image_units(len(folds.labels), folds.groups)
+    units = image_units(len(folds.labels), folds.groups, folds.weights)
     alone = float((d**2).sum()) * units.correction
     if passes > 1:
         runs = tuple(_between_searches(s) for s in sides)

@@ -67,13 +67,15 @@ class ImageUnits:
     correction: float  # of the bootstrap's variance
 
 
-def image_units(count: int, groups: np.ndarray | None) -> ImageUnits:
+def image_units(count: int, groups: np.ndarray | None, weights: np.ndarray | None = None) -> ImageUnits:
     """Return the units, with the correction of the variance for few or unequal groups.
 
     With w a group's share of the images, resampling groups finds 1 - 2 sum w^3 / sum w^2 + sum w^2 of the variance where groups differ
     as wholes: (G - 1) / G for G equal groups, 0.7 for ten whose sizes spread as a recording day's do. The correction is its inverse.
+    `weights` [count]: how many images each stands for, where some were drawn with unequal probabilities.
     """
-    sizes = np.ones(count) if groups is None else np.unique(groups, return_counts=True)[1].astype(float)
+    each = np.ones(count) if weights is None else weights
+    sizes = each if groups is None else np.bincount(np.unique(groups, return_inverse=True)[1], each)
     w = sizes / sizes.sum()
     squares = float((w**2).sum())
     found = 1 - 2 * float((w**3).sum()) / squares + squares

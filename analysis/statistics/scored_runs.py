@@ -32,14 +32,16 @@ def score_runs(
     metrics: Sequence[str] = tuple(METRICS),
     asked: Metric = DEFAULT,
     probabilities: Sequence[np.ndarray] = (),
+    each: np.ndarray | None = None,
 ) -> dict[str, Runs]:
     """Return by metric the scored runs, from class indices [N] of each run.
 
     `weights` [B, N] are those of resampling.shared_weights, the same for every strategy. `asked` is the metric of the verdict, scored
-    besides, and `probabilities` [N, C] of each run are given where it needs them.
+    besides, and `probabilities` [N, C] of each run are given where it needs them. `each` [N]: how many images each stands for in the
+    score itself, one where it is not given.
     """
     weights, predicted = weights.astype(np.float32, copy=False), [*predicted]
-    found = [(counts(p, labels, classes), counts(p, labels, classes, weights)) for p in predicted]
+    found = [(counts(p, labels, classes, each), counts(p, labels, classes, weights)) for p in predicted]
     by_metric = {
         m: Runs(
             scores=np.array([float(METRICS[m](own)) for own, _ in found]),
