@@ -17,7 +17,7 @@ nodes=$SLURM_JOB_NUM_NODES
 head=$(hostname)
 step=(srun --overlap --ntasks-per-node=1 "--cpus-per-task=${SLURM_CPUS_PER_TASK:-${SLURM_CPUS_ON_NODE:-1}}")
 if ! srun --overlap --nodes="$nodes" --ntasks="$nodes" --ntasks-per-node=1 bash -c '
-  for need in "$0/bin/ray" cluster/slurm_node.sh; do [ -r "$need" ] || { echo "slurm.sh: $(hostname) has no $need" >&2; exit 1; }; done' "$venv"; then
+  for need in "$0/bin/ray" cluster/slurm_node.py; do [ -r "$need" ] || { echo "slurm.sh: $(hostname) has no $need" >&2; exit 1; }; done' "$venv"; then
   say "every node needs this checkout and its .venv at the same path ($PWD; make install), or an environment activated before sbatch"
   exit 4
 fi
@@ -52,7 +52,7 @@ end_all() {  # nothing of the job stays on its nodes
 }
 trap end_all EXIT
 trap 'stopping=1; [ "$work" = 0 ] || kill -TERM "$work" 2>/dev/null || true' TERM
-part() { "${step[@]}" --nodes=1 --ntasks=1 -w "$1" ${SLURM_GPUS_PER_NODE:+"--gpus-per-node=$SLURM_GPUS_PER_NODE"} bash cluster/slurm_node.sh "$venv/bin/ray" "$port" "${@:2}" & parts+=($!); }
+part() { "${step[@]}" --nodes=1 --ntasks=1 -w "$1" ${SLURM_GPUS_PER_NODE:+"--gpus-per-node=$SLURM_GPUS_PER_NODE"} "$venv/bin/python" -m cluster.slurm_node "$venv/bin/ray" "$port" "${@:2}" & parts+=($!); }
 # Runs a command to its end, and gives its code: 143 when a signal came, 4 when a part of the cluster ended under it.
 watched() {
   [ -z "$stopping" ] || return 143
