@@ -51,7 +51,7 @@ class Follower:
         """Return a line for the terminal: the command to type, or the page to open."""
         kind, _, place = self.uri.partition(":")
         if kind in TRACKERS:
-            return f"{kind} --logdir {shlex.quote(place)}"
+            return TRACKERS[kind].look.format(place=shlex.quote(place))
         return f"MLflow: mlflow ui --backend-store-uri {self.uri}" if kind == "sqlite" else f"MLflow: {redact(self.uri)}"
 
     def how_to_send(self) -> str:

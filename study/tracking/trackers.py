@@ -1,7 +1,7 @@
 """The trackers, by the kind with which their address begins. An address without a kind is an MLflow server's."""
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from study.tracking.ledger import Ledger
 from study.tracking.tracker import SyncReport, Tracker
@@ -42,10 +42,17 @@ def tensorboard(folder: str) -> Tracker:
     return OneEach(lambda ledger: EventFiles(ledger, folder))
 
 
-TRACKERS: dict[str, Callable[[str], Tracker]] = {"tensorboard": tensorboard}
+class Kind(NamedTuple):
+    """A kind of tracker, which is at a place: a folder, or what else it writes to."""
+
+    open: Callable[[str], Tracker]
+    look: str  # what a person types to look at it; {place} stands for the place
+
+
+TRACKERS = {"tensorboard": Kind(tensorboard, "tensorboard --logdir {place}")}
 
 
 def open_tracker(address: str | None) -> Tracker:
     """Return the tracker at KIND:PLACE, else the MLflow server of this address."""
     kind, _, place = (address or "").partition(":")
-    return TRACKERS[kind](place) if kind in TRACKERS else mlflow(address)
+    return TRACKERS[kind].open(place) if kind in TRACKERS else mlflow(address)
