@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -9,9 +10,11 @@ import pyarrow.parquet as pq
 import pytest
 from sklearn.metrics import f1_score
 
+import study.datasets.__main__ as check
 from study import deliver, load_study, sweep
 from study.datasets import open_dataset
-from study.datasets.spec import TEST
+from study.datasets.audit import Suspect
+from study.datasets.spec import TEST, ImageTable
 from study.question.config import TrialConfig
 from study.records import Stage
 from study.tracking.ledger import Ledger
@@ -114,6 +117,25 @@ def test_the_verdict_is_what_the_predictions_on_disk_come_to_by_hand(run: Ledger
         assert pair["difference"] == pytest.approx(score(pair["a"]) - score(pair["b"]))
         assert pair["se_runs"] ** 2 == pytest.approx(runs, abs=1e-6) and pair["searches"] == FOLDS
         assert pair["se_runs"] ** 2 + pair["se_images"] ** 2 == pytest.approx(whole, rel=1e-3)
+
+
+def test_labels_of_all_images_are_held_against_networks_that_never_saw_them(
+    run: Ledger, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: dict[str, Any] = {}
+
+    def found(table: ImageTable, images: list[str], logits: list[np.ndarray]) -> list[Suspect]:
+        asked.update(images=images, logits=logits)
+        return []
+
+    monkeypatch.setattr(check, "likely_label_errors", found)
+    name = run.asks()[0].config["cell"]["dataset"]
+    assert check.main(["check", name, "--study", run.folder.location]) == 0
+    assert f"of all {IMAGES} images whose label is likely wrong" in capsys.readouterr().out
+    assert len(asked["images"]) == len(set(asked["images"])) == IMAGES
+    named = {tuple(one.argmax(axis=1)) for one in asked["logits"]}
+    strategies = {ask.config["cell"]["strategy"] for ask in run.asks(Stage.CONFIRM)}
+    assert named == {tuple(said(run, s)[image][1] for image in asked["images"]) for s in strategies}
 
 
 def test_killed_in_a_search_and_while_confirming_it_is_the_same_study(question: Path, run: Ledger, tmp_path: Path) -> None:

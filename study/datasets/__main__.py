@@ -94,9 +94,9 @@ def _check(args: argparse.Namespace, root: Path | None) -> int:
         table = open_dataset(name.dataset, splits=name.splits, root=root)
         report = audit(table)
     if args.study:
-        found = _label_errors(table, args.study, name)
+        found, which = _label_errors(table, args.study, name)
         report = dataclasses.replace(report, suspects=(*found, *report.suspects))
-        print(f"{len(found)} validation images whose label is likely wrong, by the networks of {shown(args.study)}")
+        print(f"{len(found)} {which} whose label is likely wrong, by the networks of {shown(args.study)} that were not trained on them")
     print_report(report)
     for option, path, kind in written:
         if kind is PAGE:
@@ -140,17 +140,15 @@ def _is_report(file: BinaryIO) -> bool:
     return isinstance(known, dict) and {"dataset", "form", "classes", "counts", "exact_extra"} <= known.keys()
 
 
-def _label_errors(table: ImageTable, study: str, name: DataName) -> list[Suspect]:
-    """Return likely label errors, found by the validation predictions of the study's confirm runs on these data.
-
-    Raises ConfigError where the study has none.
-    """
+def _label_errors(table: ImageTable, study: str, name: DataName) -> tuple[list[Suspect], str]:
+    """(likely label errors, among which images): by what the study's confirm runs on these data said of images that they were not trained on.
+    These are the validation images, or with outer folds all. Raises ConfigError where it has none."""
     ledger = find(study)
     begun = ledger.study()
     assert begun is not None, "it was found by its study.json"
     same = {c.id for c in begun.cells if c.data in (name, name.absolute())}
-    images: list[str] = []
-    logits = []
+    folded = begun.folds > 1
+    said: dict[object, dict[str, np.ndarray]] = {}  # by run, or by strategy and pass over all images
     for ask, _, result in ledger.trials():
         data = ledger.measured(ask.trial_id, "predictions")
         if (
@@ -161,16 +159,16 @@ def _label_errors(table: ImageTable, study: str, name: DataName) -> list[Suspect
             or data is None
         ):
             continue
-        rows = pq.read_table(io.BytesIO(data)).filter(pc.field("split") == "val")
-        own = rows["image"].to_pylist()
-        if images and own != images:
-            continue  # another fold
-        images = own
-        logits.append(np.stack(rows["logits"].to_numpy(zero_copy_only=False)))
-    if not logits:
+        rows = pq.read_table(io.BytesIO(data)).filter(pc.field("split") == ("test" if folded else "val"))
+        own = said.setdefault((ask.cell, ask.number // begun.folds) if folded else ask.trial_id, {})
+        own |= dict(zip(rows["image"].to_pylist(), rows["logits"].to_numpy(zero_copy_only=False), strict=True))
+    images = sorted(max((set(own) for own in said.values()), key=len, default=set[str]()))
+    logits = [np.stack([own[i] for i in images]) for own in said.values() if sorted(own) == images]  # else another fold, or half a pass
+    if not logits or not images:
         known = ", ".join(dict.fromkeys(c.data.full for c in begun.cells))
         raise ConfigError(f"{study} has no confirm run on {name.full} with predictions; it is a study of {known}.")
-    return likely_label_errors(table, images, logits)
+    which = f"of all {len(images):,} images" if folded else "validation images"
+    return likely_label_errors(table, images, logits), which
 
 
 def print_report(report: AuditReport) -> None:

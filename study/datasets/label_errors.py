@@ -1,4 +1,4 @@
-"""Likely label errors, found by finished networks on images they were not trained on (confident learning, arXiv 1911.00068)."""
+"""Which labels are likely wrong, by what finished networks say of images they were not trained on (confident learning, arXiv 1911.00068)."""
 
 import numpy as np
 
@@ -8,27 +8,24 @@ from study.errors import ConfigError, DataError, EnvironmentProblem
 
 
 def likely_label_errors(table: ImageTable, images: list[str], logits: list[np.ndarray]) -> list[Suspect]:
-    """Return likely label errors, the surest first.
+    """The surest first. `images`: ids; `logits`: float [len(images), classes] of each network that was not trained on them, or of each pass of
+    outer folds; their probabilities are averaged.
 
-    `images`: ids; `logits`: float [len(images), classes] of each network, whose probabilities are averaged. Raises EnvironmentProblem
-    without the package, DataError where the study's images are not those of the table, ConfigError for too few.
-    """
+    Raises EnvironmentProblem without the package, DataError where the study's images are not those of the table, ConfigError for too few."""
     try:
         from cleanlab.filter import find_label_issues
     except ImportError:
         raise EnvironmentProblem("--study needs the package cleanlab: pip install finetune-study[labels].") from None
     position = {name: k for k, name in enumerate(table.ids)}
     if lost := [name for name in images if name not in position]:
-        raise DataError(
-            f"{table.name} has no image {lost[0]}, which the study validated on; check the data set that the study was run on.",
-        )
+        raise DataError(f"{table.name} has no image {lost[0]}, which the study has; check the data set that the study was run on.")
     rows = np.array([position[name] for name in images])
     probabilities = np.mean([_softmax(one) for one in logits], axis=0)
     labels = table.labels[rows]
     present = np.unique(labels)
     if len(present) < 2 or len(rows) < 2 * len(table.classes):
-        raise ConfigError(f"{len(rows)} validation images of {len(present)} classes are too few to judge labels by; add images.")
-    scores = probabilities[:, present]  # a class that validation has not got cannot be judged
+        raise ConfigError(f"{len(rows)} images of {len(present)} classes are too few to judge labels by; add images.")
+    scores = probabilities[:, present]  # a class without an image cannot be judged
     place = {int(c): k for k, c in enumerate(present)}
     found = find_label_issues(
         np.array([place[int(c)] for c in labels]),
@@ -42,7 +39,7 @@ def likely_label_errors(table: ImageTable, images: list[str], logits: list[np.nd
             split=SPLITS[table.split[rows[k]]],
             label=table.classes[labels[k]],
             kind="label",
-            detail=f"{len(logits)} networks say {table.classes[probabilities[k].argmax()]} ({probabilities[k].max():.0%}), "
+            detail=f"{len(logits)} network{'s' * (len(logits) != 1)} say{'s' * (len(logits) == 1)} {table.classes[probabilities[k].argmax()]} ({probabilities[k].max():.0%}), "
             f"and {probabilities[k][labels[k]]:.0%} for its label",
             position=int(rows[k]),
         )
