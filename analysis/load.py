@@ -57,6 +57,7 @@ def load(source: str | Ledger, study: str | None = None, cache: Path | None = No
         confusion=confusion,
         openings=ledger.looks(),
         delivered=ledger.delivered(),
+        labelled=ledger.labelled(),
         amendments=ledger.amendments(),
         chosen={cell: ask.trial_id for cell, ask in ledger.winners().items()},
         confirmed_trials=ledger.confirmed_trials(),

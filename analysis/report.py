@@ -186,6 +186,7 @@ def render(
         kept_epoch=IN_WORDS[frames.study.protocol.keep],
         in_progress=frames.in_progress,
         sentences=found.sentences,
+        labelled=found.labelled,
         advice=found.advice,
         warnings=found.warnings,
         scores=_scores(frames, found),

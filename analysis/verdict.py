@@ -9,6 +9,7 @@ from analysis.findings.answers import Ranking
 from analysis.findings.by_axis import When, when
 from analysis.findings.comparisons import Gathered, compare_all, gather_all
 from analysis.findings.handed import with_delivered
+from analysis.findings.labelled import relabelled
 from analysis.findings.over_datasets import over_datasets, over_datasets_row
 from analysis.findings.pick import Pick, pick_all
 from analysis.findings.tuning_gain import TuningGain, tuning_gains
@@ -18,6 +19,7 @@ from analysis.why.explanations import Why, explain
 from analysis.why.gains import controls, free_networks
 from analysis.words.advice import Advice, advice
 from analysis.words.answer import Answer, answers_of
+from analysis.words.labelled import label_lines
 from analysis.words.sentences import Sentence, answers, decision, describe_pair, sentences
 from analysis.words.warnings import warnings
 
@@ -43,6 +45,7 @@ class Findings:
     tuned: list[TuningGain]  # what tuning brought over the published defaults, where these were trained besides
     controls: list[str]  # what starting from the pretrained weights is worth, a line each
     why: list[Why]  # the paper's explanations, where anything was measured for them
+    labelled: list[str]  # the verdict again with pictures that were labelled since, a line a question; the first one stays
     picks: list[Pick]  # a network to use of every cell that has one, and those that were delivered
 
 
@@ -74,5 +77,6 @@ def findings(frames: Frames, resamples: int = st.RESAMPLES) -> Findings:
         tuned=tuning_gains(frames, resamples),
         controls=controls(frames),
         why=explain(frames, seeds),
+        labelled=label_lines(relabelled(frames, gathered, tables.pairs, resamples), frames),
         picks=with_delivered(frames, picks, resamples),
     )

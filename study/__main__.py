@@ -23,6 +23,7 @@ COMMANDS = {
     "report": ("analysis.report", "a study's page and tables"),
     "compare": ("analysis.compare", "two studies, question by question"),
     "judge": ("analysis.judge.__main__", "two sides' predictions, made anywhere, against labels"),
+    "label": ("study.label.__main__", "which new pictures to label, so that an undecided study is decided"),
     "measure": ("study.measure.__main__", "measure more on the networks that a study kept"),
     "replay": ("study.replay", "train a recorded trial again and compare the numbers"),
     "tracking": ("study.tracking.__main__", "send studies to MLflow, fetch them, export them to Optuna"),

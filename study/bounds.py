@@ -129,6 +129,8 @@ BOUNDS: dict[str, Bound] = {
     "batch": whole(1, MANY),
     "sets": Bound(high=1, open_low=True, open_high=True, note="the share of images whose set holds the true class: 0.95"),
     "nodes": whole(1, MANY),
+    "most": whole(1, 10_000, note="pictures that one person labels"),
+    "among": whole(1, 1_000_000),
     "wait": Bound(high=1e7),
 }
 

@@ -83,6 +83,11 @@ class Results:
         return pd.DataFrame({"sentence": [s.text for s in self.findings.sentences]})
 
     @property
+    def labelled(self) -> list[str]:
+        """The verdict again, with pictures that `python -m study.label` drew and somebody labelled: a line a question."""
+        return self.findings.labelled
+
+    @property
     def strategies(self) -> pd.DataFrame:
         """Return one row for each strategy and metric, on test: mean, low, high (95 %), seeds."""
         return self.findings.strategies

@@ -25,9 +25,8 @@ LAYERS = [  # a line a folder, and the files of the root
     {"study.search"},
     {"study.budget"},
     {"study.conduct"},
-    {"study.results"},
-    {"study.sweep", "study.trial", "study.predict", "study.replay", "study.export", "study.demo", "study.deliver",
-        "study.measure.__main__", "study.tracking.__main__", "study.datasets.__main__", "study.screen.__main__"},
+    {"study.results", "study.label"},
+    {"study.sweep", "study.trial", "study.predict", "study.replay", "study.export", "study.demo", "study.deliver", "study.measure.__main__", "study.tracking.__main__", "study.datasets.__main__", "study.screen.__main__", "study.label.__main__"},
     {"study.__main__"},
 ]  # fmt: skip
 ANALYSIS = [
@@ -47,6 +46,7 @@ MAY_USE_ANALYSIS = (
     "study.results",
     "study.replay",
     "study.screen",
+    "study.label",
 )  # what a study says of itself is the analysis's to say
 ANALYSIS_MAY_USE = (
     *LAYERS[0], *LAYERS[1], *LAYERS[2], *LAYERS[3], "study.tracking.ledger", "study.tracking.from_mlflow", "study.search.sample",

@@ -17,6 +17,7 @@ from cluster import preflight
 from study import deliver, demo, predict, sweep
 from study.bounds import BOUNDS, bound_of, check
 from study.errors import ConfigError
+from study.label import __main__ as label
 from study.question.config import Cell, Protocol, Recipe, Study, TrialConfig, grid
 from study.question.studies import narrow
 from study.question.studies import settings as told
@@ -171,6 +172,7 @@ COMMANDS: dict[str, tuple[Callable[[list[str]], int], list[str], tuple[str, ...]
     "deliver": (deliver.main, ["nowhere"], ("--hours",)),
     "demo": (demo.main, ["nowhere"], ("--port", "--images")),
     "predict": (predict.main, ["nowhere", "x.png"], ("--batch",)),
+    "label": (label.main, ["nowhere", "pictures"], ("--most", "--among")),
     "report": (report.main, ["nowhere"], ("--margin", "--price-per-hour")),
     "preflight": (preflight.main, ["--results", "r"], ("--nodes", "--wait")),
 }  # fmt: skip

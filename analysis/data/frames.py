@@ -53,6 +53,7 @@ class Frames:
     ledger: Ledger
     checked: Mapping[tuple[Question, str], Checked] = field(default_factory=dict)  # by question and strategy, where a budget check tells
     delivered: dict[str, dict[str, Any]] = field(default_factory=dict)  # by data set and split protocol, what was handed over
+    labelled: list[dict[str, Any]] = field(default_factory=list)  # draws of pictures to label after the verdict, filled in or not
     _cache: dict[str, dict[str, Predictions]] = field(default_factory=dict)
     _tables: dict[str, dict[str, pa.Table]] = field(default_factory=dict)
 

@@ -104,8 +104,13 @@ def delivered_of(
         compared=compared,
         compared_strategy=strategy,
         metric=metric,
-        grown=min((a["at"] for a in amendments if a["at"] > entry["at"]), default=None),
+        grown=grown_since(amendments, entry["at"]),
     )
+
+
+def grown_since(amendments: Sequence[Mapping[str, Any]], at: float) -> float | None:
+    """When the study first grew after that time; None where it has not. What joined beside its question is no growth."""
+    return min((a["at"] for a in amendments if a["at"] > at and not a.get("beside")), default=None)
 
 
 def day(at: float) -> str:

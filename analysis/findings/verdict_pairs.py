@@ -53,14 +53,16 @@ def look(frames: Frames) -> int:
     return max(len(frames.openings), 1)
 
 
-def judge(compared: Sequence[Compared], frames: Frames) -> list[Pair]:
-    """Decide all pairs of the study together, since Holm's p values depend on the number of pairs."""
+def judge(compared: Sequence[Compared], frames: Frames, looks: int | None = None) -> list[Pair]:
+    """All pairs of the study together, since Holm's p values know how many there are. `looks`: at the test images, this one included; as
+    often as the study opened them, where it is not given."""
     fair, margin = Fairness(frames), frames.study.margin / 100
     fairness = [fair.doubts(c.question, c.a, c.b) for c in compared]
     doubts = [_with_own(d, c) for c, d in zip(compared, fairness, strict=True)]
-    alpha = alpha_of_look(look(frames))
+    at = looks or look(frames)
+    alpha = alpha_of_look(at)
     decisions = decide([c.estimate for c in compared], margin, doubts, alpha)
-    again = alpha_of_look(look(frames) + 1)
+    again = alpha_of_look(at + 1)
     out = []
     for c, d, doubt in zip(compared, decisions, doubts, strict=True):
         open_yet = d.kind == "undecided" and not math.isnan(c.estimate.variance)

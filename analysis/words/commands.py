@@ -108,7 +108,8 @@ def _asked(frames: Frames) -> Arguments | None:
         by_python = "study.sweep" not in frames.facts.get("command", "study.sweep")
         return None if by_python else _by_folder({}, frames.study.name)
     arguments = {option: values for option, *values in told}
-    return _by_folder(arguments, frames.study.name) if frames.amendments or arguments.get("study") == [MINE] else arguments
+    grown = any(not a.get("beside") for a in frames.amendments)  # what was labelled afterwards changes no question
+    return _by_folder(arguments, frames.study.name) if grown or arguments.get("study") == [MINE] else arguments
 
 
 def _by_folder(arguments: Arguments, name: str) -> Arguments:

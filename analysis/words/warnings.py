@@ -89,7 +89,8 @@ def _of_the_study(frames: Frames) -> Iterator[str]:
     for amendment in (a for a in frames.amendments if not a.get("planned")):  # by its hours, before the test set was opened
         day = time.strftime("%Y-%m-%d", time.gmtime(amendment["at"]))
         when = ", when its test set was open already" if amendment["test_open"] else ""
-        yield f"the study was extended on {day}{when}: {'; '.join(amendment['changes'])}"
+        what = "joined the study" if amendment.get("beside") else "the study was extended"
+        yield f"{what} on {day}{when}: {'; '.join(amendment['changes'])}"
     if frames.study.confirm_seeds < st.ENOUGH_SEEDS:
         seeds = frames.study.confirm_seeds
         yield f"each strategy has {seeds} confirm run{'s' * (seeds != 1)}. {st.ENOUGH_SEEDS} or more give better intervals"

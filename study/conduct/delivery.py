@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from analysis.data.predictions import Predictions, read_predictions
-from analysis.findings.delivered import day, epochs_of
+from analysis.findings.delivered import day, epochs_of, grown_since
 from analysis.findings.pick import Pick, find_pick, tested
 from analysis.load import load
 from analysis.statistics.resampling import RESAMPLES
@@ -111,13 +111,13 @@ def ordered(
 
 
 def _stays(ledger: Ledger, pick: Pick, entry: dict[str, Any], amendments: Sequence[dict[str, Any]]) -> Stays:
-    grown = [a["at"] for a in amendments if a["at"] > entry["at"]]
-    since = f", before the study grew on {day(min(grown))}" if grown else ""
+    grown = grown_since(amendments, entry["at"])
+    since = "" if grown is None else f", before the study grew on {day(grown)}"
     text = (
         f"{pick.of}: delivered on {day(entry['at'])}{since} (trial {entry['trial']}), and it stays. To deliver anew, and keep this one "
         f"beside it, run python -m study.deliver {ledger.folder.location} --again"
     )
-    return Stays(text=text, grown=bool(grown))
+    return Stays(text=text, grown=grown is not None)
 
 
 def _order(study: Study, ledger: Ledger, tables: Tables, pick: Pick, key: str, found: list[Candidate]) -> Order:

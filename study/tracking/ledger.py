@@ -5,6 +5,7 @@
                       budgets.json                  what longer training brought on validation, and how long each question is confirmed
                       test_lock.json                every opening of the test set
                       delivered.json                the delivered network, by data set, and how it was chosen
+                      labelled.json                 pictures that were drawn to be labelled after the verdict, and their labels
                       trials/<id>/config.json       the Ask: written before the trial starts
                                   epochs.jsonl      one EpochRecord a line, appended; behind a URL written when the trial ends,
                                   epochs/000001.json until then one a file, since object stores cannot append
@@ -40,6 +41,7 @@ from study.tracking.reader import (
     data_report_of,
     delivered_of,
     facts_of,
+    labelled_of,
     openings_of,
     parse,
     result_of,
@@ -58,6 +60,7 @@ STUDY_FILES = (
     "budgets.json",
     "test_lock.json",
     "delivered.json",
+    "labelled.json",
     "data_report.json",
     PICTURES,
     "report.html",
@@ -124,8 +127,15 @@ class Ledger:
             return replace(before, deliver=study.deliver), []
         return grow(before, study, self.folder.location, planned=planned)
 
+    def amend(self, change: str) -> None:
+        """Records what joined the study after its verdict and changes no part of its question; reports say so with its day."""
+        values = self._json("study.json")
+        assert values is not None, "begin() comes first"
+        amendment = {"at": time.time(), "changes": [change], "test_open": bool(self.test_openings()), "beside": True}
+        self._write("study.json", {**values, "amendments": [*self.amendments(), amendment]})
+
     def amendments(self) -> list[dict[str, Any]]:
-        """Return how the study grew: when (unix time), what changed, and whether the test set was open already."""
+        """How the study grew: when (unix time), what changed, and whether the test set was open already; `beside`: nothing of its question."""
         return self._read("study.json", amendments_of) or []
 
     def add_facts(self, **facts: Any) -> None:
@@ -370,6 +380,16 @@ class Ledger:
         earlier = [*before.get("earlier", []), {k: v for k, v in before.items() if k != "earlier"}] if before else []
         known[key] = values | ({"earlier": earlier} if earlier else {})
         self._write("delivered.json", {"schema": SCHEMA, "delivered": known})
+
+    # -- pictures that were labelled after the verdict ---------------------------------------------------
+    def labelled(self) -> list[dict[str, Any]]:
+        """Every draw of pictures to label, in their order: from which `folder` and how many `pictures`, for which question (the fields of
+        `config.QUESTION`), each of its `images` with its probability and, once it is `filled` (unix time), its label; what every run `said`
+        of them; the `fold` each was put into; as how many images it counts (`worth`)."""
+        return self._read("labelled.json", labelled_of) or []
+
+    def write_labelled(self, draws: list[dict[str, Any]]) -> None:
+        self._write("labelled.json", {"schema": SCHEMA, "draws": draws})
 
     def pictures(self) -> bytes | None:
         """Return the small copies of images that the report shows (`study.conduct.report_pictures`); None where none were wanted."""

@@ -109,7 +109,8 @@ def amendments_of(values: dict[str, Any]) -> list[dict[str, Any]]:
     for amendment in found:
         _require(amendment, "at", _is_number, "a time")
         _require(amendment, "changes", _is_texts, "a list of texts")
-        _require(amendment, "test_open", lambda v: isinstance(v, bool), "true or false")
+        for name in ("test_open", "beside"):
+            _require({"beside": False, **amendment}, name, lambda v: isinstance(v, bool), "true or false")
     return found
 
 
@@ -205,6 +206,30 @@ def delivered_of(values: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return found
 
 
+def labelled_of(values: dict[str, Any]) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = _require(values, "draws", _is_objects, "a list of objects")
+    for draw in found:
+        _requires_question(draw)
+        for name in ("at", "worth"):
+            _require(draw, name, _is_number, "a number")
+        _require(draw, "filled", lambda v: v is None or _is_number(v), "a time or null")
+        _require(draw, "folder", _is_text, "a text")
+        _require(draw, "asked", _is_texts, "a list of texts")
+        _require(draw, "pictures", lambda v: type(v) is int and v > 0, "a whole number above 0")
+        images = _require(draw, "images", _is_objects, "a list of objects")
+        for image in images:
+            for name in ("image", "sha256"):
+                _require(image, name, _is_text, "a text")
+            _require(image, "probability", lambda v: _is_number(v) and 0 < v <= 1, "a probability above 0")
+            _require(image, "label", lambda v: v is None or _is_text(v), "a text or null")
+        if draw["filled"] is not None and any(image["label"] is None for image in images):
+            raise ValueError("a picture of a draw that is filled in has no label")
+        of_each = (_require(draw, "fold", _is_counts, "a list of whole numbers"), *_require(draw, "said", _is_object, "an object").values())
+        if any(not _is_counts(v) or len(v) != len(images) for v in of_each):
+            raise ValueError(f"'fold' or 'said' is not {len(images)} whole numbers, one an image")
+    return found
+
+
 def openings_of(values: dict[str, Any]) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = _require(values, "openings", _is_objects, "a list of objects")
     for opening in found:
@@ -237,6 +262,10 @@ def _is_number(value: Any) -> bool:
 
 def _is_factor(value: Any) -> bool:
     return type(value) is int and value >= 1
+
+
+def _is_counts(value: Any) -> bool:
+    return isinstance(value, list) and all(type(v) is int and v >= 0 for v in value)
 
 
 def _is_texts(value: Any) -> bool:
