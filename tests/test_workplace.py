@@ -43,9 +43,11 @@ def test_every_command_that_reads_the_images_of_a_begun_study_opens_it_so() -> N
     """They are those that take --data and find a study. A list of label errors is made of images that somebody names."""
     commands = {m for m, p in FILES.items() if m.startswith("study") and '"--data"' in p.read_text() and used(p) & {"find", "placed"}}
     assert commands == {
-        f"study.{name}" for name in ("sweep", "deliver", "demo", "export", "replay", "measure.__main__", "datasets.__main__")
+        f"study.{name}"
+        for name in ("sweep", "deliver", "demo", "export", "replay", "measure.__main__", "datasets.__main__", "label.__main__")
     }
-    for module in commands - {"study.sweep", "study.datasets.__main__"} | {"study.conduct.pipeline"}:
+    others = {"study.sweep", "study.datasets.__main__", "study.label.__main__"}
+    for module in commands - others | {"study.conduct.pipeline", "study.label.draw"}:
         assert "Workplace" in used(FILES[module]), module
 
 
