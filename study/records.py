@@ -1,4 +1,4 @@
-"""What remains of a study: plain frozen records, standard library only.
+"""What remains of a study: plain frozen records of the standard library, which pydantic reads.
 
 Anything that reads results needs this file and nothing else of the project: no torch, no Ray.
 """
@@ -8,11 +8,9 @@ import functools
 import json
 import math
 import typing
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
-from itertools import chain
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 SCHEMA = 1
 """Version of everything the ledger writes; a reader refuses others."""
@@ -73,77 +71,29 @@ class Origin(StrEnum):
 class Record:
     """Base of nothing but the JSON round trip."""
 
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"strict": True, "allow_inf_nan": False}
+
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON values of every field."""
         return dataclasses.asdict(self)
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Self:
+    def from_json(cls, data: bytes | str) -> Self:
         """Unknown fields are left out: a later version may write more. Raises ValueError for one that is missing or of a wrong type."""
-        checks = _checks(cls)  # type: ignore[arg-type]  # mypy takes a class for unhashable
-        for name, (fits, kind, required) in checks.items():
-            if name not in values:
-                if required:
-                    raise ValueError(f"no {name!r} in it")
-            elif not fits(values[name]):
-                raise ValueError(f"{name!r} is not {kind}")
-        return cls(**{k: v for k, v in values.items() if k in checks})
+        return typing.cast(Self, _validator(cls).validate_json(data))  # type: ignore[arg-type]  # mypy takes a class for unhashable
 
-
-Check = Callable[[Any], bool]
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        """The same from plain JSON values."""
+        return cls.from_json(dumps(values))
 
 
 @functools.cache
-def _checks(cls: type[Record]) -> dict[str, tuple[Check, str, bool]]:
-    """By field: whether a value fits its type, the type in words, whether it must be there."""
-    hints = typing.get_type_hints(cls)
-    absent = dataclasses.MISSING
-    return {
-        f.name: (_check(hints[f.name]), str(f.type), f.default is absent and f.default_factory is absent) for f in dataclasses.fields(cls)
-    }
+def _validator(cls: type) -> Any:
+    """What reads a record, from its types alone: made when it is first needed, for pydantic takes a tenth of a second to load."""
+    from pydantic import TypeAdapter
 
-
-def _check(hint: Any) -> Check:
-    """Whether a value from JSON fits a type. Numbers are checked a list at a time: an epoch has dozens, a study millions."""
-    inside = typing.get_args(hint)
-    if hint is Any:
-        return lambda value: True
-    if hint in (str, int):
-        return lambda value: type(value) is hint
-    if hint is float:
-        return lambda value: _are_numbers((value,))
-    if isinstance(hint, type) and issubclass(hint, StrEnum):
-        return lambda value: isinstance(value, str) and value in hint._value2member_map_
-    if typing.get_origin(hint) is list:
-        items = _all(inside[0])
-        return lambda value: type(value) is list and items(value)
-    if typing.get_origin(hint) is dict:
-        items = _all(inside[1])
-        return lambda value: type(value) is dict and items(value.values())
-    if type(None) in inside:
-        (rest,) = (i for i in inside if i is not type(None))
-        fits = _check(rest)
-        return lambda value: value is None or fits(value)
-    return lambda value: isinstance(value, (hint, dict))  # a record within a record checks itself
-
-
-@functools.cache
-def _all(hint: Any) -> Callable[[Iterable[Any]], bool]:
-    if hint is Any:
-        return lambda values: all(v - v == 0 for v in values if type(v) is float)
-    if hint is float:
-        return _are_numbers
-    if hint is int:
-        return lambda values: set(map(type, values)) <= {int}
-    if hint == list[int]:
-        return lambda values: set(map(type, values)) <= {list} and set(map(type, chain.from_iterable(values))) <= {int}
-    one = _check(hint)
-    return lambda values: all(map(one, values))
-
-
-def _are_numbers(values: Iterable[Any]) -> bool:
-    """Finite; OverflowError from an integer beyond a float is the caller's to name."""
-    return set(map(type, values)) <= {int, float} and math.isfinite(sum(values))
+    return TypeAdapter(cls)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -228,8 +178,6 @@ class TrialResult(Record):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "outcome", Outcome(self.outcome))
-        if isinstance(self.val, dict):
-            object.__setattr__(self, "val", ClassScores.from_dict(self.val))
 
     @property
     def objective(self) -> float | None:

@@ -26,7 +26,7 @@ from study.question.as_python import as_source
 from study.question.config import QUESTION, Cell, Protocol, Study, TrialConfig, grid, question_json, question_of, stretched
 from study.question.growth import compare, grow
 from study.question.studies import find_study, narrow
-from study.records import Origin, Stage
+from study.records import Ask, Origin, Stage
 from study.search.confirmed import checks, factors_of
 from study.search.optuna_cells import CellSearch
 from study.tracking.ledger import Ledger
@@ -165,11 +165,15 @@ def test_only_the_longest_of_several_budgets_is_checked() -> None:
 def test_a_record_of_another_kind_is_refused() -> None:
     config = TrialConfig.default(dataclasses.replace(PLAIN, budget=3), Protocol())
     values = {"trial_id": config.id, "cell": "c", "number": 0, "stage": "search", "origin": "default", "sequence": 0}
-    assert ask_of({**values, "config": config.as_dict()}, config.id).trial_id == config.id
+
+    def read(config_of: dict) -> Ask:
+        return ask_of(json.dumps({"schema": 1, **values, "config": config_of}).encode(), config.id, "config.json")
+
+    assert read(config.as_dict()).trial_id == config.id
     for wrong in ("3", 1.5, True, None):
         spoilt = {**config.as_dict(), "cell": {**config.as_dict()["cell"], "budget": wrong}}
-        with pytest.raises(ValueError, match="'budget' is .*, not a whole number"):
-            ask_of({**values, "config": spoilt}, config.id)
+        with pytest.raises(ValueError, match="budget\n.*valid integer"):
+            read(spoilt)
 
 
 def test_a_budget_may_join_and_none_may_leave() -> None:

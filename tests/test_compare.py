@@ -30,7 +30,7 @@ def test_every_setting_that_differs_is_shown_whichever_of_two_studies_has_it(cop
     old = copy.study()
     protocol = dataclasses.replace(old.protocol, optimizer="sgd")
     own = dataclasses.replace(old, searches=2, confirm_seeds=4, space={"partial.lr": Log(1e-4, 1e-3)}, protocol=protocol)
-    copy.folder.write("study.json", json.dumps({**copy._json("study.json"), "study": own.as_dict()}).encode())
+    copy.folder.write("study.json", json.dumps({**json.loads(copy.folder.read("study.json")), "study": own.as_dict()}).encode())
     for pair in ([str(GOLDEN), copy.folder.root], [copy.folder.root, str(GOLDEN)]):
         assert compare.main([*pair, "--out", str(tmp_path / "c.html")]) == 0
         text = (tmp_path / "c.html").read_text()

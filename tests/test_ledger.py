@@ -54,7 +54,7 @@ def ledger(tmp_path_factory: pytest.TempPathFactory) -> Ledger:
     root = tmp_path_factory.mktemp("ledger")
     shutil.copytree(GOLDEN, root / "results")
     ledger = Ledger(root / "results", "golden")
-    whole = ledger._json("study.json") | {"amendments": [{"at": 1.0, "changes": ["trials: 1 -> 2"], "test_open": True}]}
+    whole = json.loads(ledger.folder.read("study.json")) | {"amendments": [{"at": 1.0, "changes": ["trials: 1 -> 2"], "test_open": True}]}
     ledger.folder.write("study.json", json.dumps(whole).encode())
     return ledger
 

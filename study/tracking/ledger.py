@@ -30,24 +30,7 @@ from study.question.config import Study
 from study.question.growth import Change, compare, grow
 from study.records import SCHEMA, Ask, EpochRecord, Stage, TrialResult, dumps
 from study.storage.folder import Folder
-from study.tracking.reader import (
-    TRIAL_ID,
-    amendments_of,
-    ask_of,
-    asked_of,
-    budgets_of,
-    check_schema,
-    damaged,
-    data_report_of,
-    delivered_of,
-    facts_of,
-    labelled_of,
-    openings_of,
-    parse,
-    result_of,
-    selection_of,
-    study_of,
-)
+from study.tracking.reader import TRIAL_ID, ask_of, damaged, epoch_of, result_of, values_of
 
 T = TypeVar("T")
 
@@ -78,6 +61,7 @@ class Ledger:
     def __init__(self, results: str | os.PathLike[str], study: str) -> None:
         self.study_name = study
         self.folder = Folder(os.fspath(results)) / study
+        self._known: tuple[bytes, dict[str, Any]] | None = None  # study.json, as it was read last
         # behind a URL a read is a request: what is written once is read once, and what only this process writes, never again
         self._asks: dict[str, Ask] = {}
         self._results: dict[str, TrialResult] = {}
@@ -86,12 +70,12 @@ class Ledger:
 
     # -- the study ---------------------------------------------------------------------------------
     def study(self) -> Study | None:
-        """Return the question with everything it has gained; None before it was first asked."""
-        return self._read("study.json", study_of)
+        """The question, with everything it has gained; None before it was first asked."""
+        return self._study(lambda values: Study.from_dict(values["study"]))
 
     def facts(self) -> dict[str, Any]:
-        """Return the facts fixed or found during the run: versions, machine, precision, when it started and finished, its verdicts."""
-        return self._read("study.json", facts_of) or {}
+        """What was fixed or found when it ran: versions, machine, precision, when it started and finished, its verdicts."""
+        return self._study(lambda values: values.get("facts")) or {}
 
     def begin(self, study: Study, facts: dict[str, Any], *, planned: bool = False) -> Study:
         """Write study.json once, and return the study with every cell it ever had, in the order in which they came.
@@ -99,7 +83,7 @@ class Ledger:
         A study that exists already may have grown since: that is an amendment, recorded with its date. `planned`: the study grew by
         itself within its hours. Raises ConfigError, naming the fields in full, when the question itself would change.
         """
-        known, before = self._json("study.json"), self.study()
+        known, before = self._study(dict), self.study()
         if known is None or before is None:
             study = study.begun({})
             self._write("study.json", {"study": study.as_dict(), "facts": facts})
@@ -118,11 +102,9 @@ class Ledger:
         return grown
 
     def grown(self, study: Study, before: Study, *, planned: bool = False) -> tuple[Study, list[Change]]:
-        """Return (`before` with the additions of `study`, the changes).
-
-        A study that has grown by its own plan and is asked for as it was last goes on as it is. Raises ConfigError as `grow` does.
-        """
-        asked = self._read("study.json", asked_of)
+        """(`before` with what `study` has besides, what changed). Asked for as it was last, a study that has grown by its own plan since goes
+        on as it is. Raises ConfigError as `grow` does."""
+        asked = self._study(lambda values: Study.from_dict(values["asked"]) if "asked" in values else None)
         if asked is not None and not compare(asked, replace(study, published=asked.published)):
             return replace(before, deliver=study.deliver), []
         return grow(before, study, self.folder.location, planned=planned)
@@ -135,11 +117,11 @@ class Ledger:
         self._write("study.json", {**values, "amendments": [*self.amendments(), amendment]})
 
     def amendments(self) -> list[dict[str, Any]]:
-        """How the study grew: when (unix time), what changed, and whether the test set was open already; `beside`: nothing of its question."""
-        return self._read("study.json", amendments_of) or []
+        """How the study grew: when (unix time), what changed, and whether the test set was open already."""
+        return self._study(lambda values: values.get("amendments")) or []
 
     def add_facts(self, **facts: Any) -> None:
-        values = self._json("study.json")
+        values = self._study(dict)
         assert values is not None, "begin() comes first"
         values["facts"] = {**self.facts(), **facts}
         self._write("study.json", values)
@@ -178,7 +160,7 @@ class Ledger:
         name = f"trials/{trial_id}/config.json"
         if trial_id in self._asks:
             return self._asks[trial_id]
-        found = self._read(name, lambda values: ask_of(values, trial_id))
+        found = self._made(name, lambda data, path: ask_of(data, trial_id, path))
         if found is not None and self.folder.remote:
             self._asks[trial_id] = found
         if found is None and TRIAL_ID.fullmatch(trial_id):  # other names are none of ours
@@ -212,7 +194,7 @@ class Ledger:
         records = []
         for number, line in enumerate(data.split(b"\n")[:-1], 1):  # a torn last line has no newline and is not read
             with damaged(f"{self.folder.shown(name)}:{number}", self._way_out(name)):
-                records.append(EpochRecord.from_dict(parse(line, records=True)))
+                records.append(epoch_of(line))
         if self.folder.remote and not ended:
             records += [e for e in self._loose(trial_id) if not records or e.epoch > records[-1].epoch]
         return records
@@ -224,9 +206,8 @@ class Ledger:
         return [self._parts[n] for n in names if n in self._parts]
 
     def _read_loose(self, name: str) -> None:
-        if (data := self.folder.read(name)) is not None:  # else gathered meanwhile
-            with damaged(self.folder.shown(name), self._way_out(name)):
-                self._parts[name] = EpochRecord.from_dict(parse(data, records=True))
+        if (record := self._made(name, lambda data, path: epoch_of(data))) is not None:  # else gathered meanwhile
+            self._parts[name] = record
 
     def attempts(self, trial_id: str) -> int:
         """Return the number of times the trial was started, on any machine."""
@@ -248,7 +229,7 @@ class Ledger:
         """Return the trial's result; None while it has not ended."""
         if trial_id in self._results:
             return self._results[trial_id]
-        found = self._read(f"trials/{trial_id}/result.json", lambda values: result_of(values, trial_id))
+        found = self._made(f"trials/{trial_id}/result.json", lambda data, path: result_of(data, trial_id, path))
         if found is not None and self.folder.remote:
             self._results[trial_id] = found
             self._parts = {k: v for k, v in self._parts.items() if not k.startswith(f"trials/{trial_id}/")} if self._parts else {}
@@ -308,8 +289,8 @@ class Ledger:
         self._write("selection.json", values | ({"earlier": earlier} if earlier else {}))
 
     def selection(self) -> dict[str, Any] | None:
-        """Return `rule`, `chosen` (cell id -> trial id), `considered`, and `earlier` choices; None before the search is done."""
-        return self._read("selection.json", selection_of)
+        """`rule`, `chosen` (cell id -> trial id), `considered`, and `earlier` choices; None before the search is done."""
+        return self._read("selection.json", "Selection")
 
     def confirmed_trials(self) -> dict[str, list[str]]:
         """Return by cell the search trials whose configurations are confirmed: one, or the winner of each independent search.
@@ -324,12 +305,9 @@ class Ledger:
         self._write("budgets.json", {"schema": SCHEMA, "questions": questions})
 
     def budgets(self) -> list[dict[str, Any]]:
-        """Return the decisions on longer training, one for each question (the fields of `config.QUESTION`).
-
-        Each has the choice it was made for (`on`: cell -> winners), the `rounds` of the check with each strategy's state and figures, the
-        `factor` on the epochs at which it is confirmed, and `earlier` decisions.
-        """
-        return self._read("budgets.json", budgets_of) or []
+        """By question (the fields of `config.QUESTION`): for which choice (`on`: cell -> winners), the `rounds` of the
+        check with each strategy's state and figures, the `factor` on the epochs at which it is confirmed, and `earlier` decisions."""
+        return (self._read("budgets.json", "Budgets") or {}).get("questions", [])
 
     def winners(self) -> dict[str, Ask]:
         """Return by cell the trial that represents it; empty before the choice. Raises EnvironmentProblem where a chosen trial is missing
@@ -360,8 +338,8 @@ class Ledger:
         return key
 
     def test_openings(self) -> list[dict[str, Any]]:
-        """Return every opening of the test set: `hash`, `trials`, `at` (unix time), and a `note` where it does not count (`looks`)."""
-        return self._read("test_lock.json", openings_of) or []
+        """Every opening of the test set: `hash`, `trials`, `at` (unix time), and a `note` where it does not count (`looks`)."""
+        return (self._read("test_lock.json", "Openings") or {}).get("openings", [])
 
     def looks(self) -> list[dict[str, Any]]:
         """Return the openings that verdicts rest on. More than one is a caveat of the report."""
@@ -369,9 +347,8 @@ class Ledger:
 
     # -- what is handed over ---------------------------------------------------------------------------
     def delivered(self) -> dict[str, dict[str, Any]]:
-        """Return by data set and split protocol: the delivered trial, how its length was chosen, its scores, and `earlier` ones beside
-        it."""
-        return self._read("delivered.json", delivered_of) or {}
+        """By data set and split protocol: the trial that is handed over, how its length was chosen, its scores; `earlier` ones beside it."""
+        return (self._read("delivered.json", "Delivered") or {}).get("delivered", {})
 
     def write_delivered(self, key: str, values: dict[str, Any]) -> None:
         """Write the delivered network of a data set. The one before is kept under `earlier`."""
@@ -386,7 +363,7 @@ class Ledger:
         """Every draw of pictures to label, in their order: from which `folder` and how many `pictures`, for which question (the fields of
         `config.QUESTION`), each of its `images` with its probability and, once it is `filled` (unix time), its label; what every run `said`
         of them; the `fold` each was put into; as how many images it counts (`worth`)."""
-        return self._read("labelled.json", labelled_of) or []
+        return (self._read("labelled.json", "Labelled") or {}).get("draws", [])
 
     def write_labelled(self, draws: list[dict[str, Any]]) -> None:
         self._write("labelled.json", {"schema": SCHEMA, "draws": draws})
@@ -396,25 +373,33 @@ class Ledger:
         return self.folder.read(PICTURES)
 
     def data_report(self) -> dict[str, Any]:
-        """Return the findings of the data doctor, by data set and split protocol; empty before it has run."""
-        return self._read("data_report.json", data_report_of, schema=False) or {}
+        """What the data doctor found, by data set and split protocol; empty before it has looked."""
+        return self._read("data_report.json", "DataReports") or {}
 
     # -- plumbing ----------------------------------------------------------------------------------
-    def _json(self, name: str) -> dict[str, Any] | None:
-        return self._read(name, lambda values: values)
+    def _study(self, make: Callable[[dict[str, Any]], T]) -> T | None:
+        """What `make` makes of study.json; None where there is none."""
+        return self._made("study.json", lambda data, path: make(self._values(data, path)))
 
-    def _read(self, name: str, make: Callable[[dict[str, Any]], T], schema: bool = True) -> T | None:
-        """Return what `make` builds from the file; None where there is no file. Raises EnvironmentProblem, or ConfigError for another
+    def _values(self, data: bytes, path: str) -> dict[str, Any]:
+        """Of study.json, whose parts are asked for one by one: parsed again where it is another one, and changed by nobody."""
+        if self._known is None or self._known[0] != data:
+            self._known = data, values_of(data, "StudyFile", path)
+        return self._known[1]
+
+    def _read(self, name: str, shape: str) -> dict[str, Any] | None:
+        """The values of a file that has this shape of `study.tracking.shapes`; None where there is none."""
+        return self._made(name, lambda data, path: values_of(data, shape, path))
+
+    def _made(self, name: str, make: Callable[[bytes, str], T]) -> T | None:
+        """What `make` makes of the file's bytes and its path; None where there is none. Raises EnvironmentProblem, or ConfigError for another
         schema."""
         data = self.folder.read(name)
         if data is None:
             return None
         path = self.folder.shown(name)
         with damaged(path, self._way_out(name)):
-            values = parse(data)
-            if schema:
-                check_schema(values["study"]["schema"] if name == "study.json" else values.get("schema"), path)
-            return make(values)
+            return make(data, path)
 
     def _way_out(self, name: str) -> str:
         if name.startswith("trials/"):
