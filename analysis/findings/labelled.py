@@ -17,9 +17,9 @@ from analysis.findings.comparisons import Compared, Gathered, Side, difference_o
 from analysis.findings.small_classes import small_classes
 from analysis.findings.verdict_pairs import Pair, judge, look
 from analysis.statistics.cross_fitting import OuterFolds, cross_fit
-from analysis.statistics.resampling import PRIMARY
 from analysis.statistics.scored_runs import score_runs
 from analysis.statistics.survey import Sample, hajek
+from study.scoring.metric import DEFAULT
 from study.strategies import EVERY
 
 NONE = ""
@@ -119,7 +119,10 @@ def sides_with(gathered: Gathered, draws: Sequence[Mapping[str, Any]], resamples
         return {s: cross_fit(np.stack(runs), folds) for s, runs in said.items()}
     again, units = sample.resample(resamples), sample.units()
     search = {s: [gathered.searches[seed] for seed in gathered.predicted[s]] for s in said}
-    return {s: score_runs(runs, search[s], labels, classes, again, units, (PRIMARY,), sample.weights)[PRIMARY] for s, runs in said.items()}
+    return {
+        s: score_runs(runs, search[s], labels, classes, again, units, (DEFAULT.name,), each=sample.weights)[DEFAULT.name]
+        for s, runs in said.items()
+    }
 
 
 def _total(draw: Mapping[str, Any], kept: Sequence[int]) -> float:

@@ -162,7 +162,7 @@ def _label_errors(table: ImageTable, study: str, name: DataName) -> tuple[list[S
         rows = pq.read_table(io.BytesIO(data)).filter(pc.field("split") == ("test" if folded else "val"))
         own = said.setdefault((ask.cell, ask.number // begun.folds) if folded else ask.trial_id, {})
         own |= dict(zip(rows["image"].to_pylist(), rows["logits"].to_numpy(zero_copy_only=False), strict=True))
-    images = sorted(max((set(own) for own in said.values()), key=lambda found: len(found), default=set[str]()))
+    images = max((sorted(own) for own in said.values()), key=len, default=list[str]())
     logits = [np.stack([own[i] for i in images]) for own in said.values() if sorted(own) == images]  # else another fold, or half a pass
     if not logits or not images:
         known = ", ".join(dict.fromkeys(c.data.full for c in begun.cells))

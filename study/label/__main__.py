@@ -7,16 +7,15 @@ The first verdict stays. docs/label.md says how the pictures are drawn, and what
 """
 
 import argparse
-import os
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 from study.bounds import check_options
-from study.console.command import Parser, command
+from study.console.arguments import Parser, add_data, add_overwrite
+from study.console.command import command
 from study.console.progress import load
-from study.console.text import shown, tell
-from study.errors import ConfigError, StudyError
+from study.console.text import shown
+from study.errors import ConfigError
 from study.storage import lock, outputs
 from study.tracking.ledger import placed
 
@@ -31,23 +30,18 @@ def parser() -> Parser:
     p.add_argument("--labels", type=Path, metavar="FILE", help="the table, filled in: join its labels")
     p.add_argument("--csv", metavar="FILE", default="label.csv", help="where the table is written (default label.csv)")
     p.add_argument("--html", metavar="FILE", default="label.html", help="where the page is written (default label.html)")
-    p.add_argument("--data", default=os.environ.get("STUDY_DATA"), help="folder that holds the study's data (or STUDY_DATA)")
-    p.add_argument("--overwrite", action="store_true", help="replace what lies under --csv and --html, whatever it is")
+    add_data(p, "folder that holds the study's data (or STUDY_DATA)")
+    add_overwrite(p, "--csv and --html")
     return p
 
 
-@command("stopped; the same command starts again")
-def main(argv: Sequence[str] | None = None) -> int:
-    args = parser().parse_args(argv)
-    try:
-        if (args.folder is None) == (args.labels is None):
-            raise ConfigError("give a folder of pictures to draw from, or --labels FILE to join what was labelled; one of both.")
-        check_options(most=args.most, among=args.among)
-        location, wanted = placed(args.study)
-        lines = _join(location, args.labels) if args.labels else _draw(location, wanted, args)
-    except StudyError as error:
-        return tell(error)
-    for line in lines:
+@command(parser, "stopped; the same command starts again")
+def main(args: argparse.Namespace) -> int:
+    if (args.folder is None) == (args.labels is None):
+        raise ConfigError("give a folder of pictures to draw from, or --labels FILE to join what was labelled; one of both.")
+    check_options(most=args.most, among=args.among)
+    location, wanted = placed(args.study)
+    for line in _join(location, args.labels) if args.labels else _draw(location, wanted, args):
         print(shown(line))
     return 0
 

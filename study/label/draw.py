@@ -15,13 +15,13 @@ from analysis.findings.comparisons import Gathered
 from analysis.findings.labelled import trained
 from analysis.findings.small_classes import small_classes
 from analysis.statistics import survey
-from analysis.statistics.resampling import counts
 from study.conduct.workplace import Workplace
 from study.console.text import joined, shown
 from study.errors import ConfigError, StudyError
 from study.label.pool import Pool, digest, look_through
-from study.metrics import Counts
+from study.metrics import Counts, counts
 from study.results import Results
+from study.scoring.metric import DEFAULT
 from study.tracking.ledger import Ledger
 
 
@@ -37,6 +37,9 @@ class Drawn:
 
 def question_to_decide(results: Results, wanted: str) -> tuple[Gathered, list[tuple[str, str]]]:
     """(the question, its open pairs). Raises ConfigError where nothing is open, or several questions are."""
+    metric = results.frames.scored_by
+    if metric.key != DEFAULT.key:
+        raise ConfigError(f"{results.folder} is scored by {metric.words}, and labels are drawn for {DEFAULT.words} alone.")
     if results.in_progress:
         raise ConfigError(f"{results.folder} is in progress; finish it first: python -m study.sweep {results.folder}")
     found = [

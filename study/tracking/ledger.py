@@ -110,8 +110,8 @@ class Ledger:
         return grow(before, study, self.folder.location, planned=planned)
 
     def amend(self, change: str) -> None:
-        """Records what joined the study after its verdict and changes no part of its question; reports say so with its day."""
-        values = self._json("study.json")
+        """Record what joined the study after its verdict and changes no part of its question; reports say so with its day."""
+        values = self._study(dict)
         assert values is not None, "begin() comes first"
         amendment = {"at": time.time(), "changes": [change], "test_open": bool(self.test_openings()), "beside": True}
         self._write("study.json", {**values, "amendments": [*self.amendments(), amendment]})
