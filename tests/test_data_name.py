@@ -20,6 +20,8 @@ HERE = ("study/question/naming.py", "study/question/name_parts.py")
 PIECES = st.sampled_from(
     ["a", "leaves", "/", "?", "@", ":", "=", "&", ".", " ", "~", "%26", "ü", "official", "label=", "?label=", "session", "0", "01"]
 )
+SEEN = {"tiles": ("1x3", "2x2"), "ordered": ("a,b", "mild,moderate,severe")}
+"""Options whose values have a form."""
 PLACES = st.lists(PIECES, min_size=1, max_size=8).map("".join)
 
 
@@ -27,7 +29,9 @@ PLACES = st.lists(PIECES, min_size=1, max_size=8).map("".join)
 def names(draw: st.DrawFn) -> DataName:
     """Draw any name that can be made."""
     kind = draw(st.sampled_from(["", *OPTIONS]))
-    options = draw(st.lists(st.tuples(st.sampled_from(OPTIONS[kind] or ("",)), PLACES), max_size=3)) if kind else []
+    free = sorted(set(OPTIONS.get(kind, ())) - SEEN.keys() - {"pool"}) or [""]
+    seen = st.sampled_from(sorted(SEEN)).flatmap(lambda name: st.tuples(st.just(name), st.sampled_from(SEEN[name])))
+    options = draw(st.lists(st.tuples(st.sampled_from(free), PLACES) | seen, max_size=3)) if kind else []
     try:
         return DataName(
             kind=kind,
