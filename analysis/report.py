@@ -27,6 +27,7 @@ from analysis.findings.tuning_gain import tuning_row
 from analysis.load import load
 from analysis.page import albums as pictures
 from analysis.page.card import cards, environment
+from analysis.page.labels import label_rows
 from analysis.page.leaderboard import leaderboard
 from analysis.page.studies import write_studies
 from analysis.page.theme import colour
@@ -139,6 +140,7 @@ def all_tables(frames: Frames, found: Findings, computed: dict[str, pd.DataFrame
         **_size_tables(found),
         "verdicts": verdicts,
         "equal_compute": equal_compute(frames),
+        **({"labels": with_names(pd.DataFrame(map(vars, labels)))} if (labels := label_rows(frames, found)) else {}),
         **({"ordered": with_names(pd.DataFrame(map(vars, steps)))} if (steps := ordered(found.gathered)) else {}),
         **({"budgets": pd.DataFrame(budget_rows(frames))} if frames.budgets else {}),
         **{f"figure_{s.name}": with_names(computed[s.name]) for s in FIGURES if len(computed[s.name]) or not s.optional},
@@ -211,6 +213,7 @@ def render(
         left_out=_left_out(frames),
         openings=len(frames.openings),
         ordered=ordered(found.gathered),
+        labels=label_rows(frames, found),
         plotly_js=_plotly_js(),
         source=source,
         data_report=frames.data_report,

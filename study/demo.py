@@ -121,7 +121,7 @@ class Demo:
         if len(train) > most:
             train = np.sort(np.random.default_rng(0).choice(train, most, replace=False))
         print(f"looking at {len(train)} training images ...", flush=True)
-        labels = [table.classes[table.labels[k]] for k in train]
+        labels = [table.called(int(k)) for k in train]
         self.neighbours = Neighbours(self.network, np.asarray(pixels[train]), labels, [table.ids[k] for k in train])
 
     def answer(self, file: bytes) -> "Said":
@@ -211,7 +211,7 @@ def _show(ui, demo: Demo, name: str, said: Said) -> None:  # type: ignore[no-unt
                     with ui.element("div").classes("track"):
                         ui.element("div").classes("fill").style(f"width: {100 * share:.2f}%")
                     _text(ui, "span", f"{100 * share:.1f} %").classes("share")
-            if (left := len(ranked) - SHOWN_CLASSES) > 0:
+            if (left := len(ranked) - SHOWN_CLASSES) > 0 and not demo.network.kept.several:
                 rest = 100 * sum(share for _, share in ranked[SHOWN_CLASSES:])
                 _text(ui, "div", f"{left} more class{'' if left == 1 else 'es'}: {rest:.1f} %").classes("soft")
             if said.in_set and demo.sets:

@@ -49,18 +49,27 @@ class Counts:
 
 
 def counts(predicted: np.ndarray, labels: np.ndarray, classes: int, weights: np.ndarray | None = None) -> Counts:
-    """Of predictions [N]: [C]; with weights [B, N], of every resample: [B, C]."""
-    rows = np.arange(len(labels))
-    onehot = np.zeros((len(labels), 3 * classes), np.float32)  # truth, said, hits side by side: one product for all three
-    onehot[rows, labels] = 1
-    onehot[rows, classes + predicted] = 1
-    right = predicted == labels
-    onehot[rows[right], 2 * classes + labels[right]] = 1
+    """Of predictions [N]: [C]; with weights [B, N], of every resample: [B, C]. Predictions and labels may be bool [N, C] instead, where an
+    image has several labels."""
+    onehot = _onehot(predicted, labels, classes)
     sums = (onehot.sum(axis=0) if weights is None else weights.astype(np.float32, copy=False) @ onehot).astype(
         float
     )  # whole numbers: exact
     truth, said, hits = np.split(sums, 3, axis=-1)
     return Counts(hits=hits, said=said, truth=truth)
+
+
+def _onehot(predicted: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray:
+    """Return float32 [N, 3 * C], truth, said and hits side by side: one product for all three."""
+    if labels.ndim == 2:
+        return np.concatenate([labels, predicted, labels & predicted], axis=1).astype(np.float32)
+    rows = np.arange(len(labels))
+    onehot = np.zeros((len(labels), 3 * classes), np.float32)
+    onehot[rows, labels] = 1
+    onehot[rows, classes + predicted] = 1
+    right = predicted == labels
+    onehot[rows[right], 2 * classes + labels[right]] = 1
+    return onehot
 
 
 def f1(c: Counts) -> np.ndarray:

@@ -65,6 +65,8 @@ def main(args: argparse.Namespace) -> int:
     predictor, name, about = open_network(args.network, ensemble=args.ensemble, calibrated=not args.uncalibrated)
     sets = None
     if args.sets is not None:
+        if predictor.kept.several:
+            raise ConfigError(f"--sets is for images of one class each, and {args.network} names several labels; leave it out.")
         sets = open_sets(args.network, args.sets, ensemble=args.ensemble, calibrated=not args.uncalibrated)
     asked = Asked(predictor.classes, sets)
     for line in [*(about if args.csv else ()), *asked.texts]:
@@ -95,7 +97,8 @@ def open_network(place: str, *, ensemble: bool = False, calibrated: bool = True)
     results, cell = open_place(place)
     pick = results.pick(cell, compared=ensemble)
     predictor = results.predictor(cell, ensemble=ensemble, calibrated=calibrated)
-    of = pick.together.calibrated.text if ensemble and pick.together else pick.probabilities
+    together = pick.together.calibrated if ensemble and pick.together else None
+    of = together.text if together else pick.probabilities
     temperature = of if calibrated else "probabilities as trained"
     older = [f"warning: {pick.outdated}; to deliver anew, run python -m study.deliver {results.folder} --again"] if pick.outdated else []
     kind = "" if calibrated or not pick.calibrated else " uncalibrated"  # one table holds one kind of probabilities
@@ -124,7 +127,8 @@ def open_sets(place: str, level: float, *, ensemble: bool = False, calibrated: b
 
 def to_csv(predictor: "Predictor", name: str, found: Found, path: Path, batch: int, asked: Asked | None = None) -> int:
     """Write one row for each image; rows of unreadable images say why."""
-    with PredictionsCsv(path, predictor.classes, name, map(str, found.images), more=asked) as table:
+    several = predictor.kept.several
+    with PredictionsCsv(path, predictor.classes, name, map(str, found.images), more=asked, several=several) as table:
         left = [p for p in found.images if not table.has(str(p))]
         if len(left) < len(found.images):
             print(f"{path}: {len(found.images) - len(left)} images are there already, {len(left)} are left", file=sys.stderr)
@@ -160,6 +164,9 @@ def to_lines(predictor: "Predictor", found: Found, batch: int, *, as_json: bool,
         bad += problems
         for path, image in readable:
             (row,) = predictor(image[None])
+            if predictor.kept.several:
+                _print_labels(predictor, path, row, as_json)
+                continue
             more = asked.values([str(path)], row[None])[0] if asked else {}
             if as_json:
                 own = {} if predictor.deciding.usual else {"class": predictor.classes[int(predictor.named(row[None])[0])]}
@@ -173,6 +180,15 @@ def to_lines(predictor: "Predictor", found: Found, batch: int, *, as_json: bool,
     for line in [*found.left_out, *_listed(bad)]:
         print(line, file=sys.stderr)
     return DataError.exit_code if len(bad) == len(found.images) else 0
+
+
+def _print_labels(predictor: "Predictor", path: Path, row: np.ndarray, as_json: bool) -> None:
+    """Print the labels of an image whose probabilities are `row` [C]."""
+    own = [predictor.classes[k] for k in np.flatnonzero(predictor.named(row[None])[0])]
+    if as_json:
+        print(json.dumps({"image": str(path), "labels": own, "probabilities": dict(zip(predictor.classes, row.tolist(), strict=True))}))
+    else:
+        print(shown(str(path)), shown(", ".join(own)) or "no label", sep="\t")
 
 
 def _listed(bad: list[tuple[str, str]], most: int = 20) -> Iterator[str]:

@@ -186,7 +186,7 @@ class Results:
         pick, ledger = self.pick(cell, compared=compared or ensemble), self.frames.ledger
         if not ensemble:
             rule = pick.deciding if calibrated else Deciding()
-            return Predictor.from_folder(ledger.trial_folder(pick.trial), pick.temperature if calibrated else 1.0, rule)
+            return Predictor.from_folder(ledger.trial_folder(pick.trial), pick.temperature if calibrated else 1.0, rule, pick.thresholds)
         if pick.folds > 1:
             raise ConfigError(
                 f"{self.study.name} has outer folds: its {pick.folds} networks were tested on other images each, so no score of an "
@@ -198,7 +198,9 @@ class Results:
                 f"{pick.cell.id} has {len(pick.trials)} confirm run(s) with predictions; an ensemble needs two: leave it out."
             )
         members = [Predictor.from_folder(ledger.trial_folder(trial)) for trial in pick.trials]
-        return Ensemble(members, pick.together.calibrated.temperature if calibrated else 1.0, pick.deciding if calibrated else Deciding())
+        own = pick.together.calibrated
+        temperature = own.temperature if calibrated and own else 1.0
+        return Ensemble(members, temperature, pick.deciding if calibrated else Deciding(), pick.together.thresholds)
 
     def prediction_sets(
         self, cell: Cell | str = "", level: float = 0.95, *, ensemble: bool = False, calibrated: bool = True, compared: bool = False

@@ -220,6 +220,8 @@ def _describe(config: TrialConfig, inputs: Inputs, arguments: dict[str, Any], ep
         fit=config.protocol.fit,
         tiles=[rows, columns],
         pool=table.pool,
+        several=table.several,
+        thresholds=[] if inputs.thresholds is None else inputs.thresholds.tolist(),
     )
 
 

@@ -12,11 +12,12 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 from study import predict
+from study.conduct.checks import check_data
 from study.datasets import open_dataset
 from study.datasets.audit import audit, long_said
 from study.datasets.cache import pixels
@@ -34,6 +35,7 @@ from study.records import EpochRecord
 from study.run import run_trial
 from study.storage.places import Places
 from study.strategies import Features
+from study.tracking.ledger import Ledger
 from study.use import formats
 from study.use.predictor import Predictor
 
@@ -55,6 +57,7 @@ def test_the_names_of_fits_and_pools_are_the_same_everywhere() -> None:
     assert name_parts.POOLS == POOLS and name_parts.MOST_TILES == MOST_TILES
 
 
+@settings(deadline=None)
 @given(st.integers(8, 60), st.integers(8, 200), st.sampled_from(FITS), st.integers(1, 3), st.integers(1, 3), st.integers(4, 20))
 def test_a_frame_has_its_shape_and_is_framed_once(height: int, width: int, fit: str, rows: int, columns: int, side: int) -> None:
     image = np.random.default_rng(height * width).integers(0, 256, (height, width, 3), dtype=np.uint8)
@@ -167,3 +170,11 @@ def test_the_doctor_says_how_many_are_long_and_what_is_lost(folder: Path) -> Non
     assert "24 of 24 images are longer than 1.5 : 1, and the centre square loses 67% of each" in long_said(report)
     assert not long_said(audit(open_dataset("digits")))
     assert audit(open_dataset(f"folder:{folder}?tiles=1x3")).long_images == 0
+
+
+def test_a_study_of_centre_squares_says_what_it_loses_and_one_of_whole_pictures_does_not(folder: Path, tmp_path: Path) -> None:
+    data = DataName.parse(f"folder:{folder}")
+    tables = {(data.dataset, data.protocol): open_dataset(data.dataset)}
+    assert any("longer than 1.5 : 1" in line for line in check_data(tables, Ledger(tmp_path, "one")))
+    assert not any("longer" in line for line in check_data(tables, Ledger(tmp_path, "two"), fit="pad"))
+    assert DataName.parse(f"folder:{folder}?tiles=1x3").short == f"{data.short}_1x3"

@@ -11,7 +11,7 @@ from analysis.findings.comparisons import Gathered
 from analysis.findings.ordered import ordered
 from study.datasets import open_dataset
 from study.errors import ConfigError
-from study.question.config import Cell, Study
+from study.question.config import Cell, Study, grid
 from study.question.naming import DataName
 from study.scoring.steps import step_figures
 from tests.own import classes
@@ -76,3 +76,14 @@ def test_a_slip_and_a_leap_are_told_apart_where_f1_has_the_same(nested: bool) ->
     assert far.apart_low > 0 and near.apart == 0
     assert near.kappa > far.kappa
     assert ordered([gathered("")]) == []
+
+
+def test_kappa_goes_by_the_order_that_the_data_name() -> None:
+    cells = grid(["folder:/x?ordered=mild,moderate,severe"], ["resnet18"], ["full"])
+    study = Study(name="s", cells=cells, metric="quadratic_kappa")
+    assert study.scored_by.bind(("severe", "mild", "moderate")).order == ORDER
+    assert Study.from_dict(study.as_dict()) == study
+    own = Study(name="s", cells=cells, metric="quadratic_kappa:severe,moderate,mild")
+    assert own.scored_by.order == ORDER[::-1], "one that is named goes before"
+    with pytest.raises(ConfigError, match="needs an order"):
+        Study(name="s", cells=grid(["digits"], ["resnet18"], ["full"]), metric="quadratic_kappa").scored_by.bind(ORDER)

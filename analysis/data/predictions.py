@@ -1,13 +1,16 @@
 """Predictions of a confirm run for every validation and test image. They are checked when read, since the verdict rests on them."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
 
 from study.errors import EnvironmentProblem
+from study.metrics import log_shares
 from study.records import HELD
+from study.scoring import Metric, Said
+from study.scoring.labels import best_thresholds, named_labels, truth_shares
 from study.storage import parquet
 from study.tracking.ledger import Ledger
 
@@ -16,12 +19,36 @@ SPLITS = ("val", "test")
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Predictions:
-    """Predictions of one confirm run on one split, images in the order of their names: logits [N, C], labels [N], groups [N] or None."""
+    """Predictions of one confirm run on one split, images in the order of their names: logits [N, C], labels [N] or, where an image may
+    have several, bool [N, C], groups [N] or None."""
 
     images: np.ndarray
     labels: np.ndarray
     groups: np.ndarray | None
     logits: np.ndarray
+    thresholds: np.ndarray | None = None  # [C] of labels' logits, as the run's validation images give them; None of one label an image
+
+    @property
+    def several(self) -> bool:
+        """Return whether an image may have several labels."""
+        return self.labels.ndim == 2
+
+    @property
+    def named(self) -> np.ndarray:
+        """Return the likeliest class of each image [N], or the labels above their thresholds, bool [N, C]."""
+        out: np.ndarray = self.logits.argmax(axis=1) if self.thresholds is None else named_labels(self.logits, self.thresholds)
+        return out
+
+    def said(self, metric: Metric, temperature: float = 1.0) -> Said:
+        """Return what its logits say by a metric; of several labels those above their thresholds, whatever the metric."""
+        return Said(named=self.named) if self.several else metric.said(self.logits, temperature)
+
+    @property
+    def truth(self) -> np.ndarray:
+        """Return the probability of the true class, [N] in [0, 1]; of several labels the mean of the probabilities of what is true."""
+        if self.several:
+            return truth_shares(self.logits, self.labels)
+        return np.asarray(np.exp(log_shares(self.logits)[np.arange(len(self.labels)), self.labels]))
 
     def differs(self, other: "Predictions") -> str:
         """Return the column in which it differs from `other` in what it is about, or "" where both are about the same images."""
@@ -108,14 +135,15 @@ def _by_split(table: pa.Table) -> dict[str, Predictions]:
         if table[name].null_count and name != "group":
             raise ValueError(f"values are missing in its column {name!r}")
     split, images = (np.asarray(table[name].to_pylist()) for name in ("split", "image"))
-    labels, logits, groups = table["label"].to_numpy(), _logits(table), _groups(table)
+    logits, groups = _logits(table), _groups(table)
+    labels = _labels(table, logits.shape[1]) if "labels" in table.schema.names else table["label"].to_numpy()
     alone = (table.schema.metadata or {}).get(HELD.encode(), b"").decode("utf-8", "replace")
     held = (alone,) if alone in SPLITS else SPLITS
     if stray := sorted(set(split.tolist()) - set(held)):
         raise ValueError(f"it names a split {stray[0][:40]!r}")
     if len(set(images.tolist())) != len(images):
         raise ValueError("an image stands in it twice")
-    if len(labels) and not (labels.min() >= 0 and labels.max() < logits.shape[1]):
+    if len(labels) and labels.ndim == 1 and not (labels.min() >= 0 and labels.max() < logits.shape[1]):
         raise ValueError(f"a label lies outside 0 to {logits.shape[1] - 1}")
     found = {}
     for name in held:
@@ -127,7 +155,19 @@ def _by_split(table: pa.Table) -> dict[str, Predictions]:
         found[name] = Predictions(
             images=images[pick], labels=labels[pick], groups=None if groups is None else groups[pick], logits=logits[pick]
         )
+    if labels.ndim == 2:
+        told = found.get("val")
+        thresholds = np.zeros(labels.shape[1]) if told is None else best_thresholds(told.logits, told.labels)
+        return {name: replace(own, thresholds=thresholds) for name, own in found.items()}
     return found
+
+
+def _labels(table: pa.Table, classes: int) -> np.ndarray:
+    """Return the labels as bool [N, C]. Raises ValueError."""
+    rows = table["labels"].to_pylist()
+    if any(row is None or len(row) != classes or not all(type(v) is bool for v in row) for row in rows):
+        raise ValueError("its labels are not a yes or no for each class")
+    return np.array(rows, bool).reshape(len(rows), classes)
 
 
 def _logits(table: pa.Table) -> np.ndarray:

@@ -24,6 +24,8 @@ def compute(frames: Frames, findings: Findings) -> pd.DataFrame:
     """Return one row per strategy and cell. The best strategy's rows also hold its difference from the second, named in `minus`."""
     rows = []
     for own in by_question(frames, findings):
+        if own.gathered.several:  # a label is taken for no other: the table of labels stands for it
+            continue
         apart = _apart(own)
         for strategy in own.ranked:
             total = own.confusion(strategy)

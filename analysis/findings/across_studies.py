@@ -54,8 +54,11 @@ def unlike(a: Gathered, b: Gathered) -> str:
         return f"the test images differ ({len(a.images)} in A, {len(b.images)} in B, {both} of one name)"
     if not np.array_equal(a.fold, b.fold):
         return f"the folds differ ({a.fold.max() + 1} in A, {b.fold.max() + 1} in B)"
+    if a.labels.shape != b.labels.shape:
+        return "the classes differ, or images have several labels in one of both studies alone"
     if not np.array_equal(a.labels, b.labels):
-        return f"{(a.labels != b.labels).sum()} of {len(a.labels)} test images have another label"
+        apart = a.labels != b.labels
+        return f"{(apart.any(axis=1) if a.several else apart).sum()} of {len(a.labels)} test images have another label"
     if (a.groups is None) != (b.groups is None) or not np.array_equal(a.groups, b.groups):  # type: ignore[arg-type]
         return "the recording sessions of the test images differ"
     return ""

@@ -37,6 +37,7 @@ class Delivered:
     error: float | None  # expected calibration error to expect: on validation images that the temperature was not fitted on
     compared: float | None  # mean test score of the compared networks of its data set
     compared_strategy: str  # theirs, where it is another; else empty
+    thresholds: tuple[float, ...] = ()  # of labels' logits, where an image may have several
     grown: float | None = None  # when the study first grew since
     metric: Metric = DEFAULT
 
@@ -55,7 +56,11 @@ class Delivered:
 
     @property
     def calibration(self) -> str:
-        """Return where its temperature comes from, with the calibration error that was measured."""
+        """Where its temperature comes from, with the error that was measured."""
+        if self.thresholds:
+            return (
+                "no temperature: each label is said above a threshold of its own, from validation images that its runs had not trained on"
+            )
         if not self.calibration_runs:
             return "no temperature: no validation predictions were kept"
         many = self.calibration_runs > 1
@@ -98,6 +103,7 @@ def delivered_of(
             Length(epochs=n["epochs"], validation=tuple(n["validation"]), metric=metric) for n in entry["lengths"] if n["validation"]
         ),
         temperature=entry["temperature"],
+        thresholds=tuple(entry.get("thresholds", ())),
         calibration_runs=int(calibration.get("runs") or 0),
         calibration_images=int(calibration.get("images") or 0),
         error=calibration.get("after"),

@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from analysis.data.frames import Frames
 from analysis.data.predictions import read_predictions
 from analysis.findings.delivered import delivered_of
@@ -63,6 +65,8 @@ def _pick(frames: Frames, entry: Mapping[str, Any], ask: Ask, compared: Pick | N
     test = read_predictions(frames.ledger, ask.trial_id).get("test")
     delivered = delivered_of(entry, frames.amendments, average, other, frames.scored_by)
     metric = frames.scored_by.bind(frames.classes.get(ask.cell) or frames.classes.get(cell.id) or ())
+    if test is not None and delivered.thresholds:
+        test = replace(test, thresholds=np.array(delivered.thresholds))
     score = tested(test, test.logits, resamples, metric, entry["temperature"]) if test is not None else None
     return Pick(
         cell=cell,

@@ -1,15 +1,12 @@
 """The network to use: its strategy, its confirm run, its score, and whether several networks together score more.
 
-No test score chooses anything here, so the test score shown beside the network is not biased by the choice:
-
-- The strategy is the verdict's: the one left standing, or the cheapest that is good enough. Of several that are not shown to be worse,
-  it is the cheapest, where the expected loss is below the margin, and else the best on validation. Where one of them was cut short,
-  there is no verdict yet and the best on validation is taken.
-- Of the strategy's confirm runs, it is the one with the best validation score.
-- Of several backbones or sizes, it is the one whose confirm runs did best on validation.
-
-With outer folds the score is that of all the strategy's networks, each on images that it never saw, since one fold alone has few
-images.
+No test score chooses anything here. The strategy is the verdict's: the one left standing; or the cheapest that is
+good enough; or of those not shown to be worse the cheapest, where that is not expected to cost more than is worth having, and the best on
+validation where it is. Where one of them was cut short there
+is no verdict yet, and the best on validation is taken;
+of its confirm runs the one with the best validation score; of several backbones or sizes the one whose confirm runs did best on
+validation. So the test score beside it is one that nothing was picked by. With outer folds it is that of all the strategy's networks, each
+on the images that it never saw: a fold alone has few.
 """
 
 import dataclasses
@@ -36,16 +33,14 @@ from study.inference.softmax import pooled, softmax
 from study.metrics import calibration_error, fit_temperature, log_shares
 from study.question.config import Cell
 from study.scoring.decide import Deciding, decide_by
+from study.scoring.labels import best_thresholds
 from study.scoring.metric import DEFAULT, Metric, Said
 from study.strategies import EVERY
 
 
 @dataclass(frozen=True, kw_only=True)
 class Score:
-    """A score, higher where better, with its 95 % interval over test images or whole recording sessions.
-
-    Most metrics are shares in [0, 1], with differences in [-1, 1].
-    """
+    """Higher where better: shares in [0, 1] of most metrics, of a difference in [-1, 1]; the interval is 95 % over test images (whole sessions where there are any)."""
 
     mean: float
     low: float
@@ -73,7 +68,8 @@ class Together:
     networks: int
     test: Score
     gain: Score  # over the mean score of its networks, on the same images
-    calibrated: Calibrated
+    calibrated: Calibrated | None
+    thresholds: tuple[float, ...] = ()  # of labels' logits, where an image may have several
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,6 +109,11 @@ class Pick:
         return self.delivered.temperature if self.delivered else 1.0
 
     @property
+    def thresholds(self) -> tuple[float, ...]:
+        """Return the thresholds of labels' logits of a network that is handed over: it had no validation images to keep them by."""
+        return self.delivered.thresholds if self.delivered else ()
+
+    @property
     def probabilities(self) -> str:
         """Return in words how its probabilities were calibrated, and how far off they are where that was measured."""
         if self.calibrated:
@@ -123,7 +124,7 @@ class Pick:
 
     @property
     def rule(self) -> str:
-        """Return how it decides where it does not give the likeliest class, with its score then, else ""."""
+        """How it decides, where it does not say the likeliest class, and what it then scores; else empty."""
         text = self.deciding.text(self.metric.classes)
         return f"{text}: test {self.metric.words} {points(self.decided, self.metric)}" if text and self.decided else text
 
@@ -164,18 +165,12 @@ class Pick:
     def scores(self) -> str:
         """Return its test score in words."""
         if self.delivered is not None and self.folds > 1 and self.test is not None:
-            return (
-                f"its strategy's {self.folds} networks, each on the images that it never saw: test {self.metric.words} "
-                f"{points(self.test, self.metric)}"
-            )
+            return f"its strategy's {self.folds} networks, each on the images that it never saw: test {self.metric.words} {points(self.test, self.metric)}"
         if self.delivered is not None:
             own = "no test predictions are kept" if self.test is None else f"test {self.metric.words} {points(self.test, self.metric)}"
             return f"{own}; {self.delivered.beside}" if self.delivered.beside else own
         if self.test is None:
-            return (
-                f"validation {self.metric.words} {self.metric.shown(self.validation):.1f} (of the search, optimistic; not "
-                "confirmed, no test score)"
-            )
+            return f"validation {self.metric.words} {self.metric.shown(self.validation):.1f} (of the search, optimistic; not confirmed, no test score)"
         return f"test {self.metric.words} {points(self.test, self.metric)}"
 
     @property
@@ -185,8 +180,7 @@ class Pick:
         if t is None:
             return ""
         return (
-            f"all {t.networks} confirm runs together: test {self.metric.words} {points(t.test, self.metric)}, {gained(t.gain)} "
-            f"{self.metric.short} over "
+            f"all {t.networks} confirm runs together: test {self.metric.words} {points(t.test, self.metric)}, {gained(t.gain)} {self.metric.short} over "
             f"one of them on average, at {t.networks} times the cost"
         )
 
@@ -197,13 +191,13 @@ def in_words(settings: Mapping[str, Any]) -> str:
 
 
 def points(score: Score, metric: Metric) -> str:
-    """Return a score with its interval, as people read it: "83.1 [80.2, 85.5]"."""
+    """A score with its interval, as people read it: "83.1 [80.2, 85.5]"."""
     low, high = metric.interval(score.low, score.high)
     return f"{metric.shown(score.mean):.1f} [{low:.1f}, {high:.1f}]"
 
 
 def natural(score: Score, metric: Metric) -> dict[str, float]:
-    """Return mean, low and high as the metric's own numbers, where those of a loss are positive."""
+    """mean, low and high as the metric's own numbers: those of a loss are positive."""
     ends = sorted(metric.natural(v) for v in (score.low, score.high))
     return {"mean": metric.natural(score.mean), "low": ends[0], "high": ends[1]}
 
@@ -306,7 +300,7 @@ def _fits(pick: Pick, wanted: str) -> bool:
 
 
 def _pick(frames: Frames, cell: Cell, resamples: int) -> Pick | None:
-    """Return the pick of a cell, or None where none of its trials has finished."""
+    """None where nothing of it has finished."""
     done, t, objective = frames.confirmed(), frames.trials, frames.scored_by.recorded
     own = done[(done.cell == cell.id) & done[objective].notna()] if len(done) else done
     confirmed = len(own) > 0
@@ -336,19 +330,20 @@ def _pick(frames: Frames, cell: Cell, resamples: int) -> Pick | None:
 
 
 def _scored_over_folds(frames: Frames, pick: Pick, runs: pd.DataFrame, resamples: int) -> Pick:
-    """Add the scores of the networks of all folds, each on its own images.
-
-    `validation` becomes their mean, since each network was scored on other images.
-    """
+    """With what the networks of all folds said of their own; `validation` is their mean, since each was scored on other images."""
     pick = dataclasses.replace(
         pick, trials=pick.trials[:1], folds=frames.study.folds, validation=float(runs[frames.scored_by.recorded].mean())
     )
     passes = pooled_passes(frames, runs)
     if not passes:
         return pick
-    temperature = fit_temperature(*(np.concatenate([getattr(p["val"], part) for p in passes]) for part in ("logits", "labels")))
+    several = passes[0]["test"].several
+    by = (np.concatenate([getattr(p["val"], part) for p in passes]) for part in ("logits", "labels"))
+    temperature = 1.0 if several else fit_temperature(*by)
     each = [scored(p["test"], p["test"].logits, resamples, pick.metric, temperature) for p in passes]
     score, again = float(np.mean([s for s, _ in each])), np.mean([r for _, r in each], axis=0)
+    if several:
+        return dataclasses.replace(pick, test=share_of(passes[0]["test"], score, again, pick.metric), average=score)
     found = [calibrated_by(temperature, p["test"]) for p in passes]
     before, after = (float(np.mean([getattr(c, when) for c in found])) for when in ("before", "after"))
     return dataclasses.replace(
@@ -369,13 +364,17 @@ def _scored(frames: Frames, pick: Pick, resamples: int) -> Pick:
     metric, temperatures = pick.metric, [metric_temperature(pick.metric, v) for v in val]
     alone, again = scored(test[0], test[0].logits, resamples, metric, temperatures[0])
     pick = dataclasses.replace(pick, test=share_of(test[0], alone, again, metric), calibrated=calibrate(val[0], test[0]), average=alone)
-    deciding = decide_by(metric, softmax(val[0].logits / pick.temperature), val[0].labels)
+    several = val[0].several
+    deciding = Deciding() if several else decide_by(metric, softmax(val[0].logits / pick.temperature), val[0].labels)
     decided = None if deciding.threshold is None or metric.costs else ruled(test[0], deciding, pick.temperature, resamples)
     pick = dataclasses.replace(pick, deciding=deciding, decided=decided)
     if len(test) < 2 or not same:
         return pick
     each = [scored(p, p.logits, resamples, metric, t) for p, t in zip(test, temperatures, strict=True)]
-    both_val, both_test = (dataclasses.replace(p[0], logits=pooled([q.logits for q in p])) for p in (val, test))
+    both_val, both_test = (dataclasses.replace(p[0], logits=pooled([q.logits for q in p], several)) for p in (val, test))
+    if several:
+        own = best_thresholds(both_val.logits, both_val.labels)
+        both_val, both_test = (dataclasses.replace(p, thresholds=own) for p in (both_val, both_test))
     score, resampled = scored(both_test, both_test.logits, resamples, metric, metric_temperature(metric, both_val))
     mean, mean_again = float(np.mean([s for s, _ in each])), np.mean([r for _, r in each], axis=0)
     gain = images_estimate(score - mean, resampled - mean_again, st.image_units(len(test[0].labels), test[0].groups), metric)
@@ -385,12 +384,15 @@ def _scored(frames: Frames, pick: Pick, resamples: int) -> Pick:
         test=share_of(both_test, score, resampled, metric),
         gain=Score(mean=gain.mean, low=low, high=high),
         calibrated=calibrate(both_val, both_test),
+        thresholds=() if both_val.thresholds is None else tuple(both_val.thresholds.tolist()),
     )
     return dataclasses.replace(pick, trials=tuple(said), together=together, average=mean)
 
 
-def calibrate(val: Predictions, test: Predictions) -> Calibrated:
-    """Fit the temperature on `val` and measure its effect on `test`."""
+def calibrate(val: Predictions, test: Predictions) -> Calibrated | None:
+    """Fit the temperature on `val` and measure its effect on `test`. None where an image may have several labels: each has a threshold."""
+    if val.several:
+        return None
     return calibrated_by(fit_temperature(val.logits, val.labels), test)
 
 
@@ -401,17 +403,15 @@ def calibrated_by(t: float, test: Predictions) -> Calibrated:
 
 
 def metric_temperature(metric: Metric, val: Predictions) -> float:
-    """Return the number that the metric divides a network's logits by, 1 where it is of uncalibrated ones."""
-    return metric.temperature(val.logits, val.labels)
+    """What the metric divides a network's logits by; 1 where it is of uncalibrated ones."""
+    return 1.0 if val.several else metric.temperature(val.logits, val.labels)
 
 
 def scored(about: Predictions, logits: np.ndarray, resamples: int, metric: Metric, temperature: float = 1.0) -> tuple[float, np.ndarray]:
-    """Return the score, and the score on resampled images [B]. Every network gets the same draws.
-
-    `temperature` is used where the metric is of calibrated probabilities.
-    """
+    """The score, and the same on resampled images [B], the same draws for every network. `temperature`: where the metric is of calibrated
+    probabilities."""
     weights = st.shared_weights(len(about.labels), about.groups, resamples)
-    said = metric.said(logits, temperature if metric.calibrated else 1.0)
+    said = dataclasses.replace(about, logits=logits).said(metric, temperature if metric.calibrated else 1.0)
     one, again = (metric.score(about.labels, said, w, logits.shape[1]) for w in (None, weights))
     return float(one), np.where(np.isnan(again), float(one), again)
 
@@ -474,7 +474,7 @@ def _rank(frames: Frames, pick: Pick) -> tuple[float, tuple[float, int, int]]:
 
 
 def _on_validation(frames: Frames, pick: Pick) -> float:
-    """Return the mean validation score of its runs."""
+    """Mean validation score of its runs."""
     if pick.folds > 1:
         return pick.validation
     t = frames.trials

@@ -74,7 +74,7 @@ def _of(own: Classes) -> Iterator[Album]:
         return tuple(
             Shown(
                 image=str(gathered.images[n]),
-                truth=own.names[gathered.labels[n]],
+                truth=_called(gathered.labels[n], own.names),
                 said=f"{_answers(answers[:, n], own.names)}; {100 * chances[:, n].mean():.0f} % on the truth",
             )
             for n in images
@@ -89,6 +89,10 @@ def _of(own: Classes) -> Iterator[Album]:
             note=f"The highest mean loss over {runs} runs of {first}. Often the label is wrong, or the image shows something else.",
             shown=show(np.argsort(-loss, kind="stable")[:HARDEST], said, truth),
         )
+    if gathered.several:
+        if len(own.ranked) > 1:
+            yield from _one_alone(own, key, first, own.ranked[1], show)
+        return
     confusion = own.confusion(first)
     np.fill_diagonal(confusion, 0)
     for place in np.argsort(-confusion, axis=None, kind="stable")[:PAIRS]:
@@ -113,7 +117,8 @@ def _of(own: Classes) -> Iterator[Album]:
 def _one_alone(own: Classes, key: Key, first: str, second: str, show: Callable[..., tuple[Shown, ...]]) -> Iterator[Album]:
     """Yield the images that one strategy gets right in all of its runs and the other in none, both ways."""
     gathered = own.gathered
-    right = {s: np.stack([p == gathered.labels for p in gathered.predicted[s].values()]) for s in (first, second)}
+    same = {s: np.stack([p == gathered.labels for p in gathered.predicted[s].values()]) for s in (first, second)}
+    right = {s: own.all(axis=2) if gathered.several else own for s, own in same.items()}
     for a, b in ((first, second), (second, first)):
         alone = np.flatnonzero(right[a].all(axis=0) & ~right[b].any(axis=0))
         said, truth = (np.stack([*kind[b].values()]) for kind in (gathered.predicted, gathered.truth))
@@ -126,10 +131,15 @@ def _one_alone(own: Classes, key: Key, first: str, second: str, show: Callable[.
         )
 
 
+def _called(label: np.ndarray, names: Sequence[str]) -> str:
+    """Return the name of a class, or the names of labels bool [C]."""
+    return (" + ".join(names[int(k)] for k in np.flatnonzero(label)) or "no label") if np.ndim(label) else names[int(label)]
+
+
 def _answers(said: np.ndarray, names: Sequence[str]) -> str:
     """Return the answers of the runs in words: "named happy (4 of 5 runs)"."""
-    label, count = Counter(int(s) for s in said).most_common(1)[0]
-    return f"named {names[label]} ({count} of {len(said)} runs)"
+    called, count = Counter(_called(s, names) for s in said).most_common(1)[0]
+    return f"named {called} ({count} of {len(said)} runs)"
 
 
 # -- the small copies -----------------------------------------------------------------------------------

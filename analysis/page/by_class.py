@@ -41,7 +41,9 @@ class Classes:
 
     @property
     def images(self) -> np.ndarray:
-        """Return [C] the number of test images of each class."""
+        """Return [C] the number of test images of each class, or with each label."""
+        if self.gathered.several:
+            return np.asarray(self.gathered.labels.sum(axis=0))
         return np.bincount(self.gathered.labels, minlength=len(self.names))
 
     def confusion(self, strategy: str) -> np.ndarray:
@@ -83,7 +85,7 @@ def by_question(frames: Frames, findings: Findings) -> Iterator[Classes]:
 def f1_runs(own: Classes, strategy: str, resamples: int = st.RESAMPLES) -> Mapping[int, Side]:
     """Return, for each class that occurs, the F1 of every run, or of every pass over outer folds."""
     if own.gathered.nested:
-        return {k: _f1_over_folds(own, strategy, k) for k in np.unique(own.gathered.labels).tolist()}
+        return {k: _f1_over_folds(own, strategy, k) for k in np.flatnonzero(own.images).tolist()}
 
     def score(said: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return f1(counts(said, labels, len(own.names))), f1(counts(said, labels, len(own.names), weights))
@@ -113,6 +115,12 @@ def said_runs(own: Classes, strategy: str, cells: Sequence[Cell], resamples: int
     return {cells[m]: runs for m, runs in _runs(own, strategy, score, [t for t, _ in cells], resamples).items()}
 
 
+def of_class(labels: np.ndarray, k: int) -> np.ndarray:
+    """Return bool [N]: which of labels [N], or bool [N, C] of several an image, are of class k."""
+    own: np.ndarray = labels[:, k] if labels.ndim == 2 else labels == k
+    return own
+
+
 def _runs(own: Classes, strategy: str, score: Score, about: Sequence[int], resamples: int) -> dict[int, Runs]:
     """Return the runs by score, where score m is about class about[m].
 
@@ -124,7 +132,7 @@ def _runs(own: Classes, strategy: str, score: Score, about: Sequence[int], resam
         labels, weights = own.gathered.labels[again.images], again.weights.astype(np.float32)
         scored = [score(p[again.images], labels, weights) for p in by_seed.values()]
         for m, truth in enumerate(about):
-            if not (members := labels == truth).any():
+            if not (members := of_class(labels, truth)).any():
                 continue
             drawn = weights[:, members].any(axis=1)  # where the class was not drawn it has no score
             runs = Runs(
@@ -140,8 +148,9 @@ def _runs(own: Classes, strategy: str, score: Score, about: Sequence[int], resam
 def _f1_over_folds(own: Classes, strategy: str, k: int) -> Side:
     """Return F1 = 2 h / (t + s) of one class, on the images that belong to it or that some strategy predicts as it."""
     everyone = own.gathered.predicted.values()
-    about = (own.gathered.labels == k) | np.any([p == k for runs in everyone for p in runs.values()], axis=0)
-    said, truth = np.stack([p[about] == k for p in own.gathered.predicted[strategy].values()]), own.gathered.labels[about] == k
+    about = of_class(own.gathered.labels, k) | np.any([of_class(p, k) for runs in everyone for p in runs.values()], axis=0)
+    said = np.stack([of_class(p, k)[about] for p in own.gathered.predicted[strategy].values()])
+    truth = of_class(own.gathered.labels, k)[about]
     each = (truth.sum() + said.sum(axis=1)).astype(float)  # [m], t + s
     both, hits = each.mean(), (said & truth).sum(axis=1).mean()
     psi = 2 * (said & truth) / both - 2 * hits / both**2 * (said.astype(float) + truth)

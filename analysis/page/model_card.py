@@ -1,16 +1,21 @@
 """MODEL_CARD.md of a pick: the facts that a stranger must know before using the network, all read from the ledger."""
 
 import re
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from scipy.stats import binomtest
 
 from analysis.data.frames import Frames
+from analysis.data.predictions import Predictions
 from analysis.findings.pick import Pick, Score, gained, points
 from analysis.findings.sets import known_sets
 from analysis.statistics import resampling as st
 from analysis.verdict import Findings
-from study.metrics import class_scores
+from study.inference.softmax import sigmoid
+from study.metrics import class_scores, f1
+from study.metrics import counts as counts_of
 from study.question.config import Protocol, TrialConfig
 from study.question.which_epoch import IN_WORDS
 
@@ -66,12 +71,13 @@ def _data(frames: Frames, p: Pick) -> list[str]:
     report = frames.data_report.get(p.cell.data.key) or {}
     out = [f"{_plain(p.of)}: {_plain(str(report.get('form', 'no report of the data is kept')))}.", ""]
     counts = report.get("counts")
+    totals = report.get("split_images") or {}
     if counts:
         out += [
             "| images | " + " | ".join(map(_plain, report["classes"])) + " | all |",
             "| --- |" + " ---: |" * (len(report["classes"]) + 1),
         ]
-        out += [f"| {split} | " + " | ".join(map(str, n)) + f" | {sum(n)} |" for split, n in counts.items()]
+        out += [f"| {split} | " + " | ".join(map(str, n)) + f" | {totals.get(split, sum(n))} |" for split, n in counts.items()]
         out.append("")
     if p.cell.train_fraction < 1:
         out += [f"Trained on {p.cell.train_fraction:.0%} of the training images{' and all validation images' if p.delivered else ''}.", ""]
@@ -161,7 +167,9 @@ def _classes(frames: Frames, p: Pick) -> list[str]:
     test = frames.predictions(p.trial).get("test") if p.confirmed else None
     if test is None:
         return ["No test predictions are kept."]
-    names, said = frames.classes[p.cell.id], test.logits.argmax(axis=1)
+    names, said = frames.classes[p.cell.id], test.named
+    if test.several:
+        return _labels(replace(test, thresholds=np.array(p.thresholds)) if p.thresholds else test, names)
     counts = st.confusions(said, test.labels, len(names))
     rows = class_scores(counts)
     known = [k for k in np.argsort([v if v is not None else 2.0 for v in rows.f1], kind="stable") if rows.support[k]]
@@ -185,9 +193,29 @@ def _classes(frames: Frames, p: Pick) -> list[str]:
     return out
 
 
-def _limits(frames: Frames, found: Findings, p: Pick) -> list[str]:
+def _labels(test: Predictions, names: Sequence[str]) -> list[str]:
+    """Return the table of labels, worst first."""
+    assert test.thresholds is not None, "labels have thresholds"
+    own, thresholds = counts_of(test.named, test.labels, len(names)), sigmoid(test.thresholds)
+    scores, precision, recall = f1(own), own.hits / np.maximum(own.said, 1), own.hits / np.maximum(own.truth, 1)
     out = [
-        "- It names one of its classes whatever it is shown: a picture of something else gets a class and a probability too.",
+        "On test, worst first. A picture has the labels whose probabilities are above their thresholds, which validation gave.",
+        "",
+        "| label | F1 | precision | recall | test images | threshold |",
+        "| --- | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for k in (k for k in np.argsort(scores, kind="stable") if own.truth[k]):
+        shares = " | ".join(f"{100 * v[k]:.0f}" for v in (scores, precision, recall))
+        out.append(f"| {_plain(names[k])} | {shares} | {int(own.truth[k])} | {thresholds[k]:.2f} |")
+    return out
+
+
+def _limits(frames: Frames, found: Findings, p: Pick) -> list[str]:
+    test = frames.predictions(p.trial).get("test")
+    out = [
+        "- A picture of something else gets labels and probabilities too."
+        if test is not None and test.several
+        else "- It names one of its classes whatever it is shown: a picture of something else gets a class and a probability too.",
         "- Scores and calibration hold for images like the test images: same cameras, places and kinds, same shares of the classes.",
     ]
     if not p.confirmed:

@@ -7,6 +7,7 @@ import numpy as np
 
 from analysis.data.predictions import Predictions
 from study.metrics import calibration_error, fit_temperature, log_shares
+from study.scoring.labels import best_thresholds
 
 FEWEST = 20  # images a half: of fewer, an error of 15 bins tells nothing
 
@@ -29,8 +30,11 @@ class Crossfit:
 def crossfit(runs: Sequence[Predictions]) -> Crossfit:
     """Fit one temperature on the predictions of several runs on validation, and estimate its calibration error by halves.
 
-    The runs may have the same validation images or, on other parts or folds, each its own.
+    The runs may have the same validation images or, on other parts or folds, each its own. Where images may have several labels nothing is
+    fitted.
     """
+    if runs[0].several:  # one temperature is of classes whose probabilities add up to one
+        return Crossfit(temperature=1.0, runs=0, images=0, before=None, after=None)
     halves = [_halves(p.labels) for p in runs]
     whole = fit_temperature(np.concatenate([p.logits for p in runs]), np.concatenate([p.labels for p in runs]))
     images = min(len(p.labels) for p in runs)
@@ -46,6 +50,14 @@ def crossfit(runs: Sequence[Predictions]) -> Crossfit:
     before = [_error(p.logits, p.labels) for p in runs]
     after = [_error(p.logits / np.where(h == 0, fitted[1], fitted[0])[:, None], p.labels) for p, h in zip(runs, halves, strict=True)]
     return Crossfit(temperature=whole, runs=len(runs), images=images, before=float(np.mean(before)), after=float(np.mean(after)))
+
+
+def thresholds_of(runs: Sequence[Predictions]) -> np.ndarray | None:
+    """Return [C], the mean over runs of the thresholds that each one's images give its labels; None of one label an image, or of no run."""
+    if not runs or not runs[0].several:
+        return None
+    out: np.ndarray = np.mean([best_thresholds(p.logits, p.labels) for p in runs], axis=0)
+    return out
 
 
 def _halves(labels: np.ndarray) -> np.ndarray:

@@ -353,10 +353,11 @@ def _worth(frames: Frames, pick: Pick | None, rows: tuple[Standing, ...]) -> Wor
 
 
 def commonest(labels: np.ndarray, metric: Metric = DEFAULT) -> float:
-    """Return the score of a constant answer: the commonest class for every image, or the one that costs least.
-
-    The probabilities are the shares of the classes. `labels` [N] are those of the test images.
-    """
+    """Return the score of saying of every image how common each class is: naming the commonest, or what costs least. `labels` [N] of the test
+    images. Of several labels bool [N, C], the macro-F1 of giving every image each of them."""
+    if labels.ndim == 2:
+        truth = labels.mean(axis=0)
+        return float((2 * truth / (1 + truth))[truth > 0].mean())
     classes = len(metric.classes) or int(labels.max()) + 1
     shares = np.tile(np.bincount(labels, minlength=classes) / len(labels), (len(labels), 1))
     return float(metric.score(labels, Said(named=metric.decide(shares), probabilities=shares), classes=classes))
@@ -366,7 +367,8 @@ def _rests_on(frames: Frames, question: Question, rows: tuple[Standing, ...]) ->
     """Return the evidence in words: images, pixels, epochs, runs and folds."""
     report = frames.data_report.get(question.data.key, {})
     counts = report.get("counts") or {}
-    named = [(sum(counts.get(k, ())), k) for k in ("train", "val", "test")]
+    images = report.get("split_images") or {}
+    named = [(images.get(k, sum(counts.get(k, ()))), k) for k in ("train", "val", "test")]
     words = {"train": "training", "val": "validation", "test": "test"}
     own = frames.training_images().get(question)
     trained = {k: n for n, k in named if n}

@@ -182,7 +182,7 @@ def _images(frames: Frames, pick: Pick | None) -> NextStep:
     if pick is None or test is None:
         return NextStep(text="More repeats will not settle it. More images of your classes might.")
     names = frames.classes[pick.cell.id]
-    found = counts(test.logits.argmax(axis=1), test.labels, len(names))
+    found = counts(test.named, test.labels, len(names))
     scores = np.where(found.truth > 0, f1(found), np.inf)
     worst = int(scores.argmin())
     images = int(found.truth[worst])

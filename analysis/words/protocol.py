@@ -78,6 +78,7 @@ def protocol(frames: Frames) -> list[tuple[str, str]]:
             + f"; {IN_WORDS[p.keep]} is kept",
         ),
         *([("Pictures", FITS[p.fit])] if p.fit != "square" else []),
+        *(("Tiles", text) for text in _tiles(frames)),
         (
             "Batch norm",
             "statistics and weights of trained stages move, those of frozen stages do not"
@@ -96,6 +97,13 @@ def protocol(frames: Frames) -> list[tuple[str, str]]:
         ),
         ("Macro averages", "over classes that occur in the split; an absent class is n/a, not 0"),
     ]
+
+
+def _tiles(frames: Frames) -> list[str]:
+    """Return one line a data set whose pictures are seen in tiles."""
+    options = {c.data.short: c.data.options for c in frames.study.cells if "tiles" in c.data.options}
+    highest = {name: "highest" if own.get("pool") == "max" else "mean" for name, own in options.items()}
+    return [f"{name}: {own['tiles']} a picture, whose probabilities are the {highest[name]} of theirs" for name, own in options.items()]
 
 
 def _recipe(frames: Frames) -> str:

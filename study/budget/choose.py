@@ -204,7 +204,7 @@ def _look(dataset: str, root: Path | None) -> tuple[Pictures, ImageTable, float]
     shapes = np.array([table.decode(int(k)).shape[:2] for k in at]) // np.array(table.tiles)
     seconds = (time.perf_counter() - began) / len(at)
     tiles = table.tiles[0] * table.tiles[1]
-    train, val, test = (tiles * sum(table.counts()[s]) for s in SPLITS)
+    train, val, test = (tiles * table.of(k)[0] for k in range(len(SPLITS)))
     side, longer = int(np.median(shapes.min(axis=1))), int(np.median(shapes.max(axis=1)))
     looks = Pictures(
         dataset=dataset,

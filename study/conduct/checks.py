@@ -10,7 +10,7 @@ from study.conduct.same_images import Tables, check_same, twice_there
 from study.conduct.stages import ended
 from study.console.progress import warn
 from study.datasets import open_dataset
-from study.datasets.audit import audit, rare
+from study.datasets.audit import audit, long_said, rare
 from study.datasets.spec import TEST, VAL, kept_by_class
 from study.errors import ConfigError, DataError, EnvironmentProblem
 from study.measure import find_measurements
@@ -29,6 +29,11 @@ from study.strategies import EVERY
 from study.strategies.slots import Start
 from study.tracking.ledger import Ledger
 from study.training.batches import check_share, fewest_images
+
+MANY_LONG = 0.1
+"""Of the images, from which share on a study that sees centre squares says that ends are lost."""
+OF_LABELS = ("macro_f1", "f1")
+"""Metrics that images with several labels bear."""
 
 
 def settle_precision(study: Study, ledger: Ledger, places: Places, threads: int | None = None) -> tuple[Study, dict[str, Any]]:
@@ -59,6 +64,11 @@ def open_tables(study: Study, places: Places) -> Tables:
             print(f"{data.dataset}: {table.form}")
         if len(table.classes) < 2:
             raise DataError(f"{data.dataset} has fewer than two classes; there is nothing to tell apart.")
+        if table.several and study.scored_by.name not in OF_LABELS:
+            raise ConfigError(
+                f"metric {study.scored_by.text} is of images that have one label, and those of {data.dataset} may have several; choose from "
+                f"{', '.join(OF_LABELS)}."
+            )
         study.scored_by.bind(table.classes).check(table.labels[table.split == TEST])
     check_outer_folds(study, tables)
     check_each_fold(study, tables, places)
@@ -159,7 +169,7 @@ def check_room(study: Study, ledger: Ledger, parameters: dict[str, int]) -> None
         )
 
 
-def check_data(tables: Tables, ledger: Ledger, folds: int = 1) -> list[str]:
+def check_data(tables: Tables, ledger: Ledger, folds: int = 1, fit: str = "square") -> list[str]:
     """Check the data, once for each data set and study, and write the findings to data_report.json. Returns its warnings.
 
     Raises DataError, also where a resumed study now has other images, labels or splits than those it was begun with.
@@ -171,6 +181,8 @@ def check_data(tables: Tables, ledger: Ledger, folds: int = 1) -> list[str]:
         reports[key] = {**found.as_dict(), **marks[key]}
         of_one_fold = rare(table.classes, table.counts()) if folds > 1 else []
         own = [w for w in found.warnings if w not in of_one_fold] + (few_tested(folds, table) if folds > 1 else [])
+        if fit == "square" and found.long_images >= MANY_LONG * found.images:
+            own.append(long_said(found))
         warnings += [f"{name}: {w}" for w in own]
         if found.blocking:
             raise DataError(f"{name}: {found.problems[0]} (python -m study.datasets check {name} shows all)")

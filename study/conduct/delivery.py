@@ -25,14 +25,14 @@ from analysis.findings.delivered import day, epochs_of, grown_since
 from analysis.findings.pick import Pick, find_pick, tested
 from analysis.load import load
 from analysis.statistics.resampling import RESAMPLES
-from analysis.statistics.temperature import crossfit
+from analysis.statistics.temperature import crossfit, thresholds_of
 from analysis.verdict import findings
 from study.conduct.candidates import Candidate, candidates, images_of
 from study.conduct.same_images import Tables
 from study.conduct.stages import Executor, is_done
 from study.console.eta import Remaining
 from study.console.text import span
-from study.datasets.spec import kept_by_class
+from study.datasets.spec import TEST, VAL, kept_by_class
 from study.errors import ConfigError, EnvironmentProblem
 from study.inference.softmax import softmax
 from study.question.config import Study
@@ -122,8 +122,7 @@ def _stays(ledger: Ledger, pick: Pick, entry: dict[str, Any], amendments: Sequen
 
 def _order(study: Study, ledger: Ledger, tables: Tables, pick: Pick, key: str, found: list[Candidate]) -> Order:
     table, first = tables[pick.cell.dataset, pick.cell.split_protocol], found[0]
-    counts = table.counts()
-    others = sum(counts["val"]) + (sum(counts["test"]) if study.folds > 1 else 0)
+    others = table.of(VAL)[0] + (table.of(TEST)[0] if study.folds > 1 else 0)
     images, share = images_of(kept_by_class(table, pick.cell.train_fraction), others)
     return Order(
         key=key,
@@ -291,7 +290,9 @@ def _entry(ledger: Ledger, order: Order, settled: Sequence[Settled], best: Settl
     said = [p for t in best.runs[taken.epochs] if (p := _on_validation(ledger, t)) is not None]
     temperature = crossfit(said) if said else None
     test, result = read_predictions(ledger, ask.trial_id).get("test"), ledger.result(ask.trial_id)
-    metric = metric_of(ask.config).bind(result.classes if result else ())
+    metric, own = metric_of(ask.config).bind(result.classes if result else ()), thresholds_of(said)
+    if test is not None and own is not None:
+        test = replace(test, thresholds=own)
     return {
         "trial": ask.trial_id,
         "cell": ask.cell,
@@ -304,6 +305,7 @@ def _entry(ledger: Ledger, order: Order, settled: Sequence[Settled], best: Settl
         "validation": taken.mean,
         "candidates": [{"strategy": s.candidate.name, "epochs": s.taken.epochs, "validation": s.taken.mean} for s in settled],
         "temperature": temperature.temperature if temperature else 1.0,
+        **({} if own is None else {"thresholds": own.tolist()}),
         **_threshold(metric, said, temperature.temperature if temperature else 1.0),
         "calibration": {k: v for k, v in asdict(temperature).items() if k != "temperature"} if temperature else {},
         "test": _tested(order.pick if best is first else None)
@@ -316,7 +318,7 @@ def _entry(ledger: Ledger, order: Order, settled: Sequence[Settled], best: Settl
 
 def _threshold(metric: Metric, said: Sequence[Predictions], temperature: float) -> dict[str, Any]:
     """The threshold that these runs' validation images choose, where the metric has one."""
-    if not said:
+    if not said or said[0].several:
         return {}
     probabilities = softmax(np.concatenate([p.logits for p in said]) / temperature)
     rule = decide_by(metric, probabilities, np.concatenate([p.labels for p in said]))

@@ -80,7 +80,7 @@ def conduct(study: Study, options: Options, interrupted: Interrupted, leftover: 
         first = {**environment.environment(options.command, options.arguments), **probe, "started_at": time.time()}
         study = _begin(study, ledger, first)
         with busy("looking through all images"):
-            ledger.add_facts(data_warnings=check_data(tables, ledger, study.folds), own_sizes=own_sizes(study))
+            ledger.add_facts(data_warnings=check_data(tables, ledger, study.folds, study.protocol.fit), own_sizes=own_sizes(study))
         failpoint("after_validate")
         # ---- run, each tracker in a process of its own ------------------------------------------------
         followers = follow(ledger, options.mlflow, options.track)

@@ -32,7 +32,7 @@ class Gatherer:
             shown = [(k, "sample") for k in samples(table)] + [(at[name], "") for name in wanted.get(key, ()) if name in at]
             for k, role in shown:
                 if (small := thumbnail(table, k)) is not None:
-                    label = table.classes[table.labels[k]]
+                    label = table.called(k)
                     rows.append({"dataset": key[0], "splits": key[1], "image": table.ids[k], "label": label, "role": role, "jpeg": small})
         buffer = io.BytesIO()
         pq.write_table(pa.Table.from_pylist(rows, SCHEMA), buffer)
@@ -46,6 +46,6 @@ def samples(table: ImageTable) -> list[int]:
     """Return the positions of a few training images of each class, spread over those it has."""
     out: list[int] = []
     for label in range(min(len(table.classes), MOST_CLASSES)):
-        own = np.flatnonzero((table.split == TRAIN) & (table.labels == label))
-        out += spread(own, table.labels, SAMPLES).tolist()
+        own = np.flatnonzero((table.split == TRAIN) & table.of_class(label))
+        out += spread(own, table.kinds, SAMPLES).tolist()
     return out

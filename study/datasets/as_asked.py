@@ -24,6 +24,8 @@ def as_asked(table: ImageTable, data: DataName) -> ImageTable:
 
 def _in_order(table: ImageTable, names: list[str], data: DataName) -> ImageTable:
     """Return the table with its classes numbered in this order."""
+    if table.several:
+        raise ConfigError(f"{data.dataset}: ordered is of classes of which an image has one, and these have several labels; leave it out.")
     if unknown := [n for n in names if n not in table.classes]:
         raise ConfigError(
             f"{data.dataset}: ordered names {unknown[0]!r}, which is no class of these images; choose from "

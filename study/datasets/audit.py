@@ -66,6 +66,9 @@ class AuditReport:
     counts: dict[str, list[int]]
     fingerprint: str = ""  # of the images' contents, whatever the splits
     classes: tuple[str, ...]
+    split_images: dict[str, int] = dataclasses.field(
+        default_factory=dict
+    )  # by split: counts add up to more where images have several labels
     unreadable: tuple[str, ...]
     exact_extra: int  # copies beyond the first, anywhere
     exact_across: int  # val or test images whose pixels are also in train
@@ -121,7 +124,7 @@ def audit(table: ImageTable) -> AuditReport:
             same[digest].append(k)
     copies = [group for group in same.values() if len(group) > 1]
     across = [k for g in copies for k in g if table.split[k] > 0 and any(table.split[j] == 0 for j in g)]
-    conflicts = [g for g in copies if len({int(table.labels[k]) for k in g}) > 1]
+    conflicts = [g for g in copies if len({int(table.kinds[k]) for k in g}) > 1]
     near = _near_across(table, hashes, np.array([d is not None for d in digests]))
     pairs = [_pair(table, g[0], j, 0, True) for g in conflicts + [g for g in copies if g not in conflicts] for j in g[1:2]][:SHOWN]
     pairs += [_pair(table, a, b, bits, digests[a] == digests[b]) for a, b, bits in (near or [])[:SHOWN]]
@@ -133,6 +136,7 @@ def audit(table: ImageTable) -> AuditReport:
         form=table.form,
         images=len(table.ids),
         counts=table.counts(),
+        split_images={name: table.of(k)[0] for k, name in enumerate(SPLITS)},
         fingerprint=table.fingerprint,
         classes=table.classes,
         unreadable=tuple(unreadable),
@@ -210,10 +214,10 @@ def _copies(table: ImageTable, groups: Sequence[Sequence[int]], near: Sequence[t
 def _disputed_copies(table: ImageTable, conflicts: Sequence[Sequence[int]]) -> list[Suspect]:
     """Return every image of the groups with equal pixels and different labels, with one of another label."""
     return [
-        _suspect(table, k, "copy, other label", f"{table.ids[j]} is {table.classes[table.labels[j]]}")
+        _suspect(table, k, "copy, other label", f"{table.ids[j]} is {table.called(j)}")
         for group in conflicts
         for k in group
-        for j in [next(j for j in group if table.labels[j] != table.labels[k])]
+        for j in [next(j for j in group if table.kinds[j] != table.kinds[k])]
     ]
 
 
@@ -223,12 +227,9 @@ def near_conflicts(table: ImageTable, seen: list[Look | None]) -> list[Suspect]:
     other: dict[int, int] = {}
     for first, second in sure_pairs(np.array([one.hash for _, one in known], np.uint64), [one.thumbnail for _, one in known]):
         for (a, left), (b, right) in zip([known[k] for k in first], [known[k] for k in second], strict=True):
-            if table.labels[a] != table.labels[b] and left.digest != right.digest:
+            if table.kinds[a] != table.kinds[b] and left.digest != right.digest:
                 other |= {a: other.get(a, b), b: other.get(b, a)}
-    return [
-        _suspect(table, k, "near copy, other label", f"{table.ids[j]} is {table.classes[table.labels[j]]}")
-        for k, j in sorted(other.items())
-    ]
+    return [_suspect(table, k, "near copy, other label", f"{table.ids[j]} is {table.called(j)}") for k, j in sorted(other.items())]
 
 
 def odd_images(table: ImageTable, seen: list[Look | None]) -> list[Suspect]:
@@ -252,7 +253,7 @@ def odd_images(table: ImageTable, seen: list[Look | None]) -> list[Suspect]:
 
 
 def _suspect(table: ImageTable, k: int, kind: str, detail: str) -> Suspect:
-    split, label = SPLITS[table.split[k]], table.classes[table.labels[k]]
+    split, label = SPLITS[table.split[k]], table.called(k)
     return Suspect(image=table.ids[k], split=split, label=label, kind=kind, detail=detail, position=k)
 
 
@@ -293,7 +294,7 @@ def _pair(table: ImageTable, a: int, b: int, bits: int, identical: bool) -> Pair
         first=table.ids[a],
         second=table.ids[b],
         splits=(SPLITS[table.split[a]], SPLITS[table.split[b]]),
-        labels=(table.classes[table.labels[a]], table.classes[table.labels[b]]),
+        labels=(table.called(a), table.called(b)),
         bits=bits,
         positions=(a, b),
         identical=identical,
@@ -301,7 +302,7 @@ def _pair(table: ImageTable, a: int, b: int, bits: int, identical: bool) -> Pair
 
 
 def _majority(table: ImageTable) -> float:
-    train, test = table.labels[table.split == TRAIN], table.labels[table.split == TEST]
+    train, test = table.kinds[table.split == TRAIN], table.kinds[table.split == TEST]
     if not len(train) or not len(test):
         return 0.0
     return float((test == np.bincount(train).argmax()).mean())

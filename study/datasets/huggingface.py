@@ -15,9 +15,11 @@ from study.datasets.called import missing
 from study.datasets.imagefiles import identity
 from study.datasets.manifest import NAMES, group_of, split_number, text_of, weight_of
 from study.datasets.roles import roles_said
+from study.datasets.several import joined
 from study.datasets.spec import SPLIT_NAMES, ImageTable, some
 from study.datasets.user_table import NO_LABEL, Found, Ignored, found_file, make_table
 from study.errors import ConfigError, DataError, EnvironmentProblem, nearest
+from study.question.name_parts import COLUMNS
 from study.question.naming import DataName
 
 MODULES = {".parquet": "parquet", ".tar": "webdataset", ".arrow": "arrow"}  # of single files
@@ -29,6 +31,7 @@ def read(data: DataName, fold: int) -> ImageTable:
     Raises EnvironmentProblem without the package, DataError where it cannot be loaded, ConfigError for missing columns.
     """
     name, parts, ignored = data.dataset, _load(data), Ignored()
+    several, given_columns = "labels" in data.options, _asked(data)
     known = {split: number for split in parts if (number := SPLIT_NAMES.get(split.lower())) is not None}
     if not known:
         raise DataError(f"{name} has the splits {some(list(parts))}, of which none is train, validation or test; rename one to train.")
@@ -37,13 +40,25 @@ def read(data: DataName, fold: int) -> ImageTable:
     order: dict[str, None] = {}
     notes: dict[str, None] = {}
     for split, number in known.items():
-        column = _columns(parts[split], data.options, name)
+        column = _columns(parts[split], given_columns, name)
         given = {} if len(known) == 1 else {"split": "of the data set"}
         notes |= dict.fromkeys(roles_said(parts[split].features, given | column, NAMES))
-        found += _found(parts[split], split, number if len(known) > 1 else None, data.options, name, ignored, order)
+        found += _found(parts[split], split, number if len(known) > 1 else None, given_columns, name, ignored, order, several)
     if not found:
         raise DataError(f"{name}: no row has an image and a label.")
-    return make_table(name, "hf", found, ignored, where=name, classes=list(order) or None, notes=list(notes), fold=fold)
+    return make_table(name, "hf", found, ignored, where=name, classes=list(order) or None, notes=list(notes), several=several, fold=fold)
+
+
+def _asked(data: DataName) -> dict[str, str]:
+    """Return the columns that the name gives, by role; several labels stand where one does. Raises ConfigError for both."""
+    found = {what: c for what, c in data.options.items() if what in COLUMNS}
+    if "labels" in data.options:
+        if "label" in found:
+            raise ConfigError(
+                f"{data.dataset}: label is of images that have one, labels of those that have several; leave one of them out."
+            )
+        found["label"] = data.options["labels"]
+    return found
 
 
 def _load(data: DataName) -> dict[str, Any]:
@@ -79,11 +94,11 @@ def _load(data: DataName) -> dict[str, Any]:
 
 
 def _found(
-    rows: Any, split: str, number: int | None, given: dict[str, str], name: str, ignored: Ignored, order: dict[str, None]
+    rows: Any, split: str, number: int | None, given: dict[str, str], name: str, ignored: Ignored, order: dict[str, None], several: bool
 ) -> list[Found]:
     """Return its images in order; `order` gathers the names of classes in the data set's order."""
     column = _columns(rows, given, name)
-    labels, names = _labels(rows, column["label"], name)
+    labels, names = _several(rows, column["label"], name) if several else _labels(rows, column["label"], name)
     order |= dict.fromkeys(names)
     extra = {what: rows[column[what]] for what in ("split", "group", "weight") if what in column}
     files, images = _paths(rows, column["image"]), _undecoded(rows.select_columns([column["image"]]), column["image"])
@@ -133,9 +148,9 @@ def _columns(rows: Any, given: dict[str, str], name: str) -> dict[str, str]:
     import datasets
 
     kinds = rows.features
-    if wrong := [c for what, c in given.items() if what != "config" and c.partition(".")[0] not in kinds]:
+    if wrong := [c for c in given.values() if c.partition(".")[0] not in kinds]:
         raise ConfigError(f"{name} has no column {wrong[0]!r}; choose from {nearest(wrong[0], list(kinds))}.")
-    column = {what: c for what, c in given.items() if what != "config"}
+    column = dict(given)
     typed = {"image": datasets.Image, "label": datasets.ClassLabel}
     for what in ("image", "label", "group", "weight"):
         if what not in column:
@@ -174,6 +189,22 @@ def _labels(rows: Any, column: str, name: str) -> tuple[list[str | None], list[s
     texts = [None if v is None or missing(str(v)) else str(v).strip() for v in values]
     whole = all(isinstance(v, int) and not isinstance(v, bool) for v in values if v is not None)
     return texts, sorted({t for t in texts if t is not None}, key=lambda t: (int(t) if whole else 0, t))
+
+
+def _several(rows: Any, column: str, name: str) -> tuple[list[str | None], list[str]]:
+    """Return the labels of each row as a text that `several.parsed` reads, and all names in their order: of a sequence of ClassLabel, of texts
+    or of whole numbers; what is null has no label."""
+    if column not in rows.features:
+        raise ConfigError(f"{name}: labels must name one column, not {column!r}; choose from {nearest(column, list(rows.features))}.")
+    kind = rows.features[column]
+    names = list(getattr(getattr(kind, "feature", None), "names", None) or [])
+    values = rows[column]
+    if wrong := next((v for v in values if v is not None and not isinstance(v, list)), None):
+        raise ConfigError(
+            f"{name}: {column} holds {type(wrong).__name__}, not a list of labels in each row. Of images with one label say label={column}."
+        )
+    named = [[names[v] if names else str(v).strip() for v in (value or []) if v is not None] for value in values]
+    return [joined([n for n in own if not missing(n)]) for own in named], names
 
 
 def _paths(rows: Any, column: str) -> list[str]:

@@ -21,6 +21,8 @@ def likely_label_errors(table: ImageTable, images: list[str], logits: list[np.nd
         raise DataError(f"{table.name} has no image {lost[0]}, which the study has; check the data set that the study was run on.")
     rows = np.array([position[name] for name in images])
     probabilities = np.mean([_softmax(one) for one in logits], axis=0)
+    if table.several:
+        raise DataError(f"{table.name}: label errors are looked for where an image has one label, and these have several.")
     labels = table.labels[rows]
     present = np.unique(labels)
     if len(present) < 2 or len(rows) < 2 * len(table.classes):

@@ -98,4 +98,6 @@ def _folds(labels: np.ndarray, groups: np.ndarray | None, cluster: np.ndarray, w
 def _sound(labels: np.ndarray, parts: list[np.ndarray], held: list[int]) -> bool:
     """Return True where every fold has images, and every class some outside the held-out folds."""
     rest = np.concatenate([part for k, part in enumerate(parts) if k not in held])
+    if labels.ndim == 2:
+        return all(len(part) for part in parts) and bool((labels[rest].any(axis=0) == labels.any(axis=0)).all())
     return all(len(part) for part in parts) and set(labels[rest]) == set(labels)

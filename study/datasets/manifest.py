@@ -19,6 +19,7 @@ from study.datasets.folder import beside, check_path, display_path
 from study.datasets.ids import as_id, check_ids, names_in, unread_names
 from study.datasets.imagefiles import no_image
 from study.datasets.roles import roles_said
+from study.datasets.several import JOINED, join_labels
 from study.datasets.shapes import check_header, check_measured, delimiter_said, one_hot, why_no_label
 from study.datasets.spec import SPLIT_NAMES, ImageTable, left_out, some
 from study.datasets.tables import BOUNDS, LIMITS, Count, check_length, read_rows
@@ -81,6 +82,8 @@ def read(data: DataName, fold: int) -> ImageTable:
     if path.is_dir():
         raise DataError(f"{name}: {path} is a folder; give a table in it ({', '.join(KINDS)}), or folder:{path} for class folders.")
     header, rows = rows_of(path)
+    if "labels" in data.options:
+        return _read_several(header, rows, path, data, fold)
     column, kept, ignored, notes = usable_rows(header, rows, path, data)
     if column["label"] in (columns := one_hot(header, rows, column["image"])) and len(columns) > 2:
         notes.append(f"label {column['label']} is one of {len(columns)} columns with one 1 a row, a class each")
@@ -97,6 +100,20 @@ def read(data: DataName, fold: int) -> ImageTable:
     usable = [Found(**{**vars(one), "label": names.get(one.label, one.label)}) for one in usable]
     notes = [*roles_said(header, column, NAMES), *notes, *([] if names else unread_names(path, raw, FILES_OF_NAMES))]
     return make_table(name, "table", usable, ignored, where=str(path), classes=called, notes=notes, listed=listed, fold=fold)
+
+
+def _read_several(header: list[str], rows: list[Row], path: Path, data: DataName, fold: int) -> ImageTable:
+    """Return a table in which an image may have several labels. Raises ConfigError and DataError as `read` does."""
+    if "label" in data.options:
+        raise ConfigError(f"{data.dataset}: label is of images that have one, labels of those that have several; leave one of them out.")
+    rows, order, note = join_labels(header, rows, data.options["labels"], path)
+    own = data.given(label=JOINED)
+    column, kept, ignored, notes = usable_rows([*header, JOINED], rows, path, own)
+    usable = without_twins(kept, ignored)
+    said = roles_said(header, {what: c for what, c in column.items() if what not in ("label", "names")}, NAMES)
+    return make_table(
+        data.dataset, "table", usable, ignored, where=str(path), classes=order or None, notes=[*said, note, *notes], several=True, fold=fold
+    )
 
 
 def usable_rows(header: list[str], rows: list[Row], path: Path, data: DataName) -> tuple[dict[str, str], list[Found], Ignored, list[str]]:

@@ -73,7 +73,7 @@ def _check_count(folds: int, dataset: str, table: ImageTable) -> None:
 
 
 def _check_classes(folds: int, dataset: str, table: ImageTable) -> None:
-    have = np.bincount(table.labels[table.split >= 0], minlength=len(table.classes))
+    have = np.array([(table.of_class(k) & (table.split >= 0)).sum() for k in range(len(table.classes))])
     if few := [f"{name} ({count})" for name, count in zip(table.classes, have.tolist(), strict=True) if count < folds]:
         raise DataError(
             f"{dataset}: too few images to have one in each of {folds} folds: {some(few)}. Add images of it, merge it with another class, or "

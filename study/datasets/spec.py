@@ -1,5 +1,6 @@
 """The interface of a data set: a table of the files found on disk, with nothing decoded yet."""
 
+import functools
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -10,6 +11,7 @@ from typing import Literal
 import numpy as np
 
 from study.console.text import shown
+from study.datasets.stratify import iterative_parts
 from study.errors import DataError
 
 SPLITS = ("train", "val", "test")
@@ -24,7 +26,7 @@ class ImageTable:
     name: str
     classes: tuple[str, ...]  # display names; index = label
     ids: tuple[str, ...]  # stable name per image: file name, or "fer2013.csv:17" (line number)
-    labels: np.ndarray  # int64 [N]
+    labels: np.ndarray  # int64 [N]; bool [N, C] where an image may have several labels, or none
     split: np.ndarray  # int8 [N]: 0 train, 1 val, 2 test, -1 unused
     groups: np.ndarray | None = None  # int64 [N]: session or identity, where the data set has them
     form: str  # what was found, in words
@@ -48,6 +50,27 @@ class ImageTable:
     folds: int = 1  # test splits that it can be cut into, of which no two share an image; 1 where the test split is given
     contents: tuple[str, ...] | None = None  # what each image shows, in the digits of `datasets.contents`, where it was looked at already
 
+    @property
+    def several(self) -> bool:
+        """Return whether an image may have several labels, or none."""
+        return self.labels.ndim == 2
+
+    @functools.cached_property
+    def kinds(self) -> np.ndarray:
+        """Return int64 [N], the label of each image, or the number of the combination of labels that it has."""
+        return np.unique(self.labels, axis=0, return_inverse=True)[1].reshape(-1) if self.several else self.labels
+
+    def of_class(self, number: int) -> np.ndarray:
+        """Return bool [N]: the images of a class, or with a label."""
+        own: np.ndarray = self.labels[:, number] if self.several else self.labels == number
+        return own
+
+    def called(self, row: int) -> str:
+        """Return the name of an image's class, or of its labels."""
+        if not self.several:
+            return self.classes[self.labels[row]]
+        return " + ".join(self.classes[k] for k in np.flatnonzero(self.labels[row])) or "no label"
+
     def largest_side(self, fit: str) -> int:
         """Return the side in pixels of the largest square that a tile fills without enlargement, whole ("pad", "stretch") or by its
         middle."""
@@ -62,7 +85,9 @@ class ImageTable:
         return int(own.sum()), None if self.groups is None else self.groups[own]
 
     def counts(self) -> dict[str, list[int]]:
-        """Return the images per class for every split."""
+        """Return the images per class for every split; an image of several labels counts for each."""
+        if self.several:
+            return {name: self.labels[self.split == k].sum(axis=0).tolist() for k, name in enumerate(SPLITS)}
         return {name: np.bincount(self.labels[self.split == k], minlength=len(self.classes)).tolist() for k, name in enumerate(SPLITS)}
 
 
@@ -129,7 +154,11 @@ def astride(groups: np.ndarray, split: np.ndarray) -> int:
 
 
 def kept_by_class(table: ImageTable, train_fraction: float) -> list[int]:
-    """Return the number of training images of each class that a fraction keeps: at least one of every class that has any."""
+    """Return the number of training images of each class that a fraction keeps: at least one of every class that has any. Of images with
+    several labels it is one number, of all of them."""
+    if table.several:
+        images = int((table.split == TRAIN).sum())
+        return [max(round(images * train_fraction), min(images, 1))]
     counts = table.counts()["train"]
     return [max(round(n * train_fraction), min(n, 1)) for n in counts]
 
@@ -142,7 +171,7 @@ def subsample(table: ImageTable, train_fraction: float, seed: int = 0) -> ImageT
     split = table.split.copy()
     order = np.random.Generator(np.random.Philox(key=[seed, 77])).permutation(len(split))
     for label, keep in enumerate(kept_by_class(table, train_fraction)):
-        own = order[(split[order] == TRAIN) & (table.labels[order] == label)]
+        own = order[(split[order] == TRAIN) & (table.several | (table.kinds[order] == label))]
         split[own[keep:]] = -1
     return replace(table, split=split)
 
@@ -182,12 +211,13 @@ def stratified_split(labels: np.ndarray, groups: np.ndarray | None, seed: int, f
 
 
 def stratified_parts(labels: np.ndarray, groups: np.ndarray | None, seed: int = 0, *, what: str) -> list[np.ndarray]:
-    """Return the positions of five folds with the classes in proportion, groups whole. Raises DataError naming `what` for too few
-    images."""
-    if (most := np.bincount(labels).max(initial=0)) < 5:
-        raise DataError(f"{what}: no class has more than {most} images; to be split it needs at least 5, add some.")
+    """Return the positions of five folds with the classes, or the labels bool [N, L], in proportion, groups whole. Raises DataError naming `what` for too few to be split."""
     if groups is not None and (count := len(np.unique(groups))) < 5:
         raise DataError(f"{what} has {count} group{'s' * (count > 1)}; to be split it needs at least 5, for none may lie in two splits.")
+    if labels.ndim == 2:
+        return iterative_parts(labels, groups, FOLDS, seed)
+    if (most := np.bincount(labels).max(initial=0)) < 5:
+        raise DataError(f"{what}: no class has more than {most} images; to be split it needs at least 5, add some.")
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
     if groups is None:

@@ -15,6 +15,7 @@ from study.datasets.image_scan import Look, Source, looks
 from study.datasets.imagefiles import decode_file, fingerprint, identity, refuse
 from study.datasets.make_splits import count_folds, cut
 from study.datasets.no_images import said, way_out
+from study.datasets.several import labels_array, said_of
 from study.datasets.spec import SPLITS, TRAIN, ImageTable, astride, display_name, left_out, some
 from study.errors import DataError
 from study.inference import pictures
@@ -61,29 +62,36 @@ def make_table(
     classes: Sequence[str] | None = None,
     notes: Sequence[str] = (),
     listed: Iterable[str] = (),
+    several: bool = False,
     fold: int,
 ) -> ImageTable:
     """Return the table of a user's images.
 
-    `notes`: further sentences for the line that describes the data. `listed`: labels of images that were left out before. `classes`: in
-    the order of labels (default: sorted by name). `where`, `groups_in`: names for errors. Raises DataError for data that would mislead:
-    one class only, a class that train lacks, more than one image in twenty unreadable.
+    `notes`: further sentences for the line that describes the data. `several`: labels are texts that `several.parsed` reads. `listed`: labels
+    of images that were left out before. `classes`: in the order of labels (default: sorted by name). `where`, `groups_in`: names for errors.
+    Raises DataError for data that would mislead: one class only, a class that train lacks, more than one image in twenty unreadable.
     """
     ignored = list(ignored)
     usable, seen = _usable(name, kind, found, ignored, where)
-    labels, names = _labels(usable, classes, where, ignored)
+    if several:
+        labels, names = labels_array([one.label for one in usable], classes or (), where)
+        notes = [*notes, said_of(labels)]
+    else:
+        labels, names = _labels(usable, classes, where, ignored)
     groups = number_groups([one.group for one in usable])
     given = None if all(one.split is None for one in usable) else np.array([one.split for one in usable], np.int8)
-    if given is None and (few := [names[k] for k, n in enumerate(np.bincount(labels, minlength=len(names))) if n < 5]):
+    of = [labels[:, k] if several else labels == k for k in range(len(names))]
+    if given is None and (few := [names[k] for k, own in enumerate(of) if own.sum() < 5]):
         have = "has" if len(few) == 1 else "have"
         raise DataError(
             f"{where}: {some(few)} {have} fewer than 5 images{left_out(ignored)}; add some, or give train, val and test splits."
         )
     split, about = cut(labels, groups, seen, given, fold, what=(groups_in if groups is not None else None) or where)
-    if unseen := [c for k, c in enumerate(names) if not ((split == TRAIN) & (labels == k)).any()]:
+    if unseen := [c for k, c in enumerate(names) if not ((split == TRAIN) & of[k]).any()]:
         raise DataError(f"{where}: no train image of {some(unseen)}; a class must be seen to be learnt. {_unseen(unseen, names)}.")
     counts = "; ".join(f"{s} {int((split == k).sum())}" for k, s in enumerate(SPLITS))
-    notes = [*notes, *doubts(names), *_missing(usable, {display_name(label) for label in (*listed, *(one.label for one in found))}, names)]
+    there = set(names) if several else {display_name(label) for label in (*listed, *(one.label for one in found))}
+    notes = [*notes, *doubts(names), *_missing(usable, there, names)]
     if given is not None and groups is not None and (count := astride(groups, split)):
         notes = [*notes, f"{count} group{'s' * (count > 1)} in more than one split"]
     sources = [one.source for one in usable]
@@ -94,7 +102,7 @@ def make_table(
         labels=labels,
         split=split,
         groups=groups,
-        form=f"{len(usable)} images of {len(names)} classes, {about}; "
+        form=f"{len(usable)} images of {len(names)} {'labels' if several else 'classes'}, {about}; "
         f"{counts}{_formats(seen)}{''.join(f'; {note}' for note in notes)}{left_out(ignored)}",
         fingerprint=fingerprint([kind, *(one.identity + "|2" * look.new for one, look in zip(usable, seen, strict=True))]),
         decode=lambda i: _decode(sources[i], usable[i].id),

@@ -50,6 +50,11 @@ def check_manifest(facts: dict[str, Any], weights: bytes) -> None:
     for name, names in (("fit", FITS), ("pool", POOLS)):
         if facts.get(name, names[0]) not in names:
             raise ValueError(f"{name} is {_short(facts[name])}, not {' or '.join(names)}")
+    thresholds = facts.get("thresholds", [])
+    if not isinstance(thresholds, list) or not all(type(v) in (int, float) for v in thresholds) or len(thresholds) not in (0, len(classes)):
+        raise ValueError(f"thresholds is {_short(thresholds)}, not a number for each class")
+    if type(facts.get("several", False)) is not bool:
+        raise ValueError(f"several is {_short(facts['several'])}, not true or false")
     tiles = facts.get("tiles", [1, 1])
     if not isinstance(tiles, list) or len(tiles) != 2 or not all(type(n) is int and 1 <= n <= MOST_TILES for n in tiles):
         raise ValueError(f"tiles is {_short(tiles)}, not two numbers of rows and columns, 1..{MOST_TILES}")
@@ -75,9 +80,10 @@ class Classifier:
         fit: str = "square",
         tiles: tuple[int, int] = (1, 1),
         pool: str = "mean",
+        several: bool = False,
     ) -> None:
         self.size, self.side, self.channels, self.temperature = size, side, channels, temperature
-        self.fit, self.tiles, self.pool = fit, tiles, pool
+        self.fit, self.tiles, self.pool, self.several = fit, tiles, pool, several
         self.where = Device.best(precision)
         self.model = self.where.place(model).eval()
         timm_model: Any = model
@@ -104,6 +110,7 @@ class Classifier:
             fit=facts.get("fit", "square"),
             tiles=tuple(facts.get("tiles", (1, 1))),
             pool=facts.get("pool", "mean"),
+            several=facts.get("several", False),
         )
 
     def prepare(self, image: np.ndarray) -> np.ndarray:
@@ -127,9 +134,10 @@ class Classifier:
             raw = torch.from_numpy(cut_tiles(framed, self.tiles)).to(self.where.device)
             with self.where.autocast():
                 said = self.model(plain(raw, size=self.size, mean=self.mean, std=self.std)).float().cpu().numpy()
-            rows.append(over_tiles(said, count, self.pool))
+            rows.append(over_tiles(said, count, self.pool, self.several))
         return np.concatenate(rows)
 
     def probabilities(self, images: list[np.ndarray]) -> np.ndarray:
-        """Return probabilities float32 [N, classes]: `logits` divided by the temperature, through softmax in float64."""
-        return probabilities(self.logits(images) / self.temperature)
+        """Return probabilities float32 [N, classes]: `logits` divided by the temperature, through softmax in float64, or
+        of several labels through the sigmoid."""
+        return probabilities(self.logits(images) / self.temperature, self.several)

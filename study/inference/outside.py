@@ -7,7 +7,7 @@ import numpy as np
 
 from .framing import cut_tiles, frame
 from .pictures import decode
-from .softmax import over_tiles, softmax
+from .softmax import over_tiles, sigmoid, softmax
 
 
 def pixels(source: str | Path | BinaryIO, about: dict[str, Any]) -> np.ndarray:
@@ -20,9 +20,12 @@ def pixels(source: str | Path | BinaryIO, about: dict[str, Any]) -> np.ndarray:
 
 
 def probabilities(logits: np.ndarray, about: dict[str, Any]) -> np.ndarray:
-    """Return probabilities [N, classes] from what the network says of N pictures, logits [N, classes], or [N * tiles, classes]."""
+    """Return probabilities [N, classes] from what the network says of N pictures, logits [N, classes], or [N * tiles, classes]. Of several
+    labels a picture each is for itself, and the picture has those above the `thresholds` of `about`."""
     rows, columns = about.get("tiles", (1, 1))
-    return softmax(over_tiles(logits, rows * columns, about.get("pool", "mean")).astype(np.float64) / about["temperature"])
+    several = about.get("several", False)
+    own = over_tiles(logits, rows * columns, about.get("pool", "mean"), several).astype(np.float64) / about["temperature"]
+    return sigmoid(own) if several else softmax(own)
 
 
 def _normal(image: np.ndarray, about: dict[str, Any]) -> np.ndarray:

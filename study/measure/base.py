@@ -60,6 +60,7 @@ class Measurement(ABC):
 
     name: ClassVar[str]
     splits: ClassVar[tuple[str, ...]]  # of which it looks at images: "test" among them makes the test lock its business
+    of_labels: ClassVar[bool] = False  # it knows of images with several labels
     of_tiles: ClassVar[bool] = True  # it asks the network for answers alone, whatever a picture is cut into
     aside: ClassVar[bool] = True  # no verdict rests on it, so no error of its own fails the run that it measures
 
@@ -84,6 +85,8 @@ def measure(finished: Finished, measurement: Measurement, folder: Folder) -> str
     try:
         if finished.table.tiles != (1, 1) and not measurement.of_tiles:
             raise NotMeasured("it looks into the network at whole images, and these are seen in tiles")
+        if finished.table.several and not measurement.of_labels:
+            raise NotMeasured("it is of images that have one label, and these may have several")
         rows = measurement.rows(finished)
         if few := measurement.summary(rows):
             rows = rows.replace_schema_metadata({SUMMARY: dumps(few)})

@@ -29,6 +29,7 @@ class Cka(Measurement):
     name: ClassVar[str] = "cka"
     splits: ClassVar[tuple[str, ...]] = ("val",)
     of_tiles: ClassVar[bool] = False
+    of_labels: ClassVar[bool] = True
 
     def rows(self, finished: Finished) -> pa.Table:
         images = chosen(finished.table, VAL)

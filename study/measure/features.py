@@ -39,7 +39,7 @@ def remembered(key: object, make: Callable[[], T]) -> T:
 
 def chosen(table: ImageTable, split: int, most: int = MOST_IMAGES) -> np.ndarray:
     """Return at most `most` images of a split, classes in proportion: the same ones for every network."""
-    return spread(np.flatnonzero(table.split == split), table.labels, most)
+    return spread(np.flatnonzero(table.split == split), table.kinds, most)
 
 
 def batches(finished: Finished, pixels: np.ndarray) -> Iterator[Tensor]:

@@ -15,11 +15,12 @@ CHUNK = 512  # images read from the memory-mapped cache at a time
 
 
 class Predictions(Measurement):
-    """Logits float32 [classes] of each image, with its split, id, label and group; of test images alone where the others were trained
-    on."""
+    """Logits float32 [classes] of each image, with its split, id, label and group; of test images alone where the others were trained on. Of
+    images with several labels, `labels` says which and `label` how many."""
 
     name: ClassVar[str] = "predictions"
     splits: ClassVar[tuple[str, ...]] = ("val", "test")
+    of_labels: ClassVar[bool] = True
     aside: ClassVar[bool] = False
 
     def rows(self, finished: Finished) -> pa.Table:
@@ -33,6 +34,7 @@ class Validation(Measurement):
 
     name: ClassVar[str] = "validation"
     splits: ClassVar[tuple[str, ...]] = ("val",)
+    of_labels: ClassVar[bool] = True
     aside: ClassVar[bool] = False
 
     def rows(self, finished: Finished) -> pa.Table:
@@ -41,11 +43,14 @@ class Validation(Measurement):
 
 def _said_of(finished: Finished, chosen: np.ndarray) -> pa.Table:
     table, logits = finished.table, predict_shared(finished, chosen)
+    labels = table.labels[chosen]
+    several = {"labels": pa.array(labels.tolist(), pa.list_(pa.bool_(), labels.shape[1]))} if table.several else {}
     return pa.table(
         {
             "split": pa.array(np.where(table.split[chosen] == TEST, "test", "val")),
             "image": pa.array([table.ids[i] for i in chosen]),
-            "label": pa.array(table.labels[chosen].astype(np.int64)),
+            "label": pa.array((labels.sum(axis=1) if table.several else labels).astype(np.int64)),
+            **several,
             "group": pa.array(table.groups[chosen].astype(np.int64) if table.groups is not None else [None] * len(chosen), pa.int64()),
             "logits": pa.FixedSizeListArray.from_arrays(pa.array(logits.reshape(-1)), logits.shape[1]),
         }

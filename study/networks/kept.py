@@ -41,6 +41,8 @@ class Kept(Record):
     fit: str = "square"  # how: `study.inference.framing`
     tiles: list[int] = field(default_factory=lambda: [1, 1])  # rows and columns that a picture is cut into, each seen for itself
     pool: str = "mean"  # of its tiles' probabilities
+    several: bool = False  # whether a picture may have several of its classes, or none: each is a label with a sigmoid of its own
+    thresholds: list[float] = field(default_factory=list)  # of labels' logits, above which validation says that a picture has them
 
 
 def keep(folder: Folder, network: Kept, tensors: dict[str, torch.Tensor], name: str = NAME) -> None:

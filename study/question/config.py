@@ -354,6 +354,7 @@ class Study:
     def __post_init__(self, metric: str) -> None:
         if metric:
             object.__setattr__(self, "protocol", dataclasses.replace(self.protocol, metric=metric))
+        object.__setattr__(self, "protocol", _ordered(self.protocol, self.cells))
         cells = isinstance(self.cells, (tuple, list)) and all(isinstance(cell, Cell) for cell in self.cells)
         _require(
             cells,
@@ -493,6 +494,15 @@ class Study:
         for name in ("space", "published"):
             values[name] = {k: range_from_dict(v) for k, v in values.get(name, {}).items()}
         return restore(cls, values)
+
+
+def _ordered(protocol: Protocol, cells: Sequence[Any]) -> Protocol:
+    """Return the protocol whose quadratic kappa goes by the order that the data's names have, where it names none itself."""
+    if not isinstance(protocol, Protocol) or protocol.metric != "quadratic_kappa":
+        return protocol
+    orders = {cell.data.ordered for cell in cells if isinstance(cell, Cell)}
+    order = orders.pop() if len(orders) == 1 else ()
+    return dataclasses.replace(protocol, metric=f"quadratic_kappa:{','.join(order)}") if order else protocol
 
 
 def foreign_tasks(study: Study) -> tuple[str, ...]:

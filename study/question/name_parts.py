@@ -13,8 +13,8 @@ POOLS = ("mean", "max")
 MOST_TILES = 8  # rows or columns
 OPTIONS: dict[str, tuple[str, ...]] = {
     "folder": SEEN,
-    "table": (*COLUMNS, "names", "images", *SEEN),
-    "hf": (*COLUMNS, "config", *SEEN),
+    "table": (*COLUMNS, "labels", "names", "images", *SEEN),
+    "hf": (*COLUMNS, "labels", "config", *SEEN),
 }
 """Options that may follow "?", by kind."""
 WHERE = {"folder": "a folder of images", "table": "a table of labels", "hf": "a folder, or a name on the Hugging Face hub"}
@@ -102,7 +102,9 @@ def check_options(kind: str, where: str, asked: str, dataset: str) -> None:
                 f"{dataset}: {option!r} is not NAME=VALUE; write {kind}:{where}?label={option}, with one of {near} before the =."
             )
         if option not in known:
-            free = nearest(option, [name for name in known if f"{name}=" not in asked] or known).partition(",")[0]
+            taken = {name for name in known if f"{name}=" in asked}
+            taken |= {"label", "labels"} if taken & {"label", "labels"} else set()
+            free = nearest(option, [name for name in known if name not in taken] or known).partition(",")[0]
             right = f"{kind}:{where}?{asked.replace(f'{option}=', f'{free}=', 1)}"
             raise ConfigError(f"{dataset}: {kind} data have no option {option!r}; choose from {near}. Write {right}.")
         if not value:

@@ -95,7 +95,8 @@ class DataName:
     def short(self) -> str:
         """Return the data set's short name: of folder:/where/it/lies and table:/where/it/lies.csv?label=x the last part."""
         place = f"{self.kind}{':' * self.own}{self.where}"
-        return place.rstrip("/").rpartition("/")[2] or self.dataset
+        tiles = self.options.get("tiles", "")  # the same pictures seen otherwise are another data set
+        return (place.rstrip("/").rpartition("/")[2] or self.dataset) + f"_{tiles}" * bool(tiles)
 
     @property
     def short_full(self) -> str:

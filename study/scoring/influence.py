@@ -15,12 +15,15 @@ from study.scoring.scores import ranking
 
 
 def influences(metric: str, predicted: np.ndarray, labels: np.ndarray, at: Counts) -> np.ndarray:
-    """Return the influences [..., N] of predictions [..., N] (class indices), linearised at the counts `at` [C] of all N images.
+    """Return the influences [..., N] of predictions [..., N] (class indices; of several labels bool [..., N, C]), linearised at the counts `at` [C] of all N images.
 
     `metric`: a name of GRADIENTS. Where `at` are the predictions' own counts, the influences sum to 0. Where `at` are mean counts over
     several runs, each run's influences sum to the excess of its score over the runs' mean, to first order.
     """
     by = GRADIENTS[metric](at)
+    if labels.ndim == 2:
+        several: np.ndarray = labels @ by.truth + predicted @ by.said + (predicted & labels) @ by.hits
+        return several
     hit = np.where(predicted == labels, by.hits[labels], 0.0)
     out: np.ndarray = by.truth[labels] + by.said[predicted] + hit
     return out
@@ -80,7 +83,7 @@ def of_mean(each: np.ndarray) -> np.ndarray:
 
 def of_f1(predicted: np.ndarray, labels: np.ndarray, of: int) -> np.ndarray:
     """Return the influences [N] on the F1 of class `of`, 2 h / (t + s)."""
-    true, said = labels == of, predicted == of
+    true, said = (own[:, of] if own.ndim == 2 else own == of for own in (labels, predicted))
     both = max(int(true.sum() + said.sum()), 1)
     f = 2 * (true & said).sum() / both
     out: np.ndarray = (2.0 * (true & said) - f * (true.astype(float) + said)) / both

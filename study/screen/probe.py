@@ -62,6 +62,10 @@ def line_config(network: str, dataset: str, splits: str, image_size: int | None)
 
 def open_task(table: ImageTable, network: str, splits: str, image_size: int | None, places: Places) -> Task:
     """Return `table`'s images at `network`'s size; the folds are the same for every network. Raises DataError."""
+    if table.several:
+        raise DataError(
+            f"{table.name}: networks are screened on images with one label, and these may have several; name one with --backbones."
+        )
     if table.tiles != (1, 1):
         raise DataError(f"{table.name}: networks are screened on whole images; leave tiles out to rank them.")
     inputs = open_inputs(line_config(network, table.name, splits, image_size), places)

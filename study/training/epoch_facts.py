@@ -20,7 +20,7 @@ def describe(features: Features, backbone: Backbone, where: Device, micro_batche
         "host": platform.node(),
         "torch": str(torch.__version__),
         "workers": distributed.world(),
-        "train_images": len(features.inputs.train),
+        "train_images": len(features.inputs.train) // features.inputs.tiles,
         "precision": where.precision,
         "parameters": sum(p.numel() for p in model.parameters()),
         "trained_parameters": trained,

@@ -22,11 +22,12 @@ from study.networks.cutting.halves import Split
 from study.networks.pretrained import Backbone, create
 from study.question.config import TrialConfig
 from study.records import EpochRecord
-from study.scoring.figures import figures_of, scored_by
+from study.scoring.figures import scored_by
 from study.scoring.metric import DEFAULT
 from study.strategies import Features as Line
 from study.training import epoch_facts
 from study.training.inputs import Features, Inputs
+from study.training.scored import scored
 
 STRENGTHS = tuple(float(f"{10.0**k:.3g}") for k in np.arange(-4.0, 1.01, 0.5))
 """Values of C of scikit-learn's LogisticRegression on standardised features, from very strong regularisation to hardly any."""
@@ -110,17 +111,16 @@ def solve(config: TrialConfig, inputs: Inputs, *, weights: str | None = None) ->
     strengths = _strengths(config, len(inputs.val))
     path = fit_path(train, inputs.labels_of(inputs.train), len(inputs.table.classes), inputs.weights_of(inputs.train), strengths)
     metric = config.protocol.scored_by.bind(inputs.table.classes)
-    by_strength = [figures_of(metric, *inputs.pictures(c.logits(val), inputs.val)) for c in path] if len(val) else []
+    by_strength = [scored(metric, inputs, c.logits(val), inputs.val) for c in path] if len(val) else []
     best = choose([figures for figures, *_ in by_strength], metric.key) if len(path) > 1 else 0
-    chosen, (found, confusion, _) = path[best], by_strength[best] if by_strength else ({}, None, None)
+    chosen = path[best]
+    found, confusion, _ = scored(metric, inputs, chosen.logits(val), inputs.val) if by_strength else ({}, None, None)
     with torch.no_grad():
         head.copy_(torch.from_numpy(chosen.weight).to(head).view_as(head))
         network.trained.bias.copy_(torch.from_numpy(chosen.bias).to(head))  # type: ignore[operator]
-    if by_strength:
-        found = found | inputs.more_figures(*inputs.pictures(chosen.logits(val), inputs.val))
     train_seconds = time.perf_counter() - began
 
-    own, *_ = figures_of(metric, *inputs.pictures(chosen.logits(train), inputs.train))
+    own, *_ = scored(metric, inputs, chosen.logits(train), inputs.train)
     facts: dict[str, Any] = epoch_facts.describe(
         frozen.features, frozen.backbone, frozen.where, 1, sum(p.numel() for p in network.trained.parameters())
     )
@@ -156,8 +156,10 @@ def fit_path(
     """Return a classifier of `classes` classes for each of `strengths`.
 
     They are fitted to features [N, D], labels [N] and, where there are any, weights [N] of images. A class without training images is
-    never predicted. Each solution begins at the one before it.
+    never predicted. Each solution begins at the one before it. Labels bool [N, C], where an image may have several, are solved one by one.
     """
+    if labels.ndim == 2:
+        return _each_label([_path_of(features, own.astype(np.int64), weights, strengths) for own in labels.T], strengths)
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
     from threadpoolctl import threadpool_limits
@@ -183,6 +185,24 @@ def fit_path(
         weight, bias = np.zeros((classes, features.shape[1])), np.full(classes, float(intercept.min()) - NEVER)
         weight[known] = (coefficients if rotation is None else coefficients @ rotation) / scale
         bias[known] = intercept - weight[known] @ centre
+        found.append(Classifier(weight=weight, bias=bias, strength=strength))
+    return found
+
+
+def _path_of(features: np.ndarray, own: np.ndarray, weights: np.ndarray | None, strengths: Sequence[float]) -> list[Classifier]:
+    """Return the classifiers [2, D] of a label that images have (1) or have not (0), which is always or never said where all are alike."""
+    if len(kinds := np.unique(own)) == 2:
+        return fit_path(features, own, 2, weights, strengths)
+    bias = np.array([0.0, NEVER if kinds[0] else -NEVER])
+    return [Classifier(weight=np.zeros((2, features.shape[1])), bias=bias, strength=strength) for strength in strengths]
+
+
+def _each_label(paths: Sequence[Sequence[Classifier]], strengths: Sequence[float]) -> list[Classifier]:
+    """Return for each strength one classifier of all labels, whose logits are those of yes less those of no."""
+    found = []
+    for k, strength in enumerate(strengths):
+        weight = np.stack([path[k].weight[1] - path[k].weight[0] for path in paths])
+        bias = np.array([path[k].bias[1] - path[k].bias[0] for path in paths])
         found.append(Classifier(weight=weight, bias=bias, strength=strength))
     return found
 

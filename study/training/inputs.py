@@ -12,13 +12,13 @@ from torch import Tensor
 from study.datasets.cache import framing_mark
 from study.datasets.spec import TRAIN, VAL, ImageTable, spread
 from study.datasets.visible import Visible
+from study.errors import ConfigError
 from study.inference.device import Device
 from study.inference.pixels import plain
 from study.inference.softmax import over_tiles
 from study.networks.cutting.halves import Split
 from study.networks.pretrained import Backbone
 from study.question.config import TrialConfig
-from study.scoring.steps import step_figures
 from study.training.activations import ActivationStore, to_device
 from study.training.augment import POLICIES, augment, quantise
 from study.training.class_weights import class_weights
@@ -37,9 +37,12 @@ class Inputs:
         self.train = np.flatnonzero(self.table.split == TRAIN)
         self.val = np.flatnonzero(self.table.split == VAL)
         self.tiles = images.tiles
-        self.train_eval = self._whole(spread(self.train[:: self.tiles], self.table.labels, config.protocol.train_eval_images))
+        kinds = self.table.kinds
+        self.train_eval = self._whole(spread(self.train[:: self.tiles], kinds, config.protocol.train_eval_images))
         first, classes = self.train[:: self.tiles], len(self.table.classes)
-        wrong, told = made_wrong(first, self.table.labels, classes, config.protocol.wrong_labels, config.seed)
+        if self.table.several and config.protocol.wrong_labels:
+            raise ConfigError(f"{self.table.name}: wrong_labels is of images with one label, and these have several; leave it out.")
+        wrong, told = made_wrong(first, kinds, classes, config.protocol.wrong_labels, config.seed)
         wrong, told = self._whole(wrong), np.repeat(told[:: self.tiles], self.tiles)  # the tiles of an image are told the same
         self._told = told[self.train]
         # as training is told; those of scores stay true
@@ -48,6 +51,7 @@ class Inputs:
         self.doubtful = _doubtful(self.table, self.train, wrong, told, config.protocol.train_eval_images)
         self._resident: Tensor | None = None
         self._ahead: Ahead | None = None
+        self.thresholds: np.ndarray | None = None  # [C] of labels' logits, where images have several, as validation images last gave them
         self.device = torch.device("cpu")
 
     def _whole(self, first: np.ndarray) -> np.ndarray:
@@ -56,11 +60,7 @@ class Inputs:
 
     def pictures(self, logits: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return (logits [n, C], labels [n]) of the images that `rows`, all tiles of each, are about: what is scored."""
-        return over_tiles(logits, self.tiles, self.table.pool), self.labels_of(rows[:: self.tiles])
-
-    def more_figures(self, logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-        """Return what is scored beside other figures of pictures' logits [n, C]: steps, where the classes stand in an order."""
-        return step_figures(logits.argmax(axis=1), labels, len(self.table.classes)) if self.table.ordered else {}
+        return over_tiles(logits, self.tiles, self.table.pool, self.table.several), self.labels_of(rows[:: self.tiles])
 
     def place(self, device: torch.device) -> None:
         """Move labels, and images where they fit, to the device. Images that do not fit are fetched a batch ahead."""
@@ -98,7 +98,7 @@ class Inputs:
         yield from np.array_split(draw_order(self._told, rng, balance), steps)
 
     def targets(self, positions: np.ndarray) -> Tensor:
-        """Return int64 [B], or float32 [B, C] where annotators voted."""
+        """Return int64 [B], or float32 [B, C] where annotators voted, or images have several labels."""
         return self._targets[torch.from_numpy(self.train[positions]).to(self.device)]
 
     def image_weights(self, positions: np.ndarray) -> Tensor | None:
@@ -107,7 +107,7 @@ class Inputs:
 
     def class_weights(self, beta: float) -> Tensor | None:
         """Return the class weights float32 [C] on the device, by the training labels; None: all weigh the same."""
-        voted, classes = self.table.soft is not None, len(self.table.classes)
+        voted, classes = self._targets.ndim == 2, len(self.table.classes)
         images = self._targets.cpu()[self.train].sum(0).double().numpy() if voted else np.bincount(self._told, minlength=classes)
         weights = class_weights(images, beta)
         return None if weights is None else torch.from_numpy(weights).to(self.device)
@@ -130,7 +130,9 @@ class Doubtful:
 
 
 def _targets(table: ImageTable, wrong: np.ndarray, told: np.ndarray) -> np.ndarray:
-    """Return int64 [N]; float32 [N, C] where there are votes, a wrong label then being unanimous."""
+    """Return int64 [N]; float32 [N, C] where there are votes, a wrong label then being unanimous, or several labels."""
+    if table.several:
+        return table.labels.astype(np.float32)
     if table.soft is None:
         return told.astype(np.int64)
     soft = table.soft.copy()

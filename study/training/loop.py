@@ -26,7 +26,7 @@ from study.networks.pretrained import Backbone, create
 from study.question.config import TrialConfig
 from study.question.which_epoch import may_be_kept
 from study.records import EpochRecord
-from study.scoring.figures import figures_of, scored_by
+from study.scoring.figures import scored_by
 from study.strategies import Phase
 from study.training import distributed, epoch_facts
 from study.training.distance import distances
@@ -34,10 +34,11 @@ from study.training.divergence import DivergedError, FiniteLoss
 from study.training.ema import Average, averaged
 from study.training.inputs import Features, Inputs
 from study.training.lora import Factors
-from study.training.losses import LOSSES
+from study.training.losses import LOSSES, OF_LABELS
 from study.training.mixup import Blend, draw
 from study.training.optimizers import make_optimizer, pull_back
 from study.training.schedule import set_rates
+from study.training.scored import scored
 
 EVAL_BATCH = 64
 
@@ -135,8 +136,8 @@ def fine_tune(
             )
             if confusion is not None and kept(record.objective):
                 record = dataclasses.replace(record, confusion=confusion.tolist())
-            if curve and epoch == protocol.max_epochs:
-                record = dataclasses.replace(record, said=said.tolist())
+            if curve and epoch == protocol.max_epochs and not inputs.table.several:
+                record = dataclasses.replace(record, said=[] if said is None else said.tolist())
             history.append(record)
             yield record, State(history=tuple(history), run=run)
 
@@ -234,7 +235,7 @@ def _train(run: PhaseRun, epoch: int) -> tuple[float, list[float]]:
     steps = passes * -(-len(inputs.train) // protocol.batch_size)
     torch.manual_seed((config.seed * 1_000_003 + epoch) * 1_009 + distributed.rank())  # dropout, drop path
     run.model.set_training(run.phase, protocol.batch_norm)
-    guard, loss_of = FiniteLoss(epoch), LOSSES[config.recipe.loss]
+    guard, loss_of = FiniteLoss(epoch), (OF_LABELS if inputs.table.several else LOSSES)[config.recipe.loss]
     losses, busy = torch.zeros((), device=run.trial.where.device), 0.0
     for step, (turn, batch) in enumerate(_batches(run, epoch, passes, steps // passes)):
         done = epoch - run.begin - 1 + step / steps
@@ -301,24 +302,21 @@ def _shown(run: PhaseRun, own: np.ndarray, partners: np.ndarray, turn: int, blen
     return run.features.blended(own, partners, turn, blend), targets, blend.weights(weights, others)
 
 
-def _evaluate(run: PhaseRun, looked: Callable[[float], bool]) -> tuple[dict[str, float], np.ndarray | None, np.ndarray]:
+def _evaluate(run: PhaseRun, looked: Callable[[float], bool]) -> tuple[dict[str, float], np.ndarray | None, np.ndarray | None]:
     """Evaluate in eval mode, without augmentation, each image once.
 
-    Returns (figures of train subset and validation, confusion of validation, the predicted class of each of its images). The train subset
-    is left out where `looked`, called with the objective, returns False. There are no validation figures where its images are trained on.
+    Returns (figures of train subset and validation, confusion of validation, the predicted class of each of its images; the last two None
+    where images may have several labels). The train subset is left out where `looked`, called with the objective, returns False. There are no validation figures where its images are trained on.
     """
     inputs, features = run.trial.inputs, run.features
     run.network.eval()
     metric = run.trial.config.protocol.scored_by.bind(inputs.table.classes)
-    val, confusion, named = dict[str, float](), None, np.zeros(0, int)
+    val, confusion, named = dict[str, float](), None, None
     if len(inputs.val):
-        logits, labels = inputs.pictures(_logits(run, features.val, len(inputs.val)), inputs.val)
-        val, confusion, named = figures_of(metric, logits, labels)
-        val |= inputs.more_figures(logits, labels)
+        val, confusion, named = scored(metric, inputs, _logits(run, features.val, len(inputs.val)), inputs.val)
     metrics = {f"val/{k}": v for k, v in val.items()}
     if looked(metrics.get(metric.recorded, -math.inf)):
-        logits, labels = inputs.pictures(_logits(run, features.train_plain, len(inputs.train_eval)), inputs.train_eval)
-        train, *_ = figures_of(metric, logits, labels)
+        train, *_ = scored(metric, inputs, _logits(run, features.train_plain, len(inputs.train_eval)), inputs.train_eval)
         metrics = {f"train/{k}": v for k, v in train.items()} | metrics
     for name, doubtful in inputs.doubtful.items():
         said = _logits(run, functools.partial(features.doubtful, name), len(doubtful.rows)).argmax(axis=1)

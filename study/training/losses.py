@@ -41,4 +41,31 @@ def focal(logits: Tensor, targets: Tensor, image_weights: Tensor | None, class_w
     return (each if image_weights is None else image_weights * each).sum()
 
 
+def binary_cross_entropy(
+    logits: Tensor, targets: Tensor, image_weights: Tensor | None, class_weights: Tensor | None, label_smoothing: float
+) -> Tensor:
+    """Sum over a batch the mean over labels of each one's cross-entropy, where an image may have several; targets float32 [B, C] in [0, 1].
+    Smoothing draws them to one half."""
+    each = F.binary_cross_entropy_with_logits(logits, targets.lerp(torch.full_like(targets, 0.5), label_smoothing), reduction="none")
+    return _over_labels(each, image_weights, class_weights)
+
+
+def binary_focal(
+    logits: Tensor, targets: Tensor, image_weights: Tensor | None, class_weights: Tensor | None, label_smoothing: float
+) -> Tensor:
+    """Sum over a batch the mean over labels of each one's focal loss, as the source has it: (1 - p)^GAMMA times its cross-entropy, p being
+    the probability of what is true (Lin et al. 2017, equation 4)."""
+    soft = targets.lerp(torch.full_like(targets, 0.5), label_smoothing)
+    yes, no = F.logsigmoid(logits), F.logsigmoid(-logits)
+    each = -(soft * (1 - yes.exp()) ** GAMMA * yes + (1 - soft) * (1 - no.exp()) ** GAMMA * no)
+    return _over_labels(each, image_weights, class_weights)
+
+
+def _over_labels(each: Tensor, image_weights: Tensor | None, class_weights: Tensor | None) -> Tensor:
+    own = (each if class_weights is None else each * class_weights).mean(1)
+    return (own if image_weights is None else image_weights * own).sum()
+
+
+OF_LABELS: dict[str, LossFunction] = {"cross_entropy": binary_cross_entropy, "focal": binary_focal}
+"""The same where an image may have several labels."""
 LOSSES: dict[str, LossFunction] = {"cross_entropy": cross_entropy, "focal": focal}

@@ -25,7 +25,7 @@ from study import inference
 from study.errors import ConfigError, nearest
 from study.inference.framing import GREY, cut_tiles
 from study.inference.pixels import plain
-from study.inference.softmax import over_tiles
+from study.inference.softmax import over_tiles, sigmoid
 from study.networks.kept import keep
 from study.storage.folder import Folder
 from study.use.predictor import Predictor
@@ -85,7 +85,8 @@ def compare(name: str, file: Path, run: Run, predictor: Predictor, batches: Iter
     count = 0
     for images in batches:
         expected = predictor.logits(images)
-        found = over_tiles(run(pixels_of(predictor, images)), predictor.kept.tiles[0] * predictor.kept.tiles[1], predictor.kept.pool)
+        k = predictor.kept
+        found = over_tiles(run(pixels_of(predictor, images)), k.tiles[0] * k.tiles[1], k.pool, k.several)
         worst = max(worst, float(np.abs(found - expected).max())) if np.isfinite(found).all() else np.inf
         largest, count = max(largest, float(np.abs(expected).max())), count + len(images)
     exact = predictor.where.device.type == "cpu" and predictor.kept.precision == "fp32"
@@ -109,7 +110,7 @@ def noise(predictor: Predictor) -> np.ndarray:
 def describe(predictor: Predictor, temperature: float, sets: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """How a picture becomes what the files take, and their logits probabilities, and these `sets` of classes."""
     k = predictor.kept
-    tiled = k.tiles != [1, 1]
+    tiled, squash = k.tiles != [1, 1], "sigmoid" if k.several else "softmax"
     in_set = "of the probabilities, all that are at least the least_probability of a level, and the highest: the classes of a set"
     return {
         "trial": k.trial,
@@ -122,6 +123,7 @@ def describe(predictor: Predictor, temperature: float, sets: Mapping[str, Any] |
         "mean": list(predictor.mean),
         "std": list(predictor.std),
         "temperature": temperature,
+        **({"several": True, "thresholds": _shares(k.thresholds or [0.0] * len(k.classes), temperature)} if k.several else {}),
         **predictor.deciding.as_dict(k.classes),
         **({"sets": dict(sets)} if sets else {}),
         "steps": [
@@ -132,15 +134,23 @@ def describe(predictor: Predictor, temperature: float, sets: Mapping[str, Any] |
             "divide by 255" + (", show grey to all three channels" if k.channels == 1 else ""),
             "subtract mean, divide by std: float32 [N, 3, size, size]",
             *(
-                [f"softmax the logits of each tile; the {POOLED[k.pool]} over a picture's tiles, and its logarithm, are its logits"]
+                [
+                    f"{squash} the logits of each tile; the {POOLED[k.pool]} over a picture's tiles, and its {'logit' if k.several else 'logarithm'}, are its logits"
+                ]
                 if tiled
                 else []
             ),
-            "divide the logits by temperature, then softmax: probabilities, in the order of classes",
+            f"divide the logits by temperature, then {squash}: probabilities, in the order of classes",
+            *(["a picture has the labels whose probabilities are above their thresholds"] if k.several else []),
             *([predictor.deciding.text(k.classes)] if not predictor.deciding.usual else []),
             *([in_set] if sets else []),
         ],
     }
+
+
+def _shares(thresholds: list[float], temperature: float) -> list[float]:
+    """Return thresholds of logits as probabilities."""
+    return [float(v) for v in sigmoid(np.array(thresholds) / temperature)]
 
 
 def reading() -> dict[str, bytes]:

@@ -1,6 +1,7 @@
 """A trained network as a function from images to probabilities: the network of a trial, and the preprocessing of `study.inference`."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from torch import nn
 from study.datasets.imagefiles import decode_file
 from study.errors import DataError
 from study.inference.classifier import Classifier
-from study.inference.softmax import pooled, probabilities
+from study.inference.softmax import pooled, probabilities, sigmoid
 from study.networks.kept import Kept, load
 from study.scoring.decide import Deciding
 from study.storage.folder import Folder
@@ -38,16 +39,24 @@ class Predictor:
             fit=kept.fit,
             tiles=(kept.tiles[0], kept.tiles[1]),
             pool=kept.pool,
+            several=kept.several,
         )
         self.where, self.model = self.classifier.where, self.classifier.model
         self.mean, self.std = self.classifier.mean, self.classifier.std
 
     @classmethod
     def from_folder(
-        cls, folder: str | Path | Folder, temperature: float = 1.0, deciding: Deciding = LIKELIEST, **expected: Any
+        cls,
+        folder: str | Path | Folder,
+        temperature: float = 1.0,
+        deciding: Deciding = LIKELIEST,
+        thresholds: Sequence[float] = (),
+        **expected: Any,
     ) -> "Predictor":
-        """The network that a trial kept: `folder` is the trial's own, or its `best` folder. Raises ConfigError."""
-        return cls(*load(folder if isinstance(folder, Folder) else Folder(str(folder)), **expected), temperature, deciding)
+        """Return the network that a trial kept: `folder` is the trial's own, or its `best` folder. `thresholds` are of labels' logits, where
+        it keeps none itself. Raises ConfigError."""
+        kept, model = load(folder if isinstance(folder, Folder) else Folder(str(folder)), **expected)
+        return cls(replace(kept, thresholds=list(thresholds)) if thresholds and not kept.thresholds else kept, model, temperature, deciding)
 
     def logits(self, images: np.ndarray) -> np.ndarray:
         """Return logits float32 [N, classes] of uint8 [N, H, W, 1, 3 or 4] of any size (4: with transparency). Raises DataError."""
@@ -59,11 +68,15 @@ class Predictor:
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
         """Return probabilities float32 [N, classes] of uint8 [N, H, W, 1, 3 or 4] of any size."""
-        return probabilities(self.logits(images) / self.temperature)
+        return probabilities(self.logits(images) / self.temperature, self.kept.several)
 
     def named(self, shares: np.ndarray) -> np.ndarray:
-        """Probabilities [N, classes] -> the places [N] of the classes to say."""
-        return self.deciding(shares)
+        """Return the places [N] of the classes to say of probabilities [N, classes]; of several labels bool [N, classes], those above their
+        thresholds."""
+        if not self.kept.several:
+            return self.deciding(shares)
+        own: np.ndarray = shares > sigmoid(np.array(self.kept.thresholds or [0.0] * len(self.classes)) / self.temperature)
+        return own
 
     def prepare(self, image: np.ndarray) -> np.ndarray:
         """Return the image as training saw images, uint8 [S, S, channels]; with several tiles [rows * S, columns * S, channels].
@@ -86,11 +99,18 @@ def _form(image: object) -> str:
 class Ensemble(Predictor):
     """Several networks as one: the mean of their probabilities, then one temperature, at as many times the cost."""
 
-    def __init__(self, members: Sequence[Predictor], temperature: float = 1.0, deciding: Deciding = LIKELIEST) -> None:
+    def __init__(
+        self,
+        members: Sequence[Predictor],
+        temperature: float = 1.0,
+        deciding: Deciding = LIKELIEST,
+        thresholds: Sequence[float] = (),
+    ) -> None:
         first = members[0]
-        super().__init__(first.kept, first.model, temperature, deciding)
+        kept = replace(first.kept, thresholds=list(thresholds)) if thresholds else first.kept
+        super().__init__(kept, first.model, temperature, deciding)
         self.members = list(members)
 
     def logits(self, images: np.ndarray) -> np.ndarray:
         """Return the log of the mean probabilities, float64 [N, classes], for images as a single network takes them."""
-        return pooled([member.logits(images) for member in self.members])
+        return pooled([member.logits(images) for member in self.members], self.kept.several)

@@ -36,6 +36,8 @@ def soup(members: Sequence[Predictor], pixels: np.ndarray, chosen: np.ndarray, l
     """Of networks of one kind; judged on uint8 `pixels`[chosen] [N, S, S, C]. Raises ConfigError where it scores less than its members do on
     average: heads that began apart, or networks that went different ways, have a mean that is neither."""
     first = members[0]
+    if first.kept.several:
+        raise ConfigError("--soup is judged on images that have one label, and these may have several; leave it out.")
     metric = metric.bind(first.kept.classes)
     scores = [_score(metric, _logits(m, pixels, chosen), labels) for m in members]
     states = [m.model.state_dict() for m in members]

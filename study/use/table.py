@@ -1,7 +1,7 @@
 """A table of predictions that can be interrupted: a row an image, written as it is made; whoever comes back goes on behind the last whole row.
 
 Columns: image, class, probability (of that class), p(CLASS) of every class, what else was asked for (study/use/asked.py), problem (why an image
-could not be read), network.
+could not be read), network. Of images with several labels the column labels stands for class and probability.
 """
 
 import contextlib
@@ -43,19 +43,20 @@ class PredictionsCsv:
     read before and have lost that row. Raises ConfigError where the file is of another network, EnvironmentProblem where another writes it."""
 
     def __init__(
-        self, path: Path, classes: Sequence[str], network: str, images: Iterable[str] = (), more: MoreColumns | None = None
+        self,
+        path: Path,
+        classes: Sequence[str],
+        network: str,
+        images: Iterable[str] = (),
+        more: MoreColumns | None = None,
+        *,
+        several: bool = False,
     ) -> None:
+        """Note the table's columns. `several`: an image may have several of the classes, as labels."""
         self.path, self.network, self.more = Path(os.path.realpath(path)), network, more
-        self.classes = list(classes)
-        self.header = [
-            "image",
-            "class",
-            "probability",
-            *(_utf8(f"p({c})") for c in classes),
-            *(more.names if more else ()),
-            "problem",
-            "network",
-        ]
+        self.classes, self.several = list(classes), several
+        said = ["labels"] if several else ["class", "probability"]
+        self.header = ["image", *said, *(_utf8(f"p({c})") for c in classes), *(more.names if more else ()), "problem", "network"]
         self.done: set[str] = set()
         self.retried: set[str] = set()
         self._asked = {_key(_named(i)) for i in images}
@@ -97,18 +98,26 @@ class PredictionsCsv:
         return False
 
     def add(self, images: Sequence[str], shares: np.ndarray, named: np.ndarray | None = None) -> None:
-        """Probabilities [N, classes], each in its shortest exact form, and the place [N] of the class said: the likeliest where none is given."""
+        """Probabilities [N, classes], each in its shortest exact form, and the place [N] of the class said: the likeliest where none is given.
+        Of several labels `named` is bool [N, classes]."""
         best = shares.argmax(axis=1) if named is None else named
         texts = [[str(v) for v in row] for row in shares]
         rest = self.more.rows(images, shares) if self.more else [[]] * len(texts)
         self._write(
-            [_named(name), harmless(self.classes[k]), row[k], *row, *own, "", self.network]
-            for name, k, row, own in zip(images, best, texts, rest, strict=True)
+            [_named(name), *self._said(own, row), *row, *others, "", self.network]
+            for name, own, row, others in zip(images, best, texts, rest, strict=True)
         )
+
+    def _said(self, own: np.ndarray, row: list[str]) -> list[str]:
+        """Return the labels of an image, joined as a table of labels has them; or its class and that one's probability."""
+        if self.several:
+            return ["|".join(harmless(self.classes[k]) for k in np.flatnonzero(own))]
+        return [harmless(self.classes[own]), row[own]]
 
     def add_problems(self, problems: Sequence[tuple[str, str]]) -> None:
         """(image, why it cannot be read)."""
-        self._write([_named(name), "", "", *("" for _ in self.header[3:-2]), reason, self.network] for name, reason in problems)
+        empty = [""] * (len(self.header) - 3)
+        self._write([_named(name), *empty, reason, self.network] for name, reason in problems)
 
     def _write(self, rows: Any) -> None:
         assert self._file is not None
