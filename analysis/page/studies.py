@@ -11,8 +11,9 @@ from analysis.data.spent import spent
 from analysis.load import load
 from analysis.page.card import environment
 from analysis.verdict import findings
-from analysis.words.answer import Answer
+from analysis.words.answer import Answer, Worth
 from study.errors import StudyError
+from study.scoring import DEFAULT
 from study.storage import outputs
 from study.storage.folder import is_url
 from study.tracking.ledger import studies
@@ -55,12 +56,17 @@ def _row(frames: Frames, answer: Answer, link: str) -> dict[str, Any]:
         "data": answer.dataset,
         "said": answer.said,
         "do": answer.do,
-        "score": f"{answer.worth.metric.shown(answer.worth.mean):.0f} {answer.worth.metric.short}" if answer.worth else "",
+        "score": _score(answer.worth) if answer.worth else "",
         "rests_on": answer.rests_on,
         "ended": time.strftime("%Y-%m-%d", time.gmtime(ended)) if ended else "in progress",
         "cost": f"{whole[-1]['hours']:.2g} {'GPU' if whole[-1]['gpu'] else 'processor'} hours" if whole else "",
         "at": float(ended or time.time()),
     }
+
+
+def _score(worth: Worth) -> str:
+    """Rounded; with its metric where that is not the usual one."""
+    return f"{worth.metric.shown(worth.mean):.0f}{'' if worth.metric.name == DEFAULT.name else f' {worth.metric.measured}'}"
 
 
 def _link(source: str, name: str, out: str | Path) -> str:
