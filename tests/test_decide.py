@@ -1,4 +1,4 @@
-"""How probabilities become an answer: thresholds of two classes, and costs."""
+"""Answers made from probabilities: thresholds of two classes, and costs."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ NAMES = ("well", "sick")
 
 
 def given(n: int = 400, sick: float = 0.15) -> tuple[np.ndarray, np.ndarray]:
-    """Calibrated probabilities [n, 2] and labels [n] that they are right about."""
+    """Return calibrated probabilities [n, 2] and labels [n] that they are right about."""
     rng = np.random.default_rng(4)
     p = softmax(np.stack([np.zeros(n), rng.normal(np.log(sick / (1 - sick)), 1.5, n)], axis=1))
     return p, (rng.random(n) < p[:, 1]).astype(int)

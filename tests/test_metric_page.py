@@ -22,7 +22,7 @@ ASKED = ("accuracy", "f1:8", "auroc", "average_precision", "log_loss", "brier", 
 
 
 def asked_by(ledger: Ledger, text: str) -> Ledger:
-    """The golden study by another metric; its validation scores are those of macro-F1 less one, which orders trials alike."""
+    """Return the golden study by another metric. Its validation scores are those of macro-F1 less one, which orders trials alike."""
     metric = find_metric(text)
     rewrite(ledger, '"max_epochs": 3', f'"max_epochs": 3, "metric": {json.dumps(metric.text)}')
     rewrite(ledger, "best validation macro-F1", f"best validation {metric.words}")

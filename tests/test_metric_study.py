@@ -1,4 +1,4 @@
-"""Whole studies by another metric: what is trained, chosen, tested, handed over and said goes by it."""
+"""Whole studies by another metric: training, choice, test, delivery and words all go by it."""
 
 import csv
 import json
@@ -23,7 +23,7 @@ MATRIX = np.array([[0, 10], [1, 0]], float)  # sick, well: a sick one that is mi
 
 
 def clinic(root: Path, well: int = 220, sick: int = 70) -> Path:
-    """Scenes, of which those of the sick are a little redder."""
+    """Write scenes, of which those of the sick are a little redder."""
     rng = np.random.default_rng(0)
     for k, name in enumerate(["well"] * well + ["sick"] * sick):
         (root / name).mkdir(parents=True, exist_ok=True)
@@ -96,8 +96,10 @@ def test_what_is_predicted_costs_least(costly: Results, images: Path, tmp_path: 
 
 
 def test_the_same_question_by_another_metric_is_another_study(costly: Results, images: Path) -> None:
+    folder = costly.folder
+    results = folder.parent if isinstance(folder, Path) else str(folder).rpartition("/")[0]
     with pytest.raises(ConfigError, match="metric"):
-        run_study(asked(images, "accuracy", budget_check=2, longest=2), results=costly.folder.parent if isinstance(costly.folder, Path) else str(costly.folder).rpartition("/")[0], local=True)  # fmt: skip
+        run_study(asked(images, "accuracy", budget_check=2, longest=2), results=results, local=True)
 
 
 def test_a_threshold_is_handed_over(images: Path, tmp_path: Path) -> None:

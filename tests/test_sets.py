@@ -23,7 +23,7 @@ ONE = Protocol(max_epochs=1, precision="fp32")
 
 
 def drawn(rng: np.random.Generator, images: int, classes: int = 5, sharper: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
-    """Probabilities [N, C], and labels that are drawn from others: a network that is `sharper` than it should be."""
+    """Return probabilities [N, C], and labels that are drawn from others: a network that is `sharper` than it should be."""
     logits = 2 * rng.standard_normal((images, classes))
     true = np.exp(logits)
     labels = (rng.random(images)[:, None] > (true / true.sum(1, keepdims=True)).cumsum(1)).sum(1)
@@ -58,7 +58,7 @@ def test_the_true_class_is_in_the_set_as_often_as_was_asked_for_however_wrong_th
 
 
 def test_mapie_gives_the_same_sets() -> None:
-    """What MAPIE 1.6.0's SplitConformalClassifier (conformity_score="lac", prefit) gives of these tables, as it was asked on 2026-11-30."""
+    """The sets are those of MAPIE 1.6.0's SplitConformalClassifier (conformity_score="lac", prefit) for these tables, on 2026-11-30."""
     theirs = {
         0.8: [99, 108, 88, 90, 88],
         0.9: [139, 150, 128, 131, 116],

@@ -1,8 +1,8 @@
-"""Prediction sets of the network to use: from which images their threshold comes, and how often the true class was in them on others.
+"""Prediction sets of the network to use: the images behind their threshold, and how often the true class is in them on other images.
 
-The threshold comes from probabilities of images that the network did not learn from: its validation images; of a delivered network those of the
-runs that its length was chosen by; with outer folds all images, each as a network said of it that never saw it. Coverage is measured on the test
-images, with outer folds on each fold by the threshold of the others.
+The threshold comes from probabilities of images that the network did not learn from. These are its validation images, for a delivered
+network those of the runs that its length was chosen by, and with outer folds all images, each scored by a network that never saw it.
+Coverage is measured on the test images, with outer folds on each fold by the threshold of the others.
 """
 
 from collections.abc import Sequence
@@ -20,13 +20,13 @@ from study.inference.sets import fewest_images, least_probability, members
 from study.inference.softmax import pooled, probabilities
 
 LEVELS = (0.8, 0.9, 0.95, 0.99)
-"""Those that are written to files; a prediction may ask for any."""
+"""Levels that are written to files. A prediction may ask for any other."""
 ENOUGH = 10  # images of a class, for its coverage to be said
 
 
 @dataclass(frozen=True, kw_only=True)
 class Coverage:
-    """What sets did on images that their threshold does not come from."""
+    """The results of sets on images that their threshold does not come from."""
 
     images: int
     share: float  # of the images whose set holds the true class
@@ -40,7 +40,7 @@ class Coverage:
 
 @dataclass(frozen=True, kw_only=True)
 class Sets:
-    """Sets at one level. `least`: the least probability, with `temperature`, of a class that is in a set."""
+    """Prediction sets at one level. A class is in a set from the probability `least` on, at `temperature`."""
 
     level: float
     least: float
@@ -51,37 +51,42 @@ class Sets:
 
     @property
     def expected(self) -> tuple[float, float]:
-        """Between which shares the coverage of such a threshold lies in nine of ten calibrations (Vovk 2012: it is a Beta variable)."""
+        """Return the shares between which the coverage of such a threshold lies in nine of ten calibrations.
+
+        The coverage is a Beta variable (Vovk 2012).
+        """
         k = np.ceil((self.images + 1) * self.level - 1e-9)
         low, high = stats.beta.ppf((0.05, 0.95), k, self.images + 1 - k)
         return float(low), float(high)
 
     def of(self, shares: np.ndarray) -> list[list[int]]:
-        """Probabilities [N, C] -> by picture, the numbers of the classes in its set, the most probable first."""
+        """Return for probabilities [N, C] by picture the numbers of the classes in its set, the most probable first."""
         inside = members(shares, self.least)
         return [[int(k) for k in np.argsort(-row, kind="stable") if own[k]] for row, own in zip(shares, inside, strict=True)]
 
     @property
     def text(self) -> str:
-        """On one line: from which images, how sure, and what was measured."""
+        """Return on one line the images behind the sets, how sure they are, and what was measured."""
         low, high = self.expected
         m = self.measured
         found = "no test predictions are kept, so it was not measured"
         if m is not None:
             found = (
-                f"measured on {m.images} others: {100 * m.share:.1f} % [{100 * m.low:.1f}, {100 * m.high:.1f}], {m.size:.1f} classes a set on average, "
+                f"measured on {m.images} others: {100 * m.share:.1f} % [{100 * m.low:.1f}, {100 * m.high:.1f}], {m.size:.1f} "
+                "classes a set on average, "
                 f"one class alone in {100 * m.single:.0f} %"
             )
             found += f", least often for {m.worst} ({100 * m.worst_share:.0f} %)" if m.worst and m.worst_share < self.level else ""
         return (
-            f"sets of {100 * self.level:g} %: every class with a probability of {self.least:.3g} or more; from {self.images} {self.source}, which "
+            f"sets of {100 * self.level:g} %: every class with a probability of {self.least:.3g} or more; from {self.images} "
+            f"{self.source}, which "
             f"promises {100 * low:.0f} to {100 * high:.0f} %; {found}"
         )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Scored:
-    """Probabilities by which thresholds are found: [N, C] of `images` different images, and what they are."""
+    """Probabilities [N, C] by which thresholds are found, of `images` different images, and a description of these."""
 
     shares: np.ndarray
     labels: np.ndarray
@@ -93,8 +98,11 @@ class _Scored:
 def prediction_sets(
     frames: Frames, pick: Pick, level: float, *, temperature: float | None = None, ensemble: bool = False, names: Sequence[str] = ()
 ) -> Sets:
-    """Return the pick's sets at `level`. `temperature`: that of the probabilities they are made of (default: the pick's). Raises ConfigError
-    where too few images are known, or none."""
+    """Return the pick's sets at `level`.
+
+    `temperature` is that of the probabilities they are made of (default: the pick's). Raises ConfigError where no images are known, or
+    too few.
+    """
     t = pick.temperature if temperature is None else temperature
     known = _scored(frames, pick, t, ensemble)
     if known is None:
@@ -121,7 +129,7 @@ def prediction_sets(
 
 
 def known_sets(frames: Frames, pick: Pick, levels: Sequence[float] = LEVELS) -> list[Sets]:
-    """Return those of `levels` that the images suffice for."""
+    """Return the sets of those `levels` for which there are enough images."""
     out = []
     for level in levels:
         try:
@@ -132,7 +140,7 @@ def known_sets(frames: Frames, pick: Pick, levels: Sequence[float] = LEVELS) -> 
 
 
 def sets_facts(known: Sequence[Sets]) -> dict[str, Any]:
-    """Return what files that travel with a network hold of its sets; empty where there are none."""
+    """Return the facts about its sets for files that travel with a network, empty where there are none."""
     if not known:
         return {}
     return {"images": known[0].images, "source": known[0].source, "least_probability": {f"{s.level:g}": s.least for s in known}}
@@ -151,7 +159,7 @@ def _scored(frames: Frames, pick: Pick, t: float, ensemble: bool) -> _Scored | N
 
 
 def _out_of_fold(frames: Frames, pick: Pick, t: float) -> _Scored | None:
-    """The first pass over all images: each as the network said of it that never saw it."""
+    """Return the first pass over all images, each scored by the network that never saw it."""
     done = frames.confirmed()
     own = done[done.cell == pick.cell.id].sort_values("number").head(pick.folds)
     tests = [p["test"] for trial in own["trial_id"] if "test" in (p := frames.predictions(str(trial)))]
@@ -167,7 +175,7 @@ def _out_of_fold(frames: Frames, pick: Pick, t: float) -> _Scored | None:
 
 
 def _of_its_lengths(frames: Frames, pick: Pick, t: float) -> _Scored | None:
-    """Of the runs of the same length that did not learn from the validation images: the delivered network did."""
+    """Return the scores of runs of the same length that did not learn from the validation images, as the delivered network did."""
     entry = next((e for e in frames.delivered.values() if e["trial"] == pick.trial), None)
     trials: list[str] = next((n["trials"] for n in entry["lengths"] if n["epochs"] == entry["epochs"]), []) if entry else []
     val = [p for trial in trials if (p := validation_of(frames, trial)) is not None]
@@ -182,7 +190,7 @@ def _of_its_lengths(frames: Frames, pick: Pick, t: float) -> _Scored | None:
 
 
 def validation_of(frames: Frames, trial: str) -> Predictions | None:
-    """What a run said of its validation images; None where that was not kept."""
+    """Return a run's predictions for its validation images, or None where they were not kept."""
     return read_predictions(frames.ledger, trial, "validation").get("val") or read_predictions(frames.ledger, trial).get("val")
 
 

@@ -148,7 +148,8 @@ def _sets(frames: Frames, p: Pick) -> list[str]:
     if not known:
         return ["None: too few images are known that it did not learn from."]
     out = [
-        f"All classes with at least the least probability, and the most probable one: the true class is among them as often as the level says. From "
+        "All classes with at least the least probability, and the most probable one: the true class is among them as often as "
+        "the level says. From "
         f"{known[0].images} {_plain(known[0].source)}; coverage as measured on other images, with its 95 % interval (Wilson).",
         "",
         "| level | least probability | holds the true class | classes a set | one class alone |",

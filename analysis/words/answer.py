@@ -260,7 +260,7 @@ def _found(ranking: Ranking, pick: Pick | None, mark: Sureness, margin: float) -
 
 
 def _cheapest(ranking: Ranking) -> str:
-    """Where answers cost something too, which cost is meant."""
+    """Return "costs least", or which cost is meant where answers cost something too."""
     return "costs least" if ranking.metric.costs is None else "is the cheapest to train"
 
 
