@@ -208,7 +208,8 @@ class Results:
         """Return how the pick's prediction sets at `level` are made and how often they held the true class; `sets.of(probabilities)` are those
         of pictures. The other arguments as in `predictor`. Raises ConfigError where too few images are known for the level."""
         pick = self.pick(cell, compared=compared or ensemble)
-        t = pick.together.calibrated.temperature if ensemble and pick.together else pick.temperature
+        together = pick.together.calibrated if ensemble and pick.together else None
+        t = together.temperature if together else pick.temperature
         return prediction_sets(self.frames, pick, level, temperature=t if calibrated else 1.0, ensemble=ensemble)
 
     def model_card(self, cell: Cell | str = "", *, compared: bool = False) -> str:
