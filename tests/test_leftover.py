@@ -9,7 +9,8 @@ import pytest
 
 from analysis.load import load
 from analysis.verdict import findings
-from study.budget.ladder import MOST_SEEDS, choose, not_asked, with_about
+from study.budget.bought import choose, not_asked, with_about
+from study.budget.ladder import MOST_SEEDS
 from study.budget.leftover import FEWEST_SEEDS, SPARE, Leftover, Sofar
 from study.budget.machine import cut_place
 from study.budget.price import cost_of

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from study import sweep, trial
-from study.budget.ladder import BATCHES, SEEDS, Choice, Ladder, batch_size, choose, enough, fair_epochs, half, sizes, with_about
+from study.budget.bought import Choice, choose, enough, with_about
+from study.budget.ladder import BATCHES, SEEDS, Ladder, batch_size, fair_epochs, half, sizes
 from study.budget.machine import alike, dearest
 from study.budget.price import Cost, Machine, Pace, Pictures, cost_of, distinct, trained_share
 from study.budget.reasons import reasons
@@ -502,14 +503,14 @@ def test_a_refusal_names_the_networks_that_it_is_not_about(tmp_path: Path) -> No
 
 
 def speedy(monkeypatch) -> None:
-    from study.budget import choose
     from study.budget import machine as speed
+    from study.budget import measured
 
     monkeypatch.setattr(speed, "measure", lambda *a: type("P", (), {"frozen": 0.001, "train": 0.002, "evaluate": 0.001})())
     monkeypatch.setattr(speed, "_process", lambda ray: 1.0)
     monkeypatch.setattr(speed, "load", lambda: 0.0)
     monkeypatch.setattr(speed.Speeds, "precision", lambda *a: "fp32")
-    monkeypatch.setattr(choose, "LOOKED_AT", 3)
+    monkeypatch.setattr(measured, "LOOKED_AT", 3)
 
 
 def test_a_dry_run_only_says_and_a_second_one_says_the_same(tmp_path: Path, monkeypatch, capsys) -> None:

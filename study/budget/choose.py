@@ -1,30 +1,26 @@
 """The command `python -m study.sweep mine`: look at the images, measure the machine, choose a study that ends in time, and say why."""
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import timm
 from rich.console import Console
 from rich.table import Table
 
-from study.budget.ladder import HEAD, HOURS, Choice, Ladder, choose, sizes, with_about
+from study.budget.bought import Choice, choose, with_about
+from study.budget.ladder import HOURS, Ladder, sizes
 from study.budget.leftover import Leftover
 from study.budget.machine import Speeds, conditions, usable_cores
-from study.budget.price import Machine, Paces, Pictures, line_size
+from study.budget.measured import Bench, look
+from study.budget.price import line_size
 from study.budget.reasons import bought, reasons
 from study.console.progress import busy
-from study.datasets import ImageTable, open_dataset
-from study.datasets.outer_folds import worth_folding
-from study.datasets.spec import SPLITS
 from study.errors import ConfigError
 from study.networks.image_sizes import full_size
 from study.networks.weights import names_in, timm_name
 from study.question.as_python import as_source
 from study.question.config import Study, grid
-from study.question.naming import DataName
 from study.question.studies import find_study, narrow
 from study.storage.options import Options
 from study.storage.places import find_places
@@ -32,11 +28,8 @@ from study.tracking.ledger import Ledger
 
 BACKBONE = "efficientnet_lite0"  # its weights are installed
 YEAR = 24 * 365
-LOOKED_AT = 24  # images decoded to learn their sizes, and how long one takes
 SECOND_PX = 128  # measured besides the smallest size: others go by pixels
 MEASURED_H = 1.0  # from so many hours on, the sizes chosen are measured themselves: less would be missed
-STARTS = 4.0  # times a new process's start: Ray, its workers (at once), MLflow's follower, the report
-STARTS_LOCAL = 2.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,66 +107,39 @@ def fit(
         raise ConfigError(f"--hours must be above 0 and below {YEAR:,} (a year), not {hours!r}.")
     places = find_places(options.results, options.data, options.weights)
     names, why_backbone = _backbones(backbones, places.weights)
-    placed = _placed(datasets)
-    looked = [_look(d, places.data_root) for d in placed]
-    pictures = [p for p, _, _ in looked]
-
-    # ---- what the machine can do, measured ---------------------------------------------------------------
+    looked = [look(d, places.data_root) for d in _placed(datasets)]
+    pictures = tuple(one.pictures for one in looked)
     asked = tuple(strategies or ())
-    ladder = Ladder(pictures=tuple(pictures), backbones=tuple(names), sizes=(SECOND_PX,), strategies=asked, name=name, settle=settle)
+    ladder = Ladder(pictures=pictures, backbones=tuple(names), sizes=(SECOND_PX,), strategies=asked, name=name, settle=settle)
     _, first = ladder.base()
     if first.protocol.fit != "square":
-        pictures = [replace(p, side=p.longer) for p in pictures]
-        ladder = replace(ladder, pictures=tuple(pictures))
+        ladder = replace(ladder, pictures=tuple(replace(p, side=p.longer) for p in pictures))
     where = conditions(options.local, options.cpus_per_worker, first.protocol.workers, options.concurrent)
-    speeds = Speeds(places, where)
-    own = min(full_size(timm_name(n)) for n in names)
-    slow = "" if speeds.quiet else f" (it is busy: load {speeds.now:.0f} on {usable_cores()} cores, so this takes longer)"
-    with busy(f"measuring this machine{slow}: trials at once {where.at_once}, threads of each {where.threads}", announced=True):
-        tried = _taken(sizes(own), names, speeds)
-        precision = first.protocol.precision if "precision" in given else speeds.precision(tuple(names), min(SECOND_PX, max(tried)))
-    ladder = replace(ladder, sizes=tried, precision=precision)
-    policy = "strong" if any(table.policy == "strong" for _, table, _ in looked) else "mild"
-    paces: dict[tuple[str, str], dict[int, Paces]] = {}
-    cells = grid(
-        ["any"], names, list(asked or dict.fromkeys((*HEAD, *(s for c in ladder.changes() for s in c.fields.get("strategies", ())))))
-    )
-
-    def measure(size: int) -> Machine:
-        protocol = replace(first.protocol, image_size=size, precision="bf16" if precision == "bf16" else "fp32")
-        with busy(f"measuring {', '.join(names)} at {size} px", announced=True):
-            for cell in cells:
-                pace = speeds.paces(cell, protocol, pictures[0].classes, policy)
-                paces.setdefault((cell.backbone, cell.strategy), {})[size] = pace
-            processes = (STARTS if where.ray else STARTS_LOCAL) * speeds.process()
-            trial, solve = max(speeds.trial(n) for n in names), speeds.solve()
-        reading = 2 * sum(seconds * len(table.ids) for _, table, seconds in looked)  # looked through by the doctor, then kept as pixels
-        return Machine(
-            at_once=where.at_once,
-            start=processes + reading + speeds.spent,
-            trial=trial,
-            solve=solve,
-            own=own,
-            paces=paces,
-            load=speeds.load,
-            cores=usable_cores(),
-        )
-
-    for size in {tried[0], min(tried, key=lambda s: abs(s - SECOND_PX))}:
-        machine = measure(size)
+    speeds, own = Speeds(places, where), min(full_size(timm_name(n)) for n in names)
+    ladder = _as_measured(ladder, speeds, own, first.protocol.precision if "precision" in given else "")
+    bench = Bench(speeds, ladder, first.protocol, looked, own)
+    machine = bench.machine({ladder.sizes[0], min(ladder.sizes, key=lambda s: abs(s - SECOND_PX))})
     try:
         choice = choose(ladder, machine, budget)
-        while budget >= MEASURED_H and (missing := _sizes_of(choice.study, own) - set(next(iter(paces.values())))):
-            machine = measure(missing.pop())
+        while budget >= MEASURED_H and (missing := _sizes_of(choice.study, own) - bench.sizes):
+            machine = bench.machine([missing.pop()])
             choice = choose(ladder, machine, budget)
     except ConfigError as error:
         raise ConfigError(f"{error}{_unused(backbones, names, places.weights)}") from None
-
-    rows = reasons(choice, pictures, machine, given)
+    rows = reasons(choice, ladder.pictures, machine, given)
     at = [what for what, _, _ in rows].index("strategies")
     rows.insert(at, ("backbone", ", ".join(names), why_backbone))
-    left = Leftover(choice=choice, pictures=tuple(pictures), machine=machine, given=given)
+    left = Leftover(choice=choice, pictures=ladder.pictures, machine=machine, given=given)
     return Fitted(choice=choice, rows=rows, study=with_about(choice.study, choice, where.at_once), leftover=left)
+
+
+def _as_measured(ladder: Ladder, speeds: Speeds, own: int, precision: str) -> Ladder:
+    """Return the ladder with the sizes that every network takes, and with the faster precision where none was given."""
+    where = speeds.where
+    slow = "" if speeds.quiet else f" (it is busy: load {speeds.now:.0f} on {usable_cores()} cores, so this takes longer)"
+    with busy(f"measuring this machine{slow}: trials at once {where.at_once}, threads of each {where.threads}", announced=True):
+        taken = _taken(sizes(own), ladder.backbones, speeds)
+        return replace(ladder, sizes=taken, precision=precision or speeds.precision(ladder.backbones, min(SECOND_PX, max(taken))))
 
 
 def _sizes_of(study: Study, own: int) -> set[int]:
@@ -192,31 +158,6 @@ def _placed(datasets: Sequence[str]) -> list[str]:
     """Return the data sets as `narrow` names them: folders by their full path."""
     study = narrow(Study(name="placed", cells=grid(list(datasets), ["any"], ["full"])))
     return [c.data.text for c in study.cells]
-
-
-def _look(dataset: str, root: Path | None) -> tuple[Pictures, ImageTable, float]:
-    """Return the facts of the images that decide, their table, and the seconds to read one image."""
-    name = DataName.parse(dataset)
-    table = open_dataset(name.dataset, splits=name.splits, root=root)
-    print(f"{name.dataset}: {table.form}", flush=True)
-    at = np.unique(np.linspace(0, len(table.ids) - 1, LOOKED_AT).round().astype(int))
-    began = time.perf_counter()
-    shapes = np.array([table.decode(int(k)).shape[:2] for k in at]) // np.array(table.tiles)
-    seconds = (time.perf_counter() - began) / len(at)
-    tiles = table.tiles[0] * table.tiles[1]
-    train, val, test = (tiles * table.of(k)[0] for k in range(len(SPLITS)))
-    side, longer = int(np.median(shapes.min(axis=1))), int(np.median(shapes.max(axis=1)))
-    looks = Pictures(
-        dataset=dataset,
-        train=train,
-        val=val,
-        test=test,
-        classes=len(table.classes),
-        side=side,
-        longer=longer,
-        folds=worth_folding(name, table, root),
-    )
-    return looks, table, seconds
 
 
 def _backbones(given: Sequence[str] | None, weights: str | None) -> tuple[list[str], str]:

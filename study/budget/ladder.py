@@ -3,16 +3,15 @@
 A ladder is a list of changes to the smallest study. Each is bought if the study with it still ends in time; a change that does not fit is
 left out and the next one is tried. So more hours never give less. The order: frozen features at full size, which every study has; then
 one strategy trained fairly; pixels, up to the network's own; more strategies; a budget check; longer training; repeats. Hours that are
-left when the search has ended are spent by `study.budget.leftover`. Nothing here reads a disk or a clock.
+left when the search has ended are spent by `study.budget.leftover`. `study.budget.bought` buys. Nothing here reads a disk or a clock.
 """
 
-import dataclasses
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from study.budget.price import Cost, Machine, Pictures, cost_of
+from study.budget.price import Pictures
 from study.errors import ConfigError
 from study.question.config import Protocol, Study, grid
 
@@ -29,8 +28,8 @@ COUNTS = (1, 5, 10, 2, 3, 4, 6, 7, 8, 9)  # searches to begin with: one, or what
 CHECK = 3  # times the epochs, of the budget check and of the longest confirmation
 FAIR_STEPS, FAIR_EPOCHS = 300, 10  # below, full fine-tuning has hardly begun to learn
 MANY_STEPS, FEW_EPOCHS = 600, 5  # of many images, fewer epochs hold as many steps
-LONG_STEPS, LONG_EPOCHS = 1000, 60
-LONGEST_STEPS, LONGEST_EPOCHS = 3000, 200
+LONG, LONGEST = (1000, 60), (3000, 200)  # steps, and epochs at most
+NARROWER = "a narrower interval"
 VIEWS = 10  # of an image, whose frozen activations are kept: more epochs show them again
 BATCHES = (32, 16, 8)
 SMALLEST_PX = 64
@@ -67,7 +66,7 @@ def fair_epochs(train: int, batch: int) -> int:
     """Return the epochs below which a strategy is not trained fairly: 300 steps and ten epochs, or for many images 600 steps and five."""
     steps = -(-train // batch)
     least = min(max(-(-MANY_STEPS // steps), FEW_EPOCHS), FAIR_EPOCHS)
-    return min(max(-(-FAIR_STEPS // steps), least), LONG_EPOCHS)
+    return min(max(-(-FAIR_STEPS // steps), least), LONG[1])
 
 
 def _epochs(train: int, batch: int, steps: int, most: int) -> int:
@@ -154,37 +153,36 @@ class Ladder:
         largest = max(p.side for p in self.pictures)
         return next((s for s in self.sizes if s >= largest), self.sizes[-1])
 
+    @property
+    def trained(self) -> tuple[str, ...]:
+        """Return the strategies that any of its studies may train."""
+        bought = (name for change in self.changes() for name in change.fields.get("strategies", ()))
+        return self.strategies or tuple(dict.fromkeys((*HEAD, *bought)))
+
     def changes(self) -> Iterator[Change]:
         """Yield the changes in the order in which they are bought."""
-        top, fair = self.full_px, fair_epochs(self.fewest, self.batch)
+        top, own = self.full_px, self.sizes[-1]
         middle = half(top, self.sizes)
-        others = [] if self.strategies else [STRATEGIES[: k + 1] for k in range(len(STRATEGIES))]
-        yield from (Change(fields={"size": s}, title=f"{s} px") for s in self.sizes[1:] if s < middle)
-        if middle > self.sizes[0]:
-            yield Change(fields={"size": middle}, title=f"{middle} px", why="half of what the images and the network have")
-        for chosen in others[:1]:
-            why = f"the last stages are trained too, instead of {HEAD[0]}, whose head the line to beat solves exactly"
-            yield Change(fields={"strategies": chosen}, adds=chosen[-1], title=chosen[-1], why=why)
-        yield from (Change(fields={"size": s}, title=f"{s} px") for s in self.sizes if middle < s < top)
-        if top > middle:
-            yield Change(fields={"size": top}, title=f"{top} px", why="all that the images or the network have: before any repeats")
-        for chosen in others[1:]:
-            yield Change(
-                fields={"strategies": chosen}, adds=chosen[-1], title=chosen[-1], why="everything is trained, fairly or not at all"
-            )
-        if self.sizes[-1] > top:
-            own = self.sizes[-1]
+        fair = fair_epochs(self.fewest, self.batch)
+        long, longest = (_epochs(self.fewest, self.batch, *most) for most in (LONG, LONGEST))
+        cheaper, dearer = STRATEGIES
+        yield from self._pixels(self.sizes[0], middle, "half of what the images and the network have")
+        yield from self._strategy(
+            (cheaper,), f"the last stages are trained too, instead of {HEAD[0]}, whose head the line to beat solves exactly"
+        )
+        yield from self._pixels(middle, top, "all that the images or the network have: before any repeats")
+        yield from self._strategy((cheaper, dearer), "everything is trained, fairly or not at all")
+        if own > top:
             yield Change(fields={"size": own}, title=f"{own} px", why="what the network was made for: smaller images are enlarged to it")
         yield Change(
             fields={"check": CHECK},
             title=f"budget check at {CHECK} times the epochs",
             why="tells whether a strategy was cut short, before the test set is opened",
         )
-        yield from self._longer(fair, LONG_STEPS, LONG_EPOCHS, "longer training changes scores, and the ranking")
-        for searches in SEARCHES:
+        yield from self._longer(fair, long, "longer training changes scores, and the ranking")
+        for searches, why in zip(SEARCHES, ("the verdict is about strategies, not about the settings found", NARROWER), strict=True):
             if self.folds > 1:
                 yield self._folded(searches)
-            why = "the verdict is about strategies, not about the settings found" if searches == SEARCHES[0] else "a narrower interval"
             yield Change(fields={"searches": searches}, title=f"{searches} searches", why=why, whole=self.folds > 1)
         if top > self.sizes[0]:
             yield Change(fields={"whole_search": True}, title="searched at the confirmed size", why="no setting has to carry over")
@@ -193,18 +191,22 @@ class Ladder:
             title=f"confirmed at {CHECK} times the epochs where a strategy gains",
             why="a question is answered at the budget that its strategies need",
         )
-        chosen = STRATEGIES
-        for more in () if self.strategies else MORE_STRATEGIES:
-            chosen = (*chosen, more)
-            yield Change(
-                fields={"strategies": chosen}, adds=more, after=STRATEGIES[-1], title=more, why="another way of training everything"
-            )
-        long = _epochs(self.fewest, self.batch, LONG_STEPS, LONG_EPOCHS)
-        after = "" if self.strategies else STRATEGIES[-1]
-        yield from self._longer(long, LONGEST_STEPS, LONGEST_EPOCHS, "all that a small data set can use", after)
-        for seeds in range(SEEDS + 1, MOST_SEEDS + 1):
-            last = seeds == MOST_SEEDS
-            yield Change(fields={"seeds": seeds}, title=f"{seeds} confirm runs" if last else "", why="a narrower interval" if last else "")
+        for k in range(len(MORE_STRATEGIES)):
+            yield from self._strategy((*STRATEGIES, *MORE_STRATEGIES[: k + 1]), "another way of training everything", after=dearer)
+        yield from self._longer(long, longest, "all that a small data set can use", after="" if self.strategies else dearer)
+        yield from (Change(fields={"seeds": seeds}) for seeds in range(SEEDS + 1, MOST_SEEDS))
+        yield Change(fields={"seeds": MOST_SEEDS}, title=f"{MOST_SEEDS} confirm runs", why=NARROWER)
+
+    def _pixels(self, low: int, high: int, why: str) -> Iterator[Change]:
+        """Yield every size above `low`, up to `high`, which is what the others lead to."""
+        yield from (Change(fields={"size": size}, title=f"{size} px") for size in self.sizes if low < size < high)
+        if high > low:
+            yield Change(fields={"size": high}, title=f"{high} px", why=why)
+
+    def _strategy(self, chosen: tuple[str, ...], why: str, after: str = "") -> Iterator[Change]:
+        """Yield the last of these strategies beside all before it; nothing where the user gave the strategies."""
+        if not self.strategies:
+            yield Change(fields={"strategies": chosen}, adds=chosen[-1], after=after, title=chosen[-1], why=why)
 
     def _folded(self, searches: int) -> Change:
         """Outer folds: their validation images are test images of other folds, so no budget can be checked on them."""
@@ -214,13 +216,13 @@ class Ladder:
         fields = {"folds": self.folds, "searches": searches, "check": 0, "longest": 1}
         return Change(fields=fields, title=f"{self.folds} folds, {each}", why=why)
 
-    def _longer(self, low: int, steps: int, most: int, why: str, after: str = "") -> Iterator[Change]:
-        high = _epochs(self.fewest, self.batch, steps, most)
-        for epochs in _between(low, high):
-            done = epochs * -(-self.fewest // self.batch)
-            last = epochs == high
-            title = f"{epochs} epochs ({done:,} steps)" if last else ""
-            yield Change(fields={"epochs": epochs}, title=title, why=why if last else "", after=after)
+    def _longer(self, low: int, high: int, why: str, after: str = "") -> Iterator[Change]:
+        """Yield more epochs in steps of a tenth, of which the last has a title."""
+        *steps, last = [*_between(low, high)] or [0]
+        yield from (Change(fields={"epochs": epochs}, after=after) for epochs in steps)
+        if last:
+            title = f"{last} epochs ({last * -(-self.fewest // self.batch):,} steps)"
+            yield Change(fields={"epochs": last}, title=title, why=why, after=after)
 
     def study(self, plan: Plan) -> Study:
         """Return the plan as a study, with what the user gave. Raises ConfigError where these contradict each other."""
@@ -274,103 +276,3 @@ def _follow(study: Study, was: Study) -> Study:
     elif study.confirm_size == p.image_size:
         changed["confirm_size"] = 0
     return replace(study, **changed) if changed else study
-
-
-@dataclass(frozen=True, kw_only=True)
-class Rung:
-    """A change, with the study made of it and everything before it, and its cost."""
-
-    change: Change
-    hours: float  # to give, so that this and all before it are bought, with what is set aside for delivery
-    bought: bool
-
-
-@dataclass(frozen=True, kw_only=True)
-class Choice:
-    """The result: what the hours bought, and what they did not."""
-
-    hours: float
-    study: Study
-    cost: Cost
-    smallest: Study
-    least: float  # hours of the smallest
-    rungs: tuple[Rung, ...]
-
-    @property
-    def left_out(self) -> dict[str, float]:
-        """Return the strategies that did not fit the hours, with the hours that would suffice."""
-        return {r.change.adds: r.hours for r in self.rungs if r.change.adds in STRATEGIES and not r.bought}
-
-    @property
-    def next(self) -> Rung | None:
-        """Return the first change with a title that was not bought."""
-        return next((r for r in self.rungs if not r.bought and r.change.title), None)
-
-    @property
-    def unspent(self) -> float:
-        """Return the hours that neither the study nor its delivery takes."""
-        return max(self.hours * (1 - reserved(self.study)) - self.cost.hours, 0.0)
-
-
-def choose(ladder: Ladder, machine: Machine, hours: float) -> Choice:
-    """Choose what to buy. Raises ConfigError, which names enough hours, where not even the smallest study fits."""
-    plan, study = ladder.base()
-    every = plan  # with everything so far, bought or not: for the hours that would buy it
-    cost, smallest = cost_of(study, ladder.pictures, machine), study
-    least = cost.hours
-    if cost.hours > hours:
-        raise ConfigError(_refusal(ladder, study, cost, machine, hours))
-    every_study, rungs = study, list[Rung]()
-    for change in ladder.changes():
-        if change.whole and plan.folds > 1:
-            continue
-        apart = every.folds > plan.folds and (change.whole or change.fields.get("check"))  # what has no place beside folds
-        tried = replace(plan, **change.fields)
-        wider = tried if apart else replace(every, **change.fields)
-        try:
-            wider_study = ladder.study(wider)
-            tried_study = ladder.study(tried) if tried != wider else wider_study
-        except ConfigError:
-            continue
-        if wider_study == (study if apart else every_study) and tried_study == study:
-            continue  # given by the user, or no change here
-        if not apart:
-            every, every_study = wider, wider_study
-        in_all = cost_of(wider_study, ladder.pictures, machine)
-        price = cost_of(tried_study, ladder.pictures, machine) if tried != wider else in_all
-        bought = price.hours <= hours * (1 - reserved(tried_study)) and (not change.after or change.after in plan.strategies)
-        if bought:
-            plan, study, cost = tried, tried_study, price
-        rungs.append(Rung(change=change, hours=in_all.hours / (1 - reserved(wider_study)), bought=bought))
-    return Choice(hours=hours, study=study, cost=cost, smallest=smallest, least=least, rungs=tuple(rungs))
-
-
-def _refusal(ladder: Ladder, study: Study, cost: Cost, machine: Machine, hours: float) -> str:
-    needs = enough(cost.hours)
-    strategies = " and ".join(dict.fromkeys(c.strategy for c in study.cells))
-    why = f"That is the line to beat and {strategies} at {study.protocol.image_size} px, {study.protocol.max_epochs} epochs"
-    busy = f" ({machine.busy})" if machine.busy else ""
-    fewer = " Or leave --strategies out." if ladder.strategies and ladder.strategies != HEAD else ""
-    return f"{hours:g} hours are not enough for this study. It needs about {needs:g}: --hours {needs:g}. {why}{busy}.{fewer}"
-
-
-def enough(hours: float) -> float:
-    """Return the hours rounded up to a number that people type: 0.07 -> 0.07, 0.37 -> 0.4, 2.31 -> 2.4, 37.2 -> 38."""
-    step = 100 if hours < 0.1 else 10 if hours < 10 else 1
-    return math.ceil(hours * step - 1e-9) / step
-
-
-def not_asked(strategy: str, hours: float) -> str:
-    """Return a study's sentence about a strategy that did not fit its hours."""
-    return f"{strategy} was left out: to train it fairly, the study needs about --hours {enough(hours):g}."
-
-
-def with_about(study: Study, choice: Choice, at_once: int) -> Study:
-    """Return the study with a description of its purpose and of what it leaves out, unless the user described it."""
-    if study.about:
-        return study
-    left = " ".join(not_asked(name, hours) for name, hours in choice.left_out.items())
-    trials = f"{at_once} trial{'s' * (at_once != 1)} at once"
-    return dataclasses.replace(
-        study, about=f"Chosen for these images and {choice.hours:g} hours on a machine that runs {trials}. {left}".strip()
-    )

@@ -9,7 +9,8 @@ then the budget check, then pixels of the confirm runs. Only the clock and valid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
-from study.budget.ladder import CHECK, MOST_SEEDS, STEP_PX, STRATEGIES, TRIALS, Choice, half, not_asked, reserved, sizes
+from study.budget.bought import Choice, not_asked
+from study.budget.ladder import CHECK, MOST_SEEDS, STEP_PX, STRATEGIES, TRIALS, half, reserved, sizes
 from study.budget.price import Cost, Machine, Pictures, cost_of, run_seconds
 from study.question.config import Study
 from study.search.lengths import FACTORS, RUNS, affordable, price

@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from study.budget.ladder import Choice, Rung, enough, reserved, sizes
+from study.budget.bought import Choice, Rung, enough
+from study.budget.ladder import reserved, sizes
 from study.budget.price import Machine, Pictures, line_size
 
 Row = tuple[str, str, str]
