@@ -98,7 +98,7 @@ class Demo:
             self._look_up(results, data, images)
 
     def _rule(self) -> str:
-        return "" if self.network.deciding.usual else f"; it {self.network.deciding.text(self.network.classes)}"
+        return "" if self.pick.deciding.usual else f"; it {self.pick.deciding.text(self.pick.metric.classes)}"
 
     def _look_up(self, results: "Results", data: str | None, most: int) -> None:
         """Load training images, drawn from a seed where there are more than `most`.

@@ -102,9 +102,9 @@ def open_network(place: str, *, ensemble: bool = False, calibrated: bool = True)
     temperature = of if calibrated else "probabilities as trained"
     older = [f"warning: {pick.outdated}; to deliver anew, run python -m study.deliver {results.folder} --again"] if pick.outdated else []
     kind = "" if calibrated or not pick.calibrated else " uncalibrated"  # one table holds one kind of probabilities
-    if not predictor.deciding.usual:
-        older = [*older, f"it {predictor.deciding.text(predictor.classes)}"]
-        kind += _mark(predictor.deciding, predictor.classes)
+    if calibrated and not pick.deciding.usual:
+        older = [*older, f"it {pick.deciding.text(pick.metric.classes)}"]
+        kind += _mark(pick.deciding, pick.metric.classes)
     if ensemble:
         return predictor, "+".join(pick.trials) + kind, [f"{pick.of}: {pick.cell.strategy}, {pick.gain}; {temperature}", *older]
     return predictor, pick.trial + kind, [f"{pick.of}: {pick.named}, trial {pick.trial}, {pick.scores}; {temperature}", *older]

@@ -94,7 +94,7 @@ class Pick:
     average: float | None = None  # mean test score of its runs
     folds: int = 1  # outer folds, of which its network saw all but one; `test` and `calibrated` are of the networks of all of them
     metric: Metric = DEFAULT
-    deciding: Deciding = Deciding()  # how its calibrated probabilities become an answer
+    deciding: Deciding = Deciding()  # how its probabilities after the temperature become an answer
     decided: Score | None = None  # on test by that rule, where it is another than the comparison's
     delivered: Delivered | None = None  # how it came about, where it is no compared network but the one that is handed over
 
@@ -422,7 +422,7 @@ def tested(about: Predictions, logits: np.ndarray, resamples: int, metric: Metri
 
 
 def ruled(about: Predictions, deciding: Deciding, temperature: float, resamples: int) -> Score:
-    """The score of what `deciding` says of calibrated probabilities, with its interval over images."""
+    """The score of what `deciding` says of probabilities after the temperature, with its interval over images."""
     said = Said(named=deciding(softmax(about.logits / temperature)))
     weights = st.shared_weights(len(about.labels), about.groups, resamples)
     one, again = (deciding.metric.score(about.labels, said, w) for w in (None, weights))

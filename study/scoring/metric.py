@@ -8,7 +8,7 @@ called in records. People read the natural value, `shown`: a hundred times it, i
 | macro_f1, balanced_accuracy, accuracy, f1:CLASS | functions of counts by class | the class named | resampled images |
 | quadratic_kappa | 1 minus the mean squared step over the one of chance (Cohen 1968) | the class named, an order | resampled images |
 | auroc, average_precision | each class against the rest, the mean over classes that occur | probabilities | resampled images; folds: DeLong's placements, and the same for precision |
-| log_loss, brier, cost | means over images | calibrated probabilities | resampled images |
+| log_loss, brier, cost | means over images | probabilities after the temperature | resampled images |
 
 Log loss has no bound, so a single score's interval is made on the scale of its logarithm; of all others on the logit scale between their bounds.
 """
@@ -193,7 +193,7 @@ class Metric:
         return Said(named=named, probabilities=own)
 
     def temperature(self, logits: np.ndarray, labels: np.ndarray) -> float:
-        """Of validation images, where the metric is of calibrated probabilities; 1 for others."""
+        """Of validation images, where the metric is of probabilities after the temperature; 1 for others."""
         return fit_temperature(np.asarray(logits, np.float64), labels) if self.calibrated and len(labels) else 1.0
 
     def decide(self, probabilities: np.ndarray) -> np.ndarray:
