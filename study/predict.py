@@ -65,7 +65,7 @@ def main(args: argparse.Namespace) -> int:
     predictor, name, about = open_network(args.network, ensemble=args.ensemble, calibrated=not args.uncalibrated)
     sets = None
     if args.sets is not None:
-        if predictor.kept.several:
+        if predictor.several:
             raise ConfigError(f"--sets is for images of one class each, and {args.network} names several labels; leave it out.")
         sets = open_sets(args.network, args.sets, ensemble=args.ensemble, calibrated=not args.uncalibrated)
     asked = Asked(predictor.classes, sets)
@@ -127,7 +127,7 @@ def open_sets(place: str, level: float, *, ensemble: bool = False, calibrated: b
 
 def to_csv(predictor: "Predictor", name: str, found: Found, path: Path, batch: int, asked: Asked | None = None) -> int:
     """Write one row for each image; rows of unreadable images say why."""
-    several = predictor.kept.several
+    several = predictor.several
     with PredictionsCsv(path, predictor.classes, name, map(str, found.images), more=asked, several=several) as table:
         left = [p for p in found.images if not table.has(str(p))]
         if len(left) < len(found.images):
@@ -164,7 +164,7 @@ def to_lines(predictor: "Predictor", found: Found, batch: int, *, as_json: bool,
         bad += problems
         for path, image in readable:
             (row,) = predictor(image[None])
-            if predictor.kept.several:
+            if predictor.several:
                 _print_labels(predictor, path, row, as_json)
                 continue
             more = asked.values([str(path)], row[None])[0] if asked else {}

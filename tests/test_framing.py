@@ -40,7 +40,7 @@ from study.use import formats
 from study.use.predictor import Predictor
 
 
-def long_pictures(root: Path, each: int = 12) -> Path:
+def long_pictures(root: Path, each: int = 20) -> Path:
     """Write two classes of pictures three times as wide as high that differ at their left end alone."""
     rng = np.random.default_rng(0)
     for name, bright in (("dark", 20), ("light", 235)):
@@ -110,7 +110,7 @@ def test_training_sees_each_tile_and_keeps_those_of_a_picture_together(tmp_path:
     name = f"folder:{long_pictures(tmp_path / 'p')}?tiles=1x3"
     table = open_dataset(name)
     whole = pixels(table, 32, tmp_path)
-    assert table.name == name and whole.shape == (24, 32, 96, 3)
+    assert table.name == name and whole.shape == (40, 32, 96, 3)
     seen = cut_off_test(table, whole)
     pictures = int((table.split < 2).sum())
     assert len(seen.table.labels) == 3 * pictures
@@ -166,8 +166,8 @@ def test_what_lies_at_an_end_is_told_by_those_that_see_it_and_a_picture_counts_o
 
 def test_the_doctor_says_how_many_are_long_and_what_is_lost(folder: Path) -> None:
     report = audit(open_dataset(f"folder:{folder}"))
-    assert report.long_images == 24 and abs(report.long_lost - 2 / 3) < 1e-9
-    assert "24 of 24 images are longer than 1.5 : 1, and the centre square loses 67% of each" in long_said(report)
+    assert report.long_images == 40 and abs(report.long_lost - 2 / 3) < 1e-9
+    assert "40 of 40 images are longer than 1.5 : 1, and the centre square loses 67% of each" in long_said(report)
     assert not long_said(audit(open_dataset("digits")))
     assert audit(open_dataset(f"folder:{folder}?tiles=1x3")).long_images == 0
 

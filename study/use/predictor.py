@@ -70,10 +70,15 @@ class Predictor:
         """Return probabilities float32 [N, classes] of uint8 [N, H, W, 1, 3 or 4] of any size."""
         return probabilities(self.logits(images) / self.temperature, self.kept.several)
 
+    @property
+    def several(self) -> bool:
+        """Return whether an image may have several of the classes, as labels."""
+        return self.kept.several
+
     def named(self, shares: np.ndarray) -> np.ndarray:
         """Return the places [N] of the classes to say of probabilities [N, classes]; of several labels bool [N, classes], those above their
         thresholds."""
-        if not self.kept.several:
+        if not self.several:
             return self.deciding(shares)
         own: np.ndarray = shares > sigmoid(np.array(self.kept.thresholds or [0.0] * len(self.classes)) / self.temperature)
         return own

@@ -24,6 +24,10 @@ class Stub:
     """A network of two classes: the first byte of a file is its class, and anything except 0 and 1 is no image."""
 
     classes = CLASSES
+    several = False
+
+    def named(self, shares: np.ndarray) -> np.ndarray:
+        return shares.argmax(axis=1)
 
     def read(self, path: str) -> np.ndarray:
         first = Path(path).read_bytes()[0]
