@@ -1,7 +1,7 @@
 """One Slurm node's part of a job's own Ray cluster, started by slurm.sh: `python -m cluster.slurm_node RAY PORT [HEAD]`.
 
-With HEAD the node joins, else it is the head. The job's parts know each other by files in one folder, which holds its token too: `up`, once
-the head is there; `over`, once all have to end; `away.*`, for each node that joined and has ended.
+With HEAD the node joins, else it is the head. The job's parts know each other by files in one folder, which holds its token too: `up`
+once the head is there, `over` once all have to end, and `away.*` for each node that joined and has ended.
 """
 
 import argparse
@@ -30,7 +30,7 @@ KIND_S = 10.0  # until what is left over is killed
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """A node's part, as Slurm and slurm.sh say it."""
+    """The part of a node, from the variables of Slurm and slurm.sh."""
 
     ray: str  # the program
     port: str  # of the head
@@ -78,7 +78,7 @@ class Part:
 
 
 class Started:
-    """Ray, and what it says: kept in its folder and passed on."""
+    """A started Ray and its output, which is kept in its folder and passed on."""
 
     def __init__(self, part: Part) -> None:
         log = part.folder / "start.log"

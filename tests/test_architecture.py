@@ -26,7 +26,8 @@ LAYERS = [  # a line a folder, and the files of the root
     {"study.budget"},
     {"study.conduct"},
     {"study.results", "study.label"},
-    {"study.sweep", "study.trial", "study.predict", "study.replay", "study.export", "study.demo", "study.deliver", "study.measure.__main__", "study.tracking.__main__", "study.datasets.__main__", "study.screen.__main__", "study.label.__main__"},
+    {"study.sweep", "study.trial", "study.predict", "study.replay", "study.export", "study.demo", "study.deliver",
+        "study.measure.__main__", "study.tracking.__main__", "study.datasets.__main__", "study.screen.__main__", "study.label.__main__"},
     {"study.__main__"},
 ]  # fmt: skip
 ANALYSIS = [

@@ -450,7 +450,8 @@ def test_what_is_left_is_known_at_every_step(tmp_path: Path) -> None:
     [
         (lambda v: v.update(questions={}), "'questions' is an object, not a list"),
         (lambda v: v["questions"][0].update(factor=0), "'questions.0.factor' is 0, not greater than or equal to 1"),
-        (lambda v: v["questions"][0]["rounds"][0]["strategies"]["full"].update(state="wins"), "strategies.full.state' is \"wins\", not 'gains', 'flat' or 'not known'"),
+        (lambda v: v["questions"][0]["rounds"][0]["strategies"]["full"].update(state="wins"),
+            "strategies.full.state' is \"wins\", not 'gains', 'flat' or 'not known'"),
     ],
 )  # fmt: skip
 def test_a_damaged_file_is_named_with_the_way_out(change: Callable, said: str, tmp_path: Path) -> None:

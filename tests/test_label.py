@@ -1,4 +1,4 @@
-"""Pictures drawn to be labelled, the page on which that is done, and the verdict with them: worked out by hand, and never in the first one's place."""
+"""Pictures drawn to be labelled, the page for that, and the verdict with them: worked out by hand, and never in the first one's place."""
 
 import csv
 import json
@@ -26,7 +26,8 @@ from study.question.config import Protocol, Study, grid
 LABELLED = Study(
     name="asked", cells=grid([{name!r}], ["efficientnet_lite0"], ["linear_probe", "partial"]),
     protocol=Protocol(max_epochs=1, image_size=32, batch_size=8, views=1, train_eval_images=16, warmup_epochs=0.5),
-    searches={searches}, trials={searches}, random_trials=0, confirm_seeds={seeds}, grace_epochs=1, line_size=32, budget_check=0, folds={folds},
+    searches={searches}, trials={searches}, random_trials=0, confirm_seeds={seeds},
+    grace_epochs=1, line_size=32, budget_check=0, folds={folds},
 )
 """
 POOL = 30
@@ -84,7 +85,7 @@ def fill(path: Path, label: Callable[[str], str]) -> Path:
 
 
 def by_hand(ledger: Ledger, strategy: str) -> float:
-    """Macro-F1 of all runs on test images and labelled pictures, by scikit-learn, weights from the ledger's probabilities."""
+    """Return macro-F1 of all runs on test images and labelled pictures, by scikit-learn, with weights from the ledger's probabilities."""
     frames = load(ledger)
     (record,) = ledger.labelled()
     shown = [k for k, i in enumerate(record["images"]) if i["label"]]
@@ -192,11 +193,15 @@ def test_a_second_draw_knows_what_was_labelled(one_split: Ledger, copied: Copied
 DRAWN = {"filled": None, "images": [{"image": f"{n}.jpg", "label": None, "probability": 0.5} for n in "abcd"]}
 FAULTS = {
     "an unknown class": ("a.jpg,0.5,ash\nb.jpg,0.5,oka\nc.jpg,0.5,oak\nd.jpg,0.5,oak", "filled.csv:3: 'oka' is no class; choose from oak"),
-    "a row twice": ("a.jpg,0.5,ash\nb.jpg,0.5,oak\na.jpg,0.5,oak\nc.jpg,,ash\nd.jpg,,ash", "filled.csv:4: a.jpg stands in .*filled.csv:2 already"),
+    "a row twice": ("a.jpg,0.5,ash\nb.jpg,0.5,oak\na.jpg,0.5,oak\nc.jpg,,ash\nd.jpg,,ash",
+        "filled.csv:4: a.jpg stands in .*filled.csv:2 already"),
     "a row missing": ("a.jpg,0.5,ash\nc.jpg,0.5,oak", r"2 pictures that were drawn have no row \(b.jpg, d.jpg\)"),
-    "no label": ("a.jpg,0.5,ash\nb.jpg,0.5,\nc.jpg,0.5,oak\nd.jpg,0.5,oak", "filled.csv:3: b.jpg has no label; fill it in, with 'none of these'"),
-    "another picture": ("a.jpg,1,ash\nb.jpg,1,ash\nc.jpg,1,oak\nd.jpg,1,oak\ne.jpg,1,oak", "filled.csv:6: e.jpg was not drawn; take the row out"),
-    "several faults": ("a.jpg,1,x\nb.jpg,1,y\nc.jpg,1,oak\nd.jpg,1,oak", "filled.csv:2: 'x' is no class.*; .*filled.csv:3: 'y' is no class"),
+    "no label": ("a.jpg,0.5,ash\nb.jpg,0.5,\nc.jpg,0.5,oak\nd.jpg,0.5,oak",
+        "filled.csv:3: b.jpg has no label; fill it in, with 'none of these'"),
+    "another picture": ("a.jpg,1,ash\nb.jpg,1,ash\nc.jpg,1,oak\nd.jpg,1,oak\ne.jpg,1,oak",
+        "filled.csv:6: e.jpg was not drawn; take the row out"),
+    "several faults": ("a.jpg,1,x\nb.jpg,1,y\nc.jpg,1,oak\nd.jpg,1,oak",
+        "filled.csv:2: 'x' is no class.*; .*filled.csv:3: 'y' is no class"),
     "another draw": ("x.jpg,1,ash", "none of its 1 pictures was drawn"),
 }  # fmt: skip
 

@@ -39,8 +39,10 @@ LABELS = ("blue", "green", "red")
 
 
 def pictures(root: Path, images: int = 60, seed: int = 0, wrong: float = 0.0) -> list[list[str]]:
-    """Grey noise with a square of each colour that is among its labels, each where it always is: [labels of image k], this share of them
-    wrong."""
+    """Write grey noise with a square of each colour that is among its labels, each at its own place, and return the labels by image.
+
+    A share `wrong` of them is wrong.
+    """
     rng = np.random.default_rng(seed)
     (root / "images").mkdir(parents=True)
     found = []
@@ -56,14 +58,14 @@ def pictures(root: Path, images: int = 60, seed: int = 0, wrong: float = 0.0) ->
 
 
 def as_list(root: Path, labels: Sequence[Sequence[str]], by: str = "|") -> str:
-    """A table with a column of labels."""
+    """Write a table with a column of labels."""
     lines = ["file,tags", *(f'{k:03d}.png,"{by.join(own)}"' for k, own in enumerate(labels))]
     (root / "list.csv").write_text("\n".join(lines) + "\n")
     return f"table:{root / 'list.csv'}?labels=tags"
 
 
 def as_columns(root: Path, labels: Sequence[Sequence[str]]) -> str:
-    """A table with a column of 0 and 1 for each label."""
+    """Write a table with a column of 0 and 1 for each label."""
     lines = ["file,blue,green,red", *(f"{k:03d}.png," + ",".join(str(int(c in own)) for c in LABELS) for k, own in enumerate(labels))]
     (root / "columns.csv").write_text("\n".join(lines) + "\n")
     return f"table:{root / 'columns.csv'}?labels=blue,green,red"
@@ -245,7 +247,7 @@ def test_figures_are_scikit_learns() -> None:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Results:
-    """A whole study of two strategies, delivered."""
+    """Run a whole study of two strategies, with delivery."""
     root = tmp_path_factory.mktemp("several")
     study = Study(
         name="labels",

@@ -38,7 +38,7 @@ class Job:
         return one
 
     def starts(self) -> list[str]:
-        """What `ray start` was given, a line each."""
+        """Return the arguments that `ray start` was given, a line each."""
         return [line for path in sorted((self.made / "log").glob("*")) for line in path.read_text().splitlines()]
 
     def has(self, name: str) -> bool:
@@ -62,7 +62,7 @@ def job(tmp_path: Path) -> Iterator[Job]:
 
 
 def agents(job: Job) -> list[psutil.Process]:
-    """Processes that outlive the Ray that made them: they hold a file in the job's folder."""
+    """Return the processes that outlive the Ray that made them: they hold a file in the job's folder."""
     found = [p for p in psutil.process_iter(["cmdline"]) if p.info["cmdline"] and p.info["cmdline"][0] == "ray::Agent"]
     return [p for p in found if any(f.path.startswith(f"{job.own}/") for f in p.open_files())]
 

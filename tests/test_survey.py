@@ -13,7 +13,10 @@ CLASSES, IMAGES = 3, 240
 
 
 def world(seed: int, runs: int = 3) -> tuple[np.ndarray, dict[str, np.ndarray], np.ndarray]:
-    """(labels [N], classes that two strategies' runs name [runs, N], probabilities [N, C]): B errs on a tenth of the images more than A."""
+    """Return labels [N], classes that two strategies' runs predict [runs, N], and probabilities [N, C].
+
+    B errs on a tenth of the images more than A.
+    """
     rng = np.random.default_rng(seed)
     labels = rng.integers(CLASSES, size=IMAGES)
     hard = rng.random(IMAGES)
@@ -66,7 +69,7 @@ def _scored(labels: np.ndarray, runs: np.ndarray, sample: survey.Sample) -> obje
 
 
 def test_the_weighted_difference_is_on_average_that_of_all_pictures_and_its_interval_says_how_far_it_is_off() -> None:
-    """Pictures alone are drawn again and again; the former test images stay, so the spread is that of the draw."""
+    """Only pictures are drawn again and again. The former test images stay, so the spread is that of the draw."""
     labels, said, shares = world(3)
     before, pool = np.arange(60), np.arange(60, IMAGES)
     chance = survey.inclusion(squares(labels, said, shares)[pool], 30)

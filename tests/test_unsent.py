@@ -1,4 +1,4 @@
-"""What of a ledger an MLflow server has not got, by its cursor alone: no server is asked."""
+"""The part of a ledger that an MLflow server has not got, by its cursor alone: no server is asked."""
 
 import time
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""From predictions to tables: the confirm runs of a question gathered, every strategy scored, every pair compared."""
+"""Tables made from predictions: the confirm runs of a question gathered, every strategy scored, every pair compared."""
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -30,7 +30,7 @@ Rows = list[dict[str, Any]]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Resampled:
-    """The test images of one fold, drawn again with replacement."""
+    """Bootstrap draws of the test images of one fold: drawn again with replacement."""
 
     images: np.ndarray  # [n] their places among the question's images
     groups: np.ndarray | None  # [n]
@@ -39,7 +39,7 @@ class Resampled:
 
 @dataclass(kw_only=True, eq=False)
 class Gathered:
-    """A question's confirm runs on the images they share; folds hold different images and are put end to end."""
+    """The confirm runs of a question on the images that they share. Folds hold different images and are put end to end."""
 
     question: Question
     images: np.ndarray  # [N] their names
@@ -56,7 +56,7 @@ class Gathered:
     truth: dict[str, dict[int, np.ndarray]] = field(default_factory=dict)  # strategy -> seed -> probability of the true class [N]
     trials: dict[str, dict[int, list[str]]] = field(default_factory=dict)  # strategy -> seed -> its trial on every fold
     metric: Metric = DEFAULT  # bound to the classes
-    probabilities: dict[str, dict[int, np.ndarray]] = field(default_factory=dict)  # strategy -> seed -> [N, C], where the metric needs them
+    probabilities: dict[str, dict[int, np.ndarray]] = field(default_factory=dict)  # strategy -> seed -> [N, C], where needed
 
     @property
     def several(self) -> bool:
@@ -71,12 +71,15 @@ class Gathered:
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """Those that have a table: the study's, and those of every study."""
+        """Return the metrics that have a table: the study's, and those of every study."""
         own = (m for m in st.METRICS if m != "accuracy" or not self.several)  # counts by label do not say how many images are right
         return tuple(dict.fromkeys((self.metric.key, *own)))
 
     def resample(self, resamples: int) -> Iterator[Resampled]:
-        """By fold: the same draws for every strategy, metric and class, so that all of it pairs up."""
+        """Yield the bootstrap draws fold by fold.
+
+        Every strategy, metric and class gets the same draws, so that all of them can be paired.
+        """
         for fold in range(int(self.fold.max()) + 1):
             here = np.flatnonzero(self.fold == fold)
             groups = None if self.groups is None else self.groups[here]
@@ -98,7 +101,7 @@ class Compared:
 
 @dataclass(kw_only=True, eq=False)
 class Tables:
-    """Rows, as `Findings` names them, and the pairs to be decided on."""
+    """Rows under the names that `Findings` uses, and the pairs to be decided on."""
 
     seeds: Rows = field(default_factory=list)
     runs: Rows = field(default_factory=list)
@@ -108,7 +111,7 @@ class Tables:
 
 
 def compare_all(questions: Iterable[Gathered], resamples: int) -> Tables:
-    """The tables of these questions, as `gather_all` found them."""
+    """Return the tables of the questions that `gather_all` found."""
     tables = Tables()
     for gathered in questions:
         compare_strategies(gathered, resamples, tables)
@@ -116,7 +119,7 @@ def compare_all(questions: Iterable[Gathered], resamples: int) -> Tables:
 
 
 def gather_all(frames: Frames) -> Iterator[Gathered]:
-    """Every question that has confirm runs with predictions on test."""
+    """Yield every question that has confirm runs with predictions on test."""
     done = frames.confirmed()
     for question, block in done.assign(question=frames.questions(done)).groupby("question", sort=False) if len(done) else ():
         if (gathered := gather(frames, question, block)) is not None:
@@ -134,7 +137,10 @@ class WholeRun:
 
 
 def gather(frames: Frames, question: Question, block: pd.DataFrame) -> Gathered | None:
-    """None where no confirm run has predictions of every fold. Raises EnvironmentProblem for a run on other images than the others'."""
+    """Return the confirm runs of a question, or None where no run has predictions of every fold.
+
+    Raises EnvironmentProblem for a run on other images than the rest, and DataError for folds that share test images.
+    """
     runs = [*_whole_runs(frames, block)]
     if not runs:
         return None
@@ -173,16 +179,21 @@ def _temperature(frames: Frames, trial_id: str, metric: Metric) -> float:
 
 
 def _alike(runs: Sequence[WholeRun]) -> list[WholeRun]:
-    """What is solved would be the same with every seed: where it was solved once, its run stands beside each of the others', so that its
-    runs do not vary, as they would not."""
+    """Repeat a single run of an exact strategy beside every seed of the others.
+
+    An exact strategy is solved, not trained, so every seed would give the same network. Its copies do not vary, just as its runs would
+    not.
+    """
     once = [r for r in runs if EVERY[r.strategy].exact and sum(r.strategy == o.strategy for o in runs) == 1]
     others = [r for r in runs if r not in once]
     return [*others, *(replace(r, seed=seed) for r in once for seed in dict.fromkeys(o.seed for o in others) or [r.seed])]
 
 
 def _whole_runs(frames: Frames, block: pd.DataFrame) -> Iterator[WholeRun]:
-    """The confirm runs that are complete; those that are not, `analysis.data.missing` names. With outer folds, what runs K j to K j + K - 1
-    said, K folds, is one pass: a run each."""
+    """Yield the confirm runs that are complete. `analysis.data.missing` names the others.
+
+    With K outer folds, the runs K j to K j + K - 1 are one pass over all images and are yielded as one run.
+    """
     study = frames.study
     by = block.assign(seed=block["number"] // study.folds) if study.folds > 1 else block
     for strategy, own in by.groupby("strategy", sort=False):
@@ -194,7 +205,10 @@ def _whole_runs(frames: Frames, block: pd.DataFrame) -> Iterator[WholeRun]:
 
 
 def _refuse_strangers(frames: Frames, question: Question, runs: Sequence[WholeRun]) -> None:
-    """Runs on other images cannot be paired, and leaving one out would change the verdict: the file that stands alone is named."""
+    """Raise EnvironmentProblem for a run on other images than the rest. The error names the file that differs.
+
+    Such runs cannot be paired, and leaving one out silently would change the verdict.
+    """
     kinds: list[list[WholeRun]] = []
     for run in runs:
         same = [k for k in kinds if len(k[0].tests) == len(run.tests) and not any(map(Predictions.differs, k[0].tests, run.tests))]
@@ -216,18 +230,24 @@ def _refuse_strangers(frames: Frames, question: Question, runs: Sequence[WholeRu
 
 
 def _refuse_repeats(question: Question, run: WholeRun) -> None:
-    """Folds that share test images are no repeats of each other: taken for some, one training would be counted several times. Raises
-    DataError, whatever the study was begun as."""
+    """Raise DataError for folds that share test images, whichever protocol the study was begun with.
+
+    They are no repeats of each other: one training would be counted several times.
+    """
     if (twice := in_common([p.images.tolist() for p in run.tests])) is not None:
         raise DataError(
-            f"{question.name}: folds {twice[0]} and {twice[1]} are both tested on {twice[2]} images, so they are no repeats of each other and no "
+            f"{question.name}: folds {twice[0]} and {twice[1]} are both tested on {twice[2]} images, so they are no repeats of "
+            "each other and no "
             "verdict can rest on them; ask anew under another --name."
         )
 
 
 def _searches_of(frames: Frames, block: pd.DataFrame) -> dict[int, int]:
-    """By seed, whose winner its runs trained: the k-th of R searches has the confirm runs k, k + R, ...; each k runs on every fold. Of nested
-    folds each pass has searches of its own."""
+    """Return by seed the search whose winner its runs trained.
+
+    The k-th of R searches has the confirm runs k, k + R, and so on, each on every fold. With nested folds each pass has searches of its
+    own.
+    """
     if frames.study.folds > 1:
         return {int(number) // frames.study.folds: int(number) // frames.study.folds for number in block["number"]}
     return {int(seed): frames.study.search_of(int(number)) for seed, number in zip(block["seed"], block["number"], strict=True)}
@@ -243,7 +263,7 @@ def _groups(parts: list[Predictions]) -> np.ndarray | None:
 
 
 def compare_strategies(gathered: Gathered, resamples: int, tables: Tables) -> None:
-    """Adds to `tables`."""
+    """Score and compare the strategies of a question, and add the rows to `tables`."""
     folds = {s: runs_by_fold(gathered, s, resamples) for s in gathered.predicted}
     tables.runs += [row for strategy, parts in folds.items() for row in _run_rows(gathered, strategy, parts)]
     runs = {s: _joined(parts) for s, parts in folds.items()}
@@ -280,7 +300,7 @@ Side = Runs | CrossFitted
 
 
 def _sides(gathered: Gathered, strategy: str, runs: dict[str, Runs]) -> Mapping[str, Side]:
-    """By metric, what of a strategy is compared: its runs, or with nested folds its passes."""
+    """Return by metric what is compared for a strategy: its runs, or with nested folds its passes."""
     if not gathered.nested:
         return runs
     folds, predicted = outer_folds(gathered), [*gathered.predicted[strategy].values()]
@@ -293,22 +313,22 @@ def _sides(gathered: Gathered, strategy: str, runs: dict[str, Runs]) -> Mapping[
 
 
 def outer_folds(gathered: Gathered) -> OuterFolds:
-    """The images of nested folds."""
+    """Return the test images of nested folds with their labels, folds and groups."""
     return OuterFolds(labels=gathered.labels, fold=gathered.fold, classes=gathered.num_classes, groups=gathered.groups)
 
 
 def side_of(gathered: Gathered, strategy: str, resamples: int) -> Side:
-    """What of a strategy is compared, on the study's metric."""
+    """Return what is compared for a strategy on the study's metric."""
     return _sides(gathered, strategy, {} if gathered.nested else runs_by_metric(gathered, strategy, resamples))[gathered.metric.key]
 
 
 def mean_of(side: Side) -> Estimate:
-    """The strategy's score."""
+    """Return the strategy's mean score with its uncertainty."""
     return mean_estimate(side) if isinstance(side, Runs) else cross_fitting.mean_estimate(side)
 
 
 def difference_of(a: Side, b: Side) -> Estimate:
-    """A minus B, both of one kind."""
+    """Return A minus B. Both must be runs, or both passes over nested folds."""
     if isinstance(a, CrossFitted) and isinstance(b, CrossFitted):
         return cross_fitting.difference(a, b)
     assert isinstance(a, Runs) and isinstance(b, Runs)
@@ -316,7 +336,7 @@ def difference_of(a: Side, b: Side) -> Estimate:
 
 
 def runs_by_metric(gathered: Gathered, strategy: str, resamples: int) -> dict[str, Runs]:
-    """Where there are several folds, each is scored for itself."""
+    """Return the scored runs of a strategy by metric. Each of several folds is scored for itself."""
     return _joined(runs_by_fold(gathered, strategy, resamples))
 
 
@@ -349,7 +369,7 @@ def _joined(parts: Sequence[dict[str, Runs]]) -> dict[str, Runs]:
 
 
 def _run_rows(gathered: Gathered, strategy: str, parts: Sequence[dict[str, Runs]]) -> Rows:
-    """Each network's own score: it is what it is, so its interval is over test images alone."""
+    """Return one row per network and metric. The network is given, so its interval is over test images alone."""
     out: Rows = []
     for fold, part in enumerate(parts) if gathered.trials else ():
         for metric, runs in part.items():
@@ -361,21 +381,21 @@ def _run_rows(gathered: Gathered, strategy: str, parts: Sequence[dict[str, Runs]
 
 
 def _by_seed(gathered: Gathered, strategy: str, runs: Side) -> np.ndarray:
-    """Scores [K], the mean over folds where there are several; of nested folds one a pass, of all its predictions together."""
+    """Return the scores [K] by seed: the mean over several folds. With nested folds it is one score a pass, over all its predictions."""
     if isinstance(runs, CrossFitted):
         return runs.scores
     return runs.scores.reshape(-1, len(gathered.predicted[strategy])).mean(axis=0)
 
 
 def _over_search(gathered: Gathered, strategy: str) -> np.ndarray:
-    """[K], in the order of its runs, of nested folds by fold; NaN where it is not known."""
+    """Return [K] validation scores beside the search's, in the order of the runs, or by fold where folds are nested. NaN: not known."""
     known, trials = gathered.over_search.get(strategy, {}), gathered.trials.get(strategy, {})
     by_fold = (trial for fold in zip(*trials.values(), strict=True) for trial in fold)
     return np.array([known.get(run, math.nan) for run in (by_fold if gathered.nested else gathered.predicted[strategy])])
 
 
 def _over_search_by_trial(frames: Frames, block: pd.DataFrame) -> dict[str, dict[str, float]]:
-    """`over_search` of nested folds, whose confirm runs have a seed each."""
+    """Return `over_search` by trial, for nested folds, whose confirm runs each have a seed of their own."""
     by_seed = over_search(frames, block)
     return {str(s): {str(t): by_seed[s][k] for t, k in zip(own.trial_id, own.seed, strict=True)} for s, own in block.groupby("strategy")}
 

@@ -56,7 +56,7 @@ class Delivered:
 
     @property
     def calibration(self) -> str:
-        """Where its temperature comes from, with the error that was measured."""
+        """Return where its temperature comes from, with the calibration error that was measured."""
         if self.thresholds:
             return (
                 "no temperature: each label is said above a threshold of its own, from validation images that its runs had not trained on"

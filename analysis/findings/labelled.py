@@ -38,13 +38,15 @@ class Relabelled:
 
     @property
     def labels(self) -> int:
-        """Pictures that were labelled."""
+        """Return the number of pictures that were labelled."""
         return sum(len(d["images"]) for d in self.draws)
 
 
 def relabelled(frames: Frames, gathered: Sequence[Gathered], compared: Sequence[Compared], resamples: int) -> list[Relabelled]:
-    """One a question for which pictures were labelled. `compared`: all pairs of the study on test images; those of other questions are
-    judged beside the new ones, as in every look."""
+    """Return one result per question for which pictures were labelled.
+
+    `compared` holds all pairs of the study on test images. Those of other questions are judged beside the new ones, as in every look.
+    """
     found = []
     for own in gathered:
         draws = counted([d for d in frames.labelled if d["filled"] and Question.of(d) == own.question])
@@ -60,7 +62,10 @@ def relabelled(frames: Frames, gathered: Sequence[Gathered], compared: Sequence[
 
 
 def counted(draws: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """The draws that count: one from pictures some of which were labelled before contains these, and takes the place of what they were in."""
+    """Return the draws that count.
+
+    A draw from pictures some of which were labelled before contains these, and takes the place of what they were in.
+    """
     out: list[Mapping[str, Any]] = []
     for draw in draws:
         own = _digests(draw)
@@ -79,14 +84,14 @@ def _problem(gathered: Gathered, draws: Sequence[Mapping[str, Any]]) -> str:
 
 
 def trained(gathered: Gathered) -> list[str]:
-    """The strategies that are compared: all but the line to beat."""
+    """Return the strategies that are compared: all except the line to beat."""
     return [s for s in gathered.predicted if not EVERY[s].yardstick]
 
 
 def _compare(
     gathered: Gathered, draws: Sequence[Mapping[str, Any]], compared: Sequence[Compared], resamples: int
 ) -> tuple[list[Compared], dict[str, float]]:
-    """(the question's pairs on all images with labels, the strategies' scores there)."""
+    """Return (the question's pairs on all images with labels, the strategies' scores there)."""
     sides = sides_with(gathered, draws, resamples)
     labels = np.concatenate([gathered.labels, *(_labels(gathered, d) for d in draws)])
     small = small_classes(labels, gathered.classes)
@@ -100,7 +105,7 @@ def _compare(
 
 
 def sides_with(gathered: Gathered, draws: Sequence[Mapping[str, Any]], resamples: int) -> dict[str, Side]:
-    """By strategy, what is compared on the test images and the labelled pictures together, on the primary metric."""
+    """Return by strategy what is compared on the test images and the labelled pictures together, on the primary metric."""
     kept = [[k for k, image in enumerate(d["images"]) if image["label"] != NONE] for d in draws]
     chances = [np.array([d["images"][k]["probability"] for k in own]) for d, own in zip(draws, kept, strict=True)]
     weights = [hajek(p, _total(d, own)) for p, d, own in zip(chances, draws, kept, strict=True)]
@@ -126,7 +131,7 @@ def sides_with(gathered: Gathered, draws: Sequence[Mapping[str, Any]], resamples
 
 
 def _total(draw: Mapping[str, Any], kept: Sequence[int]) -> float:
-    """As many images as the draw counts for: those that tell as much, less the share that shows none of the classes."""
+    """Return the number of images that the draw counts for: those that tell as much, less the share that shows none of the classes."""
     inverse = np.array([1 / image["probability"] for image in draw["images"]])
     return float(draw["worth"] * inverse[list(kept)].sum() / inverse.sum())
 
@@ -137,12 +142,15 @@ def _labels(gathered: Gathered, draw: Mapping[str, Any]) -> np.ndarray:
 
 
 def _groups(groups: np.ndarray | None, more: int) -> np.ndarray | None:
-    """Pictures that are labelled later are units of their own."""
+    """Return the groups with each picture that was labelled later as a unit of its own."""
     return None if groups is None else np.concatenate([groups, int(groups.max()) + 1 + np.arange(more)])
 
 
 def _said(gathered: Gathered, strategy: str, draws: Sequence[Mapping[str, Any]], kept: Sequence[Sequence[int]]) -> list[np.ndarray]:
-    """[N] by run: classes named on test images, then on the pictures; of outer folds, by the network whose fold a picture was put into."""
+    """Return by run [N] classes, predicted for test images, then for the pictures.
+
+    With outer folds they are those of the network whose fold a picture was put into.
+    """
     return [
         np.concatenate([runs, *_of_draws(trials, draws, kept)])
         for runs, trials in zip(gathered.predicted[strategy].values(), gathered.trials[strategy].values(), strict=True)

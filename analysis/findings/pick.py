@@ -40,7 +40,10 @@ from study.strategies import EVERY
 
 @dataclass(frozen=True, kw_only=True)
 class Score:
-    """Higher where better: shares in [0, 1] of most metrics, of a difference in [-1, 1]; the interval is 95 % over test images (whole sessions where there are any)."""
+    """A score, higher where better, with its 95 % interval over test images or whole recording sessions.
+
+    Most metrics are shares in [0, 1], with differences in [-1, 1].
+    """
 
     mean: float
     low: float
@@ -124,7 +127,7 @@ class Pick:
 
     @property
     def rule(self) -> str:
-        """How it decides, where it does not say the likeliest class, and what it then scores; else empty."""
+        """Return how it decides where it does not give the likeliest class, with its score then, else ""."""
         text = self.deciding.text(self.metric.classes)
         return f"{text}: test {self.metric.words} {points(self.decided, self.metric)}" if text and self.decided else text
 
@@ -165,12 +168,18 @@ class Pick:
     def scores(self) -> str:
         """Return its test score in words."""
         if self.delivered is not None and self.folds > 1 and self.test is not None:
-            return f"its strategy's {self.folds} networks, each on the images that it never saw: test {self.metric.words} {points(self.test, self.metric)}"
+            return (
+                f"its strategy's {self.folds} networks, each on the images that it never saw: test {self.metric.words} "
+                f"{points(self.test, self.metric)}"
+            )
         if self.delivered is not None:
             own = "no test predictions are kept" if self.test is None else f"test {self.metric.words} {points(self.test, self.metric)}"
             return f"{own}; {self.delivered.beside}" if self.delivered.beside else own
         if self.test is None:
-            return f"validation {self.metric.words} {self.metric.shown(self.validation):.1f} (of the search, optimistic; not confirmed, no test score)"
+            return (
+                f"validation {self.metric.words} {self.metric.shown(self.validation):.1f} (of the search, optimistic; not "
+                "confirmed, no test score)"
+            )
         return f"test {self.metric.words} {points(self.test, self.metric)}"
 
     @property
@@ -180,7 +189,8 @@ class Pick:
         if t is None:
             return ""
         return (
-            f"all {t.networks} confirm runs together: test {self.metric.words} {points(t.test, self.metric)}, {gained(t.gain)} {self.metric.short} over "
+            f"all {t.networks} confirm runs together: test {self.metric.words} {points(t.test, self.metric)}, {gained(t.gain)} "
+            f"{self.metric.short} over "
             f"one of them on average, at {t.networks} times the cost"
         )
 
@@ -300,7 +310,7 @@ def _fits(pick: Pick, wanted: str) -> bool:
 
 
 def _pick(frames: Frames, cell: Cell, resamples: int) -> Pick | None:
-    """None where nothing of it has finished."""
+    """Return the pick of a cell, or None where none of its trials has finished."""
     done, t, objective = frames.confirmed(), frames.trials, frames.scored_by.recorded
     own = done[(done.cell == cell.id) & done[objective].notna()] if len(done) else done
     confirmed = len(own) > 0
@@ -330,7 +340,10 @@ def _pick(frames: Frames, cell: Cell, resamples: int) -> Pick | None:
 
 
 def _scored_over_folds(frames: Frames, pick: Pick, runs: pd.DataFrame, resamples: int) -> Pick:
-    """With what the networks of all folds said of their own; `validation` is their mean, since each was scored on other images."""
+    """Add the scores of the networks of all folds, each on its own images.
+
+    `validation` becomes their mean, since each network was scored on other images.
+    """
     pick = dataclasses.replace(
         pick, trials=pick.trials[:1], folds=frames.study.folds, validation=float(runs[frames.scored_by.recorded].mean())
     )
@@ -403,7 +416,7 @@ def calibrated_by(t: float, test: Predictions) -> Calibrated:
 
 
 def metric_temperature(metric: Metric, val: Predictions) -> float:
-    """What the metric divides a network's logits by; 1 where it is of uncalibrated ones."""
+    """Return the number that the metric divides a network's logits by, 1 where it is of uncalibrated ones."""
     return 1.0 if val.several else metric.temperature(val.logits, val.labels)
 
 

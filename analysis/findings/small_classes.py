@@ -20,9 +20,9 @@ NAMED = 4  # classes
 def small_classes(labels: np.ndarray, names: Sequence[str] = (), metric: str = "macro-F1") -> str:
     """Return why no verdict on macro-F1 can rest on these test images, or "" where one can.
 
-    `labels` [N], or bool [N, C] of several labels, are those of all test images, over all folds where there are several, since the strategies
-    are tested on all of them together. A class without test images enters no score. `metric` names a metric, in words, that weighs all
-    classes alike.
+    `labels` [N], or bool [N, C] of several labels, are those of all test images, over all folds where there are several, since the
+    strategies are tested on all of them together. A class without test images enters no score. `metric` names a metric, in words, that
+    weighs all classes alike.
 
     One small class is tolerated: the warning of the data check names it.
     """
@@ -34,4 +34,7 @@ def small_classes(labels: np.ndarray, names: Sequence[str] = (), metric: str = "
     more = len(said) - NAMED
     which = ", ".join(said if more < 2 else [*said[:NAMED], f"and {more} more"])
     kind = "labels" if labels.ndim == 2 else "classes"
-    return f"{len(small)} of {int((counts > 0).sum())} {kind} have fewer than {FEW_IMAGES} test images ({which}): {metric} cannot be decided on them"
+    return (
+        f"{len(small)} of {int((counts > 0).sum())} {kind} have fewer than {FEW_IMAGES} test images ({which}): {metric} cannot "
+        "be decided on them"
+    )

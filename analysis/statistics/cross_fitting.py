@@ -84,7 +84,7 @@ class OuterFolds:
 
     @cached_property
     def sizes(self) -> np.ndarray:
-        """[G] images of each unit."""
+        """Return [G] the number of images of each unit."""
         return np.bincount(self.member, self.weights).astype(float)
 
     @cached_property
@@ -96,7 +96,7 @@ class OuterFolds:
 
     @cached_property
     def fold_sizes(self) -> np.ndarray:
-        """[K] images of each fold."""
+        """Return [K] the number of images of each fold."""
         return np.bincount(self.place, self.weights).astype(float)
 
 

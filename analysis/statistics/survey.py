@@ -1,14 +1,14 @@
 """Images that are drawn with known probabilities, and scores on them that stand for all they were drawn from.
 
-Which images to ask a person about: those on which two strategies' answers pull the score apart. An image's chance is in proportion to the
-root of its expected squared influence on the difference (Sawade, Landwehr and Scheffer 2012, active comparison of prediction models), its
-class taken as the networks' own probabilities have it; a tenth of the draw goes to all images alike, so that none is out of reach however
-sure the networks are (Hesterberg 1995). Wrong probabilities cost labels and bias nothing.
+A person is asked about those images on which two strategies' answers pull the score apart. An image's chance is in proportion to the
+root of its expected squared influence on the difference (Sawade, Landwehr and Scheffer 2012, active comparison of prediction models),
+with its class taken from the networks' own probabilities. A tenth of the draw goes to all images alike, so that none is out of reach
+however sure the networks are (Hesterberg 1995). Wrong probabilities cost labels and bias nothing.
 
-Drawn systematically from a random order (Madow 1949; Hartley and Rao 1962), exactly as many as were asked for. Each counts by the inverse
-of its probability (Horvitz and Thompson 1952), scaled so that the weights come to what was meant (Hajek 1971). Scores are functions of
-weighted counts. Their variance holds how these images were drawn and that they are some of their kind; it is taken as if they had been
-drawn independently, which is on the safe side.
+Images are drawn systematically from a random order (Madow 1949; Hartley and Rao 1962), exactly as many as were asked for. Each counts
+by the inverse of its probability (Horvitz and Thompson 1952), scaled so that the weights sum to the intended number (Hajek 1971).
+Scores are functions of weighted counts. Their variance contains how these images were drawn and that they are some of their kind. It is
+taken as if they had been drawn independently, which is on the safe side.
 """
 
 from dataclasses import dataclass
@@ -29,8 +29,11 @@ ALIKE = 0.1  # of the draw goes to all images alike
 def squared_influence(
     a: np.ndarray, b: np.ndarray, shares: np.ndarray, at: tuple[Counts, Counts], metric: str = DEFAULT.name
 ) -> np.ndarray:
-    """[M]: how much an image is expected to move the difference of two scores, squared. `a` [R, M], `b` [S, M]: class indices as the runs
-    of two strategies named the images; `shares` [M, C]: probabilities of its class; `at`: counts of both on images with labels."""
+    """Return [M] how much each image is expected to move the difference of two scores, squared.
+
+    `a` [R, M] and `b` [S, M] are class indices as the runs of two strategies predict them, `shares` [M, C] the probabilities of its
+    class, and `at` the counts of both on images with labels.
+    """
     out = np.zeros(a.shape[1])
     for k in range(shares.shape[1]):
         label = np.full(a.shape[1], k)
@@ -40,8 +43,11 @@ def squared_influence(
 
 
 def inclusion(squares: np.ndarray, most: int, known: np.ndarray | None = None) -> np.ndarray:
-    """[M] probabilities, of which those of images that are not `known` [M] sum to `most`. Known ones, and those whose chance would be above 1,
-    are certain. `squares` [M] of `squared_influence`, or a sum of several."""
+    """Return [M] probabilities, where those of images that are not `known` [M] sum to `most`.
+
+    Known images, and those whose chance would be above 1, are certain. `squares` [M] are those of `squared_influence`, or a sum of
+    several.
+    """
     certain = np.zeros(len(squares), bool) if known is None else known.copy()
     if most >= int((~certain).sum()):
         return np.ones(len(squares))
@@ -59,7 +65,7 @@ def inclusion(squares: np.ndarray, most: int, known: np.ndarray | None = None) -
 
 
 def drawn(probability: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Places of the images that are drawn, each with its `probability` [M], exactly as many as these sum to."""
+    """Draw images, each with its `probability` [M], exactly as many as these sum to, and return their places."""
     order = rng.permutation(len(probability))
     ends = np.cumsum(probability[order])
     ends *= round(ends[-1]) / ends[-1]  # a whole number, but for rounding
@@ -68,7 +74,7 @@ def drawn(probability: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def worth(squares: np.ndarray, probability: np.ndarray) -> float:
-    """How many images drawn at random would tell as much of the difference, as the networks' own probabilities foresee it: at most all."""
+    """Return how many randomly drawn images would tell as much of the difference, by the networks' own probabilities, at most all."""
     spread = float((squares / probability).sum())
     return min(len(squares) * float(squares.sum()) / spread, float(len(squares))) if spread > 0 else float(probability.sum())
 
@@ -78,14 +84,14 @@ def worth(squares: np.ndarray, probability: np.ndarray) -> float:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Sample:
-    """Images with labels, of which some stand for others: stratum 0 was there before, each of the others is a draw."""
+    """Images with labels, of which some stand for others. Stratum 0 was there before, and each of the others is a draw."""
 
     stratum: np.ndarray  # [N] of 0, 1, ...
     weights: np.ndarray  # [N] how many images each stands for; 1 in stratum 0
     groups: np.ndarray | None = None  # [N] sessions of stratum 0
 
     def units(self) -> ImageUnits:
-        """What is resampled; the correction of the stratum that needs the largest."""
+        """Return the units that are resampled, with the correction of the stratum that needs the largest."""
         all_units = image_units(len(self.weights), self.groups, self.weights)
         worst = [image_units(int(own.sum()), self._groups(own)).correction for own in self._strata()]
         return ImageUnits(
@@ -93,7 +99,7 @@ class Sample:
         )
 
     def resample(self, resamples: int) -> np.ndarray:
-        """[resamples, N]: each stratum drawn again for itself, sessions whole, and scaled to the weight that it has."""
+        """Return [resamples, N] weights: each stratum is drawn again for itself, sessions whole, and scaled to its weight."""
         out = np.zeros((resamples, len(self.weights)))
         for k, own in enumerate(self._strata()):
             if k == 0:
@@ -112,7 +118,7 @@ class Sample:
 
 
 def hajek(probability: np.ndarray, total: float) -> np.ndarray:
-    """[m] weights in inverse proportion to the probabilities, that sum to `total`."""
+    """Return [m] weights in inverse proportion to the probabilities that sum to `total`."""
     inverse = 1 / probability
     out: np.ndarray = inverse * total / inverse.sum()
     return out

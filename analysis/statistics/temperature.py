@@ -53,7 +53,10 @@ def crossfit(runs: Sequence[Predictions]) -> Crossfit:
 
 
 def thresholds_of(runs: Sequence[Predictions]) -> np.ndarray | None:
-    """Return [C], the mean over runs of the thresholds that each one's images give its labels; None of one label an image, or of no run."""
+    """Return [C] the mean over runs of the thresholds that each run's images give its labels.
+
+    It is None where images have one label each, or without a run.
+    """
     if not runs or not runs[0].several:
         return None
     out: np.ndarray = np.mean([best_thresholds(p.logits, p.labels) for p in runs], axis=0)

@@ -353,8 +353,10 @@ def _worth(frames: Frames, pick: Pick | None, rows: tuple[Standing, ...]) -> Wor
 
 
 def commonest(labels: np.ndarray, metric: Metric = DEFAULT) -> float:
-    """Return the score of saying of every image how common each class is: naming the commonest, or what costs least. `labels` [N] of the test
-    images. Of several labels bool [N, C], the macro-F1 of giving every image each of them."""
+    """Return the score of a constant answer: the commonest class for every image, or the one that costs least.
+
+    The probabilities are the shares of the classes. `labels` [N] are those of the test images.
+    """
     if labels.ndim == 2:
         truth = labels.mean(axis=0)
         return float((2 * truth / (1 + truth))[truth > 0].mean())

@@ -1,4 +1,4 @@
-"""What newly labelled pictures add to a verdict, in words."""
+"""The effect of newly labelled pictures on a verdict, in words."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ STAYS = "The verdict above stays as it was first given"
 
 
 def label_lines(found: Sequence[Relabelled], frames: Frames) -> list[str]:
-    """One a question for which pictures were labelled."""
+    """Return one line per question for which pictures were labelled."""
     return [f"{own.question.name}: {_what(own)}{_said(own, frames)}" for own in found]
 
 
