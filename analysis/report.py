@@ -95,9 +95,10 @@ def write_report(
     outputs.check_output(out, PAGE, "--out", overwrite=overwrite)
     check_options(margin=margin, worth=worth, price_per_hour=price_per_hour)
     frames = load(source, study)
-    asked: dict[str, Any] = {name: value for name, value in (("margin", margin), ("worth", worth)) if value is not None}
-    if asked:
-        frames = dataclasses.replace(frames, study=dataclasses.replace(frames.study, **asked))
+    own = frames.study
+    if margin is not None or worth is not None:
+        told = dataclasses.replace(own, margin=own.margin if margin is None else margin, worth=own.worth if worth is None else worth)
+        frames = dataclasses.replace(frames, study=told)
     found = findings(frames)
     computed = {spec.name: spec.compute(frames, found) for spec in FIGURES}
     if tables:

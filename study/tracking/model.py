@@ -95,6 +95,7 @@ def save(folder: Folder, target: Path, temperature: float = 1.0, sets: Mapping[s
         if more:
             manifest |= more
             (best / "manifest.json").write_text(dumps(manifest))
+        params: dict[str, Any] = {"params": ParamSchema([ParamSpec("sets", "double", 0.0)])} if sets else {}
         mlflow.pyfunc.save_model(
             target,
             python_model=str(Path(__file__).with_name("pyfunc_model.py")),
@@ -103,7 +104,7 @@ def save(folder: Folder, target: Path, temperature: float = 1.0, sets: Mapping[s
             signature=ModelSignature(
                 inputs=Schema([TensorSpec(np.dtype(object), (-1,))]),
                 outputs=Schema([ColSpec("float", name) for name in manifest["classes"]]),
-                **({"params": ParamSchema([ParamSpec("sets", "double", 0.0)])} if sets else {}),
+                **params,
             ),
             input_example=np.array([example(manifest["image_size"], manifest["channels"])], dtype=object),
             pip_requirements=requirements(),
