@@ -86,12 +86,14 @@ class Demo:
 
     def __init__(self, results: "Results", cell: str, *, data: str | None, images: int) -> None:
         from analysis.findings.sets import known_sets
+        from study.conduct.known_features import unknown_of
 
         self.pick = results.pick(cell)
         self.network: Predictor = results.predictor(cell)
         self.title = f"{self.pick.of}: what does the network say?"
         self.about = f"{self.pick.cell.backbone}, {self.pick.named}, {self.pick.scores}; {self.pick.probabilities}{self._rule()}. Nothing leaves this machine."
         self.sets: Sets | None = next((s for s in known_sets(results.frames, self.pick) if s.level == SETS), None)
+        self.unknown = unknown_of(results.frames.ledger, self.pick.cell, data, make=False)  # where its features were made before
         self.neighbours: Neighbours | None = None
         self.missing = "no training images were asked for (--images 0)"
         if images > 0:
@@ -129,6 +131,10 @@ class Demo:
         from study.use import gradcam
 
         image = self.network.prepare(pictures.decode(io.BytesIO(file), self.network.channels))
+        none = False
+        if self.unknown is not None and self.unknown.speaks:
+            own = self.unknown.network
+            none = bool(self.unknown.of(own.prepare(pictures.decode(io.BytesIO(file), own.channels))[None])[0])
         (shares,) = self.network(image[None])
         said = int(self.network.named(shares[None])[0])
         order = [said, *(int(k) for k in np.argsort(-shares, kind="stable") if k != said)]
@@ -136,7 +142,7 @@ class Demo:
         near = self.neighbours.nearest(image, SHOWN_IMAGES) if self.neighbours else []
         heat, why = gradcam.heat_map(self.network, image, said)
         in_set = [self.network.classes[k] for k in self.sets.of(shares[None])[0]] if self.sets else []
-        return Said(image, ranked, near, None if heat is None else gradcam.shown(image, heat), why, in_set)
+        return Said(image, ranked, near, None if heat is None else gradcam.shown(image, heat), why, in_set, none)
 
 
 @dataclass(frozen=True)
@@ -149,6 +155,7 @@ class Said:
     looked: np.ndarray | None  # uint8 [S, S, C], dark where it did not look for the first class
     blind: str  # why that is missing
     in_set: list[str] = field(default_factory=list)  # the classes that may be the true one; empty where no sets are known
+    none: bool = False  # whether it may show none of the classes
 
 
 def serve(demo: Demo, port: int, show: bool) -> None:
@@ -214,6 +221,11 @@ def _show(ui, demo: Demo, name: str, said: Said) -> None:  # type: ignore[no-unt
             if (left := len(ranked) - SHOWN_CLASSES) > 0 and not demo.network.kept.several:
                 rest = 100 * sum(share for _, share in ranked[SHOWN_CLASSES:])
                 _text(ui, "div", f"{left} more class{'' if left == 1 else 'es'}: {rest:.1f} %").classes("soft")
+            if said.none and demo.unknown:
+                _text(ui, "h2", "It may show none of these")
+                _text(ui, "div", f"It lies farther from all training images than 95 % of known pictures do; {demo.unknown.text}.").classes(
+                    "soft"
+                )
             if said.in_set and demo.sets:
                 _text(ui, "h2", f"{100 * SETS:g} % set: {' or '.join(said.in_set)}")
                 _text(ui, "div", _about_sets(demo.sets)).classes("soft")

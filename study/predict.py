@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from study.bounds import check_options
-from study.console.arguments import Parser
+from study.console.arguments import Parser, add_data
 from study.console.command import command
 from study.console.progress import load
 from study.console.text import shown
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from analysis.findings.sets import Sets
     from study.scoring.decide import Deciding
     from study.use.predictor import Predictor
+    from study.use.unknown import Unknown
 
 BATCH = 64
 
@@ -49,6 +50,12 @@ def parser() -> Parser:
         metavar="LEVEL",
         help="besides, every class that may be the true one: in LEVEL (0.95) of the images it is among them",
     )
+    p.add_argument(
+        "--none",
+        action="store_true",
+        help="besides, whether the picture may show none of the classes; the first time this looks at the study's images (--data)",
+    )
+    add_data(p, "for --none: folder that holds the data (or STUDY_DATA)")
     p.add_argument("--batch", type=int, default=BATCH, help=f"images held and scored at a time (default {BATCH})")
     return p
 
@@ -68,7 +75,7 @@ def main(args: argparse.Namespace) -> int:
         if predictor.several:
             raise ConfigError(f"--sets is for images of one class each, and {args.network} names several labels; leave it out.")
         sets = open_sets(args.network, args.sets, ensemble=args.ensemble, calibrated=not args.uncalibrated)
-    asked = Asked(predictor.classes, sets)
+    asked = Asked(predictor.classes, sets, open_unknown(args.network, args.data) if args.none else None)
     for line in [*(about if args.csv else ()), *asked.texts]:
         print(line, file=sys.stderr)
     if args.csv:
@@ -123,6 +130,19 @@ def open_sets(place: str, level: float, *, ensemble: bool = False, calibrated: b
         raise ConfigError(f"{place} is one trial, and --sets needs images that it did not learn from: give a study, RESULTS/STUDY[:CELL].")
     results, cell = open_place(place)
     return results.prediction_sets(cell, level, ensemble=ensemble, calibrated=calibrated)
+
+
+def open_unknown(place: str, data: str | None) -> "Unknown":
+    """What tells pictures of none of the classes. Raises ConfigError for a trial's folder, and where the study keeps no line to beat."""
+    from study.conduct.known_features import unknown_of
+    from study.results import open_place
+
+    if _is_network(place):
+        raise ConfigError(f"{place} is one trial, and --none goes by the images of its study: give the study, RESULTS/STUDY[:CELL].")
+    results, cell = open_place(place)
+    found = unknown_of(results.frames.ledger, results.pick(cell).cell, data)
+    assert found is not None, "it may be made"
+    return found
 
 
 def to_csv(predictor: "Predictor", name: str, found: Found, path: Path, batch: int, asked: Asked | None = None) -> int:

@@ -270,6 +270,24 @@ def test_a_folder_is_predicted_with_sets(run: Results, folder: Path, tmp_path: P
     assert predict.main([trial, one, "--sets", "0.95"]) == 2 and "give a study" in capsys.readouterr().err
 
 
+def test_a_picture_of_something_else_is_told_by_features_that_are_made_once(run: Results, folder: Path, tmp_path: Path, capsys) -> None:
+    one = str(folder / "d00.png")
+    assert predict.main([run.folder, one, "--json", "--none"]) == 0
+    first = capsys.readouterr()
+    ledger = run.frames.ledger
+    assert sum(ledger.trial_folder(a.trial_id).exists("known_features.npz") for a in ledger.asks()) == 1
+    assert '"none of these"' in first.err and "left out in turn" in first.err
+    assert predict.main([run.folder, one, "--json", "--none", "--data", str(tmp_path / "nothing")]) == 0, "the features lie there"
+    assert capsys.readouterr().out == first.out
+    on = "is off" not in first.err
+    assert ("none_of_these" in json.loads(first.out)) == on
+    file = tmp_path / "none.csv"
+    assert predict.main([run.folder, str(folder), "--csv", str(file), "--none", "--sets", "0.9"]) == 0
+    assert list(rows_of(file)[0])[13:] == ["in_set", *(["none_of_these"] if on else []), "problem", "network"]
+    trial = f"{run.folder}/trials/{run.pick().trial}"
+    assert predict.main([trial, one, "--none"]) == 2 and "give the study" in capsys.readouterr().err
+
+
 def test_what_travels_with_a_network_has_its_sets(run: Results, tmp_path: Path, capsys) -> None:
     assert export.main([run.folder, "--format", "timm", "--to", str(tmp_path / "out")]) == 0
     about = json.loads((tmp_path / "out" / "preprocessing.json").read_text())

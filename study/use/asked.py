@@ -1,6 +1,6 @@
-"""What is said of a picture besides its probabilities, where it is asked for: the classes that may be the true one."""
+"""What is said of a picture besides its probabilities, where it is asked for: the classes that may be the true one, and whether it may be none."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -22,38 +22,63 @@ class MakesSets(Protocol):
         ...
 
 
-class Asked:
-    """Columns of a table, keys of a line of JSON, and words of a line for people. `classes`: in the order of the probabilities."""
+class TellsUnknown(Protocol):
+    """What tells pictures of none of the classes, as `study.use.unknown` has it."""
 
-    def __init__(self, classes: Sequence[str], sets: MakesSets | None = None) -> None:
+    @property
+    def text(self) -> str: ...
+
+    @property
+    def speaks(self) -> bool: ...
+
+    @property
+    def trusted(self) -> bool: ...
+
+    def of_files(self, paths: Sequence[str]) -> np.ndarray:
+        """bool [N]."""
+        ...
+
+
+class Asked:
+    """Columns of a table, keys of a line of JSON, and words of a line for people. `classes`: in the order of the probabilities. An `unknown`
+    that does not speak says why, and nothing of any picture; one that is not to be trusted says yes, and never no."""
+
+    def __init__(self, classes: Sequence[str], sets: MakesSets | None = None, unknown: TellsUnknown | None = None) -> None:
         self.classes, self.sets = list(classes), sets
+        self.unknown = unknown if unknown is not None and unknown.speaks else None
+        self.texts = [own.text for own in (sets, unknown) if own is not None]  # what was measured, a line each
         self.between = next((s for s in (";", "|") if not any(s in c for c in classes)), "\t")  # names of classes in one cell
 
     @property
     def names(self) -> list[str]:
         """Of its columns."""
-        return ["in_set"] if self.sets else []
+        return [*(["in_set"] if self.sets else []), *(["none_of_these"] if self.unknown else [])]
 
     @property
     def kind(self) -> str:
         """What a table's network is called besides, so that one table holds one kind of answers."""
-        return f" sets {self.sets.level:g}" if self.sets else ""
-
-    @property
-    def texts(self) -> list[str]:
-        """What was measured of it, a line each."""
-        return [self.sets.text] if self.sets else []
+        return f"{f' sets {self.sets.level:g}' if self.sets else ''}{' none' if self.unknown else ''}"
 
     def rows(self, images: Sequence[str], shares: np.ndarray) -> list[list[str]]:
         """A text for each of `names`, of every picture; `shares`: probabilities [N, C]."""
-        return [[harmless(self.between.join(own["set"]))] if self.sets else [] for own in self.values(images, shares)]
+        cells: dict[str, Callable[[Any], str]] = {
+            "set": lambda names: harmless(self.between.join(names)),
+            "none_of_these": lambda none: "" if none is None else "yes" if none else "no",
+        }
+        return [[cells[key](value) for key, value in own.items()] for own in self.values(images, shares)]
 
     def values(self, images: Sequence[str], shares: np.ndarray) -> list[dict[str, Any]]:
-        """The same as plain values: `set`, names of classes."""
-        if self.sets is None:
-            return [{} for _ in images]
-        return [{"set": [self.classes[k] for k in own]} for own in self.sets.of(shares)]
+        """The same as plain values: `set`, names of classes, and `none_of_these`, None where nothing is said."""
+        out: list[dict[str, Any]] = [{} for _ in images]
+        if self.sets is not None:
+            for own, numbers in zip(out, self.sets.of(shares), strict=True):
+                own["set"] = [self.classes[k] for k in numbers]
+        if self.unknown is not None:
+            for own, none in zip(out, self.unknown.of_files(images).tolist(), strict=True):
+                own["none_of_these"] = True if none else False if self.unknown.trusted else None
+        return out
 
     def words(self, values: dict[str, Any]) -> list[str]:
         """The same for people."""
-        return [f"set: {', '.join(map(shown, values['set']))}"] if self.sets else []
+        in_set = [f"set: {', '.join(map(shown, values['set']))}"] if "set" in values else []
+        return [*in_set, *(["none of these"] if values.get("none_of_these") else [])]
