@@ -13,7 +13,7 @@ import json
 from pathlib import Path
 from statistics import mean
 
-from study.conduct.stages import controls
+from study.conduct.after_search import controls
 from study.question.config import Cell
 from study.records import Ask, Stage, TrialResult
 from study.search.scheduling_order import expected_seconds

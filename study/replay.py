@@ -178,8 +178,8 @@ def chosen(ledger: Ledger, names: Sequence[str], all_confirm: bool) -> list[Ask]
     asks, study = ledger.asks(), ledger.study()
     if all_confirm and study is not None:
         load("study.conduct.stages")
+        from study.conduct.after_search import confirm_asks
         from study.conduct.lines import line_asks
-        from study.conduct.stages import confirm_asks
 
         results = ledger.results()
         line = {a.trial_id for a in line_asks(study, asks) if a.trial_id in results and results[a.trial_id].outcome is Outcome.COMPLETED}

@@ -17,6 +17,7 @@ from analysis.load import load
 from analysis.verdict import findings
 from study import sweep
 from study.conduct import settle_budget, stages
+from study.conduct.after_search import confirm_asks
 from study.conduct.lines import line_asks
 from study.conduct.settle_budget import next_rounds, settle
 from study.conduct.workplace import Workplace
@@ -269,7 +270,7 @@ def test_where_a_strategy_gains_its_whole_question_is_confirmed_longer(tmp_path:
     assert record["factor"] == 3 and (part["against"], part["factor"]) == (1, 3)
     assert [part["strategies"][s]["state"] for s in ("linear_probe", "full")] == ["flat", "gains"]
     (opening,) = ledger.test_openings()
-    speak = {a.trial_id for a in stages.confirm_asks(STUDY, ledger, ledger.confirmed_trials())}
+    speak = {a.trial_id for a in confirm_asks(STUDY, ledger, ledger.confirmed_trials())}
     line = {a.trial_id for a in line_asks(STUDY, ledger.asks())}
     assert set(opening["trials"]) == speak | line and (len(speak), len(line)) == (6, 2)
     frames = load(ledger)
@@ -289,7 +290,7 @@ def test_a_completed_run_is_measured_as_it_was_recorded(tmp_path: Path) -> None:
     stages.search(executor)
     chosen = stages.choose(ledger)
     assert settle(executor, chosen) and not ledger.test_openings()
-    asks = stages.confirm_asks(study, ledger, chosen)
+    asks = confirm_asks(study, ledger, chosen)
     seen = {a.trial_id: ledger.trial_folder(a.trial_id).read("result.json") for a in asks}
     assert all(seen.values()) and not any(ledger.measurements(t) for t in seen)
     stages.confirm(executor, chosen)
@@ -482,7 +483,7 @@ def test_a_sweep_checks_confirms_longer_and_says_so(tmp_path: Path, capsys: pyte
     ledger = Ledger(tmp_path / "r", "tiny")
     (record,) = ledger.budgets()
     assert record["rounds"][0]["strategies"]["linear_probe"]["state"] == "gains" and record["factor"] == 3
-    runs = [ledger.trial(a.trial_id) for a in stages.confirm_asks(ledger.study(), ledger, ledger.confirmed_trials())]
+    runs = [ledger.trial(a.trial_id) for a in confirm_asks(ledger.study(), ledger, ledger.confirmed_trials())]
     assert [len(t.epochs) for t in runs] == [3] * 4 and Counter(t.ask.stage for t in runs) == {Stage.BUDGET: 1, Stage.CONFIRM: 3}
     for trial in runs:
         said, config = np.array(trial.epochs[-1].said), TrialConfig.from_dict(trial.ask.config)

@@ -11,7 +11,7 @@ import pytest
 from analysis.load import load
 from analysis.report import write_report
 from study import Protocol, Study, grid, run_study
-from study.conduct.stages import controls
+from study.conduct.after_search import controls
 from study.errors import ConfigError
 from study.measure import MEASUREMENTS
 from study.question.config import TrialConfig

@@ -10,7 +10,8 @@ import pytest
 from analysis.load import load
 from study import sweep
 from study.canonical import added, canonical, restore
-from study.conduct.stages import choose, confirm_asks, ended
+from study.conduct.after_search import confirm_asks
+from study.conduct.stages import choose, ended
 from study.errors import ConfigError
 from study.question.config import Cell, Protocol, Recipe, Study, TrialConfig, grid
 from study.question.growth import grow

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from study import sweep
+from study.conduct.after_search import confirm_asks
 from study.conduct.checks import open_tables
-from study.conduct.stages import confirm_asks
 from study.datasets import open_dataset
 from study.datasets.spec import TRAIN, kept_by_class, subsample
 from study.errors import ConfigError

@@ -171,7 +171,7 @@ def test_figures_mark_the_crossing_where_the_lines_meet(crossed: Ledger, found: 
 
 def test_confirm_runs_of_the_made_up_study_are_those_a_sweep_would_ask_for(crossed: Ledger) -> None:
     """So these tests see what a real study leaves."""
-    from study.conduct.stages import confirm_asks
+    from study.conduct.after_search import confirm_asks
 
     study = crossed.study()
     assert study is not None

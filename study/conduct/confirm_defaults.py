@@ -1,11 +1,12 @@
 """Each strategy's published default settings, trained with the seeds of the confirm runs and scored on the same test images: what tuning brought."""
 
+from study.conduct.after_search import Run, asks_of, next_sequence
 from study.conduct.stages import Executor, expected_in, is_done
 from study.measure import opens_test
 from study.question.config import Study, TrialConfig
 from study.records import Ask, Origin, Stage
 from study.search.confirmed import Chosen, factors_of
-from study.search.plans import FixedPlan, ask_for
+from study.search.plans import FixedPlan
 from study.search.seeds import confirm_config
 from study.tracking.ledger import DEFAULTS, Ledger
 
@@ -17,18 +18,13 @@ def default_asks(study: Study, ledger: Ledger, chosen: Chosen) -> list[Ask]:
     """Return, of every cell that has a winner, as many runs of its published default as it has confirm runs: same seeds, folds, parts of the
     training images and epochs. Where a search chose the default itself, the confirm run is that run."""
     known = {a.trial_id: a for a in ledger.asks()}
-    sequence = max((a.sequence for a in known.values()), default=-1) + 1
     factors = factors_of(study, ledger.budgets(), chosen)
-    configs = [
-        (cell.id, number, confirm_config(study, TrialConfig.default(cell, study.protocol_of(cell)), number, factor=factors.get(cell.id, 1)))
-        for number in range(study.confirm_seeds)
-        for cell in study.cells
-        if cell.id in chosen
-    ]
-    return [
-        known.get(config.id) or ask_for(config, cell, number, Stage.EXPLAIN, Origin.DEFAULT, sequence + k)
-        for k, (cell, number, config) in enumerate(configs)
-    ]
+    runs: list[Run] = []
+    for number in range(study.confirm_seeds):
+        for cell in [c for c in study.cells if c.id in chosen]:
+            default = TrialConfig.default(cell, study.protocol_of(cell))
+            runs.append((cell.id, number, Origin.DEFAULT, confirm_config(study, default, number, factor=factors.get(cell.id, 1))))
+    return asks_of(runs, Stage.EXPLAIN, known, next_sequence(known.values()))
 
 
 def confirm_defaults(executor: Executor, chosen: Chosen) -> None:

@@ -9,8 +9,9 @@ from rich.console import Console
 from rich.table import Table
 
 from study.budget.cost import Pricing, disk
+from study.conduct.after_search import controls
 from study.conduct.lines import line_cells, line_hours
-from study.conduct.stages import controls, ended
+from study.conduct.stages import ended
 from study.console.panel import print_panel
 from study.datasets.spec import ImageTable
 from study.question.config import Cell, Study

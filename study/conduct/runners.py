@@ -16,6 +16,7 @@ import torch
 
 from study.budget.machine import conditions
 from study.conduct import stages
+from study.conduct.after_search import controls
 from study.conduct.same_images import Tables
 from study.conduct.workplace import Workplace
 from study.console.progress import busy
@@ -116,8 +117,8 @@ def expected_seconds(work: Workplace, tables: Tables) -> float:
     known = left.left({})
     if known is not None:
         return known
-    controls = (replace(c, strategy=name) for c in study.cells for name in stages.controls())
-    cells = {c.id: c for c in (*study.cells, *controls)}
+    beside = (replace(c, strategy=name) for c in study.cells for name in controls())
+    cells = {c.id: c for c in (*study.cells, *beside)}
     networks: dict[str, tuple[Backbone, float]] = {}
     total = 0.0
     for (name, whole), runs in left.todo.items():

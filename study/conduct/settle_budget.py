@@ -17,7 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from study.conduct.stages import Executor, check_asks, confirm_asks, expected_in
+from study.conduct.after_search import check_asks, confirm_asks
+from study.conduct.stages import Executor, expected_in
 from study.console.progress import Names
 from study.datasets import open_dataset
 from study.datasets.spec import VAL, ImageTable

@@ -3,29 +3,27 @@
 import dataclasses
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Protocol
 
 from study.budget.cost import Pricing
+from study.conduct.after_search import check_asks, confirm_asks, controls, explain_asks
 from study.conduct.lines import describe, line_asks
 from study.conduct.same_images import Tables
 from study.conduct.workplace import Workplace
 from study.console.eta import Remaining, pixels, times
 from study.console.progress import Names, Watch, warn
 from study.console.signals import Interrupted
-from study.errors import EnvironmentProblem
 from study.measure import opens_test
 from study.question.config import Study, TrialConfig
 from study.records import Ask, Origin, Outcome, Stage
 from study.search.conductor import Conductor
-from study.search.confirmed import Chosen, Round, checked_number, checks, factors_of, next_round, planned, record_of
+from study.search.confirmed import Chosen, checks, factors_of, next_round, record_of
 from study.search.optuna_cells import SearchPlan
-from study.search.plans import FixedPlan, Plan, ask_for
+from study.search.plans import FixedPlan, Plan
 from study.search.scheduling_order import Expected, expected_seconds
-from study.search.seeds import confirm_config
 from study.search.selection import select, select_by_search
 from study.storage.places import Places
-from study.strategies import STRATEGIES
 from study.tracking.ledger import Ledger
 
 
@@ -174,44 +172,6 @@ def choose(ledger: Ledger, searches: int = 1) -> dict[str, list[str]]:
     return by_search
 
 
-def confirm_asks(study: Study, ledger: Ledger, chosen: Chosen, factors: Mapping[str, int] | None = None) -> list[Ask]:
-    """Return the chosen configurations of every cell again, with seeds on which nothing was tuned: the runs that verdicts rest on.
-
-    The seeds are the same for every cell, so runs pair up. `chosen`: by cell, one trial, or the winner of each of R independent searches:
-    confirm run k trains the winner of search k mod R, and is left out where that search found none. `factors`: by cell, times the study's
-    epochs; by default those that were decided.
-    """
-    known = {a.trial_id: a for a in ledger.asks()}
-    sequence = max((a.sequence for a in known.values()), default=-1) + 1
-    factors = factors_of(study, ledger.budgets(), chosen) if factors is None else factors
-    if lost := [t for own in chosen.values() for t in own if t and t not in known]:
-        raise EnvironmentProblem(
-            f"{ledger.folder.shown('selection.json')} chooses trial {lost[0]}, which is not here; restore its folder, or remove "
-            "selection.json to choose again."
-        )
-    winners = {cell: [TrialConfig.from_dict(known[t].config) if t else None for t in own] for cell, own in chosen.items()}
-    return [
-        known.get(config.id) or ask_for(config, cell, number, Stage.CONFIRM, Origin.CONFIRM, sequence + k)
-        for k, (cell, number, config) in enumerate(planned(study, winners, factors))
-    ]
-
-
-def check_asks(study: Study, ledger: Ledger, chosen: Chosen, rounds: Mapping[str, Round]) -> list[Ask]:
-    """Return for every cell of `rounds` the best of its winners with more epochs and the seed of its search's first confirm run.
-
-    Where the question is then confirmed at that budget, this is the confirm run.
-    """
-    known, best = {a.trial_id: a for a in ledger.asks()}, (ledger.selection() or {"chosen": {}})["chosen"]
-    sequence = 1 + max((a.sequence for a in known.values()), default=-1) + len(chosen) * study.confirm_seeds
-    asks = []
-    for k, (cell, part) in enumerate(rounds.items()):
-        number = checked_number(chosen[cell], best.get(cell, ""))
-        winner = known[chosen[cell][study.search_of(number, len(chosen[cell]))]]
-        config = confirm_config(study, TrialConfig.from_dict(winner.config), number, factor=part.factor)
-        asks.append(known.get(config.id) or ask_for(config, cell, number, Stage.BUDGET, Origin.CONFIRM, sequence + k))
-    return asks
-
-
 def ended(study: Study, ledger: Ledger) -> Counter[tuple[str, Stage]]:
     """Return by cell and stage the number of planned trials that have ended for certain.
 
@@ -251,48 +211,6 @@ def expected_in(ledger: Ledger) -> Expected:
     results = ledger.results()
     expected = expected_seconds(((a, results[a.trial_id]) for a in ledger.asks() if a.trial_id in results), controls())
     return lambda ask: 0.0 if ask.trial_id in results else expected(ask)
-
-
-WRONG_LABELS = 0.2  # Zhang et al. 2017 go up to 1; a fifth is what careless labelling comes to
-
-
-def explain_asks(study: Study, ledger: Ledger, chosen: Chosen) -> list[Ask]:
-    """Return the trials besides the confirm runs, with the same seeds.
-
-    Each confirm run is repeated with wrong labels. Each question's controls start from random weights, with the settings chosen for the
-    strategy that they control (its published default where the study lacks it).
-    """
-    confirmed = confirm_asks(study, ledger, chosen)
-    known = {a.trial_id: a for a in ledger.asks()}
-    configs: list[tuple[str, int, Origin, TrialConfig]] = []
-    if "memorisation" in study.explain:
-        for ask in confirmed:
-            config = TrialConfig.from_dict(ask.config)
-            told = dataclasses.replace(config, protocol=dataclasses.replace(config.protocol, wrong_labels=WRONG_LABELS))
-            configs.append((ask.cell, ask.number, Origin.MEMORISATION, told))
-    if "controls" in study.explain:
-        own = {(a.cell, a.number): TrialConfig.from_dict(a.config) for a in confirmed}
-        for control, of in controls().items():
-            questions = dict.fromkeys(dataclasses.replace(c, strategy=control) for c in study.cells)
-            for cell in questions:
-                like = dataclasses.replace(cell, strategy=of).id
-                for number in range(study.confirm_seeds):
-                    tuned = own.get((like, number)) or confirm_config(
-                        study, TrialConfig.default(dataclasses.replace(cell, strategy=of), study.protocol_of(cell)), number
-                    )
-                    strategy = STRATEGIES[control](**dataclasses.asdict(tuned.strategy))
-                    config = dataclasses.replace(tuned, cell=dataclasses.replace(tuned.cell, strategy=control), strategy=strategy)
-                    configs.append((cell.id, number, Origin.CONTROL, config))
-    sequence = max((a.sequence for a in (*known.values(), *confirmed)), default=-1) + 1
-    return [
-        known.get(config.id) or ask_for(config, cell, number, Stage.EXPLAIN, origin, sequence + k)
-        for k, (cell, number, origin, config) in enumerate(configs)
-    ]
-
-
-def controls() -> dict[str, str]:
-    """Return by control the strategy that does the same from the pretrained weights."""
-    return {name: cls.control_of for name, cls in STRATEGIES.items() if cls.control_of}
 
 
 def explain(executor: Executor, chosen: Chosen) -> None:

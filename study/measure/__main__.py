@@ -56,7 +56,7 @@ def measure_study(work: Workplace, names: tuple[str, ...], again: bool = False) 
 
     Runs of earlier choices are left alone: no result uses them, and test images are not shown to them again.
     """
-    from study.conduct.stages import confirm_asks
+    from study.conduct.after_search import confirm_asks
     from study.measure import opens_test
     from study.measure.base import FAILED
     from study.run import measure_trial
