@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks import arguments
 from benchmarks.trainings import Bank, fill, load_banks
 from benchmarks.verdict import table
 from benchmarks.verdict_cases import Case
@@ -178,13 +179,12 @@ def _size(text: str) -> tuple[str, tuple[int, int]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = arguments.parser(__doc__, "--json")
     parser.add_argument("--bank", type=Path, required=True, help="the file of trainings; made, or filled up, where --data is given")
     parser.add_argument("--data", help="folder that holds deepweeds/ and fer2013/")
     parser.add_argument("--train", nargs="+", type=_size, default=[_size(t) for t in TRAININGS], metavar="DATASET/STRATEGY:CxS")
     parser.add_argument("--studies", type=int, default=2000, help="drawn a world; a rate's standard error is at most 1 / (2 sqrt)")
     parser.add_argument("--only", default="", help="worlds whose name contains this")
-    parser.add_argument("--json", action="store_true", help="one object on the last line")
     args = parser.parse_args()
     for line in fill(args.bank, dict(args.train), args.data) if args.data else ():
         print(line, file=sys.stderr, flush=True)

@@ -18,7 +18,6 @@ import argparse
 import dataclasses
 import json
 import math
-import os
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -26,6 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks import arguments
 from study.datasets import open_dataset
 from study.question.config import Protocol, Study, grid
 from study.question.naming import DataName
@@ -39,12 +39,8 @@ MINIATURES = ("mini_weeds", "mini_faces")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--data", default=os.environ.get("STUDY_DATA"), help="folder that holds fer2013/ and deepweeds/")
-    parser.add_argument("--weights", default=os.environ.get("STUDY_WEIGHTS"))
+    parser = arguments.parser(__doc__, "--data", "--weights", "--backbone", "--more")
     parser.add_argument("--datasets", nargs="*", default=["deepweeds", "fer2013", *MINIATURES])
-    parser.add_argument("--more", nargs="*", default=[], metavar="FOLDER", help="folders of images, one a class, besides")
-    parser.add_argument("--backbone", default="efficientnet_lite0")
     parser.add_argument("--epochs", type=int, default=15, help="E")
     parser.add_argument("--size", type=int, default=64, help="S, in pixels")
     parser.add_argument("--seeds", type=int, default=3)
@@ -57,7 +53,7 @@ def main() -> None:
     if args.table is not None:
         print("\n".join(line for work in args.table for line in table(work)))
         return
-    for name in (*args.datasets, *(f"folder:{Path(f).resolve()}" for f in args.more)):
+    for name in arguments.datasets(args):
         for size in SIZES:
             run = run_study(study_of(name, size, args), results=args.work / size, data=args.data, weights=args.weights, local=True)
             (args.work / "said").mkdir(exist_ok=True)

@@ -1,13 +1,14 @@
 """The training loops that are compared.
 
-Each is made for (network, strategy, size). When called, it trains one epoch of `IMAGES` images and returns images per second. Weights
-and pixels are random, since speed does not depend on them.
+Each is made for a setting, a network, a strategy and a size. When called, it trains one epoch and returns images per second. Weights and
+pixels are random, since speed does not depend on them.
 """
 
 import logging
 import time
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,15 +33,20 @@ from study.training.loop import fine_tune
 from study.training.optimizers import make_optimizer
 
 CLASSES = 7
-IMAGES = 192
-BATCH = 32
-WORKERS = 2
 Loop = Callable[[], float]
 
 
-def table(size: int, images: int | None = None) -> ImageTable:
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """The size of an epoch, and the workers that load it."""
+
+    images: int = 192  # an epoch
+    batch: int = 32
+    workers: int = 2  # DataLoader workers of the others
+
+
+def table(size: int, images: int) -> ImageTable:
     """Return a table of random pixels in memory, most of them in the training split."""
-    images = images or IMAGES
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 256, (images + 16, size, size, 3), dtype=np.uint8)
     split_of = np.r_[np.zeros(images), np.ones(8), np.full(8, 2)].astype(np.int8)
@@ -60,14 +66,14 @@ def device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def ours(network: str, strategy: str, size: int, precision: str, weights: str, views: int, cache: Path) -> Loop:
+def ours(setting: Setting, network: str, strategy: str, size: int, precision: str, weights: str, views: int, cache: Path) -> Loop:
     """Return the product's own loop. Each call trains one more epoch."""
     protocol = Protocol(
-        max_epochs=100_000, image_size=size, batch_size=BATCH, views=views, train_eval_images=8,
+        max_epochs=100_000, image_size=size, batch_size=setting.batch, views=views, train_eval_images=8,
         precision=precision,  # type: ignore[arg-type]
     )  # fmt: skip
     config = TrialConfig.default(Cell(dataset="digits", backbone=network, strategy=strategy), protocol)
-    epochs = fine_tune(config, given_inputs(table(size), config, cache), weights=weights)
+    epochs = fine_tune(config, given_inputs(table(size, setting.images), config, cache), weights=weights)
 
     def epoch() -> float:
         record, _ = next(epochs)
@@ -77,6 +83,7 @@ def ours(network: str, strategy: str, size: int, precision: str, weights: str, v
 
 
 def ceiling(
+    setting: Setting,
     network: str,
     strategy: str,
     size: int,
@@ -94,12 +101,12 @@ def ceiling(
     optimizer = make_optimizer(model, phase, config.recipe, "adamw")
     model.set_training(phase, "train")
     forward = torch.compile(model) if compiled else model
-    x = torch.randn(BATCH, 3, size, size, device=where.device).contiguous(memory_format=layout)
-    y = torch.randint(0, CLASSES, (BATCH,), device=where.device)
+    x = torch.randn(setting.batch, 3, size, size, device=where.device).contiguous(memory_format=layout)
+    y = torch.randint(0, CLASSES, (setting.batch,), device=where.device)
 
     def epoch() -> float:
         began = time.perf_counter()
-        for _ in range(IMAGES // BATCH):
+        for _ in range(setting.images // setting.batch):
             optimizer.zero_grad(set_to_none=True)
             with where.autocast():
                 logits = forward(x)
@@ -108,7 +115,7 @@ def ceiling(
             optimizer.step()
         if where.device.type == "cuda":
             torch.cuda.synchronize()
-        return IMAGES / (time.perf_counter() - began)
+        return setting.images / (time.perf_counter() - began)
 
     return epoch
 
@@ -145,31 +152,31 @@ def people_s_model(network: str, strategy: str, size: int) -> nn.Module:
 class Images(torch.utils.data.Dataset):  # type: ignore[type-arg]
     """A data set of PIL images with a transform, in the form of torchvision's and timm's folders."""
 
-    def __init__(self, size: int, transform: Callable[[Any], Any] | None) -> None:
-        self.data, self.transform = table(size), transform
+    def __init__(self, images: int, size: int, transform: Callable[[Any], Any] | None) -> None:
+        self.images, self.data, self.transform = images, table(size, images), transform
 
     def __len__(self) -> int:
-        return IMAGES
+        return self.images
 
     def __getitem__(self, k: int) -> Any:
         image = Image.fromarray(self.data.decode(k))
         return (self.transform(image) if self.transform else image), int(self.data.labels[k])
 
 
-def loader(size: int) -> Any:
+def loader(setting: Setting, size: int) -> Any:
     change = transforms.Compose([
         transforms.RandomResizedCrop(size), transforms.RandomHorizontalFlip(), transforms.RandomRotation(22),
         transforms.ColorJitter(0.15, 0.15, 0.15), transforms.ToTensor(), transforms.Normalize((0.5,) * 3, (0.5,) * 3),
     ])  # fmt: skip
     return torch.utils.data.DataLoader(
-        Images(size, change), batch_size=BATCH, shuffle=True, num_workers=WORKERS, persistent_workers=True,
+        Images(setting.images, size, change), batch_size=setting.batch, shuffle=True, num_workers=setting.workers, persistent_workers=True,
         pin_memory=device().type == "cuda",
     )  # fmt: skip
 
 
-def plain(network: str, strategy: str, size: int) -> Loop:
+def plain(setting: Setting, network: str, strategy: str, size: int) -> Loop:
     """Return the loop that people write: torchvision transforms on PIL images, DataLoader workers, fp32."""
-    batches, model = loader(size), people_s_model(network, strategy, size)
+    batches, model = loader(setting, size), people_s_model(network, strategy, size)
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-4)
 
     def epoch() -> float:
@@ -182,12 +189,12 @@ def plain(network: str, strategy: str, size: int) -> Loop:
             loss.backward()
             optimizer.step()
             total += loss.item()
-        return IMAGES / (time.perf_counter() - began)
+        return setting.images / (time.perf_counter() - began)
 
     return epoch
 
 
-def timm_s(network: str, strategy: str, size: int) -> Loop:
+def timm_s(setting: Setting, network: str, strategy: str, size: int) -> Loop:
     """Return timm's recipe from its own parts: loader, loss and optimizer factories, put together as in its train.py."""
     from timm.data import create_loader
     from timm.loss import LabelSmoothingCrossEntropy
@@ -195,7 +202,8 @@ def timm_s(network: str, strategy: str, size: int) -> Loop:
 
     model = people_s_model(network, strategy, size)
     batches = create_loader(
-        Images(size, None), input_size=(3, size, size), batch_size=BATCH, is_training=True, num_workers=WORKERS, color_jitter=0.15,
+        Images(setting.images, size, None), input_size=(3, size, size), batch_size=setting.batch, is_training=True,
+        num_workers=setting.workers, color_jitter=0.15,
         use_prefetcher=device().type == "cuda", device=device(), pin_memory=device().type == "cuda",
     )  # fmt: skip
     loss_of = LabelSmoothingCrossEntropy(0.1)
@@ -211,12 +219,12 @@ def timm_s(network: str, strategy: str, size: int) -> Loop:
             loss.backward()
             optimizer.step()
         float(loss.detach())
-        return IMAGES / (time.perf_counter() - began)
+        return setting.images / (time.perf_counter() - began)
 
     return epoch
 
 
-def lightning_s(network: str, strategy: str, size: int) -> Loop:
+def lightning_s(setting: Setting, network: str, strategy: str, size: int) -> Loop:
     """Return Lightning's Trainer with its defaults, without logging and checkpoints.
 
     An epoch is timed from its first batch to its last.
@@ -248,7 +256,7 @@ def lightning_s(network: str, strategy: str, size: int) -> Loop:
         def on_train_epoch_end(self, trainer: Any, module: Any) -> None:
             Clock.seconds = time.perf_counter() - self.began
 
-    module, batches = Module(), loader(size)
+    module, batches = Module(), loader(setting, size)
 
     def epoch() -> float:
         trainer = lightning.Trainer(
@@ -256,6 +264,6 @@ def lightning_s(network: str, strategy: str, size: int) -> Loop:
             callbacks=[Clock()],
         )  # fmt: skip
         trainer.fit(module, batches)
-        return IMAGES / Clock.seconds
+        return setting.images / Clock.seconds
 
     return epoch

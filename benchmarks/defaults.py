@@ -11,11 +11,11 @@ of the range that a study searches.
 import argparse
 import dataclasses
 import json
-import os
 import statistics
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from benchmarks import arguments
 from study.question.config import Cell, Protocol, TrialConfig
 from study.question.which_epoch import kept_epoch
 from study.run import open_inputs
@@ -87,14 +87,11 @@ def measure(args: argparse.Namespace) -> Iterator[Row]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--data", default=os.environ.get("STUDY_DATA"), help="folder that holds fer2013/ and deepweeds/")
+    parser = arguments.parser(__doc__, "--data", "--backbone", "--json")
     parser.add_argument("--datasets", nargs="+", default=list(PROTOCOLS), choices=list(PROTOCOLS))
     parser.add_argument("--strategies", nargs="+", default=list(STRATEGIES), choices=list(STRATEGIES))
-    parser.add_argument("--backbone", default="efficientnet_lite0")
     parser.add_argument("--faces-fraction", type=float, default=0.25, help="of FER2013's training images")
     parser.add_argument("--seeds", type=int, default=2)
-    parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     rows = []
     print(f"{args.backbone}, {args.seeds} seeds; validation macro-F1 in points by learning rate")

@@ -15,7 +15,6 @@ intervals on the folds' predictions: images alone (Bayle et al. 2020), Student's
 strategies.
 """
 
-import argparse
 import json
 import math
 from collections import defaultdict
@@ -26,6 +25,7 @@ from scipy import special
 
 from analysis.statistics.cross_fitting import CrossFitted, OuterFolds, cross_fit, difference, variance_of_sum
 from analysis.statistics.resampling import image_units
+from benchmarks import arguments
 from benchmarks.partitioned import Partition, Partitioned
 from benchmarks.verdict_cases import partitions
 
@@ -152,10 +152,9 @@ def line(name: str, row: dict[str, Any], studies: int) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = arguments.parser(__doc__, "--json")
     parser.add_argument("--studies", type=int, default=2000, help="a world; a rate of 5 %% has a standard error of 22 / sqrt points")
     parser.add_argument("--only", default="", help="worlds whose name contains this")
-    parser.add_argument("--json", action="store_true", help="one object on the last line")
     args = parser.parse_args()
     found: dict[str, list[dict[str, Any]]] = {}
     heads = [f"{m.replace('_', ' '):35s}" for m in METHODS[:2]] + [f"{m.replace('_', ' '):13s}"[:13] for m in METHODS[2:]]

@@ -6,13 +6,13 @@ The result is the speed of a training step on one batch in memory, in images per
 only slow it down).
 """
 
-import argparse
 import json
 import time
 
 import timm
 import torch
 
+from benchmarks import arguments
 from study.inference.device import Device
 from study.networks.weights import timm_name
 
@@ -42,12 +42,11 @@ def rate(network: str, size: int, precision: str, layout: torch.memory_format, b
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = arguments.parser(__doc__, "--json")
     parser.add_argument("--networks", nargs="+", default=list(NETWORKS))
     parser.add_argument("--size", type=int, default=96)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--repetitions", type=int, default=4)
-    parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     ways = [(p, f) for p in ("fp32", "bf16") for f in FORMATS]
     print(f"images a second, {args.size} px, batch {args.batch}, {torch.get_num_threads()} thread(s)")

@@ -10,7 +10,6 @@ Beside it stands the rule of the mean, where the cheapest is good enough if its 
 says so, and how often falsely.
 """
 
-import argparse
 import json
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -24,6 +23,7 @@ from analysis.statistics.cross_fitting import OuterFolds, cross_fit
 from analysis.statistics.cross_fitting import difference as folds_difference
 from analysis.statistics.decisions import ALPHA, decide, expected_loss, loss_bound, not_separated_from_best
 from analysis.statistics.intervals import Estimate
+from benchmarks import arguments
 from benchmarks.partitioned import Partitioned
 from benchmarks.verdict import MARGIN, all_runs, compared
 from benchmarks.verdict_cases import Case, cases, cheaper, partitions
@@ -82,10 +82,9 @@ def worlds(studies: int) -> Iterator[tuple[str, Iterator[Study]]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = arguments.parser(__doc__, "--json")
     parser.add_argument("--studies", type=int, default=200, help="a world; a rate of 5 %% has a standard error of 22 / sqrt points")
     parser.add_argument("--only", default="", help="worlds whose name contains this")
-    parser.add_argument("--json", action="store_true", help="one object on the last line")
     args = parser.parse_args()
     heads = ("too low", "median U", "said", "falsely", "by the mean", "falsely")
     print(f"{'world':64s}" + "".join(f"{h:>13s}" for h in heads))

@@ -11,6 +11,7 @@ tiny networks on the processor and writes nothing, to show that the benchmark ru
 """
 
 import argparse
+import dataclasses
 import os
 import statistics
 import subprocess
@@ -46,6 +47,10 @@ class Scale:
     seconds: float  # the whole
     fraction: float  # of digits' training images, in the trials
     gpus: int
+
+    @property
+    def setting(self) -> contestants.Setting:
+        return contestants.Setting(images=self.images, batch=self.batch)
 
 
 def whole(gpus: int) -> Scale:
@@ -84,13 +89,13 @@ def loops(network: str, strategy: str, scale: Scale, weights: str) -> Lines:
     """Yield bf16 against its ceiling, against fp32 and, where something is frozen, against full and with stored activations."""
     at = (scale.size, "bf16", weights)
     made = {
-        "ours": contestants.ours(network, strategy, *at, 0, Path(weights, "a")),
-        "ceiling": contestants.ceiling(network, strategy, *at),
-        "fp32": contestants.ours(network, strategy, scale.size, "fp32", weights, 0, Path(weights, "b")),
+        "ours": contestants.ours(scale.setting, network, strategy, *at, 0, Path(weights, "a")),
+        "ceiling": contestants.ceiling(scale.setting, network, strategy, *at),
+        "fp32": contestants.ours(scale.setting, network, strategy, scale.size, "fp32", weights, 0, Path(weights, "b")),
     }
     if strategy != "full":
-        made["full"] = contestants.ours(network, "full", *at, 0, Path(weights, "c"))
-        made["reused"] = contestants.ours(network, strategy, *at, 1, Path(weights, "d"))
+        made["full"] = contestants.ours(scale.setting, network, "full", *at, 0, Path(weights, "c"))
+        made["reused"] = contestants.ours(scale.setting, network, strategy, *at, 1, Path(weights, "d"))
     seen = turns(made, scale.repetitions)
     said = [f"{statistics.median(seen['ours']):.0f} images/s", f"of ceiling {ratio(seen['ours'], seen['ceiling'])}"]
     said.append(f"bf16 / fp32 {ratio(seen['ours'], seen['fp32'])}")
@@ -105,10 +110,13 @@ def loops(network: str, strategy: str, scale: Scale, weights: str) -> Lines:
 def not_resident(network: str, scale: Scale, weights: str) -> Lines:
     """Yield the speed with images in the GPU's memory, fetched one batch ahead, and fetched when needed."""
     at = (network, "full", scale.size, "bf16", weights, 0)
-    made = {"resident": contestants.ours(*at, Path(weights, "e"))}
+    made = {"resident": contestants.ours(scale.setting, *at, Path(weights, "e"))}
     made["resident"]()  # places its images: the next ones find no room
     with room_for(0):
-        made |= {"ahead": contestants.ours(*at, Path(weights, "f")), "at once": contestants.ours(*at, Path(weights, "g"))}
+        made |= {
+            "ahead": contestants.ours(scale.setting, *at, Path(weights, "f")),
+            "at once": contestants.ours(scale.setting, *at, Path(weights, "g")),
+        }
         made["ahead"]()
         with never_ahead():
             made["at once"]()
@@ -124,12 +132,12 @@ def not_resident(network: str, scale: Scale, weights: str) -> Lines:
 
 def people_s(network: str, scale: Scale, weights: str) -> Lines:
     """Yield our loop against torchvision's transforms behind a DataLoader with one worker per processor, at most 16."""
-    contestants.WORKERS = min(os.cpu_count() or 1, 16)
+    setting = dataclasses.replace(scale.setting, workers=min(os.cpu_count() or 1, 16))
     at = (network, "full", scale.size)
-    made = {"ours": contestants.ours(*at, "bf16", weights, 0, Path(weights, "h")), "plain": contestants.plain(*at)}
+    made = {"ours": contestants.ours(setting, *at, "bf16", weights, 0, Path(weights, "h")), "plain": contestants.plain(setting, *at)}
     seen = turns(made, scale.repetitions)
     yield (
-        f"{network}, full: against the loop people write ({contestants.WORKERS} DataLoader workers, fp32)",
+        f"{network}, full: against the loop people write ({setting.workers} DataLoader workers, fp32)",
         f"{ratio(seen['ours'], seen['plain'])}; it trains on {statistics.median(seen['plain']):.0f} images/s",
     )
 
@@ -137,8 +145,11 @@ def people_s(network: str, scale: Scale, weights: str) -> Lines:
 def layouts(network: str, scale: Scale, weights: str) -> Lines:
     """Yield the arithmetic alone in the loop's memory layout, against contiguous memory and against a compiled step."""
     at = (network, "full", scale.size, "bf16", weights)
-    made = {"ceiling": contestants.ceiling(*at), "contiguous": contestants.ceiling(*at, layout=torch.contiguous_format)}
-    made["compiled"] = contestants.ceiling(*at, compiled=True)
+    made = {
+        "ceiling": contestants.ceiling(scale.setting, *at),
+        "contiguous": contestants.ceiling(scale.setting, *at, layout=torch.contiguous_format),
+    }
+    made["compiled"] = contestants.ceiling(scale.setting, *at, compiled=True)
     began = time.perf_counter()
     made["compiled"]()
     compiling = time.perf_counter() - began
@@ -262,7 +273,6 @@ def parts(scale: Scale, weights: str) -> list[tuple[str, Callable[[], Lines]]]:
 def measure(scale: Scale, weights: str) -> tuple[list[tuple[str, str]], bool]:
     """Return the rows, and True where every part ended in time."""
     began, rows, good = time.perf_counter(), list[tuple[str, str]](), True
-    contestants.IMAGES, contestants.BATCH = scale.images, scale.batch
     for network in scale.networks:
         torch.save(timm.create_model(timm_name(network)).state_dict(), Path(weights, f"{network}.pth"))
     for name, part in parts(scale, weights):

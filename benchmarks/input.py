@@ -12,15 +12,16 @@ import resource
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import timm
 import torch
 from PIL import Image
 
-from benchmarks import contestants
+from benchmarks import arguments, contestants
 from study.budget.cost import fastest_precision
 from study.datasets import open_dataset
 from study.datasets.cache import cores, decoded, pixels
@@ -63,78 +64,73 @@ def decoding(table: ImageTable, side: int, repetitions: int) -> dict[str, list[f
     return {"faster": [one[0] / all_[0] for one, all_ in pairs], "work": [all_[1] / one[1] for one, all_ in pairs]}
 
 
+def measure(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Return the images per second of each part, the model's measured in turns with the others'. The images are made in `folder`."""
+    folder_of_jpegs(folder / "images", args.images, args.side)
+    table = open_dataset(f"folder:{folder / 'images'}", splits="official", root=None)
+    side = round(args.size * 1.25)
+    began = time.perf_counter()
+    cached = pixels(table, side, folder / "cache")
+    decode = args.images / (time.perf_counter() - began)
+    many = decoding(table, side, args.repetitions)
+    torch.save(timm.create_model(timm_name(args.network)).state_dict(), folder / f"{args.network}.pth")
+    precision, _ = fastest_precision([args.network], args.size, str(folder))
+    setting = contestants.Setting(images=BATCH, batch=BATCH)
+    appetite = contestants.ceiling(setting, args.network, "full", args.size, precision, str(folder))
+    order = np.random.default_rng(0).permutation(args.images)
+
+    def read(k: int) -> torch.Tensor:
+        return torch.from_numpy(cached[order[k * BATCH : (k + 1) * BATCH]]).to(contestants.device())
+
+    def both(k: int) -> torch.Tensor:
+        rows, look = order[k * BATCH : (k + 1) * BATCH], {"mean": (0.5,) * 3, "std": (0.25,) * 3}
+        return augment(read(k), rows, policy=POLICIES["strong"], strength=1.0, seed=0, epoch=k, size=args.size, **look)
+
+    seen: dict[str, list[float]] = {"read": [], "read and augment": [], "model": []}
+    for step in (read, both):
+        rate(step, 2)
+    appetite()
+    for _ in range(args.repetitions):
+        for name, step in (("read", read), ("read and augment", both)):
+            seen[name].append(rate(step, args.images // BATCH))
+        seen["model"].append(appetite())
+    return {
+        "decode": decode,
+        "decode_all_cores": many,
+        **{k: statistics.median(v) for k, v in seen.items()},
+        "share_of_model_time": statistics.median(m / b for m, b in zip(seen["model"], seen["read and augment"], strict=True)),
+        "precision": precision,
+        "threads": torch.get_num_threads(),
+    }
+
+
+def lines(found: dict[str, Any], args: argparse.Namespace) -> Iterator[str]:
+    """Yield the table, line by line."""
+    yield f"{args.network} at {args.size} px, {found['precision']}, batch {BATCH}, {found['threads']} thread(s); images a second"
+    yield f"  decode JPEG of {args.side} px, resize, cache (once)   {found['decode']:10.0f}"
+    faster, work = ([statistics.median(v), min(v), max(v)] for v in (found["decode_all_cores"][k] for k in ("faster", "work")))
+    yield (
+        f"  decoded by {cores()} threads: {faster[0]:.2f} [{faster[1]:.2f}, {faster[2]:.2f}] times as fast as by one, "
+        f"for {work[0]:.2f} [{work[1]:.2f}, {work[2]:.2f}] of the processor's time"
+    )
+    yield from (f"  {k:45s}   {found[k]:10.0f}" for k in ("read", "read and augment", "model"))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    yield f"  read and augment take {found['share_of_model_time']:.1%} of the model's time; peak memory {peak:.2f} GB"
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = arguments.parser(__doc__, "--json")
     parser.add_argument("--network", default="efficientnet_b0")
     parser.add_argument("--size", type=int, default=96)
     parser.add_argument("--images", type=int, default=640)
     parser.add_argument("--side", type=int, default=256, help="of the JPEG files, pixels")
     parser.add_argument("--repetitions", type=int, default=5)
-    parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        folder_of_jpegs(folder / "images", args.images, args.side)
-        table = open_dataset(f"folder:{folder / 'images'}", splits="official", root=None)
-        side = round(args.size * 1.25)
-        began = time.perf_counter()
-        cached = pixels(table, side, folder / "cache")
-        decode = args.images / (time.perf_counter() - began)
-        many = decoding(table, side, args.repetitions)
-        torch.save(timm.create_model(timm_name(args.network)).state_dict(), folder / f"{args.network}.pth")
-        precision, _ = fastest_precision([args.network], args.size, str(folder))
-        contestants.BATCH = contestants.IMAGES = BATCH
-        appetite = contestants.ceiling(args.network, "full", args.size, precision, str(folder))
-        rng, batches = np.random.default_rng(0), args.images // BATCH
-        order = rng.permutation(args.images)
-        where = contestants.device()
-
-        def read(k: int) -> torch.Tensor:
-            rows = order[k * BATCH : (k + 1) * BATCH]
-            return torch.from_numpy(cached[rows]).to(where)
-
-        def both(k: int) -> torch.Tensor:
-            rows = order[k * BATCH : (k + 1) * BATCH]
-            return augment(
-                read(k), rows, policy=POLICIES["strong"], strength=1.0, seed=0, epoch=k, size=args.size, mean=(0.5,) * 3, std=(0.25,) * 3
-            )  # fmt: skip
-
-        seen: dict[str, list[float]] = {"read": [], "read and augment": [], "model": []}
-        for step in (read, both):
-            rate(step, 2)
-        appetite()
-        for _ in range(args.repetitions):
-            seen["read"].append(rate(read, batches))
-            seen["read and augment"].append(rate(both, batches))
-            seen["model"].append(appetite())
-    shown = {k: statistics.median(v) for k, v in seen.items()}
-    share = statistics.median(m / b for m, b in zip(seen["model"], seen["read and augment"], strict=True))
-    print(f"{args.network} at {args.size} px, {precision}, batch {BATCH}, {torch.get_num_threads()} thread(s); images a second")
-    print(f"  decode JPEG of {args.side} px, resize, cache (once)   {decode:10.0f}")
-    faster, work = ([statistics.median(v), min(v), max(v)] for v in (many["faster"], many["work"]))
-    print(
-        f"  decoded by {cores()} threads: {faster[0]:.2f} [{faster[1]:.2f}, {faster[2]:.2f}] times as fast as by one, "
-        f"for {work[0]:.2f} [{work[1]:.2f}, {work[2]:.2f}] of the processor's time"
-    )
-    for k, v in shown.items():
-        print(f"  {k:45s}   {v:10.0f}")
-    print(
-        f"  read and augment take {share:.1%} of the model's time; peak memory "
-        f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6:.2f} GB"
-    )
+    with tempfile.TemporaryDirectory() as folder:
+        found = measure(args, Path(folder))
+    print("\n".join(lines(found, args)))
     if args.json:
-        print(
-            json.dumps(
-                {
-                    "decode": decode,
-                    "decode_all_cores": many,
-                    **shown,
-                    "share_of_model_time": share,
-                    "precision": precision,
-                    "threads": torch.get_num_threads(),
-                }
-            )
-        )
+        print(json.dumps(found))
 
 
 if __name__ == "__main__":

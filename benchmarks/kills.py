@@ -18,7 +18,6 @@ rows must be the twin's, bit by bit (benchmarks/twins.py). The columns are:
 benchmarks/restore_kills.py applies the same kills to Ray's own restore.
 """
 
-import argparse
 import json
 import os
 import subprocess
@@ -34,6 +33,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks import arguments
 from benchmarks.starts import LEFT_S, MOMENTS, SILENT_S, Start
 from benchmarks.targets import TARGETS, Kind, Target
 from benchmarks.twins import Differences, differences
@@ -195,13 +195,12 @@ def table(rows: dict[str, Row]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = arguments.parser(__doc__, "--json")
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--targets", nargs="+", choices=TARGETS, default=list(TARGETS))
     parser.add_argument("--at-once", type=int, default=2, help="studies that run side by side")
     parser.add_argument("--minutes", type=float, default=120.0, help="no study is begun later")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     shares = sum(TARGETS[name].share for name in args.targets)
     wanted = {name: max(round(args.kills * TARGETS[name].share / shares), 1) for name in args.targets}

@@ -19,7 +19,7 @@ from typing import Any
 import timm
 import torch
 
-from benchmarks import contestants
+from benchmarks import arguments, contestants
 from study.budget.cost import fastest_precision
 from study.networks.weights import timm_name
 
@@ -47,18 +47,19 @@ def arithmetic(strategy: str, size: int, weights: str) -> tuple[tuple[str, int, 
 
 
 def measure(network: str, strategy: str, size: int, precision: str, weights: str, args: argparse.Namespace) -> dict[str, Any]:
+    setting = contestants.Setting(images=args.images, batch=args.batch, workers=args.workers)
     loops = {
-        "ours": contestants.ours(network, strategy, size, precision, weights, 0, Path(weights, "a")),
-        "ceiling": contestants.ceiling(network, strategy, size, precision, weights),
+        "ours": contestants.ours(setting, network, strategy, size, precision, weights, 0, Path(weights, "a")),
+        "ceiling": contestants.ceiling(setting, network, strategy, size, precision, weights),
     }
     if strategy != "full":
-        loops["full"] = contestants.ours(network, "full", size, precision, weights, 0, Path(weights, "c"))
-        loops["reused"] = contestants.ours(network, strategy, size, precision, weights, 1, Path(weights, "b"))
+        loops["full"] = contestants.ours(setting, network, "full", size, precision, weights, 0, Path(weights, "c"))
+        loops["reused"] = contestants.ours(setting, network, strategy, size, precision, weights, 1, Path(weights, "b"))
     if args.compile:
-        loops["compiled"] = contestants.ceiling(network, strategy, size, precision, weights, compiled=True)
+        loops["compiled"] = contestants.ceiling(setting, network, strategy, size, precision, weights, compiled=True)
     makers = {"plain": contestants.plain, "timm": contestants.timm_s, "lightning": contestants.lightning_s}
     for name in args.against:
-        loops[name] = makers[name](network, strategy, size)
+        loops[name] = makers[name](setting, network, strategy, size)
     for loop in loops.values():
         loop()  # warm up: the first epoch of the reusing loop fills the store, compilers compile
     seen: dict[str, list[float]] = {k: [] for k in loops}
@@ -87,22 +88,20 @@ def measure(network: str, strategy: str, size: int, precision: str, weights: str
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = arguments.parser(__doc__, "--json")
     parser.add_argument("--networks", nargs="+", default=["resnet50", "efficientnet_b0"])
     parser.add_argument("--strategies", nargs="+", default=["full", "partial", "linear_probe"])
     parser.add_argument("--sizes", nargs="+", type=int, default=[96])
     parser.add_argument("--precisions", nargs="+", default=["auto"], help="auto, fp32, bf16")
     parser.add_argument("--against", nargs="*", default=list(AGAINST), choices=AGAINST)
-    parser.add_argument("--images", type=int, default=contestants.IMAGES, help="an epoch")
-    parser.add_argument("--batch", type=int, default=contestants.BATCH)
-    parser.add_argument("--workers", type=int, default=contestants.WORKERS, help="DataLoader workers of the others")
+    parser.add_argument("--images", type=int, default=contestants.Setting.images, help="an epoch")
+    parser.add_argument("--batch", type=int, default=contestants.Setting.batch)
+    parser.add_argument("--workers", type=int, default=contestants.Setting.workers, help="DataLoader workers of the others")
     parser.add_argument("--compile", action="store_true", help="also the ceiling under torch.compile")
     parser.add_argument("--repetitions", type=int, default=5)
-    parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     if args.images % args.batch:
         parser.error(f"--images {args.images} must be a multiple of --batch {args.batch}: the ceiling takes whole batches only")
-    contestants.IMAGES, contestants.BATCH, contestants.WORKERS = args.images, args.batch, args.workers
     columns = ["of_ceiling", *(f"vs_{k if k != 'plain' else 'plain_loop'}" for k in args.against), "vs_full", "reused_vs_not"]
     columns += ["compiled_vs_ceiling"] if args.compile else []
     print(f"{'network':16s} {'strategy':12s}   px  precision  images/s  " + "  ".join(f"{c:18s}" for c in columns), flush=True)

@@ -7,12 +7,12 @@ and confirm runs start seed by seed. After: they start in the order of `study/se
 study itself.
 """
 
-import argparse
 import heapq
 import json
 from pathlib import Path
 from statistics import mean
 
+from benchmarks import arguments
 from study.conduct.after_search import controls
 from study.question.config import Cell
 from study.records import Ask, Stage, TrialResult
@@ -62,10 +62,9 @@ def _study_cells(ledger: Ledger) -> tuple[Cell, ...]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = arguments.parser(__doc__, "--json")
     parser.add_argument("study", type=Path, help="the folder of a study")
     parser.add_argument("--workers", type=int, nargs="+", default=[2, 4, 8])
-    parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     ledger, rows = Ledger(str(args.study.parent), args.study.name), []
     for stage in (Stage.SEARCH, Stage.CONFIRM):

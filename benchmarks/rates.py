@@ -14,7 +14,6 @@ RUNS.jsonl is continued where it was left, one line per training, the most expen
 import argparse
 import dataclasses
 import json
-import os
 import shutil
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,6 +21,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from benchmarks import arguments
 from study.datasets import open_dataset
 from study.question.config import Cell, Protocol, TrialConfig
 from study.question.naming import DataName
@@ -34,21 +34,16 @@ SIZES = (64, 128, 224)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--data", default=os.environ.get("STUDY_DATA"), help="folder that holds deepweeds/")
-    parser.add_argument("--weights", default=os.environ.get("STUDY_WEIGHTS"))
+    parser = arguments.parser(__doc__, "--data", "--weights", "--backbone", "--more", "--out")
     parser.add_argument("--datasets", nargs="*", default=["deepweeds"])
-    parser.add_argument("--more", nargs="*", default=[], metavar="FOLDER", help="folders of images, one a class, besides")
-    parser.add_argument("--backbone", default="efficientnet_lite0")
     parser.add_argument("--sizes", nargs="*", type=int, default=list(SIZES))
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--images", type=int, default=300, help="training images, at most")
-    parser.add_argument("--out", type=Path, required=True, help="file of finished trainings, filled up where it was left")
     parser.add_argument("--table", action="store_true", help="print what the file holds, and train nothing")
     args = parser.parse_args()
     if not args.table:
-        names = (*args.datasets, *(f"folder:{Path(f).resolve()}" for f in args.more))
+        names = arguments.datasets(args)
         for config in [config for size in args.sizes for name in names for config in configs(name, size, args)]:
             fill(config, args)
     print("\n".join(table(finished(args.out))))

@@ -7,13 +7,14 @@ process reports when the system made it, when our code began in it, and the cost
 seconds are the ones that a busy machine does not change.
 """
 
-import argparse
 import json
 import os
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
+
+from benchmarks import arguments
 
 IMPORTS = ("torch", "torch._dynamo", "torchvision", "timm", "study.run")
 """Imports in this order. torch._dynamo is loaded by torchvision.ops, and by the first optimizer of a process."""
@@ -77,10 +78,9 @@ def measure(trials: int, workers: int, folder: str) -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = arguments.parser(__doc__, "--json")
     parser.add_argument("--trials", type=int, default=2)
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         rows = measure(args.trials, args.workers, folder)

@@ -14,7 +14,6 @@ Then it may finish. The counts at the end are compared with the plan:
 The baseline is benchmarks/ray_restore.py: Tuner.restore, OptunaSearch in SQLite, MLflowLoggerCallback.
 """
 
-import argparse
 import json
 import os
 import subprocess
@@ -29,6 +28,7 @@ from typing import Any
 import numpy as np
 import psutil
 
+from benchmarks import arguments
 from study.records import Outcome
 from study.tracking.client import KEY
 from study.tracking.ledger import Ledger
@@ -142,13 +142,12 @@ def baseline(root: Path, trials: int, kills: Kills, env: dict[str, str]) -> dict
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = arguments.parser(__doc__, "--json")
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--trials", type=int, default=40)
     parser.add_argument("--earliest", type=float, default=10.0, help="seconds from a start to its kill, at least")
     parser.add_argument("--latest", type=float, default=60.0, help="and at most")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     kills = Kills(times=args.kills, earliest=args.earliest, latest=args.latest, seed=args.seed)
     out: dict[str, Any] = {}

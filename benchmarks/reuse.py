@@ -10,7 +10,6 @@ next trial, which finds the views stored. With two one-sided tests at 5 %, both 
 inside [-m, m].
 """
 
-import argparse
 import json
 import os
 import statistics
@@ -20,6 +19,7 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
+from benchmarks import arguments
 from study.question.config import Cell, Protocol, TrialConfig
 from study.question.which_epoch import kept_epoch
 from study.run import open_inputs
@@ -37,19 +37,18 @@ def trial(cell: Cell, protocol: Protocol, seed: int, data: Path) -> tuple[float,
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--data", default=os.environ.get("STUDY_DATA"), required="STUDY_DATA" not in os.environ)
+    parser = arguments.parser(__doc__, "--data", "--backbone", "--json")
     parser.add_argument("--datasets", nargs="+", default=["deepweeds", "fer2013"])
     parser.add_argument("--strategies", nargs="+", default=["linear_probe", "partial"])
-    parser.add_argument("--backbone", default="efficientnet_lite0")
     parser.add_argument("--size", type=int, default=64)
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--views", type=int, default=4)
     parser.add_argument("--seeds", type=int, default=12)
     parser.add_argument("--fraction", type=float, default=1.0, help="of the training images")
     parser.add_argument("--margin", type=float, default=0.5, help="points of macro-F1")
-    parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
+    if args.data is None:
+        parser.error("give --data FOLDER, or set STUDY_DATA")
     rows = []
     print(f"{args.backbone}, {args.size} px, {args.epochs} epochs, V = {args.views}, {args.seeds} seeds; macro-F1 in points")
     print("data       strategy       fresh   reused   difference [90 % interval]   within margin   seconds an epoch: fresh, reused, ratio")

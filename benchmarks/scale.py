@@ -5,7 +5,6 @@
 Everything except training is real: Optuna, the ledger on disk, and with --ray the whole of Ray Tune with reused actors.
 """
 
-import argparse
 import json
 import resource
 import tempfile
@@ -14,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks import arguments
 from study.console.signals import interruptible
 from study.question.config import Protocol, Study, grid
 from study.records import EpochRecord, Outcome, dumps
@@ -53,10 +53,9 @@ def trial_that_trains_nothing(config: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = arguments.parser(__doc__, "--json")
     parser.add_argument("--trials", type=int, default=1000)
     parser.add_argument("--ray", action="store_true")
-    parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     cells = grid(["digits", "mini_faces"], ["efficientnet_lite0"], ["partial", "full"])
     study = Study(

@@ -11,7 +11,6 @@ halving as in the product. `never stopped` counts the random trials at its start
 unbiased tuning curves (`Study.random_trials`): the more of them, the less there is to save.
 """
 
-import argparse
 import json
 import os
 import statistics
@@ -27,7 +26,7 @@ import numpy as np
 import optuna
 from optuna.pruners import SuccessiveHalvingPruner
 
-from benchmarks import plain_ray
+from benchmarks import arguments, plain_ray
 from study.question.config import Protocol, Study, TrialConfig, grid
 from study.question.which_epoch import kept_epoch
 from study.records import Ask, Outcome, dumps
@@ -148,14 +147,13 @@ def rules(scores: np.ndarray, random_trials: int, orders: int) -> list[dict[str,
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = arguments.parser(__doc__, "--json")
     parser.add_argument("--trials", type=int, default=24)
     parser.add_argument("--random", type=int, default=2, help="of them after the default one: drawn at random, never stopped")
     parser.add_argument("--epochs", type=int, default=27)
     parser.add_argument("--strategy", default="partial")
     parser.add_argument("--orders", type=int, default=200)
     parser.add_argument("--plain", action="store_true", help="also a Tuner over TorchTrainers: some ten seconds a trial more")
-    parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = Study(

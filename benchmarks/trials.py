@@ -7,7 +7,6 @@ TorchTrainer per trial (benchmarks/plain_ray.py). Each starts with an empty cach
 activations, and later ones find them. The times at which a trial was asked for and its first epoch began are read from the ledger.
 """
 
-import argparse
 import json
 import os
 import statistics
@@ -17,7 +16,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from benchmarks import plain_ray
+from benchmarks import arguments, plain_ray
 from study.tracking.ledger import Ledger
 
 STUDY = """
@@ -53,10 +52,9 @@ def through_plain_ray(configs: list[dict[str, Any]], workers: int) -> Rows:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = arguments.parser(__doc__, "--json")
     parser.add_argument("--trials", type=int, default=6, help="of ways with one worker; at least 2")
     parser.add_argument("--slow-trials", type=int, default=3, help="of ways that start processes for every trial; at least 2")
-    parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     if min(args.trials, args.slow_trials) < 2:
         parser.error("--trials and --slow-trials must be at least 2: a first trial and a later one")

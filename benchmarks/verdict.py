@@ -13,7 +13,6 @@ With --metric the default worlds of one split are judged by other metrics. The t
 is no former protocol.
 """
 
-import argparse
 import json
 import math
 from collections import defaultdict
@@ -28,6 +27,7 @@ from analysis.statistics.forecast import alpha_of_look, forecast
 from analysis.statistics.intervals import Estimate, difference, difference_interval, mean_estimate, share_interval
 from analysis.statistics.resampling import ImageUnits, image_units
 from analysis.statistics.scored_runs import Runs, join_folds, score_runs
+from benchmarks import arguments
 from benchmarks.verdict_before import OldPair, old_pairs, old_seeds_needed, old_verdicts
 from benchmarks.verdict_cases import Case, cases, measured_by
 from benchmarks.verdict_rules import rule_before, rules_now
@@ -249,12 +249,11 @@ def misses(row: dict[str, Any], wide: bool) -> list[str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = arguments.parser(__doc__, "--json")
     studies = "simulated studies a world; a rate's standard error is about 1 / (2 sqrt)"
     parser.add_argument("--studies", type=int, default=200, help=studies)
     parser.add_argument("--only", default="", help="worlds whose name contains this")
     parser.add_argument("--metric", nargs="+", default=[], help="the default worlds by other metrics, as --metric of a study has them")
-    parser.add_argument("--json", action="store_true", help="one object on the last line")
     args = parser.parse_args()
     chosen = [c for m in args.metric for c in measured_by(m)] if args.metric else [*cases()]
     found = table([c for c in chosen if args.only in c.name], args.studies)

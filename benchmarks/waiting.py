@@ -16,6 +16,8 @@ import sys
 import time
 from collections.abc import Iterator
 
+from benchmarks import arguments
+
 WAYS: dict[str, tuple[int, str]] = {"spinning, 2 threads": (2, ""), "PASSIVE, 2 threads": (2, "PASSIVE"), "1 thread": (1, "")}
 """Ways to wait by name: (threads, OMP_WAIT_POLICY), where "" leaves the variable unset."""
 LONGEST_S = 60  # of what keeps the machine busy: it ends by itself
@@ -88,13 +90,12 @@ def measure(args: argparse.Namespace, way: str, processes: int) -> dict[str, flo
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = arguments.parser(__doc__, "--json")
     parser.add_argument("--busy", type=int, nargs="+", default=[0, 8], help="other processes that compute")
     parser.add_argument("--network", default="efficientnet_lite0")
     parser.add_argument("--px", type=int, default=64)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--seconds", type=float, default=15)
-    parser.add_argument("--json", action="store_true")
     parser.add_argument("--child", choices=list(WAYS), help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.child:

@@ -8,11 +8,9 @@ The difference is paired by training. RUNS.jsonl is continued where it was left,
 images.
 """
 
-import argparse
 import dataclasses
 import io
 import json
-import os
 import shutil
 import time
 from collections.abc import Iterator, Sequence
@@ -22,6 +20,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
+from benchmarks import arguments
 from study.metrics import score
 from study.question.config import Cell, Protocol, TrialConfig
 from study.question.which_epoch import kept_epoch
@@ -34,21 +33,17 @@ FRACTION = {"fer2013": 0.2}  # of the training images, to be affordable
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--data", default=os.environ.get("STUDY_DATA"), help="folder that holds fer2013/ and deepweeds/")
+    parser = arguments.parser(__doc__, "--data", "--backbone", "--more", "--out")
     parser.add_argument("--datasets", nargs="*", default=["deepweeds", "fer2013"])
-    parser.add_argument("--more", nargs="*", default=[], metavar="FOLDER", help="folders of images, one a class, besides")
     parser.add_argument("--strategies", nargs="+", default=["partial", "full"])
-    parser.add_argument("--backbone", default="efficientnet_lite0")
     parser.add_argument("--size", type=int, default=64, help="pixels")
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--out", type=Path, required=True, help="file of finished trainings, filled up where it was left")
     args = parser.parse_args()
     protocol = Protocol(max_epochs=args.epochs, image_size=args.size, train_eval_images=32)
     cells = [
         Cell(dataset=dataset, backbone=args.backbone, strategy=strategy, train_fraction=FRACTION.get(dataset, 1.0))
-        for dataset in (*args.datasets, *(f"folder:{Path(f).resolve()}" for f in args.more))
+        for dataset in arguments.datasets(args)
         for strategy in args.strategies
     ]
     wanted = {(c.id, seed): TrialConfig.default(c, protocol, seed) for seed in range(args.seeds) for c in cells}
