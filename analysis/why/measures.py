@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 
 from analysis.data.frames import Frames
+from study.question.studies import EVERY_MEASURE
 
-MEASURED = ("cka", "reprobe", "forgetting", "way_back", "background", "copies", "corruptions", "calibration")
+MEASURED = tuple(name for name in EVERY_MEASURE if name != "predictions")
 """The measurements that this package reads, by the names that study.measure gives them."""
 SATURATED = 0.05  # both strategies' agreement below it: two zeros say nothing
 

@@ -52,32 +52,33 @@ def run(
     while True:
         before = conductor.events
         if resources.share_gpus:
-            share = gpu_share(conductor.ledger.results().values()) or 1.0
-            driver.resources = dataclasses.replace(resources, gpus_per_trial=share)
-            print(f"GPUs: a trial takes {share:g} of one" + (", and the first of every cell is measured" if measuring else ""), flush=True)
+            driver.share_gpus(measuring)
         said = _round(driver, min(total, conductor.cells) if measuring else total, driver.resources.fit(cluster.nodes))
-        if driver.failure is not None:
-            raise driver.failure
-        if driver.problem:
-            raise EnvironmentProblem(driver.problem)
+        driver.check()
         if interrupted.is_set():
             return
-        if not (conductor.running or said):
-            if not measuring:
-                return
+        if conductor.running or said:  # it broke off
+            require_head()
+            _end_those_without_memory(driver, said, deaths)
+            stuck = 0 if conductor.events > before else stuck + 1
+            if stuck > MAX_FAILURES:
+                raise EnvironmentProblem(f"Ray Tune breaks off again and again: {_first_line(said)}; run the same command again.")
+            conductor.ask_again()
+        elif measuring:  # the first of every cell has ended
             measuring = False
-            continue
-        require_head()
-        for ask in list(conductor.running.values()):
-            if out_of_memory(said) and _worker_of(Folder(places(ask).folder)) in said:
-                mark_out_of_memory(Folder(places(ask).folder))
-                deaths[ask.trial_id] += 1
-            if deaths[ask.trial_id] > MAX_FAILURES:
-                conductor.end(ask.trial_id, Outcome.FAILED, "out of memory, with half the batch at a time too")
-        stuck = 0 if conductor.events > before else stuck + 1
-        if stuck > MAX_FAILURES:
-            raise EnvironmentProblem(f"Ray Tune breaks off again and again: {_first_line(said)}; run the same command again.")
-        conductor.ask_again()
+        else:
+            return
+
+
+def _end_those_without_memory(driver: "_Driver", said: str, deaths: Counter[str]) -> None:
+    """Mark trials whose workers died for lack of memory, so that they go on with half the batch; end those that died so too often."""
+    for ask in list(driver.conductor.running.values()):
+        folder = Folder(driver.places(ask).folder)
+        if out_of_memory(said) and _worker_of(folder) in said:
+            mark_out_of_memory(folder)
+            deaths[ask.trial_id] += 1
+        if deaths[ask.trial_id] > MAX_FAILURES:
+            driver.conductor.end(ask.trial_id, Outcome.FAILED, "out of memory, with half the batch at a time too")
 
 
 def _round(driver: "_Driver", total: int, at_once: int) -> str:
@@ -143,6 +144,19 @@ class _Driver:
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
+
+    def share_gpus(self, measuring: bool) -> None:
+        """Give each trial the share of a GPU that the measured memory of those before allows; a whole one where none was measured."""
+        share = gpu_share(self.conductor.ledger.results().values()) or 1.0
+        self.resources = dataclasses.replace(self.resources, gpus_per_trial=share)
+        print(f"GPUs: a trial takes {share:g} of one" + (", and the first of every cell is measured" if measuring else ""), flush=True)
+
+    def check(self) -> None:
+        """Raise what ended a round: an error of ours, or EnvironmentProblem for one of the machine's."""
+        if self.failure is not None:
+            raise self.failure
+        if self.problem:
+            raise EnvironmentProblem(self.problem)
 
     def break_off(self, problem: str) -> None:
         """Break off from another thread, since Tune may wait for long before it calls again."""
