@@ -1,7 +1,7 @@
 """Reading of a ledger folder, or of an MLflow server, into the same frames."""
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -17,7 +17,7 @@ from study.canonical import restore
 from study.errors import ConfigError
 from study.question.config import Cell, Recipe, Study, TrialConfig
 from study.records import Ask, TrialResult
-from study.search.confirmed import factors_of, planned
+from study.search.confirmed import Chosen, factors_of, planned
 from study.space import domains
 from study.storage.options import server_and_study
 from study.strategies import EVERY
@@ -48,6 +48,7 @@ def load(source: str | Ledger, study: str | None = None, cache: Path | None = No
             if result.val:
                 confusion[ask.trial_id] = np.array(result.val.confusion)
     selection = ledger.selection() or {"chosen": {}, "rule": ""}
+    confirmed, budgets = ledger.confirmed_trials(), ledger.budgets()
     frames = Frames(
         study=question,
         facts=ledger.facts(),
@@ -60,9 +61,9 @@ def load(source: str | Ledger, study: str | None = None, cache: Path | None = No
         labelled=ledger.labelled(),
         amendments=ledger.amendments(),
         chosen={cell: ask.trial_id for cell, ask in ledger.winners().items()},
-        confirmed_trials=ledger.confirmed_trials(),
-        planned=_planned(ledger, question),
-        budgets=ledger.budgets(),
+        confirmed_trials=confirmed,
+        planned=_planned(ledger, question, confirmed, budgets),
+        budgets=budgets,
         rule=selection["rule"],
         data_report=ledger.data_report(),
         ledger=ledger,
@@ -71,13 +72,12 @@ def load(source: str | Ledger, study: str | None = None, cache: Path | None = No
     return replace(frames, checked=checked(frames))
 
 
-def _planned(ledger: Ledger, study: Study) -> dict[str, list[str]]:
-    """Return by cell the ids of the confirm runs that count for it."""
-    chosen = ledger.confirmed_trials()
+def _planned(ledger: Ledger, study: Study, chosen: Chosen, budgets: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
+    """By cell, the ids of the confirm runs that speak for it."""
     known = {t: ask for own in chosen.values() for t in own if t and (ask := ledger.ask(t)) is not None}
     winners = {cell: [TrialConfig.from_dict(known[t].config) if t in known else None for t in own] for cell, own in chosen.items()}
     found: dict[str, list[str]] = {cell: [] for cell in chosen}
-    for cell, _, config in planned(study, winners, factors_of(study, ledger.budgets(), chosen)):
+    for cell, _, config in planned(study, winners, factors_of(study, budgets, chosen)):
         found[cell].append(config.id)
     return found
 

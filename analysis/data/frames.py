@@ -1,9 +1,9 @@
 """Data frames of a study: one row per trial, one row per epoch, predictions and measurements by trial."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
-from typing import Any
+from functools import cached_property, wraps
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import pandas as pd
@@ -19,6 +19,22 @@ from study.search.confirmed import factors_of
 from study.space import Choice, Log
 from study.strategies import LINES, Features
 from study.tracking.ledger import Ledger
+
+T = TypeVar("T")
+
+
+def once(method: "Callable[[Frames], T]") -> "Callable[[Frames], T]":
+    """A method that computes when it is first called: what it gives is the same for all who ask, and none of them changes it."""
+    name = f"_{method.__name__}"
+
+    @wraps(method)
+    def known(frames: "Frames") -> T:
+        if name not in frames.__dict__:
+            frames.__dict__[name] = method(frames)
+        return cast(T, frames.__dict__[name])
+
+    return known
+
 
 CONFIRMING = ("confirm", "budget")
 """Stages whose runs may count in a verdict: a run of the budget check may be a confirm run of the longer budget."""
@@ -99,6 +115,7 @@ class Frames:
         by_cell = {r["cell"]: self.question_of(self.cells[r["cell"]]) if r["cell"] in self.cells else Question.of(r) for r in first}
         return [by_cell[name] for name in trials["cell"]]
 
+    @once
     def scored(self) -> pd.DataFrame:
         """Return the search trials that have a score, in the order of asking, with their question."""
         t, objective = self.trials, self.scored_by.recorded
@@ -126,6 +143,7 @@ class Frames:
                 cells[name] = cells.get(name, 0) + 1
         return {name: scales[name] for name in sorted(scales, key=lambda n: -cells[n])}
 
+    @once
     def confirmed(self) -> pd.DataFrame:
         """Return the completed confirm runs that count for their cells at present, and the lines to beat, one row per question they
         stand for.
@@ -155,6 +173,7 @@ class Frames:
         """Return the study's cells of a question."""
         return [c for c in self.study.cells if self.question_of(c) == question]
 
+    @once
     def at_largest(self) -> pd.DataFrame:
         """Return the trained runs of `confirmed` at the largest size of each data set, with a column `question`.
 
@@ -175,6 +194,7 @@ class Frames:
             largest[q.base] = max(q, largest.get(q.base, q), key=lambda own: own.size)
         return runs[[largest[q.base] == q for q in runs["question"]]]
 
+    @once
     def training_images(self) -> dict[Question, float]:
         """Return by question the number of training images that its confirm runs saw, the median where folds differ."""
         done = self.confirmed()

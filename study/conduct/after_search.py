@@ -18,14 +18,16 @@ Run = tuple[str, int, Origin, TrialConfig]
 """A run to ask for: its cell, which one of the cell's it is, why it is asked for, and its configuration."""
 
 
-def confirm_asks(study: Study, ledger: Ledger, chosen: Chosen, factors: Mapping[str, int] | None = None) -> list[Ask]:
+def confirm_asks(
+    study: Study, ledger: Ledger, chosen: Chosen, factors: Mapping[str, int] | None = None, known: Mapping[str, Ask] | None = None
+) -> list[Ask]:
     """Return the chosen configurations of every cell again, with seeds on which nothing was tuned: the runs that verdicts rest on.
 
     The seeds are the same for every cell, so runs pair up. `chosen`: by cell, one trial, or the winner of each of R independent searches:
     confirm run k trains the winner of search k mod R, and is left out where that search found none. `factors`: by cell, times the study's
-    epochs; by default those that were decided.
+    epochs; by default those that were decided. `known`: the ledger's asks by id, where they were read already.
     """
-    known = {a.trial_id: a for a in ledger.asks()}
+    known = {a.trial_id: a for a in ledger.asks()} if known is None else known
     factors = factors_of(study, ledger.budgets(), chosen) if factors is None else factors
     if lost := [t for own in chosen.values() for t in own if t and t not in known]:
         raise EnvironmentProblem(
@@ -37,12 +39,15 @@ def confirm_asks(study: Study, ledger: Ledger, chosen: Chosen, factors: Mapping[
     return asks_of(runs, Stage.CONFIRM, known, next_sequence(known.values()))
 
 
-def check_asks(study: Study, ledger: Ledger, chosen: Chosen, rounds: Mapping[str, Round]) -> list[Ask]:
+def check_asks(
+    study: Study, ledger: Ledger, chosen: Chosen, rounds: Mapping[str, Round], known: Mapping[str, Ask] | None = None
+) -> list[Ask]:
     """Return for every cell of `rounds` the best of its winners with more epochs and the seed of its search's first confirm run.
 
     Where the question is then confirmed at that budget, this is the confirm run.
     """
-    known, best = {a.trial_id: a for a in ledger.asks()}, (ledger.selection() or {"chosen": {}})["chosen"]
+    known = {a.trial_id: a for a in ledger.asks()} if known is None else known
+    best = (ledger.selection() or {"chosen": {}})["chosen"]
     runs: list[Run] = []
     for cell, part in rounds.items():
         number = checked_number(chosen[cell], best.get(cell, ""))

@@ -16,7 +16,7 @@ from study.console.progress import Names, Watch, warn
 from study.console.signals import Interrupted
 from study.measure import opens_test
 from study.question.config import Study, TrialConfig
-from study.records import Ask, Origin, Outcome, Stage
+from study.records import Ask, Origin, Outcome, Stage, TrialResult
 from study.search.conductor import Conductor
 from study.search.confirmed import Chosen, checks, factors_of, next_round, record_of
 from study.search.optuna_cells import SearchPlan
@@ -72,9 +72,10 @@ class Executor:
 
 
 def remaining(study: Study, ledger: Ledger) -> Remaining:
-    """Return the work left for all stages, and the cost of each cell's trials so far. A longer confirmation counts once it is decided
-    on."""
-    p, done, runs = study.protocol, ended(study, ledger), study.confirm_seeds
+    """What all stages still have to do, and what each cell's trials took so far. Of a longer confirmation nothing is known before it is
+    decided on."""
+    asks, results = {a.trial_id: a for a in ledger.asks()}, ledger.results()
+    p, done, runs = study.protocol, ended(study, ledger, asks, results), study.confirm_seeds
     found, factors = (
         Remaining(max_epochs=p.max_epochs, image_size=p.image_size),
         factors_of(study, ledger.budgets(), ledger.confirmed_trials()),
@@ -91,7 +92,6 @@ def remaining(study: Study, ledger: Ledger) -> Remaining:
         found.todo[cell.id, study.budget_check * size] += checks(study, cell) - done[cell.id, Stage.BUDGET]
         for control in controls() if "controls" in study.explain else ():
             found.todo[dataclasses.replace(cell, strategy=control).id, whole] = runs
-    asks, results = {a.trial_id: a for a in ledger.asks()}, ledger.results()
     for trial_id in results.keys() & {k for k, ask in asks.items() if ask.origin is not Origin.LINE}:
         ask, result = asks[trial_id], results[trial_id]
         found.measured(ask.cell, result.seconds, result.epochs * pixels(ask, p.image_size))
@@ -172,20 +172,23 @@ def choose(ledger: Ledger, searches: int = 1) -> dict[str, list[str]]:
     return by_search
 
 
-def ended(study: Study, ledger: Ledger) -> Counter[tuple[str, Stage]]:
+def ended(
+    study: Study, ledger: Ledger, asks: Mapping[str, Ask] | None = None, results: Mapping[str, TrialResult] | None = None
+) -> Counter[tuple[str, Stage]]:
     """Return by cell and stage the number of planned trials that have ended for certain.
 
     Confirm runs of an earlier choice do not count, and an extended search may choose again. One budget check for each cell is
     planned; more only where the question moves on.
     """
-    results, chosen, budgets = ledger.results(), ledger.confirmed_trials(), ledger.budgets()
-    found = Counter((a.cell, a.stage) for a in ledger.asks(Stage.SEARCH) if a.trial_id in results)
+    results, chosen, budgets = ledger.results() if results is None else results, ledger.confirmed_trials(), ledger.budgets()
+    asks = {a.trial_id: a for a in ledger.asks()} if asks is None else asks
+    found = Counter[tuple[str, Stage]]((a.cell, a.stage) for a in asks.values() if a.stage is Stage.SEARCH and a.trial_id in results)
     searched = {cell for cell in chosen if found[cell, Stage.SEARCH] >= study.trials}
-    for ask in confirm_asks(study, ledger, chosen):
+    for ask in confirm_asks(study, ledger, chosen, known=asks):
         found[ask.cell, Stage.CONFIRM] += ask.trial_id in results and ask.cell in searched
     cells = {c.id: c for c in study.cells}
     rounds = {cell: next_round(study, cells[cell], record_of(study, budgets, chosen, cell)) for cell in chosen if cell in cells}
-    for ask in check_asks(study, ledger, chosen, {cell: part for cell, part in rounds.items() if part is not None}):
+    for ask in check_asks(study, ledger, chosen, {cell: part for cell, part in rounds.items() if part is not None}, known=asks):
         found[ask.cell, Stage.BUDGET] += ask.trial_id in results and ask.cell in searched
     for cell in searched & rounds.keys():
         found[cell, Stage.BUDGET] += checks(study, cells[cell]) and rounds[cell] is None  # settled
