@@ -116,7 +116,7 @@ def main() -> None:
     rows = []
     for number, asked in InOrder.asked.values():
         lines = Path(given[number]["folder"], "seen.jsonl").read_text().splitlines()
-        records = [EpochRecord.from_dict(json.loads(line)) for line in lines]
+        records = [EpochRecord.from_json(line) for line in lines]
         kept = kept_epoch(TrialConfig.from_dict(given[number]["config"]).protocol, records)
         assert kept is not None
         rows.append({

@@ -1,7 +1,6 @@
 """A driver of Ray Tune by a plan: Tune asks our searcher for trials and our scheduler for stops."""
 
 import dataclasses
-import json
 import logging
 import threading
 from collections import Counter
@@ -240,7 +239,7 @@ class _Scheduler(FIFOScheduler):
         if "record" not in result or result.get("outcome"):
             return TrialScheduler.CONTINUE  # the last report: how it ended
         try:
-            stop = self._driver.conductor.epoch(trial_id, EpochRecord.from_dict(json.loads(result["record"])))
+            stop = self._driver.conductor.epoch(trial_id, EpochRecord.from_json(result["record"]))
         except EnvironmentProblem as error:
             self._driver.problem, stop = str(error), True
         except (Exception, SystemExit) as error:
