@@ -223,13 +223,12 @@ def verdict_again(ledger: Ledger, replays: Sequence[Replay], scratch: Path) -> l
 
 
 def _together(scratch: Path) -> Path:
-    """Return the first worker's folder, for all workers under torchrun."""
-    import torch
+    """Under torchrun: the first worker's folder, for all of them."""
     import torch.distributed as dist
 
-    if torch.cuda.is_available():
-        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
-    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    from study.training.distributed import connect
+
+    connect()
     shared: list[Path | None] = [scratch]
     dist.broadcast_object_list(shared)
     return shared[0] or scratch

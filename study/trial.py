@@ -54,12 +54,11 @@ def _workers(distributed: bool) -> Iterator[bool]:
     if not distributed:
         yield True
         return
-    import torch
     import torch.distributed as dist
 
-    if torch.cuda.is_available():
-        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
-    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    from study.training.distributed import connect
+
+    connect()
     try:
         yield dist.get_rank() == 0
     finally:

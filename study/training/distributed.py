@@ -1,9 +1,18 @@
-"""Helpers that serve one worker or several. A process group, if there is one, was made by the caller (Ray Train, torchrun)."""
+"""Several workers or one: the same code. A process group, if there is one, was made by the caller (Ray Train, or `connect` under torchrun)."""
+
+import os
 
 import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+
+
+def connect() -> None:
+    """Joins the processes that torchrun started, each with a GPU of its own where there are some."""
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
+    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
 
 
 def rank() -> int:
@@ -15,12 +24,12 @@ def world() -> int:
 
 
 def shard(items: np.ndarray) -> np.ndarray:
-    """Return every world-th item. Unlike in DistributedSampler nothing is padded, so no image counts twice."""
+    """Every world-th item: unlike DistributedSampler nothing is padded, so no image counts twice."""
     return items[rank() :: world()]
 
 
 def gather_rows(rows: Tensor, total: int) -> np.ndarray:
-    """Return the shards of a [total, C] tensor put together again, in order, on every worker."""
+    """Puts the shards of a [total, C] tensor together again, in order, on every worker."""
     if world() == 1:
         return rows.float().cpu().numpy()
     most = -(-total // world())
@@ -33,7 +42,7 @@ def gather_rows(rows: Tensor, total: int) -> np.ndarray:
 
 
 def mean(value: Tensor) -> Tensor:
-    """Average the value over workers, in place, and return it."""
+    """Averaged over workers, in place."""
     if world() > 1:
         dist.all_reduce(value)
         value /= world()
@@ -41,7 +50,7 @@ def mean(value: Tensor) -> Tensor:
 
 
 def each(value: float, device: torch.device) -> list[float]:
-    """Return one number of every worker, by rank."""
+    """One number of every worker, by rank."""
     values = torch.zeros(world(), dtype=torch.float64, device=device)
     values[rank()] = value
     if world() > 1:
@@ -50,7 +59,7 @@ def each(value: float, device: torch.device) -> list[float]:
 
 
 def broadcast_buffers(module: nn.Module) -> None:
-    """Copy worker 0's batch-norm statistics to all workers; they differ after the last step."""
+    """Batch-norm statistics differ between workers after their last step; worker 0's are kept."""
     if world() > 1:
         for buffer in module.buffers():
             dist.broadcast(buffer, 0)
