@@ -10,6 +10,7 @@ import typing
 from dataclasses import dataclass
 from typing import Any
 
+from study.console.text import brief
 from study.errors import ConfigError
 
 
@@ -31,14 +32,14 @@ class Bound:
         if isinstance(value, bool) or not isinstance(value, int if self.whole else int | float):
             kind = "int" if self.whole else "float"
             plain = f"; write {kind}(...), a number of Python's" if type(value).__module__ == "numpy" else ""
-            return f"{name} must be {self.rule}, not {_shown(value)}{plain}."
+            return f"{name} must be {self.rule}, not {brief(value)}{plain}."
         above = value > self.low if self.open_low else value >= self.low
         below = value < self.high if self.open_high else value <= self.high
         if above and below and (self.infinite or value < math.inf):
             return ""
         if above and not below and value < math.inf and self.high > 100:
-            return f"{name} must be at most {self.high:,.10g}{self.unit}, not {_shown(value)}."
-        return f"{name} must be {self.rule}, not {_shown(value)}."
+            return f"{name} must be at most {self.high:,.10g}{self.unit}, not {brief(value)}."
+        return f"{name} must be {self.rule}, not {brief(value)}."
 
     @property
     def rule(self) -> str:
@@ -49,11 +50,6 @@ class Bound:
         if self.whole:
             return f"a whole number {f'from {self.low} to {self.high}' if self.high <= 100 else f'>= {self.low}'}{self.unit}{note}"
         return f"{'' if self.infinite else 'finite and '}{'>' if self.open_low else '>='} {self.low:g}{self.unit}{note}"
-
-
-def _shown(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def whole(low: int, high: int, unit: str = "", note: str = "") -> Bound:
@@ -147,11 +143,11 @@ def check_types(value: Any) -> None:
     for name, kind, several in _typed(value.__class__):
         given = getattr(value, name)
         if several and not isinstance(given, tuple | list):
-            raise ConfigError(f"{name} must be a tuple, not {_shown(given)}.")
+            raise ConfigError(f"{name} must be a tuple, not {brief(given)}.")
         for one in given if several else (given,):
             if not isinstance(one, kind):
                 raise ConfigError(
-                    f"{name} must be {f'of {kind.__name__}s' if several else KINDS.get(kind, f'a {kind.__name__}')}, not {_shown(one)}."
+                    f"{name} must be {f'of {kind.__name__}s' if several else KINDS.get(kind, f'a {kind.__name__}')}, not {brief(one)}."
                 )
 
 

@@ -84,4 +84,9 @@ def _has_default(field: "dataclasses.Field[Any]") -> bool:
 def _meant_before(field: "dataclasses.Field[Any]") -> Any:
     if BEFORE in field.metadata:
         return field.metadata[BEFORE]
+    return default_of(field)
+
+
+def default_of(field: "dataclasses.Field[Any]") -> Any:
+    """What the field holds where nothing is said."""
     return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()

@@ -107,18 +107,14 @@ def measured_path(ledger: Ledger, trial_id: str, name: str) -> str:
     return ledger.trial_folder(trial_id).shown(f"measured/{name}.parquet")
 
 
-def _is_text(kind: pa.DataType) -> bool:
-    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
-
-
 def _is_row_of_numbers(kind: pa.DataType) -> bool:
     lists = (pa.types.is_fixed_size_list, pa.types.is_list, pa.types.is_large_list)
     return any(fits(kind) for fits in lists) and pa.types.is_floating(kind.value_type)
 
 
 COLUMNS: dict[str, tuple[Callable[[pa.DataType], bool], str]] = {
-    "split": (_is_text, "texts"),
-    "image": (_is_text, "texts"),
+    "split": (parquet.is_text, "texts"),
+    "image": (parquet.is_text, "texts"),
     "label": (pa.types.is_integer, "whole numbers"),
     "group": (pa.types.is_integer, "whole numbers"),
     "logits": (_is_row_of_numbers, "rows of numbers"),

@@ -16,7 +16,6 @@ from analysis.verdict import Findings
 from study.scoring.metric import Metric
 
 NEIGHBOURS = 1.5  # times as much: numbers of stars that are closer would cover one another
-ONE_SIZE = IMAGES.one_place
 
 
 def title(axis: Axis) -> str:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from analysis.data.frames import Checked, Frames
 from analysis.data.question import Question
+from study.console.text import joined
 from study.scoring.metric import Metric
 from study.search.confirmed import record_of
 
@@ -156,11 +157,6 @@ def _line(question: Question, epochs: int, against: int, parts: list[Longer], me
     elif confirmed >= epochs:
         text += f"So all were confirmed at {at}" if confirmed == epochs else "So all were trained longer"
     else:
-        text += f"{_and(gaining)} would gain by longer training, but all were confirmed at {at}, as this study may not be longer"
+        text += f"{joined(gaining)} would gain by longer training, but all were confirmed at {at}, as this study may not be longer"
     falls = [p.strategy for p in parts if p.falls]
-    return text + (f". The score of {_and(falls)} falls with longer training" if falls else "")
-
-
-def _and(names: list[str]) -> str:
-    *first, last = names
-    return f"{', '.join(first)} and {last}" if first else last
+    return text + (f". The score of {joined(falls)} falls with longer training" if falls else "")

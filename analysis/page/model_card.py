@@ -1,6 +1,5 @@
 """MODEL_CARD.md of a pick: the facts that a stranger must know before using the network, all read from the ledger."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -13,6 +12,7 @@ from analysis.findings.pick import Pick, Score, gained, points
 from analysis.findings.sets import known_sets
 from analysis.statistics import resampling as st
 from analysis.verdict import Findings
+from study.console.text import markdown
 from study.inference.softmax import sigmoid
 from study.metrics import class_scores, f1
 from study.metrics import counts as counts_of
@@ -32,7 +32,7 @@ def model_card(frames: Frames, found: Findings, pick: Pick, licence: str = "") -
         "Limits": _limits(frames, found, pick),
         "Licence": [licence or "The licence of the pretrained weights is not known here; ask whoever published them.", _own_licence()],
     }
-    lines = [f"# {_plain(pick.of)}: {pick.cell.backbone}, {pick.cell.strategy}", ""]
+    lines = [f"# {markdown(pick.of)}: {pick.cell.backbone}, {pick.cell.strategy}", ""]
     for title, body in sections.items():
         lines += [f"## {title}", "", *body, ""]
     return "\n".join(lines)
@@ -42,16 +42,16 @@ def _what(frames: Frames, p: Pick) -> list[str]:
     names = frames.classes.get(p.cell.id, [])
     size = _protocol(frames, p).image_size
     if p.delivered:
-        chosen = f"Chosen so: {_plain(p.reason)}; its settings and its number of epochs by validation. No test score chose it."
+        chosen = f"Chosen so: {markdown(p.reason)}; its settings and its number of epochs by validation. No test score chose it."
     else:
-        chosen = f"Chosen so: {_plain(p.reason or 'named by its cell')}; " + (
+        chosen = f"Chosen so: {markdown(p.reason or 'named by its cell')}; " + (
             "of its confirm runs the one with the best validation " + f"{p.metric.words}."
             if p.confirmed
             else "the search's winner, not confirmed."
         )
         chosen += " No test score chose it."
     return [
-        f"An image classifier of {len(names)} classes ({', '.join(map(_plain, names))}): {p.cell.backbone}, pretrained, fine-tuned as "
+        f"An image classifier of {len(names)} classes ({', '.join(map(markdown, names))}): {p.cell.backbone}, pretrained, fine-tuned as "
         f"`{p.cell.strategy}`, {size} x {size} pixels. Trial `{p.trial}` of the study `{frames.study.name}`.",
         "",
         chosen,
@@ -69,12 +69,12 @@ def _protocol(frames: Frames, p: Pick) -> Protocol:
 
 def _data(frames: Frames, p: Pick) -> list[str]:
     report = frames.data_report.get(p.cell.data.key) or {}
-    out = [f"{_plain(p.of)}: {_plain(str(report.get('form', 'no report of the data is kept')))}.", ""]
+    out = [f"{markdown(p.of)}: {markdown(str(report.get('form', 'no report of the data is kept')))}.", ""]
     counts = report.get("counts")
     totals = report.get("split_images") or {}
     if counts:
         out += [
-            "| images | " + " | ".join(map(_plain, report["classes"])) + " | all |",
+            "| images | " + " | ".join(map(markdown, report["classes"])) + " | all |",
             "| --- |" + " ---: |" * (len(report["classes"]) + 1),
         ]
         out += [f"| {split} | " + " | ".join(map(str, n)) + f" | {totals.get(split, sum(n))} |" for split, n in counts.items()]
@@ -83,7 +83,7 @@ def _data(frames: Frames, p: Pick) -> list[str]:
         out += [f"Trained on {p.cell.train_fraction:.0%} of the training images{' and all validation images' if p.delivered else ''}.", ""]
     elif p.delivered:
         out += ["Trained on the training images and the validation images.", ""]
-    return out + [f"- {_plain(w)}" for w in report.get("warnings", [])]
+    return out + [f"- {markdown(w)}" for w in report.get("warnings", [])]
 
 
 def _training(frames: Frames, p: Pick) -> list[str]:
@@ -93,14 +93,13 @@ def _training(frames: Frames, p: Pick) -> list[str]:
     return [
         f"- Settings: {p.shown_settings}; seed {p.seed}, the network of epoch {p.epoch} of {q.max_epochs} ({IN_WORDS[q.keep]})"
         + (f", trained on {p.delivered.images:,} images." if p.delivered else "."),
-        *([f"- Epochs: {_plain(p.delivered.tried)}."] if p.delivered and p.delivered.tried else []),
-        *([f"- {_plain(p.outdated[0].upper() + p.outdated[1:])}."] if p.outdated else []),
-        f"- Protocol: batch {q.batch_size}, {q.optimizer}, {q.precision}, batch norm `{q.batch_norm}`; the settings are the "
-        f"best of {s.trials} "
+        *([f"- Epochs: {markdown(p.delivered.tried)}."] if p.delivered and p.delivered.tried else []),
+        *([f"- {markdown(p.outdated[0].upper() + p.outdated[1:])}."] if p.outdated else []),
+        f"- Protocol: batch {q.batch_size}, {q.optimizer}, {q.precision}, batch norm `{q.batch_norm}`; the settings are the best of {s.trials} "
         f"trials on validation; selected by {frames.rule or 'no rule yet'}.",
-        f"- Pretrained weights: {_plain(str(facts.get('weights', 'unknown')))}, sha256 `{facts.get('weights_sha256', 'unknown')}`.",
+        f"- Pretrained weights: {markdown(str(facts.get('weights', 'unknown')))}, sha256 `{facts.get('weights_sha256', 'unknown')}`.",
         f"- {facts.get('trained_parameters', 0):,} of {facts.get('parameters', 0):,} parameters were trained, in "
-        f"{result.seconds if result else 0:.0f} s on {_plain(result.device if result else '')}.",
+        f"{result.seconds if result else 0:.0f} s on {markdown(result.device if result else '')}.",
         f"- Code: commit `{frames.facts.get('commit', 'unknown')}`; repeat it with `{_code(frames.facts.get('command', 'unknown'))}`.",
     ]
 
@@ -183,12 +182,12 @@ def _classes(frames: Frames, p: Pick) -> list[str]:
     for k in known:
         wrong = counts[k].copy()
         wrong[k] = 0
-        other = f"{_plain(names[int(wrong.argmax())])} ({int(wrong.max())})" if wrong.any() else ""
+        other = f"{markdown(names[int(wrong.argmax())])} ({int(wrong.max())})" if wrong.any() else ""
         precision = rows.precision[k]
         # Wilson 1927: of a class's few images a bootstrap would say too much
         low, high = binomtest(int(counts[k, k]), rows.support[k]).proportion_ci(method="wilson")
         out.append(
-            f"| {_plain(names[k])} | {100 * float(rows.f1[k] or 0):.0f} | {'n/a' if precision is None else f'{100 * precision:.0f}'} | "
+            f"| {markdown(names[k])} | {100 * float(rows.f1[k] or 0):.0f} | {'n/a' if precision is None else f'{100 * precision:.0f}'} | "
             f"{100 * float(rows.recall[k] or 0):.0f} [{100 * low:.0f}, {100 * high:.0f}] | {rows.support[k]} | {other} |"
         )
     return out
@@ -224,16 +223,11 @@ def _limits(frames: Frames, found: Findings, p: Pick) -> list[str]:
     if len(frames.openings) > 1:
         out.append(f"- The study opened its test set {len(frames.openings)} times.")
     about = [w for w in found.warnings if p.cell.dataset in w or p.cell.id in w]
-    return out + [f"- {_plain(w)}" for w in about]
+    return out + [f"- {markdown(w)}" for w in about]
 
 
 def _own_licence() -> str:
     return "What the training images allow is not known here either: their own terms hold for networks made from them, where they say so."
-
-
-def _plain(text: str) -> str:
-    """Return the text on one line with its markup escaped: class names are written by strangers."""
-    return re.sub(r"([\\`*_\[\]<>#|])", r"\\\1", " ".join(text.split()))
 
 
 def _code(text: str) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from study.budget.bought import Choice, Rung, enough
 from study.budget.ladder import reserved, sizes
 from study.budget.price import Machine, Pictures, line_size
+from study.console.text import span
 
 Row = tuple[str, str, str]
 
@@ -32,7 +33,7 @@ def reasons(choice: Choice, pictures: Sequence[Pictures], machine: Machine, give
         (
             "line to beat",
             f"{line} px",
-            f"frozen features of all images at {line} px and a classifier solved exactly: about {minutes(choice.cost.line)}",
+            f"frozen features of all images at {line} px and a classifier solved exactly: about {span(choice.cost.line)}",
         ),
         ("strategies", ", ".join(strategies), _strategies(choice)),
         ("image_size", f"{p.image_size}", _size(choice, pictures, machine)),
@@ -69,7 +70,7 @@ def reasons(choice: Choice, pictures: Sequence[Pictures], machine: Machine, give
         ("time", f"{choice.cost.hours:.2g} of {choice.hours:g} h", _time(choice, machine)),
         (
             "delivery",
-            f"{_hours(max(choice.hours - choice.cost.hours, 0))}",
+            f"{span(3600 * max(choice.hours - choice.cost.hours, 0))}",
             f"is left for the network that you take away. {reserved(study):.0%} of the hours are set aside for it",
         ),
     ]
@@ -137,21 +138,10 @@ def _time(choice: Choice, machine: Machine) -> str:
         "budget check": cost.check,
         "longer confirmation": cost.longer,
     }
-    said = ", ".join(f"{name} {minutes(seconds)}" for name, seconds in parts.items() if seconds)
+    said = ", ".join(f"{name} {span(seconds)}" for name, seconds in parts.items() if seconds)
     busy = f". {machine.busy[0].upper()}{machine.busy[1:]}: on a quiet one it is less" if machine.busy else ""
     return f"about: {said}; a tenth in reserve; {at_once(machine.at_once)}{busy}"
 
 
 def at_once(trials: int) -> str:
     return f"{trials} trial{'s' * (trials != 1)} at once"
-
-
-def minutes(seconds: float) -> str:
-    """Return the duration as people say it: 20 s, 3 min, 2.5 h."""
-    if seconds >= 5400:
-        return _hours(seconds / 3600)
-    return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
-
-
-def _hours(hours: float) -> str:
-    return f"{hours:.1f} h" if hours >= 1.5 else f"{60 * hours:.0f} min" if hours >= 1 / 40 else f"{3600 * hours:.0f} s"

@@ -13,6 +13,7 @@ from study.conduct.after_search import controls
 from study.conduct.lines import line_cells, line_hours
 from study.conduct.stages import ended
 from study.console.panel import print_panel
+from study.console.text import span
 from study.datasets.spec import ImageTable
 from study.question.config import Cell, Study
 from study.records import Outcome, Stage
@@ -30,10 +31,6 @@ def _console() -> Console:
     """Return a console as wide as the terminal, or wide enough for a table in a job log."""
     console = Console()
     return console if console.is_terminal else Console(width=max(console.width, 160))
-
-
-def _span(hours: float) -> str:
-    return f"{hours:.1f} h" if hours >= 2 else f"{60 * hours:.0f} min" if hours >= 1 / 60 else "< 1 min"
 
 
 def print_plan(study: Study, ledger: Ledger, tables: dict[tuple[str, str], ImageTable], places: Places) -> None:
@@ -89,21 +86,25 @@ def print_plan(study: Study, ledger: Ledger, tables: dict[tuple[str, str], Image
             str((study.trials + runs * factor + checks(study, cell) * study.budget_check) * study.protocol_of(cell).max_epochs),
             f"{price.trained:,} of {price.parameters:,}",
             price.cut,
-            _span(cost),
+            span(3600 * cost),
         )
     console.print(table)
     line = line_hours(study, {key: len(t.ids) for key, t in tables.items()}, places.weights)
     hours += line
-    console.print(f"and the line to beat, frozen features with an exact classifier, before all else: about {_span(line)}", highlight=False)
+    console.print(
+        f"and the line to beat, frozen features with an exact classifier, before all else: about {span(3600 * line)}", highlight=False
+    )
     for said in _budget_check(study, check):
         console.print(said, highlight=False)
     if study.explain:
         extra, count = _explain_hours(study, confirming)
         hours += extra
-        console.print(f"and {count} runs that explain the verdict ({', '.join(study.explain)}): at most {_span(extra)}", highlight=False)
+        console.print(
+            f"and {count} runs that explain the verdict ({', '.join(study.explain)}): at most {span(3600 * extra)}", highlight=False
+        )
     needed = disk(study, {backbone: price.parameters for (backbone, *_), price in pricing.prices.items()}, left)
     console.print(
-        f"at most {_span(hours)} on one trial's share of this machine, one after the other; early stopping makes it "
+        f"at most {span(3600 * hours)} on one trial's share of this machine, one after the other; early stopping makes it "
         f"less, deep cuts make it more. Disk: about {needed / 1e9:.2f} GB under {ledger.folder.location}.",
         highlight=False,
     )
@@ -141,15 +142,14 @@ def _budget_check(study: Study, check: Checked) -> list[str]:
     epochs = " and ".join(map(str, dict.fromkeys(study.budget_check * study.protocol_of(c).max_epochs for c in checked)))
     of = f" of {longer} epochs" if len(checked) < len(study.cells) else ""
     lines = [
-        f"budget check, before the test set is opened: each winner{of} once at {epochs} epochs, on validation "
-        f"({_span(check.hours)} of it; "
+        f"budget check, before the test set is opened: each winner{of} once at {epochs} epochs, on validation ({span(3600 * check.hours)} of it; "
         "--budget-check off leaves it out)"
     ]
     if of:
         lines.append("the shorter budgets need no check: this study trains longer too, and shows what that brings")
     if study.longest >= study.budget_check:
         lines.append(
-            f"where a strategy gains, its question is confirmed at {epochs} epochs: at most {_span(check.longer)} more, in no sum here "
+            f"where a strategy gains, its question is confirmed at {epochs} epochs: at most {span(3600 * check.longer)} more, in no sum here "
             "(--set longest=1: never)"
         )
     return lines

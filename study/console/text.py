@@ -28,6 +28,17 @@ def harmless(value: T) -> T:
     return value
 
 
+def markdown(text: str) -> str:
+    """On one line, shown as it is and never as markup: names are strangers' texts."""
+    return re.sub(r"([\\`*_\[\]<>#|])", r"\\\1", " ".join(text.split()))
+
+
+def brief(value: object) -> str:
+    """As Python writes it, in 60 characters at most."""
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
 def tell(error: StudyError) -> int:
     """Print on stderr, in one line without secrets or escapes, the error that ended a command; return its exit code."""
     print(f"error: {shown(redact(str(error)))}", file=sys.stderr)

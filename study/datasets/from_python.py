@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from study.console.text import brief
 from study.datasets.cache import cache_folder, kept_in
 from study.datasets.called import missing
 from study.datasets.manifest import NAMES, find_columns, split_number
@@ -169,7 +170,7 @@ def as_one(label: Any, k: int) -> Any:
     Raises DataError for a value that does not name one class.
     """
     if isinstance(label, Mapping | set | frozenset | bytes | bytearray):
-        raise DataError(f"own_dataset: the label of image {k} is {_short(label)}; must be one class: its name or a whole number.")
+        raise DataError(f"own_dataset: the label of image {k} is {brief(label)}; must be one class: its name or a whole number.")
     if isinstance(label, str | bytes) or not (hasattr(label, "__len__") or np.ndim(label)):
         return label
     values = np.asarray(label.detach().cpu() if hasattr(label, "detach") else label)
@@ -178,15 +179,9 @@ def as_one(label: Any, k: int) -> Any:
     if values.ndim == 1 and values.dtype.kind in "biuf" and ((values == 0) | (values == 1)).all() and values.sum() == 1:
         return int(values.argmax())
     raise DataError(
-        f"own_dataset: the label of image {k} is {_short(values.tolist())}; must be one class: its name, a whole number, or "
-        "one-hot (a single 1, "
+        f"own_dataset: the label of image {k} is {brief(values.tolist())}; must be one class: its name, a whole number, or one-hot (a single 1, "
         "else 0). Shares of classes and several classes an image are not trained on."
     )
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def _of_frame(frame: Any, columns: Mapping[str, str], split_of_all: str = "") -> Iterator[Row]:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from study.canonical import default_of
 from study.question.config import Cell, Protocol, Study, grid
 from study.space import Choice, Domain
 
@@ -23,7 +24,7 @@ def as_source(study: Study, heading: str) -> str:
     fields = [f"    name={_shown(study.name)},", f"    cells={_cells(study)},", f"    protocol={_made(study.protocol, 8)},"]
     for f in dataclasses.fields(study):
         value = getattr(study, f.name)
-        if f.name not in ("name", "cells", "protocol", "published") and (value != _default(f) or f.name in TO_EDIT):
+        if f.name not in ("name", "cells", "protocol", "published") and (value != default_of(f) or f.name in TO_EDIT):
             fields.append(f"    {f.name}={_shown(value)},")
     names = ["Cell"] if "Cell(" in fields[1] else ["grid"]
     names += ["Protocol", "Study", *sorted({type(d).__name__ for d in study.space.values()})]
@@ -57,11 +58,7 @@ def _made(value: Protocol, indent: int) -> str:
 
 def _arguments(value: Cell | Protocol, always: Sequence[str] = ()) -> Sequence[str]:
     own = [(f, getattr(value, f.name)) for f in dataclasses.fields(value)]
-    return [f"{f.name}={_shown(v)}" for f, v in own if v != _default(f) or f.name in always]
-
-
-def _default(field: "dataclasses.Field[Any]") -> Any:
-    return field.default_factory() if field.default_factory is not dataclasses.MISSING else field.default
+    return [f"{f.name}={_shown(v)}" for f, v in own if v != default_of(f) or f.name in always]
 
 
 def _shown(value: Any) -> str:
@@ -71,7 +68,7 @@ def _shown(value: Any) -> str:
         if isinstance(value, Choice):
             return f"Choice({', '.join(map(_shown, value.options))})"
         own = [(f, getattr(value, f.name)) for f in dataclasses.fields(value)]
-        return f"{type(value).__name__}({', '.join(_shown(v) for f, v in own if v != _default(f))})"
+        return f"{type(value).__name__}({', '.join(_shown(v) for f, v in own if v != default_of(f))})"
     if isinstance(value, (tuple, list)):
         inside = ", ".join(map(_shown, value))
         return f"[{inside}]" if isinstance(value, list) else f"({inside}{',' * (len(value) == 1)})"

@@ -1,4 +1,4 @@
-"""Parquet files of unknown origin, read within bounds: a few kilobytes may hold billions of rows, or one text a million times."""
+"""Parquet files that strangers made, read with bounds: a file of a few kilobytes may hold billions of rows, or one text a million times."""
 
 import io
 from collections.abc import Callable, Iterator, Sequence
@@ -14,7 +14,7 @@ A_BATCH = 4096  # rows decoded at a time, texts as numbers of their dictionary
 
 @dataclass(frozen=True, kw_only=True)
 class Bounds:
-    """Limits that no honest file of its kind comes near."""
+    """What no file of its kind comes near."""
 
     rows: int = 5_000_000
     columns: int = 10_000
@@ -23,24 +23,20 @@ class Bounds:
 
 
 def read(source: Path | bytes, bounds: Bounds | None = None, columns: Sequence[str] | None = None) -> pa.Table:
-    """Return the whole table, or `columns` of it.
-
-    Raises ValueError with the reason for a file beyond the bounds, and pyarrow's own errors for a file that is no Parquet.
-    """
+    """The whole table, or `columns` of it. Raises ValueError with the reason for one beyond the bounds, what pyarrow raises for no Parquet."""
     bounds = bounds or Bounds()
     _checked(source, bounds, lambda name: columns is None or name in columns)
     return pq.read_table(io.BytesIO(source) if isinstance(source, bytes) else source, columns=columns, memory_map=False)
 
 
 def batches(path: Path, bounds: Bounds, wanted: Callable[[pa.DataType], bool]) -> tuple[list[str], Iterator[pa.RecordBatch]]:
-    """Return (names of all columns, batches of the rows of those columns whose type is wanted). Raises as `read` does, also while
-    iterating."""
+    """(the names of all columns, the rows of those whose type is wanted, some at a time). Raises as `read` does, also while it is read."""
     schema = pq.read_schema(path, memory_map=False)
     names = [f.name for f in schema if wanted(f.type)]
     if twice := {n for n in schema.names if schema.names.count(n) > 1} if len(schema.names) <= bounds.columns else set():
         raise ValueError(f"it has the column {min(twice)!r} twice")
     _checked(path, bounds, lambda name: name in names)
-    return schema.names, _batches(path, names, [f.name for f in schema if _is_text(f.type)], bounds)
+    return schema.names, _batches(path, names, [f.name for f in schema if is_text(f.type)], bounds)
 
 
 def _batches(path: Path, names: Sequence[str], texts: list[str], bounds: Bounds) -> Iterator[pa.RecordBatch]:
@@ -54,7 +50,7 @@ def _batches(path: Path, names: Sequence[str], texts: list[str], bounds: Bounds)
 
 
 def _checked(source: Path | bytes, bounds: Bounds, wanted: Callable[[str], bool]) -> None:
-    """Raise ValueError, before anything is decoded, where the sizes in the file's metadata are beyond the bounds."""
+    """By what the file says of itself, before anything is decoded."""
     about = pq.read_metadata(io.BytesIO(source) if isinstance(source, bytes) else source, memory_map=False)
     values = size = 0
     if about.num_columns <= bounds.columns:
@@ -72,13 +68,14 @@ def _checked(source: Path | bytes, bounds: Bounds, wanted: Callable[[str], bool]
             raise ValueError(f"it has {found:,} {what}, more than the {most:,} that are read")
 
 
-def _is_text(kind: pa.DataType) -> bool:
+def is_text(kind: pa.DataType) -> bool:
+    """Whether a column of this type holds texts."""
     return pa.types.is_string(kind) or pa.types.is_large_string(kind)
 
 
 def _size(column: pa.Array) -> int:
-    """Return the bytes of a column as its rows would hold it, with each text counted as often as it occurs."""
-    if not pa.types.is_dictionary(column.type) or not _is_text(column.type.value_type):
+    """Bytes of a column as its rows would hold it, each text as often as it occurs."""
+    if not pa.types.is_dictionary(column.type) or not is_text(column.type.value_type):
         return int(column.nbytes)
     lengths = pc.cast(pc.binary_length(column.dictionary), pa.int64())
     return int(pc.sum(lengths.take(column.indices)).as_py() or 0)

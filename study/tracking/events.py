@@ -8,6 +8,7 @@ import time
 from dataclasses import asdict
 from typing import Any
 
+from study.console.text import markdown
 from study.question.config import Cell, Study, TrialConfig
 from study.records import SUMMARY, EpochRecord, TrialResult, dumps
 from study.scoring.metric import DEFAULT, Metric
@@ -25,12 +26,12 @@ def note(study: Study, facts: dict[str, Any], amendments: list[dict[str, Any]], 
     """The study in Markdown: the answer of each data set first, `links` (a long verdict may be cut), the verdicts in numbers, how it grew.
     Texts of ours are shown as they are, not as markup."""
     answers, verdicts = ((facts.get(k, []) if facts.get("finished_at") else []) for k in ("answers", "verdicts"))
-    lines = [f"**{_plain(a)}**\n" for a in answers]
-    lines += [_plain(study.about or f"Study {study.name}."), "", links, ""]
+    lines = [f"**{markdown(a)}**\n" for a in answers]
+    lines += [markdown(study.about or f"Study {study.name}."), "", links, ""]
     lines += ["In numbers:\n"] * bool(answers)
-    lines += [f"- {_plain(v)}" for v in verdicts] or ["No verdict yet: the study is running."]
+    lines += [f"- {markdown(v)}" for v in verdicts] or ["No verdict yet: the study is running."]
     if amendments:
-        lines += ["", "It grew:", "", *(f"- {_plain(amendment_text(a))}" for a in amendments)]
+        lines += ["", "It grew:", "", *(f"- {markdown(amendment_text(a))}" for a in amendments)]
     return "\n".join(lines)
 
 
@@ -39,10 +40,6 @@ def cell_note(scores: dict[str, Any], metric: Metric = DEFAULT) -> str:
     score = scores[metric.name]
     interval = f", 95 % interval {100 * score['low']:.1f} to {100 * score['high']:.1f}" if "low" in score else ", a single run: no interval"
     return f"Mean test {metric.words} of its confirm runs {100 * score['mean']:.1f}{interval}."
-
-
-def _plain(text: str) -> str:
-    return re.sub(r"([\\`*_\[\]<>#|])", r"\\\1", " ".join(text.split()))
 
 
 def cell_tags(cell: Cell) -> dict[str, str]:
