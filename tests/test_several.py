@@ -24,12 +24,14 @@ from study.datasets.spec import stratified_parts
 from study.datasets.stratify import iterative_parts
 from study.errors import ConfigError, DataError
 from study.inference import outside
+from study.inference.classifier import Classifier
 from study.question.config import Cell, Recipe, TrialConfig
 from study.records import EpochRecord
 from study.run import open_inputs, run_trial
 from study.scoring.labels import best_thresholds, label_figures, named_labels
 from study.storage.places import Places
 from study.strategies import EVERY
+from study.tracking import model as registered
 from study.training.loop import fine_tune
 from study.training.losses import LOSSES, OF_LABELS
 from study.use import formats
@@ -315,3 +317,15 @@ def test_a_hugging_face_sequence_of_class_labels_holds_the_same(tmp_path: Path) 
     assert (table.labels[:, order] == ours.labels).all()
     with pytest.raises(ConfigError, match="no column 'tag'"):
         open_dataset(f"hf:{tmp_path / 'hf'}?labels=tag")
+
+
+def test_the_answer_speaks_of_labels_and_a_registered_model_gives_the_probability_of_each(run: Results, tmp_path: Path) -> None:
+    (answer,) = run.answers
+    assert "Giving every image each label" in answer.text and "commonest class" not in answer.text
+    trial = run.pick("partial").trial
+    registered.save(run.frames.ledger.trial_folder(trial), tmp_path / "model")
+    manifest = json.loads(next((tmp_path / "model").rglob("manifest.json")).read_text())
+    assert manifest["several"] and len(manifest["thresholds"]) == 3
+    network, image = run.predictor("partial"), np.full((40, 40, 3), 120, np.uint8)
+    served = Classifier.from_folder(next((tmp_path / "model").rglob("manifest.json")).parent)
+    assert np.allclose(served.probabilities([image]), network(image[None]), atol=1e-6)

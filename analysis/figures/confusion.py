@@ -62,7 +62,7 @@ def _apart(own: Classes) -> dict[Cell, Difference]:
 
 def draw(frame: pd.DataFrame) -> go.Figure:
     if not len(frame):
-        return empty("Nothing has been confirmed on the test set yet.")
+        return empty("Nothing has been confirmed on test images that have one label each.")
     questions = [q for q in dict.fromkeys(frame.question) if frame[frame.question == q].strategy.nunique() >= 1]
     titles, blocks = [], []
     for question in questions:

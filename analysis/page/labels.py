@@ -31,7 +31,7 @@ class LabelRow:
     recall: float
     threshold_low: float  # the least of the runs'
     threshold_high: float
-    behind: float  # F1 less that of the strategy with the highest mean
+    behind: float  # F1 less that of the strategy with the highest mean, whose own interval is not known
     behind_low: float
     behind_high: float
 
@@ -50,7 +50,7 @@ def label_rows(frames: Frames, findings: Findings) -> list[LabelRow]:
             precision = np.mean([one.hits / np.maximum(one.said, 1) for one in c], axis=0)
             recall = np.mean([one.hits / np.maximum(one.truth, 1) for one in c], axis=0)
             for k, side in runs.items():
-                e = mean_of(side)
+                e, first = mean_of(side), strategy == own.ranked[0]
                 low, high = share_interval(e)
                 out.append(
                     LabelRow(
@@ -65,9 +65,9 @@ def label_rows(frames: Frames, findings: Findings) -> list[LabelRow]:
                         recall=float(recall[k]),
                         threshold_low=float(thresholds[:, k].min()),
                         threshold_high=float(thresholds[:, k].max()),
-                        behind=apart[k].mean,
-                        behind_low=apart[k].low,
-                        behind_high=apart[k].high,
+                        behind=0.0 if first else apart[k].mean,
+                        behind_low=float("nan") if first else apart[k].low,
+                        behind_high=float("nan") if first else apart[k].high,
                     )
                 )
     place = {key: n for n, key in enumerate(dict.fromkeys((row.question, row.label) for row in out))}

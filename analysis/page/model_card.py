@@ -130,7 +130,7 @@ def _scores(frames: Frames, found: Findings, p: Pick) -> list[str]:
     what = "its settings and epochs on the training images alone, validation" if p.delivered else "this network, validation"
     out.append(f"| {what} | {p.metric.shown(p.validation):.1f} | none: it was chosen there, optimistic |")
     if p.rule:
-        out += ["", f"Decision: it {_plain(p.rule)}."]
+        out += ["", f"Decision: it {markdown(p.rule)}."]
     divide = "Divide logits by it before the softmax."
     if p.delivered:
         out += ["", f"Calibration: {p.delivered.calibration}. {divide if p.delivered.calibration_runs else ''}".rstrip()]
@@ -149,7 +149,7 @@ def _sets(frames: Frames, p: Pick) -> list[str]:
     out = [
         "All classes with at least the least probability, and the most probable one: the true class is among them as often as "
         "the level says. From "
-        f"{known[0].images} {_plain(known[0].source)}; coverage as measured on other images, with its 95 % interval (Wilson).",
+        f"{known[0].images} {markdown(known[0].source)}; coverage as measured on other images, with its 95 % interval (Wilson).",
         "",
         "| level | least probability | holds the true class | classes a set | one class alone |",
         "| ---: | ---: | ---: | ---: | ---: |",
@@ -206,7 +206,7 @@ def _labels(test: Predictions, names: Sequence[str]) -> list[str]:
     ]
     for k in (k for k in np.argsort(scores, kind="stable") if own.truth[k]):
         shares = " | ".join(f"{100 * v[k]:.0f}" for v in (scores, precision, recall))
-        out.append(f"| {_plain(names[k])} | {shares} | {int(own.truth[k])} | {thresholds[k]:.2f} |")
+        out.append(f"| {markdown(names[k])} | {shares} | {int(own.truth[k])} | {thresholds[k]:.2f} |")
     return out
 
 

@@ -82,6 +82,7 @@ class Worth:
     high: float
     floor: float | None  # of knowing no image, but how common each class is; None where no predictions are kept
     metric: Metric = DEFAULT
+    several: bool = False  # an image may have several labels, and `floor` is of giving it each of them
 
     @property
     def text(self) -> str:
@@ -89,13 +90,21 @@ class Worth:
         low, high = self.metric.interval(self.low, self.high)
         digits = 0 if self.metric.higher else 1
         interval = f", 95 % interval {low:.{digits}f} to {high:.{digits}f}" if low == low else ""
-        floor = "" if self.floor is None else f" {self._floored('Always naming the commonest class')}."
+        floor = (
+            ""
+            if self.floor is None
+            else f" {self._floored('Giving every image each label' if self.several else 'Always naming the commonest class')}."
+        )
         return f"{self.metric.worth(self.mean)} on test images ({self.metric.words}{interval}).{floor}"
 
     @property
     def short(self) -> str:
-        """Return the score in less than a line of a terminal."""
-        floor = "" if self.floor is None else f" {self._floored('The commonest class alone')}."
+        """In less than a line of a terminal."""
+        floor = (
+            ""
+            if self.floor is None
+            else f" {self._floored('Every label on every image' if self.several else 'The commonest class alone')}."
+        )
         return f"{self.metric.worth(self.mean)} ({self.metric.words}).{floor}"
 
     def _floored(self, usual: str) -> str:
@@ -349,7 +358,7 @@ def _worth(frames: Frames, pick: Pick | None, rows: tuple[Standing, ...]) -> Wor
     metric = frames.scored_by.bind(frames.classes.get(pick.cell.id, ()))
     floor = commonest(test.labels, metric) if test is not None and len(test.labels) else None
     low, high = (row.low, row.high) if row.interval else (float("nan"), float("nan"))
-    return Worth(mean=row.mean, low=low, high=high, floor=floor, metric=metric)
+    return Worth(mean=row.mean, low=low, high=high, floor=floor, metric=metric, several=test is not None and test.several)
 
 
 def commonest(labels: np.ndarray, metric: Metric = DEFAULT) -> float:
