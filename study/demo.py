@@ -21,8 +21,8 @@ from study.tracking.ledger import placed
 from study.use.local_only import HERE, LocalOnly, port_here
 
 if TYPE_CHECKING:
-    from analysis.findings.sets import Sets
     from study.results import Results
+    from study.use.asked import MakesSets
     from study.use.neighbours import Neighbour, Neighbours
     from study.use.predictor import Predictor
 
@@ -85,14 +85,13 @@ class Demo:
     """The pick of a study with the training images at hand."""
 
     def __init__(self, results: "Results", cell: str, *, data: str | None, images: int) -> None:
-        from analysis.findings.sets import known_sets
         from study.conduct.known_features import unknown_of
 
         self.pick = results.pick(cell)
         self.network: Predictor = results.predictor(cell)
         self.title = f"{self.pick.of}: what does the network say?"
         self.about = f"{self.pick.cell.backbone}, {self.pick.named}, {self.pick.scores}; {self.pick.probabilities}{self._rule()}. Nothing leaves this machine."
-        self.sets: Sets | None = next((s for s in known_sets(results.frames, self.pick) if s.level == SETS), None)
+        self.sets: MakesSets | None = next((s for s in results.known_sets(cell) if s.level == SETS), None)
         self.unknown = unknown_of(results.frames.ledger, self.pick.cell, data, make=False)  # where its features were made before
         self.neighbours: Neighbours | None = None
         self.missing = "no training images were asked for (--images 0)"
@@ -228,7 +227,7 @@ def _show(ui, demo: Demo, name: str, said: Said) -> None:  # type: ignore[no-unt
                 )
             if said.in_set and demo.sets:
                 _text(ui, "h2", f"{100 * SETS:g} % set: {' or '.join(said.in_set)}")
-                _text(ui, "div", _about_sets(demo.sets)).classes("soft")
+                _text(ui, "div", demo.sets.short).classes("soft")
     _text(ui, "h2", "Nearest training images")
     if demo.neighbours is None:
         _text(ui, "div", f"Not shown: {demo.missing}").classes("soft")
@@ -242,13 +241,6 @@ def _show(ui, demo: Demo, name: str, said: Said) -> None:  # type: ignore[no-unt
                 _picture(ui, n.image, n.name)
                 _text(ui, "div", n.label)
                 _text(ui, "div", f"cosine {n.cosine:.2f}").classes("soft")
-
-
-def _about_sets(sets: "Sets") -> str:
-    """What a set promises, and what was measured."""
-    m = sets.measured
-    found = f" Measured on {m.images} others: {100 * m.share:.0f} %, with {m.size:.1f} classes on average." if m else ""
-    return f"In {100 * sets.level:g} % of pictures like those of the study the true class is in its set.{found}"
 
 
 def _text(ui, tag: str, text: str):  # type: ignore[no-untyped-def]  # a module, and an element of its

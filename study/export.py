@@ -75,7 +75,6 @@ def export(
 ) -> None:
     """Writes each format, compares its logits on `check`, describes the preprocessing, adds the model card. Raises EnvironmentProblem where
     a file computes something else than the network."""
-    from analysis.findings.sets import known_sets, sets_facts
     from study.use import formats
 
     compared = soup_from is not None  # a soup is of confirm runs
@@ -92,7 +91,7 @@ def export(
     card = results.model_card(cell, compared=compared)
     if told:
         card += f"\n## Not the network scored above\n\n{told}\n"
-    sets = {} if told else sets_facts(known_sets(results.frames, pick))  # of a soup no predictions are kept
+    sets = {} if told else results.sets_facts(cell, compared=compared)  # of a soup no predictions are kept
     about = (dumps(formats.describe(predictor, predictor.temperature, sets), indent=1) + "\n").encode()
     texts = {ABOUT: about, CARD: card.encode("utf-8", "backslashreplace"), **formats.reading()}
     if not overwrite:

@@ -21,12 +21,11 @@ from study.datasets.spec import some
 from study.errors import ConfigError, DataError
 from study.storage.folder import Folder
 from study.tracking.ledger import placed
-from study.use.asked import Asked
+from study.use.asked import Asked, MakesSets
 from study.use.images import Found, find_images, read_batches
 from study.use.table import PredictionsCsv
 
 if TYPE_CHECKING:
-    from analysis.findings.sets import Sets
     from study.scoring.decide import Deciding
     from study.use.predictor import Predictor
     from study.use.unknown import Unknown
@@ -122,7 +121,7 @@ def _mark(rule: "Deciding", classes: Sequence[str]) -> str:
     return f" {rule.metric.name}" if rule.threshold is None else f" {rule.metric.name} {classes[rule.of]} {rule.threshold:.4g}"
 
 
-def open_sets(place: str, level: float, *, ensemble: bool = False, calibrated: bool = True) -> "Sets":
+def open_sets(place: str, level: float, *, ensemble: bool = False, calibrated: bool = True) -> MakesSets:
     """Return the prediction sets of a study's network. Raises ConfigError for a trial's folder, of which no other images are known."""
     from study.results import open_place
 

@@ -3,13 +3,13 @@
 import functools
 import html
 import os
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 
 from analysis.figures import FIGURES
 from analysis.findings.pick import Pick, find_pick, lost_choice, pick_row, why_nothing
-from analysis.findings.sets import Sets, prediction_sets
+from analysis.findings.sets import Sets, known_sets, prediction_sets, sets_facts
 from analysis.load import Frames, load
 from analysis.page.card import cards_html
 from analysis.page.model_card import model_card
@@ -211,6 +211,14 @@ class Results:
         together = pick.together.calibrated if ensemble and pick.together else None
         t = together.temperature if together else pick.temperature
         return prediction_sets(self.frames, pick, level, temperature=t if calibrated else 1.0, ensemble=ensemble)
+
+    def known_sets(self, cell: Cell | str = "", *, compared: bool = False) -> list[Sets]:
+        """Return the pick's prediction sets at the levels that travel with a network, those for which enough images are known."""
+        return known_sets(self.frames, self.pick(cell, compared=compared))
+
+    def sets_facts(self, cell: Cell | str = "", *, compared: bool = False) -> dict[str, Any]:
+        """Return what files that travel with the pick hold of them; empty where there are none."""
+        return sets_facts(self.known_sets(cell, compared=compared))
 
     def model_card(self, cell: Cell | str = "", *, compared: bool = False) -> str:
         """Return the pick's model card in Markdown; `cell` and `compared` as in `pick`.

@@ -120,7 +120,7 @@ def test_too_few_images_are_said_with_what_they_suffice_for(tmp_path: Path) -> N
 
 def test_a_table_has_the_set_of_every_row(tmp_path: Path) -> None:
     class Made:
-        level, text = 0.95, "sets"
+        level, text, short = 0.95, "sets", "sets"
 
         def of(self, shares: np.ndarray) -> list[list[int]]:
             return [[1, 0] for _ in shares]

@@ -65,6 +65,13 @@ class Sets:
         return [[int(k) for k in np.argsort(-row, kind="stable") if own[k]] for row, own in zip(shares, inside, strict=True)]
 
     @property
+    def short(self) -> str:
+        """What a set promises, and what was measured, in two sentences."""
+        m = self.measured
+        found = f" Measured on {m.images} others: {100 * m.share:.0f} %, with {m.size:.1f} classes on average." if m else ""
+        return f"In {100 * self.level:g} % of pictures like those of the study the true class is in its set.{found}"
+
+    @property
     def text(self) -> str:
         """Return on one line the images behind the sets, how sure they are, and what was measured."""
         low, high = self.expected

@@ -17,6 +17,9 @@ class MakesSets(Protocol):
     @property
     def text(self) -> str: ...
 
+    @property
+    def short(self) -> str: ...
+
     def of(self, shares: np.ndarray) -> list[list[int]]:
         """Probabilities [N, C] -> by picture, the numbers of the classes in its set."""
         ...
