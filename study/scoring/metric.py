@@ -154,7 +154,7 @@ class Metric:
     def bind(self, classes: Sequence[str], order: Sequence[str] = ()) -> "Metric":
         """The metric for data with these classes, in their order of places. `order`: the classes from least to most, where they have one.
         Raises ConfigError for a class that is not there, costs of other classes, or no order where one is needed."""
-        own = replace(self, classes=tuple(classes), order=self.order or tuple(order))
+        own = replace(self, classes=tuple(classes), order=(self.order or tuple(order)) if self.name == "quadratic_kappa" else ())
         if self.of_class and self.of_class not in classes:
             raise ConfigError(
                 f"metric {self.text}: no class is called {self.of_class!r}; choose from {nearest(self.of_class, list(classes))}."
