@@ -124,7 +124,7 @@ def test_every_command_reads_its_arguments_and_ends_in_one_way() -> None:
             "study.measure.__main__",
             "study.screen.__main__",
         ), f"{module} catches what ends a command"  # these two go on with the next run, or network
-    assert len(runs) == 17
+    assert len(runs) == 18
     options = [t for p in runs.values() for t in re.findall(r'"(--[a-z-]+)", default=os.environ', p.read_text())]
     assert set(options) <= {"--mlflow"}, "study/console/arguments.py has what several commands take"
 

@@ -2,7 +2,7 @@
 
 A person is asked about those images on which two strategies' answers pull the score apart. An image's chance is in proportion to the
 root of its expected squared influence on the difference (Sawade, Landwehr and Scheffer 2012, active comparison of prediction models),
-with its class taken from the networks' own probabilities. A tenth of the draw goes to all images alike, so that none is out of reach
+with its class taken from the networks' own probabilities. Three tenths of the draw go to all images alike, so that none is out of reach
 however sure the networks are (Hesterberg 1995). Wrong probabilities cost labels and bias nothing.
 
 Images are drawn systematically from a random order (Madow 1949; Hartley and Rao 1962), exactly as many as were asked for. Each counts
@@ -20,7 +20,7 @@ from study.metrics import Counts
 from study.scoring.influence import influences
 from study.scoring.metric import DEFAULT
 
-ALIKE = 0.1  # of the draw goes to all images alike
+ALIKE = 0.3  # of the draw goes to all images alike
 
 
 # ---- drawing -------------------------------------------------------------------------------------------
