@@ -8,9 +8,14 @@ import numpy as np
 import pytest
 
 from analysis import report
+from analysis.data.question import Question
 from analysis.load import load
+from analysis.page.card import cards
 from analysis.verdict import findings
+from analysis.words.answer import Answer, Standing
+from analysis.words.next_step import NextStep
 from study.scoring import find_metric
+from study.scoring.metric import MEMBERS
 from study.tracking.ledger import Ledger
 from tests.goldens import rewrite
 from tests.test_metric import by_scikit_learn
@@ -94,3 +99,22 @@ def test_costs_decide_the_winner_in_the_users_own_unit(copy: Ledger) -> None:
 def test_the_usual_metric_is_as_it_was(copy: Ledger) -> None:
     study = load(copy).study
     assert study.protocol.metric == "macro_f1" and "metric" not in json.dumps(study.as_dict()["protocol"])
+
+
+@pytest.mark.parametrize("metric", ["macro_f1", "cost", "log_loss", "brier"])
+def test_the_axis_of_a_card_goes_from_its_first_tick_to_its_last(metric: str) -> None:
+    asked = MEMBERS[metric]
+    sign = 1 if asked.higher else -1
+    rows = tuple(
+        Standing(strategy=s, mean=sign * m, low=sign * m - 0.05, high=sign * m + 0.04, runs=3, used=s == "full", metric=asked)
+        for s, m in (("full", 0.62), ("partial", 0.57))
+    )
+    question = Question(dataset="digits", splits="official", backbone="resnet18", train_fraction=1.0)
+    answer = Answer(
+        question=question, mark="open", do="", why=(), worth=None, rests_on="", strategies=rows, next_step=NextStep(text=""),
+    )  # fmt: skip
+    (card,) = cards([answer])["answers"]
+    ticks = [t["at"] for t in card["ticks"]]
+    assert ticks[0] == 0 and ticks[-1] == 100 and len(set(ticks)) == len(ticks) > 2 and asked.words in card["axis"]
+    for row in card["rows"]:
+        assert row["left"] < row["at"] < row["left"] + row["width"] <= 100
