@@ -15,8 +15,10 @@ os.environ.setdefault("OPENBLAS_CORETYPE", "Haswell")  # numpy's and scipy's: el
 import pytest
 import torch
 
+from study import Results
 from study.tracking.ledger import Ledger
 from tests import networks, tiny
+from tests import used as finished
 from tests.goldens import GOLDEN
 from tests.hosts import traces
 
@@ -83,6 +85,18 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
         torch.manual_seed(0)
         torch.save(timm.create_model(name).state_dict(), folder / f"{name}.pth")
     return folder
+
+
+@pytest.fixture(scope="session")
+def used(tmp_path_factory: pytest.TempPathFactory) -> Results:
+    """A finished study whose networks are kept; no test may change it."""
+    return finished.run(tmp_path_factory.mktemp("used"))
+
+
+@pytest.fixture(scope="session")
+def digit_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Pictures of digits in folders, among files that are none."""
+    return finished.draw(tmp_path_factory.mktemp("pictures"))
 
 
 @pytest.fixture
