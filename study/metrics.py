@@ -32,8 +32,10 @@ def score(logits: np.ndarray, labels: np.ndarray, named: np.ndarray | None = Non
 
 
 def negative_log_likelihood(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """The mean over images of -log of the true class's probability [N, C], which counts as machine precision at least: scikit-learn's
-    log_loss to the last bit, whose import takes a worker longer than all that it computes here."""
+    """Return the mean over images of -log of the true class's probability [N, C], which is at least machine precision.
+
+    It is scikit-learn's log_loss to the last bit, whose import would take a worker longer than the computation.
+    """
     eps = np.finfo(probabilities.dtype).eps
     logarithms = np.log(np.clip(probabilities, eps, 1 - eps))
     return float(-logarithms[np.arange(len(labels)), labels].mean())
@@ -41,7 +43,7 @@ def negative_log_likelihood(probabilities: np.ndarray, labels: np.ndarray) -> fl
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Counts:
-    """What every score is made of, by class in the last axis: [..., C]."""
+    """Counts from which every score is computed, by class in the last axis: [..., C]."""
 
     hits: np.ndarray  # images of the class that were named so
     said: np.ndarray  # images named so
@@ -49,8 +51,7 @@ class Counts:
 
 
 def counts(predicted: np.ndarray, labels: np.ndarray, classes: int, weights: np.ndarray | None = None) -> Counts:
-    """Of predictions [N]: [C]; with weights [B, N], of every resample: [B, C]. Predictions and labels may be bool [N, C] instead, where an
-    image has several labels."""
+    """Return the counts [C] of predictions [N]; with weights [B, N] those of every resample [B, C]."""
     onehot = _onehot(predicted, labels, classes)
     sums = (onehot.sum(axis=0) if weights is None else weights.astype(np.float32, copy=False) @ onehot).astype(
         float
@@ -73,13 +74,13 @@ def _onehot(predicted: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarr
 
 
 def f1(c: Counts) -> np.ndarray:
-    """[..., C], by class; 0 for a class that neither occurs nor is named."""
+    """Return F1 [..., C], by class; 0 for a class that neither occurs nor is predicted."""
     out: np.ndarray = 2 * c.hits / np.maximum(c.truth + c.said, 1)
     return out
 
 
 def macro_f1(c: Counts) -> np.ndarray:
-    """[..., C] -> [...]; the mean of F1 over the classes that occur."""
+    """Return the mean of F1 over the classes that occur: [...] of counts [..., C]."""
     return _over_classes(f1(c), c.truth)
 
 
@@ -102,7 +103,7 @@ def _over_classes(values: np.ndarray, truth: np.ndarray) -> np.ndarray:
 
 
 def from_confusion(confusion: np.ndarray) -> dict[str, float]:
-    """Accuracy, balanced accuracy and macro precision, recall, F1 of counts [C, C] (truth in rows)."""
+    """Return accuracy, balanced accuracy and macro precision, recall, F1 of counts [C, C] (truth in rows)."""
     own = Counts(hits=np.diag(confusion), said=confusion.sum(axis=0), truth=confusion.sum(axis=1))
     recall = float(macro_recall(own))
     return {
@@ -115,7 +116,7 @@ def from_confusion(confusion: np.ndarray) -> dict[str, float]:
 
 
 def class_scores(confusion: np.ndarray) -> ClassScores:
-    """Per-class precision, recall, F1 and support; None where undefined."""
+    """Return per-class precision, recall, F1 and support; None where undefined."""
     hits, truth, predicted = np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
 
     def ratio(top: np.ndarray, bottom: np.ndarray) -> list[float | None]:
@@ -131,13 +132,13 @@ def class_scores(confusion: np.ndarray) -> ClassScores:
 
 
 def bin_of(confidence: np.ndarray) -> np.ndarray:
-    """Which of CALIBRATION_BINS equal parts of [0, 1] each confidence [N] lies in."""
+    """Return the part of [0, 1], of CALIBRATION_BINS equal ones, in which each confidence [N] lies."""
     out: np.ndarray = np.minimum((confidence * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
     return out
 
 
 def calibration_error(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """Expected calibration error over 15 equal-width bins of the top probability (Guo et al. 2017, eq. 3)."""
+    """Return the expected calibration error over 15 equal-width bins of the top probability (Guo et al. 2017, eq. 3)."""
     confidence, hit = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
     bins = bin_of(confidence)
     count = np.bincount(bins, minlength=CALIBRATION_BINS)
@@ -148,7 +149,7 @@ def calibration_error(probabilities: np.ndarray, labels: np.ndarray) -> float:
 
 
 def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
-    """The T > 0 that makes the labels [N] likeliest under softmax(logits [N, C] / T), within [1 / HOTTEST, HOTTEST]."""
+    """Return the T > 0 that makes the labels [N] likeliest under softmax(logits [N, C] / T), within [1 / HOTTEST, HOTTEST]."""
     from scipy.optimize import minimize_scalar
 
     bounds = (-np.log(HOTTEST), np.log(HOTTEST))
@@ -162,15 +163,18 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
 
 
 def log_shares(logits: np.ndarray) -> np.ndarray:
-    """[N, C] -> log softmax [N, C]."""
+    """Return log softmax [N, C] of logits [N, C]."""
     shifted = logits - logits.max(axis=1, keepdims=True)
     out: np.ndarray = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
     return out
 
 
 def unbiased_cka(one: np.ndarray, other: np.ndarray) -> float:
-    """Linear centred kernel alignment of two kernels [N, N] of the same N >= 4 images, from the unbiased HSIC (Song et al. 2012, eq. 5;
-    Nguyen, Raghu and Kornblith 2021): 1 for equal kernels up to scale, about 0 for unrelated ones whatever N. NaN for a constant one."""
+    """Return the linear centred kernel alignment of two kernels [N, N] of the same N >= 4 images, from the unbiased HSIC.
+
+    It is 1 for equal kernels up to scale, about 0 for unrelated ones at every N, and NaN for a constant one (Song et al. 2012, eq. 5;
+    Nguyen, Raghu and Kornblith 2021).
+    """
     own = [_hsic(kernel, kernel) for kernel in (one, other)]
     if any(h <= 1e-12 * float((kernel**2).mean()) for h, kernel in zip(own, (one, other), strict=True)):
         return float("nan")  # rounding is all there is

@@ -117,7 +117,7 @@ def open_network(place: str, *, ensemble: bool = False, calibrated: bool = True)
 
 
 def _mark(rule: "Deciding", classes: Sequence[str]) -> str:
-    """What tells a table of one rule from that of another."""
+    """Return a mark that tells a table of one rule from that of another."""
     return f" {rule.metric.name}" if rule.threshold is None else f" {rule.metric.name} {classes[rule.of]} {rule.threshold:.4g}"
 
 
@@ -177,7 +177,7 @@ def to_csv(predictor: "Predictor", name: str, found: Found, path: Path, batch: i
 
 
 def to_lines(predictor: "Predictor", found: Found, batch: int, *, as_json: bool, asked: Asked | None = None) -> int:
-    """One line an image, each scored alone, so that what else was asked changes no digit."""
+    """Print one line for each image, each scored alone, so that the other images change no digit."""
     bad: list[tuple[str, str]] = []
     for readable, problems in read_batches(found.images, predictor.read, batch):
         bad += problems

@@ -1,6 +1,6 @@
-"""What remains of a study: plain frozen records of the standard library, which pydantic reads.
+"""The records of a study: plain frozen dataclasses, made with the standard library only.
 
-Anything that reads results needs this file and nothing else of the project: no torch, no Ray.
+A reader of results needs this file and nothing else of the project: no torch, no Ray.
 """
 
 import dataclasses
@@ -16,20 +16,20 @@ SCHEMA = 1
 """Version of everything the ledger writes; a reader refuses others."""
 
 OBJECTIVE = "val/macro_f1"
-"""What the search maximises where no other metric was asked for, of the epoch that speaks for a trial (`study.question.which_epoch`)."""
+"""The metric that the search maximises by default, taken from the epoch that represents a trial (`study.question.which_epoch`)."""
 
 SCORED_BY = "scored_by"
 """Among the facts of an epoch and of a result: the name of the figure that the search maximises, where it is another than `OBJECTIVE`."""
 
 SUMMARY, LEFT_OUT = "summary", "left_out"
-"""In the schema's metadata of measured/NAME.parquet: a few numbers as JSON; or, where there are no rows, the reason why."""
+"""Keys in the schema's metadata of measured/NAME.parquet: a few numbers as JSON, and, where there are no rows, the reason why."""
 
 HELD = "splits"
-"""The same of predictions that do not speak of validation and test images both: the one split that they are about."""
+"""Key, in the same metadata, of the one split that predictions are about where they are not about validation and test images both."""
 
 
 class Outcome(StrEnum):
-    """How a trial ended. Every one of them is a result, and its budget counts as spent."""
+    """The ways in which a trial ends. Each of them is a result, and its budget counts as spent."""
 
     COMPLETED = "completed"
     STOPPED = "stopped"  # early, by the scheduler
@@ -48,11 +48,11 @@ class Stage(StrEnum):
 
 
 class Origin(StrEnum):
-    """Where a trial's hyperparameters came from."""
+    """The origins of a trial's hyperparameters."""
 
     DEFAULT = "default"  # trial 0 of a cell: the published default
     RANDOM = "random"  # i.i.d. draws, never stopped early: only these may feed tuning curves
-    TPE = "tpe"  # proposed by the study's sampler from what trials before had told, and stopped early where others were better; so is the next
+    TPE = "tpe"  # proposed by the study's sampler from earlier trials, and stopped early where others were better; so is the next
     GP = "gp"
     CONFIRM = "confirm"  # the selected configuration again, with a fresh seed
     MEMORISATION = "memorisation"  # a confirm run with a share of wrong labels
@@ -63,18 +63,18 @@ class Origin(StrEnum):
 
     @property
     def guided(self) -> bool:
-        """Whether a sampler proposed it from the trials before: such a trial alone may be stopped early."""
+        """Return True where a sampler proposed the trial from the earlier ones: only such a trial may be stopped early."""
         return self in (Origin.TPE, Origin.GP)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """Base of nothing but the JSON round trip."""
+    """Base of all records, which adds only the JSON round trip."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"strict": True, "allow_inf_nan": False}
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain JSON values of every field."""
+        """Return plain JSON values of every field."""
         return dataclasses.asdict(self)
 
     @classmethod
@@ -90,7 +90,10 @@ class Record:
 
 @functools.cache
 def _validator(cls: type) -> Any:
-    """What reads a record, from its types alone: made when it is first needed, for pydantic takes a tenth of a second to load."""
+    """Return the validator of a record from its types.
+
+    It is made when it is first needed, for pydantic takes a tenth of a second to load.
+    """
     from pydantic import TypeAdapter
 
     return TypeAdapter(cls)
@@ -117,9 +120,16 @@ class Ask(Record):
 class EpochRecord(Record):
     """One completed epoch, counted from 1; metrics are reduced over workers already.
 
-    Metric paths: train/loss (training mode, augmented), {train,val}/{accuracy,macro_precision,macro_recall,
-    macro_f1,balanced_accuracy,nll,ece} in eval mode without augmentation; `train/*` on a fixed subset, in a search only in epochs that may be kept: the last one and the rungs, or, where the best epoch is kept, those that are the best so far;
-    {wrong,disputed}/{memorised,resisted} where labels were made wrong, or later annotators dispute them (shares of those images); lr (of the head); distance/{head,stage_1,...}, how far each trained stage lies from where training began, as a share of its norm.
+    Metric paths, each measured in eval mode without augmentation except train/loss (training mode, augmented):
+
+    - train/loss.
+    - {train,val}/{accuracy,macro_precision,macro_recall,macro_f1,balanced_accuracy,nll,ece}. `train/*` uses a fixed subset. In a search it
+      is there only in epochs that may be kept: the last one and the rungs, or, where the best epoch is kept, the best ones so far.
+    - val/{mean_step,quadratic_kappa}, where the classes stand in an order.
+    - {wrong,disputed}/{memorised,resisted}: shares of the images whose labels were made wrong, or whose later annotators dispute them.
+    - lr: the learning rate of the head.
+    - distance/{head,stage_1,...}: the distance of each trained stage from the start of training, as a share of its norm.
+
     An undefined figure (a class without images) is absent, never 0 and never NaN.
     """
 
@@ -135,7 +145,7 @@ class EpochRecord(Record):
 
     @property
     def seconds(self) -> float:
-        """Training and evaluation together."""
+        """Return the seconds of training and evaluation together."""
         return self.train_seconds + self.eval_seconds
 
     @property
@@ -146,7 +156,7 @@ class EpochRecord(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class ClassScores(Record):
-    """Per-class view of one split at the kept checkpoint. Lists are indexed by class."""
+    """Scores by class of one split at the kept checkpoint. Lists are indexed by class."""
 
     precision: list[float | None]  # None: no such prediction or no such image ("n/a")
     recall: list[float | None]
@@ -157,7 +167,7 @@ class ClassScores(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class TrialResult(Record):
-    """How a trial ended; written last, atomically: its existence means the trial is done."""
+    """The ending of a trial. It is written last, atomically: its existence means that the trial is done."""
 
     trial_id: str
     outcome: Outcome
@@ -186,11 +196,13 @@ class TrialResult(Record):
 
 
 def on_gpu(device: str) -> bool:
-    """Whether the `device` of a record is a GPU, which goes by its maker's name, "NVIDIA H200"; processors are "cpu x4", and what was never
-    said is ""."""
+    """Return True where the `device` of a record is a GPU.
+
+    A GPU has its maker's name, "NVIDIA H200"; processors are "cpu x4", and an unknown device is "".
+    """
     return bool(device) and not device.startswith("cpu")
 
 
 def dumps(value: Any, *, indent: int | None = None) -> str:
-    """Strict JSON: NaN and infinity are refused, keys sorted, so equal values give equal text."""
+    """Return strict JSON. NaN and infinity are refused and keys are sorted, so equal values give equal text."""
     return json.dumps(value, allow_nan=False, sort_keys=True, ensure_ascii=False, indent=indent)

@@ -104,7 +104,8 @@ class Results:
 
     @property
     def tuned(self) -> list[str]:
-        """What tuning brought over each strategy's published default, one line each; empty where the study did not ask (`explain=("default",)`)."""
+        """Return the gain of tuning over each strategy's published default, one line each; empty unless the study asked
+        (`explain=("default",)`)."""
         return [g.text for g in self.findings.tuned]
 
     @property
@@ -165,10 +166,14 @@ class Results:
         return pd.DataFrame([{**pick_row(p), "folder": place.shown(f"trials/{p.trial}")} for p in self.findings.picks])
 
     def pick(self, cell: Cell | str = "", *, compared: bool = False) -> Pick:
-        """The network to use and what is known of it: the one that was delivered for the data set, where there is one. `cell`: a Cell, its
-        id, or some of its parts ("partial", "mini_weeds/partial"); with a strategy in it, or with `compared` (also as a part: "compared"), a
-        network of the comparison: of the cells that fit, the one the verdict speaks for, and of its confirm runs the one with the best
-        validation score. No test score chooses. Raises ConfigError where none fits, or several data sets do."""
+        """Return the network to use and what is known of it: the one that was delivered for the data set, where there is one.
+
+        `cell` is a Cell, its id, or some of its parts ("partial", "mini_weeds/partial"). With a strategy in it, or with `compared`
+        (also as a part: "compared"), it is a network of the comparison: of the cells that fit, the one the verdict speaks for, and of
+        its confirm runs the one with the best validation score. No test score chooses.
+
+        Raises ConfigError where none fits, or several data sets do.
+        """
         wanted = cell.id if isinstance(cell, Cell) else cell
         if lost_choice(self.frames) and not any(p.delivered for p in self.findings.picks):  # else the line to beat would stand in
             raise ConfigError(why_nothing(self.frames))
@@ -205,8 +210,11 @@ class Results:
     def prediction_sets(
         self, cell: Cell | str = "", level: float = 0.95, *, ensemble: bool = False, calibrated: bool = True, compared: bool = False
     ) -> Sets:
-        """Return how the pick's prediction sets at `level` are made and how often they held the true class; `sets.of(probabilities)` are those
-        of pictures. The other arguments as in `predictor`. Raises ConfigError where too few images are known for the level."""
+        """Return how the pick's prediction sets at `level` are made and how often they held the true class.
+
+        `sets.of(probabilities)` are those of pictures. The other arguments are as in `predictor`. Raises ConfigError where too few
+        images are known for the level.
+        """
         pick = self.pick(cell, compared=compared or ensemble)
         together = pick.together.calibrated if ensemble and pick.together else None
         t = together.temperature if together else pick.temperature

@@ -31,7 +31,7 @@ from study.tracking.ledger import Ledger
 from study.training.batches import check_share, fewest_images
 
 MANY_LONG = 0.1
-"""Of the images, from which share on a study that sees centre squares says that ends are lost."""
+"""The share of the images from which on a study that sees centre squares says that ends are lost."""
 OF_LABELS = ("macro_f1", "f1")
 """Metrics that images with several labels bear."""
 
@@ -66,7 +66,8 @@ def open_tables(study: Study, places: Places) -> Tables:
             raise DataError(f"{data.dataset} has fewer than two classes; there is nothing to tell apart.")
         if table.several and study.scored_by.name not in OF_LABELS:
             raise ConfigError(
-                f"metric {study.scored_by.text} is of images that have one label, and those of {data.dataset} may have several; choose from "
+                f"metric {study.scored_by.text} is of images that have one label, and those of {data.dataset} may have "
+                "several; choose from "
                 f"{', '.join(OF_LABELS)}."
             )
         study.scored_by.bind(table.classes).check(table.labels[table.split == TEST])

@@ -1,9 +1,9 @@
-"""Each strategy's published default settings, trained with the seeds of the confirm runs and scored on the same test images: what tuning brought."""
+"""Runs of each strategy's published default settings, with the confirm runs' seeds and test images, to show the gain of tuning."""
 
 from study.conduct.after_search import Run, asks_of, next_sequence
 from study.conduct.stages import Executor, expected_in, is_done
 from study.measure import opens_test
-from study.question.config import Study, TrialConfig
+from study.question.config import Cell, Study, TrialConfig
 from study.records import Ask, Origin, Stage
 from study.search.confirmed import Chosen, factors_of
 from study.search.plans import FixedPlan
@@ -15,8 +15,11 @@ DEFAULT = "default"
 
 
 def default_asks(study: Study, ledger: Ledger, chosen: Chosen) -> list[Ask]:
-    """Return, of every cell that has a winner, as many runs of its published default as it has confirm runs: same seeds, folds, parts of the
-    training images and epochs. Where a search chose the default itself, the confirm run is that run."""
+    """Return, for every cell that has a winner, as many runs of its published default as it has confirm runs.
+
+    They have the same seeds, folds, parts of the training images and epochs. Where a search chose the default itself, the confirm run
+    is that run.
+    """
     known = {a.trial_id: a for a in ledger.asks()}
     factors = factors_of(study, ledger.budgets(), chosen)
     runs: list[Run] = []

@@ -1,14 +1,16 @@
-"""Delivery: after the verdict, and no part of it, the network that is handed over is trained as long as it pays on all that may be used.
+"""Delivery: after the verdict, and independent of it, one network is trained on all usable images for as long as this helps.
 
-The strategy is the verdict's, its settings are the best of all its searches on validation. How many epochs is tried (`search.lengths`): as
-many as the confirm runs had, three and ten times as many, with the seeds of two confirm runs, judged by validation at the last epoch; runs
-that the study has already are taken and not trained again, and a length that is lower than a shorter one ends it. Whatever is solved exactly competes by its own
-validation score. The winner is trained once more on training and validation images for as many epochs, its last epoch kept, and predicts
-the test images once: an opening that is recorded and does not count, for validation alone chose it and no comparison has it. With outer
-folds every image was tested before the verdict: it is trained on all of them, and its score is that of the strategy's networks, each on
-the fold that it never saw.
+The strategy is the verdict's, and its settings are the best on validation of all its searches. Several numbers of epochs are tried
+(`search.lengths`): those of the confirm runs, and three and ten times as many. Each is trained with the seeds of two confirm runs and
+judged by validation at the last epoch. Existing runs of the study are used again, and a length that scores below a shorter one is the
+last one tried. Exact solutions compete by their own validation score.
 
-Every run is an ask of the ledger with a seed that is a pure function of the study's, so whatever ends this, the same call goes on.
+The winner is trained once more on training and validation images for as many epochs, and its last epoch is kept. It predicts the test
+images once: an opening that is recorded and does not count, since validation alone chose the network and no comparison has it. With outer
+folds every image was tested before the verdict. Then the network is trained on all images, and its score is that of the strategy's
+networks, each on the fold that it never saw.
+
+Every run is an ask of the ledger with a seed that is a pure function of the study's, so after any interruption the same call resumes.
 """
 
 import math
@@ -46,7 +48,7 @@ from study.tracking.ledger import DELIVERY, Ledger
 
 @dataclass(frozen=True, kw_only=True)
 class Order:
-    """What is to be delivered for one data set: who competes, and which numbers of epochs of the first are tried."""
+    """The delivery planned for one data set: its candidates, and the numbers of epochs to try of the first one."""
 
     key: str  # of delivered.json
     pick: Pick
@@ -71,7 +73,7 @@ class Stays:
 
 @dataclass(frozen=True, kw_only=True)
 class Settled:
-    """A candidate's length, chosen."""
+    """A candidate and the length chosen for it."""
 
     candidate: Candidate
     tried: tuple[Tried, ...]
@@ -88,8 +90,10 @@ class Settled:
 def ordered(
     ledger: Ledger, tables: Tables, wanted: str = "", *, hours: float = math.inf, again: bool = False
 ) -> tuple[list[Order], list[Stays]]:
-    """(what is to be delivered, what was delivered before and stays). Raises ConfigError for a study that is not finished, or hours that
-    hold nothing."""
+    """Return (deliveries to make, networks delivered before that stay).
+
+    Raises ConfigError for a study that is not finished, or for too few hours.
+    """
     frames = load(ledger)
     if frames.in_progress:
         raise ConfigError(
@@ -136,13 +140,15 @@ def _order(study: Study, ledger: Ledger, tables: Tables, pick: Pick, key: str, f
 
 
 def _to_train(ledger: Ledger, candidate: Candidate) -> dict[int, int]:
-    """By epochs, how many fresh runs, those that were trained before among them: a delivery that goes on is the one that was begun."""
+    """Return by number of epochs the fresh runs it needs, trained ones included, so a resumed delivery is the one that was begun."""
     return {epochs: len(candidate.to_train(ledger, epochs)) for epochs in candidate.lengths}
 
 
 def _within(orders: Sequence[Order], ledger: Ledger, hours: float) -> list[Order]:
-    """Each with the lengths that its part of the hours holds: parts go by what all of it would take. Raises ConfigError where one holds
-    none."""
+    """Return each order with the lengths that fit its part of the hours; parts are in proportion to the full cost.
+
+    Raises ConfigError where a part holds no length.
+    """
     whole = sum(o.seconds for o in orders)
     out = []
     for order in orders:
@@ -162,13 +168,13 @@ def _within(orders: Sequence[Order], ledger: Ledger, hours: float) -> list[Order
 
 
 def _enough(hours: float) -> float:
-    """Rounded up to two digits."""
+    """Return the hours rounded up to two digits."""
     digit = 10.0 ** (math.floor(math.log10(hours)) - 1) if hours > 0 else 0.01
     return round(math.ceil(hours / digit - 1e-9) * digit, 12)
 
 
 def plan_lines(orders: Sequence[Order], ledger: Ledger) -> list[str]:
-    """What would be trained, with times from what the study's trials took."""
+    """Return the trainings planned, one line each, with times estimated from the study's trials."""
     out = []
     for order in orders:
         first, pace = order.first, order.first.epoch_seconds(ledger)
@@ -184,7 +190,9 @@ def plan_lines(orders: Sequence[Order], ledger: Ledger) -> list[str]:
             out.append(f"  {epochs_of(epochs)}: {', '.join(parts)}")
         longest = max(order.lengths)
         out.append(
-            f"  then once more on {order.images:,} {'images, all there are' if first.folds > 1 else 'training and validation images'}, at most {span(longest * pace * order.share)}"
+            f"  then once more on {order.images:,} "
+            f"{'images, all there are' if first.folds > 1 else 'training and validation images'}, at most "
+            f"{span(longest * pace * order.share)}"
         )
         if missing := [e for e in first.lengths if e not in order.lengths]:
             out.append(f"  not within the hours: {', '.join(map(str, missing))} epochs")
@@ -202,9 +210,11 @@ def plan_lines(orders: Sequence[Order], ledger: Ledger) -> list[str]:
 def deliver(
     executor: Executor, wanted: str = "", *, hours: float = math.inf, again: bool = False, alone: Executor | None = None
 ) -> list[Stays]:
-    """Trains and hands over; returns what was delivered before and stays as it is. `alone`: what runs a single trial best, where that is
-    not `executor`. A signal ends it early, and the same call goes on. Raises ConfigError as `ordered` does, EnvironmentProblem where a run
-    failed."""
+    """Train and hand over; return the networks delivered before that stay as they are.
+
+    `alone`: runs a single trial best, where that is not `executor`. A signal ends it early, and the same call resumes. Raises ConfigError
+    as `ordered` does, EnvironmentProblem where a run failed.
+    """
     orders, kept = ordered(executor.ledger, executor.tables, wanted, hours=hours, again=again)
     for order in orders:
         settled = []
@@ -223,8 +233,11 @@ def deliver(
 
 
 def _settle(executor: Executor, candidate: Candidate, lengths: Sequence[int]) -> Settled | None:
-    """Trains what is missing, from the shortest length on; None where a signal came. A longer length one of whose runs diverged or failed
-    is not taken. Raises EnvironmentProblem where not one run of the shortest completed."""
+    """Train the missing runs, from the shortest length on; return None where a signal came.
+
+    A longer length is not taken where one of its runs diverged or failed. Raises EnvironmentProblem where no run of the shortest length
+    completed.
+    """
     ledger, tried, runs = executor.ledger, list[Tried](), dict[int, list[str]]()
     for epochs in lengths:
         asks = candidate.to_train(ledger, epochs)
@@ -259,7 +272,7 @@ def _last(ledger: Ledger, ask: Ask) -> float:
 
 
 def _refit(executor: Executor, ask: Ask) -> bool:
-    """The network that is handed over, and what it says of the test images; False where a signal came. Raises EnvironmentProblem."""
+    """Train the delivered network and predict the test images; return False where a signal came. Raises EnvironmentProblem."""
     tests = () if ask.config.get("train_on") == "all" else ("predictions",)
     if tests:
         executor.ledger.open_test([ask.trial_id], DELIVERY)
@@ -282,11 +295,14 @@ def _run(executor: Executor, title: str, asks: list[Ask], measurements: tuple[st
 
 
 def _entry(ledger: Ledger, order: Order, settled: Sequence[Settled], best: Settled, ask: Ask) -> dict[str, Any]:
-    """What delivered.json holds of it."""
+    """Return the delivery's entry in delivered.json."""
     taken, facts = best.taken, ledger.epochs(ask.trial_id, ended=True)[-1].facts
     first, reason, words = settled[0], best.candidate.reason, metric_of(ask.config)
     if best is not first:
-        reason += f", and better on validation than {first.candidate.name} ({words.shown(taken.mean):.1f} against {words.shown(first.taken.mean):.1f})"
+        reason += (
+            f", and better on validation than {first.candidate.name} ({words.shown(taken.mean):.1f} against "
+            f"{words.shown(first.taken.mean):.1f})"
+        )
     said = [p for t in best.runs[taken.epochs] if (p := _on_validation(ledger, t)) is not None]
     temperature = crossfit(said) if said else None
     test, result = read_predictions(ledger, ask.trial_id).get("test"), ledger.result(ask.trial_id)
@@ -326,17 +342,17 @@ def _threshold(metric: Metric, said: Sequence[Predictions], temperature: float) 
 
 
 def _tested(pick: Pick | None) -> dict[str, float] | None:
-    """Of a network that was trained on all images: what its strategy's networks scored on the folds that they never saw."""
+    """Return the score of a network trained on all images: that of its strategy's networks on the folds that they never saw."""
     return asdict(pick.test) if pick and pick.test else None
 
 
 def _on_validation(ledger: Ledger, trial_id: str) -> Predictions | None:
-    """What a run said of its validation images; None where that was not kept."""
+    """Return a run's predictions on its validation images; None where they were not kept."""
     return read_predictions(ledger, trial_id, "validation").get("val") or read_predictions(ledger, trial_id).get("val")
 
 
 def _let_go(ledger: Ledger, settled: Sequence[Settled]) -> None:
-    """Networks that were trained to choose a length are not kept: what they said of validation is."""
+    """Remove the networks that were trained to choose a length; their predictions on validation are kept."""
     for own in settled:
         for epochs in own.candidate.lengths:
             for ask in own.candidate.to_train(ledger, epochs):

@@ -43,7 +43,8 @@ def print_plan(study: Study, ledger: Ledger, tables: dict[tuple[str, str], Image
         f"{p.workers} worker(s), "
         f"batch norm {p.batch_norm}, {_each(study, 'views') if p.views else 'fresh'} augmented views"
         f"{f', winners confirmed at {study.confirm_size} px' if study.confirm_size not in (0, p.image_size) else ''}"
-        f"{', at least ' + _each(study, 'min_steps') + ' steps a trial' if p.min_steps else ''}; selects on validation {study.scored_by.words}",
+        f"{', at least ' + _each(study, 'min_steps') + ' steps a trial' if p.min_steps else ''}; selects on validation "
+        f"{study.scored_by.words}",
         highlight=False,
     )
     if study.folds > 1:
@@ -182,7 +183,7 @@ def _at(study: Study, cell: Cell) -> str:
 
 
 def print_results(study: Study, ledger: Ledger) -> None:
-    """A table per data set: what the search found. The verdict is the confirm stage's, not this table's."""
+    """Print a table for each data set with the results of the search. The verdict comes from the confirm stage, not from this table."""
     console, metric = _console(), study.scored_by
     asks, results = ledger.asks(Stage.SEARCH), ledger.results()
     chosen = (ledger.selection() or {"chosen": {}})["chosen"]

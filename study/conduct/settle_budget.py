@@ -1,14 +1,14 @@
-"""The stage between the choice and the opening of the test set: how long each question's winners are trained.
+"""The stage between the choice and the opening of the test set, which decides how long each question's winners are trained.
 
-Every winner is trained again with its fresh seeds, and once with more epochs, all of it with the test set closed. What the longer training
-brought on validation (`study.question.budget_decision`) is printed and written to budgets.json; where it gains, and `Study.longest` allows, the
-whole question is confirmed at the longer budget: equal epochs for all of its strategies. Confirming at nine times the epochs takes a check
-at three, and one at nine that is held against three.
+Every winner is trained again with its fresh seeds, and once with more epochs, all with the test set closed. The effect of the longer
+training on validation (`study.question.budget_decision`) is printed and written to budgets.json. Where it gains, and `Study.longest`
+allows, the whole question is confirmed at the longer budget: equal epochs for all of its strategies. Confirming at nine times the epochs
+takes a check at three, and one at nine that is compared with three.
 
-Of questions that differ in their budget alone only the longest's is checked: the others have what a check looks for in the study itself.
+Of questions that differ in their budget alone only the longest is checked: for the others the study itself has the longer training.
 
-Each step follows from the ledger, so it can be killed anywhere. A decision holds for the winners and cells that it was made on: a search
-that chooses again, or a strategy that joins, is decided on anew, and what was decided before stands beside it under `earlier`.
+Each step follows from the ledger, so it can be interrupted anywhere. A decision holds for its winners and cells: a search that chooses
+again, or a strategy that joins, is decided on anew, and the earlier decision stays under `earlier`.
 """
 
 import math
@@ -35,7 +35,7 @@ Record = dict[str, Any]
 
 
 def settle(executor: Executor, chosen: Chosen) -> bool:
-    """Trains and decides until every question is settled; nothing of it looks at test images. False where a signal came first."""
+    """Train and decide until every question is settled, without the test images. Returns False where a signal came first."""
     study, ledger = executor.study, executor.ledger
     if not study.budget_check or not study.confirm_seeds:
         return True
@@ -60,14 +60,14 @@ def settle(executor: Executor, chosen: Chosen) -> bool:
 
 
 def next_rounds(study: Study, ledger: Ledger, chosen: Chosen) -> dict[str, Round]:
-    """By cell, the check that its question still needs."""
+    """Return by cell the check that its question still needs."""
     budgets, cells = ledger.budgets(), {c.id: c for c in study.cells}
     found = {cell: next_round(study, cells[cell], record_of(study, budgets, chosen, cell)) for cell in chosen if cell in cells}
     return {cell: part for cell, part in found.items() if part is not None}
 
 
 def _move(study: Study, ledger: Ledger, chosen: Chosen) -> None:
-    """What was decided under a smaller `longest` moves where the study was allowed more since."""
+    """Change decisions made under a smaller `longest` where the study has been allowed more since."""
     budgets, changed = ledger.budgets(), False
     for record in budgets:
         factor = _factor(study, record["rounds"])
@@ -78,14 +78,14 @@ def _move(study: Study, ledger: Ledger, chosen: Chosen) -> None:
 
 
 def _factor(study: Study, rounds: Sequence[Mapping[str, Any]]) -> int:
-    """At how many times the epochs a question is confirmed: the budget of the last check where a strategy gained and it is allowed."""
+    """Return the multiple of epochs at which a question is confirmed: that of the last check where a strategy gained and it is allowed."""
     last = rounds[-1]
     gains = any(own["state"] == "gains" for own in last["strategies"].values())
     return int(last["factor"] if gains and last["factor"] <= study.longest else last["against"])
 
 
 def _decide(executor: Executor, chosen: Chosen, pending: Mapping[str, Round], shorter: Sequence[Ask], longer: Sequence[Ask]) -> None:
-    """Writes what the runs say of every question that was checked, and prints it, a line each."""
+    """Write the decision on every question that was checked, and print it, one line each."""
     study, ledger, cells = executor.study, executor.ledger, {c.id: c for c in executor.study.cells}
     budgets = ledger.budgets()
     for question in dict.fromkeys(cells[c].question for c in pending):
@@ -110,7 +110,7 @@ def _decide(executor: Executor, chosen: Chosen, pending: Mapping[str, Round], sh
 
 
 def _told(executor: Executor, cells: Sequence[str], decided: Mapping[str, Any], factor: int) -> str:
-    """ "weeds: 15 epochs instead of 5: partial +3.0 (not known), full +9.1 points on validation (gains); confirmed at 15 epochs"."""
+    """Return "weeds: 15 epochs instead of 5: partial +3.0 (not known), full +9.1 points on validation (gains); confirmed at 15 epochs"."""
     study, names = executor.study, Names([c.id for c in executor.study.cells])
     first = next(c for c in study.cells if c.id == cells[0])
     unit = study.scored_by.short
@@ -130,7 +130,7 @@ def _told(executor: Executor, cells: Sequence[str], decided: Mapping[str, Any], 
 def _gains(
     executor: Executor, cells: Sequence[Cell], shorter: Sequence[Ask], longer: Sequence[Ask]
 ) -> tuple[dict[str, Gain], dict[str, dict[str, list[str]]]]:
-    """By cell of one question: what the longer budget brought, and the runs that say so."""
+    """Return by cell of one question the gain of the longer budget, and the runs that show it."""
     study, ledger = executor.study, executor.ledger
     compared: dict[str, Compared] = {}
     runs: dict[str, dict[str, list[str]]] = {}
@@ -156,7 +156,8 @@ def _gains(
 
 
 def _scored(ledger: Ledger, asks: Sequence[Ask], labels: np.ndarray, metric: Metric) -> list[Scored]:
-    """Those that were completed, at their last epoch. What a run said is left out where it does not give its score: of other images."""
+    """Return the completed runs, scored at their last epoch. Predictions that do not give the run's score belong to other images: left
+    out."""
     found = []
     for ask in asks:
         result = ledger.result(ask.trial_id)
@@ -172,7 +173,7 @@ def _scored(ledger: Ledger, asks: Sequence[Ask], labels: np.ndarray, metric: Met
 
 
 def _gives(metric: Metric, said: np.ndarray, labels: np.ndarray, score: float) -> bool:
-    """Whether the classes named give the score; never of a metric that needs probabilities."""
+    """Return True where the predicted classes give the score; always False for a metric that needs probabilities."""
     return not metric.probable and abs(float(metric.score(labels, Said(named=said))) - score) < 1e-9
 
 
@@ -187,7 +188,7 @@ def _validation(executor: Executor, ask: Ask) -> tuple[np.ndarray, np.ndarray | 
 
 
 def _tidy(study: Study, ledger: Ledger, chosen: Chosen) -> None:
-    """Networks of runs that were trained to decide and do not speak are removed; one that was measured is left."""
+    """Remove the networks of runs trained only to decide; a network that was measured stays."""
     speak = {a.trial_id for a in confirm_asks(study, ledger, chosen)}
     for ask in ledger.asks():
         if ask.origin is Origin.CONFIRM and ask.trial_id not in speak and not ledger.measurements(ask.trial_id):

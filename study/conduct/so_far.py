@@ -1,4 +1,5 @@
-"""How far a study for some hours has come, by the clock of its own trials: its plan is fitted anew by it (study/budget/leftover.py)."""
+"""The progress of a study for a number of hours, by the times of its own trials; its plan is fitted anew to it
+(study/budget/leftover.py)."""
 
 import math
 import time

@@ -141,8 +141,10 @@ def _is_report(file: BinaryIO) -> bool:
 
 
 def _label_errors(table: ImageTable, study: str, name: DataName) -> tuple[list[Suspect], str]:
-    """(likely label errors, among which images): by what the study's confirm runs on these data said of images that they were not trained on.
-    These are the validation images, or with outer folds all. Raises ConfigError where it has none."""
+    """Return (likely label errors, among which images), from the predictions of confirm runs for images they were not trained on.
+
+    These are the validation images, or with outer folds all. Raises ConfigError where the study has none on these data.
+    """
     ledger = find(study)
     begun = ledger.study()
     assert begun is not None, "it was found by its study.json"

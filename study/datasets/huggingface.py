@@ -192,17 +192,18 @@ def _labels(rows: Any, column: str, name: str) -> tuple[list[str | None], list[s
 
 
 def _several(rows: Any, column: str, name: str) -> tuple[list[str | None], list[str]]:
-    """Return the labels of each row as a text that `several.parsed` reads, and all names in their order: of a sequence of ClassLabel, of texts
-    or of whole numbers; what is null has no label."""
+    """Return the labels of each row as a text that `several.parsed` reads, and all names in their order.
+
+    The column holds sequences of ClassLabel, of texts or of whole numbers. A row that is null has no label.
+    """
     if column not in rows.features:
         raise ConfigError(f"{name}: labels must name one column, not {column!r}; choose from {nearest(column, list(rows.features))}.")
     kind = rows.features[column]
     names = list(getattr(getattr(kind, "feature", None), "names", None) or [])
     values = rows[column]
     if wrong := next((v for v in values if v is not None and not isinstance(v, list)), None):
-        raise ConfigError(
-            f"{name}: {column} holds {type(wrong).__name__}, not a list of labels in each row. Of images with one label say label={column}."
-        )
+        kind = type(wrong).__name__
+        raise ConfigError(f"{name}: {column} holds {kind}, not a list of labels in each row. Of images with one label say label={column}.")
     named = [[names[v] if names else str(v).strip() for v in (value or []) if v is not None] for value in values]
     return [joined([n for n in own if not missing(n)]) for own in named], names
 

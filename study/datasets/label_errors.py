@@ -1,4 +1,4 @@
-"""Which labels are likely wrong, by what finished networks say of images they were not trained on (confident learning, arXiv 1911.00068)."""
+"""Likely label errors, found by finished networks on images they were not trained on (confident learning, arXiv 1911.00068)."""
 
 import numpy as np
 
@@ -8,10 +8,14 @@ from study.errors import ConfigError, DataError, EnvironmentProblem
 
 
 def likely_label_errors(table: ImageTable, images: list[str], logits: list[np.ndarray]) -> list[Suspect]:
-    """The surest first. `images`: ids; `logits`: float [len(images), classes] of each network that was not trained on them, or of each pass of
-    outer folds; their probabilities are averaged.
+    """Return the likely label errors, the surest first.
 
-    Raises EnvironmentProblem without the package, DataError where the study's images are not those of the table, ConfigError for too few."""
+    `images` are ids. `logits` are float [len(images), classes] of each network that was not trained on them, or of each pass of outer
+    folds, whose probabilities are averaged.
+
+    Raises EnvironmentProblem without the package, DataError where the study's images are not those of the table, ConfigError for too
+    few.
+    """
     try:
         from cleanlab.filter import find_label_issues
     except ImportError:
@@ -41,7 +45,8 @@ def likely_label_errors(table: ImageTable, images: list[str], logits: list[np.nd
             split=SPLITS[table.split[rows[k]]],
             label=table.classes[labels[k]],
             kind="label",
-            detail=f"{len(logits)} network{'s' * (len(logits) != 1)} say{'s' * (len(logits) == 1)} {table.classes[probabilities[k].argmax()]} ({probabilities[k].max():.0%}), "
+            detail=f"{len(logits)} network{'s' * (len(logits) != 1)} say{'s' * (len(logits) == 1)} "
+            f"{table.classes[probabilities[k].argmax()]} ({probabilities[k].max():.0%}), "
             f"and {probabilities[k][labels[k]]:.0%} for its label",
             position=int(rows[k]),
         )

@@ -111,9 +111,8 @@ def _read_several(header: list[str], rows: list[Row], path: Path, data: DataName
     column, kept, ignored, notes = usable_rows([*header, JOINED], rows, path, own)
     usable = without_twins(kept, ignored)
     said = roles_said(header, {what: c for what, c in column.items() if what not in ("label", "names")}, NAMES)
-    return make_table(
-        data.dataset, "table", usable, ignored, where=str(path), classes=order or None, notes=[*said, note, *notes], several=True, fold=fold
-    )
+    told = [*said, note, *notes]
+    return make_table(data.dataset, "table", usable, ignored, where=str(path), classes=order or None, notes=told, several=True, fold=fold)
 
 
 def usable_rows(header: list[str], rows: list[Row], path: Path, data: DataName) -> tuple[dict[str, str], list[Found], Ignored, list[str]]:

@@ -1,4 +1,4 @@
-"""Whether images can be cut into outer folds: each image a test image once, each fold with every class, sessions whole."""
+"""Checks of whether images can be cut into outer folds: each image a test image once, each fold with every class, sessions whole."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,13 +11,17 @@ from study.errors import ConfigError, DataError
 from study.question.naming import DataName
 
 MANY_IMAGES = 2_000
-"""Of so many, a fifth is enough to test on."""
+"""The number of images of which a fifth is enough to test on."""
 MANY_TESTED = 20
 """Test images of a class: with fewer, a fifth of the images tells little of it."""
 
 
 def check_cut(folds: int, dataset: str, table: ImageTable) -> None:
-    """Raises ConfigError where the test split is given or is cut another number of times, DataError for classes and groups that do not fit."""
+    """Check that the images can be cut into these folds.
+
+    Raises ConfigError where the test split is given or is cut another number of times, DataError for classes and groups that do not
+    fit.
+    """
     _check_count(folds, dataset, table)
     _check_classes(folds, dataset, table)
     _check_groups(folds, dataset, table)
@@ -47,7 +51,10 @@ def check_each(first: ImageTable, searches: Iterable[DataName], folds: int, root
 
 
 def worth_folding(data: DataName, table: ImageTable, root: Path | None) -> int:
-    """Into how many folds images should be cut of which nobody asked it: FOLDS where a fifth of them tests little and the cut is possible, else 1."""
+    """Return the number of folds to cut images into where nobody asked for one.
+
+    It is FOLDS where a fifth of the images tests little and the cut is possible, else 1.
+    """
     if sum(map(sum, table.counts().values())) >= MANY_IMAGES and min(table.counts()["test"]) >= MANY_TESTED:
         return 1
     try:
@@ -63,7 +70,8 @@ def worth_folding(data: DataName, table: ImageTable, root: Path | None) -> int:
 def _check_count(folds: int, dataset: str, table: ImageTable) -> None:
     if table.folds == 1:
         raise ConfigError(
-            f"folds {folds}: {dataset} has one test split, which is given and is kept. Leave folds out, or take the test split away to have "
+            f"folds {folds}: {dataset} has one test split, which is given and is kept. Leave folds out, or take the test split "
+            "away to have "
             "every image tested once."
         )
     if table.folds != folds:
@@ -76,7 +84,8 @@ def _check_classes(folds: int, dataset: str, table: ImageTable) -> None:
     have = np.array([(table.of_class(k) & (table.split >= 0)).sum() for k in range(len(table.classes))])
     if few := [f"{name} ({count})" for name, count in zip(table.classes, have.tolist(), strict=True) if count < folds]:
         raise DataError(
-            f"{dataset}: too few images to have one in each of {folds} folds: {some(few)}. Add images of it, merge it with another class, or "
+            f"{dataset}: too few images to have one in each of {folds} folds: {some(few)}. Add images of it, merge it with "
+            "another class, or "
             "leave folds out."
         )
 
@@ -87,13 +96,15 @@ def _check_groups(folds: int, dataset: str, table: ImageTable) -> None:
         return
     if count := astride(table.groups, table.split):
         raise DataError(
-            f"{dataset}: {count} groups have images in more than one fold, so a network would be tested on what it was trained on. Take a split "
+            f"{dataset}: {count} groups have images in more than one fold, so a network would be tested on what it was trained "
+            "on. Take a split "
             f"protocol that keeps them whole ({dataset}@session, where there is one), or leave folds out."
         )
     own = table.groups[table.split >= 0]
     largest = int(np.unique(own, return_counts=True)[1].max())
     if largest * folds > len(own):
         raise DataError(
-            f"{dataset}: one group holds {largest} of {len(own)} images, more than one of {folds} folds. Divide it into smaller groups, or leave "
+            f"{dataset}: one group holds {largest} of {len(own)} images, more than one of {folds} folds. Divide it into "
+            "smaller groups, or leave "
             "folds out."
         )

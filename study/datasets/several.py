@@ -1,7 +1,7 @@
 """Tables in which a picture has several labels: a column of labels joined by a separator, or a column of 0 and 1 for each label.
 
-`?labels=tags` names the first form, `?labels=crack,rust,dent` the second. Either becomes one column of lists as JSON text, which stands where
-other tables have a label; `parsed` reads it back.
+`?labels=tags` names the first form, `?labels=crack,rust,dent` the second. Either becomes one column of lists as JSON text, in the place
+where other tables have a label. `parsed` reads it back.
 """
 
 import ast
@@ -27,8 +27,10 @@ FEWEST = 5  # images of a label, to be split
 
 
 def join_labels(header: Sequence[str], rows: Sequence[Row], asked: str, path: Path) -> tuple[list[Row], list[str], str]:
-    """Return (the rows with their labels in JOINED, names of labels in their order or none, what is to be said of it). Raises ConfigError for
-    a column that is not there, DataError for cells of another form."""
+    """Return (the rows with their labels in JOINED, names of labels in their order or none, what is to be said of it).
+
+    Raises ConfigError for a column that is not there, DataError for cells of another form.
+    """
     columns = listed(asked)
     if absent := [c for c in columns if c not in header]:
         raise ConfigError(f"{path}: the table has no column {absent[0]!r}; labels names one of {nearest(absent[0], list(header))}.")
@@ -119,7 +121,8 @@ def _cell(text: str, separator: str) -> list[str]:
 def _bit(text: str, column: str, where: str) -> bool:
     if text.lower() not in BITS:
         raise DataError(
-            f"{where}: {column} is {shown(text[:40])!r}, and of several columns of labels each holds 0 or 1. Name those alone, or one column "
+            f"{where}: {column} is {shown(text[:40])!r}, and of several columns of labels each holds 0 or 1. Name those alone, "
+            "or one column "
             "in which the labels are joined."
         )
     return BITS[text.lower()]

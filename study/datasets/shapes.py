@@ -62,8 +62,10 @@ def why_no_label(path: Path, header: Sequence[str], rows: Cells, image: str) -> 
         )
     if len(columns := _bits(header, rows, image)) > 2:
         return (
-            f"{path} has {len(columns)} columns of 0 and 1 ({some(columns, 4)}), and not one 1 a row. Where an image has several labels, name "
-            f"all of them: ?labels={','.join(columns[:3])}{',...' * (len(columns) > 3)}. Where it has one class, name one column with ?label="
+            f"{path} has {len(columns)} columns of 0 and 1 ({some(columns, 4)}), and not one 1 a row. Where an image has "
+            "several labels, name "
+            f"all of them: ?labels={','.join(columns[:3])}{',...' * (len(columns) > 3)}. Where it has one class, name one "
+            "column with ?label="
         )
     return None
 

@@ -211,7 +211,10 @@ def stratified_split(labels: np.ndarray, groups: np.ndarray | None, seed: int, f
 
 
 def stratified_parts(labels: np.ndarray, groups: np.ndarray | None, seed: int = 0, *, what: str) -> list[np.ndarray]:
-    """Return the positions of five folds with the classes, or the labels bool [N, L], in proportion, groups whole. Raises DataError naming `what` for too few to be split."""
+    """Return the positions of five folds with the classes, or the labels bool [N, L], in proportion, groups whole.
+
+    Raises DataError naming `what` for too few to be split.
+    """
     if groups is not None and (count := len(np.unique(groups))) < 5:
         raise DataError(f"{what} has {count} group{'s' * (count > 1)}; to be split it needs at least 5, for none may lie in two splits.")
     if labels.ndim == 2:

@@ -1,7 +1,8 @@
 """Folds of pictures with several labels: every label in proportion, groups whole.
 
-Iterative stratification (Sechidis, Tsoumakas and Vlahavas 2011, ECML PKDD, algorithm 1): the rarest label is dealt out first, each time to the
-fold that wants it most. The kept libraries (iterative-stratification, scikit-multilearn) deal single pictures, and would tear groups apart.
+Iterative stratification (Sechidis, Tsoumakas and Vlahavas 2011, ECML PKDD, algorithm 1) deals out the rarest label first, each time to
+the fold that wants it most. The kept libraries (iterative-stratification, scikit-multilearn) deal single pictures, and would tear
+groups apart.
 """
 
 import numpy as np

@@ -67,8 +67,10 @@ def make_table(
 ) -> ImageTable:
     """Return the table of a user's images.
 
-    `notes`: further sentences for the line that describes the data. `several`: labels are texts that `several.parsed` reads. `listed`: labels
-    of images that were left out before. `classes`: in the order of labels (default: sorted by name). `where`, `groups_in`: names for errors.
+    `notes` are further sentences for the line that describes the data. With `several`, labels are texts that `several.parsed` reads.
+    `listed` are labels of images that were left out before. `classes` are in the order of labels (default: sorted by name). `where` and
+    `groups_in` are names for errors.
+
     Raises DataError for data that would mislead: one class only, a class that train lacks, more than one image in twenty unreadable.
     """
     ignored = list(ignored)

@@ -51,7 +51,8 @@ def check_manifest(facts: dict[str, Any], weights: bytes) -> None:
         if facts.get(name, names[0]) not in names:
             raise ValueError(f"{name} is {_short(facts[name])}, not {' or '.join(names)}")
     thresholds = facts.get("thresholds", [])
-    if not isinstance(thresholds, list) or not all(type(v) in (int, float) for v in thresholds) or len(thresholds) not in (0, len(classes)):
+    numbers = isinstance(thresholds, list) and all(type(v) in (int, float) for v in thresholds)
+    if not numbers or len(thresholds) not in (0, len(classes)):
         raise ValueError(f"thresholds is {_short(thresholds)}, not a number for each class")
     if type(facts.get("several", False)) is not bool:
         raise ValueError(f"several is {_short(facts['several'])}, not true or false")

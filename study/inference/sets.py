@@ -1,6 +1,7 @@
 """Prediction sets: all classes whose probability is not too low, so that the true one is among them as often as was asked for.
 
-Split conformal prediction with the score 1 - p(true class) ("LAC": Sadinle, Lei and Wasserman 2019, JASA 114; Vovk, Gammerman and Shafer 2005).
+They come from split conformal prediction with the score 1 - p(true class) ("LAC": Sadinle, Lei and Wasserman 2019, JASA 114; Vovk,
+Gammerman and Shafer 2005).
 """
 
 import math
@@ -9,9 +10,11 @@ import numpy as np
 
 
 def least_probability(of_truth: np.ndarray, level: float, images: int = 0) -> float | None:
-    """The least probability of a class that is in a set: the k-th highest of `of_truth`, the probabilities [N] of the true classes on images
-    that the network did not learn from, with k = ceil((n + 1) level). Where several networks said of the same n `images`, the same share of
-    the N. None where n is too small for the level: k > n."""
+    """Return the least probability of a class that is in a set, or None where n is too small for the level.
+
+    It is the k-th highest of `of_truth`, the probabilities [N] of the true classes on images that the network did not learn from, with
+    k = ceil((n + 1) level). Where several networks scored the same n `images`, it is at the same share of the N.
+    """
     n = images or len(of_truth)
     k = math.ceil((n + 1) * level - 1e-9)
     if k > n:
@@ -20,7 +23,7 @@ def least_probability(of_truth: np.ndarray, level: float, images: int = 0) -> fl
 
 
 def fewest_images(level: float) -> int:
-    """How many images a level needs."""
+    """Return the number of images that a level needs."""
     return math.ceil(level / (1 - level) - 1e-9)
 
 

@@ -41,7 +41,8 @@ def _back(shares: np.ndarray, labels: bool) -> np.ndarray:
 def over_tiles(logits: np.ndarray, tiles: int, pool: str = "mean", labels: bool = False) -> np.ndarray:
     """Pool the logits [N * tiles, C] of pictures' tiles into the pictures' own, float32 [N, C].
 
-    They are the log, of `labels` the logit, of the mean, or of the highest, of the tiles' probabilities. A picture that is one tile keeps its logits.
+    They are the log, for `labels` the logit, of the mean or the highest of the tiles' probabilities. A picture that is one tile keeps
+    its logits.
     """
     if tiles == 1:
         return logits

@@ -1,1 +1,1 @@
-"""Which pictures to label so that an undecided verdict is decided: drawn with known probabilities, labelled by a person, joined without bias."""
+"""Pictures to label so that an undecided verdict is decided: drawn with known probabilities, labelled by a person, joined without bias."""

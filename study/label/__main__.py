@@ -72,7 +72,10 @@ def _draw(location: str, wanted: str, args: argparse.Namespace) -> list[str]:
         print(shown(line), file=sys.stderr)
     new = sum(image["label"] is None for image in drawn.draw["images"])
     return [
-        f"{new} of {drawn.draw['pictures']:,} pictures drawn; with their labels they tell as much as about {drawn.draw['worth']:,.0f} drawn at random",
+        (
+            f"{new} of {drawn.draw['pictures']:,} pictures drawn; with their labels they tell as much as about "
+            f"{drawn.draw['worth']:,.0f} drawn at random"
+        ),
         f"page: {args.html} (a key a class; save the table there), or fill in {args.csv}",
         f"then: python -m study.label {location} --labels labels.csv",
     ]

@@ -1,4 +1,4 @@
-"""A draw: of the pictures of a folder, those that are to be labelled, each with its probability and what every run of the study said of it."""
+"""The draw of pictures to label from a folder, each with its probability and the predictions of every run of the study."""
 
 import time
 import unicodedata
@@ -27,7 +27,7 @@ from study.tracking.ledger import Ledger
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Drawn:
-    """What is written to the ledger, and the files of the pictures in the order in which they are to be looked at."""
+    """The record of a draw for the ledger, and the files of the pictures in the order in which they are to be looked at."""
 
     draw: dict[str, Any]
     files: dict[str, Path]  # by the name that the draw has
@@ -135,7 +135,7 @@ def _mean_counts(gathered: Gathered, strategy: str, classes: int) -> Counts:
 
 
 def _labels_of(draws: Sequence[Mapping[str, Any]], question: Question) -> dict[str, str]:
-    """By digest, what was labelled for the question before."""
+    """Return by digest the labels that were given for the question before."""
     own = [d for d in draws if d["filled"] and Question.of(d) == question]
     return {image["sha256"]: image["label"] for d in own for image in d["images"]}
 

@@ -17,7 +17,7 @@ from study.storage import outputs
 COLUMNS = ["image", "probability", "label"]
 TABLE = outputs.listed("table of pictures to label", COLUMNS)
 NOTHING = "none of these"
-"""What is written of a picture that shows none of the classes."""
+"""The label of a picture that shows none of the classes."""
 FAULTS = 10  # named at once
 
 
@@ -52,7 +52,8 @@ def read_labels(path: Path, draws: Sequence[Mapping[str, Any]], classes: Sequenc
         lines.setdefault(image, where)
     if lost := sorted(wanted - set(lines)):
         faults.append(
-            f"{path}: {len(lost)} pictures that were drawn have no row ({some([shown(n) for n in lost], 3)}); all are needed, since each stands for others"
+            f"{path}: {len(lost)} pictures that were drawn have no row ({some([shown(n) for n in lost], 3)}); all are "
+            "needed, since each stands for others"
         )
     if faults:
         more = f"; and {len(faults) - FAULTS} more" if len(faults) > FAULTS else ""

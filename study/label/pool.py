@@ -33,9 +33,11 @@ class Pool:
 
 
 def look_through(ledger: Ledger, trials: Sequence[str], paths: Sequence[Path], theirs: Collection[str] = ()) -> Pool:
-    """What the networks that these trials kept say of the pictures. `theirs`: digests of images that the study has, which are left out.
+    """Return the pictures with the predictions of the networks that these trials kept.
 
-    Raises ConfigError where a network was not kept, DataError where no picture is left."""
+    `theirs` are digests of images that the study has, which are left out. Raises ConfigError where a network was not kept, DataError
+    where no picture is left.
+    """
     networks = {t: Predictor.from_folder(ledger.trial_folder(t)) for t in trials}
     channels = max((n.channels for n in networks.values()), default=3)
     pool, seen = Pool(said={t: np.zeros(0, int) for t in trials}, channels=channels), set[str]()
@@ -49,7 +51,10 @@ def look_through(ledger: Ledger, trials: Sequence[str], paths: Sequence[Path], t
 
 
 def digest(pixels: np.ndarray) -> str:
-    """Of one picture, uint8 [S, S, C], as networks see it: what a study's own images are known by, whatever their files."""
+    """Return the digest of one picture, uint8 [S, S, C], as networks see it.
+
+    A study's own images are known by it, whatever their files.
+    """
     return hashlib.sha256(np.ascontiguousarray(pixels).tobytes()).hexdigest()
 
 

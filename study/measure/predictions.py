@@ -15,8 +15,10 @@ CHUNK = 512  # images read from the memory-mapped cache at a time
 
 
 class Predictions(Measurement):
-    """Logits float32 [classes] of each image, with its split, id, label and group; of test images alone where the others were trained on. Of
-    images with several labels, `labels` says which and `label` how many."""
+    """Logits float32 [classes] of each image, with its split, id, label and group, for test images alone where the others were trained on.
+
+    For images with several labels, `labels` names them and `label` is their number.
+    """
 
     name: ClassVar[str] = "predictions"
     splits: ClassVar[tuple[str, ...]] = ("val", "test")

@@ -1,4 +1,4 @@
-"""What a longer training brings a strategy, and whether that is known: the arithmetic of the budget check, on validation alone.
+"""The gain of a longer training, and whether it is known: the arithmetic of the budget check, on validation alone.
 
 A configuration was trained K times at the budget it was searched at and once (m = 1) at a longer one. g is the difference of the means of
 the last epochs' scores. Two sources of doubt add up:
@@ -7,13 +7,14 @@ the last epochs' scores. Two sources of doubt add up:
   question. Where no configuration was trained twice (as many searches as seeds), around the mean of its strategy's, whose searches differ
   as well: that is too wide rather than too narrow.
 - **images**: all runs are scored on the same validation images, and longer training may suit these few by chance. Every image has an
-  influence on the metric (its derivative by the image's weight); d is its mean influence at the longer budget minus the one at the shorter, paired
-  by image. The variance of the mean of d holds the runs' own coin flips on images too, which S^2 has counted already: w (1/m + 1/K) of it,
-  w being what influences of runs of one configuration differ by. The rest is the images' share. Images of one session go together.
+  influence on the metric (its derivative by the image's weight); d is its mean influence at the longer budget minus the one at the
+  shorter, paired by image. The variance of the mean of d also holds the runs' own randomness on images, which S^2 has counted already:
+  w (1/m + 1/K) of it, w being the variance of influences between runs of one configuration. The rest is the images' share. Images of one
+  session go together.
 
-The sum is never below the variance of d alone. Degrees of freedom are Satterthwaite's. With one run a configuration nothing is known of
-runs, so nothing is decided, however large g is. Where predictions are not known, the images' share is left out, and
-`Gain.images` is 0. So it is for a metric of probabilities (AUROC, average precision, log loss, Brier score): runs record classes alone.
+The sum is never below the variance of d alone. Degrees of freedom are Satterthwaite's. With one run a configuration the variance of runs
+is unknown, so nothing is decided, however large g is. Where predictions are not known, the images' share is left out, and `Gain.images`
+is 0. The same holds for a metric of probabilities (AUROC, average precision, log loss, Brier score), since runs record classes alone.
 
 A point is the metric's own: one of the cheapest mistakes in a hundred images where costs are given.
 
@@ -23,9 +24,9 @@ A point is the metric's own: one of the cheapest mistakes in a hundred images wh
 | flat | its one-sided 90 % upper bound is below 5 points; with fewer than 240 validation images, which never show that: g < 2 points |
 | not known | otherwise |
 
-Few images: "flat" is then the word for a point estimate. With 60 it hides a gain of 5 points in a third of studies, one of 10 in a tenth; with
-240 and more one of 5 in less than a tenth, and a gain is claimed where there is none in a tenth at most (docs/verdict.md has the rates,
-`tests/test_budget.py` the simulation).
+Few images: "flat" is then the word for a point estimate. With 60 it hides a gain of 5 points in a third of studies, one of 10 in a tenth;
+with 240 and more one of 5 in less than a tenth, and a gain is claimed where there is none in a tenth at most (docs/verdict.md has the
+rates, `tests/test_budget.py` the simulation).
 """
 
 import math
@@ -64,7 +65,7 @@ class Compared:
 
 @dataclass(frozen=True, kw_only=True)
 class Gain:
-    """What the longer budget brings; shares. Figures are None where nothing can be said, `why` then has the reason."""
+    """The gain of the longer budget, in shares. Figures are None where the gain cannot be computed; `why` then has the reason."""
 
     state: State
     gain: float | None = None
@@ -79,11 +80,11 @@ class Gain:
 
     @property
     def falls(self) -> bool:
-        """Its score falls with longer training, by two standard errors."""
+        """Return True where its score falls with longer training, by two standard errors."""
         return self.gain is not None and self.se is not None and self.gain + 2 * self.se < 0
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain JSON values; what is not known is left out."""
+        """Return plain JSON values; unknown ones are left out."""
         known = {k: v for k, v in vars(self).items() if v is not None and v != ""}
         return {**known, "falls": self.falls}
 
@@ -95,8 +96,11 @@ def decide(
     images: int | None = None,
     metric: Metric = DEFAULT,
 ) -> dict[str, Gain]:
-    """By strategy of one question, whose scores are `metric`'s, bound to the data's classes. `labels` [N] of the validation images and `groups` [N], their sessions; None where runs did not record
-    what they said. `images`: how many there are, where `labels` cannot tell."""
+    """Return the gain by strategy of one question, whose scores are `metric`'s, bound to the data's classes.
+
+    `labels` [N] of the validation images and `groups` [N], their sessions; None where runs did not record their predictions. `images`:
+    their number, where `labels` is None.
+    """
     count = len(labels) if labels is not None else images or 0
     influence = None if labels is None or metric.probable else _influences(compared, labels, groups, metric)
     spread = _pooled([list(g) for g in _configurations(compared)]) or _pooled([[r for g in _of(c) for r in g] for c in compared.values()])
@@ -105,7 +109,7 @@ def decide(
 
 
 def _of(c: Compared) -> list[Sequence[Scored]]:
-    """The strategy's configurations at the shorter budget."""
+    """Return the strategy's configurations at the shorter budget."""
     return [c.shorter, *c.others]
 
 
@@ -114,7 +118,7 @@ def _configurations(compared: Mapping[str, Compared]) -> list[Sequence[Scored]]:
 
 
 def _pooled(groups: Sequence[Sequence[Scored]]) -> tuple[float, int] | None:
-    """(variance within groups, degrees of freedom); None without a group of two."""
+    """Return (variance within groups, degrees of freedom); None without a group of two."""
     scores = [np.array([r.score for r in group]) for group in groups if len(group) > 1]
     df = sum(len(s) - 1 for s in scores)
     return (sum(float(((s - s.mean()) ** 2).sum()) for s in scores) / df, df) if df else None
@@ -175,7 +179,7 @@ def _quantile(level: float, df: float) -> float:
 def _influences(
     compared: Mapping[str, Compared], labels: np.ndarray, groups: np.ndarray | None, metric: Metric
 ) -> dict[int, np.ndarray] | None:
-    """By run (its identity), the sum of influences of every session over N; None where a run did not record what it said."""
+    """Return by run (its identity) the sum of influences of every session over N; None where a run did not record its predictions."""
     runs = [r for c in compared.values() for group in (c.longer, *_of(c)) for r in group]
     if any(r.said is None or len(r.said) != len(labels) for r in runs) or not runs or not len(labels):
         return None
@@ -186,7 +190,7 @@ def _influences(
 
 
 def _noise(compared: Mapping[str, Compared], influence: Mapping[int, np.ndarray]) -> float:
-    """w: how much a run's sums differ between runs, over configurations where these were repeated, else over strategies; as S^2 is pooled."""
+    """Return w, the variance of a run's sums between runs: over configurations where these were repeated, else over strategies, as S^2."""
     groups = [g for g in _configurations(compared) if len(g) > 1] or [[r for g in _of(c) for r in g] for c in compared.values()]
     found = [np.stack([influence[id(r)] for r in g]) for g in groups if len(g) > 1]
     df = sum(len(f) - 1 for f in found)
@@ -194,7 +198,7 @@ def _noise(compared: Mapping[str, Compared], influence: Mapping[int, np.ndarray]
 
 
 def _paired(own: Compared, influence: Mapping[int, np.ndarray] | None) -> tuple[float, int]:
-    """(variance of g over images or sessions, how many of them); (0, 2) where it is not known."""
+    """Return (variance of g over images or sessions, their number); (0, 2) where it is not known."""
     if influence is None:
         return 0.0, 2
     longer, shorter = (np.mean([influence[id(r)] for r in runs], axis=0) for runs in (own.longer, own.shorter))

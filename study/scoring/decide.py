@@ -1,7 +1,7 @@
-"""How probabilities become an answer: the likeliest class, the one that costs least, or, of two classes, by a threshold.
+"""The step from probabilities to an answer: the likeliest class, the one that costs least, or, for two classes, a threshold.
 
-A threshold is chosen on validation images, by the metric, and kept with the network. It is that of the network alone: comparisons name the
-likeliest class, so that no strategy is judged by how well its threshold was chosen. Costs fix the threshold by themselves.
+A threshold is chosen on validation images, by the metric, and kept with the network. It belongs to the network alone: comparisons use the
+likeliest class, so that no strategy is judged by the choice of its threshold. Costs fix the threshold by themselves.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ BY_NAMES = ("macro_f1", "accuracy", "balanced_accuracy", "f1", "quadratic_kappa"
 
 @dataclass(frozen=True, kw_only=True)
 class Deciding:
-    """A network's rule: `metric`, bound to its classes, has the costs; `threshold` is of class `of`, the last of two or the metric's own."""
+    """A network's rule. `metric`, bound to its classes, has the costs. `threshold` is of class `of`: the last of two, or the metric's."""
 
     metric: Metric = DEFAULT
     threshold: float | None = None
@@ -33,7 +33,7 @@ class Deciding:
 
     @property
     def usual(self) -> bool:
-        """Whether it says the likeliest class."""
+        """Return True where the rule predicts the likeliest class."""
         return self.threshold is None and self.metric.costs is None
 
     def as_dict(self, classes: Sequence[str]) -> dict[str, Any]:

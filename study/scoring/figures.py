@@ -22,5 +22,5 @@ def figures_of(metric: Metric, logits: np.ndarray, labels: np.ndarray) -> tuple[
 
 
 def scored_by(metric: Metric) -> dict[str, Any]:
-    """What an epoch's facts say of the metric: nothing of the usual one."""
+    """Return the entry for the metric in an epoch's facts; empty for the usual metric."""
     return {} if metric.recorded == OBJECTIVE else {SCORED_BY: metric.recorded}

@@ -15,10 +15,11 @@ from study.scoring.scores import ranking
 
 
 def influences(metric: str, predicted: np.ndarray, labels: np.ndarray, at: Counts) -> np.ndarray:
-    """Return the influences [..., N] of predictions [..., N] (class indices; of several labels bool [..., N, C]), linearised at the counts `at` [C] of all N images.
+    """Return the influences [..., N] of predictions [..., N], linearised at the counts `at` [C] of all N images.
 
-    `metric`: a name of GRADIENTS. Where `at` are the predictions' own counts, the influences sum to 0. Where `at` are mean counts over
-    several runs, each run's influences sum to the excess of its score over the runs' mean, to first order.
+    Predictions are class indices, or for several labels bool [..., N, C]. `metric` is a name of GRADIENTS. Where `at` are the
+    predictions' own counts, the influences sum to 0. Where `at` are mean counts over several runs, each run's influences sum to the
+    excess of its score over the runs' mean, to first order.
     """
     by = GRADIENTS[metric](at)
     if labels.ndim == 2:

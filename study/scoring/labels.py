@@ -10,8 +10,10 @@ from study.metrics import counts, macro_f1, macro_precision, macro_recall
 
 
 def best_thresholds(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Return float64 [L]: for each label the threshold on its logits [N, L] with the highest F1 on images with labels bool [N, L], half-way
-    between the two logits that it parts. 0, a probability of one half, for a label that none of them has."""
+    """Return float64 [L]: for each label the threshold on its logits [N, L] with the highest F1 on images with labels bool [N, L].
+
+    It is half-way between the two logits that it parts, and 0, a probability of one half, for a label that no image has.
+    """
     out = np.zeros(labels.shape[1])
     for k in np.flatnonzero(labels.any(axis=0)):
         order = np.argsort(-logits[:, k], kind="stable")

@@ -1,16 +1,18 @@
 """The metric that a study asks for, as one value: search, choice of epoch and winner, verdict, forecasts, figures and words read it here.
 
-Inside, a **score** is always higher where it is better: that of a loss or a cost is its negative (scikit-learn's `neg_log_loss`), and so it is
-called in records. People read the natural value, `shown`: a hundred times it, in the metric's `unit`.
+Internally a **score** is always higher where it is better: for a loss or a cost it is the negative (scikit-learn's `neg_log_loss`), and
+records use that name. People read the natural value, `shown`: a hundred times it, in the metric's `unit`.
 
 | metric | is | a score needs | its interval |
 | --- | --- | --- | --- |
-| macro_f1, balanced_accuracy, accuracy, f1:CLASS | functions of counts by class | the class named | resampled images |
-| quadratic_kappa | 1 minus the mean squared step over the one of chance (Cohen 1968) | the class named, an order | resampled images |
-| auroc, average_precision | each class against the rest, the mean over classes that occur | probabilities | resampled images; folds: DeLong's placements, and the same for precision |
+| macro_f1, balanced_accuracy, accuracy, f1:CLASS | functions of counts by class | the predicted class | resampled images |
+| quadratic_kappa | 1 minus the mean squared step over the one of chance (Cohen 1968) | the predicted class, an order | resampled images |
+| auroc, average_precision | each class against the rest, the mean over classes that occur | probabilities | resampled images; see below |
 | log_loss, brier, cost | means over images | probabilities after the temperature | resampled images |
 
-Log loss has no bound, so a single score's interval is made on the scale of its logarithm; of all others on the logit scale between their bounds.
+With folds, the interval of AUROC comes from DeLong's placements, and that of average precision from placements made the same way. Log
+loss has no bound, so a single score's interval is made on the scale of its logarithm, for all others on the logit scale between their
+bounds.
 """
 
 import functools
@@ -30,7 +32,7 @@ from study.scoring.costs import EXAMPLE, Costs, parse_costs, read_costs
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Said:
-    """What a network said of N images. `probabilities` [N, C] may be missing where no metric needs them."""
+    """The predictions of a network on N images. `probabilities` [N, C] may be missing where no metric needs them."""
 
     named: np.ndarray  # [N] places of classes
     probabilities: np.ndarray | None = None
@@ -70,12 +72,12 @@ class Metric:
 
     @property
     def key(self) -> str:
-        """What its score is called in records: the metric's name, with "neg_" before that of a loss."""
+        """Return the name of its score in records: the metric's name, with "neg_" before that of a loss."""
         return self.name if self.higher else f"neg_{self.name}"
 
     @property
     def width(self) -> float:
-        """How far apart two scores can lie."""
+        """Return the largest possible difference of two scores."""
         return self.high - self.low
 
     @property
@@ -90,17 +92,17 @@ class Metric:
 
     @property
     def measured(self) -> str:
-        """What differences are counted in: "points of macro-F1", "cost per 100 images"."""
+        """Return the words for a difference: "points of macro-F1", "cost per 100 images"."""
         return "cost per 100 images" if self.name == "cost" else f"{self.unit} of {self.words}"
 
     @property
     def short(self) -> str:
-        """What a difference is counted in where its metric was said before: "points"."""
+        """Return the unit of a difference where its metric was named before: "points"."""
         return self.unit if self.unit == "points" else self.measured
 
     @property
     def gained(self) -> str:
-        """What a gain is counted in, more being better: "points of macro-F1", "less cost per 100 images"."""
+        """Return the unit of a gain, more being better: "points of macro-F1", "less cost per 100 images"."""
         return self.measured if self.higher else f"less {self.measured}" if self.costs is not None else f"{self.unit} less of {self.words}"
 
     def count(self, value: float) -> str:
@@ -113,18 +115,20 @@ class Metric:
         return (100 if self.higher else -100) * score + 0.0
 
     def difference(self, first: str, other: str) -> str:
-        """What stands before a difference of two scores, the better side first: "partial minus full: ", of a loss "partial instead of full
-        saves "."""
+        """Return the words before a difference of two scores, the better side first.
+
+        They are "partial minus full: ", or for a loss "partial instead of full saves ".
+        """
         return f"{first} minus {other}: " if self.higher else f"{first} instead of {other} saves "
 
     def ahead(self, by: float) -> str:
-        """How far it is ahead in its own unit, for "It ... than": "scores 4.2 points higher", "costs 3.1 less per 100 images"."""
+        """Return the lead in its own unit, for "It ... than": "scores 4.2 points higher", "costs 3.1 less per 100 images"."""
         if self.costs is not None:
             return f"costs {by:.1f} less per 100 images"
         return f"scores {by:.1f} {self.unit} {'higher' if self.higher else f'lower in {self.words}, which is better,'}"
 
     def worth(self, score: float) -> str:
-        """What it scores, as a sentence begins: "It scores 83 points of 100", "It costs 12.0 per 100 images"."""
+        """Return the score as a sentence begins: "It scores 83 points of 100", "It costs 12.0 per 100 images"."""
         if self.costs is not None:
             return f"It costs {self.shown(score):.1f} per 100 images"
         digits = 1 if self.margin < 1 or not self.higher else 0
@@ -146,7 +150,7 @@ class Metric:
 
     @property
     def explained(self) -> str:
-        """What it is, for people."""
+        """Return an explanation of the metric for people."""
         return EXPLAINED[self.name]
 
     # ---- scores ----------------------------------------------------------------------------------------
@@ -168,7 +172,8 @@ class Metric:
                 )
             if sorted(own.order) != sorted(classes):
                 raise ConfigError(
-                    f"metric quadratic_kappa orders {', '.join(own.order)}, and the classes are {', '.join(classes)}; name each of them once."
+                    f"metric quadratic_kappa orders {', '.join(own.order)}, and the classes are {', '.join(classes)}; name "
+                    "each of them once."
                 )
         return own
 
@@ -177,7 +182,8 @@ class Metric:
         absent = [c for k, c in enumerate(self.classes) if not (labels == k).any()]
         if self.needs_all and absent:
             raise ConfigError(
-                f"{self.words} needs every class among the {what}, and {', '.join(absent[:5])} {'has' if len(absent) == 1 else 'have'} none; "
+                f"{self.words} needs every class among the {what}, and {', '.join(absent[:5])} "
+                f"{'has' if len(absent) == 1 else 'have'} none; "
                 "add some, leave the class out, or choose another --metric (macro_f1, log_loss)."
             )
 
@@ -187,13 +193,13 @@ class Metric:
             raise ConfigError(f"margin must be below {100 * self.width:g}, the most that {self.words} can differ by, not {margin:g}.")
 
     def said(self, logits: np.ndarray, temperature: float = 1.0) -> Said:
-        """What logits [N, C] say: probabilities, and the class that the metric would have named."""
+        """Return the predictions of logits [N, C]: probabilities, and the class that the metric decides for."""
         own = softmax(np.asarray(logits, np.float64) / temperature)
         named = self.decide(own) if self.costs else logits.argmax(axis=1)
         return Said(named=named, probabilities=own)
 
     def temperature(self, logits: np.ndarray, labels: np.ndarray) -> float:
-        """Of validation images, where the metric is of probabilities after the temperature; 1 for others."""
+        """Return the temperature fitted on validation images, where the metric uses calibrated probabilities; 1 for others."""
         return fit_temperature(np.asarray(logits, np.float64), labels) if self.calibrated and len(labels) else 1.0
 
     def decide(self, probabilities: np.ndarray) -> np.ndarray:
@@ -203,9 +209,10 @@ class Metric:
         return np.asarray((probabilities @ self.costs.matrix(self.classes)).argmin(axis=1))
 
     def score(self, labels: np.ndarray, said: Said, weights: np.ndarray | None = None, classes: int = 0) -> np.ndarray:
-        """Of labels [N], higher where better: [], or [B] with weights [B, N] of images. `classes`: their number, where none are bound.
+        """Return the score of labels [N], higher where better: [], or [B] with weights [B, N] of images.
 
-        NaN where it is undefined. Raises ValueError where probabilities are needed and missing.
+        `classes`: their number, where none are bound. NaN where it is undefined. Raises ValueError where probabilities are needed and
+        missing.
         """
         if self.probable and said.probabilities is None:
             raise ValueError(f"{self.words} needs probabilities")
@@ -231,7 +238,7 @@ class Metric:
 
     @property
     def place(self) -> int:
-        """Of the class that it is about, among the data's."""
+        """Return the place of its class among the data's."""
         return self.classes.index(self.of_class)
 
     @property
@@ -273,7 +280,11 @@ SCORES: dict[str, Scored] = {
     "f1": _counted(lambda m, c: f1(c)[..., m.place]),
     "quadratic_kappa": lambda m, labels, said, weights, classes: scores.quadratic_kappa(labels, said.named, m.ranks, weights),
     "auroc": lambda m, labels, said, weights, classes: scores.auroc(labels, said.probabilities, weights),  # type: ignore[arg-type]
-    "average_precision": lambda m, labels, said, weights, classes: scores.average_precision(labels, said.probabilities, weights),  # type: ignore[arg-type]
+    "average_precision": lambda m, labels, said, weights, classes: scores.average_precision(
+        labels,
+        said.probabilities,  # type: ignore[arg-type]
+        weights,
+    ),
     "log_loss": _mean_loss,
     "brier": _mean_loss,
     "cost": _mean_loss,
@@ -285,7 +296,10 @@ INFLUENCES: dict[str, Moved] = {
     "f1": lambda m, labels, said, classes: influence.of_f1(said.named, labels, m.place),
     "quadratic_kappa": lambda m, labels, said, classes: influence.of_kappa(said.named, labels, m.ranks),
     "auroc": lambda m, labels, said, classes: influence.of_auroc(labels, said.probabilities),  # type: ignore[arg-type]
-    "average_precision": lambda m, labels, said, classes: influence.of_average_precision(labels, said.probabilities),  # type: ignore[arg-type]
+    "average_precision": lambda m, labels, said, classes: influence.of_average_precision(
+        labels,
+        said.probabilities,  # type: ignore[arg-type]
+    ),
     "log_loss": lambda m, labels, said, classes: influence.of_mean(m.losses(labels, said)),
     "brier": lambda m, labels, said, classes: influence.of_mean(m.losses(labels, said)),
     "cost": lambda m, labels, said, classes: influence.of_mean(m.losses(labels, said)),
@@ -308,26 +322,35 @@ MEMBERS = {
     )
 }
 EXPLAINED = {
-    "macro_f1": "F1 is the harmonic mean of precision and recall of a class. Macro-F1 is its mean over classes, so a rare class counts as much "
+    "macro_f1": "F1 is the harmonic mean of precision and recall of a class. Macro-F1 is its mean over classes, so a rare class counts as "
+    "much "
     "as a common one.",
     "accuracy": "The share of images that are named rightly. A common class counts more than a rare one.",
-    "balanced_accuracy": "The share of a class's images that are named rightly, as a mean over classes: a rare one counts as much as a common one.",
+    "balanced_accuracy": (
+        "The share of a class's images that are named rightly, as a mean over classes: a rare one counts as much as a common one."
+    ),
     "f1": "F1 is the harmonic mean of precision and recall of this one class.",
-    "auroc": "The chance that an image of a class is given a higher probability of it than one of another class. 50 is guessing. It is the mean over "
+    "auroc": "The chance that an image of a class is given a higher probability of it than one of another class. 50 is guessing. It is "
+    "the mean over "
     "classes.",
     "average_precision": "The mean precision over all thresholds, weighed by the recall that each gains. It is the mean over classes.",
-    "log_loss": "The mean of minus the logarithm of the true class's probability, after the temperature that validation gave. Lower is better.",
+    "log_loss": (
+        "The mean of minus the logarithm of the true class's probability, after the temperature that validation gave. Lower is better."
+    ),
     "brier": "The mean squared distance between probabilities and truth, after the temperature that validation gave. Lower is better.",
-    "quadratic_kappa": "Agreement beyond chance of ordered classes: a step of two counts four times as much as a step of one. 100 is perfect.",
-    "cost": "The mean cost of an answer, by the costs that you gave. Each answer is the one whose expected cost is lowest, by probabilities that "
+    "quadratic_kappa": (
+        "Agreement beyond chance of ordered classes: a step of two counts four times as much as a step of one. 100 is perfect."
+    ),
+    "cost": "The mean cost of an answer, by the costs that you gave. Each answer is the one whose expected cost is lowest, by "
+    "probabilities that "
     "validation calibrated. Lower is better.",
 }
 FORMS = {"f1": "f1:CLASS", "cost": "cost:FILE.csv", "quadratic_kappa": "quadratic_kappa:LEAST,...,MOST"}
-"""Of those that say more than a name."""
+"""The forms of metrics that take more than a name."""
 
 
 def metric_of(config: Mapping[str, Any]) -> Metric:
-    """By which a trial is scored, from its configuration as JSON has it (`Ask.config`)."""
+    """Return the metric by which a trial is scored, from its configuration in JSON (`Ask.config`)."""
     return _known(config["protocol"].get("metric", DEFAULT.text))
 
 

@@ -1,4 +1,4 @@
-"""Which trial speaks for a cell. How one chooses is part of the claim, so the rule stands on every table."""
+"""The choice of the trial that represents a cell. The rule is part of the claim, so every table states it."""
 
 from collections.abc import Sequence
 
@@ -13,13 +13,13 @@ RULE = "best validation {} of the kept checkpoint; ties go to the cheaper trial,
 
 
 def rank(ask: Ask, result: TrialResult) -> tuple[float, ...]:
-    """Orders the trials of one cell as `RULE` says; the greatest is chosen."""
+    """Return a key that orders the trials of one cell as `RULE` says; the greatest is chosen."""
     assert result.objective is not None, "it was asked of trials with a score"
     return (result.objective, -float(result.images), -float(ask.number))
 
 
 def select(trials: Trials) -> tuple[str, dict[str, str]]:
-    """(the rule's text, cell id -> trial id) over search trials that ended with a checkpoint. Stopped trials may be chosen."""
+    """Return (the rule's text, cell id -> trial id) over search trials that ended with a checkpoint. Stopped trials may be chosen."""
     chosen: dict[str, tuple[tuple[float, ...], str]] = {}
     for ask, result in trials:
         usable = ask.stage is Stage.SEARCH and result.outcome in (Outcome.COMPLETED, Outcome.STOPPED) and result.objective is not None
@@ -32,6 +32,7 @@ def select(trials: Trials) -> tuple[str, dict[str, str]]:
 
 
 def select_by_search(trials: Trials, study: Study) -> dict[str, list[str]]:
-    """The winner of each independent search, by cell: R ids, an empty one for a search without a usable trial, so that places stay."""
+    """Return the winner of each independent search, by cell: R ids, an empty one for a search without a usable trial, so that places
+    stay."""
     found = [select([(a, r) for a, r in trials if study.place_of(a.number)[0] == search])[1] for search in range(study.searches)]
     return {cell: [own.get(cell, "") for own in found] for cell in dict.fromkeys(cell for own in found for cell in own)}

@@ -1,4 +1,4 @@
-"""Records of the ledger in MLflow's terms: tags, parameters, rows of metrics, descriptions."""
+"""The ledger's records in MLflow's terms: tags, parameters, rows of metrics, descriptions."""
 
 import io
 import json
@@ -23,8 +23,11 @@ REPORT_TO_COME = "The report with its figures will be the artifact `report.html`
 
 
 def note(study: Study, facts: dict[str, Any], amendments: list[dict[str, Any]], links: str) -> str:
-    """The study in Markdown: the answer of each data set first, `links` (a long verdict may be cut), the verdicts in numbers, how it grew.
-    Texts of ours are shown as they are, not as markup."""
+    """Return the study in Markdown: the answer of each data set, `links` (a long verdict may be cut), the verdicts in numbers, how it
+    grew.
+
+    Our own texts are shown as they are, not as markup.
+    """
     answers, verdicts = ((facts.get(k, []) if facts.get("finished_at") else []) for k in ("answers", "verdicts"))
     lines = [f"**{markdown(a)}**\n" for a in answers]
     lines += [markdown(study.about or f"Study {study.name}."), "", links, ""]
@@ -36,9 +39,10 @@ def note(study: Study, facts: dict[str, Any], amendments: list[dict[str, Any]], 
 
 
 def cell_note(scores: dict[str, Any], metric: Metric = DEFAULT) -> str:
-    """Of a cell whose runs were confirmed, in points."""
+    """Return the mean test score of a cell's confirm runs with its interval, in points."""
     score = scores[metric.name]
-    interval = f", 95 % interval {100 * score['low']:.1f} to {100 * score['high']:.1f}" if "low" in score else ", a single run: no interval"
+    known = "low" in score
+    interval = f", 95 % interval {100 * score['low']:.1f} to {100 * score['high']:.1f}" if known else ", a single run: no interval"
     return f"Mean test {metric.words} of its confirm runs {100 * score['mean']:.1f}{interval}."
 
 
@@ -53,12 +57,12 @@ def fact_tags(facts: dict[str, Any]) -> dict[str, str]:
 
 
 def protocol_tags(study: Study) -> dict[str, str]:
-    """What all of its trials share."""
+    """Return the settings that all of the study's trials share, as tags."""
     return {f"protocol.{k}": str(v) for k, v in asdict(study.protocol).items()}
 
 
 def params(config: TrialConfig) -> dict[str, Any]:
-    """What tells a cell's trials apart; everything else that was set is in config.json beside them."""
+    """Return the settings that tell a cell's trials apart; all others are in config.json beside them."""
     return config.tuned()
 
 
@@ -80,7 +84,7 @@ def _first(metrics: dict[str, float], metric: Metric) -> dict[str, float]:
 
 
 def class_rows(result: TrialResult) -> list[Row]:
-    """By the classes' names, each figure a section of charts."""
+    """Return rows of the scores by class name, one section of charts for each figure."""
     if result.val is None:
         return []
     named = [("recall", result.val.recall), ("precision", result.val.precision), ("f1", result.val.f1)]
@@ -93,7 +97,7 @@ def class_rows(result: TrialResult) -> list[Row]:
 
 
 def score_rows(scores: dict[str, dict[str, float]], at: float, of: str = "", metric: Metric = DEFAULT) -> list[Row]:
-    """Test scores of a run, a cell or (`of` a data set) a study: by metric {mean, low, high}, the interval 95 %."""
+    """Return the test scores of a run, a cell or (`of` a data set) a study, given by metric as {mean, low, high}, the interval 95 %."""
     named = {f"test/{metric}{of}": score for metric, score in scores.items()}
     named |= {f"{first(metric)}/test{of}": scores[metric.name]} if metric.name in scores else {}
     ends = {"mean": "", "low": "_low", "high": "_high"}
@@ -101,7 +105,7 @@ def score_rows(scores: dict[str, dict[str, float]], at: float, of: str = "", met
 
 
 def best_rows(picks: list[dict[str, Any]], at: float, metric: Metric = DEFAULT) -> list[Row]:
-    """Of the study's run: the network to use of each data set. By name where there are several."""
+    """Return the scores of the network to use of each data set, for the study's run. With several, their names tell them apart."""
     rows: list[Row] = []
     for pick, name in zip(picks, class_names([p["of"] for p in picks]), strict=True):
         if pick["test"]:
@@ -110,7 +114,10 @@ def best_rows(picks: list[dict[str, Any]], at: float, metric: Metric = DEFAULT) 
 
 
 def measured_rows(name: str, data: bytes, result: TrialResult) -> list[Row]:
-    """The summary in a measurement's file, as NAME/KEY; nothing where it has none, or where the file is damaged: readers of it say so."""
+    """Return the summary in a measurement's file as NAME/KEY.
+
+    There are no rows where it has no summary, or where the file is damaged, which its readers report.
+    """
     import pyarrow.parquet as pq  # of all events, only these need it
 
     try:
@@ -128,7 +135,7 @@ def amendment_text(amendment: dict[str, Any]) -> str:
 
 
 def last_word(facts: dict[str, Any]) -> str:
-    """A mark of how the study ended; empty while it has not."""
+    """Return a hash of how the study ended; an empty text while it has not."""
     if not facts.get("finished_at"):
         return ""
     scores = [facts["scores"]] if facts.get("scores") else []  # of a study without confirm runs there are none

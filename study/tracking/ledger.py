@@ -70,11 +70,11 @@ class Ledger:
 
     # -- the study ---------------------------------------------------------------------------------
     def study(self) -> Study | None:
-        """The question, with everything it has gained; None before it was first asked."""
+        """Return the question with everything it has gained; None before it was first asked."""
         return self._study(lambda values: Study.from_dict(values["study"]))
 
     def facts(self) -> dict[str, Any]:
-        """What was fixed or found when it ran: versions, machine, precision, when it started and finished, its verdicts."""
+        """Return the facts fixed or found during the run: versions, machine, precision, when it started and finished, its verdicts."""
         return self._study(lambda values: values.get("facts")) or {}
 
     def begin(self, study: Study, facts: dict[str, Any], *, planned: bool = False) -> Study:
@@ -102,8 +102,10 @@ class Ledger:
         return grown
 
     def grown(self, study: Study, before: Study, *, planned: bool = False) -> tuple[Study, list[Change]]:
-        """(`before` with what `study` has besides, what changed). Asked for as it was last, a study that has grown by its own plan since goes
-        on as it is. Raises ConfigError as `grow` does."""
+        """Return (`before` with the additions of `study`, the changes).
+
+        A study that has grown by its own plan and is asked for as it was last goes on as it is. Raises ConfigError as `grow` does.
+        """
         asked = self._study(lambda values: Study.from_dict(values["asked"]) if "asked" in values else None)
         if asked is not None and not compare(asked, replace(study, published=asked.published)):
             return replace(before, deliver=study.deliver), []
@@ -117,7 +119,7 @@ class Ledger:
         self._write("study.json", {**values, "amendments": [*self.amendments(), amendment]})
 
     def amendments(self) -> list[dict[str, Any]]:
-        """How the study grew: when (unix time), what changed, and whether the test set was open already."""
+        """Return how the study grew: when (unix time), what changed, and whether the test set was open already."""
         return self._study(lambda values: values.get("amendments")) or []
 
     def add_facts(self, **facts: Any) -> None:
@@ -289,7 +291,7 @@ class Ledger:
         self._write("selection.json", values | ({"earlier": earlier} if earlier else {}))
 
     def selection(self) -> dict[str, Any] | None:
-        """`rule`, `chosen` (cell id -> trial id), `considered`, and `earlier` choices; None before the search is done."""
+        """Return `rule`, `chosen` (cell id -> trial id), `considered`, and `earlier` choices; None before the search is done."""
         return self._read("selection.json", "Selection")
 
     def confirmed_trials(self) -> dict[str, list[str]]:
@@ -305,8 +307,11 @@ class Ledger:
         self._write("budgets.json", {"schema": SCHEMA, "questions": questions})
 
     def budgets(self) -> list[dict[str, Any]]:
-        """By question (the fields of `config.QUESTION`): for which choice (`on`: cell -> winners), the `rounds` of the
-        check with each strategy's state and figures, the `factor` on the epochs at which it is confirmed, and `earlier` decisions."""
+        """Return the decisions on longer training, one for each question (the fields of `config.QUESTION`).
+
+        Each has the choice it was made for (`on`: cell -> winners), the `rounds` of the check with each strategy's state and figures, the
+        `factor` on the epochs at which it is confirmed, and `earlier` decisions.
+        """
         return (self._read("budgets.json", "Budgets") or {}).get("questions", [])
 
     def winners(self) -> dict[str, Ask]:
@@ -338,7 +343,7 @@ class Ledger:
         return key
 
     def test_openings(self) -> list[dict[str, Any]]:
-        """Every opening of the test set: `hash`, `trials`, `at` (unix time), and a `note` where it does not count (`looks`)."""
+        """Return every opening of the test set: `hash`, `trials`, `at` (unix time), and a `note` where it does not count (`looks`)."""
         return (self._read("test_lock.json", "Openings") or {}).get("openings", [])
 
     def looks(self) -> list[dict[str, Any]]:
@@ -347,7 +352,8 @@ class Ledger:
 
     # -- what is handed over ---------------------------------------------------------------------------
     def delivered(self) -> dict[str, dict[str, Any]]:
-        """By data set and split protocol: the trial that is handed over, how its length was chosen, its scores; `earlier` ones beside it."""
+        """Return by data set and split protocol: the delivered trial, how its length was chosen, its scores, and `earlier` ones beside
+        it."""
         return (self._read("delivered.json", "Delivered") or {}).get("delivered", {})
 
     def write_delivered(self, key: str, values: dict[str, Any]) -> None:
@@ -360,9 +366,12 @@ class Ledger:
 
     # -- pictures that were labelled after the verdict ---------------------------------------------------
     def labelled(self) -> list[dict[str, Any]]:
-        """Every draw of pictures to label, in their order: from which `folder` and how many `pictures`, for which question (the fields of
-        `config.QUESTION`), each of its `images` with its probability and, once it is `filled` (unix time), its label; what every run `said`
-        of them; the `fold` each was put into; as how many images it counts (`worth`)."""
+        """Return every draw of pictures to label, in their order.
+
+        Each has the `folder` and number of `pictures` it was drawn from, the question (the fields of `config.QUESTION`), its `images`
+        with their probability and, once it is `filled` (unix time), their label, what every run `said` of them, the `fold` each was put
+        into, and the number of images it counts as (`worth`).
+        """
         return (self._read("labelled.json", "Labelled") or {}).get("draws", [])
 
     def write_labelled(self, draws: list[dict[str, Any]]) -> None:
@@ -373,16 +382,16 @@ class Ledger:
         return self.folder.read(PICTURES)
 
     def data_report(self) -> dict[str, Any]:
-        """What the data doctor found, by data set and split protocol; empty before it has looked."""
+        """Return the findings of the data doctor, by data set and split protocol; empty before it has run."""
         return self._read("data_report.json", "DataReports") or {}
 
     # -- plumbing ----------------------------------------------------------------------------------
     def _study(self, make: Callable[[dict[str, Any]], T]) -> T | None:
-        """What `make` makes of study.json; None where there is none."""
+        """Return what `make` makes of study.json, or None where there is none."""
         return self._made("study.json", lambda data, path: make(self._values(data, path)))
 
     def _values(self, data: bytes, path: str) -> dict[str, Any]:
-        """Of study.json, whose parts are asked for one by one: parsed again where it is another one, and changed by nobody."""
+        """Return the values of study.json, parsed again when the file is another one. No caller may change them."""
         if self._known is None or self._known[0] != data:
             self._known = data, values_of(data, "StudyFile", path)
         return self._known[1]
@@ -392,8 +401,10 @@ class Ledger:
         return self._made(name, lambda data, path: values_of(data, shape, path))
 
     def _made(self, name: str, make: Callable[[bytes, str], T]) -> T | None:
-        """What `make` makes of the file's bytes and its path; None where there is none. Raises EnvironmentProblem, or ConfigError for another
-        schema."""
+        """Return what `make` makes of the file's bytes and its path, or None where there is none.
+
+        Raises EnvironmentProblem, or ConfigError for another schema.
+        """
         data = self.folder.read(name)
         if data is None:
             return None

@@ -1,4 +1,5 @@
-"""The network that a trial kept, as an MLflow model that needs nothing of this project: plain weights, and a copy of `study.inference`."""
+"""An MLflow model of the network that a trial kept. It needs nothing of this project: it has plain weights and a copy of
+`study.inference`."""
 
 import base64
 import hashlib
@@ -36,7 +37,7 @@ def register(
     about: str = "",
     sets: Mapping[str, Any] | None = None,
 ) -> str:
-    """Saves `folder`/best as a pyfunc model of `run` and registers it as a version of `name`, once a run and name; returns the version."""
+    """Save `folder`/best as a pyfunc model of `run`, register it once for each run as a version of `name`, and return the version."""
     from mlflow.exceptions import MlflowException
 
     try:
@@ -55,7 +56,7 @@ def register(
 
 
 def register_best(client: Any, name: str, run: str, folder: Folder, pick: Mapping[str, Any], tags: dict[str, str]) -> None:
-    """The network to use of a data set under one name, `models:/NAME@best`, with its test score; `pick` as the study's facts have it."""
+    """Register the network to use of a data set as `models:/NAME@best`, with its test score; `pick` is as in the study's facts."""
     metric = find_metric(pick.get("metric", DEFAULT.text))
     scores = {f"validation_{metric.name}": f"{pick['validation']:.4f}", "temperature": f"{pick['temperature']:.4f}"}
     said = f"Validation {metric.words} {100 * pick['validation']:.1f}, by which it was chosen: optimistic; not confirmed, no test score."
@@ -69,7 +70,7 @@ def register_best(client: Any, name: str, run: str, folder: Folder, pick: Mappin
 
 
 def _probabilities(pick: Mapping[str, Any]) -> str:
-    """What stands behind them, with how far off they are. A study that ended before this was among its facts says that nobody looked."""
+    """Return a sentence about the probabilities and their error. Studies from before this fact was recorded have no measured error."""
     told = (
         "probabilities as trained" if pick["temperature"] == 1 else f"temperature {pick['temperature']:.2f}, whose error was not measured"
     )
@@ -113,7 +114,7 @@ def save(folder: Folder, target: Path, temperature: float = 1.0, sets: Mapping[s
 
 
 def carry(into: Path) -> Path:
-    """A copy of `study.inference`, under a name made from its contents: a process may load models that carry different versions of it."""
+    """Copy `study.inference` under a name made from its contents, since a process may load models that carry different versions of it."""
     source = Path(inference.__file__).parent
     files = sorted(source.glob("*.py"))
     mark = hashlib.sha256(b"\0".join(f.name.encode() + b"\0" + f.read_bytes() for f in files)).hexdigest()[:12]
@@ -125,12 +126,12 @@ def carry(into: Path) -> Path:
 
 
 def requirements() -> list[str]:
-    """The packages as installed here. A local part, as in 2.15.0+cpu, names a build that an index may not have."""
+    """Return the packages as installed here, without local parts such as +cpu in 2.15.0+cpu: an index may not have that build."""
     return [f"{name}=={importlib.metadata.version(name).partition('+')[0]}" for name in PACKAGES]
 
 
 def example(size: int, channels: int) -> str:
-    """A grey PNG file in base64."""
+    """Return a grey PNG file in base64."""
     file = io.BytesIO()
     Image.new("L" if channels == 1 else "RGB", (size, size), (128,) * channels if channels > 1 else 128).save(file, "PNG")
     return base64.b64encode(file.getvalue()).decode()

@@ -1,4 +1,4 @@
-"""What a server may call things: MLflow takes letters, digits and _ - . space in the name of a metric, and a slash makes a section of charts."""
+"""Names on a server. MLflow takes letters, digits and _ - . space in a metric's name, and a slash makes a section of charts."""
 
 import re
 import unicodedata
@@ -11,8 +11,10 @@ from study.scoring.metric import DEFAULT, Metric
 
 
 def first(metric: Metric = DEFAULT) -> str:
-    """Section of the metric that decides: charts stand in the alphabet's order, capitals first. It repeats its scores on validation and test, as
-    the metric's own numbers: those of a loss are positive."""
+    """Return the section of the metric that decides, which charts show first, since capitals come first in the alphabet's order.
+
+    It repeats the metric's scores on validation and test as its own numbers, where those of a loss are positive.
+    """
     return re.sub(r"[^\w. -]+", " ", metric.title).strip()
 
 
@@ -20,7 +22,7 @@ LONGEST = 60  # characters of a class's name
 
 
 def class_names(classes: Sequence[str]) -> list[str]:
-    """Each class as a part of a metric's name, no two alike even for a database that takes e for é and A for a."""
+    """Return each class as a part of a metric's name, no two alike even for a database that takes e for é and A for a."""
     plain = [re.sub(r"[^\w.-]+", " ", name).strip(" .")[:LONGEST].strip(" .") for name in classes]
     count = Counter(map(_folded, plain))
     alone = [count[_folded(name)] == 1 and not re.search(r"(^| )c\d{3,}$", name) and name != "" for name in plain]
@@ -32,7 +34,7 @@ def _folded(name: str) -> str:
 
 
 def cell_names(cells: Iterable[Cell]) -> dict[Cell, str]:
-    """What people call each: what tells it from the others, and no more. "partial"; of a study of one cell "mini_faces partial"."""
+    """Return a short name for each cell that tells it from the others: "partial", or "mini_faces partial" in a study of one cell."""
     cells = list(cells)
     several = {name: len({getattr(c, name) for c in cells}) > 1 for name in (*QUESTION, "strategy")}
     if not several["strategy"] and sum(several.values()) <= several["splits"]:
@@ -44,7 +46,7 @@ def cell_names(cells: Iterable[Cell]) -> dict[Cell, str]:
 
 
 def run_name(ask: Ask, cell: str) -> str:
-    """What a trial's run is called, `cell` being its cell's name: "partial #5", "partial confirm #0"."""
+    """Return the name of a trial's run, `cell` being its cell's name: "partial #5", "partial confirm #0"."""
     suffix = {Stage.SEARCH: "", Stage.CONFIRM: " confirm", Stage.BUDGET: " budget"}.get(ask.stage, f" {ask.origin.value}")
     return f"{cell}{suffix} #{ask.number}"
 

@@ -56,7 +56,10 @@ class FineTuned(PythonModel):
         return out
 
     def least_of(self, level: float) -> float | None:
-        """The least probability of a class in a set; None where no sets are asked for. Raises NoPicture naming the levels that there are."""
+        """Return the least probability of a class in a set, or None where no sets are asked for.
+
+        Raises NoPicture naming the levels that there are.
+        """
         if not level:
             return None
         if f"{level:g}" not in self.least:

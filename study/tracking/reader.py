@@ -1,7 +1,6 @@
-"""What the ledger's files hold, read from their bytes: what is no sound record of ours is one line that names the file and the way out.
+"""Readers of the ledger's JSON files. A file that is no sound record of ours gives one line with the file and the way out.
 
-The functions raise ValueError, KeyError or ConfigError, which `damaged` turns into that line. What each file must hold is written down in
-`records` and `shapes`.
+The functions `..._of` take a file's values apart. They raise ValueError, KeyError or ConfigError, which `damaged` turns into that line.
 """
 
 import functools
@@ -147,7 +146,7 @@ def _check_id(record: Ask | TrialResult, trial_id: str) -> None:
 
 
 def _check_finite(values: Any) -> None:
-    """What may be anything is checked for numbers beyond their range: there are few in a record."""
+    """Check values of any form for numbers beyond their range, of which a record has few."""
     if type(values) is float:
         if values - values != 0:
             raise ValueError("a number in it is beyond a number's range")

@@ -1,4 +1,7 @@
-"""What each file of a study must hold to be read, beside what nobody asks it for. Loaded with pydantic, where a file is read."""
+"""The required contents of each file of a study.
+
+Parts that nothing reads are not checked. It is loaded with pydantic, when a file is read.
+"""
 
 from dataclasses import fields, make_dataclass
 from typing import Annotated, Any, Literal
@@ -22,7 +25,10 @@ class Maybe:
 
 
 def shape(**kinds: Any) -> Any:
-    """What reads an object with fields of these kinds, by name; others are passed over. A text is no number, and numbers are finite."""
+    """Return a type that reads an object with fields of these kinds, by name. Other fields are passed over.
+
+    A text is no number, and numbers are finite.
+    """
     made = [(name, kind.kind, None) if isinstance(kind, Maybe) else (name, kind) for name, kind in kinds.items()]
     config = {"strict": True, "allow_inf_nan": False}
     return make_dataclass("Shape", made, kw_only=True, namespace={"__pydantic_config__": config})
@@ -45,7 +51,7 @@ def _has_one(winners: list[str]) -> list[str]:
 
 
 Winners = named(Annotated[several(Annotated[str, Field(pattern="^([0-9a-f]{16})?$")]), AfterValidator(_has_one)])
-"""By cell, the winner of each search; an empty id stands for a search that found none, and a cell has one that did."""
+"""The winner of each search by cell. An empty id stands for a search that found none, and a cell has one that did."""
 
 
 def numbers_of(cls: type) -> dict[str, Maybe]:
@@ -64,7 +70,7 @@ AsStudy = shape(
     **numbers_of(Study), cells=several(Object), protocol=shape(**numbers_of(Protocol)), space=Maybe(Object), published=Maybe(Object),
     **dict.fromkeys(("measure", "explain", "search"), Maybe(Texts)),
 )  # fmt: skip
-"""A word where a number belongs is damage; a number that cannot be, or a name that is unknown, is a matter of configuration: `Study` says so."""
+"""The study's fields. A word where a number belongs is damage, but `Study` itself refuses impossible numbers and unknown names."""
 StudyFile = shape(study=AsStudy, asked=Maybe(AsStudy), facts=Maybe(Facts), amendments=Maybe(several(Amendment)))
 
 Selection = shape(rule=str, chosen=named(TrialId), by_search=Maybe(Winners), earlier=Maybe(several(Object)))
@@ -77,7 +83,8 @@ Openings = shape(openings=several(shape(hash=str, trials=Texts, at=float)))
 
 Length = shape(epochs=int, validation=several(float))
 Entry = shape(
-    trial=TrialId, cell=str, reason=str, epochs=Counted, images=Counted, at=float, validation=float, temperature=Annotated[float, Field(gt=0)],
+    trial=TrialId, cell=str, reason=str, epochs=Counted, images=Counted, at=float, validation=float,
+    temperature=Annotated[float, Field(gt=0)],
     lengths=several(Length), earlier=Maybe(several(Object)), calibration=Maybe(named(float | None)),
     threshold=Maybe(shape(at=Annotated[float, Field(ge=0, le=1)], of=Literal[0, 1]) | None),
 )  # fmt: skip
@@ -95,7 +102,8 @@ def _is_whole(draw: Any) -> Any:
     return draw
 
 
-Draw = shape(**QUESTIONS, at=float, worth=float, filled=float | None, folder=str, asked=Texts, pictures=Counted, images=several(Drawn), fold=Counts,
+Draw = shape(**QUESTIONS, at=float, worth=float, filled=float | None, folder=str, asked=Texts, pictures=Counted, images=several(Drawn),
+    fold=Counts,
     said=named(Counts))  # fmt: skip
 Labelled = shape(draws=several(Annotated[Draw, AfterValidator(_is_whole)]))
 

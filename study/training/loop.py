@@ -305,8 +305,9 @@ def _shown(run: PhaseRun, own: np.ndarray, partners: np.ndarray, turn: int, blen
 def _evaluate(run: PhaseRun, looked: Callable[[float], bool]) -> tuple[dict[str, float], np.ndarray | None, np.ndarray | None]:
     """Evaluate in eval mode, without augmentation, each image once.
 
-    Returns (figures of train subset and validation, confusion of validation, the predicted class of each of its images; the last two None
-    where images may have several labels). The train subset is left out where `looked`, called with the objective, returns False. There are no validation figures where its images are trained on.
+    Returns (figures of train subset and validation, confusion of validation, the predicted class of each of its images). The last two
+    are None where images may have several labels. The train subset is left out where `looked`, called with the objective, returns
+    False. There are no validation figures where its images are trained on.
     """
     inputs, features = run.trial.inputs, run.features
     run.network.eval()

@@ -44,8 +44,10 @@ def focal(logits: Tensor, targets: Tensor, image_weights: Tensor | None, class_w
 def binary_cross_entropy(
     logits: Tensor, targets: Tensor, image_weights: Tensor | None, class_weights: Tensor | None, label_smoothing: float
 ) -> Tensor:
-    """Sum over a batch the mean over labels of each one's cross-entropy, where an image may have several; targets float32 [B, C] in [0, 1].
-    Smoothing draws them to one half."""
+    """Sum over a batch the mean over labels of each label's cross-entropy, where an image may have several.
+
+    `targets` are float32 [B, C] in [0, 1]. Smoothing draws them to one half.
+    """
     each = F.binary_cross_entropy_with_logits(logits, targets.lerp(torch.full_like(targets, 0.5), label_smoothing), reduction="none")
     return _over_labels(each, image_weights, class_weights)
 

@@ -1,4 +1,4 @@
-"""What is scored of a pass over images: pictures and never tiles, one label or several, with the figures that the data bear."""
+"""Scores of a pass over images: pictures and never tiles, one label or several, with the figures that the data allow."""
 
 import numpy as np
 

@@ -108,7 +108,7 @@ def noise(predictor: Predictor) -> np.ndarray:
 
 
 def describe(predictor: Predictor, temperature: float, sets: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """How a picture becomes what the files take, and their logits probabilities, and these `sets` of classes."""
+    """Return the steps from a picture to the input of the files, and from their logits to probabilities and these `sets` of classes."""
     k = predictor.kept
     tiled, squash = k.tiles != [1, 1], "sigmoid" if k.several else "softmax"
     in_set = "of the probabilities, all that are at least the least_probability of a level, and the highest: the classes of a set"
@@ -135,7 +135,10 @@ def describe(predictor: Predictor, temperature: float, sets: Mapping[str, Any] |
             "subtract mean, divide by std: float32 [N, 3, size, size]",
             *(
                 [
-                    f"{squash} the logits of each tile; the {POOLED[k.pool]} over a picture's tiles, and its {'logit' if k.several else 'logarithm'}, are its logits"
+                    (
+                        f"{squash} the logits of each tile; the {POOLED[k.pool]} over a picture's tiles, and its "
+                        f"{'logit' if k.several else 'logarithm'}, are its logits"
+                    )
                 ]
                 if tiled
                 else []

@@ -53,10 +53,14 @@ class Predictor:
         thresholds: Sequence[float] = (),
         **expected: Any,
     ) -> "Predictor":
-        """Return the network that a trial kept: `folder` is the trial's own, or its `best` folder. `thresholds` are of labels' logits, where
-        it keeps none itself. Raises ConfigError."""
+        """Return the network that a trial kept. `folder` is the trial's own, or its `best` folder.
+
+        `thresholds` are those of labels' logits, where it keeps none itself. Raises ConfigError.
+        """
         kept, model = load(folder if isinstance(folder, Folder) else Folder(str(folder)), **expected)
-        return cls(replace(kept, thresholds=list(thresholds)) if thresholds and not kept.thresholds else kept, model, temperature, deciding)
+        if thresholds and not kept.thresholds:
+            kept = replace(kept, thresholds=list(thresholds))
+        return cls(kept, model, temperature, deciding)
 
     def logits(self, images: np.ndarray) -> np.ndarray:
         """Return logits float32 [N, classes] of uint8 [N, H, W, 1, 3 or 4] of any size (4: with transparency). Raises DataError."""
@@ -76,8 +80,10 @@ class Predictor:
         return self.kept.several
 
     def named(self, shares: np.ndarray) -> np.ndarray:
-        """Return the places [N] of the classes to say of probabilities [N, classes]; of several labels bool [N, classes], those above their
-        thresholds."""
+        """Return the places [N] of the classes to predict from probabilities [N, classes].
+
+        For several labels they are bool [N, classes], those above their thresholds.
+        """
         if not self.several:
             return self.deciding(shares)
         own: np.ndarray = shares > sigmoid(np.array(self.kept.thresholds or [0.0] * len(self.classes)) / self.temperature)

@@ -1,4 +1,4 @@
-"""Several networks' weights averaged into one (Wortsman et al. 2022): the cost of one. Whether it is any good, validation says."""
+"""The average of several networks' weights (Wortsman et al. 2022), at the cost of one network. Validation says whether it is good."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,15 +26,20 @@ class Souped:
     @property
     def text(self) -> str:
         return (
-            f"weights averaged over {len(self.members)} confirm runs: validation {self.metric.words} {self.metric.shown(self.own):.1f}, its members "
-            f"{', '.join(f'{self.metric.shown(v):.1f}' for v in self.members)}; it has no test score, and its temperature {self.predictor.temperature:.3f} "
+            f"weights averaged over {len(self.members)} confirm runs: validation {self.metric.words} "
+            f"{self.metric.shown(self.own):.1f}, its members "
+            f"{', '.join(f'{self.metric.shown(v):.1f}' for v in self.members)}; it has no test score, and its temperature "
+            f"{self.predictor.temperature:.3f} "
             "is fitted on the same validation images"
         )
 
 
 def soup(members: Sequence[Predictor], pixels: np.ndarray, chosen: np.ndarray, labels: np.ndarray, metric: Metric = DEFAULT) -> Souped:
-    """Of networks of one kind; judged on uint8 `pixels`[chosen] [N, S, S, C]. Raises ConfigError where it scores less than its members do on
-    average: heads that began apart, or networks that went different ways, have a mean that is neither."""
+    """Average networks of one kind, and score the result on uint8 `pixels`[chosen] [N, S, S, C].
+
+    Raises ConfigError where it scores less than its members do on average: a mean of heads or networks that went different ways is
+    useless.
+    """
     first = members[0]
     if first.kept.several:
         raise ConfigError("--soup is judged on images that have one label, and these may have several; leave it out.")
@@ -50,7 +55,8 @@ def soup(members: Sequence[Predictor], pixels: np.ndarray, chosen: np.ndarray, l
     own = _score(metric, logits, labels)
     if own < np.mean(scores):
         raise ConfigError(
-            f"the averaged weights score {metric.shown(own):.1f} on validation, their networks {metric.shown(float(np.mean(scores))):.1f} on average: "
+            f"the averaged weights score {metric.shown(own):.1f} on validation, their networks "
+            f"{metric.shown(float(np.mean(scores))):.1f} on average: "
             "not written. Leave --soup out, or take study.predict --ensemble."
         )
     temperature = fit_temperature(logits.astype(float), labels)

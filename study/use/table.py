@@ -1,7 +1,7 @@
-"""A table of predictions that can be interrupted: a row an image, written as it is made; whoever comes back goes on behind the last whole row.
+"""A table of predictions that can be interrupted: one row per image, written as it is made, and continued behind the last whole row.
 
-Columns: image, class, probability (of that class), p(CLASS) of every class, what else was asked for (study/use/asked.py), problem (why an image
-could not be read), network. Of images with several labels the column labels stands for class and probability.
+Columns: image, class, probability (of that class), p(CLASS) of every class, what else was asked for (study/use/asked.py), problem (why
+an image could not be read), network. For images with several labels the column labels stands for class and probability.
 """
 
 import contextlib
@@ -28,7 +28,7 @@ NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # of file systems tha
 
 
 class MoreColumns(Protocol):
-    """What else is said of a picture."""
+    """The further columns of a picture."""
 
     @property
     def names(self) -> Sequence[str]: ...
@@ -39,8 +39,11 @@ class MoreColumns(Protocol):
 
 
 class PredictionsCsv:
-    """Use as a context manager; it holds the file alone. `done` are the images that have a row, `retried` those of `images` that could not be
-    read before and have lost that row. Raises ConfigError where the file is of another network, EnvironmentProblem where another writes it."""
+    """The table as a context manager that locks the file.
+
+    `done` are the images that have a row; `retried` are those of `images` that could not be read before and have lost that row. Raises
+    ConfigError where the file is of another network, EnvironmentProblem where another process writes it.
+    """
 
     def __init__(
         self,
@@ -92,14 +95,16 @@ class PredictionsCsv:
         return _key(_named(image)) in self.done
 
     def is_older_than(self, image: str) -> bool:
-        """Whether an image has a row, and was changed since the table was last written: it may show something else now."""
+        """Return True where an image has a row and was changed since the table was last written: it may show something else now."""
         with contextlib.suppress(OSError):
             return self.has(image) and os.stat(image).st_mtime > self._written
         return False
 
     def add(self, images: Sequence[str], shares: np.ndarray, named: np.ndarray | None = None) -> None:
-        """Probabilities [N, classes], each in its shortest exact form, and the place [N] of the class said: the likeliest where none is given.
-        Of several labels `named` is bool [N, classes]."""
+        """Add rows for probabilities [N, classes], each in its shortest exact form, and the place [N] of the predicted class.
+
+        The class is the likeliest where none is given. For several labels `named` is bool [N, classes].
+        """
         best = shares.argmax(axis=1) if named is None else named
         texts = [[str(v) for v in row] for row in shares]
         rest = self.more.rows(images, shares) if self.more else [[]] * len(texts)
@@ -115,7 +120,7 @@ class PredictionsCsv:
         return [harmless(self.classes[own]), row[own]]
 
     def add_problems(self, problems: Sequence[tuple[str, str]]) -> None:
-        """(image, why it cannot be read)."""
+        """Write rows of (image, why it cannot be read)."""
         empty = [""] * (len(self.header) - 3)
         self._write([_named(name), *empty, reason, self.network] for name, reason in problems)
 
@@ -127,7 +132,7 @@ class PredictionsCsv:
             os.fsync(self._file.fileno())
 
     def _opened(self, path: Path) -> IO[str]:
-        """Made where it is missing, and locked. Another may have put a new file there between the two: then that is opened."""
+        """Return the file, made where it is missing, and locked. A file that another process puts there meanwhile is opened instead."""
         while True:
             file = open(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+", newline="", encoding="utf-8", errors="backslashreplace")
             try:
@@ -151,7 +156,7 @@ class PredictionsCsv:
                 raise
 
     def _leave_out(self) -> None:
-        """Writes the table anew without the rows of images that are tried again: whole before it takes the old one's place."""
+        """Write the table anew without the rows of images that are tried again; the complete file then replaces the old one."""
         temporary = self.path.with_name(f"{self.path.name}.{os.getpid()}.tmp")
         try:
             new = self._opened(temporary)
@@ -173,7 +178,7 @@ class PredictionsCsv:
         self._file = new
 
     def _rows(self) -> Iterator[tuple[list[str], int]]:
-        """Each row with the bytes read up to its end, or 0 where it is torn."""
+        """Yield each row with the bytes read up to its end, or 0 where it is torn."""
         read, ended = 0, False
 
         def lines() -> Iterator[str]:
@@ -190,7 +195,7 @@ class PredictionsCsv:
                 raise ConfigError(f"{self.path} is no table of predictions; choose another file with --csv.") from None
 
     def _resume(self) -> int:
-        """Bytes of the rows that are whole; the images they speak of go to `done`. What a kill tore at the end is written anew."""
+        """Return the bytes of the whole rows; their images go to `done`. A row torn by a kill at the end is written anew."""
         whole = 0
         for number, (row, end) in enumerate(self._rows()):
             if number == 0 and row != self.header and (end or not self._is_torn_header()):
@@ -206,7 +211,7 @@ class PredictionsCsv:
         return whole
 
     def _is_torn_header(self) -> bool:
-        """Whether all that the file holds is the beginning of our first row: what a kill leaves."""
+        """Return True where the file holds only the beginning of our first row, as a kill leaves it."""
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerow(self.header)
         return text.getvalue().encode("utf-8", "backslashreplace").startswith(self.path.read_bytes())
@@ -217,7 +222,7 @@ def _is_problem(row: Sequence[str]) -> bool:
 
 
 def _named(image: str) -> str:
-    """Its path, in UTF-8 whatever the disk holds; a carriage return in it would end a row for whoever reads the table."""
+    """Return the path in UTF-8; a carriage return in it would end a row for readers of the table."""
     return harmless(_utf8(image)).replace("\r", "\\r")
 
 
@@ -226,7 +231,7 @@ def _utf8(text: str) -> str:
 
 
 def _key(named: str) -> str:
-    """One for all ways to name an image: relative, in full, or by a link to its folder."""
+    """Return one key for all names of an image: relative, in full, or by a link to its folder."""
     folder, name = os.path.split(named)
     return f"{_resolved(folder)}/{name}"
 

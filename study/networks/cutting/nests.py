@@ -7,7 +7,8 @@ from typing import Any
 from torch import Tensor
 
 Position = tuple[str, int, int]
-"""Where a tensor is seen in a forward pass: (path of the module, number of the call of that module, number of the tensor in that call)."""
+"""The position of a tensor in a forward pass: (path of the module, number of the call of that module, number of the tensor in that
+call)."""
 
 
 def leaves(value: Any) -> Iterator[Tensor]:
