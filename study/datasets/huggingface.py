@@ -202,8 +202,8 @@ def _several(rows: Any, column: str, name: str) -> tuple[list[str | None], list[
     names = list(getattr(getattr(kind, "feature", None), "names", None) or [])
     values = rows[column]
     if wrong := next((v for v in values if v is not None and not isinstance(v, list)), None):
-        kind = type(wrong).__name__
-        raise ConfigError(f"{name}: {column} holds {kind}, not a list of labels in each row. Of images with one label say label={column}.")
+        held = type(wrong).__name__
+        raise ConfigError(f"{name}: {column} holds {held}, not a list of labels in each row. Of images with one label say label={column}.")
     named = [[names[v] if names else str(v).strip() for v in (value or []) if v is not None] for value in values]
     return [joined([n for n in own if not missing(n)]) for own in named], names
 
