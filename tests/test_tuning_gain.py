@@ -12,11 +12,10 @@ from analysis.findings.tuning_gain import tuning_gains
 from analysis.load import load
 from analysis.report import write_report
 from analysis.statistics.intervals import difference_interval
-from analysis.statistics.resampling import counts
 from analysis.verdict import findings
 from study import Protocol, Study, grid, run_study
 from study.conduct.confirm_defaults import default_asks
-from study.metrics import macro_f1
+from study.metrics import counts, macro_f1
 from study.question.config import TrialConfig
 from study.records import Origin, Stage
 from study.results import Results
