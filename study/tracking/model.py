@@ -34,8 +34,8 @@ def register(
     folder: Folder,
     tags: dict[str, str],
     temperature: float = 1.0,
-    about: str = "",
     sets: Mapping[str, Any] | None = None,
+    about: str = "",
 ) -> str:
     """Save `folder`/best as a pyfunc model of `run`, register it once for each run as a version of `name`, and return the version."""
     from mlflow.exceptions import MlflowException
@@ -65,7 +65,7 @@ def register_best(client: Any, name: str, run: str, folder: Folder, pick: Mappin
         interval = f"{100 * test['low']:.1f} to {100 * test['high']:.1f}"
         said = f"Test {metric.words} {100 * test['mean']:.1f} (95 % interval over test images {interval}); no test score chose it."
     about = " ".join(filter(None, [f"{pick['cell']}: {pick['reason']}.", pick.get("delivered", ""), said, _probabilities(pick)]))
-    version = register(client, name, run, folder, tags | scores, pick["temperature"], about, pick.get("sets"))
+    version = register(client, name, run, folder, tags | scores, pick["temperature"], pick.get("sets"), about)
     client.set_registered_model_alias(name, BEST, version)
 
 
