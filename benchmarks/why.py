@@ -75,7 +75,12 @@ def study(world: World, rng: np.random.Generator) -> tuple[list[tuple[Explanatio
 
 
 def verdicts(found: Sequence[tuple[Explanation, list[Contrast]]], score: Contrast, relation: Relation) -> list[str]:
-    return [judge(e, own, score, relation, "less", "more")[0] for e, own in adjusted(found)]
+    return [_verdict(e, own, score, relation) for e, own in adjusted(found)]
+
+
+def _verdict(explanation: Explanation, own: Sequence[Contrast], score: Contrast, relation: Relation) -> str:
+    """Where no measure differs it is undecided, and `judge` takes long to say how many runs would show one."""
+    return judge(explanation, own, score, relation, "less", "more")[0] if any(c.direction for c in own) else "undecided"
 
 
 def verdicts_before(found: Sequence[tuple[Explanation, list[Contrast]]], score: Contrast, relation: Relation) -> list[str]:
