@@ -204,7 +204,7 @@ OTHER = {
     "max_epochs": 77, "warmup_epochs": 0.25, "batch_size": 48, "image_size": 61, "precision": "bf16", "batch_norm": "freeze",
     "grad_clip": 3.5,
     "workers": 4, "views": 9, "train_eval_images": 771, "optimizer": "sgd", "wrong_labels": 0.25, "min_steps": 333, "keep": "last",
-    "schedule": "wsd", "fit": "pad",
+    "schedule": "wsd", "fit": "pad", "metric": "accuracy",
 }  # fmt: skip
 
 
