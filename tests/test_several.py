@@ -16,6 +16,7 @@ from PIL import Image
 from sklearn.metrics import accuracy_score, f1_score, log_loss
 from torchvision.ops import sigmoid_focal_loss
 
+from analysis.findings.sets import known_sets, prediction_sets
 from analysis.report import write_report
 from study import Protocol, Results, Study, export, grid, predict, run_study
 from study.datasets import open_dataset, subsample
@@ -329,3 +330,9 @@ def test_the_answer_speaks_of_labels_and_a_registered_model_gives_the_probabilit
     network, image = run.predictor("partial"), np.full((40, 40, 3), 120, np.uint8)
     served = Classifier.from_folder(next((tmp_path / "model").rglob("manifest.json")).parent)
     assert np.allclose(served.probabilities([image]), network(image[None]), atol=1e-6)
+
+
+def test_sets_are_of_one_true_class(run: Results) -> None:
+    with pytest.raises(ConfigError, match="may have several labels.* leave --sets out"):
+        prediction_sets(run.frames, run.pick("partial"), 0.9)
+    assert known_sets(run.frames, run.pick("partial")) == []

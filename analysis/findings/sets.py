@@ -116,6 +116,11 @@ def prediction_sets(
         raise ConfigError(
             f"{pick.cell.id} has no kept predictions of images that its network did not learn from, so it has no sets: leave --sets out."
         )
+    if known.labels.ndim == 2:
+        raise ConfigError(
+            f"{pick.cell.id}: a set holds the one true class, and these images may have several labels, each said above a threshold of its own: "
+            "leave --sets out."
+        )
     of_truth = known.shares[np.arange(len(known.labels)), known.labels]
     least = least_probability(of_truth, level, known.images)
     if least is None:
