@@ -8,9 +8,7 @@ weighted alike. Of the studies that are undecided on their test images: how many
 verdict is that of all photographs together, and how often the interval holds the difference there.
 """
 
-import argparse
 import json
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,6 +27,7 @@ from analysis.statistics.forecast import alpha_of_look
 from analysis.statistics.intervals import Estimate, difference, difference_interval
 from analysis.statistics.resampling import METRICS, PRIMARY, counts
 from analysis.statistics.scored_runs import score_runs
+from benchmarks import arguments
 from study.datasets import open_dataset
 from study.inference.pictures import prepare
 from study.inference.pixels import plain
@@ -138,15 +137,14 @@ def measure_study(study: Drawn, rng: np.random.Generator) -> list[dict[str, obje
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--data", type=Path, default=os.environ.get("STUDY_DATA"), help="folder that holds deepweeds/")
+    parser = arguments.parser(__doc__, "--data")
     parser.add_argument("--features", type=Path, required=True, help="where the features are kept")
     parser.add_argument("--studies", type=int, default=100)
     parser.add_argument("--train", type=int, default=300)
     parser.add_argument("--json", action="store_true", help="a JSON object a row")
     args = parser.parse_args()
     if not args.features.exists():
-        features, labels = features_of(args.data)
+        features, labels = features_of(Path(args.data))
         np.savez(args.features, features=features, labels=labels)
     kept = np.load(args.features)
     features = PCA(max(WIDTHS), random_state=0).fit_transform(kept["features"])
