@@ -73,7 +73,7 @@ def load(source: str | Ledger, study: str | None = None, cache: Path | None = No
 
 
 def _planned(ledger: Ledger, study: Study, chosen: Chosen, budgets: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
-    """By cell, the ids of the confirm runs that speak for it."""
+    """Return by cell the ids of the confirm runs that count for it."""
     known = {t: ask for own in chosen.values() for t in own if t and (ask := ledger.ask(t)) is not None}
     winners = {cell: [TrialConfig.from_dict(known[t].config) if t in known else None for t in own] for cell, own in chosen.items()}
     found: dict[str, list[str]] = {cell: [] for cell in chosen}

@@ -1,11 +1,13 @@
-"""How many labels decide an undecided verdict: pictures drawn by what strategies disagree on, against pictures drawn at random.
+"""The number of labels that decide an undecided verdict: pictures drawn where strategies disagree, against pictures drawn at random.
 
     python -m benchmarks.labels --data DATA --features FEATURES.npz --studies 100 --json
 
-Studies of two ways to train a head on frozen EfficientNet-Lite0 features of DeepWeeds' photographs. Each study owns `--train` of them and 100 test
-images; the labels of all others are held out, and come one draw after another: 20, 40, ... of them, drawn as `study.label` draws, or at random and
-weighted alike. Of the studies that are undecided on their test images: how many are decided with so many labels, whether the sign of a
-verdict is that of all photographs together, and how often the interval holds the difference there.
+Studies compare two ways to train a head on frozen EfficientNet-Lite0 features of DeepWeeds' photographs. Each study owns `--train` of
+them and 100 test images. The labels of all others are held out, and come one draw after another: 20, 40, ... of them, drawn as
+`study.label` draws, or at random and weighted alike.
+
+The table shows, for studies undecided on their test images, how many are decided with so many labels, whether the sign of a verdict is
+that of all photographs together, and how often the interval holds the difference there.
 """
 
 import json
@@ -67,7 +69,7 @@ class Drawn:
 
 
 def train_study(features: np.ndarray, labels: np.ndarray, train: int, rng: np.random.Generator) -> Drawn:
-    """A head on 64 principal components of all features, and one on the first twelve; each run on other four fifths of the training images."""
+    """Train a head on 64 principal components of all features, and one on the first twelve, each run on other four fifths of the images."""
     order = rng.permutation(len(labels))
     own, rest = order[:train], order[train:]
     said, shares, classes = [], [], int(labels.max()) + 1

@@ -1,12 +1,13 @@
-"""Do prediction sets hold the true class as often as they promise, and are pictures of something else recognised? On folders of real photographs:
+"""Do prediction sets hold the true class as often as they promise, and are pictures of something else recognised? On real photographs:
 
     python -m benchmarks.sets FOLDER... --work WORK [--splits 30]
 
-Every data set's training and validation images (test images stay closed) go once through a pretrained network. Then, for each of `--splits` random
-splits of them into 60 / 20 / 20 %, a logistic regression on the features, strength and temperature chosen on the second part as a study
-does it: sets by the second part, coverage on the third. Beside it five folds: sets by what is said of all images out of fold, each fold by the
-threshold of the others. Last, "none of these": a class left out, pictures of the third part taken for something else, and pictures of
-the other data sets.
+Every data set's training and validation images (test images stay closed) go once through a pretrained network. For each of `--splits`
+random splits of them into 60 / 20 / 20 %, a logistic regression is fitted on the features, with strength and temperature chosen on the
+second part as a study does it. Sets come from the second part, and coverage from the third.
+
+Beside it stand five folds, with sets from the predictions for all images out of fold, each fold by the threshold of the others. Last
+comes "none of these": a class left out, pictures of the third part taken for something else, and pictures of the other data sets.
 """
 
 import argparse
@@ -65,7 +66,7 @@ def true_share(shares: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def one_split(rng: np.random.Generator, x: np.ndarray, y: np.ndarray) -> dict[float, tuple[float, float]]:
-    """By level: share of the third part's sets that hold the true class, and their mean size."""
+    """Return by level the share of the third part's sets that hold the true class, and their mean size."""
     train, val, test = parts(rng, y, (0.6, 0.2, 0.2))
     said, tested = fitted(x, y, train, val, test)
     out = {}
@@ -122,7 +123,8 @@ def main() -> None:
     args = parser.parse_args()
     sets = {f.name: features_of(f, args.backbone, args.work) for f in args.folders}
     print(
-        f"{'data':16s} {'images':>6s} {'classes':>7s} {'level':>6s}   one split: covers (sd)   classes a set   five folds: covers   classes a set"
+        f"{'data':16s} {'images':>6s} {'classes':>7s} {'level':>6s}   one split: covers (sd)   classes a set   five folds: "
+        "covers   classes a set"
     )
     for name, (x, y) in sets.items():
         found: dict[str, defaultdict[float, list[tuple[float, float]]]] = {"split": defaultdict(list), "folds": defaultdict(list)}
@@ -135,7 +137,8 @@ def main() -> None:
             (cover, size), (cover_folds, size_folds) = (np.mean(found[how][level], axis=0) for how in ("split", "folds"))
             spread = np.std([c for c, _ in found["split"][level]])
             print(
-                f"{name:16s} {len(y):6d} {int(y.max()) + 1:7d} {100 * level:5.0f} %   {100 * cover:8.1f} ({100 * spread:.1f})      {size:10.2f}      "
+                f"{name:16s} {len(y):6d} {int(y.max()) + 1:7d} {100 * level:5.0f} %   {100 * cover:8.1f} ({100 * spread:.1f})  "
+                f"    {size:10.2f}      "
                 f"{100 * cover_folds:12.1f}   {size_folds:12.2f}",
                 flush=True,
             )

@@ -79,7 +79,7 @@ def verdicts(found: Sequence[tuple[Explanation, list[Contrast]]], score: Contras
 
 
 def _verdict(explanation: Explanation, own: Sequence[Contrast], score: Contrast, relation: Relation) -> str:
-    """Where no measure differs it is undecided, and `judge` takes long to say how many runs would show one."""
+    """Return the verdict. Where no measure differs it is undecided, since `judge` takes long to say how many runs would show one."""
     return judge(explanation, own, score, relation, "less", "more")[0] if any(c.direction for c in own) else "undecided"
 
 

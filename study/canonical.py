@@ -88,5 +88,5 @@ def _meant_before(field: "dataclasses.Field[Any]") -> Any:
 
 
 def default_of(field: "dataclasses.Field[Any]") -> Any:
-    """What the field holds where nothing is said."""
+    """Return the field's value where nothing is said."""
     return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()

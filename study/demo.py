@@ -90,7 +90,10 @@ class Demo:
         self.pick = results.pick(cell)
         self.network: Predictor = results.predictor(cell)
         self.title = f"{self.pick.of}: what does the network say?"
-        self.about = f"{self.pick.cell.backbone}, {self.pick.named}, {self.pick.scores}; {self.pick.probabilities}{self._rule()}. Nothing leaves this machine."
+        self.about = (
+            f"{self.pick.cell.backbone}, {self.pick.named}, {self.pick.scores}; {self.pick.probabilities}{self._rule()}. "
+            "Nothing leaves this machine."
+        )
         self.sets: MakesSets | None = next((s for s in results.known_sets(cell) if s.level == SETS), None)
         self.unknown = unknown_of(results.frames.ledger, self.pick.cell, data, make=False)  # where its features were made before
         self.neighbours: Neighbours | None = None

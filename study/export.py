@@ -73,8 +73,10 @@ def export(
     soup_from: tuple[str | None] | None = None,
     overwrite: bool = False,
 ) -> None:
-    """Writes each format, compares its logits on `check`, describes the preprocessing, adds the model card. Raises EnvironmentProblem where
-    a file computes something else than the network."""
+    """Write each format, compare its logits on `check`, describe the preprocessing, and add the model card.
+
+    Raises EnvironmentProblem where a file computes something else than the network.
+    """
     from study.use import formats
 
     compared = soup_from is not None  # a soup is of confirm runs

@@ -132,7 +132,10 @@ def open_sets(place: str, level: float, *, ensemble: bool = False, calibrated: b
 
 
 def open_unknown(place: str, data: str | None) -> "Unknown":
-    """What tells pictures of none of the classes. Raises ConfigError for a trial's folder, and where the study keeps no line to beat."""
+    """Return what tells pictures of none of the classes.
+
+    Raises ConfigError for a trial's folder, and where the study keeps no line to beat.
+    """
     from study.conduct.known_features import unknown_of
     from study.results import open_place
 

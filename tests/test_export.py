@@ -24,7 +24,8 @@ from tests.test_architecture import ROOT
 
 
 def test_exported_files_compute_the_same_on_the_users_images(used: Results, digit_files: Path, tmp_path: Path, capsys) -> None:
-    assert export.main([used.folder, "--format", "timm,onnx,torch_export", "--to", str(tmp_path / "out"), "--check", str(digit_files)]) == 0
+    options = ["--format", "timm,onnx,torch_export", "--to", str(tmp_path / "out"), "--check", str(digit_files)]
+    assert export.main([used.folder, *options]) == 0
     said = capsys.readouterr().out
     assert len(re.findall(r"logits on 12 of your images differ by at most \S+ \(tolerance", said)) == 3
     about = json.loads((tmp_path / "out" / "preprocessing.json").read_text())

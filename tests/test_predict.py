@@ -19,7 +19,7 @@ def rows_of(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_a_folder_is_predicted_calibrated_and_what_is_unreadable_is_a_row(used: Results, digit_files: Path, tmp_path: Path, capsys) -> None:
+def test_a_folder_is_predicted_calibrated_and_what_is_unreadable_is_a_row(used, digit_files: Path, tmp_path: Path, capsys) -> None:
     out = tmp_path / "out.csv"
     assert predict.main([used.folder, str(digit_files), "--csv", str(out), "--batch", "5"]) == 0
     said = capsys.readouterr()

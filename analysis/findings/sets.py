@@ -66,7 +66,7 @@ class Sets:
 
     @property
     def short(self) -> str:
-        """What a set promises, and what was measured, in two sentences."""
+        """Return the promise of a set, and what was measured, in two sentences."""
         m = self.measured
         found = f" Measured on {m.images} others: {100 * m.share:.0f} %, with {m.size:.1f} classes on average." if m else ""
         return f"In {100 * self.level:g} % of pictures like those of the study the true class is in its set.{found}"
@@ -118,7 +118,8 @@ def prediction_sets(
         )
     if known.labels.ndim == 2:
         raise ConfigError(
-            f"{pick.cell.id}: a set holds the one true class, and these images may have several labels, each said above a threshold of its own: "
+            f"{pick.cell.id}: a set holds the one true class, and these images may have several labels, each said above a "
+            "threshold of its own: "
             "leave --sets out."
         )
     of_truth = known.shares[np.arange(len(known.labels)), known.labels]

@@ -31,7 +31,8 @@ def unknown_of(ledger: Ledger, cell: Cell, data: str | None, *, make: bool = Tru
         if not make:
             return None
         raise ConfigError(
-            f"{ledger.folder.location} keeps no network of the line to beat on {cell.data.called}, by whose features a picture of something else "
+            f"{ledger.folder.location} keeps no network of the line to beat on {cell.data.called}, by whose features a picture "
+            "of something else "
             "is told: leave --none out."
         )
     folder = ledger.trial_folder(ask.trial_id)

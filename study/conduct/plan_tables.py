@@ -143,14 +143,16 @@ def _budget_check(study: Study, check: Checked) -> list[str]:
     epochs = " and ".join(map(str, dict.fromkeys(study.budget_check * study.protocol_of(c).max_epochs for c in checked)))
     of = f" of {longer} epochs" if len(checked) < len(study.cells) else ""
     lines = [
-        f"budget check, before the test set is opened: each winner{of} once at {epochs} epochs, on validation ({span(3600 * check.hours)} of it; "
+        f"budget check, before the test set is opened: each winner{of} once at {epochs} epochs, on validation "
+        f"({span(3600 * check.hours)} of it; "
         "--budget-check off leaves it out)"
     ]
     if of:
         lines.append("the shorter budgets need no check: this study trains longer too, and shows what that brings")
     if study.longest >= study.budget_check:
         lines.append(
-            f"where a strategy gains, its question is confirmed at {epochs} epochs: at most {span(3600 * check.longer)} more, in no sum here "
+            f"where a strategy gains, its question is confirmed at {epochs} epochs: at most {span(3600 * check.longer)} more, "
+            "in no sum here "
             "(--set longest=1: never)"
         )
     return lines

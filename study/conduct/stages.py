@@ -72,8 +72,10 @@ class Executor:
 
 
 def remaining(study: Study, ledger: Ledger) -> Remaining:
-    """What all stages still have to do, and what each cell's trials took so far. Of a longer confirmation nothing is known before it is
-    decided on."""
+    """Return what all stages still have to do, and what each cell's trials took so far.
+
+    A longer confirmation is not counted before it is decided on.
+    """
     asks, results = {a.trial_id: a for a in ledger.asks()}, ledger.results()
     p, done, runs = study.protocol, ended(study, ledger, asks, results), study.confirm_seeds
     found, factors = (

@@ -34,7 +34,7 @@ def markdown(text: str) -> str:
 
 
 def brief(value: object) -> str:
-    """As Python writes it, in 60 characters at most."""
+    """Return the value as Python writes it, in 60 characters at most."""
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
 

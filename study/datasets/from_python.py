@@ -179,7 +179,8 @@ def as_one(label: Any, k: int) -> Any:
     if values.ndim == 1 and values.dtype.kind in "biuf" and ((values == 0) | (values == 1)).all() and values.sum() == 1:
         return int(values.argmax())
     raise DataError(
-        f"own_dataset: the label of image {k} is {brief(values.tolist())}; must be one class: its name, a whole number, or one-hot (a single 1, "
+        f"own_dataset: the label of image {k} is {brief(values.tolist())}; must be one class: its name, a whole number, or "
+        "one-hot (a single 1, "
         "else 0). Shares of classes and several classes an image are not trained on."
     )
 

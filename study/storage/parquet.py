@@ -1,4 +1,4 @@
-"""Parquet files that strangers made, read with bounds: a file of a few kilobytes may hold billions of rows, or one text a million times."""
+"""Parquet files that strangers made, read with bounds: a few kilobytes may hold billions of rows, or one text a million times."""
 
 import io
 from collections.abc import Callable, Iterator, Sequence
@@ -14,7 +14,7 @@ A_BATCH = 4096  # rows decoded at a time, texts as numbers of their dictionary
 
 @dataclass(frozen=True, kw_only=True)
 class Bounds:
-    """What no file of its kind comes near."""
+    """Limits that no file of its kind comes near."""
 
     rows: int = 5_000_000
     columns: int = 10_000
@@ -23,7 +23,10 @@ class Bounds:
 
 
 def read(source: Path | bytes, bounds: Bounds | None = None, columns: Sequence[str] | None = None) -> pa.Table:
-    """The whole table, or `columns` of it. Raises ValueError with the reason for one beyond the bounds, what pyarrow raises for no Parquet."""
+    """Return the whole table, or `columns` of it.
+
+    Raises ValueError with the reason for one beyond the bounds, and what pyarrow raises for a file that is no Parquet.
+    """
     bounds = bounds or Bounds()
     _checked(source, bounds, lambda name: columns is None or name in columns)
     return pq.read_table(io.BytesIO(source) if isinstance(source, bytes) else source, columns=columns, memory_map=False)
@@ -50,7 +53,7 @@ def _batches(path: Path, names: Sequence[str], texts: list[str], bounds: Bounds)
 
 
 def _checked(source: Path | bytes, bounds: Bounds, wanted: Callable[[str], bool]) -> None:
-    """By what the file says of itself, before anything is decoded."""
+    """Check the file by what it says of itself, before anything is decoded."""
     about = pq.read_metadata(io.BytesIO(source) if isinstance(source, bytes) else source, memory_map=False)
     values = size = 0
     if about.num_columns <= bounds.columns:
@@ -69,7 +72,7 @@ def _checked(source: Path | bytes, bounds: Bounds, wanted: Callable[[str], bool]
 
 
 def is_text(kind: pa.DataType) -> bool:
-    """Whether a column of this type holds texts."""
+    """Return True where a column of this type holds texts."""
     return pa.types.is_string(kind) or pa.types.is_large_string(kind)
 
 

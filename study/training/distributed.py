@@ -1,4 +1,4 @@
-"""Several workers or one: the same code. A process group, if there is one, was made by the caller (Ray Train, or `connect` under torchrun)."""
+"""The same code for several workers or one. A process group, if any, was made by the caller (Ray Train, or `connect` under torchrun)."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""What is said of a picture besides its probabilities, where it is asked for: the classes that may be the true one, and whether it may be none."""
+"""Answers about a picture besides its probabilities: the classes that may be the true one, and whether it may be none."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
@@ -26,7 +26,7 @@ class MakesSets(Protocol):
 
 
 class TellsUnknown(Protocol):
-    """What tells pictures of none of the classes, as `study.use.unknown` has it."""
+    """The interface of what tells pictures of none of the classes, as in `study.use.unknown`."""
 
     @property
     def text(self) -> str: ...
@@ -43,8 +43,11 @@ class TellsUnknown(Protocol):
 
 
 class Asked:
-    """Columns of a table, keys of a line of JSON, and words of a line for people. `classes`: in the order of the probabilities. An `unknown`
-    that does not speak says why, and nothing of any picture; one that is not to be trusted says yes, and never no."""
+    """Columns of a table, keys of a line of JSON, and words of a line for people. `classes` are in the order of the probabilities.
+
+    An `unknown` that does not speak gives the reason, and says nothing of any picture. One that is not to be trusted says yes, and
+    never no.
+    """
 
     def __init__(self, classes: Sequence[str], sets: MakesSets | None = None, unknown: TellsUnknown | None = None) -> None:
         self.classes, self.sets = list(classes), sets
@@ -54,12 +57,12 @@ class Asked:
 
     @property
     def names(self) -> list[str]:
-        """Of its columns."""
+        """Return the names of its columns."""
         return [*(["in_set"] if self.sets else []), *(["none_of_these"] if self.unknown else [])]
 
     @property
     def kind(self) -> str:
-        """What a table's network is called besides, so that one table holds one kind of answers."""
+        """Return what a table's network is called besides, so that one table holds one kind of answers."""
         return f"{f' sets {self.sets.level:g}' if self.sets else ''}{' none' if self.unknown else ''}"
 
     def rows(self, images: Sequence[str], shares: np.ndarray) -> list[list[str]]:

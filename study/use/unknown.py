@@ -1,9 +1,9 @@
-"""Whether a picture may show none of the classes: how near its features lie to training images, in a network that was never told the classes.
+"""Pictures that may show none of the classes: how near their features are to training images, in a network not told the classes.
 
-The network is the line to beat's, whose features are the pretrained ones. So a class can be left out exactly, without training anything: its
-images leave the training images, and the others set the threshold. Nearness is the cosine to the K-th nearest training image (Sun et al. 2022,
-"Out-of-distribution detection with deep nearest neighbors"); the threshold is a conformal rank of validation images (Laxhammar and
-Falkman 2015), so that of pictures like these, no more than one in twenty is mistaken for something else.
+The network is the line to beat's, whose features are the pretrained ones. So a class can be left out exactly, without training
+anything: its images leave the training images, and the others set the threshold. Nearness is the cosine to the K-th nearest training
+image (Sun et al. 2022, "Out-of-distribution detection with deep nearest neighbors"). The threshold is a conformal rank of validation
+images (Laxhammar and Falkman 2015), so that of pictures like these, no more than one in twenty is mistaken for something else.
 """
 
 import io
@@ -60,7 +60,7 @@ def nearness(those: np.ndarray, train: np.ndarray) -> np.ndarray:
 
 
 def recognised(known: Known) -> dict[int, float]:
-    """Return by class the share of its validation images that are told "none of these" when the class is left out, of classes with enough."""
+    """Return by class, for those with enough images, the share of its validation images told "none of these" when the class is left out."""
     out = {}
     for k in np.unique(known.val_labels).tolist():
         own, others = known.val[known.val_labels == k], known.val[known.val_labels != k]
@@ -88,17 +88,17 @@ class Unknown:
 
     @property
     def speaks(self) -> bool:
-        """Whether there is a threshold, and a measure of what it does."""
+        """True where there is a threshold, and a measure of what it does."""
         return self.least is not None and bool(self.recognised)
 
     @property
     def trusted(self) -> bool:
-        """Whether a picture that is not told may be called one of the classes."""
+        """True where a picture that is not told may be called one of the classes."""
         return self.speaks and self.mean >= ENOUGH
 
     @property
     def text(self) -> str:
-        """What was measured, and with that what it says."""
+        """Return what was measured, and with that what it says."""
         if self.least is None:
             return f'"none of these" is off: it needs {fewest_images(LEVEL)} validation images, and there are {len(self.known.val)}'
         if not self.recognised:
