@@ -69,7 +69,7 @@ class Drawn:
 
 
 def train_study(features: np.ndarray, labels: np.ndarray, train: int, rng: np.random.Generator) -> Drawn:
-    """Train a head on 64 principal components of all features, and one on the first twelve, each run on other four fifths of the images."""
+    """Train a head on 64 principal components of all features, and one on the first twelve, each run on four fifths of the images."""
     order = rng.permutation(len(labels))
     own, rest = order[:train], order[train:]
     said, shares, classes = [], [], int(labels.max()) + 1

@@ -60,7 +60,7 @@ def nearness(those: np.ndarray, train: np.ndarray) -> np.ndarray:
 
 
 def recognised(known: Known) -> dict[int, float]:
-    """Return by class, for those with enough images, the share of its validation images told "none of these" when the class is left out."""
+    """Return, for each class with enough images, the share of its validation images told "none of these" when the class is left out."""
     out = {}
     for k in np.unique(known.val_labels).tolist():
         own, others = known.val[known.val_labels == k], known.val[known.val_labels != k]
