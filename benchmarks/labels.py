@@ -27,14 +27,16 @@ from analysis.statistics import survey
 from analysis.statistics.decisions import decide
 from analysis.statistics.forecast import alpha_of_look
 from analysis.statistics.intervals import Estimate, difference, difference_interval
-from analysis.statistics.resampling import METRICS, PRIMARY, counts
+from analysis.statistics.resampling import METRICS
 from analysis.statistics.scored_runs import score_runs
 from benchmarks import arguments
 from study.datasets import open_dataset
-from study.inference.pictures import prepare
+from study.inference.framing import prepare
 from study.inference.pixels import plain
+from study.metrics import counts
 from study.networks.pretrained import create
 from study.networks.timm_model import as_timm
+from study.scoring.metric import DEFAULT
 
 SIDE = 96  # pixels
 TESTED, RUNS, RESAMPLES = 100, 5, 100
@@ -91,14 +93,16 @@ def estimate(study: Drawn, places: np.ndarray, sample: survey.Sample) -> Estimat
     """The difference on these images of the study."""
     again, units = sample.resample(RESAMPLES), sample.units()
     runs = [
-        score_runs(own[:, places], [0] * RUNS, study.labels[places], study.classes, again, units, (PRIMARY,), sample.weights)[PRIMARY]
+        score_runs(own[:, places], [0] * RUNS, study.labels[places], study.classes, again, units, (DEFAULT.name,), each=sample.weights)[
+            DEFAULT.name
+        ]
         for own in study.said
     ]
     return difference(*runs)
 
 
 def whole_difference(study: Drawn) -> float:
-    scores = [np.mean([float(METRICS[PRIMARY](counts(p, study.labels, study.classes))) for p in own]) for own in study.said]
+    scores = [np.mean([float(METRICS[DEFAULT.name](counts(p, study.labels, study.classes))) for p in own]) for own in study.said]
     return float(scores[0] - scores[1])
 
 

@@ -6,8 +6,9 @@ import pytest
 from analysis.statistics import survey
 from analysis.statistics.cross_fitting import OuterFolds, cross_fit, difference
 from analysis.statistics.intervals import difference as paired
-from analysis.statistics.resampling import METRICS, counts, image_units
+from analysis.statistics.resampling import METRICS, image_units
 from analysis.statistics.scored_runs import score_runs
+from study.metrics import counts
 
 CLASSES, IMAGES = 3, 240
 
