@@ -66,7 +66,7 @@ def test_a_draw_has_as_many_as_were_asked_for_and_keeps_the_probabilities() -> N
 
 def _scored(labels: np.ndarray, runs: np.ndarray, sample: survey.Sample) -> object:
     each, again = sample.weights, sample.resample(200)
-    return score_runs(runs, range(len(runs)), labels, CLASSES, again, sample.units(), ("macro_f1",), each)["macro_f1"]
+    return score_runs(runs, range(len(runs)), labels, CLASSES, again, sample.units(), ("macro_f1",), each=each)["macro_f1"]
 
 
 def test_the_weighted_difference_is_on_average_that_of_all_pictures_and_its_interval_says_how_far_it_is_off() -> None:
