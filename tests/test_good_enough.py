@@ -89,6 +89,20 @@ def test_a_worth_above_the_bound_makes_a_verdict_of_it_and_the_pick_follows(tmp_
     assert asked(frames, 1.1).answers[0].mark == "open", "no bound is as low"
 
 
+@pytest.mark.parametrize(
+    ("metric", "behind"),
+    [
+        ("accuracy", "points of accuracy below the best"),
+        ('cost:[["0","1","2","3"],[0,1,1,1],[1,0,1,1],[1,1,0,1],[1,1,1,0]]', "cost per 100 images above the best"),
+    ],
+)
+def test_what_the_pick_may_lose_is_said_in_the_metrics_own_unit(tmp_path: Path, metric: str, behind: str) -> None:
+    frames = made(tmp_path, metric=metric)
+    found = asked(dataclasses.replace(frames, trials=frames.trials.assign(**{frames.scored_by.recorded: -0.5})), 30.0)
+    (pick,) = [p for p in found.picks if p.leads]
+    assert pick.reason.startswith("good enough: at most ") and behind in pick.reason and "macro-F1" not in pick.reason
+
+
 def test_who_would_give_more_for_the_cheaper_one_takes_it_though_another_is_better(tmp_path: Path) -> None:
     frames = made(tmp_path, {"linear_probe": [0.60], "full": [0.70]}, tests=2000)
     plain, cheap, strict = asked(frames, 0.0), asked(frames, 25.0), asked(frames, 3.0)
