@@ -61,6 +61,14 @@ def test_where_a_class_that_was_left_out_looks_like_the_others_it_says_yes_and_n
         few.of(np.zeros((1, 8, 8, 3), np.uint8))
 
 
+def test_where_no_class_can_be_left_out_both_numbers_that_it_takes_are_named() -> None:
+    rng = np.random.default_rng(0)
+    (train, labels), (val, _) = drawn(rng, 72, 0.1, of=(0, 1)), drawn(rng, 24, 0.1, of=(0, 1))
+    own = made(Known(train=train, train_labels=labels, val=val, val_labels=np.arange(24) % 2))  # 12 of each: enough to leave out
+    assert own.least is not None and not own.speaks
+    assert "5 validation images of it and 19 of the others" in own.text and "of the 24 validation images" in own.text
+
+
 def test_a_left_out_class_helps_in_nothing() -> None:
     """Neither its training images nor its validation images are used where it is left out: by hand for one class."""
     known = known_of(0.4)

@@ -102,7 +102,10 @@ class Unknown:
         if self.least is None:
             return f'"none of these" is off: it needs {fewest_images(LEVEL)} validation images, and there are {len(self.known.val)}'
         if not self.recognised:
-            return f'"none of these" is off: no class has the {FEWEST} validation images that leaving it out needs'
+            return (
+                f'"none of these" is off: leaving a class out needs {FEWEST} validation images of it and {fewest_images(LEVEL)} of the others, '
+                f"and no class of the {len(self.known.val)} validation images leaves so many"
+            )
         worst = min(self.recognised, key=lambda k: self.recognised[k])
         found = (
             f"with each class left out in turn, {100 * self.mean:.0f} % of its images are recognised as none of the others "
