@@ -70,7 +70,7 @@ def parser() -> Parser:
         "--worth",
         type=float,
         metavar="POINTS",
-        help="points of macro-F1 that you would give for the cheaper strategy: it is good enough where it is shown to cost no more "
+        help="points of the metric that you would give for the cheaper strategy: it is good enough where it is shown to cost no more "
         "(default: the margin)",
     )
     p.add_argument(
