@@ -148,6 +148,26 @@ def test_training_that_learned_nothing_is_seen_on_validation(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
+    ("confusion", "short"),
+    [
+        ([[36, 44], [0, 20]], False),  # 56 % right where 80 % are well, and 44 paid where calling all of them sick takes 80
+        ([[2, 78], [0, 20]], True),  # 78 paid: as good as calling all of them sick
+        ([[80, 0], [20, 0]], True),  # 200 paid, though 80 % are right
+    ],
+)
+def test_where_costs_decide_nothing_learnt_is_held_against_the_cheapest_answer(
+    tmp_path: Path, confusion: list[list[int]], short: bool
+) -> None:
+    size = np.pad(np.array(confusion), (0, 2)).tolist()
+    metric = 'cost:[["0","1","2","3"],[0,1,1,1],[10,0,1,1],[1,1,0,1],[1,1,1,0]]'
+    found = found_of(made(tmp_path, {"linear_probe": [0.4]}, validation={"linear_probe": size}, metric=metric))
+    assert [*found] == ["linear_probe"] * short
+    if short:
+        assert "is not shown to cost less than the same answer to every image (" in found["linear_probe"].found
+        assert "against 80.0)" in found["linear_probe"].found
+
+
+@pytest.mark.parametrize(
     ("confusion", "weighs", "short"),
     [
         (NO_BETTER, False, True),

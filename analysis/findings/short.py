@@ -4,7 +4,8 @@ Two signs are looked for in all confirm runs of a strategy on one question:
 
 - *nothing learnt*: accuracy on the validation images is less than two standard errors above the share of their commonest class. A loss
   that weighs classes does not train for accuracy. There, macro recall is compared with that of guessing. Macro recall more than halfway
-  from guessing to perfect counts as learnt whatever the shares are.
+  from guessing to perfect counts as learnt whatever the shares are. Where costs decide, the class named is the cheapest and not the
+  likeliest, so accuracy is low on purpose: the mean cost is compared with that of the cheapest answer to every image.
 - *still fitting*: less than 0.9 of the training images are predicted correctly after the last epoch (median run), although more than
   the head is trained. A head on frozen features need never fit its images, so the sign says nothing about head-only training.
 
@@ -112,12 +113,33 @@ def _nothing_learnt(frames: Frames, strategy: str, runs: pd.DataFrame) -> str:
         if recall > guessed + 2 * error:
             return ""
         return f"{strategy} is not shown to be better than guessing (recall {recall:.0%}, of guessing {guessed:.0%}) {_after(runs)}"
+    if frames.scored_by.costs is not None:
+        return _no_cheaper(frames.scored_by.costs.matrix(frames.classes[runs.cell.iloc[0]]), counts, strategy, runs)
     right, commonest = float(counts.trace() / images), float(support.max() / images)
     if right > commonest + 2 * math.sqrt(commonest * (1 - commonest) / images):
         return ""
     return (
         f"{strategy} is not shown to be better than always naming the commonest class "
         f"({100 * right:.0f} % of the validation images right, against {100 * commonest:.0f} %) {_after(runs)}"
+    )
+
+
+def _no_cheaper(costs: np.ndarray, counts: np.ndarray, strategy: str, runs: pd.DataFrame) -> str:
+    """Return in words that a strategy saves nothing, or "" where it does; `costs` and `counts` [C, C], the truth in rows.
+
+    Of equal costs this is the test of accuracy: a wrong answer costs 1, and the commonest class is the cheapest answer.
+    """
+    support = counts.sum(axis=1)
+    images = support.sum()
+    each = support @ costs / images  # [C]: of the same answer to every image
+    cheapest = int(each.argmin())
+    paid, least = float((counts * costs).sum() / images), float(each[cheapest])
+    variance = max(float(support @ costs[:, cheapest] ** 2 / images) - least**2, 0.0)
+    if paid < least - 2 * math.sqrt(variance / images):
+        return ""
+    return (
+        f"{strategy} is not shown to cost less than the same answer to every image "
+        f"({100 * paid:.1f} per 100 validation images, against {100 * least:.1f}) {_after(runs)}"
     )
 
 
