@@ -141,6 +141,8 @@ def test_what_is_no_metric_is_refused_with_the_way_out(text: str, needs: str) ->
         ("t,a,b\na,0,x\nb,1,0\n", "must be a number"),
         ("t,a,b\na,0,-1\nb,1,0\n", "0 or more"),
         ("t,a,b\na,0,1\nc,1,0\n", "'c'"),
+        ("t,b,a\na,1,0\nb,2,1\n", "line 3: to call 'b' what it is costs 2, and to call it 'a' 1"),
+        ("t,a,b\na,5,1\nb,1,5\n", "line 2: to call 'a' what it is costs 5, and to call it 'b' 1"),
     ],
 )
 def test_a_table_of_costs_that_is_none_is_refused_by_line(tmp_path: Path, table: str, needs: str) -> None:
