@@ -105,3 +105,11 @@ def test_a_design_without_confirm_runs_shows_nothing(searches: int, seeds: int) 
     """Two searches and no confirm runs once raised ZeroDivisionError in a dry run."""
     found = design(searches, seeds, 500.0, Spread())
     assert (found is None) == (seeds < 1 or (seeds if searches == 1 else searches) < 2)
+
+
+def test_a_file_of_a_tracker_beside_earlier_studies_is_in_nobodys_way(results: Folder) -> None:
+    """MLflow's own file lies in the results folder: a plan that looks through it for earlier studies goes past it."""
+    results.write("mlflow.db", b"")
+    study, _ = golden_study()
+    assert spread_for(Question.of(vars(study.cells[0])), results)[1] == "as in earlier"
+    assert results.modified("mlflow.db/tables/pairs.csv") is None and results.size("mlflow.db/tables/pairs.csv") is None

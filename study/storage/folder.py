@@ -75,7 +75,7 @@ class Folder:
     def size(self, name: str) -> int | None:
         """Return the size of a regular file in bytes; None where there is no file, or where something else (a pipe, a device) has its
         name."""
-        with suppress(FileNotFoundError, NotADirectoryError), self._explained(name, reading=True):
+        with self._explained(name, reading=True), suppress(FileNotFoundError, NotADirectoryError):
             if self.remote:
                 return int(self.fs.size(self.path(name)) or 0)
             found = os.stat(self.path(name))
@@ -84,7 +84,7 @@ class Folder:
 
     def modified(self, name: str) -> float | None:
         """Return the unix time at which the file was last written; None where there is no file or the store does not know."""
-        with suppress(FileNotFoundError, NotADirectoryError), self._explained(name, reading=True), suppress(NotImplementedError):
+        with self._explained(name, reading=True), suppress(FileNotFoundError, NotADirectoryError, NotImplementedError):
             if self.remote:
                 return float(self.fs.modified(self.path(name)).timestamp())
             return os.stat(self.path(name)).st_mtime
