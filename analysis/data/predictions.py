@@ -26,7 +26,9 @@ class Predictions:
     labels: np.ndarray
     groups: np.ndarray | None
     logits: np.ndarray
-    thresholds: np.ndarray | None = None  # [C] of labels' logits, as the run's validation images give them; None of one label an image
+    thresholds: np.ndarray | None = None
+    """Thresholds [C] of labels' logits, as the run's validation images give them, or [N, C] where images are of several runs. None of one
+    label an image."""
 
     @property
     def several(self) -> bool:

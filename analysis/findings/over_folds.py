@@ -32,9 +32,13 @@ def _passes(frames: Frames, runs: pd.DataFrame) -> Iterator[Said]:
 
 def _together(parts: list[Predictions]) -> Predictions:
     groups = [p.groups for p in parts if p.groups is not None]
+    own = [
+        np.broadcast_to(p.thresholds, p.logits.shape) for p in parts if p.thresholds is not None
+    ]  # each network has thresholds of its own
     return Predictions(
         images=np.concatenate([p.images for p in parts]),
         labels=np.concatenate([p.labels for p in parts]),
         groups=np.concatenate(groups) if len(groups) == len(parts) else None,
         logits=np.concatenate([p.logits for p in parts]),
+        thresholds=np.concatenate(own) if len(own) == len(parts) else None,
     )
