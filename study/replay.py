@@ -203,7 +203,7 @@ def verdict_again(ledger: Ledger, replays: Sequence[Replay], scratch: Path) -> l
     from analysis.verdict import findings
 
     copy = Ledger(scratch, "verdict")
-    for name in ("study.json", "selection.json", "budgets.json", "test_lock.json"):
+    for name in ("study.json", "selection.json", "budgets.json", "test_lock.json", "data_report.json"):
         if (data := ledger.folder.read(name)) is not None:
             copy.folder.write(name, data)
     for ask in ledger.asks():

@@ -38,6 +38,18 @@ def test_all_confirm_runs_and_the_verdict_come_out_the_same(studied: Path, capsy
     assert not [p for p in studied.rglob("*") if "replay" in p.name], "nothing is left in the study"
 
 
+def test_what_the_verdict_says_of_the_data_is_no_difference(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """That images were made small is known from the report on the data."""
+    file = copy / "data_report.json"
+    report = json.loads(file.read_text())
+    (own,) = [v for v in report.values() if isinstance(v, dict) and "counts" in v]
+    own["median_side"] = 400
+    file.write_text(json.dumps(report))
+    assert main([str(copy), "--all-confirm"]) == 0
+    (verdict,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("verdict")]
+    assert verdict.startswith("verdict equal: digits") and "while the images have 400 px" in verdict
+
+
 @pytest.mark.parametrize("here", [1, 2, 3])
 def test_a_trial_has_the_threads_that_it_had(here: int, studied: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The study ran with one, whatever the machine would take now."""
