@@ -74,7 +74,8 @@ def main(args: argparse.Namespace) -> int:
         if predictor.several:
             raise ConfigError(f"--sets is for images of one class each, and {args.network} names several labels; leave it out.")
         sets = open_sets(args.network, args.sets, ensemble=args.ensemble, calibrated=not args.uncalibrated)
-    asked = Asked(predictor.classes, sets, open_unknown(args.network, args.data) if args.none else None)
+    unknown = open_unknown(args.network, args.data) if args.none else None
+    asked = Asked(predictor.classes, sets, unknown, predictor.deciding.text(predictor.classes))
     for line in [*(about if args.csv else ()), *asked.texts]:
         print(line, file=sys.stderr)
     if args.csv:

@@ -14,6 +14,8 @@ from study import load_study, predict
 from study.errors import ConfigError
 from study.inference.sets import fewest_images, least_probability, members
 from study.question.config import Protocol
+from study.scoring import find_metric
+from study.scoring.decide import Deciding
 from study.use.asked import Asked
 from study.use.table import PredictionsCsv
 from tests import sized
@@ -138,6 +140,22 @@ def test_a_table_has_the_set_of_every_row(tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match="other columns"), PredictionsCsv(file, classes, "n"):
             pass
         assert asked.values(["x"], np.array([[0.4, 0.6]])) == [{"set": [classes[1], classes[0]]}]
+
+
+def test_a_class_that_is_named_by_costs_is_said_to_stand_outside_of_its_set() -> None:
+    class Made:
+        level, text, short = 0.8, "sets", "sets"
+
+        def of(self, shares: np.ndarray) -> list[list[int]]:
+            return [[0] for _ in shares]
+
+    shares, rule = np.array([[0.74, 0.26]]), Deciding(metric=find_metric("accuracy"), threshold=0.09, of=1)
+    asked = Asked(["well", "sick"], Made(), rule=rule.text(["well", "sick"]))
+    assert rule(shares).tolist() == [1] and asked.values(["x"], shares) == [{"set": ["well"]}]
+    assert (
+        asked.texts[1].startswith("a set may lack the class that is named") and "says sick from a probability of 0.09 on" in asked.texts[1]
+    )
+    assert Asked(["well", "sick"], Made(), rule=Deciding().text(["well", "sick"])).texts == ["sets"], "the likeliest is in every set"
 
 
 def test_a_level_is_a_share_and_a_trial_has_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -46,13 +46,15 @@ class Asked:
     """Columns of a table, keys of a line of JSON, and words of a line for people. `classes` are in the order of the probabilities.
 
     An `unknown` that does not speak gives the reason, and says nothing of any picture. One that is not to be trusted says yes, and
-    never no.
+    never no. `rule` is that by which the class is named, in words, where it is not the likeliest: sets go by probability alone.
     """
 
-    def __init__(self, classes: Sequence[str], sets: MakesSets | None = None, unknown: TellsUnknown | None = None) -> None:
+    def __init__(self, classes: Sequence[str], sets: MakesSets | None = None, unknown: TellsUnknown | None = None, rule: str = "") -> None:
         self.classes, self.sets = list(classes), sets
         self.unknown = unknown if unknown is not None and unknown.speaks else None
         self.texts = [own.text for own in (sets, unknown) if own is not None]  # what was measured, a line each
+        if sets is not None and rule:
+            self.texts.append(f"a set may lack the class that is named: it holds the likely ones, and the network {rule}")
         self.between = next((s for s in (";", "|") if not any(s in c for c in classes)), "\t")  # names of classes in one cell
 
     @property
