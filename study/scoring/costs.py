@@ -91,11 +91,11 @@ def read_costs(path: str) -> Costs:
         raise ConfigError(f"{path}: two columns are called {twice[0]!r}; keep one.")
     if twice := [c for c in names if names.count(c) > 1]:
         raise ConfigError(f"{path}: two rows are called {twice[0]!r}; keep one.")
-    for number, (name, row) in enumerate(zip(names, rows, strict=True), 2):
-        right, cheapest = row[header.index(name)], min(range(len(row)), key=row.__getitem__)
-        if right > row[cheapest]:  # Elkan 2001: no reasonable costs
+    for number, (name, own) in enumerate(zip(names, rows, strict=True), 2):
+        right, cheapest = own[header.index(name)], min(range(len(own)), key=own.__getitem__)
+        if right > own[cheapest]:  # Elkan 2001: no reasonable costs
             raise ConfigError(
-                f"{path}, line {number}: to call {name!r} what it is costs {right:g}, and to call it {header[cheapest]!r} {row[cheapest]:g}; "
+                f"{path}, line {number}: to call {name!r} what it is costs {right:g}, and to call it {header[cheapest]!r} {own[cheapest]:g}; "
                 "what is right must not cost more. Give what each answer costs, not what it earns."
             )
     order = [names.index(c) for c in header]
