@@ -26,6 +26,7 @@ from study.datasets.stratify import iterative_parts
 from study.errors import ConfigError, DataError
 from study.inference import outside
 from study.inference.classifier import Classifier
+from study.label.draw import question_to_decide
 from study.question.config import Cell, Recipe, TrialConfig
 from study.records import EpochRecord
 from study.run import open_inputs, run_trial
@@ -336,3 +337,8 @@ def test_sets_are_of_one_true_class(run: Results) -> None:
     with pytest.raises(ConfigError, match="may have several labels.* leave --sets out"):
         prediction_sets(run.frames, run.pick("partial"), 0.9)
     assert known_sets(run.frames, run.pick("partial")) == []
+
+
+def test_no_picture_is_drawn_to_be_given_one_class(run: Results) -> None:
+    with pytest.raises(ConfigError, match="may have several labels there, and pictures to label are drawn for one class"):
+        question_to_decide(run, "")

@@ -36,17 +36,19 @@ class Drawn:
 
 
 def question_to_decide(results: Results, wanted: str) -> tuple[Gathered, list[tuple[str, str]]]:
-    """(the question, its open pairs). Raises ConfigError where nothing is open, or several questions are."""
+    """(the question, its open pairs). Raises ConfigError where nothing is open, several questions are, or images have several labels."""
     metric = results.frames.scored_by
     if metric.key != DEFAULT.key:
         raise ConfigError(f"{results.folder} is scored by {metric.words}, and labels are drawn for {DEFAULT.words} alone.")
     if results.in_progress:
         raise ConfigError(f"{results.folder} is in progress; finish it first: python -m study.sweep {results.folder}")
-    found = [
-        (g, pairs)
-        for g in results.findings.gathered
-        if wanted in (g.question.dataset, g.question.data.short, "") and (pairs := _open(results, g))
-    ]
+    asked = [g for g in results.findings.gathered if wanted in (g.question.dataset, g.question.data.short, "")]
+    if asked and all(g.several for g in asked):
+        raise ConfigError(
+            f"{results.folder}: an image may have several labels there, and pictures to label are drawn for one class an image alone. "
+            "Label pictures taken at random, and begin a new study with them."
+        )
+    found = [(g, pairs) for g in asked if not g.several and (pairs := _open(results, g))]
     names = [g.question.name for g in results.findings.gathered]
     if not found:
         raise ConfigError(f"{results.folder}: nothing is undecided on {wanted or joined(names) or 'it'}, so no label would decide it.")

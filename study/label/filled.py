@@ -51,9 +51,9 @@ def read_labels(path: Path, draws: Sequence[Mapping[str, Any]], classes: Sequenc
             found[image] = said
         lines.setdefault(image, where)
     if lost := sorted(wanted - set(lines)):
+        have = "pictures that were drawn have" if len(lost) > 1 else "picture that was drawn has"
         faults.append(
-            f"{path}: {len(lost)} pictures that were drawn have no row ({some([shown(n) for n in lost], 3)}); all are "
-            "needed, since each stands for others"
+            f"{path}: {len(lost)} {have} no row ({some([shown(n) for n in lost], 3)}); all are needed, since each stands for others"
         )
     if faults:
         more = f"; and {len(faults) - FAULTS} more" if len(faults) > FAULTS else ""
