@@ -16,6 +16,7 @@ from study.console.panel import print_panel
 from study.console.text import span
 from study.datasets.spec import ImageTable
 from study.question.config import Cell, Study
+from study.question.naming import splits_said
 from study.records import Outcome, Stage
 from study.scoring import Metric
 from study.search.confirmed import checks, factors_of
@@ -201,7 +202,7 @@ def print_results(study: Study, ledger: Ledger) -> None:
             "diverged",
             "failed",
             "seconds",
-            title=f"{dataset[0]} ({dataset[1]} splits), search",
+            title=f"{dataset[0]}{f' ({said})' if (said := splits_said(dataset[1])) else ''}, search",
         )
         lines = [c for c in line_cells(study) if (c.dataset, c.splits) == dataset]
         for cell in lines:
