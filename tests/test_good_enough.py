@@ -24,6 +24,7 @@ from study.conduct.asked import given_fields
 from study.errors import ConfigError
 from study.question.config import Protocol, Study, grid
 from study.question.growth import grow
+from study.scoring.metric import DEFAULT
 from tests import sized
 
 OPEN = {"linear_probe": [0.64], "partial": [0.66], "full": [0.65]}
@@ -85,6 +86,8 @@ def test_a_worth_above_the_bound_makes_a_verdict_of_it_and_the_pick_follows(tmp_
     assert "(95 %), so it is good enough" in sentence.head and "You allow 20 points for a cheaper strategy." in answer.why
     (pick,) = [p for p in found.picks if p.leads]
     assert pick.cell.strategy == "linear_probe" and pick.reason.startswith("good enough: at most ")
+    (most,) = re.findall(r"by at most (\S+) points", " ".join(answer.why))
+    assert f"at most {most} points of macro-F1 behind the best" in pick.reason, "one bound, rounded in one way"
     assert "Take linear_probe: the cheapest that is good enough" in sentence.text and "% less than full" in sentence.text
     assert asked(frames, 1.1).answers[0].mark == "open", "no bound is as low"
 
@@ -169,3 +172,7 @@ def test_a_bound_that_forgets_the_other_strategies_is_seen_by_the_benchmark() ->
 
     row = measure(iter(studies()))
     assert row["too_low"] <= 0.05 + 2 * (0.05 * 0.95 / 400) ** 0.5 and row["false"] <= row["too_low"]
+
+
+def test_a_bound_is_never_said_to_be_nothing() -> None:
+    assert [DEFAULT.rounded_up(loss) for loss in (-1.0, 0.0, 0.04, 0.11, 8.3)] == [0.1, 0.1, 0.1, 0.2, 8.3]

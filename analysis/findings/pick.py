@@ -463,8 +463,11 @@ def _strategy(frames: Frames, picks: Sequence[Pick], answer: Ranking | None) -> 
         return best, "no verdict: the best on validation"
     if answer.good_enough in own:
         chosen, metric = answer.good_enough, frames.scored_by
-        behind = f"{100 * answer.most(chosen):.1f} {metric.measured} {'below' if metric.higher else 'above'} the best"
-        return chosen, f"good enough: at most {behind} (95 %), {100 * answer.worth:g} allowed"
+        lost = f"{metric.rounded_up(100 * answer.most(chosen)):g} {metric.measured}"
+        return (
+            chosen,
+            f"good enough: at most {lost} {'below' if metric.higher else 'above'} the best (95 %), {100 * answer.worth:g} allowed",
+        )
     if answer.winner:
         rest = f" among those comparable ({were_cut_short([s.strategy for s in answer.cut_short])})" if answer.cut_short else ""
         return answer.winner, f"the verdict's{rest}"

@@ -151,7 +151,7 @@ def together(found: Sequence[Short]) -> str:
 
 def points_of(points: float, metric: Metric = DEFAULT) -> str:
     """Return a loss in words, in the metric's unit, never less than it is: "0.1 points", "1 point", "8.3 points"."""
-    return metric.count(max(math.ceil(10 * points - 1e-9) / 10, 0.1))
+    return metric.count(metric.rounded_up(points))
 
 
 def _pick(a: Ranking, margin: float) -> Step:

@@ -16,6 +16,7 @@ bounds.
 """
 
 import functools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -109,6 +110,11 @@ class Metric:
         """So many of its unit: "1 point", "2.5 points", "3 per 100 images"."""
         one = self.unit.removesuffix("s") if value == 1 and self.unit != "per 100 images" else self.unit
         return f"{value:g} {one}"
+
+    @staticmethod
+    def rounded_up(loss: float) -> float:
+        """Return a bound on a loss to one place, never less than it is, and at least 0.1."""
+        return max(math.ceil(10 * loss - 1e-9) / 10, 0.1)
 
     def shown(self, score: Any) -> Any:
         """A score, or many, as people read it: a hundred times the natural value."""
