@@ -342,3 +342,19 @@ def test_sets_are_of_one_true_class(run: Results) -> None:
 def test_no_picture_is_drawn_to_be_given_one_class(run: Results) -> None:
     with pytest.raises(ConfigError, match="may have several labels there, and pictures to label are drawn for one class"):
         question_to_decide(run, "")
+
+
+@pytest.mark.parametrize(("header", "asked"), [("file,labels", "labels"), ("file,label,kind", "label,kind")])
+def test_a_column_that_holds_the_labels_is_not_said_to_be_left(header: str, asked: str, tmp_path: Path) -> None:
+    pictures(tmp_path)
+    cells = (lambda k: "a|b" if k % 2 else "a" if k % 3 else "b") if asked == "labels" else (lambda k: f"{k % 2},{int(k % 3 == 0)}")
+    (tmp_path / "named.csv").write_text("\n".join([header, *(f"{k:03d}.png,{cells(k)}" for k in range(60))]))
+    assert "not taken" not in open_dataset(f"table:{tmp_path / 'named.csv'}?labels={asked}").form
+
+
+def test_a_table_of_columns_is_told_the_whole_option(tmp_path: Path) -> None:
+    pictures(tmp_path)
+    rows = [f"{k:03d}.png,{k % 2},{int(k % 3 == 0)},{int(k % 5 == 0)},0" for k in range(60)]
+    (tmp_path / "bits.csv").write_text("\n".join(["file,a,b,c,d", *rows]))
+    with pytest.raises(DataError, match=r"\?labels=a,b,c,d\. Where"):
+        open_dataset(f"table:{tmp_path / 'bits.csv'}")

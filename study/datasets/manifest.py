@@ -26,7 +26,7 @@ from study.datasets.tables import BOUNDS, LIMITS, Count, check_length, read_rows
 from study.datasets.user_table import NO_FILE, NO_LABEL, NO_SPLIT, Found, Ignored, found_file, make_table, without_twins
 from study.datasets.whereabouts import Locate, as_named, by_what_is_left, why_none
 from study.errors import ConfigError, DataError, nearest
-from study.question.name_parts import COLUMNS
+from study.question.name_parts import COLUMNS, listed
 from study.question.naming import DataName
 
 NAMES = {
@@ -110,7 +110,10 @@ def _read_several(header: list[str], rows: list[Row], path: Path, data: DataName
     own = data.given(label=JOINED)
     column, kept, ignored, notes = usable_rows([*header, JOINED], rows, path, own)
     usable = without_twins(kept, ignored)
-    said = roles_said(header, {what: c for what, c in column.items() if what not in ("label", "names")}, NAMES)
+    used = {*listed(data.options["labels"])}
+    said = roles_said(
+        [h for h in header if h not in used], {what: c for what, c in column.items() if what not in ("label", "names")}, NAMES
+    )
     told = [*said, note, *notes]
     return make_table(data.dataset, "table", usable, ignored, where=str(path), classes=order or None, notes=told, several=True, fold=fold)
 

@@ -11,6 +11,7 @@ from study.errors import DataError
 
 BITS = {"0": False, "0.0": False, "false": False, "": False, "1": True, "1.0": True, "true": True}
 KNOWN = (*SUFFIXES, *WITH_PACKAGE)
+MOST = 20  # columns that a command names in full, to be copied
 Cells = Sequence[tuple[str, Mapping[str, str]]]
 
 
@@ -64,7 +65,7 @@ def why_no_label(path: Path, header: Sequence[str], rows: Cells, image: str) -> 
         return (
             f"{path} has {len(columns)} columns of 0 and 1 ({some(columns, 4)}), and not one 1 a row. Where an image has "
             "several labels, name "
-            f"all of them: ?labels={','.join(columns[:3])}{',...' * (len(columns) > 3)}. Where it has one class, name one "
+            f"all of them: ?labels={','.join(columns[:MOST])}{',...' * (len(columns) > MOST)}. Where it has one class, name one "
             "column with ?label="
         )
     return None
