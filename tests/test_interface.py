@@ -179,7 +179,7 @@ def test_a_trial_whose_network_is_gone_is_named(tmp_path: Path, capsys) -> None:
 
 def test_what_can_be_asked_of_a_sweep_can_be_asked_in_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """This covers every option except its end, which `mine` sets, and how it was asked for. Images are left out where that is asked."""
-    own = {f.name for f in dataclasses.fields(Options)} - {"ends_at", "aside", "command"}
+    own = {f.name for f in dataclasses.fields(Options)} - {"ends_at", "aside", "command", "arguments"}
     assert own <= set(inspect.signature(run_study).parameters)
     seen: list[Options] = []
 
