@@ -466,7 +466,7 @@ def _strategy(frames: Frames, picks: Sequence[Pick], answer: Ranking | None) -> 
         lost = f"{metric.rounded_up(100 * answer.most(chosen)):g} {metric.measured}"
         return (
             chosen,
-            f"good enough: at most {lost} {'below' if metric.higher else 'above'} the best (95 %), {100 * answer.worth:g} allowed",
+            f"good enough: at most {lost} behind the best (95 %), {100 * answer.worth:g} allowed",
         )
     if answer.winner:
         rest = f" among those comparable ({were_cut_short([s.strategy for s in answer.cut_short])})" if answer.cut_short else ""
