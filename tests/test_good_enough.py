@@ -95,8 +95,8 @@ def test_a_worth_above_the_bound_makes_a_verdict_of_it_and_the_pick_follows(tmp_
 @pytest.mark.parametrize(
     ("metric", "behind"),
     [
-        ("accuracy", "points of accuracy below the best"),
-        ('cost:[["0","1","2","3"],[0,1,1,1],[1,0,1,1],[1,1,0,1],[1,1,1,0]]', "cost per 100 images above the best"),
+        ("accuracy", "points of accuracy behind the best"),
+        ('cost:[["0","1","2","3"],[0,1,1,1],[1,0,1,1],[1,1,0,1],[1,1,1,0]]', "cost per 100 images behind the best"),
     ],
 )
 def test_what_the_pick_may_lose_is_said_in_the_metrics_own_unit(tmp_path: Path, metric: str, behind: str) -> None:
