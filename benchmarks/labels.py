@@ -152,7 +152,7 @@ def main() -> None:
     if not args.features.exists():
         features, labels = features_of(Path(args.data))
         np.savez(args.features, features=features, labels=labels)
-    kept = np.load(args.features)
+    kept = np.load(args.features, allow_pickle=False)
     features = PCA(max(WIDTHS), random_state=0).fit_transform(kept["features"])
     rows, undecided = [], 0
     for k in range(args.studies):

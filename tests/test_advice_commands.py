@@ -27,6 +27,8 @@ OTHERS = {  # options of other programs that we name, and argparse's own
         "--logdir",
         "--version",
     ),
+    *("--block", "--num-cpus", "--object-store-memory", "--temp-dir", "--include-dashboard", "--log-color", "--ray-client-server-port"),
+    *("--min-worker-port", "--max-worker-port", "--dashboard-agent-listen-port"),
 }
 
 

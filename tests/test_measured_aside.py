@@ -57,10 +57,13 @@ def broken(monkeypatch: pytest.MonkeyPatch, name: str, error: Exception) -> Any:
     return measurement
 
 
+PLAIN = SimpleNamespace(tiles=(1, 1), several=False)  # a table of whole images with one label each
+
+
 @pytest.mark.parametrize(("name", "error"), itertools.product(ASIDE, ERRORS), ids=lambda v: v if isinstance(v, str) else type(v).__name__)
 def test_whatever_goes_wrong_aside_is_a_reason(name: str, error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     measurement, folder = broken(monkeypatch, name, error), Folder(str(tmp_path))
-    finished: Any = SimpleNamespace(config=CONFIG)
+    finished: Any = SimpleNamespace(config=CONFIG, table=PLAIN)
     reason = measure(finished, measurement, folder)
     assert reason.startswith(FAILED) and "\n" not in reason and str(error)[:10] in reason
     table = pq.read_table(folder.path(f"measured/{name}.parquet"))
@@ -69,7 +72,7 @@ def test_whatever_goes_wrong_aside_is_a_reason(name: str, error: Exception, tmp_
 
 @pytest.mark.parametrize("name", ["predictions", "validation"])
 def test_what_a_verdict_rests_on_fails_its_run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    finished: Any = SimpleNamespace(config=CONFIG)
+    finished: Any = SimpleNamespace(config=CONFIG, table=PLAIN)
     with pytest.raises(DataError):
         measure(finished, broken(monkeypatch, name, ERRORS[0]), Folder(str(tmp_path)))
     assert not (tmp_path / "measured").exists()
@@ -77,13 +80,13 @@ def test_what_a_verdict_rests_on_fails_its_run(name: str, tmp_path: Path, monkey
 
 @pytest.mark.parametrize("error", [EnvironmentProblem("no space left on /"), InterruptedError()])
 def test_what_every_run_would_meet_and_signals_pass(error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    finished: Any = SimpleNamespace(config=CONFIG)
+    finished: Any = SimpleNamespace(config=CONFIG, table=PLAIN)
     with pytest.raises(type(error)):
         measure(finished, broken(monkeypatch, "cka", error), Folder(str(tmp_path)))
 
 
 def test_an_error_takes_the_place_of_no_rows_that_were_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder, finished = Folder(str(tmp_path)), SimpleNamespace(config=CONFIG)
+    folder, finished = Folder(str(tmp_path)), SimpleNamespace(config=CONFIG, table=PLAIN)
     (tmp_path / "measured").mkdir()
     pq.write_table(pa.table({"stage": [1]}), folder.path("measured/cka.parquet"))
     assert measure(finished, broken(monkeypatch, "cka", ERRORS[0]), folder) == FAILED + "no images there."  # type: ignore[arg-type]
@@ -121,6 +124,7 @@ def test_a_foreign_task_that_says_nothing_leaves_the_others(tmp_path: Path, caps
 @pytest.mark.parametrize("fewest", range(8))
 def test_a_task_is_fit_from_five_images_a_class_on(fewest: int) -> None:
     labels = np.repeat([0, 1, 2], [9, fewest, 9])
-    table: Any = SimpleNamespace(classes=("a", "b", "c"), labels=labels, split=np.full(len(labels), TRAIN))
+    table: Any = SimpleNamespace(tiles=(1, 1), several=False, classes=("a", "b", "c"), labels=labels, split=np.full(len(labels), TRAIN))
     assert (unfit(table, np.arange(len(labels))) == "") == (fewest >= FEWEST_A_CLASS)
-    assert "fewer than two classes" in unfit(SimpleNamespace(classes=("a",), labels=labels), np.arange(9))  # type: ignore[arg-type]
+    alone: Any = SimpleNamespace(tiles=(1, 1), several=False, classes=("a",), labels=labels)
+    assert "fewer than two classes" in unfit(alone, np.arange(9))

@@ -597,7 +597,9 @@ def test_a_log_names_the_time_left_and_is_never_silent(monkeypatch, capsys) -> N
     from study.console import progress
 
     monkeypatch.setattr(progress, "QUIET_S", 0.05)
-    ask = Ask(trial_id="t", cell="d/official/net/full/1", number=3, stage=Stage.SEARCH, origin=Origin.RANDOM, config={}, sequence=0)
+    ask = Ask(
+        trial_id="t", cell="d/official/net/full/1", number=3, stage=Stage.SEARCH, origin=Origin.RANDOM, config={"protocol": {}}, sequence=0
+    )
     left = Remaining(max_epochs=2)
     left.todo["d/official/net/full/1", False] = 2
     with Watch("search", 2, 0, 2, Names([ask.cell]), left) as watch:

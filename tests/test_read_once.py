@@ -22,7 +22,9 @@ def test_runs_are_gathered_and_questions_answered_once_for_a_whole_report(monkey
     monkeypatch.setattr(
         comparisons, "gather", lambda frames, question, block: (gathered.update([question]), gather(frames, question, block))[1]
     )
-    monkeypatch.setattr(sentences, "answer", lambda question, *rest: (answered.update([question]), answer(question, *rest))[1])
+    monkeypatch.setattr(
+        sentences, "answer", lambda question, *rest, **more: (answered.update([question]), answer(question, *rest, **more))[1]
+    )
     frames = load(str(GOLDEN))
     found = findings(frames, resamples=50)
     assert albums(frames, found)

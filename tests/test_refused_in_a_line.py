@@ -22,6 +22,7 @@ from study.datasets.from_python import as_one
 from study.errors import ConfigError, DataError
 from study.failpoints import ACTIONS, NAMES, wrong
 from study.question.studies import STUDIES, narrow
+from study.scoring.decide import Deciding
 from study.storage.options import check_address
 from study.tracking.client import own_uri
 from study.tracking.ledger import Ledger
@@ -152,6 +153,11 @@ def test_a_prediction_fails_where_not_one_image_could_be_read(
 
     class Fake:
         classes = ("a", "b")
+        several = False
+        deciding = Deciding()
+
+        def named(self, shares: np.ndarray) -> np.ndarray:
+            return shares.argmax(axis=1)
 
         def read(self, path: str) -> np.ndarray:
             if int(Path(path).stem) < bad:

@@ -182,9 +182,9 @@ def test_deleted_runs_are_named_and_both_ways_out_lead_out(way: str, copy: Ledge
     assert mirror.sync().pending == 0
     client, number = mirror.runs.client, mirror.runs.experiment
     trial = copy.asks("confirm")[-1].trial_id
-    client.delete_run(mirror.cursor.runs[trial])
-    mirror.cursor.ended.discard(trial)  # as while it trains
-    mirror.cursor.save(copy.folder)
+    client.delete_run(mirror._sender.cursor.runs[trial])
+    mirror._sender.cursor.ended.discard(trial)  # as while it trains
+    mirror._sender.cursor.save(copy.folder)
     problem = Mirror(copy).sync().problem or ""
     found = re.search(r"1 run of the study was deleted there.*--run-id (\w+)\)", problem)
     assert found, problem

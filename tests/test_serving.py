@@ -136,7 +136,7 @@ def test_a_model_of_grey_images_and_one_of_another_version_answer_in_one_process
     later = shutil.copytree(Path(inference.__file__).parent, tmp_path / "later")
     (later / "softmax.py").write_text(
         (later / "softmax.py").read_text()
-        + "import numpy as np\ndef probabilities(logits):\n    return np.full(logits.shape, 0.25, np.float32)\n"
+        + "import numpy as np\ndef probabilities(logits, labels=False):\n    return np.full(logits.shape, 0.25, np.float32)\n"
     )
     monkeypatch.setattr(inference, "__file__", str(later / "__init__.py"))
     registered.save(Folder(str(tmp_path / "other")), tmp_path / "other" / "model")

@@ -41,13 +41,14 @@ def test_the_parts_of_a_workplace_are_put_together_there_alone(part: str) -> Non
 
 def test_every_command_that_reads_the_images_of_a_begun_study_opens_it_so() -> None:
     """They are those that take --data and find a study. A list of label errors is made of images that somebody names."""
-    commands = {m for m, p in FILES.items() if m.startswith("study") and '"--data"' in p.read_text() and used(p) & {"find", "placed"}}
+    own = {m: used(p) for m, p in FILES.items() if m.startswith("study.")}
+    commands = {m for m, names in own.items() if names & {"add_data", "add_places"} and names & {"find", "placed"}}
     assert commands == {
         f"study.{name}"
-        for name in ("sweep", "deliver", "demo", "export", "replay", "measure.__main__", "datasets.__main__", "label.__main__")
+        for name in ("deliver", "demo", "export", "predict", "replay", "measure.__main__", "datasets.__main__", "label.__main__")
     }
-    others = {"study.sweep", "study.datasets.__main__", "study.label.__main__"}
-    for module in commands - others | {"study.conduct.pipeline", "study.label.draw"}:
+    others = {"study.predict", "study.datasets.__main__", "study.label.__main__"}
+    for module in commands - others | {"study.conduct.pipeline", "study.label.draw", "study.conduct.known_features"}:
         assert "Workplace" in used(FILES[module]), module
 
 

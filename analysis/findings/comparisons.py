@@ -173,7 +173,7 @@ def gather(frames: Frames, question: Question, block: pd.DataFrame) -> Gathered 
 
 
 def _temperature(frames: Frames, trial_id: str, metric: Metric) -> float:
-    """Return the temperature of a run's validation images, or 1 where none are kept or the metric needs no calibrated probabilities."""
+    """Return the temperature of a run's validation images, or 1 where none are kept or the metric needs none."""
     val = frames.predictions(trial_id).get("val") if metric.calibrated else None
     return 1.0 if val is None else metric.temperature(val.logits, val.labels)
 

@@ -95,7 +95,8 @@ def read_costs(path: str) -> Costs:
         right, cheapest = own[header.index(name)], min(range(len(own)), key=own.__getitem__)
         if right > own[cheapest]:  # Elkan 2001: no reasonable costs
             raise ConfigError(
-                f"{path}, line {number}: to call {name!r} what it is costs {right:g}, and to call it {header[cheapest]!r} {own[cheapest]:g}; "
+                f"{path}, line {number}: to call {name!r} what it is costs {right:g}, and to call it {header[cheapest]!r} "
+                f"{own[cheapest]:g}; "
                 "what is right must not cost more. Give what each answer costs, not what it earns."
             )
     order = [names.index(c) for c in header]

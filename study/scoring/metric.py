@@ -205,7 +205,7 @@ class Metric:
         return Said(named=named, probabilities=own)
 
     def temperature(self, logits: np.ndarray, labels: np.ndarray) -> float:
-        """Return the temperature fitted on validation images, where the metric uses calibrated probabilities; 1 for others."""
+        """Return the temperature fitted on validation images, where the metric uses probabilities after it; 1 for others."""
         return fit_temperature(np.asarray(logits, np.float64), labels) if self.calibrated and len(labels) else 1.0
 
     def decide(self, probabilities: np.ndarray) -> np.ndarray:

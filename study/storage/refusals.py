@@ -34,8 +34,9 @@ def _refusal(error: OSError, path: str, size: int, verb: str, another: str) -> s
     owner = "change its owner or its mode" if verb == "read" else f"{another} or change its owner"
     match error.errno:
         case errno.ENOSPC:
+            elsewhere = f", or {another}" if another != ANOTHER else ""
             needed = f": need about {size / 1e6:.1f} MB more" if size else ""
-            return f"no space left on {folder}{needed}; free some and run the same command again"
+            return f"no space left on {folder}{needed}; free some and run the same command again{elsewhere}"
         case errno.EDQUOT:
             return f"disk quota exceeded on {folder}; free some and run the same command again"
         case errno.EROFS:

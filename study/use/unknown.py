@@ -103,7 +103,8 @@ class Unknown:
             return f'"none of these" is off: it needs {fewest_images(LEVEL)} validation images, and there are {len(self.known.val)}'
         if not self.recognised:
             return (
-                f'"none of these" is off: leaving a class out needs {FEWEST} validation images of it and {fewest_images(LEVEL)} of the others, '
+                f'"none of these" is off: leaving a class out needs {FEWEST} validation images of it and {fewest_images(LEVEL)} '
+                f"of the others, "
                 f"and no class of the {len(self.known.val)} validation images leaves so many"
             )
         worst = min(self.recognised, key=lambda k: self.recognised[k])
