@@ -157,8 +157,7 @@ def layouts(network: str, scale: Scale, weights: str) -> Lines:
     yield (
         f"{network}, full: arithmetic alone, bf16",
         f"channels-last / contiguous {ratio(seen['ceiling'], seen['contiguous'])}, compiled / not "
-        f"{ratio(seen['compiled'], seen['ceiling'])} "
-        f"after a first epoch of {compiling:.0f} s",
+        f"{ratio(seen['compiled'], seen['ceiling'])} after a first epoch of {compiling:.0f} s",
     )
 
 
@@ -238,8 +237,7 @@ def sharing(scale: Scale) -> Lines:
         f"{at_once(many)} at once (against {at_once(one)}), {alone / shared:.2f} times as fast in all ({alone:.0f} and "
         f"{shared:.0f} s, Ray's start "
         f"included); alone, the first took {max(r.seconds for r in one.results().values()):.1f} s of training, a later one "
-        f"{later:.1f}; {peak / 1e9:.2f} GB a trial at most; the same trial's macro-F1 differs by {100 * apart:.2f} points at "
-        "most",
+        f"{later:.1f}; {peak / 1e9:.2f} GB a trial at most; the same trial's macro-F1 differs by {100 * apart:.2f} points at most",
     )
 
 

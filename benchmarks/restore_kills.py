@@ -162,8 +162,7 @@ def main() -> None:
         out[name] = r | {"doubled": r["doubled_trials"] + r["doubled_runs"], "zombies": r["zombie_trials"] + r["zombie_runs"]}
         print(
             f"{title:30s} {r['kills']:8d} {r['lost']:6d} {r['doubled_trials']:16d} / {r['doubled_runs']:<4d} "
-            f"{r['zombie_trials']:15d} / {r['zombie_runs']:<4d}"
-            f" {r['epochs_repeated']:17d} {r['orphans']:9d} {r['seconds']:9.0f}",
+            f"{r['zombie_trials']:15d} / {r['zombie_runs']:<4d} {r['epochs_repeated']:17d} {r['orphans']:9d} {r['seconds']:9.0f}",
             flush=True,
         )
     print("zero in N kills bounds the rate only below 3/N (95 %)")

@@ -78,8 +78,7 @@ def main() -> None:
             rows.append({"dataset": dataset, "strategy": strategy, **found})
             print(
                 f"{dataset:10s} {strategy:12s} {np.mean(scores[0]):7.1f} {np.mean(scores[args.views]):8.1f} {mean:+10.2f} "
-                f"[{mean - half:+.2f}, {mean + half:+.2f}]"
-                f" {'yes' if within else 'no':>15s} {fresh:20.2f} {reused:8.3f} {ratio:7.1f}x",
+                f"[{mean - half:+.2f}, {mean + half:+.2f}] {'yes' if within else 'no':>15s} {fresh:20.2f} {reused:8.3f} {ratio:7.1f}x",
                 flush=True,
             )
     if args.json:

@@ -138,8 +138,7 @@ def main() -> None:
             spread = np.std([c for c, _ in found["split"][level]])
             print(
                 f"{name:16s} {len(y):6d} {int(y.max()) + 1:7d} {100 * level:5.0f} %   {100 * cover:8.1f} ({100 * spread:.1f})  "
-                f"    {size:10.2f}      "
-                f"{100 * cover_folds:12.1f}   {size_folds:12.2f}",
+                f"    {size:10.2f}      {100 * cover_folds:12.1f}   {size_folds:12.2f}",
                 flush=True,
             )
     print(f"\n{'data':16s}   left-out class recognised   known ones mistaken   other data sets recognised")

@@ -47,8 +47,7 @@ def wrong() -> str:
         return ""
     return (
         f"STUDY_FAILPOINT={wanted} is no NAME[:N[:ACTION]] with NAME of {', '.join(NAMES)}, N a number or *, ACTION of "
-        f"{', '.join(ACTIONS)}. "
-        "It is for tests: unset it."
+        f"{', '.join(ACTIONS)}. It is for tests: unset it."
     )
 
 

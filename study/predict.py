@@ -158,8 +158,7 @@ def to_csv(predictor: "Predictor", name: str, found: Found, path: Path, batch: i
         if changed := [p for p in found.images if table.is_older_than(str(p))]:
             print(
                 f"warning: {path}: {len(changed)} of these images were changed after their rows were written "
-                f"({some([str(p) for p in changed], 3)}); "
-                "to predict them anew, choose another file with --csv",
+                f"({some([str(p) for p in changed], 3)}); to predict them anew, choose another file with --csv",
                 file=sys.stderr,
             )
         if table.retried:

@@ -195,8 +195,7 @@ class Results:
         if pick.folds > 1:
             raise ConfigError(
                 f"{self.study.name} has outer folds: its {pick.folds} networks were tested on other images each, so no score of an "
-                "ensemble is "
-                "known. Leave ensemble out."
+                "ensemble is known. Leave ensemble out."
             )
         if pick.together is None:
             raise ConfigError(

@@ -14,8 +14,7 @@ TITLE = "Which classes differ between strategies?"
 NOTE = (
     "F1 of the strategy with the highest mean, minus F1 of another strategy. Bars are 95 % intervals over runs and test "
     "images, as in the verdict. Grey: the interval contains zero. Intervals are not adjusted for their number, so about one "
-    "of twenty is coloured by chance. In brackets: test images of the class, and the F1 of the strategy with the highest "
-    "mean."
+    "of twenty is coloured by chance. In brackets: test images of the class, and the F1 of the strategy with the highest mean."
 )
 
 

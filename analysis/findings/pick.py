@@ -190,8 +190,7 @@ class Pick:
             return ""
         return (
             f"all {t.networks} confirm runs together: test {self.metric.words} {points(t.test, self.metric)}, {gained(t.gain)} "
-            f"{self.metric.short} over "
-            f"one of them on average, at {t.networks} times the cost"
+            f"{self.metric.short} over one of them on average, at {t.networks} times the cost"
         )
 
 

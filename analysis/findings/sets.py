@@ -80,14 +80,12 @@ class Sets:
         if m is not None:
             found = (
                 f"measured on {m.images} others: {100 * m.share:.1f} % [{100 * m.low:.1f}, {100 * m.high:.1f}], {m.size:.1f} "
-                "classes a set on average, "
-                f"one class alone in {100 * m.single:.0f} %"
+                f"classes a set on average, one class alone in {100 * m.single:.0f} %"
             )
             found += f", least often for {m.worst} ({100 * m.worst_share:.0f} %)" if m.worst and m.worst_share < self.level else ""
         return (
             f"sets of {100 * self.level:g} %: every class with a probability of {self.least:.3g} or more; from {self.images} "
-            f"{self.source}, which "
-            f"promises {100 * low:.0f} to {100 * high:.0f} %; {found}"
+            f"{self.source}, which promises {100 * low:.0f} to {100 * high:.0f} %; {found}"
         )
 
 
@@ -119,8 +117,7 @@ def prediction_sets(
     if known.labels.ndim == 2:
         raise ConfigError(
             f"{pick.cell.id}: a set holds the one true class, and these images may have several labels, each said above a "
-            "threshold of its own: "
-            "leave --sets out."
+            "threshold of its own: leave --sets out."
         )
     of_truth = known.shares[np.arange(len(known.labels)), known.labels]
     least = least_probability(of_truth, level, known.images)

@@ -32,8 +32,7 @@ class TuningGain:
         own = f"; in {self.same} of them the search had chosen the default" if self.same else ""
         return (
             f"{self.question.name}, {self.strategy}: tuning brought {100 * self.estimate.mean:+.1f}{interval} points of "
-            "macro-F1 over the published "
-            f"default ({self.runs} run{'s' * (self.runs != 1)} each{own})"
+            f"macro-F1 over the published default ({self.runs} run{'s' * (self.runs != 1)} each{own})"
         )
 
 

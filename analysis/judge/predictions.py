@@ -53,8 +53,7 @@ def read_predictions(given: str, truth: Labels, *, probable: bool = False, costs
         if said and "label" not in named.options and truth.label_column.lower() in SAID:
             raise ConfigError(
                 f"{path} has a column {said}, and {truth.path}, which is read as the labels, a column {truth.label_column}: "
-                "are they the other way "
-                f"round? The labels come last. If all is right, say {path}?label={said}."
+                f"are they the other way round? The labels come last. If all is right, say {path}?label={said}."
             )
     if probable and not _of_classes(others, truth):
         raise ConfigError(
@@ -92,8 +91,7 @@ def read_predictions(given: str, truth: Labels, *, probable: bool = False, costs
     if unknown:
         raise DataError(
             f"{path}: says classes that {truth.path} has not ({some(unknown, NAMED)}); spell them as there "
-            f"({some(truth.classes, 5)}), or, "
-            "where the test images hold none of them, name all classes with --classes."
+            f"({some(truth.classes, 5)}), or, where the test images hold none of them, name all classes with --classes."
         )
     order = _in_order(said_of, lines, truth, path)
     places = np.array([said_of[n] for n in order], np.int64)
@@ -133,8 +131,7 @@ def _probability_columns(header: Sequence[str], truth: Labels, path: Path) -> di
     if strange := [h for h in header if h not in found and h.strip().lower() not in aside]:
         raise DataError(
             f"{path}: its column {shown(some(strange, NAMED))} is no class of {truth.path}; take it out, or, where the test "
-            "images hold none "
-            "of that class, name all classes with --classes."
+            "images hold none of that class, name all classes with --classes."
         )
     return found
 
@@ -150,8 +147,7 @@ def _shares(row: Mapping[str, str], columns: Mapping[str, int], where: str, *, w
         if not 0 <= shares[k] <= 1:
             raise DataError(
                 f"{where}: {shown(column[:80])} is {shown(row.get(column, '')[:40])!r}; must be a probability, 0 to 1 (of "
-                "logits, give the "
-                "softmax, or a column class)."
+                "logits, give the softmax, or a column class)."
             )
     if whole and abs(sum(shares) - 1) > SLACK:
         raise DataError(f"{where}: the probabilities sum to {sum(shares):.3g}; they must sum to 1, over all classes.")
@@ -171,8 +167,7 @@ def _in_order(said_of: Mapping[str, int], lines: Mapping[str, str], truth: Label
     if found.keys() == said_of.keys() and (extra := [n for n in said_of if n not in known]):
         raise DataError(
             f"{path}: {len(extra)} of its images are not in {truth.path} "
-            f"({some([f'{n[:120]}, {lines[n]}' for n in extra], NAMED)}); label them "
-            "there, or take them out here."
+            f"({some([f'{n[:120]}, {lines[n]}' for n in extra], NAMED)}); label them there, or take them out here."
         )
     return [found[w] for w in wanted]
 

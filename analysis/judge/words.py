@@ -40,8 +40,7 @@ def sentences(found: Judged) -> list[str]:
     else:
         scope = (
             f"The interval contains {images} and nothing else{whole}. It speaks of these files, not of how their networks were "
-            "trained: another "
-            "seed may do better or worse. Two files or more a side would contain that too."
+            "trained: another seed may do better or worse. Two files or more a side would contain that too."
         )
     return [f"{headline(found)}.", *[f"{r[0].upper()}{r[1:]}." for r in found.pair.decision.reasons], scope, *_steps(found)]
 

@@ -96,8 +96,7 @@ def _training(frames: Frames, p: Pick) -> list[str]:
         *([f"- Epochs: {markdown(p.delivered.tried)}."] if p.delivered and p.delivered.tried else []),
         *([f"- {markdown(p.outdated[0].upper() + p.outdated[1:])}."] if p.outdated else []),
         f"- Protocol: batch {q.batch_size}, {q.optimizer}, {q.precision}, batch norm `{q.batch_norm}`; the settings are the "
-        f"best of {s.trials} "
-        f"trials on validation; selected by {frames.rule or 'no rule yet'}.",
+        f"best of {s.trials} trials on validation; selected by {frames.rule or 'no rule yet'}.",
         f"- Pretrained weights: {markdown(str(facts.get('weights', 'unknown')))}, sha256 `{facts.get('weights_sha256', 'unknown')}`.",
         f"- {facts.get('trained_parameters', 0):,} of {facts.get('parameters', 0):,} parameters were trained, in "
         f"{result.seconds if result else 0:.0f} s on {markdown(result.device if result else '')}.",

@@ -75,8 +75,7 @@ class Why:
         if not math.isnan(self.relation.value):
             lines.append(
                 f"over {self.relation.trials} trials of {self.more}, {RELATIONS[self.explanation.relation]} with the "
-                "validation score, given the "
-                f"training score: {self.relation.text}"
+                f"validation score, given the training score: {self.relation.text}"
             )
         return lines
 

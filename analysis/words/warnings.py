@@ -72,8 +72,7 @@ def _of_the_pairs(pairs: Sequence[Pair]) -> Iterator[str]:
         if any(few_units(p.estimate) for p in pairs if p.question == question):
             yield (
                 f"{question.name}: its test images come from {images.count:g} sessions that tell as much as "
-                f"{images.df + 1:.1f} of equal size."
-                " With so few, intervals are rough"
+                f"{images.df + 1:.1f} of equal size. With so few, intervals are rough"
             )
 
 
@@ -103,8 +102,7 @@ def _of_the_budget(frames: Frames) -> Iterator[str]:
         if own.open:
             yield (
                 f"{question.name}: {strategy} gained {own.points} {frames.scored_by.short} on validation by {own.epochs} "
-                f"epochs instead of {own.against}, "
-                f"and was confirmed at {own.confirmed}: its verdicts are about short training"
+                f"epochs instead of {own.against}, and was confirmed at {own.confirmed}: its verdicts are about short training"
             )
         elif own.falls:
             where = f", at which it was confirmed for equal epochs (at {own.against} its score was higher)" * (own.confirmed == own.epochs)

@@ -67,8 +67,7 @@ def open_tables(study: Study, places: Places) -> Tables:
         if table.several and study.scored_by.name not in OF_LABELS:
             raise ConfigError(
                 f"metric {study.scored_by.text} is of images that have one label, and those of {data.dataset} may have "
-                "several; choose from "
-                f"{', '.join(OF_LABELS)}."
+                f"several; choose from {', '.join(OF_LABELS)}."
             )
         study.scored_by.bind(table.classes).check(table.labels[table.split == TEST])
     check_outer_folds(study, tables)

@@ -32,8 +32,7 @@ def unknown_of(ledger: Ledger, cell: Cell, data: str | None, *, make: bool = Tru
             return None
         raise ConfigError(
             f"{ledger.folder.location} keeps no network of the line to beat on {cell.data.called}, by whose features a picture "
-            "of something else "
-            "is told: leave --none out."
+            "of something else is told: leave --none out."
         )
     folder = ledger.trial_folder(ask.trial_id)
     network = Predictor.from_folder(folder)

@@ -41,8 +41,7 @@ def print_plan(study: Study, ledger: Ledger, tables: dict[tuple[str, str], Image
     p = study.protocol
     console.print(
         f"protocol: {_each(study, 'max_epochs')} epochs, batch {p.batch_size}, {_each(study, 'image_size')} px, {p.precision}, "
-        f"{p.workers} worker(s), "
-        f"batch norm {p.batch_norm}, {_each(study, 'views') if p.views else 'fresh'} augmented views"
+        f"{p.workers} worker(s), batch norm {p.batch_norm}, {_each(study, 'views') if p.views else 'fresh'} augmented views"
         f"{f', winners confirmed at {study.confirm_size} px' if study.confirm_size not in (0, p.image_size) else ''}"
         f"{', at least ' + _each(study, 'min_steps') + ' steps a trial' if p.min_steps else ''}; selects on validation "
         f"{study.scored_by.words}",
@@ -52,8 +51,7 @@ def print_plan(study: Study, ledger: Ledger, tables: dict[tuple[str, str], Image
         passes = study.searches // study.folds
         console.print(
             f"outer folds: {study.folds}. Each of the {study.searches} searches leaves one out, and its winner is tested on it: "
-            "every image is a "
-            f"test image {'once' if passes == 1 else f'{passes} times'}",
+            f"every image is a test image {'once' if passes == 1 else f'{passes} times'}",
             highlight=False,
         )
     for strategy in dict.fromkeys(c.strategy for c in study.cells):
@@ -145,16 +143,14 @@ def _budget_check(study: Study, check: Checked) -> list[str]:
     of = f" of {longer} epochs" if len(checked) < len(study.cells) else ""
     lines = [
         f"budget check, before the test set is opened: each winner{of} once at {epochs} epochs, on validation "
-        f"({span(3600 * check.hours)} of it; "
-        "--budget-check off leaves it out)"
+        f"({span(3600 * check.hours)} of it; --budget-check off leaves it out)"
     ]
     if of:
         lines.append("the shorter budgets need no check: this study trains longer too, and shows what that brings")
     if study.longest >= study.budget_check:
         lines.append(
             f"where a strategy gains, its question is confirmed at {epochs} epochs: at most {span(3600 * check.longer)} more, "
-            "in no sum here "
-            "(--set longest=1: never)"
+            "in no sum here (--set longest=1: never)"
         )
     return lines
 

@@ -86,8 +86,7 @@ def _check_contents(name: str, table: ImageTable, known: dict[str, str] | None, 
     if others and known["decoder"] != own["decoder"]:
         warn(
             f"{name}: {len(others)} of its {len(now)} images have other pixels than {ledger.folder.location} was begun with, by "
-            f"{own['decoder']} "
-            f"where it was {known['decoder']} then; whether the files are the same cannot be told ({some(others, 3)})"
+            f"{own['decoder']} where it was {known['decoder']} then; whether the files are the same cannot be told ({some(others, 3)})"
         )
     elif others:
         raise DataError(

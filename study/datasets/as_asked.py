@@ -34,8 +34,7 @@ def _in_order(table: ImageTable, names: list[str], data: DataName) -> ImageTable
     if left := [c for c in table.classes if c not in names]:
         raise ConfigError(
             f"{data.dataset}: ordered does not name {some(left, 5)}; name all {len(table.classes)} classes from the lowest to the "
-            "highest, "
-            "joined by commas."
+            "highest, joined by commas."
         )
     number = np.array([names.index(c) for c in table.classes], np.int64)
     return replace(

@@ -48,8 +48,7 @@ def read(root: Path | None, protocol: str, fold: int) -> ImageTable:
     there = ", ".join(sorted(p.name for p in folder.iterdir())[:12]) if folder.is_dir() else "no such folder"
     raise DataError(
         f"No FER2013 in {folder}: looked for {', '.join(CSV_NAMES)} (also .gz, .bz2, .xz), train/<class>/*.jpg and "
-        "FER2013Train/label.csv; "
-        f"found {there or 'nothing'}. `python -m study.datasets fetch fer2013` says where to get it."
+        f"FER2013Train/label.csv; found {there or 'nothing'}. `python -m study.datasets fetch fer2013` says where to get it."
     )
 
 

@@ -235,7 +235,6 @@ def _groups(path: Path, files: list[Path]) -> list[str] | None:
         instead = f" Its rows name {some(unknown, 2)}, which {'is' if len(unknown) == 1 else 'are'} not here." if unknown else ""
         raise DataError(
             f"{table}: {len(alone)} image{'s have' if len(alone) > 1 else ' has'} no group: {some(alone, 3)}.{instead} Name each "
-            "by its path from "
-            f"{shown(path.name)} on."
+            f"by its path from {shown(path.name)} on."
         )
     return [group_of[n][0] for n in names]

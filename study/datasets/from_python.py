@@ -123,8 +123,7 @@ def as_image(picture: Any, k: int) -> Image.Image:
     if array.dtype != np.uint8 or array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[-1] not in (3, 4)) or not array.size:
         raise DataError(
             f"image {k} is {given}; must be a PIL image, or an array or tensor [H, W], or with 1, 3 or 4 channels first or last, "
-            "of uint8 or of "
-            "floats in [0, 1]."
+            "of uint8 or of floats in [0, 1]."
         )
     return Image.fromarray(np.ascontiguousarray(array))
 
@@ -153,8 +152,7 @@ def _of_floats(array: np.ndarray, k: int) -> np.ndarray:
     if low < -ROUNDED or high > 1 + ROUNDED:
         raise DataError(
             f"image {k} holds floats from {low:.7g} to {high:.7g}, not in [0, 1]; give it without normalisation, or clipped where "
-            "resizing went "
-            "beyond."
+            "resizing went beyond."
         )
     clipped: np.ndarray = np.round(np.clip(array, 0, 1) * 255).astype(np.uint8)
     return clipped
@@ -180,8 +178,7 @@ def as_one(label: Any, k: int) -> Any:
         return int(values.argmax())
     raise DataError(
         f"own_dataset: the label of image {k} is {brief(values.tolist())}; must be one class: its name, a whole number, or "
-        "one-hot (a single 1, "
-        "else 0). Shares of classes and several classes an image are not trained on."
+        "one-hot (a single 1, else 0). Shares of classes and several classes an image are not trained on."
     )
 
 

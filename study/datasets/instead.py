@@ -28,8 +28,7 @@ def instead_of(path: Path) -> str:
         if split.name.lower() in SPLIT_NAMES and (count := _images_in(split)) and not _folders(split):
             return (
                 f" {shown(split.name)} was taken for a folder of a split, and holds {count} image{'s' * (count > 1)} and no class "
-                "folders. If "
-                f"{shown(split.name)} is a class, rename the folder, or say each image's class in a table (table:PATH)."
+                f"folders. If {shown(split.name)} is a class, rename the folder, or say each image's class in a table (table:PATH)."
             )
     if packed := sorted(e.name for e in path.iterdir() if e.suffix.lower() in ARCHIVES and e.is_file()):
         return (

@@ -86,8 +86,7 @@ def check_kinds(tops: Iterable[Path]) -> None:
         if pictures and beside:
             raise DataError(
                 f"{top}: {some([*pictures, *beside], 4)} would be classes, and their names say what the files are, not what is on "
-                "them. Put the "
-                "images of each class into a folder of its name, or say each image's class in a table (table:PATH)."
+                "them. Put the images of each class into a folder of its name, or say each image's class in a table (table:PATH)."
             )
 
 

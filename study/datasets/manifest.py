@@ -138,8 +138,7 @@ def _check_plain(rows: list[Row], column: str, role: str) -> None:
         where, value = wrong
         raise DataError(
             f"{where}: {role} (column {column}) is {value.kind}{', ' * bool(value)}{shown(value[:60])}; must be one text or "
-            "number: write it into a column of "
-            "its own"
+            "number: write it into a column of its own"
             + (", and where an image has several classes choose one." if role == "label" and value.kind.startswith("a list") else ".")
         )
 

@@ -71,8 +71,7 @@ def _check_count(folds: int, dataset: str, table: ImageTable) -> None:
     if table.folds == 1:
         raise ConfigError(
             f"folds {folds}: {dataset} has one test split, which is given and is kept. Leave folds out, or take the test split "
-            "away to have "
-            "every image tested once."
+            "away to have every image tested once."
         )
     if table.folds != folds:
         raise ConfigError(
@@ -85,8 +84,7 @@ def _check_classes(folds: int, dataset: str, table: ImageTable) -> None:
     if few := [f"{name} ({count})" for name, count in zip(table.classes, have.tolist(), strict=True) if count < folds]:
         raise DataError(
             f"{dataset}: too few images to have one in each of {folds} folds: {some(few)}. Add images of it, merge it with "
-            "another class, or "
-            "leave folds out."
+            "another class, or leave folds out."
         )
 
 
@@ -97,14 +95,12 @@ def _check_groups(folds: int, dataset: str, table: ImageTable) -> None:
     if count := astride(table.groups, table.split):
         raise DataError(
             f"{dataset}: {count} groups have images in more than one fold, so a network would be tested on what it was trained "
-            "on. Take a split "
-            f"protocol that keeps them whole ({dataset}@session, where there is one), or leave folds out."
+            f"on. Take a split protocol that keeps them whole ({dataset}@session, where there is one), or leave folds out."
         )
     own = table.groups[table.split >= 0]
     largest = int(np.unique(own, return_counts=True)[1].max())
     if largest * folds > len(own):
         raise DataError(
             f"{dataset}: one group holds {largest} of {len(own)} images, more than one of {folds} folds. Divide it into "
-            "smaller groups, or leave "
-            "folds out."
+            "smaller groups, or leave folds out."
         )

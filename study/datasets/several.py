@@ -122,7 +122,6 @@ def _bit(text: str, column: str, where: str) -> bool:
     if text.lower() not in BITS:
         raise DataError(
             f"{where}: {column} is {shown(text[:40])!r}, and of several columns of labels each holds 0 or 1. Name those alone, "
-            "or one column "
-            "in which the labels are joined."
+            "or one column in which the labels are joined."
         )
     return BITS[text.lower()]

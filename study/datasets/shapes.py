@@ -58,8 +58,7 @@ def why_no_label(path: Path, header: Sequence[str], rows: Cells, image: str) -> 
     if columns := one_hot(header, rows, image):
         return (
             f"{path} has a column for each class with a 1 in one of them a row ({some(columns, 4)}: one-hot); write the name of "
-            "that column "
-            "into one column, label"
+            "that column into one column, label"
         )
     if len(columns := _bits(header, rows, image)) > 2:
         return (

@@ -105,8 +105,7 @@ def why_none(table: Path, listed: Sequence[str], data: DataName) -> str:
         if own := sorted(name for name in os.listdir(place) if no_image(name) is None):
             return (
                 f"{gone}; in {place} there {'are' if len(own) > 1 else 'is'} {some([shown(name) for name in own], 2)}. Call the "
-                "files in the table as "
-                "they are called there, or give the folder that holds them as ?images=FOLDER"
+                "files in the table as they are called there, or give the folder that holds them as ?images=FOLDER"
             )
     return (
         f"{gone}, nor in {some([str(p) for p in _beside(table)[1:]] or ['a folder images'], 3)}: give the folder that holds "

@@ -91,8 +91,7 @@ def _why(path: Path, error: Exception) -> str:
     if isinstance(error, pickle.UnpicklingError) and (objects := _objects(path)) is not None:
         return (
             f"{path} holds Python objects beside its tensors ({objects}), and reading those may run code. If you trust it, save "
-            "the tensors "
-            f"alone and give --weights {shlex.quote(str(path.parent / ALONE))}: {save_line(path)}"
+            f"the tensors alone and give --weights {shlex.quote(str(path.parent / ALONE))}: {save_line(path)}"
         )
     return f"{path} cannot be read as weights ({type(error).__name__}): it is cut short or damaged. Copy or download it again."
 
@@ -104,8 +103,7 @@ def save_line(path: Path) -> str:
         "import os, sys, torch; from safetensors.torch import save_file; "
         's = torch.load(sys.argv[1], map_location="cpu", weights_only=False); '
         f"s = next((s[k] for k in {json.dumps(INSIDE)} if k in s), s) if isinstance(s, dict) else s; "
-        "s = s if isinstance(s, dict) else s.state_dict(); "
-        "os.makedirs(os.path.dirname(sys.argv[2]), exist_ok=True); "
+        "s = s if isinstance(s, dict) else s.state_dict(); os.makedirs(os.path.dirname(sys.argv[2]), exist_ok=True); "
         "save_file({k: v.clone().contiguous() for k, v in s.items() if torch.is_tensor(v)}, sys.argv[2])"
     )
     return f"python -c {shlex.quote(code)} {shlex.quote(str(path))} {shlex.quote(str(new))}"

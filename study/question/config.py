@@ -483,8 +483,7 @@ class Study:
         _require(
             (folds := values.pop("confirm_folds", 1)) == 1,
             f"it was begun with confirm_folds {folds}, which trained on other folds what had been chosen on images of these folds. "
-            "This version has "
-            "folds, whose searches never see the images of their fold: ask anew under another name.",
+            "This version has folds, whose searches never see the images of their fold: ask anew under another name.",
         )
         values["cells"] = tuple(restore(Cell, c) for c in values["cells"])
         values["protocol"] = restore(Protocol, values["protocol"])
@@ -566,8 +565,7 @@ def _check_outer_folds(study: Study) -> None:
     _require(
         study.budget_check == 0,
         f"budget_check {study.budget_check} decides for all runs on the same validation images, and with folds {k} these are test "
-        "images of another "
-        "fold. Set budget_check=0.",
+        "images of another fold. Set budget_check=0.",
     )
     named = [c.splits for c in study.cells if c.data.fold is not None]
     _require(not named, f"splits {named[0] if named else ''} names one fold, and folds {k} asks for all of them. Leave the fold out.")

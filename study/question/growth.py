@@ -97,8 +97,7 @@ def _check_passes(changes: list[Change], old: Study, new: Study, where: str) -> 
     trials, drawn, seeds = (getattr(old, name) * (old.searches + old.folds) // old.searches for name in sizes)
     raise ConfigError(
         f"{where} has {old.folds} outer folds and {old.searches} searches, and grows by whole passes over the images, each with as "
-        "many trials: "
-        f"--searches {old.searches + old.folds} --trials {trials} --confirm-seeds {seeds} --set random_trials={drawn}."
+        f"many trials: --searches {old.searches + old.folds} --trials {trials} --confirm-seeds {seeds} --set random_trials={drawn}."
     )
 
 

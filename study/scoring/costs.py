@@ -96,8 +96,7 @@ def read_costs(path: str) -> Costs:
         if right > own[cheapest]:  # Elkan 2001: no reasonable costs
             raise ConfigError(
                 f"{path}, line {number}: to call {name!r} what it is costs {right:g}, and to call it {header[cheapest]!r} "
-                f"{own[cheapest]:g}; "
-                "what is right must not cost more. Give what each answer costs, not what it earns."
+                f"{own[cheapest]:g}; what is right must not cost more. Give what each answer costs, not what it earns."
             )
     order = [names.index(c) for c in header]
     return _checked(header, [rows[k] for k in order], path)

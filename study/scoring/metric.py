@@ -329,16 +329,14 @@ MEMBERS = {
 }
 EXPLAINED = {
     "macro_f1": "F1 is the harmonic mean of precision and recall of a class. Macro-F1 is its mean over classes, so a rare class counts as "
-    "much "
-    "as a common one.",
+    "much as a common one.",
     "accuracy": "The share of images that are named rightly. A common class counts more than a rare one.",
     "balanced_accuracy": (
         "The share of a class's images that are named rightly, as a mean over classes: a rare one counts as much as a common one."
     ),
     "f1": "F1 is the harmonic mean of precision and recall of this one class.",
     "auroc": "The chance that an image of a class is given a higher probability of it than one of another class. 50 is guessing. It is "
-    "the mean over "
-    "classes.",
+    "the mean over classes.",
     "average_precision": "The mean precision over all thresholds, weighed by the recall that each gains. It is the mean over classes.",
     "log_loss": (
         "The mean of minus the logarithm of the true class's probability, after the temperature that validation gave. Lower is better."
@@ -348,8 +346,7 @@ EXPLAINED = {
         "Agreement beyond chance of ordered classes: a step of two counts four times as much as a step of one. 100 is perfect."
     ),
     "cost": "The mean cost of an answer, by the costs that you gave. Each answer is the one whose expected cost is lowest, by "
-    "probabilities that "
-    "validation calibrated. Lower is better.",
+    "probabilities that validation calibrated. Lower is better.",
 }
 FORMS = {"f1": "f1:CLASS", "cost": "cost:FILE.csv", "quadratic_kappa": "quadratic_kappa:LEAST,...,MOST"}
 """The forms of metrics that take more than a name."""

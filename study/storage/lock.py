@@ -164,8 +164,7 @@ def _refuse_if_held(path: str, known: Any, age: float) -> None:
         if fresh:
             raise EnvironmentProblem(
                 f"{path} says nothing that a sweep would write, and is {max(age, 0):.0f} s old; if no sweep runs on this study, "
-                "remove it, "
-                f"or wait until it is {STALE_S:.0f} s old."
+                f"remove it, or wait until it is {STALE_S:.0f} s old."
             )
         return
     here = known["machine"] == machine()

@@ -94,8 +94,7 @@ def _fetch(client: Any, uri: str, study: str | None, cache: Path, overwrite: boo
         if not ledger.folder.exists("study.json"):
             raise EnvironmentProblem(
                 f"{redact(uri)} has the runs of {name} and not its files: what lay in the folder of its artifacts is gone. Restore "
-                "that folder, "
-                f"or send them anew: python -m study.tracking sync RESULTS/{name} --mlflow {redact(uri)}"
+                f"that folder, or send them anew: python -m study.tracking sync RESULTS/{name} --mlflow {redact(uri)}"
             )
         return ledger
     with lock.held(ledger.folder):

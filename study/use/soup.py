@@ -29,8 +29,7 @@ class Souped:
             f"weights averaged over {len(self.members)} confirm runs: validation {self.metric.words} "
             f"{self.metric.shown(self.own):.1f}, its members "
             f"{', '.join(f'{self.metric.shown(v):.1f}' for v in self.members)}; it has no test score, and its temperature "
-            f"{self.predictor.temperature:.3f} "
-            "is fitted on the same validation images"
+            f"{self.predictor.temperature:.3f} is fitted on the same validation images"
         )
 
 
@@ -56,8 +55,7 @@ def soup(members: Sequence[Predictor], pixels: np.ndarray, chosen: np.ndarray, l
     if own < np.mean(scores):
         raise ConfigError(
             f"the averaged weights score {metric.shown(own):.1f} on validation, their networks "
-            f"{metric.shown(float(np.mean(scores))):.1f} on average: "
-            "not written. Leave --soup out, or take study.predict --ensemble."
+            f"{metric.shown(float(np.mean(scores))):.1f} on average: not written. Leave --soup out, or take study.predict --ensemble."
         )
     temperature = fit_temperature(logits.astype(float), labels)
     return Souped(predictor=Predictor(first.kept, first.model, temperature), members=scores, own=own, metric=metric)

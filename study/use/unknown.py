@@ -104,8 +104,7 @@ class Unknown:
         if not self.recognised:
             return (
                 f'"none of these" is off: leaving a class out needs {FEWEST} validation images of it and {fewest_images(LEVEL)} '
-                f"of the others, "
-                f"and no class of the {len(self.known.val)} validation images leaves so many"
+                f"of the others, and no class of the {len(self.known.val)} validation images leaves so many"
             )
         worst = min(self.recognised, key=lambda k: self.recognised[k])
         found = (

@@ -71,8 +71,7 @@ class Resources:
             there = "; ".join(", ".join(f"{node.get(k, 0):g} {k}" for k in need) for node in nodes)
             raise EnvironmentProblem(
                 f"a trial needs {said}{f' for each of {self.workers} workers' if self.workers > 1 else ''} but the cluster's nodes "
-                f"have {there}; "
-                "lower --workers, --cpus-per-worker or --gpus-per-trial."
+                f"have {there}; lower --workers, --cpus-per-worker or --gpus-per-trial."
             )
         return min(most, self.concurrent or most)
 

@@ -31,8 +31,7 @@ def slice_problems(who: str, gpus: GPUs, counted: float, workers: int = 1) -> li
         how = "CUDA_VISIBLE_DEVICES=MIG-...,MIG-... (each UUID of `nvidia-smi -L`)"
         out.append(
             f"{who} has {slices} MIG slices{f' and {whole} whole GPUs' * bool(whole)}, and Ray counts {counted:g} GPUs there: it "
-            "knows no slices. "
-            f"Start Ray on it with {how} and --num-gpus={slices}."
+            f"knows no slices. Start Ray on it with {how} and --num-gpus={slices}."
         )
     if workers > 1:
         out.append(f"{who} has MIG slices, which NCCL joins into no group: give a trial one worker, not {workers}, or whole GPUs.")
