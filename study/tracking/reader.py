@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pydantic import TypeAdapter, ValidationError
 
 R = TypeVar("R", bound=Record)
+T = TypeVar("T", Ask, TrialResult)
 
 TRIAL_ID = re.compile(r"[0-9a-f]{16}")
 
@@ -110,9 +111,7 @@ def epoch_of(data: bytes) -> EpochRecord:
 
 
 def ask_of(data: bytes, trial_id: str, path: str) -> Ask:
-    _check_written(data, path)
-    ask = _record(Ask, data)
-    _check_id(ask, trial_id)
+    ask = _of_trial(Ask, data, trial_id, path)
     strategy = _shape("AskFile").validate_json(data).config.cell.strategy
     if strategy not in EVERY:
         raise ValueError(f"it tunes by {strategy[:40]!r}, which this version does not know")
@@ -121,16 +120,19 @@ def ask_of(data: bytes, trial_id: str, path: str) -> Ask:
 
 
 def result_of(data: bytes, trial_id: str, path: str) -> TrialResult:
-    _check_written(data, path)
-    result = _record(TrialResult, data)
-    _check_id(result, trial_id)
+    result = _of_trial(TrialResult, data, trial_id, path)
     _check_finite(result.facts)
     return result
 
 
-def _check_written(data: bytes, path: str) -> None:
+def _of_trial(cls: type[T], data: bytes, trial_id: str, path: str) -> T:
+    """Return the record of a file of our schema, which must be of this trial."""
     _some(data)
     check_schema(_shape("Written").validate_json(data).schema, path)
+    record = _record(cls, data)
+    if record.trial_id != trial_id:
+        raise ValueError(f"it is of trial {record.trial_id[:40]!r}")
+    return record
 
 
 def _record(cls: type[R], data: bytes) -> R:
@@ -138,11 +140,6 @@ def _record(cls: type[R], data: bytes) -> R:
     if b"NaN" in data or b"Infinity" in data:  # pydantic takes them where anything may stand
         parse(data)
     return cls.from_json(data)
-
-
-def _check_id(record: Ask | TrialResult, trial_id: str) -> None:
-    if record.trial_id != trial_id:
-        raise ValueError(f"it is of trial {record.trial_id[:40]!r}")
 
 
 def _check_finite(values: Any) -> None:
