@@ -18,7 +18,6 @@ from analysis.findings.short import LONGER
 from analysis.findings.verdict_pairs import Pair
 from analysis.words.next_step import NextStep, next_step, trainings
 from analysis.words.plain_names import plain_name, sentence, to_do
-from analysis.words.steps import points_of
 from study.console.text import joined
 from study.scoring.metric import DEFAULT, Metric, Said
 from study.strategies import LINES, Features
@@ -258,9 +257,9 @@ def _found(ranking: Ranking, pick: Pick | None, mark: Sureness, margin: float) -
     if mark == "good enough" and pick is not None:
         best = ranking.winner
         higher = f"{_first_up(plain_name(best))} scores higher" if best else "Another strategy may score higher"
-        allowed = points_of(100 * ranking.worth, ranking.metric)
+        allowed = ranking.metric.at_most(100 * ranking.worth)
         return (
-            f"{higher}, by at most {points_of(100 * ranking.most(pick.cell.strategy), ranking.metric)} (95 % sure).",
+            f"{higher}, by at most {ranking.metric.at_most(100 * ranking.most(pick.cell.strategy))} (95 % sure).",
             f"You allow {allowed} for a cheaper strategy." if ranking.for_cheaper else f"A difference of {allowed} is not worth having.",
         )
     best, second = ranking.comparable[:2]
@@ -299,7 +298,7 @@ def _undecided(ranking: Ranking, pick: Pick | None) -> tuple[str, ...]:
     if any(p.one_run for p in ranking.between(ranking.standing)):
         return (best, "One run each tells nothing about the spread.")
     most = ranking.most(pick.cell.strategy) if pick is not None else float("nan")
-    bound = "" if most != most else f" It loses at most {points_of(100 * most, ranking.metric)} (95 % sure)."
+    bound = "" if most != most else f" It loses at most {ranking.metric.at_most(100 * most)} (95 % sure)."
     if pick is not None and pick.cell.strategy == ranking.cheapest and set(ranking.standing) <= set(ranking.seconds):
         loss = 100 * ranking.loss
         return (best, f"This one {_cheapest(ranking)}, and on average it loses {_lost(ranking, loss)}.{bound}")

@@ -13,7 +13,7 @@ from analysis.findings.short import were_cut_short
 from analysis.findings.too_few_pixels import small
 from analysis.findings.verdict_pairs import Pair, look
 from analysis.statistics.forecast import alpha_of_look
-from analysis.words.steps import Step, points_of, steps
+from analysis.words.steps import Step, steps
 from study.console.text import joined
 from study.strategies import EVERY
 
@@ -169,7 +169,7 @@ def _at_most(a: Ranking) -> str:
     if math.isnan(most := a.most(taken)):
         return ""
     enough = ", so it is good enough" if a.good_enough else ""
-    return f"; taking {taken} costs at most {points_of(100 * most, a.metric)} (95 %){enough}"
+    return f"; taking {taken} costs at most {a.metric.at_most(100 * most)} (95 %){enough}"
 
 
 def _not_beaten(a: Ranking) -> bool:

@@ -17,7 +17,6 @@ from analysis.statistics.forecast import Need, alpha_of_look
 from analysis.statistics.resampling import ENOUGH_SEEDS
 from analysis.words.commands import allow, anew, extend, longer, repeat
 from study.console.text import joined
-from study.scoring.metric import DEFAULT, Metric
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,11 +148,6 @@ def together(found: Sequence[Short]) -> str:
     return ". ".join([*said, *(s.found for s in found if not s.learned)])
 
 
-def points_of(points: float, metric: Metric = DEFAULT) -> str:
-    """Return a loss in words, in the metric's unit, never less than it is: "0.1 points", "1 point", "8.3 points"."""
-    return metric.count(metric.rounded_up(points))
-
-
 def _pick(a: Ranking, margin: float) -> Step:
     """Return the step that names the strategy to take now, with its cost and its saving."""
     cost = {s: f"{a.seconds[s]:.2g} s" for s in a.seconds}
@@ -170,7 +164,7 @@ def _pick(a: Ranking, margin: float) -> Step:
         dearest = max(others, key=lambda s: a.seconds[s])
         saves = f" ({cost[pick]} a confirm run, {100 * (1 - a.seconds[pick] / a.seconds[dearest]):.0f} % less than {dearest})"
     most = a.most(pick)
-    bound = "" if math.isnan(most) else f", and at most {points_of(100 * most, a.metric)} (95 %)"
+    bound = "" if math.isnan(most) else f", and at most {a.metric.at_most(100 * most)} (95 %)"
     loses = f"On average it loses {'less than 0.1' if loss < 0.1 else f'{loss:.1f}'} {a.metric.measured} against the best{bound}"
     known = set(a.standing) <= set(cost)
     if loss <= margin:
@@ -189,10 +183,10 @@ def _good_enough(a: Ranking, cost: Mapping[str, str]) -> Step:
         saves = f" ({cost[pick]} a confirm run, {share:.0f} % less than {dearest})" if share > 0 else f" ({cost[pick]} a confirm run)"
     which = "the cheapest that is good enough" if set(a.comparable) <= set(cost) else "good enough"
     rest = "are allowed for a cheaper one" if a.for_cheaper else "of difference are not worth having"
-    allowed = f"{points_of(100 * a.worth, a.metric)} {rest}"
+    allowed = f"{a.metric.at_most(100 * a.worth)} {rest}"
     return Step(
         text=(
-            f"Take {pick}: {which}{saves}. It costs at most {points_of(100 * a.most(pick), a.metric)} of {a.metric.words} (95 "
+            f"Take {pick}: {which}{saves}. It costs at most {a.metric.at_most(100 * a.most(pick))} of {a.metric.words} (95 "
             f"%), and {allowed}"
         )
     )

@@ -111,6 +111,10 @@ class Metric:
         one = self.unit.removesuffix("s") if value == 1 and self.unit != "per 100 images" else self.unit
         return f"{value:g} {one}"
 
+    def at_most(self, loss: float) -> str:
+        """Return a bound on a loss in its unit, never less than it is: "0.1 points", "1 point", "8.3 points"."""
+        return self.count(self.rounded_up(loss))
+
     @staticmethod
     def rounded_up(loss: float) -> float:
         """Return a bound on a loss to one place, never less than it is, and at least 0.1."""
