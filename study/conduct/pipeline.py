@@ -160,7 +160,7 @@ def _run(
                 work = replace(work, study=_begin(fitted, ledger, {}, planned=True))
                 execute = stages.Executor(run, work, tables, interrupted)
                 solve = execute if options.named_cluster else stages.Executor(local.run, work, tables, interrupted)
-                stages.set_line(solve)  # at other pixels, the small line is another one
+                stages.set_line(solve, again=True)  # at other pixels, the small line is another one
                 continue
             settled = trained or (bool(chosen) and settle_budget.settle(execute, chosen))
             if trained or not settled or not execute.study.budget_check:
