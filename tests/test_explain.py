@@ -10,7 +10,7 @@ import pytest
 
 from analysis.load import load
 from analysis.report import write_report
-from study import Protocol, Study, grid, run_study
+from study import grid, run_study
 from study.conduct.after_search import controls
 from study.errors import ConfigError
 from study.measure import MEASUREMENTS
@@ -23,20 +23,15 @@ from study.storage.places import Places
 from study.strategies import STRATEGIES
 from study.training.inputs import Inputs, made_wrong
 from study.training.loop import fine_tune
+from tests import used
 
-QUESTION = Study(
+QUESTION = dataclasses.replace(
+    used.QUESTION,
     name="explained",
     cells=grid(["digits"], ["mobilenetv3_small_050"], ["scratch", "random_probe"], (0.1,)),
-    protocol=Protocol(max_epochs=2, image_size=32, batch_size=64, views=1, train_eval_images=32, warmup_epochs=0.5),
-    trials=1,
-    random_trials=0,
-    grace_epochs=1,
-    confirm_seeds=2,
-    line_size=32,
-    budget_check=0,
+    protocol=dataclasses.replace(used.QUESTION.protocol, max_epochs=2),
 )
-EXPLAINED = dataclasses.replace(QUESTION, cells=grid(["digits"], ["efficientnet_lite0"], ["linear_probe", "partial"], (0.1,)),
-    explain=("memorisation", "controls"))  # fmt: skip
+EXPLAINED = dataclasses.replace(QUESTION, cells=used.QUESTION.cells, explain=("memorisation", "controls"))
 
 
 @pytest.fixture(scope="module")

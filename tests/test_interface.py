@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import study as package
-from study import Log, Protocol, Study, grid, load_study, run_study
+from study import Log, load_study, run_study
 from study.errors import ConfigError
 from study.measure import MEASUREMENTS, Finished, Measurement
 from study.measure import __main__ as command
@@ -22,20 +22,10 @@ from study.question.config import TrialConfig
 from study.records import Stage
 from study.storage.options import Options
 from study.tracking.ledger import Ledger
+from tests import used
 from tests.goldens import GOLDEN
 
-QUESTION = Study(
-    name="notebook",
-    cells=grid(["digits"], ["efficientnet_lite0"], ["linear_probe", "partial"], (0.1,)),
-    protocol=Protocol(max_epochs=1, image_size=32, batch_size=64, views=1, train_eval_images=32, warmup_epochs=0.5),
-    trials=1,
-    random_trials=0,
-    grace_epochs=1,
-    confirm_seeds=2,
-    line_size=32,
-    budget_check=0,
-    space={"partial.lr": Log(1e-4, 1e-2)},
-)
+QUESTION = dataclasses.replace(used.QUESTION, name="notebook", space={"partial.lr": Log(1e-4, 1e-2)})
 
 
 @pytest.fixture(scope="module")
