@@ -19,7 +19,7 @@ from analysis.words.sentences import Sentence
 from study.console.arguments import Parser, add_overwrite
 from study.console.command import command
 from study.errors import ConfigError
-from study.question.config import Study
+from study.question.study_config import Study
 from study.scoring.metric import Metric
 from study.storage import outputs
 

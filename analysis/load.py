@@ -15,7 +15,10 @@ from analysis.data.question import LATE, Question
 from analysis.findings.budget_check import checked
 from study.canonical import restore
 from study.errors import ConfigError
-from study.question.config import Cell, Recipe, Study, TrialConfig
+from study.question.cell import Cell
+from study.question.study_config import Study
+from study.question.training_settings import Recipe
+from study.question.trial_config import TrialConfig
 from study.records import Ask, TrialResult
 from study.search.confirmed import Chosen, factors_of, planned
 from study.space import domains

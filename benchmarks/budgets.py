@@ -27,8 +27,10 @@ from typing import Any
 
 from benchmarks import arguments
 from study.datasets import open_dataset
-from study.question.config import Protocol, Study, grid
+from study.question.cell import grid
 from study.question.naming import DataName
+from study.question.study_config import Study
+from study.question.training_settings import Protocol
 from study.results import Results, run_study
 
 STRATEGIES = ("linear_probe", "partial", "full")

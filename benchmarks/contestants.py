@@ -27,7 +27,9 @@ from study.networks.cutting.cut import split
 from study.networks.image_sizes import sized
 from study.networks.pretrained import create, slots_of
 from study.networks.weights import timm_name
-from study.question.config import Cell, Protocol, TrialConfig
+from study.question.cell import Cell
+from study.question.training_settings import Protocol
+from study.question.trial_config import TrialConfig
 from study.training.inputs import Inputs
 from study.training.loop import fine_tune
 from study.training.optimizers import make_optimizer

@@ -183,7 +183,9 @@ def never_ahead() -> Iterator[None]:
 # ---- trials, as users run them -------------------------------------------------------------------------------
 
 STUDY = """
-from study.question.config import Protocol, Study, grid
+from study.question.cell import grid
+from study.question.study_config import Study
+from study.question.training_settings import Protocol
 GPU = Study(name="gpu", cells=grid(["digits"], ["efficientnet_lite0"], ["partial"], ({fraction},)),
     protocol=Protocol(max_epochs=4, image_size={size}, batch_size=32, train_eval_images=64),
     trials={trials}, random_trials={trials}, confirm_seeds=0, line_size={size})

@@ -23,7 +23,10 @@ import numpy as np
 
 from benchmarks.scale import record
 from study.metrics import class_scores
-from study.question.config import Protocol, Study, TrialConfig, grid
+from study.question.cell import grid
+from study.question.study_config import Study
+from study.question.training_settings import Protocol
+from study.question.trial_config import TrialConfig
 from study.records import SCHEMA, Ask, Origin, Outcome, Stage, TrialResult, dumps
 from study.search.optuna_cells import SearchPlan
 from study.space import Choice, Integer, Log

@@ -14,7 +14,7 @@ from statistics import mean
 
 from benchmarks import arguments
 from study.conduct.after_search import controls
-from study.question.config import Cell
+from study.question.cell import Cell
 from study.records import Ask, Stage, TrialResult
 from study.search.scheduling_order import expected_seconds
 from study.tracking.ledger import Ledger

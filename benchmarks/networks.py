@@ -25,7 +25,7 @@ from study.networks.cutting.cut import split
 from study.networks.fits import phases_on
 from study.networks.image_sizes import check_forward
 from study.networks.pretrained import Backbone, create
-from study.question.config import Recipe
+from study.question.training_settings import Recipe
 from study.strategies import STRATEGIES, Phase
 from study.training.optimizers import make_optimizer
 

@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from study.question.config import TrialConfig
+from study.question.trial_config import TrialConfig
 from study.question.which_epoch import kept_epoch
 from study.records import EpochRecord, dumps
 

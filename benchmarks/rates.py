@@ -23,8 +23,10 @@ from typing import Any
 
 from benchmarks import arguments
 from study.datasets import open_dataset
-from study.question.config import Cell, Protocol, TrialConfig
+from study.question.cell import Cell
 from study.question.naming import DataName
+from study.question.training_settings import Protocol
+from study.question.trial_config import TrialConfig
 from study.records import OBJECTIVE, EpochRecord
 from study.run import run_trial
 from study.storage.places import Places

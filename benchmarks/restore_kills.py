@@ -34,7 +34,7 @@ from study.tracking.client import KEY
 from study.tracking.ledger import Ledger
 
 STUDY = """
-from study.question.config import Study
+from study.question.study_config import Study
 from benchmarks.ray_restore import CELL, PROTOCOL
 TINY = Study(name="tiny", cells=(CELL,), protocol=PROTOCOL, trials={trials}, random_trials={trials}, confirm_seeds=0)
 """

@@ -20,7 +20,9 @@ import numpy as np
 from scipy import stats
 
 from benchmarks import arguments
-from study.question.config import Cell, Protocol, TrialConfig
+from study.question.cell import Cell
+from study.question.training_settings import Protocol
+from study.question.trial_config import TrialConfig
 from study.question.which_epoch import kept_epoch
 from study.run import open_inputs
 from study.storage.places import Places

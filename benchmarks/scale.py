@@ -15,7 +15,9 @@ import numpy as np
 
 from benchmarks import arguments
 from study.console.signals import interruptible
-from study.question.config import Protocol, Study, grid
+from study.question.cell import grid
+from study.question.study_config import Study
+from study.question.training_settings import Protocol
 from study.records import EpochRecord, Outcome, dumps
 from study.run import Ending
 from study.search import local

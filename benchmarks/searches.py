@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from study.console.signals import interruptible
-from study.question.config import Study
+from study.question.study_config import Study
 from study.records import Ask
 from study.search.conductor import Conductor
 from study.search.on_ray import tuner

@@ -27,7 +27,10 @@ import optuna
 from optuna.pruners import SuccessiveHalvingPruner
 
 from benchmarks import arguments, plain_ray
-from study.question.config import Protocol, Study, TrialConfig, grid
+from study.question.cell import grid
+from study.question.study_config import Study
+from study.question.training_settings import Protocol
+from study.question.trial_config import TrialConfig
 from study.question.which_epoch import kept_epoch
 from study.records import Ask, Outcome, dumps
 from study.search.selection import select

@@ -18,8 +18,10 @@ import numpy as np
 import optuna
 import pyarrow.parquet as pq
 
-from study.question.config import Cell, Study, TrialConfig
+from study.question.cell import Cell
 from study.question.studies import PILOT, narrow
+from study.question.study_config import Study
+from study.question.trial_config import TrialConfig
 from study.question.which_epoch import kept_epoch
 from study.records import EpochRecord, Outcome
 from study.run import run_trial

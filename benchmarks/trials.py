@@ -20,7 +20,9 @@ from benchmarks import arguments, plain_ray
 from study.tracking.ledger import Ledger
 
 STUDY = """
-from study.question.config import Protocol, Study, grid
+from study.question.cell import grid
+from study.question.study_config import Study
+from study.question.training_settings import Protocol
 TINY = Study(name="tiny", cells=grid(["digits"], ["efficientnet_lite0"], ["linear_probe"], (0.1,)),
     protocol=Protocol(max_epochs=3, image_size=32, batch_size=64, views=1, train_eval_images=32), trials={trials}, random_trials={trials},
     confirm_seeds=0, line_size=32)

@@ -50,7 +50,7 @@ def steps(way: str, network: str, px: int, batch: int, seconds: float) -> list[t
     from study.networks.cutting.cut import split
     from study.networks.fits import phases_on
     from study.networks.pretrained import create
-    from study.question.config import Recipe
+    from study.question.training_settings import Recipe
     from study.strategies import STRATEGIES
     from study.training.optimizers import make_optimizer
 

@@ -22,7 +22,9 @@ import pyarrow.parquet as pq
 
 from benchmarks import arguments
 from study.metrics import score
-from study.question.config import Cell, Protocol, TrialConfig
+from study.question.cell import Cell
+from study.question.training_settings import Protocol
+from study.question.trial_config import TrialConfig
 from study.question.which_epoch import kept_epoch
 from study.records import EpochRecord, Outcome
 from study.run import measure_trial, run_trial

@@ -11,7 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from study import early as early  # before all others: it begins as it is imported
 from study.console import moved
-from study.question.config import Cell, Protocol, Recipe, Study, TrialConfig, grid
+from study.question.cell import Cell, grid
+from study.question.study_config import Study
+from study.question.training_settings import Protocol, Recipe
+from study.question.trial_config import TrialConfig
 from study.space import Choice, Integer, Log, Steps, Uniform
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

@@ -29,6 +29,12 @@ class EnvironmentProblem(StudyError):
     exit_code = 4
 
 
+def require(condition: bool, message: str) -> None:
+    """Raise ConfigError with this message where the condition does not hold."""
+    if not condition:
+        raise ConfigError(message)
+
+
 def nearest(name: str, known: list[str]) -> str:
     """Return `known` as text, nearest spellings first: the end of every "unknown name" message."""
     import difflib

@@ -24,7 +24,7 @@ from study.console.command import command
 from study.console.progress import load
 from study.environment import environment
 from study.errors import ConfigError
-from study.question.config import TrialConfig
+from study.question.trial_config import TrialConfig
 from study.records import Ask, EpochRecord, Outcome, Stage
 from study.storage.places import Places
 from study.tracking.ledger import Ledger, find

@@ -20,8 +20,9 @@ from analysis.words.next_step import NextStep
 from study.console.progress import load as load_modules
 from study.console.signals import interruptible
 from study.errors import ConfigError, nearest
-from study.question.config import Cell, Study
+from study.question.cell import Cell
 from study.question.studies import find_study
+from study.question.study_config import Study
 from study.scoring.decide import Deciding
 from study.storage.options import Options
 from study.tracking.ledger import Ledger, placed

@@ -31,8 +31,8 @@ from study.networks.kept import NAME as BEST
 from study.networks.kept import Kept, keep
 from study.networks.pretrained import Backbone, create
 from study.networks.weights import timm_name
-from study.question.config import TrialConfig
 from study.question.naming import DataName
+from study.question.trial_config import TrialConfig
 from study.question.which_epoch import may_be_kept
 from study.records import EpochRecord, Outcome, dumps
 from study.storage import checkpoint, parquet

@@ -20,8 +20,8 @@ from study.console.command import command
 from study.console.progress import busy, warn
 from study.console.signals import interruptible
 from study.errors import ConfigError, EnvironmentProblem
-from study.question.config import Study
 from study.question.studies import STUDIES
+from study.question.study_config import Study
 from study.records import Outcome
 from study.scoring.metric import FORMS, MEMBERS
 from study.strategies import STRATEGIES

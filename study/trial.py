@@ -16,8 +16,10 @@ from study.console.arguments import Parser, add_places, add_settings, assigned
 from study.console.command import command
 from study.console.progress import load
 from study.errors import ConfigError
-from study.question.config import Cell, Protocol, TrialConfig
+from study.question.cell import Cell
 from study.question.naming import DataName
+from study.question.training_settings import Protocol
+from study.question.trial_config import TrialConfig
 from study.records import EpochRecord, Outcome, dumps
 from study.scoring import Metric
 from study.storage import outputs

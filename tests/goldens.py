@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from study.console.typed import typed
-from study.question.config import TrialConfig
+from study.question.trial_config import TrialConfig
 from study.sweep import parser
 from study.tracking.ledger import Ledger
 

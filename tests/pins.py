@@ -15,7 +15,9 @@ import timm
 import torch
 
 from study.networks.pretrained import create
-from study.question.config import Cell, Protocol, TrialConfig
+from study.question.cell import Cell
+from study.question.training_settings import Protocol
+from study.question.trial_config import TrialConfig
 from study.run import open_inputs
 from study.storage.places import Places
 from study.strategies import STRATEGIES

@@ -9,7 +9,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from study.question.config import Protocol, Study, TrialConfig, grid
+from study.question.cell import grid
+from study.question.study_config import Study
+from study.question.training_settings import Protocol
+from study.question.trial_config import TrialConfig
 from study.records import LEFT_OUT, Ask, ClassScores, EpochRecord, Stage, TrialResult
 from study.search.seeds import seed_for
 from study.tracking.ledger import Ledger

@@ -10,7 +10,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from study.metrics import class_scores
-from study.question.config import Protocol, Study, TrialConfig, grid
+from study.question.cell import grid
+from study.question.study_config import Study
+from study.question.training_settings import Protocol
+from study.question.trial_config import TrialConfig
 from study.records import Ask, EpochRecord, Origin, Outcome, Stage, TrialResult
 from study.search.seeds import confirm_config
 from study.tracking.ledger import Ledger

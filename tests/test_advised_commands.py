@@ -14,8 +14,8 @@ from analysis.words.commands import anew, extend, longer, repeat
 from study import sweep
 from study.conduct.asked import given_fields
 from study.environment import environment
-from study.question.config import Study
 from study.question.studies import find_study, narrow
+from study.question.study_config import Study
 from study.storage.options import Options
 from tests.goldens import GOLDEN, began
 

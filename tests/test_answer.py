@@ -19,7 +19,7 @@ from analysis.words.panel import MOST, WIDTH, body, summary
 from analysis.words.plain_names import DO, NAMES, plain_name, to_do
 from study.errors import ConfigError
 from study.metrics import Counts, macro_f1
-from study.question.config import Protocol
+from study.question.training_settings import Protocol
 from study.results import Results, load_study
 from study.strategies import EVERY
 from study.tracking import events

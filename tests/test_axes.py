@@ -23,9 +23,12 @@ from study.conduct.lines import line_asks, line_cells, line_config
 from study.console.progress import Names
 from study.errors import ConfigError
 from study.question.as_python import as_source
-from study.question.config import QUESTION, Cell, Protocol, Study, TrialConfig, grid, question_json, question_of, stretched
+from study.question.cell import QUESTION, Cell, grid, question_json, question_of
 from study.question.growth import compare, grow
 from study.question.studies import find_study, narrow
+from study.question.study_config import Study
+from study.question.training_settings import Protocol, stretched
+from study.question.trial_config import TrialConfig
 from study.records import Ask, Origin, Stage
 from study.search.confirmed import checks, factors_of
 from study.search.optuna_cells import CellSearch

@@ -14,7 +14,7 @@ from study.datasets.spec import TRAIN
 from study.errors import ConfigError
 from study.networks.fits import phases_on
 from study.networks.pretrained import create
-from study.question.config import Protocol
+from study.question.training_settings import Protocol
 from study.run import open_table
 from study.storage.places import Places
 from study.strategies import EVERY

@@ -18,9 +18,12 @@ from study import deliver, demo, predict, sweep
 from study.bounds import BOUNDS, bound_of, check
 from study.errors import ConfigError
 from study.label import __main__ as label
-from study.question.config import Cell, Protocol, Recipe, Study, TrialConfig, grid
+from study.question.cell import Cell, grid
 from study.question.studies import narrow
 from study.question.studies import settings as told
+from study.question.study_config import Study
+from study.question.training_settings import Protocol, Recipe
+from study.question.trial_config import TrialConfig
 from study.records import dumps
 from study.space import Log, Uniform
 from study.storage.options import Options

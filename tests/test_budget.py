@@ -26,8 +26,11 @@ from study.datasets import open_dataset
 from study.datasets.spec import VAL
 from study.metrics import Counts, macro_f1
 from study.question.budget_decision import Compared, Gain, Scored, decide
-from study.question.config import Cell, Protocol, Study, TrialConfig, grid, stretched
+from study.question.cell import Cell, grid
 from study.question.growth import grow
+from study.question.study_config import Study
+from study.question.training_settings import Protocol, stretched
+from study.question.trial_config import TrialConfig
 from study.records import Ask, EpochRecord, Origin, Outcome, Stage
 from study.scoring.metric import DEFAULT, Said
 from study.search.conductor import Conductor

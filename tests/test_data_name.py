@@ -10,10 +10,11 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from study.errors import ConfigError
-from study.question.config import Cell, foreign_tasks, grid
+from study.question.cell import Cell, grid
 from study.question.name_parts import OPTIONS
 from study.question.naming import DataName
 from study.question.studies import QUICKSTART, narrow
+from study.question.study_config import foreign_tasks
 
 ROOT = Path(__file__).parent.parent
 HERE = ("study/question/naming.py", "study/question/name_parts.py")

@@ -10,7 +10,7 @@ import pytest
 
 from analysis.data.question import Question
 from analysis.findings.pick import Pick
-from study.question.config import Cell
+from study.question.cell import Cell
 from study.question.name_parts import OPTIONS
 from study.question.naming import DataName
 from study.tracking.names import cell_names

@@ -25,7 +25,9 @@ from study.console.signals import Interrupted
 from study.datasets import open_dataset
 from study.datasets.spec import TEST, TRAIN, VAL, subsample, with_validation
 from study.errors import ConfigError, EnvironmentProblem
-from study.question.config import Cell, Protocol, TrialConfig
+from study.question.cell import Cell
+from study.question.training_settings import Protocol
+from study.question.trial_config import TrialConfig
 from study.records import Outcome, Stage
 from study.run import Ending, open_images, open_inputs, run_trial
 from study.search import local

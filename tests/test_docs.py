@@ -14,7 +14,10 @@ import pytest
 import study
 from study import errors
 from study.console.moved import MOVED
-from study.question.config import Cell, Protocol, Recipe, Study, TrialConfig
+from study.question.cell import Cell
+from study.question.study_config import Study
+from study.question.training_settings import Protocol, Recipe
+from study.question.trial_config import TrialConfig
 from study.records import SCHEMA
 from study.strategies import STRATEGIES
 from tests import tiny

@@ -17,7 +17,9 @@ from study.errors import ConfigError
 from study.networks.cutting.cut import split
 from study.networks.fits import phases_on
 from study.networks.pretrained import Backbone, create
-from study.question.config import Cell, Protocol, TrialConfig
+from study.question.cell import Cell
+from study.question.training_settings import Protocol
+from study.question.trial_config import TrialConfig
 from study.records import EpochRecord
 from study.run import open_inputs
 from study.storage.places import Places

@@ -14,8 +14,8 @@ from study import grid, run_study
 from study.conduct.after_search import controls
 from study.errors import ConfigError
 from study.measure import MEASUREMENTS
-from study.question.config import TrialConfig
 from study.question.studies import EVERY_MEASURE
+from study.question.trial_config import TrialConfig
 from study.records import Origin, Outcome, Stage
 from study.results import Results
 from study.run import open_inputs

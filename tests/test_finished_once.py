@@ -11,7 +11,7 @@ def test_the_same_command_on_a_finished_study_leaves_its_last_word(tmp_path: Pat
     """Once, its end was written anew, and every test score stood twice in MLflow."""
     study = asked(made(tmp_path / "own", "folder"))
     (tmp_path / "my_study.py").write_text(
-        f"from study.question.config import *\nfrom study.strategies import *\nS = Study.from_dict({study.as_dict()!r})\n"
+        f"from study.question.study_config import *\nfrom study.strategies import *\nS = Study.from_dict({study.as_dict()!r})\n"
     )
     line = [str(tmp_path / "my_study.py"), "--local", "--mlflow", "off", "--results", str(tmp_path)]
     ends = []

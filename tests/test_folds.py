@@ -17,8 +17,10 @@ from analysis.verdict import findings
 from study.conduct.checks import open_tables
 from study.datasets import CATALOG, open_dataset
 from study.errors import ConfigError, DataError
-from study.question.config import Protocol, Study, grid
+from study.question.cell import grid
 from study.question.folds import in_common
+from study.question.study_config import Study
+from study.question.training_settings import Protocol
 from study.storage.places import find_places
 from tests.own import scene
 from tests.sized import write

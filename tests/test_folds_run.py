@@ -15,7 +15,7 @@ from study import deliver, load_study, sweep
 from study.datasets import open_dataset
 from study.datasets.audit import Suspect
 from study.datasets.spec import TEST, ImageTable
-from study.question.config import TrialConfig
+from study.question.trial_config import TrialConfig
 from study.records import Stage
 from study.tracking.ledger import Ledger
 from tests import tiny
@@ -23,7 +23,9 @@ from tests.test_folds import images
 
 IMAGES, FOLDS = 40, 5
 SOURCE = """
-from study.question.config import Protocol, Study, grid
+from study.question.cell import grid
+from study.question.study_config import Study
+from study.question.training_settings import Protocol
 NESTED = Study(
     name="nested", cells=grid([{name!r}], ["efficientnet_lite0"], ["linear_probe", "partial"]),
     protocol=Protocol(max_epochs=1, image_size=32, batch_size=8, views=1, train_eval_images=16, warmup_epochs=0.5),

@@ -29,8 +29,10 @@ from study.inference.pictures import square
 from study.inference.softmax import over_tiles, softmax
 from study.networks.kept import CROP_MODES
 from study.question import name_parts
-from study.question.config import Cell, Fit, Protocol, Recipe, TrialConfig
+from study.question.cell import Cell
 from study.question.naming import DataName
+from study.question.training_settings import Fit, Protocol, Recipe
+from study.question.trial_config import TrialConfig
 from study.records import EpochRecord
 from study.run import run_trial
 from study.storage.places import Places

@@ -22,8 +22,10 @@ from benchmarks.good_enough import measure
 from study import sweep
 from study.conduct.asked import given_fields
 from study.errors import ConfigError
-from study.question.config import Protocol, Study, grid
+from study.question.cell import grid
 from study.question.growth import grow
+from study.question.study_config import Study
+from study.question.training_settings import Protocol
 from study.scoring.metric import DEFAULT
 from tests import sized
 

@@ -13,8 +13,11 @@ from study.canonical import added, canonical, restore
 from study.conduct.after_search import confirm_asks
 from study.conduct.stages import choose, ended
 from study.errors import ConfigError
-from study.question.config import Cell, Protocol, Recipe, Study, TrialConfig, grid
+from study.question.cell import Cell, grid
 from study.question.growth import grow
+from study.question.study_config import Study
+from study.question.training_settings import Protocol, Recipe
+from study.question.trial_config import TrialConfig
 from study.records import Stage
 from study.search.optuna_cells import SearchPlan
 from study.space import Choice, Integer, Log, Uniform

@@ -14,7 +14,10 @@ from study.conduct.plan_tables import print_plan
 from study.errors import ConfigError
 from study.networks.image_sizes import check_forward
 from study.networks.pretrained import create
-from study.question.config import Protocol, Study, TrialConfig, grid
+from study.question.cell import grid
+from study.question.study_config import Study
+from study.question.training_settings import Protocol
+from study.question.trial_config import TrialConfig
 from study.run import run_trial
 from study.storage.places import Places
 from study.tracking.ledger import Ledger

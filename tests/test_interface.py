@@ -18,7 +18,7 @@ from study import Log, load_study, run_study
 from study.errors import ConfigError
 from study.measure import MEASUREMENTS, Finished, Measurement
 from study.measure import __main__ as command
-from study.question.config import TrialConfig
+from study.question.trial_config import TrialConfig
 from study.records import Stage
 from study.storage.options import Options
 from study.tracking.ledger import Ledger

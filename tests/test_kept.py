@@ -13,7 +13,9 @@ from safetensors import safe_open
 from study.inference.pixels import plain
 from study.networks import kept
 from study.networks.pretrained import create
-from study.question.config import Cell, Protocol, TrialConfig
+from study.question.cell import Cell
+from study.question.training_settings import Protocol
+from study.question.trial_config import TrialConfig
 from study.run import run_trial
 from study.storage.folder import Folder
 from study.storage.places import Places

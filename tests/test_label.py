@@ -22,7 +22,9 @@ from tests.own import scene
 from tests.test_folds import images
 
 SOURCE = """
-from study.question.config import Protocol, Study, grid
+from study.question.cell import grid
+from study.question.study_config import Study
+from study.question.training_settings import Protocol
 LABELLED = Study(
     name="asked", cells=grid([{name!r}], ["efficientnet_lite0"], ["linear_probe", "partial"]),
     protocol=Protocol(max_epochs=1, image_size=32, batch_size=8, views=1, train_eval_images=16, warmup_epochs=0.5),

@@ -18,9 +18,9 @@ from study.conduct.pipeline import conduct
 from study.conduct.so_far import covered
 from study.console.signals import Interrupted
 from study.errors import ConfigError
-from study.question.config import Study
 from study.question.growth import compare, grow
 from study.question.studies import find_study
+from study.question.study_config import Study
 from study.records import Origin
 from study.storage.options import Options
 from study.strategies import Full, Partial, Strategy

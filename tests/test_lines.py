@@ -16,7 +16,10 @@ from study import Results, run_study
 from study.conduct.lines import line_asks, line_cells
 from study.errors import ConfigError
 from study.networks.image_sizes import own_size
-from study.question.config import Cell, Protocol, Study, TrialConfig, grid
+from study.question.cell import Cell, grid
+from study.question.study_config import Study
+from study.question.training_settings import Protocol
+from study.question.trial_config import TrialConfig
 from study.records import Origin, Stage
 from study.strategies import EVERY, LINES
 from study.training.exact import STRENGTHS, choose, fit_path

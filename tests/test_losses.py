@@ -11,7 +11,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from study.errors import ConfigError
-from study.question.config import Cell, Loss, Protocol, Study, TrialConfig, grid
+from study.question.cell import Cell, grid
+from study.question.study_config import Study
+from study.question.training_settings import Loss, Protocol
+from study.question.trial_config import TrialConfig
 from study.run import open_inputs
 from study.space import Choice
 from study.storage.places import Places

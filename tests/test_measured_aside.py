@@ -18,7 +18,9 @@ from study.measure import MEASUREMENTS
 from study.measure.base import FAILED, Images, measure
 from study.measure.contents import OF_DELIVERY
 from study.measure.reprobe import FEWEST_A_CLASS, unfit
-from study.question.config import Cell, Protocol, TrialConfig
+from study.question.cell import Cell
+from study.question.training_settings import Protocol
+from study.question.trial_config import TrialConfig
 from study.records import LEFT_OUT, Outcome
 from study.run import run_trial
 from study.storage.folder import Folder

@@ -28,7 +28,9 @@ from study.measure.features import spread
 from study.measure.reprobe import fit_probe
 from study.metrics import unbiased_cka
 from study.networks.pretrained import create
-from study.question.config import Cell, Protocol, TrialConfig
+from study.question.cell import Cell
+from study.question.training_settings import Protocol
+from study.question.trial_config import TrialConfig
 from study.records import LEFT_OUT, SUMMARY
 from study.run import measure_trial, run_trial
 from study.storage.folder import Folder

@@ -6,7 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from study.question.config import Protocol, Study, grid
+from study.question.cell import grid
+from study.question.study_config import Study
+from study.question.training_settings import Protocol
 from study.records import OBJECTIVE, EpochRecord, Outcome, TrialResult
 from study.search.optuna_cells import CellSearch, SearchPlan
 from study.tracking.ledger import Ledger

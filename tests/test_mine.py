@@ -22,8 +22,10 @@ from study.console.eta import Remaining, Running
 from study.console.progress import Names, Watch, busy
 from study.errors import ConfigError
 from study.question.as_python import as_source
-from study.question.config import Protocol, Study, grid
+from study.question.cell import grid
 from study.question.studies import QUICKSTART, STUDIES, find_study, narrow, settings
+from study.question.study_config import Study
+from study.question.training_settings import Protocol
 from study.records import Ask, EpochRecord, Origin, Outcome, Stage, TrialResult
 from study.storage.options import Options
 from study.strategies import STRATEGIES

@@ -11,8 +11,9 @@ from analysis.findings.comparisons import Gathered
 from analysis.findings.ordered import ordered
 from study.datasets import open_dataset
 from study.errors import ConfigError
-from study.question.config import Cell, Study, grid
+from study.question.cell import Cell, grid
 from study.question.naming import DataName
+from study.question.study_config import Study
 from study.scoring.steps import step_figures
 from tests.own import classes
 

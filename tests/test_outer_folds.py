@@ -14,9 +14,12 @@ from study.datasets import open_dataset, outer_folds
 from study.datasets.outer_folds import worth_folding
 from study.datasets.spec import TEST, TRAIN, VAL
 from study.errors import ConfigError, DataError
-from study.question.config import Protocol, Study, TrialConfig, grid
+from study.question.cell import grid
 from study.question.growth import grow
 from study.question.naming import DataName
+from study.question.study_config import Study
+from study.question.training_settings import Protocol
+from study.question.trial_config import TrialConfig
 from study.search.confirmed import planned
 from study.search.optuna_cells import SearchPlan
 from study.storage.places import find_places

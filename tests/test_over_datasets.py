@@ -17,7 +17,7 @@ from analysis.findings.over_datasets import OverDatasets, over_datasets
 from analysis.findings.verdict_pairs import judge
 from analysis.load import load
 from analysis.statistics.intervals import Estimate, Part
-from study.question.config import TrialConfig
+from study.question.trial_config import TrialConfig
 from study.tracking.ledger import Ledger
 from tests.browser import page
 from tests.goldens import GOLDEN

@@ -19,7 +19,9 @@ from study.datasets.label_errors import likely_label_errors
 from study.datasets.spec import stratified_split
 from study.errors import ConfigError, DataError
 from study.inference import pictures
-from study.question.config import Protocol, Study, grid
+from study.question.cell import grid
+from study.question.study_config import Study
+from study.question.training_settings import Protocol
 from study.records import Origin
 from study.results import run_study
 from study.tracking.ledger import Ledger

@@ -22,7 +22,10 @@ from study.errors import ConfigError
 from study.networks.cutting.cut import split
 from study.networks.cutting.halves import Split
 from study.networks.pretrained import create
-from study.question.config import Cell, Protocol, Recipe, Study, TrialConfig, grid
+from study.question.cell import Cell, grid
+from study.question.study_config import Study
+from study.question.training_settings import Protocol, Recipe
+from study.question.trial_config import TrialConfig
 from study.run import open_inputs, run_trial
 from study.search.optuna_cells import SearchPlan
 from study.space import Choice, Integer, Steps, Uniform

@@ -16,7 +16,7 @@ from analysis.figures import FIGURES
 from analysis.load import load
 from analysis.page.write import csv_bytes
 from analysis.words.protocol import protocol
-from study.question.config import Protocol
+from study.question.training_settings import Protocol
 from study.records import Outcome
 from study.tracking.ledger import Ledger
 from tests.browser import page

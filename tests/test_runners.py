@@ -17,8 +17,10 @@ from study.conduct.same_images import Tables
 from study.conduct.workplace import Workplace
 from study.datasets.spec import kept_by_class
 from study.errors import ConfigError, EnvironmentProblem
-from study.question.config import Protocol, Study, grid
+from study.question.cell import grid
 from study.question.studies import narrow
+from study.question.study_config import Study
+from study.question.training_settings import Protocol
 from study.search import RayDoesNotStart, local
 from study.storage.options import Options
 from study.tracking.ledger import find

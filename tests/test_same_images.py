@@ -22,7 +22,9 @@ from study.datasets import CATALOG, open_dataset
 from study.datasets.contents import DIGITS, contents, digest
 from study.errors import DataError
 from study.measure import __main__ as measuring
-from study.question.config import Protocol, Study, grid
+from study.question.cell import grid
+from study.question.study_config import Study
+from study.question.training_settings import Protocol
 from study.records import dumps
 from study.results import run_study
 from study.storage.places import find_places

@@ -13,9 +13,12 @@ from optuna.samplers import GPSampler
 from analysis.load import load
 from analysis.words import protocol
 from study.errors import ConfigError
-from study.question.config import Protocol, Sampler, Study, TrialConfig, grid
+from study.question.cell import grid
 from study.question.growth import grow
 from study.question.studies import narrow
+from study.question.study_config import Sampler, Study
+from study.question.training_settings import Protocol
+from study.question.trial_config import TrialConfig
 from study.records import Ask, EpochRecord, Origin, Outcome, TrialResult
 from study.search.optuna_cells import SearchPlan
 from study.search.samplers import SAMPLERS

@@ -7,7 +7,9 @@ import pandas as pd
 import pytest
 
 from analysis.findings.short import weighs_classes
-from study.question.config import Cell, Protocol, TrialConfig
+from study.question.cell import Cell
+from study.question.training_settings import Protocol
+from study.question.trial_config import TrialConfig
 from study.run import open_inputs
 from study.storage.places import Places
 from study.training.inputs import Inputs

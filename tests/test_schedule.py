@@ -9,7 +9,9 @@ import pytest
 
 from analysis.words.protocol import SCHEDULES as IN_WORDS
 from study.errors import ConfigError
-from study.question.config import Cell, Protocol, Schedule, TrialConfig
+from study.question.cell import Cell
+from study.question.training_settings import Protocol, Schedule
+from study.question.trial_config import TrialConfig
 from study.run import open_inputs
 from study.storage.places import Places
 from study.training.loop import fine_tune

@@ -12,7 +12,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score
 
 from study.conduct import lines
-from study.question.config import Protocol, Study, grid
+from study.question.cell import grid
+from study.question.study_config import Study
+from study.question.training_settings import Protocol
 from study.screen import at_hand, probe
 from study.screen.__main__ import main
 from study.screen.cross_validate import predict_each

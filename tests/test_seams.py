@@ -15,7 +15,9 @@ from study.networks.cutting import cut
 from study.networks.cutting.cut import split
 from study.networks.cutting.halves import Split
 from study.networks.pretrained import Backbone, create
-from study.question.config import Cell, Protocol, TrialConfig
+from study.question.cell import Cell
+from study.question.training_settings import Protocol
+from study.question.trial_config import TrialConfig
 from study.records import EpochRecord
 from study.run import open_inputs
 from study.space import Log

@@ -10,8 +10,11 @@ from analysis.load import load
 from analysis.verdict import findings
 from study import sweep
 from study.errors import ConfigError
-from study.question.config import Protocol, Study, TrialConfig, grid
+from study.question.cell import grid
 from study.question.growth import grow
+from study.question.study_config import Study
+from study.question.training_settings import Protocol
+from study.question.trial_config import TrialConfig
 from study.records import Ask, Origin, Outcome, Stage, TrialResult
 from study.search.optuna_cells import SearchPlan
 from study.search.plans import FixedPlan

@@ -13,7 +13,7 @@ from analysis.verdict import findings
 from study import load_study, predict
 from study.errors import ConfigError
 from study.inference.sets import fewest_images, least_probability, members
-from study.question.config import Protocol
+from study.question.training_settings import Protocol
 from study.scoring import find_metric
 from study.scoring.decide import Deciding
 from study.use.asked import Asked

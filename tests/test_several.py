@@ -27,7 +27,9 @@ from study.errors import ConfigError, DataError
 from study.inference import outside
 from study.inference.classifier import Classifier
 from study.label.draw import question_to_decide
-from study.question.config import Cell, Recipe, TrialConfig
+from study.question.cell import Cell
+from study.question.training_settings import Recipe
+from study.question.trial_config import TrialConfig
 from study.records import EpochRecord
 from study.run import open_inputs, run_trial
 from study.scoring.labels import best_thresholds, label_figures, named_labels

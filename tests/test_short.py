@@ -28,8 +28,8 @@ from analysis.words.commands import anew
 from analysis.words.sentences import Sentence
 from study import sweep
 from study.conduct.asked import given_fields
-from study.question.config import Protocol
 from study.question.studies import narrow
+from study.question.training_settings import Protocol
 from study.strategies import STRATEGIES
 from tests import sized
 from tests.browser import page

@@ -13,7 +13,10 @@ from study.conduct.checks import open_tables
 from study.datasets import open_dataset
 from study.datasets.spec import TRAIN, kept_by_class, subsample
 from study.errors import ConfigError
-from study.question.config import Cell, Protocol, Study, TrialConfig, grid
+from study.question.cell import Cell, grid
+from study.question.study_config import Study
+from study.question.training_settings import Protocol
+from study.question.trial_config import TrialConfig
 from study.records import Ask, Origin, Stage
 from study.run import open_images, open_inputs
 from study.search.seeds import confirm_config
@@ -159,7 +162,7 @@ def test_sizes_that_cannot_be_are_one_line(fractions: tuple[float, ...], protoco
 def test_the_plan_prices_a_fraction_by_its_passes(tmp_path: Path, capsys) -> None:
     file = tmp_path / "my_study.py"
     file.write_text(
-        "from study.question.config import Protocol, Study, grid\n"
+        "from study import Protocol, Study, grid\n"
         "S = Study(name='s', cells=grid(['digits'], ['efficientnet_lite0'], ['full'], (0.1, 1.0)), trials=2, random_trials=1,\n"
         "    protocol=Protocol(max_epochs=3, image_size=32, batch_size=64, min_steps=60))\n"
     )

@@ -7,8 +7,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from study.question.as_python import as_source
-from study.question.config import Study, grid
+from study.question.cell import grid
 from study.question.studies import find_study
+from study.question.study_config import Study
 from study.space import Choice, Domain, Integer, Log, Steps, Uniform, domains
 from study.strategies import EVERY
 

@@ -12,7 +12,9 @@ import fsspec
 import pytest
 
 from study.errors import EnvironmentProblem
-from study.question.config import Protocol, Study, grid
+from study.question.cell import grid
+from study.question.study_config import Study
+from study.question.training_settings import Protocol
 from study.records import Ask, EpochRecord, Outcome, TrialResult
 from study.search.optuna_cells import SearchPlan
 from study.storage import lock

@@ -15,7 +15,10 @@ from study.networks.cutting.halves import Split
 from study.networks.fits import phases_on
 from study.networks.pretrained import create, slots_of
 from study.networks.weights import timm_name
-from study.question.config import Cell, Protocol, Recipe, Study, TrialConfig
+from study.question.cell import Cell
+from study.question.study_config import Study
+from study.question.training_settings import Protocol, Recipe
+from study.question.trial_config import TrialConfig
 from study.search.sample import distributions
 from study.strategies import STRATEGIES, Phase
 from study.training.activations import to_device

@@ -12,8 +12,11 @@ import pytest
 
 from study import sweep
 from study.errors import ConfigError, EnvironmentProblem
-from study.question.config import Cell, Protocol, Study, TrialConfig, grid
+from study.question.cell import Cell, grid
 from study.question.studies import QUICKSTART, STUDIES, find_study, narrow
+from study.question.study_config import Study
+from study.question.training_settings import Protocol
+from study.question.trial_config import TrialConfig
 from study.records import Ask, Origin, Outcome, Stage
 from study.search.optuna_cells import SearchPlan
 from study.tracking.ledger import Ledger

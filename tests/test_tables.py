@@ -10,9 +10,11 @@ import pytest
 
 from study.datasets import open_dataset
 from study.errors import ConfigError, DataError, StudyError
-from study.question.config import Cell, Protocol, TrialConfig, grid
+from study.question.cell import Cell, grid
 from study.question.naming import DataName
 from study.question.studies import find_study, narrow
+from study.question.training_settings import Protocol
+from study.question.trial_config import TrialConfig
 from study.run import open_inputs, run_trial
 from study.storage.places import Places
 from study.training.losses import cross_entropy

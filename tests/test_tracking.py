@@ -20,7 +20,7 @@ from analysis.load import load
 from analysis.report import all_tables, write_report
 from analysis.verdict import findings
 from study.errors import ConfigError, EnvironmentProblem
-from study.question.config import Cell, grid
+from study.question.cell import Cell, grid
 from study.tracking.client import KEY
 from study.tracking.explain import explain
 from study.tracking.inputs import inputs

@@ -27,7 +27,9 @@ from study.datasets.visible import cut_off_test
 from study.errors import ConfigError
 from study.inference.softmax import softmax
 from study.metrics import score
-from study.question.config import Cell, Protocol, TrialConfig
+from study.question.cell import Cell
+from study.question.training_settings import Protocol
+from study.question.trial_config import TrialConfig
 from study.records import Ask, EpochRecord, Outcome, Stage
 from study.run import measure_trial, open_images, open_inputs, run_trial
 from study.search.plans import shows_curve

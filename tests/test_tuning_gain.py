@@ -16,7 +16,7 @@ from analysis.verdict import findings
 from study import Protocol, Study, grid, run_study
 from study.conduct.confirm_defaults import default_asks
 from study.metrics import counts, macro_f1
-from study.question.config import TrialConfig
+from study.question.trial_config import TrialConfig
 from study.records import Origin, Stage
 from study.results import Results
 from study.search.seeds import confirm_config

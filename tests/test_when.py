@@ -12,7 +12,8 @@ from analysis.data.frames import Frames
 from analysis.figures import FIGURES, size_differences, sizes
 from analysis.load import load
 from analysis.verdict import Findings, findings
-from study.question.config import Protocol, TrialConfig
+from study.question.training_settings import Protocol
+from study.question.trial_config import TrialConfig
 from study.tracking.ledger import Ledger
 from study.tracking.mirror import Mirror
 from tests import sized

@@ -13,7 +13,10 @@ from analysis.data.predictions import read_predictions
 from study.console.signals import Interrupted
 from study.metrics import class_scores, score
 from study.networks.kept import keep as write
-from study.question.config import Cell, Protocol, Study, TrialConfig, grid
+from study.question.cell import Cell, grid
+from study.question.study_config import Study
+from study.question.training_settings import Protocol
+from study.question.trial_config import TrialConfig
 from study.question.which_epoch import kept_epoch, may_be_kept
 from study.records import Ask, EpochRecord, Origin, Outcome, Stage, TrialResult
 from study.replay import replay

@@ -12,7 +12,8 @@ import pytest
 from study.conduct.workplace import Workplace
 from study.demo import Demo
 from study.errors import DataError
-from study.question.config import TrialConfig, grid
+from study.question.cell import grid
+from study.question.trial_config import TrialConfig
 from study.storage.options import Options
 from study.tracking.ledger import Ledger
 from tests.test_architecture import FILES

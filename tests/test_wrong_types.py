@@ -14,7 +14,9 @@ from study import sweep, trial
 from study.bounds import BOUNDS, bound_of
 from study.datasets import __main__ as check
 from study.errors import ConfigError
-from study.question.config import Cell, Protocol, Study, grid
+from study.question.cell import Cell, grid
+from study.question.study_config import Study
+from study.question.training_settings import Protocol
 
 GRID = {"datasets": ["digits"], "backbones": ["resnet18"], "strategies": ["full"]}
 CELLS = grid(**GRID)

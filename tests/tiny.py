@@ -10,7 +10,9 @@ from study.records import Origin, TrialResult
 from study.tracking.ledger import Ledger, Trial
 
 SOURCE = """
-from study.question.config import Protocol, Study, grid
+from study.question.cell import grid
+from study.question.study_config import Study
+from study.question.training_settings import Protocol
 TINY = Study(
     name="tiny", cells=grid(["digits"], ["efficientnet_lite0"], {strategies!r}, (0.1,)),
     protocol=Protocol(max_epochs=2, image_size=32, batch_size={batch}, views=1, train_eval_images=32, warmup_epochs=0.5{protocol}),

@@ -12,7 +12,9 @@ import pyarrow as pa
 from analysis.data.predictions import Predictions, read_measured, read_predictions
 from analysis.data.question import Question
 from study.console.text import shown
-from study.question.config import Cell, Protocol, Study, line_of
+from study.question.cell import Cell, line_of
+from study.question.study_config import Study
+from study.question.training_settings import Protocol
 from study.records import LEFT_OUT, Origin
 from study.scoring.metric import Metric
 from study.search.confirmed import factors_of

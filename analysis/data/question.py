@@ -9,8 +9,9 @@ from typing import Any, Self
 
 import pandas as pd
 
-from study.question.config import Cell, Study
+from study.question.cell import Cell
 from study.question.naming import DataName
+from study.question.study_config import Study
 
 LATE = ("max_epochs", "image_size")
 """Columns that a study may not use. They are 0 then, and are left out of tables that are written."""

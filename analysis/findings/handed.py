@@ -11,7 +11,7 @@ from analysis.data.predictions import read_predictions
 from analysis.findings.delivered import delivered_of
 from analysis.findings.pick import Pick, calibrated_by, tested
 from analysis.statistics import resampling as st
-from study.question.config import TrialConfig
+from study.question.trial_config import TrialConfig
 from study.records import Ask
 from study.scoring.decide import Deciding
 from study.scoring.metric import Metric

@@ -31,7 +31,7 @@ from study.console.text import joined
 from study.errors import ConfigError, nearest
 from study.inference.softmax import pooled, softmax
 from study.metrics import calibration_error, fit_temperature, log_shares
-from study.question.config import Cell
+from study.question.cell import Cell
 from study.scoring.decide import Deciding, decide_by
 from study.scoring.labels import best_thresholds
 from study.scoring.metric import DEFAULT, Metric, Said

@@ -11,7 +11,8 @@ from analysis.data.frames import Frames
 from analysis.data.question import Question
 from analysis.findings.comparisons import difference_of, gather, side_of
 from analysis.statistics.intervals import Estimate, difference_interval
-from study.question.config import Recipe, TrialConfig
+from study.question.training_settings import Recipe
+from study.question.trial_config import TrialConfig
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,8 @@ from study.console.text import markdown
 from study.inference.softmax import sigmoid
 from study.metrics import class_scores, f1
 from study.metrics import counts as counts_of
-from study.question.config import Protocol, TrialConfig
+from study.question.training_settings import Protocol
+from study.question.trial_config import TrialConfig
 from study.question.which_epoch import IN_WORDS
 
 

@@ -12,7 +12,7 @@ from analysis.data.question import Question
 from analysis.statistics.forecast import Sight, Spread, design
 from analysis.statistics.resampling import image_units
 from study.errors import ConfigError, EnvironmentProblem
-from study.question.config import Study
+from study.question.study_config import Study
 from study.scoring.metric import DEFAULT, Metric
 from study.storage.folder import Folder
 from study.tracking.ledger import Ledger

@@ -4,7 +4,7 @@ import math
 
 from analysis.data.frames import Frames
 from analysis.findings.budget_check import confirmed_at
-from study.question.config import Study
+from study.question.study_config import Study
 from study.question.which_epoch import IN_WORDS
 from study.scoring import DEFAULT
 from study.space import in_words

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from study.budget.ladder import HEAD, STRATEGIES, Change, Ladder, reserved
 from study.budget.price import Cost, Machine, cost_of
 from study.errors import ConfigError
-from study.question.config import Study
+from study.question.study_config import Study
 
 
 @dataclass(frozen=True, kw_only=True)

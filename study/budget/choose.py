@@ -20,8 +20,9 @@ from study.errors import ConfigError
 from study.networks.image_sizes import full_size
 from study.networks.weights import names_in, timm_name
 from study.question.as_python import as_source
-from study.question.config import Study, grid
+from study.question.cell import grid
 from study.question.studies import find_study, narrow
+from study.question.study_config import Study
 from study.storage.options import Options
 from study.storage.places import find_places
 from study.tracking.ledger import Ledger

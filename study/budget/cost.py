@@ -19,7 +19,9 @@ from study.inference.device import Device
 from study.networks.cutting.cut import split
 from study.networks.fits import phases_on
 from study.networks.pretrained import create
-from study.question.config import Cell, Protocol, Recipe, Study
+from study.question.cell import Cell
+from study.question.study_config import Study
+from study.question.training_settings import Protocol, Recipe
 from study.strategies import EVERY, Strategy
 from study.training.activations import as_stored, to_device
 from study.training.optimizers import OPTIMIZERS, make_optimizer

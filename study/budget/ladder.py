@@ -13,7 +13,9 @@ from typing import Any
 
 from study.budget.price import Pictures
 from study.errors import ConfigError
-from study.question.config import Protocol, Study, grid
+from study.question.cell import grid
+from study.question.study_config import Study
+from study.question.training_settings import Protocol
 
 NAME = "mine"
 HOURS = 1.0  # where none are given

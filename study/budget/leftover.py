@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from study.budget.bought import Choice, not_asked
 from study.budget.ladder import CHECK, MOST_SEEDS, STEP_PX, STRATEGIES, TRIALS, half, reserved, sizes
 from study.budget.price import Cost, Machine, Pictures, cost_of, run_seconds
-from study.question.config import Study
+from study.question.study_config import Study
 from study.search.lengths import FACTORS, RUNS, affordable, price
 
 MOST_TRIALS = 4 * TRIALS  # of a search

@@ -30,7 +30,8 @@ from study.inference.device import Device
 from study.networks.image_sizes import check_forward
 from study.networks.pretrained import Backbone, create
 from study.networks.weights import timm_name
-from study.question.config import Cell, Protocol
+from study.question.cell import Cell
+from study.question.training_settings import Protocol
 from study.records import dumps
 from study.space import Integer, domains
 from study.storage.folder import Folder

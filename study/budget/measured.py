@@ -14,8 +14,9 @@ from study.console.progress import busy
 from study.datasets import open_dataset
 from study.datasets.outer_folds import worth_folding
 from study.datasets.spec import SPLITS
-from study.question.config import Protocol, grid
+from study.question.cell import grid
 from study.question.naming import DataName
+from study.question.training_settings import Protocol
 
 LOOKED_AT = 24  # images decoded to learn their sizes, and how long one takes
 STARTS = 4.0  # times a new process's start: Ray, its workers (at once), MLflow's follower, the report

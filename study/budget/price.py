@@ -9,7 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from study.question.config import Cell, Protocol, Study
+from study.question.cell import Cell
+from study.question.study_config import Study
+from study.question.training_settings import Protocol
 from study.space import Domain, Integer, extremes
 
 RESERVE = 1.1  # times the price: other programs run too

@@ -4,7 +4,9 @@ import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
 
 from study.errors import EnvironmentProblem
-from study.question.config import Cell, Study, TrialConfig
+from study.question.cell import Cell
+from study.question.study_config import Study
+from study.question.trial_config import TrialConfig
 from study.records import Ask, Origin, Stage
 from study.search.confirmed import Chosen, Round, checked_number, factors_of, planned
 from study.search.plans import ask_for

@@ -15,8 +15,8 @@ from study.console.arguments import Parser
 from study.console.progress import busy
 from study.console.typed import typed
 from study.errors import ConfigError
-from study.question.config import Study
 from study.question.studies import AS_OPTIONS, MINE, STUDIES, find_study, narrow, settings
+from study.question.study_config import Study
 from study.storage.folder import Folder
 from study.storage.options import Options
 from study.storage.places import find_places

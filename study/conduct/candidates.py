@@ -7,7 +7,9 @@ from statistics import median
 
 from analysis.findings.pick import Pick
 from study.errors import EnvironmentProblem
-from study.question.config import Cell, Study, TrialConfig
+from study.question.cell import Cell
+from study.question.study_config import Study
+from study.question.trial_config import TrialConfig
 from study.records import Ask, Origin, Outcome, Stage
 from study.search.lengths import FACTORS, RUNS
 from study.search.plans import ask_for

@@ -19,8 +19,9 @@ from study.networks.image_sizes import check_forward, own_size
 from study.networks.memory import check_memory
 from study.networks.pretrained import create
 from study.networks.weights import timm_name
-from study.question.config import Cell, Study
+from study.question.cell import Cell
 from study.question.naming import DataName
+from study.question.study_config import Study
 from study.records import Stage, dumps
 from study.search.confirmed import checks
 from study.space import Choice, extremes

@@ -3,7 +3,8 @@
 from study.conduct.after_search import Run, asks_of, next_sequence
 from study.conduct.stages import Executor, expected_in, is_done
 from study.measure import opens_test
-from study.question.config import Study, TrialConfig
+from study.question.study_config import Study
+from study.question.trial_config import TrialConfig
 from study.records import Ask, Origin, Stage
 from study.search.confirmed import Chosen, factors_of
 from study.search.plans import FixedPlan

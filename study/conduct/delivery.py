@@ -37,7 +37,7 @@ from study.console.text import span
 from study.datasets.spec import TEST, VAL, kept_by_class
 from study.errors import ConfigError, EnvironmentProblem
 from study.inference.softmax import softmax
-from study.question.config import Study
+from study.question.study_config import Study
 from study.records import Ask, Outcome
 from study.scoring import Metric, metric_of
 from study.scoring.decide import decide_by

@@ -8,7 +8,7 @@ from study.conduct.workplace import Workplace
 from study.console.progress import busy
 from study.datasets.spec import TRAIN, VAL, spread
 from study.errors import ConfigError
-from study.question.config import Cell
+from study.question.cell import Cell
 from study.records import Ask, Origin, Outcome
 from study.storage.folder import Folder
 from study.strategies import Features

@@ -15,7 +15,10 @@ from collections.abc import Mapping, Sequence
 from study.budget.cost import measure
 from study.networks.image_sizes import full_size
 from study.networks.weights import timm_name
-from study.question.config import Cell, Protocol, Recipe, Study, TrialConfig, line_of
+from study.question.cell import Cell, line_of
+from study.question.study_config import Study
+from study.question.training_settings import Protocol, Recipe
+from study.question.trial_config import TrialConfig
 from study.records import Ask, Origin, Stage, TrialResult
 from study.search.plans import ask_for
 from study.search.seeds import confirm_config

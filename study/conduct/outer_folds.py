@@ -6,7 +6,7 @@ from study.conduct.same_images import Tables
 from study.datasets.audit import rare
 from study.datasets.outer_folds import check_cut, check_each
 from study.datasets.spec import TEST, ImageTable
-from study.question.config import Study
+from study.question.study_config import Study
 from study.storage.places import Places
 
 

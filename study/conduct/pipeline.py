@@ -22,7 +22,7 @@ from study.console.signals import Interrupted
 from study.console.text import span
 from study.errors import ConfigError
 from study.failpoints import failpoint
-from study.question.config import Study
+from study.question.study_config import Study
 from study.search import local
 from study.storage import lock
 from study.storage.folder import Folder

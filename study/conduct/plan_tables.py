@@ -15,8 +15,9 @@ from study.conduct.stages import ended
 from study.console.panel import print_panel
 from study.console.text import span
 from study.datasets.spec import ImageTable
-from study.question.config import Cell, Study
+from study.question.cell import Cell
 from study.question.naming import splits_said
+from study.question.study_config import Study
 from study.records import Outcome, Stage
 from study.scoring import Metric
 from study.search.confirmed import checks, factors_of

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from study.conduct.same_images import Tables
 from study.datasets.spec import TRAIN, ImageTable, spread
 from study.datasets.thumbnails import thumbnail
-from study.question.config import Study
+from study.question.study_config import Study
 from study.tracking.ledger import PICTURES, Ledger
 
 SAMPLES, MOST_CLASSES = 3, 40

@@ -26,7 +26,9 @@ from study.errors import ConfigError, EnvironmentProblem
 from study.inference.device import Device
 from study.networks.fits import phases_on
 from study.networks.pretrained import Backbone, create
-from study.question.config import Cell, Protocol, Study
+from study.question.cell import Cell
+from study.question.study_config import Study
+from study.question.training_settings import Protocol
 from study.search import RayDoesNotStart, local
 from study.storage.folder import Folder
 from study.storage.options import Options

@@ -24,7 +24,9 @@ from study.datasets import open_dataset
 from study.datasets.spec import VAL, ImageTable
 from study.failpoints import failpoint
 from study.question.budget_decision import Compared, Gain, Scored, decide
-from study.question.config import QUESTION, Cell, Study, TrialConfig, question_json, question_of
+from study.question.cell import QUESTION, Cell, question_json, question_of
+from study.question.study_config import Study
+from study.question.trial_config import TrialConfig
 from study.records import Ask, Origin, Outcome
 from study.scoring import Metric, Said
 from study.search.confirmed import Chosen, Round, next_round, record_of

@@ -9,7 +9,7 @@ from statistics import fmean
 from study.budget.leftover import Sofar
 from study.budget.machine import cut_place
 from study.conduct.stages import line_leads
-from study.question.config import TrialConfig
+from study.question.trial_config import TrialConfig
 from study.records import Origin
 from study.tracking.ledger import Ledger
 

@@ -15,7 +15,8 @@ from study.console.eta import Remaining, pixels, times
 from study.console.progress import Names, Watch, warn
 from study.console.signals import Interrupted
 from study.measure import opens_test
-from study.question.config import Study, TrialConfig
+from study.question.study_config import Study
+from study.question.trial_config import TrialConfig
 from study.records import Ask, Origin, Outcome, Stage, TrialResult
 from study.search.conductor import Conductor
 from study.search.confirmed import Chosen, checks, factors_of, next_round, record_of

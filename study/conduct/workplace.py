@@ -4,7 +4,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
-from study.question.config import Study, TrialConfig, foreign_tasks
+from study.question.study_config import Study, foreign_tasks
+from study.question.trial_config import TrialConfig
 from study.records import Ask
 from study.storage.options import Options
 from study.storage.places import Places, find_places

@@ -58,7 +58,7 @@ MOVED = {
     "study.checkpoint": "study.storage.checkpoint",
     "study.checks": "study.conduct.checks",
     "study.command": "study.console.command",
-    "study.config": "study.question.config",
+    "study.config": "study.question.study_config",
     "study.cost": "study.budget.cost",
     "study.datasets.cutting": "study.datasets.make_splits",
     "study.datasets.given": "study.datasets.from_python",

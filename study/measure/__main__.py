@@ -8,8 +8,8 @@ from study.console.arguments import Parser, add_places
 from study.console.command import command
 from study.console.progress import busy, load, warn
 from study.errors import ConfigError, StudyError
-from study.question.config import TrialConfig
 from study.question.studies import EVERY_MEASURE
+from study.question.trial_config import TrialConfig
 from study.records import Outcome
 from study.storage import lock
 from study.tracking.ledger import find

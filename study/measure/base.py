@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from study.datasets.spec import ImageTable
 from study.errors import EnvironmentProblem, StudyError
 from study.networks.pretrained import Backbone
-from study.question.config import TrialConfig
+from study.question.trial_config import TrialConfig
 from study.records import LEFT_OUT, SUMMARY, dumps
 from study.storage.folder import Folder
 from study.storage.refusals import one_line

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from study.canonical import default_of
-from study.question.config import Cell, Protocol, Study, grid
+from study.question.cell import Cell, grid
+from study.question.study_config import Study
+from study.question.training_settings import Protocol
 from study.space import Choice, Domain
 
 TO_EDIT = ("trials", "random_trials", "searches", "confirm_seeds", "margin")

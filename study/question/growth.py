@@ -8,7 +8,7 @@ from typing import Any
 
 from study.canonical import canonical
 from study.errors import ConfigError
-from study.question.config import Study
+from study.question.study_config import Study
 from study.records import dumps
 
 MAY_RISE = ("trials", "random_trials", "confirm_seeds", "longest")

@@ -9,8 +9,10 @@ from typing import Any
 
 from study.console.arguments import assigned
 from study.errors import ConfigError, nearest
-from study.question.config import Protocol, Recipe, Study, grid
+from study.question.cell import grid
 from study.question.naming import DataName
+from study.question.study_config import Study
+from study.question.training_settings import Protocol, Recipe
 from study.scoring import find_metric
 from study.space import domains, parse
 from study.strategies import STRATEGIES

@@ -8,7 +8,7 @@ equals. Trials are stopped early by comparing them at equal epochs, whichever ep
 import math
 from collections.abc import Collection, Sequence
 
-from study.question.config import Protocol
+from study.question.training_settings import Protocol
 from study.records import EpochRecord
 
 IN_WORDS = {"last": "the last epoch", "best": "the epoch that is best on validation"}

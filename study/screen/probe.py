@@ -10,7 +10,9 @@ from study.errors import DataError
 from study.networks.image_sizes import check_forward, full_size
 from study.networks.pretrained import create
 from study.networks.weights import licence_of, timm_name
-from study.question.config import Cell, Protocol, Recipe, TrialConfig
+from study.question.cell import Cell
+from study.question.training_settings import Protocol, Recipe
+from study.question.trial_config import TrialConfig
 from study.run import open_inputs
 from study.screen.cross_validate import folds_of, predict_each
 from study.storage.places import Places

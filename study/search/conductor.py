@@ -13,7 +13,7 @@ import numpy as np
 from study.errors import EnvironmentProblem
 from study.failpoints import failpoint
 from study.metrics import class_scores
-from study.question.config import TrialConfig
+from study.question.trial_config import TrialConfig
 from study.question.which_epoch import kept_epoch
 from study.records import Ask, EpochRecord, Outcome, TrialResult
 from study.search.plans import Plan

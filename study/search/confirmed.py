@@ -4,7 +4,9 @@ first."""
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from study.question.config import Cell, Study, TrialConfig, question_of
+from study.question.cell import Cell, question_of
+from study.question.study_config import Study
+from study.question.trial_config import TrialConfig
 from study.search.seeds import confirm_config
 
 Chosen = Mapping[str, Sequence[str]]

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from study.console.signals import Interrupted
 from study.errors import StudyError
-from study.question.config import TrialConfig
+from study.question.trial_config import TrialConfig
 from study.records import Ask, EpochRecord, Outcome
 from study.run import run_trial
 from study.search.conductor import Conductor

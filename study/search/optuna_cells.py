@@ -15,7 +15,9 @@ from optuna.pruners import SuccessiveHalvingPruner
 from optuna.samplers import RandomSampler
 from optuna.trial import TrialState
 
-from study.question.config import Cell, Study, TrialConfig
+from study.question.cell import Cell
+from study.question.study_config import Study
+from study.question.trial_config import TrialConfig
 from study.records import Ask, EpochRecord, Origin, Outcome, Stage, TrialResult
 from study.search.plans import Plan, ask_for
 from study.search.sample import default_values, distributions, suggest

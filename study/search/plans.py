@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections import deque
 
-from study.question.config import TrialConfig
+from study.question.trial_config import TrialConfig
 from study.records import Ask, EpochRecord, Origin, Stage, TrialResult
 from study.search.scheduling_order import Expected
 

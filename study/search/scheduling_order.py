@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 from statistics import mean
 
-from study.question.config import question_of
+from study.question.cell import question_of
 from study.records import Ask, TrialResult, dumps
 
 Expected = Callable[[Ask], float]

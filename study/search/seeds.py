@@ -3,7 +3,9 @@
 import dataclasses
 import hashlib
 
-from study.question.config import Study, TrialConfig, stretched
+from study.question.study_config import Study
+from study.question.training_settings import stretched
+from study.question.trial_config import TrialConfig
 
 
 def seed_for(*parts: object) -> int:

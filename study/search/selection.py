@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from study.question.config import Study
+from study.question.study_config import Study
 from study.records import Ask, Outcome, Stage, TrialResult
 from study.scoring.metric import DEFAULT, metric_of
 

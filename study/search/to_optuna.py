@@ -13,7 +13,9 @@ from optuna.trial import FrozenTrial, TrialState
 
 from study.console.text import redact
 from study.errors import ConfigError, EnvironmentProblem
-from study.question.config import Cell, Study, TrialConfig
+from study.question.cell import Cell
+from study.question.study_config import Study
+from study.question.trial_config import TrialConfig
 from study.records import Stage
 from study.search.optuna_cells import STATES
 from study.search.sample import distributions

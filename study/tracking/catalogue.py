@@ -3,7 +3,7 @@
 import re
 from typing import Any
 
-from study.question.config import TrialConfig
+from study.question.trial_config import TrialConfig
 from study.records import Ask
 from study.tracking import events
 from study.tracking.ledger import Ledger

@@ -9,7 +9,9 @@ from dataclasses import asdict
 from typing import Any
 
 from study.console.text import markdown
-from study.question.config import Cell, Study, TrialConfig
+from study.question.cell import Cell
+from study.question.study_config import Study
+from study.question.trial_config import TrialConfig
 from study.records import SUMMARY, EpochRecord, TrialResult, dumps
 from study.scoring.metric import DEFAULT, Metric
 from study.tracking.cursor import mark

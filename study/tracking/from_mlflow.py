@@ -19,7 +19,7 @@ import psutil
 
 from study.console.text import redact, shown
 from study.errors import ConfigError, DataError, EnvironmentProblem
-from study.question.config import NAME
+from study.question.study_config import NAME
 from study.storage import lock
 from study.tracking import fetched
 from study.tracking.client import KEY, connect

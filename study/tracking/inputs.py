@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from study.question.config import Cell
+from study.question.cell import Cell
 from study.records import dumps
 
 if TYPE_CHECKING:

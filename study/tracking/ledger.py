@@ -26,8 +26,8 @@ from dataclasses import replace
 from typing import Any, NamedTuple, TypeVar
 
 from study.errors import ConfigError, EnvironmentProblem
-from study.question.config import Study
 from study.question.growth import Change, compare, grow
+from study.question.study_config import Study
 from study.records import SCHEMA, Ask, EpochRecord, Stage, TrialResult, dumps
 from study.storage.folder import Folder
 from study.tracking.reader import TRIAL_ID, ask_of, damaged, epoch_of, result_of, values_of

@@ -6,7 +6,7 @@ since. Several trials are sent at a time, each in few requests, since a server's
 then grew is sent on: its runs open again, what is new comes, and its last word replaces the earlier one.
 """
 
-from study.question.config import Study
+from study.question.study_config import Study
 from study.tracking import events
 from study.tracking.catalogue import Catalogue
 from study.tracking.client import own_uri

@@ -5,7 +5,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from study.question.config import QUESTION, Cell
+from study.question.cell import QUESTION, Cell
 from study.records import Ask, Stage
 from study.scoring.metric import DEFAULT, Metric
 

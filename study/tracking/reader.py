@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from study.errors import ConfigError, EnvironmentProblem
-from study.question.config import WHO_READS
+from study.question.trial_config import WHO_READS
 from study.records import SCHEMA, Ask, EpochRecord, Record, TrialResult
 from study.strategies import EVERY
 

@@ -10,7 +10,9 @@ from pydantic import AfterValidator, Field
 
 from study.bounds import BOUNDS, bound_of
 from study.question.budget_decision import State
-from study.question.config import QUESTION, Cell, Protocol, Study
+from study.question.cell import QUESTION, Cell
+from study.question.study_config import Study
+from study.question.training_settings import Protocol
 
 Object, Texts = dict[str, Any], list[str]
 TrialId = Annotated[str, Field(pattern="^[0-9a-f]{16}$")]

@@ -3,7 +3,7 @@
 from collections.abc import Container, Iterable
 from typing import Any
 
-from study.question.config import Study
+from study.question.study_config import Study
 from study.tracking import events
 from study.tracking.cursor import mark
 from study.tracking.inputs import inputs

@@ -19,7 +19,8 @@ from tensorboardX.proto.summary_pb2 import Summary
 from tensorboardX.summary import hparams
 
 from study.errors import EnvironmentProblem
-from study.question.config import Study, TrialConfig
+from study.question.study_config import Study
+from study.question.trial_config import TrialConfig
 from study.records import Ask, TrialResult, dumps
 from study.scoring import metric_of
 from study.storage.folder import Folder

@@ -4,7 +4,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from study.failpoints import failpoint
-from study.question.config import Study, TrialConfig
+from study.question.study_config import Study
+from study.question.trial_config import TrialConfig
 from study.records import Ask, Origin, Outcome, Stage, TrialResult
 from study.scoring.metric import metric_of
 from study.tracking import events

@@ -11,7 +11,7 @@ import torch
 from study.errors import ConfigError
 from study.networks.cutting.cut import split
 from study.networks.pretrained import Backbone
-from study.question.config import Protocol
+from study.question.training_settings import Protocol
 from study.strategies import Phase
 
 ONE = "more than 1 value per channel"  # how torch says it

@@ -20,7 +20,7 @@ from study.inference.device import Device
 from study.networks.cutting.cut import split
 from study.networks.cutting.halves import Split
 from study.networks.pretrained import Backbone, create
-from study.question.config import TrialConfig
+from study.question.trial_config import TrialConfig
 from study.records import EpochRecord
 from study.scoring.figures import scored_by
 from study.scoring.metric import DEFAULT

@@ -18,7 +18,7 @@ from study.inference.pixels import plain
 from study.inference.softmax import over_tiles
 from study.networks.cutting.halves import Split
 from study.networks.pretrained import Backbone
-from study.question.config import TrialConfig
+from study.question.trial_config import TrialConfig
 from study.training.activations import ActivationStore, to_device
 from study.training.augment import POLICIES, augment, quantise
 from study.training.class_weights import class_weights

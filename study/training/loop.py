@@ -23,7 +23,7 @@ from study.networks.cutting.cut import split
 from study.networks.cutting.halves import Split
 from study.networks.fits import phases_on
 from study.networks.pretrained import Backbone, create
-from study.question.config import TrialConfig
+from study.question.trial_config import TrialConfig
 from study.question.which_epoch import may_be_kept
 from study.records import EpochRecord
 from study.scoring.figures import scored_by

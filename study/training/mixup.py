@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from study.question.config import Recipe
+from study.question.training_settings import Recipe
 
 
 @dataclass(frozen=True, kw_only=True)

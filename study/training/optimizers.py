@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from study.networks.cutting.halves import Split
-from study.question.config import Recipe
+from study.question.training_settings import Recipe
 from study.strategies import Phase
 from study.training.lora import Factors
 

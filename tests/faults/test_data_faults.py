@@ -440,7 +440,8 @@ def test_D13_a_hundred_thousand_files(tmp_path: Path) -> None:
         for c in ("a", "b"):
             os.link(root / c / f"{k % 4:03d}.png", root / c / f"x{k:06d}.png")
     code = (
-        "import resource, sys, time; from pathlib import Path; from study.question.config import Cell, Protocol, TrialConfig\n"
+        "import resource, sys, time; from pathlib import Path; from study.question.cell import Cell\n"
+        "from study.question.training_settings import Protocol; from study.question.trial_config import TrialConfig\n"
         "from study.run import open_inputs; from study.storage.places import Places\n"
         "config = TrialConfig.default(Cell(dataset=f'folder:{sys.argv[1]}', backbone='efficientnet_lite0', strategy='full'), "
         "Protocol(image_size=32))\n"

@@ -24,7 +24,9 @@ from study.console.arguments import Parser
 from study.console.command import OutputGone
 from study.console.signals import Interrupted
 from study.errors import ConfigError, DataError, EnvironmentProblem
-from study.question.config import Cell, Protocol, TrialConfig
+from study.question.cell import Cell
+from study.question.training_settings import Protocol
+from study.question.trial_config import TrialConfig
 from study.records import Ask, EpochRecord, Origin, Outcome, Stage
 from study.run import Ending
 from study.search import local
@@ -238,7 +240,7 @@ class Stops(importlib.abc.MetaPathFinder):
 sys.meta_path.insert(0, Stops())
 """
 LOADING = {
-    "study.question.config": COMMANDS,  # our own first
+    "study.question.study_config": COMMANDS,  # our own first
     "numpy": ["study.sweep", "study.datasets", "analysis.report"],
     "torch": ["study.trial digits/efficientnet_lite0/full", f"study.predict {STUDY} docs/demo.png",
         "study.sweep quickstart --dry-run --local", f"study.measure {STUDY} cka", f"study.replay {STUDY} --all-confirm"],

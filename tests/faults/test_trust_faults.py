@@ -16,8 +16,8 @@ from study.datasets import __main__ as datasets_command
 from study.errors import ConfigError, EnvironmentProblem
 from study.measure import __main__ as measure_command
 from study.networks.weights import find_weights
-from study.question.config import TrialConfig
 from study.question.studies import find_study, narrow
+from study.question.trial_config import TrialConfig
 from study.records import Origin, Outcome, Stage
 from study.search.conductor import Conductor
 from study.search.plans import FixedPlan

@@ -1,6 +1,8 @@
 """The golden study: tiny and real. `make golden` runs it and writes the tables that tests compare byte for byte."""
 
-from study.question.config import Protocol, Study, grid
+from study.question.cell import grid
+from study.question.study_config import Study
+from study.question.training_settings import Protocol
 
 GOLDEN = Study(
     name="golden",

@@ -40,7 +40,7 @@ def ending(config: dict[str, Any], report: Callable[[EpochRecord], bool], whole_
 
     `whole_cluster`: a notice that any node will be taken away counts as a notice for this one.
     """
-    from study.question.config import TrialConfig
+    from study.question.trial_config import TrialConfig
     from study.run import run_trial
     from study.search.plans import shows_curve
     from study.storage.places import Places
