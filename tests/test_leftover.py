@@ -207,6 +207,24 @@ def test_what_is_left_goes_by_the_winners_own_settings() -> None:
     assert shallow > usual > deep
 
 
+@pytest.mark.parametrize("hours", [0.25, 0.5, 1, 3])
+@pytest.mark.parametrize("place", [0.0, 0.5])
+def test_a_search_that_goes_on_is_priced_as_if_it_may_choose_anything(hours: float, place: float) -> None:
+    """Once, a check was bought by a shallow winner's price beside more trials, and the deeper winner of these had no room for it."""
+    of, study = chosen(hours)
+    cost = cost_of(study, of.pictures, of.machine)
+    now = 0.6 * cost.start + cost.line + cost.search
+    won = {cell.id: place for cell in study.cells}
+    grown = of.fitted(study, Sofar(now=now, seconds=cost.search, won=won), 3600 * hours)
+    if grown.trials == study.trials:
+        return
+    more = cost_of(grown, of.pictures, of.machine)
+    later = now + more.search - cost.search
+    deep = dict.fromkeys(won, 0.75)  # about the usual price
+    again = of.fitted(grown, Sofar(now=later, seconds=more.search, won=deep), 3600 * hours)
+    assert again.budget_check == grown.budget_check and again.confirm_seeds >= 0.8 * grown.confirm_seeds
+
+
 def test_pixels_come_before_repeats_as_far_as_the_search_carries() -> None:
     """The confirm runs gain pixels first, where the hours hold more than was planned, up to twice the size that was searched at."""
     of, study = chosen(0.25)

@@ -59,9 +59,12 @@ class Leftover:
         slower = sofar.seconds / done if done else 1.0
         until = ends_at - SPARE * 3600 * self.choice.hours - REPORT * self.machine.start
 
+        trials, open_again = study.trials, replace(sofar, won={})  # a search that goes on may choose anything
+
         def fits(wider: Study) -> bool:
-            cost = self._cost(wider, sofar)
-            left = sofar.starting + slower * (_trained(cost, sofar) - done) + self.delivery(wider, cost, slower, sofar)
+            known = sofar if wider.trials == trials else open_again
+            cost = self._cost(wider, known)
+            left = sofar.starting + slower * (_trained(cost, known) - done) + self.delivery(wider, cost, slower, known)
             return sofar.now + left <= until
 
         for narrow in self._cuts(sofar):
