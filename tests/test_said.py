@@ -126,6 +126,17 @@ def test_a_trial_in_time_is_priced_as_before(took: float, waiting: int, at: floa
     assert found == pytest.approx(5 * took * (waiting + 1 - at), rel=1e-6, abs=1e-6)
 
 
+@settings(max_examples=200, deadline=None)
+@given(took=times, waiting=st.integers(0, 20), start=st.floats(0, 2))
+def test_a_trial_that_has_just_begun_changes_nothing_for_those_that_wait(took: float, waiting: int, start: float) -> None:
+    """Once, a worker's start and the first stored views counted as the pace of all that follow: 36 minutes left of a study of 15."""
+    rest = Remaining(max_epochs=5)
+    rest.measured("a", 5 * took, 5)
+    rest.todo["a", 1.0] = waiting + 1
+    found = rest.left({"x": Running(cell="a", whole=1.0, seconds=(1 + start) * took, epochs=1, trained=(1 + start) * took)})
+    assert found == pytest.approx(5 * took * (waiting + 1) - (1 + start) * took, rel=1e-6)
+
+
 # ---- probabilities --------------------------------------------------------------------------------------------
 
 CLAIM = re.compile(r"calibrated|temperature \d", re.IGNORECASE)

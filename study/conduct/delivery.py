@@ -291,7 +291,7 @@ def _refit(executor: Executor, ask: Ask) -> bool:
 def _run(executor: Executor, title: str, asks: list[Ask], measurements: tuple[str, ...], epochs: int) -> None:
     done = {a.trial_id for a in asks if is_done(executor.ledger, a.trial_id, measurements)}
     left = Counter((a.cell, 1.0) for a in asks if a.trial_id not in done)
-    executor(title, FixedPlan(asks, done), measurements=measurements, remaining=Remaining(max_epochs=epochs, todo=left))
+    executor(title, FixedPlan(asks, done), measurements=measurements, remaining=Remaining(max_epochs=epochs, todo=left, of="this stage"))
 
 
 def _entry(ledger: Ledger, order: Order, settled: Sequence[Settled], best: Settled, ask: Ask) -> dict[str, Any]:

@@ -113,7 +113,7 @@ def set_line(executor: Executor, *, again: bool = False) -> None:
     done = {a.trial_id for a in asks if ledger.result(a.trial_id) is not None}
     if again and len(done) == len(asks):
         return
-    executor("the line to beat", FixedPlan(asks, done), remaining=Remaining(max_epochs=1))
+    executor("the line to beat", FixedPlan(asks, done), remaining=Remaining(max_epochs=1, of="this stage"))
     for ask in asks:
         if (result := ledger.result(ask.trial_id)) is not None:
             print(f"the line to beat: {ask.config['cell']['dataset']}: {describe(ask, result)}")
@@ -139,7 +139,9 @@ def measure_line(executor: Executor) -> None:
     opened = {t for opening in ledger.test_openings() for t in opening["trials"]}
     asks = [a for a in line_asks(executor.study, ledger.asks()) if a.trial_id in opened and _completed(ledger, a.trial_id)]
     done = {a.trial_id for a in asks if all(ledger.measured(a.trial_id, name) for name in measure)}
-    executor("the line to beat, on test images", FixedPlan(asks, done), measurements=measure, remaining=Remaining(max_epochs=1))
+    executor(
+        "the line to beat, on test images", FixedPlan(asks, done), measurements=measure, remaining=Remaining(max_epochs=1, of="this stage")
+    )
 
 
 def measured_on_line(study: Study) -> tuple[str, ...]:

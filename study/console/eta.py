@@ -37,6 +37,7 @@ class Remaining:
 
     max_epochs: int
     image_size: int = 0  # of the search; 0: alike for all
+    of: str = "the study"  # whose work it is
     todo: Counter[Kind] = field(default_factory=Counter)
     searched: dict[str, float] = field(default_factory=dict)  # by cell, how much a trial of its search is that is not stopped; else 1
     at_once: int = 1  # most seen running
@@ -68,9 +69,11 @@ class Remaining:
         if not epoch:
             return None
         mean = sum(epoch.values()) / len(epoch)
-        late = dict(epoch)  # what has run for longer than that says that what follows will take as long
+        late = dict(epoch)  # what is far behind that says that what follows will take as long
         for r in running.values():
             whole = self.max_epochs * self.size(r.cell, r.whole)
+            if r.seconds <= epoch.get(r.cell, mean) * (r.epochs + 1 + whole / 2):  # its start and its first views take longer
+                continue
             pace = r.seconds / (r.epochs + 1) if r.epochs else 2 * r.seconds / whole  # of no epoch: as long again
             late[r.cell] = max(late.get(r.cell, mean), pace)
 

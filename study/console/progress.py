@@ -162,7 +162,7 @@ class Watch:
     def _left(self, before: str = "") -> str:
         now = time.monotonic()
         left = self.remaining.left({k: r.running(now, self.remaining) for k, r in self.running.items()})
-        return "" if left is None else f"{before}{span(left)} left of the study"
+        return "" if left is None else f"{before}{span(left)} left of {self.remaining.of}"
 
     def _heartbeat(self) -> str:
         now = time.monotonic()
