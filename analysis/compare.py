@@ -12,7 +12,7 @@ from jinja2 import Environment, StrictUndefined
 from analysis.data.frames import Frames
 from analysis.data.question import COLUMNS, Question
 from analysis.findings.across_studies import Paired, pair_studies
-from analysis.findings.pick import Score, points
+from analysis.findings.network_scores import Score, points
 from analysis.load import load
 from analysis.verdict import findings
 from analysis.words.sentences import Sentence

@@ -7,7 +7,7 @@ import pandas as pd
 
 from analysis.data.frames import Frames
 from analysis.data.question import Question
-from analysis.findings.pick import Score, natural
+from analysis.findings.network_scores import Score, natural
 from analysis.verdict import Findings
 from study.scoring.metric import DEFAULT, Metric
 

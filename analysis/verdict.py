@@ -7,11 +7,12 @@ import pandas as pd
 from analysis.data.frames import Frames
 from analysis.findings.answers import Ranking
 from analysis.findings.by_axis import When, when
+from analysis.findings.choose_networks import pick_all
 from analysis.findings.comparisons import Gathered, compare_all, gather_all
 from analysis.findings.handed import with_delivered
 from analysis.findings.labelled import relabelled
 from analysis.findings.over_datasets import over_datasets, over_datasets_row
-from analysis.findings.pick import Pick, pick_all
+from analysis.findings.pick import Pick
 from analysis.findings.tuning_gain import TuningGain, tuning_gains
 from analysis.findings.verdict_pairs import judge, pair_row
 from analysis.statistics import resampling as st

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import pandas as pd
 
 from analysis.figures import FIGURES
-from analysis.findings.pick import Pick, find_pick, lost_choice, pick_row, why_nothing
+from analysis.findings.choose_networks import lost_choice, why_nothing
+from analysis.findings.pick import Pick, find_pick, pick_row
 from analysis.findings.sets import Sets, known_sets, prediction_sets, sets_facts
 from analysis.load import Frames, load
 from analysis.page.card import cards_html

@@ -7,8 +7,8 @@ import pandas as pd
 from sklearn.metrics import f1_score
 
 from analysis.data.predictions import Predictions
+from analysis.findings.network_scores import scored
 from analysis.findings.over_folds import pooled_passes
-from analysis.findings.pick import scored
 from study.scoring.labels import best_thresholds
 from study.scoring.metric import DEFAULT
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from analysis.findings.pick import find_pick, pick_all
+from analysis.findings.choose_networks import pick_all
+from analysis.findings.pick import find_pick
 from analysis.words.sentences import answers
 from study import Results, load_study
 from study.errors import ConfigError

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from scipy.special import logsumexp
 
 from analysis.findings.delivered import delivered_of
-from analysis.findings.pick import Calibrated, Pick
+from analysis.findings.network_scores import Calibrated
+from analysis.findings.pick import Pick
 from analysis.words.use_network import pick_facts
 from study import demo, predict
 from study.console.eta import Remaining, Running

@@ -9,7 +9,8 @@ import numpy as np
 from analysis.data.frames import Frames
 from analysis.data.predictions import read_predictions
 from analysis.findings.delivered import delivered_of
-from analysis.findings.pick import Pick, calibrated_by, tested
+from analysis.findings.network_scores import calibrated_by, tested
+from analysis.findings.pick import Pick
 from analysis.statistics import resampling as st
 from study.question.trial_config import TrialConfig
 from study.records import Ask

@@ -8,7 +8,8 @@ from scipy.stats import binomtest
 
 from analysis.data.frames import Frames
 from analysis.data.predictions import Predictions
-from analysis.findings.pick import Pick, Score, gained, points
+from analysis.findings.network_scores import Score, gained, points
+from analysis.findings.pick import Pick
 from analysis.findings.sets import known_sets
 from analysis.statistics import resampling as st
 from analysis.verdict import Findings

@@ -7,7 +7,8 @@ from typing import Any
 
 from analysis.data.frames import Frames
 from analysis.findings.handed import to_use
-from analysis.findings.pick import Pick, natural
+from analysis.findings.network_scores import natural
+from analysis.findings.pick import Pick
 from analysis.words.steps import Step
 from study.scoring.metric import DEFAULT
 

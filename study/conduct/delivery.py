@@ -24,7 +24,8 @@ import numpy as np
 
 from analysis.data.predictions import Predictions, read_predictions
 from analysis.findings.delivered import day, epochs_of, grown_since
-from analysis.findings.pick import Pick, find_pick, tested
+from analysis.findings.network_scores import tested
+from analysis.findings.pick import Pick, find_pick
 from analysis.load import load
 from analysis.statistics.resampling import RESAMPLES
 from analysis.statistics.temperature import crossfit, thresholds_of
