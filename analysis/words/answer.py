@@ -224,7 +224,7 @@ def _nothing(frames: Frames, question: Question, now: str) -> tuple[str, tuple[s
     done, whole = trainings(frames)
     if frames.in_progress:
         so_far = (f"Best on validation images so far: {now}.",) if now and done else ()
-        return "Wait for the study to finish.", (f"{done} of {whole} trainings are done, and nothing was tested yet.", *so_far)
+        return "Wait for the study to finish.", (f"{done} of {whole} trainings are done, and nothing is compared yet.", *so_far)
     if not now:
         return "Nothing to use yet: no training ended with a score.", ()
     if len({c.strategy for c in frames.asked(question)}) < 2:

@@ -21,6 +21,7 @@ from analysis.words.commands import allow, anew, extend, longer, repeat
 from analysis.words.steps import further
 from study.console.text import shown
 from study.metrics import counts, f1
+from study.strategies import LINES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -213,10 +214,15 @@ def trainings(frames: Frames) -> tuple[int, int]:
 
 
 def seconds_of_one(frames: Frames) -> float:
-    """Return the median seconds of a training that ended, or 0 where none did."""
+    """Return the median seconds of a training that ended, or 0 where none did. Once confirm runs have ended it is theirs: what is left is
+    of their kind, at their pixels."""
     t = frames.trials
-    done = t[t["outcome"] != "running"]["seconds"].dropna() if len(t) else t
-    return float(done.median()) if len(done) else 0.0
+    if not len(t):
+        return 0.0
+    done = t[(t["outcome"] != "running") & ~t["strategy"].isin(LINES)]
+    confirmed = done[done["stage"] == "confirm"]
+    seconds = (confirmed if len(confirmed) else done)["seconds"].dropna()
+    return float(seconds.median()) if len(seconds) else 0.0
 
 
 def _seconds(frames: Frames, question: Question, confirm: bool = False) -> float:
