@@ -1,8 +1,8 @@
 """The choice of the network to use: its strategy, its confirm run, its score, and whether several networks together score more.
 
 No test score chooses anything here. The strategy is the verdict's: the one left standing, or the cheapest that is good enough. Where
-neither is known, it is the cheapest of those not shown to be worse, if that is not expected to cost more than is worth having, and else
-the best on validation. Where one of them was cut short there is no verdict yet, and the best on validation is taken.
+neither is known, it is the cheapest of those not shown to be worse, if neither test nor validation images make it cost more than is worth
+having, and else the best on validation. Where one of them was cut short there is no verdict yet, and the best on validation is taken.
 
 Of its confirm runs it is the one with the best validation score; of several backbones or sizes, the one whose confirm runs did best on
 validation. So nothing was picked by the test score beside it. With outer folds that is the score of all the strategy's networks, each
@@ -179,7 +179,7 @@ def _strategy(frames: Frames, picks: Sequence[Pick], answer: Ranking | None) -> 
         return next(iter(own)), "the only strategy asked about"
     best = max(own, key=own.__getitem__)
     if answer is not None and answer.cut_short and not answer.winner:
-        return best, f"no verdict yet: {were_cut_short([s.strategy for s in answer.cut_short])}; the best on validation"
+        return best, f"no verdict yet: {were_cut_short([s.strategy for s in answer.cut_short])}. The best on validation"
     if answer is None or len(answer.comparable) < 2 or not set(answer.standing) <= own.keys():
         return best, "no verdict: the best on validation"
     if answer.good_enough in own:
@@ -192,8 +192,9 @@ def _strategy(frames: Frames, picks: Sequence[Pick], answer: Ranking | None) -> 
     if answer.winner:
         rest = f" among those comparable ({were_cut_short([s.strategy for s in answer.cut_short])})" if answer.cut_short else ""
         return answer.winner, f"the verdict's{rest}"
-    if answer.mark == "open" and 100 * answer.loss > frames.study.margin:
-        best = max(answer.standing, key=own.__getitem__)
+    best = max(answer.standing, key=own.__getitem__)
+    dear = max(answer.loss, own[best] - own[answer.cheapest])  # by test images, and by validation images
+    if answer.mark == "open" and 100 * dear > frames.study.margin:
         return best, f"undecided between {joined(answer.standing)}: the best on validation"
     which = "the cheapest" if set(answer.standing) <= set(answer.seconds) else "the highest mean"
     found = "no difference worth having" if answer.mark == "equal" else "undecided"
