@@ -207,6 +207,20 @@ def test_what_is_left_goes_by_the_winners_own_settings() -> None:
     assert shallow > usual > deep
 
 
+def test_where_the_line_to_beat_leads_nothing_is_set_aside_to_train_the_delivery() -> None:
+    """Once, three minutes of fifteen were kept for a refit that takes one pass over the images, and a budget check was given up for it."""
+    of, study = chosen(0.5)
+    alike = dataclasses.replace(study, confirm_size=0)
+    cost = cost_of(alike, of.pictures, of.machine)
+    larger = dataclasses.replace(study, confirm_size=2 * study.protocol.image_size)
+
+    def aside(asked: Study, exact: bool) -> float:
+        return of.delivery(asked, cost, 1.0, Sofar(now=0.0, seconds=cost.search, exact=exact))
+
+    assert aside(alike, True) == cost.line < aside(alike, False)
+    assert aside(larger, True) > cost.line, "what trains at more pixels than it was searched at may still lead"
+
+
 @pytest.mark.parametrize("hours", [0.25, 0.5, 1, 3])
 @pytest.mark.parametrize("place", [0.0, 0.5])
 def test_a_search_that_goes_on_is_priced_as_if_it_may_choose_anything(hours: float, place: float) -> None:

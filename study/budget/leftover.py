@@ -20,6 +20,7 @@ GIVEN_UP = ("confirm_seeds", "budget_check", "confirm_size")  # where not all fi
 FEWEST_SEEDS = 3  # with fewer, what seeds differ by is hardly known
 REPORT = 0.4  # of the seconds that starting and reporting take together
 SPARE = 0.03  # of the hours
+GROWTH = 0.015  # of the hours besides, before anything is added: what fits narrowly would be given up again a moment later
 ALL_IMAGES = 4 / 3  # training and validation images, as a share of the training images
 WITH_TESTED = 5 / 3  # with test images too, which outer folds have used as such
 
@@ -61,17 +62,17 @@ class Leftover:
 
         trials, open_again = study.trials, replace(sofar, won={})  # a search that goes on may choose anything
 
-        def fits(wider: Study) -> bool:
+        def fits(wider: Study, spare: float = 0.0) -> bool:
             known = sofar if wider.trials == trials else open_again
             cost = self._cost(wider, known)
             left = sofar.starting + slower * (_trained(cost, known) - done) + self.delivery(wider, cost, slower, known)
-            return sofar.now + left <= until
+            return sofar.now + left <= until - spare
 
         for narrow in self._cuts(sofar):
             while not fits(study) and (narrower := narrow(study)) is not None:
                 study = narrower
         for widen in self._growths(study, sofar):
-            while (wider := widen(study)) is not None and fits(wider):
+            while (wider := widen(study)) is not None and fits(wider, GROWTH * 3600 * self.choice.hours):
                 study = wider
         return study
 
@@ -80,12 +81,14 @@ class Leftover:
 
     def delivery(self, study: Study, cost: Cost, slower: float, sofar: Sofar) -> float:
         """Return the seconds of the delivery's trainings, one run after the other; whole lengths rarely use all of their share of the
-        hours.
+        hours. Where the line to beat leads, that is solved once more and nothing is trained.
 
         `cost`: of the study.
         """
         if not study.deliver:
             return 0.0
+        if sofar.exact and study.confirm_size in (0, study.protocol.image_size):  # larger images may still change who leads
+            return cost.line
         run = slower * max(run_seconds(study, c, self.pictures, self.machine, sofar.won) for c in study.cells)
         to_train = {factor: RUNS * (factor > 1) for factor in FACTORS}
         images = WITH_TESTED if study.folds > 1 else ALL_IMAGES
