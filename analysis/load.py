@@ -1,5 +1,7 @@
 """Reading of a ledger folder, or of an MLflow server, into the same frames."""
 
+import atexit
+import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -95,8 +97,15 @@ def _ledger(source: str, study: str | None, cache: Path | None) -> Ledger:
         from study.tracking.from_mlflow import read
 
         uri, name = server_and_study(source)
-        return read(uri, study or name, cache or Path(tempfile.mkdtemp(prefix="study-")))
+        return read(uri, study or name, cache or _copies())
     return Ledger(source, study) if study else find(source)
+
+
+def _copies() -> Path:
+    """Make a folder for a server's files, which lasts as long as this process: frames read from it until their end."""
+    folder = tempfile.mkdtemp(prefix="study-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(folder)
 
 
 def _late(study: Study) -> Callable[[dict[str, Any]], dict[str, int]]:
