@@ -64,7 +64,7 @@ def test_decided_says_what_to_do_and_by_how_much(tmp_path: Path) -> None:
     frames = made(tmp_path, FAR)
     a = answered(frames)
     assert a.mark == "decided" and a.do == "Train the head and the last stages of the network."
-    assert re.fullmatch(r"It scores 3\d\.\d points higher \(95 % interval \+\d+\.\d to \+\d+\.\d\) than everything \(full\)\.", a.why[0])
+    assert re.fullmatch(r"It scores 3\d\.\d points higher \(95 % interval \+\d+\.\d to \+\d+\.\d\) than training everything\.", a.why[0])
     found = findings(frames, 60).strategies
     mean = found[(found.metric == "macro_f1") & (found.strategy == "partial")]["mean"].iloc[0]
     assert a.worth is not None and a.worth.mean == mean and f"It scores {100 * mean:.0f} points of 100" in a.score
@@ -87,7 +87,7 @@ def test_a_network_that_lies_here_is_used_by_its_study_and_by_name_where_there_a
 def test_longer_training_stands_first_where_a_strategy_was_cut_short(tmp_path: Path) -> None:
     a = answered(with_sizes(made(tmp_path, NEAR, fitted={"full": 0.63, "partial": 0.97}), 384, 224))
     assert a.mark == "cut short" and a.do == "Train 3 times as long before you choose."
-    assert "everything (full)" in a.why[0] and a.why[1].startswith("Until then, ")
+    assert "training everything" in a.why[0] and a.why[1].startswith("Until then, ")
     assert "max_epochs=9" in a.next_step.command and "3 times the compute of this study" in a.next_step.price
     assert {s.strategy: s.aside for s in a.strategies} == {"partial": "", "full": "cut short"}
 
@@ -180,7 +180,7 @@ def test_the_axis_of_a_card_measures_as_its_rows_do(tmp_path: Path) -> None:
 
 def test_several_data_sets_have_a_line_above_their_cards(tmp_path: Path) -> None:
     a, b = answered(made(tmp_path / "a", FAR)), answered(made(tmp_path / "b", NEAR, fitted={"full": 0.63, "partial": 0.97}))
-    assert summary([a]) == "" and summary([a, a, b]) == "3 data sets: 2 decided, 1 cut short."
+    assert summary([a]) == "" and summary([a, a, b]) == "3 data sets: 2 decided, 1 trained too briefly."
     assert [c["answer"] for c in cards([a, b])["answers"]] == [a, b] and "<table" not in cards_html([a, b])
     named = dataclasses.replace(a, question=dataclasses.replace(a.question, dataset="folder:/x/<b>owls"))
     text = cards_html([named] * 20)

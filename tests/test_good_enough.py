@@ -71,13 +71,15 @@ def test_without_a_worth_an_open_study_says_what_the_cheapest_costs_at_most_and_
     found = findings(made(tmp_path), 100)
     (sentence,), (answer,) = found.sentences, found.answers
     assert answer.mark == "open" and sentence.mark == "open"
-    said = sentence.head.removeprefix("Undecided between full, partial and linear_probe; taking linear_probe costs at most ")
+    said = sentence.head.removeprefix("Undecided between full, partial and linear_probe. Taking linear_probe costs at most ")
     most = float(said.removesuffix(" points (95 %)"))
     assert 2 < most < 8
     assert any(f"and at most {most:g} points (95 %)" in s.text for s in sentence.steps)
     (taken,) = [p for p in found.picks if p.leads]
     assert taken.cell.strategy != "linear_probe", "its mean loss is above the margin, so the card speaks of another one"
-    assert re.fullmatch(r"This one was best on the validation images. It loses at most \d.* points? \(95 % sure\).", answer.why[1])
+    assert re.fullmatch(
+        r".* was best on the validation images. Against the best of them it loses at most \d.* points? \(95 % sure\).", answer.why[1]
+    )
 
 
 def test_a_worth_above_the_bound_makes_a_verdict_of_it_and_the_pick_follows(tmp_path: Path) -> None:
@@ -115,8 +117,8 @@ def test_who_would_give_more_for_the_cheaper_one_takes_it_though_another_is_bett
         assert found.answers[0].mark == "decided" and [p.cell.strategy for p in found.picks if p.leads] == ["full"]
         assert "costs at most" not in found.sentences[0].head
     assert cheap.answers[0].mark == "good enough" and [p.cell.strategy for p in cheap.picks if p.leads] == ["linear_probe"]
-    assert cheap.answers[0].why[0].startswith("Everything (full) scores higher, by at most ")
-    assert cheap.sentences[0].head.startswith("full beats linear_probe by at least 1 point; taking linear_probe costs at most ")
+    assert cheap.answers[0].why[0].startswith("Training everything scores higher, by at most ")
+    assert cheap.sentences[0].head.startswith("full beats linear_probe by at least 1 point. Taking linear_probe costs at most ")
     assert set(cheap.pairs.verdict) == {"beats"}, "no verdict on a pair changes"
 
 

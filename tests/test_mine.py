@@ -180,8 +180,8 @@ def test_what_is_left_out_is_said_with_the_hours_that_hold_it() -> None:
     (why,) = [why for what, _, why in reasons(choice, images, machine()) if what == "strategies"]
     assert f"full was left out: to train it fairly needs --hours {enough(needed):g}" in why
     assert (
-        f"full was left out: to train it fairly, the study needs about --hours {enough(needed):g}."
-        in with_about(choice.study, choice, 2).about
+        f"Training everything (full) was left out: to train it fairly, the study needs about {enough(needed):g} hours "
+        f"(--hours {enough(needed):g})." in with_about(choice.study, choice, 2).about
     )
 
 
@@ -428,7 +428,7 @@ def test_a_setting_that_is_given_twice_is_refused(command: list[str], first: str
     name = first.partition("=")[0]
     main = {"sweep": sweep, "trial": trial}[command[0]].main
     assert main([command[1], "--set", first, *between, f"{name}=16"]) == 2
-    assert capsys.readouterr().err == f"error: --set {name} is given twice; keep one.\n"
+    assert capsys.readouterr().err == f"error: --set {name} is given twice. Keep one.\n"
 
 
 @pytest.mark.parametrize(

@@ -126,7 +126,7 @@ def _one_alone(own: Classes, key: Key, first: str, second: str, show: Callable[.
         yield Album(
             key=key,
             title=f"{own.question.name}: {a} is always right, {b} always wrong",
-            note=f"{len(alone)} of {len(gathered.labels)} test images, over all runs of both; below each, what {b} names it.",
+            note=f"{len(alone)} of {len(gathered.labels)} test images, over all runs of both. Below each, what {b} names it.",
             shown=show(order[:APART], said, truth),
         )
 

@@ -49,6 +49,7 @@ def _card(answer: Answer) -> dict[str, Any]:
         "more": len(answer.strategies) - len(rows),
         "ticks": [{"at": at(100 * v), "text": f"{100 * v:.4g}"} for v in _ticks(start, end)] if rows else [],
         "axis": f"{metric.words} on test images, {metric.unit}",
+        "overlap": answer.mark == "decided" and len(bars := [r for r in rows if r.interval]) > 1 and _overlap(bars[0], bars[1]),
         "described": "; ".join(f"{r.name} {_points(r)}" for r in rows),
     }
 
@@ -67,6 +68,10 @@ def _row(r: Standing, at: Any) -> dict[str, Any]:
         "mean": f"{score:.1f}",
         "interval": f"{low:.0f} to {high:.0f}" if r.interval else "",
     }
+
+
+def _overlap(a: Standing, b: Standing) -> bool:
+    return a.low < b.high and b.low < a.high
 
 
 def _points(r: Standing) -> str:

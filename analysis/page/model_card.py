@@ -32,7 +32,7 @@ def model_card(frames: Frames, found: Findings, pick: Pick, licence: str = "") -
         "Prediction sets": _sets(frames, pick),
         "Classes": _classes(frames, pick),
         "Limits": _limits(frames, found, pick),
-        "Licence": [licence or "The licence of the pretrained weights is not known here; ask whoever published them.", _own_licence()],
+        "Licence": [licence or "The licence of the pretrained weights is not known here. Ask whoever published them.", _own_licence()],
     }
     lines = [f"# {markdown(pick.of)}: {pick.cell.backbone}, {pick.cell.strategy}", ""]
     for title, body in sections.items():
@@ -44,7 +44,7 @@ def _what(frames: Frames, p: Pick) -> list[str]:
     names = frames.classes.get(p.cell.id, [])
     size = _protocol(frames, p).image_size
     if p.delivered:
-        chosen = f"Chosen so: {markdown(p.reason)}; its settings and its number of epochs by validation. No test score chose it."
+        chosen = f"Chosen so: {markdown(p.reason)}. Its settings and its number of epochs by validation. No test score chose it."
     else:
         chosen = f"Chosen so: {markdown(p.reason or 'named by its cell')}; " + (
             "of its confirm runs the one with the best validation " + f"{p.metric.words}."
@@ -93,16 +93,16 @@ def _training(frames: Frames, p: Pick) -> list[str]:
     result = frames.ledger.result(p.trial)
     facts = result.facts if result else {}
     return [
-        f"- Settings: {p.shown_settings}; seed {p.seed}, the network of epoch {p.epoch} of {q.max_epochs} ({IN_WORDS[q.keep]})"
+        f"- Settings: {p.shown_settings}. Seed {p.seed}, the network of epoch {p.epoch} of {q.max_epochs} ({IN_WORDS[q.keep]})"
         + (f", trained on {p.delivered.images:,} images." if p.delivered else "."),
         *([f"- Epochs: {markdown(p.delivered.tried)}."] if p.delivered and p.delivered.tried else []),
         *([f"- {markdown(p.outdated[0].upper() + p.outdated[1:])}."] if p.outdated else []),
-        f"- Protocol: batch {q.batch_size}, {q.optimizer}, {q.precision}, batch norm `{q.batch_norm}`; the settings are the "
-        f"best of {s.trials} trials on validation; selected by {frames.rule or 'no rule yet'}.",
+        f"- Protocol: batch {q.batch_size}, {q.optimizer}, {q.precision}, batch norm `{q.batch_norm}`. The settings are the "
+        f"best of {s.trials} trials on validation. Selected by {frames.rule or 'no rule yet'}.",
         f"- Pretrained weights: {markdown(str(facts.get('weights', 'unknown')))}, sha256 `{facts.get('weights_sha256', 'unknown')}`.",
         f"- {facts.get('trained_parameters', 0):,} of {facts.get('parameters', 0):,} parameters were trained, in "
         f"{result.seconds if result else 0:.0f} s on {markdown(result.device if result else '')}.",
-        f"- Code: commit `{frames.facts.get('commit', 'unknown')}`; repeat it with `{_code(frames.facts.get('command', 'unknown'))}`.",
+        f"- Code: commit `{frames.facts.get('commit', 'unknown')}`. Repeat it with `{_code(frames.facts.get('command', 'unknown'))}`.",
     ]
 
 
@@ -115,7 +115,7 @@ def _scores(frames: Frames, found: Findings, p: Pick) -> list[str]:
             )
         ]
     unit = "Points" if p.metric.unit == "points" else f"{p.metric.title} {p.metric.unit}"
-    out = [f"{unit}; intervals are 95 %.", "", f"| {p.metric.words} | score | interval contains |", "| --- | ---: | --- |"]
+    out = [f"{unit}. Intervals are 95 %.", "", f"| {p.metric.words} | score | interval contains |", "| --- | ---: | --- |"]
     whose = f"its strategy's {p.folds} networks, each on the images that it never saw" if p.folds > 1 else "this network, test"
     out.append(f"| {whose} | {points(p.test, p.metric) if p.test else 'no predictions are kept'} | test images |")
     if p.delivered and p.delivered.compared is not None:
@@ -151,7 +151,7 @@ def _sets(frames: Frames, p: Pick) -> list[str]:
     out = [
         "All classes with at least the least probability, and the most probable one: the true class is among them as often as "
         "the level says. From "
-        f"{known[0].images} {markdown(known[0].source)}; coverage as measured on other images, with its 95 % interval (Wilson).",
+        f"{known[0].images} {markdown(known[0].source)}. Coverage as measured on other images, with its 95 % interval (Wilson).",
         "",
         "| level | least probability | holds the true class | classes a set | one class alone |",
         "| ---: | ---: | ---: | ---: | ---: |",
@@ -176,7 +176,7 @@ def _classes(frames: Frames, p: Pick) -> list[str]:
     rows = class_scores(counts)
     known = [k for k in np.argsort([v if v is not None else 2.0 for v in rows.f1], kind="stable") if rows.support[k]]
     out = [
-        "On test, worst first; recall with its 95 % interval (Wilson; images of one class taken as independent).",
+        "On test, worst first. Recall with its 95 % interval (Wilson; images of one class taken as independent).",
         "",
         "| class | F1 | precision | recall | test images | most often taken for |",
     ]

@@ -3,6 +3,7 @@
 Page, terminal, notebook and MLflow show this value, so they cannot say different things.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -17,17 +18,17 @@ from analysis.findings.pick import Pick
 from analysis.findings.short import LONGER
 from analysis.findings.verdict_pairs import Pair
 from analysis.words.next_step import NextStep, next_step, trainings
-from analysis.words.plain_names import plain_name, sentence, to_do
+from analysis.words.plain_names import noun, plain_name, sentence, to_do
 from study.console.text import joined
 from study.scoring.metric import DEFAULT, Metric, Said
-from study.strategies import LINES, Features
+from study.strategies import LINES, Features, FeaturesSmall
 
 Sureness = Literal["decided", "good enough", "open", "cut short", "in progress"]
 SAID = {
     "decided": "Decided",
     "good enough": "Good enough",
     "open": "Not decided",
-    "cut short": "Cut short",
+    "cut short": "Trained too briefly",
     "in progress": "In progress",
 }
 MOST_NAMED = 3  # strategies in a sentence
@@ -82,6 +83,8 @@ class Worth:
     floor: float | None  # of knowing no image, but how common each class is; None where no predictions are kept
     metric: Metric = DEFAULT
     several: bool = False  # an image may have several labels, and `floor` is of giving it each of them
+    right: float | None = None  # share of the test images that it names rightly; None where that is the score, or not known
+    usual: float | None = None  # the same of always naming the commonest class
 
     @property
     def text(self) -> str:
@@ -89,12 +92,12 @@ class Worth:
         low, high = self.metric.interval(self.low, self.high)
         digits = 0 if self.metric.higher else 1
         interval = f", 95 % interval {low:.{digits}f} to {high:.{digits}f}" if low == low else ""
-        floor = (
-            ""
-            if self.floor is None
-            else f" {self._floored('Giving every image each label' if self.several else 'Always naming the commonest class')}."
-        )
-        return f"{self.metric.worth(self.mean)} on test images ({self.metric.words}{interval}).{floor}"
+        usual = "" if self.right is None or self.usual is None else f", and names {100 * self.usual:.0f} of 100 rightly"
+        points = f" {self.metric.unit}" if self.metric.costs is None and not self.metric.probable else ""
+        always = "Giving every image each label" if self.several else "Always naming the commonest class"
+        floor = "" if self.floor is None else f" {self._floored(always)}{points}{usual}."
+        right = "" if self.right is None else f" and names {100 * self.right:.0f} of 100 rightly"
+        return f"{self.metric.worth(self.mean)} on test images ({self.metric.words}{interval}){right}.{floor}"
 
     @property
     def short(self) -> str:
@@ -163,21 +166,22 @@ def answers_of(frames: Frames, strategies: pd.DataFrame, rankings: Sequence[Rank
         pick = next((p for p in picks if p.leads and p.delivered is None and p.question in own), None)
         question = pick.question if pick else max(own, key=lambda q: q.size)
         ranking = next((r for r in rankings if r.question == question), None)
-        out.append(_answer(frames, question, ranking, pick, _standings(frames, strategies, question, ranking, pick), len(own)))
+        out.append(_answer(frames, question, ranking, pick, strategies, len(own)))
     return out
 
 
 def _answer(
-    frames: Frames, question: Question, ranking: Ranking | None, pick: Pick | None, rows: tuple[Standing, ...], questions: int
+    frames: Frames, question: Question, ranking: Ranking | None, pick: Pick | None, strategies: pd.DataFrame, questions: int
 ) -> Answer:
+    rows = _standings(frames, strategies, question, ranking, pick)
     mark = _mark(frames, ranking, pick)
     do, why = _do(frames, question, mark, ranking, pick)
     return Answer(
         question=question,
         mark=mark,
         do=do,
-        why=why,
-        worth=_worth(frames, pick, rows),
+        why=(*why, *_of_pixels(frames, question, rows)),
+        worth=_worth(frames, pick, rows, _rightly(strategies, question, pick)),
         rests_on=_rests_on(frames, question, rows),
         strategies=rows,
         next_step=next_step(frames, question, ranking, pick, settled=mark in ("decided", "good enough")),
@@ -211,7 +215,7 @@ def _do(frames: Frames, question: Question, mark: Sureness, ranking: Ranking | N
     if mark == "cut short":
         named = _named([s.strategy for s in ranking.cut_short])
         do = f"Train {LONGER} times as long before you choose."
-        return do, (f"Training was too short to judge {named}.", *until)
+        return do, (f"Not trained long enough to judge: {named}.", *until)
     if len(ranking.comparable) < 2:
         return _not_comparable(ranking, until)
     if mark in ("decided", "good enough"):
@@ -252,11 +256,11 @@ def _found(ranking: Ranking, pick: Pick | None, mark: Sureness, margin: float) -
     if mark == "good enough" and ranking.mark == "equal" and not ranking.good_enough:
         return (
             f"{_first_up(_named(ranking.standing))} score alike: they differ by less than {ranking.metric.count(margin)}.",
-            f"This one {_cheapest(ranking)}.",
+            f"{_first_up(noun(pick.cell.strategy)) if pick is not None else 'This one'} {_cheapest(ranking)}.",
         )
     if mark == "good enough" and pick is not None:
         best = ranking.winner
-        higher = f"{_first_up(plain_name(best))} scores higher" if best else "Another strategy may score higher"
+        higher = f"{_first_up(noun(best))} scores higher" if best else "Another strategy may score higher"
         allowed = ranking.metric.at_most(100 * ranking.worth)
         return (
             f"{higher}, by at most {ranking.metric.at_most(100 * ranking.most(pick.cell.strategy))} (95 % sure).",
@@ -264,7 +268,7 @@ def _found(ranking: Ranking, pick: Pick | None, mark: Sureness, margin: float) -
         )
     best, second = ranking.comparable[:2]
     pair = ranking.pairs[best, second]
-    return (f"It {_ahead(pair)} than {plain_name(second)}.",)
+    return (f"It {_ahead(pair)} than {noun(second)}.",)
 
 
 def _cheapest(ranking: Ranking) -> str:
@@ -292,22 +296,25 @@ def _ahead(pair: Pair) -> str:
 
 def _undecided(ranking: Ranking, pick: Pick | None) -> tuple[str, ...]:
     if len(ranking.standing) == 2:
-        best = f"{_first_up(plain_name(ranking.standing[0]))} or {plain_name(ranking.standing[1])} may be the best."
+        best = f"{_first_up(noun(ranking.standing[0]))} or {noun(ranking.standing[1])} may be the best."
     else:
-        best = f"{_first_up(_named(ranking.standing))} may each be the best."
+        best = f"{len(ranking.standing)} strategies may each be the best."
     if any(p.one_run for p in ranking.between(ranking.standing)):
         return (best, "One run each tells nothing about the spread.")
     most = ranking.most(pick.cell.strategy) if pick is not None else float("nan")
-    bound = "" if most != most else f" It loses at most {ranking.metric.at_most(100 * most)} (95 % sure)."
+    at_most = "" if most != most else f"at most {ranking.metric.at_most(100 * most)} (95 % sure)"
     if pick is not None and pick.cell.strategy == ranking.cheapest and set(ranking.standing) <= set(ranking.seconds):
-        loss = 100 * ranking.loss
-        return (best, f"This one {_cheapest(ranking)}, and on average it loses {_lost(ranking, loss)}.{bound}")
-    return (best, f"This one was best on the validation images.{bound}")
+        mean = f"{_lost(ranking, 100 * ranking.loss)} on average"
+        lost = f"Against the best of them it loses {', '.join(w for w in (at_most, mean) if w)}."
+        return (best, f"{_first_up(noun(pick.cell.strategy))} {_cheapest(ranking)}. {lost}")
+    chosen = f"{_first_up(noun(pick.cell.strategy))} was" if pick is not None else "This one was"
+    lost = f" Against the best of them it loses {at_most}." if at_most else ""
+    return (best, f"{chosen} best on the validation images.{lost}")
 
 
 def _named(strategies: Sequence[str]) -> str:
-    """Return the strategies' plain names, or their number where they are more than three."""
-    return joined([plain_name(s) for s in strategies]) if len(strategies) <= MOST_NAMED else f"{len(strategies)} strategies"
+    """Return the strategies as nouns, or their number where they are more than three."""
+    return joined([noun(s) for s in strategies]) if len(strategies) <= MOST_NAMED else f"{len(strategies)} strategies"
 
 
 def _first_up(text: str) -> str:
@@ -349,7 +356,26 @@ def _aside(strategy: str, ranking: Ranking | None, short: object) -> str:
     return ""
 
 
-def _worth(frames: Frames, pick: Pick | None, rows: tuple[Standing, ...]) -> Worth | None:
+def _of_pixels(frames: Frames, question: Question, rows: tuple[Standing, ...]) -> tuple[str, ...]:
+    """Return a sentence where at least half of the frozen network's lead over what was trained is that it saw larger images."""
+    by_name = {r.strategy: r for r in rows}
+    large, small = by_name.get(Features.name), by_name.get(FeaturesSmall.name)
+    trained = max((r.mean for r in rows if not r.line), default=math.inf)
+    if large is None or small is None or not large.used or not large.mean - small.mean >= (large.mean - trained) / 2 > 0:
+        return ()
+    pixels = frames.confirmed_protocol(question).image_size
+    return (f"The frozen network saw larger images: at {pixels} px, like the others, it scores {small.shown[0]:.0f}.",)
+
+
+def _rightly(strategies: pd.DataFrame, question: Question, pick: Pick | None) -> float | None:
+    """Return the mean share of test images that the runs of the strategy to use name rightly, or None where it is not known."""
+    if pick is None or not len(strategies):
+        return None
+    rows = strategies[(strategies.metric == "accuracy") & (strategies.strategy == pick.cell.strategy)].to_dict("records")
+    return next((float(r["mean"]) for r in rows if Question.of(r) == question), None)
+
+
+def _worth(frames: Frames, pick: Pick | None, rows: tuple[Standing, ...], right: float | None) -> Worth | None:
     row = next((r for r in rows if r.used), None)
     if row is None or pick is None:
         return None
@@ -357,7 +383,18 @@ def _worth(frames: Frames, pick: Pick | None, rows: tuple[Standing, ...]) -> Wor
     metric = frames.scored_by.bind(frames.classes.get(pick.cell.id, ()))
     floor = commonest(test.labels, metric) if test is not None and len(test.labels) else None
     low, high = (row.low, row.high) if row.interval else (float("nan"), float("nan"))
-    return Worth(mean=row.mean, low=low, high=high, floor=floor, metric=metric, several=test is not None and test.several)
+    several = test is not None and test.several
+    usual = float(np.bincount(test.labels).max() / len(test.labels)) if test is not None and len(test.labels) and not several else None
+    return Worth(
+        mean=row.mean,
+        low=low,
+        high=high,
+        floor=floor,
+        metric=metric,
+        several=several,
+        right=None if several or metric.key == "accuracy" or metric.costs is not None else right,
+        usual=usual,
+    )
 
 
 def commonest(labels: np.ndarray, metric: Metric = DEFAULT) -> float:
@@ -390,7 +427,7 @@ def _rests_on(frames: Frames, question: Question, rows: tuple[Standing, ...]) ->
     folds, searches = frames.study.folds, frames.study.searches
     own_size = frames.facts.get("own_sizes", {}).get(question.backbone)
     line = any(r.strategy == Features.name for r in rows) and own_size not in (None, p.image_size)
-    pixels = f"images at {p.image_size} px{f' (line to beat: {own_size} px)' if line else ''}"
+    pixels = f"images at {p.image_size} px{f' (linear classifier: {own_size} px)' if line else ''}"
     parts = [
         f"{joined(images)} {pixels}" if images else pixels,
         f"{p.max_epochs} epoch{'s' * (p.max_epochs > 1)}",

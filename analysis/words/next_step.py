@@ -70,7 +70,11 @@ def use(frames: Frames, pick: Pick | None) -> NextStep:
     several = len({(c.dataset, c.split_protocol) for c in frames.study.cells}) > 1
     source = shlex.quote(frames.ledger.folder.location + (f":{pick.of}" if several else ""))
     command = f"python -m study.predict {source} FOLDER --csv predictions.csv"
-    return NextStep(text="Use the network: it names the images of a folder.", command=command, price="seconds")
+    return NextStep(
+        text="Use the trained network: it names the images of a folder. Write your folder in place of FOLDER.",
+        command=command,
+        price="seconds",
+    )
 
 
 def _finish(frames: Frames) -> NextStep:
@@ -110,7 +114,7 @@ def _longer(frames: Frames, question: Question, ranking: Ranking) -> NextStep | 
     gains = {s: v for (q, s), v in beyond(frames).items() if q == question}
     if ranking.cut_short and all(s.strategy in gains for s in ranking.cut_short):
         factor, epochs = max(gains.values())
-        text = f"Confirm all strategies at {epochs} epochs: longer training gained on validation images."
+        text = f"Train all strategies for {epochs} epochs: longer training gained on validation images."
         return NextStep(text=text, command=allow(frames, factor), price=_times(frames, question, factor, confirm=True))
     if question.max_epochs:
         longer_yet = LONGER * frames.asked(question)[0].budget
@@ -188,7 +192,10 @@ def _images(frames: Frames, pick: Pick | None) -> NextStep:
     worst = int(scores.argmin())
     images = int(found.truth[worst])
     has = f"{100 * scores[worst]:.0f} points on {images} test image{'s' * (images != 1)}"
-    return NextStep(text=f"More repeats will not settle it. Collect more images of {shown(names[worst])}: it scores lowest ({has}).")
+    return NextStep(
+        text=f"More repeats will not settle it. Collect more images of {shown(names[worst])}, which scores lowest ({has}), and run "
+        "the study on all of them."
+    )
 
 
 # ---- what it costs --------------------------------------------------------------------------------------------

@@ -20,14 +20,14 @@ def title(answer: Answer) -> str:
 def body(answer: Answer) -> list[str]:
     """Return the lines between title and command, of WIDTH columns at most. Where they are too many, strategies are left out first."""
     step = answer.next_step
-    above = [
-        *_wrapped("", answer.do, 2),
-        *_wrapped("", " ".join(answer.why), 2),
-        *_wrapped("", answer.worth.short if answer.worth else "", 1),
-    ]
+    do, worth = _wrapped("", answer.do, 2), _wrapped("", answer.worth.short if answer.worth else "", 1)
     after = _wrapped("Next: ", step.text + (f" Cost: {step.price}." if step.price else ""), 2)
+    free = (
+        MOST - 2 - bool(step.command) - len([*do, *worth, *after]) - 1 - min(len(answer.strategies), FEWEST)
+    )  # a line says what it rests on
+    above = [*do, *_wrapped("", " ".join(answer.why), max(free, 2)), *worth]
     rests = f"Rests on {answer.rests_on}."
-    room = MOST - 3 - len([*above, *after])  # two lines of the frame, one of the command
+    room = MOST - 2 - bool(step.command) - len([*above, *after])  # two lines of the frame
     lines = 2 if room - 2 >= min(len(answer.strategies), FEWEST) else 1
     below = _wrapped("", rests, lines)
     return [*above, *_forest(answer.strategies, room - len(below)), *below, *after]

@@ -1,13 +1,13 @@
-"""Strategies as people read them: a name for a table, and an imperative for a sentence."""
+"""Strategies as people read them: a name for a table, a noun and an imperative for sentences."""
 
 from study.strategies import EVERY
 
 NAMES = {
-    "features": "frozen features (line to beat)",
-    "features_small": "frozen features, small images",
-    "linear_probe": "head only (linear probe)",
-    "partial": "last stages (partial)",
-    "full": "everything (full)",
+    "features": "frozen, linear classifier",
+    "features_small": "linear classifier, smaller images",
+    "linear_probe": "frozen, head trained (linear probe)",
+    "partial": "last stages trained (partial)",
+    "full": "everything trained (full)",
     "layer_decay": "everything, earlier layers slower",
     "lp_ft": "head, then everything (LP-FT)",
     "scratch": "everything, from random weights",
@@ -23,8 +23,17 @@ NAMES = {
     "partial_bn_freeze": "last stages, batch norm frozen",
     "full_bn_freeze": "everything, batch norm frozen",
 }
+NOUNS = {
+    "features": "the frozen network with a linear classifier",
+    "features_small": "the same on smaller images",
+    "linear_probe": "the frozen network with a trained head",
+    "partial": "training the last stages",
+    "full": "training everything",
+    "layer_decay": "training everything, earlier layers slower",
+    "lp_ft": "training the head, then everything",
+}
 DO = {
-    "features": "keep the network frozen and fit a linear classifier",
+    "features": "keep the network frozen and fit only a linear classifier",
     "linear_probe": "freeze the network and train only the head",
     "partial": "train the head and the last stages of the network",
     "full": "fine-tune the whole network",
@@ -47,6 +56,11 @@ DO = {
 def plain_name(strategy: str) -> str:
     """Return a strategy's name for a table: the plain name, or its title where it has none."""
     return NAMES.get(strategy, EVERY[strategy].title if strategy in EVERY else strategy)
+
+
+def noun(strategy: str) -> str:
+    """Return a strategy as a noun of a sentence: "training the last stages"."""
+    return NOUNS.get(strategy, plain_name(strategy))
 
 
 def to_do(strategy: str) -> str:

@@ -26,13 +26,13 @@ def warnings(frames: Frames, pairs: Sequence[Pair]) -> list[str]:
         return out
     edges = (f"{cell}: the {text}. Widen it and run again" for cell, text in range_edges(frames))
     out += [
+        *(str(w) for w in frames.facts.get("data_warnings", [])),
         *_cut_short(frames),
         *_small_images(frames),
         *_of_the_budget(frames),
         *_of_the_trials(frames),
         *edges,
         *_of_the_pairs(pairs),
-        *(str(w) for w in frames.facts.get("data_warnings", [])),
     ]
     return out
 

@@ -97,9 +97,14 @@ def enough(hours: float) -> float:
     return math.ceil(hours * step - 1e-9) / step
 
 
+TRAINED = {"partial": "Training the last stages (partial)", "full": "Training everything (full)"}
+
+
 def not_asked(strategy: str, hours: float) -> str:
     """Return a study's sentence about a strategy that did not fit its hours."""
-    return f"{strategy} was left out: to train it fairly, the study needs about --hours {enough(hours):g}."
+    needed = enough(hours)
+    length = f"{needed:g} hour{'s' * (needed != 1)}"
+    return f"{TRAINED.get(strategy, strategy)} was left out: to train it fairly, the study needs about {length} (--hours {needed:g})."
 
 
 def with_about(study: Study, choice: Choice, at_once: int) -> Study:
