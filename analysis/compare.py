@@ -52,7 +52,7 @@ def side_by_side(a: Frames, b: Frames) -> tuple[pd.DataFrame, list[tuple[str, li
     """
     if a.scored_by.text != b.scored_by.text:
         raise ConfigError(
-            f"{a.study.name} is scored by {a.scored_by.words}, {b.study.name} by {b.scored_by.words}; compare studies of one metric."
+            f"{a.study.name} is scored by {a.scored_by.words}, {b.study.name} by {b.scored_by.words}. Compare studies of one metric."
         )
     found = [findings(f) for f in (a, b)]
     tables = []

@@ -96,7 +96,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=2)
     args = parser.parse_args()
     rows = []
-    print(f"{args.backbone}, {args.seeds} seeds; validation macro-F1 in points by learning rate")
+    print(f"{args.backbone}, {args.seeds} seeds. Validation macro-F1 in points by learning rate")
     for row in measure(args):
         rows.append(row)
         cells = "  ".join(f"{lr:.0e} {100 * s:4.1f}" for lr, s in row.scores.items())

@@ -55,8 +55,8 @@ def through_plain_ray(configs: list[dict[str, Any]], workers: int) -> Rows:
 
 def main() -> None:
     parser = arguments.parser(__doc__, "--json")
-    parser.add_argument("--trials", type=int, default=6, help="of ways with one worker; at least 2")
-    parser.add_argument("--slow-trials", type=int, default=3, help="of ways that start processes for every trial; at least 2")
+    parser.add_argument("--trials", type=int, default=6, help="of ways with one worker. At least 2")
+    parser.add_argument("--slow-trials", type=int, default=3, help="of ways that start processes for every trial. At least 2")
     args = parser.parse_args()
     if min(args.trials, args.slow_trials) < 2:
         parser.error("--trials and --slow-trials must be at least 2: a first trial and a later one")

@@ -46,7 +46,7 @@ def wait_for(nodes: int, seconds: float) -> None:
         if there != before:
             print(f"waiting: {there} of {nodes} nodes are there", flush=True)
         if time.monotonic() > end:
-            raise EnvironmentProblem(f"{there} of {nodes} nodes joined within {seconds:.0f} s; look at the others' own output.")
+            raise EnvironmentProblem(f"{there} of {nodes} nodes joined within {seconds:.0f} s. Look at the others' own output.")
         before = there
         time.sleep(1)
 
@@ -58,7 +58,7 @@ def look(connected: Connected, results: str, data: str | None, weights: str | No
     needed, missing = wanted(Folder(places.folder), places, map(DataName.of, own)), []
     for option, path in (("--data", places.data), ("--weights", places.weights)):
         if path and not os.path.exists(path):
-            missing.append(f"{option} {path} is not here either; correct it.")
+            missing.append(f"{option} {path} is not here either. Correct it.")
     nodes = alive()
     found = ask(needed, nodes)
     for address, node in found.items():
@@ -76,7 +76,7 @@ def look(connected: Connected, results: str, data: str | None, weights: str | No
             out.append(f"node {node['host']} has {node['free_gb']:.1f} GB free; {LEAST_FREE_GB:.0f} GB are advised.")
     if connected.dashboard and dashboard_is_open(connected.dashboard):
         out.append(
-            f"the dashboard at {connected.dashboard} asks nobody for a token and runs code; start every node with RAY_AUTH_MODE=token."
+            f"the dashboard at {connected.dashboard} asks nobody for a token and runs code. Start every node with RAY_AUTH_MODE=token."
         )
     return out
 
@@ -88,7 +88,7 @@ def parser() -> Parser:
     add_places(p)
     p.add_argument("--nodes", type=int, default=1, help="wait for so many")
     p.add_argument("--wait", type=float, default=300.0, metavar="SECONDS", help="how long, for the head and for them")
-    p.add_argument("--only-wait", action="store_true", help="look at nothing else; the sweep will")
+    p.add_argument("--only-wait", action="store_true", help="look at nothing else. The sweep will")
     return p
 
 

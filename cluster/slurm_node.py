@@ -160,7 +160,7 @@ def run(part: Part, stopped: list[int]) -> int:
         if not again or ray.up:
             print(f"slurm_node.py: Ray ended on {host} ({code})", file=sys.stderr)
             return code if code > 0 else 128 - code if code else 1
-        print(f"slurm_node.py: Ray did not start on {host}; again", file=sys.stderr)
+        print(f"slurm_node.py: Ray did not start on {host}. Again", file=sys.stderr)
         time.sleep(2)
     return 1
 
@@ -176,7 +176,7 @@ def parser() -> Parser:
     p = Parser(prog="python -m cluster.slurm_node", description=__doc__.split("\n")[0])
     p.add_argument("ray", help="the program")
     p.add_argument("port", help="of the head")
-    p.add_argument("head", nargs="?", default="", help="the head's host; without it this node is the head")
+    p.add_argument("head", nargs="?", default="", help="the head's host. Without it this node is the head")
     return p
 
 

@@ -48,4 +48,4 @@ def __getattr__(name: str) -> Any:
 
         load(LATER[name], what="PyTorch" if name == "Predictor" else "pandas and Plotly")
         return getattr(import_module(LATER[name]), name)
-    raise AttributeError(f"module 'study' has no attribute {name!r}; it has {', '.join(__all__)}.")
+    raise AttributeError(f"module 'study' has no attribute {name!r}. It has {', '.join(__all__)}.")

@@ -31,7 +31,7 @@ class Bound:
         """Return one line that names the value and the rule; an empty text where the value is within bounds."""
         if isinstance(value, bool) or not isinstance(value, int if self.whole else int | float):
             kind = "int" if self.whole else "float"
-            plain = f"; write {kind}(...), a number of Python's" if type(value).__module__ == "numpy" else ""
+            plain = f". Write {kind}(...), a number of Python's" if type(value).__module__ == "numpy" else ""
             return f"{name} must be {self.rule}, not {brief(value)}{plain}."
         above = value > self.low if self.open_low else value >= self.low
         below = value < self.high if self.open_high else value <= self.high

@@ -62,11 +62,11 @@ def restore(cls: type[T], values: dict[str, Any]) -> T:
     fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
     if unknown := sorted(values.keys() - fields.keys()):
         raise ConfigError(
-            f"{cls.__name__} has no field {unknown[0]!r}; it has {nearest(unknown[0], list(fields))}. "
+            f"{cls.__name__} has no field {unknown[0]!r}. It has {nearest(unknown[0], list(fields))}. "
             "A newer version wrote this: use that version or a later one."
         )
     if missing := [n for n, f in fields.items() if n not in values and not _has_default(f)]:
-        raise ConfigError(f"{cls.__name__} needs {', '.join(missing)}; what was read lacks it.")
+        raise ConfigError(f"{cls.__name__} needs {', '.join(missing)}. What was read lacks it.")
     earlier = {f.name: f.metadata[BEFORE] for f in fields.values() if BEFORE in f.metadata}
     return cls(**earlier | {k: math.inf if v is None and hints[k] is float else v for k, v in values.items()})
 

@@ -30,7 +30,7 @@ from study.tracking.ledger import Ledger, find, placed
 
 def parser() -> Parser:
     p = Parser(prog="python -m study.deliver", description=__doc__.split(": ", 1)[1].split("\n")[0])
-    which = "a finished study, RESULTS/STUDY; behind a colon one of its data sets, or a strategy to deliver in the place of the verdict's"
+    which = "a finished study, RESULTS/STUDY. Behind a colon one of its data sets, or a strategy to deliver in the place of the verdict's"
     p.add_argument("study", help=which)
     p.add_argument("--hours", type=float, default=math.inf, help="most that it may take (default: as long as longer training pays)")
     p.add_argument("--again", action="store_true", help="also where a network was delivered before, which is kept beside the new one")
@@ -42,7 +42,7 @@ def parser() -> Parser:
     return p
 
 
-@command(parser, "stopped; start again with the same command")
+@command(parser, "stopped. Start again with the same command")
 def main(args: argparse.Namespace) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     check_options(hours=None if args.hours == math.inf else args.hours)
@@ -100,7 +100,7 @@ def _mlflow(ledger: Ledger, given: str | None) -> tuple[str | None, list[str]]:
     known = json.loads(data).get("uri")
     if known == redact(default_uri(ledger)):
         return None, []
-    return "off", [f"tracking: not sent; run python -m study.tracking sync {ledger.folder.location} --mlflow {shown(str(known))}"]
+    return "off", [f"tracking: not sent. Run python -m study.tracking sync {ledger.folder.location} --mlflow {shown(str(known))}"]
 
 
 if __name__ == "__main__":

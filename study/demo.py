@@ -102,7 +102,7 @@ class Demo:
             self._look_up(results, data, images)
 
     def _rule(self) -> str:
-        return "" if self.pick.deciding.usual else f"; it {self.pick.deciding.text(self.pick.metric.classes)}"
+        return "" if self.pick.deciding.usual else f". It {self.pick.deciding.text(self.pick.metric.classes)}"
 
     def _look_up(self, results: "Results", data: str | None, most: int) -> None:
         """Load training images, drawn from a seed where there are more than `most`.
@@ -199,7 +199,7 @@ def serve(demo: Demo, port: int, show: bool) -> None:
     try:
         ui.run(page, host=HERE, port=port, title=demo.title, dark=None, reload=False, show=show, show_welcome_message=False)
     except SystemExit:  # the server's, which has said why
-        raise EnvironmentProblem(f"port {port} was taken meanwhile; give another with --port (0: any that is free).") from None
+        raise EnvironmentProblem(f"port {port} was taken meanwhile. Give another with --port (0: any that is free).") from None
 
 
 def _show(ui, demo: Demo, name: str, said: Said) -> None:  # type: ignore[no-untyped-def]  # a module

@@ -50,7 +50,7 @@ def refuse_what_is_no_command() -> None:
     files = {f.stem for f in (root / package).glob("*.py") if _runs(f)} - {"__main__"}
     own = sorted(files | {f.parent.name for f in (root / package).glob("*/__main__.py")})
     print(
-        f"error: {module} is no command; of {package}, these are: {', '.join(own)}. python -m {package}.{own[-1]} --help", file=sys.stderr
+        f"error: {module} is no command. Of {package}, these are: {', '.join(own)}. python -m {package}.{own[-1]} --help", file=sys.stderr
     )
     sys.exit(2)
 
@@ -107,7 +107,7 @@ def _answered(now: Handler | None, *, by: Handler, then: Handler) -> Iterator[No
 
 def _end(number: int, frame: FrameType | None) -> None:
     with contextlib.suppress(OSError):
-        os.write(2, b"stopped; the same command starts again\n")
+        os.write(2, b"stopped. The same command starts again\n")
     os._exit(CODE)
 
 

@@ -36,22 +36,22 @@ def parser() -> Parser:
     p.add_argument("--to", required=True, metavar="FOLDER", help="for the files, preprocessing.json and MODEL_CARD.md")
     p.add_argument("--check", nargs="+", metavar="IMAGES", help="files or folders to compare logits on (default: generated ones)")
     p.add_argument(
-        "--soup", action="store_true", help="average the weights of all confirm runs; refused where that scores less on validation"
+        "--soup", action="store_true", help="average the weights of all confirm runs. Refused where that scores less on validation"
     )
     add_data(p, "for --soup: folder that holds the data (or STUDY_DATA)")
     p.add_argument("--overwrite", action="store_true", help="replace files of the same names that lie in the folder, whatever they are")
     return p
 
 
-@command(parser, "stopped; the same command writes it anew")
+@command(parser, "stopped. The same command writes it anew")
 def main(args: argparse.Namespace) -> int:
     names = [n.strip() for n in args.format.split(",") if n.strip()]
     if not names:
-        raise ConfigError(f"--format names none; choose from {', '.join(FORMATS)}.")
+        raise ConfigError(f"--format names none. Choose from {', '.join(FORMATS)}.")
     if not args.to:
-        raise ConfigError("--to is empty; name the folder for the files.")
+        raise ConfigError("--to is empty. Name the folder for the files.")
     if unknown := [n for n in names if n not in FORMATS]:
-        raise ConfigError(f"Unknown format {unknown[0]!r}; choose from {nearest(unknown[0], list(FORMATS))}.")
+        raise ConfigError(f"Unknown format {unknown[0]!r}. Choose from {nearest(unknown[0], list(FORMATS))}.")
     check_folder(Path(args.to), names, overwrite=args.overwrite)
     placed(args.study)
     if args.check:
@@ -107,7 +107,7 @@ def export(
         on = f"{found.images} {'of your' if check else 'generated'} images"
         line = f"{name}: {path}, logits on {on} differ by at most {found.difference:.2g} (tolerance {found.tolerance:.2g})"
         if not found.close:
-            raise EnvironmentProblem(f"{line}: this file is not the network; do not use it, and report the versions of torch and {name}.")
+            raise EnvironmentProblem(f"{line}: this file is not the network. Do not use it, and report the versions of torch and {name}.")
         print(line)
     folder.write(CARD, texts[CARD])
     print(f"preprocessing: {folder.path('preprocessing.json')}\nmodel card: {folder.path('MODEL_CARD.md')}")
@@ -120,13 +120,13 @@ def check_folder(to: Path, names: Sequence[str], *, overwrite: bool) -> None:
         path = to / file
         if file in (READING, FORMATS["timm"]):
             if path.exists() and not path.is_dir():
-                raise ConfigError(f"{path} is a file where an export has a folder; choose another folder with --to.")
+                raise ConfigError(f"{path} is a file where an export has a folder. Choose another folder with --to.")
             path = path / "config.json"
         outputs.check_place(path, "--to")
     there = [file for file in files if (to / file).exists()]
     if there and ABOUT not in there and not overwrite:
         raise ConfigError(
-            f"{to / there[0]} is there already, and no {ABOUT} beside it says that it was exported; choose another folder with --to, "
+            f"{to / there[0]} is there already, and no {ABOUT} beside it says that it was exported. Choose another folder with --to, "
             "or replace it with --overwrite."
         )
 
@@ -138,9 +138,9 @@ def check_texts(folder: Folder, texts: Mapping[str, bytes]) -> None:
         if folder.read(file) in (None, text):
             continue
         if file == ABOUT:
-            raise ConfigError(f"{folder.location} holds what was exported of another network; choose another folder with --to.")
+            raise ConfigError(f"{folder.location} holds what was exported of another network. Choose another folder with --to.")
         raise ConfigError(
-            f"{folder.path(file)} is there already with other words than this export's; move it away, choose another folder with --to, "
+            f"{folder.path(file)} is there already with other words than this export's. Move it away, choose another folder with --to, "
             "or replace it with --overwrite."
         )
 
@@ -163,7 +163,7 @@ def _images(predictor: "Predictor", check: Sequence[str] | None, said: set[str])
             any_read = True
             yield np.stack([image for _, image in readable])
     if not any_read:
-        raise ConfigError(f"not one image of {', '.join(check)} can be read; name others with --check.")
+        raise ConfigError(f"not one image of {', '.join(check)} can be read. Name others with --check.")
 
 
 def _soup(results: "Results", cell: str, data: str | None) -> "Souped":
@@ -174,7 +174,7 @@ def _soup(results: "Results", cell: str, data: str | None) -> "Souped":
 
     pick, ledger = results.pick(cell, compared=True), results.frames.ledger
     if not pick.confirmed or len(pick.trials) < 2:
-        raise ConfigError(f"{pick.cell.id} has {len(pick.trials)} network(s); a soup needs two confirm runs: leave --soup out.")
+        raise ConfigError(f"{pick.cell.id} has {len(pick.trials)} network(s). A soup needs two confirm runs: leave --soup out.")
     ask = ledger.ask(pick.trial)
     assert ask is not None, "it was picked"
     table, pixels = Workplace.of(ledger, data).images(ask)

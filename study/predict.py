@@ -39,7 +39,7 @@ def parser() -> Parser:
                    "'compared' for the one of the report where another was delivered), or a trial's folder "
                    "RESULTS/STUDY/trials/ID")  # fmt: skip
     p.add_argument("images", nargs="+", help="image files, or folders: what lies below them is looked through")
-    p.add_argument("--csv", metavar="FILE", help="write a row an image; what is there already is gone on with")
+    p.add_argument("--csv", metavar="FILE", help="write a row an image. What is there already is gone on with")
     p.add_argument("--json", action="store_true", help="a JSON object a line, with the probability of every class to its last digit")
     p.add_argument("--ensemble", action="store_true", help="all confirm runs of the strategy together, at as many times the cost")
     p.add_argument("--uncalibrated", action="store_true", help="probabilities as trained, without the temperature fitted on validation")
@@ -52,18 +52,18 @@ def parser() -> Parser:
     p.add_argument(
         "--none",
         action="store_true",
-        help="besides, whether the picture may show none of the classes; the first time this looks at the study's images (--data)",
+        help="besides, whether the picture may show none of the classes. The first time this looks at the study's images (--data)",
     )
     add_data(p, "for --none: folder that holds the data (or STUDY_DATA)")
     p.add_argument("--batch", type=int, default=BATCH, help=f"images held and scored at a time (default {BATCH})")
     return p
 
 
-@command(parser, "stopped; with --csv, the same command goes on")
+@command(parser, "stopped. With --csv, the same command goes on")
 def main(args: argparse.Namespace) -> int:
     check_options(batch=args.batch, sets=args.sets)
     if args.csv and args.json:
-        raise ConfigError("--csv writes a table and --json prints lines; leave one of them out.")
+        raise ConfigError("--csv writes a table and --json prints lines. Leave one of them out.")
     if not _is_network(args.network):
         placed(args.network)
     found = find_images([Path(p) for p in args.images])
@@ -72,7 +72,7 @@ def main(args: argparse.Namespace) -> int:
     sets = None
     if args.sets is not None:
         if predictor.several:
-            raise ConfigError(f"--sets is for images of one class each, and {args.network} names several labels; leave it out.")
+            raise ConfigError(f"--sets is for images of one class each, and {args.network} names several labels. Leave it out.")
         sets = open_sets(args.network, args.sets, ensemble=args.ensemble, calibrated=not args.uncalibrated)
     unknown = open_unknown(args.network, args.data) if args.none else None
     asked = Asked(predictor.classes, sets, unknown, predictor.deciding.text(predictor.classes))
@@ -107,7 +107,7 @@ def open_network(place: str, *, ensemble: bool = False, calibrated: bool = True)
     together = pick.together.calibrated if ensemble and pick.together else None
     of = together.text if together else pick.probabilities
     temperature = of if calibrated else "probabilities as trained"
-    older = [f"warning: {pick.outdated}; to deliver anew, run python -m study.deliver {results.folder} --again"] if pick.outdated else []
+    older = [f"warning: {pick.outdated}. To deliver anew, run python -m study.deliver {results.folder} --again"] if pick.outdated else []
     kind = "" if calibrated or not pick.calibrated else " uncalibrated"  # one table holds one kind of probabilities
     if calibrated and not pick.deciding.usual:
         older = [*older, f"it {pick.deciding.text(pick.metric.classes)}"]
@@ -158,7 +158,7 @@ def to_csv(predictor: "Predictor", name: str, found: Found, path: Path, batch: i
         if changed := [p for p in found.images if table.is_older_than(str(p))]:
             print(
                 f"warning: {path}: {len(changed)} of these images were changed after their rows were written "
-                f"({some([str(p) for p in changed], 3)}); to predict them anew, choose another file with --csv",
+                f"({some([str(p) for p in changed], 3)}). To predict them anew, choose another file with --csv",
                 file=sys.stderr,
             )
         if table.retried:

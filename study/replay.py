@@ -27,7 +27,7 @@ from study.errors import ConfigError
 from study.question.trial_config import TrialConfig
 from study.records import Ask, EpochRecord, Outcome, Stage
 from study.storage.places import Places
-from study.tracking.ledger import Ledger, find
+from study.tracking.ledger import STUDY_FILES, Ledger, find
 
 if TYPE_CHECKING:
     from analysis.data.predictions import Predictions
@@ -62,7 +62,7 @@ class Answers:
     @property
     def text(self) -> str:
         apart = "all logits are equal" if self.furthest == 0 else f"logits differ by {self.furthest:.3g} at most"
-        return f"; the same answer on {self.same} of {self.images} images, {apart}"
+        return f". The same answer on {self.same} of {self.images} images, {apart}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,7 +190,7 @@ def chosen(ledger: Ledger, names: Sequence[str], all_confirm: bool) -> list[Ask]
         own = [a for a in asks if a.trial_id.startswith(name) or f"{a.cell}#{a.number}" == name]
         if len(own) != 1:
             raise ConfigError(
-                f"{name!r} names {len(own)} trials of {ledger.folder.location}; give an id of trials/, its beginning, or CELL#NUMBER"
+                f"{name!r} names {len(own)} trials of {ledger.folder.location}. Give an id of trials/, its beginning, or CELL#NUMBER"
                 + (f": {', '.join(f'{a.trial_id} ({a.stage.value})' for a in own[:5])}." if own else ".")
             )
         found += own
@@ -203,7 +203,7 @@ def verdict_again(ledger: Ledger, replays: Sequence[Replay], scratch: Path) -> l
     from analysis.verdict import findings
 
     copy = Ledger(scratch, "verdict")
-    for name in ("study.json", "selection.json", "budgets.json", "test_lock.json", "data_report.json"):
+    for name in STUDY_FILES:
         if (data := ledger.folder.read(name)) is not None:
             copy.folder.write(name, data)
     for ask in ledger.asks():

@@ -70,7 +70,7 @@ class Results:
         """Return the answer for the study's only data set. Raises ConfigError where there are several: `answers` has them."""
         if len(self.answers) > 1:
             names = ", ".join(a.dataset for a in self.answers)
-            raise ConfigError(f"{self.study.name} asks on {len(self.answers)} data sets ({names}); use results.answers.")
+            raise ConfigError(f"{self.study.name} asks on {len(self.answers)} data sets ({names}). Use results.answers.")
         return self.answers[0]
 
     @property
@@ -157,7 +157,7 @@ class Results:
         """Return a figure of the report by name. Raises ConfigError, which lists the names, for another one."""
         spec = {f.name: f for f in FIGURES}
         if name not in spec:
-            raise ConfigError(f"No figure {name!r}; choose from {nearest(name, list(spec))}.")
+            raise ConfigError(f"No figure {name!r}. Choose from {nearest(name, list(spec))}.")
         return spec[name].draw(spec[name].compute(self.frames, self.findings))
 
     @property
@@ -201,7 +201,7 @@ class Results:
             )
         if pick.together is None:
             raise ConfigError(
-                f"{pick.cell.id} has {len(pick.trials)} confirm run(s) with predictions; an ensemble needs two: leave it out."
+                f"{pick.cell.id} has {len(pick.trials)} confirm run(s) with predictions. An ensemble needs two: leave it out."
             )
         members = [Predictor.from_folder(ledger.trial_folder(trial)) for trial in pick.trials]
         own = pick.together.calibrated

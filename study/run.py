@@ -88,7 +88,7 @@ def run_trial(
         try:
             return _attempt(config, places, report, measurements, curve, stops, leaving, micro_batches=1)
         except (torch.OutOfMemoryError, MemoryError) as error:
-            log.warning("out of memory (%s); once more with half the batch at a time", error)
+            log.warning("out of memory (%s). Once more with half the batch at a time", error)
             if distributed.world() > 1:
                 mark_out_of_memory(folder)
                 raise  # the other workers hang in this step: all start again

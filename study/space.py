@@ -106,7 +106,7 @@ def range_from_dict(values: dict[str, Any]) -> Domain:
     """Return the range. Raises ValueError for values that `range_as_dict` never wrote."""
     ((kind, arguments),) = values.items()
     if kind not in _KINDS:
-        raise ValueError(f"A range of kind {kind!r}; known: {', '.join(_KINDS)}.")
+        raise ValueError(f"A range of kind {kind!r}. Known: {', '.join(_KINDS)}.")
     domain: Domain = _KINDS[kind](*arguments)
     return domain
 
@@ -145,7 +145,7 @@ def parse(cls: type, name: str, text: Any) -> Any:
     """Return `text` as a value for field `name` of `cls`: '1e-3' -> 0.001. Raises ValueError with the way out."""
     hints = typing.get_type_hints(cls)
     if name not in hints:
-        raise ValueError(f"{cls.__name__} has no field {name!r}; it has {', '.join(sorted(hints))}.")
+        raise ValueError(f"{cls.__name__} has no field {name!r}. It has {', '.join(sorted(hints))}.")
     kind = hints[name]
     if isinstance(text, bool) and kind is not bool:
         raise ValueError(f"{name} must be {_rule(cls, name, kind)}, not {text!r}.")

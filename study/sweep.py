@@ -54,16 +54,16 @@ def parser() -> Parser:
     )
     p.add_argument("--name", help="name of the study's folder, when one question is asked twice")
     add_places(p)
-    p.add_argument("--trials", type=int, help="per cell; a study that lies here already may grow")
+    p.add_argument("--trials", type=int, help="per cell. A study that lies here already may grow")
     p.add_argument(
         "--searches", type=int, help="independent ones a cell, among which its trials are split: verdicts are then about strategies"
     )
-    p.add_argument("--confirm-seeds", type=int, help="fresh seeds a winner is trained again with; may grow too")
+    p.add_argument("--confirm-seeds", type=int, help="fresh seeds a winner is trained again with. May grow too")
     p.add_argument(
         "--budget-check",
         type=_factor,
         metavar="N|off",
-        help="before the test set is opened, each winner once at N times the epochs, on validation; where that gains, the question is "
+        help="before the test set is opened, each winner once at N times the epochs, on validation. Where that gains, the question is "
         "confirmed at the longer budget, up to --set longest=N (default: 3 and 3)",
     )
     p.add_argument(
@@ -75,7 +75,7 @@ def parser() -> Parser:
     )
     p.add_argument(
         "--metric",
-        help=f"what search, verdict and words go by: {', '.join(FORMS.get(m, m) for m in MEMBERS)} (default: macro_f1); costs are a CSV, "
+        help=f"what search, verdict and words go by: {', '.join(FORMS.get(m, m) for m in MEMBERS)} (default: macro_f1). Costs are a CSV, "
         "the truth in rows",
     )
     p.add_argument("--datasets", nargs="+", help="names, folder:PATH, or NAME@SPLITS such as deepweeds@session")
@@ -86,7 +86,7 @@ def parser() -> Parser:
     p.add_argument(
         "--gpus-per-trial",
         type=_gpus,
-        help="default: 1 where the cluster has GPUs; a fraction shares one, 'auto' as the trials' measured memory allows",
+        help="default: 1 where the cluster has GPUs. A fraction shares one, 'auto' as the trials' measured memory allows",
     )
     p.add_argument("--concurrent", type=int, help="most trials at once (default: as many as fit)")
     where = p.add_mutually_exclusive_group()
@@ -104,14 +104,14 @@ def parser() -> Parser:
     return p
 
 
-@command(parser, "stopped; start again with the same command")
+@command(parser, "stopped. Start again with the same command")
 def main(args: argparse.Namespace) -> int:
     out = sys.stdout
     with contextlib.redirect_stdout(sys.stderr if args.json else out):
         logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
         check_options(hours=args.hours, max_failed=args.max_failed)
         if args.json and args.dry_run:
-            raise ConfigError("--json prints a verdict, and --dry-run makes none; leave one of them out.")
+            raise ConfigError("--json prints a verdict, and --dry-run makes none. Leave one of them out.")
         found = asked(args, parser(), args.words)
         return 0 if found is None else _run(found, args, out)
 

@@ -31,12 +31,12 @@ def parser() -> Parser:
     p.add_argument("cell", help="DATASET[@SPLITS]/BACKBONE/STRATEGY, e.g. deepweeds@session/efficientnet_b0/partial")
     add_settings(p, "strategy, recipe, protocol fields, or seed")
     add_places(p)
-    p.add_argument("--out", help="folder for checkpoints; the same folder resumes (default: a temporary one)")
+    p.add_argument("--out", help="folder for checkpoints. The same folder resumes (default: a temporary one)")
     p.add_argument("--json", action="store_true", help="one JSON object an epoch instead of text")
     return p
 
 
-@command(parser, "stopped; with --out, the same command goes on")
+@command(parser, "stopped. With --out, the same command goes on")
 def main(args: argparse.Namespace) -> int:
     distributed = "RANK" in os.environ and "WORLD_SIZE" in os.environ
     config = parse_trial(args.cell, args.set, int(os.environ["WORLD_SIZE"]) if distributed else 1)

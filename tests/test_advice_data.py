@@ -129,7 +129,7 @@ def test_options_that_were_given_stay_in_the_advice(pictures: Path, tmp_path: Pa
         ["file", "note", "my kind"],
     )
     message = refusal(f"{bare}?images=elsewhere")
-    found = re.search(r"say it: (\S+\?images=elsewhere&label=)COLUMN\.$", message)
+    found = re.search(r"Say it: (\S+\?images=elsewhere&label=)COLUMN\.$", message)
     assert found, message
     assert len(open_dataset(f"{found[1]}my kind").ids) == COUNT
 
@@ -168,7 +168,7 @@ def test_names_that_are_nearly_those_of_files_are_shown_beside_them(change: Call
     shutil.copytree(pictures, tmp_path / "images")
     name = write(tmp_path / "labels.csv", [[change(n), LABELS[k % 2]] for k, n in enumerate(names)], ["file", "label"])
     said = refusal(name)
-    assert f"in {tmp_path}/images there are Fläche_00.png, Fläche_01.png and 10 more. Call the files in the table as they are" in said
+    assert f"In {tmp_path}/images there are Fläche_00.png, Fläche_01.png and 10 more. Call the files in the table as they are" in said
 
 
 @pytest.mark.parametrize("tail", ["@nosuch", "@official:x", "&label=species", "#x"])
@@ -182,7 +182,7 @@ def test_what_is_written_behind_a_table_is_told_how(tail: str, pictures: Path, t
 
 
 def test_an_option_that_is_given_twice_is_refused(tmp_path: Path) -> None:
-    assert "label is given twice, species and kind; keep one" in refusal(f"table:{tmp_path}/l.csv?label=species&image=x&label=kind")
+    assert "label is given twice, species and kind. Keep one" in refusal(f"table:{tmp_path}/l.csv?label=species&image=x&label=kind")
     assert "does not exist" in refusal(f"table:{tmp_path}/l.csv?label=species&label=species")
 
 
@@ -216,7 +216,7 @@ def test_a_bare_path_is_told_how_it_is_named(kind: str, pictures: Path, tmp_path
 @pytest.mark.parametrize("name", ["photos.zip", "photos.tar.gz", "photos.7z"])
 def test_an_archive_is_to_be_unpacked(name: str, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(b"PK")
-    assert "is an archive; unpack it" in refusal(f"folder:{tmp_path}/{name}")
+    assert "is an archive. Unpack it" in refusal(f"folder:{tmp_path}/{name}")
     assert f"{name} is an archive: unpack it" in refusal(f"folder:{tmp_path}")
 
 
@@ -311,7 +311,7 @@ def test_one_column_a_class_is_told_by_its_ones(labels: list[int], words: tuple[
 def test_one_hot_columns_read_once_their_names_stand_in_one(pictures: Path, tmp_path: Path) -> None:
     files = sorted(map(str, pictures.iterdir()))
     hot = write(tmp_path / "hot.csv", [[f, str(int(k % 2 == 0)), str(k % 2)] for k, f in enumerate(files)], ["file", *LABELS])
-    assert "write the name of that column into one column, label" in refusal(hot)
+    assert "Write the name of that column into one column, label" in refusal(hot)
     with open(tmp_path / "hot.csv", newline="") as file:
         rows = [[row["file"], next(c for c in LABELS if row[c] == "1")] for row in csv.DictReader(file)]
     assert len(open_dataset(write(tmp_path / "named.csv", rows, ["file", "label"])).ids) == COUNT
@@ -479,17 +479,17 @@ def test_a_picture_cut_short_is_to_be_fetched_again(size: tuple[int, int], cut: 
 
 @pytest.mark.parametrize("name", ["hf:", "folder:", "table:", "hf:?label=x", "table:?label=x", "hf: ", "folder: "])
 def test_a_name_without_a_place_says_what_to_write(name: str) -> None:
-    assert "names nothing; write " in refusal(name)
+    assert "names nothing. Write " in refusal(name)
 
 
 @pytest.mark.parametrize(
     ("what", "words"),
     [
         ("digits@official:99", "digits has folds 0..4, not fold 99"),
-        ("digits@nosuch", "choose from official"),
+        ("digits@nosuch", "Choose from official"),
         ("digitz@official:1", "choose from digits"),
         ("FOLDER@official:9", "with folds 0..4"),
-        ("mini_weeds@session --splits official:1", "leave --splits out"),
+        ("mini_weeds@session --splits official:1", "Leave --splits out"),
         ("nowhere", "is no folder or table here"),
     ],
 )

@@ -150,7 +150,7 @@ def test_a_file_called_by_a_tag_of_other_pixels_is_refused_and_both_ways_out_lea
     save_file(state, file)
     with pytest.raises(ConfigError, match=r"mean 0\.5 .* would give them 0\.485") as error:
         create("efficientnet_b0", 2, weights=tmp_path)
-    named = re.search(r"Name the network (\S+); or, if they are others, call the file (\S+)\.$", str(error.value))
+    named = re.search(r"Name the network (\S+). Or, if they are others, call the file (\S+)\.$", str(error.value))
     assert named and named[1] == tag
     assert create(named[1], 2, weights=tmp_path).mean == (0.5,) * 3
     file.rename(tmp_path / named[2])

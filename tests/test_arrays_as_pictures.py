@@ -37,8 +37,8 @@ def test_an_array_is_its_picture_whatever_its_form(form: str, dtype: str, tensor
     ("given", "words"),
     [
         (np.ma.masked_greater(RGB, 3), "image 7 is masked in part"),
-        (np.moveaxis(RGB.astype(np.uint16), -1, 0), r"image 7 is uint16 \[3, 6, 10\]; must be"),
-        (np.zeros((2, 6, 10)), r"image 7 is float64 \[2, 6, 10\]; must be"),
+        (np.moveaxis(RGB.astype(np.uint16), -1, 0), r"image 7 is uint16 \[3, 6, 10\]. It must be"),
+        (np.zeros((2, 6, 10)), r"image 7 is float64 \[2, 6, 10\]. It must be"),
         (np.where(RGB > 3, np.nan, 0.0), "image 7 holds numbers that are not finite"),
         (np.full((6, 10), 1.004), "floats from 1.004 to 1.004, not in .* clipped"),
         (RGB / 255 - 0.5, "without normalisation"),
@@ -60,7 +60,7 @@ def test_what_is_refused_is_named_as_it_was_given(given: np.ndarray, words: str)
     ids=["sparse", "meta", "float8", "quantized"],
 )
 def test_tensors_that_numpy_has_not_are_refused_as_such(tensor: torch.Tensor) -> None:
-    with pytest.raises(DataError, match="image 3 is a tensor that NumPy cannot hold .*give uint8 or float32"):
+    with pytest.raises(DataError, match="image 3 is a tensor that NumPy cannot hold .*Give uint8 or float32"):
         as_image(tensor, 3)
 
 

@@ -279,7 +279,7 @@ def test_where_a_strategy_gains_its_whole_question_is_confirmed_longer(tmp_path:
     frames = load(ledger)
     assert set(frames.confirmed().trial_id) == speak and set(frames.confirmed().stage) == {"confirm", "budget"}
     assert frames.confirmed_protocol(Question.of(vars(CELLS[0]))).max_epochs == 6
-    assert "budget check, 6 epochs instead of 2: " in (out := capsys.readouterr().out) and "confirmed at 6 epochs" in out
+    assert "budget check, 6 epochs instead of 2: " in (out := capsys.readouterr().out) and "Confirmed at 6 epochs" in out
     assert findings(frames).strategies.query("metric == 'macro_f1'").seeds.tolist() == [3, 3]
 
 

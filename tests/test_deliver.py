@@ -331,7 +331,7 @@ def test_a_signal_ends_it_with_the_way_out(fresh: Path, monkeypatch: pytest.Monk
     with monkeypatch.context() as patch:
         patch.setattr(Ledger, "append_epoch", once)
         assert deliver.main([str(fresh)]) == 130
-    assert "resume with the same command" in capsys.readouterr().err and not (fresh / "delivered.json").exists()
+    assert "Resume with the same command" in capsys.readouterr().err and not (fresh / "delivered.json").exists()
     assert not (fresh / ".lock").exists() and load_study(fresh).pick().delivered is None
 
 

@@ -142,7 +142,7 @@ def test_explaining_is_a_growth_that_needs_no_new_name(tmp_path: Path) -> None:
 
 
 def test_an_unknown_wish_lists_the_known_ones() -> None:
-    with pytest.raises(ConfigError, match="choose from memorisation, controls"):
+    with pytest.raises(ConfigError, match="Choose from memorisation, controls"):
         dataclasses.replace(QUESTION, explain=("memorization",))  # type: ignore[arg-type]
 
 

@@ -63,7 +63,7 @@ def test_a_file_that_computes_something_else_is_refused(used: Results, tmp_path:
     monkeypatch.setattr(export, "FORMATS", {**export.FORMATS, "off": "off"})
     assert export.main([used.folder, "--format", "off", "--to", str(tmp_path)]) == 4
     assert "this file is not the network" in capsys.readouterr().err and not (tmp_path / "MODEL_CARD.md").exists()
-    assert export.main([used.folder, "--format", "onx", "--to", str(tmp_path)]) == 2 and "choose from onnx" in capsys.readouterr().err
+    assert export.main([used.folder, "--format", "onx", "--to", str(tmp_path)]) == 2 and "Choose from onnx" in capsys.readouterr().err
 
 
 def test_a_missing_extra_is_named(used: Results, tmp_path: Path, monkeypatch, capsys) -> None:

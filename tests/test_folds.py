@@ -101,7 +101,7 @@ def test_no_verdict_rests_on_folds_that_share_test_images(shared: int, tmp_path:
     if not shared:
         assert len(findings(load(ledger)).sentences) == 1
         return
-    with pytest.raises(DataError, match=f"folds 0 and 1 are both tested on {shared} images.*ask anew under another --name"):
+    with pytest.raises(DataError, match=f"folds 0 and 1 are both tested on {shared} images.*Ask anew under another --name"):
         findings(load(ledger))
 
 

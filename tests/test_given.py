@@ -89,9 +89,9 @@ class Normalised(Items):
 @pytest.mark.parametrize(
     ("data", "error", "message"),
     [
-        (Random(), DataError, "another image each time; give the data set without random transforms"),
+        (Random(), DataError, "another image each time. Give the data set without random transforms"),
         (Normalised(), DataError, "without normalisation"),
-        ([scene(0)], ConfigError, "item 0 is Image; must be"),
+        ([scene(0)], ConfigError, "item 0 is Image. It must be"),
         (iter([]), ConfigError, "no len or no"),
         ([], DataError, "no images were given"),
         ({"later": Items()}, DataError, "split is 'later'"),
@@ -132,7 +132,7 @@ def test_hugging_face_folders_of_every_kind_are_the_same_data(tmp_path: Path) ->
     (tmp_path / "parquet").mkdir()
     loaded.to_parquet(str(tmp_path / "parquet" / "train.parquet"))
     assert by_label(f"hf:{tmp_path / 'parquet'}") == expected and by_label(f"hf:{tmp_path / 'parquet' / 'train.parquet'}") == expected
-    with pytest.raises(DataError, match=r"holds images themselves \(column image\), not their files; give it as hf:"):
+    with pytest.raises(DataError, match=r"holds images themselves \(column image\), not their files. Give it as hf:"):
         open_dataset(f"table:{tmp_path / 'parquet' / 'train.parquet'}")
     (tmp_path / "web").mkdir()
     samples = [(f"{k:03d}", f) for k, f in enumerate(sorted(root.rglob("*.png")))]
@@ -184,8 +184,8 @@ def test_hugging_face_columns_of_other_types_are_taken_or_refused_by_name(tmp_pa
     assert groups is not None and len(set(groups.tolist())) == 16
     for name, columns, message in (
         ("list", {"group": [["a", "b"]] * 16}, "group is a list of 2"),
-        ("less", {"weight": [-1.0] * 16}, "weight is '-1'; must be a number >= 0"),
-        ("word", {"weight": ["high"] * 16}, "weight is 'high'; must be a number >= 0"),
+        ("less", {"weight": [-1.0] * 16}, "weight is '-1'. It must be a number >= 0"),
+        ("word", {"weight": ["high"] * 16}, "weight is 'high'. It must be a number >= 0"),
     ):
         with pytest.raises(DataError, match=message):
             open_dataset(made(name, label=words, **columns))

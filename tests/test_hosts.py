@@ -246,7 +246,7 @@ def test_results_that_a_node_does_not_share_are_named_with_it(cluster: RayHosts,
         asked = preflight(cluster, "--results", str(tmp_path / "results"))
     finally:
         machines.run("n3", "umount", str(tmp_path))
-    said = f"is not the same folder on node n3 ({machines.addresses['n3']}) as here; choose --results on storage that every node shares."
+    said = f"is not the same folder on node n3 ({machines.addresses['n3']}) as here. Choose --results on storage that every node shares."
     assert said in line and not ledger_of(tmp_path).asks(), line
     assert asked.returncode == 4 and said in asked.stdout, asked.stdout
 

@@ -59,7 +59,7 @@ def test_figures_and_networks_by_name(run: package.Results) -> None:
     import plotly.graph_objects as go
 
     assert isinstance(run.figure("strategies"), go.Figure)
-    with pytest.raises(ConfigError, match="choose from cost"):
+    with pytest.raises(ConfigError, match="Choose from cost"):
         run.figure("costs")
     predictor = run.predictor("partial")
     shares = predictor(np.zeros((2, 40, 40, predictor.channels), np.uint8))
@@ -140,7 +140,7 @@ def test_only_what_speaks_today_is_measured_and_looking_again_is_no_further_open
     assert "selection.json is not there" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("arguments", "said"), [(["cka2"], "Unknown measurement 'cka2'; choose from cka"), ([], "required: NAME")])
+@pytest.mark.parametrize(("arguments", "said"), [(["cka2"], "Unknown measurement 'cka2'. Choose from cka"), ([], "required: NAME")])
 def test_an_unknown_measurement_lists_the_known_ones(arguments: list[str], said: str, capsys) -> None:
     try:
         code = command.main([str(GOLDEN), *arguments])

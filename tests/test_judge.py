@@ -132,7 +132,7 @@ def test_a_sweep_prints_json_alone_on_stdout(copy: Ledger, monkeypatch: pytest.M
     assert sweep.main([str(copy.folder.root), "--json"]) == 0
     out, err = capsys.readouterr()
     assert json.loads(out) == {"format": 1, "questions": []} and "a person reads" in err and "report: " in err
-    assert sweep.main([str(copy.folder.root), "--json", "--dry-run"]) == 2 and "leave one of them out" in capsys.readouterr().err
+    assert sweep.main([str(copy.folder.root), "--json", "--dry-run"]) == 2 and "Leave one of them out" in capsys.readouterr().err
 
 
 # ---- files of one's own ------------------------------------------------------------------------------------------
@@ -244,15 +244,15 @@ def changed(path: str, change) -> str:
 
 BAD = {
     "unknown class": (lambda a, b, y: changed(a, lambda t: t.replace({"class": {"ash": "beech"}})), 3, "beech (", "--classes"),
-    "image twice": (lambda a, b, y: changed(a, lambda t: pd.concat([t, t.head(1)])), 3, "a.csv:202: 000.jpg stands in", "keep one"),
+    "image twice": (lambda a, b, y: changed(a, lambda t: pd.concat([t, t.head(1)])), 3, "a.csv:202: 000.jpg stands in", "Keep one"),
     "image missing": (lambda a, b, y: changed(b, lambda t: t.tail(198)), 3, "b.csv: 2 of 200 images", "labels.csv:2"),
     "image too many": (lambda a, b, y: changed(y, lambda t: t.head(198)), 3, "a.csv: 2 of its images are not in", "198.jpg"),
-    "other images": (lambda a, b, y: changed(a, lambda t: t.assign(image="x" + t.image)), 3, "200 of 200 images", "predict them too"),
-    "no class": (lambda a, b, y: changed(a, lambda t: t.assign(**{"class": ""})), 3, "a.csv:2: says no class of 000.jpg", "predict it"),
-    "no image": (lambda a, b, y: changed(a, lambda t: t.assign(image="")), 3, "a.csv:2: names no image", "fill it in"),
+    "other images": (lambda a, b, y: changed(a, lambda t: t.assign(image="x" + t.image)), 3, "200 of 200 images", "Predict them too"),
+    "no class": (lambda a, b, y: changed(a, lambda t: t.assign(**{"class": ""})), 3, "a.csv:2: says no class of 000.jpg", "Predict it"),
+    "no image": (lambda a, b, y: changed(a, lambda t: t.assign(image="")), 3, "a.csv:2: names no image", "Fill it in"),
     "no label": (lambda a, b, y: changed(y, lambda t: t.assign(label=["", *t.label[1:]])), 3, "labels.csv:2: 000.jpg has no label",
-        "fill"),
-    "labelled twice": (lambda a, b, y: changed(y, lambda t: pd.concat([t, t.head(1)])), 3, "labels.csv:202: 000.jpg stands", "keep one"),
+        "Fill"),
+    "labelled twice": (lambda a, b, y: changed(y, lambda t: pd.concat([t, t.head(1)])), 3, "labels.csv:202: 000.jpg stands", "Keep one"),
     "one class": (lambda a, b, y: changed(y, lambda t: t.assign(label="oak")), 3, "every image is labelled oak", "nothing to tell"),
     "few images": (lambda a, b, y: changed(y, lambda t: t.head(9)), 3, "9 labelled images", "needs 10"),
     "no columns": (lambda a, b, y: changed(a, lambda t: t.rename(columns={"class": "x", "image": "z"})), 2, "which column is the image",
@@ -266,7 +266,7 @@ BAD = {
         "softmax"),
     "not a number": (lambda a, b, y: changed(a, lambda t: t.assign(ash="nan", oak=0, yew=1).drop(columns="class")), 3,
         "a.csv:2: ash is", "0 to 1"),
-    "not there": (lambda a, b, y: Path(a).unlink(), 3, "does not exist", "give a table of predictions"),
+    "not there": (lambda a, b, y: Path(a).unlink(), 3, "does not exist", "Give a table of predictions"),
     "one group": (lambda a, b, y: changed(y, lambda t: t.assign(patient="p")), 3, "all images are of one group (patient)", "--groups"),
     "cut short": (lambda a, b, y: Path(a).write_text(Path(a).read_text()[:-6]), 3, "a.csv:201", "cut short"),
     "binary": (lambda a, b, y: Path(a).write_bytes(b"image,class\n\0\0"), 3, "NUL byte", "get it again"),
@@ -287,23 +287,23 @@ def test_what_is_wrong_is_one_line_with_the_way_out(what: str, tmp_path: Path, c
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ("A B Y --metric auc", "Unknown metric 'auc'; choose from auroc, accuracy"),
+        ("A B Y --metric auc", "Unknown metric 'auc'. Choose from auroc, accuracy"),
         ("A B Y --metric auroc", "has no probabilities (image, class), and the metric is of them"),
         ("A B Y --metric f1", "name it, f1:CLASS"),
-        ("A B Y --metric f1:elm", "no class is called 'elm'; choose from"),
+        ("A B Y --metric f1:elm", "no class is called 'elm'. Choose from"),
         ("A B Y --metric quadratic_kappa", "needs an order of the classes: quadratic_kappa:ash,oak,yew"),
         ("A B Y --metric cost:nowhere.csv", "nowhere.csv: no costs to read"),
-        ("A B", "2 files are given; give A's predictions"),
+        ("A B", "2 files are given. Give A's predictions"),
         ("A B Y A", "4 files are given"),
         ("--a A --b B", "--labels is missing"),
         ("--a A --labels Y", "--b is missing"),
         ("--a A --b B Y X.csv --labels Y", "X.csv does not exist"),
-        ("--a A A --b B B --labels Y", "twice; one training counts once"),
+        ("--a A A --b B B --labels Y", "twice. One training counts once"),
         ("A B Y --margin -1", "--margin must be"),
         ("A B Y --margin nan", "--margin must be"),
         ("A B Y --groups label", "is the column of the labels"),
         ("A B Y?label=image", "?image=COLUMN&label=COLUMN"),
-        ("A B Y --groups ward", "has no column 'ward'; choose from"),
+        ("A B Y --groups ward", "has no column 'ward'. Choose from"),
         ("A B Y --classes ash oak", "--classes lacks yew"),
         ("A B Y --names x x", "a name of its own"),
         ("A B Y --out Y", "is there already and is no page"),

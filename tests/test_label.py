@@ -194,14 +194,14 @@ def test_a_second_draw_knows_what_was_labelled(one_split: Ledger, copied: Copied
 
 DRAWN = {"filled": None, "images": [{"image": f"{n}.jpg", "label": None, "probability": 0.5} for n in "abcd"]}
 FAULTS = {
-    "an unknown class": ("a.jpg,0.5,ash\nb.jpg,0.5,oka\nc.jpg,0.5,oak\nd.jpg,0.5,oak", "filled.csv:3: 'oka' is no class; choose from oak"),
+    "an unknown class": ("a.jpg,0.5,ash\nb.jpg,0.5,oka\nc.jpg,0.5,oak\nd.jpg,0.5,oak", "filled.csv:3: 'oka' is no class. Choose from oak"),
     "a row twice": ("a.jpg,0.5,ash\nb.jpg,0.5,oak\na.jpg,0.5,oak\nc.jpg,,ash\nd.jpg,,ash",
         "filled.csv:4: a.jpg stands in .*filled.csv:2 already"),
     "a row missing": ("a.jpg,0.5,ash\nc.jpg,0.5,oak", r"2 pictures that were drawn have no row \(b.jpg, d.jpg\)"),
     "no label": ("a.jpg,0.5,ash\nb.jpg,0.5,\nc.jpg,0.5,oak\nd.jpg,0.5,oak",
-        "filled.csv:3: b.jpg has no label; fill it in, with 'none of these'"),
+        "filled.csv:3: b.jpg has no label. Fill it in, with 'none of these'"),
     "another picture": ("a.jpg,1,ash\nb.jpg,1,ash\nc.jpg,1,oak\nd.jpg,1,oak\ne.jpg,1,oak",
-        "filled.csv:6: e.jpg was not drawn; take the row out"),
+        "filled.csv:6: e.jpg was not drawn. Take the row out"),
     "several faults": ("a.jpg,1,x\nb.jpg,1,y\nc.jpg,1,oak\nd.jpg,1,oak",
         "filled.csv:2: 'x' is no class.*; .*filled.csv:3: 'y' is no class"),
     "another draw": ("x.jpg,1,ash", "none of its 1 pictures was drawn"),

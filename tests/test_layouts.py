@@ -40,7 +40,7 @@ def test_splits_by_another_name_are_no_classes(names: tuple[str, str], deep: boo
 def test_folders_that_all_hold_the_same_folders_are_no_classes(names: tuple[str, str], tmp_path: Path) -> None:
     for k, name in enumerate(names):
         classes(tmp_path / name, CATS, first=5000 * k)
-    with pytest.raises(DataError, match=r"all of them hold the same folders \(cats, dogs\); are these the classes\?"):
+    with pytest.raises(DataError, match=r"all of them hold the same folders \(cats, dogs\). Are these the classes\?"):
         open_dataset(f"folder:{tmp_path}")
 
 
@@ -64,7 +64,7 @@ def test_another_folder_beside_the_splits_is_said_with_what_it_costs(name: str, 
 def test_splits_below_classes_and_classes_beside_their_own_split_are_refused(tmp_path: Path) -> None:
     for name in ("cats", "dogs"):
         classes(tmp_path / "a" / name, {"train": 8, "test": 4}, first=ord(name[0]) * 100)
-    with pytest.raises(DataError, match="test, train lie in class folders; put them above these"):
+    with pytest.raises(DataError, match="test, train lie in class folders. Put them above these"):
         open_dataset(f"folder:{tmp_path / 'a'}")
     classes(tmp_path / "b", CATS)
     classes(tmp_path / "b" / "more", CATS, first=5000)
@@ -144,7 +144,7 @@ def test_a_class_folder_without_images_says_what_it_holds(tmp_path: Path) -> Non
     (tmp_path / "elm").mkdir()
     for name in ("a.txt", "b.txt", "c.npy"):
         (tmp_path / "elm" / name).write_text("x")
-    with pytest.raises(DataError, match=r"elm holds no images \(2 \.txt, 1 \.npy\); remove the folder"):
+    with pytest.raises(DataError, match=r"elm holds no images \(2 \.txt, 1 \.npy\). Remove the folder"):
         open_dataset(f"folder:{tmp_path}")
 
 
@@ -181,5 +181,5 @@ def test_groups_of_files_that_are_not_here_are_shown_beside_those_that_are(tmp_p
     with pytest.raises(DataError, match=r"12 images have no group: ash/000\.png, .*Its rows name 000\.png, which is not here"):
         open_dataset(f"folder:{tmp_path}")
     (tmp_path / "groups.csv").write_text("file,group\nash/000.png,nan\n")
-    with pytest.raises(DataError, match="groups.csv:2: group is 'nan'; must be a name"):
+    with pytest.raises(DataError, match="groups.csv:2: group is 'nan'. It must be a name"):
         open_dataset(f"folder:{tmp_path}")

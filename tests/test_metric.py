@@ -154,7 +154,7 @@ def test_a_table_of_costs_that_is_none_is_refused_by_line(tmp_path: Path, table:
 
 def test_what_the_data_cannot_bear_is_refused() -> None:
     for text, classes, needs in (
-        ("f1:bb", CLASSES, "choose from b"),
+        ("f1:bb", CLASSES, "Choose from b"),
         ("quadratic_kappa", CLASSES, "quadratic_kappa:a,b,c"),
         ("quadratic_kappa:a,b", CLASSES, "each of them once"),
         (COSTS, ("a", "b", "cc"), "Did you mean cc"),

@@ -139,7 +139,7 @@ def test_metrics_of_probabilities_choose_by_them(metric: str, images: Path, tmp_
 
 def test_what_the_images_cannot_bear_is_said_before_anything_is_trained(images: Path, tmp_path: Path) -> None:
     for metric, needs in (
-        ("f1:sck", "choose from sick"),
+        ("f1:sck", "Choose from sick"),
         ("quadratic_kappa", "quadratic_kappa:sick,well"),
         ('cost:[["well","ill"],[0,1],[10,0]]', "'ill' that the images do not have"),
     ):

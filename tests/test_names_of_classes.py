@@ -64,7 +64,7 @@ READERS = {"table": table, "hf": hub, "own_dataset": python, "folder": folders}
 @pytest.mark.parametrize("reader", READERS)
 @pytest.mark.parametrize("case", ALIKE)
 def test_names_that_are_read_alike_are_refused_by_every_reader(case: str, reader: str, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="the classes '.*' and '.*' look alike once they are shown; rename one") as caught:
+    with pytest.raises(DataError, match="the classes '.*' and '.*' look alike once they are shown. Rename one") as caught:
         open_dataset(READERS[reader](tmp_path / "own", (*ALIKE[case], "elm")))
     assert str(caught.value).isascii()
 
@@ -121,7 +121,7 @@ def test_names_of_classes_are_found_through_wrappers(how: str, tmp_path: Path) -
 
 def test_names_that_do_not_apply_are_refused(tmp_path: Path) -> None:
     one, other = (ImageFolder(str(classes(tmp_path / n, {n: 10, "dog": 10}))) for n in ("cat", "cow"))
-    with pytest.raises(ConfigError, match="have different classes; say them with classes="):
+    with pytest.raises(ConfigError, match="have different classes. Say them with classes="):
         own_dataset(ConcatDataset([one, other]), folder=tmp_path / "made")
     with pytest.raises(DataError, match="label 'elm' is none of the 2 classes \\(ash, oak\\)"):
         own_dataset([(scene(0), "elm")], classes=("ash", "oak"), folder=tmp_path / "made")

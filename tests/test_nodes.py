@@ -41,10 +41,10 @@ def test_a_node_like_this_one_has_no_problem(tmp_path: Path) -> None:
         ({"code": "other"}, "has other code of study (other, here "),
         ({"versions": {"numpy": "1.0"}}, "has other versions: numpy 1.0 (here "),
         ({"python": "3.9"}, "has other versions: Python 3.9 (here "),
-        ({"seen": False, "wrote": False}, "is not the same folder on node n2 (10.0.0.2) as here; choose --results on storage"),
+        ({"seen": False, "wrote": False}, "is not the same folder on node n2 (10.0.0.2) as here. Choose --results on storage"),
         ({"wrote": False}, "is not the same folder on node n2 (10.0.0.2) as here (it can only read it)"),
-        ({"seen": "ImportError: s3fs", "wrote": False}, "(ImportError: s3fs); choose --results"),
-        ({"cache": "/c: Read-only file system"}, "cannot write its cache (/c: Read-only file system); set STUDY_CACHE"),
+        ({"seen": "ImportError: s3fs", "wrote": False}, "(ImportError: s3fs). Choose --results"),
+        ({"cache": "/c: Read-only file system"}, "cannot write its cache (/c: Read-only file system). Set STUDY_CACHE"),
     ],
 )
 def test_what_differs_is_a_line_with_the_node_and_the_way_out(changes: dict[str, Any], said: str, tmp_path: Path) -> None:
@@ -177,7 +177,7 @@ def test_what_ray_raises_meanwhile_is_one_line(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(ray, "nodes", lambda: [])
     monkeypatch.setattr(ray, "get_runtime_context", Context)
     with (
-        pytest.raises(EnvironmentProblem, match="^Ray at this machine broke off: System error: gone; run the same command again.$"),
+        pytest.raises(EnvironmentProblem, match="^Ray at this machine broke off: System error: gone. Run the same command again.$"),
         cluster.cluster(None),
     ):
         raise ray.exceptions.RaySystemError("gone\nTraceback ...")

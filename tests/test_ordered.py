@@ -32,7 +32,7 @@ def test_classes_are_numbered_in_their_order_and_by_name_without_one(tmp_path: P
 
 
 @pytest.mark.parametrize(("order", "why"), [
-    ("mild,moderate,grave", "ordered names 'grave', which is no class"), ("mild,severe", "does not name moderate; name all 3 classes"),
+    ("mild,moderate,grave", "ordered names 'grave', which is no class"), ("mild,severe", "does not name moderate. Name all 3 classes"),
     ("mild,mild,severe", "every class once"), ("mild", "every class once"),
 ])  # fmt: skip
 def test_an_order_that_is_not_of_the_classes_is_refused_in_a_line(order: str, why: str, tmp_path: Path) -> None:

@@ -185,7 +185,7 @@ def tiff(channels: int, bits: int) -> bytes:
 @pytest.mark.parametrize(("channels", "bits"), [(5, 8), (7, 16), (31, 16)])
 def test_more_than_four_channels_are_refused_by_name(channels: int, bits: int, tmp_path: Path) -> None:
     (tmp_path / "cells.tif").write_bytes(tiff(channels, bits))
-    with pytest.raises(DataError, match=rf"cells\.tif cannot be decoded \({channels} channels are more than 4; save the three"):
+    with pytest.raises(DataError, match=rf"cells\.tif cannot be decoded \({channels} channels are more than 4. Save the three"):
         decode_file(tmp_path / "cells.tif", 3)
     classes(tmp_path / "own", {"a": 20, "b": 20})
     (tmp_path / "own" / "a" / "cells.tif").write_bytes(tiff(channels, bits))

@@ -77,7 +77,7 @@ def test_a_cell_is_found_by_its_parts_and_two_data_sets_need_a_name(used: Result
     other = dataclasses.replace(one, cell=dataclasses.replace(one.cell, dataset="folder:/where/my leaves"))
     assert find_pick([*picks, other], "digits/partial").cell.strategy == "partial"
     assert find_pick([*picks, other], "my leaves") == other and find_pick(picks, one.cell.id) == one
-    with pytest.raises(ConfigError, match="several data sets; name one behind a colon, as RESULTS/STUDY:digits"):
+    with pytest.raises(ConfigError, match="several data sets. Name one behind a colon, as RESULTS/STUDY:digits"):
         find_pick([*picks, other])
     with pytest.raises(ConfigError, match="'full' names 0 cells"):
         find_pick(picks, "full")

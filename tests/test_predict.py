@@ -166,4 +166,4 @@ def test_where_no_image_is_one_line_says_so(used: Results, images: str, said: st
 def test_an_interrupted_prediction_is_one_line(used: Results, digit_files: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     monkeypatch.setattr(predict, "to_lines", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
     assert predict.main([used.folder, str(digit_files)]) == 130
-    assert capsys.readouterr().err == "stopped; with --csv, the same command goes on\n"
+    assert capsys.readouterr().err == "stopped. With --csv, the same command goes on\n"

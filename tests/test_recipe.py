@@ -376,7 +376,7 @@ def test_a_study_asks_by_name_by_a_range_or_with_one_value(tmp_path: Path) -> No
 
 
 def test_what_a_study_may_not_ask_is_refused_before_it_starts() -> None:
-    with pytest.raises(ConfigError, match="search cannot add 'mixupp'; choose from.*mixup"):
+    with pytest.raises(ConfigError, match="search cannot add 'mixupp'. Choose from.*mixup"):
         study(search=("mixupp",))
     with pytest.raises(ConfigError, match=r"drop_path must be in \[0, 1\), not 1.5"):
         study(space={"recipe.drop_path": Uniform(0.0, 1.5)})

@@ -104,7 +104,7 @@ def test_a_module_that_is_no_command_says_so(file: Path) -> None:
     module = ".".join(file.relative_to(ROOT).with_suffix("").parts)
     done = subprocess.run([sys.executable, "-m", module], capture_output=True, text=True, cwd=ROOT, timeout=120)
     assert (done.returncode, done.stdout) == (2, "") and done.stderr.startswith(
-        f"error: {module} is no command; of {module.partition('.')[0]}"
+        f"error: {module} is no command. Of {module.partition('.')[0]}"
     )
 
 
@@ -184,7 +184,7 @@ def test_a_table_is_checked_by_the_name_a_sweep_takes(splits: str, tmp_path: Pat
     assert "20 images of 2 classes" in " ".join(capsys.readouterr().out.split())
     if splits == "@official:2":
         assert datasets.main(["check", f"table:{tmp_path}/x.csv{splits}", "--splits", "official:1"]) == 2
-        assert "leave --splits out" in capsys.readouterr().err
+        assert "Leave --splits out" in capsys.readouterr().err
 
 
 def test_a_study_of_ones_own_on_other_data_says_nothing_untrue_of_itself() -> None:
@@ -245,7 +245,7 @@ def test_names_of_classes_go_by_their_numbers(classes: Any, own: bool, tmp_path:
 @pytest.mark.parametrize(
     ("classes", "words"),
     [
-        ("ab", "classes is one text, 'ab'; give a list"),
+        ("ab", "classes is one text, 'ab'. Give a list"),
         (["ash", "ash"], "classes has 'ash' twice"),
         ({1: "ash", 2: "oak"}, "not from 0 on"),
         ({"ash": 0, "oak": 0}, "not from 0 on"),
@@ -258,7 +258,7 @@ def test_classes_that_number_no_names_are_refused(classes: Any, words: str, tmp_
 
 
 def test_bytes_are_no_name(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="the label of image 0 is b'ash'; must be one class"):
+    with pytest.raises(DataError, match="the label of image 0 is b'ash'. It must be one class"):
         own_dataset([(scene(k), b"ash") for k in range(10)], folder=tmp_path)
 
 

@@ -90,7 +90,7 @@ def test_a_column_that_is_there_twice_is_refused(header: str, suffix: str, tmp_p
     path.write_text(
         "\n".join([header, *(",".join("x" * len(header.split(","))) for _ in range(3))]).replace(",", "\t" if suffix == "tsv" else ",")
     )
-    with pytest.raises(StudyError, match="the header has the column '.*' twice .*; keep one, or rename the other"):
+    with pytest.raises(StudyError, match="the header has the column '.*' twice .*. Keep one, or rename the other"):
         open_dataset(f"table:{path}")
 
 
@@ -172,18 +172,18 @@ def test_names_of_ids_that_are_proven_are_taken(labels, file: str, text: str, ex
         (("0", "1"), "classes.txt", "name\nash\noak", "its first line, 'name', is no class"),
         (("0", "1"), "classes.txt", "# of 2017\nash\noak", "its first line, '# of 2017', is no class"),
         (("0", "1", "2"), "classes.txt", "ash\n\noak\nelm", "line 2 is empty"),
-        (("0", "5"), "classes.txt", "ash\noak\nelm", "no name of class 5; add a line for each"),
+        (("0", "5"), "classes.txt", "ash\noak\nelm", "no name of class 5. Add a line for each"),
         (("0.0", "7.0"), "classes.csv", "id,name\n0,ash\n1,oak", "no name of class 7.0"),
         (("n0", "n1"), "classes.csv", "id,latin,common\nn0,fraxinus,ash\nn1,quercus,oak", "which column is the name of a class"),
         (("n0", "n2"), "classes.csv", "id,name\nn0,ash\nn1,oak", "no name of class n2"),
-        (("beech", "oak"), "classes.txt", "ash\noak\nelm", "lists none of beech; write an id and a name a line, or remove the file"),
-        (("0", "1"), "classes.csv", "id,name\n0,ash\n0,oak\n1,elm", "class 0 is called 'oak' and 'ash'; keep one name"),
+        (("beech", "oak"), "classes.txt", "ash\noak\nelm", "lists none of beech. Write an id and a name a line, or remove the file"),
+        (("0", "1"), "classes.csv", "id,name\n0,ash\n0,oak\n1,elm", "class 0 is called 'oak' and 'ash'. Keep one name"),
         (("1", "1.0"), "other.txt", "", "the classes '1' and '1.0' are one number"),
         (("1", "2"), "classes.json", '["ash", "oak", "elm"]', "no label is 0"),
         (("0", "1"), "classes.json", '{"0": "ash"}', "no name of class 1"),
         (("0", "1"), "classes.json", '{"0": "ash", "1": ', "classes.json is not JSON"),
         (("0", "1"), "classes.json", '{"0": ["ash"]}', "neither a list of names nor ids with a name each"),
-        (("0", "1"), "classes.txt", "ash\noak".encode("utf-16"), "classes.txt is UTF-16; save it as UTF-8"),
+        (("0", "1"), "classes.txt", "ash\noak".encode("utf-16"), "classes.txt is UTF-16. Save it as UTF-8"),
         (("0", "1"), "classes.csv", "id,name\n0,Föhre\n1,oak".encode("latin-1"), "classes.csv:2: byte 0xf6 is not UTF-8"),
     ],
 )
@@ -209,12 +209,12 @@ def test_a_file_of_names_that_was_asked_for_is_used_or_refused(pictures: Path, t
     (tmp_path / "NAMES.txt").write_text("id, latin, common\nn0, fraxinus, ash\nn1, quercus, oak\n")
     name = table(tmp_path, pictures, label=("n0", "n1"))
     with pytest.raises(
-        DataError, match=r"NAMES\.txt: which column is the name of a class\? It has id, latin, common; call one of them name"
+        DataError, match=r"NAMES\.txt: which column is the name of a class\? It has id, latin, common. Call one of them name"
     ):
         open_dataset(f"{name}?names=NAMES.txt")
     (tmp_path / "NAMES.txt").write_text("id, latin, name\nn0, fraxinus, ash\nn1, quercus, oak\n")
     assert open_dataset(f"{name}?names=NAMES.txt").classes == ("ash", "oak")
-    with pytest.raises(DataError, match="the column class_name has no name of class 1; fill it in"):
+    with pytest.raises(DataError, match="the column class_name has no name of class 1. Fill it in"):
         open_dataset(table(tmp_path, pictures, label=("0", "1"), class_name=("ash", "")))
 
 

@@ -129,7 +129,7 @@ def test_by_default_all_whose_weights_are_at_hand(weights: Path, tmp_path: Path,
 @pytest.mark.parametrize(
     ("more", "said", "code"),
     [
-        (["--backbones", "resnet5000"], "Unknown backbone 'resnet5000'; nearest", 2),
+        (["--backbones", "resnet5000"], "Unknown backbone 'resnet5000'. Nearest", 2),
         (["--backbones", "small_resnet", "small_resnet"], "names small_resnet twice", 2),
         (["--backbones", "small_swin"], "No pretrained weights for 'small_swin'", 2),
         (["--backbones", "test_vit", "--image-size", "33"], "left out: test_vit: test_vit does not take images of 33 px", 2),
@@ -170,4 +170,4 @@ def test_a_network_that_cannot_be_probed_is_left_out_by_name(images: Path, weigh
 def test_more_images_than_the_memory_holds_are_refused(images: Path, weights: Path, capsys, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(probe, "MOST", 11 * 40 * 2 - 1)
     assert main(["--datasets", f"folder:{images}", "--weights", str(weights), "--image-size", "32", "--backbones", "small_resnet"]) == 3
-    assert "40 images of 2 classes are more than are screened at once; give a table of a part" in capsys.readouterr().err
+    assert "40 images of 2 classes are more than are screened at once. Give a table of a part" in capsys.readouterr().err

@@ -102,7 +102,7 @@ def test_confirm_runs_start_with_those_that_took_longest(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
-        ({"searches": 3}, "divide trials 8 .*; choose 6 or 9 trials"),
+        ({"searches": 3}, "divide trials 8 .*. Choose 6 or 9 trials"),
         ({"searches": 0}, "searches must be a whole number >= 1"),
         ({"searches": 8, "confirm_seeds": 5}, "must be >= searches 8"),
     ],

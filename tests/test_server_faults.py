@@ -105,7 +105,7 @@ def http_error(held: Any) -> Exception:
 
 CAUSES = [
     (socket.gaierror(socket.EAI_NONAME, "401"), "host name that is not known"),
-    (ConnectionRefusedError(errno.ECONNREFUSED, "403"), "is the server running?"),
+    (ConnectionRefusedError(errno.ECONNREFUSED, "403"), "Is the server running?"),
     (TimeoutError("404"), "timed out"),
     (ssl.SSLCertVerificationError("401"), "certificate"),
     (ssl.SSLError("403"), "rather than https"),

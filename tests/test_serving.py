@@ -215,7 +215,7 @@ def test_a_model_gives_sets_at_the_levels_it_knows(pictures: list[Path], tmp_pat
             assert set(row["in_set"]) == {c for c, p in shares.items() if p >= least} | {max(shares, key=lambda c: shares[c])}
             assert shares[row["in_set"][0]] == max(shares.values())
     assert {len(s) for s in wide["in_set"]} != {1}
-    with pytest.raises(Exception, match=r"sets 0.99 is no level of this model; it has 0.9, 0.95"):
+    with pytest.raises(Exception, match=r"sets 0.99 is no level of this model. It has 0.9, 0.95"):
         loaded.predict(given[:1], params={"sets": 0.99})
 
 

@@ -96,7 +96,7 @@ def test_of_one_split_validation_gives_the_threshold_and_test_is_where_it_is_mea
     held = (shares[np.arange(len(val.labels)), val.labels] >= sets.least - 1e-6).sum()
     assert held == np.ceil((len(val.labels) + 1) * 0.8 - 1e-9)
     low, high = sets.expected
-    assert low < 0.8 < high and f"{sets.least:.3g}" in sets.text and f"from {sets.images} validation images" in sets.text
+    assert low < 0.8 < high and f"{sets.least:.3g}" in sets.text and f"rom {sets.images} validation images" in sets.text
 
 
 def test_with_outer_folds_every_image_gives_the_threshold(tmp_path: Path) -> None:

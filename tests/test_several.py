@@ -133,7 +133,7 @@ def test_the_doctor_counts_labels_and_names_copies_with_others(tmp_path: Path) -
 
 @pytest.mark.parametrize(("header", "row", "asked", "why"), [
     ("file,tags", "{k}.png,a|b", "labels=tag", "no column 'tag'"),
-    ("file,tags,label", "{k}.png,a|b,a", "labels=tags&label=label", "leave one of them out"),
+    ("file,tags,label", "{k}.png,a|b,a", "labels=tags&label=label", "Leave one of them out"),
     ("file,a,b", "{k}.png,1,yes", "labels=a,b", "b is 'yes', and of several columns"),
     ("file,a,b", "{k}.png,1,0", "labels=a", "the column a holds 0 and 1"),
     ("file,tags", "{k}.png,a", "labels=tags", "holds 1 label \\(a\\)"),
@@ -151,7 +151,7 @@ def test_two_separators_in_one_column_are_refused_with_both_rows(tmp_path: Path)
     pictures(tmp_path, 30)
     rows = [f"{k:03d}.png,{'a|b' if k % 2 else 'a;c'}" for k in range(30)]
     (tmp_path / "t.csv").write_text("\n".join(["file,tags", *rows]))
-    with pytest.raises(DataError, match=r"joins labels by \| at .*csv:3 and by ; at .*csv:2; use one"):
+    with pytest.raises(DataError, match=r"joins labels by \| at .*csv:3 and by ; at .*csv:2. Use one"):
         open_dataset(f"table:{tmp_path / 't.csv'}?labels=tags")
 
 

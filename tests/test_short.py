@@ -78,7 +78,7 @@ def test_a_loser_that_was_cut_short_has_not_lost(tmp_path: Path) -> None:
     assert first.command == "python -m study.sweep my_study.py:SIZED --name sized-9-epochs --set max_epochs=9 views=9"
     assert last.text == "Until then name no winner"
     assert found.picks[0].cell.strategy and {p.reason for p in found.picks} >= {
-        "no verdict yet: full was cut short; the best on validation"
+        "no verdict yet: full was cut short. The best on validation"
     }
     assert (
         "digits, resnet18: full had learned 63 % of its own training images after 3 epochs, so longer training may raise its score"
@@ -100,7 +100,7 @@ def test_where_nothing_is_decided_longer_training_comes_before_more_repeats(tmp_
     assert "Take partial: the cheapest that is good enough" in before.text
     assert (
         after.head == "Undecided between partial and full"
-        and before.head.startswith("Undecided between partial and full; taking ")
+        and before.head.startswith("Undecided between partial and full. Taking ")
         and "cheapest" not in after.text
         and "costs at most" not in after.text
     )
@@ -109,7 +109,7 @@ def test_where_nothing_is_decided_longer_training_comes_before_more_repeats(tmp_
     )
     assert after.steps[1:] == before.steps[1:], "what more seeds and images would bring is said after it"
     assert "Undecided between partial and full (full was cut short): " in after.rest[0]
-    assert {p.reason for p in findings(short, 50).picks if p.leads} == {"no verdict yet: full was cut short; the best on validation"}
+    assert {p.reason for p in findings(short, 50).picks if p.leads} == {"no verdict yet: full was cut short. The best on validation"}
 
 
 def test_several_that_were_cut_short_are_said_in_few_words(tmp_path: Path) -> None:
@@ -310,7 +310,7 @@ def test_who_leaves_and_who_stands(
 def test_the_others_are_compared_without_one_that_was_cut_short(tmp_path: Path) -> None:
     frames = made(tmp_path, {"partial": [0.8], "linear_probe": [0.6], "full": [0.4]}, {"partial": 0.95, "full": 0.63})
     found, sentence = said(frames)
-    assert sentence.head == "partial beats linear_probe by at least 1 point; not comparable: full" and sentence.mark == "decided"
+    assert sentence.head == "partial beats linear_probe by at least 1 point. Not comparable: full" and sentence.mark == "decided"
     assert [s.text.partition(" ")[0] for s in sentence.steps] == ["The", "Until"] and "Until then take partial" in sentence.steps[1].text
     assert {p.reason for p in found.picks if p.leads} == {"the verdict's among those comparable (full was cut short)"}
 

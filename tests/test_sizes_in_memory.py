@@ -35,7 +35,7 @@ def test_what_fits_passes_and_what_does_not_is_refused_at_once(
     if fits:
         check_memory("n", model, (3, size, size), images)
     else:
-        with pytest.raises(ConfigError, match=f"n: at {size} px .* needs about .* GB, and {free / 1e9:.1f} GB are free; choose a smaller"):
+        with pytest.raises(ConfigError, match=f"n: at {size} px .* needs about .* GB, and {free / 1e9:.1f} GB are free. Choose a smaller"):
             check_memory("n", model, (3, size, size), images)
     assert 0 < largest < total
 

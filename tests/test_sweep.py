@@ -188,7 +188,7 @@ def test_an_interrupt_before_the_study_begins_is_one_line(monkeypatch: pytest.Mo
 
     monkeypatch.setattr(sweep, "asked", interrupted)
     assert sweep.main(["mine", "--datasets", "digits"]) == 130
-    assert capsys.readouterr().err == "stopped; start again with the same command\n"
+    assert capsys.readouterr().err == "stopped. Start again with the same command\n"
 
 
 def test_every_study_builds_and_narrows() -> None:

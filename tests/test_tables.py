@@ -68,11 +68,11 @@ def test_every_kind_of_table_gives_the_same_data(images: Path) -> None:
 def test_columns_are_recognised_or_given(images: Path) -> None:
     odd = [{"a": r["file"], "b": r["species"], "c": ("train", "val", "test")[k % 3], "d": r["patient"]} for k, r in enumerate(ROWS)]
     path = write(images / "odd.csv", odd)
-    with pytest.raises(ConfigError, match=r"which column is the image\? The table has a, b, c, d; say it: .*odd\.csv\?image=COLUMN"):
+    with pytest.raises(ConfigError, match=r"which column is the image\? The table has a, b, c, d. Say it: .*odd\.csv\?image=COLUMN"):
         open_dataset(path)
-    with pytest.raises(ConfigError, match="no column 'e'; choose from"):
+    with pytest.raises(ConfigError, match="no column 'e'. Choose from"):
         open_dataset(f"{path}?image=a&label=e")
-    with pytest.raises(ConfigError, match="no option 'lable'; choose from label"):
+    with pytest.raises(ConfigError, match="no option 'lable'. Choose from label"):
         open_dataset(f"{path}?image=a&lable=b")
     table = open_dataset(f"{path}?image=a&label=b&split=c&group=d")
     assert table.split.tolist() == [k % 3 for k in range(40)] and "given split" in table.form
@@ -138,11 +138,11 @@ def test_rows_that_cannot_be_used_are_left_out_by_name(images: Path) -> None:
         ("file,label\n", "a header and no row|holds no row"),
         (
             "file,label\nx.png,a\n",
-            r"x\.png is not there; in .*/images there are .* Call the files in the table as they are called there, or give the folder",
+            r"x\.png is not there. In .*/images there are .* Call the files in the table as they are called there, or give the folder",
         ),
         ("file,label\nimages/00.png\n", r"labels\.csv:2: has 1 columns, the header 2"),
-        ("file,label,split\nimages/00.png,a,later\n", r"labels\.csv:2: split is 'later'; must be train, val or test"),
-        ("file,label,weight\nimages/00.png,a,-1\n", r"labels\.csv:2: weight is '-1'; must be a number >= 0"),
+        ("file,label,split\nimages/00.png,a,later\n", r"labels\.csv:2: split is 'later'. It must be train, val or test"),
+        ("file,label,weight\nimages/00.png,a,-1\n", r"labels\.csv:2: weight is '-1'. It must be a number >= 0"),
         ("file,label\nimages/00.png,a\nimages/01.png,a\n", r"holds one class only \(a\)"),
     ],
 )

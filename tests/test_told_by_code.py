@@ -61,4 +61,4 @@ def test_a_relative_path_says_from_where(uri: str, said: bool, tmp_path: Path, m
     """Another folder has another database, in which there is nothing."""
     monkeypatch.chdir(tmp_path)
     line = explain(MlflowException("Run with id=8f4012c7 not found", ErrorCode.Value("RESOURCE_DOES_NOT_EXIST")), uri)
-    assert "lost its runs" in line and (f"taken from {tmp_path};" in line) is said
+    assert "lost its runs" in line and (f"taken from {tmp_path}." in line) is said

@@ -50,7 +50,7 @@ def scalars(ledger: Ledger, trial_id: str) -> set[tuple[str, int]]:
 def test_every_kind_of_address_has_a_tracker() -> None:
     assert set(options.TRACKERS) == set(trackers.TRACKERS)
     for address in ("tensorboard", "tensorboard:", "wandb:x", "tensorboard:s3://b/x", "http://user:secret@host"):
-        with pytest.raises(ConfigError, match="is no tracker; give KIND:FOLDER") as refused:
+        with pytest.raises(ConfigError, match="is no tracker. Give KIND:FOLDER") as refused:
             Options(track=address)
         assert "secret" not in str(refused.value)
     Options(track="tensorboard:runs")

@@ -66,7 +66,7 @@ def test_a_list_of_one_is_that_one_and_columns_that_are_not_used_may_hold_anythi
 
 
 def test_bytes_are_no_label(root: Path) -> None:
-    with pytest.raises(DataError, match=r"label \(column label\) is bytes or an object; must"):
+    with pytest.raises(DataError, match=r"label \(column label\) is bytes or an object. It must"):
         form(root, "bytes.parquet", [row | {"label": str(row["label"]).encode()} for row in rows(["ash", "oak"])])
 
 
@@ -93,7 +93,7 @@ def test_minus_one_beside_numbers_from_zero_is_perhaps_none(root: Path) -> None:
 
 @pytest.mark.parametrize("spelling", ["+1", "01", "1.0"])
 def test_one_number_in_two_ways_is_no_two_classes(spelling: str, root: Path) -> None:
-    with pytest.raises(DataError, match="are one number; write it in one way"):
+    with pytest.raises(DataError, match="are one number. Write it in one way"):
         form(root, "plus.csv", rows(["1", spelling, "-1"]))
 
 

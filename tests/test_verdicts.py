@@ -131,7 +131,7 @@ def made_up(differences: dict[tuple[str, str], float], sd: float, collapses: tup
         (2.0, 1.0, "decided", "partial is better than full; whether by 1 point is open"),
         (0.5, 0.2, "equal", "partial is better than full, by less than is worth having (1 point)"),
         (0.0, 0.2, "equal", "No difference worth 1 point between partial and full"),
-        (2.0, 4.0, "open", "Undecided between partial and full; taking partial costs at most 2.8 points (95 %)"),
+        (2.0, 4.0, "open", "Undecided between partial and full. Taking partial costs at most 2.8 points (95 %)"),
     ],
 )
 def test_verdicts_in_words(points: float, sd: float, mark: str, head: str) -> None:
@@ -152,7 +152,7 @@ def test_many_strategies_have_one_headline() -> None:
     assert made_up(pairs, 0.1).head == "No difference worth 1 point between partial and full; linear_probe is worse"
     assert (
         made_up(pairs, 3.0).head
-        == "Undecided between partial and full; linear_probe is worse; taking partial costs at most 4.4 points (95 %)"
+        == "Undecided between partial and full; linear_probe is worse. Taking partial costs at most 4.4 points (95 %)"
     )
     assert made_up({**pairs, ("partial", "full"): 9.0}, 0.5).head == "partial beats full and linear_probe by at least 1 point"
 

@@ -59,7 +59,7 @@ def test_a_data_set_that_is_no_text_is_told_how_it_is_named(value: Any) -> None:
 def test_numbers_that_are_not_pythons_are_told_so(field: str, value: Any) -> None:
     with pytest.raises(ConfigError, match=f"{field} must be ") as raised:
         Protocol(**{field: value})
-    assert ("write " in str(raised.value)) == (type(value).__module__ == "numpy")
+    assert ("Write " in str(raised.value)) == (type(value).__module__ == "numpy")
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_a_setting_that_is_no_number_is_told_its_rule(setting: str, capsys: pyte
 
 def test_a_setting_that_is_given_twice_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert trial.main(["digits/resnet18/full", "--set", "lr=1e-3", "lr=1e-2"]) == 2
-    assert "--set lr is given twice; keep one" in capsys.readouterr().err
+    assert "--set lr is given twice. Keep one" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("option", ["--results", "--data", "--weights", "--address", "--mlflow", "--name", "--datasets"])

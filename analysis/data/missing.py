@@ -69,7 +69,7 @@ def _records(frames: Frames) -> Iterator[str]:
     if not len(confirm):
         return
     if not frames.chosen:
-        yield f"no choice is recorded (selection.json), so none of {len(confirm)} confirm runs count; run the sweep again to choose"
+        yield f"no choice is recorded (selection.json), so none of {len(confirm)} confirm runs count. Run the sweep again to choose"
     if not frames.openings and any(frames.predictions(t) for t in confirm["trial_id"]):
         yield "no opening of the test set is recorded (test_lock.json), though it was opened: how often is no longer known"
 

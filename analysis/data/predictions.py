@@ -100,7 +100,7 @@ def read_measured(ledger: Ledger, trial_id: str, name: str) -> pa.Table | None:
 def refusal(ledger: Ledger, trial_id: str, name: str, reason: str) -> EnvironmentProblem:
     """Build the error in one line: the file, what is wrong with it, and the way out."""
     return EnvironmentProblem(
-        f"{measured_path(ledger, trial_id, name)} {reason}; restore it from a backup, "
+        f"{measured_path(ledger, trial_id, name)} {reason}. Restore it from a backup, "
         f"or run python -m study.measure {ledger.folder.location} {name} --again."
     )
 

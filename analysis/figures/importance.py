@@ -106,7 +106,7 @@ def draw(frame: pd.DataFrame) -> go.Figure:
             showlegend=False,
             marker={"color": [colour(s) if b else GREY for s, b in zip(own.strategy, beyond, strict=True)]},
             customdata=own[["by_chance", "unfinished"]],
-            hovertemplate="%{y}: %{x:.2f}; noise reaches %{customdata[0]:.2f}; %{customdata[1]} of the trials did not end<extra></extra>",
+            hovertemplate="%{y}: %{x:.2f}. Noise reaches %{customdata[0]:.2f}; %{customdata[1]} of the trials did not end<extra></extra>",
             row=row,
             col=1,
         )

@@ -237,7 +237,7 @@ def _refuse_repeats(question: Question, run: WholeRun) -> None:
     if (twice := in_common([p.images.tolist() for p in run.tests])) is not None:
         raise DataError(
             f"{question.name}: folds {twice[0]} and {twice[1]} are both tested on {twice[2]} images, so they are no repeats of "
-            "each other and no verdict can rest on them; ask anew under another --name."
+            "each other and no verdict can rest on them. Ask anew under another --name."
         )
 
 

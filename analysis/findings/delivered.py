@@ -52,7 +52,7 @@ class Delivered:
         if len(self.lengths) < 2:
             return ""
         tried = ", ".join(n.text for n in self.lengths)
-        return f"validation {self.metric.words} {tried}; taken is the longest that is not lower by more than one standard error"
+        return f"validation {self.metric.words} {tried}. Taken is the longest that is not lower by more than one standard error"
 
     @property
     def calibration(self) -> str:

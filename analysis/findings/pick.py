@@ -161,7 +161,7 @@ def pick_row(pick: Pick) -> dict[str, Any]:
     }
 
 
-NOTHING = "no trial of the study has finished yet; run it to its end."
+NOTHING = "no trial of the study has finished yet. Run it to its end."
 COMPARED = "compared"
 """The word behind a colon for the network that the report compares, where another one was delivered."""
 
@@ -183,7 +183,7 @@ def find_pick(picks: Sequence[Pick], wanted: str = "", *, compared: bool = False
     if not known:
         raise ConfigError(none)
     what = f"{wanted!r} names {len(fit)} cells" if wanted else "the study asks on several data sets"
-    raise ConfigError(f"{what}; name one behind a colon, as RESULTS/STUDY:{known[0]}: {nearest(wanted, known)}.")
+    raise ConfigError(f"{what}. Name one behind a colon, as RESULTS/STUDY:{known[0]}: {nearest(wanted, known)}.")
 
 
 def _fits(pick: Pick, wanted: str) -> bool:

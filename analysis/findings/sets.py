@@ -84,7 +84,7 @@ class Sets:
             )
             found += f", least often for {m.worst} ({100 * m.worst_share:.0f} %)" if m.worst and m.worst_share < self.level else ""
         return (
-            f"sets of {100 * self.level:g} %: every class with a probability of {self.least:.3g} or more; from {self.images} "
+            f"sets of {100 * self.level:g} %: every class with a probability of {self.least:.3g} or more. From {self.images} "
             f"{self.source}, which promises {100 * low:.0f} to {100 * high:.0f} %; {found}"
         )
 

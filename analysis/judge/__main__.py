@@ -84,7 +84,7 @@ def _sides(files: Sequence[str], a: list[str], b: list[str], labels: str | None)
             return [files[0]], [files[1]], labels
         if len(files) != 3 or labels:
             raise ConfigError(
-                f"{len(files)} files are given; give A's predictions, B's and the labels, or, of several trainings a side, "
+                f"{len(files)} files are given. Give A's predictions, B's and the labels, or, of several trainings a side, "
                 "--a a1.csv a2.csv --b b1.csv b2.csv --labels labels.csv."
             )
         return [files[0]], [files[1]], files[2]
@@ -92,13 +92,13 @@ def _sides(files: Sequence[str], a: list[str], b: list[str], labels: str | None)
         missing = "--a" if not a else "--b" if not b else "--labels" if not files and labels is None else ""
         raise ConfigError(
             (f"{missing} is missing" if missing else f"{files[0]} belongs to no side")
-            + "; give all three: --a a1.csv a2.csv --b b1.csv b2.csv --labels labels.csv."
+            + ". Give all three: --a a1.csv a2.csv --b b1.csv b2.csv --labels labels.csv."
         )
     for side, own in (("--a", a), ("--b", b)):
         if len(own) > MOST_FILES:
-            raise ConfigError(f"{side} has {len(own)} files, more than {MOST_FILES}; leave some out.")
+            raise ConfigError(f"{side} has {len(own)} files, more than {MOST_FILES}. Leave some out.")
         if twice := next((f for f in own if own.count(f) > 1), None):
-            raise ConfigError(f"{side} names {twice} twice; one training counts once.")
+            raise ConfigError(f"{side} names {twice} twice. One training counts once.")
     return a, b, labels or files[0]
 
 

@@ -53,14 +53,14 @@ def read_labels(given: str, *, groups: str | None = None, classes: Sequence[str]
     given_columns = {**named.options, **({"group": groups} if groups else {})}
     column = find_columns(header, given_columns, named.dataset, rows, path)
     if column.get("group") == column["label"]:
-        raise ConfigError(f"--groups {column['label']} is the column of the labels; name the column of what belongs together.")
+        raise ConfigError(f"--groups {column['label']} is the column of the labels. Name the column of what belongs together.")
     found, aside = _by_image(rows, column, path)
     order = _class_order({label for _, _, label, _ in found}, classes, path)
     if len(found) < FEWEST_IMAGES:
-        raise DataError(f"{path}: {len(found)} labelled images to judge by; a verdict needs {FEWEST_IMAGES} or more.")
+        raise DataError(f"{path}: {len(found)} labelled images to judge by. A verdict needs {FEWEST_IMAGES} or more.")
     if len(found) > MOST_IMAGES or len(found) * len(order) > MOST_WORK:
         raise DataError(
-            f"{path}: {len(found):,} images of {len(order):,} classes are more than is judged at once; draw a part of them at random."
+            f"{path}: {len(found):,} images of {len(order):,} classes are more than is judged at once. Draw a part of them at random."
         )
     images = np.array([image for image, *_ in found])
     by_name = np.argsort(images, kind="stable")
@@ -68,7 +68,7 @@ def read_labels(given: str, *, groups: str | None = None, classes: Sequence[str]
     together = number_groups([group for *_, group in found]) if "group" in column else None
     if together is not None and len(np.unique(together)) < 2:
         raise DataError(
-            f"{path}: all images are of one group ({column['group']}), which tells nothing of others; name another column with --groups."
+            f"{path}: all images are of one group ({column['group']}), which tells nothing of others. Name another column with --groups."
         )
     return Labels(
         path=path,
@@ -86,7 +86,7 @@ def read_labels(given: str, *, groups: str | None = None, classes: Sequence[str]
 def named_table(given: str) -> DataName:
     """Return a table's path and the columns that were named beside it. Raises ConfigError."""
     if not given.strip():
-        raise ConfigError("'' names no table; give a file.")
+        raise ConfigError("'' names no table. Give a file.")
     return DataName.of_table(given)
 
 
@@ -99,14 +99,14 @@ def open_table(named: DataName, what: str) -> tuple[list[str], list[Row]]:
     """Return the column names and rows of a table of bounded size. `what` says in words what is needed. Raises DataError."""
     path = named_path(named)
     if path.is_dir():
-        raise DataError(f"{path} is a folder; give {what}.")
+        raise DataError(f"{path} is a folder. Give {what}.")
     try:
         header, rows = rows_of(path, what)
     except OSError as error:
-        raise DataError(f"{path} cannot be read ({error.strerror or error}); look after its path, its owner and its disk.") from None
+        raise DataError(f"{path} cannot be read ({error.strerror or error}). Look after its path, its owner and its disk.") from None
     check_header(path, header, lambda _: None)
     if twice := [h for h in header if h and header.count(h) > 1]:
-        raise DataError(f"{path}: the header has the column {shown(twice[0])!r} twice; keep one, or rename the other.")
+        raise DataError(f"{path}: the header has the column {shown(twice[0])!r} twice. Keep one, or rename the other.")
     return header, rows
 
 
@@ -117,10 +117,10 @@ def image_name(text: str, where: str) -> str:
     """
     name = unicodedata.normalize("NFC", text[1:] if text[:1] == "'" and text[1:].startswith(DANGEROUS) else text)
     if not name:
-        raise DataError(f"{where}: names no image; fill it in, or take the row out.")
+        raise DataError(f"{where}: names no image. Fill it in, or take the row out.")
     if len(name) > LONGEST_NAME:
         raise DataError(
-            f"{where}: the image's name has {len(name):,} letters, more than the {LONGEST_NAME:,} that a path may have; correct it."
+            f"{where}: the image's name has {len(name):,} letters, more than the {LONGEST_NAME:,} that a path may have. Correct it."
         )
     return name
 
@@ -132,17 +132,17 @@ def _by_image(rows: Sequence[Row], column: Mapping[str, str], path: Path) -> tup
     for where, row in rows:
         image = image_name(row.get(column["image"], ""), where)
         if image in lines:
-            raise DataError(f"{where}: {image} stands in {lines[image]} already; keep one row an image.")
+            raise DataError(f"{where}: {image} stands in {lines[image]} already. Keep one row an image.")
         lines[image] = where
         if "split" in column and ((split := row.get(column["split"], "")) == "" or split_number(split, where) != TEST):
             aside.add(image)
             continue
         label = row.get(column["label"], "")
         if missing(label):
-            raise DataError(f"{where}: {image} has no {column['label']}; fill it in, or take the row out.")
+            raise DataError(f"{where}: {image} has no {column['label']}. Fill it in, or take the row out.")
         found.append((image, where, label, (row.get(column["group"], "") or None) if "group" in column else None))
     if not found:
-        raise DataError(f"{path}: no row is of the split test (column {column['split']}); rename that column to judge all of them.")
+        raise DataError(f"{path}: no row is of the split test (column {column['split']}). Rename that column to judge all of them.")
     return found, aside
 
 
@@ -151,9 +151,9 @@ def _class_order(labels: set[str], given: Sequence[str] | None, path: Path) -> l
     check_ids(labels | set(given or ()), str(path))
     if given is not None:
         if twice := [c for c in given if list(given).count(c) > 1]:
-            raise ConfigError(f"--classes names {twice[0]} twice; keep one.")
+            raise ConfigError(f"--classes names {twice[0]} twice. Keep one.")
         if absent := sorted(labels - set(given)):
-            raise ConfigError(f"--classes lacks {some(absent)}, which {path} has; name every class, or leave --classes out.")
+            raise ConfigError(f"--classes lacks {some(absent)}, which {path} has. Name every class, or leave --classes out.")
         order = list(given)
     else:
         order = (
@@ -162,6 +162,6 @@ def _class_order(labels: set[str], given: Sequence[str] | None, path: Path) -> l
             else sorted(labels)
         )
     if len(labels) < 2:
-        raise DataError(f"{path}: every image is labelled {shown(order[0])}; there is nothing to tell apart.")
+        raise DataError(f"{path}: every image is labelled {shown(order[0])}. There is nothing to tell apart.")
     check_names(order, str(path))
     return order

@@ -82,7 +82,7 @@ def _rows(found: Judged) -> list[dict[str, str]]:
     metrics = {m: found.metric if m == found.metric.key else MEMBERS[m] for m in differences}
     return [
         {
-            "metric": metrics[m].words + ("" if metrics[m].higher else ", less is better; the difference is what the first saves"),
+            "metric": metrics[m].words + ("" if metrics[m].higher else ", less is better. The difference is what the first saves"),
             "a": _score(by[m, a], metrics[m]),
             "b": _score(by[m, b], metrics[m]),
             "difference": text,

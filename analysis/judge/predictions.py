@@ -45,7 +45,7 @@ def read_predictions(given: str, truth: Labels, *, probable: bool = False, costs
     header, rows = open_table(named, "a table of predictions")
     image = _column(header, named, "image", NAMES["image"])
     if image is None:
-        raise ConfigError(f"{path}: which column is the image? It has {shown(', '.join(header)[:200])}; say it: {given}?image=COLUMN.")
+        raise ConfigError(f"{path}: which column is the image? It has {shown(', '.join(header)[:200])}. Say it: {given}?image=COLUMN.")
     others = [h for h in header if h != image]
     said = _column(others, named, "label", SAID)
     if said is None and not _of_classes(others, truth):
@@ -70,7 +70,7 @@ def read_predictions(given: str, truth: Labels, *, probable: bool = False, costs
     for where, row in rows:
         name = image_name(row.get(image, ""), where)
         if name in lines:
-            raise DataError(f"{where}: {name} stands in {lines[name]} already; keep one row an image.")
+            raise DataError(f"{where}: {name} stands in {lines[name]} already. Keep one row an image.")
         lines[name] = where
         if columns:
             found[name] = _shares(row, columns, where, whole=shares)
@@ -81,7 +81,7 @@ def read_predictions(given: str, truth: Labels, *, probable: bool = False, costs
         label = label[1:] if label[:1] == "'" and label[1:].startswith(DANGEROUS) else label
         if not label:
             raise DataError(
-                f"{where}: says no class of {name} (column {said}); predict it, or take the image out of all files and of {truth.path}."
+                f"{where}: says no class of {name} (column {said}). Predict it, or take the image out of all files and of {truth.path}."
             )
         place = number.get(label, number.get(as_id(label)))
         if place is None:
@@ -90,7 +90,7 @@ def read_predictions(given: str, truth: Labels, *, probable: bool = False, costs
             said_of[name] = place
     if unknown:
         raise DataError(
-            f"{path}: says classes that {truth.path} has not ({some(unknown, NAMED)}); spell them as there "
+            f"{path}: says classes that {truth.path} has not ({some(unknown, NAMED)}). Spell them as there "
             f"({some(truth.classes, 5)}), or, where the test images hold none of them, name all classes with --classes."
         )
     order = _in_order(said_of, lines, truth, path)
@@ -105,7 +105,7 @@ def _column(header: Sequence[str], named: DataName, role: str, names: Sequence[s
     if wanted is None:
         return next((lower[n] for n in names if n in lower), None)
     if wanted not in header and wanted.lower() not in lower:
-        raise ConfigError(f"{named.where}: the table has no column {wanted!r}; choose from {nearest(wanted, list(header))}.")
+        raise ConfigError(f"{named.where}: the table has no column {wanted!r}. Choose from {nearest(wanted, list(header))}.")
     return wanted if wanted in header else lower[wanted.lower()]
 
 
@@ -121,16 +121,16 @@ def _probability_columns(header: Sequence[str], truth: Labels, path: Path) -> di
     if not found:
         raise ConfigError(
             f"{path}: which column is the class? It has {shown(', '.join(header)[:200])}, and none is called class or as the classes "
-            f"({some(truth.classes, 5)}); say it: {path}?label=COLUMN."
+            f"({some(truth.classes, 5)}). Say it: {path}?label=COLUMN."
         )
     if twice := [h for h in found if list(found.values()).count(found[h]) > 1]:
-        raise DataError(f"{path}: the columns {some(twice, 2)} are of one class; keep one.")
+        raise DataError(f"{path}: the columns {some(twice, 2)} are of one class. Keep one.")
     if absent := [c for k, c in enumerate(truth.classes) if k not in found.values()]:
-        raise DataError(f"{path}: has no column for {some(absent)}; a probability for every class is needed, or one column, class.")
+        raise DataError(f"{path}: has no column for {some(absent)}. A probability for every class is needed, or one column, class.")
     aside = BESIDE | {n for role in ("split", "group", "weight", "names", "label") for n in NAMES[role]}
     if strange := [h for h in header if h not in found and h.strip().lower() not in aside]:
         raise DataError(
-            f"{path}: its column {shown(some(strange, NAMED))} is no class of {truth.path}; take it out, or, where the test "
+            f"{path}: its column {shown(some(strange, NAMED))} is no class of {truth.path}. Take it out, or, where the test "
             "images hold none of that class, name all classes with --classes."
         )
     return found
@@ -146,11 +146,11 @@ def _shares(row: Mapping[str, str], columns: Mapping[str, int], where: str, *, w
             shares[k] = math.nan
         if not 0 <= shares[k] <= 1:
             raise DataError(
-                f"{where}: {shown(column[:80])} is {shown(row.get(column, '')[:40])!r}; must be a probability, 0 to 1 (of "
+                f"{where}: {shown(column[:80])} is {shown(row.get(column, '')[:40])!r}. It must be a probability, 0 to 1 (of "
                 "logits, give the softmax, or a column class)."
             )
     if whole and abs(sum(shares) - 1) > SLACK:
-        raise DataError(f"{where}: the probabilities sum to {sum(shares):.3g}; they must sum to 1, over all classes.")
+        raise DataError(f"{where}: the probabilities sum to {sum(shares):.3g}. They must sum to 1, over all classes.")
     return [v / sum(shares) for v in shares] if whole else shares
 
 
@@ -161,13 +161,13 @@ def _in_order(said_of: Mapping[str, int], lines: Mapping[str, str], truth: Label
     if absent := [w for w in wanted if w not in found]:
         raise DataError(
             f"{path}: {len(absent)} of {len(wanted)} images of {truth.path} are not in it "
-            f"({some([f'{w[:120]}, {truth.lines[w]}' for w in absent], NAMED)}); predict them too, or take them out of all files."
+            f"({some([f'{w[:120]}, {truth.lines[w]}' for w in absent], NAMED)}). Predict them too, or take them out of all files."
         )
     known = {*wanted, *truth.aside}
     if found.keys() == said_of.keys() and (extra := [n for n in said_of if n not in known]):
         raise DataError(
             f"{path}: {len(extra)} of its images are not in {truth.path} "
-            f"({some([f'{n[:120]}, {lines[n]}' for n in extra], NAMED)}); label them there, or take them out here."
+            f"({some([f'{n[:120]}, {lines[n]}' for n in extra], NAMED)}). Label them there, or take them out here."
         )
     return [found[w] for w in wanted]
 

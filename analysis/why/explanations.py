@@ -255,7 +255,7 @@ def _more_runs(contrasts: Sequence[Contrast]) -> str:
             if error > 0 and abs(c.mean) / (error / math.sqrt(n)) > stats.t.ppf(1 - ALPHA / 2 / len(contrasts), n - 1) + 0.85:
                 needed.append(n)
                 break
-    return f"; about {min(needed)} runs of each would show the clearest difference, were it as large as it looks" if needed else ""
+    return f". About {min(needed)} runs of each would show the clearest difference, were it as large as it looks" if needed else ""
 
 
 def why_rows(found: Sequence[Why]) -> pd.DataFrame:

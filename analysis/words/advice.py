@@ -161,8 +161,8 @@ def describe_crossing(c: Crossing, a: str, b: str, axis: Axis = IMAGES) -> str:
     if c.kind == "unknown":
         return f"{a} and {b}: not known, two sizes with two runs each are needed"
     if math.isnan(c.at):
-        return f"{a} and {b}: no crossing seen {sizes}; not excluded {span(c, axis, 'from')}"
-    often = f"; their means change places {c.changes} times" if c.changes > 1 else ""
+        return f"{a} and {b}: no crossing seen {sizes}. Not excluded {span(c, axis, 'from')}"
+    often = f". Their means change places {c.changes} times" if c.changes > 1 else ""
     sure = "" if c.kind == "crosses" else f", {_one_sided(c, a, b)}"
     return f"{a} and {b}: {first} below, {second} above {axis.shown(c.at)} ({span(c, axis)}){sure}{often}"
 
@@ -217,7 +217,7 @@ def _task(panel: Panel, frames: Frames) -> str:
 
 def _doubts(panel: Panel, answers: Mapping[float, Ranking]) -> str:
     found = [f"at {exact(n)} {panel.axis.unit} {reason}" for n, a in answers.items() for reason in a.reasons]
-    rest = f"; and {len(found) - MOST_DOUBTS} more" if len(found) > MOST_DOUBTS else ""
+    rest = f". And {len(found) - MOST_DOUBTS} more" if len(found) > MOST_DOUBTS else ""
     return "; ".join([*found[:MOST_DOUBTS], *panel.left_out]) + rest
 
 

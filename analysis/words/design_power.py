@@ -42,7 +42,7 @@ def sights(study: Study, tests: Mapping[tuple[str, str], TestSet], results: Fold
 
 def _said(seen: Sight | None, study: Study, source: str) -> str:
     if seen is None:
-        return "one run a strategy, or one test image, shows nothing of the spread: no verdict can be reached; raise confirm_seeds"
+        return "one run a strategy, or one test image, shows nothing of the spread: no verdict can be reached. Raise confirm_seeds"
     metric = study.scored_by
     worth = metric.count(study.margin)
     margin = (

@@ -23,7 +23,7 @@ def _what(own: Relabelled) -> str:
 
 def _said(own: Relabelled, frames: Frames) -> str:
     if own.problem:
-        return f": {own.problem}, so no verdict rests on them; draw anew with python -m study.label"
+        return f": {own.problem}, so no verdict rests on them. Draw anew with python -m study.label"
     ranked = sorted(own.means, key=lambda s: -own.means[s])
     ranking = answer(own.question, list(own.pairs), ranked, confirm_seconds(frames, own.question))
     best, *others = ranking.comparable if len(ranking.comparable) > 1 else ranking.ranked

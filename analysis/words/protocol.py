@@ -49,7 +49,7 @@ def protocol(frames: Frames) -> list[tuple[str, str]]:
             "Confirmation",
             f"{s.confirm_seeds} fresh seeds"
             + (f", each on one of {s.folds} outer folds, which its search never saw" if s.folds > 1 else "")
-            + ": head, order and augmentation; nothing tuned"
+            + ": head, order and augmentation. Nothing tuned"
             + "".join(f"; {text}" for text in confirmed_at(frames)),
         ),
         ("Budget check", _budget_check(s)),
@@ -67,11 +67,11 @@ def protocol(frames: Frames) -> list[tuple[str, str]]:
                 f"{p.image_size} px, {p.precision}, {OPTIMIZERS[p.optimizer]}, {SCHEDULES[p.schedule]} with "
                 f"{p.warmup_epochs:g} epoch(s) warm-up, {p.workers} worker(s)"
             )
-            + ("; gradients are not clipped" if p.grad_clip == math.inf else f"; gradients are clipped at norm {p.grad_clip:g}")
-            + f"; scores on training images are of {p.train_eval_images:,} of them at most"
+            + (". Gradients are not clipped" if p.grad_clip == math.inf else f". Gradients are clipped at norm {p.grad_clip:g}")
+            + f". Scores on training images are of {p.train_eval_images:,} of them at most"
             + (f"; {p.wrong_labels:.0%} of the training images have wrong labels, made so" if p.wrong_labels else "")
             + (
-                f"; at least {p.min_steps} optimiser steps a trial: where images are few, an epoch passes over them several times"
+                f". At least {p.min_steps} optimiser steps a trial: where images are few, an epoch passes over them several times"
                 if p.min_steps
                 else ""
             )
@@ -91,11 +91,11 @@ def protocol(frames: Frames) -> list[tuple[str, str]]:
             "Intervals",
             "95 %. What repeats (runs; searches, where the search was repeated; folds, where there are several) and the test "
             "images (bootstrap, "
-            "whole sessions where there are any) are two sources of variance, weighted as Cochran and Cox do; two strategies "
+            "whole sessions where there are any) are two sources of variance, weighted as Cochran and Cox do. Two strategies "
             "are paired over "
             "images, not over seeds (Welch). p values by Holm over all pairs of the study, with simultaneous intervals beside them",
         ),
-        ("Macro averages", "over classes that occur in the split; an absent class is n/a, not 0"),
+        ("Macro averages", "over classes that occur in the split. An absent class is n/a, not 0"),
     ]
 
 
@@ -125,5 +125,5 @@ def _budget_check(study: Study) -> str:
     return (
         f"each winner once more at {study.budget_check * p.max_epochs} epochs instead of {p.max_epochs}, the schedule "
         "stretched, scored on "
-        f"validation at its last epoch before the test set was opened; where a strategy gains, its question is confirmed longer, {longest}"
+        f"validation at its last epoch before the test set was opened. Where a strategy gains, its question is confirmed longer, {longest}"
     )

@@ -159,7 +159,7 @@ def headline(a: Ranking, margin: float) -> str:
     else:
         text = f"Undecided between {joined(a.standing)}{behind}"
     text = f"{text}{_at_most(a)}" if a.mark == "open" or a.good_enough else text
-    text = f"{text}; not comparable: {joined(left)}" if left else text
+    text = f"{text}. Not comparable: {joined(left)}" if left else text
     return f"{NOT_BEATEN}; {text[0].lower() if text.startswith(('Undecided', 'No ')) else text[0]}{text[1:]}" if _not_beaten(a) else text
 
 
@@ -169,7 +169,7 @@ def _at_most(a: Ranking) -> str:
     if math.isnan(most := a.most(taken)):
         return ""
     enough = ", so it is good enough" if a.good_enough else ""
-    return f"; taking {taken} costs at most {a.metric.at_most(100 * most)} (95 %){enough}"
+    return f". Taking {taken} costs at most {a.metric.at_most(100 * most)} (95 %){enough}"
 
 
 def _not_beaten(a: Ranking) -> bool:

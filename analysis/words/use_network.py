@@ -34,14 +34,14 @@ class Use:
         p = self.pick
         if p.delivered is not None:
             return (
-                f"{p.reason}; validation {p.metric.words} {p.metric.shown(p.validation):.1f} before it was trained on the "
+                f"{p.reason}. Validation {p.metric.words} {p.metric.shown(p.validation):.1f} before it was trained on the "
                 "validation images too"
             )
         if not p.confirmed:
-            return f"{p.reason}{p.among}; the search's winner, epoch {p.epoch}"
+            return f"{p.reason}{p.among}. The search's winner, epoch {p.epoch}"
         if p.folds > 1:
             return (
-                f"{p.reason}{p.among}; one of {p.folds} networks, each trained without one fold, the one with the best "
+                f"{p.reason}{p.among}. One of {p.folds} networks, each trained without one fold, the one with the best "
                 f"validation {p.metric.words}. "
                 f"The scores are those of all {p.folds}, each on its own fold (validation: mean {p.metric.shown(p.validation):.1f})"
             )

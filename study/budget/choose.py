@@ -83,8 +83,8 @@ def begun(name: str, datasets: Sequence[str] | None, options: Options) -> Study 
     if study is None:
         return None
     if datasets is not None and set(_placed(datasets)) != {c.data.text for c in study.cells}:
-        raise ConfigError(f"{ledger.folder.location} is a study of other images; choose another --name, or leave --datasets out.")
-    print(f"{ledger.folder.location} goes on as it was chosen when it began; another --name chooses anew")
+        raise ConfigError(f"{ledger.folder.location} is a study of other images. Choose another --name, or leave --datasets out.")
+    print(f"{ledger.folder.location} goes on as it was chosen when it began. Another --name chooses anew")
     return study
 
 

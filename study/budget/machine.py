@@ -174,7 +174,7 @@ class Speeds:
             found = json.loads(self._folder.read("speeds.json") or b"{}")
             return {k: v for k, v in found.items() if 0 <= time.time() - v["at"] < FRESH_S and "load" in v}
         except (ValueError, TypeError, KeyError, AttributeError):
-            log.warning("speeds.json cannot be read; speeds are measured anew")
+            log.warning("speeds.json cannot be read. Speeds are measured anew")
             return {}
 
 

@@ -140,7 +140,7 @@ def _time(choice: Choice, machine: Machine) -> str:
     }
     said = ", ".join(f"{name} {span(seconds)}" for name, seconds in parts.items() if seconds)
     busy = f". {machine.busy[0].upper()}{machine.busy[1:]}: on a quiet one it is less" if machine.busy else ""
-    return f"about: {said}; a tenth in reserve; {at_once(machine.at_once)}{busy}"
+    return f"about: {said}. A tenth in reserve; {at_once(machine.at_once)}{busy}"
 
 
 def at_once(trials: int) -> str:

@@ -33,7 +33,7 @@ def confirm_asks(
     factors = factors_of(study, ledger.budgets(), chosen) if factors is None else factors
     if lost := [t for own in chosen.values() for t in own if t and t not in known]:
         raise EnvironmentProblem(
-            f"{ledger.folder.shown('selection.json')} chooses trial {lost[0]}, which is not here; restore its folder, or remove "
+            f"{ledger.folder.shown('selection.json')} chooses trial {lost[0]}, which is not here. Restore its folder, or remove "
             "selection.json to choose again."
         )
     winners = {cell: [TrialConfig.from_dict(known[t].config) if t else None for t in own] for cell, own in chosen.items()}

@@ -50,7 +50,7 @@ def given_fields(args: argparse.Namespace) -> dict[str, Any]:
     own = {name: value for name in AS_OPTIONS if (value := getattr(args, name)) is not None}
     told = settings(args.set)
     if twice := sorted(own.keys() & told.keys()):
-        raise ConfigError(f"{twice[0]} is given twice, as an option and with --set; keep one.")
+        raise ConfigError(f"{twice[0]} is given twice, as an option and with --set. Keep one.")
     return own | told
 
 
@@ -59,7 +59,7 @@ def _named(args: argparse.Namespace, own: dict[str, Any], began: dict[str, Any])
     options = _options(args, **began, results=results)
     if args.hours is not None:
         raise ConfigError(
-            f"--hours chooses a study for your own images: mine, not {args.study}; of others, set --trials or --set max_epochs=N."
+            f"--hours chooses a study for your own images: mine, not {args.study}. Of others, set --trials or --set max_epochs=N."
         )
     study = narrow(found, datasets=args.datasets, strategies=args.strategies, backbones=args.backbones, **own)
     return Asked(study=study, options=options)
@@ -108,7 +108,7 @@ def _found(name: str, results: str | None) -> tuple[Study, str]:
     begun, parent = ledger.study(), ledger.folder.location.rpartition("/")[0]
     assert begun is not None, "its file is here"
     if results is not None and find_places(results).folder != find_places(parent).folder:
-        raise ConfigError(f"{ledger.folder.location} goes on where it lies, not under {results}; leave --results out.")
+        raise ConfigError(f"{ledger.folder.location} goes on where it lies, not under {results}. Leave --results out.")
     return begun, parent
 
 

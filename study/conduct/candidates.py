@@ -120,7 +120,7 @@ def _of_pick(study: Study, ledger: Ledger, pick: Pick) -> Candidate:
     """Return the pick with the settings that did best on validation over all searches of its cell. Raises EnvironmentProblem."""
     run, best = ledger.ask(pick.trial), ledger.winners().get(pick.cell.id)
     if run is None:
-        raise EnvironmentProblem(f"{ledger.trial_folder(pick.trial).location} is gone; restore it from a backup, then deliver.")
+        raise EnvironmentProblem(f"{ledger.trial_folder(pick.trial).location} is gone. Restore it from a backup, then deliver.")
     base = TrialConfig.from_dict(run.config)
     if best is not None and not EVERY[base.cell.strategy].exact:
         tuned = TrialConfig.from_dict(best.config)

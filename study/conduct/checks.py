@@ -64,11 +64,11 @@ def open_tables(study: Study, places: Places) -> Tables:
         if tables.setdefault((data.dataset, data.protocol), table) is table:
             print(f"{data.dataset}: {table.form}")
         if len(table.classes) < 2:
-            raise DataError(f"{data.dataset} has fewer than two classes; there is nothing to tell apart.")
+            raise DataError(f"{data.dataset} has fewer than two classes. There is nothing to tell apart.")
         if table.several and study.scored_by.name not in OF_LABELS:
             raise ConfigError(
                 f"metric {study.scored_by.text} is of images that have one label, and those of {data.dataset} may have "
-                f"several; choose from {', '.join(OF_LABELS)}."
+                f"several. Choose from {', '.join(OF_LABELS)}."
             )
         study.scored_by.bind(table.classes).check(table.labels[table.split == TEST])
     check_outer_folds(study, tables)
@@ -97,7 +97,7 @@ def _check_sizes(study: Study, tables: Tables) -> None:
             )
         other = sizes.setdefault((cell.dataset, cell.splits, images), fraction)
         if other != fraction:
-            raise ConfigError(f"{where} {other:g} and {fraction:g} keep the same {images} images; drop one of them.")
+            raise ConfigError(f"{where} {other:g} and {fraction:g} keep the same {images} images. Drop one of them.")
 
 
 def check_batches(study: Study, tables: Tables, places: Places) -> None:

@@ -54,7 +54,7 @@ class Ended:
     def unsent(self) -> list[str]:
         """Return a line for each tracker that lacks events, with the command that sends them."""
         return [
-            f"tracking: {report.pending} events not sent ({report.problem}); run {follower.how_to_send()}"
+            f"tracking: {report.pending} events not sent ({report.problem}). Run {follower.how_to_send()}"
             for follower, report in self.tracked
             if report.pending
         ]

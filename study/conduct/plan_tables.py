@@ -44,7 +44,7 @@ def print_plan(study: Study, ledger: Ledger, tables: dict[tuple[str, str], Image
         f"protocol: {_each(study, 'max_epochs')} epochs, batch {p.batch_size}, {_each(study, 'image_size')} px, {p.precision}, "
         f"{p.workers} worker(s), batch norm {p.batch_norm}, {_each(study, 'views') if p.views else 'fresh'} augmented views"
         f"{f', winners confirmed at {study.confirm_size} px' if study.confirm_size not in (0, p.image_size) else ''}"
-        f"{', at least ' + _each(study, 'min_steps') + ' steps a trial' if p.min_steps else ''}; selects on validation "
+        f"{', at least ' + _each(study, 'min_steps') + ' steps a trial' if p.min_steps else ''}. Selects on validation "
         f"{study.scored_by.words}",
         highlight=False,
     )
@@ -105,7 +105,7 @@ def print_plan(study: Study, ledger: Ledger, tables: dict[tuple[str, str], Image
         )
     needed = disk(study, {backbone: price.parameters for (backbone, *_), price in pricing.prices.items()}, left)
     console.print(
-        f"at most {span(3600 * hours)} on one trial's share of this machine, one after the other; early stopping makes it "
+        f"at most {span(3600 * hours)} on one trial's share of this machine, one after the other. Early stopping makes it "
         f"less, deep cuts make it more. Disk: about {needed / 1e9:.2f} GB under {ledger.folder.location}.",
         highlight=False,
     )
@@ -137,7 +137,7 @@ def _budget_check(study: Study, check: Checked) -> list[str]:
         if all(study.is_longest(c) for c in study.cells):
             return ["budget check: off, so nobody will know whether longer training would turn the verdict"]
         return [
-            f"budget check: off; up to {max(study.protocol_of(c).max_epochs for c in study.cells)} epochs this study shows what it brings"
+            f"budget check: off. Up to {max(study.protocol_of(c).max_epochs for c in study.cells)} epochs this study shows what it brings"
         ]
     longer = " and ".join(map(str, dict.fromkeys(study.protocol_of(c).max_epochs for c in checked)))
     epochs = " and ".join(map(str, dict.fromkeys(study.budget_check * study.protocol_of(c).max_epochs for c in checked)))

@@ -67,7 +67,7 @@ def open_runner(work: Workplace, options: Options, tables: Tables) -> Iterator[s
 def in_this_process(work: Workplace, options: Options, tables: Tables) -> bool:
     """Return the user's choice, else True where this process is expected to end first, and print that decision. Raises ConfigError."""
     if options.local and options.ray:
-        raise ConfigError("trials run in this process (local) or on Ray, not both; keep one.")
+        raise ConfigError("trials run in this process (local) or on Ray, not both. Keep one.")
     study = work.study
     if options.local or options.ray or _asks_for_ray(study, options):
         return options.local
@@ -178,7 +178,7 @@ def _on_ray(work: Workplace, options: Options) -> Iterator[stages.Runner]:
                 from study.search.on_ray.tuner import run
             except ImportError as error:
                 if address:
-                    raise EnvironmentProblem(f"Ray cannot be loaded ({error}); install it, or use --local.") from None
+                    raise EnvironmentProblem(f"Ray cannot be loaded ({error}). Install it, or use --local.") from None
                 raise RayDoesNotStart(f"Ray cannot be loaded ({error}).") from None
 
             stack.enter_context(_removed_afterwards(ledger.folder, ".ray"))  # Tune's own files; the ledger needs none of them

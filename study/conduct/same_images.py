@@ -52,7 +52,7 @@ def twice_there(marks: Marks) -> list[str]:
     for (one, a), (other, b) in itertools.combinations(seen.items(), 2):
         name, of = (DataName.parse(key).dataset for key in (one, other))
         if name != of and (both := (a & b).total()):
-            lines.append(f"{name}: {both} of its {a.total()} images are images of {of} too; what is found on both data sets is found once")
+            lines.append(f"{name}: {both} of its {a.total()} images are images of {of} too. What is found on both data sets is found once")
     return lines
 
 
@@ -91,7 +91,7 @@ def _check_contents(name: str, table: ImageTable, known: dict[str, str] | None, 
     elif others:
         raise DataError(
             f"{name}: {len(others)} of its {len(now)} images are not those {ledger.folder.location} was begun with, by their pixels "
-            f"({some(others)}); put them back, or ask anew under another --name."
+            f"({some(others)}). Put them back, or ask anew under another --name."
         )
     return known
 

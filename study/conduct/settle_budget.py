@@ -123,7 +123,7 @@ def _told(executor: Executor, cells: Sequence[str], decided: Mapping[str, Any], 
         for name, own in decided["strategies"].items()
     ]
     length = f"{once * decided['factor']} epochs instead of {once * decided['against']}: {', '.join(parts)} {unit} on validation"
-    return f"{where + ': ' if where else ''}{length}; confirmed at {once * factor} epoch{'s' * (once * factor > 1)}"
+    return f"{where + ': ' if where else ''}{length}. Confirmed at {once * factor} epoch{'s' * (once * factor > 1)}"
 
 
 # ---- from runs to figures -------------------------------------------------------------------------------------

@@ -25,13 +25,13 @@ class Parser(argparse.ArgumentParser):
             self.error(problem)
         for word in sys.argv[1:] if args is None else args:
             if "\0" in str(word):  # only Python can pass one: no shell does
-                self.error(f"{word} holds a NUL, which no file's name and no setting can; leave it out.")
+                self.error(f"{word} holds a NUL, which no file's name and no setting can. Leave it out.")
         known, rest = super().parse_known_args(args, namespace)
         for action in self._actions:
             value = getattr(known, action.dest, None)
             if "" in (value if isinstance(value, list) else [value]) and value != action.default:
                 self.error(
-                    f"{'/'.join(action.option_strings) or action.dest.upper()} is empty (a variable without a value?); give one, "
+                    f"{'/'.join(action.option_strings) or action.dest.upper()} is empty (a variable without a value?). Give one, "
                     "or leave it out."
                 )
         return known, rest
@@ -110,6 +110,6 @@ def assigned(pairs: Sequence[str]) -> dict[str, str]:
         if not equals:
             raise ConfigError(f"--set {pair!r} is not NAME=VALUE, e.g. image_size=224.")
         if name in found:
-            raise ConfigError(f"--set {name} is given twice; keep one.")
+            raise ConfigError(f"--set {name} is given twice. Keep one.")
         found[name] = text
     return found

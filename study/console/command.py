@@ -90,7 +90,7 @@ def _folder_gone() -> int:
         os.getcwd()
     except FileNotFoundError:
         print(
-            "error: the folder that this shell is in was removed; go to another one (cd), and run the same command there.", file=sys.stderr
+            "error: the folder that this shell is in was removed. Go to another one (cd), and run the same command there.", file=sys.stderr
         )
         return EnvironmentProblem.exit_code
     return 0

@@ -41,7 +41,7 @@ class Interrupted(threading.Event):
 
     def stopped(self) -> int:
         """Print how to resume; return the exit code, which names the signal."""
-        print("stopped; resume with the same command", file=sys.stderr)
+        print("stopped. Resume with the same command", file=sys.stderr)
         return self.code
 
     def break_off(self) -> None:

@@ -88,7 +88,7 @@ def open_dataset(name: str, *, splits: str = "official", root: Path | None = Non
     except OSError as error:
         place = shown(os.fsdecode(error.filename or name))
         raise DataError(
-            f"{place[:200]} cannot be read ({error.strerror or error}); look after its path, its owner and its disk.",
+            f"{place[:200]} cannot be read ({error.strerror or error}). Look after its path, its owner and its disk.",
         ) from None
 
 
@@ -96,10 +96,10 @@ def _lawful(table: ImageTable) -> ImageTable:
     """Check the properties that all other code relies on, and return the table. Raises DataError."""
     for k, split in enumerate(SPLITS):
         if not (table.split == k).any():
-            raise DataError(f"{table.name}: the {split} split holds no image; training, selection and verdict need one each, add some.")
+            raise DataError(f"{table.name}: the {split} split holds no image. Training, selection and verdict need one each, add some.")
     if len(set(table.ids)) < len(table.ids):
         twice = next(name for name, count in Counter(table.ids).items() if count > 1)
-        raise DataError(f"{table.name}: two images are called {twice} once their names are shown; rename one of them.")
+        raise DataError(f"{table.name}: two images are called {twice} once their names are shown. Rename one of them.")
     return table
 
 
@@ -111,7 +111,7 @@ def _read(data: DataName, root: Path | None) -> ImageTable:
         )
     if data.own:
         if fold >= FOLDS:
-            raise ConfigError(f"{name} has one split protocol, official, with folds 0..4; not {data.splits!r}.")
+            raise ConfigError(f"{name} has one split protocol, official, with folds 0..4. Not {data.splits!r}.")
         data.check_path()
         found = OWN[data.kind](data, fold + shift) if data.kind in OWN else _folder(Path(data.where), fold + shift)
         return as_asked(found, data)
@@ -123,12 +123,12 @@ def _read(data: DataName, root: Path | None) -> ImageTable:
                 f"{kind}:{name}."
             )
         raise ConfigError(
-            f"Unknown dataset {name!r}; choose from {nearest(name, list(CATALOG))}, or give your own images: folder:PATH, "
+            f"Unknown dataset {name!r}. Choose from {nearest(name, list(CATALOG))}, or give your own images: folder:PATH, "
             "table:PATH or hf:NAME."
         )
     spec = CATALOG[name]
     if protocol not in spec.split_protocols:
-        raise ConfigError(f"{name} has no split protocol {protocol!r}; choose from {', '.join(spec.split_protocols)}.")
+        raise ConfigError(f"{name} has no split protocol {protocol!r}. Choose from {', '.join(spec.split_protocols)}.")
     if fold >= spec.folds:
         have = f"folds 0..{spec.folds - 1}" if spec.folds > 1 else "one split alone, fold 0"
         raise ConfigError(f"{name} has {have}, not fold {fold}.")

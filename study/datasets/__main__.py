@@ -57,7 +57,7 @@ def parser() -> Parser:
     return p
 
 
-@command(parser, "stopped; the same command starts again")
+@command(parser, "stopped. The same command starts again")
 def main(args: argparse.Namespace) -> int:
     root = Path(args.data) if args.data else None
     if args.command == "fetch":
@@ -78,7 +78,7 @@ def _list(root: Path | None) -> None:
     table.add_row(
         "folder:PATH", "your own images", "official (folds 0-4)", "PATH/<class>/*.jpg, or PATH/{train,val,test}/<class>/*.jpg", ""
     )
-    table.add_row("table:PATH", "a table of labels", "official (folds 0-4)", "a .csv, .tsv, .jsonl or .parquet; a row an image", "")
+    table.add_row("table:PATH", "a table of labels", "official (folds 0-4)", "a .csv, .tsv, .jsonl or .parquet. A row an image", "")
     table.add_row("hf:NAME", "Hugging Face datasets", "official (folds 0-4)", "a name, or a folder of images, Parquet, WebDataset", "")
     Console(markup=False, emoji=False).print(table)
 
@@ -123,7 +123,7 @@ def _named(what: str, splits: str) -> DataName:
             f"{what[:200]!r} is no folder or table here, and no data set: choose from {near}, or give folder:PATH or table:PATH."
         )
     if OFFICIAL not in (name.splits, splits) and name.splits != splits:
-        raise ConfigError(f"{what} and --splits {splits} name two protocols; leave --splits out.")
+        raise ConfigError(f"{what} and --splits {splits} name two protocols. Leave --splits out.")
     return DataName.of(name.dataset, splits) if name.splits == OFFICIAL else name
 
 
@@ -168,7 +168,7 @@ def _label_errors(table: ImageTable, study: str, name: DataName) -> tuple[list[S
     logits = [np.stack([own[i] for i in images]) for own in said.values() if sorted(own) == images]  # else another fold, or half a pass
     if not logits or not images:
         known = ", ".join(dict.fromkeys(c.data.full for c in begun.cells))
-        raise ConfigError(f"{study} has no confirm run on {name.full} with predictions; it is a study of {known}.")
+        raise ConfigError(f"{study} has no confirm run on {name.full} with predictions. It is a study of {known}.")
     which = f"of all {len(images):,} images" if folded else "validation images"
     return likely_label_errors(table, images, logits), which
 

@@ -33,10 +33,10 @@ def read_unpacked(path: Path, limits: Limits) -> bytes:
     It reads in blocks, so a bomb costs no more than the limits allow.
     """
     if not path.is_file():
-        raise DataError(f"{path} {'is no regular file' if os.path.lexists(path) else 'does not exist'}; put the file there.")
+        raise DataError(f"{path} {'is no regular file' if os.path.lexists(path) else 'does not exist'}. Put the file there.")
     if (size := path.stat().st_size) > limits.bytes:
         raise DataError(
-            f"{path} has {size / 1e6:.0f} MB, more than {limits.bytes / 1e6:.0f} MB; it cannot be the right file, get it again."
+            f"{path} has {size / 1e6:.0f} MB, more than {limits.bytes / 1e6:.0f} MB. It cannot be the right file, get it again."
         )
     count, blocks = _Count(path, limits), []
     try:
@@ -46,7 +46,7 @@ def read_unpacked(path: Path, limits: Limits) -> bytes:
                 blocks.append(block)
     except (OSError, EOFError, ValueError, lzma.LZMAError, zlib.error) as error:
         raise DataError(
-            f"{path} cannot be read ({type(error).__name__}: {error}); it may be cut short or damaged, get it again.",
+            f"{path} cannot be read ({type(error).__name__}: {error}). It may be cut short or damaged, get it again.",
         ) from None
     return b"".join(blocks)
 
@@ -59,7 +59,7 @@ def extract(archive: Path, target: Path, limits: Limits | None = None) -> int:
         return _extract_zip(archive, target, limits)
     if tarfile.is_tarfile(archive):
         return _extract_tar(archive, target, limits)
-    raise DataError(f"{archive} is neither a zip nor a tar file; get it again.")
+    raise DataError(f"{archive} is neither a zip nor a tar file. Get it again.")
 
 
 class _Count:
@@ -79,7 +79,7 @@ class _Count:
             or "\0" in name
             or (len(path.parts[0]) == 2 and path.parts[0][1] == ":")
         ):
-            raise DataError(f"{self.archive}: member {name[:120]!r} points outside the folder; do not use this archive.")
+            raise DataError(f"{self.archive}: member {name[:120]!r} points outside the folder. Do not use this archive.")
         if len(path.parts) > self.limits.depth:
             raise DataError(f"{self.archive}: member {name[:80]!r} lies {len(path.parts)} folders deep (limit {self.limits.depth}).")
         key = str(path).casefold()
@@ -102,7 +102,7 @@ class _Count:
         self.bytes += unpacked
         most = min(self.limits.bytes, self.limits.ratio * self.packed + BLOCK)
         if self.bytes > most:
-            raise DataError(f"{self.archive}: unpacks to more than {most / 1e6:.0f} MB; it is a bomb, get it again elsewhere.")
+            raise DataError(f"{self.archive}: unpacks to more than {most / 1e6:.0f} MB. It is a bomb, get it again elsewhere.")
 
 
 def _extract_zip(archive: Path, target: Path, limits: Limits) -> int:
@@ -116,13 +116,13 @@ def _extract_zip(archive: Path, target: Path, limits: Limits) -> int:
                     continue
                 mode = info.external_attr >> 16
                 if mode and (mode & 0o170000) not in (0, 0o100000):
-                    raise DataError(f"{archive}: member {info.filename[:120]!r} is a link or a device; do not use this archive.")
+                    raise DataError(f"{archive}: member {info.filename[:120]!r} is a link or a device. Do not use this archive.")
                 path = count.member(info.filename)
                 with zipped.open(info) as source:
                     count.copy(source, target / path)
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OSError) as error:
         _clean(target)
-        raise DataError(f"{archive} is damaged ({error}); get it again.") from None
+        raise DataError(f"{archive} is damaged ({error}). Get it again.") from None
     except DataError:
         _clean(target)
         raise
@@ -137,14 +137,14 @@ def _extract_tar(archive: Path, target: Path, limits: Limits) -> int:
                 if info.isdir():
                     continue
                 if not info.isreg():
-                    raise DataError(f"{archive}: member {info.name[:120]!r} is a link or a device; do not use this archive.")
+                    raise DataError(f"{archive}: member {info.name[:120]!r} is a link or a device. Do not use this archive.")
                 path = count.member(info.name)
                 source = tar.extractfile(info)
                 assert source is not None
                 count.copy(source, target / path)
     except (tarfile.TarError, EOFError, OSError) as error:
         _clean(target)
-        raise DataError(f"{archive} is damaged ({error}); get it again.") from None
+        raise DataError(f"{archive} is damaged ({error}). Get it again.") from None
     except DataError:
         _clean(target)
         raise

@@ -25,15 +25,15 @@ def as_asked(table: ImageTable, data: DataName) -> ImageTable:
 def _in_order(table: ImageTable, names: list[str], data: DataName) -> ImageTable:
     """Return the table with its classes numbered in this order."""
     if table.several:
-        raise ConfigError(f"{data.dataset}: ordered is of classes of which an image has one, and these have several labels; leave it out.")
+        raise ConfigError(f"{data.dataset}: ordered is of classes of which an image has one, and these have several labels. Leave it out.")
     if unknown := [n for n in names if n not in table.classes]:
         raise ConfigError(
-            f"{data.dataset}: ordered names {unknown[0]!r}, which is no class of these images; choose from "
+            f"{data.dataset}: ordered names {unknown[0]!r}, which is no class of these images. Choose from "
             f"{nearest(unknown[0], list(table.classes))}."
         )
     if left := [c for c in table.classes if c not in names]:
         raise ConfigError(
-            f"{data.dataset}: ordered does not name {some(left, 5)}; name all {len(table.classes)} classes from the lowest to the "
+            f"{data.dataset}: ordered does not name {some(left, 5)}. Name all {len(table.classes)} classes from the lowest to the "
             "highest, joined by commas."
         )
     number = np.array([names.index(c) for c in table.classes], np.int64)

@@ -45,7 +45,7 @@ def pixels(table: ImageTable, size: int, folder: Path | None = None, fit: str = 
         if needed * 1.1 > free:
             raise EnvironmentProblem(
                 f"no space left on {root}: the decoded images of {table.name} need {needed / 1e6:.0f} MB, {free / 1e6:.0f} MB are "
-                "free; set STUDY_CACHE."
+                "free. Set STUDY_CACHE."
             )
         return write_array(
             path, "|u1", shape, decoded(table, side, cores(), fit), {"dataset": table.name, "fingerprint": table.fingerprint}

@@ -55,4 +55,4 @@ def doubts(names: Collection[str]) -> list[str]:
 
 
 def look_alike(one: str, other: str, where: str) -> DataError:
-    return DataError(f"{where}: the classes {one!a} and {other!a} look alike once they are shown; rename one of them.")
+    return DataError(f"{where}: the classes {one!a} and {other!a} look alike once they are shown. Rename one of them.")

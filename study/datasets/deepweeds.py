@@ -36,7 +36,7 @@ def read(root: Path | None, protocol: str, fold: int) -> ImageTable:
     """Read ROOT/deepweeds, else ROOT. Raises DataError naming file, row and value."""
     if root is None:
         raise DataError(
-            "deepweeds needs --data ROOT (or STUDY_DATA) with ROOT/deepweeds/images and ROOT/deepweeds/labels; see `python -m "
+            "deepweeds needs --data ROOT (or STUDY_DATA) with ROOT/deepweeds/images and ROOT/deepweeds/labels. See `python -m "
             "study.datasets fetch deepweeds`."
         )
     folder = root / "deepweeds" if (root / "deepweeds").is_dir() else root
@@ -47,13 +47,13 @@ def read_from(folder: Path, protocol: str, fold: int, *, name: str, classes: tup
     images, labels = folder / "images", folder / "labels"
     if not (images.is_dir() and (labels / "labels.csv").is_file()):
         there = ", ".join(sorted(p.name for p in folder.iterdir())[:12]) if folder.is_dir() else "no such folder"
-        raise DataError(f"No DeepWeeds in {folder}: looked for images/ and labels/labels.csv; found {there or 'nothing'}.")
+        raise DataError(f"No DeepWeeds in {folder}: looked for images/ and labels/labels.csv. Found {there or 'nothing'}.")
     label_of = _labels(labels / "labels.csv", len(classes))
     official = {s: _labels(path, len(classes)) for s in ("train", "val", "test") if (path := labels / f"{s}_subset{fold}.csv").is_file()}
     if protocol == "official":
         if len(official) != 3:
             have = ", ".join(sorted(p.name for p in labels.glob("*_subset*.csv"))) or "none"
-            raise DataError(f"{labels} lacks the split files of fold {fold} ({{train,val,test}}_subset{fold}.csv); found {have}.")
+            raise DataError(f"{labels} lacks the split files of fold {fold} ({{train,val,test}}_subset{fold}.csv). Found {have}.")
         _check_disjoint(official, labels, fold)
         for part in official.values():  # the published subset files carry one correction to labels.csv
             label_of |= {n: y for n, y in part.items() if n in label_of}
@@ -103,7 +103,7 @@ def _labels(path: Path, num_classes: int) -> dict[str, int]:
         name = bare_name(row["Filename"], path, line, "Filename")
         label = whole(row["Label"], num_classes - 1, path, line, "Label")
         if found.setdefault(name, label) != label:
-            raise DataError(f"{path}:{line}: {name} has label {label} here and {found[name]} above; keep one.")
+            raise DataError(f"{path}:{line}: {name} has label {label} here and {found[name]} above. Keep one.")
     return found
 
 
@@ -113,7 +113,7 @@ def _check_disjoint(official: dict[str, dict[str, int]], labels: Path, fold: int
         for name in part:
             if name in seen:
                 raise DataError(
-                    f"{labels}: {name} is in both {seen[name]}_subset{fold}.csv and {split}_subset{fold}.csv; an image belongs to "
+                    f"{labels}: {name} is in both {seen[name]}_subset{fold}.csv and {split}_subset{fold}.csv. An image belongs to "
                     "one split."
                 )
             seen[name] = split
@@ -139,7 +139,7 @@ def _metadata(names: list[str], images: Path) -> Metadata:
                 raise ValueError
             seconds[k] = datetime.strptime(match[1] + "+0000", "%Y%m%d-%H%M%S%z").timestamp()
         except ValueError:
-            raise DataError(f"{images / name}: the name must be YYYYMMDD-HHMMSS-INSTRUMENT.jpg; sessions are read from it.") from None
+            raise DataError(f"{images / name}: the name must be YYYYMMDD-HHMMSS-INSTRUMENT.jpg. Sessions are read from it.") from None
         instrument[k] = int(match[2])
     return Metadata(seconds=seconds, instrument=instrument)
 

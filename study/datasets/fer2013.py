@@ -48,7 +48,7 @@ def read(root: Path | None, protocol: str, fold: int) -> ImageTable:
     there = ", ".join(sorted(p.name for p in folder.iterdir())[:12]) if folder.is_dir() else "no such folder"
     raise DataError(
         f"No FER2013 in {folder}: looked for {', '.join(CSV_NAMES)} (also .gz, .bz2, .xz), train/<class>/*.jpg and "
-        f"FER2013Train/label.csv; found {there or 'nothing'}. `python -m study.datasets fetch fer2013` says where to get it."
+        f"FER2013Train/label.csv. Found {there or 'nothing'}. `python -m study.datasets fetch fer2013` says where to get it."
     )
 
 
@@ -94,7 +94,7 @@ def _pixels(text: str, path: Path, line: int) -> np.ndarray:
     """Return uint8 [48, 48]. The fast path accepts only digits and blanks; other rows are checked value by value."""
     values = text.split()
     if len(values) != SIDE * SIDE:
-        raise DataError(f"{path}:{line}: pixels holds {len(values)} values; must be {SIDE * SIDE} (48 x 48).")
+        raise DataError(f"{path}:{line}: pixels holds {len(values)} values. It must be {SIDE * SIDE} (48 x 48).")
     if text.isascii() and text.replace(" ", "").isdigit():
         numbers = np.array(values, dtype=np.float64) if max(map(len, values)) > 3 else np.fromstring(text, dtype=np.int64, sep=" ")
         if numbers.max() <= 255:
@@ -108,11 +108,11 @@ def _usage_split(path: Path, usages: list[tuple[int, str | None]], labels: np.nd
     if not known:
         return _own_split(path, labels), "no Usage column: own stratified 60/20/20 split"
     if wrong := next(((line, usage) for line, usage in usages if usage not in USAGE), None):
-        raise DataError(f"{path}:{wrong[0]}: Usage is {str(wrong[1])[:40]!r}; must be one of {', '.join(USAGE)}.")
+        raise DataError(f"{path}:{wrong[0]}: Usage is {str(wrong[1])[:40]!r}. It must be one of {', '.join(USAGE)}.")
     if set(known) == {"Training"}:
         return _own_split(path, labels), "only Training: own stratified 60/20/20 split"
     if missing := sorted(set(USAGE) - set(known)):
-        raise DataError(f"{path}: Usage never says {', '.join(missing)}; the official split needs all of {', '.join(USAGE)}.")
+        raise DataError(f"{path}: Usage never says {', '.join(missing)}. The official split needs all of {', '.join(USAGE)}.")
     return np.array([USAGE[str(usage)] for _, usage in usages], np.int8), "official split"
 
 
@@ -135,7 +135,7 @@ def _ferplus(
     votes = _count_votes(path, len(labels))
     if votes is None:
         raise DataError(
-            f"{path} has another number of rows than the images, which are {len(labels)}; both must be the complete originals in "
+            f"{path} has another number of rows than the images, which are {len(labels)}. Both must be the complete originals in "
             "their order."
         )
     best, kept = votes.argmax(axis=1), _sure(votes)
@@ -181,7 +181,7 @@ def read_folders(folder: Path) -> ImageTable:
                 ignored.append((str(sub.relative_to(folder)), JUNK))
                 continue
             if sub.name.lower() not in CLASSES:
-                raise DataError(f"{sub} is no expression; the folders must be called {', '.join(CLASSES)}.")
+                raise DataError(f"{sub} is no expression. The folders must be called {', '.join(CLASSES)}.")
             for path in sorted(sub.iterdir()):
                 usage = path.name.partition("_")[0]
                 if (reason := no_image(path.name)) is not None:
@@ -189,7 +189,7 @@ def read_folders(folder: Path) -> ImageTable:
                     continue
                 if usage not in USAGE:
                     raise DataError(
-                        f"{path}: the name must begin with {', '.join(USAGE)}, or the official split is lost; use folder:{folder} "
+                        f"{path}: the name must begin with {', '.join(USAGE)}, or the official split is lost. Use folder:{folder} "
                         "for your own split."
                     )
                 paths.append(path)

@@ -42,7 +42,7 @@ def fetch(name: str, out: Path) -> int:
         return 0
     if name != "deepweeds":
         raise ConfigError(
-            f"{name!r} cannot be fetched; choose from {nearest(name, ['deepweeds', 'fer2013'])} (miniatures and digits need no download)."
+            f"{name!r} cannot be fetched. Choose from {nearest(name, ['deepweeds', 'fer2013'])} (miniatures and digits need no download)."
         )
     folder = out / "deepweeds"
     (folder / "labels").mkdir(parents=True, exist_ok=True)
@@ -57,7 +57,7 @@ def fetch(name: str, out: Path) -> int:
         inner = temporary / "images"
         (inner if inner.is_dir() else temporary).rename(folder / "images")
         shutil.rmtree(temporary, ignore_errors=True)
-    print(f"DeepWeeds lies in {folder}; run with --data {out}")
+    print(f"DeepWeeds lies in {folder}. Run with --data {out}")
     return 0
 
 
@@ -75,7 +75,7 @@ def download(url: str, target: Path, checksums: set[str]) -> Path:
                 have = 0
             length = answer.headers.get("Content-Length")
             if re.match("text/html", answer.headers.get("Content-Type", "")):
-                raise EnvironmentProblem(f"{url} answered with a page instead of the file; open it in a browser and save it as {target}.")
+                raise EnvironmentProblem(f"{url} answered with a page instead of the file. Open it in a browser and save it as {target}.")
             with (
                 Progress(TextColumn(target.name), BarColumn(), DownloadColumn(), TransferSpeedColumn()) as bar,
                 open(partial, "ab" if resumed else "wb") as file,
@@ -86,12 +86,12 @@ def download(url: str, target: Path, checksums: set[str]) -> Path:
                     bar.advance(task, len(block))
     except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
         raise EnvironmentProblem(
-            f"cannot download {url} ({error}); run the same command again to go on, or save it as {target} by hand."
+            f"cannot download {url} ({error}). Run the same command again to go on, or save it as {target} by hand."
         ) from None
     if checksums and (digest := sha256(partial)) not in checksums:
         partial.unlink()
         raise DataError(
-            f"{url}: sha256 is {digest}, expected one of {', '.join(sorted(checksums))}; the download was damaged or the file "
+            f"{url}: sha256 is {digest}, expected one of {', '.join(sorted(checksums))}. The download was damaged or the file "
             "replaced. Run again."
         )
     partial.replace(target)

@@ -40,18 +40,18 @@ def read(path: Path, fold: int) -> ImageTable:
     notes = check_layout(path, inside, given is not None)
     found = [(file, name_of[cls], k) for cls, k in folders for file in inside[cls]]
     if not found:
-        raise NotByClass(f"{path} holds no images; expected {path}/<class>/*.jpg (also {', '.join(sorted(SUFFIXES))}).")
+        raise NotByClass(f"{path} holds no images. Expected {path}/<class>/*.jpg (also {', '.join(sorted(SUFFIXES))}).")
     if empty := set(tops) - {k for _, _, k in found}:
         top = tops[min(empty)]
         direct = sum(entry.is_file() and no_image(entry.name) is None for entry in _entries(top))
         what = f"no image of a class ({direct} lie in it directly)" if direct else "no image"
         raise DataError(
-            f"{path}: the {SPLITS[min(empty)]} split holds {what}; add some, or take its folder away to have it cut from train."
+            f"{path}: the {SPLITS[min(empty)]} split holds {what}. Add some, or take its folder away to have it cut from train."
         )
     raw_classes = sorted({cls for _, cls, _ in found})
     if len(raw_classes) < 2:
         only = f"{display_name(raw_classes[0])}{left_out(ignored)}"
-        raise NotByClass(f"{path} holds one class only ({only}); there is nothing to tell apart.")
+        raise NotByClass(f"{path} holds one class only ({only}). There is nothing to tell apart.")
     groups = _groups(path, [file for file, _, _ in found])
     notes += [f"group {GROUPS}"] if groups is not None else []
     images = [
@@ -88,11 +88,11 @@ def check_path(path: Path, kind: str) -> None:
     """Raise DataError for a path that cannot be written into results, or is no folder ("folder") or no file ("table")."""
     if "\0" in str(path) or _text(path) != str(path):
         raise DataError(
-            f"{kind}:{_text(path)}: the path must be UTF-8 without NUL, for it is written into every result; rename the "
+            f"{kind}:{_text(path)}: the path must be UTF-8 without NUL, for it is written into every result. Rename the "
             f"{kind if kind == 'folder' else 'file'}."
         )
     if kind == "folder" and not path.is_dir():
-        raise DataError(f"folder:{path}: {_what(path)}; give a folder of class folders, or of train/, val/ and test/.")
+        raise DataError(f"folder:{path}: {_what(path)}. Give a folder of class folders, or of train/, val/ and test/.")
 
 
 TABLES = (".csv", ".tsv", ".jsonl", ".parquet")
@@ -104,8 +104,8 @@ def _what(path: Path) -> str:
     if not path.exists():
         return f"does not exist{beside(path)}"
     if path.suffix.lower() in ARCHIVES:
-        return "is an archive; unpack it"
-    return f"is a file; a table of labels is table:{path}" if path.suffix.lower() in TABLES else "is a file"
+        return "is an archive. Unpack it"
+    return f"is a file. A table of labels is table:{path}" if path.suffix.lower() in TABLES else "is a file"
 
 
 def beside(path: Path) -> str:
@@ -128,11 +128,11 @@ def _given(path: Path, ignored: Ignored) -> dict[int, Path] | None:
         return None
     for number, folders in found.items():
         if len(folders) > 1:
-            raise DataError(f"{path} has {' and '.join(f.name for f in folders)}, each for the {SPLITS[number]} split; keep one of them.")
+            raise DataError(f"{path} has {' and '.join(f.name for f in folders)}, each for the {SPLITS[number]} split. Keep one of them.")
         _check_link(path, folders[0])
     if TRAIN not in found:
         names = ", ".join(sorted(folders[0].name for folders in found.values()))
-        raise DataError(f"{path} has {names} but no {SPLITS[TRAIN]}; give all three, train and one of the others, or only class folders.")
+        raise DataError(f"{path} has {names} but no {SPLITS[TRAIN]}. Give all three, train and one of the others, or only class folders.")
     classes = {c.name for folders in found.values() for c in _entries(folders[0]) if c.is_dir()}
     for other in others:
         cost = check_beside(path, other, classes) if not (is_junk(other.name) or other.is_symlink()) and other.is_dir() else ""
@@ -187,7 +187,7 @@ def _images(root: Path, cls: Path, ignored: Ignored) -> list[Path]:
     if not out:
         kinds = Counter(os.path.splitext(name)[1].lower() or "without suffix" for _, _, files in os.walk(cls) for name in files)
         instead = f" ({', '.join(f'{count} {kind}' for kind, count in kinds.most_common(3))})" if kinds else ""
-        raise DataError(f"{cls} holds no images{instead}; remove the folder, or add images of that class.")
+        raise DataError(f"{cls} holds no images{instead}. Remove the folder, or add images of that class.")
     return out
 
 
@@ -224,11 +224,11 @@ def _groups(path: Path, files: list[Path]) -> list[str] | None:
     for line, row in read_columns(table, ("file", "group"))[0]:
         for column, value in row.items():
             if missing(value):
-                raise DataError(f"{table}:{line}: {column} is {value!r}; must be a name.")
+                raise DataError(f"{table}:{line}: {column} is {value!r}. It must be a name.")
         file = _listed(row["file"], path)
         group, first = group_of.setdefault(file, (row["group"], line))
         if group != row["group"]:
-            raise DataError(f"{table}:{line}: {row['file']} is in group {row['group']} here and in {group} at line {first}; keep one.")
+            raise DataError(f"{table}:{line}: {row['file']} is in group {row['group']} here and in {group} at line {first}. Keep one.")
     names = [display_path(f, path) for f in files]
     if alone := [n for n in names if n not in group_of]:
         unknown = [row for row in group_of if row not in set(names)]

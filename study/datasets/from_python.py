@@ -111,7 +111,7 @@ def as_image(picture: Any, k: int) -> Image.Image:
         except ValueError as error:
             raise DataError(f"image {k}: {error}; {way_out(str(error)).way_out}.") from None
     if isinstance(picture, bytes):
-        raise DataError(f"image {k} is bytes; give the image they hold, PIL.Image.open(io.BytesIO(...)).")
+        raise DataError(f"image {k} is bytes. Give the image they hold, PIL.Image.open(io.BytesIO(...)).")
     array = _array(picture, k)
     given = f"{array.dtype} {list(array.shape)}"
     if array.ndim == 3 and array.shape[0] in (1, 3, 4) and (hasattr(picture, "detach") or array.shape[-1] not in (1, 3, 4)):
@@ -122,7 +122,7 @@ def as_image(picture: Any, k: int) -> Image.Image:
         array = array[..., 0]
     if array.dtype != np.uint8 or array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[-1] not in (3, 4)) or not array.size:
         raise DataError(
-            f"image {k} is {given}; must be a PIL image, or an array or tensor [H, W], or with 1, 3 or 4 channels first or last, "
+            f"image {k} is {given}. It must be a PIL image, or an array or tensor [H, W], or with 1, 3 or 4 channels first or last, "
             "of uint8 or of floats in [0, 1]."
         )
     return Image.fromarray(np.ascontiguousarray(array))
@@ -131,14 +131,14 @@ def as_image(picture: Any, k: int) -> Image.Image:
 def _array(picture: Any, k: int) -> np.ndarray:
     """Return the picture as an array. Raises DataError where it is masked in part, or NumPy cannot make an array of it."""
     if np.ma.is_masked(picture):
-        raise DataError(f"image {k} is masked in part, and nothing says how that is to be seen; give it filled: picture.filled(255).")
+        raise DataError(f"image {k} is masked in part, and nothing says how that is to be seen. Give it filled: picture.filled(255).")
     if hasattr(picture, "detach"):
         try:
             tensor = picture.detach().cpu()
             return np.asarray(tensor.float() if str(tensor.dtype) == "torch.bfloat16" else tensor)  # NumPy has none
         except (TypeError, ValueError, RuntimeError):  # sparse, quantized, of no device, of eight bits
             what = f"{picture.dtype}, {picture.layout}, on {picture.device}"
-            raise DataError(f"image {k} is a tensor that NumPy cannot hold ({what}); give uint8 or float32, dense.") from None
+            raise DataError(f"image {k} is a tensor that NumPy cannot hold ({what}). Give uint8 or float32, dense.") from None
     return np.asarray(picture)
 
 
@@ -146,12 +146,12 @@ def _of_floats(array: np.ndarray, k: int) -> np.ndarray:
     """Return uint8, with 1 as white. Raises DataError for numbers beyond [0, 1] by more than rounding errors."""
     if not np.isfinite(array).all():
         raise DataError(
-            f"image {k} holds numbers that are not finite ({int((~np.isfinite(array)).sum())} of {array.size}); mend or leave it out."
+            f"image {k} holds numbers that are not finite ({int((~np.isfinite(array)).sum())} of {array.size}). Mend or leave it out."
         )
     low, high = (float(array.min()), float(array.max())) if array.size else (0.0, 0.0)
     if low < -ROUNDED or high > 1 + ROUNDED:
         raise DataError(
-            f"image {k} holds floats from {low:.7g} to {high:.7g}, not in [0, 1]; give it without normalisation, or clipped where "
+            f"image {k} holds floats from {low:.7g} to {high:.7g}, not in [0, 1]. Give it without normalisation, or clipped where "
             "resizing went beyond."
         )
     clipped: np.ndarray = np.round(np.clip(array, 0, 1) * 255).astype(np.uint8)
@@ -168,7 +168,7 @@ def as_one(label: Any, k: int) -> Any:
     Raises DataError for a value that does not name one class.
     """
     if isinstance(label, Mapping | set | frozenset | bytes | bytearray):
-        raise DataError(f"own_dataset: the label of image {k} is {brief(label)}; must be one class: its name or a whole number.")
+        raise DataError(f"own_dataset: the label of image {k} is {brief(label)}. It must be one class: its name or a whole number.")
     if isinstance(label, str | bytes) or not (hasattr(label, "__len__") or np.ndim(label)):
         return label
     values = np.asarray(label.detach().cpu() if hasattr(label, "detach") else label)
@@ -177,7 +177,7 @@ def as_one(label: Any, k: int) -> Any:
     if values.ndim == 1 and values.dtype.kind in "biuf" and ((values == 0) | (values == 1)).all() and values.sum() == 1:
         return int(values.argmax())
     raise DataError(
-        f"own_dataset: the label of image {k} is {brief(values.tolist())}; must be one class: its name, a whole number, or "
+        f"own_dataset: the label of image {k} is {brief(values.tolist())}. It must be one class: its name, a whole number, or "
         "one-hot (a single 1, else 0). Shares of classes and several classes an image are not trained on."
     )
 
@@ -186,11 +186,11 @@ def _of_frame(frame: Any, columns: Mapping[str, str], split_of_all: str = "") ->
     """Yield the frame's rows. `split_of_all`: the split, where the frame is one of several."""
     header = [str(c) for c in frame.columns]
     if unknown := [c for c in columns if c not in NAMES]:
-        raise ConfigError(f"own_dataset: columns has no {unknown[0]!r}; choose from {', '.join(NAMES)}.")
+        raise ConfigError(f"own_dataset: columns has no {unknown[0]!r}. Choose from {', '.join(NAMES)}.")
     column = find_columns(header, dict(columns), "own_dataset")
     if split_of_all and "split" in column:
         raise ConfigError(
-            f"own_dataset: the frame of {split_of_all} has a column of splits, {column['split']!r}, too; give one frame, or drop "
+            f"own_dataset: the frame of {split_of_all} has a column of splits, {column['split']!r}, too. Give one frame, or drop "
             "the column."
         )
     names = (
@@ -218,12 +218,12 @@ def _of_datasets(
     parts = dict(data.items()) if isinstance(data, Mapping) else {"": data}
     for split, part in parts.items():
         if not _is_frame(part) and not hasattr(part, "__len__") or not hasattr(part, "__getitem__"):
-            raise ConfigError(f"own_dataset: {type(part).__name__} has no len or no [k]; give a DataFrame or a map-style data set.")
+            raise ConfigError(f"own_dataset: {type(part).__name__} has no len or no [k]. Give a DataFrame or a map-style data set.")
         if split:
             split_number(str(split), "own_dataset")
         if groups is not None and (len(parts) > 1 or len(groups) != len(part)):
             raise ConfigError(
-                f"own_dataset: {len(groups)} groups for {len(part)} images of {len(parts)} split(s); give one a image, of one."
+                f"own_dataset: {len(groups)} groups for {len(part)} images of {len(parts)} split(s). Give one a image, of one."
             )
         if _is_frame(part):
             yield from _of_frame(part, columns, str(split))
@@ -241,10 +241,10 @@ def _item(item: Any, k: int) -> tuple[Any, Any]:
         lower = {str(key).lower(): key for key in item}
         found = [next((item[lower[n]] for n in NAMES[what] if n in lower), None) for what in ("image", "label")]
         if any(v is None for v in found):
-            raise ConfigError(f"own_dataset: item {k} has {', '.join(map(str, item))}; must have an image and a label.")
+            raise ConfigError(f"own_dataset: item {k} has {', '.join(map(str, item))}. It must have an image and a label.")
         return found[0], found[1]
     if not isinstance(item, tuple | list) or len(item) < 2:
-        raise ConfigError(f"own_dataset: item {k} is {type(item).__name__}; must be (image, label), or a mapping with both.")
+        raise ConfigError(f"own_dataset: item {k} is {type(item).__name__}. It must be (image, label), or a mapping with both.")
     return item[0], item[1]
 
 
@@ -254,7 +254,7 @@ def _check_steady(picture: Any, part: Any) -> None:
         return
     again, first = as_image(_item(part[0], 0)[0], 0), as_image(picture, 0)
     if first.size != again.size or first.tobytes() != again.tobytes():
-        raise DataError("own_dataset: item 0 is another image each time; give the data set without random transforms.")
+        raise DataError("own_dataset: item 0 is another image each time. Give the data set without random transforms.")
 
 
 def _namer(part: Any, classes: Sequence[str] | Mapping[Any, Any] | None) -> Callable[[Any], str]:
@@ -276,11 +276,11 @@ def _namer(part: Any, classes: Sequence[str] | Mapping[Any, Any] | None) -> Call
             text = _text(value)
             if names is not None and text and text not in names:
                 raise DataError(
-                    f"own_dataset: label {text[:40]!r} is none of the {len(names)} classes ({some(names, 5)}); correct one of them."
+                    f"own_dataset: label {text[:40]!r} is none of the {len(names)} classes ({some(names, 5)}). Correct one of them."
                 )
             return text
         if not 0 <= value < len(names):
-            raise DataError(f"own_dataset: label {value} has no name; there are {len(names)} classes.")
+            raise DataError(f"own_dataset: label {value} has no name. There are {len(names)} classes.")
         return names[value]
 
     return called

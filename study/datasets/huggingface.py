@@ -34,7 +34,7 @@ def read(data: DataName, fold: int) -> ImageTable:
     several, given_columns = "labels" in data.options, _asked(data)
     known = {split: number for split in parts if (number := SPLIT_NAMES.get(split.lower())) is not None}
     if not known:
-        raise DataError(f"{name} has the splits {some(list(parts))}, of which none is train, validation or test; rename one to train.")
+        raise DataError(f"{name} has the splits {some(list(parts))}, of which none is train, validation or test. Rename one to train.")
     ignored += [(f"split {split}", "is none of train, validation, test") for split in parts if split not in known]
     found: list[Found] = []
     order: dict[str, None] = {}
@@ -55,7 +55,7 @@ def _asked(data: DataName) -> dict[str, str]:
     if "labels" in data.options:
         if "label" in found:
             raise ConfigError(
-                f"{data.dataset}: label is of images that have one, labels of those that have several; leave one of them out."
+                f"{data.dataset}: label is of images that have one, labels of those that have several. Leave one of them out."
             )
         found["label"] = data.options["labels"]
     return found
@@ -76,7 +76,7 @@ def _load(data: DataName) -> dict[str, Any]:
         elif path.is_file():
             if path.suffix not in MODULES:
                 raise DataError(
-                    f"{name}: {path.suffix or 'no suffix'} is no file that is read here; give one of {', '.join(MODULES)}, or a folder."
+                    f"{name}: {path.suffix or 'no suffix'} is no file that is read here. Give one of {', '.join(MODULES)}, or a folder."
                 )
             loaded = datasets.load_dataset(MODULES[path.suffix], data_files=where, **local)
         else:
@@ -87,7 +87,7 @@ def _load(data: DataName) -> dict[str, Any]:
         cause = error.__cause__ or error
         lines = str(cause).splitlines() or [""]
         raise DataError(
-            f"{name} cannot be loaded ({type(cause).__name__}: {lines[0][:160]}); give a folder, or a data set that is in the "
+            f"{name} cannot be loaded ({type(cause).__name__}: {lines[0][:160]}). Give a folder, or a data set that is in the "
             "cache or can be reached."
         ) from None
     return dict(loaded) if isinstance(loaded, datasets.DatasetDict) else {"train": loaded}
@@ -149,7 +149,7 @@ def _columns(rows: Any, given: dict[str, str], name: str) -> dict[str, str]:
 
     kinds = rows.features
     if wrong := [c for c in given.values() if c.partition(".")[0] not in kinds]:
-        raise ConfigError(f"{name} has no column {wrong[0]!r}; choose from {nearest(wrong[0], list(kinds))}.")
+        raise ConfigError(f"{name} has no column {wrong[0]!r}. Choose from {nearest(wrong[0], list(kinds))}.")
     column = dict(given)
     typed = {"image": datasets.Image, "label": datasets.ClassLabel}
     for what in ("image", "label", "group", "weight"):
@@ -163,7 +163,7 @@ def _columns(rows: Any, given: dict[str, str], name: str) -> dict[str, str]:
             if choices:
                 column[what] = choices[0]
     if missing := [what for what in ("image", "label") if what not in column]:
-        raise ConfigError(f"{name}: which column is the {missing[0]}? It has {', '.join(kinds)}; say it with ?{missing[0]}=COLUMN.")
+        raise ConfigError(f"{name}: which column is the {missing[0]}? It has {', '.join(kinds)}. Say it with ?{missing[0]}=COLUMN.")
     return column
 
 
@@ -184,7 +184,7 @@ def _labels(rows: Any, column: str, name: str) -> tuple[list[str | None], list[s
         return [None if n is None or missing(n) else n for n in named], names
     if wrong := [v for v in values if v is not None and not isinstance(v, str | int)]:
         raise ConfigError(
-            f"{name}: {column} holds {type(wrong[0]).__name__}, and a label is a word or a whole number; name another column."
+            f"{name}: {column} holds {type(wrong[0]).__name__}, and a label is a word or a whole number. Name another column."
         )
     texts = [None if v is None or missing(str(v)) else str(v).strip() for v in values]
     whole = all(isinstance(v, int) and not isinstance(v, bool) for v in values if v is not None)
@@ -197,7 +197,7 @@ def _several(rows: Any, column: str, name: str) -> tuple[list[str | None], list[
     The column holds sequences of ClassLabel, of texts or of whole numbers. A row that is null has no label.
     """
     if column not in rows.features:
-        raise ConfigError(f"{name}: labels must name one column, not {column!r}; choose from {nearest(column, list(rows.features))}.")
+        raise ConfigError(f"{name}: labels must name one column, not {column!r}. Choose from {nearest(column, list(rows.features))}.")
     kind = rows.features[column]
     names = list(getattr(getattr(kind, "feature", None), "names", None) or [])
     values = rows[column]

@@ -43,7 +43,7 @@ def check_ids(labels: Iterable[str], where: str) -> None:
     for label in sorted(labels):
         other = first.setdefault(as_id(label), label)
         if other != label:
-            raise DataError(f"{where}: the classes {other!a} and {label!a} are one number; write it in one way.")
+            raise DataError(f"{where}: the classes {other!a} and {label!a} are one number. Write it in one way.")
 
 
 def names_in(file: Path, labels: set[str]) -> dict[str, str]:
@@ -58,7 +58,7 @@ def names_in(file: Path, labels: set[str]) -> dict[str, str]:
         if labels <= set(by_id.values()):
             return {}
         raise DataError(
-            f"{file}: no name of class {shown(some(unnamed))}; add a line for each, or remove the file if it names something else."
+            f"{file}: no name of class {shown(some(unnamed))}. Add a line for each, or remove the file if it names something else."
         )
     return {label: by_id[as_id(label)] for label in labels}
 
@@ -68,12 +68,12 @@ def _of_json(file: Path, text: str) -> tuple[list[str], list[list[str]]]:
     try:
         known = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise DataError(f'{file} is not JSON ({str(error)[:80]}); write it as {{"0": "ash", "1": "oak"}}.') from None
+        raise DataError(f'{file} is not JSON ({str(error)[:80]}). Write it as {{"0": "ash", "1": "oak"}}.') from None
     if isinstance(known, list) and all(isinstance(name, str) for name in known):
         return known, []
     if isinstance(known, dict) and known and all(isinstance(value, str | int) for value in known.values()):
         return [], [[str(key), str(value)] for key, value in known.items()]
-    raise DataError(f'{file} holds neither a list of names nor ids with a name each; write it as {{"0": "ash", "1": "oak"}}.')
+    raise DataError(f'{file} holds neither a list of names nor ids with a name each. Write it as {{"0": "ash", "1": "oak"}}.')
 
 
 def _rows(lines: Sequence[str], table: bool, wanted: set[str]) -> list[list[str]]:
@@ -107,14 +107,14 @@ def _by_id(file: Path, rows: list[list[str]], labels: set[str]) -> dict[str, str
         at = next((header.index(n) for n in IDS if n in header[:width]), 0)  # what it lacks is said by who asks
     word = next((header.index(n) for n in WORDS if n in header[:width] and header.index(n) != at), None)
     if word is None and width != 2:
-        raise DataError(f"{file}: which column is the name of a class? It has {shown(', '.join(rows[0])[:200])}; call one of them name.")
+        raise DataError(f"{file}: which column is the name of a class? It has {shown(', '.join(rows[0])[:200])}. Call one of them name.")
     word = 1 - at if word is None else word
     if not any(label.isdigit() for label in wanted) and all(row[word].isdigit() for row in rows):
         return None  # the labels are the names
     out: dict[str, str] = {}
     for row in rows:
         if row[word] and out.setdefault(as_id(row[at]), row[word]) != row[word]:
-            raise DataError(f"{file}: class {row[at][:40]} is called {row[word][:40]!r} and {out[as_id(row[at])][:40]!r}; keep one name.")
+            raise DataError(f"{file}: class {row[at][:40]} is called {row[word][:40]!r} and {out[as_id(row[at])][:40]!r}. Keep one name.")
     return out
 
 
@@ -126,7 +126,7 @@ def _by_position(file: Path, lines: Sequence[str], labels: set[str]) -> dict[str
     ids = [as_id(label) for label in labels]
     if not all(i.isdigit() for i in ids):
         raise DataError(
-            f"{file}: lists none of {shown(some(sorted(labels - set(names)), 3))}; write an id and a name a line, or remove the file."
+            f"{file}: lists none of {shown(some(sorted(labels - set(names)), 3))}. Write an id and a name a line, or remove the file."
         )
     why = ""
     if "" in names:
@@ -137,7 +137,7 @@ def _by_position(file: Path, lines: Sequence[str], labels: set[str]) -> dict[str
         why = f"no label is 0: they go from {min(map(int, ids))} to {max(map(int, ids))}"
     if why:
         raise DataError(
-            f"{file}: {why}, so that nothing says which line is which id; write each line as an id and its name (0 {names[0] or 'oak'})."
+            f"{file}: {why}, so that nothing says which line is which id. Write each line as an id and its name (0 {names[0] or 'oak'})."
         )
     return {str(k): name for k, name in enumerate(names)}
 

@@ -111,5 +111,5 @@ def _look_at(source: Source) -> Look:
     except FileNotFoundError:
         return Look(reason="a link to nowhere")
     except OSError as error:
-        raise DataError(f"{source} cannot be read ({error.strerror or error}); look after its path, its owner and its disk.") from None
+        raise DataError(f"{source} cannot be read ({error.strerror or error}). Look after its path, its owner and its disk.") from None
     return dataclasses.replace(look(pixels), deep=notes.deep, pages=notes.pages, new=notes.new)

@@ -77,7 +77,7 @@ def check_headers(paths: Sequence[Path]) -> tuple[int, list[tuple[int, str]]]:
 def refuse(bad: list[tuple[str, str]], what: str) -> DataError:
     """Return one error that lists every unreadable file (the first 20 by name)."""
     listed = "; ".join(f"{name} ({reason})" for name, reason in bad[:SHOWN])
-    more = f"; and {len(bad) - SHOWN} more" if len(bad) > SHOWN else ""
+    more = f". And {len(bad) - SHOWN} more" if len(bad) > SHOWN else ""
     return DataError(f"{len(bad)} of the images in {what} cannot be read: {listed}{more}. {ways_out(reason for _, reason in bad)}")
 
 

@@ -22,7 +22,7 @@ def likely_label_errors(table: ImageTable, images: list[str], logits: list[np.nd
         raise EnvironmentProblem("--study needs the package cleanlab: pip install finetune-study[labels].") from None
     position = {name: k for k, name in enumerate(table.ids)}
     if lost := [name for name in images if name not in position]:
-        raise DataError(f"{table.name} has no image {lost[0]}, which the study has; check the data set that the study was run on.")
+        raise DataError(f"{table.name} has no image {lost[0]}, which the study has. Check the data set that the study was run on.")
     rows = np.array([position[name] for name in images])
     probabilities = np.mean([_softmax(one) for one in logits], axis=0)
     if table.several:
@@ -30,7 +30,7 @@ def likely_label_errors(table: ImageTable, images: list[str], logits: list[np.nd
     labels = table.labels[rows]
     present = np.unique(labels)
     if len(present) < 2 or len(rows) < 2 * len(table.classes):
-        raise ConfigError(f"{len(rows)} images of {len(present)} classes are too few to judge labels by; add images.")
+        raise ConfigError(f"{len(rows)} images of {len(present)} classes are too few to judge labels by. Add images.")
     scores = probabilities[:, present]  # a class without an image cannot be judged
     place = {int(c): k for k, c in enumerate(present)}
     found = find_label_issues(

@@ -23,7 +23,7 @@ def read_labelled(path: Path) -> ImageTable:
     elif path.is_file():
         found = _from_table(path)
     else:
-        raise DataError(f"{path} does not exist; give a folder of WordNet ids, or a CSV with the columns filename and class_index.")
+        raise DataError(f"{path} does not exist. Give a folder of WordNet ids, or a CSV with the columns filename and class_index.")
     files = [file for file, _ in found]
     size, bad = check_headers(files)
     if bad:
@@ -50,7 +50,7 @@ def _from_table(path: Path) -> list[tuple[Path, int]]:
         name = bare_name(row["filename"], path, line, "filename")
         places = [folder / name for folder in (path.parent, path.parent / "images") if (folder / name).is_file()]
         if not places:
-            raise DataError(f"{path}:{line}: {name} lies neither beside the file nor in images/; put it there, or remove the row.")
+            raise DataError(f"{path}:{line}: {name} lies neither beside the file nor in images/. Put it there, or remove the row.")
         out.append((places[0], whole(row["class_index"], CLASSES - 1, path, line, "class_index")))
     return out
 
@@ -62,5 +62,5 @@ def _from_folders(path: Path) -> list[tuple[Path, int]]:
     folders = [p for p in sorted(path.iterdir()) if p.is_dir() and p.name in index]
     out = [(file, index[p.name]) for p in folders for file in sorted(p.iterdir()) if no_image(file.name) is None]
     if not out:
-        raise DataError(f"{path} holds no folder named by a WordNet id (n01440764) with images in it; name them so, or give a CSV.")
+        raise DataError(f"{path} holds no folder named by a WordNet id (n01440764) with images in it. Name them so, or give a CSV.")
     return out

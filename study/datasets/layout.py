@@ -63,11 +63,11 @@ def check_layout(root: Path, images: Mapping[Path, Sequence[Path]], given: bool)
                 root, twice, f"would be classes, and hold folders named as the classes beside them ({some([f.name for f in folders], 4)})"
             )
         if below := {name for f in folders for name in inner[f] if like_split(name)}:
-            raise NotByClass(str(_refuse(root, sorted(below), "lie in class folders; put them above these")))
+            raise NotByClass(str(_refuse(root, sorted(below), "lie in class folders. Put them above these")))
         same = set.intersection(*(only.get(f, set()) for f in folders)) if len(folders) > 1 else set()
         if len(same) > 1 and not any(re.search(r"\d", name) for name in same):
             what = f"would be classes, and all of them hold the same folders ({some(sorted(same), 4)})"
-            raise _refuse(top, [f.name for f in folders], f"{what}; are these the classes?")
+            raise _refuse(top, [f.name for f in folders], f"{what}. Are these the classes?")
     names = sorted({name for inside in inner.values() for name in inside})
     count = sum(inside.total() for inside in inner.values())
     few = (
@@ -120,6 +120,6 @@ def _by_top(images: Mapping[Path, Sequence[Path]]) -> dict[Path, list[Path]]:
 
 def _refuse(root: Path, names: Sequence[str], why: str) -> DataError:
     return DataError(
-        f"{root}: {some(list(names), 4)} {why}. {NAMED.capitalize()}: rename or move what is one; where it is none, say each "
+        f"{root}: {some(list(names), 4)} {why}. {NAMED.capitalize()}: rename or move what is one. Where it is none, say each "
         "image's class in a table (table:PATH)."
     )

@@ -29,7 +29,7 @@ def cut(
     if not missing:
         return split, "given split"
     if not len(own):
-        raise DataError(f"{what} has no train images, of which {names} could be cut; add them.")
+        raise DataError(f"{what} has no train images, of which {names} could be cut. Add them.")
     parts, copies = apart(labels[own], None if groups is None else groups[own], [seen[int(k)] for k in own], list(missing.values()), what)
     for k, number in missing.items():
         split[own[parts[number]]] = k
@@ -76,7 +76,7 @@ def apart(labels: np.ndarray, groups: np.ndarray | None, seen: list[Look], held:
         if parts is not None and (kind == "exact" or _sound(labels, parts, held)):
             return parts, f", {count} {kind} {'copy' if count == 1 else 'copies'} kept on one side{lost}"
         lost = f" ({_copies(near)} alike by their hash are not: too many to be split)" if not lost else lost
-    raise DataError(f"{what}: {count} of {len(labels)} images are exact copies of others; too few are left to be split, add some.")
+    raise DataError(f"{what}: {count} of {len(labels)} images are exact copies of others. Too few are left to be split, add some.")
 
 
 def _copies(cluster: np.ndarray) -> int:

@@ -80,7 +80,7 @@ def read(data: DataName, fold: int) -> ImageTable:
     name, path = data.dataset, Path(data.where)
     check_path(path, "table")
     if path.is_dir():
-        raise DataError(f"{name}: {path} is a folder; give a table in it ({', '.join(KINDS)}), or folder:{path} for class folders.")
+        raise DataError(f"{name}: {path} is a folder. Give a table in it ({', '.join(KINDS)}), or folder:{path} for class folders.")
     header, rows = rows_of(path)
     if "labels" in data.options:
         return _read_several(header, rows, path, data, fold)
@@ -96,7 +96,7 @@ def read(data: DataName, fold: int) -> ImageTable:
     order = sorted(raw, key=lambda c: (int(c), c)) if all(_whole(c) for c in raw) else sorted(raw)
     called = [names.get(c, c) for c in order]
     if twice := [c for c in called if called.count(c) > 1]:
-        raise DataError(f"{path}: two classes are called {shown(twice[0])!r}; give each a name of its own.")
+        raise DataError(f"{path}: two classes are called {shown(twice[0])!r}. Give each a name of its own.")
     usable = [Found(**{**vars(one), "label": names.get(one.label, one.label)}) for one in usable]
     notes = [*roles_said(header, column, NAMES), *notes, *([] if names else unread_names(path, raw, FILES_OF_NAMES))]
     return make_table(name, "table", usable, ignored, where=str(path), classes=called, notes=notes, listed=listed, fold=fold)
@@ -105,7 +105,7 @@ def read(data: DataName, fold: int) -> ImageTable:
 def _read_several(header: list[str], rows: list[Row], path: Path, data: DataName, fold: int) -> ImageTable:
     """Return a table in which an image may have several labels. Raises ConfigError and DataError as `read` does."""
     if "label" in data.options:
-        raise ConfigError(f"{data.dataset}: label is of images that have one, labels of those that have several; leave one of them out.")
+        raise ConfigError(f"{data.dataset}: label is of images that have one, labels of those that have several. Leave one of them out.")
     rows, order, note = join_labels(header, rows, data.options["labels"], path)
     own = data.given(label=JOINED)
     column, kept, ignored, notes = usable_rows([*header, JOINED], rows, path, own)
@@ -137,7 +137,7 @@ def _check_plain(rows: list[Row], column: str, role: str) -> None:
     if wrong := next(((where, value) for where, row in rows if isinstance(value := row.get(column), Other)), None):
         where, value = wrong
         raise DataError(
-            f"{where}: {role} (column {column}) is {value.kind}{', ' * bool(value)}{shown(value[:60])}; must be one text or "
+            f"{where}: {role} (column {column}) is {value.kind}{', ' * bool(value)}{shown(value[:60])}. It must be one text or "
             "number: write it into a column of its own"
             + (", and where an image has several classes choose one." if role == "label" and value.kind.startswith("a list") else ".")
         )
@@ -169,13 +169,13 @@ def rows_of(path: Path, what: str = "a table of labels") -> tuple[list[str], lis
         )
         raise DataError(f"{path}: what is {path.suffix[len(more[1]) :][:40]}? {known.capitalize()}.")
     if kind not in KINDS:
-        raise DataError(f"{path}: {kind or 'no suffix'} is no table that is read; save it as one of {', '.join(KINDS)}.")
+        raise DataError(f"{path}: {kind or 'no suffix'} is no table that is read. Save it as one of {', '.join(KINDS)}.")
     if not path.is_file():
         why = "is no regular file" if os.path.lexists(path) else f"does not exist{beside(path)}"
-        raise DataError(f"table:{path} {why}; give {what}.")
+        raise DataError(f"table:{path} {why}. Give {what}.")
     header, rows = {".parquet": _parquet, ".jsonl": _json_lines}.get(kind, _separated)(path)
     if not rows:
-        raise DataError(f"{path} holds no row; give one an image.")
+        raise DataError(f"{path} holds no row. Give one an image.")
     return header, rows
 
 
@@ -203,9 +203,9 @@ def _json_lines(path: Path) -> tuple[list[str], list[Row]]:
         try:
             values = json.loads(line, object_pairs_hook=_once)
         except (ValueError, RecursionError) as error:
-            raise DataError(f"{path}:{number} is not JSON ({str(error)[:80]}); one object a line is needed.") from None
+            raise DataError(f"{path}:{number} is not JSON ({str(error)[:80]}). One object a line is needed.") from None
         if not isinstance(values, dict):
-            raise DataError(f"{path}:{number} is {type(values).__name__}, not an object; one object a line is needed.")
+            raise DataError(f"{path}:{number} is {type(values).__name__}, not an object. One object a line is needed.")
         count.row(len(values))
         header |= dict.fromkeys(values)
         out.append((f"{path}:{number}", {k: text_of(v) for k, v in values.items()}))
@@ -232,11 +232,11 @@ def _parquet(path: Path) -> tuple[list[str], list[Row]]:
         header, batches = parquet.batches(path, BOUNDS, lambda kind: not is_image(kind))
         rows = [row for batch in batches for row in batch.to_pylist()]
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read ({str(error).splitlines()[0][:120]}); get it again.") from None
+        raise DataError(f"{path} cannot be read ({str(error).splitlines()[0][:120]}). Get it again.") from None
     images = [name for name in header if rows and name not in rows[0]]
     if images and not set(NAMES["image"]) & {c.lower() for c in header if c not in images}:
         raise DataError(
-            f"{path} holds images themselves (column {images[0]}), not their files; give it as hf:{path}, or where it holds paths "
+            f"{path} holds images themselves (column {images[0]}), not their files. Give it as hf:{path}, or where it holds paths "
             "alone write them into a column of texts."
         )
     others = {name: Other.of(b"?") for name in images}
@@ -276,20 +276,20 @@ def find_columns(
         elif wanted in header or wanted.lower() in lower:
             column[what] = wanted if wanted in header else lower[wanted.lower()]
         elif what in COLUMNS:
-            raise ConfigError(f"{name}: the table has no column {wanted!r}; choose from {nearest(wanted, header)}.")
+            raise ConfigError(f"{name}: the table has no column {wanted!r}. Choose from {nearest(wanted, header)}.")
     if missing := [what for what in ("image", "label") if what not in column]:
         if path is not None and (shape := why_no_label(path, header, rows, column.get("image", ""))):
             raise DataError(f"{shape}.")
         raise ConfigError(
-            f"{name}: which column is the {missing[0]}? The table has {shown(', '.join(header)[:200])}; say it: {_with(name, missing[0])}."
+            f"{name}: which column is the {missing[0]}? The table has {shown(', '.join(header)[:200])}. Say it: {_with(name, missing[0])}."
         )
     for taken in column.values():
         same = [h for h in header if h.strip().lower() == taken.strip().lower()]
         if len(same) > 1 and (same.count(taken) > 1 or taken not in given.values()):
-            raise DataError(f"{name}: the header has the column {taken!r} twice ({', '.join(same)}); keep one, or rename the other.")
+            raise DataError(f"{name}: the header has the column {taken!r} twice ({', '.join(same)}). Keep one, or rename the other.")
     if column["image"] == column["label"]:
         raise ConfigError(
-            f"{name}: image and label are the same column, {column['label']!r}; say which is which: {_with(name, 'image', 'label')}."
+            f"{name}: image and label are the same column, {column['label']!r}. Say which is which: {_with(name, 'image', 'label')}."
         )
     return column
 
@@ -332,14 +332,14 @@ def split_number(text: str, where: str) -> int:
     """Return the number of a split. Raises DataError for a word that is no split."""
     number = SPLIT_NAMES.get(text.strip().lower())
     if number is None:
-        raise DataError(f"{where}: split is {text[:40]!r}; must be train, val or test (or leave it empty: the row is left out).")
+        raise DataError(f"{where}: split is {text[:40]!r}. It must be train, val or test (or leave it empty: the row is left out).")
     return number
 
 
 def group_of(text: str) -> str | None:
     """Return a group's name: "1.0" and 1 are one group, and a missing value is None. Raises DataError for a value that is no text."""
     if isinstance(text, Other):
-        raise DataError(f"group is {text.kind}, {shown(text[:60])}; must be one text or number: write it into a column of its own.")
+        raise DataError(f"group is {text.kind}, {shown(text[:60])}. It must be one text or number: write it into a column of its own.")
     return None if missing(text) else as_id(text)
 
 
@@ -351,7 +351,7 @@ def weight_of(text: str, where: str) -> float | None:
     except ValueError:
         value = math.nan
     if not (0 <= value < math.inf):
-        raise DataError(f"{where}: weight is {text[:40]!r}; must be a number >= 0.")
+        raise DataError(f"{where}: weight is {text[:40]!r}. It must be a number >= 0.")
     return value
 
 
@@ -367,16 +367,16 @@ def _names_of(rows: list[Row], column: dict[str, str], raw: set[str], table: Pat
         for where, row in rows:
             label, called = row.get(column["label"], ""), row.get(column["names"], "")
             if label and called and found.setdefault(label, called) != called:
-                raise DataError(f"{where}: class {label} is called {called[:40]!r} here and {found[label][:40]!r} above; keep one name.")
+                raise DataError(f"{where}: class {label} is called {called[:40]!r} here and {found[label][:40]!r} above. Keep one name.")
         if unnamed := sorted(raw - set(found)):
             raise DataError(
-                f"{table}: the column {column['names']} has no name of class {some(unnamed)}; fill it in, or name another with ?names=."
+                f"{table}: the column {column['names']} has no name of class {some(unnamed)}. Fill it in, or name another with ?names=."
             )
         return found
     places = [table.parent / given] if given else [table.parent / n for n in FILES_OF_NAMES]
     file = next((p for p in places if p.is_file() and p != table), None)
     if file is None:
         if given:
-            raise ConfigError(f"names={given}: neither a column of {table} nor a file beside it; give one of them.")
+            raise ConfigError(f"names={given}: neither a column of {table} nor a file beside it. Give one of them.")
         return {}
     return names_in(file, raw)

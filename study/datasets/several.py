@@ -33,12 +33,12 @@ def join_labels(header: Sequence[str], rows: Sequence[Row], asked: str, path: Pa
     """
     columns = listed(asked)
     if absent := [c for c in columns if c not in header]:
-        raise ConfigError(f"{path}: the table has no column {absent[0]!r}; labels names one of {nearest(absent[0], list(header))}.")
+        raise ConfigError(f"{path}: the table has no column {absent[0]!r}. Name one of {nearest(absent[0], list(header))}.")
     if len(columns) == 1:
         separator = _separator(rows, columns[0], path)
         cells = [_cell(row.get(columns[0], ""), separator) for _, row in rows]
         if all(set(cell) <= {"0", "1"} for cell in cells) and any(cells):
-            raise DataError(f"{path}: the column {columns[0]} holds 0 and 1; name every such column: labels={columns[0]},OTHER.")
+            raise DataError(f"{path}: the column {columns[0]} holds 0 and 1. Name every such column: labels={columns[0]},OTHER.")
         return _joined(rows, cells), [], f"labels {columns[0]}" + (f", joined by {separator}" if separator else "")
     cells = [[c for c in columns if _bit(row.get(c, ""), c, where)] for where, row in rows]
     return _joined(rows, cells), columns, f"labels {some(columns, 5)}, 0 or 1 each"
@@ -63,7 +63,7 @@ def labels_array(texts: Sequence[str], order: Sequence[str], where: str) -> tupl
     if len(raw) < 2:
         only = f" ({display_name(raw[0])})" if raw else ""
         raise DataError(
-            f"{where} holds {len(raw)} label{only}; several labels an image need two or more. For one class an image name ?label=."
+            f"{where} holds {len(raw)} label{only}. Several labels an image need two or more. For one class an image name ?label=."
         )
     check_names(raw, where)
     at = {label: k for k, label in enumerate(raw)}
@@ -73,9 +73,9 @@ def labels_array(texts: Sequence[str], order: Sequence[str], where: str) -> tupl
     counts = out.sum(axis=0)
     if few := [display_name(raw[k]) for k in np.flatnonzero(counts < FEWEST)]:
         have = "has" if len(few) == 1 else "have"
-        raise DataError(f"{where}: {some(few)} {have} fewer than {FEWEST} images; add some, or take the label out.")
+        raise DataError(f"{where}: {some(few)} {have} fewer than {FEWEST} images. Add some, or take the label out.")
     if every := [display_name(raw[k]) for k in np.flatnonzero(counts == len(own))]:
-        raise DataError(f"{where}: every image has {some(every)}, so there is nothing to tell apart; take the label out.")
+        raise DataError(f"{where}: every image has {some(every)}, so there is nothing to tell apart. Take the label out.")
     return out, [display_name(label) for label in raw]
 
 
@@ -96,9 +96,9 @@ def _separator(rows: Sequence[Row], column: str, path: Path) -> str:
     used = [(s, next(where for where, text in texts if s in text)) for s in SURE if any(s in text for _, text in texts)]
     if len(used) > 1:
         (one, here), (other, there) = used
-        raise DataError(f"{path}: {column} joins labels by {one} at {here} and by {other} at {there}; use one of them.")
+        raise DataError(f"{path}: {column} joins labels by {one} at {here} and by {other} at {there}. Use one of them.")
     if used and (lists := next((where for where, row in rows if _is_list(row.get(column, ""))), "")):
-        raise DataError(f"{path}: {column} is a list at {lists} and joined by {used[0][0]} at {used[0][1]}; write all rows in one form.")
+        raise DataError(f"{path}: {column} is a list at {lists} and joined by {used[0][0]} at {used[0][1]}. Write all rows in one form.")
     return used[0][0] if used else UNSURE if any(UNSURE in text for _, text in texts) else ""
 
 

@@ -44,7 +44,7 @@ def check_measured(labels: Sequence[str], where: str) -> None:
     if len(different) > max(10, len(labels) / 4) and 2 * len(broken) > len(labels):
         raise DataError(
             f"{where}: {len(different)} different numbers for {len(labels)} images ({some(sorted(set(broken)), 3)}) are measurements, not "
-            "classes; write classes, such as low and high, into a column of their own, and name it with ?label=COLUMN."
+            "classes. Write classes, such as low and high, into a column of their own, and name it with ?label=COLUMN."
         )
 
 
@@ -52,12 +52,12 @@ def why_no_label(path: Path, header: Sequence[str], rows: Cells, image: str) -> 
     """Return the shape of a table without a column for labels, in words; None where it tells nothing."""
     if len(header) == 1:
         return (
-            f"{path} has one column alone ({shown(header[0][:80])}); give each row the class of its image too, after a comma, semicolon, "
+            f"{path} has one column alone ({shown(header[0][:80])}). Give each row the class of its image too, after a comma, semicolon, "
             "tab or |. Images in a folder for each class need no table: folder:PATH"
         )
     if columns := one_hot(header, rows, image):
         return (
-            f"{path} has a column for each class with a 1 in one of them a row ({some(columns, 4)}: one-hot); write the name of "
+            f"{path} has a column for each class with a 1 in one of them a row ({some(columns, 4)}: one-hot). Write the name of "
             "that column into one column, label"
         )
     if len(columns := _bits(header, rows, image)) > 2:

@@ -216,11 +216,11 @@ def stratified_parts(labels: np.ndarray, groups: np.ndarray | None, seed: int = 
     Raises DataError naming `what` for too few to be split.
     """
     if groups is not None and (count := len(np.unique(groups))) < 5:
-        raise DataError(f"{what} has {count} group{'s' * (count > 1)}; to be split it needs at least 5, for none may lie in two splits.")
+        raise DataError(f"{what} has {count} group{'s' * (count > 1)}. To be split it needs at least 5, for none may lie in two splits.")
     if labels.ndim == 2:
         return iterative_parts(labels, groups, FOLDS, seed)
     if (most := np.bincount(labels).max(initial=0)) < 5:
-        raise DataError(f"{what}: no class has more than {most} images; to be split it needs at least 5, add some.")
+        raise DataError(f"{what}: no class has more than {most} images. To be split it needs at least 5, add some.")
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
     if groups is None:

@@ -32,14 +32,14 @@ def read_columns(path: Path, needed: Sequence[str], optional: Sequence[str] = ()
     if missing := [name for name in needed if name not in wanted]:
         other = next((d for d in ";\t|" if len(missing) == len(needed) and d in ",".join(header)), None)
         raise DataError(
-            f"{path}: the header is {','.join(header)[:80]!r}; it needs the columns {' and '.join(needed)}"
+            f"{path}: the header is {','.join(header)[:80]!r}. It needs the columns {' and '.join(needed)}"
             + (f" (and {', '.join(optional)})" if optional else "")
-            + (f"; it looks separated by {other!r}, save it with commas." if other else ".")
+            + (f". It looks separated by {other!r}, save it with commas." if other else ".")
         )
     if twice := [name for name in wanted if header.count(name.lower()) > 1]:
-        raise DataError(f"{path}:{rows[0][0]}: the header has the column {twice[0]!r} twice; keep one.")
+        raise DataError(f"{path}:{rows[0][0]}: the header has the column {twice[0]!r} twice. Keep one.")
     if len(rows) == 1:
-        raise DataError(f"{path} holds a header and no row; correct it, or get it again.")
+        raise DataError(f"{path} holds a header and no row. Correct it, or get it again.")
     out = []
     for line, fields in rows[1:]:
         check_length(path, line, fields, len(header))
@@ -60,8 +60,8 @@ def read_rows(path: Path, delimiter: str = ",") -> tuple[list[Row], str]:
                 rows.append((reader.line_num, fields))
         return rows, digest
     except csv.Error as error:
-        reason = "a line ends in CR alone; save it with the line ends of Unix or Windows" if "new-line" in str(error) else str(error)
-        raise DataError(f"{path}:{reader.line_num}: {reason}; correct it, or get it again.") from None
+        reason = "a line ends in CR alone. Save it with the line ends of Unix or Windows" if "new-line" in str(error) else str(error)
+        raise DataError(f"{path}:{reader.line_num}: {reason}. Correct it, or get it again.") from None
 
 
 class Count:
@@ -73,7 +73,7 @@ class Count:
     def line(self, text: T) -> T:
         if len(text) > LONGEST_LINE:
             raise DataError(
-                f"{self.path}: a line has {len(text):,} characters, more than the {LONGEST_LINE:,} that are read; get it again."
+                f"{self.path}: a line has {len(text):,} characters, more than the {LONGEST_LINE:,} that are read. Get it again."
             )
         return text
 
@@ -81,13 +81,13 @@ class Count:
         self.rows, self.values = self.rows + 1, self.values + values
         for what, found, most in (("rows", self.rows, BOUNDS.rows), ("values", self.values, BOUNDS.values)):
             if found > most:
-                raise DataError(f"{self.path} has more than the {most:,} {what} that are read; split it, or get it again.")
+                raise DataError(f"{self.path} has more than the {most:,} {what} that are read. Split it, or get it again.")
 
 
 def check_length(path: Path, line: int, fields: Sequence[str], length: int) -> None:
     if len(fields) != length:
         raise DataError(
-            f"{path}:{line}: has {len(fields)} columns, the header {length}; the file may be cut short, correct it or get it again."
+            f"{path}:{line}: has {len(fields)} columns, the header {length}. The file may be cut short, correct it or get it again."
         )
 
 
@@ -95,14 +95,14 @@ def whole(text: str, most: int, path: Path, line: int, column: str) -> int:
     """Return a number 0..most; at most three digits, so that no text of a million digits is ever converted. Raises DataError."""
     value = text.strip()
     if not (value.isascii() and value.isdigit() and len(value) <= 3 and int(value) <= most):
-        raise DataError(f"{path}:{line}: {column} is {value[:40]!r}; must be a whole number 0..{most}.")
+        raise DataError(f"{path}:{line}: {column} is {value[:40]!r}. It must be a whole number 0..{most}.")
     return int(value)
 
 
 def bare_name(text: str, path: Path, line: int, column: str) -> str:
     """Return the name of a file that has no folder in it. Raises DataError."""
     if "/" in text or "\\" in text or text in ("", ".", ".."):
-        raise DataError(f"{path}:{line}: {column} is {text[:80]!r}; must be a bare file name.")
+        raise DataError(f"{path}:{line}: {column} is {text[:80]!r}. It must be a bare file name.")
     return text
 
 
@@ -110,14 +110,14 @@ def read_text(path: Path) -> tuple[str, str]:
     """Return a file's text in UTF-8, and its SHA-256. Raises DataError for another encoding, naming the line."""
     data = read_unpacked(path, LIMITS)
     if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        raise DataError(f"{path} is UTF-16; save it as UTF-8 (iconv -f UTF-16 -t UTF-8).")
+        raise DataError(f"{path} is UTF-16. Save it as UTF-8 (iconv -f UTF-16 -t UTF-8).")
     if (nul := data.find(0)) >= 0:
-        raise DataError(f"{path}:{_line(data, nul)}: holds a NUL byte; it is damaged or no CSV, get it again.")
+        raise DataError(f"{path}:{_line(data, nul)}: holds a NUL byte. It is damaged or no CSV, get it again.")
     try:
         return data.decode("utf-8-sig"), hashlib.sha256(data).hexdigest()
     except UnicodeDecodeError as error:
         raise DataError(
-            f"{path}:{_line(data, error.start)}: byte {data[error.start]:#x} is not UTF-8; save it as UTF-8 (iconv -f LATIN1 -t "
+            f"{path}:{_line(data, error.start)}: byte {data[error.start]:#x} is not UTF-8. Save it as UTF-8 (iconv -f LATIN1 -t "
             "UTF-8), or get it again."
         ) from None
 

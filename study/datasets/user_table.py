@@ -86,11 +86,11 @@ def make_table(
     if given is None and (few := [names[k] for k, own in enumerate(of) if own.sum() < 5]):
         have = "has" if len(few) == 1 else "have"
         raise DataError(
-            f"{where}: {some(few)} {have} fewer than 5 images{left_out(ignored)}; add some, or give train, val and test splits."
+            f"{where}: {some(few)} {have} fewer than 5 images{left_out(ignored)}. Add some, or give train, val and test splits."
         )
     split, about = cut(labels, groups, seen, given, fold, what=(groups_in if groups is not None else None) or where)
     if unseen := [c for k, c in enumerate(names) if not ((split == TRAIN) & of[k]).any()]:
-        raise DataError(f"{where}: no train image of {some(unseen)}; a class must be seen to be learnt. {_unseen(unseen, names)}.")
+        raise DataError(f"{where}: no train image of {some(unseen)}. A class must be seen to be learnt. {_unseen(unseen, names)}.")
     counts = "; ".join(f"{s} {int((split == k).sum())}" for k, s in enumerate(SPLITS))
     there = set(names) if several else {display_name(label) for label in (*listed, *(one.label for one in found))}
     notes = [*notes, *doubts(names), *_missing(usable, there, names)]
@@ -197,17 +197,17 @@ def _weights(found: Sequence[Found], split: np.ndarray, where: str) -> np.ndarra
     most = int(np.nanargmax(given))
     if given[most] > WEIGHT_MOST:
         raise DataError(
-            f"{where}: {found[most].id} has the weight {given[most]:g}; weights must be at most {WEIGHT_MOST:g}, for they are compared."
+            f"{where}: {found[most].id} has the weight {given[most]:g}. Weights must be at most {WEIGHT_MOST:g}, for they are compared."
         )
     values = np.where(np.isnan(given), np.nanmean(given), given)
     if (mean := values[split == TRAIN].mean()) <= 0:
-        raise DataError(f"{where}: the weights of all training images are 0; give some a weight above it.")
+        raise DataError(f"{where}: the weights of all training images are 0. Give some a weight above it.")
     trained = dict.fromkeys(sorted({one.label for one in found}), 0.0)
     for one, value, side in zip(found, values, split, strict=True):
         trained[one.label] += value if side == TRAIN else 0.0
     if silent := [display_name(label) for label, total in trained.items() if not total]:
         raise DataError(
-            f"{where}: the weights of all training images of {some(silent)} are 0, so nothing would be learnt of it; give some a "
+            f"{where}: the weights of all training images of {some(silent)} are 0, so nothing would be learnt of it. Give some a "
             "weight above it."
         )
     return (values / mean).astype(np.float32)

@@ -81,7 +81,7 @@ def by_what_is_left(listed: Sequence[str], folder: Path) -> dict[str, Path]:
 def why_none(table: Path, listed: Sequence[str], data: DataName) -> str:
     """Return the reason and the way out where none of the files `listed` exists."""
     if urls := [text for text in listed if re.match(r"[a-z][a-z0-9+]+://", text, re.IGNORECASE)]:
-        return f"its images are addresses ({shown(urls[0])}); fetch them into a folder, and name the files in the table"
+        return f"its images are addresses ({shown(urls[0])}). Fetch them into a folder, and name the files in the table"
     images = data.options.get("images")
     gone = f"{some([shown(text) for text in listed], 3)} {'are' if len(listed) > 1 else 'is'} not there"
     if images:
@@ -90,7 +90,7 @@ def why_none(table: Path, listed: Sequence[str], data: DataName) -> str:
             return f"?images={images} is no folder ({place}): give the one that holds the images"
         own = sorted(str(p.relative_to(place)) for p in set(_below(place).values()))
         held = f"there {'are' if len(own) > 1 else 'is'} {some(own, 2)}" if own else "there is no image"
-        return f"{gone}; in {place} {held}. Call the files in the table as they are called there, or give the folder that holds them"
+        return f"{gone}. In {place} {held}. Call the files in the table as they are called there, or give the folder that holds them"
     best: dict[str, Path] = {}
     for place in _likely(table, listed):
         found = by_what_is_left(listed, place)
@@ -104,7 +104,7 @@ def why_none(table: Path, listed: Sequence[str], data: DataName) -> str:
     for place in (*_beside(table)[1:], table.parent):
         if own := sorted(name for name in os.listdir(place) if no_image(name) is None):
             return (
-                f"{gone}; in {place} there {'are' if len(own) > 1 else 'is'} {some([shown(name) for name in own], 2)}. Call the "
+                f"{gone}. In {place} there {'are' if len(own) > 1 else 'is'} {some([shown(name) for name in own], 2)}. Call the "
                 "files in the table as they are called there, or give the folder that holds them as ?images=FOLDER"
             )
     return (

@@ -39,7 +39,7 @@ def classes_of(part: Any) -> Sequence[str] | None:
         if isinstance(parts, list | tuple) and parts:
             known = [classes_of(p) for p in parts]
             if any(k != known[0] for k in known):
-                raise ConfigError("own_dataset: the data sets that are joined have different classes; say them with classes=[...].")
+                raise ConfigError("own_dataset: the data sets that are joined have different classes. Say them with classes=[...].")
             return known[0]
         part = getattr(part, "dataset", None)
         if part is None:
@@ -53,13 +53,13 @@ def in_order(classes: Any) -> list[str]:
         numbered = all(isinstance(value, int) for value in classes.values())
         by_number = {value: key for key, value in classes.items()} if numbered else dict(classes)
         if len(by_number) < len(classes) or set(by_number) != set(range(len(by_number))):
-            raise ConfigError(f"own_dataset: classes numbers {len(classes)} names not from 0 on, each once; give a list of names.")
+            raise ConfigError(f"own_dataset: classes numbers {len(classes)} names not from 0 on, each once. Give a list of names.")
         classes = [by_number[k] for k in range(len(by_number))]
     if isinstance(classes, str | bytes):
-        raise ConfigError(f"own_dataset: classes is one text, {classes[:40]!r}; give a list of names.")
+        raise ConfigError(f"own_dataset: classes is one text, {classes[:40]!r}. Give a list of names.")
     names = [str(c) for c in classes]
     if twice := next((n for n in names if names.count(n) > 1), None):
-        raise ConfigError(f"own_dataset: classes has {twice!r} twice, and two numbers would be one class; give each a name of its own.")
+        raise ConfigError(f"own_dataset: classes has {twice!r} twice, and two numbers would be one class. Give each a name of its own.")
     return names
 
 
@@ -83,7 +83,7 @@ def as_its_file(picture: Any, part: Any, k: int) -> Any:
         return Image.fromarray(pictures.decode(path, 3))
     if why == TURNED and isinstance(picture, Image.Image):
         return picture  # it has its EXIF still, or was turned by it
-    raise DataError(f"image {k} {why} ({path}), which its transform no longer shows; give the data set without transform.")
+    raise DataError(f"image {k} {why} ({path}), which its transform no longer shows. Give the data set without transform.")
 
 
 def _path(inner: Any, k: int) -> Path | None:

@@ -97,7 +97,7 @@ class Classifier:
         facts = json.loads((folder / "manifest.json").read_text())
         data = (folder / "model.safetensors").read_bytes()
         if hashlib.sha256(data).hexdigest() != facts["sha256"]:
-            raise ValueError(f"{folder}/model.safetensors is not the file its manifest describes; download the model again.")
+            raise ValueError(f"{folder}/model.safetensors is not the file its manifest describes. Download the model again.")
         check_manifest(facts, data)
         model = build(facts["backbone"], len(facts["classes"]), facts["arguments"])
         model.load_state_dict(load(data), strict=True)

@@ -77,7 +77,7 @@ def reason(error: Exception) -> str:
 
 
 def _too_many(channels: int) -> str:
-    return f"{channels} channels are more than {MOST_CHANNELS}; save the three to be seen as RGB"
+    return f"{channels} channels are more than {MOST_CHANNELS}. Save the three to be seen as RGB"
 
 
 def _tiff_reason(source: Path | BinaryIO) -> str:
@@ -101,7 +101,7 @@ def _tiff_reason(source: Path | BinaryIO) -> str:
     return (
         _too_many(channels)
         if channels > MOST_CHANNELS
-        else f"a TIFF of {channels} channel{'s' * (channels != 1)} of {max(bits)} bits; save it as 8-bit RGB"
+        else f"a TIFF of {channels} channel{'s' * (channels != 1)} of {max(bits)} bits. Save it as 8-bit RGB"
     )
 
 

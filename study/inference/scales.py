@@ -56,7 +56,7 @@ def scale_of(image: Image.Image) -> Scale:
         raise NoScale(f"{bits} bits a channel with the tag MaxSampleValue {named:.0f}, which is read of grey alone; {SAVE}")
     marked = "transparency" in image.info and image.mode not in ("P", "PA")
     if marked and (";16" in raw or (image.mode == "RGB" and max(image.info["transparency"]) > 255)):
-        raise NoScale("16 bits a channel with one colour marked as transparent; save it with an alpha channel, or as 8-bit RGB")
+        raise NoScale("16 bits a channel with one colour marked as transparent. Save it with an alpha channel, or as 8-bit RGB")
     step = STEPS.get(raw, 255 if image.mode == "1" else 1)
     if marked and not raw and isinstance(image, PngImagePlugin.PngImageFile):
         step = _step_of_loaded(image)
@@ -124,4 +124,4 @@ def _step_of_loaded(image: Image.Image) -> int:
         return 255 if image.mode == "1" else 1
     if (np.asarray(image) % 17).any():
         return 1
-    raise NoScale("grey with one value marked as transparent, of which nothing says any more how many bits it had; give its file")
+    raise NoScale("grey with one value marked as transparent, of which nothing says any more how many bits it had. Give its file")

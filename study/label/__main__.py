@@ -23,7 +23,7 @@ from study.tracking.ledger import placed
 def parser() -> Parser:
     """The command line."""
     p = Parser(prog="python -m study.label", description=(__doc__ or "").split(": ", 1)[1].split("\n")[0])
-    p.add_argument("study", help="a finished study, RESULTS/STUDY; behind a colon one of its data sets")
+    p.add_argument("study", help="a finished study, RESULTS/STUDY. Behind a colon one of its data sets")
     p.add_argument("folder", nargs="?", type=Path, help="pictures without labels, of the kind that the study is about")
     p.add_argument("--most", type=int, help="how many to label (default 60)")
     p.add_argument("--among", type=int, help="of more pictures, so many are looked at, drawn at random (default 3000)")
@@ -35,10 +35,10 @@ def parser() -> Parser:
     return p
 
 
-@command(parser, "stopped; the same command starts again")
+@command(parser, "stopped. The same command starts again")
 def main(args: argparse.Namespace) -> int:
     if (args.folder is None) == (args.labels is None):
-        raise ConfigError("give a folder of pictures to draw from, or --labels FILE to join what was labelled; one of both.")
+        raise ConfigError("give a folder of pictures to draw from, or --labels FILE to join what was labelled. One of both.")
     check_options(most=args.most, among=args.among)
     location, wanted = placed(args.study)
     for line in _join(location, args.labels) if args.labels else _draw(location, wanted, args):
@@ -73,7 +73,7 @@ def _draw(location: str, wanted: str, args: argparse.Namespace) -> list[str]:
     new = sum(image["label"] is None for image in drawn.draw["images"])
     return [
         (
-            f"{new} of {drawn.draw['pictures']:,} pictures drawn; with their labels they tell as much as about "
+            f"{new} of {drawn.draw['pictures']:,} pictures drawn. With their labels they tell as much as about "
             f"{drawn.draw['worth']:,.0f} drawn at random"
         ),
         f"page: {args.html} (a key a class; save the table there), or fill in {args.csv}",

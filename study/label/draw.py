@@ -41,7 +41,7 @@ def question_to_decide(results: Results, wanted: str) -> tuple[Gathered, list[tu
     if metric.key != DEFAULT.key:
         raise ConfigError(f"{results.folder} is scored by {metric.words}, and labels are drawn for {DEFAULT.words} alone.")
     if results.in_progress:
-        raise ConfigError(f"{results.folder} is in progress; finish it first: python -m study.sweep {results.folder}")
+        raise ConfigError(f"{results.folder} is in progress. Finish it first: python -m study.sweep {results.folder}")
     asked = [g for g in results.findings.gathered if wanted in (g.question.dataset, g.question.data.short, "")]
     if asked and all(g.several for g in asked):
         raise ConfigError(
@@ -54,7 +54,7 @@ def question_to_decide(results: Results, wanted: str) -> tuple[Gathered, list[tu
         raise ConfigError(f"{results.folder}: nothing is undecided on {wanted or joined(names) or 'it'}, so no label would decide it.")
     if len(found) > 1:
         raise ConfigError(
-            f"{results.folder} is undecided on {joined([g.question.name for g, _ in found])}; name one: {results.folder}:DATASET."
+            f"{results.folder} is undecided on {joined([g.question.name for g, _ in found])}. Name one: {results.folder}:DATASET."
         )
     return found[0]
 
@@ -90,7 +90,7 @@ def make_draw(
     labels = _labels_of(before, gathered.question)
     known = np.array([d in labels for d in pool.digests])
     if known.all():
-        raise ConfigError(f"all {len(known)} pictures of {shown(str(folder))} were labelled before; name another folder.")
+        raise ConfigError(f"all {len(known)} pictures of {shown(str(folder))} were labelled before. Name another folder.")
     chance = survey.inclusion(squares, most, known)
     taken = survey.drawn(chance, rng)
     taken = taken[rng.permutation(len(taken))]  # their order says nothing of them

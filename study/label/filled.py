@@ -35,16 +35,16 @@ def read_labels(path: Path, draws: Sequence[Mapping[str, Any]], classes: Sequenc
     header, rows = rows_of(path, "the table of a draw, filled in")
     column = {h.strip().lower(): h for h in header}
     if lost := [name for name in ("image", "label") if name not in column]:
-        raise DataError(f"{path}: its columns are {', '.join(header)[:80]}; it needs {' and '.join(lost)}, as study.label wrote it.")
+        raise DataError(f"{path}: its columns are {', '.join(header)[:80]}. It needs {' and '.join(lost)}, as study.label wrote it.")
     named = [(where, _plain(row.get(column["image"], "")), row.get(column["label"], "")) for where, row in rows]
     place = _draw_of({image for _, image, _ in named}, draws, path)
     wanted = {i["image"] for i in draws[place]["images"] if i["label"] is None}
     lines, found, faults = dict[str, str](), dict[str, str](), list[str]()
     for where, image, label in named:
         if image in lines:
-            faults.append(f"{where}: {shown(image)} stands in {lines[image]} already; keep one row")
+            faults.append(f"{where}: {shown(image)} stands in {lines[image]} already. Keep one row")
         elif image not in wanted:
-            faults.append(f"{where}: {shown(image) or 'no image'} was not drawn; take the row out")
+            faults.append(f"{where}: {shown(image) or 'no image'} was not drawn. Take the row out")
         elif (said := _class_of(label, classes)) is None:
             faults.append(f"{where}: {_fault(image, label, classes)}")
         else:
@@ -53,10 +53,10 @@ def read_labels(path: Path, draws: Sequence[Mapping[str, Any]], classes: Sequenc
     if lost := sorted(wanted - set(lines)):
         have = "pictures that were drawn have" if len(lost) > 1 else "picture that was drawn has"
         faults.append(
-            f"{path}: {len(lost)} {have} no row ({some([shown(n) for n in lost], 3)}); all are needed, since each stands for others"
+            f"{path}: {len(lost)} {have} no row ({some([shown(n) for n in lost], 3)}). All are needed, since each stands for others"
         )
     if faults:
-        more = f"; and {len(faults) - FAULTS} more" if len(faults) > FAULTS else ""
+        more = f". And {len(faults) - FAULTS} more" if len(faults) > FAULTS else ""
         raise DataError(f"{'; '.join(faults[:FAULTS])}{more}.")
     return place, found
 
@@ -66,11 +66,11 @@ def _draw_of(images: set[str], draws: Sequence[Mapping[str, Any]], path: Path) -
     both = [len(images & {i["image"] for i in d["images"] if d["filled"] or i["label"] is None}) for d in draws]
     if not both or not max(both):
         raise DataError(
-            f"{path}: none of its {len(images)} pictures was drawn for this study; draw some with python -m study.label STUDY FOLDER."
+            f"{path}: none of its {len(images)} pictures was drawn for this study. Draw some with python -m study.label STUDY FOLDER."
         )
     place = max(range(len(both)), key=lambda k: (both[k], not draws[k]["filled"], k))
     if draws[place]["filled"]:
-        raise DataError(f"{path}: its pictures were labelled and joined before; draw others with python -m study.label STUDY FOLDER.")
+        raise DataError(f"{path}: its pictures were labelled and joined before. Draw others with python -m study.label STUDY FOLDER.")
     return place
 
 
@@ -91,5 +91,5 @@ def _class_of(label: str, classes: Sequence[str]) -> str | None:
 
 def _fault(image: str, label: str, classes: Sequence[str]) -> str:
     if missing(label):
-        return f"{shown(image)} has no label; fill it in, with {NOTHING!r} where it shows none of the classes"
-    return f"{shown(label)[:60]!r} is no class; choose from {nearest(label, [*classes, NOTHING])}"
+        return f"{shown(image)} has no label. Fill it in, with {NOTHING!r} where it shows none of the classes"
+    return f"{shown(label)[:60]!r} is no class. Choose from {nearest(label, [*classes, NOTHING])}"

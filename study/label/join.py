@@ -13,7 +13,7 @@ def join_labels(results: Results, path: Path) -> None:
     """Raises ConfigError where nothing was drawn, DataError with the lines of a table that is not filled in as it should be."""
     ledger, draws = results.frames.ledger, results.frames.labelled
     if not draws:
-        raise ConfigError(f"no picture was drawn for {results.folder} yet; draw some with python -m study.label {results.folder} FOLDER.")
+        raise ConfigError(f"no picture was drawn for {results.folder} yet. Draw some with python -m study.label {results.folder} FOLDER.")
     classes = {g.question: list(g.classes) for g in results.findings.gathered}
     asked = {name: None for d in draws for name in classes.get(Question.of(d), [])}
     place, found = read_labels(path, draws, [*asked])

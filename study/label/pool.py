@@ -46,7 +46,7 @@ def look_through(ledger: Ledger, trials: Sequence[str], paths: Sequence[Path], t
             _add(pool, networks, paths[start : start + CHUNK], theirs, seen)
     if not pool.paths:
         why = f" ({pool.unreadable[0]})" if pool.unreadable else ", but for images that the study has already" if pool.known else ""
-        raise DataError(f"no picture of {len(paths)} can be labelled{why}; name a folder of pictures that the study has not seen.")
+        raise DataError(f"no picture of {len(paths)} can be labelled{why}. Name a folder of pictures that the study has not seen.")
     return pool
 
 

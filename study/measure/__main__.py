@@ -37,7 +37,7 @@ def parser() -> Parser:
     return p
 
 
-@command(parser, "stopped; the same command goes on")
+@command(parser, "stopped. The same command goes on")
 def main(args: argparse.Namespace) -> int:
     ledger = find(args.study)
     load("study.run", "study.conduct.stages")
@@ -65,7 +65,7 @@ def measure_study(work: Workplace, names: tuple[str, ...], again: bool = False) 
     results = ledger.results()
     if not (chosen := ledger.confirmed_trials()):
         raise ConfigError(
-            f"{ledger.folder.shown('selection.json')} is not there, so nothing was confirmed that could be measured; run python -m "
+            f"{ledger.folder.shown('selection.json')} is not there, so nothing was confirmed that could be measured. Run python -m "
             f"study.sweep {ledger.folder.location} first."
         )
     planned = confirm_asks(study, ledger, chosen)

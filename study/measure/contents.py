@@ -26,7 +26,7 @@ def find_measurements(names: tuple[str, ...]) -> list[Measurement]:
     """Return measurements by name, in the order in which they are made. Raises ConfigError listing the known ones."""
     known = MEASUREMENTS | OF_DELIVERY
     if unknown := [n for n in names if n not in known]:
-        raise ConfigError(f"Unknown measurement {unknown[0]!r}; choose from {nearest(unknown[0], list(MEASUREMENTS))}.")
+        raise ConfigError(f"Unknown measurement {unknown[0]!r}. Choose from {nearest(unknown[0], list(MEASUREMENTS))}.")
     return [m for n, m in known.items() if n in names]
 
 

@@ -37,7 +37,7 @@ def read_weights(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         raise
     except Exception as error:
         if isinstance(error, OSError) and error.errno is not None:
-            raise EnvironmentProblem(f"{path} cannot be read ({error.strerror}); mend its permissions, or its disk.") from None
+            raise EnvironmentProblem(f"{path} cannot be read ({error.strerror}). Mend its permissions, or its disk.") from None
         raise ConfigError(_why(path, error)) from None
     return _tensors(state, path), {}
 
@@ -58,10 +58,10 @@ def unwrapped(state: dict[str, torch.Tensor], own: Mapping[str, torch.Tensor]) -
 def allow_arguments(arguments: Any) -> dict[str, Any]:
     """Return the arguments, where all are allowed and plain. Raises ConfigError naming the one that is not."""
     if not isinstance(arguments, dict):
-        raise ConfigError(f"timm_kwargs must be a JSON object, not {type(arguments).__name__}; leave it out of the weights file.")
+        raise ConfigError(f"timm_kwargs must be a JSON object, not {type(arguments).__name__}. Leave it out of the weights file.")
     for name, value in arguments.items():
         if name not in ARGUMENTS or not isinstance(value, str | int | float | None):
-            raise ConfigError(f"timm_kwargs may not set {name!r}; allowed are {', '.join(sorted(ARGUMENTS))}, as text or numbers.")
+            raise ConfigError(f"timm_kwargs may not set {name!r}. Allowed are {', '.join(sorted(ARGUMENTS))}, as text or numbers.")
     return arguments
 
 
@@ -71,10 +71,10 @@ def _tensors(state: Any, path: Path) -> dict[str, torch.Tensor]:
     if _are_tensors(found):
         return dict(found)
     if not isinstance(state, dict):
-        raise ConfigError(f"{path} holds {_called(state)}, not tensors by name; save model.state_dict() there.")
+        raise ConfigError(f"{path} holds {_called(state)}, not tensors by name. Save model.state_dict() there.")
     others = [f"{key} ({_called(value)})" for key, value in state.items() if not isinstance(value, torch.Tensor)]
     what = f"{', '.join(others[:5])}{' and more' if len(others) > 5 else ''} " if others else "nothing"
-    raise ConfigError(f"{path} holds {what}beside or instead of tensors by name; save model.state_dict() alone there.")
+    raise ConfigError(f"{path} holds {what}beside or instead of tensors by name. Save model.state_dict() alone there.")
 
 
 def _are_tensors(value: Any) -> bool:

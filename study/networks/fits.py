@@ -25,12 +25,12 @@ def phases_on(strategy: Strategy, backbone: Backbone, epochs: int, where: str = 
         if before.cut > 0 and after.cut == 0:
             raise ConfigError(
                 f"{where}: {strategy.name} trains {_trained(before)}, and {backbone.name} has none in the stages that it trains below its "
-                "head; choose another strategy or backbone."
+                "head. Choose another strategy or backbone."
             )
     if any(phase.freeze_statistics for phase in phases) and not _has_statistics(backbone.model):
         raise ConfigError(
             f"{where}: {strategy.name} keeps the statistics of batch norm, and {backbone.name} has none, so it would be the strategy "
-            "without that; choose the plain one, or another backbone."
+            "without that. Choose the plain one, or another backbone."
         )
     return phases
 

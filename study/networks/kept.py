@@ -77,7 +77,7 @@ def _no_network(folder: Folder) -> str:
     """Return why there is no network to load, and how to get one."""
     place, trials = folder.location.rpartition("/trials/")[0], folder.location.rpartition("/")[0]
     if not (place and trials.endswith("/trials") and folder.exists("config.json")):
-        return f"{folder.location} holds no intact network (best/manifest.json); name a study, RESULTS/STUDY, or a trial's folder in it."
+        return f"{folder.location} holds no intact network (best/manifest.json). Name a study, RESULTS/STUDY, or a trial's folder in it."
     return (
         f"{folder.location}: the trial's network, {NAME}/, is gone or damaged. Restore it from a copy, or train the trial again: "
         f"remove {folder.location} and run python -m study.sweep {place}"
@@ -104,7 +104,7 @@ def load(folder: Folder, **expected: Any) -> tuple[Kept, nn.Module]:
         raise ConfigError(f"{folder.location} is not the network its manifest describes ({type(error).__name__}: {reason}).") from None
     if not all(bool(t.isfinite().all()) for t in tensors.values() if t.is_floating_point()):
         raise ConfigError(
-            f"{folder.location} holds weights that are not finite; it cannot predict. To train the trial again, remove its folder "
+            f"{folder.location} holds weights that are not finite. It cannot predict. To train the trial again, remove its folder "
             "and resume its study."
         )
     return kept, model

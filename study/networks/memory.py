@@ -68,6 +68,6 @@ def check_memory(where: str, model: nn.Module, input_size: tuple[int, int, int],
     ):
         if needed > have:
             raise ConfigError(
-                f"{where}: at {input_size[-1]} px {what} needs about {needed / 1e9:.1f} GB, and {have / 1e9:.1f} GB are free; "
-                "choose a smaller image_size, or a smaller batch_size where it trains."
+                f"{where}: at {input_size[-1]} px {what} needs about {needed / 1e9:.1f} GB, and {have / 1e9:.1f} GB are free. "
+                "Choose a smaller image_size, or a smaller batch_size where it trains."
             )

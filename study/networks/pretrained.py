@@ -165,7 +165,7 @@ def heads_of(model: nn.Module) -> tuple[str, ...]:
     """Return the names of the classifier modules. Raises ConfigError where timm names none."""
     named = as_timm(model).default_cfg.get("classifier")
     if not named:
-        raise ConfigError(f"timm names no classifier of {type(model).__name__}, so there is no head to train; choose another backbone.")
+        raise ConfigError(f"timm names no classifier of {type(model).__name__}, so there is no head to train. Choose another backbone.")
     return (named,) if isinstance(named, str) else tuple(named)
 
 

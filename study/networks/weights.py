@@ -34,13 +34,13 @@ def timm_name(name: str) -> str:
     """Return timm's name. Raises ConfigError with the nearest known names, or tags."""
     full = SHORT_NAMES.get(name, name)
     if not timm.is_model(full):
-        raise ConfigError(f"Unknown backbone {name!r}; nearest: {nearest_models(name)} (any timm model works).")
+        raise ConfigError(f"Unknown backbone {name!r}. Nearest: {nearest_models(name)} (any timm model works).")
     base, _, tag = full.partition(".")
     if tag and not _has_tag(full):
         tags = timm.list_pretrained(f"{base}.*")
         known = f", or {' or '.join(tags[:4])} for weights that timm publishes" if tags else ""
         raise ConfigError(
-            f"{name}: timm knows no weights {tag!r} of {base}. Name the network {base}{known}; weights of your own may be called "
+            f"{name}: timm knows no weights {tag!r} of {base}. Name the network {base}{known}. Weights of your own may be called "
             f"{base}.{tag}.safetensors."
         )
     return full
@@ -83,7 +83,7 @@ def licence_of(name: str, source: str) -> str:
     published = timm.get_pretrained_cfg(timm_name(name))
     terms = (published.license if published else None) or "no licence that timm names"
     where = f" ({published.hf_hub_id})" if published and published.hf_hub_id else ""
-    return f"timm publishes the weights of {timm_name(name)}{where} under {terms}; these came from {source or 'an unknown place'}."
+    return f"timm publishes the weights of {timm_name(name)}{where} under {terms}. These came from {source or 'an unknown place'}."
 
 
 def find_weights(name: str, folder: str | os.PathLike[str] | None) -> Weights:
@@ -125,7 +125,7 @@ def _find(name: str, full: str, folder: Path | None) -> tuple[dict[str, torch.Te
     """Return (state dict, extra arguments for timm, source). A given folder comes first, then what is installed, then timm's hub."""
     if folder is not None:
         if not folder.is_dir():
-            raise ConfigError(f"Weights folder {folder} does not exist; make it, or leave --weights / STUDY_WEIGHTS out.")
+            raise ConfigError(f"Weights folder {folder} does not exist. Make it, or leave --weights / STUDY_WEIGHTS out.")
         if path := _file_for(folder, (name, full)):
             return *_as_named(path, name, full), str(path)
     if full == "tf_efficientnet_lite0":
@@ -182,7 +182,7 @@ def _as_named(path: Path, name: str, full: str) -> tuple[dict[str, torch.Tensor]
         own = f"{full.partition('.')[0]}.{said.tag}"
         raise ConfigError(
             f"{path} holds weights {said.tag}, trained with mean {said.mean[0]:.3g} and deviation {said.std[0]:.3g} of the pixels; {name} "
-            f"would give them {asked.mean[0]:.3g} and {asked.std[0]:.3g}. Name the network {own}; or, if they are others, call the file "
+            f"would give them {asked.mean[0]:.3g} and {asked.std[0]:.3g}. Name the network {own}. Or, if they are others, call the file "
             f"{name}{path.suffix}."
         )
     return read_weights(path)
@@ -205,7 +205,7 @@ def _file_for(folder: Path, stems: tuple[str, ...]) -> Path | None:
         if len(exact or close) == 1:
             return (exact or close)[0]
         if exact or close:
-            raise ConfigError(f"{folder} holds several weights for {stem!r} ({', '.join(p.name for p in exact or close)}); keep one.")
+            raise ConfigError(f"{folder} holds several weights for {stem!r} ({', '.join(p.name for p in exact or close)}). Keep one.")
     return None
 
 

@@ -28,7 +28,7 @@ class Cell:
         check_types(self)
         require(
             self.strategy in EVERY,
-            f"Unknown strategy {self.strategy!r}; choose from {nearest(self.strategy, list(STRATEGIES))}.",
+            f"Unknown strategy {self.strategy!r}. Choose from {nearest(self.strategy, list(STRATEGIES))}.",
         )
         check_fields(self)
         _ = self.data  # raises for what names no data set

@@ -69,7 +69,7 @@ def check_place(kind: str, where: str, asked: str, dataset: str) -> None:
     if kind not in OPTIONS:
         raise ConfigError(_no_kind(dataset))
     if not where.strip():
-        raise ConfigError(f"{dataset} names nothing; write {kind}: and {WHERE[kind]}.")
+        raise ConfigError(f"{dataset} names nothing. Write {kind}: and {WHERE[kind]}.")
     if asked:
         check_options(kind, where, asked, dataset)
     if place_of(dataset) != {"kind": kind, "where": where, "asked": asked}:
@@ -83,7 +83,7 @@ def _no_kind(dataset: str) -> str:
     if rest.isdecimal():
         return f"{dataset}: a fold stands behind its split protocol. Write {kind}@{OFFICIAL}:{int(rest[-9:])}."
     first = nearest(kind.lower(), list(OPTIONS)).partition(",")[0]
-    return f"{dataset}: {kind!r} is no kind of data; choose from {nearest(kind.lower(), list(OPTIONS))}. Write {first}:{rest or 'PATH'}."
+    return f"{dataset}: {kind!r} is no kind of data. Choose from {nearest(kind.lower(), list(OPTIONS))}. Write {first}:{rest or 'PATH'}."
 
 
 def check_options(kind: str, where: str, asked: str, dataset: str) -> None:
@@ -93,22 +93,22 @@ def check_options(kind: str, where: str, asked: str, dataset: str) -> None:
     for option, value in pairs:
         if len(given := [v for o, v in pairs if o == option]) > 1:
             raise ConfigError(
-                f"{dataset}: {option} is given twice, {' and '.join(given)}; keep one. Write "
+                f"{dataset}: {option} is given twice, {' and '.join(given)}. Keep one. Write "
                 f"{kind}:{where}?{option}={quote(given[0], safe='/')}."
             )
         near = nearest(option, known)
         if option not in known and not value and f"{option}=" not in asked:
             raise ConfigError(
-                f"{dataset}: {option!r} is not NAME=VALUE; write {kind}:{where}?label={option}, with one of {near} before the =."
+                f"{dataset}: {option!r} is not NAME=VALUE. Write {kind}:{where}?label={option}, with one of {near} before the =."
             )
         if option not in known:
             taken = {name for name in known if f"{name}=" in asked}
             taken |= {"label", "labels"} if taken & {"label", "labels"} else set()
             free = nearest(option, [name for name in known if name not in taken] or known).partition(",")[0]
             right = f"{kind}:{where}?{asked.replace(f'{option}=', f'{free}=', 1)}"
-            raise ConfigError(f"{dataset}: {kind} data have no option {option!r}; choose from {near}. Write {right}.")
+            raise ConfigError(f"{dataset}: {kind} data have no option {option!r}. Choose from {near}. Write {right}.")
         if not value:
-            raise ConfigError(f"{dataset}: {option} is empty; give a name, or leave it out. Write {kind}:{where}?{option}=NAME.")
+            raise ConfigError(f"{dataset}: {option} is empty. Give a name, or leave it out. Write {kind}:{where}?{option}=NAME.")
     _check_seen(dict(pairs), dataset, f"{kind}:{where}")
 
 
@@ -145,7 +145,7 @@ def check_splits(dataset: str, own: bool, protocol: str, fold: int | None, shift
     if own and protocol != OFFICIAL:
         given = "" if fold is None else f":{fold}"
         right = f"{dataset}@{OFFICIAL}{given}" if given or OWN_SPLITS.fullmatch(dataset) else dataset
-        raise ConfigError(f"{dataset} has one split protocol, {OFFICIAL}, with folds 0..4; not {f'{protocol}{given}'!r}. Write {right}.")
+        raise ConfigError(f"{dataset} has one split protocol, {OFFICIAL}, with folds 0..4. Not {f'{protocol}{given}'!r}. Write {right}.")
     if not PROTOCOL.fullmatch(protocol):
         near = next(iter(PROTOCOL.findall(protocol)), OFFICIAL)
         raise ConfigError(f"{dataset}: {protocol!r} cannot be the name of a split protocol. Write {dataset}@{near}.")

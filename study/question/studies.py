@@ -112,7 +112,7 @@ def find_study(name: str) -> Study:
     if name == MINE:
         raise ConfigError("mine is made for your own images: python -m study.sweep mine --datasets folder:PATH --hours 2.")
     if not path.endswith(".py"):
-        raise ConfigError(f"Unknown study {name!r}; choose from {nearest(name, [*STUDIES, MINE])}, or give your own file: my_study.py.")
+        raise ConfigError(f"Unknown study {name!r}. Choose from {nearest(name, [*STUDIES, MINE])}, or give your own file: my_study.py.")
     if not Path(path).is_file():
         raise ConfigError(f"Study file {path!r} does not exist (looked in {Path.cwd()}).")
     spec = importlib.util.spec_from_file_location("user_study", path)
@@ -128,7 +128,7 @@ def find_study(name: str) -> Study:
     if wanted in own:
         return own[wanted]
     if wanted or len(own) != 1:
-        raise ConfigError(f"{path} holds {len(own)} studies ({', '.join(own) or 'none'}); name one: {path}:NAME.")
+        raise ConfigError(f"{path} holds {len(own)} studies ({', '.join(own) or 'none'}). Name one: {path}:NAME.")
     return next(iter(own.values()))
 
 
@@ -189,12 +189,12 @@ def settings(pairs: Sequence[str]) -> dict[str, Any]:
     for name, text in assigned(pairs).items():
         if name in searched:
             raise ConfigError(
-                f"--set {name}: a study searches it; set its range in a study file: Study(space={{'{searched[name]}.{name}': ...}})."
+                f"--set {name}: a study searches it. Set its range in a study file: Study(space={{'{searched[name]}.{name}': ...}})."
             )
         if name in fixed:
             raise ConfigError(f"--set {name}: {fixed[name]}.")
         if name not in known:
-            raise ConfigError(f"Unknown setting {name!r}; choose from {nearest(name, list(known))}.")
+            raise ConfigError(f"Unknown setting {name!r}. Choose from {nearest(name, list(known))}.")
         try:
             found[name] = tuple(filter(None, text.split(","))) if name in NAMES else parse(known[name], name, text)
         except ConfigError:

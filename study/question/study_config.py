@@ -77,10 +77,10 @@ class Study:
         check_names(measure=self.measure, search=self.search, explain=self.explain)
         check_types(self)
         require(NAME.fullmatch(self.name) is not None, f"Study name {self.name!r} must match {NAME.pattern} (it names a folder).")
-        require(len(self.cells) > 0, f"Study {self.name!r} has no cells; name at least one dataset, backbone and strategy.")
+        require(len(self.cells) > 0, f"Study {self.name!r} has no cells. Name at least one dataset, backbone and strategy.")
         require(len({c.id for c in self.cells}) == len(self.cells), f"Study {self.name!r} lists a cell twice.")
         if solved := [c.strategy for c in self.cells if c.strategy in LINES]:
-            raise ConfigError(f"Study {self.name!r}: {solved[0]} is part of every study; leave it out of the strategies.")
+            raise ConfigError(f"Study {self.name!r}: {solved[0]} is part of every study. Leave it out of the strategies.")
         check_fields(self)
         require(
             self.searches <= self.trials and self.trials % self.searches == 0,
@@ -102,10 +102,10 @@ class Study:
         _check_questions(self)
         known = get_args(Explain)
         if unknown := [name for name in self.explain if name not in known]:
-            raise ConfigError(f"Study {self.name!r}: unknown explain {unknown[0]!r}; choose from {nearest(unknown[0], list(known))}.")
+            raise ConfigError(f"Study {self.name!r}: unknown explain {unknown[0]!r}. Choose from {nearest(unknown[0], list(known))}.")
         options = list(offered(Recipe))
         if foreign := [name for name in self.search if name not in options]:
-            raise ConfigError(f"Study {self.name!r}: search cannot add {foreign[0]!r}; choose from {nearest(foreign[0], options)}.")
+            raise ConfigError(f"Study {self.name!r}: search cannot add {foreign[0]!r}. Choose from {nearest(foreign[0], options)}.")
         _check_space(self)
 
     @property
@@ -290,7 +290,7 @@ def _whole(study: Study) -> str:
     if not isinstance(study.searches, int) or study.searches < 1:
         return ""
     low = study.trials // study.searches * study.searches
-    return f"; choose {f'{low} or ' if low else ''}{low + study.searches} trials"
+    return f". Choose {f'{low} or ' if low else ''}{low + study.searches} trials"
 
 
 def _check_space(study: Study) -> None:
@@ -301,7 +301,7 @@ def _check_space(study: Study) -> None:
         require(
             isinstance(domain, Domain), f"Study {study.name!r}: space[{key!r}] must be Log, Uniform, Integer or Choice, not {domain!r}."
         )
-        require(key in known, f"Study {study.name!r}: unknown range {key!r} in space; choose from {nearest(key, known)}.")
+        require(key in known, f"Study {study.name!r}: unknown range {key!r} in space. Choose from {nearest(key, known)}.")
         for value in extremes(domain):  # refuses what no trial could be given
             if (name := key.partition(".")[2]) in BOUNDS:
                 check(name, value, f"Study {study.name!r}: space[{key!r}]: {name}")

@@ -77,7 +77,7 @@ class TrialConfig:
         parts: dict[str, Any] = {"strategy": self.strategy, "recipe": self.recipe, "protocol": self.protocol}
         owner = {f.name: part for part, value in parts.items() for f in dataclasses.fields(value)}
         if unknown := [name for name in values if name != "seed" and name not in owner]:
-            raise ConfigError(f"Unknown setting {unknown[0]!r}; choose from {nearest(unknown[0], ['seed', *owner])}.")
+            raise ConfigError(f"Unknown setting {unknown[0]!r}. Choose from {nearest(unknown[0], ['seed', *owner])}.")
         given: dict[str, dict[str, Any]] = {part: {} for part in parts}
         try:
             for name in values.keys() - {"seed"}:

@@ -63,7 +63,7 @@ def parse_costs(text: str) -> Costs:
     except (ValueError, TypeError) as error:
         if isinstance(error, ConfigError):
             raise
-        raise ConfigError(f"the costs {text[:80]!r} cannot be read; give a file: --metric cost:costs.csv ({EXAMPLE}).") from None
+        raise ConfigError(f"the costs {text[:80]!r} cannot be read. Give a file: --metric cost:costs.csv ({EXAMPLE}).") from None
 
 
 def read_costs(path: str) -> Costs:
@@ -71,32 +71,32 @@ def read_costs(path: str) -> Costs:
     try:
         lines = [line for line in Path(path).read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: no costs to read ({type(error).__name__}); give a CSV such as {EXAMPLE}.") from None
+        raise ConfigError(f"{path}: no costs to read ({type(error).__name__}). Give a CSV such as {EXAMPLE}.") from None
     separator = max(",;\t", key=lines[0].count) if lines else ","
     table = [[cell.strip() for cell in row] for row in csv.reader(lines, delimiter=separator)]
     if len(table) < 3:
-        raise ConfigError(f"{path} has {len(table)} lines; costs need a line of classes and a line for each ({EXAMPLE}).")
+        raise ConfigError(f"{path} has {len(table)} lines. Costs need a line of classes and a line for each ({EXAMPLE}).")
     header, body = table[0][1:], table[1:]
     if (n := len(body)) != len(header):
-        raise ConfigError(f"{path}: {n} rows and {len(header)} columns of costs; there must be one of each for every class ({EXAMPLE}).")
+        raise ConfigError(f"{path}: {n} rows and {len(header)} columns of costs. There must be one of each for every class ({EXAMPLE}).")
     rows = []
     for number, row in enumerate(body, 2):
         if len(row) != len(header) + 1:
-            raise ConfigError(f"{path}, line {number}: {len(row) - 1} costs for {len(header)} classes; give one for each column.")
+            raise ConfigError(f"{path}, line {number}: {len(row) - 1} costs for {len(header)} classes. Give one for each column.")
         rows.append([_cost(cell, f"{path}, line {number}") for cell in row[1:]])
     names = [row[0] for row in body]
     if unlike := [c for c in names if c not in header]:
-        raise ConfigError(f"{path}: a row is called {unlike[0]!r} and no column is; rows and columns need the same classes.")
+        raise ConfigError(f"{path}: a row is called {unlike[0]!r} and no column is. Rows and columns need the same classes.")
     if twice := [c for c in header if header.count(c) > 1]:
-        raise ConfigError(f"{path}: two columns are called {twice[0]!r}; keep one.")
+        raise ConfigError(f"{path}: two columns are called {twice[0]!r}. Keep one.")
     if twice := [c for c in names if names.count(c) > 1]:
-        raise ConfigError(f"{path}: two rows are called {twice[0]!r}; keep one.")
+        raise ConfigError(f"{path}: two rows are called {twice[0]!r}. Keep one.")
     for number, (name, own) in enumerate(zip(names, rows, strict=True), 2):
         right, cheapest = own[header.index(name)], min(range(len(own)), key=own.__getitem__)
         if right > own[cheapest]:  # Elkan 2001: no reasonable costs
             raise ConfigError(
                 f"{path}, line {number}: to call {name!r} what it is costs {right:g}, and to call it {header[cheapest]!r} "
-                f"{own[cheapest]:g}; what is right must not cost more. Give what each answer costs, not what it earns."
+                f"{own[cheapest]:g}. What is right must not cost more. Give what each answer costs, not what it earns."
             )
     order = [names.index(c) for c in header]
     return _checked(header, [rows[k] for k in order], path)
@@ -108,17 +108,17 @@ def _cost(cell: str, where: str) -> float:
     except ValueError:
         value = math.nan
     if not (math.isfinite(value) and value >= 0):
-        raise ConfigError(f"{where}: {cell[:40]!r} must be a number, 0 or more; what is right usually costs 0.")
+        raise ConfigError(f"{where}: {cell[:40]!r} must be a number, 0 or more. What is right usually costs 0.")
     return value
 
 
 def _checked(classes: list[str], rows: list[list[float]], where: str) -> Costs:
     if not 2 <= len(classes) <= MOST or len(rows) != len(classes) or any(len(r) != len(classes) for r in rows):
-        raise ConfigError(f"{where}: {len(rows)} rows for {len(classes)} classes; a square of 2 to {MOST} classes is needed ({EXAMPLE}).")
+        raise ConfigError(f"{where}: {len(rows)} rows for {len(classes)} classes. A square of 2 to {MOST} classes is needed ({EXAMPLE}).")
     if not all(math.isfinite(v) and v >= 0 for r in rows for v in r):
         raise ConfigError(f"{where}: costs must be numbers, 0 or more.")
     if len({v for r in rows for v in r}) < 2:
-        raise ConfigError(f"{where}: every answer costs the same, so nothing can be decided by it; what is right usually costs 0.")
+        raise ConfigError(f"{where}: every answer costs the same, so nothing can be decided by it. What is right usually costs 0.")
     return Costs(classes=tuple(classes), rows=tuple(map(tuple, rows)))
 
 

@@ -171,7 +171,7 @@ class Metric:
         own = replace(self, classes=tuple(classes), order=(self.order or tuple(order)) if self.name == "quadratic_kappa" else ())
         if self.of_class and self.of_class not in classes:
             raise ConfigError(
-                f"metric {self.text}: no class is called {self.of_class!r}; choose from {nearest(self.of_class, list(classes))}."
+                f"metric {self.text}: no class is called {self.of_class!r}. Choose from {nearest(self.of_class, list(classes))}."
             )
         if self.costs is not None:
             self.costs.matrix(classes)
@@ -182,7 +182,7 @@ class Metric:
                 )
             if sorted(own.order) != sorted(classes):
                 raise ConfigError(
-                    f"metric quadratic_kappa orders {', '.join(own.order)}, and the classes are {', '.join(classes)}; name "
+                    f"metric quadratic_kappa orders {', '.join(own.order)}, and the classes are {', '.join(classes)}. Name "
                     "each of them once."
                 )
         return own
@@ -370,7 +370,7 @@ def find_metric(text: str) -> Metric:
     """The metric called so. Of costs, `text` names a CSV or holds what `Costs.text` says. Raises ConfigError."""
     name, _, rest = text.strip().partition(":")
     if name not in MEMBERS:
-        raise ConfigError(f"Unknown metric {name!r}; choose from {nearest(name, list(MEMBERS))}.")
+        raise ConfigError(f"Unknown metric {name!r}. Choose from {nearest(name, list(MEMBERS))}.")
     own = MEMBERS[name]
     if name == "f1":
         if not rest:
@@ -386,5 +386,5 @@ def find_metric(text: str) -> Metric:
         order = tuple(c.strip() for c in rest.split(","))
         return replace(own, text=f"{name}:{','.join(order)}", order=order)
     if rest:
-        raise ConfigError(f"metric {name} takes nothing after it, not {rest[:40]!r}; say --metric {name}.")
+        raise ConfigError(f"metric {name} takes nothing after it, not {rest[:40]!r}. Say --metric {name}.")
     return own

@@ -51,11 +51,11 @@ def parser() -> Parser:
     return p
 
 
-@command(parser, "stopped; the same command goes on with what is kept")
+@command(parser, "stopped. The same command goes on with what is kept")
 def main(args: argparse.Namespace) -> int:
     check_options(image_size=args.image_size)
     if twice := next((d for d in args.datasets if args.datasets.count(d) > 1), None):
-        raise ConfigError(f"--datasets names {twice} twice; once is enough.")
+        raise ConfigError(f"--datasets names {twice} twice. Once is enough.")
     places = find_places("results", data=args.data, weights=args.weights)
     tables = [_opened(d, places) for d in args.datasets]
     load("study.screen.probe", "study.screen.ranked", "study.screen.at_hand")
@@ -88,12 +88,12 @@ def _networks(given: Sequence[str] | None, places: Places) -> list[str]:
     from study.screen.at_hand import networks_at_hand
 
     if places.weights and not os.path.isdir(places.weights):
-        raise ConfigError(f"Weights folder {places.weights} does not exist; make it, or leave --weights / STUDY_WEIGHTS out.")
+        raise ConfigError(f"Weights folder {places.weights} does not exist. Make it, or leave --weights / STUDY_WEIGHTS out.")
     if given is None:
         return networks_at_hand(places.weights)
     full = [timm_name(name) for name in given]
     if twice := next((n for n, f in zip(given, full, strict=True) if full.count(f) > 1), None):
-        raise ConfigError(f"--backbones names {twice} twice; once is enough.")
+        raise ConfigError(f"--backbones names {twice} twice. Once is enough.")
     return list(given)
 
 
@@ -125,7 +125,7 @@ def _told(name: str, left: dict[str, str]) -> Iterator[None]:
     except (MemoryError, RuntimeError) as error:  # torch's own out-of-memory error is a RuntimeError
         if not isinstance(error, MemoryError) and "memory" not in str(error):
             raise
-        left[name] = "it does not fit into the memory; name fewer pixels with --image-size."
+        left[name] = "it does not fit into the memory. Name fewer pixels with --image-size."
 
 
 def _print(task: "Task", found: "list[Ranked]", left: dict[str, str]) -> None:

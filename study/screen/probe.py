@@ -66,17 +66,17 @@ def open_task(table: ImageTable, network: str, splits: str, image_size: int | No
     """Return `table`'s images at `network`'s size; the folds are the same for every network. Raises DataError."""
     if table.several:
         raise DataError(
-            f"{table.name}: networks are screened on images with one label, and these may have several; name one with --backbones."
+            f"{table.name}: networks are screened on images with one label, and these may have several. Name one with --backbones."
         )
     if table.tiles != (1, 1):
-        raise DataError(f"{table.name}: networks are screened on whole images; leave tiles out to rank them.")
+        raise DataError(f"{table.name}: networks are screened on whole images. Leave tiles out to rank them.")
     inputs = open_inputs(line_config(network, table.name, splits, image_size), places)
     seen = inputs.table
     rows = np.concatenate([inputs.train, inputs.val])
     labels, groups = seen.labels[rows], None if seen.groups is None else seen.groups[rows]
     if len(STRENGTHS) * len(rows) * len(seen.classes) > MOST:
         raise DataError(
-            f"{table.name}: {len(rows):,} images of {len(seen.classes):,} classes are more than are screened at once; give a table "
+            f"{table.name}: {len(rows):,} images of {len(seen.classes):,} classes are more than are screened at once. Give a table "
             "of a part of them."
         )
     folds, said = folds_of(labels, groups, inputs.images.pixels(rows), table.name)

@@ -120,7 +120,7 @@ class Conductor:
             hosts = sorted({str(e.facts.get("host", "")) for e in self.ledger.epochs(ask.trial_id)} - {""}) or ["its worker"]
             raise EnvironmentProblem(
                 f"{ask.cell} #{ask.number} ended on {', '.join(hosts)}, but its {', '.join(lost)} are not in "
-                f"{self.ledger.trial_folder(ask.trial_id).location}: every node must see the same --results folder; then run the "
+                f"{self.ledger.trial_folder(ask.trial_id).location}: every node must see the same --results folder. Then run the "
                 "same command again."
             )
 

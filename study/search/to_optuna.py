@@ -36,11 +36,11 @@ def export(ledger: Ledger, uri: str) -> dict[str, int]:
     """
     study = ledger.study()
     if study is None:
-        raise ConfigError(f"{ledger.folder.location} holds no study; give RESULTS/STUDY.")
+        raise ConfigError(f"{ledger.folder.location} holds no study. Give RESULTS/STUDY.")
     outputs.check_database(uri, "Optuna's", OPTUNAS, "--optuna")  # MLflow's, with them among its own, opens no more
     asks = ledger.asks(Stage.SEARCH)
     if not asks:
-        raise ConfigError(f"{ledger.folder.location} has no search trial yet; run the sweep first.")
+        raise ConfigError(f"{ledger.folder.location} has no search trial yet. Run the sweep first.")
     trials = {cell.id: [*ledger.trials([a for a in asks if a.cell == cell.id])] for cell in study.cells}
     try:
         storage = optuna.storages.RDBStorage(uri)
@@ -61,7 +61,7 @@ def _write(storage: optuna.storages.RDBStorage, name: str, study: Study, cell: C
     known = {s.study_name: s for s in optuna.get_all_study_summaries(storage)}
     if name in known:
         if known[name].user_attrs.get(OURS) != study.name:
-            raise ConfigError(f"the database has an Optuna study {name!r} that was not written here; give another database.")
+            raise ConfigError(f"the database has an Optuna study {name!r} that was not written here. Give another database.")
         optuna.delete_study(study_name=name, storage=storage)
     made = optuna.create_study(storage=storage, study_name=name, direction="maximize")
     for key, value in {OURS: study.name, "cell": cell.id, "objective": study.scored_by.recorded, "about": study.about}.items():

@@ -72,7 +72,7 @@ class _OnDisk:
                         _refuse_if_held(str(self.path), self._contents(), age)
                     self.folder.write(".lock", dumps(self.mine).encode())
             except Timeout:
-                raise EnvironmentProblem(f"{self.path} is being taken by another sweep right now; run the same command again.") from None
+                raise EnvironmentProblem(f"{self.path} is being taken by another sweep right now. Run the same command again.") from None
 
     def touch(self) -> None:
         """Touch the lock where it is ours; the lock of another sweep is left alone."""
@@ -110,7 +110,7 @@ class _InStore:
             self.folder.replace(".lock", self.data, there)
         if self.folder.read(".lock") != self.data:  # asked for, since a store may know no conditions, and an answer may have been lost
             raise EnvironmentProblem(
-                f"{self.folder.shown('.lock')} is being taken by another sweep right now; run the same command again.",
+                f"{self.folder.shown('.lock')} is being taken by another sweep right now. Run the same command again.",
             )
 
     def touch(self) -> None:
@@ -163,7 +163,7 @@ def _refuse_if_held(path: str, known: Any, age: float) -> None:
     if not _is_ours(known):
         if fresh:
             raise EnvironmentProblem(
-                f"{path} says nothing that a sweep would write, and is {max(age, 0):.0f} s old; if no sweep runs on this study, "
+                f"{path} says nothing that a sweep would write, and is {max(age, 0):.0f} s old. If no sweep runs on this study, "
                 f"remove it, or wait until it is {STALE_S:.0f} s old."
             )
         return

@@ -36,7 +36,7 @@ def open_store(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
                 f"{shown} needs a package that is not installed here ({one_line(error)}); {way_out} on every machine of the study"
             ) from error
         except ValueError as error:
-            raise ConfigError(f"nothing serves {shown} ({one_line(error)}); use a folder, s3://, gs://, az:// or the like") from error
+            raise ConfigError(f"nothing serves {shown} ({one_line(error)}). Use a folder, s3://, gs://, az:// or the like") from error
     _forget_listings(store)
     return store, root
 

@@ -26,7 +26,7 @@ def check_tracking(uri: str | None) -> None:
     scheme, separated, _ = (uri or "").partition("://")
     if separated and scheme.partition("+")[0].lower() not in TRACKING:
         raise ConfigError(
-            f"--mlflow {scheme}://... is no address of MLflow; give one that begins with {'://, '.join(TRACKING)}://, or off."
+            f"--mlflow {scheme}://... is no address of MLflow. Give one that begins with {'://, '.join(TRACKING)}://, or off."
         )
     outputs.check_database(uri or "", "MLflow's", MLFLOWS, "--mlflow", damaged=True)
 
@@ -54,9 +54,9 @@ def check_track(address: str | None) -> None:
         return
     kind, _, place = address.partition(":")
     if kind not in TRACKERS or not place or "://" in address:
-        raise ConfigError(f"--track {shown(redact(address))} is no tracker; give KIND:FOLDER, a folder of this machine: tensorboard:runs.")
+        raise ConfigError(f"--track {shown(redact(address))} is no tracker. Give KIND:FOLDER, a folder of this machine: tensorboard:runs.")
     if importlib.util.find_spec(TRACKERS[kind]) is None:
-        raise ConfigError(f"--track {kind} needs {TRACKERS[kind]}; pip install {TRACKERS[kind]}.")
+        raise ConfigError(f"--track {kind} needs {TRACKERS[kind]}: pip install {TRACKERS[kind]}.")
 
 
 @dataclass(frozen=True, kw_only=True)

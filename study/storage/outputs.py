@@ -94,7 +94,7 @@ def check_place(path: str | os.PathLike[str], option: str) -> None:
     with explained(text, reading=True), suppress(FileNotFoundError):
         mode = os.stat(_local(text)).st_mode
         if stat.S_ISDIR(mode):
-            raise ConfigError(f"{where} is a folder; name a file in it with {option}.")
+            raise ConfigError(f"{where} is a folder. Name a file in it with {option}.")
         if not stat.S_ISREG(mode):
             raise ConfigError(f"{where} is {_special(mode)}, no file: nothing is written there; {way_out}")
 
@@ -119,7 +119,7 @@ def check_output(path: str | os.PathLike[str], kind: Kind, option: str, *, overw
             if kind.is_ours(there):
                 return
     raise ConfigError(
-        f"{shown(redact(text))} is there already and is no {kind.name}; choose another file with {option}, or replace it with --overwrite."
+        f"{shown(redact(text))} is there already and is no {kind.name}. Choose another file with {option}, or replace it with --overwrite."
     )
 
 
@@ -150,7 +150,7 @@ def check_database(uri: str, whose: str, tables: Collection[str], option: str, *
         names = {row[0] for row in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     if (names is None and damaged) or set(tables) <= (names or set()):
         return
-    raise ConfigError(f"{shown(path)} is there already and is no database of {whose}; choose another file with {option}.")
+    raise ConfigError(f"{shown(path)} is there already and is no database of {whose}. Choose another file with {option}.")
 
 
 def _parted(path: str) -> tuple[Folder, str]:

@@ -34,11 +34,10 @@ def _refusal(error: OSError, path: str, size: int, verb: str, another: str) -> s
     owner = "change its owner or its mode" if verb == "read" else f"{another} or change its owner"
     match error.errno:
         case errno.ENOSPC:
-            elsewhere = f", or {another}" if another != ANOTHER else ""
             needed = f": need about {size / 1e6:.1f} MB more" if size else ""
-            return f"no space left on {folder}{needed}; free some and run the same command again{elsewhere}"
+            return f"no space left on {folder}{needed}. Free some and run the same command again, or {another}"
         case errno.EDQUOT:
-            return f"disk quota exceeded on {folder}; free some and run the same command again"
+            return f"disk quota exceeded on {folder}. Free some and run the same command again"
         case errno.EROFS:
             return f"{folder} is on a read-only file system; {another}"
         case errno.EACCES:
@@ -46,16 +45,16 @@ def _refusal(error: OSError, path: str, size: int, verb: str, another: str) -> s
         case errno.EPERM:
             return f"not allowed to {verb} {path}; {owner}"
         case errno.EMFILE | errno.ENFILE:
-            return f"too many open files while trying to {verb} {path}; raise the limit with `ulimit -n 4096`"
+            return f"too many open files while trying to {verb} {path}. Raise the limit with `ulimit -n 4096`"
         case errno.ENOTDIR | errno.EEXIST:
-            return f"{_in_the_way(path)} is a file where a folder should be; move it away or {another}"
+            return f"{_in_the_way(path)} is a file where a folder should be. Move it away or {another}"
         case errno.EISDIR:
-            return f"{path} is a folder where a file should be; move it away or {another}"
+            return f"{path} is a folder where a file should be. Move it away or {another}"
         case errno.ENOENT if link := _broken_link(folder):
-            return f"{link} is a link to a folder that does not exist; make that folder, remove the link, or {another}"
+            return f"{link} is a link to a folder that does not exist. Make that folder, remove the link, or {another}"
         case errno.ENOENT:
-            return f"{folder} has gone while {path} was written; leave it in place and run the same command again"
-    return f"cannot {verb} {path}: {error.strerror}; look after its disk or {another}"
+            return f"{folder} has gone while {path} was written. Leave it in place and run the same command again"
+    return f"cannot {verb} {path}: {error.strerror}. Look after its disk or {another}"
 
 
 def _in_the_way(path: str) -> str:

@@ -29,7 +29,7 @@ LONGEST_WAIT_S = 60.0
 def parser() -> Parser:
     p = Parser(prog="python -m study.tracking", description=__doc__)
     commands = p.add_subparsers(dest="command", required=True)
-    sync = commands.add_parser("sync", help="one pass; exit 4 when something could not be sent")
+    sync = commands.add_parser("sync", help="one pass. Exit 4 when something could not be sent")
     follow = commands.add_parser("follow", help="poll until stdin closes, then a last pass")
     for own in (sync, follow):
         own.add_argument("results", help="a study's folder, or the results folder")
@@ -46,7 +46,7 @@ def parser() -> Parser:
     return p
 
 
-@command(parser, "stopped; the same command goes on")
+@command(parser, "stopped. The same command goes on")
 def main(args: argparse.Namespace) -> int:
     check_tracking(getattr(args, "mlflow", None))  # export writes to no server
     check_track(getattr(args, "track", None))

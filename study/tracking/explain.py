@@ -36,19 +36,19 @@ def explain(error: Exception, uri: str) -> str:
 def _way_out(error: BaseException, text: str, uri: str) -> str | None:
     """Return the text that follows the address; None where the error suggests no way out."""
     if isinstance(error, socket.gaierror):
-        return "has a host name that is not known here; check its spelling, or give its address"
+        return "has a host name that is not known here. Check its spelling, or give its address"
     if isinstance(error, ConnectionRefusedError):
-        return "refuses connections; is the server running?"
+        return "refuses connections. Is the server running?"
     if isinstance(error, TimeoutError) or any(kind.__name__ == "Timeout" for kind in type(error).__mro__):
         return "accepts but does not answer (timed out)"
     if isinstance(error, ssl.SSLCertVerificationError):
-        return "has a certificate that is not trusted here; name its authority's file as MLFLOW_TRACKING_SERVER_CERT_PATH"
+        return "has a certificate that is not trusted here. Name its authority's file as MLFLOW_TRACKING_SERVER_CERT_PATH"
     if isinstance(error, ssl.SSLError):
-        return "does not speak TLS as asked; is it http:// rather than https://?"
+        return "does not speak TLS as asked. Is it http:// rather than https://?"
     if isinstance(error, sqlite3.Error):
         return _of_sqlite(getattr(error, "sqlite_errorcode", 0) & 0xFF, text, uri)
     if getattr(error, "error_code", None) == NO_SUCH_PATH:
-        return "answers, but knows no MLflow at that path; give the address by which its page opens"
+        return "answers, but knows no MLflow at that path. Give the address by which its page opens"
     return _of_status(_status(error), text, uri)
 
 
@@ -56,27 +56,27 @@ def _of_sqlite(code: int, text: str, uri: str) -> str | None:
     if code in LOST:
         return _lost(text, uri)
     if code == sqlite3.SQLITE_CANTOPEN:
-        return f"cannot be opened or made; make its folder, or mend its permissions (a path of three slashes starts at {os.getcwd()})"
+        return f"cannot be opened or made. Make its folder, or mend its permissions (a path of three slashes starts at {os.getcwd()})"
     if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM):
-        return "may not be written here; mend its permissions, or name another with --mlflow"
+        return "may not be written here. Mend its permissions, or name another with --mlflow"
     if code == sqlite3.SQLITE_FULL:
-        return "lies on a full disk; make room"
+        return "lies on a full disk. Make room"
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-        return "is held by another process; end that, or wait"
+        return "is held by another process. End that, or wait"
     return None
 
 
 def _of_status(status: int | None, text: str, uri: str) -> str | None:
     if status == 401:
-        return "refused the login (401); set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+        return "refused the login (401). Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
     if status == 403:
         return "refused (403): no permission, or the server's --allowed-hosts lacks this host name"
     if status == 404:
         return _lost(text, uri)
     if status == 429:
-        return "takes no more requests now (429); sync later"
+        return "takes no more requests now (429). Sync later"
     if status in (502, 503, 504):
-        return f"is not ready ({status}); sync once it is"
+        return f"is not ready ({status}). Sync once it is"
     return None
 
 
@@ -96,11 +96,11 @@ def _taken_from(uri: str) -> str:
     scheme, _, path = uri.partition("///")
     if not scheme.startswith("sqlite") or path.startswith("/"):
         return ""
-    return f". Its path is taken from {os.getcwd()}; from everywhere, write sqlite:////full/path/mlflow.db"
+    return f". Its path is taken from {os.getcwd()}. From everywhere, write sqlite:////full/path/mlflow.db"
 
 
 def _lost(text: str, uri: str) -> str:
     return (
-        f"has lost its runs ({redact(text[:120])}); restore its backup, or give it an empty store and send all anew: "
+        f"has lost its runs ({redact(text[:120])}). Restore its backup, or give it an empty store and send all anew: "
         f"remove mlflow.json from the study's folder, then sync{_taken_from(uri)}"
     )

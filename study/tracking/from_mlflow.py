@@ -47,7 +47,7 @@ def read(uri: str, study: str | None, cache: Path, deadline: float | None = None
         done = subprocess.run(command, env=child_environment(uri), capture_output=True, text=True, errors="replace", timeout=seconds)
     except subprocess.TimeoutExpired:
         raise EnvironmentProblem(
-            f"{redact(uri)} did not give the study within {seconds:g} s; look after it, or allow more seconds with STUDY_MLFLOW_DEADLINE."
+            f"{redact(uri)} did not give the study within {seconds:g} s. Look after it, or allow more seconds with STUDY_MLFLOW_DEADLINE."
         ) from None
     if done.returncode == 0:
         return Ledger(cache, done.stdout.strip().splitlines()[-1])
@@ -71,7 +71,7 @@ def fetch(uri: str, study: str | None, cache: Path, *, overwrite: bool = False) 
         except (ConfigError, EnvironmentProblem):
             raise
         except MemoryError:
-            raise EnvironmentProblem(f"{redact(uri)} answers with more than memory holds; is it MLflow?") from None
+            raise EnvironmentProblem(f"{redact(uri)} answers with more than memory holds. Is it MLflow?") from None
         except Exception as error:
             raise EnvironmentProblem(explain(error, uri)) from error
 
@@ -79,7 +79,7 @@ def fetch(uri: str, study: str | None, cache: Path, *, overwrite: bool = False) 
 def check_there(uri: str) -> None:
     """Raise ConfigError for an SQLite file that does not exist, since reading would make it."""
     if uri.startswith(SQLITE) and not os.path.exists(path := uri.removeprefix(SQLITE).partition("?")[0]):
-        raise ConfigError(f"{shown(redact(uri))}: there is no file {shown(path)}; a path of three slashes starts at {os.getcwd()}.")
+        raise ConfigError(f"{shown(redact(uri))}: there is no file {shown(path)}. A path of three slashes starts at {os.getcwd()}.")
 
 
 def _fetch(client: Any, uri: str, study: str | None, cache: Path, overwrite: bool) -> Ledger:
@@ -118,9 +118,9 @@ def which_one(uri: str, study: str | None, there: Sequence[str]) -> str:
     """Return the error's text where the address does not mean exactly one study: it names those that are there."""
     where = redact(uri)
     if not there:
-        return f"{where} holds no study; send one there first: python -m study.tracking sync RESULTS/STUDY --mlflow {where}"
+        return f"{where} holds no study. Send one there first: python -m study.tracking sync RESULTS/STUDY --mlflow {where}"
     said = f"no study {shown(study)}" if study else f"{len(there)} studies"
-    return f"{where} holds {said}; name one of {', '.join(there)} with --study, or as {where}#{there[0]}."
+    return f"{where} holds {said}. Name one of {', '.join(there)} with --study, or as {where}#{there[0]}."
 
 
 def _everything(client: Any, uri: str, name: str, experiment_id: str, root: Any) -> Iterator[tuple[str, bytes]]:
@@ -134,7 +134,7 @@ def _everything(client: Any, uri: str, name: str, experiment_id: str, root: Any)
             continue
         if not TRIAL_ID.fullmatch(trial):
             raise EnvironmentProblem(
-                f"{redact(uri)} names a trial {shown(trial)[:60]!r}: no trial of ours; the server is not to be trusted."
+                f"{redact(uri)} names a trial {shown(trial)[:60]!r}: no trial of ours. The server is not to be trusted."
             )
         for file, data in _files(uri, run, place, lambda f: TRIAL_FILE.fullmatch(f) is not None):
             yield f"trials/{trial}/{file}", data
@@ -150,7 +150,7 @@ def _pages(uri: str, ask: Callable[[str | None], Any]) -> Iterator[Any]:
         if not token:
             return
         if token in seen:
-            raise EnvironmentProblem(f"{redact(uri)} repeats a page of its answer for ever; update or restart it.")
+            raise EnvironmentProblem(f"{redact(uri)} repeats a page of its answer for ever. Update or restart it.")
         seen.add(token)
 
 
@@ -183,7 +183,7 @@ def _download(store: Any, run: Any, file: str) -> bytes:
 def _too_large(file: str, run: Any) -> EnvironmentProblem:
     trial = run.data.tags.get("trial")
     whose = f"trial {shown(trial)[:60]}" if trial else "the study"
-    return EnvironmentProblem(f"{file} of {whose} is larger than {LARGEST_FILE // 1024**2} MB on the server: no file of ours is; refused.")
+    return EnvironmentProblem(f"{file} of {whose} is larger than {LARGEST_FILE // 1024**2} MB on the server: no file of ours is. Refused.")
 
 
 @contextmanager

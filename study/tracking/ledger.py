@@ -464,7 +464,7 @@ def find(location: str) -> Ledger:
     if len(names) == 1:
         return Ledger(location, names[0])
     raise ConfigError(
-        f"{location} holds {len(names)} studies ({', '.join(names)}); name one: {location}/NAME."
+        f"{location} holds {len(names)} studies ({', '.join(names)}). Name one: {location}/NAME."
         if names
         else f"{location} holds no study: neither {location}/study.json nor {location}/*/study.json exists."
     )

@@ -84,7 +84,7 @@ class Runs:
             return (
                 f"{redact(self.uri)}: the experiment {self.study} was deleted there. Restore it "
                 f"(MLFLOW_TRACKING_URI={redact(self.uri)} mlflow "
-                f"experiments restore --experiment-id {number}), then sync; or give the study another name with --name"
+                f"experiments restore --experiment-id {number}), then sync. Or give the study another name with --name"
             )
         gone = self.client.search_runs(
             [known.experiment_id], f"tags.`{KEY}` LIKE '{self.study}:%'", ViewType.DELETED_ONLY, max_results=PAGE

@@ -59,11 +59,11 @@ def register_best(client: Any, name: str, run: str, folder: Folder, pick: Mappin
     """Register the network to use of a data set as `models:/NAME@best`, with its test score; `pick` is as in the study's facts."""
     metric = find_metric(pick.get("metric", DEFAULT.text))
     scores = {f"validation_{metric.name}": f"{pick['validation']:.4f}", "temperature": f"{pick['temperature']:.4f}"}
-    said = f"Validation {metric.words} {100 * pick['validation']:.1f}, by which it was chosen: optimistic; not confirmed, no test score."
+    said = f"Validation {metric.words} {100 * pick['validation']:.1f}, by which it was chosen: optimistic. Not confirmed, no test score."
     if test := pick["test"]:
         scores |= {f"test_{metric.name}{end}": f"{test[key]:.4f}" for end, key in (("", "mean"), ("_low", "low"), ("_high", "high"))}
         interval = f"{100 * test['low']:.1f} to {100 * test['high']:.1f}"
-        said = f"Test {metric.words} {100 * test['mean']:.1f} (95 % interval over test images {interval}); no test score chose it."
+        said = f"Test {metric.words} {100 * test['mean']:.1f} (95 % interval over test images {interval}). No test score chose it."
     about = " ".join(filter(None, [f"{pick['cell']}: {pick['reason']}.", pick.get("delivered", ""), said, _probabilities(pick)]))
     version = register(client, name, run, folder, tags | scores, pick["temperature"], pick.get("sets"), about)
     client.set_registered_model_alias(name, BEST, version)

@@ -63,7 +63,7 @@ class FineTuned(PythonModel):
         if not level:
             return None
         if f"{level:g}" not in self.least:
-            raise NoPicture(f"sets {level:g} is no level of this model; it has {', '.join(self.least)}.")
+            raise NoPicture(f"sets {level:g} is no level of this model. It has {', '.join(self.least)}.")
         return float(self.least[f"{level:g}"])
 
     def picture(self, number: int, row: Any) -> np.ndarray:
@@ -76,7 +76,7 @@ class FineTuned(PythonModel):
                 return decoded
             return pixels(row)
         except binascii.Error as error:
-            raise NoPicture(f"row {number} (the first is 0) is no picture: not base64 ({error}); send an image file's bytes so.") from None
+            raise NoPicture(f"row {number} (the first is 0) is no picture: not base64 ({error}). Send an image file's bytes so.") from None
         except ValueError as error:
             raise NoPicture(f"row {number} (the first is 0) is no picture: {error}.") from None
 

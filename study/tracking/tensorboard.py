@@ -55,7 +55,7 @@ class EventFiles:
                 written = self._pass(study)
         except (OSError, EnvironmentProblem) as error:
             said = getattr(error, "strerror", None) or str(error).rstrip(".")
-            problem = f"{self.folder.location} takes no event files ({said}); free some room, or name another folder with --track."
+            problem = f"{self.folder.location} takes no event files ({said}). Free some room, or name another folder with --track."
         return SyncReport(sent=written, pending=self._pending() if problem else 0, problem=problem)
 
     def _pass(self, study: Study) -> int:

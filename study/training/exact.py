@@ -169,7 +169,7 @@ def fit_path(
     standard = ((features - centre) / scale).astype(np.float64)
     known = np.unique(labels)
     if len(known) < 2:
-        raise ConfigError(f"the training images show {len(known)} class; a classifier needs two or more.")
+        raise ConfigError(f"the training images show {len(known)} class. A classifier needs two or more.")
     rotation = None
     if len(standard) < standard.shape[1]:  # the penalty knows no axes: the same solution in the space that the images span, and faster
         left, lengths, rotation = np.linalg.svd(standard, full_matrices=False)

@@ -41,7 +41,7 @@ class Inputs:
         self.train_eval = self._whole(spread(self.train[:: self.tiles], kinds, config.protocol.train_eval_images))
         first, classes = self.train[:: self.tiles], len(self.table.classes)
         if self.table.several and config.protocol.wrong_labels:
-            raise ConfigError(f"{self.table.name}: wrong_labels is of images with one label, and these have several; leave it out.")
+            raise ConfigError(f"{self.table.name}: wrong_labels is of images with one label, and these have several. Leave it out.")
         wrong, told = made_wrong(first, kinds, classes, config.protocol.wrong_labels, config.seed)
         wrong, told = self._whole(wrong), np.repeat(told[:: self.tiles], self.tiles)  # the tiles of an image are told the same
         self._told = told[self.train]

@@ -88,7 +88,7 @@ def fine_tune(
     where = Device.best(protocol.precision)
     inputs.place(where.device)
     if len(inputs.train) < 2 * distributed.world():
-        raise ConfigError(f"{len(inputs.train)} training images are too few for {distributed.world()} workers; need at least 2 each.")
+        raise ConfigError(f"{len(inputs.train)} training images are too few for {distributed.world()} workers. Need at least 2 each.")
 
     # ---- the plan: phases of epochs, each with its own frozen half -------------------------------
     backbone = _create(config, inputs, weights)

@@ -74,7 +74,7 @@ def write(name: str, predictor: Predictor, folder: Path) -> tuple[Path, Run]:
     """Write one format below `folder` and read it back: (file, its function). Raises ConfigError for an unknown format or a missing
     extra."""
     if name not in FORMATS:
-        raise ConfigError(f"Unknown format {name!r}; choose from {nearest(name, list(FORMATS))}.")
+        raise ConfigError(f"Unknown format {name!r}. Choose from {nearest(name, list(FORMATS))}.")
     with _quietly():
         return FORMATS[name](predictor, folder)
 
@@ -128,7 +128,7 @@ def describe(predictor: Predictor, temperature: float, sets: Mapping[str, Any] |
         **({"sets": dict(sets)} if sets else {}),
         "steps": [
             "turn by its EXIF orientation, put what is transparent on white, " + ("make it grey" if k.channels == 1 else "make it RGB"),
-            *([f"cut into {k.tiles[0]} rows of {k.tiles[1]} equal tiles; each goes through the steps below by itself"] if tiled else []),
+            *([f"cut into {k.tiles[0]} rows of {k.tiles[1]} equal tiles. Each goes through the steps below by itself"] if tiled else []),
             FITTED[k.fit].format(side=k.side),
             *([f"resize to {k.image_size} pixels (bilinear, antialiased)"] if k.side != k.image_size else []),
             "divide by 255" + (", show grey to all three channels" if k.channels == 1 else ""),
@@ -136,7 +136,7 @@ def describe(predictor: Predictor, temperature: float, sets: Mapping[str, Any] |
             *(
                 [
                     (
-                        f"{squash} the logits of each tile; the {POOLED[k.pool]} over a picture's tiles, and its "
+                        f"{squash} the logits of each tile. The {POOLED[k.pool]} over a picture's tiles, and its "
                         f"{'logit' if k.several else 'logarithm'}, are its logits"
                     )
                 ]

@@ -33,7 +33,7 @@ def find_images(places: Sequence[Path]) -> Found:
     others: Counter[str] = Counter()
     for place in places:
         if not place.exists():
-            raise ConfigError(f"{place} does not exist; name image files, or a folder that holds some.")
+            raise ConfigError(f"{place} does not exist. Name image files, or a folder that holds some.")
         if not place.is_dir():
             images.append(place)
             continue
@@ -44,7 +44,7 @@ def find_images(places: Sequence[Path]) -> Found:
                 others[why] += 1
     if not images:
         held = f" ({', '.join(f'{n} files: {why}' for why, n in others.most_common())})" if others else ""
-        raise ConfigError(f"{', '.join(map(str, places))} holds no image{held}; name image files, or a folder that holds some.")
+        raise ConfigError(f"{', '.join(map(str, places))} holds no image{held}. Name image files, or a folder that holds some.")
     return Found(images=_once(images), left_out=[f"left out: {n} files, {why}" for why, n in others.most_common()])
 
 

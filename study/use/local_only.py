@@ -33,7 +33,7 @@ def port_here(port: int) -> int:
             probe.bind((HERE, port))
         except OSError as error:
             raise EnvironmentProblem(
-                f"port {port} of this machine is not to be had ({error.strerror}); end what uses it, or give another with --port "
+                f"port {port} of this machine is not to be had ({error.strerror}). End what uses it, or give another with --port "
                 "(0: any that is free)."
             ) from None
         return int(probe.getsockname()[1])

@@ -28,7 +28,7 @@ class Souped:
         return (
             f"weights averaged over {len(self.members)} confirm runs: validation {self.metric.words} "
             f"{self.metric.shown(self.own):.1f}, its members "
-            f"{', '.join(f'{self.metric.shown(v):.1f}' for v in self.members)}; it has no test score, and its temperature "
+            f"{', '.join(f'{self.metric.shown(v):.1f}' for v in self.members)}. It has no test score, and its temperature "
             f"{self.predictor.temperature:.3f} is fitted on the same validation images"
         )
 
@@ -41,7 +41,7 @@ def soup(members: Sequence[Predictor], pixels: np.ndarray, chosen: np.ndarray, l
     """
     first = members[0]
     if first.kept.several:
-        raise ConfigError("--soup is judged on images that have one label, and these may have several; leave it out.")
+        raise ConfigError("--soup is judged on images that have one label, and these may have several. Leave it out.")
     metric = metric.bind(first.kept.classes)
     scores = [_score(metric, _logits(m, pixels, chosen), labels) for m in members]
     states = [m.model.state_dict() for m in members]

@@ -149,7 +149,7 @@ class PredictionsCsv:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise EnvironmentProblem(
-                f"{self.path} is being written by another study.predict; wait for it, or choose another file with --csv."
+                f"{self.path} is being written by another study.predict. Wait for it, or choose another file with --csv."
             ) from None
         except OSError as error:
             if error.errno not in NO_LOCKS:
@@ -192,18 +192,18 @@ class PredictionsCsv:
                 for row in csv.reader(lines()):
                     yield row, read if ended else 0
             except csv.Error:
-                raise ConfigError(f"{self.path} is no table of predictions; choose another file with --csv.") from None
+                raise ConfigError(f"{self.path} is no table of predictions. Choose another file with --csv.") from None
 
     def _resume(self) -> int:
         """Return the bytes of the whole rows; their images go to `done`. A row torn by a kill at the end is written anew."""
         whole = 0
         for number, (row, end) in enumerate(self._rows()):
             if number == 0 and row != self.header and (end or not self._is_torn_header()):
-                raise ConfigError(f"{self.path} has other columns than these predictions; choose another file with --csv.")
+                raise ConfigError(f"{self.path} has other columns than these predictions. Choose another file with --csv.")
             if not end:
                 break
             if number and (len(row) != len(self.header) or row[-1] != self.network):
-                raise ConfigError(f"{self.path} holds predictions of another network ({row[-1][:60]}); choose another file with --csv.")
+                raise ConfigError(f"{self.path} holds predictions of another network ({row[-1][:60]}). Choose another file with --csv.")
             if number:
                 key = _key(_named(row[0]))
                 (self.retried if _is_problem(row) and key in self._asked else self.done).add(key)

@@ -244,7 +244,7 @@ def test_a_text_of_an_export_with_other_words_is_not_replaced(tmp_path_factory: 
     other = [file for file, text in there.items() if text not in (None, b"the same")]
     texts = dict.fromkeys([export.ABOUT, export.CARD, "reading/outside.py"], b"the same")
     if other:
-        with pytest.raises(ConfigError, match="choose another folder with --to"):
+        with pytest.raises(ConfigError, match="(C|c)hoose another folder with --to"):
             export.check_texts(folder, texts)
     else:
         export.check_texts(folder, texts)
@@ -304,7 +304,7 @@ def test_a_database_is_added_to_by_its_own_program_alone(tmp_path_factory: pytes
         if allowed:
             check()
         else:
-            with pytest.raises(ConfigError, match="is no database of (MLflow|Optuna)'s; choose another file with --"):
+            with pytest.raises(ConfigError, match="is no database of (MLflow|Optuna)'s. Choose another file with --"):
                 check()
     if not mlflows:
         with pytest.raises(ConfigError, match="no database of MLflow's"):

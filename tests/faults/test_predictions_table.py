@@ -113,11 +113,11 @@ def test_of_many_that_write_one_table_at_once_one_does_and_the_others_are_told(t
 def test_a_table_that_is_written_is_refused_to_a_second(tmp_path: Path) -> None:
     with PredictionsCsv(tmp_path / "t.csv", CLASSES, "net") as table:
         table.add_problems([("a", "torn")])
-        with pytest.raises(EnvironmentProblem, match="wait for it"), PredictionsCsv(tmp_path / "t.csv", CLASSES, "net"):
+        with pytest.raises(EnvironmentProblem, match="Wait for it"), PredictionsCsv(tmp_path / "t.csv", CLASSES, "net"):
             pass
     with (
         PredictionsCsv(tmp_path / "t.csv", CLASSES, "net", ["a"]) as table,  # rewritten without the row of a: another file by now
-        pytest.raises(EnvironmentProblem, match="wait for it"),
+        pytest.raises(EnvironmentProblem, match="Wait for it"),
         PredictionsCsv(tmp_path / "t.csv", CLASSES, "net"),
     ):
         assert table.retried
@@ -137,7 +137,7 @@ def test_no_other_file_is_cut_or_added_to(data: bytes, tmp_path: Path) -> None:
             pass
         assert path.read_bytes().startswith(b"image,class,probability")
         return
-    with pytest.raises(ConfigError, match="choose another file with --csv"), PredictionsCsv(path, CLASSES, "net"):
+    with pytest.raises(ConfigError, match="Choose another file with --csv"), PredictionsCsv(path, CLASSES, "net"):
         pass
     assert path.read_bytes() == data
 

@@ -92,7 +92,7 @@ def test_a_command_in_a_folder_that_was_removed_says_so(
     (tmp_path / "gone").rmdir()
     assert main(words) == EnvironmentProblem.exit_code
     said = capsys.readouterr()
-    assert said.err.startswith("error: the folder that this shell is in was removed; go to another one") and said.err.count("\n") == 1
+    assert said.err.startswith("error: the folder that this shell is in was removed. Go to another one") and said.err.count("\n") == 1
     assert not said.out
 
 
@@ -261,7 +261,7 @@ def test_an_interrupt_while_libraries_are_loaded_is_one_line(name: str, line: st
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=20)
     assert process.returncode == 130 and "Traceback" not in said
-    assert [s for s in said.splitlines() if "loading" not in s] == ["stopped; the same command starts again"]
+    assert [s for s in said.splitlines() if "loading" not in s] == ["stopped. The same command starts again"]
 
 
 # ---- arguments ---------------------------------------------------------------------------------------------------
@@ -314,4 +314,4 @@ def test_what_takes_an_interrupt_for_a_servers_error_is_ended_too(tmp_path: Path
     assert process.stdout is not None and process.stdout.readline() == "sending\n"
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=20)
-    assert (process.returncode, said) == (130, "stopped; the same command starts again\n")
+    assert (process.returncode, said) == (130, "stopped. The same command starts again\n")

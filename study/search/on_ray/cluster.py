@@ -20,9 +20,9 @@ from study.search.on_ray.nodes import Wanted, alive, ask, check, first_line, pro
 from study.search.on_ray.python_of_workers import check_python
 from study.storage.options import check_address
 
-LOST = "Ray's head at {} is lost; start it and run the same command again."
+LOST = "Ray's head at {} is lost. Start it and run the same command again."
 NO_NODE = (
-    "no node of the Ray cluster at {} has been alive for {:.0f} s; look at them with `ray status`, start one and run the "
+    "no node of the Ray cluster at {} has been alive for {:.0f} s. Look at them with `ray status`, start one and run the "
     "same command again."
 )
 NO_NODE_S = 60  # the head lives, but knows no node that does: Tune would wait for one for ever, without a word
@@ -71,7 +71,7 @@ class Resources:
             there = "; ".join(", ".join(f"{node.get(k, 0):g} {k}" for k in need) for node in nodes)
             raise EnvironmentProblem(
                 f"a trial needs {said}{f' for each of {self.workers} workers' if self.workers > 1 else ''} but the cluster's nodes "
-                f"have {there}; lower --workers, --cpus-per-worker or --gpus-per-trial."
+                f"have {there}. Lower --workers, --cpus-per-worker or --gpus-per-trial."
             )
         return min(most, self.concurrent or most)
 
@@ -142,7 +142,7 @@ def cluster(address: str | None) -> Iterator[Connected]:
         if started:
             raise RayDoesNotStart(f"Ray does not start on this machine ({first_line(error).rstrip('.')}).") from None
         raise EnvironmentProblem(  # Ray says neither
-            f"cannot reach Ray at {address}: {first_line(error)}; check --address and that this shell has the cluster's token "
+            f"cannot reach Ray at {address}: {first_line(error)}. Check --address and that this shell has the cluster's token "
             f"(RAY_AUTH_TOKEN_PATH, else ~/.ray/auth_token){_token_mode()}, or use --local."
         ) from None
     finally:
@@ -158,7 +158,7 @@ def cluster(address: str | None) -> Iterator[Connected]:
         yield connected
     except ray.exceptions.RayError as error:
         raise EnvironmentProblem(
-            f"Ray at {address or 'this machine'} broke off: {first_line(error)}; run the same command again."
+            f"Ray at {address or 'this machine'} broke off: {first_line(error)}. Run the same command again."
         ) from None
     finally:
         over.set()
@@ -178,7 +178,7 @@ def _require_ray_at(address: str) -> None:
         return
     if not _answers(address):
         raise EnvironmentProblem(
-            f"nothing answers at {address}: start the head there (`ray start --head`), or correct --address; or use --local."
+            f"nothing answers at {address}: start the head there (`ray start --head`), or correct --address. Or use --local."
         )
     if os.environ.get("RAY_USE_TLS", "0") not in ("", "0"):
         return  # a plain question would be refused

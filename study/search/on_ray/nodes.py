@@ -68,7 +68,7 @@ def ask(wanted: Wanted, nodes: dict[str, str]) -> dict[str, dict[str, Any]]:
                 found[nodes[node]] = ray.get(answer, timeout=LOOK_S)
             except (ray.exceptions.RayError, ImportError) as error:
                 raise EnvironmentProblem(
-                    f"node {nodes[node]} of the cluster does not answer ({first_line(error)}); look at it with `ray status`, mend "
+                    f"node {nodes[node]} of the cluster does not answer ({first_line(error)}). Look at it with `ray status`, mend "
                     "or end it."
                 ) from None
             found[nodes[node]]["counted"] = counted.get(node, 0.0)
@@ -91,25 +91,25 @@ def problems(wanted: Wanted, found: dict[str, dict[str, Any]]) -> list[str]:
         if node["code"] is None:
             out.append(f"{who} cannot import study: it needs this checkout at the same path, or the package in the Python that runs Ray.")
         elif node["code"] != here["code"]:
-            out.append(f"{who} has other code of study ({node['code']}, here {here['code']}); bring both to one commit.")
+            out.append(f"{who} has other code of study ({node['code']}, here {here['code']}). Bring both to one commit.")
         other = [f"{p} {v} (here {here['versions'][p]})" for p, v in node["versions"].items() if v != here["versions"][p]]
         other += [f"Python {node['python']} (here {here['python']})"] * (node["python"] != here["python"])
         if other:
-            out.append(f"{who} has other versions: {', '.join(other)}; install requirements.lock on both.")
+            out.append(f"{who} has other versions: {', '.join(other)}. Install requirements.lock on both.")
         if node["seen"] is not True or not node["wrote"]:
             why = f" ({node['seen']})" if isinstance(node["seen"], str) else " (it can only read it)" if node["seen"] else ""
             out.append(
-                f"{wanted.results.location} is not the same folder on {who} as here{why}; choose --results on storage that every "
+                f"{wanted.results.location} is not the same folder on {who} as here{why}. Choose --results on storage that every "
                 "node shares."
             )
         for path, held in node["folders"].items():
             if held is None:
-                out.append(f"{who} has no {path}, which is here; copy or mount it there under the same path.")
+                out.append(f"{who} has no {path}, which is here. Copy or mount it there under the same path.")
             elif held != here["folders"][path]:
-                out.append(f"{who} holds other files in {path} than are here; copy them anew.")
+                out.append(f"{who} holds other files in {path} than are here. Copy them anew.")
         out += slice_problems(who, node.get("gpus", ()), node.get("counted", 0.0), wanted.workers)
         if node["cache"]:
-            out.append(f"{who} cannot write its cache ({node['cache']}); set STUDY_CACHE to a folder it can.")
+            out.append(f"{who} cannot write its cache ({node['cache']}). Set STUDY_CACHE to a folder it can.")
     return out
 
 

@@ -61,7 +61,7 @@ def run(
             _end_those_without_memory(driver, said, deaths)
             stuck = 0 if conductor.events > before else stuck + 1
             if stuck > MAX_FAILURES:
-                raise EnvironmentProblem(f"Ray Tune breaks off again and again: {_first_line(said)}; run the same command again.")
+                raise EnvironmentProblem(f"Ray Tune breaks off again and again: {_first_line(said)}. Run the same command again.")
             conductor.ask_again()
         elif measuring:  # the first of every cell has ended
             measuring = False

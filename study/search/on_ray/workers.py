@@ -82,7 +82,7 @@ def _blind(config: dict[str, Any]) -> str:
     except StudyError as error:
         why = f"cannot look at it ({error})"
     return (
-        f"node {platform.node()} {why}: every node must see the same --results folder; mend or end the node, then run the same "
+        f"node {platform.node()} {why}: every node must see the same --results folder. Mend or end the node, then run the same "
         "command again."
     )
 
