@@ -215,9 +215,9 @@ class _Trial:
         each = study.trials // study.searches
         drawn = min(-(-study.random_trials // study.searches), each - 1)
         depths = max((d.high - d.low + 1 for d in _whole(study.ranges(self.cell))), default=1)
-        views = distinct(each - 1, depths) / each  # trials of one search share the views that look alike
-        trained = fmean(self._seconds(p, pace, views) for pace in self._paces(p))
-        return study.searches * trained * (1 + drawn + (each - 1 - drawn) * trained_share(study))
+        whole = 1 + drawn + (each - 1 - drawn) * trained_share(study)  # so many trials that train to their end
+        views = distinct(whole - 1, depths) / whole  # trials of one search share the views that look alike
+        return study.searches * whole * fmean(self._seconds(p, pace, views) for pace in self._paces(p))
 
     def once(self, protocol: Protocol) -> float:
         """Return the seconds of scoring through the frozen half, once for all trials at one size; each outer fold has other images."""
@@ -244,7 +244,7 @@ def _whole(ranges: Mapping[str, Domain]) -> list[Integer]:
     return [d for d in ranges.values() if isinstance(d, Integer)]
 
 
-def distinct(drawn: int, cuts: int) -> float:
+def distinct(drawn: float, cuts: int) -> float:
     """Return the expected number of kinds of stored views for so many random trials and the published default.
 
     Strengths of augmentation are rounded and networks are cut at `cuts` places.
