@@ -25,6 +25,7 @@ from study.search.optuna_cells import SearchPlan
 from study.storage.places import find_places
 from study.tracking.ledger import Ledger
 from tests.test_folds import images
+from tests.test_several import as_list, pictures
 
 
 def asked(name: str = "mini_weeds", **values) -> Study:
@@ -155,6 +156,10 @@ def test_images_are_worth_folding_where_few_are_tested_and_the_cut_is_ours(tmp_p
     monkeypatch.setattr(outer_folds, "MANY_TESTED", 50)
     assert found("digits") == 5
     assert found("mini_weeds") == 1, "its published folds part sessions"
+    several = as_list(tmp_path, pictures(tmp_path, 150))
+    monkeypatch.setattr(outer_folds, "MANY_IMAGES", 160)
+    monkeypatch.setattr(outer_folds, "MANY_TESTED", 1)
+    assert sum(map(sum, open_dataset(several).counts().values())) > 160 and found(several) == 5, "images count, not their labels"
 
 
 def test_another_pass_changes_no_trial_of_those_before(tmp_path: Path) -> None:

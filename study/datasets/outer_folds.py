@@ -55,7 +55,8 @@ def worth_folding(data: DataName, table: ImageTable, root: Path | None) -> int:
 
     It is FOLDS where a fifth of the images tests little and the cut is possible, else 1.
     """
-    if sum(map(sum, table.counts().values())) >= MANY_IMAGES and min(table.counts()["test"]) >= MANY_TESTED:
+    images = int((table.split >= 0).sum())  # not labels, of which an image may have several
+    if images >= MANY_IMAGES and min(table.counts()["test"]) >= MANY_TESTED:
         return 1
     try:
         if data.fold is not None:
