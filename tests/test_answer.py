@@ -84,6 +84,16 @@ def test_a_network_that_lies_here_is_used_by_its_study_and_by_name_where_there_a
     assert f"{frames.ledger.folder.location}:digits FOLDER" in use(two, leading).command
 
 
+def test_an_open_study_whose_networks_lie_here_says_what_to_label(tmp_path: Path) -> None:
+    frames = STUDIES["open"](tmp_path)
+    assert "Collect more of it" in answered(frames).next_step.text, "its networks lie elsewhere"
+    leading = next(p for p in findings(frames, 60).picks if p.leads)
+    frames.ledger.trial_folder(leading.trial).write("best/manifest.json", b"{}")
+    a = answered(frames)
+    assert a.mark == "open" and a.next_step.command == f"python -m study.label {frames.ledger.folder.location} FOLDER --most 60"
+    assert re.search(r"The class \S+ scores lowest \(\d+ points on \d+ test images\)", a.next_step.text)
+
+
 def test_longer_training_stands_first_where_a_strategy_was_cut_short(tmp_path: Path) -> None:
     a = answered(with_sizes(made(tmp_path, NEAR, fitted={"full": 0.63, "partial": 0.97}), 384, 224))
     assert a.mark == "cut short" and a.do == "Train 3 times as long before you choose."

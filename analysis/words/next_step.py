@@ -8,6 +8,7 @@ import numpy as np
 
 from analysis.data.axes import PIXELS, STEPS
 from analysis.data.frames import Frames
+from analysis.data.predictions import Predictions
 from analysis.data.question import Question
 from analysis.findings.answers import Ranking
 from analysis.findings.budget_check import beyond
@@ -21,7 +22,10 @@ from analysis.words.commands import allow, anew, extend, longer, repeat
 from analysis.words.steps import further
 from study.console.text import shown
 from study.metrics import counts, f1
+from study.scoring.metric import DEFAULT
 from study.strategies import LINES
+
+DRAWN = 60  # pictures to label at once
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +60,7 @@ def next_step(frames: Frames, question: Question, ranking: Ranking | None, pick:
         or _comparable(frames, question, ranking)
         or _larger(frames, question)
         or _repeats(frames, ranking)
+        or _labels(frames, ranking, pick)
         or _images(frames, pick)
     )
 
@@ -67,14 +72,18 @@ def use(frames: Frames, pick: Pick | None) -> NextStep:
     """
     if pick is None or not frames.ledger.folder.exists(f"trials/{pick.trial}/best/manifest.json"):
         return NextStep(text="Use the network. It lies where the study ran, not here.")
-    several = len({(c.dataset, c.split_protocol) for c in frames.study.cells}) > 1
-    source = shlex.quote(frames.ledger.folder.location + (f":{pick.of}" if several else ""))
-    command = f"python -m study.predict {source} FOLDER --csv predictions.csv"
+    command = f"python -m study.predict {_source(frames, pick)} FOLDER --csv predictions.csv"
     return NextStep(
         text="Use the trained network: it names the images of a folder. Write your folder in place of FOLDER.",
         command=command,
         price="seconds",
     )
+
+
+def _source(frames: Frames, pick: Pick) -> str:
+    """Return the study as a command takes it, with the data set behind a colon where it asks on several."""
+    several = len({(c.dataset, c.split_protocol) for c in frames.study.cells}) > 1
+    return shlex.quote(frames.ledger.folder.location + (f":{pick.of}" if several else ""))
 
 
 def _finish(frames: Frames) -> NextStep:
@@ -181,21 +190,39 @@ def _open(ranking: Ranking) -> Sequence[Pair]:
     return [ranking.pairs[ranking.standing[0], other] for other in ranking.standing[1:]]
 
 
+def _labels(frames: Frames, ranking: Ranking, pick: Pick | None) -> NextStep | None:
+    """Return the step that draws pictures to label, or None where that is not for this study (study.label says of which), or where its
+    networks do not lie here."""
+    test = frames.predictions(pick.trial).get("test") if pick is not None and pick.confirmed else None
+    here = pick is not None and frames.ledger.folder.exists(f"trials/{pick.trial}/best/manifest.json")
+    if pick is None or test is None or test.several or not here or frames.study.folds > 1:
+        return None
+    if ranking.mark != "open" or frames.scored_by.key != DEFAULT.key:
+        return None
+    text = f"More repeats will not settle it, more labels may. {_weakest(frames, pick, test)} Write your folder of new pictures for FOLDER."
+    return NextStep(
+        text=text, command=f"python -m study.label {_source(frames, pick)} FOLDER --most {DRAWN}", price="minutes, and your labels"
+    )
+
+
 def _images(frames: Frames, pick: Pick | None) -> NextStep:
     """Return the step that collects images of the worst predicted class, where repeats would not settle the question."""
     test = frames.predictions(pick.trial).get("test") if pick is not None and pick.confirmed else None
     if pick is None or test is None:
         return NextStep(text="More repeats will not settle it. More images of your classes might.")
+    return NextStep(
+        text=f"More repeats will not settle it. {_weakest(frames, pick, test)} Collect more of it, and run the study on all images."
+    )
+
+
+def _weakest(frames: Frames, pick: Pick, test: Predictions) -> str:
+    """Return a sentence about the class that the network predicts worst."""
     names = frames.classes[pick.cell.id]
     found = counts(test.named, test.labels, len(names))
     scores = np.where(found.truth > 0, f1(found), np.inf)
     worst = int(scores.argmin())
     images = int(found.truth[worst])
-    has = f"{100 * scores[worst]:.0f} points on {images} test image{'s' * (images != 1)}"
-    return NextStep(
-        text=f"More repeats will not settle it. Collect more images of {shown(names[worst])}, which scores lowest ({has}), and run "
-        "the study on all of them."
-    )
+    return f"The class {shown(names[worst])} scores lowest ({100 * scores[worst]:.0f} points on {images} test image{'s' * (images != 1)})."
 
 
 # ---- what it costs --------------------------------------------------------------------------------------------

@@ -141,7 +141,8 @@ class Metric:
         """Return the score as a sentence begins: "It scores 83 points of 100", "It costs 12.0 per 100 images"."""
         if self.costs is not None:
             return f"It costs {self.shown(score):.1f} per 100 images"
-        digits = 1 if self.margin < 1 or not self.higher else 0
+        nearly = 99.5 <= self.shown(score) < 100  # "100 of 100" is said of all alone
+        digits = 1 if self.margin < 1 or not self.higher or nearly else 0
         return f"It scores {self.shown(score):.{digits}f} {self.unit}{' of 100' if self.higher else ''}"
 
     def natural(self, score: float) -> float:
