@@ -52,7 +52,7 @@ def test_a_page_speaks_of_the_metric_alone(text: str, copy: Ledger, tmp_path: Pa
     summary = report.write_report(asked_by(copy, text), tmp_path / "r.html", tables=str(tmp_path / "t"))
     page = (tmp_path / "r.html").read_text()
     words = re.sub(r"<script.*?</script>|<style.*?</style>", "", page, flags=re.S)
-    beside = words.replace('<th class="n">macro-F1</th>', "").replace("<td>macro f1</td>", "")  # the table of all metrics
+    beside = words.replace('<th class="n">macro-F1</th>', "").replace("<td>macro-F1</td>", "")  # the table of all metrics
     assert "macro-F1" not in beside and "Macro-F1" not in beside and "{metric}" not in page, re.findall(r".{60}acro-F1.{20}", beside)
     assert metric.words in summary.verdicts[0] + summary.answers[0].score
     assert summary.values["metric"] == metric.text
