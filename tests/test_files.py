@@ -239,6 +239,20 @@ def test_a_url_nobody_serves_and_one_without_its_client_are_told_apart(tmp_path:
         assert line.startswith("error: ") and url in line
 
 
+def test_a_store_that_cannot_be_reached_is_said_before_anything_is_loaded(monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    """Once, PyTorch was loaded and all images were read before that."""
+    from study import sweep
+
+    def refuse(self: object, path: str, **options: object) -> list[str]:
+        raise PermissionError(13, "Access Denied", path)
+
+    monkeypatch.setattr(type(Folder("memory://closed").fs), "ls", refuse)
+    monkeypatch.setattr(sweep, "busy", lambda *words, **options: pytest.fail("something was loaded"))
+    assert sweep.main(["quickstart", "--results", "memory://closed/x"]) == EnvironmentProblem.exit_code
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert "memory://closed/x" in line and line.startswith("error: ")
+
+
 def test_what_lies_behind_a_url_is_named_by_it(tmp_path: Path) -> None:
     assert (
         Folder("memory://me:hunter2@results/x").shown("a") == "memory://me:***@results/x/a"

@@ -271,7 +271,7 @@ def test_other_code_of_ours_on_a_node_is_named(cluster: RayHosts, tmp_path: Path
         machines.run("n2", "umount", str(ROOT / "study"))
     said = f"node n2 ({machines.addresses['n2']}) has other code of study ("
     assert asked.returncode == 4 and f"problem: {said}" in asked.stdout, asked.stdout + asked.stderr
-    assert said in line and "bring both to one commit" in line and not ledger_of(tmp_path).asks()
+    assert said in line and "Bring both to one commit" in line and not ledger_of(tmp_path).asks()
 
 
 @pytest.mark.quick
@@ -292,7 +292,7 @@ def test_data_weights_and_cache_that_a_node_lacks_are_named(cluster: RayHosts, t
             machines.run("n2", "umount", str(tmp_path / name))
     problems = [line for line in asked.stdout.splitlines() if line.startswith("problem: ")]
     assert asked.returncode == 4 and len(problems) == 3 and all("node n2" in p for p in problems), asked.stdout + asked.stderr
-    for name, way_out in (("data/fer2013", "copy"), ("weights", "copy"), ("cache", "STUDY_CACHE")):
+    for name, way_out in (("data/fer2013", "Copy"), ("weights", "Copy"), ("cache", "STUDY_CACHE")):
         assert any(str(tmp_path / name) in p and way_out in p for p in problems), problems
 
 

@@ -132,7 +132,7 @@ def test_K7_a_signal_ends_a_sweep_on_ray_and_the_same_command_goes_on(number: in
             process.send_signal(number)
             break
     _, error = process.communicate(timeout=60)
-    assert process.returncode == code and "resume with the same command" in error, error
+    assert process.returncode == code and "Resume with the same command" in error, error
     done = tiny.run(study, tmp_path / "results", "--mlflow", "off", "--ray", timeout=600)
     assert done.returncode == 0, done.stderr
     whole(tmp_path, 4)

@@ -91,7 +91,7 @@ def test_a_job_that_is_stopped_closes_its_ledger_and_the_same_line_goes_on(alone
     until("an epoch", lambda: training(tmp_path), STUDY_S)
     batch.signal(job)
     assert batch.ended(job).split()[1] in ("143:0", "0:15"), log(tmp_path, job)
-    assert "resume with the same command" in log(tmp_path, job) and not ledger_of(tmp_path).folder.exists(".lock")
+    assert "Resume with the same command" in log(tmp_path, job) and not ledger_of(tmp_path).folder.exists(".lock")
     nothing_is_left(batch, job)
     job = submit(batch, tmp_path, study)
     assert batch.ended(job, STUDY_S) == "COMPLETED 0:0", log(tmp_path, job)

@@ -138,6 +138,6 @@ def test_K7_a_signal_ends_it_with_its_code_and_the_way_to_go_on(number: int, cod
             process.send_signal(number)
             break
     _, error = process.communicate(timeout=60)
-    assert process.returncode == code and "resume with the same command" in error
+    assert process.returncode == code and "Resume with the same command" in error
     assert tiny.run(study, tmp_path / "results", "--local", "--mlflow", "off").returncode == 0
     check(tmp_path, unkilled)

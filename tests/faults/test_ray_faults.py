@@ -151,7 +151,7 @@ def test_K8_a_stopped_job_checkpoints_and_the_same_job_goes_on(tmp_path: Path) -
                 break
         assert head.cli("job", "stop", "--address", head.url, "first").returncode == 0
         logs = head.cli("job", "logs", "--address", head.url, "first").stdout
-        assert "resume with the same command" in logs, logs[-2000:]
+        assert "Resume with the same command" in logs, logs[-2000:]
         done = head.cli(*submit, *more)
         assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
         nothing_lost(tmp_path, 4)
@@ -166,7 +166,7 @@ def test_K9_a_lost_head_ends_the_sweep_with_a_line_and_a_rerun_finishes(tmp_path
         head.pid_of("gcs_server").kill()
         _, error = process.communicate(timeout=90)
         seconds = time.monotonic() - began
-        assert process.returncode == 4 and "is lost; start it and run the same command again" in error, (process.returncode, error)
+        assert process.returncode == 4 and "is lost. Start it and run the same command again" in error, (process.returncode, error)
         assert "Traceback" not in error
         print(f"\nK9: a lost head was named after {seconds:.0f} s")
     done = tiny.run(study, tmp_path / "results", "--mlflow", "off", "--ray", timeout=600)
