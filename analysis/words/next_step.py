@@ -199,7 +199,10 @@ def _labels(frames: Frames, ranking: Ranking, pick: Pick | None) -> NextStep | N
         return None
     if ranking.mark != "open" or frames.scored_by.key != DEFAULT.key:
         return None
-    text = f"More repeats will not settle it, more labels may. {_weakest(frames, pick, test)} FOLDER is yours, of new pictures."
+    text = (
+        f"More repeats will not settle it, more labels may. {_weakest(frames, pick, test)} "
+        "Write your folder of new pictures in place of FOLDER."
+    )
     return NextStep(
         text=text, command=f"python -m study.label {_source(frames, pick)} FOLDER --most {DRAWN}", price="minutes, and your labels"
     )
