@@ -40,8 +40,15 @@ def _compare(ours: dict[str, list[Any]], planned: dict[str, list[Any]]) -> Diffe
         if len(values) > max(len(planned.get(key, [])), 1) or key not in planned:
             found.doubled.append(f"{key}: {len(values)} instead of {len(planned.get(key, []))}")
         elif values != planned[key]:
-            found.unequal.append(f"{key}: {str(values)[:200]} instead of {str(planned[key])[:200]}")
+            found.unequal.append(f"{key}: {_apart(str(values), str(planned[key]))}")
     return found
+
+
+def _apart(one: str, other: str) -> str:
+    """Return both texts from a little before their first difference on."""
+    at = next((k for k, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+    begin = max(at - 40, 0)
+    return f"{one[begin : begin + 200]} instead of {other[begin : begin + 200]}"
 
 
 def _counted(results: Path, study: str) -> dict[str, list[Any]]:
@@ -57,8 +64,8 @@ def _counted(results: Path, study: str) -> dict[str, list[Any]]:
         found[f"result of {trial}"] = [(result.outcome, result.epochs, result.best_epoch, result.metrics, result.val)]
     found["choice"] = [{k: v for k, v in (ledger.selection() or {}).items()}]
     found["opening"] = [(o["hash"], o["trials"]) for o in ledger.test_openings()]
-    # commands in a verdict name its own folder
-    found["verdicts"] = [json.dumps(ledger.facts().get("verdicts"), sort_keys=True).replace(str(results), "RESULTS")]
+    # commands in a verdict name its own folder, and the study's file beside it
+    found["verdicts"] = [json.dumps(ledger.facts().get("verdicts"), sort_keys=True).replace(str(results.parent), "FOLDER")]
     return found | _mlflow(results / "mlflow.db", study)
 
 
