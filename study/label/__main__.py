@@ -76,8 +76,8 @@ def _draw(location: str, wanted: str, args: argparse.Namespace) -> list[str]:
             f"{new} of {drawn.draw['pictures']:,} pictures drawn. With their labels they tell as much as about "
             f"{drawn.draw['worth']:,.0f} drawn at random"
         ),
-        f"page: {args.html} (a key a class; save the table there), or fill in {args.csv}",
-        f"then: python -m study.label {location} --labels labels.csv",
+        f"label them on {args.html} (a key a class; it saves labels.csv), or fill in {args.csv}",
+        f"then, with the one that you filled in: python -m study.label {location} --labels labels.csv",
     ]
 
 
