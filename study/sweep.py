@@ -24,8 +24,7 @@ from study.question.studies import STUDIES
 from study.question.study_config import Study
 from study.records import Outcome
 from study.scoring.metric import FORMS, MEMBERS
-from study.storage.folder import Folder
-from study.storage.places import find_places
+from study.storage.folder import Folder, is_url
 from study.strategies import STRATEGIES
 from study.tracking.ledger import Ledger
 
@@ -120,9 +119,8 @@ def main(args: argparse.Namespace) -> int:
 
 def _run(found: Asked, args: argparse.Namespace, out: TextIO) -> int:
     """Run the study, or show its plan; return the command's exit code. `out` gets the verdict where it is wanted as JSON."""
-    results = Folder(find_places(found.options.results).folder)
-    if results.remote:  # said now where it cannot be reached, and not after the images were read
-        results.names()
+    if is_url(found.options.results):  # said now where it cannot be reached, and not after the images were read
+        Folder(found.options.results).names()
     with busy("loading PyTorch", soon=True), early.at_once():  # half a minute on a busy machine
         from study.conduct.pipeline import conduct, show_plan
     if args.dry_run:
