@@ -116,14 +116,19 @@ def test_a_late_trial_never_lets_the_time_left_fall(took: float, waiting: int, d
     assert one >= waiting * 5 * pace_seen * 0.99, "those that wait will take as long"
 
 
-@settings(max_examples=200, deadline=None)
-@given(took=times, waiting=st.integers(0, 20), at=st.floats(0, 1))
-def test_a_trial_in_time_is_priced_as_before(took: float, waiting: int, at: float) -> None:
+def one_ended(took: float, waiting: int) -> Remaining:
+    """Return what is left where a run of five epochs has ended, another runs, and so many wait."""
     rest = Remaining(max_epochs=5)
     rest.measured("a", 5 * took, 5)
     rest.todo["a", 1.0] = waiting + 1
+    return rest
+
+
+@settings(max_examples=200, deadline=None)
+@given(took=times, waiting=st.integers(0, 20), at=st.floats(0, 1))
+def test_a_trial_in_time_is_priced_as_before(took: float, waiting: int, at: float) -> None:
     epochs = int(at * 5)
-    found = rest.left({"x": Running(cell="a", whole=1.0, seconds=at * 5 * took, epochs=epochs, trained=epochs * took)})
+    found = one_ended(took, waiting).left({"x": Running(cell="a", whole=1.0, seconds=at * 5 * took, epochs=epochs, trained=epochs * took)})
     assert found == pytest.approx(5 * took * (waiting + 1 - at), rel=1e-6, abs=1e-6)
 
 
@@ -131,10 +136,9 @@ def test_a_trial_in_time_is_priced_as_before(took: float, waiting: int, at: floa
 @given(took=times, waiting=st.integers(0, 20), start=st.floats(0, 2))
 def test_a_trial_that_has_just_begun_changes_nothing_for_those_that_wait(took: float, waiting: int, start: float) -> None:
     """Once, a worker's start and the first stored views counted as the pace of all that follow: 36 minutes left of a study of 15."""
-    rest = Remaining(max_epochs=5)
-    rest.measured("a", 5 * took, 5)
-    rest.todo["a", 1.0] = waiting + 1
-    found = rest.left({"x": Running(cell="a", whole=1.0, seconds=(1 + start) * took, epochs=1, trained=(1 + start) * took)})
+    found = one_ended(took, waiting).left(
+        {"x": Running(cell="a", whole=1.0, seconds=(1 + start) * took, epochs=1, trained=(1 + start) * took)}
+    )
     assert found == pytest.approx(5 * took * (waiting + 1) - (1 + start) * took, rel=1e-6)
 
 

@@ -20,7 +20,7 @@ from analysis.findings.verdict_pairs import Pair
 from analysis.words.next_step import NextStep, next_step, trainings
 from analysis.words.plain_names import noun, plain_name, sentence, to_do
 from study.console.text import joined
-from study.scoring.metric import DEFAULT, Metric, Said
+from study.scoring.metric import DEFAULT, Metric, Said, find_metric
 from study.strategies import LINES, Features, FeaturesSmall
 
 Sureness = Literal["decided", "good enough", "open", "cut short", "in progress"]
@@ -384,7 +384,7 @@ def _worth(frames: Frames, pick: Pick | None, rows: tuple[Standing, ...], right:
     floor = commonest(test.labels, metric) if test is not None and len(test.labels) else None
     low, high = (row.low, row.high) if row.interval else (float("nan"), float("nan"))
     several = test is not None and test.several
-    usual = float(np.bincount(test.labels).max() / len(test.labels)) if test is not None and len(test.labels) and not several else None
+    usual = commonest(test.labels, find_metric("accuracy")) if test is not None and len(test.labels) and not several else None
     return Worth(
         mean=row.mean,
         low=low,

@@ -70,7 +70,7 @@ def use(frames: Frames, pick: Pick | None) -> NextStep:
 
     It has no command where the network does not lie here, as in a study read from MLflow.
     """
-    if pick is None or not frames.ledger.folder.exists(f"trials/{pick.trial}/best/manifest.json"):
+    if pick is None or not _lies_here(frames, pick):
         return NextStep(text="Use the network. It lies where the study ran, not here.")
     command = f"python -m study.predict {_source(frames, pick)} FOLDER --csv predictions.csv"
     return NextStep(
@@ -78,6 +78,10 @@ def use(frames: Frames, pick: Pick | None) -> NextStep:
         command=command,
         price="seconds",
     )
+
+
+def _lies_here(frames: Frames, pick: Pick) -> bool:
+    return frames.ledger.folder.exists(f"trials/{pick.trial}/best/manifest.json")
 
 
 def _source(frames: Frames, pick: Pick) -> str:
@@ -193,11 +197,10 @@ def _open(ranking: Ranking) -> Sequence[Pair]:
 def _labels(frames: Frames, ranking: Ranking, pick: Pick | None) -> NextStep | None:
     """Return the step that draws pictures to label, or None where that is not for this study (study.label says of which), or where its
     networks do not lie here."""
-    test = frames.predictions(pick.trial).get("test") if pick is not None and pick.confirmed else None
-    here = pick is not None and frames.ledger.folder.exists(f"trials/{pick.trial}/best/manifest.json")
-    if pick is None or test is None or test.several or not here or frames.study.folds > 1:
+    if ranking.mark != "open" or frames.scored_by.key != DEFAULT.key or frames.study.folds > 1:
         return None
-    if ranking.mark != "open" or frames.scored_by.key != DEFAULT.key:
+    test = _tested(frames, pick)
+    if pick is None or test is None or test.several or not _lies_here(frames, pick):
         return None
     text = (
         f"More repeats will not settle it, more labels may. {_weakest(frames, pick, test)} "
@@ -210,12 +213,17 @@ def _labels(frames: Frames, ranking: Ranking, pick: Pick | None) -> NextStep | N
 
 def _images(frames: Frames, pick: Pick | None) -> NextStep:
     """Return the step that collects images of the worst predicted class, where repeats would not settle the question."""
-    test = frames.predictions(pick.trial).get("test") if pick is not None and pick.confirmed else None
+    test = _tested(frames, pick)
     if pick is None or test is None:
         return NextStep(text="More repeats will not settle it. More images of your classes might.")
     return NextStep(
         text=f"More repeats will not settle it. {_weakest(frames, pick, test)} Collect more of it, and run the study on all images."
     )
+
+
+def _tested(frames: Frames, pick: Pick | None) -> Predictions | None:
+    """Return what the network says of the test images, or None where it was not confirmed."""
+    return frames.predictions(pick.trial).get("test") if pick is not None and pick.confirmed else None
 
 
 def _weakest(frames: Frames, pick: Pick, test: Predictions) -> str:

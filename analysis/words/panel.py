@@ -22,13 +22,12 @@ def body(answer: Answer) -> list[str]:
     step = answer.next_step
     do, worth = _wrapped("", answer.do, 2), _wrapped("", answer.worth.short if answer.worth else "", 1)
     after = _wrapped("Next: ", step.text + (f" Cost: {step.price}." if step.price else ""), 2)
-    free = (
-        MOST - 2 - bool(step.command) - len([*do, *worth, *after]) - 1 - min(len(answer.strategies), FEWEST)
-    )  # a line says what it rests on
-    above = [*do, *_wrapped("", " ".join(answer.why), max(free, 2)), *worth]
+    within, shown = MOST - 2 - bool(step.command) - len(after), min(len(answer.strategies), FEWEST)  # two lines are the frame's
+    why = max(within - len([*do, *worth]) - shown - 1, 2)  # a line says what it rests on
+    above = [*do, *_wrapped("", " ".join(answer.why), why), *worth]
     rests = f"Rests on {answer.rests_on}."
-    room = MOST - 2 - bool(step.command) - len([*above, *after])  # two lines of the frame
-    lines = 2 if room - 2 >= min(len(answer.strategies), FEWEST) else 1
+    room = within - len(above)
+    lines = 2 if room - 2 >= shown else 1
     below = _wrapped("", rests, lines)
     return [*above, *_forest(answer.strategies, room - len(below)), *below, *after]
 
