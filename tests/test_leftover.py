@@ -13,7 +13,7 @@ from study.budget.bought import choose, not_asked, with_about
 from study.budget.ladder import MOST_SEEDS
 from study.budget.leftover import FEWEST_SEEDS, SPARE, Leftover, Sofar
 from study.budget.machine import cut_place
-from study.budget.price import cost_of
+from study.budget.price import cost_of, run_seconds
 from study.conduct.pipeline import conduct
 from study.conduct.so_far import covered
 from study.console.signals import Interrupted
@@ -44,7 +44,12 @@ def after_search(of: Leftover, study: Study, slower: float, hours: float) -> tup
     now = slower * (0.6 * cost.start + cost.line + cost.search)
     grown = of.fitted(study, Sofar(now=now, seconds=slower * cost.search), 3600 * hours)
     wider = cost_of(grown, of.pictures, of.machine)
-    return grown, now, now + slower * (wider.search - cost.search + wider.confirm + wider.check + wider.longer)
+    if grown.budget_check:  # seeds are bought after it
+        trained = slower * (wider.search + wider.confirm + wider.check + wider.longer)
+        sofar = Sofar(now=now + trained - slower * cost.search, seconds=trained, trained=True, lengthened=wider.longer > 0)
+        grown = of.fitted(grown, sofar, 3600 * hours)
+        wider = cost_of(grown, of.pictures, of.machine)
+    return grown, now, now + slower * (wider.search - cost.search + wider.confirm + wider.tested + wider.check + wider.longer)
 
 
 @pytest.mark.parametrize("slower", SPEEDS)
@@ -52,7 +57,9 @@ def after_search(of: Leftover, study: Study, slower: float, hours: float) -> tup
 def test_what_is_left_is_spent_and_no_more(slower: float, hours: float) -> None:
     of, study = chosen(hours)
     grown, now, ends = after_search(of, study, slower, hours)
-    planned = now + slower * sum(getattr(cost_of(study, of.pictures, of.machine), part) for part in ("confirm", "check", "longer"))
+    planned = now + slower * sum(
+        getattr(cost_of(study, of.pictures, of.machine), part) for part in ("confirm", "tested", "check", "longer")
+    )
     assert ends <= max(planned, (1 - SPARE) * 3600 * hours), "a study that is late already grows by nothing"
     delivered = ends + of.delivery(grown, cost_of(grown, of.pictures, of.machine), slower, Sofar(now=now, seconds=now))
     if slower <= 1:
@@ -187,7 +194,7 @@ def test_what_is_left_buys_a_study_by_outer_folds_a_second_pass(slower: float) -
         study, **{name: getattr(study, name) * 5 // study.searches for name in ("searches", "trials", "random_trials", "confirm_seeds")}
     )
     grown, now, ends = after_search(of, first, slower, 3)
-    planned = now + slower * cost_of(first, of.pictures, of.machine).confirm
+    planned = now + slower * (cost_of(first, of.pictures, of.machine).confirm + cost_of(first, of.pictures, of.machine).tested)
     assert ends <= max(planned, (1 - SPARE) * 3600 * 3) and grow(first, grown, "here", planned=True)[0].folds == 5
     assert grown.searches in (5, 10) and (grown.searches == 10 or slower > 0.2), (grown.searches, slower)
 
@@ -205,6 +212,34 @@ def test_what_is_left_goes_by_the_winners_own_settings() -> None:
 
     shallow, usual, deep = bought(0.0), bought(0.5), bought(1.0)
     assert shallow > usual > deep
+
+
+def test_a_winner_that_took_longer_than_its_price_buys_less() -> None:
+    """Once, fourteen confirm runs were bought by the mean price of a search whose winner was the one that was priced too low."""
+    of, study = chosen(0.5)
+    cost = cost_of(study, of.pictures, of.machine)
+    cell, priced = study.cells[0], run_seconds(study, study.cells[0], study.protocol, of.pictures, of.machine, {study.cells[0].id: 0.5})
+
+    def bought(took: float) -> float:
+        now = 0.6 * cost.start + cost.line + cost.search
+        sofar = Sofar(now=now, seconds=cost.search, won={cell.id: 0.5}, took={cell.id: took * priced} if took else {})
+        return cost_of(of.fitted(study, sofar, 3600 * 0.5), of.pictures, of.machine).seconds
+
+    assert bought(0.0) == bought(0.5) == bought(1.0) > bought(2.0) > bought(4.0)
+
+
+@pytest.mark.parametrize("hours", [1, 3, 10])
+def test_seeds_are_bought_once_the_budget_check_has_told_their_price(hours: float) -> None:
+    of, study = chosen(hours)
+    cost = cost_of(study, of.pictures, of.machine)
+    now, short = 0.6 * cost.start + cost.line + cost.search, dataclasses.replace(study, confirm_seeds=3, budget_check=3, longest=1)
+    searched = Sofar(now=now, seconds=cost.search)
+    assert of.fitted(short, searched, 3600 * hours).confirm_seeds == 3
+    cost = cost_of(short, of.pictures, of.machine)
+    trained = dataclasses.replace(
+        searched, now=now + cost.confirm + cost.check, seconds=cost.search + cost.confirm + cost.check, trained=True
+    )
+    assert of.fitted(short, trained, 3600 * hours).confirm_seeds > 3
 
 
 def test_where_the_line_to_beat_leads_nothing_is_set_aside_to_train_the_delivery() -> None:

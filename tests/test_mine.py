@@ -288,7 +288,7 @@ def test_a_full_trial_is_its_epochs_times_its_images() -> None:
     trial = 0.5 + 10 * (p.train * 0.0066 + (p.val + 256) * 0.0012)
     cost = priced("full")
     assert cost.search == pytest.approx(4 * trial)
-    assert cost.confirm == pytest.approx(5 * (trial + 0.5 + (p.val + p.test) * 0.0012))
+    assert cost.confirm == pytest.approx(5 * trial) and cost.tested == pytest.approx(5 * (0.5 + (p.val + p.test) * 0.0012))
     assert priced("full", budget_check=3).check == pytest.approx(0.5 + 3 * (trial - 0.5))
     assert priced("full", confirm_size=128).confirm > 3 * cost.confirm and priced("full", confirm_size=128).search == cost.search
 

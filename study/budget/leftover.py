@@ -34,8 +34,9 @@ class Sofar:
 
     now: float  # unix time
     seconds: float  # in which trials of its search ran, and its confirm runs where they are trained
-    starting: float = 0.0  # seconds besides, until the trials of a stage began: taken again by the next stage
+    starting: float = 0.0  # seconds besides, until the trials of a stage began: taken again by every later stage
     won: Mapping[str, float] = field(default_factory=dict)  # as `price.cost_of` takes it
+    took: Mapping[str, float] = field(default_factory=dict)  # seconds of one training of a cell's winner, by cell id
     trained: bool = False  # its confirm runs too: the budget was checked
     lengthened: bool = False  # at a longer budget than was planned
     exact: bool = False  # on validation the line to beat leads: delivery hardly trains
@@ -55,9 +56,11 @@ class Leftover:
 
         Where the plan itself does not fit, it is returned without its least useful parts; where neither applies, unchanged.
         """
-        cost = self._cost(study, sofar)
-        done = _trained(cost, sofar) if sofar.trained else cost.search
-        slower = sofar.seconds / done if done else 1.0
+        before = self._cost(study, sofar)
+        done = _confirmed(before, sofar) if sofar.trained else 0.0
+        slower = sofar.seconds / (before.search + done) if before.search + done else 1.0
+        winners = self._winners_slower(study, sofar)
+        runs_slower = winners if winners and sofar.trained else max(slower, winners)
         until = ends_at - SPARE * 3600 * self.choice.hours - REPORT * self.machine.start
 
         trials, open_again = study.trials, replace(sofar, won={})  # a search that goes on may choose anything
@@ -65,7 +68,9 @@ class Leftover:
         def fits(wider: Study, spare: float = 0.0) -> bool:
             known = sofar if wider.trials == trials else open_again
             cost = self._cost(wider, known)
-            left = sofar.starting + slower * (_trained(cost, known) - done) + self.delivery(wider, cost, slower, known)
+            stages = 1 + (wider.budget_check > 0 and not sofar.trained)
+            trained = slower * (cost.search - before.search) + runs_slower * (_confirmed(cost, known) - done + cost.tested)
+            left = stages * sofar.starting + trained + self.delivery(wider, cost, runs_slower, known)
             return sofar.now + left <= until - spare
 
         for narrow in self._cuts(sofar):
@@ -75,6 +80,14 @@ class Leftover:
             while (wider := widen(study)) is not None and fits(wider, GROWTH * 3600 * self.choice.hours):
                 study = wider
         return study
+
+    def _winners_slower(self, study: Study, sofar: Sofar) -> float:
+        """Return the ratio of what the winners' trainings took to their price: trials of a search differ in depth, and the price of one
+        depth may be further off than that of another. 0 where it is not known."""
+        known = [c for c in study.cells if c.id in sofar.took and not sofar.lengthened]
+        protocol_of = study.confirmed_protocol if sofar.trained else study.protocol_of
+        priced = sum(run_seconds(study, c, protocol_of(c), self.pictures, self.machine, sofar.won) for c in known)
+        return sum(sofar.took[c.id] for c in known) / priced if known else 0.0
 
     def _cost(self, study: Study, sofar: Sofar) -> Cost:
         return cost_of(study, self.pictures, self.machine, sofar.won)
@@ -89,7 +102,7 @@ class Leftover:
             return 0.0
         if sofar.exact and study.confirm_size in (0, study.protocol.image_size):  # larger images may still change who leads
             return cost.line
-        run = slower * max(run_seconds(study, c, self.pictures, self.machine, sofar.won) for c in study.cells)
+        run = slower * max(run_seconds(study, c, study.confirmed_protocol(c), self.pictures, self.machine, sofar.won) for c in study.cells)
         to_train = {factor: RUNS * (factor > 1) for factor in FACTORS}
         images = WITH_TESTED if study.folds > 1 else ALL_IMAGES
         lengths = affordable(FACTORS, to_train, run, images, 3600 * self.choice.hours * reserved(study))
@@ -119,7 +132,7 @@ class Leftover:
             if not {"trials", "random_trials"} & self.given:
                 yield _trials
         if "confirm_seeds" not in self.given:
-            yield _seeds
+            yield lambda study: _seeds(study) if sofar.trained or not study.budget_check else None  # after a check their price is known
 
     def _cuts(self, sofar: Sofar) -> Iterator[Step]:
         """Yield the parts that a study may give up, the least useful first. None of them has been trained yet."""
@@ -151,9 +164,9 @@ class Leftover:
         return replace(study, cells=tuple(cells), about=about)
 
 
-def _trained(cost: Cost, sofar: Sofar) -> float:
-    """Return the price of all that trains until the test set is opened."""
-    return cost.search + cost.confirm + cost.check + cost.longer * (sofar.lengthened or not sofar.trained)
+def _confirmed(cost: Cost, sofar: Sofar) -> float:
+    """Return the price of all that trains between the search and the opening of the test set."""
+    return cost.confirm + cost.check + cost.longer * (sofar.lengthened or not sofar.trained)
 
 
 def _budget_check(study: Study) -> Study | None:

@@ -110,12 +110,13 @@ class Cost:
     line: float  # the line to beat
     search: float
     confirm: float
+    tested: float = 0.0  # the confirm runs measured on the test images, once nothing more is bought
     check: float = 0.0  # the budget check: every winner once more, trained longer
     longer: float = 0.0  # at most: all confirm runs but the checked one again at the longer budget, where a strategy gains by it
 
     @property
     def seconds(self) -> float:
-        return self.start + self.line + self.search + self.confirm + self.check + self.longer
+        return self.start + self.line + self.search + self.confirm + self.tested + self.check + self.longer
 
     @property
     def hours(self) -> float:
@@ -138,12 +139,12 @@ def cost_of(study: Study, pictures: Sequence[Pictures], machine: Machine, won: M
         together = machine.at_once
         return (sum(map(count, of)) + (together - 1) * max(map(longest, of), default=0.0)) / together
 
-    def confirm(factor: int, count: int, *, tested: bool = True, checked: bool = False) -> float:
+    def confirm(factor: int, count: int, *, checked: bool = False) -> float:
         """Return the seconds of confirm runs. `checked`: only of the questions whose budget is checked."""
         of = [t for t in trials.values() if not checked or study.is_longest(t.cell)]
         usual = {t: study.confirmed_protocol(t.cell) for t in of}
         long = {t: dataclasses.replace(p, max_epochs=factor * p.max_epochs) for t, p in usual.items()}
-        each = {t: t.won(long[t], tested=tested) for t in of}
+        each = {t: t.won(long[t]) for t in of}
         return stage(of, lambda t: count * each[t] + t.once(long[t]), lambda t: each[t]) if count else 0.0
 
     return Cost(
@@ -151,17 +152,20 @@ def cost_of(study: Study, pictures: Sequence[Pictures], machine: Machine, won: M
         line=_lines(study, by_name, machine),
         search=stage(list(trials.values()), lambda t: t.search() + t.once(t.protocol), lambda t: t.usual(t.protocol)),
         confirm=confirm(1, runs),
-        check=confirm(study.budget_check, 1, tested=False, checked=True) if study.budget_check and runs else 0.0,
+        tested=stage(list(trials.values()), lambda t: runs * t.tested(), lambda t: t.tested()) if runs else 0.0,
+        check=confirm(study.budget_check, 1, checked=True) if study.budget_check and runs else 0.0,
         longer=confirm(study.longest, runs - (study.longest == study.budget_check), checked=True)
         if study.budget_check and study.longest > 1
         else 0.0,
     )
 
 
-def run_seconds(study: Study, cell: Cell, pictures: Sequence[Pictures], machine: Machine, won: Mapping[str, float] | None = None) -> float:
-    """Return the seconds of one confirm run of the cell, without its measurement on test images."""
+def run_seconds(
+    study: Study, cell: Cell, protocol: Protocol, pictures: Sequence[Pictures], machine: Machine, won: Mapping[str, float] | None = None
+) -> float:
+    """Return the seconds of one training of the cell's winner by a protocol of the study's, without its measurement on test images."""
     trial = _Trial(study, cell, next(p for p in pictures if p.dataset == cell.data.text), machine, (won or {}).get(cell.id))
-    return trial.won(study.confirmed_protocol(cell), tested=False)
+    return trial.won(protocol)
 
 
 def line_size(own: int, smallest: int) -> int:
@@ -197,16 +201,14 @@ class _Trial:
         """Return the seconds with settings from anywhere in their ranges."""
         return fmean(self._seconds(protocol, pace) for pace in self._paces(protocol))
 
-    def won(self, protocol: Protocol, *, tested: bool) -> float:
+    def won(self, protocol: Protocol) -> float:
         """Return the seconds of one run with the settings that a search chose, or, before it has, with settings halfway from the usual to
-        the dearest, since deep cuts win more often than shallow ones.
+        the dearest, since deep cuts win more often than shallow ones."""
+        return self._at_place([self._seconds(protocol, pace) for pace in self._paces(protocol)])
 
-        `tested`: it is measured on the test images too.
-        """
-        each = [self._seconds(protocol, pace) + tested * self._measured(pace) for pace in self._paces(protocol)]
-        if self.place is not None:
-            return (1 - self.place) * each[0] + self.place * each[-1]
-        return (fmean(each) + max(each)) / 2
+    def tested(self) -> float:
+        """Return the seconds of measuring one confirm run on the test images."""
+        return self._at_place([self._measured(pace) for pace in self._paces(self.study.confirmed_protocol(self.cell))])
 
     def search(self) -> float:
         """Return the seconds of all trials of the cell: the published defaults, then random ones, then guided ones that may be stopped
@@ -229,6 +231,12 @@ class _Trial:
 
     def _looked(self, protocol: Protocol) -> int:
         return self.pictures.val + min(self.images, protocol.train_eval_images)
+
+    def _at_place(self, each: Sequence[float]) -> float:
+        """Return the price of the winner's settings, from those at the ends of their ranges."""
+        if self.place is not None:
+            return (1 - self.place) * each[0] + self.place * each[-1]
+        return (fmean(each) + max(each)) / 2
 
     def _measured(self, pace: Pace) -> float:
         return self.machine.trial + (self.pictures.val + self.pictures.test) * pace.whole

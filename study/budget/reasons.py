@@ -134,7 +134,7 @@ def _time(choice: Choice, machine: Machine) -> str:
         "start and report": cost.start,
         "line to beat": cost.line,
         "search": cost.search,
-        "confirmation": cost.confirm,
+        "confirmation": cost.confirm + cost.tested,
         "budget check": cost.check,
         "longer confirmation": cost.longer,
     }

@@ -10,7 +10,7 @@ from study.budget.leftover import Sofar
 from study.budget.machine import cut_place
 from study.conduct.stages import line_leads
 from study.question.trial_config import TrialConfig
-from study.records import Origin
+from study.records import Ask, Origin, Outcome, Stage, TrialResult
 from study.tracking.ledger import Ledger
 
 
@@ -28,10 +28,24 @@ def how_far(ledger: Ledger, chosen: Mapping[str, Sequence[str]], began: float, *
         seconds=ran,
         starting=max(now - began - ran, 0.0) / stages,
         won={cell: fmean(_place(asks[trial].config) for trial in found if trial) for cell, found in chosen.items() if any(found)},
+        took=_took(asks, results, chosen, trained=trained),
         trained=trained,
         lengthened=any(b["factor"] > 1 for b in ledger.budgets()),
         exact=line_leads(ledger),
     )
+
+
+def _took(
+    asks: Mapping[str, Ask], results: Mapping[str, TrialResult], chosen: Mapping[str, Sequence[str]], *, trained: bool
+) -> dict[str, float]:
+    """Return by cell the mean seconds of a training of its winner: of the trials that the search chose, or of the confirm runs."""
+    found: dict[str, list[float]] = {}
+    for trial_id, result in results.items():
+        ask = asks[trial_id]
+        spoke = ask.stage is Stage.CONFIRM if trained else trial_id in chosen.get(ask.cell, ())
+        if spoke and result.outcome is Outcome.COMPLETED and ask.cell in chosen:
+            found.setdefault(ask.cell, []).append(result.seconds)
+    return {cell: fmean(seconds) for cell, seconds in found.items()}
 
 
 def covered(spans: Iterable[tuple[float, float]]) -> float:
