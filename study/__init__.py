@@ -21,6 +21,18 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 """The setting by which waiting threads sleep. Torch's would spin, and on a busy machine take the cores from the threads they wait for: a
 step is ten times as slow (docs/performance.md). OpenMP reads it once, when torch is loaded; every module of ours loads this one first."""
 
+SILENT = {
+    "DO_NOT_TRACK": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "ORT_DISABLE_TELEMETRY": "1",
+    "RAY_USAGE_STATS_ENABLED": "0",
+}
+"""The settings by which libraries report to nobody how they are used: MLflow, ONNX Runtime and Ray would, to their makers. They are read
+when a library is loaded; one that is set already stays."""
+for _name, _value in SILENT.items():
+    os.environ.setdefault(_name, _value)
+
 moved.watch()
 
 if TYPE_CHECKING:

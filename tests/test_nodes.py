@@ -2,7 +2,6 @@
 
 import copy
 import http.server
-import os
 import socket
 import threading
 from collections.abc import Iterator
@@ -13,7 +12,7 @@ import pytest
 
 from study.errors import ConfigError, EnvironmentProblem
 from study.question.naming import DataName
-from study.search.on_ray import SETTINGS, cluster, node_report, nodes
+from study.search.on_ray import cluster, node_report, nodes
 from study.storage.folder import Folder
 from study.storage.places import Places
 
@@ -181,10 +180,6 @@ def test_what_ray_raises_meanwhile_is_one_line(monkeypatch: pytest.MonkeyPatch) 
         cluster.cluster(None),
     ):
         raise ray.exceptions.RaySystemError("gone\nTraceback ...")
-
-
-def test_rays_usage_statistics_are_off() -> None:
-    assert SETTINGS["RAY_USAGE_STATS_ENABLED"] == "0" and os.environ["RAY_USAGE_STATS_ENABLED"] == "0"
 
 
 @pytest.mark.parametrize(("code", "is_open"), [(200, True), (401, False), (403, False)])

@@ -23,7 +23,6 @@ SETTINGS = {  # read by Ray when it is imported or started
     "RAY_TRAIN_COLLECTIVE_TIMEOUT_S": "120",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_GLOBAL_CHECKPOINT_S": "3600",  # its state files are never read
-    "RAY_USAGE_STATS_ENABLED": "0",  # Ray would report every cluster to its makers
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_DEDUP_LOGS": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
