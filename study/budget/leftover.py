@@ -21,6 +21,7 @@ FEWEST_SEEDS = 3  # with fewer, what seeds differ by is hardly known
 REPORT = 0.4  # of the seconds that starting and reporting take together
 SPARE = 0.03  # of the hours
 GROWTH = 0.015  # of the hours besides, before anything is added: what fits narrowly would be given up again a moment later
+ALONE = 0.65  # of a trial's seconds beside others: the delivered network has all cores (0.46 was measured on two cores, docs/mine.md)
 ALL_IMAGES = 4 / 3  # training and validation images, as a share of the training images
 WITH_TESTED = 5 / 3  # with test images too, which outer folds have used as such
 
@@ -102,7 +103,8 @@ class Leftover:
             return 0.0
         if sofar.exact and study.confirm_size in (0, study.protocol.image_size):  # larger images may still change who leads
             return cost.line
-        run = slower * max(run_seconds(study, c, study.confirmed_protocol(c), self.pictures, self.machine, sofar.won) for c in study.cells)
+        priced = (run_seconds(study, c, study.confirmed_protocol(c), self.pictures, self.machine, sofar.won) for c in study.cells)
+        run = slower * max(priced) * (ALONE if self.machine.at_once > 1 else 1.0)
         to_train = {factor: RUNS * (factor > 1) for factor in FACTORS}
         images = WITH_TESTED if study.folds > 1 else ALL_IMAGES
         lengths = affordable(FACTORS, to_train, run, images, 3600 * self.choice.hours * reserved(study))
