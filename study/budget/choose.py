@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import timm
-from rich.console import Console
 from rich.table import Table
 
 from study.budget.bought import Choice, choose, with_about
@@ -16,6 +15,7 @@ from study.budget.measured import Bench, look
 from study.budget.price import line_size
 from study.budget.reasons import bought, reasons
 from study.console.progress import busy
+from study.console.wide import make_console
 from study.errors import ConfigError
 from study.networks.image_sizes import full_size
 from study.networks.weights import names_in, timm_name
@@ -43,8 +43,7 @@ class Fitted:
     leftover: Leftover  # what the hours may still buy once its search has ended
 
     def print(self) -> None:
-        console = Console()
-        console = console if console.is_terminal else Console(width=max(console.width, 140))
+        console = make_console(140)
         table = Table("", "chosen", "why", title=f"{self.study.name}: {', '.join(dict.fromkeys(c.dataset for c in self.study.cells))}")
         for row in self.rows:
             table.add_row(*row)

@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.table import Table
 
 from study.budget.cost import Pricing, disk
@@ -14,6 +13,7 @@ from study.conduct.lines import line_cells, line_hours
 from study.conduct.stages import ended
 from study.console.panel import print_panel
 from study.console.text import span
+from study.console.wide import make_console
 from study.datasets.spec import ImageTable
 from study.question.cell import Cell
 from study.question.naming import splits_said
@@ -29,15 +29,9 @@ if TYPE_CHECKING:
     from analysis.words.answer import Answer
 
 
-def _console() -> Console:
-    """Return a console as wide as the terminal, or wide enough for a table in a job log."""
-    console = Console()
-    return console if console.is_terminal else Console(width=max(console.width, 160))
-
-
 def print_plan(study: Study, ledger: Ledger, tables: dict[tuple[str, str], ImageTable], places: Places) -> None:
     """Print cells, trials, epochs, estimated hours and disk, and the part that is done already."""
-    console = _console()
+    console = make_console(160)
     console.print(f"[bold]{study.name}[/]" + (f": {study.about}" if study.about else ""), highlight=False)
     p = study.protocol
     console.print(
@@ -184,7 +178,7 @@ def _at(study: Study, cell: Cell) -> str:
 
 def print_results(study: Study, ledger: Ledger) -> None:
     """Print a table for each data set with the results of the search. The verdict comes from the confirm stage, not from this table."""
-    console, metric = _console(), study.scored_by
+    console, metric = make_console(160), study.scored_by
     asks, results = ledger.asks(Stage.SEARCH), ledger.results()
     chosen = (ledger.selection() or {"chosen": {}})["chosen"]
     for dataset in dict.fromkeys((c.dataset, c.splits) for c in study.cells):

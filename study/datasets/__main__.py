@@ -13,13 +13,13 @@ from typing import BinaryIO
 import numpy as np
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from rich.console import Console
 from rich.table import Table
 
 from study.console.arguments import Parser, add_data, add_overwrite
 from study.console.command import command
 from study.console.progress import busy
 from study.console.text import shown
+from study.console.wide import make_console
 from study.datasets import CATALOG, fetch, open_dataset
 from study.datasets.audit import SHOWN, AuditReport, Suspect, audit, long_said
 from study.datasets.audit_page import KIND as PAGE
@@ -80,7 +80,7 @@ def _list(root: Path | None) -> None:
     )
     table.add_row("table:PATH", "a table of labels", "official (folds 0-4)", "a .csv, .tsv, .jsonl or .parquet. A row an image", "")
     table.add_row("hf:NAME", "Hugging Face datasets", "official (folds 0-4)", "a name, or a folder of images, Parquet, WebDataset", "")
-    Console(markup=False, emoji=False).print(table)
+    make_console(120, markup=False, emoji=False).print(table)
 
 
 def _check(args: argparse.Namespace, root: Path | None) -> int:
@@ -175,7 +175,7 @@ def _label_errors(table: ImageTable, study: str, name: DataName) -> tuple[list[S
 
 def print_report(report: AuditReport) -> None:
     """Print the report. Its names come from files, so brackets are no markup, and only printable characters reach the terminal."""
-    console = Console(markup=False, emoji=False, highlight=False, soft_wrap=True)
+    console = make_console(120, markup=False, emoji=False, highlight=False, soft_wrap=True)
     table = Table("class", *SPLITS)
     for k, name in enumerate(report.classes):
         table.add_row(name, *(str(report.counts[s][k]) for s in SPLITS))

@@ -10,7 +10,6 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.table import Table
 
 from study.bounds import check_options
@@ -18,6 +17,7 @@ from study.console.arguments import Parser, add_places
 from study.console.command import command
 from study.console.progress import busy, load
 from study.console.text import joined, shown
+from study.console.wide import make_console
 from study.datasets import open_dataset
 from study.datasets.spec import ImageTable
 from study.errors import ConfigError, StudyError
@@ -132,7 +132,7 @@ def _print(task: "Task", found: "list[Ranked]", left: dict[str, str]) -> None:
     about = f"{len(task.labels):,} training and validation images of {len(task.classes)} classes, {len(task.folds)} folds{task.said}"
     print(shown(f"{DataName.parse(task.dataset).short}: {about}"))
     if found:
-        console = Console(markup=False, emoji=False, highlight=False, soft_wrap=True)
+        console = make_console(120, markup=False, emoji=False, highlight=False, soft_wrap=True)
         console.width = max(console.width, WIDTH)
         console.print(_table(found))
         best = [r.probed.network for r in found if r.may_be_best]
