@@ -1,8 +1,6 @@
 """Reading of a ledger folder, or of an MLflow server, into the same frames."""
 
 import atexit
-import shutil
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
@@ -15,6 +13,7 @@ import pandas as pd
 from analysis.data.frames import Frames
 from analysis.data.question import LATE, Question
 from analysis.findings.budget_check import checked
+from study import early
 from study.canonical import restore
 from study.errors import ConfigError
 from study.question.cell import Cell
@@ -103,9 +102,9 @@ def _ledger(source: str, study: str | None, cache: Path | None) -> Ledger:
 
 def _copies() -> Path:
     """Make a folder for a server's files, which lasts as long as this process: frames read from it until their end."""
-    folder = tempfile.mkdtemp(prefix="study-")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return Path(folder)
+    folder = early.temporary()
+    atexit.register(folder.__exit__, None, None, None)
+    return Path(folder.__enter__())
 
 
 def _late(study: Study) -> Callable[[dict[str, Any]], dict[str, int]]:

@@ -52,7 +52,7 @@ def about(argv: Sequence[str] | None = None) -> int:
         return 0
     near = difflib.get_close_matches(name, COMMANDS, 1)
     way_out = f"did you mean {near[0]}?" if near else f"these are: {', '.join(COMMANDS)}."
-    print(f"error: {shown(name)} is no command; {way_out} finetune-study --help says what each does.", file=sys.stderr)
+    print(f"error: {shown(name) or 'an empty word'} is no command; {way_out} finetune-study --help says what each does.", file=sys.stderr)
     return 2
 
 

@@ -1,21 +1,27 @@
-"""Signals and streams before anything is loaded, where `python -m` or `finetune-study` runs a command of ours.
+"""Signals, streams and ends before anything is loaded, where `python -m` or `finetune-study` runs a command of ours.
 
-Ctrl-C ends it without a traceback, and the number of a closed stream is not given to another file. A program that imports us is left
-unchanged.
+Ctrl-C ends it without a traceback, the number of a closed stream is not given to another file, and memory that is not there is one line. A
+program that imports us is left unchanged. Temporary folders are removed however a process ends that can still act.
 """
 
 import contextlib
 import os
+import resource
+import shutil
 import signal
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import FrameType
+from types import FrameType, TracebackType
 
 OURS = ("study", "analysis", "cluster")
 SCRIPT = "finetune-study"  # what pyproject.toml calls study/__main__.py
 CODE = 128 + signal.SIGINT
+LEAST_MEMORY = 10**9  # bytes of addresses; training needs several times as many
+NO_MEMORY = ("failed to map segment", "cannot allocate memory", "Cannot allocate memory", "can't allocate memory")
+"""Parts of what the system, glibc's loader and torch say of memory that they do not get."""
 Handler = Callable[[int, FrameType | None], object]
 
 
@@ -24,6 +30,8 @@ def begin() -> None:
     module = sys.argv[:1] == ["-m"]
     if _is_command() and (module or _is_script()):
         open_streams()
+        refuse_too_little_memory()
+        sys.excepthook = _told
         if module:
             refuse_what_is_no_command()
         if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not where it is ignored, as under nohup
@@ -69,10 +77,88 @@ def open_streams() -> None:
             os.fstat(number)
         except OSError:
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest number that is free is this one
+    if sys.stdin is None:
+        sys.stdin = open(0, closefd=False)
     if sys.stdout is None:
         sys.stdout = open(1, "w", closefd=False)
     if sys.stderr is None:  # print(file=None) would write to stdout
         sys.stderr = open(2, "w", closefd=False)
+
+
+def refuse_too_little_memory() -> None:
+    """End the process where its limit of memory is below what libraries need to be loaded: some then wait for ever for more."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit != resource.RLIM_INFINITY and limit < LEAST_MEMORY:
+        print(
+            f"error: this process may use {limit / 1e9:.1f} GB of memory, and needs at least {LEAST_MEMORY / 1e9:.0f} GB to load its "
+            "libraries. Raise its limit (`ulimit -v`), or run it where more is free.",
+            file=sys.stderr,
+        )
+        sys.exit(4)
+
+
+# ---- temporary folders --------------------------------------------------------------------------------------
+
+_made: set[str] = set()
+
+
+@contextlib.contextmanager
+def temporary(prefix: str = "study-") -> Iterator[str]:
+    """Make a temporary folder for the block. It is removed after it, and where a signal ends the process inside it."""
+    folder = tempfile.mkdtemp(prefix=prefix)
+    _made.add(folder)
+    try:
+        with _removed_by(signal.SIGTERM, signal.SIGHUP):
+            yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        _made.discard(folder)
+
+
+def remove_temporary() -> None:
+    """Remove the temporary folders of this process, which is about to end without leaving its blocks."""
+    for folder in list(_made):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _removed_by(*numbers: signal.Signals) -> Iterator[None]:
+    """Remove temporary folders before a signal that nobody else answers ends the process."""
+    main = threading.current_thread() is threading.main_thread()
+    ours = [n for n in numbers if main and signal.getsignal(n) is signal.SIG_DFL]
+    for number in ours:
+        signal.signal(number, _die)
+    try:
+        yield
+    finally:
+        for number in ours:
+            if signal.getsignal(number) is _die:
+                signal.signal(number, signal.SIG_DFL)
+
+
+def _die(number: int, frame: FrameType | None) -> None:
+    remove_temporary()
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
+
+
+# ---- ends ----------------------------------------------------------------------------------------------------
+
+
+def _told(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Say in one line that memory is lacking, where an error says so that nobody caught; others keep their traceback."""
+    if not isinstance(error, MemoryError) and not (isinstance(error, ImportError | OSError) and any(t in str(error) for t in NO_MEMORY)):
+        sys.__excepthook__(kind, error, trace)
+        return
+    with contextlib.suppress(OSError, ValueError):
+        print(
+            f"error: this process gets no more memory ({' '.join(str(error).split()) or kind.__name__}). Raise its limit (`ulimit -v`, a "
+            "container's), or run it where more is free.",
+            file=sys.stderr,
+            flush=True,
+        )
+    remove_temporary()
+    os._exit(4)
 
 
 @contextlib.contextmanager
@@ -108,10 +194,11 @@ def _answered(now: Handler | None, *, by: Handler, then: Handler) -> Iterator[No
 def _end(number: int, frame: FrameType | None) -> None:
     with contextlib.suppress(OSError):
         os.write(2, b"stopped. The same command starts again\n")
-    os._exit(CODE)
+    _silently(number, frame)
 
 
 def _silently(number: int, frame: FrameType | None) -> None:
+    remove_temporary()
     os._exit(CODE)
 
 

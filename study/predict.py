@@ -19,6 +19,7 @@ from study.console.text import shown
 from study.datasets.no_images import ways_out
 from study.datasets.spec import some
 from study.errors import ConfigError, DataError
+from study.storage import outputs
 from study.storage.folder import Folder
 from study.tracking.ledger import placed
 from study.use.asked import Asked, MakesSets
@@ -64,6 +65,8 @@ def main(args: argparse.Namespace) -> int:
     check_options(batch=args.batch, sets=args.sets)
     if args.csv and args.json:
         raise ConfigError("--csv writes a table and --json prints lines. Leave one of them out.")
+    if args.csv:
+        outputs.check_place(args.csv, "--csv")  # before libraries are loaded
     if not _is_network(args.network):
         placed(args.network)
     found = find_images([Path(p) for p in args.images])

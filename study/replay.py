@@ -9,9 +9,7 @@ import argparse
 import contextlib
 import os
 import re
-import shutil
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from study import early
 from study.console.arguments import Parser, add_places
 from study.console.command import command
 from study.console.progress import load
@@ -247,33 +246,33 @@ def parser() -> Parser:
 
 @command(parser, "stopped")
 def main(args: argparse.Namespace) -> int:
-    own = scratch = Path(tempfile.mkdtemp(prefix="replay-"))
-    try:
-        if not args.trials and not args.all_confirm:
-            raise ConfigError("name a trial, or give --all-confirm.")
-        ledger = find(args.study)
-        asks = chosen(ledger, args.trials, args.all_confirm)
-        load("study.run", "analysis.verdict")
-        import torch.distributed as dist
+    if not args.trials and not args.all_confirm:
+        raise ConfigError("name a trial, or give --all-confirm.")
+    ledger = find(args.study)
+    asks = chosen(ledger, args.trials, args.all_confirm)
+    load("study.run", "analysis.verdict")
+    import torch.distributed as dist
 
-        from study.conduct.workplace import Workplace
+    from study.conduct.workplace import Workplace
 
-        if "RANK" in os.environ and "WORLD_SIZE" in os.environ:
-            scratch = _together(scratch)
-        work = Workplace.of(ledger, args.data, args.weights)
-        work.check(TrialConfig.from_dict(a.config) for a in asks)
-        replays = []
-        for ask in asks:
-            replays.append(replay(ledger, ask, work.places, scratch))
-            if not dist.is_initialized() or dist.get_rank() == 0:
-                print("\n".join(replays[-1].lines), flush=True)
-        if args.all_confirm and (not dist.is_initialized() or dist.get_rank() == 0):
-            print("\n".join(verdict_again(ledger, replays, scratch)))
-        return 0 if all(r.equal for r in replays) else 5
-    finally:
-        shutil.rmtree(own, ignore_errors=True)
-        if (torch := sys.modules.get("torch")) is not None and torch.distributed.is_initialized():
-            torch.distributed.destroy_process_group()
+    with early.temporary("replay-") as own:
+        scratch = Path(own)
+        try:
+            if "RANK" in os.environ and "WORLD_SIZE" in os.environ:
+                scratch = _together(scratch)
+            work = Workplace.of(ledger, args.data, args.weights)
+            work.check(TrialConfig.from_dict(a.config) for a in asks)
+            replays = []
+            for ask in asks:
+                replays.append(replay(ledger, ask, work.places, scratch))
+                if not dist.is_initialized() or dist.get_rank() == 0:
+                    print("\n".join(replays[-1].lines), flush=True)
+            if args.all_confirm and (not dist.is_initialized() or dist.get_rank() == 0):
+                print("\n".join(verdict_again(ledger, replays, scratch)))
+            return 0 if all(r.equal for r in replays) else 5
+        finally:
+            if dist.is_initialized():
+                dist.destroy_process_group()
 
 
 if __name__ == "__main__":

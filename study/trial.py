@@ -9,9 +9,9 @@ import contextlib
 import json
 import os
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 
+from study import early
 from study.console.arguments import Parser, add_places, add_settings, assigned
 from study.console.command import command
 from study.console.progress import load
@@ -111,7 +111,7 @@ def run(config: TrialConfig, args: argparse.Namespace, leader: bool) -> int:
     """Run the trial. `leader`: this process prints."""
     from study.run import run_trial
 
-    with tempfile.TemporaryDirectory() as temporary:
+    with early.temporary() as temporary:
         places = Places(folder=args.out or temporary, data=args.data, weights=args.weights)
 
         def report(record: EpochRecord) -> bool:

@@ -35,7 +35,7 @@ def test_what_a_user_set_stays() -> None:
 
 
 def test_onnx_runtime_keeps_no_session_of_its_reports(tmp_path: Path) -> None:
-    """Where it reports, it keeps a file of its session in the folder of temporary files."""
+    """It keeps a file of its session in the folder of temporary files where it reports."""
     onnx = pytest.importorskip("onnx")
     pytest.importorskip("onnxruntime")
     made = onnx.helper

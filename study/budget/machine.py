@@ -10,7 +10,6 @@ import os
 import platform
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +20,7 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
+from study import early
 from study.budget.cost import BATCH, fastest_precision, measure
 from study.budget.price import Pace
 from study.datasets.cache import cache_folder
@@ -263,7 +263,7 @@ def _made(backbone: str, weights: str | None) -> float:
     from safetensors.torch import save
 
     create(backbone, 2, weights=weights)  # a worker reads the weights once for all its trials
-    with tempfile.TemporaryDirectory() as folder:
+    with early.temporary() as folder:
         began = time.perf_counter()
         made = create(backbone, 2, weights=weights)
         Folder(folder).write("weights", save(dict(made.model.state_dict())))

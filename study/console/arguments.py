@@ -4,6 +4,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 from study import failpoints
@@ -19,12 +20,15 @@ class Parser(argparse.ArgumentParser):
         super().__init__(*args, **kwargs)
         self.register("type", int, whole)
         self.register("type", float, number)
+        self.register("type", Path, path)
+        self._words: list[str] = []
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         if problem := failpoints.wrong():
             self.error(problem)
-        for word in sys.argv[1:] if args is None else args:
-            if "\0" in str(word):  # only Python can pass one: no shell does
+        self._words = [str(word) for word in (sys.argv[1:] if args is None else args)]
+        for word in self._words:
+            if "\0" in word:  # only Python can pass one: no shell does
                 self.error(f"{word} holds a NUL, which no file's name and no setting can. Leave it out.")
         known, rest = super().parse_known_args(args, namespace)
         for action in self._actions:
@@ -38,8 +42,23 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         names = " ".join(_shown(a) for a in self._actions if not a.option_strings)
+        if message.startswith("the following arguments are required") and (taken := self._unknown_options()):
+            message += f". {taken[0]} was read as an option: a file whose name begins with - is given as ./{taken[0]}"
         print(f"error: {shown(message)}\nusage: {self.prog} {names} [options]; --help lists them", file=sys.stderr)
         sys.exit(2)
+
+    def _unknown_options(self) -> list[str]:
+        """Return words that begin with a dash and are the beginning of no option."""
+        words = self._words[: self._words.index("--")] if "--" in self._words else self._words
+        known = [name for action in self._actions for name in action.option_strings]
+        return [w for w in words if w.startswith("-") and w != "-" and not any(n.startswith(w.partition("=")[0]) for n in known)]
+
+
+def path(text: str) -> Path:
+    """Return an option's path. Raises ArgumentTypeError for an empty one, which `Path` would take for the working folder."""
+    if not text:
+        raise argparse.ArgumentTypeError("is empty (a variable without a value?). Give one, or leave it out.")
+    return Path(text)
 
 
 def whole(text: str, rule: str = "a whole number") -> int:

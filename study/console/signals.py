@@ -13,6 +13,8 @@ import threading
 from collections.abc import Iterator
 from types import FrameType
 
+from study import early
+
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -90,6 +92,7 @@ def _listen(numbers: socket.socket, event: Interrupted) -> None:
         if number not in SIGNALS:
             continue
         if stopping:
+            early.remove_temporary()
             os._exit(128 + number)
         stopping = True
         event.came(number)

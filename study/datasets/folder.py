@@ -6,6 +6,7 @@ A file PATH/groups.csv (columns file,group) keeps images of one group (a patient
 
 import difflib
 import os
+import sys
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable
@@ -86,6 +87,11 @@ def _text(path: Path | str) -> str:
 
 def check_path(path: Path, kind: str) -> None:
     """Raise DataError for a path that cannot be written into results, or is no folder ("folder") or no file ("table")."""
+    if "\0" not in str(path) and sys.getfilesystemencoding() != "utf-8" and not _text(path).isascii():
+        raise DataError(
+            f"{kind}:{_text(path)}: under this locale Python reads names of files as {sys.getfilesystemencoding()}. Set PYTHONUTF8=1, "
+            "then run the same command again."
+        )
     if "\0" in str(path) or _text(path) != str(path):
         raise DataError(
             f"{kind}:{_text(path)}: the path must be UTF-8 without NUL, for it is written into every result. Rename the "

@@ -53,13 +53,21 @@ def _refusal(error: OSError, path: str, size: int, verb: str, another: str) -> s
         case errno.ENOENT if link := _broken_link(folder):
             return f"{link} is a link to a folder that does not exist. Make that folder, remove the link, or {another}"
         case errno.ENOENT:
-            return f"{folder} has gone while {path} was written. Leave it in place and run the same command again"
+            return (
+                f"{folder} has gone while {path} was written, or cannot be made in {_last_there(folder)}. Leave it in place and run the "
+                f"same command again, or {another}"
+            )
     return f"cannot {verb} {path}: {error.strerror}. Look after its disk or {another}"
 
 
 def _in_the_way(path: str) -> str:
     """Return the outermost part of `path` that exists and is no folder."""
     return next((str(p) for p in reversed([Path(path), *Path(path).parents]) if os.path.lexists(p) and not p.is_dir()), path)
+
+
+def _last_there(folder: str) -> str:
+    """Return the innermost part of the path that exists."""
+    return next((str(p) for p in Path(folder).parents if p.exists()), folder)
 
 
 def _broken_link(folder: str) -> str:

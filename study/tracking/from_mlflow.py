@@ -9,7 +9,6 @@ import os
 import resource
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any
 
 import psutil
 
+from study import early
 from study.console.text import redact, shown
 from study.errors import ConfigError, DataError, EnvironmentProblem
 from study.question.study_config import NAME
@@ -171,7 +171,7 @@ def _files(uri: str, run: Any, place: Callable[[str], str], ours: Callable[[str]
 
 def _download(store: Any, run: Any, file: str) -> bytes:
     """Return a file's bytes, at most LARGEST_FILE of them, no matter which size was announced."""
-    with tempfile.TemporaryDirectory() as folder, _limited_to(LARGEST_FILE, "RLIMIT_FSIZE"):
+    with early.temporary() as folder, _limited_to(LARGEST_FILE, "RLIMIT_FSIZE"):
         try:
             return Path(store.download_artifacts(file, folder)).read_bytes()
         except Exception:

@@ -2,12 +2,12 @@
 
 import functools
 import os
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from study import early
 from study.console.text import redact
 from study.records import dumps
 from study.scoring.metric import DEFAULT, Metric
@@ -183,7 +183,7 @@ class Runs:
 
     def put_file(self, run: str, name: str, data: bytes) -> None:
         """Upload a file, with a second try after a failure."""
-        with tempfile.TemporaryDirectory() as folder:
+        with early.temporary() as folder:
             file = Path(folder, os.path.basename(name))
             file.write_bytes(data)
             try:

@@ -7,7 +7,6 @@ import importlib.metadata
 import io
 import json
 import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from study import inference
+from study import early, inference
 from study.records import dumps
 from study.scoring.metric import DEFAULT, find_metric
 from study.storage.folder import Folder
@@ -48,7 +47,7 @@ def register(
     if known := [v for v in client.search_model_versions(f"name = '{name}'") if v.run_id == run]:
         return str(known[0].version)
     place = "model" if temperature == 1 and not sets else "model_calibrated"
-    with tempfile.TemporaryDirectory() as temporary:
+    with early.temporary() as temporary:
         save(folder, Path(temporary, "model"), temperature, sets)
         client.log_artifacts(run, str(Path(temporary, "model")), place)
     source = f"{client.get_run(run).info.artifact_uri}/{place}"
@@ -84,7 +83,7 @@ def save(folder: Folder, target: Path, temperature: float = 1.0, sets: Mapping[s
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema, TensorSpec
 
-    with tempfile.TemporaryDirectory() as temporary:
+    with early.temporary() as temporary:
         best = Path(temporary, "best")
         best.mkdir()
         for file in FILES:

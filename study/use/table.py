@@ -56,7 +56,7 @@ class PredictionsCsv:
         several: bool = False,
     ) -> None:
         """Note the table's columns. `several`: an image may have several of the classes, as labels."""
-        self.path, self.network, self.more = Path(os.path.realpath(path)), network, more
+        self._given, self.path, self.network, self.more = path, Path(os.path.realpath(path)), network, more
         self.classes, self.several = list(classes), several
         said = ["labels"] if several else ["class", "probability"]
         self.header = ["image", *said, *(_utf8(f"p({c})") for c in classes), *(more.names if more else ()), "problem", "network"]
@@ -67,7 +67,8 @@ class PredictionsCsv:
         self._written = 0.0  # when its rows were, at the latest
 
     def __enter__(self) -> "PredictionsCsv":
-        outputs.check_place(self.path, "--csv")
+        for path in (self._given, self.path):  # a pipe under /dev has a path of its own, where nothing is
+            outputs.check_place(path, "--csv")
         with explained(str(self.path)):
             make_private(str(self.path.parent))
             self._file = self._opened(self.path)
