@@ -181,6 +181,22 @@ def test_what_is_bought_is_searched_and_confirmed_before_the_test_set_is_opened(
     assert conduct(study, options, Interrupted(), again).study == ended.study and not again.asked, "the test set is open: nothing is added"
 
 
+class More(Once):
+    """A test of fit that allows one more seed whenever it is asked after the budget check."""
+
+    def fitted(self, study: Study, sofar: Sofar, ends_at: float) -> Study:
+        self.asked.append(sofar)
+        return dataclasses.replace(study, confirm_seeds=study.confirm_seeds + sofar.trained)
+
+
+def test_seeds_are_bought_once_and_not_again_before_they_are_trained(tmp_path: Path) -> None:
+    """Once, the seeds that were just bought counted as trained, and more were bought for the same minutes."""
+    study = find_study(str(tiny.write(tmp_path, ("linear_probe",), trials=2, seeds=1, check=2)))
+    more, options = More(), Options(results=str(tmp_path / "r"), local=True, mlflow="off", images=False)
+    ended = conduct(study, options, Interrupted(), more)
+    assert ended.study.confirm_seeds == 2 and [s.trained for s in more.asked] == [False, True]
+
+
 @pytest.mark.parametrize("slower", SPEEDS)
 def test_what_is_left_buys_a_study_by_outer_folds_a_second_pass(slower: float) -> None:
     """It is chosen and grows by whole passes alone, and never by what it refuses."""

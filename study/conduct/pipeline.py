@@ -157,6 +157,7 @@ def _run(
             stages.search(execute)
             chosen = stages.choose(ledger, execute.study.searches) if not interrupted.is_set() else {}
             if chosen and leftover and (fitted := _fitted(execute, leftover, chosen, options.ends_at, began, trained)):
+                leftover = None if trained else leftover  # a second look would take the seeds just bought for trained
                 work = replace(work, study=_begin(fitted, ledger, {}, planned=True))
                 execute = stages.Executor(run, work, tables, interrupted)
                 solve = execute if options.named_cluster else stages.Executor(local.run, work, tables, interrupted)
