@@ -24,7 +24,7 @@ from study.storage.options import server_and_study
 from study.tracking import __main__ as tracking
 from study.tracking.client import KEY
 from study.tracking.explain import explain
-from study.tracking.from_mlflow import fetch
+from study.tracking.from_mlflow import fetch, read
 from study.tracking.ledger import Ledger
 from study.tracking.mirror import Mirror
 
@@ -186,7 +186,7 @@ def test_deleted_runs_are_named_and_both_ways_out_lead_out(way: str, copy: Ledge
     mirror._sender.cursor.ended.discard(trial)  # as while it trains
     mirror._sender.cursor.save(copy.folder)
     problem = Mirror(copy).sync().problem or ""
-    found = re.search(r"1 run of the study was deleted there.*--run-id (\w+)\)", problem)
+    found = re.search(r"1 run of the study golden was deleted there.*--run-id (\w+)\)", problem)
     assert found, problem
     if way == "restore":
         client.restore_run(found[1])
@@ -196,6 +196,36 @@ def test_deleted_runs_are_named_and_both_ways_out_lead_out(way: str, copy: Ledge
     assert Mirror(copy).sync().pending == 0
     runs = client.search_runs([number], f"tags.`{KEY}` = 'golden:{trial}'", ViewType.ACTIVE_ONLY)
     assert len(runs) == 1
+
+
+def test_what_was_deleted_after_all_was_sent_is_said_when_sending_and_reading(
+    copy: Ledger, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Once, nothing was left to send, nothing was said, and a report from there rested on fewer runs."""
+    mirror = Mirror(copy)
+    assert mirror.sync().pending == 0
+    gone = mirror._sender.cursor.runs[copy.asks("confirm")[-1].trial_id]
+    assert Mirror(copy).sync().problem is None
+    mirror.runs.client.delete_run(gone)
+    report = Mirror(copy).sync()
+    assert report.sent == report.pending == 0 and f"--run-id {gone})" in (report.problem or "")
+    read(mirror.uri, "golden", tmp_path / "to")
+    assert "warning: " in (said := capsys.readouterr().err) and f"--run-id {gone})" in said and "They are left out" in said
+    mirror.runs.client.restore_run(gone)
+    read(mirror.uri, "golden", tmp_path / "again")
+    assert Mirror(copy).sync().problem is None and "deleted" not in capsys.readouterr().err
+
+
+def test_a_study_is_found_under_whatever_name_its_experiment_has(copy: Ledger, tmp_path: Path) -> None:
+    """People rename experiments: once, another one was made, and what was sent before could not be read any more."""
+    mirror = Mirror(copy)
+    assert mirror.sync().pending == 0
+    mirror.runs.client.rename_experiment(mirror.runs.experiment, "our weeds, final")
+    copy.folder.remove("mlflow.json")
+    again = Mirror(copy)
+    assert again.sync().pending == 0 and again.runs.experiment == mirror.runs.experiment
+    assert {e.name for e in again.runs.client.search_experiments(ViewType.ALL)} == {"Default", "our weeds, final"}
+    assert read(again.uri, None, tmp_path / "to").study() == copy.study()
 
 
 def test_a_server_whose_files_are_gone_gives_no_study_in_silence(copy: Ledger, tmp_path: Path) -> None:

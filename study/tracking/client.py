@@ -4,15 +4,20 @@ import os
 import re
 from typing import TYPE_CHECKING
 
+from study.console.text import redact, shown
 from study.errors import ConfigError
 from study.storage.options import check_tracking
 from study.tracking.ledger import Ledger
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import Experiment
 
 KEY = "study.key"
-"""The tag by which a run is found again: "STUDY:" for the study's own, "STUDY:CELL" for a cell's, "STUDY:TRIAL" for a trial's."""
+"""The tag by which a run is found again: "STUDY:" for the study's own, "STUDY:CELL" for a cell's, "STUDY:TRIAL" for a trial's. An experiment has it
+too, "STUDY", since a person may rename it."""
+
+PAGE = 1000  # runs an answer
 
 SETTINGS = {  # a user's own values win
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
@@ -36,6 +41,42 @@ def connect(uri: str) -> "MlflowClient":
     from mlflow import MlflowClient
 
     return MlflowClient(uri)
+
+
+def find_experiment(client: "MlflowClient", study: str) -> "Experiment | None":
+    """Return the study's experiment, by our tag or else by its name; a deleted one only where no other is there."""
+    from mlflow.entities import ViewType
+
+    found = client.search_experiments(ViewType.ALL, filter_string=f"tags.`{KEY}` = '{study}'")
+    return min(found, key=lambda e: e.lifecycle_stage != "active", default=None) or client.get_experiment_by_name(study)
+
+
+def deleted_there(client: "MlflowClient", uri: str, study: str) -> str | None:
+    """Return a line that says what of the study a person deleted on the server, with the way out; None where nothing was."""
+    from mlflow.entities import ViewType
+
+    known = find_experiment(client, study)
+    if known is None:
+        return None
+    where = redact(uri)
+    if known.lifecycle_stage != "active":
+        return (
+            f"{where}: the experiment {shown(known.name)} was deleted there. Restore it (MLFLOW_TRACKING_URI={where} mlflow "
+            f"experiments restore --experiment-id {known.experiment_id}), then sync. Or give the study another name with --name"
+        )
+    ours = f"tags.`{KEY}` LIKE '{study}:%'"
+    gone = list(client.search_runs([known.experiment_id], ours, ViewType.DELETED_ONLY, max_results=PAGE))
+    if gone:  # what was sent anew since is not missing
+        there = {run.data.tags[KEY] for run in client.search_runs([known.experiment_id], ours, max_results=PAGE)}
+        gone = [run for run in gone if run.data.tags[KEY] not in there]
+    if not gone:
+        return None
+    first = gone[0].info.run_id
+    return (
+        f"{where}: {len(gone)} run{'s' * (len(gone) > 1)} of the study {study} {'were' if len(gone) > 1 else 'was'} deleted there. "
+        f"Restore {'them' if len(gone) > 1 else 'it'} (MLFLOW_TRACKING_URI={where} mlflow runs restore --run-id "
+        f"{first}{', ...' * (len(gone) > 1)}), or send all anew: remove mlflow.json from the study's folder, then sync"
+    )
 
 
 def default_uri(ledger: Ledger) -> str:

@@ -17,12 +17,13 @@ from typing import Any
 import psutil
 
 from study import early
+from study.console.progress import warn
 from study.console.text import redact, shown
 from study.errors import ConfigError, DataError, EnvironmentProblem
 from study.question.study_config import NAME
 from study.storage import lock
 from study.tracking import fetched
-from study.tracking.client import KEY, connect
+from study.tracking.client import KEY, connect, deleted_there
 from study.tracking.explain import explain
 from study.tracking.follower import child_environment
 from study.tracking.ledger import STUDY_FILES, TRIAL_FILE, Ledger
@@ -50,6 +51,9 @@ def read(uri: str, study: str | None, cache: Path, deadline: float | None = None
             f"{redact(uri)} did not give the study within {seconds:g} s. Look after it, or allow more seconds with STUDY_MLFLOW_DEADLINE."
         ) from None
     if done.returncode == 0:
+        for line in done.stderr.splitlines():
+            if line.startswith("warning: "):
+                print(shown(line), file=sys.stderr)
         return Ledger(cache, done.stdout.strip().splitlines()[-1])
     said = (done.stderr.strip().splitlines() or ["it ended without a word"])[-1]
     kind = {e.exit_code: e for e in (ConfigError, DataError)}.get(done.returncode, EnvironmentProblem)
@@ -67,7 +71,11 @@ def fetch(uri: str, study: str | None, cache: Path, *, overwrite: bool = False) 
     with _limited_to(psutil.Process().memory_info().vms + LARGEST_MEMORY, "RLIMIT_AS"):
         try:
             check_there(uri)
-            return _fetch(connect(uri), uri, study, cache, overwrite)
+            client = connect(uri)
+            ledger = _fetch(client, uri, study, cache, overwrite)
+            if gone := deleted_there(client, uri, ledger.study_name):
+                warn(f"{gone}. They are left out")
+            return ledger
         except (ConfigError, EnvironmentProblem):
             raise
         except MemoryError:
@@ -107,7 +115,7 @@ def _studies(client: Any, uri: str, only: str | None) -> dict[str, tuple[str, An
     """Return for each study on the server, or for `only` this one: (id of its experiment, its own run)."""
     found = {}
     for experiment in _pages(uri, lambda token: client.search_experiments(page_token=token)):
-        name = experiment.name
+        name = experiment.tags.get(KEY) or experiment.name  # a person may have renamed it
         if NAME.fullmatch(name) and only in (None, name):
             for run in client.search_runs([experiment.experiment_id], f"tags.`{KEY}` = '{name}:'", max_results=1):
                 found[name] = (experiment.experiment_id, run)

@@ -6,6 +6,8 @@ since. Several trials are sent at a time, each in few requests, since a server's
 then grew is sent on: its runs open again, what is new comes, and its last word replaces the earlier one.
 """
 
+import contextlib
+
 from study.question.study_config import Study
 from study.tracking import events
 from study.tracking.catalogue import Catalogue
@@ -49,6 +51,9 @@ class Mirror:
                 self._pass(study)
         except Exception as error:  # whatever the client raises, training goes on and the ledger keeps the events
             problem = self._deleted(error) or explain(error, self._sender.uri)
+        if problem is None and not self._sender.sent and self.ledger.finished() and not self.pending():
+            with contextlib.suppress(Exception):  # a last look: what was sent once may be deleted since
+                problem = self.runs.deleted()
         self._sender.save()
         return SyncReport(sent=self._sender.sent, pending=self.pending(), problem=problem or self._sender.refused or None)
 

@@ -11,7 +11,7 @@ from study import early
 from study.console.text import redact
 from study.records import dumps
 from study.scoring.metric import DEFAULT, Metric
-from study.tracking.client import KEY, connect
+from study.tracking.client import KEY, PAGE, connect, deleted_there, find_experiment
 from study.tracking.moved import beside, bring_along
 from study.tracking.names import first
 
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from mlflow.entities import DatasetInput
 
 Row = tuple[str, float, float, int]  # name, value, unix time, step
-PAGE = 1000  # runs an answer
 METRICS_A_BATCH = 900  # a server takes 1,000
 TAGS_A_BATCH = 90  # and 100
 LONGEST_TAG = 5000
@@ -30,10 +29,11 @@ OF_THE_STUDY = {
 }
 
 
-def of_the_study(metric: Metric) -> dict[str, str]:
-    """Tags of its experiment."""
+def of_the_study(study: str, metric: Metric) -> dict[str, str]:
+    """Return the tags of its experiment."""
     return {
         **OF_THE_STUDY,
+        KEY: study,
         "mlflow.experiment.primaryMetric.name": f"{first(metric)}/test",
         "mlflow.experiment.primaryMetric.greaterIsBetter": str(metric.higher),
     }
@@ -61,42 +61,20 @@ class Runs:
     @functools.cached_property
     def experiment(self) -> str:
         """Return the id of the study's experiment, which is made if it is not there."""
-        known = self.client.get_experiment_by_name(self.study)
+        known = find_experiment(self.client, self.study)
         if known is not None and known.lifecycle_stage == "active":
-            for name, value in of_the_study(self.metric).items():
+            for name, value in of_the_study(self.study, self.metric).items():
                 if name not in known.tags or (name == KIND and known.tags[name].endswith(GUESSED)):
                     self.client.set_experiment_tag(known.experiment_id, name, value)
         if known is not None:  # what is deleted takes neither tags nor runs, and says so where that is tried
             return str(known.experiment_id)
         place = beside(self.uri)
         location = f"{place}/{self.study}" if place else None
-        return str(self.client.create_experiment(self.study, artifact_location=location, tags=of_the_study(self.metric)))
+        return str(self.client.create_experiment(self.study, artifact_location=location, tags=of_the_study(self.study, self.metric)))
 
     def deleted(self) -> str | None:
         """Return a line that says what of the study was deleted on the server, with the way out; None where nothing was."""
-        from mlflow.entities import ViewType
-
-        known = self.client.get_experiment_by_name(self.study)
-        if known is None:
-            return None
-        if known.lifecycle_stage != "active":
-            number = known.experiment_id
-            return (
-                f"{redact(self.uri)}: the experiment {self.study} was deleted there. Restore it "
-                f"(MLFLOW_TRACKING_URI={redact(self.uri)} mlflow "
-                f"experiments restore --experiment-id {number}), then sync. Or give the study another name with --name"
-            )
-        gone = self.client.search_runs(
-            [known.experiment_id], f"tags.`{KEY}` LIKE '{self.study}:%'", ViewType.DELETED_ONLY, max_results=PAGE
-        )
-        if not gone:
-            return None
-        first = gone[0].info.run_id
-        return (
-            f"{redact(self.uri)}: {len(gone)} run{'s' * (len(gone) > 1)} of the study {'were' if len(gone) > 1 else 'was'} deleted there. "
-            f"Restore {'them' if len(gone) > 1 else 'it'} (mlflow runs restore --run-id {first}{', ...' * (len(gone) > 1)}), "
-            "or send all anew: remove mlflow.json from the study's folder, then sync"
-        )
+        return deleted_there(self.client, self.uri, self.study)
 
     def describe(self, run: str, text: str) -> None:
         """Set the description of the study's run and of its experiment, since people open either."""

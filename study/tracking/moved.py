@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
 
+from study.tracking.client import KEY
+
 SQLITE = "sqlite:///"
 ARTIFACTS = "mlartifacts"
 WAIT_S = 30.0  # for another that writes
@@ -50,7 +52,11 @@ def moved(uri: str, study: str) -> Moved | None:
         return None
     try:
         with closing(sqlite3.connect(f"file:{quote(str(_file(uri)))}?mode=ro", uri=True, timeout=WAIT_S)) as database:
-            row = database.execute("SELECT artifact_location FROM experiments WHERE name = ?", (study,)).fetchone()
+            row = database.execute(
+                "SELECT artifact_location FROM experiments e LEFT JOIN experiment_tags t ON t.experiment_id = e.experiment_id AND t.key = ? "
+                "WHERE t.value = ? OR e.name = ? ORDER BY t.value IS NULL",
+                (KEY, study, study),
+            ).fetchone()
     except sqlite3.DatabaseError as error:
         if error.sqlite_errorcode & 0xFF in BUSY:
             raise
