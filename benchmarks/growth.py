@@ -148,7 +148,7 @@ def idle(ledger: Ledger) -> dict[str, Any]:
     files[NOTE] = mark(events.note(study, ledger.facts(), ledger.amendments(), events.REPORT_TO_COME).encode())
     runs = {key: "r" for a in asks for key in ("", a.cell, a.trial_id)}
     epochs = {a.trial_id: len(ledger.epochs(a.trial_id)) for a in asks}
-    cursor = Cursor(uri=uri, runs=runs, epochs=epochs, ended=set(epochs), files=files, models=set(epochs))
+    cursor = Cursor(uri=uri, study=ledger.study_name, runs=runs, epochs=epochs, ended=set(epochs), files=files, models=set(epochs))
     cursor.save(ledger.folder)
     mirror = Mirror(ledger, uri)
     first = timed(mirror.sync)

@@ -19,7 +19,7 @@ from mlflow import MlflowClient
 from mlflow.entities import ViewType
 from mlflow.exceptions import MlflowException, RestException
 
-from study.errors import EnvironmentProblem
+from study.errors import ConfigError, EnvironmentProblem
 from study.storage.options import server_and_study
 from study.tracking import __main__ as tracking
 from study.tracking.client import KEY
@@ -226,6 +226,33 @@ def test_a_study_is_found_under_whatever_name_its_experiment_has(copy: Ledger, t
     assert again.sync().pending == 0 and again.runs.experiment == mirror.runs.experiment
     assert {e.name for e in again.runs.client.search_experiments(ViewType.ALL)} == {"Default", "our weeds, final"}
     assert read(again.uri, None, tmp_path / "to").study() == copy.study()
+
+
+def test_a_folder_of_somebody_else_loses_nothing_to_a_fetch(copy: Ledger, tmp_path: Path) -> None:
+    """Once, without a study.json in it, its report.html was replaced."""
+    mirror = Mirror(copy)
+    assert mirror.sync().pending == 0
+    copy.folder.write("selection.json", copy.folder.read("selection.json") or b"")
+    own = tmp_path / "to" / "golden"
+    own.mkdir(parents=True)
+    (own / "selection.json").write_text("my own")
+    (own / "notes.txt").write_text("notes")
+    with pytest.raises(ConfigError, match="selection.json differs, and not by a fetch. Nothing was changed"):
+        read(mirror.uri, "golden", tmp_path / "to")
+    assert sorted(os.listdir(own)) == ["notes.txt", "selection.json"] and (own / "selection.json").read_text() == "my own"
+    (own / "selection.json").unlink()
+    assert read(mirror.uri, "golden", tmp_path / "to").study() == copy.study() and (own / "notes.txt").read_text() == "notes"
+
+
+def test_a_study_copied_under_another_name_gets_runs_of_its_own(copy: Ledger) -> None:
+    """Once, it went on in the runs of the one it was copied from, and wrote over what they say."""
+    mirror = Mirror(copy)
+    assert mirror.sync().pending == 0
+    place = Path(copy.folder.location)
+    shutil.copytree(place, place.parent / "second")
+    other = Mirror(Ledger(str(place.parent), "second"))
+    assert other.sync().sent > 10 and other.runs.experiment != mirror.runs.experiment
+    assert not set(other._sender.cursor.runs.values()) & set(mirror._sender.cursor.runs.values())
 
 
 def test_a_server_whose_files_are_gone_gives_no_study_in_silence(copy: Ledger, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ class Cursor:
     """Records of what was sent. Keys as in study.tracking.client.KEY: "" the study, a cell's id, a trial's id."""
 
     uri: str  # without its password
+    study: str = ""  # whose runs they are: a folder that was copied under another name has runs of its own to make
     runs: dict[str, str] = field(default_factory=dict)  # key -> run id
     epochs: dict[str, int] = field(default_factory=dict)  # trial -> epochs sent
     ended: set[str] = field(default_factory=set)  # trials whose result and files are there
@@ -29,13 +30,13 @@ class Cursor:
     closed: str = ""  # mark of the study's last word that was sent; empty while its runs are open
 
     @classmethod
-    def load(cls, folder: Folder, uri: str) -> Self:
-        """Return the saved cursor; a new one where there is none, it is another server's, or it cannot be read."""
+    def load(cls, folder: Folder, uri: str, study: str) -> Self:
+        """Return the saved cursor; a new one where there is none, it is another server's or study's, or it cannot be read."""
         known: Any = None
         with contextlib.suppress(ValueError, RecursionError):
             known = json.loads(folder.read(NAME) or b"{}")
-        fresh = cls(uri=redact(uri))
-        if not isinstance(known, dict) or known.get("uri") != fresh.uri:
+        fresh = cls(uri=redact(uri), study=study)
+        if not isinstance(known, dict) or (known.get("uri"), known.get("study")) != (fresh.uri, study):
             return fresh
         return dataclasses.replace(
             fresh,

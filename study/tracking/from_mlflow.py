@@ -98,7 +98,8 @@ def _fetch(client: Any, uri: str, study: str | None, cache: Path, overwrite: boo
     ledger = Ledger(cache, name)
     everything = functools.partial(_everything, client, uri, name, experiment_id, root)
     if not ledger.folder.exists("study.json"):
-        fetched.write(ledger.folder, everything(), {})
+        there = ledger.folder.names("")  # a folder that holds something else, or what is left of a fetch
+        fetched.write(ledger.folder, everything(), fetched.check(ledger.folder, everything(), overwrite=overwrite) if there else {})
         if not ledger.folder.exists("study.json"):
             raise EnvironmentProblem(
                 f"{redact(uri)} has the runs of {name} and not its files: what lay in the folder of its artifacts is gone. Restore "

@@ -19,7 +19,7 @@ class Sender:
 
     def __init__(self, ledger: Ledger, uri: str) -> None:
         self.runs, self.uri = Runs(ledger.study_name, uri), uri
-        self.cursor = Cursor.load(ledger.folder, uri)
+        self.cursor = Cursor.load(ledger.folder, uri, ledger.study_name)
         self.sent = 0  # events, in this pass
         self.refused = ""  # why the artifact store did not take a file, in this pass
         self._folder, self._saved = ledger.folder, 0.0
