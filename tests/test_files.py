@@ -48,7 +48,7 @@ def test_W3_reading_without_permission_is_a_line_about_reading(act, tmp_path: Pa
         raise PermissionError(errno.EACCES, "Permission denied")
 
     with monkeypatch.context() as patch, pytest.raises(EnvironmentProblem) as caught:
-        for owner, name in ((os, "listdir"), (os, "stat"), (Path, "read_bytes"), (shutil, "disk_usage")):
+        for owner, name in ((os, "listdir"), (os, "stat"), (os, "open"), (shutil, "disk_usage")):
             patch.setattr(owner, name, refused)
         act(Folder(tmp_path))
     assert "no permission to read" in str(caught.value) and str(tmp_path) in str(caught.value) and "write" not in str(caught.value)

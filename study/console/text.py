@@ -4,6 +4,7 @@ import re
 import sys
 from collections.abc import Sequence
 from typing import TypeVar
+from urllib.parse import unquote
 
 from study.errors import StudyError
 
@@ -11,9 +12,28 @@ DANGEROUS = ("=", "+", "-", "@", "\t", "\r", "\0")
 T = TypeVar("T")
 
 
-def redact(text: str) -> str:
-    """Remove passwords from URLs, which must never reach a log, a ledger or a server: ://user:secret@ -> ://user:***@."""
-    return re.sub(r"(://[^/\s:@]*):[^/\s@]+@", r"\1:***@", text)
+PASSWORD = re.compile(r"(://[^/\s:@]*):(?!\d+(?:[/?#\s]|$))([^\s'\"]+)@")
+"""A password in a URL, up to the last @ of the word: it may hold a slash or an @ itself. A port is none."""
+TOKEN = re.compile(r"(://)([^/\s:@]+)@(?=[^/\s]*(?:[/?#\s]|$))")
+"""A name in a URL that has no password beside it: it may be a token."""
+QUERY = re.compile(r"([?&][^=&\s]*(?:token|key|secret|passw|signature|credential)[^=&\s]*=)([^&\s#'\"]+)", re.IGNORECASE)
+LEAST_SECRET = 3  # characters; shorter ones would be found in every second word
+
+
+def redact(text: str, *urls: str) -> str:
+    """Remove secrets of URLs, which must never reach a log, a ledger or a server: ://user:secret@ -> ://user:***@, ?token=secret ->
+    ?token=***.
+
+    `urls`: addresses whose secrets are removed wherever they stand, as in what a library says of a part of the address.
+    """
+    for secret in sorted((s for url in urls for s in _secrets(url)), key=len, reverse=True):
+        text = text.replace(secret, "***")
+    return QUERY.sub(r"\1***", TOKEN.sub(r"\1***@", PASSWORD.sub(r"\1:***@", text)))
+
+
+def _secrets(url: str) -> list[str]:
+    found = [m[2] for pattern in (PASSWORD, QUERY) for m in pattern.finditer(url)]
+    return [s for one in found for s in {one, unquote(one)} if len(s) >= LEAST_SECRET and s != "***"]
 
 
 def shown(text: str) -> str:

@@ -17,6 +17,7 @@ import numpy as np
 from filelock import FileLock
 
 from study.records import dumps
+from study.storage.folder import make_private
 
 T = TypeVar("T")
 
@@ -30,7 +31,7 @@ def built_once(lock: Path, find: Callable[[], T | None], build: Callable[[], T])
     """Return what `find` finds; else, under the lock and after a second look, what `build` makes. Raises OSError."""
     if (found := find()) is not None:
         return found
-    lock.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_private(str(lock.parent))
     with FileLock(lock):
         return build() if (found := find()) is None else found
 

@@ -29,6 +29,7 @@ from study.datasets.wrapped import as_its_file, classes_of, in_order
 from study.errors import ConfigError, DataError
 from study.inference import pictures
 from study.question.naming import DataName
+from study.storage.folder import make_private
 
 HEADER = ("file", "label", "split", "group", "weight")
 ROUNDED = 1e-5  # beyond [0, 1]: what arithmetic in single precision leaves
@@ -64,7 +65,7 @@ def own_dataset(
     rows = _of_frame(data, columns or {}) if _is_frame(data) else _of_datasets(data, classes, groups, columns or {})
     root = Path(folder) if folder is not None else cache_folder() / "given"
     with kept_in(root, "give another folder" if folder is not None else "set STUDY_CACHE to another folder"):
-        root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_private(str(root))
         making = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=root))
         try:
             target = root.absolute() / f"{name}-{_write(rows, making)}"

@@ -21,7 +21,13 @@ LARGEST_SIDE = 8192  # pixels: no picture is brought to more
 
 
 def build(backbone: str, classes: int, arguments: dict[str, Any]) -> nn.Module:
-    """Return the network without its weights. `backbone` is timm's name."""
+    """Return the network without its weights.
+
+    `backbone`: timm's own name. Raises ValueError for an address (hf-hub:, local-dir:), by which a stranger's manifest would choose what
+    is contacted or read.
+    """
+    if not isinstance(backbone, str) or ":" in backbone or "/" in backbone:
+        raise ValueError(f"backbone is {_short(backbone)}, which is an address and no name of timm's own")
     model: nn.Module = timm.create_model(backbone, pretrained=False, num_classes=classes, **arguments)
     return model
 

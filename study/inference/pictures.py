@@ -73,6 +73,8 @@ def reason(error: Exception) -> str:
     """Return why a picture cannot be read, in a few words."""
     if type(error).__name__ == "UnidentifiedImageError":
         return "not " + "/".join(formats())
+    if type(error).__name__.startswith("DecompressionBomb"):  # Pillow's own limit comes before ours
+        return f"more than {MAX_PIXELS:,} pixels. Make it smaller"
     return f"{type(error).__name__}: {error}".splitlines()[0][:160]
 
 

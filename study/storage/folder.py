@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from study.console.text import redact
+from study.errors import EnvironmentProblem
 from study.storage import object_store
 from study.storage.refusals import explained, explained_store
 
@@ -66,7 +67,7 @@ class Folder:
             if self.remote:
                 return object_store.read(self.fs, self.path(name))
             try:
-                return Path(self.path(name)).read_bytes()
+                return _read(self.path(name))
             except NotADirectoryError:  # a stray file among our folders is nobody's; one in the place of this folder is in the way
                 if not os.path.isdir(self.root):
                     raise
@@ -236,3 +237,12 @@ def sync_folder(folder: str) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def _read(path: str) -> bytes:
+    """Return the bytes of a regular file. Raises EnvironmentProblem for a pipe, a device or a socket, which may never end."""
+    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+        mode = os.fstat(file.fileno()).st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+            raise EnvironmentProblem(f"{path} is no regular file (a pipe or a device). Remove it, or put the file back.")
+        return file.read()

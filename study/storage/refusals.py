@@ -87,7 +87,8 @@ def explained_store(url: str, *, reading: bool) -> Iterator[None]:
         if reading and isinstance(error, FileNotFoundError):
             raise
         raise EnvironmentProblem(
-            f"cannot {'read' if reading else 'write'} {redact(url)}: {type(error).__name__}: {one_line(error)}; {_store_way_out(error)}"
+            f"cannot {'read' if reading else 'write'} {redact(url)}: {type(error).__name__}: {one_line(error, url)}; "
+            f"{_store_way_out(error)}"
         ) from error
 
 
@@ -103,8 +104,8 @@ def _store_way_out(error: Exception) -> str:
     return "check the URL, the credentials and the connection, then run the same command again"
 
 
-def one_line(error: Exception) -> str:
-    text = " ".join(redact(str(error)).split())
+def one_line(error: Exception, *urls: str) -> str:
+    text = " ".join(redact(str(error), *urls).split())
     return text if len(text) <= 200 else text[:197] + "..."
 
 

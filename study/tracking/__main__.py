@@ -54,11 +54,15 @@ def main(args: argparse.Namespace) -> int:
         return _fetch(args.results, args.study, args.mlflow, args.overwrite)
     if args.command == "export":
         return _export(find(args.results), args.optuna)
-    if args.command == "follow":
-        return _follow(args.results, args.track or args.mlflow)
-    ledgers = [Ledger(args.results, n) for n in studies(args.results)] or [find(args.results)]
-    tracker = open_tracker(args.track or args.mlflow)
-    return max(_sync(ledger, tracker) for ledger in ledgers)
+    before = os.umask(0o077)  # what MLflow writes beside the studies is for its owner alone, as they are
+    try:
+        if args.command == "follow":
+            return _follow(args.results, args.track or args.mlflow)
+        ledgers = [Ledger(args.results, n) for n in studies(args.results)] or [find(args.results)]
+        tracker = open_tracker(args.track or args.mlflow)
+        return max(_sync(ledger, tracker) for ledger in ledgers)
+    finally:
+        os.umask(before)
 
 
 def _sync(ledger: Ledger, tracker: Tracker) -> int:

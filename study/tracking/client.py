@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from mlflow.entities import Experiment
 
 KEY = "study.key"
-"""The tag by which a run is found again: "STUDY:" for the study's own, "STUDY:CELL" for a cell's, "STUDY:TRIAL" for a trial's. An experiment has it
-too, "STUDY", since a person may rename it."""
+"""The tag by which a run is found again: "STUDY:" for the study's own, "STUDY:CELL" for a cell's, "STUDY:TRIAL" for a trial's.
+An experiment has it too, "STUDY", since a person may rename it."""
 
 PAGE = 1000  # runs an answer
 

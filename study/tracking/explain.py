@@ -30,7 +30,7 @@ def explain(error: Exception, uri: str) -> str:
         return str(error)
     text, where = shown(" ".join(str(error).split()))[:300], redact(uri)
     known = next((line for cause in causes(error) if (line := _way_out(cause, text, uri))), None)
-    return f"{where} {known}" if known else redact(f"{where}: {type(error).__name__}: {text}")
+    return f"{where} {known}" if known else redact(f"{where}: {type(error).__name__}: {text}", uri)
 
 
 def _way_out(error: BaseException, text: str, uri: str) -> str | None:

@@ -53,8 +53,8 @@ def moved(uri: str, study: str) -> Moved | None:
     try:
         with closing(sqlite3.connect(f"file:{quote(str(_file(uri)))}?mode=ro", uri=True, timeout=WAIT_S)) as database:
             row = database.execute(
-                "SELECT artifact_location FROM experiments e LEFT JOIN experiment_tags t ON t.experiment_id = e.experiment_id AND t.key = ? "
-                "WHERE t.value = ? OR e.name = ? ORDER BY t.value IS NULL",
+                "SELECT artifact_location FROM experiments e LEFT JOIN experiment_tags t "
+                "ON t.experiment_id = e.experiment_id AND t.key = ? WHERE t.value = ? OR e.name = ? ORDER BY t.value IS NULL",
                 (KEY, study, study),
             ).fetchone()
     except sqlite3.DatabaseError as error:

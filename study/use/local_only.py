@@ -55,12 +55,12 @@ class LocalOnly:
             await self.app(scope, receive, send)
         elif (body := await self._body(scope, receive)) is None:
             await self._refuse(scope, send, 413, f"More than {(self.most - WRAPPING) / 1e6:.0f} MB: not taken.")
-        else:
+        elif body:
             await self.app(scope, _again(body, receive), send)
 
     async def _body(self, scope: Message, receive: Receive) -> list[Message] | None:
-        """Return the whole body before the application sees it; None where it is too large. A length announced as too large is
-        believed."""
+        """Return the whole body before the application sees it; None where it is too large, nothing where who sent it has gone. A
+        length announced as too large is believed."""
         said = dict(scope["headers"]).get(b"content-length", b"0")
         if not said.isdigit() or len(said) > 18 or int(said) > self.most:
             return None
@@ -71,6 +71,8 @@ class LocalOnly:
             size += len(message.get("body", b""))
             if size > self.most:
                 return None
+            if message["type"] == "http.disconnect":  # who sent half of a picture has gone: nobody waits for an answer
+                return []
             if message["type"] != "http.request" or not message.get("more_body", False):
                 return messages
 
