@@ -31,8 +31,8 @@ def check(folder: Folder, files: Iterable[tuple[str, bytes]], *, overwrite: bool
         more = f" and {len(differ) - SHOWN} more" if len(differ) > SHOWN else ""
         raise ConfigError(
             f"{folder.location} holds what the server has not: {', '.join(differ[:SHOWN])}{more} "
-            f"{'differ' if len(differ) > 1 else 'differs'}, and not by a fetch. Nothing was changed. Fetch into another folder, or replace "
-            "them with --overwrite."
+            f"{'differ' if len(differ) > 1 else 'differs'}, and not by a fetch. Nothing was changed. Fetch into another folder, "
+            "or replace them with --overwrite."
         )
     folder.write(NAME, dumps(known | coming).encode())
     return known | coming
