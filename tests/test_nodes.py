@@ -143,7 +143,17 @@ def test_a_wrong_address_is_said(listener: str) -> None:
     for address, said in (("127.0.0.1:1", "nothing answers at 127.0.0.1:1: start the head there"), (listener, "is no Ray head")):
         with pytest.raises(EnvironmentProblem, match=said), cluster.cluster(address):
             pass
+    with pytest.raises(EnvironmentProblem, match="nothing answers at ray://127.0.0.1:1: .* or correct --address"):
+        with cluster.cluster("ray://127.0.0.1:1"):
+            pass
     with pytest.raises(ConfigError, match="--address head is not HOST:PORT"), cluster.cluster("head"):
+        pass
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1", "ray://127.0.0.1:x"])
+def test_what_named_a_wrong_address_is_what_to_correct(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    with pytest.raises(EnvironmentProblem, match=f"nothing answers at {address}: .* or correct RAY_ADDRESS"), cluster.cluster(None):
         pass
 
 
@@ -157,7 +167,7 @@ def test_a_cluster_that_is_not_reached_asks_for_what_sends_a_token(
     monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
     if mode is not None:
         monkeypatch.setenv("RAY_AUTH_MODE", mode)
-    monkeypatch.setattr(cluster, "_require_ray_at", lambda address: None)
+    monkeypatch.setattr(cluster, "_require_ray_at", lambda address, option: None)
     monkeypatch.setattr(ray, "init", lambda **_: (_ for _ in ()).throw(ConnectionError("Failed to connect to Ray cluster")))
     with pytest.raises(EnvironmentProblem, match="auth_token") as error, cluster.cluster(listener):
         pass

@@ -213,6 +213,14 @@ def test_an_address_that_was_given_is_not_done_without(broken: None, case: Case)
         pass
 
 
+def test_what_a_run_that_lost_its_head_left_is_removed_by_the_next_one_anywhere(case: Case) -> None:
+    work, tables = case
+    work.ledger.folder.write(".ray/tune/tuner.pkl", b"of the run before")
+    with open_runner(replace(work), Options(results="", local=True), tables) as run:
+        assert run is local.run
+    assert ".ray" not in work.ledger.folder.names()
+
+
 def test_a_machine_without_ray_runs_all_the_same(case: Case, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     work, tables = case
     monkeypatch.setattr(runners, "in_this_process", lambda *_: False)

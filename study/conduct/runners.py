@@ -49,6 +49,8 @@ def open_runner(work: Workplace, options: Options, tables: Tables) -> Iterator[s
     Raises ConfigError or EnvironmentProblem where trials can run neither way.
     """
     with ExitStack() as stack:
+        # Tune's own files, which the ledger does not need: also those of a run before that lost its head
+        stack.enter_context(_removed_afterwards(work.ledger.folder, ".ray"))
         if in_this_process(work, options, tables):
             yield local.run
             return
@@ -181,7 +183,6 @@ def _on_ray(work: Workplace, options: Options) -> Iterator[stages.Runner]:
                     raise EnvironmentProblem(f"Ray cannot be loaded ({error}). Install it, or use --local.") from None
                 raise RayDoesNotStart(f"Ray cannot be loaded ({error}).") from None
 
-            stack.enter_context(_removed_afterwards(ledger.folder, ".ray"))  # Tune's own files; the ledger needs none of them
             connected = stack.enter_context(cluster(options.address))
         nodes = connected.nodes
         gpus, share = options.gpus_per_trial, options.gpus_per_trial == "auto"

@@ -115,7 +115,7 @@ def test_K9_a_ray_that_does_not_start_is_one_line(error: Exception, monkeypatch:
         raise error
 
     monkeypatch.setattr(ray, "init", refuse)
-    monkeypatch.setattr(cluster, "_require_ray_at", lambda address: None)
+    monkeypatch.setattr(cluster, "_require_ray_at", lambda address, option: None)
     before = signal.getsignal(signal.SIGINT)
     with pytest.raises(RayDoesNotStart, match=r"^Ray does not start on this machine \(.+\)\.$"), cluster.cluster(None):
         pass

@@ -121,10 +121,11 @@ class Connected:
 @contextlib.contextmanager
 def cluster(address: str | None) -> Iterator[Connected]:
     """Connect to a cluster, or start one on this machine. Raises EnvironmentProblem, also for Ray's own errors."""
+    option = "--address" if address else "RAY_ADDRESS"  # who named it, for what is advised
     address = address or os.environ.get("RAY_ADDRESS") or None
     started = address is None
     if address is not None:
-        _require_ray_at(address)
+        _require_ray_at(address, option)
     env = {k: os.environ[k] for k in os.environ if k.startswith(PASSED_ON)}
     env.setdefault("PYTHONPATH", os.pathsep.join(filter(None, [os.getcwd(), os.environ.get("PYTHONPATH")])))
     handlers = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
@@ -142,7 +143,7 @@ def cluster(address: str | None) -> Iterator[Connected]:
         if started:
             raise RayDoesNotStart(f"Ray does not start on this machine ({first_line(error).rstrip('.')}).") from None
         raise EnvironmentProblem(  # Ray says neither
-            f"cannot reach Ray at {address}: {first_line(error)}. Check --address and that this shell has the cluster's token "
+            f"cannot reach Ray at {address}: {first_line(error)}. Check {option} and that this shell has the cluster's token "
             f"(RAY_AUTH_TOKEN_PATH, else ~/.ray/auth_token){_token_mode()}, or use --local."
         ) from None
     finally:
@@ -154,7 +155,7 @@ def cluster(address: str | None) -> Iterator[Connected]:
         check_python(ray.get_runtime_context().runtime_env, job="RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ)
         gcs, connected = ray.get_runtime_context().gcs_address, Connected(context.dashboard_url or "", started)
         threading.Thread(target=connected.watch, args=(over,), name="ray-nodes", daemon=True).start()
-        threading.Thread(target=_watch_head, args=(gcs, connected, over), name="ray-head", daemon=True).start()
+        threading.Thread(target=_watch_head, args=(gcs, address or gcs, connected, over), name="ray-head", daemon=True).start()
         yield connected
     except ray.exceptions.RayError as error:
         raise EnvironmentProblem(
@@ -170,16 +171,18 @@ def _token_mode() -> str:
     return "" if os.environ.get("RAY_AUTH_MODE", "").lower() == "token" else " and RAY_AUTH_MODE=token, without which none is sent"
 
 
-def _require_ray_at(address: str) -> None:
+def _require_ray_at(address: str, option: str) -> None:
     """Raise ConfigError for an invalid address, EnvironmentProblem within REACHED_S where no Ray head answers: Ray would try for
-    minutes."""
+    minutes. `option`: what named the address."""
     check_address(address)
-    if "://" in address or address in ("auto", "local"):
+    if address in ("auto", "local"):
         return
-    if not _answers(address):
+    if not _answers(address.rpartition("://")[2].partition("/")[0]):
         raise EnvironmentProblem(
-            f"nothing answers at {address}: start the head there (`ray start --head`), or correct --address. Or use --local."
+            f"nothing answers at {address}: start the head there (`ray start --head`), or correct {option}. Or use --local."
         )
+    if "://" in address:
+        return
     if os.environ.get("RAY_USE_TLS", "0") not in ("", "0"):
         return  # a plain question would be refused
     import grpc  # comes with Ray
@@ -189,19 +192,19 @@ def _require_ray_at(address: str) -> None:
             grpc.channel_ready_future(channel).result(timeout=REACHED_S / 2)
         except grpc.FutureTimeoutError:
             raise EnvironmentProblem(
-                f"what answers at {address} is no Ray head: --address takes the head's own port (6379 by default), not the dashboard's."
+                f"what answers at {address} is no Ray head: {option} takes the head's own port (6379 by default), not the dashboard's."
             ) from None
 
 
-def _watch_head(address: str, nodes: Connected, over: threading.Event) -> None:
+def _watch_head(address: str, named: str, nodes: Connected, over: threading.Event) -> None:
     """End the process with 4 when the head or every node is lost: calls into Ray would hang or abort, and the ledger is on disk
-    already."""
+    already. `named`: the address as it was given."""
     silent = 0
     while not over.wait(HEAD_LOST_S / 4):
         silent = 0 if _answers(address) else silent + 1
-        lost = LOST.format(address) if silent >= 4 else ""
+        lost = LOST.format(named) if silent >= 4 else ""
         if not silent and time.monotonic() - nodes.seen > NO_NODE_S:
-            lost = NO_NODE.format(address, NO_NODE_S)
+            lost = NO_NODE.format(named, NO_NODE_S)
         if lost and not over.is_set():
             print("error: " + lost, file=sys.stderr, flush=True)
             os._exit(EnvironmentProblem.exit_code)
@@ -211,7 +214,7 @@ def _answers(address: str) -> bool:
     host, _, port = address.rpartition(":")
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=HEAD_LOST_S / 4).close()
-    except OSError:
+    except (OSError, ValueError, OverflowError):  # also for what is no port
         return False
     return True
 
