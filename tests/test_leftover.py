@@ -298,6 +298,11 @@ def test_pixels_come_before_repeats_as_far_as_the_search_carries() -> None:
     plan = dataclasses.replace(of, choice=dataclasses.replace(of.choice, study=small))
     grown, *_ = after_search(plan, small, 0.5, 1.0)
     assert grown.confirm_size == 128 and grown.protocol.image_size == 64
+    assert grow(small, dataclasses.replace(grown, about=small.about), "here", planned=True)[0].confirm_size == 128, (
+        "what is bought is taken"
+    )
+    with pytest.raises(ConfigError, match="confirm_size: 0 -> 128"):
+        grow(small, dataclasses.replace(small, confirm_size=128), "here")
     tight, *_ = after_search(plan, small, 1.0, 0.1)
     assert tight.confirm_size == 0
     own = dataclasses.replace(plan, given=frozenset({"confirm_size"}))

@@ -18,6 +18,8 @@ test set."""
 MAY_GAIN = ("cells", "measure", "explain")
 MAY_FALL = ("confirm_seeds", "confirm_size", "budget_check", "longest")
 """Fields that may fall, by the study's own plan alone."""
+MAY_MOVE = ("confirm_size",)
+"""Fields that may also rise by the study's own plan, before what they concern was trained."""
 FREE = ("about", "worth")
 """Fields that may change at any time. A bound of a loss holds for every worth of a cheaper strategy."""
 NO_QUESTION = ("deliver",)  # what is done after the verdict: it may come and go, and is no growth
@@ -44,7 +46,8 @@ class Change:
             return not self.was
         begins = self.field in MAY_BEGIN and not self.was
         rises = self.field in MAY_RISE and self.now > self.was
-        return self.field in FREE or begins or rises or (planned and self.field in MAY_FALL and self.now < self.was)
+        moves = planned and (self.field in MAY_MOVE or (self.field in MAY_FALL and self.now < self.was))
+        return self.field in FREE or begins or rises or moves
 
 
 def compare(old: Study, new: Study) -> list[Change]:
