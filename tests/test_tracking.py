@@ -17,8 +17,9 @@ from sklearn.metrics import f1_score
 
 from analysis.figures import FIGURES
 from analysis.load import load
-from analysis.report import all_tables, write_report
+from analysis.report import all_tables
 from analysis.verdict import findings
+from study.conduct.pipeline import report
 from study.errors import ConfigError, EnvironmentProblem
 from study.question.cell import Cell, grid
 from study.tracking.client import KEY
@@ -173,8 +174,7 @@ def test_runs_are_nested_study_cell_trial(few: Ledger) -> None:
 def test_test_scores_with_intervals_stand_on_confirm_cell_and_study_runs(few: Ledger, tmp_path: Path) -> None:
     """This holds also where an earlier version had sent the study to its end: its next sync brings them, and a second doubles nothing."""
     assert Mirror(few).sync().pending == 0 and Mirror(few).sync().sent == 0
-    written = write_report(few, few.folder.path("report.html"))
-    few.add_facts(verdicts=written.verdicts, picks=written.picks, scores=written.scores)
+    written = report(few)
     assert Mirror(few).pending() > 0 and Mirror(few).sync().problem is None and Mirror(few).sync().sent == 0
     root, trials, runs = root_of(Mirror(few))
     by_key = {r.data.tags[KEY].partition(":")[2]: r for r in runs}
@@ -191,10 +191,9 @@ def test_test_scores_with_intervals_stand_on_confirm_cell_and_study_runs(few: Le
         assert "Macro-F1/test_low" not in cell.data.metrics and "no interval" in cell.data.tags["mlflow.note.content"]
     (pick,) = (r for r in confirmed if r.data.tags["trial"] == written.picks[0]["trial"])
     assert root.data.metrics["Macro-F1/test"] == pick.data.metrics["test/macro_f1"], "the pick's"
-    assert (
-        f"(#/experiments/{root.info.experiment_id}/runs/{root.info.run_id}/artifacts/report.html?workflowType=machine_learning)"
-        in root.data.tags["mlflow.note.content"]
-    )
+    for page in ("answer.html", "report.html"):
+        link = f"(#/experiments/{root.info.experiment_id}/runs/{root.info.run_id}/artifacts/{page}?workflowType=machine_learning)"
+        assert link in root.data.tags["mlflow.note.content"]
     db = Path(few.folder.root).parent / "mlflow.db"
     assert count(db, "select count(*) from metrics where key = 'Macro-F1/test'") == 2 + 2 + 1
 

@@ -1,5 +1,6 @@
 """The answers at a glance as HTML, for the page's first screen, a notebook and a tracker."""
 
+import html
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,6 +31,13 @@ def cards_html(answers: Sequence[Answer]) -> str:
     """Return the cards with their own style sheet, as a notebook shows them."""
     style = (HERE / "card.css").read_text(encoding="utf-8")
     return f"<style>{style}</style>{environment().get_template('sections/cards.html').render(cards(answers))}"
+
+
+def answer_page(title: str, answers: Sequence[Answer]) -> str:
+    """Return the cards as a page of their own: without a script and of a few kilobytes, as a tracker shows it among a run's files."""
+    body = f'<body style="margin: 1rem auto; max-width: 64rem; padding: 0 1rem">{cards_html(answers)}</body>'
+    head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{html.escape(title)}</title>'
+    return f'<!doctype html><html lang="en"><head>{head}</head>{body}</html>'
 
 
 def _card(answer: Answer) -> dict[str, Any]:

@@ -232,9 +232,11 @@ def follow(ledger: Ledger, mlflow: str | None, track: str | None = None) -> "lis
 def report(ledger: Ledger, fetch: Gatherer | None = None) -> "ReportSummary":
     """Write the page and its tables. Answers, verdicts, picks and test scores are kept among the study's facts."""
     with busy("writing the report"):
+        from analysis.page.card import answer_page
         from analysis.report import write_report
 
         place = ledger.folder.location
         summary = write_report(ledger, f"{place}/report.html", tables=f"{place}/tables", fetch=fetch, overwrite=True)
+        ledger.folder.write("answer.html", answer_page(ledger.study_name, summary.answers).encode("utf-8", "backslashreplace"))
     ledger.add_facts(answers=[a.text for a in summary.answers], verdicts=summary.verdicts, picks=summary.picks, scores=summary.scores)
     return summary

@@ -46,6 +46,7 @@ STUDY_FILES = (
     "labelled.json",
     "data_report.json",
     PICTURES,
+    "answer.html",
     "report.html",
 )
 TRIAL_FILE = re.compile(r"config\.json|epochs\.jsonl|result\.json|measured/[a-z_]+\.parquet")

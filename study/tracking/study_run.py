@@ -46,7 +46,8 @@ class StudyRun:
         """Send the note at the top of the study's page, and the table of its runs, where they would say something else now."""
         report, runs, files = events.REPORT_TO_COME, self._sender.runs, self._sender.cursor.files
         if "report.html" in files:
-            report = f"[The report with its figures]({runs.page(self.root, 'report.html')})."
+            answer, whole = (runs.page(self.root, name) for name in ("answer.html", "report.html"))
+            report = f"[The answer at a glance]({answer}), [the report with its figures]({whole})."
         amendments = self._ledger.amendments()
         content = mark(events.note(self._study, self._facts, amendments, report).encode())
         if files.get(NOTE) == content:
