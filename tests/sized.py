@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from study.conduct.lines import line_asks
 from study.metrics import class_scores
 from study.question.cell import grid
 from study.question.study_config import Study
@@ -16,6 +17,7 @@ from study.question.training_settings import Protocol
 from study.question.trial_config import TrialConfig
 from study.records import Ask, EpochRecord, Origin, Outcome, Stage, TrialResult
 from study.search.seeds import confirm_config
+from study.strategies import Features
 from study.tracking.ledger import Ledger
 from tests.goldens import began
 
@@ -37,13 +39,14 @@ def write(
     protocol: Protocol = ONE,
     budgets: Sequence[int] = (1,),
     image_sizes: Sequence[int] = (0,),
+    line: float = 0.0,
     **fields: object,
 ) -> Ledger:
     """Write the study.
 
     `right` is by strategy the share of test images predicted correctly at each fraction, budget and image size, in the order of `grid`.
     `spread` is its sd over seeds. `fitted` is by strategy the share of its own training images predicted correctly. `validation` is by
-    strategy its confusion matrix there.
+    strategy its confusion matrix there. `line` is the share of test images that the line to beat predicts correctly, 0 for none.
     """
     study = Study(
         name="sized",
@@ -80,6 +83,12 @@ def write(
             said = np.where(margin < np.quantile(margin, share), labels, (labels + rng.integers(1, CLASSES, tests)) % CLASSES)
             own = np.arange(tests) % study.folds == number % study.folds  # with outer folds, those of the run's own fold
             predict(ledger, confirmed[-1], labels[own], said[own], names=[f"t{k:05d}" for k in np.flatnonzero(own)])
+    for ask in line_asks(study, ledger.asks()) if line else ():
+        config = TrialConfig.from_dict(ask.config)
+        if config.cell.strategy == Features.name:
+            confirmed.append(_trial(ledger, config, Stage.CONFIRM, 0, order + 1, ask.cell, {"strength": 1.0}, origin=Origin.LINE))
+            said = np.where(hard < np.quantile(hard, line), labels, (labels + 1) % CLASSES)
+            predict(ledger, confirmed[-1], labels, said, names=[f"t{k:05d}" for k in range(tests)])
     ledger.open_test(confirmed)
     ledger.add_facts(finished_at=1.0)
     return ledger
@@ -94,9 +103,10 @@ def _trial(
     cell: str,
     more: Mapping[str, float] = {},
     confusion: Sequence[Sequence[int]] | None = None,
+    origin: Origin | None = None,
 ) -> str:
     images = round(IMAGES * config.cell.train_fraction)
-    origin = Origin.DEFAULT if stage is Stage.SEARCH else Origin.CONFIRM
+    origin = origin or (Origin.DEFAULT if stage is Stage.SEARCH else Origin.CONFIRM)
     where = {"cell": cell, "number": number, "stage": stage, "origin": origin, "sequence": order}
     ledger.write_ask(Ask(trial_id=config.id, config=config.as_dict(), **where))
     last = config.protocol.max_epochs

@@ -10,7 +10,7 @@ import pytest
 
 from analysis.data.frames import Frames
 from analysis.load import load
-from analysis.words.commands import anew, extend, longer, repeat
+from analysis.words.commands import extend, larger, longer, repeat
 from study import sweep
 from study.conduct.asked import given_fields
 from study.environment import environment
@@ -63,8 +63,12 @@ def test_what_is_advised_asks_for_it_and_for_nothing_else(first: str, frames: Fr
     again, same = asked(repeat(begun, 2))
     sizes = {n: 2 * getattr(study, n) for n in ("trials", "random_trials", "confirm_seeds")}
     assert (again, same) == (dataclasses.replace(study, name=f"{study.name}-2-searches", searches=2, **sizes), how)
-    larger, same = asked(anew(begun, "96-px", image_size=96))
-    assert larger == dataclasses.replace(study, name=f"{study.name}-96-px", protocol=dataclasses.replace(study.protocol, image_size=96))
+    wider, same = asked(larger(begun, 96))
+    confirmed_at_96 = dataclasses.replace(study.protocol, image_size=max(study.protocol.image_size, 64)) if study.confirm_size else None
+    at_96 = confirmed_at_96 or dataclasses.replace(study.protocol, image_size=96)
+    assert wider == dataclasses.replace(
+        study, name=f"{study.name}-96-px", protocol=at_96, confirm_size=96 if study.confirm_size else 0
+    )
     assert same == how and asked(longer(begun))[0].protocol.max_epochs == 3 * study.protocol.max_epochs
 
 

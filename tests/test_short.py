@@ -24,7 +24,7 @@ from analysis.statistics.decisions import Doubts, decide
 from analysis.verdict import Findings, findings
 from analysis.why.explanations import explain
 from analysis.why.gains import controls
-from analysis.words.commands import anew
+from analysis.words.commands import larger, longer
 from analysis.words.sentences import Sentence
 from study import sweep
 from study.conduct.asked import given_fields
@@ -429,10 +429,11 @@ def test_the_command_of_python_of_a_grown_study_and_of_a_second_time(tmp_path: P
     )
     grown = command(amendments=[{"at": 1.0, "changes": ["trials: 4 -> 6"], "test_open": True}])
     assert grown == "python -m study.sweep results/sized --name sized-9-epochs --set max_epochs=9 min_steps=126"
-    again = dataclasses.replace(frames, study=dataclasses.replace(frames.study, name="sized-9-epochs"))
-    assert "--name sized-27-epochs " in anew(again, "27-epochs", max_epochs=27)
+    nine = dataclasses.replace(frames.study.protocol, max_epochs=9)
+    again = dataclasses.replace(frames, study=dataclasses.replace(frames.study, name="sized-9-epochs", protocol=nine))
+    assert "--name sized-27-epochs " in longer(again)
     long = dataclasses.replace(frames, study=dataclasses.replace(frames.study, name="n" * 64))
-    assert f"--name {'n' * 55}-9-epochs " in anew(long, "9-epochs", max_epochs=9)
+    assert f"--name {'n' * 55}-9-epochs " in longer(long)
 
 
 # ---- pixels ---------------------------------------------------------------------------------------------
@@ -470,9 +471,67 @@ def test_below_half_of_the_smaller_of_both(tmp_path: Path, images: int | None, n
     assert ("All of it at" in sentence.scope) == any("px" in w for w in found.warnings) == said_of_it
 
 
-@pytest.mark.parametrize(("sizes", "larger", "times"),
+@pytest.mark.parametrize(("sizes", "side", "times"),
     [((64, 384, 224), 128, "4"), ((100, 384, 224), 224, "5"), ((112, 300, 240), 240, "4.6"), ((64, 130, 224), 128, "4"),
         ((110, 384, 224), 224, "4.1"), ((10, 40, 224), 20, "4")])  # fmt: skip
-def test_the_next_size_and_what_it_costs(sizes: tuple[int, int, int], larger: int, times: str) -> None:
+def test_the_next_size_and_what_it_costs(sizes: tuple[int, int, int], side: int, times: str) -> None:
     small = Small(trained=sizes[0], images=sizes[1], network=sizes[2])
-    assert small.larger == larger and small.cost == f"{larger} px would take about {times} times the compute"
+    assert small.larger == side and small.cost == f"{side} px would take about {times} times the compute"
+
+
+def against_the_line(folder: Path, line: float, network: int, **more: Any) -> Frames:
+    """Return a study at 48 px whose strategies name 40 and 41 % of the test images rightly, beside a line to beat."""
+    right = {"partial": [0.40], "full": [0.41]}
+    return with_sizes(made(folder, right, {"partial": 1.0, "full": 1.0}, line=line, **more), 48, network)
+
+
+def test_what_was_trained_on_smaller_images_may_not_lose_to_the_line_to_beat(tmp_path: Path) -> None:
+    found, sentence = said(against_the_line(tmp_path, 0.75, 224))
+    by_pair = found.pairs.set_index(["a", "b"])
+    lost = by_pair[[("features" in pair) for pair in by_pair.index]]
+    assert len(lost) == 2 and (lost.verdict == "not_comparable").all() and (lost.winner == "").all()
+    assert sentence.head.startswith(("Not comparable: full was trained at 48 px and features saw images of 224 px, so larger images may",
+        "Not comparable: partial was trained at 48 px and features saw images of 224 px, so larger images may"))  # fmt: skip
+    larger = [s for s in sentence.steps if s.text.startswith("Larger images may decide it")]
+    assert [s.command for s in larger] == ["python -m study.sweep my_study.py:SIZED --name sized-96-px --set image_size=96"]
+    assert sentence.steps[-1].text == "Until then take features"
+    (answer,) = found.answers
+    assert answer.mark == "open" and answer.next_step.command == larger[0].command
+    assert "But it saw images of 224 px, and training 48 px. Larger images may change this." in answer.why
+    assert {s.strategy: s.aside for s in answer.strategies} == {"features": "", "full": "smaller images", "partial": "smaller images"}
+
+
+def test_the_line_wins_where_it_saw_no_larger_images(tmp_path: Path) -> None:
+    found, sentence = said(against_the_line(tmp_path, 0.75, 48))
+    assert sentence.head.startswith("Training is not shown to beat frozen features (the line to beat); features beats partial and full by")
+    assert {s.aside for s in found.answers[0].strategies} == {""} and "Larger images" not in sentence.text
+
+
+def test_what_beats_the_line_on_smaller_images_beats_it(tmp_path: Path) -> None:
+    found, sentence = said(against_the_line(tmp_path, 0.10, 224))
+    by_pair = found.pairs.set_index(["a", "b"])
+    assert set(by_pair[[("features" in pair) for pair in by_pair.index]].verdict) == {"beats"}
+    assert found.answers[0].mark == "open" and "Larger images" not in sentence.text, "full and partial are alike, at equal pixels"
+
+
+def test_nothing_bounds_what_the_line_costs_where_others_were_trained_on_smaller_images(tmp_path: Path) -> None:
+    alike = against_the_line(tmp_path, 0.43, 224)
+    found, sentence = said(alike)
+    assert "costs at most" not in sentence.text and "On average it loses" not in sentence.text
+    assert "it loses" not in " ".join(found.answers[0].why)
+    assert found.answers[0].next_step.text.startswith("Train at 96 px"), "before repeats"
+    fair = said(with_sizes(alike, 48, 48))[1].text
+    assert "Taking features costs at most" in fair and "On average it loses" in fair
+
+
+def test_a_study_that_confirms_at_more_pixels_goes_on_so(tmp_path: Path) -> None:
+    frames = against_the_line(tmp_path, 0.75, 224)
+    for searched, confirmed, pixels, said_of_it in [
+        (48, 96, 192, "--set image_size=96 confirm_size=192"),
+        (64, 128, 224, "--set image_size=128 confirm_size=224"),
+        (128, 160, 224, "--set image_size=128 confirm_size=224"),
+    ]:
+        own = dataclasses.replace(frames.study.protocol, image_size=searched)
+        study = dataclasses.replace(frames.study, protocol=own, confirm_size=confirmed)
+        command = larger(dataclasses.replace(frames, study=study), pixels)
+        assert set(said_of_it.split()) <= set(command.split()) and f"--name sized-{pixels}-px" in command

@@ -11,6 +11,7 @@ from analysis.data.frames import Frames
 from analysis.data.question import Question
 from analysis.data.spent import cost_seconds
 from analysis.findings.short import Short
+from analysis.findings.too_few_pixels import Fewer
 from analysis.findings.verdict_pairs import Pair
 from analysis.statistics.decisions import ALPHA, expected_loss, loss_bound, not_separated_from_best
 from analysis.statistics.intervals import Estimate
@@ -67,6 +68,18 @@ class Ranking:
         return tuple(found for s, found in self.short.items() if s != self.winner)
 
     @property
+    def fewer(self) -> dict[str, Fewer]:
+        """Return the strategies that larger images may lift over the line to beat: those trained on smaller ones than it saw, except where
+        they are better all the same."""
+        return {f.strategy: f for p in self.between(self.ranked) for f in p.fewer if p.winner != f.strategy}
+
+    @property
+    def by_pixels_alone(self) -> bool:
+        """Return True where smaller images are all that speaks against every comparison."""
+        pixels = {f.reason for f in self.fewer.values()}
+        return len(self.comparable) < 2 and bool(pixels) and all(r in pixels for r in self.reasons)
+
+    @property
     def mark(self) -> Mark:
         if len(self.comparable) < 2:
             return "open"
@@ -83,7 +96,12 @@ class Ranking:
 
     @property
     def loss(self) -> float:
-        """Return the expected loss, as a share, of taking the cheapest: the largest against any other strategy left standing."""
+        """Return the expected loss, as a share, of taking the cheapest: the largest against any other strategy left standing.
+
+        It is NaN where the cheapest is the line to beat and another was trained on smaller images.
+        """
+        if self.cheapest not in self.fewer and any(s in self.fewer for s in self.standing):
+            return math.nan
         return max((expected_loss(self._minus(other, self.cheapest)) for other in self.standing if other != self.cheapest), default=0.0)
 
     def most(self, strategy: str) -> float:

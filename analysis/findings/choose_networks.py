@@ -193,7 +193,7 @@ def _strategy(frames: Frames, picks: Sequence[Pick], answer: Ranking | None) -> 
         rest = f" among those comparable ({were_cut_short([s.strategy for s in answer.cut_short])})" if answer.cut_short else ""
         return answer.winner, f"the verdict's{rest}"
     best = max(answer.standing, key=own.__getitem__)
-    dear = max(answer.loss, own[best] - own[answer.cheapest])  # by test images, and by validation images
+    dear = np.fmax(answer.loss, own[best] - own[answer.cheapest])  # by test images where that is known, and by validation images
     if answer.mark == "open" and 100 * dear > frames.study.margin:
         return best, f"undecided between {joined(answer.standing)}: the best on validation"
     which = "the cheapest" if set(answer.standing) <= set(answer.seconds) else "the highest mean"

@@ -1,10 +1,12 @@
-"""Reasons not to compare strategies: a search that ended at the edge of its range, unequal search budgets, training that was too short."""
+"""Reasons not to compare strategies: a search that ended at the edge of its range, unequal search budgets, training that was too short
+or on smaller images."""
 
 from collections.abc import Iterator
 
 from analysis.data.frames import Frames
 from analysis.data.question import Question
 from analysis.findings.short import Short, shorts
+from analysis.findings.too_few_pixels import Fewer, fewer
 from analysis.statistics.decisions import Doubts
 from study.space import Choice
 from study.strategies import LINES
@@ -50,6 +52,7 @@ class Fairness:
     """Doubts about the strategies of a study: the reasons why two of them may not be compared."""
 
     def __init__(self, frames: Frames) -> None:
+        self._frames = frames
         self._edges: dict[tuple[Question, str], list[str]] = {}
         for cell, text in range_edges(frames) if len(frames.trials) else ():
             self._edges.setdefault(_place(frames, cell), []).append(text)
@@ -67,15 +70,20 @@ class Fairness:
         of_a, of_b = (self._counts.get((question, s)) for s in (a, b))
         if of_a != of_b and not (a in LINES or b in LINES):  # what is solved needs no search
             both.append(f"{a} had {of_a or 0} trials, {b} {of_b or 0}")
-        return Doubts(both=tuple(both), of_a=self._of(question, a), of_b=self._of(question, b))
+        return Doubts(both=tuple(both), of_a=self._of(question, a, b), of_b=self._of(question, b, a))
 
     def short(self, question: Question, *strategies: str) -> tuple[Short, ...]:
         """Return those of the strategies that were cut short, with the reasons."""
         return tuple(self._shorts[question, s] for s in strategies if (question, s) in self._shorts)
 
-    def _of(self, question: Question, strategy: str) -> tuple[str, ...]:
+    def fewer(self, question: Question, a: str, b: str) -> tuple[Fewer, ...]:
+        """Return the one of them that was trained on smaller images than the other saw, if the other is the line to beat."""
+        return tuple(found for s, other in ((a, b), (b, a)) if (found := fewer(self._frames, question, s, other)))
+
+    def _of(self, question: Question, strategy: str, other: str) -> tuple[str, ...]:
         edges = (f"{strategy}'s {text}" for text in self._edges.get((question, strategy), []))
-        return (*edges, *(s.reason for s in self.short(question, strategy)))
+        pixels = (f.reason for f in self.fewer(question, strategy, other) if f.strategy == strategy)
+        return (*edges, *(s.reason for s in self.short(question, strategy)), *pixels)
 
 
 def _place(frames: Frames, cell: str) -> tuple[Question, str]:

@@ -11,6 +11,7 @@ from analysis.data.question import Question
 from analysis.findings.comparisons import Compared
 from analysis.findings.fairness import Fairness
 from analysis.findings.short import Short
+from analysis.findings.too_few_pixels import Fewer
 from analysis.statistics.decisions import Decision, Doubts, decide
 from analysis.statistics.forecast import Need, alpha_of_look, forecast
 from analysis.statistics.intervals import Estimate, difference_interval, welch
@@ -29,10 +30,11 @@ class Pair:
     confidence: float  # of its simultaneous interval: 95 % at the first look at the test set, more at later ones
     needs: tuple[Need, ...]  # empty where it is decided, or one run tells nothing
     short: tuple[Short, ...] = ()  # of A and B, what was cut short
+    fewer: tuple[Fewer, ...] = ()  # of A and B, what was trained on smaller images than the other saw
     small_classes: str = ""  # why no verdict rests on these test images; empty: one may
     doubted: tuple[
         str, ...
-    ] = ()  # of A and B, those that may do better than they did: undertuned, cut short, or gaining by longer training
+    ] = ()  # of A and B, those that may do better than they did: undertuned, cut short, on smaller images
 
     @property
     def winner(self) -> str | None:
@@ -78,6 +80,7 @@ def judge(compared: Sequence[Compared], frames: Frames, looks: int | None = None
                 confidence=1 - alpha,
                 needs=needs,
                 short=fair.short(c.question, c.a, c.b),
+                fewer=fair.fewer(c.question, c.a, c.b),
                 small_classes=c.small_classes,
                 doubted=(*((c.a,) if doubt.of_a else ()), *((c.b,) if doubt.of_b else ())),
             )

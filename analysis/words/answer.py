@@ -216,6 +216,8 @@ def _do(frames: Frames, question: Question, mark: Sureness, ranking: Ranking | N
         named = _named([s.strategy for s in ranking.cut_short])
         do = f"Train {LONGER} times as long before you choose."
         return do, (f"Not trained long enough to judge: {named}.", *until)
+    if ranking.by_pixels_alone:
+        return sentence(f"For now, {now}"), _by_pixels(ranking)
     if len(ranking.comparable) < 2:
         return _not_comparable(ranking, until)
     if mark in ("decided", "good enough"):
@@ -249,6 +251,16 @@ def _not_comparable(ranking: Ranking, until: tuple[str, ...]) -> tuple[str, tupl
             *until,
         )
     return "Do not choose yet: the strategies cannot be compared.", (*map(sentence, ranking.reasons[:1]), *until)
+
+
+def _by_pixels(ranking: Ranking) -> tuple[str, ...]:
+    """Return the findings where only the line to beat saw images as large as it can."""
+    best = ranking.comparable[0]
+    other, found = next((s, ranking.fewer[s]) for s in ranking.ranked if s in ranking.fewer)
+    return (
+        f"{_first_up(noun(best))} {_ahead(ranking.pairs[best, other])} than {noun(other)}.",
+        f"But it saw images of {found.sizes.network} px, and training {found.sizes.trained} px. Larger images may change this.",
+    )
 
 
 def _found(ranking: Ranking, pick: Pick | None, mark: Sureness, margin: float) -> tuple[str, ...]:
@@ -304,9 +316,10 @@ def _undecided(ranking: Ranking, pick: Pick | None) -> tuple[str, ...]:
     most = ranking.most(pick.cell.strategy) if pick is not None else float("nan")
     at_most = "" if most != most else f"at most {ranking.metric.at_most(100 * most)} (95 % sure)"
     if pick is not None and pick.cell.strategy == ranking.cheapest and set(ranking.standing) <= set(ranking.seconds):
-        mean = f"{_lost(ranking, 100 * ranking.loss)} on average"
-        lost = f"Against the best of them it loses {', '.join(w for w in (at_most, mean) if w)}."
-        return (best, f"{_first_up(noun(pick.cell.strategy))} {_cheapest(ranking)}. {lost}")
+        mean = "" if math.isnan(ranking.loss) else f"{_lost(ranking, 100 * ranking.loss)} on average"
+        known = ", ".join(w for w in (at_most, mean) if w)
+        loses = f" Against the best of them it loses {known}." if known else ""
+        return (best, f"{_first_up(noun(pick.cell.strategy))} {_cheapest(ranking)}.{loses}")
     chosen = f"{_first_up(noun(pick.cell.strategy))} was" if pick is not None else "This one was"
     lost = f" Against the best of them it loses {at_most}." if at_most else ""
     return (best, f"{chosen} best on the validation images.{lost}")
@@ -352,7 +365,8 @@ def _aside(strategy: str, ranking: Ranking | None, short: object) -> str:
     if strategy in short:  # type: ignore[operator]
         return "cut short"
     if ranking and strategy in ranking.ranked and strategy not in ranking.comparable:
-        return "cannot be compared"
+        by_pixels = strategy in ranking.fewer and ranking.fewer[strategy].reason in ranking.reasons
+        return "smaller images" if by_pixels else "cannot be compared"
     return ""
 
 
@@ -364,7 +378,7 @@ def _of_pixels(frames: Frames, question: Question, rows: tuple[Standing, ...]) -
     if large is None or small is None or not large.used or not large.mean - small.mean >= (large.mean - trained) / 2 > 0:
         return ()
     pixels = frames.confirmed_protocol(question).image_size
-    return (f"The frozen network saw larger images: at {pixels} px, like the others, it scores {small.shown[0]:.0f}.",)
+    return (f"At {pixels} px too, the frozen network scores {small.shown[0]:.0f}.",)
 
 
 def _rightly(strategies: pd.DataFrame, question: Question, pick: Pick | None) -> float | None:

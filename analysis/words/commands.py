@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 from analysis.data.frames import Frames
 from analysis.findings.short import LONGER
+from analysis.findings.too_few_pixels import STEP
 from study.console.arguments import assigned
 from study.question.studies import AS_OPTIONS, MINE
 
@@ -54,14 +55,26 @@ def longer(frames: Frames) -> str:
         settings["views"] = settings["max_epochs"]
     if p.min_steps:
         settings["min_steps"] = LONGER * p.min_steps
-    return anew(frames, f"{settings['max_epochs']}-epochs", **settings)
+    return _command(frames, _named_anew(frames, f"{settings['max_epochs']}-epochs"), settings)
 
 
-def anew(frames: Frames, what: str, **protocol: int) -> str:
-    """Return the command that asks the same with some of the protocol changed, as a study whose name ends with `what`."""
+def larger(frames: Frames, pixels: int) -> str:
+    """Return the command that asks the same at images of `pixels` a side, as a study of another name.
+
+    A study that confirms at more pixels than it searches at goes on so, at half of them or more.
+    """
+    study, name = frames.study, _named_anew(frames, f"{pixels}-px")
+    if not study.confirm_size:
+        return _command(frames, name, {"image_size": pixels})
+    searched = max(study.protocol.image_size, -(-pixels // (2 * STEP)) * STEP)
+    return _command(frames, name | {"confirm_size": pixels}, {"image_size": searched})
+
+
+def _named_anew(frames: Frames, what: str) -> dict[str, object]:
+    """Return the name of a study that asks the same in another way, with `what` at its end in place of an earlier one of its kind."""
     kind = what.partition("-")[2]
     base = re.sub(rf"-\d+-{kind}$", "", frames.study.name)
-    return _command(frames, {"name": f"{base[: MOST_LETTERS - len(what) - 1]}-{what}"}, protocol)
+    return {"name": f"{base[: MOST_LETTERS - len(what) - 1]}-{what}"}
 
 
 def allow(frames: Frames, longest: int) -> str:

@@ -18,7 +18,7 @@ from analysis.findings.too_few_pixels import small
 from analysis.findings.verdict_pairs import Pair
 from analysis.statistics.collapse import ENOUGH_RUNS
 from analysis.statistics.resampling import ENOUGH_SEEDS
-from analysis.words.commands import allow, anew, extend, longer, repeat
+from analysis.words.commands import allow, extend, larger, longer, repeat
 from analysis.words.steps import further
 from study.console.text import shown
 from study.metrics import counts, f1
@@ -58,7 +58,7 @@ def next_step(frames: Frames, question: Question, ranking: Ranking | None, pick:
     return (
         _longer(frames, question, ranking)
         or _comparable(frames, question, ranking)
-        or _larger(frames, question)
+        or _larger(frames, question, ranking)
         or _repeats(frames, ranking)
         or _labels(frames, ranking, pick)
         or _images(frames, pick)
@@ -154,8 +154,9 @@ def _comparable(frames: Frames, question: Question, ranking: Ranking) -> NextSte
     return None
 
 
-def _larger(frames: Frames, question: Question) -> NextStep | None:
-    found = small(frames, question)
+def _larger(frames: Frames, question: Question, ranking: Ranking | None = None) -> NextStep | None:
+    fewer = ranking.fewer.values() if ranking else ()
+    found = small(frames, question) or next((f.sizes for f in fewer), None)
     if found is None:
         return None
     if further(frames, question, PIXELS):
@@ -164,7 +165,7 @@ def _larger(frames: Frames, question: Question) -> NextStep | None:
     price = _times(frames, question, found.times)
     if question.image_size:
         return NextStep(text=f"{text} Add {found.larger} to the image_sizes, and run it again.", price=price)
-    return NextStep(text=text, command=anew(frames, f"{found.larger}-px", image_size=found.larger), price=price)
+    return NextStep(text=text, command=larger(frames, found.larger), price=price)
 
 
 def _repeats(frames: Frames, ranking: Ranking) -> NextStep | None:

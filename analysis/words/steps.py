@@ -15,7 +15,7 @@ from analysis.findings.verdict_pairs import Pair, look
 from analysis.statistics.collapse import ENOUGH_RUNS
 from analysis.statistics.forecast import Need, alpha_of_look
 from analysis.statistics.resampling import ENOUGH_SEEDS
-from analysis.words.commands import allow, anew, extend, longer, repeat
+from analysis.words.commands import allow, extend, larger, longer, repeat
 from study.console.text import joined
 
 
@@ -43,6 +43,8 @@ def steps(a: Ranking, leading: Pair, frames: Frames) -> list[Step]:
             out.append(Step(text=f"{meant}. {ENOUGH_RUNS} seeds tell how often that happens", command=extend(frames, seeds)))
         if any("of its range" in r for r in a.reasons):
             out.append(Step(text="Widen the range (Study.space) and run it as a new study. A wider range may hold better settings"))
+        if a.by_pixels_alone:
+            return [*out, *_larger(a, frames), Step(text=f"Until then take {a.comparable[0]}")]
         rest = [r for r in reasons if r != a.reasons[0]]
         also = f" ({'; '.join(rest)}, as well)" if rest else ""
         return [*out, Step(text=f"Until then name no winner{also}")]
@@ -121,8 +123,9 @@ def further(frames: Frames, question: Question, axis: Axis) -> int:
 
 
 def _larger(a: Ranking, frames: Frames) -> list[Step]:
-    """Return the step that trains on larger images, where nothing is decided and the trained size is far smaller than it could be."""
-    found = small(frames, a.question)
+    """Return the step that trains on larger images, where nothing is decided and the trained size is far smaller than it could be, or than
+    what the line to beat saw."""
+    found = small(frames, a.question) or next((f.sizes for f in a.fewer.values()), None)
     if found is None or a.mark == "decided":
         return []
     text = f"Larger images may decide it. Training was {found.found}. {found.cost}"
@@ -130,7 +133,7 @@ def _larger(a: Ranking, frames: Frames) -> list[Step]:
         return [Step(text=f"Larger images may decide it: see this study's answer at {pixels} px")]
     if a.question.image_size:
         return [Step(text=f"{text}. Add {found.larger} to the image_sizes of this study, and run it again")]
-    return [Step(text=text, command=anew(frames, f"{found.larger}-px", image_size=found.larger))]
+    return [Step(text=text, command=larger(frames, found.larger))]
 
 
 def together(found: Sequence[Short]) -> str:
@@ -165,12 +168,13 @@ def _pick(a: Ranking, margin: float) -> Step:
         saves = f" ({cost[pick]} a confirm run, {100 * (1 - a.seconds[pick] / a.seconds[dearest]):.0f} % less than {dearest})"
     most = a.most(pick)
     bound = "" if math.isnan(most) else f", and at most {a.metric.at_most(100 * most)} (95 %)"
-    loses = f"On average it loses {'less than 0.1' if loss < 0.1 else f'{loss:.1f}'} {a.metric.measured} against the best{bound}"
+    amount = "less than 0.1" if loss < 0.1 else f"{loss:.1f}"
+    loses = "" if math.isnan(loss) else f". On average it loses {amount} {a.metric.measured} against the best{bound}"
     known = set(a.standing) <= set(cost)
     if loss <= margin:
-        return Step(text=f"Take {pick}: {'the cheapest' if known else 'the highest mean'}{saves}. {loses}")
+        return Step(text=f"Take {pick}: {'the cheapest' if known else 'the highest mean'}{saves}{loses}")
     either = "Either" if len(a.standing) == 2 else f"Each of {joined(a.standing)}"
-    return Step(text=f"{either} may be the best. {'The cheapest' if known else 'The highest mean'} is {pick}{saves}. {loses}")
+    return Step(text=f"{either} may be the best. {'The cheapest' if known else 'The highest mean'} is {pick}{saves}{loses}")
 
 
 def _good_enough(a: Ranking, cost: Mapping[str, str]) -> Step:
