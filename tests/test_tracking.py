@@ -19,15 +19,18 @@ from analysis.figures import FIGURES
 from analysis.load import load
 from analysis.report import all_tables
 from analysis.verdict import findings
+from study.conduct.lines import line_cells
 from study.conduct.pipeline import report
 from study.errors import ConfigError, EnvironmentProblem
 from study.question.cell import Cell, grid
+from study.question.study_config import Study
+from study.question.training_settings import Protocol
 from study.tracking.client import KEY
 from study.tracking.explain import explain
 from study.tracking.inputs import inputs
 from study.tracking.ledger import Ledger
 from study.tracking.mirror import Mirror
-from study.tracking.names import cell_names, class_names
+from study.tracking.names import cell_names, class_names, names_by_cell
 from tests.goldens import GOLDEN
 
 
@@ -287,6 +290,22 @@ def test_runs_have_names_that_people_can_tell_apart() -> None:
         "folder:/a/birds",
         "folder:/b/birds",
     ]
+
+
+ASKED = [
+    grid(["mini_faces"], ["resnet18"], ["partial", "full"]),
+    grid(["mini_faces", "mini_weeds"], ["resnet18"], ["partial"], (0.1, 1.0)),
+    grid(["digits"], ["resnet18", "resnet50"], ["full"], (1.0,), (1, 3), (64, 300)),
+]
+
+
+@pytest.mark.parametrize("cells", ASKED)
+def test_the_lines_to_beat_are_named_as_the_cells_beside_them(cells: list[Cell]) -> None:
+    study = Study(name="s", cells=cells, protocol=Protocol(max_epochs=3, image_size=64))
+    names = names_by_cell(cells)
+    lines = [names[cell.id] for cell in line_cells(study)]
+    assert len(set(lines)) == len(lines) > 0 and not any("/" in name for name in lines)
+    assert {cell.id: name for cell, name in cell_names(cells).items()}.items() <= names.items()
 
 
 FOLDS = ["official", *(f"official:{fold}" for fold in range(5))]

@@ -1,5 +1,6 @@
 """Names on a server. MLflow takes letters, digits and _ - . space in a metric's name, and a slash makes a section of charts."""
 
+import dataclasses
 import re
 import unicodedata
 from collections import Counter
@@ -8,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from study.question.cell import QUESTION, Cell
 from study.records import Ask, Stage
 from study.scoring.metric import DEFAULT, Metric
+from study.strategies import LINES
 
 
 def first(metric: Metric = DEFAULT) -> str:
@@ -43,6 +45,14 @@ def cell_names(cells: Iterable[Cell]) -> dict[Cell, str]:
     short = {c: _name(c, several, c.data.short_full if several["splits"] else c.data.short) for c in cells}
     count = Counter(short.values())
     return {c: s if count[s] == 1 else _name(c, several, c.data.full if several["splits"] else c.dataset) for c, s in short.items()}
+
+
+def names_by_cell(cells: Iterable[Cell]) -> dict[str, str]:
+    """Return the short names by cell id, with those of the lines to beat beside these cells."""
+    own = cell_names(cells)
+    beside = (dataclasses.replace(c, strategy=line, image_size=size) for c in own for line in LINES for size in (c.image_size, 0))
+    lines = dict.fromkeys(cell for cell in beside if cell not in own)
+    return {c.id: own.get(c, name) for c, name in cell_names([*own, *lines]).items()}
 
 
 def run_name(ask: Ask, cell: str) -> str:

@@ -27,7 +27,7 @@ from study.storage.folder import Folder
 from study.tracking import events
 from study.tracking.ledger import Ledger
 from study.tracking.mlflow_runs import Row
-from study.tracking.names import cell_names, run_name
+from study.tracking.names import names_by_cell, run_name
 from study.tracking.tracker import SyncReport
 
 SENT = "sent.json"
@@ -59,7 +59,7 @@ class EventFiles:
         return SyncReport(sent=written, pending=self._pending() if problem else 0, problem=problem)
 
     def _pass(self, study: Study) -> int:
-        names, written = {cell.id: name for cell, name in cell_names(study.cells).items()}, 0
+        names, written = names_by_cell(study.cells), 0
         for ask in self.ledger.asks_beside(self._asks):
             if ask.trial_id not in self._ended:
                 written += self._trial(ask, run_name(ask, names.get(ask.cell, ask.cell)))

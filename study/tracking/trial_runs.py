@@ -12,7 +12,7 @@ from study.tracking import events
 from study.tracking.cursor import mark
 from study.tracking.inputs import inputs
 from study.tracking.ledger import Ledger
-from study.tracking.names import cell_names, run_name
+from study.tracking.names import names_by_cell, run_name
 from study.tracking.sender import Sender
 
 SIDE_BY_SIDE = 4  # trials sent at a time
@@ -23,7 +23,7 @@ class TrialRuns:
 
     def __init__(self, ledger: Ledger, sender: Sender, study: Study, facts: dict[str, Any]) -> None:
         self._ledger, self._sender, self._facts = ledger, sender, facts
-        self._names = {cell.id: name for cell, name in cell_names(study.cells).items()}
+        self._names = names_by_cell(study.cells)
 
     def make_cells(self, asks: list[Ask], root: str) -> None:
         """Make the runs of the trials' cells, before they are needed side by side."""
