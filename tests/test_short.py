@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 from analysis.data.frames import Checked, Frames
+from analysis.data.predictions import Predictions
 from analysis.data.question import Question
 from analysis.figures import sizes
 from analysis.findings.answers import answer
@@ -165,6 +166,19 @@ def test_where_costs_decide_nothing_learnt_is_held_against_the_cheapest_answer(
     if short:
         assert "is not shown to cost less than the same answer to every image (" in found["linear_probe"].found
         assert "against 80.0)" in found["linear_probe"].found
+
+
+@pytest.mark.parametrize(("metric", "shift", "short"), [("auroc", 1.0, False), ("auroc", 0.0, True), ("log_loss", 1.0, False),
+    ("brier", 0.0, True), ("macro_f1", 1.0, True)])  # fmt: skip
+def test_where_probabilities_decide_what_orders_the_images_has_learnt(tmp_path: Path, metric: str, shift: float, short: bool) -> None:
+    """It names the commonest class alone, yet an image of another class has more of that class's logit by `shift`."""
+    frames = made(tmp_path, {"linear_probe": [0.4]}, validation={"linear_probe": [[30, 0, 0, 0], *([[10, 0, 0, 0]] * 3)]}, metric=metric)
+    labels = np.repeat([0, 1, 2, 3], [30, 10, 10, 10])
+    logits = np.random.default_rng(0).normal(size=(60, 4)) + shift * np.eye(4)[labels] + [9, 0, 0, 0]
+    val = Predictions(images=np.arange(60), labels=labels, groups=None, logits=logits)
+    for trial in frames.confirmed().trial_id:
+        frames.predictions(trial)["val"] = val
+    assert [*found_of(frames)] == ["linear_probe"] * short
 
 
 @pytest.mark.parametrize(

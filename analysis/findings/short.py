@@ -5,7 +5,8 @@ Two signs are looked for in all confirm runs of a strategy on one question:
 - *nothing learnt*: accuracy on the validation images is less than two standard errors above the share of their commonest class. A loss
   that weighs classes does not train for accuracy. There, macro recall is compared with that of guessing. Macro recall more than halfway
   from guessing to perfect counts as learnt whatever the shares are. Where costs decide, the class named is the cheapest and not the
-  likeliest, so accuracy is low on purpose: the mean cost is compared with that of the cheapest answer to every image.
+  likeliest, so accuracy is low on purpose: the mean cost is compared with that of the cheapest answer to every image. Where the metric
+  is of probabilities, a network that orders the images better than chance has learnt, though it may name the commonest class alone.
 - *still fitting*: less than 0.9 of the training images are predicted correctly after the last epoch (median run), although more than
   the head is trained. A head on frozen features need never fit its images, so the sign says nothing about head-only training.
 
@@ -28,6 +29,8 @@ import pandas as pd
 from analysis.data.frames import Frames
 from analysis.data.question import Question
 from study.console.text import joined
+from study.inference.softmax import softmax
+from study.scoring.scores import auroc
 from study.strategies import EVERY
 
 FITTED = 0.9  # measured on whole networks: from 0.94 of the training images on three times the epochs brought nothing, up to 0.82 they did
@@ -115,6 +118,8 @@ def _nothing_learnt(frames: Frames, strategy: str, runs: pd.DataFrame) -> str:
         return f"{strategy} is not shown to be better than guessing (recall {recall:.0%}, of guessing {guessed:.0%}) {_after(runs)}"
     if frames.scored_by.costs is not None:
         return _no_cheaper(frames.scored_by.costs.matrix(frames.classes[runs.cell.iloc[0]]), counts, strategy, runs)
+    if frames.scored_by.probable and _orders(frames, runs):
+        return ""
     right, commonest = float(counts.trace() / images), float(support.max() / images)
     if right > commonest + 2 * math.sqrt(commonest * (1 - commonest) / images):
         return ""
@@ -141,6 +146,25 @@ def _no_cheaper(costs: np.ndarray, counts: np.ndarray, strategy: str, runs: pd.D
         f"{strategy} is not shown to cost less than the same answer to every image "
         f"({100 * paid:.1f} per 100 validation images, against {100 * least:.1f}) {_after(runs)}"
     )
+
+
+def _orders(frames: Frames, runs: pd.DataFrame) -> bool:
+    """Return True where the mean AUROC on validation is more than two standard errors above one half.
+
+    The standard error of a class is that of chance (Mann and Whitney 1947); the mean of the classes' bounds that of their mean.
+    """
+    above, errors = [], []
+    for trial in runs.trial_id:
+        val = frames.predictions(str(trial)).get("val")
+        if val is None or val.several:
+            continue
+        own = np.bincount(val.labels)
+        own = own[(own > 0) & (own < len(val.labels))]
+        rest = len(val.labels) - own
+        if len(own):
+            above.append(float(auroc(val.labels, softmax(val.logits))) - 0.5)
+            errors.append(float(np.sqrt((own + rest + 1) / (12 * own * rest)).mean()))
+    return bool(above) and np.mean(above) > 2 * np.mean(errors)
 
 
 def _on_validation(frames: Frames, runs: pd.DataFrame) -> np.ndarray:
