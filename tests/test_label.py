@@ -175,6 +175,53 @@ def test_labels_that_join_give_the_verdict_again_and_leave_the_first_one(
     assert "labelled and joined before" in capsys.readouterr().err
 
 
+def test_a_draw_replaces_no_table_and_no_page_with_labels_of_a_person(
+    one_split: Ledger, copied: Copied, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A table filled in by hand was once drawn over, and so was the only page that could save what a browser kept."""
+    ledger, folder = copied(one_split), pool(one_split, one_split)
+    assert draw(ledger, folder, tmp_path, "--most", "6") == 0
+    written = (tmp_path / "label.csv").read_bytes()
+    assert draw(ledger, folder, tmp_path, "--most", "5") == 2 and "label.html is there already" in capsys.readouterr().err
+    (tmp_path / "label.html").unlink()
+    for typed in (",ash\n", ",?\n", ",,a note\n"):
+        (tmp_path / "label.csv").write_bytes(written.replace(b",\n", typed.encode(), 1))
+        before = (tmp_path / "label.csv").read_bytes()
+        assert draw(ledger, folder, tmp_path, "--most", "5") == 2
+        assert "label.csv is there already and is no empty table" in capsys.readouterr().err
+        assert (tmp_path / "label.csv").read_bytes() == before and len(ledger.labelled()) == 1 and not (tmp_path / "label.html").exists()
+    assert draw(ledger, folder, tmp_path, "--most", "5", "--overwrite") == 0
+    assert draw(ledger, folder, tmp_path, "--most", "5", "--html", str(tmp_path / "other.html")) == 0, "the table is empty again"
+
+
+def test_labels_that_were_joined_can_be_corrected(
+    one_split: Ledger, copied: Copied, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ledger, folder = copied(one_split), pool(one_split, one_split)
+    assert draw(ledger, folder, tmp_path, "--most", "6") == 0
+    filled = fill(tmp_path / "label.csv", lambda name: "ash")
+    assert main([ledger.folder.location, "--labels", str(filled)]) == 0
+    assert draw(ledger, folder, tmp_path, "--most", "30") == 0, "an open draw that holds them too"
+    assert main([ledger.folder.location, "--labels", str(filled)]) == 3
+    assert "with these labels" in capsys.readouterr().err and not ledger.labelled()[0].get("corrected")
+    lines = filled.read_text().splitlines()
+    wrong = lines[2].split(",")[0]
+    filled.write_text("\n".join([lines[0], lines[2].replace(",ash", f",{NOTHING}")]))
+    assert main([ledger.folder.location, "--labels", str(filled)]) == 0
+    for record in ledger.labelled():
+        labels = {i["image"]: i["label"] for i in record["images"]}
+        assert labels[wrong] == "" and list(labels.values()).count("ash") == 5
+    assert [len(d.get("corrected", [])) for d in ledger.labelled()] == [1, 0] and ledger.labelled()[1]["filled"] is None
+    assert ledger.amendments()[-1]["changes"][0].startswith("labels corrected: 1 of 6 pictures of")
+    from analysis.findings.comparisons import compare_all, gather_all
+    from analysis.findings.labelled import relabelled
+
+    frames = load(ledger)
+    gathered = list(gather_all(frames))
+    (found,) = relabelled(frames, gathered, compare_all(gathered, 100).pairs, 100)
+    assert all(p.confidence == pytest.approx(0.99375) for p in found.pairs), "a third look"
+
+
 def test_a_second_draw_knows_what_was_labelled(one_split: Ledger, copied: Copied, tmp_path: Path) -> None:
     ledger, folder = copied(one_split), pool(one_split, one_split)
     assert draw(ledger, folder, tmp_path, "--most", "6") == 0
@@ -206,6 +253,17 @@ FAULTS = {
         "filled.csv:2: 'x' is no class.*; .*filled.csv:3: 'y' is no class"),
     "another draw": ("x.jpg,1,ash", "none of its 1 pictures was drawn"),
 }  # fmt: skip
+
+
+def test_a_table_is_of_the_draw_whose_rows_it_has(tmp_path: Path) -> None:
+    """A whole table was once refused for the rows of a later, larger draw that held the same pictures."""
+    larger = {**DRAWN, "images": [*DRAWN["images"], {"image": "e.jpg", "label": None, "probability": 0.5}]}  # type: ignore[misc]
+    rows = [f"{n}.jpg,0.5,ash" for n in "abcde"]
+    for draws in ([DRAWN, larger], [larger, DRAWN]):
+        for count in (4, 5):
+            (tmp_path / "filled.csv").write_text("\n".join(["image,probability,label", *rows[:count]]))
+            place, found = read_labels(tmp_path / "filled.csv", draws, ["ash", "oak"])
+            assert len(draws[place]["images"]) == len(found) == count
 
 
 @pytest.mark.parametrize("fault", FAULTS)

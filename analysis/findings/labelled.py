@@ -55,7 +55,7 @@ def relabelled(frames: Frames, gathered: Sequence[Gathered], compared: Sequence[
         problem = _problem(own, draws)
         again, means = ([], {}) if problem else _compare(own, draws, compared, resamples)
         others = [c for c in compared if c.question != own.question]
-        looks = look(frames) + sum(1 for d in frames.labelled if d["filled"])
+        looks = look(frames) + sum(1 + len(d.get("corrected", ())) for d in frames.labelled if d["filled"])
         judged = judge([*again, *others], frames, looks=looks)[: len(again)]
         found.append(Relabelled(question=own.question, draws=tuple(draws), pairs=tuple(judged), means=means, problem=problem))
     return found

@@ -49,17 +49,18 @@ def main(args: argparse.Namespace) -> int:
 def _draw(location: str, wanted: str, args: argparse.Namespace) -> list[str]:
     """Draws and writes table and page; what to say. Raises StudyError."""
     from study.label.filled import TABLE, table
-    from study.label.page import KIND, render
+    from study.label.page import render, replaceable
     from study.use.images import find_images
 
-    for option, path, kind in (("--csv", args.csv, TABLE), ("--html", args.html, KIND)):
-        outputs.check_output(path, kind, option, overwrite=args.overwrite)  # before minutes of looking
+    outputs.check_output(args.csv, TABLE, "--csv", overwrite=args.overwrite)
     found = find_images([args.folder])
     load("study.use.predictor", "study.results")
     from study.label.draw import make_draw, question_to_decide
     from study.results import load_study
 
     results = load_study(location)
+    kind = replaceable(results.frames.labelled)
+    outputs.check_output(args.html, kind, "--html", overwrite=args.overwrite)  # before minutes of looking
     gathered, pairs = question_to_decide(results, wanted)
     drawn = make_draw(results, gathered, pairs, args.folder, found.images, args.most or 60, args.among or 3000, args.data)
     ledger = results.frames.ledger
@@ -67,7 +68,7 @@ def _draw(location: str, wanted: str, args: argparse.Namespace) -> list[str]:
     with lock.held(ledger.folder):
         ledger.write_labelled([*ledger.labelled(), drawn.draw])
     outputs.write_output(args.csv, table(drawn.draw), TABLE, "--csv", overwrite=args.overwrite)
-    outputs.write_output(args.html, page, KIND, "--html", overwrite=args.overwrite)
+    outputs.write_output(args.html, page, kind, "--html", overwrite=args.overwrite)
     for line in [*found.left_out, *drawn.lines]:
         print(shown(line), file=sys.stderr)
     new = sum(image["label"] is None for image in drawn.draw["images"])

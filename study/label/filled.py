@@ -5,7 +5,7 @@ import io
 import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from study.console.text import DANGEROUS, harmless, shown
 from study.datasets.called import missing
@@ -15,7 +15,7 @@ from study.errors import DataError, nearest
 from study.storage import outputs
 
 COLUMNS = ["image", "probability", "label"]
-TABLE = outputs.listed("table of pictures to label", COLUMNS)
+TABLE = outputs.Kind("empty table of pictures to label", lambda file: _is_empty(file))
 NOTHING = "none of these"
 """The label of a picture that shows none of the classes."""
 FAULTS = 10  # named at once
@@ -30,15 +30,24 @@ def table(draw: Mapping[str, Any]) -> bytes:
     return text.getvalue().encode()
 
 
+def _is_empty(file: BinaryIO) -> bool:
+    """Return True for a table into which nobody has written yet."""
+    header, *rows = csv.reader(io.StringIO(file.read().decode()))
+    return header == COLUMNS and all(len(row) == len(COLUMNS) and not row[-1].strip() for row in rows)
+
+
 def read_labels(path: Path, draws: Sequence[Mapping[str, Any]], classes: Sequence[str]) -> tuple[int, dict[str, str]]:
-    """(which draw a table is of, the label of each of its pictures; empty for one that shows none of the classes). Raises DataError."""
+    """Return which draw a table is of, and the label of each of its pictures; empty for one that shows none of the classes.
+
+    Of a draw that is joined already, the table may hold any of the rows. Raises DataError.
+    """
     header, rows = rows_of(path, "the table of a draw, filled in")
     column = {h.strip().lower(): h for h in header}
     if lost := [name for name in ("image", "label") if name not in column]:
         raise DataError(f"{path}: its columns are {', '.join(header)[:80]}. It needs {' and '.join(lost)}, as study.label wrote it.")
     named = [(where, _plain(row.get(column["image"], "")), row.get(column["label"], "")) for where, row in rows]
     place = _draw_of({image for _, image, _ in named}, draws, path)
-    wanted = {i["image"] for i in draws[place]["images"] if i["label"] is None}
+    wanted = _open(draws[place])
     lines, found, faults = dict[str, str](), dict[str, str](), list[str]()
     for where, image, label in named:
         if image in lines:
@@ -50,7 +59,7 @@ def read_labels(path: Path, draws: Sequence[Mapping[str, Any]], classes: Sequenc
         else:
             found[image] = said
         lines.setdefault(image, where)
-    if lost := sorted(wanted - set(lines)):
+    if (lost := sorted(wanted - set(lines))) and not draws[place]["filled"]:
         have = "pictures that were drawn have" if len(lost) > 1 else "picture that was drawn has"
         faults.append(
             f"{path}: {len(lost)} {have} no row ({some([shown(n) for n in lost], 3)}). All are needed, since each stands for others"
@@ -62,16 +71,19 @@ def read_labels(path: Path, draws: Sequence[Mapping[str, Any]], classes: Sequenc
 
 
 def _draw_of(images: set[str], draws: Sequence[Mapping[str, Any]], path: Path) -> int:
-    """The draw that has most of these pictures, the latest of several."""
-    both = [len(images & {i["image"] for i in d["images"] if d["filled"] or i["label"] is None}) for d in draws]
-    if not both or not max(both):
+    """Return the draw that has most of these pictures; of several the one with fewest others, then one to be joined, then the latest."""
+    own = [_open(d) for d in draws]
+    place = max(range(len(own)), key=lambda k: (len(images & own[k]), -len(own[k]), not draws[k]["filled"], k), default=None)
+    if place is None or not images & own[place]:
         raise DataError(
             f"{path}: none of its {len(images)} pictures was drawn for this study. Draw some with python -m study.label STUDY FOLDER."
         )
-    place = max(range(len(both)), key=lambda k: (both[k], not draws[k]["filled"], k))
-    if draws[place]["filled"]:
-        raise DataError(f"{path}: its pictures were labelled and joined before. Draw others with python -m study.label STUDY FOLDER.")
     return place
+
+
+def _open(draw: Mapping[str, Any]) -> set[str]:
+    """Return the pictures that a table of the draw may label: those without a label, or all of them once they are joined."""
+    return {i["image"] for i in draw["images"] if draw["filled"] or i["label"] is None}
 
 
 def _plain(text: str) -> str:

@@ -3,7 +3,7 @@
 import base64
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from jinja2 import Environment, StrictUndefined
 
@@ -14,12 +14,22 @@ from study.records import dumps
 from study.storage import outputs
 
 NAME = "pictures to label"
-KIND = outputs.page(NAME)
 SIDE = 480  # pixels, of the longer side
 KEYS = "1234567890abcdefghijklmnopqrstuvwxyz"
 """The key of each class, as far as they go; the rest are chosen with the mouse."""
 
 PAGE = (Path(__file__).parent / "page.html").read_text()
+
+
+def replaceable(draws: Sequence[Mapping[str, Any]]) -> outputs.Kind:
+    """Return the kind of a page whose labels were joined: a browser keeps what was chosen on another, and only its page can save that."""
+    keys = [f' {draw["at"]}"' for draw in draws if draw["filled"]]
+
+    def is_ours(file: BinaryIO) -> bool:
+        head = file.read(outputs.HEAD).decode("utf-8", "replace")
+        return outputs.stamp(NAME) in head and any(key in head for key in keys)
+
+    return outputs.Kind("page of pictures whose labels were joined", is_ours)
 
 
 def render(draw: Mapping[str, Any], files: Mapping[str, Path], classes: Sequence[str], title: str, channels: int) -> bytes:

@@ -370,8 +370,8 @@ class Ledger:
         """Return every draw of pictures to label, in their order.
 
         Each has the `folder` and number of `pictures` it was drawn from, the question (the fields of `config.QUESTION`), its `images`
-        with their probability and, once it is `filled` (unix time), their label, what every run `said` of them, the `fold` each was put
-        into, and the number of images it counts as (`worth`).
+        with their probability and, once it is `filled` (unix time), their label, when labels were `corrected`, what every run `said` of
+        them, the `fold` each was put into, and the number of images it counts as (`worth`).
         """
         return (self._read("labelled.json", "Labelled") or {}).get("draws", [])
 

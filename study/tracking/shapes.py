@@ -104,9 +104,10 @@ def _is_whole(draw: Any) -> Any:
     return draw
 
 
-Draw = shape(**QUESTIONS, at=float, worth=float, filled=float | None, folder=str, asked=Texts, pictures=Counted, images=several(Drawn),
-    fold=Counts,
-    said=named(Counts))  # fmt: skip
+Draw = shape(
+    **QUESTIONS, at=float, worth=float, filled=float | None, corrected=Maybe(several(float)), folder=str, asked=Texts, pictures=Counted,
+    images=several(Drawn), fold=Counts, said=named(Counts),
+)  # fmt: skip
 Labelled = shape(draws=several(Annotated[Draw, AfterValidator(_is_whole)]))
 
 DataReports = named(shape(form=str, contents=Maybe(shape(decoder=Maybe(str), digests=Maybe(str)))))
