@@ -73,7 +73,8 @@ def main() -> None:
         began = time.perf_counter()
         if args.ray:
             from study.search.on_ray import tuner
-            from study.search.on_ray.cluster import Resources, cluster
+            from study.search.on_ray.cluster import cluster
+            from study.search.resources import Resources
 
             tuner.one_worker = trial_that_trains_nothing
             with cluster(None) as connected:

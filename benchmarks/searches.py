@@ -14,9 +14,10 @@ from study.question.study_config import Study
 from study.records import Ask
 from study.search.conductor import Conductor
 from study.search.on_ray import tuner
-from study.search.on_ray.cluster import Resources, cluster
+from study.search.on_ray.cluster import cluster
 from study.search.optuna_cells import SearchPlan
 from study.search.plans import FixedPlan, Plan
+from study.search.resources import Resources
 from study.storage.places import Places
 from study.tracking.ledger import Ledger
 

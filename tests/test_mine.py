@@ -551,7 +551,65 @@ def test_the_same_command_goes_on_with_what_was_chosen_first(tmp_path: Path, mon
     assert sweep.main([*command[:2], "mini_faces", *command[3:]]) == 2
     assert "other images" in capsys.readouterr().err
     assert sweep.main(["mine", "--datasets", "digits", "--results", str(tmp_path / "s"), "--hours", "50"]) == 2
-    assert "my_study.py holds another study" in capsys.readouterr().err
+    assert "my_study.py is there already and holds another study" in capsys.readouterr().err
+
+
+OWN = {
+    "no study": "raise SystemExit('run')",
+    "no Python": "a study of mine: 3 strategies",
+    "another study": "from study import Study, grid\nMINE = Study(name='x', cells=grid(['digits'], ['resnet50'], ['full']))",
+    "a folder": None,
+}
+
+
+@pytest.mark.parametrize("what", OWN)
+@pytest.mark.parametrize("dry", [True, False])
+def test_a_file_of_the_users_own_is_neither_run_nor_replaced(what: str, dry: bool, tmp_path: Path, monkeypatch, capsys) -> None:
+    """A file without a study was once run, and said to hold 0 studies of which one should be named."""
+    speedy(monkeypatch)
+    monkeypatch.chdir(tmp_path)
+    file, text = tmp_path / "my_study.py", OWN[what]
+    file.mkdir() if text is None else file.write_text(text)
+    more = ["--dry-run"] if dry else []
+    assert sweep.main(["mine", "--datasets", "digits", "--hours", "1", "--results", str(tmp_path / "r"), *more]) == 2
+    said = capsys.readouterr().err
+    assert "my_study.py is there already and holds another study, or none" in said and "move it away" in said and "--name" in said
+    assert [p.name for p in tmp_path.iterdir()] == ["my_study.py"] and (text is None or file.read_text() == text)
+
+
+WRONG = {
+    "a class": (["--metric", "f1:wasp"], 2, "no class is called 'wasp'"),
+    "costs": (["--metric", "cost:costs.csv"], 2, "wasp"),
+    "an order": (["--metric", "quadratic_kappa:0,1"], 2, "Name each of them once"),
+    "GPUs": (["--gpus-per-trial", "999"], 4, "999 GPU"),
+    "processors": (["--cpus-per-worker", "999"], 4, "999 CPU"),
+    "workers": (["--workers", "4", "--cpus-per-worker", "999"], 4, "each of 4 workers"),
+}
+
+
+@pytest.mark.parametrize("what", WRONG)
+@pytest.mark.parametrize("study", ["mine", "quickstart"])
+@pytest.mark.parametrize("dry", [True, False])
+def test_what_cannot_be_run_is_refused_before_anything_is_measured_or_written(
+    what: str, study: str, dry: bool, tmp_path: Path, monkeypatch, capsys
+) -> None:
+    """A dry run once passed what a run refused, and that left a file which blocked the next, or had solved the line to beat before."""
+    from study.budget import measured
+    from study.conduct import stages
+
+    def unasked(*_: object) -> None:
+        raise AssertionError("it should have been refused before")
+
+    speedy(monkeypatch)
+    monkeypatch.setattr(measured.Bench, "machine", unasked)
+    monkeypatch.setattr(stages, "set_line", unasked)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "costs.csv").write_text(",wasp,bee\nwasp,0,1\nbee,2,0\n")
+    arguments, code, said = WRONG[what]
+    command = [study, "--datasets", "digits", "--results", str(tmp_path / "r"), "--mlflow", "off", *arguments]
+    assert sweep.main([*command, "--dry-run"] if dry else command) == code
+    assert said in capsys.readouterr().err
+    assert [p.name for p in tmp_path.iterdir()] == ["costs.csv"]
 
 
 # ---- progress ------------------------------------------------------------------------------------------------

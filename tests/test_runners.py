@@ -12,7 +12,7 @@ from study import sweep
 from study.budget.machine import Conditions
 from study.conduct import runners
 from study.conduct.checks import open_tables
-from study.conduct.runners import LONGEST_HERE_S, expected_seconds, here_first, in_this_process, open_runner
+from study.conduct.runners import LONGEST_HERE_S, check_machine, expected_seconds, here_first, in_this_process, open_runner
 from study.conduct.same_images import Tables
 from study.conduct.workplace import Workplace
 from study.datasets.spec import kept_by_class
@@ -113,10 +113,9 @@ def test_several_workers_a_cluster_in_the_shell_and_several_gpus_go_to_ray(case:
     assert not in_this_process(work, Options(), tables)
 
 
-def test_both_are_refused(case: Case) -> None:
-    work, tables = case
+def test_both_are_refused() -> None:
     with pytest.raises(ConfigError, match="not both"):
-        in_this_process(work, Options(local=True, ray=True), tables)
+        check_machine(STUDY, Options(local=True, ray=True))
     with pytest.raises(SystemExit) as ended:
         sweep.parser().parse_args(["quickstart", "--local", "--ray"])
     assert ended.value.code == 2

@@ -290,7 +290,7 @@ def test_offline_without_weights_is_one_line_with_three_ways_out(monkeypatch) ->
 
 def test_what_fits_is_counted_node_by_node() -> None:
     from study.errors import EnvironmentProblem
-    from study.search.on_ray.cluster import Resources
+    from study.search.resources import Resources
 
     four = [{"CPU": 4.0}] * 4
     assert Resources(cpus_per_worker=2).fit(four) == 8

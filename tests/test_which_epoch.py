@@ -309,8 +309,8 @@ def test_the_network_is_written_when_it_may_be_the_one_that_is_kept(keep: str, t
 
 
 def test_ray_is_told_where_a_trial_may_be_stopped(tmp_path: Path) -> None:
-    from study.search.on_ray.cluster import Resources
     from study.search.on_ray.tuner import _Searcher
+    from study.search.resources import Resources
 
     conductor = Conductor(Stopping([asked("last")], at=2), Ledger(tmp_path, "s"), lambda config: [], lambda *event: None)
     driver = SimpleNamespace(

@@ -1,5 +1,6 @@
 """The command `python -m study.sweep mine`: look at the images, measure the machine, choose a study that ends in time, and say why."""
 
+import ast
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,7 +22,7 @@ from study.networks.image_sizes import full_size
 from study.networks.weights import names_in, timm_name
 from study.question.as_python import as_source
 from study.question.cell import grid
-from study.question.studies import find_study, narrow
+from study.question.studies import narrow
 from study.question.study_config import Study
 from study.storage.options import Options
 from study.storage.places import find_places
@@ -53,23 +54,37 @@ class Fitted:
             table.add_row(*row)
         console.print(table, highlight=False)
 
+    def check_file(self, path: Path) -> None:
+        """Raise ConfigError where anything but this study is there. The file is read and not run, since it may be the user's own."""
+        if path.exists() and (path.is_dir() or _code(path.read_text("utf-8", "replace")) != _code(self._source(path))):
+            raise ConfigError(
+                f"{path} is there already and holds another study, or none. Run it (python -m study.sweep {path}), move it away, or "
+                f"choose another --name than {self.study.name}."
+            )
+
     def write(self, path: Path) -> None:
         """Write the study to a file that can be edited. Raises ConfigError where another study is there."""
-        if path.exists() and find_study(str(path)) == self.study:
-            return
+        self.check_file(path)
         if path.exists():
-            raise ConfigError(
-                f"{path} holds another study: run it (python -m study.sweep {path}), move it away, or choose another --name than "
-                f"{self.study.name}."
-            )
-        why = "\n".join(f"    {what}: {value} ({why})" for what, value, why in self.rows)
-        path.write_text(
-            as_source(self.study, f"{self.study.about}\n\nTo edit, and to run: python -m study.sweep {path}\n\n{why}"), encoding="utf-8"
-        )
+            return
+        path.write_text(self._source(path), encoding="utf-8")
         print(
             f"{path.resolve()} holds this study. To change max_epochs, image_size or anything else, edit it and run: python -m "
             f"study.sweep {path}"
         )
+
+    def _source(self, path: Path) -> str:
+        why = "\n".join(f"    {what}: {value} ({why})" for what, value, why in self.rows)
+        return as_source(self.study, f"{self.study.about}\n\nTo edit, and to run: python -m study.sweep {path}\n\n{why}")
+
+
+def _code(source: str) -> str:
+    """Return what a Python file does, whatever its docstring and its layout are; an empty text for one that is no Python."""
+    try:
+        tree = ast.parse(source)
+    except (SyntaxError, ValueError):
+        return ""
+    return ast.dump(ast.Module(tree.body[1:] if ast.get_docstring(tree, clean=False) is not None else tree.body, []))
 
 
 def begun(name: str, datasets: Sequence[str] | None, options: Options) -> Study | None:
@@ -97,10 +112,11 @@ def fit(
     strategies: Sequence[str] | None = None,
     settle: Callable[[Study], Study] = lambda study: study,
     given: frozenset[str] = frozenset(),
+    check: Callable[[Study], object] = lambda study: None,
 ) -> Fitted:
-    """Choose a study. `settle` sets what the user gave, `given` names it.
+    """Choose a study. `settle` sets what the user gave, `given` names it; `check` raises for a study that cannot be run.
 
-    Raises ConfigError where no useful study fits, DataError for images.
+    Raises ConfigError where no useful study fits, DataError for images, and what `check` raises, if it can before anything is measured.
     """
     budget = HOURS if hours is None else hours
     if not 0 < budget < YEAR:
@@ -117,6 +133,7 @@ def fit(
     where = conditions(options.local, options.cpus_per_worker, first.protocol.workers, options.concurrent)
     speeds, own = Speeds(places, where), min(full_size(timm_name(n)) for n in names)
     ladder = _as_measured(ladder, speeds, own, first.protocol.precision if "precision" in given else "")
+    check(ladder.base()[1])
     bench = Bench(speeds, ladder, first.protocol, looked, own)
     machine = bench.machine({ladder.sizes[0], min(ladder.sizes, key=lambda s: abs(s - SECOND_PX))})
     try:
@@ -126,6 +143,7 @@ def fit(
             choice = choose(ladder, machine, budget)
     except ConfigError as error:
         raise ConfigError(f"{error}{_unused(backbones, names, places.weights)}") from None
+    check(choice.study)
     rows = reasons(choice, ladder.pictures, machine, given)
     at = [what for what, _, _ in rows].index("strategies")
     rows.insert(at, ("backbone", ", ".join(names), why_backbone))

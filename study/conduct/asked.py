@@ -71,6 +71,13 @@ def _mine(args: argparse.Namespace, own: dict[str, Any], began: dict[str, Any]) 
     options = _options(args, **began, ends_at=time.time() + 3600 * hours, aside=DELIVERY * hours)
     with busy("loading PyTorch", soon=True), early.at_once():
         from study.budget import choose
+        from study.conduct.checks import check_study
+        from study.conduct.workplace import Workplace
+
+    def check(study: Study) -> None:
+        with busy("checking networks and images"):
+            check_study(Workplace.at(study, options), options, say=lambda form: None)
+
     name = own.pop("name", MINE)
     known = choose.begun(name, args.datasets, options)
     if known is not None:
@@ -86,11 +93,14 @@ def _mine(args: argparse.Namespace, own: dict[str, Any], began: dict[str, Any]) 
         strategies=args.strategies,
         settle=functools.partial(narrow, **own),
         given=frozenset(own) | ({"strategies"} if args.strategies else set()),
+        check=check,
     )
     fitted.print()
+    path = Path("my_study.py" if name == MINE else f"{name}.py")
+    fitted.check_file(path)
     if args.dry_run:
         return None
-    fitted.write(Path("my_study.py" if name == MINE else f"{name}.py"))
+    fitted.write(path)
     return Asked(study=fitted.study, options=options, leftover=fitted.leftover)
 
 

@@ -1,13 +1,15 @@
 """Checks of everything that can be wrong with a study, made before a worker starts."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from study.budget.cost import disk, fastest_precision
 from study.conduct.outer_folds import check_each_fold, check_outer_folds, few_tested
+from study.conduct.runners import check_machine
 from study.conduct.same_images import Tables, check_same, twice_there
 from study.conduct.stages import ended
+from study.conduct.workplace import Workplace
 from study.console.progress import warn
 from study.datasets import open_dataset
 from study.datasets.audit import audit, long_said, rare
@@ -25,6 +27,7 @@ from study.question.study_config import Study
 from study.records import Stage, dumps
 from study.search.confirmed import checks
 from study.space import Choice, extremes
+from study.storage.options import Options
 from study.storage.places import Places
 from study.strategies import EVERY
 from study.strategies.slots import Start
@@ -56,13 +59,29 @@ def settle_precision(study: Study, ledger: Ledger, places: Places, threads: int 
     return dataclasses.replace(study, protocol=dataclasses.replace(study.protocol, precision=precision)), probe
 
 
-def open_tables(study: Study, places: Places) -> Tables:
-    """Return every data set of the study, headers read, once its folds and sizes are checked. Raises ConfigError or DataError."""
+def check_study(work: Workplace, options: Options, say: Callable[[str], object] = print) -> tuple[dict[str, int], Tables]:
+    """Return the parameters by backbone and the tables of a study that can be run here, before anything is written.
+
+    Raises ConfigError, DataError or EnvironmentProblem.
+    """
+    study, places = work.study, work.places
+    check_machine(study, options)
+    parameters = check_models(study, places)  # a misspelt name is said before any image is looked at, a size before it is tried
+    tables = open_tables(study, places, say)
+    check_batches(study, tables, places)
+    return parameters, tables
+
+
+def open_tables(study: Study, places: Places, say: Callable[[str], object] = print) -> Tables:
+    """Return every data set of the study, headers read, once its folds and sizes are checked; `say` is told their forms.
+
+    Raises ConfigError or DataError.
+    """
     tables: Tables = {}
     for data in dict.fromkeys(c.data for c in study.cells):
         table = open_dataset(data.dataset, splits=data.splits, root=places.data_root)
         if tables.setdefault((data.dataset, data.protocol), table) is table:
-            print(f"{data.dataset}: {table.form}")
+            say(f"{data.dataset}: {table.form}")
         if len(table.classes) < 2:
             raise DataError(f"{data.dataset} has fewer than two classes. There is nothing to tell apart.")
         if table.several and study.scored_by.name not in OF_LABELS:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from study import environment
 from study.conduct import settle_budget, stages
-from study.conduct.checks import check_batches, check_data, check_models, check_room, open_tables, own_sizes, settle_precision
+from study.conduct.checks import check_data, check_room, check_study, own_sizes, settle_precision
 from study.conduct.confirm_defaults import confirm_defaults
 from study.conduct.delivery import deliver
 from study.conduct.outer_folds import few_tested, tested_images
@@ -68,10 +68,8 @@ def conduct(study: Study, options: Options, interrupted: Interrupted, leftover: 
     with ExitStack() as stack:
         # ---- check: everything that can be wrong is found before a worker starts ---------------------
         with busy("checking networks and images"):
-            parameters = check_models(study, places)  # a misspelt name is said before any image is looked at, a size before it is tried
+            parameters, tables = check_study(work, options)
             study, probe = settle_precision(study, ledger, places, None if options.local else max(int(options.cpus_per_worker), 1))
-            tables = open_tables(study, places)
-            check_batches(study, tables, places)
         check_room(study, ledger, parameters)
         stack.enter_context(lock.held(ledger.folder))
         failpoint("after_lock")
@@ -108,14 +106,12 @@ def show_plan(study: Study, options: Options) -> None:
     would."""
     work = Workplace.at(study, options)
     ledger, places = work.ledger, work.places
-    check_models(study, places)
-    study, _ = settle_precision(study, ledger, places)
     if (begun := ledger.study()) is not None:
-        study, changes = ledger.grown(study, begun)
+        study, changes = ledger.grown(settle_precision(study, ledger, places)[0], begun)
         if changes:
             print(f"the study would grow: {'; '.join(c.text for c in changes)}")
-    tables = open_tables(study, places)
-    check_batches(study, tables, places)
+    _, tables = check_study(replace(work, study=study), options)
+    study, _ = settle_precision(study, ledger, places)
     check_same(tables, ledger)
     print_plan(study, ledger, tables, places)
     for (name, _), table in tables.items():

@@ -30,6 +30,7 @@ from study.question.cell import Cell
 from study.question.study_config import Study
 from study.question.training_settings import Protocol
 from study.search import RayDoesNotStart, local
+from study.search.resources import Nodes, Resources
 from study.storage.folder import Folder
 from study.storage.options import Options
 from study.strategies import STRATEGIES
@@ -40,6 +41,18 @@ TRIAL_S = 0.3  # of a trial besides its images: the network made and kept
 LONGEST_HERE_S = 1800.0  # beyond, what Ray's workers are worth besides: one that dies takes no other trial along
 PROBE = 8  # images
 """The measurements of the first three constants are described in docs/performance.md."""
+
+
+def check_machine(study: Study, options: Options) -> None:
+    """Check that trials can run as they are asked to, before anything is computed. A named cluster is asked when it is connected to.
+
+    Raises ConfigError or EnvironmentProblem.
+    """
+    if options.local and options.ray:
+        raise ConfigError("trials run in this process (local) or on Ray, not both. Keep one.")
+    if not options.local and not options.named_cluster:
+        here = [{"CPU": float(os.cpu_count() or 1), "GPU": float(torch.cuda.device_count())}]
+        _resources(study, options, here).fit(here)
 
 
 @contextmanager
@@ -67,9 +80,7 @@ def open_runner(work: Workplace, options: Options, tables: Tables) -> Iterator[s
 
 
 def in_this_process(work: Workplace, options: Options, tables: Tables) -> bool:
-    """Return the user's choice, else True where this process is expected to end first, and print that decision. Raises ConfigError."""
-    if options.local and options.ray:
-        raise ConfigError("trials run in this process (local) or on Ray, not both. Keep one.")
+    """Return the user's choice, else True where this process is expected to end first, and print that decision."""
     study = work.study
     if options.local or options.ray or _asks_for_ray(study, options):
         return options.local
@@ -175,7 +186,7 @@ def _on_ray(work: Workplace, options: Options) -> Iterator[stages.Runner]:
         address = options.address or os.environ.get("RAY_ADDRESS")
         with busy(f"connecting to Ray at {address}" if address else f"starting Ray on {os.cpu_count()} cores", announced=True):
             try:
-                from study.search.on_ray.cluster import Resources, cluster  # chosen at run time: Ray takes seconds to load
+                from study.search.on_ray.cluster import cluster  # chosen at run time: Ray takes seconds to load
                 from study.search.on_ray.nodes import wanted
                 from study.search.on_ray.tuner import run
             except ImportError as error:
@@ -185,20 +196,25 @@ def _on_ray(work: Workplace, options: Options) -> Iterator[stages.Runner]:
 
             connected = stack.enter_context(cluster(options.address))
         nodes = connected.nodes
-        gpus, share = options.gpus_per_trial, options.gpus_per_trial == "auto"
-        if gpus is None or gpus == "auto":
-            gpus = float(study.protocol.workers) if any(node.get("GPU", 0) for node in nodes) else 0.0
-        resources = Resources(
-            workers=study.protocol.workers,
-            cpus_per_worker=options.cpus_per_worker,
-            gpus_per_trial=gpus,
-            share_gpus=share and gpus == 1,  # without GPUs there is nothing to share, and workers of one trial share none
-            concurrent=options.concurrent,
-        )
+        resources = _resources(study, options, nodes)
         resources.fit(nodes)
         if not connected.started:
             connected.check(wanted(ledger.folder, work.places, [c.data for c in study.cells], study.protocol.workers))
         yield functools.partial(run, resources=resources, cluster=connected, storage=f"{ledger.folder.location}/.ray")
+
+
+def _resources(study: Study, options: Options, nodes: Nodes) -> Resources:
+    """Return what a trial takes: where it is not said and a node has GPUs, one a worker."""
+    gpus, share = options.gpus_per_trial, options.gpus_per_trial == "auto"
+    if gpus is None or gpus == "auto":
+        gpus = float(study.protocol.workers) if any(node.get("GPU", 0) for node in nodes) else 0.0
+    return Resources(
+        workers=study.protocol.workers,
+        cpus_per_worker=options.cpus_per_worker,
+        gpus_per_trial=gpus,
+        share_gpus=share and gpus == 1,  # without GPUs there is nothing to share, and workers of one trial share none
+        concurrent=options.concurrent,
+    )
 
 
 @contextmanager

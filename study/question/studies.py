@@ -127,8 +127,10 @@ def find_study(name: str) -> Study:
     own = {k: v for k, v in vars(module).items() if isinstance(v, Study) and v not in STUDIES.values()}
     if wanted in own:
         return own[wanted]
+    if not own:
+        raise ConfigError(f"{path} holds no study: no line NAME = Study(...). Write one there, or name another file.")
     if wanted or len(own) != 1:
-        raise ConfigError(f"{path} holds {len(own)} studies ({', '.join(own) or 'none'}). Name one: {path}:NAME.")
+        raise ConfigError(f"{path} holds {', '.join(own)}{f', not {wanted}' if wanted else ''}. Name one: {path}:NAME.")
     return next(iter(own.values()))
 
 

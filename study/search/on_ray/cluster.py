@@ -9,7 +9,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 import ray
 
@@ -18,6 +17,7 @@ from study.errors import EnvironmentProblem, StudyError
 from study.search import RayDoesNotStart
 from study.search.on_ray.nodes import Wanted, alive, ask, check, first_line, problems
 from study.search.on_ray.python_of_workers import check_python
+from study.search.resources import Nodes
 from study.storage.options import check_address
 
 LOST = "Ray's head at {} is lost. Start it and run the same command again."
@@ -30,9 +30,6 @@ PASSED_ON = ("STUDY_", "RAY_TRAIN_", "TUNE_", "GLOO_", "NCCL_", "OMP_WAIT_POLICY
 REACHED_S = 12.0  # most time until a wrong address is said
 HEAD_LOST_S = 20  # the head answers nothing for so long: it is lost (Ray's own driver waits a minute and dies without a word)
 
-Nodes = list[dict[str, float]]
-"""Resources of each living node of a cluster."""
-
 
 def _worth_saying(record: logging.LogRecord) -> bool:
     """Return False for Ray's note that tokens are required, as they should be; the opposite note is shown."""
@@ -40,40 +37,6 @@ def _worth_saying(record: logging.LogRecord) -> bool:
 
 
 logging.getLogger("ray._private.authentication.authentication_token_setup").addFilter(_worth_saying)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Resources:
-    """The resources of one trial."""
-
-    workers: int = 1
-    cpus_per_worker: float = 1.0
-    gpus_per_trial: float = 0.0  # a fraction lets small trials share a GPU
-    share_gpus: bool = False  # by the memory that the study's own trials were measured to take
-    concurrent: int | None = None
-
-    @property
-    def per_worker(self) -> dict[str, float]:
-        needs = {"CPU": self.cpus_per_worker}
-        return needs | {"GPU": self.gpus_per_trial / self.workers} if self.gpus_per_trial else needs
-
-    def fit(self, nodes: Nodes) -> int:
-        """Return the number of trials that run at once. Raises EnvironmentProblem naming need and have: Ray would wait for ever."""
-        if self.workers > 1 and 0 < self.gpus_per_trial < self.workers:
-            raise EnvironmentProblem(
-                f"{self.workers} workers a trial need {self.workers} GPUs, one each (NCCL shares none), not {self.gpus_per_trial:g}; "
-                "lower --workers or raise --gpus-per-trial."
-            )
-        need = self.per_worker
-        most = sum(min(int(node.get(k, 0) / v + 1e-6) for k, v in need.items()) for node in nodes) // self.workers
-        if most < 1:
-            said = ", ".join(f"{v:g} {k}" for k, v in need.items())
-            there = "; ".join(", ".join(f"{node.get(k, 0):g} {k}" for k in need) for node in nodes)
-            raise EnvironmentProblem(
-                f"a trial needs {said}{f' for each of {self.workers} workers' if self.workers > 1 else ''} but the cluster's nodes "
-                f"have {there}. Lower --workers, --cpus-per-worker or --gpus-per-trial."
-            )
-        return min(most, self.concurrent or most)
 
 
 class Connected:

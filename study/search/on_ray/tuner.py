@@ -18,9 +18,10 @@ from study.errors import EnvironmentProblem
 from study.records import Ask, EpochRecord, Outcome
 from study.run import mark_out_of_memory
 from study.search.conductor import Conductor
-from study.search.on_ray.cluster import Connected, Resources, require_head
+from study.search.on_ray.cluster import Connected, require_head
 from study.search.on_ray.gpu_share import gpu_share
 from study.search.on_ray.workers import WORKER, one_worker, out_of_memory, several_workers
+from study.search.resources import Resources
 from study.storage.folder import Folder
 from study.storage.places import Places
 

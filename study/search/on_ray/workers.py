@@ -17,8 +17,8 @@ import ray
 
 from study.errors import EnvironmentProblem, StudyError
 from study.records import Ask, EpochRecord, Outcome, dumps
-from study.search.on_ray.cluster import Resources
 from study.search.on_ray.notice import leaving
+from study.search.resources import Resources
 from study.storage.folder import Folder
 
 COLLECTIVE_TIMEOUT_S = 120  # a hung worker is found within this time; torch's default is 30 minutes
