@@ -20,7 +20,7 @@ from analysis.load import load
 from analysis.statistics.intervals import Estimate, Part
 from analysis.verdict import findings
 from analysis.words.commands import extend
-from analysis.words.sentences import Sentence, answers, sentences
+from analysis.words.sentences import Sentence, answers, describe_pair, sentences
 from analysis.words.warnings import warnings
 from study import sweep
 from study.conduct.asked import given_fields
@@ -231,6 +231,23 @@ def test_few_sessions_are_warned_of() -> None:
     pairs = judge([Compared(question=ELSEWHERE, a="partial", b="full", estimate=few, seeds=5, collapses=())], frames)
     (warning,) = [w for w in warnings(frames, pairs) if "sessions" in w]
     assert "10 sessions that tell as much as 7.5 of equal size" in warning
+
+
+@pytest.mark.parametrize("mean", [0.338, -0.338, 0.002, -0.002])
+@pytest.mark.parametrize("doubts", [(), ("of full, 1 of 5 runs collapsed",)])
+@pytest.mark.parametrize("seeds", [1, 5])
+def test_a_difference_is_said_in_the_order_of_its_names(mean: float, doubts: tuple[str, ...], seeds: int) -> None:
+    """A pair was once said to be not comparable: partial and full, with +33.8 of full over partial."""
+    part = Part(variance=1e-5, df=40, count=50)
+    e = Estimate(mean=mean, runs=(part, part), images=Part(variance=1e-5, df=400, count=500), unit="image", searches=1, resampled=240)
+    (pair,) = judge(
+        [Compared(question=ELSEWHERE, a="partial", b="full", estimate=e, seeds=seeds, collapses=doubts)], load(GOLDEN.as_posix())
+    )
+    text = describe_pair(pair, 1)
+    first, other, by = re.search(r"(partial|full) .*?(partial|full)\b.*?([+-][0-9.]+) points", text).groups()  # type: ignore[union-attr]
+    if named := re.search(r"(partial|full) minus (partial|full): ([+-][0-9.]+)", text):
+        first, other, by = named.groups()
+    assert {first, other} == {"partial", "full"} and float(by) == pytest.approx(100 * mean * (1 if first == "partial" else -1))
 
 
 def test_a_wider_margin_makes_differences_not_worth_having(copy: Ledger, tmp_path: Path, capsys) -> None:

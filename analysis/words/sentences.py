@@ -70,7 +70,8 @@ def describe_pair(pair: Pair, margin: float) -> str:
     chances = f"{first} better by more than {metric.count(margin)} {_sure(better)}, within {_sure(c.within)}, worse by more {_sure(worse)}"
     short = [were_cut_short([s.strategy for s in pair.short])] if pair.short and not pair.decision.reasons else []
     why = f" ({'; '.join((*pair.decision.reasons, *short))})" if pair.decision.reasons or short else ""
-    return f"{text}{why}: {_numbers(pair)}; {chances}; Holm p {'below 0.001' if p < 0.001 else f'{p:.3f}'}, {pair.seeds} seeds"
+    named = pair.winner is None and not up  # the decision names them the other way round
+    return f"{text}{why}: {_numbers(pair, named)}; {chances}; Holm p {'below 0.001' if p < 0.001 else f'{p:.3f}'}, {pair.seeds} seeds"
 
 
 def _numbers(pair: Pair, name: bool = False) -> str:
