@@ -14,6 +14,7 @@ import pandas as pd
 import pyarrow as pa
 
 from analysis.data.frames import Frames
+from analysis.findings.comparisons import Gathered
 from analysis.findings.small_classes import FEW_IMAGES
 from analysis.page.by_class import Classes, by_question
 from analysis.verdict import Findings
@@ -68,7 +69,7 @@ def wanted(found: Sequence[Album]) -> dict[Key, list[str]]:
 def _of(own: Classes) -> Iterator[Album]:
     key, first = (own.question.dataset, own.question.splits), own.ranked[0]
     gathered, runs = own.gathered, len(own.gathered.predicted[first])
-    said, truth = (np.stack([*kind[first].values()]) for kind in (gathered.predicted, gathered.truth))  # [K, N]
+    said, truth = _each(gathered, first)
 
     def show(images: np.ndarray, answers: np.ndarray, chances: np.ndarray) -> tuple[Shown, ...]:
         return tuple(
@@ -86,7 +87,10 @@ def _of(own: Classes) -> Iterator[Album]:
         yield Album(
             key=key,
             title=f"{name}: the hardest test images",
-            note=f"The highest mean loss over {runs} runs of {first}. Often the label is wrong, or the image shows something else.",
+            note=(
+                f"The highest mean loss over {len(said)} run{'s' * (len(said) != 1)} of {first}. "
+                "Often the label is wrong, or the image shows something else."
+            ),
             shown=show(np.argsort(-loss, kind="stable")[:HARDEST], said, truth),
         )
     if gathered.several:
@@ -121,7 +125,7 @@ def _one_alone(own: Classes, key: Key, first: str, second: str, show: Callable[.
     right = {s: own.all(axis=2) if gathered.several else own for s, own in same.items()}
     for a, b in ((first, second), (second, first)):
         alone = np.flatnonzero(right[a].all(axis=0) & ~right[b].any(axis=0))
-        said, truth = (np.stack([*kind[b].values()]) for kind in (gathered.predicted, gathered.truth))
+        said, truth = _each(gathered, b)
         order = alone[np.argsort(truth[:, alone].mean(axis=0), kind="stable")]
         yield Album(
             key=key,
@@ -129,6 +133,14 @@ def _one_alone(own: Classes, key: Key, first: str, second: str, show: Callable[.
             note=f"{len(alone)} of {len(gathered.labels)} test images, over all runs of both. Below each, what {b} names it.",
             shown=show(order[:APART], said, truth),
         )
+
+
+def _each(gathered: Gathered, strategy: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return the predictions and the probabilities of the truth [K, N], of each run once: one that is solved stands for every seed."""
+    trials = gathered.trials[strategy]
+    seeds = list({tuple(own): seed for seed, own in trials.items()}.values())
+    said, truth = (np.stack([kind[strategy][seed] for seed in seeds]) for kind in (gathered.predicted, gathered.truth))
+    return said, truth
 
 
 def _called(label: np.ndarray, names: Sequence[str]) -> str:
@@ -139,7 +151,7 @@ def _called(label: np.ndarray, names: Sequence[str]) -> str:
 def _answers(said: np.ndarray, names: Sequence[str]) -> str:
     """Return the answers of the runs in words: "named happy (4 of 5 runs)"."""
     called, count = Counter(_called(s, names) for s in said).most_common(1)[0]
-    return f"named {called} ({count} of {len(said)} runs)"
+    return f"named {called} ({count} of {len(said)} run{'s' * (len(said) != 1)})"
 
 
 # -- the small copies -----------------------------------------------------------------------------------
