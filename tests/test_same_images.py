@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import json
 import os
 import random
 import shutil
@@ -19,6 +20,7 @@ from study import replay, sweep
 from study.conduct.checks import check_data
 from study.conduct.same_images import check_begun, check_same, twice_there
 from study.datasets import CATALOG, open_dataset
+from study.datasets.audit import audit
 from study.datasets.contents import DIGITS, contents, digest
 from study.errors import DataError
 from study.measure import __main__ as measuring
@@ -113,6 +115,33 @@ def test_images_are_known_by_what_they_show(kind: str, change: str, tmp_path: Pa
         check_begun(ledger, [name], find_places(str(tmp_path)))
 
 
+def move(file: Path) -> list[str]:
+    file.rename(file.parent.parent / "elm" / "z.png")
+    return ["1 new: elm/z.png", "1 gone: ash/000.png"]
+
+
+def add(file: Path) -> list[str]:
+    for k in range(5):
+        scene(70_000 + k).save(file.with_name(f"new {k}.png"))
+    return ["5 new: ash/new 0.png, ash/new 1.png, ash/new 2.png and 2 more"]
+
+
+def remove(file: Path) -> list[str]:
+    file.unlink()
+    return ["1 gone: ash/000.png"]
+
+
+@pytest.mark.parametrize("change", [move, add, remove])
+def test_images_that_came_or_went_are_named(change: Callable[[Path], list[str]], tmp_path: Path) -> None:
+    root = tmp_path / "own"
+    name = made(root, "folder")
+    begun(name, tmp_path)
+    said = change(root / "ash" / "000.png")
+    with pytest.raises(DataError, match="are not those .* was begun with") as refused:
+        check_begun(Ledger(str(tmp_path), "s"), [name], find_places(str(tmp_path)))
+    assert all(part in str(refused.value) for part in said) and "another label" not in str(refused.value)
+
+
 @pytest.mark.parametrize("name", ["digits", "mini_faces", "mini_weeds"])
 def test_every_data_set_has_contents_and_keeps_them(name: str) -> None:
     assert name in CATALOG
@@ -183,6 +212,15 @@ def test_data_sets_that_share_images_are_named_with_how_many(drawn: list[list[in
     assert not twice_there({"d@official": marks["d0@official"], "d@session": marks["d0@official"]}), "splits of one data set"
 
 
+def test_marks_take_the_place_of_nothing_that_the_doctor_found(tmp_path: Path) -> None:
+    name = made(tmp_path / "own", "folder")
+    ledger, table = Ledger(str(tmp_path), "s"), open_dataset(name)
+    ledger.begin(asked(name), {})
+    check_data({(name, "official"): table}, ledger)
+    found, (kept,) = audit(table).as_dict(), ledger.data_report().values()
+    assert {key: kept[key] for key in found} == json.loads(json.dumps(found)) and kept["images"] == 36
+
+
 def test_a_link_to_a_data_set_is_seen_to_be_it(tmp_path: Path) -> None:
     made(tmp_path / "own", "folder")
     (tmp_path / "link").symlink_to("own")
@@ -224,4 +262,5 @@ def test_other_labels_are_refused_where_runs_are_measured_or_trained_again(tmp_p
     for run in (lambda: measuring.main([folder, "predictions", "--again"]), lambda: replay.main([folder, "--all-confirm"])):
         capsys.readouterr()
         assert run() == DataError.exit_code
-        assert "its images, their labels or their splits are not those" in capsys.readouterr().err
+        said = capsys.readouterr().err
+        assert "its images, their labels or their splits are not those" in said and "(1 with another label: ash/000.png);" in said

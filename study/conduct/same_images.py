@@ -10,6 +10,7 @@ from collections.abc import Collection
 from typing import Any
 
 from study.console.progress import warn
+from study.console.text import shown
 from study.datasets import open_dataset
 from study.datasets.contents import DIGITS, contents, decoder
 from study.datasets.spec import ImageTable, some
@@ -22,7 +23,7 @@ from study.tracking.ledger import Ledger
 Tables = dict[tuple[str, str], ImageTable]
 """Image tables by (dataset, protocol of its splits)."""
 Marks = dict[str, dict[str, Any]]
-"""Marks of the images by NAME@SPLITS: `labelled` and `contents` of data_report.json."""
+"""Marks of the images by NAME@SPLITS: `labelled`, `image_marks` and `contents` of data_report.json."""
 
 
 def check_same(tables: Tables, ledger: Ledger) -> Marks:
@@ -35,13 +36,13 @@ def check_same(tables: Tables, ledger: Ledger) -> Marks:
     marks: Marks = {}
     for (name, splits), table in tables.items():
         key = DataName.of(name, splits).key
-        known, labelled = before.get(key, {}), _labelled(table)
+        known, labelled, images = before.get(key, {}), _labelled(table), _images(table)
         if known.get("labelled", labelled) != labelled:
             raise DataError(
-                f"{name}: its images, their labels or their splits are not those {ledger.folder.location} was begun with; "
-                "put them back, or ask anew under another --name."
+                f"{name}: its images, their labels or their splits are not those {ledger.folder.location} was begun with"
+                f"{_which(known.get('image_marks', images), images)}; put them back, or ask anew under another --name."
             )
-        marks[key] = {"labelled": labelled, "contents": _check_contents(name, table, known.get("contents"), ledger)}
+        marks[key] = {"labelled": labelled, "image_marks": images, "contents": _check_contents(name, table, known.get("contents"), ledger)}
     return marks
 
 
@@ -73,6 +74,30 @@ def _labelled(table: ImageTable) -> str:
     """Return 16 hex digits of the images' names, labels and splits."""
     content = [table.classes, table.ids, table.labels.tolist(), table.split.tolist()]
     return hashlib.sha256(dumps(content).encode("utf-8", "surrogateescape")).hexdigest()[:16]
+
+
+def _images(table: ImageTable) -> dict[str, str]:
+    """Return by the name of each image a few digits of its label, and its split."""
+    labels = (
+        [c for c, own in zip(table.classes, row, strict=True) if own] if table.several else table.classes[row] for row in table.labels
+    )
+    digits = (hashlib.sha256(dumps(label).encode("utf-8", "backslashreplace")).hexdigest()[:DIGITS] for label in labels)
+    marks = (f"{label}{int(split)}" for label, split in zip(digits, table.split, strict=True))
+    return {i.encode("utf-8", "backslashreplace").decode(): mark for i, mark in zip(table.ids, marks, strict=True)}
+
+
+def _which(was: dict[str, str], now: dict[str, str]) -> str:
+    """Return the images that differ, in words: those that came, went or got other labels, else other splits, which follow from these."""
+    both = [i for i in now if i in was]
+    kinds = {
+        "new": [i for i in now if i not in was],
+        "gone": [i for i in was if i not in now],
+        "with another label": [i for i in both if now[i][:DIGITS] != was[i][:DIGITS]],
+    }
+    if not any(kinds.values()):
+        kinds = {"in another split": [i for i in both if now[i] != was[i]]}
+    said = [f"{len(found)} {kind}: {some([shown(i) for i in found], 3)}" for kind, found in kinds.items() if found]
+    return f" ({'; '.join(said)})" if said else ""
 
 
 def _check_contents(name: str, table: ImageTable, known: dict[str, str] | None, ledger: Ledger) -> dict[str, str]:

@@ -110,7 +110,7 @@ Draw = shape(
 )  # fmt: skip
 Labelled = shape(draws=several(Annotated[Draw, AfterValidator(_is_whole)]))
 
-DataReports = named(shape(form=str, contents=Maybe(shape(decoder=Maybe(str), digests=Maybe(str)))))
+DataReports = named(shape(form=str, image_marks=Maybe(named(str)), contents=Maybe(shape(decoder=Maybe(str), digests=Maybe(str)))))
 
 Config = shape(cell=shape(**QUESTIONS, strategy=str), strategy=Object, recipe=Object, protocol=Object, seed=int)
 AskFile = shape(config=Config)
