@@ -27,6 +27,7 @@ from study.question.trial_config import TrialConfig
 from study.records import Ask, EpochRecord, Outcome, Stage
 from study.storage.places import Places
 from study.tracking.ledger import STUDY_FILES, Ledger, find
+from study.tracking.names import run_name
 
 if TYPE_CHECKING:
     from analysis.data.predictions import Predictions
@@ -81,7 +82,7 @@ class Replay:
     @property
     def lines(self) -> list[str]:
         same = self.compared - len(self.differences)
-        out = [f"{self.ask.cell} #{self.ask.number} ({self.ask.trial_id}): {same} of {self.compared} numbers are equal"]
+        out = [f"{run_name(self.ask, self.ask.cell)} ({self.ask.trial_id}): {same} of {self.compared} numbers are equal"]
         out[0] += self.answers.text if self.answers else ""
         out += [f"  {d.text}" for d in self.differences[:SHOWN]]
         if len(self.differences) > SHOWN:
@@ -100,7 +101,7 @@ def replay(ledger: Ledger, ask: Ask, places: Places, scratch: Path) -> Replay:
 
     config, recorded = TrialConfig.from_dict(ask.config), ledger.epochs(ask.trial_id)
     if not recorded:
-        raise ConfigError(f"trial {ask.trial_id} ({ask.cell} #{ask.number}) has no completed epoch that could be compared.")
+        raise ConfigError(f"trial {ask.trial_id} ({run_name(ask, ask.cell)}) has no completed epoch that could be compared.")
     workers, here = config.protocol.workers, dist.get_world_size() if dist.is_initialized() else 1
     if workers != here:
         raise ConfigError(
@@ -170,7 +171,7 @@ def _conditions(before: dict[str, Any], epoch_before: dict[str, Any], epoch_now:
 
 
 def chosen(ledger: Ledger, names: Sequence[str], all_confirm: bool) -> list[Ask]:
-    """Return trials by id, by the beginning of one, or by CELL#NUMBER; with `all_confirm`, those that the verdict rests on.
+    """Return trials by id, by the beginning of one, or by name as MLflow has it; with `all_confirm`, those that the verdict rests on.
 
     Raises ConfigError.
     """
@@ -186,14 +187,31 @@ def chosen(ledger: Ledger, names: Sequence[str], all_confirm: bool) -> list[Ask]
         return [a for a in asks if a.trial_id in speak]
     found = []
     for name in names:
-        own = [a for a in asks if a.trial_id.startswith(name) or f"{a.cell}#{a.number}" == name]
+        own = [a for a in asks if a.trial_id.startswith(name)] or _called(name, asks)
         if len(own) != 1:
             raise ConfigError(
-                f"{name!r} names {len(own)} trials of {ledger.folder.location}. Give an id of trials/, its beginning, or CELL#NUMBER"
-                + (f": {', '.join(f'{a.trial_id} ({a.stage.value})' for a in own[:5])}." if own else ".")
+                f"{name!r} names {len(own)} trials of {ledger.folder.location}. Give an id of trials/, its beginning, or a name as "
+                "'partial #5' or 'partial confirm #0'"
+                + (f": {', '.join(f'{a.trial_id} ({run_name(a, a.cell)})' for a in own[:5])}." if own else ".")
             )
         found += own
     return found
+
+
+def _called(name: str, asks: Sequence[Ask]) -> list[Ask]:
+    """Return the trials whose full name has these words and the fewest others: without a stage, that of the search."""
+    head, _, number = name.rpartition("#")
+    wanted = _words(head)
+    others = [(len(own - wanted), a) for a in asks if wanted and str(a.number) == number.strip() and wanted <= (own := _full(a))]
+    return [a for more, a in others if more == min(others, key=lambda o: o[0])[0]]
+
+
+def _full(ask: Ask) -> set[str]:
+    return _words(run_name(ask, ask.cell).rpartition("#")[0])
+
+
+def _words(text: str) -> set[str]:
+    return set(re.split(r"[/\s]+", text)) - {""}
 
 
 def verdict_again(ledger: Ledger, replays: Sequence[Replay], scratch: Path) -> list[str]:
@@ -236,7 +254,7 @@ def _together(scratch: Path) -> Path:
 def parser() -> Parser:
     p = Parser(prog="python -m study.replay", description=__doc__.split("\n")[0])
     p.add_argument("study", help="a study's folder: RESULTS/STUDY (local path or URL)")
-    p.add_argument("trials", nargs="*", help="ids of trials, the beginning of one, or CELL#NUMBER")
+    p.add_argument("trials", nargs="*", help="ids of trials, the beginning of one, or names as 'partial #5' and 'partial confirm #0'")
     p.add_argument(
         "--all-confirm", action="store_true", help="every confirm run and the line to beat, and the verdict from what they say now"
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from study.records import Stage
-from study.replay import main, threads_of
+from study.replay import chosen, main, threads_of
 from study.tracking.ledger import Ledger
 from tests import tiny
 
@@ -89,8 +89,27 @@ def test_what_differs_is_named_with_how_much_and_what_is_not_as_it_was(copy: Pat
 
 
 @pytest.mark.parametrize(
+    "form", ["{cell}{stage}#{number}", "{cell}{stage} #{number}", "{strategy}{stage} #{number}", "digits {strategy}{stage}#{number}"]
+)
+def test_every_trial_is_found_by_its_name(form: str, studied: Path) -> None:
+    """A search's trial and a confirm run once had one name, so neither was found by it."""
+    ledger = Ledger(studied.parent, "tiny")
+    for ask in ledger.asks():
+        stage = "" if ask.stage is Stage.SEARCH else f" {ask.stage.value}"
+        name = form.format(cell=ask.cell, strategy=ask.cell.split("/")[3], stage=stage, number=ask.number)
+        assert chosen(ledger, [name], False) == [ask], name
+    line = next(a for a in ledger.asks() if "/features/" in a.cell)
+    assert chosen(ledger, [f"features #{line.number}"], False) == [line], "there is no other"
+
+
+@pytest.mark.parametrize(
     "names, words",
-    [([], "--all-confirm"), (["nothing"], "names 0 trials")],
+    [
+        ([], "--all-confirm"),
+        (["nothing"], "names 0 trials"),
+        (["#0"], "names 0 trials"),
+        (["digits confirm #0"], "partial/0.1 confirm #0)"),
+    ],
 )
 def test_refusals(names: list[str], words: str, studied: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(studied), *names]) == 2
