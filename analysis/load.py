@@ -1,6 +1,7 @@
 """Reading of a ledger folder, or of an MLflow server, into the same frames."""
 
 import atexit
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
@@ -23,12 +24,13 @@ from study.question.trial_config import TrialConfig
 from study.records import Ask, TrialResult
 from study.search.confirmed import Chosen, factors_of, planned
 from study.space import domains
+from study.storage.folder import as_text
 from study.storage.options import server_and_study
 from study.strategies import EVERY
 from study.tracking.ledger import SERVERS, Ledger, find
 
 
-def load(source: str | Ledger, study: str | None = None, cache: Path | None = None) -> Frames:
+def load(source: str | os.PathLike[str] | Ledger, study: str | None = None, cache: Path | None = None) -> Frames:
     """Read a study from `source`: a ledger, a study's folder, a results folder with one study, or an MLflow URI (URI#STUDY names one).
 
     Raises ConfigError where there is no such study or it was written with another schema.
@@ -91,13 +93,16 @@ def _in_order(trials: pd.DataFrame) -> pd.DataFrame:
     return trials.sort_values("sequence", kind="stable").reset_index(drop=True) if len(trials) else trials
 
 
-def _ledger(source: str, study: str | None, cache: Path | None) -> Ledger:
+def _ledger(place: str | os.PathLike[str], study: str | None, cache: Path | None) -> Ledger:
+    source = as_text(place)
     if source.startswith(SERVERS):
         from study.tracking.from_mlflow import read
 
         uri, name = server_and_study(source)
         return read(uri, study or name, cache or _copies())
-    return Ledger(source, study) if study else find(source)
+    if study is None or isinstance(study, str) and not study:
+        return find(source)
+    return Ledger(source, study)
 
 
 def _copies() -> Path:

@@ -20,11 +20,13 @@ from analysis.words.answer import Answer
 from analysis.words.next_step import NextStep
 from study.console.progress import load as load_modules
 from study.console.signals import interruptible
+from study.console.text import shown
 from study.errors import ConfigError, nearest
 from study.question.cell import Cell
 from study.question.studies import find_study
 from study.question.study_config import Study
 from study.scoring.decide import Deciding
+from study.storage.folder import as_text
 from study.storage.options import Options
 from study.tracking.ledger import Ledger, placed
 
@@ -177,6 +179,8 @@ class Results:
         Raises ConfigError where none fits, or several data sets do.
         """
         wanted = cell.id if isinstance(cell, Cell) else cell
+        if not isinstance(wanted, str):
+            raise ConfigError(f"A cell is named by a Cell, its id or some of its parts, not by {shown(repr(cell))[:60]}.")
         if lost_choice(self.frames) and not any(p.delivered for p in self.findings.picks):  # else the line to beat would stand in
             raise ConfigError(why_nothing(self.frames))
         return find_pick(self.findings.picks, wanted, compared=compared, none=why_nothing(self.frames))
@@ -284,9 +288,9 @@ def run_study(
     Raises ConfigError, DataError or EnvironmentProblem, each one line with the way out.
     """
     options = Options(
-        results=os.fspath(results),
-        data=os.fspath(data) if data else os.environ.get("STUDY_DATA"),
-        weights=os.fspath(weights) if weights else os.environ.get("STUDY_WEIGHTS"),
+        results=as_text(results),
+        data=as_text("" if data is None else data) or os.environ.get("STUDY_DATA"),
+        weights=as_text("" if weights is None else weights) or os.environ.get("STUDY_WEIGHTS"),
         local=local,
         ray=ray,
         address=address,
@@ -317,4 +321,4 @@ def open_place(place: str) -> tuple[Results, str]:
 
 def load_study(source: str | os.PathLike[str] | Ledger, study: str | None = None) -> Results:
     """Open a study's folder, a results folder that holds one, or an MLflow URI (URI#STUDY). Raises ConfigError where there is none."""
-    return Results(load(source if isinstance(source, Ledger) else os.fspath(source), study))
+    return Results(load(source, study))

@@ -10,13 +10,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from study import sweep, trial
+from analysis.load import load
+from study import Predictor, load_study, run_study, sweep, trial
 from study.bounds import BOUNDS, bound_of
 from study.datasets import __main__ as check
-from study.errors import ConfigError
+from study.datasets.imagefiles import decode_file
+from study.errors import ConfigError, DataError
 from study.question.cell import Cell, grid
 from study.question.study_config import Study
 from study.question.training_settings import Protocol
+from study.tracking.ledger import Ledger
+from tests.goldens import GOLDEN
 
 GRID = {"datasets": ["digits"], "backbones": ["resnet18"], "strategies": ["full"]}
 CELLS = grid(**GRID)
@@ -115,3 +119,37 @@ def test_an_empty_variable_of_the_environment_is_none_and_no_error(monkeypatch: 
 
 def test_a_cell_as_it_should_be_is_taken() -> None:
     assert study(cells=list(CELLS)).cells == list(CELLS) and isinstance(CELLS[0], Cell)
+
+
+PLACES: dict[str, Callable[[Any], object]] = {
+    "load_study": load_study,
+    "load": load,
+    "Ledger": lambda place: Ledger(place, "golden"),
+    "Ledger, study": lambda name: Ledger(str(GOLDEN), name),
+    "load_study, study": lambda name: load_study(str(GOLDEN), name),
+    "run_study, results": lambda place: run_study("quickstart", results=place),
+    "run_study, data": lambda place: run_study("quickstart", data=place),
+    "Predictor.from_folder": Predictor.from_folder,
+    "pick": lambda cell: load_study(str(GOLDEN)).pick(cell),
+    "predictor": lambda cell: load_study(str(GOLDEN)).predictor(cell),
+}
+NO_PLACES = [None, 0, 1.5, True, [], {}, b"x", object(), np.zeros(3), float("nan"), "a\0b"]
+
+
+@pytest.mark.parametrize("name", PLACES)
+@pytest.mark.parametrize("value", NO_PLACES, ids=repr)
+def test_what_is_no_place_and_no_name_is_refused(name: str, value: Any) -> None:
+    if value is None and name in ("load_study, study", "run_study, data"):
+        pytest.skip("it may be left out")
+    with pytest.raises(ConfigError):
+        PLACES[name](value)
+
+
+@pytest.mark.parametrize("place", ["absent", Path("absent/too")], ids=str)
+def test_what_is_not_there_is_said_to_be_absent(place: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("load_study", "load", "Predictor.from_folder"):
+        with pytest.raises(ConfigError, match="absent"):
+            PLACES[name](place)
+    with pytest.raises(DataError, match="absent.* does not exist"):
+        decode_file(Path(place), 3)

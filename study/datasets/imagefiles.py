@@ -86,6 +86,8 @@ def decode_file(path: Path, channels: int) -> np.ndarray:
     try:
         regular(path)
         return pictures.decode(path, channels)
+    except FileNotFoundError:
+        raise DataError(shown(f"{path} does not exist.")) from None
     except (ValueError, OSError) as error:
         why = said(path, str(error) if isinstance(error, ValueError) else pictures.reason(error))
         raise DataError(shown(f"{path} cannot be decoded ({why}); {way_out(why).way_out}.")) from None

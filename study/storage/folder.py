@@ -10,8 +10,8 @@ from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import TypeVar
 
-from study.console.text import redact
-from study.errors import EnvironmentProblem
+from study.console.text import redact, shown
+from study.errors import ConfigError, EnvironmentProblem
 from study.storage import object_store
 from study.storage.refusals import explained, explained_store
 
@@ -19,6 +19,14 @@ REMOVALS = 5  # tries at a folder somebody still writes to
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+
+def as_text(place: object) -> str:
+    """Return a path or a URL as text. Raises ConfigError for what can be neither."""
+    text = os.fspath(place) if isinstance(place, str | os.PathLike) else None
+    if not isinstance(text, str) or "\0" in text:
+        raise ConfigError(f"A path or a URL must be a text, or a Path, without a NUL, not {shown(repr(place))[:60]}.")
+    return text
 
 
 def is_url(location: str) -> bool:
@@ -33,7 +41,7 @@ class Folder:
     """
 
     def __init__(self, location: str | os.PathLike[str]) -> None:
-        location = os.fspath(location)
+        location = as_text(location)
         self.remote = is_url(location)
         if self.remote:
             self.location = location.rstrip("/")

@@ -25,6 +25,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple, TypeVar
 
+from study.console.text import shown
 from study.errors import ConfigError, EnvironmentProblem
 from study.question.growth import Change, compare, grow
 from study.question.study_config import Study
@@ -61,7 +62,9 @@ class Ledger:
 
     def __init__(self, results: str | os.PathLike[str], study: str) -> None:
         self.study_name = study
-        self.folder = Folder(os.fspath(results)) / study
+        if not isinstance(study, str):
+            raise ConfigError(f"A study's name must be a text, not {shown(repr(study))[:60]}.")
+        self.folder = Folder(results) / study
         self._known: tuple[bytes, dict[str, Any]] | None = None  # study.json, as it was read last
         # behind a URL a read is a request: what is written once is read once, and what only this process writes, never again
         self._asks: dict[str, Ask] = {}

@@ -14,7 +14,7 @@ from study.inference.classifier import Classifier
 from study.inference.softmax import pooled, probabilities, sigmoid
 from study.networks.kept import Kept, load
 from study.scoring.decide import Deciding
-from study.storage.folder import Folder
+from study.storage.folder import Folder, as_text
 
 LIKELIEST = Deciding()
 READ = "of a file, predictor.read(FILE)[None] is that"
@@ -98,9 +98,9 @@ class Predictor:
             raise DataError(f"an image must be uint8 [H, W, 1, 3 or 4], not {_form(image)}; {READ}.")
         return self.classifier.prepare(image)
 
-    def read(self, path: str) -> np.ndarray:
-        """Return an image file as `prepare` does. Raises DataError naming it."""
-        return self.prepare(decode_file(Path(path), self.channels))
+    def read(self, path: str | Path) -> np.ndarray:
+        """Return an image file as `prepare` does. Raises DataError naming it, ConfigError for what is no path."""
+        return self.prepare(decode_file(Path(as_text(path)), self.channels))
 
 
 def _form(image: object) -> str:
