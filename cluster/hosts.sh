@@ -25,9 +25,11 @@ begin() { # HOST ARGUMENTS: a busy host makes Ray give up after 15 and 30 s, fix
   exit 4
 }
 join() { for node in "${@:2}"; do fit "$node"; begin "$node" "--address=$1:$port"; done; }
+case $verb in start | stop) least=1 ;; join) least=2 ;; *) least=999999 ;; esac
+[ $# -ge $least ] || { say "start HEAD [NODE...], join HEAD NODE..., or stop HOST...; not '$verb${*:+ $*}'"; exit 2; }
 case $verb in
   start)
-    head=${1:?start HEAD [NODE...]}
+    head=$1
     [ -s "$token" ] || (umask 077; mkdir -p "${token%/*}"; "$venv/bin/python" -c 'import secrets; print(secrets.token_hex(32), end="")' > "$token.$$"; mv "$token.$$" "$token")
     fit "$head"
     begin "$head" --head "--port=$port" --dashboard-host=127.0.0.1
@@ -35,7 +37,6 @@ case $verb in
     there "$head" "python -m cluster.preflight --address $head:$port --nodes $# --only-wait" < /dev/null
     say "ready: python -m study.sweep NAME --address $head:$port ... on $head, or ray job submit --address http://127.0.0.1:8265 ... there"
     ;;
-  join) join "${1:?join HEAD NODE...}" "${@:2}" ;;
+  join) join "$@" ;;
   stop) for host; do there "$host" "ray stop" < /dev/null; done ;;
-  *) say "start HEAD [NODE...], join HEAD NODE..., or stop HOST...; not '$verb'"; exit 2 ;;
 esac

@@ -86,8 +86,8 @@ def parser() -> Parser:
     p.add_argument("--address", help="default: RAY_ADDRESS, else a cluster on this machine")
     p.add_argument("--results", default="results", help="folder or URL that all nodes must see (default: results)")
     add_places(p)
-    p.add_argument("--nodes", type=int, default=1, help="wait for so many")
-    p.add_argument("--wait", type=float, default=300.0, metavar="SECONDS", help="how long, for the head and for them")
+    p.add_argument("--nodes", type=int, default=1, help="wait for so many (default: 1)")
+    p.add_argument("--wait", type=float, default=300.0, metavar="SECONDS", help="how long, for the head and for them (default: 300)")
     p.add_argument("--only-wait", action="store_true", help="look at nothing else. The sweep will")
     return p
 
@@ -106,13 +106,16 @@ def main(args: argparse.Namespace) -> int:
 
 def connect(stack: contextlib.ExitStack, address: str | None, seconds: float) -> Connected:
     """Connect to the cluster, once its head answers: it may still be starting. Raises EnvironmentProblem when it does not in time."""
-    end = time.monotonic() + seconds
+    end, told = time.monotonic() + seconds, ""
     while True:
         try:
             return stack.enter_context(cluster(address))
-        except EnvironmentProblem:
+        except EnvironmentProblem as error:
             if time.monotonic() > end:
                 raise
+            if str(error) != told:
+                told = str(error)
+                print(f"waiting up to {seconds:.0f} s: {told}", flush=True)
             time.sleep(2)
 
 

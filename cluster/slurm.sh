@@ -9,9 +9,10 @@
 # A Ray cluster of the job's own, one Ray node a Slurm node, and a sweep on it. The same line again resumes; so does Slurm after a node
 # failure. SIGTERM two minutes before the limit makes the sweep stop cleanly. Ends, and frees its nodes, as soon as any part has ended.
 set -euo pipefail
-cd "${SLURM_SUBMIT_DIR:?submit with sbatch from the checkout}"
-umask 077
 say() { echo "slurm.sh: $*" >&2; }
+[ -n "${SLURM_SUBMIT_DIR:-}" ] || { say "submit it from the checkout: sbatch --nodes=N cluster/slurm.sh STUDY ..."; exit 2; }
+cd "$SLURM_SUBMIT_DIR"
+umask 077
 venv=${VIRTUAL_ENV:-$PWD/.venv}
 nodes=$SLURM_JOB_NUM_NODES
 head=$(hostname)

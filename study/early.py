@@ -146,17 +146,22 @@ def _die(number: int, frame: FrameType | None) -> None:
 
 
 def _told(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Say in one line that memory is lacking, where an error says so that nobody caught; others keep their traceback."""
-    if not isinstance(error, MemoryError) and not (isinstance(error, ImportError | OSError) and any(t in str(error) for t in NO_MEMORY)):
+    """Say in one line that memory or a package is lacking, where an error says so that nobody caught; others keep their traceback."""
+    if isinstance(error, ModuleNotFoundError) and (package := (error.name or "").partition(".")[0]) not in ("", *OURS):
+        said = (
+            f"{sys.executable} has no package {package}. Use the Python of `make install` (.venv/bin/python), or install this project in "
+            "that one."
+        )
+    elif isinstance(error, MemoryError) or (isinstance(error, ImportError | OSError) and any(t in str(error) for t in NO_MEMORY)):
+        said = (
+            f"this process gets no more memory ({' '.join(str(error).split()) or kind.__name__}). Raise its limit (`ulimit -v`, a "
+            "container's), or run it where more is free."
+        )
+    else:
         sys.__excepthook__(kind, error, trace)
         return
     with contextlib.suppress(OSError, ValueError):
-        print(
-            f"error: this process gets no more memory ({' '.join(str(error).split()) or kind.__name__}). Raise its limit (`ulimit -v`, a "
-            "container's), or run it where more is free.",
-            file=sys.stderr,
-            flush=True,
-        )
+        print(f"error: {said}", file=sys.stderr, flush=True)
     remove_temporary()
     os._exit(4)
 

@@ -509,3 +509,14 @@ def test_cells_name_the_question_they_belong_to() -> None:
         a.question == b.question
         and dataclasses.replace(a, budget=3).question != a.question != dataclasses.replace(a, image_size=64).question
     )
+
+
+def test_no_stage_is_announced_after_an_interrupt(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ledger = Ledger(tmp_path, "s")
+    study = ledger.begin(Study(name="s", cells=grid(["digits"], ["resnet18"], ["full"])), {})
+    interrupted = Interrupted()
+    interrupted.set()
+    execute = stages.Executor(lambda *_, **__: pytest.fail("nothing runs"), Workplace.of(ledger), {}, interrupted)
+    stages.set_line(execute)
+    stages.search(execute)
+    assert study.name == "s" and capsys.readouterr().out == ""

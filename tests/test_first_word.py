@@ -1,5 +1,6 @@
 """The first line of a command: its wrong arguments, before it loads PyTorch, or else, within two seconds, that it loads it."""
 
+import os
 import re
 import subprocess
 import sys
@@ -96,3 +97,26 @@ def test_soon_and_then_seldom(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
 
 def test_formats_are_known_by_name_before_they_are_loaded() -> None:
     assert [*formats.FORMATS] == [*FORMATS]
+
+
+HIDDEN = [
+    *((package, "study.sweep quickstart --dry-run") for package in ("psutil", "rich", "numpy", "pyarrow", "torch", "timm", "optuna")),
+    *((package, "analysis.report nowhere") for package in ("psutil", "pandas", "scipy")),
+    ("pandas", "analysis.judge a.csv b.csv labels.csv"),
+    *((package, "cluster.preflight") for package in ("psutil", "ray", "numpy")),
+    *((package, "study.predict nowhere x") for package in ("psutil", "PIL", "safetensors")),
+]
+
+
+@pytest.mark.parametrize(("package", "words"), HIDDEN)
+def test_a_python_without_a_package_says_so_in_a_line(package: str, words: str, tmp_path: Path) -> None:
+    """It is the commonest slip: the environment was not activated. Where the command ends before it needs the package, that is well."""
+    (tmp_path / f"{package}.py").write_text(f"raise ModuleNotFoundError(name={package!r})")
+    env = {**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}"}
+    command = [sys.executable, "-m", *words.split()]
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=120)
+    said = done.stderr.splitlines()
+    assert "Traceback" not in done.stderr and done.returncode in (2, 4), done.stderr
+    assert any(f"has no package {package}" in line and "make install" in line for line in said) or package not in done.stderr
+    if package in ("psutil", "numpy"):  # nothing begins without them
+        assert done.returncode == 4 and len(said) == 1

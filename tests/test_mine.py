@@ -27,6 +27,8 @@ from study.question.studies import QUICKSTART, STUDIES, find_study, narrow, sett
 from study.question.study_config import Study
 from study.question.training_settings import Protocol
 from study.records import Ask, EpochRecord, Origin, Outcome, Stage, TrialResult
+from study.search.conductor import Conductor
+from study.search.plans import FixedPlan
 from study.storage.options import Options
 from study.strategies import STRATEGIES
 from study.tracking.ledger import Ledger
@@ -651,6 +653,19 @@ def test_what_is_left_is_measured_and_never_guessed() -> None:
 
 def record(epoch: int) -> EpochRecord:
     return EpochRecord(epoch=epoch, metrics={"val/macro_f1": 0.5}, train_seconds=0.1, eval_seconds=0.1, images=9, ended_at=0.0, facts={})
+
+
+def test_a_trial_that_no_worker_has_yet_is_not_in_its_first_epoch(tmp_path: Path) -> None:
+    """Others may hold the processors for minutes after Ray was asked for it."""
+    ask = Ask(
+        trial_id="t", cell="d/official/net/full/1", number=3, stage=Stage.SEARCH, origin=Origin.RANDOM, config={"protocol": {}}, sequence=0
+    )
+    with Watch("search", 1, 0, 2, Names([ask.cell])) as watch:
+        conductor = Conductor(FixedPlan([ask], set()), Ledger(tmp_path, "s"), lambda config: ["a"], watch)
+        assert conductor.ask() == ask
+        assert watch._heartbeat() == "search 0/1: waiting for a worker"
+        conductor.begin("t")
+        assert watch._heartbeat() == "search 0/1: full #3 epoch 1/2 for 0 s"
 
 
 def test_a_log_names_the_time_left_and_is_never_silent(monkeypatch, capsys) -> None:

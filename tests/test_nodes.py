@@ -1,5 +1,6 @@
 """Requirements on every node of a cluster, and the message where a node lacks one. tests/test_hosts.py has real hosts."""
 
+import contextlib
 import copy
 import http.server
 import socket
@@ -10,11 +11,17 @@ from typing import Any, ClassVar
 
 import pytest
 
+from study.conduct import runners
+from study.conduct.workplace import Workplace
 from study.errors import ConfigError, EnvironmentProblem
+from study.question.cell import grid
 from study.question.naming import DataName
+from study.question.study_config import Study
 from study.search.on_ray import cluster, node_report, nodes
 from study.storage.folder import Folder
+from study.storage.options import Options
 from study.storage.places import Places
+from study.tracking.ledger import Ledger
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -214,3 +221,36 @@ def test_the_dashboard_is_asked_not_a_variable(code: int, is_open: bool, monkeyp
         server.shutdown()
         server.server_close()
     assert dashboard_is_open("127.0.0.1:1") is False
+
+
+def test_a_wait_for_a_head_says_for_what_at_once_and_only_once(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from cluster import preflight
+
+    tries: list[str | None] = []
+
+    @contextlib.contextmanager
+    def starting(address: str | None) -> Iterator[str]:
+        tries.append(address)
+        if len(tries) < 3:
+            raise EnvironmentProblem("nothing answers at h:6379: start the head there.")
+        yield "connected"
+
+    monkeypatch.setattr(preflight, "cluster", starting)
+    monkeypatch.setattr(preflight.time, "sleep", lambda seconds: None)
+    with contextlib.ExitStack() as stack:
+        assert preflight.connect(stack, "h:6379", 60) == "connected"
+    assert capsys.readouterr().out == "waiting up to 60 s: nothing answers at h:6379: start the head there.\n"
+
+
+def test_only_a_sweep_advises_to_go_without_the_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Preflight has no --local, so the way out of the sweep alone is said by the sweep alone."""
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    with pytest.raises(EnvironmentProblem) as error, cluster.cluster(None):
+        pass
+    assert "--local" not in str(error.value)
+    ledger = Ledger(tmp_path, "s")
+    ledger.begin(Study(name="s", cells=grid(["digits"], ["resnet18"], ["full"])), {})
+    with pytest.raises(EnvironmentProblem, match=r"nothing answers .* or correct RAY_ADDRESS\. Or use --local\.$"):
+        runners._on_ray(Workplace.of(ledger), Options(results=str(tmp_path))).__enter__()

@@ -194,7 +194,12 @@ def _on_ray(work: Workplace, options: Options) -> Iterator[stages.Runner]:
                     raise EnvironmentProblem(f"Ray cannot be loaded ({error}). Install it, or use --local.") from None
                 raise RayDoesNotStart(f"Ray cannot be loaded ({error}).") from None
 
-            connected = stack.enter_context(cluster(options.address))
+            try:
+                connected = stack.enter_context(cluster(options.address))
+            except RayDoesNotStart:
+                raise
+            except EnvironmentProblem as error:
+                raise EnvironmentProblem(f"{error} Or use --local.") from None
         nodes = connected.nodes
         resources = _resources(study, options, nodes)
         resources.fit(nodes)

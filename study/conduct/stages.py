@@ -53,7 +53,7 @@ class Executor:
 
     def __call__(self, title: str, plan: Plan, *, measurements: tuple[str, ...] = (), remaining: Remaining | None = None) -> None:
         """Run a plan. `remaining`: the rest of this plan alone, where its trials have another number of epochs than the study's."""
-        if plan.done >= plan.total:
+        if plan.done >= plan.total or self.interrupted.is_set():  # a stage is not announced after "stopping"
             return
         left_of = remaining or self._remaining
         with Watch(title, plan.total, plan.done, left_of.max_epochs, self._names, left_of) as watch:

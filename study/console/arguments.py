@@ -11,6 +11,8 @@ from study import failpoints
 from study.console.text import shown
 from study.errors import ConfigError
 
+EMPTY = "is empty (a variable without a value?). Give one, or leave it out."
+
 
 class Parser(argparse.ArgumentParser):
     """A parser that says first what is wrong, then in one line what the command takes. It refuses empty values of environment
@@ -34,10 +36,7 @@ class Parser(argparse.ArgumentParser):
         for action in self._actions:
             value = getattr(known, action.dest, None)
             if "" in (value if isinstance(value, list) else [value]) and value != action.default:
-                self.error(
-                    f"{'/'.join(action.option_strings) or action.dest.upper()} is empty (a variable without a value?). Give one, "
-                    "or leave it out."
-                )
+                self.error(f"{'/'.join(action.option_strings) or action.dest.upper()} {EMPTY}")
         return known, rest
 
     def error(self, message: str) -> NoReturn:
@@ -57,7 +56,7 @@ class Parser(argparse.ArgumentParser):
 def path(text: str) -> Path:
     """Return an option's path. Raises ArgumentTypeError for an empty one, which `Path` would take for the working folder."""
     if not text:
-        raise argparse.ArgumentTypeError("is empty (a variable without a value?). Give one, or leave it out.")
+        raise argparse.ArgumentTypeError(EMPTY)
     return Path(text)
 
 

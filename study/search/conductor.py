@@ -60,8 +60,13 @@ class Conductor:
         failpoint("after_ledger_insert")
         self.running[ask.trial_id] = ask
         self.started[ask.trial_id] = time.time()
-        self.watch("start", ask, None)
         return ask
+
+    def begin(self, trial_id: str) -> None:
+        """Say that a worker has the trial, which may be long after it was asked for where others hold the processors."""
+        if (ask := self.running.get(trial_id)) is not None:
+            self.started[trial_id] = time.time()
+            self.watch("start", ask, None)
 
     def ask_again(self) -> None:
         """Ask again for the trials that were lost with their runner; they resume from their checkpoints."""

@@ -30,6 +30,7 @@ def run(
     del total
     while not interrupted.is_set() and (ask := conductor.ask()) is not None:
         trial_id = ask.trial_id
+        conductor.begin(trial_id)
 
         def report(record: EpochRecord, trial_id: str = trial_id) -> bool:
             try:

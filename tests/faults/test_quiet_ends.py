@@ -140,6 +140,9 @@ class Told:
         return Ask(sequence=0, number=0, stage=Stage.SEARCH, origin=Origin.RANDOM, cell=CONFIG.cell.id, config=config,
             trial_id=f"t{self.asked}") if self.asked <= 3 else None  # fmt: skip
 
+    def begin(self, trial_id: str) -> None:
+        pass
+
     def epoch(self, trial_id: str, record: EpochRecord) -> bool:
         if (int(trial_id[1:]), record.epoch) == self.at:
             raise self.error

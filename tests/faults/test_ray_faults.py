@@ -157,6 +157,41 @@ def test_K8_a_stopped_job_checkpoints_and_the_same_job_goes_on(tmp_path: Path) -
         nothing_lost(tmp_path, 4)
 
 
+HOLDER = """
+import sys, ray
+ray.init(address=sys.argv[1], logging_level="ERROR")
+@ray.remote(num_cpus=1)
+class Holder:
+    def holds(self): return True
+held = [Holder.remote()]
+print(ray.get(held[0].holds.remote()), flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_trial_waits_audibly_while_others_hold_the_processors(tmp_path: Path) -> None:
+    study = tiny.write(tmp_path, ("linear_probe",), trials=1, seeds=1)
+    with raycluster.head(1) as head:
+        holder = subprocess.Popen(
+            [sys.executable, "-c", HOLDER, head.address], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=head.env
+        )
+        try:
+            assert holder.stdout is not None and holder.stdout.readline().strip() == "True"
+            process = start(tmp_path, study, "--address", head.address, env=head.env)
+            for line in process.stdout:
+                assert "epoch" not in line, line
+                if "waiting for a worker" in line:
+                    break
+            else:
+                pytest.fail(process.stderr.read())
+            holder.communicate("")
+            _, error = process.communicate(timeout=300)
+        finally:
+            holder.kill()
+        assert process.returncode == 0, error
+    nothing_lost(tmp_path, 2)
+
+
 def test_K9_a_lost_head_ends_the_sweep_with_a_line_and_a_rerun_finishes(tmp_path: Path) -> None:
     study = tiny.write(tmp_path, ("partial",), trials=4)
     with raycluster.head() as head:

@@ -107,7 +107,7 @@ def cluster(address: str | None) -> Iterator[Connected]:
             raise RayDoesNotStart(f"Ray does not start on this machine ({first_line(error).rstrip('.')}).") from None
         raise EnvironmentProblem(  # Ray says neither
             f"cannot reach Ray at {address}: {first_line(error)}. Check {option} and that this shell has the cluster's token "
-            f"(RAY_AUTH_TOKEN_PATH, else ~/.ray/auth_token){_token_mode()}, or use --local."
+            f"(RAY_AUTH_TOKEN_PATH, else ~/.ray/auth_token){_token_mode()}."
         ) from None
     finally:
         if threading.current_thread() is threading.main_thread():
@@ -142,7 +142,7 @@ def _require_ray_at(address: str, option: str) -> None:
         return
     if not _answers(address.rpartition("://")[2].partition("/")[0]):
         raise EnvironmentProblem(
-            f"nothing answers at {address}: start the head there (`ray start --head`), or correct {option}. Or use --local."
+            f"nothing answers at {address}: start the head there (`ray start --head`), or correct {option}."
         )
     if "://" in address:
         return

@@ -22,5 +22,5 @@ def check_python(runtime_env: Mapping[str, Any], job: bool) -> None:
             raise EnvironmentProblem(
                 f"workers would run in another Python than this one: Ray was told {name}={str(runtime_env[name])[:80]!r}, as `uv run` or "
                 "RAY_RUNTIME_ENV_HOOK does. Start with RAY_ENABLE_UV_RUN_RUNTIME_ENV=0 and without RAY_RUNTIME_ENV_HOOK, in the "
-                "environment that runs Ray. Or use --local."
+                "environment that runs Ray."
             )

@@ -106,7 +106,7 @@ def _round(driver: "_Driver", total: int, at_once: int) -> str:
             storage_path=driver.storage,
             verbose=0,
             failure_config=tune.FailureConfig(max_failures=1 if several else MAX_FAILURES),
-            callbacks=[_Recoveries()],
+            callbacks=[_Callback(driver)],
         ),
     )
     driver.interrupted.raises = True
@@ -253,8 +253,15 @@ class _Scheduler(FIFOScheduler):
         self._driver.errors[trial.config["ask"]["trial_id"]] = reason
 
 
-class _Recoveries(tune.Callback):
-    """A callback for trials that ran out of memory: they continue with half the batch at a time, also where the node killed the worker."""
+class _Callback(tune.Callback):
+    """A callback for trials that a worker takes, and for those that ran out of memory: they continue with half the batch at a time, also
+    where the node killed the worker."""
+
+    def __init__(self, driver: _Driver) -> None:
+        self._driver = driver
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._driver.conductor.begin(trial.config["ask"]["trial_id"])
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         if out_of_memory(_error_of(trial)):
