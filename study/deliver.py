@@ -12,6 +12,7 @@ import dataclasses
 import json
 import logging
 import math
+import os
 import sys
 
 from study import early
@@ -23,7 +24,9 @@ from study.console.progress import busy
 from study.console.signals import Interrupted, interruptible
 from study.console.text import redact, shown
 from study.storage import lock
+from study.storage.folder import Folder
 from study.storage.options import check_tracking
+from study.storage.outputs import SQLITE
 from study.tracking.client import default_uri
 from study.tracking.ledger import Ledger, find, placed
 
@@ -97,10 +100,18 @@ def _mlflow(ledger: Ledger, given: str | None) -> tuple[str | None, list[str]]:
     before."""
     if given is not None or not (data := ledger.folder.read("mlflow.json")):
         return given or "off", []
-    known = json.loads(data).get("uri")
-    if known == redact(default_uri(ledger)):
+    known = str(json.loads(data).get("uri"))
+    if known == redact(default_uri(ledger)) or _was_beside(known, ledger):
         return None, []
-    return "off", [f"tracking: not sent. Run python -m study.tracking sync {ledger.folder.location} --mlflow {shown(str(known))}"]
+    return "off", [f"tracking: not sent. Run python -m study.tracking sync {ledger.folder.location} --mlflow {shown(known)}"]
+
+
+def _was_beside(uri: str, ledger: Ledger) -> bool:
+    """Return True for the database beside the folder that this study was copied or moved from: the copy has its own."""
+    file = uri.removeprefix(SQLITE)
+    folder, name = os.path.split(file)
+    beside = file != uri and name == os.path.basename(default_uri(ledger))
+    return beside and (not os.path.exists(file) or Folder(folder).exists(f"{ledger.study_name}/study.json"))
 
 
 if __name__ == "__main__":

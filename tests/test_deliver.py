@@ -78,6 +78,26 @@ def tables_of(place: Path) -> dict:
 # ---- training on training and validation images ---------------------------------------------------------------
 
 
+@pytest.mark.parametrize("there", ["the first folder", "moved away", "a central database", "a server"])
+def test_a_copied_study_goes_on_in_the_database_beside_it(there: str, tmp_path: Path) -> None:
+    """A delivery in a copied results folder once named the MLflow of the folder that it was copied from."""
+    from study.deliver import _mlflow
+
+    first, ledger = tmp_path / "first", Ledger(tmp_path / "second", "s")
+    if there != "moved away":
+        (first / "s").mkdir(parents=True)
+        (first / "mlflow.db").touch()
+    if there == "the first folder":
+        (first / "s" / "study.json").touch()
+    uri = "http://server:5000" if there == "a server" else f"sqlite:///{first}/mlflow.db"
+    ledger.folder.write("mlflow.json", json.dumps({"uri": uri}).encode())
+    chosen, unsent = _mlflow(ledger, None)
+    if there in ("the first folder", "moved away"):
+        assert (chosen, unsent) == (None, [])
+    else:
+        assert chosen == "off" and f"--mlflow {uri}" in unsent[0]
+
+
 def test_validation_images_become_training_images_and_test_images_never() -> None:
     places = Places(folder="")
     own = TrialConfig.default(CELL, SMALL)
