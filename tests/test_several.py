@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -33,6 +34,7 @@ from study.question.trial_config import TrialConfig
 from study.records import EpochRecord
 from study.run import open_inputs, run_trial
 from study.scoring.labels import best_thresholds, label_figures, named_labels
+from study.screen import __main__ as screen
 from study.storage.places import Places
 from study.strategies import EVERY
 from study.tracking import model as registered
@@ -75,6 +77,14 @@ def as_columns(root: Path, labels: Sequence[Sequence[str]]) -> str:
     lines = ["file,blue,green,red", *(f"{k:03d}.png," + ",".join(str(int(c in own)) for c in LABELS) for k, own in enumerate(labels))]
     (root / "columns.csv").write_text("\n".join(lines) + "\n")
     return f"table:{root / 'columns.csv'}?labels=blue,green,red"
+
+
+def test_a_screening_names_a_way_that_is_open_to_several_labels(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It once advised to name a network with --backbones, which was refused with the same advice."""
+    name = as_list(tmp_path, pictures(tmp_path))
+    assert screen.main(["--datasets", name, "--backbones", "efficientnet_lite0"]) == DataError.exit_code
+    said = capsys.readouterr().err
+    assert f"python -m study.sweep mine --datasets {shlex.quote(name)} --backbones NETWORK" in said
 
 
 def test_both_forms_of_a_table_hold_the_same(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The probe of one network on one data set: one pass over its training and validation images, kept where the line to beat keeps it."""
 
+import shlex
 import time
 from dataclasses import dataclass
 
@@ -66,7 +67,8 @@ def open_task(table: ImageTable, network: str, splits: str, image_size: int | No
     """Return `table`'s images at `network`'s size; the folds are the same for every network. Raises DataError."""
     if table.several:
         raise DataError(
-            f"{table.name}: networks are screened on images with one label, and these may have several. Name one with --backbones."
+            f"{table.name}: networks are screened on images with one label, and these may have several. Name one to the study "
+            f"itself: python -m study.sweep mine --datasets {shlex.quote(table.name)} --backbones NETWORK"
         )
     if table.tiles != (1, 1):
         raise DataError(f"{table.name}: networks are screened on whole images. Leave tiles out to rank them.")
