@@ -10,7 +10,7 @@ import numpy as np
 
 from study.console.arguments import Parser, add_data, add_pick
 from study.console.command import command
-from study.console.progress import busy, load
+from study.console.progress import busy, load, warn
 from study.datasets.spec import VAL
 from study.errors import ConfigError, EnvironmentProblem, nearest
 from study.records import dumps
@@ -83,6 +83,8 @@ def export(
     pick = results.pick(cell, compared=compared)
     predictor, told = results.predictor(cell, compared=compared), ""
     print(f"{pick.of}: {pick.named}, trial {pick.trial}, {pick.scores}")
+    if results.unfinished:
+        warn(results.unfinished)
     if soup_from is not None:
         made = _soup(results, cell, soup_from[0])
         predictor, told = made.predictor, made.text

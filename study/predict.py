@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from study.use.unknown import Unknown
 
 BATCH = 64
+WARNING = "warning: "
 
 
 def parser() -> Parser:
@@ -79,7 +80,7 @@ def main(args: argparse.Namespace) -> int:
         sets = open_sets(args.network, args.sets, ensemble=args.ensemble, calibrated=not args.uncalibrated)
     unknown = open_unknown(args.network, args.data) if args.none else None
     asked = Asked(predictor.classes, sets, unknown, predictor.deciding.text(predictor.classes))
-    for line in [*(about if args.csv else ()), *asked.texts]:
+    for line in [*(about if args.csv else [line for line in about if line.startswith(WARNING)]), *asked.texts]:
         print(line, file=sys.stderr)
     if args.csv:
         return to_csv(predictor, f"{name}{asked.kind}", found, Path(args.csv), args.batch, asked)
@@ -110,7 +111,8 @@ def open_network(place: str, *, ensemble: bool = False, calibrated: bool = True)
     together = pick.together.calibrated if ensemble and pick.together else None
     of = together.text if together else pick.probabilities
     temperature = of if calibrated else "probabilities as trained"
-    older = [f"warning: {pick.outdated}. To deliver anew, run python -m study.deliver {results.folder} --again"] if pick.outdated else []
+    older = [f"{WARNING}{results.unfinished}"] if results.unfinished else []
+    older += [f"{WARNING}{pick.outdated}. To deliver anew, run python -m study.deliver {results.folder} --again"] if pick.outdated else []
     kind = "" if calibrated or not pick.calibrated else " uncalibrated"  # one table holds one kind of probabilities
     if calibrated and not pick.deciding.usual:
         older = [*older, f"it {pick.deciding.text(pick.metric.classes)}"]

@@ -57,6 +57,14 @@ class Results:
         """Return True where trials are left to run, so that the results may change."""
         return self.frames.in_progress
 
+    @property
+    def unfinished(self) -> str:
+        """Return in words that the study is in progress, with the command that finishes it; an empty text where it is done."""
+        return (
+            f"{self.folder} is in progress: what it finds may still change. Finish it: python -m study.sweep {self.folder}"
+            * self.in_progress
+        )
+
     @functools.cached_property
     def findings(self) -> Findings:
         """Return everything that the report says, as tables and sentences."""

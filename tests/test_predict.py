@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +36,23 @@ def test_a_folder_is_predicted_calibrated_and_what_is_unreadable_is_a_row(used, 
         found = np.array([float(row[f"p({c})"]) for c in network.classes])
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-7)
         assert row["class"] == network.classes[expected.argmax()] and row["network"] == pick.trial
+
+
+@pytest.mark.parametrize("form", [["--csv", "out.csv"], ["--json"], []])
+def test_an_unfinished_study_is_said_to_be_one(form: list[str], used, digit_files: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    copy = Path(shutil.copytree(used.folder, tmp_path / "copy"))
+    values = json.loads((copy / "study.json").read_text())
+    for finished in (True, False):
+        if not finished:
+            del values["facts"]["finished_at"]
+            (copy / "study.json").write_text(json.dumps(values))
+        assert predict.main([str(copy), str(digit_files), *form]) == 0
+        said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: ") and "in progress" in line]
+        what = f"warning: {copy} is in progress: what it finds may still change. Finish it: python -m study.sweep {copy}"
+        assert said == ([] if finished else [what])
+    assert export.main([str(copy), "--to", str(tmp_path / "out"), "--format", "timm"]) == 0
+    assert "in progress: what it finds may still change" in capsys.readouterr().err
 
 
 def test_an_interrupted_table_is_gone_on_with(used: Results, digit_files: Path, tmp_path: Path, capsys) -> None:
