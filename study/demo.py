@@ -2,6 +2,7 @@
 
 import argparse
 import base64
+import functools
 import io
 import sys
 from dataclasses import dataclass, field
@@ -14,11 +15,12 @@ from study.bounds import check_options
 from study.console.arguments import Parser, add_data, add_pick
 from study.console.command import command
 from study.console.progress import load
+from study.console.text import shown
 from study.datasets.spec import TRAIN
 from study.errors import ConfigError, DataError, EnvironmentProblem
 from study.inference import pictures
 from study.tracking.ledger import placed
-from study.use.local_only import HERE, LocalOnly, port_here
+from study.use.local_only import ENDING_S, HERE, LocalOnly, in_a_line, port_here
 
 if TYPE_CHECKING:
     from study.results import Results
@@ -178,14 +180,19 @@ def serve(demo: Demo, port: int, show: bool) -> None:
             place = ui.column().classes("w-full")
 
         async def look(event: events.UploadEventArguments) -> None:
-            data, name = await event.file.read(), event.file.name
+            data, name = await event.file.read(), shown(event.file.name)
             upload.reset()
             place.clear()
             try:
                 found = await run.io_bound(demo.answer, data)
-            except ValueError as error:
+            except Exception as error:  # also memory that is not there: the page stays, and says so
+                why = (
+                    f"is no picture that can be read: {error}."
+                    if isinstance(error, ValueError)
+                    else f"has no answer: {pictures.reason(error)}."
+                )
                 with place:
-                    _text(ui, "div", f"{name} is no picture that can be read: {error}.").classes("soft")
+                    _text(ui, "div", f"{name} {why}").classes("soft")
                 return
             if found is not None:  # the server is ending
                 with place:
@@ -193,11 +200,17 @@ def serve(demo: Demo, port: int, show: bool) -> None:
 
         upload.on_upload(look)
 
+    def begin() -> None:
+        assert app.middleware_stack is not None, "it is what starts"
+        app.middleware_stack = LocalOnly(app.middleware_stack, LARGEST)  # around NiceGUI's own, which it adds last
+        print(f"http://{HERE}:{port} (Ctrl+C ends it)", flush=True)
+
     port_here(port)
-    app.add_middleware(LocalOnly, most=LARGEST)
-    app.on_startup(lambda: print(f"http://{HERE}:{port} (Ctrl+C ends it)", flush=True))
+    app.on_startup(begin)
+    run_page = functools.partial(ui.run, page, host=HERE, port=port, title=demo.title, dark=None, reload=False, show=show)
     try:
-        ui.run(page, host=HERE, port=port, title=demo.title, dark=None, reload=False, show=show, show_welcome_message=False)
+        with in_a_line():
+            run_page(show_welcome_message=False, timeout_graceful_shutdown=ENDING_S)
     except SystemExit:  # the server's, which has said why
         raise EnvironmentProblem(f"port {port} was taken meanwhile. Give another with --port (0: any that is free).") from None
 

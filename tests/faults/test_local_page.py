@@ -1,8 +1,10 @@
 """The page of a network answers its own address alone, takes no more than it says, and says where it is."""
 
 import asyncio
+import contextlib
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -10,6 +12,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +47,39 @@ def test_only_this_machines_own_page_is_answered(host: str, port: str, scheme: s
     assert not is_from_here([]) and not is_from_here(headers[:1] * 2)
 
 
+@pytest.mark.parametrize(("site", "shows", "taken"), [
+    ("none", "document", True), ("same-origin", "empty", True), ("cross-site", "document", True), ("same-site", "document", True),
+    ("cross-site", "iframe", False), ("cross-site", "empty", False), ("same-site", "image", False), ("cross-site", None, False),
+])  # fmt: skip
+def test_another_site_may_link_here_and_load_nothing(site: str, shows: str | None, taken: bool) -> None:
+    headers = [(b"host", b"localhost:8080"), (b"sec-fetch-site", site.encode())]
+    headers += [(b"sec-fetch-dest", shows.encode())] if shows else []
+    assert is_from_here(headers) == taken
+
+
+def test_a_body_that_does_not_come_is_waited_for_no_longer() -> None:
+    sent: list[Any] = []
+
+    async def never() -> Any:
+        await asyncio.Event().wait()
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def ended(seconds: float) -> None:
+        guard = LocalOnly(never, 100, seconds)  # type: ignore[arg-type]  # it is not asked
+        scope = {"type": "http", "headers": [(b"host", b"localhost")], "method": "POST", "path": "/"}
+        task = asyncio.create_task(guard(scope, never, send))
+        await asyncio.sleep(0)
+        if seconds > 1:
+            task.cancel()
+        await task
+
+    asyncio.run(ended(0.01))
+    asyncio.run(ended(1000))
+    assert [m["status"] for m in sent if "status" in m] == [408, 503]
+
+
 def asked(kind: str, headers: list[tuple[bytes, bytes]], pieces: list[bytes], most: int) -> tuple[list[Any], bytes | None]:
     """Return (what was sent, the body that the application behind read, None where it was not asked)."""
     sent: list[Any] = []
@@ -66,7 +102,7 @@ def asked(kind: str, headers: list[tuple[bytes, bytes]], pieces: list[bytes], mo
     async def send(message: Any) -> None:
         sent.append(message)
 
-    asyncio.run(LocalOnly(app, most)({"type": kind, "headers": headers}, receive, send))
+    asyncio.run(LocalOnly(app, most)({"type": kind, "headers": headers, "method": "PUT", "path": "/"}, receive, send))
     return sent, b"".join(seen) if seen else None
 
 
@@ -118,16 +154,72 @@ sys.exit(main())
 """
 
 
-def test_the_page_that_is_served(tmp_path: Path) -> None:
+HTTP = "POST {0} HTTP/1.1\r\nHost: 127.0.0.1:{1}\r\nContent-Type: multipart/form-data; boundary=B\r\n"
+TEXT = b'--B\r\nContent-Disposition: form-data; name="file"\r\n\r\nhello\r\n'
+FILE = TEXT.replace(b'"file"', b'"file"; filename="a.png"')
+FORMS = {
+    "one file": FILE, "text": TEXT, "two files": FILE * 2, "a text beside": TEXT + FILE, "no name": FILE.replace(b"a.png", b""),
+    "nothing": b"", "many texts": TEXT * 3000, "many files": FILE * 3000, "no field": FILE.replace(b'name="file"; ', b""),
+}  # fmt: skip
+PACKETS = [
+    "", "x", "9", "4", "42", "42[", "42[]", "42{}", '42["event"]', '42["event",null]', '42["event",{}]', '42["handshake",[]]',
+    '42["log",{"client_id":"CLIENT","level":"error","message":"\\u001b[31mred\\nTraceback (most"}]', '42["ack",{"client_id":[]}]', "bAAAA",
+    '451-["event",{}]', "42" + "[" * 5000,
+]  # fmt: skip
+
+
+def test_rude_clients_leave_a_line_each_and_are_not_waited_for(tmp_path: Path) -> None:
     pytest.importorskip("nicegui")
+    with served(tmp_path) as (process, address):
+        port = int(address.rpartition(":")[2])
+
+        def ask(path: str, data: bytes | None = None, kind: str = "text/plain") -> tuple[int, str]:
+            request = urllib.request.Request(f"{address}{path}", data=data, headers={"Content-Type": kind})
+            try:
+                with urllib.request.urlopen(request, timeout=10) as answer:
+                    assert answer.headers["X-Frame-Options"] == "DENY"
+                    assert "frame-ancestors 'none'" in answer.headers["Content-Security-Policy"]
+                    return answer.status, answer.read().decode()
+            except urllib.error.HTTPError as error:
+                return error.code, ""
+
+        page = ask("/")[1]
+        found = re.search(r"/_nicegui/client/([^/]+)/upload/\d+", page)
+        assert found is not None
+        head = HTTP.format(found[0], port)
+        for text in (f"{head}Content-Length: 99\r\n\r\n--B", f"{head}Transfer-Encoding: chunked\r\n\r\nZZ\r\n", "\0\r\n\r\n"):
+            with socket.create_connection(("127.0.0.1", port)) as rude:
+                rude.sendall(text.encode())
+        taken = {name: ask(found[0], form + b"--B--\r\n", "multipart/form-data; boundary=B")[0] for name, form in FORMS.items()}
+        assert taken == {name: 200 if name == "one file" else 400 for name in FORMS}
+        assert {ask(found[0], body, kind)[0] for kind in ("application/json", "application/x-www-form-urlencoded", "multipart/form-data")
+                for body in (b"file=a", b"", FILE)} == {400}  # fmt: skip
+        talk = "/_nicegui_ws/socket.io/?EIO=4&transport=polling"
+        for packet in PACKETS:
+            sid = json.loads(ask(talk)[1][1:])["sid"]
+            for part in ("40", packet.replace("CLIENT", found[1])):
+                ask(f"{talk}&sid={sid}", part.encode())
+        assert ask("/")[0] == 200
+        with socket.create_connection(("127.0.0.1", port)) as stuck:
+            stuck.sendall(f"{head}Content-Length: 99\r\n\r\n--B".encode())
+            ask("/")
+            process.send_signal(signal.SIGTERM)
+            _, err = process.communicate(timeout=60)
+    lines = err.splitlines()
+    assert process.returncode in (143, -signal.SIGTERM) and 5 < len(lines) <= len(PACKETS) + 5, err
+    assert not [line for line in lines if line.startswith(("Traceback", " ")) or "\x1b" in line or len(line) > 320], err
+
+
+@contextlib.contextmanager
+def served(folder: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """Yield (the process of a page, its address), once it answers."""
     environment = {k: v for k, v in os.environ.items() if k != "PYTEST_CURRENT_TEST"} | {"PYTHONPATH": str(ROOT)}
     process = subprocess.Popen(
-        [sys.executable, "-c", SERVES], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, cwd=tmp_path
+        [sys.executable, "-c", SERVES], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, cwd=folder
     )
     try:
         assert process.stdout is not None
-        line = process.stdout.readline()
-        address = line.split()[0]
+        address = process.stdout.readline().split()[0]
         assert address.startswith("http://127.0.0.1:") and not address.endswith(":0")
         for _ in range(100):
             try:
@@ -135,6 +227,15 @@ def test_the_page_that_is_served(tmp_path: Path) -> None:
                 break
             except urllib.error.URLError:
                 time.sleep(0.1)
+        yield process, address
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_the_page_that_is_served(tmp_path: Path) -> None:
+    pytest.importorskip("nicegui")
+    with served(tmp_path) as (process, address):
         answers = {}
         for name, headers, size in (
             ("own", {}, 0),
@@ -155,6 +256,3 @@ def test_the_page_that_is_served(tmp_path: Path) -> None:
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=30)
         assert (process.returncode, err) == (130, ""), err
-    finally:
-        process.kill()
-        process.communicate()
