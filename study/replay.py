@@ -108,6 +108,11 @@ def replay(ledger: Ledger, ask: Ask, places: Places, scratch: Path) -> Replay:
             f"trial {ask.trial_id} ran with {workers} workers, and this is {here}: "
             f"torchrun --nproc-per-node {workers} -m study.replay {ledger.folder.location} {ask.trial_id}"
         )
+    if config.id != ask.trial_id:
+        raise ConfigError(
+            f"{ledger.trial_folder(ask.trial_id).location}/config.json was edited: it describes trial {config.id}. "
+            "Restore it from a copy; what it says now was never trained."
+        )
     again: list[EpochRecord] = []
 
     def report(record: EpochRecord) -> bool:

@@ -125,3 +125,14 @@ def test_a_trial_of_several_workers_asks_for_as_many(copy: Path, capsys: pytest.
     file.write_text(json.dumps(values))
     assert main([str(copy), ask.trial_id]) in (2, 4)
     assert "torchrun --nproc-per-node 2 -m study.replay" in capsys.readouterr().err
+
+
+def test_what_was_edited_is_not_trained_for_what_was(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ask = Ledger(copy.parent, "tiny").asks(Stage.CONFIRM)[0]
+    file = copy / "trials" / ask.trial_id / "config.json"
+    values = json.loads(file.read_text())
+    values["config"]["recipe"]["label_smoothing"] = 0.25
+    file.write_text(json.dumps(values))
+    assert main([str(copy), ask.trial_id]) == 2
+    said = capsys.readouterr().err
+    assert f"{ask.trial_id}/config.json was edited" in said and len(said.splitlines()) == 1

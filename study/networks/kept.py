@@ -75,13 +75,20 @@ def timm_config(network: Kept) -> dict[str, Any]:
 
 def _no_network(folder: Folder) -> str:
     """Return why there is no network to load, and how to get one."""
-    place, trials = folder.location.rpartition("/trials/")[0], folder.location.rpartition("/")[0]
-    if not (place and trials.endswith("/trials") and folder.exists("config.json")):
+    place = _study_of(folder)
+    if not place:
         return f"{folder.location} holds no intact network (best/manifest.json). Name a study, RESULTS/STUDY, or a trial's folder in it."
     return (
         f"{folder.location}: the trial's network, {NAME}/, is gone or damaged. Restore it from a copy, or train the trial again: "
         f"remove {folder.location} and run python -m study.sweep {place}"
     )
+
+
+def _study_of(folder: Folder) -> str:
+    """Return the study that a trial's folder lies in; empty for any other folder, which nobody is advised to remove."""
+    place, trials = folder.location.rpartition("/trials/")[0], folder.location.rpartition("/")[0]
+    own = place and trials.endswith("/trials") and folder.exists("config.json") and Folder(place).exists("study.json")
+    return place if own else ""
 
 
 def load(folder: Folder, **expected: Any) -> tuple[Kept, nn.Module]:
@@ -103,8 +110,7 @@ def load(folder: Folder, **expected: Any) -> tuple[Kept, nn.Module]:
         reason = " ".join(str(error).split())[:200]
         raise ConfigError(f"{folder.location} is not the network its manifest describes ({type(error).__name__}: {reason}).") from None
     if not all(bool(t.isfinite().all()) for t in tensors.values() if t.is_floating_point()):
-        raise ConfigError(
-            f"{folder.location} holds weights that are not finite. It cannot predict. To train the trial again, remove its folder "
-            "and resume its study."
-        )
+        place = _study_of(folder)
+        way_out = f"To train the trial again, remove {folder.location} and run python -m study.sweep {place}" if place else "Name another."
+        raise ConfigError(f"{folder.location} holds weights that are not finite. It cannot predict. {way_out}")
     return kept, model

@@ -95,8 +95,21 @@ def test_weights_that_are_not_finite_predict_nothing(best: Path) -> None:
     save_file(tensors, best / "model.safetensors", says)
     data = (best / "model.safetensors").read_bytes()
     rewrite(best, bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
-    with pytest.raises(ConfigError, match="not finite"):
+    with pytest.raises(ConfigError, match="not finite") as error:
         Predictor.from_folder(best.parent)
+    assert "remove" not in str(error.value), "it lies in no study"
+
+
+def test_a_folder_that_lies_in_no_study_is_never_to_be_removed(tmp_path: Path) -> None:
+    own = tmp_path / "trials" / "x"
+    own.mkdir(parents=True)
+    (own / "config.json").write_text("{}")
+    for place, advised in ((None, False), ("study.json", True)):
+        if place:
+            (tmp_path / place).write_text("{}")
+        with pytest.raises(ConfigError) as error:
+            Predictor.from_folder(own)
+        assert ("remove" in str(error.value)) == advised
 
 
 def test_a_weights_file_cannot_send_timm_elsewhere(tmp_path: Path) -> None:
