@@ -147,8 +147,10 @@ def print_end(ended: "Ended") -> None:
     for line in ended.use:
         print(line)
     print(f"report: {ended.ledger.folder.shown('report.html')}")
-    for follower, _ in ended.tracked:
+    for follower, report in ended.tracked:
         print(follower.how_to_look())
+        if report.note:
+            print(f"tracking: {report.note}")
     for line in ended.unsent:
         print(line)
 

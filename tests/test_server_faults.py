@@ -2,15 +2,19 @@
 
 import errno
 import itertools
+import json
 import os
 import re
 import shutil
 import socket
 import sqlite3
 import ssl
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import pytest
 from hypothesis import given, settings
@@ -19,14 +23,17 @@ from mlflow import MlflowClient
 from mlflow.entities import ViewType
 from mlflow.exceptions import MlflowException, RestException
 
+from study import Results
 from study.errors import ConfigError, EnvironmentProblem
 from study.storage.options import server_and_study
 from study.tracking import __main__ as tracking
-from study.tracking.client import KEY
+from study.tracking.client import BEGUN, KEY, connect
 from study.tracking.explain import explain
 from study.tracking.from_mlflow import fetch, read
 from study.tracking.ledger import Ledger
 from study.tracking.mirror import Mirror
+from study.tracking.tracker import SyncReport
+from tests.goldens import GOLDEN
 
 URI = "http://h:5000"
 WAYS = {  # what of the line says which way out it is
@@ -274,3 +281,139 @@ def test_a_study_is_named_behind_the_last_hash_and_a_path_may_hold_others(path: 
     """In "sqlite:////home/a #b/mlflow.db", "b/mlflow.db" was once taken for a study."""
     uri = f"sqlite:////{path}/mlflow.db"
     assert server_and_study(f"{uri}#{study}" if study else uri) == (uri, study)
+
+
+def begin_another(ledger: Ledger, of: str, at: float) -> Ledger:
+    """Return another study of the same name, in another results folder: as the golden one, but begun at another time."""
+    results = Path(ledger.folder.root).parent.parent / of
+    shutil.copytree(GOLDEN, results)
+    other = Ledger(results, "golden")
+    other.add_facts(started_at=at, verdicts=[f"of {of}"])
+    return other
+
+
+def state(mirror: Mirror) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return everything that the server shows of the mirror's study: tags of its experiment; status, tags and metrics of its runs."""
+    experiment = mirror.runs.client.get_experiment(mirror.runs.experiment)
+    return experiment.tags, {r.info.run_id: (r.info.status, r.data.tags, r.data.metrics) for r in mirror.runs.there()}
+
+
+def test_studies_of_one_name_do_not_mix(copy: Ledger, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The second once wrote into the runs of the first, over its verdict and its report."""
+    uri = f"sqlite:///{tmp_path}/server.db"
+    first = Mirror(copy, uri)
+    assert (report := first.sync()).pending == 0 and report.problem is None is report.note
+    before = state(first)
+    others = [begin_another(copy, of, at) for of, at in (("other", 5.25), ("third", 5.5))]
+    for number, other in enumerate(others, 2):
+        for _ in range(2):  # as it is made, and as it is found again
+            report = Mirror(other, uri).sync()
+            assert report.pending == 0 and report.problem is None and f"so this study is golden-{number} there" in (report.note or "")
+        assert state(first) == before and Mirror(copy, uri).sync() == SyncReport()
+        ledger = read(uri, f"golden-{number}", tmp_path / "back")
+        assert ledger.facts()["verdicts"] == other.facts()["verdicts"] and len(ledger.asks()) == len(copy.asks())
+        assert Mirror(ledger, uri).sync().note is None, "it is found under the name by which it was fetched"
+    assert tracking.main(["sync", others[0].folder.location, "--mlflow", uri]) == 0
+    assert "so this study is golden-2 there" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("sent_by", ["this version", "an earlier one"])
+def test_an_experiment_without_our_mark_is_ours_where_its_run_began_with_the_study(sent_by: str, copy: Ledger) -> None:
+    mirror = Mirror(copy)
+    assert mirror.sync().pending == 0
+    client, number = mirror.runs.client, mirror.runs.experiment
+    if sent_by == "an earlier one":
+        for tag in (BEGUN, KEY):
+            client.delete_experiment_tag(number, tag)
+    again = Mirror(copy)
+    assert again.sync() == SyncReport() and again.runs.experiment == number
+    other = begin_another(copy, "other", 5.25)
+    if sent_by == "an earlier one":
+        client.delete_experiment_tag(number, BEGUN)
+    assert Mirror(other, mirror.uri).runs.study == "golden-2"
+
+
+def test_what_a_person_made_under_the_name_stays_theirs(copy: Ledger, tmp_path: Path) -> None:
+    """A colleague's experiment of the study's name was once taken over, and its description written over."""
+    uri = f"sqlite:///{tmp_path}/server.db"
+    client = connect(uri)
+    theirs = client.create_experiment("golden", tags={"mlflow.note.content": "my own"})
+    client.create_run(theirs, run_name="mine")
+    before = client.get_experiment(theirs)
+    report = Mirror(copy, uri).sync()
+    assert report.pending == 0 and "another golden" in (report.note or "")
+    after = client.get_experiment(theirs)
+    assert after.tags == before.tags and len(client.search_runs([theirs])) == 1
+
+
+@pytest.mark.parametrize("lacks", ["a trial", "an amendment", "the verdict"])
+@pytest.mark.parametrize("cursor", ["kept", "lost"])
+def test_an_older_copy_changes_nothing_of_the_newer_study(cursor: str, lacks: str, copy: Ledger, tmp_path: Path) -> None:
+    """It once set back what the server says, and the newer folder, sent again, did not mend that."""
+    uri, place = f"sqlite:///{tmp_path}/server.db", Path(copy.folder.location)
+    finished = copy.facts()["finished_at"]
+    if lacks == "the verdict":
+        copy.add_facts(finished_at=0.0)
+    trial, away = copy.asks("confirm")[-1].trial_id, tmp_path / "away"
+    if lacks == "a trial":
+        shutil.move(place / "trials" / trial, away)
+    assert Mirror(copy, uri).sync().pending == 0
+    old = tmp_path / "old" / "golden"
+    shutil.copytree(place, old)
+    if lacks == "a trial":
+        shutil.move(away, place / "trials" / trial)
+    elif lacks == "an amendment":
+        copy.amend("something")
+    else:
+        copy.add_facts(finished_at=finished)
+    newer = Mirror(copy, uri)
+    assert newer.sync().pending == 0
+    before = state(newer)
+    if cursor == "lost":
+        (old / "mlflow.json").unlink()
+    report = Mirror(Ledger(old.parent, "golden"), uri).sync()
+    assert "an older copy of the study, or another one" in (report.problem or "") and report.sent == 0 and state(newer) == before
+    old.rename(old.parent / "beside")
+    assert Mirror(Ledger(old.parent, "beside"), uri).sync().pending == 0 and state(newer) == before, "as the line says"
+
+
+def synced(results: Path) -> str:
+    """Send from a process of its own, since MLflow remembers a store and the folders of runs; return what was printed."""
+    code = "import sys; from study.tracking.__main__ import main; sys.exit(main(['sync', sys.argv[1]]))"
+    done = subprocess.run([sys.executable, "-c", code, str(results)], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def names_of_files(folder: Path) -> list[str]:
+    return sorted(p.name for p in folder.rglob("*") if p.is_file())
+
+
+@pytest.mark.parametrize("what", ["the store", "a run, for good", "the artifacts", "a network"])
+def test_what_the_server_lost_is_sent_again(what: str, used: Results, tmp_path: Path) -> None:
+    """Nothing was pending once, whatever had become of what was sent."""
+    results = tmp_path / "results"
+    shutil.copytree(used.folder, results / used.study.name)
+    ledger = Ledger(results, used.study.name)
+    assert " 0 events sent" not in synced(results)
+    files, uri = names_of_files(results / "mlartifacts"), f"sqlite:///{results}/mlflow.db"
+    pick, runs = ledger.facts()["picks"][0], json.loads((results / ledger.study_name / "mlflow.json").read_text())["runs"]
+    if what == "the store":
+        (results / "mlflow.db").unlink()
+        shutil.rmtree(results / "mlartifacts")
+    elif what == "the artifacts":
+        shutil.rmtree(results / "mlartifacts")
+    elif what == "a network":
+        shutil.rmtree(next((results / "mlartifacts").rglob("model_calibrated")))
+    else:
+        connect(uri).delete_run(runs[pick["trial"]])
+        gc = [sys.executable, "-m", "mlflow", "gc", "--backend-store-uri", uri]
+        subprocess.run(gc, env={**os.environ, "MLFLOW_TRACKING_URI": uri}, check=True, capture_output=True, timeout=300)
+    assert " 0 events sent" not in synced(results)
+    assert names_of_files(results / "mlartifacts") == files
+    again = Mirror(ledger)
+    assert {again.runs.key(r) for r in again.runs.there()} == runs.keys()
+    version = again.runs.client.get_model_version_by_alias(f"{used.study.name}-{pick['of']}", "best")
+    assert version.run_id == again.runs.find(pick["trial"])
+    assert Path(unquote(urlsplit(version.source).path), "MLmodel").is_file()
+    assert " 0 events sent, 0 pending" in synced(results)

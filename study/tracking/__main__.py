@@ -68,8 +68,9 @@ def main(args: argparse.Namespace) -> int:
 def _sync(ledger: Ledger, tracker: Tracker) -> int:
     with early.at_once():
         report = tracker.sync(ledger)
-    print(f"{ledger.study_name}: {report.sent} events sent, {report.pending} pending" + (f": {report.problem}" if report.problem else ""))
-    return 4 if report.pending else 0
+    said = "".join(f": {line}" for line in (report.problem, report.note) if line)
+    print(f"{ledger.study_name}: {report.sent} events sent, {report.pending} pending{said}")
+    return 4 if report.pending or report.problem else 0
 
 
 def _fetch(results: str, study: str | None, uri: str | None, overwrite: bool) -> int:

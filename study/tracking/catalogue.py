@@ -18,14 +18,9 @@ class Catalogue:
 
     def register(self, ask: Ask) -> None:
         """Register the chosen trial's network as a model version, loadable by mlflow.pyfunc.load_model."""
-        if ask.trial_id in self._sender.cursor.models:
-            return
         from study.tracking.model import register
 
-        folder = self._ledger.trial_folder(ask.trial_id)
-        if not folder.exists("best/manifest.json"):
-            return
-        tags = events.cell_tags(TrialConfig.from_dict(ask.config).cell)
+        folder, tags = self._ledger.trial_folder(ask.trial_id), events.cell_tags(TrialConfig.from_dict(ask.config).cell)
         name = self._name(*(tags[k] for k in ("dataset", "splits", "backbone", "strategy")))
         register(self._sender.runs.client, name, self._sender.cursor.runs[ask.trial_id], folder, {"trial": ask.trial_id, **tags})
         with self._sender.got(1) as cursor:
@@ -48,4 +43,4 @@ class Catalogue:
 
     def _name(self, *parts: str) -> str:
         """Return a model's name; servers refuse some characters."""
-        return re.sub(r"[^A-Za-z0-9._-]+", "-", "-".join([self._ledger.study_name, *parts]))
+        return re.sub(r"[^A-Za-z0-9._-]+", "-", "-".join([self._sender.runs.study, *parts]))

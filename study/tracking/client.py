@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 KEY = "study.key"
 """The tag by which a run is found again: "STUDY:" for the study's own, "STUDY:CELL" for a cell's, "STUDY:TRIAL" for a trial's.
 An experiment has it too, "STUDY", since a person may rename it."""
+BEGUN = "study.begun"
+"""The tag of an experiment that says when its study was first asked (`Ledger.begun`): what tells studies of one name apart."""
 
 PAGE = 1000  # runs an answer
 
@@ -43,21 +45,35 @@ def connect(uri: str) -> "MlflowClient":
     return MlflowClient(uri)
 
 
-def find_experiment(client: "MlflowClient", study: str) -> "Experiment | None":
-    """Return the study's experiment, by our tag or else by its name; a deleted one only where no other is there."""
+def find_experiments(client: "MlflowClient", study: str) -> "list[Experiment]":
+    """Return the experiments that have this name by our tag, and the one that is called so, whosever it is; deleted ones last."""
     from mlflow.entities import ViewType
 
-    found = client.search_experiments(ViewType.ALL, filter_string=f"tags.`{KEY}` = '{study}'")
-    return min(found, key=lambda e: e.lifecycle_stage != "active", default=None) or client.get_experiment_by_name(study)
+    found = {e.experiment_id: e for e in client.search_experiments(ViewType.ALL, filter_string=f"tags.`{KEY}` = '{study}'")}
+    if (called := client.get_experiment_by_name(study)) is not None:
+        found.setdefault(called.experiment_id, called)
+    return sorted(found.values(), key=lambda e: e.lifecycle_stage != "active")
 
 
-def deleted_there(client: "MlflowClient", uri: str, study: str) -> str | None:
-    """Return a line that says what of the study a person deleted on the server, with the way out; None where nothing was."""
+def is_of(client: "MlflowClient", experiment: "Experiment", study: str, begun: str) -> bool:
+    """Return True where the experiment is that of the study of this name which began then.
+
+    One that was sent before it had the tag is known by the start of its study's run, and one that a person made is nobody's of ours.
+    """
     from mlflow.entities import ViewType
 
-    known = find_experiment(client, study)
-    if known is None:
-        return None
+    if experiment.tags.get(KEY, study) != study:
+        return False
+    if BEGUN in experiment.tags:
+        return bool(experiment.tags[BEGUN] == begun)
+    own = client.search_runs([experiment.experiment_id], f"tags.`{KEY}` = '{study}:'", ViewType.ALL, max_results=1)
+    return own[0].info.start_time == int(float(begun) * 1000) or not float(begun) if own else KEY in experiment.tags
+
+
+def deleted_there(client: "MlflowClient", uri: str, study: str, known: "Experiment") -> str | None:
+    """Return a line that says what of the study a person deleted in its experiment, with the way out; None where nothing was."""
+    from mlflow.entities import ViewType
+
     where = redact(uri)
     if known.lifecycle_stage != "active":
         return (

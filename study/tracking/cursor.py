@@ -49,6 +49,11 @@ class Cursor:
             closed=known["closed"] if isinstance(known.get("closed"), str) else "",
         )
 
+    def forget(self) -> None:
+        """Forget all that was sent. What is there still is found again by tag, and sending it twice stores it once."""
+        self.runs, self.epochs, self.files, self.ended, self.models = {}, {}, {}, set(), set()
+        self.amendments, self.closed = 0, ""
+
     def save(self, folder: Folder) -> None:
         values = {**dataclasses.asdict(self), "ended": sorted(self.ended), "models": sorted(self.models)}
         with contextlib.suppress(Exception):  # a full disk: found by tag next time

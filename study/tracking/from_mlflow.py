@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
 
@@ -29,6 +29,9 @@ from study.tracking.follower import child_environment
 from study.tracking.ledger import STUDY_FILES, TRIAL_FILE, Ledger
 from study.tracking.moved import SQLITE, Moved, moved
 from study.tracking.reader import TRIAL_ID
+
+if TYPE_CHECKING:
+    from mlflow.entities import Experiment
 
 LARGEST_FILE = 256 * 1024**2  # bytes, of a study or a trial
 LARGEST_MEMORY = 8 * 1024**3  # bytes of address space beside what is taken: an answer without end must not take the machine along
@@ -72,8 +75,8 @@ def fetch(uri: str, study: str | None, cache: Path, *, overwrite: bool = False) 
         try:
             check_there(uri)
             client = connect(uri)
-            ledger = _fetch(client, uri, study, cache, overwrite)
-            if gone := deleted_there(client, uri, ledger.study_name):
+            experiment, ledger = _fetch(client, uri, study, cache, overwrite)
+            if gone := deleted_there(client, uri, ledger.study_name, experiment):
                 warn(f"{gone}. They are left out")
             return ledger
         except (ConfigError, EnvironmentProblem):
@@ -90,13 +93,13 @@ def check_there(uri: str) -> None:
         raise ConfigError(f"{shown(redact(uri))}: there is no file {shown(path)}. A path of three slashes starts at {os.getcwd()}.")
 
 
-def _fetch(client: Any, uri: str, study: str | None, cache: Path, overwrite: bool) -> Ledger:
+def _fetch(client: Any, uri: str, study: str | None, cache: Path, overwrite: bool) -> "tuple[Experiment, Ledger]":
     found = _studies(client, uri, study)
     if len(found) != 1:
         raise ConfigError(which_one(uri, study, sorted(_studies(client, uri, None))))
-    ((name, (experiment_id, root)),) = found.items()
+    ((name, (experiment, root)),) = found.items()
     ledger = Ledger(cache, name)
-    everything = functools.partial(_everything, client, uri, name, experiment_id, root)
+    everything = functools.partial(_everything, client, uri, name, experiment.experiment_id, root)
     if not ledger.folder.exists("study.json"):
         there = ledger.folder.names("")  # a folder that holds something else, or what is left of a fetch
         fetched.write(ledger.folder, everything(), fetched.check(ledger.folder, everything(), overwrite=overwrite) if there else {})
@@ -105,21 +108,21 @@ def _fetch(client: Any, uri: str, study: str | None, cache: Path, overwrite: boo
                 f"{redact(uri)} has the runs of {name} and not its files: what lay in the folder of its artifacts is gone. Restore "
                 f"that folder, or send them anew: python -m study.tracking sync RESULTS/{name} --mlflow {redact(uri)}"
             )
-        return ledger
+        return experiment, ledger
     with lock.held(ledger.folder):
         known = fetched.check(ledger.folder, everything(), overwrite=overwrite)
         fetched.write(ledger.folder, everything(), known)
-    return ledger
+    return experiment, ledger
 
 
-def _studies(client: Any, uri: str, only: str | None) -> dict[str, tuple[str, Any]]:
-    """Return for each study on the server, or for `only` this one: (id of its experiment, its own run)."""
+def _studies(client: Any, uri: str, only: str | None) -> "dict[str, tuple[Experiment, Any]]":
+    """Return for each study on the server, or for `only` this one: (its experiment, its own run)."""
     found = {}
     for experiment in _pages(uri, lambda token: client.search_experiments(page_token=token)):
         name = experiment.tags.get(KEY) or experiment.name  # a person may have renamed it
         if NAME.fullmatch(name) and only in (None, name):
             for run in client.search_runs([experiment.experiment_id], f"tags.`{KEY}` = '{name}:'", max_results=1):
-                found[name] = (experiment.experiment_id, run)
+                found[name] = (experiment, run)
     return found
 
 

@@ -81,6 +81,10 @@ class Ledger:
         """Return the facts fixed or found during the run: versions, machine, precision, when it started and finished, its verdicts."""
         return self._study(lambda values: values.get("facts")) or {}
 
+    def begun(self) -> str:
+        """Return when the study was first asked, to the microsecond: its copies share it, and no other study of its name has it."""
+        return f"{self.facts().get('started_at', 0):.6f}"
+
     def begin(self, study: Study, facts: dict[str, Any], *, planned: bool = False) -> Study:
         """Write study.json once, and return the study with every cell it ever had, in the order in which they came.
 

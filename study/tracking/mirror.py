@@ -43,19 +43,20 @@ class Mirror:
     def sync(self) -> SyncReport:
         """Send everything in the ledger that the server has not got; stop at the first refusal. Never raises for a server's fault."""
         self._sender.begin()
-        problem = None
+        problem = note = None
         try:
             study = self.ledger.study()
             if study is not None:
                 self.runs.metric = study.scored_by
                 self._pass(study)
+                note = self.runs.called()
         except Exception as error:  # whatever the client raises, training goes on and the ledger keeps the events
             problem = self._deleted(error) or explain(error, self._sender.uri)
         if problem is None and not self._sender.sent and self.ledger.finished() and not self.pending():
             with contextlib.suppress(Exception):  # a last look: what was sent once may be deleted since
                 problem = self.runs.deleted()
         self._sender.save()
-        return SyncReport(sent=self._sender.sent, pending=self.pending(), problem=problem or self._sender.refused or None)
+        return SyncReport(sent=self._sender.sent, pending=self.pending(), problem=problem or self._sender.refused or None, note=note)
 
     def pending(self) -> int:
         """Return the number of events in the ledger that have not been delivered."""
@@ -63,6 +64,7 @@ class Mirror:
 
     def _pass(self, study: Study) -> None:
         unsent = self._unsent
+        self._sender.look()
         unsent.look()
         whole = StudyRun(self.ledger, self._sender, study, unsent.facts)
         whole.reopen()
@@ -78,9 +80,8 @@ class Mirror:
         if not self._sender.refused:
             unsent.measurements_sent()
         catalogue = Catalogue(self.ledger, self._sender)
-        for ask in unsent.asks:
-            if ask.trial_id in unsent.kept:
-                catalogue.register(ask)
+        for ask in unsent.networks():
+            catalogue.register(ask)
         whole.put_files(unsent, STUDY_FILES)
         self._last_word(whole, catalogue)
         whole.describe()  # the report is there by now

@@ -1,9 +1,10 @@
 """The experiment of one study on one MLflow server: its runs, found by tag or made, and their contents."""
 
 import functools
+import itertools
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,29 +12,31 @@ from study import early
 from study.console.text import redact
 from study.records import dumps
 from study.scoring.metric import DEFAULT, Metric
-from study.tracking.client import KEY, PAGE, connect, deleted_there, find_experiment
+from study.tracking.client import BEGUN, KEY, PAGE, connect, deleted_there, find_experiments, is_of
 from study.tracking.moved import beside, bring_along
 from study.tracking.names import first
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import DatasetInput
+    from mlflow.entities import DatasetInput, Run
 
 Row = tuple[str, float, float, int]  # name, value, unix time, step
 METRICS_A_BATCH = 900  # a server takes 1,000
 TAGS_A_BATCH = 90  # and 100
 LONGEST_TAG = 5000
+LONGEST = 63  # characters of a study's name, without the hyphen before a number
 KIND = "mlflow.experimentKind"
 OF_THE_STUDY = {
     KIND: "custom_model_development",  # "model training"; else its page opens on traces of language models, and is empty
 }
 
 
-def of_the_study(study: str, metric: Metric) -> dict[str, str]:
+def of_the_study(study: str, begun: str, metric: Metric) -> dict[str, str]:
     """Return the tags of its experiment."""
     return {
         **OF_THE_STUDY,
         KEY: study,
+        BEGUN: begun,
         "mlflow.experiment.primaryMetric.name": f"{first(metric)}/test",
         "mlflow.experiment.primaryMetric.greaterIsBetter": str(metric.higher),
     }
@@ -48,33 +51,54 @@ VIEW = "mlflow.sharedViewState."  # + a key: columns and order of the table of r
 class Runs:
     """The runs of a study. Every method raises what MLflow's client raises."""
 
-    def __init__(self, study: str, uri: str) -> None:
-        self.study, self.uri = study, uri
+    def __init__(self, study: str, begun: Callable[[], str], uri: str) -> None:
+        self._study, self._begun, self.uri = study, begun, uri
         self.metric: Metric = DEFAULT  # the study's, known once its question is read
 
     @functools.cached_property
     def client(self) -> "MlflowClient":
         """Return the client. It is made here, where its errors are caught: a store that is no database refuses."""
-        bring_along(self.uri, self.study)
         return connect(self.uri)
 
-    @functools.cached_property
+    @property
+    def study(self) -> str:
+        """Return the study's name on this server: a number is behind it where another study or a person's experiment has it."""
+        return self._place[0]
+
+    @property
     def experiment(self) -> str:
         """Return the id of the study's experiment, which is made if it is not there."""
-        known = find_experiment(self.client, self.study)
-        if known is not None and known.lifecycle_stage == "active":
-            for name, value in of_the_study(self.study, self.metric).items():
-                if name not in known.tags or (name == KIND and known.tags[name].endswith(GUESSED)):
-                    self.client.set_experiment_tag(known.experiment_id, name, value)
-        if known is not None:  # what is deleted takes neither tags nor runs, and says so where that is tried
-            return str(known.experiment_id)
-        place = beside(self.uri)
-        location = f"{place}/{self.study}" if place else None
-        return str(self.client.create_experiment(self.study, artifact_location=location, tags=of_the_study(self.study, self.metric)))
+        return self._place[1]
+
+    @functools.cached_property
+    def _place(self) -> tuple[str, str]:
+        begun = self._begun()
+        for number in itertools.count(1):
+            name = self._study if number == 1 else f"{self._study[: LONGEST - len(str(number))]}-{number}"
+            there = find_experiments(self.client, name)
+            known = next((e for e in there if is_of(self.client, e, name, begun)), None)
+            if known is not None or not there:
+                break
+        bring_along(self.uri, name)
+        tags = of_the_study(name, begun, self.metric)
+        if known is None:
+            place = beside(self.uri)
+            return name, str(self.client.create_experiment(name, artifact_location=f"{place}/{name}" if place else None, tags=tags))
+        if known.lifecycle_stage == "active":  # what is deleted takes neither tags nor runs, and says so where that is tried
+            for tag, value in tags.items():
+                if tag not in known.tags or (tag == KIND and known.tags[tag].endswith(GUESSED)):
+                    self.client.set_experiment_tag(known.experiment_id, tag, value)
+        return name, str(known.experiment_id)
+
+    def called(self) -> str | None:
+        """Return a line that says by which name the study is found on the server, where that is not its own."""
+        if self.study == self._study:
+            return None
+        return f"{redact(self.uri)} has another {self._study}, so this study is {self.study} there"
 
     def deleted(self) -> str | None:
         """Return a line that says what of the study was deleted on the server, with the way out; None where nothing was."""
-        return deleted_there(self.client, self.uri, self.study)
+        return deleted_there(self.client, self.uri, self.study, self.client.get_experiment(self.experiment))
 
     def describe(self, run: str, text: str) -> None:
         """Set the description of the study's run and of its experiment, since people open either."""
@@ -104,17 +128,29 @@ class Runs:
         found = self.client.search_runs([self.experiment], f"tags.`{KEY}` = '{self.study}:{key}'", max_results=1)
         return str(found[0].info.run_id) if found else None
 
-    def find_all(self) -> dict[str, str]:
-        """Return the ids of all runs of the study, by key: one request instead of many."""
-        known: dict[str, str] = {}
-        token = None
+    def there(self) -> "list[Run]":
+        """Return all runs of the study that the server has, deleted ones too, the newest first."""
+        from mlflow.entities import ViewType
+
+        found: list[Run] = []
+        ours, token = f"tags.`{KEY}` LIKE '{self.study}:%'", None
         while True:
-            page = self.client.search_runs([self.experiment], f"tags.`{KEY}` LIKE '{self.study}:%'", max_results=PAGE, page_token=token)
-            for run in page:  # newest first: of two, which a crash of another version may have left, the older one stays
-                known[run.data.tags[KEY].removeprefix(f"{self.study}:")] = str(run.info.run_id)
+            page = self.client.search_runs([self.experiment], ours, ViewType.ALL, max_results=PAGE, page_token=token)
+            found += page
             token = page.token
             if not token:
-                return known
+                return found
+
+    def key(self, run: "Run") -> str:
+        """Return what the run is of: "" the study, a cell's id, a trial's id."""
+        return str(run.data.tags[KEY].removeprefix(f"{self.study}:"))
+
+    def has(self, run: str, names: Collection[str]) -> bool:
+        """Return False where a run of the server has none of these files or folders; True where the artifact store cannot be asked."""
+        try:
+            return any(f.path in names for f in self.client.list_artifacts(run))
+        except Exception:
+            return True
 
     def make(self, key: str, name: str, parent: str | None, tags: Mapping[str, str], started: float | None) -> str:
         """Make a run and return its id."""

@@ -18,6 +18,7 @@ from study import early, inference
 from study.records import dumps
 from study.scoring.metric import DEFAULT, find_metric
 from study.storage.folder import Folder
+from study.tracking.names import CALIBRATED, NETWORK
 
 FILES = ("manifest.json", "model.safetensors")
 PACKAGES = ("mlflow", "numpy", "pandas", "pillow", "safetensors", "timm", "torch", "torchvision")
@@ -44,12 +45,15 @@ def register(
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
-    if known := [v for v in client.search_model_versions(f"name = '{name}'") if v.run_id == run]:
+    place = NETWORK if temperature == 1 and not sets else CALIBRATED
+    known = [v for v in client.search_model_versions(f"name = '{name}'") if v.run_id == run]
+    if known and any(f.path == place for f in client.list_artifacts(run)):
         return str(known[0].version)
-    place = "model" if temperature == 1 and not sets else "model_calibrated"
     with early.temporary() as temporary:
         save(folder, Path(temporary, "model"), temperature, sets)
         client.log_artifacts(run, str(Path(temporary, "model")), place)
+    if known:  # its files were lost, and lie where they lay
+        return str(known[0].version)
     source = f"{client.get_run(run).info.artifact_uri}/{place}"
     return str(client.create_model_version(name, source=source, run_id=run, tags=tags, description=about or None).version)
 

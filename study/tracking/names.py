@@ -20,6 +20,9 @@ def first(metric: Metric = DEFAULT) -> str:
     return re.sub(r"[^\w. -]+", " ", metric.title).strip()
 
 
+NETWORK, CALIBRATED = "model", "model_calibrated"
+"""Folders of a trial's run that hold its network: as it was searched, and as it is to be used."""
+
 LONGEST = 60  # characters of a class's name
 
 

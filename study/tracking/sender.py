@@ -2,36 +2,36 @@
 
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
+from study.tracking import held
 from study.tracking.cursor import Cursor
 from study.tracking.explain import explain
 from study.tracking.ledger import Ledger
 from study.tracking.mlflow_runs import Runs
 
 SAVE_S = 5.0  # how often the cursor is written during a pass
-FEW = 20  # runs that are looked for one by one
 
 
 class Sender:
     """One study's runs on one server. Every method that asks the server raises what MLflow's client raises."""
 
     def __init__(self, ledger: Ledger, uri: str) -> None:
-        self.runs, self.uri = Runs(ledger.study_name, uri), uri
+        self.runs, self.uri = Runs(ledger.study_name, ledger.begun, uri), uri
         self.cursor = Cursor.load(ledger.folder, uri, ledger.study_name)
         self.sent = 0  # events, in this pass
         self.refused = ""  # why the artifact store did not take a file, in this pass
-        self._folder, self._saved = ledger.folder, 0.0
-        self._absent: set[str] = set()  # keys of which the server has no run, as this pass began
+        self._ledger, self._saved = ledger, 0.0
+        self._looked = self._fresh = False  # whether the server was asked what it has: ever, and in this pass
         self._alone = threading.Lock()
 
     def begin(self) -> None:
         """Begin a pass: nothing is sent yet."""
-        self.sent, self.refused = 0, ""
+        self.sent, self.refused, self._fresh = 0, "", False
 
     def save(self) -> None:
-        self.cursor.save(self._folder)
+        self.cursor.save(self._ledger.folder)
 
     @contextmanager
     def got(self, events: int) -> Iterator[Cursor]:
@@ -40,19 +40,25 @@ class Sender:
             self.sent += events
             yield self.cursor
 
-    def find(self, keys: Iterable[str]) -> None:
-        """Look for the runs that are not known, in one go where they are many."""
-        unknown = set(keys) - self.cursor.runs.keys()
-        self._absent = set()
-        if len(unknown) > FEW:
-            found = self.runs.find_all()
-            self.cursor.runs.update({k: found[k] for k in unknown & found.keys()})
-            self._absent = unknown - found.keys()
+    def look(self) -> None:
+        """Hold what was sent against what the server has, once for each process: where some of it is gone, all is sent again.
+
+        Raises ConfigError where the server has what the ledger has not: it is an older copy of the study, or another one.
+        """
+        if self._looked:
+            return
+        there = self.runs.there()
+        active = {self.runs.key(r): r for r in there if r.info.lifecycle_stage == "active"}  # of two, by a crash, the older one stays
+        held.check_newest(self._ledger, active, self.uri)
+        if not held.is_whole(self.cursor, {r.info.run_id for r in there}, self.runs):
+            self.cursor.forget()
+        self.cursor.runs = {k: r.info.run_id for k, r in active.items()} | self.cursor.runs
+        self._looked = self._fresh = True
 
     def run(self, key: str, name: str, parent: str | None, tags: Mapping[str, str], started: float | None) -> str:
         """Return the id of the run of this key: known, else found by tag, else made."""
         if key not in self.cursor.runs:
-            found = None if key in self._absent else self.runs.find(key)
+            found = None if self._fresh else self.runs.find(key)
             run = found or self.runs.make(key, name, parent, tags, started)
             with self.got(1) as cursor:
                 cursor.runs[key] = run

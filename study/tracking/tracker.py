@@ -13,6 +13,7 @@ class SyncReport:
     sent: int = 0  # events delivered: run starts, epochs, endings, files of the study
     pending: int = 0
     problem: str | None = None  # one line; the way out in it
+    note: str | None = None  # one line that is no problem
 
 
 class Tracker(Protocol):

@@ -27,7 +27,6 @@ class TrialRuns:
 
     def make_cells(self, asks: list[Ask], root: str) -> None:
         """Make the runs of the trials' cells, before they are needed side by side."""
-        self._sender.find(key for a in asks for key in (a.cell, a.trial_id))
         for ask in asks:
             if ask.cell not in self._sender.cursor.runs:
                 tags = events.cell_tags(_config(ask).cell)

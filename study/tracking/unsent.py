@@ -34,14 +34,20 @@ class Unsent:
         self.look()
         for ask in self.trials():
             result = self.ledger.result(ask.trial_id)
-            count += len(self.ledger.epochs(ask.trial_id, ended=result is not None)) - sent.epochs.get(ask.trial_id, 0)
+            count += max(len(self.ledger.epochs(ask.trial_id, ended=result is not None)) - sent.epochs.get(ask.trial_id, 0), 0)
             count += result is not None
-        count += sum(ask.trial_id not in sent.runs for ask in self.asks) + len(self.measurements()) + len(self.files())
-        return count + len(self.ledger.amendments()) - sent.amendments + (events.last_word(self.facts) != sent.closed)
+        runs = {key for ask in self.asks for key in ("", ask.cell, ask.trial_id)}
+        count += len(runs - sent.runs.keys()) + len(self.measurements()) + len(self.networks()) + len(self.files())
+        return count + max(len(self.ledger.amendments()) - sent.amendments, 0) + (events.last_word(self.facts) != sent.closed)
 
     def trials(self) -> list[Ask]:
         """Return those that have not ended on the server."""
         return [a for a in self.asks if a.trial_id not in self._cursor.ended]
+
+    def networks(self) -> list[Ask]:
+        """Return the chosen trials whose networks are kept here and not registered there."""
+        chosen = [a for a in self.asks if a.trial_id in self.kept and a.trial_id not in self._cursor.models]
+        return [a for a in chosen if self.ledger.trial_folder(a.trial_id).exists("best/manifest.json")]
 
     def measurements(self) -> list[tuple[Ask, str]]:
         """Return files that were measured on trials after they had ended on the server.
@@ -67,7 +73,7 @@ class Unsent:
     def changed(self, name: str) -> bytes | None:
         """Return the study's file where it differs from what was sent, else None. A file that was not written since is not read."""
         here = self._here.get(name)
-        if here is not None and self._same.get(name) == here:
+        if here is not None and self._same.get(name) == here and name in self._cursor.files:
             return None
         data = self.ledger.folder.read(name)
         if data is not None and self._cursor.files.get(name) == mark(data):
