@@ -25,7 +25,7 @@ from study.console.signals import Interrupted, interruptible
 from study.console.text import redact, shown
 from study.storage import lock
 from study.storage.folder import Folder
-from study.storage.options import check_tracking
+from study.storage.options import OFF, check_receiver
 from study.storage.outputs import SQLITE
 from study.tracking.client import default_uri
 from study.tracking.ledger import Ledger, find, placed
@@ -49,7 +49,8 @@ def parser() -> Parser:
 def main(args: argparse.Namespace) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     check_options(hours=None if args.hours == math.inf else args.hours)
-    check_tracking(args.mlflow)
+    if args.mlflow != OFF:
+        check_receiver(args.mlflow)
     location, wanted = placed(args.study)
     ledger = find(location)
     with interruptible() as interrupted:
@@ -91,7 +92,7 @@ def _deliver(ledger: Ledger, wanted: str, args: argparse.Namespace, interrupted:
             use = [] if interrupted.is_set() else report(ledger).use
         finally:
             sent = [f.close() for f in followers]
-    problem = [f"tracking: {s.pending} events not sent ({s.problem})" for s in sent if s.pending]
+    problem = [f"tracking: {s.lack}" for s in sent if s.lack]
     return [*kept, *use, f"report: {ledger.folder.shown('report.html')}", *problem, *unsent]
 
 

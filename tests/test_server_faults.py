@@ -1,6 +1,7 @@
 """A server's fault is told by code, whatever digits and words its text has. Deleted things are named, with a way out that works."""
 
 import errno
+import http.server
 import itertools
 import json
 import os
@@ -11,6 +12,7 @@ import sqlite3
 import ssl
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,10 +24,12 @@ from hypothesis import strategies as st
 from mlflow import MlflowClient
 from mlflow.entities import ViewType
 from mlflow.exceptions import MlflowException, RestException
+from requests.exceptions import TooManyRedirects
+from urllib3.exceptions import ResponseError
 
 from study import Results
 from study.errors import ConfigError, EnvironmentProblem
-from study.storage.options import server_and_study
+from study.storage.options import check_receiver, check_tracking, server_and_study
 from study.tracking import __main__ as tracking
 from study.tracking.client import BEGUN, KEY, connect
 from study.tracking.explain import explain
@@ -128,6 +132,11 @@ CAUSES = [
     (http_error(Answer(403)), "(403)"),
     (http_error({"ResponseMetadata": {"HTTPStatusCode": 403}}), "(403)"),
     (http_error(Answer(502)), "not ready (502)"),
+    (http_error(Answer(500)), "failed inside (500)"),
+    (ResponseError("too many 429 error responses"), "(429)"),
+    (ResponseError("too many 500 error responses"), "failed inside (500)"),
+    (TooManyRedirects("401"), "not as MLflow does"),
+    (ModuleNotFoundError("403", name="psycopg2"), "needs the package psycopg2"),
     (http_error(Answer(418)), "MlflowException: API request"),
     (http_error("no answer"), "MlflowException: API request"),
 ]
@@ -175,7 +184,7 @@ def test_a_deleted_experiment_is_named_and_restoring_it_is_enough(copy: Ledger, 
         problem = Mirror(copy).sync().problem or ""
         assert "was deleted there" in problem and "403" not in problem.replace(mirror.uri, "") and "lost its runs" not in problem
     found = re.search(r"experiments restore --experiment-id (\d+)", problem)
-    assert found and "--name" in problem
+    assert found and "rename the study's folder" in problem
     client.restore_experiment(found[1])
     assert Mirror(copy).sync().pending == 0
     copy.folder.remove("mlflow.json")  # a study that knows nothing of its runs there
@@ -216,9 +225,16 @@ def test_what_was_deleted_after_all_was_sent_is_said_when_sending_and_reading(
     mirror.runs.client.delete_run(gone)
     report = Mirror(copy).sync()
     assert report.sent == report.pending == 0 and f"--run-id {gone})" in (report.problem or "")
+    assert tracking.main(["sync", copy.folder.location]) == 4, "a problem is no success, with all sent"
     read(mirror.uri, "golden", tmp_path / "to")
     assert "warning: " in (said := capsys.readouterr().err) and f"--run-id {gone})" in said and "They are left out" in said
-    mirror.runs.client.restore_run(gone)
+    more = [mirror.runs.find(a.trial_id) for a in copy.asks("confirm")[:4]]
+    for run in filter(None, more):
+        mirror.runs.client.delete_run(run)
+    command = re.search(r"\(for id in (.*); do .* mlflow runs restore --run-id \$id; done\)", Mirror(copy).sync().problem or "")
+    assert command and set(command[1].split()) == {gone, *more}, "a line that is whole"
+    for run in command[1].split():
+        mirror.runs.client.restore_run(run)
     read(mirror.uri, "golden", tmp_path / "again")
     assert Mirror(copy).sync().problem is None and "deleted" not in capsys.readouterr().err
 
@@ -417,3 +433,91 @@ def test_what_the_server_lost_is_sent_again(what: str, used: Results, tmp_path: 
     assert version.run_id == again.runs.find(pick["trial"])
     assert Path(unquote(urlsplit(version.source).path), "MLmodel").is_file()
     assert " 0 events sent, 0 pending" in synced(results)
+
+
+ODD = {
+    "a page": (200, b"<html>", "not as MLflow does"),
+    "an empty object": (200, b"{}", "not as MLflow does"),
+    "a list": (200, b"[]", "not as MLflow does"),
+    "its own address again": (302, b"", "not as MLflow does"),
+    "too much": (429, b"slow", "(429). Sync later"),
+    "a fault in words": (500, b"oops", "failed inside (500)"),
+    "a fault of MLflow's": (500, b'{"error_code": "INTERNAL_ERROR", "message": "401"}', "failed inside (500)"),
+}
+
+
+@pytest.mark.parametrize("retries", ["0", "1"])
+@pytest.mark.parametrize("what", ODD)
+def test_what_answers_otherwise_than_mlflow_is_named_with_a_way_out(
+    what: str, retries: str, copy: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    status, body, words = ODD[what]
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", retries)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "0")
+
+    class Odd(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            self.send_response(status)
+            for name, value in (("Content-Length", str(len(body))), ("Location", "/")):
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(body)
+
+        do_POST = do_GET
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Odd) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        report = Mirror(copy, f"http://127.0.0.1:{server.server_port}").sync()
+        server.shutdown()
+    assert words in (report.problem or "") and report.sent == 0 < report.pending
+
+
+NO_ADDRESS = {
+    "localhost:5000": "Did you mean http://localhost:5000?",
+    "host:5000/mlflow": "Did you mean http://host:5000/mlflow?",
+    "mlruns": "Did you mean sqlite:///mlruns/mlflow.db?",
+    "/a/folder": "Did you mean sqlite:////a/folder/mlflow.db?",
+    "sqlite:x.db": "Did you mean sqlite:///x.db?",
+    "ftp://x": "no address of MLflow",
+    **dict.fromkeys(("sqlite://", "sqlite:///", "sqlite://x.db", "sqlite:///:memory:", "sqlite+pysqlite:///?x=1"), "keeps nothing"),
+    "sqlite:///file:x?mode=memory&uri=true": "keeps nothing",
+}
+
+
+@pytest.mark.parametrize("uri", NO_ADDRESS)
+def test_what_is_no_address_is_refused_before_anything_is_sent(uri: str) -> None:
+    for check in (check_tracking, check_receiver):
+        with pytest.raises(ConfigError, match=re.escape(NO_ADDRESS[uri])):
+            check(uri)
+
+
+def test_a_study_is_sent_to_an_address_alone(copy: Ledger, capsys: pytest.CaptureFixture[str]) -> None:
+    for uri in ("off", "http://h:5000#tiny", "sqlite:///x.db#tiny"):
+        assert tracking.main(["sync", copy.folder.location, "--mlflow", uri]) == 2
+        assert f"--mlflow {uri}" in capsys.readouterr().err
+    for uri in (None, "", "databricks", "http://h:5000", "sqlite:////a #b/x.db", "postgresql+psycopg2://u:p@h/x"):
+        check_receiver(uri)
+
+
+def test_a_file_that_cannot_be_made_or_is_none_of_sqlites_is_said_at_once(
+    copy: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MLflow tries it ten times, for two minutes."""
+    monkeypatch.setattr("mlflow.store.db.utils.create_sqlalchemy_engine_with_retry", lambda uri: pytest.fail("MLflow was asked"))
+    (tmp_path / "text.db").write_text("my notes\n" * 100)
+    (tmp_path / "file").touch()
+    for place, words in (("text.db", "is no database. Name another"), ("file/x.db", "--mlflow"), ("/proc/none/x.db", "--mlflow")):
+        assert words in (Mirror(copy, f"sqlite:///{tmp_path / place}").sync().problem or "")
+    assert (tmp_path / "text.db").read_text() == "my notes\n" * 100
+
+
+def test_a_registry_elsewhere_is_named_for_its_own_faults(copy: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    trial = next(iter(copy.selection()["chosen"].values()))
+    copy.folder.write(f"trials/{trial}/best/manifest.json", b"{}")
+    monkeypatch.setenv("MLFLOW_REGISTRY_URI", "http://127.0.0.1:9")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    assert (Mirror(copy).sync().problem or "").startswith("MLFLOW_REGISTRY_URI http://127.0.0.1:9 refuses connections")

@@ -52,12 +52,8 @@ class Ended:
 
     @property
     def unsent(self) -> list[str]:
-        """Return a line for each tracker that lacks events, with the command that sends them."""
-        return [
-            f"tracking: {report.pending} events not sent ({report.problem}). Run {follower.how_to_send()}"
-            for follower, report in self.tracked
-            if report.pending
-        ]
+        """Return a line for each tracker that lacks events or has a problem, with the command that sends them."""
+        return [f"tracking: {report.lack}. Run {follower.how_to_send()}" for follower, report in self.tracked if report.lack]
 
 
 def conduct(study: Study, options: Options, interrupted: Interrupted, leftover: "Leftover | None" = None) -> Ended:

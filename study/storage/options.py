@@ -3,6 +3,7 @@
 import importlib.util
 import math
 import os
+import re
 import time
 from dataclasses import dataclass
 from typing import Literal
@@ -16,19 +17,41 @@ TRACKING = ("http", "https", "sqlite", "postgresql", "mysql", "mssql", "file", "
 """Schemes with which an MLflow address may begin."""
 
 
+OFF = "off"  # in the place of an address
+PORT = re.compile(r"[\w.-]+:\d{1,5}(/.*)?")
+"""A server's address without its scheme."""
+
 MLFLOWS = ("experiments", "runs")
 """Tables by which an MLflow database is recognised."""
 
 
-def check_tracking(uri: str | None) -> None:
-    """Raise ConfigError, before anything is trained, for an address that cannot be an MLflow server or that is a database of another
-    program."""
-    scheme, separated, _ = (uri or "").partition("://")
-    if separated and scheme.partition("+")[0].lower() not in TRACKING:
+def check_tracking(uri: str | None, option: str = "--mlflow") -> None:
+    """Raise ConfigError, before anything is trained, for an address that cannot be an MLflow server, that keeps nothing, or that is a
+    database of another program."""
+    if not uri or uri == "databricks":
+        return
+    scheme, separated, rest = uri.partition("://")
+    kind, given = scheme.partition("+")[0].lower(), shown(redact(uri))
+    if not separated:
+        path = uri.removeprefix("sqlite:")
+        meant = f"http://{given}" if PORT.fullmatch(uri) else f"sqlite:///{shown(path)}" + "/mlflow.db" * (not uri.endswith(".db"))
+        raise ConfigError(f"{option} {given} is no address of MLflow. Did you mean {meant}?")
+    if kind not in TRACKING:
         raise ConfigError(
-            f"--mlflow {scheme}://... is no address of MLflow. Give one that begins with {'://, '.join(TRACKING)}://, or off."
+            f"{option} {scheme}://... is no address of MLflow. Give one that begins with {'://, '.join(TRACKING)}://, or off."
         )
-    outputs.check_database(uri or "", "MLflow's", MLFLOWS, "--mlflow", damaged=True)
+    if kind == "sqlite" and (not rest.startswith("/") or rest.partition("?")[0] in ("/", "/:memory:") or "mode=memory" in rest):
+        raise ConfigError(f"{option} {given} keeps nothing: it names no file. Give one, as sqlite:///mlflow.db.")
+    outputs.check_database(uri, "MLflow's", MLFLOWS, option, damaged=True)
+
+
+def check_receiver(uri: str | None) -> None:
+    """Raise ConfigError for an address that nothing can be sent to: `check_tracking`'s, off, and one that names a study."""
+    if uri == OFF:
+        raise ConfigError(f"--mlflow {OFF} is for a study that is not sent. To send it, give a server's address, or leave --mlflow out.")
+    check_tracking(uri)
+    if uri and (study := server_and_study(uri)[1]):
+        raise ConfigError(f"--mlflow {shown(redact(uri))} names a study, and a study is sent under its folder's name. Leave #{study} out.")
 
 
 def check_address(address: str) -> None:
@@ -88,7 +111,8 @@ class Options:
             if self.gpus_per_trial is not None and self.gpus_per_trial > 1 and self.gpus_per_trial != int(self.gpus_per_trial):
                 raise ConfigError(f"--gpus-per-trial must be a whole number above 1, not {self.gpus_per_trial!r}: only one GPU is shared.")
         check_address(self.named_cluster)
-        check_tracking(self.mlflow)
+        if self.mlflow != OFF:
+            check_receiver(self.mlflow)
         check_track(self.track)
 
     @property

@@ -91,7 +91,7 @@ def check_place(path: str | os.PathLike[str], option: str) -> None:
         raise ConfigError(f"{where} is a place for the study's own files ({shown(redact(study))}); {way_out}")
     if is_url(text):
         return
-    with explained(text, reading=True), suppress(FileNotFoundError):
+    with explained(text, reading=True, another=f"choose another file with {option}"), suppress(FileNotFoundError):
         mode = os.stat(_local(text)).st_mode
         if stat.S_ISDIR(mode):
             raise ConfigError(f"{where} is a folder. Name a file in it with {option}.")

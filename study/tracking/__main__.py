@@ -17,7 +17,7 @@ from study.console.command import command
 from study.console.text import redact
 from study.errors import ConfigError
 from study.records import dumps
-from study.storage.options import check_track, check_tracking, server_and_study
+from study.storage.options import check_receiver, check_track, check_tracking, server_and_study
 from study.tracking.ledger import Ledger, find, studies
 from study.tracking.tracker import SyncReport, Tracker
 from study.tracking.trackers import open_tracker
@@ -29,7 +29,7 @@ LONGEST_WAIT_S = 60.0
 def parser() -> Parser:
     p = Parser(prog="python -m study.tracking", description=__doc__)
     commands = p.add_subparsers(dest="command", required=True)
-    sync = commands.add_parser("sync", help="one pass. Exit 4 when something could not be sent")
+    sync = commands.add_parser("sync", help="one pass. Exit 4 when something could not be sent, or is wrong there")
     follow = commands.add_parser("follow", help="poll until stdin closes, then a last pass")
     for own in (sync, follow):
         own.add_argument("results", help="a study's folder, or the results folder")
@@ -48,7 +48,10 @@ def parser() -> Parser:
 
 @command(parser, "stopped. The same command goes on")
 def main(args: argparse.Namespace) -> int:
-    check_tracking(getattr(args, "mlflow", None))  # export writes to no server
+    if args.command == "fetch":
+        check_tracking(server_and_study(args.mlflow or "")[0])
+    elif args.command != "export":  # which writes to no server
+        check_receiver(args.mlflow)
     check_track(getattr(args, "track", None))
     if args.command == "fetch":
         return _fetch(args.results, args.study, args.mlflow, args.overwrite)
@@ -70,7 +73,7 @@ def _sync(ledger: Ledger, tracker: Tracker) -> int:
         report = tracker.sync(ledger)
     said = "".join(f": {line}" for line in (report.problem, report.note) if line)
     print(f"{ledger.study_name}: {report.sent} events sent, {report.pending} pending{said}")
-    return 4 if report.pending or report.problem else 0
+    return 4 if report.lack else 0
 
 
 def _fetch(results: str, study: str | None, uri: str | None, overwrite: bool) -> int:

@@ -2,11 +2,14 @@
 
 import os
 import re
+import sqlite3
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 from study.console.text import redact, shown
 from study.errors import ConfigError
 from study.storage.options import check_tracking
+from study.storage.refusals import explained
 from study.tracking.ledger import Ledger
 
 if TYPE_CHECKING:
@@ -19,6 +22,8 @@ An experiment has it too, "STUDY", since a person may rename it."""
 BEGUN = "study.begun"
 """The tag of an experiment that says when its study was first asked (`Ledger.begun`): what tells studies of one name apart."""
 
+SQLITE = "sqlite:///"
+BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 PAGE = 1000  # runs an answer
 
 SETTINGS = {  # a user's own values win
@@ -38,6 +43,7 @@ def connect(uri: str) -> "MlflowClient":
     (study.tracking.explain), such as that of a store that is no database.
     """
     check_tracking(uri)
+    _open_file(uri)
     for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
     from mlflow import MlflowClient
@@ -45,12 +51,28 @@ def connect(uri: str) -> "MlflowClient":
     return MlflowClient(uri)
 
 
+def _open_file(uri: str) -> None:
+    """Open an SQLite file, made where it is not there. Raises sqlite3.Error or EnvironmentProblem where that cannot be: MLflow tries it
+    ten times, for two minutes."""
+    path = uri.removeprefix(SQLITE).partition("?")[0]
+    if not uri.startswith(SQLITE) or path.startswith("file:"):
+        return
+    with explained(path, another="name another with --mlflow"):
+        os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
+    try:
+        with closing(sqlite3.connect(path, timeout=0)) as database:
+            database.execute("PRAGMA schema_version")
+    except sqlite3.Error as error:
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF not in BUSY:  # MLflow waits for one that is held
+            raise
+
+
 def find_experiments(client: "MlflowClient", study: str) -> "list[Experiment]":
     """Return the experiments that have this name by our tag, and the one that is called so, whosever it is; deleted ones last."""
     from mlflow.entities import ViewType
 
     found = {e.experiment_id: e for e in client.search_experiments(ViewType.ALL, filter_string=f"tags.`{KEY}` = '{study}'")}
-    if (called := client.get_experiment_by_name(study)) is not None:
+    if (called := client.get_experiment_by_name(study)) is not None and called.name == study:  # what is no MLflow gives one without a name
         found.setdefault(called.experiment_id, called)
     return sorted(found.values(), key=lambda e: e.lifecycle_stage != "active")
 
@@ -78,7 +100,7 @@ def deleted_there(client: "MlflowClient", uri: str, study: str, known: "Experime
     if known.lifecycle_stage != "active":
         return (
             f"{where}: the experiment {shown(known.name)} was deleted there. Restore it (MLFLOW_TRACKING_URI={where} mlflow "
-            f"experiments restore --experiment-id {known.experiment_id}), then sync. Or give the study another name with --name"
+            f"experiments restore --experiment-id {known.experiment_id}), then sync. Or rename the study's folder, then sync"
         )
     ours = f"tags.`{KEY}` LIKE '{study}:%'"
     gone = list(client.search_runs([known.experiment_id], ours, ViewType.DELETED_ONLY, max_results=PAGE))
@@ -87,12 +109,12 @@ def deleted_there(client: "MlflowClient", uri: str, study: str, known: "Experime
         gone = [run for run in gone if run.data.tags[KEY] not in there]
     if not gone:
         return None
-    first = gone[0].info.run_id
-    return (
-        f"{where}: {len(gone)} run{'s' * (len(gone) > 1)} of the study {study} {'were' if len(gone) > 1 else 'was'} deleted there. "
-        f"Restore {'them' if len(gone) > 1 else 'it'} (MLFLOW_TRACKING_URI={where} mlflow runs restore --run-id "
-        f"{first}{', ...' * (len(gone) > 1)}), or send all anew: remove mlflow.json from the study's folder, then sync"
-    )
+    ids = [run.info.run_id for run in gone]
+    restore = f"MLFLOW_TRACKING_URI={where} mlflow runs restore --run-id"
+    said = f"1 run of the study {study} was deleted there. Restore it ({restore} {ids[0]})"
+    if len(ids) > 1:
+        said = f"{len(ids)} runs of the study {study} were deleted there. Restore them (for id in {' '.join(ids)}; do {restore} $id; done)"
+    return f"{where}: {said}, or send all anew: remove mlflow.json from the study's folder, then sync"
 
 
 def default_uri(ledger: Ledger) -> str:

@@ -18,10 +18,14 @@ STATUS = {
     "TEMPORARILY_UNAVAILABLE": 503,
 }
 """MLflow's words for the HTTP status of an answer, those that have a way out."""
+NO_MLFLOW = "answers, but not as MLflow does. Give the address by which MLflow's page opens"
 NO_SUCH_PATH = "ENDPOINT_NOT_FOUND"  # 404 of a server that knows nothing of MLflow there
 ANSWERED = re.compile(r"API request to endpoint \S+ failed with error code (\d{3}) != \d{3}")
 """The sentence in which MLflow's client keeps the status of an answer that is no JSON."""
-LOST = (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT)
+GAVE_UP = re.compile(r"too many (\d{3}) error responses")
+"""urllib3's, of a status that it was told to try again, in a ResponseError."""
+NO_JSON = "API request to endpoint was successful but the response body was not in a valid JSON format"
+"""The sentence of MLflow's client about a page of something else."""
 
 
 def explain(error: Exception, uri: str) -> str:
@@ -45,6 +49,10 @@ def _way_out(error: BaseException, text: str, uri: str) -> str | None:
         return "has a certificate that is not trusted here. Name its authority's file as MLFLOW_TRACKING_SERVER_CERT_PATH"
     if isinstance(error, ssl.SSLError):
         return "does not speak TLS as asked. Is it http:// rather than https://?"
+    if type(error).__name__ == "TooManyRedirects" or (hasattr(error, "error_code") and str(error).startswith(NO_JSON)):
+        return NO_MLFLOW
+    if isinstance(error, ModuleNotFoundError):
+        return f"needs the package {error.name}, which is not installed here. Install it, or name another store with --mlflow"
     if isinstance(error, sqlite3.Error):
         return _of_sqlite(getattr(error, "sqlite_errorcode", 0) & 0xFF, text, uri)
     if getattr(error, "error_code", None) == NO_SUCH_PATH:
@@ -53,7 +61,12 @@ def _way_out(error: BaseException, text: str, uri: str) -> str | None:
 
 
 def _of_sqlite(code: int, text: str, uri: str) -> str | None:
-    if code in LOST:
+    if code == sqlite3.SQLITE_NOTADB:
+        return (
+            "is no database. Name another with --mlflow. Where it was one, it has lost its runs: restore its backup or move it away, "
+            f"then sync, which sends all anew{_taken_from(uri)}"
+        )
+    if code == sqlite3.SQLITE_CORRUPT:
         return _lost(text, uri)
     if code == sqlite3.SQLITE_CANTOPEN:
         return f"cannot be opened or made. Make its folder, or mend its permissions (a path of three slashes starts at {os.getcwd()})"
@@ -75,6 +88,8 @@ def _of_status(status: int | None, text: str, uri: str) -> str | None:
         return _lost(text, uri)
     if status == 429:
         return "takes no more requests now (429). Sync later"
+    if status == 500:
+        return "failed inside (500). Look into its log, and sync once it is mended"
     if status in (502, 503, 504):
         return f"is not ready ({status}). Sync once it is"
     return None
@@ -87,7 +102,8 @@ def _status(error: BaseException) -> int | None:
     if isinstance(answer, dict):
         answer = answer.get("ResponseMetadata", {}).get("HTTPStatusCode")
     held = getattr(answer, "status_code", answer)
-    told = ANSWERED.match(str(error)) if getattr(error, "error_code", None) else None
+    pattern = ANSWERED if getattr(error, "error_code", None) else GAVE_UP if type(error).__name__ == "ResponseError" else None
+    told = pattern.match(str(error)) if pattern else None
     return named or (held if isinstance(held, int) else int(told[1]) if told else None)
 
 
@@ -101,6 +117,6 @@ def _taken_from(uri: str) -> str:
 
 def _lost(text: str, uri: str) -> str:
     return (
-        f"has lost its runs ({redact(text[:120])}). Restore its backup, or give it an empty store and send all anew: "
-        f"remove mlflow.json from the study's folder, then sync{_taken_from(uri)}"
+        f"has lost its runs ({redact(text[:120])}). Restore its backup, or move away what is damaged, then sync: what is gone is sent "
+        f"anew{_taken_from(uri)}"
     )

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from study import early
 from study.console.text import redact
+from study.errors import EnvironmentProblem
 from study.records import dumps
 from study.scoring.metric import DEFAULT, Metric
 from study.tracking.client import BEGUN, KEY, PAGE, connect, deleted_there, find_experiments, is_of
+from study.tracking.explain import NO_MLFLOW
 from study.tracking.moved import beside, bring_along
 from study.tracking.names import first
 
@@ -82,8 +84,11 @@ class Runs:
         bring_along(self.uri, name)
         tags = of_the_study(name, begun, self.metric)
         if known is None:
-            place = beside(self.uri)
-            return name, str(self.client.create_experiment(name, artifact_location=f"{place}/{name}" if place else None, tags=tags))
+            place = f"{folder}/{name}" if (folder := beside(self.uri)) else None
+            made = self.client.create_experiment(name, artifact_location=place, tags=tags)
+            if not made:
+                raise EnvironmentProblem(f"{redact(self.uri)} {NO_MLFLOW}")
+            return name, str(made)
         if known.lifecycle_stage == "active":  # what is deleted takes neither tags nor runs, and says so where that is tried
             for tag, value in tags.items():
                 if tag not in known.tags or (tag == KIND and known.tags[tag].endswith(GUESSED)):

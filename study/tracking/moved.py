@@ -11,12 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
 
-from study.tracking.client import KEY
+from study.tracking.client import BUSY, KEY, SQLITE
 
-SQLITE = "sqlite:///"
 ARTIFACTS = "mlartifacts"
 WAIT_S = 30.0  # for another that writes
-BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 COLUMNS = (
     ("experiments", "artifact_location"),
     ("runs", "artifact_uri"),

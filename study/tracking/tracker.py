@@ -15,6 +15,12 @@ class SyncReport:
     problem: str | None = None  # one line; the way out in it
     note: str | None = None  # one line that is no problem
 
+    @property
+    def lack(self) -> str | None:
+        """Return in words what the copy has not got, or what is wrong there with all sent; None where all is well."""
+        problem = (self.problem or "").rstrip(".")
+        return f"{self.pending} events not sent ({problem})" if self.pending else problem or None
+
 
 class Tracker(Protocol):
     """A copy of ledgers. It may be ended at any moment and called again: nothing is stored twice."""
