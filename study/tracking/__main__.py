@@ -39,6 +39,7 @@ def parser() -> Parser:
     fetch.add_argument("results", help="folder that will hold the study's")
     fetch.add_argument("--study", help="its name, where the server holds several")
     fetch.add_argument("--mlflow", default=os.environ.get("STUDY_MLFLOW_URI"), help="server (or STUDY_MLFLOW_URI), URI or URI#STUDY")
+    fetch.add_argument("--alone", action="store_true", help=argparse.SUPPRESS)  # the process that does it, and is ended when time is up
     fetch.add_argument("--overwrite", action="store_true", help="also replace files that lie there and were not fetched as they are")
     export = commands.add_parser("export", help="the whole search, every cell a study of Optuna's")
     export.add_argument("results", help="a study's folder")
@@ -54,7 +55,7 @@ def main(args: argparse.Namespace) -> int:
         check_receiver(args.mlflow)
     check_track(getattr(args, "track", None))
     if args.command == "fetch":
-        return _fetch(args.results, args.study, args.mlflow, args.overwrite)
+        return _fetch(args)
     if args.command == "export":
         return _export(find(args.results), args.optuna)
     before = os.umask(0o077)  # what MLflow writes beside the studies is for its owner alone, as they are
@@ -76,13 +77,14 @@ def _sync(ledger: Ledger, tracker: Tracker) -> int:
     return 4 if report.lack else 0
 
 
-def _fetch(results: str, study: str | None, uri: str | None, overwrite: bool) -> int:
-    from study.tracking.from_mlflow import fetch
+def _fetch(args: argparse.Namespace) -> int:
+    from study.tracking.from_mlflow import fetch, read
 
-    if not uri:
+    if not args.mlflow:
         raise ConfigError("fetch needs a server: give --mlflow URI, or set STUDY_MLFLOW_URI.")
-    server, named = server_and_study(uri)
-    print(fetch(server, study or named, Path(results), overwrite=overwrite).study_name)
+    server, named = server_and_study(args.mlflow)
+    bring = fetch if args.alone else read
+    print(bring(server, args.study or named, Path(args.results), overwrite=args.overwrite).study_name)
     return 0
 
 

@@ -9,7 +9,7 @@ import os
 import resource
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,13 +22,14 @@ from study.console.text import redact, shown
 from study.errors import ConfigError, DataError, EnvironmentProblem
 from study.question.study_config import NAME
 from study.storage import lock
+from study.storage.folder import Folder
 from study.tracking import fetched
-from study.tracking.client import KEY, connect, deleted_there
+from study.tracking.client import KEY, SQLITE, connect, deleted_there
 from study.tracking.explain import explain
 from study.tracking.follower import child_environment
 from study.tracking.ledger import STUDY_FILES, TRIAL_FILE, Ledger
-from study.tracking.moved import SQLITE, Moved, moved
-from study.tracking.reader import TRIAL_ID
+from study.tracking.moved import Moved, moved
+from study.tracking.reader import DAMAGES, TRIAL_ID, damaged, parse
 
 if TYPE_CHECKING:
     from mlflow.entities import Experiment
@@ -36,17 +37,21 @@ if TYPE_CHECKING:
 LARGEST_FILE = 256 * 1024**2  # bytes, of a study or a trial
 LARGEST_MEMORY = 8 * 1024**3  # bytes of address space beside what is taken: an answer without end must not take the machine along
 RUNS_A_PAGE = 200
+ENDED = ("FINISHED", "FAILED")  # what a trial's run is once all of its files are there
+ANEW = "Send all anew: remove mlflow.json from the study's own folder, then sync"
+SHOWN = 3  # trials that are named
 DEADLINE_S = 600.0  # for all of it; STUDY_MLFLOW_DEADLINE sets another
 
 
-def read(uri: str, study: str | None, cache: Path, deadline: float | None = None) -> Ledger:
+def read(uri: str, study: str | None, cache: Path, deadline: float | None = None, *, overwrite: bool = False) -> Ledger:
     """Return the ledger of `study`, rebuilt under `cache` within `deadline` seconds. A server with one study needs no name.
 
-    Raises ConfigError when the server holds no such study, EnvironmentProblem when it does not answer, not in time, or not as a server of
-    ours would.
+    `overwrite`: as of `fetch`. Raises ConfigError when the server holds no such study, EnvironmentProblem when it does not answer, not in
+    time, or not as a server of ours would.
     """
     seconds = deadline or _deadline()
-    command = [sys.executable, "-m", "study.tracking", "fetch", str(cache), *(["--study", study] if study else [])]
+    command = [sys.executable, "-m", "study.tracking", "fetch", str(cache), "--alone", *(["--overwrite"] if overwrite else [])]
+    command += ["--study", study] if study else []
     try:
         done = subprocess.run(command, env=child_environment(uri), capture_output=True, text=True, errors="replace", timeout=seconds)
     except subprocess.TimeoutExpired:
@@ -57,7 +62,7 @@ def read(uri: str, study: str | None, cache: Path, deadline: float | None = None
         for line in done.stderr.splitlines():
             if line.startswith("warning: "):
                 print(shown(line), file=sys.stderr)
-        return Ledger(cache, done.stdout.strip().splitlines()[-1])
+        return Ledger(cache, done.stdout.strip().splitlines()[-1], origin=redact(uri))
     said = (done.stderr.strip().splitlines() or ["it ended without a word"])[-1]
     kind = {e.exit_code: e for e in (ConfigError, DataError)}.get(done.returncode, EnvironmentProblem)
     raise kind(shown(said.removeprefix("error: "))[:1000])
@@ -69,6 +74,9 @@ def fetch(uri: str, study: str | None, cache: Path, *, overwrite: bool = False) 
 
     Files that are there already and differ from what was fetched are kept and ConfigError is raised, unless `overwrite`.
     """
+    if Folder(os.fspath(cache)).exists("study.json"):
+        own = cache.absolute()
+        raise ConfigError(f"{own} is a study's own folder, and a study is fetched into the one that holds it: {own.parent}.")
     if study is not None and not NAME.fullmatch(study):
         raise ConfigError(f"{shown(study)!r} cannot be a study's name: it must match {NAME.pattern}.")
     with _limited_to(psutil.Process().memory_info().vms + LARGEST_MEMORY, "RLIMIT_AS"):
@@ -99,7 +107,8 @@ def _fetch(client: Any, uri: str, study: str | None, cache: Path, overwrite: boo
         raise ConfigError(which_one(uri, study, sorted(_studies(client, uri, None))))
     ((name, (experiment, root)),) = found.items()
     ledger = Ledger(cache, name)
-    everything = functools.partial(_everything, client, uri, name, experiment.experiment_id, root)
+    lost = set[str]()
+    everything = functools.partial(_everything, client, uri, name, experiment.experiment_id, root, lost)
     if not ledger.folder.exists("study.json"):
         there = ledger.folder.names("")  # a folder that holds something else, or what is left of a fetch
         fetched.write(ledger.folder, everything(), fetched.check(ledger.folder, everything(), overwrite=overwrite) if there else {})
@@ -108,11 +117,17 @@ def _fetch(client: Any, uri: str, study: str | None, cache: Path, overwrite: boo
                 f"{redact(uri)} has the runs of {name} and not its files: what lay in the folder of its artifacts is gone. Restore "
                 f"that folder, or send them anew: python -m study.tracking sync RESULTS/{name} --mlflow {redact(uri)}"
             )
-        return experiment, ledger
-    with lock.held(ledger.folder):
-        known = fetched.check(ledger.folder, everything(), overwrite=overwrite)
-        fetched.write(ledger.folder, everything(), known)
+    else:
+        with lock.held(ledger.folder):
+            known = fetched.check(ledger.folder, everything(), overwrite=overwrite)
+            fetched.write(ledger.folder, everything(), known)
+    if lost:
+        warn(f"{redact(uri)}: the records of {len(lost)} finished trials are not whole there ({_some(lost)}). {ANEW}. They are left out")
     return experiment, ledger
+
+
+def _some(names: Collection[str]) -> str:
+    return ", ".join(sorted(names)[:SHOWN]) + " and others" * (len(names) > SHOWN)
 
 
 def _studies(client: Any, uri: str, only: str | None) -> "dict[str, tuple[Experiment, Any]]":
@@ -135,10 +150,18 @@ def which_one(uri: str, study: str | None, there: Sequence[str]) -> str:
     return f"{where} holds {said}. Name one of {', '.join(there)} with --study, or as {where}#{there[0]}."
 
 
-def _everything(client: Any, uri: str, name: str, experiment_id: str, root: Any) -> Iterator[tuple[str, bytes]]:
-    """Yield every file of the study on the server, by its name within the study's folder, one in memory at a time."""
+def _everything(client: Any, uri: str, name: str, experiment_id: str, root: Any, lost: set[str]) -> Iterator[tuple[str, bytes]]:
+    """Yield every file of the study on the server, by its name within the study's folder, those of one trial in memory at a time.
+
+    Trials that ended and whose records are not whole there are left out and added to `lost`. Raises EnvironmentProblem for such a file of
+    the study.
+    """
     place = (moved(uri, name) or Moved("-", "-")).place
-    yield from _files(uri, root, place, lambda f: f in STUDY_FILES)
+    for file, data in _files(uri, root, place, lambda f: f in STUDY_FILES):
+        if file.endswith(".json"):
+            with damaged(f"{redact(uri)}: {file} of {name}", f"{ANEW}."):
+                parse(data)
+        yield file, data
     query = f"tags.`{KEY}` LIKE '{name}:%'"
     for run in _pages(uri, lambda token: client.search_runs([experiment_id], query, max_results=RUNS_A_PAGE, page_token=token)):
         trial = run.data.tags.get("trial")
@@ -148,8 +171,21 @@ def _everything(client: Any, uri: str, name: str, experiment_id: str, root: Any)
             raise EnvironmentProblem(
                 f"{redact(uri)} names a trial {shown(trial)[:60]!r}: no trial of ours. The server is not to be trusted."
             )
-        for file, data in _files(uri, run, place, lambda f: TRIAL_FILE.fullmatch(f) is not None):
+        files = dict(_files(uri, run, place, lambda f: TRIAL_FILE.fullmatch(f) is not None))
+        if run.info.status in ENDED and not _is_whole(files):
+            lost.add(trial)
+            continue
+        for file, data in files.items():
             yield f"trials/{trial}/{file}", data
+
+
+def _is_whole(files: Mapping[str, bytes]) -> bool:
+    """Return True where the files of a trial that ended hold its question, its result, and each of its epochs."""
+    try:
+        parse(files["config.json"])
+        return files.get("epochs.jsonl", b"").count(b"\n") >= parse(files["result.json"])["epochs"]
+    except DAMAGES:
+        return False
 
 
 def _pages(uri: str, ask: Callable[[str | None], Any]) -> Iterator[Any]:

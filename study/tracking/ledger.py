@@ -28,7 +28,7 @@ from typing import Any, NamedTuple, TypeVar
 from study.console.text import shown
 from study.errors import ConfigError, EnvironmentProblem
 from study.question.growth import Change, compare, grow
-from study.question.study_config import Study
+from study.question.study_config import NAME, Study
 from study.records import SCHEMA, Ask, EpochRecord, Stage, TrialResult, dumps
 from study.storage.folder import Folder
 from study.tracking.reader import TRIAL_ID, ask_of, damaged, epoch_of, result_of, values_of
@@ -60,8 +60,9 @@ AT_ONCE = 200  # trials held in memory at a time while all are read
 class Ledger:
     """The folder of one study."""
 
-    def __init__(self, results: str | os.PathLike[str], study: str) -> None:
-        self.study_name = study
+    def __init__(self, results: str | os.PathLike[str], study: str, *, origin: str = "") -> None:
+        """`origin`: the server that this copy was fetched from, for as long as the process that reads it."""
+        self.study_name, self._origin = study, origin
         if not isinstance(study, str):
             raise ConfigError(f"A study's name must be a text, not {shown(repr(study))[:60]}.")
         self.folder = Folder(results) / study
@@ -74,8 +75,8 @@ class Ledger:
 
     # -- the study ---------------------------------------------------------------------------------
     def study(self) -> Study | None:
-        """Return the question with everything it has gained; None before it was first asked."""
-        return self._study(lambda values: Study.from_dict(values["study"]))
+        """Return the question with everything it has gained, by the name of its folder; None before it was first asked."""
+        return self._study(lambda values: self._named(values["study"]))
 
     def facts(self) -> dict[str, Any]:
         """Return the facts fixed or found during the run: versions, machine, precision, when it started and finished, its verdicts."""
@@ -114,7 +115,7 @@ class Ledger:
 
         A study that has grown by its own plan and is asked for as it was last goes on as it is. Raises ConfigError as `grow` does.
         """
-        asked = self._study(lambda values: Study.from_dict(values["asked"]) if "asked" in values else None)
+        asked = self._study(lambda values: self._named(values["asked"]) if "asked" in values else None)
         if asked is not None and not compare(asked, replace(study, published=asked.published)):
             return replace(before, deliver=study.deliver), []
         return grow(before, study, self.folder.location, planned=planned)
@@ -398,6 +399,10 @@ class Ledger:
         """Return what `make` makes of study.json, or None where there is none."""
         return self._made("study.json", lambda data, path: make(self._values(data, path)))
 
+    def _named(self, values: dict[str, Any]) -> Study:
+        """Return the study of these values. A folder that was renamed is the study of that name, as far as it can be one."""
+        return Study.from_dict(values | ({"name": self.study_name} if NAME.fullmatch(self.study_name) else {}))
+
     def _values(self, data: bytes, path: str) -> dict[str, Any]:
         """Return the values of study.json, parsed again when the file is another one. No caller may change them."""
         if self._known is None or self._known[0] != data:
@@ -421,11 +426,16 @@ class Ledger:
             return make(data, path)
 
     def _way_out(self, name: str) -> str:
+        if self._origin:
+            return (
+                f"it comes from {self._origin}. Send it there anew: remove mlflow.json from RESULTS/{self.study_name}, then run "
+                f"python -m study.tracking sync RESULTS/{self.study_name} --mlflow {self._origin}."
+            )
         if name.startswith("trials/"):
             trial = self.folder.shown("/".join(name.split("/")[:2]))
             return f"restore it from a backup, or remove {trial} to run this trial again."
         if name == "study.json":
-            return "restore it from a backup, or use another --name."
+            return "restore it from a backup, or begin anew under another name."
         return "restore it from a backup, or remove it to have it written again."
 
     def _write(self, name: str, values: dict[str, Any]) -> None:

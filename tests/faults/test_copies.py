@@ -12,10 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from study.errors import ConfigError
+from study.errors import ConfigError, EnvironmentProblem
 from study.storage.folder import Folder
 from study.tracking import __main__ as command
 from study.tracking import fetched, moved
+from study.tracking.from_mlflow import read
 from study.tracking.ledger import Ledger
 from study.tracking.mirror import Mirror
 from tests.goldens import GOLDEN
@@ -134,3 +135,65 @@ def test_only_what_is_as_it_was_fetched_is_replaced(tmp_path_factory: pytest.Tem
                 assert not lost and all(folder.read(n) == server[n] for n in server)
                 assert all(folder.read(n) == before[n] for n in before if n not in server)
                 own -= server.keys()
+
+
+def test_a_study_is_not_fetched_into_its_own_folder(sent: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A folder of its name once lay in it then."""
+    shutil.copytree(GOLDEN, tmp_path / "results")
+    fetch = ["fetch", str(tmp_path / "results" / "golden"), "--study", "golden", "--mlflow", f"sqlite:///{sent}/mlflow.db"]
+    assert command.main(fetch) == 2 and f"into the one that holds it: {tmp_path / 'results'}." in capsys.readouterr().err
+    assert not (tmp_path / "results" / "golden" / "golden").exists()
+
+
+@pytest.mark.parametrize("name", ["config.json", "epochs.jsonl", "result.json"])
+@pytest.mark.parametrize("how", ["gone", "torn"])
+def test_a_trial_that_is_not_whole_on_the_server_is_left_out_and_said(
+    how: str, name: str, sent: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A report once rested on fewer runs, and nothing said so."""
+    shutil.copytree(sent, tmp_path / "results")
+    trials = set(Ledger(sent, "golden").trial_ids())
+    lost = min(trials)
+    runs = json.loads((sent / "golden" / "mlflow.json").read_text())["runs"]
+    (file,) = (tmp_path / "results" / "mlartifacts").rglob(f"{runs[lost]}/artifacts/{name}")
+    file.unlink() if how == "gone" else file.write_bytes(file.read_bytes()[:-9])
+    assert command.main(["fetch", str(tmp_path / "to"), "--mlflow", f"sqlite:///{tmp_path}/results/mlflow.db"]) == 0
+    assert f"the records of 1 finished trials are not whole there ({lost})" in capsys.readouterr().err
+    assert set(Ledger(tmp_path / "to", "golden").trial_ids()) == trials - {lost}
+
+
+def test_a_torn_file_of_a_study_on_a_server_is_named_with_the_server(sent: Path, tmp_path: Path) -> None:
+    shutil.copytree(sent, tmp_path / "results")
+    (file,) = (tmp_path / "results" / "mlartifacts").rglob("selection.json")
+    file.write_bytes(file.read_bytes()[:-9])
+    uri = f"sqlite:///{tmp_path}/results/mlflow.db"
+    with pytest.raises(EnvironmentProblem, match=f"{uri}: selection.json of golden is damaged .*Send all anew"):
+        read(uri, "golden", tmp_path / "to")
+
+
+def test_what_a_copy_from_a_server_lacks_is_to_be_mended_there(sent: Path, tmp_path: Path) -> None:
+    """The way out once led into a folder that went with the command."""
+    uri = f"sqlite:///{sent}/mlflow.db"
+    ledger = read(uri, "golden", tmp_path)
+    ledger.trial_folder(next(iter(ledger.selection()["chosen"].values()))).remove("")
+    with pytest.raises(EnvironmentProblem, match=f"it comes from {uri}.*study.tracking sync RESULTS/golden --mlflow {uri}"):
+        ledger.winners()
+
+
+def test_a_renamed_folder_is_the_study_of_that_name(tmp_path: Path) -> None:
+    """Asked to go on by its folder, a study once began anew beside it, under its old name."""
+    from study.conduct.asked import _found
+
+    shutil.copytree(GOLDEN, tmp_path / "results")
+    (tmp_path / "results" / "golden").rename(tmp_path / "results" / "renamed")
+    ledger = Ledger(tmp_path / "results", "renamed")
+    study, results = _found(ledger.folder.location, None)
+    assert (study.name, results) == ("renamed", str(tmp_path / "results"))
+    before = contents(tmp_path)
+    assert ledger.begin(study, {}) == study and contents(tmp_path) == before, "it goes on as it is"
+
+
+def test_a_fetch_by_command_ends_when_its_time_is_up(sent: Path, tmp_path: Path, monkeypatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("STUDY_MLFLOW_DEADLINE", "0.01")
+    assert command.main(["fetch", str(tmp_path / "to"), "--mlflow", f"sqlite:///{sent}/mlflow.db"]) == 4
+    assert "within 0.01 s" in capsys.readouterr().err and not (tmp_path / "to").exists()
