@@ -20,7 +20,7 @@ from study.records import dumps
 from study.storage.options import check_receiver, check_track, check_tracking, server_and_study
 from study.tracking.ledger import Ledger, find, studies
 from study.tracking.tracker import SyncReport, Tracker
-from study.tracking.trackers import open_tracker
+from study.tracking.trackers import TRACKERS, open_tracker
 
 POLL_S = 2.0
 LONGEST_WAIT_S = 60.0
@@ -51,7 +51,7 @@ def parser() -> Parser:
 def main(args: argparse.Namespace) -> int:
     if args.command == "fetch":
         check_tracking(server_and_study(args.mlflow or "")[0])
-    elif args.command != "export":  # which writes to no server
+    elif args.command != "export" and (args.mlflow or "").partition(":")[0] not in TRACKERS:  # a follower is told of those in its place
         check_receiver(args.mlflow)
     check_track(getattr(args, "track", None))
     if args.command == "fetch":
