@@ -1,7 +1,6 @@
 """The experiment of one study on one MLflow server: its runs, found by tag or made, and their contents."""
 
 import functools
-import itertools
 import os
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -26,6 +25,7 @@ Row = tuple[str, float, float, int]  # name, value, unix time, step
 METRICS_A_BATCH = 900  # a server takes 1,000
 TAGS_A_BATCH = 90  # and 100
 LONGEST_TAG = 5000
+MOST_NAMESAKES = 1000
 LONGEST = 63  # characters of a study's name, without the hyphen before a number
 KIND = "mlflow.experimentKind"
 OF_THE_STUDY = {
@@ -75,12 +75,14 @@ class Runs:
     @functools.cached_property
     def _place(self) -> tuple[str, str]:
         begun = self._begun()
-        for number in itertools.count(1):
+        for number in range(1, MOST_NAMESAKES):
             name = self._study if number == 1 else f"{self._study[: LONGEST - len(str(number))]}-{number}"
             there = find_experiments(self.client, name)
             known = next((e for e in there if is_of(self.client, e, name, begun)), None)
             if known is not None or not there:
                 break
+        else:  # a server that has every name is none
+            raise EnvironmentProblem(f"{redact(self.uri)} {NO_MLFLOW}")
         bring_along(self.uri, name)
         tags = of_the_study(name, begun, self.metric)
         if known is None:
