@@ -137,7 +137,7 @@ NO_PLACES = [None, 0, 1.5, True, [], {}, b"x", object(), np.zeros(3), float("nan
 
 
 @pytest.mark.parametrize("name", PLACES)
-@pytest.mark.parametrize("value", NO_PLACES, ids=repr)
+@pytest.mark.parametrize("value", NO_PLACES, ids=lambda v: type(v).__name__)
 def test_what_is_no_place_and_no_name_is_refused(name: str, value: Any) -> None:
     if value is None and name in ("load_study, study", "run_study, data"):
         pytest.skip("it may be left out")

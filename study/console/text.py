@@ -38,7 +38,17 @@ def _secrets(url: str) -> list[str]:
 
 def shown(text: str) -> str:
     """Return the text on one line and harmless to a terminal: characters that are not printable become escapes."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
+    return "".join(c if c.isprintable() else _escape(c) for c in text)
+
+
+def utf8(text: str) -> str:
+    """Return the text with lone surrogates as escapes: so Python keeps bytes of a name that are not UTF-8."""
+    return "".join(_escape(c) if "\ud800" <= c <= "\udfff" else c for c in text)
+
+
+def _escape(c: str) -> str:
+    """Return a character's escape; that of a byte which is not UTF-8 is the byte's."""
+    return f"\\x{ord(c) - 0xDC00:02x}" if "\udc80" <= c <= "\udcff" else c.encode("unicode_escape", "surrogatepass").decode()
 
 
 def harmless(value: T) -> T:

@@ -67,6 +67,17 @@ def check_manifest(facts: dict[str, Any], weights: bytes) -> None:
         raise ValueError(f"tiles is {_short(tiles)}, not two numbers of rows and columns, 1..{MOST_TILES}")
 
 
+def set_weights(model: nn.Module, tensors: dict[str, torch.Tensor]) -> None:
+    """Give the network these tensors. Raises ValueError, which names one, where they are another network's."""
+    own = {name: tuple(t.shape) for name, t in model.state_dict().items()}
+    there = {name: tuple(t.shape) for name, t in tensors.items()}
+    for name in sorted(own.keys() | there.keys()):
+        if own.get(name) != there.get(name):
+            told = (f"{list(shape[name])}" if name in shape else "absent" for shape in (there, own))
+            raise ValueError("its weights are another network's: {} is {} in the file, {} in the network".format(name, *told))
+    model.load_state_dict(tensors, strict=True)
+
+
 def _short(value: Any) -> str:
     text = json.dumps(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
@@ -106,7 +117,7 @@ class Classifier:
             raise ValueError(f"{folder}/model.safetensors is not the file its manifest describes. Download the model again.")
         check_manifest(facts, data)
         model = build(facts["backbone"], len(facts["classes"]), facts["arguments"])
-        model.load_state_dict(load(data), strict=True)
+        set_weights(model, load(data))
         return cls(
             model,
             size=facts["image_size"],

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from study.errors import ConfigError
-from study.inference.classifier import build, check_manifest
+from study.inference.classifier import build, check_manifest, set_weights
 from study.networks.files import allow_arguments
 from study.records import Record, dumps
 from study.storage import checkpoint
@@ -98,17 +98,20 @@ def load(folder: Folder, **expected: Any) -> tuple[Kept, nn.Module]:
         raise ConfigError(_no_network(folder))
     data, facts = found
     try:
-        tensors = safetensors.torch.load(data)
         kept = Kept.from_dict(facts)
         allow_arguments(kept.arguments)
-        model = build(kept.backbone, len(kept.classes), kept.arguments)
-        model.load_state_dict(tensors, strict=True)
         check_manifest(facts, data)
+        tensors = safetensors.torch.load(data)
+        model = build(kept.backbone, len(kept.classes), kept.arguments)
+        set_weights(model, tensors)
     except ConfigError:
         raise
     except Exception as error:  # whatever timm or torch make of a stranger's manifest
-        reason = " ".join(str(error).split())[:200]
-        raise ConfigError(f"{folder.location} is not the network its manifest describes ({type(error).__name__}: {reason}).") from None
+        reason = str(error) if isinstance(error, ValueError) else f"timm cannot build it ({type(error).__name__})"
+        raise ConfigError(
+            f"{folder.location} is not the network its manifest describes: {' '.join(reason.split()).rstrip('.')}. Restore its files "
+            "from where they came, or name another network."
+        ) from None
     if not all(bool(t.isfinite().all()) for t in tensors.values() if t.is_floating_point()):
         place = _study_of(folder)
         way_out = f"To train the trial again, remove {folder.location} and run python -m study.sweep {place}" if place else "Name another."

@@ -18,7 +18,7 @@ from typing import IO, Any, Protocol
 
 import numpy as np
 
-from study.console.text import harmless
+from study.console.text import harmless, utf8
 from study.errors import ConfigError, EnvironmentProblem
 from study.storage import outputs
 from study.storage.folder import make_private, sync_folder
@@ -59,7 +59,7 @@ class PredictionsCsv:
         self._given, self.path, self.network, self.more = path, Path(os.path.realpath(path)), network, more
         self.classes, self.several = list(classes), several
         said = ["labels"] if several else ["class", "probability"]
-        self.header = ["image", *said, *(_utf8(f"p({c})") for c in classes), *(more.names if more else ()), "problem", "network"]
+        self.header = ["image", *said, *(utf8(f"p({c})") for c in classes), *(more.names if more else ()), "problem", "network"]
         self.done: set[str] = set()
         self.retried: set[str] = set()
         self._asked = {_key(_named(i)) for i in images}
@@ -224,11 +224,7 @@ def _is_problem(row: Sequence[str]) -> bool:
 
 def _named(image: str) -> str:
     """Return the path in UTF-8; a carriage return in it would end a row for readers of the table."""
-    return harmless(_utf8(image)).replace("\r", "\\r")
-
-
-def _utf8(text: str) -> str:
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return harmless(utf8(image)).replace("\r", "\\r")
 
 
 def _key(named: str) -> str:

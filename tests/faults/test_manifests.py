@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from study.errors import ConfigError
@@ -75,3 +76,25 @@ def test_a_manifest_that_was_changed_is_refused(name: str, value: Any, told: boo
     assert "\n" not in str(refused.value) and str(best.parent) in str(refused.value)
     with pytest.raises((ValueError, TypeError, KeyError, RuntimeError)):
         Classifier.from_folder(best)
+
+
+@pytest.mark.parametrize("what", ["absent", "of another shape", "one too many"])
+def test_tensors_of_another_network_are_named(what: str, best: Path) -> None:
+    """All three files agree, so only the tensors tell."""
+    tensors = load_file(best / "model.safetensors")
+    with safe_open(best / "model.safetensors", "pt") as file:
+        says = file.metadata()
+    if what == "absent":
+        del tensors["classifier.weight"]
+    elif what == "of another shape":
+        tensors["classifier.weight"] = tensors["classifier.weight"][:1].clone()
+    else:
+        tensors["extra.bias"] = tensors["classifier.bias"].clone()
+    save_file(tensors, best / "model.safetensors", says)
+    data = (best / "model.safetensors").read_bytes()
+    facts = json.loads((best / "manifest.json").read_text()) | {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    (best / "manifest.json").write_text(json.dumps(facts))
+    name = "extra.bias" if what == "one too many" else "classifier.weight"
+    for read in (lambda: Predictor.from_folder(best.parent), lambda: Classifier.from_folder(best)):
+        with pytest.raises((ConfigError, ValueError), match=f"its weights are another network's: {name} is .* in the network"):
+            read()

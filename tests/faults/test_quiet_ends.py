@@ -23,6 +23,8 @@ from study import sweep
 from study.console.arguments import Parser
 from study.console.command import OutputGone
 from study.console.signals import Interrupted
+from study.console.text import shown, utf8
+from study.datasets.folder import display_path
 from study.errors import ConfigError, DataError, EnvironmentProblem
 from study.question.cell import Cell
 from study.question.training_settings import Protocol
@@ -318,3 +320,11 @@ def test_what_takes_an_interrupt_for_a_servers_error_is_ended_too(tmp_path: Path
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=20)
     assert (process.returncode, said) == (130, "stopped. The same command starts again\n")
+
+
+@pytest.mark.parametrize("name", [b"a\xffb.jpg", b"\xe9t\xe9.png", b"\x80\x81", b"ok-\xc3\xa4.png"])
+def test_a_name_that_is_not_utf8_is_shown_in_one_way(name: bytes, tmp_path: Path) -> None:
+    """In a terminal, in a table, and in what is written of a data set."""
+    path = os.fsdecode(name)
+    said = name.decode("utf-8", "backslashreplace")
+    assert shown(path) == utf8(path) == display_path(tmp_path / path, tmp_path) == said

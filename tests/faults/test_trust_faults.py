@@ -69,7 +69,7 @@ def test_a_pipe_or_a_device_in_the_place_of_weights_is_not_read(best: Path) -> N
         ({"arguments": {"pad_type": ["same"]}}, "may not set 'pad_type'"),
         ({"arguments": []}, "is not the network its manifest describes"),
         ({"backbone": "resnet18"}, "is not the network its manifest describes"),
-        ({"backbone": "no_such_network"}, "Unknown model (no_such_network)"),
+        ({"backbone": "no_such_network"}, 'it says backbone "no_such_network", its weights say'),
         ({"classes": ["a"]}, "is not the network its manifest describes"),
         ({"classes": 3}, "is not the network its manifest describes"),
         ({"backbone": None}, "is not the network"),
@@ -82,6 +82,7 @@ def test_a_strangers_manifest_is_refused_in_one_line(values: dict, said: str, be
     assert predict.main([str(best.parent), str(best.parent / "x.png")]) == 2
     error = capsys.readouterr().err
     assert said in error and error.count("\n") == 1
+    assert "may not set" in error or error.endswith(". Restore its files from where they came, or name another network.\n")
 
 
 def test_weights_that_are_not_finite_predict_nothing(best: Path) -> None:
