@@ -192,6 +192,31 @@ def test_a_deleted_experiment_is_named_and_restoring_it_is_enough(copy: Ledger, 
     assert "was deleted there" in (Mirror(copy).sync().problem or "")
 
 
+def test_what_the_server_kept_hangs_below_what_is_made_anew(copy: Ledger) -> None:
+    """A person deleted the study's own run, and the first cell's, and then sends all anew as the message says."""
+    mirror = Mirror(copy)
+    assert mirror.sync().pending == 0
+    client, runs = mirror.runs.client, dict(mirror._sender.cursor.runs)
+    cell = copy.asks()[0].cell
+    for key in ("", cell):
+        client.delete_run(runs[key])
+    copy.folder.remove("mlflow.json")
+    again = Mirror(copy)
+    assert again.sync().pending == 0
+    made = again._sender.cursor.runs
+    assert made[""] != runs[""] and made[cell] != runs[cell] and made[copy.asks()[0].trial_id] == runs[copy.asks()[0].trial_id]
+    for ask in copy.asks():
+        assert client.get_run(made[ask.trial_id]).data.tags["mlflow.parentRunId"] == made[ask.cell]
+        assert client.get_run(made[ask.cell]).data.tags["mlflow.parentRunId"] == made[""]
+
+
+def test_a_folder_whose_name_is_no_studys_is_not_sent(copy: Ledger, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("it's mine", "mini%", "ä"):
+        other = shutil.copytree(copy.folder.location, tmp_path / name)
+        assert tracking.main(["sync", str(other)]) == 2
+        assert "cannot be a study's name: it must match" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("way", ["restore", "anew"])
 def test_deleted_runs_are_named_and_both_ways_out_lead_out(way: str, copy: Ledger) -> None:
     mirror = Mirror(copy)
@@ -441,6 +466,7 @@ ODD = {
     "a list": (200, b"[]", "not as MLflow does"),
     "its own address again": (302, b"", "not as MLflow does"),
     "too much": (429, b"slow", "(429). Sync later"),
+    "no room": (503, b"slow", "(503)"),
     "a fault in words": (500, b"oops", "failed inside (500)"),
     "a fault of MLflow's": (500, b'{"error_code": "INTERNAL_ERROR", "message": "401"}', "failed inside (500)"),
 }
@@ -459,7 +485,7 @@ def test_what_answers_otherwise_than_mlflow_is_named_with_a_way_out(
         def do_GET(self) -> None:
             self.rfile.read(int(self.headers.get("Content-Length") or 0))
             self.send_response(status)
-            for name, value in (("Content-Length", str(len(body))), ("Location", "/")):
+            for name, value in (("Content-Length", str(len(body))), ("Location", "/"), ("Retry-After", "3600")):
                 self.send_header(name, value)
             self.end_headers()
             self.wfile.write(body)
@@ -483,7 +509,13 @@ NO_ADDRESS = {
     "/a/folder": "Did you mean sqlite:////a/folder/mlflow.db?",
     "sqlite:x.db": "Did you mean sqlite:///x.db?",
     "ftp://x": "no address of MLflow",
-    **dict.fromkeys(("sqlite://", "sqlite:///", "sqlite://x.db", "sqlite:///:memory:", "sqlite+pysqlite:///?x=1"), "keeps nothing"),
+    "file:///tmp/x": "no address of MLflow",
+    **dict.fromkeys(("sqlite://", "sqlite:///", "sqlite://x.db", "sqlite:///:memory:"), "keeps nothing"),
+    **dict.fromkeys(("sqlite+pysqlite:///q.db", "SQLITE:///q.db"), "SQLite is named with sqlite:///"),
+    **dict.fromkeys(
+        ("http:///", "http://h:abc", "http://h:99999", "http://h:0", "http://h:5000 ", "http://h:5000\n", "http://[::1", "http://h/?x=1"),
+        "no server's address",
+    ),
     "sqlite:///file:x?mode=memory&uri=true": "keeps nothing",
 }
 

@@ -22,6 +22,11 @@ Sampler = Literal["tpe", "gp"]
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
+def check_name(name: str, way_out: str = "") -> None:
+    """Raise ConfigError for what cannot be a study's name."""
+    require(NAME.fullmatch(name) is not None, f"{name!r} cannot be a study's name: it must match {NAME.pattern}.{way_out}")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Study:
     """A question: its cells, the number of trials of each, their confirmation, and the protocol."""

@@ -5,6 +5,7 @@ import math
 import os
 import re
 import time
+import urllib.parse
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,7 +14,7 @@ from study.console.text import redact, shown
 from study.errors import ConfigError
 from study.storage import outputs
 
-TRACKING = ("http", "https", "sqlite", "postgresql", "mysql", "mssql", "file", "databricks")
+TRACKING = ("http", "https", "sqlite", "postgresql", "mysql", "mssql", "databricks")
 """Schemes with which an MLflow address may begin."""
 
 
@@ -40,9 +41,22 @@ def check_tracking(uri: str | None, option: str = "--mlflow") -> None:
         raise ConfigError(
             f"{option} {scheme}://... is no address of MLflow. Give one that begins with {'://, '.join(TRACKING)}://, or off."
         )
+    if kind == "sqlite" and scheme != kind:
+        raise ConfigError(f"{option} {given}: SQLite is named with sqlite:///, as sqlite:///mlflow.db.")
+    if kind in ("http", "https") and not _is_server(uri):
+        raise ConfigError(f"{option} {given} is no server's address. Give one as http://HOST:PORT, without blanks and without a query.")
     if kind == "sqlite" and (not rest.startswith("/") or rest.partition("?")[0] in ("/", "/:memory:") or "mode=memory" in rest):
         raise ConfigError(f"{option} {given} keeps nothing: it names no file. Give one, as sqlite:///mlflow.db.")
     outputs.check_database(uri, "MLflow's", MLFLOWS, option, damaged=True)
+
+
+def _is_server(uri: str) -> bool:
+    """Return True for http(s)://HOST[:PORT][/PATH], a port within its bounds."""
+    try:
+        parts = urllib.parse.urlsplit(uri)
+        return bool(parts.hostname) and parts.port != 0 and not parts.query and uri == "".join(uri.split()) and "+" not in parts.scheme
+    except ValueError:
+        return False
 
 
 def check_receiver(uri: str | None) -> None:

@@ -16,6 +16,7 @@ from study.console.arguments import Parser
 from study.console.command import command
 from study.console.text import redact
 from study.errors import ConfigError
+from study.question.study_config import check_name
 from study.records import dumps
 from study.storage.options import check_receiver, check_track, check_tracking, server_and_study
 from study.tracking.ledger import Ledger, find, studies
@@ -63,6 +64,8 @@ def main(args: argparse.Namespace) -> int:
         if args.command == "follow":
             return _follow(args.results, args.track or args.mlflow)
         ledgers = [Ledger(args.results, n) for n in studies(args.results)] or [find(args.results)]
+        for name in (ledger.study_name for ledger in ledgers):
+            check_name(name, " Rename its folder.")
         tracker = open_tracker(args.track or args.mlflow)
         return max(_sync(ledger, tracker) for ledger in ledgers)
     finally:

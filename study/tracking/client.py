@@ -29,6 +29,7 @@ PAGE = 1000  # runs an answer
 SETTINGS = {  # a user's own values win
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+    "MLFLOW_HTTP_RESPECT_RETRY_AFTER_HEADER": "false",  # a busy server may name an hour
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",  # seconds without a byte
     "MLFLOW_ENABLE_ASYNC_LOGGING": "false",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",

@@ -20,7 +20,7 @@ from study import early
 from study.console.progress import warn
 from study.console.text import redact, shown
 from study.errors import ConfigError, DataError, EnvironmentProblem
-from study.question.study_config import NAME
+from study.question.study_config import NAME, check_name
 from study.storage import lock
 from study.storage.folder import Folder
 from study.tracking import fetched
@@ -77,8 +77,8 @@ def fetch(uri: str, study: str | None, cache: Path, *, overwrite: bool = False) 
     if Folder(os.fspath(cache)).exists("study.json"):
         own = cache.absolute()
         raise ConfigError(f"{own} is a study's own folder, and a study is fetched into the one that holds it: {own.parent}.")
-    if study is not None and not NAME.fullmatch(study):
-        raise ConfigError(f"{shown(study)!r} cannot be a study's name: it must match {NAME.pattern}.")
+    if study is not None:
+        check_name(study)
     with _limited_to(psutil.Process().memory_info().vms + LARGEST_MEMORY, "RLIMIT_AS"):
         try:
             check_there(uri)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from mlflow.entities import DatasetInput, Run
 
 Row = tuple[str, float, float, int]  # name, value, unix time, step
+PARENT = "mlflow.parentRunId"
 METRICS_A_BATCH = 900  # a server takes 1,000
 TAGS_A_BATCH = 90  # and 100
 LONGEST_TAG = 5000
@@ -161,7 +162,7 @@ class Runs:
 
     def make(self, key: str, name: str, parent: str | None, tags: Mapping[str, str], started: float | None) -> str:
         """Make a run and return its id."""
-        extra = {"mlflow.parentRunId": parent} if parent else {}
+        extra = {PARENT: parent} if parent else {}
         begun = int((started or time.time()) * 1000)
         full = {KEY: f"{self.study}:{key}", **_shown(tags), **extra}
         return str(self.client.create_run(self.experiment, start_time=begun, run_name=name, tags=full).info.run_id)

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from study.errors import ConfigError, EnvironmentProblem
-from study.question.trial_config import WHO_READS
+from study.question.trial_config import WHO_READS, identity
 from study.records import SCHEMA, Ask, EpochRecord, Record, TrialResult
 from study.strategies import EVERY
 
@@ -116,6 +116,8 @@ def ask_of(data: bytes, trial_id: str, path: str) -> Ask:
     if strategy not in EVERY:
         raise ValueError(f"it tunes by {strategy[:40]!r}, which this version does not know")
     _check_finite(ask.config)
+    if (told := identity(ask.config)) != trial_id:
+        raise ValueError(f"it was edited, and describes trial {told}, which was never asked for")
     return ask
 
 

@@ -9,7 +9,7 @@ from study.tracking import held
 from study.tracking.cursor import Cursor
 from study.tracking.explain import explain
 from study.tracking.ledger import Ledger
-from study.tracking.mlflow_runs import Runs
+from study.tracking.mlflow_runs import PARENT, Runs
 
 SAVE_S = 5.0  # how often the cursor is written during a pass
 
@@ -24,6 +24,7 @@ class Sender:
         self.refused = ""  # why the artifact store did not take a file, in this pass
         self._ledger, self._saved = ledger, 0.0
         self._looked = self._fresh = False  # whether the server was asked what it has: ever, and in this pass
+        self._kept: dict[str, tuple[str, str | None]] = {}  # by key: a run that the server had, and the one above it
         self._alone = threading.Lock()
 
     def begin(self) -> None:
@@ -53,7 +54,19 @@ class Sender:
         if not held.is_whole(self.cursor, {r.info.run_id for r in there}, self.runs):
             self.cursor.forget()
         self.cursor.runs = {k: r.info.run_id for k, r in active.items()} | self.cursor.runs
+        self._kept = {k: (r.info.run_id, r.data.tags.get(PARENT)) for k, r in active.items() if k}
         self._looked = self._fresh = True
+
+    def adopt(self, root: str, cells: Mapping[str, str]) -> None:
+        """Hang the runs that the server kept below those that were made anew, where what was above them is gone.
+
+        `root`: the study's own run; `cells`: the cell of each trial.
+        """
+        for key, (run, parent) in self._kept.items():
+            above = self.cursor.runs.get(cells[key]) if key in cells else root
+            if above and above != parent:
+                self.runs.set_tags(run, {PARENT: above})
+        self._kept = {}
 
     def run(self, key: str, name: str, parent: str | None, tags: Mapping[str, str], started: float | None) -> str:
         """Return the id of the run of this key: known, else found by tag, else made."""
