@@ -108,11 +108,6 @@ def replay(ledger: Ledger, ask: Ask, places: Places, scratch: Path) -> Replay:
             f"trial {ask.trial_id} ran with {workers} workers, and this is {here}: "
             f"torchrun --nproc-per-node {workers} -m study.replay {ledger.folder.location} {ask.trial_id}"
         )
-    if config.id != ask.trial_id:
-        raise ConfigError(
-            f"{ledger.trial_folder(ask.trial_id).location}/config.json was edited: it describes trial {config.id}. "
-            "Restore it from a copy; what it says now was never trained."
-        )
     again: list[EpochRecord] = []
 
     def report(record: EpochRecord) -> bool:
@@ -224,7 +219,7 @@ def verdict_again(ledger: Ledger, replays: Sequence[Replay], scratch: Path) -> l
     from analysis.load import load
     from analysis.verdict import findings
 
-    copy = Ledger(scratch, "verdict")
+    copy = Ledger(scratch / "verdict", ledger.study_name)
     for name in STUDY_FILES:
         if (data := ledger.folder.read(name)) is not None:
             copy.folder.write(name, data)

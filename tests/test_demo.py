@@ -1,6 +1,5 @@
 """The page on which a picture is dropped: what the network says, where it looked, which training images are alike."""
 
-import shutil
 import subprocess
 import sys
 import urllib.request
@@ -12,7 +11,9 @@ import pytest
 import torch
 from torch import nn
 
-from study import Results, demo, load_study
+from study import Results, demo
+from study.conduct.workplace import Workplace
+from study.errors import DataError
 from study.inference.device import Device
 from study.networks.pretrained import create
 from study.use import gradcam
@@ -35,11 +36,12 @@ def test_the_nearest_training_image_of_a_training_image_is_itself(used: Results)
     assert isinstance(shown.neighbours, Neighbours)
 
 
-def test_without_the_training_images_the_page_says_so(used: Results, tmp_path: Path) -> None:
-    copy = shutil.copytree(used.folder, tmp_path / "used")
-    trial = copy / "trials" / used.pick().trial / "config.json"
-    trial.write_text(trial.read_text().replace('"digits"', '"fer2013"'))
-    shown = demo.Demo(load_study(copy), "", data=str(tmp_path), images=50)
+def test_without_the_training_images_the_page_says_so(used: Results, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(*_: object) -> None:
+        raise DataError("digits: its folder is gone. Name another with --data.")
+
+    monkeypatch.setattr(Workplace, "images", gone)
+    shown = demo.Demo(used, "", data=str(tmp_path), images=50)
     assert shown.neighbours is None and shown.missing.startswith("the training images are not at hand: ")
 
 

@@ -3,13 +3,17 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from analysis import report
+from study.measure import __main__ as measure
 from study.records import Stage
 from study.replay import chosen, main, threads_of
 from study.tracking.ledger import Ledger
 from tests import tiny
+from tests.edited import edit_config
 
 
 @pytest.fixture(scope="module")
@@ -118,21 +122,19 @@ def test_refusals(names: list[str], words: str, studied: Path, capsys: pytest.Ca
 
 def test_a_trial_of_several_workers_asks_for_as_many(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ledger = Ledger(copy.parent, "tiny")
-    ask = ledger.asks(Stage.SEARCH)[0]
-    file = copy / "trials" / ask.trial_id / "config.json"
-    values = json.loads(file.read_text())
-    values["config"]["protocol"]["workers"] = 2
-    file.write_text(json.dumps(values))
-    assert main([str(copy), ask.trial_id]) in (2, 4)
+    trial = edit_config(copy, ledger.asks(Stage.SEARCH)[0].trial_id, lambda c: c["protocol"].update(workers=2))
+    assert main([str(copy), trial]) in (2, 4)
     assert "torchrun --nproc-per-node 2 -m study.replay" in capsys.readouterr().err
 
 
-def test_what_was_edited_is_not_trained_for_what_was(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("command", [main, report.main, measure.main], ids=["replay", "report", "measure"])
+def test_what_was_edited_is_not_taken_for_what_was(command: Any, copy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ask = Ledger(copy.parent, "tiny").asks(Stage.CONFIRM)[0]
     file = copy / "trials" / ask.trial_id / "config.json"
     values = json.loads(file.read_text())
     values["config"]["recipe"]["label_smoothing"] = 0.25
     file.write_text(json.dumps(values))
-    assert main([str(copy), ask.trial_id]) == 2
+    words = {main: [ask.trial_id], report.main: ["--out", str(tmp_path / "page.html")], measure.main: ["cka"]}[command]
+    assert command([str(copy), *words]) == 4
     said = capsys.readouterr().err
-    assert f"{ask.trial_id}/config.json was edited" in said and len(said.splitlines()) == 1
+    assert f"{ask.trial_id}/config.json is damaged (it was edited, and describes trial " in said and said.count("error: ") == 1

@@ -20,6 +20,7 @@ from study.question.training_settings import Protocol
 from study.records import Outcome
 from study.tracking.ledger import Ledger
 from tests.browser import page
+from tests.edited import edit_config
 from tests.goldens import GOLDEN, TABLES, on_folder, widened
 from tests.planted import synthetic
 from tests.test_figures import NEEDS_MORE
@@ -168,11 +169,7 @@ def test_a_folder_may_be_named_as_sentences_are_written(copy: Ledger, tmp_path: 
 
 
 def test_a_trial_asked_for_before_a_field_existed_ran_with_its_default(copy: Ledger) -> None:
-    trial = copy.asks()[0].trial_id
-    path = Path(copy.folder.path(f"trials/{trial}/config.json"))
-    values = json.loads(path.read_text())
-    del values["config"]["recipe"]["label_smoothing"]
-    path.write_text(json.dumps(values))
+    trial = edit_config(Path(copy.folder.location), copy.asks()[0].trial_id, lambda c: c["recipe"].pop("label_smoothing"))
     trials = load(copy).trials.set_index("trial_id")
     assert trials.at[trial, "hp/label_smoothing"] == 0.1 and trials["hp/label_smoothing"].notna().all()
 

@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import re
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -44,9 +46,11 @@ def check_manifest(facts: dict[str, Any], weights: bytes) -> None:
     for name, value in told.items():
         if facts.get(name) != value:
             raise ValueError(f"it says {name} {_short(facts.get(name))}, its weights say {_short(value)}: one of the two was changed")
+    if not (isinstance(facts["trial"], str) and re.fullmatch(r"[0-9a-z-]{1,64}", facts["trial"])):
+        raise ValueError(f"trial is {_short(facts['trial'])}, not an id")
     classes = facts["classes"]
-    if not isinstance(classes, list) or not all(isinstance(c, str) for c in classes) or len(set(classes)) < max(len(classes), 1):
-        raise ValueError(f"classes is {_short(classes)}, not names that differ")
+    if not isinstance(classes, list) or not all(map(_is_name, classes)) or len(set(classes)) < max(len(classes), 1):
+        raise ValueError(f"classes is {_short(classes)}, not names that differ and that a terminal can show")
     for name in ("image_size", "side"):
         if type(facts[name]) is not int or not 1 <= facts[name] <= LARGEST_SIDE:
             raise ValueError(f"{name} is {_short(facts[name])}, not 1..{LARGEST_SIDE} pixels")
@@ -67,13 +71,17 @@ def check_manifest(facts: dict[str, Any], weights: bytes) -> None:
         raise ValueError(f"tiles is {_short(tiles)}, not two numbers of rows and columns, 1..{MOST_TILES}")
 
 
+def _is_name(value: Any) -> bool:
+    """Return True for a class's name as a study keeps it: composed, of characters that can be shown."""
+    return isinstance(value, str) and value != "" and value.isprintable() and unicodedata.normalize("NFC", value) == value
+
+
 def set_weights(model: nn.Module, tensors: dict[str, torch.Tensor]) -> None:
     """Give the network these tensors. Raises ValueError, which names one, where they are another network's."""
-    own = {name: tuple(t.shape) for name, t in model.state_dict().items()}
-    there = {name: tuple(t.shape) for name, t in tensors.items()}
+    own, there = ({name: f"{list(t.shape)} {t.dtype}" for name, t in of.items()} for of in (model.state_dict(), tensors))
     for name in sorted(own.keys() | there.keys()):
         if own.get(name) != there.get(name):
-            told = (f"{list(shape[name])}" if name in shape else "absent" for shape in (there, own))
+            told = (forms.get(name, "absent").replace("torch.", "") for forms in (there, own))
             raise ValueError("its weights are another network's: {} is {} in the file, {} in the network".format(name, *told))
     model.load_state_dict(tensors, strict=True)
 

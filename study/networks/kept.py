@@ -5,6 +5,7 @@ best/model.safetensors   the tensors, under timm's names; its metadata say how t
      manifest.json       a Kept, and the tensors' size and sha256, written last
 """
 
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +22,7 @@ from study.storage import checkpoint
 from study.storage.folder import Folder
 
 NAME = "best"
+TRIAL_ID = re.compile(r"[0-9a-f]{16}")
 CROP_MODES = {"square": "center", "pad": "border", "stretch": "squash"}
 """timm's names for the ways to bring a picture to a square."""
 
@@ -91,6 +93,12 @@ def _study_of(folder: Folder) -> str:
     return place if own else ""
 
 
+def _trial_of(folder: Folder) -> str:
+    """Return the id of the trial whose folder it is; empty for any other folder."""
+    above, _, name = folder.location.rpartition("/")
+    return name if above.endswith("/trials") and TRIAL_ID.fullmatch(name) else ""
+
+
 def load(folder: Folder, **expected: Any) -> tuple[Kept, nn.Module]:
     """Return the network kept in a trial's folder, or in `folder` itself. Raises ConfigError where none is whole."""
     found = checkpoint.weights_file(folder, NAME, **expected) or checkpoint.weights_file(folder, ".", **expected)
@@ -101,6 +109,8 @@ def load(folder: Folder, **expected: Any) -> tuple[Kept, nn.Module]:
         kept = Kept.from_dict(facts)
         allow_arguments(kept.arguments)
         check_manifest(facts, data)
+        if (own := _trial_of(folder)) and kept.trial != own:
+            raise ValueError(f"it is of trial {kept.trial}, and lies in the folder of trial {own}")
         tensors = safetensors.torch.load(data)
         model = build(kept.backbone, len(kept.classes), kept.arguments)
         set_weights(model, tensors)

@@ -18,6 +18,11 @@ from study.strategies import EVERY, Strategy
 TrainOn = Literal["train", "train+val", "all"]
 
 
+def identity(values: dict[str, Any]) -> str:
+    """Return 16 hex digits of sha256 over the canonical JSON of a configuration's plain values."""
+    return hashlib.sha256(dumps(values).encode()).hexdigest()[:16]
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrialConfig:
     """Everything that decides a trial's numbers. Equal configs have equal ids on every machine."""
@@ -44,8 +49,8 @@ class TrialConfig:
 
     @property
     def id(self) -> str:
-        """Return 16 hex digits of sha256 over the canonical JSON."""
-        return hashlib.sha256(dumps(self.as_dict()).encode()).hexdigest()[:16]
+        """Return the trial's id, by all of its settings."""
+        return identity(self.as_dict())
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain JSON values; unused late fields are left out, so that the id stays."""

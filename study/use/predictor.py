@@ -9,7 +9,7 @@ import numpy as np
 from torch import nn
 
 from study.datasets.imagefiles import decode_file
-from study.errors import DataError
+from study.errors import ConfigError, DataError
 from study.inference.classifier import Classifier
 from study.inference.softmax import pooled, probabilities, sigmoid
 from study.networks.kept import Kept, load
@@ -71,8 +71,17 @@ class Predictor:
         return self.classifier.logits(list(images))
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
-        """Return probabilities float32 [N, classes] of uint8 [N, H, W, 1, 3 or 4] of any size."""
-        return probabilities(self.logits(images) / self.temperature, self.kept.several)
+        """Return probabilities float32 [N, classes] of uint8 [N, H, W, 1, 3 or 4] of any size.
+
+        Raises ConfigError where the network gives no numbers.
+        """
+        shares = probabilities(self.logits(images) / self.temperature, self.kept.several)
+        if np.isnan(shares).any():
+            raise ConfigError(
+                f"the network of trial {self.kept.trial} gives no numbers for a picture (NaN): its weights are damaged. Restore its files "
+                "from where they came, or name another network."
+            )
+        return shares
 
     @property
     def several(self) -> bool:

@@ -2,10 +2,14 @@
 
 import hashlib
 import json
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
@@ -98,3 +102,37 @@ def test_tensors_of_another_network_are_named(what: str, best: Path) -> None:
     for read in (lambda: Predictor.from_folder(best.parent), lambda: Classifier.from_folder(best)):
         with pytest.raises((ConfigError, ValueError), match=f"its weights are another network's: {name} is .* in the network"):
             read()
+
+
+def test_a_network_in_another_trials_folder_is_not_taken_for_that_trials(tmp_path: Path, best: Path) -> None:
+    """It is the slip of a copy: the scores, the temperature and the card beside it are the other trial's."""
+    own = json.loads((best / "manifest.json").read_text())["trial"]
+    for name, taken in ((own, True), ("1" * 16, False)):
+        place = tmp_path / "study" / "trials" / name
+        shutil.copytree(best, place / "best")
+        if taken:
+            assert Predictor.from_folder(place).kept.trial == own
+        else:
+            with pytest.raises(ConfigError, match=f"it is of trial {own}, and lies in the folder of trial {name}"):
+                Predictor.from_folder(place)
+
+
+DAMAGES: list[Callable[[dict], object]] = [
+    lambda t: t["bn1.running_var"].fill_(-5.0),
+    lambda t: t.update({"bn1.bias": t["bn1.bias"].to(torch.int8)}),
+]
+
+
+@pytest.mark.parametrize("change", DAMAGES)
+def test_a_network_that_gives_no_numbers_gives_no_answer(change: Callable[[dict], object], best: Path) -> None:
+    tensors = load_file(best / "model.safetensors")
+    with safe_open(best / "model.safetensors", "pt") as file:
+        says = file.metadata()
+    change(tensors)
+    save_file(tensors, best / "model.safetensors", says)
+    data = (best / "model.safetensors").read_bytes()
+    facts = json.loads((best / "manifest.json").read_text()) | {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    (best / "manifest.json").write_text(json.dumps(facts))
+    said = r"gives no numbers for a picture|bn1.bias is \[16\] int8 in the file, \[16\] float32 in the network"
+    with pytest.raises(ConfigError, match=said):
+        Predictor.from_folder(best.parent)(np.zeros((1, 9, 9, 3), np.uint8))
