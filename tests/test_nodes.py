@@ -181,6 +181,16 @@ def test_a_cluster_that_is_not_reached_asks_for_what_sends_a_token(
     assert ("RAY_AUTH_MODE=token, without which none is sent" in str(error.value)) is said
 
 
+def test_another_ray_on_the_head_is_named_with_both_versions(listener: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray
+
+    told = "Version mismatch: The cluster was started with:\n    Ray: 2.61.0\nThis process was started with:\n    Ray: 2.60.0\n"
+    monkeypatch.setattr(cluster, "_require_ray_at", lambda address, option: None)
+    monkeypatch.setattr(ray, "init", lambda **_: (_ for _ in ()).throw(RuntimeError(told)))
+    with pytest.raises(EnvironmentProblem, match=r"is not the Ray here.*Ray: 2.61.0 .*Ray: 2.60.0. Install"), cluster.cluster(listener):
+        pass
+
+
 def test_what_ray_raises_meanwhile_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     import ray
 

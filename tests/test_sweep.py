@@ -110,6 +110,7 @@ def test_the_kept_network_predicts_what_was_recorded(done: Path) -> None:
         (["nothere.py"], 2, "does not exist"),
         (["quickstart", "--datasets", "fer203"], 2, "fer2013"),
         (["quickstart", "--strategies", "ful"], 2, "full"),
+        (["quickstart", "--local", "--workers", "2"], 2, "--local runs 1 worker a trial, not 2"),
         (["quickstart", "--backbones", "resnet5000"], 2, "resnet50"),
         (["pilot", "--data", "/nowhere"], 3, "No FER2013"),
         (["quickstart", "--name", "../x"], 2, "must match"),

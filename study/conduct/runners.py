@@ -50,6 +50,8 @@ def check_machine(study: Study, options: Options) -> None:
     """
     if options.local and options.ray:
         raise ConfigError("trials run in this process (local) or on Ray, not both. Keep one.")
+    if options.local and (workers := study.protocol.workers) > 1:  # batch norm is per worker: one process would give other numbers
+        raise ConfigError(f"--local runs 1 worker a trial, not {workers}. Leave it out, or ask for --workers 1.")
     if not options.local and not options.named_cluster:
         here = [{"CPU": float(os.cpu_count() or 1), "GPU": float(torch.cuda.device_count())}]
         _resources(study, options, here).fit(here)

@@ -105,6 +105,9 @@ def cluster(address: str | None) -> Iterator[Connected]:
         ray.shutdown()  # what was half connected could not be tried again
         if started:
             raise RayDoesNotStart(f"Ray does not start on this machine ({first_line(error).rstrip('.')}).") from None
+        if str(error).startswith("Version mismatch"):  # the lines after the first say which
+            told = " ".join(str(error).split())
+            raise EnvironmentProblem(f"Ray at {address} is not the Ray here. {told}. Install requirements.lock on both.") from None
         raise EnvironmentProblem(  # Ray says neither
             f"cannot reach Ray at {address}: {first_line(error)}. Check {option} and that this shell has the cluster's token "
             f"(RAY_AUTH_TOKEN_PATH, else ~/.ray/auth_token){_token_mode()}."
