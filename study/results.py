@@ -18,6 +18,7 @@ from analysis.verdict import Findings, findings
 from analysis.why.explanations import why_rows
 from analysis.words.answer import Answer
 from analysis.words.next_step import NextStep
+from study.bounds import check
 from study.console.progress import load as load_modules
 from study.console.signals import interruptible
 from study.console.text import shown
@@ -228,6 +229,7 @@ class Results:
         `sets.of(probabilities)` are those of pictures. The other arguments are as in `predictor`. Raises ConfigError where too few
         images are known for the level.
         """
+        check("sets", level, "level")
         pick = self.pick(cell, compared=compared or ensemble)
         together = pick.together.calibrated if ensemble and pick.together else None
         t = together.temperature if together else pick.temperature

@@ -494,7 +494,7 @@ def test_a_damaged_record_is_named_with_the_way_out(delivered: Path, tmp_path: P
         changed = json.loads(json.dumps(values))
         changed["delivered"]["digits@official"][name] = bad
         path.write_text(json.dumps(changed))
-        with pytest.raises(EnvironmentProblem, match=r"delivered\.json is damaged .*restore it from a backup, or remove it"):
+        with pytest.raises(EnvironmentProblem, match=r"delivered\.json is damaged .*restore it from a backup, or move it away and lose"):
             load_study(place)
     path.write_text(json.dumps(values))
     shutil.rmtree(place / "trials" / values["delivered"]["digits@official"]["trial"])

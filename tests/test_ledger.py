@@ -82,6 +82,7 @@ def refusal(ledger: Ledger, reader: str, change: Callable[[bytes], bytes]) -> St
 def test_damage_is_a_line_that_names_the_file_and_the_way_out(reader: str, damage: str, ledger: Ledger) -> None:
     error = refusal(ledger, reader, DAMAGES[damage])
     assert type(error) is EnvironmentProblem and "is damaged (" in str(error) and "restore it from a backup, or" in str(error)
+    assert ("lose what it holds" in str(error)) == (reader == "openings"), "nothing else is lost for good"
 
 
 def changed(**fields: object) -> Callable[[bytes], bytes]:

@@ -48,6 +48,7 @@ class Sets:
     images: int  # that the threshold comes from
     source: str  # which these are, in words
     measured: Coverage | None  # None where no test predictions are kept
+    by_fold: bool = False  # with outer folds: measured on the images that it comes from, each fold by the others' threshold
 
     @property
     def expected(self) -> tuple[float, float]:
@@ -59,6 +60,11 @@ class Sets:
         low, high = stats.beta.ppf((0.05, 0.95), k, self.images + 1 - k)
         return float(low), float(high)
 
+    @property
+    def others(self) -> str:
+        """Return what the images are on which they were measured: others, or with folds the same, each fold with the others' threshold."""
+        return "of them, each fold by the threshold of the other folds" if self.by_fold else "others"
+
     def of(self, shares: np.ndarray) -> list[list[int]]:
         """Return for probabilities [N, C] by picture the numbers of the classes in its set, the most probable first."""
         inside = members(shares, self.least)
@@ -68,7 +74,7 @@ class Sets:
     def short(self) -> str:
         """Return the promise of a set, and what was measured, in two sentences."""
         m = self.measured
-        found = f" Measured on {m.images} others: {100 * m.share:.0f} %, with {m.size:.1f} classes on average." if m else ""
+        found = f" Measured on {m.images} {self.others}: {100 * m.share:.0f} %, with {m.size:.1f} classes on average." if m else ""
         return f"In {100 * self.level:g} % of pictures like those of the study the true class is in its set.{found}"
 
     @property
@@ -79,7 +85,7 @@ class Sets:
         found = "no test predictions are kept, so it was not measured"
         if m is not None:
             found = (
-                f"measured on {m.images} others: {100 * m.share:.1f} % [{100 * m.low:.1f}, {100 * m.high:.1f}], {m.size:.1f} "
+                f"measured on {m.images} {self.others}: {100 * m.share:.1f} % [{100 * m.low:.1f}, {100 * m.high:.1f}], {m.size:.1f} "
                 f"classes a set on average, one class alone in {100 * m.single:.0f} %"
             )
             found += f", least often for {m.worst} ({100 * m.worst_share:.0f} %)" if m.worst and m.worst_share < self.level else ""
@@ -135,6 +141,7 @@ def prediction_sets(
         images=known.images,
         source=known.source,
         measured=_measured(frames, pick, known, level, least, t, ensemble, classes),
+        by_fold=known.fold is not None,
     )
 
 

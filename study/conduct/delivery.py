@@ -14,6 +14,7 @@ Every run is an ask of the ledger with a seed that is a pure function of the stu
 """
 
 import math
+import shlex
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -108,19 +109,19 @@ def ordered(
     for pick in chosen:
         key = pick.cell.data.key
         if key in frames.delivered and not again:
-            kept.append(_stays(ledger, pick, frames.delivered[key], frames.amendments))
+            kept.append(_stays(ledger, pick, frames.delivered[key], frames.amendments, wanted))
             continue
         named = wanted == pick.cell.id or pick.cell.strategy in wanted.split("/")
         orders.append(_order(frames.study, ledger, tables, pick, key, candidates(frames.study, ledger, pick, alone=named)))
     return _within(orders, ledger, hours), kept
 
 
-def _stays(ledger: Ledger, pick: Pick, entry: dict[str, Any], amendments: Sequence[dict[str, Any]]) -> Stays:
+def _stays(ledger: Ledger, pick: Pick, entry: dict[str, Any], amendments: Sequence[dict[str, Any]], wanted: str) -> Stays:
     grown = grown_since(amendments, entry["at"])
     since = "" if grown is None else f", before the study grew on {day(grown)}"
     text = (
         f"{pick.of}: delivered on {day(entry['at'])}{since} (trial {entry['trial']}), and it stays. To deliver anew, and keep this one "
-        f"beside it, run python -m study.deliver {ledger.folder.location} --again"
+        f"beside it, run python -m study.deliver {shlex.quote(f'{ledger.folder.location}:{wanted}'.rstrip(':'))} --again"
     )
     return Stays(text=text, grown=grown is not None)
 

@@ -51,7 +51,10 @@ def question_to_decide(results: Results, wanted: str) -> tuple[Gathered, list[tu
     found = [(g, pairs) for g in asked if not g.several and (pairs := _open(results, g))]
     names = [g.question.name for g in results.findings.gathered]
     if not found:
-        raise ConfigError(f"{results.folder}: nothing is undecided on {wanted or joined(names) or 'it'}, so no label would decide it.")
+        raise ConfigError(
+            f"{results.folder}: no two strategies are undecided on {wanted or joined(names) or 'it'}, so no label would decide one. What "
+            "cannot be compared needs another step, which its report names."
+        )
     if len(found) > 1:
         raise ConfigError(
             f"{results.folder} is undecided on {joined([g.question.name for g, _ in found])}. Name one: {results.folder}:DATASET."

@@ -1,5 +1,6 @@
 """Labels that were filled in, joined to their study: written beside the draw, and an amendment of the study says so with its day."""
 
+import shlex
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,7 +19,8 @@ def join_labels(results: Results, path: Path) -> None:
     """
     ledger, draws = results.frames.ledger, results.frames.labelled
     if not draws:
-        raise ConfigError(f"no picture was drawn for {results.folder} yet. Draw some with python -m study.label {results.folder} FOLDER.")
+        command = f"python -m study.label {shlex.quote(results.folder)} FOLDER"
+        raise ConfigError(f"no picture was drawn for {results.folder} yet. Draw some with {command}.")
     classes = {g.question: list(g.classes) for g in results.findings.gathered}
     asked = {name: None for d in draws for name in classes.get(Question.of(d), [])}
     place, found = read_labels(path, draws, [*asked])

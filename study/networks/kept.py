@@ -6,6 +6,7 @@ best/model.safetensors   the tensors, under timm's names; its metadata say how t
 """
 
 import re
+import shlex
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -80,10 +81,10 @@ def _no_network(folder: Folder) -> str:
     place = _study_of(folder)
     if not place:
         return f"{folder.location} holds no intact network (best/manifest.json). Name a study, RESULTS/STUDY, or a trial's folder in it."
-    return (
-        f"{folder.location}: the trial's network, {NAME}/, is gone or damaged. Restore it from a copy, or train the trial again: "
-        f"remove {folder.location} and run python -m study.sweep {place}"
-    )
+    lost = f"{folder.location}: the trial's network, {NAME}/, is gone or damaged. Restore it from a copy, or"
+    if _trial_of(folder).encode() in (Folder(place).read("delivered.json") or b""):
+        return f"{lost} deliver another: python -m study.deliver {shlex.quote(place)} --again"
+    return f"{lost} train the trial again: remove {folder.location} and run python -m study.sweep {shlex.quote(place)}"
 
 
 def _study_of(folder: Folder) -> str:

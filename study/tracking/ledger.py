@@ -50,6 +50,8 @@ STUDY_FILES = (
     "answer.html",
     "report.html",
 )
+NOT_AGAIN = frozenset({"test_lock.json", "delivered.json", "labelled.json"})
+"""Records that nothing writes again: which runs saw the test set, what was handed over, and labels that people gave."""
 TRIAL_FILE = re.compile(r"config\.json|epochs\.jsonl|result\.json|measured/[a-z_]+\.parquet")
 """The only names of a trial's files that are copied when a study is carried elsewhere."""
 LEFT_BEHIND = frozenset({"epochs.jsonl", "epochs", "result.json", "attempts.jsonl", "measured", "checkpoint", "best"})
@@ -436,6 +438,8 @@ class Ledger:
             return f"restore it from a backup, or remove {trial} to run this trial again."
         if name == "study.json":
             return "restore it from a backup, or begin anew under another name."
+        if name in NOT_AGAIN:
+            return "restore it from a backup, or move it away and lose what it holds: nothing writes that again (docs/files.md)."
         return "restore it from a backup, or remove it to have it written again."
 
     def _write(self, name: str, values: dict[str, Any]) -> None:
