@@ -306,6 +306,7 @@ def test_the_page_labels_by_keys_goes_back_and_saves_the_table(one_split: Ledger
         for key in ("1", "2", "Backspace", "1", "-", "2"):
             browser.keyboard.press(key)
         assert browser.inner_text("#count") == "1 left"
+        browser.wait_for_timeout(1000)  # the browser stores it behind the page's back
         browser.reload()
         assert browser.inner_text("#count") == "1 left" and "5 of 5" in browser.inner_text("#name"), "kept by the browser"
         browser.click("#classes button:nth-child(2)")

@@ -309,7 +309,7 @@ def test_a_study_is_not_asked_about_other_labels_than_it_was_begun_with(tmp_path
         rows[k] = rows[k][:-1] + other[rows[k][-1]]
     table.write_text("\n".join(["image,label", *rows]))
     with pytest.raises(
-        DataError, match="labels or their splits are not those .* was begun with; put them back, or ask anew under another --name"
+        DataError, match=r"labels or their splits are not those .* was begun with \(2 with another label: .*\); put them back, or ask anew"
     ):
         run_study(dataclasses.replace(study, confirm_seeds=2), results=tmp_path, local=True)
     assert sum(a.origin is not Origin.LINE for a in Ledger(str(tmp_path), "s").asks()) == 2

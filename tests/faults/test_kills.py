@@ -119,7 +119,7 @@ def test_K9_a_ray_that_does_not_start_is_one_line(error: Exception, monkeypatch:
     before = signal.getsignal(signal.SIGINT)
     with pytest.raises(RayDoesNotStart, match=r"^Ray does not start on this machine \(.+\)\.$"), cluster.cluster(None):
         pass
-    with pytest.raises(EnvironmentProblem, match="cannot reach Ray at .*. Check --address .*, or use --local") as raised:
+    with pytest.raises(EnvironmentProblem, match="cannot reach Ray at .*. Check --address and that this shell has") as raised:
         with cluster.cluster("10.0.0.1:6379"):
             pass
     assert not isinstance(raised.value, RayDoesNotStart), "an address that was given is not done without"
