@@ -82,7 +82,7 @@ def _no_network(folder: Folder) -> str:
     if not place:
         return f"{folder.location} holds no intact network (best/manifest.json). Name a study, RESULTS/STUDY, or a trial's folder in it."
     lost = f"{folder.location}: the trial's network, {NAME}/, is gone or damaged. Restore it from a copy, or"
-    if _trial_of(folder).encode() in (Folder(place).read("delivered.json") or b""):
+    if (trial := _trial_of(folder)) and trial.encode() in (Folder(place).read("delivered.json") or b""):
         return f"{lost} deliver another: python -m study.deliver {shlex.quote(place)} --again"
     return f"{lost} train the trial again: remove {folder.location} and run python -m study.sweep {shlex.quote(place)}"
 
