@@ -7,6 +7,7 @@ import dataclasses
 import functools
 import json
 import math
+import re
 import typing
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -14,6 +15,9 @@ from typing import Any, ClassVar, Self
 
 SCHEMA = 1
 """Version of everything the ledger writes; a reader refuses others."""
+
+TRIAL_ID = re.compile(r"[0-9a-f]{16}")
+"""The id of a trial, and the name of its folder."""
 
 OBJECTIVE = "val/macro_f1"
 """The metric that the search maximises by default, taken from the epoch that represents a trial (`study.question.which_epoch`)."""

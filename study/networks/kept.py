@@ -5,7 +5,6 @@ best/model.safetensors   the tensors, under timm's names; its metadata say how t
      manifest.json       a Kept, and the tensors' size and sha256, written last
 """
 
-import re
 import shlex
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,12 +17,11 @@ from torch import nn
 from study.errors import ConfigError
 from study.inference.classifier import build, check_manifest, set_weights
 from study.networks.files import allow_arguments
-from study.records import Record, dumps
+from study.records import TRIAL_ID, Record, dumps
 from study.storage import checkpoint
 from study.storage.folder import Folder
 
 NAME = "best"
-TRIAL_ID = re.compile(r"[0-9a-f]{16}")
 CROP_MODES = {"square": "center", "pad": "border", "stretch": "squash"}
 """timm's names for the ways to bring a picture to a square."""
 

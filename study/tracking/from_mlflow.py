@@ -21,6 +21,7 @@ from study.console.progress import warn
 from study.console.text import redact, shown
 from study.errors import ConfigError, DataError, EnvironmentProblem
 from study.question.study_config import NAME, check_name
+from study.records import TRIAL_ID
 from study.storage import lock
 from study.storage.folder import Folder
 from study.tracking import fetched
@@ -29,7 +30,7 @@ from study.tracking.explain import explain
 from study.tracking.follower import child_environment
 from study.tracking.ledger import STUDY_FILES, TRIAL_FILE, Ledger
 from study.tracking.moved import Moved, moved
-from study.tracking.reader import DAMAGES, TRIAL_ID, damaged, parse
+from study.tracking.reader import DAMAGES, damaged, parse
 
 if TYPE_CHECKING:
     from mlflow.entities import Experiment

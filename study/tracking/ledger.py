@@ -29,9 +29,9 @@ from study.console.text import shown
 from study.errors import ConfigError, EnvironmentProblem
 from study.question.growth import Change, compare, grow
 from study.question.study_config import NAME, Study
-from study.records import SCHEMA, Ask, EpochRecord, Stage, TrialResult, dumps
+from study.records import SCHEMA, TRIAL_ID, Ask, EpochRecord, Stage, TrialResult, dumps
 from study.storage.folder import Folder
-from study.tracking.reader import TRIAL_ID, ask_of, damaged, epoch_of, result_of, values_of
+from study.tracking.reader import ask_of, damaged, epoch_of, result_of, values_of
 
 T = TypeVar("T")
 

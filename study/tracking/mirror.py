@@ -72,7 +72,7 @@ class Mirror:
         whole.describe()  # first of all: what a person sees of a running study
         trials, asks = TrialRuns(self.ledger, self._sender, study, unsent.facts), unsent.trials()
         trials.make_cells(asks, whole.root)
-        self._sender.adopt(whole.root, {a.trial_id: a.cell for a in self.ledger.asks()})
+        self._sender.adopt(whole.root)
         data_report = self.ledger.data_report()
         whole.inputs(data_report)
         trials.send(asks, data_report)

@@ -6,7 +6,6 @@ The functions `..._of` take a file's values apart. They raise ValueError, KeyErr
 import functools
 import json
 import math
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -21,8 +20,6 @@ if TYPE_CHECKING:
 
 R = TypeVar("R", bound=Record)
 T = TypeVar("T", Ask, TrialResult)
-
-TRIAL_ID = re.compile(r"[0-9a-f]{16}")
 
 DAMAGES = (ValueError, TypeError, KeyError, AttributeError, IndexError, OverflowError, RecursionError)  # a record that cannot be made
 

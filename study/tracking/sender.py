@@ -57,11 +57,12 @@ class Sender:
         self._kept = {k: (r.info.run_id, r.data.tags.get(PARENT)) for k, r in active.items() if k}
         self._looked = self._fresh = True
 
-    def adopt(self, root: str, cells: Mapping[str, str]) -> None:
+    def adopt(self, root: str) -> None:
         """Hang the runs that the server kept below those that were made anew, where what was above them is gone.
 
-        `root`: the study's own run; `cells`: the cell of each trial.
+        `root`: the study's own run. Only the pass that asked what the server has knows of any.
         """
+        cells = {a.trial_id: a.cell for a in self._ledger.asks()} if self._kept else {}
         for key, (run, parent) in self._kept.items():
             above = self.cursor.runs.get(cells[key]) if key in cells else root
             if above and above != parent:
